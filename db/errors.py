@@ -1,0 +1,95 @@
+"""Every error that Genmill raises on purpose, and what each means to a caller.
+
+    GenmillError                 exit code 1: what was asked for failed
+    |-- Refused                  exit code 2: wrong usage, a spec or an input that is not accepted
+    |   `-- BadInput             a file or value in a dataset, weights or prompts is not usable
+    |-- Unreachable              exit code 3: a database, broker or object store cannot be used now
+    |-- NotFound                 exit code 4: no such thing
+    |-- JobFailed                a job that was waited for ended otherwise than succeeded
+    |-- DigestMismatch           bytes differ from the SHA-256 on record
+    |-- NonFinite                a loss, weight or sample is NaN or infinite
+    |-- SchemaMismatch           the database's schema is not the one this version knows
+    `-- Stopped                  the work was told to stop; nothing is wrong with it
+        |-- Cancelled            its job was cancelled
+        |-- LeaseLost            someone else may have claimed the shard: commit nothing
+        `-- Draining             this worker is shutting down: save, release the shard and go
+
+The type decides what a worker does with a shard: `Unreachable` and `Draining` put it back without
+counting a failure, `Refused`, `NotFound`, `NonFinite` and `DigestMismatch` are final at once, and
+anything else counts as a failure and is tried again until the limit.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class GenmillError(Exception):
+    """Genmill could not do what was asked."""
+
+    exit_code = 1
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+
+class Refused(GenmillError):
+    """The request is not acceptable as it stands."""
+
+    exit_code = 2
+
+
+class BadInput(Refused):
+    """A file or value is not usable."""
+
+
+class Unreachable(GenmillError):
+    """A service cannot be reached."""
+
+    exit_code = 3
+
+
+class NotFound(GenmillError):
+    """No such thing."""
+
+    exit_code = 4
+
+
+class JobFailed(GenmillError):
+    """The job did not succeed."""
+
+
+class DigestMismatch(GenmillError):
+    """The bytes differ from the digest on record."""
+
+
+class NonFinite(GenmillError):
+    """A number is NaN or infinite."""
+
+
+class SchemaMismatch(GenmillError):
+    """The database's schema is not the one this version of Genmill knows."""
+
+
+class Stopped(GenmillError):
+    """The work was told to stop."""
+
+
+class Cancelled(Stopped):
+    """The job was cancelled."""
+
+
+class LeaseLost(Stopped):
+    """The shard's lease was lost to another worker."""
+
+
+class Draining(Stopped):
+    """The worker is shutting down."""
+
+
+def unknown(noun: str, name: str, known: Iterable[str]) -> str:
+    """Say that `name` is no known `noun`, with the nearest spelling and what is known."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") if names else "none yet"
+    return f"no {noun} {name!r}{hint}; known: {shown}"

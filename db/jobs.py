@@ -1,0 +1,230 @@
+"""Jobs: adding, finding, cancelling and finishing them, and what was written about them."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import Session
+
+from db import progress
+from db.errors import NotFound, Refused, unknown
+from db.journal import add_points, drop_points_after, log, log_lines, points, transitions
+from db.lookup import by_prefix
+from db.manifest import manifest
+from db.moves import end_job, lock_job, move_job, settle_job, write_down
+from db.session import clock, insert_rows
+from db.states import FINAL, JobState, ShardState
+from db.tables import Batch, Job, Shard, new_id
+
+__all__ = [
+    "add",
+    "add_batch",
+    "add_points",
+    "batch_jobs",
+    "by_idempotency_key",
+    "cancel",
+    "collectable",
+    "counts",
+    "drop_points_after",
+    "get",
+    "get_batch",
+    "listing",
+    "log",
+    "log_lines",
+    "manifest",
+    "mark_collected",
+    "next_to_finalize",
+    "points",
+    "settle",
+    "shards_of",
+    "succeed",
+    "transitions",
+]
+
+
+def add(
+    session: Session,
+    *,
+    spec: dict[str, Any],
+    spec_hash: str,
+    kind: str,
+    model: str | None,
+    ranges: Sequence[tuple[int, int]],
+    priority: int = 0,
+    **origin: str | None,
+) -> Job:
+    """Insert a job and its shards, one a range of `ranges`, all queued. Commit, then ring.
+
+    `origin` may hold batch_id, custom_id, schedule_id, retry_of and idempotency_key. Raises
+    `Refused` without a range, and `sqlalchemy.exc.IntegrityError` if the key is taken.
+    """
+    if not ranges:
+        raise Refused("a job without a shard would never end: there is nothing to do")
+    now = clock(session)
+    job = Job(
+        id=new_id(),
+        spec=spec,
+        spec_hash=spec_hash,
+        kind=kind,
+        model=model,
+        priority=priority,
+        status=JobState.QUEUED,
+        progress=progress.begun(kind, ranges),
+        created_at=now,
+        **origin,
+    )
+    session.add(job)
+    session.flush()
+    _add_shards(session, job, ranges, at=now)
+    return job
+
+
+def by_idempotency_key(session: Session, key: str) -> Job | None:
+    """The job that was enqueued under this key, if any."""
+    found: Job | None = session.scalar(select(Job).where(Job.idempotency_key == key))
+    return found
+
+
+def get(session: Session, id_or_prefix: str) -> Job:
+    """The job with this id or unambiguous prefix. Raises `NotFound` or `Refused`."""
+    return by_prefix(session, Job, id_or_prefix, noun="job")
+
+
+def listing(  # noqa: PLR0913 - one a column that `job list` can filter by
+    session: Session,
+    *,
+    status: str | None = None,
+    kind: str | None = None,
+    model: str | None = None,
+    batch: str | None = None,
+    schedule: str | None = None,
+    since: datetime | None = None,
+    limit: int = 50,
+    before: str | None = None,
+) -> list[Job]:
+    """Jobs that match everything given, newest first; `before` is the last page's last id."""
+    if status is not None and status not in set(JobState):
+        raise Refused(unknown("status", status, [state.value for state in JobState]))
+    wanted = {
+        Job.status: status,
+        Job.kind: kind,
+        Job.model: model,
+        Job.batch_id: batch,
+        Job.schedule_id: schedule,
+    }
+    statement = select(Job).order_by(Job.id.desc()).limit(limit)
+    for column, value in wanted.items():
+        if value is not None:
+            statement = statement.where(column == value)
+    if since is not None:
+        statement = statement.where(Job.created_at >= since)
+    if before is not None:
+        statement = statement.where(Job.id < before)
+    return list(session.scalars(statement))
+
+
+def counts(session: Session) -> dict[str, int]:
+    """How many jobs there are in each state."""
+    rows = session.execute(select(Job.status, func.count()).group_by(Job.status))
+    return dict.fromkeys((str(state) for state in JobState), 0) | {row[0]: row[1] for row in rows}
+
+
+def shards_of(session: Session, job_id: str) -> list[Shard]:
+    """A job's shards in the order of their ranges."""
+    return list(session.scalars(select(Shard).where(Shard.job_id == job_id).order_by(Shard.idx)))
+
+
+def cancel(session: Session, job_id: str, *, reason: str = "cancelled by the user") -> bool:
+    """Cancel a job with its shards; False if it had ended already. Raises `NotFound`."""
+    job = _locked(session, job_id)
+    if job.status in FINAL:
+        return False
+    end_job(session, job, JobState.CANCELLED, reason=reason)
+    return True
+
+
+def next_to_finalize(session: Session, limit: int) -> list[Job]:
+    """Jobs whose shards have all succeeded and whose manifest is not stored yet, oldest first."""
+    unfinished = select(Shard.id).where(
+        Shard.job_id == Job.id, Shard.status != ShardState.SUCCEEDED
+    )
+    ready = or_(
+        Job.status == JobState.FINALIZING,
+        and_(Job.status == JobState.RUNNING, ~unfinished.exists()),
+    )
+    return list(session.scalars(select(Job).where(ready).order_by(Job.id).limit(limit)))
+
+
+def settle(session: Session, job_id: str) -> JobState:
+    """Move a job to finalizing if all its shards have succeeded; return its state."""
+    return settle_job(session, _locked(session, job_id))
+
+
+def succeed(session: Session, job_id: str, manifest_key: str, manifest_sha256: str) -> bool:
+    """End a finalizing job as succeeded, once its manifest is stored; False if it had ended."""
+    job = _locked(session, job_id)
+    if job.status in FINAL:
+        return False
+    also = {"manifest_key": manifest_key, "manifest_sha256": manifest_sha256}
+    move_job(session, job, JobState.SUCCEEDED, at=clock(session), **also)
+    return True
+
+
+def collectable(session: Session, older_than_s: float, limit: int) -> list[Job]:
+    """Jobs that ended more than `older_than_s` ago and whose unreferenced blobs were not swept."""
+    ended_before = clock(session) - timedelta(seconds=older_than_s)
+    statement = select(Job).where(
+        Job.status.in_(FINAL), Job.finished_at < ended_before, Job.collected_at.is_(None)
+    )
+    return list(session.scalars(statement.order_by(Job.finished_at).limit(limit)))
+
+
+def mark_collected(session: Session, job_id: str) -> None:
+    """Note that a job's unreferenced blobs were swept."""
+    _locked(session, job_id).collected_at = clock(session)
+
+
+def add_batch(session: Session, size: int) -> Batch:
+    """Insert a batch that is to hold `size` jobs."""
+    batch = Batch(id=new_id(), size=size, created_at=clock(session))
+    session.add(batch)
+    session.flush()
+    return batch
+
+
+def get_batch(session: Session, id_or_prefix: str) -> Batch:
+    """The batch with this id or unambiguous prefix. Raises `NotFound` or `Refused`."""
+    return by_prefix(session, Batch, id_or_prefix, noun="batch")
+
+
+def batch_jobs(session: Session, batch_id: str) -> list[Job]:
+    """A batch's jobs in the order of its lines."""
+    return list(session.scalars(select(Job).where(Job.batch_id == batch_id).order_by(Job.id)))
+
+
+def _locked(session: Session, job_id: str) -> Job:
+    job = lock_job(session, job_id)
+    if job is None:
+        raise NotFound(f"no job {job_id!r}")
+    return job
+
+
+def _add_shards(
+    session: Session, job: Job, ranges: Sequence[tuple[int, int]], *, at: datetime
+) -> None:
+    rows = [
+        {
+            "id": new_id(),
+            "job_id": job.id,
+            "idx": idx,
+            "start": start,
+            "stop": stop,
+            "status": ShardState.QUEUED,
+            "not_before": at,
+        }
+        for idx, (start, stop) in enumerate(ranges)
+    ]
+    insert_rows(session, Shard, rows)
+    # the shards' own beginnings are the job's: one row says it
+    write_down(session, [(job.id, None, None, JobState.QUEUED, None)], at=at)

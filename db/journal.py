@@ -1,0 +1,51 @@
+"""What is written about a job as it goes: log lines, points of curves, changes of state."""
+
+from collections.abc import Mapping
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from db.session import clock, upsert
+from db.tables import LogLine, Point, Transition
+
+
+def log(session: Session, job_id: str, message: str, level: str = "info") -> None:
+    """Write a line into the job's log."""
+    session.add(LogLine(job_id=job_id, at=clock(session), level=level, message=message))
+    session.flush()
+
+
+def log_lines(session: Session, job_id: str, after: str | None = None) -> list[LogLine]:
+    """The job's log, oldest first; only lines beyond the id `after` if given."""
+    statement = select(LogLine).where(LogLine.job_id == job_id).order_by(LogLine.id)
+    if after is not None:
+        statement = statement.where(LogLine.id > after)
+    return list(session.scalars(statement))
+
+
+def add_points(session: Session, job_id: str, step: int, values: Mapping[str, float]) -> None:
+    """Add a point at `step` to each curve named; one that is there is replaced."""
+    rows = [
+        {"job_id": job_id, "name": name, "step": step, "value": float(value)}
+        for name, value in values.items()
+    ]
+    upsert(session, Point, rows)
+
+
+def points(session: Session, job_id: str, name: str | None = None) -> list[Point]:
+    """The points of a job's curves, or of the one called `name`, by name and step."""
+    statement = select(Point).where(Point.job_id == job_id).order_by(Point.name, Point.step)
+    if name is not None:
+        statement = statement.where(Point.name == name)
+    return list(session.scalars(statement))
+
+
+def drop_points_after(session: Session, job_id: str, step: int) -> None:
+    """Forget the points beyond `step`, which a resumed training will make again."""
+    session.execute(delete(Point).where(Point.job_id == job_id, Point.step > step))
+
+
+def transitions(session: Session, job_id: str) -> list[Transition]:
+    """Every change of state of a job and its shards, oldest first."""
+    statement = select(Transition).where(Transition.job_id == job_id)
+    return list(session.scalars(statement.order_by(Transition.at, Transition.id)))

@@ -1,0 +1,128 @@
+"""Schedules: when each is due next, and what became of every due time."""
+
+from datetime import datetime
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from db.errors import NotFound, Refused, unknown
+from db.session import clock, insert_new
+from db.tables import Schedule, ScheduleRun, new_id
+
+
+def add(
+    session: Session,
+    *,
+    name: str,
+    cron: str,
+    timezone: str,
+    missed: str,
+    overlap: str,
+    command: list[str],
+    next_due: datetime,
+) -> Schedule:
+    """Add a schedule that is first due at `next_due`. Raises `Refused` if the name is taken."""
+    row = {
+        "id": new_id(),
+        "name": name,
+        "cron": cron,
+        "timezone": timezone,
+        "missed": missed,
+        "overlap": overlap,
+        "command": command,
+        "paused": False,
+        "next_due": next_due,
+        "created_at": clock(session),
+    }
+    if not insert_new(session, Schedule, [row]):
+        raise Refused(f"there is a schedule {name!r} already: remove it first or choose a name")
+    return get(session, name)
+
+
+def get(session: Session, name: str) -> Schedule:
+    """The schedule of this name. Raises `NotFound` with the nearest spelling."""
+    found: Schedule | None = session.scalar(select(Schedule).where(Schedule.name == name))
+    if found is None:
+        raise NotFound(unknown("schedule", name, session.scalars(select(Schedule.name))))
+    return found
+
+
+def lock(session: Session, schedule_id: str) -> Schedule | None:
+    """The schedule as it is now, kept from other schedulers until the end; None if it is gone."""
+    return session.get(Schedule, schedule_id, with_for_update=True, populate_existing=True)
+
+
+def listing(session: Session) -> list[Schedule]:
+    """Every schedule, by name."""
+    return list(session.scalars(select(Schedule).order_by(Schedule.name)))
+
+
+def pause(session: Session, name: str) -> Schedule:
+    """Stop a schedule from firing until it is resumed. Raises `NotFound`."""
+    schedule = get(session, name)
+    schedule.paused = True
+    session.flush()
+    return schedule
+
+
+def resume(session: Session, name: str, *, next_due: datetime | None = None) -> Schedule:
+    """Let a paused schedule fire again, next at `next_due` if given. Raises `NotFound`."""
+    schedule = get(session, name)
+    schedule.paused = False
+    schedule.next_due = next_due or schedule.next_due
+    session.flush()
+    return schedule
+
+
+def remove(session: Session, name: str) -> None:
+    """Remove a schedule with its runs; the jobs it made stay. Raises `NotFound`."""
+    schedule = get(session, name)
+    session.execute(delete(ScheduleRun).where(ScheduleRun.schedule_id == schedule.id))
+    session.execute(delete(Schedule).where(Schedule.id == schedule.id))
+    session.expire_all()
+
+
+def due(session: Session) -> list[Schedule]:
+    """Schedules that are due and not paused, the longest overdue first."""
+    statement = select(Schedule).where(
+        Schedule.paused.is_(False), Schedule.next_due <= clock(session)
+    )
+    return list(session.scalars(statement.order_by(Schedule.next_due, Schedule.name)))
+
+
+def record_run(
+    session: Session,
+    schedule_id: str,
+    due: datetime,
+    *,
+    outcome: str,
+    job_id: str | None = None,
+    reason: str | None = None,
+) -> bool:
+    """Take a due time; False if it is taken already, and then nothing may be enqueued for it.
+
+    Of two schedulers the second waits here until the first has committed or rolled back. In the
+    transaction that inserts the job, this makes a due time fire once, whatever crashes.
+    """
+    row = {
+        "schedule_id": schedule_id,
+        "due": due,
+        "outcome": outcome,
+        "job_id": job_id,
+        "reason": reason,
+    }
+    return insert_new(session, ScheduleRun, [row]) == 1
+
+
+def set_next_due(session: Session, schedule_id: str, next_due: datetime) -> None:
+    """Say when a schedule is due next; nothing happens if it was removed meanwhile."""
+    schedule = session.get(Schedule, schedule_id)
+    if schedule is not None:
+        schedule.next_due = next_due
+        session.flush()
+
+
+def runs(session: Session, schedule_id: str, limit: int = 20) -> list[ScheduleRun]:
+    """What became of a schedule's due times, the newest first."""
+    statement = select(ScheduleRun).where(ScheduleRun.schedule_id == schedule_id)
+    return list(session.scalars(statement.order_by(ScheduleRun.due.desc()).limit(limit)))

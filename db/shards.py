@@ -1,0 +1,269 @@
+"""Shards: which are due, who holds one, and what was committed. The protocol of the leases.
+
+A claim carries a fence, a number that grows with each claim of its shard. Every later step names
+it, and changes nothing once another claim, a cancellation or a final state has come in between.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import delete, or_, select
+from sqlalchemy.orm import Session
+
+from db import progress
+from db.checkpoints import add_checkpoint, latest_checkpoint, mark_bad
+from db.claims import Claim, NewArtifact, NewMember, check_complete, hold, store_artifact
+from db.due import forget_rings, take_due
+from db.moves import (
+    end_attempt,
+    end_job,
+    lock_job,
+    lock_shard,
+    move_job,
+    move_shard,
+    settle_job,
+)
+from db.session import clock
+from db.states import JobState, ShardState
+from db.tables import Attempt, Checkpoint, Job, Shard
+
+__all__ = [
+    "Claim",
+    "NewArtifact",
+    "NewMember",
+    "add_checkpoint",
+    "claim",
+    "commit",
+    "fail",
+    "forget_rings",
+    "latest_checkpoint",
+    "mark_bad",
+    "outcome",
+    "put_artifact",
+    "reap",
+    "release",
+    "renew",
+    "take_due",
+]
+
+MAX_CLAIMS = 8
+REAPED_AT_ONCE = 100
+
+
+def claim(
+    session: Session, shard_id: str, *, owner: str, lease_s: float, max_claims: int = MAX_CLAIMS
+) -> Claim | None:
+    """Claim a queued, due shard, or one whose lease has expired, for the worker boot `owner`.
+
+    The attempt is recorded here, before any work. Returns None when someone else has it, when it
+    is final or unknown, or when it was lost `max_claims` times: acknowledge and go.
+    """
+    found = session.get(Shard, shard_id)
+    job = lock_job(session, found.job_id) if found else None
+    shard = lock_shard(session, shard_id) if found else None
+    if job is None or shard is None or job.status not in {JobState.QUEUED, JobState.RUNNING}:
+        return None
+    now = clock(session)
+    if not _is_free(shard, now=now, max_claims=max_claims):
+        return None
+    _take(session, shard, owner=owner, until=now + timedelta(seconds=lease_s), at=now)
+    if job.status == JobState.QUEUED:
+        move_job(session, job, JobState.RUNNING, at=now, started_at=now)
+    return Claim(shard.id, job.id, shard.fence, owner, shard.idx, shard.start, shard.stop)
+
+
+def renew(
+    session: Session,
+    claim: Claim,
+    *,
+    lease_s: float,
+    seq: int,
+    progress: dict[str, Any] | None = None,
+) -> None:
+    """Hold on for another `lease_s`; `seq` is the worker's progress counter, `progress` its report.
+
+    Raises `Cancelled` or `LeaseLost`: stop, and commit nothing.
+    """
+    job, shard = hold(session, claim)
+    now = clock(session)
+    shard.lease_until = now + timedelta(seconds=lease_s)
+    shard.heartbeat_seq = seq
+    if progress is not None:
+        _report(job, shard, progress, now=now)
+
+
+def commit(session: Session, claim: Claim, artifacts: Sequence[NewArtifact]) -> None:
+    """Record what the shard made and end it as succeeded; the last shard moves its job on.
+
+    The objects must be in the store already. Raises `Cancelled` or `LeaseLost`, and then nothing
+    was recorded. An error when the transaction ends means unknown: ask `outcome`.
+    """
+    job, shard = hold(session, claim)
+    check_complete(job, claim, artifacts)
+    now = clock(session)
+    for artifact in artifacts:
+        store_artifact(session, claim, artifact, at=now)
+    # a shard that succeeded never resumes: its checkpoints may be collected
+    session.execute(delete(Checkpoint).where(Checkpoint.shard_id == shard.id))
+    end_attempt(session, shard, "succeeded", at=now)
+    move_shard(session, shard, ShardState.SUCCEEDED, at=now)
+    job.progress = progress.committed(job.progress, shard.idx, shard.stop - shard.start)
+    session.flush()
+    settle_job(session, job)
+
+
+def outcome(session: Session, claim: Claim) -> str | None:
+    """How the claim's attempt ended, as recorded; None while it has not."""
+    attempt = session.get(Attempt, (claim.shard_id, claim.fence), populate_existing=True)
+    return attempt.outcome if attempt else None
+
+
+def put_artifact(session: Session, claim: Claim, artifact: NewArtifact) -> None:
+    """Record a preview or report while the work goes on; the same name again replaces it."""
+    hold(session, claim)
+    store_artifact(session, claim, artifact, at=clock(session))
+
+
+def fail(
+    session: Session,
+    claim: Claim,
+    error: str,
+    *,
+    final: bool,
+    max_failures: int,
+    backoff_s: float,
+) -> ShardState:
+    """Count a failure that is the work's own. Returns queued, or failed and then so is the job.
+
+    It is over at once if `final`, and after `max_failures` otherwise; the n-th failure waits
+    `backoff_s` times two to the n-1 before the next claim. Raises `Cancelled` or `LeaseLost`.
+    """
+    job, shard = hold(session, claim)
+    now = clock(session)
+    failures = shard.failures + 1
+    end_attempt(session, shard, "failed", at=now, error=error)
+    if final or failures >= max_failures:
+        _give_up(session, job, shard, error, at=now, failures=failures)
+        return ShardState.FAILED
+    pause = timedelta(seconds=backoff_s * 2 ** (failures - 1))
+    _requeue(session, job, shard, error, at=now, not_before=now + pause, failures=failures)
+    return ShardState.QUEUED
+
+
+def release(session: Session, claim: Claim, reason: str, *, backoff_s: float = 0) -> None:
+    """Give a shard back without fault: a drain, or trouble of the infrastructure. Counts nothing.
+
+    Raises `Cancelled` or `LeaseLost`.
+    """
+    job, shard = hold(session, claim)
+    now = clock(session)
+    end_attempt(session, shard, "released", at=now, error=reason)
+    due = now + timedelta(seconds=backoff_s)
+    _requeue(session, job, shard, reason, at=now, not_before=due, releases=shard.releases + 1)
+
+
+def reap(session: Session, *, max_claims: int = MAX_CLAIMS) -> list[str]:
+    """Take back shards whose lease expired; return the ids that are queued again.
+
+    One lost for the `max_claims`-th time is poison: it failed, and its job with it.
+    """
+    expired = select(Shard.id, Shard.job_id).where(
+        Shard.status == ShardState.RUNNING, _lease_over(clock(session))
+    )
+    # in the jobs' order, so that two reapers cannot wait for one another
+    found = session.execute(expired.order_by(Shard.job_id, Shard.idx).limit(REAPED_AT_ONCE)).all()
+    return [
+        shard_id
+        for shard_id, job_id in found
+        if _reap_one(session, shard_id, job_id, max_claims=max_claims)
+    ]
+
+
+def _reap_one(session: Session, shard_id: str, job_id: str, *, max_claims: int) -> bool:
+    job, shard = lock_job(session, job_id), lock_shard(session, shard_id)
+    if job is None or shard is None or shard.status != ShardState.RUNNING:
+        return False
+    now = clock(session)
+    if not _has_expired(shard, now):
+        return False
+    lost = "the worker did not report back: its lease expired"
+    end_attempt(session, shard, "lost", at=now, error=lost)
+    if _times_lost(shard) >= max_claims:
+        poison = f"poison: lost {_times_lost(shard)} times, each time {lost}"
+        _give_up(session, job, shard, poison, at=now)
+        return False
+    _requeue(session, job, shard, lost, at=now, not_before=now)
+    return True
+
+
+def _is_free(shard: Shard, *, now: datetime, max_claims: int) -> bool:
+    if shard.status == ShardState.QUEUED:
+        return shard.not_before <= now
+    if shard.status != ShardState.RUNNING or not _has_expired(shard, now):
+        return False
+    return _times_lost(shard) < max_claims  # beyond that the reaper calls it poison
+
+
+def _lease_over(now: datetime) -> Any:
+    # NULL hides from `<`: a running shard without a lease has lost it
+    return or_(Shard.lease_until.is_(None), Shard.lease_until < now)
+
+
+def _has_expired(shard: Shard, now: datetime) -> bool:
+    return shard.lease_until is None or shard.lease_until < now
+
+
+def _times_lost(shard: Shard) -> int:
+    """Claims that ended neither in a failure report nor in a release, the present one included."""
+    return shard.claims - shard.failures - shard.releases
+
+
+def _take(session: Session, shard: Shard, *, owner: str, until: datetime, at: datetime) -> None:
+    taken_over = shard.status == ShardState.RUNNING
+    if taken_over:
+        end_attempt(session, shard, "lost", at=at, error="its lease expired and was taken over")
+    move_shard(
+        session,
+        shard,
+        ShardState.RUNNING,
+        at=at,
+        reason="took over an expired lease" if taken_over else None,
+        fence=shard.fence + 1,
+        claims=shard.claims + 1,
+        owner=owner,
+        lease_until=until,
+        heartbeat_seq=0,
+    )
+    session.add(Attempt(shard_id=shard.id, fence=shard.fence, worker=owner, started_at=at))
+    session.flush()
+
+
+def _requeue(
+    session: Session,
+    job: Job,
+    shard: Shard,
+    reason: str,
+    *,
+    at: datetime,
+    not_before: datetime,
+    **counted: int,
+) -> None:
+    job.progress = progress.given_back(job.progress, shard.idx)
+    also = {"not_before": not_before, "dispatched_at": None, "last_error": reason} | counted
+    move_shard(session, shard, ShardState.QUEUED, at=at, reason=reason, **also)
+
+
+def _give_up(
+    session: Session, job: Job, shard: Shard, error: str, *, at: datetime, **counted: int
+) -> None:
+    also = {"last_error": error} | counted
+    move_shard(session, shard, ShardState.FAILED, at=at, reason=error, **also)
+    whole = job.kind != "generate"
+    which = "" if whole else f"samples {shard.start} to {shard.stop - 1}: "
+    end_job(session, job, JobState.FAILED, reason=which + error)
+
+
+def _report(job: Job, shard: Shard, report: dict[str, Any], *, now: datetime) -> None:
+    elapsed_s = (now - (job.started_at or now)).total_seconds()
+    job.progress = progress.reported(job.progress, shard.idx, report, elapsed_s=elapsed_s)

@@ -1,0 +1,373 @@
+"""The tables. Ids are UUIDv7 text, so that they sort by time; times are aware and in UTC.
+
+Reads like the glossary: datasets and their versions, models and theirs, batches of jobs, a job's
+shards with their attempts, artifacts with their members, and the schedules that enqueue again.
+"""
+
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+from uuid6 import uuid7
+
+
+def new_id() -> str:
+    """A fresh UUIDv7 (RFC 9562) as text."""
+    return str(uuid7())
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime, stored in UTC. SQLite keeps no zone, so it is put back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a naive time; hand the rest over in UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"a naive time reached the database: {value!r}")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return the time as aware UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class PlainText(TypeDecorator[str]):
+    """Text of any origin: what no database can store in it becomes a replacement character."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Replace NUL, which PostgreSQL refuses, and lone surrogates, which are no UTF-8."""
+        if value is None:
+            return None
+        return (
+            value.encode("utf-8", "replace")
+            .decode("utf-8")
+            .replace("\0", "\N{REPLACEMENT CHARACTER}")
+        )
+
+
+JsonValue = JSON().with_variant(JSONB(), "postgresql")
+Digest = String(64)
+Id = String(36)
+
+
+class Base(DeclarativeBase):
+    """The root of the tables; constraint names are fixed so that migrations can address them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar = {
+        datetime: UtcDateTime(),
+        dict[str, Any]: JsonValue,
+        list[Any]: JsonValue,
+    }
+
+
+class Dataset(Base):
+    """A named line of dataset versions."""
+
+    __tablename__ = "datasets"
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    created_at: Mapped[datetime]
+
+
+class DatasetVersion(Base):
+    """Immutable content, named by the hash of its manifest. `removed_at` hides it from new jobs."""
+
+    __tablename__ = "dataset_versions"
+    __table_args__ = (UniqueConstraint("dataset_id", "number"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
+    number: Mapped[int]
+    kind: Mapped[str] = mapped_column(String(10))  # image | text | audio
+    manifest_key: Mapped[str] = mapped_column(String(200))
+    manifest_sha256: Mapped[str] = mapped_column(Digest, index=True)
+    summary: Mapped[dict[str, Any]]  # counts a split, labels, shape, size_bytes, rejected
+    created_at: Mapped[datetime]
+    removed_at: Mapped[datetime | None]
+
+
+class Model(Base):
+    """A named line of trained weights."""
+
+    __tablename__ = "models"
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    family: Mapped[str] = mapped_column(String(40))
+    created_at: Mapped[datetime]
+
+
+class ModelVersion(Base):
+    """Immutable weights with where they came from."""
+
+    __tablename__ = "model_versions"
+    __table_args__ = (UniqueConstraint("model_id", "number"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    number: Mapped[int]
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("model_versions.id"))
+    dataset_version_id: Mapped[str | None] = mapped_column(ForeignKey("dataset_versions.id"))
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    params: Mapped[dict[str, Any]]  # the family's parameters, complete
+    files: Mapped[dict[str, Any]]  # file name -> {"key", "sha256", "size"}
+    weights_sha256: Mapped[str] = mapped_column(Digest, index=True)  # of model.safetensors
+    metrics: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+
+class Alias(Base):
+    """A movable name on one of a model's versions."""
+
+    __tablename__ = "aliases"
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    alias: Mapped[str] = mapped_column(String(40), primary_key=True)
+    version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"))
+
+
+class Batch(Base):
+    """Jobs submitted together."""
+
+    __tablename__ = "batches"
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    size: Mapped[int]
+    created_at: Mapped[datetime]
+
+
+class Job(Base):
+    """One request. Everything a worker needs is in `spec`, with every name pinned to a version."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index("ix_jobs_status_id", "status", "id"),
+        Index("ix_jobs_kind_id", "kind", "id"),
+        Index("ix_jobs_model_id", "model", "id"),
+        Index("ix_jobs_batch_id", "batch_id", "id"),
+        Index("ix_jobs_schedule_id", "schedule_id", "id"),
+    )
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    kind: Mapped[str] = mapped_column(String(20))
+    spec: Mapped[dict[str, Any]]
+    spec_hash: Mapped[str] = mapped_column(Digest)
+    status: Mapped[str] = mapped_column(String(12))
+    priority: Mapped[int] = mapped_column(default=0)  # higher runs first
+    model: Mapped[str | None] = mapped_column(String(100))  # the model's bare name
+    batch_id: Mapped[str | None] = mapped_column(ForeignKey("batches.id"))
+    custom_id: Mapped[str | None] = mapped_column(String(200))
+    schedule_id: Mapped[str | None] = mapped_column(String(36))
+    retry_of: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
+    idempotency_key: Mapped[str | None] = mapped_column(String(200), unique=True)
+    progress: Mapped[dict[str, Any]] = mapped_column(default=dict)  # done, total, unit, eta_s, ...
+    error: Mapped[str | None] = mapped_column(PlainText)
+    manifest_key: Mapped[str | None] = mapped_column(String(200))
+    manifest_sha256: Mapped[str | None] = mapped_column(Digest)
+    created_at: Mapped[datetime] = mapped_column(index=True)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None] = mapped_column(index=True)
+    collected_at: Mapped[datetime | None]  # when its unreferenced blobs were swept
+
+
+class Shard(Base):
+    """The unit of work and of commit: samples `start` to `stop`, or the whole of another job."""
+
+    __tablename__ = "shards"
+    __table_args__ = (
+        UniqueConstraint("job_id", "idx"),
+        Index("ix_shards_status_not_before", "status", "not_before"),
+        Index("ix_shards_status_lease_until", "status", "lease_until"),
+        Index("ix_shards_status_dispatched_at", "status", "dispatched_at"),
+    )
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    idx: Mapped[int]
+    start: Mapped[int] = mapped_column(BigInteger)
+    stop: Mapped[int] = mapped_column(BigInteger)
+    status: Mapped[str] = mapped_column(String(12))
+    fence: Mapped[int] = mapped_column(default=0)
+    owner: Mapped[str | None] = mapped_column(Id)  # the boot id of the worker that holds the lease
+    heartbeat_seq: Mapped[int] = mapped_column(BigInteger, default=0)
+    lease_until: Mapped[datetime | None]
+    claims: Mapped[int] = mapped_column(default=0)
+    failures: Mapped[int] = mapped_column(default=0)
+    releases: Mapped[int] = mapped_column(
+        default=0
+    )  # given back without fault; claims that cost nothing
+    not_before: Mapped[datetime]
+    dispatched_at: Mapped[datetime | None]
+    dispatch_no: Mapped[int] = mapped_column(default=0)
+    last_error: Mapped[str | None] = mapped_column(PlainText)
+
+
+class Attempt(Base):
+    """One claim of a shard, written before any of its work."""
+
+    __tablename__ = "attempts"
+    shard_id: Mapped[str] = mapped_column(ForeignKey("shards.id"), primary_key=True)
+    fence: Mapped[int] = mapped_column(primary_key=True)
+    worker: Mapped[str] = mapped_column(Id)
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[str | None] = mapped_column(
+        String(20)
+    )  # succeeded, failed, released, lost, cancelled
+    error: Mapped[str | None] = mapped_column(PlainText)
+
+
+class Artifact(Base):
+    """A stored object that a shard committed."""
+
+    __tablename__ = "artifacts"
+    __table_args__ = (
+        UniqueConstraint("shard_id", "name"),
+        Index("ix_artifacts_job_id", "job_id", "id"),
+    )
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    shard_id: Mapped[str] = mapped_column(ForeignKey("shards.id"))
+    kind: Mapped[str] = mapped_column(String(20))  # samples | weights | preview | report
+    name: Mapped[str] = mapped_column(String(200))  # its file name when downloaded
+    key: Mapped[str] = mapped_column(String(200))
+    sha256: Mapped[str] = mapped_column(Digest)
+    size: Mapped[int] = mapped_column(BigInteger)
+    media_type: Mapped[str] = mapped_column(String(100))
+    created_at: Mapped[datetime]
+
+
+class Member(Base):
+    """One sample inside a samples artifact: bytes `offset` to `offset + size` of the object."""
+
+    __tablename__ = "members"
+    shard_id: Mapped[str] = mapped_column(ForeignKey("shards.id"), primary_key=True)
+    sample: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id"), index=True)
+    name: Mapped[str] = mapped_column(String(100))
+    offset: Mapped[int] = mapped_column(BigInteger)
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(Digest)
+
+
+class Checkpoint(Base):
+    """A training state that can be resumed; `bad` once it was found unusable."""
+
+    __tablename__ = "checkpoints"
+    shard_id: Mapped[str] = mapped_column(ForeignKey("shards.id"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    fence: Mapped[int]
+    key: Mapped[str] = mapped_column(String(200))
+    sha256: Mapped[str] = mapped_column(Digest)
+    size: Mapped[int] = mapped_column(BigInteger)
+    bad: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
+    created_at: Mapped[datetime]
+
+
+class Point(Base):
+    """One point of a curve: a loss or metric at a step of a training job."""
+
+    __tablename__ = "points"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(60), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    value: Mapped[float] = mapped_column(Float)
+
+
+class Transition(Base):
+    """A change of state of a job or one of its shards. Append only."""
+
+    __tablename__ = "transitions"
+    __table_args__ = (Index("ix_transitions_job_id", "job_id", "id"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    shard_id: Mapped[str | None] = mapped_column(ForeignKey("shards.id"))
+    at: Mapped[datetime]
+    old: Mapped[str | None] = mapped_column(String(12))
+    new: Mapped[str] = mapped_column(String(12))
+    reason: Mapped[str | None] = mapped_column(PlainText)
+
+
+class LogLine(Base):
+    """A line that a worker wrote about a job, for `job logs`."""
+
+    __tablename__ = "log_lines"
+    __table_args__ = (Index("ix_log_lines_job_id", "job_id", "id"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    at: Mapped[datetime]
+    level: Mapped[str] = mapped_column(String(10))
+    message: Mapped[str] = mapped_column(PlainText)
+
+
+class Worker(Base):
+    """One boot of one worker process."""
+
+    __tablename__ = "workers"
+    boot_id: Mapped[str] = mapped_column(Id, primary_key=True)
+    host: Mapped[str] = mapped_column(String(255))
+    pid: Mapped[int] = mapped_column(Integer)
+    device: Mapped[str] = mapped_column(String(60))
+    started_at: Mapped[datetime]
+    heartbeat_at: Mapped[datetime] = mapped_column(index=True)
+    stopped_at: Mapped[datetime | None]
+
+
+class Schedule(Base):
+    """A cron expression and the enqueue command that it repeats."""
+
+    __tablename__ = "schedules"
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    cron: Mapped[str] = mapped_column(String(200))
+    timezone: Mapped[str] = mapped_column(String(60))
+    missed: Mapped[str] = mapped_column(String(10))  # skip | once
+    overlap: Mapped[str] = mapped_column(String(10))  # skip | queue
+    command: Mapped[list[Any]]  # the words after `--`
+    paused: Mapped[bool] = mapped_column(Boolean, default=False)
+    next_due: Mapped[datetime] = mapped_column(index=True)
+    created_at: Mapped[datetime]
+
+
+class ScheduleRun(Base):
+    """One due time of a schedule. Its primary key keeps two schedulers from firing it twice."""
+
+    __tablename__ = "schedule_runs"
+    schedule_id: Mapped[str] = mapped_column(
+        ForeignKey("schedules.id", ondelete="CASCADE"), primary_key=True
+    )
+    due: Mapped[datetime] = mapped_column(primary_key=True)
+    outcome: Mapped[str] = mapped_column(
+        String(20)
+    )  # fired | skipped | missed | failed | triggered
+    job_id: Mapped[str | None] = mapped_column(Id)
+    reason: Mapped[str | None] = mapped_column(PlainText)

@@ -1,0 +1,24 @@
+# A worker. The torch wheel brings its CUDA libraries; the host brings the driver and the NVIDIA
+# container toolkit. Without a GPU the same image runs on the CPU.
+FROM python:3.12-slim AS build
+WORKDIR /src
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY db db
+COPY worker worker
+COPY scheduler scheduler
+RUN python -m venv /opt/genmill \
+ && /opt/genmill/bin/pip install --no-cache-dir -c constraints.txt '.[worker]'
+
+FROM python:3.12-slim
+RUN useradd --create-home --uid 10001 genmill \
+ && install -d -o genmill -g genmill /data
+COPY --from=build /opt/genmill /opt/genmill
+ENV PATH=/opt/genmill/bin:$PATH GENMILL_HOME=/data GENMILL_LOG_FORMAT=json \
+    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+USER genmill
+WORKDIR /data
+# SIGTERM drains: the worker finishes its micro-batch, saves a checkpoint and gives the shard back.
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=15s --start-period=60s --retries=3 CMD ["genmill", "doctor"]
+ENTRYPOINT ["genmill"]
+CMD ["worker"]

@@ -1,0 +1,129 @@
+"""`genmill dataset`: what models learn from."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scheduler.cli.options import as_json
+from scheduler.cli.record import open_record
+
+if TYPE_CHECKING:
+    from worker.data.ingest import Kind, Mode
+
+COLUMNS = ("name", "version", "kind", "items", "labels", "size", "rejected", "created_at")
+SHOWN_REJECTS = 20
+
+
+@click.group("dataset")
+def dataset() -> None:
+    """Add, list, show and remove datasets. A version never changes; adding makes a new one."""
+
+
+@dataset.command("add")
+@click.argument("name")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--kind", type=click.Choice(("image", "text")), help="Default: by what is found.")
+@click.option("--size", type=click.IntRange(4, 1024), metavar="N", help="Pictures as N x N.")
+@click.option("--mode", type=click.Choice(("L", "RGB")), help="Grey or colour.")
+@as_json
+def add(
+    name: str,
+    path: Path,
+    kind: "Kind | None",
+    size: int | None,
+    mode: "Mode | None",
+    as_json: bool,
+) -> None:
+    """Take in PATH as a new version; prints NAME:VERSION.
+
+    PATH: IDX files, a folder or zip of images (sub-folders are labels), .txt or .jsonl.
+
+    \b
+    genmill dataset add mnist ./mnist
+    genmill dataset add shakespeare tinyshakespeare.txt
+    genmill dataset add flowers flowers.zip --size 64 --mode RGB
+    """
+    from scheduler.documents import dataset_document
+    from scheduler.intake import add_dataset
+    from scheduler.render import clean, print_json
+
+    with open_record() as services:
+        added = add_dataset(services, name, path, kind=kind, size=size, mode=mode)
+    rejects = [{"name": file, "reason": reason} for file, reason in added.rejects]
+    for reject in rejects[:SHOWN_REJECTS]:
+        click.echo(f"rejected {clean(reject['name'])}: {clean(reject['reason'])}", err=True)
+    if len(rejects) > SHOWN_REJECTS:
+        click.echo(f"rejected {len(rejects) - SHOWN_REJECTS} more; --json lists all", err=True)
+    if as_json:
+        print_json(dataset_document(added.dataset, added.version) | {"rejects": rejects})
+    else:
+        click.echo(f"{added.dataset.name}:{added.version.number}")
+
+
+@dataset.command("list")
+@as_json
+def list_datasets(as_json: bool) -> None:
+    """List the newest version of every dataset.
+
+    \b
+    genmill dataset list
+    """
+    from db import datasets
+    from scheduler.documents import dataset_document
+    from scheduler.render import print_json, print_table
+
+    with open_record() as services, services.database.read() as session:
+        found = [
+            dataset_document(each, datasets.versions(session, each)[-1])
+            for each in datasets.listing(session)
+        ]
+    print_json(found) if as_json else print_table([_short(each) for each in found], COLUMNS)
+
+
+@dataset.command("show")
+@click.argument("name", metavar="NAME[:VERSION]")
+@as_json
+def show(name: str, as_json: bool) -> None:
+    """Show a version: counts of each split, labels, shape, and where it is kept.
+
+    \b
+    genmill dataset show mnist:1
+    """
+    from db import datasets
+    from scheduler.documents import dataset_document
+    from scheduler.render import print_fields, print_json
+
+    with open_record() as services, services.database.read() as session:
+        found, version = datasets.resolve(session, name)
+        numbers = [each.number for each in datasets.versions(session, found)]
+    document = dataset_document(found, version) | {"versions": numbers}
+    print_json(document) if as_json else print_fields(document)
+
+
+@dataset.command("remove")
+@click.argument("name", metavar="NAME[:VERSION]")
+@as_json
+def remove(name: str, as_json: bool) -> None:
+    """Hide a dataset, or one version, from new jobs. Models that learnt from it stay.
+
+    \b
+    genmill dataset remove mnist:1
+    """
+    from db import datasets
+    from scheduler.render import print_json
+
+    with open_record() as services:
+        removed = services.database.transact(lambda session: datasets.remove(session, name))
+    references = [f"{name.partition(':')[0]}:{version.number}" for version in removed]
+    print_json({"removed": references}) if as_json else click.echo("\n".join(references))
+
+
+def _short(document: dict[str, Any]) -> dict[str, Any]:
+    from scheduler.render import to_size
+
+    return document | {
+        "items": sum(document["counts"].values()),
+        "labels": len(document["labels"]) or None,
+        "size": to_size(document["size_bytes"]),
+    }

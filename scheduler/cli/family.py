@@ -1,0 +1,110 @@
+"""`genmill family`: the kinds of model, with every parameter's meaning, default and range."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scheduler.cli.options import as_json
+
+if TYPE_CHECKING:
+    from worker.families import Family
+    from worker.specs import Params
+
+Document = dict[str, Any]
+
+COLUMNS = ("name", "default", "range", "meaning")
+
+
+@click.group("family")
+def family() -> None:
+    """List the kinds of model, and what can be set on each with --set."""
+
+
+@family.command("list")
+@as_json
+def list_families(as_json: bool) -> None:
+    """List the kinds of model that can be trained.
+
+    \b
+    genmill family list
+    """
+    from scheduler.render import print_json, print_table
+    from worker.families import families
+
+    found = [_document(each) for each in families().values()]
+    print_json(found) if as_json else print_table(
+        found, ("name", "media", "labels", "prompts", "title")
+    )
+
+
+@family.command("show")
+@click.argument("name")
+@as_json
+def show(name: str, as_json: bool) -> None:
+    """Show a family: its training parameters, its sampling settings and its papers.
+
+    \b
+    genmill family show gpt
+    """
+    from scheduler.render import print_fields, print_json, print_table
+    from worker.families import find_family
+
+    document = _document(find_family(name))
+    if as_json:
+        print_json(document)
+        return
+    tables = {key: document.pop(key) for key in ("params", "sampling")}
+    papers = document.pop("papers")
+    print_fields(document)
+    for heading, rows in zip(("TRAINING", "SAMPLING"), tables.values(), strict=True):
+        click.echo(f"\n{heading} (--set name=value)")
+        print_table(rows, COLUMNS)
+    click.echo("\nPAPERS\n" + "\n".join(papers))
+
+
+def _document(family: "Family") -> Document:
+    return {
+        "name": family.name,
+        "title": family.title,
+        "media": family.media,
+        "labels": family.takes_labels,
+        "prompts": family.takes_prompts,
+        "default_seconds": family.default_seconds,
+        "params": _parameters(family.params),
+        "sampling": _parameters(family.sampling),
+        "papers": list(family.papers),
+    }
+
+
+def _parameters(schema: type["Params"]) -> list[Document]:
+    properties = schema.model_json_schema()["properties"]
+    return [
+        {
+            "name": name,
+            "default": schema.model_fields[name].get_default(call_default_factory=True),
+            "range": _range(about),
+            "meaning": about.get("description", ""),
+        }
+        for name, about in properties.items()
+    ]
+
+
+def _range(about: Document) -> str:
+    """What a parameter may be, in words, from its JSON schema."""
+    if "anyOf" in about:
+        return " or ".join(_range(each) for each in about["anyOf"])
+    if "enum" in about or "const" in about:
+        return " | ".join(map(str, about.get("enum", [about.get("const")])))
+    kinds = {"integer": "whole number", "number": "number", "array": "list", "null": "nothing"}
+    limits = [
+        f"{sign} {about[key]:g}"
+        for key, sign in (
+            ("minimum", "from"),
+            ("exclusiveMinimum", "above"),
+            ("maximum", "to"),
+            ("exclusiveMaximum", "below"),
+        )
+        if key in about
+    ]
+    kind = str(about.get("type", ""))
+    return " ".join([kinds.get(kind, kind), *limits])

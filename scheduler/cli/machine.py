@@ -1,0 +1,97 @@
+"""`genmill up`, `down`, `status`, `doctor` and `demo`: the whole system on this machine."""
+
+import click
+
+from scheduler.cli.options import as_json
+
+PROCESSES = ("name", "pid", "restarts", "last_exit", "log")
+WORKERS = ("id", "host", "pid", "device")
+
+
+@click.command("up")
+@click.option("--workers", type=click.IntRange(1, 256), help="How many workers (default 1).")
+@click.option("--detach", is_flag=True, help="Return once everything runs; stop it with down.")
+def up(workers: int | None, detach: bool) -> None:
+    """Start everything that is not configured elsewhere: broker, database, workers, scheduler.
+
+    Restarts what dies. Ctrl-C stops all of it.
+
+    \b
+    genmill up --workers 2 --detach
+    """
+    from scheduler import embedded
+    from worker.settings import read_settings
+
+    embedded.up(read_settings(), workers=workers, detach=detach)
+
+
+@click.command("down")
+def down() -> None:
+    """Stop what `genmill up` started here; running shards are saved and go on at the next start.
+
+    \b
+    genmill down
+    """
+    from scheduler import embedded
+    from worker.settings import read_settings
+
+    embedded.down(read_settings())
+
+
+@click.command("status")
+@as_json
+def status(as_json: bool) -> None:
+    """Show what runs on this machine and what waits.
+
+    \b
+    genmill status --json
+    """
+    from scheduler import embedded
+    from scheduler.render import print_fields, print_json, print_table
+    from worker.settings import read_settings
+
+    found = embedded.status(read_settings())
+    if as_json:
+        print_json(found)
+        return
+    tables = {key: found.pop(key) for key in ("processes", "workers")}
+    print_fields(found)
+    for name, columns in (("processes", PROCESSES), ("workers", WORKERS)):
+        if tables[name]:
+            click.echo(f"\n{name.upper()}")
+            print_table(tables[name], columns)
+
+
+@click.command("doctor")
+@as_json
+def doctor(as_json: bool) -> None:
+    """Check every part, and say what to do about what is wrong; exit 1 where something is.
+
+    \b
+    genmill doctor
+    """
+    from db.errors import GenmillError
+    from scheduler.doctor import examine
+    from scheduler.render import print_json, print_table
+    from worker.settings import read_settings
+
+    checks = examine(read_settings())
+    if as_json:
+        print_json(checks)
+    else:
+        print_table(checks, ("check", "ok", "found", "remedy"))
+    if wrong := [check["check"] for check in checks if not check["ok"]]:
+        raise GenmillError(f"{len(wrong)} of {len(checks)} checks failed: {', '.join(wrong)}")
+
+
+@click.command("demo")
+def demo() -> None:
+    """The main job on real data: train, generate, schedule, download. Takes a few minutes.
+
+    \b
+    genmill demo
+    """
+    from scheduler.demo import run_demo
+    from worker.settings import read_settings
+
+    run_demo(read_settings())

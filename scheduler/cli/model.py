@@ -1,0 +1,102 @@
+"""`genmill model`: trained models, their versions, and handing them on."""
+
+from pathlib import Path
+
+import click
+
+from scheduler.cli.options import as_json
+from scheduler.cli.record import open_record
+
+COLUMNS = ("name", "version", "family", "aliases", "loss", "created_at")
+
+
+@click.group("model")
+def model() -> None:
+    """List, show, export and import models. MODEL is name, name@alias or name:3."""
+
+
+@model.command("list")
+@as_json
+def list_models(as_json: bool) -> None:
+    """List every model with the version that its bare name means.
+
+    \b
+    genmill model list
+    """
+    from db import models
+    from scheduler.documents import model_document
+    from scheduler.render import print_json, print_table
+
+    with open_record() as services, services.database.read() as session:
+        found = [
+            model_document(*models.resolve(session, each.name))
+            | {"aliases": models.aliases(session, each)}
+            for each in models.listing(session)
+        ]
+    if as_json:
+        print_json(found)
+    else:
+        print_table([each | {"loss": each["metrics"].get("loss")} for each in found], COLUMNS)
+
+
+@model.command("show")
+@click.argument("reference", metavar="MODEL")
+@as_json
+def show(reference: str, as_json: bool) -> None:
+    """Show a version: where it comes from, its parameters, metrics and files.
+
+    \b
+    genmill model show digits:2
+    """
+    from scheduler.cli.showing import model_pages, print_model
+
+    with open_record() as services, services.database.read() as session:
+        pages = model_pages(session, reference)
+    print_model(pages, as_json=as_json)
+
+
+@model.command("export")
+@click.argument("reference", metavar="MODEL")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@as_json
+def export(reference: str, folder: Path, as_json: bool) -> None:
+    """Write a version into a folder for others.
+
+    The Hugging Face layout: config.json, model.safetensors and a README.md card.
+
+    \b
+    genmill model export digits@champion ./digits-hf
+    """
+    from scheduler.exchange import export_model
+    from scheduler.render import print_json
+
+    with open_record() as services:
+        written = export_model(services, reference, folder)
+    if as_json:
+        print_json({"folder": str(folder), "files": [path.name for path in written]})
+    else:
+        click.echo(str(folder))
+
+
+@model.command("import")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--name", required=True, metavar="N", help="The model's name.")
+@as_json
+def import_(folder: Path, name: str, as_json: bool) -> None:
+    """Take in an exported folder as a new version.
+
+    Weights are safetensors or nothing; a pickle is never opened.
+
+    \b
+    genmill model import ./digits-hf --name digits
+    """
+    from scheduler.documents import model_document
+    from scheduler.exchange import import_model
+    from scheduler.render import print_json
+
+    with open_record() as services:
+        found, version = import_model(services, folder, name)
+    if as_json:
+        print_json(model_document(found, version))
+    else:
+        click.echo(f"{found.name}:{version.number}")

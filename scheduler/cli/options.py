@@ -1,0 +1,28 @@
+"""Options that many commands share, and the kinds of value they take."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import click
+
+as_json = click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+class Duration(click.ParamType[timedelta]):
+    """A time span as in 90s, 15m, 1h, 7d or 2w; a bare number is seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """Parse `value`, or refuse it with examples."""
+        if isinstance(value, timedelta):
+            return value
+        match = re.fullmatch(r"(\d{1,9})([smhdw]?)", str(value).strip())
+        if not match or int(match[1]) == 0:
+            self.fail(f"{value!r} is not a time span; write it as 90s, 15m, 1h or 7d", param, ctx)
+        return timedelta(seconds=int(match[1]) * _UNITS[match[2] or "s"])

@@ -1,0 +1,181 @@
+"""`genmill schedule`: enqueue commands that repeat by the clock."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scheduler.cli.options import as_json
+from scheduler.cli.record import open_record
+
+if TYPE_CHECKING:
+    from db.tables import Schedule
+
+COLUMNS = ("name", "cron", "timezone", "paused", "next_due", "command")
+
+
+@click.group("schedule")
+def schedule() -> None:
+    """Enqueue again by the clock. Schedules may be changed while schedulers run."""
+
+
+@schedule.command("add")
+@click.argument("name")
+@click.option("--cron", required=True, metavar='"0 3 * * *"', help="Minute hour day month weekday.")
+@click.option("--timezone", default="UTC", metavar="TZ", help="As in Europe/Berlin (default UTC).")
+@click.option(
+    "--missed",
+    type=click.Choice(("skip", "once")),
+    default="skip",
+    help="Times missed while no scheduler ran: skip them (default), or run once.",
+)
+@click.option(
+    "--overlap",
+    type=click.Choice(("skip", "queue")),
+    default="skip",
+    help="While its last job still runs: skip (default), or queue another.",
+)
+@click.argument("words", nargs=-1, required=True, metavar="-- enqueue ...")
+@as_json
+def add(name: str, words: tuple[str, ...], as_json: bool, **rules: Any) -> None:
+    """Repeat any enqueue command; it is checked now.
+
+    Files named in the command are read each time, on the machine of the scheduler.
+
+    \b
+    genmill schedule add nightly --cron "0 3 * * *" --timezone Europe/Berlin -- \\
+        enqueue finetune digits --dataset new --max-seconds 600
+    """
+    from scheduler.beat import add_schedule
+
+    with open_record() as services:
+        added = add_schedule(services, name, command=words, **rules)
+    _print(added, as_json=as_json)
+
+
+def _print(found: "Schedule", *, as_json: bool) -> None:
+    from scheduler.documents import schedule_document
+    from scheduler.render import print_json, to_iso
+
+    if as_json:
+        print_json(schedule_document(found))
+    else:
+        click.echo(f"{found.name}  next {'paused' if found.paused else to_iso(found.next_due)}")
+
+
+@schedule.command("list")
+@as_json
+def list_schedules(as_json: bool) -> None:
+    """List all schedules.
+
+    \b
+    genmill schedule list
+    """
+    from db import schedules
+    from scheduler.documents import schedule_document
+    from scheduler.render import print_json, print_table
+
+    with open_record() as services, services.database.read() as session:
+        found = [schedule_document(each) for each in schedules.listing(session)]
+    if as_json:
+        print_json(found)
+    else:
+        print_table([each | {"command": " ".join(each["command"])} for each in found], COLUMNS)
+
+
+@schedule.command("show")
+@click.argument("name")
+@as_json
+def show(name: str, as_json: bool) -> None:
+    """Show a schedule and what became of its last due times.
+
+    \b
+    genmill schedule show nightly
+    """
+    import shlex
+
+    from db import schedules
+    from scheduler.documents import run_document, schedule_document
+    from scheduler.render import print_fields, print_json, print_table
+
+    with open_record() as services, services.database.read() as session:
+        found = schedules.get(session, name)
+        runs = [run_document(run) for run in schedules.runs(session, found.id)]
+    document = schedule_document(found)
+    if as_json:
+        print_json(document | {"runs": runs})
+        return
+    print_fields(document | {"command": shlex.join(document["command"])})
+    click.echo("\nRUNS")
+    print_table(runs, ("due", "outcome", "job", "reason"))
+
+
+@schedule.command("pause")
+@click.argument("name")
+@as_json
+def pause(name: str, as_json: bool) -> None:
+    """Stop a schedule from firing until it is resumed.
+
+    \b
+    genmill schedule pause nightly
+    """
+    from db import schedules
+
+    with open_record() as services:
+        paused = services.database.transact(lambda session: schedules.pause(session, name))
+    _print(paused, as_json=as_json)
+
+
+@schedule.command("resume")
+@click.argument("name")
+@as_json
+def resume(name: str, as_json: bool) -> None:
+    """Let a paused schedule fire again, from now on.
+
+    \b
+    genmill schedule resume nightly
+    """
+    from scheduler.beat import resume_schedule
+
+    with open_record() as services:
+        resumed = resume_schedule(services, name)
+    _print(resumed, as_json=as_json)
+
+
+@schedule.command("trigger")
+@click.argument("name")
+@as_json
+def trigger(name: str, as_json: bool) -> None:
+    """Run a schedule's command once now.
+
+    Prints the job's id, or the batch's. Works while the schedule is paused, too.
+
+    \b
+    genmill job wait "$(genmill schedule trigger nightly)"
+    """
+    from scheduler.beat import trigger_schedule
+    from scheduler.documents import job_document
+    from scheduler.render import print_json
+
+    with open_record() as services:
+        made = trigger_schedule(services, name)
+    if as_json:
+        print_json([job_document(job) for job in made])
+    else:
+        click.echo(made[0].batch_id or made[0].id)
+
+
+@schedule.command("remove")
+@click.argument("name")
+@as_json
+def remove(name: str, as_json: bool) -> None:
+    """Remove a schedule. The jobs that it made stay.
+
+    \b
+    genmill schedule remove nightly
+    """
+    from db import schedules
+    from scheduler.render import print_json
+
+    with open_record() as services:
+        services.database.transact(lambda session: schedules.remove(session, name))
+    print_json({"removed": name}) if as_json else click.echo(name)

@@ -1,0 +1,18 @@
+"""`genmill scheduler`: doorbells, expired leases, finished jobs and schedules."""
+
+import click
+
+
+@click.command("scheduler")
+def scheduler() -> None:
+    """Run one scheduler in the foreground: doorbells, expired leases, finished jobs, schedules.
+
+    Any number may run; they never fire a schedule twice.
+
+    \b
+    genmill db upgrade && genmill scheduler
+    """
+    from scheduler.loop import run_scheduler
+    from worker.settings import read_settings
+
+    run_scheduler(read_settings())

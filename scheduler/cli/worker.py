@@ -1,0 +1,18 @@
+"""`genmill worker`: the one command that runs models."""
+
+import click
+
+
+@click.command("worker")
+def worker() -> None:
+    """Run one worker in the foreground until SIGTERM, which drains it.
+
+    One worker owns one GPU; on CPUs set GENMILL_THREADS to cores divided by workers.
+
+    \b
+    GENMILL_DEVICE=cuda:0 genmill worker
+    """
+    from worker.settings import read_settings
+    from worker.tasks import run_worker
+
+    run_worker(read_settings())

@@ -1,0 +1,124 @@
+"""The rows of the record as plain data: what `--json` prints, and what tables pick columns from.
+
+The keys are a contract with scripts: add, never rename.
+"""
+
+from typing import Any
+
+from db.tables import (
+    Artifact,
+    Dataset,
+    DatasetVersion,
+    Job,
+    Model,
+    ModelVersion,
+    Schedule,
+    ScheduleRun,
+    Shard,
+)
+
+Document = dict[str, Any]
+
+
+def job_document(job: Job) -> Document:
+    """A job, without its shards."""
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "status": job.status,
+        "model": job.model,
+        "priority": job.priority,
+        "progress": job.progress,
+        "error": job.error,
+        "spec": job.spec,
+        "spec_hash": job.spec_hash,
+        "batch": job.batch_id,
+        "custom_id": job.custom_id,
+        "schedule": job.schedule_id,
+        "retry_of": job.retry_of,
+        "idempotency_key": job.idempotency_key,
+        "manifest_sha256": job.manifest_sha256,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+    }
+
+
+def shard_document(shard: Shard) -> Document:
+    """A shard: the range of samples, and how its work went."""
+    return {
+        "id": shard.id,
+        "index": shard.idx,
+        "start": shard.start,
+        "stop": shard.stop,
+        "status": shard.status,
+        "claims": shard.claims,
+        "failures": shard.failures,
+        "releases": shard.releases,
+        "owner": shard.owner,
+        "last_error": shard.last_error,
+    }
+
+
+def artifact_document(artifact: Artifact) -> Document:
+    """An artifact: what it is and where its bytes are."""
+    return {
+        "id": artifact.id,
+        "job": artifact.job_id,
+        "kind": artifact.kind,
+        "name": artifact.name,
+        "size": artifact.size,
+        "media_type": artifact.media_type,
+        "sha256": artifact.sha256,
+        "key": artifact.key,
+        "created_at": artifact.created_at,
+    }
+
+
+def dataset_document(dataset: Dataset, version: DatasetVersion) -> Document:
+    """One version of a dataset, with its counts, labels and shape."""
+    return {
+        "name": dataset.name,
+        "version": version.number,
+        "kind": version.kind,
+        **version.summary,
+        "manifest_sha256": version.manifest_sha256,
+        "created_at": version.created_at,
+        "removed_at": version.removed_at,
+    }
+
+
+def model_document(model: Model, version: ModelVersion) -> Document:
+    """One version of a model, with what it was made from."""
+    return {
+        "name": model.name,
+        "version": version.number,
+        "family": model.family,
+        "metrics": version.metrics,
+        "params": version.params,
+        "files": version.files,
+        "weights_sha256": version.weights_sha256,
+        "job": version.job_id,
+        "created_at": version.created_at,
+    }
+
+
+def schedule_document(schedule: Schedule) -> Document:
+    """A schedule, with the command that it repeats."""
+    return {
+        "name": schedule.name,
+        "cron": schedule.cron,
+        "timezone": schedule.timezone,
+        "missed": schedule.missed,
+        "overlap": schedule.overlap,
+        "paused": schedule.paused,
+        "next_due": schedule.next_due,
+        "command": schedule.command,
+        "created_at": schedule.created_at,
+        "id": schedule.id,
+    }
+
+
+def run_document(run: ScheduleRun) -> Document:
+    """One due time of a schedule and what came of it."""
+    return {"due": run.due, "outcome": run.outcome, "job": run.job_id, "reason": run.reason}

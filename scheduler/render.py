@@ -1,0 +1,173 @@
+"""What people read: tables, fields, sizes and times. What programs read: JSON.
+
+On a terminal tables are drawn by rich; in a pipe they are plain aligned text. Whatever came from a
+user or a model is stripped of control characters first, so that text cannot drive the terminal.
+"""
+
+import json
+import re
+import sys
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+# C0, DEL and C1 controls, and the marks that reorder text (Unicode TR 36, "bidi spoofing").
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_JSON_CONTROL = re.compile(r"[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+# Columns that a narrow terminal must not break: they are copied, or compared down the column.
+_WHOLE = {"id", "job", "kind", "status", "size", "version", "sha256", "created_at", "next_due"}
+
+Row = Mapping[str, Any]
+
+
+def clean(text: str, *, keep_lines: bool = False) -> str:
+    """`text` without control characters; `keep_lines` spares line ends and tabs."""
+
+    def replace(match: re.Match[str]) -> str:
+        return match[0] if keep_lines and match[0] in "\n\t" else " " if match[0] in "\n\t" else ""
+
+    return _CONTROL.sub(replace, text)
+
+
+def print_json(document: Any, *, line: bool = False) -> None:
+    """Write one JSON document, or with `line` one compact line of a stream, to stdout."""
+    text = json.dumps(
+        document,
+        ensure_ascii=False,
+        allow_nan=False,
+        indent=None if line else 2,
+        separators=(",", ":") if line else None,
+        default=_to_json,
+    )
+    click.echo(_JSON_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
+
+
+def print_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
+    """Write `rows` under `columns`, drawn on a terminal and plain in a pipe; talk where empty."""
+    if not rows:
+        click.echo("nothing to show", err=True)
+        return
+    if sys.stdout.isatty():
+        _draw_table(rows, columns)
+        return
+    cells = [[show(row.get(column)) for column in columns] for row in rows]
+    _align_table([[column.upper() for column in columns], *cells])
+
+
+def print_fields(fields: Mapping[str, Any]) -> None:
+    """Write one `name  value` line a field; empty ones are left out, nested ones named `a.b`."""
+    shown = {name: show(value) for name, value in _flat(fields)}
+    width = max((len(name) for name, text in shown.items() if text), default=0)
+    for name, text in shown.items():
+        if text:
+            click.echo(f"{name.ljust(width)}  {text}")
+
+
+def show(value: Any) -> str:
+    """`value` as one line for people."""
+    match value:
+        case None:
+            shown = ""
+        case bool():
+            shown = "yes" if value else "no"
+        case datetime():
+            shown = to_iso(value)
+        case float():
+            shown = f"{value:.4g}"
+        case Mapping():
+            pairs = ((name, show(item)) for name, item in value.items())
+            shown = ", ".join(f"{name}={text}" for name, text in pairs if text)
+        case list() | tuple():
+            shown = ", ".join(show(item) for item in value)
+        case _:
+            shown = str(value)
+    return clean(shown)
+
+
+def to_prefix(id_: str) -> str:
+    """The part of an id that people read and type: its time to the millisecond, and some chance."""
+    return id_[:18]
+
+
+def to_iso(when: datetime) -> str:
+    """ISO 8601 in UTC to the second, as in 2026-03-01T12:00:00Z."""
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def to_size(size_bytes: int) -> str:
+    """Bytes for people, as in 1.5 MiB."""
+    amount = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+def to_duration(seconds: float) -> str:
+    """Seconds for people, as in 42s, 3m05s or 2h10m."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 2 * 86_400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86_400}d"
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    raise TypeError(f"not JSON: {type(value).__name__}")
+
+
+def _flat(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Open mappings that hold mappings, so that a line never nests."""
+    for name, value in fields.items():
+        if isinstance(value, Mapping) and any(isinstance(each, Mapping) for each in value.values()):
+            yield from ((f"{name}.{inner}", each) for inner, each in _flat(value))
+        else:
+            yield name, value
+
+
+def _draw_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
+    # rich costs more than all else that a command loads, and a pipe does without
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
+    for row in rows:
+        # Text: what a cell holds is never taken for markup
+        table.add_row(*(Text(_brief(column, row.get(column))) for column in columns))
+    Console().print(table)
+
+
+def _brief(column: str, value: Any) -> str:
+    """As `show`, but short enough for a terminal: a prefix of an id, the age of a time."""
+    if isinstance(value, datetime):
+        age_s = (datetime.now(UTC) - value).total_seconds()
+        return f"{to_duration(age_s)} ago" if age_s >= 0 else f"in {to_duration(-age_s)}"
+    return to_prefix(show(value)) if column in {"id", "job"} else show(value)
+
+
+def _align_table(lines: list[list[str]]) -> None:
+    widths = [max(_width(line[place]) for line in lines) for place in range(len(lines[0]))]
+    for line in lines:
+        padded = (
+            cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)
+        )
+        click.echo("  ".join(padded).rstrip())
+
+
+def _width(text: str) -> int:
+    # East Asian wide characters take two columns (Unicode TR 11).
+    return sum(2 if unicodedata.east_asian_width(mark) in "WF" else 1 for mark in text)

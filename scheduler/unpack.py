@@ -1,0 +1,101 @@
+"""Taking samples out of a shard's object: pictures out of a tar, texts out of JSON Lines.
+
+Every sample is compared with its digest on record before it gets a name, and names are generated
+from its number. Nothing that the object says is used as a path.
+"""
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from db.errors import DigestMismatch
+from db.tables import Member
+
+MAX_RECORD_BYTES = 64 << 20
+SUFFIXES = (
+    ".png",
+    ".wav",
+    ".json",
+)  # of what a member's bytes are; .json is a line of text's JSONL
+
+Sample = tuple[Member, bytes, bytes]  # its row, its bytes, its JSON record
+
+
+def file_of(member: Member) -> str:
+    """The generated file name of a sample's bytes, as in `000000017.png`."""
+    suffix = Path(member.name).suffix
+    return f"{member.sample:09d}{suffix if suffix in SUFFIXES else '.bin'}"
+
+
+def is_unpacked(folder: Path, members: Sequence[Member]) -> bool:
+    """Whether every sample lies in `folder` already, whole and with its companion."""
+    return all(
+        _holds(folder / file_of(member), member)
+        and (folder / file_of(member)).with_suffix(_companion(member)).is_file()
+        for member in members
+    )
+
+
+def unpack(part: Path, members: Sequence[Member], folder: Path, *, tar: bool) -> None:
+    """Write each sample with its JSON record beside it; a text also as `000000017.txt`.
+
+    Raises `DigestMismatch`.
+    """
+    for member, data, record in read_samples(part, members, tar=tar):
+        path = folder / file_of(member)
+        companion = record if tar else json.loads(data)["text"].encode()
+        _write(path.with_suffix(_companion(member)), companion)
+        _write(path, data)
+
+
+def append_records(part: Path, members: Sequence[Member], lines: Path, *, tar: bool) -> None:
+    """Append each sample's JSON record to `lines`, one a line. Raises `DigestMismatch`."""
+    with lines.open("ab") as file:
+        for _, _, record in read_samples(part, members, tar=tar):
+            file.write(record + b"\n")
+
+
+def read_samples(part: Path, members: Sequence[Member], *, tar: bool) -> Iterator[Sample]:
+    """Yield the samples of an object on this disk, each compared with its digest."""
+    with part.open("rb") as file:
+        for member in members:
+            file.seek(member.offset)
+            data = file.read(member.size)
+            if hashlib.sha256(data).hexdigest() != member.sha256:
+                raise DigestMismatch(
+                    f"sample {member.sample}: its bytes are not those on record; fetch it again"
+                )
+            if tar:
+                file.seek(-member.size % tarfile.BLOCKSIZE, 1)
+            yield member, data, _next_member(file.read, member) if tar else data
+
+
+def _next_member(read: Callable[[int], bytes], member: Member) -> bytes:
+    """The JSON record that follows a picture in its tar."""
+    try:
+        header = tarfile.TarInfo.frombuf(read(tarfile.BLOCKSIZE), "utf-8", "strict")
+    except tarfile.HeaderError as error:
+        raise DigestMismatch(f"sample {member.sample} has no record after it: {error}") from None
+    if not header.isreg() or header.size > MAX_RECORD_BYTES:
+        raise DigestMismatch(f"sample {member.sample} has no record after it, but {header.name!r}")
+    return read(header.size)
+
+
+def _companion(member: Member) -> str:
+    return ".txt" if file_of(member).endswith(".json") else ".json"
+
+
+def _holds(path: Path, member: Member) -> bool:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == member.sha256
+    except OSError:
+        return False
+
+
+def _write(path: Path, data: bytes) -> None:
+    # no fsync for each of thousands: what a crash tears is found by its digest, and fetched again
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_bytes(data)
+    temporary.replace(path)

@@ -1,0 +1,27 @@
+"""One row of the benchmark."""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One comparison: `ours` against `baseline`, in `unit`, and the bound that the ratio keeps."""
+
+    name: str
+    ours: float
+    baseline: float
+    unit: str
+    ratio: float
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether the ratio is within its bound."""
+        return (self.at_least is None or self.ratio >= self.at_least) and (
+            self.at_most is None or self.ratio <= self.at_most
+        )
+
+    def row(self) -> dict[str, object]:
+        """As `BENCH_JSON` has it."""
+        return {key: value for key, value in asdict(self).items() if value is not None}

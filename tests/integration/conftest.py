@@ -1,0 +1,230 @@
+"""A whole plant: database, store and broker of the kinds under test, and real worker processes.
+
+`GENMILL_TEST_DATABASE=postgresql` puts the record on PostgreSQL and the objects on S3 over HTTP.
+"""
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import redis
+import torch
+from sqlalchemy.orm import Session
+
+from db import artifacts, jobs, models, schema
+from db.states import FINAL
+from db.tables import Batch, Job
+from scheduler.batches import enqueue_batch
+from scheduler.dispatch import dispatch_once
+from scheduler.enqueue import enqueue, retry
+from scheduler.intake import add_dataset
+from worker.data.feed import Shape
+from worker.engine.weights import save
+from worker.families import find_family
+from worker.services import Services
+from worker.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 120.0
+
+TINY = {"channels": 4, "hidden": 8, "latent": 2, "batch_size": 16}
+
+
+class Plant:
+    """Services to enqueue with and look at, and processes to start, signal and count on."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.services = Services(settings)
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def worker(self, **settings: object) -> subprocess.Popen[bytes]:
+        """Start `genmill worker`, leader of its own session."""
+        environment = self.settings.child_environment(**settings) | {"PYTHONPATH": str(ROOT)}
+        log = self.settings.home / f"worker-{len(self.processes)}.log"
+        with log.open("ab") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "scheduler", "worker"],
+                env=environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                cwd=self.settings.home,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def logs(self) -> str:
+        """What the workers have said."""
+        return "\n".join(p.read_text() for p in sorted(self.settings.home.glob("worker-*.log")))
+
+    def wait(self, what: str, done: Callable[[], object], *, dispatch: bool = True) -> None:
+        """Dispatch, as a scheduler would, until `done`; fail telling `what` did not come about."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not done():
+            if time.monotonic() > deadline:
+                pytest.fail(f"{what}: not in {PATIENCE_S:g} s\n{self.logs()}")
+            if dispatch:
+                dispatch_once(self.services)
+            time.sleep(0.1)
+
+    def finish(self, *job_ids: str) -> list[Job]:
+        """The jobs, once all of them are final."""
+        self.wait("final jobs", lambda: all(self.job(i).status in FINAL for i in job_ids))
+        return [self.job(job_id) for job_id in job_ids]
+
+    def succeed(self, *job_ids: str) -> list[Job]:
+        """The jobs, all of which must succeed."""
+        finished = self.finish(*job_ids)
+        assert [(job.status, job.error) for job in finished] == [("succeeded", None)] * len(
+            job_ids
+        ), self.logs()
+        return finished
+
+    def job(self, job_id: str) -> Job:
+        with self.services.database.read() as session:
+            return jobs.get(session, job_id)
+
+    def digests(self, job_id: str) -> list[str]:
+        with self.services.database.read() as session:
+            return artifacts.digests(session, job_id)
+
+    def enqueue(self, spec: dict[str, object], **how: object) -> Job:
+        return enqueue(self.services, spec, **how)
+
+    def enqueue_batch(self, lines: list[str]) -> Batch:
+        return enqueue_batch(self.services, lines)
+
+    def retry(self, job_id: str) -> Job:
+        return retry(self.services, self.job(job_id))
+
+    def generate(self, count: int, **words: object) -> Job:
+        """Enqueue `count` samples of the model `tiny`."""
+        how = {key: words.pop(key) for key in ("shard_size", "priority") if key in words}
+        return enqueue(
+            self.services, {"kind": "generate", "model": "tiny", "count": count, **words}, **how
+        )
+
+    def train(self, **spec: object) -> Job:
+        """Enqueue the training of a model called `small`."""
+        data = {"kind": "train", "family": "vae", "model": "small", "dataset": "digits"}
+        return enqueue(self.services, {**data, "max_steps": 4, "params": TINY, **spec})
+
+    def stop(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        self.services.close()
+
+
+@pytest.fixture
+def plant(
+    tmp_path: Path, database_url: str, broker_url: str, request: pytest.FixtureRequest
+) -> Iterator[Plant]:
+    """A plant of its own for a test, without workers and data yet."""
+    places = {"store_url": (tmp_path / "store").as_uri()}
+    if os.environ.get("GENMILL_TEST_DATABASE") == "postgresql":
+        s3 = request.getfixturevalue("s3")
+        places = {"store_url": s3.url, "s3_endpoint_url": s3.endpoint_url}
+    made = Plant(quick_settings(tmp_path, database_url, broker_url, **places))
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def shared_plant(
+    tmp_path_factory: pytest.TempPathFactory, broker_server: str, request: pytest.FixtureRequest
+) -> Iterator[Plant]:
+    """One plant for the tests of a file that break nothing, with a worker, digits and `tiny`."""
+    home = tmp_path_factory.mktemp("plant")
+    url = f"sqlite:///{home / 'genmill.db'}"
+    if os.environ.get("GENMILL_TEST_DATABASE") == "postgresql":
+        url = request.getfixturevalue("postgresql_url")
+    schema.upgrade(url)
+    redis.Redis.from_url(broker_server).flushall()
+    made = Plant(quick_settings(home, url, broker_server, store_url=(home / "store").as_uri()))
+    made.worker()
+    add_digits(made)
+    add_tiny(made)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def digits(plant: Plant) -> str:
+    """A small labelled image dataset in the plant; returns its name."""
+    return add_digits(plant)
+
+
+@pytest.fixture
+def tiny(plant: Plant) -> str:
+    """A model that was never trained, with labels; returns its name."""
+    return add_tiny(plant)
+
+
+def quick_settings(home: Path, database_url: str, broker_url: str, **places: object) -> Settings:
+    """Settings with every waiting time short."""
+    return Settings(
+        _env_file=None,
+        home=home,
+        database_url=database_url,
+        redis_url=broker_url,
+        device="cpu",
+        threads=1,
+        lease_s=2,
+        loop_s=0.2,
+        deadline_s=2,
+        **places,
+    )
+
+
+def add_digits(plant: Plant) -> str:
+    rng = np.random.default_rng(0)
+    labels = np.arange(60, dtype=np.uint8) % 3
+    images = rng.integers(0, 60, (60, 28, 28)) + labels[:, None, None] * 80
+    folder = plant.settings.home / "idx"
+    folder.mkdir()
+    _write_idx(folder / "train-images-idx3-ubyte", images.astype(np.uint8))
+    _write_idx(folder / "train-labels-idx1-ubyte", labels)
+    add_dataset(plant.services, "digits", folder)
+    return "digits"
+
+
+def add_tiny(plant: Plant) -> str:
+    family = find_family("vae")
+    params = family.params.model_validate(TINY)
+    folder = plant.settings.home / "tiny"
+    folder.mkdir()
+    torch.manual_seed(0)
+    network = family.network()(params, Shape("image", labels=("a", "b", "c"), size=28, channels=1))
+    save(network, folder, family=family)
+    blobs = {path.name: plant.services.store.put("imports", path) for path in folder.iterdir()}
+
+    def add(session: Session) -> None:
+        models.add_version(
+            session,
+            name="tiny",
+            family="vae",
+            params=params.model_dump(mode="json"),
+            files={name: vars(blob) for name, blob in blobs.items()},
+            weights_sha256=blobs["model.safetensors"].sha256,
+            metrics={"samples_per_second": 1000.0},
+        )
+
+    plant.services.database.transact(add)
+    return "tiny"
+
+
+def _write_idx(path: Path, array: np.ndarray) -> None:
+    header = struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(
+        f">{array.ndim}I", *array.shape
+    )
+    path.write_bytes(header + array.tobytes())

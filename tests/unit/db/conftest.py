@@ -1,0 +1,98 @@
+"""Short ways to bring a record into a state, each a real transaction of its own."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
+import pytest
+
+from db import jobs, shards
+from db.session import Database
+from db.shards import Claim, NewArtifact, NewMember
+from db.tables import Job, Shard
+
+DIGEST = "ab" * 32
+
+
+class Record:
+    """A database and the steps of the protocol, one transaction each."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def run(self, step: Any, /, *args: Any, **options: Any) -> Any:
+        return self.database.transact(lambda session: step(session, *args, **options))
+
+    def add(self, *ranges: tuple[int, int], **options: Any) -> list[str]:
+        """Add a job; return its id and then its shards' ids."""
+        wanted = {"spec": {}, "spec_hash": DIGEST, "kind": "generate", "model": "digits"} | options
+        job = self.run(jobs.add, ranges=ranges or [(0, 4)], **wanted)
+        return [job.id, *(shard.id for shard in self.run(jobs.shards_of, job.id))]
+
+    def claim(self, shard_id: str, owner: str = "ann", lease_s: float = 60, **options: Any) -> Any:
+        return self.run(shards.claim, shard_id, owner=owner, lease_s=lease_s, **options)
+
+    @staticmethod
+    def samples_of(claim: Claim) -> list[NewArtifact]:
+        """The artifact that a generate shard of this range would commit."""
+        members = [
+            NewMember(sample=i, name=f"{i:09}.png", offset=512 * i, size=100, sha256=f"{i:064x}")
+            for i in range(claim.start, claim.stop)
+        ]
+        name = f"samples-{claim.idx:05}.tar"
+        key = f"jobs/{claim.job_id}/blobs/{claim.fence:064x}"
+        return [NewArtifact("samples", name, key, DIGEST, 1024, "application/x-tar", members)]
+
+    def commit(self, claim: Claim) -> None:
+        self.run(shards.commit, claim, self.samples_of(claim))
+
+    def renew(self, claim: Claim, **options: Any) -> None:
+        self.run(shards.renew, claim, **({"lease_s": 60, "seq": 1} | options))
+
+    def fail(self, claim: Claim, error: str = "it broke", **options: Any) -> str:
+        how = {"final": False, "max_failures": 3, "backoff_s": 0} | options
+        return str(self.run(shards.fail, claim, error, **how))
+
+    def release(self, claim: Claim, reason: str = "draining", **options: Any) -> None:
+        self.run(shards.release, claim, reason, **options)
+
+    def cancel(self, job_id: str) -> bool:
+        return bool(self.run(jobs.cancel, job_id))
+
+    def job(self, job_id: str) -> Job:
+        job: Job = self.run(jobs.get, job_id)
+        return job
+
+    def shard(self, shard_id: str) -> Shard:
+        shard: Shard = self.run(lambda session: session.get(Shard, shard_id))
+        return shard
+
+    def together(self, *steps: Any) -> list[Any]:
+        """Run each step, a function and its arguments, in a thread of its own, all at once.
+
+        Returns what each returned or raised.
+        """
+        start = Barrier(len(steps))
+
+        def run(step: Any) -> Any:
+            start.wait()
+            try:
+                return step[0](*step[1:])
+            except Exception as error:  # the outcome is what a test looks at
+                return error
+
+        with ThreadPoolExecutor(len(steps)) as threads:
+            return list(threads.map(run, steps))
+
+
+@pytest.fixture
+def record(database: Database) -> Record:
+    """A record on the kind of database that this run tests."""
+    return Record(database)
+
+
+@pytest.fixture
+def each_record(each_database: Database) -> Iterator[Record]:
+    """A record on each kind of database in turn."""
+    return Record(each_database)

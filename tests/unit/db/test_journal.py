@@ -1,0 +1,32 @@
+"""Log lines and curves."""
+
+from db import jobs
+
+
+def test_log_lines_come_in_order_and_from_where_one_left_off(record):
+    job_id, _ = record.add()
+    for i in range(3):
+        record.run(jobs.log, job_id, f"line {i}")
+    lines = record.run(jobs.log_lines, job_id)
+    assert [line.message for line in lines] == ["line 0", "line 1", "line 2"]
+    later = record.run(jobs.log_lines, job_id, lines[0].id)
+    assert [line.message for line in later] == ["line 1", "line 2"]
+    assert lines[0].level == "info"
+
+
+def test_a_point_written_again_replaces_the_first(record):
+    job_id, _ = record.add()
+    record.run(jobs.add_points, job_id, 1, {"loss": 3.0, "accuracy": 0.1})
+    record.run(jobs.add_points, job_id, 2, {"loss": 2.0})
+    record.run(jobs.add_points, job_id, 2, {"loss": 1.0})
+    curve = [(point.step, point.value) for point in record.run(jobs.points, job_id, "loss")]
+    assert curve == [(1, 3.0), (2, 1.0)]
+    assert len(record.run(jobs.points, job_id)) == 3
+
+
+def test_points_beyond_a_resumed_step_are_forgotten(record):
+    job_id, _ = record.add()
+    for step in (1, 2, 3):
+        record.run(jobs.add_points, job_id, step, {"loss": 1.0})
+    record.run(jobs.drop_points_after, job_id, 2)
+    assert [point.step for point in record.run(jobs.points, job_id)] == [1, 2]

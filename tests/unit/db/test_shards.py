@@ -1,0 +1,284 @@
+"""The protocol of the leases, one step at a time."""
+
+import pytest
+from sqlalchemy import select
+
+from db import artifacts, jobs, shards
+from db.errors import Cancelled, GenmillError, LeaseLost
+from db.session import clock
+from db.shards import NewArtifact
+from db.tables import Attempt, Shard
+
+EXPIRED = -1  # a lease that is over as soon as it is given
+PREVIEW = NewArtifact("preview", "preview.png", "jobs/j/blobs/a", "a" * 64, 10, "image/png")
+
+
+def attempts(record, shard_id):
+    return record.run(
+        lambda session: session.scalars(
+            select(Attempt).where(Attempt.shard_id == shard_id).order_by(Attempt.fence)
+        ).all()
+    )
+
+
+def test_a_claim_moves_shard_and_job_to_running_and_records_the_attempt(record):
+    job_id, shard_id = record.add((0, 4))
+    claim = record.claim(shard_id, owner="ann")
+    assert (claim.job_id, claim.fence, claim.start, claim.stop) == (job_id, 1, 0, 4)
+    assert record.shard(shard_id).status == "running"
+    assert record.job(job_id).status == "running"
+    assert record.job(job_id).started_at is not None
+    [attempt] = attempts(record, shard_id)
+    assert (attempt.fence, attempt.worker, attempt.ended_at) == (1, "ann", None)
+
+
+def test_a_second_worker_cannot_claim_a_running_shard(record):
+    _, shard_id = record.add()
+    assert record.claim(shard_id, owner="ann")
+    assert record.claim(shard_id, owner="bob") is None
+
+
+def test_an_unknown_shard_is_no_claim(record):
+    assert record.claim("no-such-shard") is None
+
+
+def test_a_shard_of_an_ended_job_is_no_claim(record):
+    job_id, shard_id = record.add()
+    record.cancel(job_id)
+    assert record.claim(shard_id) is None
+
+
+def test_an_expired_lease_is_taken_over_and_the_zombie_changes_nothing(record):
+    _, shard_id = record.add()
+    zombie = record.claim(shard_id, owner="ann", lease_s=EXPIRED)
+    heir = record.claim(shard_id, owner="bob")
+    assert heir.fence == zombie.fence + 1
+    for step in (
+        lambda: record.commit(zombie),
+        lambda: record.fail(zombie, final=True),
+        lambda: record.release(zombie),
+        lambda: record.renew(zombie),
+        lambda: record.run(shards.put_artifact, zombie, PREVIEW),
+        lambda: record.run(shards.add_checkpoint, zombie, step=1, key="k", sha256="a" * 64, size=1),
+    ):
+        with pytest.raises(LeaseLost):
+            step()
+    record.commit(heir)
+    assert [a.outcome for a in attempts(record, shard_id)] == ["lost", "succeeded"]
+
+
+def test_the_same_worker_name_with_an_old_fence_is_refused(record):
+    _, shard_id = record.add()
+    old = record.claim(shard_id, owner="ann", lease_s=EXPIRED)
+    record.claim(shard_id, owner="ann")
+    with pytest.raises(LeaseLost):
+        record.commit(old)
+
+
+def test_a_renewed_lease_holds(record):
+    _, shard_id = record.add()
+    claim = record.claim(shard_id, lease_s=EXPIRED)
+    record.renew(claim, seq=7)
+    assert record.claim(shard_id, owner="bob") is None
+    assert record.shard(shard_id).heartbeat_seq == 7
+
+
+def test_a_late_commit_counts_while_nobody_took_over(record):
+    job_id, shard_id = record.add()
+    record.commit(record.claim(shard_id, lease_s=EXPIRED))
+    assert record.job(job_id).status == "finalizing"
+
+
+def test_a_commit_records_artifacts_members_and_the_end(record):
+    job_id, first, second = record.add((0, 3), (3, 5))
+    record.commit(record.claim(second))
+    assert record.job(job_id).status == "running"
+    record.commit(record.claim(first))
+    assert record.job(job_id).status == "finalizing"
+    assert record.run(artifacts.digests, job_id) == [f"{i:064x}" for i in range(5)]
+    assert record.shard(first).owner is None
+
+
+def test_a_commit_happens_once(record):
+    _, shard_id = record.add()
+    claim = record.claim(shard_id)
+    record.commit(claim)
+    with pytest.raises(LeaseLost):
+        record.commit(claim)
+    assert record.run(shards.outcome, claim) == "succeeded"
+
+
+def test_the_outcome_of_a_running_claim_is_not_known(record):
+    _, shard_id = record.add()
+    assert record.run(shards.outcome, record.claim(shard_id)) is None
+
+
+@pytest.mark.parametrize("stop", [3, 5])
+def test_a_commit_with_too_few_or_too_many_samples_is_refused(record, stop):
+    _, shard_id = record.add((0, 4))
+    claim = record.claim(shard_id)
+    members = [shards.NewMember(i, str(i), 0, 1, "a" * 64) for i in range(stop)]
+    made = [NewArtifact("samples", "s.tar", "k", "a" * 64, 1, "application/x-tar", members)]
+    with pytest.raises(GenmillError, match="samples 0 to 3"):
+        record.run(shards.commit, claim, made)
+    assert record.shard(shard_id).status == "running"
+
+
+def test_a_heartbeat_brings_the_cancellation(record):
+    job_id, shard_id = record.add()
+    claim = record.claim(shard_id)
+    assert record.cancel(job_id)
+    with pytest.raises(Cancelled):
+        record.renew(claim)
+    with pytest.raises(Cancelled):
+        record.commit(claim)
+    with pytest.raises(Cancelled):
+        record.fail(claim, final=True)
+    assert record.job(job_id).status == "cancelled"
+    assert attempts(record, shard_id)[0].outcome == "cancelled"
+
+
+def test_a_failure_is_tried_again_after_a_growing_pause_until_the_limit(record):
+    job_id, shard_id = record.add()
+    assert record.fail(record.claim(shard_id), max_failures=2) == "queued"
+    assert record.fail(record.claim(shard_id), max_failures=2) == "failed"
+    assert record.job(job_id).status == "failed"
+    assert record.job(job_id).error == "samples 0 to 3: it broke"
+    assert [a.outcome for a in attempts(record, shard_id)] == ["failed", "failed"]
+
+
+def test_a_shard_that_failed_waits_before_it_is_claimed_again(record):
+    _, shard_id = record.add()
+    record.fail(record.claim(shard_id), backoff_s=1000)
+    assert record.claim(shard_id) is None
+    assert record.shard(shard_id).last_error == "it broke"
+    assert record.shard(shard_id).not_before > record.run(clock)
+
+
+def test_a_final_failure_fails_the_job_and_cancels_its_other_shards(record):
+    job_id, first, second, third = record.add((0, 4), (4, 8), (8, 12))
+    doomed, busy = record.claim(first), record.claim(second)
+    assert record.fail(doomed, "not a finite number", final=True) == "failed"
+    assert record.job(job_id).status == "failed"
+    assert [record.shard(i).status for i in (first, second, third)] == [
+        "failed",
+        "cancelled",
+        "cancelled",
+    ]
+    with pytest.raises(Cancelled):
+        record.renew(busy)
+
+
+def test_samples_committed_before_a_job_failed_stay(record):
+    job_id, first, second = record.add((0, 2), (2, 4))
+    record.commit(record.claim(first))
+    record.fail(record.claim(second), final=True)
+    assert len(record.run(artifacts.members, job_id)) == 2
+    assert record.shard(first).status == "succeeded"
+
+
+def test_a_release_counts_no_failure_and_is_due_at_once(record):
+    _, shard_id = record.add()
+    for _ in range(20):
+        record.release(record.claim(shard_id))
+    claim = record.claim(shard_id)
+    assert claim.fence == 21
+    assert record.shard(shard_id).failures == 0
+
+
+def test_a_release_with_a_pause_waits(record):
+    _, shard_id = record.add()
+    record.release(record.claim(shard_id), backoff_s=1000)
+    assert record.claim(shard_id) is None
+
+
+def test_reaping_puts_an_expired_shard_back_and_leaves_live_ones(record):
+    _, dead, live = record.add((0, 4), (4, 8))
+    record.claim(dead, lease_s=EXPIRED)
+    record.claim(live)
+    assert record.run(shards.reap) == [dead]
+    assert record.shard(dead).status == "queued"
+    assert record.shard(live).status == "running"
+    assert attempts(record, dead)[0].outcome == "lost"
+
+
+def test_a_running_shard_without_a_lease_is_reaped(record):
+    _, shard_id = record.add()
+    record.claim(shard_id)
+
+    def forget(session):
+        session.get(Shard, shard_id).lease_until = None
+
+    record.run(forget)
+    assert record.run(shards.reap) == [shard_id]
+
+
+def test_a_shard_that_kills_its_workers_is_poison_at_the_limit(record):
+    job_id, shard_id = record.add()
+    for _ in range(2):
+        record.claim(shard_id, lease_s=EXPIRED)
+        assert record.run(shards.reap, max_claims=3) == [shard_id]
+    record.claim(shard_id, lease_s=EXPIRED)
+    assert record.run(shards.reap, max_claims=3) == []
+    assert record.job(job_id).status == "failed"
+    assert "poison: lost 3 times" in record.job(job_id).error
+
+
+def test_failures_and_releases_do_not_make_poison(record):
+    _, shard_id = record.add()
+    for _ in range(3):
+        record.release(record.claim(shard_id))
+        record.fail(record.claim(shard_id), max_failures=9)
+    record.claim(shard_id, lease_s=EXPIRED)
+    assert record.run(shards.reap, max_claims=2) == [shard_id]
+
+
+def test_takeovers_stop_at_the_limit_of_claims(record):
+    _, shard_id = record.add()
+    for _ in range(3):
+        assert record.claim(shard_id, lease_s=EXPIRED, max_claims=3)
+    assert record.claim(shard_id, lease_s=EXPIRED, max_claims=3) is None
+
+
+def test_a_preview_is_replaced_by_the_next_of_its_name(record):
+    job_id, shard_id = record.add(kind="train")
+    claim = record.claim(shard_id)
+    record.run(shards.put_artifact, claim, PREVIEW)
+    newer = NewArtifact("preview", "preview.png", "jobs/j/blobs/b", "b" * 64, 11, "image/png")
+    record.run(shards.put_artifact, claim, newer)
+    [found] = record.run(artifacts.of_job, job_id, "preview")
+    assert (found.sha256, found.size) == ("b" * 64, 11)
+
+
+def test_progress_counts_committed_and_running_samples(record):
+    job_id, first, second = record.add((0, 4), (4, 10))
+    record.commit(record.claim(first))
+    claim = record.claim(second)
+    record.renew(claim, progress={"done": 3, "total": 6, "unit": "samples"})
+    seen = record.job(job_id).progress
+    assert (seen["done"], seen["total"], seen["unit"]) == (7, 10, "samples")
+    record.release(claim)
+    assert record.job(job_id).progress["done"] == 4
+
+
+def test_progress_of_a_training_is_its_last_report(record):
+    job_id, shard_id = record.add((0, 1), kind="train")
+    claim = record.claim(shard_id)
+    record.renew(claim, progress={"done": 3, "total": 6, "unit": "steps", "eta_s": 2.5})
+    assert record.job(job_id).progress == {"done": 3, "total": 6, "unit": "steps", "eta_s": 2.5}
+
+
+def test_every_change_of_state_is_written_down(record):
+    job_id, shard_id = record.add()
+    record.commit(record.claim(shard_id))
+    moves = [(m.shard_id is None, m.old, m.new) for m in record.run(jobs.transitions, job_id)]
+    assert sorted(moves, key=str) == sorted(
+        [
+            (True, None, "queued"),
+            (True, "queued", "running"),
+            (True, "running", "finalizing"),
+            (False, "queued", "running"),
+            (False, "running", "succeeded"),
+        ],
+        key=str,
+    )

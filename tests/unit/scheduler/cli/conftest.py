@@ -1,0 +1,223 @@
+"""A home with a record and a store, and jobs in it that were really committed, without torch."""
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from db import datasets, jobs, models, shards
+from db.states import JobState
+from scheduler.cli import run
+from scheduler.enqueue import enqueue
+from worker.finalize import finalize
+from worker.provenance import Origin
+from worker.services import Services, open_services
+from worker.settings import Settings
+from worker.writers import SampleRecord, open_writer
+
+LABELS = ["cat", "dog"]
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Genmill = Callable[..., Result]
+
+
+@pytest.fixture
+def sqlite_home(tmp_path: Path, sqlite_template: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh home, as a user has it who has set nothing else."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"GENMILL_{name.upper()}", raising=False)
+    folder = tmp_path / "home"
+    folder.mkdir()
+    shutil.copy(sqlite_template, folder / "genmill.db")
+    monkeypatch.setenv("GENMILL_HOME", str(folder))
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+@pytest.fixture
+def home(sqlite_home: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh home, with the kind of database that this run tests."""
+    if not database_url.startswith("sqlite:"):
+        monkeypatch.setenv("GENMILL_DATABASE_URL", database_url)
+    return sqlite_home
+
+
+@pytest.fixture
+def genmill(home: Path, capsys: pytest.CaptureFixture[str]) -> Genmill:
+    """Run the command line in this process."""
+
+    def call(*words: str) -> Result:
+        capsys.readouterr()
+        code = run(words)
+        said = capsys.readouterr()
+        return Result(code, said.out, said.err)
+
+    return call
+
+
+@pytest.fixture
+def services(home: Path) -> Iterator[Services]:
+    opened = open_services()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def digits(services: Services) -> str:
+    """A conditional image model; its weights are not real, for no command reads them."""
+    return add_model(services, "digits", "gan", {"media": "image", "labels": LABELS})
+
+
+@pytest.fixture
+def prose(services: Services) -> str:
+    """A text model."""
+    return add_model(services, "prose", "gpt", {"media": "text", "labels": []})
+
+
+@pytest.fixture
+def pictures(services: Services) -> str:
+    """The name of an image dataset on record."""
+    summary = {
+        "counts": {"train": 8, "validation": 1, "test": 1},
+        "labels": LABELS,
+        "shape": {"media": "image", "size": 8, "channels": 1},
+        "rejected": 0,
+        "size_bytes": 640,
+    }
+    with services.database.write() as session:
+        datasets.add_version(
+            session,
+            name="pictures",
+            kind="image",
+            manifest_key=f"datasets/blobs/{'0' * 64}",
+            manifest_sha256="0" * 64,
+            summary=summary,
+        )
+    return "pictures"
+
+
+@pytest.fixture
+def picture_job(services: Services, digits: str, tmp_path: Path) -> str:
+    """A succeeded generate job of five pictures in two shards."""
+    return make_samples(services, digits, 5, tmp_path)
+
+
+@pytest.fixture
+def text_job(services: Services, prose: str, tmp_path: Path) -> str:
+    """A succeeded generate job of three texts in two shards."""
+    return make_samples(services, prose, 3, tmp_path)
+
+
+@pytest.fixture
+def worker(services: Services, tmp_path: Path) -> Iterator[None]:
+    """Something that does the next queued generate job, as soon as there is one."""
+
+    def work() -> None:
+        while not stop.wait(0.05):
+            with services.database.read() as session:
+                queued = jobs.listing(session, status=JobState.QUEUED)
+            for job in queued:
+                commit_job(services, job.id, tmp_path)
+
+    stop = threading.Event()
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+@pytest.fixture
+def commit(services: Services, tmp_path: Path) -> Callable[[str], None]:
+    """Do the work of a generate job."""
+    return lambda job_id: commit_job(services, job_id, tmp_path)
+
+
+def add_model(services: Services, name: str, family: str, shape: dict[str, Any]) -> str:
+    config = json.dumps({"genmill": 1, "family": family, "params": {}, "shape": shape}).encode()
+    blobs = {
+        "config.json": services.store.put_bytes("models/blobs", config),
+        "model.safetensors": services.store.put_bytes("models/blobs", safetensors()),
+    }
+    with services.database.write() as session:
+        models.add_version(
+            session,
+            name=name,
+            family=family,
+            params={},
+            files={file: vars(blob) for file, blob in blobs.items()},
+            weights_sha256=blobs["model.safetensors"].sha256,
+            metrics={"loss": 1.5},
+        )
+    return name
+
+
+def safetensors() -> bytes:
+    header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(8)
+
+
+def make_samples(services: Services, model: str, count: int, scratch: Path) -> str:
+    """Enqueue, claim, write and commit as a worker does, and finish the job."""
+    spec = {"kind": "generate", "model": model, "count": count, "seed": 7}
+    job = enqueue(services, spec, shard_size=2)
+    commit_job(services, job.id, scratch)
+    return job.id
+
+
+def commit_job(services: Services, job_id: str, scratch: Path) -> None:
+    with services.database.read() as session:
+        made = jobs.shards_of(session, job_id)
+    for shard in made:
+        commit_shard(services, shard.id, scratch)
+    assert finalize(services, job_id)
+    with services.database.read() as session:
+        assert jobs.get(session, job_id).status == JobState.SUCCEEDED
+
+
+def commit_shard(services: Services, shard_id: str, scratch: Path) -> None:
+    with services.database.write() as session:
+        claim = shards.claim(session, shard_id, owner="0" * 36, lease_s=60)
+        assert claim
+        job = jobs.get(session, claim.job_id)
+    media = "image" if job.model == "digits" else "text"
+    written = write(media, range(claim.start, claim.stop), scratch / "shard")
+    blob = services.store.put(f"jobs/{job.id}/blobs", written.path)
+    artifact = shards.NewArtifact(
+        kind="samples",
+        name=f"samples-{claim.idx:05d}{'.tar' if media == 'image' else '.jsonl'}",
+        key=blob.key,
+        sha256=blob.sha256,
+        size=blob.size,
+        media_type=written.media_type,
+        members=[shards.NewMember(**vars(member)) for member in written.members],
+    )
+    with services.database.write() as session:
+        shards.commit(session, claim, [artifact])
+
+
+def write(media: str, indices: range, path: Path) -> Any:
+    origin = Origin("family", "model:1", "f" * 64, 7, {}, 64, torch="0")
+    with open_writer(media, path) as writer:
+        for index in indices:
+            picture = np.full((8, 8, 1), index * 10, np.uint8)
+            output = picture if media == "image" else f"text number {index}, 第{index}段"
+            writer.add(SampleRecord(index, output, origin.record(index, label="cat")))
+        return writer.close()

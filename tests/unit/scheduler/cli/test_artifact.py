@@ -1,0 +1,203 @@
+import hashlib
+import json
+import tarfile
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from db import artifacts, jobs
+from worker.provenance import read_png
+
+
+def objects_of(services, job):
+    with services.database.read() as session:
+        return artifacts.of_job(session, job)
+
+
+def test_download_writes_pictures_as_files_with_their_records(genmill, picture_job, tmp_path):
+    done = genmill("artifact", "download", picture_job, "-o", "out")
+    assert (done.code, done.out) == (0, "out\n")
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == [f"{i:09d}.{kind}" for i in range(5) for kind in ("json", "png")]
+    record = json.loads((tmp_path / "out" / "000000003.json").read_text("utf-8"))
+    assert record["index"] == 3
+    assert read_png(tmp_path / "out" / "000000003.png") == record
+
+
+def test_download_without_a_folder_goes_into_one_named_after_the_job(genmill, picture_job):
+    done = genmill("artifact", "download", picture_job[:20])
+    assert done.out == f"genmill-{picture_job}\n"
+    assert Path(f"genmill-{picture_job}").is_dir()
+
+
+def test_download_as_webdataset_keeps_the_tars(genmill, services, picture_job, tmp_path):
+    assert genmill("artifact", "download", picture_job, "-o", "out", "--as", "webdataset").code == 0
+    stored = objects_of(services, picture_job)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [a.name for a in stored]
+    with tarfile.open(tmp_path / "out" / stored[0].name) as tar:
+        assert tar.getnames()[:2] == ["000000000.png", "000000000.json"]
+
+
+def test_download_of_texts_is_one_json_lines_file_in_order(genmill, text_job, tmp_path):
+    assert genmill("artifact", "download", text_job, "-o", "out").code == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["samples.jsonl"]
+    lines = (tmp_path / "out/samples.jsonl").read_text("utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["index"] for row in rows] == [0, 1, 2]
+    assert rows[2]["text"] == "text number 2, 第2段"
+
+
+def test_download_of_texts_as_files(genmill, text_job, tmp_path):
+    assert genmill("artifact", "download", text_job, "-o", "out", "--as", "files").code == 0
+    assert (tmp_path / "out/000000001.txt").read_text("utf-8") == "text number 1, 第1段"
+
+
+def test_texts_are_refused_as_webdataset(genmill, text_job):
+    refused = genmill("artifact", "download", text_job, "-o", "out", "--as", "webdataset")
+    assert refused.code == 2
+    assert "--as jsonl" in refused.err
+
+
+def test_records_of_pictures_download_as_json_lines(genmill, picture_job, tmp_path):
+    assert genmill("artifact", "download", picture_job, "-o", "out", "--as", "jsonl").code == 0
+    rows = (tmp_path / "out/samples.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(row)["index"] for row in rows] == [0, 1, 2, 3, 4]
+
+
+def test_download_again_fetches_only_what_is_missing_or_damaged(
+    genmill, services, picture_job, tmp_path
+):
+    genmill("artifact", "download", picture_job, "-o", "out")
+    first, second = (tmp_path / "out" / f"00000000{i}.png" for i in (0, 4))
+    good = second.read_bytes()
+    second.write_bytes(b"torn")
+    untouched = first.stat().st_ino
+    assert genmill("artifact", "download", picture_job, "-o", "out").code == 0
+    assert second.read_bytes() == good
+    assert first.stat().st_ino == untouched
+
+
+def test_a_name_that_leads_outside_is_not_used(genmill, services, picture_job, tmp_path):
+    with services.database.write() as session:
+        for each in artifacts.of_job(session, picture_job):
+            each.name = f"../{each.id}.tar"
+            for member in artifacts.members(session, picture_job):
+                member.name = f"../../{member.sample}.sh"
+    for form in ("webdataset", "files"):
+        assert genmill("artifact", "download", picture_job, "-o", "in/out", "--as", form).code == 0
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["out"]
+    assert not list(tmp_path.rglob("*.sh"))
+
+
+def test_download_with_a_wrong_digest_fails_and_keeps_nothing(
+    genmill, services, picture_job, tmp_path
+):
+    damage(services, picture_job)
+    failed = genmill("artifact", "download", picture_job, "-o", "out")
+    assert failed.code == 1
+    assert "SHA-256" in failed.err
+    assert not (tmp_path / "out/000000000.png").exists()
+
+
+def test_download_of_a_job_without_artifacts_says_so(genmill, services, digits):
+    job = genmill("enqueue", "generate", digits, "--count", "1").out.strip()
+    empty = genmill("artifact", "download", job, "-o", "out")
+    assert (empty.code, empty.err) == (4, f"Error: nothing is committed yet by {job}\n")
+
+
+def test_download_of_a_batch_makes_a_folder_a_job(genmill, services, digits, commit, tmp_path):
+    Path("batch.jsonl").write_text(
+        '{"custom_id": "a", "kind": "generate", "model": "digits", "count": 1}\n'
+        '{"custom_id": "b", "kind": "generate", "model": "digits", "count": 2}\n'
+    )
+    batch = genmill("enqueue", "batch", "batch.jsonl").out.strip()
+    with services.database.read() as session:
+        made = [job.id for job in jobs.batch_jobs(session, batch)]
+    for job in made:
+        commit(job)
+    assert genmill("artifact", "download", batch, "-o", "out").code == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == set(made)
+    assert (tmp_path / "out" / made[1] / "000000001.png").is_file()
+
+
+def test_verify_is_clean_for_what_was_committed(genmill, picture_job):
+    (row,) = genmill("artifact", "verify", picture_job, "--json").json
+    assert row == {"job": picture_job, "objects": 3, "samples": 5, "problems": []}
+
+
+def test_verify_tells_each_damaged_sample_and_object(genmill, services, picture_job):
+    name = damage(services, picture_job)
+    wrong = genmill("artifact", "verify", picture_job)
+    assert wrong.code == 1
+    assert f"{name}: sample 0: SHA-256 differs from the record" in wrong.err
+    assert f"{name}: SHA-256 is" in wrong.err
+
+
+def test_verify_tells_a_missing_object(genmill, services, picture_job):
+    lost = objects_of(services, picture_job)[1]
+    services.store.delete(lost.key)
+    wrong = genmill("artifact", "verify", picture_job)
+    assert wrong.code == 1
+    assert lost.name in wrong.err
+
+
+def test_verify_tells_a_changed_manifest(genmill, services, picture_job):
+    path = services.settings.home / "store" / "jobs" / picture_job / "manifest.json"
+    path.write_bytes(path.read_bytes() + b" ")
+    assert "manifest: SHA-256 is" in genmill("artifact", "verify", picture_job).err
+
+
+def test_verify_tells_a_sample_that_is_not_on_record(genmill, services, picture_job):
+    with services.database.write() as session:
+        session.delete(artifacts.member(session, picture_job, 4)[0])
+    assert "4 samples are on record, 5 were made" in genmill("artifact", "verify", picture_job).err
+
+
+def test_verify_tells_rows_that_were_changed_since_the_manifest(genmill, services, picture_job):
+    with services.database.write() as session:
+        artifacts.of_job(session, picture_job)[0].name = "other.tar"
+    assert "of the rows" in genmill("artifact", "verify", picture_job).err
+
+
+def test_list_and_url_lead_to_the_bytes(genmill, picture_job):
+    rows = genmill("artifact", "list", picture_job, "--json").json
+    address = genmill("artifact", "url", rows[0]["id"], "--expires", "1h").out.strip()
+    data = Path(unquote(urlsplit(address).path)).read_bytes()
+    assert hashlib.sha256(data).hexdigest() == rows[0]["sha256"]
+
+
+def test_an_unknown_time_span_is_refused_with_examples(genmill, picture_job):
+    refused = genmill("artifact", "url", picture_job, "--expires", "soon")
+    assert refused.code == 2
+    assert "90s, 15m, 1h or 7d" in refused.err
+
+
+def test_reproduce_refuses_what_is_not_there(genmill, picture_job):
+    assert genmill("artifact", "reproduce", picture_job, "99").code == 4
+    assert genmill("artifact", "reproduce", picture_job, "-1").code == 2
+
+
+def test_reproduce_makes_a_sample_again_and_finds_it_the_same(genmill, picture_job, worker):
+    same = genmill("artifact", "reproduce", picture_job, "3", "--json")
+    assert same.code == 0, same.err
+    assert same.json["equal"] is True
+    assert same.json["job"] != picture_job
+    (made,) = genmill("job", "show", same.json["job"], "--json").json["shards"]
+    assert (made["start"], made["stop"]) == (3, 4)
+
+
+def test_reproduce_fails_when_the_record_has_another_digest(genmill, services, picture_job, worker):
+    with services.database.write() as session:
+        artifacts.member(session, picture_job, 3)[0].sha256 = "0" * 64
+    other = genmill("artifact", "reproduce", picture_job, "3")
+    assert other.code == 1
+    assert "differs from the one on record" in other.err
+
+
+def damage(services, job: str) -> str:
+    """Change a byte inside the first sample of the first shard's object."""
+    first = objects_of(services, job)[0]
+    path = services.settings.home / "store" / first.key
+    data = bytearray(path.read_bytes())
+    data[600] ^= 1
+    path.write_bytes(data)
+    return first.name

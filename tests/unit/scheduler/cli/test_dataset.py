@@ -1,0 +1,44 @@
+from pathlib import Path
+
+from PIL import Image
+
+
+def test_a_text_file_becomes_a_version_and_the_same_again_is_the_same(genmill):
+    Path("poems.txt").write_text("春眠不觉晓、处处闻啼鸟。\n" * 200, encoding="utf-8")
+    assert genmill("dataset", "add", "poems", "poems.txt").out == "poems:1\n"
+    assert genmill("dataset", "add", "poems", "poems.txt").out == "poems:1\n"
+    Path("poems.txt").write_text("夜来风雨声、花落知多少。\n" * 200, encoding="utf-8")
+    assert genmill("dataset", "add", "poems", "poems.txt").out == "poems:2\n"
+    shown = genmill("dataset", "show", "poems", "--json").json
+    assert (shown["version"], shown["kind"], shown["versions"]) == (2, "text", [1, 2])
+
+
+def test_a_folder_of_pictures_takes_its_labels_from_its_folders(genmill, tmp_path):
+    for label in ("dark", "light"):
+        (tmp_path / "shades" / label).mkdir(parents=True)
+        for i in range(10):
+            picture = Image.new("L", (12, 12), i + (100 if label == "light" else 0))
+            picture.save(tmp_path / "shades" / label / f"{i}.png")
+    added = genmill("dataset", "add", "shades", "shades", "--size", "8", "--json").json
+    assert added["labels"] == ["dark", "light"]
+    assert (added["shape"]["size"], sum(added["counts"].values())) == (8, 20)
+    row = genmill("dataset", "list").out.splitlines()[1].split()
+    assert row[:5] == ["shades", "1", "image", "20", "2"]
+
+
+def test_nothing_is_left_in_the_home_but_record_and_store(genmill, home):
+    Path("a.txt").write_text("to be or not to be\n" * 99)
+    genmill("dataset", "add", "a", "a.txt")
+    assert {path.name.partition("-")[0] for path in home.iterdir()} <= {"genmill.db", "store"}
+
+
+def test_remove_hides_a_version_and_then_all(genmill, pictures):
+    assert genmill("dataset", "remove", "pictures:1").out == "pictures:1\n"
+    assert genmill("dataset", "show", "pictures").code == 4
+
+
+def test_remove_is_refused_while_a_job_needs_it(genmill, pictures):
+    job = genmill("enqueue", "train", "gan", "--dataset", pictures, "--name", "m").out.strip()
+    wrong = genmill("dataset", "remove", pictures)
+    assert wrong.code == 2
+    assert job in wrong.err

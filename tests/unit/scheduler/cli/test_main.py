@@ -1,0 +1,171 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from scheduler.cli import SECTIONS, cli
+from scheduler.cli.lazy import Entry
+
+COMMANDS = [
+    "artifact list 0",
+    "dataset list",
+    "db check",
+    "doctor",
+    "enqueue generate nothing --count 1",
+    "enqueue train gan --dataset nothing --name m",
+    "family list",
+    "family show gpt",
+    "job list",
+    "model list",
+    "schedule list",
+    "status",
+]
+
+WITHOUT_TORCH = """
+import sys
+from scheduler.cli import run
+for line in sys.argv[1:]:
+    assert run(line.split()) in (0, 1, 2, 4), line
+    assert "torch" not in sys.modules, line
+"""
+
+ONLY_CLICK = """
+import sys
+from scheduler.cli import run
+assert run(["--help"]) == 0
+heavy = {"pydantic", "sqlalchemy", "celery", "redis", "boto3", "numpy", "PIL", "rich", "torch"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+"""
+
+
+def python(script, *words, **options):
+    command = [sys.executable, "-c", script, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def test_help_imports_click_and_nothing_heavier(home):
+    done = python(ONLY_CLICK)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_command_but_the_worker_imports_torch(home):
+    done = python(WITHOUT_TORCH, *COMMANDS)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_has_help_with_an_example(genmill):
+    for words, command in _leaves(cli, ()):
+        shown = genmill(*words, "--help")
+        assert shown.code == 0, words
+        example = command.help.partition("\b")[2]
+        assert example.strip(), f"{' '.join(words)} has no example"
+
+
+def test_the_short_help_of_every_group_is_known_without_importing_it():
+    for entry in _entries():
+        assert entry.short_help.endswith(".")
+        assert entry.load().help
+
+
+def test_every_command_that_shows_something_takes_json():
+    silent = {("up",), ("down",), ("demo",), ("worker",), ("scheduler",), ("db", "upgrade")}
+    for words, command in _leaves(cli, ()):
+        takes_json = any("--json" in option.opts for option in command.params)
+        assert takes_json == (words not in silent), words
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        ("jbo list", "'job'"),
+        ("job lits", "'list'"),
+        ("job list --limt 3", "'--limit'"),
+        ("enqueue trian gan", "'train'"),
+        ("job list --status runing", "'running'"),
+    ],
+)
+def test_a_misspelling_is_one_line_with_the_nearest_spelling(genmill, words, near):
+    wrong = genmill(*words.split())
+    assert wrong.code == 2
+    assert wrong.out == ""
+    assert near in wrong.err
+    assert wrong.err.count("\n") == 1
+    assert wrong.err.startswith("Error: ")
+
+
+def test_a_wrong_setting_is_named(genmill, monkeypatch):
+    monkeypatch.setenv("GENMILL_LEASE_S", "soon")
+    wrong = genmill("job", "list")
+    assert (wrong.code, wrong.err.count("\n")) == (2, 1)
+    assert "lease_s" in wrong.err
+    assert "'soon'" in wrong.err
+
+
+def test_a_dot_env_file_in_the_working_folder_is_read(genmill, tmp_path, monkeypatch):
+    monkeypatch.delenv("GENMILL_HOME")
+    monkeypatch.delenv("GENMILL_DATABASE_URL", raising=False)
+    (tmp_path / ".env").write_text(f"GENMILL_HOME={tmp_path / 'elsewhere'}\n")
+    assert genmill("job", "list").code == 0
+    assert (tmp_path / "elsewhere" / "genmill.db").is_file()
+
+
+def test_an_interrupt_is_code_130_and_no_traceback(genmill, monkeypatch):
+    def interrupt(*_args, **_more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Entry, "load", interrupt)
+    stopped = genmill("job", "list")
+    assert stopped.code == 130
+    assert "Traceback" not in stopped.err
+
+
+def test_a_closed_pipe_is_quiet(home):
+    command = [sys.executable, "-m", "scheduler", "family", "show", "gpt", "--json"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+        )
+    finally:
+        os.close(writing)
+    assert done.stderr == ""
+
+
+def test_a_noun_alone_shows_its_verbs_as_talk_with_code_2(genmill):
+    for words in ([], ["job"], ["enqueue"]):
+        shown = genmill(*words)
+        assert (shown.code, shown.out) == (2, "")
+        assert shown.err.startswith("Usage: genmill")
+
+
+def test_version_is_the_distribution_s(genmill):
+    assert genmill("--version").out.startswith("genmill ")
+
+
+def test_completion_knows_commands_and_options(home):
+    environment = {**os.environ, "_GENMILL_COMPLETE": "bash_complete"}
+    command = [sys.executable, "-c", "from scheduler.cli import main; main()"]
+    for words, place, expected in (
+        ("genmill jo", "1", "plain,job"),
+        ("genmill job wa", "2", "plain,wait\nplain,watch"),
+        ("genmill job list --st", "3", "plain,--status"),
+    ):
+        typed = environment | {"COMP_WORDS": words, "COMP_CWORD": place}
+        done = subprocess.run(command, env=typed, capture_output=True, text=True, check=False)
+        assert done.stdout.strip() == expected
+
+
+def _entries():
+    return [entry for part in SECTIONS.values() for entry in part.values()]
+
+
+def _leaves(group, words):
+    context = None
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if hasattr(command, "list_commands"):
+            yield from _leaves(command, (*words, name))
+        else:
+            yield (*words, name), command

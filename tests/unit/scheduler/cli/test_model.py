@@ -1,0 +1,97 @@
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from db import models
+from scheduler.exchange import MAX_SMALL_BYTES
+
+
+def test_list_shows_what_a_bare_name_means(genmill, services, digits):
+    with services.database.write() as session:
+        model, version = models.resolve(session, digits)
+        models.set_alias(session, model, "champion", version)
+    (row,) = genmill("model", "list", "--json").json
+    assert (row["name"], row["version"], row["aliases"]) == ("digits", 1, {"champion": 1})
+    assert "champion=1" in genmill("model", "list").out
+
+
+def test_show_tells_files_metrics_and_versions(genmill, digits):
+    shown = genmill("model", "show", "digits:1", "--json").json
+    assert set(shown["files"]) == {"config.json", "model.safetensors"}
+    assert shown["metrics"] == {"loss": 1.5}
+    assert [each["version"] for each in shown["versions"]] == [1]
+    assert "model.safetensors" in genmill("model", "show", "digits").out
+
+
+def test_export_is_the_hugging_face_layout_and_comes_back_by_import(genmill, digits, tmp_path):
+    out = genmill("model", "export", digits, "hf")
+    assert (out.code, out.out) == (0, "hf\n"), out.err
+    names = {path.name for path in (tmp_path / "hf").iterdir()}
+    assert names == {"config.json", "model.safetensors", "README.md"}
+    card = (tmp_path / "hf" / "README.md").read_text("utf-8")
+    assert card.startswith("---\nlibrary_name: genmill\n")
+    assert "arXiv:1511.06434" in card
+    back = genmill("model", "import", "hf", "--name", "again", "--json").json
+    old = genmill("model", "show", digits, "--json").json
+    assert (back["version"], back["weights_sha256"]) == (1, old["weights_sha256"])
+    assert genmill("model", "import", "hf", "--name", "again").out == "again:2\n"
+
+
+def test_import_under_a_name_of_another_family_is_refused(genmill, digits, prose):
+    genmill("model", "export", digits, "hf")
+    wrong = genmill("model", "import", "hf", "--name", prose)
+    assert wrong.code == 2
+    assert "gpt" in wrong.err
+
+
+class Canary:
+    def __reduce__(self):
+        return Path.touch, (Path("canary"),)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("model.safetensors", pickle.dumps(Canary()), "not a safetensors file"),
+        ("model.safetensors", b"", "not a safetensors file"),
+        ("model.safetensors", (9).to_bytes(8, "little") + b"[1, 2, 3]", "damaged"),
+        ("model.safetensors", (2).to_bytes(8, "little") + b"{}" + b"x" * 8, "8 bytes of tensors"),
+        ("config.json", b"{", "not JSON"),
+        ("config.json", b"[]", "'genmill'"),
+        ("config.json", b'{"genmill": 1, "family": "gan", "params": []}', "'params'"),
+        ("config.json", b" " * (MAX_SMALL_BYTES + 1), "larger than"),
+    ],
+)
+def test_import_refuses_files_that_are_not_a_model(genmill, digits, file, content, says):
+    genmill("model", "export", digits, "hf")
+    (Path("hf") / file).write_bytes(content)
+    wrong = genmill("model", "import", "hf", "--name", "other")
+    assert (wrong.code, wrong.err.count("\n")) == (2, 1)
+    assert says in wrong.err
+    assert not Path("canary").exists()
+    assert len(genmill("model", "list", "--json").json) == 1
+
+
+def test_import_never_reads_a_pickle_in_place_of_safetensors(genmill, digits):
+    genmill("model", "export", digits, "hf")
+    (Path("hf") / "model.safetensors").unlink()
+    (Path("hf") / "pytorch_model.bin").write_bytes(pickle.dumps(Canary()))
+    wrong = genmill("model", "import", "hf", "--name", "other")
+    assert wrong.code == 2
+    assert "pytorch_model.bin may run code" in wrong.err
+    assert not Path("canary").exists()
+
+
+def test_import_of_an_unknown_family_is_code_4(genmill, digits):
+    genmill("model", "export", digits, "hf")
+    config = json.loads((Path("hf") / "config.json").read_text())
+    (Path("hf") / "config.json").write_text(json.dumps(config | {"family": "gna"}))
+    wrong = genmill("model", "import", "hf", "--name", "other")
+    assert wrong.code == 4
+    assert "'gan'" in wrong.err
+
+
+def test_import_of_a_folder_that_is_none_is_refused(genmill):
+    assert genmill("model", "import", "nowhere", "--name", "m").code == 2

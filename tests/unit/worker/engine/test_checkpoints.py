@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from db.errors import BadInput
+from tests.families.kit import image_dataset, small_training
+from worker.engine.checkpoints import State, check
+from worker.engine.run import Run, begin
+from worker.families import find_family
+from worker.families.network import Clock
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    dataset = image_dataset(tmp_path / "dataset")
+    return begin(small_training(find_family("gan"), dataset, tmp_path / "run", max_steps=9))
+
+
+@pytest.fixture
+def path(run: Run, tmp_path: Path) -> Path:
+    """A checkpoint after three steps."""
+    for step in range(3):
+        run.network.train_step(run.batch(step), run.parts.optimizers, Clock(step, step / 9))
+    run.parts.state = State(
+        step=3,
+        elapsed_s=0.1 + 0.2,
+        marks={"points": (1, 2)},
+        best_step=2,
+        best_losses={"loss": 1 / 3},
+        curves={"train/loss": [(1, 0.5)]},
+    )
+    run.parts.best = {"x": torch.ones(2)}
+    run.parts.save(tmp_path / "checkpoint", identity=run.identity)
+    return tmp_path / "checkpoint"
+
+
+def test_checkpoint_gives_back_all_that_a_run_is(run: Run, path: Path) -> None:
+    fresh = begin(run.training)
+    fresh.parts.restore(path, identity=run.identity)
+    assert fresh.parts.state == run.parts.state
+    assert torch.equal(fresh.parts.best["x"], torch.ones(2))
+    for name, optimizer in run.parts.optimizers.items():
+        state, again = optimizer.state_dict(), fresh.parts.optimizers[name].state_dict()
+        assert state["state"].keys() == again["state"].keys()
+        assert [g["lr"] for g in state["param_groups"]] == [g["lr"] for g in again["param_groups"]]
+        for index, values in state["state"].items():
+            assert all(torch.equal(v, again["state"][index][key]) for key, v in values.items())
+
+
+def test_step_of_a_checkpoint_can_be_asked(path: Path) -> None:
+    assert check(path) == 3
+
+
+@pytest.mark.parametrize("damage", [b"", b"not safetensors at all", None])
+def test_damaged_checkpoint_is_refused(path: Path, damage: bytes | None) -> None:
+    path.write_bytes(path.read_bytes()[:-9] if damage is None else damage)
+    with pytest.raises(BadInput, match="cannot be read"):
+        check(path)
+
+
+def test_weights_are_no_checkpoint(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.zeros(1)}, tmp_path / "weights")
+    with pytest.raises(BadInput, match="is not a checkpoint"):
+        check(tmp_path / "weights")
+
+
+def test_parameters_seed_budget_and_data_make_a_run_s_identity(run: Run, tmp_path: Path) -> None:
+    family, dataset, folder = find_family("gan"), run.training.dataset, tmp_path / "other"
+    same = small_training(family, dataset, folder, max_steps=9)
+    assert same.identity() == run.identity
+    others = [
+        small_training(family, dataset, folder, max_steps=8),
+        small_training(family, dataset, folder, max_steps=9, seed=1),
+        small_training(family, dataset, folder, max_steps=9, params={"lr": 0.1}),
+        small_training(family, image_dataset(tmp_path / "b", size=28), folder, max_steps=9),
+    ]
+    assert run.identity not in {other.identity() for other in others}

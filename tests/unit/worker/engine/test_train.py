@@ -1,0 +1,204 @@
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from db.errors import Draining, NonFinite, Refused
+from tests.families.kit import (
+    Recorder,
+    image_dataset,
+    make,
+    plain,
+    small_training,
+    text_dataset,
+    train_small,
+)
+from worker.data.feed import LocalDataset
+from worker.engine.run import begin
+from worker.engine.train import train
+from worker.engine.weights import load
+from worker.families import find_family
+
+CPU = torch.device("cpu")
+GAN, VAE, GPT = find_family("gan"), find_family("vae"), find_family("gpt")
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> LocalDataset:
+    return image_dataset(tmp_path / "dataset")
+
+
+def test_budget_in_seconds_ends_the_training(dataset: LocalDataset, tmp_path: Path) -> None:
+    monitor = Recorder()
+    trained = train(small_training(VAE, dataset, tmp_path / "run", max_seconds=0.5), monitor)
+    assert trained.steps >= 1
+    assert trained.metrics["seconds"] >= 0.5
+    done, total, unit, eta_s = monitor.told[-1]
+    assert (done, total, unit, eta_s) == (0.5, 0.5, "s", 0.0)
+
+
+def test_training_tells_progress_at_every_step(dataset: LocalDataset, tmp_path: Path) -> None:
+    monitor = Recorder()
+    train(small_training(VAE, dataset, tmp_path / "run", max_steps=4), monitor)
+    steps = dict.fromkeys(told[:3] for told in monitor.told)  # the validation tells some again
+    assert list(steps) == [(step, 4, "step") for step in (1, 2, 3, 4)]
+    assert monitor.told[-1][3] == 0
+
+
+def test_curves_and_previews_come_while_the_training_goes_on(
+    dataset: LocalDataset, tmp_path: Path
+) -> None:
+    monitor = Recorder()
+    every = {"validate_every": 4, "preview_every": 5}
+    asked = small_training(VAE, dataset, tmp_path / "run", params=every, max_steps=12)
+    trained = train(asked, monitor)
+    assert [step for step, _ in monitor.curves["train/loss"]] == list(range(1, 13))
+    assert [step for step, _ in monitor.curves["validation/loss"]] == [4, 8, 12]
+    assert [name for name, _, _ in monitor.previews] == [
+        "samples-0000005.png",
+        "samples-0000010.png",
+    ]
+    assert [(name, media) for name, _, media in trained.reports] == [
+        ("samples.png", "image/png"),
+        ("losses.png", "image/png"),
+    ]
+    for bytes_ in [monitor.previews[0][1], *(path.read_bytes() for _, path, _ in trained.reports)]:
+        with Image.open(BytesIO(bytes_)) as picture:
+            assert picture.width > 100
+
+
+def test_long_run_has_no_more_points_than_a_curve_needs(
+    dataset: LocalDataset, tmp_path: Path
+) -> None:
+    monitor = Recorder()
+    params = {"batch_size": 2}
+    train(small_training(VAE, dataset, tmp_path / "run", params=params, max_steps=250), monitor)
+    steps = [step for step, _ in monitor.curves["train/loss"]]
+    assert len(steps) == 200
+    assert steps[-1] == 250
+
+
+def test_text_previews_are_texts(tmp_path: Path) -> None:
+    monitor = Recorder()
+    asked = small_training(
+        GPT,
+        text_dataset(tmp_path / "texts"),
+        tmp_path / "run",
+        params={"preview_every": 1},
+        max_steps=2,
+    )
+    trained = train(asked, monitor)
+    name, content, media = monitor.previews[0]
+    assert (name, media) == ("samples-0000001.txt", "text/plain")
+    assert content.decode("utf-8").strip()
+    assert "tokenizer.json" in {path.name for path in trained.files}
+
+
+def test_best_weights_are_kept_where_the_loss_means_much(
+    dataset: LocalDataset, tmp_path: Path
+) -> None:
+    monitor = Recorder()
+    # a rate that leads astray, so that the last weights are not the best
+    params = {"validate_every": 2, "lr": 0.05}
+    asked = small_training(VAE, dataset, tmp_path / "run", params=params, max_steps=40)
+    trained = train(asked, monitor)
+    losses = {step: value for step, value in monitor.curves["validation/loss"]}
+    best = min(losses, key=lambda step: losses[step])
+    assert trained.metrics["kept_step"] == best
+    assert trained.metrics["loss"] == losses[best]
+
+
+def test_run_that_goes_to_nan_is_given_up_and_writes_no_weights(
+    dataset: LocalDataset, tmp_path: Path
+) -> None:
+    asked = small_training(GAN, dataset, tmp_path / "run", params={"lr": 1.0, "r1": 1000.0})
+    run = begin(asked)
+    with torch.no_grad():
+        for parameter in run.network.parameters():
+            parameter.fill_(torch.nan)
+    from worker.engine.train import Loop
+
+    loop = Loop(run, Recorder())
+    with pytest.raises(NonFinite, match=r"is nan at step 1.*lower lr"):
+        loop.step()
+    with pytest.raises(NonFinite):
+        loop.checkpoint()
+    assert not list((tmp_path / "run").rglob("*.safetensors"))
+
+
+def test_draining_stores_a_checkpoint_first(dataset: LocalDataset, tmp_path: Path) -> None:
+    monitor = Recorder(drain_at=3)
+    with pytest.raises(Draining):
+        train(small_training(VAE, dataset, tmp_path / "run", max_steps=9), monitor)
+    assert [step for step, _ in monitor.checkpoints] == [3]
+
+
+def test_checkpoints_come_as_often_as_asked(dataset: LocalDataset, tmp_path: Path) -> None:
+    monitor = Recorder()
+    always = {"max_steps": 3, "checkpoint_every_s": 0.0}
+    train(small_training(VAE, dataset, tmp_path / "run", **always), monitor)
+    assert [step for step, _ in monitor.checkpoints] == [1, 2, 3]
+
+
+def test_run_resumed_at_its_end_only_finishes(dataset: LocalDataset, tmp_path: Path) -> None:
+    asked = {"max_steps": 5, "seed": 2}
+    straight = train_small(VAE, dataset, tmp_path / "a", **asked)
+    monitor = Recorder(drain_at=5, keep=tmp_path)
+    with pytest.raises(Draining):
+        train(small_training(VAE, dataset, tmp_path / "b", **asked), monitor)
+    resumed = train_small(VAE, dataset, tmp_path / "c", resume=monitor.checkpoints[0][1], **asked)
+    assert resumed.files[0].read_bytes() == straight.files[0].read_bytes()
+
+
+def test_same_seed_trains_the_same_weights_and_another_seed_others(
+    dataset: LocalDataset, tmp_path: Path
+) -> None:
+    weights = [
+        train_small(GAN, dataset, tmp_path / str(i), max_steps=2, seed=seed).files[0].read_bytes()
+        for i, seed in enumerate((1, 1, 2))
+    ]
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_finetuning_on_fewer_labels_keeps_the_parent_s_numbers(
+    dataset: LocalDataset, tmp_path: Path
+) -> None:
+    parent = train_small(VAE, dataset, tmp_path / "parent", max_steps=2).folder
+    discs = image_dataset(tmp_path / "discs", labels=("disc",))
+    run = begin(small_training(VAE, discs, tmp_path / "run", parent=parent, max_steps=1))
+    labels = run.batch(0).labels
+    assert labels is not None
+    assert set(labels.tolist()) == {1}
+    assert run.network.shape.labels == ("bar", "disc")
+
+
+def test_finetuning_on_data_that_does_not_fit_is_refused(
+    dataset: LocalDataset, tmp_path: Path
+) -> None:
+    parent = train_small(VAE, dataset, tmp_path / "parent", max_steps=1).folder
+    larger = image_dataset(tmp_path / "larger", size=28)
+    with pytest.raises(Refused, match="size is 28; the parent version's is 12"):
+        begin(small_training(VAE, larger, tmp_path / "a", parent=parent))
+    strange = image_dataset(tmp_path / "strange", labels=("bar", "ring"))
+    with pytest.raises(Refused, match=r"has not: \['ring'\]; it has: bar, disc"):
+        begin(small_training(VAE, strange, tmp_path / "b", parent=parent))
+    with pytest.raises(Refused, match="the parent is a vae, not a gan"):
+        begin(small_training(GAN, dataset, tmp_path / "c", parent=parent))
+
+
+def test_dataset_without_validation_items_still_trains(tmp_path: Path) -> None:
+    dataset = image_dataset(tmp_path / "dataset")
+    np.save(dataset.folder / "split.npy", np.zeros(96, np.uint8))
+    trained = train_small(VAE, dataset, tmp_path / "run", max_steps=2)
+    assert "loss" not in trained.metrics
+    assert trained.metrics["steps"] == 2
+
+
+def test_bf16_trains_and_makes(dataset: LocalDataset, tmp_path: Path) -> None:
+    trained = train_small(GAN, dataset, tmp_path / "run", max_steps=2, precision="bf16")
+    network = load(trained.folder, device=CPU)[1]
+    halves = plain(make(GAN, network, 0, 7, precision="bf16"))
+    assert plain(make(GAN, network, 0, 20, precision="bf16"))[:7] == halves

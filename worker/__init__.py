@@ -1,0 +1,1 @@
+"""The maker: claims shards, runs models, stores what they make."""

@@ -1,0 +1,93 @@
+"""The Celery app, for those who ring as for those who work. It knows no task's code and no torch.
+
+The broker is a doorbell: a message carries a shard id, may be lost, doubled or late, and the SQL
+record decides what happens. Hence no results, no retries by Celery and no ETA.
+"""
+
+import ssl
+from functools import cache
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from celery import Celery
+
+from db.errors import Refused
+from worker.settings import Settings
+
+QUEUE = "genmill"
+TASK = "genmill.work"
+KEY_PREFIX = "genmill:"
+
+# Redis gives a message to another worker when it stays unacknowledged this long. A longer shard
+# is then delivered twice, and the second claim finds the lease held.
+_VISIBILITY_S = 3600
+
+_SETTINGS: dict[str, Any] = {
+    "task_serializer": "json",
+    "accept_content": ["json"],
+    "task_ignore_result": True,
+    "result_backend": None,
+    "task_acks_late": True,
+    # a shard that kills its worker must not come back from Redis without a count (measured: six
+    # times in twelve seconds); the reaper brings it back, counted
+    "task_reject_on_worker_lost": False,
+    "task_acks_on_failure": True,
+    "task_acks_on_timeout": True,
+    "task_default_queue": QUEUE,
+    "task_create_missing_queues": False,
+    "task_publish_retry_policy": {
+        "max_retries": 2,
+        "interval_start": 0,
+        "interval_step": 0.2,
+        "interval_max": 0.5,
+    },
+    "worker_concurrency": 1,
+    "worker_prefetch_multiplier": 1,
+    # importing torch in a fresh child can take longer than Celery's 4 s, after which it is killed
+    "worker_proc_alive_timeout": 300,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    "worker_soft_shutdown_timeout": 60,
+    "worker_enable_soft_shutdown_on_idle": True,
+    "worker_enable_remote_control": False,
+    "worker_send_task_events": False,
+    "worker_hijack_root_logger": False,
+    "worker_redirect_stdouts": False,
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
+    "broker_transport_options": {
+        "visibility_timeout": _VISIBILITY_S,
+        "socket_timeout": 30,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+        "unacked_restore_throttle": 1,
+        "global_keyprefix": KEY_PREFIX,
+    },
+    "visibility_timeout": _VISIBILITY_S,
+}
+
+
+def celery_app(settings: Settings) -> Celery:
+    """The app for the settings' broker; connects when used. Raises `Unreachable` or `Refused`."""
+    return _app(_celery_url(settings.broker))
+
+
+@cache
+def _app(url: str) -> Celery:
+    app = Celery("genmill", broker=url, set_as_current=False)
+    app.conf.update(_SETTINGS, task_queues={QUEUE: {"exchange": QUEUE, "routing_key": QUEUE}})
+    if url.startswith("rediss:") and "ssl_cert_reqs" not in parse_qs(urlsplit(url).query):
+        # kombu would accept any certificate
+        app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    return app
+
+
+def _celery_url(url: str) -> str:
+    """Check the scheme, and write a socket's database number as Celery does; never show the URL."""
+    scheme = url.partition("://")[0]
+    if scheme not in ("redis", "rediss", "redis+socket"):
+        raise Refused(
+            f"GENMILL_REDIS_URL begins with {scheme[:20]!r}; allowed: redis://[:password@]host:port/0,"
+            " rediss://... (TLS), unix://[:password@]/path/to.sock"
+        )
+    return url.replace("?db=", "?virtual_host=") if scheme == "redis+socket" else url

@@ -1,0 +1,89 @@
+"""What training reads: a dataset version on this machine, and batches of it. No torch here."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+TRAIN, VALIDATION, TEST = 0, 1, 2  # the codes in `split.npy`
+
+Arrays = tuple[npt.NDArray[Any], npt.NDArray[np.int64] | None]  # data, labels
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a dataset looks like to a network; kept in a version's `config.json`.
+
+    Images: `size` (height and width) and `channels` (1 or 3). Text: `vocabulary`, the number of
+    tokens. Sound: `sample_rate` in Hz. `labels`: the class names in order, none where unlabelled.
+    """
+
+    media: str
+    labels: tuple[str, ...] = ()
+    size: int = 0
+    channels: int = 0
+    vocabulary: int = 0
+    sample_rate: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self) | {"labels": list(self.labels)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Shape":
+        """The inverse of `to_json`."""
+        return cls(**(data | {"labels": tuple(data["labels"])}))
+
+
+@dataclass(frozen=True)
+class LocalDataset:
+    """A dataset version's objects in a local folder, digests already checked.
+
+    Images: `images.npy` uint8 (N, H, W, C), `labels.npy` int64 (N,) where labelled, `split.npy`
+    uint8 (N,). Text: `documents.jsonl`, one row a document with `split` beside `text` or
+    `prompt` and `completion` or `messages`. All are named in `manifest.json`.
+    """
+
+    folder: Path
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """The version's manifest: `kind`, `labels`, `counts`, `shape`, `objects`, `source`."""
+        loaded: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text("utf-8"))
+        return loaded
+
+    def array(self, name: str) -> npt.NDArray[Any]:
+        """The array `name` (`images`, `labels`, `split`), mapped, not read."""
+        array: npt.NDArray[Any] = np.load(
+            self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False
+        )
+        return array
+
+    def documents(self, split: int) -> Iterator[dict[str, Any]]:
+        """The text rows of one split, in order."""
+        with (self.folder / "documents.jsonl").open(encoding="utf-8") as lines:
+            for line in lines:
+                row = json.loads(line)
+                if row["split"] == split:
+                    yield row
+
+
+class Feed(ABC):
+    """Batches of one dataset for one network."""
+
+    shape: Shape
+    train_count: int  # training items an epoch
+
+    @abstractmethod
+    def train(self, step: int) -> Arrays:
+        """The training batch of a step: a pure function of (dataset, seed, step)."""
+
+    @abstractmethod
+    def validation(self) -> Iterator[Arrays]:
+        """The whole validation split, once, in order; the same batches each time."""

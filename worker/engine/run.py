@@ -1,0 +1,191 @@
+"""One training run: what was asked, and the parts that it is made of."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from db.errors import Refused
+from worker.data.feed import Arrays, Feed, LocalDataset, Shape
+from worker.engine.budget import Budget
+from worker.engine.checkpoints import Checkpoint, State
+from worker.engine.device import deterministic
+from worker.engine.weights import CONFIG, WEIGHTS, fill, read_config
+from worker.families import Family, TrainingParams
+from worker.families.network import Batch, Draw, Network
+
+VERSION = "version"  # the sub-folder of the version's files
+
+
+@dataclass(frozen=True)
+class Training:
+    """What to train, and an empty work folder, where the version's files are written too.
+
+    `parent` is the folder of the version to go on from; `resume` is a checkpoint of this very run.
+    """
+
+    family: Family
+    params: TrainingParams
+    dataset: LocalDataset
+    folder: Path
+    seed: int = 0
+    max_steps: int | None = None
+    max_seconds: float | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    precision: str = "fp32"
+    parent: Path | None = None
+    resume: Path | None = None
+    checkpoint_every_s: float = 60.0
+
+    @property
+    def budget(self) -> Budget:
+        """The limits asked for, or the family's default where there are none."""
+        if self.max_steps is None and self.max_seconds is None:
+            return Budget(None, self.family.default_seconds)
+        return Budget(self.max_steps, self.max_seconds)
+
+    def identity(self) -> str:
+        """A hash of all that decides the run's numbers: a checkpoint fits this run alone."""
+        parent = self.parent / WEIGHTS if self.parent else None
+        asked = {
+            "family": self.family.name,
+            "params": self.params.model_dump(mode="json"),
+            "seed": self.seed,
+            "budget": [self.max_steps, self.max_seconds],
+            "precision": self.precision,
+            "dataset": _digest(self.dataset.folder / "manifest.json"),
+            "parent": _digest(parent) if parent else None,
+        }
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass
+class Run:
+    """The parts of a run under way."""
+
+    training: Training
+    network: Network
+    feed: Feed
+    parts: Checkpoint
+    relabel: npt.NDArray[np.int64] | None
+    identity: str
+
+    @property
+    def version(self) -> Path:
+        """The folder of the files that will make the version."""
+        return self.training.folder / VERSION
+
+    def batch(self, step: int) -> Batch:
+        """The training batch of a step: a pure function of (dataset, seed, step)."""
+        seed_torch(self.training.seed, "step", step)
+        return self._batch(self.feed.train(step), "train", step)
+
+    def validation(self) -> Iterator[Batch]:
+        """The validation batches that the network asks for, the same each time."""
+        limit = self.network.validation_batches
+        for place, arrays in enumerate(self.feed.validation()):
+            if limit and place >= limit:
+                return
+            yield self._batch(arrays, "validation", place)
+
+    def _batch(self, arrays: Arrays, purpose: str, place: int) -> Batch:
+        data, labels = arrays
+        if labels is not None and self.relabel is not None:
+            labels = self.relabel[labels]
+        device = self.training.device
+        return Batch(
+            torch.from_numpy(data).to(device),
+            None if labels is None else torch.from_numpy(labels).to(device),
+            Draw(derive(self.training.seed, purpose), [place], device),
+        )
+
+
+def begin(training: Training) -> Run:
+    """Build a run's parts: from nothing, from a parent version, or from a checkpoint."""
+    deterministic()
+    files = training.folder / VERSION
+    files.mkdir(parents=True, exist_ok=True)
+    make = training.family.network()
+    if training.parent:
+        _copy_files(training.parent, files)
+    feed = make.feed(training.params, training.dataset, seed=training.seed, files=files)
+    shape = _shape(training, feed.shape)
+    seed_torch(training.seed, "weights", 0)
+    network = make(training.params, shape)
+    if training.parent:
+        _fill_from(training.parent, network)
+    network.load_files(files)
+    network.to(training.device)
+    parts = Checkpoint(network, network.optimizers(), State(), {})
+    identity = training.identity()
+    if training.resume:
+        parts.restore(training.resume, identity=identity)
+    return Run(training, network, feed, parts, _relabelling(feed.shape, shape), identity)
+
+
+def derive(seed: int, purpose: str) -> int:
+    """Another seed for each purpose, so that no two share their numbers."""
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def seed_torch(seed: int, purpose: str, step: int) -> None:
+    """Seed torch's own generator, which initial weights and dropout draw from, by (seed, step)."""
+    torch.manual_seed(derive(seed, f"{purpose}/{step}"))
+
+
+def _shape(training: Training, found: Shape) -> Shape:
+    """The network's shape: the parent's where there is one, which the dataset must then fit."""
+    if training.parent is None:
+        return found
+    config = read_config(training.parent)
+    shape = Shape.from_json(config["shape"])
+    if config["family"] != training.family.name:
+        raise Refused(f"the parent is a {config['family']}, not a {training.family.name}")
+    for key in ("media", "size", "channels", "vocabulary", "sample_rate"):
+        was, now = getattr(shape, key), getattr(found, key)
+        if was != now:
+            raise Refused(f"the dataset's {key} is {now!r}; the parent version's is {was!r}")
+    if strange := set(found.labels) - set(shape.labels):
+        raise Refused(
+            f"the dataset has labels that the parent version has not: {sorted(strange)[:10]}; "
+            f"it has: {', '.join(shape.labels) or 'none'}"
+        )
+    if shape.labels and not found.labels:
+        raise Refused("the parent version has labels and the dataset has none")
+    return shape
+
+
+def _fill_from(parent: Path, network: Network) -> None:
+    try:
+        fill(network, parent)
+    except Refused as error:
+        raise Refused(
+            f"the parent's weights do not fit these parameters ({error}); leave parameters that "
+            "change the network as the parent has them"
+        ) from None
+
+
+def _relabelling(found: Shape, shape: Shape) -> npt.NDArray[np.int64] | None:
+    """The network's label number for each of the dataset's, where they differ."""
+    if found.labels == shape.labels:
+        return None
+    return np.array([shape.labels.index(name) for name in found.labels], dtype=np.int64)
+
+
+def _copy_files(parent: Path, folder: Path) -> None:
+    """Bring what the family keeps beside the weights, a tokenizer say, into `folder`."""
+    for path in sorted(parent.iterdir()):
+        if path.suffix == ".json" and path.name != CONFIG:
+            shutil.copyfile(path, folder / path.name)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,73 @@
+"""Tensors in a file: safetensors with one JSON record, written atomically. Never a pickle."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from db.errors import BadInput, NonFinite
+
+# safetensors writes several metadata keys in random order; one key keeps equal files equal
+ABOUT = "genmill"
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, about: Mapping[str, Any]) -> None:
+    """Write `tensors` and the JSON record `about` to `path`: there whole, or not there.
+
+    Raises `NonFinite` naming the first tensor that holds a NaN or an infinity.
+    """
+    for name, tensor in tensors.items():
+        require_finite(name, tensor)
+    # cloned, for safetensors refuses tensors that share memory, as tied weights do
+    plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    record = json.dumps(about, sort_keys=True, separators=(",", ":"))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(plain, temporary, metadata={ABOUT: record})
+        _sync(temporary)
+        _verify(temporary, plain, record)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_tensors` wrote, onto the CPU; `about` is empty in a file from elsewhere.
+
+    Raises `BadInput` where the file is damaged or is not safetensors.
+    """
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            about: dict[str, Any] = json.loads((file.metadata() or {}).get(ABOUT, "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118 - not a dict
+    except (SafetensorError, ValueError, OSError) as error:
+        raise BadInput(f"{path.name} cannot be read as safetensors: {error}") from None
+
+
+def require_finite(name: str, tensor: Tensor) -> None:
+    """Raise `NonFinite` naming `name` where `tensor` holds a NaN or an infinity."""
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        raise NonFinite(f"{name} holds numbers that are NaN or infinite; nothing was written")
+
+
+def _verify(path: Path, tensors: Mapping[str, Tensor], record: str) -> None:
+    with safe_open(path, framework="pt", device="cpu") as file:
+        whole = (file.metadata() or {}).get(ABOUT) == record
+        same = all(torch.equal(file.get_tensor(name), tensors[name]) for name in tensors)
+    if not (whole and same):
+        raise OSError(f"{path} does not read back as it was written; check the disk")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

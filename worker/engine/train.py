@@ -1,0 +1,223 @@
+"""The training loop of every family: budget, curves, validation, previews, checkpoints.
+
+Knows no family and no queue. A limit in steps alone makes a run exact: N steps at once equal k
+steps, an interruption, and N-k more, bit for bit on the CPU.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from db.errors import Draining, NonFinite
+from worker.engine.budget import Cadence
+from worker.engine.curves import draw_curves
+from worker.engine.device import autocast
+from worker.engine.generate import Sampler
+from worker.engine.monitor import Monitor
+from worker.engine.previews import TEXTS, page, time_sampling
+from worker.engine.run import Run, Training, begin, derive
+from worker.engine.weights import CONFIG, WEIGHTS, save
+from worker.families.network import Clock
+
+__all__ = ["Report", "Trained", "Training", "train"]
+
+POINTS = 200  # a run's training curve has about as many
+VALIDATIONS, PREVIEWS = 10, 4  # in a run, where its parameters do not say
+LEAST_STEPS = 50  # between two of either
+CHECKPOINT = "checkpoint.safetensors"
+
+Report = tuple[str, Path, str]  # name, path, media type
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training: the version's `files`, all in `folder`, and `reports` to be looked at.
+
+    `metrics` holds the validation losses of the weights kept, `steps`, `seconds`, `kept_step` and
+    `samples_per_second`, the measured speed of generation.
+    """
+
+    folder: Path
+    files: list[Path]
+    metrics: dict[str, float]
+    steps: int
+    reports: list[Report]
+
+
+def train(training: Training, monitor: Monitor) -> Trained:
+    """Train to the end of the budget.
+
+    Raises `NonFinite` where a loss or a weight is NaN or infinite, and lets the monitor's `Stopped`
+    through: on `Draining` a checkpoint is stored first.
+    """
+    loop = Loop(begin(training), monitor)
+    try:
+        while not loop.over:
+            loop.step()
+            loop.look_around()
+        return loop.finish()
+    except Draining:
+        loop.checkpoint()
+        raise
+
+
+@dataclass
+class Loop:
+    """A run, who watches it, and the losses since the last point of its curves."""
+
+    run: Run
+    monitor: Monitor
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    summed: int = 0
+
+    def __post_init__(self) -> None:
+        self.training, self.network = self.run.training, self.run.network
+        self.state = self.run.parts.state
+        params = self.training.params
+        self.cadences = {
+            "points": Cadence(0, POINTS, 1),
+            "validation": Cadence(params.validate_every, VALIDATIONS, LEAST_STEPS),
+            "preview": Cadence(params.preview_every, PREVIEWS, LEAST_STEPS),
+        }
+        self.began = time.monotonic() - self.state.elapsed_s
+        self.checkpointed_s = self.state.elapsed_s
+
+    @property
+    def progress(self) -> float:
+        """From 0 to 1 of the budget."""
+        return self.training.budget.progress(self.state.step, self.state.elapsed_s)
+
+    @property
+    def over(self) -> bool:
+        """Whether the budget is spent."""
+        return self.progress >= 1
+
+    def step(self) -> None:
+        """One update of the network."""
+        self.network.train()
+        batch = self.run.batch(self.state.step)
+        clock = Clock(self.state.step, self.progress)
+        with autocast(self.training.device, self.training.precision):
+            losses = self.network.train_step(batch, self.run.parts.optimizers, clock)
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value
+        self.summed += 1
+        self.state.step += 1
+        self.state.elapsed_s = time.monotonic() - self.began
+        _require_finite({name: float(value) for name, value in losses.items()}, self.state.step)
+
+    def look_around(self) -> None:
+        """Between two steps: points, validation, a preview, a checkpoint, and orders to stop."""
+        if self._due("points"):
+            self._put_points("train", {k: float(v) / self.summed for k, v in self.sums.items()})
+            self.sums, self.summed = {}, 0
+        if self._due("validation") and not self.over:
+            self.validate()
+        if self._due("preview") and not self.over:
+            self.monitor.preview(*self._page(f"samples-{self.state.step:07d}"))
+        if self.state.elapsed_s - self.checkpointed_s >= self.training.checkpoint_every_s:
+            self.checkpoint()
+        self._tell()
+
+    def validate(self) -> None:
+        """Put the mean losses over the validation split, and keep the best weights so far."""
+        network, sums, count = self.network.eval(), dict[str, float](), 0
+        with torch.inference_mode(), autocast(self.training.device, self.training.precision):
+            for batch in self.run.validation():
+                count += len(batch.data)
+                for name, value in network.validate(batch).items():
+                    sums[name] = sums.get(name, 0.0) + float(value) * len(batch.data)
+                with suppress(Draining):  # a validation is finished first, and then it comes again
+                    self._tell()
+        if count:
+            losses = {name: value / count for name, value in sums.items()}
+            _require_finite(losses, self.state.step)
+            self._keep(losses)
+            self._put_points("validation", losses)
+        self.state.elapsed_s = time.monotonic() - self.began
+
+    def checkpoint(self) -> None:
+        """Store all that the run needs to go on."""
+        path = self.training.folder / CHECKPOINT
+        self.run.parts.save(path, identity=self.run.identity)
+        self.checkpointed_s = self.state.elapsed_s
+        self.monitor.checkpoint(self.state.step, path)
+        path.unlink(missing_ok=True)
+
+    def finish(self) -> Trained:
+        """Validate, take the best weights, and write the version's files and the reports."""
+        self.validate()
+        if self.run.parts.best:
+            self.network.load_state_dict(self.run.parts.best)
+        # no call of the monitor from here on: a checkpoint now would hold other weights
+        folder, curves = self.run.version, self.training.folder / "losses.png"
+        save(self.network, folder, family=self.training.family)
+        draw_curves(self.state.curves, curves)
+        reports = [self._page("samples"), (curves.name, curves, "image/png")]
+        return Trained(folder, _files(folder), self._metrics(), self.state.step, reports)
+
+    def _metrics(self) -> dict[str, float]:
+        rate = time_sampling(self._sampler())
+        return self.state.best_losses | {
+            "steps": self.state.step,
+            "kept_step": self.state.best_step,
+            "seconds": round(self.state.elapsed_s, 3),
+            "samples_per_second": round(rate, 3),
+        }
+
+    def _keep(self, losses: dict[str, float]) -> None:
+        """Note losses and weights, where they are the best or the family keeps the last."""
+        state, best = self.state, self.state.best_losses
+        if self.network.keeps_best and best and losses["loss"] >= best["loss"]:
+            return
+        state.best_step, state.best_losses = state.step, losses
+        if self.network.keeps_best:
+            weights = self.network.state_dict().items()
+            self.run.parts.best = {name: value.detach().clone() for name, value in weights}
+
+    def _due(self, what: str) -> bool:
+        mark = self.state.marks.get(what, (0, 0))
+        due, self.state.marks[what] = self.cadences[what].due(mark, self.state.step, self.progress)
+        return due
+
+    def _put_points(self, group: str, values: Mapping[str, float]) -> None:
+        named = {f"{group}/{name}": value for name, value in values.items()}
+        for name, value in named.items():
+            self.state.curves.setdefault(name, []).append((self.state.step, value))
+        self.monitor.points(self.state.step, named)
+
+    def _tell(self) -> None:
+        done, total, unit = self.training.budget.read(self.state.step, self.state.elapsed_s)
+        eta_s = self.state.elapsed_s / done * (total - done) if done else None
+        losses = self.state.best_losses
+        note = f"validation loss {losses['loss']:.4g}" if losses else ""
+        self.monitor.progress(done, total, unit, eta_s=eta_s, note=note)
+
+    def _sampler(self, **settings: int) -> Sampler:
+        seed = derive(self.training.seed, "preview")
+        sampling = self.training.family.sampling(**settings)
+        return Sampler(self.network, sampling, seed=seed, precision=self.training.precision)
+
+    def _page(self, name: str) -> Report:
+        """A page to look at; few rows at once, so that few texts take little time."""
+        return page(self._sampler(micro_batch=TEXTS), self.training.folder, name=name)
+
+
+def _files(folder: Path) -> list[Path]:
+    """The version's files: weights, configuration, and the JSON that its family keeps."""
+    beside = sorted(path for path in folder.glob("*.json") if path.name != CONFIG)
+    return [folder / WEIGHTS, folder / CONFIG, *beside]
+
+
+def _require_finite(losses: Mapping[str, float], step: int) -> None:
+    for name, value in losses.items():
+        if not math.isfinite(value):
+            raise NonFinite(
+                f"{name} is {value} at step {step}; nothing was written. A lower lr may help"
+            )

@@ -1,0 +1,37 @@
+"""Choosing the next token by inverse CDF of one given number a row: no hidden randomness."""
+
+import torch
+from torch import Tensor
+
+from worker.families.gpt import GptSampling
+
+
+def choose(logits: Tensor, uniform: Tensor, sampling: GptSampling) -> Tensor:
+    """The next token of each row, int64 (B,), from logits (B, V) and numbers in [0, 1) (B,)."""
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    scaled = logits.double() / sampling.temperature
+    chances = torch.softmax(_nucleus(_likeliest(scaled, sampling.top_k), sampling.top_p), -1)
+    cumulated = chances.cumsum(-1)  # (B, V)
+    # "right" finds the first sum above the mark, so a token of chance 0 is never chosen
+    mark = uniform.double()[:, None] * cumulated[:, -1:]
+    return torch.searchsorted(cumulated, mark, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+
+
+def _likeliest(logits: Tensor, k: int) -> Tensor:
+    """Keep the k largest of each row (and what equals the smallest of them)."""
+    if not 0 < k < logits.shape[-1]:
+        return logits
+    smallest = logits.topk(k, dim=-1).values[:, -1:]
+    return logits.masked_fill(logits < smallest, -torch.inf)
+
+
+def _nucleus(logits: Tensor, p: float) -> Tensor:
+    """Keep the fewest tokens that hold probability p (Holtzman et al. 2019); the first always."""
+    if p >= 1:
+        return logits
+    ordered, order = logits.sort(dim=-1, descending=True, stable=True)
+    chances = torch.softmax(ordered, -1)
+    before = chances.cumsum(-1) - chances
+    cut = torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before >= p)
+    return logits.masked_fill(cut, -torch.inf)

@@ -1,0 +1,46 @@
+"""What the families of images share: the ladder of sizes, and pixels made of numbers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from db.errors import NonFinite, Refused
+
+SMALLEST, LARGEST = 3, 7  # the base of a ladder
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """A size that is reached from `base` by doubling `doublings` times: 28 = 7 * 2 * 2."""
+
+    base: int
+    doublings: int
+
+
+def ladder(size: int) -> Ladder:
+    """The ladder of an image size; `Refused` where the size has none."""
+    base, doublings = size, 0
+    while base > LARGEST and base % 2 == 0:
+        base, doublings = base // 2, doublings + 1
+    if not (SMALLEST <= base <= LARGEST and doublings):
+        raise Refused(
+            f"images of {size}x{size} do not halve down to {SMALLEST}-{LARGEST}; "
+            "add the dataset with --size 28, 32 or 64"
+        )
+    return Ladder(base, doublings)
+
+
+def to_pixels(images: Tensor) -> list[npt.NDArray[np.uint8]]:
+    """Images in [-1, 1], float (B, C, H, W), as B arrays of uint8 (H, W, C).
+
+    Raises `NonFinite` where a number is NaN or infinite.
+    """
+    images = images.float()
+    if not bool(torch.isfinite(images).all()):
+        raise NonFinite("the network made images that hold NaN or infinite numbers")
+    scaled = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    rows: npt.NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return list(rows)

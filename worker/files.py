@@ -1,0 +1,97 @@
+"""Local files that are written whole or not at all, and their digests."""
+
+import errno
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from db.errors import Unreachable
+
+CHUNK = 1 << 20  # bytes moved at once
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+
+
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file that becomes `path`, replacing it, once the block ends without an error.
+
+    The bytes are on the disk before the name is. Where the block fails, nothing is left behind.
+    Raises `Unreachable` where the disk is full or the folder may not be written.
+    """
+    with disk_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+        temporary = Path(name)
+        try:
+            with open(handle, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+                yield file
+            settle(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def settle(temporary: Path, path: Path) -> None:
+    """Give a finished temporary file its name, bytes first: fsync, rename, fsync of the folder."""
+    _sync(temporary)
+    temporary.replace(path)
+    _sync(path.parent)
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Say plainly that the disk is full or the folder closed; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise Unreachable(
+                f"no space left on the disk of {folder}: free some and run this again"
+            ) from error
+        if error.errno in _CLOSED:
+            raise Unreachable(
+                f"{folder} cannot be written to ({error.strerror}): this user needs access to it"
+            ) from error
+        raise
+
+
+@contextmanager
+def part_of(path: Path) -> Iterator[BinaryIO]:
+    """Open the part file of a download at its end, alone; a part that was left earlier goes on.
+
+    The caller settles it or leaves it there to be resumed. A second process that fetches the same
+    `path` meanwhile gets a part of its own.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    file = part.open("a+b")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(file.fileno()).st_ino != part.stat().st_ino:
+            raise FileNotFoundError  # its owner settled it between our open and our lock
+    except (BlockingIOError, FileNotFoundError):
+        file.close()
+        file = part.with_name(f".{path.name}.{os.getpid()}.part").open("w+b")
+    with file:
+        yield file
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,133 @@
+"""The settings, and the only reader of the environment (and of `.env` in the working folder)."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from db.errors import Refused, Unreachable
+from worker.specs import explain
+
+
+def _default_home() -> Path:
+    """The XDG data folder (XDG Base Directory Specification 0.8)."""
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "genmill"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set from outside. URLs are secret, for they may hold a password."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GENMILL_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    home: Path = Field(
+        default_factory=_default_home, description="where this machine keeps its data"
+    )
+    database_url: SecretStr | None = Field(None, description="default: SQLite under the home")
+    redis_url: SecretStr | None = Field(None, description="default: the embedded broker")
+    store_url: str | None = Field(None, description="file:///path or s3://bucket/prefix")
+    s3_endpoint_url: str | None = Field(None, description="for MinIO, R2, Ceph")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    precision: Literal["fp32", "bf16"] = "fp32"
+    threads: int = Field(0, ge=0, description="CPU threads of one worker; 0: all cores")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+    lease_s: float = Field(60, gt=0, description="how long a claim holds without a heartbeat")
+    loop_s: float = Field(5, gt=0, description="the dispatcher's period")
+    deadline_s: float = Field(120, gt=0, description="a doorbell not answered by then rings again")
+    shard_s: float = Field(10, gt=0, description="the time that one shard should take")
+    max_failures: int = Field(3, ge=1, description="failures after which a shard is given up")
+    max_claims: int = Field(8, ge=1, description="lost claims after which a shard is poison")
+    hang_s: float = Field(900, gt=0, description="work without a sign of progress is given up then")
+    failpoint: str = Field("", description="for tests: where a worker kills itself")
+    loaded_bytes: int = Field(2 * 2**30, ge=0, description="weights that a worker keeps in memory")
+    cache_bytes: int = Field(4 * 2**30, ge=0, description="local cache of datasets and weights")
+
+    @field_validator("database_url", "redis_url", "store_url", "s3_endpoint_url", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @cached_property
+    def database(self) -> str:
+        """The SQLAlchemy URL in use, password included: never print it."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.home / 'genmill.db'}"
+
+    @cached_property
+    def store(self) -> str:
+        """The object store's URL in use."""
+        return self.store_url or (self.home / "store").absolute().as_uri()
+
+    @property
+    def broker(self) -> str:
+        """Celery's broker URL, password included: never print it.
+
+        Without `redis_url` it is what `genmill up` wrote when it started the embedded broker;
+        `Unreachable` where it never has. Read again each time, for a first `up` may come later.
+        """
+        if self.redis_url is not None:
+            return self.redis_url.get_secret_value().replace("unix://", "redis+socket://", 1)
+        try:
+            return self.broker_file.read_text("utf-8").strip()
+        except OSError as error:
+            raise Unreachable(
+                f"no broker: {self.broker_file} cannot be read ({error.strerror}); start this "
+                "machine's own with `genmill up`, or set GENMILL_REDIS_URL"
+            ) from None
+
+    @property
+    def broker_client(self) -> str:
+        """The same broker's URL as redis-py's `Redis.from_url` wants it."""
+        return self.broker.replace("redis+socket://", "unix://", 1)
+
+    @cached_property
+    def broker_file(self) -> Path:
+        """Where the embedded broker's URL is kept, readable by its owner alone."""
+        return self.home / "run" / "broker.url"
+
+    @cached_property
+    def cache(self) -> Path:
+        """Where datasets and weights fetched from the store are kept; safe to delete."""
+        return self.home / "cache"
+
+    def child_environment(self, **changes: object) -> dict[str, str]:
+        """The whole environment of a child process that shall read these settings, with `changes`.
+
+        Every setting is passed, unset ones as empty, so that no `.env` gets a say in between.
+        """
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        values |= {"home": self.home.absolute(), **changes}
+        ours = {f"GENMILL_{name.upper()}": _as_text(value) for name, value in values.items()}
+        # the environment's names are read without regard to case
+        return {k: v for k, v in os.environ.items() if k.upper() not in ours} | ours
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return "" if value is None else str(value)
+
+
+def read_settings() -> Settings:
+    """Read the environment once; raise `Refused` naming the variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise Refused(f"environment GENMILL_*: {explain(error)}") from None
+
+
+def limit_threads(threads: int) -> None:
+    """Let numerical libraries use `threads` CPU threads (0: all); they read it when imported."""
+    # a thread that spins while it waits holds the core that the others need: on a machine with more
+    # work than cores, training went twenty times slower
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if threads:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ[name] = str(threads)

@@ -1,0 +1,117 @@
+"""What a job asks for: `Train`, `Finetune` and `Generate`, told apart by `kind`.
+
+A spec is plain data. Unknown keys are refused by name, and limits are checked here, before any row
+is written. Names in a stored spec are pinned (`mnist:1`, `digits:3`), so that a job means the same
+tomorrow. What a family's own parameters may be, the family says (`worker.families`).
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+
+from db.errors import Refused, unknown
+
+MAX_SAMPLES = 100_000_000
+MAX_PROMPTS = 100_000
+MAX_PROMPT_CHARACTERS = 20_000
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+REFERENCE_PATTERN = NAME_PATTERN.removesuffix("$") + r"([:@][A-Za-z0-9._-]{1,40})?$"
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Reference = Annotated[str, Field(pattern=REFERENCE_PATTERN)]
+Seed = Annotated[int, Field(ge=0, lt=2**63, description="the random seed")]
+
+
+class Params(BaseModel):
+    """The base of everything a user may set: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+P = TypeVar("P", bound=Params)
+
+
+class Prompt(Params):
+    """One line of a prompts file."""
+
+    prompt: str = Field(max_length=MAX_PROMPT_CHARACTERS)
+    custom_id: str | None = Field(None, max_length=200)
+
+
+class _Training(Params):
+    dataset: Reference
+    params: dict[str, JsonValue] = Field({}, description="the family's parameters")
+    seed: Seed = 0
+    max_steps: int | None = Field(None, ge=1, le=100_000_000)
+    max_seconds: float | None = Field(None, gt=0, le=30 * 86_400, allow_inf_nan=False)
+
+
+class Train(_Training):
+    """Train a new version of model `model` from nothing."""
+
+    kind: Literal["train"] = "train"
+    family: str
+    model: Name
+
+
+class Finetune(_Training):
+    """Go on from a version: a new version whose parent is `model`."""
+
+    kind: Literal["finetune"] = "finetune"
+    model: Reference
+
+
+class Generate(Params):
+    """Make `count` samples. Sample i depends on the weights, these settings, `seed` and i alone.
+
+    With `prompts`, sample i takes prompt i modulo their number; with neither `label` nor prompts, a
+    conditional model takes label i modulo the number of labels.
+    """
+
+    kind: Literal["generate"] = "generate"
+    model: Reference
+    count: int = Field(ge=1, le=MAX_SAMPLES)
+    seed: Seed = 0
+    label: str | None = Field(None, max_length=200)
+    prompts: list[Prompt] = Field([], max_length=MAX_PROMPTS)
+    params: dict[str, JsonValue] = Field({}, description="the family's sampling settings")
+
+
+Spec = Annotated[Train | Finetune | Generate, Field(discriminator="kind")]
+_SPECS: TypeAdapter[Train | Finetune | Generate] = TypeAdapter(Spec)
+
+
+def parse_spec(data: Mapping[str, Any]) -> Train | Finetune | Generate:
+    """Turn plain data into a spec; raise `Refused` naming each field and its value."""
+    try:
+        return _SPECS.validate_python(dict(data))
+    except ValidationError as error:
+        raise Refused(explain(error)) from None
+
+
+def parse_params(schema: type[P], values: Mapping[str, Any], *, what: str) -> P:
+    """Check `values` against a family's `schema`; `what` names them in the error, as in "vae"."""
+    for key in values:
+        if key not in schema.model_fields:
+            raise Refused(f"{what}: " + unknown("parameter", key, schema.model_fields))
+    try:
+        return schema.model_validate(dict(values))
+    except ValidationError as error:
+        raise Refused(f"{what}: {explain(error)}") from None
+
+
+def explain(error: ValidationError) -> str:
+    """Say each of a validation's complaints as `field: complaint (got value)`, in one line."""
+    return "; ".join(
+        f"{_field(item['loc'])}: {item['msg'][:1].lower()}{item['msg'][1:]} "
+        f"(got {str(item['input'])[:80]!r})"
+        for item in error.errors(include_url=False)
+    )
+
+
+def _field(path: tuple[str | int, ...]) -> str:
+    """A field's place as people write it, without the kind that pydantic puts before it."""
+    parts = path[1:] if path[:1] and path[0] in ("train", "finetune", "generate") else path
+    return ".".join(str(part) for part in parts) or "spec"
