@@ -152,6 +152,27 @@ def test_finetuning_begins_where_the_parent_ended(
     assert [path.name for path in child.files] == [path.name for path in trained.files]
 
 
+def test_finetuning_moves_the_weights_less_than_training_at_the_full_rate(
+    family: Family, dataset: LocalDataset, trained: Trained, tmp_path: Path
+) -> None:
+    parent = load(trained.folder, device=CPU)[1].state_dict()
+    moved = []
+    for rate in (0.1, 1.0):
+        asked = small_training(
+            family,
+            dataset,
+            tmp_path / str(rate),
+            params={"finetune_rate": rate},
+            parent=trained.folder,
+            max_steps=1,
+        )
+        child = load(train(asked, Recorder()).folder, device=CPU)[1].state_dict()
+        moved.append(
+            sum(float((child[n] - v).abs().sum()) for n, v in parent.items() if v.ndim > 1)
+        )
+    assert 0 < moved[0] < 0.5 * moved[1]
+
+
 def test_finetuning_with_another_network_is_refused(
     family: Family, dataset: LocalDataset, trained: Trained, tmp_path: Path
 ) -> None:

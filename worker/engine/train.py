@@ -85,6 +85,7 @@ class Loop:
             "validation": Cadence(params.validate_every, VALIDATIONS, LEAST_STEPS),
             "preview": Cadence(params.preview_every, PREVIEWS, LEAST_STEPS),
         }
+        self.rate = params.finetune_rate if self.training.parent else 1.0
         self.began = time.monotonic() - self.state.elapsed_s
         self.checkpointed_s = self.state.elapsed_s
 
@@ -102,7 +103,7 @@ class Loop:
         """One update of the network."""
         self.network.train()
         batch = self.run.batch(self.state.step)
-        clock = Clock(self.state.step, self.progress)
+        clock = Clock(self.state.step, self.progress, self.rate)
         with autocast(self.training.device, self.training.precision):
             losses = self.network.train_step(batch, self.run.parts.optimizers, clock)
         for name, value in losses.items():

@@ -27,6 +27,9 @@ class TrainingParams(Params):
 
     batch_size: int = Field(64, ge=1, le=65_536, description="samples a training step")
     lr: float = Field(1e-3, gt=0, le=1, description="peak learning rate")
+    finetune_rate: float = Field(
+        0.1, gt=0, le=1, description="share of lr when going on from a version"
+    )
     validate_every: int = Field(
         0,
         ge=0,

@@ -92,6 +92,7 @@ class Clock:
 
     step: int = 0  # steps done
     progress: float = 0.0  # 0 to 1 of the budget, in steps or in seconds
+    rate: float = 1.0  # every learning rate is multiplied by it: less when fine-tuning
 
 
 class Network(nn.Module, ABC):

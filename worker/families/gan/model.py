@@ -116,7 +116,7 @@ class Gan(Network):
     def _set_rates(self, optimizers: Mapping[str, torch.optim.Optimizer], clock: Clock) -> None:
         for optimizer in optimizers.values():
             for group in optimizer.param_groups:
-                group["lr"] = self.params.lr * _decay(clock.progress)
+                group["lr"] = self.params.lr * clock.rate * _decay(clock.progress)
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -171,7 +171,7 @@ class Transformer(Network):
         size = nn.utils.clip_grad_norm_(self.parameters(), self.params.clip)
         for optimizer in optimizers.values():
             for group in optimizer.param_groups:
-                group["lr"] = self.params.lr * self._rate(clock)
+                group["lr"] = self.params.lr * clock.rate * self._rate(clock)
             optimizer.step()
         return {"loss": loss.detach(), "gradient_norm": size.detach()}
 

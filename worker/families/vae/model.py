@@ -51,7 +51,7 @@ class Vae(Network):
         """One update, the KL term warming up and the rate falling as a cosine."""
         optimizer = optimizers["adam"]
         for group in optimizer.param_groups:
-            group["lr"] = self.params.lr * _cosine(clock.progress)
+            group["lr"] = self.params.lr * clock.rate * _cosine(clock.progress)
         distortion, rate = self._terms(batch)
         warmth = min(1.0, clock.progress / self.params.warm_up) if self.params.warm_up else 1.0
         optimizer.zero_grad(set_to_none=True)
