@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test bench
+.PHONY: help install demo test results bench
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -23,6 +23,9 @@ test: install ## lint, types, import contracts, tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+results: install ## the quality table, on the data sets beside the project (a quarter of an hour)
+	$(BIN)/python -m tests.results $(if $(ONLY),--only $(ONLY))
 
 bench: install ## speed and memory against baselines; BENCH_JSON=file writes the rows
 	$(BIN)/python -m tests.bench $(if $(BENCH_JSON),--json $(BENCH_JSON))

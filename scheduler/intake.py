@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ def add_dataset(
     kind: Kind | None = None,
     size: int | None = None,
     mode: Mode | None = None,
+    split: Sequence[int] = (90, 5, 5),
 ) -> Added:
     """Read `path` into a new version of dataset `name`; the same content again is the same version.
 
@@ -42,7 +44,7 @@ def add_dataset(
         raise BadInput(f"{path}: no such file or folder")
     services.settings.home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=services.settings.home, prefix="intake-") as scratch:
-        taken = ingest(path, Path(scratch), kind=kind, size=size, mode=mode)
+        taken = ingest(path, Path(scratch), kind=kind, size=size, mode=mode, split=split)
         manifest = publish(services.store, Path(scratch))
 
     def work(session: Any) -> tuple[Dataset, DatasetVersion]:

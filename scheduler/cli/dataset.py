@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scheduler.cli.options import as_json
+from scheduler.cli.options import Split, as_json
 from scheduler.cli.record import open_record
 
 if TYPE_CHECKING:
@@ -26,6 +26,14 @@ def dataset() -> None:
 @click.option("--kind", type=click.Choice(("image", "text")), help="Default: by what is found.")
 @click.option("--size", type=click.IntRange(4, 1024), metavar="N", help="Pictures as N x N.")
 @click.option("--mode", type=click.Choice(("L", "RGB")), help="Grey or colour.")
+@click.option(
+    "--split",
+    type=Split(),
+    default="90,5,5",
+    show_default=True,
+    metavar="A,B,C",
+    help="Shares of training, validation and test.",
+)
 @as_json
 def add(
     name: str,
@@ -33,6 +41,7 @@ def add(
     kind: "Kind | None",
     size: int | None,
     mode: "Mode | None",
+    split: tuple[int, ...],
     as_json: bool,
 ) -> None:
     """Take in PATH as a new version; prints NAME:VERSION.
@@ -41,7 +50,7 @@ def add(
 
     \b
     genmill dataset add mnist ./mnist
-    genmill dataset add shakespeare tinyshakespeare.txt
+    genmill dataset add shakespeare tinyshakespeare.txt --split 90,10,0
     genmill dataset add flowers flowers.zip --size 64 --mode RGB
     """
     from scheduler.documents import dataset_document
@@ -49,7 +58,7 @@ def add(
     from scheduler.render import clean, print_json
 
     with open_record() as services:
-        added = add_dataset(services, name, path, kind=kind, size=size, mode=mode)
+        added = add_dataset(services, name, path, kind=kind, size=size, mode=mode, split=split)
     rejects = [{"name": file, "reason": reason} for file, reason in added.rejects]
     for reject in rejects[:SHOWN_REJECTS]:
         click.echo(f"rejected {clean(reject['name'])}: {clean(reject['reason'])}", err=True)

@@ -11,6 +11,21 @@ as_json = click.option("--json", "as_json", is_flag=True, help="JSON on stdout."
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
+class Split(click.ParamType[tuple[int, ...]]):
+    """Whole numbers with commas between, as `90,5,5`; `worker.data.split` says which may be."""
+
+    name = "split"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """As numbers."""
+        try:
+            return tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not like 90,5,5", param, ctx)
+
+
 class Duration(click.ParamType[timedelta]):
     """A time span as in 90s, 15m, 1h, 7d or 2w; a bare number is seconds."""
 

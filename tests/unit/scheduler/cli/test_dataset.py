@@ -26,6 +26,15 @@ def test_a_folder_of_pictures_takes_its_labels_from_its_folders(genmill, tmp_pat
     assert row[:5] == ["shades", "1", "image", "20", "2"]
 
 
+def test_the_shares_of_the_splits_can_be_chosen(genmill):
+    Path("a.txt").write_text("to be or not to be\n" * 100)
+    added = genmill("dataset", "add", "a", "a.txt", "--split", "80,20,0", "--json").json
+    assert added["counts"]["test"] == 0
+    for wrong in ("80", "90,x,5", "0,50,50"):
+        refused = genmill("dataset", "add", "a", "a.txt", "--split", wrong)
+        assert (refused.code, "split" in refused.err) == (2, True)
+
+
 def test_nothing_is_left_in_the_home_but_record_and_store(genmill, home):
     Path("a.txt").write_text("to be or not to be\n" * 99)
     genmill("dataset", "add", "a", "a.txt")
