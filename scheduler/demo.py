@@ -16,9 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from db import schedules
+from sqlalchemy.orm import Session
+
+from db import jobs, schedules
 from db.errors import GenmillError, JobFailed
-from db.states import JobState
+from db.states import FINAL, JobState
 from db.tables import Job
 from scheduler import embedded
 from scheduler.beat import add_schedule, trigger_schedule
@@ -48,7 +50,14 @@ GPT = {
     "model": "prose",
     "dataset": "documentation",
     "max_seconds": 90,
-    "params": {"tokenizer": "bpe", "vocabulary": 2000},
+    # many and long tokens, so that what it writes are words after a minute
+    "params": {
+        "tokenizer": "bpe",
+        "vocabulary": 4096,
+        "context": 64,
+        "batch_size": 12,
+        "lr": 0.008,
+    },
 }
 NIGHTLY = "retrain-digits"
 RETRAIN = "enqueue finetune digits --dataset digits --max-seconds 15"
@@ -65,6 +74,7 @@ def run_demo(
     folder = folder.absolute()
     with _everything_up(_own_settings(settings, folder / "home"), say) as services:
         demo = _Demo(services, folder, say)
+        demo.clear()
         demo.add_datasets()
         demo.train()
         demo.generate()
@@ -81,7 +91,17 @@ class _Demo:
     services: Services
     folder: Path
     say: Say
-    jobs: dict[str, Job] = field(default_factory=dict)  # of generation, by the folder's name
+    made: dict[str, Job] = field(default_factory=dict)  # of generation, by the folder's name
+
+    def clear(self) -> None:
+        """Cancel what an earlier demo, cut short, has left waiting."""
+
+        def work(session: Session) -> None:
+            for state in set(JobState) - FINAL:
+                for job in jobs.listing(session, status=state, limit=100):
+                    jobs.cancel(session, job.id, reason="left by an earlier demo")
+
+        self.services.database.transact(work)
 
     def add_datasets(self) -> None:
         """Digits as a folder of pictures, one sub-folder a class; documentation as a text file."""
@@ -110,14 +130,14 @@ class _Demo:
             "model": "prose",
             "count": TEXTS,
             "prompts": [{"prompt": prompt} for prompt in PROMPTS],
-            "params": {"max_tokens": 80, "temperature": 0.7, "top_p": 0.9},
+            "params": {"max_tokens": 80, "temperature": 0.6, "top_p": 0.9},
         }
         started = {
             "digits": enqueue(self.services, pictures | {"model": "digits"}),
             "vae-digits": enqueue(self.services, pictures | {"model": "vae", "count": 200}),
             "texts": enqueue(self.services, texts),
         }
-        self.jobs = self._make(started)
+        self.made = self._make(started)
 
     def retrain_by_schedule(self) -> None:
         """A nightly fine-tuning, triggered once now: a new version of the GAN."""
@@ -131,7 +151,7 @@ class _Demo:
 
     def fetch(self) -> None:
         """Download and verify what was generated."""
-        for name, job in self.jobs.items():
+        for name, job in self.made.items():
             shutil.rmtree(self.folder / name, ignore_errors=True)  # of an earlier demo
             done = download(self.services, [job], self.folder / name)
             found = verify(self.services, job)
