@@ -1,8 +1,9 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+SEED ?= 1
 
-.PHONY: help install demo test results bench
+.PHONY: help install demo test results chaos bench
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -26,6 +27,9 @@ test: install ## lint, types, import contracts, tests
 
 results: install ## the quality table, on the data sets beside the project (a quarter of an hour)
 	$(BIN)/python -m tests.results $(if $(ONLY),--only $(ONLY))
+
+chaos: install ## random faults against the real system, and an auditor; SEED=N picks them
+	SEED=$(SEED) $(BIN)/pytest -n 0 -m chaos --show-capture=no tests/chaos
 
 bench: install ## speed and memory against baselines; BENCH_JSON=file writes the rows
 	$(BIN)/python -m tests.bench $(if $(BENCH_JSON),--json $(BENCH_JSON))

@@ -130,7 +130,7 @@ class _Demo:
             "model": "prose",
             "count": TEXTS,
             "prompts": [{"prompt": prompt} for prompt in PROMPTS],
-            "params": {"max_tokens": 80, "temperature": 0.6, "top_p": 0.9},
+            "params": {"max_tokens": 80, "temperature": 0.7, "top_p": 0.9},
         }
         started = {
             "digits": enqueue(self.services, pictures | {"model": "digits"}),

@@ -243,6 +243,7 @@ class _Stream(io.RawIOBase):
         self._get = get
         self._at = start
         self._tries = 0
+        self._body: Any = None  # `close` looks at it even where `get` raises
         self._body = get(start)
 
     def readable(self) -> bool:
