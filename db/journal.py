@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import delete, select
+from sqlalchemy import and_, delete, or_, select
 from sqlalchemy.orm import Session
 
 from db.session import clock, upsert
@@ -16,11 +16,14 @@ def log(session: Session, job_id: str, message: str, level: str = "info") -> Non
 
 
 def log_lines(session: Session, job_id: str, after: str | None = None) -> list[LogLine]:
-    """The job's log, oldest first; only lines beyond the id `after` if given."""
-    statement = select(LogLine).where(LogLine.job_id == job_id).order_by(LogLine.id)
-    if after is not None:
-        statement = statement.where(LogLine.id > after)
-    return list(session.scalars(statement))
+    """The job's log, oldest first; only lines beyond the one whose id is `after`."""
+    statement = select(LogLine).where(LogLine.job_id == job_id)
+    seen = session.get(LogLine, after) if after is not None else None
+    if seen is not None:
+        beyond = and_(LogLine.at == seen.at, LogLine.id > seen.id)
+        statement = statement.where(or_(LogLine.at > seen.at, beyond))
+    # an id begins with its writer's clock, which may be a day off; `at` is the database's
+    return list(session.scalars(statement.order_by(LogLine.at, LogLine.id)))
 
 
 def add_points(session: Session, job_id: str, step: int, values: Mapping[str, float]) -> None:

@@ -9,11 +9,15 @@ import os
 import signal
 import socket
 import warnings
+from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from celery.worker import state
+from celery.worker.consumer import Consumer
+from redis.exceptions import ConnectionError as BrokerError
 
 from db.errors import GenmillError, Refused
 from worker.app import QUEUE, TASK, celery_app
@@ -24,6 +28,29 @@ from worker.watchdog import Watchdog
 from worker.wire import Wire
 
 log = logging.getLogger(__name__)
+
+# what kombu raises on reading something in the queue that is no message of Celery's
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+
+
+class Listener(Consumer):  # type: ignore[misc] # Celery has no types
+    """Celery's consumer, for a broker that is not trusted.
+
+    What cannot be read as a message is dropped at the price of a new connection; Celery's own would
+    end the worker, and with it the shard that its child is making.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        listen: Callable[..., None] = self.loop  # type: ignore[has-type] # as above
+
+        def loop(*arguments: Any) -> None:
+            try:
+                listen(*arguments)
+            except UNREADABLE as error:
+                raise BrokerError(f"dropped what is no message: {error}") from error
+
+        self.loop = loop
 
 
 def run_worker(settings: Settings) -> None:
@@ -44,6 +71,7 @@ def run_worker(settings: Settings) -> None:
     worker = app.Worker(
         hostname=f"genmill-{os.getpid()}@{socket.gethostname()}",
         pool="prefork",
+        consumer_cls=Listener,
         queues=[QUEUE],
         quiet=True,
         without_gossip=True,

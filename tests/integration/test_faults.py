@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from db import artifacts, jobs, models, shards, workers
 from db.tables import Attempt
-from worker.app import QUEUE, celery_app
+from worker.app import KEY_PREFIX, QUEUE, celery_app
 
 SLOW = {"micro_batch": 1}  # about a thousand samples a second on these networks
 
@@ -194,3 +194,16 @@ def test_doorbells_that_make_no_sense_are_dropped(plant, tiny) -> None:
     app.send_task("os.system", args=["true"], queue=QUEUE, serializer="json")
     plant.succeed(plant.generate(2).id)
     assert process.poll() is None
+
+
+def test_what_is_no_message_at_all_costs_neither_the_worker_nor_its_shard(plant, tiny) -> None:
+    client = redis.Redis.from_url(plant.settings.broker_client)
+    job = plant.generate(3000, params=SLOW)
+    process = plant.worker()
+    plant.wait("samples", lambda: running(plant, job))
+    for garbage in (b"{", b"[]", b"[" * 100_000):
+        client.lpush(f"{KEY_PREFIX}{QUEUE}", garbage)
+    plant.succeed(job.id, plant.generate(2).id)
+    assert attempts(plant, job) == ["succeeded"]
+    assert process.poll() is None
+    assert client.llen(f"{KEY_PREFIX}{QUEUE}") == 0

@@ -1,6 +1,10 @@
 """Log lines and curves."""
 
+import time
+
 from db import jobs
+from db.session import clock
+from db.tables import LogLine
 
 
 def test_log_lines_come_in_order_and_from_where_one_left_off(record):
@@ -12,6 +16,17 @@ def test_log_lines_come_in_order_and_from_where_one_left_off(record):
     later = record.run(jobs.log_lines, job_id, lines[0].id)
     assert [line.message for line in later] == ["line 1", "line 2"]
     assert lines[0].level == "info"
+
+
+def test_log_lines_keep_their_order_when_a_workers_clock_is_a_day_ahead(record):
+    job_id, _ = record.add()
+    for name, number in (("first", 9), ("second", 1)):
+        line = {"id": f"{number:036}", "job_id": job_id, "level": "info", "message": name}
+        record.run(lambda s, line=line: s.add(LogLine(at=clock(s), **line)))
+        time.sleep(0.002)  # SQLite's clock counts milliseconds
+    first, second = record.run(jobs.log_lines, job_id)
+    assert (first.message, second.message) == ("first", "second")
+    assert [line.id for line in record.run(jobs.log_lines, job_id, first.id)] == [second.id]
 
 
 def test_a_point_written_again_replaces_the_first(record):

@@ -1,0 +1,288 @@
+"""The auditor: the invariants of a job's life, checked from outside while everything runs.
+
+It reads the record, the store and the broker by itself (see `snapshot`) and trusts no part of the
+product. Each check yields a sentence for each violation. What cannot be seen from outside, it sees
+by its traces: a step out of turn leaves a time, a fence or a count that does not fit.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import redis
+
+from tests.chaos.snapshot import Objects, Row, Snapshot, read_doorbells, read_record
+from worker.settings import Settings
+
+FINAL = {"succeeded", "failed", "cancelled"}
+MAX_BACKOFF_S = 60
+MANY_DOORBELLS = 1000  # Redis is a doorbell, no queue
+
+Violations = Iterator[str]
+
+
+class Auditor:
+    """Looks at the whole system, again and again; remembers what must not change any more.
+
+    `grace_s` is how long a shard may be left alone before that counts as forgotten: lease,
+    deadline and loop, and what it takes to start a process that was killed.
+    """
+
+    def __init__(self, settings: Settings, *, grace_s: float) -> None:
+        self.settings = settings
+        self.grace = timedelta(seconds=grace_s)
+        self.objects = Objects(settings.store, settings.s3_endpoint_url)
+        self.before = read_record(settings.database)
+        self.began = self.before.now
+
+    def audit(self) -> list[str]:
+        """Every violation there is now, in sentences; none is what it should be."""
+        snapshot = read_record(self.settings.database)
+        checks = (one_member_a_sample, succeeded_is_complete, final_states_stay)
+        more = (nothing_after_the_end, only_the_holder_acts, claims_are_counted)
+        found = [line for check in (*checks, *more) for line in check(snapshot)]
+        found += bytes_match(snapshot, self.objects)
+        found += jobs_are_whole(snapshot, self.objects)
+        found += nothing_went_back(self.before, snapshot)
+        found += nobody_is_forgotten(snapshot, self.grace)
+        found += times_are_the_databases(snapshot, self.began, self.settings.lease_s)
+        found += lost_claims_stay_under(snapshot, self.settings.max_claims)
+        found += self._doorbells(snapshot)
+        self.before = snapshot
+        return found
+
+    def _doorbells(self, snapshot: Snapshot) -> list[str]:
+        try:
+            return list(doorbells_say_ids_only(snapshot, self.settings.broker_client))
+        except redis.RedisError:
+            return []  # nothing to read: it is down
+
+
+def one_member_a_sample(s: Snapshot) -> Violations:
+    """1. At most one committed artifact member a sample of a job."""
+    counted = Counter((s.shard[row["shard_id"]]["job_id"], row["sample"]) for row in s.members)
+    for (job, sample), times in counted.items():
+        if times > 1:
+            yield f"sample {sample} of job {job} was committed {times} times"
+    shard_of = {row["id"]: row["shard_id"] for row in s.artifacts}
+    for row in s.members:
+        if shard_of.get(row["artifact_id"]) != row["shard_id"]:
+            yield f"sample {row['sample']} of shard {row['shard_id']} lies in another's artifact"
+
+
+def bytes_match(s: Snapshot, objects: Objects) -> Violations:
+    """2. What was committed is there, byte for byte."""
+    for row in s.artifacts:
+        data = objects.read(row["key"])
+        yield from _differs(row, data)
+        for member in s.members_of[row["id"]] if data is not None else []:
+            part = data[member["offset"] : member["offset"] + member["size"]]
+            if hashlib.sha256(part).hexdigest() != member["sha256"]:
+                yield f"sample {member['sample']} in {row['key']} differs from its digest"
+    for version in s.model_versions:
+        for file in version["files"].values():
+            yield from _differs(file, objects.read(file["key"]))
+    for row in s.checkpoints:
+        if not row["bad"]:
+            yield from _differs(row, objects.read(row["key"]))
+
+
+def succeeded_is_complete(s: Snapshot) -> Violations:
+    """3. A shard is succeeded exactly when its artifacts are complete."""
+    versions = Counter(row["job_id"] for row in s.model_versions)
+    for shard in s.shards:
+        made = s.artifacts_of[shard["id"]]
+        samples = [m["sample"] for row in made for m in s.members_of[row["id"]]]
+        if s.job[shard["job_id"]]["kind"] == "generate":
+            whole = samples == list(range(shard["start"], shard["stop"]))
+            nothing = not samples and not made
+        else:
+            weights = [row["name"] for row in made if row["kind"] == "weights"]
+            whole = "model.safetensors" in weights and versions[shard["job_id"]] == 1
+            nothing = not weights and not versions[shard["job_id"]]
+        if not (whole if shard["status"] == "succeeded" else nothing):
+            yield f"shard {shard['id']} is {shard['status']} with {len(samples)} samples, {made}"
+
+
+def final_states_stay(s: Snapshot) -> Violations:
+    """4. States follow one another without a gap, and none follows a final one."""
+    at: dict[str, str | None] = {row["id"]: "queued" for row in s.shards}
+    at |= dict.fromkeys(s.job)
+    for move in sorted(s.transitions, key=lambda row: (row["at"], row["id"])):
+        name = move["shard_id"] or move["job_id"]
+        if move["old"] != at[name] or move["old"] in FINAL:
+            yield f"{name} went {move['old']} -> {move['new']} ({move['reason']}) from {at[name]}"
+        at[name] = move["new"]
+    for row in [*s.jobs, *s.shards]:
+        if row["status"] != at[row["id"]]:
+            yield f"{row['id']} is {row['status']}; its last transition says {at[row['id']]}"
+
+
+def jobs_are_whole(s: Snapshot, objects: Objects) -> Violations:
+    """5. A succeeded job has all its shards, and a manifest that says what the record says."""
+    for job in s.jobs:
+        states = Counter(shard["status"] for shard in s.shards_of[job["id"]])
+        if job["status"] in {"succeeded", "finalizing"} and set(states) != {"succeeded"}:
+            yield f"job {job['id']} is {job['status']} with shards {dict(states)}"
+        if job["status"] in FINAL and not set(states) <= FINAL:
+            yield f"job {job['id']} is {job['status']} with shards {dict(states)}"
+        if job["status"] == "succeeded":
+            yield from _manifest_differs(s, job, objects)
+        elif job["manifest_key"]:
+            yield f"job {job['id']} is {job['status']} and has a manifest"
+
+
+def nothing_after_the_end(s: Snapshot) -> Violations:
+    """6. Nothing commits once a job was cancelled or has failed."""
+    ended = {row["id"]: row["finished_at"] for row in s.jobs if row["status"] in FINAL}
+    for what in (s.artifacts, s.model_versions):
+        for row in what:
+            at = ended.get(row["job_id"])
+            if at is not None and row["created_at"] > at:
+                yield f"{row['id']} was committed after job {row['job_id']} had ended"
+    for attempt in s.attempts:
+        at = ended.get(s.shard[attempt["shard_id"]]["job_id"])
+        if at is not None and (attempt["ended_at"] is None or attempt["ended_at"] > at):
+            yield f"attempt {_named(attempt)} goes beyond the end of its job"
+
+
+def only_the_holder_acts(s: Snapshot) -> Violations:
+    """7. Only the current fence and owner change a running shard: attempts follow one another.
+
+    10. Each was recorded before its work: what a shard has made falls within one of them.
+    """
+    for shard in s.shards:
+        attempts = s.attempts_at[shard["id"]]
+        for earlier, later in pairwise(attempts):
+            if earlier["ended_at"] is None or earlier["ended_at"] > later["started_at"]:
+                yield f"attempt {_named(earlier)} was not over when the next began"
+        last = attempts[-1] if attempts else None
+        yield from _wrong_holder(shard, last)
+        won = [row["fence"] for row in attempts if row["outcome"] == "succeeded"]
+        if won != ([shard["fence"]] if shard["status"] == "succeeded" else []):
+            yield f"shard {shard['id']} is {shard['status']}, but attempts {won} succeeded"
+        yield from _work_outside(s, shard, attempts)
+
+
+def claims_are_counted(s: Snapshot) -> Violations:
+    """8. The fence counts the claims, and each claim has its attempt and its outcome."""
+    for shard in s.shards:
+        attempts = s.attempts_at[shard["id"]]
+        outcomes = Counter(row["outcome"] for row in attempts)
+        fences = [row["fence"] for row in attempts]
+        if fences != list(range(1, shard["fence"] + 1)) or shard["claims"] != shard["fence"]:
+            yield f"shard {shard['id']}: fence {shard['fence']}, {shard['claims']} claims, {fences}"
+        if (outcomes["failed"], outcomes["released"]) != (shard["failures"], shard["releases"]):
+            yield f"shard {shard['id']} does not count its failures and releases: {outcomes}"
+
+
+def lost_claims_stay_under(s: Snapshot, limit: int) -> Violations:
+    """8. A shard that was lost as often as the limit says is not claimed again."""
+    for shard in s.shards:
+        if shard["claims"] - shard["failures"] - shard["releases"] > limit:
+            yield f"shard {shard['id']} was claimed beyond the limit: {shard['claims']} times"
+
+
+def nobody_is_forgotten(s: Snapshot, grace: timedelta) -> Violations:
+    """9. Every live shard has a live lease, or waits for no longer than it should."""
+    for shard in s.shards:
+        if shard["status"] == "running":
+            if shard["lease_until"] is None or shard["lease_until"] < s.now - grace:
+                yield f"shard {shard['id']} runs without a lease since {shard['lease_until']}"
+            if s.job[shard["job_id"]]["status"] != "running":
+                yield f"shard {shard['id']} runs for a job that does not"
+    waiting = [row for row in s.shards if _waits(s, row) and row["not_before"] < s.now - grace]
+    signs = [row["dispatched_at"] or row["not_before"] for row in waiting]
+    signs += [row["started_at"] for row in s.attempts]
+    if waiting and max(signs) < s.now - grace:
+        yield f"{len(waiting)} shards wait, and nobody has rung or worked since {max(signs)}"
+
+
+def times_are_the_databases(s: Snapshot, began: datetime, lease_s: float) -> Violations:
+    """11. No time on record comes from a worker's clock, some of which are a day off here."""
+    future = {
+        "lease_until": s.now + timedelta(seconds=lease_s),
+        "not_before": s.now + timedelta(seconds=MAX_BACKOFF_S),
+    }
+    for rows in (s.jobs, s.shards, s.attempts, s.artifacts, s.checkpoints, s.transitions):
+        for row in rows:
+            for name, at in row.items():
+                if isinstance(at, datetime) and not began <= at <= future.get(name, s.now):
+                    yield f"{name} {at} cannot be the database's: {dict(row)}"
+
+
+def nothing_went_back(before: Snapshot, s: Snapshot) -> Violations:
+    """4, 8. Since the last look no final state was left, no fence shrank, nothing final changed."""
+    for old in [*before.jobs, *before.shards]:
+        new = s.job.get(old["id"]) or s.shard.get(old["id"])
+        if new is None:
+            yield f"{old['id']} has vanished"
+        elif old["status"] in FINAL and new["status"] != old["status"]:
+            yield f"{old['id']} was {old['status']} and is {new['status']}"
+        elif new.get("fence", 0) < old.get("fence", 0):
+            yield f"shard {old['id']} had fence {old['fence']} and has {new['fence']}"
+    for shard in before.shards:
+        kept = [row["id"] for row in before.artifacts_of[shard["id"]]]
+        if shard["status"] in FINAL and kept != [r["id"] for r in s.artifacts_of[shard["id"]]]:
+            yield f"shard {shard['id']} was {shard['status']}, and its artifacts have changed"
+
+
+def doorbells_say_ids_only(s: Snapshot, url: str) -> Violations:
+    """A message is JSON that holds a shard's id and nothing else; there are never many."""
+    messages = list(read_doorbells(url))
+    if len(messages) > MANY_DOORBELLS:
+        yield f"Redis holds {len(messages)} messages"
+    for content_type, body in messages:
+        ours = isinstance(body, list) and any(word in s.shard for word in map(str, body[0]))
+        if ours and (content_type != "application/json" or len(body[0]) != 1 or body[1]):
+            yield f"a doorbell says more than an id: {body}"
+
+
+def _differs(row: Row, data: bytes | None) -> Violations:
+    if data is None:
+        yield f"{row['key']} is on record and not in the store"
+    elif (len(data), hashlib.sha256(data).hexdigest()) != (row["size"], row["sha256"]):
+        yield f"{row['key']} differs from its digest on record"
+
+
+def _manifest_differs(s: Snapshot, job: Row, objects: Objects) -> Violations:
+    data = objects.read(job["manifest_key"])
+    if data is None or hashlib.sha256(data).hexdigest() != job["manifest_sha256"]:
+        yield f"the manifest of job {job['id']} is missing or differs from its digest"
+        return
+    told = [(row["shard"], row["name"], row["sha256"]) for row in json.loads(data)["artifacts"]]
+    known = [
+        (shard["idx"], row["name"], row["sha256"])
+        for shard in s.shards_of[job["id"]]
+        for row in s.artifacts_of[shard["id"]]
+    ]
+    if told != known:
+        yield f"the manifest of job {job['id']} does not list its artifacts"
+
+
+def _wrong_holder(shard: Row, last: Row | None) -> Violations:
+    still_open = last is not None and last["ended_at"] is None
+    if shard["status"] == "running":
+        if last is None or not still_open or shard["owner"] != last["worker"]:
+            yield f"shard {shard['id']} is held by {shard['owner']}, its last attempt is {last}"
+    elif still_open or shard["owner"] or shard["lease_until"]:
+        yield f"shard {shard['id']} is {shard['status']} and still held: {last}"
+
+
+def _work_outside(s: Snapshot, shard: Row, attempts: list[Row]) -> Violations:
+    times = [(row["started_at"], row["ended_at"] or s.now) for row in attempts]
+    checkpoints = [row for row in s.checkpoints if row["shard_id"] == shard["id"]]
+    for row in [*s.artifacts_of[shard["id"]], *checkpoints]:
+        if not any(start <= row["created_at"] <= end for start, end in times):
+            yield f"{row['key']} was recorded outside of any attempt at shard {shard['id']}"
+
+
+def _waits(s: Snapshot, shard: Row) -> bool:
+    return shard["status"] == "queued" and s.job[shard["job_id"]]["status"] not in FINAL
+
+
+def _named(attempt: Row) -> str:
+    return f"{attempt['fence']} at shard {attempt['shard_id']}"

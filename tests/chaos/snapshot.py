@@ -1,0 +1,151 @@
+"""What the record, the store and the broker hold at one moment, read without Genmill's own readers.
+
+Only the tables' names and types are taken from the product: SQL, files and messages are read here.
+"""
+
+import base64
+import binascii
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import boto3
+import redis
+from botocore.exceptions import ClientError
+from sqlalchemy import Connection, create_engine, make_url, select, text
+
+from db import tables
+
+Row = Mapping[str, Any]
+BEGIN = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}
+CLOCK = {
+    "sqlite": "SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')",
+    "postgresql": "SELECT clock_timestamp()",
+}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The record at one moment, `now` by its own clock."""
+
+    now: datetime
+    jobs: list[Row]
+    shards: list[Row]
+    attempts: list[Row]
+    artifacts: list[Row]
+    members: list[Row]
+    checkpoints: list[Row]
+    transitions: list[Row]
+    model_versions: list[Row]
+
+    @cached_property
+    def job(self) -> dict[str, Row]:
+        return {row["id"]: row for row in self.jobs}
+
+    @cached_property
+    def shard(self) -> dict[str, Row]:
+        return {row["id"]: row for row in self.shards}
+
+    @cached_property
+    def shards_of(self) -> dict[str, list[Row]]:
+        """By job, in their order."""
+        return grouped(sorted(self.shards, key=lambda row: row["idx"]), "job_id")
+
+    @cached_property
+    def attempts_at(self) -> dict[str, list[Row]]:
+        """By shard, in the order of their fences."""
+        return grouped(sorted(self.attempts, key=lambda row: row["fence"]), "shard_id")
+
+    @cached_property
+    def artifacts_of(self) -> dict[str, list[Row]]:
+        """By shard, in the order of their names."""
+        return grouped(sorted(self.artifacts, key=lambda row: row["name"]), "shard_id")
+
+    @cached_property
+    def members_of(self) -> dict[str, list[Row]]:
+        """By artifact, in the order of their samples."""
+        return grouped(sorted(self.members, key=lambda row: row["sample"]), "artifact_id")
+
+
+def read_record(url: str) -> Snapshot:
+    """Everything that the database says, all of one moment."""
+    driven = make_url(url)
+    kind = driven.get_backend_name()
+    if kind == "postgresql":
+        driven = driven.set(drivername="postgresql+psycopg")
+    engine = create_engine(driven, isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            connection.execute(text(BEGIN[kind]))
+            rows = {
+                name: _rows(connection, name) for name in Snapshot.__annotations__ if name != "now"
+            }
+            now = _aware(connection.scalar(text(CLOCK[kind])))
+            connection.execute(text("ROLLBACK"))
+    finally:
+        engine.dispose()
+    return Snapshot(now=now, **rows)
+
+
+def grouped(rows: Iterable[Row], column: str) -> dict[str, list[Row]]:
+    """The rows by what they have in `column`; nothing for what nobody has there."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row[column]].append(row)
+    return groups
+
+
+class Objects:
+    """The objects of a store, whole."""
+
+    def __init__(self, url: str, endpoint_url: str | None) -> None:
+        self._parts = urlsplit(url)
+        self._s3 = boto3.client("s3", endpoint_url=endpoint_url) if url.startswith("s3") else None
+
+    def read(self, key: str) -> bytes | None:
+        """An object's bytes; None where there is none."""
+        if self._s3 is None:
+            path = Path(unquote(self._parts.path)) / key
+            return path.read_bytes() if path.is_file() else None
+        try:
+            whole = f"{self._parts.path}/{key}".lstrip("/")
+            data: bytes = self._s3.get_object(Bucket=self._parts.netloc, Key=whole)["Body"].read()
+        except ClientError:
+            return None
+        return data
+
+
+def read_doorbells(url: str) -> Iterator[tuple[str, Any]]:
+    """Content type and body of each message in Redis: waiting, or taken and not acknowledged."""
+    with redis.Redis.from_url(url, socket_timeout=5) as client:
+        waiting = client.lrange("genmill:genmill", 0, -1)
+        taken = client.hvals("genmill:unacked")
+    for message in [*map(_parsed, waiting), *((_parsed(value) or [None])[0] for value in taken)]:
+        body = message.get("body") if isinstance(message, dict) else None
+        if isinstance(body, str):
+            with suppress(binascii.Error):
+                yield message["content-type"], _parsed(base64.b64decode(body))
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None  # somebody's garbage
+
+
+def _rows(connection: Connection, name: str) -> list[Row]:
+    table = tables.Base.metadata.tables[name]
+    return [row._mapping for row in connection.execute(select(table))]
+
+
+def _aware(value: Any) -> datetime:
+    found = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)

@@ -1,0 +1,184 @@
+"""Faults, one after the other, in an order and on targets that follow from a seed."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import redis
+from kombu.exceptions import OperationalError
+from sqlalchemy import select
+
+from db import jobs
+from db.states import FINAL
+from db.tables import Job, Shard, Worker
+from tests.chaos.system import Kept, System
+from tests.integration.test_faults import children
+from worker.app import QUEUE, TASK, celery_app
+
+GARBAGE: list[dict[str, object]] = [
+    {"args": ["../../etc/passwd"]},
+    {"args": ["01a203d4-cc8f-7501-9719-6017283c9be0"]},
+    {"args": [], "kwargs": {"shard_id": 1, "more": 2}},
+    {"args": [None]},
+    {"args": [{"$ne": ""}]},
+    {"args": ["\0" * 5000]},
+    {"args": [[["deep"] * 50] * 50]},
+]
+RAW = [b"", b"{", b"[]", b'{"body": 1}', b"\xff\xfe\x00", b'"' + b"x" * 10_000 + b'"']
+MAX_CANCELLED = 15
+
+
+class Storm:
+    """Strikes the system; `cancelled` are the jobs that it has cancelled in time."""
+
+    def __init__(self, system: System, seed: int) -> None:
+        self.system = system
+        self.random = random.Random(seed)
+        self.cancelled: set[str] = set()
+        self.struck: list[str] = []
+        self._faults: dict[Callable[[], None], int] = {
+            self.kill_worker: 3,
+            self.kill_group: 3,
+            self.kill_child: 2,
+            self.freeze_worker: 3,
+            self.freeze_child: 2,
+            self.drain: 3,
+            self.drain_then_kill: 1,
+            self.flush: 3,
+            self.restart_broker: 2,
+            self.cut_connections: 2,
+            self.kill_scheduler: 2,
+            self.freeze_scheduler: 1,
+            self.ring_twice: 4,
+            self.ring_garbage: 2,
+            self.push_garbage: 1,
+            self.cancel: 3,
+        }
+
+    def strike(self) -> str:
+        """Do what the seed says is next; return its name."""
+        (fault,) = self.random.choices(list(self._faults), list(self._faults.values()))
+        with suppress(redis.RedisError, OperationalError):  # the broker may be down just now
+            fault()
+        self.struck.append(fault.__name__)
+        return fault.__name__
+
+    def kill_worker(self) -> None:
+        self._signal(self._worker(), signal.SIGKILL, whole=False)
+
+    def kill_group(self) -> None:
+        self._signal(self._worker(), signal.SIGKILL)
+
+    def kill_child(self) -> None:
+        self._signal_child(self._worker(), signal.SIGKILL)
+
+    def freeze_worker(self) -> None:
+        """Let a zombie come back after its lease has gone to somebody else."""
+        worker = self._worker()
+        self._signal(worker, signal.SIGSTOP)
+        self._thaw(worker)
+
+    def freeze_child(self) -> None:
+        """The same, while its parent goes on."""
+        worker = self._worker()
+        self._signal_child(worker, signal.SIGSTOP)
+        self._thaw(worker)
+
+    def drain(self) -> None:
+        self._signal(self._worker(), signal.SIGTERM, whole=self.random.random() < 0.5)
+
+    def drain_then_kill(self) -> None:
+        worker = self._worker()
+        self._signal(worker, signal.SIGTERM, whole=False)
+        pid = worker.process and worker.process.pid
+        self.system.later(self.random.uniform(0, 0.5), lambda: self._kill_if(worker, pid))
+
+    def flush(self) -> None:
+        self.system.redis().flushall()
+
+    def restart_broker(self) -> None:
+        """Gone for up to three seconds, and empty afterwards."""
+        with self.system.lock:
+            self.system.broker.end()
+        self.system.later(self.random.uniform(0, 3), self._broker_is_due)
+
+    def cut_connections(self) -> None:
+        self.system.redis().execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    def kill_scheduler(self) -> None:
+        self._signal(self.random.choice(self.system.schedulers), signal.SIGKILL)
+
+    def freeze_scheduler(self) -> None:
+        scheduler = self.random.choice(self.system.schedulers)
+        self._signal(scheduler, signal.SIGSTOP)
+        self._thaw(scheduler)
+
+    def ring_twice(self) -> None:
+        """Duplicates, for shards in any state."""
+        with self.system.services.database.read() as session:
+            ids = list(session.scalars(select(Shard.id).order_by(Shard.id)))
+        for shard_id in self.random.choices(ids, k=4):
+            self._send(args=[shard_id])
+            self._send(args=[shard_id])
+
+    def ring_garbage(self) -> None:
+        for words in self.random.sample(GARBAGE, 3):
+            self._send(**words)
+        app = celery_app(self.system.settings)
+        app.send_task("os.system", args=["true"], queue=QUEUE, retry=False)
+
+    def push_garbage(self) -> None:
+        """What is no message at all, in the queue itself."""
+        self.system.redis().lpush("genmill:genmill", self.random.choice(RAW))
+
+    def cancel(self) -> None:
+        with self.system.services.database.read() as session:
+            live = select(Job.id).where(Job.status.not_in(FINAL), Job.kind == "generate")
+            ids = list(session.scalars(live.order_by(Job.id)))
+        if not ids or len(self.cancelled) >= MAX_CANCELLED:
+            return
+        job_id = self.random.choice(ids)
+        if self.system.services.database.transact(lambda s: jobs.cancel(s, job_id)):
+            self.cancelled.add(job_id)
+
+    def _worker(self) -> Kept:
+        """A worker, if possible one that is in the middle of a shard."""
+        for _ in range(50):
+            busy = self._busy()
+            if busy:
+                return self.random.choice(busy)
+            time.sleep(0.1)
+        return self.random.choice(self.system.workers)
+
+    def _busy(self) -> list[Kept]:
+        with self.system.services.database.read() as session:
+            owners = select(Shard.owner).where(Shard.status == "running")
+            pids = set(session.scalars(select(Worker.pid).where(Worker.boot_id.in_(owners))))
+        return [kept for kept in self.system.workers if kept.process and kept.process.pid in pids]
+
+    def _signal(self, kept: Kept, number: signal.Signals, *, whole: bool = True) -> None:
+        with self.system.lock:
+            kept.signal(number, whole=whole)
+
+    def _signal_child(self, kept: Kept, number: signal.Signals) -> None:
+        with self.system.lock, suppress(FileNotFoundError, ProcessLookupError):
+            for child in children(kept.process.pid) if kept.process else []:
+                os.kill(child, number)
+
+    def _thaw(self, kept: Kept) -> None:
+        lease_s = self.system.settings.lease_s
+        pause_s = self.random.uniform(1.2 * lease_s, 3 * lease_s)
+        self.system.later(pause_s, lambda: kept.signal(signal.SIGCONT))
+
+    def _kill_if(self, kept: Kept, pid: int | None) -> None:
+        if kept.process is not None and kept.process.pid == pid:
+            kept.signal(signal.SIGKILL)
+
+    def _broker_is_due(self) -> None:
+        self.system.broker.due_at = 0.0
+
+    def _send(self, **words: object) -> None:
+        celery_app(self.system.settings).send_task(TASK, queue=QUEUE, retry=False, **words)

@@ -1,0 +1,143 @@
+"""The auditor is silent on a sound record and speaks up for each thing that was tampered with."""
+
+import hashlib
+from datetime import timedelta
+
+import pytest
+import redis
+from sqlalchemy import text
+
+from db import jobs, shards
+from db.shards import NewArtifact, NewMember
+from tests.chaos.auditor import Auditor
+from worker.app import QUEUE, TASK, celery_app
+from worker.finalize import finalize
+from worker.services import Services
+from worker.settings import Settings
+
+NOW = "(SELECT max(at) FROM transitions)"
+WON = "(SELECT id FROM shards WHERE status = 'succeeded' ORDER BY idx LIMIT 1)"
+HELD = "(SELECT id FROM shards WHERE status = 'running')"
+LEFT_ALONE = (
+    "UPDATE shards SET not_before = '2020-01-01 00:00:00' WHERE status = 'queued'",
+    "UPDATE attempts SET started_at = '2020-01-01 00:00:00'",
+)
+CALLED_OFF = "(SELECT id FROM jobs WHERE status = 'cancelled')"
+
+
+class Scene:
+    """A job that succeeded, one that was cancelled, one in work and its auditor."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.services = Services(settings)
+        self.run = self.services.database.transact
+        self.auditor = Auditor(settings, grace_s=60)
+        done, called_off, held = (self.add() for _ in range(3))
+        for shard in self.run(lambda s: jobs.shards_of(s, done)):
+            self.commit(self.claim(shard.id))
+        finalize(self.services, done)
+        self.claim(self.run(lambda s: jobs.shards_of(s, called_off))[0].id)
+        self.run(lambda s: jobs.cancel(s, called_off))
+        self.claim(self.run(lambda s: jobs.shards_of(s, held))[0].id)
+
+    def add(self) -> str:
+        how = {"spec": {}, "spec_hash": "0" * 64, "kind": "generate", "model": "tiny"}
+        return self.run(lambda s: jobs.add(s, ranges=[(0, 2), (2, 4)], **how)).id
+
+    def claim(self, shard_id: str) -> shards.Claim:
+        return self.run(lambda s: shards.claim(s, shard_id, owner="ann", lease_s=3600))
+
+    def commit(self, claim: shards.Claim) -> None:
+        data = bytes(range(claim.start, claim.stop))
+        blob = self.services.store.put_bytes(f"jobs/{claim.job_id}/blobs", data)
+        members = [
+            NewMember(n, f"{n}.png", n - claim.start, 1, hashlib.sha256(bytes([n])).hexdigest())
+            for n in range(claim.start, claim.stop)
+        ]
+        name = f"samples-{claim.idx}.tar"
+        made = NewArtifact("samples", name, blob.key, blob.sha256, blob.size, "x/tar", members)
+        self.run(lambda s: shards.commit(s, claim, [made]))
+
+    def tamper(self, statement: str) -> None:
+        self.run(lambda s: s.execute(text(statement)))
+
+
+@pytest.fixture
+def settings(tmp_path, database_url, broker_url) -> Settings:
+    store = (tmp_path / "store").as_uri()
+    places = {"database_url": database_url, "redis_url": broker_url, "store_url": store}
+    return Settings(_env_file=None, home=tmp_path, lease_s=3600, **places)
+
+
+@pytest.fixture
+def scene(settings):
+    made = Scene(settings)
+    yield made
+    made.services.close()
+
+
+def test_a_sound_record_is_passed_over_in_silence(scene) -> None:
+    assert scene.auditor.audit() == []
+    assert scene.auditor.audit() == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        (f"UPDATE members SET sample = 2 WHERE shard_id = {WON} AND sample = 1", "committed 2"),
+        (f"DELETE FROM members WHERE shard_id = {WON} AND sample = 0", "succeeded with 1"),
+        ('UPDATE members SET "offset" = 1 WHERE sample = 0', "differs from its digest"),
+        (f"UPDATE shards SET status = 'queued' WHERE id = {WON}", "is queued with 2 samples"),
+        (f"UPDATE jobs SET status = 'running' WHERE id = {CALLED_OFF}", "transition says"),
+        (f"UPDATE transitions SET old = 'failed' WHERE shard_id = {WON}", "went failed ->"),
+        ("UPDATE jobs SET manifest_sha256 = NULL", "the manifest of job"),
+        ("UPDATE artifacts SET name = 'other'", "does not list its artifacts"),
+        (f"UPDATE artifacts SET job_id = {CALLED_OFF}, created_at = {NOW}", "had ended"),
+        (f"UPDATE attempts SET worker = 'bob' WHERE shard_id = {HELD}", "is held by ann"),
+        (f"UPDATE attempts SET ended_at = NULL WHERE shard_id = {WON}", "still held"),
+        (f"DELETE FROM attempts WHERE shard_id = {HELD}", "fence 1, 1 claims, []"),
+        (f"UPDATE shards SET fence = 2 WHERE id = {HELD}", "fence 2, 1 claims"),
+        (f"UPDATE shards SET claims = 20 WHERE id = {HELD}", "claimed beyond the limit"),
+        (f"UPDATE shards SET failures = 1 WHERE id = {HELD}", "does not count"),
+        (f"UPDATE shards SET lease_until = NULL WHERE id = {HELD}", "runs without a lease"),
+        (LEFT_ALONE, "nobody has rung"),
+        (f"UPDATE shards SET lease_until = '2999-01-01' WHERE id = {HELD}", "the database's"),
+        ("UPDATE artifacts SET created_at = '2020-01-01 00:00:00'", "outside of any attempt"),
+    ],
+)
+def test_it_tells_what_the_record_has_wrong(scene, statement, says) -> None:
+    for each in (statement,) if isinstance(statement, str) else statement:
+        scene.tamper(each)
+    assert any(says in line for line in scene.auditor.audit()), scene.auditor.audit()
+
+
+@pytest.mark.parametrize(("data", "says"), [(None, "not in the store"), (b"no", "its digest on")])
+def test_it_tells_of_bytes_that_are_gone_or_others(scene, data, says) -> None:
+    for key in list(scene.services.store.keys("jobs")):
+        if "/blobs/" in key:
+            path = scene.services.store.root / key
+            path.unlink() if data is None else path.write_bytes(data)
+    assert any(says in line for line in scene.auditor.audit())
+
+
+def test_it_remembers_final_states_and_fences(scene) -> None:
+    assert scene.auditor.audit() == []
+    scene.tamper("UPDATE shards SET status = 'failed', fence = 0 WHERE status <> 'queued'")
+    found = " ".join(scene.auditor.audit())
+    assert "was succeeded and is failed" in found
+    assert "had fence 1 and has 0" in found
+
+
+def test_it_reads_the_doorbells(scene, settings) -> None:
+    assert scene.auditor.audit() == []
+    shard_id = next(iter(scene.auditor.before.shard))
+    celery_app(settings).send_task(TASK, args=[shard_id], queue=QUEUE)
+    assert scene.auditor.audit() == []
+    celery_app(settings).send_task(TASK, args=[shard_id, "and a spec"], queue=QUEUE)
+    redis.Redis.from_url(settings.broker_client).lpush("genmill:genmill", b"no message")
+    assert ["more than an id" in line for line in scene.auditor.audit()] == [True]
+
+
+def test_times_before_it_began_are_nobodys(scene) -> None:
+    scene.auditor.began += timedelta(days=1)
+    assert any("cannot be the database's" in line for line in scene.auditor.audit())
