@@ -61,7 +61,7 @@ def resolve(session: Session, reference: str) -> tuple[Dataset, DatasetVersion]:
         if str(candidate.number) == number:
             return dataset, candidate
     known = [str(candidate.number) for candidate in present]
-    raise NotFound(unknown(f"version of dataset {name!r}", number, known))
+    raise NotFound(f"dataset {name!r}: " + unknown("version", number, known))
 
 
 def version(session: Session, version_id: str) -> DatasetVersion:

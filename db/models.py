@@ -131,7 +131,7 @@ def _by_number(session: Session, model: Model, number: str) -> ModelVersion:
         if str(candidate.number) == number:
             return candidate
     known = [str(candidate.number) for candidate in versions(session, model)]
-    raise NotFound(unknown(f"version of model {model.name!r}", number, known))
+    raise NotFound(f"model {model.name!r}: " + unknown("version", number, known))
 
 
 def _by_alias(session: Session, model: Model, alias: str) -> ModelVersion:
@@ -140,5 +140,5 @@ def _by_alias(session: Session, model: Model, alias: str) -> ModelVersion:
     found = session.get(Alias, (model.id, alias))
     if found is None:
         known = [*aliases(session, model), LATEST]
-        raise NotFound(unknown(f"alias of model {model.name!r}", alias, known))
+        raise NotFound(f"model {model.name!r}: " + unknown("alias", alias, known))
     return version(session, found.version_id)

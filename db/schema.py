@@ -37,7 +37,7 @@ def check(database: Database) -> None:
     _refuse_newer(found, database)
     if found != HEAD:
         state = f"is at {found}, this version needs {HEAD}" if found else "has no tables yet"
-        raise SchemaMismatch(f"the {place(database.url)} {state}: run `genmill db upgrade`")
+        raise SchemaMismatch(f"the {place(database.url)} {state}; run `genmill db upgrade`")
 
 
 def current(database: Database) -> str | None:
@@ -57,7 +57,7 @@ def _refuse_newer(found: str | None, database: Database) -> None:
     if found is not None and found > HEAD:
         raise SchemaMismatch(
             f"the {place(database.url)} is at {found}, newer than {HEAD}, the newest that this "
-            "version knows: upgrade Genmill"
+            "version knows; upgrade Genmill"
         )
 
 

@@ -49,6 +49,8 @@ POSTGRESQL_WRITE = "SET LOCAL idle_in_transaction_session_timeout = '30s'"
 # serialization_failure, deadlock_detected, lock_not_available
 RETRIED_STATES = frozenset({"40001", "40P01", "55P03"})
 
+# disk_full, and the two ways in which SQLite meets it: for data, and for the index of its WAL
+NO_SPACE = frozenset({"53100", "SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})
 
 # insufficient_privilege, and what SQLite says of a file that it cannot use as one
 NOT_ALLOWED = frozenset({"42501", "SQLITE_NOTADB", "SQLITE_READONLY", "SQLITE_CORRUPT"})
@@ -184,6 +186,8 @@ def _parse(text_url: str) -> URL:
     except (sql.ArgumentError, sql.NoSuchModuleError, ValueError):
         # the message of the cause may hold the password
         raise Refused(f"the database URL cannot be read; {_FORMS}") from None
+    if "@" in (url.host or ""):
+        raise Refused("the database URL has an '@' in its user or password; write it as %40")
     if backend in {"postgres", "postgresql"}:
         return url.set(drivername="postgresql+psycopg")
     if backend == "sqlite" and url.database and ":memory:" not in url.database:
@@ -198,7 +202,9 @@ def _sqlite_engine(url: URL) -> Engine:
     try:
         Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Unreachable(f"cannot make a folder for the {place(url)}: {error}") from error
+        raise Unreachable(
+            f"cannot make a folder for the {place(url)}: {error.strerror}; {_remedy(url)}"
+        ) from error
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
 
     @event.listens_for(engine, "connect")
@@ -259,15 +265,20 @@ def _meaning(error: sql.DBAPIError | sql.TimeoutError, url: URL) -> GenmillError
     code = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None) or ""
     if code in RETRIED_STATES or code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return Busy(f"the {place(url)} is busy: {says}; try again")
-    if code in {"53100", "SQLITE_FULL"}:
-        return Unreachable(f"no space left for the {place(url)}: free some disk space ({says})")
+    if code in NO_SPACE:
+        return Unreachable(f"no space left for the {place(url)}; free some disk space ({says})")
     if code == "42P01" or says.startswith("no such table"):
-        return SchemaMismatch(f"the {place(url)} has no tables yet: run `genmill db upgrade`")
+        return SchemaMismatch(f"the {place(url)} has no tables yet; run `genmill db upgrade`")
     if isinstance(error, sql.DataError):
         return Refused(f"a value cannot be stored: {says}")
     if code in NOT_ALLOWED or _is_lost(error):
-        return Unreachable(f"cannot use the {place(url)}: {says}; check GENMILL_DATABASE_URL")
+        return Unreachable(f"cannot use the {place(url)}: {says}; {_remedy(url)}")
     return None
+
+
+def _remedy(url: URL) -> str:
+    home = "GENMILL_HOME and " if url.get_backend_name() == "sqlite" else ""
+    return f"check {home}GENMILL_DATABASE_URL"
 
 
 def _is_lost(error: sql.DBAPIError | sql.TimeoutError) -> bool:

@@ -18,6 +18,7 @@ from db.errors import NotFound, Refused
 from db.tables import Batch
 from scheduler.enqueue import Request, insert, prepare, ring_softly
 from worker.services import Services
+from worker.specs import parse_key
 
 MAX_JOBS = 50_000  # of one batch, as in OpenAI's
 _SHOWN = 10  # wrong lines
@@ -38,10 +39,12 @@ def enqueue_batch(
 
     Raises `Refused`, naming the wrong lines by number, before anything is stored.
     """
+    if idempotency_key is not None:
+        parse_key("idempotency key", idempotency_key)
     requests = check_batch(services, lines, priority=priority)
 
     def work(session: Session) -> Batch:
-        first = jobs.by_idempotency_key(session, idempotency_key) if idempotency_key else None
+        first = idempotency_key and jobs.by_idempotency_key(session, idempotency_key)
         return (
             _earlier(session, first.batch_id)
             if first
@@ -101,8 +104,8 @@ def _earlier(session: Session, batch_id: str | None) -> Batch:
 def _read(services: Services, line: str, priority: int) -> Request:
     data = _load(line)
     custom_id, priority = data.pop("custom_id", None), data.pop("priority", priority)
-    if custom_id is not None and not (isinstance(custom_id, str) and 0 < len(custom_id) <= 200):
-        raise Refused(f"custom_id: expected 1 to 200 characters (got {str(custom_id)[:80]!r})")
+    if custom_id is not None:
+        parse_key("custom_id", custom_id)
     if not isinstance(priority, int) or isinstance(priority, bool):
         raise Refused(f"priority: expected a whole number (got {str(priority)[:80]!r})")
     spec = _from_openai(data) if "body" in data else data

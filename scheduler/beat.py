@@ -22,7 +22,7 @@ from scheduler.cron import next_due, turn
 from scheduler.enqueue import Request, insert, prepare, ring_softly
 from scheduler.words import anchor_files, parse_repeated
 from worker.services import Services
-from worker.specs import NAME_PATTERN
+from worker.specs import NAME_PATTERN, NAME_RULE
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def add_schedule(
     Raises `Refused` or `NotFound` for whatever would be wrong if it came due now.
     """
     if not re.fullmatch(NAME_PATTERN, name):
-        raise Refused(f"schedule name {name!r}: letters, digits, '.', '_' and '-', at most 100")
+        raise Refused(f"schedule name {name!r}: {NAME_RULE}")
     for rule, given, known in (("missed", missed, MISSED), ("overlap", overlap, OVERLAP)):
         if given not in known:
             raise Refused(unknown(f"{rule} rule", given, known))

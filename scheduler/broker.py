@@ -82,6 +82,9 @@ def find_server() -> Path:
         ) from None
 
 
+_REMEDY = "start this machine's own with `genmill up`, or check GENMILL_REDIS_URL"
+
+
 def ping(settings: Settings, *, timeout_s: float = 3) -> str:
     """Ask the broker in use for its name and version; `Unreachable` says why it does not answer."""
     client = redis.Redis.from_url(
@@ -91,9 +94,13 @@ def ping(settings: Settings, *, timeout_s: float = 3) -> str:
         client.ping()
         about = client.info("server")
     except redis.exceptions.AuthenticationError:
-        raise Unreachable(f"the broker at {place(settings)} refuses the password") from None
+        raise Unreachable(
+            f"the broker at {place(settings)} refuses the password; check GENMILL_REDIS_URL"
+        ) from None
     except (redis.exceptions.RedisError, OSError) as error:
-        raise Unreachable(f"the broker at {place(settings)} does not answer: {error}") from None
+        raise Unreachable(
+            f"the broker at {place(settings)} does not answer: {error}; {_REMEDY}"
+        ) from None
     finally:
         client.close()
     name = about.get("server_name", "redis")

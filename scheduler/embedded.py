@@ -115,7 +115,9 @@ def _wait_until_ready(settings: Settings, process: subprocess.Popen[bytes], log:
 
 def _as_it_said(log: Path, code: int) -> GenmillError:
     """The error that ended the supervisor, with its exit code."""
-    lines = log.read_text("utf-8", "replace").strip().splitlines() or ["it ended without a word"]
+    lines = log.read_text("utf-8", "replace").strip().splitlines() or [
+        "it ended without a word; see `genmill doctor`"
+    ]
     error = GenmillError(lines[-1].removeprefix("Error: "))
     error.exit_code = code or 1
     return error

@@ -5,6 +5,7 @@ The queued rows are the outbox. When the broker is down the job is safe and mere
 
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from db.tables import Job
 from scheduler.pinning import AnySpec, Pinned, pin
 from worker.doorbell import ring_due
 from worker.services import Services
-from worker.specs import Generate, parse_spec
+from worker.specs import Generate, parse_key, parse_spec
 
 log = logging.getLogger(__name__)
 
@@ -178,15 +179,22 @@ def _earlier(services: Services, key: str | None, spec: AnySpec | Mapping[str, A
     if key is None:
         return None
     with services.database.read() as session:
-        job = jobs.by_idempotency_key(session, key)
-    asked = _as_spec(spec)
-    bare = asked.model.partition(":")[0].partition("@")[0]
-    if job and (asked.kind, bare, asked.seed) != (job.kind, job.model, job.spec["seed"]):
+        job = jobs.by_idempotency_key(session, parse_key("idempotency key", key))
+    if job is None:
+        return None
+    asked, made = _lasting(_as_spec(spec)), _lasting(parse_spec(job.spec))
+    if other := [name for name in asked if asked[name] != made.get(name)]:
         raise Refused(
             f"idempotency key {key!r} belongs to job {job.id}, a {job.kind} job of model "
-            f"{job.model!r} with seed {job.spec['seed']}; use another key for another request"
+            f"{job.model!r} that differs in {', '.join(other)}; use another key for another request"
         )
     return job
+
+
+def _lasting(spec: AnySpec) -> dict[str, Any]:
+    """What pinning leaves as it was asked for: it resolves versions, and completes parameters."""
+    data = spec.model_dump(mode="json", exclude={"params", "dataset"})
+    return data | {"model": re.split("[:@]", spec.model)[0]}
 
 
 def _split(pinned: Pinned, shard_s: float, shard_size: int | None) -> list[tuple[int, int]]:

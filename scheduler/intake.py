@@ -13,7 +13,7 @@ from db.tables import Dataset, DatasetVersion
 from worker.data.ingest import Kind, Mode, ingest
 from worker.data.versions import publish, summary
 from worker.services import Services
-from worker.specs import NAME_PATTERN
+from worker.specs import NAME_PATTERN, NAME_RULE
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,4 @@ def add_dataset(
 def check_name(noun: str, name: str) -> None:
     """Refuse what cannot name a dataset, model or schedule."""
     if not re.fullmatch(NAME_PATTERN, name):
-        raise Refused(
-            f"{noun} name {name[:120]!r}: use 1 to 100 letters, digits, '.', '_' and '-', "
-            "beginning with a letter or digit"
-        )
+        raise Refused(f"{noun} name {name[:120]!r}: {NAME_RULE}")

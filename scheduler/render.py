@@ -21,6 +21,8 @@ _JSON_CONTROL = re.compile(r"[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 # Columns that a narrow terminal must not break: they are copied, or compared down the column.
 _WHOLE = {"id", "job", "kind", "status", "size", "version", "sha256", "created_at", "next_due"}
 
+_NARROWEST = 12  # characters of any other column
+
 Row = Mapping[str, Any]
 
 
@@ -108,6 +110,11 @@ def to_size(size_bytes: int) -> str:
     return f"{amount:.1f} TiB"
 
 
+def to_count(number: int, noun: str) -> str:
+    """A number of things, as in no samples, 1 sample or 300 samples."""
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
+
+
 def to_duration(seconds: float) -> str:
     """Seconds for people, as in 42s, 3m05s or 2h10m."""
     whole = round(seconds)
@@ -139,16 +146,24 @@ def _draw_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
     # rich costs more than all else that a command loads, and a pipe does without
     from rich.box import SIMPLE_HEAD  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
+    from rich.measure import Measurement  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
-    for row in rows:
-        # Text: what a cell holds is never taken for markup
-        table.add_row(*(Text(_brief(column, row.get(column))) for column in columns))
-    Console().print(table)
+    # Text: what a cell holds is never taken for markup
+    lines = [[Text(_brief(column, row.get(column))) for column in columns] for row in rows]
+    for place, column in enumerate(columns):
+        widest = max(len(column), *(line[place].cell_len for line in lines))
+        least = widest if column in _WHOLE else min(widest, _NARROWEST)
+        table.add_column(column.upper(), overflow="fold", min_width=least)
+    for line in lines:
+        table.add_row(*line)
+    console = Console()
+    # rich would leave columns out: a line that the terminal breaks says more
+    roomy = console.options.update(max_width=sys.maxsize)
+    console.width = max(console.width, Measurement.get(console, roomy, table).minimum)
+    console.print(table)
 
 
 def _brief(column: str, value: Any) -> str:

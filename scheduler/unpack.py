@@ -30,12 +30,8 @@ def file_of(member: Member) -> str:
 
 
 def is_unpacked(folder: Path, members: Sequence[Member]) -> bool:
-    """Whether every sample lies in `folder` already, whole and with its companion."""
-    return all(
-        _holds(folder / file_of(member), member)
-        and (folder / file_of(member)).with_suffix(_companion(member)).is_file()
-        for member in members
-    )
+    """Whether every sample lies in `folder` already, and its companion, byte for byte."""
+    return all(_is_whole(folder / file_of(member), member) for member in members)
 
 
 def unpack(part: Path, members: Sequence[Member], folder: Path, *, tar: bool) -> None:
@@ -45,8 +41,7 @@ def unpack(part: Path, members: Sequence[Member], folder: Path, *, tar: bool) ->
     """
     for member, data, record in read_samples(part, members, tar=tar):
         path = folder / file_of(member)
-        companion = record if tar else json.loads(data)["text"].encode()
-        _write(path.with_suffix(_companion(member)), companion)
+        _write(path.with_suffix(_companion(member)), record if tar else _text_of(data))
         _write(path, data)
 
 
@@ -87,11 +82,27 @@ def _companion(member: Member) -> str:
     return ".txt" if file_of(member).endswith(".json") else ".json"
 
 
-def _holds(path: Path, member: Member) -> bool:
+def _is_whole(path: Path, member: Member) -> bool:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest() == member.sha256
+        data, beside = path.read_bytes(), path.with_suffix(_companion(member)).read_bytes()
     except OSError:
         return False
+    return hashlib.sha256(data).hexdigest() == member.sha256 and beside == _content_beside(data)
+
+
+def _content_beside(data: bytes) -> bytes:
+    """What belongs beside a sample: a text of its line, or the record that a PNG holds."""
+    # Pillow takes long to load, and only a download that goes on needs it
+    from worker.provenance import read_png, to_json  # noqa: PLC0415
+
+    if data.startswith(b"{"):
+        return _text_of(data)
+    return to_json(read_png(data)).encode()
+
+
+def _text_of(line: bytes) -> bytes:
+    text: str = json.loads(line)["text"]
+    return text.encode()
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -111,7 +111,9 @@ def _enqueue_options(function: Callable[..., EnqueueCommand]) -> Callable[..., E
         click.option(
             "--idempotency-key", metavar="K", help="The same key gives the same job id back."
         ),
-        click.option("--priority", type=int, default=0, help="Higher runs first (default 0)."),
+        click.option(
+            "--priority", type=int, default=0, metavar="N", help="Higher runs first (default 0)."
+        ),
         click.option("--wait", is_flag=True, help="Wait; exit 1 where it does not succeed."),
     ):
         function = option(function)
@@ -120,8 +122,13 @@ def _enqueue_options(function: Callable[..., EnqueueCommand]) -> Callable[..., E
 
 def _training_options(function: Callable[..., EnqueueCommand]) -> Callable[..., EnqueueCommand]:
     for option in (
-        click.option("--seed", type=int, default=0, help="Random seed (default 0)."),
-        click.option("--max-seconds", type=float, metavar="S", help="Stop after S seconds."),
+        click.option("--seed", type=int, default=0, metavar="N", help="Random seed (default 0)."),
+        click.option(
+            "--max-seconds",
+            type=float,
+            metavar="S",
+            help="Stop after S seconds; with neither limit, the family's default_seconds.",
+        ),
         click.option("--max-steps", type=int, metavar="N", help="Stop after N steps."),
         _SET,
         click.option("--dataset", required=True, metavar="D", help="NAME or NAME:VERSION."),
@@ -168,7 +175,9 @@ def finetune(settings: tuple[str, ...], **words: Any) -> EnqueueCommand:
 @click.command("generate")
 @click.argument("model")
 @click.option("--count", type=int, metavar="N", help="How many samples.")
-@click.option("--seed", type=int, default=0, help="The same seed makes the same samples.")
+@click.option(
+    "--seed", type=int, default=0, metavar="N", help="The same seed makes the same samples."
+)
 @click.option("--label", metavar="L", help="One class only; else the classes in turn.")
 @click.option("--prompt", metavar="TEXT", multiple=True, help="What to go on from; repeatable.")
 @click.option("--prompts", metavar="FILE.jsonl", help='Lines of {"prompt", "custom_id"}.')

@@ -59,11 +59,11 @@ def disk_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise Unreachable(
-                f"no space left on the disk of {folder}: free some and run this again"
+                f"no space left on the disk of {folder}; free some and run this again"
             ) from error
         if error.errno in _CLOSED:
             raise Unreachable(
-                f"{folder} cannot be written to ({error.strerror}): this user needs access to it"
+                f"{folder} cannot be written to ({error.strerror}); this user needs access to it"
             ) from error
         raise
 

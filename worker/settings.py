@@ -3,13 +3,19 @@
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from db.errors import Refused, Unreachable
-from worker.specs import explain
+from worker.specs import explain, spelled
+
+_BROKERS = {"redis", "rediss", "unix", "redis+socket"}
+_FORMS = (
+    "use redis://[:password@]host:port/0, rediss://... (TLS) or unix://[:password@]/path/to.sock"
+)
 
 
 def _default_home() -> Path:
@@ -32,7 +38,9 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(None, description="default: the embedded broker")
     store_url: str | None = Field(None, description="file:///path or s3://bucket/prefix")
     s3_endpoint_url: str | None = Field(None, description="for MinIO, R2, Ceph")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: Annotated[str, spelled(r"auto|cpu|cuda(:\d+)?", "use auto, cpu, cuda or cuda:0")] = (
+        "auto"
+    )
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: int = Field(0, ge=0, description="CPU threads of one worker; 0: all cores")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -70,10 +78,12 @@ class Settings(BaseSettings):
         """Celery's broker URL, password included: never print it.
 
         Without `redis_url` it is what `genmill up` wrote when it started the embedded broker;
-        `Unreachable` where it never has. Read again each time, for a first `up` may come later.
+        `Unreachable` where it never has, `Refused` where `redis_url` is none. Read again each time,
+        for a first `up` may come later.
         """
         if self.redis_url is not None:
-            return self.redis_url.get_secret_value().replace("unix://", "redis+socket://", 1)
+            url = _checked_broker(self.redis_url.get_secret_value())
+            return url.replace("unix://", "redis+socket://", 1)
         try:
             return self.broker_file.read_text("utf-8").strip()
         except OSError as error:
@@ -109,6 +119,19 @@ class Settings(BaseSettings):
         return {k: v for k, v in os.environ.items() if k.upper() not in ours} | ours
 
 
+def _checked_broker(url: str) -> str:
+    """The URL of a Redis server. It may hold a password, so what is wrong with it is not shown."""
+    try:
+        parts = urlsplit(url)
+        number = parts.path.strip("/") if parts.scheme in {"redis", "rediss"} else ""
+        _ = (parts.port, int(number or 0))  # reading them checks them
+    except ValueError:  # of a port or a database that is no number
+        raise Refused(f"GENMILL_REDIS_URL cannot be read; {_FORMS}") from None
+    if parts.scheme not in _BROKERS:
+        raise Refused(f"GENMILL_REDIS_URL is of kind {parts.scheme[:20]!r}; {_FORMS}")
+    return url
+
+
 def _as_text(value: object) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
@@ -121,6 +144,11 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         raise Refused(f"environment GENMILL_*: {explain(error)}") from None
+    except UnicodeDecodeError as error:
+        raise Refused(
+            f".env: not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}; "
+            "save the file as UTF-8"
+        ) from None
 
 
 def limit_threads(threads: int) -> None:

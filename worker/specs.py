@@ -5,10 +5,20 @@ is written. Names in a stored spec are pinned (`mnist:1`, `digits:3`), so that a
 tomorrow. What a family's own parameters may be, the family says (`worker.families`).
 """
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
 
 from db.errors import Refused, unknown
 
@@ -19,8 +29,25 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 REFERENCE_PATTERN = NAME_PATTERN.removesuffix("$") + r"([:@][A-Za-z0-9._-]{1,40})?$"
 
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Reference = Annotated[str, Field(pattern=REFERENCE_PATTERN)]
+NAME_RULE = "use 1 to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit"
+
+
+def spelled(pattern: str, rule: str) -> AfterValidator:
+    """Refuse a string that is not of `pattern`, by a `rule` that people understand."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise PydanticCustomError("spelling", "{rule}", {"rule": rule})
+        return value
+
+    return AfterValidator(check)
+
+
+Name = Annotated[str, spelled(NAME_PATTERN, NAME_RULE)]
+Reference = Annotated[str, spelled(REFERENCE_PATTERN, "use NAME, NAME:VERSION or NAME@ALIAS")]
+# PostgreSQL's JSON holds no NUL
+Text = Annotated[str, spelled(r"[^\0]*", "take out the NUL characters")]
+Key = Annotated[str, spelled(r"[^\0\ud800-\udfff]{1,200}", "use 1 to 200 characters, no NUL")]
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="the random seed")]
 
 
@@ -36,8 +63,8 @@ P = TypeVar("P", bound=Params)
 class Prompt(Params):
     """One line of a prompts file."""
 
-    prompt: str = Field(max_length=MAX_PROMPT_CHARACTERS)
-    custom_id: str | None = Field(None, max_length=200)
+    prompt: Text = Field(max_length=MAX_PROMPT_CHARACTERS)
+    custom_id: Text | None = Field(None, max_length=200)
 
 
 class _Training(Params):
@@ -81,6 +108,7 @@ class Generate(Params):
 
 Spec = Annotated[Train | Finetune | Generate, Field(discriminator="kind")]
 _SPECS: TypeAdapter[Train | Finetune | Generate] = TypeAdapter(Spec)
+_KEYS: TypeAdapter[str] = TypeAdapter(Key)
 
 
 def parse_spec(data: Mapping[str, Any]) -> Train | Finetune | Generate:
@@ -89,6 +117,14 @@ def parse_spec(data: Mapping[str, Any]) -> Train | Finetune | Generate:
         return _SPECS.validate_python(dict(data))
     except ValidationError as error:
         raise Refused(explain(error)) from None
+
+
+def parse_key(what: str, value: object) -> str:
+    """An id that a user gives to a job; `what` names it in the `Refused` of what cannot be one."""
+    try:
+        return _KEYS.validate_python(value, strict=True)
+    except ValidationError as error:
+        raise Refused(explain(error).replace("spec:", f"{what}:", 1)) from None
 
 
 def parse_params(schema: type[P], values: Mapping[str, Any], *, what: str) -> P:

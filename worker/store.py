@@ -41,7 +41,7 @@ def open_store(url: str, *, s3_endpoint_url: str | None = None) -> "FolderStore 
     if parts.scheme == "s3" and parts.netloc:
         return S3Store(parts.netloc, parts.path.strip("/"), endpoint_url=s3_endpoint_url)
     raise Refused(
-        f"store URL {url!r} is neither file:///folder nor s3://bucket/prefix: set GENMILL_STORE_URL"
+        f"store URL {url!r} is neither file:///folder nor s3://bucket/prefix; set GENMILL_STORE_URL"
     )
 
 
@@ -198,7 +198,7 @@ class S3Store(ObjectStore):
         except ClientError as error:
             raise self._refusal(error.response, key) from error
         except BotoCoreError as error:
-            raise Unreachable(f"object store {self._where}: {error}: {_REMEDY}") from error
+            raise Unreachable(f"object store {self._where}: {error}; {_REMEDY}") from error
 
     def _refusal(self, response: dict[str, Any], key: str) -> GenmillError:
         """What an error response of the server means."""
@@ -206,7 +206,7 @@ class S3Store(ObjectStore):
         status = response["ResponseMetadata"].get("HTTPStatusCode")
         if code == "NoSuchBucket" or (code in _MISSING and not key):
             return Unreachable(
-                f"object store {self._where}: no such bucket: create it, or {_REMEDY}"
+                f"object store {self._where}: no such bucket; create it, or {_REMEDY}"
             )
         if code in _MISSING or code == "NoSuchUpload":
             return NotFound(f"no object {key!r} in {self._where}")
@@ -214,11 +214,11 @@ class S3Store(ObjectStore):
             return _SIGNALS[status](f"object {key!r} in {self._where}: {code}")
         if status in {401, 403}:
             return Unreachable(
-                f"object store {self._where}: access refused ({code}): "
+                f"object store {self._where}: access refused ({code}); "
                 "the AWS_* credentials must be right and may read, write and list this bucket"
             )
         said = f"{code} (HTTP {status}) {response['Error'].get('Message', '')}".strip()
-        return Unreachable(f"object store {self._where}: {said}: {_REMEDY}")
+        return Unreachable(f"object store {self._where}: {said}; {_REMEDY}")
 
     @property
     def _where(self) -> str:

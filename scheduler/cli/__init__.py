@@ -8,6 +8,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -94,7 +95,7 @@ def main() -> None:
 
 def run(args: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; expected trouble is one line on stderr."""
-    _tolerate_any_text()
+    _prepare_streams()
     try:
         code = cli.main(args=args, prog_name="genmill", standalone_mode=False)
         sys.stdout.flush()  # a closed pipe or a full disk is noticed here, not at the exit
@@ -103,7 +104,11 @@ def run(args: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _tolerate_any_text() -> None:
+def _prepare_streams() -> None:
+    """Let both take any text; one that was closed before the start swallows it."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for as long as we run
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="replace")

@@ -48,7 +48,13 @@ def list_artifacts(job: str, as_json: bool) -> None:
 
 @artifact.command("download")
 @click.argument("job", metavar="JOB|BATCH")
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Into DIR.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Into DIR.",
+)
 @click.option(
     "--as",
     "form",
@@ -78,7 +84,7 @@ def download(job: str, output: Path | None, form: str | None, as_json: bool) -> 
     if as_json:
         print_json(vars(done) | {"folder": str(done.folder)})
         return
-    click.echo(f"{done.objects} objects, {done.samples} samples", err=True)
+    click.echo(_counted(done), err=True)
     click.echo(str(done.folder))
 
 
@@ -89,12 +95,18 @@ def _telling() -> Iterator[Callable[[Any], None]]:
 
     def tell(done: Any) -> None:
         if sys.stderr.isatty():
-            text = f"\r{done.objects} objects, {done.samples} samples, {to_size(done.size_bytes)}"
+            text = f"\r{_counted(done)}, {to_size(done.size_bytes)}"
             click.echo(text, nl=False, err=True)
 
     yield tell
     if sys.stderr.isatty():
         click.echo("\r", nl=False, err=True)
+
+
+def _counted(done: Any) -> str:
+    from scheduler.render import to_count
+
+    return f"{to_count(done.objects, 'object')}, {to_count(done.samples, 'sample')}"
 
 
 @artifact.command("url")
@@ -130,7 +142,7 @@ def verify(job: str, as_json: bool) -> None:
     """
     from db.errors import DigestMismatch
     from scheduler.follow import find_jobs
-    from scheduler.render import print_json
+    from scheduler.render import print_json, to_count
     from scheduler.verify import verify as check
 
     with open_record() as services:
@@ -141,10 +153,7 @@ def verify(job: str, as_json: bool) -> None:
         print_json([{"job": key} | vars(result) for key, result in checked.items()])
     for key, result in checked.items():
         if not as_json:
-            click.echo(
-                f"{key}  {result.objects} objects, {result.samples} samples, "
-                f"{len(result.problems) or 'no'} problems"
-            )
+            click.echo(f"{key}  {_counted(result)}, {to_count(len(result.problems), 'problem')}")
     if problems := [problem for result in checked.values() for problem in result.problems]:
         raise DigestMismatch("\n".join(problems[:20]))
 

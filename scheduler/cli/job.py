@@ -27,7 +27,13 @@ def job() -> None:
 @click.option("--schedule", metavar="NAME", help="Only jobs of this schedule.")
 @click.option("--since", type=Duration(), metavar="1h", help="Only jobs created since then.")
 @click.option("--before", metavar="ID", help="Only jobs older than this one: the next page.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, help="At most N (default 50).")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=50,
+    metavar="N",
+    help="At most N (default 50).",
+)
 @as_json
 def list_jobs(as_json: bool, **filters: Any) -> None:
     """List jobs, newest first.

@@ -9,7 +9,9 @@ WORKERS = ("id", "host", "pid", "device")
 
 
 @click.command("up")
-@click.option("--workers", type=click.IntRange(1, 256), help="How many workers (default 1).")
+@click.option(
+    "--workers", type=click.IntRange(1, 256), metavar="N", help="How many workers (default 1)."
+)
 @click.option("--detach", is_flag=True, help="Return once everything runs; stop it with down.")
 def up(workers: int | None, detach: bool) -> None:
     """Start everything that is not configured elsewhere: broker, database, workers, scheduler.

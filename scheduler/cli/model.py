@@ -57,7 +57,7 @@ def show(reference: str, as_json: bool) -> None:
 
 @model.command("export")
 @click.argument("reference", metavar="MODEL")
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
 @as_json
 def export(reference: str, folder: Path, as_json: bool) -> None:
     """Write a version into a folder for others.
@@ -79,7 +79,7 @@ def export(reference: str, folder: Path, as_json: bool) -> None:
 
 
 @model.command("import")
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
 @click.option("--name", required=True, metavar="N", help="The model's name.")
 @as_json
 def import_(folder: Path, name: str, as_json: bool) -> None:

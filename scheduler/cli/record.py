@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import click
+
 if TYPE_CHECKING:
     from worker.services import Services
+    from worker.settings import Settings
 
 
 @contextmanager
@@ -23,5 +26,23 @@ def open_record() -> Iterator["Services"]:
             schema.upgrade(services.settings.database)
         schema.check(services.database)
         yield services
+    finally:
+        services.close()
+
+
+def refuse_other_schema(settings: "Settings") -> None:
+    """Raise `SchemaMismatch` before a process works on a record that it does not know.
+
+    A database that is away says nothing about its schema: the process waits for it.
+    """
+    from db import schema
+    from db.errors import Unreachable
+    from worker.services import Services
+
+    services = Services(settings)
+    try:
+        schema.check(services.database)
+    except Unreachable as error:
+        click.echo(f"waiting for the database: {error}", err=True)
     finally:
         services.close()

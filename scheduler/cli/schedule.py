@@ -59,7 +59,9 @@ def _print(found: "Schedule", *, as_json: bool) -> None:
     if as_json:
         print_json(schedule_document(found))
     else:
-        click.echo(f"{found.name}  next {'paused' if found.paused else to_iso(found.next_due)}")
+        click.echo(
+            f"{found.name}  {'paused' if found.paused else f'next {to_iso(found.next_due)}'}"
+        )
 
 
 @schedule.command("list")

@@ -2,6 +2,8 @@
 
 import click
 
+from scheduler.cli.record import refuse_other_schema
+
 
 @click.command("scheduler")
 def scheduler() -> None:
@@ -15,4 +17,6 @@ def scheduler() -> None:
     from scheduler.loop import run_scheduler
     from worker.settings import read_settings
 
-    run_scheduler(read_settings())
+    settings = read_settings()
+    refuse_other_schema(settings)
+    run_scheduler(settings)

@@ -51,7 +51,8 @@ def describe_progress(progress: dict[str, Any]) -> str:
     """How far a job is, as in `120/500 steps`; empty where it has not told."""
     if not progress.get("total"):
         return ""
-    return f"{progress.get('done', 0):g}/{progress['total']:g} {progress.get('unit', '')}".rstrip()
+    done, total = (f"{round(progress.get(key, 0), 1):.12g}" for key in ("done", "total"))
+    return f"{done}/{total} {progress.get('unit', '')}".rstrip()
 
 
 def _reason(job: "Job") -> str:

@@ -2,6 +2,8 @@
 
 import click
 
+from scheduler.cli.record import refuse_other_schema
+
 
 @click.command("worker")
 def worker() -> None:
@@ -15,4 +17,6 @@ def worker() -> None:
     from worker.settings import read_settings
     from worker.tasks import run_worker
 
-    run_worker(read_settings())
+    settings = read_settings()
+    refuse_other_schema(settings)
+    run_worker(settings)

@@ -124,11 +124,18 @@ def _form(path: Path, kind: str | None) -> str:
     elif path.suffix.lower() == ".txt" or kind == "text":
         form = "text"
     else:
-        idx.shape_of(path)  # says what is wrong where it is none
+        _refuse_no_idx(path)
         form = "idx"
     if kind and kind != _KINDS[form]:
         raise BadInput(f"{path.name}: {_KINDS[form]} data, and kind {kind!r} was asked for")
     return form
+
+
+def _refuse_no_idx(path: Path) -> None:
+    try:
+        idx.shape_of(path)
+    except BadInput as error:
+        raise BadInput(f"{error}; {_TAKEN}") from None
 
 
 def _form_of_many(path: Path, kind: str | None) -> str:

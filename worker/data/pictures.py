@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from db.errors import BadInput
 from worker.data.arrays import Item, Pixels
@@ -159,6 +159,8 @@ def _opened(member: Member) -> Iterator[Image.Image]:
                 yield image
     except BadInput:
         raise
+    except UnidentifiedImageError:
+        raise BadInput(f"cannot be read as a picture: none of {', '.join(FORMATS)}") from None
     except Exception as error:  # a decoder raises whatever a damaged file makes it trip over
         raise BadInput(f"cannot be read as a picture: {error}") from error
 

@@ -72,9 +72,9 @@ def test_an_alias_stands_for_a_version_of_its_own_model(record):
     ("reference", "says"),
     [
         ("digit", "no model 'digit' .did you mean 'digits'"),
-        ("digits:9", "no version of model 'digits' '9'.*known: 1"),
+        ("digits:9", "model 'digits': no version '9'.*known: 1"),
         ("digits:one", "no version"),
-        ("digits@champio", "no alias of model 'digits' 'champio' .did you mean 'champion'"),
+        ("digits@champio", "model 'digits': no alias 'champio' .did you mean 'champion'"),
     ],
 )
 def test_an_unknown_reference_gets_the_nearest_spelling(record, reference, says):

@@ -61,7 +61,7 @@ def run_upgrade(url):
 def test_an_empty_database_is_to_be_upgraded(tmp_path):
     database = Database(f"sqlite:///{tmp_path / 'genmill.db'}")
     assert schema.current(database) is None
-    with pytest.raises(SchemaMismatch, match="has no tables yet: run `genmill db upgrade`"):
+    with pytest.raises(SchemaMismatch, match="has no tables yet; run `genmill db upgrade`"):
         schema.check(database)
 
 
@@ -73,7 +73,7 @@ def test_an_older_database_is_to_be_upgraded(database):
 
 def test_a_newer_database_wants_a_newer_genmill(database, database_url):
     stamp(database, "9999")
-    with pytest.raises(SchemaMismatch, match=r"at 9999, newer than .*: upgrade Genmill"):
+    with pytest.raises(SchemaMismatch, match=r"at 9999, newer than .*; upgrade Genmill"):
         schema.check(database)
     with pytest.raises(SchemaMismatch, match="upgrade Genmill"):
         schema.upgrade(database_url)

@@ -304,3 +304,15 @@ def test_text_that_no_database_can_store_is_stored_in_part(each_database, text_o
     with each_database.read() as session:
         [line] = jobs.log_lines(session, job.id)
     assert (line.message[0], line.message[-1], len(line.message)) == ("a", "b", 3)
+
+
+def test_an_at_sign_in_a_password_is_told_without_showing_what_follows_it():
+    with pytest.raises(Refused, match="%40") as refusal:
+        Database("postgresql://ann:sec@ret@127.0.0.1/x")
+    assert "ret@" not in str(refusal.value)
+
+
+def test_a_home_that_is_a_file_is_said_in_words(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(Unreachable, match="File exists; check GENMILL_HOME"):
+        Database(f"sqlite:///{tmp_path}/file/genmill.db")

@@ -269,3 +269,26 @@ def test_lines_of_an_openai_batch_become_generate_jobs(services) -> None:
 def test_an_openai_line_that_we_cannot_serve_is_refused_by_name(services, line, says) -> None:
     with pytest.raises(Refused, match=says):
         check_batch(services, [json.dumps(line)])
+
+
+@pytest.mark.parametrize("key", ["", "k" * 201, "k\0", "k\ud800"])
+def test_a_key_that_a_database_cannot_hold_is_refused(services, key) -> None:
+    with pytest.raises(Refused, match="idempotency key"):
+        enqueue(services, generate(), idempotency_key=key)
+    line = json.dumps(generate())
+    with pytest.raises(Refused, match="idempotency key"):
+        enqueue_batch(services, [line], idempotency_key=key)
+    with pytest.raises(Refused, match="line 1: custom_id"):
+        enqueue_batch(services, [json.dumps(generate() | {"custom_id": key})])
+    assert count_jobs(services) == 0
+
+
+def test_a_key_used_with_another_count_is_refused(services) -> None:
+    enqueue(services, generate(count=3), idempotency_key="k")
+    with pytest.raises(Refused, match="differs in count"):
+        enqueue(services, generate(count=4), idempotency_key="k")
+
+
+def test_a_prompt_with_a_nul_is_refused_for_postgresql_cannot_keep_it(services) -> None:
+    with pytest.raises(Refused, match="NUL"):
+        enqueue(services, generate(prompts=[{"prompt": "a\0b"}]))

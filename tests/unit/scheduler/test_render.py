@@ -9,6 +9,7 @@ from scheduler.render import (
     print_json,
     print_table,
     show,
+    to_count,
     to_duration,
     to_iso,
     to_size,
@@ -76,3 +77,17 @@ def test_a_terminal_gets_short_ids_and_ages(capsys, monkeypatch):
 def test_values_are_one_clean_line():
     assert show({"a": [1, 0.123456], "b\x1b": True, "c": None}) == "a=1, 0.1235, b=yes"
     assert clean("a\nb\x00", keep_lines=True) == "a\nb"
+
+
+def test_a_narrow_terminal_keeps_every_column_and_whole_ids(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "30")
+    row = {"id": "01a203dc-c0b4-7a23-803a-334a0d8dda8f", "model": "dig", "note": "word " * 20}
+    print_table([row], ("id", "model", "note"))
+    out = capsys.readouterr().out
+    assert all(part in out for part in ("ID", "MODEL", "NOTE", "01a203dc-c0b4-7a23", "dig"))
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "no samples"), (1, "1 sample"), (2, "2 samples")])
+def test_counts(number, text):
+    assert to_count(number, "sample") == text

@@ -69,3 +69,31 @@ def test_a_child_process_reads_the_same_settings_whatever_its_env_file_says(bare
         check=True,
     )
     assert json.loads(done.stdout) == [str(tmp_path / "home"), "redis://:word@r/0", None, 3.0, 2]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "word",
+        "http://:secret@r",
+        "redis://:secret@r:port/0",
+        "redis://:secret@r/zero",
+        "redis://[:secret@r",
+    ],
+)
+def test_a_url_that_is_no_broker_is_refused_without_its_password(bare, url):
+    with pytest.raises(Refused, match="GENMILL_REDIS_URL") as refusal:
+        _ = Settings(redis_url=url).broker
+    assert "secret" not in str(refusal.value)
+
+
+def test_a_wrong_device_gets_a_rule_that_people_can_read(bare):
+    bare.setenv("GENMILL_DEVICE", "tpu")
+    with pytest.raises(Refused, match=r"device: use auto, cpu, cuda or cuda:0 .got .tpu."):
+        read_settings()
+
+
+def test_an_env_file_that_is_not_utf_8_is_refused_with_the_place(bare, tmp_path):
+    (tmp_path / ".env").write_bytes(b"GENMILL_HOME=caf\xe9\n")
+    with pytest.raises(Refused, match="not UTF-8: byte 0xe9 at offset 16"):
+        read_settings()

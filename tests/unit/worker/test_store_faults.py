@@ -185,7 +185,7 @@ def test_forbidden_names_the_bucket_and_the_credentials(store, proxy, s3, method
 def test_a_bucket_that_does_not_exist_is_said_to_be_absent(s3):
     store = S3Store("no-such-bucket", endpoint_url=s3.endpoint_url)
     for act in (store.check, lambda: store.put_bytes("a", b"x"), lambda: list(store.keys("a"))):
-        with pytest.raises(Unreachable, match=r"s3://no-such-bucket at .*: no such bucket: create"):
+        with pytest.raises(Unreachable, match=r"s3://no-such-bucket at .*: no such bucket; create"):
             act()
 
 

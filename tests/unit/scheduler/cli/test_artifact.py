@@ -201,3 +201,30 @@ def damage(services, job: str) -> str:
     data[600] ^= 1
     path.write_bytes(data)
     return first.name
+
+
+def test_a_damaged_record_beside_a_picture_is_fetched_again(genmill, picture_job, tmp_path):
+    genmill("artifact", "download", picture_job, "-o", "out")
+    record = tmp_path / "out/000000004.json"
+    good = record.read_bytes()
+    record.write_bytes(good.replace(b"index", b"iXdex"))
+    assert genmill("artifact", "download", picture_job, "-o", "out").code == 0
+    assert record.read_bytes() == good
+
+
+def test_a_damaged_text_beside_its_line_is_fetched_again(genmill, text_job, tmp_path):
+    words = ("artifact", "download", text_job, "-o", "out", "--as", "files")
+    genmill(*words)
+    text = tmp_path / "out/000000002.txt"
+    good = text.read_bytes()
+    text.write_bytes(b"torn")
+    assert genmill(*words).code == 0
+    assert text.read_bytes() == good
+
+
+def test_a_download_or_export_into_a_file_is_wrong_usage(genmill, digits, picture_job, tmp_path):
+    (tmp_path / "file").touch()
+    for words in (("artifact", "download", picture_job, "-o"), ("model", "export", digits)):
+        wrong = genmill(*words, "file")
+        assert (wrong.code, wrong.out) == (2, "")
+        assert "is a file" in wrong.err

@@ -195,3 +195,28 @@ def test_control_characters_of_what_was_typed_never_reach_the_terminal(genmill):
     wrong = genmill("model", "show", "a\x1b[31mred\x9b\u202e")
     assert wrong.code == 4
     assert wrong.err.isprintable() or wrong.err.rstrip("\n").isprintable()
+
+
+@pytest.mark.parametrize("process", ["worker", "scheduler"])
+def test_a_process_refuses_a_database_that_it_does_not_know(services, process):
+    with services.database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    command = [sys.executable, "-m", "scheduler", process]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(
+        "newer than 0001, the newest that this version knows; upgrade Genmill"
+    )
+
+
+def test_bytes_that_are_no_text_are_refused_by_name(genmill, digits):
+    strange = os.fsdecode(b"caf\xe9")
+    enqueue = ("enqueue", "generate", digits, "--count", "1")
+    refused(genmill, *enqueue, "--idempotency-key", strange, code=2, says="idempotency key")
+    refused(genmill, *enqueue, "--label", strange, code=2, says="label")
+
+
+def test_a_file_of_no_known_kind_is_told_what_is_taken(genmill):
+    Path("table.csv").write_text("a,b\n1,2\n")
+    says = ["table.csv", "not an IDX file", "taken are", ".jsonl"]
+    refused(genmill, "dataset", "add", "d", "table.csv", code=2, says=says)

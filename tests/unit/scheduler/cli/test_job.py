@@ -3,6 +3,7 @@ import threading
 import pytest
 
 from db import jobs, shards
+from scheduler.cli.watching import describe_progress
 
 
 @pytest.fixture
@@ -123,3 +124,15 @@ def fail(services, job_id: str, reason: str) -> None:
         (shard,) = jobs.shards_of(session, job_id)
         claim = shards.claim(session, shard.id, owner="0" * 36, lease_s=60)
         shards.fail(session, claim, reason, final=True, max_failures=1, backoff_s=0)
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "unit", "text"),
+    [
+        (36.1941, 300, "s", "36.2/300 s"),
+        (1234567, 100000000, "samples", "1234567/100000000 samples"),
+        (None, None, "", ""),
+    ],
+)
+def test_progress_is_in_plain_numbers(done, total, unit, text):
+    assert describe_progress({"done": done, "total": total, "unit": unit}) == text

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,7 @@ COMMANDS = [
 
 WITHOUT_TORCH = """
 import sys
+from pathlib import Path
 from scheduler.cli import run
 for line in sys.argv[1:]:
     assert run(line.split()) in (0, 1, 2, 4), line
@@ -32,6 +34,7 @@ for line in sys.argv[1:]:
 
 ONLY_CLICK = """
 import sys
+from pathlib import Path
 from scheduler.cli import run
 assert run(["--help"]) == 0
 heavy = {"pydantic", "sqlalchemy", "celery", "redis", "boto3", "numpy", "PIL", "rich", "torch"}
@@ -169,3 +172,9 @@ def _leaves(group, words):
             yield from _leaves(command, (*words, name))
         else:
             yield (*words, name), command
+
+
+def test_a_closed_output_is_no_traceback(home):
+    command = f"exec {sys.executable} -m scheduler job list >&- 2>closed.txt"
+    done = subprocess.run(["/bin/sh", "-c", command], check=False)
+    assert (done.returncode, Path("closed.txt").read_text()) == (0, "nothing to show\n")

@@ -31,7 +31,7 @@ def test_trigger_prints_the_job_that_it_made(genmill, digits):
 def test_pause_resume_and_remove(genmill, digits):
     genmill(*ADD, *MAKE)
     assert genmill("schedule", "pause", "nightly", "--json").json["paused"] is True
-    assert genmill("schedule", "pause", "nightly").out == "nightly  next paused\n"
+    assert genmill("schedule", "pause", "nightly").out == "nightly  paused\n"
     assert genmill("schedule", "resume", "nightly", "--json").json["paused"] is False
     assert genmill("schedule", "remove", "nightly").out == "nightly\n"
     assert genmill("schedule", "list", "--json").json == []
