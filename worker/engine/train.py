@@ -127,18 +127,8 @@ class Loop:
         self._tell()
 
     def validate(self) -> None:
-        """Put the mean losses over the validation split, and keep the best weights so far."""
-        network, sums, count = self.network.eval(), dict[str, float](), 0
-        with torch.inference_mode(), autocast(self.training.device, self.training.precision):
-            for batch in self.run.validation():
-                count += len(batch.data)
-                for name, value in network.validate(batch).items():
-                    sums[name] = sums.get(name, 0.0) + float(value) * len(batch.data)
-                with suppress(Draining):  # a validation is finished first, and then it comes again
-                    self._tell()
-        if count:
-            losses = {name: value / count for name, value in sums.items()}
-            _require_finite(losses, self.state.step)
+        """Put the mean losses over a part of the validation split; keep the best weights so far."""
+        if losses := self._measure(whole=False):
             self._keep(losses)
             self._put_points("validation", losses)
         self.state.elapsed_s = time.monotonic() - self.began
@@ -152,16 +142,31 @@ class Loop:
         path.unlink(missing_ok=True)
 
     def finish(self) -> Trained:
-        """Validate, take the best weights, and write the version's files and the reports."""
+        """Take the best weights, measure them, and write the version's files and the reports."""
         self.validate()
         if self.run.parts.best:
             self.network.load_state_dict(self.run.parts.best)
-        # no call of the monitor from here on: a checkpoint now would hold other weights
+        # no checkpoint from here on, for it would hold other weights: `_measure` heeds no draining
+        self.state.best_losses = self._measure(whole=True)
         folder, curves = self.run.version, self.training.folder / "losses.png"
         save(self.network, folder, family=self.training.family)
         draw_curves(self.state.curves, curves)
         reports = [self._page("samples"), (curves.name, curves, "image/png")]
         return Trained(folder, _files(folder), self._metrics(), self.state.step, reports)
+
+    def _measure(self, *, whole: bool) -> dict[str, float]:
+        """Mean losses over the validation split, or a part of it; none where the split is empty."""
+        network, sums, count = self.network.eval(), dict[str, float](), 0
+        with torch.inference_mode(), autocast(self.training.device, self.training.precision):
+            for batch in self.run.validation(whole=whole):
+                count += len(batch.data)
+                for name, value in network.validate(batch).items():
+                    sums[name] = sums.get(name, 0.0) + float(value) * len(batch.data)
+                with suppress(Draining):  # a validation is finished first, and then it comes again
+                    self._tell()
+        losses = {name: value / count for name, value in sums.items()}
+        _require_finite(losses, self.state.step)
+        return losses
 
     def _metrics(self) -> dict[str, float]:
         rate = time_sampling(self._sampler())
