@@ -40,6 +40,25 @@ def test_budget_in_seconds_ends_the_training(dataset: LocalDataset, tmp_path: Pa
     assert (done, total, unit, eta_s) == (0.5, 0.5, "s", 0.0)
 
 
+def test_looks_along_the_way_take_a_part_of_the_split_and_the_end_all_of_it(
+    dataset: LocalDataset, tmp_path: Path
+) -> None:
+    asked = small_training(VAE, dataset, tmp_path / "a", params={"batch_size": 2}, max_steps=2)
+    run = begin(asked)
+    whole, part = list(run.validation()), list(run.validation(whole=False))
+    assert (len(whole), len(part)) == (16, 4)
+    assert all(torch.equal(some.data, whole[4 * i].data) for i, some in enumerate(part))
+
+    monitor = Recorder()
+    again = small_training(VAE, dataset, tmp_path / "b", params={"batch_size": 2}, max_steps=2)
+    trained = train(again, monitor)
+    network = load(trained.folder, device=CPU)[1]
+    with torch.inference_mode():
+        losses = [float(network.validate(batch)["loss"]) for batch in whole]
+    assert trained.metrics["loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+    assert monitor.curves["validation/loss"][-1][1] != trained.metrics["loss"]
+
+
 def test_training_tells_progress_at_every_step(dataset: LocalDataset, tmp_path: Path) -> None:
     monitor = Recorder()
     train(small_training(VAE, dataset, tmp_path / "run", max_steps=4), monitor)
