@@ -26,7 +26,7 @@ test: install ## lint, types, import contracts, tests
 	$(BIN)/pytest -n 2 --dist loadgroup
 
 results: install ## the quality table, on the data sets beside the project (a quarter of an hour)
-	$(BIN)/python -m tests.results $(if $(ONLY),--only $(ONLY))
+	$(BIN)/python -m tests.results $(foreach case,$(ONLY),--only $(case))
 
 chaos: install ## random faults against the real system, and an auditor; SEED=N picks them
 	SEED=$(SEED) $(BIN)/pytest -n 0 -m chaos --show-capture=no tests/chaos

@@ -8,6 +8,7 @@
     |-- JobFailed                a job that was waited for ended otherwise than succeeded
     |-- DigestMismatch           bytes differ from the SHA-256 on record
     |-- NonFinite                a loss, weight or sample is NaN or infinite
+    |-- Collapsed                a training went bad and going back did not help
     |-- SchemaMismatch           the database's schema is not the one this version knows
     `-- Stopped                  the work was told to stop; nothing is wrong with it
         |-- Cancelled            its job was cancelled
@@ -15,8 +16,8 @@
         `-- Draining             this worker is shutting down: save, release the shard and go
 
 The type decides what a worker does with a shard: `Unreachable` and `Draining` put it back without
-counting a failure, `Refused`, `NotFound`, `NonFinite` and `DigestMismatch` are final at once, and
-anything else counts as a failure and is tried again until the limit.
+counting a failure; `Refused`, `NotFound`, `NonFinite`, `Collapsed` and `DigestMismatch` are final
+at once, and anything else counts as a failure and is tried again until the limit.
 """
 
 import difflib
@@ -64,6 +65,10 @@ class DigestMismatch(GenmillError):
 
 class NonFinite(GenmillError):
     """A number is NaN or infinite."""
+
+
+class Collapsed(GenmillError):
+    """The training went bad, and going back to good weights did not help."""
 
 
 class SchemaMismatch(GenmillError):

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from db import jobs, shards
 from db.errors import (
+    Collapsed,
     DigestMismatch,
     Draining,
     GenmillError,
@@ -40,7 +41,7 @@ from worker.wire import Wire
 
 log = logging.getLogger(__name__)
 
-FINAL_ERRORS = (Refused, NotFound, NonFinite, DigestMismatch)
+FINAL_ERRORS = (Refused, NotFound, NonFinite, Collapsed, DigestMismatch)
 HANGING = 70  # the exit code of a process that ends itself, EX_SOFTWARE of sysexits.h
 MAX_BACKOFF_S = 60.0
 PAUSE_S = 1.0

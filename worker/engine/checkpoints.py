@@ -29,12 +29,17 @@ class State:
     marks: dict[str, tuple[int, int]] = field(default_factory=dict)  # see budget.Cadence
     best_step: int = 0
     best_losses: dict[str, float] = field(default_factory=dict)
+    roll_backs: int = 0
     curves: Curves = field(default_factory=dict)
 
 
 @dataclass
 class Checkpoint:
-    """All that a run needs to go on; `best` holds weights only where the family keeps the best."""
+    """All that a run needs to go on.
+
+    `best` holds the best weights where the family keeps the best, the last good ones where it rolls
+    back, else nothing.
+    """
 
     network: Network
     optimizers: Optimizers

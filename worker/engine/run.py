@@ -132,6 +132,8 @@ def begin(training: Training) -> Run:
     if training.parent:
         _fill_from(training.parent, network)
     network.load_files(files)
+    if training.parent:
+        network.begin_finetuning()
     network.to(training.device)
     parts = Checkpoint(network, network.optimizers(), State(), {})
     identity = training.identity()

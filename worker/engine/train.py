@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from db.errors import Draining, NonFinite
+from db.errors import Collapsed, Draining, NonFinite
 from worker.engine.budget import Cadence
 from worker.engine.curves import draw_curves
 from worker.engine.device import autocast
@@ -31,6 +31,7 @@ POINTS = 200  # a run's training curve has about as many
 VALIDATIONS, PREVIEWS = 10, 4  # in a run, where its parameters do not say
 LEAST_STEPS = 50  # between two of either
 CHECKPOINT = "checkpoint.safetensors"
+ROLL_BACKS = 2  # as many may help; after the next bad judgement the run fails
 
 Report = tuple[str, Path, str]  # name, path, media type
 
@@ -53,8 +54,9 @@ class Trained:
 def train(training: Training, monitor: Monitor) -> Trained:
     """Train to the end of the budget.
 
-    Raises `NonFinite` where a loss or a weight is NaN or infinite, and lets the monitor's `Stopped`
-    through: on `Draining` a checkpoint is stored first.
+    Raises `NonFinite` where a loss or a weight is NaN or infinite, `Collapsed` where a run has gone
+    bad in spite of its roll-backs, and lets the monitor's `Stopped` through: on `Draining` a
+    checkpoint is stored first.
     """
     loop = Loop(begin(training), monitor)
     try:
@@ -103,7 +105,7 @@ class Loop:
         """One update of the network."""
         self.network.train()
         batch = self.run.batch(self.state.step)
-        clock = Clock(self.state.step, self.progress, self.rate)
+        clock = Clock(self.state.step, self.progress, self.rate / 2**self.state.roll_backs)
         with autocast(self.training.device, self.training.precision):
             losses = self.network.train_step(batch, self.run.parts.optimizers, clock)
         for name, value in losses.items():
@@ -111,7 +113,8 @@ class Loop:
         self.summed += 1
         self.state.step += 1
         self.state.elapsed_s = time.monotonic() - self.began
-        _require_finite({name: float(value) for name, value in losses.items()}, self.state.step)
+        if reason := _not_finite({name: float(v) for name, v in losses.items()}, self.state.step):
+            self._go_back(reason)
 
     def look_around(self) -> None:
         """Between two steps: points, validation, a preview, a checkpoint, and orders to stop."""
@@ -129,8 +132,12 @@ class Loop:
     def validate(self) -> None:
         """Put the mean losses over a part of the validation split; keep the best weights so far."""
         if losses := self._measure(whole=False):
-            self._keep(losses)
-            self._put_points("validation", losses)
+            reason = _not_finite(losses, self.state.step) or self.network.judge(losses)
+            if reason:
+                self._go_back(reason)
+            else:
+                self._keep(losses)
+                self._put_points("validation", losses)
         self.state.elapsed_s = time.monotonic() - self.began
 
     def checkpoint(self) -> None:
@@ -144,10 +151,13 @@ class Loop:
     def finish(self) -> Trained:
         """Take the best weights, measure them, and write the version's files and the reports."""
         self.validate()
-        if self.run.parts.best:
+        if self.network.keeps_best and self.run.parts.best:
             self.network.load_state_dict(self.run.parts.best)
+        self.network.end_training()
         # no checkpoint from here on, for it would hold other weights: `_measure` heeds no draining
-        self.state.best_losses = self._measure(whole=True)
+        self.state.best_losses = losses = self._measure(whole=True)
+        if reason := _not_finite(losses, self.state.step):
+            raise NonFinite(reason)
         folder, curves = self.run.version, self.training.folder / "losses.png"
         save(self.network, folder, family=self.training.family)
         draw_curves(self.state.curves, curves)
@@ -164,9 +174,7 @@ class Loop:
                     sums[name] = sums.get(name, 0.0) + float(value) * len(batch.data)
                 with suppress(Draining):  # a validation is finished first, and then it comes again
                     self._tell()
-        losses = {name: value / count for name, value in sums.items()}
-        _require_finite(losses, self.state.step)
-        return losses
+        return {name: value / count for name, value in sums.items()}
 
     def _metrics(self) -> dict[str, float]:
         rate = time_sampling(self._sampler())
@@ -183,9 +191,31 @@ class Loop:
         if self.network.keeps_best and best and losses["loss"] >= best["loss"]:
             return
         state.best_step, state.best_losses = state.step, losses
-        if self.network.keeps_best:
+        if self.network.keeps_best or self.network.rolls_back:
             weights = self.network.state_dict().items()
             self.run.parts.best = {name: value.detach().clone() for name, value in weights}
+
+    def _go_back(self, reason: str) -> None:
+        """Take up the last good weights at half the rate, or fail where that is of no use."""
+        state, parts = self.state, self.run.parts
+        if not self.network.rolls_back:
+            raise NonFinite(reason)
+        if state.roll_backs == ROLL_BACKS or (self.over and not parts.best):
+            raise Collapsed(
+                f"{reason}; {state.roll_backs} roll-backs to good weights, each at half the rate, "
+                "did not help. A lower lr or a stronger penalty may"
+            )
+        state.roll_backs += 1
+        where = f"step {state.best_step}" if parts.best else "no step: none was good"
+        self.monitor.log(
+            f"{reason}; back to the weights of {where}, at 1/{2**state.roll_backs} of the rate",
+            level="warning",
+        )
+        if parts.best:
+            self.network.load_state_dict(parts.best)
+        self.network.roll_back()
+        parts.optimizers = self.network.optimizers()
+        self.sums, self.summed = {}, 0
 
     def _due(self, what: str) -> bool:
         mark = self.state.marks.get(what, (0, 0))
@@ -221,9 +251,9 @@ def _files(folder: Path) -> list[Path]:
     return [folder / WEIGHTS, folder / CONFIG, *beside]
 
 
-def _require_finite(losses: Mapping[str, float], step: int) -> None:
+def _not_finite(losses: Mapping[str, float], step: int) -> str | None:
+    """What is wrong with losses that are not all numbers."""
     for name, value in losses.items():
         if not math.isfinite(value):
-            raise NonFinite(
-                f"{name} is {value} at step {step}; nothing was written. A lower lr may help"
-            )
+            return f"{name} is {value} at step {step}; nothing was written. A lower lr may help"
+    return None

@@ -61,6 +61,7 @@ class Family:
     takes_prompts: bool
     papers: tuple[str, ...]  # "Radford, Metz, Chintala 2015, arXiv:1511.06434"
     default_seconds: float  # the training budget where a job states none
+    trains: bool = True  # from nothing; else only by going on from an imported version
 
     def network(self) -> type[Network]:
         """Import the family's network class, and with it torch."""

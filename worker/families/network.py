@@ -84,6 +84,7 @@ class Row:
     index: int
     label: int | None = None
     prompt: str | None = None
+    image: npt.NDArray[np.uint8] | None = None  # (H, W, C), a given one
 
 
 @dataclass
@@ -92,7 +93,7 @@ class Clock:
 
     step: int = 0  # steps done
     progress: float = 0.0  # 0 to 1 of the budget, in steps or in seconds
-    rate: float = 1.0  # every learning rate is multiplied by it: less when fine-tuning
+    rate: float = 1.0  # multiplies every learning rate: less in fine-tuning, after a roll-back
 
 
 class Network(nn.Module, ABC):
@@ -103,6 +104,7 @@ class Network(nn.Module, ABC):
     """
 
     keeps_best: ClassVar[bool] = True  # the version is the weights with the lowest `loss`
+    rolls_back: ClassVar[bool] = False  # from what `judge` finds bad, to the last good weights
     validation_batches: ClassVar[int] = 0  # as many are enough; 0: the whole split
 
     def __init__(self, params: TrainingParams, shape: Shape) -> None:
@@ -119,6 +121,23 @@ class Network(nn.Module, ABC):
 
     def load_files(self, folder: Path) -> None:
         """Read what `feed` wrote beside the weights; most families keep nothing."""
+
+    def begin_finetuning(self) -> None:
+        """Freeze layers or add adapters: the parent's weights are loaded, no optimiser is made."""
+
+    def end_training(self) -> None:
+        """Make the weights those of a version: merge adapters, drop what only training needs."""
+
+    def judge(self, losses: Mapping[str, float]) -> str | None:
+        """Why a validation's means show a run gone bad, with numbers; None where all is well.
+
+        Where the family `rolls_back`, the engine keeps the weights of the last good judgement, and
+        goes back to them after a bad one, with half the learning rate.
+        """
+        return None
+
+    def roll_back(self) -> None:
+        """Prepare to go on from the last good weights, which are back in place."""
 
     @abstractmethod
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:

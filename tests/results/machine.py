@@ -1,0 +1,59 @@
+"""What every case of the table uses: the real commands on a machine of its own, and its data."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
+PICTURES = Path("results")  # sheets to look at
+GENMILL = str(Path(sys.executable).with_name("genmill"))
+
+
+@dataclass(frozen=True)
+class Result:
+    """One figure and the bound that it should keep."""
+
+    case: str
+    figure: str
+    bound: str
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A running `genmill up` in a home of its own."""
+
+    folder: Path
+
+    def run(self, *words: str | Path) -> str:
+        """The stdout of a command; its failure ends the run."""
+        done = subprocess.run(
+            [GENMILL, *map(str, words)],
+            env=os.environ | {"GENMILL_HOME": str(self.folder / "home")},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    def version(self, model: str) -> dict:
+        """The newest version of a model, as `model show --json` has it."""
+        return json.loads(self.run("model", "show", model, "--json"))
+
+
+@contextmanager
+def machine() -> Iterator[Machine]:
+    """Everything up, one worker with all cores; down at the end."""
+    with tempfile.TemporaryDirectory() as name:
+        it = Machine(Path(name))
+        it.run("up", "--detach", "--workers", "1")
+        try:
+            yield it
+        finally:
+            it.run("down")
