@@ -17,7 +17,8 @@ from scheduler.unpack import append_records, is_unpacked, unpack
 from worker.files import disk_errors, settle
 from worker.services import Services
 
-FORMS = ("files", "webdataset", "jsonl")
+FORMS = ("files", "webdataset", "jsonl", "midi", "wav")
+MUSIC = ("midi", "wav")
 TAR = "application/x-tar"
 PARTS = ".genmill-parts"  # objects on their way; removed at the end
 
@@ -32,6 +33,7 @@ class Downloaded:
     objects: int = 0
     samples: int = 0
     size_bytes: int = 0
+    silent: int = 0  # texts without notes, of which no music was made
 
 
 Tell = Callable[[Downloaded], None]
@@ -47,9 +49,10 @@ def download(
 ) -> Downloaded:
     """Fetch everything that the jobs committed; of several jobs, each into a folder of its id.
 
-    `form` None gives pictures as files and texts as JSON Lines. Raises `NotFound` where nothing is
-    committed yet, `Refused` where the form does not suit, `DigestMismatch`, and `Unreachable` also
-    where the disk is full.
+    `form` None gives pictures and sounds as files and texts as JSON Lines; midi and wav are for
+    texts of notes (`worker.data.notes`). Raises `NotFound` where
+    nothing is committed yet, `Refused` where the form does not suit, `DigestMismatch`, and
+    `Unreachable` also where the disk is full.
     """
     done = Downloaded(folder)
     with disk_errors(folder):
@@ -59,6 +62,11 @@ def download(
             _download_job(services, job, target, form, done, tell)
     if not done.objects:
         raise NotFound(f"nothing is committed yet by {', '.join(job.id for job in jobs[:3])}")
+    if done.samples and done.silent == done.samples:
+        raise Refused(
+            f"none of the {done.samples} texts holds a note such as 60:4: nothing to play; "
+            "use --as jsonl to read them"
+        )
     return done
 
 
@@ -73,7 +81,10 @@ def _download_job(
     lines = folder / PARTS / "samples.jsonl"
     lines.unlink(missing_ok=True)
     for artifact, members in samples_by_artifact(services, job.id):
-        _download_samples(services, artifact, members, folder, form)
+        if form in MUSIC:
+            done.silent += _download_music(services, artifact, members, folder, form)
+        else:
+            _download_samples(services, artifact, members, folder, form)
         _count(done, artifact, len(members), tell)
     if lines.exists():
         settle(lines, folder / "samples.jsonl")
@@ -100,6 +111,22 @@ def _download_samples(
         append_records(
             part, members, folder / PARTS / "samples.jsonl", tar=artifact.media_type == TAR
         )
+
+
+def _download_music(
+    services: Services, artifact: Artifact, members: list[Member], folder: Path, form: str
+) -> int:
+    """Write what the texts of an object sound like; returns how many hold no notes."""
+    # mido takes long to load, and only music needs it
+    from scheduler.music import write_music  # noqa: PLC0415
+
+    if artifact.media_type == TAR:
+        raise Refused(f"--as {form} is for texts of notes; this job made none: use --as files")
+    part = folder / PARTS / artifact.sha256
+    services.store.fetch(artifact.key, part, sha256=artifact.sha256)
+    written = write_music(part, members, folder, form)
+    part.unlink()
+    return len(members) - written
 
 
 def plain_name(artifact: Artifact) -> str:

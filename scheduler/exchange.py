@@ -1,44 +1,48 @@
 """Handing models on: a version as a folder in the Hugging Face layout, and back.
 
-A folder comes from strangers, so weights are safetensors or nothing, and every file is checked
-before anything is stored. Pickles are never opened.
+A folder that transformers wrote is taken in too, as a version of family `hf`.
 """
 
 import json
 from importlib.metadata import version as installed
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from db import models
-from db.errors import BadInput
+from db.errors import Refused
 from db.tables import Model, ModelVersion
 from scheduler.intake import check_name
-from worker.families import find_family
-from worker.files import disk_errors, written_whole
+from scheduler.model_folder import CONFIG, SUFFIX, open_folder
+from worker.families import find_family, own_record
+from worker.families.hf.folder import ADAPTER_CONFIG, TOKENIZER
+from worker.families.hf.merge import merge as merge_adapter
+from worker.files import disk_errors, weights_digest, written_whole
 from worker.services import Services
-from worker.specs import parse_params
 
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
 CARD = "README.md"
-OTHERS = ("tokenizer.json",)  # what a family may keep beside its weights
+PIPELINES = {  # by what a model makes: https://huggingface.co/tasks
+    "image": "unconditional-image-generation",
+    "text": "text-generation",
+    "audio": "text-to-audio",
+}
 PREFIX = "models/blobs"
-MAX_HEADER_BYTES = 100 << 20
-MAX_SMALL_BYTES = 64 << 20  # of the files that are not weights
 
 
-def export_model(services: Services, reference: str, folder: Path) -> list[Path]:
-    """Write the version that `reference` means into `folder`; return the files, digests checked."""
+def export_model(
+    services: Services, reference: str, folder: Path, *, merge: bool = False
+) -> list[Path]:
+    """Write the version that `reference` means into `folder`; return the files, digests checked.
+
+    With `merge` an adapter is worked into its base's weights; `Refused` where there is none.
+    """
     with services.database.read() as session:
         model, version = models.resolve(session, reference)
         metrics = dict(version.metrics)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        written = []
-        for name in (CONFIG, WEIGHTS, *OTHERS):
-            if file := version.files.get(name):
-                services.store.fetch(file["key"], folder / name, sha256=file["sha256"])
-                written.append(folder / name)
+        write = _write_merged if merge else _write_files
+        written = write(services, version, folder)
         with written_whole(folder / CARD) as card:
             card.write(_card(model, version, metrics).encode())
     return [*written, folder / CARD]
@@ -51,24 +55,21 @@ def import_model(services: Services, folder: Path, name: str) -> tuple[Model, Mo
     where `name` is of another family.
     """
     check_name("model", name)
-    config = read_config(folder)
-    family = find_family(config["family"])
-    params = parse_params(family.params, config["params"], what=f"{CONFIG} of {family.name}")
-    check_weights(folder / WEIGHTS)
-    files = {
-        file: vars(services.store.put(PREFIX, folder / file))
-        for file in (CONFIG, WEIGHTS, *OTHERS)
-        if (folder / file).is_file()
-    }
+    found = open_folder(folder)
+    files = {each: vars(services.store.put(PREFIX, folder / each)) for each in found.names}
+    config = found.recorded({each: blob["sha256"] for each, blob in files.items()})
+    own = own_record(json.loads(config))
+    files[CONFIG] = vars(services.store.put_bytes(PREFIX, config))
+    weights = {each: blob["sha256"] for each, blob in files.items() if each.endswith(SUFFIX)}
 
     def work(session: Any) -> tuple[Model, ModelVersion]:
         added = models.add_version(
             session,
             name=name,
-            family=family.name,
-            params=params.model_dump(mode="json"),
+            family=own["family"],
+            params=find_family(own["family"]).params(**own["params"]).model_dump(mode="json"),
             files=files,
-            weights_sha256=files[WEIGHTS]["sha256"],
+            weights_sha256=weights_digest(weights),
             metrics={},
         )
         return models.resolve(session, f"{name}:{added.number}")
@@ -76,61 +77,42 @@ def import_model(services: Services, folder: Path, name: str) -> tuple[Model, Mo
     return services.database.transact(work)
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The `config.json` of a folder; `BadInput` where it is not one of Genmill's."""
-    path = folder / CONFIG
-    if not path.is_file():
-        raise BadInput(f"{folder}: no {CONFIG}; a folder that `genmill model export` wrote has one")
-    try:
-        config = json.loads(_read_small(path))
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: not JSON ({error})") from None
-    wanted = {"genmill": int, "family": str, "params": dict, "shape": dict}
-    for key, kind in wanted.items():
-        if not isinstance(config, dict) or not isinstance(config.get(key), kind):
-            raise BadInput(f"{path}: no {key!r} of kind {kind.__name__}; Genmill did not write it")
-    return dict(config)
+def _write_files(services: Services, version: ModelVersion, folder: Path) -> list[Path]:
+    """The version's files, the configuration first."""
+    names = sorted(version.files, key=lambda name: (name != CONFIG, name))
+    for name in names:
+        file = version.files[name]
+        services.store.fetch(file["key"], folder / name, sha256=file["sha256"])
+    return [folder / name for name in names]
 
 
-def check_weights(path: Path) -> None:
-    """Refuse what is no safetensors file: the header must parse and account for every byte."""
-    if not path.is_file():
-        others = [
-            each.name
-            for each in path.parent.iterdir()
-            if each.suffix in {".bin", ".pt", ".pth", ".ckpt"}
-        ]
-        hint = f"; {others[0]} may run code when opened and is never read" if others else ""
-        raise BadInput(f"{path.parent}: no {WEIGHTS}{hint}")
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-            raise BadInput(f"{path}: not a safetensors file")
-        header = file.read(length)
-    try:
-        tensors = {k: v for k, v in json.loads(header).items() if k != "__metadata__"}
-        end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
-    except (ValueError, AttributeError, KeyError, TypeError, IndexError, RecursionError):
-        raise BadInput(f"{path}: the safetensors header is damaged") from None
-    if end != size - 8 - length:
-        raise BadInput(f"{path}: {size - 8 - length} bytes of tensors, the header says {end}")
+def _write_merged(services: Services, version: ModelVersion, folder: Path) -> list[Path]:
+    if ADAPTER_CONFIG not in version.files:
+        raise Refused("this version has no adapter that could be merged: leave --merge out")
+    with TemporaryDirectory(dir=folder, prefix=".merging-") as name:
+        _write_files(services, version, Path(name))
+        merge_adapter(Path(name))
+        made = sorted(Path(name).iterdir())
+        for path in made:
+            path.replace(folder / path.name)
+    return [folder / path.name for path in made]
 
 
-def _read_small(path: Path) -> str:
-    if path.stat().st_size > MAX_SMALL_BYTES:
-        raise BadInput(f"{path}: larger than {MAX_SMALL_BYTES} bytes")
-    return path.read_text("utf-8")
+def _library(version: ModelVersion) -> str:
+    """What the hub calls the code that reads such a folder."""
+    if TOKENIZER[1] not in version.files:
+        return "genmill"
+    return "peft" if ADAPTER_CONFIG in version.files else "transformers"
 
 
 def _card(model: Model, version: ModelVersion, metrics: dict[str, Any]) -> str:
     """The model card, as https://huggingface.co/docs/hub/model-cards describes it."""
     family = find_family(model.family)
-    tag = {"image": "unconditional-image-generation", "text": "text-generation"}.get(family.media)
+    tag = PIPELINES.get(family.media)
     numbers = "\n".join(f"| {key} | {value} |" for key, value in sorted(metrics.items()))
     settings = json.dumps(version.params, indent=2, sort_keys=True)
     return f"""---
-library_name: genmill
+library_name: {_library(version)}
 tags: [genmill, {model.family}]
 {f"pipeline_tag: {tag}" if tag else ""}
 ---

@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 from db import datasets, models
 from db.errors import NotFound, Refused, unknown
 from db.tables import Dataset, DatasetVersion, Model, ModelVersion
-from worker.families import Family, find_family
+from scheduler.given import check_given
+from worker.families import Family, find_family, own_record
 from worker.services import Services
 from worker.specs import Finetune, Generate, Params, Prompt, Train, parse_params
 
@@ -58,9 +59,15 @@ def pin(services: Services, session: Session, spec: AnySpec) -> Pinned:
 
 def _pin_train(session: Session, spec: Train) -> Pinned:
     family = find_family(spec.family)
+    if not family.trains:
+        raise Refused(
+            f"family {family.name!r} does not train from nothing: take a model in with `genmill "
+            f"model import DIR --name {spec.model}`, then `genmill enqueue finetune {spec.model} "
+            f"--dataset {spec.dataset}`"
+        )
     _refuse_other_family(session, spec.model, family)
     dataset, version = datasets.resolve(session, spec.dataset)
-    _refuse_other_medium(family, dataset, version)
+    _refuse_unfit_data(family, dataset, version)
     params = parse_params(family.params, spec.params, what=family.name)
     pinned = _with(
         spec, dataset=f"{dataset.name}:{version.number}", params=params.model_dump(mode="json")
@@ -72,8 +79,8 @@ def _pin_finetune(services: Services, session: Session, spec: Finetune) -> Pinne
     model, parent = models.resolve(session, spec.model)
     family = find_family(model.family)
     dataset, version = datasets.resolve(session, spec.dataset)
-    _refuse_other_medium(family, dataset, version)
-    if family.takes_labels:
+    _refuse_unfit_data(family, dataset, version)
+    if family.takes_labels and parent.params.get("conditional", True):
         _refuse_other_labels(services, model, parent, dataset, version)
     params = parse_params(family.params, {**parent.params, **spec.params}, what=family.name)
     pinned = _with(
@@ -96,7 +103,21 @@ def _pin_generate(services: Services, session: Session, spec: Generate) -> Pinne
     pinned = _with(
         spec, model=f"{model.name}:{version.number}", params=sampling.model_dump(mode="json")
     )
+    if spec.dataset is None:
+        sampling.check_images(None)
+    else:
+        pinned = _pin_images(services, session, pinned, family, version)
     return Pinned(pinned, model.name, family, version)
+
+
+def _pin_images(
+    services: Services, session: Session, spec: Generate, family: Family, version: ModelVersion
+) -> Generate:
+    """The spec with the version of the images that it names, which the model can take."""
+    dataset, images = datasets.resolve(session, str(spec.dataset))
+    pinned = _with(spec, dataset=f"{dataset.name}:{images.number}")
+    check_given(pinned, family, images, shape=_shape(services, version))
+    return pinned
 
 
 def _with(spec: S, **changes: Any) -> S:
@@ -116,11 +137,19 @@ def _refuse_other_family(session: Session, name: str, family: Family) -> None:
         )
 
 
-def _refuse_other_medium(family: Family, dataset: Dataset, version: DatasetVersion) -> None:
+def _refuse_unfit_data(family: Family, dataset: Dataset, version: DatasetVersion) -> None:
     if version.kind != family.media:
         raise Refused(
             f"family {family.name!r} learns from {family.media} datasets, and "
             f"{dataset.name}:{version.number} is a {version.kind} dataset"
+        )
+    summary = version.summary
+    if family.needs_captions and not (summary.get("captions") or summary.get("labels")):
+        raise Refused(
+            f"family {family.name!r} learns from captions, and {dataset.name}:{version.number} has "
+            'neither captions nor labels; add it with a metadata.jsonl of lines {"file_name": ..., '
+            '"text": ...} beside the pictures, or with the pictures in folders that say what they '
+            "show"
         )
 
 
@@ -135,7 +164,7 @@ def _refuse_other_labels(
     found = version.summary.get("labels") or []
     if not found:
         return
-    known = _labels(services, parent.files["config.json"]["key"])
+    known = _shape(services, parent)["labels"]
     if strange := sorted(set(found) - set(known)):
         raise Refused(
             f"{dataset.name}:{version.number} has labels {strange[:10]} that "
@@ -146,7 +175,7 @@ def _refuse_other_labels(
 def _refuse_unknown_label(
     services: Services, model: Model, version: ModelVersion, label: str
 ) -> None:
-    labels = _labels(services, version.files["config.json"]["key"])
+    labels = _shape(services, version)["labels"]
     if not labels:
         raise Refused(
             f"model {model.name}:{version.number} was trained without labels; drop the label"
@@ -155,11 +184,17 @@ def _refuse_unknown_label(
         raise Refused(f"model {model.name}:{version.number}: " + unknown("label", label, labels))
 
 
+def _shape(services: Services, version: ModelVersion) -> dict[str, Any]:
+    """What a version makes, from its `config.json`: `labels`, for images `size`, `channels`."""
+    return _read_shape(services, version.files["config.json"]["key"])
+
+
 @lru_cache(maxsize=64)
-def _labels(services: Services, config_key: str) -> tuple[str, ...]:
-    """The labels that a version knows, from its `config.json`; its key is the digest of it."""
+def _read_shape(services: Services, config_key: str) -> dict[str, Any]:
+    """The key is the digest of the file."""
     with services.store.open(config_key) as file:
-        return tuple(json.load(file)["shape"]["labels"])
+        shape: dict[str, Any] = own_record(json.load(file))["shape"]
+        return shape
 
 
 def _refuse_prompts(family: Family, prompts: Sequence[Prompt]) -> None:

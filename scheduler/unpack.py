@@ -1,4 +1,4 @@
-"""Taking samples out of a shard's object: pictures out of a tar, texts out of JSON Lines.
+"""Taking samples out of a shard's object: pictures, sounds from a tar, texts from JSONL.
 
 Every sample is compared with its digest on record before it gets a name, and names are generated
 from its number. Nothing that the object says is used as a path.
@@ -41,8 +41,8 @@ def unpack(part: Path, members: Sequence[Member], folder: Path, *, tar: bool) ->
     """
     for member, data, record in read_samples(part, members, tar=tar):
         path = folder / file_of(member)
-        _write(path.with_suffix(_companion(member)), record if tar else _text_of(data))
-        _write(path, data)
+        put(path.with_suffix(_companion(member)), record if tar else _text_of(data))
+        put(path, data)
 
 
 def append_records(part: Path, members: Sequence[Member], lines: Path, *, tar: bool) -> None:
@@ -68,7 +68,7 @@ def read_samples(part: Path, members: Sequence[Member], *, tar: bool) -> Iterato
 
 
 def _next_member(read: Callable[[int], bytes], member: Member) -> bytes:
-    """The JSON record that follows a picture in its tar."""
+    """The JSON record that follows a picture or sound in its tar."""
     try:
         header = tarfile.TarInfo.frombuf(read(tarfile.BLOCKSIZE), "utf-8", "strict")
     except tarfile.HeaderError as error:
@@ -91,13 +91,13 @@ def _is_whole(path: Path, member: Member) -> bool:
 
 
 def _content_beside(data: bytes) -> bytes:
-    """What belongs beside a sample: a text of its line, or the record that a PNG holds."""
+    """What belongs beside a sample: a text of its line, or the record that a file holds."""
     # Pillow takes long to load, and only a download that goes on needs it
-    from worker.provenance import read_png, to_json  # noqa: PLC0415
+    from worker.provenance import read_record, to_json  # noqa: PLC0415
 
     if data.startswith(b"{"):
         return _text_of(data)
-    return to_json(read_png(data)).encode()
+    return to_json(read_record(data)).encode()
 
 
 def _text_of(line: bytes) -> bytes:
@@ -105,7 +105,8 @@ def _text_of(line: bytes) -> bytes:
     return text.encode()
 
 
-def _write(path: Path, data: bytes) -> None:
+def put(path: Path, data: bytes) -> None:
+    """Write a file: there whole, or not there."""
     # no fsync for each of thousands: what a crash tears is found by its digest, and fetched again
     temporary = path.with_name(f".{path.name}.part")
     temporary.write_bytes(data)

@@ -14,6 +14,7 @@ import click
 
 from db.errors import Refused
 from scheduler.lines import read_lines, read_prompts
+from scheduler.templates import find_template, read_filled
 from worker.specs import Finetune, Generate, Train, parse_spec
 
 
@@ -179,13 +180,16 @@ def finetune(settings: tuple[str, ...], **words: Any) -> EnqueueCommand:
     "--seed", type=int, default=0, metavar="N", help="The same seed makes the same samples."
 )
 @click.option("--label", metavar="L", help="One class only; else the classes in turn.")
+@click.option("--dataset", metavar="D", help="Images to make samples from; see family show.")
 @click.option("--prompt", metavar="TEXT", multiple=True, help="What to go on from; repeatable.")
 @click.option("--prompts", metavar="FILE.jsonl", help='Lines of {"prompt", "custom_id"}.')
+@click.option("--template", metavar="T", help="Filled by the lines' fields; see template list.")
 @_SET
 @_enqueue_options
 def generate(
     prompt: tuple[str, ...],
     prompts: str | None,
+    template: str | None,
     count: int | None,
     settings: tuple[str, ...],
     **words: Any,
@@ -197,10 +201,13 @@ def generate(
     \b
     genmill enqueue generate digits --count 1000 --label 3
     genmill enqueue generate prose --count 50 --prompt "Once upon" --set temperature=0.8
+    genmill enqueue generate faces --count 9 --dataset mine --set mode=reconstruct
     """
     if prompt and prompts:
         raise click.UsageError("give --prompt or --prompts, not both")
-    given = read_prompts(prompts) if prompts else [{"prompt": text} for text in prompt]
+    if template and not prompts:
+        raise click.UsageError("--template is filled from --prompts FILE.jsonl: give both")
+    given = _read_prompts(prompts, template) if prompts else [{"prompt": text} for text in prompt]
     if count is None and not prompts:
         raise click.UsageError("missing option '--count'")
     data = {
@@ -233,6 +240,10 @@ COMMANDS: dict[str, click.Command] = {
     "generate": generate,
     "batch": batch,
 }
+
+
+def _read_prompts(path: str, template: str | None) -> list[dict[str, Any]]:
+    return read_filled(path, find_template(template)) if template else read_prompts(path)
 
 
 _HOW = ("priority", "idempotency_key", "wait", "dry_run", "as_json")

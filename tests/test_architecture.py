@@ -93,6 +93,7 @@ def run_without(blocked: set[str], *words: str, home: Path) -> subprocess.Comple
         ["family", "list"],
         ["family", "show", "gan"],
         ["model", "list"],
+        ["template", "list"],
         ["dataset", "list"],
         ["schedule", "list"],
         ["status"],

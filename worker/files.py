@@ -5,7 +5,7 @@ import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +22,17 @@ def digest_of(path: Path) -> str:
     """The SHA-256 of a file, as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_digest(digests: Mapping[str, str]) -> str:
+    """The SHA-256 that names a version's weights, from those of its safetensors files by name.
+
+    That of the file itself where there is one; of several, that of the lines `name digest`.
+    """
+    lines = [f"{name} {sha256}" for name, sha256 in sorted(digests.items())]
+    if len(lines) == 1:
+        return lines[0].rpartition(" ")[2]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 @contextmanager

@@ -1,12 +1,17 @@
 """A shard of a generate job: samples from the engine, streamed into one stored object."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from db.claims import Claim, NewMember
 from db.errors import Refused, unknown
 from db.tables import Job, ModelVersion
 from worker.bench import Bench, Made
+from worker.data.given import GivenImages
+from worker.engine import memory
 from worker.engine.generate import Generation, generate
 from worker.lease import Lease
 from worker.loaded import Loaded
@@ -22,7 +27,8 @@ def generate_shard(bench: Bench, job: Job, spec: Generate, lease: Lease, folder:
     version = bench.version(spec.model)
     with lease.excused():
         loaded = bench.load(version)
-    generation = _generation(bench, spec, loaded, lease.claim)
+        generation = _generation(bench, spec, loaded, lease.claim)
+    _require_memory(version, generation, bench.device)
     origin = _origin(bench, spec, version, generation, loaded)
     written = _write(job, generation, origin, lease, folder / "samples")
     name = f"samples-{lease.claim.idx:06d}.{EXTENSIONS[written.media_type]}"
@@ -43,7 +49,23 @@ def _generation(bench: Bench, spec: Generate, loaded: Loaded, claim: Claim) -> G
         label=None if spec.label is None else labels.index(spec.label),
         prompts=tuple(spec.prompts),
         precision=bench.services.settings.precision,
+        given=_given(bench, spec, labels),
     )
+
+
+def _require_memory(version: ModelVersion, generation: Generation, device: torch.device) -> None:
+    """Refuse a micro-batch that cannot fit; a GPU's halves as it runs, so one row is enough."""
+    rows = 1 if device.type == "cuda" else generation.sampling.micro_batch
+    needed = rows * int(version.metrics.get("row_bytes", 0))
+    memory.require(needed, device, what=f"making {rows} at once", remedy="take a lower micro_batch")
+
+
+def _given(bench: Bench, spec: Generate, labels: Sequence[str]) -> GivenImages | None:
+    """The images that samples are made from, where the job names any."""
+    if spec.dataset is None:
+        return None
+    _, local = bench.dataset(spec.dataset)
+    return GivenImages(local, labels)
 
 
 def _origin(
@@ -58,12 +80,14 @@ def _origin(
         micro_batch=generation.sampling.micro_batch,
         device=bench.device.type,
         precision=generation.precision,
+        dataset=spec.dataset,
     )
 
 
 def _write(job: Job, generation: Generation, origin: Origin, lease: Lease, path: Path) -> Written:
     """Samples into a file, encoded beside the model."""
-    with open_writer(generation.network.shape.media, path) as writer:
+    shape = generation.network.shape
+    with open_writer(shape.media, path, sample_rate=shape.sample_rate) as writer:
         for sample in generate(generation, lease):
             record = replace(origin, micro_batch=sample.micro_batch).record(
                 sample.index,

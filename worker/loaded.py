@@ -7,12 +7,15 @@ import hashlib
 import shutil
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from db.tables import ModelVersion
+from worker.engine.memory import free_bytes, require
 from worker.engine.weights import load
 from worker.families import Family
 from worker.families.network import Network
@@ -27,7 +30,8 @@ class Loaded:
 
     family: Family
     network: Network
-    size_bytes: int
+    size_bytes: int  # of its own
+    shared: Mapping[str, int] = field(default_factory=dict)  # of what others may use too, by name
 
 
 class Networks:
@@ -49,14 +53,19 @@ class Networks:
         return self._loaded[key]
 
     def _load(self, folder: Path) -> Loaded:
+        weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        while self._loaded and weights > free_bytes(self.device):
+            self._loaded.popitem(last=False)
+        require(weights, self.device, what="the model", remedy="stop what else runs there")
         family, network = load(folder, device=self.device)
         size = sum(
             tensor.numel() * tensor.element_size() for tensor in network.state_dict().values()
         )
-        return Loaded(family, network, size)
+        return Loaded(family, network, size, network.shared_bytes())
 
     def _size(self) -> int:
-        return sum(loaded.size_bytes for loaded in self._loaded.values())
+        shared = {name: n for each in self._loaded.values() for name, n in each.shared.items()}
+        return sum(loaded.size_bytes for loaded in self._loaded.values()) + sum(shared.values())
 
 
 def fetch_version(
@@ -67,11 +76,27 @@ def fetch_version(
     Raises `NotFound`, `Unreachable` or `DigestMismatch` as the store does.
     """
     folder = cache / "models" / _key(version)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, file in version.files.items():
+        _link_twin(folder / name, file["size"])
         store.fetch(file["key"], folder / name, sha256=file["sha256"])
     folder.touch()
     _evict(folder.parent, keep=folder, limit_bytes=limit_bytes)
     return folder
+
+
+def _link_twin(path: Path, size: int) -> None:
+    """Take over a file of another version that may be the same, as adapters share a base.
+
+    Its digest is checked after, and one that differs is replaced, not written to.
+    """
+    if path.exists():
+        return
+    for other in path.parent.parent.glob(f"*/{path.name}"):
+        with suppress(OSError):  # it may just have been evicted
+            if other.stat().st_size == size:
+                path.hardlink_to(other)
+                return
 
 
 def _key(version: ModelVersion) -> str:

@@ -1,4 +1,4 @@
-"""Where a sample came from: the JSON record that it carries, and how PNG files hold it.
+"""Where a sample came from: the JSON record that it carries, and how PNG and WAV files hold it.
 
 A record names what the bytes depend on and nothing else: no job, shard, worker or time, so that the
 same sample has the same bytes however the work was cut. `reproduce` needs only what is in it.
@@ -17,6 +17,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 
 from db.errors import BadInput
+from worker.data.wav import read_info
 
 AI_GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
@@ -35,6 +36,7 @@ class Origin:
     micro_batch: int  # as it ran: out of memory may have halved what `sampling` asked for
     device: str = "cpu"  # the type, for bytes are equal within one: cpu | cuda
     precision: str = "fp32"
+    dataset: str | None = None  # pinned, "mnist:1": of the images that samples are made from
     genmill: str = field(default_factory=lambda: version("genmill"))
     torch: str = field(default_factory=lambda: version("torch"))
 
@@ -57,6 +59,7 @@ class Origin:
             "model": self.model,
             "family": self.family,
             "weights_sha256": self.weights_sha256,
+            "dataset": self.dataset,
             "sampling": settings,
             "micro_batch": self.micro_batch,
             "device": self.device,
@@ -115,6 +118,36 @@ def read_png(source: Path | bytes) -> Record:
     if not isinstance(record, dict):
         raise BadInput(f"{name}: the text chunk 'genmill' holds {record!r}, not a record")
     return record
+
+
+def wav_info(record: Mapping[str, Any]) -> dict[str, str]:
+    """The comments of a sample's WAV: the program in `ISFT`, the record in `ICMT`."""
+    return {"ISFT": f"genmill {record['genmill']}", "ICMT": to_json(record)}
+
+
+def read_wav_record(source: Path | bytes) -> Record:
+    """The record inside a WAV that Genmill made; raise `BadInput` where there is none."""
+    name = str(source) if isinstance(source, Path) else "the sound"
+    info = read_info(source if isinstance(source, bytes) else source.read_bytes())
+    if not info.get("ISFT", "").startswith("genmill "):
+        raise BadInput(f"{name} has no comment of Genmill's: Genmill did not make it")
+    try:
+        record = json.loads(info.get("ICMT", ""))
+    except ValueError as error:
+        raise BadInput(f"{name} has no readable record: {error}") from None
+    if not isinstance(record, dict):
+        raise BadInput(f"{name}: the comment holds {record!r}, not a record")
+    return record
+
+
+def read_record(data: bytes) -> Record:
+    """The record inside a sample's bytes, whatever it is; raise `BadInput` where there is none."""
+    if data.startswith(b"RIFF"):
+        return read_wav_record(data)
+    if data.startswith(b"{"):  # a line of text's JSON Lines
+        record: Record = json.loads(data)
+        return record
+    return read_png(data)
 
 
 def _quoted(value: Any) -> str:

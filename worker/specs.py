@@ -94,7 +94,8 @@ class Generate(Params):
     """Make `count` samples. Sample i depends on the weights, these settings, `seed` and i alone.
 
     With `prompts`, sample i takes prompt i modulo their number; with neither `label` nor prompts, a
-    conditional model takes label i modulo the number of labels.
+    conditional model takes label i modulo the number of labels. With `dataset`, samples are made
+    from its images.
     """
 
     kind: Literal["generate"] = "generate"
@@ -102,6 +103,7 @@ class Generate(Params):
     count: int = Field(ge=1, le=MAX_SAMPLES)
     seed: Seed = 0
     label: str | None = Field(None, max_length=200)
+    dataset: Reference | None = None
     prompts: list[Prompt] = Field([], max_length=MAX_PROMPTS)
     params: dict[str, JsonValue] = Field({}, description="the family's sampling settings")
 

@@ -1,19 +1,21 @@
 """A train or finetune job: a new model version from the engine, its files stored."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from db import jobs, models, shards
-from db.claims import Claim, NewArtifact
+from db.claims import Claim
 from db.errors import BadInput, DigestMismatch, NotFound
 from db.tables import Checkpoint, DatasetVersion, Job, ModelVersion
 from worker.bench import Bench, Made
 from worker.engine import checkpoints
 from worker.engine.train import Trained, Training, train
-from worker.engine.weights import WEIGHTS
+from worker.engine.weights import WEIGHTS_SUFFIX
 from worker.families import find_family
+from worker.files import digest_of, weights_digest
 from worker.lease import Lease
 from worker.services import Services
 from worker.specs import Finetune, Train, parse_params
@@ -56,9 +58,13 @@ def _store(
     dataset: DatasetVersion,
     parent: ModelVersion | None,
 ) -> Made:
+    inherited = parent.files if parent else {}
+    own = [path for path in trained.files if not _is_there(path, inherited)]
     files = [
-        lease.put("weights", path.name, path, MEDIA_TYPES[path.suffix]) for path in trained.files
+        lease.put("weights", path.name, path, MEDIA_TYPES.get(path.suffix, "text/plain"))
+        for path in own
     ]
+    stored = {f.name: {"key": f.key, "sha256": f.sha256, "size": f.size} for f in files}
     reports = [lease.put("report", path.name, path, media) for _, path, media in trained.reports]
 
     def add_version(session: Session) -> None:
@@ -67,8 +73,8 @@ def _store(
             name=str(job.model),
             family=training.family.name,
             params=training.params.model_dump(mode="json"),
-            files={f.name: {"key": f.key, "sha256": f.sha256, "size": f.size} for f in files},
-            weights_sha256=_digest_of(WEIGHTS, files),
+            files=inherited | stored,
+            weights_sha256=_weights_of(inherited | stored),
             metrics=trained.metrics,
             parent_id=parent.id if parent else None,
             dataset_version_id=dataset.id,
@@ -83,8 +89,15 @@ def _family_of(bench: Bench, job: Job) -> str:
         return models.get(session, str(job.model)).family
 
 
-def _digest_of(name: str, files: Sequence[NewArtifact]) -> str:
-    return next(file.sha256 for file in files if file.name == name)
+def _is_there(path: Path, files: Mapping[str, Any]) -> bool:
+    """Whether a parent's files hold this one already, so that it needs no second copy."""
+    return path.name in files and files[path.name]["sha256"] == digest_of(path)
+
+
+def _weights_of(files: Mapping[str, Any]) -> str:
+    return weights_digest(
+        {name: file["sha256"] for name, file in files.items() if name.endswith(WEIGHTS_SUFFIX)}
+    )
 
 
 def _resume_point(services: Services, job: Job, lease: Lease, path: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""From samples to one local file: a WebDataset tar for images, JSON Lines for text.
+"""From samples to one local file: a WebDataset tar for images and sounds, JSON Lines for text.
 
 Encoding runs in a thread beside the model, behind a bounded queue, so memory does not grow with the
 number of samples. Bytes depend on the samples alone, so a sample has one digest however shards are
@@ -21,7 +21,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from db.errors import GenmillError, NonFinite, Refused, unknown
-from worker.provenance import Record, png_text, to_json
+from worker.data.wav import from_floats, write_wav
+from worker.provenance import Record, png_text, to_json, wav_info
 
 QUEUE_SAMPLES = 64
 
@@ -31,7 +32,7 @@ class SampleRecord:
     """One sample on its way to a file, with its `worker.provenance.Origin.record`."""
 
     index: int
-    output: npt.NDArray[Any] | str  # uint8 (H, W, C) image, or text
+    output: npt.NDArray[Any] | str  # uint8 (H, W, C) image, float32 (T,) sound, or text
     record: Record
 
 
@@ -61,8 +62,9 @@ class Writer(ABC):
     media_type: ClassVar[str]
     tail: ClassVar[bytes] = b""  # what ends a file
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, sample_rate: int = 0) -> None:
         self.path = path
+        self.sample_rate = sample_rate  # of sounds, in Hz
         self._members: list[MemberInfo] = []
         self._offset = 0
         self._error: BaseException | None = None
@@ -142,18 +144,23 @@ class Writer(ABC):
                 self._error = error
 
 
-class ImageTar(Writer):
+class Tar(Writer):
     """WebDataset: `000000017.png` followed by `000000017.json`, headers without times or owners."""
 
     media_type = "application/x-tar"
     tail = bytes(2 * tarfile.BLOCKSIZE)
+    suffix: ClassVar[str]
+
+    @abstractmethod
+    def _encode(self, sample: SampleRecord) -> bytes:
+        """A sample's file."""
 
     def _write(self, sample: SampleRecord) -> None:
         key = f"{sample.index:09d}"
-        png = encode_png(sample.output, sample.record)
-        self._header(f"{key}.png", len(png))
-        self._member(sample, f"{key}.png", png)
-        self._content(png)
+        data = self._encode(sample)
+        self._header(key + self.suffix, len(data))
+        self._member(sample, key + self.suffix, data)
+        self._content(data)
         text = to_json(sample.record).encode()
         self._header(f"{key}.json", len(text))
         self._content(text)
@@ -166,6 +173,24 @@ class ImageTar(Writer):
 
     def _content(self, data: bytes) -> None:
         self._append(data + bytes(-len(data) % tarfile.BLOCKSIZE))
+
+
+class ImageTar(Tar):
+    """A tar of pictures."""
+
+    suffix = ".png"
+
+    def _encode(self, sample: SampleRecord) -> bytes:
+        return encode_png(sample.output, sample.record)
+
+
+class SoundTar(Tar):
+    """A tar of sounds."""
+
+    suffix = ".wav"
+
+    def _encode(self, sample: SampleRecord) -> bytes:
+        return encode_wav(sample.output, self.sample_rate, sample.record)
 
 
 class JsonLines(Writer):
@@ -181,13 +206,13 @@ class JsonLines(Writer):
         self._append(line + b"\n")
 
 
-WRITERS: dict[str, type[Writer]] = {"image": ImageTar, "text": JsonLines}
+WRITERS: dict[str, type[Writer]] = {"image": ImageTar, "text": JsonLines, "audio": SoundTar}
 
 
-def open_writer(media: str, path: Path) -> Writer:
-    """A writer for samples of `media` (image, text) into the new file `path`."""
+def open_writer(media: str, path: Path, *, sample_rate: int = 0) -> Writer:
+    """A writer for samples of `media` (image, text, audio) into the new file `path`."""
     try:
-        return WRITERS[media](path)
+        return WRITERS[media](path, sample_rate)
     except KeyError:
         raise Refused(unknown("writer for", media, WRITERS)) from None
 
@@ -202,3 +227,11 @@ def encode_png(output: npt.NDArray[Any] | str, record: Record) -> bytes:
     image = Image.fromarray(output[:, :, 0] if channels == 1 else output)
     image.save(buffer, "PNG", pnginfo=png_text(record, (width, height)))
     return buffer.getvalue()
+
+
+def encode_wav(output: npt.NDArray[Any] | str, sample_rate: int, record: Record) -> bytes:
+    """A WAV, 16-bit PCM, of a float32 (T,) sound in [-1, 1], with its record inside."""
+    if isinstance(output, str) or output.dtype != np.float32 or output.ndim != 1:
+        shown = "text" if isinstance(output, str) else f"{output.dtype} {output.shape}"
+        raise NonFinite(f"sample {record['index']} is {shown}, not a float32 (T,) sound")
+    return write_wav(from_floats(output), sample_rate, wav_info(record))

@@ -39,6 +39,7 @@ SECTIONS = {
     "Things": {
         "dataset": _entry("dataset:dataset", "What models learn from."),
         "model": _entry("model:model", "Trained models and their versions."),
+        "template": _entry("template:template", "Prompts with fields to fill in."),
         "family": _entry("family:family", "The kinds of model, with every parameter."),
     },
     "A cluster's processes": {

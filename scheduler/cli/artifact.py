@@ -58,8 +58,9 @@ def list_artifacts(job: str, as_json: bool) -> None:
 @click.option(
     "--as",
     "form",
-    type=click.Choice(("files", "webdataset", "jsonl")),
-    help="Samples as single files, as tars, or as JSON Lines (default: files, texts jsonl).",
+    type=click.Choice(("files", "webdataset", "jsonl", "midi", "wav")),
+    help="Samples as single files, tars, or JSON Lines (default: files, texts jsonl); texts of "
+    "notes as MIDI or WAV.",
 )
 @as_json
 def download(job: str, output: Path | None, form: str | None, as_json: bool) -> None:
@@ -70,10 +71,11 @@ def download(job: str, output: Path | None, form: str | None, as_json: bool) -> 
 
     \b
     genmill artifact download 0199c0de -o digits
+    genmill artifact download 0199c0de -o tunes --as wav
     """
     from scheduler.download import download as fetch
     from scheduler.follow import find_jobs
-    from scheduler.render import print_json
+    from scheduler.render import print_json, to_count
 
     with open_record() as services:
         with services.database.read() as session:
@@ -85,6 +87,8 @@ def download(job: str, output: Path | None, form: str | None, as_json: bool) -> 
         print_json(vars(done) | {"folder": str(done.folder)})
         return
     click.echo(_counted(done), err=True)
+    if done.silent:
+        click.echo(f"{to_count(done.silent, 'text')} without notes left out", err=True)
     click.echo(str(done.folder))
 
 

@@ -23,7 +23,9 @@ def dataset() -> None:
 @dataset.command("add")
 @click.argument("name")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--kind", type=click.Choice(("image", "text")), help="Default: by what is found.")
+@click.option(
+    "--kind", type=click.Choice(("image", "text", "audio")), help="Default: by what is found."
+)
 @click.option("--size", type=click.IntRange(4, 1024), metavar="N", help="Pictures as N x N.")
 @click.option("--mode", type=click.Choice(("L", "RGB")), help="Grey or colour.")
 @click.option(
@@ -46,12 +48,16 @@ def add(
 ) -> None:
     """Take in PATH as a new version; prints NAME:VERSION.
 
-    PATH: IDX files, a folder or zip of images (sub-folders are labels), .txt or .jsonl.
+    PATH: IDX files, a folder or zip of images, of WAV sounds or of MIDI files (which become notes
+    as text), .txt or .jsonl. Sub-folders are labels; without any, so is what sounds' names have
+    before the first _ (7_anna_03.wav). Folders called train, validation and test are splits.
+    A metadata.jsonl of lines {"file_name": ..., "text": ...} gives images captions.
 
     \b
     genmill dataset add mnist ./mnist
     genmill dataset add shakespeare tinyshakespeare.txt --split 90,10,0
     genmill dataset add flowers flowers.zip --size 64 --mode RGB
+    genmill dataset add digits spoken.zip --kind audio
     """
     from scheduler.documents import dataset_document
     from scheduler.intake import add_dataset

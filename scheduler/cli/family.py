@@ -33,7 +33,7 @@ def list_families(as_json: bool) -> None:
 
     found = [_document(each) for each in families().values()]
     print_json(found) if as_json else print_table(
-        found, ("name", "media", "labels", "prompts", "title")
+        found, ("name", "media", "labels", "prompts", "images", "title")
     )
 
 
@@ -69,6 +69,7 @@ def _document(family: "Family") -> Document:
         "media": family.media,
         "labels": family.takes_labels,
         "prompts": family.takes_prompts,
+        "images": family.takes_images,
         "default_seconds": family.default_seconds,
         "params": _parameters(family.params),
         "sampling": _parameters(family.sampling),

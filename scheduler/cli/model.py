@@ -58,20 +58,23 @@ def show(reference: str, as_json: bool) -> None:
 @model.command("export")
 @click.argument("reference", metavar="MODEL")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
+@click.option("--merge", is_flag=True, help="Work an adapter into its base's weights.")
 @as_json
-def export(reference: str, folder: Path, as_json: bool) -> None:
+def export(reference: str, folder: Path, merge: bool, as_json: bool) -> None:
     """Write a version into a folder for others.
 
-    The Hugging Face layout: config.json, model.safetensors and a README.md card.
+    The Hugging Face layout: config.json, model.safetensors and a README.md card. An adapter comes
+    with its base; with --merge, the two become one plain model of transformers.
 
     \b
     genmill model export digits@champion ./digits-hf
+    genmill model export summaries:2 ./summaries-hf --merge
     """
     from scheduler.exchange import export_model
     from scheduler.render import print_json
 
     with open_record() as services:
-        written = export_model(services, reference, folder)
+        written = export_model(services, reference, folder, merge=merge)
     if as_json:
         print_json({"folder": str(folder), "files": [path.name for path in written]})
     else:
@@ -83,12 +86,13 @@ def export(reference: str, folder: Path, as_json: bool) -> None:
 @click.option("--name", required=True, metavar="N", help="The model's name.")
 @as_json
 def import_(folder: Path, name: str, as_json: bool) -> None:
-    """Take in an exported folder as a new version.
+    """Take in an exported folder as a new version, or a causal language model of transformers.
 
-    Weights are safetensors or nothing; a pickle is never opened.
+    Weights are safetensors or nothing; a pickle is never opened, and no code in the folder is run.
 
     \b
     genmill model import ./digits-hf --name digits
+    genmill model import ./SmolLM2-135M-Instruct --name writer
     """
     from scheduler.documents import model_document
     from scheduler.exchange import import_model

@@ -1,6 +1,7 @@
 """What tests of families and of the engine share: tiny datasets, small networks, a monitor."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from db.errors import Draining
-from worker.data.feed import LocalDataset, Shape
+from worker.data.feed import CAPTIONS, LocalDataset, Shape
 from worker.engine.generate import Generation, Sample, generate
 from worker.engine.train import Trained, Training, train
 from worker.families import Family, SamplingParams, TrainingParams
@@ -16,11 +17,11 @@ from worker.families.network import Network
 from worker.specs import parse_params
 
 # whichever of these a family has, so that a new family needs no line here
-SMALL = {
+SMALL: dict[str, Any] = {
     "channels": 8, "latent": 8, "hidden": 32, "layers": 1, "heads": 2, "width": 32, "context": 16,
-    "batch_size": 16,
+    "batch_size": 16, "restarts": 1, "iwae_samples": 1, "stacks": 1, "dilations": 3,
 }  # fmt: skip
-SMALL_SAMPLING = {"max_tokens": 12, "micro_batch": 16}
+SMALL_SAMPLING = {"max_tokens": 12, "seconds": 0.03, "micro_batch": 16}
 SENTENCES = [
     f"The {animal} {verb} the {thing}. "
     for animal in ("cat", "dog", "hen")
@@ -67,7 +68,12 @@ class Recorder:
 
 
 def image_dataset(
-    folder: Path, *, size: int = 12, channels: int = 1, labels: tuple[str, ...] = ("bar", "disc")
+    folder: Path,
+    *,
+    size: int = 12,
+    channels: int = 1,
+    labels: tuple[str, ...] = ("bar", "disc"),
+    captioned: bool = False,
 ) -> LocalDataset:
     """96 pictures: upright bars and discs, at random places and of random brightness."""
     draw = np.random.default_rng(0)
@@ -84,6 +90,10 @@ def image_dataset(
     np.save(folder / "split.npy", (np.arange(96) >= 64).astype(np.uint8))
     if labels:
         np.save(folder / "labels.npy", (kinds if len(labels) > 1 else 0 * kinds).astype(np.int64))
+    if captioned:
+        texts = ("an upright bar", "a disc")
+        rows = [json.dumps({"text": texts[kind]}) + "\n" for kind in kinds]
+        (folder / CAPTIONS).write_text("".join(rows), "utf-8")
     shape = Shape("image", labels=labels, size=size, channels=channels)
     return _with_manifest(folder, "image", shape)
 
@@ -97,14 +107,35 @@ def text_dataset(folder: Path) -> LocalDataset:
     return _with_manifest(folder, "text", Shape("text"))
 
 
+def sound_dataset(folder: Path, *, labels: tuple[str, ...] = ("low", "high")) -> LocalDataset:
+    """96 tones of a tenth of a second at 1,000 Hz: low and high ones, fading, with some noise."""
+    draw = np.random.default_rng(0)
+    kinds, lengths = np.arange(96) % 2, draw.integers(80, 120, 96)
+    sounds = []
+    for kind, length in zip(kinds, lengths, strict=True):
+        time = np.arange(length) / 1000
+        tone = np.sin(2 * np.pi * (50, 120)[kind] * time + draw.uniform(0, 6)) * np.exp(-10 * time)
+        sounds.append(8000 * tone + draw.normal(0, 50, length))
+    folder.mkdir(parents=True)
+    np.save(folder / "sounds.npy", np.concatenate(sounds).astype(np.int16))
+    np.save(folder / "offsets.npy", np.append(0, np.cumsum(lengths)))
+    np.save(folder / "split.npy", (np.arange(96) >= 64).astype(np.uint8))
+    if labels:
+        np.save(folder / "labels.npy", kinds)
+    return _with_manifest(folder, "audio", Shape("audio", labels=labels, sample_rate=1000))
+
+
 def dataset_for(family: Family, folder: Path) -> LocalDataset:
     """A tiny dataset that the family learns from."""
-    return {"image": image_dataset, "text": text_dataset}[family.media](folder)
+    make = {"image": image_dataset, "text": text_dataset, "audio": sound_dataset}[family.media]
+    return make(folder)
 
 
 def small_params(family: Family, **given: Any) -> TrainingParams:
     """The family's parameters, of a network as small as it goes."""
     known = {key: value for key, value in SMALL.items() if key in family.params.model_fields}
+    if not family.trains:
+        known["lr"] = 0.02  # an adapter of a random base has far to go
     return parse_params(family.params, known | given, what=family.name)
 
 
@@ -119,12 +150,31 @@ def small_training(
     family: Family, dataset: LocalDataset, folder: Path, *, params: Any = None, **given: Any
 ) -> Training:
     """A training of a small network on a dataset, in `folder`."""
+    if not family.trains:
+        given.setdefault("parent", base_for(dataset))
     return Training(family, small_params(family, **(params or {})), dataset, folder, **given)
 
 
 def train_small(family: Family, dataset: LocalDataset, folder: Path, **given: Any) -> Trained:
     """Train a small network for as many steps as asked, with nobody watching."""
-    return train(small_training(family, dataset, folder, **given), Recorder())
+    return run(small_training(family, dataset, folder, **given))
+
+
+def run(training: Training, monitor: Recorder | None = None) -> Trained:
+    """Train, and put beside the version's own files those of its parent, as a record does."""
+    trained = train(training, monitor or Recorder())
+    for path in training.parent.iterdir() if training.parent else ():
+        if not (trained.folder / path.name).exists():
+            os.link(path, trained.folder / path.name)
+    return trained
+
+
+def base_for(dataset: LocalDataset) -> Path:
+    """A tiny imported model to go on from, beside a text dataset."""
+    from tests.families.causal import take_in, write_base  # transformers takes seconds
+
+    folder = dataset.folder.with_name("base")
+    return folder if folder.exists() else take_in(write_base(folder, SENTENCES))
 
 
 def make(

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from db import artifacts, jobs, models
+from scheduler.verify import read_record
 from worker.finalize import canonical
 
 
@@ -68,6 +69,19 @@ def test_one_shard_or_ten_make_the_same_samples(plant) -> None:
     plant.succeed(one.id, ten.id)
     assert plant.digests(one.id) == plant.digests(ten.id)
     assert len(plant.digests(one.id)) == 50
+
+
+def test_samples_are_made_from_given_images_and_again(plant) -> None:
+    words = {"dataset": "digits", "label": "b"}
+    params = {"mode": "inpaint", "mask": [0, 0, 28, 14], "rounds": 2}
+    (job,) = plant.succeed(plant.generate(9, **words, params=params).id)
+    with plant.services.database.read() as session:
+        member, artifact = artifacts.member(session, job.id, 7)
+    record = read_record(plant.services, member, artifact)
+    assert (record["dataset"], record["label"]) == ("digits:1", "b")
+    again = plant.enqueue(job.spec, ranges=[(7, 8)])
+    plant.succeed(again.id)
+    assert plant.digests(again.id) == [member.sha256]
 
 
 def test_a_batch_gives_every_line_its_job_and_its_custom_id(plant) -> None:

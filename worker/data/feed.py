@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 TRAIN, VALIDATION, TEST = 0, 1, 2  # the codes in `split.npy`
+CAPTIONS = "captions.jsonl"
 
 Arrays = tuple[npt.NDArray[Any], npt.NDArray[np.int64] | None]  # data, labels
 
@@ -46,8 +47,11 @@ class LocalDataset:
     """A dataset version's objects in a local folder, digests already checked.
 
     Images: `images.npy` uint8 (N, H, W, C), `labels.npy` int64 (N,) where labelled, `split.npy`
-    uint8 (N,). Text: `documents.jsonl`, one row a document with `split` beside `text` or
-    `prompt` and `completion` or `messages`. All are named in `manifest.json`.
+    uint8 (N,), `captions.jsonl` where captioned, one row `{"text": ...}` an image. Text:
+    `documents.jsonl`, one row a document with `split` beside `text` or `prompt` and `completion` or
+    `messages`. Sound: `sounds.npy` int16, the samples of all in a row, `offsets.npy` int64 (N + 1,)
+    of where each begins and ends in it, `labels.npy` and `split.npy` as above. All are named in
+    `manifest.json`.
     """
 
     folder: Path
@@ -59,11 +63,18 @@ class LocalDataset:
         return loaded
 
     def array(self, name: str) -> npt.NDArray[Any]:
-        """The array `name` (`images`, `labels`, `split`), mapped, not read."""
+        """The array `name` (`images`, `sounds`, `labels`, ...), mapped, not read."""
         array: npt.NDArray[Any] = np.load(
             self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False
         )
         return array
+
+    def captions(self) -> Iterator[str]:
+        """The images' captions in their order; none where the dataset has no captions."""
+        path = self.folder / CAPTIONS
+        if path.exists():
+            with path.open(encoding="utf-8") as lines:
+                yield from (json.loads(line)["text"] for line in lines)
 
     def documents(self, split: int) -> Iterator[dict[str, Any]]:
         """The text rows of one split, in order."""

@@ -78,7 +78,7 @@ def items(found: Survey, *, size: int, mode: str) -> Iterator[Item]:
         label = itertools.repeat(None) if numbers is None else iter(numbers.tolist())
         for block in blocks_of(pair.images):
             for pixels in block:
-                yield square_of(pixels, size, mode), next(label), pair.given
+                yield Item(square_of(pixels, size, mode), next(label), pair.given)
 
 
 def is_idx(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """Batches of a dataset of images."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +14,18 @@ class ImageFeed(Feed):
     """Images float32 (B, C, H, W) in [-1, 1], and their labels int64 (B,) where there are any.
 
     Training goes through one permutation after another; a batch may straddle two, so that each is
-    of `batch_size`. The permutation of an epoch is a pure function of (seed, epoch).
+    of `batch_size`. The permutation of an epoch is a pure function of (seed, epoch). Not
+    `labelled`: the labels are left out, as if the dataset had none.
     """
 
-    def __init__(self, dataset: LocalDataset, *, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, dataset: LocalDataset, *, batch_size: int, seed: int, labelled: bool = True
+    ) -> None:
         if dataset.manifest["kind"] != "image":
             raise BadInput(f"images are wanted, this dataset is of kind {dataset.manifest['kind']}")
         self.shape = Shape.from_json(dataset.manifest["shape"])
+        if not labelled:
+            self.shape = replace(self.shape, labels=())
         self.batch_size = batch_size
         self.seed = seed
         split = np.asarray(dataset.array("split"))
@@ -59,3 +65,26 @@ class ImageFeed(Feed):
         data /= np.float32(127.5)
         data -= np.float32(1)
         return data, None if self._labels is None else self._labels[items]
+
+
+class CaptionFeed(ImageFeed):
+    """Images as above and, in the labels' place, their captions' tokens int64 (B, T).
+
+    `captions` holds those of every image of the dataset, (N, T), of `vocabulary` different ones.
+    """
+
+    def __init__(
+        self,
+        dataset: LocalDataset,
+        captions: npt.NDArray[np.uint16],
+        *,
+        vocabulary: int,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        super().__init__(dataset, batch_size=batch_size, seed=seed, labelled=False)
+        self.shape = replace(self.shape, vocabulary=vocabulary)
+        self._captions = captions
+
+    def _batch(self, items: npt.NDArray[np.int64]) -> Arrays:
+        return super()._batch(items)[0], self._captions[items].astype(np.int64)

@@ -1,8 +1,8 @@
 """Turn a user's files into a dataset version: arrays or rows, and the manifest that names them.
 
 Needs NumPy and Pillow only, so that `dataset add` runs where no torch is. Reads what it is given as
-a stream: memory grows by some bytes an item, never by its content. One bad file among good ones is
-reported and left out; a data set with nothing good in it is refused.
+a stream: memory grows by some bytes an item, never by its content, captions apart. One bad file
+among good ones is reported and left out; a data set with nothing good in it is refused.
 """
 
 import zipfile
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from db.errors import BadInput, Refused
-from worker.data import idx, pictures, texts
-from worker.data.arrays import write_images
+from worker.data import captions, idx, midi, pictures, recordings, texts
+from worker.data.arrays import write_images, write_sounds
 from worker.data.feed import Shape
 from worker.data.members import members
 from worker.data.split import Counts, Ratio, checked_ratio
@@ -28,8 +28,8 @@ SIZES = (4, 1024)  # the least and the greatest side of stored images, in pixels
 MAX_REPORTED = 1000
 
 _TAKEN = (
-    "taken are IDX files or a folder of them, a folder or zip of pictures, "
-    "a .txt file, a folder or zip of them, and .jsonl"
+    "taken are IDX files or a folder of them, a folder or zip of pictures or of WAV sounds, "
+    "a .txt file, a folder or zip of them or of MIDI files, and .jsonl"
 )
 
 
@@ -105,8 +105,8 @@ def ingest(
 
 
 def _check(order: _Order, kind: str | None) -> None:
-    if kind not in {None, "image", "text"}:
-        raise Refused(f"kind {kind!r}: this version of Genmill takes image and text")
+    if kind not in {None, "image", "text", "audio"}:
+        raise Refused(f"kind {kind!r}: Genmill takes image, text and audio")
     if order.size is not None and not SIZES[0] <= order.size <= SIZES[1]:
         raise Refused(f"size {order.size}: from {SIZES[0]} to {SIZES[1]} pixels a side")
     if order.mode not in {None, "L", "RGB"}:
@@ -142,9 +142,13 @@ def _form_of_many(path: Path, kind: str | None) -> str:
     suffixes = {member.suffix for member in members(path)}
     if not suffixes:
         raise BadInput(f"{path.name}: the folder is empty; {_TAKEN}")
-    if kind != "text" and suffixes & pictures.SUFFIXES:
+    if kind in {None, "image"} and suffixes & pictures.SUFFIXES:
         return "pictures"
-    if kind != "image" and ".txt" in suffixes:
+    if kind in {None, "audio"} and suffixes & recordings.SUFFIXES:
+        return "sounds"
+    if kind in {None, "text"} and suffixes & {*midi.SUFFIXES}:
+        return "music"
+    if kind in {None, "text"} and ".txt" in suffixes:
         return "texts"
     if path.is_dir() and any(idx.is_idx(each) for each in path.iterdir() if each.is_file()):
         return "idx"
@@ -162,8 +166,18 @@ def _write_pictures(order: _Order) -> Written:
     seen = pictures.survey(order.path)
     plan = pictures.layout(seen.folders)
     size, mode = order.size or seen.size, order.mode or seen.mode
-    items = pictures.items(order.path, plan, size=size, mode=mode, reject=order.reject)
-    return write_images(items, order.folder, labels=plan.labels, ratio=order.ratio)
+    found = captions.survey(order.path, order.reject)
+    captioned = bool(found)
+    items = pictures.items(order.path, plan, found, size=size, mode=mode, reject=order.reject)
+    return write_images(
+        items, order.folder, labels=plan.labels, ratio=order.ratio, captioned=captioned
+    )
+
+
+def _write_sounds(order: _Order) -> Written:
+    plan = recordings.planned(recordings.survey(order.path))
+    items = recordings.items(order.path, plan, reject=order.reject)
+    return write_sounds(items, order.folder, labels=plan.labels, rate=plan.rate, ratio=order.ratio)
 
 
 def _write_text(order: _Order) -> Written:
@@ -176,6 +190,12 @@ def _write_texts(order: _Order) -> Written:
     return Shape("text"), texts.write_rows(rows, order.folder / "documents.jsonl", order.ratio)
 
 
+def _write_music(order: _Order) -> Written:
+    """MIDI files as texts in the language of `worker.data.notes`."""
+    rows = texts.files_of(order.path, order.reject, suffixes=midi.SUFFIXES, read=midi.text_of)
+    return Shape("text"), texts.write_rows(rows, order.folder / "documents.jsonl", order.ratio)
+
+
 def _write_jsonl(order: _Order) -> Written:
     rows = texts.lines_of(order.path, order.reject)
     return Shape("text"), texts.write_rows(rows, order.folder / "documents.jsonl", order.ratio)
@@ -184,11 +204,21 @@ def _write_jsonl(order: _Order) -> Written:
 _WRITERS: dict[str, Callable[[_Order], Written]] = {
     "idx": _write_idx,
     "pictures": _write_pictures,
+    "sounds": _write_sounds,
     "text": _write_text,
     "texts": _write_texts,
+    "music": _write_music,
     "jsonl": _write_jsonl,
 }
-_KINDS = {"idx": "image", "pictures": "image", "text": "text", "texts": "text", "jsonl": "text"}
+_KINDS = {
+    "idx": "image",
+    "pictures": "image",
+    "sounds": "audio",
+    "text": "text",
+    "texts": "text",
+    "music": "text",
+    "jsonl": "text",
+}
 
 
 def _nothing_good(order: _Order) -> str:

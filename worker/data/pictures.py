@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from db.errors import BadInput
 from worker.data.arrays import Item, Pixels
+from worker.data.captions import Captions, is_metadata
 from worker.data.feed import TEST, VALIDATION
 from worker.data.members import Member, members
 from worker.data.split import FREE
@@ -71,7 +72,7 @@ class Layout:
     def read(self, folders: tuple[str, ...]) -> tuple[str | None, int]:
         """The label and the split that a picture's folders give it."""
         rest = folders[self.skip :]
-        given = _SPLITS[rest[0].lower()] if self.splits else FREE
+        given = _SPLITS.get(rest[0].lower(), FREE) if self.splits and rest else FREE
         rest = rest[1:] if self.splits else rest
         return (rest[0] if rest else None), given
 
@@ -103,24 +104,37 @@ def layout(folders: set[tuple[str, ...]]) -> Layout:
     labels = {label for label, _ in map(plain.read, folders) if label is not None}
     if len(labels) > MAX_LABELS:
         raise BadInput(f"{len(labels):,} folders, and so labels; at most {MAX_LABELS:,} are taken")
-    return Layout(skip, splits, tuple(sorted(labels, key=_natural)))
+    return Layout(skip, splits, tuple(sorted(labels, key=natural)))
 
 
-def items(path: Path, plan: Layout, *, size: int, mode: str, reject: Rejecting) -> Iterator[Item]:
-    """Every usable picture with its label's number and split code; the others go to `reject`."""
-    for member in members(path):
+def items(
+    path: Path, plan: Layout, captions: Captions, *, size: int, mode: str, reject: Rejecting
+) -> Iterator[Item]:
+    """Every usable picture with its label, split and caption; the others go to `reject`.
+
+    Where there are `captions`, pictures without one are left out, and so are captions without a
+    picture. What is used of `captions` is taken out of it.
+    """
+    captioned = bool(captions)
+    for member in filter(lambda member: not is_metadata(member), members(path)):
+        caption = captions.pop(member.name, None)
         try:
             label, given = plan.read(member.parents)
             if member.suffix not in SUFFIXES:
                 raise BadInput(f"no picture by its name; taken are {', '.join(sorted(SUFFIXES))}")
             if plan.labels and label is None:
                 raise BadInput("lies beside the folders of the labels, in none of them")
+            if captioned and caption is None:
+                raise BadInput("no line of a metadata.jsonl gives it a caption")
             with _opened(member) as image:
                 pixels = square(image, size, mode)
         except BadInput as error:
             reject(member.name, str(error))
         else:
-            yield pixels, (plan.labels.index(label) if label else None), given
+            number = plan.labels.index(label) if label else None
+            yield Item(pixels, number, given, caption.text if caption else None)
+    for name, caption in captions.items():
+        reject(caption.source, f"there is no file {name}")
 
 
 def square(image: Image.Image, size: int, mode: str) -> Pixels:
@@ -173,7 +187,7 @@ def _image(file: IO[bytes]) -> Image.Image:
     return image
 
 
-def _natural(label: str) -> list[tuple[int, str]]:
-    """Orders `2` before `10`, and numbers before words."""
+def natural(label: str) -> list[tuple[int, str]]:
+    """A key that orders `2` before `10`, and numbers before words."""
     parts = re.split(r"([0-9]+)", label)
     return [(int(part), "") if part.isdecimal() and part else (10**9, part) for part in parts]

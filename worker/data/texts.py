@@ -10,7 +10,7 @@ import itertools
 import json
 import sys
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -65,17 +65,29 @@ def write_rows(rows: Iterator[tuple[int, Row]], target: Path, ratio: Ratio) -> C
     return counted(codes)
 
 
-def files_of(path: Path, reject: Rejecting) -> Iterator[tuple[int, Row]]:
-    """The texts of a folder or zip, a row or more each; what is not text goes to `reject`."""
+def text_of(data: bytes, name: str) -> str:
+    """The text that a file holds; `BadInput` where it is empty or not UTF-8."""
+    text = "".join(decoded(iter([data]), name))
+    if not text:
+        raise BadInput("the file is empty")
+    return text
+
+
+def files_of(
+    path: Path,
+    reject: Rejecting,
+    *,
+    suffixes: Collection[str] = (".txt",),
+    read: Callable[[bytes, str], str] = text_of,
+) -> Iterator[tuple[int, Row]]:
+    """What `read` makes of each file of a folder or zip; what it refuses goes to `reject`."""
     for member in members(path):
         try:
-            if member.suffix != ".txt":
-                raise BadInput("no text by its name; taken are .txt")
+            if member.suffix not in suffixes:
+                raise BadInput(f"another kind by its name; taken here are {', '.join(suffixes)}")
             with member.open() as file:
                 data = file.read()
-            text = "".join(decoded(iter([data]), member.name))
-            if not text:
-                raise BadInput("the file is empty")
+            text = read(data, member.name)
         except BadInput as error:
             reject(member.name, str(error))
         else:

@@ -1,9 +1,10 @@
-"""Text to token ids and back: single characters, or byte pair encoding over characters.
+"""Text to token ids and back: single characters, words, or byte pair encoding over characters.
 
 Any language: the alphabet is what the training text holds, and everything else becomes one unknown
 token. Byte pairs are over characters, not bytes (Sennrich, Haddow, Birch 2016, arXiv:1508.07909),
-so that a small model can never make invalid UTF-8. Nothing in a text is ever read as a special
-token. Kept as `tokenizer.json`, the format of Hugging Face's `tokenizers`.
+so that a small model can never make invalid UTF-8. A word is one token with the blank before it;
+words seen only once, and those beyond the limit, are unknown as wholes. Nothing in a text is ever
+read as a special token. Kept as `tokenizer.json`, the format of Hugging Face's `tokenizers`.
 """
 
 import hashlib
@@ -18,17 +19,22 @@ from tokenizers import Tokenizer as Inner
 
 from db.errors import BadInput, Refused
 
-Kind = Literal["characters", "bpe"]
+Kind = Literal["characters", "words", "bpe"]
 
 FILE = "tokenizer.json"
 END, UNKNOWN = "<|end|>", "<|unknown|>"
 SPECIAL = (END, UNKNOWN)  # ids 0 and 1
 MAX_VOCABULARY = 65_536
+MOST_WORDS = 10_000  # of a vocabulary that the text decides
+BLANK = " "
 REPLACEMENT = "\ufffd"
 # One character each; Oniguruma's (?m) lets the dot match a line break.
 CHARACTER = r"(?m)."
 # GPT-2's words (Radford et al. 2019), with numbers in groups of at most three digits.
 WORD = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+# The same, but that a character is a word where words are written without blanks.
+ALONE = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+WORD_OR_CHARACTER = WORD.replace(r" ?\p{L}+", rf"[{ALONE}]| ?[\p{{L}}&&[^{ALONE}]]+")
 
 
 class Tokenizer:
@@ -62,9 +68,17 @@ class Tokenizer:
         return hashlib.sha256(self._inner.to_str().encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text; characters outside the alphabet become `unknown`, one each."""
+        """The ids of a text; what is not in the vocabulary becomes `unknown`.
+
+        That is one token a character outside the alphabet or, of words, one a word.
+        """
         ids: list[int] = self._inner.encode(text, add_special_tokens=False).ids
         return ids
+
+    def ending(self, text: str) -> str:
+        """What the last token of a text stands for there, be it unknown; "" of an empty text."""
+        offsets = self._inner.encode(text, add_special_tokens=False).offsets
+        return text[offsets[-1][0] :] if offsets else ""
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of some ids: the plain concatenation of their pieces."""
@@ -92,7 +106,8 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 def learn_tokenizer(texts: Iterable[str], *, kind: Kind, vocabulary: int = 0) -> Tokenizer:
     """Learn a tokenizer from training texts: at most `vocabulary` tokens, 0 choosing by the text.
 
-    `texts` are gone through twice. The same texts in the same order give the same tokenizer.
+    `texts` are gone through more than once. The same texts in the same order give the same
+    tokenizer.
     """
     counts: Counter[str] = Counter()
     for text in texts:
@@ -106,6 +121,8 @@ def learn_tokenizer(texts: Iterable[str], *, kind: Kind, vocabulary: int = 0) ->
         )
     if kind == "characters":
         return _characters(counts, vocabulary or MAX_VOCABULARY)
+    if kind == "words":
+        return _words(texts, vocabulary or MOST_WORDS)
     return _byte_pairs(texts, counts, vocabulary or _sensible_size(counts))
 
 
@@ -122,6 +139,37 @@ def _characters(counts: Counter[str], limit: int) -> Tokenizer:
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(CHARACTER), "isolated")
     inner.decoder = decoders.Fuse()
     return Tokenizer(inner)
+
+
+def _words(texts: Iterable[str], limit: int) -> Tokenizer:
+    """The most common words of those seen twice; of those seen once where there are no others."""
+    vocabulary: dict[str, int] = {}
+    for frequency in (2, 1):
+        if len(vocabulary) <= len(SPECIAL):
+            vocabulary = _common_words(texts, limit - 1, frequency)
+    # a prompt may end with a blank, which most texts hold only as the beginning of a word
+    vocabulary.setdefault(BLANK, len(vocabulary))
+    return Tokenizer(_in_words(vocabulary))
+
+
+def _common_words(texts: Iterable[str], limit: int, frequency: int) -> dict[str, int]:
+    inner = _in_words({})
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=limit,
+        min_frequency=frequency,
+        special_tokens=list(SPECIAL),
+        show_progress=False,
+    )
+    inner.train_from_iterator(texts, trainer)
+    vocabulary: dict[str, int] = inner.get_vocab()
+    return vocabulary
+
+
+def _in_words(vocabulary: dict[str, int]) -> Inner:
+    inner = Inner(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(WORD_OR_CHARACTER), "isolated")
+    inner.decoder = decoders.Fuse()
+    return inner
 
 
 def _byte_pairs(texts: Iterable[str], counts: Counter[str], limit: int) -> Tokenizer:

@@ -46,9 +46,9 @@ class TokenFeed(Feed):
         self.context, self.batch_size, self.seed = context, batch_size, seed
         self.shape = Shape(media="text", vocabulary=tokenizer.size)
         self._end = tokenizer.end
-        self._starts = _line_ends(tokenizer)
-        self._train = _stream(dataset, tokenizer, TRAIN)
-        self._validation = _stream(dataset, tokenizer, VALIDATION)
+        self._starts = line_ends(tokenizer)
+        self._train = token_stream(dataset, tokenizer, TRAIN)
+        self._validation = token_stream(dataset, tokenizer, VALIDATION)
         if len(self._train) < 3:
             raise BadInput(f"the training split holds {len(self._train) - 1} tokens: too few")
         self.train_count = max((len(self._train) - 1) // context - 1, 1)
@@ -119,12 +119,12 @@ class Texts:
             yield "".join(text for text, _ in document_parts(row))
 
 
-def _line_ends(tokenizer: Tokenizer) -> npt.NDArray[np.bool_]:
+def line_ends(tokenizer: Tokenizer) -> npt.NDArray[np.bool_]:
     """For each id, whether a line or sentence ends with it."""
     return np.array([piece.endswith(STARTS) for piece in tokenizer.pieces])
 
 
-def _stream(dataset: LocalDataset, tokenizer: Tokenizer, split: int) -> Ids:
+def token_stream(dataset: LocalDataset, tokenizer: Tokenizer, split: int) -> Ids:
     """The split's tokens, encoded at first use and mapped from a file beside the dataset."""
     path = dataset.folder / f"tokens-{tokenizer.digest[:16]}-{split}.npy"
     if not path.exists():

@@ -17,13 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from db.errors import BadInput, DigestMismatch
-from worker.data.feed import LocalDataset
+from worker.data.feed import CAPTIONS, LocalDataset
 from worker.files import disk_errors
 from worker.objects import Blob, ObjectStore
 
 PREFIX = "datasets/blobs"
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT  # lock files stay: removing one would let two hold it
-_NAMES = {"images.npy", "labels.npy", "split.npy", "documents.jsonl"}
+_NAMES = {
+    *("images.npy", "sounds.npy", "offsets.npy", "labels.npy", "split.npy"),
+    *(CAPTIONS, "documents.jsonl"),
+}
 
 
 class CachedDataset(LocalDataset):
@@ -55,7 +58,8 @@ def summary(manifest: dict[str, Any]) -> dict[str, Any]:
     """What the record keeps of a version, to be listed without reading the store."""
     size = sum(entry["size"] for entry in manifest["objects"])
     kept = ("counts", "labels", "shape", "rejected")
-    return {key: manifest[key] for key in kept} | {"size_bytes": size}
+    captioned = any(entry["name"] == CAPTIONS for entry in manifest["objects"])
+    return {key: manifest[key] for key in kept} | {"captions": captioned, "size_bytes": size}
 
 
 def fetch(

@@ -1,4 +1,4 @@
-"""Samples from a network, micro-batch by micro-batch. Knows no queue and no family by name.
+"""Samples from a network, step by step. Knows no queue and no family by name.
 
 Sample i depends on the weights, the settings, the seed and i alone: its noise is keyed by
 (seed, i), and every forward has the same number of rows, padded where fewer are asked for.
@@ -7,15 +7,18 @@ Sample i depends on the weights, the settings, the seed and i alone: its noise i
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 
 import numpy as np
 import torch
 
 from db.errors import NonFinite
+from worker.data.given import GivenImages
 from worker.engine.device import autocast
 from worker.engine.monitor import Monitor
 from worker.families import SamplingParams
-from worker.families.network import Draw, Network, Output, Row
+from worker.families.network import Draw, Given, Made, Network, Output, Row
 from worker.specs import Prompt
 
 
@@ -23,8 +26,9 @@ from worker.specs import Prompt
 class Generation:
     """Samples `start` to `stop` of a generate job.
 
-    `label` is one class's number for all samples; `prompts` are taken in turn. With neither, a
-    network with labels takes label i modulo their number.
+    `label` is one class's number for all samples; `prompts` are taken in turn, and so are `given`
+    images, whose own classes count where no label is asked for. With none of these, a network with
+    labels takes them in turn.
     """
 
     network: Network
@@ -35,13 +39,28 @@ class Generation:
     label: int | None = None
     prompts: tuple[Prompt, ...] = ()
     precision: str = "fp32"
+    given: GivenImages | None = None
 
     def row(self, index: int) -> Row:
         """What sample `index` is made from."""
-        labels = len(self.network.shape.labels)
-        label = self.label if self.label is not None or not labels else index % labels
+        images = tuple(map(self._image, self.sampling.sources(index))) if self.given else ()
         prompt = self.prompts[index % len(self.prompts)].prompt if self.prompts else None
-        return Row(index, label, prompt)
+        return Row(index, self._label(index, images), prompt, images)
+
+    def _image(self, place: int) -> Given:
+        assert self.given is not None  # noqa: S101 - its caller asked
+        pixels, label = self.given.at(place)
+        return Given(pixels, label if self.label is None else self.label)
+
+    def _label(self, index: int, images: Sequence[Given]) -> int | None:
+        """The class of a sample; none between images of two classes."""
+        labels = len(self.network.shape.labels)
+        if self.label is not None or not labels:
+            return self.label
+        if images:
+            classes = {image.label for image in images}
+            return classes.pop() if len(classes) == 1 else None
+        return index // self.sampling.together % labels
 
 
 @dataclass(frozen=True)
@@ -69,59 +88,81 @@ class Sampler:
         self.device = next(network.parameters()).device
 
     def make(self, rows: Sequence[Row]) -> list[Output]:
-        """The outputs of at most `sampling.micro_batch` rows, in order."""
-        size = self.sampling.micro_batch
-        padded = [*rows, *[rows[-1]] * (size - len(rows))]
-        draw = Draw(self.seed, [row.index for row in padded], self.device)
-        with torch.inference_mode(), autocast(self.device, self.precision):
-            outputs = self.network.sample(padded, draw, self.sampling)[: len(rows)]
-        for row, output in zip(rows, outputs, strict=True):
-            _require_finite(row.index, output)
-        return outputs
+        """The outputs of some rows, in order."""
+        made = {row.index: output for step in self.steps(iter(rows)) for row, output in step}
+        return [made[row.index] for row in rows]
 
-    def halve(self) -> bool:
-        """Go on with half the rows; False where there is but one."""
-        size = self.sampling.micro_batch // 2
-        if size:
-            self.sampling = self.sampling.model_copy(update={"micro_batch": size})
-            torch.cuda.empty_cache()
-        return bool(size)
+    def steps(self, rows: Iterator[Row]) -> Iterator[list[Made]]:
+        """What the network finishes step by step: often nothing, and not in order."""
+        draws = partial(Draw, self.seed, device=self.device)
+        stream = self.network.stream(rows, draws, self.sampling)
+        while True:
+            # entered for each step, for a generator's contexts would stay on for its caller
+            with torch.inference_mode(), autocast(self.device, self.precision):
+                made = next(stream, None)
+            if made is None:
+                return
+            for row, output in made:
+                _require_finite(row.index, output)
+            yield made
+
+    def halve(self) -> None:
+        """Go on with half the rows at once."""
+        half = self.sampling.micro_batch // 2
+        self.sampling = self.sampling.model_copy(update={"micro_batch": half})
+        torch.cuda.empty_cache()
 
 
 def generate(generation: Generation, monitor: Monitor) -> Iterator[Sample]:
-    """Yield the samples in order, telling `monitor` after each micro-batch.
+    """Yield the samples in order, telling `monitor` after each step of the network.
 
     Raises `NonFinite` where a sample is not finite, and lets the monitor's `Stopped` through.
     """
+    began, total = time.monotonic(), generation.stop - generation.start
+    early: dict[int, Sample] = {}  # those made before one of a lower index
+    index, done = generation.start, 0
+    for made in _steps(generation, monitor):
+        early |= {sample.index: sample for sample in made}
+        done += len(made)
+        eta_s = (time.monotonic() - began) / done * (total - done) if done else None
+        monitor.progress(done, total, "sample", eta_s=eta_s)
+        while index in early:
+            yield early.pop(index)
+            index += 1
+
+
+def _steps(generation: Generation, monitor: Monitor) -> Iterator[list[Sample]]:
+    """What each step makes, with as many rows at once as the device's memory allows."""
     sampler = Sampler(
         generation.network,
         generation.sampling,
         seed=generation.seed,
         precision=generation.precision,
     )
-    began, index = time.monotonic(), generation.start
-    while index < generation.stop:
-        stop = min(generation.stop, index + sampler.sampling.micro_batch)
-        rows = [generation.row(i) for i in range(index, stop)]
-        outputs = _make_or_halve(sampler, rows, monitor)
-        for row, output in zip(rows, outputs, strict=False):
-            yield _sample(generation, row, output, sampler.sampling.micro_batch)
-        index += len(outputs)
-        done, total = index - generation.start, generation.stop - generation.start
-        eta_s = (time.monotonic() - began) / done * (total - done)
-        monitor.progress(done, total, "sample", eta_s=eta_s)
-
-
-def _make_or_halve(sampler: Sampler, rows: Sequence[Row], monitor: Monitor) -> list[Output]:
-    """Outputs of the first rows, as many as the device's memory allows at once."""
+    rows = map(generation.row, range(generation.start, generation.stop))
+    under_way: dict[int, Row] = {}
     while True:
-        try:
-            return sampler.make(rows[: sampler.sampling.micro_batch])
-        except torch.OutOfMemoryError:
-            if not sampler.halve():
-                raise
         size = sampler.sampling.micro_batch
-        monitor.log(f"out of memory: going on with micro-batches of {size}", level="warning")
+        try:
+            for made in sampler.steps(_noted(chain([*under_way.values()], rows), under_way)):
+                yield [_sample(generation, *pair, size) for pair in made]
+                for row, _ in made:
+                    del under_way[row.index]
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+        else:
+            return
+        sampler.halve()  # out of the handler, for the error holds what filled the memory
+        message = f"out of memory: going on with micro-batches of {size // 2}"
+        monitor.log(message, level="warning")
+
+
+def _noted(rows: Iterator[Row], under_way: dict[int, Row]) -> Iterator[Row]:
+    """The rows, each noted when its work begins."""
+    for row in rows:
+        under_way[row.index] = row
+        yield row
 
 
 def _sample(generation: Generation, row: Row, output: Output, micro_batch: int) -> Sample:

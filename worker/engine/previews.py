@@ -11,11 +11,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from worker.engine.generate import Sampler
-from worker.families.network import Output, Row
+from worker.engine.spectrograms import spectrogram_sheet
+from worker.families.network import Network, Output, Row
 
 COLUMNS = 10
 ROWS = 10
 TEXTS = 8
+SOUND_COLUMNS = 2
+SOUNDS = 20  # made at once
 GAP = 2  # pixels between pictures
 TIMED = 3  # micro-batches to measure the speed by
 
@@ -23,12 +26,17 @@ TIMED = 3  # micro-batches to measure the speed by
 def page(sampler: Sampler, folder: Path, *, name: str) -> tuple[str, Path, str]:
     """Make a page of samples in `folder`: its name, its path and its media type.
 
-    Images: a contact sheet, one row a class where there are labels. Text: a file of samples.
+    Images: a contact sheet, one row a class or example prompt where there are any. Sounds: a sheet
+    of spectrograms, likewise. Text: a file of samples.
     """
     if sampler.network.shape.media == "image":
-        outputs = _make(sampler, _sheet_rows(len(sampler.network.shape.labels)))
+        outputs = _make(sampler, _sheet_rows(sampler.network))
         path = folder / f"{name}.png"
         contact_sheet([np.asarray(output) for output in outputs], columns=COLUMNS).save(path)
+        return path.name, path, "image/png"
+    if sampler.network.shape.media == "audio":
+        path = folder / f"{name}.png"
+        _sound_sheet(sampler).save(path)
         return path.name, path, "image/png"
     texts = [str(text) for text in _make(sampler, [Row(index) for index in range(TEXTS)])]
     path = folder / f"{name}.txt"
@@ -50,11 +58,24 @@ def contact_sheet(pictures: Sequence[npt.NDArray[Any]], *, columns: int) -> Imag
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
-def _sheet_rows(labels: int) -> list[Row]:
-    """A row of the sheet for each class, or without labels a square of samples."""
+def _sound_sheet(sampler: Sampler) -> Image.Image:
+    shape = sampler.network.shape
+    rows = _sheet_rows(sampler.network, SOUND_COLUMNS)
+    sounds = [np.asarray(output, np.float32) for output in _make(sampler, rows)]
+    return spectrogram_sheet(
+        sounds, rate=shape.sample_rate, columns=SOUND_COLUMNS, names=shape.labels
+    )
+
+
+def _sheet_rows(network: Network, columns: int = COLUMNS) -> list[Row]:
+    """A row of the sheet for each class or example prompt; with neither a square of samples."""
+    labels, prompts = len(network.shape.labels), network.examples[: 2 * ROWS]
+    if prompts:
+        asked = [prompt for prompt in prompts for _ in range(columns)]
+        return [Row(index, prompt=prompt) for index, prompt in enumerate(asked)]
     if not labels:
-        return [Row(index) for index in range(ROWS * COLUMNS)]
-    classes = [label for label in range(min(labels, 2 * ROWS)) for _ in range(COLUMNS)]
+        return [Row(index) for index in range(ROWS * columns)]
+    classes = [label for label in range(min(labels, 2 * ROWS)) for _ in range(columns)]
     return [Row(index, label) for index, label in enumerate(classes)]
 
 

@@ -14,12 +14,14 @@ import torch
 
 from db.errors import Refused
 from worker.data.feed import Arrays, Feed, LocalDataset, Shape
+from worker.engine import memory
 from worker.engine.budget import Budget
 from worker.engine.checkpoints import Checkpoint, State
 from worker.engine.device import deterministic
-from worker.engine.weights import CONFIG, WEIGHTS, fill, read_config
+from worker.engine.weights import CONFIG, WEIGHTS_SUFFIX, fill, read_config
 from worker.families import Family, TrainingParams
 from worker.families.network import Batch, Draw, Network
+from worker.files import digest_of, weights_digest
 
 VERSION = "version"  # the sub-folder of the version's files
 
@@ -53,15 +55,14 @@ class Training:
 
     def identity(self) -> str:
         """A hash of all that decides the run's numbers: a checkpoint fits this run alone."""
-        parent = self.parent / WEIGHTS if self.parent else None
         asked = {
             "family": self.family.name,
             "params": self.params.model_dump(mode="json"),
             "seed": self.seed,
             "budget": [self.max_steps, self.max_seconds],
             "precision": self.precision,
-            "dataset": _digest(self.dataset.folder / "manifest.json"),
-            "parent": _digest(parent) if parent else None,
+            "dataset": digest_of(self.dataset.folder / "manifest.json"),
+            "parent": _digest_of_weights(self.parent) if self.parent else None,
         }
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
@@ -127,10 +128,16 @@ def begin(training: Training) -> Run:
         _copy_files(training.parent, files)
     feed = make.feed(training.params, training.dataset, seed=training.seed, files=files)
     shape = _shape(training, feed.shape)
+    memory.require(
+        memory.network_bytes(make, training.params, shape),
+        training.device,
+        what=f"training this {training.family.name}",
+        remedy="take smaller parameters",
+    )
     seed_torch(training.seed, "weights", 0)
     network = make(training.params, shape)
     if training.parent:
-        _fill_from(training.parent, network)
+        _fill_from(training.parent, network, training.device)
     network.load_files(files)
     if training.parent:
         network.begin_finetuning()
@@ -175,9 +182,9 @@ def _shape(training: Training, found: Shape) -> Shape:
     return shape
 
 
-def _fill_from(parent: Path, network: Network) -> None:
+def _fill_from(parent: Path, network: Network, device: torch.device) -> None:
     try:
-        fill(network, parent)
+        fill(network, parent, device=device)
     except Refused as error:
         raise Refused(
             f"the parent's weights do not fit these parameters ({error}); leave parameters that "
@@ -195,10 +202,10 @@ def _relabelling(found: Shape, shape: Shape) -> npt.NDArray[np.int64] | None:
 def _copy_files(parent: Path, folder: Path) -> None:
     """Bring what the family keeps beside the weights, a tokenizer say, into `folder`."""
     for path in sorted(parent.iterdir()):
-        if path.suffix == ".json" and path.name != CONFIG:
+        if path.suffix != WEIGHTS_SUFFIX and path.name != CONFIG:
             shutil.copyfile(path, folder / path.name)
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest_of_weights(folder: Path) -> str:
+    weights = sorted(folder.glob(f"*{WEIGHTS_SUFFIX}"))
+    return weights_digest({path.name: digest_of(path) for path in weights})

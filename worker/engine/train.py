@@ -19,10 +19,11 @@ from worker.engine.budget import Cadence
 from worker.engine.curves import draw_curves
 from worker.engine.device import autocast
 from worker.engine.generate import Sampler
+from worker.engine.memory import footprint, require, to_gb
 from worker.engine.monitor import Monitor
-from worker.engine.previews import TEXTS, page, time_sampling
+from worker.engine.previews import SOUNDS, TEXTS, page, time_sampling
 from worker.engine.run import Run, Training, begin, derive
-from worker.engine.weights import CONFIG, WEIGHTS, save
+from worker.engine.weights import CONFIG, save
 from worker.families.network import Clock
 
 __all__ = ["Report", "Trained", "Training", "train"]
@@ -40,8 +41,9 @@ Report = tuple[str, Path, str]  # name, path, media type
 class Trained:
     """A finished training: the version's `files`, all in `folder`, and `reports` to be looked at.
 
-    `metrics` holds the validation losses of the weights kept, `steps`, `seconds`, `kept_step` and
-    `samples_per_second`, the measured speed of generation.
+    `metrics` holds the validation losses of the weights kept, `steps`, `seconds`, `kept_step`,
+    `samples_per_second`, the measured speed of generation, and `row_bytes`, the memory that a row
+    of a forward takes.
     """
 
     folder: Path
@@ -59,6 +61,7 @@ def train(training: Training, monitor: Monitor) -> Trained:
     checkpoint is stored first.
     """
     loop = Loop(begin(training), monitor)
+    loop.require_memory()
     try:
         while not loop.over:
             loop.step()
@@ -90,6 +93,21 @@ class Loop:
         self.rate = params.finetune_rate if self.training.parent else 1.0
         self.began = time.monotonic() - self.state.elapsed_s
         self.checkpointed_s = self.state.elapsed_s
+
+    def require_memory(self) -> None:
+        """Refuse a run that cannot fit, and log what it will take."""
+        batch, device = self.run.batch(0), self.training.device
+        rows = min(len(batch.data), self.network.rows_at_once or len(batch.data))
+        self.footprint = footprint(self.network, batch, precision=self.training.precision)
+        needed = self.footprint.training_bytes(rows)
+        setting = (
+            "micro_batch"
+            if "micro_batch" in type(self.training.params).model_fields
+            else "batch_size"
+        )
+        remedy = f"take a {setting} below {rows}, or a smaller network"
+        require(needed, device, what=f"training on {rows} rows at once", remedy=remedy)
+        self.monitor.log(f"needs about {to_gb(needed)} of memory on {device}")
 
     @property
     def progress(self) -> float:
@@ -124,7 +142,7 @@ class Loop:
         if self._due("validation") and not self.over:
             self.validate()
         if self._due("preview") and not self.over:
-            self.monitor.preview(*self._page(f"samples-{self.state.step:07d}"))
+            self.monitor.preview(*self._page(f"samples-{self.state.step:07d}", quick=True))
         if self.state.elapsed_s - self.checkpointed_s >= self.training.checkpoint_every_s:
             self.checkpoint()
         self._tell()
@@ -162,16 +180,19 @@ class Loop:
         save(self.network, folder, family=self.training.family)
         draw_curves(self.state.curves, curves)
         reports = [self._page("samples"), (curves.name, curves, "image/png")]
-        return Trained(folder, _files(folder), self._metrics(), self.state.step, reports)
+        files = _files(folder, self.network.weights_file)
+        return Trained(folder, files, self._metrics(), self.state.step, reports)
 
     def _measure(self, *, whole: bool) -> dict[str, float]:
         """Mean losses over the validation split, or a part of it; none where the split is empty."""
-        network, sums, count = self.network.eval(), dict[str, float](), 0
+        network, sums, count = self.network.eval(), dict[str, float](), 0.0
         with torch.inference_mode(), autocast(self.training.device, self.training.precision):
             for batch in self.run.validation(whole=whole):
-                count += len(batch.data)
-                for name, value in network.validate(batch).items():
-                    sums[name] = sums.get(name, 0.0) + float(value) * len(batch.data)
+                losses = {name: float(value) for name, value in network.validate(batch).items()}
+                weight = losses.pop("count", len(batch.data))
+                count += weight
+                for name, value in losses.items():
+                    sums[name] = sums.get(name, 0.0) + value * weight
                 with suppress(Draining):  # a validation is finished first, and then it comes again
                     self._tell()
         return {name: value / count for name, value in sums.items()}
@@ -183,6 +204,7 @@ class Loop:
             "kept_step": self.state.best_step,
             "seconds": round(self.state.elapsed_s, 3),
             "samples_per_second": round(rate, 3),
+            "row_bytes": self.footprint.row_bytes,
         }
 
     def _keep(self, losses: dict[str, float]) -> None:
@@ -240,15 +262,19 @@ class Loop:
         sampling = self.training.family.sampling(**settings)
         return Sampler(self.network, sampling, seed=seed, precision=self.training.precision)
 
-    def _page(self, name: str) -> Report:
+    def _page(self, name: str, *, quick: bool = False) -> Report:
         """A page to look at; few rows at once, so that few texts take little time."""
-        return page(self._sampler(micro_batch=TEXTS), self.training.folder, name=name)
+        rows = SOUNDS if self.network.shape.media == "audio" else TEXTS
+        sampler = self._sampler(micro_batch=rows)
+        if quick:
+            sampler.sampling = sampler.sampling.quick()
+        return page(sampler, self.training.folder, name=name)
 
 
-def _files(folder: Path) -> list[Path]:
-    """The version's files: weights, configuration, and the JSON that its family keeps."""
-    beside = sorted(path for path in folder.glob("*.json") if path.name != CONFIG)
-    return [folder / WEIGHTS, folder / CONFIG, *beside]
+def _files(folder: Path, weights: str) -> list[Path]:
+    """The version's files: weights, configuration, and what its family keeps beside them."""
+    beside = sorted(path for path in folder.iterdir() if path.name not in (weights, CONFIG))
+    return [folder / weights, folder / CONFIG, *beside]
 
 
 def _not_finite(losses: Mapping[str, float], step: int) -> str | None:

@@ -11,7 +11,7 @@ import importlib
 import pkgutil
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field
 
@@ -47,6 +47,24 @@ class SamplingParams(Params):
         64, ge=1, le=4096, description="samples made at once; part of what makes bytes repeatable"
     )
 
+    @property
+    def together(self) -> int:
+        """How many samples in a row take one label, where labels are taken in turn."""
+        return 1
+
+    def sources(self, index: int) -> tuple[int, ...]:
+        """The places, among the given images, of those that sample `index` is made from."""
+        return (index,)
+
+    def quick(self) -> Self:
+        """The same for a look while training goes on, where long samples would take its time."""
+        return self
+
+    def check_images(self, size: int | None) -> None:
+        """Raise `Refused` where these settings do not go with given images of `size` pixels a side,
+        or with None, which says that no images are given.
+        """
+
 
 @dataclass(frozen=True)
 class Family:
@@ -61,13 +79,21 @@ class Family:
     takes_prompts: bool
     papers: tuple[str, ...]  # "Radford, Metz, Chintala 2015, arXiv:1511.06434"
     default_seconds: float  # the training budget where a job states none
+    takes_images: bool = False  # makes samples from given ones
     trains: bool = True  # from nothing; else only by going on from an imported version
+    needs_captions: bool = False  # learns from captions; labels' names serve where there are none
 
     def network(self) -> type[Network]:
         """Import the family's network class, and with it torch."""
         module = importlib.import_module(f"{__name__}.{self.name}.model")
         network: type[Network] = module.NETWORK
         return network
+
+
+def own_record(config: dict[str, Any]) -> dict[str, Any]:
+    """Genmill's part of a `config.json`: all of it, or what lies under `genmill`."""
+    inner = config.get("genmill")
+    return inner if isinstance(inner, dict) else config
 
 
 @cache

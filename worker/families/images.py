@@ -20,14 +20,14 @@ class Ladder:
     doublings: int
 
 
-def ladder(size: int) -> Ladder:
-    """The ladder of an image size; `Refused` where the size has none."""
+def ladder(size: int, largest: int = LARGEST) -> Ladder:
+    """The ladder of an image size, its base at most `largest`; `Refused` where it has none."""
     base, doublings = size, 0
-    while base > LARGEST and base % 2 == 0:
+    while base > largest and base % 2 == 0:
         base, doublings = base // 2, doublings + 1
-    if not (SMALLEST <= base <= LARGEST and doublings):
+    if not (SMALLEST <= base <= largest and doublings):
         raise Refused(
-            f"images of {size}x{size} do not halve down to {SMALLEST}-{LARGEST}; "
+            f"images of {size}x{size} do not halve down to {SMALLEST}-{largest}; "
             "add the dataset with --size 28, 32 or 64"
         )
     return Ladder(base, doublings)

@@ -6,8 +6,9 @@ queue, database or store. Randomness is always an argument: a `Draw` made from a
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -69,12 +70,21 @@ class Batch:
     """One training or validation batch, on the network's device.
 
     `data`: images float32 (B, C, H, W) in [-1, 1]; text int64 (B, T + 1) tokens; sound int64
-    (B, T + 1) codes. `labels`: int64 (B,) or None.
+    (B, R + T) codes, R the receptive field. `labels`: int64 (B,) or None; for a family of captions
+    their tokens (B, T).
     """
 
     data: Tensor
     labels: Tensor | None
     draw: Draw  # one row, keyed by the job's seed and this batch's place: `draw.normal(B, n)[0]`
+
+
+@dataclass(frozen=True)
+class Given:
+    """An image that a sample is made from, and its class's number in the network's shape."""
+
+    pixels: npt.NDArray[np.uint8]  # (H, W, C)
+    label: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,11 @@ class Row:
     index: int
     label: int | None = None
     prompt: str | None = None
-    image: npt.NDArray[np.uint8] | None = None  # (H, W, C), a given one
+    given: tuple[Given, ...] = ()  # as many as `SamplingParams.sources` names
+
+
+Draws = Callable[[Sequence[int]], Draw]  # the random numbers of given sample indices
+Made = tuple[Row, Output]
 
 
 @dataclass
@@ -106,6 +120,10 @@ class Network(nn.Module, ABC):
     keeps_best: ClassVar[bool] = True  # the version is the weights with the lowest `loss`
     rolls_back: ClassVar[bool] = False  # from what `judge` finds bad, to the last good weights
     validation_batches: ClassVar[int] = 0  # as many are enough; 0: the whole split
+    weights_file: ClassVar[str] = "model.safetensors"  # of a version
+    rows_at_once: int = 0  # of a training step in one forward; 0: all of them
+    stages: Sequence[float] = (0.0,)  # where progress is when a training step becomes another one
+    examples: Sequence[str] = ()  # prompts to show: a row of the contact sheet each
 
     def __init__(self, params: TrainingParams, shape: Shape) -> None:
         super().__init__()
@@ -118,6 +136,28 @@ class Network(nn.Module, ABC):
         """Turn a dataset into batches. What must be kept to read the weights again (a tokenizer) is
         read from folder `files` where it is there (fine-tuning), else learnt and written there.
         """
+
+    def open(self, folder: Path, device: torch.device) -> bool:
+        """Take from a version's folder what decides the network's form, before its weights are
+        read, and say whether it holds any. The network will be on `device`; most families need
+        no more than their parameters.
+        """
+        return True
+
+    def opening_bytes(self, folder: Path, device: torch.device) -> int:
+        """Memory on `device` that `open` will take beyond the network's own."""
+        return 0
+
+    def save_files(self, folder: Path) -> None:
+        """Write what the version keeps beside weights and `feed`'s files; mostly nothing."""
+
+    def describe(self, record: dict[str, Any]) -> dict[str, Any]:
+        """What `config.json` holds: Genmill's `record`, alone or under `genmill` beside more."""
+        return record
+
+    def shared_bytes(self) -> Mapping[str, int]:
+        """Memory that other networks of this process use too, by a name; not in `state_dict`."""
+        return {}
 
     def load_files(self, folder: Path) -> None:
         """Read what `feed` wrote beside the weights; most families keep nothing."""
@@ -151,12 +191,28 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def validate(self, batch: Batch) -> Losses:
-        """Losses on held-out data, means over the batch; the one called `loss` is the headline."""
+        """Losses on held-out data, means over the batch; the one called `loss` is the headline.
+
+        Where rows hold different numbers of items, `count` says how many the means are over.
+        """
 
     @abstractmethod
     def sample(self, rows: Sequence[Row], draw: Draw, sampling: SamplingParams) -> list[Output]:
         """Make the rows' samples, in order, in one forward of exactly `len(rows)` rows.
 
-        The engine always calls with `sampling.micro_batch` rows (it pads), so that a sample's bytes
+        `stream` always calls with `sampling.micro_batch` rows (it pads), so that a sample's bytes
         do not depend on how many were asked for. `draw.indices` are the rows' indices.
         """
+
+    def stream(
+        self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams
+    ) -> Iterator[list[Made]]:
+        """Make the rows' samples in any order: what each step has finished, often nothing.
+
+        Here a micro-batch a step. A family whose samples end at different times may give a place
+        in the batch to the next row at once; a row is taken from `rows` when its work begins.
+        """
+        while some := list(islice(rows, sampling.micro_batch)):
+            padded = [*some, *[some[-1]] * (sampling.micro_batch - len(some))]
+            outputs = self.sample(padded, draw([row.index for row in padded]), sampling)
+            yield list(zip(some, outputs, strict=False))

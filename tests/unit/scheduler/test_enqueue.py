@@ -127,6 +127,30 @@ def test_a_wrong_request_is_refused_by_name_and_nothing_stored(services, spec, e
     assert count_jobs(services) == 0
 
 
+@pytest.mark.parametrize(
+    ("summary", "taken"),
+    [
+        ({"labels": [], "captions": True}, True),
+        ({"labels": ["cat"], "captions": False}, True),
+        ({"labels": []}, False),
+        ({"labels": [], "captions": False}, False),
+    ],
+)
+def test_a_family_of_captions_takes_captions_or_labels_and_nothing_less(
+    services, summary, taken
+) -> None:
+    common = {"manifest_key": "datasets/blobs/x", "manifest_sha256": "1" * 64}
+    services.database.transact(
+        lambda s: datasets.add_version(s, name="art", kind="image", summary=summary, **common)
+    )
+    if taken:
+        enqueue(services, train(family="text2image", dataset="art"))
+    else:
+        with pytest.raises(Refused, match=r"art:1 has neither captions .* metadata\.jsonl"):
+            enqueue(services, train(family="text2image", dataset="art"))
+    assert count_jobs(services) == taken
+
+
 def test_more_prompts_than_a_job_may_hold_are_refused(services) -> None:
     prompts = [{"prompt": "x" * 20_000}] * 1100
     with pytest.raises(Refused, match="split them"):

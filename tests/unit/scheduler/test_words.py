@@ -19,6 +19,16 @@ def test_words_become_a_spec_and_the_way_to_enqueue_it():
     assert (command.priority, command.wait, command.dry_run) == (3, True, False)
 
 
+def test_images_to_make_samples_from_are_named_by_their_dataset():
+    words = "enqueue generate m --count 4 --dataset faces:2 --set mode=inpaint --set mask=[0,0,8,8]"
+    command = parse_command(words.split())
+    assert command.spec is not None
+    assert command.spec.model_dump(include={"dataset", "params"}) == {
+        "dataset": "faces:2",
+        "params": {"mode": "inpaint", "mask": [0, 0, 8, 8]},
+    }
+
+
 @pytest.mark.parametrize(
     "words",
     [

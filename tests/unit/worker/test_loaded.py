@@ -10,6 +10,7 @@ from db.tables import ModelVersion
 from worker.data.feed import Shape
 from worker.engine.weights import save
 from worker.families import find_family
+from worker.files import digest_of
 from worker.folder_store import FolderStore
 from worker.loaded import Networks, fetch_version
 
@@ -44,6 +45,18 @@ def test_a_version_is_fetched_whole_and_the_oldest_makes_room(store, tmp_path) -
     again = fetch_version(store, versions[0], cache=cache, limit_bytes=1)
     assert [folder.exists() for folder in folders] == [True, False, False]
     assert again == folders[0]
+
+
+def test_what_two_versions_share_lies_on_the_disk_once(store, tmp_path) -> None:
+    versions = [add(store, tmp_path, seed) for seed in range(2)]
+    one, two = (
+        fetch_version(store, version, cache=tmp_path / "cache", limit_bytes=2**30)
+        for version in versions
+    )
+    assert (one / "config.json").samefile(two / "config.json")
+    for version, folder in zip(versions, (one, two), strict=True):
+        sha256 = version.files["model.safetensors"]["sha256"]  # of other bytes, as many
+        assert digest_of(folder / "model.safetensors") == sha256
 
 
 def test_bytes_that_differ_from_the_record_are_not_used(store, tmp_path) -> None:

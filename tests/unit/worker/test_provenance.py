@@ -7,8 +7,17 @@ import pytest
 from PIL import Image
 
 from db.errors import BadInput
-from worker.provenance import AI_GENERATED, Origin, parameters, read_png, to_json
-from worker.writers import encode_png
+from worker.data.wav import write_wav
+from worker.provenance import (
+    AI_GENERATED,
+    Origin,
+    parameters,
+    read_png,
+    read_record,
+    read_wav_record,
+    to_json,
+)
+from worker.writers import encode_png, encode_wav
 
 ORIGIN = Origin(
     family="gan",
@@ -30,6 +39,8 @@ def test_a_record_names_all_that_the_bytes_depend_on():
     assert record["model"] == "digits:3"
     assert record["weights_sha256"] == "ab" * 32
     assert record["sampling"] == {"truncation": 0.7}
+    assert record["dataset"] is None
+    assert replace(ORIGIN, dataset="mnist:1").record(17)["dataset"] == "mnist:1"
     assert record["micro_batch"] == 32, "as it ran, not as it was asked for"
     assert record["torch"]
     assert record["genmill"]
@@ -82,6 +93,24 @@ def test_a_picture_without_a_record_is_refused():
 def test_bytes_that_are_no_picture_are_refused():
     with pytest.raises(BadInput, match="not a PNG"):
         read_png(b"GIF89a...")
+
+
+def test_a_wav_gives_its_record_back(tmp_path):
+    record = ORIGIN.record(17, label="猫", prompt=None, custom_id="row-1")
+    data = encode_wav(np.zeros(9, np.float32), 8000, record)
+    path = tmp_path / "000000017.wav"
+    path.write_bytes(data)
+
+    assert read_wav_record(data) == read_wav_record(path) == read_record(data) == record
+
+
+def test_a_sound_without_a_record_is_refused():
+    with pytest.raises(BadInput, match="Genmill did not make it"):
+        read_wav_record(write_wav(np.zeros(9, np.int16), 8000, {"ICMT": "recorded at home"}))
+    with pytest.raises(BadInput, match="the sound has no readable record"):
+        read_wav_record(write_wav(np.zeros(9, np.int16), 8000, {"ISFT": "genmill 1", "ICMT": "x"}))
+    with pytest.raises(BadInput, match="not a WAV file"):
+        read_wav_record(b"RIFX")
 
 
 def test_a_record_is_one_line_in_the_letters_of_its_language():

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import tarfile
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from db.errors import GenmillError, NonFinite, Refused
-from worker.provenance import Origin, read_png
+from worker.provenance import Origin, read_record
 from worker.writers import QUEUE_SAMPLES, SampleRecord, open_writer
 
 ORIGIN = Origin("gan", "digits:1", "ab" * 32, 5, {"micro_batch": 64}, 64)
@@ -23,11 +24,16 @@ def text_sample(index, text="Once upon a time.\n从前"):
     return SampleRecord(index, f"{text} {index}", ORIGIN.record(index, prompt="Once"))
 
 
-SAMPLES = {"image": image_sample, "text": text_sample}
+def sound_sample(index):
+    sound = np.random.default_rng(index).uniform(-1, 1, 500 + index).astype(np.float32)
+    return SampleRecord(index, sound, ORIGIN.record(index, label="猫"))
+
+
+SAMPLES = {"image": image_sample, "text": text_sample, "audio": sound_sample}
 
 
 def write(media, path, indices):
-    with open_writer(media, path) as writer:
+    with open_writer(media, path, sample_rate=8000) as writer:
         for index in indices:
             writer.add(SAMPLES[media](index))
         return writer.close()
@@ -44,7 +50,7 @@ def test_a_tar_holds_each_picture_beside_its_record(tmp_path):
     assert written.media_type == "application/x-tar"
 
 
-@pytest.mark.parametrize("media", ["image", "text"])
+@pytest.mark.parametrize("media", ["image", "text", "audio"])
 def test_a_member_is_read_by_its_range_alone(tmp_path, media):
     written = write(media, tmp_path / "shard", range(5))
 
@@ -52,12 +58,11 @@ def test_a_member_is_read_by_its_range_alone(tmp_path, media):
     for member in written.members:
         part = data[member.offset : member.offset + member.size]
         assert hashlib.sha256(part).hexdigest() == member.sha256
-        record = read_png(part) if media == "image" else json.loads(part)
-        assert record["index"] == member.sample
+        assert read_record(part)["index"] == member.sample
     assert [member.sample for member in written.members] == list(range(5))
 
 
-@pytest.mark.parametrize("media", ["image", "text"])
+@pytest.mark.parametrize("media", ["image", "text", "audio"])
 def test_one_shard_and_three_give_the_same_digests(tmp_path, media):
     whole = write(media, tmp_path / "whole", range(30))
     parts = [write(media, tmp_path / f"part{i}", range(i, i + 10)) for i in (0, 10, 20)]
@@ -66,7 +71,7 @@ def test_one_shard_and_three_give_the_same_digests(tmp_path, media):
     assert digests == [(member.sample, member.sha256) for member in whole.members]
 
 
-@pytest.mark.parametrize("media", ["image", "text"])
+@pytest.mark.parametrize("media", ["image", "text", "audio"])
 def test_the_same_samples_make_the_same_file(tmp_path, media):
     first = write(media, tmp_path / "first", range(8)).path.read_bytes()
     assert write(media, tmp_path / "second", range(8)).path.read_bytes() == first
@@ -113,6 +118,27 @@ def test_adding_raises_what_failed_and_never_blocks(tmp_path):
     assert not (tmp_path / "shard").exists()
 
 
+def test_a_sound_is_16_bit_pcm_and_clipped_at_full_scale(tmp_path):
+    sound = np.array([0, 0.5, -1, 1.5], np.float32)
+    with open_writer("audio", tmp_path / "shard.tar", sample_rate=11_025) as writer:
+        writer.add(SampleRecord(3, sound, ORIGIN.record(3)))
+        written = writer.close()
+
+    assert [member.name for member in written.members] == ["000000003.wav"]
+    with tarfile.open(written.path) as tar, wave.open(tar.extractfile("000000003.wav")) as file:
+        assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 11_025)
+        samples = np.frombuffer(file.readframes(10), np.int16)
+    assert samples.tolist() == [0, 16384, -32767, 32767]
+
+
+def test_what_is_no_sound_is_refused_by_the_writer_of_sounds(tmp_path):
+    writer = open_writer("audio", tmp_path / "shard.tar", sample_rate=8000)
+    writer.add(image_sample(3))
+
+    with pytest.raises(NonFinite, match=r"sample 3 is uint8 \(28, 28, 1\), not a float32 \(T,\)"):
+        writer.close()
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_is_told_when_the_file_is_closed_at_the_latest(tmp_path):
     path = tmp_path / "shard.jsonl"
@@ -144,6 +170,6 @@ def test_a_closed_writer_takes_nothing_more(tmp_path):
 
 def test_an_unknown_medium_is_refused_by_name(tmp_path):
     with pytest.raises(
-        Refused, match=r"no writer for 'imag'.*did you mean 'image'.*known: image, "
+        Refused, match=r"no writer for 'imag'.*did you mean 'image'.*known: audio, image, "
     ):
         open_writer("imag", tmp_path / "shard")

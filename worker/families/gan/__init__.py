@@ -1,26 +1,70 @@
 """Generative adversarial networks for images, class-conditional where the data has labels."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from worker.families import Family, SamplingParams, TrainingParams
+from worker.specs import spelled
+
+Augmentation = Annotated[
+    str,
+    spelled(
+        r"none|(color|translation|cutout)(,(color|translation|cutout))*",
+        "use none, or some of color, translation and cutout with commas between",
+    ),
+]
 
 
 class Params(TrainingParams):
     """What training a GAN takes."""
 
     lr: float = Field(1e-3, gt=0, le=1, description="peak learning rate of both networks")
+    discriminator_lr: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="the discriminator's own peak rate, Heusel et al. 2017; 0: the same as lr",
+    )
     arch: Literal["dcgan", "mlp"] = Field("dcgan", description="convolutional, or a plain MLP")
-    loss: Literal["relativistic", "nonsaturating", "hinge"] = Field(
-        "relativistic",
-        description="Huang et al. 2024, Goodfellow et al. 2014, or Lim and Ye 2017",
+    loss: Literal["nonsaturating", "hinge", "wgan-gp", "relativistic"] = Field(
+        "nonsaturating",
+        description="Goodfellow et al. 2014, Lim and Ye 2017, Gulrajani et al. 2017, or "
+        "Huang et al. 2024 (R3GAN: give r2 as well)",
     )
     r1: float = Field(
-        1.0, ge=0, le=1000, description="weight of the R1 gradient penalty; 0 leaves it out"
+        10.0,
+        ge=0,
+        le=1000,
+        description="weight of the gradient penalty on real images, Mescheder et al. 2018; "
+        "0 leaves it out, as wgan-gp does always",
     )
-    r1_every: int = Field(
+    r2: float = Field(
+        0.0, ge=0, le=1000, description="weight of the same on made images; 0 leaves it out"
+    )
+    gradient_penalty: float = Field(
+        10.0, ge=0, le=1000, description="weight of wgan-gp's own penalty, between the two"
+    )
+    penalty_every: int = Field(
         4, ge=1, le=1000, description="steps between penalties, each weighted as many times"
+    )
+    spectral_norm: bool = Field(
+        False, description="spectral normalisation of the discriminator, Miyato et al. 2018"
+    )
+    minibatch_stddev: bool = Field(
+        False, description="show the discriminator its batch's spread, Karras et al. 2018"
+    )
+    augment: Augmentation = Field(
+        "none",
+        description="DiffAugment of what the discriminator sees, for a few thousand images or "
+        "fewer: none, or some of color,translation,cutout; Zhao et al. 2020",
+    )
+    freeze_discriminator: int = Field(
+        1,
+        ge=0,
+        le=32,
+        description="the discriminator's lowest layers that a fine-tuning leaves as they are, "
+        "Mo et al. 2020",
     )
     latent: int = Field(64, ge=1, le=1024, description="numbers of noise a sample")
     channels: int = Field(32, ge=4, le=512, description="channels at the finest resolution")
@@ -48,8 +92,16 @@ FAMILY = Family(
     papers=(
         "Goodfellow et al. 2014, arXiv:1406.2661",
         "Radford, Metz, Chintala 2015, arXiv:1511.06434",
+        "Lim, Ye 2017, arXiv:1705.02894",
+        "Gulrajani et al. 2017, arXiv:1704.00028",
+        "Heusel et al. 2017, arXiv:1706.08500",
+        "Karras et al. 2018, arXiv:1710.10196",
+        "Miyato et al. 2018, arXiv:1802.05957",
         "Miyato, Koyama 2018, arXiv:1802.05637",
         "Mescheder, Geiger, Nowozin 2018, arXiv:1801.04406",
+        "Yazici et al. 2018, arXiv:1806.04498",
+        "Mo, Cho, Shin 2020, arXiv:2002.10964",
+        "Zhao et al. 2020, arXiv:2006.10738",
         "Huang et al. 2024, arXiv:2501.05441",
     ),
     default_seconds=300,

@@ -1,4 +1,4 @@
-"""The losses of the adversarial pair, by name: functions of the discriminator's scores, (B,)."""
+"""The losses of the adversarial pair by name, of the discriminator's scores (B,), and penalties."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -42,37 +42,45 @@ def _hinge(real: Tensor, fake: Tensor) -> Tensor:
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
 
 
+def _critic(real: Tensor, fake: Tensor) -> Tensor:
+    """Arjovsky, Chintala, Bottou 2017, arXiv:1701.07875, eq. 3."""
+    return fake.mean() - real.mean()
+
+
 def _raise_score(_: Tensor, fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
 LOSSES = {
-    "relativistic": Loss(_relativistic, _relativistic_generator),
     "nonsaturating": Loss(_logistic, _nonsaturating),
     "hinge": Loss(_hinge, _raise_score),
+    "wgan-gp": Loss(_critic, _raise_score),
+    "relativistic": Loss(_relativistic, _relativistic_generator),
 }
 
 
-def r1_penalty(scores: Tensor, images: Tensor) -> Tensor:
-    """Half the mean squared gradient of scores (B,) by real images (B, C, H, W), a scalar.
+def slope_penalty(scores: Tensor, images: Tensor) -> Tensor:
+    """Half the mean squared gradient of scores (B,) by their images (B, C, H, W), a scalar.
 
-    Mescheder, Geiger, Nowozin 2018, arXiv:1801.04406, eq. 9, without its weight gamma.
+    Mescheder, Geiger, Nowozin 2018, arXiv:1801.04406, eq. 9 (R1, on real images) and eq. 10 (R2, on
+    made ones), without their weight gamma.
     """
+    return _gradients(scores, images).square().sum(1).mean() / 2
+
+
+def unit_slope_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    """Mean squared distance from 1 of the slope of `score` at points between real and fake images.
+
+    Gulrajani et al. 2017, arXiv:1704.00028, eq. 3, without its weight lambda; images (B, C, H, W).
+    """
+    place = torch.rand(len(real), 1, 1, 1, device=real.device)
+    between = torch.lerp(real, fake, place).detach().requires_grad_()
+    # the small number keeps the root's gradient finite where the slope is none
+    slopes = (_gradients(score(between), between).square().sum(1) + 1e-12).sqrt()  # (B,)
+    return (slopes - 1).square().mean()
+
+
+def _gradients(scores: Tensor, images: Tensor) -> Tensor:
+    """The gradient of each score by its image, float32 (B, C * H * W), itself differentiable."""
     (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
-    return gradient.square().sum((1, 2, 3)).mean() / 2
-
-
-def energy_distance(real: Tensor, fake: Tensor) -> Tensor:
-    """Distance of two sets of points, (N, D) each: 2 E|x-y| - E|x-x'| - E|y-y'|, at least 2 points.
-
-    0 in the mean where both are drawn alike, point by point with the same label, for which pairs of
-    the same place are left out (Szekely and Rizzo 2013).
-    """
-    return 2 * _mean_distance(real, fake) - _mean_distance(real, real) - _mean_distance(fake, fake)
-
-
-def _mean_distance(some: Tensor, others: Tensor) -> Tensor:
-    """Mean distance of points at different places of two sets."""
-    distances = torch.cdist(some, others)  # (N, N)
-    count = max(2, len(some))
-    return (distances.sum() - distances.diagonal().sum()) / (count * (count - 1))
+    return gradient.float().flatten(1)

@@ -2,9 +2,8 @@
 
 Goodfellow et al. 2014, arXiv:1406.2661, algorithm 1, one discriminator step to a generator step,
 with a moving average of the generator's weights that makes the samples (Yazici et al. 2018,
-arXiv:1806.04498). The loss is by default relativistic with a lazy R1 penalty (Huang et al. 2024,
-arXiv:2501.05441; Karras et al. 2020, arXiv:1912.04958, appendix B): without a penalty each class
-falls to a few pictures.
+arXiv:1806.04498). Gradient penalties are lazy, every few steps at as many times the weight (Karras
+et al. 2020, arXiv:1912.04958, appendix B): without any, each class falls to a few pictures.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,9 @@ from worker.data.feed import Feed, LocalDataset, Shape
 from worker.data.images import ImageFeed
 from worker.families import SamplingParams, TrainingParams
 from worker.families.gan import Params, Sampling
-from worker.families.gan.losses import LOSSES, energy_distance, r1_penalty
+from worker.families.gan.augment import augment
+from worker.families.gan.diversity import diversity, energy_distance, find_collapse
+from worker.families.gan.losses import LOSSES, slope_penalty, unit_slope_penalty
 from worker.families.gan.networks import Discriminator, Generator
 from worker.families.images import to_pixels
 from worker.families.network import Batch, Clock, Draw, Losses, Network, Output, Row
@@ -28,6 +29,7 @@ class Gan(Network):
     """Generator, its moving average, and discriminator."""
 
     keeps_best = False  # the average of the last steps beats any single validation
+    rolls_back = True
     validation_batches = 8
 
     params: Params
@@ -40,6 +42,7 @@ class Gan(Network):
         self.average = deepcopy(self.generator).requires_grad_(requires_grad=False)
         # kept with the weights, so that a fine-tuning does not begin its average anew
         self.register_buffer("averaged", torch.zeros((), dtype=torch.int64))
+        self.begun = 0  # what `averaged` was when this run began
         self.loss = LOSSES[self.params.loss]
 
     @classmethod
@@ -47,8 +50,13 @@ class Gan(Network):
         """Images in [-1, 1] and their labels; nothing is kept in `files`."""
         return ImageFeed(dataset, batch_size=params.batch_size, seed=seed)
 
+    def begin_finetuning(self) -> None:
+        """Leave the discriminator's lowest layers as they are, which tell what a picture is."""
+        self.discriminator.freeze(self.params.freeze_discriminator)
+        self.begun = int(self.averaged)
+
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """Adam for each of the pair."""
+        """Adam for each of the pair, the discriminator's at a rate of its own where it has one."""
         return {
             "generator": self._adam(self.generator),
             "discriminator": self._adam(self.discriminator),
@@ -60,15 +68,15 @@ class Gan(Network):
         """One step of the discriminator, one of the generator, one of the average."""
         self._set_rates(optimizers, clock)
         noise = batch.draw.normal(len(batch.data), self.params.latent)[0]  # (B, latent)
-        fake = self.generator(noise, batch.labels)  # (B, C, H, W)
+        fake = self.generator(noise, batch.labels).float()  # (B, C, H, W)
         real_scores, loss, accuracy = self._discriminate(batch, fake.detach(), clock.step)
         _update(optimizers["discriminator"], loss)
-        self.discriminator.requires_grad_(requires_grad=False)  # spares its weights' gradients
+        learning = [weight for weight in self.discriminator.parameters() if weight.requires_grad]
+        _require_gradients(learning, wanted=False)  # spares them
         # the real images' scores are those before the update, which saves a forward
-        fake_scores = self.discriminator(fake, batch.labels)
-        generator_loss = self.loss.generator(real_scores, fake_scores)
+        generator_loss = self.loss.generator(real_scores, self._score(fake, batch.labels))
         _update(optimizers["generator"], generator_loss)
-        self.discriminator.requires_grad_(requires_grad=True)
+        _require_gradients(learning, wanted=True)
         self._average()
         return {
             "discriminator": loss.detach(),
@@ -77,14 +85,27 @@ class Gan(Network):
         }
 
     def validate(self, batch: Batch) -> Losses:
-        """`loss`: energy distance of held-out images and as many samples with the same labels."""
+        """Of held-out images and as many samples with the same labels.
+
+        `loss`: their energy distance; `diversity`: that of the samples by that of the images;
+        `accuracy`: the share of pairs that the discriminator tells apart.
+        """
         real, labels = batch.data, batch.labels
-        fake = self.average(batch.draw.normal(len(real), self.params.latent)[0], labels)
-        scores = self._score_both(real, fake, labels)
+        fake = self.average(batch.draw.normal(len(real), self.params.latent)[0], labels).float()
+        scores = self.discriminator(real, labels), self.discriminator(fake, labels)
         return {
             "loss": energy_distance(real.flatten(1), fake.flatten(1)),
+            "diversity": diversity(real.flatten(1), fake.flatten(1), labels),
             "accuracy": _accuracy(*scores),
         }
+
+    def judge(self, losses: Mapping[str, float]) -> str | None:
+        """The reason, with its numbers, where the samples have collapsed to a few."""
+        return find_collapse(losses, int(self.averaged) - self.begun, self.params.lr)
+
+    def roll_back(self) -> None:
+        """Go on from the average of the generators, which is steadier than the last of them."""
+        self.generator.load_state_dict(self.average.state_dict())
 
     def sample(self, rows: Sequence[Row], draw: Draw, sampling: SamplingParams) -> list[Output]:
         """Images of the averaged generator."""
@@ -97,26 +118,39 @@ class Gan(Network):
 
     def _discriminate(self, batch: Batch, fake: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Scores of the real images (detached), the discriminator's loss, and its accuracy."""
-        penalised = self.params.r1 > 0 and step % self.params.r1_every == 0
+        penalised = step % self.params.penalty_every == 0
         real = batch.data.requires_grad_(penalised)
-        real_scores, fake_scores = self._score_both(real, fake, batch.labels)
+        fake = fake.requires_grad_(penalised)
+        real_scores, fake_scores = (self._score(images, batch.labels) for images in (real, fake))
         loss = self.loss.discriminator(real_scores, fake_scores)
         if penalised:
-            loss = loss + self.params.r1_every * self.params.r1 * r1_penalty(real_scores, real)
+            penalty = self._penalty((real, real_scores), (fake, fake_scores), batch.labels)
+            loss = loss + self.params.penalty_every * penalty
         return real_scores.detach(), loss, _accuracy(real_scores, fake_scores)
 
-    def _score_both(
-        self, real: Tensor, fake: Tensor, labels: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Scores of real and fake images, in one forward of both."""
-        both = None if labels is None else torch.cat([labels, labels])
-        real_scores, fake_scores = self.discriminator(torch.cat([real, fake]), both).chunk(2)
-        return real_scores, fake_scores
+    def _penalty(
+        self, real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor], labels: Tensor | None
+    ) -> Tensor:
+        """The gradient penalties of images and their scores, weighted, a scalar."""
+        penalty = torch.zeros((), device=real[0].device)
+        if self.params.loss == "wgan-gp":
+            between = unit_slope_penalty(lambda x: self._score(x, labels), real[0], fake[0])
+            return penalty + self.params.gradient_penalty * between
+        for weight, (images, scores) in ((self.params.r1, real), (self.params.r2, fake)):
+            if weight:
+                penalty = penalty + weight * slope_penalty(scores, images)
+        return penalty
+
+    def _score(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """The discriminator's scores (B,), float32, of images as it sees them in training."""
+        scores: Tensor = self.discriminator(augment(images, self.params.augment), labels)
+        return scores.float()
 
     def _set_rates(self, optimizers: Mapping[str, torch.optim.Optimizer], clock: Clock) -> None:
-        for optimizer in optimizers.values():
+        for name, optimizer in optimizers.items():
+            own = self.params.discriminator_lr if name == "discriminator" else 0.0
             for group in optimizer.param_groups:
-                group["lr"] = self.params.lr * clock.rate * _decay(clock.progress)
+                group["lr"] = (own or self.params.lr) * clock.rate * _decay(clock.progress)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -133,7 +167,8 @@ class Gan(Network):
 
     def _adam(self, network: torch.nn.Module) -> torch.optim.Optimizer:
         betas = (self.params.beta1, self.params.beta2)
-        return torch.optim.Adam(network.parameters(), lr=self.params.lr, betas=betas, fused=True)
+        weights = [weight for weight in network.parameters() if weight.requires_grad]
+        return torch.optim.Adam(weights, lr=self.params.lr, betas=betas, fused=True)
 
 
 def _decay(progress: float) -> float:
@@ -145,6 +180,11 @@ def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     optimizer.step()
+
+
+def _require_gradients(weights: Sequence[Tensor], *, wanted: bool) -> None:
+    for weight in weights:
+        weight.requires_grad_(wanted)
 
 
 def _accuracy(real: Tensor, fake: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from worker.data.feed import Shape
 from worker.families.gan import Params
@@ -48,6 +49,8 @@ class Discriminator(nn.Module):
         self.embed = nn.Embedding(len(shape.labels), width) if shape.labels else None
         if self.embed is not None:
             nn.init.normal_(self.embed.weight, std=width**-0.5)
+        if params.spectral_norm:
+            _normalise(self)
 
     def forward(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Score images: high for real."""
@@ -56,6 +59,28 @@ class Discriminator(nn.Module):
         if self.embed is not None and labels is not None:
             score = score + (self.embed(labels) * features).sum(1)
         return score
+
+    def freeze(self, count: int) -> None:
+        """Leave the `count` lowest layers of the body out of training, or all where it has fewer.
+
+        FreezeD: Mo, Cho, Shin 2020, arXiv:2002.10964, section 3.
+        """
+        layers = [layer for layer in self.body if isinstance(layer, nn.Conv2d | nn.Linear)]
+        for layer in layers[:count]:
+            layer.requires_grad_(requires_grad=False)
+
+
+class MinibatchStddev(nn.Module):
+    """Appends the batch's mean standard deviation to (B, C, ...) as a channel: (B, C + 1, ...).
+
+    Karras et al. 2018, arXiv:1710.10196, section 3: a batch of few different images shows itself.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The features and the channel."""
+        # the small number keeps the root's gradient finite where all are alike
+        spread = (features.var(0, correction=0) + 1e-8).sqrt().mean()
+        return torch.cat([features, spread.expand_as(features[:, :1])], dim=1)
 
 
 def _convolutional(width: int, params: Params, shape: Shape) -> nn.Sequential:
@@ -78,13 +103,16 @@ def _convolutional(width: int, params: Params, shape: Shape) -> nn.Sequential:
 
 
 def _reading_convolutions(params: Params, shape: Shape) -> tuple[nn.Sequential, int]:
-    """DCGAN's discriminator without normalisation, down to base x base."""
+    """DCGAN's discriminator without batch norm, down to base x base."""
     base, doublings = ladder(shape.size).base, ladder(shape.size).doublings
     wide = [shape.channels, *(params.channels * 2**i for i in range(doublings))]
     layers: list[nn.Module] = []
-    for before, after in pairwise(wide):
+    for before, after in pairwise(wide[:-1]):
         layers += [nn.Conv2d(before, after, 4, 2, 1), nn.LeakyReLU(SLOPE)]
-    return nn.Sequential(*layers, nn.Flatten()), wide[-1] * base * base
+    extra, spread = _spread(params)
+    last = nn.Conv2d(wide[-2] + extra, wide[-1], 4, 2, 1)
+    body = nn.Sequential(*layers, *spread, last, nn.LeakyReLU(SLOPE), nn.Flatten())
+    return body, wide[-1] * base * base
 
 
 def _dense(width: int, params: Params, shape: Shape) -> nn.Sequential:
@@ -104,11 +132,25 @@ def _dense(width: int, params: Params, shape: Shape) -> nn.Sequential:
 
 def _reading_layers(params: Params, shape: Shape) -> tuple[nn.Sequential, int]:
     hidden, pixels = params.channels * 8, shape.channels * shape.size**2
+    extra, spread = _spread(params)
     body = nn.Sequential(
         nn.Flatten(),
         nn.Linear(pixels, 2 * hidden),
         nn.LeakyReLU(SLOPE),
-        nn.Linear(2 * hidden, hidden),
+        *spread,
+        nn.Linear(2 * hidden + extra, hidden),
         nn.LeakyReLU(SLOPE),
     )
     return body, hidden
+
+
+def _spread(params: Params) -> tuple[int, list[nn.Module]]:
+    """How many channels the last layer of a body reads beyond its own, and the layer of them."""
+    return (1, [MinibatchStddev()]) if params.minibatch_stddev else (0, [])
+
+
+def _normalise(network: nn.Module) -> None:
+    """Divide each weight by its largest singular value: Miyato et al. 2018, arXiv:1802.05957."""
+    for module in list(network.modules()):
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.Embedding):
+            spectral_norm(module)

@@ -1,10 +1,11 @@
 """`gpt`: a small causal transformer over characters or byte pairs, trained from nothing."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from worker.families import Family, SamplingParams, TrainingParams
+from worker.families import Family, TrainingParams
+from worker.families.text import TextSampling
 
 
 class GptParams(TrainingParams):
@@ -34,6 +35,16 @@ class GptParams(TrainingParams):
         100, ge=0, description="steps until the peak rate; a tenth of the budget at the most"
     )
     clip: float = Field(1.0, gt=0, description="the most that a step's gradient norm may be")
+    lora_rank: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="when going on from a version: learn changes of this rank to the blocks' "
+        "matrices, merged in the end (LoRA); 0: all weights; training from nothing ignores it",
+    )
+    lora_alpha: float = Field(
+        32.0, gt=0, le=4096, description="strength of such changes, which is alpha / rank"
+    )
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "GptParams":
@@ -45,26 +56,12 @@ class GptParams(TrainingParams):
         return self
 
 
-class GptSampling(SamplingParams):
-    """How text is chosen."""
-
-    max_tokens: int = Field(256, ge=1, le=100_000, description="tokens made at the most")
-    temperature: float = Field(0.8, ge=0, le=10, description="0: always the likeliest token")
-    top_k: int = Field(0, ge=0, description="only among the k likeliest; 0: all")
-    top_p: float = Field(
-        0.9, gt=0, le=1, description="only among the likeliest that hold this much probability"
-    )
-    stop: list[Annotated[str, Field(min_length=1)]] = Field(
-        [], max_length=16, description="texts that end a sample; they are not part of it"
-    )
-
-
 FAMILY = Family(
     name="gpt",
     title="transformer language model, over characters or byte pairs",
     media="text",
     params=GptParams,
-    sampling=GptSampling,
+    sampling=TextSampling,
     takes_labels=False,
     takes_prompts=True,
     papers=(
@@ -74,6 +71,7 @@ FAMILY = Family(
         "Henry et al. 2020, Query-key normalization, arXiv:2010.04245",
         "So et al. 2021, Primer (squared ReLU), arXiv:2109.08668",
         "Shazeer 2020, GLU variants improve transformer, arXiv:2002.05202",
+        "Hu et al. 2021, LoRA: Low-rank adaptation of large language models, arXiv:2106.09685",
         "Jordan et al. 2024, Muon, https://kellerjordan.github.io/posts/muon",
         "Liu et al. 2025, Muon is scalable for LLM training, arXiv:2502.16982",
         "Holtzman et al. 2019, The curious case of neural text degeneration (top-p), "

@@ -1,112 +1,31 @@
-"""The transformer of `gpt`: RoPE, RMSNorm without gains, QK-norm, no biases, outputs from zero.
-
-A pre-norm decoder (Vaswani et al. 2017, in the order of Xiong et al. 2020), read from top to
-bottom: rotation, cache, attention, feed-forward, block, network.
-"""
+"""The transformer of `gpt`: its network, loss, optimisers and rates."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from worker.data.feed import TRAIN, LocalDataset, Shape
-from worker.data.tokenizer import FILE, Tokenizer, learn_tokenizer, load_tokenizer
+from worker.data.tokenizer import FILE, learn_tokenizer, load_tokenizer
 from worker.data.tokens import Texts, TokenFeed
-from worker.families import SamplingParams, TrainingParams
-from worker.families.gpt import GptParams, GptSampling
-from worker.families.gpt.cache import Cache
-from worker.families.gpt.writing import write_texts
-from worker.families.network import Batch, Clock, Draw, Losses, Network, Output, Row
+from worker.families import TrainingParams
+from worker.families.gpt import GptParams
+from worker.families.gpt.blocks import Block, Rotation, norm
+from worker.families.gpt.linear import Linear
+from worker.families.gpt.passages import Passage, Whole
+from worker.families.gpt.reader import Reader
+from worker.families.network import Batch, Clock, Losses
+from worker.families.writing import TextNetwork
 
 IGNORED = -1
 FINAL_RATE = 0.02  # of the peak learning rate, at the end of the budget
 
 
-def norm(x: Tensor) -> Tensor:
-    """RMSNorm over the last dimension, without gains (Zhang, Sennrich 2019)."""
-    return functional.rms_norm(x, x.shape[-1:])
-
-
-class Rotation(nn.Module):
-    """Rotary positions (Su et al. 2021): pair j of D turns by position / 10000^(2j / D)."""
-
-    def __init__(self, features: int, positions: int) -> None:
-        super().__init__()
-        rates = 10_000.0 ** -(torch.arange(0, features, 2) / features)
-        angles = torch.arange(positions)[:, None] * rates  # (T, D / 2)
-        self.register_buffer("cos", angles.cos(), persistent=False)
-        self.register_buffer("sin", angles.sin(), persistent=False)
-
-    def forward(self, x: Tensor, start: int) -> Tensor:
-        """Turn x (B, heads, T, D), whose first position is `start`."""
-        cos = cast(Tensor, self.cos)[start : start + x.shape[2]].to(x.dtype)
-        sin = cast(Tensor, self.sin)[start : start + x.shape[2]].to(x.dtype)
-        a, b = x.chunk(2, dim=-1)  # (B, heads, T, D / 2)
-        return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
-
-
-class Attention(nn.Module):
-    """Causal self-attention with normalised queries and keys (Henry et al. 2020)."""
-
-    def __init__(self, params: GptParams) -> None:
-        super().__init__()
-        self.heads = params.heads
-        self.qkv = nn.Linear(params.width, 3 * params.width, bias=False)
-        self.out = nn.Linear(params.width, params.width, bias=False)
-
-    def forward(self, x: Tensor, rotation: Rotation, cache: Cache | None, layer: int) -> Tensor:
-        """Attend in x (B, T, C), with a cache to what it holds too; it keeps T more positions."""
-        B, T, C = x.shape
-        parts = self.qkv(x).view(B, T, 3, self.heads, C // self.heads)
-        q, k, v = parts.permute(2, 0, 3, 1, 4)  # each (B, heads, T, D)
-        start = cache.length if cache else 0
-        q, k = rotation(norm(q), start), rotation(norm(k), start)
-        if cache:
-            k, v = cache.extend(layer, k, v)
-        y = functional.scaled_dot_product_attention(q, k, v, is_causal=T > 1)
-        return cast(Tensor, self.out(y.transpose(1, 2).reshape(B, T, C)))
-
-
-class FeedForward(nn.Module):
-    """W2 relu(W1 x)^2 (So et al. 2021), or the gated W3 (silu(W1 x) * W2 x) (Shazeer 2020)."""
-
-    def __init__(self, params: GptParams) -> None:
-        super().__init__()
-        self.gated = params.activation == "swiglu"
-        # two thirds of the width, so that the three matrices weigh as much as the two
-        hidden = 8 * math.ceil(params.width / 3) if self.gated else 4 * params.width
-        self.up = nn.Linear(params.width, 2 * hidden if self.gated else hidden, bias=False)
-        self.out = nn.Linear(hidden, params.width, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) to (B, T, C)."""
-        if self.gated:
-            gate, value = self.up(x).chunk(2, dim=-1)
-            return cast(Tensor, self.out(functional.silu(gate) * value))
-        return cast(Tensor, self.out(functional.relu(self.up(x)).square()))
-
-
-class Block(nn.Module):
-    """x + attention(norm(x)), then x + feed-forward(norm(x))."""
-
-    def __init__(self, params: GptParams, layer: int) -> None:
-        super().__init__()
-        self.layer = layer
-        self.attention = Attention(params)
-        self.feed_forward = FeedForward(params)
-        self.dropout = nn.Dropout(params.dropout)
-
-    def forward(self, x: Tensor, rotation: Rotation, cache: Cache | None) -> Tensor:
-        """Add both branches to x (B, T, C)."""
-        x = x + self.dropout(self.attention(norm(x), rotation, cache, self.layer))
-        return x + cast(Tensor, self.dropout(self.feed_forward(norm(x))))
-
-
-class Transformer(Network):
+class Transformer(TextNetwork):
     """The network of family `gpt`; its parameters are a `GptParams`, its data int64 (B, T + 1)."""
 
     params: GptParams
@@ -114,7 +33,6 @@ class Transformer(Network):
     def __init__(self, params: TrainingParams, shape: Shape) -> None:
         super().__init__(params, shape)
         settings = self.params
-        self.tokenizer: Tokenizer | None = None
         self.embedding = nn.Embedding(shape.vocabulary, settings.width)
         self.rotation = Rotation(settings.width // settings.heads, settings.context)
         self.blocks = nn.ModuleList(Block(settings, i) for i in range(settings.layers))
@@ -139,22 +57,30 @@ class Transformer(Network):
             seed=seed,
         )
 
-    def load_files(self, folder: Path) -> None:
-        """Read the tokenizer, without which no text can be made."""
-        self.tokenizer = load_tokenizer(folder)
+    def begin_finetuning(self) -> None:
+        """Give the blocks' layers adapters of rank `lora_rank`, and fix all else; 0: nothing."""
+        if self.params.lora_rank:
+            self.requires_grad_(False)
+            for layer in self._layers():
+                layer.adapt(self.params.lora_rank, self.params.lora_alpha)
+
+    def end_training(self) -> None:
+        """Merge the adapters, so that the version is one like any other."""
+        for layer in self._layers():
+            layer.merge()
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """AdamW, with Muon for the blocks where asked; the embedding alone has no decay."""
+        """AdamW, with Muon for the blocks where asked; embedding and adapters have no decay."""
         lr, decay = self.params.lr, self.params.weight_decay
+        if adapters := [p for layer in self._layers() for p in (layer.a, layer.b) if p is not None]:
+            return {"adamw": _adamw([{"params": adapters, "weight_decay": 0.0}], lr)}
         inner, muon = [*self.blocks.parameters()], self.params.optimizer == "muon"
         decayed = [self.head.weight, *([] if muon else inner)]
         groups = [
             {"params": decayed, "weight_decay": decay},
             {"params": [self.embedding.weight], "weight_decay": 0.0},
         ]
-        made: dict[str, torch.optim.Optimizer] = {
-            "adamw": torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95), fused=True)
-        }
+        made = {"adamw": _adamw(groups, lr)}
         if muon:
             # scaled to the size of AdamW's updates (Liu et al. 2025), so one rate serves both
             scale = "match_rms_adamw"
@@ -185,19 +111,20 @@ class Transformer(Network):
         characters = lengths[made[made >= 0]].sum().clamp(min=1)
         return {"loss": loss, "nats_per_character": loss * (made >= 0).sum() / characters}
 
-    def sample(self, rows: Sequence[Row], draw: Draw, sampling: SamplingParams) -> list[Output]:
-        """Continue each row's prompt; what is returned is the continuation alone."""
-        if self.tokenizer is None:
-            raise RuntimeError("load_files() comes before sample(): the tokenizer is missing")
-        prompts = [row.prompt or "" for row in rows]
-        return [*write_texts(self, prompts, draw, cast(GptSampling, sampling))]
+    def decoder(self, lanes: int) -> Reader:
+        """Lanes with a cache of keys and values."""
+        return Reader(self, lanes)
 
-    def forward(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
+    def forward(self, ids: Tensor, passage: Passage | None = None) -> Tensor:
         """Logits float32 (B, T, V) of the tokens that follow ids (B, T)."""
-        x = norm(self.embedding(ids))  # (B, T, C)
+        return cast(Tensor, self.head(self.read(ids, passage or Whole(ids)))).float()
+
+    def read(self, ids: Tensor, passage: Passage) -> Tensor:
+        """The features of ids (B, T), a passage of what is read: (B, T, C)."""
+        x, angles = norm(self.embedding(ids)), self.rotation(passage.positions)  # (B, T, C)
         for block in self.blocks:
-            x = block(x, self.rotation, cache)
-        return cast(Tensor, self.head(norm(x))).float()
+            x = block(x, angles, passage)
+        return norm(x)
 
     def _loss(self, data: Tensor) -> Tensor:
         """Mean cross-entropy in nats; `~t` in data (B, T + 1) is read as t and not predicted."""
@@ -223,8 +150,15 @@ class Transformer(Network):
             else:
                 nn.init.normal_(matrix, std=matrix.shape[1] ** -0.5)
 
+    def _layers(self) -> Iterator[Linear]:
+        return (module for module in self.modules() if isinstance(module, Linear))
+
     def _matrices(self) -> Iterator[tuple[str, Tensor]]:
         return ((name, p) for name, p in self.named_parameters() if p.ndim == 2)
+
+
+def _adamw(groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95), fused=True)
 
 
 NETWORK = Transformer

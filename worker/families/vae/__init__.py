@@ -1,21 +1,59 @@
 """Variational autoencoders for images, class-conditional where the data has labels."""
 
-from pydantic import Field
+from typing import Literal
 
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from db.errors import Refused
 from worker.families import Family, SamplingParams, TrainingParams
+
+Box = tuple[int, int, int, int]
 
 
 class Params(TrainingParams):
     """What training a VAE takes."""
 
-    lr: float = Field(1e-3, gt=0, le=1, description="peak learning rate")
+    batch_size: int = Field(128, ge=1, le=65_536, description="samples a training step")
+    lr: float = Field(2e-3, gt=0, le=1, description="peak learning rate")
+    arch: Literal["conv", "mlp"] = Field("conv", description="convolutional, or a residual MLP")
     latent: int = Field(32, ge=1, le=1024, description="numbers in the code of an image")
-    channels: int = Field(32, ge=4, le=512, description="channels at the finest resolution")
+    channels: int = Field(32, ge=4, le=512, description="conv: channels at the finest resolution")
     hidden: int = Field(256, ge=8, le=4096, description="width of the dense layers")
+    layers: int = Field(2, ge=1, le=32, description="mlp: residual layers in each network")
+    conditional: bool = Field(True, description="learn the labels where the data has them")
+    likelihood: Literal["auto", "bernoulli", "logistic"] = Field(
+        "auto",
+        description="of a pixel: on or off, or a discretised logistic of a learnt scale (Kingma et "
+        "al. 2016); auto: bernoulli for grey images, logistic for colour",
+    )
+    binarise: Literal["none", "threshold", "stochastic"] = Field(
+        "none",
+        description="pixels made 0 or 1, at a half or at random by their brightness (Salakhutdinov "
+        "and Murray 2008); none: bernoulli takes brightness for a probability",
+    )
     beta: float = Field(1.0, ge=0, le=100, description="weight of the KL term, Higgins et al. 2017")
     warm_up: float = Field(
         0.2, ge=0, le=1, description="part of the budget in which beta rises from 0"
     )
+    free_bits: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="nats that each number of the code may carry free of the KL term, on average "
+        "over a batch (Kingma et al. 2016, eq. 15)",
+    )
+    iwae_samples: int = Field(
+        10, ge=1, le=10_000, description="codes an image in the IWAE bound of validation"
+    )
+
+    @model_validator(mode="after")
+    def _binary_pixels_are_bernoulli(self) -> "Params":
+        if self.binarise != "none" and self.likelihood == "logistic":
+            raise PydanticCustomError(
+                "likelihood", "binarised pixels are likely by likelihood=bernoulli, not by logistic"
+            )
+        return self
 
 
 class Sampling(SamplingParams):
@@ -24,20 +62,72 @@ class Sampling(SamplingParams):
     temperature: float = Field(
         1.0, gt=0, le=2, description="scale of the code: below 1 for fidelity at variety's cost"
     )
+    mode: Literal["sample", "interpolate", "reconstruct", "inpaint"] = Field(
+        "sample",
+        description="interpolate: between pairs of codes, or of the images of --dataset; "
+        "reconstruct and inpaint: the images of --dataset, coded and decoded, or filled in",
+    )
+    steps: int = Field(10, ge=2, le=1000, description="interpolate: samples from end to end")
+    mask: Box | None = Field(
+        None, description="inpaint: the box to fill in, [left, top, right, bottom] in pixels"
+    )
+    rounds: int = Field(
+        20, ge=1, le=1000, description="inpaint: codings and decodings, Rezende et al. 2014"
+    )
+
+    @model_validator(mode="after")
+    def _mask_is_a_box(self) -> "Sampling":
+        if self.mode == "inpaint" and self.mask is None:
+            raise PydanticCustomError(
+                "mask", "mode=inpaint needs mask=[left, top, right, bottom] in pixels"
+            )
+        if self.mask is not None:
+            left, top, right, bottom = self.mask
+            if not (0 <= left < right and 0 <= top < bottom):
+                raise PydanticCustomError(
+                    "mask", "a mask is [left, top, right, bottom], the last two beyond the first"
+                )
+        return self
+
+    @property
+    def together(self) -> int:
+        """A row from end to end is of one class."""
+        return self.steps if self.mode == "interpolate" else 1
+
+    def sources(self, index: int) -> tuple[int, ...]:
+        """An interpolation has two ends, the images 2k and 2k + 1."""
+        pair = index // self.steps
+        return (2 * pair, 2 * pair + 1) if self.mode == "interpolate" else (index,)
+
+    def check_images(self, size: int | None) -> None:
+        """Images are for the modes that begin with them, and a mask must lie inside of them."""
+        if size is None and self.mode in ("reconstruct", "inpaint"):
+            raise Refused(f"mode={self.mode} begins with given images: name them with --dataset")
+        if size is not None and self.mode == "sample":
+            raise Refused(
+                "mode=sample takes no images: leave --dataset out, or set mode to reconstruct, "
+                "inpaint or interpolate"
+            )
+        if size is not None and self.mask is not None and max(self.mask) > size:
+            raise Refused(f"mask {list(self.mask)} reaches beyond images of {size}x{size}")
 
 
 FAMILY = Family(
     name="vae",
-    title="images by a variational autoencoder, convolutional",
+    title="images by a variational autoencoder, convolutional or MLP",
     media="image",
     params=Params,
     sampling=Sampling,
     takes_labels=True,
     takes_prompts=False,
+    takes_images=True,
     papers=(
         "Kingma, Welling 2013, arXiv:1312.6114",
+        "Rezende, Mohamed, Wierstra 2014, arXiv:1401.4082",
+        "Burda, Grosse, Salakhutdinov 2015, arXiv:1509.00519",
+        "Kingma et al. 2016, arXiv:1606.04934",
         "Higgins et al. 2017, beta-VAE",
-        "Rybkin, Daniilidis, Levine 2020, arXiv:2006.13202",
+        "Salimans et al. 2017, arXiv:1701.05517",
     ),
     default_seconds=180,
 )

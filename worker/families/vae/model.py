@@ -1,13 +1,11 @@
 """The variational autoencoder: encoder q(z|x, y), decoder p(x|z, y), prior N(0, 1).
 
-Kingma and Welling 2013, arXiv:1312.6114: the loss is the negative of their eq. 10, in nats
-an image. Grey images are likely as Bernoulli means, coloured ones as a normal of one learnt
-variance (Rybkin, Daniilidis, Levine 2020, arXiv:2006.13202).
+Kingma and Welling 2013, arXiv:1312.6114: the loss is the negative of their eq. 10, in nats an
+image.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -17,16 +15,23 @@ from torch.nn import functional as F  # noqa: N812 - torch's own custom
 from worker.data.feed import Feed, LocalDataset, Shape
 from worker.data.images import ImageFeed
 from worker.families import SamplingParams, TrainingParams
-from worker.families.images import ladder, to_pixels
+from worker.families.images import to_pixels
 from worker.families.network import Batch, Clock, Draw, Losses, Network, Output, Row
 from worker.families.vae import Params, Sampling
+from worker.families.vae.bounds import importance_bound, kl_to_prior, log_weight, spare
+from worker.families.vae.likelihoods import likelihood
+from worker.families.vae.modes import MODES
+from worker.families.vae.networks import Decoder, Encoder
 
-FINAL_LR = 0.1  # of the peak, where the cosine ends
+FIRST_STEPS = 100  # in which the rate rises to its peak
+FINAL_LR = 0.02  # of the peak, where the cosine ends
 MOST_GRADIENT = 200.0  # the norm beyond which an update is scaled down
+FROZEN = 1 / 3  # of a fine-tuning: the encoder waits until the decoder knows the new images
+PIXELS, CODES = 0, 1  # streams of a batch's random numbers; the k-th code has CODES + k
 
 
 class Vae(Network):
-    """Encoder, decoder, and where images have colour the decoder's log variance."""
+    """Encoder, decoder, and the likelihood between decoder and image."""
 
     params: Params
 
@@ -34,12 +39,23 @@ class Vae(Network):
         super().__init__(params, shape)
         self.encoder = Encoder(self.params, shape)
         self.decoder = Decoder(self.params, shape)
-        self.log_variance = nn.Parameter(torch.zeros(()))
+        self.likelihood = likelihood(self.params, shape)
+        self.finetuning = False
+        self.ended = False  # the training
 
     @classmethod
     def feed(cls, params: TrainingParams, dataset: LocalDataset, *, seed: int, files: Path) -> Feed:
         """Images in [-1, 1] and their labels; nothing is kept in `files`."""
-        return ImageFeed(dataset, batch_size=params.batch_size, seed=seed)
+        labelled = not isinstance(params, Params) or params.conditional
+        return ImageFeed(dataset, batch_size=params.batch_size, seed=seed, labelled=labelled)
+
+    def begin_finetuning(self) -> None:
+        """Go on with the full KL term, at first with the encoder as it is."""
+        self.finetuning = True
+
+    def end_training(self) -> None:
+        """Measure the weights kept by many codes an image, which takes too long along the way."""
+        self.ended = True
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Adam."""
@@ -51,111 +67,91 @@ class Vae(Network):
         """One update, the KL term warming up and the rate falling as a cosine."""
         optimizer = optimizers["adam"]
         for group in optimizer.param_groups:
-            group["lr"] = self.params.lr * clock.rate * _cosine(clock.progress)
-        distortion, rate = self._terms(batch)
-        warmth = min(1.0, clock.progress / self.params.warm_up) if self.params.warm_up else 1.0
+            group["lr"] = self.params.lr * clock.rate * _schedule(clock)
+        self.encoder.requires_grad_(not (self.finetuning and clock.progress < FROZEN))
+        images, labels = self._observe(batch), self.weigh(batch.labels)
+        mean, log_variance = self.encoder(images, labels)  # (B, latent) each
+        code = mean + self._noise(batch, mean) * torch.exp(0.5 * log_variance)
+        distortion = -self.likelihood.log_prob(self.decoder(code, labels), images).mean()
+        kl = kl_to_prior(mean, log_variance)
+        weight = self.params.beta * self._warmth(clock)
         optimizer.zero_grad(set_to_none=True)
-        (distortion + warmth * self.params.beta * rate).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        (distortion + weight * spare(kl, self.params.free_bits)).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         nn.utils.clip_grad_norm_(self.parameters(), MOST_GRADIENT)
         optimizer.step()
-        return _losses(distortion, rate)
+        return _losses(distortion.detach(), kl.detach().sum(1).mean())
 
     def validate(self, batch: Batch) -> Losses:
-        """`loss`: the negative evidence lower bound, in nats an image."""
-        return _losses(*self._terms(batch))
+        """`loss`: the negative evidence lower bound in nats an image, `distortion` and `rate` its
+        two terms. In the end also `iwae`, the negative importance-weighted bound of the same codes.
+        """
+        images, labels = self._observe(batch), self.weigh(batch.labels)
+        mean, log_variance = self.encoder(images, labels)
+        likelihoods, weights = [], []
+        count = self.params.iwae_samples if self.ended else 1
+        for k in range(count):  # in turn, for all at once may not fit
+            code = mean + self._noise(batch, mean, k) * torch.exp(0.5 * log_variance)
+            likely = self.likelihood.log_prob(self.decoder(code, labels), images)  # (B,)
+            likelihoods.append(likely)
+            weights.append(log_weight(likely, code, mean, log_variance))
+        distortion = -torch.stack(likelihoods).mean()
+        losses = _losses(distortion, kl_to_prior(mean, log_variance).sum(1).mean())
+        if self.ended:
+            losses["iwae"] = -importance_bound(torch.stack(weights)).mean()
+        return losses
 
     def sample(self, rows: Sequence[Row], draw: Draw, sampling: SamplingParams) -> list[Output]:
-        """The decoder's means at codes from the prior."""
-        temperature = sampling.temperature if isinstance(sampling, Sampling) else 1.0
-        code = temperature * draw.normal(self.params.latent)  # (B, latent)
-        labels = None
-        if self.shape.labels:
-            labels = torch.tensor([row.label or 0 for row in rows], device=code.device)
-        means = self.decoder(code, labels)
-        return [*to_pixels(self._bernoulli_mean(means) if self.shape.channels == 1 else means)]
+        """Means of the decoder, at codes that follow from the mode."""
+        settings = sampling if isinstance(sampling, Sampling) else Sampling()
+        return [*to_pixels(MODES[settings.mode](self, rows, draw, settings))]
 
-    def _terms(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Distortion -log p(x|z, y) and rate KL(q(z|x, y) || p(z)), means in nats an image."""
-        mean, log_variance = self.encoder(batch.data, batch.labels)  # (B, latent) each
-        noise = batch.draw.normal(*mean.shape)[0]
-        code = mean + noise * torch.exp(0.5 * log_variance)
-        distortion = self._distortion(self.decoder(code, batch.labels).float(), batch.data)
-        rate = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
-        return distortion, rate
+    def encode(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of the codes of images as they are given, in [-1, 1]."""
+        return self.encoder(self._binary(images, 0.5), labels)  # type: ignore[no-any-return]
 
-    def _distortion(self, made: Tensor, images: Tensor) -> Tensor:
-        if self.shape.channels == 1:
-            summed = F.binary_cross_entropy_with_logits(made, (images + 1) / 2, reduction="sum")
-        else:
-            square = (made - images).square() * torch.exp(-self.log_variance)
-            summed = 0.5 * (square + self.log_variance + math.log(2 * math.pi)).sum()
-        return summed / len(images)
+    def decode(self, code: Tensor, labels: Tensor | None) -> Tensor:
+        """The expected images of codes, in [-1, 1]."""
+        return self.likelihood.mean(self.decoder(code, labels))
 
-    @staticmethod
-    def _bernoulli_mean(logits: Tensor) -> Tensor:
-        return 2 * torch.sigmoid(logits.float()) - 1
+    def draw(self, code: Tensor, labels: Tensor | None, uniform: Tensor) -> Tensor:
+        """Images of codes by chance, from numbers in [0, 1), (B, C, H, W)."""
+        return self.likelihood.draw(self.decoder(code, labels), uniform)
 
+    def weigh(self, labels: Tensor | None) -> Tensor | None:
+        """Labels int64 (B,) as weights (B, classes); None where the network knows no classes."""
+        if not self.shape.labels or labels is None:
+            return None
+        return F.one_hot(labels, len(self.shape.labels)).float()
 
-class Encoder(nn.Module):
-    """Images (B, C, H, W) and labels to mean and log variance of the code, (B, latent) each."""
+    def _observe(self, batch: Batch) -> Tensor:
+        """The images that the model shall explain: as they are, or binarised."""
+        if self.params.binarise != "stochastic":
+            return self._binary(batch.data, 0.5)
+        return self._binary(batch.data, batch.draw.uniform(*batch.data.shape, stream=PIXELS)[0])
 
-    def __init__(self, params: Params, shape: Shape) -> None:
-        super().__init__()
-        base, doublings = ladder(shape.size).base, ladder(shape.size).doublings
-        wide = [shape.channels, *(params.channels * 2**i for i in range(doublings))]
-        layers: list[nn.Module] = []
-        for before, after in pairwise(wide):
-            layers += [nn.Conv2d(before, after, 4, 2, 1), nn.SiLU()]
-        self.body = nn.Sequential(*layers, nn.Flatten())
-        self.hidden = nn.Linear(wide[-1] * base * base, params.hidden)
-        self.embed = nn.Embedding(len(shape.labels), params.hidden) if shape.labels else None
-        self.code = nn.Linear(params.hidden, 2 * params.latent)
+    def _binary(self, images: Tensor, threshold: Tensor | float) -> Tensor:
+        if self.params.binarise == "none":
+            return images
+        return torch.where((images + 1) / 2 > threshold, 1.0, -1.0)
 
-    def forward(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Read images."""
-        hidden = self.hidden(self.body(images))  # (B, hidden)
-        if self.embed is not None and labels is not None:
-            hidden = hidden + self.embed(labels)
-        mean, log_variance = self.code(F.silu(hidden)).float().chunk(2, dim=1)
-        return mean, log_variance.clamp(-12, 6)
+    def _noise(self, batch: Batch, mean: Tensor, k: int = 0) -> Tensor:
+        return batch.draw.normal(*mean.shape, stream=CODES + k)[0]
+
+    def _warmth(self, clock: Clock) -> float:
+        """The part of beta that counts by now; a parent has warmed up already."""
+        if self.finetuning or not self.params.warm_up:
+            return 1.0
+        return min(1.0, clock.progress / self.params.warm_up)
 
 
-class Decoder(nn.Module):
-    """Codes (B, latent) and labels to images (B, C, H, W): logits if grey, else means."""
-
-    def __init__(self, params: Params, shape: Shape) -> None:
-        super().__init__()
-        base, doublings = ladder(shape.size).base, ladder(shape.size).doublings
-        wide = [params.channels * 2**i for i in reversed(range(doublings))]
-        self.embed = nn.Embedding(len(shape.labels), params.hidden) if shape.labels else None
-        self.code = nn.Linear(params.latent, params.hidden)
-        layers: list[nn.Module] = [
-            nn.SiLU(),
-            nn.Linear(params.hidden, wide[0] * base * base),
-            nn.SiLU(),
-            nn.Unflatten(1, (wide[0], base, base)),
-        ]
-        for before, after in pairwise(wide):
-            layers += [nn.ConvTranspose2d(before, after, 4, 2, 1), nn.SiLU()]
-        self.body = nn.Sequential(*layers, nn.ConvTranspose2d(wide[-1], shape.channels, 4, 2, 1))
-
-    def forward(self, code: Tensor, labels: Tensor | None) -> Tensor:
-        """Make images."""
-        hidden = self.code(code)  # (B, hidden)
-        if self.embed is not None and labels is not None:
-            hidden = hidden + self.embed(labels)
-        images: Tensor = self.body(hidden)
-        return images
-
-
-def _cosine(progress: float) -> float:
-    """From 1 to `FINAL_LR`."""
-    return FINAL_LR + (1 - FINAL_LR) * 0.5 * (1 + math.cos(math.pi * progress))
+def _schedule(clock: Clock) -> float:
+    """The rate as a part of its peak: a line up, then a cosine down to `FINAL_LR`."""
+    cosine = FINAL_LR + (1 - FINAL_LR) * 0.5 * (1 + math.cos(math.pi * clock.progress))
+    return min(1.0, (clock.step + 1) / FIRST_STEPS) * cosine
 
 
 def _losses(distortion: Tensor, rate: Tensor) -> Losses:
-    loss = (distortion + rate).detach()
-    return {"loss": loss, "distortion": distortion.detach(), "rate": rate.detach()}
+    return {"loss": distortion + rate, "distortion": distortion, "rate": rate}
 
 
 NETWORK = Vae

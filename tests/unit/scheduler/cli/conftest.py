@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ from worker.settings import Settings
 from worker.writers import SampleRecord, open_writer
 
 LABELS = ["cat", "dog"]
+MEDIA = defaultdict(lambda: "text", digits="image", voices="audio")  # what a model makes
+WORDS = {"tunes": "t100 6{0}:4 what", "noises": "t100 {0}27:4"}  # 127 is the highest note
+OTHER_WORDS = "text number {0}, 第{0}段"
 
 
 @dataclass
@@ -126,6 +130,27 @@ def text_job(services: Services, prose: str, tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def sound_job(services: Services, tmp_path: Path) -> str:
+    """A succeeded generate job of three sounds in two shards."""
+    model = add_model(services, "voices", "wavenet", {"media": "audio", "labels": LABELS})
+    return make_samples(services, model, 3, tmp_path)
+
+
+@pytest.fixture
+def note_job(services: Services, tmp_path: Path) -> str:
+    """A succeeded generate job of three texts of notes in two shards."""
+    model = add_model(services, "tunes", "hmm", {"media": "text", "labels": []})
+    return make_samples(services, model, 3, tmp_path)
+
+
+@pytest.fixture
+def noise_job(services: Services, tmp_path: Path) -> str:
+    """One of three texts, of which the last holds no note."""
+    model = add_model(services, "noises", "hmm", {"media": "text", "labels": []})
+    return make_samples(services, model, 3, tmp_path)
+
+
+@pytest.fixture
 def worker(services: Services, tmp_path: Path) -> Iterator[None]:
     """Something that does the next queued generate job, as soon as there is one."""
 
@@ -197,12 +222,17 @@ def commit_shard(services: Services, shard_id: str, scratch: Path) -> None:
         claim = shards.claim(session, shard_id, owner="0" * 36, lease_s=60)
         assert claim
         job = jobs.get(session, claim.job_id)
-    media = "image" if job.model == "digits" else "text"
-    written = write(media, range(claim.start, claim.stop), scratch / "shard")
+    media = MEDIA[job.model]
+    written = write(
+        media,
+        range(claim.start, claim.stop),
+        scratch / "shard",
+        words=WORDS.get(job.model, OTHER_WORDS),
+    )
     blob = services.store.put(f"jobs/{job.id}/blobs", written.path)
     artifact = shards.NewArtifact(
         kind="samples",
-        name=f"samples-{claim.idx:05d}{'.tar' if media == 'image' else '.jsonl'}",
+        name=f"samples-{claim.idx:05d}{'.jsonl' if media == 'text' else '.tar'}",
         key=blob.key,
         sha256=blob.sha256,
         size=blob.size,
@@ -213,11 +243,14 @@ def commit_shard(services: Services, shard_id: str, scratch: Path) -> None:
         shards.commit(session, claim, [artifact])
 
 
-def write(media: str, indices: range, path: Path) -> Any:
+def write(media: str, indices: range, path: Path, *, words: str = "") -> Any:
     origin = Origin("family", "model:1", "f" * 64, 7, {}, 64, torch="0")
-    with open_writer(media, path) as writer:
+    with open_writer(media, path, sample_rate=8000) as writer:
         for index in indices:
-            picture = np.full((8, 8, 1), index * 10, np.uint8)
-            output = picture if media == "image" else f"text number {index}, 第{index}段"
+            output = {
+                "image": np.full((8, 8, 1), index * 10, np.uint8),
+                "audio": np.linspace(0, index / 10, 80, dtype=np.float32),
+                "text": words.format(index),
+            }[media]
             writer.add(SampleRecord(index, output, origin.record(index, label="cat")))
         return writer.close()

@@ -1,11 +1,15 @@
 import hashlib
 import json
 import tarfile
+import wave
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pytest
+
 from db import artifacts, jobs
-from worker.provenance import read_png
+from worker.data.midi import text_of
+from worker.provenance import read_png, read_wav_record
 
 
 def objects_of(services, job):
@@ -55,6 +59,74 @@ def test_texts_are_refused_as_webdataset(genmill, text_job):
     refused = genmill("artifact", "download", text_job, "-o", "out", "--as", "webdataset")
     assert refused.code == 2
     assert "--as jsonl" in refused.err
+
+
+def test_texts_of_notes_download_as_midi(genmill, note_job, tmp_path):
+    done = genmill("artifact", "download", note_job, "-o", "out", "--as", "midi")
+    assert (done.code, done.out) == (0, "out\n")
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == [f"{i:09d}.mid" for i in range(3)]
+    text = text_of((tmp_path / "out/000000002.mid").read_bytes(), "2.mid")
+    assert text == "t100 62:4"
+
+
+def test_texts_of_notes_download_as_wav(genmill, note_job, tmp_path):
+    assert genmill("artifact", "download", note_job, "-o", "out", "--as", "wav").code == 0
+    with wave.open(str(tmp_path / "out/000000001.wav")) as sound:
+        assert (sound.getnchannels(), sound.getsampwidth(), sound.getframerate()) == (1, 2, 22_050)
+        assert sound.getnframes() == pytest.approx(0.65 * 22_050, abs=2)  # 0.6 s, and 0.05 to fade
+
+
+def test_sounds_download_as_wav_files_with_their_records(genmill, sound_job, tmp_path):
+    assert genmill("artifact", "download", sound_job, "-o", "out").code == 0
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == [f"{i:09d}.{kind}" for i in range(3) for kind in ("json", "wav")]
+    record = json.loads((tmp_path / "out/000000002.json").read_text("utf-8"))
+    assert read_wav_record(tmp_path / "out/000000002.wav") == record
+    with wave.open(str(tmp_path / "out/000000002.wav")) as sound:
+        assert (sound.getnchannels(), sound.getframerate(), sound.getnframes()) == (1, 8000, 80)
+
+
+def test_sounds_download_as_tars_and_as_the_lines_of_their_records(genmill, sound_job, tmp_path):
+    for form in ("webdataset", "jsonl"):
+        assert genmill("artifact", "download", sound_job, "-o", form, "--as", form).code == 0
+    with tarfile.open(min((tmp_path / "webdataset").iterdir())) as tar:
+        assert tar.getnames()[:2] == ["000000000.wav", "000000000.json"]
+    rows = (tmp_path / "jsonl/samples.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(row)["index"] for row in rows] == [0, 1, 2]
+
+
+def test_a_damaged_sound_is_fetched_again_and_a_whole_one_is_not(genmill, sound_job, tmp_path):
+    genmill("artifact", "download", sound_job, "-o", "out")
+    first, second = (tmp_path / "out" / f"00000000{i}.wav" for i in (0, 2))
+    good, untouched = second.read_bytes(), first.stat().st_ino
+    second.write_bytes(good[:-1])
+    assert genmill("artifact", "download", sound_job, "-o", "out").code == 0
+    assert second.read_bytes() == good
+    assert first.stat().st_ino == untouched
+
+
+def test_sounds_are_verified_and_made_again(genmill, sound_job, worker):
+    assert genmill("artifact", "verify", sound_job).code == 0
+    assert genmill("artifact", "reproduce", sound_job, "2").code == 0
+
+
+def test_texts_without_a_note_are_left_out_and_counted(genmill, noise_job, tmp_path):
+    done = genmill("artifact", "download", noise_job, "-o", "out", "--as", "midi")
+    assert done.code == 0
+    assert "1 text without notes left out" in done.err
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["000000000.mid", "000000001.mid"]
+
+
+@pytest.mark.parametrize("form", ["midi", "wav"])
+def test_what_holds_no_notes_is_not_played(genmill, picture_job, text_job, form):
+    pictures = genmill("artifact", "download", picture_job, "-o", "out", "--as", form)
+    assert (pictures.code, pictures.out) == (2, "")
+    assert f"--as {form} is for texts of notes" in pictures.err
+    texts = genmill("artifact", "download", text_job, "-o", "out", "--as", form)
+    assert (texts.code, texts.out) == (2, "")
+    assert "none of the 3 texts holds a note such as 60:4" in texts.err
 
 
 def test_records_of_pictures_download_as_json_lines(genmill, picture_job, tmp_path):

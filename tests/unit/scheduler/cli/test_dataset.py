@@ -1,6 +1,9 @@
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
+
+from worker.data.wav import write_wav
 
 
 def test_a_text_file_becomes_a_version_and_the_same_again_is_the_same(genmill):
@@ -24,6 +27,22 @@ def test_a_folder_of_pictures_takes_its_labels_from_its_folders(genmill, tmp_pat
     assert (added["shape"]["size"], sum(added["counts"].values())) == (8, 20)
     row = genmill("dataset", "list").out.splitlines()[1].split()
     assert row[:5] == ["shades", "1", "image", "20", "2"]
+
+
+def test_a_folder_of_sounds_becomes_a_version_and_what_is_none_is_told(genmill, tmp_path):
+    (tmp_path / "calls").mkdir()
+    for n, label in enumerate(["cat", "dog"] * 5):
+        sound = write_wav(np.arange(100 + n, dtype=np.int16), 11_025, {})
+        (tmp_path / "calls" / f"{label}_{n}.wav").write_bytes(sound)
+    (tmp_path / "calls" / "song.mp3").write_bytes(b"ID3")
+    added = genmill("dataset", "add", "calls", "calls", "--kind", "audio")
+    assert (added.code, added.out) == (0, "calls:1\n")
+    assert "rejected song.mp3: no sound by its name; taken are .wav, .wave" in added.err
+    shown = genmill("dataset", "show", "calls", "--json").json
+    assert (shown["kind"], shown["labels"], shown["rejected"]) == ("audio", ["cat", "dog"], 1)
+    assert (shown["shape"]["sample_rate"], sum(shown["counts"].values())) == (11_025, 10)
+    refused = genmill("enqueue", "train", "gan", "--dataset", "calls", "--name", "m")
+    assert (refused.code, "learns from image datasets" in refused.err) == (2, True)
 
 
 def test_the_shares_of_the_splits_can_be_chosen(genmill):

@@ -316,7 +316,7 @@ def test_options_out_of_bounds_are_refused(source, tmp_path):
         {"size": 3},
         {"size": 5000},
         {"mode": "CMYK"},
-        {"kind": "audio"},
+        {"kind": "video"},
         {"split": (0, 1, 1)},
     ):
         with pytest.raises(Refused):

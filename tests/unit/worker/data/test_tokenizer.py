@@ -15,15 +15,15 @@ CHINESE = "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少
 MIXED = ENGLISH + CHINESE + "Привет 👩\u200d🚀 نص\t"
 
 
-@pytest.mark.parametrize("kind", ["characters", "bpe"])
+@pytest.mark.parametrize("kind", ["characters", "words", "bpe"])
 @pytest.mark.parametrize("text", [ENGLISH, CHINESE, MIXED], ids=["english", "chinese", "mixed"])
 def test_a_text_comes_back_as_it_was(kind, text):
-    tokenizer = learn_tokenizer([text], kind=kind)
+    tokenizer = learn_tokenizer([text, text], kind=kind)
 
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-@pytest.mark.parametrize("kind", ["characters", "bpe"])
+@pytest.mark.parametrize("kind", ["characters", "words", "bpe"])
 def test_a_saved_tokenizer_reads_the_same(tmp_path, kind):
     tokenizer = learn_tokenizer([MIXED], kind=kind)
     tokenizer.save(tmp_path)
@@ -45,10 +45,10 @@ def test_what_the_text_never_held_is_one_unknown_token_a_character(kind):
     assert tokenizer.decode(ids) == "fox\ufffd\ufffddog"
 
 
-@pytest.mark.parametrize("kind", ["characters", "bpe"])
+@pytest.mark.parametrize("kind", ["characters", "words", "bpe"])
 def test_a_special_token_in_a_text_is_plain_text(tmp_path, kind):
     text = "to write <|end|> or <|unknown|> ends nothing"
-    learn_tokenizer([text], kind=kind).save(tmp_path)
+    learn_tokenizer([text, text], kind=kind).save(tmp_path)
     tokenizer = load_tokenizer(tmp_path)
 
     ids = tokenizer.encode(text)
@@ -56,6 +56,43 @@ def test_a_special_token_in_a_text_is_plain_text(tmp_path, kind):
     assert Tokenizer.end not in ids
     assert Tokenizer.unknown not in ids
     assert tokenizer.decode(ids) == text
+
+
+def test_words_are_tokens_with_the_blank_before_them():
+    tokenizer = learn_tokenizer([ENGLISH], kind="words")
+
+    pieces = [tokenizer.pieces[i] for i in tokenizer.encode("The lazy fox, over 12,345 metres!\n")]
+
+    assert pieces == ["The", " lazy", " fox", ",", " over", " 12", ",", "345", " metres", "!", "\n"]
+
+
+def test_a_character_is_a_word_where_words_have_no_blanks():
+    tokenizer = learn_tokenizer([CHINESE], kind="words")
+
+    assert [tokenizer.pieces[i] for i in tokenizer.encode("啼鸟。")] == ["啼", "鸟", "。"]
+
+
+def test_a_word_seen_once_or_never_is_one_unknown_token():
+    tokenizer = learn_tokenizer(["the cat and the dog and the cat\nthe dog hat"], kind="words")
+
+    ids = tokenizer.encode("the cat the hat the hippopotamus ")
+
+    assert tokenizer.decode(ids) == "the cat the\ufffd the\ufffd "
+    assert ids.count(Tokenizer.unknown) == 2
+
+
+def test_words_seen_once_are_words_where_there_are_no_others():
+    tokenizer = learn_tokenizer(["one two three"], kind="words")
+
+    assert tokenizer.decode(tokenizer.encode("one three")) == "one three"
+
+
+def test_a_vocabulary_limit_keeps_the_commonest_words():
+    text = "a a a a b b b c c"
+
+    tokenizer = learn_tokenizer([text], kind="words", vocabulary=5)
+
+    assert tokenizer.pieces == ("", "\ufffd", " a", " b", " ")
 
 
 def test_byte_pairs_shorten_a_text():
@@ -72,7 +109,7 @@ def test_a_vocabulary_limit_drops_the_rarest_characters(kind):
     assert tokenizer.decode(tokenizer.encode("abcd")) == "abc\ufffd"
 
 
-@pytest.mark.parametrize("kind", ["characters", "bpe"])
+@pytest.mark.parametrize("kind", ["characters", "words", "bpe"])
 def test_the_same_text_gives_the_same_tokenizer_in_another_process(kind):
     code = (
         "from worker.data.tokenizer import learn_tokenizer\n"

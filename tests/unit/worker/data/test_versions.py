@@ -156,5 +156,6 @@ def test_a_summary_says_what_lists_show(tmp_path):
         "labels": [],
         "shape": manifest["shape"],
         "rejected": 0,
+        "captions": False,
         "size_bytes": size,
     }

@@ -1,4 +1,5 @@
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -6,11 +7,12 @@ import pytest
 import torch
 
 from db.errors import Cancelled, NonFinite
-from tests.families.kit import Recorder
+from tests.families.kit import Recorder, image_dataset
 from worker.data.feed import Feed, LocalDataset, Shape
+from worker.data.given import GivenImages
 from worker.engine.generate import Generation, generate
 from worker.families import SamplingParams, TrainingParams
-from worker.families.network import Batch, Draw, Losses, Network, Output, Row
+from worker.families.network import Batch, Draw, Draws, Losses, Made, Network, Output, Row
 from worker.specs import Prompt
 
 
@@ -43,6 +45,23 @@ class Counting(Network):
         return [row.numpy() for row in self.scale * draw.normal(1)]
 
 
+class Trickling(Counting):
+    """Finishes one row a step, the last that began first; short of memory at a fifth step."""
+
+    steps = 0
+
+    def stream(
+        self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams
+    ) -> Iterator[list[Made]]:
+        while under_way := list(islice(rows, sampling.micro_batch)):
+            for row in reversed(under_way):
+                self.steps += 1
+                if self.steps == 5 and sampling.micro_batch > self.most:
+                    raise torch.OutOfMemoryError
+                yield []
+                yield [(row, draw([row.index]).normal(1)[0].numpy())]
+
+
 def asked(network: Network, stop: int, start: int = 0, **given: object) -> Generation:
     sampling = SamplingParams(micro_batch=8)
     return Generation(network, sampling, 3, start, stop, **given)  # type: ignore[arg-type]
@@ -68,6 +87,40 @@ def test_labels_are_taken_in_turn_by_index() -> None:
         (7, "b"),
         (8, "c"),
     ]
+
+
+class Pairs(SamplingParams):
+    """Two samples in a row belong together, and each is made from both images of its pair."""
+
+    @property
+    def together(self) -> int:
+        return 2
+
+    def sources(self, index: int) -> tuple[int, ...]:
+        return (index // 2 * 2, index // 2 * 2 + 1)
+
+
+def test_samples_that_belong_together_take_one_label() -> None:
+    network = Counting(labels=("a", "b", "c"))
+    generation = Generation(network, Pairs(micro_batch=4), 3, 0, 8)
+    assert [s.label for s in generate(generation, Recorder())] == list("aabbccaa")
+
+
+def test_given_images_come_with_their_own_classes(tmp_path: Path) -> None:
+    network = Counting(labels=("disc", "bar"))
+    given = GivenImages(image_dataset(tmp_path / "d"), network.shape.labels)
+    one = asked(network, 4, given=given)
+    assert [row.label for row in map(one.row, range(4))] == [1, 0, 1, 0]
+    assert (one.row(34).given[0].pixels == one.row(2).given[0].pixels).all(), "32 were held out"
+    assert {row.label for row in map(asked(network, 4, given=given, label=1).row, range(4))} == {1}
+
+
+def test_sample_between_images_of_two_classes_has_none(tmp_path: Path) -> None:
+    network = Counting(labels=("bar", "disc"))
+    given = GivenImages(image_dataset(tmp_path / "d"), network.shape.labels)
+    row = Generation(network, Pairs(micro_batch=4), 3, 0, 8, given=given).row(3)
+    assert row.label is None
+    assert [image.label for image in row.given] == [0, 1]
 
 
 def test_label_that_is_asked_for_is_every_sample_s() -> None:
@@ -125,3 +178,37 @@ def test_order_to_stop_goes_through() -> None:
     with pytest.raises(Cancelled):
         numbers(asked(network, 100), Stopping())
     assert network.sizes == [8]
+
+
+def test_samples_come_in_order_however_they_are_made() -> None:
+    generation = asked(Trickling(), 19)
+    assert [sample.index for sample in generate(generation, Recorder())] == [*range(19)]
+    assert numbers(generation) == numbers(asked(Counting(), 19))
+
+
+def test_short_memory_in_the_middle_repeats_only_what_is_under_way() -> None:
+    network = Trickling(most=4)
+    samples = list(generate(asked(network, 11), Recorder()))
+    assert [s.index for s in samples] == [*range(11)]
+    assert [s.micro_batch for s in samples] == [4, 4, 4, 4, 8, 8, 8, 8, 4, 4, 4]
+    assert network.steps == 12  # one in vain
+    assert [float(s.output[0]) for s in samples] == numbers(asked(Counting(), 11))  # type: ignore[arg-type]
+
+
+def test_order_to_stop_is_met_while_nothing_is_finished() -> None:
+    class Stopping(Recorder):
+        def progress(self, done: float, *_: object, **__: object) -> None:
+            self.told.append((done, 0, "", None))
+            if len(self.told) == 3:
+                raise Cancelled
+
+    network, monitor = Trickling(), Stopping()
+    with pytest.raises(Cancelled):
+        numbers(asked(network, 100), monitor)
+    assert [done for done, *_ in monitor.told] == [0, 1, 1]
+
+
+def test_no_context_of_the_network_s_stays_on_while_a_sample_is_used() -> None:
+    for _ in generate(asked(Counting(), 9, precision="bf16"), Recorder()):
+        assert not torch.is_inference_mode_enabled()
+        assert not torch.is_autocast_enabled("cpu")

@@ -5,6 +5,8 @@ from PIL import Image
 
 from worker.engine.curves import HEIGHT, WIDTH, draw_curves
 from worker.engine.previews import GAP, contact_sheet
+from worker.engine.spectrograms import BOTTOM, LEFT, spectrogram, spectrogram_sheet
+from worker.engine.spectrograms import HEIGHT as HEIGHT_OF_SOUND
 
 
 def test_contact_sheet_places_pictures_row_by_row() -> None:
@@ -21,6 +23,21 @@ def test_contact_sheet_enlarges_small_grey_pictures() -> None:
     sheet = contact_sheet([np.zeros((8, 8, 1), np.uint8)], columns=1)
     assert sheet.mode == "L"
     assert sheet.size == (8 * (8 + 2 * GAP), 8 * (8 + 2 * GAP))
+
+
+def test_a_spectrogram_shows_a_tone_at_its_place_in_time_and_frequency() -> None:
+    time = np.arange(4000) / 8000
+    tone = np.where(time < 0.25, np.sin(2 * np.pi * 1000 * time), 0).astype(np.float32)
+    levels = spectrogram(tone, 8000)
+    assert levels.shape == (129, 125)
+    assert 128 - levels[:, 30].argmax() == 32, "1,000 of 4,000 Hz, and the highest comes first"
+    assert levels[:, 30].max() - levels[:, 100].max() > 60
+
+
+def test_a_sheet_of_sounds_has_a_row_a_class_and_room_for_the_longest() -> None:
+    sounds = [np.full(length, 0.1, np.float32) for length in (1, 800, 80, 400)]
+    sheet = spectrogram_sheet(sounds, rate=8000, columns=2, names=("0", "1"))
+    assert sheet.size == (LEFT + 2 * (25 + 4), 2 * (HEIGHT_OF_SOUND + 4) + BOTTOM)
 
 
 def test_curves_are_drawn_one_panel_each(tmp_path: Path) -> None:

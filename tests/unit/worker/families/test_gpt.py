@@ -6,13 +6,16 @@ import pytest
 import torch
 
 from db.errors import NonFinite, Refused
+from tests.families.kit import Recorder
 from worker.data.feed import LocalDataset
+from worker.engine.generate import Generation, generate
 from worker.families import find_family
-from worker.families.gpt import FAMILY, GptParams, GptSampling
-from worker.families.gpt.choose import choose
+from worker.families.choosing import choose
+from worker.families.gpt import FAMILY, GptParams
 from worker.families.gpt.model import NETWORK
 from worker.families.network import Batch, Clock, Draw, Row
-from worker.specs import parse_params
+from worker.families.text import TextSampling
+from worker.specs import Prompt, parse_params
 
 ENGLISH = "".join(
     f"The {animal} sat on the {thing}.\n"
@@ -52,7 +55,7 @@ class Trained:
 
     def write(self, count, prompt=None, first=0, seed=3, neighbours=8, **settings):
         """Texts `first` to `first + count`, in forwards of `neighbours` rows."""
-        sampling = GptSampling(micro_batch=neighbours, **({"max_tokens": 40} | settings))
+        sampling = TextSampling(micro_batch=neighbours, **({"max_tokens": 40} | settings))
         rows = [Row(i, prompt=prompt) for i in range(first, first + neighbours)]
         with torch.inference_mode():
             draw = Draw(seed, [row.index for row in rows])
@@ -127,19 +130,27 @@ def test_a_later_token_changes_no_earlier_logit(tmp_path, activation):
 
 
 def test_the_cached_logits_are_those_of_the_whole_forward(fresh):
-    from worker.families.gpt.cache import Cache
-
     ids = torch.from_numpy(fresh.feed.train(0)[0])[:, :-1]
-    cache = Cache(fresh.params.layers, fresh.params.context)
-    steps = []
+    reader = fresh.network.decoder(len(ids))
     with torch.inference_mode():
-        for position in range(ids.shape[1]):
-            steps.append(fresh.network(ids[:, position : position + 1], cache))
-            cache.advance(1)
+        steps = [reader.read(ids[:, position]) for position in range(ids.shape[1])]
         whole = fresh.network(ids)
 
-    assert cache.full
-    torch.testing.assert_close(torch.cat(steps, 1), whole, rtol=1e-4, atol=1e-4)
+    assert ids.shape[1] == reader.room
+    torch.testing.assert_close(torch.stack(steps, 1), whole, rtol=1e-4, atol=1e-4)
+
+
+def test_a_lane_that_is_reset_reads_as_a_new_one_bit_for_bit(fresh):
+    ids = torch.from_numpy(fresh.feed.train(0)[0])
+    new, used = fresh.network.decoder(len(ids)), fresh.network.decoder(len(ids))
+    with torch.inference_mode():
+        for position in range(7):
+            used.read(ids[:, position])
+        used.reset(2)
+        for position in range(9):
+            other = ids[:, 20 - position].clone()
+            other[2] = ids[5, position]
+            assert torch.equal(used.read(other)[2], new.read(ids[:, position])[5])
 
 
 def test_a_text_is_the_same_whoever_its_neighbours_are(fresh):
@@ -150,15 +161,35 @@ def test_a_text_is_the_same_whoever_its_neighbours_are(fresh):
     assert len(set(alone)) > 4
 
 
-def test_a_neighbours_prompt_changes_nothing(fresh):
-    sampling = GptSampling(max_tokens=50, micro_batch=4)
-    prompts = ["The ", None, "The cat sat on the mat and would not go away at all ever", "dog"]
-    rows = [Row(i, prompt=prompt) for i, prompt in enumerate(prompts)]
-    with torch.inference_mode():
-        mixed = fresh.network.sample(rows, Draw(3, range(4)), sampling)
+def test_prompts_of_very_different_lengths_are_continued_as_each_alone(fresh):
+    """Some lanes fill their context, read on ahead, and begin anew while others write."""
+    prompts = (None, "The ", ENGLISH, "dog", ENGLISH[:29], "The cat sat on the mat and would not")
+    asked = TextSampling(max_tokens=50, micro_batch=5, stop=["x"])
+    made = {}
+    for start, stop in ((0, 12), (0, 1), (2, 3), (4, 5), (5, 11)):
+        prompted = tuple(Prompt(prompt=prompt or "") for prompt in prompts)
+        job = Generation(fresh.network, asked, 3, start, stop, prompts=prompted)
+        for sample in generate(job, Recorder()):
+            assert made.setdefault(sample.index, sample.output) == sample.output
 
-    for row, text in zip(rows, mixed, strict=True):
-        assert fresh.write(4, prompt=row.prompt, neighbours=4, max_tokens=50)[row.index] == text
+    assert len({len(text) for text in made.values()}) > 4
+
+
+@pytest.mark.parametrize("lanes", [1, 3, 17])
+def test_requests_of_any_size_give_the_same_texts(fresh, lanes):
+    asked = TextSampling(max_tokens=24, micro_batch=lanes, stop=["x", "M"])
+    whole = texts_of(fresh, asked, 0, 64)
+
+    assert [text for start in range(0, 64, 7) for text in texts_of(fresh, asked, start, 7)] == whole
+    assert [texts_of(fresh, asked, index, 1)[0] for index in (0, 9, 63)] == [
+        whole[index] for index in (0, 9, 63)
+    ]
+
+
+def texts_of(made, sampling, start, count):
+    """The engine's texts, `count` requested at a time, none beyond the 64th."""
+    job = Generation(made.network, sampling, 3, start, min(start + count, 64))
+    return [sample.output for sample in generate(job, Recorder())]
 
 
 def test_another_seed_writes_other_texts(fresh):
@@ -281,7 +312,7 @@ class TestChoose:
     def chances(self, **settings):
         """How often each token is chosen, over evenly spread numbers."""
         numbers = torch.arange(10_000) / 10_000
-        sampling = GptSampling(**({"temperature": 1.0, "top_p": 1.0} | settings))
+        sampling = TextSampling(**({"temperature": 1.0, "top_p": 1.0} | settings))
         chosen = choose(self.logits.expand(10_000, 4), numbers, sampling)
         return pytest.approx(np.bincount(chosen.numpy(), minlength=4) / 10_000, abs=0.006)
 
@@ -304,5 +335,5 @@ class TestChoose:
     def test_a_token_without_a_chance_is_never_chosen(self):
         logits = torch.tensor([[-torch.inf, 0.0, -torch.inf]])
         for number in (0.0, 0.5, 1 - 2**-24):
-            chosen = choose(logits, torch.tensor([number]), GptSampling(temperature=1))
+            chosen = choose(logits, torch.tensor([number]), TextSampling(temperature=1))
             assert chosen.tolist() == [1]

@@ -1,12 +1,28 @@
 """Choosing the next token by inverse CDF of one given number a row: no hidden randomness."""
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
-from worker.families.gpt import GptSampling
+
+class Choice(Protocol):
+    """The settings of a choice, as a family's sampling declares them."""
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by; 0: always the likeliest."""
+
+    @property
+    def top_k(self) -> int:
+        """Only among the k likeliest; 0: all."""
+
+    @property
+    def top_p(self) -> float:
+        """Only among the likeliest that hold this much probability."""
 
 
-def choose(logits: Tensor, uniform: Tensor, sampling: GptSampling) -> Tensor:
+def choose(logits: Tensor, uniform: Tensor, sampling: Choice) -> Tensor:
     """The next token of each row, int64 (B,), from logits (B, V) and numbers in [0, 1) (B,)."""
     if sampling.temperature == 0:
         return logits.argmax(-1)

@@ -1,0 +1,89 @@
+"""Tiny models of transformers, made, saved and taken in as `genmill model import` does."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerFast,
+)
+
+from worker.families.hf.folder import CONFIG, files_of, read_json, record
+from worker.files import digest_of
+
+END = "<|endoftext|>"
+CHAT = (
+    "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}"
+    "{% if message.role == 'assistant' %}<|endoftext|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+POSITIONS = 48
+
+
+def gpt2(vocabulary: int, *, width: int = 32, positions: int = POSITIONS) -> PretrainedConfig:
+    return GPT2Config(
+        vocab_size=vocabulary, n_positions=positions, n_embd=width, n_layer=2, n_head=2,
+        bos_token_id=0, eos_token_id=0, initializer_range=0.3,
+        resid_pdrop=0, embd_pdrop=0, attn_pdrop=0,
+    )  # fmt: skip
+
+
+def llama(vocabulary: int, *, width: int = 32, positions: int = POSITIONS) -> PretrainedConfig:
+    return LlamaConfig(
+        vocab_size=vocabulary, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=positions,
+        bos_token_id=0, eos_token_id=0, initializer_range=0.3,
+    )  # fmt: skip
+
+
+KINDS = {"gpt2": gpt2, "llama": llama}
+
+
+def write_base(
+    folder: Path,
+    texts: Iterable[str],
+    *,
+    kind: str = "gpt2",
+    chat: str | None = None,
+    seed: int = 0,
+) -> Path:
+    """A random model and a tokenizer learnt from `texts`, saved as transformers does."""
+    folder.mkdir(parents=True)
+    torch.manual_seed(seed)
+    config = KINDS[kind](write_tokenizer(folder, texts, chat=chat))
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def write_tokenizer(folder: Path, texts: Iterable[str], *, chat: str | None = None) -> int:
+    """Save a byte-level BPE of at most 320 tokens; returns how many it has."""
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=[END, "<|user|>", "<|assistant|>", "<|system|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    inner.train_from_iterator(texts, trainer)
+    whole = PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token=END, eos_token=END, chat_template=chat
+    )
+    whole.save_pretrained(folder)
+    return len(whole)
+
+
+def take_in(folder: Path) -> Path:
+    """Put Genmill's record into the folder's `config.json`."""
+    config = read_json(folder / CONFIG)
+    digests = {name: digest_of(folder / name) for name in files_of(folder, config)}
+    config["genmill"] = record(folder, config, digests)
+    (folder / CONFIG).write_text(json.dumps(config), "utf-8")
+    return folder

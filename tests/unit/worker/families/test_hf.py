@@ -1,0 +1,419 @@
+import gc
+import itertools
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig
+
+from db.errors import BadInput, Refused
+from tests.families.causal import CHAT, KINDS, take_in, write_base, write_tokenizer
+from tests.families.kit import SENTENCES, Recorder, run
+from worker.data.feed import TRAIN, LocalDataset, Shape
+from worker.engine.generate import Generation, generate
+from worker.engine.run import begin
+from worker.engine.train import Training
+from worker.engine.weights import load
+from worker.families.hf import FAMILY, HfParams, HfSampling
+from worker.families.hf.base import packs
+from worker.families.hf.examples import Script, read_tokenizer
+from worker.families.hf.folder import record, weight_files
+from worker.families.hf.merge import merge
+from worker.families.hf.model import NETWORK, CausalModel
+from worker.families.hf.packing import as_batch, pack
+from worker.families.network import Batch, Clock, Draw
+from worker.loaded import Loaded, Networks
+from worker.specs import Prompt
+
+CPU = torch.device("cpu")
+ROWS = [{"prompt": f"{one.strip()} Who?", "completion": f" {one.split()[1]}"} for one in SENTENCES]
+CHATTED = [
+    {
+        "messages": [
+            {"role": "user", "content": "Who sees the mat?"},
+            {"role": "assistant", "content": "The cat."},
+            {"role": "user", "content": "And the hat?"},
+            {"role": "assistant", "content": "The dog."},
+        ]
+    }
+]
+FORGETFUL = (  # as templates do that drop the thoughts of earlier answers
+    "{% for m in messages %}<|{{ m.role }}|>"
+    "{% if m.role == 'assistant' and not loop.last %}...{% else %}{{ m.content }}{% endif %}"
+    "{% if m.role == 'assistant' %}<|endoftext|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory):
+    """An imported model of each kind."""
+    folder = tmp_path_factory.mktemp("bases")
+    return {kind: take_in(write_base(folder / kind, SENTENCES, kind=kind)) for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def base(bases):
+    return bases["llama"]
+
+
+@pytest.fixture(scope="module")
+def chatty(tmp_path_factory):
+    return take_in(write_base(tmp_path_factory.mktemp("bases") / "chatty", SENTENCES, chat=CHAT))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return write_rows(tmp_path_factory.mktemp("rows") / "rows", ROWS)
+
+
+@pytest.fixture(scope="module")
+def tuned_ones(bases, dataset, tmp_path_factory):
+    """The folders of versions whose adapters were trained for some steps."""
+    folder = tmp_path_factory.mktemp("tuned")
+    return {kind: finetune(bases[kind], dataset, folder / kind).folder for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def tuned(tuned_ones):
+    return tuned_ones["llama"]
+
+
+def write_rows(folder, rows):
+    folder.mkdir(parents=True)
+    lines = [json.dumps({"split": split, **row}) + "\n" for row in rows for split in (0, 1)]
+    (folder / "documents.jsonl").write_text("".join(lines), "utf-8")
+    (folder / "manifest.json").write_text(json.dumps({"kind": "text"}), "utf-8")
+    return LocalDataset(folder)
+
+
+def small(**given):
+    known = {"context": 32, "batch_size": 8, "micro_batch": 8, "rank": 4, "lr": 0.02, "warmup": 0}
+    return HfParams(**(known | given))
+
+
+def training(parent, dataset, folder, *, steps=8, **given):
+    return Training(FAMILY, small(**given), dataset, folder, max_steps=steps, parent=parent, seed=1)
+
+
+def finetune(parent, dataset, folder, *, steps=8, **given):
+    return run(training(parent, dataset, folder, steps=steps, **given))
+
+
+def stepped(begun, steps=1):
+    """The network of a run after some steps."""
+    for step in range(steps):
+        begun.network.train_step(begun.batch(step), begun.parts.optimizers, Clock())
+    return begun.network
+
+
+def opened(folder):
+    network = load(folder, device=CPU)[1]
+    assert isinstance(network, CausalModel)
+    return network
+
+
+def texts(network, prompts, first, end, *, seed=3, **settings):
+    known = {"max_tokens": 10, "micro_batch": 8} | settings
+    asked = tuple(Prompt(prompt=prompt) for prompt in prompts)
+    job = Generation(network, HfSampling(**known), seed, first, end, prompts=asked)
+    return [sample.output for sample in generate(job, Recorder())]
+
+
+def as_torch(rows):
+    return torch.from_numpy(as_batch(rows))
+
+
+def loss_of(network, data):
+    with torch.inference_mode():
+        return float(network.validate(Batch(data, None, Draw(0, [0])))["loss"])
+
+
+def shown(script, example):
+    """An example's text, with what is to be predicted in brackets."""
+    groups = itertools.groupby(example, lambda token: token >= 0)
+    return "".join(
+        f"[{decode(script, ids)}]" if learnt else decode(script, [~i for i in ids])
+        for learnt, ids in ((learnt, list(group)) for learnt, group in groups)
+    )
+
+
+def decode(script, ids):
+    return script._tokenizer.decode(list(ids))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_packed_row_has_the_loss_of_its_examples_alone(tuned_ones, kind):
+    tuned = tuned_ones[kind]
+    network, drawn = opened(tuned), np.random.default_rng(0)
+    examples = [drawn.integers(4, 200, size).astype(np.int32) for size in (3, 9, 5, 2, 11)]
+    packed = loss_of(network, as_torch([examples]))
+    alone = [loss_of(network, as_torch([[each]])) * (len(each) - 1) for each in examples]
+    assert packed == pytest.approx(sum(alone) / sum(len(each) - 1 for each in examples), rel=1e-5)
+
+
+def test_an_architecture_that_mixes_packed_examples_is_refused(dataset, tmp_path):
+    folder = tmp_path / "bloom"
+    folder.mkdir()
+    size = write_tokenizer(folder, SENTENCES)
+    config = BloomConfig(
+        vocab_size=size, hidden_size=32, n_layer=1, n_head=2, initializer_range=0.3
+    )
+    model = AutoModelForCausalLM.from_config(config)
+    model.save_pretrained(folder)
+    take_in(folder)
+    assert not packs(model.eval())
+    with pytest.raises(Refused, match=r"BloomForCausalLM mixes .* set packing=false"):
+        begin(training(folder, dataset, tmp_path / "run"))
+    stepped(begin(training(folder, dataset, tmp_path / "alone", packing=False)))
+
+
+def test_rows_hold_every_example_once_and_no_more_than_fits():
+    lengths = np.random.default_rng(0).integers(1, 33, 500).tolist()
+    rows = pack(lengths, range(500), room=32)
+    assert sorted(number for row in rows for number in row) == list(range(500))
+    sums = [sum(lengths[number] for number in row) for row in rows]
+    assert max(sums) <= 32
+    assert np.mean(sums) > 0.9 * 32
+
+
+def test_answers_alone_are_learnt_and_all_of_a_text(chatty, base):
+    plain = Script(read_tokenizer(base), "auto")
+    [asked] = plain.examples({"prompt": "Who sees?", "completion": " The cat."})
+    assert shown(plain, asked) == "Who sees?[ The cat.<|endoftext|>]"
+    [text] = plain.examples({"text": "The cat has the mat."})
+    assert shown(plain, text) == "[The cat has the mat.<|endoftext|>]"
+    chat = Script(read_tokenizer(chatty), "auto")
+    [talk] = chat.examples(CHATTED[0])
+    assert shown(chat, talk) == (
+        "<|user|>Who sees the mat?<|assistant|>[The cat.<|endoftext|>]"
+        "<|user|>And the hat?<|assistant|>[The dog.<|endoftext|>]"
+    )
+
+
+def test_a_template_that_rewrites_earlier_turns_gives_an_example_of_each_answer(base):
+    tokenizer = read_tokenizer(base)
+    tokenizer.chat_template = FORGETFUL
+    script = Script(tokenizer, "auto")
+    assert [shown(script, each) for each in script.examples(CHATTED[0])] == [
+        "<|user|>Who sees the mat?<|assistant|>[The cat.<|endoftext|>]",
+        "<|user|>Who sees the mat?<|assistant|>...<|endoftext|>"
+        "<|user|>And the hat?<|assistant|>[The dog.<|endoftext|>]",
+    ]
+
+
+@pytest.mark.parametrize("chat", ["auto", "never"])
+def test_a_prompt_has_the_tokens_that_it_was_learnt_with(chatty, chat):
+    script = Script(read_tokenizer(chatty), chat)
+    [example] = script.examples({"prompt": "The cat sees", "completion": " the mat."})
+    prompt = script.prompt("The cat sees")
+    assert [~token for token in example[: len(prompt)]] == prompt
+    assert all(token >= 0 for token in example[len(prompt) :])
+
+
+def test_examples_longer_than_the_context_are_cut_or_left_out(base, tmp_path):
+    rows = [*ROWS, {"prompt": "The cat " * 40, "completion": " dog"}, {"text": "The dog. " * 40}]
+    given = write_rows(tmp_path / "rows", rows)
+    feed = NETWORK.feed(small(), given, seed=0, files=base)
+    batches = [feed.train(step)[0] for step in range(-(-feed.train_count // 8))]
+    assert max(batch.shape[2] for batch in batches) == 32
+    ends = sum(int((batch[:, 0] == 0).sum()) for batch in batches[:-1])  # <|endoftext|>, learnt
+    assert 0 < ends <= len(rows)
+    short = write_rows(tmp_path / "short", [{"prompt": "The cat " * 40, "completion": " dog"}])
+    with pytest.raises(BadInput, match=r"no example .* within 32 tokens"):
+        NETWORK.feed(small(), short, seed=0, files=base)
+
+
+def test_an_epoch_goes_through_every_row_once(base, dataset):
+    feed = NETWORK.feed(small(batch_size=1, packing=False), dataset, seed=0, files=base)
+    assert feed.train_count == len(ROWS)
+    for epoch in range(2):
+        steps = range(epoch * len(ROWS), (epoch + 1) * len(ROWS))
+        assert len({feed.train(step)[0].tobytes() for step in steps}) == len(ROWS)
+
+
+@pytest.mark.parametrize("given", [{"micro_batch": 3}, {"checkpointing": True}])
+def test_sparing_memory_changes_no_step(base, dataset, tmp_path, given):
+    weights = []
+    for number, how in enumerate(({}, given)):
+        begun = begin(training(base, dataset, tmp_path / str(number), **how))
+        losses = begun.network.train_step(begun.batch(0), begun.parts.optimizers, Clock())
+        weights.append((losses["gradient_norm"], losses["loss"]))
+    assert torch.allclose(*(torch.stack(each) for each in weights), rtol=1e-4)
+
+
+def test_a_new_adapter_changes_nothing_and_training_changes_the_adapter_alone(
+    base, dataset, tmp_path
+):
+    alone = opened(base)
+    begun = begin(training(base, dataset, tmp_path / "run"))
+    data = begun.batch(0).data
+    assert loss_of(begun.network, data) == pytest.approx(loss_of(alone, data), rel=1e-6)
+    before = {name: value.clone() for name, value in alone.base.model.named_parameters()}
+    stepped(begun)
+    frozen = {name: value for name, value in before.items() if ".lora_" not in name}
+    now = dict(begun.network.base.model.named_parameters())
+    assert all(torch.equal(now[name], value) for name, value in frozen.items())
+    assert loss_of(begun.network, data) < loss_of(alone, data)
+
+
+def test_adapters_share_one_base_in_memory(base, dataset, tuned, tmp_path):
+    one, alone = opened(tuned), opened(base)
+    two = stepped(begin(training(base, dataset, tmp_path / "run")), steps=3)
+    assert one.base is two.base is alone.base
+    prompts = ["The cat", "The dog sees the"]
+    made = [texts(network, prompts, 0, 4) for network in (one, two, alone)]
+    assert len({tuple(each) for each in made}) == 3
+    assert [texts(network, prompts, 0, 4) for network in (one, two, alone)] == made
+    name = two.adapter
+    del two
+    gc.collect()
+    assert name not in one.base._peft.peft_config
+    assert texts(one, prompts, 0, 4) == made[0]
+
+
+def test_a_shared_base_counts_once(base, tuned):
+    networks = Networks(CPU, limit_bytes=2**40)
+    for number, folder in enumerate((base, tuned)):
+        networks._loaded[str(number)] = networks._load(folder)
+    adapter = sum(value.nbytes for value in opened(tuned).state_dict().values())
+    assert networks._size() == adapter + opened(base).base.size_bytes
+    assert [loaded.size_bytes for loaded in networks._loaded.values()] == [0, adapter]
+    assert all(isinstance(loaded, Loaded) for loaded in networks._loaded.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_depends_on_its_own_prompt_alone(tuned_ones, kind):
+    tuned = tuned_ones[kind]
+    network = opened(tuned)
+    prompts = ["The cat", "The dog sees the mat. " * 4, "", "The hen has", "A" * 32, "The " * 9]
+    whole = texts(network, prompts, 0, 24)
+    assert [texts(network, prompts, i, i + 1)[0] for i in (1, 4, 23)] == [
+        whole[i] for i in (1, 4, 23)
+    ]
+    assert texts(network, prompts, 5, 12) == whole[5:12]
+    assert texts(network, prompts[:1], 0, 1) == whole[:1]
+    assert len(set(whole)) > 6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_likeliest_text_is_that_of_transformers(tuned_ones, kind):
+    tuned = tuned_ones[kind]
+    prompts = ["The cat sees", "The dog", "The hen likes the box. The cat has the"]
+    model = AutoModelForCausalLM.from_pretrained(tuned, local_files_only=True).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tuned, local_files_only=True)
+    theirs = []
+    for prompt in prompts:
+        ids = tokenizer(prompt, return_tensors="pt").input_ids
+        made = model.generate(ids, do_sample=False, max_new_tokens=10, pad_token_id=0)
+        theirs.append(tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True))
+    ours = texts(opened(tuned), prompts, 0, 3, temperature=0)
+    assert ours == [text.rstrip("\ufffd") for text in theirs]
+
+
+def test_a_text_ends_at_a_stop_text_or_where_the_model_has_no_more_room(base):
+    network = opened(base)
+    [whole] = texts(network, ["The cat"], 0, 1, max_tokens=30)
+    stop = whole[3:6]
+    [cut] = texts(network, ["The cat"], 0, 1, max_tokens=30, stop=[stop])
+    assert cut == whole[: whole.index(stop)]
+    room = 48 - len(network.script("auto").prompt("The cat"))
+    assert len(texts(network, ["The cat"], 0, 1, max_tokens=1000)[0]) >= room // 4
+    with pytest.raises(Refused, match=r"prompt 0 has \d+ tokens; .* at most 47"):
+        texts(network, ["The cat sees the mat. " * 30], 0, 1)
+
+
+def test_a_system_message_is_put_by_the_template_alone(chatty, base):
+    script = Script(read_tokenizer(chatty), "auto")
+    assert decode(script, script.prompt("Who?", "Be brief.")) == (
+        "<|system|>Be brief.<|user|>Who?<|assistant|>"
+    )
+    with pytest.raises(Refused, match="no chat template"):
+        Script(read_tokenizer(base), "auto").prompt("Who?", "Be brief.")
+
+
+# peft asks transformers by a name that is to go
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+def test_peft_reads_the_adapter_as_it_was_written(base, tuned):
+    plain = AutoModelForCausalLM.from_pretrained(base, local_files_only=True)
+    theirs = PeftModel.from_pretrained(plain, str(tuned)).eval()
+    ids, mask = torch.arange(1, 13)[None], torch.ones(1, 12, dtype=torch.int64)
+    with torch.inference_mode():
+        ours, _ = opened(tuned).next_logits(ids, mask, None)
+        assert torch.allclose(theirs(input_ids=ids).logits[:, -1], ours, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_merged_model_says_what_base_and_adapter_say(tuned_ones, kind, tmp_path, dtype):
+    tuned = tuned_ones[kind]
+    folder = tmp_path / "merged"
+    shutil.copytree(tuned, folder)
+    kept = AutoModelForCausalLM.from_pretrained(tuned, local_files_only=True)
+    (folder / weight_files(folder)[0]).unlink()
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        (folder / name).unlink()
+    base = AutoModelForCausalLM.from_pretrained(
+        take_out(tuned, tmp_path / "base"), local_files_only=True, dtype=dtype
+    )
+    base.save_pretrained(folder)
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        shutil.copyfile(tuned / name, folder / name)
+    merge(folder)
+    assert not list(folder.glob("adapter_*"))
+    assert "genmill" not in json.loads((folder / "config.json").read_text("utf-8"))
+    merged = AutoModelForCausalLM.from_pretrained(
+        folder, local_files_only=True, dtype=torch.float32
+    )
+    ids = torch.arange(1, 13)[None]
+    with torch.inference_mode():
+        far = (kept.eval()(ids).logits - merged.eval()(ids).logits).abs().max()
+        assert far < (1e-4 if dtype == torch.float32 else 0.3)
+
+
+def take_out(version, folder):
+    """The base of a version's folder, alone."""
+    shutil.copytree(version, folder, ignore=shutil.ignore_patterns("adapter_*"))
+    return folder
+
+
+def test_what_does_not_fit_the_parent_or_the_machine_is_refused(base, tuned, dataset, tmp_path):
+    for number, (parent, given, says) in enumerate(
+        (
+            (tuned, {"rank": 8}, "rank is 8; the adapter was made with 4"),
+            (base, {"context": 128}, "context is 128; this base takes at most 48"),
+            (base, {"targets": ["nowhere"]}, "this base cannot be adapted so: .*nowhere"),
+            (base, {"base": "nf4"}, "base=nf4 .* needs a CUDA device"),
+        )
+    ):
+        with pytest.raises(Refused, match=says):
+            begin(training(parent, dataset, tmp_path / str(number), **given))
+
+
+def test_a_base_held_in_bf16_is_tuned_by_an_adapter_in_fp32(base, dataset, tmp_path):
+    network = stepped(begin(training(base, dataset, tmp_path / "run", base="bf16")))
+    assert {value.dtype for value in network.lora} == {torch.float32}
+    assert {p.dtype for n, p in network.base.model.named_parameters() if ".lora_" not in n} == {
+        torch.bfloat16
+    }
+    assert texts(network, ["The cat"], 0, 2) == texts(network, ["The cat"], 0, 8)[:2]
+
+
+def test_the_record_takes_over_the_base_s_length_and_an_adapter_s_settings(tuned, base):
+    config = json.loads((base / "config.json").read_text("utf-8"))
+    digests = {"model.safetensors": "f" * 64}
+    made = record(base, {k: v for k, v in config.items() if k != "genmill"}, digests)
+    assert (made["family"], made["base_sha256"]) == ("hf", "f" * 64)
+    assert made["params"]["context"] == 48
+    assert made["shape"] == Shape("text").to_json()
+    assert record(tuned, {"model_type": "x"}, digests)["params"]["rank"] == 4
+
+
+def test_rows_of_the_split_are_the_feed_s(base, dataset):
+    assert len(list(dataset.documents(TRAIN))) == len(ROWS)
+    [batch, *_] = NETWORK.feed(small(), dataset, seed=0, files=base).validation()
+    assert batch[0].dtype == np.int64
+    assert batch[0].shape[1] == 2

@@ -1,0 +1,144 @@
+"""Music as text: a small language of notes, quantised to sixteenths.
+
+A piece is words with white space between them, one event after another, each of which begins where
+the one before it ends::
+
+    t100 60:4 62:2 64:2 r:4 60+64+67:8 60_+65+69:8
+
+- `60:4` is the note of MIDI pitch 60 (0 to 127; 60 is middle C), lasting 4 sixteenths (1 to 64).
+- `60+64+67:8` is a chord: several pitches that begin together and last alike.
+- `60_` in a chord or alone is a pitch held on from the event just before, where it sounded; so
+  notes that overlap can be written. Where it did not sound it begins anew.
+- `r:4` is a rest.
+- `t100` sets the tempo to 100 quarters a minute (20 to 300) from there on; 120 without one.
+
+Anything else is no word of the language, and is skipped when a text is read: models make mistakes.
+So every text can be read, and what `write` writes reads as the same piece again.
+"""
+
+import itertools
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+LONGEST = 64  # sixteenths of one word; what lasts longer is held on
+TEMPO, SLOWEST, FASTEST = 120, 20, 300  # quarters a minute
+HIGHEST = 127
+
+_TEMPO = re.compile(r"t(\d{2,3})", re.ASCII)
+_EVENT = re.compile(r"(r|\d{1,3}_?(?:\+\d{1,3}_?)*):(\d{1,2})", re.ASCII)
+
+
+@dataclass(frozen=True, order=True)
+class Note:
+    """A pitch that sounds for `length` sixteenths from `start` on."""
+
+    start: int
+    pitch: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        """The sixteenth at which it has ended."""
+        return self.start + self.length
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Notes in order of start and pitch, a pitch never sounding twice at once.
+
+    `tempi` are (sixteenth, quarters a minute): the first at 0, none after the last note, each
+    another than the one before. Made by `piece_of`.
+    """
+
+    notes: tuple[Note, ...]
+    tempi: tuple[tuple[int, int], ...] = ((0, TEMPO),)
+
+    @property
+    def length(self) -> int:
+        """Sixteenths until the last note has ended."""
+        return max((note.end for note in self.notes), default=0)
+
+
+def piece_of(notes: Iterable[Note], tempi: Mapping[int, int]) -> Piece:
+    """Put notes in order, each ending where the next of its pitch begins; tempi by sixteenth."""
+    kept = Piece(tuple(sorted(_apart(sorted(notes)))))
+    if not kept.notes:
+        return kept
+    changes = [(0, tempi.get(0, TEMPO))]
+    for at, tempo in sorted(tempi.items()):
+        if tempo != changes[-1][1] and at < kept.length:
+            changes.append((at, tempo))
+    return Piece(kept.notes, tuple(changes))
+
+
+def read(text: str) -> Piece:
+    """The piece that a text holds, without notes where it holds none."""
+    notes: list[Note] = []
+    tempi = dict[int, int]()
+    sounding: dict[int, int] = {}  # pitch -> where its note began
+    at = 0
+    for word in text.split():
+        if tempo := _tempo(word):
+            tempi[at] = tempo
+        elif event := _event(word):
+            pitches, length = event
+            begun = {p: sounding.get(p, at) if held else at for p, held in pitches.items()}
+            notes += [Note(s, p, at - s) for p, s in sounding.items() if begun.get(p) != s]
+            sounding, at = begun, at + length
+    notes += [Note(start, pitch, at - start) for pitch, start in sounding.items()]
+    return piece_of(notes, tempi)
+
+
+def write(piece: Piece) -> str:
+    """A piece in the words of the language."""
+    tempi = dict(piece.tempi)
+    bounds = {*tempi} | {n.start for n in piece.notes} | {n.end for n in piece.notes}
+    words, sounding, left = list[str](), list[Note](), deque(piece.notes)
+    for start, end in itertools.pairwise(sorted(bounds)):
+        words += [f"t{tempi[start]}"] if start in tempi else []
+        sounding = [note for note in sounding if note.end > start]
+        while left and left[0].start == start:
+            sounding.append(left.popleft())
+        words += _words({note.pitch: note.start < start for note in sounding}, end - start)
+    return " ".join(words)
+
+
+def _words(pitches: dict[int, bool], length: int) -> Iterator[str]:
+    """The words of one event, more than one where it is longer than a word may be."""
+    while length > 0:
+        names = "+".join(f"{p}_" if held else f"{p}" for p, held in sorted(pitches.items()))
+        yield f"{names or 'r'}:{min(length, LONGEST)}"
+        pitches, length = dict.fromkeys(pitches, True), length - LONGEST
+
+
+def _tempo(word: str) -> int:
+    """The tempo that a word sets; 0 where it sets none."""
+    match = _TEMPO.fullmatch(word)
+    tempo = int(match[1]) if match else 0
+    return tempo if SLOWEST <= tempo <= FASTEST else 0
+
+
+def _event(word: str) -> tuple[dict[int, bool], int] | None:
+    """A word's pitches, each with whether it is held on, and length; None where it is no event."""
+    match = _EVENT.fullmatch(word)
+    if not match:
+        return None
+    names = [] if match[1] == "r" else match[1].split("+")
+    pitches = {int(name.removesuffix("_")): name.endswith("_") for name in names}
+    length = int(match[2])
+    if not 1 <= length <= LONGEST or max(pitches, default=0) > HIGHEST:
+        return None
+    return pitches, length
+
+
+def _apart(notes: Iterable[Note]) -> Iterator[Note]:
+    """Notes in order of start, none of which another of its pitch begins in or with."""
+    last: dict[int, Note] = {}
+    for note in notes:
+        before = last.get(note.pitch)
+        if before and before.start < note.start:
+            yield replace(before, length=min(before.length, note.start - before.start))
+        last[note.pitch] = note  # of two that begin together the longer, which comes later
+    yield from last.values()

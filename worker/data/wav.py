@@ -1,0 +1,179 @@
+"""WAV files: 8 to 32 bit PCM and float in, made 16-bit mono; 16-bit PCM out, with its comments.
+
+The standard library's `wave` reads no floats, before Python 3.12 no extensible format, and writes
+no comments. Multimedia Programming Interface and Data Specifications 1.0, 1991, chapter 3.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from io import SEEK_END, BytesIO
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+
+from db.errors import BadInput
+
+Samples = npt.NDArray[np.int16]  # (T,), mono
+
+RATES = (500, 384_000)  # Hz
+PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE  # format tags; an extensible one names another of them
+BLOCK_FRAMES = 1 << 20
+UNKNOWN_SIZE = 0xFFFFFFFF  # what those write who cannot seek back: the data end with the file
+
+_KINDS = {(PCM, 8), (PCM, 16), (PCM, 24), (PCM, 32), (FLOAT, 32), (FLOAT, 64)}
+_TAKEN = "taken are PCM of 8, 16, 24 and 32 bits and floats of 32 and 64, mono or stereo"
+
+
+@dataclass(frozen=True)
+class Format:
+    """What the `fmt ` chunk says."""
+
+    tag: int
+    channels: int
+    rate: int  # Hz
+    bits: int
+
+    @property
+    def frame_bytes(self) -> int:
+        """The size of one sample of every channel."""
+        return self.channels * self.bits // 8
+
+
+def read_wav(file: IO[bytes]) -> tuple[int, Samples]:
+    """The rate and the samples of a WAV file, stereo mixed to mono; `BadInput` where it is none."""
+    found, size = _open(file)
+    left = size // found.frame_bytes * found.frame_bytes
+    blocks = []
+    while left:
+        data = file.read(min(left, BLOCK_FRAMES * found.frame_bytes))
+        if not data or len(data) % found.frame_bytes:
+            raise BadInput(
+                f"cut short: {size:,} bytes of sound are announced, {left:,} are missing"
+            )
+        left -= len(data)
+        blocks.append(_mono(data, found))
+    if not blocks:
+        raise BadInput("holds no samples")
+    return found.rate, np.concatenate(blocks)
+
+
+def rate_of(file: IO[bytes]) -> int:
+    """The sample rate in Hz, from the header alone; `BadInput` where it is no WAV file."""
+    return _open(file)[0].rate
+
+
+def write_wav(samples: Samples, rate: int, info: Mapping[str, str]) -> bytes:
+    """A WAV file of 16-bit PCM, mono, and a LIST chunk of `info` (by four-letter names) after it.
+
+    It comes last, for there are readers that look for the samples at byte 44.
+    """
+    form = struct.pack("<HHIIHH", PCM, 1, rate, 2 * rate, 2, 16)
+    entries = b"".join(_chunk(name, text.encode() + b"\0") for name, text in info.items())
+    chunks = [
+        ("fmt ", form),
+        ("data", samples.astype("<i2").tobytes()),
+        ("LIST", b"INFO" + entries),
+    ]
+    body = b"".join(_chunk(name, data) for name, data in chunks)
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body
+
+
+def from_floats(values: npt.NDArray[np.floating]) -> Samples:
+    """16-bit samples of numbers in [-1, 1]; what is beyond is clipped."""
+    samples: Samples = np.rint(np.clip(values, -1, 1) * 32767).astype(np.int16)
+    return samples
+
+
+def read_info(data: bytes) -> dict[str, str]:
+    """The entries of a WAV file's LIST INFO chunk; `BadInput` where it is no WAV file."""
+    file, found = BytesIO(data), {}
+    _check_riff(file)
+    for name, size in _chunks(file):
+        content = file.read(size) if name == b"LIST" else b""
+        if content.startswith(b"INFO"):
+            entries = BytesIO(content[4:])
+            for entry, length in _chunks(entries):
+                text = entries.read(length).split(b"\0")[0]
+                found[entry.decode("latin-1")] = text.decode("utf-8", "replace")
+    return found
+
+
+def _open(file: IO[bytes]) -> tuple[Format, int]:
+    """The format, and the size of the samples, at which the file is left."""
+    _check_riff(file)
+    found = None
+    for name, size in _chunks(file):
+        if name == b"fmt ":
+            found = _format(file.read(min(size, 64)))
+        elif name == b"data":
+            if found is None:
+                raise BadInput("not a WAV file: its samples come before their format")
+            return found, _size_of_rest(file) if size == UNKNOWN_SIZE else size
+    raise BadInput("cut short: no samples in it")
+
+
+def _check_riff(file: IO[bytes]) -> None:
+    head = file.read(12)
+    if not head:
+        raise BadInput("empty")
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        raise BadInput(f"not a WAV file: begins with {head[:4].hex(' ')}")
+
+
+def _chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Each chunk's name and size, with the file at its content, of which any part may be read."""
+    while len(head := file.read(8)) == 8:
+        name, size = struct.unpack("<4sI", head)
+        begin = file.tell()
+        yield name, size
+        file.seek(begin + size + size % 2)
+
+
+def _format(data: bytes) -> Format:
+    """Read a `fmt ` chunk; `BadInput` where it says what is not taken."""
+    if len(data) < 16:
+        raise BadInput("cut short in its format")
+    tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", data)
+    if tag == EXTENSIBLE and len(data) >= 26:
+        (tag,) = struct.unpack_from("<H", data, 24)  # the head of the sub-format's GUID
+    if (tag, bits) not in _KINDS or channels not in {1, 2}:
+        raise BadInput(f"format {tag} of {bits} bits and {channels} channels; {_TAKEN}")
+    if not RATES[0] <= rate <= RATES[1]:
+        raise BadInput(f"{rate:,} Hz; taken are {RATES[0]:,} to {RATES[1]:,}")
+    return Format(tag, channels, rate, bits)
+
+
+def _size_of_rest(file: IO[bytes]) -> int:
+    begin = file.tell()
+    end = file.seek(0, SEEK_END)
+    file.seek(begin)
+    return end - begin
+
+
+def _mono(data: bytes, found: Format) -> Samples:
+    """Whole frames as 16-bit samples; of stereo the mean, rounded down."""
+    wide = _sixteen_bits(data, found).astype(np.int32)
+    mixed = wide.reshape(-1, found.channels).sum(axis=1) // found.channels
+    mono: Samples = mixed.astype(np.int16)
+    return mono
+
+
+def _sixteen_bits(data: bytes, found: Format) -> Samples:
+    """Samples of any kind as 16 bits: the high ones of whole numbers, floats from [-1, 1]."""
+    if found.tag == FLOAT:
+        values = np.frombuffer(data, f"<f{found.bits // 8}")
+        if not np.isfinite(values).all():
+            raise BadInput("holds NaN or infinite samples")
+        return from_floats(values)
+    if found.bits == 8:  # the only ones without a sign
+        samples: Samples = (np.frombuffer(data, np.uint8).astype(np.int16) - 128) << 8
+        return samples
+    size = found.bits // 8
+    high = np.frombuffer(data, np.uint8).reshape(-1, size)[:, size - 2 :]
+    return np.frombuffer(high.tobytes(), np.int16)
+
+
+def _chunk(name: str, data: bytes) -> bytes:
+    return name.encode("ascii") + struct.pack("<I", len(data)) + data + bytes(len(data) % 2)

@@ -1,0 +1,82 @@
+"""Sounds to look at: spectrograms on one sheet, time to the right and frequency upwards."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+Sound = npt.NDArray[np.float32]  # (T,) in [-1, 1]
+Levels = npt.NDArray[np.float64]  # (frequencies, frames) in dB, the highest frequency first
+
+FRAMES_A_SECOND = 250  # and pixels
+WINDOW_SECONDS = 0.032
+MOST_SECONDS = 2.0  # of a sound that are shown
+HEIGHT = 96  # pixels of a spectrogram
+RANGE_DB = 80  # from the loudest point of a sheet to its black
+GAP, LEFT, BOTTOM = 4, 60, 22  # pixels between spectrograms, of the names, of the axis
+TICK_SECONDS = 0.1
+INK = (220, 220, 220)
+COLOURS = ((0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191))
+
+
+def spectrogram_sheet(
+    sounds: Sequence[Sound], *, rate: int, columns: int, names: Sequence[str] = ()
+) -> Image.Image:
+    """Sounds row by row, each row with its name on the left; black is silence or past the end."""
+    levels = [spectrogram(sound[: round(MOST_SECONDS * rate)], rate) for sound in sounds]
+    top = max(float(each.max()) for each in levels)
+    width = max(each.shape[1] for each in levels)
+    rows = -(-len(sounds) // columns)
+    size = (LEFT + columns * (width + GAP), rows * (HEIGHT + GAP) + BOTTOM)
+    sheet = Image.new("RGB", size, (32, 32, 32))
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(13)
+    for index, each in enumerate(levels):
+        row, column = divmod(index, columns)
+        panel = np.zeros((HEIGHT, width))
+        panel[:, : each.shape[1]] = _stretched(np.clip(1 + (each - top) / RANGE_DB, 0, 1))
+        sheet.paste(_coloured(panel), (LEFT + column * (width + GAP), row * (HEIGHT + GAP)))
+    for row, name in enumerate(names[:rows]):
+        middle = row * (HEIGHT + GAP) + HEIGHT // 2
+        draw.text((LEFT - 6, middle), name[:8], fill=INK, font=font, anchor="rm")
+    for column in range(columns):
+        _axis(draw, LEFT + column * (width + GAP), rows * (HEIGHT + GAP), width)
+    draw.text((4, size[1] - 18), f"{rate / 2000:.3g} kHz", fill=INK, font=font)
+    return sheet
+
+
+def spectrogram(sound: Sound, rate: int) -> Levels:
+    """The short-time Fourier transform's power in dB: Hann windows around 250 moments a second."""
+    size = max(round(WINDOW_SECONDS * rate), 8)
+    frames = max(round(len(sound) / rate * FRAMES_A_SECOND), 1)
+    middles = np.rint(np.arange(frames) * rate / FRAMES_A_SECOND).astype(np.int64)
+    padded = np.pad(sound, (size // 2, size))
+    windows = padded[middles[:, None] + np.arange(size)] * np.hanning(size)
+    power = np.abs(np.fft.rfft(windows, axis=1)) ** 2  # (frames, frequencies)
+    levels: Levels = 10 * np.log10(power.T[::-1] + 1e-12)
+    return levels
+
+
+def _stretched(levels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Frequencies resampled to the height of a panel."""
+    image = Image.fromarray(levels.astype(np.float32))
+    resized = image.resize((image.width, HEIGHT), Image.Resampling.BILINEAR)
+    return np.asarray(resized, np.float64)
+
+
+def _coloured(panel: npt.NDArray[np.float64]) -> Image.Image:
+    """Numbers from 0 to 1 as colours from black to bright."""
+    places = np.linspace(0, 1, len(COLOURS))
+    parts = [np.interp(panel, places, channel) for channel in zip(*COLOURS, strict=True)]
+    return Image.fromarray(np.stack(parts, axis=-1).astype(np.uint8))
+
+
+def _axis(draw: ImageDraw.ImageDraw, left: int, top: int, width: int) -> None:
+    """A tick every tenth of a second under a column, and how long it is."""
+    step = round(TICK_SECONDS * FRAMES_A_SECOND)
+    for x in range(0, width, step):
+        draw.line((left + x, top, left + x, top + 4), fill=INK)
+    font = ImageFont.load_default(13)
+    text = f"{width / FRAMES_A_SECOND:.2f} s"
+    draw.text((left + width, top + 5), text, fill=INK, font=font, anchor="ra")

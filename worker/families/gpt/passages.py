@@ -1,0 +1,115 @@
+"""Passages of text under a transformer's eyes: where their tokens are, and what they attend to.
+
+Training sees a text whole. Writing reads on from a `Cache` of keys and values: a token in every
+lane, or a chunk of tokens in one.
+"""
+
+from functools import reduce
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+BLOCK = 64  # positions that a processor attends to at once
+
+
+class Passage(Protocol):
+    """Tokens (B, T) that are read together."""
+
+    positions: Tensor  # int64 (B, T), or (1, T) where they are the same in every row
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """What a layer's queries find, all (B, heads, T, D)."""
+
+
+class Whole:
+    """Whole texts, each token attending to itself and those before it."""
+
+    def __init__(self, ids: Tensor) -> None:
+        self.positions = torch.arange(ids.shape[1], device=ids.device)[None]
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Causal attention, the same in every layer."""
+        return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+class Cache:
+    """Room for `context` positions in every layer and lane, of which a lane uses its `lengths`."""
+
+    def __init__(self, layers: int, lanes: int, context: int, device: torch.device) -> None:
+        self.layers, self.lanes, self.device = layers, lanes, device
+        self.lengths = [0] * lanes
+        # to launch a kernel costs a GPU more than a block that is left out saves
+        self.block = BLOCK if device.type == "cpu" else context
+        self.blocks = -(-context // self.block)
+        self._kept: Tensor | None = None
+
+    def room(self, like: Tensor) -> Tensor:
+        """Of keys and values like (.., heads, .., D): (layers, 2, blocks, B, heads, block, D)."""
+        if self._kept is None:
+            _, heads, _, D = like.shape  # noqa: N806 - the papers' name
+            shape = (self.layers, 2, self.blocks, self.lanes, heads, self.block, D)
+            # zeros, for to weigh a hidden position with 0 would not take away a NaN
+            self._kept = like.new_zeros(shape)
+        return self._kept
+
+
+class Step:
+    """One token more in every lane (T is 1)."""
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+        self.positions = torch.tensor(cache.lengths, device=cache.device)[:, None]  # (B, 1)
+        block, offset = self.positions[:, 0] // cache.block, self.positions[:, 0] % cache.block
+        self._place = (block, torch.arange(cache.lanes, device=cache.device), slice(None), offset)
+        used = max(cache.lengths) // cache.block + 1  # blocks
+        places = torch.arange(used * cache.block, device=cache.device)
+        hidden = (places > self.positions)[:, None, None]  # (B, 1, 1, used x block)
+        self._hidden = hidden.view(cache.lanes, 1, 1, used, cache.block).unbind(-2)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Keep k and v, and attend to each lane's positions so far.
+
+        softmax(q K^T) V is summed over blocks of positions, each of one shape. Those that no lane
+        has reached are left out, for they would add zeros; so no lane's length changes another.
+        """
+        keys, values = self.cache.room(v)[layer]  # each (blocks, B, heads, block, D)
+        keys[self._place] = k[:, :, 0].to(keys.dtype)
+        values[self._place] = v[:, :, 0]
+        q = (q * q.shape[-1] ** -0.5).to(keys.dtype)
+        scores = [
+            (q @ block.mT).float().masked_fill(hidden, -torch.inf)
+            for block, hidden in zip(keys, self._hidden, strict=False)
+        ]  # each (B, heads, 1, block)
+        top = reduce(torch.maximum, [score.amax(-1, keepdim=True) for score in scores])
+        weights = [(score - top).exp() for score in scores]
+        parts = [
+            (weight.to(values.dtype) @ block).float()
+            for weight, block in zip(weights, values, strict=False)
+        ]  # each (B, heads, 1, D)
+        total = reduce(torch.add, [weight.sum(-1, keepdim=True) for weight in weights])
+        y: Tensor = reduce(torch.add, parts) / total
+        return y.to(v.dtype)
+
+
+class Chunk:
+    """Some tokens more in one lane (B is 1)."""
+
+    def __init__(self, cache: Cache, lane: int, tokens: int) -> None:
+        self.cache, self.lane = cache, lane
+        start = cache.lengths[lane]
+        self.stop = start + tokens
+        self.positions = torch.arange(start, self.stop, device=cache.device)[None]  # (1, T)
+        block, offset = self.positions[0] // cache.block, self.positions[0] % cache.block
+        self._place = (block, slice(None), offset)
+        self._seen = torch.arange(self.stop, device=cache.device) <= self.positions.mT  # (T, stop)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Keep k and v, and attend to the lane's positions so far."""
+        kept = self.cache.room(v)[layer, :, :, self.lane]  # (2, blocks, heads, block, D)
+        kept[0][self._place] = k[0].transpose(0, 1).to(kept.dtype)
+        kept[1][self._place] = v[0].transpose(0, 1)
+        keys, values = kept.transpose(1, 2).flatten(2, 3)[:, None, :, : self.stop]
+        q = q.to(keys.dtype)
+        return functional.scaled_dot_product_attention(q, keys, values, self._seen)

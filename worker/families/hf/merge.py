@@ -1,0 +1,126 @@
+"""An adapter worked into its base's weights, in numpy: W + (alpha / rank) B A. No torch here.
+
+The sums are made in float32 and rounded to the type that the base's file has. A tensor keeps its
+place in the file, so a file is changed where it lies and memory never holds more than one tensor.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from db.errors import Refused
+from worker.families.hf.folder import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    CONFIG,
+    read_json,
+    weight_files,
+)
+
+Array = npt.NDArray[Any]
+
+PREFIX = "base_model.model."
+A, B = ".lora_A.weight", ".lora_B.weight"
+_TYPES = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}  # numpy has no bfloat16
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies in a safetensors file."""
+
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+
+    def map(self, mode: Any = "r") -> Array:
+        """The tensor as it lies there; bfloat16 as its 16 bits."""
+        if self.dtype not in _TYPES:
+            raise Refused(
+                f"{self.path.name}: a tensor of type {self.dtype} cannot be merged; possible are "
+                f"{', '.join(_TYPES)}: export without --merge"
+            )
+        kind = _TYPES[self.dtype]
+        return np.memmap(self.path, kind, mode=mode, offset=self.start, shape=self.shape)
+
+
+def merge(folder: Path) -> None:
+    """Merge the adapter in an exported folder into the base beside it, and take it away.
+
+    What is left is a plain folder of transformers. Raises `Refused` where a layer of the adapter
+    cannot be found in the base's files.
+    """
+    config = read_json(folder / ADAPTER_CONFIG)
+    adapter = places(folder / ADAPTER_WEIGHTS)
+    base = {k: v for name in weight_files(folder) for k, v in places(folder / name).items()}
+    layers = sorted(name.removesuffix(A) for name in adapter if name.endswith(A))
+    pairs = [(base[_find(layer, base)], adapter[layer + A], adapter[layer + B]) for layer in layers]
+    scale = float(config["lora_alpha"]) / int(config["r"])
+    turned = bool(config.get("fan_in_fan_out")) or any(_is_turned(*pair) for pair in pairs)
+    for target, a, b in pairs:
+        change = scale * (_floats(b) @ _floats(a))
+        _add(target, change.T if turned else change)
+    plain = {key: value for key, value in read_json(folder / CONFIG).items() if key != "genmill"}
+    (folder / CONFIG).write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+        (folder / name).unlink()
+
+
+def places(path: Path) -> dict[str, Place]:
+    """Where the tensors of a safetensors file lie, by name."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header: dict[str, Any] = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    return {
+        name: Place(
+            path, about["dtype"], tuple(about["shape"]), 8 + length + about["data_offsets"][0]
+        )
+        for name, about in header.items()
+    }
+
+
+def _find(layer: str, base: Mapping[str, Place]) -> str:
+    """The base's name of an adapted layer's matrix; a file may lack, or add, what is before it."""
+    wanted = f"{layer.removeprefix(PREFIX)}.weight"
+    if wanted in base:
+        return wanted
+    near = [name for name in base if wanted.endswith(f".{name}") or name.endswith(f".{wanted}")]
+    if len(near) != 1:
+        raise Refused(f"the base's files have no tensor {wanted!r}: export without --merge")
+    return near[0]
+
+
+def _is_turned(target: Place, a: Place, b: Place) -> bool:
+    """Whether the base holds this matrix as (in, out), as GPT-2 does, and not as (out, in)."""
+    change = (b.shape[0], a.shape[1])
+    if math.prod(target.shape) != math.prod(change) or sorted(target.shape) != sorted(change):
+        raise Refused(f"a matrix of the base is {target.shape}, the adapter's change {change}")
+    return target.shape != change
+
+
+def _floats(place: Place) -> npt.NDArray[np.float32]:
+    stored = place.map()
+    if place.dtype == "BF16":
+        return (stored.astype(np.uint32) << 16).view(np.float32)
+    return stored.astype(np.float32)
+
+
+def _add(place: Place, change: npt.NDArray[np.float32]) -> None:
+    total = _floats(place) + change
+    stored = place.map("r+")
+    stored[:] = _rounded_bf16(total) if place.dtype == "BF16" else total
+    stored.flush()  # type: ignore[attr-defined]  # numpy's annotation of memmap is an array's
+
+
+def _rounded_bf16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    """The nearest bfloat16s, to even where two are as near, as their bits; values are finite."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    odd = (bits >> 16) & 1
+    return ((bits + 0x7FFF + odd) >> 16).astype(np.uint16)

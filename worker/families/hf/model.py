@@ -1,0 +1,293 @@
+"""The network of `hf`: a resident base, and an adapter of low rank in it (Hu et al. 2021).
+
+Each linear layer W x becomes W x + (alpha / rank) B A x, with A (rank, in) and B (out, rank)
+trained and W as it was. What the network keeps is the adapter; the base is held by its digest.
+"""
+
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import torch
+from peft import LoraConfig
+from torch import Tensor, nn
+from torch.nn import functional
+
+from db.errors import BadInput, Refused
+from worker.data.feed import LocalDataset, Shape
+from worker.families import SamplingParams, TrainingParams, own_record
+from worker.families.hf import Chat, HfParams, HfSampling
+from worker.families.hf.base import (
+    Base,
+    bytes_to_read,
+    has_conv1d,
+    packs,
+    read_adapter_config,
+    resident,
+    write_adapter_config,
+)
+from worker.families.hf.examples import Script, read_tokenizer
+from worker.families.hf.folder import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    CONFIG,
+    Config,
+    positions,
+    read_json,
+)
+from worker.families.hf.packing import PackedFeed
+from worker.families.hf.writing import write
+from worker.families.network import Batch, Clock, Draw, Draws, Losses, Made, Network, Output, Row
+
+IGNORED = -100
+UNBOUNDED = 2**31  # positions of a base that states no limit
+
+
+class CausalModel(Network):
+    """The network of family `hf`; its parameters are an `HfParams`, its data int64 (B, 2, T).
+
+    Its state is the adapter's, under the names of peft's files; a base alone has none.
+    """
+
+    params: HfParams
+    weights_file: ClassVar[str] = ADAPTER_WEIGHTS
+
+    def __init__(self, params: TrainingParams, shape: Shape) -> None:
+        super().__init__(params, shape)
+        # tells where the network is, for a base alone has no parameter of its own
+        self.place = nn.Parameter(torch.empty(0), requires_grad=False)
+        self.lora = nn.ParameterList()
+        self.base: Base | None = None
+        self.adapter: str | None = None
+        self.rows_at_once = self.params.micro_batch
+        self._config: Config = {}
+        self._tokenizer: Any = None
+
+    @classmethod
+    def feed(
+        cls, params: TrainingParams, dataset: LocalDataset, *, seed: int, files: Path
+    ) -> PackedFeed:
+        """Packed examples, by the parent's tokenizer in `files`."""
+        settings = cast(HfParams, params)
+        return PackedFeed(
+            dataset, Script(read_tokenizer(files), settings.chat), settings, seed=seed
+        )
+
+    def open(self, folder: Path, device: torch.device) -> bool:
+        """Take the base of a version's folder, and make room for the adapter if there is one."""
+        self._config = read_json(folder / CONFIG)
+        self.base = resident(folder, self._digest, device=device, held=self.params.base)
+        if not (folder / ADAPTER_CONFIG).is_file():
+            return False
+        stored = read_adapter_config(folder)
+        for ours, theirs in (("rank", stored.r), ("alpha", stored.lora_alpha)):
+            if getattr(self.params, ours) != theirs:
+                asked = getattr(self.params, ours)
+                raise BadInput(f"{ours} is {asked}; the adapter was made with {theirs}")
+        self._add(stored)
+        return True
+
+    def opening_bytes(self, folder: Path, device: torch.device) -> int:
+        """The base, where it is not in memory yet."""
+        digest = own_record(read_json(folder / CONFIG)).get("base_sha256", "")
+        return bytes_to_read(folder, digest, device=device, held=self.params.base)
+
+    def load_files(self, folder: Path) -> None:
+        """Read the tokenizer, without which no text can be made."""
+        self._tokenizer = read_tokenizer(folder)
+
+    def save_files(self, folder: Path) -> None:
+        """Write `adapter_config.json` as peft has it; equal adapters, equal bytes."""
+        if self.adapter is not None:
+            write_adapter_config(self._base.config(self.adapter), folder)
+
+    def describe(self, record: Config) -> Config:
+        """The base's own `config.json`, with Genmill's record in it."""
+        return {**self._config, "genmill": {**record, "base_sha256": self._digest}}
+
+    def shared_bytes(self) -> Mapping[str, int]:
+        """The base, which other adapters' networks may hold too."""
+        return {"/".join(self._base.key): self._base.size_bytes}
+
+    def begin_finetuning(self) -> None:
+        """Go on with the parent's adapter, or add one that changes nothing yet."""
+        limit = self.positions
+        if self.params.context > limit:
+            raise Refused(f"context is {self.params.context}; this base takes at most {limit}")
+        with self._base.using(None) as model:
+            mixes = self.params.packing and not packs(model)
+        if mixes:
+            kind = type(model).__name__
+            raise Refused(f"{kind} mixes examples that are packed into one row: set packing=false")
+        if self.adapter is None:
+            # reading a base may have drawn from torch's generator, and finding it resident not
+            torch.manual_seed(torch.initial_seed())
+            self._add(self._fresh_config())
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """AdamW over the adapter."""
+        decay, lr = self.params.weight_decay, self.params.lr
+        with self._base.using(self.adapter, training=True):  # sets what has gradients
+            pass
+        return {"adamw": torch.optim.AdamW([*self.lora], lr=lr, weight_decay=decay)}
+
+    def train_step(
+        self, batch: Batch, optimizers: Mapping[str, torch.optim.Optimizer], clock: Clock
+    ) -> Losses:
+        """One update on the mean loss of all predicted tokens, `micro_batch` rows at a time."""
+        optimizer = optimizers["adamw"]
+        optimizer.zero_grad(set_to_none=True)
+        count = _targets(batch.data).ge(0).sum().clamp(min=1)
+        loss = torch.zeros((), device=batch.data.device)
+        with self._base.using(self.adapter, training=True) as model:
+            self._set_checkpointing(model)
+            for part in torch.split(batch.data, self.params.micro_batch):
+                share = self._total(model, part) / count
+                share.backward()  # type: ignore[no-untyped-call]  # torch's annotation is missing
+                loss += share.detach()
+        size = nn.utils.clip_grad_norm_([*self.lora], self.params.clip)
+        for group in optimizer.param_groups:
+            group["lr"] = self.params.lr * clock.rate * self._rate(clock)
+        optimizer.step()
+        return {"loss": loss, "gradient_norm": size.detach()}
+
+    def validate(self, batch: Batch) -> Losses:
+        """`loss` in nats a predicted token."""
+        count = _targets(batch.data).ge(0).sum().clamp(min=1)
+        with self._base.using(self.adapter) as model:
+            parts = torch.split(batch.data, self.params.micro_batch)
+            return {"loss": torch.stack([self._total(model, part) for part in parts]).sum() / count}
+
+    def sample(self, rows: Sequence[Row], draw: Draw, sampling: SamplingParams) -> list[Output]:
+        """As `stream`, in the rows' order."""
+        unique = {row.index: row for row in rows}
+        draws = lambda indices: Draw(draw.seed, indices, draw.device)  # noqa: E731 - an argument
+        steps = self.stream(iter(unique.values()), draws, sampling)
+        made = {row.index: output for step in steps for row, output in step}
+        return [made[row.index] for row in rows]
+
+    def stream(
+        self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams
+    ) -> Iterator[list[Made]]:
+        """Continue each row's prompt, or answer it where there is a chat template."""
+        return write(self, rows, draw, cast(HfSampling, sampling))
+
+    def next_logits(self, ids: Tensor, mask: Tensor, cache: Any) -> tuple[Tensor, Any]:
+        """Read ids (B, t) after what is in the cache: logits float32 (B, V) of the next ones.
+
+        `mask` (B, T) has a 1 where any position so far has a token.
+        """
+        places = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        with self._base.using(self.adapter) as model:
+            read = model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=places,
+                past_key_values=cache,
+                use_cache=True,
+            )
+        return read.logits[:, -1].float(), read.past_key_values
+
+    def script(self, chat: Chat) -> Script:
+        """How texts are put to the model."""
+        if self._tokenizer is None:
+            raise RuntimeError("load_files() comes first: the tokenizer is missing")
+        return Script(self._tokenizer, chat)
+
+    @property
+    def positions(self) -> int:
+        """The most tokens that the base reads."""
+        return positions(self._config) or UNBOUNDED
+
+    @property
+    def ends(self) -> set[int]:
+        """The tokens that end a text."""
+        stated = self._base.model.generation_config.eos_token_id
+        found = stated if isinstance(stated, list) else [stated]
+        return {token for token in [*found, self.script("auto").end] if token is not None}
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]  # torch overloads it
+        """The adapter's tensors by the names of peft's files."""
+        return {name: value.detach() for name, value in self._named().items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Take the adapter's tensors; `RuntimeError` where they are not those of this adapter."""
+        named = self._named()
+        wrong = named.keys() ^ state_dict.keys()
+        wrong |= {
+            k for k in named.keys() & state_dict.keys() if named[k].shape != state_dict[k].shape
+        }
+        if wrong:
+            raise RuntimeError(f"{len(wrong)} tensors differ in name or shape, {min(wrong)} first")
+        with torch.no_grad():
+            for name, parameter in named.items():
+                parameter.copy_(state_dict[name])
+
+    @property
+    def _digest(self) -> str:
+        try:
+            return str(self._config["genmill"]["base_sha256"])
+        except (KeyError, TypeError):
+            raise BadInput(f"{CONFIG} does not say which base the model has") from None
+
+    @property
+    def _base(self) -> Base:
+        if self.base is None:
+            raise RuntimeError("open() comes first: the base is missing")
+        return self.base
+
+    def _named(self) -> dict[str, nn.Parameter]:
+        return self._base.weights(self.adapter) if self.adapter else {}
+
+    def _add(self, config: LoraConfig) -> None:
+        self.adapter = self._base.add(config)
+        weakref.finalize(self, self._base.drop, self.adapter).atexit = False
+        self.lora = nn.ParameterList(self._named().values())
+
+    def _fresh_config(self) -> LoraConfig:
+        return LoraConfig(
+            task_type="CAUSAL_LM",
+            r=self.params.rank,
+            lora_alpha=cast(int, self.params.alpha),
+            lora_dropout=self.params.dropout,
+            target_modules=self.params.targets or "all-linear",
+            fan_in_fan_out=has_conv1d(self._base.model),
+        )
+
+    def _set_checkpointing(self, model: Any) -> None:
+        if self.params.checkpointing != model.is_activation_checkpointing:
+            if self.params.checkpointing:
+                model.activation_checkpointing_enable({"use_reentrant": False})
+            else:
+                model.activation_checkpointing_disable()
+
+    @staticmethod
+    def _total(model: Any, data: Tensor) -> Tensor:
+        """The sum over predicted tokens of their cross-entropy in nats, from data (B, 2, T)."""
+        tokens, places = data.unbind(1)
+        ids = torch.maximum(tokens, ~tokens)
+        logits = model(input_ids=ids, position_ids=places, use_cache=False).logits  # (B, T, V)
+        return functional.cross_entropy(
+            logits[:, :-1].flatten(0, 1).float(),
+            _targets(data).flatten(),
+            ignore_index=IGNORED,
+            reduction="sum",
+        )
+
+    def _rate(self, clock: Clock) -> float:
+        """Linear warm-up, then linearly to nothing."""
+        warm = max((clock.step + 1) / max(self.params.warmup, 1), clock.progress / 0.1)
+        return min(warm, 1) * (1 - min(clock.progress, 1))
+
+
+def _targets(data: Tensor) -> Tensor:
+    """What follows each token but the last, (B, T - 1); `IGNORED` where nothing is predicted.
+
+    The first token of an example is never predicted: what is before it belongs to another.
+    """
+    tokens, places = data[:, 0, 1:], data[:, 1, 1:]
+    return torch.where((tokens < 0) | (places == 0), IGNORED, tokens)
+
+
+NETWORK = CausalModel

@@ -1,0 +1,115 @@
+"""Examples packed into rows, each of which the network reads as if it were alone.
+
+(Krell et al. 2021.) A row is int64 (2, T): the tokens, `~t` for one that is not to be predicted,
+and each token's place in its example. Where places begin again at 0, another example begins; no
+attention goes over that line.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from db.errors import BadInput
+from worker.data.feed import TRAIN, VALIDATION, Arrays, Feed, LocalDataset, Shape
+from worker.families.hf import HfParams
+from worker.families.hf.examples import Script
+
+Ids = npt.NDArray[np.int32]
+Row = tuple[int, ...]  # the numbers of the examples in it
+
+OPEN = 64  # rows that an example is tried in
+WIDTH = 16  # a batch is so many tokens wide, or a multiple of it
+
+
+class PackedFeed(Feed):
+    """Batches int64 (B, 2, T), T at most `context`; no labels.
+
+    Texts are cut into pieces of `context` tokens. Of other examples the first `context` are taken,
+    and those whose answer begins later are left out.
+    """
+
+    def __init__(
+        self, dataset: LocalDataset, script: Script, params: HfParams, *, seed: int
+    ) -> None:
+        self.params, self.seed = params, seed
+        self.shape = Shape("text")
+        self._train = _examples(dataset, script, TRAIN, params.context)
+        self._validation = _examples(dataset, script, VALIDATION, params.context)
+        if not self._train:
+            raise BadInput(
+                f"no example of the training split has an answer within {params.context} tokens: "
+                "take a larger context, or look at the data"
+            )
+        order = np.random.Generator(np.random.Philox(key=[seed, 0])).permutation(len(self._train))
+        self._rows = self._pack(self._train, [int(i) for i in order])
+        self.train_count = len(self._rows)
+        self._epoch = lru_cache(maxsize=2)(self._epoch_order)
+
+    def train(self, step: int) -> Arrays:
+        """The rows of a step; an epoch goes through all of them in an order of its own."""
+        first = step * self.params.batch_size
+        places = [divmod(first + i, self.train_count) for i in range(self.params.batch_size)]
+        rows = [self._rows[int(self._epoch(epoch)[i])] for epoch, i in places]
+        return as_batch([[self._train[i] for i in row] for row in rows]), None
+
+    def validation(self) -> Iterator[Arrays]:
+        """Every example of the split once."""
+        rows = self._pack(self._validation, range(len(self._validation)))
+        size = self.params.batch_size
+        for first in range(0, len(rows), size):
+            some = rows[first : first + size]
+            yield as_batch([[self._validation[i] for i in row] for row in some]), None
+
+    def _pack(self, examples: Sequence[Ids], order: Sequence[int]) -> list[Row]:
+        if not self.params.packing:
+            return [(i,) for i in order]
+        return pack([len(each) for each in examples], order, room=self.params.context)
+
+    def _epoch_order(self, epoch: int) -> npt.NDArray[np.int64]:
+        generator = np.random.Generator(np.random.Philox(key=[self.seed, epoch + 1]))
+        order: npt.NDArray[np.int64] = generator.permutation(self.train_count)
+        return order
+
+
+def pack(lengths: Sequence[int], order: Iterable[int], *, room: int) -> list[Row]:
+    """Numbers of examples in rows of at most `room` tokens: first fit, in the given order."""
+    full: list[Row] = []
+    rows: list[tuple[int, list[int]]] = []  # the room left, the examples
+    for number in order:
+        length = lengths[number]
+        place = next((i for i, (left, _) in enumerate(rows) if left >= length), None)
+        if place is None:
+            rows.append((room - length, [number]))
+        else:
+            left, row = rows[place]
+            rows[place] = (left - length, [*row, number])
+        if len(rows) > OPEN:
+            fullest = min(range(len(rows)), key=lambda i: rows[i][0])
+            full.append(tuple(rows.pop(fullest)[1]))
+    return full + [tuple(row) for _, row in rows]
+
+
+def as_batch(rows: Sequence[Sequence[Ids]]) -> npt.NDArray[np.int64]:
+    """Rows of examples as int64 (B, 2, T): tokens and places, filled up with token 0 as context."""
+    longest = max(sum(len(each) for each in row) for row in rows)
+    width = -(-longest // WIDTH) * WIDTH
+    batch = np.empty((len(rows), 2, width), np.int64)
+    for filled, row in zip(batch, rows, strict=True):
+        used = sum(len(each) for each in row)
+        rest = np.full(width - used, ~0, np.int32)
+        filled[0] = np.concatenate([*row, rest])
+        filled[1] = np.concatenate([np.arange(len(each)) for each in [*row, rest]])
+    return batch
+
+
+def _examples(dataset: LocalDataset, script: Script, split: int, context: int) -> list[Ids]:
+    """The split's examples of at most `context` tokens in which something is to be predicted."""
+    found = []
+    for row in dataset.documents(split):
+        for example in script.examples(row):
+            ids = np.array(example, np.int32)
+            pieces = range(0, len(ids) if "text" in row else 1, context)
+            found += [ids[start : start + context] for start in pieces]
+    return [ids for ids in found if (ids[1:] >= 0).any()]
