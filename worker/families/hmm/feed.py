@@ -1,0 +1,126 @@
+"""Sequences for a hidden Markov model: of tokens, or of vectors of numbers."""
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from db.errors import BadInput, Refused
+from worker.data.feed import TRAIN, VALIDATION, Arrays, Feed, LocalDataset, Shape
+from worker.data.tokenizer import Tokenizer
+from worker.data.tokens import VALIDATION_TOKENS, Ids, TokenFeed, document_parts
+from worker.families.hmm.numbers import SCALE, Numbers, Scale, load_scale, parse_numbers
+
+WARMING = 64  # steps that a validation sequence reads before those that are judged
+
+
+class TokenSequences(TokenFeed):
+    """Windows of `context` + 1 tokens, int64 (B, context + 1), `~V` (of V tokens) where missing.
+
+    Where fewer windows than `batch_size` cover the training split, each step gives all of them.
+    """
+
+    def train(self, step: int) -> Arrays:
+        """All windows, or those of the step."""
+        if len(self._offsets(self._train)) < self.batch_size:
+            return self._all, None
+        data, _ = super().train(step)
+        return self._with_missing(data), None
+
+    def validation(self) -> Iterator[Arrays]:
+        """Windows whose non-negative tokens are to be judged: each of the split but the first once.
+
+        Up to `WARMING` tokens before them are read first, so that the filter knows where it is.
+        """
+        stream, size = self._validation, self.context + WARMING + 1
+        starts = self._offsets(stream)
+        rows = max(VALIDATION_TOKENS // self.context, 1)
+        for first in range(0, len(starts), rows):
+            batch = np.full((len(starts[first : first + rows]), size), ~self.shape.vocabulary)
+            for row, at in zip(batch, starts[first : first + rows], strict=True):
+                warming = min(at, WARMING)
+                found = stream[at - warming : at + self.context + 1].astype(np.int64)
+                found[: warming + 1] = np.minimum(found, ~found)[: warming + 1]
+                row[: len(found)] = found
+            yield batch, None
+
+    @cached_property
+    def _all(self) -> npt.NDArray[np.int64]:
+        data = np.stack([self._window(self._train, at) for at in self._offsets(self._train)])
+        starts = self._starts[np.maximum(data[:, 0], ~data[:, 0])]
+        data[starts, 0] = self._end  # so that a model of one long text learns to begin one
+        return self._with_missing(data)
+
+    def _offsets(self, stream: Ids) -> range:
+        return range(0, len(stream) - 1, self.context)
+
+    def _with_missing(self, data: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """`~end` is but padding: in the stream itself an end is always to be predicted."""
+        data[data == ~Tokenizer.end] = ~self.shape.vocabulary
+        return data
+
+
+class NumberSequences(Feed):
+    """Pieces of `context` vectors of documents, float64 (B, context, D), NaN where missing.
+
+    Each component is scaled to mean 0 and variance 1 by what `scale.json` in `files` says, which is
+    measured and written where it is not there. No piece holds two documents' vectors.
+    """
+
+    def __init__(
+        self, dataset: LocalDataset, *, context: int, batch_size: int, seed: int, files: Path
+    ) -> None:
+        self.context, self.batch_size, self.seed = context, batch_size, seed
+        train = list(_documents(dataset, TRAIN))
+        if sum(map(len, train)) < 2:
+            raise BadInput("the training split holds fewer than 2 vectors of numbers: too few")
+        if not (files / SCALE).exists():
+            Scale.of(np.concatenate(train)).save(files)
+        self.scale = load_scale(files)
+        dimensions = len(self.scale.mean)
+        self.shape = Shape(media="text", channels=dimensions)
+        self._train = self._pieces(train)
+        self._validation = self._pieces(_documents(dataset, VALIDATION))
+        self.train_count = len(self._train)
+
+    def train(self, step: int) -> Arrays:
+        """All pieces where they are fewer than `batch_size`, else the step's share of an epoch."""
+        if self.train_count < self.batch_size:
+            return self._train, None
+        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epochs = {int(e): self._order(int(e)) for e in np.unique(places // self.train_count)}
+        chosen = [epochs[p // self.train_count][p % self.train_count] for p in places.tolist()]
+        return self._train[chosen], None
+
+    def validation(self) -> Iterator[Arrays]:
+        """The validation split's pieces, in order."""
+        rows = max(VALIDATION_TOKENS // self.context, 1)
+        for first in range(0, len(self._validation), rows):
+            yield self._validation[first : first + rows], None
+
+    def _order(self, epoch: int) -> npt.NDArray[np.int64]:
+        generator = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+        return generator.permutation(self.train_count)
+
+    def _pieces(self, documents: Iterable[Numbers]) -> Numbers:
+        found = []
+        for document in documents:
+            scaled = self.scale.apply(document)
+            lack = -len(scaled) % self.context
+            padded = np.pad(scaled, ((0, lack), (0, 0)), constant_values=np.nan)
+            found.append(padded.reshape(-1, self.context, scaled.shape[1]))
+        empty = np.empty((0, self.context, len(self.scale.mean)))
+        return np.concatenate([empty, *found])
+
+
+def _documents(dataset: LocalDataset, split: int) -> Iterator[Numbers]:
+    """The documents' vectors; `Refused` where texts are no numbers."""
+    for number, row in enumerate(dataset.documents(split), start=1):
+        text = " ".join(text for text, _ in document_parts(row))
+        try:
+            if text.strip():
+                yield parse_numbers(text)
+        except BadInput as error:
+            raise Refused(f"document {number} of the split: {error}") from None

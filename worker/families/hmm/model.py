@@ -1,0 +1,189 @@
+"""The network of `hmm`: expected counts as weights, expectation maximisation as training."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from db.errors import NonFinite
+from worker.data.feed import TRAIN, Feed, LocalDataset, Shape
+from worker.data.tokenizer import FILE, learn_tokenizer, load_tokenizer
+from worker.data.tokens import Texts
+from worker.families import SamplingParams, TrainingParams
+from worker.families.hmm import HmmParams, HmmSampling
+from worker.families.hmm.chain import forward
+from worker.families.hmm.decoding import FilterDecoder, draw_vectors
+from worker.families.hmm.emissions import Discrete, Emissions, Gaussian
+from worker.families.hmm.feed import NumberSequences, TokenSequences
+from worker.families.hmm.learning import Counts, Model, begin, expectation, log_likelihoods, rows_of
+from worker.families.hmm.numbers import Scale, load_scale, parse_numbers, write_numbers
+from worker.families.network import Batch, Clock, Draw, Draws, Losses, Made, Network, Output, Row
+from worker.families.writing import Decoder, TextNetwork
+
+
+class HiddenMarkovModel(TextNetwork):
+    """The network of family `hmm`; its parameters are an `HmmParams`.
+
+    Data: int64 (B, T) of tokens, of which `~t` is t but not judged, or float64 (B, T, D) of scaled
+    numbers; missing ones as `Emissions` has them.
+    """
+
+    params: HmmParams
+
+    def __init__(self, params: TrainingParams, shape: Shape) -> None:
+        super().__init__(params, shape)
+        states = self.params.states
+        self.scale: Scale | None = None
+        self.kind = _kind(self.params, shape)
+        self.initial = _fixed(states)
+        self.transitions = _fixed(states, states)
+        self.emissions = _fixed(states, self.kind.width)
+        self.rows_at_once = rows_of(self.params.context + 1)
+        self._inherited: Counts | None = None
+
+    @classmethod
+    def feed(cls, params: TrainingParams, dataset: LocalDataset, *, seed: int, files: Path) -> Feed:
+        """Sequences; `tokenizer.json` or `scale.json` is read from `files`, or written there."""
+        settings = cast(HmmParams, params)
+        context, batch_size = settings.context, settings.batch_size
+        if settings.emissions == "gaussian":
+            return NumberSequences(
+                dataset, context=context, batch_size=batch_size, seed=seed, files=files
+            )
+        if not (files / FILE).exists():
+            learn_tokenizer(
+                Texts(dataset, TRAIN), kind=settings.tokenizer, vocabulary=settings.vocabulary
+            ).save(files)
+        tokenizer = load_tokenizer(files)
+        return TokenSequences(dataset, tokenizer, context=context, batch_size=batch_size, seed=seed)
+
+    def load_files(self, folder: Path) -> None:
+        """Read the tokenizer or the scale, without which nothing can be made."""
+        if self.params.emissions == "gaussian":
+            self.scale = load_scale(folder)
+        else:
+            super().load_files(folder)
+
+    def begin_finetuning(self) -> None:
+        """Keep the parent's counts: they are the prior of all that is learnt from here on."""
+        self._inherited = self.counts.times(1.0)
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """None: there are no gradients."""
+        return {}
+
+    def train_step(
+        self, batch: Batch, optimizers: Mapping[str, torch.optim.Optimizer], clock: Clock
+    ) -> Losses:
+        """A step of EM: expect counts, and move to them; a random beginning is chosen first.
+
+        `loss` is in nats a step of the sequences before the move, and `objective` the same of the
+        penalised likelihood, which never rises where the batch is the whole training set.
+        """
+        if clock.step == 0 and self._inherited is None:
+            self._begin(batch.data)
+        found = expectation(self.model, batch.data, rows=self.rows_at_once)
+        penalised = found.log_likelihood + self.model.log_prior
+        whole = len(batch.data) < self.params.batch_size  # as the feeds promise
+        pace = 1.0 if whole else (clock.step + 2) ** -self.params.step_decay
+        self._move(self._with_inherited(found.counts, clock.rate), self.params.lr * pace)
+        return {"loss": -found.log_likelihood / found.steps, "objective": -penalised / found.steps}
+
+    def validate(self, batch: Batch) -> Losses:
+        """`loss` in nats a token (for numbers a vector, in their own units), given those before."""
+        judged = self.kind.judged(batch.data)
+        total = -(log_likelihoods(self.model, batch.data) * judged).sum()
+        loss = total / judged.sum().clamp(min=1)
+        if self.scale is not None:
+            return {"loss": loss + self.scale.log_volume}
+        if self.tokenizer is None:
+            return {"loss": loss}
+        lengths = torch.tensor([len(p) for p in self.tokenizer.pieces], device=batch.data.device)
+        characters = lengths[batch.data[judged]].sum().clamp(min=1)
+        return {"loss": loss, "nats_per_character": total / characters}
+
+    def decoder(self, lanes: int) -> Decoder:
+        """The filter over the states, a text a lane."""
+        return FilterDecoder(self.model.chain, self.model.natural.exp(), lanes)
+
+    def stream(
+        self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams
+    ) -> Iterator[list[Made]]:
+        """Continue each row's prompt; numbers are made a micro-batch at a time."""
+        if self.params.emissions == "gaussian":
+            return Network.stream(self, rows, draw, sampling)
+        return super().stream(rows, draw, sampling)
+
+    def sample(self, rows: Sequence[Row], draw: Draw, sampling: SamplingParams) -> list[Output]:
+        """As `stream`, in the rows' order."""
+        if self.params.emissions == "discrete":
+            return super().sample(rows, draw, sampling)
+        if self.scale is None:
+            raise RuntimeError("load_files() comes before sample(): the scale is missing")
+        model, kind = self.model, cast(Gaussian, self.kind)
+        if not torch.isfinite(model.natural).all():
+            raise NonFinite("the model's means are not finite: its weights are damaged")
+        ahead = torch.stack([self._after(row.prompt or "", self.scale) for row in rows])
+        moments = kind.moments(model.emissions)
+        made = draw_vectors(model.chain, moments, ahead, draw, cast(HmmSampling, sampling))
+        return [write_numbers(self.scale.undo(vectors)) for vectors in made.cpu().numpy()]
+
+    @property
+    def counts(self) -> Counts:
+        """The weights."""
+        return Counts(self.initial, self.transitions, self.emissions)
+
+    @property
+    def model(self) -> Model:
+        """The distributions that follow from the weights now."""
+        return Model(self.counts, self.kind, self.params.prior)
+
+    def _begin(self, data: Tensor) -> None:
+        settings = self.params
+        seed = int(torch.randint(2**62, ()))  # of torch's generator, which the loop has seeded
+        counts = begin(
+            data,
+            self.kind,
+            states=settings.states,
+            prior=settings.prior,
+            restarts=settings.restarts,
+            seed=seed,
+        )
+        self._move(counts, 1.0)
+
+    def _with_inherited(self, found: Counts, rate: float) -> Counts:
+        """(1 - rate) inherited + rate found, the inherited brought to the same number of moves."""
+        if self._inherited is None:
+            return found
+        alike = found.size / self._inherited.size.clamp(min=1)
+        return self._inherited.times(alike * (1 - rate)).plus(found.times(rate))
+
+    def _move(self, to: Counts, share: float) -> None:
+        moved = self.counts.times(1 - share).plus(to.times(share))
+        for weight, value in zip(self.parameters(), vars(moved).values(), strict=True):
+            weight.copy_(value)
+
+    def _after(self, prompt: str, scale: Scale) -> Tensor:
+        """The distribution (K,) of the first state after a prompt of numbers."""
+        chain = self.model.chain
+        if not prompt.strip():
+            return chain.initial
+        vectors = torch.from_numpy(scale.apply(parse_numbers(prompt))).to(self.initial.device)
+        b, _ = self.kind.likelihoods(self.model.natural, vectors[None])
+        return forward(chain, b).states[-1, 0] @ chain.transitions
+
+
+def _kind(params: HmmParams, shape: Shape) -> Emissions:
+    if params.emissions == "gaussian":
+        return Gaussian(shape.channels, floor=params.floor)
+    return Discrete(shape.vocabulary)
+
+
+def _fixed(*shape: int) -> nn.Parameter:
+    """Weights that no gradient changes; ones until training begins."""
+    return nn.Parameter(torch.ones(shape, dtype=torch.float64), requires_grad=False)
+
+
+NETWORK = HiddenMarkovModel
