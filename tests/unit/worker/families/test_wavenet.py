@@ -1,0 +1,228 @@
+"""WaveNet's own mathematics: what a prediction sees, queues against the full forward, ends."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.families.kit import make, small_params, sound_dataset, train_small
+from worker.data.feed import VALIDATION, LocalDataset, Shape
+from worker.data.mulaw import SILENCE
+from worker.data.sounds import NOTHING, Habits
+from worker.engine.generate import Sampler
+from worker.engine.weights import load
+from worker.families import find_family
+from worker.families.network import Row
+from worker.families.wavenet import WaveNetParams, WaveNetSampling
+from worker.families.wavenet.model import WaveNet, receptive_field
+from worker.families.wavenet.queues import Queues
+from worker.families.wavenet.sounding import Voice, choose, length_of
+
+WAVENET = find_family("wavenet")
+PARAMS = WaveNetParams(channels=8, skip=12, stacks=2, dilations=3)
+SHAPE = Shape("audio", labels=("low", "high"), sample_rate=1000)
+TONES = {"channels": 16, "dilations": 5, "context": 128, "lr": 2e-2, "batch_size": 8}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def network() -> WaveNet:
+    """A network whose every weight matters."""
+    torch.manual_seed(0)
+    made = WaveNet(PARAMS, SHAPE).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return made
+
+
+def test_a_prediction_sees_its_receptive_field_and_nothing_else(network):
+    field = receptive_field(PARAMS)
+    assert field == 1 + 2 * (1 + 2 + 4)
+    codes = torch.randint(256, (1, 2 * field))
+    label = torch.tensor([0])
+    place = 5  # a prediction, of the sample after codes[place + field - 1]
+    before = network(codes, label)[0, place]
+    for changed in range(2 * field):
+        other = codes.clone()
+        other[0, changed] = (codes[0, changed] + 100) % 256
+        after = network(other, label)[0, place]
+        seen = place <= changed < place + field
+        assert torch.equal(before, after) != seen, changed
+
+
+def test_there_is_one_prediction_for_each_whole_receptive_field(network):
+    codes = torch.randint(256, (3, receptive_field(PARAMS) + 9))
+    assert network(codes, torch.tensor([0, 1, 0])).shape == (3, 10, 256)
+
+
+def test_the_class_changes_what_is_predicted(network):
+    codes = torch.randint(256, (1, 20)).repeat(2, 1)
+    low, high = network(codes, torch.tensor([0, 1]))
+    assert (low - high).abs().max() > 1e-3
+
+
+def test_queued_logits_equal_those_of_the_full_forward(network):
+    field, steps = receptive_field(PARAMS), 40
+    labels = torch.tensor([0, 1, 1])
+    codes = torch.randint(256, (3, steps))
+    whole = torch.cat((torch.full((3, field), NOTHING), codes), dim=1)
+    with torch.inference_mode():
+        full = network(whole[:, :-1], labels)
+        queues = Queues(network, 3)
+        cached = [queues.begin(labels, torch.ones(3, dtype=torch.bool))]
+        cached += [queues.step(codes[:, time]) for time in range(steps - 1)]
+    torch.testing.assert_close(torch.stack(cached, dim=1), full, rtol=1e-4, atol=1e-5)
+
+
+def test_a_new_network_predicts_near_codes_alike():
+    network = WaveNet(WaveNetParams(), SHAPE)
+    near, far = (network.embedding.weight[[a, b]].diff(dim=0).norm() for a, b in ((9, 10), (9, 99)))
+    assert near < 0.5 * far
+
+
+def test_codes_are_chosen_as_often_as_their_chances_say():
+    logits = torch.tensor([[0.0, 1.0, -torch.inf, 2.0]]).repeat(20_000, 1)
+    numbers = (torch.arange(20_000) / 20_000)[:, None]
+    found = torch.bincount(choose(logits, numbers, 1.0), minlength=4) / 20_000
+    torch.testing.assert_close(found, torch.softmax(logits[0], 0), atol=1e-3, rtol=0)
+    cold = torch.bincount(choose(logits, numbers, 0.1), minlength=4) / 20_000
+    assert cold[3] > 0.999
+
+
+def test_a_sound_ends_at_the_first_silence_long_enough_after_it_began():
+    def length(text: str) -> int:
+        codes = np.array([SILENCE if c == "_" else 7 for c in text], np.uint8)
+        return length_of(codes, 3)
+
+    assert length("ab__c___de") == 5
+    assert length("ab__c__d__") == 10
+    assert length("____a___") == 5
+    assert length("ab____") == 2
+    assert length("______") == 6, "silence alone is kept whole"
+    assert length("abcdef") == 6
+
+
+def test_a_row_that_begins_later_has_the_logits_of_one_that_began_first(network):
+    codes = torch.randint(256, (30, 2))
+    labels, both = torch.tensor([0, 1]), torch.tensor([True, True])
+    with torch.inference_mode():
+        first = Queues(network, 2)
+        wanted = [first.begin(labels, both), *(first.step(row) for row in codes)]
+        later = Queues(network, 2)
+        later.begin(torch.tensor([0, 0]), both)
+        for row in codes[:13]:
+            later.step(row)
+        found = [later.begin(labels, torch.tensor([False, True]))]
+        found += [later.step(row) for row in codes]
+    for one, other in zip(wanted, found, strict=True):
+        torch.testing.assert_close(one[1], other[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("silence", [3, 130, 300])
+def test_a_voice_ends_as_soon_as_its_silence_is_long_enough(silence):
+    codes = np.full(1024, 7, np.uint8)
+    codes[200 : 200 + silence] = SILENCE
+    voice = Voice(Row(0), torch.zeros(1024))
+    lengths = []
+    for part in np.split(codes, 8):
+        voice.parts.append(part)
+        lengths.append(voice.length(silence, 1000))
+    looks = -(-(200 + silence) // 128)
+    assert lengths[:looks] == [*[None] * (looks - 1), 200]
+
+
+def test_a_voice_that_never_rests_ends_at_the_limit():
+    voice = Voice(Row(0), torch.zeros(256), [np.full(128, 7, np.uint8)])
+    assert voice.length(20, 200) is None
+    voice.parts.append(np.full(128, 7, np.uint8))
+    assert voice.length(20, 200) == 200
+
+
+def test_a_shorter_limit_gives_the_beginning_of_the_same_sounds(network):
+    rows = [Row(index, index % 2) for index in range(4)]
+    made = [
+        Sampler(network, WaveNetSampling(seconds=seconds, micro_batch=4), seed=3).make(rows)
+        for seconds in (0.02, 0.05)
+    ]
+    for short, long in zip(*made, strict=True):
+        assert len(short) == 20
+        assert len(long) == 50
+        assert (short[:15] == long[:15]).all(), "the last 5 ms fade"
+        assert short[-1] == 0
+
+
+def test_the_data_say_how_long_sounds_are_where_nobody_does(network):
+    network.habits = Habits(seconds=0.03, silence=1000)
+    [sound] = Sampler(network, WaveNetSampling(micro_batch=1), seed=3).make([Row(0, 0)])
+    assert len(sound) == 30
+
+
+def test_a_look_while_training_is_short():
+    assert WaveNetSampling().quick().seconds == 0.4
+    assert WaveNetSampling(seconds=0.1).quick().seconds == 0.1
+    assert WaveNetSampling(seconds=9).quick().seconds == 0.4
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wavenet")
+    dataset = sound_dataset(folder / "dataset")
+    asked = {"max_steps": 120, "seed": 1, "params": TONES}
+    return dataset, train_small(WAVENET, dataset, folder / "run", **asked)
+
+
+def test_the_loss_is_a_mean_over_samples_not_over_windows(trained):
+    dataset, version = trained
+    _, network = load(version.folder, device=CPU)
+    feed = WaveNet.feed(network.params, dataset, seed=1, files=version.folder)
+    total = count = 0.0
+    for data, labels in feed.validation():
+        field = feed.receptive
+        for row, label in zip(torch.from_numpy(data), torch.from_numpy(labels), strict=True):
+            with torch.inference_mode():
+                logits = network(torch.maximum(row, ~row)[None, :-1], label[None])[0]
+            chances = torch.log_softmax(logits, -1)
+            heard = row[field:] >= 0
+            total -= float(chances[heard, row[field:][heard]].sum())
+            count += int(heard.sum())
+    assert count == dataset_length(dataset, VALIDATION)
+    assert version.metrics["loss"] == pytest.approx(total / count, rel=1e-4)
+    assert version.metrics["bits_per_sample"] == pytest.approx(total / count / np.log(2), rel=1e-4)
+
+
+def test_sounds_of_each_class_have_its_pitch_and_end_by_themselves(trained):
+    _, version = trained
+    _, network = load(version.folder, device=CPU)
+    for label, pitch in ((0, 50), (1, 120)):
+        sampling = WaveNetSampling(seconds=0.3, micro_batch=16, temperature=0.8)
+        rows = [Row(index, label) for index in range(16)]
+        sounds = Sampler(network, sampling, seed=2).make(rows)
+        padded = np.stack([np.pad(sound, (0, 300 - len(sound))) for sound in sounds])
+        power = (np.abs(np.fft.rfft(padded)) ** 2).mean(0)
+        assert abs(power.argmax() / 0.3 - pitch) < 15
+        assert np.median([len(sound) for sound in sounds]) < 200, "the data's end before 120"
+
+
+def test_unlabelled_sounds_are_learnt_and_made(tmp_path):
+    dataset = sound_dataset(tmp_path / "dataset", labels=())
+    version = train_small(WAVENET, dataset, tmp_path / "run", max_steps=2)
+    [sample] = make(WAVENET, load(version.folder, device=CPU)[1], 0, 1)
+    assert sample.label is None
+
+
+def test_finetuning_takes_up_how_long_the_new_sounds_are_and_how_they_end(trained, tmp_path):
+    dataset, version = trained
+    wanted = Habits.load(version.folder)
+    Habits(seconds=9, silence=900).save(version.folder)
+    asked = {"max_steps": 1, "parent": version.folder, "params": TONES}
+    child = train_small(WAVENET, dataset, tmp_path / "child", **asked)
+    assert Habits.load(child.folder) == wanted
+
+
+def test_small_parameters_are_those_of_the_kit():
+    assert receptive_field(small_params(WAVENET)) == 8
+
+
+def dataset_length(dataset: LocalDataset, split: int) -> int:
+    lengths = np.diff(dataset.array("offsets"))
+    return int(lengths[dataset.array("split") == split].sum())

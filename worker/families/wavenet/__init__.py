@@ -1,0 +1,60 @@
+"""`wavenet`: sounds, sample by sample, by dilated causal convolutions; class-conditional."""
+
+from typing import Self
+
+from pydantic import Field
+
+from worker.families import Family, SamplingParams, TrainingParams
+
+QUICK = 0.4  # seconds of a sound that is a mere look
+
+
+class WaveNetParams(TrainingParams):
+    """The network and its training."""
+
+    batch_size: int = Field(2, ge=1, le=65_536, description="windows of sound a training step")
+    lr: float = Field(4e-3, gt=0, le=1, description="peak learning rate")
+    context: int = Field(
+        2048, ge=16, le=1_048_576, description="samples of a window that are predicted"
+    )
+    channels: int = Field(64, ge=4, le=1024, description="channels of the residual stream")
+    skip: int = Field(128, ge=4, le=4096, description="channels of the sum that layers skip to")
+    stacks: int = Field(2, ge=1, le=16, description="times that the dilations are gone through")
+    dilations: int = Field(
+        9, ge=1, le=16, description="layers of a stack, of dilations 1, 2, 4, ..."
+    )
+    warmup: int = Field(
+        100, ge=0, description="steps until the peak rate; a tenth of the budget at the most"
+    )
+    clip: float = Field(1.0, gt=0, description="the most that a step's gradient norm may be")
+
+
+class WaveNetSampling(SamplingParams):
+    """How sounds are made."""
+
+    seconds: float = Field(
+        0.0, ge=0, le=600, description="the longest sound; 0: as long as nearly all of the data's"
+    )
+    temperature: float = Field(
+        1.0, gt=0, le=10, description="below 1 for likelier samples: less noise, less variety"
+    )
+
+    def quick(self) -> Self:
+        """No longer than 0.4 seconds."""
+        return self.model_copy(update={"seconds": min(self.seconds or QUICK, QUICK)})
+
+
+FAMILY = Family(
+    name="wavenet",
+    title="sounds by an autoregressive network of dilated convolutions",
+    media="audio",
+    params=WaveNetParams,
+    sampling=WaveNetSampling,
+    takes_labels=True,
+    takes_prompts=False,
+    papers=(
+        "van den Oord et al. 2016, WaveNet, arXiv:1609.03499",
+        "Le Paine et al. 2016, Fast WaveNet generation algorithm, arXiv:1611.09482",
+    ),
+    default_seconds=300,
+)

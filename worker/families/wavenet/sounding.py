@@ -1,0 +1,151 @@
+"""Making sounds: how samples are chosen, where a sound ends, and who has the place after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from db.errors import NonFinite
+from worker.data.mulaw import CODES, SILENCE, decode
+from worker.families.wavenet import WaveNetSampling
+from worker.families.wavenet.queues import Queues
+
+if TYPE_CHECKING:
+    from worker.families.network import Draws, Made, Row
+    from worker.families.wavenet.model import WaveNet
+
+Sound = npt.NDArray[np.float32]  # (T,) in [-1, 1]
+
+LOOK = 128  # samples between two looks at which sounds have ended
+FADE_SECONDS = 0.005  # at the end of a sound, which may be cut where it is loud
+
+
+@dataclass
+class Voice:
+    """A row under way: its random numbers, and its codes so far."""
+
+    row: Row
+    numbers: Tensor  # (steps,), a multiple of LOOK
+    parts: list[npt.NDArray[np.uint8]] = field(default_factory=list)
+
+    @property
+    def time(self) -> int:
+        """Samples made."""
+        return LOOK * len(self.parts)
+
+    def length(self, silence: int, most: int) -> int | None:
+        """How long the sound is, or None where it goes on.
+
+        It ends where it stays silent for `silence` samples, or with `most`.
+        """
+        recent = self.parts[-(-(-silence // LOOK) + 1) :]
+        if self.time < most and sum(int((p == SILENCE).sum()) for p in recent) < silence:
+            return None
+        length = length_of(np.concatenate(self.parts)[:most], silence)
+        return length if length < min(self.time, most) or self.time >= most else None
+
+
+class Voices:
+    """As many places as the micro-batch has rows; a place goes to the next row as one ends."""
+
+    def __init__(self, network: WaveNet, sampling: WaveNetSampling) -> None:
+        rate, habits = network.shape.sample_rate, network.habits
+        self.most = max(round((sampling.seconds or habits.seconds) * rate), 1)
+        self.silence, self.temperature = habits.silence, sampling.temperature
+        self.fade = max(round(FADE_SECONDS * rate), 1)
+        self.places: list[Voice | None] = [None] * sampling.micro_batch
+        self.queues = Queues(network, sampling.micro_batch)
+        self.device = network.embedding.weight.device
+        self.logits = torch.zeros(sampling.micro_batch, CODES, device=self.device)
+
+    def fill(self, rows: Iterator[Row], draws: Draws) -> bool:
+        """Give empty places to the next rows; whether any place is taken."""
+        fresh = torch.zeros(len(self.places), dtype=torch.bool)
+        steps = -(-self.most // LOOK) * LOOK
+        for place, voice in enumerate(self.places):
+            if voice is None and (row := next(rows, None)) is not None:
+                self.places[place] = Voice(row, draws([row.index]).uniform(steps)[0])
+                fresh[place] = True
+        if fresh.any():
+            labels = [(voice.row.label or 0) if voice else 0 for voice in self.places]
+            fresh = fresh.to(self.device)
+            begun = self.queues.begin(torch.tensor(labels, device=self.device), fresh)
+            self.logits = torch.where(fresh[:, None], begun, self.logits)
+        return any(self.places)
+
+    def sing(self) -> list[Made]:
+        """Go on by `LOOK` samples; the sounds that ended in them."""
+        numbers = torch.stack([self._numbers(voice) for voice in self.places], dim=1)[:, :, None]
+        codes = torch.empty(LOOK, len(self.places), dtype=torch.uint8, device=self.device)
+        for now in range(LOOK):
+            chosen = choose(self.logits, numbers[now], self.temperature)
+            codes[now] = chosen
+            self.logits = self.queues.step(chosen)
+        made = codes.t().cpu().numpy()
+        finite = torch.isfinite(self.logits).all(dim=1).tolist()
+        ended = []
+        for place, voice in enumerate(self.places):
+            if voice is None:
+                continue
+            if not finite[place]:
+                raise NonFinite("the model's logits are not finite: its weights are damaged")
+            voice.parts.append(made[place])
+            length = voice.length(self.silence, self.most)
+            if length is not None:
+                ended.append((voice.row, self._sound(voice, length)))
+                self.places[place] = None
+        return [*ended]
+
+    def _numbers(self, voice: Voice | None) -> Tensor:
+        if voice is None:
+            return torch.zeros(LOOK, device=self.device)
+        return voice.numbers[voice.time : voice.time + LOOK]
+
+    def _sound(self, voice: Voice, length: int) -> Sound:
+        """The first `length` samples, of which the last 5 milliseconds fade."""
+        sound = decode(np.concatenate(voice.parts)[:length])
+        fade = min(self.fade, length)
+        sound[length - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
+        return sound
+
+
+def make_sounds(
+    network: WaveNet, rows: Iterator[Row], draws: Draws, sampling: WaveNetSampling
+) -> Iterator[list[Made]]:
+    """One sound a row, float32 (T,) in [-1, 1], as they end; often none.
+
+    A sound ends where it stays silent for longer than any training sound does inside, or at
+    `sampling.seconds`. Raises `NonFinite`.
+    """
+    device = network.embedding.weight.device.type
+    # in fp32 always: a step is too small to gain by less, and a sound builds on its own errors
+    with torch.autocast(device, enabled=False):
+        voices = Voices(network, sampling)
+    while True:
+        with torch.autocast(device, enabled=False):
+            if not voices.fill(rows, draws):
+                return
+            ended = voices.sing()
+        yield ended
+
+
+def choose(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+    """Codes int64 (B,) by inverse CDF: one number in [0, 1) a row, uniform (B, 1)."""
+    summed = torch.softmax(logits / temperature, -1).cumsum(-1)  # (B, 256)
+    # "right" finds the first sum above the mark, so a code of chance 0 is never chosen
+    chosen = torch.searchsorted(summed, uniform * summed[:, -1:], right=True)
+    return chosen[:, 0].clamp_(max=CODES - 1)
+
+
+def length_of(codes: npt.NDArray[np.uint8], silence: int) -> int:
+    """Where the first run of `silence` silent codes after the first other code begins, or all."""
+    heard = np.flatnonzero(codes != SILENCE)
+    gaps = np.diff(np.append(heard, len(codes)))  # up to the next heard code, or the end
+    ends = np.flatnonzero(gaps > silence)
+    return int(heard[ends[0]]) + 1 if len(ends) else len(codes)
