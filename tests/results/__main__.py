@@ -9,13 +9,29 @@ from collections.abc import Callable
 
 import click
 
-from tests.results.gan import gan_on_mnist
+from tests.results.gan import gan_on_cifar, gan_on_mnist
 from tests.results.gpt import gpt_on_shakespeare
+from tests.results.hf import hf_on_shakespeare
+from tests.results.hmm import hmm_on_shakespeare, hmm_on_tunes
 from tests.results.machine import DATA, Machine, Result, machine
+from tests.results.queue import through_the_queue
+from tests.results.rnn import rnn_on_shakespeare
+from tests.results.text2image import text2image_on_mnist
+from tests.results.vae import vae_on_mnist
+from tests.results.wavenet import wavenet_on_spoken_digits
 
 CASES: dict[str, Callable[[Machine], list[Result]]] = {
     "gan": gan_on_mnist,
+    "gan-cifar": gan_on_cifar,
     "gpt": gpt_on_shakespeare,
+    "hf": hf_on_shakespeare,
+    "hmm": hmm_on_shakespeare,
+    "hmm-tunes": hmm_on_tunes,
+    "queue": through_the_queue,
+    "rnn": rnn_on_shakespeare,
+    "text2image": text2image_on_mnist,
+    "vae": vae_on_mnist,
+    "wavenet": wavenet_on_spoken_digits,
 }
 
 

@@ -1,0 +1,61 @@
+"""Every family through the queue: 1,000 samples in shards of 64, 7 and 1 are the same bytes."""
+
+from tests.results.hf import tiny_base
+
+from db import artifacts
+from scheduler.enqueue import enqueue
+from tests.results.machine import DATA, Machine, Result
+from worker.families import families
+from worker.services import open_services
+from worker.settings import Settings
+
+COUNT = 1000
+SHARDS = (64, 7, 1)
+SHORT = {"max_tokens": 16, "seconds": 0.02, "micro_batch": 8}  # whichever a family has
+SOURCES = {"image": "mnist", "text": "tinyshakespeare.txt", "audio": "spoken-digits.zip"}
+
+
+def through_the_queue(it: Machine) -> list[Result]:
+    """A version of each family, trained for a few steps, makes the same samples three times."""
+    for media, source in SOURCES.items():
+        it.run("dataset", "add", media, DATA / source)
+    return [_of_family(it, name) for name in families()]
+
+
+def _of_family(it: Machine, name: str) -> Result:
+    family, model = families()[name], f"quick-{name}"
+    data = ["--dataset", family.media, "--max-steps", "20", "--seed", "1", "--wait"]
+    if family.trains:
+        it.run("enqueue", "train", name, "--name", model, *data)
+    else:
+        it.run("model", "import", tiny_base(it.folder / name), "--name", model)
+        it.run("enqueue", "finetune", model, *data)
+    lists = [_digests(it, name, size) for size in SHARDS]
+    same = len(lists[0]) == COUNT and all(digests == lists[0] for digests in lists)
+    distinct = len(set(lists[0]))
+    return Result(
+        f"{name}, {COUNT} samples through the queue",
+        f"{distinct} distinct; digests at 64, 7 and 1 a shard {'equal' if same else 'DIFFER'}",
+        "equal",
+        same,
+    )
+
+
+def _digests(it: Machine, name: str, shard_size: int) -> list[str]:
+    """The digests of a job's samples, in the order of their indices."""
+    fields = families()[name].sampling.model_fields
+    spec = {
+        "kind": "generate",
+        "model": f"quick-{name}",
+        "count": COUNT,
+        "seed": 3,
+        "params": {key: value for key, value in SHORT.items() if key in fields},
+    }
+    services = open_services(Settings(home=it.folder / "home"))
+    try:
+        job = enqueue(services, spec, shard_size=shard_size)
+        it.run("job", "wait", job.id)
+        with services.database.read() as session:
+            return artifacts.digests(session, job.id)
+    finally:
+        services.close()
