@@ -70,6 +70,7 @@ def test_version_holds_weights_and_configuration(family: Family, trained: Traine
     assert names[:2] == [family.network().weights_file, "config.json"]
     assert all(path.parent == trained.folder and path.is_file() for path in trained.files)
     assert trained.metrics["samples_per_second"] > 0
+    assert trained.metrics["row_bytes"] > 0
     assert trained.metrics["steps"] == trained.steps == STEPS
 
 

@@ -1,6 +1,6 @@
 """How much memory work will take, found before it starts, and what the device has left.
 
-A training is measured by two steps of a copy of its network, on two and on four rows: what a moment
+A training is measured by two steps of a copy of its network, on four rows and on two: what a moment
 of the step holds grows by the same bytes with each row, and so its greatest moment with all rows is
 known. Kernels' own working space is not seen; a share is added for it.
 """
@@ -24,7 +24,7 @@ from worker.engine.device import autocast
 from worker.families import TrainingParams
 from worker.families.network import Batch, Clock, Network
 
-ROWS = (2, 4)  # of the two measured steps
+STEP_ROWS, FORWARD_ROWS = 4, 2  # measured, and half of them: a training step wants two at least
 MARGIN = 1.2  # for what is not seen: kernels' working space, the allocator's rounding
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
@@ -102,17 +102,20 @@ def footprint(network: Network, batch: Batch, *, precision: str) -> Footprint:
     kept = network.keeps_best or network.rolls_back  # a copy of the weights that lasts
     lasting = weight_bytes(network) * (2 if kept else 1)
     with autocast(batch.data.device, precision):
-        step, forward = (_moments(work, network, batch) for work in (_step, _forward))
+        step = _moments(_step, network, batch, rows=STEP_ROWS)
+        forward = _moments(_forward, network, batch, rows=FORWARD_ROWS)
     return Footprint(lasting, step, forward)
 
 
-def _moments(work: Work, network: Network, batch: Batch) -> Moments:
+def _moments(work: Work, network: Network, batch: Batch, *, rows: int) -> Moments:
     """What `work` holds besides the weights, from moment to moment."""
-    few, more = (min(rows, len(batch.data)) for rows in ROWS)
-    small, large = work(network, _first(batch, few)), work(network, _first(batch, more))
+    more = min(rows, len(batch.data))
+    few = rows // 2 if more == rows else 0
+    large = work(network, _first(batch, more))
+    small = work(network, _first(batch, few)) if few else np.zeros_like(large)
     if len(small) != len(large):  # the work's course depends on its data
         small, large = small.max(keepdims=True), large.max(keepdims=True)
-    row = (large - small) // max(1, more - few)
+    row = (large - small) // (more - few)
     return np.stack([small - few * row, row], axis=1)
 
 
