@@ -25,7 +25,7 @@ test: install ## lint, types, import contracts, tests
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 --dist loadgroup
 
-results: install ## the quality table, on the data sets beside the project (a quarter of an hour)
+results: install ## the quality table, on the data sets beside the project (an hour; ONLY="gan vae" for some)
 	$(BIN)/python -m tests.results $(foreach case,$(ONLY),--only $(case))
 
 chaos: install ## random faults against the real system, and an auditor; SEED=N picks them

@@ -1,1 +1,5 @@
 """The quality figures of the README: the real commands on real data, by `make results`."""
+
+from worker.settings import limit_threads
+
+limit_threads(0)  # before torch is imported: a baseline's threads wait as a worker's do

@@ -15,6 +15,7 @@ from tests.results.frechet import features, frechet_distance
 from tests.results.machine import DATA, PICTURES, Machine, Result
 
 SECONDS = {"mnist": 300, "cifar": 600}
+WIDTHS = (64, 32)  # of the baseline: as it is usually written, and with channels as few as ours
 COUNT = {"mnist": 10_000, "cifar": 1_000}
 
 
@@ -75,27 +76,25 @@ def _train_and_make(
 
 
 def _distances(network: nn.Sequential, images: np.ndarray, case: str) -> list[Result]:
-    """The GAN's distance to the test digits by that of the baseline, and real against real."""
+    """The GAN's distance to the test digits, real against real, and by the baselines' own."""
     torch.set_num_threads(os.cpu_count() or 1)  # as the one worker has
     train, test = (
         read_idx(DATA / "mnist" / f"{part}-images-idx3-ubyte.gz") for part in ("train", "t10k")
     )
-    generator, steps = train_dcgan(train, seconds=SECONDS["mnist"], seed=1)
-    sets = {
-        "gan": images,
-        "dcgan": sample_dcgan(generator, COUNT["mnist"], seed=7),
-        "real": train[: COUNT["mnist"]],
-    }
     real = features(network, test)
-    distance = {
-        name: frechet_distance(features(network, some), real) for name, some in sets.items()
-    }
-    ratio = distance["gan"] / distance["dcgan"]
-    figure = (
-        f"Frechet distance to the test digits {distance['gan']:.2f}, {ratio:.2f} of a DCGAN's "
-        f"{distance['dcgan']:.2f} ({steps} steps); real against real {distance['real']:.2f}"
-    )
-    return [Result(case, figure, "<= 0.6 of it", ratio <= 0.6)]
+
+    def distance(some: np.ndarray) -> float:
+        return frechet_distance(features(network, some), real)
+
+    ours, like = distance(images), distance(train[: COUNT["mnist"]])
+    told = f"Frechet distance to the test digits {ours:.2f}; real against real {like:.2f}"
+    results = [Result(case, told, "(none)", kept=True)]
+    for width in WIDTHS:
+        generator, steps = train_dcgan(train, seconds=SECONDS["mnist"], seed=1, width=width)
+        theirs = distance(sample_dcgan(generator, COUNT["mnist"], seed=7))
+        figure = f"{ours / theirs:.2f} of a DCGAN's {theirs:.1f} (width {width}, {steps} steps)"
+        results.append(Result(case, figure, "<= 0.6", ours <= 0.6 * theirs))
+    return results
 
 
 def _classes(
