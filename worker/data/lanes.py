@@ -11,10 +11,9 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from db.errors import BadInput
-from worker.data.feed import TRAIN, VALIDATION, Arrays, Feed, LocalDataset, Shape
+from worker.data.feed import Arrays, LocalDataset
 from worker.data.tokenizer import Tokenizer
-from worker.data.tokens import line_ends, token_stream
+from worker.data.tokens import StreamFeed
 
 BEGUN = 16  # one lane in so many begins anew with each window
 WINDOW, HISTORY = 512, 256  # tokens predicted in a row of validation, and read before them
@@ -23,7 +22,7 @@ VALIDATION_ROWS = 8
 Windows = npt.NDArray[np.int64]
 
 
-class LaneFeed(Feed):
+class LaneFeed(StreamFeed):
     """Windows of `context` + 1 tokens, int64 (B, context + 1): row i of each is a piece of lane i.
 
     The lanes begin at another place of the text in each epoch. So that a model of one long text
@@ -33,26 +32,12 @@ class LaneFeed(Feed):
     in `TokenFeed`.
     """
 
-    def __init__(
-        self,
-        dataset: LocalDataset,
-        tokenizer: Tokenizer,
-        *,
-        context: int,
-        batch_size: int,
-        seed: int,
-    ) -> None:
-        self.context, self.batch_size, self.seed = context, batch_size, seed
-        self.shape = Shape(media="text", vocabulary=tokenizer.size)
-        self._end = tokenizer.end
-        self._starts = line_ends(tokenizer)
-        self._train = token_stream(dataset, tokenizer, TRAIN)
-        self._validation = token_stream(dataset, tokenizer, VALIDATION)
-        if len(self._train) < 3:
-            raise BadInput(f"the training split holds {len(self._train) - 1} tokens: too few")
+    def __init__(self, dataset: LocalDataset, tokenizer: Tokenizer, **sizes: int) -> None:
+        super().__init__(dataset, tokenizer, **sizes)
+        rows = self.batch_size
         self._ring = len(self._train) - 1  # the end before the first document is that of the last
-        self._lanes = batch_size - max(batch_size // BEGUN, min(batch_size // 4, 1))
-        self.epoch_steps = max(self._ring // (self._lanes * context), 1)
+        self._lanes = rows - max(rows // BEGUN, min(rows // 4, 1))
+        self.epoch_steps = max(self._ring // (self._lanes * self.context), 1)
         self.train_count = self.epoch_steps * self._lanes
         self._offset = lru_cache(maxsize=2)(self._epoch_offset)
 

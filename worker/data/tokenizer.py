@@ -103,6 +103,15 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return Tokenizer(inner)
 
 
+def kept_tokenizer(
+    folder: Path, texts: Iterable[str], *, kind: Kind, vocabulary: int = 0
+) -> Tokenizer:
+    """The tokenizer that `folder` keeps; where it keeps none, one learnt from `texts` and kept."""
+    if not (folder / FILE).exists():
+        learn_tokenizer(texts, kind=kind, vocabulary=vocabulary).save(folder)
+    return load_tokenizer(folder)
+
+
 def learn_tokenizer(texts: Iterable[str], *, kind: Kind, vocabulary: int = 0) -> Tokenizer:
     """Learn a tokenizer from training texts: at most `vocabulary` tokens, 0 choosing by the text.
 

@@ -26,13 +26,8 @@ BEGUN = 8  # one window in so many begins a line
 STARTS = ("\n", "。", "！", "？")  # noqa: RUF001 - full-width on purpose: Chinese sentences
 
 
-class TokenFeed(Feed):
-    """Windows of `context` + 1 tokens, int64 (B, context + 1); no labels.
-
-    An epoch cuts the stream into windows at a random phase and shuffles them. So that a model of
-    one long text learns to begin one, every eighth window moves on to where a line starts, and a
-    window that starts there has `end` in the line break's place.
-    """
+class StreamFeed(Feed):
+    """What batches of tokens are cut from: the streams of the training and validation splits."""
 
     def __init__(
         self,
@@ -51,7 +46,19 @@ class TokenFeed(Feed):
         self._validation = token_stream(dataset, tokenizer, VALIDATION)
         if len(self._train) < 3:
             raise BadInput(f"the training split holds {len(self._train) - 1} tokens: too few")
-        self.train_count = max((len(self._train) - 1) // context - 1, 1)
+
+
+class TokenFeed(StreamFeed):
+    """Windows of `context` + 1 tokens, int64 (B, context + 1); no labels.
+
+    An epoch cuts the stream into windows at a random phase and shuffles them. So that a model of
+    one long text learns to begin one, every eighth window moves on to where a line starts, and a
+    window that starts there has `end` in the line break's place.
+    """
+
+    def __init__(self, dataset: LocalDataset, tokenizer: Tokenizer, **sizes: int) -> None:
+        super().__init__(dataset, tokenizer, **sizes)
+        self.train_count = max((len(self._train) - 1) // self.context - 1, 1)
         self._epoch = lru_cache(maxsize=2)(self._epoch_offsets)
 
     def train(self, step: int) -> Arrays:

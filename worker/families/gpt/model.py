@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from worker.data.feed import TRAIN, LocalDataset, Shape
-from worker.data.tokenizer import FILE, learn_tokenizer, load_tokenizer
+from worker.data.tokenizer import kept_tokenizer
 from worker.data.tokens import Texts, TokenFeed
 from worker.families import TrainingParams
 from worker.families.gpt import GptParams
@@ -45,13 +45,10 @@ class Transformer(TextNetwork):
     ) -> TokenFeed:
         """Windows of tokens; `tokenizer.json` is read from `files`, or learnt and written there."""
         settings = cast(GptParams, params)
-        if not (files / FILE).exists():
-            learn_tokenizer(
-                Texts(dataset, TRAIN), kind=settings.tokenizer, vocabulary=settings.vocabulary
-            ).save(files)
+        kind, vocabulary = settings.tokenizer, settings.vocabulary
         return TokenFeed(
             dataset,
-            load_tokenizer(files),
+            kept_tokenizer(files, Texts(dataset, TRAIN), kind=kind, vocabulary=vocabulary),
             context=settings.context,
             batch_size=settings.batch_size,
             seed=seed,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from db.errors import NonFinite
 from worker.data.feed import TRAIN, Feed, LocalDataset, Shape
-from worker.data.tokenizer import FILE, learn_tokenizer, load_tokenizer
+from worker.data.tokenizer import kept_tokenizer
 from worker.data.tokens import Texts
 from worker.families import SamplingParams, TrainingParams
 from worker.families.hmm import HmmParams, HmmSampling
@@ -52,11 +52,9 @@ class HiddenMarkovModel(TextNetwork):
             return NumberSequences(
                 dataset, context=context, batch_size=batch_size, seed=seed, files=files
             )
-        if not (files / FILE).exists():
-            learn_tokenizer(
-                Texts(dataset, TRAIN), kind=settings.tokenizer, vocabulary=settings.vocabulary
-            ).save(files)
-        tokenizer = load_tokenizer(files)
+        kind, vocabulary = settings.tokenizer, settings.vocabulary
+        texts = Texts(dataset, TRAIN)
+        tokenizer = kept_tokenizer(files, texts, kind=kind, vocabulary=vocabulary)
         return TokenSequences(dataset, tokenizer, context=context, batch_size=batch_size, seed=seed)
 
     def load_files(self, folder: Path) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from worker.data.feed import TRAIN, LocalDataset, Shape
 from worker.data.lanes import LaneFeed
-from worker.data.tokenizer import FILE, Tokenizer, learn_tokenizer, load_tokenizer
+from worker.data.tokenizer import Tokenizer, kept_tokenizer
 from worker.data.tokens import Texts
 from worker.families import TrainingParams
 from worker.families.network import Batch, Clock, Losses
@@ -101,13 +101,10 @@ class Recurrent(TextNetwork):
     ) -> LaneFeed:
         """Lanes of tokens; `tokenizer.json` is read from `files`, or learnt and written there."""
         settings = cast(RnnParams, params)
-        if not (files / FILE).exists():
-            learn_tokenizer(
-                Texts(dataset, TRAIN), kind=settings.tokenizer, vocabulary=settings.vocabulary
-            ).save(files)
+        kind, vocabulary = settings.tokenizer, settings.vocabulary
         return LaneFeed(
             dataset,
-            load_tokenizer(files),
+            kept_tokenizer(files, Texts(dataset, TRAIN), kind=kind, vocabulary=vocabulary),
             context=settings.context,
             batch_size=settings.batch_size,
             seed=seed,

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from worker.data.feed import LocalDataset, Shape
 from worker.data.images import CaptionFeed
-from worker.data.tokenizer import FILE, Tokenizer, learn_tokenizer, load_tokenizer
+from worker.data.tokenizer import FILE, Tokenizer, kept_tokenizer, load_tokenizer
 from worker.families import SamplingParams, TrainingParams
 from worker.families.images import to_pixels
 from worker.families.network import Batch, Clock, Draw, Losses, Network, Output, Row
@@ -56,13 +56,9 @@ class Text2Image(Network):
         settings = cast(Params, params)
         texts = captions.Captions(dataset)
         training = captions.TrainingCaptions(texts, dataset.array("split"))
-        least = 1
-        if (files / FILE).exists():
-            least = captions.load_kept(files).length
-        else:
-            kind, vocabulary = settings.tokenizer, settings.vocabulary
-            learn_tokenizer(training, kind=kind, vocabulary=vocabulary).save(files)
-        tokenizer = load_tokenizer(files)
+        least = captions.load_kept(files).length if (files / FILE).exists() else 1
+        kind, vocabulary = settings.tokenizer, settings.vocabulary
+        tokenizer = kept_tokenizer(files, training, kind=kind, vocabulary=vocabulary)
         most = settings.caption_length
         table = captions.encode_all(texts, tokenizer, least=least, most=most)
         captions.Kept(table.shape[1], captions.choose_examples(training)).save(files)
