@@ -24,6 +24,12 @@ from sqlalchemy import URL, Engine, create_engine, make_url, text
 from db import schema
 from db.session import Database
 from db.tables import Base
+from worker.settings import limit_threads
+
+# before torch is imported: test processes that share the cores must not wait for each other's
+limit_threads(
+    max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+)
 
 PASSWORD = secrets.token_hex(16)
 EMPTYING = [
