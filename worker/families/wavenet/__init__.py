@@ -17,8 +17,8 @@ class WaveNetParams(TrainingParams):
     context: int = Field(
         2048, ge=16, le=1_048_576, description="samples of a window that are predicted"
     )
-    channels: int = Field(64, ge=4, le=1024, description="channels of the residual stream")
-    skip: int = Field(128, ge=4, le=4096, description="channels of the sum that layers skip to")
+    channels: int = Field(32, ge=4, le=1024, description="channels of the residual stream")
+    skip: int = Field(96, ge=4, le=4096, description="channels of the sum that layers skip to")
     stacks: int = Field(2, ge=1, le=16, description="times that the dilations are gone through")
     dilations: int = Field(
         9, ge=1, le=16, description="layers of a stack, of dilations 1, 2, 4, ..."
