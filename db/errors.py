@@ -2,7 +2,8 @@
 
     GenmillError                 exit code 1: what was asked for failed
     |-- Refused                  exit code 2: wrong usage, a spec or an input that is not accepted
-    |   `-- BadInput             a file or value in a dataset, weights or prompts is not usable
+    |   |-- BadInput             a file or value in a dataset, weights or prompts is not usable
+    |   `-- TooLarge             work that does not fit into the memory that is left
     |-- Unreachable              exit code 3: a database, broker or object store cannot be used now
     |-- NotFound                 exit code 4: no such thing
     |-- JobFailed                a job that was waited for ended otherwise than succeeded
@@ -41,6 +42,10 @@ class Refused(GenmillError):
 
 class BadInput(Refused):
     """A file or value is not usable."""
+
+
+class TooLarge(Refused):
+    """The work does not fit into memory."""
 
 
 class Unreachable(GenmillError):

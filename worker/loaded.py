@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
+from db.errors import TooLarge
 from db.tables import ModelVersion
-from worker.engine.memory import free_bytes, require
 from worker.engine.weights import load
 from worker.families import Family
 from worker.families.network import Network
@@ -53,15 +53,21 @@ class Networks:
         return self._loaded[key]
 
     def _load(self, folder: Path) -> Loaded:
-        weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-        while self._loaded and weights > free_bytes(self.device):
-            self._loaded.popitem(last=False)
-        require(weights, self.device, what="the model", remedy="stop what else runs there")
-        family, network = load(folder, device=self.device)
+        family, network = self._read(folder)
         size = sum(
             tensor.numel() * tensor.element_size() for tensor in network.state_dict().values()
         )
         return Loaded(family, network, size, network.shared_bytes())
+
+    def _read(self, folder: Path) -> tuple[Family, Network]:
+        """Read a version; where memory is short, the networks not used for longest go first."""
+        while True:
+            try:
+                return load(folder, device=self.device)
+            except TooLarge:
+                if not self._loaded:
+                    raise
+            self._loaded.popitem(last=False)
 
     def _size(self) -> int:
         shared = {name: n for each in self._loaded.values() for name, n in each.shared.items()}

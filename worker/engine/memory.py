@@ -18,7 +18,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from db.errors import Refused
+from db.errors import TooLarge
 from worker.data.feed import Shape
 from worker.engine.device import autocast
 from worker.families import TrainingParams
@@ -168,10 +168,10 @@ def free_bytes(device: torch.device) -> int:
 
 
 def require(needed_bytes: int, device: torch.device, *, what: str, remedy: str) -> None:
-    """Refuse what cannot fit: `Refused` with both numbers and the remedy."""
+    """Refuse what cannot fit: `TooLarge` with both numbers and the remedy."""
     free = free_bytes(device)
     if needed_bytes > free:
-        raise Refused(
+        raise TooLarge(
             f"{what} needs about {to_gb(needed_bytes)} of memory, and {device} has {to_gb(free)} "
             f"left: {remedy}"
         )

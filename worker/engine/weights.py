@@ -57,8 +57,8 @@ def fill(network: Network, folder: Path, *, device: torch.device) -> None:
 
     Raises `BadInput` where they do not fit.
     """
-    remedy = "hold it otherwise (see base in `genmill family show`), or take a larger machine"
-    require(network.opening_bytes(folder, device), device, what="holding the base", remedy=remedy)
+    remedy = "take a larger machine; a base may be held in fewer bytes (`genmill family show hf`)"
+    require(network.opening_bytes(folder, device), device, what="holding the model", remedy=remedy)
     if not network.open(folder, device):
         return
     tensors, _ = read_tensors(folder / network.weights_file)

@@ -145,8 +145,9 @@ class Network(nn.Module, ABC):
         return True
 
     def opening_bytes(self, folder: Path, device: torch.device) -> int:
-        """Memory on `device` that `open` will take beyond the network's own."""
-        return 0
+        """Memory on `device` that reading a version will take: here as much as its weights."""
+        path = folder / self.weights_file
+        return path.stat().st_size if path.exists() else 0
 
     def save_files(self, folder: Path) -> None:
         """Write what the version keeps beside weights and `feed`'s files; mostly nothing."""
