@@ -10,9 +10,11 @@ from sqlalchemy import select
 
 from db import artifacts, jobs, models, shards, workers
 from db.tables import Attempt
+from tests.integration.conftest import TINY
 from worker.app import KEY_PREFIX, QUEUE, celery_app
 
-SLOW = {"micro_batch": 1}  # about a thousand samples a second on these networks
+SLOW = {"micro_batch": 1}  # one to two thousand samples a second on these networks
+SLOW_STEPS = TINY | {"batch_size": 1024}  # about fifteen training steps a second
 
 
 def running(plant, job):
@@ -72,11 +74,11 @@ def test_a_flush_every_moment_only_delays(plant, tiny) -> None:
 
 
 def test_a_killed_workers_shard_is_made_again_with_the_same_samples(plant, tiny) -> None:
-    job = plant.generate(2000, shard_size=1000, params=SLOW)
+    job = plant.generate(5000, shard_size=2500, params=SLOW)
     victim = plant.worker()
     plant.wait("samples", lambda: running(plant, job))
     os.killpg(victim.pid, signal.SIGKILL)
-    same = plant.generate(2000, shard_size=2000, params=SLOW)
+    same = plant.generate(5000, shard_size=5000, params=SLOW)
     plant.worker()
     plant.succeed(job.id, same.id)
     assert "lost" in attempts(plant, job)
@@ -96,7 +98,7 @@ def test_a_signal_gives_a_shard_back_and_burns_no_attempt(plant, tiny, number) -
 
 
 def test_a_drained_training_goes_on_and_ends_with_the_same_weights(plant, digits) -> None:
-    steps = {"max_steps": 100}
+    steps = {"max_steps": 80, "params": SLOW_STEPS}
     job = plant.train(**steps)
     process = plant.worker()
     plant.wait("steps", lambda: running(plant, job))
@@ -113,7 +115,7 @@ def test_a_drained_training_goes_on_and_ends_with_the_same_weights(plant, digits
 
 
 def test_a_killed_child_is_replaced_and_its_shard_made_again(plant, tiny) -> None:
-    job = plant.generate(2000, params=SLOW)
+    job = plant.generate(5000, params=SLOW)
     process = plant.worker()
     plant.wait("samples", lambda: running(plant, job))
     (child,) = children(process.pid)
@@ -133,7 +135,7 @@ def test_a_killed_parent_takes_its_child_along(plant, tiny) -> None:
 
 
 def test_a_zombies_samples_are_refused(plant, tiny) -> None:
-    job = plant.generate(2000, params=SLOW)
+    job = plant.generate(5000, params=SLOW)
     process = plant.worker()
     plant.wait("samples", lambda: running(plant, job))
     os.killpg(process.pid, signal.SIGSTOP)
