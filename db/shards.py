@@ -93,11 +93,18 @@ def renew(
         _report(job, shard, progress, now=now)
 
 
-def commit(session: Session, claim: Claim, artifacts: Sequence[NewArtifact]) -> None:
+def commit(
+    session: Session,
+    claim: Claim,
+    artifacts: Sequence[NewArtifact],
+    *,
+    report: dict[str, Any] | None = None,
+) -> None:
     """Record what the shard made and end it as succeeded; the last shard moves its job on.
 
-    The objects must be in the store already. Raises `Cancelled` or `LeaseLost`, and then nothing
-    was recorded. An error when the transaction ends means unknown: ask `outcome`.
+    The objects must be in the store already; `report` is the worker's last word on its progress.
+    Raises `Cancelled` or `LeaseLost`, and then nothing was recorded. An error when the transaction
+    ends means unknown: ask `outcome`.
     """
     job, shard = hold(session, claim)
     check_complete(job, claim, artifacts)
@@ -108,6 +115,8 @@ def commit(session: Session, claim: Claim, artifacts: Sequence[NewArtifact]) -> 
     session.execute(delete(Checkpoint).where(Checkpoint.shard_id == shard.id))
     end_attempt(session, shard, "succeeded", at=now)
     move_shard(session, shard, ShardState.SUCCEEDED, at=now)
+    if report is not None:
+        _report(job, shard, report, now=now)
     job.progress = progress.committed(job.progress, shard.idx, shard.stop - shard.start)
     session.flush()
     settle_job(session, job)

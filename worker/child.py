@@ -83,8 +83,9 @@ class Child:
         import torch  # noqa: PLC0415 - in the child alone
 
         from worker.bench import Bench  # noqa: PLC0415 - torch, as above
-        from worker.engine.device import pick_device  # noqa: PLC0415 - torch, as above
+        from worker.engine.device import deterministic, pick_device  # noqa: PLC0415 - as above
 
+        deterministic()  # before torch starts its threads, which take over how tiny numbers count
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
         return Bench(Services(self.settings), pick_device(self.settings.device))

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from db import jobs, shards
 from db.errors import Draining, GenmillError, Stopped, Unreachable
 from db.shards import Claim, NewArtifact
+from worker.failpoints import stand_still
 from worker.services import Services
 from worker.wire import Wire
 
@@ -81,6 +82,7 @@ class Lease:
         self._seq += 1
         self._moved_at = time.monotonic()
         self._report = {"done": done, "total": total, "unit": unit, "eta_s": eta_s, "note": note}
+        stand_still(self.services.settings, until=lambda: self._order or self._wire.draining)
         self.obey()
         if self._wire.draining and done < total:
             raise Draining
@@ -132,7 +134,7 @@ class Lease:
         """
 
         def work(session: Session) -> None:
-            shards.commit(session, self.claim, artifacts)
+            shards.commit(session, self.claim, artifacts, report=self._report)
             for note in [*self._notes, *also]:
                 note(session)
 

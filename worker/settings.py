@@ -7,7 +7,12 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    SettingsConfigDict,
+)
 
 from db.errors import Refused, Unreachable
 from worker.specs import explain, spelled
@@ -52,7 +57,7 @@ class Settings(BaseSettings):
     max_failures: int = Field(3, ge=1, description="failures after which a shard is given up")
     max_claims: int = Field(8, ge=1, description="lost claims after which a shard is poison")
     hang_s: float = Field(900, gt=0, description="work without a sign of progress is given up then")
-    failpoint: str = Field("", description="for tests: where a worker kills itself")
+    failpoint: str = Field("", description="for tests: where a worker dies or waits")
     loaded_bytes: int = Field(2 * 2**30, ge=0, description="weights that a worker keeps in memory")
     cache_bytes: int = Field(4 * 2**30, ge=0, description="local cache of datasets and weights")
 
@@ -151,11 +156,20 @@ def read_settings() -> Settings:
         ) from None
 
 
+def given_names() -> set[str]:
+    """What the environment and `.env` set, known or not: `HOME` where `GENMILL_HOME` is set."""
+    given = {**DotEnvSettingsSource(Settings).env_vars, **EnvSettingsSource(Settings).env_vars}
+    names = {name.upper() for name, value in given.items() if value}
+    return {name.removeprefix("GENMILL_") for name in names if name.startswith("GENMILL_")}
+
+
 def limit_threads(threads: int) -> None:
     """Let numerical libraries use `threads` CPU threads (0: all); they read it when imported."""
     # a thread that spins while it waits holds the core that the others need: on a machine with more
     # work than cores, training went twenty times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # with buffers of two sizes, cuDNN's recurrent layers may sum otherwise from run to run
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if threads:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ[name] = str(threads)

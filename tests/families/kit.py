@@ -1,6 +1,7 @@
 """What tests of families and of the engine share: tiny datasets, small networks, a monitor."""
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -152,6 +153,7 @@ def small_training(
     """A training of a small network on a dataset, in `folder`."""
     if not family.trains:
         given.setdefault("parent", base_for(dataset))
+    given.setdefault("checkpoint_every_s", math.inf)  # however long a busy machine takes
     return Training(family, small_params(family, **(params or {})), dataset, folder, **given)
 
 

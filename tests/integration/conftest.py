@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from scheduler.enqueue import enqueue, retry
 from scheduler.intake import add_dataset
 from worker.data.feed import Shape
 from worker.engine.weights import save
+from worker.failpoints import HOLD
 from worker.families import find_family
 from worker.services import Services
 from worker.settings import Settings
@@ -64,6 +66,16 @@ class Plant:
     def logs(self) -> str:
         """What the workers have said."""
         return "\n".join(p.read_text() for p in sorted(self.settings.home.glob("worker-*.log")))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let the workers stand still at their first sample or step, unless they shall stop."""
+        file = self.settings.home / HOLD
+        file.touch()
+        try:
+            yield
+        finally:
+            file.unlink()
 
     def wait(self, what: str, done: Callable[[], object], *, dispatch: bool = True) -> None:
         """Dispatch, as a scheduler would, until `done`; fail telling `what` did not come about."""
@@ -179,9 +191,10 @@ def quick_settings(home: Path, database_url: str, broker_url: str, **places: obj
         redis_url=broker_url,
         device="cpu",
         threads=1,
-        lease_s=2,
+        lease_s=5,
         loop_s=0.2,
         deadline_s=2,
+        failpoint=HOLD,
         **places,
     )
 

@@ -8,13 +8,12 @@ import pytest
 import redis
 from sqlalchemy import select
 
-from db import artifacts, jobs, models, shards, workers
+from db import artifacts, jobs, models, shards
 from db.tables import Attempt
-from tests.integration.conftest import TINY
+from tests.integration.conftest import PATIENCE_S
 from worker.app import KEY_PREFIX, QUEUE, celery_app
 
-SLOW = {"micro_batch": 1}  # one to two thousand samples a second on these networks
-SLOW_STEPS = TINY | {"batch_size": 1024}  # about fifteen training steps a second
+ONE_BY_ONE = {"micro_batch": 1}
 
 
 def running(plant, job):
@@ -74,11 +73,12 @@ def test_a_flush_every_moment_only_delays(plant, tiny) -> None:
 
 
 def test_a_killed_workers_shard_is_made_again_with_the_same_samples(plant, tiny) -> None:
-    job = plant.generate(5000, shard_size=2500, params=SLOW)
-    victim = plant.worker()
-    plant.wait("samples", lambda: running(plant, job))
-    os.killpg(victim.pid, signal.SIGKILL)
-    same = plant.generate(5000, shard_size=5000, params=SLOW)
+    job = plant.generate(50, shard_size=25, params=ONE_BY_ONE)
+    with plant.held():
+        victim = plant.worker()
+        plant.wait("samples", lambda: running(plant, job))
+        os.killpg(victim.pid, signal.SIGKILL)
+    same = plant.generate(50, shard_size=50, params=ONE_BY_ONE)
     plant.worker()
     plant.succeed(job.id, same.id)
     assert "lost" in attempts(plant, job)
@@ -87,39 +87,41 @@ def test_a_killed_workers_shard_is_made_again_with_the_same_samples(plant, tiny)
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT], ids=lambda n: n.name)
 def test_a_signal_gives_a_shard_back_and_burns_no_attempt(plant, tiny, number) -> None:
-    job = plant.generate(200_000, shard_size=200_000, params=SLOW)
-    process = plant.worker()
-    plant.wait("samples", lambda: running(plant, job))
-    os.killpg(process.pid, number)  # as a terminal or systemd sends it: to the child too
-    assert process.wait(timeout=60) == 0
+    job = plant.generate(50, params=ONE_BY_ONE)
+    with plant.held():
+        process = plant.worker()
+        plant.wait("samples", lambda: running(plant, job))
+        os.killpg(process.pid, number)  # as a terminal or systemd sends it: to the child too
+        assert process.wait(timeout=PATIENCE_S) == 0
     assert attempts(plant, job) == ["released"]
     released = shard(plant, job)
     assert (released.status, released.releases, released.failures) == ("queued", 1, 0)
 
 
 def test_a_drained_training_goes_on_and_ends_with_the_same_weights(plant, digits) -> None:
-    steps = {"max_steps": 80, "params": SLOW_STEPS}
-    job = plant.train(**steps)
-    process = plant.worker()
-    plant.wait("steps", lambda: running(plant, job))
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 0
+    job = plant.train(max_steps=20)
+    with plant.held():
+        process = plant.worker()
+        plant.wait("steps", lambda: running(plant, job))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=PATIENCE_S) == 0
     assert attempts(plant, job) == ["released"]
     with plant.services.database.read() as session:
         assert shards.latest_checkpoint(session, jobs.shards_of(session, job.id)[0].id)
     plant.worker()
-    straight = plant.train(**steps)
+    straight = plant.train(max_steps=20)
     plant.succeed(job.id, straight.id)
     assert attempts(plant, job) == ["released", "succeeded"]
     assert weights(plant, "small:1") == weights(plant, "small:2")
 
 
 def test_a_killed_child_is_replaced_and_its_shard_made_again(plant, tiny) -> None:
-    job = plant.generate(5000, params=SLOW)
-    process = plant.worker()
-    plant.wait("samples", lambda: running(plant, job))
-    (child,) = children(process.pid)
-    os.kill(child, signal.SIGKILL)
+    job = plant.generate(50, params=ONE_BY_ONE)
+    with plant.held():
+        process = plant.worker()
+        plant.wait("samples", lambda: running(plant, job))
+        (child,) = children(process.pid)
+        os.kill(child, signal.SIGKILL)
     plant.succeed(job.id)
     assert attempts(plant, job) == ["lost", "succeeded"]
     assert process.poll() is None
@@ -135,10 +137,11 @@ def test_a_killed_parent_takes_its_child_along(plant, tiny) -> None:
 
 
 def test_a_zombies_samples_are_refused(plant, tiny) -> None:
-    job = plant.generate(5000, params=SLOW)
-    process = plant.worker()
-    plant.wait("samples", lambda: running(plant, job))
-    os.killpg(process.pid, signal.SIGSTOP)
+    job = plant.generate(50, params=ONE_BY_ONE)
+    with plant.held():
+        process = plant.worker()
+        plant.wait("samples", lambda: running(plant, job))
+        os.killpg(process.pid, signal.SIGSTOP)
     plant.worker()
     plant.succeed(job.id)
     os.killpg(process.pid, signal.SIGCONT)
@@ -156,7 +159,7 @@ def test_a_worker_that_dies_around_its_commit_leaves_one_artifact(
     plant, tiny, point, outcomes
 ) -> None:
     job = plant.generate(5)
-    assert plant.worker(failpoint=point).wait(timeout=60) == -signal.SIGKILL
+    assert plant.worker(failpoint=point).wait(timeout=PATIENCE_S) == -signal.SIGKILL
     plant.worker()
     plant.succeed(job.id)
     assert attempts(plant, job) == outcomes
@@ -165,20 +168,16 @@ def test_a_worker_that_dies_around_its_commit_leaves_one_artifact(
 
 
 def test_a_worker_whose_device_is_not_here_says_so_and_ends(plant) -> None:
-    assert plant.worker(device="cuda:7").wait(timeout=60) == 2
+    assert plant.worker(device="cuda:7").wait(timeout=PATIENCE_S) == 2
     assert "'cuda:7' is not here" in plant.logs()
 
 
 def test_two_workers_share_a_job(plant, tiny) -> None:
-    plant.worker()
-    plant.worker()
-
-    def both():
-        with plant.services.database.read() as session:
-            return len(workers.live(session, within_s=60)) == 2
-
-    plant.wait("two workers", both)
-    job = plant.generate(3000, shard_size=300, params=SLOW)
+    job = plant.generate(50, shard_size=25, params=ONE_BY_ONE)
+    with plant.held():
+        plant.worker()
+        plant.worker()
+        plant.wait("two at work", lambda: len(attempts(plant, job)) == 2)
     plant.succeed(job.id)
     with plant.services.database.read() as session:
         ids = [each.id for each in jobs.shards_of(session, job.id)]
@@ -200,11 +199,12 @@ def test_doorbells_that_make_no_sense_are_dropped(plant, tiny) -> None:
 
 def test_what_is_no_message_at_all_costs_neither_the_worker_nor_its_shard(plant, tiny) -> None:
     client = redis.Redis.from_url(plant.settings.broker_client)
-    job = plant.generate(3000, params=SLOW)
-    process = plant.worker()
-    plant.wait("samples", lambda: running(plant, job))
-    for garbage in (b"{", b"[]", b"[" * 100_000):
-        client.lpush(f"{KEY_PREFIX}{QUEUE}", garbage)
+    job = plant.generate(50, params=ONE_BY_ONE)
+    with plant.held():
+        process = plant.worker()
+        plant.wait("samples", lambda: running(plant, job))
+        for garbage in (b"{", b"[]", b"[" * 100_000):
+            client.lpush(f"{KEY_PREFIX}{QUEUE}", garbage)
     plant.succeed(job.id, plant.generate(2).id)
     assert attempts(plant, job) == ["succeeded"]
     assert process.poll() is None

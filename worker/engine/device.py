@@ -32,7 +32,10 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 
 
 def deterministic() -> None:
-    """Make PyTorch choose the same kernels each time, for all the work of this process."""
+    """Make PyTorch choose the same kernels each time, for all the work of this process.
+
+    Training and sampling both begin with it: what a process did before must not show in a sample.
+    """
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     torch.backends.cuda.matmul.allow_tf32 = False

@@ -99,6 +99,14 @@ def test_a_commit_records_artifacts_members_and_the_end(record):
     assert record.shard(first).owner is None
 
 
+def test_a_commit_brings_the_last_word_on_the_progress(record):
+    job_id, shard_id = record.add((0, 1), kind="train")
+    claim = record.claim(shard_id)
+    record.renew(claim, progress={"done": 4, "total": 5})
+    record.run(shards.commit, claim, [], report={"done": 5, "total": 5})
+    assert record.job(job_id).progress == {"done": 5, "total": 5}
+
+
 def test_a_commit_happens_once(record):
     _, shard_id = record.add()
     claim = record.claim(shard_id)

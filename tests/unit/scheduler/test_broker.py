@@ -26,13 +26,20 @@ def running(settings: Settings) -> Iterator[None]:
     )
     process.stdin.write(broker.configuration)
     process.stdin.close()
-    while not broker.socket.exists():
+    while not _answers(settings):
         time.sleep(0.02)
     try:
         yield
     finally:
         process.terminate()
         process.wait()
+
+
+def _answers(settings: Settings) -> bool:
+    try:
+        return bool(ping(settings))
+    except Unreachable:  # its socket is there a moment before it listens
+        return False
 
 
 @pytest.fixture
@@ -48,7 +55,7 @@ def test_celery_and_redis_reach_the_broker_whatever_the_home_is_called(short_hom
         with Connection(settings.broker) as connection:
             queue = connection.SimpleQueue("doorbells")
             queue.put("an id")
-            assert queue.get(timeout=5).payload == "an id"
+            assert queue.get(timeout=60).payload == "an id"
             queue.close()
 
 

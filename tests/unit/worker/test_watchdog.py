@@ -18,7 +18,7 @@ wire = Wire()
 stuck = os.fork()
 if stuck == 0:
     wire.pulse()
-    time.sleep(10)
+    time.sleep(50)
     os._exit(0)
 settings = Settings(_env_file=None, redis_url=sys.argv[1], hang_s=float(sys.argv[2]))
 Watchdog(settings, wire, period_s=0.05, deaf_s=0.3).start()
