@@ -28,7 +28,7 @@ def generate_shard(bench: Bench, job: Job, spec: Generate, lease: Lease, folder:
     with lease.excused():
         loaded = bench.load(version)
         generation = _generation(bench, spec, loaded, lease.claim)
-    _require_memory(version, generation, bench.device)
+    bench.networks.make_room(lambda: _require_memory(version, generation, bench.device))
     origin = _origin(bench, spec, version, generation, loaded)
     written = _write(job, generation, origin, lease, folder / "samples")
     name = f"samples-{lease.claim.idx:06d}.{EXTENSIONS[written.media_type]}"

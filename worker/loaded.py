@@ -7,10 +7,11 @@ import hashlib
 import shutil
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -19,9 +20,12 @@ from db.tables import ModelVersion
 from worker.engine.weights import load
 from worker.families import Family
 from worker.families.network import Network
+from worker.files import digest_of
 from worker.objects import ObjectStore
 
 RECENT_S = 3600.0  # another process may still be reading files that were asked for since
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,22 +56,25 @@ class Networks:
             self._loaded.popitem(last=False)
         return self._loaded[key]
 
+    def make_room(self, work: Callable[[], T]) -> T:
+        """What `work` returns; while it finds memory too short, the network not used for longest
+        goes, and it begins again. Its `TooLarge` passes once no network is left.
+        """
+        while True:
+            try:
+                return work()
+            except TooLarge:
+                if not self._loaded:
+                    raise
+            # out of the handler, for the error holds what the work has made so far
+            self._loaded.popitem(last=False)
+
     def _load(self, folder: Path) -> Loaded:
-        family, network = self._read(folder)
+        family, network = self.make_room(lambda: load(folder, device=self.device))
         size = sum(
             tensor.numel() * tensor.element_size() for tensor in network.state_dict().values()
         )
         return Loaded(family, network, size, network.shared_bytes())
-
-    def _read(self, folder: Path) -> tuple[Family, Network]:
-        """Read a version; where memory is short, the networks not used for longest go first."""
-        while True:
-            try:
-                return load(folder, device=self.device)
-            except TooLarge:
-                if not self._loaded:
-                    raise
-            self._loaded.popitem(last=False)
 
     def _size(self) -> int:
         shared = {name: n for each in self._loaded.values() for name, n in each.shared.items()}
@@ -77,32 +84,38 @@ class Networks:
 def fetch_version(
     store: ObjectStore, version: ModelVersion, *, cache: Path, limit_bytes: int
 ) -> Path:
-    """The folder of a version's files on this machine, digests checked, fetched where needed.
+    """The folder of a version's files on this machine, fetched where they are not there yet.
 
-    Raises `NotFound`, `Unreachable` or `DigestMismatch` as the store does.
+    A file has its digest before it has its name, so one of the right size is not read again. Raises
+    `NotFound`, `Unreachable` or `DigestMismatch` as the store does.
     """
     folder = cache / "models" / _key(version)
     folder.mkdir(parents=True, exist_ok=True)
     for name, file in version.files.items():
-        _link_twin(folder / name, file["size"])
-        store.fetch(file["key"], folder / name, sha256=file["sha256"])
+        path, sha256 = folder / name, file["sha256"]
+        if not _is_whole(path, file["size"]) and not _linked(path, file["size"], sha256):
+            store.fetch(file["key"], path, sha256=sha256)
     folder.touch()
     _evict(folder.parent, keep=folder, limit_bytes=limit_bytes)
     return folder
 
 
-def _link_twin(path: Path, size: int) -> None:
-    """Take over a file of another version that may be the same, as adapters share a base.
+def _is_whole(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
 
-    Its digest is checked after, and one that differs is replaced, not written to.
+
+def _linked(path: Path, size: int, sha256: str) -> bool:
+    """Take over a file of another version where it is the same, as adapters share a base.
+
+    One of the same name and size is looked at, so that many versions of a model cost one reading.
     """
-    if path.exists():
-        return
     for other in path.parent.parent.glob(f"*/{path.name}"):
-        with suppress(OSError):  # it may just have been evicted
-            if other.stat().st_size == size:
-                path.hardlink_to(other)
-                return
+        with suppress(OSError):  # it may just have been evicted, or linked by another process
+            if other != path and other.stat().st_size == size:
+                if same := digest_of(other) == sha256:
+                    path.hardlink_to(other)
+                return same
+    return False
 
 
 def _key(version: ModelVersion) -> str:

@@ -45,7 +45,7 @@ def train_job(bench: Bench, job: Job, spec: Train | Finetune, lease: Lease, fold
         parent=parent_files,
         resume=resume,
     )
-    trained = train(training, lease)
+    trained = bench.networks.make_room(lambda: train(training, lease))
     return _store(job, training, trained, lease, dataset=dataset, parent=parent)
 
 

@@ -92,6 +92,7 @@ def ingest(
     order = _Order(path, folder, size, mode, checked_ratio(split), _Rejects())
     _check(order, kind)
     form = _form(path, kind)
+    _check_pixels(order, _KINDS[form])
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -119,6 +120,8 @@ def _form(path: Path, kind: str | None) -> str:
     """Which writer takes the data, by what the files are; `kind` where they may be two things."""
     if path.is_dir() or zipfile.is_zipfile(path):
         form = _form_of_many(path, kind)
+    elif path.suffix.lower() == ".zip":
+        raise BadInput(f"{path.name}: not a zip, or one cut short; fetch or pack it again")
     elif path.suffix.lower() == ".jsonl":
         form = "jsonl"
     elif path.suffix.lower() == ".txt" or kind == "text":
@@ -129,6 +132,13 @@ def _form(path: Path, kind: str | None) -> str:
     if kind and kind != _KINDS[form]:
         raise BadInput(f"{path.name}: {_KINDS[form]} data, and kind {kind!r} was asked for")
     return form
+
+
+def _check_pixels(order: _Order, kind: str) -> None:
+    """Refuse what only pictures have."""
+    for what, value in (("size", order.size), ("mode", order.mode)):
+        if value is not None and kind != "image":
+            raise Refused(f"{what} {value}: for pictures; {order.path.name} is {kind} data")
 
 
 def _refuse_no_idx(path: Path) -> None:

@@ -1,13 +1,15 @@
 """Windows of mu-law codes from a dataset of sounds.
 
 `NOTHING` lies before the first sample of every sound, and some silence after its last, by which a
-model learns to begin and to end. In a window, a negative entry `~c` is code c as context alone:
-read, but never predicted (what comes before the window, or what is no longer part of the sound).
+model learns to begin and to end. A window is the time in its sound of the first sample that is
+predicted, the sound's length, and then codes. Of these a negative one, `~c`, is code c as context
+alone: read, but never predicted (what comes before the window, or what is no longer part of the
+sound).
 """
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,16 +25,27 @@ NOTHING = CODES  # a code of its own, never predicted: what begins is told from 
 MOST_SECONDS = 1.0  # of a made sound, where the data alone decide
 MARGIN_SECONDS = 0.02  # of silence at a sound's end beyond the longest inside one
 DURATION_QUANTILE = 0.95
+DURATIONS = 33  # quantiles that are kept of a class's
 
 Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Habits:
-    """What the training sounds are like: kept beside a version's weights as `sounds.json`."""
+    """What the training sounds are like: kept beside a version's weights as `sounds.json`.
+
+    `durations` are quantiles, from 0 to 1, of the seconds that sounds last: of each class by its
+    name, and under "" of all.
+    """
 
     seconds: float = 1.0  # that nearly all of them are within
     silence: int = 160  # so many silent samples come after a sound, and never inside one
+    durations: dict[str, list[float]] = field(default_factory=dict)
+
+    def duration(self, label: str, number: float) -> float:
+        """Seconds that a sound of this class is to last; `number` in [0, 1) draws it."""
+        known = self.durations.get(label) or self.durations.get("", [self.seconds])
+        return float(np.interp(number, np.linspace(0, 1, len(known)), known))
 
     @classmethod
     def load(cls, folder: Path) -> "Habits":
@@ -55,6 +68,9 @@ class Sounds:
             raise BadInput(f"sounds are wanted, this dataset is of kind {dataset.manifest['kind']}")
         offsets = np.asarray(dataset.array("offsets"))
         self.numbers = np.flatnonzero(np.asarray(dataset.array("split")) == split)
+        shape = Shape.from_json(dataset.manifest["shape"])
+        self.rate, self.names = shape.sample_rate, shape.labels
+        self.labels = np.asarray(dataset.array("labels"))[self.numbers] if self.names else None
         self.begins, self.ends = offsets[self.numbers], offsets[self.numbers + 1]
         self.lengths: Numbers = self.ends - self.begins
         self._samples = dataset.array("sounds")  # int16, mapped
@@ -71,18 +87,29 @@ class Sounds:
             )
         return codes
 
-    def habits(self, sample_rate: int) -> Habits:
+    def habits(self) -> Habits:
         """What these sounds are like."""
-        seconds = float(np.quantile(self.lengths, DURATION_QUANTILE)) / sample_rate
+        seconds = float(np.quantile(self.lengths, DURATION_QUANTILE)) / self.rate
         longest = max(_longest_silence(self.codes(i, 0, n)) for i, n in enumerate(self.lengths))
-        margin = max(round(MARGIN_SECONDS * sample_rate), 1)
-        return Habits(round(min(seconds, MOST_SECONDS), 3), longest + margin)
+        margin = max(round(MARGIN_SECONDS * self.rate), 1)
+        return Habits(round(min(seconds, MOST_SECONDS), 3), longest + margin, self._durations())
+
+    def _durations(self) -> dict[str, list[float]]:
+        """As `Habits` keep them."""
+        groups = {name: self.lengths[self.labels == i] for i, name in enumerate(self.names)}
+        steps = np.linspace(0, 1, DURATIONS)
+        return {
+            name: np.round(np.quantile(lengths, steps) / self.rate, 4).tolist()
+            for name, lengths in ({"": self.lengths} | groups).items()
+            if len(lengths)
+        }
 
 
 class SoundFeed(Feed):
-    """Windows int64 (B, receptive + context) of which at most the last `context` are predicted.
+    """Windows int64 (B, 2 + receptive + context): a time, a length, and codes of which the last
+    `context` at most are predicted.
 
-    The first `receptive` entries are context. An epoch cuts each sound into windows at jittered
+    The first `receptive` codes are context. An epoch cuts each sound into windows at jittered
     places, and shuffles those of all sounds. The silence that ends a sound is predicted in
     training, and left out of validation.
     """
@@ -100,7 +127,6 @@ class SoundFeed(Feed):
         self.receptive, self.context = receptive, context
         self.batch_size, self.seed = batch_size, seed
         self.shape = Shape.from_json(dataset.manifest["shape"])
-        self._labels = np.asarray(dataset.array("labels")) if self.shape.labels else None
         self._train, self._validation = Sounds(dataset, TRAIN), Sounds(dataset, VALIDATION)
         self._lasting = self._train.lengths + habits.silence
         self._windows = np.maximum(1, np.rint(self._lasting / context)).astype(np.int64)
@@ -128,9 +154,9 @@ class SoundFeed(Feed):
 
     def _batch(self, sounds: Sounds, windows: list[tuple[int, int, int]]) -> Arrays:
         data = np.stack([self._window(sounds, *window) for window in windows])
-        if self._labels is None:
+        if sounds.labels is None:
             return data, None
-        return data, self._labels[sounds.numbers[[sound for sound, _, _ in windows]]]
+        return data, sounds.labels[[sound for sound, _, _ in windows]]
 
     def _window(self, sounds: Sounds, sound: int, at: int, lasting: int) -> Numbers:
         """The window that predicts samples `at` to `at + context`, as far as the sound lasts."""
@@ -138,7 +164,7 @@ class SoundFeed(Feed):
         codes[: self.receptive] = ~codes[: self.receptive]
         past = self.receptive + max(lasting - at, 0)
         codes[past:] = ~codes[past:]
-        return codes
+        return np.append((at, sounds.lengths[sound]), codes)
 
     def _epoch_windows(self, epoch: int) -> Numbers:
         """An epoch's windows in order, as rows of sound and start (W, 2).

@@ -178,11 +178,13 @@ def _row(line: bytes) -> Row:
     if len(line) > MAX_LINE:
         raise BadInput(f"longer than {MAX_LINE:,} bytes")
     try:
-        data = json.loads(line.decode("utf-8"))
+        data = json.loads(line.decode("utf-8-sig"))
         row = _known(data if isinstance(data, dict) else {})
         _line(row).encode("utf-8")
     except UnicodeDecodeError as error:
-        raise BadInput(f"not UTF-8: byte 0x{line[error.start]:02x} at {error.start}") from error
+        raise BadInput(
+            f"not UTF-8: byte 0x{error.object[error.start]:02x} at {error.start}"
+        ) from error
     except UnicodeEncodeError as error:
         raise BadInput("holds half of a surrogate pair, which is no character") from error
     except (ValueError, RecursionError) as error:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from db.errors import Refused
+from db.errors import Refused, TooLarge
 from worker.data.feed import Arrays, Feed, LocalDataset, Shape
 from worker.engine import memory
 from worker.engine.budget import Budget
@@ -185,6 +185,8 @@ def _shape(training: Training, found: Shape) -> Shape:
 def _fill_from(parent: Path, network: Network, device: torch.device) -> None:
     try:
         fill(network, parent, device=device)
+    except TooLarge:
+        raise
     except Refused as error:
         raise Refused(
             f"the parent's weights do not fit these parameters ({error}); leave parameters that "

@@ -5,6 +5,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+LEAST_TEMPERATURE = 1e-100  # below it logits overflow; here the likeliest has all the probability
+
 
 class Choice(Protocol):
     """The settings of a choice, as a family's sampling declares them."""
@@ -26,7 +28,7 @@ def choose(logits: Tensor, uniform: Tensor, sampling: Choice) -> Tensor:
     """The next token of each row, int64 (B,), from logits (B, V) and numbers in [0, 1) (B,)."""
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    scaled = logits.double() / sampling.temperature
+    scaled = logits.double() / max(sampling.temperature, LEAST_TEMPERATURE)
     chances = torch.softmax(_nucleus(_likeliest(scaled, sampling.top_k), sampling.top_p), -1)
     cumulated = chances.cumsum(-1)  # (B, V)
     # "right" finds the first sum above the mark, so a token of chance 0 is never chosen

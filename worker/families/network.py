@@ -70,8 +70,8 @@ class Batch:
     """One training or validation batch, on the network's device.
 
     `data`: images float32 (B, C, H, W) in [-1, 1]; text int64 (B, T + 1) tokens; sound int64
-    (B, R + T) codes, R the receptive field. `labels`: int64 (B,) or None; for a family of captions
-    their tokens (B, T).
+    (B, 2 + R + T), a time, a length and R + T codes, R the receptive field. `labels`: int64 (B,) or
+    None; for a family of captions their tokens (B, T).
     """
 
     data: Tensor

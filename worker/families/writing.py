@@ -9,11 +9,8 @@ chosen again, among those that begin with the same letters ("token healing", Lun
 """
 
 import sys
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -22,10 +19,9 @@ import torch
 from torch import Tensor
 
 from db.errors import NonFinite
-from worker.data.tokenizer import Tokenizer, load_tokenizer
-from worker.families import SamplingParams
+from worker.data.tokenizer import Tokenizer
 from worker.families.choosing import choose
-from worker.families.network import Draw, Draws, Made, Network, Output, Row
+from worker.families.network import Draw, Draws, Made, Row
 from worker.families.text import TextSampling
 
 Numbers = npt.NDArray[np.float32]
@@ -64,39 +60,6 @@ class Foreseeing(Decoder, Protocol):
 
     def read_ahead(self, lane: int, tokens: Tensor) -> None:
         """One lane alone reads `ahead` tokens more, int64 (ahead,)."""
-
-
-class TextNetwork(Network):
-    """A network that writes texts token by token; a family gives the `decoder`."""
-
-    tokenizer: Tokenizer | None = None
-
-    def load_files(self, folder: Path) -> None:
-        """Read the tokenizer, without which no text can be made."""
-        self.tokenizer = load_tokenizer(folder)
-
-    @abstractmethod
-    def decoder(self, lanes: int) -> Decoder:
-        """A fresh decoder of so many lanes."""
-
-    def stream(
-        self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams
-    ) -> Iterator[list[Made]]:
-        """Continue each row's prompt, in `micro_batch` lanes; what is made is the continuation."""
-        if self.tokenizer is None:
-            raise RuntimeError("load_files() comes before stream(): the tokenizer is missing")
-        decoder = self.decoder(sampling.micro_batch)
-        device = next(self.parameters()).device
-        lanes = Lanes(decoder, self.tokenizer, cast(TextSampling, sampling), device)
-        return write(lanes, rows, draw)
-
-    def sample(self, rows: Sequence[Row], draw: Draw, sampling: SamplingParams) -> list[Output]:
-        """As `stream`, in the rows' order."""
-        unique = {row.index: row for row in rows}
-        draws = partial(Draw, draw.seed, device=draw.device)
-        steps = self.stream(iter(unique.values()), draws, sampling)
-        made = {row.index: output for step in steps for row, output in step}
-        return [made[row.index] for row in rows]
 
 
 def write(lanes: "Lanes", rows: Iterator[Row], draw: Draws) -> Iterator[list[Made]]:

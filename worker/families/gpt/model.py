@@ -1,17 +1,14 @@
 """The transformer of `gpt`: its network, loss, optimisers and rates."""
 
-import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worker.data.feed import TRAIN, LocalDataset, Shape
-from worker.data.tokenizer import kept_tokenizer
-from worker.data.tokens import Texts, TokenFeed
+from worker.data.feed import Shape
+from worker.data.tokens import TokenFeed
 from worker.families import TrainingParams
 from worker.families.gpt import GptParams
 from worker.families.gpt.blocks import Block, Rotation, norm
@@ -19,16 +16,17 @@ from worker.families.gpt.linear import Linear
 from worker.families.gpt.passages import Passage, Whole
 from worker.families.gpt.reader import Reader
 from worker.families.network import Batch, Clock, Losses
-from worker.families.writing import TextNetwork
+from worker.families.rates import cosine, step, warm_up
+from worker.families.text_network import MakesFeed, TextNetwork
 
 IGNORED = -1
-FINAL_RATE = 0.02  # of the peak learning rate, at the end of the budget
 
 
 class Transformer(TextNetwork):
     """The network of family `gpt`; its parameters are a `GptParams`, its data int64 (B, T + 1)."""
 
     params: GptParams
+    makes_feed: ClassVar[MakesFeed] = TokenFeed
 
     def __init__(self, params: TrainingParams, shape: Shape) -> None:
         super().__init__(params, shape)
@@ -38,21 +36,6 @@ class Transformer(TextNetwork):
         self.blocks = nn.ModuleList(Block(settings, i) for i in range(settings.layers))
         self.head = nn.Linear(settings.width, shape.vocabulary, bias=False)
         self._initialise()
-
-    @classmethod
-    def feed(
-        cls, params: TrainingParams, dataset: LocalDataset, *, seed: int, files: Path
-    ) -> TokenFeed:
-        """Windows of tokens; `tokenizer.json` is read from `files`, or learnt and written there."""
-        settings = cast(GptParams, params)
-        kind, vocabulary = settings.tokenizer, settings.vocabulary
-        return TokenFeed(
-            dataset,
-            kept_tokenizer(files, Texts(dataset, TRAIN), kind=kind, vocabulary=vocabulary),
-            context=settings.context,
-            batch_size=settings.batch_size,
-            seed=seed,
-        )
 
     def begin_finetuning(self) -> None:
         """Give the blocks' layers adapters of rank `lora_rank`, and fix all else; 0: nothing."""
@@ -92,21 +75,15 @@ class Transformer(TextNetwork):
         loss = self._loss(batch.data)
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own annotation is missing
         size = nn.utils.clip_grad_norm_(self.parameters(), self.params.clip)
+        share = warm_up(clock, self.params.warmup) * cosine(clock.progress)
         for optimizer in optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = self.params.lr * clock.rate * self._rate(clock)
-            optimizer.step()
+            step(optimizer, self.params.lr * clock.rate * share)
         return {"loss": loss.detach(), "gradient_norm": size.detach()}
 
     def validate(self, batch: Batch) -> Losses:
         """`loss` in nats a token; with the tokenizer at hand also in nats a character."""
-        loss = self._loss(batch.data)
-        if self.tokenizer is None:
-            return {"loss": loss}
         made = batch.data[:, 1:]
-        lengths = torch.tensor([len(piece) for piece in self.tokenizer.pieces], device=made.device)
-        characters = lengths[made[made >= 0]].sum().clamp(min=1)
-        return {"loss": loss, "nats_per_character": loss * (made >= 0).sum() / characters}
+        return self.losses(self._loss(batch.data), made[made >= 0])
 
     def decoder(self, lanes: int) -> Reader:
         """Lanes with a cache of keys and values."""
@@ -132,12 +109,6 @@ class Transformer(TextNetwork):
             logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
         )
         return total / (targets >= 0).sum().clamp(min=1)
-
-    def _rate(self, clock: Clock) -> float:
-        """Linear warm-up, then a cosine to almost nothing (Loshchilov, Hutter 2016)."""
-        warm = max((clock.step + 1) / max(self.params.warmup, 1), clock.progress / 0.1)
-        cosine = (1 + math.cos(math.pi * min(clock.progress, 1))) / 2
-        return min(warm, 1) * (FINAL_RATE + (1 - FINAL_RATE) * cosine)
 
     def _initialise(self) -> None:
         """Matrices by their fan-in; what ends a residual branch, and the head, from zero."""

@@ -8,10 +8,9 @@ import json
 import math
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy, deepcopy
-from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,21 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
+from transformers.utils.import_utils import BITSANDBYTES_MIN_VERSION, is_bitsandbytes_available
 
 from db.errors import BadInput, Refused
-from worker.families.hf.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, weight_files
+from worker.families.hf.folder import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    CONFIG,
+    read_json,
+    weight_files,
+)
 from worker.families.hf.merge import places
 
 Key = tuple[str, str, str]  # the digest of its weights, the device, how it is held
 
-BYTES = {"fp32": 4, "bf16": 2, "nf4": 0.6}  # of a number; nf4 with its scales and what stays bf16
+BYTES = {"fp32": 4, "bf16": 2, "nf4": 0.52}  # of a number; nf4 with its scales
 
 _resident: WeakValueDictionary[Key, "Base"] = WeakValueDictionary()
 _numbers = count()
@@ -156,8 +162,9 @@ def bytes_to_read(folder: Path, digest: str, *, device: torch.device, held: str)
     if (digest, str(device), held) in _resident:
         return 0
     files = [folder / name for name in weight_files(folder) if (folder / name).is_file()]
-    numbers = sum(math.prod(place.shape) for path in files for place in places(path).values())
-    return int(numbers * BYTES[held])
+    shapes = [place.shape for path in files for place in places(path).values()]
+    words = read_json(folder / CONFIG).get("vocab_size")
+    return int(sum(math.prod(shape) * _bytes_of(shape, held, words) for shape in shapes))
 
 
 def packs(model: Any) -> bool:
@@ -179,11 +186,17 @@ def packs(model: Any) -> bool:
     return bool(far <= 0.02 * alone.float().abs().max())
 
 
+def _bytes_of(shape: Sequence[int], held: str, words: int | None) -> float:
+    """Of a number: four bits are for matrices, but not for those from and to the vocabulary."""
+    stays = held == "nf4" and (len(shape) != 2 or words in shape)
+    return BYTES["bf16" if stays else held]
+
+
 def _read(folder: Path, device: torch.device, held: str) -> nn.Module:
-    if held == "nf4" and not (device.type == "cuda" and find_spec("bitsandbytes")):
+    if held == "nf4" and not (device.type == "cuda" and is_bitsandbytes_available()):
         raise Refused(
-            f"base=nf4 (QLoRA) needs a CUDA device and the package bitsandbytes; here is {device}: "
-            "set base to bf16 or fp32"
+            f"base=nf4 (QLoRA) needs a CUDA device and the package bitsandbytes, "
+            f"{BITSANDBYTES_MIN_VERSION} or newer; here is {device}: set base to bf16 or fp32"
         )
     with _without_adapter(folder) as plain:
         try:
@@ -196,6 +209,8 @@ def _read(folder: Path, device: torch.device, held: str) -> nn.Module:
                 quantization_config=_nf4() if held == "nf4" else None,
                 device_map={"": device} if held == "nf4" else None,
             )
+        except torch.OutOfMemoryError:  # a RuntimeError too, and no fault of the files
+            raise
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             complaint = " ".join(str(error).split())[:300]
             raise BadInput(f"transformers cannot read the base: {complaint}") from None

@@ -58,9 +58,17 @@ class Script:
             shown = self._render([*asked, {"role": "user", "content": text}], begin=True)
             return self._encode(shown, special=False)
         if system:
-            raise Refused("system: this model has no chat template, or chat is never: leave it out")
+            raise Refused(
+                "system goes before a prompt, by a chat template: here the prompt is empty, the "
+                "model has no template, or chat is never; leave it out"
+            )
         ids = self._encode(text, special=True) or self._beginning()
         return ids[:-1] if len(ids) > 1 and ids[-1] == self.end else ids
+
+    def tokens(self, texts: Sequence[str]) -> set[int]:
+        """The ids of those texts that are a token each; a special one is in no text as decoded."""
+        added: dict[str, int] = self._tokenizer.get_added_vocab()
+        return {added[text] for text in texts if text in added}
 
     def text(self, ids: Sequence[int], after: Sequence[int]) -> str:
         """What ids say where they follow others, without a character that was cut in two."""
@@ -83,7 +91,8 @@ class Script:
 
     def _turns(self, messages: Sequence[Message]) -> Iterator[list[Part]]:
         """The conversation in parts; or one of each answer, where its parts are no prefixes."""
-        answers = [i for i, each in enumerate(messages) if each["role"] == "assistant"]
+        # templates cannot ask for what nothing is before, so that an opening is context alone
+        answers = [i for i, each in enumerate(messages) if i and each["role"] == "assistant"]
         whole: list[Part] = []
         for i in answers:
             parts = self._answer(messages[: i + 1])

@@ -5,7 +5,7 @@ trained and W as it was. What the network keeps is the adapter; the base is held
 """
 
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -38,13 +38,15 @@ from worker.families.hf.folder import (
 )
 from worker.families.hf.packing import PackedFeed
 from worker.families.hf.writing import write
-from worker.families.network import Batch, Clock, Draw, Draws, Losses, Made, Network, Output, Row
+from worker.families.network import Batch, Clock, Draws, Losses, Made, Row
+from worker.families.rates import step, warm_up
+from worker.families.streaming import StreamingNetwork
 
 IGNORED = -100
 UNBOUNDED = 2**31  # positions of a base that states no limit
 
 
-class CausalModel(Network):
+class CausalModel(StreamingNetwork):
     """The network of family `hf`; its parameters are an `HfParams`, its data int64 (B, 2, T).
 
     Its state is the adapter's, under the names of peft's files; a base alone has none.
@@ -147,25 +149,17 @@ class CausalModel(Network):
                 share.backward()  # type: ignore[no-untyped-call]  # torch's annotation is missing
                 loss += share.detach()
         size = nn.utils.clip_grad_norm_([*self.lora], self.params.clip)
-        for group in optimizer.param_groups:
-            group["lr"] = self.params.lr * clock.rate * self._rate(clock)
-        optimizer.step()
+        rate = warm_up(clock, self.params.warmup) * (1 - min(clock.progress, 1))
+        step(optimizer, self.params.lr * clock.rate * rate)
         return {"loss": loss, "gradient_norm": size.detach()}
 
     def validate(self, batch: Batch) -> Losses:
-        """`loss` in nats a predicted token."""
+        """`loss` in nats a predicted token, and their `count`."""
         count = _targets(batch.data).ge(0).sum().clamp(min=1)
         with self._base.using(self.adapter) as model:
             parts = torch.split(batch.data, self.params.micro_batch)
-            return {"loss": torch.stack([self._total(model, part) for part in parts]).sum() / count}
-
-    def sample(self, rows: Sequence[Row], draw: Draw, sampling: SamplingParams) -> list[Output]:
-        """As `stream`, in the rows' order."""
-        unique = {row.index: row for row in rows}
-        draws = lambda indices: Draw(draw.seed, indices, draw.device)  # noqa: E731 - an argument
-        steps = self.stream(iter(unique.values()), draws, sampling)
-        made = {row.index: output for step in steps for row, output in step}
-        return [made[row.index] for row in rows]
+            total = torch.stack([self._total(model, part) for part in parts]).sum()
+        return {"loss": total / count, "count": count}
 
     def stream(
         self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams
@@ -178,7 +172,8 @@ class CausalModel(Network):
 
         `mask` (B, T) has a 1 where any position so far has a token.
         """
-        places = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        # a text that has ended is read on beside its neighbours, beyond the last position too
+        places = (mask.cumsum(1) - 1).clamp(0, self.positions - 1)[:, -ids.shape[1] :]
         with self._base.using(self.adapter) as model:
             read = model(
                 input_ids=ids,
@@ -274,11 +269,6 @@ class CausalModel(Network):
             ignore_index=IGNORED,
             reduction="sum",
         )
-
-    def _rate(self, clock: Clock) -> float:
-        """Linear warm-up, then linearly to nothing."""
-        warm = max((clock.step + 1) / max(self.params.warmup, 1), clock.progress / 0.1)
-        return min(warm, 1) * (1 - min(clock.progress, 1))
 
 
 def _targets(data: Tensor) -> Tensor:

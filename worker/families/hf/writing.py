@@ -7,7 +7,7 @@ every number of a text, whoever its neighbours are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -45,7 +45,7 @@ class Text:
         """Positions that the prompt takes, one at least of them empty."""
         return (len(self.prompt) // STRIDE + 1) * STRIDE
 
-    def add(self, token: int, ends: set[int], stop: Sequence[str], script: Script) -> None:
+    def add(self, token: int, ends: Set[int], stop: Sequence[str], script: Script) -> None:
         """Take the next token; note whether it, a stop text or the limit ends the text."""
         ended = token in ends
         if not ended:
@@ -90,6 +90,7 @@ def _write_group(
     rows = [*group, *[group[-1]] * (sampling.micro_batch - len(group))]
     numbers = draws([text.row.index for text in rows]).uniform(sampling.max_tokens)
     ids, mask = _filled_up(rows, numbers.device)
+    ends = network.ends | script.tokens(sampling.stop)
     cache: Any = None
     for step in range(sampling.max_tokens):
         logits, cache = network.next_logits(ids, mask, cache)
@@ -98,7 +99,7 @@ def _write_group(
         chosen = choose(logits, numbers[:, step], sampling)  # (B,)
         for text, token in zip(group, chosen.tolist(), strict=False):
             if not text.done:
-                text.add(token, network.ends, sampling.stop, script)
+                text.add(token, ends, sampling.stop, script)
         if all(text.done for text in group):
             return
         ids = chosen[:, None]

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from worker.families import Family, TrainingParams
-from worker.families.text import TextSampling
+from worker.families.text import Temperature, TextSampling, TopP
 
 
 class HmmParams(TrainingParams):
@@ -75,10 +75,8 @@ class HmmSampling(TextSampling):
     variance; `top_k`, `top_p` and `stop` are for text.
     """
 
-    temperature: float = Field(1.0, ge=0, le=10, description="0: always the likeliest token")
-    top_p: float = Field(
-        1.0, gt=0, le=1, description="only among the likeliest that hold this much probability"
-    )
+    temperature: Temperature = 1.0
+    top_p: TopP = 1.0
 
 
 FAMILY = Family(

@@ -2,15 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from db.errors import NonFinite
-from worker.data.feed import TRAIN, Feed, LocalDataset, Shape
-from worker.data.tokenizer import kept_tokenizer
-from worker.data.tokens import Texts
+from worker.data.feed import Feed, LocalDataset, Shape
 from worker.families import SamplingParams, TrainingParams
 from worker.families.hmm import HmmParams, HmmSampling
 from worker.families.hmm.chain import forward
@@ -20,7 +18,8 @@ from worker.families.hmm.feed import NumberSequences, TokenSequences
 from worker.families.hmm.learning import Counts, Model, begin, expectation, log_likelihoods, rows_of
 from worker.families.hmm.numbers import Scale, load_scale, parse_numbers, write_numbers
 from worker.families.network import Batch, Clock, Draw, Draws, Losses, Made, Network, Output, Row
-from worker.families.writing import Decoder, TextNetwork
+from worker.families.text_network import MakesFeed, TextNetwork
+from worker.families.writing import Decoder
 
 
 class HiddenMarkovModel(TextNetwork):
@@ -31,6 +30,7 @@ class HiddenMarkovModel(TextNetwork):
     """
 
     params: HmmParams
+    makes_feed: ClassVar[MakesFeed] = TokenSequences
 
     def __init__(self, params: TrainingParams, shape: Shape) -> None:
         super().__init__(params, shape)
@@ -47,15 +47,12 @@ class HiddenMarkovModel(TextNetwork):
     def feed(cls, params: TrainingParams, dataset: LocalDataset, *, seed: int, files: Path) -> Feed:
         """Sequences; `tokenizer.json` or `scale.json` is read from `files`, or written there."""
         settings = cast(HmmParams, params)
+        if settings.emissions == "discrete":
+            return super().feed(params, dataset, seed=seed, files=files)
         context, batch_size = settings.context, settings.batch_size
-        if settings.emissions == "gaussian":
-            return NumberSequences(
-                dataset, context=context, batch_size=batch_size, seed=seed, files=files
-            )
-        kind, vocabulary = settings.tokenizer, settings.vocabulary
-        texts = Texts(dataset, TRAIN)
-        tokenizer = kept_tokenizer(files, texts, kind=kind, vocabulary=vocabulary)
-        return TokenSequences(dataset, tokenizer, context=context, batch_size=batch_size, seed=seed)
+        return NumberSequences(
+            dataset, context=context, batch_size=batch_size, seed=seed, files=files
+        )
 
     def load_files(self, folder: Path) -> None:
         """Read the tokenizer or the scale, without which nothing can be made."""
@@ -96,11 +93,7 @@ class HiddenMarkovModel(TextNetwork):
         loss = total / judged.sum().clamp(min=1)
         if self.scale is not None:
             return {"loss": loss + self.scale.log_volume}
-        if self.tokenizer is None:
-            return {"loss": loss}
-        lengths = torch.tensor([len(p) for p in self.tokenizer.pieces], device=batch.data.device)
-        characters = lengths[batch.data[judged]].sum().clamp(min=1)
-        return {"loss": loss, "nats_per_character": total / characters}
+        return self.losses(loss, batch.data[judged])
 
     def decoder(self, lanes: int) -> Decoder:
         """The filter over the states, a text a lane."""

@@ -5,25 +5,23 @@ Read from top to bottom: layers, the state that training carries, network, decod
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worker.data.feed import TRAIN, LocalDataset, Shape
+from worker.data.feed import Shape
 from worker.data.lanes import LaneFeed
-from worker.data.tokenizer import Tokenizer, kept_tokenizer
-from worker.data.tokens import Texts
+from worker.data.tokenizer import Tokenizer
 from worker.families import TrainingParams
 from worker.families.network import Batch, Clock, Losses
+from worker.families.rates import cosine, step
 from worker.families.rnn import RnnParams
-from worker.families.writing import TextNetwork
+from worker.families.text_network import MakesFeed, TextNetwork
 
 UNITS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 PARTS = {"lstm": 2, "gru": 1}  # of a state
-FINAL_RATE = 0.02  # of the peak learning rate, at the end of the budget
 
 
 class Layer(nn.Module):
@@ -40,6 +38,13 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """From inputs (T, B, C) and the state before them: outputs (T, B, H), the state after."""
+        if x.device.type == "cpu":
+            return self._read(x, state)
+        # autocast has cuDNN's layers compute in fp16, asked or not, where small gradients vanish
+        with torch.autocast(x.device.type, enabled=False):
+            return self._read(x.float(), state)
+
+    def _read(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         hidden = state.to(x.dtype).chunk(self.parts)  # each (1, B, H)
         if self.parts == 1:
             return cast(tuple[Tensor, Tensor], self.unit(x, *hidden))
@@ -80,6 +85,7 @@ class Recurrent(TextNetwork):
     """
 
     params: RnnParams
+    makes_feed: ClassVar[MakesFeed] = LaneFeed
 
     def __init__(self, params: TrainingParams, shape: Shape) -> None:
         super().__init__(params, shape)
@@ -94,21 +100,6 @@ class Recurrent(TextNetwork):
         self.carried = Carried()
         for matrix in (self.embedding.weight, *self.project.parameters()):
             nn.init.normal_(matrix, std=matrix.shape[1] ** -0.5)
-
-    @classmethod
-    def feed(
-        cls, params: TrainingParams, dataset: LocalDataset, *, seed: int, files: Path
-    ) -> LaneFeed:
-        """Lanes of tokens; `tokenizer.json` is read from `files`, or learnt and written there."""
-        settings = cast(RnnParams, params)
-        kind, vocabulary = settings.tokenizer, settings.vocabulary
-        return LaneFeed(
-            dataset,
-            kept_tokenizer(files, Texts(dataset, TRAIN), kind=kind, vocabulary=vocabulary),
-            context=settings.context,
-            batch_size=settings.batch_size,
-            seed=seed,
-        )
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """AdamW, with Muon for the layers' matrices where asked."""
@@ -140,9 +131,7 @@ class Recurrent(TextNetwork):
         size = nn.utils.clip_grad_norm_(self.parameters(), self.params.clip)
         peaks = {"adamw": self.params.lr, "muon": self.params.muon_lr}
         for name, optimizer in optimizers.items():
-            for group in optimizer.param_groups:
-                group["lr"] = peaks[name] * clock.rate * self._rate(clock)
-            optimizer.step()
+            step(optimizer, peaks[name] * clock.rate * self._rate(clock))
         return {"loss": loss.detach(), "gradient_norm": size.detach()}
 
     def end_training(self) -> None:
@@ -155,12 +144,8 @@ class Recurrent(TextNetwork):
         An unknown token counts as one character, also where it stands for a word.
         """
         loss, _ = self._loss(batch.data, self.start(len(batch.data)))
-        if self.tokenizer is None:
-            return {"loss": loss}
         made = batch.data[:, 1:]
-        lengths = torch.tensor([len(piece) for piece in self.tokenizer.pieces], device=made.device)
-        characters = lengths[made[made >= 0]].sum().clamp(min=1)
-        return {"loss": loss, "nats_per_character": loss * (made >= 0).sum() / characters}
+        return self.losses(loss, made[made >= 0])
 
     def decoder(self, lanes: int) -> "LaneDecoder":
         """A state for each of so many lanes."""
@@ -215,8 +200,7 @@ class Recurrent(TextNetwork):
         """One cycle: linear warm-up, then a cosine to almost nothing (Smith, Topin 2017)."""
         # a thousandth ahead, for the first step has no progress and should move too
         warm = (clock.progress + 1e-3) / max(self.params.warmup, 1e-3)
-        cosine = (1 + math.cos(math.pi * min(clock.progress, 1))) / 2
-        return min(warm, 1) * (FINAL_RATE + (1 - FINAL_RATE) * cosine)
+        return min(warm, 1) * cosine(clock.progress)
 
 
 class LaneDecoder:

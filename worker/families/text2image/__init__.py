@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from worker.families import Family, SamplingParams, TrainingParams
+from worker.families.text import Temperature, TopK, TopP
 
 Level = Annotated[int, Field(ge=2, le=256)]
 
@@ -78,11 +79,9 @@ class Sampling(SamplingParams):
         description="how far beyond the unconditional the prompt pulls; 1: plainly conditional, "
         "0: the prompt is ignored, and pictures are of anything, as without one",
     )
-    temperature: float = Field(1.0, ge=0, le=10, description="0: always the likeliest token")
-    top_k: int = Field(0, ge=0, description="only among the k likeliest; 0: all")
-    top_p: float = Field(
-        0.95, gt=0, le=1, description="only among the likeliest that hold this much probability"
-    )
+    temperature: Temperature = 1.0
+    top_k: TopK = 0
+    top_p: TopP = 0.95
 
 
 FAMILY = Family(

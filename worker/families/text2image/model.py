@@ -5,7 +5,6 @@ Ramesh et al. 2021, arXiv:2102.12092. With the tokens t of a picture x and its c
 encoder without noise), and is the loss, in nats a picture.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -20,12 +19,12 @@ from worker.data.tokenizer import FILE, Tokenizer, kept_tokenizer, load_tokenize
 from worker.families import SamplingParams, TrainingParams
 from worker.families.images import to_pixels
 from worker.families.network import Batch, Clock, Draw, Losses, Network, Output, Row
+from worker.families.rates import cosine, step
 from worker.families.text2image import Params, Sampling, captions
 from worker.families.text2image.codec import Codec
 from worker.families.text2image.drawing import draw_tokens
 from worker.families.text2image.prior import Prior
 
-FINAL_RATE = 0.02  # of a peak learning rate, where a stage ends
 WARM_UP = 0.02  # part of the second stage until its peak rate
 MOST_GRADIENT = 200.0  # the norm beyond which an update of the codec is scaled down
 
@@ -101,10 +100,10 @@ class Text2Image(Network):
         first = 0.0 if self._frozen else self.params.first_stage
         self.zero_grad(set_to_none=True)
         if clock.progress < first:
-            rate = clock.rate * _cosine(clock.progress / first)
+            rate = clock.rate * cosine(clock.progress / first)
             return self._train_codec(batch, optimizers["codec"], self.params.codec_lr * rate)
         done = (clock.progress - first) / (1 - first)
-        rate = clock.rate * min(1.0, 0.1 + done / WARM_UP) * _cosine(done)
+        rate = clock.rate * min(1.0, 0.1 + done / WARM_UP) * cosine(done)
         return self._train_prior(batch, [optimizers["adamw"], optimizers["muon"]], rate)
 
     def validate(self, batch: Batch) -> Losses:
@@ -136,7 +135,7 @@ class Text2Image(Network):
         distortion = self.codec.distortion(made, batch.data)
         (distortion + penalty).backward()
         nn.utils.clip_grad_norm_(self.codec.parameters(), MOST_GRADIENT)
-        _step(optimizer, lr)
+        step(optimizer, lr)
         self.codec.quantiser.update(z.detach(), tokens, batch.draw)
         return {"distortion": distortion.detach(), "penalty": penalty.detach()}
 
@@ -152,7 +151,7 @@ class Text2Image(Network):
         (loss / self.codec.tokens).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         size = nn.utils.clip_grad_norm_(self.prior.parameters(), self.params.clip)
         for optimizer in optimizers:
-            _step(optimizer, self.params.lr * rate)
+            step(optimizer, self.params.lr * rate)
         return {"rate": loss.detach(), "gradient_norm": size.detach()}
 
     def _nats(self, given: Tensor, tokens: Tensor) -> Tensor:
@@ -167,17 +166,6 @@ def _given(batch: Batch) -> Tensor:
     if batch.labels is None:
         raise ValueError("a batch of captioned pictures has captions")
     return batch.labels
-
-
-def _step(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    optimizer.step()
-
-
-def _cosine(progress: float) -> float:
-    """From 1 to `FINAL_RATE` (Loshchilov, Hutter 2016)."""
-    return FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
 NETWORK = Text2Image

@@ -2,11 +2,13 @@
 
 van den Oord et al. 2016, arXiv:1609.03499, read from top to bottom: a layer (figure 4 and equation
 3), the network, its loss. Convolutions are "valid": a sample is predicted only where its whole
-receptive field is given, with a code of its own before a sound's first sample.
+receptive field is given, with a code of its own before a sound's first sample. The receptive field
+is shorter than a word, so what part of its length a sound has come to is told as well: a second
+time series, of class and part (section 2.5), which is added to the stream that all layers read.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -18,22 +20,14 @@ from worker.data.feed import TRAIN, Feed, LocalDataset, Shape
 from worker.data.mulaw import CODES
 from worker.data.sounds import Habits, SoundFeed, Sounds
 from worker.families import SamplingParams, TrainingParams
-from worker.families.network import (
-    Batch,
-    Clock,
-    Draw,
-    Draws,
-    Losses,
-    Made,
-    Network,
-    Output,
-    Row,
-)
+from worker.families.network import Batch, Clock, Draws, Losses, Made, Row
+from worker.families.rates import cosine, step, warm_up
+from worker.families.streaming import StreamingNetwork
 from worker.families.wavenet import WaveNetParams, WaveNetSampling
 from worker.families.wavenet.sounding import make_sounds
 
 IGNORED = -1
-FINAL_RATE = 0.02  # of the peak learning rate, at the end of the budget
+PARTS = 40  # of a sound's length that are told apart, beside the silence after it
 
 
 class Layer(nn.Module):
@@ -60,8 +54,8 @@ class Layer(nn.Module):
         return x, self.skip(z[:, :, -length:])
 
 
-class WaveNet(Network):
-    """The network of family `wavenet`; its data are int64 (B, receptive + T) codes."""
+class WaveNet(StreamingNetwork):
+    """The network of family `wavenet`; its data are windows int64 (B, 2 + receptive + T)."""
 
     params: WaveNetParams
 
@@ -70,6 +64,7 @@ class WaveNet(Network):
         settings = self.params
         self.habits = Habits()
         self.embedding = nn.Embedding(CODES + 1, settings.channels)  # NOTHING is the last
+        self.plan = nn.Embedding(max(len(shape.labels), 1) * (PARTS + 1), settings.channels)
         self.layers = nn.ModuleList(
             Layer(settings, dilation, len(shape.labels)) for dilation in dilations(settings)
         )
@@ -81,8 +76,7 @@ class WaveNet(Network):
     def feed(cls, params: TrainingParams, dataset: LocalDataset, *, seed: int, files: Path) -> Feed:
         """Windows of codes; what these sounds are like is written to `files` as `sounds.json`."""
         settings = cast(WaveNetParams, params)
-        shape = Shape.from_json(dataset.manifest["shape"])
-        habits = Sounds(dataset, TRAIN).habits(shape.sample_rate)
+        habits = Sounds(dataset, TRAIN).habits()
         habits.save(files)
         return SoundFeed(
             dataset,
@@ -107,13 +101,12 @@ class WaveNet(Network):
     ) -> Losses:
         """One update on the mean loss of the predicted samples."""
         optimizer = optimizers["adam"]
-        for group in optimizer.param_groups:
-            group["lr"] = self.params.lr * clock.rate * self._rate(clock)
         optimizer.zero_grad(set_to_none=True)
         loss, _ = self._loss(batch)
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own annotation is missing
         size = nn.utils.clip_grad_norm_(self.parameters(), self.params.clip)
-        optimizer.step()
+        share = warm_up(clock, self.params.warmup) * cosine(clock.progress)
+        step(optimizer, self.params.lr * clock.rate * share)
         return {"loss": loss.detach(), "gradient_norm": size.detach()}
 
     def validate(self, batch: Batch) -> Losses:
@@ -121,30 +114,33 @@ class WaveNet(Network):
         loss, count = self._loss(batch)
         return {"loss": loss, "bits_per_sample": loss / math.log(2), "count": count}
 
-    def sample(self, rows: Sequence[Row], draw: Draw, sampling: SamplingParams) -> list[Output]:
-        """As `stream`, in the rows' order."""
-        unique = {row.index: row for row in rows}
-        draws = lambda indices: Draw(draw.seed, indices, draw.device)  # noqa: E731 - a plain argument
-        steps = self.stream(iter(unique.values()), draws, sampling)
-        made = {row.index: output for step in steps for row, output in step}
-        return [made[row.index] for row in rows]
-
     def stream(
         self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams
     ) -> Iterator[list[Made]]:
         """Sounds in [-1, 1], float32 (T,), each as long as it came out."""
         return make_sounds(self, rows, draw, cast(WaveNetSampling, sampling))
 
-    def forward(self, codes: Tensor, labels: Tensor) -> Tensor:
-        """Logits (B, T, 256) after each receptive field of codes (B, receptive + T - 1)."""
-        length = codes.shape[1] - receptive_field(self.params) + 1
-        x = self.embedding(codes).transpose(1, 2)  # (B, C, receptive + T - 1)
+    def forward(self, codes: Tensor, starts: Tensor, lengths: Tensor, labels: Tensor) -> Tensor:
+        """Logits (B, T, 256) after each receptive field of codes (B, receptive + T - 1).
+
+        `starts` (B,) are the times of the first samples predicted, of sounds of `lengths` (B,).
+        """
+        field = receptive_field(self.params)
+        length = codes.shape[1] - field + 1
+        # a code is read at the time of the sample after it
+        times = starts[:, None] + torch.arange(1 - field, length, device=codes.device)
+        x = self.embedding(codes) + self.plan(self.places(labels[:, None], times, lengths[:, None]))
+        x = x.transpose(1, 2)  # (B, C, receptive + T - 1)
         skipped = torch.zeros((), device=codes.device)
         for layer in self.layers:
             x, skip = layer(x, labels, length)
             skipped = skipped + skip  # (B, skip, T)
         hidden = functional.relu(self.hidden(functional.relu(skipped)))
         return cast(Tensor, self.head(hidden)).transpose(1, 2)
+
+    def places(self, labels: Tensor, times: Tensor, lengths: Tensor) -> Tensor:
+        """Rows of `plan` for sounds of these classes and lengths at these times."""
+        return labels * (PARTS + 1) + (times * PARTS // lengths).clamp(0, PARTS)
 
     def _initialise(self) -> None:
         """Let codes that are near begin alike: waves over the 256 codes, slow and fast, in and out.
@@ -156,28 +152,24 @@ class WaveNet(Network):
         waves = torch.cat((torch.cos(rates * place[:, None]), torch.sin(rates * place[:, None])), 1)
         orders = torch.arange(self.params.skip)
         falling = torch.cos(orders * place[:, None]) * 0.1 / (1 + orders / 16)  # (256, skip)
+        nn.init.zeros_(self.plan.weight)
         with torch.no_grad():
             self.embedding.weight[:CODES] = waves[:, : self.params.channels]
             self.head.weight.copy_(falling[:, :, None])
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean cross-entropy in nats of the predicted samples, and their number."""
-        codes = torch.maximum(batch.data, ~batch.data)[:, :-1]
-        targets = torch.where(batch.data < 0, IGNORED, batch.data)
+        starts, lengths, data = batch.data[:, 0], batch.data[:, 1], batch.data[:, 2:]
+        codes = torch.maximum(data, ~data)[:, :-1]
+        targets = torch.where(data < 0, IGNORED, data)
         targets = targets[:, receptive_field(self.params) :]  # (B, T)
         labels = batch.labels if batch.labels is not None else torch.zeros_like(codes[:, 0])
-        logits = self(codes, labels).float()
+        logits = self(codes, starts, lengths, labels).float()
         total = functional.cross_entropy(
             logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
         )
         count = (targets >= 0).sum().clamp(min=1)
         return total / count, count
-
-    def _rate(self, clock: Clock) -> float:
-        """Linear warm-up, then a cosine to almost nothing (Loshchilov, Hutter 2016)."""
-        warm = max((clock.step + 1) / max(self.params.warmup, 1), clock.progress / 0.1)
-        cosine = (1 + math.cos(math.pi * min(clock.progress, 1))) / 2
-        return min(warm, 1) * (FINAL_RATE + (1 - FINAL_RATE) * cosine)
 
 
 def dilations(params: WaveNetParams) -> list[int]:

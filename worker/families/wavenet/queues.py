@@ -70,25 +70,36 @@ class Queues:
         self.skip = torch.cat([layer.skip.weight[:, :, 0] for layer in layers], 1).t().contiguous()
         self.skip_bias = torch.stack([layer.skip.bias for layer in layers]).sum(0)
         self.hidden, self.head = _matrix(network.hidden), _matrix(network.head)
+        self.plan, self.places = network.plan.weight, network.places
+        self.labels = torch.zeros(rows, dtype=torch.int64, device=self.embedding.device)
+        self.lengths = torch.ones_like(self.labels)
+        self.times = torch.zeros_like(self.labels)  # of the rows' next samples, in their sounds
         self.time = 0
 
-    def begin(self, labels: Tensor, fresh: Tensor) -> Tensor:
+    def begin(self, labels: Tensor, lengths: Tensor, fresh: Tensor) -> Tensor:
         """Logits (B, 256) of a first sample, after nothing.
 
-        `labels` (B,) are the classes of all rows; `fresh` (B,) says which of them begin now.
+        `labels` (B,) are the classes of all rows, `lengths` (B,) the samples that their sounds are
+        to have; `fresh` (B,) says which of them begin now.
         """
-        x = self.embedding[NOTHING].expand(len(labels), -1).contiguous()
+        self.labels, self.lengths = labels, lengths
+        self.times = torch.where(fresh, 0, self.times)
+        x = self.embedding[NOTHING] + self._planned()  # (B, C)
         for queue, z in zip(self.queues, self.parts, strict=True):
             x = queue.begin(x, z, labels, fresh)
         return self._logits()
 
     def step(self, codes: Tensor) -> Tensor:
         """Logits (B, 256) of the sample after `codes` (B,)."""
-        x = self.embedding.index_select(0, codes)  # (B, C)
+        self.times += 1
+        x = self.embedding.index_select(0, codes) + self._planned()  # (B, C)
         for queue, z in zip(self.queues, self.parts, strict=True):
             x = queue.step(x, z, self.time)
         self.time += 1
         return self._logits()
+
+    def _planned(self) -> Tensor:
+        return self.plan.index_select(0, self.places(self.labels, self.times, self.lengths))
 
     def _logits(self) -> Tensor:
         skipped = torch.addmm(self.skip_bias, self.gated, self.skip).relu_()  # (B, skip)

@@ -17,12 +17,13 @@ from worker.families.wavenet import WaveNetSampling
 from worker.families.wavenet.queues import Queues
 
 if TYPE_CHECKING:
-    from worker.families.network import Draws, Made, Row
+    from worker.families.network import Draw, Draws, Made, Row
     from worker.families.wavenet.model import WaveNet
 
 Sound = npt.NDArray[np.float32]  # (T,) in [-1, 1]
 
 LOOK = 128  # samples between two looks at which sounds have ended
+LENGTHS = 1  # the stream of random numbers that lengths are drawn by
 FADE_SECONDS = 0.005  # at the end of a sound, which may be cut where it is loud
 
 
@@ -33,6 +34,7 @@ class Voice:
     row: Row
     numbers: Tensor  # (steps,), a multiple of LOOK
     parts: list[npt.NDArray[np.uint8]] = field(default_factory=list)
+    planned: int = 1  # samples that the network is told it will have
 
     @property
     def time(self) -> int:
@@ -56,6 +58,7 @@ class Voices:
 
     def __init__(self, network: WaveNet, sampling: WaveNetSampling) -> None:
         rate, habits = network.shape.sample_rate, network.habits
+        self.rate, self.habits, self.names = rate, habits, network.shape.labels
         self.most = max(round((sampling.seconds or habits.seconds) * rate), 1)
         self.silence, self.temperature = habits.silence, sampling.temperature
         self.fade = max(round(FADE_SECONDS * rate), 1)
@@ -70,12 +73,16 @@ class Voices:
         steps = -(-self.most // LOOK) * LOOK
         for place, voice in enumerate(self.places):
             if voice is None and (row := next(rows, None)) is not None:
-                self.places[place] = Voice(row, draws([row.index]).uniform(steps)[0])
+                draw = draws([row.index])
+                self.places[place] = Voice(
+                    row, draw.uniform(steps)[0], planned=self._planned(row, draw)
+                )
                 fresh[place] = True
         if fresh.any():
-            labels = [(voice.row.label or 0) if voice else 0 for voice in self.places]
+            told = [(v.row.label or 0, v.planned) if v else (0, 1) for v in self.places]
+            labels, lengths = torch.tensor(told, device=self.device).unbind(1)
             fresh = fresh.to(self.device)
-            begun = self.queues.begin(torch.tensor(labels, device=self.device), fresh)
+            begun = self.queues.begin(labels, lengths, fresh)
             self.logits = torch.where(fresh[:, None], begun, self.logits)
         return any(self.places)
 
@@ -101,6 +108,12 @@ class Voices:
                 ended.append((voice.row, self._sound(voice, length)))
                 self.places[place] = None
         return [*ended]
+
+    def _planned(self, row: Row, draw: Draw) -> int:
+        """How many samples the sound is to have, drawn from what its class has in the data."""
+        name = self.names[row.label] if row.label is not None else ""
+        seconds = self.habits.duration(name, float(draw.uniform(1, stream=LENGTHS)))
+        return max(round(seconds * self.rate), 1)
 
     def _numbers(self, voice: Voice | None) -> Tensor:
         if voice is None:

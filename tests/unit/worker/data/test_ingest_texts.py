@@ -66,6 +66,13 @@ def test_a_byte_order_mark_is_no_text(source, tmp_path):
     assert "".join(split_texts(taken(source / "text.txt", tmp_path)[1])) == "hello world"
 
 
+def test_a_byte_order_mark_is_no_part_of_a_row(source, tmp_path):
+    (source / "rows.jsonl").write_bytes(b'\xef\xbb\xbf{"text":"hello"}\r\n\r\n{"text":"world"}')
+    result, dataset = taken(source / "rows.jsonl", tmp_path)
+    assert result.manifest["rejected"] == 0
+    assert sorted(split_texts(dataset)) == ["", "hello", "world"]
+
+
 @pytest.mark.parametrize("chunk", [3, 1 << 20])
 @pytest.mark.parametrize(
     ("data", "complaint"),

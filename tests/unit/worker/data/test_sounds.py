@@ -57,23 +57,34 @@ def test_a_training_batch_is_a_pure_function_of_seed_and_step(dataset):
 
 def test_what_comes_before_a_window_is_read_and_not_predicted(dataset):
     data, labels = feed_of(dataset).train(0)
-    assert data.shape == (8, RECEPTIVE + CONTEXT)
+    assert data.shape == (8, 2 + RECEPTIVE + CONTEXT)
     assert data.dtype == np.int64
-    assert (data[:, :RECEPTIVE] < 0).all()
-    assert (data[:, RECEPTIVE:] >= 0).any(axis=1).all()
+    codes = data[:, 2:]
+    assert (codes[:, :RECEPTIVE] < 0).all()
+    assert (codes[:, RECEPTIVE:] >= 0).any(axis=1).all()
     assert labels is not None
     assert set(labels) == {0, 1}
 
 
 def test_validation_predicts_every_sample_once_after_its_true_past(dataset):
     feed, sounds = feed_of(dataset), Sounds(dataset, VALIDATION)
-    windows = np.concatenate([data for data, _ in feed.validation()])
+    windows = np.concatenate([data for data, _ in feed.validation()])[:, 2:]
     predicted = [row[RECEPTIVE:][row[RECEPTIVE:] >= 0] for row in windows]
     wanted = [sounds.codes(i, 0, int(length)) for i, length in enumerate(sounds.lengths)]
     assert (np.concatenate(predicted) == np.concatenate(wanted)).all()
     first = windows[0]
     assert (~first[:RECEPTIVE] == NOTHING).all()
     assert (~windows[1][:RECEPTIVE] == wanted[0][CONTEXT - RECEPTIVE : CONTEXT]).all()
+
+
+def test_a_window_tells_when_its_first_prediction_is_and_how_long_its_sound(dataset):
+    feed, sounds = feed_of(dataset), Sounds(dataset, VALIDATION)
+    told = np.concatenate([data[:, :2] for data, _ in feed.validation()])
+    wanted = [(time, n) for n in sounds.lengths.tolist() for time in range(0, n, CONTEXT)]
+    assert [tuple(row) for row in told.tolist()] == wanted
+    started = feed.train(0)[0]
+    gone = (~started[:, 2 : 2 + RECEPTIVE] == NOTHING).sum(axis=1)
+    assert (gone == np.maximum(RECEPTIVE - started[:, 0], 0)).all()
 
 
 def test_validation_gives_each_window_the_label_of_its_sound(dataset):
@@ -88,7 +99,7 @@ def test_training_predicts_all_samples_alike_and_the_silence_that_ends_a_sound(d
     predicted, epochs = 0, 20
     ends = 0
     for step in range(epochs * feed.train_count):
-        row = feed.train(step)[0][0, RECEPTIVE:]
+        row = feed.train(step)[0][0, 2 + RECEPTIVE :]
         predicted += int((row >= 0).sum())
         ends += bool((row[-silence:] == SILENCE).all())
     lasting = Sounds(dataset, TRAIN).lengths + silence
@@ -97,7 +108,7 @@ def test_training_predicts_all_samples_alike_and_the_silence_that_ends_a_sound(d
 
 
 def test_habits_say_how_long_sounds_are_and_what_silence_ends_them(dataset, tmp_path):
-    habits = Sounds(dataset, TRAIN).habits(1000)
+    habits = Sounds(dataset, TRAIN).habits()
     lengths = Sounds(dataset, TRAIN).lengths
     assert habits.seconds == pytest.approx(np.quantile(lengths, 0.95) / 1000, abs=1e-3)
     runs = []
@@ -109,6 +120,17 @@ def test_habits_say_how_long_sounds_are_and_what_silence_ends_them(dataset, tmp_
     assert habits.silence == max(runs) + 20
     habits.save(tmp_path)
     assert Habits.load(tmp_path) == habits
+
+
+def test_habits_draw_how_long_a_sound_of_a_class_lasts(dataset):
+    habits, sounds = Sounds(dataset, TRAIN).habits(), Sounds(dataset, TRAIN)
+    high = sounds.lengths[1::2] / 1000
+    drawn = [habits.duration("high", number) for number in np.linspace(0, 1, 101)]
+    assert (drawn[0], drawn[-1]) == (high.min(), high.max())
+    assert np.median(drawn) == pytest.approx(np.median(high), abs=1e-3)
+    of_all = sounds.lengths / 1000
+    assert habits.duration("unheard", 0) == of_all.min(), "a class of the parent's data alone"
+    assert Habits(seconds=0.7).duration("high", 0.5) == 0.7
 
 
 def test_damaged_habits_are_refused(tmp_path):

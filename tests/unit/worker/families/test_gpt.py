@@ -322,6 +322,12 @@ class TestChoose:
     def test_temperature_zero_takes_the_likeliest(self):
         assert self.chances(temperature=0) == [1, 0, 0, 0]
 
+    @pytest.mark.parametrize("top_p", [0.9, 1.0])
+    def test_a_temperature_of_almost_zero_does_so_too(self, top_p):
+        logits, numbers = torch.tensor([[1.0, 3.0, 2.0]]).expand(2, 3), torch.tensor([0.0, 0.99])
+        sampling = TextSampling(temperature=5e-324, top_p=top_p)
+        assert choose(logits, numbers, sampling).tolist() == [1, 1]
+
     def test_temperature_sharpens(self):
         assert self.chances(temperature=0.5) == [0.68, 0.25, 0.06, 0.01]
 

@@ -9,16 +9,17 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig
 
-from db.errors import BadInput, Refused
+from db.errors import BadInput, Refused, TooLarge
 from tests.families.causal import CHAT, KINDS, take_in, write_base, write_tokenizer
 from tests.families.kit import SENTENCES, Recorder, run
 from worker.data.feed import TRAIN, LocalDataset, Shape
+from worker.engine import memory
 from worker.engine.generate import Generation, generate
 from worker.engine.run import begin
 from worker.engine.train import Training
 from worker.engine.weights import load
 from worker.families.hf import FAMILY, HfParams, HfSampling
-from worker.families.hf.base import packs
+from worker.families.hf.base import bytes_to_read, packs
 from worker.families.hf.examples import Script, read_tokenizer
 from worker.families.hf.folder import record, weight_files
 from worker.families.hf.merge import merge
@@ -326,13 +327,57 @@ def test_a_text_ends_at_a_stop_text_or_where_the_model_has_no_more_room(base):
         texts(network, ["The cat sees the mat. " * 30], 0, 1)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_without_room_is_beside_one_that_goes_on(bases, kind):
+    network = opened(bases[kind])
+    prompts = ["A" * 46, "A" * 33]  # of one bucket, in 48 positions
+    made = texts(network, prompts, 0, 2, temperature=3, max_tokens=15)
+    assert len(made[1].encode()) > len(made[0].encode())
+    assert texts(network, prompts[:1], 0, 1, temperature=3, max_tokens=15) == made[:1]
+
+
+def test_a_special_token_can_be_a_stop_text(chatty):
+    network, prompts = opened(chatty), ["The cat", "The dog"]
+    settings = {"temperature": 10, "top_p": 1, "max_tokens": 36}
+    whole = texts(network, prompts, 0, 64, **settings)
+    cut = texts(network, prompts, 0, 64, stop=["<|user|>", "<|system|>"], **settings)
+    assert all(text.startswith(short) for text, short in zip(whole, cut, strict=True))
+    assert cut != whole
+
+
+def test_an_answer_to_nothing_is_context_alone(chatty):
+    script = Script(read_tokenizer(chatty), "auto")
+    opening = {"role": "assistant", "content": "Ask me."}
+    [talk] = script.examples({"messages": [opening, *CHATTED[0]["messages"][:2]]})
+    assert shown(script, talk) == (
+        "<|assistant|>Ask me.<|endoftext|><|user|>Who sees the mat?<|assistant|>"
+        "[The cat.<|endoftext|>]"
+    )
+    assert list(script.examples({"messages": [opening]})) == []
+
+
+def test_the_loss_of_a_validation_is_over_all_its_tokens_alike(base, tmp_path):
+    rows = [{"prompt": "Who?", "completion": " cat"}, {"text": "The dog sees the mat. " * 2}]
+    data = write_rows(tmp_path / "rows", rows)
+    begun = begin(training(base, data, tmp_path / "run", batch_size=1, packing=False))
+    with torch.inference_mode():
+        losses = [begun.network.validate(batch) for batch in begun.validation()]
+    counts = [int(each["count"]) for each in losses]
+    assert len(set(counts)) == 2
+    [whole] = [batch.data for batch in begin(training(base, data, tmp_path / "one")).validation()]
+    weighted = sum(float(each["loss"]) * n for each, n in zip(losses, counts, strict=True))
+    assert loss_of(begun.network, whole) == pytest.approx(weighted / sum(counts), rel=1e-5)
+
+
 def test_a_system_message_is_put_by_the_template_alone(chatty, base):
     script = Script(read_tokenizer(chatty), "auto")
     assert decode(script, script.prompt("Who?", "Be brief.")) == (
         "<|system|>Be brief.<|user|>Who?<|assistant|>"
     )
-    with pytest.raises(Refused, match="no chat template"):
+    with pytest.raises(Refused, match="has no template"):
         Script(read_tokenizer(base), "auto").prompt("Who?", "Be brief.")
+    with pytest.raises(Refused, match="the prompt is empty"):
+        script.prompt("", "Be brief.")
 
 
 # peft asks transformers by a name that is to go
@@ -393,6 +438,14 @@ def test_what_does_not_fit_the_parent_or_the_machine_is_refused(base, tuned, dat
             begin(training(parent, dataset, tmp_path / str(number), **given))
 
 
+def test_a_base_without_room_is_refused_as_too_large(base, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    memory.MEMINFO.write_text("MemAvailable: 1 kB\n")
+    asked = training(base, dataset, tmp_path / "run", base="bf16")
+    with pytest.raises(TooLarge, match=r"holding the model needs .* left: take a larger machine"):
+        begin(asked)
+
+
 def test_a_base_held_in_bf16_is_tuned_by_an_adapter_in_fp32(base, dataset, tmp_path):
     network = stepped(begin(training(base, dataset, tmp_path / "run", base="bf16")))
     assert {value.dtype for value in network.lora} == {torch.float32}
@@ -400,6 +453,17 @@ def test_a_base_held_in_bf16_is_tuned_by_an_adapter_in_fp32(base, dataset, tmp_p
         torch.bfloat16
     }
     assert texts(network, ["The cat"], 0, 2) == texts(network, ["The cat"], 0, 8)[:2]
+
+
+def test_a_base_held_in_nf4_keeps_all_but_its_layers_matrices_in_bf16(bases):
+    model = AutoModelForCausalLM.from_pretrained(bases["llama"])
+    layers = [
+        m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) if "layers" in n
+    ]
+    held = sum(layer.weight.numel() for layer in layers)
+    others = sum(weight.numel() for weight in model.parameters()) - held
+    needed = bytes_to_read(bases["llama"], "", device=CPU, held="nf4")
+    assert needed == pytest.approx(0.52 * held + 2 * others, abs=1)
 
 
 def test_the_record_takes_over_the_base_s_length_and_an_adapter_s_settings(tuned, base):

@@ -13,7 +13,7 @@ from worker.engine.weights import load
 from worker.families import find_family
 from worker.families.network import Row
 from worker.families.wavenet import WaveNetParams, WaveNetSampling
-from worker.families.wavenet.model import WaveNet, receptive_field
+from worker.families.wavenet.model import PARTS, WaveNet, receptive_field
 from worker.families.wavenet.queues import Queues
 from worker.families.wavenet.sounding import Voice, choose, length_of
 
@@ -22,6 +22,8 @@ PARAMS = WaveNetParams(channels=8, skip=12, stacks=2, dilations=3)
 SHAPE = Shape("audio", labels=("low", "high"), sample_rate=1000)
 TONES = {"channels": 16, "dilations": 5, "context": 128, "lr": 2e-2, "batch_size": 8}
 CPU = torch.device("cpu")
+START = torch.zeros(1, dtype=torch.int64)  # of a window that begins with its sound
+LONG = torch.tensor([40])  # samples of a sound: one in each part of it
 
 
 @pytest.fixture
@@ -41,35 +43,63 @@ def test_a_prediction_sees_its_receptive_field_and_nothing_else(network):
     codes = torch.randint(256, (1, 2 * field))
     label = torch.tensor([0])
     place = 5  # a prediction, of the sample after codes[place + field - 1]
-    before = network(codes, label)[0, place]
+    before = network(codes, START, LONG, label)[0, place]
     for changed in range(2 * field):
         other = codes.clone()
         other[0, changed] = (codes[0, changed] + 100) % 256
-        after = network(other, label)[0, place]
+        after = network(other, START, LONG, label)[0, place]
         seen = place <= changed < place + field
         assert torch.equal(before, after) != seen, changed
 
 
 def test_there_is_one_prediction_for_each_whole_receptive_field(network):
     codes = torch.randint(256, (3, receptive_field(PARAMS) + 9))
-    assert network(codes, torch.tensor([0, 1, 0])).shape == (3, 10, 256)
+    assert network(codes, START, LONG, torch.tensor([0, 1, 0])).shape == (3, 10, 256)
 
 
 def test_the_class_changes_what_is_predicted(network):
     codes = torch.randint(256, (1, 20)).repeat(2, 1)
-    low, high = network(codes, torch.tensor([0, 1]))
+    low, high = network(codes, START, LONG, torch.tensor([0, 1]))
     assert (low - high).abs().max() > 1e-3
+
+
+def test_a_part_s_plan_is_read_from_its_first_sample_on_by_its_class_alone(network):
+    codes = torch.randint(256, (1, receptive_field(PARAMS) + 79)).repeat(3, 1)
+    labels, lengths = torch.tensor([0, 1, 1]), torch.tensor([80, 80, 320])
+    before = network(codes, START, lengths, labels)
+    with torch.no_grad():
+        network.plan.weight[PARTS + 1 + 9] += 1  # class 1, the tenth fortieth
+    changed = (network(codes, START, lengths, labels) != before).any(dim=2)
+    assert not changed[0].any()
+    for row, first in ((1, 18), (2, 72)):
+        assert not changed[row, :first].any()
+        assert changed[row, first : first * 10 // 9].all()
+
+
+def test_what_comes_before_a_sound_is_its_first_part_and_what_comes_after_it_a_part_of_its_own(
+    network,
+):
+    times, length = torch.tensor([-1000, -1, 0, 1, 2, 79, 80, 10**6]), torch.tensor(80)
+    assert network.places(torch.tensor(0), times, length).tolist() == [0, 0, 0, 0, 1, 39, 40, 40]
+
+
+def test_a_window_has_the_logits_that_the_whole_sound_has_in_its_place(network):
+    field, at = receptive_field(PARAMS), 21
+    codes = torch.randint(256, (1, field + 59))
+    whole = network(codes, START, LONG, torch.tensor([1]))
+    window = network(codes[:, at:], START + at, LONG, torch.tensor([1]))
+    torch.testing.assert_close(window, whole[:, at:], rtol=1e-4, atol=1e-5)
 
 
 def test_queued_logits_equal_those_of_the_full_forward(network):
     field, steps = receptive_field(PARAMS), 40
-    labels = torch.tensor([0, 1, 1])
+    labels, lengths = torch.tensor([0, 1, 1]), torch.tensor([30, 50, 400])
     codes = torch.randint(256, (3, steps))
     whole = torch.cat((torch.full((3, field), NOTHING), codes), dim=1)
     with torch.inference_mode():
-        full = network(whole[:, :-1], labels)
+        full = network(whole[:, :-1], START, lengths, labels)
         queues = Queues(network, 3)
-        cached = [queues.begin(labels, torch.ones(3, dtype=torch.bool))]
+        cached = [queues.begin(labels, lengths, torch.ones(3, dtype=torch.bool))]
         cached += [queues.step(codes[:, time]) for time in range(steps - 1)]
     torch.testing.assert_close(torch.stack(cached, dim=1), full, rtol=1e-4, atol=1e-5)
 
@@ -105,14 +135,15 @@ def test_a_sound_ends_at_the_first_silence_long_enough_after_it_began():
 def test_a_row_that_begins_later_has_the_logits_of_one_that_began_first(network):
     codes = torch.randint(256, (30, 2))
     labels, both = torch.tensor([0, 1]), torch.tensor([True, True])
+    lengths = torch.tensor([9, 21])
     with torch.inference_mode():
         first = Queues(network, 2)
-        wanted = [first.begin(labels, both), *(first.step(row) for row in codes)]
+        wanted = [first.begin(labels, lengths, both), *(first.step(row) for row in codes)]
         later = Queues(network, 2)
-        later.begin(torch.tensor([0, 0]), both)
+        later.begin(torch.tensor([0, 0]), lengths, both)
         for row in codes[:13]:
             later.step(row)
-        found = [later.begin(labels, torch.tensor([False, True]))]
+        found = [later.begin(labels, lengths, torch.tensor([False, True]))]
         found += [later.step(row) for row in codes]
     for one, other in zip(wanted, found, strict=True):
         torch.testing.assert_close(one[1], other[1], rtol=0, atol=0)
@@ -157,6 +188,16 @@ def test_the_data_say_how_long_sounds_are_where_nobody_does(network):
     assert len(sound) == 30
 
 
+def test_a_sound_is_told_a_length_that_its_class_has(network):
+    rows, made = [Row(0, 0), Row(1, 1)], []
+    for low in (0.02, 0.04):
+        network.habits = Habits(0.05, 1000, {"low": [low], "high": [0.03]})
+        made.append(Sampler(network, WaveNetSampling(micro_batch=2), seed=3).make(rows))
+    (low, high), (other_low, same_high) = made
+    assert (low != other_low).any()
+    assert (high == same_high).all()
+
+
 def test_a_look_while_training_is_short():
     assert WaveNetSampling().quick().seconds == 0.4
     assert WaveNetSampling(seconds=0.1).quick().seconds == 0.1
@@ -178,9 +219,11 @@ def test_the_loss_is_a_mean_over_samples_not_over_windows(trained):
     total = count = 0.0
     for data, labels in feed.validation():
         field = feed.receptive
-        for row, label in zip(torch.from_numpy(data), torch.from_numpy(labels), strict=True):
+        for window, label in zip(torch.from_numpy(data), torch.from_numpy(labels), strict=True):
+            start, length, row = window[:1], window[1:2], window[2:]
             with torch.inference_mode():
-                logits = network(torch.maximum(row, ~row)[None, :-1], label[None])[0]
+                codes = torch.maximum(row, ~row)[None, :-1]
+                logits = network(codes, start, length, label[None])[0]
             chances = torch.log_softmax(logits, -1)
             heard = row[field:] >= 0
             total -= float(chances[heard, row[field:][heard]].sum())
