@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from sqlalchemy.orm import Session
 
 from db import jobs, shards
@@ -42,7 +43,7 @@ from worker.wire import Wire
 log = logging.getLogger(__name__)
 
 FINAL_ERRORS = (Refused, NotFound, NonFinite, Collapsed, DigestMismatch)
-HANGING = 70  # the exit code of a process that ends itself, EX_SOFTWARE of sysexits.h
+STUCK = 70  # the exit code of a process that ends itself, EX_SOFTWARE of sysexits.h
 MAX_BACKOFF_S = 60.0
 PAUSE_S = 1.0
 
@@ -65,6 +66,9 @@ def work(bench: Bench, shard_id: str, *, owner: str, wire: Wire) -> None:
         _release(bench.services, claim, str(error), backoff_s=backoff_s)
     except FINAL_ERRORS as error:
         _fail(bench.services, claim, error, final=True)
+    except torch.AcceleratorError as error:  # CUDA answers all that follows with the same fault
+        _fail(bench.services, claim, error, final=False)
+        _end_process()
     except Exception as error:  # whatever it was, it counts, and the next shard goes on
         _fail(bench.services, claim, error, final=False)
     _go_on(bench.services, claim)
@@ -167,4 +171,4 @@ def _fields(claim: Claim) -> dict[str, object]:
 
 
 def _end_process() -> None:
-    os._exit(HANGING)
+    os._exit(STUCK)

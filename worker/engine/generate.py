@@ -15,7 +15,7 @@ import torch
 
 from db.errors import NonFinite
 from worker.data.given import GivenImages
-from worker.engine.device import autocast
+from worker.engine.device import autocast, deterministic
 from worker.engine.monitor import Monitor
 from worker.families import SamplingParams
 from worker.families.network import Draw, Given, Made, Network, Output, Row
@@ -81,6 +81,7 @@ class Sampler:
     def __init__(
         self, network: Network, sampling: SamplingParams, *, seed: int, precision: str = "fp32"
     ) -> None:
+        deterministic()
         self.network = network.eval()
         self.sampling = sampling
         self.seed = seed
@@ -88,9 +89,17 @@ class Sampler:
         self.device = next(network.parameters()).device
 
     def make(self, rows: Sequence[Row]) -> list[Output]:
-        """The outputs of some rows, in order."""
-        made = {row.index: output for step in self.steps(iter(rows)) for row, output in step}
-        return [made[row.index] for row in rows]
+        """The outputs of some rows, in order; where memory is short, of fewer at once."""
+        while True:
+            try:
+                made = {
+                    row.index: output for step in self.steps(iter(rows)) for row, output in step
+                }
+                return [made[row.index] for row in rows]
+            except torch.OutOfMemoryError:
+                if self.sampling.micro_batch == 1:
+                    raise
+            self.halve()  # out of the handler, for the error holds what filled the memory
 
     def steps(self, rows: Iterator[Row]) -> Iterator[list[Made]]:
         """What the network finishes step by step: often nothing, and not in order."""

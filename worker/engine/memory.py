@@ -121,7 +121,7 @@ def _moments(work: Work, network: Network, batch: Batch, *, rows: int) -> Moment
 
 def _step(network: Network, batch: Batch) -> npt.NDArray[np.int64]:
     """Bytes held after each allocation of a training step, of each stage one."""
-    copy = deepcopy(network).train()
+    copy = _copied(network, batch.data.device).train()
     optimizers = copy.optimizers()
     with Allocated() as allocated:
         for progress in network.stages:
@@ -132,8 +132,13 @@ def _step(network: Network, batch: Batch) -> npt.NDArray[np.int64]:
 def _forward(network: Network, batch: Batch) -> npt.NDArray[np.int64]:
     """Bytes held after each allocation of a validation."""
     with torch.inference_mode(), Allocated() as allocated:
-        deepcopy(network).eval().validate(batch)
+        _copied(network, batch.data.device).eval().validate(batch)
     return np.array(allocated.trace, dtype=np.int64)
+
+
+def _copied(network: Network, device: torch.device) -> Network:
+    # moving a recurrent layer puts its weights into one piece, as cuDNN wants; copying undoes it
+    return deepcopy(network).to(device)
 
 
 def _first(batch: Batch, rows: int) -> Batch:

@@ -10,7 +10,7 @@ from db.errors import Cancelled, NonFinite
 from tests.families.kit import Recorder, image_dataset
 from worker.data.feed import Feed, LocalDataset, Shape
 from worker.data.given import GivenImages
-from worker.engine.generate import Generation, generate
+from worker.engine.generate import Generation, Sampler, generate
 from worker.families import SamplingParams, TrainingParams
 from worker.families.network import Batch, Draw, Draws, Losses, Made, Network, Output, Row
 from worker.specs import Prompt
@@ -156,9 +156,27 @@ def test_short_memory_halves_the_micro_batch_and_keeps_the_noise() -> None:
     assert {s.micro_batch for s in generate(generation, Recorder())} == {2}
 
 
+def test_page_is_made_of_fewer_rows_at_once_where_memory_is_short() -> None:
+    short, rows = Counting(most=3), [Row(index) for index in range(8)]
+    sampling = SamplingParams(micro_batch=8)
+    pages = [Sampler(network, sampling, seed=3).make(rows) for network in (short, Counting())]
+    assert pages[0] == pages[1]
+    assert short.sizes == [8, 4, 2, 2, 2, 2]
+
+
 def test_memory_too_short_for_one_row_is_an_error() -> None:
     with pytest.raises(torch.OutOfMemoryError):
         numbers(asked(Counting(most=0), 1))
+    with pytest.raises(torch.OutOfMemoryError):
+        Sampler(Counting(most=0), SamplingParams(micro_batch=8), seed=3).make([Row(0)])
+
+
+def test_sampling_takes_the_kernels_that_training_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    numbers(asked(Counting(), 1))
+    assert torch.backends.cudnn.deterministic
+    assert not torch.backends.cudnn.allow_tf32
 
 
 def test_numbers_that_are_not_finite_are_never_a_sample() -> None:
