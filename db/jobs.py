@@ -40,6 +40,7 @@ __all__ = [
     "shards_of",
     "succeed",
     "transitions",
+    "unfinished_training",
 ]
 
 
@@ -83,6 +84,13 @@ def add(
 def by_idempotency_key(session: Session, key: str) -> Job | None:
     """The job that was enqueued under this key, if any."""
     found: Job | None = session.scalar(select(Job).where(Job.idempotency_key == key))
+    return found
+
+
+def unfinished_training(session: Session, model: str) -> Job | None:
+    """The oldest job that is to train model `model` from nothing and has not ended, if any."""
+    statement = select(Job).where(Job.model == model, Job.kind == "train", Job.status.not_in(FINAL))
+    found: Job | None = session.scalar(statement.order_by(Job.id).limit(1))
     return found
 
 

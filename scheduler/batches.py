@@ -17,6 +17,7 @@ from db import jobs
 from db.errors import NotFound, Refused
 from db.tables import Batch
 from scheduler.enqueue import Request, insert, prepare, ring_softly
+from scheduler.keys import refuse_another
 from worker.services import Services
 from worker.specs import parse_key
 
@@ -37,7 +38,8 @@ def enqueue_batch(
 ) -> Batch:
     """Store one job a line under a new batch and ring; the same key gives the same batch back.
 
-    Raises `Refused`, naming the wrong lines by number, before anything is stored.
+    Raises `Refused`, naming the wrong lines by number, before anything is stored, and where the key
+    is used again for other lines.
     """
     if idempotency_key is not None:
         parse_key("idempotency key", idempotency_key)
@@ -55,6 +57,8 @@ def enqueue_batch(
         batch = services.database.transact(work)
     except IntegrityError:  # another command has just used the same key
         batch = services.database.transact(work)
+    if idempotency_key is not None:
+        _refuse_other_lines(services, idempotency_key, batch, requests)
     ring_softly(services)
     return batch
 
@@ -67,12 +71,14 @@ def check_batch(services: Services, lines: Iterable[str], *, priority: int = 0) 
     requests: list[Request] = []
     wrong: list[str] = []
     seen: dict[str, int] = {}
+    families: dict[str, tuple[int, str]] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             request = _read(services, line, priority)
             _refuse_twice(seen, request.custom_id, number)
+            _refuse_two_families(families, request, number)
             requests.append(request)
         except (Refused, NotFound) as error:
             wrong.append(f"line {number}: {error}")
@@ -99,6 +105,19 @@ def _earlier(session: Session, batch_id: str | None) -> Batch:
     if batch_id is None:
         raise Refused("this idempotency key belongs to a single job; use another for a batch")
     return jobs.get_batch(session, batch_id)
+
+
+def _refuse_other_lines(
+    services: Services, key: str, batch: Batch, requests: Sequence[Request]
+) -> None:
+    if batch.size != len(requests):
+        raise Refused(
+            f"idempotency key {key!r} belongs to batch {batch.id} of {batch.size} jobs, not "
+            f"{len(requests)}; use another key for another batch"
+        )
+    with services.database.read() as session:
+        for request, job in zip(requests, jobs.batch_jobs(session, batch.id), strict=True):
+            refuse_another(session, key, request.asked, job)
 
 
 def _read(services: Services, line: str, priority: int) -> Request:
@@ -132,6 +151,16 @@ def _refuse_twice(seen: dict[str, int], custom_id: str | None, number: int) -> N
     if custom_id in seen:
         raise Refused(f"custom_id {custom_id!r} is on line {seen[custom_id]} too")
     seen[custom_id] = number
+
+
+def _refuse_two_families(
+    families: dict[str, tuple[int, str]], request: Request, number: int
+) -> None:
+    """No job of this batch has created its model yet, so nothing else tells two lines apart."""
+    name, family = request.pinned.model, request.pinned.family.name
+    first, found = families.setdefault(name, (number, family))
+    if found != family:
+        raise Refused(f"model {name!r} is of family {found!r} on line {first}, not {family!r}")
 
 
 def _from_openai(line: dict[str, Any]) -> dict[str, Any]:

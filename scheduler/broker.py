@@ -127,9 +127,10 @@ def private_folder(folder: Path) -> Path:
 
 def home_trouble(settings: Settings, error: OSError) -> str:
     """Say why the home cannot be used, and what to do about it."""
+    where = f" ({error.filename})" if error.filename else ""  # none where a write failed
     return (
-        f"the home {settings.home.absolute()} cannot be used: {error.strerror} "
-        f"({error.filename}); set GENMILL_HOME to a folder that you can write"
+        f"the home {settings.home.absolute()} cannot be used: {error.strerror}{where}; "
+        "set GENMILL_HOME to a folder that you can write, on a disk with space"
     )
 
 

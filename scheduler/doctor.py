@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from db import jobs, schema, workers
-from db.errors import GenmillError
+from db.errors import GenmillError, unknown
 from db.session import clock, place
 from scheduler import broker
 from scheduler.embedded import has_record
 from scheduler.home import holder, state_file
 from worker.services import Services, open_services
-from worker.settings import Settings
+from worker.settings import Settings, given_names
 
 FREE_BYTES = 2 * 2**30  # weights, checkpoints and samples of a small model, with room to breathe
 CLOCK_S = 5.0
@@ -52,6 +52,14 @@ def _result(name: str, check: Check, services: Services) -> dict[str, Any]:
         # our errors say what to do after the first semicolon
         found, _, remedy = str(error).partition("; ")
         return {"check": name, "ok": False, "found": found, "remedy": remedy}
+
+
+def _settings(_: Services) -> str:
+    known, given = {name.upper() for name in Settings.model_fields}, given_names()
+    if strange := sorted(given - known):
+        told = [unknown("GENMILL_ setting", name, known).partition("; ")[0] for name in strange]
+        raise _Wrong(", ".join(told), "nothing reads it: correct its name, or remove it")
+    return ", ".join(f"GENMILL_{name}" for name in sorted(given)) or "all by default"
 
 
 def _home(services: Services) -> str:
@@ -107,13 +115,7 @@ def _broker(services: Services) -> str:
 
 
 def _store(services: Services) -> str:
-    try:
-        services.store.check()
-    except OSError as error:
-        raise _Wrong(
-            f"{services.settings.store}: {error.strerror}",
-            "set GENMILL_STORE_URL, or GENMILL_HOME, to a folder that you can write",
-        ) from None
+    services.store.check()
     return services.settings.store
 
 
@@ -143,6 +145,7 @@ def _nearest(folder: Path) -> Path:
 
 
 CHECKS: dict[str, Check] = {
+    "settings": _settings,
     "home": _home,
     "disk": _space,
     "supervisor": _supervisor,

@@ -93,7 +93,7 @@ def _detach(settings: Settings, count: int, say: Say) -> None:
             start_new_session=True,
         )
     try:
-        _wait_until_ready(settings, process, Path(log.name))
+        wait_until_ready(settings, process, Path(log.name))
     except KeyboardInterrupt:
         process.terminate()
         process.wait()
@@ -101,10 +101,13 @@ def _detach(settings: Settings, count: int, say: Say) -> None:
     say(f"ready, with {count} worker(s); stop with `genmill down`")
 
 
-def _wait_until_ready(settings: Settings, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until_ready(settings: Settings, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until the supervisor `process` has all workers; where it ends instead, say why."""
     deadline = time.monotonic() + START_S
     while not (state := read_state(settings)).get("ready") or state["pid"] != process.pid:
         if process.poll() is not None:
+            if holder(settings):  # another one was started at the same time, and was first
+                raise Refused(already_runs(settings))
             raise _as_it_said(log, process.returncode)
         if time.monotonic() > deadline:
             raise GenmillError(

@@ -5,7 +5,6 @@ The queued rows are the outbox. When the broker is down the job is safe and mere
 
 import logging
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from db import artifacts, jobs
 from db.errors import Refused, Unreachable
 from db.states import FINAL, JobState, ShardState
 from db.tables import Job
+from scheduler.keys import refuse_another
 from scheduler.pinning import AnySpec, Pinned, pin
 from worker.doorbell import ring_due
 from worker.services import Services
@@ -33,6 +33,7 @@ MAX_PRIORITY = 1_000_000
 class Request:
     """A job that is fit to be stored, and what its row says besides the spec."""
 
+    asked: AnySpec  # before names were pinned
     pinned: Pinned
     ranges: Sequence[tuple[int, int]]
     priority: int = 0
@@ -89,11 +90,11 @@ def prepare(
         raise Refused(
             f"priority {columns['priority']}: allowed are -{MAX_PRIORITY} to {MAX_PRIORITY}"
         )
+    asked = _as_spec(spec)
     with services.database.read() as session:
-        pinned = pin(services, session, _as_spec(spec))
-    return Request(
-        pinned, ranges or _split(pinned, services.settings.shard_s, shard_size), **columns
-    )
+        pinned = pin(services, session, asked)
+    ranges = ranges or _split(pinned, services.settings.shard_s, shard_size)
+    return Request(asked, pinned, ranges, **columns)
 
 
 def insert(session: Session, request: Request) -> Job:
@@ -119,7 +120,7 @@ def store(services: Services, request: Request) -> Job:
     try:
         return services.database.transact(lambda session: insert(session, request))
     except IntegrityError:
-        job = _earlier(services, request.idempotency_key, request.pinned.spec)
+        job = _earlier(services, request.idempotency_key, request.asked)
         if job is None:
             raise
         return job
@@ -180,21 +181,9 @@ def _earlier(services: Services, key: str | None, spec: AnySpec | Mapping[str, A
         return None
     with services.database.read() as session:
         job = jobs.by_idempotency_key(session, parse_key("idempotency key", key))
-    if job is None:
-        return None
-    asked, made = _lasting(_as_spec(spec)), _lasting(parse_spec(job.spec))
-    if other := [name for name in asked if asked[name] != made.get(name)]:
-        raise Refused(
-            f"idempotency key {key!r} belongs to job {job.id}, a {job.kind} job of model "
-            f"{job.model!r} that differs in {', '.join(other)}; use another key for another request"
-        )
+        if job is not None:
+            refuse_another(session, key, _as_spec(spec), job)
     return job
-
-
-def _lasting(spec: AnySpec) -> dict[str, Any]:
-    """What pinning leaves as it was asked for: it resolves versions, and completes parameters."""
-    data = spec.model_dump(mode="json", exclude={"params", "dataset"})
-    return data | {"model": re.split("[:@]", spec.model)[0]}
 
 
 def _split(pinned: Pinned, shard_s: float, shard_size: int | None) -> list[tuple[int, int]]:

@@ -1,6 +1,7 @@
 """Handing models on: a version as a folder in the Hugging Face layout, and back.
 
-A folder that transformers wrote is taken in too, as a version of family `hf`.
+A folder that transformers wrote is taken in too, as a version of family `hf`. `SHA256SUMS` tells
+whether an exported folder is still as it was; `sha256sum -c` reads it too.
 """
 
 import json
@@ -13,11 +14,12 @@ from db import models
 from db.errors import Refused
 from db.tables import Model, ModelVersion
 from scheduler.intake import check_name
-from scheduler.model_folder import CONFIG, SUFFIX, open_folder
+from scheduler.model_folder import CONFIG, SUFFIX, SUMS, open_folder
+from scheduler.pinning import refuse_other_family
 from worker.families import find_family, own_record
 from worker.families.hf.folder import ADAPTER_CONFIG, TOKENIZER
 from worker.families.hf.merge import merge as merge_adapter
-from worker.files import disk_errors, weights_digest, written_whole
+from worker.files import digest_of, disk_errors, weights_digest, written_whole
 from worker.services import Services
 
 CARD = "README.md"
@@ -42,32 +44,36 @@ def export_model(
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write = _write_merged if merge else _write_files
-        written = write(services, version, folder)
-        with written_whole(folder / CARD) as card:
-            card.write(_card(model, version, metrics).encode())
-    return [*written, folder / CARD]
+        digests = write(services, version, folder)
+        sums = "".join(f"{sha256}  {name}\n" for name, sha256 in digests.items())
+        for name, text in ((SUMS, sums), (CARD, _card(model, version, metrics))):
+            with written_whole(folder / name) as file:
+                file.write(text.encode())
+    return [folder / name for name in (*digests, SUMS, CARD)]
 
 
 def import_model(services: Services, folder: Path, name: str) -> tuple[Model, ModelVersion]:
     """Store the model in `folder` as a new version of model `name`.
 
-    Raises `BadInput` for a folder that is not one, `NotFound` for an unknown family, and `Refused`
-    where `name` is of another family.
+    Raises `BadInput` for a folder that is not one or has changed since it was exported, `NotFound`
+    for an unknown family, and `Refused` where `name` is of another family, or will be.
     """
     check_name("model", name)
     found = open_folder(folder)
     files = {each: vars(services.store.put(PREFIX, folder / each)) for each in found.names}
     config = found.recorded({each: blob["sha256"] for each, blob in files.items()})
     own = own_record(json.loads(config))
+    family = find_family(own["family"])
     files[CONFIG] = vars(services.store.put_bytes(PREFIX, config))
     weights = {each: blob["sha256"] for each, blob in files.items() if each.endswith(SUFFIX)}
 
     def work(session: Any) -> tuple[Model, ModelVersion]:
+        refuse_other_family(session, name, family)
         added = models.add_version(
             session,
             name=name,
-            family=own["family"],
-            params=find_family(own["family"]).params(**own["params"]).model_dump(mode="json"),
+            family=family.name,
+            params=family.params(**own["params"]).model_dump(mode="json"),
             files=files,
             weights_sha256=weights_digest(weights),
             metrics={},
@@ -77,25 +83,25 @@ def import_model(services: Services, folder: Path, name: str) -> tuple[Model, Mo
     return services.database.transact(work)
 
 
-def _write_files(services: Services, version: ModelVersion, folder: Path) -> list[Path]:
-    """The version's files, the configuration first."""
+def _write_files(services: Services, version: ModelVersion, folder: Path) -> dict[str, str]:
+    """Write the version's files; return their digests by name, the configuration's first."""
     names = sorted(version.files, key=lambda name: (name != CONFIG, name))
-    for name in names:
-        file = version.files[name]
-        services.store.fetch(file["key"], folder / name, sha256=file["sha256"])
-    return [folder / name for name in names]
+    digests = {name: version.files[name]["sha256"] for name in names}
+    for name, sha256 in digests.items():
+        services.store.fetch(version.files[name]["key"], folder / name, sha256=sha256)
+    return digests
 
 
-def _write_merged(services: Services, version: ModelVersion, folder: Path) -> list[Path]:
+def _write_merged(services: Services, version: ModelVersion, folder: Path) -> dict[str, str]:
     if ADAPTER_CONFIG not in version.files:
         raise Refused("this version has no adapter that could be merged: leave --merge out")
     with TemporaryDirectory(dir=folder, prefix=".merging-") as name:
         _write_files(services, version, Path(name))
         merge_adapter(Path(name))
-        made = sorted(Path(name).iterdir())
-        for path in made:
-            path.replace(folder / path.name)
-    return [folder / path.name for path in made]
+        made = {path.name: digest_of(path) for path in sorted(Path(name).iterdir())}
+        for each in made:
+            (Path(name) / each).replace(folder / each)
+    return made
 
 
 def _library(version: ModelVersion) -> str:

@@ -44,7 +44,7 @@ def add_dataset(
         raise BadInput(f"{path}: no such file or folder")
     services.settings.home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=services.settings.home, prefix="intake-") as scratch:
-        taken = ingest(path, Path(scratch), kind=kind, size=size, mode=mode, split=split)
+        taken = ingest(path.absolute(), Path(scratch), kind=kind, size=size, mode=mode, split=split)
         manifest = publish(services.store, Path(scratch))
 
     def work(session: Any) -> tuple[Dataset, DatasetVersion]:

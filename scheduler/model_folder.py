@@ -5,6 +5,7 @@ never run. It is one that Genmill exported, or a causal language model of transf
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any
 from db.errors import BadInput
 from worker.families import find_family, own_record
 from worker.families.hf.folder import files_of, record
+from worker.files import digest_of
 from worker.specs import parse_params
 
 WEIGHTS = "model.safetensors"
 SUFFIX = ".safetensors"
 CONFIG = "config.json"
+SUMS = "SHA256SUMS"  # of the other files as they were exported, in the form of sha256sum
 # what a family may keep beside its weights
 OTHERS = ("captions.json", "sounds.json", "tokenizer.json")
 MAX_HEADER_BYTES = 100 << 20
@@ -57,6 +60,7 @@ def open_folder(folder: Path) -> ModelFolder:
     for name in names:
         if name.endswith(SUFFIX):
             check_weights(folder / name)
+    check_sums(folder)
     return ModelFolder(folder, config, names)
 
 
@@ -109,6 +113,26 @@ def check_weights(path: Path) -> None:
         raise BadInput(f"{path}: {size - 8 - length} bytes of tensors, the header says {end}")
 
 
+def check_sums(folder: Path) -> None:
+    """Refuse a file that is not as the folder's `SHA256SUMS` has it, where there is one."""
+    path = folder / SUMS
+    if not path.is_file():
+        return
+    for line in _read_small(path).splitlines():
+        found = re.fullmatch(r"([0-9a-f]{64}) [ *]([^/\\\0]+)", line)
+        if found is None:
+            raise BadInput(
+                f"{path}: {line[:80]!r} is no SHA-256 with the name of a file beside it; copy the "
+                f"folder again, or remove {SUMS}"
+            )
+        sha256, name = found.groups()
+        if not (folder / name).is_file() or digest_of(folder / name) != sha256:
+            raise BadInput(
+                f"{folder / name}: not the file that {SUMS} lists, whose SHA-256 is {sha256}; copy "
+                f"the folder again, or remove {SUMS} if the change is meant"
+            )
+
+
 def _is_foreign(config: Config) -> bool:
     """Whether transformers' keys are there, Genmill's record among them or not yet."""
     return own_record(config) is not config or bool({"model_type", "auto_map"} & config.keys())
@@ -117,4 +141,7 @@ def _is_foreign(config: Config) -> bool:
 def _read_small(path: Path) -> str:
     if path.stat().st_size > MAX_SMALL_BYTES:
         raise BadInput(f"{path}: larger than {MAX_SMALL_BYTES} bytes")
-    return path.read_text("utf-8")
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not UTF-8 ({error})") from None

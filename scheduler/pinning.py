@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
-from db import datasets, models
+from db import datasets, jobs, models
 from db.errors import NotFound, Refused, unknown
 from db.tables import Dataset, DatasetVersion, Model, ModelVersion
 from scheduler.given import check_given
@@ -57,6 +57,35 @@ def pin(services: Services, session: Session, spec: AnySpec) -> Pinned:
     return _pin_generate(services, session, spec)
 
 
+def complete(spec: AnySpec, family: Family, version: ModelVersion | None) -> dict[str, Any]:
+    """All the parameters that a spec means: its own, then those of the version, then the defaults.
+
+    `version` is what the job starts from; its parameters count for training on alone.
+    """
+    meant: Params
+    if isinstance(spec, Generate):
+        meant = parse_params(family.sampling, spec.params, what=f"sampling from {family.name}")
+    else:
+        inherited = version.params if version else {}
+        meant = parse_params(family.params, {**inherited, **spec.params}, what=family.name)
+    return meant.model_dump(mode="json")
+
+
+def refuse_other_family(session: Session, name: str, family: Family) -> None:
+    """Refuse a name whose model is of another family, or will be once a job has created it."""
+    try:
+        found, whose = models.get(session, name).family, f"model {name!r}"
+    except NotFound:
+        job = jobs.unfinished_training(session, name)
+        if job is None:
+            return
+        found, whose = job.spec["family"], f"model {name!r}, which job {job.id} will create,"
+    if found != family.name:
+        raise Refused(
+            f"{whose} is of family {found!r}, not {family.name!r}; choose another name for it"
+        )
+
+
 def _pin_train(session: Session, spec: Train) -> Pinned:
     family = find_family(spec.family)
     if not family.trains:
@@ -65,12 +94,11 @@ def _pin_train(session: Session, spec: Train) -> Pinned:
             f"model import DIR --name {spec.model}`, then `genmill enqueue finetune {spec.model} "
             f"--dataset {spec.dataset}`"
         )
-    _refuse_other_family(session, spec.model, family)
+    refuse_other_family(session, spec.model, family)
     dataset, version = datasets.resolve(session, spec.dataset)
     _refuse_unfit_data(family, dataset, version)
-    params = parse_params(family.params, spec.params, what=family.name)
     pinned = _with(
-        spec, dataset=f"{dataset.name}:{version.number}", params=params.model_dump(mode="json")
+        spec, dataset=f"{dataset.name}:{version.number}", params=complete(spec, family, None)
     )
     return Pinned(pinned, spec.model, family, None)
 
@@ -82,12 +110,11 @@ def _pin_finetune(services: Services, session: Session, spec: Finetune) -> Pinne
     _refuse_unfit_data(family, dataset, version)
     if family.takes_labels and parent.params.get("conditional", True):
         _refuse_other_labels(services, model, parent, dataset, version)
-    params = parse_params(family.params, {**parent.params, **spec.params}, what=family.name)
     pinned = _with(
         spec,
         model=f"{model.name}:{parent.number}",
         dataset=f"{dataset.name}:{version.number}",
-        params=params.model_dump(mode="json"),
+        params=complete(spec, family, parent),
     )
     return Pinned(pinned, model.name, family, parent)
 
@@ -95,16 +122,14 @@ def _pin_finetune(services: Services, session: Session, spec: Finetune) -> Pinne
 def _pin_generate(services: Services, session: Session, spec: Generate) -> Pinned:
     model, version = models.resolve(session, spec.model)
     family = find_family(model.family)
-    sampling = parse_params(family.sampling, spec.params, what=f"sampling from {family.name}")
+    params = complete(spec, family, version)
     if spec.label is not None:
         _refuse_unknown_label(services, model, version, spec.label)
     if spec.prompts:
         _refuse_prompts(family, spec.prompts)
-    pinned = _with(
-        spec, model=f"{model.name}:{version.number}", params=sampling.model_dump(mode="json")
-    )
+    pinned = _with(spec, model=f"{model.name}:{version.number}", params=params)
     if spec.dataset is None:
-        sampling.check_images(None)
+        family.sampling(**params).check_images(None)
     else:
         pinned = _pin_images(services, session, pinned, family, version)
     return Pinned(pinned, model.name, family, version)
@@ -125,23 +150,11 @@ def _with(spec: S, **changes: Any) -> S:
     return type(spec).model_validate({**spec.model_dump(), **changes})
 
 
-def _refuse_other_family(session: Session, name: str, family: Family) -> None:
-    try:
-        model = models.get(session, name)
-    except NotFound:
-        return
-    if model.family != family.name:
-        raise Refused(
-            f"model {name!r} is of family {model.family!r}, not {family.name!r}; "
-            "choose another name for it"
-        )
-
-
 def _refuse_unfit_data(family: Family, dataset: Dataset, version: DatasetVersion) -> None:
     if version.kind != family.media:
         raise Refused(
             f"family {family.name!r} learns from {family.media} datasets, and "
-            f"{dataset.name}:{version.number} is a {version.kind} dataset"
+            f"{dataset.name}:{version.number} is one of kind {version.kind}"
         )
     summary = version.summary
     if family.needs_captions and not (summary.get("captions") or summary.get("labels")):

@@ -15,10 +15,10 @@ from types import FrameType
 
 from db import schema, shards, workers
 from db.errors import Unreachable
-from db.session import Database
 from scheduler.broker import ping, prepare_broker
 from scheduler.children import Child
 from scheduler.home import log_folder, only_one, state_file, write_state
+from worker.services import open_services
 from worker.settings import Settings
 
 DRAIN_S = 60.0  # how long a worker may take to save its shard; then it is killed
@@ -44,7 +44,7 @@ class Supervisor:
         self.asked = 0  # how often it was told to stop; the second time it kills
         self.ready = False
         self.rung_at = 0.0  # when the broker started whose lost doorbells are taken care of
-        self.database = Database(settings.database)
+        self.services = open_services(settings)
         self.broker: Child | None = None
         self.children: list[Child] = []  # scheduler and workers
 
@@ -56,9 +56,10 @@ class Supervisor:
                 self._tend()
             finally:
                 self._stop()
-                self.database.dispose()
+                self.services.close()
 
     def _start(self) -> None:
+        self._check()
         if self.settings.redis_url is None:
             self._start_broker()
         schema.upgrade(self.settings.database)
@@ -70,6 +71,12 @@ class Supervisor:
             self.children.append(self._child(name, genmill(name.partition("-")[0]), environment))
             self.children[-1].start()
         self._tell()
+
+    def _check(self) -> None:
+        """Raise `Unreachable` before anything starts where it would only start again and again."""
+        if self.settings.redis_url is not None:
+            ping(self.settings)
+        self.services.store.check()
 
     def _start_broker(self) -> None:
         broker = prepare_broker(self.settings)
@@ -107,7 +114,7 @@ class Supervisor:
         """Whether as many workers of this host as were started have entered themselves."""
         here = socket.gethostname()
         try:
-            with self.database.read() as session:
+            with self.services.database.read() as session:
                 live = workers.live(session, within_s=self.settings.lease_s)
         except Unreachable:
             return False
@@ -121,7 +128,7 @@ class Supervisor:
             return
         self.rung_at = self.broker.started_at
         try:
-            self.database.transact(shards.forget_rings)
+            self.services.database.transact(shards.forget_rings)
         except Unreachable as error:
             self.say(f"doorbells ring again after the deadline: {error}")
 

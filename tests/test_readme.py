@@ -1,6 +1,7 @@
 """The README is run: its bash block in a shell; what its other blocks name is looked up."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,19 @@ def test_every_command_named_exists() -> None:
     named |= set(re.findall(r"`genmill ([a-z]+)", README))
     assert named
     assert named <= set(cli.list_commands(context))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [line for block in blocks("console") for line in block.splitlines() if "genmill " in line],
+)
+def test_every_command_shown_takes_the_options_shown(line: str) -> None:
+    words = shlex.split(line[line.index("genmill ") :], comments=True)[1:]
+    context, command = click.Context(cli), cli
+    while isinstance(command, click.Group):
+        name, command, words = command.resolve_command(context, words)
+    assert command is not None
+    command.make_context(name, words)
 
 
 def test_every_link_leads_to_a_file() -> None:

@@ -63,20 +63,30 @@ def settle(temporary: Path, path: Path) -> None:
 
 
 @contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """Say plainly that the disk is full or the folder closed; other errors pass."""
+def full_disk(folder: Path) -> Iterator[None]:
+    """Say plainly that the disk is full; other errors pass."""
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            raise Unreachable(
-                f"no space left on the disk of {folder}; free some and run this again"
-            ) from error
-        if error.errno in _CLOSED:
-            raise Unreachable(
-                f"{folder} cannot be written to ({error.strerror}); this user needs access to it"
-            ) from error
-        raise
+        if error.errno not in _FULL:
+            raise
+        raise Unreachable(
+            f"no space left on the disk of {folder}; free some and run this again"
+        ) from error
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Say plainly that the disk is full or the folder closed; other errors pass."""
+    try:
+        with full_disk(folder):
+            yield
+    except OSError as error:
+        if error.errno not in _CLOSED:
+            raise
+        raise Unreachable(
+            f"{folder} cannot be written to ({error.strerror}); this user needs access to it"
+        ) from error
 
 
 @contextmanager

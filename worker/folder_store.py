@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from db.errors import NotFound
+from db.errors import NotFound, Unreachable
 from worker.files import CHUNK, disk_errors, settle
 from worker.objects import Blob, ObjectStore, checked, checked_expiry, named_digest, same
 
@@ -75,8 +75,14 @@ class FolderStore(ObjectStore):
 
     def check(self) -> None:
         """See `ObjectStore.check`."""
-        with self._temporary() as temporary:
-            temporary.write_bytes(b"genmill")
+        try:
+            with self._temporary() as temporary:
+                temporary.write_bytes(b"genmill")
+        except OSError as error:
+            raise Unreachable(
+                f"object store {self.root}: {error.strerror}; set GENMILL_STORE_URL, or "
+                "GENMILL_HOME, to a folder that you can write"
+            ) from error
 
     def abort_uploads(self, prefix: str, older_than_s: float) -> int:
         """See `ObjectStore.abort_uploads`; temporary files have no prefix, so all old ones go."""

@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from worker.files import disk_errors
+from worker.files import disk_errors, full_disk
 
 
 @contextmanager
 def scratch(root: Path) -> Iterator[Path]:
     """A new folder under `root`, removed at the end of the block.
 
-    Raises `Unreachable` where the disk is full or `root` may not be written.
+    Raises `Unreachable` where the disk is full, or fills up within the block, and where `root` may
+    not be written.
     """
     with disk_errors(root):
         root.mkdir(parents=True, exist_ok=True)
@@ -26,7 +27,8 @@ def scratch(root: Path) -> Iterator[Path]:
     lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield folder
+        with full_disk(root):
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)

@@ -143,10 +143,16 @@ def parse_params(schema: type[P], values: Mapping[str, Any], *, what: str) -> P:
 def explain(error: ValidationError) -> str:
     """Say each of a validation's complaints as `field: complaint (got value)`, in one line."""
     return "; ".join(
-        f"{_field(item['loc'])}: {item['msg'][:1].lower()}{item['msg'][1:]} "
+        f"{_field(item['loc'])}: {_complaint(item['type'], item['msg'])} "
         f"(got {str(item['input'])[:80]!r})"
         for item in error.errors(include_url=False)
     )
+
+
+def _complaint(code: str, message: str) -> str:
+    if code == "union_tag_not_found":  # pydantic speaks of tags and discriminators
+        return "a kind is needed: train, finetune or generate"
+    return message[:1].lower() + message[1:]
 
 
 def _field(path: tuple[str | int, ...]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from scheduler.cli.options import Duration, as_json
+from scheduler.cli.options import Duration, Place, as_json
 from scheduler.cli.record import open_record
 
 COLUMNS = ("id", "kind", "name", "size", "media_type", "sha256")
@@ -51,7 +51,7 @@ def list_artifacts(job: str, as_json: bool) -> None:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=Place(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Into DIR.",
 )

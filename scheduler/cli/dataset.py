@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scheduler.cli.options import Split, as_json
+from scheduler.cli.options import Place, Split, as_json
 from scheduler.cli.record import open_record
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def dataset() -> None:
 
 @dataset.command("add")
 @click.argument("name")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=Place(path_type=Path))
 @click.option(
     "--kind", type=click.Choice(("image", "text", "audio")), help="Default: by what is found."
 )

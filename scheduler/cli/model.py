@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from scheduler.cli.options import as_json
+from scheduler.cli.options import Place, as_json
 from scheduler.cli.record import open_record
 
 COLUMNS = ("name", "version", "family", "aliases", "loss", "created_at")
@@ -57,14 +57,15 @@ def show(reference: str, as_json: bool) -> None:
 
 @model.command("export")
 @click.argument("reference", metavar="MODEL")
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
+@click.argument("folder", type=Place(file_okay=False, path_type=Path), metavar="DIR")
 @click.option("--merge", is_flag=True, help="Work an adapter into its base's weights.")
 @as_json
 def export(reference: str, folder: Path, merge: bool, as_json: bool) -> None:
     """Write a version into a folder for others.
 
-    The Hugging Face layout: config.json, model.safetensors and a README.md card. An adapter comes
-    with its base; with --merge, the two become one plain model of transformers.
+    The Hugging Face layout: config.json, model.safetensors and a README.md card; SHA256SUMS shows
+    damage. An adapter comes with its base; with --merge, the two become one plain model of
+    transformers.
 
     \b
     genmill model export digits@champion ./digits-hf
@@ -82,7 +83,7 @@ def export(reference: str, folder: Path, merge: bool, as_json: bool) -> None:
 
 
 @model.command("import")
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
+@click.argument("folder", type=Place(file_okay=False, path_type=Path), metavar="DIR")
 @click.option("--name", required=True, metavar="N", help="The model's name.")
 @as_json
 def import_(folder: Path, name: str, as_json: bool) -> None:

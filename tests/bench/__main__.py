@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from db.errors import unknown
 from tests.bench.measure import Measure
 
 THREADS = "1"
@@ -37,12 +38,14 @@ def measures() -> dict[str, Callable[[Path], Measure]]:
 @click.option("--only", help="one comparison by name")
 def main(path: Path | None, only: str | None) -> None:
     """Run the comparisons and say which bounds are kept."""
+    known = measures()
+    if only is not None and only not in known:
+        raise click.UsageError(unknown("comparison", only, known))
     rows = []
-    for name, measure in measures().items():
-        if only in (None, name):
-            with tempfile.TemporaryDirectory() as folder:
-                rows.append(measure(Path(folder)))
-            report(rows[-1])
+    for name in [only] if only else known:
+        with tempfile.TemporaryDirectory() as folder:
+            rows.append(known[name](Path(folder)))
+        report(rows[-1])
     if path:
         path.write_text(json.dumps([row.row() for row in rows], indent=2) + "\n", "utf-8")
     sys.exit(0 if all(row.kept for row in rows) else 1)

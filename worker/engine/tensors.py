@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ ABOUT = "genmill"
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, about: Mapping[str, Any]) -> None:
     """Write `tensors` and the JSON record `about` to `path`: there whole, or not there.
 
-    Raises `NonFinite` naming the first tensor that holds a NaN or an infinity.
+    Raises `NonFinite` naming the first tensor that holds a NaN or an infinity, and `OSError` where
+    the disk is full.
     """
     for name, tensor in tensors.items():
         require_finite(name, tensor)
@@ -29,7 +31,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, about: Mapping[s
     record = json.dumps(about, sort_keys=True, separators=(",", ":"))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(plain, temporary, metadata={ABOUT: record})
+        _save(temporary, plain, record)
         _sync(temporary)
         _verify(temporary, plain, record)
         temporary.replace(path)
@@ -55,6 +57,16 @@ def require_finite(name: str, tensor: Tensor) -> None:
     """Raise `NonFinite` naming `name` where `tensor` holds a NaN or an infinity."""
     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
         raise NonFinite(f"{name} holds numbers that are NaN or infinite; nothing was written")
+
+
+def _save(path: Path, tensors: dict[str, Tensor], record: str) -> None:
+    try:
+        save_file(tensors, path, metadata={ABOUT: record})
+    except SafetensorError as error:  # it gives the system's error number in its words alone
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def _verify(path: Path, tensors: Mapping[str, Tensor], record: str) -> None:

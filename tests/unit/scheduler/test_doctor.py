@@ -12,7 +12,8 @@ def examined(settings: Settings) -> dict[str, dict]:
     return {check["check"]: check for check in examine(settings)}
 
 
-def test_a_new_home_is_told_how_to_begin(tmp_path):
+def test_a_new_home_is_told_how_to_begin(tmp_path, monkeypatch):
+    monkeypatch.delenv("GENMILL_TEST_DATABASE", raising=False)
     found = examined(Settings(_env_file=None, home=tmp_path / "home", redis_url=None))
     wrong = {name for name, check in found.items() if not check["ok"]}
     assert wrong == {"database", "broker", "workers"}
@@ -20,7 +21,8 @@ def test_a_new_home_is_told_how_to_begin(tmp_path):
     assert not (tmp_path / "home" / "genmill.db").exists()
 
 
-def test_all_is_well_where_everything_answers(tmp_path, database_url, broker_url):
+def test_all_is_well_where_everything_answers(tmp_path, database_url, broker_url, monkeypatch):
+    monkeypatch.delenv("GENMILL_TEST_DATABASE", raising=False)
     settings = Settings(
         _env_file=None, home=tmp_path / "home", database_url=database_url, redis_url=broker_url
     )
@@ -31,6 +33,22 @@ def test_all_is_well_where_everything_answers(tmp_path, database_url, broker_url
     found = examined(settings)
     assert [check for check in found.values() if not check["ok"]] == []
     assert "cuda:0 H200" in found["workers"]["found"]
+
+
+def test_a_misspelt_variable_is_told_with_the_nearest_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GENMILL_TEST_DATABASE", raising=False)
+    monkeypatch.setenv("GENMILL_DATABSE_URL", "postgresql://ann:secret@db/x")
+    monkeypatch.setenv("GENMILL_HOME", str(tmp_path / "home"))
+    (tmp_path / ".env").write_text("genmill_shards=3\nOTHER_LEASE=3\nGENMILL_LEASE_S=9\n")
+    found = examined(Settings(home=tmp_path / "home"))["settings"]
+    assert not found["ok"]
+    assert "no GENMILL_ setting 'DATABSE_URL' (did you mean 'DATABASE_URL'?)" in found["found"]
+    assert "no GENMILL_ setting 'SHARDS' (did you mean 'SHARD_S'?)" in found["found"]
+    assert not any(other in found["found"] for other in ("secret", "LEASE", "HOME"))
+    (tmp_path / ".env").unlink()
+    monkeypatch.delenv("GENMILL_DATABSE_URL")
+    assert examined(Settings(home=tmp_path / "home"))["settings"]["ok"]
 
 
 @pytest.mark.parametrize(

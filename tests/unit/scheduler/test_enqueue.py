@@ -105,7 +105,7 @@ def test_the_spec_hash_depends_on_what_is_asked_and_not_on_how(services) -> None
         (train(dataset="pest"), NotFound, "did you mean 'pets'"),
         (train(params={"latnt": 3}), Refused, "did you mean 'latent'"),
         (train(params={"latent": -3}), Refused, "-3"),
-        (train(dataset="prose"), Refused, "image datasets.*prose:1 is a text dataset"),
+        (train(dataset="prose"), Refused, "image datasets.*prose:1 is one of kind text"),
         (train(model="imported"), Refused, "family 'gpt', not 'vae'"),
         (train(max_steps=0), Refused, "max_steps"),
         (generate(model="digit"), NotFound, "did you mean 'digits'"),

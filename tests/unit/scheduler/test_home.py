@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from db.errors import Refused
+from scheduler.embedded import wait_until_ready
 from scheduler.home import holder, make_home, only_one, read_state, write_state
 from worker.settings import Settings
 
@@ -21,6 +22,14 @@ def test_a_home_has_one_supervisor(settings):
         with pytest.raises(Refused, match=f"pid {os.getpid()}"), only_one(settings):
             pass
     assert holder(settings) is None
+
+
+def test_the_second_of_two_started_at_once_is_told_of_the_first(settings, tmp_path):
+    (tmp_path / "up.log").write_text("the first one's last words\n")
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    with only_one(settings), pytest.raises(Refused, match=f"already runs.*pid {os.getpid()}"):
+        wait_until_ready(settings, ended, tmp_path / "up.log")
 
 
 def test_the_lock_goes_with_a_killed_holder(settings):

@@ -64,6 +64,13 @@ def test_enqueue_refuses_in_one_line(genmill, digits, prose, pictures, words, co
     assert genmill("job", "list", "--json").json == []
 
 
+def test_a_batch_line_without_a_kind_is_told_which_there_are(genmill):
+    Path("jobs.jsonl").write_text('{"model": "digits", "count": 1}\n')
+    wrong = genmill("enqueue", "batch", "jobs.jsonl")
+    assert wrong.code == 2
+    assert "line 1: spec: a kind is needed: train, finetune or generate" in wrong.err
+
+
 def test_an_idempotency_key_used_for_another_request_is_refused(genmill, digits):
     words = ("enqueue", "generate", digits, "--idempotency-key", "k", "--count", "1")
     first = genmill(*words)
@@ -86,11 +93,30 @@ def test_an_unknown_name_is_code_4(genmill, digits, pictures, words):
 
 def test_an_empty_folder_is_no_dataset(genmill, tmp_path):
     (tmp_path / "empty").mkdir()
-    refused(genmill, "dataset", "add", "d", "empty", code=2, says="empty")
+    refused(genmill, "dataset", "add", "d", "empty", code=2, says="empty: the folder is empty")
+
+
+def test_the_working_folder_is_named_in_full(genmill, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    refused(genmill, "dataset", "add", "d", ".", code=2, says="here: the folder is empty")
 
 
 def test_a_path_that_is_not_there_is_no_dataset(genmill):
     refused(genmill, "dataset", "add", "d", "gone", code=2, says=["gone", "no such file"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["dataset", "add", "d", ""],
+        ["artifact", "download", "0199c0de", "-o", ""],
+        ["model", "export", "digits", ""],
+        ["model", "import", "", "--name", "m"],
+    ],
+)
+def test_an_empty_path_is_no_working_folder(genmill, words):
+    refused(genmill, *words, code=2, says="the path is empty")
 
 
 def test_a_text_that_is_not_utf_8_is_refused_with_the_place(genmill):
@@ -101,6 +127,24 @@ def test_a_text_that_is_not_utf_8_is_refused_with_the_place(genmill):
 def test_a_file_that_is_not_idx_is_refused(genmill):
     Path("train-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"no idx at all" * 9))
     refused(genmill, "dataset", "add", "d", "train-images-idx3-ubyte.gz", code=2, says="IDX")
+
+
+def test_a_zip_cut_short_is_called_so(genmill):
+    Path("cut.zip").write_bytes(b"PK\3\4" + b"half" * 99)
+    refused(genmill, "dataset", "add", "d", "cut.zip", code=2, says=["cut.zip", "not a zip"])
+
+
+@pytest.mark.parametrize(("option", "value"), [("--size", "8"), ("--mode", "L")])
+def test_a_size_or_a_mode_for_a_text_is_refused(genmill, option, value):
+    Path("a.txt").write_text("some text " * 50)
+    words = ("dataset", "add", "d", "a.txt", option, value)
+    refused(genmill, *words, code=2, says=[value, "for pictures", "text data"])
+
+
+@pytest.mark.parametrize("words", ["job list --since", "artifact url 0199c0de --expires"])
+@pytest.mark.parametrize("span", ["999999999w", "36501d"])
+def test_a_span_of_more_than_a_century_is_refused(genmill, words, span):
+    refused(genmill, *words.split(), span, code=2, says=[span, "hundred years"])
 
 
 def test_a_bad_dataset_name_is_refused(genmill):

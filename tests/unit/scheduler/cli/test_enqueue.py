@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from scheduler.render import clean
 
 
@@ -100,3 +102,30 @@ def test_dry_run_of_a_batch_tells_the_cost_of_all(genmill, digits):
 
 def test_what_a_model_is_called_cannot_drive_the_terminal():
     assert clean("a\x1b[2Jb\x9b\u202ec\nd") == "a[2Jbc d"
+
+
+def train(family):
+    return ("enqueue", "train", family, "--dataset", "pictures", "--name", "new")
+
+
+@pytest.mark.parametrize("words", [train("vae"), (*train("vae"), "--dry-run")])
+def test_a_name_that_a_queued_job_will_give_to_another_family_is_refused(genmill, pictures, words):
+    first = genmill(*train("gan")).out.strip()
+    wrong = genmill(*words)
+    assert (wrong.code, wrong.err.count("\n")) == (2, 1)
+    assert f"model 'new', which job {first} will create, is of family 'gan'" in wrong.err
+    assert genmill(*train("gan")).code == 0
+    for job in genmill("job", "list", "--json").json:
+        genmill("job", "cancel", job["id"])
+    assert genmill(*words).code == 0
+
+
+def test_a_name_that_two_lines_of_a_batch_give_to_two_families_is_refused(genmill, pictures):
+    line = {"kind": "train", "dataset": "pictures", "model": "new"}
+    lines = [line | {"family": family} for family in ("gan", "gan", "vae")]
+    Path("jobs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for words in ([], ["--dry-run"]):
+        wrong = genmill("enqueue", "batch", "jobs.jsonl", *words)
+        assert wrong.code == 2
+        assert "line 3: model 'new' is of family 'gan' on line 1, not 'vae'" in wrong.err
+    assert genmill("job", "list", "--json").json == []

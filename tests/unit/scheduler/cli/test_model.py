@@ -29,7 +29,7 @@ def test_export_is_the_hugging_face_layout_and_comes_back_by_import(genmill, dig
     out = genmill("model", "export", digits, "hf")
     assert (out.code, out.out) == (0, "hf\n"), out.err
     names = {path.name for path in (tmp_path / "hf").iterdir()}
-    assert names == {"config.json", "model.safetensors", "README.md"}
+    assert names == {"config.json", "model.safetensors", "README.md", "SHA256SUMS"}
     card = (tmp_path / "hf" / "README.md").read_text("utf-8")
     assert card.startswith("---\nlibrary_name: genmill\n")
     assert "arXiv:1511.06434" in card
@@ -44,6 +44,51 @@ def test_import_under_a_name_of_another_family_is_refused(genmill, digits, prose
     wrong = genmill("model", "import", "hf", "--name", prose)
     assert wrong.code == 2
     assert "gpt" in wrong.err
+
+
+def test_import_under_a_name_that_a_queued_job_will_give_to_another_family_is_refused(
+    genmill, digits, pictures
+):
+    job = genmill("enqueue", "train", "vae", "--dataset", pictures, "--name", "new").out.strip()
+    genmill("model", "export", digits, "hf")
+    wrong = genmill("model", "import", "hf", "--name", "new")
+    assert (wrong.code, f"which job {job} will create" in wrong.err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "SHA256SUMS"])
+def test_a_byte_that_changed_since_the_export_is_refused_by_the_file_s_name(genmill, digits, name):
+    genmill("model", "export", digits, "hf")
+    whole = (Path("hf") / name).read_bytes()
+    for at in (len(whole) - 2, len(whole) // 2):
+        (Path("hf") / name).write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        wrong = genmill("model", "import", "hf", "--name", "other")
+        assert (wrong.code, wrong.err.count("\n")) == (2, 1)
+        assert name in wrong.err
+    assert len(genmill("model", "list", "--json").json) == 1
+
+
+def test_a_file_that_an_export_had_must_be_there(genmill, digits):
+    genmill("model", "export", digits, "hf")
+    with (Path("hf") / "SHA256SUMS").open("a") as sums:
+        sums.write(f"{'0' * 64}  tokenizer.json\n")
+    wrong = genmill("model", "import", "hf", "--name", "other")
+    assert (wrong.code, "tokenizer.json: not the file" in wrong.err) == (2, True)
+
+
+@pytest.mark.parametrize("line", [b"no digest", b"%064d  ../secret" % 0, b"\xff"])
+def test_a_list_of_digests_that_cannot_be_read_is_refused(genmill, digits, line):
+    genmill("model", "export", digits, "hf")
+    (Path("hf") / "SHA256SUMS").write_bytes(line)
+    wrong = genmill("model", "import", "hf", "--name", "other")
+    assert (wrong.code, wrong.err.count("\n"), "SHA256SUMS" in wrong.err) == (2, 1, True)
+
+
+def test_a_change_that_is_meant_is_taken_without_the_digests(genmill, digits):
+    genmill("model", "export", digits, "hf")
+    with (Path("hf") / "config.json").open("a") as config:
+        config.write("\n")
+    (Path("hf") / "SHA256SUMS").unlink()
+    assert genmill("model", "import", "hf", "--name", "other").out == "other:1\n"
 
 
 class Canary:

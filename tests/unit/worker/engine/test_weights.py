@@ -1,5 +1,8 @@
+import errno
 import json
 import pickle
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -112,3 +115,19 @@ def test_tensors_that_share_memory_are_written_apart(tmp_path: Path) -> None:
 
 def _pairs(a: Network, b: Network) -> list[tuple[torch.Tensor, torch.Tensor]]:
     return list(zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may grow over 64 KiB, as on a disk that is nearly full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_the_system_s_own_error(tmp_path, small_files):
+    with pytest.raises(OSError, match="File too large") as full:
+        write_tensors(tmp_path / "big", {"x": torch.zeros(1 << 16)}, about={})
+    assert full.value.errno == errno.EFBIG
+    assert list(tmp_path.iterdir()) == []
