@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from db.errors import Collapsed, Draining, NonFinite
 from worker.engine.budget import Cadence
@@ -24,7 +23,7 @@ from worker.engine.monitor import Monitor
 from worker.engine.previews import SOUNDS, TEXTS, page, time_sampling
 from worker.engine.run import Run, Training, begin, derive
 from worker.engine.weights import CONFIG, save
-from worker.families.network import Clock
+from worker.families.network import Clock, Losses
 
 __all__ = ["Report", "Trained", "Training", "train"]
 
@@ -78,7 +77,7 @@ class Loop:
 
     run: Run
     monitor: Monitor
-    sums: dict[str, Tensor] = field(default_factory=dict)
+    sums: dict[str, float] = field(default_factory=dict)
     summed: int = 0
 
     def __post_init__(self) -> None:
@@ -125,19 +124,19 @@ class Loop:
         batch = self.run.batch(self.state.step)
         clock = Clock(self.state.step, self.progress, self.rate / 2**self.state.roll_backs)
         with autocast(self.training.device, self.training.precision):
-            losses = self.network.train_step(batch, self.run.parts.optimizers, clock)
+            losses = _numbers(self.network.train_step(batch, self.run.parts.optimizers, clock))
         for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value
+            self.sums[name] = self.sums.get(name, 0.0) + value
         self.summed += 1
         self.state.step += 1
         self.state.elapsed_s = time.monotonic() - self.began
-        if reason := _not_finite({name: float(v) for name, v in losses.items()}, self.state.step):
+        if reason := _not_finite(losses, self.state.step):
             self._go_back(reason)
 
     def look_around(self) -> None:
         """Between two steps: points, validation, a preview, a checkpoint, and orders to stop."""
         if self._due("points"):
-            self._put_points("train", {k: float(v) / self.summed for k, v in self.sums.items()})
+            self._put_points("train", {k: v / self.summed for k, v in self.sums.items()})
             self.sums, self.summed = {}, 0
         if self._due("validation") and not self.over:
             self.validate()
@@ -188,7 +187,7 @@ class Loop:
         network, sums, count = self.network.eval(), dict[str, float](), 0.0
         with torch.inference_mode(), autocast(self.training.device, self.training.precision):
             for batch in self.run.validation(whole=whole):
-                losses = {name: float(value) for name, value in network.validate(batch).items()}
+                losses = _numbers(network.validate(batch))
                 weight = losses.pop("count", len(batch.data))
                 count += weight
                 for name, value in losses.items():
@@ -275,6 +274,12 @@ def _files(folder: Path, weights: str) -> list[Path]:
     """The version's files: weights, configuration, and what its family keeps beside them."""
     beside = sorted(path for path in folder.iterdir() if path.name not in (weights, CONFIG))
     return [folder / weights, folder / CONFIG, *beside]
+
+
+def _numbers(losses: Losses) -> dict[str, float]:
+    """The losses as numbers: the device is waited for once, not once for each."""
+    values = torch.stack([value.double() for value in losses.values()])  # exact, counts too
+    return dict(zip(losses, values.tolist(), strict=True))
 
 
 def _not_finite(losses: Mapping[str, float], step: int) -> str | None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 STRIDE = 32  # tokens by which prompts are rounded up
 WINDOW = 16  # micro-batches of rows that are looked at to find rows of like length
+BYTES = 4  # of a character at the most, and so of tokens that it takes
 TELL = 16  # tokens after which whoever waits hears that work goes on
 
 
@@ -51,11 +52,19 @@ class Text:
         if not ended:
             self.written.append(token)
         self.done = ended or len(self.written) >= self.limit
-        if self.done or stop:
+        if self.done or self._may_stop(stop, script):
             self.said = script.text(self.written, self.prompt)
         stops = [at for at in (self.said.find(each) for each in stop) if at >= 0]
         if stops:
             self.said, self.done = self.said[: min(stops)], True
+
+    def _may_stop(self, stop: Sequence[str], script: Script) -> bool:
+        """Whether the last tokens say a stop text; reading all of them each time takes long."""
+        if not stop:
+            return False
+        reach = BYTES * max(map(len, stop)) + 1
+        last = script.text(self.written[-reach:], self.written[:-reach] or self.prompt)
+        return any(each in last for each in stop)
 
 
 def write(

@@ -318,9 +318,9 @@ def test_the_likeliest_text_is_that_of_transformers(tuned_ones, kind):
 def test_a_text_ends_at_a_stop_text_or_where_the_model_has_no_more_room(base):
     network = opened(base)
     [whole] = texts(network, ["The cat"], 0, 1, max_tokens=30)
-    stop = whole[3:6]
-    [cut] = texts(network, ["The cat"], 0, 1, max_tokens=30, stop=[stop])
-    assert cut == whole[: whole.index(stop)]
+    for stop in (whole[3:6], whole[-2:]):
+        [cut] = texts(network, ["The cat"], 0, 1, max_tokens=30, stop=[stop, "never said"])
+        assert cut == whole[: whole.index(stop)]
     room = 48 - len(network.script("auto").prompt("The cat"))
     assert len(texts(network, ["The cat"], 0, 1, max_tokens=1000)[0]) >= room // 4
     with pytest.raises(Refused, match=r"prompt 0 has \d+ tokens; .* at most 47"):
