@@ -165,9 +165,12 @@ def given_names() -> set[str]:
 
 def limit_threads(threads: int) -> None:
     """Let numerical libraries use `threads` CPU threads (0: all); they read it when imported."""
-    # a thread that spins while it waits holds the core that the others need: on a machine with more
-    # work than cores, training went twenty times slower
+    # a thread that spins for long while it waits holds the core that the others need: on a machine
+    # with more work than cores, training went twenty times slower. One that sleeps at once wakes
+    # too late for the next small step: on an idle machine, sampling went six times slower. This
+    # many turns are some tens of microseconds.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # with buffers of two sizes, cuDNN's recurrent layers may sum otherwise from run to run
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if threads:
