@@ -103,7 +103,7 @@ class Voices:
             if not finite[place]:
                 raise NonFinite("the model's logits are not finite: its weights are damaged")
             voice.parts.append(made[place])
-            length = voice.length(self.silence, self.most)
+            length = voice.length(self.silence, min(self.most, voice.planned))
             if length is not None:
                 ended.append((voice.row, self._sound(voice, length)))
                 self.places[place] = None
@@ -133,8 +133,8 @@ def make_sounds(
 ) -> Iterator[list[Made]]:
     """One sound a row, float32 (T,) in [-1, 1], as they end; often none.
 
-    A sound ends where it stays silent for longer than any training sound does inside, or at
-    `sampling.seconds`. Raises `NonFinite`.
+    A sound ends where it stays silent for longer than any training sound does inside, at the length
+    that the network was told, or at `sampling.seconds`. Raises `NonFinite`.
     """
     device = network.embedding.weight.device.type
     # in fp32 always: a step is too small to gain by less, and a sound builds on its own errors
