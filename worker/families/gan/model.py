@@ -28,9 +28,8 @@ from worker.families.network import Batch, Clock, Draw, Losses, Network, Output,
 class Gan(Network):
     """Generator, its moving average, and discriminator."""
 
-    keeps_best = False  # the average of the last steps beats any single validation
     rolls_back = True
-    validation_batches = 8
+    validation_batches = 16  # an adversarial pair may drift apart: the best of a run is not its end
 
     params: Params
     averaged: Tensor
