@@ -29,7 +29,7 @@ class Gan(Network):
     """Generator, its moving average, and discriminator."""
 
     rolls_back = True
-    validation_batches = 16  # an adversarial pair may drift apart: the best of a run is not its end
+    validation_batches = 16  # noisy with fewer, and the version is the best of the run by them
 
     params: Params
     averaged: Tensor
