@@ -99,7 +99,8 @@ class Allocated(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
 
 def footprint(network: Network, batch: Batch, *, precision: str) -> Footprint:
     """Measure the training and the validation of a copy of `network` on a few rows of `batch`."""
-    lasting = 2 * weight_bytes(network)  # the best weights so far are kept too
+    kept = network.keeps_best or network.rolls_back  # a copy of the weights that lasts
+    lasting = weight_bytes(network) * (2 if kept else 1)
     with autocast(batch.data.device, precision):
         step = _moments(_step, network, batch, rows=STEP_ROWS)
         forward = _moments(_forward, network, batch, rows=FORWARD_ROWS)

@@ -168,7 +168,7 @@ class Loop:
     def finish(self) -> Trained:
         """Take the best weights, measure them, and write the version's files and the reports."""
         self.validate()
-        if self.run.parts.best:
+        if self.network.keeps_best and self.run.parts.best:
             self.network.load_state_dict(self.run.parts.best)
         self.network.end_training()
         # no checkpoint from here on, for it would hold other weights: `_measure` heeds no draining
@@ -207,13 +207,14 @@ class Loop:
         }
 
     def _keep(self, losses: dict[str, float]) -> None:
-        """Note losses and weights where they are the best so far."""
+        """Note losses and weights, where they are the best or the family keeps the last."""
         state, best = self.state, self.state.best_losses
-        if best and losses["loss"] >= best["loss"]:
+        if self.network.keeps_best and best and losses["loss"] >= best["loss"]:
             return
         state.best_step, state.best_losses = state.step, losses
-        weights = self.network.state_dict().items()
-        self.run.parts.best = {name: value.detach().clone() for name, value in weights}
+        if self.network.keeps_best or self.network.rolls_back:
+            weights = self.network.state_dict().items()
+            self.run.parts.best = {name: value.detach().clone() for name, value in weights}
 
     def _go_back(self, reason: str) -> None:
         """Take up the last good weights at half the rate, or fail where that is of no use."""

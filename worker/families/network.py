@@ -117,6 +117,7 @@ class Network(nn.Module, ABC):
     (seed, step).
     """
 
+    keeps_best: ClassVar[bool] = True  # the version is the weights with the lowest `loss`
     rolls_back: ClassVar[bool] = False  # from what `judge` finds bad, to the last good weights
     validation_batches: ClassVar[int] = 0  # as many are enough; 0: the whole split
     weights_file: ClassVar[str] = "model.safetensors"  # of a version
