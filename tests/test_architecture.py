@@ -38,7 +38,7 @@ def relative(paths: list[Path]) -> set[str]:
 
 def test_only_the_store_speaks_s3() -> None:
     speaking = [path for path in SOURCES if {"boto3", "botocore"} & imported_names(path)]
-    assert relative(speaking) == {"worker/store.py"}
+    assert relative(speaking) == {"worker/store/s3.py"}
 
 
 def test_only_the_settings_read_the_environment() -> None:

@@ -1,4 +1,4 @@
-"""Old tunes that belong to everybody, in the language of `worker.data.notes`."""
+"""Old tunes that belong to everybody, in the language of `worker.music.notes`."""
 
 TWINKLE = """t100 60:4 60:4 67:4 67:4 69:4 69:4 67:8 65:4 65:4 64:4 64:4 62:4 62:4 60:8
     67:4 67:4 65:4 65:4 64:4 64:4 62:8 67:4 67:4 65:4 65:4 64:4 64:4 62:8

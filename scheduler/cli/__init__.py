@@ -149,7 +149,7 @@ def _explain_os_error(error: OSError) -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    from scheduler.render import clean
+    from scheduler.output.render import clean
 
     click.echo(f"Error: {clean(message, keep_lines=True)}", err=True)
     return code

@@ -30,8 +30,8 @@ def list_artifacts(job: str, as_json: bool) -> None:
     genmill artifact list 0199c0de
     """
     from db import artifacts, jobs
-    from scheduler.documents import artifact_document
-    from scheduler.render import print_json, print_table, to_size
+    from scheduler.output.documents import artifact_document
+    from scheduler.output.render import print_json, print_table, to_size
 
     with open_record() as services, services.database.read() as session:
         found = artifacts.of_job(session, jobs.get(session, job).id)
@@ -73,9 +73,9 @@ def download(job: str, output: Path | None, form: str | None, as_json: bool) -> 
     genmill artifact download 0199c0de -o digits
     genmill artifact download 0199c0de -o tunes --as wav
     """
-    from scheduler.download import download as fetch
-    from scheduler.follow import find_jobs
-    from scheduler.render import print_json, to_count
+    from scheduler.output.render import print_json, to_count
+    from scheduler.results.download import download as fetch
+    from scheduler.results.follow import find_jobs
 
     with open_record() as services:
         with services.database.read() as session:
@@ -95,7 +95,7 @@ def download(job: str, output: Path | None, form: str | None, as_json: bool) -> 
 @contextmanager
 def _telling() -> Iterator[Callable[[Any], None]]:
     """How far a download is, in one line of the terminal that is written over."""
-    from scheduler.render import to_size
+    from scheduler.output.render import to_size
 
     def tell(done: Any) -> None:
         if sys.stderr.isatty():
@@ -108,7 +108,7 @@ def _telling() -> Iterator[Callable[[Any], None]]:
 
 
 def _counted(done: Any) -> str:
-    from scheduler.render import to_count
+    from scheduler.output.render import to_count
 
     return f"{to_count(done.objects, 'object')}, {to_count(done.samples, 'sample')}"
 
@@ -124,7 +124,7 @@ def url(artifact_id: str, expires: timedelta, as_json: bool) -> None:
     curl -o shard.tar "$(genmill artifact url 0199c0de --expires 1h)"
     """
     from db import artifacts
-    from scheduler.render import print_json
+    from scheduler.output.render import print_json
 
     with open_record() as services:
         with services.database.read() as session:
@@ -145,9 +145,9 @@ def verify(job: str, as_json: bool) -> None:
     genmill artifact verify 0199c0de
     """
     from db.errors import DigestMismatch
-    from scheduler.follow import find_jobs
-    from scheduler.render import print_json, to_count
-    from scheduler.verify import verify as check
+    from scheduler.output.render import print_json, to_count
+    from scheduler.results.follow import find_jobs
+    from scheduler.results.verify import verify as check
 
     with open_record() as services:
         with services.database.read() as session:
@@ -176,8 +176,8 @@ def reproduce(job: str, index: int, as_json: bool) -> None:
     """
     from db import jobs
     from db.errors import DigestMismatch
-    from scheduler.render import print_json, show
-    from scheduler.verify import reproduce as make_again
+    from scheduler.output.render import print_json, show
+    from scheduler.results.verify import reproduce as make_again
 
     with open_record() as services:
         with services.database.read() as session:

@@ -9,7 +9,7 @@ from scheduler.cli.options import Place, Split, as_json
 from scheduler.cli.record import open_record
 
 if TYPE_CHECKING:
-    from worker.data.ingest import Kind, Mode
+    from worker.ingest.ingest import Kind, Mode
 
 COLUMNS = ("name", "version", "kind", "items", "labels", "size", "rejected", "created_at")
 SHOWN_REJECTS = 20
@@ -59,9 +59,9 @@ def add(
     genmill dataset add flowers flowers.zip --size 64 --mode RGB
     genmill dataset add digits spoken.zip --kind audio
     """
-    from scheduler.documents import dataset_document
-    from scheduler.intake import add_dataset
-    from scheduler.render import clean, print_json
+    from scheduler.datasets.add import add_dataset
+    from scheduler.output.documents import dataset_document
+    from scheduler.output.render import clean, print_json
 
     with open_record() as services:
         added = add_dataset(services, name, path, kind=kind, size=size, mode=mode, split=split)
@@ -85,8 +85,8 @@ def list_datasets(as_json: bool) -> None:
     genmill dataset list
     """
     from db import datasets
-    from scheduler.documents import dataset_document
-    from scheduler.render import print_json, print_table
+    from scheduler.output.documents import dataset_document
+    from scheduler.output.render import print_json, print_table
 
     with open_record() as services, services.database.read() as session:
         found = [
@@ -106,8 +106,8 @@ def show(name: str, as_json: bool) -> None:
     genmill dataset show mnist:1
     """
     from db import datasets
-    from scheduler.documents import dataset_document
-    from scheduler.render import print_fields, print_json
+    from scheduler.output.documents import dataset_document
+    from scheduler.output.render import print_fields, print_json
 
     with open_record() as services, services.database.read() as session:
         found, version = datasets.resolve(session, name)
@@ -126,7 +126,7 @@ def remove(name: str, as_json: bool) -> None:
     genmill dataset remove mnist:1
     """
     from db import datasets
-    from scheduler.render import print_json
+    from scheduler.output.render import print_json
 
     with open_record() as services:
         removed = services.database.transact(lambda session: datasets.remove(session, name))
@@ -135,7 +135,7 @@ def remove(name: str, as_json: bool) -> None:
 
 
 def _short(document: dict[str, Any]) -> dict[str, Any]:
-    from scheduler.render import to_size
+    from scheduler.output.render import to_size
 
     return document | {
         "items": sum(document["counts"].values()),

@@ -33,7 +33,7 @@ def check(as_json: bool) -> None:
     genmill db check && genmill scheduler
     """
     from db import schema
-    from scheduler.render import print_json
+    from scheduler.output.render import print_json
     from worker.services import open_services
 
     services = open_services()

@@ -1,11 +1,11 @@
-"""`genmill enqueue`: the words become a command (`scheduler.words`), the command becomes rows."""
+"""`genmill enqueue`: parse the arguments (`scheduler.submission.arguments`), insert the rows."""
 
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from scheduler.cli.record import open_record
-from scheduler.words import COMMANDS, EnqueueCommand
+from scheduler.submission.arguments import COMMANDS, EnqueueCommand
 
 if TYPE_CHECKING:
     from worker.services import Services
@@ -40,8 +40,8 @@ enqueue = click.Group(
 def _store(services: "Services", command: EnqueueCommand) -> tuple[str, list[str]]:
     """Store what was asked for; return the job's or batch's id, and the ids of all jobs."""
     from db import jobs
-    from scheduler.batches import enqueue_batch
-    from scheduler.enqueue import enqueue
+    from scheduler.submission.batches import enqueue_batch
+    from scheduler.submission.enqueue import enqueue
 
     how: dict[str, Any] = {
         "priority": command.priority,
@@ -57,8 +57,8 @@ def _store(services: "Services", command: EnqueueCommand) -> tuple[str, list[str
 
 def _print_stored(services: "Services", command: EnqueueCommand, reference: str) -> None:
     from db import jobs
-    from scheduler.documents import job_document
-    from scheduler.render import print_json
+    from scheduler.output.documents import job_document
+    from scheduler.output.render import print_json
 
     with services.database.read() as session:
         if command.spec is not None:
@@ -71,8 +71,8 @@ def _print_stored(services: "Services", command: EnqueueCommand, reference: str)
 def _show_plan(services: "Services", command: EnqueueCommand) -> None:
     from dataclasses import asdict
 
-    from scheduler.enqueue import estimate
-    from scheduler.render import print_fields, print_json, to_duration, to_size
+    from scheduler.output.render import print_fields, print_json, to_duration, to_size
+    from scheduler.submission.enqueue import estimate
 
     if command.spec is None:
         _show_batch_plan(services, command)
@@ -94,9 +94,9 @@ def _show_plan(services: "Services", command: EnqueueCommand) -> None:
 def _show_batch_plan(services: "Services", command: EnqueueCommand) -> None:
     from dataclasses import asdict
 
-    from scheduler.batches import check_batch
-    from scheduler.enqueue import cost
-    from scheduler.render import print_fields, print_json, to_duration
+    from scheduler.output.render import print_fields, print_json, to_duration
+    from scheduler.submission.batches import check_batch
+    from scheduler.submission.enqueue import cost
 
     requests = check_batch(services, command.lines, priority=command.priority)
     plans = [cost(services, request) for request in requests]

@@ -7,7 +7,7 @@ import click
 from scheduler.cli.options import as_json
 
 if TYPE_CHECKING:
-    from worker.families import Family
+    from worker.networks.family import Family
     from worker.specs import Params
 
 Document = dict[str, Any]
@@ -28,7 +28,7 @@ def list_families(as_json: bool) -> None:
     \b
     genmill family list
     """
-    from scheduler.render import print_json, print_table
+    from scheduler.output.render import print_json, print_table
     from worker.families import families
 
     found = [_document(each) for each in families().values()]
@@ -46,7 +46,7 @@ def show(name: str, as_json: bool) -> None:
     \b
     genmill family show gpt
     """
-    from scheduler.render import print_fields, print_json, print_table
+    from scheduler.output.render import print_fields, print_json, print_table
     from worker.families import find_family
 
     document = _document(find_family(name))

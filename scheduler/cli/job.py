@@ -41,8 +41,8 @@ def list_jobs(as_json: bool, **filters: Any) -> None:
     \b
     genmill job list --status failed --since 1d
     """
-    from scheduler.documents import job_document
-    from scheduler.render import print_json, print_table
+    from scheduler.output.documents import job_document
+    from scheduler.output.render import print_json, print_table
 
     with open_record() as services, services.database.read() as session:
         found = _listing(session, **filters)
@@ -127,7 +127,7 @@ def wait(ids: tuple[str, ...], as_json: bool) -> None:
 
 def _wait_for(references: Sequence[str], *, show: str, err: bool) -> None:
     from scheduler.cli.watching import wait_shown
-    from scheduler.follow import find_jobs
+    from scheduler.results.follow import find_jobs
 
     with open_record() as services:
         with services.database.read() as session:
@@ -145,7 +145,7 @@ def logs(id: str, as_json: bool) -> None:
     genmill job logs 0199c0de
     """
     from db import jobs
-    from scheduler.render import clean, print_json, to_iso
+    from scheduler.output.render import clean, print_json, to_iso
 
     with open_record() as services, services.database.read() as session:
         for line in jobs.log_lines(session, jobs.get(session, id).id):
@@ -170,8 +170,8 @@ def cancel(ids: tuple[str, ...], as_json: bool) -> None:
     from functools import partial
 
     from db import jobs
-    from scheduler.follow import find_jobs
-    from scheduler.render import print_json
+    from scheduler.output.render import print_json
+    from scheduler.results.follow import find_jobs
 
     with open_record() as services:
         with services.database.read() as session:
@@ -199,9 +199,9 @@ def retry(id: str, as_json: bool) -> None:
     genmill job retry 0199c0de
     """
     from db import jobs
-    from scheduler import enqueue
-    from scheduler.documents import job_document
-    from scheduler.render import print_json
+    from scheduler.output.documents import job_document
+    from scheduler.output.render import print_json
+    from scheduler.submission import enqueue
 
     with open_record() as services:
         with services.database.read() as session:

@@ -21,10 +21,10 @@ def up(workers: int | None, detach: bool) -> None:
     \b
     genmill up --workers 2 --detach
     """
-    from scheduler import embedded
+    from scheduler.machine import system
     from worker.settings import read_settings
 
-    embedded.up(read_settings(), workers=workers, detach=detach)
+    system.up(read_settings(), workers=workers, detach=detach)
 
 
 @click.command("down")
@@ -34,10 +34,10 @@ def down() -> None:
     \b
     genmill down
     """
-    from scheduler import embedded
+    from scheduler.machine import system
     from worker.settings import read_settings
 
-    embedded.down(read_settings())
+    system.down(read_settings())
 
 
 @click.command("status")
@@ -48,11 +48,11 @@ def status(as_json: bool) -> None:
     \b
     genmill status --json
     """
-    from scheduler import embedded
-    from scheduler.render import print_fields, print_json, print_table
+    from scheduler.machine import system
+    from scheduler.output.render import print_fields, print_json, print_table
     from worker.settings import read_settings
 
-    found = embedded.status(read_settings())
+    found = system.status(read_settings())
     if as_json:
         print_json(found)
         return
@@ -73,8 +73,8 @@ def doctor(as_json: bool) -> None:
     genmill doctor
     """
     from db.errors import GenmillError
-    from scheduler.doctor import examine
-    from scheduler.render import print_json, print_table
+    from scheduler.machine.doctor import examine
+    from scheduler.output.render import print_json, print_table
     from worker.settings import read_settings
 
     checks = examine(read_settings())
@@ -93,7 +93,7 @@ def demo() -> None:
     \b
     genmill demo
     """
-    from scheduler.demo import run_demo
+    from scheduler.demo.run import run_demo
     from worker.settings import read_settings
 
     run_demo(read_settings())

@@ -24,8 +24,8 @@ def list_models(as_json: bool) -> None:
     genmill model list
     """
     from db import models
-    from scheduler.documents import model_document
-    from scheduler.render import print_json, print_table
+    from scheduler.output.documents import model_document
+    from scheduler.output.render import print_json, print_table
 
     with open_record() as services, services.database.read() as session:
         found = [
@@ -71,8 +71,8 @@ def export(reference: str, folder: Path, merge: bool, as_json: bool) -> None:
     genmill model export digits@champion ./digits-hf
     genmill model export summaries:2 ./summaries-hf --merge
     """
-    from scheduler.exchange import export_model
-    from scheduler.render import print_json
+    from scheduler.models.exchange import export_model
+    from scheduler.output.render import print_json
 
     with open_record() as services:
         written = export_model(services, reference, folder, merge=merge)
@@ -95,9 +95,9 @@ def import_(folder: Path, name: str, as_json: bool) -> None:
     genmill model import ./digits-hf --name digits
     genmill model import ./SmolLM2-135M-Instruct --name writer
     """
-    from scheduler.documents import model_document
-    from scheduler.exchange import import_model
-    from scheduler.render import print_json
+    from scheduler.models.exchange import import_model
+    from scheduler.output.documents import model_document
+    from scheduler.output.render import print_json
 
     with open_record() as services:
         found, version = import_model(services, folder, name)

@@ -45,7 +45,7 @@ def add(name: str, words: tuple[str, ...], as_json: bool, **rules: Any) -> None:
     genmill schedule add nightly --cron "0 3 * * *" --timezone Europe/Berlin -- \\
         enqueue finetune digits --dataset new --max-seconds 600
     """
-    from scheduler.beat import add_schedule
+    from scheduler.schedules.firing import add_schedule
 
     with open_record() as services:
         added = add_schedule(services, name, command=words, **rules)
@@ -53,8 +53,8 @@ def add(name: str, words: tuple[str, ...], as_json: bool, **rules: Any) -> None:
 
 
 def _print(found: "Schedule", *, as_json: bool) -> None:
-    from scheduler.documents import schedule_document
-    from scheduler.render import print_json, to_iso
+    from scheduler.output.documents import schedule_document
+    from scheduler.output.render import print_json, to_iso
 
     if as_json:
         print_json(schedule_document(found))
@@ -73,8 +73,8 @@ def list_schedules(as_json: bool) -> None:
     genmill schedule list
     """
     from db import schedules
-    from scheduler.documents import schedule_document
-    from scheduler.render import print_json, print_table
+    from scheduler.output.documents import schedule_document
+    from scheduler.output.render import print_json, print_table
 
     with open_record() as services, services.database.read() as session:
         found = [schedule_document(each) for each in schedules.listing(session)]
@@ -96,8 +96,8 @@ def show(name: str, as_json: bool) -> None:
     import shlex
 
     from db import schedules
-    from scheduler.documents import run_document, schedule_document
-    from scheduler.render import print_fields, print_json, print_table
+    from scheduler.output.documents import run_document, schedule_document
+    from scheduler.output.render import print_fields, print_json, print_table
 
     with open_record() as services, services.database.read() as session:
         found = schedules.get(session, name)
@@ -136,7 +136,7 @@ def resume(name: str, as_json: bool) -> None:
     \b
     genmill schedule resume nightly
     """
-    from scheduler.beat import resume_schedule
+    from scheduler.schedules.firing import resume_schedule
 
     with open_record() as services:
         resumed = resume_schedule(services, name)
@@ -154,9 +154,9 @@ def trigger(name: str, as_json: bool) -> None:
     \b
     genmill job wait "$(genmill schedule trigger nightly)"
     """
-    from scheduler.beat import trigger_schedule
-    from scheduler.documents import job_document
-    from scheduler.render import print_json
+    from scheduler.output.documents import job_document
+    from scheduler.output.render import print_json
+    from scheduler.schedules.firing import trigger_schedule
 
     with open_record() as services:
         made = trigger_schedule(services, name)
@@ -176,7 +176,7 @@ def remove(name: str, as_json: bool) -> None:
     genmill schedule remove nightly
     """
     from db import schedules
-    from scheduler.render import print_json
+    from scheduler.output.render import print_json
 
     with open_record() as services:
         services.database.transact(lambda session: schedules.remove(session, name))

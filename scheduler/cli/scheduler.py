@@ -14,7 +14,7 @@ def scheduler() -> None:
     \b
     genmill db upgrade && genmill scheduler
     """
-    from scheduler.loop import run_scheduler
+    from scheduler.dispatch.loop import run_scheduler
     from worker.settings import read_settings
 
     settings = read_settings()

@@ -15,7 +15,7 @@ Document = dict[str, Any]
 def job_pages(session: "Session", job: "Job") -> Document:
     """A job with its shards, its transitions and the last point of each of its curves."""
     from db import jobs
-    from scheduler.documents import job_document, shard_document
+    from scheduler.output.documents import job_document, shard_document
 
     latest = {point.name: point for point in jobs.points(session, job.id)}
     return job_document(job) | {
@@ -32,7 +32,7 @@ def job_pages(session: "Session", job: "Job") -> Document:
 def print_job(pages: Document, *, as_json: bool) -> None:
     """Write what `job_pages` gathered."""
     from scheduler.cli.watching import describe_progress
-    from scheduler.render import print_fields, print_json, print_table
+    from scheduler.output.render import print_fields, print_json, print_table
 
     if as_json:
         print_json(pages)
@@ -53,7 +53,7 @@ def _heading(text: str) -> None:
 def model_pages(session: "Session", reference: str) -> Document:
     """A model version with its parent, its dataset, its aliases and the model's other versions."""
     from db import datasets, models
-    from scheduler.documents import model_document
+    from scheduler.output.documents import model_document
 
     model, version = models.resolve(session, reference)
     versions = models.versions(session, model)
@@ -81,7 +81,7 @@ def _dataset_reference(session: "Session", version: "DatasetVersion") -> str:
 
 def print_model(pages: Document, *, as_json: bool) -> None:
     """Write what `model_pages` gathered."""
-    from scheduler.render import print_fields, print_json, print_table, to_size
+    from scheduler.output.render import print_fields, print_json, print_table, to_size
 
     if as_json:
         print_json(pages)

@@ -18,8 +18,8 @@ def list_templates(as_json: bool) -> None:
     \b
     genmill template list
     """
-    from scheduler.render import print_json, print_table
-    from scheduler.templates import templates
+    from scheduler.output.render import print_json, print_table
+    from scheduler.submission.templates import templates
 
     found = [{"name": each.name, "fields": each.fields} for each in templates()]
     if as_json:
@@ -39,8 +39,8 @@ def show(name: str, as_json: bool) -> None:
     genmill template show summary
     genmill enqueue generate writer --template summary --prompts texts.jsonl
     """
-    from scheduler.render import print_json
-    from scheduler.templates import find_template
+    from scheduler.output.render import print_json
+    from scheduler.submission.templates import find_template
 
     found = find_template(name)
     if as_json:

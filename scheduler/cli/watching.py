@@ -21,7 +21,7 @@ def wait_shown(services: "Services", job_ids: Sequence[str], *, show: str, err: 
     """
     from db.errors import JobFailed
     from db.states import JobState
-    from scheduler.follow import nobody_works, wait
+    from scheduler.results.follow import nobody_works, wait
 
     if nobody_works(services):
         click.echo("no worker is running yet; start some with `genmill up`", err=True)
@@ -38,7 +38,7 @@ def wait_shown(services: "Services", job_ids: Sequence[str], *, show: str, err: 
 
 def describe(job: "Job") -> str:
     """A job's state in a line, as in `running 120/500 steps, 8s left, loss 1.31`."""
-    from scheduler.render import clean, to_duration
+    from scheduler.output.render import clean, to_duration
 
     parts = [f"{job.status} {describe_progress(job.progress)}".rstrip()]
     if job.progress.get("eta_s") is not None and job.status == "running":
@@ -70,8 +70,8 @@ def _display(show: str, *, err: bool) -> AbstractContextManager[Show]:
 
 
 def _print_json_line(job: "Job") -> None:
-    from scheduler.documents import job_document
-    from scheduler.render import print_json
+    from scheduler.output.documents import job_document
+    from scheduler.output.render import print_json
 
     print_json(job_document(job), line=True)
 
@@ -111,7 +111,7 @@ class _Bars:
         self._progress.stop()
 
     def _show(self, jobs: list["Job"]) -> None:
-        from scheduler.render import to_prefix
+        from scheduler.output.render import to_prefix
 
         for job in jobs:
             if job.id not in self._bars:

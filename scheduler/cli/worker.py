@@ -14,8 +14,8 @@ def worker() -> None:
     \b
     GENMILL_DEVICE=cuda:0 genmill worker
     """
+    from worker.process.parent import run_worker
     from worker.settings import read_settings
-    from worker.tasks import run_worker
 
     settings = read_settings()
     refuse_other_schema(settings)

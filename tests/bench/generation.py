@@ -14,12 +14,12 @@ from PIL import Image
 
 from tests.bench.measure import Measure
 from tests.bench.monitors import Deaf
-from worker.data.feed import Shape
+from worker.data.dataset import Shape
 from worker.engine.generate import Generation, generate
 from worker.families import find_family
-from worker.families.network import Draw, Network, Row
-from worker.provenance import Origin
-from worker.writers import SampleRecord, open_writer
+from worker.media.record import Origin
+from worker.media.writer import SampleRecord, open_writer
+from worker.networks.network import Draw, Network, Row
 
 COUNT, TURNS, SEED = 2048, 3, 1
 LABELS = tuple("0123456789")

@@ -7,12 +7,12 @@ import torch
 
 from tests.bench.measure import Measure
 from tests.bench.monitors import Deaf
-from worker.data.feed import LocalDataset
-from worker.data.ingest import ingest
+from worker.data.dataset import LocalDataset
 from worker.engine.run import begin
 from worker.engine.train import Training, train
 from worker.families import find_family
-from worker.families.network import Clock
+from worker.ingest.ingest import ingest
+from worker.networks.network import Clock
 from worker.specs import parse_params
 
 STEPS, TURNS = 400, 3

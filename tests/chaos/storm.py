@@ -16,7 +16,7 @@ from db.states import FINAL
 from db.tables import Job, Shard, Worker
 from tests.chaos.system import Kept, System
 from tests.integration.test_faults import children
-from worker.app import QUEUE, TASK, celery_app
+from worker.broker.app import QUEUE, TASK, celery_app
 
 GARBAGE: list[dict[str, object]] = [
     {"args": ["../../etc/passwd"]},

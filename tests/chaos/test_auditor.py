@@ -10,9 +10,9 @@ from sqlalchemy import text
 from db import jobs, shards
 from db.shards import NewArtifact, NewMember
 from tests.chaos.auditor import Auditor
-from worker.app import QUEUE, TASK, celery_app
-from worker.finalize import finalize
+from worker.broker.app import QUEUE, TASK, celery_app
 from worker.services import Services
+from worker.services.finalize import finalize
 from worker.settings import Settings
 
 NOW = "(SELECT max(at) FROM transitions)"

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from db.errors import Draining
-from worker.data.feed import CAPTIONS, LocalDataset, Shape
+from worker.data.dataset import CAPTIONS, LocalDataset, Shape
 from worker.engine.generate import Generation, Sample, generate
 from worker.engine.train import Trained, Training, train
-from worker.families import Family, SamplingParams, TrainingParams
-from worker.families.network import Network
+from worker.networks.family import Family
+from worker.networks.network import Network
+from worker.networks.params import SamplingParams, TrainingParams
 from worker.specs import parse_params
 
 # whichever of these a family has, so that a new family needs no line here

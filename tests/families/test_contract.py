@@ -19,13 +19,14 @@ from tests.families.kit import (
     small_training,
     train_small,
 )
-from worker.data.feed import LocalDataset
+from worker.data.dataset import LocalDataset
 from worker.engine.generate import Sampler
 from worker.engine.run import begin
 from worker.engine.train import Trained, train
 from worker.engine.weights import load
-from worker.families import Family, families
-from worker.families.network import Network, Row
+from worker.families import families
+from worker.networks.family import Family
+from worker.networks.network import Network, Row
 from worker.specs import parse_params
 
 CPU = torch.device("cpu")

@@ -10,14 +10,14 @@ import torch
 
 from tests.families.kit import Recorder, small_training
 from tests.tunes import TUNES
-from worker.data import midi, notes, synthesiser
-from worker.data.feed import LocalDataset
-from worker.data.notes import Piece
-from worker.data.wav import read_wav, write_wav
+from worker.data.dataset import LocalDataset
 from worker.engine.train import train
 from worker.engine.weights import load
 from worker.families import find_family
-from worker.families.network import Draw, Row
+from worker.media.wav import read_wav, write_wav
+from worker.music import midi, notes, synthesiser
+from worker.music.notes import Piece
+from worker.networks.network import Draw, Row
 
 SCALE = {60, 62, 64, 65, 67, 69}  # the notes of the tune
 MODELS = {

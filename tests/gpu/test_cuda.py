@@ -9,7 +9,7 @@ import torch
 
 from db.errors import Draining
 from tests.families.kit import Recorder, base_for, dataset_for, make, plain, run, small_training
-from worker.data.feed import Shape
+from worker.data.dataset import Shape
 from worker.engine.generate import Generation, Sample, generate
 from worker.engine.train import train
 from worker.engine.weights import load

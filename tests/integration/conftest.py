@@ -22,11 +22,11 @@ from sqlalchemy.orm import Session
 from db import artifacts, jobs, models, schema
 from db.states import FINAL
 from db.tables import Batch, Job
-from scheduler.batches import enqueue_batch
-from scheduler.dispatch import dispatch_once
-from scheduler.enqueue import enqueue, retry
-from scheduler.intake import add_dataset
-from worker.data.feed import Shape
+from scheduler.datasets.add import add_dataset
+from scheduler.dispatch.rounds import dispatch_once
+from scheduler.submission.batches import enqueue_batch
+from scheduler.submission.enqueue import enqueue, retry
+from worker.data.dataset import Shape
 from worker.engine.weights import save
 from worker.failpoints import HOLD
 from worker.families import find_family

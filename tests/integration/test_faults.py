@@ -11,7 +11,7 @@ from sqlalchemy import select
 from db import artifacts, jobs, models, shards
 from db.tables import Attempt
 from tests.integration.conftest import PATIENCE_S
-from worker.app import KEY_PREFIX, QUEUE, celery_app
+from worker.broker.app import KEY_PREFIX, QUEUE, celery_app
 
 ONE_BY_ONE = {"micro_batch": 1}
 

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from db import artifacts, jobs, models
-from scheduler.verify import read_record
-from worker.finalize import canonical
+from scheduler.results.verify import read_record
+from worker.services.finalize import canonical
 
 
 @pytest.fixture

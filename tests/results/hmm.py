@@ -4,7 +4,7 @@ import json
 
 from tests.results.machine import DATA, Machine, Result
 from tests.tunes import TUNES
-from worker.data import midi, notes
+from worker.music import midi, notes
 
 BOUND = 2.6
 COUNT = 1000

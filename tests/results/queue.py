@@ -1,7 +1,7 @@
 """Every family through the queue: 1,000 samples in shards of 64, 7 and 1 are the same bytes."""
 
 from db import artifacts
-from scheduler.enqueue import enqueue
+from scheduler.submission.enqueue import enqueue
 from tests.results.hf import tiny_base
 from tests.results.machine import DATA, Machine, Result
 from worker.families import families

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from worker.data.feed import CAPTIONS, Shape
+from worker.data.dataset import CAPTIONS, Shape
 from worker.data.split import Counts, Ratio, assign, counted, place
 
 Pixels = npt.NDArray[np.uint8]  # (size, size, channels)

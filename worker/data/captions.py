@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from db.errors import BadInput
-from worker.data.members import Member, members
+from worker.data.source_files import Member, members
 
 FILE = "metadata.jsonl"
 MAX_CAPTION = 4_096  # characters

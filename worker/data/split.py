@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from db.errors import Refused
-from worker.data.feed import TEST, TRAIN, VALIDATION
+from worker.data.dataset import TEST, TRAIN, VALIDATION
 
 FREE = 255  # the code of an item whose split nobody has given
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from db.errors import BadInput, DigestMismatch
-from worker.data.feed import CAPTIONS, LocalDataset
+from worker.data.dataset import CAPTIONS, LocalDataset
 from worker.files import disk_errors
-from worker.objects import Blob, ObjectStore
+from worker.store.base import Blob, ObjectStore
 
 PREFIX = "datasets/blobs"
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT  # lock files stay: removing one would let two hold it

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from db.errors import BadInput
 from worker.engine.tensors import read_tensors, write_tensors
-from worker.families.network import Network
+from worker.networks.network import Network
 
 Curves = dict[str, list[tuple[int, float]]]  # name -> (step, value) pairs
 Optimizers = Mapping[str, torch.optim.Optimizer]

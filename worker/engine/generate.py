@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from db.errors import NonFinite
-from worker.data.given import GivenImages
 from worker.engine.device import autocast, deterministic
 from worker.engine.monitor import Monitor
-from worker.families import SamplingParams
-from worker.families.network import Draw, Given, Made, Network, Output, Row
+from worker.feeds.source_images import GivenImages
+from worker.networks.network import Draw, Given, Made, Network, Output, Row
+from worker.networks.params import SamplingParams
 from worker.specs import Prompt
 
 

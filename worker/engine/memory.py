@@ -19,10 +19,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from db.errors import TooLarge
-from worker.data.feed import Shape
+from worker.data.dataset import Shape
 from worker.engine.device import autocast
-from worker.families import TrainingParams
-from worker.families.network import Batch, Clock, Network
+from worker.networks.network import Batch, Clock, Network
+from worker.networks.params import TrainingParams
 
 STEP_ROWS, FORWARD_ROWS = 4, 2  # measured, and half of them: a training step wants two at least
 MARGIN = 1.2  # for what is not seen: kernels' working space, the allocator's rounding

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from worker.engine.generate import Sampler
-from worker.engine.spectrograms import spectrogram_sheet
-from worker.families.network import Network, Output, Row
+from worker.media.spectrograms import spectrogram_sheet
+from worker.networks.network import Network, Output, Row
 
 COLUMNS = 10
 ROWS = 10

@@ -13,15 +13,17 @@ import numpy.typing as npt
 import torch
 
 from db.errors import Refused, TooLarge
-from worker.data.feed import Arrays, Feed, LocalDataset, Shape
+from worker.data.dataset import LocalDataset, Shape
 from worker.engine import memory
 from worker.engine.budget import Budget
 from worker.engine.checkpoints import Checkpoint, State
 from worker.engine.device import deterministic
 from worker.engine.weights import CONFIG, WEIGHTS_SUFFIX, fill, read_config
-from worker.families import Family, TrainingParams
-from worker.families.network import Batch, Draw, Network
+from worker.feeds.feed import Arrays, Feed
 from worker.files import digest_of, weights_digest
+from worker.networks.family import Family
+from worker.networks.network import Batch, Draw, Network
+from worker.networks.params import TrainingParams
 
 VERSION = "version"  # the sub-folder of the version's files
 

@@ -23,7 +23,7 @@ from worker.engine.monitor import Monitor
 from worker.engine.previews import SOUNDS, TEXTS, page, time_sampling
 from worker.engine.run import Run, Training, begin, derive
 from worker.engine.weights import CONFIG, save
-from worker.families.network import Clock, Losses
+from worker.networks.network import Clock, Losses
 
 __all__ = ["Report", "Trained", "Training", "train"]
 

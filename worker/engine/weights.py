@@ -7,11 +7,12 @@ from typing import Any
 import torch
 
 from db.errors import BadInput
-from worker.data.feed import Shape
+from worker.data.dataset import Shape
 from worker.engine.memory import require
 from worker.engine.tensors import read_tensors, write_tensors
-from worker.families import Family, find_family, own_record
-from worker.families.network import Network
+from worker.families import find_family, own_record
+from worker.networks.family import Family
+from worker.networks.network import Network
 from worker.specs import parse_params
 
 WEIGHTS = "model.safetensors"

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from worker.families import Family, SamplingParams, TrainingParams
+from worker.networks.family import Family
+from worker.networks.params import SamplingParams, TrainingParams
 from worker.specs import spelled
 
 Augmentation = Annotated[

@@ -13,16 +13,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from worker.data.feed import Feed, LocalDataset, Shape
-from worker.data.images import ImageFeed
-from worker.families import SamplingParams, TrainingParams
+from worker.data.dataset import LocalDataset, Shape
 from worker.families.gan import Params, Sampling
 from worker.families.gan.augment import augment
 from worker.families.gan.diversity import diversity, energy_distance, find_collapse
 from worker.families.gan.losses import LOSSES, slope_penalty, unit_slope_penalty
 from worker.families.gan.networks import Discriminator, Generator
-from worker.families.images import to_pixels
-from worker.families.network import Batch, Clock, Draw, Losses, Network, Output, Row
+from worker.feeds.feed import Feed
+from worker.feeds.images import ImageFeed
+from worker.networks.images import to_pixels
+from worker.networks.network import Batch, Clock, Draw, Losses, Network, Output, Row
+from worker.networks.params import SamplingParams, TrainingParams
 
 
 class Gan(Network):

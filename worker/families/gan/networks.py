@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from worker.data.feed import Shape
+from worker.data.dataset import Shape
 from worker.families.gan import Params
-from worker.families.images import ladder
+from worker.networks.images import ladder
 
 SLOPE = 0.2  # of the leaky ReLUs (Radford et al. 2015)
 

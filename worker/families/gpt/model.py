@@ -7,17 +7,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worker.data.feed import Shape
-from worker.data.tokens import TokenFeed
-from worker.families import TrainingParams
+from worker.data.dataset import Shape
 from worker.families.gpt import GptParams
 from worker.families.gpt.blocks import Block, Rotation, norm
 from worker.families.gpt.linear import Linear
 from worker.families.gpt.passages import Passage, Whole
 from worker.families.gpt.reader import Reader
-from worker.families.network import Batch, Clock, Losses
-from worker.families.rates import cosine, step, warm_up
-from worker.families.text_network import MakesFeed, TextNetwork
+from worker.feeds.tokens import TokenFeed
+from worker.networks.learning_rates import cosine, step, warm_up
+from worker.networks.network import Batch, Clock, Losses
+from worker.networks.params import TrainingParams
+from worker.networks.text_network import MakesFeed, TextNetwork
 
 IGNORED = -1
 

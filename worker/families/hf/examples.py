@@ -1,6 +1,6 @@
 """Rows of a dataset and prompts as token ids, by the model's own tokenizer and chat template.
 
-As in `worker.data.tokens`, `~t` stands for token t as context alone: read, but never predicted. The
+As in `worker.feeds.tokens`, `~t` stands for token t as context alone: read, never predicted. The
 prompt of an example has the very tokens that it has when a text is generated from it.
 """
 
@@ -12,8 +12,8 @@ from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from db.errors import BadInput, Refused
-from worker.data.tokens import document_parts
 from worker.families.hf import Chat
+from worker.feeds.tokens import document_parts
 
 Part = tuple[str, bool]  # a text, and whether a model learns to predict it
 Message = dict[str, str]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from db.errors import BadInput
-from worker.data.feed import Shape
+from worker.data.dataset import Shape
 from worker.families.hf import FAMILY, HfParams
 from worker.files import weights_digest
 from worker.specs import parse_params

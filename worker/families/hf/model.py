@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from db.errors import BadInput, Refused
-from worker.data.feed import LocalDataset, Shape
-from worker.families import SamplingParams, TrainingParams, own_record
+from worker.data.dataset import LocalDataset, Shape
+from worker.families import own_record
 from worker.families.hf import Chat, HfParams, HfSampling
 from worker.families.hf.base import (
     Base,
@@ -38,9 +38,10 @@ from worker.families.hf.folder import (
 )
 from worker.families.hf.packing import PackedFeed
 from worker.families.hf.writing import write
-from worker.families.network import Batch, Clock, Draws, Losses, Made, Row
-from worker.families.rates import step, warm_up
-from worker.families.streaming import StreamingNetwork
+from worker.networks.learning_rates import step, warm_up
+from worker.networks.network import Batch, Clock, Draws, Losses, Made, Row
+from worker.networks.params import SamplingParams, TrainingParams
+from worker.networks.streaming import StreamingNetwork
 
 IGNORED = -100
 UNBOUNDED = 2**31  # positions of a base that states no limit

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from db.errors import BadInput
-from worker.data.feed import TRAIN, VALIDATION, Arrays, Feed, LocalDataset, Shape
+from worker.data.dataset import TRAIN, VALIDATION, LocalDataset, Shape
 from worker.families.hf import HfParams
 from worker.families.hf.examples import Script
+from worker.feeds.feed import Arrays, Feed
 
 Ids = npt.NDArray[np.int32]
 Row = tuple[int, ...]  # the numbers of the examples in it

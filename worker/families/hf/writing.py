@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from db.errors import NonFinite, Refused
-from worker.families.choosing import choose
 from worker.families.hf import HfSampling
+from worker.networks.token_choice import choose
 
 if TYPE_CHECKING:
     from worker.families.hf.examples import Script
     from worker.families.hf.model import CausalModel
-    from worker.families.network import Draws, Made, Row
+    from worker.networks.network import Draws, Made, Row
 
 STRIDE = 32  # tokens by which prompts are rounded up
 WINDOW = 16  # micro-batches of rows that are looked at to find rows of like length

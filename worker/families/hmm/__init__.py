@@ -4,8 +4,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from worker.families import Family, TrainingParams
-from worker.families.text import Temperature, TextSampling, TopP
+from worker.networks.family import Family
+from worker.networks.params import TrainingParams
+from worker.networks.text_sampling import Temperature, TextSampling, TopP
 
 
 class HmmParams(TrainingParams):

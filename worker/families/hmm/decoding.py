@@ -7,10 +7,10 @@ a prompt is read as the text's own beginning.
 import torch
 from torch import Tensor
 
-from worker.families.choosing import choose
 from worker.families.hmm import HmmSampling
 from worker.families.hmm.chain import Chain
-from worker.families.network import Draw
+from worker.networks.network import Draw
+from worker.networks.token_choice import choose
 
 NOISE = 1  # the stream of the emissions' normal numbers; the states take stream 0
 

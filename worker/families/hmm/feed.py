@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from db.errors import BadInput, Refused
-from worker.data.feed import TRAIN, VALIDATION, Arrays, Feed, LocalDataset, Shape
-from worker.data.tokenizer import Tokenizer
-from worker.data.tokens import VALIDATION_TOKENS, Ids, TokenFeed, document_parts
+from worker.data.dataset import TRAIN, VALIDATION, LocalDataset, Shape
 from worker.families.hmm.numbers import SCALE, Numbers, Scale, load_scale, parse_numbers
+from worker.feeds.feed import Arrays, Feed
+from worker.feeds.tokenizer import Tokenizer
+from worker.feeds.tokens import VALIDATION_TOKENS, Ids, TokenFeed, document_parts
 
 WARMING = 64  # steps that a validation sequence reads before those that are judged
 

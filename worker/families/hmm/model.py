@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from db.errors import NonFinite
-from worker.data.feed import Feed, LocalDataset, Shape
-from worker.families import SamplingParams, TrainingParams
+from worker.data.dataset import LocalDataset, Shape
 from worker.families.hmm import HmmParams, HmmSampling
 from worker.families.hmm.chain import forward
 from worker.families.hmm.decoding import FilterDecoder, draw_vectors
@@ -17,9 +16,11 @@ from worker.families.hmm.emissions import Discrete, Emissions, Gaussian
 from worker.families.hmm.feed import NumberSequences, TokenSequences
 from worker.families.hmm.learning import Counts, Model, begin, expectation, log_likelihoods, rows_of
 from worker.families.hmm.numbers import Scale, load_scale, parse_numbers, write_numbers
-from worker.families.network import Batch, Clock, Draw, Draws, Losses, Made, Network, Output, Row
-from worker.families.text_network import MakesFeed, TextNetwork
-from worker.families.writing import Decoder
+from worker.feeds.feed import Feed
+from worker.networks.decoding import Decoder
+from worker.networks.network import Batch, Clock, Draw, Draws, Losses, Made, Network, Output, Row
+from worker.networks.params import SamplingParams, TrainingParams
+from worker.networks.text_network import MakesFeed, TextNetwork
 
 
 class HiddenMarkovModel(TextNetwork):

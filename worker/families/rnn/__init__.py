@@ -4,8 +4,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from worker.families import Family, TrainingParams
-from worker.families.text import TextSampling
+from worker.networks.family import Family
+from worker.networks.params import TrainingParams
+from worker.networks.text_sampling import TextSampling
 
 
 class RnnParams(TrainingParams):

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worker.data.feed import Shape
-from worker.data.lanes import LaneFeed
-from worker.data.tokenizer import Tokenizer
-from worker.families import TrainingParams
-from worker.families.network import Batch, Clock, Losses
-from worker.families.rates import cosine, step
+from worker.data.dataset import Shape
 from worker.families.rnn import RnnParams
-from worker.families.text_network import MakesFeed, TextNetwork
+from worker.feeds.streams import LaneFeed
+from worker.feeds.tokenizer import Tokenizer
+from worker.networks.learning_rates import cosine, step
+from worker.networks.network import Batch, Clock, Losses
+from worker.networks.params import TrainingParams
+from worker.networks.text_network import MakesFeed, TextNetwork
 
 UNITS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 PARTS = {"lstm": 2, "gru": 1}  # of a state
@@ -204,7 +204,7 @@ class Recurrent(TextNetwork):
 
 
 class LaneDecoder:
-    """The state of each lane's text; see `worker.families.writing.Decoder`."""
+    """The state of each lane's text; see `worker.networks.decoding.Decoder`."""
 
     room = None
 

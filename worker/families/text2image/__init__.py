@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from worker.families import Family, SamplingParams, TrainingParams
-from worker.families.text import Temperature, TopK, TopP
+from worker.networks.family import Family
+from worker.networks.params import SamplingParams, TrainingParams
+from worker.networks.text_sampling import Temperature, TopK, TopP
 
 Level = Annotated[int, Field(ge=2, le=256)]
 

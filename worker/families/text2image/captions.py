@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from db.errors import BadInput, Refused
-from worker.data.feed import TRAIN, LocalDataset
-from worker.data.tokenizer import Tokenizer
+from worker.data.dataset import TRAIN, LocalDataset
+from worker.feeds.tokenizer import Tokenizer
 
 FILE = "captions.json"
 EXAMPLES = 10

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worker.data.feed import Shape
-from worker.families.images import ladder
+from worker.data.dataset import Shape
 from worker.families.text2image import Params
 from worker.families.text2image.quantisers import make_quantiser
+from worker.networks.images import ladder
 
 LARGEST_GRID = 8
 BIN = 1 / 255  # half the distance of two shades in [-1, 1]

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from db.errors import NonFinite
-from worker.families.choosing import choose
 from worker.families.text2image import Sampling
 from worker.families.text2image.prior import Prior
+from worker.networks.token_choice import choose
 
 
 def draw_tokens(

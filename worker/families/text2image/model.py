@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worker.data.feed import LocalDataset, Shape
-from worker.data.images import CaptionFeed
-from worker.data.tokenizer import FILE, Tokenizer, kept_tokenizer, load_tokenizer
-from worker.families import SamplingParams, TrainingParams
-from worker.families.images import to_pixels
-from worker.families.network import Batch, Clock, Draw, Losses, Network, Output, Row
-from worker.families.rates import cosine, step
+from worker.data.dataset import LocalDataset, Shape
 from worker.families.text2image import Params, Sampling, captions
 from worker.families.text2image.codec import Codec
 from worker.families.text2image.drawing import draw_tokens
 from worker.families.text2image.prior import Prior
+from worker.feeds.images import CaptionFeed
+from worker.feeds.tokenizer import FILE, Tokenizer, kept_tokenizer, load_tokenizer
+from worker.networks.images import to_pixels
+from worker.networks.learning_rates import cosine, step
+from worker.networks.network import Batch, Clock, Draw, Losses, Network, Output, Row
+from worker.networks.params import SamplingParams, TrainingParams
 
 WARM_UP = 0.02  # part of the second stage until its peak rate
 MOST_GRADIENT = 200.0  # the norm beyond which an update of the codec is scaled down

@@ -7,8 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from worker.families.network import Draw
 from worker.families.text2image import Params
+from worker.networks.network import Draw
 
 COMMITMENT = 0.25  # beta of van den Oord et al. 2017, eq. 3
 DECAY = 0.99  # gamma of their appendix A.1

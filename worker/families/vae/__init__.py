@@ -6,7 +6,8 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from db.errors import Refused
-from worker.families import Family, SamplingParams, TrainingParams
+from worker.networks.family import Family
+from worker.networks.params import SamplingParams, TrainingParams
 
 Box = tuple[int, int, int, int]
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own custom
 
-from worker.data.feed import Shape
+from worker.data.dataset import Shape
 from worker.families.vae import Params
 
 HALF_STEP = 1 / 255  # half the distance of two neighbouring levels in [-1, 1]

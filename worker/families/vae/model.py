@@ -12,16 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own custom
 
-from worker.data.feed import Feed, LocalDataset, Shape
-from worker.data.images import ImageFeed
-from worker.families import SamplingParams, TrainingParams
-from worker.families.images import to_pixels
-from worker.families.network import Batch, Clock, Draw, Losses, Network, Output, Row
+from worker.data.dataset import LocalDataset, Shape
 from worker.families.vae import Params, Sampling
 from worker.families.vae.bounds import importance_bound, kl_to_prior, log_weight, spare
 from worker.families.vae.likelihoods import likelihood
 from worker.families.vae.modes import MODES
 from worker.families.vae.networks import Decoder, Encoder
+from worker.feeds.feed import Feed
+from worker.feeds.images import ImageFeed
+from worker.networks.images import to_pixels
+from worker.networks.network import Batch, Clock, Draw, Losses, Network, Output, Row
+from worker.networks.params import SamplingParams, TrainingParams
 
 FIRST_STEPS = 100  # in which the rate rises to its peak
 FINAL_LR = 0.02  # of the peak, where the cosine ends

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worker.families.network import Draw, Given, Row
 from worker.families.vae import Sampling
+from worker.networks.network import Draw, Given, Row
 
 if TYPE_CHECKING:
     from worker.families.vae.model import Vae

@@ -8,9 +8,9 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own custom
 
-from worker.data.feed import Shape
-from worker.families.images import ladder
+from worker.data.dataset import Shape
 from worker.families.vae import Params
+from worker.networks.images import ladder
 
 
 class Encoder(nn.Module):

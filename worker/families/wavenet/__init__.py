@@ -4,7 +4,8 @@ from typing import Self
 
 from pydantic import Field
 
-from worker.families import Family, SamplingParams, TrainingParams
+from worker.networks.family import Family
+from worker.networks.params import SamplingParams, TrainingParams
 
 QUICK = 0.4  # seconds of a sound that is a mere look
 

@@ -16,15 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worker.data.feed import TRAIN, Feed, LocalDataset, Shape
-from worker.data.mulaw import CODES
-from worker.data.sounds import Habits, SoundFeed, Sounds
-from worker.families import SamplingParams, TrainingParams
-from worker.families.network import Batch, Clock, Draws, Losses, Made, Row
-from worker.families.rates import cosine, step, warm_up
-from worker.families.streaming import StreamingNetwork
+from worker.data.dataset import TRAIN, LocalDataset, Shape
 from worker.families.wavenet import WaveNetParams, WaveNetSampling
 from worker.families.wavenet.sounding import make_sounds
+from worker.feeds.feed import Feed
+from worker.feeds.mulaw import CODES
+from worker.feeds.sounds import Habits, SoundFeed, Sounds
+from worker.networks.learning_rates import cosine, step, warm_up
+from worker.networks.network import Batch, Clock, Draws, Losses, Made, Row
+from worker.networks.params import SamplingParams, TrainingParams
+from worker.networks.streaming import StreamingNetwork
 
 IGNORED = -1
 PARTS = 40  # of a sound's length that are told apart, beside the silence after it

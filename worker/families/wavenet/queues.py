@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from worker.data.sounds import NOTHING
+from worker.feeds.sounds import NOTHING
 
 if TYPE_CHECKING:
     from worker.families.wavenet.model import Layer, WaveNet

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from db.errors import NonFinite
-from worker.data.mulaw import CODES, SILENCE, decode
 from worker.families.wavenet import WaveNetSampling
 from worker.families.wavenet.queues import Queues
+from worker.feeds.mulaw import CODES, SILENCE, decode
 
 if TYPE_CHECKING:
-    from worker.families.network import Draw, Draws, Made, Row
     from worker.families.wavenet.model import WaveNet
+    from worker.networks.network import Draw, Draws, Made, Row
 
 Sound = npt.NDArray[np.float32]  # (T,) in [-1, 1]
 

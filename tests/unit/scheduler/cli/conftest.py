@@ -15,12 +15,12 @@ import pytest
 from db import datasets, jobs, models, shards
 from db.states import JobState
 from scheduler.cli import run
-from scheduler.enqueue import enqueue
-from worker.finalize import finalize
-from worker.provenance import Origin
+from scheduler.submission.enqueue import enqueue
+from worker.media.record import Origin
+from worker.media.writer import SampleRecord, open_writer
 from worker.services import Services, open_services
+from worker.services.finalize import finalize
 from worker.settings import Settings
-from worker.writers import SampleRecord, open_writer
 
 LABELS = ["cat", "dog"]
 MEDIA = defaultdict(lambda: "text", digits="image", voices="audio")  # what a model makes

@@ -8,8 +8,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from db import artifacts, jobs
-from worker.data.midi import text_of
-from worker.provenance import read_png, read_wav_record
+from worker.media.record import read_png, read_wav_record
+from worker.music.midi import text_of
 
 
 def objects_of(services, job):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.render import clean
+from scheduler.output.render import clean
 
 
 def test_enqueue_prints_the_id_alone(genmill, digits):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from db import models
-from scheduler.model_folder import MAX_SMALL_BYTES
+from scheduler.models.model_folder import MAX_SMALL_BYTES
 
 
 def test_list_shows_what_a_bare_name_means(genmill, services, digits):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from db import models
-from scheduler.dispatch import collect
+from scheduler.dispatch.rounds import collect
 from tests.families.causal import write_base
 from tests.families.kit import SENTENCES
 from worker.engine.tensors import read_tensors, write_tensors

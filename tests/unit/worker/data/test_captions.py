@@ -11,11 +11,11 @@ from PIL import Image
 
 from db.errors import BadInput
 from worker.data import captions
-from worker.data.feed import TEST, LocalDataset
-from worker.data.images import CaptionFeed
-from worker.data.ingest import Ingested, ingest
+from worker.data.dataset import TEST, LocalDataset
 from worker.data.versions import fetch, publish, summary
-from worker.store import FolderStore
+from worker.feeds.images import CaptionFeed
+from worker.ingest.ingest import Ingested, ingest
+from worker.store.s3 import FolderStore
 
 
 def picture(shade: int) -> bytes:

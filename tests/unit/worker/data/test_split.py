@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.errors import Refused
-from worker.data.feed import TEST, TRAIN, VALIDATION
+from worker.data.dataset import TEST, TRAIN, VALIDATION
 from worker.data.split import FREE, assign, checked_ratio, counted, cut, place
 
 RATIO = (90, 5, 5)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from db.errors import BadInput, DigestMismatch, NotFound
-from worker.data.feed import LocalDataset
-from worker.data.ingest import ingest
+from worker.data.dataset import LocalDataset
 from worker.data.versions import fetch, publish, summary
-from worker.objects import Blob
-from worker.store import FolderStore
+from worker.ingest.ingest import ingest
+from worker.store.base import Blob
+from worker.store.s3 import FolderStore
 
 ROOM = 1 << 30
 

@@ -8,7 +8,7 @@ from tests.families.kit import image_dataset, small_training
 from worker.engine.checkpoints import State, check
 from worker.engine.run import Run, begin
 from worker.families import find_family
-from worker.families.network import Clock
+from worker.networks.network import Clock
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ import torch
 
 from db.errors import Cancelled, NonFinite
 from tests.families.kit import Recorder, image_dataset
-from worker.data.feed import Feed, LocalDataset, Shape
-from worker.data.given import GivenImages
+from worker.data.dataset import LocalDataset, Shape
 from worker.engine.generate import Generation, Sampler, generate
-from worker.families import SamplingParams, TrainingParams
-from worker.families.network import Batch, Draw, Draws, Losses, Made, Network, Output, Row
+from worker.feeds.feed import Feed
+from worker.feeds.source_images import GivenImages
+from worker.networks.network import Batch, Draw, Draws, Losses, Made, Network, Output, Row
+from worker.networks.params import SamplingParams, TrainingParams
 from worker.specs import Prompt
 
 

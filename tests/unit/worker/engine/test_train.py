@@ -16,7 +16,7 @@ from tests.families.kit import (
     text_dataset,
     train_small,
 )
-from worker.data.feed import LocalDataset
+from worker.data.dataset import LocalDataset
 from worker.engine.run import begin
 from worker.engine.train import train
 from worker.engine.weights import load

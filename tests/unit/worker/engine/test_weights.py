@@ -10,11 +10,11 @@ import torch
 
 from db.errors import BadInput, NonFinite, NotFound, Refused
 from tests.families.kit import small_params
-from worker.data.feed import Shape
+from worker.data.dataset import Shape
 from worker.engine.tensors import read_tensors, write_tensors
 from worker.engine.weights import CONFIG, WEIGHTS, load, save
 from worker.families import find_family
-from worker.families.network import Network
+from worker.networks.network import Network
 
 CPU = torch.device("cpu")
 VAE = find_family("vae")

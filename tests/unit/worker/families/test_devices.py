@@ -12,8 +12,8 @@ from tests.families.kit import dataset_for, make, plain, small_training
 from worker.engine.run import Run, begin
 from worker.engine.weights import load, save
 from worker.families import families
-from worker.families.network import Clock
 from worker.families.rnn.model import Layer
+from worker.networks.network import Clock
 
 __all__ = ["elsewhere"]
 

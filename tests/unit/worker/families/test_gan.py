@@ -9,11 +9,10 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from db.errors import Collapsed, Refused
 from tests.families.kit import Recorder, image_dataset, small_params, small_training, train_small
-from worker.data.feed import Shape
+from worker.data.dataset import Shape
 from worker.engine.run import begin
 from worker.engine.train import train
 from worker.engine.weights import load
-from worker.families import Family
 from worker.families.gan import FAMILY, Params, Sampling
 from worker.families.gan.augment import AUGMENTATIONS, augment
 from worker.families.gan.diversity import (
@@ -26,7 +25,8 @@ from worker.families.gan.diversity import (
 from worker.families.gan.losses import LOSSES, slope_penalty, unit_slope_penalty
 from worker.families.gan.model import Gan
 from worker.families.gan.networks import MinibatchStddev
-from worker.families.network import Batch, Clock, Draw, Losses, Network, Row
+from worker.networks.family import Family
+from worker.networks.network import Batch, Clock, Draw, Losses, Network, Row
 
 DIGITS = tuple("0123456789")
 

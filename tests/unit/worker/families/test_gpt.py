@@ -7,14 +7,14 @@ import torch
 
 from db.errors import NonFinite, Refused
 from tests.families.kit import Recorder
-from worker.data.feed import LocalDataset
+from worker.data.dataset import LocalDataset
 from worker.engine.generate import Generation, generate
 from worker.families import find_family
-from worker.families.choosing import choose
 from worker.families.gpt import FAMILY, GptParams
 from worker.families.gpt.model import NETWORK
-from worker.families.network import Batch, Clock, Draw, Row
-from worker.families.text import TextSampling
+from worker.networks.network import Batch, Clock, Draw, Row
+from worker.networks.text_sampling import TextSampling
+from worker.networks.token_choice import choose
 from worker.specs import Prompt, parse_params
 
 ENGLISH = "".join(

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig
 from db.errors import BadInput, Refused, TooLarge
 from tests.families.causal import CHAT, KINDS, take_in, write_base, write_tokenizer
 from tests.families.kit import SENTENCES, Recorder, run
-from worker.data.feed import TRAIN, LocalDataset, Shape
+from worker.data.dataset import TRAIN, LocalDataset, Shape
 from worker.engine import memory
 from worker.engine.generate import Generation, generate
 from worker.engine.run import begin
@@ -25,8 +25,8 @@ from worker.families.hf.folder import record, weight_files
 from worker.families.hf.merge import merge
 from worker.families.hf.model import NETWORK, CausalModel
 from worker.families.hf.packing import as_batch, pack
-from worker.families.network import Batch, Clock, Draw
-from worker.loaded import Loaded, Networks
+from worker.networks.network import Batch, Clock, Draw
+from worker.shards.networks import Loaded, Networks
 from worker.specs import Prompt
 
 CPU = torch.device("cpu")

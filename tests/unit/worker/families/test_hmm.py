@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.families.kit import Recorder, small_training, text_dataset, train_small
-from worker.data.feed import LocalDataset
+from worker.data.dataset import LocalDataset
 from worker.engine.train import train
 from worker.engine.weights import load
 from worker.families import find_family
@@ -16,7 +16,7 @@ from worker.families.hmm.emissions import Discrete, Gaussian
 from worker.families.hmm.feed import TokenSequences
 from worker.families.hmm.learning import Counts, Model, begin, expectation, log_likelihoods
 from worker.families.hmm.model import HiddenMarkovModel
-from worker.families.network import Batch, Clock, Draw
+from worker.networks.network import Batch, Clock, Draw
 
 CPU = torch.device("cpu")
 HMM = find_family("hmm")

@@ -9,12 +9,12 @@ import torch
 
 from db.errors import BadInput, Refused
 from tests.families.kit import make, plain, train_small
-from worker.data.feed import LocalDataset
+from worker.data.dataset import LocalDataset
 from worker.engine.weights import load
 from worker.families import find_family
 from worker.families.hmm.model import HiddenMarkovModel
 from worker.families.hmm.numbers import parse_numbers, write_numbers
-from worker.families.network import Draw, Row
+from worker.networks.network import Draw, Row
 
 CPU = torch.device("cpu")
 HMM = find_family("hmm")

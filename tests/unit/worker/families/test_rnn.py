@@ -7,13 +7,13 @@ import torch
 from torch.nn import functional
 
 from db.errors import Refused
-from worker.data.feed import LocalDataset
-from worker.data.tokenizer import Tokenizer
+from worker.data.dataset import LocalDataset
 from worker.families import find_family
-from worker.families.network import Batch, Clock, Draw, Row
 from worker.families.rnn import FAMILY, RnnParams
 from worker.families.rnn.model import NETWORK, Layer
-from worker.families.text import TextSampling
+from worker.feeds.tokenizer import Tokenizer
+from worker.networks.network import Batch, Clock, Draw, Row
+from worker.networks.text_sampling import TextSampling
 from worker.specs import parse_params
 
 ENGLISH = "".join(

@@ -17,21 +17,21 @@ from tests.families.kit import (
     small_training,
     train_small,
 )
-from worker.data.feed import LocalDataset, Shape
-from worker.data.tokenizer import learn_tokenizer
+from worker.data.dataset import LocalDataset, Shape
 from worker.engine.generate import Sample, Sampler
 from worker.engine.previews import page
 from worker.engine.run import begin
 from worker.engine.train import Trained
 from worker.engine.weights import load
 from worker.families import families
-from worker.families.network import Batch, Clock, Draw, Network, Row
 from worker.families.text2image import FAMILY, Params, Sampling, captions
 from worker.families.text2image.codec import Codec, logistic_log_likelihood
 from worker.families.text2image.drawing import draw_tokens, guide
 from worker.families.text2image.model import Text2Image
 from worker.families.text2image.prior import Prior
 from worker.families.text2image.quantisers import Fsq, Vq
+from worker.feeds.tokenizer import learn_tokenizer
+from worker.networks.network import Batch, Clock, Draw, Network, Row
 from worker.specs import Prompt
 
 SMALL = {"channels": 4, "layers": 2, "heads": 2, "width": 16, "levels": [4, 3], "codes": 8}

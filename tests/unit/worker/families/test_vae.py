@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from db.errors import Refused
-from worker.data.feed import Shape
-from worker.families.network import Batch, Clock, Draw, Given, Row
+from worker.data.dataset import Shape
 from worker.families.vae import Params, Sampling
 from worker.families.vae.bounds import importance_bound, kl_to_prior, log_normal, log_weight, spare
 from worker.families.vae.likelihoods import Bernoulli, DiscretisedLogistic
 from worker.families.vae.model import Vae
 from worker.families.vae.modes import spherical
+from worker.networks.network import Batch, Clock, Draw, Given, Row
 from worker.specs import parse_params
 
 

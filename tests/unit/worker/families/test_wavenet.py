@@ -5,17 +5,17 @@ import pytest
 import torch
 
 from tests.families.kit import make, small_params, sound_dataset, train_small
-from worker.data.feed import VALIDATION, LocalDataset, Shape
-from worker.data.mulaw import SILENCE
-from worker.data.sounds import NOTHING, Habits
+from worker.data.dataset import VALIDATION, LocalDataset, Shape
 from worker.engine.generate import Sampler
 from worker.engine.weights import load
 from worker.families import find_family
-from worker.families.network import Row
 from worker.families.wavenet import WaveNetParams, WaveNetSampling
 from worker.families.wavenet.model import PARTS, WaveNet, receptive_field
 from worker.families.wavenet.queues import Queues
 from worker.families.wavenet.sounding import Voice, choose, length_of
+from worker.feeds.mulaw import SILENCE
+from worker.feeds.sounds import NOTHING, Habits
+from worker.networks.network import Row
 
 WAVENET = find_family("wavenet")
 PARAMS = WaveNetParams(channels=8, skip=12, stacks=2, dilations=3)

@@ -1,0 +1,68 @@
+"""Taking in what people hand over as a dataset: read and checked here, kept in the object store."""
+
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from db import datasets
+from db.errors import BadInput, Refused
+from db.tables import Dataset, DatasetVersion
+from worker.data.versions import publish, summary
+from worker.ingest.ingest import Kind, Mode, ingest
+from worker.services import Services
+from worker.specs import NAME_PATTERN, NAME_RULE
+
+
+@dataclass(frozen=True)
+class Added:
+    """A dataset version, and the files that were not taken in: their names and why."""
+
+    dataset: Dataset
+    version: DatasetVersion
+    rejects: list[tuple[str, str]]
+
+
+def add_dataset(
+    services: Services,
+    name: str,
+    path: Path,
+    *,
+    kind: Kind | None = None,
+    size: int | None = None,
+    mode: Mode | None = None,
+    split: Sequence[int] = (90, 5, 5),
+) -> Added:
+    """Read `path` into a new version of dataset `name`; the same content again is the same version.
+
+    Raises `Refused` for a bad name, `BadInput` where nothing usable is found.
+    """
+    check_name("dataset", name)
+    if not path.exists():
+        raise BadInput(f"{path}: no such file or folder")
+    services.settings.home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=services.settings.home, prefix="intake-") as scratch:
+        taken = ingest(path.absolute(), Path(scratch), kind=kind, size=size, mode=mode, split=split)
+        manifest = publish(services.store, Path(scratch))
+
+    def work(session: Any) -> tuple[Dataset, DatasetVersion]:
+        version = datasets.add_version(
+            session,
+            name=name,
+            kind=taken.manifest["kind"],
+            manifest_key=manifest.key,
+            manifest_sha256=manifest.sha256,
+            summary=summary(taken.manifest),
+        )
+        return datasets.resolve(session, f"{name}:{version.number}")
+
+    rejects = [(reject.name, reject.reason) for reject in taken.rejects]
+    return Added(*services.database.transact(work), rejects)
+
+
+def check_name(noun: str, name: str) -> None:
+    """Refuse what cannot name a dataset, model or schedule."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise Refused(f"{noun} name {name[:120]!r}: {NAME_RULE}")

@@ -1,0 +1,197 @@
+"""Batches: many jobs from the lines of one JSON Lines file, all of them or none.
+
+A line is a spec, `{"kind": "generate", "model": "digits", "count": 8}`, with `custom_id` and
+`priority` beside it where wanted, or for text a line of an OpenAI batch: `custom_id`, `method`,
+`url`, `body`.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from db import jobs
+from db.errors import NotFound, Refused
+from db.tables import Batch
+from scheduler.submission.enqueue import Request, insert, prepare, ring_softly
+from scheduler.submission.idempotency import refuse_another
+from worker.services import Services
+from worker.specs import parse_key
+
+MAX_JOBS = 50_000  # of one batch, as in OpenAI's
+_SHOWN = 10  # wrong lines
+
+_URLS = ("/v1/completions", "/v1/chat/completions")
+_SAMPLING = ("max_tokens", "temperature", "top_p", "stop")
+_BODY = {"model", "prompt", "messages", "n", "seed", *_SAMPLING}
+
+
+def enqueue_batch(
+    services: Services,
+    lines: Iterable[str],
+    *,
+    priority: int = 0,
+    idempotency_key: str | None = None,
+) -> Batch:
+    """Store one job a line under a new batch and ring; the same key gives the same batch back.
+
+    Raises `Refused`, naming the wrong lines by number, before anything is stored, and where the key
+    is used again for other lines.
+    """
+    if idempotency_key is not None:
+        parse_key("idempotency key", idempotency_key)
+    requests = check_batch(services, lines, priority=priority)
+
+    def work(session: Session) -> Batch:
+        first = idempotency_key and jobs.by_idempotency_key(session, idempotency_key)
+        return (
+            _earlier(session, first.batch_id)
+            if first
+            else insert_batch(session, requests, idempotency_key)
+        )
+
+    try:
+        batch = services.database.transact(work)
+    except IntegrityError:  # another command has just used the same key
+        batch = services.database.transact(work)
+    if idempotency_key is not None:
+        _refuse_other_lines(services, idempotency_key, batch, requests)
+    ring_softly(services)
+    return batch
+
+
+def check_batch(services: Services, lines: Iterable[str], *, priority: int = 0) -> list[Request]:
+    """The jobs of a batch's lines, checked and pinned; blank lines are skipped.
+
+    `priority` is that of the lines that state none. Raises `Refused` as `enqueue_batch` does.
+    """
+    requests: list[Request] = []
+    wrong: list[str] = []
+    seen: dict[str, int] = {}
+    families: dict[str, tuple[int, str]] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            request = _read(services, line, priority)
+            _refuse_twice(seen, request.custom_id, number)
+            _refuse_two_families(families, request, number)
+            requests.append(request)
+        except (Refused, NotFound) as error:
+            wrong.append(f"line {number}: {error}")
+    if wrong:
+        more = f"\n(and {len(wrong) - _SHOWN} more)" if len(wrong) > _SHOWN else ""
+        raise Refused("nothing was enqueued\n" + "\n".join(wrong[:_SHOWN]) + more)
+    if not 0 < len(requests) <= MAX_JOBS:
+        raise Refused(f"a batch of {len(requests)} jobs; allowed are 1 to {MAX_JOBS}")
+    return requests
+
+
+def insert_batch(session: Session, requests: Sequence[Request], key: str | None = None) -> Batch:
+    """Insert jobs under a new batch within the caller's transaction, who commits and rings."""
+    batch = jobs.add_batch(session, len(requests))
+    for number, request in enumerate(requests):
+        # the batch's key is its first job's
+        insert(
+            session, replace(request, batch_id=batch.id, idempotency_key=None if number else key)
+        )
+    return batch
+
+
+def _earlier(session: Session, batch_id: str | None) -> Batch:
+    if batch_id is None:
+        raise Refused("this idempotency key belongs to a single job; use another for a batch")
+    return jobs.get_batch(session, batch_id)
+
+
+def _refuse_other_lines(
+    services: Services, key: str, batch: Batch, requests: Sequence[Request]
+) -> None:
+    if batch.size != len(requests):
+        raise Refused(
+            f"idempotency key {key!r} belongs to batch {batch.id} of {batch.size} jobs, not "
+            f"{len(requests)}; use another key for another batch"
+        )
+    with services.database.read() as session:
+        for request, job in zip(requests, jobs.batch_jobs(session, batch.id), strict=True):
+            refuse_another(session, key, request.asked, job)
+
+
+def _read(services: Services, line: str, priority: int) -> Request:
+    data = _load(line)
+    custom_id, priority = data.pop("custom_id", None), data.pop("priority", priority)
+    if custom_id is not None:
+        parse_key("custom_id", custom_id)
+    if not isinstance(priority, int) or isinstance(priority, bool):
+        raise Refused(f"priority: expected a whole number (got {str(priority)[:80]!r})")
+    spec = _from_openai(data) if "body" in data else data
+    return prepare(services, spec, custom_id=custom_id, priority=priority)
+
+
+def _load(line: str) -> dict[str, Any]:
+    try:
+        data = json.loads(line, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"not JSON ({error})") from None
+    if not isinstance(data, dict):
+        raise Refused(f"expected a JSON object (got {line.strip()[:40]!r})")
+    return data
+
+
+def _refuse_constant(constant: str) -> Any:
+    raise Refused(f"{constant} is not a number that can be used")
+
+
+def _refuse_twice(seen: dict[str, int], custom_id: str | None, number: int) -> None:
+    if custom_id is None:
+        return
+    if custom_id in seen:
+        raise Refused(f"custom_id {custom_id!r} is on line {seen[custom_id]} too")
+    seen[custom_id] = number
+
+
+def _refuse_two_families(
+    families: dict[str, tuple[int, str]], request: Request, number: int
+) -> None:
+    """No job of this batch has created its model yet, so nothing else tells two lines apart."""
+    name, family = request.pinned.model, request.pinned.family.name
+    first, found = families.setdefault(name, (number, family))
+    if found != family:
+        raise Refused(f"model {name!r} is of family {found!r} on line {first}, not {family!r}")
+
+
+def _from_openai(line: dict[str, Any]) -> dict[str, Any]:
+    """Turn a POST to one of OpenAI's completions URLs into the data of a `Generate`."""
+    url, body = line.get("url"), line["body"]
+    if line.get("method", "POST") != "POST" or url not in _URLS:
+        raise Refused(f"url: expected POST to {' or '.join(_URLS)} (got {str(url)[:80]!r})")
+    if not isinstance(body, dict):
+        raise Refused("body: expected a JSON object")
+    if extra := body.keys() - _BODY:
+        raise Refused(f"body: unknown key {min(extra)!r}; known: {', '.join(sorted(_BODY))}")
+    params = {key: body[key] for key in _SAMPLING if body.get(key) is not None}
+    if isinstance(params.get("stop"), str):
+        params["stop"] = [params["stop"]]
+    return {
+        "kind": "generate",
+        "model": body.get("model"),
+        "count": body.get("n") or 1,
+        "seed": body.get("seed") or 0,
+        "prompts": [{"prompt": _openai_prompt(body), "custom_id": None}],
+        "params": params,
+    }
+
+
+def _openai_prompt(body: dict[str, Any]) -> Any:
+    messages = body.get("messages")
+    if messages is None:
+        return body.get("prompt", "")
+    if not isinstance(messages, list) or not all(
+        isinstance(message, dict) and isinstance(message.get("content"), str)
+        for message in messages
+    ):
+        raise Refused('body.messages: expected [{"role", "content"}] with text contents')
+    return "\n".join(message["content"] for message in messages)

@@ -1,0 +1,46 @@
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from scheduler.demo.data import write_digits, write_documentation
+from scheduler.demo.sheet import GAP, SIDE, draw_sheet
+
+
+def test_the_demo_s_digits_are_pictures_in_a_folder_a_class(tmp_path):
+    folder = write_digits(tmp_path / "digits")
+    pictures = list(folder.glob("*/*.png"))
+    assert sorted(each.name for each in folder.iterdir()) == [str(n) for n in range(10)]
+    assert len(pictures) == 1797
+    with Image.open(pictures[0]) as picture:
+        assert (picture.size, picture.mode) == ((8, 8), "L")
+        assert picture.getextrema()[1] == 255
+
+
+def test_the_demo_s_text_is_the_prose_of_python_s_documentation(tmp_path):
+    lines = write_documentation(tmp_path / "documentation.txt").read_text("utf-8").splitlines()
+    assert sum(map(len, lines)) > 100_000
+    assert len(set(lines)) == len(lines)
+    assert all(line.endswith((".", ":")) for line in lines)
+
+
+def write_sample(folder: Path, index: int, label: str, brightness: int) -> None:
+    Image.new("L", (4, 4), brightness).save(folder / f"{index:09}.png")
+    (folder / f"{index:09}.json").write_text(json.dumps({"label": label}))
+
+
+def test_a_contact_sheet_has_a_row_a_class(tmp_path):
+    for index in range(6):
+        write_sample(tmp_path, index, label="ab"[index % 2], brightness=40 * index)
+    path = draw_sheet(tmp_path, tmp_path / "sheet.png", columns=3)
+    with Image.open(path) as sheet:
+        assert sheet.size == (3 * SIDE + 2 * GAP, 2 * SIDE + GAP)
+        places = [[(x * (SIDE + GAP), y * (SIDE + GAP)) for x in range(3)] for y in range(2)]
+        rows = [[sheet.getpixel(place) for place in row] for row in places]
+    assert rows == [[0, 80, 160], [40, 120, 200]]
+
+
+def test_a_contact_sheet_of_nothing_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no pictures"):
+        draw_sheet(tmp_path, tmp_path / "sheet.png")

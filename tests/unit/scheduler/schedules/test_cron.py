@@ -1,0 +1,79 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from db.errors import Refused
+from scheduler.schedules.cron import next_due, turn
+
+BERLIN = "Europe/Berlin"
+
+
+def at(*parts: int) -> datetime:
+    return datetime(*parts, tzinfo=UTC)
+
+
+def test_due_times_are_told_in_utc_and_kept_in_the_schedule_s_zone():
+    assert next_due("0 3 * * *", BERLIN, at(2026, 1, 10)) == at(2026, 1, 10, 2)
+    assert next_due("0 3 * * *", BERLIN, at(2026, 7, 10)) == at(2026, 7, 10, 1)
+
+
+def test_a_time_that_the_clocks_skip_runs_once_right_after_the_change():
+    # at 2:00 on 29 March 2026 Berlin's clocks go on to 3:00, which is 1:00 UTC
+    assert next_due("30 2 * * *", BERLIN, at(2026, 3, 28, 12)) == at(2026, 3, 29, 1)
+    assert next_due("30 2 * * *", BERLIN, at(2026, 3, 29, 1)) == at(2026, 3, 30, 0, 30)
+
+
+def test_a_time_that_comes_twice_runs_once():
+    # at 3:00 on 25 October 2026 they go back to 2:00: 2:30 is 0:30 UTC and then 1:30 UTC
+    first = next_due("30 2 * * *", BERLIN, at(2026, 10, 24, 12))
+    assert first == at(2026, 10, 25, 0, 30)
+    for minutes in (0, 20, 40, 59):
+        later = first + timedelta(minutes=minutes)
+        assert next_due("30 2 * * *", BERLIN, later) == at(2026, 10, 26, 1, 30)
+
+
+def test_an_interval_goes_on_through_both_changes():
+    assert next_due("*/15 * * * *", BERLIN, at(2026, 10, 25, 0, 50)) == at(2026, 10, 25, 1)
+    assert next_due("*/15 * * * *", BERLIN, at(2026, 3, 29, 0, 50)) == at(2026, 3, 29, 1)
+
+
+@pytest.mark.parametrize(
+    ("word", "due"), [("@hourly", at(2026, 1, 31, 1)), ("@Monthly", at(2026, 2, 1))]
+)
+def test_the_usual_words_stand_for_expressions(word, due):
+    assert next_due(word, "UTC", at(2026, 1, 31)) == due
+
+
+@pytest.mark.parametrize(
+    ("cron", "zone", "says"),
+    [
+        ("61 * * * *", "UTC", "bad minute"),
+        ("* * *", "UTC", "five fields"),
+        ("", "UTC", "five fields"),
+        ("0 0 30 2 *", "UTC", "bad day-of-month"),
+        ("0 0 * * *", "Europe/Berln", "did you mean 'Europe/Berlin'"),
+        ("0 0 * * *", "../../etc/passwd", "no time zone"),
+    ],
+)
+def test_what_is_no_cron_or_zone_is_refused_with_the_remedy(cron, zone, says):
+    with pytest.raises(Refused, match=says):
+        next_due(cron, zone, at(2026, 1, 1))
+
+
+def test_a_turn_names_the_latest_due_time_and_whether_earlier_ones_were_missed():
+    on_time = turn("0 * * * *", "UTC", due=at(2026, 1, 1, 3), now=at(2026, 1, 1, 3, 0, 4))
+    assert (on_time.latest, on_time.earlier) == (at(2026, 1, 1, 3), False)
+    assert on_time.following == at(2026, 1, 1, 4)
+    late = turn("0 * * * *", "UTC", due=at(2026, 1, 1, 3), now=at(2026, 1, 2, 3, 30))
+    assert (late.latest, late.earlier) == (at(2026, 1, 2, 3), True)
+    assert late.following == at(2026, 1, 2, 4)
+
+
+def test_years_of_missed_seconds_are_not_gone_through_one_by_one():
+    found = turn("* * * * * *", BERLIN, due=at(2020, 1, 1), now=at(2026, 1, 1, 0, 0, 30))
+    assert found.latest == at(2026, 1, 1, 0, 0, 30)
+
+
+def test_a_rare_schedule_is_found_due_after_a_long_stop():
+    found = turn("0 0 1 1 *", "UTC", due=at(2025, 1, 1), now=at(2026, 6, 1))
+    assert (found.latest, found.following) == (at(2026, 1, 1), at(2027, 1, 1))

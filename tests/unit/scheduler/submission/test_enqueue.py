@@ -1,0 +1,318 @@
+"""What may be enqueued, what is stored of it, and how it is cut into shards."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from db import datasets, jobs, models, shards
+from db.errors import NotFound, Refused
+from scheduler.submission.batches import check_batch, enqueue_batch
+from scheduler.submission.enqueue import cost, enqueue, estimate, prepare, retry
+from worker.services import Services
+from worker.settings import Settings
+
+NOWHERE = "redis://127.0.0.1:1/0"  # no broker: rows must be safe without one
+
+
+@pytest.fixture
+def services(tmp_path, database_url):
+    settings = Settings(
+        _env_file=None, home=tmp_path, database_url=database_url, redis_url=NOWHERE, shard_s=10
+    )
+    opened = Services(settings)
+    opened.database.transact(add_datasets)
+    opened.database.transact(lambda session: add_models(session, opened.store))
+    yield opened
+    opened.close()
+
+
+def add_datasets(session):
+    common = {"manifest_key": "datasets/blobs/x", "manifest_sha256": "0" * 64}
+    labels = {"labels": ["cat", "dog"]}
+    datasets.add_version(session, name="pets", kind="image", summary=labels, **common)
+    datasets.add_version(session, name="birds", kind="image", summary={"labels": ["owl"]}, **common)
+    datasets.add_version(session, name="prose", kind="text", summary={"labels": []}, **common)
+
+
+def add_models(session, store):
+    for name, family, labels, rate in (
+        ("digits", "vae", ["cat", "dog"], 100.0),
+        ("plain", "vae", [], 0.5),
+        ("imported", "gpt", [], None),
+    ):
+        config = store.put_bytes("imports", json.dumps({"shape": {"labels": labels}}).encode())
+        models.add_version(
+            session,
+            name=name,
+            family=family,
+            params={"latent": 7},
+            files={"config.json": vars(config)},
+            weights_sha256="0" * 64,
+            metrics={"samples_per_second": rate} if rate else {},
+        )
+
+
+def train(**words):
+    return {"kind": "train", "family": "vae", "model": "new", "dataset": "pets", **words}
+
+
+def generate(**words):
+    return {"kind": "generate", "model": "digits", "count": 10, **words}
+
+
+def ranges(services, job):
+    with services.database.read() as session:
+        return [(shard.start, shard.stop) for shard in jobs.shards_of(session, job.id)]
+
+
+def count_jobs(services):
+    with services.database.read() as session:
+        return sum(jobs.counts(session).values())
+
+
+def test_a_job_is_stored_though_no_broker_answers(services, caplog) -> None:
+    job = enqueue(services, generate())
+    assert job.status == "queued"
+    assert "waits for the broker" in caplog.text
+
+
+def test_stored_names_are_pinned_and_parameters_complete(services) -> None:
+    job = enqueue(services, train(params={"latent": 5}))
+    assert job.spec["dataset"] == "pets:1"
+    assert job.spec["params"]["latent"] == 5
+    assert job.spec["params"].keys() > {"batch_size", "lr", "beta"}
+    assert enqueue(services, generate(model="digits@latest")).spec["model"] == "digits:1"
+
+
+def test_finetuning_starts_from_the_parents_parameters(services) -> None:
+    spec = {"kind": "finetune", "model": "digits", "dataset": "pets", "params": {"lr": 0.5}}
+    params = enqueue(services, spec).spec["params"]
+    assert (params["latent"], params["lr"]) == (7, 0.5)
+
+
+def test_the_spec_hash_depends_on_what_is_asked_and_not_on_how(services) -> None:
+    first = enqueue(services, train(seed=1, max_steps=5))
+    same = enqueue(services, dict(reversed(train(seed=1, max_steps=5).items())))
+    other = enqueue(services, train(seed=2, max_steps=5))
+    assert first.spec_hash == same.spec_hash != other.spec_hash
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "says"),
+    [
+        (train(family="vea"), NotFound, "did you mean 'vae'"),
+        (train(dataset="pest"), NotFound, "did you mean 'pets'"),
+        (train(params={"latnt": 3}), Refused, "did you mean 'latent'"),
+        (train(params={"latent": -3}), Refused, "-3"),
+        (train(dataset="prose"), Refused, "image datasets.*prose:1 is one of kind text"),
+        (train(model="imported"), Refused, "family 'gpt', not 'vae'"),
+        (train(max_steps=0), Refused, "max_steps"),
+        (generate(model="digit"), NotFound, "did you mean 'digits'"),
+        (generate(model="digits:9"), NotFound, "'9'"),
+        (generate(model="digits@best"), NotFound, "'best'"),
+        (generate(label="cta"), Refused, "did you mean 'cat'"),
+        (generate(model="plain", label="cat"), Refused, "without labels"),
+        (generate(prompts=[{"prompt": "x"}]), Refused, "takes no prompts"),
+        (generate(params={"temperatur": 1}), Refused, "did you mean 'temperature'"),
+        (generate(count=0), Refused, "count"),
+        (generate(count=-5), Refused, "-5"),
+        (generate(count=10**12), Refused, "count"),
+        ({"kind": "finetune", "model": "digits", "dataset": "birds"}, Refused, "'owl'.*cat, dog"),
+    ],
+)
+def test_a_wrong_request_is_refused_by_name_and_nothing_stored(services, spec, error, says) -> None:
+    with pytest.raises(error, match=says):
+        enqueue(services, spec)
+    assert count_jobs(services) == 0
+
+
+@pytest.mark.parametrize(
+    ("summary", "taken"),
+    [
+        ({"labels": [], "captions": True}, True),
+        ({"labels": ["cat"], "captions": False}, True),
+        ({"labels": []}, False),
+        ({"labels": [], "captions": False}, False),
+    ],
+)
+def test_a_family_of_captions_takes_captions_or_labels_and_nothing_less(
+    services, summary, taken
+) -> None:
+    common = {"manifest_key": "datasets/blobs/x", "manifest_sha256": "1" * 64}
+    services.database.transact(
+        lambda s: datasets.add_version(s, name="art", kind="image", summary=summary, **common)
+    )
+    if taken:
+        enqueue(services, train(family="text2image", dataset="art"))
+    else:
+        with pytest.raises(Refused, match=r"art:1 has neither captions .* metadata\.jsonl"):
+            enqueue(services, train(family="text2image", dataset="art"))
+    assert count_jobs(services) == taken
+
+
+def test_more_prompts_than_a_job_may_hold_are_refused(services) -> None:
+    prompts = [{"prompt": "x" * 20_000}] * 1100
+    with pytest.raises(Refused, match="split them"):
+        enqueue(services, generate(model="imported", prompts=prompts))
+
+
+def test_a_priority_beyond_reason_is_refused(services) -> None:
+    with pytest.raises(Refused, match="priority"):
+        enqueue(services, generate(), priority=10**9)
+
+
+@pytest.mark.parametrize(
+    ("model", "count", "first"),
+    [
+        ("digits", 5000, (0, 1024)),  # 100 a second for 10 s, up to whole micro-batches of 64
+        ("digits", 300, (0, 300)),
+        ("plain", 300, (0, 64)),  # never less than a micro-batch
+    ],
+)
+def test_shards_are_sized_by_the_models_speed(services, model, count, first) -> None:
+    cut = ranges(services, enqueue(services, generate(model=model, count=count)))
+    assert cut[0] == first
+    assert [start for start, _ in cut[1:]] == [stop for _, stop in cut[:-1]]
+    assert cut[-1][1] == count
+
+
+def test_a_huge_job_has_a_bounded_number_of_shards(services) -> None:
+    request = prepare(services, generate(model="plain", count=100_000_000))
+    assert len(request.ranges) <= 100_000
+    with pytest.raises(Refused, match="at least 1000"):
+        prepare(services, generate(count=100_000_000), shard_size=10)
+
+
+def test_a_training_is_one_shard(services) -> None:
+    assert ranges(services, enqueue(services, train())) == [(0, 1)]
+
+
+def test_the_same_idempotency_key_gives_the_same_job(services) -> None:
+    first = enqueue(services, generate(), idempotency_key="k")
+    assert enqueue(services, generate(), idempotency_key="k").id == first.id
+    assert count_jobs(services) == 1
+
+
+def test_two_who_use_one_key_at_once_get_the_same_job(services) -> None:
+    def ask(_):
+        return enqueue(services, generate(), idempotency_key="k").id
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(ask, range(8)))) == 1
+
+
+def test_a_key_used_for_another_request_is_refused(services) -> None:
+    enqueue(services, generate(), idempotency_key="k")
+    with pytest.raises(Refused, match="belongs to job"):
+        enqueue(services, generate(seed=9), idempotency_key="k")
+
+
+def test_an_estimate_stores_nothing(services) -> None:
+    plan = estimate(services, generate(count=5000))
+    assert (plan.shards, plan.seconds, plan.bytes) == (5, 50.0, None)
+    assert estimate(services, train(max_seconds=30)).seconds == 30
+    assert count_jobs(services) == 0
+
+
+def test_a_retry_holds_what_did_not_succeed(services) -> None:
+    job = enqueue(services, generate(count=30), shard_size=10)
+    services.database.transact(lambda session: fail_second_shard(session, job.id))
+    with services.database.read() as session:
+        failed = jobs.get(session, job.id)
+    again = retry(services, failed)
+    assert (again.retry_of, again.spec) == (job.id, job.spec)
+    assert ranges(services, again) == [(0, 10), (10, 20), (20, 30)]
+
+
+def fail_second_shard(session, job_id):
+    shard = jobs.shards_of(session, job_id)[1]
+    claim = shards.claim(session, shard.id, owner="w", lease_s=60)
+    shards.fail(session, claim, "no", final=True, max_failures=3, backoff_s=0)
+
+
+def test_a_job_under_way_cannot_be_retried(services) -> None:
+    with pytest.raises(Refused, match="queued"):
+        retry(services, enqueue(services, generate()))
+
+
+def test_a_batch_is_stored_whole_and_keeps_its_custom_ids(services) -> None:
+    lines = [
+        json.dumps({**generate(seed=n), "custom_id": f"c{n}", "priority": n}) for n in range(3)
+    ]
+    batch = enqueue_batch(services, [*lines, "", "  "], idempotency_key="b")
+    with services.database.read() as session:
+        made = jobs.batch_jobs(session, batch.id)
+    assert [(job.custom_id, job.priority) for job in made] == [("c0", 0), ("c1", 1), ("c2", 2)]
+    assert enqueue_batch(services, lines, idempotency_key="b").id == batch.id
+    assert count_jobs(services) == 3
+
+
+def test_a_batch_with_wrong_lines_names_them_and_stores_nothing(services) -> None:
+    good = json.dumps(generate())
+    lines = [
+        good,
+        "{",
+        json.dumps(generate(model="nope")),
+        "[1]",
+        json.dumps({**generate(), "custom_id": "a"}),
+        json.dumps({**generate(), "custom_id": "a"}),
+        json.dumps({**generate(), "priority": "high"}),
+        '{"kind": "generate", "model": "digits", "count": NaN}',
+    ]
+    with pytest.raises(Refused) as error:
+        enqueue_batch(services, lines)
+    told = [line.partition(":")[0] for line in str(error.value).splitlines()[1:]]
+    assert told == ["line 2", "line 3", "line 4", "line 6", "line 7", "line 8"]
+    assert count_jobs(services) == 0
+
+
+def test_an_empty_batch_is_refused(services) -> None:
+    with pytest.raises(Refused, match="0 jobs"):
+        enqueue_batch(services, ["", "\n"])
+
+
+def test_lines_of_an_openai_batch_become_generate_jobs(services) -> None:
+    body = {"model": "imported", "messages": [{"role": "user", "content": "Hi"}], "n": 2, "seed": 4}
+    line = {"custom_id": "r1", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    (request,) = check_batch(services, [json.dumps(line)])
+    spec = request.pinned.data
+    assert (request.custom_id, spec["count"], spec["seed"]) == ("r1", 2, 4)
+    assert [prompt["prompt"] for prompt in spec["prompts"]] == ["Hi"]
+    assert cost(services, request).shards == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ({"url": "/v1/embeddings", "body": {}}, "embeddings"),
+        ({"url": "/v1/completions", "body": {"logprobs": 1}}, "'logprobs'"),
+        ({"url": "/v1/chat/completions", "body": {"messages": "x"}}, "messages"),
+    ],
+)
+def test_an_openai_line_that_we_cannot_serve_is_refused_by_name(services, line, says) -> None:
+    with pytest.raises(Refused, match=says):
+        check_batch(services, [json.dumps(line)])
+
+
+@pytest.mark.parametrize("key", ["", "k" * 201, "k\0", "k\ud800"])
+def test_a_key_that_a_database_cannot_hold_is_refused(services, key) -> None:
+    with pytest.raises(Refused, match="idempotency key"):
+        enqueue(services, generate(), idempotency_key=key)
+    line = json.dumps(generate())
+    with pytest.raises(Refused, match="idempotency key"):
+        enqueue_batch(services, [line], idempotency_key=key)
+    with pytest.raises(Refused, match="line 1: custom_id"):
+        enqueue_batch(services, [json.dumps(generate() | {"custom_id": key})])
+    assert count_jobs(services) == 0
+
+
+def test_a_key_used_with_another_count_is_refused(services) -> None:
+    enqueue(services, generate(count=3), idempotency_key="k")
+    with pytest.raises(Refused, match="differs in count"):
+        enqueue(services, generate(count=4), idempotency_key="k")
+
+
+def test_a_prompt_with_a_nul_is_refused_for_postgresql_cannot_keep_it(services) -> None:
+    with pytest.raises(Refused, match="NUL"):
+        enqueue(services, generate(prompts=[{"prompt": "a\0b"}]))

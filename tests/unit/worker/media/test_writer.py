@@ -1,0 +1,175 @@
+import hashlib
+import json
+import tarfile
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from db.errors import GenmillError, NonFinite, Refused
+from worker.media.record import Origin, read_record
+from worker.media.writer import QUEUE_SAMPLES, SampleRecord, open_writer
+
+ORIGIN = Origin("gan", "digits:1", "ab" * 32, 5, {"micro_batch": 64}, 64)
+
+
+def image_sample(index, channels=1):
+    pixels = np.random.default_rng(index).integers(0, 256, (28, 28, channels), np.uint8)
+    return SampleRecord(index, pixels, ORIGIN.record(index, label=str(index % 10)))
+
+
+def text_sample(index, text="Once upon a time.\n从前"):
+    return SampleRecord(index, f"{text} {index}", ORIGIN.record(index, prompt="Once"))
+
+
+def sound_sample(index):
+    sound = np.random.default_rng(index).uniform(-1, 1, 500 + index).astype(np.float32)
+    return SampleRecord(index, sound, ORIGIN.record(index, label="猫"))
+
+
+SAMPLES = {"image": image_sample, "text": text_sample, "audio": sound_sample}
+
+
+def write(media, path, indices):
+    with open_writer(media, path, sample_rate=8000) as writer:
+        for index in indices:
+            writer.add(SAMPLES[media](index))
+        return writer.close()
+
+
+def test_a_tar_holds_each_picture_beside_its_record(tmp_path):
+    written = write("image", tmp_path / "shard.tar", range(10, 13))
+
+    with tarfile.open(written.path) as tar:
+        names = tar.getnames()
+        record = json.load(tar.extractfile("000000011.json"))
+    assert names == [f"{i:09d}.{end}" for i in (10, 11, 12) for end in ("png", "json")]
+    assert record == ORIGIN.record(11, label="1")
+    assert written.media_type == "application/x-tar"
+
+
+@pytest.mark.parametrize("media", ["image", "text", "audio"])
+def test_a_member_is_read_by_its_range_alone(tmp_path, media):
+    written = write(media, tmp_path / "shard", range(5))
+
+    data = written.path.read_bytes()
+    for member in written.members:
+        part = data[member.offset : member.offset + member.size]
+        assert hashlib.sha256(part).hexdigest() == member.sha256
+        assert read_record(part)["index"] == member.sample
+    assert [member.sample for member in written.members] == list(range(5))
+
+
+@pytest.mark.parametrize("media", ["image", "text", "audio"])
+def test_one_shard_and_three_give_the_same_digests(tmp_path, media):
+    whole = write(media, tmp_path / "whole", range(30))
+    parts = [write(media, tmp_path / f"part{i}", range(i, i + 10)) for i in (0, 10, 20)]
+
+    digests = [(member.sample, member.sha256) for part in parts for member in part.members]
+    assert digests == [(member.sample, member.sha256) for member in whole.members]
+
+
+@pytest.mark.parametrize("media", ["image", "text", "audio"])
+def test_the_same_samples_make_the_same_file(tmp_path, media):
+    first = write(media, tmp_path / "first", range(8)).path.read_bytes()
+    assert write(media, tmp_path / "second", range(8)).path.read_bytes() == first
+
+
+def test_a_line_holds_prompt_and_text_in_any_language(tmp_path):
+    written = write("text", tmp_path / "shard.jsonl", [7])
+
+    lines = written.path.read_text("utf-8").splitlines()
+    assert len(lines) == 1
+    row = json.loads(lines[0])
+    assert row["prompt"] == "Once"
+    assert row["text"] == "Once upon a time.\n从前 7"
+    assert "从前" in lines[0]
+
+
+def test_colour_pictures_keep_their_pixels(tmp_path):
+    with open_writer("image", tmp_path / "shard.tar") as writer:
+        writer.add(image_sample(3, channels=3))
+        written = writer.close()
+
+    with tarfile.open(written.path) as tar, Image.open(tar.extractfile("000000003.png")) as image:
+        assert (np.asarray(image) == image_sample(3, channels=3).output).all()
+
+
+def test_what_fails_in_the_thread_is_raised_where_the_file_is_closed(tmp_path):
+    path = tmp_path / "shard.tar"
+    writer = open_writer("image", path)
+    writer.add(SampleRecord(3, np.zeros((28, 28, 1), np.float32), ORIGIN.record(3)))
+
+    with pytest.raises(NonFinite, match=r"sample 3 is float32 \(28, 28, 1\)"):
+        writer.close()
+    assert not path.exists()
+
+
+def test_adding_raises_what_failed_and_never_blocks(tmp_path):
+    def add_pictures(writer):
+        for index in range(1000 * QUEUE_SAMPLES):
+            writer.add(image_sample(index))
+
+    writer = open_writer("text", tmp_path / "shard")
+    with pytest.raises(Refused, match="sample 0 is ndarray, not text"), writer:
+        add_pictures(writer)
+    assert not (tmp_path / "shard").exists()
+
+
+def test_a_sound_is_16_bit_pcm_and_clipped_at_full_scale(tmp_path):
+    sound = np.array([0, 0.5, -1, 1.5], np.float32)
+    with open_writer("audio", tmp_path / "shard.tar", sample_rate=11_025) as writer:
+        writer.add(SampleRecord(3, sound, ORIGIN.record(3)))
+        written = writer.close()
+
+    assert [member.name for member in written.members] == ["000000003.wav"]
+    with tarfile.open(written.path) as tar, wave.open(tar.extractfile("000000003.wav")) as file:
+        assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 11_025)
+        samples = np.frombuffer(file.readframes(10), np.int16)
+    assert samples.tolist() == [0, 16384, -32767, 32767]
+
+
+def test_what_is_no_sound_is_refused_by_the_writer_of_sounds(tmp_path):
+    writer = open_writer("audio", tmp_path / "shard.tar", sample_rate=8000)
+    writer.add(image_sample(3))
+
+    with pytest.raises(NonFinite, match=r"sample 3 is uint8 \(28, 28, 1\), not a float32 \(T,\)"):
+        writer.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_told_when_the_file_is_closed_at_the_latest(tmp_path):
+    path = tmp_path / "shard.jsonl"
+    path.symlink_to("/dev/full")
+
+    writer = open_writer("text", path)
+    writer.add(text_sample(1, "x" * 100_000))
+    with pytest.raises(OSError, match="No space left"):
+        writer.close()
+
+
+def test_a_writer_left_on_an_error_leaves_no_file(tmp_path):
+    def fail_half_way():
+        with open_writer("image", tmp_path / "shard.tar") as writer:
+            writer.add(image_sample(1))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_closed_writer_takes_nothing_more(tmp_path):
+    with open_writer("image", tmp_path / "shard.tar") as writer:
+        writer.close()
+        with pytest.raises(GenmillError, match="is closed"):
+            writer.add(image_sample(1))
+
+
+def test_an_unknown_medium_is_refused_by_name(tmp_path):
+    with pytest.raises(
+        Refused, match=r"no writer for 'imag'.*did you mean 'image'.*known: audio, image, "
+    ):
+        open_writer("imag", tmp_path / "shard")

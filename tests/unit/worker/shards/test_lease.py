@@ -1,0 +1,232 @@
+"""A lease in a worker's hands: it holds, it brings orders, and what is not its own it leaves."""
+
+import threading
+import time
+
+import pytest
+
+from db import artifacts, jobs, shards
+from db.errors import Cancelled, Draining, LeaseLost, Unreachable
+from db.shards import NewArtifact
+from worker.services import Services
+from worker.settings import Settings
+from worker.shards.lease import Lease
+from worker.shared_memory import Wire
+
+SAMPLE = shards.NewMember(0, "0.png", 0, 1, "0" * 64)
+
+
+@pytest.fixture
+def services(tmp_path, database_url, monkeypatch):
+    """Leases that hold for a minute, so that no busy machine loses one, and a quick heart."""
+    monkeypatch.setattr("worker.shards.lease.MAX_BEAT_S", 0.1)
+    opened = Services(
+        Settings(_env_file=None, home=tmp_path, database_url=database_url, lease_s=60, hang_s=60)
+    )
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def hasty(services):
+    """The same services, but work is held to hang after a fifth of a second."""
+    opened = Services(services.settings.model_copy(update={"hang_s": 0.2}))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def claim(services):
+    """A claim on the only shard of a fresh one-sample job, its lease run out already."""
+
+    def work(session):
+        job = jobs.add(
+            session, spec={}, spec_hash="0" * 64, kind="generate", model="m", ranges=[(0, 1)]
+        )
+        shard = jobs.shards_of(session, job.id)[0]
+        return shards.claim(session, shard.id, owner="me", lease_s=-1)
+
+    return services.database.transact(work)
+
+
+def hold(services, claim, *, wire=None, on_hang=lambda: None):
+    return Lease(services, claim, wire=wire or Wire(), on_hang=on_hang)
+
+
+def told_to_stop(lease):
+    """Work on until an order to stop comes, and return it."""
+    for done in range(2000):
+        try:
+            lease.progress(done, 10_000, "samples")
+        except (Cancelled, LeaseLost, Draining) as order:
+            return order
+        time.sleep(0.01)
+    return None
+
+
+def made(claim, **changes):
+    columns = {"kind": "samples", "name": "s.tar", "key": "k", "sha256": "0" * 64, "size": 1}
+    return NewArtifact(
+        **{**columns, "media_type": "application/x-tar", "members": [SAMPLE]} | changes
+    )
+
+
+def reap(services):
+    return services.database.transact(shards.reap)
+
+
+def progress(services, claim):
+    with services.database.read() as session:
+        return jobs.get(session, claim.job_id).progress.get("done")
+
+
+def status(services, claim):
+    with services.database.read() as session:
+        return jobs.shards_of(session, claim.job_id)[0].status
+
+
+def test_a_lease_outlasts_its_time_while_the_work_goes_on(services, claim) -> None:
+    with hold(services, claim) as lease:
+        lease.progress(1, 10, "samples")
+        while not progress(services, claim):  # until its heart has beaten
+            time.sleep(0.01)
+        assert reap(services) == []
+        lease.commit([made(claim)])
+    assert status(services, claim) == "succeeded"
+
+
+def test_progress_curves_and_log_lines_reach_the_record(services, claim) -> None:
+    with hold(services, claim) as lease:
+        lease.progress(0.5, 1, "samples", note="half")
+        lease.points(3, {"loss": 0.5})
+        lease.log("hello", level="warning")
+        lease.commit([made(claim)])
+    with services.database.read() as session:
+        assert [point.value for point in jobs.points(session, claim.job_id)] == [0.5]
+        assert [line.message for line in jobs.log_lines(session, claim.job_id)] == ["hello"]
+
+
+def test_the_last_log_lines_of_work_that_failed_are_kept(services, claim) -> None:
+    def work():
+        with hold(services, claim) as lease:
+            lease.log("dividing")
+            return 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+    with services.database.read() as session:
+        assert [line.message for line in jobs.log_lines(session, claim.job_id)] == ["dividing"]
+
+
+def test_a_commit_tells_the_progress_that_no_heartbeat_has_told(services) -> None:
+    def add(session):
+        job = jobs.add(
+            session, spec={}, spec_hash="0" * 64, kind="train", model="m", ranges=[(0, 1)]
+        )
+        shard = jobs.shards_of(session, job.id)[0]
+        return shards.claim(session, shard.id, owner="me", lease_s=60)
+
+    claim = services.database.transact(add)
+    with hold(services, claim) as lease:
+        lease.progress(5, 5, "step")
+        lease.commit([])
+    with services.database.read() as session:
+        assert jobs.get(session, claim.job_id).progress["done"] == 5
+
+
+def test_a_cancelled_job_stops_its_work_and_nothing_is_committed(services, claim) -> None:
+    with hold(services, claim) as lease:
+        services.database.transact(lambda session: jobs.cancel(session, claim.job_id))
+        assert isinstance(told_to_stop(lease), Cancelled)
+        with pytest.raises(Cancelled):
+            lease.commit([made(claim)])
+    with services.database.read() as session:
+        assert artifacts.of_job(session, claim.job_id) == []
+
+
+def test_a_shard_taken_over_stops_its_first_owner(services, claim) -> None:
+    thief = services.database.transact(
+        lambda session: shards.claim(session, claim.shard_id, owner="thief", lease_s=60)
+    )
+    with hold(services, claim) as lease:
+        assert isinstance(told_to_stop(lease), LeaseLost)
+    with pytest.raises(LeaseLost), hold(services, claim) as lease:
+        lease.commit([made(claim)])
+    with hold(services, thief) as lease:
+        lease.commit([made(thief)])
+
+
+def test_a_draining_worker_stops_between_two_steps_but_not_after_the_last(services, claim) -> None:
+    wire = Wire()
+    wire.drain()
+    with hold(services, claim, wire=wire) as lease:
+        with pytest.raises(Draining):
+            lease.progress(1, 2, "samples")
+        lease.progress(2, 2, "samples")
+        lease.commit([made(claim)])
+
+
+def test_work_that_hangs_is_given_up_and_counted(services, hasty, claim) -> None:
+    ended = threading.Event()
+    with hold(hasty, claim, on_hang=ended.set):
+        assert ended.wait(timeout=20)
+    with services.database.read() as session:
+        shard = jobs.shards_of(session, claim.job_id)[0]
+    assert (shard.status, shard.failures) == ("queued", 1)
+    assert "no progress for 0.2 s" in shard.last_error
+
+
+def test_a_long_transfer_is_no_hang(hasty, claim) -> None:
+    ended = threading.Event()
+    lease = hold(hasty, claim, on_hang=ended.set)
+    with lease.excused(), lease:  # before the heart's first beat, for its patience is short
+        time.sleep(0.8)
+        lease.commit([made(claim)])
+        over = time.monotonic()
+    assert not ended.is_set()
+    assert lease._moved_at >= over
+
+
+def test_previews_are_replaced_and_checkpoints_kept_on_record(services, claim, tmp_path) -> None:
+    path = tmp_path / "p.png"
+    with hold(services, claim) as lease:
+        for content in (b"first", b"second"):
+            path.write_bytes(content)
+            lease.preview("page", path, "image/png")
+        lease.checkpoint(5, path)
+    with services.database.read() as session:
+        (artifact,) = artifacts.of_job(session, claim.job_id)
+        checkpoint = shards.latest_checkpoint(session, claim.shard_id)
+    assert (artifact.kind, artifact.size) == ("preview", 6)
+    assert (checkpoint.step, checkpoint.key) == (5, artifact.key)
+
+
+class LostReplies:
+    """A database whose answer to the first COMMIT of each kind of trouble never arrives."""
+
+    def __init__(self, database, *, committed):
+        self.database = database
+        self.committed = committed
+        self.lost = 0
+
+    def __getattr__(self, name):
+        return getattr(self.database, name)
+
+    def transact(self, work):
+        if self.lost:
+            return self.database.transact(work)
+        self.lost = 1
+        if self.committed:
+            self.database.transact(work)
+        raise Unreachable("the connection was lost during COMMIT")
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_commit_without_a_reply_ends_the_same_either_way(services, claim, committed) -> None:
+    lease = hold(services, claim)
+    real = services.database
+    services.__dict__["database"] = LostReplies(real, committed=committed)
+    lease.commit([made(claim)])
+    assert status(services, claim) == "succeeded"
+    with real.read() as session:
+        assert len(artifacts.of_job(session, claim.job_id)) == 1

@@ -1,0 +1,242 @@
+"""One suite that both stores pass; the S3 one speaks HTTP to a server."""
+
+import hashlib
+import multiprocessing
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from db.errors import DigestMismatch, NotFound, Refused
+from worker.store import s3 as stores
+from worker.store.s3 import Blob, FolderStore, ObjectStore, S3Store, open_store
+
+DATA = bytes(range(256)) * 40  # 10,240 bytes
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    if request.param == "folder":
+        return open_store((tmp_path / "a store").as_uri())
+    s3 = request.getfixturevalue("s3")
+    return open_store(s3.url, s3_endpoint_url=s3.endpoint_url)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_bytes(DATA)
+    return path
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def read(store: ObjectStore, key: str, **window: int) -> bytes:
+    with store.open(key, **window) as stream:
+        return stream.read()
+
+
+def test_a_file_is_stored_under_its_digest(store, file):
+    blob = store.put("jobs/1/blobs", file)
+    assert blob == Blob(f"jobs/1/blobs/{sha256(DATA)}", sha256(DATA), len(DATA))
+    assert read(store, blob.key) == DATA
+
+
+def test_bytes_are_stored_under_their_digest(store):
+    blob = store.put_bytes("jobs/1/blobs", b"hello")
+    assert blob.key == f"jobs/1/blobs/{sha256(b'hello')}"
+    assert store.stat(blob.key) == blob
+
+
+def test_the_same_bytes_again_are_one_object(store, file):
+    assert store.put("a", file) == store.put("a", file) == store.put_bytes("a", DATA)
+    assert list(store.keys("a")) == [f"a/{sha256(DATA)}"]
+
+
+def test_an_empty_object_is_an_object(store, tmp_path):
+    blob = store.put_bytes("a", b"")
+    store.fetch(blob.key, tmp_path / "empty", sha256=blob.sha256)
+    assert read(store, blob.key) == (tmp_path / "empty").read_bytes() == b""
+
+
+def test_a_range_reads_nothing_else(store, file):
+    key = store.put("a", file).key
+    assert read(store, key, start=100, stop=356) == DATA[100:356]
+    assert read(store, key, start=10_000) == DATA[10_000:]
+    assert read(store, key, start=10_000, stop=99_999) == DATA[10_000:]
+    assert read(store, key, start=7, stop=7) == b""
+    assert read(store, key, start=10_240) == b""
+
+
+def test_a_chosen_key_keeps_its_first_bytes(store):
+    first = store.put_as("jobs/1/manifest.json", b"{}")
+    assert store.put_as("jobs/1/manifest.json", b"{}") == first
+    with pytest.raises(DigestMismatch, match=r"jobs/1/manifest.json holds 2 other bytes"):
+        store.put_as("jobs/1/manifest.json", b"[]")
+    assert read(store, "jobs/1/manifest.json") == b"{}"
+
+
+def test_stat_of_a_key_that_is_no_digest_knows_the_size_alone(store):
+    store.put_as("jobs/1/manifest.json", b"{}")
+    assert store.stat("jobs/1/manifest.json") == Blob("jobs/1/manifest.json", "", 2)
+
+
+@pytest.mark.parametrize("verb", ["stat", "open", "fetch", "part"])
+def test_a_missing_object_is_not_found_by_its_key(store, verb, tmp_path):
+    store.put_bytes("there", b"something")
+    with pytest.raises(NotFound, match="no object 'a/b'"):
+        {
+            "stat": lambda: store.stat("a/b"),
+            "open": lambda: read(store, "a/b"),
+            "part": lambda: read(store, "a/b", start=3, stop=3),
+            "fetch": lambda: store.fetch("a/b", tmp_path / "x"),
+        }[verb]()
+
+
+def test_a_deleted_object_is_gone_and_deleting_again_is_no_error(store, file):
+    key = store.put("a", file).key
+    store.delete(key)
+    store.delete(key)
+    assert list(store.keys("a")) == []
+
+
+def test_keys_are_those_of_the_folder_and_not_of_its_namesakes(store):
+    made = {store.put_bytes(f"jobs/{job}/blobs", b"x").key for job in (1, 10, 2)}
+    assert set(store.keys("jobs")) == made
+    assert list(store.keys("jobs/1")) == [f"jobs/1/blobs/{sha256(b'x')}"]
+    assert list(store.keys("nothing")) == []
+
+
+def test_keys_go_over_pages(store):
+    made = {store.put_bytes("many", str(number).encode()).key for number in range(30)}
+    assert set(store.keys("many")) == made
+
+
+def test_fetch_writes_the_whole_file_and_nothing_beside_it(store, file, tmp_path):
+    blob = store.put("a", file)
+    store.fetch(blob.key, tmp_path / "new" / "copy", sha256=blob.sha256)
+    assert [each.name for each in (tmp_path / "new").iterdir()] == ["copy"]
+    assert (tmp_path / "new" / "copy").read_bytes() == DATA
+
+
+def test_fetch_goes_on_where_it_stopped(store, file, tmp_path):
+    blob = store.put("a", file)
+    (tmp_path / ".copy.part").write_bytes(DATA[:9000])
+    store.fetch(blob.key, tmp_path / "copy", sha256=blob.sha256)
+    assert (tmp_path / "copy").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("torn", [b"of another object", DATA + b"too long", b"x" * len(DATA)])
+def test_fetch_does_not_trust_what_an_earlier_one_left(store, file, tmp_path, torn):
+    blob = store.put("a", file)
+    (tmp_path / ".copy.part").write_bytes(torn)
+    store.fetch(blob.key, tmp_path / "copy", sha256=blob.sha256)
+    assert (tmp_path / "copy").read_bytes() == DATA
+
+
+def test_fetch_refuses_bytes_that_are_not_those_on_record(store, file, tmp_path):
+    key = store.put("a", file).key
+    with pytest.raises(DigestMismatch, match=f"on record is {sha256(b'other')}"):
+        store.fetch(key, tmp_path / "copy", sha256=sha256(b"other"))
+    assert {each.name for each in tmp_path.iterdir()} <= {"file", "a store"}
+
+
+def test_fetch_replaces_a_file_whose_bytes_differ(store, file, tmp_path):
+    blob = store.put("a", file)
+    (tmp_path / "copy").write_bytes(b"stale")
+    store.fetch(blob.key, tmp_path / "copy", sha256=blob.sha256)
+    assert (tmp_path / "copy").read_bytes() == DATA
+
+
+def test_an_address_reads_the_object(store, file):
+    key = store.put("a", file).key
+    with urllib.request.urlopen(store.url(key, 60)) as answer:
+        assert answer.read() == DATA
+
+
+def test_an_address_that_never_or_hardly_expires_is_refused(store, file):
+    key = store.put("a", file).key
+    for expires_s in (0, -1, 8 * 86_400):
+        with pytest.raises(Refused, match=f"{expires_s} s: from 1 to 604800"):
+            store.url(key, expires_s)
+
+
+HOSTILE = ("../outside", "a/../../b", "/etc/passwd", "a//b", "", ".tmp/x", "a/", "a\0b", "é", "a\n")
+
+
+def test_no_key_leads_out_of_the_store(store, tmp_path):
+    for key in HOSTILE:
+        with pytest.raises(Refused, match="no object key"):
+            store.put_as(key, b"x")
+        with pytest.raises(Refused, match="no object key"):
+            read(store, key)
+    assert not (tmp_path / "outside").exists()
+
+
+def test_check_leaves_nothing_behind(store):
+    store.check()
+    assert list(store.keys("probe")) == []
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # the S3 server is a thread here
+def test_a_store_goes_through_a_fork(store, file):
+    key = store.put("a", file).key
+    child = multiprocessing.get_context("fork").Process(target=read, args=(store, key))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    assert read(store, key) == DATA
+
+
+def test_a_large_file_goes_up_in_parts_and_comes_back_whole(s3, tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "MULTIPART_BYTES", 5 << 20)
+    monkeypatch.setattr(stores, "PART_BYTES", 5 << 20)
+    store = open_store(s3.url, s3_endpoint_url=s3.endpoint_url)
+    (tmp_path / "large").write_bytes(DATA * 1100)
+    blob = store.put("a", tmp_path / "large")
+    store.fetch(blob.key, tmp_path / "copy", sha256=blob.sha256)
+    head = store.client.head_object(Bucket=s3.bucket, Key=f"genmill/{blob.key}")
+    assert head["ETag"].endswith('-3"')  # three parts
+
+
+def test_uploads_that_were_cut_short_are_dropped_once_they_are_old(s3):
+    store = open_store(s3.url, s3_endpoint_url=s3.endpoint_url)
+    store.client.create_multipart_upload(Bucket=s3.bucket, Key="genmill/jobs/1/blobs/x")
+    store.client.create_multipart_upload(Bucket=s3.bucket, Key="genmill/jobs/2/blobs/x")
+    assert store.abort_uploads("jobs/1", 1e10) == 0  # this server dates every upload 2010
+    assert store.abort_uploads("jobs/1", 3600) == 1
+    left = store.client.list_multipart_uploads(Bucket=s3.bucket)["Uploads"]
+    assert [upload["Key"] for upload in left] == ["genmill/jobs/2/blobs/x"]
+
+
+def test_a_folder_drops_temporary_files_once_they_are_old(tmp_path):
+    store = FolderStore(tmp_path)
+    store.put_bytes("a", b"x")
+    (tmp_path / ".tmp" / "left").write_bytes(b"half")
+    assert store.abort_uploads("jobs/1", 3600) == 0
+    assert store.abort_uploads("jobs/1", -3600) == 2  # its own included, at that age
+    assert list((tmp_path / ".tmp").iterdir()) == []
+
+
+def test_a_folder_heals_an_object_that_was_cut_from_below(tmp_path, file):
+    store = FolderStore(tmp_path / "store")
+    key = store.put("a", file).key
+    (tmp_path / "store" / key).write_bytes(DATA[:5])
+    store.put("a", file)
+    assert read(store, key) == DATA
+
+
+def test_two_stores_in_one_bucket_are_apart(s3):
+    one, two = (S3Store(s3.bucket, name, endpoint_url=s3.endpoint_url) for name in ("one", "two"))
+    one.put_bytes("a", b"x")
+    assert list(two.keys("a")) == []
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://host/x", "file://", "file:///", "s3://", "/folder", "file://host/folder", ""]
+)
+def test_a_url_of_no_store_is_refused_with_what_is_taken(url):
+    with pytest.raises(Refused, match=r"neither file:///folder nor s3://bucket/prefix"):
+        open_store(url)

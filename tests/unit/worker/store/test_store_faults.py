@@ -1,0 +1,269 @@
+"""What a caller sees of trouble: a proxy that misbehaves between the store and a real S3 server."""
+
+import errno
+import http.client
+import os
+import resource
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from db.errors import DigestMismatch, NotFound, Refused, Unreachable
+from worker.files import disk_errors
+from worker.store import s3 as stores
+from worker.store.s3 import FolderStore, S3Store
+
+DATA = bytes(range(256)) * 4096  # 1 MiB
+
+
+class Proxy(ThreadingHTTPServer):
+    """Forwards requests; each fault queued in `faults` spoils the next request of its method."""
+
+    daemon_threads = True
+
+    def __init__(self, target: str) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.target = urlsplit(target).netloc
+        self.faults: deque[tuple[str, object]] = deque()
+        self.seen: list[tuple[str, str | None]] = []  # method and range
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def handle_any(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.seen.append((self.command, self.headers.get("Range")))
+        fault = self._fault()
+        if isinstance(fault, int):
+            self._answer(fault, ERRORS.get(fault, b""), {})
+            return
+        connection = http.client.HTTPConnection(self.server.target)
+        connection.request(self.command, self.path, body, dict(self.headers))
+        answer = connection.getresponse()
+        self._forward(answer, answer.read(), fault)
+        connection.close()
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("do_"):
+            return self.handle_any
+        raise AttributeError(name)
+
+    def log_message(self, *words: object) -> None:
+        """Quiet."""
+
+    def _fault(self) -> object:
+        faults = self.server.faults
+        return faults.popleft()[1] if faults and faults[0][0] == self.command else None
+
+    def _forward(self, answer: http.client.HTTPResponse, body: bytes, fault: object) -> None:
+        if fault == "reset":  # after the server has done it
+            self.close_connection = True
+            return
+        if fault == "flipped":
+            body = bytes([body[0] ^ 1]) + body[1:]
+        self._answer(answer.status, body, dict(answer.getheaders()), cut=fault == "cut")
+
+    def _answer(
+        self, status: int, body: bytes, headers: dict[str, str], *, cut: bool = False
+    ) -> None:
+        self.send_response_only(status)
+        length = headers.get("Content-Length", str(len(body)))
+        for name, value in (headers | {"Content-Length": length}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body[: len(body) // 2] if cut else body)
+        self.close_connection = self.close_connection or cut
+
+
+ERRORS = {
+    403: b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>",
+    500: b"<Error><Code>InternalError</Code><Message>oops</Message></Error>",
+    503: b"<Error><Code>SlowDown</Code><Message>less</Message></Error>",
+}
+
+
+@pytest.fixture
+def proxy(s3_server: str) -> Iterator[Proxy]:
+    server = Proxy(s3_server)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def store(s3, proxy) -> S3Store:
+    return S3Store(s3.bucket, "genmill", endpoint_url=proxy.url)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_bytes(DATA)
+    return path
+
+
+@pytest.mark.parametrize("fault", [500, 503, "reset"])
+def test_a_put_is_tried_again_and_makes_one_object(store, proxy, file, fault):
+    proxy.faults.extend([("HEAD", fault), ("PUT", fault), ("PUT", fault)])
+    blob = store.put("a", file)
+    assert not proxy.faults
+    assert store.stat(blob.key) == blob
+    assert list(store.keys("a")) == [blob.key]
+
+
+def test_a_chosen_key_whose_answer_was_lost_is_not_taken_for_anothers(store, proxy):
+    proxy.faults.append(("PUT", "reset"))
+    store.put_as("jobs/1/manifest.json", b"{}")
+    assert [method for method, _ in proxy.seen] == ["PUT", "PUT", "GET"]
+
+
+@pytest.mark.parametrize("fault", [500, 503, "reset", "cut"])
+def test_a_read_is_tried_again_and_gives_the_bytes_once(store, proxy, file, fault, tmp_path):
+    blob = store.put("a", file)
+    proxy.faults.extend([("GET", fault), ("GET", fault)])
+    store.fetch(blob.key, tmp_path / "copy", sha256=blob.sha256)
+    assert not proxy.faults
+    assert (tmp_path / "copy").read_bytes() == DATA
+
+
+def test_a_read_that_broke_off_asks_for_the_rest_only(store, proxy, file):
+    key = store.put("a", file).key
+    proxy.seen.clear()
+    proxy.faults.append(("GET", "cut"))
+    with store.open(key, start=100, stop=1000) as stream:
+        assert stream.read() == DATA[100:1000]
+    assert proxy.seen == [("GET", "bytes=100-999"), ("GET", "bytes=550-999")]
+
+
+def test_a_read_that_always_breaks_off_at_once_is_given_up(store, proxy, monkeypatch):
+    monkeypatch.setattr(stores, "READ_TRIES", 2)
+    key = store.put_bytes("a", b"x").key
+    proxy.faults.extend([("GET", "cut")] * 2)
+    with (
+        pytest.raises(Unreachable, match="reading broke off 2 times"),
+        store.open(key) as stream,
+    ):
+        stream.read()
+
+
+def test_bytes_that_were_changed_on_the_way_are_not_kept(store, proxy, file, tmp_path):
+    blob = store.put("a", file)
+    proxy.faults.append(("GET", "flipped"))
+    with pytest.raises(DigestMismatch, match=blob.sha256):
+        store.fetch(blob.key, tmp_path / "copy", sha256=blob.sha256)
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(("method", "verb"), [("HEAD", "stat"), ("GET", "open"), ("PUT", "put")])
+def test_forbidden_names_the_bucket_and_the_credentials(store, proxy, s3, method, verb):
+    key = store.put_bytes("a", b"x").key
+    proxy.faults.append((method, 403))
+    act = {
+        "stat": lambda: store.stat(key),
+        "open": lambda: store.open(key).__enter__(),
+        "put": lambda: store.put_as("b", b"y"),
+    }[verb]
+    with pytest.raises(Unreachable, match=rf"{s3.bucket}.*access refused.*AWS_\* credentials"):
+        act()
+
+
+def test_a_bucket_that_does_not_exist_is_said_to_be_absent(s3):
+    store = S3Store("no-such-bucket", endpoint_url=s3.endpoint_url)
+    for act in (store.check, lambda: store.put_bytes("a", b"x"), lambda: list(store.keys("a"))):
+        with pytest.raises(Unreachable, match=r"s3://no-such-bucket at .*: no such bucket; create"):
+            act()
+
+
+def test_a_server_that_is_not_there_is_named(s3):
+    store = S3Store(s3.bucket, endpoint_url="http://127.0.0.1:1")
+    with pytest.raises(Unreachable, match=r"127\.0\.0\.1:1.*GENMILL_S3_ENDPOINT_URL"):
+        store.check()
+
+
+def test_missing_credentials_are_asked_for(s3, monkeypatch, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    store = S3Store(s3.bucket, endpoint_url=s3.endpoint_url)
+    with pytest.raises(Unreachable, match=r"Unable to locate credentials.*AWS_\* credentials"):
+        store.check()
+
+
+def test_an_endpoint_that_is_no_url_is_refused():
+    with pytest.raises(Refused, match="'localhost:9000' is no URL such as https://host:9000"):
+        S3Store("bucket", endpoint_url="localhost:9000")
+
+
+def test_a_large_upload_that_fails_leaves_no_parts(store, proxy, tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "MULTIPART_BYTES", 5 << 20)
+    monkeypatch.setattr(stores, "PART_BYTES", 5 << 20)
+    (tmp_path / "large").write_bytes(DATA * 11)
+    proxy.faults.append(("PUT", 403))
+    with pytest.raises(Unreachable, match="access refused"):
+        store.put("a", tmp_path / "large")
+    assert "Uploads" not in store.client.list_multipart_uploads(Bucket=store.bucket)
+    assert list(store.keys("a")) == []
+
+
+def test_a_fetch_resumes_after_the_store_was_away(store, proxy, file, tmp_path):
+    blob = store.put("a", file)
+    proxy.faults.extend([("GET", "cut"), ("GET", 403)])
+    with pytest.raises(Unreachable):
+        store.fetch(blob.key, tmp_path / "copy", sha256=blob.sha256)
+    proxy.seen.clear()
+    store.fetch(blob.key, tmp_path / "copy", sha256=blob.sha256)
+    assert proxy.seen[-1] == ("GET", f"bytes={len(DATA) // 2}-")
+    assert (tmp_path / "copy").read_bytes() == DATA
+
+
+@pytest.fixture
+def small_files() -> Iterator[int]:
+    """No file may grow over half a MiB, as on a disk that is nearly full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, before[1]))
+    yield 1 << 19
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path, file, small_files):
+    store = FolderStore(tmp_path / "store")
+    with pytest.raises(Unreachable, match="no space left"):
+        store.put("a", file)
+    assert [each for each in (tmp_path / "store").rglob("*") if each.is_file()] == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_said_to_be_full(tmp_path, code):
+    full = pytest.raises(Unreachable, match=f"no space left on the disk of {tmp_path}")
+    with full, disk_errors(tmp_path):
+        raise OSError(code, os.strerror(code))
+
+
+def test_a_folder_that_may_not_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(Unreachable, match=f"{tmp_path}/file/store"):
+        FolderStore(tmp_path / "file" / "store").check()
+
+
+def test_what_is_missing_in_a_folder_store_says_where_it_looked(tmp_path):
+    with pytest.raises(NotFound, match=f"no object 'a/b' in {tmp_path}"):
+        FolderStore(tmp_path).stat("a/b")

@@ -1,0 +1,62 @@
+"""Ringing: messages that say "look at this shard". Rows first, then the ring.
+
+Nothing is lost when a ring fails: the row is still queued, and is rung again after the deadline.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from kombu.exceptions import OperationalError
+from kombu.messaging import Producer
+from redis.exceptions import RedisError
+from sqlalchemy.orm import Session
+
+from db import shards
+from db.errors import Unreachable
+from worker.broker.app import QUEUE, TASK, celery_app
+from worker.services import Services
+
+# One shard in work and a few waiting keep a worker busy; more would only make Redis the queue.
+PER_WORKER = 3
+
+
+def ring(services: Services, shard_ids: Sequence[str]) -> None:
+    """Send one doorbell a shard. Raises `Unreachable` where the broker does not answer."""
+    if not shard_ids:
+        return
+    app = celery_app(services.settings)
+    with _producer(services) as producer:
+        for shard_id in shard_ids:
+            app.send_task(TASK, args=[shard_id], queue=QUEUE, producer=producer)
+
+
+def ring_due(services: Services) -> int:
+    """Mark the shards whose turn it is as dispatched, commit, and ring for them; say how many.
+
+    The broker is tried first, so that nothing is marked that could not be rung. Raises
+    `Unreachable`.
+    """
+
+    def take(session: Session) -> list[str]:
+        return shards.take_due(
+            session, per_worker=PER_WORKER, deadline_s=services.settings.deadline_s
+        )
+
+    with _producer(services):
+        pass
+    shard_ids = services.database.transact(take)
+    ring(services, shard_ids)
+    return len(shard_ids)
+
+
+@contextmanager
+def _producer(services: Services) -> Iterator[Producer]:
+    """A pooled producer whose connection was just seen to work."""
+    app = celery_app(services.settings)
+    try:
+        with app.producer_or_acquire() as producer:
+            producer.connection.ensure_connection(max_retries=1, interval_start=0.1)
+            yield producer
+    except (OperationalError, RedisError, OSError) as error:
+        where = app.connection_for_write().as_uri()  # kombu masks the password
+        raise Unreachable(f"the broker at {where} does not answer: {error}") from error

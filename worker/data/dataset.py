@@ -1,0 +1,82 @@
+"""A dataset version on this machine, and what it looks like to a network. No torch here."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+TRAIN, VALIDATION, TEST = 0, 1, 2  # the codes in `split.npy`
+CAPTIONS = "captions.jsonl"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a dataset looks like to a network; kept in a version's `config.json`.
+
+    Images: `size` (height and width) and `channels` (1 or 3). Text: `vocabulary`, the number of
+    tokens. Sound: `sample_rate` in Hz. `labels`: the class names in order, none where unlabelled.
+    """
+
+    media: str
+    labels: tuple[str, ...] = ()
+    size: int = 0
+    channels: int = 0
+    vocabulary: int = 0
+    sample_rate: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self) | {"labels": list(self.labels)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Shape":
+        """The inverse of `to_json`."""
+        return cls(**(data | {"labels": tuple(data["labels"])}))
+
+
+@dataclass(frozen=True)
+class LocalDataset:
+    """A dataset version's objects in a local folder, digests already checked.
+
+    Images: `images.npy` uint8 (N, H, W, C), `labels.npy` int64 (N,) where labelled, `split.npy`
+    uint8 (N,), `captions.jsonl` where captioned, one row `{"text": ...}` an image. Text:
+    `documents.jsonl`, one row a document with `split` beside `text` or `prompt` and `completion` or
+    `messages`. Sound: `sounds.npy` int16, the samples of all in a row, `offsets.npy` int64 (N + 1,)
+    of where each begins and ends in it, `labels.npy` and `split.npy` as above. All are named in
+    `manifest.json`.
+    """
+
+    folder: Path
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """The version's manifest: `kind`, `labels`, `counts`, `shape`, `objects`, `source`."""
+        loaded: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text("utf-8"))
+        return loaded
+
+    def array(self, name: str) -> npt.NDArray[Any]:
+        """The array `name` (`images`, `sounds`, `labels`, ...), mapped, not read."""
+        array: npt.NDArray[Any] = np.load(
+            self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False
+        )
+        return array
+
+    def captions(self) -> Iterator[str]:
+        """The images' captions in their order; none where the dataset has no captions."""
+        path = self.folder / CAPTIONS
+        if path.exists():
+            with path.open(encoding="utf-8") as lines:
+                yield from (json.loads(line)["text"] for line in lines)
+
+    def documents(self, split: int) -> Iterator[dict[str, Any]]:
+        """The text rows of one split, in order."""
+        with (self.folder / "documents.jsonl").open(encoding="utf-8") as lines:
+            for line in lines:
+                row = json.loads(line)
+                if row["split"] == split:
+                    yield row

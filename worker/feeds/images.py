@@ -1,0 +1,91 @@
+"""Batches of a dataset of images."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from db.errors import BadInput
+from worker.data.dataset import TRAIN, VALIDATION, LocalDataset, Shape
+from worker.feeds.feed import Arrays, Feed
+
+
+class ImageFeed(Feed):
+    """Images float32 (B, C, H, W) in [-1, 1], and their labels int64 (B,) where there are any.
+
+    Training goes through one permutation after another; a batch may straddle two, so that each is
+    of `batch_size`. The permutation of an epoch is a pure function of (seed, epoch). Not
+    `labelled`: the labels are left out, as if the dataset had none.
+    """
+
+    def __init__(
+        self, dataset: LocalDataset, *, batch_size: int, seed: int, labelled: bool = True
+    ) -> None:
+        if dataset.manifest["kind"] != "image":
+            raise BadInput(f"images are wanted, this dataset is of kind {dataset.manifest['kind']}")
+        self.shape = Shape.from_json(dataset.manifest["shape"])
+        if not labelled:
+            self.shape = replace(self.shape, labels=())
+        self.batch_size = batch_size
+        self.seed = seed
+        split = np.asarray(dataset.array("split"))
+        self._train = np.flatnonzero(split == TRAIN)
+        self._validation = np.flatnonzero(split == VALIDATION)
+        self._images = dataset.array("images")  # (N, H, W, C) uint8, mapped
+        self._labels = np.asarray(dataset.array("labels")) if self.shape.labels else None
+        self._order: tuple[int, npt.NDArray[np.int64]] = (-1, self._train)
+        self.train_count = len(self._train)
+
+    def train(self, step: int) -> Arrays:
+        """The batch of training step `step`."""
+        first = step * self.batch_size
+        places = range(first, first + self.batch_size)
+        items = [
+            self._epoch(place // self.train_count)[place % self.train_count] for place in places
+        ]
+        return self._batch(np.array(items))
+
+    def validation(self) -> Iterator[Arrays]:
+        """The validation images once, in order; the last batch may be smaller."""
+        for first in range(0, len(self._validation), self.batch_size):
+            yield self._batch(self._validation[first : first + self.batch_size])
+
+    def _epoch(self, epoch: int) -> npt.NDArray[np.int64]:
+        """The order of the training items in `epoch`; the last one asked for is kept."""
+        if self._order[0] != epoch:
+            # a counter of its own: `Draw` uses the low streams of the same key
+            philox = np.random.Philox(key=[self.seed, epoch], counter=[0, 0, 0, 2**63])
+            generator = np.random.Generator(philox)
+            self._order = (epoch, self._train[generator.permutation(self.train_count)])
+        return self._order[1]
+
+    def _batch(self, items: npt.NDArray[np.int64]) -> Arrays:
+        pixels = self._images[items].transpose(0, 3, 1, 2)  # (B, C, H, W)
+        data = np.ascontiguousarray(pixels, dtype=np.float32)
+        data /= np.float32(127.5)
+        data -= np.float32(1)
+        return data, None if self._labels is None else self._labels[items]
+
+
+class CaptionFeed(ImageFeed):
+    """Images as above and, in the labels' place, their captions' tokens int64 (B, T).
+
+    `captions` holds those of every image of the dataset, (N, T), of `vocabulary` different ones.
+    """
+
+    def __init__(
+        self,
+        dataset: LocalDataset,
+        captions: npt.NDArray[np.uint16],
+        *,
+        vocabulary: int,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        super().__init__(dataset, batch_size=batch_size, seed=seed, labelled=False)
+        self.shape = replace(self.shape, vocabulary=vocabulary)
+        self._captions = captions
+
+    def _batch(self, items: npt.NDArray[np.int64]) -> Arrays:
+        return super()._batch(items)[0], self._captions[items].astype(np.int64)

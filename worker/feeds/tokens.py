@@ -1,0 +1,169 @@
+"""Windows of tokens from a text dataset.
+
+The documents of a split become one stream of ids, `end` before the first and after each. It is
+written once beside the dataset and mapped, so memory does not grow with the text. In a window, a
+negative entry `~t` is token t as context alone: read, but never predicted (a prompt, a padding).
+"""
+
+import os
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from db.errors import BadInput
+from worker.data.dataset import TRAIN, VALIDATION, LocalDataset, Shape
+from worker.feeds.feed import Arrays, Feed
+from worker.feeds.tokenizer import Tokenizer
+
+Ids = npt.NDArray[np.int32]
+
+CHUNK_CHARACTERS = 2**20
+VALIDATION_TOKENS = 4096  # a batch of validation, whatever the batch of training
+BEGUN = 8  # one window in so many begins a line
+STARTS = ("\n", "。", "！", "？")  # noqa: RUF001 - full-width on purpose: Chinese sentences
+
+
+class StreamFeed(Feed):
+    """What batches of tokens are cut from: the streams of the training and validation splits."""
+
+    def __init__(
+        self,
+        dataset: LocalDataset,
+        tokenizer: Tokenizer,
+        *,
+        context: int,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self.context, self.batch_size, self.seed = context, batch_size, seed
+        self.shape = Shape(media="text", vocabulary=tokenizer.size)
+        self._end = tokenizer.end
+        self._starts = line_ends(tokenizer)
+        self._train = token_stream(dataset, tokenizer, TRAIN)
+        self._validation = token_stream(dataset, tokenizer, VALIDATION)
+        if len(self._train) < 3:
+            raise BadInput(f"the training split holds {len(self._train) - 1} tokens: too few")
+
+
+class TokenFeed(StreamFeed):
+    """Windows of `context` + 1 tokens, int64 (B, context + 1); no labels.
+
+    An epoch cuts the stream into windows at a random phase and shuffles them. So that a model of
+    one long text learns to begin one, every eighth window moves on to where a line starts, and a
+    window that starts there has `end` in the line break's place.
+    """
+
+    def __init__(self, dataset: LocalDataset, tokenizer: Tokenizer, **sizes: int) -> None:
+        super().__init__(dataset, tokenizer, **sizes)
+        self.train_count = max((len(self._train) - 1) // self.context - 1, 1)
+        self._epoch = lru_cache(maxsize=2)(self._epoch_offsets)
+
+    def train(self, step: int) -> Arrays:
+        """The windows of a step, int64 (B, context + 1)."""
+        first = step * self.batch_size
+        offsets = [self._offset(first + row) for row in range(self.batch_size)]
+        data = np.stack([self._window(self._train, at) for at in offsets])
+        data[self._starts[np.maximum(data[:, 0], ~data[:, 0])], 0] = self._end
+        return data, None
+
+    def validation(self) -> Iterator[Arrays]:
+        """Windows side by side: each token of the split but the first is predicted exactly once."""
+        offsets = range(0, len(self._validation) - 1, self.context)
+        rows = max(VALIDATION_TOKENS // self.context, 1)
+        for first in range(0, len(offsets), rows):
+            batch = [self._window(self._validation, at) for at in offsets[first : first + rows]]
+            yield np.stack(batch), None
+
+    def _offset(self, place: int) -> int:
+        """Where window number `place` of the run starts in the stream."""
+        epoch, i = divmod(place, self.train_count)
+        at = int(self._epoch(epoch)[i])
+        if place % BEGUN:
+            return at
+        ahead = self._train[at : at + self.context]
+        return at + int(np.argmax(self._starts[np.maximum(ahead, ~ahead)]))  # 0 where none starts
+
+    def _window(self, stream: Ids, at: int) -> npt.NDArray[np.int64]:
+        """`context` + 1 tokens from `at` on, padded with `~end` past the stream's end."""
+        found = stream[at : at + self.context + 1].astype(np.int64)
+        return np.pad(found, (0, self.context + 1 - len(found)), constant_values=~self._end)
+
+    def _epoch_offsets(self, epoch: int) -> npt.NDArray[np.int64]:
+        generator = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+        slack = max(len(self._train) - 1 - self.train_count * self.context, 0)
+        phase = generator.integers(0, slack + 1)
+        offsets: npt.NDArray[np.int64] = generator.permutation(self.train_count)
+        return offsets * self.context + phase
+
+
+def document_parts(row: dict[str, Any]) -> list[tuple[str, bool]]:
+    """A document's text in parts, each with whether a model learns to predict it.
+
+    Of a `text` all; of `prompt` and `completion` the completion; of `messages` the assistant's.
+    """
+    if "text" in row:
+        return [(row["text"], True)]
+    if "prompt" in row:
+        return [(row["prompt"], False), (row["completion"], True)]
+    parts = []
+    for message in row["messages"]:
+        parts.append((f"{message['role']}: ", False))
+        parts.append((f"{message['content']}\n\n", message["role"] == "assistant"))
+    return parts
+
+
+class Texts:
+    """The whole texts of a split's documents, read anew each time that they are gone through."""
+
+    def __init__(self, dataset: LocalDataset, split: int) -> None:
+        self._dataset, self._split = dataset, split
+
+    def __iter__(self) -> Iterator[str]:
+        for row in self._dataset.documents(self._split):
+            yield "".join(text for text, _ in document_parts(row))
+
+
+def line_ends(tokenizer: Tokenizer) -> npt.NDArray[np.bool_]:
+    """For each id, whether a line or sentence ends with it."""
+    return np.array([piece.endswith(STARTS) for piece in tokenizer.pieces])
+
+
+def token_stream(dataset: LocalDataset, tokenizer: Tokenizer, split: int) -> Ids:
+    """The split's tokens, encoded at first use and mapped from a file beside the dataset."""
+    path = dataset.folder / f"tokens-{tokenizer.digest[:16]}-{split}.npy"
+    if not path.exists():
+        _write_stream(path, dataset, tokenizer, split)
+    stream: Ids = np.load(path, mmap_mode="r", allow_pickle=False)
+    return stream
+
+
+def _write_stream(path: Path, dataset: LocalDataset, tokenizer: Tokenizer, split: int) -> None:
+    """Write the stream beside its final name first, for other processes may be doing the same."""
+    raw, made = (path.with_suffix(f".{os.getpid()}.{end}") for end in ("raw", "npy"))
+    try:
+        with raw.open("wb") as file:
+            for ids in _encoded(dataset, tokenizer, split):
+                file.write(ids.tobytes())
+        count = raw.stat().st_size // np.dtype(np.int32).itemsize
+        array = np.lib.format.open_memmap(made, mode="w+", dtype=np.int32, shape=(count,))
+        array[:] = np.memmap(raw, dtype=np.int32, mode="r")
+        array.flush()
+        made.replace(path)
+    finally:
+        raw.unlink(missing_ok=True)
+        made.unlink(missing_ok=True)
+
+
+def _encoded(dataset: LocalDataset, tokenizer: Tokenizer, split: int) -> Iterator[Ids]:
+    end = np.array([tokenizer.end], np.int32)
+    yield end
+    for row in dataset.documents(split):
+        for text, predicted in document_parts(row):
+            for start in range(0, len(text), CHUNK_CHARACTERS):
+                ids = np.array(tokenizer.encode(text[start : start + CHUNK_CHARACTERS]), np.int32)
+                yield ids if predicted else ~ids
+        yield end

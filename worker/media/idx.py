@@ -1,0 +1,184 @@
+"""IDX files, the format of MNIST and its kin (LeCun, Cortes, Burges: yann.lecun.com/exdb/mnist).
+
+A header of two zero bytes, a type, the number of axes and each axis's length as big-endian 32-bit
+integers; then the values. Taken are bytes (type 0x08) with one axis (labels), three (images) or
+four (images with channels last), gzipped or not.
+"""
+
+import gzip
+import itertools
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from db.errors import BadInput
+from worker.data.arrays import Item
+from worker.data.dataset import TEST, VALIDATION
+from worker.data.split import FREE
+from worker.media.pictures import square_of
+
+MAX_ITEMS = 10_000_000
+MAX_SIDE = 4096
+_BLOCK = 1 << 20  # bytes of pixels read at once
+_AXES = {1, 3, 4}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A file of images and, where there is one, the file of their labels."""
+
+    images: Path
+    labels: Path | None
+
+    @property
+    def given(self) -> int:
+        """The split that the file's name states, as `t10k-` does; `FREE` where it states none."""
+        name = self.images.name.lower()
+        if name.startswith("t10k") or "test" in name:
+            return TEST
+        return VALIDATION if "val" in name else FREE
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the headers and the labels of a set of IDX files tell."""
+
+    pairs: list[Pair]
+    numbers: list[npt.NDArray[np.uint8] | None]  # the labels of each pair's images
+    size: int  # of the images, in pixels; of an oblong one the shorter side
+    mode: str  # L | RGB
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Every label there may be, by number; none where there are no labels."""
+        return tuple(str(number) for number in range(256)) if self.numbers[0] is not None else ()
+
+
+def survey(path: Path) -> Survey:
+    """Look at a file of images or a folder of them; `BadInput` where they do not go together."""
+    found = pairs(path)
+    shapes = {shape_of(pair.images)[1:] for pair in found}
+    if len(shapes) > 1:
+        raise BadInput(f"{path.name}: images of several shapes: {sorted(shapes)}")
+    numbers = [read_labels(pair) for pair in found]
+    if len({each is None for each in numbers}) > 1:
+        raise BadInput(f"{path.name}: labels for some of the files of images, none for others")
+    (shape,) = shapes
+    return Survey(found, numbers, min(shape[:2]), "RGB" if shape[2:] == (3,) else "L")
+
+
+def items(found: Survey, *, size: int, mode: str) -> Iterator[Item]:
+    """Every image with its label's number and the split that its file's name gives it."""
+    for pair, numbers in zip(found.pairs, found.numbers, strict=True):
+        label = itertools.repeat(None) if numbers is None else iter(numbers.tolist())
+        for block in blocks_of(pair.images):
+            for pixels in block:
+                yield Item(square_of(pixels, size, mode), next(label), pair.given)
+
+
+def is_idx(path: Path) -> bool:
+    """Whether the file begins as an IDX file of bytes does."""
+    try:
+        with _open(path) as file:
+            head = file.read(4)
+    except (OSError, EOFError, zlib.error):
+        return False
+    return len(head) == 4 and head[:3] == b"\x00\x00\x08" and head[3] in _AXES
+
+
+def shape_of(path: Path) -> tuple[int, ...]:
+    """The lengths of an IDX file's axes; `BadInput` says what a file that is none begins with."""
+    with _open(path) as file:
+        return _shape(file, path.name)
+
+
+def pairs(path: Path) -> list[Pair]:
+    """The files of images in a folder, or the one given, each with its labels."""
+    found = [path] if path.is_file() else [each for each in sorted(path.iterdir()) if is_idx(each)]
+    names = {each.name for each in found}
+    found = [each for each in found if each.suffix != ".gz" or each.stem not in names]
+    images = [each for each in found if len(shape_of(each)) > 1]
+    labels = [each for each in found if each not in images]
+    if not images:
+        raise BadInput(f"{path.name}: labels only; give the folder that holds the images too")
+    if len(images) == len(labels) == 1:
+        return [Pair(images[0], labels[0])]
+    return [Pair(each, _partner(each)) for each in images]
+
+
+def read_labels(pair: Pair) -> npt.NDArray[np.uint8] | None:
+    """The labels of a pair's images, (N,), or None; `BadInput` where the numbers differ."""
+    if pair.labels is None:
+        return None
+    blocks = list(blocks_of(pair.labels))
+    count = shape_of(pair.images)[0]
+    labels = np.concatenate(blocks) if blocks else np.zeros(0, np.uint8)
+    if len(labels) != count:
+        raise BadInput(
+            f"{pair.labels.name} holds {len(labels)} labels, {pair.images.name} {count} images"
+        )
+    return labels
+
+
+def blocks_of(path: Path) -> Iterator[npt.NDArray[np.uint8]]:
+    """The values of an IDX file, some rows of its first axis at a time."""
+    with _open(path) as file:
+        shape = _shape(file, path.name)
+        row = int(np.prod(shape[1:], dtype=np.int64))
+        step = max(1, _BLOCK // row)
+        for first in range(0, shape[0], step):
+            count = min(step, shape[0] - first)
+            data = _read(file, count * row, path.name)
+            if len(data) < count * row:
+                raise BadInput(
+                    f"{path.name}: cut short: its header states {shape[0]} items, "
+                    f"{first + len(data) // row} are there"
+                )
+            yield np.frombuffer(data, np.uint8).reshape(count, *shape[1:])
+        if _read(file, 1, path.name):
+            raise BadInput(f"{path.name}: more data than the {shape[0]} items its header states")
+
+
+def _partner(images: Path) -> Path | None:
+    """The labels' file beside, named as MNIST names it."""
+    name = images.name.replace("images", "labels").replace("idx3", "idx1").removesuffix(".gz")
+    for candidate in (images.with_name(name), images.with_name(f"{name}.gz")):
+        if candidate != images and is_idx(candidate):
+            return candidate
+    return None
+
+
+def _open(path: Path) -> IO[bytes]:
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return cast(IO[bytes], gzip.open(path)) if packed else path.open("rb")
+
+
+def _read(file: IO[bytes], size: int, name: str) -> bytes:
+    try:
+        return file.read(size)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise BadInput(f"{name}: damaged gzip data ({error})") from error
+
+
+def _shape(file: IO[bytes], name: str) -> tuple[int, ...]:
+    head = _read(file, 4, name)
+    if len(head) < 4 or head[:3] != b"\x00\x00\x08" or head[3] not in _AXES:
+        raise BadInput(
+            f"{name}: not an IDX file: begins with {head.hex(' ') or 'nothing'}; "
+            "an IDX file of bytes begins with 00 00 08 and 01 (labels), 03 or 04 (images)"
+        )
+    sizes = _read(file, 4 * head[3], name)
+    shape = tuple(int(n) for n in np.frombuffer(sizes[: len(sizes) // 4 * 4], ">u4"))
+    sane = len(shape) == head[3] and shape[0] <= MAX_ITEMS and all(shape[1:])
+    if not sane or max(shape[1:3], default=1) > MAX_SIDE or shape[3:] not in {(), (1,), (3,)}:
+        raise BadInput(
+            f"{name}: an IDX header of shape {shape}; at most {MAX_ITEMS:,} items, "
+            f"{MAX_SIDE} pixels a side and 1 or 3 channels are taken"
+        )
+    return shape

@@ -1,0 +1,70 @@
+"""Pieces of notes made audible: an additive synthesiser, a few harmonics under an envelope.
+
+A note of pitch p has 440 x 2^((p - 69) / 12) Hz, equal temperament. Its harmonics fade, the higher
+the faster, as a plucked string's do, and it is damped where it ends. The loudest sample of a piece
+is always the same. Equal pieces give equal bytes.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.music.notes import Note, Piece
+
+RATE = 22_050  # Hz
+HARMONICS = (1.0, 0.5, 0.3, 0.15, 0.08)  # their amplitudes at the beginning
+FADING = 1.5  # harmonic h fades by e in FADING / h seconds
+ATTACK_S, DAMPING_S = 0.01, 0.05
+LOUDEST = 0.8  # of the greatest that a sample can be
+MOST_S = 600  # what is longer ends there
+
+Sound = npt.NDArray[np.float64]
+Samples = npt.NDArray[np.int16]  # (T,), mono
+
+
+def play(piece: Piece) -> Samples:
+    """The samples of a piece, mono, `RATE` a second."""
+    times = list(_seconds(piece))
+    ending = max((stop for _, _, stop in times), default=0.0) + DAMPING_S
+    mix = np.zeros(math.ceil(min(ending, MOST_S) * RATE))
+    for note, start, stop in times:
+        first = round(start * RATE)
+        if first < len(mix):
+            sound = _tone(note.pitch, min(stop, MOST_S) - start)[: len(mix) - first]
+            mix[first : first + len(sound)] += sound
+    peak = float(np.abs(mix).max(initial=0.0)) or 1.0
+    samples: Samples = np.rint(mix * (LOUDEST / peak) * 32767).astype(np.int16)
+    return samples
+
+
+def frequency(pitch: int) -> float:
+    """Hz of a MIDI pitch."""
+    return float(440 * 2 ** ((pitch - 69) / 12))
+
+
+def _seconds(piece: Piece) -> Iterator[tuple[Note, float, float]]:
+    """Each note with the seconds at which it begins and ends."""
+    changes = np.array([at for at, _ in piece.tempi], float)
+    sixteenth = np.array([15 / tempo for _, tempo in piece.tempi])  # seconds
+    begun = np.concatenate([[0.0], np.cumsum(np.diff(changes) * sixteenth[:-1])])
+    for note in piece.notes:
+        start, stop = (
+            float(begun[i] + (at - changes[i]) * sixteenth[i])
+            for at in (note.start, note.end)
+            for i in [int(np.searchsorted(changes, at, side="right")) - 1]
+        )
+        yield note, start, stop
+
+
+def _tone(pitch: int, seconds: float) -> Sound:
+    """One note, and its damping beyond its end."""
+    t = np.arange(math.ceil((seconds + DAMPING_S) * RATE)) / RATE
+    base = frequency(pitch)
+    audible = [(h, a) for h, a in enumerate(HARMONICS, start=1) if h * base < RATE / 2]
+    waves = [a * np.exp(-t * h / FADING) * np.sin(2 * np.pi * h * base * t) for h, a in audible]
+    attack = np.minimum(t / ATTACK_S, 1.0)
+    damping = np.clip(1 - (t - seconds) / DAMPING_S, 0.0, 1.0)
+    tone: Sound = np.sum(waves, axis=0) * attack * damping
+    return tone

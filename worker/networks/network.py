@@ -1,0 +1,220 @@
+"""The contract between the engine and a family's torch code.
+
+The engine owns the loop, the budget, the device, checkpoints, validation and previews, and never
+asks which family it runs. A network owns its weights, its losses and its sampling, and knows no
+queue, database or store. Randomness is always an argument: a `Draw` made from a seed and indices.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from worker.data.dataset import LocalDataset, Shape
+from worker.feeds.feed import Feed
+from worker.networks.params import SamplingParams, TrainingParams
+
+Output = npt.NDArray[Any] | str  # uint8 (H, W, C) image, float32 (T,) sound, or text
+Losses = dict[str, Tensor]  # name -> scalar; detached
+
+
+class Draw:
+    """Random numbers of given samples: a pure function of (seed, sample index, stream, position).
+
+    Counter-based: Philox4x64 keyed by (seed, index) (Salmon et al. 2011, "Parallel random numbers:
+    as easy as 1, 2, 3"), with the stream's number in the counter's top word. So a sample's numbers
+    do not depend on its batch, worker, order or neighbours.
+    """
+
+    def __init__(
+        self, seed: int, indices: Sequence[int], device: torch.device | str = "cpu"
+    ) -> None:
+        self.seed = seed
+        self.indices = tuple(indices)
+        self.device = torch.device(device)
+
+    def normal(self, *shape: int, stream: int = 0) -> Tensor:
+        """Standard normal numbers, float32 (B, *shape), B the number of samples."""
+        return self._rows([g.standard_normal(shape) for g in self._generators(stream)])
+
+    def uniform(self, *shape: int, stream: int = 0) -> Tensor:
+        """Uniform numbers in [0, 1), float32 (B, *shape)."""
+        # 24 bits, so that rounding to float32 can never reach 1
+        return self._rows(
+            [g.integers(0, 2**24, size=shape) / 2**24 for g in self._generators(stream)]
+        )
+
+    def integers(self, high: int, *shape: int, stream: int = 0) -> Tensor:
+        """Whole numbers in [0, high), int64 (B, *shape)."""
+        rows = np.stack([g.integers(0, high, size=shape) for g in self._generators(stream)])
+        return torch.from_numpy(rows).to(self.device)
+
+    def _generators(self, stream: int) -> list[np.random.Generator]:
+        return [
+            np.random.Generator(np.random.Philox(key=[self.seed, i], counter=[0, 0, 0, stream]))
+            for i in self.indices
+        ]
+
+    def _rows(self, rows: list[npt.NDArray[np.float64]]) -> Tensor:
+        return torch.from_numpy(np.stack(rows).astype(np.float32)).to(self.device)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training or validation batch, on the network's device.
+
+    `data`: images float32 (B, C, H, W) in [-1, 1]; text int64 (B, T + 1) tokens; sound int64
+    (B, 2 + R + T), a time, a length and R + T codes, R the receptive field. `labels`: int64 (B,) or
+    None; for a family of captions their tokens (B, T).
+    """
+
+    data: Tensor
+    labels: Tensor | None
+    draw: Draw  # one row, keyed by the job's seed and this batch's place: `draw.normal(B, n)[0]`
+
+
+@dataclass(frozen=True)
+class Given:
+    """An image that a sample is made from, and its class's number in the network's shape."""
+
+    pixels: npt.NDArray[np.uint8]  # (H, W, C)
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sample to make."""
+
+    index: int
+    label: int | None = None
+    prompt: str | None = None
+    given: tuple[Given, ...] = ()  # as many as `SamplingParams.sources` names
+
+
+Draws = Callable[[Sequence[int]], Draw]  # the random numbers of given sample indices
+Made = tuple[Row, Output]
+
+
+@dataclass
+class Clock:
+    """Where a training run is, as schedules of rates and weights need it."""
+
+    step: int = 0  # steps done
+    progress: float = 0.0  # 0 to 1 of the budget, in steps or in seconds
+    rate: float = 1.0  # multiplies every learning rate: less in fine-tuning, after a roll-back
+
+
+class Network(nn.Module, ABC):
+    """One kind of model. All that a version keeps is in `state_dict()`, EMA copies included.
+
+    Initial weights and dropout may draw from torch's own generator, which the loop seeds by
+    (seed, step).
+    """
+
+    keeps_best: ClassVar[bool] = True  # the version is the weights with the lowest `loss`
+    rolls_back: ClassVar[bool] = False  # from what `judge` finds bad, to the last good weights
+    validation_batches: ClassVar[int] = 0  # as many are enough; 0: the whole split
+    weights_file: ClassVar[str] = "model.safetensors"  # of a version
+    rows_at_once: int = 0  # of a training step in one forward; 0: all of them
+    stages: Sequence[float] = (0.0,)  # where progress is when a training step becomes another one
+    examples: Sequence[str] = ()  # prompts to show: a row of the contact sheet each
+
+    def __init__(self, params: TrainingParams, shape: Shape) -> None:
+        super().__init__()
+        self.params = params
+        self.shape = shape
+
+    @classmethod
+    @abstractmethod
+    def feed(cls, params: TrainingParams, dataset: LocalDataset, *, seed: int, files: Path) -> Feed:
+        """Turn a dataset into batches. What must be kept to read the weights again (a tokenizer) is
+        read from folder `files` where it is there (fine-tuning), else learnt and written there.
+        """
+
+    def open(self, folder: Path, device: torch.device) -> bool:
+        """Take from a version's folder what decides the network's form, before its weights are
+        read, and say whether it holds any. The network will be on `device`; most families need
+        no more than their parameters.
+        """
+        return True
+
+    def opening_bytes(self, folder: Path, device: torch.device) -> int:
+        """Memory on `device` that reading a version will take: here as much as its weights."""
+        path = folder / self.weights_file
+        return path.stat().st_size if path.exists() else 0
+
+    def save_files(self, folder: Path) -> None:
+        """Write what the version keeps beside weights and `feed`'s files; mostly nothing."""
+
+    def describe(self, record: dict[str, Any]) -> dict[str, Any]:
+        """What `config.json` holds: Genmill's `record`, alone or under `genmill` beside more."""
+        return record
+
+    def shared_bytes(self) -> Mapping[str, int]:
+        """Memory that other networks of this process use too, by a name; not in `state_dict`."""
+        return {}
+
+    def load_files(self, folder: Path) -> None:
+        """Read what `feed` wrote beside the weights; most families keep nothing."""
+
+    def begin_finetuning(self) -> None:
+        """Freeze layers or add adapters: the parent's weights are loaded, no optimiser is made."""
+
+    def end_training(self) -> None:
+        """Make the weights those of a version: merge adapters, drop what only training needs."""
+
+    def judge(self, losses: Mapping[str, float]) -> str | None:
+        """Why a validation's means show a run gone bad, with numbers; None where all is well.
+
+        Where the family `rolls_back`, the engine keeps the weights of the last good judgement, and
+        goes back to them after a bad one, with half the learning rate.
+        """
+        return None
+
+    def roll_back(self) -> None:
+        """Prepare to go on from the last good weights, which are back in place."""
+
+    @abstractmethod
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Fresh optimisers by name; the loop saves and restores their states."""
+
+    @abstractmethod
+    def train_step(
+        self, batch: Batch, optimizers: Mapping[str, torch.optim.Optimizer], clock: Clock
+    ) -> Losses:
+        """One update: forward, backward, step, EMA. Returns scalars to log."""
+
+    @abstractmethod
+    def validate(self, batch: Batch) -> Losses:
+        """Losses on held-out data, means over the batch; the one called `loss` is the headline.
+
+        Where rows hold different numbers of items, `count` says how many the means are over.
+        """
+
+    @abstractmethod
+    def sample(self, rows: Sequence[Row], draw: Draw, sampling: SamplingParams) -> list[Output]:
+        """Make the rows' samples, in order, in one forward of exactly `len(rows)` rows.
+
+        `stream` always calls with `sampling.micro_batch` rows (it pads), so that a sample's bytes
+        do not depend on how many were asked for. `draw.indices` are the rows' indices.
+        """
+
+    def stream(
+        self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams
+    ) -> Iterator[list[Made]]:
+        """Make the rows' samples in any order: what each step has finished, often nothing.
+
+        Here a micro-batch a step. A family whose samples end at different times may give a place
+        in the batch to the next row at once; a row is taken from `rows` when its work begins.
+        """
+        while some := list(islice(rows, sampling.micro_batch)):
+            padded = [*some, *[some[-1]] * (sampling.micro_batch - len(some))]
+            outputs = self.sample(padded, draw([row.index for row in padded]), sampling)
+            yield list(zip(some, outputs, strict=False))

@@ -1,0 +1,92 @@
+"""What the networks of families that write text share: data, tokenizer, losses in characters."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import ClassVar, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from worker.data.dataset import TRAIN, LocalDataset
+from worker.feeds.feed import Feed
+from worker.feeds.tokenizer import Kind, Tokenizer, kept_tokenizer, load_tokenizer
+from worker.feeds.tokens import Texts
+from worker.networks.decoding import Decoder, Lanes, write
+from worker.networks.network import Draws, Losses, Made, Row
+from worker.networks.params import SamplingParams, TrainingParams
+from worker.networks.streaming import StreamingNetwork
+from worker.networks.text_sampling import TextSampling
+
+MakesFeed = Callable[..., Feed]  # (dataset, tokenizer, *, context, batch_size, seed)
+
+
+class Tokenized(Protocol):
+    """The parameters of a training on tokens, as families declare them."""
+
+    @property
+    def batch_size(self) -> int:
+        """Rows a training step."""
+
+    @property
+    def context(self) -> int:
+        """Tokens of a row."""
+
+    @property
+    def tokenizer(self) -> Kind:
+        """What a token is."""
+
+    @property
+    def vocabulary(self) -> int:
+        """The most tokens; 0: chosen by the text."""
+
+
+class TextNetwork(StreamingNetwork):
+    """A network that writes texts token by token; a family gives the `decoder`."""
+
+    makes_feed: ClassVar[MakesFeed]  # a feed's class, as `worker.feeds.tokens.TokenFeed`
+    tokenizer: Tokenizer | None = None
+
+    @classmethod
+    def feed(cls, params: TrainingParams, dataset: LocalDataset, *, seed: int, files: Path) -> Feed:
+        """Rows of tokens; `tokenizer.json` is read from `files`, or learnt and written there."""
+        settings = cast(Tokenized, params)
+        kind, vocabulary = settings.tokenizer, settings.vocabulary
+        return cls.makes_feed(
+            dataset,
+            kept_tokenizer(files, Texts(dataset, TRAIN), kind=kind, vocabulary=vocabulary),
+            context=settings.context,
+            batch_size=settings.batch_size,
+            seed=seed,
+        )
+
+    def load_files(self, folder: Path) -> None:
+        """Read the tokenizer, without which no text can be made."""
+        self.tokenizer = load_tokenizer(folder)
+
+    def losses(self, loss: Tensor, predicted: Tensor) -> Losses:
+        """`loss`, in nats a token, and with the tokenizer at hand the same in nats a character.
+
+        `predicted` are the tokens (N,) that it is the mean over.
+        """
+        if self.tokenizer is None:
+            return {"loss": loss}
+        pieces = self.tokenizer.pieces
+        lengths = torch.tensor([len(piece) for piece in pieces], device=predicted.device)
+        characters = lengths[predicted].sum().clamp(min=1)
+        return {"loss": loss, "nats_per_character": loss * len(predicted) / characters}
+
+    @abstractmethod
+    def decoder(self, lanes: int) -> Decoder:
+        """A fresh decoder of so many lanes."""
+
+    def stream(
+        self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams
+    ) -> Iterator[list[Made]]:
+        """Continue each row's prompt, in `micro_batch` lanes; what is made is the continuation."""
+        if self.tokenizer is None:
+            raise RuntimeError("load_files() comes before stream(): the tokenizer is missing")
+        decoder = self.decoder(sampling.micro_batch)
+        device = next(self.parameters()).device
+        lanes = Lanes(decoder, self.tokenizer, cast(TextSampling, sampling), device)
+        return write(lanes, rows, draw)

@@ -1,0 +1,116 @@
+"""The worker process: Celery's parent around the one child that does the work.
+
+The parent receives doorbells and signals and imports nothing heavy. SIGTERM, SIGINT, SIGQUIT and
+SIGHUP drain: the child saves what it is making, gives the shard back, and both end.
+"""
+
+import logging
+import os
+import signal
+import socket
+import warnings
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from celery import Celery, signals
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
+from celery.worker import state
+from celery.worker.consumer import Consumer
+from redis.exceptions import ConnectionError as BrokerError
+
+from db.errors import GenmillError, Refused
+from worker.broker.app import QUEUE, TASK, celery_app
+from worker.log import set_up_logging
+from worker.process.child import Child
+from worker.process.watchdog import Watchdog
+from worker.settings import Settings, limit_threads
+from worker.shared_memory import Wire
+
+log = logging.getLogger(__name__)
+
+# what kombu raises on reading something in the queue that is no message of Celery's
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+
+
+class Listener(Consumer):  # type: ignore[misc] # Celery has no types
+    """Celery's consumer, for a broker that is not trusted.
+
+    What cannot be read as a message is dropped at the price of a new connection; Celery's own would
+    end the worker, and with it the shard that its child is making.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        listen: Callable[..., None] = self.loop  # type: ignore[has-type] # as above
+
+        def loop(*arguments: Any) -> None:
+            try:
+                listen(*arguments)
+            except UNREADABLE as error:
+                raise BrokerError(f"dropped what is no message: {error}") from error
+
+        self.loop = loop
+
+
+def run_worker(settings: Settings) -> None:
+    """Work until a signal has drained it.
+
+    Raises `Refused` where the settings do not let it work, and `Unreachable` where no broker is
+    known; one that is known and down is waited for. A worker that finds itself stuck ends the
+    process with exit code 75, to be started again; `GenmillError` asks for the same.
+    """
+    set_up_logging(settings)
+    # Celery warns root of pickled messages; ours are JSON, and their content is checked
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    # it recommends the setting that we have decided against
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
+    limit_threads(settings.threads)
+    wire = Wire()
+    app = _app(settings, Child(settings, wire))
+    worker = app.Worker(
+        hostname=f"genmill-{os.getpid()}@{socket.gethostname()}",
+        pool="prefork",
+        consumer_cls=Listener,
+        queues=[QUEUE],
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    worker.install_platform_tweaks = lambda _: _drain_on_signals(wire)
+    Watchdog(settings, wire).start()
+    log.info("worker started", extra={"pid": os.getpid()})
+    worker.start()
+    log.info("worker stopped", extra={"pid": os.getpid()})
+    if not wire.draining:
+        raise GenmillError(
+            "the worker ended by itself; its log says why, and it can be started again"
+        )
+    if wire.broken:
+        raise Refused("the worker cannot work with these settings; its log says why")
+
+
+def _drain_on_signals(wire: Wire) -> None:
+    """Take the place of Celery's handlers, whose cold shutdown kills a child that is not told."""
+
+    def drain(_number: int, _frame: FrameType | None) -> None:
+        wire.drain()
+        state.should_stop = 0  # Celery's loop reads it: take nothing new, wait for the child, end
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, drain)
+
+
+def _app(settings: Settings, child: Child) -> Celery:
+    """The app with our one task, and no other: the broker is not trusted."""
+    app = celery_app(settings)
+    app.task(child.work, name=TASK)
+    app.finalize()
+    for name in set(app.tasks) - {TASK}:
+        app.tasks.unregister(name)
+    # ours is set up already, and a signal that nobody receives would let Celery do its own
+    signals.setup_logging.connect(lambda **_: None, weak=False)
+    signals.worker_process_init.connect(child.begin, weak=False)
+    signals.worker_process_shutdown.connect(child.end, weak=False)
+    return app
