@@ -26,12 +26,21 @@ from collections.abc import Iterable
 
 
 class GenmillError(Exception):
-    """Genmill could not do what was asked."""
+    """Genmill could not do what was asked.
+
+    `message` says what was wrong, with the value and what is allowed; `remedy` says what to do
+    about it. Whoever shows the error decides how; as text the two are joined into one line.
+    """
 
     exit_code = 1
 
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or (type(self).__doc__ or "").strip())
+    def __init__(self, message: str | None = None, *, remedy: str | None = None) -> None:
+        self.message = message or (type(self).__doc__ or "").partition("\n")[0].strip()
+        self.remedy = remedy
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.remedy}" if self.remedy else self.message
 
 
 class Refused(GenmillError):
