@@ -72,40 +72,29 @@ def _show_plan(services: "Services", command: EnqueueCommand) -> None:
     from dataclasses import asdict
 
     from scheduler.output.render import print_fields, print_json, to_duration, to_size
-    from scheduler.submission.enqueue import estimate
+    from scheduler.submission.batches import check_batch
+    from scheduler.submission.enqueue import estimate, prepare
 
     if command.spec is None:
-        _show_batch_plan(services, command)
-        return
-    plan = estimate(services, command.spec)
+        requests = check_batch(services, command.lines, priority=command.priority)
+    else:
+        requests = [prepare(services, command.spec, priority=command.priority)]
+    plans = [estimate(services, request) for request in requests]
     if command.as_json:
-        print_json(asdict(plan))
-        return
-    print_fields(
-        {
-            **plan.spec,
-            "shards": plan.shards,
-            "time": f"about {to_duration(plan.seconds)} of one worker",
-            "size": f"about {to_size(plan.bytes)}" if plan.bytes else None,
-        }
-    )
-
-
-def _show_batch_plan(services: "Services", command: EnqueueCommand) -> None:
-    from dataclasses import asdict
-
-    from scheduler.output.render import print_fields, print_json, to_duration
-    from scheduler.submission.batches import check_batch
-    from scheduler.submission.enqueue import cost
-
-    requests = check_batch(services, command.lines, priority=command.priority)
-    plans = [cost(services, request) for request in requests]
-    if command.as_json:
-        print_json([asdict(plan) for plan in plans])
+        documents = [asdict(plan) for plan in plans]
+        print_json(documents if command.spec is None else documents[0])
         return
     time = to_duration(sum(plan.seconds for plan in plans))
-    shards = sum(plan.shards for plan in plans)
-    print_fields({"jobs": len(plans), "shards": shards, "time": f"about {time} of one worker"})
+    fields = {
+        "shards": sum(plan.shards for plan in plans),
+        "time": f"about {time} of one worker",
+    }
+    if command.spec is None:
+        print_fields({"jobs": len(plans), **fields})
+    else:
+        (plan,) = plans
+        size = f"about {to_size(plan.bytes)}" if plan.bytes else None
+        print_fields({**plan.spec, **fields, "size": size})
 
 
 def _wait(services: "Services", command: EnqueueCommand, job_ids: list[str]) -> None:

@@ -19,7 +19,7 @@ def list_templates(as_json: bool) -> None:
     genmill template list
     """
     from scheduler.output.render import print_json, print_table
-    from scheduler.submission.templates import templates
+    from scheduler.submission.prompts import templates
 
     found = [{"name": each.name, "fields": each.fields} for each in templates()]
     if as_json:
@@ -40,7 +40,7 @@ def show(name: str, as_json: bool) -> None:
     genmill enqueue generate writer --template summary --prompts texts.jsonl
     """
     from scheduler.output.render import print_json
-    from scheduler.submission.templates import find_template
+    from scheduler.submission.prompts import find_template
 
     found = find_template(name)
     if as_json:
