@@ -1,4 +1,4 @@
-"""`genmill template`: prompts with fields, for `enqueue generate --template`."""
+"""`genmill template`: prompt templates, for `enqueue generate --template`."""
 
 import click
 
@@ -7,13 +7,13 @@ from scheduler.cli.options import as_json
 
 @click.group("template")
 def template() -> None:
-    """Prompts with fields, for summaries, translations, dialogue, articles and adverts."""
+    """Prompt templates for summaries, translations, dialogue, articles and adverts."""
 
 
 @template.command("list")
 @as_json
 def list_templates(as_json: bool) -> None:
-    """List the templates, and what a line of a prompts file says for each.
+    """List the templates and the fields that each needs.
 
     \b
     genmill template list
@@ -33,7 +33,7 @@ def list_templates(as_json: bool) -> None:
 @click.argument("name")
 @as_json
 def show(name: str, as_json: bool) -> None:
-    """Show a template, and lines of a prompts file that fill it.
+    """Show a template and an example of a prompts file for it.
 
     \b
     genmill template show summary
@@ -46,4 +46,4 @@ def show(name: str, as_json: bool) -> None:
     if as_json:
         print_json({"name": found.name, "fields": found.fields, "text": found.text})
     else:
-        click.echo(f"{found.text}\n\nA LINE OF THE PROMPTS FILE\n{found.example}", nl=False)
+        click.echo(f"{found.text}\n\nEXAMPLE OF A PROMPTS FILE\n{found.example}", nl=False)
