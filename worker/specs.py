@@ -1,13 +1,13 @@
 """What a job asks for: `Train`, `Finetune` and `Generate`, told apart by `kind`.
 
-A spec is plain data. Unknown keys are refused by name, and limits are checked here, before any row
-is written. Names in a stored spec are pinned (`mnist:1`, `digits:3`), so that a job means the same
-tomorrow. What a family's own parameters may be, the family says (`worker.families`).
+Unknown keys and values outside the limits are refused by name, before any row is written. Which
+parameters a family takes is declared by the family (`worker.families`); `worker.pinned` has what is
+stored of a spec once its names are versions and its family's parameters complete.
 """
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -33,7 +33,7 @@ NAME_RULE = "use 1 to 100 letters, digits, '.', '_' and '-', beginning with a le
 
 
 def spelled(pattern: str, rule: str) -> AfterValidator:
-    """Refuse a string that is not of `pattern`, by a `rule` that people understand."""
+    """Refuse a string that does not match `pattern`; `rule` states the pattern in words."""
 
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
@@ -52,7 +52,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63, description="the random seed")]
 
 
 class Params(BaseModel):
-    """The base of everything a user may set: frozen, and unknown keys are refused."""
+    """Base of everything a user can set: frozen; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -84,7 +84,7 @@ class Train(_Training):
 
 
 class Finetune(_Training):
-    """Go on from a version: a new version whose parent is `model`."""
+    """Train a version further: a new version whose parent is `model`."""
 
     kind: Literal["finetune"] = "finetune"
     model: Reference
@@ -108,25 +108,26 @@ class Generate(Params):
     params: dict[str, JsonValue] = Field({}, description="the family's sampling settings")
 
 
-Spec = Annotated[Train | Finetune | Generate, Field(discriminator="kind")]
-_SPECS: TypeAdapter[Train | Finetune | Generate] = TypeAdapter(Spec)
+Spec = Train | Finetune | Generate
+KINDS: tuple[str, ...] = tuple(kind.model_fields["kind"].default for kind in get_args(Spec))
+_SPECS: TypeAdapter[Spec] = TypeAdapter(Annotated[Spec, Field(discriminator="kind")])
 _KEYS: TypeAdapter[str] = TypeAdapter(Key)
 
 
-def parse_spec(data: Mapping[str, Any]) -> Train | Finetune | Generate:
-    """Turn plain data into a spec; raise `Refused` naming each field and its value."""
+def parse_spec(data: Mapping[str, Any]) -> Spec:
+    """Turn plain data into a spec; raise `Refused` naming each wrong field and its value."""
     try:
         return _SPECS.validate_python(dict(data))
     except ValidationError as error:
         raise Refused(explain(error)) from None
 
 
-def parse_key(what: str, value: object) -> str:
-    """An id that a user gives to a job; `what` names it in the `Refused` of what cannot be one."""
+def parse_key(name: str, value: object) -> str:
+    """Check an id that a user gives to a job; the `Refused` of a wrong one calls it `name`."""
     try:
         return _KEYS.validate_python(value, strict=True)
     except ValidationError as error:
-        raise Refused(explain(error).replace("spec:", f"{what}:", 1)) from None
+        raise Refused(explain(error, whole=name)) from None
 
 
 def parse_params(schema: type[P], values: Mapping[str, Any], *, what: str) -> P:
@@ -140,22 +141,19 @@ def parse_params(schema: type[P], values: Mapping[str, Any], *, what: str) -> P:
         raise Refused(f"{what}: {explain(error)}") from None
 
 
-def explain(error: ValidationError) -> str:
-    """Say each of a validation's complaints as `field: complaint (got value)`, in one line."""
-    return "; ".join(
-        f"{_field(item['loc'])}: {_complaint(item['type'], item['msg'])} "
-        f"(got {str(item['input'])[:80]!r})"
-        for item in error.errors(include_url=False)
-    )
+def explain(error: ValidationError, *, whole: str = "spec") -> str:
+    """Each complaint of a validation as `field: complaint (got value)`, all in one line.
 
-
-def _complaint(code: str, message: str) -> str:
-    if code == "union_tag_not_found":  # pydantic speaks of tags and discriminators
-        return "a kind is needed: train, finetune or generate"
-    return message[:1].lower() + message[1:]
-
-
-def _field(path: tuple[str | int, ...]) -> str:
-    """A field's place as people write it, without the kind that pydantic puts before it."""
-    parts = path[1:] if path[:1] and path[0] in ("train", "finetune", "generate") else path
-    return ".".join(str(part) for part in parts) or "spec"
+    A complaint about no single field is about the `whole`.
+    """
+    complaints = []
+    for item in error.errors(include_url=False):
+        path, message = item["loc"], item["msg"]
+        if path[:1] and path[0] in KINDS:  # pydantic puts a spec's kind before its fields
+            path = path[1:]
+        if item["type"] == "union_tag_not_found":  # pydantic speaks of tags and discriminators
+            message = f"a kind is needed: {', '.join(KINDS[:-1])} or {KINDS[-1]}"
+        field = ".".join(map(str, path)) or whole
+        message = message[:1].lower() + message[1:]
+        complaints.append(f"{field}: {message} (got {str(item['input'])[:80]!r})")
+    return ", and ".join(complaints)

@@ -1,7 +1,9 @@
-"""The command `genmill NOUN VERB`: data on stdout, talk on stderr, exit codes to rely on.
+"""The command `genmill NOUN VERB`: data goes to stdout, messages to stderr.
 
-0 done; 1 what was asked for failed; 2 wrong usage or a refused spec; 3 a service cannot be reached;
-4 no such thing; 130 interrupted. Importing this module imports Click and nothing heavier.
+One module a noun; a command parses, calls one function and prints what it returns, and knows
+neither SQL nor Celery. The exit code of a failure belongs to the type of its error (`db.errors`);
+wrong usage has Click's, which is that of `Refused`, and an interrupt 130. Importing this module
+imports Click and nothing heavier.
 """
 
 import errno
@@ -25,31 +27,31 @@ def _entry(target: str, short_help: str) -> Entry:
 SECTIONS = {
     "This machine": {
         "up": _entry("machine:up", "Start everything on this machine."),
-        "down": _entry("machine:down", "Stop what `up --detach` started."),
-        "status": _entry("machine:status", "What runs, and what waits."),
-        "doctor": _entry("machine:doctor", "What is wrong, and what to do about it."),
-        "demo": _entry("machine:demo", "The main job on real data, start to end."),
+        "down": _entry("machine:down", "Stop everything on this machine."),
+        "status": _entry("machine:status", "Show what runs and what waits."),
+        "doctor": _entry("machine:doctor", "Check every part; say how to fix what is wrong."),
+        "demo": _entry("machine:demo", "Run an example on real data, from start to end."),
     },
-    "Work": {
-        "enqueue": _entry("enqueue:enqueue", "Ask for training or generation."),
+    "Jobs and results": {
+        "enqueue": _entry("enqueue:enqueue", "Submit training and generation jobs."),
         "job": _entry("job:job", "Follow, wait for, cancel and retry jobs."),
-        "artifact": _entry("artifact:artifact", "Download and check what jobs made."),
-        "schedule": _entry("schedule:schedule", "Enqueue again by the clock."),
+        "artifact": _entry("artifact:artifact", "Download and verify what jobs made."),
+        "schedule": _entry("schedule:schedule", "Repeat enqueue commands on a cron schedule."),
     },
-    "Things": {
-        "dataset": _entry("dataset:dataset", "What models learn from."),
+    "Data and models": {
+        "dataset": _entry("dataset:dataset", "Training data."),
         "model": _entry("model:model", "Trained models and their versions."),
-        "template": _entry("template:template", "Prompts with fields to fill in."),
-        "family": _entry("family:family", "The kinds of model, with every parameter."),
+        "template": _entry("template:template", "Prompt templates."),
+        "family": _entry("family:family", "Model families and their parameters."),
     },
-    "A cluster's processes": {
-        "worker": _entry("worker:worker", "Run one worker."),
-        "scheduler": _entry("scheduler:scheduler", "Run one scheduler."),
+    "Cluster processes": {
+        "worker": _entry("worker:worker", "Run a worker."),
+        "scheduler": _entry("scheduler:scheduler", "Run a scheduler."),
         "db": _entry("db:db", "Create, upgrade and check the database."),
     },
 }
 
-HELP = """Batch content generation: ask, workers train and generate, nothing is lost.
+HELP = """Generate content in bulk: submit jobs, workers run the models, no job is lost.
 
 \b
 genmill up --detach
@@ -59,33 +61,20 @@ genmill artifact download "$(genmill enqueue generate digits --count 1000 --wait
 """
 
 EPILOG = """Every command has --help with an example; those that show something take --json.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a service cannot be reached, 4 no such thing,
+130 interrupted.
+
 Shell completion: eval "$(_GENMILL_COMPLETE=bash_source genmill)", or zsh_source, fish_source."""
 
-
-def _print_version(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:
-    if asked and not ctx.resilient_parsing:
-        from importlib.metadata import version
-
-        click.echo(f"genmill {version('genmill')}")
-        ctx.exit()
-
-
-cli = LazyGroup(
-    "genmill",
-    SECTIONS,
-    help=HELP,
-    epilog=EPILOG,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    params=[
-        click.Option(
-            ["--version"],
-            is_flag=True,
-            is_eager=True,
-            expose_value=False,
-            callback=_print_version,
-            help="Show the version and exit.",
-        )
-    ],
+cli = click.version_option(package_name="genmill", message="genmill %(version)s")(
+    LazyGroup(
+        "genmill",
+        SECTIONS,
+        help=HELP,
+        epilog=EPILOG,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
 )
 
 
@@ -95,13 +84,20 @@ def main() -> None:
 
 
 def run(args: Sequence[str] | None = None) -> int:
-    """Run one command line and return its exit code; expected trouble is one line on stderr."""
+    """Run one command line and return its exit code; an expected error is one line on stderr."""
     _prepare_streams()
     try:
         code = cli.main(args=args, prog_name="genmill", standalone_mode=False)
         sys.stdout.flush()  # a closed pipe or a full disk is noticed here, not at the exit
-    except (click.ClickException, click.Abort, GenmillError, KeyboardInterrupt, OSError) as error:
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except (click.ClickException, GenmillError) as error:
         return _explain(error)
+    except OSError as error:
+        return _explain_os_error(error)
     return code if isinstance(code, int) else 0
 
 
@@ -115,24 +111,14 @@ def _prepare_streams() -> None:
             reconfigure(errors="replace")
 
 
-def _explain(error: BaseException) -> int:
-    """Say in a line what went wrong; return the exit code that belongs to it."""
-    match error:
-        case click.exceptions.NoArgsIsHelpError():
-            click.echo(error.format_message(), err=True)
-            code = error.exit_code
-        case click.UsageError():
-            where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
-            code = _complain(error.format_message() + where, error.exit_code)
-        case click.ClickException():  # of a file that was named: wrong usage too
-            code = _complain(error.format_message(), click.UsageError.exit_code)
-        case GenmillError():
-            code = _complain(str(error), error.exit_code)
-        case OSError():
-            code = _explain_os_error(error)
-        case _:
-            code = INTERRUPTED
-    return code
+def _explain(error: click.ClickException | GenmillError) -> int:
+    """Say what went wrong; return the exit code that belongs to it."""
+    if isinstance(error, GenmillError):
+        return _complain(error.message, error.remedy, error.exit_code)
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    remedy = f"see `{context.command_path} --help`" if context else None
+    # a file that cannot be used is wrong usage, too
+    return _complain(error.format_message().rstrip("."), remedy, click.UsageError.exit_code)
 
 
 def _explain_os_error(error: OSError) -> int:
@@ -144,12 +130,14 @@ def _explain_os_error(error: OSError) -> int:
     if error.errno == errno.EPIPE:
         return 1
     path = f": {error.filename}" if error.filename else ""
-    remedy = " (free some space and run the command again)" if error.errno == errno.ENOSPC else ""
-    return _complain(f"{error.strerror or error}{path}{remedy}", 1)
+    full = error.errno == errno.ENOSPC
+    remedy = "free some space and run the command again" if full else None
+    return _complain(f"{error.strerror or error}{path}", remedy, 1)
 
 
-def _complain(message: str, code: int) -> int:
+def _complain(message: str, remedy: str | None, code: int) -> int:
     from scheduler.output.render import clean
 
-    click.echo(f"Error: {clean(message, keep_lines=True)}", err=True)
+    text = f"{message}; {remedy}" if remedy else message
+    click.echo(f"Error: {clean(text, keep_lines=True)}", err=True)
     return code

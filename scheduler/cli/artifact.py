@@ -1,30 +1,34 @@
-"""`genmill artifact`: getting what jobs made, and making sure of it."""
+"""`genmill artifact`: listing, downloading, verifying and reproducing what jobs made."""
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
+from scheduler.cli.lazy import DeclaredChoice
 from scheduler.cli.options import Duration, Place, as_json
 from scheduler.cli.record import open_record
 
+if TYPE_CHECKING:
+    from scheduler.results.download import Downloaded
+    from scheduler.results.verify import Verified
+
+FORMS = DeclaredChoice("scheduler.results.download:FORMS")
 COLUMNS = ("id", "kind", "name", "size", "media_type", "sha256")
 
 
 @click.group("artifact")
 def artifact() -> None:
-    """Download and check what jobs made."""
+    """Download and verify what jobs made. Any unique prefix of an id will do."""
 
 
 @artifact.command("list")
 @click.argument("job")
 @as_json
 def list_artifacts(job: str, as_json: bool) -> None:
-    """List the objects that a job committed.
+    """List the stored objects of a job.
 
     \b
     genmill artifact list 0199c0de
@@ -53,21 +57,21 @@ def list_artifacts(job: str, as_json: bool) -> None:
     "--output",
     type=Place(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Into DIR.",
+    help="Target folder (default genmill-JOB).",
 )
 @click.option(
     "--as",
     "form",
-    type=click.Choice(("files", "webdataset", "jsonl", "midi", "wav")),
-    help="Samples as single files, tars, or JSON Lines (default: files, texts jsonl); texts of "
-    "notes as MIDI or WAV.",
+    type=FORMS,
+    help="Format of the samples: single files, tars (webdataset) or JSON Lines; for notes as text, "
+    "also MIDI or WAV. Default: jsonl for text, else files.",
 )
 @as_json
 def download(job: str, output: Path | None, form: str | None, as_json: bool) -> None:
-    """Fetch what a job or a batch made; prints the folder.
+    """Download what a job or a batch made; print the folder.
 
-    DIR is genmill-JOB where none is given. Checks every digest, goes on where it stopped, and
-    writes nothing outside DIR.
+    Every digest is checked, and a download that was interrupted is resumed. Nothing is written
+    outside DIR.
 
     \b
     genmill artifact download 0199c0de -o digits
@@ -81,33 +85,27 @@ def download(job: str, output: Path | None, form: str | None, as_json: bool) -> 
         with services.database.read() as session:
             found = find_jobs(session, [job])
         folder = output or Path(f"genmill-{found[0].batch_id if len(found) > 1 else found[0].id}")
-        with _telling() as tell:
-            done = fetch(services, found, folder, form=form, tell=tell)
+        done = fetch(services, found, folder, form=form, tell=_show_progress)
+    if sys.stderr.isatty():
+        click.echo("\r", nl=False, err=True)
     if as_json:
         print_json(vars(done) | {"folder": str(done.folder)})
         return
     click.echo(_counted(done), err=True)
     if done.silent:
-        click.echo(f"{to_count(done.silent, 'text')} without notes left out", err=True)
+        click.echo(f"{to_count(done.silent, 'text')} without notes skipped", err=True)
     click.echo(str(done.folder))
 
 
-@contextmanager
-def _telling() -> Iterator[Callable[[Any], None]]:
-    """How far a download is, in one line of the terminal that is written over."""
+def _show_progress(done: "Downloaded") -> None:
+    """Overwrite the terminal's line with how far a download is."""
     from scheduler.output.render import to_size
 
-    def tell(done: Any) -> None:
-        if sys.stderr.isatty():
-            text = f"\r{_counted(done)}, {to_size(done.size_bytes)}"
-            click.echo(text, nl=False, err=True)
-
-    yield tell
     if sys.stderr.isatty():
-        click.echo("\r", nl=False, err=True)
+        click.echo(f"\r{_counted(done)}, {to_size(done.size_bytes)}", nl=False, err=True)
 
 
-def _counted(done: Any) -> str:
+def _counted(done: "Downloaded | Verified") -> str:
     from scheduler.output.render import to_count
 
     return f"{to_count(done.objects, 'object')}, {to_count(done.samples, 'sample')}"
@@ -115,10 +113,12 @@ def _counted(done: Any) -> str:
 
 @artifact.command("url")
 @click.argument("artifact_id", metavar="ARTIFACT")
-@click.option("--expires", type=Duration(), default="15m", help="How long it works (default 15m).")
+@click.option(
+    "--expires", type=Duration(), default="15m", help="How long the URL is valid (default 15m)."
+)
 @as_json
 def url(artifact_id: str, expires: timedelta, as_json: bool) -> None:
-    """Print an address that one object can be read from.
+    """Print a temporary URL of one object.
 
     \b
     curl -o shard.tar "$(genmill artifact url 0199c0de --expires 1h)"
@@ -137,9 +137,10 @@ def url(artifact_id: str, expires: timedelta, as_json: bool) -> None:
 @click.argument("job", metavar="JOB|BATCH")
 @as_json
 def verify(job: str, as_json: bool) -> None:
-    """Compare all that a job made with the record.
+    """Check that everything a job made is complete and unchanged.
 
-    Reads every object and sample and checks its SHA-256; exit 1 where something is wrong.
+    Reads every object and sample and compares its SHA-256 with the record. Exits with 1 if
+    anything is wrong.
 
     \b
     genmill artifact verify 0199c0de
@@ -167,9 +168,9 @@ def verify(job: str, as_json: bool) -> None:
 @click.argument("index", type=click.IntRange(0))
 @as_json
 def reproduce(job: str, index: int, as_json: bool) -> None:
-    """Make one sample again and compare it.
+    """Generate one sample again and compare it byte by byte.
 
-    A worker makes it; exit 1 where a byte differs.
+    A worker makes it. Exits with 1 if a byte differs.
 
     \b
     genmill artifact reproduce 0199c0de 17

@@ -1,40 +1,42 @@
-"""`genmill dataset`: what models learn from."""
+"""`genmill dataset`: training data."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from scheduler.cli.lazy import DeclaredChoice
 from scheduler.cli.options import Place, Split, as_json
 from scheduler.cli.record import open_record
 
 if TYPE_CHECKING:
+    from scheduler.output.documents import Document
     from worker.ingest.ingest import Kind, Mode
 
+KINDS = DeclaredChoice("worker.ingest.ingest:Kind")
+MODES = DeclaredChoice("worker.ingest.ingest:Mode")
 COLUMNS = ("name", "version", "kind", "items", "labels", "size", "rejected", "created_at")
 SHOWN_REJECTS = 20
 
 
 @click.group("dataset")
 def dataset() -> None:
-    """Add, list, show and remove datasets. A version never changes; adding makes a new one."""
+    """Add, list, show and remove datasets. Versions never change; adding creates a new one."""
 
 
 @dataset.command("add")
 @click.argument("name")
 @click.argument("path", type=Place(path_type=Path))
-@click.option(
-    "--kind", type=click.Choice(("image", "text", "audio")), help="Default: by what is found."
-)
-@click.option("--size", type=click.IntRange(4, 1024), metavar="N", help="Pictures as N x N.")
-@click.option("--mode", type=click.Choice(("L", "RGB")), help="Grey or colour.")
+@click.option("--kind", type=KINDS, help="Default: detected from the files.")
+@click.option("--size", type=click.IntRange(4, 1024), metavar="N", help="Resize images to N x N.")
+@click.option("--mode", type=MODES, help="Convert images to grey (L) or colour (RGB).")
 @click.option(
     "--split",
     type=Split(),
     default="90,5,5",
     show_default=True,
     metavar="A,B,C",
-    help="Shares of training, validation and test.",
+    help="Shares of the training, validation and test splits.",
 )
 @as_json
 def add(
@@ -46,12 +48,14 @@ def add(
     split: tuple[int, ...],
     as_json: bool,
 ) -> None:
-    """Take in PATH as a new version; prints NAME:VERSION.
+    """Add PATH as a new version; print NAME:VERSION.
 
-    PATH: IDX files, a folder or zip of images, of WAV sounds or of MIDI files (which become notes
-    as text), .txt or .jsonl. Sub-folders are labels; without any, so is what sounds' names have
-    before the first _ (7_anna_03.wav). Folders called train, validation and test are splits.
-    A metadata.jsonl of lines {"file_name": ..., "text": ...} gives images captions.
+    PATH is an IDX file or a folder of them, a folder or zip of images, WAV sounds or MIDI files
+    (stored as notes in text form), a .txt or a .jsonl file.
+
+    Sub-folders are labels; sounds without sub-folders take the part of their name before the first
+    underscore (7_anna_03.wav). Folders called train, validation and test are splits. A
+    metadata.jsonl of lines {"file_name": ..., "text": ...} adds captions to images.
 
     \b
     genmill dataset add mnist ./mnist
@@ -69,7 +73,7 @@ def add(
     for reject in rejects[:SHOWN_REJECTS]:
         click.echo(f"rejected {clean(reject['name'])}: {clean(reject['reason'])}", err=True)
     if len(rejects) > SHOWN_REJECTS:
-        click.echo(f"rejected {len(rejects) - SHOWN_REJECTS} more; --json lists all", err=True)
+        click.echo(f"rejected {len(rejects) - SHOWN_REJECTS} more; --json lists them all", err=True)
     if as_json:
         print_json(dataset_document(added.dataset, added.version) | {"rejects": rejects})
     else:
@@ -100,7 +104,7 @@ def list_datasets(as_json: bool) -> None:
 @click.argument("name", metavar="NAME[:VERSION]")
 @as_json
 def show(name: str, as_json: bool) -> None:
-    """Show a version: counts of each split, labels, shape, and where it is kept.
+    """Show a version: the size of each split, labels and shape.
 
     \b
     genmill dataset show mnist:1
@@ -120,7 +124,7 @@ def show(name: str, as_json: bool) -> None:
 @click.argument("name", metavar="NAME[:VERSION]")
 @as_json
 def remove(name: str, as_json: bool) -> None:
-    """Hide a dataset, or one version, from new jobs. Models that learnt from it stay.
+    """Hide a dataset, or one version, from new jobs. Models trained on it stay.
 
     \b
     genmill dataset remove mnist:1
@@ -134,7 +138,7 @@ def remove(name: str, as_json: bool) -> None:
     print_json({"removed": references}) if as_json else click.echo("\n".join(references))
 
 
-def _short(document: dict[str, Any]) -> dict[str, Any]:
+def _short(document: "Document") -> "Document":
     from scheduler.output.render import to_size
 
     return document | {

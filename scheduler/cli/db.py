@@ -1,4 +1,4 @@
-"""`genmill db`: the database's schema."""
+"""`genmill db`: the schema of the database."""
 
 import click
 
@@ -12,7 +12,7 @@ def db() -> None:
 
 @db.command("upgrade")
 def upgrade() -> None:
-    """Create the tables, or bring them up to date.
+    """Create the tables, or upgrade them to this version.
 
     \b
     GENMILL_DATABASE_URL=postgresql://user@host/genmill genmill db upgrade
@@ -27,7 +27,7 @@ def upgrade() -> None:
 @db.command("check")
 @as_json
 def check(as_json: bool) -> None:
-    """Exit 0 where the schema is this version's.
+    """Check that the schema is the one this version needs; exit with 1 if not.
 
     \b
     genmill db check && genmill scheduler

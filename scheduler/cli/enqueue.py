@@ -1,6 +1,7 @@
-"""`genmill enqueue`: parse the arguments (`scheduler.submission.arguments`), insert the rows."""
+"""`genmill enqueue`: the commands are declared in `scheduler.submission.arguments`."""
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 
 def _submit(command: EnqueueCommand) -> None:
+    from scheduler.cli.watching import wait_shown
+
     with open_record() as services:
         if command.dry_run:
             _show_plan(services, command)
@@ -22,14 +25,14 @@ def _submit(command: EnqueueCommand) -> None:
         elif not command.wait:
             _print_stored(services, command, reference)
         if command.wait:
-            _wait(services, command, job_ids)
+            wait_shown(services, job_ids, show="json" if command.as_json else "text", err=True)
 
 
 enqueue = click.Group(
     "enqueue",
     commands=COMMANDS,
     result_callback=_submit,
-    help="""Ask for training or generation. Prints the id of the job, alone.
+    help="""Submit training and generation jobs. Prints nothing but the job's id.
 
     \b
     genmill job wait "$(genmill enqueue generate digits --count 1000)"
@@ -38,19 +41,16 @@ enqueue = click.Group(
 
 
 def _store(services: "Services", command: EnqueueCommand) -> tuple[str, list[str]]:
-    """Store what was asked for; return the job's or batch's id, and the ids of all jobs."""
+    """Store the command's jobs; return the job's or the batch's id, and the ids of all jobs."""
     from db import jobs
     from scheduler.submission.batches import enqueue_batch
     from scheduler.submission.enqueue import enqueue
 
-    how: dict[str, Any] = {
-        "priority": command.priority,
-        "idempotency_key": command.idempotency_key,
-    }
+    priority, key = command.priority, command.idempotency_key
     if command.spec is not None:
-        job = enqueue(services, command.spec, **how)
+        job = enqueue(services, command.spec, priority=priority, idempotency_key=key)
         return job.id, [job.id]
-    batch = enqueue_batch(services, command.lines, **how)
+    batch = enqueue_batch(services, command.lines, priority=priority, idempotency_key=key)
     with services.database.read() as session:
         return batch.id, [job.id for job in jobs.batch_jobs(session, batch.id)]
 
@@ -63,52 +63,33 @@ def _print_stored(services: "Services", command: EnqueueCommand, reference: str)
     with services.database.read() as session:
         if command.spec is not None:
             print_json(job_document(jobs.get(session, reference)))
-            return
-        made = [job_document(job) for job in jobs.batch_jobs(session, reference)]
-    print_json({"batch": reference, "jobs": made})
+        else:
+            made = [job_document(job) for job in jobs.batch_jobs(session, reference)]
+            print_json({"batch": reference, "jobs": made})
 
 
 def _show_plan(services: "Services", command: EnqueueCommand) -> None:
-    from dataclasses import asdict
-
     from scheduler.output.render import print_fields, print_json, to_duration, to_size
-    from scheduler.submission.enqueue import estimate
+    from scheduler.submission.batches import check_batch
+    from scheduler.submission.enqueue import estimate, prepare
 
     if command.spec is None:
-        _show_batch_plan(services, command)
-        return
-    plan = estimate(services, command.spec)
+        requests = check_batch(services, command.lines, priority=command.priority)
+    else:
+        requests = [prepare(services, command.spec, priority=command.priority)]
+    plans = [estimate(services, request) for request in requests]
     if command.as_json:
-        print_json(asdict(plan))
+        documents = [asdict(plan) for plan in plans]
+        print_json(documents if command.spec is None else documents[0])
         return
-    print_fields(
-        {
-            **plan.spec,
-            "shards": plan.shards,
-            "time": f"about {to_duration(plan.seconds)} of one worker",
-            "size": f"about {to_size(plan.bytes)}" if plan.bytes else None,
-        }
-    )
-
-
-def _show_batch_plan(services: "Services", command: EnqueueCommand) -> None:
-    from dataclasses import asdict
-
-    from scheduler.output.render import print_fields, print_json, to_duration
-    from scheduler.submission.batches import check_batch
-    from scheduler.submission.enqueue import cost
-
-    requests = check_batch(services, command.lines, priority=command.priority)
-    plans = [cost(services, request) for request in requests]
-    if command.as_json:
-        print_json([asdict(plan) for plan in plans])
-        return
-    time = to_duration(sum(plan.seconds for plan in plans))
-    shards = sum(plan.shards for plan in plans)
-    print_fields({"jobs": len(plans), "shards": shards, "time": f"about {time} of one worker"})
-
-
-def _wait(services: "Services", command: EnqueueCommand, job_ids: list[str]) -> None:
-    from scheduler.cli.watching import wait_shown
-
-    wait_shown(services, job_ids, show="json" if command.as_json else "text", err=True)
+    seconds = sum(plan.seconds for plan in plans)
+    cost = {
+        "shards": sum(plan.shards for plan in plans),
+        "time": f"about {to_duration(seconds)} of one worker",
+    }
+    if command.spec is None:
+        print_fields({"jobs": len(plans), **cost})
+    else:
+        (plan,) = plans
+        size = f"about {to_size(plan.bytes)}" if plan.bytes else None
+        print_fields({**plan.spec, **cost, "size": size})

@@ -1,29 +1,28 @@
-"""`genmill family`: the kinds of model, with every parameter's meaning, default and range."""
+"""`genmill family`: model families, with the meaning, default and range of every parameter."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from scheduler.cli.options import as_json
 
 if TYPE_CHECKING:
+    from scheduler.output.documents import Document
     from worker.networks.family import Family
     from worker.specs import Params
-
-Document = dict[str, Any]
 
 COLUMNS = ("name", "default", "range", "meaning")
 
 
 @click.group("family")
 def family() -> None:
-    """List the kinds of model, and what can be set on each with --set."""
+    """List the model families, and the parameters that --set takes for each."""
 
 
 @family.command("list")
 @as_json
 def list_families(as_json: bool) -> None:
-    """List the kinds of model that can be trained.
+    """List the model families.
 
     \b
     genmill family list
@@ -53,16 +52,14 @@ def show(name: str, as_json: bool) -> None:
     if as_json:
         print_json(document)
         return
-    tables = {key: document.pop(key) for key in ("params", "sampling")}
-    papers = document.pop("papers")
+    training, sampling, papers = (document.pop(key) for key in ("params", "sampling", "papers"))
     print_fields(document)
-    for heading, rows in zip(("TRAINING", "SAMPLING"), tables.values(), strict=True):
-        click.echo(f"\n{heading} (--set name=value)")
-        print_table(rows, COLUMNS)
+    print_table(training, COLUMNS, heading="TRAINING (--set name=value)")
+    print_table(sampling, COLUMNS, heading="SAMPLING (--set name=value)")
     click.echo("\nPAPERS\n" + "\n".join(papers))
 
 
-def _document(family: "Family") -> Document:
+def _document(family: "Family") -> "Document":
     return {
         "name": family.name,
         "title": family.title,
@@ -77,7 +74,7 @@ def _document(family: "Family") -> Document:
     }
 
 
-def _parameters(schema: type["Params"]) -> list[Document]:
+def _parameters(schema: type["Params"]) -> "list[Document]":
     properties = schema.model_json_schema()["properties"]
     return [
         {
@@ -90,8 +87,8 @@ def _parameters(schema: type["Params"]) -> list[Document]:
     ]
 
 
-def _range(about: Document) -> str:
-    """What a parameter may be, in words, from its JSON schema."""
+def _range(about: "Document") -> str:
+    """The values that a parameter takes, in words, from its JSON schema."""
     if "anyOf" in about:
         return " or ".join(_range(each) for each in about["anyOf"])
     if "enum" in about or "const" in about:

@@ -1,109 +1,130 @@
-"""`genmill job`: what became of what was asked for."""
+"""`genmill job`: listing, following, cancelling and retrying jobs."""
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from scheduler.cli.lazy import DeclaredChoice
 from scheduler.cli.options import Duration, as_json
 from scheduler.cli.record import open_record
 
-STATES = ("queued", "running", "finalizing", "succeeded", "failed", "cancelled")
-KINDS = ("train", "finetune", "generate")
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from db.tables import Job
+    from scheduler.output.documents import Document
+
+STATES = DeclaredChoice("db.states:JobState")
+KINDS = DeclaredChoice("worker.specs:KINDS")
 COLUMNS = ("id", "kind", "model", "status", "progress", "created_at")
+SHARD_COLUMNS = ("index", "start", "stop", "status", "failures", "last_error")
 
 
 @click.group("job")
 def job() -> None:
-    """Follow, wait for, cancel and retry jobs. An id may be shortened to a clear prefix."""
+    """Follow, wait for, cancel and retry jobs. Any unique prefix of an id will do."""
 
 
 @job.command("list")
-@click.option("--status", type=click.Choice(STATES), help="Only jobs in this state.")
-@click.option("--kind", type=click.Choice(KINDS), help="Only jobs of this kind.")
+@click.option("--status", type=STATES, help="Only jobs in this state.")
+@click.option("--kind", type=KINDS, help="Only jobs of this kind.")
 @click.option("--model", metavar="M", help="Only jobs of this model.")
 @click.option("--batch", metavar="B", help="Only jobs of this batch.")
 @click.option("--schedule", metavar="NAME", help="Only jobs of this schedule.")
-@click.option("--since", type=Duration(), metavar="1h", help="Only jobs created since then.")
+@click.option("--since", type=Duration(), metavar="1h", help="Only jobs created within this time.")
 @click.option("--before", metavar="ID", help="Only jobs older than this one: the next page.")
 @click.option(
     "--limit",
     type=click.IntRange(1, 10_000),
     default=50,
     metavar="N",
-    help="At most N (default 50).",
+    help="At most N jobs (default 50).",
 )
 @as_json
-def list_jobs(as_json: bool, **filters: Any) -> None:
+def list_jobs(
+    batch: str | None,
+    schedule: str | None,
+    since: timedelta | None,
+    before: str | None,
+    as_json: bool,
+    **filters: Any,
+) -> None:
     """List jobs, newest first.
 
     \b
     genmill job list --status failed --since 1d
     """
+    from db import jobs, schedules
+    from db.session import clock
+    from scheduler.cli.watching import describe_details
     from scheduler.output.documents import job_document
     from scheduler.output.render import print_json, print_table
 
     with open_record() as services, services.database.read() as session:
-        found = _listing(session, **filters)
-    documents = [job_document(each) for each in found]
+        found = jobs.listing(
+            session,
+            batch=jobs.get_batch(session, batch).id if batch else None,
+            schedule=schedules.get(session, schedule).id if schedule else None,
+            since=clock(session) - since if since else None,
+            before=jobs.get(session, before).id if before else None,
+            **filters,
+        )
     if as_json:
-        print_json(documents)
-        return
-    from scheduler.cli.watching import describe
-
-    for document, each in zip(documents, found, strict=True):
-        document["progress"] = describe(each).removeprefix(each.status).strip(" ,")
-    print_table(documents, COLUMNS)
-
-
-def _listing(
-    session: Any,
-    *,
-    batch: str | None,
-    schedule: str | None,
-    since: timedelta | None,
-    before: str | None,
-    **filters: Any,
-) -> Sequence[Any]:
-    from db import jobs, schedules
-    from db.session import clock
-
-    return jobs.listing(
-        session,
-        batch=jobs.get_batch(session, batch).id if batch else None,
-        schedule=schedules.get(session, schedule).id if schedule else None,
-        since=clock(session) - since if since else None,
-        before=jobs.get(session, before).id if before else None,
-        **filters,
-    )
+        print_json([job_document(each) for each in found])
+    else:
+        rows = [job_document(each) | {"progress": describe_details(each)} for each in found]
+        print_table(rows, COLUMNS)
 
 
 @job.command("show")
 @click.argument("id")
 @as_json
 def show(id: str, as_json: bool) -> None:
-    """Show a job: its spec, its shards, its history and its losses.
+    """Show a job: its spec, shards, history and latest metrics.
 
     \b
     genmill job show 0199c0de --json
     """
     from db import jobs
-    from scheduler.cli.showing import job_pages, print_job
+    from scheduler.cli.watching import describe_progress
+    from scheduler.output.render import print_fields, print_json, print_table
 
     with open_record() as services, services.database.read() as session:
-        found = jobs.get(session, id)
-        pages = job_pages(session, found)
-    print_job(pages, as_json=as_json)
+        document = _document(session, jobs.get(session, id))
+    if as_json:
+        print_json(document)
+        return
+    shards, transitions = document.pop("shards"), document.pop("transitions")
+    print_fields(document | {"progress": describe_progress(document["progress"])})
+    print_table(shards, SHARD_COLUMNS, heading="SHARDS")
+    print_table(transitions, ("at", "old", "new", "reason"), heading="HISTORY")
+
+
+def _document(session: "Session", job: "Job") -> "Document":
+    """A job with its shards, its transitions and the last point of each of its curves."""
+    from db import jobs
+    from scheduler.output.documents import job_document, shard_document
+
+    return job_document(job) | {
+        "shards": [shard_document(shard) for shard in jobs.shards_of(session, job.id)],
+        "transitions": [
+            {"at": step.at, "old": step.old, "new": step.new, "reason": step.reason}
+            for step in jobs.transitions(session, job.id)
+            if step.shard_id is None
+        ],
+        "metrics": {point.name: point.value for point in jobs.points(session, job.id)},
+    }
 
 
 @job.command("watch")
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @as_json
 def watch(ids: tuple[str, ...], as_json: bool) -> None:
-    """Watch jobs or batches until they end.
+    """Show the progress of jobs or batches until they end.
 
-    Exit 1 where one does not succeed.
+    Exits with 1 if any of them does not succeed.
 
     \b
     genmill job watch 0199c0de
@@ -115,9 +136,9 @@ def watch(ids: tuple[str, ...], as_json: bool) -> None:
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @as_json
 def wait(ids: tuple[str, ...], as_json: bool) -> None:
-    """Wait for jobs or batches in silence.
+    """Wait for jobs or batches to end, without output.
 
-    Exit 1 where one does not succeed.
+    Exits with 1 if any of them does not succeed.
 
     \b
     genmill job wait 0199c0de && genmill artifact download 0199c0de
@@ -125,7 +146,9 @@ def wait(ids: tuple[str, ...], as_json: bool) -> None:
     _wait_for(ids, show="json" if as_json else "nothing", err=True)
 
 
-def _wait_for(references: Sequence[str], *, show: str, err: bool) -> None:
+def _wait_for(
+    references: Sequence[str], *, show: Literal["json", "text", "nothing"], err: bool
+) -> None:
     from scheduler.cli.watching import wait_shown
     from scheduler.results.follow import find_jobs
 
@@ -139,7 +162,7 @@ def _wait_for(references: Sequence[str], *, show: str, err: bool) -> None:
 @click.argument("id")
 @as_json
 def logs(id: str, as_json: bool) -> None:
-    """Print what workers wrote about a job, oldest first.
+    """Print the log of a job, oldest line first.
 
     \b
     genmill job logs 0199c0de
@@ -162,7 +185,7 @@ def logs(id: str, as_json: bool) -> None:
 def cancel(ids: tuple[str, ...], as_json: bool) -> None:
     """Cancel jobs or batches.
 
-    Samples committed until now stay, and a job that has ended is left alone.
+    Committed samples are kept; a job that has ended stays as it is.
 
     \b
     genmill job cancel 0199c0de 0199c0df
@@ -191,9 +214,9 @@ def cancel(ids: tuple[str, ...], as_json: bool) -> None:
 @click.argument("id")
 @as_json
 def retry(id: str, as_json: bool) -> None:
-    """Enqueue what failed of a job once more.
+    """Retry the shards of a job that failed or were cancelled.
 
-    A new job linked to the old one, of the shards that did not succeed; prints its id.
+    They become a new job, linked to the old one; prints its id.
 
     \b
     genmill job retry 0199c0de

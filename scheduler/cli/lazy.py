@@ -1,28 +1,48 @@
-"""A group that knows its commands' names and short help, and imports one only when it is called.
+"""What is imported only when it is needed: commands, and the values that an option may take.
 
-Every command of `genmill` imports what it uses inside its body as well, so that `genmill --help`
-costs little more than importing Click.
+A command also imports what it uses inside its body, so `genmill --help` costs little more than
+importing Click.
 """
 
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, get_args
 
 import click
 
 
+def load(target: str) -> Any:
+    """Import what is at `target`, a `module:attribute`."""
+    module, attribute = target.split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+class DeclaredChoice(click.Choice[str]):
+    """A choice among the values of an enum, a tuple or a `Literal` declared at `target`."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.case_sensitive = True
+
+    @cached_property
+    def choices(self) -> tuple[str, ...]:  # type: ignore[override] # Click's is set at once
+        """The values, imported at the first look."""
+        declared = load(self.target)
+        return tuple(str(value) for value in get_args(declared) or declared)
+
+
 @dataclass(frozen=True)
 class Entry:
-    """Where a command is, as `module:attribute`, and what it does in a line."""
+    """Where a command is, as `module:attribute`, and its short help."""
 
     target: str
     short_help: str
 
     def load(self) -> click.Command:
         """Import the command."""
-        module, attribute = self.target.split(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
+        command: click.Command = load(self.target)
         return command
 
 
@@ -30,7 +50,7 @@ Sections = Mapping[str, Mapping[str, Entry]]  # heading -> name -> entry
 
 
 class LazyGroup(click.Group):
-    """A group made of sections of entries. Its help and its completion import none of them."""
+    """A group of sections of entries. Its help and its completion import none of them."""
 
     def __init__(self, name: str, sections: Sections, **extra: Any) -> None:
         self.sections = sections

@@ -10,13 +10,15 @@ WORKERS = ("id", "host", "pid", "device")
 
 @click.command("up")
 @click.option(
-    "--workers", type=click.IntRange(1, 256), metavar="N", help="How many workers (default 1)."
+    "--workers", type=click.IntRange(1, 256), metavar="N", help="Number of workers (default 1)."
 )
-@click.option("--detach", is_flag=True, help="Return once everything runs; stop it with down.")
+@click.option(
+    "--detach", is_flag=True, help="Return once everything runs; `genmill down` stops it."
+)
 def up(workers: int | None, detach: bool) -> None:
-    """Start everything that is not configured elsewhere: broker, database, workers, scheduler.
+    """Start the broker, database, workers and scheduler, except those configured elsewhere.
 
-    Restarts what dies. Ctrl-C stops all of it.
+    A process that dies is restarted. Ctrl-C stops everything.
 
     \b
     genmill up --workers 2 --detach
@@ -29,7 +31,7 @@ def up(workers: int | None, detach: bool) -> None:
 
 @click.command("down")
 def down() -> None:
-    """Stop what `genmill up` started here; running shards are saved and go on at the next start.
+    """Stop what `genmill up` started; running shards are saved and resumed at the next start.
 
     \b
     genmill down
@@ -43,7 +45,7 @@ def down() -> None:
 @click.command("status")
 @as_json
 def status(as_json: bool) -> None:
-    """Show what runs on this machine and what waits.
+    """Show the processes of this machine, the live workers and the number of jobs in each state.
 
     \b
     genmill status --json
@@ -60,14 +62,13 @@ def status(as_json: bool) -> None:
     print_fields(found)
     for name, columns in (("processes", PROCESSES), ("workers", WORKERS)):
         if tables[name]:
-            click.echo(f"\n{name.upper()}")
-            print_table(tables[name], columns)
+            print_table(tables[name], columns, heading=name.upper())
 
 
 @click.command("doctor")
 @as_json
 def doctor(as_json: bool) -> None:
-    """Check every part, and say what to do about what is wrong; exit 1 where something is.
+    """Check every part and say how to fix what is wrong; exit with 1 if anything is.
 
     \b
     genmill doctor
@@ -88,7 +89,7 @@ def doctor(as_json: bool) -> None:
 
 @click.command("demo")
 def demo() -> None:
-    """The main job on real data: train, generate, schedule, download. Takes a few minutes.
+    """Train, generate, schedule and download on real data, in a few minutes.
 
     \b
     genmill demo

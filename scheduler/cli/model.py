@@ -1,24 +1,30 @@
-"""`genmill model`: trained models, their versions, and handing them on."""
+"""`genmill model`: trained models and their versions, export and import."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from scheduler.cli.options import Place, as_json
 from scheduler.cli.record import open_record
 
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from scheduler.output.documents import Document
+
 COLUMNS = ("name", "version", "family", "aliases", "loss", "created_at")
 
 
 @click.group("model")
 def model() -> None:
-    """List, show, export and import models. MODEL is name, name@alias or name:3."""
+    """List, show, export and import models. MODEL is NAME, NAME@ALIAS or NAME:VERSION."""
 
 
 @model.command("list")
 @as_json
 def list_models(as_json: bool) -> None:
-    """List every model with the version that its bare name means.
+    """List every model, with the version that its bare name refers to.
 
     \b
     genmill model list
@@ -43,29 +49,64 @@ def list_models(as_json: bool) -> None:
 @click.argument("reference", metavar="MODEL")
 @as_json
 def show(reference: str, as_json: bool) -> None:
-    """Show a version: where it comes from, its parameters, metrics and files.
+    """Show a version: its origin, parameters, metrics and files.
 
     \b
     genmill model show digits:2
     """
-    from scheduler.cli.showing import model_pages, print_model
+    from scheduler.output.render import print_fields, print_json, print_table, to_size
 
     with open_record() as services, services.database.read() as session:
-        pages = model_pages(session, reference)
-    print_model(pages, as_json=as_json)
+        document = _document(session, reference)
+    if as_json:
+        print_json(document)
+        return
+    versions = document.pop("versions")
+    files = [
+        {"name": name, "size": to_size(file["size"]), "sha256": file["sha256"]}
+        for name, file in document.pop("files").items()
+    ]
+    print_fields(document)
+    print_table(files, ("name", "size", "sha256"), heading="FILES")
+    print_table(versions, ("version", "metrics", "created_at"), heading="VERSIONS")
+
+
+def _document(session: "Session", reference: str) -> "Document":
+    """A version with its parent, its dataset, its aliases and the model's other versions."""
+    from db import datasets, models
+    from db.tables import Dataset, Model
+    from scheduler.output.documents import model_document
+
+    model, version = models.resolve(session, reference)
+    parent = dataset = None
+    if version.parent_id:
+        found = models.version(session, version.parent_id)
+        parent = f"{session.get_one(Model, found.model_id).name}:{found.number}"
+    if version.dataset_version_id:
+        data = datasets.version(session, version.dataset_version_id)
+        dataset = f"{session.get_one(Dataset, data.dataset_id).name}:{data.number}"
+    return model_document(model, version) | {
+        "parent": parent,
+        "dataset": dataset,
+        "aliases": models.aliases(session, model),
+        "versions": [
+            {"version": each.number, "metrics": each.metrics, "created_at": each.created_at}
+            for each in models.versions(session, model)
+        ],
+    }
 
 
 @model.command("export")
 @click.argument("reference", metavar="MODEL")
 @click.argument("folder", type=Place(file_okay=False, path_type=Path), metavar="DIR")
-@click.option("--merge", is_flag=True, help="Work an adapter into its base's weights.")
+@click.option("--merge", is_flag=True, help="Merge an adapter into the weights of its base model.")
 @as_json
 def export(reference: str, folder: Path, merge: bool, as_json: bool) -> None:
-    """Write a version into a folder for others.
+    """Export a version into a folder.
 
-    The Hugging Face layout: config.json, model.safetensors and a README.md card; SHA256SUMS shows
-    damage. An adapter comes with its base; with --merge, the two become one plain model of
-    transformers.
+    The folder has the Hugging Face layout: config.json, model.safetensors and a model card,
+    README.md; SHA256SUMS lets the reader verify it. An adapter is exported with its base model, or
+    with --merge as one plain transformers model.
 
     \b
     genmill model export digits@champion ./digits-hf
@@ -84,12 +125,12 @@ def export(reference: str, folder: Path, merge: bool, as_json: bool) -> None:
 
 @model.command("import")
 @click.argument("folder", type=Place(file_okay=False, path_type=Path), metavar="DIR")
-@click.option("--name", required=True, metavar="N", help="The model's name.")
+@click.option("--name", required=True, metavar="N", help="Name of the model.")
 @as_json
 def import_(folder: Path, name: str, as_json: bool) -> None:
-    """Take in an exported folder as a new version, or a causal language model of transformers.
+    """Import an exported folder, or a causal language model from transformers, as a new version.
 
-    Weights are safetensors or nothing; a pickle is never opened, and no code in the folder is run.
+    Weights must be safetensors: pickles are never opened, and no code in the folder is run.
 
     \b
     genmill model import ./digits-hf --name digits

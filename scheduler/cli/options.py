@@ -1,4 +1,4 @@
-"""Options that many commands share, and the kinds of value they take."""
+"""Options that many commands share, and the types of their values."""
 
 import os
 import re
@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-as_json = click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_LONGEST = timedelta(days=36_500)  # far more is no date, or no number that fits
+_LONGEST = timedelta(days=36_500)  # dates far beyond cannot be represented
 
 
 class Place(click.Path):
-    """A path; not an empty one, which is what a shell makes of a variable that is not set."""
+    """A path that is not empty, as an unset shell variable would make it."""
 
     def convert(
         self,
@@ -24,23 +24,23 @@ class Place(click.Path):
     ) -> str | bytes | os.PathLike[str]:
         """The path, as `click.Path` was told to give it."""
         if not os.fspath(value):
-            self.fail("the path is empty; write . for the working folder", param, ctx)
+            self.fail("the path is empty; use . for the working folder", param, ctx)
         return super().convert(value, param, ctx)
 
 
 class Split(click.ParamType[tuple[int, ...]]):
-    """Whole numbers with commas between, as `90,5,5`; `worker.data.split` says which may be."""
+    """Whole numbers separated by commas, as in `90,5,5`; `worker.data.split` checks them."""
 
     name = "split"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, ...]:
-        """As numbers."""
+        """Parse `value`."""
         try:
             return tuple(int(part) for part in str(value).split(","))
         except ValueError:
-            self.fail(f"{value!r} is not like 90,5,5", param, ctx)
+            self.fail(f"{value!r} is not three whole numbers as in 90,5,5", param, ctx)
 
 
 class Duration(click.ParamType[timedelta]):

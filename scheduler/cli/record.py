@@ -1,4 +1,4 @@
-"""Opening the record for a command."""
+"""Opening the record, and refusing one of another schema, for every command that needs it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def open_record() -> Iterator["Services"]:
     """Services whose database has the schema that this version knows. Raises `SchemaMismatch`.
 
-    A SQLite database that is not there yet is made, so that nothing needs doing first.
+    A SQLite database that does not exist yet is created, so no command needs to come first.
     """
     from db import schema
     from worker.services import open_services
@@ -33,7 +33,7 @@ def open_record() -> Iterator["Services"]:
 def refuse_other_schema(settings: "Settings") -> None:
     """Raise `SchemaMismatch` before a process works on a record that it does not know.
 
-    A database that is away says nothing about its schema: the process waits for it.
+    A database that cannot be reached passes: the process waits for it.
     """
     from db import schema
     from db.errors import Unreachable

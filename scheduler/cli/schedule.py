@@ -1,45 +1,55 @@
-"""`genmill schedule`: enqueue commands that repeat by the clock."""
+"""`genmill schedule`: enqueue commands repeated on a cron schedule."""
 
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from scheduler.cli.lazy import DeclaredChoice
 from scheduler.cli.options import as_json
 from scheduler.cli.record import open_record
 
 if TYPE_CHECKING:
     from db.tables import Schedule
 
+MISSED = DeclaredChoice("scheduler.schedules.firing:MISSED")
+OVERLAP = DeclaredChoice("scheduler.schedules.firing:OVERLAP")
 COLUMNS = ("name", "cron", "timezone", "paused", "next_due", "command")
 
 
 @click.group("schedule")
 def schedule() -> None:
-    """Enqueue again by the clock. Schedules may be changed while schedulers run."""
+    """Repeat enqueue commands on a cron schedule. Changes apply at once, without a restart."""
 
 
 @schedule.command("add")
 @click.argument("name")
-@click.option("--cron", required=True, metavar='"0 3 * * *"', help="Minute hour day month weekday.")
-@click.option("--timezone", default="UTC", metavar="TZ", help="As in Europe/Berlin (default UTC).")
+@click.option(
+    "--cron",
+    required=True,
+    metavar='"0 3 * * *"',
+    help="Cron expression: minute hour day month weekday.",
+)
+@click.option(
+    "--timezone", default="UTC", metavar="TZ", help="Time zone, as in Europe/Berlin (default UTC)."
+)
 @click.option(
     "--missed",
-    type=click.Choice(("skip", "once")),
+    type=MISSED,
     default="skip",
-    help="Times missed while no scheduler ran: skip them (default), or run once.",
+    help="Due times missed while no scheduler ran: skip them (default) or make up for them once.",
 )
 @click.option(
     "--overlap",
-    type=click.Choice(("skip", "queue")),
+    type=OVERLAP,
     default="skip",
-    help="While its last job still runs: skip (default), or queue another.",
+    help="While the previous job still runs: skip (default) or queue another.",
 )
 @click.argument("words", nargs=-1, required=True, metavar="-- enqueue ...")
 @as_json
 def add(name: str, words: tuple[str, ...], as_json: bool, **rules: Any) -> None:
-    """Repeat any enqueue command; it is checked now.
+    """Repeat an enqueue command, which is checked now.
 
-    Files named in the command are read each time, on the machine of the scheduler.
+    Files named in the command are read at each run, on the scheduler's machine.
 
     \b
     genmill schedule add nightly --cron "0 3 * * *" --timezone Europe/Berlin -- \\
@@ -88,7 +98,7 @@ def list_schedules(as_json: bool) -> None:
 @click.argument("name")
 @as_json
 def show(name: str, as_json: bool) -> None:
-    """Show a schedule and what became of its last due times.
+    """Show a schedule and the outcome of its latest runs.
 
     \b
     genmill schedule show nightly
@@ -107,15 +117,14 @@ def show(name: str, as_json: bool) -> None:
         print_json(document | {"runs": runs})
         return
     print_fields(document | {"command": shlex.join(document["command"])})
-    click.echo("\nRUNS")
-    print_table(runs, ("due", "outcome", "job", "reason"))
+    print_table(runs, ("due", "outcome", "job", "reason"), heading="RUNS")
 
 
 @schedule.command("pause")
 @click.argument("name")
 @as_json
 def pause(name: str, as_json: bool) -> None:
-    """Stop a schedule from firing until it is resumed.
+    """Pause a schedule until it is resumed.
 
     \b
     genmill schedule pause nightly
@@ -131,7 +140,7 @@ def pause(name: str, as_json: bool) -> None:
 @click.argument("name")
 @as_json
 def resume(name: str, as_json: bool) -> None:
-    """Let a paused schedule fire again, from now on.
+    """Resume a paused schedule; runs missed in the pause are not made up for.
 
     \b
     genmill schedule resume nightly
@@ -147,9 +156,9 @@ def resume(name: str, as_json: bool) -> None:
 @click.argument("name")
 @as_json
 def trigger(name: str, as_json: bool) -> None:
-    """Run a schedule's command once now.
+    """Run a schedule's command once, now, even while it is paused.
 
-    Prints the job's id, or the batch's. Works while the schedule is paused, too.
+    Prints the id of the job or the batch.
 
     \b
     genmill job wait "$(genmill schedule trigger nightly)"
@@ -170,7 +179,7 @@ def trigger(name: str, as_json: bool) -> None:
 @click.argument("name")
 @as_json
 def remove(name: str, as_json: bool) -> None:
-    """Remove a schedule. The jobs that it made stay.
+    """Remove a schedule; its jobs stay.
 
     \b
     genmill schedule remove nightly

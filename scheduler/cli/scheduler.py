@@ -1,4 +1,4 @@
-"""`genmill scheduler`: doorbells, expired leases, finished jobs and schedules."""
+"""`genmill scheduler`: rings, reclaims expired leases, finishes jobs, fires schedules."""
 
 import click
 
@@ -7,9 +7,10 @@ from scheduler.cli.record import refuse_other_schema
 
 @click.command("scheduler")
 def scheduler() -> None:
-    """Run one scheduler in the foreground: doorbells, expired leases, finished jobs, schedules.
+    """Run a scheduler in the foreground.
 
-    Any number may run; they never fire a schedule twice.
+    It hands queued work to workers, reclaims the work of dead ones, finishes jobs and fires
+    schedules. Several may run side by side: no schedule fires twice.
 
     \b
     genmill db upgrade && genmill scheduler

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -11,11 +11,17 @@ if TYPE_CHECKING:
     from db.tables import Job
     from worker.services import Services
 
-Show = Callable[[list["Job"]], None]
+Display = Callable[[list["Job"]], None]
 
 
-def wait_shown(services: "Services", job_ids: Sequence[str], *, show: str, err: bool) -> None:
-    """Wait for the jobs, showing them as `show` says: `json`, `text` or `nothing`.
+def wait_shown(
+    services: "Services",
+    job_ids: Sequence[str],
+    *,
+    show: Literal["json", "text", "nothing"],
+    err: bool,
+) -> None:
+    """Wait for the jobs and show them, as text on stderr with `err`.
 
     Raises `JobFailed`, with each reason, unless all of them succeed.
     """
@@ -26,25 +32,34 @@ def wait_shown(services: "Services", job_ids: Sequence[str], *, show: str, err: 
     if nobody_works(services):
         click.echo("no worker is running yet; start some with `genmill up`", err=True)
     try:
-        with _display(show, err=err) as seen:
-            ended = wait(services, job_ids, seen)
+        with _display(show, err=err) as display:
+            ended = wait(services, job_ids, display)
     except KeyboardInterrupt:
-        click.echo("no longer waiting; the work goes on (genmill job cancel ends it)", err=True)
+        click.echo("stopped waiting; the jobs go on (`genmill job cancel` ends them)", err=True)
         raise
-    bad = [job for job in ended if job.status != JobState.SUCCEEDED]
-    if bad:
-        raise JobFailed("\n".join(_reason(job) for job in bad))
+    if bad := [job for job in ended if job.status != JobState.SUCCEEDED]:
+        reasons = (f"job {job.id} {job.status}" + f": {job.error}" * bool(job.error) for job in bad)
+        raise JobFailed("\n".join(reasons))
 
 
 def describe(job: "Job") -> str:
     """A job's state in a line, as in `running 120/500 steps, 8s left, loss 1.31`."""
+    details, far = describe_details(job), describe_progress(job.progress)
+    return f"{job.status}{' ' if far else ', '}{details}" if details else str(job.status)
+
+
+def describe_details(job: "Job") -> str:
+    """The same without the state itself: progress, time left, the worker's note, the error."""
     from scheduler.output.render import clean, to_duration
 
-    parts = [f"{job.status} {describe_progress(job.progress)}".rstrip()]
-    if job.progress.get("eta_s") is not None and job.status == "running":
-        parts.append(f"{to_duration(job.progress['eta_s'])} left")
-    parts += [job.progress.get("note") or "", job.error or ""]
-    return clean(", ".join(part for part in parts if part))
+    left_s = job.progress.get("eta_s") if job.status == "running" else None
+    details = (
+        describe_progress(job.progress),
+        f"{to_duration(left_s)} left" if left_s is not None else "",
+        job.progress.get("note"),
+        job.error,
+    )
+    return clean(", ".join(detail for detail in details if detail))
 
 
 def describe_progress(progress: dict[str, Any]) -> str:
@@ -55,32 +70,24 @@ def describe_progress(progress: dict[str, Any]) -> str:
     return f"{done}/{total} {progress.get('unit', '')}".rstrip()
 
 
-def _reason(job: "Job") -> str:
-    return f"job {job.id} {job.status}" + (f": {job.error}" if job.error else "")
+def _display(show: str, *, err: bool) -> AbstractContextManager[Display]:
+    from scheduler.output.documents import job_document
+    from scheduler.output.render import print_json
 
-
-def _display(show: str, *, err: bool) -> AbstractContextManager[Show]:
     if show == "nothing":
         return nullcontext(lambda jobs: None)
     if show == "json":
-        return nullcontext(_on_change(_print_json_line))
+        return nullcontext(_on_change(lambda job: print_json(job_document(job), line=True)))
     if (sys.stderr if err else sys.stdout).isatty():
         return _Bars(err=err)
     return nullcontext(_on_change(lambda job: click.echo(f"{job.id}  {describe(job)}", err=err)))
 
 
-def _print_json_line(job: "Job") -> None:
-    from scheduler.output.documents import job_document
-    from scheduler.output.render import print_json
-
-    print_json(job_document(job), line=True)
-
-
-def _on_change(tell: Callable[["Job"], None]) -> Show:
-    """Tell of a job when its state changes, and at each tenth of its way."""
+def _on_change(tell: Callable[["Job"], None]) -> Display:
+    """Call `tell` when a job's state changes, and at each tenth of its progress."""
     told: dict[str, tuple[str, int]] = {}
 
-    def show(jobs: list["Job"]) -> None:
+    def display(jobs: list["Job"]) -> None:
         for job in jobs:
             share = job.progress.get("done", 0) / (job.progress.get("total") or 1)
             now = (job.status, int(share * 10))
@@ -88,11 +95,11 @@ def _on_change(tell: Callable[["Job"], None]) -> Show:
                 told[job.id] = now
                 tell(job)
 
-    return show
+    return display
 
 
 class _Bars:
-    """A bar a job, drawn by rich, which honours NO_COLOR."""
+    """A progress bar for each job, drawn by rich, which honours NO_COLOR."""
 
     def __init__(self, *, err: bool) -> None:
         from rich.console import Console
@@ -103,7 +110,7 @@ class _Bars:
         self._progress = Progress(text, BarColumn(), after, console=Console(stderr=err))
         self._bars: dict[str, Any] = {}
 
-    def __enter__(self) -> Show:
+    def __enter__(self) -> Display:
         self._progress.start()
         return self._show
 

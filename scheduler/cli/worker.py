@@ -7,9 +7,10 @@ from scheduler.cli.record import refuse_other_schema
 
 @click.command("worker")
 def worker() -> None:
-    """Run one worker in the foreground until SIGTERM, which drains it.
+    """Run a worker in the foreground; SIGTERM makes it save its work and stop.
 
-    One worker owns one GPU; on CPUs set GENMILL_THREADS to cores divided by workers.
+    Start one worker a GPU. On CPUs, set GENMILL_THREADS to the number of cores divided by the
+    number of workers.
 
     \b
     GENMILL_DEVICE=cuda:0 genmill worker

@@ -34,6 +34,7 @@ from scheduler.schedules.firing import add_schedule, trigger_schedule
 from scheduler.submission.enqueue import enqueue
 from worker.services import Services, open_services
 from worker.settings import Settings
+from worker.specs import parse_spec
 
 FOLDER = Path("genmill-demo")
 WORKERS = 2
@@ -118,7 +119,7 @@ class _Demo:
     def train(self) -> None:
         """Three models at once, on two workers."""
         specs = {"gan": GAN, "gpt": GPT, "vae": VAE}
-        self._make({name: enqueue(self.services, spec) for name, spec in specs.items()})
+        self._make({name: enqueue(self.services, parse_spec(spec)) for name, spec in specs.items()})
 
     def generate(self) -> None:
         """Digits of every class in turn, by both models, and texts that go on from prompts."""
@@ -131,9 +132,11 @@ class _Demo:
             "params": {"max_tokens": 80, "temperature": 0.7, "top_p": 0.9},
         }
         started = {
-            "digits": enqueue(self.services, pictures | {"model": "digits"}),
-            "vae-digits": enqueue(self.services, pictures | {"model": "vae", "count": 200}),
-            "texts": enqueue(self.services, texts),
+            "digits": enqueue(self.services, parse_spec(pictures | {"model": "digits"})),
+            "vae-digits": enqueue(
+                self.services, parse_spec(pictures | {"model": "vae", "count": 200})
+            ),
+            "texts": enqueue(self.services, parse_spec(texts)),
         }
         self.made = self._make(started)
 

@@ -1,4 +1,5 @@
-"""Rows as documents (the contract of `--json`), and documents as tables.
+"""Output: rows as documents (the contract of `--json`), documents as text for people.
 
-Reads rows that it is given; runs no queries and knows no commands.
+Everything that a command prints goes through here. Reads rows that it is given: it must know no
+query and no command.
 """

@@ -1,6 +1,6 @@
-"""The rows of the record as plain data: what `--json` prints, and what tables pick columns from.
+"""The rows of the record as plain data: what `--json` prints and tables pick their columns from.
 
-The keys are a contract with scripts: add, never rename.
+Scripts depend on the keys: add some, never rename one.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ Document = dict[str, Any]
 
 
 def job_document(job: Job) -> Document:
-    """A job, without its shards."""
+    """A job without its shards."""
     return {
         "id": job.id,
         "kind": job.kind,
@@ -45,7 +45,7 @@ def job_document(job: Job) -> Document:
 
 
 def shard_document(shard: Shard) -> Document:
-    """A shard: the range of samples, and how its work went."""
+    """A shard: its range of samples, its state and its failures."""
     return {
         "id": shard.id,
         "index": shard.idx,
@@ -61,7 +61,7 @@ def shard_document(shard: Shard) -> Document:
 
 
 def artifact_document(artifact: Artifact) -> Document:
-    """An artifact: what it is and where its bytes are."""
+    """An artifact: what it is and where its bytes are stored."""
     return {
         "id": artifact.id,
         "job": artifact.job_id,
@@ -89,7 +89,7 @@ def dataset_document(dataset: Dataset, version: DatasetVersion) -> Document:
 
 
 def model_document(model: Model, version: ModelVersion) -> Document:
-    """One version of a model, with what it was made from."""
+    """One version of a model, with its parameters, files and metrics."""
     return {
         "name": model.name,
         "version": version.number,
@@ -104,7 +104,7 @@ def model_document(model: Model, version: ModelVersion) -> Document:
 
 
 def schedule_document(schedule: Schedule) -> Document:
-    """A schedule, with the command that it repeats."""
+    """A schedule and the command that it repeats."""
     return {
         "name": schedule.name,
         "cron": schedule.cron,
@@ -120,5 +120,5 @@ def schedule_document(schedule: Schedule) -> Document:
 
 
 def run_document(run: ScheduleRun) -> Document:
-    """One due time of a schedule and what came of it."""
+    """One due time of a schedule and its outcome."""
     return {"due": run.due, "outcome": run.outcome, "job": run.job_id, "reason": run.reason}

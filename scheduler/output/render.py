@@ -1,7 +1,7 @@
-"""What people read: tables, fields, sizes and times. What programs read: JSON.
+"""Rendering: tables, fields, sizes and times for people, JSON for programs.
 
-On a terminal tables are drawn by rich; in a pipe they are plain aligned text. Whatever came from a
-user or a model is stripped of control characters first, so that text cannot drive the terminal.
+On a terminal tables are drawn by rich; in a pipe they are plain aligned text. Control characters
+are removed from everything that came from a user or a model, so that it cannot drive the terminal.
 """
 
 import json
@@ -18,7 +18,7 @@ import click
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _JSON_CONTROL = re.compile(r"[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
-# Columns that a narrow terminal must not break: they are copied, or compared down the column.
+# Columns that are never folded: their values are copied, or compared down the column.
 _WHOLE = {"id", "job", "kind", "status", "size", "version", "sha256", "created_at", "next_due"}
 
 _NARROWEST = 12  # characters of any other column
@@ -48,8 +48,13 @@ def print_json(document: Any, *, line: bool = False) -> None:
     click.echo(_JSON_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
 
-def print_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
-    """Write `rows` under `columns`, drawn on a terminal and plain in a pipe; talk where empty."""
+def print_table(rows: Sequence[Row], columns: Sequence[str], *, heading: str = "") -> None:
+    """Write `rows` under `columns`, drawn on a terminal and plain in a pipe.
+
+    Without rows, say so on stderr. A `heading` stands above the table, after an empty line.
+    """
+    if heading:
+        click.echo(f"\n{heading}")
     if not rows:
         click.echo("nothing to show", err=True)
         return
@@ -91,7 +96,7 @@ def show(value: Any) -> str:
 
 
 def to_prefix(id_: str) -> str:
-    """The part of an id that people read and type: its time to the millisecond, and some chance."""
+    """The part of an id that people read and type: its time to the millisecond and random bits."""
     return id_[:18]
 
 
@@ -101,7 +106,7 @@ def to_iso(when: datetime) -> str:
 
 
 def to_size(size_bytes: int) -> str:
-    """Bytes for people, as in 1.5 MiB."""
+    """Bytes, as in 1.5 MiB."""
     amount = float(size_bytes)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if amount < 1024:
@@ -111,12 +116,12 @@ def to_size(size_bytes: int) -> str:
 
 
 def to_count(number: int, noun: str) -> str:
-    """A number of things, as in no samples, 1 sample or 300 samples."""
+    """A number of things, as in `no samples`, `1 sample` or `300 samples`."""
     return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
 
 def to_duration(seconds: float) -> str:
-    """Seconds for people, as in 42s, 3m05s or 2h10m."""
+    """Seconds, as in 42s, 3m05s or 2h10m."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"
@@ -134,7 +139,7 @@ def _to_json(value: Any) -> Any:
 
 
 def _flat(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Open mappings that hold mappings, so that a line never nests."""
+    """Flatten mappings of mappings into names like `a.b`."""
     for name, value in fields.items():
         if isinstance(value, Mapping) and any(isinstance(each, Mapping) for each in value.values()):
             yield from ((f"{name}.{inner}", each) for inner, each in _flat(value))
@@ -160,7 +165,7 @@ def _draw_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
     for line in lines:
         table.add_row(*line)
     console = Console()
-    # rich would leave columns out: a line that the terminal breaks says more
+    # where they do not fit, rich would leave columns out; a wrapped line says more
     roomy = console.options.update(max_width=sys.maxsize)
     console.width = max(console.width, Measurement.get(console, roomy, table).minimum)
     console.print(table)

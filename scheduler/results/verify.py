@@ -14,6 +14,7 @@ from scheduler.results.samples import samples_by_artifact
 from scheduler.submission.enqueue import enqueue
 from worker.services import Services
 from worker.services.finalize import canonical
+from worker.specs import parse_spec
 
 CHUNK = 1 << 20
 
@@ -135,7 +136,8 @@ def reproduce(services: Services, job: Job, index: int) -> Compared:
         )
     with services.database.read() as session:
         old, old_artifact = artifacts.member(session, job.id, index)
-    made = enqueue(services, job.spec, ranges=[(index, index + 1)], priority=job.priority)
+    spec = parse_spec(job.spec)
+    made = enqueue(services, spec, ranges=[(index, index + 1)], priority=job.priority)
     (ended,) = wait(services, [made.id])
     if ended.status != JobState.SUCCEEDED:
         raise JobFailed(

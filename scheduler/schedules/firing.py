@@ -7,7 +7,7 @@ primary key) and moves the schedule on. So a crash leaves either all of it or no
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
@@ -215,7 +215,7 @@ def _requests(services: Services, words: Sequence[str]) -> list[Request]:
 
 def _insert(session: Session, schedule: Schedule, requests: list[Request]) -> list[Job]:
     """Insert the jobs under the schedule's name; those of a batch file under a new batch."""
-    ours = [replace(request, schedule_id=schedule.id) for request in requests]
+    ours = [request.with_columns(schedule_id=schedule.id) for request in requests]
     if len(ours) == 1 and schedule.command[1] != "batch":
         return [insert(session, ours[0])]
     batch = insert_batch(session, ours)

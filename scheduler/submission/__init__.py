@@ -1,4 +1,6 @@
-"""The one door for jobs: arguments, prompts and batch lines in; pinned specs and rows out.
+"""Submission, the one way to create jobs: arguments, batch lines and prompts in, queued rows out.
 
-Refuses what cannot run, by name, before a row is written. Knows nothing of how jobs are run.
+Callers parse once (`arguments`, `batches`, `worker.specs.parse_spec`); `pinning` resolves every
+name and checks it; `enqueue` stores and rings. What cannot run is refused here, by name, before a
+row is written. Must not know how jobs are run, nor who asks: the command line, a schedule, a retry.
 """

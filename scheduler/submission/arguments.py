@@ -1,7 +1,7 @@
-"""The words of `genmill enqueue`, turned into an `EnqueueCommand`. Touches no service.
+"""The arguments of `genmill enqueue`, parsed into an `EnqueueCommand`. Touches no service.
 
-The command line and the schedules read the same words, so what `schedule add NAME -- enqueue ...`
-repeats is exactly what a person could type. Files named in the words are read here.
+The command line and the schedules parse the same arguments, so `schedule add NAME -- enqueue ...`
+repeats exactly what could be typed. Files named in the arguments are read here.
 """
 
 import json
@@ -13,16 +13,16 @@ from typing import Any
 import click
 
 from db.errors import Refused
-from scheduler.submission.json_lines import read_lines, read_prompts
-from scheduler.submission.templates import find_template, read_filled
-from worker.specs import Finetune, Generate, Train, parse_spec
+from scheduler.submission.json_lines import read_lines
+from scheduler.submission.prompts import find_template, read_prompts
+from worker.specs import Spec, parse_spec
 
 
 @dataclass(frozen=True)
 class EnqueueCommand:
-    """One enqueue command: a spec, or the lines of a batch, and how to enqueue it."""
+    """One enqueue command: a spec or the lines of a batch, and how to enqueue it."""
 
-    spec: Train | Finetune | Generate | None = None
+    spec: Spec | None = None
     lines: tuple[str, ...] = ()  # of a batch's file; empty with a spec
     priority: int = 0
     idempotency_key: str | None = None
@@ -32,9 +32,9 @@ class EnqueueCommand:
 
 
 def parse_command(words: Sequence[str]) -> EnqueueCommand:
-    """Read the words of an enqueue command, as in `["enqueue", "train", "gan", ...]`.
+    """Parse the arguments of an enqueue command, as in `["enqueue", "train", "gan", ...]`.
 
-    Raises `Refused` where a person typing them would have been refused.
+    Raises `Refused` for what the command line would refuse.
     """
     if len(words) < 2 or words[0] != "enqueue":
         known = "|".join(COMMANDS)
@@ -53,7 +53,7 @@ def parse_command(words: Sequence[str]) -> EnqueueCommand:
 
 
 def parse_repeated(words: Sequence[str]) -> EnqueueCommand:
-    """Read the words that a schedule repeats; options that make no sense repeated are refused."""
+    """Parse the arguments that a schedule repeats; refuse options that cannot be repeated."""
     command = parse_command(words)
     for option, given in (
         ("--wait", command.wait),
@@ -61,29 +61,27 @@ def parse_repeated(words: Sequence[str]) -> EnqueueCommand:
         ("--idempotency-key", command.idempotency_key is not None),
     ):
         if given:
-            raise Refused(f"{option} makes no sense in a schedule: leave it out")
+            raise Refused(f"{option} makes no sense in a schedule", remedy="leave it out")
     return command
 
 
 def anchor_files(words: Sequence[str]) -> list[str]:
-    """The words with file names made absolute, so that a scheduler started elsewhere finds them."""
+    """The arguments with file names made absolute, for a scheduler that runs in another folder."""
     command = COMMANDS.get(words[1]) if len(words) > 1 else None
     if command is None:
         return list(words)
     given = command.make_context(words[1], list(words[2:]), resilient_parsing=True).params
     named = given.get("file") or given.get("prompts")
-    return [_anchor(word, named) if place > 1 else word for place, word in enumerate(words)]
-
-
-def _anchor(word: str, named: str | None) -> str:
-    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-    if value != named:
-        return word
-    return f"{option}{equals}{Path(value).absolute()}"
+    anchored = list(words[:2])
+    for word in words[2:]:
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        path = f"{option}{equals}{Path(value).absolute()}"
+        anchored.append(path if value == named else word)
+    return anchored
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """Turn `key=value` words into parameters: JSON where it parses, else the text itself."""
+    """Turn `key=value` pairs into parameters: JSON where it parses, else the text itself."""
     settings: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -107,15 +105,15 @@ def _parse_value(key: str, value: str) -> Any:
 
 def _enqueue_options(function: Callable[..., EnqueueCommand]) -> Callable[..., EnqueueCommand]:
     for option in (
-        click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout."),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
         click.option("--dry-run", is_flag=True, help="Show the spec and its cost; store nothing."),
         click.option(
-            "--idempotency-key", metavar="K", help="The same key gives the same job id back."
+            "--idempotency-key", metavar="K", help="Return the job that K created, if any."
         ),
         click.option(
             "--priority", type=int, default=0, metavar="N", help="Higher runs first (default 0)."
         ),
-        click.option("--wait", is_flag=True, help="Wait; exit 1 where it does not succeed."),
+        click.option("--wait", is_flag=True, help="Wait for the end; exit 1 unless it succeeds."),
     ):
         function = option(function)
     return function
@@ -128,62 +126,84 @@ def _training_options(function: Callable[..., EnqueueCommand]) -> Callable[..., 
             "--max-seconds",
             type=float,
             metavar="S",
-            help="Stop after S seconds; with neither limit, the family's default_seconds.",
+            help="Stop after S seconds. Default without --max-steps: the family's default_seconds.",
         ),
         click.option("--max-steps", type=int, metavar="N", help="Stop after N steps."),
         _SET,
-        click.option("--dataset", required=True, metavar="D", help="NAME or NAME:VERSION."),
+        click.option(
+            "--dataset", required=True, metavar="D", help="Dataset: NAME or NAME:VERSION."
+        ),
     ):
         function = option(function)
     return function
 
 
 _SET = click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter; see family show."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set a parameter; repeatable. See `genmill family show`.",
 )
 
 
 @click.command("train")
 @click.argument("family")
-@click.option("--name", "model", required=True, metavar="MODEL", help="The model's name.")
+@click.option("--name", "model", required=True, metavar="MODEL", help="Name of the model.")
 @_training_options
 @_enqueue_options
-def train(settings: tuple[str, ...], **words: Any) -> EnqueueCommand:
-    """Train a new version of a model from nothing.
+def train(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
+    """Train a model from scratch.
+
+    Training under an existing name adds a version to that model.
 
     \b
     genmill enqueue train gan --dataset mnist --name digits --max-seconds 180
     genmill enqueue train gpt --dataset books --name prose --set layers=4 --set width=128
     """
-    return _command({"kind": "train", "params": parse_settings(settings)}, words)
+    return _command({"kind": "train", "params": parse_settings(settings)}, options)
 
 
 @click.command("finetune")
 @click.argument("model")
 @_training_options
 @_enqueue_options
-def finetune(settings: tuple[str, ...], **words: Any) -> EnqueueCommand:
-    """Train a version further: a new one whose parent it is.
+def finetune(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
+    """Train a model version further, into a new version.
 
-    MODEL is name, name@alias or name:3.
+    MODEL is NAME, NAME@ALIAS or NAME:VERSION.
 
     \b
     genmill enqueue finetune digits:1 --dataset my-hand --max-steps 500
     """
-    return _command({"kind": "finetune", "params": parse_settings(settings)}, words)
+    return _command({"kind": "finetune", "params": parse_settings(settings)}, options)
 
 
 @click.command("generate")
 @click.argument("model")
-@click.option("--count", type=int, metavar="N", help="How many samples.")
+@click.option("--count", type=int, metavar="N", help="Number of samples.")
 @click.option(
-    "--seed", type=int, default=0, metavar="N", help="The same seed makes the same samples."
+    "--seed",
+    type=int,
+    default=0,
+    metavar="N",
+    help="Random seed: the same seed makes the same samples (default 0).",
 )
-@click.option("--label", metavar="L", help="One class only; else the classes in turn.")
-@click.option("--dataset", metavar="D", help="Images to make samples from; see family show.")
-@click.option("--prompt", metavar="TEXT", multiple=True, help="What to go on from; repeatable.")
-@click.option("--prompts", metavar="FILE.jsonl", help='Lines of {"prompt", "custom_id"}.')
-@click.option("--template", metavar="T", help="Filled by the lines' fields; see template list.")
+@click.option("--label", metavar="L", help="Samples of this class only. Default: all in turn.")
+@click.option(
+    "--dataset",
+    metavar="D",
+    help="Images to make the samples from, if the family takes any: NAME or NAME:VERSION.",
+)
+@click.option("--prompt", metavar="TEXT", multiple=True, help="Prompt; repeatable.")
+@click.option(
+    "--prompts", metavar="FILE.jsonl", help='Prompts, one {"prompt", "custom_id"} a line.'
+)
+@click.option(
+    "--template",
+    metavar="T",
+    help="Template to fill with the lines of --prompts. See `genmill template list`.",
+)
 @_SET
 @_enqueue_options
 def generate(
@@ -192,11 +212,12 @@ def generate(
     template: str | None,
     count: int | None,
     settings: tuple[str, ...],
-    **words: Any,
+    **options: Any,
 ) -> EnqueueCommand:
-    """Make samples with a model.
+    """Generate samples with a model.
 
-    MODEL is name, name@alias or name:3.
+    MODEL is NAME, NAME@ALIAS or NAME:VERSION. Prompts are used in turn; the default --count with
+    --prompts is one sample a line.
 
     \b
     genmill enqueue generate digits --count 1000 --label 3
@@ -207,25 +228,27 @@ def generate(
         raise click.UsageError("give --prompt or --prompts, not both")
     if template and not prompts:
         raise click.UsageError("--template is filled from --prompts FILE.jsonl: give both")
-    given = _read_prompts(prompts, template) if prompts else [{"prompt": text} for text in prompt]
     if count is None and not prompts:
         raise click.UsageError("missing option '--count'")
+    given = [{"prompt": text} for text in prompt]
+    if prompts:
+        given = read_prompts(prompts, find_template(template) if template else None)
     data = {
         "kind": "generate",
         "prompts": given,
         "count": len(given) if count is None else count,
         "params": parse_settings(settings),
     }
-    return _command(data, words)
+    return _command(data, options)
 
 
 @click.command("batch")
-@click.argument("file")
+@click.argument("file", metavar="FILE.jsonl")
 @_enqueue_options
 def batch(file: str, **how: Any) -> EnqueueCommand:
-    """Enqueue one spec a line; prints the batch id.
+    """Submit many jobs, one spec a line; print the batch id.
 
-    FILE.jsonl is checked as a whole first, and nothing is enqueued where a line is wrong.
+    Every line is checked first; if one is wrong, nothing is enqueued.
 
     \b
     {"custom_id": "a", "kind": "generate", "model": "digits", "count": 100, "label": "3"}
@@ -242,14 +265,9 @@ COMMANDS: dict[str, click.Command] = {
 }
 
 
-def _read_prompts(path: str, template: str | None) -> list[dict[str, Any]]:
-    return read_filled(path, find_template(template)) if template else read_prompts(path)
-
-
-_HOW = ("priority", "idempotency_key", "wait", "dry_run", "as_json")
-
-
-def _command(data: dict[str, Any], words: dict[str, Any]) -> EnqueueCommand:
-    """Split what was typed into the spec and the way it is enqueued."""
-    how = {option: words.pop(option) for option in _HOW}
-    return EnqueueCommand(spec=parse_spec(data | words), **how)
+def _command(data: dict[str, Any], options: dict[str, Any]) -> EnqueueCommand:
+    """Split the options into the spec's fields and how to enqueue it."""
+    how = ("priority", "idempotency_key", "wait", "dry_run", "as_json")
+    fields = {name: value for name, value in options.items() if name not in how}
+    spec = parse_spec(data | fields)
+    return EnqueueCommand(spec=spec, **{name: options[name] for name in how})

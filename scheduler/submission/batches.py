@@ -1,13 +1,11 @@
 """Batches: many jobs from the lines of one JSON Lines file, all of them or none.
 
-A line is a spec, `{"kind": "generate", "model": "digits", "count": 8}`, with `custom_id` and
-`priority` beside it where wanted, or for text a line of an OpenAI batch: `custom_id`, `method`,
-`url`, `body`.
+A line is a spec, `{"kind": "generate", "model": "digits", "count": 8}`, with an optional
+`custom_id` and `priority`; or, for text, a line of an OpenAI batch: `custom_id`, `method`, `url`,
+`body`.
 """
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
@@ -18,8 +16,9 @@ from db.errors import NotFound, Refused
 from db.tables import Batch
 from scheduler.submission.enqueue import Request, insert, prepare, ring_softly
 from scheduler.submission.idempotency import refuse_another
+from scheduler.submission.json_lines import parse_object
 from worker.services import Services
-from worker.specs import parse_key
+from worker.specs import parse_key, parse_spec
 
 MAX_JOBS = 50_000  # of one batch, as in OpenAI's
 _SHOWN = 10  # wrong lines
@@ -47,11 +46,14 @@ def enqueue_batch(
 
     def work(session: Session) -> Batch:
         first = idempotency_key and jobs.by_idempotency_key(session, idempotency_key)
-        return (
-            _earlier(session, first.batch_id)
-            if first
-            else insert_batch(session, requests, idempotency_key)
-        )
+        if not first:
+            return insert_batch(session, requests, idempotency_key)
+        if first.batch_id is None:
+            raise Refused(
+                f"idempotency key {idempotency_key!r} belongs to a single job, {first.id}",
+                remedy="use another key for a batch",
+            )
+        return jobs.get_batch(session, first.batch_id)
 
     try:
         batch = services.database.transact(work)
@@ -70,15 +72,14 @@ def check_batch(services: Services, lines: Iterable[str], *, priority: int = 0) 
     """
     requests: list[Request] = []
     wrong: list[str] = []
-    seen: dict[str, int] = {}
-    families: dict[str, tuple[int, str]] = {}
+    custom_ids: dict[str, int] = {}  # the line of each
+    families: dict[str, tuple[int, str]] = {}  # the line and family of each model
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             request = _read(services, line, priority)
-            _refuse_twice(seen, request.custom_id, number)
-            _refuse_two_families(families, request, number)
+            _refuse_clash(request, number, custom_ids, families)
             requests.append(request)
         except (Refused, NotFound) as error:
             wrong.append(f"line {number}: {error}")
@@ -95,16 +96,9 @@ def insert_batch(session: Session, requests: Sequence[Request], key: str | None 
     batch = jobs.add_batch(session, len(requests))
     for number, request in enumerate(requests):
         # the batch's key is its first job's
-        insert(
-            session, replace(request, batch_id=batch.id, idempotency_key=None if number else key)
-        )
+        own_key = None if number else key
+        insert(session, request.with_columns(batch_id=batch.id, idempotency_key=own_key))
     return batch
-
-
-def _earlier(session: Session, batch_id: str | None) -> Batch:
-    if batch_id is None:
-        raise Refused("this idempotency key belongs to a single job; use another for a batch")
-    return jobs.get_batch(session, batch_id)
 
 
 def _refuse_other_lines(
@@ -113,54 +107,39 @@ def _refuse_other_lines(
     if batch.size != len(requests):
         raise Refused(
             f"idempotency key {key!r} belongs to batch {batch.id} of {batch.size} jobs, not "
-            f"{len(requests)}; use another key for another batch"
+            f"{len(requests)}",
+            remedy="use another key for another batch",
         )
     with services.database.read() as session:
         for request, job in zip(requests, jobs.batch_jobs(session, batch.id), strict=True):
             refuse_another(session, key, request.asked, job)
 
 
+def _refuse_clash(
+    request: Request, number: int, custom_ids: dict[str, int], families: dict[str, tuple[int, str]]
+) -> None:
+    """Refuse a line that uses an earlier line's custom_id, or its model's name for another family.
+
+    No job of this batch has created its model yet, so nothing else tells the two families apart.
+    """
+    custom_id = request.columns.get("custom_id")
+    if custom_id is not None and custom_ids.setdefault(custom_id, number) != number:
+        raise Refused(f"custom_id {custom_id!r} is on line {custom_ids[custom_id]} too")
+    name, family = request.pinned.model, request.pinned.family.name
+    first, found = families.setdefault(name, (number, family))
+    if found != family:
+        raise Refused(f"model {name!r} is of family {found!r} on line {first}, not {family!r}")
+
+
 def _read(services: Services, line: str, priority: int) -> Request:
-    data = _load(line)
+    data = parse_object(line)
     custom_id, priority = data.pop("custom_id", None), data.pop("priority", priority)
     if custom_id is not None:
         parse_key("custom_id", custom_id)
     if not isinstance(priority, int) or isinstance(priority, bool):
         raise Refused(f"priority: expected a whole number (got {str(priority)[:80]!r})")
-    spec = _from_openai(data) if "body" in data else data
+    spec = parse_spec(_from_openai(data) if "body" in data else data)
     return prepare(services, spec, custom_id=custom_id, priority=priority)
-
-
-def _load(line: str) -> dict[str, Any]:
-    try:
-        data = json.loads(line, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise Refused(f"not JSON ({error})") from None
-    if not isinstance(data, dict):
-        raise Refused(f"expected a JSON object (got {line.strip()[:40]!r})")
-    return data
-
-
-def _refuse_constant(constant: str) -> Any:
-    raise Refused(f"{constant} is not a number that can be used")
-
-
-def _refuse_twice(seen: dict[str, int], custom_id: str | None, number: int) -> None:
-    if custom_id is None:
-        return
-    if custom_id in seen:
-        raise Refused(f"custom_id {custom_id!r} is on line {seen[custom_id]} too")
-    seen[custom_id] = number
-
-
-def _refuse_two_families(
-    families: dict[str, tuple[int, str]], request: Request, number: int
-) -> None:
-    """No job of this batch has created its model yet, so nothing else tells two lines apart."""
-    name, family = request.pinned.model, request.pinned.family.name
-    first, found = families.setdefault(name, (number, family))
-    if found != family:
-        raise Refused(f"model {name!r} is of family {found!r} on line {first}, not {family!r}")
 
 
 def _from_openai(line: dict[str, Any]) -> dict[str, Any]:

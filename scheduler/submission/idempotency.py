@@ -1,41 +1,39 @@
 """Idempotency keys: a key used again means the job that it made, and no other.
 
-A job keeps its spec pinned. The same words asked later may be pinned otherwise, for there are newer
-versions by then; so what is asked is compared with what was kept, not with a pinning of today.
+A job keeps its spec pinned. The same request may be pinned differently later, for there may be
+newer versions by then; so what is asked is compared with what was kept, not with a new pinning.
 """
-
-from typing import Any
 
 from sqlalchemy.orm import Session
 
-from db import models
 from db.errors import Refused
 from db.tables import Job
-from scheduler.submission.pinning import AnySpec, complete
-from worker.families import find_family
-from worker.specs import Train, parse_spec
+from worker.pinned import Pinned, complete, settle
+from worker.specs import Spec, parse_spec
 
 REFERENCES = ("model", "dataset")
 
 
-def refuse_another(session: Session, key: str, asked: AnySpec, job: Job) -> None:
+def refuse_another(session: Session, key: str, asked: Spec, job: Job) -> None:
     """Refuse a `key` that made `job` for another request, naming what differs."""
-    made = parse_spec(job.spec)
-    if other := _other_fields(asked, made) or _other_params(session, asked, made):
+    made = settle(session, parse_spec(job.spec))
+    if other := _other_fields(asked, made) or _other_params(asked, made):
         raise Refused(
             f"idempotency key {key!r} belongs to job {job.id}, a {job.kind} job of model "
-            f"{job.model!r} that differs in {', '.join(other)}; use another key for another request"
+            f"{job.model!r} that differs in {', '.join(other)}",
+            remedy="use another key for another request",
         )
 
 
-def _other_fields(asked: AnySpec, made: AnySpec) -> list[str]:
+def _other_fields(asked: Spec, made: Pinned) -> list[str]:
     """The fields but `params` that differ; a version counts where the request names its number."""
-    wanted = asked.model_dump(mode="json", exclude={"params"})
-    kept = made.model_dump(mode="json")
+    kept = dict(made.spec)
     return [
         name
-        for name, value in wanted.items()
-        if value != kept.get(name) and not (name in REFERENCES and _may_mean(value, kept.get(name)))
+        for name, value in asked
+        if name != "params"
+        and value != kept.get(name)
+        and not (name in REFERENCES and _may_mean(value, kept.get(name)))
     ]
 
 
@@ -49,12 +47,8 @@ def _may_mean(asked: str | None, kept: str | None) -> bool:
     )
 
 
-def _other_params(session: Session, asked: AnySpec, made: AnySpec) -> list[str]:
+def _other_params(asked: Spec, made: Pinned) -> list[str]:
     """The parameters that differ, once those that were not asked for are as the job found them."""
-    if isinstance(made, Train):
-        family, version = find_family(made.family), None
-    else:
-        model, version = models.resolve(session, made.model)
-        family = find_family(model.family)
-    wanted: dict[str, Any] = complete(asked, family, version)
-    return [f"params.{name}" for name, value in wanted.items() if value != made.params.get(name)]
+    wanted = complete(asked, made.family, made.version)
+    kept = dict(made.params)
+    return [f"params.{name}" for name, value in wanted if value != kept[name]]

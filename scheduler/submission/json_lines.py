@@ -1,12 +1,11 @@
-"""JSON Lines files that people hand in: batches and prompts. Errors name the file and the line."""
+"""JSON Lines files that users hand in: batches and prompts. Errors name the file and the line."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from db.errors import BadInput
-from worker.specs import MAX_PROMPTS
 
 MAX_LINES = 200_000
 MAX_LINE_BYTES = 1 << 20
@@ -16,7 +15,7 @@ MAX_FILE_BYTES = 256 << 20
 def read_lines(path: str) -> list[str]:
     """The lines of a UTF-8 file, blank ones included, so that a line's number stays its place.
 
-    Raises `BadInput` where it cannot be read, is not UTF-8, is empty or beyond the limits.
+    Raises `BadInput` for a file that is unreadable, not UTF-8, empty or beyond the limits.
     """
     try:
         with Path(path).open("rb") as file:
@@ -28,29 +27,24 @@ def read_lines(path: str) -> list[str]:
     return lines
 
 
-def read_prompts(path: str) -> list[dict[str, Any]]:
-    """The prompts of a file: a line is `{"prompt", "custom_id"?}`, or a JSON string alone."""
-    prompts = [
-        _read_prompt(line, f"{path}: line {number}")
-        for number, line in enumerate(read_lines(path), 1)
-        if line.strip()
-    ]
-    if len(prompts) > MAX_PROMPTS:
-        raise BadInput(f"{path}: {len(prompts):,} prompts; at most {MAX_PROMPTS:,} are allowed")
-    return prompts
-
-
-def _read_prompt(line: str, where: str) -> dict[str, Any]:
+def parse_json(text: str) -> Any:
+    """The value of a JSON text (RFC 8259, which knows no NaN). Raises `BadInput`."""
     try:
-        value = json.loads(line)
+        return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{where}: not JSON ({error})") from None
-    row = {"prompt": value} if isinstance(value, str) else value
-    if not isinstance(row, dict) or not isinstance(row.get("prompt"), str):
-        raise BadInput(f'{where}: expected {{"prompt": "text"}} (got {line.strip()[:40]!r})')
-    if extra := row.keys() - {"prompt", "custom_id"}:
-        raise BadInput(f"{where}: unknown key {min(extra)!r}; known: custom_id, prompt")
-    return row
+        raise BadInput(f"not JSON ({error})") from None
+
+
+def parse_object(line: str) -> dict[str, Any]:
+    """The JSON object of a line. Raises `BadInput`."""
+    value = parse_json(line)
+    if not isinstance(value, dict):
+        raise BadInput(f"expected a JSON object (got {line.strip()[:40]!r})")
+    return value
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise BadInput(f"{constant} is not a number that can be used")
 
 
 def _bounded(file: BinaryIO, path: str) -> Iterator[tuple[int, bytes]]:
@@ -74,6 +68,6 @@ def _decode(line: bytes, path: str, number: int) -> str:
         return line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         raise BadInput(
-            f"{path}: line {number}: not UTF-8 at byte {error.start} of the line; "
-            "save the file as UTF-8"
+            f"{path}: line {number}: not UTF-8 at byte {error.start} of the line",
+            remedy="save the file as UTF-8",
         ) from None

@@ -1,75 +1,38 @@
-"""Turning what a user asked for into what a job keeps: every name pinned, every setting checked.
+"""Pinning: every name that a request gives becomes a version, every setting is checked.
 
-A pinned spec names versions (`digits:3`), holds the complete parameters, and therefore means the
-same tomorrow. Everything that can be refused without running a model is refused here.
+A pinned spec (`worker.pinned`) means the same tomorrow. Everything that can be refused without
+running a model is refused here.
 """
 
-import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from db import datasets, jobs, models
 from db.errors import NotFound, Refused, unknown
-from db.tables import Dataset, DatasetVersion, Model, ModelVersion
-from scheduler.submission.source_images import check_given
-from worker.families import find_family, own_record
+from db.tables import DatasetVersion, ModelVersion
+from worker.families import own_record
 from worker.networks.family import Family
+from worker.pinned import Pinned, PinnedGeneration, PinnedTraining, settle
 from worker.services import Services
-from worker.specs import Finetune, Generate, Params, Prompt, Train, parse_params
+from worker.specs import Spec, Train
 
 MAX_PROMPTS_BYTES = 20 * 2**20
 
-AnySpec = Train | Finetune | Generate
-S = TypeVar("S", bound=Params)
 
-
-@dataclass(frozen=True)
-class Pinned:
-    """A spec that is fit to be stored."""
-
-    spec: AnySpec
-    model: str  # the model's bare name
-    family: Family
-    version: ModelVersion | None  # what a generate or finetune job starts from
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """The spec as plain data, as the job's row keeps it."""
-        return self.spec.model_dump(mode="json")
-
-    @property
-    def spec_hash(self) -> str:
-        """SHA-256 of the canonical JSON of the spec."""
-        text = json.dumps(self.data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-
-def pin(services: Services, session: Session, spec: AnySpec) -> Pinned:
-    """Resolve the spec's names and check all it says; raises `NotFound` or `Refused`."""
-    if isinstance(spec, Train):
-        return _pin_train(session, spec)
-    if isinstance(spec, Finetune):
-        return _pin_finetune(services, session, spec)
-    return _pin_generate(services, session, spec)
-
-
-def complete(spec: AnySpec, family: Family, version: ModelVersion | None) -> dict[str, Any]:
-    """All the parameters that a spec means: its own, then those of the version, then the defaults.
-
-    `version` is what the job starts from; its parameters count for training on alone.
-    """
-    meant: Params
-    if isinstance(spec, Generate):
-        meant = parse_params(family.sampling, spec.params, what=f"sampling from {family.name}")
-    else:
-        inherited = version.params if version else {}
-        meant = parse_params(family.params, {**inherited, **spec.params}, what=family.name)
-    return meant.model_dump(mode="json")
+def pin(services: Services, session: Session, spec: Spec) -> Pinned:
+    """Resolve the spec's names and check all that it says; raises `NotFound` or `Refused`."""
+    pinned = settle(session, spec)
+    if isinstance(pinned, PinnedTraining):
+        return _pin_training_data(services, session, pinned)
+    _refuse_unfit_inputs(services, pinned)
+    if spec.dataset is None:
+        pinned.params.check_images(None)
+        return pinned
+    return _pin_images(services, session, pinned, spec.dataset)
 
 
 def refuse_other_family(session: Session, name: str, family: Family) -> None:
@@ -83,119 +46,101 @@ def refuse_other_family(session: Session, name: str, family: Family) -> None:
         found, whose = job.spec["family"], f"model {name!r}, which job {job.id} will create,"
     if found != family.name:
         raise Refused(
-            f"{whose} is of family {found!r}, not {family.name!r}; choose another name for it"
+            f"{whose} is of family {found!r}, not {family.name!r}", remedy="choose another name"
         )
 
 
-def _pin_train(session: Session, spec: Train) -> Pinned:
-    family = find_family(spec.family)
-    if not family.trains:
+def _pin_training_data(
+    services: Services, session: Session, pinned: PinnedTraining
+) -> PinnedTraining:
+    spec, family, parent = pinned.spec, pinned.family, pinned.version
+    if isinstance(spec, Train):
+        if not family.trains:
+            raise Refused(
+                f"family {family.name!r} cannot be trained from nothing",
+                remedy=f"import a model with `genmill model import DIR --name {spec.model}`, then "
+                f"run `genmill enqueue finetune {spec.model} --dataset {spec.dataset}`",
+            )
+        refuse_other_family(session, spec.model, family)
+    dataset, data = datasets.resolve(session, spec.dataset)
+    named = spec.model_copy(update={"dataset": f"{dataset.name}:{data.number}"})
+    _refuse_unfit_data(family, data, named.dataset)
+    labels = data.summary.get("labels") or []
+    if parent and labels and family.takes_labels and parent.params.get("conditional", True):
+        # a network cannot learn labels that it was not built for
+        known = _shape(services, parent)["labels"]
+        if strange := sorted(set(labels) - set(known)):
+            raise Refused(
+                f"{named.dataset} has labels {strange[:10]} that {spec.model} does not know; "
+                f"known: {', '.join(known) or 'none'}"
+            )
+    return replace(pinned, spec=named)
+
+
+def _refuse_unfit_data(family: Family, data: DatasetVersion, reference: str) -> None:
+    if data.kind != family.media:
         raise Refused(
-            f"family {family.name!r} does not train from nothing: take a model in with `genmill "
-            f"model import DIR --name {spec.model}`, then `genmill enqueue finetune {spec.model} "
-            f"--dataset {spec.dataset}`"
+            f"family {family.name!r} trains on {family.media} datasets; {reference} is of kind "
+            f"{data.kind}"
         )
-    refuse_other_family(session, spec.model, family)
-    dataset, version = datasets.resolve(session, spec.dataset)
-    _refuse_unfit_data(family, dataset, version)
-    pinned = _with(
-        spec, dataset=f"{dataset.name}:{version.number}", params=complete(spec, family, None)
-    )
-    return Pinned(pinned, spec.model, family, None)
+    if family.needs_captions and not (data.summary.get("captions") or data.summary.get("labels")):
+        raise Refused(
+            f"family {family.name!r} trains on captions; {reference} has neither captions nor "
+            "labels",
+            remedy='add it again with a metadata.jsonl of lines {"file_name": ..., "text": ...} '
+            "beside the images, or with the images in folders named after what they show",
+        )
 
 
-def _pin_finetune(services: Services, session: Session, spec: Finetune) -> Pinned:
-    model, parent = models.resolve(session, spec.model)
-    family = find_family(model.family)
-    dataset, version = datasets.resolve(session, spec.dataset)
-    _refuse_unfit_data(family, dataset, version)
-    if family.takes_labels and parent.params.get("conditional", True):
-        _refuse_other_labels(services, model, parent, dataset, version)
-    pinned = _with(
-        spec,
-        model=f"{model.name}:{parent.number}",
-        dataset=f"{dataset.name}:{version.number}",
-        params=complete(spec, family, parent),
-    )
-    return Pinned(pinned, model.name, family, parent)
-
-
-def _pin_generate(services: Services, session: Session, spec: Generate) -> Pinned:
-    model, version = models.resolve(session, spec.model)
-    family = find_family(model.family)
-    params = complete(spec, family, version)
+def _refuse_unfit_inputs(services: Services, pinned: PinnedGeneration) -> None:
+    """Refuse a label or prompts that the model does not take."""
+    spec, family = pinned.spec, pinned.family
     if spec.label is not None:
-        _refuse_unknown_label(services, model, version, spec.label)
-    if spec.prompts:
-        _refuse_prompts(family, spec.prompts)
-    pinned = _with(spec, model=f"{model.name}:{version.number}", params=params)
-    if spec.dataset is None:
-        family.sampling(**params).check_images(None)
-    else:
-        pinned = _pin_images(services, session, pinned, family, version)
-    return Pinned(pinned, model.name, family, version)
+        labels = _shape(services, pinned.version)["labels"]
+        if not labels:
+            raise Refused(
+                f"model {spec.model} was trained without labels", remedy="leave the label out"
+            )
+        if spec.label not in labels:
+            raise Refused(f"model {spec.model}: " + unknown("label", spec.label, labels))
+    if spec.prompts and not family.takes_prompts:
+        raise Refused(f"family {family.name!r} takes no prompts")
+    size = sum(len(prompt.prompt.encode()) for prompt in spec.prompts)
+    if size > MAX_PROMPTS_BYTES:
+        raise Refused(
+            f"the prompts have {size:,} bytes; a job takes at most {MAX_PROMPTS_BYTES:,}",
+            remedy="split them into several jobs",
+        )
 
 
 def _pin_images(
-    services: Services, session: Session, spec: Generate, family: Family, version: ModelVersion
-) -> Generate:
-    """The spec with the version of the images that it names, which the model can take."""
-    dataset, images = datasets.resolve(session, str(spec.dataset))
-    pinned = _with(spec, dataset=f"{dataset.name}:{images.number}")
-    check_given(pinned, family, images, shape=_shape(services, version))
-    return pinned
-
-
-def _with(spec: S, **changes: Any) -> S:
-    """The spec with `changes`, validated again (`model_copy` would not)."""
-    return type(spec).model_validate({**spec.model_dump(), **changes})
-
-
-def _refuse_unfit_data(family: Family, dataset: Dataset, version: DatasetVersion) -> None:
-    if version.kind != family.media:
+    services: Services, session: Session, pinned: PinnedGeneration, reference: str
+) -> PinnedGeneration:
+    """Name the version of the images; refuse those that the family or the model does not take."""
+    spec, family = pinned.spec, pinned.family
+    dataset, images = datasets.resolve(session, reference)
+    name = f"{dataset.name}:{images.number}"
+    if not family.takes_images:
+        raise Refused(f"family {family.name!r} takes no images", remedy="leave the dataset out")
+    if images.kind != "image":
+        raise Refused(f"family {family.name!r} takes images; {name} is of kind {images.kind}")
+    found, shape = images.summary["shape"], _shape(services, pinned.version)
+    for key in ("size", "channels"):
+        if found[key] != shape[key]:
+            raise Refused(
+                f"the images of {name} have {key} {found[key]}, those of {spec.model} {shape[key]}",
+                remedy="add them again as a dataset that fits",
+            )
+    known, labels = shape["labels"], images.summary["labels"]
+    # a conditional model must know what each image shows
+    if spec.label is None and known and not (labels and set(labels) <= set(known)):
+        strange = f"labels {sorted(set(labels) - set(known))[:10]} that it does not know"
         raise Refused(
-            f"family {family.name!r} learns from {family.media} datasets, and "
-            f"{dataset.name}:{version.number} is one of kind {version.kind}"
+            f"{spec.model} was trained with labels, and {name} has {strange if labels else 'none'}",
+            remedy=f"give the label that its images show; known: {', '.join(known)}",
         )
-    summary = version.summary
-    if family.needs_captions and not (summary.get("captions") or summary.get("labels")):
-        raise Refused(
-            f"family {family.name!r} learns from captions, and {dataset.name}:{version.number} has "
-            'neither captions nor labels; add it with a metadata.jsonl of lines {"file_name": ..., '
-            '"text": ...} beside the pictures, or with the pictures in folders that say what they '
-            "show"
-        )
-
-
-def _refuse_other_labels(
-    services: Services,
-    model: Model,
-    parent: ModelVersion,
-    dataset: Dataset,
-    version: DatasetVersion,
-) -> None:
-    """A version cannot learn labels that it has not been made for."""
-    found = version.summary.get("labels") or []
-    if not found:
-        return
-    known = _shape(services, parent)["labels"]
-    if strange := sorted(set(found) - set(known)):
-        raise Refused(
-            f"{dataset.name}:{version.number} has labels {strange[:10]} that "
-            f"{model.name}:{parent.number} has not; it has: {', '.join(known) or 'none'}"
-        )
-
-
-def _refuse_unknown_label(
-    services: Services, model: Model, version: ModelVersion, label: str
-) -> None:
-    labels = _shape(services, version)["labels"]
-    if not labels:
-        raise Refused(
-            f"model {model.name}:{version.number} was trained without labels; drop the label"
-        )
-    if label not in labels:
-        raise Refused(f"model {model.name}:{version.number}: " + unknown("label", label, labels))
+    pinned.params.check_images(found["size"])
+    return replace(pinned, spec=spec.model_copy(update={"dataset": name}))
 
 
 def _shape(services: Services, version: ModelVersion) -> dict[str, Any]:
@@ -205,18 +150,6 @@ def _shape(services: Services, version: ModelVersion) -> dict[str, Any]:
 
 @lru_cache(maxsize=64)
 def _read_shape(services: Services, config_key: str) -> dict[str, Any]:
-    """The key is the digest of the file."""
-    with services.store.open(config_key) as file:
+    with services.store.open(config_key) as file:  # the key holds the digest: never stale
         shape: dict[str, Any] = own_record(json.load(file))["shape"]
         return shape
-
-
-def _refuse_prompts(family: Family, prompts: Sequence[Prompt]) -> None:
-    if not family.takes_prompts:
-        raise Refused(f"family {family.name!r} takes no prompts")
-    size = sum(len(prompt.prompt.encode()) for prompt in prompts)
-    if size > MAX_PROMPTS_BYTES:
-        raise Refused(
-            f"the prompts have {size} bytes; at most {MAX_PROMPTS_BYTES} are allowed in one job: "
-            "split them into several"
-        )

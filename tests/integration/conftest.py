@@ -32,6 +32,7 @@ from worker.failpoints import HOLD
 from worker.families import find_family
 from worker.services import Services
 from worker.settings import Settings
+from worker.specs import parse_spec
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 120.0
@@ -109,7 +110,7 @@ class Plant:
             return artifacts.digests(session, job_id)
 
     def enqueue(self, spec: dict[str, object], **how: object) -> Job:
-        return enqueue(self.services, spec, **how)
+        return enqueue(self.services, parse_spec(spec), **how)
 
     def enqueue_batch(self, lines: list[str]) -> Batch:
         return enqueue_batch(self.services, lines)
@@ -120,14 +121,12 @@ class Plant:
     def generate(self, count: int, **words: object) -> Job:
         """Enqueue `count` samples of the model `tiny`."""
         how = {key: words.pop(key) for key in ("shard_size", "priority") if key in words}
-        return enqueue(
-            self.services, {"kind": "generate", "model": "tiny", "count": count, **words}, **how
-        )
+        return self.enqueue({"kind": "generate", "model": "tiny", "count": count, **words}, **how)
 
     def train(self, **spec: object) -> Job:
         """Enqueue the training of a model called `small`."""
         data = {"kind": "train", "family": "vae", "model": "small", "dataset": "digits"}
-        return enqueue(self.services, {**data, "max_steps": 4, "params": TINY, **spec})
+        return self.enqueue({**data, "max_steps": 4, "params": TINY, **spec})
 
     def stop(self) -> None:
         for process in self.processes:

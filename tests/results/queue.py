@@ -7,6 +7,7 @@ from tests.results.machine import DATA, Machine, Result
 from worker.families import families
 from worker.services import open_services
 from worker.settings import Settings
+from worker.specs import parse_spec
 
 COUNT = 1000
 SHARDS = (64, 7, 1)
@@ -52,7 +53,7 @@ def _digests(it: Machine, name: str, shard_size: int) -> list[str]:
     }
     services = open_services(Settings(home=it.folder / "home"))
     try:
-        job = enqueue(services, spec, shard_size=shard_size)
+        job = enqueue(services, parse_spec(spec), shard_size=shard_size)
         it.run("job", "wait", job.id)
         with services.database.read() as session:
             return artifacts.digests(session, job.id)

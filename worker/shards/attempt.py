@@ -8,7 +8,6 @@ import os
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from sqlalchemy.orm import Session
@@ -27,18 +26,18 @@ from db.errors import (
 )
 from db.shards import Claim
 from db.states import JobState
-from db.tables import Job
 from worker.broker.doorbell import ring_due
 from worker.failpoints import pass_by
+from worker.pinned import PinnedGeneration, settle
 from worker.services import Services
 from worker.services.finalize import finalize
-from worker.shards.context import Bench, Made
+from worker.shards.context import Bench
 from worker.shards.generate import generate_shard
 from worker.shards.lease import Lease, fail
 from worker.shards.scratch import scratch
 from worker.shards.train import train_job
 from worker.shared_memory import Wire
-from worker.specs import Generate, parse_spec
+from worker.specs import parse_spec
 
 log = logging.getLogger(__name__)
 
@@ -77,23 +76,20 @@ def work(bench: Bench, shard_id: str, *, owner: str, wire: Wire) -> None:
 def _attempt(bench: Bench, claim: Claim, wire: Wire) -> None:
     with bench.services.database.read() as session:
         job = jobs.get(session, claim.job_id)
+        pinned = settle(session, parse_spec(job.spec))
     work_folder = bench.services.settings.home / "work"
     with (
         scratch(work_folder) as folder,
         Lease(bench.services, claim, wire=wire, on_hang=_end_process) as lease,
     ):
         pass_by(bench.services.settings, "claimed")
-        made = _make(bench, job, lease, folder)
+        if isinstance(pinned, PinnedGeneration):
+            made = generate_shard(bench, job, pinned, lease, folder)
+        else:
+            made = train_job(bench, job, pinned, lease, folder)
         pass_by(bench.services.settings, "put_after")
         lease.commit(made.artifacts, made.also)
         pass_by(bench.services.settings, "committed")
-
-
-def _make(bench: Bench, job: Job, lease: Lease, folder: Path) -> Made:
-    spec = parse_spec(job.spec)
-    if isinstance(spec, Generate):
-        return generate_shard(bench, job, spec, lease, folder)
-    return train_job(bench, job, spec, lease, folder)
 
 
 def _claim(services: Services, shard_id: str, *, owner: str, wire: Wire) -> Claim | None:

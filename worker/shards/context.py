@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from sqlalchemy.orm import Session
 
-from db import datasets, models
+from db import datasets
 from db.claims import NewArtifact
 from db.tables import DatasetVersion, ModelVersion
 from worker.data import versions
@@ -36,11 +36,6 @@ class Bench:
     def networks(self) -> Networks:
         """The networks in memory."""
         return Networks(self.device, limit_bytes=self.services.settings.loaded_bytes)
-
-    def version(self, reference: str) -> ModelVersion:
-        """The model version that a pinned reference names."""
-        with self.services.database.read() as session:
-            return models.resolve(session, reference)[1]
 
     def files(self, version: ModelVersion) -> Path:
         """The folder of a version's files, fetched where they are not here yet."""

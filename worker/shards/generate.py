@@ -14,35 +14,38 @@ from worker.engine.generate import Generation, generate
 from worker.feeds.source_images import GivenImages
 from worker.media.record import Origin
 from worker.media.writer import SampleRecord, Written, open_writer
+from worker.pinned import PinnedGeneration
 from worker.shards.context import Bench, Made
 from worker.shards.lease import Lease
 from worker.shards.networks import Loaded
-from worker.specs import Generate, parse_params
+from worker.specs import Generate
 
 EXTENSIONS = {"application/x-tar": "tar", "application/jsonl": "jsonl"}
 
 
-def generate_shard(bench: Bench, job: Job, spec: Generate, lease: Lease, folder: Path) -> Made:
+def generate_shard(
+    bench: Bench, job: Job, pinned: PinnedGeneration, lease: Lease, folder: Path
+) -> Made:
     """Make the shard's samples in `folder` and store them; the caller commits what is returned."""
-    version = bench.version(spec.model)
+    version = pinned.version
     with lease.excused():
         loaded = bench.load(version)
-        generation = _generation(bench, spec, loaded, lease.claim)
+        generation = _generation(bench, pinned, loaded, lease.claim)
     bench.networks.make_room(lambda: _require_memory(version, generation, bench.device))
-    origin = _origin(bench, spec, version, generation, loaded)
+    origin = _origin(bench, pinned, generation)
     written = _write(job, generation, origin, lease, folder / "samples")
     name = f"samples-{lease.claim.idx:06d}.{EXTENSIONS[written.media_type]}"
     artifact = lease.put("samples", name, written.path, written.media_type)
     return Made([replace(artifact, members=[NewMember(**vars(m)) for m in written.members])])
 
 
-def _generation(bench: Bench, spec: Generate, loaded: Loaded, claim: Claim) -> Generation:
-    labels = loaded.network.shape.labels
+def _generation(bench: Bench, pinned: PinnedGeneration, loaded: Loaded, claim: Claim) -> Generation:
+    spec, labels = pinned.spec, loaded.network.shape.labels
     if spec.label is not None and spec.label not in labels:
         raise Refused(unknown("label", spec.label, labels))
     return Generation(
         loaded.network,
-        parse_params(loaded.family.sampling, spec.params, what=loaded.family.name),
+        pinned.params,
         seed=spec.seed,
         start=claim.start,
         stop=claim.stop,
@@ -68,16 +71,15 @@ def _given(bench: Bench, spec: Generate, labels: Sequence[str]) -> GivenImages |
     return GivenImages(local, labels)
 
 
-def _origin(
-    bench: Bench, spec: Generate, version: ModelVersion, generation: Generation, loaded: Loaded
-) -> Origin:
+def _origin(bench: Bench, pinned: PinnedGeneration, generation: Generation) -> Origin:
+    spec = pinned.spec
     return Origin(
-        family=loaded.family.name,
+        family=pinned.family.name,
         model=spec.model,
-        weights_sha256=version.weights_sha256,
+        weights_sha256=pinned.version.weights_sha256,
         seed=spec.seed,
-        sampling=generation.sampling.model_dump(mode="json"),
-        micro_batch=generation.sampling.micro_batch,
+        sampling=pinned.params.model_dump(mode="json"),
+        micro_batch=pinned.params.micro_batch,
         device=bench.device.type,
         precision=generation.precision,
         dataset=spec.dataset,

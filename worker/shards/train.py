@@ -13,28 +13,26 @@ from db.tables import Checkpoint, DatasetVersion, Job, ModelVersion
 from worker.engine import checkpoints
 from worker.engine.train import Trained, Training, train
 from worker.engine.weights import WEIGHTS_SUFFIX
-from worker.families import find_family
 from worker.files import digest_of, weights_digest
+from worker.pinned import PinnedTraining
 from worker.services import Services
 from worker.shards.context import Bench, Made
 from worker.shards.lease import Lease
-from worker.specs import Finetune, Train, parse_params
 
 MEDIA_TYPES = {".json": "application/json", ".safetensors": "application/octet-stream"}
 
 
-def train_job(bench: Bench, job: Job, spec: Train | Finetune, lease: Lease, folder: Path) -> Made:
+def train_job(bench: Bench, job: Job, pinned: PinnedTraining, lease: Lease, folder: Path) -> Made:
     """Train in `folder` and store the version's files; the caller commits what is returned."""
-    parent = bench.version(spec.model) if isinstance(spec, Finetune) else None
+    spec, parent = pinned.spec, pinned.version
     with lease.excused():
         dataset, local = bench.dataset(spec.dataset)
         parent_files = bench.files(parent) if parent else None
         resume = _resume_point(bench.services, job, lease, folder / "resume.safetensors")
     (folder / "run").mkdir()
-    family = find_family(spec.family if isinstance(spec, Train) else _family_of(bench, job))
     training = Training(
-        family,
-        parse_params(family.params, spec.params, what=family.name),
+        pinned.family,
+        pinned.params,
         local,
         folder / "run",
         seed=spec.seed,
@@ -82,11 +80,6 @@ def _store(
         )
 
     return Made([*files, *reports], [add_version])
-
-
-def _family_of(bench: Bench, job: Job) -> str:
-    with bench.services.database.read() as session:
-        return models.get(session, str(job.model)).family
 
 
 def _is_there(path: Path, files: Mapping[str, Any]) -> bool:

@@ -21,6 +21,7 @@ from worker.media.writer import SampleRecord, open_writer
 from worker.services import Services, open_services
 from worker.services.finalize import finalize
 from worker.settings import Settings
+from worker.specs import parse_spec
 
 LABELS = ["cat", "dog"]
 MEDIA = defaultdict(lambda: "text", digits="image", voices="audio")  # what a model makes
@@ -202,7 +203,7 @@ def safetensors() -> bytes:
 def make_samples(services: Services, model: str, count: int, scratch: Path) -> str:
     """Enqueue, claim, write and commit as a worker does, and finish the job."""
     spec = {"kind": "generate", "model": model, "count": count, "seed": 7}
-    job = enqueue(services, spec, shard_size=2)
+    job = enqueue(services, parse_spec(spec), shard_size=2)
     commit_job(services, job.id, scratch)
     return job.id
 

@@ -231,7 +231,7 @@ def test_a_full_disk_is_one_line(home):
         )
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "Error: No space left on device (free some space and run the command again)"
+        "Error: No space left on device; free some space and run the command again"
     ]
 
 

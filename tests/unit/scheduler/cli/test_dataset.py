@@ -42,7 +42,7 @@ def test_a_folder_of_sounds_becomes_a_version_and_what_is_none_is_told(genmill, 
     assert (shown["kind"], shown["labels"], shown["rejected"]) == ("audio", ["cat", "dog"], 1)
     assert (shown["shape"]["sample_rate"], sum(shown["counts"].values())) == (11_025, 10)
     refused = genmill("enqueue", "train", "gan", "--dataset", "calls", "--name", "m")
-    assert (refused.code, "learns from image datasets" in refused.err) == (2, True)
+    assert (refused.code, "trains on image datasets" in refused.err) == (2, True)
 
 
 def test_the_shares_of_the_splits_can_be_chosen(genmill):

@@ -7,10 +7,14 @@ import pytest
 
 from db import datasets, jobs, models, shards
 from db.errors import NotFound, Refused
+from scheduler.submission import enqueue as submission
 from scheduler.submission.batches import check_batch, enqueue_batch
-from scheduler.submission.enqueue import cost, enqueue, estimate, prepare, retry
+from scheduler.submission.enqueue import estimate, prepare, retry
+from worker.pinned import settle
 from worker.services import Services
+from worker.services.finalize import finalize
 from worker.settings import Settings
+from worker.specs import parse_spec
 
 NOWHERE = "redis://127.0.0.1:1/0"  # no broker: rows must be safe without one
 
@@ -61,6 +65,14 @@ def generate(**words):
     return {"kind": "generate", "model": "digits", "count": 10, **words}
 
 
+def enqueue(services, spec, **how):
+    return submission.enqueue(services, parse_spec(spec), **how)
+
+
+def plan(services, spec):
+    return estimate(services, prepare(services, parse_spec(spec)))
+
+
 def ranges(services, job):
     with services.database.read() as session:
         return [(shard.start, shard.stop) for shard in jobs.shards_of(session, job.id)]
@@ -105,7 +117,7 @@ def test_the_spec_hash_depends_on_what_is_asked_and_not_on_how(services) -> None
         (train(dataset="pest"), NotFound, "did you mean 'pets'"),
         (train(params={"latnt": 3}), Refused, "did you mean 'latent'"),
         (train(params={"latent": -3}), Refused, "-3"),
-        (train(dataset="prose"), Refused, "image datasets.*prose:1 is one of kind text"),
+        (train(dataset="prose"), Refused, "image datasets.*prose:1 is of kind text"),
         (train(model="imported"), Refused, "family 'gpt', not 'vae'"),
         (train(max_steps=0), Refused, "max_steps"),
         (generate(model="digit"), NotFound, "did you mean 'digits'"),
@@ -178,10 +190,10 @@ def test_shards_are_sized_by_the_models_speed(services, model, count, first) -> 
 
 
 def test_a_huge_job_has_a_bounded_number_of_shards(services) -> None:
-    request = prepare(services, generate(model="plain", count=100_000_000))
+    request = prepare(services, parse_spec(generate(model="plain", count=100_000_000)))
     assert len(request.ranges) <= 100_000
     with pytest.raises(Refused, match="at least 1000"):
-        prepare(services, generate(count=100_000_000), shard_size=10)
+        prepare(services, parse_spec(generate(count=100_000_000)), shard_size=10)
 
 
 def test_a_training_is_one_shard(services) -> None:
@@ -209,10 +221,37 @@ def test_a_key_used_for_another_request_is_refused(services) -> None:
 
 
 def test_an_estimate_stores_nothing(services) -> None:
-    plan = estimate(services, generate(count=5000))
-    assert (plan.shards, plan.seconds, plan.bytes) == (5, 50.0, None)
-    assert estimate(services, train(max_seconds=30)).seconds == 30
+    made = plan(services, generate(count=5000))
+    assert (made.shards, made.seconds, made.bytes) == (5, 50.0, None)
+    assert plan(services, train(max_seconds=30)).seconds == 30
     assert count_jobs(services) == 0
+
+
+def test_an_estimate_of_bytes_counts_the_samples_that_a_job_made_and_not_those_it_named(
+    services,
+) -> None:
+    job = enqueue(services, generate(count=100), ranges=[(7, 8)])
+    services.database.transact(lambda session: commit_only_shard(session, job.id, size=50))
+    assert finalize(services, job.id)
+    assert plan(services, generate(count=4)).bytes == 200
+
+
+def commit_only_shard(session, job_id, *, size):
+    (shard,) = jobs.shards_of(session, job_id)
+    claim = shards.claim(session, shard.id, owner="w", lease_s=60)
+    about = {"kind": "samples", "name": "samples.tar", "media_type": "application/x-tar"}
+    member = shards.NewMember(claim.start, "7.png", offset=0, size=size, sha256="0" * 64)
+    made = shards.NewArtifact(**about, key="k", sha256="0" * 64, size=size, members=[member])
+    shards.commit(session, claim, [made])
+
+
+def test_a_stored_spec_is_read_back_as_it_was_pinned(services) -> None:
+    for spec in (train(), {"kind": "finetune", "model": "digits", "dataset": "pets"}, generate()):
+        job = enqueue(services, spec)
+        with services.database.read() as session:
+            pinned = settle(session, parse_spec(job.spec))
+        assert (pinned.data, pinned.sha256, pinned.model) == (job.spec, job.spec_hash, job.model)
+        assert list(pinned.data) == list(type(pinned.spec).model_fields)
 
 
 def test_a_retry_holds_what_did_not_succeed(services) -> None:
@@ -276,10 +315,10 @@ def test_lines_of_an_openai_batch_become_generate_jobs(services) -> None:
     body = {"model": "imported", "messages": [{"role": "user", "content": "Hi"}], "n": 2, "seed": 4}
     line = {"custom_id": "r1", "method": "POST", "url": "/v1/chat/completions", "body": body}
     (request,) = check_batch(services, [json.dumps(line)])
-    spec = request.pinned.data
-    assert (request.custom_id, spec["count"], spec["seed"]) == ("r1", 2, 4)
-    assert [prompt["prompt"] for prompt in spec["prompts"]] == ["Hi"]
-    assert cost(services, request).shards == 1
+    spec = request.pinned.spec
+    assert (request.columns["custom_id"], spec.count, spec.seed) == ("r1", 2, 4)
+    assert [prompt.prompt for prompt in spec.prompts] == ["Hi"]
+    assert estimate(services, request).shards == 1
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ from worker.shards.attempt import STUCK, work
 from worker.shards.context import Bench
 from worker.shared_memory import Wire
 
-SPEC = {"kind": "generate", "model": "m:1", "count": 1, "seed": 0}
+SPEC = {"kind": "train", "family": "gan", "model": "m", "dataset": "d:1"}
 
 
 class FaultyDevice(Bench):
     """A bench whose GPU has met a fault: every use of it raises what CUDA's use raises then."""
 
-    def version(self, reference):
+    def dataset(self, reference):
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
 
@@ -32,7 +32,7 @@ def test_a_process_whose_gpu_is_spoilt_reports_its_shard_and_ends(tmp_path, data
 
     def add(session):
         job = jobs.add(
-            session, spec=SPEC, spec_hash="0" * 64, kind="generate", model="m", ranges=[(0, 1)]
+            session, spec=SPEC, spec_hash="0" * 64, kind="train", model="m", ranges=[(0, 1)]
         )
         return job.id, jobs.shards_of(session, job.id)[0].id
 

@@ -1,4 +1,4 @@
-"""Which images a generate job may name, and what is kept of the name."""
+"""Which images a generate job may name, and how the name is stored."""
 
 import json
 
@@ -6,9 +6,10 @@ import pytest
 
 from db import datasets, models
 from db.errors import NotFound, Refused
-from scheduler.submission.enqueue import enqueue
+from scheduler.submission import enqueue as submission
 from worker.services import Services
 from worker.settings import Settings
+from worker.specs import parse_spec
 
 RECONSTRUCT = {"mode": "reconstruct"}
 
@@ -70,6 +71,10 @@ def add_model(services, name, family, labels):
     services.database.transact(add)
 
 
+def enqueue(services, spec):
+    return submission.enqueue(services, parse_spec(spec))
+
+
 def generate(**words):
     return {"kind": "generate", "model": "plain", "count": 10, "params": RECONSTRUCT, **words}
 
@@ -83,9 +88,9 @@ def test_the_images_that_samples_are_made_from_are_pinned(services):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ({"dataset": "large"}, "have size 64, and those of plain:1 28"),
-        ({"dataset": "colour"}, "have channels 3, and those of plain:1 1"),
-        ({"dataset": "prose"}, "'vae' takes images, and prose:1 is a text dataset"),
+        ({"dataset": "large"}, "have size 64, those of plain:1 28"),
+        ({"dataset": "colour"}, "have channels 3, those of plain:1 1"),
+        ({"dataset": "prose"}, "'vae' takes images; prose:1 is of kind text"),
         ({"dataset": "bare", "model": "gan", "params": {}}, "'gan' takes no images"),
         ({}, "mode=reconstruct begins with given images: name them with --dataset"),
         ({"dataset": "bare", "params": {}}, "mode=sample takes no images"),
@@ -93,7 +98,10 @@ def test_the_images_that_samples_are_made_from_are_pinned(services):
             {"dataset": "bare", "params": {"mode": "inpaint", "mask": [0, 0, 29, 4]}},
             r"mask \[0, 0, 29, 4\] reaches beyond images of 28x28",
         ),
-        ({"dataset": "bare", "model": "petted"}, "bare:1 has none: say what its images show"),
+        (
+            {"dataset": "bare", "model": "petted"},
+            "bare:1 has none; give the label that its images show",
+        ),
         ({"dataset": "birds", "model": "petted"}, r"\['owl'\] that it does not know"),
     ],
 )

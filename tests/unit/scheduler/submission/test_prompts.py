@@ -3,7 +3,7 @@ import json
 import pytest
 
 from db.errors import BadInput, NotFound
-from scheduler.submission.templates import find_template, read_filled, templates
+from scheduler.submission.prompts import find_template, read_prompts, templates
 
 NAMES = ["advert", "article", "dialogue", "summary", "translation"]
 
@@ -13,7 +13,7 @@ def test_each_template_s_example_fills_it(tmp_path, name):
     template = find_template(name)
     path = tmp_path / "example.jsonl"
     path.write_text(template.example, "utf-8")
-    made = read_filled(str(path), template)
+    made = read_prompts(str(path), template)
     for prompt, line in zip(made, template.example.splitlines(), strict=True):
         values = json.loads(line)
         assert set(values) == {*template.fields, "custom_id"}
@@ -45,7 +45,7 @@ def test_a_line_that_does_not_fill_the_template_is_named(tmp_path, line, says):
     path = tmp_path / "texts.jsonl"
     path.write_text('{"text": "A", "sentences": 2}\n' + line + "\n", "utf-8")
     with pytest.raises(BadInput) as wrong:
-        read_filled(str(path), find_template("summary"))
+        read_prompts(str(path), find_template("summary"))
     assert says in str(wrong.value)
 
 

@@ -1,0 +1,93 @@
+"""The prompts of a generate job: the lines of a file, as they are or filled into a template.
+
+A template is `templates/NAME.txt`, with fields as in `{text}`, beside `templates/NAME.jsonl`, lines
+that fill it. To add one, add two files.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+from db.errors import BadInput, NotFound, unknown
+from scheduler.submission.json_lines import parse_json, parse_object, read_lines
+from worker.specs import MAX_PROMPTS
+
+FOLDER = Path(__file__).with_name("templates")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A prompt with fields; `example` is the text of a prompts file for it."""
+
+    name: str
+    text: str
+    example: str
+
+    @property
+    def fields(self) -> list[str]:
+        """The fields that a line must have, in the order of the text."""
+        named = (field for _, field, _, _ in Formatter().parse(self.text) if field)
+        return list(dict.fromkeys(named))
+
+    def fill(self, values: dict[str, Any]) -> str:
+        """The prompt that one line makes; raises `BadInput` naming the field that is wrong."""
+        known = ", ".join(self.fields)
+        for field in self.fields:
+            if field not in values:
+                raise BadInput(f"no {field!r}; template {self.name!r} needs {known}")
+            if isinstance(values[field], bool) or not isinstance(values[field], str | int | float):
+                raise BadInput(f"{field}: expected a text (got {str(values[field])[:40]!r})")
+        if extra := values.keys() - {*self.fields, "custom_id"}:
+            raise BadInput(f"unknown field {min(extra)!r}; known: {known}, custom_id")
+        return self.text.format_map(values)
+
+
+def templates() -> list[Template]:
+    """Every template, by name."""
+    return [find_template(path.stem) for path in sorted(FOLDER.glob("*.txt"))]
+
+
+def find_template(name: str) -> Template:
+    """The template of this name; `NotFound` with the nearest spelling where there is none."""
+    known = [path.stem for path in FOLDER.glob("*.txt")]
+    if name not in known:
+        raise NotFound(unknown("template", name, known))
+    text, example = (
+        (FOLDER / f"{name}{suffix}").read_text("utf-8") for suffix in (".txt", ".jsonl")
+    )
+    return Template(name, text.rstrip("\n"), example)
+
+
+def read_prompts(path: str, template: Template | None = None) -> list[dict[str, Any]]:
+    """The prompts of a file, as `{"prompt", "custom_id"?}`. Raises `BadInput` naming the line.
+
+    A line is such an object, or a JSON string alone; with a `template`, an object of the template's
+    fields and `custom_id`.
+    """
+    prompts = []
+    for number, line in enumerate(read_lines(path), 1):
+        if line.strip():
+            try:
+                prompts.append(_filled(line, template) if template else _plain(line))
+            except BadInput as error:
+                raise BadInput(f"{path}: line {number}: {error.message}") from None
+    if len(prompts) > MAX_PROMPTS:
+        raise BadInput(f"{path}: {len(prompts):,} prompts; at most {MAX_PROMPTS:,} are allowed")
+    return prompts
+
+
+def _plain(line: str) -> dict[str, Any]:
+    value = parse_json(line)
+    prompt = {"prompt": value} if isinstance(value, str) else value
+    if not isinstance(prompt, dict) or not isinstance(prompt.get("prompt"), str):
+        raise BadInput(f'expected {{"prompt": "text"}} (got {line.strip()[:40]!r})')
+    if extra := prompt.keys() - {"prompt", "custom_id"}:
+        raise BadInput(f"unknown key {min(extra)!r}; known: custom_id, prompt")
+    return prompt
+
+
+def _filled(line: str, template: Template) -> dict[str, Any]:
+    values = parse_object(line)
+    prompt = {"prompt": template.fill(values)}
+    return prompt | ({"custom_id": values["custom_id"]} if "custom_id" in values else {})

@@ -1,0 +1,98 @@
+"""Pinned specs: every name is a version, and the family's settings are complete and typed.
+
+A job's row keeps a pinned spec as JSON, so the job means the same tomorrow. The scheduler pins what
+was asked for (`scheduler.submission.pinning`); a worker reads it back once, when an attempt begins.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, overload
+
+from sqlalchemy.orm import Session
+
+from db import models
+from db.tables import ModelVersion
+from worker.families import find_family
+from worker.networks.family import Family
+from worker.networks.params import SamplingParams, TrainingParams
+from worker.specs import Finetune, Generate, Params, Spec, Train, parse_params
+
+
+@dataclass(frozen=True)
+class _Pinned:
+    """`params` holds every setting; `spec.params` only those that were asked for."""
+
+    spec: Spec
+    family: Family
+    params: TrainingParams | SamplingParams
+    version: ModelVersion | None  # what the job starts from
+
+    @property
+    def model(self) -> str:
+        """The model's bare name."""
+        return self.spec.model.partition(":")[0]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The spec as plain data, as the job's row keeps it."""
+        return self.spec.model_dump(mode="json") | {"params": self.params.model_dump(mode="json")}
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the canonical JSON of the spec."""
+        text = json.dumps(self.data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class PinnedTraining(_Pinned):
+    """A new version, trained from nothing or, where `version` is one, from that."""
+
+    spec: Train | Finetune
+    params: TrainingParams
+
+
+@dataclass(frozen=True)
+class PinnedGeneration(_Pinned):
+    """Samples made with `version`."""
+
+    spec: Generate
+    params: SamplingParams
+    version: ModelVersion
+
+
+Pinned = PinnedTraining | PinnedGeneration
+
+
+def settle(session: Session, spec: Spec) -> Pinned:
+    """The spec with its model's version named and its family's settings complete.
+
+    What is settled already stays as it is. Raises `Refused` or `NotFound`.
+    """
+    if isinstance(spec, Train):
+        family = find_family(spec.family)
+        return PinnedTraining(spec, family, complete(spec, family, None), None)
+    model, version = models.resolve(session, spec.model)
+    family = find_family(model.family)
+    named = spec.model_copy(update={"model": f"{model.name}:{version.number}"})
+    if isinstance(named, Finetune):
+        return PinnedTraining(named, family, complete(named, family, version), version)
+    return PinnedGeneration(named, family, complete(named, family, version), version)
+
+
+@overload
+def complete(spec: Generate, family: Family, version: ModelVersion | None) -> SamplingParams: ...
+@overload
+def complete(
+    spec: Train | Finetune, family: Family, version: ModelVersion | None
+) -> TrainingParams: ...
+def complete(spec: Spec, family: Family, version: ModelVersion | None) -> Params:
+    """Every setting that a spec means: its own, then the version's, then the family's defaults.
+
+    The version's settings count for further training alone.
+    """
+    if isinstance(spec, Generate):
+        return parse_params(family.sampling, spec.params, what=f"sampling from {family.name}")
+    inherited = version.params if version else {}
+    return parse_params(family.params, {**inherited, **spec.params}, what=family.name)
