@@ -8,7 +8,7 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from db import progress
-from db.errors import NotFound, Refused, unknown
+from db.errors import NotFound, Refused
 from db.journal import add_points, drop_points_after, log, log_lines, points, transitions
 from db.lookup import by_prefix
 from db.manifest import manifest
@@ -113,7 +113,7 @@ def listing(  # noqa: PLR0913 - one a column that `job list` can filter by
 ) -> list[Job]:
     """Jobs that match everything given, newest first; `before` is the last page's last id."""
     if status is not None and status not in set(JobState):
-        raise Refused(unknown("status", status, [state.value for state in JobState]))
+        raise Refused.unknown("status", status, [state.value for state in JobState])
     wanted = {
         Job.status: status,
         Job.kind: kind,

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from db.errors import NotFound, Refused, unknown
+from db.errors import NotFound, Refused
 from db.session import clock, insert_new
 from db.tables import Schedule, ScheduleRun, new_id
 
@@ -43,7 +43,7 @@ def get(session: Session, name: str) -> Schedule:
     """The schedule of this name. Raises `NotFound` with the nearest spelling."""
     found: Schedule | None = session.scalar(select(Schedule).where(Schedule.name == name))
     if found is None:
-        raise NotFound(unknown("schedule", name, session.scalars(select(Schedule.name))))
+        raise NotFound.unknown("schedule", name, session.scalars(select(Schedule.name)))
     return found
 
 

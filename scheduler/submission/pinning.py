@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from sqlalchemy.orm import Session
 
 from db import datasets, jobs, models
-from db.errors import NotFound, Refused, unknown
+from db.errors import NotFound, Refused
 from db.tables import Dataset, DatasetVersion, Model, ModelVersion
 from scheduler.submission.source_images import check_given
 from worker.families import find_family, own_record
@@ -195,7 +195,7 @@ def _refuse_unknown_label(
             f"model {model.name}:{version.number} was trained without labels; drop the label"
         )
     if label not in labels:
-        raise Refused(f"model {model.name}:{version.number}: " + unknown("label", label, labels))
+        raise Refused.unknown("label", label, labels, of=f"model {model.name}:{version.number}")
 
 
 def _shape(services: Services, version: ModelVersion) -> dict[str, Any]:

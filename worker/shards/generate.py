@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from db.claims import Claim, NewMember
-from db.errors import Refused, unknown
+from db.errors import Refused
 from db.tables import Job, ModelVersion
 from worker.engine import memory
 from worker.engine.generate import Generation, generate
@@ -39,7 +39,7 @@ def generate_shard(bench: Bench, job: Job, spec: Generate, lease: Lease, folder:
 def _generation(bench: Bench, spec: Generate, loaded: Loaded, claim: Claim) -> Generation:
     labels = loaded.network.shape.labels
     if spec.label is not None and spec.label not in labels:
-        raise Refused(unknown("label", spec.label, labels))
+        raise Refused.unknown("label", spec.label, labels)
     return Generation(
         loaded.network,
         parse_params(loaded.family.sampling, spec.params, what=loaded.family.name),
