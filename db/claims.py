@@ -7,11 +7,12 @@ from datetime import datetime
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
+from db.columns import new_id
 from db.errors import Cancelled, GenmillError, LeaseLost
 from db.moves import lock_job, lock_shard
 from db.session import insert_rows
 from db.states import FINAL, JobState, ShardState
-from db.tables import Artifact, Job, Member, Shard, new_id
+from db.tables import Artifact, Job, Member, Shard
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from db import progress
+from db.columns import new_id
 from db.errors import NotFound, Refused
 from db.journal import add_points, drop_points_after, log, log_lines, points, transitions
 from db.lookup import by_prefix
@@ -15,7 +16,7 @@ from db.manifest import manifest
 from db.moves import end_job, lock_job, move_job, settle_job, write_down
 from db.session import clock, insert_rows
 from db.states import FINAL, JobState, ShardState
-from db.tables import Batch, Job, Shard, new_id
+from db.tables import Batch, Job, Shard
 
 __all__ = [
     "add",

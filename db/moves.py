@@ -11,10 +11,11 @@ from typing import Any
 from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
+from db.columns import new_id
 from db.errors import GenmillError
 from db.session import clock, insert_rows
 from db.states import FINAL, JOB_MOVES, SHARD_MOVES, JobState, ShardState
-from db.tables import Attempt, Job, Shard, Transition, new_id
+from db.tables import Attempt, Job, Shard, Transition
 
 
 def lock_job(session: Session, job_id: str) -> Job | None:

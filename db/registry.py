@@ -6,9 +6,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from sqlalchemy import ColumnElement, Select, func, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from db.columns import new_id
 from db.errors import NotFound
 from db.session import clock, insert_new
-from db.tables import Dataset, DatasetVersion, Model, ModelVersion, new_id
+from db.tables import Dataset, DatasetVersion, Model, ModelVersion
 
 N = TypeVar("N", Dataset, Model)
 V = TypeVar("V", DatasetVersion, ModelVersion)

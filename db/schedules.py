@@ -5,9 +5,10 @@ from datetime import datetime
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from db.columns import new_id
 from db.errors import NotFound, Refused
 from db.session import clock, insert_new
-from db.tables import Schedule, ScheduleRun, new_id
+from db.tables import Schedule, ScheduleRun
 
 
 def add(

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
+from db.driver_errors import place
 from db.errors import SchemaMismatch
-from db.session import Database, place
+from db.session import Database
 
 HEAD = "0001"  # revisions are numbered, so that older and newer can be told without Alembic
 MIGRATIONS = Path(__file__).parent / "migrations"

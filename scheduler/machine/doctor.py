@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from db import jobs, schema, workers
+from db.driver_errors import place
 from db.errors import GenmillError, Refused
-from db.session import clock, place
+from db.session import clock
 from scheduler.machine import broker
 from scheduler.machine.home import holder, state_file
 from scheduler.machine.system import has_record

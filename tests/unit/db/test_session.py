@@ -12,9 +12,11 @@ from sqlalchemy import make_url, text
 from sqlalchemy.exc import IntegrityError
 
 from db import jobs, workers
+from db.columns import new_id
+from db.driver_errors import Busy
 from db.errors import Refused, SchemaMismatch, Unreachable
-from db.session import Busy, Database, clock, insert_new, upsert
-from db.tables import Batch, Model, Point, new_id
+from db.session import Database, clock, insert_new, upsert
+from db.tables import Batch, Model, Point
 
 
 def test_the_clock_is_aware_in_utc_and_finer_than_a_second(each_database):
@@ -112,7 +114,7 @@ def test_postgresql_deadlock_is_retried_until_both_are_done(postgresql_database_
 
 
 def test_a_locked_sqlite_file_is_busy(sqlite_url, monkeypatch):
-    monkeypatch.setattr("db.session.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("db.engines.BUSY_TIMEOUT_S", 0.05)
     database = Database(sqlite_url)
     with database.write() as session:
         jobs.add_batch(session, 1)
