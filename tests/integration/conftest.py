@@ -106,7 +106,7 @@ class Plant:
 
     def digests(self, job_id: str) -> list[str]:
         with self.services.database.read() as session:
-            return artifacts.digests(session, job_id)
+            return [each.sha256 for each in artifacts.members(session, job_id, limit=10**6)]
 
     def enqueue(self, spec: dict[str, object], **how: object) -> Job:
         return enqueue(self.services, spec, **how)

@@ -32,7 +32,7 @@ def test_the_newest_two_are_kept(record, training):
     job_id, shard_id, claim = training
     keys = [save(record, claim, step) for step in (10, 20, 30)]
     assert latest(record, shard_id) == 30
-    assert record.run(artifacts.named_keys, job_id) == set(keys[1:])
+    assert record.run(artifacts.referenced_keys, job_id) == set(keys[1:])
 
 
 def test_after_a_bad_one_the_one_before_is_used(record, training):
@@ -90,4 +90,4 @@ def test_a_shard_that_succeeded_needs_its_checkpoints_no_longer(record, training
     save(record, claim, 10)
     record.run(shards.commit, claim, [])
     assert latest(record, shard_id) is None
-    assert record.run(artifacts.named_keys, job_id) == set()
+    assert record.run(artifacts.referenced_keys, job_id) == set()
