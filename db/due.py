@@ -1,4 +1,4 @@
-"""Which queued shards to ring the doorbell for now: by priority, fairly, and a bounded number."""
+"""Which queued shards to ring for next: by priority, fairly, and never too many at once."""
 
 from datetime import datetime, timedelta
 
@@ -10,7 +10,6 @@ from db.states import JobState, ShardState
 from db.tables import Job, Shard
 from db.workers import live
 
-LIVE_WITHIN_S = 60  # a worker that beat within this time counts as live
 MIN_OUTSTANDING = 4  # while no worker is known yet
 
 
@@ -59,7 +58,7 @@ def _room(session: Session, *, per_worker: int, rung_before: datetime) -> int:
     outstanding = select(func.count()).where(
         Shard.status == ShardState.QUEUED, Shard.dispatched_at > rung_before
     )
-    allowed = max(MIN_OUTSTANDING, per_worker * len(live(session, LIVE_WITHIN_S)))
+    allowed = max(MIN_OUTSTANDING, per_worker * len(live(session)))
     return allowed - (session.scalar(outstanding) or 0)
 
 

@@ -8,6 +8,8 @@ from sqlalchemy.orm import Session
 from db.session import clock
 from db.tables import Worker
 
+LIVE_S = 60  # a worker that beat within this time counts as live
+
 
 def start(session: Session, *, boot_id: str, host: str, pid: int, device: str) -> Worker:
     """Record that a worker has booted."""
@@ -32,7 +34,7 @@ def stop(session: Session, boot_id: str) -> None:
     session.execute(update(Worker).where(Worker.boot_id == boot_id).values(stopped_at=now))
 
 
-def live(session: Session, within_s: float) -> list[Worker]:
+def live(session: Session, within_s: float = LIVE_S) -> list[Worker]:
     """Workers that have not stopped and beat within the last `within_s`, oldest boot first."""
     since = clock(session) - timedelta(seconds=within_s)
     statement = select(Worker).where(Worker.stopped_at.is_(None), Worker.heartbeat_at > since)
