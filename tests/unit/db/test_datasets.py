@@ -1,4 +1,4 @@
-"""Datasets and versions, and what a reference means."""
+"""Datasets, their versions, and what a reference means."""
 
 import pytest
 

@@ -17,7 +17,7 @@ def test_an_error_without_a_message_says_what_its_type_means():
     assert str(NotFound()) == "No such thing."
 
 
-def test_an_error_survives_the_way_between_processes():
+def test_an_error_survives_pickling():
     error = pickle.loads(pickle.dumps(Refused("too long", remedy="shorten it")))
     assert (type(error), str(error)) == (Refused, "too long; shorten it")
 

@@ -1,4 +1,4 @@
-"""Models, versions and aliases, and what a reference means."""
+"""Models, their versions and aliases, and what a reference means."""
 
 import pytest
 

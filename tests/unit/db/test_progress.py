@@ -1,9 +1,9 @@
-"""Progress as plain data."""
+"""The progress of a job."""
 
 from db import progress
 
 
-def test_a_generate_job_counts_what_is_committed_and_what_is_running():
+def test_a_generate_job_counts_committed_and_running_samples():
     job = progress.initial("generate", [(0, 4), (4, 10)])
     job = progress.after_report(job, 0, {"done": 2}, elapsed_s=4)
     job = progress.after_report(job, 1, {"done": 3, "note": "halved"}, elapsed_s=10)
@@ -14,12 +14,12 @@ def test_a_generate_job_counts_what_is_committed_and_what_is_running():
     assert (job["done"], job["total"]) == (4, 10)
 
 
-def test_nothing_done_gives_no_time_left():
+def test_without_samples_no_time_left_is_estimated():
     job = progress.after_report(progress.initial("generate", [(0, 4)]), 0, {"done": 0}, elapsed_s=4)
     assert "eta_s" not in job
 
 
-def test_another_job_keeps_the_last_report():
+def test_a_training_job_keeps_the_last_report():
     job = progress.initial("train", [(0, 1)])
     assert job == {}
     job = progress.after_report(job, 0, {"done": 5, "total": 9}, elapsed_s=1)
