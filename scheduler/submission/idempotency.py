@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from db import models
 from db.errors import Refused
+from db.registry import Reference
 from db.tables import Job
 from scheduler.submission.pinning import AnySpec, complete
 from worker.families import find_family
@@ -41,12 +42,10 @@ def _other_fields(asked: AnySpec, made: AnySpec) -> list[str]:
 
 def _may_mean(asked: str | None, kept: str | None) -> bool:
     """Whether `pets` or `pets@best` may once have meant `pets:1`."""
-    return (
-        asked is not None
-        and kept is not None
-        and ":" not in asked
-        and asked.partition("@")[0] == kept.partition(":")[0]
-    )
+    if asked is None or kept is None:
+        return False
+    reference = Reference.parse(asked)
+    return reference.number is None and reference.name == Reference.parse(kept).name
 
 
 def _other_params(session: Session, asked: AnySpec, made: AnySpec) -> list[str]:
