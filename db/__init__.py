@@ -1,5 +1,6 @@
-"""The record: every job, shard, artifact, dataset, model and schedule, in SQL.
+"""The record: every job, shard, artifact, dataset, model, schedule and worker, in SQL.
 
-Imports nothing of ours and reads no environment. See `tables` for the nouns and `states` for
-how they change.
+`tables` holds the nouns, `states` and `moves` how they change, `errors` every error of Genmill.
+Functions take a session and leave the commit to their caller. This package must not know the other
+two, nor files, stores and brokers, nor the environment: whoever opens a `Database` hands it a URL.
 """

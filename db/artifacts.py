@@ -1,6 +1,4 @@
-"""Stored objects that shards committed, and the samples inside them."""
-
-from collections.abc import Iterator
+"""Artifacts, the stored objects that shards committed, and the samples inside them."""
 
 from sqlalchemy import String, cast, select
 from sqlalchemy.orm import Session
@@ -25,14 +23,14 @@ def get(session: Session, id_or_prefix: str) -> Artifact:
 
 
 def members(session: Session, job_id: str, *, after: int = -1, limit: int = 1000) -> list[Member]:
-    """Up to `limit` of a job's samples above index `after`, in their order."""
+    """Up to `limit` of a job's samples with an index above `after`, by index."""
     statement = select(Member).join(Shard, Shard.id == Member.shard_id)
     statement = statement.where(Shard.job_id == job_id, Member.sample > after)
     return list(session.scalars(statement.order_by(Member.sample).limit(limit)))
 
 
 def member(session: Session, job_id: str, index: int) -> tuple[Member, Artifact]:
-    """Sample `index` of a job and the object it lies in. Raises `NotFound`."""
+    """Sample `index` of a job and the artifact that holds it. Raises `NotFound`."""
     statement = (
         select(Member, Artifact)
         .join(Artifact, Artifact.id == Member.artifact_id)
@@ -44,31 +42,14 @@ def member(session: Session, job_id: str, index: int) -> tuple[Member, Artifact]
     return row.Member, row.Artifact
 
 
-def digests(session: Session, job_id: str) -> list[str]:
-    """The SHA-256 of every sample of a job, by index."""
-    return [sha256 for _, sha256 in stream_digests(session, job_id)]
-
-
-def stream_digests(session: Session, job_id: str) -> Iterator[tuple[int, str]]:
-    """Index and SHA-256 of every sample of a job, by index, a thousand in memory at a time."""
-    statement = (
-        select(Member.sample, Member.sha256)
-        .join(Shard, Shard.id == Member.shard_id)
-        .where(Shard.job_id == job_id)
-        .order_by(Shard.idx, Member.sample)
-        .execution_options(yield_per=1000)
-    )
-    yield from session.execute(statement)
-
-
-def named_keys(session: Session, job_id: str) -> set[str]:
-    """Every store key that the record names under a job: nothing else there is needed."""
+def referenced_keys(session: Session, job_id: str) -> set[str]:
+    """Every store key that the record refers to under a job; other objects there are garbage."""
     keys = set(session.scalars(select(Artifact.key).where(Artifact.job_id == job_id)))
     checkpoints = select(Checkpoint.key).join(Shard, Shard.id == Checkpoint.shard_id)
     keys.update(session.scalars(checkpoints.where(Shard.job_id == job_id)))
-    # a later version may go on naming files that this job stored
+    # a later model version may refer to files that this job stored
     files = cast(ModelVersion.files, String).contains(f"jobs/{job_id}/", autoescape=True)
-    for named in session.scalars(select(ModelVersion.files).where(files)):
-        keys.update(file["key"] for file in named.values())
+    for by_name in session.scalars(select(ModelVersion.files).where(files)):
+        keys.update(file["key"] for file in by_name.values())
     manifest = session.scalar(select(Job.manifest_key).where(Job.id == job_id))
     return keys | ({manifest} if manifest else set())

@@ -1,4 +1,4 @@
-"""Training states that a shard can resume from. A checkpoint exists once its row does."""
+"""Checkpoints: training states that a shard can resume from. One exists once its row does."""
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
@@ -13,9 +13,9 @@ KEPT = 2
 def add_checkpoint(
     session: Session, claim: Claim, *, step: int, key: str, sha256: str, size: int
 ) -> None:
-    """Record a stored checkpoint under the claim; the newest two good ones are kept on record.
+    """Record a stored checkpoint under the claim, and forget those older than the newest two good.
 
-    Raises `Cancelled` or `LeaseLost`: a zombie's checkpoint is never used.
+    Raises `Cancelled` or `LeaseLost`: a checkpoint of a worker that lost its lease is never used.
     """
     hold(session, claim)
     row = {
@@ -29,11 +29,17 @@ def add_checkpoint(
         "created_at": clock(session),
     }
     upsert(session, Checkpoint, [row])
-    _forget_older(session, claim.shard_id)
+    good = select(Checkpoint.step).where(
+        Checkpoint.shard_id == claim.shard_id, Checkpoint.bad.is_(False)
+    )
+    kept = session.scalars(good.order_by(Checkpoint.step.desc()).limit(KEPT)).all()
+    session.execute(
+        delete(Checkpoint).where(Checkpoint.shard_id == claim.shard_id, Checkpoint.step < min(kept))
+    )
 
 
 def latest_checkpoint(session: Session, shard_id: str) -> Checkpoint | None:
-    """The newest checkpoint of a shard that was not found bad."""
+    """The newest checkpoint of a shard that is not marked bad."""
     newest: Checkpoint | None = session.scalar(
         select(Checkpoint)
         .where(Checkpoint.shard_id == shard_id, Checkpoint.bad.is_(False))
@@ -44,17 +50,9 @@ def latest_checkpoint(session: Session, shard_id: str) -> Checkpoint | None:
 
 
 def mark_bad(session: Session, shard_id: str, step: int) -> None:
-    """Note that a checkpoint could not be used, so that the one before it is taken."""
+    """Mark a checkpoint as unusable, so that the shard resumes from the one before it."""
     session.execute(
         update(Checkpoint)
         .where(Checkpoint.shard_id == shard_id, Checkpoint.step == step)
         .values(bad=True)
-    )
-
-
-def _forget_older(session: Session, shard_id: str) -> None:
-    good = select(Checkpoint.step).where(Checkpoint.shard_id == shard_id, Checkpoint.bad.is_(False))
-    kept = session.scalars(good.order_by(Checkpoint.step.desc()).limit(KEPT)).all()
-    session.execute(
-        delete(Checkpoint).where(Checkpoint.shard_id == shard_id, Checkpoint.step < min(kept))
     )

@@ -1,4 +1,4 @@
-"""What a worker holds and hands over, and the check that it still holds it."""
+"""Claims: a worker's hold on a shard, the check that it still holds, and what it hands over."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -7,16 +7,17 @@ from datetime import datetime
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
+from db.columns import new_id
 from db.errors import Cancelled, GenmillError, LeaseLost
-from db.moves import lock_job, lock_shard
+from db.moves import lock
 from db.session import insert_rows
 from db.states import FINAL, JobState, ShardState
-from db.tables import Artifact, Job, Member, Shard, new_id
+from db.tables import Artifact, Job, Member, Shard
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A worker's hold on a shard: `owner` is its boot id, `start` to `stop` the shard's range."""
+    """A worker's hold on a shard: `owner` is the worker's boot id, `start` to `stop` the range."""
 
     shard_id: str
     job_id: str
@@ -29,7 +30,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class NewMember:
-    """One sample inside an object that is being committed."""
+    """A sample inside an object that is about to be recorded: `size` bytes from `offset`."""
 
     sample: int
     name: str
@@ -40,7 +41,7 @@ class NewMember:
 
 @dataclass(frozen=True)
 class NewArtifact:
-    """An object that is in the store already and is about to be recorded.
+    """An object that is already in the store and about to be recorded.
 
     `kind` is samples, weights, preview or report; `name` is its file name when downloaded, unique
     within its shard.
@@ -56,12 +57,13 @@ class NewArtifact:
 
 
 def hold(session: Session, claim: Claim) -> tuple[Job, Shard]:
-    """Lock the claim's job and shard; raise `Cancelled` or `LeaseLost` if it holds no longer."""
-    job = lock_job(session, claim.job_id)
-    shard = lock_shard(session, claim.shard_id)
+    """Lock the claim's job and shard; raise `Cancelled` or `LeaseLost` if the claim is over."""
+    job, shard = lock(session, Job, claim.job_id), lock(session, Shard, claim.shard_id)
     if job is None or shard is None:
-        raise LeaseLost(f"shard {claim.shard_id} is not on record any more")
-    if _is_held(shard, claim) and job.status == JobState.RUNNING:
+        raise LeaseLost(f"shard {claim.shard_id} is no longer on record")
+    holder = (shard.status, shard.fence, shard.owner)
+    held = holder == (ShardState.RUNNING, claim.fence, claim.owner)
+    if held and job.status == JobState.RUNNING:
         return job, shard
     if job.status in FINAL and job.status != JobState.SUCCEEDED:
         raise Cancelled(f"job {job.id} is {job.status}")
@@ -69,19 +71,19 @@ def hold(session: Session, claim: Claim) -> tuple[Job, Shard]:
 
 
 def check_complete(job: Job, claim: Claim, artifacts: Iterable[NewArtifact]) -> None:
-    """Raise unless a generate shard hands over each sample of its range once."""
+    """Raise unless a generate shard hands over each sample of its range exactly once."""
     if job.kind != "generate":
         return
     made = sorted(member.sample for artifact in artifacts for member in artifact.members)
     if made != list(range(claim.start, claim.stop)):
         raise GenmillError(
             f"shard {claim.shard_id} must hold samples {claim.start} to {claim.stop - 1} once "
-            f"each, but {len(made)} samples were handed over"
+            f"each, but {len(made)} samples were committed"
         )
 
 
 def store_artifact(session: Session, claim: Claim, artifact: NewArtifact, *, at: datetime) -> None:
-    """Record an object under a claim that holds; one of the same name is replaced."""
+    """Record an object under a claim that holds, in place of the shard's last one of its name."""
     session.execute(
         delete(Artifact).where(Artifact.shard_id == claim.shard_id, Artifact.name == artifact.name)
     )
@@ -102,8 +104,3 @@ def store_artifact(session: Session, claim: Claim, artifact: NewArtifact, *, at:
     common = {"shard_id": claim.shard_id, "artifact_id": row.id}
     members = [vars(member) | common for member in artifact.members]
     insert_rows(session, Member, members)
-
-
-def _is_held(shard: Shard, claim: Claim) -> bool:
-    held = shard.status == ShardState.RUNNING
-    return held and shard.fence == claim.fence and shard.owner == claim.owner

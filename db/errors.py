@@ -2,34 +2,35 @@
 
     GenmillError                 exit code 1: what was asked for failed
     |-- Refused                  exit code 2: wrong usage, a spec or an input that is not accepted
-    |   |-- BadInput             a file or value in a dataset, weights or prompts is not usable
-    |   `-- TooLarge             work that does not fit into the memory that is left
+    |   |-- BadInput             a file or value in a dataset, weights or prompts is unusable
+    |   `-- TooLarge             the work does not fit into the memory that is free
     |-- Unreachable              exit code 3: a database, broker or object store cannot be used now
     |-- NotFound                 exit code 4: no such thing
-    |-- JobFailed                a job that was waited for ended otherwise than succeeded
+    |-- JobFailed                a job that was waited for failed or was cancelled
     |-- DigestMismatch           bytes differ from the SHA-256 on record
     |-- NonFinite                a loss, weight or sample is NaN or infinite
-    |-- Collapsed                a training went bad and going back did not help
+    |-- Collapsed                training diverged, and going back to good weights did not help
     |-- SchemaMismatch           the database's schema is not the one this version knows
     `-- Stopped                  the work was told to stop; nothing is wrong with it
         |-- Cancelled            its job was cancelled
-        |-- LeaseLost            someone else may have claimed the shard: commit nothing
+        |-- LeaseLost            another worker may have claimed the shard: commit nothing
         `-- Draining             this worker is shutting down: save, release the shard and go
 
-The type decides what a worker does with a shard: `Unreachable` and `Draining` put it back without
-counting a failure; `Refused`, `NotFound`, `NonFinite`, `Collapsed` and `DigestMismatch` are final
-at once, and anything else counts as a failure and is tried again until the limit.
+The type decides what a worker does with a shard. `Unreachable` and `Draining`: release it without
+counting a failure. `Refused`, `NotFound`, `NonFinite`, `Collapsed` and `DigestMismatch`: fail it at
+once. Anything else: count a failure, and retry up to the limit.
 """
 
 import difflib
 from collections.abc import Iterable
+from typing import Self
 
 
 class GenmillError(Exception):
     """Genmill could not do what was asked.
 
-    `message` says what was wrong, with the value and what is allowed; `remedy` says what to do
-    about it. Whoever shows the error decides how; as text the two are joined into one line.
+    `message` says what is wrong, with the value and the limit; `remedy` says what to do about it.
+    Whoever shows an error decides how; `str` joins the two.
     """
 
     exit_code = 1
@@ -38,6 +39,22 @@ class GenmillError(Exception):
         self.message = message or (type(self).__doc__ or "").partition("\n")[0].strip()
         self.remedy = remedy
         super().__init__(self.message)
+
+    @classmethod
+    def unknown(cls, noun: str, name: str, known: Iterable[str], *, of: str = "") -> Self:
+        """No `noun` is called `name`; the error suggests the nearest of the `known` names.
+
+        `of` is what was searched: `unknown("version", "9", ["1"], of="model 'digits'")` reads
+        "model 'digits' has no version '9'; known: 1".
+        """
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+        return cls(
+            f"{of} has no {noun} {name!r}{hint}" if of else f"no {noun} {name!r}{hint}",
+            remedy=f"known: {shown}" if names else "there are none",
+        )
 
     def __str__(self) -> str:
         return f"{self.message}; {self.remedy}" if self.remedy else self.message
@@ -82,7 +99,7 @@ class NonFinite(GenmillError):
 
 
 class Collapsed(GenmillError):
-    """The training went bad, and going back to good weights did not help."""
+    """Training diverged, and going back to good weights did not help."""
 
 
 class SchemaMismatch(GenmillError):
@@ -103,12 +120,3 @@ class LeaseLost(Stopped):
 
 class Draining(Stopped):
     """The worker is shutting down."""
-
-
-def unknown(noun: str, name: str, known: Iterable[str]) -> str:
-    """Say that `name` is no known `noun`, with the nearest spelling and what is known."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") if names else "none yet"
-    return f"no {noun} {name!r}{hint}; known: {shown}"

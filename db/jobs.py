@@ -1,4 +1,4 @@
-"""Jobs: adding, finding, cancelling and finishing them, and what was written about them."""
+"""Jobs: add, find, cancel and finish them; their journal and manifest."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -8,14 +8,15 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from db import progress
-from db.errors import NotFound, Refused, unknown
+from db.columns import new_id
+from db.errors import NotFound, Refused
 from db.journal import add_points, drop_points_after, log, log_lines, points, transitions
 from db.lookup import by_prefix
 from db.manifest import manifest
-from db.moves import end_job, lock_job, move_job, settle_job, write_down
+from db.moves import end_job, lock, move_job, record_transitions, settle_job
 from db.session import clock, insert_rows
 from db.states import FINAL, JobState, ShardState
-from db.tables import Batch, Job, Shard, new_id
+from db.tables import Batch, Job, Shard
 
 __all__ = [
     "add",
@@ -55,13 +56,13 @@ def add(
     priority: int = 0,
     **origin: str | None,
 ) -> Job:
-    """Insert a job and its shards, one a range of `ranges`, all queued. Commit, then ring.
+    """Insert a job and one shard for each range, all queued. Commit, then ring the doorbell.
 
     `origin` may hold batch_id, custom_id, schedule_id, retry_of and idempotency_key. Raises
     `Refused` without a range, and `sqlalchemy.exc.IntegrityError` if the key is taken.
     """
     if not ranges:
-        raise Refused("a job without a shard would never end: there is nothing to do")
+        raise Refused("there is nothing to do: a job without a shard would never end")
     now = clock(session)
     job = Job(
         id=new_id(),
@@ -71,7 +72,7 @@ def add(
         model=model,
         priority=priority,
         status=JobState.QUEUED,
-        progress=progress.begun(kind, ranges),
+        progress=progress.initial(kind, ranges),
         created_at=now,
         **origin,
     )
@@ -82,13 +83,13 @@ def add(
 
 
 def by_idempotency_key(session: Session, key: str) -> Job | None:
-    """The job that was enqueued under this key, if any."""
+    """The job that was submitted under this idempotency key, if any."""
     found: Job | None = session.scalar(select(Job).where(Job.idempotency_key == key))
     return found
 
 
 def unfinished_training(session: Session, model: str) -> Job | None:
-    """The oldest job that is to train model `model` from nothing and has not ended, if any."""
+    """The oldest unfinished job that trains model `model` from scratch, if any."""
     statement = select(Job).where(Job.model == model, Job.kind == "train", Job.status.not_in(FINAL))
     found: Job | None = session.scalar(statement.order_by(Job.id).limit(1))
     return found
@@ -111,9 +112,9 @@ def listing(  # noqa: PLR0913 - one a column that `job list` can filter by
     limit: int = 50,
     before: str | None = None,
 ) -> list[Job]:
-    """Jobs that match everything given, newest first; `before` is the last page's last id."""
+    """Jobs that match every filter, newest first; `before` is the previous page's last id."""
     if status is not None and status not in set(JobState):
-        raise Refused(unknown("status", status, [state.value for state in JobState]))
+        raise Refused.unknown("status", status, [state.value for state in JobState])
     wanted = {
         Job.status: status,
         Job.kind: kind,
@@ -133,18 +134,18 @@ def listing(  # noqa: PLR0913 - one a column that `job list` can filter by
 
 
 def counts(session: Session) -> dict[str, int]:
-    """How many jobs there are in each state."""
+    """The number of jobs in each state."""
     rows = session.execute(select(Job.status, func.count()).group_by(Job.status))
     return dict.fromkeys((str(state) for state in JobState), 0) | {row[0]: row[1] for row in rows}
 
 
 def shards_of(session: Session, job_id: str) -> list[Shard]:
-    """A job's shards in the order of their ranges."""
+    """A job's shards, in the order of their ranges."""
     return list(session.scalars(select(Shard).where(Shard.job_id == job_id).order_by(Shard.idx)))
 
 
 def cancel(session: Session, job_id: str, *, reason: str = "cancelled by the user") -> bool:
-    """Cancel a job with its shards; False if it had ended already. Raises `NotFound`."""
+    """Cancel a job and its shards; False if it had already ended. Raises `NotFound`."""
     job = _locked(session, job_id)
     if job.status in FINAL:
         return False
@@ -153,7 +154,7 @@ def cancel(session: Session, job_id: str, *, reason: str = "cancelled by the use
 
 
 def next_to_finalize(session: Session, limit: int) -> list[Job]:
-    """Jobs whose shards have all succeeded and whose manifest is not stored yet, oldest first."""
+    """Jobs whose shards have all succeeded but whose manifest is not stored, oldest first."""
     unfinished = select(Shard.id).where(
         Shard.job_id == Job.id, Shard.status != ShardState.SUCCEEDED
     )
@@ -170,7 +171,7 @@ def settle(session: Session, job_id: str) -> JobState:
 
 
 def succeed(session: Session, job_id: str, manifest_key: str, manifest_sha256: str) -> bool:
-    """End a finalizing job as succeeded, once its manifest is stored; False if it had ended."""
+    """End a finalizing job whose manifest is stored as succeeded; False if it had ended."""
     job = _locked(session, job_id)
     if job.status in FINAL:
         return False
@@ -180,7 +181,7 @@ def succeed(session: Session, job_id: str, manifest_key: str, manifest_sha256: s
 
 
 def collectable(session: Session, older_than_s: float, limit: int) -> list[Job]:
-    """Jobs that ended more than `older_than_s` ago and whose unreferenced blobs were not swept."""
+    """Jobs that ended over `older_than_s` ago and whose garbage was not collected, oldest first."""
     ended_before = clock(session) - timedelta(seconds=older_than_s)
     statement = select(Job).where(
         Job.status.in_(FINAL), Job.finished_at < ended_before, Job.collected_at.is_(None)
@@ -189,12 +190,12 @@ def collectable(session: Session, older_than_s: float, limit: int) -> list[Job]:
 
 
 def mark_collected(session: Session, job_id: str) -> None:
-    """Note that a job's unreferenced blobs were swept."""
+    """Record that a job's unreferenced objects were collected."""
     _locked(session, job_id).collected_at = clock(session)
 
 
 def add_batch(session: Session, size: int) -> Batch:
-    """Insert a batch that is to hold `size` jobs."""
+    """Insert a batch for `size` jobs."""
     batch = Batch(id=new_id(), size=size, created_at=clock(session))
     session.add(batch)
     session.flush()
@@ -207,12 +208,12 @@ def get_batch(session: Session, id_or_prefix: str) -> Batch:
 
 
 def batch_jobs(session: Session, batch_id: str) -> list[Job]:
-    """A batch's jobs in the order of its lines."""
+    """A batch's jobs, in the order of its lines."""
     return list(session.scalars(select(Job).where(Job.batch_id == batch_id).order_by(Job.id)))
 
 
 def _locked(session: Session, job_id: str) -> Job:
-    job = lock_job(session, job_id)
+    job = lock(session, Job, job_id)
     if job is None:
         raise NotFound(f"no job {job_id!r}")
     return job
@@ -234,5 +235,5 @@ def _add_shards(
         for idx, (start, stop) in enumerate(ranges)
     ]
     insert_rows(session, Shard, rows)
-    # the shards' own beginnings are the job's: one row says it
-    write_down(session, [(job.id, None, None, JobState.QUEUED, None)], at=at)
+    # one row stands for the job and its shards: they all begin queued
+    record_transitions(session, [(job.id, None, None, JobState.QUEUED, None)], at=at)

@@ -1,4 +1,4 @@
-"""What is written about a job as it goes: log lines, points of curves, changes of state."""
+"""A job's journal: its log lines, the points of its curves, its changes of state."""
 
 from collections.abc import Mapping
 
@@ -10,13 +10,13 @@ from db.tables import LogLine, Point, Transition
 
 
 def log(session: Session, job_id: str, message: str, level: str = "info") -> None:
-    """Write a line into the job's log."""
+    """Append a line to the job's log."""
     session.add(LogLine(job_id=job_id, at=clock(session), level=level, message=message))
     session.flush()
 
 
 def log_lines(session: Session, job_id: str, after: str | None = None) -> list[LogLine]:
-    """The job's log, oldest first; only lines beyond the one whose id is `after`."""
+    """The job's log, oldest first; only the lines that follow line id `after`, if given."""
     statement = select(LogLine).where(LogLine.job_id == job_id)
     seen = session.get(LogLine, after) if after is not None else None
     if seen is not None:
@@ -27,7 +27,7 @@ def log_lines(session: Session, job_id: str, after: str | None = None) -> list[L
 
 
 def add_points(session: Session, job_id: str, step: int, values: Mapping[str, float]) -> None:
-    """Add a point at `step` to each curve named; one that is there is replaced."""
+    """Add a point at `step` to each curve named in `values`; an existing one is replaced."""
     rows = [
         {"job_id": job_id, "name": name, "step": step, "value": float(value)}
         for name, value in values.items()
@@ -44,7 +44,7 @@ def points(session: Session, job_id: str, name: str | None = None) -> list[Point
 
 
 def drop_points_after(session: Session, job_id: str, step: int) -> None:
-    """Forget the points beyond `step`, which a resumed training will make again."""
+    """Delete the points after `step`, which a resumed training will write again."""
     session.execute(delete(Point).where(Point.job_id == job_id, Point.step > step))
 
 

@@ -1,4 +1,4 @@
-"""Finding a row by a shortened id."""
+"""Find a row by a shortened id."""
 
 import re
 from typing import Any, TypeVar
@@ -15,13 +15,15 @@ SHOWN = 5
 def by_prefix(session: Session, table: type[T], prefix: str, *, noun: str) -> T:
     """The one row whose id starts with `prefix`.
 
-    Raises `NotFound` if there is none, and `Refused` with candidates if there are several.
+    Raises `NotFound` if there is none, and `Refused` with the candidates if there are several.
     """
     key: Any = table
     if not re.fullmatch(r"[0-9a-f-]{1,36}", prefix.lower()):
-        raise NotFound(f"no {noun} {prefix!r}: an id is made of hexadecimal digits and hyphens")
+        raise NotFound(
+            f"no {noun} {prefix!r}", remedy="an id consists of hexadecimal digits and hyphens"
+        )
     start = prefix.lower()
-    # the range lets an index serve: "g" sorts after every digit and letter of an id
+    # the range lets the database use an index: "g" sorts after every digit and letter of an id
     in_range = (key.id >= start, key.id < start + "g", key.id.startswith(start))
     statement = select(table).where(*in_range).order_by(key.id)
     found: list[Any] = list(session.scalars(statement.limit(SHOWN + 1)))
@@ -29,6 +31,8 @@ def by_prefix(session: Session, table: type[T], prefix: str, *, noun: str) -> T:
         raise NotFound(f"no {noun} {prefix!r}")
     if len(found) > 1:
         ids = ", ".join(row.id for row in found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
-        raise Refused(f"{prefix!r} begins several ids: {ids}; give more of the one you mean")
+        raise Refused(
+            f"{prefix!r} begins several ids: {ids}", remedy="give more digits of the one you mean"
+        )
     only: T = found[0]
     return only

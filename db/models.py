@@ -2,15 +2,22 @@
 
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.errors import NotFound, Refused, unknown
-from db.session import clock, insert_new, upsert
-from db.tables import Alias, Model, ModelVersion, new_id
+from db.errors import NotFound, Refused
+from db.registry import Reference, Registry
+from db.session import upsert
+from db.tables import Alias, Model, ModelVersion
 
 CHAMPION = "champion"
 LATEST = "latest"
+
+_registry = Registry("model", Model, ModelVersion, ModelVersion.model_id)
+get = _registry.get
+listing = _registry.listing
+version = _registry.version
+versions = _registry.versions
 
 
 def add_version(
@@ -29,67 +36,42 @@ def add_version(
     `files` maps file names to `{"key", "sha256", "size"}`. `origin` may hold parent_id,
     dataset_version_id and job_id. Raises `Refused` if the model is of another family.
     """
-    model = _locked(session, name, family)
-    numbers = select(func.max(ModelVersion.number)).where(ModelVersion.model_id == model.id)
-    version = ModelVersion(
-        id=new_id(),
-        model_id=model.id,
-        number=(session.scalar(numbers) or 0) + 1,
+    model = _registry.lock(session, name, family=family)
+    if model.family != family:
+        raise Refused(
+            f"model {name!r} is of family {model.family!r}, not {family!r}",
+            remedy="choose another name",
+        )
+    return _registry.add(
+        session,
+        model,
         params=params,
         files=files,
         weights_sha256=weights_sha256,
         metrics=metrics,
-        created_at=clock(session),
         **origin,
     )
-    session.add(version)
-    session.flush()
-    return version
-
-
-def get(session: Session, name: str) -> Model:
-    """The model of this name. Raises `NotFound` with the nearest spelling."""
-    found: Model | None = session.scalar(select(Model).where(Model.name == name))
-    if found is None:
-        raise NotFound(unknown("model", name, session.scalars(select(Model.name))))
-    return found
 
 
 def resolve(session: Session, reference: str) -> tuple[Model, ModelVersion]:
-    """What a reference means now.
+    """The model and version that a reference means now.
 
     `name` is its champion, or else its newest version; `name:3`, `name@alias` and `name@latest` say
     which. Raises `NotFound` with the nearest spelling.
     """
-    name, at, alias = reference.partition("@")
-    if at:
-        model = get(session, name)
-        return model, _by_alias(session, model, alias)
-    name, colon, number = reference.partition(":")
+    name, number, alias = Reference.parse(reference)
     model = get(session, name)
-    if colon:
-        return model, _by_number(session, model, number)
-    champion = session.get(Alias, (model.id, CHAMPION))
-    return model, _by_alias(session, model, CHAMPION if champion else LATEST)
-
-
-def version(session: Session, version_id: str) -> ModelVersion:
-    """The version with this id. Raises `NotFound`."""
-    found = session.get(ModelVersion, version_id)
+    if number is not None:
+        return model, _registry.numbered(session, model, number)
+    if alias is None:
+        alias = CHAMPION if session.get(Alias, (model.id, CHAMPION)) else LATEST
+    if alias == LATEST:
+        return model, versions(session, model)[-1]
+    found = session.get(Alias, (model.id, alias))
     if found is None:
-        raise NotFound(f"no model version {version_id!r}")
-    return found
-
-
-def listing(session: Session) -> list[Model]:
-    """Every model, by name."""
-    return list(session.scalars(select(Model).order_by(Model.name)))
-
-
-def versions(session: Session, model: Model) -> list[ModelVersion]:
-    """A model's versions, oldest first."""
-    statement = select(ModelVersion).where(ModelVersion.model_id == model.id)
-    return list(session.scalars(statement.order_by(ModelVersion.number)))
+        known = [*aliases(session, model), LATEST]
+        raise NotFound.unknown("alias", alias, known, of=f"model {name!r}")
+    return model, version(session, found.version_id)
 
 
 def aliases(session: Session, model: Model) -> dict[str, int]:
@@ -110,35 +92,3 @@ def set_alias(session: Session, model: Model, alias: str, version: ModelVersion)
     row = {"model_id": model.id, "alias": alias, "version_id": version.id}
     upsert(session, Alias, [row])
     session.expire_all()
-
-
-def _locked(session: Session, name: str, family: str) -> Model:
-    """The model's row, locked: whoever holds it gives out the next number."""
-    row = {"id": new_id(), "name": name, "family": family, "created_at": clock(session)}
-    insert_new(session, Model, [row])
-    model: Model = session.scalars(
-        select(Model).where(Model.name == name).with_for_update(key_share=True)
-    ).one()
-    if model.family != family:
-        raise Refused(
-            f"model {name!r} is of family {model.family!r}, not {family!r}: choose another name"
-        )
-    return model
-
-
-def _by_number(session: Session, model: Model, number: str) -> ModelVersion:
-    for candidate in versions(session, model):
-        if str(candidate.number) == number:
-            return candidate
-    known = [str(candidate.number) for candidate in versions(session, model)]
-    raise NotFound(f"model {model.name!r}: " + unknown("version", number, known))
-
-
-def _by_alias(session: Session, model: Model, alias: str) -> ModelVersion:
-    if alias == LATEST:
-        return versions(session, model)[-1]
-    found = session.get(Alias, (model.id, alias))
-    if found is None:
-        known = [*aliases(session, model), LATEST]
-        raise NotFound(f"model {model.name!r}: " + unknown("alias", alias, known))
-    return version(session, found.version_id)

@@ -1,7 +1,7 @@
-"""How far a job is: plain data kept in `jobs.progress`, pure functions over it.
+"""How far a job is: pure functions over the JSON in `jobs.progress`.
 
-A job that is one piece of work shows its worker's last report. A generate job counts samples over
-its shards: `committed` ones, and those that `running` shards have made so far.
+A training job shows its worker's last report. A generate job counts samples over its shards: those
+`committed`, and those that each `running` shard has made so far.
 """
 
 from collections.abc import Sequence
@@ -10,34 +10,34 @@ from typing import Any
 Progress = dict[str, Any]
 
 
-def begun(kind: str, ranges: Sequence[tuple[int, int]]) -> Progress:
-    """The progress of a job that has just been added."""
+def initial(kind: str, ranges: Sequence[tuple[int, int]]) -> Progress:
+    """The progress of a new job."""
     if kind != "generate":
         return {}
     total = sum(stop - start for start, stop in ranges)
     return {"done": 0, "total": total, "unit": "samples", "committed": 0, "running": {}}
 
 
-def reported(job: Progress, idx: int, report: Progress, *, elapsed_s: float) -> Progress:
-    """Take in a running shard's report; estimate the time left from the whole job's speed."""
+def after_report(job: Progress, idx: int, report: Progress, *, elapsed_s: float) -> Progress:
+    """The progress after shard `idx` reported; the time left is estimated from the job's speed."""
     if "committed" not in job:
         return dict(report)
     running = job["running"] | {str(idx): report.get("done", 0)}
-    seen = _counted(job, running) | {"note": report.get("note", "")}
-    if seen["done"]:
-        seen["eta_s"] = round(elapsed_s * (seen["total"] - seen["done"]) / seen["done"], 1)
-    return seen
+    new = _counted(job, running) | {"note": report.get("note", "")}
+    if new["done"]:
+        new["eta_s"] = round(elapsed_s * (new["total"] - new["done"]) / new["done"], 1)
+    return new
 
 
-def committed(job: Progress, idx: int, size: int) -> Progress:
-    """Take in that a shard's `size` samples are safe."""
+def after_commit(job: Progress, idx: int, size: int) -> Progress:
+    """The progress after shard `idx` committed its `size` samples."""
     if "committed" not in job:
         return job
     return _counted(job | {"committed": job["committed"] + size}, _without(job, idx))
 
 
-def given_back(job: Progress, idx: int) -> Progress:
-    """Forget what a shard had made, for it will be made again."""
+def after_release(job: Progress, idx: int) -> Progress:
+    """The progress after shard `idx` went back to the queue: its samples will be made again."""
     return job if "committed" not in job else _counted(job, _without(job, idx))
 
 

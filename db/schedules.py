@@ -5,9 +5,10 @@ from datetime import datetime
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from db.errors import NotFound, Refused, unknown
+from db.columns import new_id
+from db.errors import NotFound, Refused
 from db.session import clock, insert_new
-from db.tables import Schedule, ScheduleRun, new_id
+from db.tables import Schedule, ScheduleRun
 
 
 def add(
@@ -35,7 +36,9 @@ def add(
         "created_at": clock(session),
     }
     if not insert_new(session, Schedule, [row]):
-        raise Refused(f"there is a schedule {name!r} already: remove it first or choose a name")
+        raise Refused(
+            f"there is already a schedule {name!r}", remedy="remove it or choose another name"
+        )
     return get(session, name)
 
 
@@ -43,12 +46,12 @@ def get(session: Session, name: str) -> Schedule:
     """The schedule of this name. Raises `NotFound` with the nearest spelling."""
     found: Schedule | None = session.scalar(select(Schedule).where(Schedule.name == name))
     if found is None:
-        raise NotFound(unknown("schedule", name, session.scalars(select(Schedule.name))))
+        raise NotFound.unknown("schedule", name, session.scalars(select(Schedule.name)))
     return found
 
 
 def lock(session: Session, schedule_id: str) -> Schedule | None:
-    """The schedule as it is now, kept from other schedulers until the end; None if it is gone."""
+    """Lock a schedule's row until the transaction ends, and return it; None if it was removed."""
     return session.get(Schedule, schedule_id, with_for_update=True, populate_existing=True)
 
 
@@ -75,7 +78,7 @@ def resume(session: Session, name: str, *, next_due: datetime | None = None) -> 
 
 
 def remove(session: Session, name: str) -> None:
-    """Remove a schedule with its runs; the jobs it made stay. Raises `NotFound`."""
+    """Remove a schedule and its runs; the jobs it submitted stay. Raises `NotFound`."""
     schedule = get(session, name)
     session.execute(delete(ScheduleRun).where(ScheduleRun.schedule_id == schedule.id))
     session.execute(delete(Schedule).where(Schedule.id == schedule.id))
@@ -99,10 +102,10 @@ def record_run(
     job_id: str | None = None,
     reason: str | None = None,
 ) -> bool:
-    """Take a due time; False if it is taken already, and then nothing may be enqueued for it.
+    """Take a due time; False if it was taken before, and then nothing may be submitted for it.
 
-    Of two schedulers the second waits here until the first has committed or rolled back. In the
-    transaction that inserts the job, this makes a due time fire once, whatever crashes.
+    Call it in the transaction that inserts the job: then a due time fires once, whatever crashes.
+    Of two schedulers, the second waits here until the first has committed or rolled back.
     """
     row = {
         "schedule_id": schedule_id,
@@ -115,7 +118,7 @@ def record_run(
 
 
 def set_next_due(session: Session, schedule_id: str, next_due: datetime) -> None:
-    """Say when a schedule is due next; nothing happens if it was removed meanwhile."""
+    """Set when a schedule is due next; nothing happens if it was removed meanwhile."""
     schedule = session.get(Schedule, schedule_id)
     if schedule is not None:
         schedule.next_due = next_due

@@ -1,20 +1,21 @@
-"""The schema's version: bringing a database up to date, and refusing one that does not fit."""
+"""The schema's version: upgrade a database, or refuse one whose schema does not match the code."""
 
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
+from db.driver_errors import place
 from db.errors import SchemaMismatch
-from db.session import Database, place
+from db.session import Database
 
-HEAD = "0001"  # revisions are numbered, so that older and newer can be told without Alembic
+HEAD = "0001"  # revisions are numbered, so that they can be compared without loading Alembic
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def upgrade(url: str) -> None:
-    """Bring the database at `url` to this version's schema; two at once wait for one another.
+    """Upgrade the database at `url` to this version's schema; concurrent upgrades take turns.
 
-    Raises `SchemaMismatch` if it is newer than this version of Genmill knows.
+    Raises `SchemaMismatch` if the database is newer than this version of Genmill.
     """
     from alembic import command  # noqa: PLC0415 - only this needs Alembic, and it loads slowly
     from alembic.config import Config  # noqa: PLC0415
@@ -22,7 +23,8 @@ def upgrade(url: str) -> None:
     database = Database(url)
     try:
         with database.connect() as connection:
-            _lock(connection)
+            if database.dialect == "postgresql":  # SQLite began IMMEDIATE, which locks the same
+                connection.execute(text("SELECT pg_advisory_xact_lock(7236148112)"))
             _refuse_newer(_revision(connection), database)
             config = Config(attributes={"connection": connection})
             config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
@@ -32,12 +34,14 @@ def upgrade(url: str) -> None:
 
 
 def check(database: Database) -> None:
-    """Raise `SchemaMismatch`, with what to do, unless the schema is the one this version knows."""
+    """Raise `SchemaMismatch` unless the database has this version's schema."""
     found = current(database)
     _refuse_newer(found, database)
     if found != HEAD:
         state = f"is at {found}, this version needs {HEAD}" if found else "has no tables yet"
-        raise SchemaMismatch(f"the {place(database.url)} {state}; run `genmill db upgrade`")
+        raise SchemaMismatch(
+            f"the {place(database.url)} {state}", remedy="run `genmill db upgrade`"
+        )
 
 
 def current(database: Database) -> str | None:
@@ -57,11 +61,6 @@ def _refuse_newer(found: str | None, database: Database) -> None:
     if found is not None and found > HEAD:
         raise SchemaMismatch(
             f"the {place(database.url)} is at {found}, newer than {HEAD}, the newest that this "
-            "version knows; upgrade Genmill"
+            "version knows",
+            remedy="upgrade Genmill",
         )
-
-
-def _lock(connection: Connection) -> None:
-    # on SQLite the transaction began IMMEDIATE, which is the same lock
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(7236148112)"))

@@ -1,7 +1,7 @@
-"""Shards: which are due, who holds one, and what was committed. The protocol of the leases.
+"""Shards: claim, renew, commit, fail, release, reap. The lease protocol.
 
 A claim carries a fence, a number that grows with each claim of its shard. Every later step names
-it, and changes nothing once another claim, a cancellation or a final state has come in between.
+it, and changes nothing if the shard has since been claimed again, cancelled or ended.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,7 @@ from db.due import forget_rings, take_due
 from db.moves import (
     end_attempt,
     end_job,
-    lock_job,
-    lock_shard,
+    lock,
     move_job,
     move_shard,
     settle_job,
@@ -54,14 +53,14 @@ REAPED_AT_ONCE = 100
 def claim(
     session: Session, shard_id: str, *, owner: str, lease_s: float, max_claims: int = MAX_CLAIMS
 ) -> Claim | None:
-    """Claim a queued, due shard, or one whose lease has expired, for the worker boot `owner`.
+    """Claim a queued shard that is due, or one whose lease has expired, for worker boot `owner`.
 
-    The attempt is recorded here, before any work. Returns None when someone else has it, when it
-    is final or unknown, or when it was lost `max_claims` times: acknowledge and go.
+    The attempt is recorded here, before any work. Returns None if another worker has the shard, if
+    it is final or unknown, or if it was lost `max_claims` times: acknowledge the message and go on.
     """
     found = session.get(Shard, shard_id)
-    job = lock_job(session, found.job_id) if found else None
-    shard = lock_shard(session, shard_id) if found else None
+    job = lock(session, Job, found.job_id) if found else None
+    shard = lock(session, Shard, shard_id) if found else None
     if job is None or shard is None or job.status not in {JobState.QUEUED, JobState.RUNNING}:
         return None
     now = clock(session)
@@ -81,7 +80,7 @@ def renew(
     seq: int,
     progress: dict[str, Any] | None = None,
 ) -> None:
-    """Hold on for another `lease_s`; `seq` is the worker's progress counter, `progress` its report.
+    """Extend the lease to `lease_s` from now and record the worker's counter and progress report.
 
     Raises `Cancelled` or `LeaseLost`: stop, and commit nothing.
     """
@@ -102,9 +101,9 @@ def commit(
 ) -> None:
     """Record what the shard made and end it as succeeded; the last shard moves its job on.
 
-    The objects must be in the store already; `report` is the worker's last word on its progress.
-    Raises `Cancelled` or `LeaseLost`, and then nothing was recorded. An error when the transaction
-    ends means unknown: ask `outcome`.
+    The objects must be in the store already; `report` is the worker's last progress report.
+    Raises `Cancelled` or `LeaseLost`, and then nothing was recorded. After an error at the end of
+    the transaction it is unknown whether it was: ask `outcome`.
     """
     job, shard = hold(session, claim)
     check_complete(job, claim, artifacts)
@@ -117,19 +116,19 @@ def commit(
     move_shard(session, shard, ShardState.SUCCEEDED, at=now)
     if report is not None:
         _report(job, shard, report, now=now)
-    job.progress = progress.committed(job.progress, shard.idx, shard.stop - shard.start)
+    job.progress = progress.after_commit(job.progress, shard.idx, shard.stop - shard.start)
     session.flush()
     settle_job(session, job)
 
 
 def outcome(session: Session, claim: Claim) -> str | None:
-    """How the claim's attempt ended, as recorded; None while it has not."""
+    """How the claim's attempt ended; None while it has not."""
     attempt = session.get(Attempt, (claim.shard_id, claim.fence), populate_existing=True)
     return attempt.outcome if attempt else None
 
 
 def put_artifact(session: Session, claim: Claim, artifact: NewArtifact) -> None:
-    """Record a preview or report while the work goes on; the same name again replaces it."""
+    """Record a preview or report while the shard runs, in place of the last one of its name."""
     hold(session, claim)
     store_artifact(session, claim, artifact, at=clock(session))
 
@@ -143,10 +142,10 @@ def fail(
     max_failures: int,
     backoff_s: float,
 ) -> ShardState:
-    """Count a failure that is the work's own. Returns queued, or failed and then so is the job.
+    """Count a failure of the work itself; return the shard's new state, queued or failed.
 
-    It is over at once if `final`, and after `max_failures` otherwise; the n-th failure waits
-    `backoff_s` times two to the n-1 before the next claim. Raises `Cancelled` or `LeaseLost`.
+    It fails, and its job with it, if `final` or at the `max_failures`-th failure. Otherwise it is
+    due after `backoff_s` * 2**(n-1) for the n-th failure. Raises `Cancelled` or `LeaseLost`.
     """
     job, shard = hold(session, claim)
     now = clock(session)
@@ -161,7 +160,7 @@ def fail(
 
 
 def release(session: Session, claim: Claim, reason: str, *, backoff_s: float = 0) -> None:
-    """Give a shard back without fault: a drain, or trouble of the infrastructure. Counts nothing.
+    """Put a shard back without counting a failure, as for a drain or an unreachable service.
 
     Raises `Cancelled` or `LeaseLost`.
     """
@@ -173,14 +172,17 @@ def release(session: Session, claim: Claim, reason: str, *, backoff_s: float = 0
 
 
 def reap(session: Session, *, max_claims: int = MAX_CLAIMS) -> list[str]:
-    """Take back shards whose lease expired; return the ids that are queued again.
+    """Put shards whose lease expired back into the queue; return their ids.
 
-    One lost for the `max_claims`-th time is poison: it failed, and its job with it.
+    A shard lost for the `max_claims`-th time is poison: it fails, and its job with it.
     """
+    now = clock(session)
     expired = select(Shard.id, Shard.job_id).where(
-        Shard.status == ShardState.RUNNING, _lease_over(clock(session))
+        Shard.status == ShardState.RUNNING,
+        # a running shard without a lease has lost it; NULL is never less than `now`
+        or_(Shard.lease_until.is_(None), Shard.lease_until < now),
     )
-    # in the jobs' order, so that two reapers cannot wait for one another
+    # in the order of the jobs, so that two reapers cannot deadlock
     found = session.execute(expired.order_by(Shard.job_id, Shard.idx).limit(REAPED_AT_ONCE)).all()
     return [
         shard_id
@@ -190,7 +192,7 @@ def reap(session: Session, *, max_claims: int = MAX_CLAIMS) -> list[str]:
 
 
 def _reap_one(session: Session, shard_id: str, job_id: str, *, max_claims: int) -> bool:
-    job, shard = lock_job(session, job_id), lock_shard(session, shard_id)
+    job, shard = lock(session, Job, job_id), lock(session, Shard, shard_id)
     if job is None or shard is None or shard.status != ShardState.RUNNING:
         return False
     now = clock(session)
@@ -211,12 +213,7 @@ def _is_free(shard: Shard, *, now: datetime, max_claims: int) -> bool:
         return shard.not_before <= now
     if shard.status != ShardState.RUNNING or not _has_expired(shard, now):
         return False
-    return _times_lost(shard) < max_claims  # beyond that the reaper calls it poison
-
-
-def _lease_over(now: datetime) -> Any:
-    # NULL hides from `<`: a running shard without a lease has lost it
-    return or_(Shard.lease_until.is_(None), Shard.lease_until < now)
+    return _times_lost(shard) < max_claims  # beyond that it is left to the reaper, as poison
 
 
 def _has_expired(shard: Shard, now: datetime) -> bool:
@@ -224,7 +221,7 @@ def _has_expired(shard: Shard, now: datetime) -> bool:
 
 
 def _times_lost(shard: Shard) -> int:
-    """Claims that ended neither in a failure report nor in a release, the present one included."""
+    """Claims that ended in neither a failure nor a release, the current one included."""
     return shard.claims - shard.failures - shard.releases
 
 
@@ -258,7 +255,7 @@ def _requeue(
     not_before: datetime,
     **counted: int,
 ) -> None:
-    job.progress = progress.given_back(job.progress, shard.idx)
+    job.progress = progress.after_release(job.progress, shard.idx)
     also = {"not_before": not_before, "dispatched_at": None, "last_error": reason} | counted
     move_shard(session, shard, ShardState.QUEUED, at=at, reason=reason, **also)
 
@@ -268,11 +265,11 @@ def _give_up(
 ) -> None:
     also = {"last_error": error} | counted
     move_shard(session, shard, ShardState.FAILED, at=at, reason=error, **also)
-    whole = job.kind != "generate"
-    which = "" if whole else f"samples {shard.start} to {shard.stop - 1}: "
+    samples = f"samples {shard.start} to {shard.stop - 1}: "
+    which = samples if job.kind == "generate" else ""
     end_job(session, job, JobState.FAILED, reason=which + error)
 
 
 def _report(job: Job, shard: Shard, report: dict[str, Any], *, now: datetime) -> None:
     elapsed_s = (now - (job.started_at or now)).total_seconds()
-    job.progress = progress.reported(job.progress, shard.idx, report, elapsed_s=elapsed_s)
+    job.progress = progress.after_report(job.progress, shard.idx, report, elapsed_s=elapsed_s)

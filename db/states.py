@@ -1,4 +1,4 @@
-"""Job and shard states, and the one table of moves between them.
+"""The states of jobs and shards, and which moves between them are allowed.
 
 The last three states of each are final: nothing leaves them, and a retry is a new job.
 """
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class JobState(StrEnum):
-    """Where a job is in its life."""
+    """The state of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -18,7 +18,7 @@ class JobState(StrEnum):
 
 
 class ShardState(StrEnum):
-    """Where a shard is in its life."""
+    """The state of a shard."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -40,7 +40,7 @@ JOB_MOVES: dict[JobState, frozenset[JobState]] = {
 
 SHARD_MOVES: dict[ShardState, frozenset[ShardState]] = {
     ShardState.QUEUED: frozenset({ShardState.RUNNING, ShardState.FAILED, ShardState.CANCELLED}),
-    # running -> running is a claim that takes over an expired lease
+    # from running to running: a claim that takes over an expired lease
     ShardState.RUNNING: frozenset(
         {
             ShardState.RUNNING,

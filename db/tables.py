@@ -1,99 +1,23 @@
-"""The tables. Ids are UUIDv7 text, so that they sort by time; times are aware and in UTC.
+"""The tables, as a glossary of the record: each noun, and below it what belongs to it.
 
-Reads like the glossary: datasets and their versions, models and theirs, batches of jobs, a job's
-shards with their attempts, artifacts with their members, and the schedules that enqueue again.
+Datasets and their versions, models and theirs, batches, jobs, a job's shards with their attempts,
+artifacts with their members, curves and logs, workers, and schedules with their runs.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Boolean,
-    DateTime,
-    Float,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Text,
-    UniqueConstraint,
-    text,
-)
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.engine import Dialect
+from sqlalchemy import BigInteger, ForeignKey, Index, MetaData, String, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.types import TypeDecorator
-from uuid6 import uuid7
 
-
-def new_id() -> str:
-    """A fresh UUIDv7 (RFC 9562) as text."""
-    return str(uuid7())
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware datetime, stored in UTC. SQLite keeps no zone, so it is put back on reading."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse a naive time; hand the rest over in UTC."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"a naive time reached the database: {value!r}")
-        return value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return the time as aware UTC."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-class PlainText(TypeDecorator[str]):
-    """Text of any origin: what no database can store in it becomes a replacement character."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """Replace NUL, which PostgreSQL refuses, and lone surrogates, which are no UTF-8."""
-        if value is None:
-            return None
-        return (
-            value.encode("utf-8", "replace")
-            .decode("utf-8")
-            .replace("\0", "\N{REPLACEMENT CHARACTER}")
-        )
-
-
-JsonValue = JSON().with_variant(JSONB(), "postgresql")
-Digest = String(64)
-Id = String(36)
+from db.columns import COLUMN_TYPES, CONSTRAINT_NAMES, Digest, Id, PlainText, new_id
 
 
 class Base(DeclarativeBase):
-    """The root of the tables; constraint names are fixed so that migrations can address them."""
+    """The root of the tables."""
 
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(column_0_N_label)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map: ClassVar = {
-        datetime: UtcDateTime(),
-        dict[str, Any]: JsonValue,
-        list[Any]: JsonValue,
-    }
+    metadata = MetaData(naming_convention=CONSTRAINT_NAMES)
+    type_annotation_map: ClassVar = COLUMN_TYPES
 
 
 class Dataset(Base):
@@ -222,9 +146,7 @@ class Shard(Base):
     lease_until: Mapped[datetime | None]
     claims: Mapped[int] = mapped_column(default=0)
     failures: Mapped[int] = mapped_column(default=0)
-    releases: Mapped[int] = mapped_column(
-        default=0
-    )  # given back without fault; claims that cost nothing
+    releases: Mapped[int] = mapped_column(default=0)  # given back without counting a failure
     not_before: Mapped[datetime]
     dispatched_at: Mapped[datetime | None]
     dispatch_no: Mapped[int] = mapped_column(default=0)
@@ -240,9 +162,8 @@ class Attempt(Base):
     worker: Mapped[str] = mapped_column(Id)
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
-    outcome: Mapped[str | None] = mapped_column(
-        String(20)
-    )  # succeeded, failed, released, lost, cancelled
+    # succeeded | failed | released | lost | cancelled
+    outcome: Mapped[str | None] = mapped_column(String(20))
     error: Mapped[str | None] = mapped_column(PlainText)
 
 
@@ -289,7 +210,7 @@ class Checkpoint(Base):
     key: Mapped[str] = mapped_column(String(200))
     sha256: Mapped[str] = mapped_column(Digest)
     size: Mapped[int] = mapped_column(BigInteger)
-    bad: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
+    bad: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     created_at: Mapped[datetime]
 
 
@@ -300,7 +221,7 @@ class Point(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     name: Mapped[str] = mapped_column(String(60), primary_key=True)
     step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    value: Mapped[float] = mapped_column(Float)
+    value: Mapped[float]
 
 
 class Transition(Base):
@@ -335,7 +256,7 @@ class Worker(Base):
     __tablename__ = "workers"
     boot_id: Mapped[str] = mapped_column(Id, primary_key=True)
     host: Mapped[str] = mapped_column(String(255))
-    pid: Mapped[int] = mapped_column(Integer)
+    pid: Mapped[int]
     device: Mapped[str] = mapped_column(String(60))
     started_at: Mapped[datetime]
     heartbeat_at: Mapped[datetime] = mapped_column(index=True)
@@ -353,7 +274,7 @@ class Schedule(Base):
     missed: Mapped[str] = mapped_column(String(10))  # skip | once
     overlap: Mapped[str] = mapped_column(String(10))  # skip | queue
     command: Mapped[list[Any]]  # the words after `--`
-    paused: Mapped[bool] = mapped_column(Boolean, default=False)
+    paused: Mapped[bool] = mapped_column(default=False)
     next_due: Mapped[datetime] = mapped_column(index=True)
     created_at: Mapped[datetime]
 
@@ -366,8 +287,7 @@ class ScheduleRun(Base):
         ForeignKey("schedules.id", ondelete="CASCADE"), primary_key=True
     )
     due: Mapped[datetime] = mapped_column(primary_key=True)
-    outcome: Mapped[str] = mapped_column(
-        String(20)
-    )  # fired | skipped | missed | failed | triggered
+    # fired | skipped | missed | failed | triggered
+    outcome: Mapped[str] = mapped_column(String(20))
     job_id: Mapped[str | None] = mapped_column(Id)
     reason: Mapped[str | None] = mapped_column(PlainText)

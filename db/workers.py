@@ -1,4 +1,4 @@
-"""Workers: one row a boot, so that a name used again never hides an orphan."""
+"""Workers: one row for each boot, so that a restarted worker never hides what the last one held."""
 
 from datetime import timedelta
 
@@ -8,9 +8,11 @@ from sqlalchemy.orm import Session
 from db.session import clock
 from db.tables import Worker
 
+LIVE_S = 60  # a worker that beat within this time counts as live
+
 
 def start(session: Session, *, boot_id: str, host: str, pid: int, device: str) -> Worker:
-    """Record a boot of a worker."""
+    """Record that a worker has booted."""
     now = clock(session)
     worker = Worker(
         boot_id=boot_id, host=host, pid=pid, device=device, started_at=now, heartbeat_at=now
@@ -21,19 +23,19 @@ def start(session: Session, *, boot_id: str, host: str, pid: int, device: str) -
 
 
 def beat(session: Session, boot_id: str) -> None:
-    """Note that a worker lives."""
+    """Record a worker's heartbeat."""
     now = clock(session)
     session.execute(update(Worker).where(Worker.boot_id == boot_id).values(heartbeat_at=now))
 
 
 def stop(session: Session, boot_id: str) -> None:
-    """Note that a worker ended in good order."""
+    """Record that a worker shut down in good order."""
     now = clock(session)
     session.execute(update(Worker).where(Worker.boot_id == boot_id).values(stopped_at=now))
 
 
-def live(session: Session, within_s: float) -> list[Worker]:
-    """Workers that did not stop and were heard of within `within_s`, the longest running first."""
+def live(session: Session, within_s: float = LIVE_S) -> list[Worker]:
+    """Workers that have not stopped and beat within the last `within_s`, oldest boot first."""
     since = clock(session) - timedelta(seconds=within_s)
     statement = select(Worker).where(Worker.stopped_at.is_(None), Worker.heartbeat_at > since)
     return list(session.scalars(statement.order_by(Worker.started_at, Worker.boot_id)))

@@ -1,4 +1,4 @@
-"""Before the first start: make the bucket where it is missing, and bring the schema up to date."""
+"""Before anything else starts: create the bucket if it is missing, upgrade the database schema."""
 
 import os
 import subprocess

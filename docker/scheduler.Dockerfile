@@ -1,4 +1,4 @@
-# The scheduler and the command line: no torch, a few hundred megabytes.
+# The scheduler and the command line, without torch: a few hundred megabytes.
 FROM python:3.12-slim AS build
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./

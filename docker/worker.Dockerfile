@@ -1,4 +1,4 @@
-# A worker. The torch wheel brings its CUDA libraries; the host brings the driver and the NVIDIA
+# A worker. The torch wheel contains its CUDA libraries; the host provides the driver and the NVIDIA
 # container toolkit. Without a GPU the same image runs on the CPU.
 FROM python:3.12-slim AS build
 WORKDIR /src
@@ -17,7 +17,7 @@ ENV PATH=/opt/genmill/bin:$PATH GENMILL_HOME=/data GENMILL_LOG_FORMAT=json \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER genmill
 WORKDIR /data
-# SIGTERM drains: the worker finishes its micro-batch, saves a checkpoint and gives the shard back.
+# SIGTERM drains: the worker finishes its micro-batch, saves a checkpoint and releases the shard.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=15s --start-period=60s --retries=3 CMD ["genmill", "doctor"]
 ENTRYPOINT ["genmill"]

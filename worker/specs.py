@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from db.errors import Refused, unknown
+from db.errors import Refused
 
 MAX_SAMPLES = 100_000_000
 MAX_PROMPTS = 100_000
@@ -134,7 +134,7 @@ def parse_params(schema: type[P], values: Mapping[str, Any], *, what: str) -> P:
     """Check `values` against a family's `schema`; `what` names them in the error, as in "vae"."""
     for key in values:
         if key not in schema.model_fields:
-            raise Refused(f"{what}: " + unknown("parameter", key, schema.model_fields))
+            raise Refused.unknown("parameter", key, schema.model_fields, of=what)
     try:
         return schema.model_validate(dict(values))
     except ValidationError as error:

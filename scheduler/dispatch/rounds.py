@@ -67,7 +67,7 @@ def collect(services: Services, *, older_than_s: float = COLLECT_AFTER_S) -> int
 
 def _collect_job(services: Services, job_id: str) -> int:
     with services.database.read() as session:
-        named = artifacts.named_keys(session, job_id)
+        named = artifacts.referenced_keys(session, job_id)
     swept = [key for key in services.store.keys(f"jobs/{job_id}") if key not in named]
     for key in swept:
         services.store.delete(key)

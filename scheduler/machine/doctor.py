@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from db import jobs, schema, workers
-from db.errors import GenmillError, unknown
-from db.session import clock, place
+from db.driver_errors import place
+from db.errors import GenmillError, Refused
+from db.session import clock
 from scheduler.machine import broker
 from scheduler.machine.home import holder, state_file
 from scheduler.machine.system import has_record
@@ -57,7 +58,7 @@ def _result(name: str, check: Check, services: Services) -> dict[str, Any]:
 def _settings(_: Services) -> str:
     known, given = {name.upper() for name in Settings.model_fields}, given_names()
     if strange := sorted(given - known):
-        told = [unknown("GENMILL_ setting", name, known).partition("; ")[0] for name in strange]
+        told = [Refused.unknown("GENMILL_ setting", name, known).message for name in strange]
         raise _Wrong(", ".join(told), "nothing reads it: correct its name, or remove it")
     return ", ".join(f"GENMILL_{name}" for name in sorted(given)) or "all by default"
 

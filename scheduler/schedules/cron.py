@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
 
-from db.errors import Refused, unknown
+from db.errors import Refused
 
 WORDS = {
     "@hourly": "0 * * * *",
@@ -62,7 +62,7 @@ def find_zone(name: str) -> ZoneInfo:
     """The time zone called `name`, as in `Europe/Berlin`; `Refused` with the nearest spelling."""
     known = available_timezones()
     if name not in known:
-        raise Refused(unknown("time zone", name, known))
+        raise Refused.unknown("time zone", name, known)
     return ZoneInfo(name)
 
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from db import jobs, schedules
-from db.errors import GenmillError, Refused, Unreachable, unknown
+from db.errors import GenmillError, Refused, Unreachable
 from db.session import clock
 from db.states import FINAL, JobState
 from db.tables import Job, Schedule
@@ -60,7 +60,7 @@ def add_schedule(
         raise Refused(f"schedule name {name!r}: {NAME_RULE}")
     for rule, given, known in (("missed", missed, MISSED), ("overlap", overlap, OVERLAP)):
         if given not in known:
-            raise Refused(unknown(f"{rule} rule", given, known))
+            raise Refused.unknown(f"{rule} rule", given, known)
     words = anchor_files(command)
     _requests(services, words)
 

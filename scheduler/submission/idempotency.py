@@ -7,6 +7,7 @@ newer versions by then; so what is asked is compared with what was kept, not wit
 from sqlalchemy.orm import Session
 
 from db.errors import Refused
+from db.registry import Reference
 from db.tables import Job
 from worker.pinned import Pinned, complete, settle
 from worker.specs import Spec, parse_spec
@@ -39,12 +40,10 @@ def _other_fields(asked: Spec, made: Pinned) -> list[str]:
 
 def _may_mean(asked: str | None, kept: str | None) -> bool:
     """Whether `pets` or `pets@best` may once have meant `pets:1`."""
-    return (
-        asked is not None
-        and kept is not None
-        and ":" not in asked
-        and asked.partition("@")[0] == kept.partition(":")[0]
-    )
+    if asked is None or kept is None:
+        return False
+    reference = Reference.parse(asked)
+    return reference.number is None and reference.name == Reference.parse(kept).name
 
 
 def _other_params(asked: Spec, made: Pinned) -> list[str]:

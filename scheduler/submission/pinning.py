@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from db import datasets, jobs, models
-from db.errors import NotFound, Refused, unknown
+from db.errors import NotFound, Refused
 from db.tables import DatasetVersion, ModelVersion
 from worker.families import own_record
 from worker.networks.family import Family
@@ -102,7 +102,7 @@ def _refuse_unfit_inputs(services: Services, pinned: PinnedGeneration) -> None:
                 f"model {spec.model} was trained without labels", remedy="leave the label out"
             )
         if spec.label not in labels:
-            raise Refused(f"model {spec.model}: " + unknown("label", spec.label, labels))
+            raise Refused.unknown("label", spec.label, labels, of=f"model {spec.model}")
     if spec.prompts and not family.takes_prompts:
         raise Refused(f"family {family.name!r} takes no prompts")
     size = sum(len(prompt.prompt.encode()) for prompt in spec.prompts)

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from db.errors import BadInput, NotFound, unknown
+from db.errors import BadInput, NotFound
 from scheduler.submission.json_lines import parse_json, parse_object, read_lines
 from worker.specs import MAX_PROMPTS
 
@@ -52,7 +52,7 @@ def find_template(name: str) -> Template:
     """The template of this name; `NotFound` with the nearest spelling where there is none."""
     known = [path.stem for path in FOLDER.glob("*.txt")]
     if name not in known:
-        raise NotFound(unknown("template", name, known))
+        raise NotFound.unknown("template", name, known)
     text, example = (
         (FOLDER / f"{name}{suffix}").read_text("utf-8") for suffix in (".txt", ".jsonl")
     )

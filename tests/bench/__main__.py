@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from db.errors import unknown
+from db.errors import Refused
 from tests.bench.measure import Measure
 
 THREADS = "1"
@@ -40,7 +40,7 @@ def main(path: Path | None, only: str | None) -> None:
     """Run the comparisons and say which bounds are kept."""
     known = measures()
     if only is not None and only not in known:
-        raise click.UsageError(unknown("comparison", only, known))
+        raise click.UsageError(str(Refused.unknown("comparison", only, known)))
     rows = []
     for name in [only] if only else known:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,8 @@
 """The auditor: the invariants of a job's life, checked from outside while everything runs.
 
-It reads the record, the store and the broker by itself (see `snapshot`) and trusts no part of the
-product. Each check yields a sentence for each violation. What cannot be seen from outside, it sees
-by its traces: a step out of turn leaves a time, a fence or a count that does not fit.
+It reads the record, the store and the broker itself (see `snapshot`) and trusts no code of Genmill.
+Each check yields a sentence for each violation. A step that was not seen is found by its traces: if
+it was out of turn, it leaves a time, a fence or a count that does not fit.
 """
 
 import hashlib
@@ -19,16 +19,16 @@ from worker.settings import Settings
 
 FINAL = {"succeeded", "failed", "cancelled"}
 MAX_BACKOFF_S = 60
-MANY_DOORBELLS = 1000  # Redis is a doorbell, no queue
+MANY_DOORBELLS = 1000  # Redis is a doorbell, not a queue
 
 Violations = Iterator[str]
 
 
 class Auditor:
-    """Looks at the whole system, again and again; remembers what must not change any more.
+    """Audits the whole system, repeatedly; remembers what must not change between two audits.
 
-    `grace_s` is how long a shard may be left alone before that counts as forgotten: lease,
-    deadline and loop, and what it takes to start a process that was killed.
+    `grace_s` is how long a shard may be left alone before it counts as forgotten: lease, deadline
+    and loop, and the time to restart a process that was killed.
     """
 
     def __init__(self, settings: Settings, *, grace_s: float) -> None:
@@ -39,7 +39,7 @@ class Auditor:
         self.began = self.before.now
 
     def audit(self) -> list[str]:
-        """Every violation there is now, in sentences; none is what it should be."""
+        """Every violation found now, each in a sentence."""
         snapshot = read_record(self.settings.database)
         checks = (one_member_a_sample, succeeded_is_complete, final_states_stay)
         more = (nothing_after_the_end, only_the_holder_acts, claims_are_counted)
@@ -58,11 +58,11 @@ class Auditor:
         try:
             return list(doorbells_say_ids_only(snapshot, self.settings.broker_client))
         except redis.RedisError:
-            return []  # nothing to read: it is down
+            return []  # the broker is down: there is nothing to read
 
 
 def one_member_a_sample(s: Snapshot) -> Violations:
-    """1. At most one committed artifact member a sample of a job."""
+    """1. Each sample of a job is committed at most once."""
     counted = Counter((s.shard[row["shard_id"]]["job_id"], row["sample"]) for row in s.members)
     for (job, sample), times in counted.items():
         if times > 1:
@@ -70,11 +70,11 @@ def one_member_a_sample(s: Snapshot) -> Violations:
     shard_of = {row["id"]: row["shard_id"] for row in s.artifacts}
     for row in s.members:
         if shard_of.get(row["artifact_id"]) != row["shard_id"]:
-            yield f"sample {row['sample']} of shard {row['shard_id']} lies in another's artifact"
+            yield f"sample {row['sample']} of shard {row['shard_id']} is in another's artifact"
 
 
 def bytes_match(s: Snapshot, objects: Objects) -> Violations:
-    """2. What was committed is there, byte for byte."""
+    """2. Whatever was committed is in the store, byte for byte."""
     for row in s.artifacts:
         data = objects.read(row["key"])
         yield from _differs(row, data)
@@ -91,7 +91,7 @@ def bytes_match(s: Snapshot, objects: Objects) -> Violations:
 
 
 def succeeded_is_complete(s: Snapshot) -> Violations:
-    """3. A shard is succeeded exactly when its artifacts are complete."""
+    """3. A shard has succeeded if and only if its artifacts are complete."""
     versions = Counter(row["job_id"] for row in s.model_versions)
     for shard in s.shards:
         made = s.artifacts_of[shard["id"]]
@@ -108,7 +108,7 @@ def succeeded_is_complete(s: Snapshot) -> Violations:
 
 
 def final_states_stay(s: Snapshot) -> Violations:
-    """4. States follow one another without a gap, and none follows a final one."""
+    """4. Transitions follow one another without a gap, and none leaves a final state."""
     at: dict[str, str | None] = {row["id"]: "queued" for row in s.shards}
     at |= dict.fromkeys(s.job)
     for move in sorted(s.transitions, key=lambda row: (row["at"], row["id"])):
@@ -122,7 +122,7 @@ def final_states_stay(s: Snapshot) -> Violations:
 
 
 def jobs_are_whole(s: Snapshot, objects: Objects) -> Violations:
-    """5. A succeeded job has all its shards, and a manifest that says what the record says."""
+    """5. A succeeded job has only succeeded shards, and a manifest that matches the record."""
     for job in s.jobs:
         states = Counter(shard["status"] for shard in s.shards_of[job["id"]])
         if job["status"] in {"succeeded", "finalizing"} and set(states) != {"succeeded"}:
@@ -136,7 +136,7 @@ def jobs_are_whole(s: Snapshot, objects: Objects) -> Violations:
 
 
 def nothing_after_the_end(s: Snapshot) -> Violations:
-    """6. Nothing commits once a job was cancelled or has failed."""
+    """6. Nothing is committed after a job was cancelled or has failed."""
     ended = {row["id"]: row["finished_at"] for row in s.jobs if row["status"] in FINAL}
     for what in (s.artifacts, s.model_versions):
         for row in what:
@@ -150,15 +150,15 @@ def nothing_after_the_end(s: Snapshot) -> Violations:
 
 
 def only_the_holder_acts(s: Snapshot) -> Violations:
-    """7. Only the current fence and owner change a running shard: attempts follow one another.
+    """7. Only the current fence and owner change a running shard: attempts do not overlap.
 
-    10. Each was recorded before its work: what a shard has made falls within one of them.
+    10. An attempt is recorded before its work: what a shard made falls within one of its attempts.
     """
     for shard in s.shards:
         attempts = s.attempts_at[shard["id"]]
         for earlier, later in pairwise(attempts):
             if earlier["ended_at"] is None or earlier["ended_at"] > later["started_at"]:
-                yield f"attempt {_named(earlier)} was not over when the next began"
+                yield f"attempt {_named(earlier)} had not ended when the next began"
         last = attempts[-1] if attempts else None
         yield from _wrong_holder(shard, last)
         won = [row["fence"] for row in attempts if row["outcome"] == "succeeded"]
@@ -168,7 +168,7 @@ def only_the_holder_acts(s: Snapshot) -> Violations:
 
 
 def claims_are_counted(s: Snapshot) -> Violations:
-    """8. The fence counts the claims, and each claim has its attempt and its outcome."""
+    """8. The fence counts the claims, and each claim has its attempt and outcome."""
     for shard in s.shards:
         attempts = s.attempts_at[shard["id"]]
         outcomes = Counter(row["outcome"] for row in attempts)
@@ -180,14 +180,14 @@ def claims_are_counted(s: Snapshot) -> Violations:
 
 
 def lost_claims_stay_under(s: Snapshot, limit: int) -> Violations:
-    """8. A shard that was lost as often as the limit says is not claimed again."""
+    """8. A shard that was lost as often as the limit allows is not claimed again."""
     for shard in s.shards:
         if shard["claims"] - shard["failures"] - shard["releases"] > limit:
             yield f"shard {shard['id']} was claimed beyond the limit: {shard['claims']} times"
 
 
 def nobody_is_forgotten(s: Snapshot, grace: timedelta) -> Violations:
-    """9. Every live shard has a live lease, or waits for no longer than it should."""
+    """9. Every unfinished shard has a live lease, or has not waited longer than it should."""
     for shard in s.shards:
         if shard["status"] == "running":
             if shard["lease_until"] is None or shard["lease_until"] < s.now - grace:
@@ -202,7 +202,7 @@ def nobody_is_forgotten(s: Snapshot, grace: timedelta) -> Violations:
 
 
 def times_are_the_databases(s: Snapshot, began: datetime, lease_s: float) -> Violations:
-    """11. No time on record comes from a worker's clock, some of which are a day off here."""
+    """11. No time on record comes from a worker's clock; the workers' clocks are a day off here."""
     future = {
         "lease_until": s.now + timedelta(seconds=lease_s),
         "not_before": s.now + timedelta(seconds=MAX_BACKOFF_S),
@@ -215,7 +215,7 @@ def times_are_the_databases(s: Snapshot, began: datetime, lease_s: float) -> Vio
 
 
 def nothing_went_back(before: Snapshot, s: Snapshot) -> Violations:
-    """4, 8. Since the last look no final state was left, no fence shrank, nothing final changed."""
+    """4, 8. Since the last audit nothing left a final state, no fence shrank, no result changed."""
     for old in [*before.jobs, *before.shards]:
         new = s.job.get(old["id"]) or s.shard.get(old["id"])
         if new is None:
@@ -231,7 +231,7 @@ def nothing_went_back(before: Snapshot, s: Snapshot) -> Violations:
 
 
 def doorbells_say_ids_only(s: Snapshot, url: str) -> Violations:
-    """A message is JSON that holds a shard's id and nothing else; there are never many."""
+    """Every message is JSON with a shard's id and nothing else, and there are never many."""
     messages = list(read_doorbells(url))
     if len(messages) > MANY_DOORBELLS:
         yield f"Redis holds {len(messages)} messages"
@@ -243,7 +243,7 @@ def doorbells_say_ids_only(s: Snapshot, url: str) -> Violations:
 
 def _differs(row: Row, data: bytes | None) -> Violations:
     if data is None:
-        yield f"{row['key']} is on record and not in the store"
+        yield f"{row['key']} is on record but not in the store"
     elif (len(data), hashlib.sha256(data).hexdigest()) != (row["size"], row["sha256"]):
         yield f"{row['key']} differs from its digest on record"
 

@@ -1,6 +1,6 @@
 """What the record, the store and the broker hold at one moment, read without Genmill's own readers.
 
-Only the tables' names and types are taken from the product: SQL, files and messages are read here.
+Only the tables' names and types are Genmill's: SQL, files and messages are read here.
 """
 
 import base64
@@ -33,7 +33,7 @@ CLOCK = {
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The record at one moment, `now` by its own clock."""
+    """The record at one moment; `now` is the database's clock."""
 
     now: datetime
     jobs: list[Row]
@@ -75,7 +75,7 @@ class Snapshot:
 
 
 def read_record(url: str) -> Snapshot:
-    """Everything that the database says, all of one moment."""
+    """Every table that the auditor needs, read in one transaction."""
     driven = make_url(url)
     kind = driven.get_backend_name()
     if kind == "postgresql":
@@ -95,7 +95,7 @@ def read_record(url: str) -> Snapshot:
 
 
 def grouped(rows: Iterable[Row], column: str) -> dict[str, list[Row]]:
-    """The rows by what they have in `column`; nothing for what nobody has there."""
+    """The rows by their value in `column`; an empty list for any other value."""
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         groups[row[column]].append(row)
@@ -103,7 +103,7 @@ def grouped(rows: Iterable[Row], column: str) -> dict[str, list[Row]]:
 
 
 class Objects:
-    """The objects of a store, whole."""
+    """Reads whole objects from a store."""
 
     def __init__(self, url: str, endpoint_url: str | None) -> None:
         self._parts = urlsplit(url)
@@ -138,7 +138,7 @@ def _parsed(data: bytes) -> Any:
     try:
         return json.loads(data)
     except ValueError:
-        return None  # somebody's garbage
+        return None  # garbage
 
 
 def _rows(connection: Connection, name: str) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Faults, one after the other, in an order and on targets that follow from a seed."""
+"""Faults, one after another; the seed decides which and on what."""
 
 import os
 import random
@@ -14,7 +14,7 @@ from sqlalchemy import select
 from db import jobs
 from db.states import FINAL
 from db.tables import Job, Shard, Worker
-from tests.chaos.system import Kept, System
+from tests.chaos.system import Supervised, System
 from tests.integration.test_faults import children
 from worker.broker.app import QUEUE, TASK, celery_app
 
@@ -32,7 +32,7 @@ MAX_CANCELLED = 15
 
 
 class Storm:
-    """Strikes the system; `cancelled` are the jobs that it has cancelled in time."""
+    """Injects faults into a system; `cancelled` holds the jobs that it cancelled in time."""
 
     def __init__(self, system: System, seed: int) -> None:
         self.system = system
@@ -59,7 +59,7 @@ class Storm:
         }
 
     def strike(self) -> str:
-        """Do what the seed says is next; return its name."""
+        """Inject the next fault of the seed; return its name."""
         (fault,) = self.random.choices(list(self._faults), list(self._faults.values()))
         with suppress(redis.RedisError, OperationalError):  # the broker may be down just now
             fault()
@@ -76,13 +76,13 @@ class Storm:
         self._signal_child(self._worker(), signal.SIGKILL)
 
     def freeze_worker(self) -> None:
-        """Let a zombie come back after its lease has gone to somebody else."""
+        """Freeze a worker until another has taken its lease, then let it go on as a zombie."""
         worker = self._worker()
         self._signal(worker, signal.SIGSTOP)
         self._thaw(worker)
 
     def freeze_child(self) -> None:
-        """The same, while its parent goes on."""
+        """Freeze a worker's child while its parent goes on."""
         worker = self._worker()
         self._signal_child(worker, signal.SIGSTOP)
         self._thaw(worker)
@@ -100,7 +100,7 @@ class Storm:
         self.system.redis().flushall()
 
     def restart_broker(self) -> None:
-        """Gone for up to three seconds, and empty afterwards."""
+        """Stop the broker for up to three seconds; it comes back empty."""
         with self.system.lock:
             self.system.broker.end()
         self.system.later(self.random.uniform(0, 3), self._broker_is_due)
@@ -117,7 +117,7 @@ class Storm:
         self._thaw(scheduler)
 
     def ring_twice(self) -> None:
-        """Duplicates, for shards in any state."""
+        """Send duplicate doorbells for shards in any state."""
         with self.system.services.database.read() as session:
             ids = list(session.scalars(select(Shard.id).order_by(Shard.id)))
         for shard_id in self.random.choices(ids, k=4):
@@ -131,7 +131,7 @@ class Storm:
         app.send_task("os.system", args=["true"], queue=QUEUE, retry=False)
 
     def push_garbage(self) -> None:
-        """What is no message at all, in the queue itself."""
+        """Push bytes that are not a message into the queue itself."""
         self.system.redis().lpush("genmill:genmill", self.random.choice(RAW))
 
     def cancel(self) -> None:
@@ -144,8 +144,8 @@ class Storm:
         if self.system.services.database.transact(lambda s: jobs.cancel(s, job_id)):
             self.cancelled.add(job_id)
 
-    def _worker(self) -> Kept:
-        """A worker, if possible one that is in the middle of a shard."""
+    def _worker(self) -> Supervised:
+        """A worker, one with a running shard if possible."""
         for _ in range(50):
             busy = self._busy()
             if busy:
@@ -153,27 +153,27 @@ class Storm:
             time.sleep(0.1)
         return self.random.choice(self.system.workers)
 
-    def _busy(self) -> list[Kept]:
+    def _busy(self) -> list[Supervised]:
         with self.system.services.database.read() as session:
             owners = select(Shard.owner).where(Shard.status == "running")
             pids = set(session.scalars(select(Worker.pid).where(Worker.boot_id.in_(owners))))
         return [kept for kept in self.system.workers if kept.process and kept.process.pid in pids]
 
-    def _signal(self, kept: Kept, number: signal.Signals, *, whole: bool = True) -> None:
+    def _signal(self, kept: Supervised, number: signal.Signals, *, whole: bool = True) -> None:
         with self.system.lock:
             kept.signal(number, whole=whole)
 
-    def _signal_child(self, kept: Kept, number: signal.Signals) -> None:
+    def _signal_child(self, kept: Supervised, number: signal.Signals) -> None:
         with self.system.lock, suppress(FileNotFoundError, ProcessLookupError):
             for child in children(kept.process.pid) if kept.process else []:
                 os.kill(child, number)
 
-    def _thaw(self, kept: Kept) -> None:
+    def _thaw(self, kept: Supervised) -> None:
         lease_s = self.system.settings.lease_s
         pause_s = self.random.uniform(1.2 * lease_s, 3 * lease_s)
         self.system.later(pause_s, lambda: kept.signal(signal.SIGCONT))
 
-    def _kill_if(self, kept: Kept, pid: int | None) -> None:
+    def _kill_if(self, kept: Supervised, pid: int | None) -> None:
         if kept.process is not None and kept.process.pid == pid:
             kept.signal(signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""The whole system as real processes, each kept alive as a supervisor would, and open to attack."""
+"""The whole system as real processes, restarted when they end, for faults to be injected into."""
 
 import os
 import secrets
@@ -26,8 +26,8 @@ STEP_S = 0.1
 
 
 @dataclass
-class Kept:
-    """A process that is started again whenever it ends; it leads its own session."""
+class Supervised:
+    """A process that is restarted whenever it ends; it leads its own session."""
 
     command: list[str]
     environment: dict[str, str]
@@ -37,10 +37,10 @@ class Kept:
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def tend(self) -> None:
-        """Notice an end; start what is due."""
+        """Notice that the process ended; start it when it is due."""
         now = time.monotonic()
         if self.process is not None and self.process.poll() is not None:
-            self.signal(signal.SIGKILL)  # what it has left behind
+            self.signal(signal.SIGKILL)  # whatever it left behind
             self.process, self.due_at = None, now + PAUSE_S
         if self.process is None and now >= self.due_at:
             with self.log.open("ab") as log:
@@ -55,7 +55,7 @@ class Kept:
             (os.killpg if whole else os.kill)(self.process.pid, number)
 
     def end(self) -> None:
-        """SIGKILL it with its group, and keep it down until told otherwise."""
+        """SIGKILL its group and do not restart it until `due_at` is set again."""
         self.due_at = float("inf")
         if self.process is not None:
             self.signal(signal.SIGKILL)
@@ -75,12 +75,12 @@ class Kept:
 
 
 class System(Plant):
-    """A plant with a broker of its own, schedulers, and workers whose clocks are wrong.
+    """A plant with its own broker, two schedulers, and two workers whose clocks are a day off.
 
-    A thread of its own tends the processes, and does what was put off with `later`.
+    A thread restarts the processes and runs the actions given to `later`.
     """
 
-    def __init__(self, settings: Settings, broker: Kept) -> None:
+    def __init__(self, settings: Settings, broker: Supervised) -> None:
         super().__init__(settings)
         self.broker = broker
         self.workers = [
@@ -94,20 +94,20 @@ class System(Plant):
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
 
     @property
-    def all(self) -> list[Kept]:
+    def all(self) -> list[Supervised]:
         return [self.broker, *self.schedulers, *self.workers]
 
     def start(self) -> None:
-        """Start everything."""
+        """Start every process."""
         self._keeper.start()
 
     def later(self, pause_s: float, action: Callable[[], None]) -> None:
-        """Do `action` in `pause_s`, whatever the caller is doing then."""
+        """Run `action` on the thread after `pause_s`."""
         with self.lock:
             self._later.append((time.monotonic() + pause_s, action))
 
     def calm(self) -> bool:
-        """Whether nothing that was put off is left to do."""
+        """Whether every action given to `later` has run."""
         with self.lock:
             return not self._later
 
@@ -116,7 +116,7 @@ class System(Plant):
         return redis.Redis.from_url(self.settings.broker_client, socket_timeout=2)
 
     def stop(self) -> None:
-        """Kill everything."""
+        """Kill every process."""
         self._ended.set()
         self._keeper.join()
         for kept in self.all:
@@ -134,20 +134,22 @@ class System(Plant):
                 for kept in self.all:
                     kept.tend()
 
-    def _genmill(self, command: str, number: int, *, skew_s: float) -> Kept:
+    def _genmill(self, command: str, number: int, *, skew_s: float) -> Supervised:
         environment = self.settings.child_environment() | {
             "PYTHONPATH": f"{ROOT / 'tests/chaos/skewed'}{os.pathsep}{ROOT}",
             "CHAOS_SKEW_S": str(skew_s),
         }
         log = self.settings.home / f"{command}-{number}.log"
-        return Kept([sys.executable, "-m", "scheduler", command], environment, log)
+        return Supervised([sys.executable, "-m", "scheduler", command], environment, log)
 
 
-def private_broker(log: Path) -> tuple[Kept, str]:
-    """A Redis-protocol server on a private socket with a password, and its URL; not started."""
-    folder = Path(tempfile.mkdtemp(prefix="genmill-"))  # short: a socket's path has 107 bytes
+def private_broker(log: Path) -> tuple[Supervised, str]:
+    """A Redis-protocol server on a private socket with a password, not started, and its URL."""
+    folder = Path(
+        tempfile.mkdtemp(prefix="genmill-")
+    )  # short: a socket's path has at most 107 bytes
     password = secrets.token_hex(16)
     options = ["--port", "0", "--unixsocket", str(folder / "broker.sock"), "--save", ""]
     command = [get_binary_path(), *options, "--requirepass", password, "--dir", str(folder)]
-    kept = Kept([str(word) for word in command], dict(os.environ), log)
+    kept = Supervised([str(word) for word in command], dict(os.environ), log)
     return kept, f"unix://:{password}@{folder / 'broker.sock'}"

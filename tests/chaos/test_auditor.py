@@ -1,4 +1,4 @@
-"""The auditor is silent on a sound record and speaks up for each thing that was tampered with."""
+"""The auditor finds nothing in a sound record, and each thing that was tampered with."""
 
 import hashlib
 from datetime import timedelta
@@ -26,7 +26,7 @@ CALLED_OFF = "(SELECT id FROM jobs WHERE status = 'cancelled')"
 
 
 class Scene:
-    """A job that succeeded, one that was cancelled, one in work and its auditor."""
+    """A succeeded job, a cancelled one, a running one, and an auditor."""
 
     def __init__(self, settings: Settings) -> None:
         self.services = Services(settings)
@@ -76,7 +76,7 @@ def scene(settings):
     made.services.close()
 
 
-def test_a_sound_record_is_passed_over_in_silence(scene) -> None:
+def test_a_sound_record_has_no_violations(scene) -> None:
     assert scene.auditor.audit() == []
     assert scene.auditor.audit() == []
 
@@ -105,14 +105,14 @@ def test_a_sound_record_is_passed_over_in_silence(scene) -> None:
         ("UPDATE artifacts SET created_at = '2020-01-01 00:00:00'", "outside of any attempt"),
     ],
 )
-def test_it_tells_what_the_record_has_wrong(scene, statement, says) -> None:
+def test_a_tampered_row_is_found(scene, statement, says) -> None:
     for each in (statement,) if isinstance(statement, str) else statement:
         scene.tamper(each)
     assert any(says in line for line in scene.auditor.audit()), scene.auditor.audit()
 
 
 @pytest.mark.parametrize(("data", "says"), [(None, "not in the store"), (b"no", "its digest on")])
-def test_it_tells_of_bytes_that_are_gone_or_others(scene, data, says) -> None:
+def test_missing_or_changed_bytes_are_found(scene, data, says) -> None:
     for key in list(scene.services.store.keys("jobs")):
         if "/blobs/" in key:
             path = scene.services.store.root / key
@@ -120,7 +120,7 @@ def test_it_tells_of_bytes_that_are_gone_or_others(scene, data, says) -> None:
     assert any(says in line for line in scene.auditor.audit())
 
 
-def test_it_remembers_final_states_and_fences(scene) -> None:
+def test_final_states_and_fences_are_compared_with_the_last_audit(scene) -> None:
     assert scene.auditor.audit() == []
     scene.tamper("UPDATE shards SET status = 'failed', fence = 0 WHERE status <> 'queued'")
     found = " ".join(scene.auditor.audit())
@@ -128,16 +128,16 @@ def test_it_remembers_final_states_and_fences(scene) -> None:
     assert "had fence 1 and has 0" in found
 
 
-def test_it_reads_the_doorbells(scene, settings) -> None:
+def test_doorbells_that_say_more_than_an_id_are_found(scene, settings) -> None:
     assert scene.auditor.audit() == []
     shard_id = next(iter(scene.auditor.before.shard))
     celery_app(settings).send_task(TASK, args=[shard_id], queue=QUEUE)
     assert scene.auditor.audit() == []
     celery_app(settings).send_task(TASK, args=[shard_id, "and a spec"], queue=QUEUE)
-    redis.Redis.from_url(settings.broker_client).lpush("genmill:genmill", b"no message")
+    redis.Redis.from_url(settings.broker_client).lpush("genmill:genmill", b"garbage")
     assert ["more than an id" in line for line in scene.auditor.audit()] == [True]
 
 
-def test_times_before_it_began_are_nobodys(scene) -> None:
+def test_times_before_the_audit_began_are_found(scene) -> None:
     scene.auditor.began += timedelta(days=1)
     assert any("cannot be the database's" in line for line in scene.auditor.audit())

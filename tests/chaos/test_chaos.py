@@ -1,4 +1,4 @@
-"""Some 170 jobs under random faults: `make chaos SEED=N`. A seed fixes faults, not timing."""
+"""Some 170 jobs under random faults: `make chaos SEED=N`. The seed fixes faults, not timing."""
 
 import os
 import random
@@ -23,7 +23,7 @@ from worker.settings import Settings
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
 LEASE_S, LOOP_S, DEADLINE_S = 3.0, 0.5, 4.0
-GRACE_S = 30.0  # all of these, twice, on a machine that has something else to do
+GRACE_S = 30.0  # twice the sum of these, on a machine that is busy with other things
 WAVES, JOBS_A_WAVE = 5, 32
 FAULTS_A_WAVE = 12
 TRAINED_STEPS = 250
@@ -53,7 +53,7 @@ def system(tmp_path: Path, database_url: str, request: pytest.FixtureRequest) ->
         lease_s=LEASE_S,
         loop_s=LOOP_S,
         deadline_s=DEADLINE_S,
-        max_claims=1000,  # here a shard that is lost again and again is no poison
+        max_claims=1000,  # here a shard that is lost again and again is not poison
         **places,
     )
     made = System(settings, broker)
@@ -92,7 +92,7 @@ def check(auditor: Auditor) -> None:
 
 
 def enqueue_wave(system: System, wave: int, wanted: random.Random) -> None:
-    """Jobs of all sizes and few seeds, and two trainings that must come out alike."""
+    """Submit jobs of all sizes with few seeds, and in every other wave two equal trainings."""
     if wave % 2 == 0:
         for _ in range(2):
             system.train(model=f"trained-{wave}", max_steps=TRAINED_STEPS, seed=wave)
@@ -129,7 +129,7 @@ def wait_until_final(system: System) -> None:
 
 
 def check_outcomes(system: System, storm: Storm) -> None:
-    """All succeeded but what was cancelled; equal seeds have made equal things."""
+    """All but the cancelled jobs succeeded; equal seeds made equal samples and weights."""
     with system.services.database.read() as session:
         everything = list(session.scalars(select(Job).order_by(Job.id)))
     ended = {job.id: (job.status, job.error) for job in everything}

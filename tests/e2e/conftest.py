@@ -1,4 +1,4 @@
-"""The command itself, run as a user runs it, and the processes that it starts."""
+"""The `genmill` command, run as a user runs it, and the processes that it starts."""
 
 import json
 import os
@@ -20,7 +20,7 @@ QUICK = {"GENMILL_LOOP_S": "0.3", "GENMILL_DEADLINE_S": "5", "GENMILL_THREADS": 
 
 @dataclass
 class Result:
-    """What a command printed and how it ended."""
+    """A command's exit code and output."""
 
     code: int
     out: str
@@ -33,7 +33,7 @@ class Result:
 
 @dataclass
 class Machine:
-    """A home with an environment to run commands in."""
+    """A home, and an environment to run commands in."""
 
     folder: Path  # where commands run
     home: Path
@@ -53,13 +53,13 @@ class Machine:
         return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def do(self, *words: str | Path) -> str:
-        """Run a command that must succeed; what it printed, without the last newline."""
+        """Run a command that must succeed; return what it printed, without the last newline."""
         done = self.genmill(*words)
         assert done.code == 0, f"genmill {words}: {done.err}\n{self.logs()}"
         return done.out.strip()
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
-        """Start a command in the foreground of a terminal of its own."""
+        """Start a command in the foreground, in its own session."""
         with (self.folder / "foreground.log").open("ab") as log:
             process = subprocess.Popen(
                 [COMMAND, *words],
@@ -76,7 +76,7 @@ class Machine:
         return json.loads(self.do("status", "--json"))
 
     def until(self, what: str, happens: Callable[[], object]) -> Any:
-        """Wait until something is so; fail telling `what` did not come about."""
+        """Wait until `happens` returns something true; after `PATIENCE_S` fail and name `what`."""
         deadline = time.monotonic() + PATIENCE_S
         while not (result := happens()):
             if time.monotonic() > deadline:
@@ -85,7 +85,7 @@ class Machine:
         return result
 
     def state(self) -> Any:
-        """What the supervisor tells, without the price of a command."""
+        """The supervisor's state file, which is quicker to read than to run a command."""
         path = self.home / "run" / "state.json"
         return json.loads(path.read_text()) if path.exists() else {}
 
@@ -98,12 +98,12 @@ class Machine:
         self.environment["GENMILL_HOME"] = str(home)
 
     def processes(self) -> list[int]:
-        """The ids of every process that was started with this home, zombies left out."""
+        """The ids of every process that was started with this home, except zombies."""
         mark = f"GENMILL_HOME={self.environment['GENMILL_HOME']}".encode()
         return [int(each.name) for each in Path("/proc").glob("[0-9]*") if _has(each, mark)]
 
     def logs(self) -> str:
-        """What everything has said."""
+        """Every log."""
         logs = [*self.home.glob("logs/*.log"), *self.folder.glob("*.log")]
         return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')}" for log in logs)
 
@@ -119,7 +119,7 @@ class Machine:
 def _has(process: Path, mark: bytes) -> bool:
     try:
         return mark in (process / "environ").read_bytes().split(b"\0")
-    except OSError:  # it has ended meanwhile, or is not ours
+    except OSError:  # it has ended meanwhile, or belongs to another user
         return False
 
 

@@ -1,4 +1,4 @@
-"""The main job by the commands alone, on the embedded default and on services of a cluster."""
+"""Train, generate, verify and schedule by commands alone, on one machine and on a cluster."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ SMALL_PICTURES = [f"--set={pair}" for pair in ("channels=4", "hidden=8", "latent
 SMALL_TEXTS = [f"--set={pair}" for pair in ("layers=1", "heads=2", "width=16", "context=16")]
 TEXT = "春天来了,花开了。鸟儿在树上唱歌,孩子们在草地上奔跑。\n" * 40
 
-pytestmark = pytest.mark.xdist_group("e2e")  # one at a time: each is a whole plant
+pytestmark = pytest.mark.xdist_group("e2e")  # one at a time: each starts a whole deployment
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def embedded(machine):
 
 @pytest.fixture
 def cluster(machine, postgresql_database_url, broker_url, s3):
-    """Outside services: PostgreSQL, S3 over HTTP, Redis over TCP with a password."""
+    """External services: PostgreSQL, S3 over HTTP, Redis over TCP with a password."""
     machine.environment |= {
         "GENMILL_DATABASE_URL": postgresql_database_url,
         "GENMILL_REDIS_URL": broker_url,
@@ -36,14 +36,14 @@ def cluster(machine, postgresql_database_url, broker_url, s3):
 
 @pytest.fixture(params=["embedded", "cluster"])
 def plant(request):
-    """Each kind in turn, with two workers and a scheduler running."""
+    """Each of the two in turn, with two workers and a scheduler running."""
     machine = request.getfixturevalue(request.param)
     machine.do("up", "--workers", "2", "--detach")
     return machine
 
 
 def write_pictures(folder: Path) -> Path:
-    """Thirty pictures of two classes, a dark one and a bright one."""
+    """Write thirty pictures of two classes, dark and bright."""
     for index in range(30):
         label, brightness = ("dark", 40) if index % 2 else ("bright", 200)
         (folder / label).mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def write_pictures(folder: Path) -> Path:
     return folder
 
 
-def test_the_main_job(plant, tmp_path):
+def test_train_generate_verify_and_schedule(plant, tmp_path):
     assert plant.genmill("doctor").code == 0
 
     plant.do("dataset", "add", "shades", write_pictures(tmp_path / "shades"), "--size", "16")

@@ -1,4 +1,4 @@
-"""`genmill up` and its processes: one a home, restarted when they die, none left behind."""
+"""`genmill up` and its processes: one set for each home, restarted if killed, none left behind."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ def pid_of(machine, name: str) -> int | None:
     return next(each["pid"] for each in machine.state()["processes"] if each["name"] == name)
 
 
-def test_nothing_runs_and_nothing_is_made_before_up(machine):
+def test_nothing_runs_and_nothing_is_created_before_up(machine):
     status = machine.status()
     assert (status["running"], status["processes"]) == (False, [])
     assert status["database"] == "not made yet"
@@ -23,7 +23,7 @@ def test_nothing_runs_and_nothing_is_made_before_up(machine):
     assert not machine.home.exists()
 
 
-def test_one_up_a_home_until_ctrl_c_stops_everything(machine):
+def test_a_home_has_one_up_and_ctrl_c_stops_everything(machine):
     up = machine.start("up")
     machine.until_ready()
     assert len(machine.processes()) >= 4
@@ -49,8 +49,10 @@ def test_one_up_a_home_until_ctrl_c_stops_everything(machine):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills a child with its parent")
-def test_what_dies_is_started_again_and_a_killed_supervisor_takes_all_with_it(machine):
-    machine.move(machine.home / ("x" * 120))  # too long for a socket, so that is tried as well
+def test_killed_processes_are_restarted_and_none_outlives_the_supervisor(machine):
+    machine.move(
+        machine.home / ("x" * 120)
+    )  # also covers a home whose path is too long for a socket
     machine.do("up", "--detach")
     for name in ("worker-1", "scheduler", "broker"):
         before = pid_of(machine, name)
@@ -74,7 +76,7 @@ def test_what_dies_is_started_again_and_a_killed_supervisor_takes_all_with_it(ma
 
 
 @pytest.mark.parametrize("words", [["up"], ["up", "--detach"]])
-def test_a_home_that_cannot_be_made_is_one_line_and_exit_code_two(machine, words):
+def test_a_home_that_cannot_be_created_is_reported_in_one_line_with_exit_code_two(machine, words):
     machine.home.write_text("a file is in the way")
     refused = machine.genmill(*words)
     assert (refused.code, refused.err.count("\n")) == (2, 1), refused.err
@@ -82,7 +84,7 @@ def test_a_home_that_cannot_be_made_is_one_line_and_exit_code_two(machine, words
 
 
 @pytest.mark.parametrize("words", [["up"], ["up", "--detach"]])
-def test_a_database_that_cannot_be_reached_is_exit_code_three(machine, words):
+def test_an_unreachable_database_ends_with_exit_code_three(machine, words):
     machine.environment["GENMILL_DATABASE_URL"] = "postgresql://ann:secret@127.0.0.1:1/x"
     refused = machine.genmill(*words)
     assert refused.code == 3

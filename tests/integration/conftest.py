@@ -1,4 +1,4 @@
-"""A whole plant: database, store and broker of the kinds under test, and real worker processes.
+"""A plant: the database, store and broker that are under test, and real worker processes.
 
 `GENMILL_TEST_DATABASE=postgresql` puts the record on PostgreSQL and the objects on S3 over HTTP.
 """
@@ -41,7 +41,7 @@ TINY = {"channels": 4, "hidden": 8, "latent": 2, "batch_size": 16}
 
 
 class Plant:
-    """Services to enqueue with and look at, and processes to start, signal and count on."""
+    """A deployment of Genmill in a test: its services, and worker processes to start and signal."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -49,7 +49,7 @@ class Plant:
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def worker(self, **settings: object) -> subprocess.Popen[bytes]:
-        """Start `genmill worker`, leader of its own session."""
+        """Start `genmill worker` as the leader of its own session."""
         environment = self.settings.child_environment(**settings) | {"PYTHONPATH": str(ROOT)}
         log = self.settings.home / f"worker-{len(self.processes)}.log"
         with log.open("ab") as file:
@@ -65,12 +65,12 @@ class Plant:
         return process
 
     def logs(self) -> str:
-        """What the workers have said."""
+        """The logs of all the workers."""
         return "\n".join(p.read_text() for p in sorted(self.settings.home.glob("worker-*.log")))
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Let the workers stand still at their first sample or step, unless they shall stop."""
+        """Hold the workers at their first sample or step; they can still be told to stop."""
         file = self.settings.home / HOLD
         file.touch()
         try:
@@ -79,7 +79,7 @@ class Plant:
             file.unlink()
 
     def wait(self, what: str, done: Callable[[], object], *, dispatch: bool = True) -> None:
-        """Dispatch, as a scheduler would, until `done`; fail telling `what` did not come about."""
+        """Dispatch as a scheduler would until `done`; after `PATIENCE_S` fail and name `what`."""
         deadline = time.monotonic() + PATIENCE_S
         while not done():
             if time.monotonic() > deadline:
@@ -89,12 +89,12 @@ class Plant:
             time.sleep(0.1)
 
     def finish(self, *job_ids: str) -> list[Job]:
-        """The jobs, once all of them are final."""
+        """Wait until all the jobs are final; return them."""
         self.wait("final jobs", lambda: all(self.job(i).status in FINAL for i in job_ids))
         return [self.job(job_id) for job_id in job_ids]
 
     def succeed(self, *job_ids: str) -> list[Job]:
-        """The jobs, all of which must succeed."""
+        """Wait until all the jobs are final; fail unless all succeeded."""
         finished = self.finish(*job_ids)
         assert [(job.status, job.error) for job in finished] == [("succeeded", None)] * len(
             job_ids
@@ -107,7 +107,7 @@ class Plant:
 
     def digests(self, job_id: str) -> list[str]:
         with self.services.database.read() as session:
-            return artifacts.digests(session, job_id)
+            return [each.sha256 for each in artifacts.members(session, job_id, limit=10**6)]
 
     def enqueue(self, spec: dict[str, object], **how: object) -> Job:
         return enqueue(self.services, parse_spec(spec), **how)
@@ -124,7 +124,7 @@ class Plant:
         return self.enqueue({"kind": "generate", "model": "tiny", "count": count, **words}, **how)
 
     def train(self, **spec: object) -> Job:
-        """Enqueue the training of a model called `small`."""
+        """Enqueue training of the model `small`."""
         data = {"kind": "train", "family": "vae", "model": "small", "dataset": "digits"}
         return self.enqueue({**data, "max_steps": 4, "params": TINY, **spec})
 
@@ -140,7 +140,7 @@ class Plant:
 def plant(
     tmp_path: Path, database_url: str, broker_url: str, request: pytest.FixtureRequest
 ) -> Iterator[Plant]:
-    """A plant of its own for a test, without workers and data yet."""
+    """A plant for one test, without workers and data yet."""
     places = {"store_url": (tmp_path / "store").as_uri()}
     if os.environ.get("GENMILL_TEST_DATABASE") == "postgresql":
         s3 = request.getfixturevalue("s3")
@@ -154,7 +154,7 @@ def plant(
 def shared_plant(
     tmp_path_factory: pytest.TempPathFactory, broker_server: str, request: pytest.FixtureRequest
 ) -> Iterator[Plant]:
-    """One plant for the tests of a file that break nothing, with a worker, digits and `tiny`."""
+    """One plant for a whole file of tests that break nothing, with a worker, digits and `tiny`."""
     home = tmp_path_factory.mktemp("plant")
     url = f"sqlite:///{home / 'genmill.db'}"
     if os.environ.get("GENMILL_TEST_DATABASE") == "postgresql":
@@ -171,13 +171,13 @@ def shared_plant(
 
 @pytest.fixture
 def digits(plant: Plant) -> str:
-    """A small labelled image dataset in the plant; returns its name."""
+    """The name of a small labelled image dataset in the plant."""
     return add_digits(plant)
 
 
 @pytest.fixture
 def tiny(plant: Plant) -> str:
-    """A model that was never trained, with labels; returns its name."""
+    """The name of an untrained model with labels in the plant."""
     return add_tiny(plant)
 
 

@@ -1,4 +1,4 @@
-"""A broker on a private socket with a password, that comes late, is restarted empty, and goes."""
+"""A broker on a private socket with a password that starts late, restarts empty, and stops."""
 
 import signal
 import subprocess
@@ -45,7 +45,9 @@ def broker(socket: Path) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def socket() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="genmill-") as folder:  # short: sockets have 107 bytes
+    with tempfile.TemporaryDirectory(
+        prefix="genmill-"
+    ) as folder:  # short: a socket's path has at most 107 bytes
         yield Path(folder) / "broker.sock"
 
 
@@ -58,7 +60,7 @@ def plant(tmp_path: Path, database_url: str, socket: Path) -> Iterator[Plant]:
     made.stop()
 
 
-def test_a_worker_waits_for_its_broker_outlives_it_and_drains_without_it(
+def test_a_worker_waits_for_its_broker_survives_its_loss_and_drains_without_it(
     plant, tiny, socket, caplog
 ) -> None:
     early = plant.generate(2)
@@ -68,7 +70,7 @@ def test_a_worker_waits_for_its_broker_outlives_it_and_drains_without_it(
     plant.wait("an attempt to connect", lambda: "Cannot connect" in plant.logs(), dispatch=False)
     with broker(socket) as client:
         plant.succeed(early.id)
-        # an acknowledgement that fails leaves Celery deaf until the watchdog ends it: see there
+        # after a failed acknowledgement Celery takes no message until the watchdog ends it
         unacknowledged = KEY_PREFIX + "unacked"
         plant.wait("the acknowledgement", lambda: not client.exists(unacknowledged), dispatch=False)
     with broker(socket):
@@ -79,7 +81,7 @@ def test_a_worker_waits_for_its_broker_outlives_it_and_drains_without_it(
     assert quote(PASSWORD, safe="") not in plant.logs()
 
 
-def test_ringing_a_broker_that_is_away_marks_nothing(plant, tiny, socket) -> None:
+def test_ringing_an_unreachable_broker_dispatches_nothing(plant, tiny, socket) -> None:
     plant.generate(2)
     with pytest.raises(Unreachable, match="does not answer"):
         ring_due(plant.services)
@@ -87,7 +89,7 @@ def test_ringing_a_broker_that_is_away_marks_nothing(plant, tiny, socket) -> Non
         assert ring_due(plant.services) == 1
 
 
-def test_the_wrong_password_is_told_without_the_password(plant, tiny, socket) -> None:
+def test_a_wrong_password_is_reported_without_showing_it(plant, tiny, socket) -> None:
     wrong = quick_settings(plant.settings.home, plant.settings.database, f"unix://:secret@{socket}")
     with (
         broker(socket),

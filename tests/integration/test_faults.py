@@ -1,4 +1,4 @@
-"""What happens when a part dies, hangs, forgets or is restarted while jobs are under way."""
+"""A part dies, hangs, loses its data or is restarted while jobs are running."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ ONE_BY_ONE = {"micro_batch": 1}
 
 
 def running(plant, job):
-    """Whether a worker is making samples of the job right now."""
+    """Whether a worker has made some of the job's samples or steps."""
     progress = plant.job(job.id).progress
     return progress.get("done", 0) > 0
 
@@ -53,14 +53,14 @@ def alive(pid):
     return state != "Z"
 
 
-def test_twenty_jobs_that_wait_survive_the_loss_of_all_of_redis(plant, tiny) -> None:
+def test_twenty_waiting_jobs_survive_the_loss_of_all_data_in_redis(plant, tiny) -> None:
     waiting = [plant.generate(2, seed=n).id for n in range(20)]
     redis.Redis.from_url(plant.settings.broker_client).flushall()
     plant.worker()
     plant.succeed(*waiting)
 
 
-def test_a_flush_every_moment_only_delays(plant, tiny) -> None:
+def test_flushing_redis_continually_only_delays_jobs(plant, tiny) -> None:
     client = redis.Redis.from_url(plant.settings.broker_client)
     waiting = [plant.generate(2, seed=n).id for n in range(3)]
     plant.worker()
@@ -86,7 +86,7 @@ def test_a_killed_workers_shard_is_made_again_with_the_same_samples(plant, tiny)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT], ids=lambda n: n.name)
-def test_a_signal_gives_a_shard_back_and_burns_no_attempt(plant, tiny, number) -> None:
+def test_a_signal_releases_a_shard_and_counts_no_failure(plant, tiny, number) -> None:
     job = plant.generate(50, params=ONE_BY_ONE)
     with plant.held():
         process = plant.worker()
@@ -98,7 +98,7 @@ def test_a_signal_gives_a_shard_back_and_burns_no_attempt(plant, tiny, number) -
     assert (released.status, released.releases, released.failures) == ("queued", 1, 0)
 
 
-def test_a_drained_training_goes_on_and_ends_with_the_same_weights(plant, digits) -> None:
+def test_a_drained_training_resumes_and_ends_with_the_same_weights(plant, digits) -> None:
     job = plant.train(max_steps=20)
     with plant.held():
         process = plant.worker()
@@ -127,7 +127,7 @@ def test_a_killed_child_is_replaced_and_its_shard_made_again(plant, tiny) -> Non
     assert process.poll() is None
 
 
-def test_a_killed_parent_takes_its_child_along(plant, tiny) -> None:
+def test_the_child_of_a_killed_parent_ends_too(plant, tiny) -> None:
     process = plant.worker()
     plant.succeed(plant.generate(1).id)
     (child,) = children(process.pid)
@@ -167,7 +167,7 @@ def test_a_worker_that_dies_around_its_commit_leaves_one_artifact(
         assert len(artifacts.of_job(session, job.id)) == 1
 
 
-def test_a_worker_whose_device_is_not_here_says_so_and_ends(plant) -> None:
+def test_a_worker_without_its_device_says_so_and_ends(plant) -> None:
     assert plant.worker(device="cuda:7").wait(timeout=PATIENCE_S) == 2
     assert "'cuda:7' is not here" in plant.logs()
 
@@ -185,7 +185,7 @@ def test_two_workers_share_a_job(plant, tiny) -> None:
     assert len(owners) == 2
 
 
-def test_doorbells_that_make_no_sense_are_dropped(plant, tiny) -> None:
+def test_meaningless_doorbells_are_dropped(plant, tiny) -> None:
     process = plant.worker()
     app = celery_app(plant.settings)
     app.send_task("genmill.work", args=["../../etc/passwd"], queue=QUEUE)
@@ -197,7 +197,7 @@ def test_doorbells_that_make_no_sense_are_dropped(plant, tiny) -> None:
     assert process.poll() is None
 
 
-def test_what_is_no_message_at_all_costs_neither_the_worker_nor_its_shard(plant, tiny) -> None:
+def test_garbage_in_the_queue_harms_neither_the_worker_nor_its_shard(plant, tiny) -> None:
     client = redis.Redis.from_url(plant.settings.broker_client)
     job = plant.generate(50, params=ONE_BY_ONE)
     with plant.held():

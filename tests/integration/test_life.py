@@ -1,4 +1,4 @@
-"""The life of a job, from the enqueue to the manifest, through real worker processes."""
+"""The life of a job, from submission to manifest, through real worker processes."""
 
 import hashlib
 import json
@@ -54,7 +54,7 @@ def test_a_succeeded_job_has_its_samples_and_its_manifest(plant) -> None:
     assert job.progress["done"] == 100
 
 
-def test_each_sample_is_one_ranged_read(plant) -> None:
+def test_each_sample_can_be_read_by_its_range(plant) -> None:
     (job,) = plant.succeed(plant.generate(20, shard_size=7).id)
     with plant.services.database.read() as session:
         member, artifact = artifacts.member(session, job.id, 13)
@@ -71,7 +71,7 @@ def test_one_shard_or_ten_make_the_same_samples(plant) -> None:
     assert len(plant.digests(one.id)) == 50
 
 
-def test_samples_are_made_from_given_images_and_again(plant) -> None:
+def test_samples_made_from_given_images_are_reproducible(plant) -> None:
     words = {"dataset": "digits", "label": "b"}
     params = {"mode": "inpaint", "mask": [0, 0, 28, 14], "rounds": 2}
     (job,) = plant.succeed(plant.generate(9, **words, params=params).id)
@@ -108,8 +108,8 @@ def test_a_running_job_is_cancelled_within_seconds(plant) -> None:
     assert plant.digests(job.id) == []
 
 
-def test_a_job_that_cannot_work_fails_with_its_reason_and_the_next_goes_on(plant) -> None:
-    def name_what_is_not_there(session):
+def test_a_job_that_cannot_run_fails_with_its_reason_and_the_next_one_runs(plant) -> None:
+    def add_a_version_whose_files_are_missing(session):
         _, version = models.resolve(session, "tiny")
         files = {
             name: file | {"key": "imports/" + "0" * 64} for name, file in version.files.items()
@@ -125,15 +125,15 @@ def test_a_job_that_cannot_work_fails_with_its_reason_and_the_next_goes_on(plant
             metrics={},
         )
 
-    plant.services.database.transact(name_what_is_not_there)
+    plant.services.database.transact(add_a_version_whose_files_are_missing)
     (job,) = plant.finish(plant.generate(3, model="gone").id)
     assert job.status == "failed"
     assert "imports/0000" in job.error
     plant.succeed(plant.generate(3).id)
 
 
-def test_a_retry_holds_what_is_left_and_makes_the_same_samples(plant) -> None:
-    with plant.held():  # else a quick worker has made some of the part
+def test_a_retry_makes_the_remaining_samples_and_they_are_the_same(plant) -> None:
+    with plant.held():  # otherwise a quick worker may finish a shard before the cancellation
         whole = plant.generate(64, shard_size=16, params={"micro_batch": 8})
         part = plant.generate(64, shard_size=16, params={"micro_batch": 8})
         plant.services.database.transact(lambda session: jobs.cancel(session, part.id))

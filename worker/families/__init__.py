@@ -9,7 +9,7 @@ import pkgutil
 from functools import cache
 from typing import Any
 
-from db.errors import NotFound, unknown
+from db.errors import NotFound
 from worker.networks.family import Family
 
 
@@ -35,4 +35,4 @@ def find_family(name: str) -> Family:
     try:
         return families()[name]
     except KeyError:
-        raise NotFound(unknown("family", name, families())) from None
+        raise NotFound.unknown("family", name, families()) from None

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from db.errors import GenmillError, NonFinite, Refused, unknown
+from db.errors import GenmillError, NonFinite, Refused
 from worker.media.record import Record, png_text, to_json, wav_info
 from worker.media.wav import from_floats, write_wav
 
@@ -214,7 +214,7 @@ def open_writer(media: str, path: Path, *, sample_rate: int = 0) -> Writer:
     try:
         return WRITERS[media](path, sample_rate)
     except KeyError:
-        raise Refused(unknown("writer for", media, WRITERS)) from None
+        raise Refused.unknown("writer for", media, WRITERS) from None
 
 
 def encode_png(output: npt.NDArray[Any] | str, record: Record) -> bytes:

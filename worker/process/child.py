@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.orm import Session
 
 from db import workers
+from db.columns import new_id
 from db.errors import GenmillError
-from db.tables import new_id
 from worker.services import Services
 from worker.settings import Settings
 from worker.shards.scratch import sweep

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from db.claims import Claim, NewMember
-from db.errors import Refused, unknown
+from db.errors import Refused
 from db.tables import Job, ModelVersion
 from worker.engine import memory
 from worker.engine.generate import Generation, generate
@@ -42,7 +42,7 @@ def generate_shard(
 def _generation(bench: Bench, pinned: PinnedGeneration, loaded: Loaded, claim: Claim) -> Generation:
     spec, labels = pinned.spec, loaded.network.shape.labels
     if spec.label is not None and spec.label not in labels:
-        raise Refused(unknown("label", spec.label, labels))
+        raise Refused.unknown("label", spec.label, labels)
     return Generation(
         loaded.network,
         pinned.params,

@@ -1,6 +1,6 @@
-"""A machine whose clock is wrong: on PYTHONPATH, it moves what `time` says by CHAOS_SKEW_S seconds.
+"""A machine whose clock is wrong: on PYTHONPATH, this shifts `time.time` by CHAOS_SKEW_S seconds.
 
-Celery, kombu and UUIDv7 read `time`; no decision of ours may.
+Celery, kombu and UUIDv7 read `time`; no decision of Genmill may.
 """
 
 import os

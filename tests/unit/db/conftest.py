@@ -1,4 +1,4 @@
-"""Short ways to bring a record into a state, each a real transaction of its own."""
+"""Short ways to bring a record into a state, each in a transaction of its own."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ DIGEST = "ab" * 32
 
 
 class Record:
-    """A database and the steps of the protocol, one transaction each."""
+    """A database, and the steps of the lease protocol in a transaction each."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -69,7 +69,7 @@ class Record:
         return shard
 
     def together(self, *steps: Any) -> list[Any]:
-        """Run each step, a function and its arguments, in a thread of its own, all at once.
+        """Run the steps, each a function and its arguments, in threads at the same time.
 
         Returns what each returned or raised.
         """
@@ -88,7 +88,7 @@ class Record:
 
 @pytest.fixture
 def record(database: Database) -> Record:
-    """A record on the kind of database that this run tests."""
+    """A record on the kind of database under test."""
     return Record(database)
 
 

@@ -31,26 +31,24 @@ def test_members_are_paged_by_sample(record, made):
     first = [member.sample for member in record.run(artifacts.members, made, limit=5)]
     rest = [member.sample for member in record.run(artifacts.members, made, after=first[-1])]
     assert (first, rest) == ([0, 1, 2, 3, 4], [5, 6])
+    digests = [member.sha256 for member in record.run(artifacts.members, made)]
+    assert digests == [f"{i:064x}" for i in range(7)]
 
 
-def test_a_sample_is_found_with_its_object(record, made):
+def test_a_sample_is_found_with_its_artifact(record, made):
     member, artifact = record.run(artifacts.member, made, 5)
     assert (member.sample, member.name, artifact.name) == (5, "000000005.png", "samples-00001.tar")
     with pytest.raises(NotFound, match="no sample 7"):
         record.run(artifacts.member, made, 7)
 
 
-def test_digests_come_by_index(record, made):
-    assert record.run(artifacts.digests, made) == [f"{i:064x}" for i in range(7)]
-
-
-def test_every_key_that_a_job_names_is_known(record, made):
+def test_every_key_of_a_job_is_referenced(record, made):
     record.run(jobs.succeed, made, f"jobs/{made}/manifest.json", "a" * 64)
     blobs = {artifact.key for artifact in record.run(artifacts.of_job, made)}
-    assert record.run(artifacts.named_keys, made) == blobs | {f"jobs/{made}/manifest.json"}
+    assert record.run(artifacts.referenced_keys, made) == blobs | {f"jobs/{made}/manifest.json"}
 
 
-def test_files_that_a_later_model_version_names_are_known(record, made):
+def test_files_that_a_later_model_version_uses_are_referenced(record, made):
     key = f"jobs/{made}/blobs/tokenizer"
     record.run(
         models.add_version,
@@ -61,4 +59,4 @@ def test_files_that_a_later_model_version_names_are_known(record, made):
         weights_sha256="a" * 64,
         metrics={},
     )
-    assert key in record.run(artifacts.named_keys, made)
+    assert key in record.run(artifacts.referenced_keys, made)

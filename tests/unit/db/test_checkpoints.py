@@ -1,4 +1,4 @@
-"""Training states on record."""
+"""Checkpoints on record."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_the_newest_two_are_kept(record, training):
     job_id, shard_id, claim = training
     keys = [save(record, claim, step) for step in (10, 20, 30)]
     assert latest(record, shard_id) == 30
-    assert record.run(artifacts.named_keys, job_id) == set(keys[1:])
+    assert record.run(artifacts.referenced_keys, job_id) == set(keys[1:])
 
 
 def test_after_a_bad_one_the_one_before_is_used(record, training):
@@ -43,7 +43,7 @@ def test_after_a_bad_one_the_one_before_is_used(record, training):
     assert latest(record, shard_id) == 10
 
 
-def test_a_bad_one_does_not_count_among_the_two(record, training):
+def test_a_bad_one_does_not_count_as_one_of_the_two(record, training):
     _, shard_id, claim = training
     for step in (10, 20):
         save(record, claim, step)
@@ -85,9 +85,9 @@ def test_a_checkpoint_outlives_the_claim_that_made_it(record, training):
     assert latest(record, shard_id) == 10
 
 
-def test_a_shard_that_succeeded_needs_its_checkpoints_no_longer(record, training):
+def test_a_succeeded_shard_keeps_no_checkpoints(record, training):
     job_id, shard_id, claim = training
     save(record, claim, 10)
     record.run(shards.commit, claim, [])
     assert latest(record, shard_id) is None
-    assert record.run(artifacts.named_keys, job_id) == set()
+    assert record.run(artifacts.referenced_keys, job_id) == set()

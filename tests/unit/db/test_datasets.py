@@ -1,4 +1,4 @@
-"""Datasets and versions, and what a reference means."""
+"""Datasets, their versions, and what a reference means."""
 
 import pytest
 
@@ -75,6 +75,12 @@ def test_manifests_in_use_are_those_not_removed(record):
     add(record, "b", name="other")
     record.run(datasets.remove, "other")
     assert record.run(datasets.manifests_in_use) == {kept.manifest_key}
+
+
+def test_a_dataset_has_no_aliases(record):
+    add(record)
+    with pytest.raises(NotFound, match="no dataset 'mnist@latest'; datasets have no aliases"):
+        record.run(datasets.resolve, "mnist@latest")
 
 
 def test_an_unknown_dataset_gets_the_nearest_spelling(record):

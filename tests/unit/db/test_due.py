@@ -1,4 +1,4 @@
-"""Which shards are rung for, and in which order."""
+"""Which shards to ring for, and in which order."""
 
 import pytest
 
@@ -46,7 +46,7 @@ def test_a_claim_makes_room_for_the_next(record, take):
     assert len(take()) == 3
 
 
-def test_what_was_not_claimed_by_the_deadline_is_rung_for_again(record, take):
+def test_a_shard_not_claimed_by_the_deadline_is_rung_for_again(record, take):
     _, shard_id = record.add()
     assert take() == [shard_id]
     assert take() == []
@@ -85,14 +85,14 @@ def test_jobs_take_turns(record, take):
     assert take() == [first[0], second[0], first[1], second[1]]
 
 
-def test_a_batch_of_many_jobs_has_one_turn_like_a_job_alone(record, take):
+def test_a_batch_of_jobs_takes_turns_like_a_single_job(record, take):
     batch = record.run(jobs.add_batch, 3)
     together = [record.add(batch_id=batch.id)[1] for _ in range(3)]
     _, *alone = record.add(*ranges(3))
     assert take() == [together[0], alone[0], together[1], alone[1]]
 
 
-def test_a_job_that_runs_already_lets_others_go_first(record, take):
+def test_a_job_with_running_shards_lets_others_go_first(record, take):
     _, *busy = record.add(*ranges(6))
     for shard_id in busy[:3]:
         record.claim(shard_id)

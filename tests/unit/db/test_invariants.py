@@ -1,4 +1,4 @@
-"""Random walks through the protocol; an auditor reads the tables by itself after every step."""
+"""Random walks through the protocol; an audit reads the tables itself after every step."""
 
 import random
 from collections import Counter
@@ -17,7 +17,7 @@ NO_LIMIT = 1000
 
 
 class Audit:
-    """Checks the invariants over the record, and that nothing went back since the last look."""
+    """Checks the record's invariants, and that nothing went back since the last look."""
 
     def __init__(self, record, max_claims=MAX_CLAIMS):
         self.record = record
@@ -30,7 +30,7 @@ class Audit:
         self.record.run(self._look)
 
     def _look(self, session):
-        if self.record.database.dialect == "postgresql":  # all that is read is of one moment
+        if self.record.database.dialect == "postgresql":  # so that all reads see one moment
             session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         by_job = {job.id: job for job in session.scalars(select(Job))}
         members = Counter(session.scalars(select(Member.shard_id)))
@@ -94,7 +94,7 @@ class Audit:
 
 
 class Walk:
-    """Workers that claim, stall, crash, come back as zombies; users that cancel; reapers."""
+    """Workers that claim, stall, crash and come back as zombies; users that cancel; reapers."""
 
     def __init__(self, record, seed):
         self.record = record

@@ -1,4 +1,4 @@
-"""Jobs: adding, finding, cancelling, finishing."""
+"""Jobs are added, found, cancelled and finished."""
 
 from datetime import timedelta
 
@@ -32,7 +32,7 @@ def test_a_job_is_added_queued_with_its_shards(record):
     assert job.progress["total"] == 7
 
 
-def test_an_idempotency_key_finds_its_job_and_is_taken_once(record):
+def test_an_idempotency_key_finds_its_job_and_is_unique(record):
     job_id, _ = record.add(idempotency_key="nightly-7")
     assert record.run(jobs.by_idempotency_key, "nightly-7").id == job_id
     assert record.run(jobs.by_idempotency_key, "another") is None
@@ -67,7 +67,7 @@ def test_jobs_are_listed_newest_first_and_page_by_page(record):
     assert first + rest == ids[::-1]
 
 
-def test_a_list_is_narrowed_by_everything_asked(record):
+def test_a_list_is_narrowed_by_every_filter(record):
     batch = record.run(jobs.add_batch, 1)
     wanted, _ = record.add(model="faces", kind="train", batch_id=batch.id, schedule_id="s")
     record.add(model="faces")
@@ -107,7 +107,7 @@ def test_cancelling_ends_a_job_with_all_its_shards(record):
     assert record.job(job_id).error is None
 
 
-def test_cancelling_what_has_ended_changes_nothing(record):
+def test_cancelling_an_ended_job_changes_nothing(record):
     job_id = finish(record)
     assert record.cancel(job_id) is False
     assert record.job(job_id).status == "succeeded"
@@ -139,7 +139,7 @@ def test_a_running_job_whose_shards_are_done_is_settled_too(record):
     assert record.run(jobs.settle, job_id) == "finalizing"
 
 
-def test_settling_a_job_that_still_works_changes_nothing(record):
+def test_settling_an_unfinished_job_changes_nothing(record):
     job_id, shard_id = record.add()
     assert record.run(jobs.settle, job_id) == "queued"
     record.claim(shard_id)
@@ -162,7 +162,7 @@ def test_a_cancelled_job_does_not_succeed(record):
     assert record.job(job_id).status == "cancelled"
 
 
-def test_the_manifest_says_the_same_in_one_transaction_and_the_next(record):
+def test_the_manifest_is_the_same_each_time(record):
     job_id = finish(record, (0, 3), (3, 5))
     manifest = record.run(jobs.manifest, job_id)
     assert manifest == record.run(jobs.manifest, job_id)
@@ -171,7 +171,7 @@ def test_the_manifest_says_the_same_in_one_transaction_and_the_next(record):
     assert manifest["job"] == job_id
 
 
-def test_ended_jobs_are_collected_once_and_not_at_once(record):
+def test_ended_jobs_are_collected_once_and_after_a_while(record):
     job_id = finish(record)
     record.add()
     assert record.run(jobs.collectable, 3600, 10) == []

@@ -7,7 +7,7 @@ from db.session import clock
 from db.tables import LogLine
 
 
-def test_log_lines_come_in_order_and_from_where_one_left_off(record):
+def test_log_lines_come_in_order_and_after_a_given_line(record):
     job_id, _ = record.add()
     for i in range(3):
         record.run(jobs.log, job_id, f"line {i}")
@@ -39,7 +39,7 @@ def test_a_point_written_again_replaces_the_first(record):
     assert len(record.run(jobs.points, job_id)) == 3
 
 
-def test_points_beyond_a_resumed_step_are_forgotten(record):
+def test_points_after_a_resumed_step_are_deleted(record):
     job_id, _ = record.add()
     for step in (1, 2, 3):
         record.run(jobs.add_points, job_id, step, {"loss": 1.0})

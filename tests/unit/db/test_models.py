@@ -1,4 +1,4 @@
-"""Models, versions and aliases, and what a reference means."""
+"""Models, their versions and aliases, and what a reference means."""
 
 import pytest
 
@@ -72,9 +72,10 @@ def test_an_alias_stands_for_a_version_of_its_own_model(record):
     ("reference", "says"),
     [
         ("digit", "no model 'digit' .did you mean 'digits'"),
-        ("digits:9", "model 'digits': no version '9'.*known: 1"),
-        ("digits:one", "no version"),
-        ("digits@champio", "model 'digits': no alias 'champio' .did you mean 'champion'"),
+        ("digits:9", "model 'digits' has no version '9'; known: 1"),
+        ("digits:one", "no version 'one'"),
+        ("digits:1@champion", "no model 'digits:1'"),
+        ("digits@champio", "model 'digits' has no alias 'champio' .did you mean 'champion'"),
     ],
 )
 def test_an_unknown_reference_gets_the_nearest_spelling(record, reference, says):

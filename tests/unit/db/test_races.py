@@ -1,4 +1,4 @@
-"""What must hold when connections meet: every test on SQLite and on PostgreSQL."""
+"""What must hold for concurrent connections, on SQLite and on PostgreSQL."""
 
 import time
 from collections import Counter
@@ -22,7 +22,7 @@ def record(each_record):
     return each_record
 
 
-def test_of_many_claimers_at_once_one_has_the_shard(record):
+def test_of_many_concurrent_claims_one_gets_the_shard(record):
     _, *ids = record.add(*((i, i + 1) for i in range(8)))
     for shard_id in ids:
         claimers = [(record.claim, shard_id, who) for who in "abcd"]
@@ -32,7 +32,7 @@ def test_of_many_claimers_at_once_one_has_the_shard(record):
         assert record.shard(shard_id).fence == 1
 
 
-def test_of_many_who_take_over_an_expired_lease_one_has_it(record):
+def test_of_many_takeovers_of_an_expired_lease_one_succeeds(record):
     _, shard_id = record.add()
     zombie = record.claim(shard_id, owner="zombie", lease_s=EXPIRED)
     takers = [(record.claim, shard_id, who) for who in "abcd"]
@@ -52,7 +52,7 @@ def test_two_last_shards_that_finish_at_once_move_the_job_on(record):
         assert record.job(job_id).status == "finalizing"
 
 
-def test_a_last_shard_waits_for_the_other_that_is_about_to_commit(record):
+def test_a_last_shard_waits_for_another_that_is_about_to_commit(record):
     job_id, first, second = record.add((0, 1), (1, 2))
     ours, other = record.claim(first), record.claim(second)
     with ThreadPoolExecutor(1) as thread:
@@ -63,7 +63,7 @@ def test_a_last_shard_waits_for_the_other_that_is_about_to_commit(record):
     assert record.job(job_id).status == "finalizing"
 
 
-def test_a_commit_never_follows_a_cancellation_that_was_first(record):
+def test_a_commit_after_a_cancellation_is_refused(record):
     job_id, shard_id = record.add()
     claim = record.claim(shard_id)
     with ThreadPoolExecutor(1) as thread:
@@ -75,14 +75,14 @@ def test_a_commit_never_follows_a_cancellation_that_was_first(record):
     assert record.run(lambda s: s.scalar(select(func.count()).select_from(Member))) == 0
 
 
-def test_commit_and_cancel_at_once_leave_one_final_state(record):
+def test_concurrent_commit_and_cancellation_leave_one_final_state(record):
     seen = Counter()
     for _ in range(20):
         job_id, shard_id = record.add((0, 2))
         claim = record.claim(shard_id)
         committed, cancelled = record.together((record.commit, claim), (record.cancel, job_id))
         job, shard = record.job(job_id), record.shard(shard_id)
-        # finalizing may still be cancelled: what was committed is then kept, the job is not done
+        # a finalizing job can still be cancelled: its committed samples stay
         assert cancelled is True
         assert job.status == "cancelled"
         if isinstance(committed, Cancelled):
@@ -93,7 +93,7 @@ def test_commit_and_cancel_at_once_leave_one_final_state(record):
     assert seen.total() == 20
 
 
-def test_a_heartbeat_and_a_reaper_at_once_agree(record):
+def test_a_concurrent_heartbeat_and_reaper_agree(record):
     for _ in range(10):
         _, shard_id = record.add()
         claim = record.claim(shard_id, lease_s=EXPIRED)
@@ -107,7 +107,7 @@ def test_a_heartbeat_and_a_reaper_at_once_agree(record):
         record.run(jobs.cancel, claim.job_id)
 
 
-def test_four_reapers_at_once_put_each_shard_back_once(record):
+def test_four_concurrent_reapers_requeue_each_shard_once(record):
     ids = []
     for _ in range(5):
         _, *some = record.add((0, 1), (1, 2))
@@ -119,7 +119,7 @@ def test_four_reapers_at_once_put_each_shard_back_once(record):
     assert {record.shard(i).claims for i in ids} == {1}
 
 
-def test_dispatchers_at_once_never_take_the_same_shard(record):
+def test_concurrent_dispatchers_never_take_the_same_shard(record):
     _, *ids = record.add(*((i, i + 1) for i in range(40)))
     for i in range(10):
         record.run(workers.start, boot_id=f"boot-{i}", host="h", pid=1, device="cpu")
@@ -134,7 +134,7 @@ def test_dispatchers_at_once_never_take_the_same_shard(record):
     assert {record.shard(i).dispatch_no for i in taken} == {1}
 
 
-def test_a_dispatcher_leaves_what_another_is_about_to_take(record):
+def test_a_dispatcher_skips_shards_that_another_is_taking(record):
     record.add(*((i, i + 1) for i in range(12)))
     for i in range(6):
         record.run(workers.start, boot_id=f"boot-{i}", host="h", pid=1, device="cpu")
@@ -148,7 +148,7 @@ def test_a_dispatcher_leaves_what_another_is_about_to_take(record):
     assert not set(first) & set(second)
 
 
-def test_versions_added_at_once_get_numbers_of_their_own(record):
+def test_versions_added_concurrently_get_distinct_numbers(record):
     def add():
         return record.run(
             models.add_version,
@@ -163,7 +163,7 @@ def test_versions_added_at_once_get_numbers_of_their_own(record):
     assert sorted(record.together(*[(add,)] * 4)) == [1, 2, 3, 4]
 
 
-def test_the_same_dataset_added_at_once_is_one_version(record):
+def test_the_same_dataset_added_concurrently_is_one_version(record):
     def add():
         return record.run(
             datasets.add_version,
@@ -193,7 +193,7 @@ def test_two_schedulers_fire_a_due_time_once(record):
     assert sorted(record.together(*[(fire,)] * 4)) == [False, False, False, True]
 
 
-def test_a_second_scheduler_fires_when_the_first_rolled_back(record):
+def test_a_second_scheduler_fires_if_the_first_rolled_back(record):
     schedule_id, due = add_schedule(record)
 
     with ThreadPoolExecutor(1) as thread, Session(record.database._writer) as session:

@@ -39,7 +39,7 @@ def test_a_paused_schedule_is_not_due_until_it_is_resumed(record, now):
     assert due(record) == ["nightly"]
 
 
-def test_a_resumed_schedule_may_go_on_from_a_new_time(record, now):
+def test_a_resumed_schedule_may_start_from_a_new_time(record, now):
     add(record, now)
     record.run(schedules.pause, "nightly")
     record.run(schedules.resume, "nightly", next_due=now + timedelta(hours=1))
@@ -70,13 +70,13 @@ def test_runs_come_newest_first_and_limited(record, now):
     assert found == [now + timedelta(hours=4), now + timedelta(hours=3)]
 
 
-def test_a_name_is_taken_once(record, now):
+def test_a_name_is_unique(record, now):
     add(record, now)
     with pytest.raises(Refused, match="already"):
         add(record, now)
 
 
-def test_a_removed_schedule_goes_with_its_runs(record, now):
+def test_removing_a_schedule_removes_its_runs(record, now):
     schedule = add(record, now)
     record.run(schedules.record_run, schedule.id, now, outcome="fired")
     record.run(schedules.remove, "nightly")

@@ -1,4 +1,4 @@
-"""The schema in the database, the one in the code, and what is said when they differ."""
+"""The schema in the database and the one in the code, and the error when they differ."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from db.session import Database
 from db.tables import Base
 
 
-def test_the_migrations_make_exactly_the_tables(each_database):
+def test_the_migrations_create_exactly_the_tables(each_database):
     with each_database.connect() as connection:
         options = {"compare_type": True, "compare_server_default": True}
         context = MigrationContext.configure(connection, opts=options)
@@ -29,7 +29,7 @@ def test_head_is_the_last_migration():
     assert len(script.get_heads()) == 1
 
 
-def test_an_upgraded_database_fits(each_database):
+def test_an_upgraded_database_passes_the_check(each_database):
     schema.check(each_database)
     assert schema.current(each_database) == schema.HEAD
 
@@ -45,7 +45,7 @@ def test_upgrading_creates_the_file_and_its_folders(tmp_path):
     schema.check(Database(url))
 
 
-def test_two_that_upgrade_at_once_wait_for_one_another(tmp_path):
+def test_concurrent_upgrades_take_turns(tmp_path):
     url = f"sqlite:///{tmp_path / 'genmill.db'}"
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(lambda _: run_upgrade(url), range(2)))
@@ -58,20 +58,20 @@ def run_upgrade(url):
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_an_empty_database_is_to_be_upgraded(tmp_path):
+def test_an_empty_database_needs_an_upgrade(tmp_path):
     database = Database(f"sqlite:///{tmp_path / 'genmill.db'}")
     assert schema.current(database) is None
     with pytest.raises(SchemaMismatch, match="has no tables yet; run `genmill db upgrade`"):
         schema.check(database)
 
 
-def test_an_older_database_is_to_be_upgraded(database):
+def test_an_older_database_needs_an_upgrade(database):
     stamp(database, "0000")
     with pytest.raises(SchemaMismatch, match=r"is at 0000.*run `genmill db upgrade`"):
         schema.check(database)
 
 
-def test_a_newer_database_wants_a_newer_genmill(database, database_url):
+def test_a_newer_database_needs_a_newer_genmill(database, database_url):
     stamp(database, "9999")
     with pytest.raises(SchemaMismatch, match=r"at 9999, newer than .*; upgrade Genmill"):
         schema.check(database)

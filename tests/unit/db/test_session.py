@@ -1,4 +1,4 @@
-"""Sessions, the database's clock, and errors that say what is wrong and never the password."""
+"""Sessions, engines, the database's clock, and errors that never show the password."""
 
 import os
 import sqlite3
@@ -12,9 +12,11 @@ from sqlalchemy import make_url, text
 from sqlalchemy.exc import IntegrityError
 
 from db import jobs, workers
+from db.columns import new_id
+from db.driver_errors import Busy
 from db.errors import Refused, SchemaMismatch, Unreachable
-from db.session import Busy, Database, clock, insert_new, upsert
-from db.tables import Batch, Model, Point, new_id
+from db.session import Database, clock, insert_new, upsert
+from db.tables import Batch, Model, Point
 
 
 def test_the_clock_is_aware_in_utc_and_finer_than_a_second(each_database):
@@ -73,7 +75,7 @@ def test_counting_up_from_many_threads_loses_nothing(each_database):
         assert session.query(Batch).one().size == 40
 
 
-def test_transact_runs_again_what_lost_to_others(database):
+def test_transact_retries_a_busy_transaction(database):
     runs = []
 
     def work(session):
@@ -86,7 +88,7 @@ def test_transact_runs_again_what_lost_to_others(database):
     assert len(runs) == 3
 
 
-def test_postgresql_deadlock_is_retried_until_both_are_done(postgresql_database_url):
+def test_a_postgresql_deadlock_is_retried_until_both_are_done(postgresql_database_url):
     database = Database(postgresql_database_url)
     ids = [database.transact(lambda session: jobs.add_batch(session, 0)).id for _ in range(2)]
     both_hold_one = Barrier(2)
@@ -107,12 +109,12 @@ def test_postgresql_deadlock_is_retried_until_both_are_done(postgresql_database_
         two.result()
     with database.read() as session:
         assert [session.get(Batch, batch_id).size for batch_id in ids] == [2, 2]
-    assert len(tries) == 3
+    assert len(tries) >= 3  # on a busy machine the loser may lose again
     database.dispose()
 
 
 def test_a_locked_sqlite_file_is_busy(sqlite_url, monkeypatch):
-    monkeypatch.setattr("db.session.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("db.engines.BUSY_TIMEOUT_S", 0.05)
     database = Database(sqlite_url)
     with database.write() as session:
         jobs.add_batch(session, 1)
@@ -143,7 +145,7 @@ def test_a_sqlite_write_that_reads_first_waits_instead_of_failing(sqlite_url):
     database.dispose()
 
 
-def test_sqlite_runs_with_a_log_full_sync_and_foreign_keys(sqlite_url):
+def test_sqlite_runs_in_wal_mode_with_full_sync_and_foreign_keys(sqlite_url):
     database = Database(sqlite_url)
     with database.read() as session:
         found = [
@@ -159,7 +161,7 @@ def test_rows_that_point_nowhere_are_refused(each_database):
         jobs.log(session, "no-such-job", "hello")
 
 
-def test_a_full_disk_is_said_in_words(sqlite_url):
+def test_a_full_disk_is_reported_in_words(sqlite_url):
     database = Database(sqlite_url)
     with pytest.raises(Unreachable, match="no space left"), database.write() as session:
         fill(session)
@@ -180,7 +182,7 @@ def test_a_database_without_tables_says_what_to_run(tmp_path):
     database.dispose()
 
 
-def test_a_file_that_is_no_database_is_unreachable(tmp_path):
+def test_a_file_that_is_not_a_database_is_unreachable(tmp_path):
     (tmp_path / "notes.txt").write_text("not a database, but long enough to look at" * 50)
     database = Database(f"sqlite:///{tmp_path / 'notes.txt'}")
     with pytest.raises(Unreachable, match="not a database"), database.read() as session:
@@ -196,7 +198,7 @@ def test_other_urls_are_refused_without_repeating_a_password(url):
     assert "geheim" not in str(refusal.value)
 
 
-def test_a_server_that_is_not_there_is_unreachable():
+def test_a_server_that_does_not_answer_is_unreachable():
     database = Database("postgresql://me:geheim@127.0.0.1:1/genmill")
     with pytest.raises(Unreachable, match=r"'genmill' at 127\.0\.0\.1:1") as trouble:
         check(database)
@@ -224,7 +226,7 @@ def check(database):
         jobs.counts(session)
 
 
-def test_a_server_that_cut_the_connection_is_met_again(postgresql_database_url):
+def test_a_cut_connection_is_replaced(postgresql_database_url):
     database = Database(postgresql_database_url)
     with pytest.raises(Unreachable), database.write() as session:
         session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
@@ -265,11 +267,11 @@ def test_upsert_replaces_what_is_there(record):
     assert [point.value for point in record.run(jobs.points, job_id)] == [1.5]
 
 
-def test_the_sqlite_in_use_knows_returning():
+def test_the_sqlite_library_supports_returning():
     assert sqlite3.sqlite_version_info >= (3, 35)
 
 
-def test_only_a_write_on_postgresql_is_ended_when_its_client_freezes(postgresql_database_url):
+def test_postgresql_ends_only_the_writes_of_a_frozen_client(postgresql_database_url):
     database = Database(postgresql_database_url)
     show = text("SHOW idle_in_transaction_session_timeout")
     with database.write() as session:
@@ -279,7 +281,7 @@ def test_only_a_write_on_postgresql_is_ended_when_its_client_freezes(postgresql_
     database.dispose()
 
 
-def test_a_files_own_error_inside_a_session_is_not_the_databases(database, tmp_path):
+def test_a_file_error_inside_a_session_is_not_translated(database, tmp_path):
     with pytest.raises(FileNotFoundError), database.read():
         (tmp_path / "missing").read_bytes()
 
@@ -294,7 +296,7 @@ def test_a_value_that_does_not_fit_is_refused(postgresql_database_url):
 
 
 @pytest.mark.parametrize("text_of_any_origin", ["a\0b", "a\ud800b"])
-def test_text_that_no_database_can_store_is_stored_in_part(each_database, text_of_any_origin):
+def test_characters_that_no_database_stores_are_replaced(each_database, text_of_any_origin):
     job = each_database.transact(
         lambda s: jobs.add(
             s, spec={}, spec_hash="a" * 64, kind="train", model=None, ranges=[(0, 1)]
@@ -306,13 +308,13 @@ def test_text_that_no_database_can_store_is_stored_in_part(each_database, text_o
     assert (line.message[0], line.message[-1], len(line.message)) == ("a", "b", 3)
 
 
-def test_an_at_sign_in_a_password_is_told_without_showing_what_follows_it():
+def test_an_at_sign_in_a_password_is_reported_without_showing_the_password():
     with pytest.raises(Refused, match="%40") as refusal:
         Database("postgresql://ann:sec@ret@127.0.0.1/x")
     assert "ret@" not in str(refusal.value)
 
 
-def test_a_home_that_is_a_file_is_said_in_words(tmp_path):
+def test_a_home_that_is_a_file_is_reported_in_words(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(Unreachable, match="File exists; check GENMILL_HOME"):
         Database(f"sqlite:///{tmp_path}/file/genmill.db")

@@ -1,4 +1,4 @@
-"""The protocol of the leases, one step at a time."""
+"""The lease protocol, one step at a time."""
 
 import pytest
 from sqlalchemy import select
@@ -38,11 +38,11 @@ def test_a_second_worker_cannot_claim_a_running_shard(record):
     assert record.claim(shard_id, owner="bob") is None
 
 
-def test_an_unknown_shard_is_no_claim(record):
+def test_an_unknown_shard_cannot_be_claimed(record):
     assert record.claim("no-such-shard") is None
 
 
-def test_a_shard_of_an_ended_job_is_no_claim(record):
+def test_a_shard_of_an_ended_job_cannot_be_claimed(record):
     job_id, shard_id = record.add()
     record.cancel(job_id)
     assert record.claim(shard_id) is None
@@ -67,7 +67,7 @@ def test_an_expired_lease_is_taken_over_and_the_zombie_changes_nothing(record):
     assert [a.outcome for a in attempts(record, shard_id)] == ["lost", "succeeded"]
 
 
-def test_the_same_worker_name_with_an_old_fence_is_refused(record):
+def test_the_same_owner_with_an_old_fence_is_refused(record):
     _, shard_id = record.add()
     old = record.claim(shard_id, owner="ann", lease_s=EXPIRED)
     record.claim(shard_id, owner="ann")
@@ -95,11 +95,12 @@ def test_a_commit_records_artifacts_members_and_the_end(record):
     assert record.job(job_id).status == "running"
     record.commit(record.claim(first))
     assert record.job(job_id).status == "finalizing"
-    assert record.run(artifacts.digests, job_id) == [f"{i:064x}" for i in range(5)]
+    digests = [member.sha256 for member in record.run(artifacts.members, job_id)]
+    assert digests == [f"{i:064x}" for i in range(5)]
     assert record.shard(first).owner is None
 
 
-def test_a_commit_brings_the_last_word_on_the_progress(record):
+def test_a_commit_records_the_last_progress_report(record):
     job_id, shard_id = record.add((0, 1), kind="train")
     claim = record.claim(shard_id)
     record.renew(claim, progress={"done": 4, "total": 5})
@@ -116,7 +117,7 @@ def test_a_commit_happens_once(record):
     assert record.run(shards.outcome, claim) == "succeeded"
 
 
-def test_the_outcome_of_a_running_claim_is_not_known(record):
+def test_a_running_claim_has_no_outcome(record):
     _, shard_id = record.add()
     assert record.run(shards.outcome, record.claim(shard_id)) is None
 
@@ -132,7 +133,7 @@ def test_a_commit_with_too_few_or_too_many_samples_is_refused(record, stop):
     assert record.shard(shard_id).status == "running"
 
 
-def test_a_heartbeat_brings_the_cancellation(record):
+def test_a_heartbeat_tells_of_the_cancellation(record):
     job_id, shard_id = record.add()
     claim = record.claim(shard_id)
     assert record.cancel(job_id)
@@ -146,7 +147,7 @@ def test_a_heartbeat_brings_the_cancellation(record):
     assert attempts(record, shard_id)[0].outcome == "cancelled"
 
 
-def test_a_failure_is_tried_again_after_a_growing_pause_until_the_limit(record):
+def test_failures_are_retried_up_to_the_limit(record):
     job_id, shard_id = record.add()
     assert record.fail(record.claim(shard_id), max_failures=2) == "queued"
     assert record.fail(record.claim(shard_id), max_failures=2) == "failed"
@@ -276,7 +277,7 @@ def test_progress_of_a_training_is_its_last_report(record):
     assert record.job(job_id).progress == {"done": 3, "total": 6, "unit": "steps", "eta_s": 2.5}
 
 
-def test_every_change_of_state_is_written_down(record):
+def test_every_change_of_state_is_recorded(record):
     job_id, shard_id = record.add()
     record.commit(record.claim(shard_id))
     moves = [(m.shard_id is None, m.old, m.new) for m in record.run(jobs.transitions, job_id)]

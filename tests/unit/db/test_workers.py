@@ -1,4 +1,4 @@
-"""Worker boots."""
+"""Workers, one row for each boot."""
 
 from datetime import timedelta
 
@@ -14,7 +14,7 @@ def live(record):
     return [worker.boot_id for worker in record.run(workers.live, 60)]
 
 
-def test_a_started_worker_lives_until_it_stops(record):
+def test_a_started_worker_is_live_until_it_stops(record):
     start(record, "a")
     start(record, "b")
     assert live(record) == ["a", "b"]
@@ -22,7 +22,7 @@ def test_a_started_worker_lives_until_it_stops(record):
     assert live(record) == ["b"]
 
 
-def test_a_silent_worker_lives_no_longer_until_it_beats(record):
+def test_a_silent_worker_is_not_live_until_it_beats(record):
     start(record, "a")
 
     def silence(session):

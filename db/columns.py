@@ -1,0 +1,70 @@
+"""Types of columns, ids of rows, names of constraints. Times are aware and in UTC."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Float, String, Text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+from uuid6 import uuid7
+
+Digest = String(64)  # a SHA-256 in hexadecimal
+Id = String(36)
+
+# fixed, so that migrations can address a constraint by its name
+CONSTRAINT_NAMES = {
+    "ix": "ix_%(column_0_N_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+def new_id() -> str:
+    """A fresh UUIDv7 (RFC 9562) as text: ids sort by the time of their making."""
+    return str(uuid7())
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime, stored in UTC. SQLite keeps no zone, so it is put back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a naive time; hand the rest over in UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"a naive time reached the database: {value!r}")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return the time as aware UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class PlainText(TypeDecorator[str]):
+    """Text of any origin: characters that no database stores become replacement characters."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Replace NUL, which PostgreSQL refuses, and lone surrogates, which are no UTF-8."""
+        if value is None:
+            return None
+        return (
+            value.encode("utf-8", "replace")
+            .decode("utf-8")
+            .replace("\0", "\N{REPLACEMENT CHARACTER}")
+        )
+
+
+_json = JSON().with_variant(JSONB(), "postgresql")
+# what a column is where its annotation alone says it; the rest is SQLAlchemy's default
+COLUMN_TYPES = {datetime: UtcDateTime(), float: Float(), dict[str, Any]: _json, list[Any]: _json}
