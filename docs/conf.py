@@ -1,0 +1,30 @@
+"""The site's configuration. Pages under `reference/` are written from the code at each build."""
+
+import sys
+from importlib.metadata import version as installed
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+project = "Genmill"
+author = "the Genmill authors"
+release = version = installed("genmill")
+html_title = f"Genmill {release}"
+
+extensions = ["myst_parser", "declarations"]
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_build", "**/_*.md"]  # files called _name.md are included by others
+
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+nitpicky = True
+show_warning_types = True
+
+html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sphinx = False
+html_show_copyright = False
+html_copy_source = False
+html_show_sourcelink = False
