@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SEED ?= 1
-PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
+COVERAGE ?= 1
 
 .PHONY: help install hooks demo test fix docs coverage structure results chaos bench
 
@@ -19,16 +19,17 @@ install: .venv/installed ## virtual environment .venv with the pins of constrain
 demo: install ## the main job on real data: train, generate, schedule, download (minutes)
 	$(BIN)/genmill demo
 
-test: install ## lint, types, import contracts, documentation, tests; COVERAGE=1 measures
+test: install ## lint, types, import contracts, documentation, tests; COVERAGE= does not measure
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory docs
-	$(PYTEST) $(if $(COVERAGE),--cov --cov-report=html --cov-report=term)
+	$(BIN)/pytest -n 2 --dist loadgroup $(if $(COVERAGE),--cov --cov-report=html)
+	@$(if $(COVERAGE),echo "coverage: $$($(BIN)/coverage report --format=total)% of the lines; the others: make coverage")
 
-coverage: install ## the tests with the lines that none of them ran, in htmlcov/
-	$(PYTEST) --cov --cov-report=html --cov-report=term
+coverage: install ## the lines that the last `make test` did not run; htmlcov/ shows them in place
+	$(BIN)/coverage report --show-missing
 
 fix: install ## format, and apply the safe fixes
 	$(BIN)/ruff check --fix

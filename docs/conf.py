@@ -3,6 +3,12 @@
 import sys
 from importlib.metadata import version as installed
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pygments.lexers import BashLexer
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
@@ -28,3 +34,8 @@ html_show_sphinx = False
 html_show_copyright = False
 html_copy_source = False
 html_show_sourcelink = False
+
+
+def setup(app: "Sphinx") -> None:
+    """Colour `console` blocks, which show commands without prompts, like shell scripts."""
+    app.add_lexer("console", BashLexer)
