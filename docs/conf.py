@@ -33,6 +33,7 @@ html_css_files = ["site.css"]
 html_show_sphinx = False
 html_show_copyright = False
 html_copy_source = False
+html_use_index = False
 html_show_sourcelink = False
 
 
