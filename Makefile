@@ -2,28 +2,47 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SEED ?= 1
+COVERAGE ?= 1
 
-.PHONY: help install demo test results chaos bench
+.PHONY: help install hooks demo test fix docs coverage structure results chaos bench
 
 help: ## show this help
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{sub(/:.*/, "", $$1); printf "  make %-9s %s\n", $$1, $$2}'
 
 install: .venv/installed ## virtual environment .venv with the pins of constraints.txt
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[worker,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[worker,dev,docs]'
 	@touch $@
 
 demo: install ## the main job on real data: train, generate, schedule, download (minutes)
 	$(BIN)/genmill demo
 
-test: install ## lint, types, import contracts, tests
+test: install ## lint, types, import contracts, documentation, tests; COVERAGE= does not measure
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2 --dist loadgroup
+	@$(MAKE) --no-print-directory docs
+	$(BIN)/pytest -n 2 --dist loadgroup $(if $(COVERAGE),--cov --cov-report=html)
+	@$(if $(COVERAGE),echo "coverage: $$($(BIN)/coverage report --format=total)% of the lines; the others: make coverage")
+
+coverage: install ## the lines that the last `make test` did not run; htmlcov/ shows them in place
+	$(BIN)/coverage report --show-missing
+
+fix: install ## format, and apply the safe fixes
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+hooks: install ## check each commit: ruff, mypy, import contracts
+	$(BIN)/pre-commit install
+
+docs: install ## the site, in docs/_build/html; a warning is an error
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs docs/_build/html
+
+structure: install ## rooms, imports between them, sizes of functions and files
+	$(BIN)/python -m tests.structure
 
 results: install ## the quality table, on the data sets beside the project (an hour; ONLY="gan vae" for some)
 	$(BIN)/python -m tests.results $(foreach case,$(ONLY),--only $(case))

@@ -1,24 +1,16 @@
-"""The README is run: its bash block in a shell; what its other blocks name is looked up."""
+"""The README's bash block is run; what all other pages show is looked up by `test_docs`."""
 
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-import click
 import numpy as np
 import pytest
 from PIL import Image
 
-from scheduler.cli import cli
-
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
 def letters(folder: Path) -> None:
@@ -48,7 +40,7 @@ def desk(tmp_path: Path) -> Path:
 
 @pytest.mark.timeout(400)
 def test_the_commands_by_hand_do_what_they_say(desk: Path) -> None:
-    (script,) = blocks("bash")
+    (script,) = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
     environment = {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
         "GENMILL_HOME": str(desk / "home"),
@@ -76,50 +68,3 @@ def test_the_commands_by_hand_do_what_they_say(desk: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list((desk / "out").rglob("*.png"))) >= 200
     assert "nightly" in done.stdout
-
-
-def test_every_make_target_named_exists() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    named = {word for block in blocks("console") for word in re.findall(r"\bmake (\w+)", block)}
-    assert named
-    assert named <= targets
-
-
-def test_every_command_named_exists() -> None:
-    context = click.Context(cli)
-    named = set(
-        re.findall(r"`?\bgenmill ([a-z]+)\b", "\n".join(blocks("console") + blocks("bash")))
-    )
-    named |= set(re.findall(r"`genmill ([a-z]+)", README))
-    assert named
-    assert named <= set(cli.list_commands(context))
-
-
-@pytest.mark.parametrize(
-    "line",
-    [line for block in blocks("console") for line in block.splitlines() if "genmill " in line],
-)
-def test_every_command_shown_takes_the_options_shown(line: str) -> None:
-    words = shlex.split(line[line.index("genmill ") :], comments=True)[1:]
-    context, command = click.Context(cli), cli
-    while isinstance(command, click.Group):
-        name, command, words = command.resolve_command(context, words)
-    assert command is not None
-    command.make_context(name, words)
-
-
-def test_every_link_leads_to_a_file() -> None:
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
-
-
-def test_the_tree_names_files_that_exist() -> None:
-    (tree,) = blocks("text")
-    folder = Path()
-    for line in tree.splitlines():
-        name = line.split()[0]
-        if not line.startswith(" "):
-            folder = Path(name)
-        path = ROOT / (folder if not line.startswith(" ") else folder / name)
-        assert path.exists(), path
