@@ -21,7 +21,7 @@ from db.tables import new_id
 from worker.services import Services
 from worker.settings import Settings
 from worker.shards.scratch import sweep
-from worker.shared_memory import Wire
+from worker.shared_memory import SharedState
 
 if TYPE_CHECKING:
     from worker.shards.context import Bench
@@ -34,9 +34,9 @@ MAX_BEAT_S = 5.0
 class Child:
     """Made in the parent, alive in the child: `begin` runs there after the fork."""
 
-    def __init__(self, settings: Settings, wire: Wire) -> None:
+    def __init__(self, settings: Settings, shared: SharedState) -> None:
         self.settings = settings
-        self.wire = wire
+        self.shared = shared
         self.boot_id = ""
         self._bench: Bench | None = None
         self._ended = threading.Event()
@@ -47,14 +47,14 @@ class Child:
         # the parent takes the signals; one for the whole group must not end the work at hand
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        self.wire.pulse()
+        self.shared.pulse()
         try:
             self.boot_id = new_id()
             self._bench = self._make_bench()
             sweep(self.settings.home / "work")
         except GenmillError as error:
             log.error("the worker cannot work: %s", error)  # noqa: TRY400 - the text says it all
-            self.wire.give_up()
+            self.shared.fail_boot(refused=True)
             os.kill(os.getppid(), signal.SIGTERM)
             return
         self._presence = threading.Thread(
@@ -72,12 +72,12 @@ class Child:
         """Answer a doorbell. What it says is not trusted: anything but a shard's id is dropped."""
         from worker.shards.attempt import work  # noqa: PLC0415 - torch, in the child alone
 
-        if self.wire.draining or self._bench is None:
+        if self.shared.draining or self._bench is None:
             return
         if not _is_id(shard_id):
             log.warning("a doorbell without a shard's id was dropped: %.80r", shard_id)
             return
-        work(self._bench, str(shard_id), owner=self.boot_id, wire=self.wire)
+        work(self._bench, str(shard_id), owner=self.boot_id, shared=self.shared)
 
     def _make_bench(self) -> "Bench":
         import torch  # noqa: PLC0415 - in the child alone
@@ -100,7 +100,7 @@ class Child:
 
         known = _written(record, start)
         while not self._ended.wait(min(self.settings.lease_s / 4, MAX_BEAT_S)):
-            self.wire.pulse()
+            self.shared.pulse()
             if known:
                 _written(record, lambda session: workers.beat(session, self.boot_id))
             else:

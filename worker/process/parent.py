@@ -25,7 +25,7 @@ from worker.log import set_up_logging
 from worker.process.child import Child
 from worker.process.watchdog import Watchdog
 from worker.settings import Settings, limit_threads
-from worker.shared_memory import Wire
+from worker.shared_memory import SharedState
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +66,8 @@ def run_worker(settings: Settings) -> None:
     # it recommends the setting that we have decided against
     warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     limit_threads(settings.threads)
-    wire = Wire()
-    app = _app(settings, Child(settings, wire))
+    shared = SharedState()
+    app = _app(settings, Child(settings, shared))
     worker = app.Worker(
         hostname=f"genmill-{os.getpid()}@{socket.gethostname()}",
         pool="prefork",
@@ -78,24 +78,24 @@ def run_worker(settings: Settings) -> None:
         without_mingle=True,
         without_heartbeat=True,
     )
-    worker.install_platform_tweaks = lambda _: _drain_on_signals(wire)
-    Watchdog(settings, wire).start()
+    worker.install_platform_tweaks = lambda _: _drain_on_signals(shared)
+    Watchdog(settings, shared).start()
     log.info("worker started", extra={"pid": os.getpid()})
     worker.start()
     log.info("worker stopped", extra={"pid": os.getpid()})
-    if not wire.draining:
+    if not shared.draining:
         raise GenmillError(
             "the worker ended by itself; its log says why, and it can be started again"
         )
-    if wire.broken:
+    if shared.refused:
         raise Refused("the worker cannot work with these settings; its log says why")
 
 
-def _drain_on_signals(wire: Wire) -> None:
+def _drain_on_signals(shared: SharedState) -> None:
     """Take the place of Celery's handlers, whose cold shutdown kills a child that is not told."""
 
     def drain(_number: int, _frame: FrameType | None) -> None:
-        wire.drain()
+        shared.drain()
         state.should_stop = 0  # Celery's loop reads it: take nothing new, wait for the child, end
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):

@@ -29,7 +29,7 @@ from db.shards import Claim
 from db.states import JobState
 from db.tables import Job
 from worker.broker.doorbell import ring_due
-from worker.failpoints import pass_by
+from worker.failpoints import crash_at
 from worker.services import Services
 from worker.services.finalize import finalize
 from worker.shards.context import Bench, Made
@@ -37,7 +37,7 @@ from worker.shards.generate import generate_shard
 from worker.shards.lease import Lease, fail
 from worker.shards.scratch import scratch
 from worker.shards.train import train_job
-from worker.shared_memory import Wire
+from worker.shared_memory import SharedState
 from worker.specs import Generate, parse_spec
 
 log = logging.getLogger(__name__)
@@ -48,14 +48,14 @@ MAX_BACKOFF_S = 60.0
 PAUSE_S = 1.0
 
 
-def work(bench: Bench, shard_id: str, *, owner: str, wire: Wire) -> None:
+def work(bench: Bench, shard_id: str, *, owner: str, shared: SharedState) -> None:
     """Answer one doorbell as the worker boot `owner`: do the shard, unless someone else has it."""
-    claim = _claim(bench.services, shard_id, owner=owner, wire=wire)
+    claim = _claim(bench.services, shard_id, owner=owner, shared=shared)
     if claim is None:
         return
     log.info("shard claimed", extra=_fields(claim))
     try:
-        _attempt(bench, claim, wire)
+        _attempt(bench, claim, shared)
         log.info("shard succeeded", extra=_fields(claim))
     except Draining:
         _release(bench.services, claim, "the worker shut down", backoff_s=0)
@@ -71,22 +71,22 @@ def work(bench: Bench, shard_id: str, *, owner: str, wire: Wire) -> None:
         _end_process()
     except Exception as error:  # whatever it was, it counts, and the next shard goes on
         _fail(bench.services, claim, error, final=False)
-    _go_on(bench.services, claim)
+    _finish_and_ring(bench.services, claim)
 
 
-def _attempt(bench: Bench, claim: Claim, wire: Wire) -> None:
+def _attempt(bench: Bench, claim: Claim, shared: SharedState) -> None:
     with bench.services.database.read() as session:
         job = jobs.get(session, claim.job_id)
     work_folder = bench.services.settings.home / "work"
     with (
         scratch(work_folder) as folder,
-        Lease(bench.services, claim, wire=wire, on_hang=_end_process) as lease,
+        Lease(bench.services, claim, shared=shared, on_hang=_end_process) as lease,
     ):
-        pass_by(bench.services.settings, "claimed")
+        crash_at(bench.services.settings, "claimed")
         made = _make(bench, job, lease, folder)
-        pass_by(bench.services.settings, "put_after")
+        crash_at(bench.services.settings, "put_after")
         lease.commit(made.artifacts, made.also)
-        pass_by(bench.services.settings, "committed")
+        crash_at(bench.services.settings, "committed")
 
 
 def _make(bench: Bench, job: Job, lease: Lease, folder: Path) -> Made:
@@ -96,7 +96,7 @@ def _make(bench: Bench, job: Job, lease: Lease, folder: Path) -> Made:
     return train_job(bench, job, spec, lease, folder)
 
 
-def _claim(services: Services, shard_id: str, *, owner: str, wire: Wire) -> Claim | None:
+def _claim(services: Services, shard_id: str, *, owner: str, shared: SharedState) -> Claim | None:
     """Claim the shard; while the database is away, wait, for this doorbell may be the only one."""
     settings = services.settings
 
@@ -109,7 +109,7 @@ def _claim(services: Services, shard_id: str, *, owner: str, wire: Wire) -> Clai
             max_claims=settings.max_claims,
         )
 
-    while not wire.draining:
+    while not shared.draining:
         try:
             return services.database.transact(take)
         except Unreachable as error:
@@ -154,7 +154,7 @@ def _report(services: Services, claim: Claim, step: Callable[[], object]) -> Non
         return
 
 
-def _go_on(services: Services, claim: Claim) -> None:
+def _finish_and_ring(services: Services, claim: Claim) -> None:
     """Finish the job if that was its last shard, and ring for what is next; both best effort."""
     try:
         with services.database.read() as session:

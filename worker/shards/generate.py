@@ -25,7 +25,7 @@ EXTENSIONS = {"application/x-tar": "tar", "application/jsonl": "jsonl"}
 def generate_shard(bench: Bench, job: Job, spec: Generate, lease: Lease, folder: Path) -> Made:
     """Make the shard's samples in `folder` and store them; the caller commits what is returned."""
     version = bench.version(spec.model)
-    with lease.excused():
+    with lease.hang_check_paused():
         loaded = bench.load(version)
         generation = _generation(bench, spec, loaded, lease.claim)
     bench.networks.make_room(lambda: _require_memory(version, generation, bench.device))

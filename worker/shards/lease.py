@@ -18,9 +18,9 @@ from sqlalchemy.orm import Session
 from db import jobs, shards
 from db.errors import Draining, GenmillError, Stopped, Unreachable
 from db.shards import Claim, NewArtifact
-from worker.failpoints import stand_still
+from worker.failpoints import wait_while_held
 from worker.services import Services
-from worker.shared_memory import Wire
+from worker.shared_memory import SharedState
 
 log = logging.getLogger(__name__)
 
@@ -39,18 +39,18 @@ class Lease:
     """
 
     def __init__(
-        self, services: Services, claim: Claim, *, wire: Wire, on_hang: Callable[[], None]
+        self, services: Services, claim: Claim, *, shared: SharedState, on_hang: Callable[[], None]
     ) -> None:
         self.services = services
         self.claim = claim
-        self._wire = wire
+        self._shared = shared
         self._on_hang = on_hang
         self._lease_s = services.settings.lease_s
         self._hang_s = services.settings.hang_s
-        self._order: Stopped | None = None
+        self._stop_order: Stopped | None = None
         self._seq = 0
-        self._moved_at = time.monotonic()
-        self._excused = 0
+        self._progress_at = time.monotonic()
+        self._hang_check_pauses = 0
         self._committed = False
         self._report: dict[str, float | str | None] | None = None
         self._notes: list[Note] = []
@@ -71,7 +71,7 @@ class Lease:
     ) -> None:
         self._ended.set()
         self._thread.join()
-        if self._order is None and not self._committed:
+        if self._stop_order is None and not self._committed:
             with suppress(GenmillError):  # the last lines of a log often tell why
                 self._renew()
 
@@ -80,11 +80,13 @@ class Lease:
     ) -> None:
         """Note how far the work is. Raises `Cancelled`, `LeaseLost` or, unless done, `Draining`."""
         self._seq += 1
-        self._moved_at = time.monotonic()
+        self._progress_at = time.monotonic()
         self._report = {"done": done, "total": total, "unit": unit, "eta_s": eta_s, "note": note}
-        stand_still(self.services.settings, until=lambda: self._order or self._wire.draining)
-        self.obey()
-        if self._wire.draining and done < total:
+        wait_while_held(
+            self.services.settings, until=lambda: self._stop_order or self._shared.draining
+        )
+        self.raise_if_stopped()
+        if self._shared.draining and done < total:
             raise Draining
 
     def log(self, message: str, *, level: str = "info") -> None:
@@ -98,14 +100,14 @@ class Lease:
 
     def preview(self, name: str, path: Path, media_type: str) -> None:
         """Store a preview now. One that cannot be stored is left out: it is for looking at only."""
-        with self._worth_a_warning(f"preview {name}"):
+        with self._warn_if_unreachable(f"preview {name}"):
             artifact = self.put("preview", name, path, media_type)
             self._transact(lambda session: shards.put_artifact(session, self.claim, artifact))
 
     def checkpoint(self, step: int, path: Path) -> None:
         """Store a checkpoint; while the store is away, the training goes on without."""
-        with self._worth_a_warning(f"the checkpoint of step {step}"):
-            with self.excused():
+        with self._warn_if_unreachable(f"the checkpoint of step {step}"):
+            with self.hang_check_paused():
                 blob = self.services.store.put(f"jobs/{self.claim.job_id}/blobs", path)
             self._transact(
                 lambda session: shards.add_checkpoint(
@@ -115,14 +117,14 @@ class Lease:
 
     def put(self, kind: str, name: str, path: Path, media_type: str) -> NewArtifact:
         """Store a file among the job's blobs; recording it is left to the caller."""
-        with self.excused():
+        with self.hang_check_paused():
             blob = self.services.store.put(f"jobs/{self.claim.job_id}/blobs", path)
         return NewArtifact(kind, name, blob.key, blob.sha256, blob.size, media_type)
 
-    def obey(self) -> None:
+    def raise_if_stopped(self) -> None:
         """Raise the order to stop that a heartbeat has brought, if any."""
-        if self._order is not None:
-            raise self._order
+        if self._stop_order is not None:
+            raise self._stop_order
 
     def commit(
         self, artifacts: Sequence[NewArtifact], also: Sequence[Callable[[Session], object]] = ()
@@ -140,13 +142,13 @@ class Lease:
 
         began = time.monotonic()
         while not self._committed:
-            self.obey()
+            self.raise_if_stopped()
             try:
                 if not self._is_on_record():
                     self.services.database.transact(work)
                 self._committed = True
             except Unreachable as error:  # whether it was committed is unknown: look again
-                if self._wire.draining and time.monotonic() - began > DRAIN_PATIENCE_S:
+                if self._shared.draining and time.monotonic() - began > DRAIN_PATIENCE_S:
                     raise
                 log.warning("the commit waits: %s", error, extra={"shard": self.claim.shard_id})
                 time.sleep(COMMIT_PAUSE_S)
@@ -156,14 +158,14 @@ class Lease:
             return shards.outcome(session, self.claim) == "succeeded"
 
     @contextmanager
-    def excused(self) -> Iterator[None]:
+    def hang_check_paused(self) -> Iterator[None]:
         """A time without progress that is no hang: transfers, whose own timeouts bound them."""
-        self._excused += 1
+        self._hang_check_pauses += 1
         try:
             yield
         finally:
-            self._moved_at = time.monotonic()
-            self._excused -= 1
+            self._progress_at = time.monotonic()
+            self._hang_check_pauses -= 1
 
     def _beat(self) -> None:
         while not self._ended.wait(min(self._lease_s / 4, MAX_BEAT_S)):
@@ -173,7 +175,7 @@ class Lease:
             try:
                 self._renew()
             except Stopped as order:
-                self._order = order
+                self._stop_order = order
                 return
             except Unreachable as error:
                 log.warning("no heartbeat: %s", error, extra={"shard": self.claim.shard_id})
@@ -195,7 +197,7 @@ class Lease:
                 del self._notes[: len(notes)]
 
     def _hangs(self) -> bool:
-        return not self._excused and time.monotonic() - self._moved_at > self._hang_s
+        return not self._hang_check_pauses and time.monotonic() - self._progress_at > self._hang_s
 
     def _give_up(self) -> None:
         reason = f"no progress for {self._hang_s:g} s: the worker was killed"
@@ -207,16 +209,16 @@ class Lease:
         self._on_hang()
 
     def _note(self, note: Note) -> None:
-        self.obey()
+        self.raise_if_stopped()
         with self._notes_lock:
             self._notes.append(note)
 
     def _transact(self, work: Note) -> None:
-        self.obey()
+        self.raise_if_stopped()
         self.services.database.transact(work)
 
     @contextmanager
-    def _worth_a_warning(self, what: str) -> Iterator[None]:
+    def _warn_if_unreachable(self, what: str) -> Iterator[None]:
         try:
             yield
         except Unreachable as error:

@@ -26,7 +26,7 @@ MEDIA_TYPES = {".json": "application/json", ".safetensors": "application/octet-s
 def train_job(bench: Bench, job: Job, spec: Train | Finetune, lease: Lease, folder: Path) -> Made:
     """Train in `folder` and store the version's files; the caller commits what is returned."""
     parent = bench.version(spec.model) if isinstance(spec, Finetune) else None
-    with lease.excused():
+    with lease.hang_check_paused():
         dataset, local = bench.dataset(spec.dataset)
         parent_files = bench.files(parent) if parent else None
         resume = _resume_point(bench.services, job, lease, folder / "resume.safetensors")

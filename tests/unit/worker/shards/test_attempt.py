@@ -9,7 +9,7 @@ from worker.services import Services
 from worker.settings import Settings
 from worker.shards.attempt import STUCK, work
 from worker.shards.context import Bench
-from worker.shared_memory import Wire
+from worker.shared_memory import SharedState
 
 SPEC = {"kind": "generate", "model": "m:1", "count": 1, "seed": 0}
 
@@ -23,7 +23,7 @@ class FaultyDevice(Bench):
 
 def answer(settings, shard_id):
     bench = FaultyDevice(Services(settings), torch.device("cpu"))
-    work(bench, shard_id, owner="boot", wire=Wire())
+    work(bench, shard_id, owner="boot", shared=SharedState())
 
 
 def test_a_process_whose_gpu_is_spoilt_reports_its_shard_and_ends(tmp_path, database_url) -> None:

@@ -11,7 +11,7 @@ from db.shards import NewArtifact
 from worker.services import Services
 from worker.settings import Settings
 from worker.shards.lease import Lease
-from worker.shared_memory import Wire
+from worker.shared_memory import SharedState
 
 SAMPLE = shards.NewMember(0, "0.png", 0, 1, "0" * 64)
 
@@ -49,8 +49,8 @@ def claim(services):
     return services.database.transact(work)
 
 
-def hold(services, claim, *, wire=None, on_hang=lambda: None):
-    return Lease(services, claim, wire=wire or Wire(), on_hang=on_hang)
+def hold(services, claim, *, shared=None, on_hang=lambda: None):
+    return Lease(services, claim, shared=shared or SharedState(), on_hang=on_hang)
 
 
 def told_to_stop(lease):
@@ -157,9 +157,9 @@ def test_a_shard_taken_over_stops_its_first_owner(services, claim) -> None:
 
 
 def test_a_draining_worker_stops_between_two_steps_but_not_after_the_last(services, claim) -> None:
-    wire = Wire()
-    wire.drain()
-    with hold(services, claim, wire=wire) as lease:
+    shared = SharedState()
+    shared.drain()
+    with hold(services, claim, shared=shared) as lease:
         with pytest.raises(Draining):
             lease.progress(1, 2, "samples")
         lease.progress(2, 2, "samples")
@@ -179,12 +179,12 @@ def test_work_that_hangs_is_given_up_and_counted(services, hasty, claim) -> None
 def test_a_long_transfer_is_no_hang(hasty, claim) -> None:
     ended = threading.Event()
     lease = hold(hasty, claim, on_hang=ended.set)
-    with lease.excused(), lease:  # before the heart's first beat, for its patience is short
+    with lease.hang_check_paused(), lease:  # paused before the first heartbeat checks
         time.sleep(0.8)
         lease.commit([made(claim)])
         over = time.monotonic()
     assert not ended.is_set()
-    assert lease._moved_at >= over
+    assert lease._progress_at >= over
 
 
 def test_previews_are_replaced_and_checkpoints_kept_on_record(services, claim, tmp_path) -> None:
