@@ -83,12 +83,11 @@ def run_worker(settings: Settings) -> None:
     log.info("worker started", extra={"pid": os.getpid()})
     worker.start()
     log.info("worker stopped", extra={"pid": os.getpid()})
+    if shared.boot_failed:
+        text = "the worker could not start; its log says why"
+        raise Refused(text) if shared.refused else GenmillError(text)
     if not shared.draining:
-        raise GenmillError(
-            "the worker ended by itself; its log says why, and it can be started again"
-        )
-    if shared.refused:
-        raise Refused("the worker cannot work with these settings; its log says why")
+        raise GenmillError("the worker ended by itself; its log says why", remedy="start it again")
 
 
 def _drain_on_signals(shared: SharedState) -> None:

@@ -49,7 +49,10 @@ PAUSE_S = 1.0
 
 
 def work(bench: Bench, shard_id: str, *, owner: str, shared: SharedState) -> None:
-    """Answer one doorbell as the worker boot `owner`: do the shard, unless someone else has it."""
+    """Answer one doorbell as the worker boot `owner`: do the shard, unless someone else has it.
+
+    Raises `Draining` where the worker shut down before it could claim the shard.
+    """
     claim = _claim(bench.services, shard_id, owner=owner, shared=shared)
     if claim is None:
         return
@@ -97,7 +100,7 @@ def _make(bench: Bench, job: Job, lease: Lease, folder: Path) -> Made:
 
 
 def _claim(services: Services, shard_id: str, *, owner: str, shared: SharedState) -> Claim | None:
-    """Claim the shard; while the database is away, wait, for this doorbell may be the only one."""
+    """Claim the shard; wait while the database is away. Raises `Draining`."""
     settings = services.settings
 
     def take(session: Session) -> Claim | None:
@@ -115,7 +118,7 @@ def _claim(services: Services, shard_id: str, *, owner: str, shared: SharedState
         except Unreachable as error:
             log.warning("the claim waits: %s", error, extra={"shard": shard_id})
             time.sleep(PAUSE_S)
-    return None
+    raise Draining
 
 
 def _release(services: Services, claim: Claim, reason: str, *, backoff_s: float) -> None:
