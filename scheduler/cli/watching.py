@@ -21,10 +21,8 @@ def wait_shown(services: "Services", job_ids: Sequence[str], *, show: str, err: 
     """
     from db.errors import JobFailed
     from db.states import JobState
-    from scheduler.results.follow import nobody_works, wait
+    from scheduler.results.follow import wait
 
-    if nobody_works(services):
-        click.echo("no worker is running yet; start some with `genmill up`", err=True)
     try:
         with _display(show, err=err) as seen:
             ended = wait(services, job_ids, seen)

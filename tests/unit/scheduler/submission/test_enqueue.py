@@ -215,6 +215,25 @@ def test_an_estimate_stores_nothing(services) -> None:
     assert count_jobs(services) == 0
 
 
+def test_an_estimate_of_bytes_counts_the_samples_that_the_last_job_made(services) -> None:
+    job = enqueue(services, generate(count=10), ranges=[(7, 9)])  # as when samples are made again
+    services.database.transact(lambda session: make_samples(session, job.id, size_bytes=2000))
+    assert estimate(services, generate(count=5)).bytes == 5000
+
+
+def make_samples(session, job_id, *, size_bytes):
+    """Commit the job's only shard, as if its samples were stored, and finish the job."""
+    (shard,) = jobs.shards_of(session, job_id)
+    claim = shards.claim(session, shard.id, owner="w", lease_s=60)
+    members = [
+        shards.NewMember(index, f"{index}.png", 0, 1, "0" * 64)
+        for index in range(shard.start, shard.stop)
+    ]
+    stored = shards.NewArtifact("samples", "s.tar", "k", "0" * 64, size_bytes, "tar", members)
+    shards.commit(session, claim, [stored])
+    jobs.succeed(session, job_id, "manifest", "0" * 64)
+
+
 def test_a_retry_holds_what_did_not_succeed(services) -> None:
     job = enqueue(services, generate(count=30), shard_size=10)
     services.database.transact(lambda session: fail_second_shard(session, job.id))
