@@ -1,6 +1,6 @@
-"""One attempt at a shard: claim -> engine -> commit, and what becomes of it when it fails.
+"""One attempt at a shard: claim, engine, commit; and what is reported when it fails.
 
-Knows the engine and the record; knows no Celery. The type of an error decides: see `db.errors`.
+Knows the engine and the record, but no Celery. The type of an error decides: see `db.errors`.
 """
 
 import logging
@@ -8,7 +8,6 @@ import os
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from sqlalchemy.orm import Session
@@ -27,12 +26,11 @@ from db.errors import (
 )
 from db.shards import Claim
 from db.states import JobState
-from db.tables import Job
 from worker.broker.doorbell import ring_due
 from worker.failpoints import crash_at
 from worker.services import Services
 from worker.services.finalize import finalize
-from worker.shards.context import Bench, Made
+from worker.shards.context import Bench
 from worker.shards.generate import generate_shard
 from worker.shards.lease import Lease, fail
 from worker.shards.scratch import scratch
@@ -43,7 +41,6 @@ from worker.specs import Generate, parse_spec
 log = logging.getLogger(__name__)
 
 FINAL_ERRORS = (Refused, NotFound, NonFinite, Collapsed, DigestMismatch)
-STUCK = 70  # the exit code of a process that ends itself, EX_SOFTWARE of sysexits.h
 MAX_BACKOFF_S = 60.0
 PAUSE_S = 1.0
 
@@ -69,10 +66,10 @@ def work(bench: Bench, shard_id: str, *, owner: str, shared: SharedState) -> Non
         _release(bench.services, claim, str(error), backoff_s=backoff_s)
     except FINAL_ERRORS as error:
         _fail(bench.services, claim, error, final=True)
-    except torch.AcceleratorError as error:  # CUDA answers all that follows with the same fault
+    except torch.AcceleratorError as error:  # from now on CUDA fails every call in this process
         _fail(bench.services, claim, error, final=False)
         _end_process()
-    except Exception as error:  # whatever it was, it counts, and the next shard goes on
+    except Exception as error:  # counted as a failure; the worker goes on to the next shard
         _fail(bench.services, claim, error, final=False)
     _finish_and_ring(bench.services, claim)
 
@@ -86,17 +83,14 @@ def _attempt(bench: Bench, claim: Claim, shared: SharedState) -> None:
         Lease(bench.services, claim, shared=shared, on_hang=_end_process) as lease,
     ):
         crash_at(bench.services.settings, "claimed")
-        made = _make(bench, job, lease, folder)
+        spec = parse_spec(job.spec)
+        if isinstance(spec, Generate):
+            made = generate_shard(bench, job, spec, lease, folder)
+        else:
+            made = train_job(bench, job, spec, lease, folder)
         crash_at(bench.services.settings, "put_after")
         lease.commit(made.artifacts, made.also)
         crash_at(bench.services.settings, "committed")
-
-
-def _make(bench: Bench, job: Job, lease: Lease, folder: Path) -> Made:
-    spec = parse_spec(job.spec)
-    if isinstance(spec, Generate):
-        return generate_shard(bench, job, spec, lease, folder)
-    return train_job(bench, job, spec, lease, folder)
 
 
 def _claim(services: Services, shard_id: str, *, owner: str, shared: SharedState) -> Claim | None:
@@ -142,13 +136,13 @@ def _fail(services: Services, claim: Claim, error: Exception, *, final: bool) ->
 
 
 def _report(services: Services, claim: Claim, step: Callable[[], object]) -> None:
-    """Do `step`, again while the database is away; after a lease's time the reaper has it."""
+    """Do `step`, again while the database is away; after `lease_s` the reaper reports instead."""
     deadline = time.monotonic() + services.settings.lease_s
     while True:
         try:
             step()
-        except Stopped as order:
-            log.info("no report: %s", order, extra=_fields(claim))
+        except Stopped as order:  # also where an earlier try was recorded and its reply was lost
+            log.info("nothing left to report: %s", order, extra=_fields(claim))
         except Unreachable as error:
             log.warning("the report waits: %s", error, extra=_fields(claim))
             if time.monotonic() < deadline:
@@ -158,7 +152,7 @@ def _report(services: Services, claim: Claim, step: Callable[[], object]) -> Non
 
 
 def _finish_and_ring(services: Services, claim: Claim) -> None:
-    """Finish the job if that was its last shard, and ring for what is next; both best effort."""
+    """Finish the job if that was its last shard, and ring for what is due; both best effort."""
     try:
         with services.database.read() as session:
             state = jobs.get(session, claim.job_id).status
@@ -174,4 +168,4 @@ def _fields(claim: Claim) -> dict[str, object]:
 
 
 def _end_process() -> None:
-    os._exit(STUCK)
+    os._exit(os.EX_SOFTWARE)
