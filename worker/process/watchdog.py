@@ -4,6 +4,7 @@ A child whose threads have all stopped is killed, and Celery starts another. A w
 idle beside a queue that is not empty (celery issue 10302) ends itself; its supervisor restarts it.
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -55,7 +56,8 @@ class Watchdog(threading.Thread):
     def _check_child(self) -> None:
         if self._shared.child_pid and self._shared.silent_s > self._hang_s:
             log.error("the child %d is stuck and is killed", self._shared.child_pid)
-            os.kill(self._shared.child_pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it died, and no other has booted yet
+                os.kill(self._shared.child_pid, signal.SIGKILL)
             self._shared.forget_child()
 
     def _check_queue(self) -> None:

@@ -18,18 +18,22 @@ shared = SharedState()
 stuck = os.fork()
 if stuck == 0:
     shared.pulse()
-    time.sleep(50)
+    time.sleep(50 if sys.argv[3] == "stuck" else 0)
     os._exit(0)
+if sys.argv[3] == "gone":
+    os.waitpid(stuck, 0)
 settings = Settings(_env_file=None, redis_url=sys.argv[1], hang_s=float(sys.argv[2]))
 Watchdog(settings, shared, period_s=0.05, idle_s=0.3).start()
+if sys.argv[3] == "gone":
+    time.sleep(20)
 _, status = os.waitpid(stuck, 0)
 os._exit(os.waitstatus_to_exitcode(status) % 256)
 """
 
 
-def watch(broker_url, *, hang_s):
-    """Run a watchdog over a child that does nothing; returns the process's exit code."""
-    command = [sys.executable, "-c", PROGRAM, broker_url, str(hang_s)]
+def watch(broker_url, *, hang_s, child="stuck"):
+    """Run a watchdog over a child that is `stuck` or `gone`; returns the process's exit code."""
+    command = [sys.executable, "-c", PROGRAM, broker_url, str(hang_s), child]
     return subprocess.run(command, cwd=ROOT, timeout=60, check=False).returncode
 
 
@@ -40,3 +44,8 @@ def test_a_child_without_a_pulse_is_killed(broker_url) -> None:
 def test_an_idle_worker_beside_a_full_queue_ends_to_be_restarted(broker_url) -> None:
     redis.Redis.from_url(broker_url).lpush("genmill:genmill", "a doorbell that no worker takes")
     assert watch(broker_url, hang_s=60) == 75
+
+
+def test_a_child_that_is_gone_already_does_not_end_the_watch(broker_url) -> None:
+    redis.Redis.from_url(broker_url).lpush("genmill:genmill", "a doorbell that no worker takes")
+    assert watch(broker_url, hang_s=0.1, child="gone") == 75
