@@ -5,14 +5,17 @@ from collections.abc import Mapping
 from sqlalchemy import and_, delete, or_, select
 from sqlalchemy.orm import Session
 
-from db.session import clock, upsert
+from db.columns import new_id
+from db.session import clock, insert_new, upsert
 from db.tables import LogLine, Point, Transition
 
 
-def log(session: Session, job_id: str, message: str, level: str = "info") -> None:
-    """Append a line to the job's log."""
-    session.add(LogLine(job_id=job_id, at=clock(session), level=level, message=message))
-    session.flush()
+def log(
+    session: Session, job_id: str, message: str, level: str = "info", *, line_id: str | None = None
+) -> None:
+    """Write a line into the job's log; a `line_id` that is on record already changes nothing."""
+    row = {"id": line_id or new_id(), "job_id": job_id, "at": clock(session)}
+    insert_new(session, LogLine, [row | {"level": level, "message": message}])
 
 
 def log_lines(session: Session, job_id: str, after: str | None = None) -> list[LogLine]:

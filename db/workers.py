@@ -5,21 +5,17 @@ from datetime import timedelta
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from db.session import clock
+from db.session import clock, insert_new
 from db.tables import Worker
 
 LIVE_S = 60  # a worker that beat within this time counts as live
 
 
-def start(session: Session, *, boot_id: str, host: str, pid: int, device: str) -> Worker:
-    """Record that a worker has booted."""
+def start(session: Session, *, boot_id: str, host: str, pid: int, device: str) -> None:
+    """Record a boot of a worker; one that is on record already stays as it is."""
     now = clock(session)
-    worker = Worker(
-        boot_id=boot_id, host=host, pid=pid, device=device, started_at=now, heartbeat_at=now
-    )
-    session.add(worker)
-    session.flush()
-    return worker
+    row = {"boot_id": boot_id, "host": host, "pid": pid, "device": device}
+    insert_new(session, Worker, [row | {"started_at": now, "heartbeat_at": now}])
 
 
 def beat(session: Session, boot_id: str) -> None:

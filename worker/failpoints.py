@@ -1,9 +1,10 @@
-"""Places where a worker can be made to die or to stand still, to show that nothing is lost there.
+"""Points where a worker crashes or waits on purpose, so that tests can show that nothing is lost.
 
 `GENMILL_FAILPOINT=put_after` kills the worker, parent and child, when it gets there. The points, in
-the order of a shard: `claimed`, `put_after`, `committed`. With `GENMILL_FAILPOINT=hold` work stands
-still between two steps while a file `hold` lies in its home: on any machine there is time to see
-it under way.
+the order that a shard meets them: `claimed`, `put_after`, `committed`.
+
+With `GENMILL_FAILPOINT=hold` the work waits between two steps while there is a file `hold` in the
+worker's home, so that a test has time to act while a shard is under way.
 """
 
 import os
@@ -14,17 +15,17 @@ from collections.abc import Callable
 from worker.settings import Settings
 
 HOLD = "hold"
-LOOK_S = 0.02
+POLL_S = 0.02
 
 
-def pass_by(settings: Settings, name: str) -> None:
-    """Die here if the settings say so."""
+def crash_at(settings: Settings, name: str) -> None:
+    """Kill the worker here if the settings name this point."""
     if settings.failpoint == name:
         os.kill(os.getppid(), signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def stand_still(settings: Settings, *, until: Callable[[], object]) -> None:
-    """Wait here while the settings and the file say so, and nothing else is to be done."""
+def wait_while_held(settings: Settings, *, until: Callable[[], object]) -> None:
+    """Wait here while the settings and the file say so, unless `until` comes true first."""
     while settings.failpoint == HOLD and (settings.home / HOLD).exists() and not until():
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)

@@ -27,10 +27,8 @@ def wait_shown(
     """
     from db.errors import JobFailed
     from db.states import JobState
-    from scheduler.results.follow import nobody_works, wait
+    from scheduler.results.follow import wait
 
-    if nobody_works(services):
-        click.echo("no worker is running yet; start some with `genmill up`", err=True)
     try:
         with _display(show, err=err) as display:
             ended = wait(services, job_ids, display)

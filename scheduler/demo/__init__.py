@@ -1,4 +1,4 @@
-"""`genmill demo`: the main job on real data, from start to end, on this machine.
+"""`genmill demo`: train, generate, schedule and download on real data, on this machine.
 
 Uses what users use, through the same functions as the commands; nothing else depends on it.
 """

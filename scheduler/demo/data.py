@@ -1,4 +1,4 @@
-"""The demo's data: real, small, and on every machine that can run it."""
+"""The demo's data: real, small, and installed wherever the demo can run."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ DARKEST = 16  # scikit-learn counts ink from 0 to 16
 
 
 def write_digits(folder: Path) -> Path:
-    """Write scikit-learn's handwritten digits as PNG files, 8x8, a sub-folder a class.
+    """Write scikit-learn's handwritten digits as PNG files of 8x8, one sub-folder per class.
 
     1,797 digits by 43 people (Alpaydin, Kaynak 1998, UCI "Optical Recognition of Handwritten
     Digits"). Raises `GenmillError` where scikit-learn is not installed.
@@ -22,7 +22,7 @@ def write_digits(folder: Path) -> Path:
         from sklearn.datasets import load_digits  # noqa: PLC0415 - the scheduler's image has none
     except ImportError:
         raise GenmillError(
-            "the demo needs scikit-learn's digits: pip install 'genmill[worker]'"
+            "the demo needs scikit-learn's digits", remedy="pip install 'genmill[worker]'"
         ) from None
     digits = load_digits()
     pixels = np.round(digits.images * (255 / DARKEST)).astype(np.uint8)  # (N, 8, 8)
@@ -34,7 +34,7 @@ def write_digits(folder: Path) -> Path:
 
 
 def write_documentation(path: Path) -> Path:
-    """Write the prose behind Python's `help("topics")`, one paragraph a line, as one text file.
+    """Write the prose of Python's `help("topics")` as one text file, one paragraph per line.
 
     Tables and listings are left out: a small model learns little from them in a minute.
     """

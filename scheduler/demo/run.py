@@ -1,8 +1,8 @@
-"""`genmill demo`: the main job on real data, start to end, through the functions the commands call.
+"""`genmill demo`: all of it on real data, through the functions that the commands call.
 
 Handwritten digits (scikit-learn's, 1,797 of 8x8) and Python's own documentation are added as
 datasets; workers train a GAN, a VAE and a GPT on them; digits and texts are generated, a retraining
-is scheduled and triggered, and everything is downloaded and verified.
+is scheduled and triggered, and what was generated is downloaded and verified.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ WORKERS = 2
 DIGITS, TEXTS = 1000, 50
 SIZE = 16  # twice the original: enough to look smooth, and quick to learn
 PROMPTS = ("The ", "If the ", "An object ", "A class ", "Note that ")
-TELL_S = 15.0  # between two lines about jobs that go on
+REPORT_S = 15.0  # between two lines about running jobs
 
 GAN = {"kind": "train", "family": "gan", "model": "digits", "dataset": "digits", "max_seconds": 150}
 VAE = {"kind": "train", "family": "vae", "model": "vae", "dataset": "digits", "max_seconds": 45}
@@ -51,7 +51,7 @@ GPT = {
     "model": "prose",
     "dataset": "documentation",
     "max_seconds": 90,
-    # many and long tokens, so that what it writes are words after a minute
+    # a large vocabulary of long tokens, so that it writes words after a minute
     "params": {
         "tokenizer": "bpe",
         "vocabulary": 4096,
@@ -65,13 +65,17 @@ RETRAIN = "enqueue finetune digits --dataset digits --max-seconds 15"
 
 
 def run_demo(settings: Settings, *, folder: Path = FOLDER, say: Say = system.say_on_stderr) -> None:
-    """Do all of it in `folder`, with a home of its own there, and say where the results lie.
+    """Run the demo in `folder`, with a home of its own there, and say where the results are.
 
-    Raises `JobFailed` where a job ends otherwise than succeeded.
+    Raises `JobFailed` where a job does not succeed.
     """
     began = time.monotonic()
     folder = folder.absolute()
-    with _everything_up(_own_settings(settings, folder / "home"), say) as services:
+    # the embedded default, whatever else is configured here
+    own: dict[str, Any] = dict.fromkeys(("database_url", "redis_url", "store_url"))
+    own |= {"s3_endpoint_url": None, "home": folder / "home", "loop_s": 1}
+    own |= {"threads": max(1, (os.cpu_count() or 1) // WORKERS)}
+    with _everything_up(Settings(**(settings.model_dump() | own)), say) as services:
         demo = _Demo(services, folder, say)
         demo.clear()
         demo.add_datasets()
@@ -85,15 +89,15 @@ def run_demo(settings: Settings, *, folder: Path = FOLDER, say: Say = system.say
 
 @dataclass
 class _Demo:
-    """What the steps share."""
+    """The demo's steps, and what they share."""
 
     services: Services
     folder: Path
     say: Say
-    made: dict[str, Job] = field(default_factory=dict)  # of generation, by the folder's name
+    generated: dict[str, Job] = field(default_factory=dict)  # by the name of the folder
 
     def clear(self) -> None:
-        """Cancel what an earlier demo, cut short, has left waiting."""
+        """Cancel the jobs that an interrupted demo has left."""
 
         def work(session: Session) -> None:
             for state in set(JobState) - FINAL:
@@ -103,7 +107,7 @@ class _Demo:
         self.services.database.transact(work)
 
     def add_datasets(self) -> None:
-        """Digits as a folder of pictures, one sub-folder a class; documentation as a text file."""
+        """Add the digits, a folder of pictures, and the documentation, a text file."""
         with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
             sources = {
                 "digits": write_digits(Path(scratch) / "digits"),
@@ -117,12 +121,12 @@ class _Demo:
                 )
 
     def train(self) -> None:
-        """Three models at once, on two workers."""
+        """Train three models, two at a time."""
         specs = {"gan": GAN, "gpt": GPT, "vae": VAE}
         self._make({name: enqueue(self.services, parse_spec(spec)) for name, spec in specs.items()})
 
     def generate(self) -> None:
-        """Digits of every class in turn, by both models, and texts that go on from prompts."""
+        """Generate digits of every class with both models, and texts that continue prompts."""
         pictures = {"kind": "generate", "count": DIGITS, "seed": 1}
         texts = {
             "kind": "generate",
@@ -138,10 +142,10 @@ class _Demo:
             ),
             "texts": enqueue(self.services, parse_spec(texts)),
         }
-        self.made = self._make(started)
+        self.generated = self._make(started)
 
     def retrain_by_schedule(self) -> None:
-        """A nightly fine-tuning, triggered once now: a new version of the GAN."""
+        """Schedule a nightly fine-tuning and trigger it once: a new version of the GAN."""
         with self.services.database.read() as session:
             known = [schedule.name for schedule in schedules.listing(session)]
         if NIGHTLY not in known:  # as it is after an earlier demo
@@ -152,7 +156,7 @@ class _Demo:
 
     def fetch(self) -> None:
         """Download and verify what was generated."""
-        for name, job in self.made.items():
+        for name, job in self.generated.items():
             shutil.rmtree(self.folder / name, ignore_errors=True)  # of an earlier demo
             done = download(self.services, [job], self.folder / name)
             found = verify(self.services, job)
@@ -161,51 +165,43 @@ class _Demo:
             self.say(f"{name}: {done.samples} samples downloaded and verified")
 
     def show(self) -> None:
-        """Draw the contact sheets, and say where everything lies."""
+        """Draw the contact sheets, and say where the results are."""
         for name in ("digits", "vae-digits"):
             sheet = draw_sheet(self.folder / name, self.folder / f"{name}.png")
-            self.say(f"contact sheet, one row a class: {sheet}")
+            self.say(f"contact sheet, one row per class: {sheet}")
         self.say(f"pictures: {self.folder / 'digits'}")
         self.say(f"texts:    {self.folder / 'texts' / 'samples.jsonl'}")
-        self.say(f"to go on with these models: GENMILL_HOME={self.folder / 'home'} genmill up")
+        self.say(f"to use these models: GENMILL_HOME={self.folder / 'home'} genmill up")
 
     def _make(self, started: dict[str, Job]) -> dict[str, Job]:
-        """Wait for jobs, telling now and then how far they are; `JobFailed` if one fails."""
+        """Wait for jobs, reporting their progress now and then. Raises `JobFailed`."""
         self.say(", ".join(f"{name} is job {job.id}" for name, job in started.items()))
-        told = time.monotonic()
+        reported = time.monotonic()
 
-        def tell(now: list[Job]) -> None:
-            nonlocal told
-            if time.monotonic() - told > TELL_S:
-                told = time.monotonic()
-                self.say(
-                    "  " + ", ".join(_how_far(*pair) for pair in zip(started, now, strict=True))
+        def report(now: list[Job]) -> None:
+            nonlocal reported
+            if time.monotonic() - reported < REPORT_S:
+                return
+            reported = time.monotonic()
+            parts = []
+            for name, job in zip(started, now, strict=True):
+                runs = job.status == JobState.RUNNING and job.progress.get("total")
+                share = (
+                    f"{job.progress['done'] / job.progress['total']:.0%}" if runs else job.status
                 )
+                parts.append(f"{name} {share}")
+            self.say("  " + ", ".join(parts))
 
-        ended = wait(self.services, [job.id for job in started.values()], tell)
+        ended = wait(self.services, [job.id for job in started.values()], report)
         for name, job in zip(started, ended, strict=True):
             if job.status != JobState.SUCCEEDED:
                 raise JobFailed(f"{name}: job {job.id} {job.status}: {job.error}")
         return dict(zip(started, ended, strict=True))
 
 
-def _how_far(name: str, job: Job) -> str:
-    if job.status != JobState.RUNNING or not job.progress.get("total"):
-        return f"{name} {job.status}"
-    return f"{name} {job.progress['done'] / job.progress['total']:.0%}"
-
-
-def _own_settings(settings: Settings, home: Path) -> Settings:
-    """The embedded default in a home of its own, whatever else is configured here."""
-    services = ("database_url", "redis_url", "store_url", "s3_endpoint_url")
-    threads = max(1, (os.cpu_count() or 1) // WORKERS)
-    own: dict[str, Any] = {**dict.fromkeys(services), "home": home, "threads": threads, "loop_s": 1}
-    return Settings(**(settings.model_dump() | own))
-
-
 @contextlib.contextmanager
 def _everything_up(settings: Settings, say: Say) -> Iterator[Services]:
-    """Broker, database, workers and scheduler for as long as the demo lasts."""
+    """Broker, database, workers and scheduler run inside the block."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # stop what runs, as Ctrl-C does
     system.up(settings, workers=WORKERS, detach=True, say=say)

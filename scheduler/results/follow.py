@@ -1,5 +1,6 @@
 """Following jobs to their end by reading the record, as `wait`, `watch` and `--wait` do."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -11,9 +12,10 @@ from db.states import FINAL
 from db.tables import Job
 from worker.services import Services
 
+log = logging.getLogger(__name__)
+
 POLL_S = 0.5
-JOBS_A_SECOND = 400  # so that following a large batch stays cheap for the database
-LIVE_S = 60
+JOBS_A_SECOND = 400  # read at most, so that following a large batch stays cheap for the database
 
 
 def find_jobs(session: Session, references: Sequence[str]) -> list[Job]:
@@ -54,15 +56,15 @@ def follow(services: Services, job_ids: Sequence[str]) -> Iterator[list[Job]]:
 def wait(
     services: Services, job_ids: Sequence[str], seen: Callable[[list[Job]], None] | None = None
 ) -> list[Job]:
-    """Return the jobs once all of them have ended; `seen` is called with every look at them."""
+    """Return the jobs once all of them have ended; `seen` is called each time they are read.
+
+    Warns where no worker is running, for the wait may then never end.
+    """
+    with services.database.read() as session:
+        if not workers.live(session):
+            log.warning("no worker is running; start one with `genmill up`")
     ended: list[Job] = []
     for ended in follow(services, job_ids):
         if seen:
             seen(ended)
     return ended
-
-
-def nobody_works(services: Services) -> bool:
-    """Whether no worker has been heard of lately, so that waiting may take for ever."""
-    with services.database.read() as session:
-        return not workers.live(session, within_s=LIVE_S)

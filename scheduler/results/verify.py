@@ -3,10 +3,11 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, BinaryIO
 
 from db import artifacts, jobs
-from db.errors import GenmillError, JobFailed, Refused
+from db.errors import GenmillError, JobFailed, Refused, Unreachable
 from db.states import JobState
 from db.tables import Artifact, Job, Member
 from scheduler.results.follow import wait
@@ -21,7 +22,7 @@ CHUNK = 1 << 20
 
 @dataclass
 class Verified:
-    """What was looked at, and what is wrong with it; nothing is where `problems` is empty."""
+    """How much was checked, and what is wrong with it: nothing where `problems` is empty."""
 
     objects: int
     samples: int
@@ -44,32 +45,28 @@ class Compared:
 
 
 def verify(services: Services, job: Job) -> Verified:
-    """Read every object of a job and compare it, its samples and the manifest with the record."""
+    """Read every object of a job and compare it, its samples and the manifest with the record.
+
+    Raises `Unreachable` where the store is away, for then nothing can be said.
+    """
     done = Verified(0, 0, [])
     with services.database.read() as session:
-        others = [each for each in artifacts.of_job(session, job.id) if each.kind != "samples"]
-    for artifact in others:
-        _verify_object(services, artifact, [], done)
-    for artifact, members in samples_by_artifact(services, job.id):
-        _verify_object(services, artifact, members, done)
+        stored = artifacts.of_job(session, job.id)
+    others: list[tuple[Artifact, list[Member]]] = [(a, []) for a in stored if a.kind != "samples"]
+    for artifact, members in chain(others, samples_by_artifact(services, job.id)):
+        done.objects += 1
         done.samples += len(members)
-    if job.status == JobState.SUCCEEDED:
-        done.problems += _missing(services, job, done.samples)
-        done.problems += _verify_manifest(services, job)
-    return done
-
-
-def _verify_object(
-    services: Services, artifact: Artifact, members: Sequence[Member], done: Verified
-) -> None:
-    done.objects += 1
-    try:
-        with services.store.open(artifact.key) as file:
-            done.problems += _compare(file, artifact, members)
-    except GenmillError as error:
-        if error.exit_code == 3:  # the store is away: nothing can be said
+        try:
+            with services.store.open(artifact.key) as file:
+                done.problems += _compare(file, artifact, members)
+        except Unreachable:
             raise
-        done.problems.append(f"{artifact.name}: {error}")
+        except GenmillError as error:
+            done.problems.append(f"{artifact.name}: {error}")
+    if job.status == JobState.SUCCEEDED:
+        done.problems += _check_sample_count(services, job, done.samples)
+        done.problems += _check_manifest(services, job)
+    return done
 
 
 def _compare(file: BinaryIO, artifact: Artifact, members: Sequence[Member]) -> Iterator[str]:
@@ -99,8 +96,8 @@ def _read(file: BinaryIO, size: int | None, *digests: Any) -> None:
         left = None if left is None else left - len(data)
 
 
-def _missing(services: Services, job: Job, samples: int) -> list[str]:
-    """Compare their number alone: the database holds no index of a shard twice."""
+def _check_sample_count(services: Services, job: Job, samples: int) -> list[str]:
+    # the number is enough: in the database, no index of a shard can be there twice
     if job.kind != "generate":
         return []
     with services.database.read() as session:
@@ -108,12 +105,14 @@ def _missing(services: Services, job: Job, samples: int) -> list[str]:
     return [f"{samples} samples are on record, {wanted} were made"] if samples != wanted else []
 
 
-def _verify_manifest(services: Services, job: Job) -> list[str]:
+def _check_manifest(services: Services, job: Job) -> list[str]:
     if job.manifest_key is None:
         return ["the job succeeded without a manifest"]
     try:
         with services.store.open(job.manifest_key) as file:
             found = hashlib.sha256(file.read()).hexdigest()
+    except Unreachable:
+        raise
     except GenmillError as error:
         return [f"manifest: {error}"]
     with services.database.read() as session:
@@ -128,11 +127,13 @@ def _verify_manifest(services: Services, job: Job) -> list[str]:
 def reproduce(services: Services, job: Job, index: int) -> Compared:
     """Have a worker make sample `index` of a generate job again, and compare the bytes.
 
-    Raises `Refused` for other jobs, `NotFound` where the sample is not committed, `JobFailed`.
+    Raises `Refused` for other kinds of job, `NotFound` where the sample is not committed, and
+    `JobFailed`.
     """
     if job.kind != "generate":
         raise Refused(
-            f"job {job.id} is a {job.kind} job; only samples of generate can be made again"
+            f"job {job.id} is a {job.kind} job",
+            remedy="name a generate job: only its samples can be made again",
         )
     with services.database.read() as session:
         old, old_artifact = artifacts.member(session, job.id, index)
@@ -140,13 +141,16 @@ def reproduce(services: Services, job: Job, index: int) -> Compared:
     made = enqueue(services, spec, ranges=[(index, index + 1)], priority=job.priority)
     (ended,) = wait(services, [made.id])
     if ended.status != JobState.SUCCEEDED:
-        raise JobFailed(
-            f"job {ended.id}, which made the sample again, {ended.status}: {ended.error}"
-        )
+        raise JobFailed(f"job {ended.id}, to make the sample again, {ended.status}: {ended.error}")
     with services.database.read() as session:
         new, new_artifact = artifacts.member(session, made.id, index)
-    records = [read_record(services, *each) for each in ((old, old_artifact), (new, new_artifact))]
-    return Compared(made.id, old.sha256, new.sha256, _differences(*records))
+    then, now = read_record(services, old, old_artifact), read_record(services, new, new_artifact)
+    differences = {
+        key: {"then": then.get(key), "now": now.get(key)}
+        for key in sorted(then.keys() | now.keys())
+        if then.get(key) != now.get(key)
+    }
+    return Compared(made.id, old.sha256, new.sha256, differences)
 
 
 def read_record(services: Services, member: Member, artifact: Artifact) -> dict[str, Any]:
@@ -157,11 +161,3 @@ def read_record(services: Services, member: Member, artifact: Artifact) -> dict[
     from worker.media import record  # noqa: PLC0415  Pillow, which takes long to load
 
     return record.read_record(data)
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: {"then": old.get(key), "now": new.get(key)}
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
-    }

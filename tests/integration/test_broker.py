@@ -1,4 +1,4 @@
-"""A broker on a private socket with a password that starts late, restarts empty, and stops."""
+"""A broker on a private socket with a password: it starts late, restarts empty, and is away."""
 
 import signal
 import subprocess
@@ -18,7 +18,7 @@ from worker.broker.app import KEY_PREFIX, celery_app
 from worker.broker.doorbell import ring_due
 from worker.services import Services
 
-from .conftest import PATIENCE_S, Plant, quick_settings
+from .conftest import PATIENCE_S, Deployment, quick_settings
 
 PASSWORD = "p@ss/w:rd+?#"
 
@@ -52,45 +52,51 @@ def socket() -> Iterator[Path]:
 
 
 @pytest.fixture
-def plant(tmp_path: Path, database_url: str, socket: Path) -> Iterator[Plant]:
+def deployment(tmp_path: Path, database_url: str, socket: Path) -> Iterator[Deployment]:
     url = f"unix://:{quote(PASSWORD, safe='')}@{socket}?db=1"
     store = (tmp_path / "store").as_uri()
-    made = Plant(quick_settings(tmp_path, database_url, url, store_url=store))
+    made = Deployment(quick_settings(tmp_path, database_url, url, store_url=store))
     yield made
     made.stop()
 
 
-def test_a_worker_waits_for_its_broker_survives_its_loss_and_drains_without_it(
-    plant, tiny, socket, caplog
+def test_a_worker_waits_for_its_broker_survives_a_restart_and_drains_without_it(
+    deployment, tiny, socket, caplog
 ) -> None:
-    early = plant.generate(2)
+    early = deployment.generate(2)
     assert "it waits for the broker" in caplog.text
     assert PASSWORD not in caplog.text
-    process = plant.worker()
-    plant.wait("an attempt to connect", lambda: "Cannot connect" in plant.logs(), dispatch=False)
+    process = deployment.worker()
+    deployment.wait(
+        "an attempt to connect", lambda: "Cannot connect" in deployment.logs(), dispatch=False
+    )
     with broker(socket) as client:
-        plant.succeed(early.id)
-        # after a failed acknowledgement Celery takes no message until the watchdog ends it
+        deployment.succeed(early.id)
+        # an acknowledgement that fails leaves Celery deaf until the watchdog ends it: see there
         unacknowledged = KEY_PREFIX + "unacked"
-        plant.wait("the acknowledgement", lambda: not client.exists(unacknowledged), dispatch=False)
+        deployment.wait(
+            "the acknowledgement", lambda: not client.exists(unacknowledged), dispatch=False
+        )
     with broker(socket):
-        plant.succeed(plant.generate(2).id)
+        deployment.succeed(deployment.generate(2).id)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=PATIENCE_S) == 0
-    assert PASSWORD not in plant.logs()
-    assert quote(PASSWORD, safe="") not in plant.logs()
+    assert PASSWORD not in deployment.logs()
+    assert quote(PASSWORD, safe="") not in deployment.logs()
 
 
-def test_ringing_an_unreachable_broker_dispatches_nothing(plant, tiny, socket) -> None:
-    plant.generate(2)
+def test_ringing_a_broker_that_is_away_marks_nothing(deployment, tiny, socket) -> None:
+    deployment.generate(2)
     with pytest.raises(Unreachable, match="does not answer"):
-        ring_due(plant.services)
+        ring_due(deployment.services)
     with broker(socket):
-        assert ring_due(plant.services) == 1
+        assert ring_due(deployment.services) == 1
 
 
-def test_a_wrong_password_is_reported_without_showing_it(plant, tiny, socket) -> None:
-    wrong = quick_settings(plant.settings.home, plant.settings.database, f"unix://:secret@{socket}")
+def test_a_wrong_password_is_reported_without_the_password(deployment, tiny, socket) -> None:
+    wrong = quick_settings(
+        deployment.settings.home, deployment.settings.database, f"unix://:secret@{socket}"
+    )
     with (
         broker(socket),
         closing(Services(wrong)) as services,
@@ -100,8 +106,10 @@ def test_a_wrong_password_is_reported_without_showing_it(plant, tiny, socket) ->
     assert "secret" not in str(error.value)
 
 
-def test_a_broker_of_another_kind_is_refused_by_its_scheme(plant) -> None:
-    amqp = quick_settings(plant.settings.home, plant.settings.database, "amqp://u:secret@h/")
+def test_a_broker_of_another_kind_is_refused(deployment) -> None:
+    amqp = quick_settings(
+        deployment.settings.home, deployment.settings.database, "amqp://u:secret@h/"
+    )
     with pytest.raises(Refused, match=r"'amqp'.*redis://") as error:
         celery_app(amqp)
     assert "secret" not in str(error.value)

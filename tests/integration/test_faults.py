@@ -1,4 +1,4 @@
-"""A part dies, hangs, loses its data or is restarted while jobs are running."""
+"""A process, a broker or a device fails while jobs are under way."""
 
 import os
 import signal
@@ -16,27 +16,27 @@ from worker.broker.app import KEY_PREFIX, QUEUE, celery_app
 ONE_BY_ONE = {"micro_batch": 1}
 
 
-def running(plant, job):
-    """Whether a worker has made some of the job's samples or steps."""
-    progress = plant.job(job.id).progress
+def running(deployment, job):
+    """Whether a worker is making samples of the job right now."""
+    progress = deployment.job(job.id).progress
     return progress.get("done", 0) > 0
 
 
-def attempts(plant, job):
+def attempts(deployment, job):
     """Outcomes of all attempts at the job's shards, oldest first."""
-    with plant.services.database.read() as session:
+    with deployment.services.database.read() as session:
         ids = [shard.id for shard in jobs.shards_of(session, job.id)]
         query = select(Attempt).where(Attempt.shard_id.in_(ids)).order_by(Attempt.started_at)
         return [attempt.outcome for attempt in session.scalars(query)]
 
 
-def shard(plant, job):
-    with plant.services.database.read() as session:
+def shard(deployment, job):
+    with deployment.services.database.read() as session:
         return jobs.shards_of(session, job.id)[0]
 
 
-def weights(plant, reference):
-    with plant.services.database.read() as session:
+def weights(deployment, reference):
+    with deployment.services.database.read() as session:
         return models.resolve(session, reference)[1].weights_sha256
 
 
@@ -53,102 +53,104 @@ def alive(pid):
     return state != "Z"
 
 
-def test_twenty_waiting_jobs_survive_the_loss_of_all_data_in_redis(plant, tiny) -> None:
-    waiting = [plant.generate(2, seed=n).id for n in range(20)]
-    redis.Redis.from_url(plant.settings.broker_client).flushall()
-    plant.worker()
-    plant.succeed(*waiting)
+def test_twenty_queued_jobs_survive_the_loss_of_all_of_redis(deployment, tiny) -> None:
+    waiting = [deployment.generate(2, seed=n).id for n in range(20)]
+    redis.Redis.from_url(deployment.settings.broker_client).flushall()
+    deployment.worker()
+    deployment.succeed(*waiting)
 
 
-def test_flushing_redis_continually_only_delays_jobs(plant, tiny) -> None:
-    client = redis.Redis.from_url(plant.settings.broker_client)
-    waiting = [plant.generate(2, seed=n).id for n in range(3)]
-    plant.worker()
+def test_jobs_succeed_while_redis_is_flushed_all_the_time(deployment, tiny) -> None:
+    client = redis.Redis.from_url(deployment.settings.broker_client)
+    waiting = [deployment.generate(2, seed=n).id for n in range(3)]
+    deployment.worker()
 
     def done():
         client.flushall()
-        return all(plant.job(i).status == "succeeded" for i in waiting)
+        return all(deployment.job(i).status == "succeeded" for i in waiting)
 
-    plant.wait("all jobs", done)
+    deployment.wait("all jobs", done)
 
 
-def test_a_killed_workers_shard_is_made_again_with_the_same_samples(plant, tiny) -> None:
-    job = plant.generate(50, shard_size=25, params=ONE_BY_ONE)
-    with plant.held():
-        victim = plant.worker()
-        plant.wait("samples", lambda: running(plant, job))
+def test_the_shard_of_a_killed_worker_is_made_again_with_the_same_samples(deployment, tiny) -> None:
+    job = deployment.generate(50, shard_size=25, params=ONE_BY_ONE)
+    with deployment.held():
+        victim = deployment.worker()
+        deployment.wait("samples", lambda: running(deployment, job))
         os.killpg(victim.pid, signal.SIGKILL)
-    same = plant.generate(50, shard_size=50, params=ONE_BY_ONE)
-    plant.worker()
-    plant.succeed(job.id, same.id)
-    assert "lost" in attempts(plant, job)
-    assert plant.digests(job.id) == plant.digests(same.id)
+    same = deployment.generate(50, shard_size=50, params=ONE_BY_ONE)
+    deployment.worker()
+    deployment.succeed(job.id, same.id)
+    assert "lost" in attempts(deployment, job)
+    assert deployment.digests(job.id) == deployment.digests(same.id)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT], ids=lambda n: n.name)
-def test_a_signal_releases_a_shard_and_counts_no_failure(plant, tiny, number) -> None:
-    job = plant.generate(50, params=ONE_BY_ONE)
-    with plant.held():
-        process = plant.worker()
-        plant.wait("samples", lambda: running(plant, job))
+def test_a_worker_told_to_stop_releases_its_shard_and_no_failure_is_counted(
+    deployment, tiny, number
+) -> None:
+    job = deployment.generate(50, params=ONE_BY_ONE)
+    with deployment.held():
+        process = deployment.worker()
+        deployment.wait("samples", lambda: running(deployment, job))
         os.killpg(process.pid, number)  # as a terminal or systemd sends it: to the child too
         assert process.wait(timeout=PATIENCE_S) == 0
-    assert attempts(plant, job) == ["released"]
-    released = shard(plant, job)
+    assert attempts(deployment, job) == ["released"]
+    released = shard(deployment, job)
     assert (released.status, released.releases, released.failures) == ("queued", 1, 0)
 
 
-def test_a_drained_training_resumes_and_ends_with_the_same_weights(plant, digits) -> None:
-    job = plant.train(max_steps=20)
-    with plant.held():
-        process = plant.worker()
-        plant.wait("steps", lambda: running(plant, job))
+def test_a_drained_training_resumes_and_ends_with_the_same_weights(deployment, digits) -> None:
+    job = deployment.train(max_steps=20)
+    with deployment.held():
+        process = deployment.worker()
+        deployment.wait("steps", lambda: running(deployment, job))
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=PATIENCE_S) == 0
-    assert attempts(plant, job) == ["released"]
-    with plant.services.database.read() as session:
+    assert attempts(deployment, job) == ["released"]
+    with deployment.services.database.read() as session:
         assert shards.latest_checkpoint(session, jobs.shards_of(session, job.id)[0].id)
-    plant.worker()
-    straight = plant.train(max_steps=20)
-    plant.succeed(job.id, straight.id)
-    assert attempts(plant, job) == ["released", "succeeded"]
-    assert weights(plant, "small:1") == weights(plant, "small:2")
+    deployment.worker()
+    straight = deployment.train(max_steps=20)
+    deployment.succeed(job.id, straight.id)
+    assert attempts(deployment, job) == ["released", "succeeded"]
+    assert weights(deployment, "small:1") == weights(deployment, "small:2")
 
 
-def test_a_killed_child_is_replaced_and_its_shard_made_again(plant, tiny) -> None:
-    job = plant.generate(50, params=ONE_BY_ONE)
-    with plant.held():
-        process = plant.worker()
-        plant.wait("samples", lambda: running(plant, job))
+def test_a_killed_child_is_replaced_and_its_shard_made_again(deployment, tiny) -> None:
+    job = deployment.generate(50, params=ONE_BY_ONE)
+    with deployment.held():
+        process = deployment.worker()
+        deployment.wait("samples", lambda: running(deployment, job))
         (child,) = children(process.pid)
         os.kill(child, signal.SIGKILL)
-    plant.succeed(job.id)
-    assert attempts(plant, job) == ["lost", "succeeded"]
+    deployment.succeed(job.id)
+    assert attempts(deployment, job) == ["lost", "succeeded"]
     assert process.poll() is None
 
 
-def test_the_child_of_a_killed_parent_ends_too(plant, tiny) -> None:
-    process = plant.worker()
-    plant.succeed(plant.generate(1).id)
+def test_a_child_ends_when_its_parent_is_killed(deployment, tiny) -> None:
+    process = deployment.worker()
+    deployment.succeed(deployment.generate(1).id)
     (child,) = children(process.pid)
     process.kill()
     process.wait()
-    plant.wait("the child's end", lambda: not alive(child), dispatch=False)
+    deployment.wait("the child's end", lambda: not alive(child), dispatch=False)
 
 
-def test_a_zombies_samples_are_refused(plant, tiny) -> None:
-    job = plant.generate(50, params=ONE_BY_ONE)
-    with plant.held():
-        process = plant.worker()
-        plant.wait("samples", lambda: running(plant, job))
+def test_samples_of_a_worker_that_lost_its_lease_are_refused(deployment, tiny) -> None:
+    job = deployment.generate(50, params=ONE_BY_ONE)
+    with deployment.held():
+        process = deployment.worker()
+        deployment.wait("samples", lambda: running(deployment, job))
         os.killpg(process.pid, signal.SIGSTOP)
-    plant.worker()
-    plant.succeed(job.id)
+    deployment.worker()
+    deployment.succeed(job.id)
     os.killpg(process.pid, signal.SIGCONT)
-    again = plant.generate(2)
-    plant.succeed(again.id)
-    assert sorted(attempts(plant, job)) == ["lost", "succeeded"]
-    with plant.services.database.read() as session:
+    again = deployment.generate(2)
+    deployment.succeed(again.id)
+    assert sorted(attempts(deployment, job)) == ["lost", "succeeded"]
+    with deployment.services.database.read() as session:
         assert len(artifacts.of_job(session, job.id)) == 1
 
 
@@ -156,56 +158,67 @@ def test_a_zombies_samples_are_refused(plant, tiny) -> None:
     ("point", "outcomes"), [("put_after", ["lost", "succeeded"]), ("committed", ["succeeded"])]
 )
 def test_a_worker_that_dies_around_its_commit_leaves_one_artifact(
-    plant, tiny, point, outcomes
+    deployment, tiny, point, outcomes
 ) -> None:
-    job = plant.generate(5)
-    assert plant.worker(failpoint=point).wait(timeout=PATIENCE_S) == -signal.SIGKILL
-    plant.worker()
-    plant.succeed(job.id)
-    assert attempts(plant, job) == outcomes
-    with plant.services.database.read() as session:
+    job = deployment.generate(5)
+    assert deployment.worker(failpoint=point).wait(timeout=PATIENCE_S) == -signal.SIGKILL
+    deployment.worker()
+    deployment.succeed(job.id)
+    assert attempts(deployment, job) == outcomes
+    with deployment.services.database.read() as session:
         assert len(artifacts.of_job(session, job.id)) == 1
 
 
-def test_a_worker_without_its_device_says_so_and_ends(plant) -> None:
-    assert plant.worker(device="cuda:7").wait(timeout=PATIENCE_S) == 2
-    assert "'cuda:7' is not here" in plant.logs()
+def test_a_worker_without_its_device_says_so_and_ends(deployment) -> None:
+    assert deployment.worker(device="cuda:7").wait(timeout=PATIENCE_S) == 2
+    assert "'cuda:7' is not here" in deployment.logs()
 
 
-def test_two_workers_share_a_job(plant, tiny) -> None:
-    job = plant.generate(50, shard_size=25, params=ONE_BY_ONE)
-    with plant.held():
-        plant.worker()
-        plant.worker()
-        plant.wait("two at work", lambda: len(attempts(plant, job)) == 2)
-    plant.succeed(job.id)
-    with plant.services.database.read() as session:
+def test_a_worker_whose_boot_fails_ends_with_the_reason_and_returns_its_doorbell(
+    deployment, tiny
+) -> None:
+    deployment.generate(1)
+    client = redis.Redis.from_url(deployment.settings.broker_client)
+    assert client.llen(f"{KEY_PREFIX}{QUEUE}") == 1
+    assert deployment.worker(threads=10**12).wait(timeout=PATIENCE_S) == 1  # more than torch takes
+    assert "the worker cannot start: " in deployment.logs()
+    assert client.llen(f"{KEY_PREFIX}{QUEUE}") == 1
+
+
+def test_two_workers_share_a_job(deployment, tiny) -> None:
+    job = deployment.generate(50, shard_size=25, params=ONE_BY_ONE)
+    with deployment.held():
+        deployment.worker()
+        deployment.worker()
+        deployment.wait("two at work", lambda: len(attempts(deployment, job)) == 2)
+    deployment.succeed(job.id)
+    with deployment.services.database.read() as session:
         ids = [each.id for each in jobs.shards_of(session, job.id)]
         owners = set(session.scalars(select(Attempt.worker).where(Attempt.shard_id.in_(ids))))
     assert len(owners) == 2
 
 
-def test_meaningless_doorbells_are_dropped(plant, tiny) -> None:
-    process = plant.worker()
-    app = celery_app(plant.settings)
+def test_malformed_doorbells_are_dropped(deployment, tiny) -> None:
+    process = deployment.worker()
+    app = celery_app(deployment.settings)
     app.send_task("genmill.work", args=["../../etc/passwd"], queue=QUEUE)
     app.send_task("genmill.work", args=["01a203d4-cc8f-7501-9719-6017283c9be0"], queue=QUEUE)
     app.send_task("genmill.work", kwargs={"shard_id": 1, "more": 2}, queue=QUEUE)
     app.send_task("celery.backend_cleanup", queue=QUEUE)
     app.send_task("os.system", args=["true"], queue=QUEUE, serializer="json")
-    plant.succeed(plant.generate(2).id)
+    deployment.succeed(deployment.generate(2).id)
     assert process.poll() is None
 
 
-def test_garbage_in_the_queue_harms_neither_the_worker_nor_its_shard(plant, tiny) -> None:
-    client = redis.Redis.from_url(plant.settings.broker_client)
-    job = plant.generate(50, params=ONE_BY_ONE)
-    with plant.held():
-        process = plant.worker()
-        plant.wait("samples", lambda: running(plant, job))
+def test_garbage_in_the_queue_costs_neither_the_worker_nor_its_shard(deployment, tiny) -> None:
+    client = redis.Redis.from_url(deployment.settings.broker_client)
+    job = deployment.generate(50, params=ONE_BY_ONE)
+    with deployment.held():
+        process = deployment.worker()
+        deployment.wait("samples", lambda: running(deployment, job))
         for garbage in (b"{", b"[]", b"[" * 100_000):
             client.lpush(f"{KEY_PREFIX}{QUEUE}", garbage)
-    plant.succeed(job.id, plant.generate(2).id)
-    assert attempts(plant, job) == ["succeeded"]
+    deployment.succeed(job.id, deployment.generate(2).id)
+    assert attempts(deployment, job) == ["succeeded"]
     assert process.poll() is None
     assert client.llen(f"{KEY_PREFIX}{QUEUE}") == 0

@@ -1,7 +1,7 @@
-"""The Celery app, for those who ring as for those who work. It knows no task's code and no torch.
+"""The Celery app, for senders and workers alike. It knows no task's code and no torch.
 
-The broker is a doorbell: a message carries a shard id, may be lost, doubled or late, and the SQL
-record decides what happens. Hence no results, no retries by Celery and no ETA.
+The broker is a doorbell: a message carries a shard's id and may be lost, doubled or late; the
+database decides what happens. Hence no results, no retries by Celery and no ETA.
 """
 
 import ssl
@@ -27,8 +27,8 @@ _SETTINGS: dict[str, Any] = {
     "task_ignore_result": True,
     "result_backend": None,
     "task_acks_late": True,
-    # a shard that kills its worker must not come back from Redis without a count (measured: six
-    # times in twelve seconds); the reaper brings it back, counted
+    # a shard that kills its worker must not come back from Redis uncounted (measured: six times in
+    # twelve seconds); the reaper puts it back and counts
     "task_reject_on_worker_lost": False,
     "task_acks_on_failure": True,
     "task_acks_on_timeout": True,
@@ -68,7 +68,10 @@ _SETTINGS: dict[str, Any] = {
 
 def celery_app(settings: Settings) -> Celery:
     """The app for the settings' broker; connects when used. Raises `Unreachable` or `Refused`."""
-    return _app(_celery_url(settings.broker))
+    url = settings.broker
+    if url.startswith("redis+socket:"):
+        url = url.replace("?db=", "?virtual_host=")  # Celery's name of a socket's database number
+    return _app(url)
 
 
 @cache
@@ -79,8 +82,3 @@ def _app(url: str) -> Celery:
         # kombu would accept any certificate
         app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     return app
-
-
-def _celery_url(url: str) -> str:
-    """Write a socket's database number as Celery does."""
-    return url.replace("?db=", "?virtual_host=") if url.startswith("redis+socket:") else url

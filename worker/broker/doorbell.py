@@ -1,22 +1,22 @@
-"""Ringing: messages that say "look at this shard". Rows first, then the ring.
+"""Doorbells: messages that say "look at this shard". Commit the rows first, then ring.
 
-Nothing is lost when a ring fails: the row is still queued, and is rung again after the deadline.
+Nothing is lost when a doorbell is: the row is still queued, and is rung for again after a deadline.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from kombu.exceptions import OperationalError
 from kombu.messaging import Producer
 from redis.exceptions import RedisError
-from sqlalchemy.orm import Session
 
 from db import shards
 from db.errors import Unreachable
 from worker.broker.app import QUEUE, TASK, celery_app
 from worker.services import Services
 
-# One shard in work and a few waiting keep a worker busy; more would only make Redis the queue.
+# One shard in work and a few waiting keep a worker busy; the queue itself is the database.
 PER_WORKER = 3
 
 
@@ -31,27 +31,23 @@ def ring(services: Services, shard_ids: Sequence[str]) -> None:
 
 
 def ring_due(services: Services) -> int:
-    """Mark the shards whose turn it is as dispatched, commit, and ring for them; say how many.
+    """Mark the shards that are due as dispatched, commit, and ring for them; returns how many.
 
-    The broker is tried first, so that nothing is marked that could not be rung. Raises
-    `Unreachable`.
+    Raises `Unreachable`, and then has marked nothing: the broker is tried first.
     """
-
-    def take(session: Session) -> list[str]:
-        return shards.take_due(
-            session, per_worker=PER_WORKER, deadline_s=services.settings.deadline_s
-        )
-
     with _producer(services):
         pass
-    shard_ids = services.database.transact(take)
+    deadline_s = services.settings.deadline_s
+    shard_ids = services.database.transact(
+        partial(shards.take_due, per_worker=PER_WORKER, deadline_s=deadline_s)
+    )
     ring(services, shard_ids)
     return len(shard_ids)
 
 
 @contextmanager
 def _producer(services: Services) -> Iterator[Producer]:
-    """A pooled producer whose connection was just seen to work."""
+    """A pooled producer whose connection has just been checked."""
     app = celery_app(services.settings)
     try:
         with app.producer_or_acquire() as producer:

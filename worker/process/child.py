@@ -1,4 +1,4 @@
-"""The child process of a worker: its boot, its presence on record, and the doorbells it answers.
+"""The child process of a worker: its boot, its row in the database, and the doorbells it answers.
 
 Everything heavy is imported here, after the fork, so that the parent stays small and never touches
 a GPU.
@@ -11,19 +11,23 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from celery.exceptions import Reject
 from sqlalchemy.orm import Session
 
 from db import workers
 from db.columns import new_id
-from db.errors import GenmillError
+from db.errors import Draining, GenmillError, Refused
 from worker.services import Services
 from worker.settings import Settings
 from worker.shards.scratch import sweep
-from worker.shared_memory import Wire
+from worker.shared_memory import SharedState
 
 if TYPE_CHECKING:
+    import torch
+
     from worker.shards.context import Bench
 
 log = logging.getLogger(__name__)
@@ -32,100 +36,122 @@ MAX_BEAT_S = 5.0
 
 
 class Child:
-    """Made in the parent, alive in the child: `begin` runs there after the fork."""
+    """Made in the parent, used in the child: `begin` runs there after the fork."""
 
-    def __init__(self, settings: Settings, wire: Wire) -> None:
+    def __init__(self, settings: Settings, shared: SharedState) -> None:
         self.settings = settings
-        self.wire = wire
+        self.shared = shared
         self.boot_id = ""
         self._bench: Bench | None = None
         self._ended = threading.Event()
         self._presence: threading.Thread | None = None
 
     def begin(self, **_: Any) -> None:
-        """Boot: a fresh id, so that a name used again hides nothing; services; the device."""
-        # the parent takes the signals; one for the whole group must not end the work at hand
+        """Boot; where that fails, say why in the log and have the parent end the worker."""
+        # the parent handles signals; one sent to the whole group must not end the shard in work
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        self.wire.pulse()
+        self.shared.pulse()
         try:
-            self.boot_id = new_id()
-            self._bench = self._make_bench()
-            sweep(self.settings.home / "work")
-        except GenmillError as error:
-            log.error("the worker cannot work: %s", error)  # noqa: TRY400 - the text says it all
-            self.wire.give_up()
+            self._boot()
+        except Exception as error:  # Celery would log it and keep a child that cannot work
+            text = (
+                str(error)
+                if isinstance(error, GenmillError)
+                else f"{type(error).__name__}: {error}"
+            )
+            log.error(  # noqa: TRY400 - one line says it; the traceback is for debugging
+                "the worker cannot start: %s",
+                text.partition("\n")[0],
+                exc_info=log.isEnabledFor(logging.DEBUG),
+            )
+            self.shared.fail_boot(refused=isinstance(error, Refused))
             os.kill(os.getppid(), signal.SIGTERM)
-            return
-        self._presence = threading.Thread(
-            target=self._be_present, args=(self._bench,), name="presence", daemon=True
-        )
-        self._presence.start()
 
-    def end(self, **_: Any) -> None:
-        """Leave in good order."""
-        self._ended.set()
-        if self._presence is not None:
-            self._presence.join()
-
-    def work(self, shard_id: object) -> None:
-        """Answer a doorbell. What it says is not trusted: anything but a shard's id is dropped."""
-        from worker.shards.attempt import work  # noqa: PLC0415 - torch, in the child alone
-
-        if self.wire.draining or self._bench is None:
-            return
-        if not _is_id(shard_id):
-            log.warning("a doorbell without a shard's id was dropped: %.80r", shard_id)
-            return
-        work(self._bench, str(shard_id), owner=self.boot_id, wire=self.wire)
-
-    def _make_bench(self) -> "Bench":
+    def _boot(self) -> None:
         import torch  # noqa: PLC0415 - in the child alone
 
         from worker.engine.device import deterministic, pick_device  # noqa: PLC0415 - as above
         from worker.shards.context import Bench  # noqa: PLC0415 - torch, as above
 
-        deterministic()  # before torch starts its threads, which take over how tiny numbers count
+        deterministic()  # before torch starts its threads, which inherit the treatment of denormals
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
-        return Bench(Services(self.settings), pick_device(self.settings.device))
+        device = pick_device(self.settings.device)
+        bench = Bench(Services(self.settings), device)
+        sweep(self.settings.home / "work")
+        self.boot_id = new_id()  # new at each boot, so that a reused host and pid hide no dead one
+        self._presence = threading.Thread(
+            target=self._keep_present,
+            args=(bench.services, _describe(device)),
+            name="presence",
+            daemon=True,
+        )
+        self._presence.start()
+        self._bench = bench
 
-    def _be_present(self, bench: "Bench") -> None:
+    def end(self, **_: Any) -> None:
+        """Note in the database that this worker has stopped."""
+        self._ended.set()
+        if self._presence is not None:
+            self._presence.join()
+
+    def work(self, shard_id: object) -> None:
+        """Answer a doorbell, which is not trusted: anything but a shard's id is dropped.
+
+        Raises Celery's `Reject`, which puts the doorbell back into the queue, where this worker
+        takes no more work.
+        """
+        from worker.shards.attempt import work  # noqa: PLC0415 - torch, in the child alone
+
+        if not _is_id(shard_id):
+            log.warning("a doorbell without a shard's id was dropped: %.80r", shard_id)
+            return
+        try:
+            if self._bench is None or self.shared.draining:
+                raise Draining
+            work(self._bench, str(shard_id), owner=self.boot_id, shared=self.shared)
+        except Draining as stop:
+            raise Reject(stop, requeue=True) from None
+
+    def _keep_present(self, services: Services, device: str) -> None:
         """Keep the worker's row fresh from start to stop, as far as the database allows."""
-        record = bench.services.database.transact
-        host, device = socket.gethostname(), _describe(bench)
+        start = partial(
+            workers.start,
+            boot_id=self.boot_id,
+            host=socket.gethostname(),
+            pid=os.getppid(),
+            device=device,
+        )
+        beat = partial(workers.beat, boot_id=self.boot_id)
+        step: Callable[[Session], None] = start
+        while True:
+            if _written(services, step):
+                step = beat
+            if self._ended.wait(min(self.settings.lease_s / 4, MAX_BEAT_S)):
+                break
+            self.shared.pulse()
+        _written(services, partial(workers.stop, boot_id=self.boot_id))
 
-        def start(session: Session) -> None:
-            workers.start(session, boot_id=self.boot_id, host=host, pid=os.getppid(), device=device)
 
-        known = _written(record, start)
-        while not self._ended.wait(min(self.settings.lease_s / 4, MAX_BEAT_S)):
-            self.wire.pulse()
-            if known:
-                _written(record, lambda session: workers.beat(session, self.boot_id))
-            else:
-                known = _written(record, start)
-        _written(record, lambda session: workers.stop(session, self.boot_id))
-
-
-def _written(
-    record: Callable[[Callable[[Session], None]], None], step: Callable[[Session], None]
-) -> bool:
+def _written(services: Services, step: Callable[[Session], None]) -> bool:
     try:
-        record(step)
+        services.database.transact(step)
     except GenmillError as error:
         log.warning("the worker's row was not written: %s", error)
+        return False
+    except Exception:  # the thread goes on: without its pulse the watchdog would kill the child
+        log.exception("the worker's row was not written")
         return False
     return True
 
 
-def _describe(bench: "Bench") -> str:
+def _describe(device: "torch.device") -> str:
     """The device with its name, as `cuda:0 NVIDIA H200`, for people."""
     import torch  # noqa: PLC0415 - in the child alone
 
-    if bench.device.type != "cuda":
-        return str(bench.device)
-    return f"{bench.device} {torch.cuda.get_device_name(bench.device)}"[:60]
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return f"{device} {name}".rstrip()[:60]
 
 
 def _is_id(value: object) -> bool:

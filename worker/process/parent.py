@@ -25,19 +25,19 @@ from worker.log import set_up_logging
 from worker.process.child import Child
 from worker.process.watchdog import Watchdog
 from worker.settings import Settings, limit_threads
-from worker.shared_memory import Wire
+from worker.shared_memory import SharedState
 
 log = logging.getLogger(__name__)
 
-# what kombu raises on reading something in the queue that is no message of Celery's
+# what kombu raises when something in the queue is not a message of Celery's
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 class Listener(Consumer):  # type: ignore[misc] # Celery has no types
     """Celery's consumer, for a broker that is not trusted.
 
-    What cannot be read as a message is dropped at the price of a new connection; Celery's own would
-    end the worker, and with it the shard that its child is making.
+    What cannot be read as a message is dropped, at the price of a new connection; Celery's own
+    consumer would end the worker, and with it the shard that its child is making.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -48,26 +48,27 @@ class Listener(Consumer):  # type: ignore[misc] # Celery has no types
             try:
                 listen(*arguments)
             except UNREADABLE as error:
-                raise BrokerError(f"dropped what is no message: {error}") from error
+                raise BrokerError(f"dropped what is not a message: {error}") from error
 
         self.loop = loop
 
 
 def run_worker(settings: Settings) -> None:
-    """Work until a signal has drained it.
+    """Run one worker until a signal has drained it.
 
     Raises `Refused` where the settings do not let it work, and `Unreachable` where no broker is
-    known; one that is known and down is waited for. A worker that finds itself stuck ends the
-    process with exit code 75, to be started again; `GenmillError` asks for the same.
+    known; it waits for one that is known and down. Raises `GenmillError` where it should be started
+    again: its child could not boot, or Celery ended it. A worker that finds itself stuck ends the
+    process with exit code 75, for the same reason.
     """
     set_up_logging(settings)
-    # Celery warns root of pickled messages; ours are JSON, and their content is checked
+    # Celery warns root about pickled messages; ours are JSON, and their content is checked
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    # it recommends the setting that we have decided against
+    # it recommends worker_cancel_long_running_tasks_on_connection_loss, which would kill shards
     warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     limit_threads(settings.threads)
-    wire = Wire()
-    app = _app(settings, Child(settings, wire))
+    shared = SharedState()
+    app = _app(settings, Child(settings, shared))
     worker = app.Worker(
         hostname=f"genmill-{os.getpid()}@{socket.gethostname()}",
         pool="prefork",
@@ -78,28 +79,26 @@ def run_worker(settings: Settings) -> None:
         without_mingle=True,
         without_heartbeat=True,
     )
-    worker.install_platform_tweaks = lambda _: _drain_on_signals(wire)
-    Watchdog(settings, wire).start()
+
+    def drain(_number: int, _frame: FrameType | None) -> None:
+        shared.drain()
+        state.should_stop = 0  # Celery's loop reads it: take nothing new, wait for the child, end
+
+    def handle_signals(_worker: object) -> None:
+        # in place of Celery's handlers, whose cold shutdown kills a child without telling it
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+            signal.signal(number, drain)
+
+    worker.install_platform_tweaks = handle_signals
+    Watchdog(settings, shared).start()
     log.info("worker started", extra={"pid": os.getpid()})
     worker.start()
     log.info("worker stopped", extra={"pid": os.getpid()})
-    if not wire.draining:
-        raise GenmillError(
-            "the worker ended by itself; its log says why, and it can be started again"
-        )
-    if wire.broken:
-        raise Refused("the worker cannot work with these settings; its log says why")
-
-
-def _drain_on_signals(wire: Wire) -> None:
-    """Take the place of Celery's handlers, whose cold shutdown kills a child that is not told."""
-
-    def drain(_number: int, _frame: FrameType | None) -> None:
-        wire.drain()
-        state.should_stop = 0  # Celery's loop reads it: take nothing new, wait for the child, end
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
-        signal.signal(number, drain)
+    if shared.boot_failed:
+        text = "the worker could not start; its log says why"
+        raise Refused(text) if shared.refused else GenmillError(text)
+    if not shared.draining:
+        raise GenmillError("the worker ended by itself; its log says why", remedy="start it again")
 
 
 def _app(settings: Settings, child: Child) -> Celery:
@@ -109,7 +108,7 @@ def _app(settings: Settings, child: Child) -> Celery:
     app.finalize()
     for name in set(app.tasks) - {TASK}:
         app.tasks.unregister(name)
-    # ours is set up already, and a signal that nobody receives would let Celery do its own
+    # our logging is set up already; without a receiver for this signal Celery would set up its own
     signals.setup_logging.connect(lambda **_: None, weak=False)
     signals.worker_process_init.connect(child.begin, weak=False)
     signals.worker_process_shutdown.connect(child.end, weak=False)

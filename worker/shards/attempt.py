@@ -1,6 +1,6 @@
-"""One attempt at a shard: claim -> engine -> commit, and what becomes of it when it fails.
+"""One attempt at a shard: claim, engine, commit; and what is reported when it fails.
 
-Knows the engine and the record; knows no Celery. The type of an error decides: see `db.errors`.
+Knows the engine and the record, but no Celery. The type of an error decides: see `db.errors`.
 """
 
 import logging
@@ -27,7 +27,7 @@ from db.errors import (
 from db.shards import Claim
 from db.states import JobState
 from worker.broker.doorbell import ring_due
-from worker.failpoints import pass_by
+from worker.failpoints import crash_at
 from worker.pinned import PinnedGeneration, settle
 from worker.services import Services
 from worker.services.finalize import finalize
@@ -36,25 +36,27 @@ from worker.shards.generate import generate_shard
 from worker.shards.lease import Lease, fail
 from worker.shards.scratch import scratch
 from worker.shards.train import train_job
-from worker.shared_memory import Wire
+from worker.shared_memory import SharedState
 from worker.specs import parse_spec
 
 log = logging.getLogger(__name__)
 
 FINAL_ERRORS = (Refused, NotFound, NonFinite, Collapsed, DigestMismatch)
-STUCK = 70  # the exit code of a process that ends itself, EX_SOFTWARE of sysexits.h
 MAX_BACKOFF_S = 60.0
 PAUSE_S = 1.0
 
 
-def work(bench: Bench, shard_id: str, *, owner: str, wire: Wire) -> None:
-    """Answer one doorbell as the worker boot `owner`: do the shard, unless someone else has it."""
-    claim = _claim(bench.services, shard_id, owner=owner, wire=wire)
+def work(bench: Bench, shard_id: str, *, owner: str, shared: SharedState) -> None:
+    """Answer one doorbell as the worker boot `owner`: do the shard, unless someone else has it.
+
+    Raises `Draining` where the worker shut down before it could claim the shard.
+    """
+    claim = _claim(bench.services, shard_id, owner=owner, shared=shared)
     if claim is None:
         return
     log.info("shard claimed", extra=_fields(claim))
     try:
-        _attempt(bench, claim, wire)
+        _attempt(bench, claim, shared)
         log.info("shard succeeded", extra=_fields(claim))
     except Draining:
         _release(bench.services, claim, "the worker shut down", backoff_s=0)
@@ -65,35 +67,35 @@ def work(bench: Bench, shard_id: str, *, owner: str, wire: Wire) -> None:
         _release(bench.services, claim, str(error), backoff_s=backoff_s)
     except FINAL_ERRORS as error:
         _fail(bench.services, claim, error, final=True)
-    except torch.AcceleratorError as error:  # CUDA answers all that follows with the same fault
+    except torch.AcceleratorError as error:  # from now on CUDA fails every call in this process
         _fail(bench.services, claim, error, final=False)
         _end_process()
-    except Exception as error:  # whatever it was, it counts, and the next shard goes on
+    except Exception as error:  # counted as a failure; the worker goes on to the next shard
         _fail(bench.services, claim, error, final=False)
-    _go_on(bench.services, claim)
+    _finish_and_ring(bench.services, claim)
 
 
-def _attempt(bench: Bench, claim: Claim, wire: Wire) -> None:
+def _attempt(bench: Bench, claim: Claim, shared: SharedState) -> None:
     with bench.services.database.read() as session:
         job = jobs.get(session, claim.job_id)
         pinned = settle(session, parse_spec(job.spec))
     work_folder = bench.services.settings.home / "work"
     with (
         scratch(work_folder) as folder,
-        Lease(bench.services, claim, wire=wire, on_hang=_end_process) as lease,
+        Lease(bench.services, claim, shared=shared, on_hang=_end_process) as lease,
     ):
-        pass_by(bench.services.settings, "claimed")
+        crash_at(bench.services.settings, "claimed")
         if isinstance(pinned, PinnedGeneration):
             made = generate_shard(bench, job, pinned, lease, folder)
         else:
             made = train_job(bench, job, pinned, lease, folder)
-        pass_by(bench.services.settings, "put_after")
+        crash_at(bench.services.settings, "put_after")
         lease.commit(made.artifacts, made.also)
-        pass_by(bench.services.settings, "committed")
+        crash_at(bench.services.settings, "committed")
 
 
-def _claim(services: Services, shard_id: str, *, owner: str, wire: Wire) -> Claim | None:
-    """Claim the shard; while the database is away, wait, for this doorbell may be the only one."""
+def _claim(services: Services, shard_id: str, *, owner: str, shared: SharedState) -> Claim | None:
+    """Claim the shard; wait while the database is away. Raises `Draining`."""
     settings = services.settings
 
     def take(session: Session) -> Claim | None:
@@ -105,13 +107,13 @@ def _claim(services: Services, shard_id: str, *, owner: str, wire: Wire) -> Clai
             max_claims=settings.max_claims,
         )
 
-    while not wire.draining:
+    while not shared.draining:
         try:
             return services.database.transact(take)
         except Unreachable as error:
             log.warning("the claim waits: %s", error, extra={"shard": shard_id})
             time.sleep(PAUSE_S)
-    return None
+    raise Draining
 
 
 def _release(services: Services, claim: Claim, reason: str, *, backoff_s: float) -> None:
@@ -135,13 +137,13 @@ def _fail(services: Services, claim: Claim, error: Exception, *, final: bool) ->
 
 
 def _report(services: Services, claim: Claim, step: Callable[[], object]) -> None:
-    """Do `step`, again while the database is away; after a lease's time the reaper has it."""
+    """Do `step`, again while the database is away; after `lease_s` the reaper reports instead."""
     deadline = time.monotonic() + services.settings.lease_s
     while True:
         try:
             step()
-        except Stopped as order:
-            log.info("no report: %s", order, extra=_fields(claim))
+        except Stopped as order:  # also where an earlier try was recorded and its reply was lost
+            log.info("nothing left to report: %s", order, extra=_fields(claim))
         except Unreachable as error:
             log.warning("the report waits: %s", error, extra=_fields(claim))
             if time.monotonic() < deadline:
@@ -150,8 +152,8 @@ def _report(services: Services, claim: Claim, step: Callable[[], object]) -> Non
         return
 
 
-def _go_on(services: Services, claim: Claim) -> None:
-    """Finish the job if that was its last shard, and ring for what is next; both best effort."""
+def _finish_and_ring(services: Services, claim: Claim) -> None:
+    """Finish the job if that was its last shard, and ring for what is due; both best effort."""
     try:
         with services.database.read() as session:
             state = jobs.get(session, claim.job_id).status
@@ -167,4 +169,4 @@ def _fields(claim: Claim) -> dict[str, object]:
 
 
 def _end_process() -> None:
-    os._exit(STUCK)
+    os._exit(os.EX_SOFTWARE)

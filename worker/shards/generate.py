@@ -28,7 +28,7 @@ def generate_shard(
 ) -> Made:
     """Make the shard's samples in `folder` and store them; the caller commits what is returned."""
     version = pinned.version
-    with lease.excused():
+    with lease.hang_check_paused():
         loaded = bench.load(version)
         generation = _generation(bench, pinned, loaded, lease.claim)
     bench.networks.make_room(lambda: _require_memory(version, generation, bench.device))

@@ -4,6 +4,7 @@ Each process holds a kernel lock on its folder's lock file, so what is not locke
 """
 
 import fcntl
+import logging
 import os
 import shutil
 import tempfile
@@ -12,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from worker.files import disk_errors, full_disk
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -35,20 +38,24 @@ def scratch(root: Path) -> Iterator[Path]:
 
 
 def sweep(root: Path) -> int:
-    """Remove what dead processes left under `root`; say how many folders that were."""
+    """Remove what dead processes left under `root`, and return how many folders that were.
+
+    What cannot be removed is logged and left.
+    """
     return sum(_remove_if_dead(folder) for folder in root.glob("work-*"))
 
 
 def _remove_if_dead(folder: Path) -> bool:
     try:
         lock = os.open(folder / ".lock", os.O_RDWR)
-    except FileNotFoundError:
-        return False  # its owner is just making it, or just removing it
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
-    except BlockingIOError:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder)
+        finally:
+            os.close(lock)
+    except (FileNotFoundError, BlockingIOError):  # its owner makes or removes it, or works in it
         return False
-    finally:
-        os.close(lock)
+    except OSError as error:
+        log.warning("left over and cannot be removed: %s: %s", folder, error.strerror)
+        return False
     return True

@@ -1,6 +1,6 @@
 """A train or finetune job: a new model version from the engine, its files stored."""
 
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ MEDIA_TYPES = {".json": "application/json", ".safetensors": "application/octet-s
 def train_job(bench: Bench, job: Job, pinned: PinnedTraining, lease: Lease, folder: Path) -> Made:
     """Train in `folder` and store the version's files; the caller commits what is returned."""
     spec, parent = pinned.spec, pinned.version
-    with lease.excused():
+    with lease.hang_check_paused():
         dataset, local = bench.dataset(spec.dataset)
         parent_files = bench.files(parent) if parent else None
         resume = _resume_point(bench.services, job, lease, folder / "resume.safetensors")
@@ -56,13 +56,15 @@ def _store(
     dataset: DatasetVersion,
     parent: ModelVersion | None,
 ) -> Made:
-    inherited = parent.files if parent else {}
-    own = [path for path in trained.files if not _is_there(path, inherited)]
-    files = [
-        lease.put("weights", path.name, path, MEDIA_TYPES.get(path.suffix, "text/plain"))
-        for path in own
-    ]
-    stored = {f.name: {"key": f.key, "sha256": f.sha256, "size": f.size} for f in files}
+    files: dict[str, Any] = dict(parent.files) if parent else {}
+    stored = []
+    for path in trained.files:
+        if path.name in files and files[path.name]["sha256"] == digest_of(path):
+            continue  # the parent's own file needs no second copy
+        put = lease.put("weights", path.name, path, MEDIA_TYPES.get(path.suffix, "text/plain"))
+        files[path.name] = {"key": put.key, "sha256": put.sha256, "size": put.size}
+        stored.append(put)
+    digests = {name: f["sha256"] for name, f in files.items() if name.endswith(WEIGHTS_SUFFIX)}
     reports = [lease.put("report", path.name, path, media) for _, path, media in trained.reports]
 
     def add_version(session: Session) -> None:
@@ -71,39 +73,34 @@ def _store(
             name=str(job.model),
             family=training.family.name,
             params=training.params.model_dump(mode="json"),
-            files=inherited | stored,
-            weights_sha256=_weights_of(inherited | stored),
+            files=files,
+            weights_sha256=weights_digest(digests),
             metrics=trained.metrics,
             parent_id=parent.id if parent else None,
             dataset_version_id=dataset.id,
             job_id=job.id,
         )
 
-    return Made([*files, *reports], [add_version])
-
-
-def _is_there(path: Path, files: Mapping[str, Any]) -> bool:
-    """Whether a parent's files hold this one already, so that it needs no second copy."""
-    return path.name in files and files[path.name]["sha256"] == digest_of(path)
-
-
-def _weights_of(files: Mapping[str, Any]) -> str:
-    return weights_digest(
-        {name: file["sha256"] for name, file in files.items() if name.endswith(WEIGHTS_SUFFIX)}
-    )
+    return Made([*stored, *reports], [add_version])
 
 
 def _resume_point(services: Services, job: Job, lease: Lease, path: Path) -> Path | None:
-    """Fetch the newest usable checkpoint into `path`, marking those that are not usable."""
+    """Fetch the newest usable checkpoint to `path`; mark newer ones that are not usable."""
     while (found := _newest(services, job, lease.claim)) is not None:
         try:
             services.store.fetch(found.key, path, sha256=found.sha256)
             checkpoints.check(path)
         except (BadInput, DigestMismatch, NotFound) as error:
-            _mark_bad(services, found, lease, str(error))
+            text = f"the checkpoint of step {found.step} cannot be used: {error}"
+            lease.log(text, level="warning")
+            services.database.transact(
+                partial(shards.mark_bad, shard_id=found.shard_id, step=found.step)
+            )
         else:
-            _forget_later_points(services, job, found.step)
-            lease.log(f"going on from the checkpoint of step {found.step}")
+            services.database.transact(
+                partial(jobs.drop_points_after, job_id=job.id, step=found.step)
+            )
+            lease.log(f"resuming from the checkpoint of step {found.step}")
             return path
     return None
 
@@ -116,12 +113,3 @@ def _newest(services: Services, job: Job, claim: Claim) -> Checkpoint | None:
             earlier = jobs.shards_of(session, job.retry_of)[0]
             found = shards.latest_checkpoint(session, earlier.id)
         return found
-
-
-def _mark_bad(services: Services, found: Checkpoint, lease: Lease, error: str) -> None:
-    lease.log(f"the checkpoint of step {found.step} cannot be used: {error}", level="warning")
-    services.database.transact(lambda s: shards.mark_bad(s, found.shard_id, found.step))
-
-
-def _forget_later_points(services: Services, job: Job, step: int) -> None:
-    services.database.transact(lambda s: jobs.drop_points_after(s, job.id, step))

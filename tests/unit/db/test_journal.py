@@ -29,6 +29,13 @@ def test_log_lines_keep_their_order_when_a_workers_clock_is_a_day_ahead(record):
     assert [line.id for line in record.run(jobs.log_lines, job_id, first.id)] == [second.id]
 
 
+def test_a_log_line_written_again_under_its_id_is_still_one_line(record):
+    job_id, _ = record.add()
+    for message in ("first", "second"):
+        record.run(jobs.log, job_id, message, line_id="0" * 36)
+    assert [line.message for line in record.run(jobs.log_lines, job_id)] == ["first"]
+
+
 def test_a_point_written_again_replaces_the_first(record):
     job_id, _ = record.add()
     record.run(jobs.add_points, job_id, 1, {"loss": 3.0, "accuracy": 0.1})

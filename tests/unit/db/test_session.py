@@ -56,10 +56,8 @@ def test_a_read_keeps_nothing(database):
 
 
 def test_rows_can_be_used_after_their_session(database):
-    worker = database.transact(
-        lambda session: workers.start(session, boot_id="b", host="h", pid=1, device="cpu")
-    )
-    assert worker.host == "h"
+    batch = database.transact(lambda session: jobs.add_batch(session, 3))
+    assert batch.size == 3
 
 
 def test_counting_up_from_many_threads_loses_nothing(each_database):

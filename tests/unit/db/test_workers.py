@@ -22,7 +22,13 @@ def test_a_started_worker_is_live_until_it_stops(record):
     assert live(record) == ["b"]
 
 
-def test_a_silent_worker_is_not_live_until_it_beats(record):
+def test_a_boot_recorded_twice_is_one_worker(record):
+    start(record, "a")
+    start(record, "a")
+    assert live(record) == ["a"]
+
+
+def test_a_silent_worker_lives_no_longer_until_it_beats(record):
     start(record, "a")
 
     def silence(session):

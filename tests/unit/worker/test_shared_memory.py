@@ -3,11 +3,13 @@
 import os
 import time
 
-from worker.shared_memory import Wire
+import pytest
+
+from worker.shared_memory import SharedState
 
 
 def in_a_child(step):
-    """Run `step` in a forked process and wait for its end."""
+    """Run `step` in a forked process, wait for its end, and return its process id."""
     pid = os.fork()
     if pid == 0:
         step()
@@ -16,22 +18,24 @@ def in_a_child(step):
     return pid
 
 
-def test_a_child_learns_that_its_parent_drains() -> None:
-    wire = Wire()
-    assert not wire.draining
-    wire.drain()
-    assert wire.draining
-    in_a_child(lambda: wire.give_up() if wire.draining else None)
-    assert wire.broken
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_child_sees_the_drain_and_its_parent_sees_that_the_boot_failed(refused) -> None:
+    shared = SharedState()
+    assert not shared.draining
+    shared.drain()
+    assert shared.draining
+    in_a_child(lambda: shared.fail_boot(refused=refused) if shared.draining else None)
+    assert shared.boot_failed
+    assert shared.refused is refused
 
 
-def test_a_parent_learns_which_child_lives() -> None:
-    wire = Wire()
-    assert wire.pid == 0
-    child = in_a_child(wire.pulse)
-    assert wire.pid == child
-    before = wire.silent_s
+def test_a_parent_sees_which_child_is_alive() -> None:
+    shared = SharedState()
+    assert shared.child_pid == 0
+    child = in_a_child(shared.pulse)
+    assert shared.child_pid == child
+    before = shared.silent_s
     time.sleep(0.01)
-    assert wire.silent_s > before
-    wire.forget()
-    assert wire.pid == 0
+    assert shared.silent_s > before
+    shared.forget_child()
+    assert shared.child_pid == 0

@@ -257,6 +257,11 @@ def test_reproduce_makes_a_sample_again_and_finds_it_the_same(genmill, picture_j
     assert (made["start"], made["stop"]) == (3, 4)
 
 
+def test_reproduce_without_a_worker_says_what_to_start(genmill, picture_job, worker, caplog):
+    assert genmill("artifact", "reproduce", picture_job, "3").code == 0  # one that is not on record
+    assert "no worker is running; start one with `genmill up`" in caplog.text
+
+
 def test_reproduce_fails_when_the_record_has_another_digest(genmill, services, picture_job, worker):
     with services.database.write() as session:
         artifacts.member(session, picture_job, 3)[0].sha256 = "0" * 64

@@ -79,9 +79,10 @@ def test_wait_ends_when_the_job_does(genmill, commit, queued):
     worker.join()
 
 
-def test_waiting_without_a_worker_says_what_to_start(genmill, queued):
+def test_waiting_without_a_worker_says_what_to_start(genmill, queued, caplog):
     genmill("job", "cancel", queued)
-    assert "genmill up" in genmill("job", "wait", queued).err
+    genmill("job", "wait", queued)
+    assert "genmill up" in caplog.text
 
 
 def test_watch_in_a_pipe_is_a_line_a_change(genmill, picture_job):

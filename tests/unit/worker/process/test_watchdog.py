@@ -1,4 +1,4 @@
-"""What the watchdog ends, in processes of its own, for it ends processes."""
+"""What the watchdog ends; each test runs it in a process of its own, because it ends processes."""
 
 import subprocess
 import sys
@@ -12,31 +12,40 @@ PROGRAM = """
 import os, subprocess, sys, time
 from worker.settings import Settings
 from worker.process.watchdog import Watchdog
-from worker.shared_memory import Wire
+from worker.shared_memory import SharedState
 
-wire = Wire()
+shared = SharedState()
 stuck = os.fork()
 if stuck == 0:
-    wire.pulse()
-    time.sleep(50)
+    shared.pulse()
+    time.sleep(50 if sys.argv[3] == "stuck" else 0)
     os._exit(0)
+if sys.argv[3] == "gone":
+    os.waitpid(stuck, 0)
 settings = Settings(_env_file=None, redis_url=sys.argv[1], hang_s=float(sys.argv[2]))
-Watchdog(settings, wire, period_s=0.05, deaf_s=0.3).start()
+Watchdog(settings, shared, period_s=0.05, idle_s=0.3).start()
+if sys.argv[3] == "gone":
+    time.sleep(20)
 _, status = os.waitpid(stuck, 0)
 os._exit(os.waitstatus_to_exitcode(status) % 256)
 """
 
 
-def watch(broker_url, *, hang_s):
-    """Run a watchdog over a child that does nothing; returns how the process ended."""
-    command = [sys.executable, "-c", PROGRAM, broker_url, str(hang_s)]
+def watch(broker_url, *, hang_s, child="stuck"):
+    """Run a watchdog over a child that is `stuck` or `gone`; returns the process's exit code."""
+    command = [sys.executable, "-c", PROGRAM, broker_url, str(hang_s), child]
     return subprocess.run(command, cwd=ROOT, timeout=60, check=False).returncode
 
 
-def test_a_child_that_gives_no_sign_is_killed(broker_url) -> None:
+def test_a_child_without_a_pulse_is_killed(broker_url) -> None:
     assert watch(broker_url, hang_s=0.3) == 256 - 9
 
 
-def test_an_idle_worker_beside_a_full_queue_asks_to_be_started_again(broker_url) -> None:
-    redis.Redis.from_url(broker_url).lpush("genmill:genmill", "a doorbell that nobody takes")
+def test_an_idle_worker_beside_a_full_queue_ends_to_be_restarted(broker_url) -> None:
+    redis.Redis.from_url(broker_url).lpush("genmill:genmill", "a doorbell that no worker takes")
     assert watch(broker_url, hang_s=60) == 75
+
+
+def test_a_child_that_is_gone_already_does_not_end_the_watch(broker_url) -> None:
+    redis.Redis.from_url(broker_url).lpush("genmill:genmill", "a doorbell that no worker takes")
+    assert watch(broker_url, hang_s=0.1, child="gone") == 75

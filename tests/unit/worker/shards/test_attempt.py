@@ -1,21 +1,22 @@
-"""An attempt at a shard, and what becomes of the process that makes it."""
+"""An attempt at a shard, and what happens to the process that makes it."""
 
 import multiprocessing
+import os
 
 import torch
 
 from db import jobs
 from worker.services import Services
 from worker.settings import Settings
-from worker.shards.attempt import STUCK, work
+from worker.shards.attempt import work
 from worker.shards.context import Bench
-from worker.shared_memory import Wire
+from worker.shared_memory import SharedState
 
 SPEC = {"kind": "train", "family": "gan", "model": "m", "dataset": "d:1"}
 
 
 class FaultyDevice(Bench):
-    """A bench whose GPU has met a fault: every use of it raises what CUDA's use raises then."""
+    """A device after a GPU fault: every use of it raises what CUDA raises then."""
 
     def dataset(self, reference):
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
@@ -23,10 +24,10 @@ class FaultyDevice(Bench):
 
 def answer(settings, shard_id):
     bench = FaultyDevice(Services(settings), torch.device("cpu"))
-    work(bench, shard_id, owner="boot", wire=Wire())
+    work(bench, shard_id, owner="boot", shared=SharedState())
 
 
-def test_a_process_whose_gpu_is_spoilt_reports_its_shard_and_ends(tmp_path, database_url) -> None:
+def test_a_process_whose_gpu_failed_reports_its_shard_and_ends(tmp_path, database_url) -> None:
     settings = Settings(_env_file=None, home=tmp_path, database_url=database_url)
     services = Services(settings)
 
@@ -40,7 +41,7 @@ def test_a_process_whose_gpu_is_spoilt_reports_its_shard_and_ends(tmp_path, data
     process = multiprocessing.get_context("spawn").Process(target=answer, args=(settings, shard_id))
     process.start()
     process.join(timeout=120)
-    assert process.exitcode == STUCK
+    assert process.exitcode == os.EX_SOFTWARE
     with services.database.read() as session:
         (shard,) = jobs.shards_of(session, job_id)
         assert (shard.status, shard.failures) == ("queued", 1)

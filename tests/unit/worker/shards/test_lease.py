@@ -11,7 +11,7 @@ from db.shards import NewArtifact
 from worker.services import Services
 from worker.settings import Settings
 from worker.shards.lease import Lease
-from worker.shared_memory import Wire
+from worker.shared_memory import SharedState
 
 SAMPLE = shards.NewMember(0, "0.png", 0, 1, "0" * 64)
 
@@ -49,8 +49,8 @@ def claim(services):
     return services.database.transact(work)
 
 
-def hold(services, claim, *, wire=None, on_hang=lambda: None):
-    return Lease(services, claim, wire=wire or Wire(), on_hang=on_hang)
+def hold(services, claim, *, shared=None, on_hang=lambda: None):
+    return Lease(services, claim, shared=shared or SharedState(), on_hang=on_hang)
 
 
 def told_to_stop(lease):
@@ -157,9 +157,9 @@ def test_a_shard_taken_over_stops_its_first_owner(services, claim) -> None:
 
 
 def test_a_draining_worker_stops_between_two_steps_but_not_after_the_last(services, claim) -> None:
-    wire = Wire()
-    wire.drain()
-    with hold(services, claim, wire=wire) as lease:
+    shared = SharedState()
+    shared.drain()
+    with hold(services, claim, shared=shared) as lease:
         with pytest.raises(Draining):
             lease.progress(1, 2, "samples")
         lease.progress(2, 2, "samples")
@@ -179,12 +179,12 @@ def test_work_that_hangs_is_given_up_and_counted(services, hasty, claim) -> None
 def test_a_long_transfer_is_no_hang(hasty, claim) -> None:
     ended = threading.Event()
     lease = hold(hasty, claim, on_hang=ended.set)
-    with lease.excused(), lease:  # before the heart's first beat, for its patience is short
+    with lease.hang_check_paused(), lease:  # paused before the first heartbeat checks
         time.sleep(0.8)
         lease.commit([made(claim)])
         over = time.monotonic()
     assert not ended.is_set()
-    assert lease._moved_at >= over
+    assert lease._progress_at >= over
 
 
 def test_previews_are_replaced_and_checkpoints_kept_on_record(services, claim, tmp_path) -> None:
@@ -202,20 +202,21 @@ def test_previews_are_replaced_and_checkpoints_kept_on_record(services, claim, t
 
 
 class LostReplies:
-    """A database whose answer to the first COMMIT of each kind of trouble never arrives."""
+    """A database whose reply to the first COMMIT (of `thread`, if one is given) never arrives."""
 
-    def __init__(self, database, *, committed):
+    def __init__(self, database, *, committed, thread=None):
         self.database = database
         self.committed = committed
-        self.lost = 0
+        self.thread = thread
+        self.lost = False
 
     def __getattr__(self, name):
         return getattr(self.database, name)
 
     def transact(self, work):
-        if self.lost:
+        if self.lost or self.thread not in {None, threading.current_thread()}:
             return self.database.transact(work)
-        self.lost = 1
+        self.lost = True
         if self.committed:
             self.database.transact(work)
         raise Unreachable("the connection was lost during COMMIT")
@@ -230,3 +231,104 @@ def test_a_commit_without_a_reply_ends_the_same_either_way(services, claim, comm
     assert status(services, claim) == "succeeded"
     with real.read() as session:
         assert len(artifacts.of_job(session, claim.job_id)) == 1
+
+
+def lines(services, claim):
+    """The messages in the job's log."""
+    with services.database.read() as session:
+        return [line.message for line in jobs.log_lines(session, claim.job_id)]
+
+
+class SlowHeartbeat:
+    """A database that answers a heartbeat only once the main thread has written, or in a second."""
+
+    def __init__(self, database):
+        self.database = database
+        self.heard = threading.Event()
+        self.written = threading.Event()
+
+    def __getattr__(self, name):
+        return getattr(self.database, name)
+
+    def transact(self, work):
+        done = self.database.transact(work)
+        if threading.current_thread() is threading.main_thread():
+            self.written.set()
+        else:
+            self.heard.set()
+            self.written.wait(timeout=1)
+        return done
+
+
+def test_a_commit_beside_a_heartbeat_writes_no_line_twice(services, claim) -> None:
+    database = SlowHeartbeat(services.database)
+    services.__dict__["database"] = database
+    lease = hold(services, claim)
+    lease.log("hello")
+    with lease:
+        assert database.heard.wait(timeout=20)
+        lease.commit([made(claim)])
+    assert lines(services, claim) == ["hello"]
+
+
+def test_a_heartbeat_without_a_reply_writes_no_line_twice(services, claim) -> None:
+    lease = hold(services, claim)
+    services.__dict__["database"] = LostReplies(services.database, committed=True)
+    lease.log("hello")
+    with pytest.raises(Unreachable):
+        lease._renew()
+    lease._renew()
+    assert lines(services, claim) == ["hello"]
+
+
+def test_a_heartbeat_after_a_commit_without_a_reply_is_no_order_to_stop(services, claim) -> None:
+    lease = hold(services, claim)
+    real = services.database
+    services.__dict__["database"] = LostReplies(
+        real, committed=True, thread=threading.main_thread()
+    )
+    with lease:  # its heart beats ten times before the commit looks again
+        lease.commit([made(claim)])
+    assert status(services, claim) == "succeeded"
+
+
+def test_an_unexpected_error_does_not_stop_the_heart(services, claim, monkeypatch) -> None:
+    real, trouble = shards.renew, [RuntimeError("surprise")]
+
+    def renew(*arguments, **options):
+        if trouble:
+            raise trouble.pop()
+        real(*arguments, **options)
+
+    monkeypatch.setattr("db.shards.renew", renew)
+    with hold(services, claim) as lease:
+        lease.progress(1, 10, "samples")
+        deadline = time.monotonic() + 20
+        while not progress(services, claim) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert progress(services, claim) == 1
+    assert not trouble
+
+
+def test_waiting_for_the_database_at_the_commit_is_no_hang(services, hasty, claim) -> None:
+    ended = threading.Event()
+    real = hasty.database
+
+    class Away:
+        """A database that cannot be reached for a while, five times as long as a hang."""
+
+        since = time.monotonic()
+
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+        def transact(self, work):
+            if time.monotonic() - self.since < 1:
+                raise Unreachable("the database is away")
+            return real.transact(work)
+
+    hasty.__dict__["database"] = Away()
+    with hold(hasty, claim, on_hang=ended.set) as lease:
+        lease.commit([made(claim)])
+    assert not ended.is_set()
+    assert status(services, claim) == "succeeded"

@@ -45,3 +45,11 @@ def test_what_a_killed_process_left_is_swept_and_what_is_in_use_is_not(tmp_path)
     with scratch(tmp_path) as mine:
         assert sweep(tmp_path) == 1
         assert list(tmp_path.iterdir()) == [mine]
+
+
+def test_what_cannot_be_removed_is_logged_and_left(tmp_path, caplog) -> None:
+    stranger = tmp_path / "work-stranger"
+    (stranger / ".lock").mkdir(parents=True)  # opening it fails, for root too
+    assert sweep(tmp_path) == 0
+    assert stranger.exists()
+    assert f"{stranger}: Is a directory" in caplog.text
