@@ -11,8 +11,7 @@ from worker.data.dataset import Shape
 from worker.families.gpt import GptParams
 from worker.families.gpt.blocks import Block, Rotation, norm
 from worker.families.gpt.linear import Linear
-from worker.families.gpt.passages import Passage, Whole
-from worker.families.gpt.reader import Reader
+from worker.families.gpt.passages import Cache, Chunk, Passage, Step, Whole
 from worker.feeds.tokens import TokenFeed
 from worker.networks.learning_rates import cosine, step, warm_up
 from worker.networks.network import Batch, Clock, Losses
@@ -20,6 +19,7 @@ from worker.networks.params import TrainingParams
 from worker.networks.text_network import MakesFeed, TextNetwork
 
 IGNORED = -1
+MOST_AHEAD = 63  # tokens of a prompt that one slot reads at once
 
 
 class Transformer(TextNetwork):
@@ -85,9 +85,9 @@ class Transformer(TextNetwork):
         made = batch.data[:, 1:]
         return self.losses(self._loss(batch.data), made[made >= 0])
 
-    def decoder(self, lanes: int) -> Reader:
-        """Lanes with a cache of keys and values."""
-        return Reader(self, lanes)
+    def decoder(self, lanes: int) -> "CachedDecoder":
+        """A decoder with a cache of keys and values."""
+        return CachedDecoder(self, lanes)
 
     def forward(self, ids: Tensor, passage: Passage | None = None) -> Tensor:
         """Logits float32 (B, T, V) of the tokens that follow ids (B, T)."""
@@ -123,6 +123,32 @@ class Transformer(TextNetwork):
 
     def _matrices(self) -> Iterator[tuple[str, Tensor]]:
         return ((name, p) for name, p in self.named_parameters() if p.ndim == 2)
+
+
+class CachedDecoder:
+    """A `Foreseeing` decoder: the network, and a cache of what its lanes have read."""
+
+    def __init__(self, network: Transformer, lanes: int) -> None:
+        self.network, self.room = network, network.params.context
+        device = network.embedding.weight.device
+        self.cache = Cache(network.params.layers, lanes, self.room, device)
+        # of a lane that forgets all but its last half, one token is left for the next step
+        self.ahead = min(self.room // 2 - 1, MOST_AHEAD)
+
+    def reset(self, lane: int) -> None:
+        """Forget what a lane has read."""
+        self.cache.lengths[lane] = 0
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """Each lane reads one token more, int64 (B,): logits of the next ones, float32 (B, V)."""
+        logits = self.network(tokens[:, None], Step(self.cache))[:, 0]
+        self.cache.lengths = [length + 1 for length in self.cache.lengths]
+        return cast(Tensor, logits)
+
+    def read_ahead(self, lane: int, tokens: Tensor) -> None:
+        """One lane alone reads `ahead` tokens more, int64 (ahead,)."""
+        self.network.read(tokens[None], Chunk(self.cache, lane, len(tokens)))
+        self.cache.lengths[lane] += len(tokens)
 
 
 def _adamw(groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:

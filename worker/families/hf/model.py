@@ -36,8 +36,8 @@ from worker.families.hf.folder import (
     positions,
     read_json,
 )
+from worker.families.hf.generation import TextGenerator
 from worker.families.hf.packing import PackedFeed
-from worker.families.hf.writing import write
 from worker.networks.learning_rates import step, warm_up
 from worker.networks.network import Batch, Clock, Draws, Losses, Made, Row
 from worker.networks.params import SamplingParams, TrainingParams
@@ -166,7 +166,12 @@ class CausalModel(StreamingNetwork):
         self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams
     ) -> Iterator[list[Made]]:
         """Continue each row's prompt, or answer it where there is a chat template."""
-        return write(self, rows, draw, cast(HfSampling, sampling))
+        settings = cast(HfSampling, sampling)
+        script = self.script(settings.chat)
+        generator = TextGenerator(
+            self.next_logits, script, self.positions, self._ends(script), settings
+        )
+        return generator.generate(rows, draw)
 
     def next_logits(self, ids: Tensor, mask: Tensor, cache: Any) -> tuple[Tensor, Any]:
         """Read ids (B, t) after what is in the cache: logits float32 (B, V) of the next ones.
@@ -185,23 +190,10 @@ class CausalModel(StreamingNetwork):
             )
         return read.logits[:, -1].float(), read.past_key_values
 
-    def script(self, chat: Chat) -> Script:
-        """How texts are put to the model."""
-        if self._tokenizer is None:
-            raise RuntimeError("load_files() comes first: the tokenizer is missing")
-        return Script(self._tokenizer, chat)
-
     @property
     def positions(self) -> int:
         """The most tokens that the base reads."""
         return positions(self._config) or UNBOUNDED
-
-    @property
-    def ends(self) -> set[int]:
-        """The tokens that end a text."""
-        stated = self._base.model.generation_config.eos_token_id
-        found = stated if isinstance(stated, list) else [stated]
-        return {token for token in [*found, self.script("auto").end] if token is not None}
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]  # torch overloads it
         """The adapter's tensors by the names of peft's files."""
@@ -232,6 +224,18 @@ class CausalModel(StreamingNetwork):
         if self.base is None:
             raise RuntimeError("open() comes first: the base is missing")
         return self.base
+
+    def script(self, chat: Chat) -> Script:
+        """The tokenizer and chat template, as prompts are put to the model."""
+        if self._tokenizer is None:
+            raise RuntimeError("load_files() comes first: the tokenizer is missing")
+        return Script(self._tokenizer, chat)
+
+    def _ends(self, script: Script) -> set[int]:
+        """The tokens that end a text."""
+        stated = self._base.model.generation_config.eos_token_id
+        found = stated if isinstance(stated, list) else [stated]
+        return {token for token in [*found, script.end] if token is not None}
 
     def _named(self) -> dict[str, nn.Parameter]:
         return self._base.weights(self.adapter) if self.adapter else {}
