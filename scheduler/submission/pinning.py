@@ -17,8 +17,9 @@ from db import datasets, jobs, models
 from db.errors import NotFound, Refused, unknown
 from db.tables import Dataset, DatasetVersion, Model, ModelVersion
 from scheduler.submission.source_images import check_given
-from worker.families import find_family, own_record
+from worker.families import find_family
 from worker.networks.family import Family
+from worker.networks.version_folder import own_record
 from worker.services import Services
 from worker.specs import Finetune, Generate, Params, Prompt, Train, parse_params
 

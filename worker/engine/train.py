@@ -22,8 +22,9 @@ from worker.engine.memory import footprint, require, to_gb
 from worker.engine.monitor import Monitor
 from worker.engine.previews import SOUNDS, TEXTS, page, time_sampling
 from worker.engine.run import Run, Training, begin, derive
-from worker.engine.weights import CONFIG, save
+from worker.engine.weights import save
 from worker.networks.network import Clock, Losses
+from worker.networks.version_folder import CONFIG
 
 __all__ = ["Report", "Trained", "Training", "train"]
 

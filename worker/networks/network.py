@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from worker.data.dataset import LocalDataset, Shape
 from worker.feeds.feed import Feed
 from worker.networks.params import SamplingParams, TrainingParams
+from worker.networks.version_folder import WEIGHTS
 
 Output = npt.NDArray[Any] | str  # uint8 (H, W, C) image, float32 (T,) sound, or text
 Losses = dict[str, Tensor]  # name -> scalar; detached
@@ -121,7 +122,8 @@ class Network(nn.Module, ABC):
     keeps_best: ClassVar[bool] = True  # the version is the weights with the lowest `loss`
     rolls_back: ClassVar[bool] = False  # from what `judge` finds bad, to the last good weights
     validation_batches: ClassVar[int] = 0  # as many are enough; 0: the whole split
-    weights_file: ClassVar[str] = "model.safetensors"  # of a version
+    weights_file: ClassVar[str] = WEIGHTS  # of a version
+    memory_remedy: ClassVar[str] = "take a larger machine"  # where the weights do not fit
     rows_at_once: int = 0  # of a training step in one forward; 0: all of them
     stages: Sequence[float] = (0.0,)  # where progress is when a training step becomes another one
     examples: Sequence[str] = ()  # prompts to show: a row of the contact sheet each

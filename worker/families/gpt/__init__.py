@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from worker.networks.family import Family
+from worker.networks.family import Family, KeptFile
 from worker.networks.params import TrainingParams
 from worker.networks.text_sampling import TextSampling
 
@@ -79,4 +79,5 @@ FAMILY = Family(
         "arXiv:1904.09751",
     ),
     default_seconds=300,
+    files=(KeptFile("tokenizer.json"),),
 )

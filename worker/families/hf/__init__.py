@@ -82,4 +82,5 @@ FAMILY = Family(
     ),
     default_seconds=600,
     trains=False,
+    foreign="transformers",
 )

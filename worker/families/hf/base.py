@@ -25,14 +25,9 @@ from transformers.utils import logging
 from transformers.utils.import_utils import BITSANDBYTES_MIN_VERSION, is_bitsandbytes_available
 
 from db.errors import BadInput, Refused
-from worker.families.hf.folder import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
-    CONFIG,
-    read_json,
-    weight_files,
-)
+from worker.families.hf.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, weight_files
 from worker.families.hf.merge import places
+from worker.networks.version_folder import CONFIG, read_json
 
 Key = tuple[str, str, str]  # the digest of its weights, the device, how it is held
 

@@ -16,7 +16,6 @@ from torch.nn import functional
 
 from db.errors import BadInput, Refused
 from worker.data.dataset import LocalDataset, Shape
-from worker.families import own_record
 from worker.families.hf import Chat, HfParams, HfSampling
 from worker.families.hf.base import (
     Base,
@@ -28,20 +27,14 @@ from worker.families.hf.base import (
     write_adapter_config,
 )
 from worker.families.hf.examples import Script, read_tokenizer
-from worker.families.hf.folder import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
-    CONFIG,
-    Config,
-    positions,
-    read_json,
-)
+from worker.families.hf.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, positions
 from worker.families.hf.generation import TextGenerator
 from worker.families.hf.packing import PackedFeed
 from worker.networks.learning_rates import step, warm_up
 from worker.networks.network import Batch, Clock, Draws, Losses, Made, Row
 from worker.networks.params import SamplingParams, TrainingParams
 from worker.networks.streaming import StreamingNetwork
+from worker.networks.version_folder import CONFIG, Config, own_record, read_json
 
 IGNORED = -100
 UNBOUNDED = 2**31  # positions of a base that states no limit
@@ -55,6 +48,7 @@ class CausalModel(StreamingNetwork):
 
     params: HfParams
     weights_file: ClassVar[str] = ADAPTER_WEIGHTS
+    memory_remedy: ClassVar[str] = "take a larger machine, or set base to bf16 or nf4"
 
     def __init__(self, params: TrainingParams, shape: Shape) -> None:
         super().__init__(params, shape)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from worker.networks.family import Family
+from worker.networks.family import Family, KeptFile
 from worker.networks.params import TrainingParams
 from worker.networks.text_sampling import Temperature, TextSampling, TopP
 
@@ -96,4 +96,8 @@ FAMILY = Family(
         "arXiv:0712.4273",
     ),
     default_seconds=60,
+    files=(
+        KeptFile("tokenizer.json", lambda params: params.emissions == "discrete"),
+        KeptFile("scale.json", lambda params: params.emissions == "gaussian"),
+    ),
 )

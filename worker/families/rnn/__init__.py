@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from worker.networks.family import Family
+from worker.networks.family import Family, KeptFile
 from worker.networks.params import TrainingParams
 from worker.networks.text_sampling import TextSampling
 
@@ -72,4 +72,5 @@ FAMILY = Family(
         "Smith, Topin 2017, Super-convergence (one cycle), arXiv:1708.07120",
     ),
     default_seconds=180,
+    files=(KeptFile("tokenizer.json"),),
 )

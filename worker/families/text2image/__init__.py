@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from worker.networks.family import Family
+from worker.networks.family import Family, KeptFile
 from worker.networks.params import SamplingParams, TrainingParams
 from worker.networks.text_sampling import Temperature, TopK, TopP
 
@@ -102,4 +102,5 @@ FAMILY = Family(
         "Jordan et al. 2024, Muon, https://kellerjordan.github.io/posts/muon",
     ),
     default_seconds=600,
+    files=(KeptFile("tokenizer.json"), KeptFile("captions.json")),
 )

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field
 
-from worker.networks.family import Family
+from worker.networks.family import Family, KeptFile
 from worker.networks.params import SamplingParams, TrainingParams
 
 QUICK = 0.4  # seconds of a sound that is a mere look
@@ -58,4 +58,5 @@ FAMILY = Family(
         "Le Paine et al. 2016, Fast WaveNet generation algorithm, arXiv:1611.09482",
     ),
     default_seconds=300,
+    files=(KeptFile("sounds.json"),),
 )
