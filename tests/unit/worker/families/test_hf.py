@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig
 
 from db.errors import BadInput, Refused, TooLarge
 from tests.families.causal import CHAT, KINDS, take_in, write_base, write_tokenizer
+from tests.families.exchange import hand_over
 from tests.families.kit import SENTENCES, Recorder, run
 from worker.data.dataset import TRAIN, LocalDataset, Shape
 from worker.engine import memory
@@ -420,6 +421,18 @@ def test_a_merged_model_says_what_base_and_adapter_say(tuned_ones, kind, tmp_pat
         assert far < (1e-4 if dtype == torch.float32 else 0.3)
 
 
+def test_a_merged_export_imported_elsewhere_is_a_base_that_says_the_same(
+    tuned, tmp_path, sqlite_template
+):
+    first = hand_over(tuned, tmp_path / "1", sqlite_template, family=FAMILY, merge=True)
+    second = hand_over(first, tmp_path / "2", sqlite_template, family=FAMILY)
+    assert not list(first.glob("adapter_*"))
+    prompts = ["The cat", "The dog has"]
+    assert texts(opened(first), prompts, 0, 4) == texts(opened(second), prompts, 0, 4)
+    data = as_torch([[np.arange(1, 13, dtype=np.int32)]])
+    assert loss_of(opened(first), data) == pytest.approx(loss_of(opened(tuned), data), abs=1e-4)
+
+
 def take_out(version, folder):
     """The base of a version's folder, alone."""
     shutil.copytree(version, folder, ignore=shutil.ignore_patterns("adapter_*"))
@@ -443,7 +456,9 @@ def test_a_base_without_room_is_refused_as_too_large(base, dataset, tmp_path, mo
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
     memory.MEMINFO.write_text("MemAvailable: 1 kB\n")
     asked = training(base, dataset, tmp_path / "run", base="bf16")
-    with pytest.raises(TooLarge, match=r"holding the model needs .* left[:;] take a larger machine"):
+    with pytest.raises(
+        TooLarge, match=r"holding the model needs .* left[:;] take a larger machine"
+    ):
         begin(asked)
 
 
