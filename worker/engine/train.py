@@ -267,7 +267,7 @@ class Loop:
         rows = SOUNDS if self.network.shape.media == "audio" else TEXTS
         sampler = self._sampler(micro_batch=rows)
         if quick:
-            sampler.sampling = sampler.sampling.quick()
+            sampler.sampling = sampler.sampling.for_preview()
         return page(sampler, self.training.folder, name=name)
 
 

@@ -8,6 +8,7 @@ queue, database or store. Randomness is always an argument: a `Draw` made from a
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -82,7 +83,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Given:
+class SourceImage:
     """An image that a sample is made from, and its class's number in the network's shape."""
 
     pixels: npt.NDArray[np.uint8]  # (H, W, C)
@@ -96,11 +97,11 @@ class Row:
     index: int
     label: int | None = None
     prompt: str | None = None
-    given: tuple[Given, ...] = ()  # as many as `SamplingParams.sources` names
+    sources: tuple[SourceImage, ...] = ()  # those of `SamplingParams.source_indices`
 
 
 Draws = Callable[[Sequence[int]], Draw]  # the random numbers of given sample indices
-Made = tuple[Row, Output]
+Finished = tuple[Row, Output]
 
 
 @dataclass
@@ -210,7 +211,7 @@ class Network(nn.Module, ABC):
 
     def stream(
         self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams
-    ) -> Iterator[list[Made]]:
+    ) -> Iterator[list[Finished]]:
         """Make the rows' samples in any order: what each step has finished, often nothing.
 
         Here a micro-batch a step. A family whose samples end at different times may give a place
@@ -220,3 +221,21 @@ class Network(nn.Module, ABC):
             padded = [*some, *[some[-1]] * (sampling.micro_batch - len(some))]
             outputs = self.sample(padded, draw([row.index for row in padded]), sampling)
             yield list(zip(some, outputs, strict=False))
+
+
+class StreamingNetwork(Network):
+    """A network whose samples end at different times: it gives `stream`, and `sample` follows."""
+
+    @abstractmethod
+    def stream(
+        self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams
+    ) -> Iterator[list[Finished]]:
+        """See `Network.stream`."""
+
+    def sample(self, rows: Sequence[Row], draw: Draw, sampling: SamplingParams) -> list[Output]:
+        """As `stream`, in the rows' order."""
+        unique = {row.index: row for row in rows}
+        draws = partial(Draw, draw.seed, device=draw.device)
+        steps = self.stream(iter(unique.values()), draws, sampling)
+        outputs = {row.index: output for step in steps for row, output in step}
+        return [outputs[row.index] for row in rows]

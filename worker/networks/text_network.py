@@ -12,11 +12,9 @@ from worker.data.dataset import TRAIN, LocalDataset
 from worker.feeds.feed import Feed
 from worker.feeds.tokenizer import Kind, Tokenizer, kept_tokenizer, load_tokenizer
 from worker.feeds.tokens import Texts
-from worker.networks.decoding import Decoder, Lanes, write
-from worker.networks.network import Draws, Losses, Made, Row
-from worker.networks.params import SamplingParams, TrainingParams
-from worker.networks.streaming import StreamingNetwork
-from worker.networks.text_sampling import TextSampling
+from worker.networks.decoding import Decoder, Slots
+from worker.networks.network import Draws, Finished, Losses, Row, StreamingNetwork
+from worker.networks.params import SamplingParams, TextSampling, TrainingParams
 
 MakesFeed = Callable[..., Feed]  # (dataset, tokenizer, *, context, batch_size, seed)
 
@@ -77,16 +75,16 @@ class TextNetwork(StreamingNetwork):
         return {"loss": loss, "nats_per_character": loss * len(predicted) / characters}
 
     @abstractmethod
-    def decoder(self, lanes: int) -> Decoder:
-        """A fresh decoder of so many lanes."""
+    def decoder(self, slots: int) -> Decoder:
+        """A fresh decoder with this many slots."""
 
     def stream(
         self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams
-    ) -> Iterator[list[Made]]:
-        """Continue each row's prompt, in `micro_batch` lanes; what is made is the continuation."""
+    ) -> Iterator[list[Finished]]:
+        """Continue each row's prompt, `micro_batch` at once; the outputs are the continuations."""
         if self.tokenizer is None:
             raise RuntimeError("load_files() comes before stream(): the tokenizer is missing")
         decoder = self.decoder(sampling.micro_batch)
         device = next(self.parameters()).device
-        lanes = Lanes(decoder, self.tokenizer, cast(TextSampling, sampling), device)
-        return write(lanes, rows, draw)
+        slots = Slots(decoder, self.tokenizer, cast(TextSampling, sampling), device)
+        return slots.decode(rows, draw)

@@ -19,7 +19,7 @@ from worker.networks.params import TrainingParams
 from worker.networks.text_network import MakesFeed, TextNetwork
 
 IGNORED = -1
-MOST_AHEAD = 63  # tokens of a prompt that one slot reads at once
+MOST_PREFILL = 63  # tokens of a prompt that one slot reads at once
 
 
 class Transformer(TextNetwork):
@@ -85,9 +85,9 @@ class Transformer(TextNetwork):
         made = batch.data[:, 1:]
         return self.losses(self._loss(batch.data), made[made >= 0])
 
-    def decoder(self, lanes: int) -> "CachedDecoder":
+    def decoder(self, slots: int) -> "CachedDecoder":
         """A decoder with a cache of keys and values."""
-        return CachedDecoder(self, lanes)
+        return CachedDecoder(self, slots)
 
     def forward(self, ids: Tensor, passage: Passage | None = None) -> Tensor:
         """Logits float32 (B, T, V) of the tokens that follow ids (B, T)."""
@@ -126,29 +126,29 @@ class Transformer(TextNetwork):
 
 
 class CachedDecoder:
-    """A `Foreseeing` decoder: the network, and a cache of what its lanes have read."""
+    """A `PrefillDecoder` decoder: the network, and a cache of what its slots have read."""
 
-    def __init__(self, network: Transformer, lanes: int) -> None:
-        self.network, self.room = network, network.params.context
+    def __init__(self, network: Transformer, slots: int) -> None:
+        self.network, self.context = network, network.params.context
         device = network.embedding.weight.device
-        self.cache = Cache(network.params.layers, lanes, self.room, device)
-        # of a lane that forgets all but its last half, one token is left for the next step
-        self.ahead = min(self.room // 2 - 1, MOST_AHEAD)
+        self.cache = Cache(network.params.layers, slots, self.context, device)
+        # of a slot that forgets all but its last half, one token is left for the next step
+        self.prefill_size = min(self.context // 2 - 1, MOST_PREFILL)
 
-    def reset(self, lane: int) -> None:
-        """Forget what a lane has read."""
-        self.cache.lengths[lane] = 0
+    def reset(self, slot: int) -> None:
+        """Forget what a slot has read."""
+        self.cache.lengths[slot] = 0
 
     def read(self, tokens: Tensor) -> Tensor:
-        """Each lane reads one token more, int64 (B,): logits of the next ones, float32 (B, V)."""
+        """Each slot reads one token more, int64 (B,): logits of the next ones, float32 (B, V)."""
         logits = self.network(tokens[:, None], Step(self.cache))[:, 0]
         self.cache.lengths = [length + 1 for length in self.cache.lengths]
         return cast(Tensor, logits)
 
-    def read_ahead(self, lane: int, tokens: Tensor) -> None:
-        """One lane alone reads `ahead` tokens more, int64 (ahead,)."""
-        self.network.read(tokens[None], Chunk(self.cache, lane, len(tokens)))
-        self.cache.lengths[lane] += len(tokens)
+    def prefill(self, slot: int, tokens: Tensor) -> None:
+        """One slot alone reads `prefill_size` tokens more, int64 (prefill_size,)."""
+        self.network.read(tokens[None], Chunk(self.cache, slot, len(tokens)))
+        self.cache.lengths[slot] += len(tokens)
 
 
 def _adamw(groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:

@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from worker.networks.family import Family
-from worker.networks.params import TrainingParams
-from worker.networks.text_sampling import TextSampling
+from worker.networks.params import TextSampling, TrainingParams
 
 Chat = Literal["auto", "never"]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from db.errors import NonFinite, Refused
 from worker.families.hf import HfSampling
 from worker.families.hf.examples import Script
-from worker.networks.network import Draws, Made, Row
+from worker.networks.network import Draws, Finished, Row
 from worker.networks.token_choice import choose
 
 STRIDE = 32  # padded prompts are multiples of this many tokens
@@ -75,7 +75,7 @@ class TextGenerator:
     ends: Set[int]  # tokens that end a text
     sampling: HfSampling
 
-    def generate(self, rows: Iterator[Row], draws: Draws) -> Iterator[list[Made]]:
+    def generate(self, rows: Iterator[Row], draws: Draws) -> Iterator[list[Finished]]:
         """Generate a text for each row, similar lengths together; now and then yields nothing."""
         size = self.sampling.micro_batch
         while window := list(islice(rows, WINDOW * size)):
@@ -97,7 +97,7 @@ class TextGenerator:
             )
         return Text(row, prompt, min(self.sampling.max_tokens, room))
 
-    def _generate_batch(self, texts: list[Text], draws: Draws) -> Iterator[list[Made]]:
+    def _generate_batch(self, texts: list[Text], draws: Draws) -> Iterator[list[Finished]]:
         """Generate texts of one padded length; the last one fills up a smaller batch."""
         rows = [*texts, *[texts[-1]] * (self.sampling.micro_batch - len(texts))]
         uniform = draws([text.row.index for text in rows]).uniform(self.sampling.max_tokens)

@@ -31,9 +31,8 @@ from worker.families.hf.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, positions
 from worker.families.hf.generation import TextGenerator
 from worker.families.hf.packing import PackedFeed
 from worker.networks.learning_rates import step, warm_up
-from worker.networks.network import Batch, Clock, Draws, Losses, Made, Row
+from worker.networks.network import Batch, Clock, Draws, Finished, Losses, Row, StreamingNetwork
 from worker.networks.params import SamplingParams, TrainingParams
-from worker.networks.streaming import StreamingNetwork
 from worker.networks.version_folder import CONFIG, Config, own_record, read_json
 
 IGNORED = -100
@@ -158,7 +157,7 @@ class CausalModel(StreamingNetwork):
 
     def stream(
         self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams
-    ) -> Iterator[list[Made]]:
+    ) -> Iterator[list[Finished]]:
         """Continue each row's prompt, or answer it where there is a chat template."""
         settings = cast(HfSampling, sampling)
         script = self.script(settings.chat)

@@ -5,8 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from worker.networks.family import Family, KeptFile
-from worker.networks.params import TrainingParams
-from worker.networks.text_sampling import Temperature, TextSampling, TopP
+from worker.networks.params import Temperature, TextSampling, TopP, TrainingParams
 
 
 class HmmParams(TrainingParams):

@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from worker.networks.family import Family, KeptFile
-from worker.networks.params import SamplingParams, TrainingParams
-from worker.networks.text_sampling import Temperature, TopK, TopP
+from worker.networks.params import SamplingParams, Temperature, TopK, TopP, TrainingParams
 
 Level = Annotated[int, Field(ge=2, le=256)]
 

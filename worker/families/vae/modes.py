@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from worker.families.vae import Params, Sampling
-from worker.networks.network import Draw, Given, Row
+from worker.networks.network import Draw, Row, SourceImage
 
 CODES = 0  # the stream of a sample's own code; the rounds of inpainting follow it
 ENDS = (1, 2)  # the streams of a pair's two codes
@@ -56,9 +56,9 @@ def interpolate(
     """
     steps = torch.tensor([row.index % settings.steps for row in rows], device=draw.device)
     part = (steps / (settings.steps - 1))[:, None]  # (B, 1), from 0 to 1
-    if rows[0].given:
+    if rows[0].sources:
         (start, first), (stop, last) = (
-            _code(network, [row.given[end] for row in rows], draw) for end in (0, 1)
+            _code(network, [row.sources[end] for row in rows], draw) for end in (0, 1)
         )
     else:
         pairs = Draw(draw.seed, [row.index // settings.steps for row in rows], draw.device)
@@ -74,7 +74,7 @@ def reconstruct(
     network: Autoencoder, rows: Sequence[Row], draw: Draw, settings: Sampling
 ) -> Tensor:
     """Images at the posterior means of given ones."""
-    return network.decode(*_code(network, [row.given[0] for row in rows], draw))
+    return network.decode(*_code(network, [row.sources[0] for row in rows], draw))
 
 
 def inpaint(network: Autoencoder, rows: Sequence[Row], draw: Draw, settings: Sampling) -> Tensor:
@@ -84,7 +84,7 @@ def inpaint(network: Autoencoder, rows: Sequence[Row], draw: Draw, settings: Sam
     image at random, draws one from its decoding, and puts the known pixels back. Here it begins
     with a sample from the prior, and what it ends with are means, which are free of speckles.
     """
-    given = [row.given[0] for row in rows]
+    given = [row.sources[0] for row in rows]
     images, labels = _pixels(given, draw), _classes(network, [each.label for each in given], draw)
     unknown = _inside(images, settings)
     code = settings.temperature * draw.normal(network.params.latent, stream=CODES)
@@ -118,7 +118,9 @@ def spherical(start: Tensor, stop: Tensor, part: Tensor) -> Tensor:
     return torch.where(sine < SMALLEST_SINE, torch.lerp(start, stop, part), round_way)
 
 
-def _code(network: Autoencoder, given: Sequence[Given], draw: Draw) -> tuple[Tensor, Tensor | None]:
+def _code(
+    network: Autoencoder, given: Sequence[SourceImage], draw: Draw
+) -> tuple[Tensor, Tensor | None]:
     """The posterior means of given images (B, latent), and their classes."""
     labels = _classes(network, [each.label for each in given], draw)
     return network.encode(_pixels(given, draw), labels)[0], labels
@@ -128,8 +130,8 @@ def _classes(network: Autoencoder, labels: Sequence[int | None], draw: Draw) -> 
     return network.weigh(torch.tensor([label or 0 for label in labels], device=draw.device))
 
 
-def _pixels(given: Sequence[Given], draw: Draw) -> Tensor:
-    """Given images in [-1, 1], float32 (B, C, H, W)."""
+def _pixels(given: Sequence[SourceImage], draw: Draw) -> Tensor:
+    """SourceImage images in [-1, 1], float32 (B, C, H, W)."""
     levels = torch.from_numpy(np.stack([each.pixels for each in given])).to(draw.device)
     return levels.permute(0, 3, 1, 2).float() / 127.5 - 1
 

@@ -24,9 +24,8 @@ from worker.feeds.feed import Feed
 from worker.feeds.mulaw import CODES
 from worker.feeds.sounds import Habits, SoundFeed, Sounds
 from worker.networks.learning_rates import cosine, step, warm_up
-from worker.networks.network import Batch, Clock, Draws, Losses, Made, Row
+from worker.networks.network import Batch, Clock, Draws, Finished, Losses, Row, StreamingNetwork
 from worker.networks.params import SamplingParams, TrainingParams
-from worker.networks.streaming import StreamingNetwork
 
 IGNORED = -1
 
@@ -93,7 +92,7 @@ class WaveNet(StreamingNetwork):
 
     def stream(
         self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams
-    ) -> Iterator[list[Made]]:
+    ) -> Iterator[list[Finished]]:
         """Sounds in [-1, 1], float32 (T,), each as long as it came out."""
         settings = cast(WaveNetSampling, sampling)
         return make_sounds(self, rows, draw, settings, shape=self.shape, habits=self.habits)

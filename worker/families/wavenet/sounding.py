@@ -15,7 +15,7 @@ from worker.families.wavenet.layers import Stack
 from worker.families.wavenet.queues import Queues
 from worker.feeds.mulaw import CODES, SILENCE, decode
 from worker.feeds.sounds import Habits
-from worker.networks.network import Draw, Draws, Made, Row
+from worker.networks.network import Draw, Draws, Finished, Row
 
 Sound = npt.NDArray[np.float32]  # (T,) in [-1, 1]
 
@@ -85,7 +85,7 @@ class Voices:
             self.logits = torch.where(fresh[:, None], begun, self.logits)
         return any(self.places)
 
-    def sing(self) -> list[Made]:
+    def sing(self) -> list[Finished]:
         """Go on by `LOOK` samples; the sounds that ended in them."""
         numbers = torch.stack([self._numbers(voice) for voice in self.places], dim=1)[:, :, None]
         codes = torch.empty(LOOK, len(self.places), dtype=torch.uint8, device=self.device)
@@ -135,7 +135,7 @@ def make_sounds(
     *,
     shape: Shape,
     habits: Habits,
-) -> Iterator[list[Made]]:
+) -> Iterator[list[Finished]]:
     """One sound a row, float32 (T,) in [-1, 1], as they end; often none.
 
     A sound ends where it stays silent for longer than any training sound does inside, at the length

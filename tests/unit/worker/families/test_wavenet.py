@@ -199,9 +199,9 @@ def test_a_sound_is_told_a_length_that_its_class_has_and_ends_with_it(network):
 
 
 def test_a_look_while_training_is_short():
-    assert WaveNetSampling().quick().seconds == 0.4
-    assert WaveNetSampling(seconds=0.1).quick().seconds == 0.1
-    assert WaveNetSampling(seconds=9).quick().seconds == 0.4
+    assert WaveNetSampling().for_preview().seconds == 0.4
+    assert WaveNetSampling(seconds=0.1).for_preview().seconds == 0.1
+    assert WaveNetSampling(seconds=9).for_preview().seconds == 0.4
 
 
 @pytest.fixture(scope="module")
