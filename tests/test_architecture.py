@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import structure
+
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(
     path for package in ("db", "worker", "scheduler") for path in (ROOT / package).rglob("*.py")
@@ -112,3 +114,9 @@ def test_help_imports_click_and_little_else(tmp_path: Path) -> None:
     done = run_without(heavy, "--help", home=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "enqueue" in done.stdout
+
+
+def test_no_modules_import_one_another_in_a_circle_not_even_for_types() -> None:
+    known = structure.modules(ROOT)
+    graph = {name: structure.imports(name, path, known) for name, path in known.items()}
+    assert structure.circles(graph) == []

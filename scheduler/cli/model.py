@@ -112,7 +112,7 @@ def export(reference: str, folder: Path, merge: bool, as_json: bool) -> None:
     genmill model export digits@champion ./digits-hf
     genmill model export summaries:2 ./summaries-hf --merge
     """
-    from scheduler.models.exchange import export_model
+    from scheduler.models.export_model import export_model
     from scheduler.output.render import print_json
 
     with open_record() as services:
@@ -136,7 +136,7 @@ def import_(folder: Path, name: str, as_json: bool) -> None:
     genmill model import ./digits-hf --name digits
     genmill model import ./SmolLM2-135M-Instruct --name writer
     """
-    from scheduler.models.exchange import import_model
+    from scheduler.models.import_model import import_model
     from scheduler.output.documents import model_document
     from scheduler.output.render import print_json
 

@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 from db import datasets, jobs, models
 from db.errors import NotFound, Refused
 from db.tables import DatasetVersion, ModelVersion
-from worker.families import own_record
 from worker.networks.family import Family
+from worker.networks.version_folder import own_record
 from worker.pinned import Pinned, PinnedGeneration, PinnedTraining, settle
 from worker.services import Services
 from worker.specs import Spec, Train

@@ -1,6 +1,5 @@
 """Tiny models of transformers, made, saved and taken in as `genmill model import` does."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,8 +13,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from worker.families.hf.folder import CONFIG, files_of, read_json, record
+from scheduler.models.folder_check import check_folder
 from worker.files import digest_of
+from worker.networks.version_folder import CONFIG
 
 END = "<|endoftext|>"
 CHAT = (
@@ -82,8 +82,7 @@ def write_tokenizer(folder: Path, texts: Iterable[str], *, chat: str | None = No
 
 def take_in(folder: Path) -> Path:
     """Put Genmill's record into the folder's `config.json`."""
-    config = read_json(folder / CONFIG)
-    digests = {name: digest_of(folder / name) for name in files_of(folder, config)}
-    config["genmill"] = record(folder, config, digests)
-    (folder / CONFIG).write_text(json.dumps(config), "utf-8")
+    found = check_folder(folder)
+    config, _ = found.version_config({name: digest_of(folder / name) for name in found.names})
+    (folder / CONFIG).write_text(config, "utf-8")
     return folder

@@ -1,5 +1,7 @@
 """What every family that is found must hold. A new family passes this suite as it stands."""
 
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,8 @@ import pytest
 import torch
 
 from db.errors import BadInput, Draining, NonFinite, Refused
+from scheduler.models.folder_check import check_folder
+from tests.families.exchange import hand_over
 from tests.families.kit import (
     Recorder,
     dataset_for,
@@ -27,6 +31,7 @@ from worker.engine.weights import load
 from worker.families import families
 from worker.networks.family import Family
 from worker.networks.network import Network, Row
+from worker.networks.version_folder import CONFIG
 from worker.specs import parse_params
 
 CPU = torch.device("cpu")
@@ -212,6 +217,31 @@ def test_family_trains_and_samples_in_bf16(
     assert {value.dtype for value in network.parameters()} <= {torch.float32, torch.float64}
     whole = plain(make(family, network, 0, 20, precision="bf16"))
     assert plain(make(family, network, 5, 6, precision="bf16")) == whole[5:6]
+
+
+def test_version_has_the_files_that_the_family_declares(trained: Trained) -> None:
+    names = {path.name for path in trained.folder.iterdir()}
+    assert names == {CONFIG, *check_folder(trained.folder).names}
+
+
+def test_exported_and_imported_elsewhere_it_makes_equal_samples(
+    family: Family, network: Network, trained: Trained, tmp_path: Path, sqlite_template: Path
+) -> None:
+    imported = hand_over(trained.folder, tmp_path, sqlite_template, family=family)
+    assert {path.name for path in imported.iterdir()} == {p.name for p in trained.folder.iterdir()}
+    again = load(imported, device=CPU)[1]
+    assert plain(make(family, again, 0, 20)) == plain(make(family, network, 0, 20))
+
+
+def test_folder_without_a_file_that_the_family_declares_is_refused(
+    family: Family, trained: Trained, tmp_path: Path
+) -> None:
+    for file in family.files:
+        if file.needed(small_params(family)):
+            shutil.copytree(trained.folder, tmp_path / file.name)
+            (tmp_path / file.name / file.name).unlink()
+            with pytest.raises(BadInput, match=f"no {re.escape(file.name)}"):
+                check_folder(tmp_path / file.name)
 
 
 def test_network_gone_to_nan_makes_no_samples(family: Family, network: Network) -> None:

@@ -17,7 +17,7 @@ from db.errors import NonFinite
 from worker.engine.device import autocast, deterministic
 from worker.engine.monitor import Monitor
 from worker.feeds.source_images import GivenImages
-from worker.networks.network import Draw, Given, Made, Network, Output, Row
+from worker.networks.network import Draw, Finished, Network, Output, Row, SourceImage
 from worker.networks.params import SamplingParams
 from worker.specs import Prompt
 
@@ -43,16 +43,16 @@ class Generation:
 
     def row(self, index: int) -> Row:
         """What sample `index` is made from."""
-        images = tuple(map(self._image, self.sampling.sources(index))) if self.given else ()
+        images = tuple(map(self._image, self.sampling.source_indices(index))) if self.given else ()
         prompt = self.prompts[index % len(self.prompts)].prompt if self.prompts else None
         return Row(index, self._label(index, images), prompt, images)
 
-    def _image(self, place: int) -> Given:
+    def _image(self, place: int) -> SourceImage:
         assert self.given is not None  # noqa: S101 - its caller asked
         pixels, label = self.given.at(place)
-        return Given(pixels, label if self.label is None else self.label)
+        return SourceImage(pixels, label if self.label is None else self.label)
 
-    def _label(self, index: int, images: Sequence[Given]) -> int | None:
+    def _label(self, index: int, images: Sequence[SourceImage]) -> int | None:
         """The class of a sample; none between images of two classes."""
         labels = len(self.network.shape.labels)
         if self.label is not None or not labels:
@@ -60,7 +60,7 @@ class Generation:
         if images:
             classes = {image.label for image in images}
             return classes.pop() if len(classes) == 1 else None
-        return index // self.sampling.together % labels
+        return index // self.sampling.samples_per_label % labels
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Sampler:
                     raise
             self.halve()  # out of the handler, for the error holds what filled the memory
 
-    def steps(self, rows: Iterator[Row]) -> Iterator[list[Made]]:
+    def steps(self, rows: Iterator[Row]) -> Iterator[list[Finished]]:
         """What the network finishes step by step: often nothing, and not in order."""
         draws = partial(Draw, self.seed, device=self.device)
         stream = self.network.stream(rows, draws, self.sampling)

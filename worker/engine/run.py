@@ -18,12 +18,13 @@ from worker.engine import memory
 from worker.engine.budget import Budget
 from worker.engine.checkpoints import Checkpoint, State
 from worker.engine.device import deterministic
-from worker.engine.weights import CONFIG, WEIGHTS_SUFFIX, fill, read_config
+from worker.engine.weights import fill
 from worker.feeds.feed import Arrays, Feed
 from worker.files import digest_of, weights_digest
 from worker.networks.family import Family
 from worker.networks.network import Batch, Draw, Network
 from worker.networks.params import TrainingParams
+from worker.networks.version_folder import CONFIG, WEIGHTS_SUFFIX, read_record
 
 VERSION = "version"  # the sub-folder of the version's files
 
@@ -166,7 +167,7 @@ def _shape(training: Training, found: Shape) -> Shape:
     """The network's shape: the parent's where there is one, which the dataset must then fit."""
     if training.parent is None:
         return found
-    config = read_config(training.parent)
+    config = read_record(training.parent)
     shape = Shape.from_json(config["shape"])
     if config["family"] != training.family.name:
         raise Refused(f"the parent is a {config['family']}, not a {training.family.name}")

@@ -22,8 +22,9 @@ from worker.engine.memory import footprint, require, to_gb
 from worker.engine.monitor import Monitor
 from worker.engine.previews import SOUNDS, TEXTS, page, time_sampling
 from worker.engine.run import Run, Training, begin, derive
-from worker.engine.weights import CONFIG, save
+from worker.engine.weights import save
 from worker.networks.network import Clock, Losses
+from worker.networks.version_folder import CONFIG
 
 __all__ = ["Report", "Trained", "Training", "train"]
 
@@ -266,7 +267,7 @@ class Loop:
         rows = SOUNDS if self.network.shape.media == "audio" else TEXTS
         sampler = self._sampler(micro_batch=rows)
         if quick:
-            sampler.sampling = sampler.sampling.quick()
+            sampler.sampling = sampler.sampling.for_preview()
         return page(sampler, self.training.folder, name=name)
 
 

@@ -1,8 +1,7 @@
-"""A version's folder: its weights, `config.json`, and what the family keeps beside them."""
+"""Saving a network as a version's folder, and loading it again."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -10,15 +9,11 @@ from db.errors import BadInput
 from worker.data.dataset import Shape
 from worker.engine.memory import require
 from worker.engine.tensors import read_tensors, write_tensors
-from worker.families import find_family, own_record
+from worker.families import find_family
 from worker.networks.family import Family
 from worker.networks.network import Network
+from worker.networks.version_folder import CONFIG, FORMAT, read_record
 from worker.specs import parse_params
-
-WEIGHTS = "model.safetensors"
-WEIGHTS_SUFFIX = ".safetensors"
-CONFIG = "config.json"
-FORMAT = 1  # of config.json
 
 
 def save(network: Network, folder: Path, *, family: Family) -> None:
@@ -44,22 +39,22 @@ def load(folder: Path, *, device: torch.device) -> tuple[Family, Network]:
 
     Raises `NotFound` where its family is not installed, `BadInput` where a file is damaged.
     """
-    config = read_config(folder)
-    family = find_family(config["family"])
-    params = parse_params(family.params, config["params"], what=f"{CONFIG} of {family.name}")
-    network = family.network()(params, Shape.from_json(config["shape"]))
+    record = read_record(folder)
+    family = find_family(record["family"])
+    params = parse_params(family.params, record["params"], what=f"{CONFIG} of {family.name}")
+    network = family.network()(params, Shape.from_json(record["shape"]))
     fill(network, folder, device=device)
     network.load_files(folder)
     return family, network.to(device).eval()
 
 
 def fill(network: Network, folder: Path, *, device: torch.device) -> None:
-    """Put a folder's weights into a network of the same make, which will be on `device`.
+    """Load a folder's weights into a network of the same form, which will be on `device`.
 
-    Raises `BadInput` where they do not fit.
+    Raises `BadInput` where they do not fit, `TooLarge` where memory is short.
     """
-    remedy = "take a larger machine; a base may be held in fewer bytes (`genmill family show hf`)"
-    require(network.opening_bytes(folder, device), device, what="holding the model", remedy=remedy)
+    needed = network.opening_bytes(folder, device)
+    require(needed, device, what="holding the model", remedy=network.memory_remedy)
     if not network.open(folder, device):
         return
     tensors, _ = read_tensors(folder / network.weights_file)
@@ -70,23 +65,3 @@ def fill(network: Network, folder: Path, *, device: torch.device) -> None:
         raise BadInput(
             f"{network.weights_file} does not fit its configuration: {complaint}"
         ) from None
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Genmill's record in a version's `config.json`: `family`, `params` and `shape`.
-
-    It is the whole file, or where that is another library's too, what lies under `genmill`.
-    """
-    path = folder / CONFIG
-    try:
-        config: dict[str, Any] = own_record(json.loads(path.read_text("utf-8")))
-        version = config["genmill"]
-        missing = [key for key in ("family", "params", "shape") if key not in config]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path.name} is not a model's configuration: {error!r}") from None
-    if version != FORMAT or missing:
-        raise BadInput(
-            f"{path.name} has format {version!r} and lacks {missing}; this Genmill reads format "
-            f"{FORMAT} with family, params and shape"
-        )
-    return config

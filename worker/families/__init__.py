@@ -1,22 +1,17 @@
 """The families: one folder a kind of model, found by folder. No torch here.
 
-A family's `__init__.py` declares `FAMILY`, a `worker.networks.family.Family`. Its `model.py` holds
-the network (see `worker.networks.network.Network`), which is imported only where it runs.
+A family's `__init__.py` declares `FAMILY`, a `worker.networks.family.Family`: all that others know
+of it. Its `model.py` holds the network (see `worker.networks.network.Network`), imported only where
+it runs; `layout.py`, if any, says how another library's models are imported and exported. Families
+know nothing of one another, of queues, databases and stores.
 """
 
 import importlib
 import pkgutil
 from functools import cache
-from typing import Any
 
 from db.errors import NotFound
 from worker.networks.family import Family
-
-
-def own_record(config: dict[str, Any]) -> dict[str, Any]:
-    """Genmill's part of a `config.json`: all of it, or what lies under `genmill`."""
-    inner = config.get("genmill")
-    return inner if isinstance(inner, dict) else config
 
 
 @cache

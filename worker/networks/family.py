@@ -1,15 +1,61 @@
-"""The declaration of a family: its parameters, its sampling settings and what data it takes."""
+"""What a family declares: parameters, data, and the files of its versions. No torch here."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from worker.networks.params import SamplingParams, TrainingParams
 
 if TYPE_CHECKING:
     from worker.networks.network import Network
+
+
+def _always(params: Any) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class KeptFile:
+    """A file that a version keeps beside `config.json` and its weights, such as a tokenizer."""
+
+    name: str
+    needed: Callable[[Any], bool] = _always  # whether a version of these parameters has the file
+
+
+class ForeignLayout(Protocol):
+    """How another library lays out a model's folder, and how versions are made of such folders.
+
+    Folders come from strangers: nothing in them is run, names are plain, weights are safetensors.
+    """
+
+    mark: str  # a key that its `config.json` has
+
+    def recognises(self, config: Mapping[str, Any]) -> bool:
+        """Whether a folder's `config.json` is that library's."""
+
+    def files(self, folder: Path, config: Mapping[str, Any]) -> list[str]:
+        """The names of all files to import but `config.json`, weights first.
+
+        Raises `BadInput` where the folder is incomplete, or holds what Genmill does not accept.
+        """
+
+    def record(
+        self, folder: Path, config: Mapping[str, Any], digests: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """What Genmill's record says of the model: `params`, `shape`, and keys of the family's own.
+
+        `digests` are the SHA-256s of the files by name.
+        """
+
+    def library(self, names: Container[str]) -> str:
+        """The hub's name of the library that reads a folder of these files."""
+
+    def merge(self, folder: Path) -> None:
+        """Merge a version's adapter into the weights of its base; `Refused` where it has none."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +72,21 @@ class Family:
     papers: tuple[str, ...]  # "Radford, Metz, Chintala 2015, arXiv:1511.06434"
     default_seconds: float  # the training budget where a job states none
     takes_images: bool = False  # makes samples from given ones
-    trains: bool = True  # from nothing; else only by going on from an imported version
+    trains: bool = True  # from scratch; else only by fine-tuning an imported version
     needs_captions: bool = False  # learns from captions; labels' names serve where there are none
+    files: tuple[KeptFile, ...] = ()  # beside weights and `config.json`
+    foreign: str | None = None  # the library whose models can be imported; see `layout`
 
     def network(self) -> type[Network]:
         """Import the family's network class, and with it torch."""
         module = importlib.import_module(f"worker.families.{self.name}.model")
         network: type[Network] = module.NETWORK
         return network
+
+    def layout(self) -> ForeignLayout | None:
+        """Import the layout of the `foreign` library's folders; None where there is none."""
+        if self.foreign is None:
+            return None
+        module = importlib.import_module(f"worker.families.{self.name}.layout")
+        layout: ForeignLayout = module.LAYOUT
+        return layout

@@ -1,6 +1,6 @@
-"""The settings that every family takes; a family's own extend them. No torch here."""
+"""Parameters of training and sampling that families share and extend. No torch here."""
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field
 
@@ -8,7 +8,7 @@ from worker.specs import Params
 
 
 class TrainingParams(Params):
-    """What every family's training takes; a family's own parameters extend it."""
+    """Training parameters of every family."""
 
     batch_size: int = Field(64, ge=1, le=65_536, description="samples a training step")
     lr: float = Field(1e-3, gt=0, le=1, description="peak learning rate")
@@ -26,26 +26,47 @@ class TrainingParams(Params):
 
 
 class SamplingParams(Params):
-    """What every family's sampling takes; a family's own settings extend it."""
+    """Sampling parameters of every family."""
 
     micro_batch: int = Field(
         64, ge=1, le=4096, description="samples made at once; part of what makes bytes repeatable"
     )
 
     @property
-    def together(self) -> int:
-        """How many samples in a row take one label, where labels are taken in turn."""
+    def samples_per_label(self) -> int:
+        """How many consecutive samples share a label, where labels are taken in turn."""
         return 1
 
-    def sources(self, index: int) -> tuple[int, ...]:
-        """The places, among the given images, of those that sample `index` is made from."""
+    def source_indices(self, index: int) -> tuple[int, ...]:
+        """Which of a job's source images sample `index` is made from."""
         return (index,)
 
-    def quick(self) -> Self:
-        """The same for a look while training goes on, where long samples would take its time."""
+    def for_preview(self) -> Self:
+        """The same settings with shorter samples, so that a preview does not hold up training."""
         return self
 
     def check_images(self, size: int | None) -> None:
-        """Raise `Refused` where these settings do not go with given images of `size` pixels a side,
-        or with None, which says that no images are given.
+        """Raise `Refused` where these settings do not go with source images of `size` x `size`.
+
+        None: the job has no source images.
         """
+
+
+Temperature = Annotated[float, Field(ge=0, le=10, description="0: always the likeliest token")]
+TopK = Annotated[int, Field(ge=0, description="only among the k likeliest; 0: all")]
+TopP = Annotated[
+    float,
+    Field(gt=0, le=1, description="only among the likeliest that hold this much probability"),
+]
+
+
+class TextSampling(SamplingParams):
+    """How the tokens of a text are chosen."""
+
+    max_tokens: int = Field(256, ge=1, le=100_000, description="most tokens of a sample")
+    temperature: Temperature = 0.8
+    top_k: TopK = 0
+    top_p: TopP = 0.9
+    stop: list[Annotated[str, Field(min_length=1)]] = Field(
+        [], max_length=16, description="texts that end a sample; they are not part of it"
+    )

@@ -12,8 +12,8 @@ from db.errors import BadInput, DigestMismatch, NotFound
 from db.tables import Checkpoint, DatasetVersion, Job, ModelVersion
 from worker.engine import checkpoints
 from worker.engine.train import Trained, Training, train
-from worker.engine.weights import WEIGHTS_SUFFIX
 from worker.files import digest_of, weights_digest
+from worker.networks.version_folder import WEIGHTS_SUFFIX
 from worker.pinned import PinnedTraining
 from worker.services import Services
 from worker.shards.context import Bench, Made

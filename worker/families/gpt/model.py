@@ -11,8 +11,7 @@ from worker.data.dataset import Shape
 from worker.families.gpt import GptParams
 from worker.families.gpt.blocks import Block, Rotation, norm
 from worker.families.gpt.linear import Linear
-from worker.families.gpt.passages import Passage, Whole
-from worker.families.gpt.reader import Reader
+from worker.families.gpt.passages import Cache, Chunk, Passage, Step, Whole
 from worker.feeds.tokens import TokenFeed
 from worker.networks.learning_rates import cosine, step, warm_up
 from worker.networks.network import Batch, Clock, Losses
@@ -20,6 +19,7 @@ from worker.networks.params import TrainingParams
 from worker.networks.text_network import MakesFeed, TextNetwork
 
 IGNORED = -1
+MOST_PREFILL = 63  # tokens of a prompt that one slot reads at once
 
 
 class Transformer(TextNetwork):
@@ -38,19 +38,19 @@ class Transformer(TextNetwork):
         self._initialise()
 
     def begin_finetuning(self) -> None:
-        """Give the blocks' layers adapters of rank `lora_rank`, and fix all else; 0: nothing."""
+        """With a `lora_rank`, add adapters to the blocks' layers and freeze all else."""
         if self.params.lora_rank:
             self.requires_grad_(False)
             for layer in self._layers():
                 layer.adapt(self.params.lora_rank, self.params.lora_alpha)
 
     def end_training(self) -> None:
-        """Merge the adapters, so that the version is one like any other."""
+        """Merge the adapters, if any."""
         for layer in self._layers():
             layer.merge()
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """AdamW, with Muon for the blocks where asked; embedding and adapters have no decay."""
+        """AdamW, and Muon for the blocks by default; embedding and adapters have no decay."""
         lr, decay = self.params.lr, self.params.weight_decay
         if adapters := [p for layer in self._layers() for p in (layer.a, layer.b) if p is not None]:
             return {"adamw": _adamw([{"params": adapters, "weight_decay": 0.0}], lr)}
@@ -62,7 +62,7 @@ class Transformer(TextNetwork):
         ]
         made = {"adamw": _adamw(groups, lr)}
         if muon:
-            # scaled to the size of AdamW's updates (Liu et al. 2025), so one rate serves both
+            # scaled like AdamW's updates (Liu et al. 2025), so that one rate serves both
             scale = "match_rms_adamw"
             made["muon"] = torch.optim.Muon(inner, lr=lr, weight_decay=decay, adjust_lr_fn=scale)
         return made
@@ -81,20 +81,20 @@ class Transformer(TextNetwork):
         return {"loss": loss.detach(), "gradient_norm": size.detach()}
 
     def validate(self, batch: Batch) -> Losses:
-        """`loss` in nats a token; with the tokenizer at hand also in nats a character."""
-        made = batch.data[:, 1:]
-        return self.losses(self._loss(batch.data), made[made >= 0])
+        """`loss` in nats a token and, if the tokenizer is loaded, in nats a character."""
+        targets = batch.data[:, 1:]
+        return self.losses(self._loss(batch.data), targets[targets >= 0])
 
-    def decoder(self, lanes: int) -> Reader:
-        """Lanes with a cache of keys and values."""
-        return Reader(self, lanes)
+    def decoder(self, slots: int) -> "CachedDecoder":
+        """A decoder with a cache of keys and values."""
+        return CachedDecoder(self, slots)
 
     def forward(self, ids: Tensor, passage: Passage | None = None) -> Tensor:
         """Logits float32 (B, T, V) of the tokens that follow ids (B, T)."""
         return cast(Tensor, self.head(self.read(ids, passage or Whole(ids)))).float()
 
     def read(self, ids: Tensor, passage: Passage) -> Tensor:
-        """The features of ids (B, T), a passage of what is read: (B, T, C)."""
+        """The features (B, T, C) of ids (B, T), at the passage's positions."""
         x, angles = norm(self.embedding(ids)), self.rotation(passage.positions)  # (B, T, C)
         for block in self.blocks:
             x = block(x, angles, passage)
@@ -111,8 +111,8 @@ class Transformer(TextNetwork):
         return total / (targets >= 0).sum().clamp(min=1)
 
     def _initialise(self) -> None:
-        """Matrices by their fan-in; what ends a residual branch, and the head, from zero."""
-        for name, matrix in self._matrices():
+        """Matrices by their fan-in; the head and the ends of residual branches are zero."""
+        for name, matrix in self.named_parameters():  # the network has no others
             if name.endswith("out.weight") or name == "head.weight":
                 nn.init.zeros_(matrix)
             else:
@@ -121,8 +121,31 @@ class Transformer(TextNetwork):
     def _layers(self) -> Iterator[Linear]:
         return (module for module in self.modules() if isinstance(module, Linear))
 
-    def _matrices(self) -> Iterator[tuple[str, Tensor]]:
-        return ((name, p) for name, p in self.named_parameters() if p.ndim == 2)
+
+class CachedDecoder:
+    """A `PrefillDecoder` decoder: the network, and a cache of what its slots have read."""
+
+    def __init__(self, network: Transformer, slots: int) -> None:
+        self.network, self.context = network, network.params.context
+        device = network.embedding.weight.device
+        self.cache = Cache(network.params.layers, slots, self.context, device)
+        # a slot that is reset to the last half of its text keeps one token for the next step
+        self.prefill_size = min(self.context // 2 - 1, MOST_PREFILL)
+
+    def reset(self, slot: int) -> None:
+        """Forget what a slot has read."""
+        self.cache.lengths[slot] = 0
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """Each slot reads one token more, int64 (B,): logits of the next ones, float32 (B, V)."""
+        logits = self.network(tokens[:, None], Step(self.cache))[:, 0]
+        self.cache.lengths = [length + 1 for length in self.cache.lengths]
+        return cast(Tensor, logits)
+
+    def prefill(self, slot: int, tokens: Tensor) -> None:
+        """One slot alone reads `prefill_size` tokens more, int64 (prefill_size,)."""
+        self.network.read(tokens[None], Chunk(self.cache, slot, len(tokens)))
+        self.cache.lengths[slot] += len(tokens)
 
 
 def _adamw(groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:

@@ -1,7 +1,7 @@
-"""Passages of text under a transformer's eyes: where their tokens are, and what they attend to.
+"""What tokens attend to, and where they are: whole texts, or continuations of a key-value cache.
 
-Training sees a text whole. Writing reads on from a `Cache` of keys and values: a token in every
-lane, or a chunk of tokens in one.
+Training reads whole texts. Decoding reads on from a `Cache` of keys and values: one token in every
+slot, or a chunk of tokens in one.
 """
 
 from functools import reduce
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-BLOCK = 64  # positions that a processor attends to at once
+BLOCK = 64  # positions that a CPU attends to at once
 
 
 class Passage(Protocol):
@@ -20,7 +20,7 @@ class Passage(Protocol):
     positions: Tensor  # int64 (B, T), or (1, T) where they are the same in every row
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """What a layer's queries find, all (B, heads, T, D)."""
+        """The attention of a layer's queries, all (B, heads, T, D)."""
 
 
 class Whole:
@@ -35,44 +35,44 @@ class Whole:
 
 
 class Cache:
-    """Room for `context` positions in every layer and lane, of which a lane uses its `lengths`."""
+    """Room for `context` positions in every layer and slot, of which a slot uses its `lengths`."""
 
-    def __init__(self, layers: int, lanes: int, context: int, device: torch.device) -> None:
-        self.layers, self.lanes, self.device = layers, lanes, device
-        self.lengths = [0] * lanes
-        # to launch a kernel costs a GPU more than a block that is left out saves
+    def __init__(self, layers: int, slots: int, context: int, device: torch.device) -> None:
+        self.layers, self.slots, self.device = layers, slots, device
+        self.lengths = [0] * slots
+        # on a GPU, launching more kernels costs more than skipping blocks saves
         self.block = BLOCK if device.type == "cpu" else context
         self.blocks = -(-context // self.block)
         self._kept: Tensor | None = None
 
     def room(self, like: Tensor) -> Tensor:
-        """Of keys and values like (.., heads, .., D): (layers, 2, blocks, B, heads, block, D)."""
+        """Keys and values like (.., heads, .., D): (layers, 2, blocks, B, heads, block, D)."""
         if self._kept is None:
             _, heads, _, D = like.shape  # noqa: N806 - the papers' name
-            shape = (self.layers, 2, self.blocks, self.lanes, heads, self.block, D)
-            # zeros, for to weigh a hidden position with 0 would not take away a NaN
+            shape = (self.layers, 2, self.blocks, self.slots, heads, self.block, D)
+            # zeros, because a weight of 0 for a hidden position would not remove a NaN
             self._kept = like.new_zeros(shape)
         return self._kept
 
 
 class Step:
-    """One token more in every lane (T is 1)."""
+    """One token more in every slot (T is 1)."""
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
         self.positions = torch.tensor(cache.lengths, device=cache.device)[:, None]  # (B, 1)
         block, offset = self.positions[:, 0] // cache.block, self.positions[:, 0] % cache.block
-        self._place = (block, torch.arange(cache.lanes, device=cache.device), slice(None), offset)
+        self._place = (block, torch.arange(cache.slots, device=cache.device), slice(None), offset)
         used = max(cache.lengths) // cache.block + 1  # blocks
         places = torch.arange(used * cache.block, device=cache.device)
         hidden = (places > self.positions)[:, None, None]  # (B, 1, 1, used x block)
-        self._hidden = hidden.view(cache.lanes, 1, 1, used, cache.block).unbind(-2)
+        self._hidden = hidden.view(cache.slots, 1, 1, used, cache.block).unbind(-2)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Keep k and v, and attend to each lane's positions so far.
+        """Keep k and v, and attend to each slot's positions so far.
 
-        softmax(q K^T) V is summed over blocks of positions, each of one shape. Those that no lane
-        has reached are left out, for they would add zeros; so no lane's length changes another.
+        softmax(q K^T) V is summed over blocks of positions, all of one shape. Blocks that no slot
+        has reached are skipped: they would add zeros, so no slot's length changes another's text.
         """
         keys, values = self.cache.room(v)[layer]  # each (blocks, B, heads, block, D)
         keys[self._place] = k[:, :, 0].to(keys.dtype)
@@ -94,11 +94,11 @@ class Step:
 
 
 class Chunk:
-    """Some tokens more in one lane (B is 1)."""
+    """Some tokens more in one slot (B is 1)."""
 
-    def __init__(self, cache: Cache, lane: int, tokens: int) -> None:
-        self.cache, self.lane = cache, lane
-        start = cache.lengths[lane]
+    def __init__(self, cache: Cache, slot: int, tokens: int) -> None:
+        self.cache, self.slot = cache, slot
+        start = cache.lengths[slot]
         self.stop = start + tokens
         self.positions = torch.arange(start, self.stop, device=cache.device)[None]  # (1, T)
         block, offset = self.positions[0] // cache.block, self.positions[0] % cache.block
@@ -106,8 +106,8 @@ class Chunk:
         self._seen = torch.arange(self.stop, device=cache.device) <= self.positions.mT  # (T, stop)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Keep k and v, and attend to the lane's positions so far."""
-        kept = self.cache.room(v)[layer, :, :, self.lane]  # (2, blocks, heads, block, D)
+        """Keep k and v, and attend to the slot's positions so far."""
+        kept = self.cache.room(v)[layer, :, :, self.slot]  # (2, blocks, heads, block, D)
         kept[0][self._place] = k[0].transpose(0, 1).to(kept.dtype)
         kept[1][self._place] = v[0].transpose(0, 1)
         keys, values = kept.transpose(1, 2).flatten(2, 3)[:, None, :, : self.stop]

@@ -1,7 +1,7 @@
-"""An adapter worked into its base's weights, in numpy: W + (alpha / rank) B A. No torch here.
+"""Merging an adapter into its base's weights with numpy: W + (alpha / rank) B A. No torch here.
 
-The sums are made in float32 and rounded to the type that the base's file has. A tensor keeps its
-place in the file, so a file is changed where it lies and memory never holds more than one tensor.
+Sums are computed in float32 and rounded to the type of the base's file. Tensors keep their place,
+so files are changed in place and memory never holds more than one tensor.
 """
 
 import json
@@ -15,13 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from db.errors import Refused
-from worker.families.hf.folder import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
-    CONFIG,
-    read_json,
-    weight_files,
-)
+from worker.families.hf.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, weight_files
+from worker.networks.version_folder import CONFIG, read_json
 
 Array = npt.NDArray[Any]
 
@@ -40,21 +35,21 @@ class Place:
     start: int
 
     def map(self, mode: Any = "r") -> Array:
-        """The tensor as it lies there; bfloat16 as its 16 bits."""
+        """Map the tensor from the file; bfloat16 as its 16 bits."""
         if self.dtype not in _TYPES:
             raise Refused(
                 f"{self.path.name}: a tensor of type {self.dtype} cannot be merged; possible are "
-                f"{', '.join(_TYPES)}: export without --merge"
+                f"{', '.join(_TYPES)}",
+                remedy="export without --merge",
             )
         kind = _TYPES[self.dtype]
         return np.memmap(self.path, kind, mode=mode, offset=self.start, shape=self.shape)
 
 
 def merge(folder: Path) -> None:
-    """Merge the adapter in an exported folder into the base beside it, and take it away.
+    """Merge the adapter of an exported folder into its base, leaving a plain transformers model.
 
-    What is left is a plain folder of transformers. Raises `Refused` where a layer of the adapter
-    cannot be found in the base's files.
+    Raises `Refused` where the base's files lack a layer of the adapter.
     """
     config = read_json(folder / ADAPTER_CONFIG)
     adapter = places(folder / ADAPTER_WEIGHTS)
@@ -62,10 +57,10 @@ def merge(folder: Path) -> None:
     layers = sorted(name.removesuffix(A) for name in adapter if name.endswith(A))
     pairs = [(base[_find(layer, base)], adapter[layer + A], adapter[layer + B]) for layer in layers]
     scale = float(config["lora_alpha"]) / int(config["r"])
-    turned = bool(config.get("fan_in_fan_out")) or any(_is_turned(*pair) for pair in pairs)
+    transposed = bool(config.get("fan_in_fan_out")) or any(_is_transposed(*pair) for pair in pairs)
     for target, a, b in pairs:
         change = scale * (_floats(b) @ _floats(a))
-        _add(target, change.T if turned else change)
+        _add(target, change.T if transposed else change)
     plain = {key: value for key, value in read_json(folder / CONFIG).items() if key != "genmill"}
     (folder / CONFIG).write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", "utf-8")
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
@@ -87,18 +82,20 @@ def places(path: Path) -> dict[str, Place]:
 
 
 def _find(layer: str, base: Mapping[str, Place]) -> str:
-    """The base's name of an adapted layer's matrix; a file may lack, or add, what is before it."""
+    """The base's name of an adapted layer's matrix; its prefix may be longer or shorter there."""
     wanted = f"{layer.removeprefix(PREFIX)}.weight"
     if wanted in base:
         return wanted
     near = [name for name in base if wanted.endswith(f".{name}") or name.endswith(f".{wanted}")]
     if len(near) != 1:
-        raise Refused(f"the base's files have no tensor {wanted!r}: export without --merge")
+        raise Refused(
+            f"the base's files have no tensor {wanted!r}", remedy="export without --merge"
+        )
     return near[0]
 
 
-def _is_turned(target: Place, a: Place, b: Place) -> bool:
-    """Whether the base holds this matrix as (in, out), as GPT-2 does, and not as (out, in)."""
+def _is_transposed(target: Place, a: Place, b: Place) -> bool:
+    """Whether the base holds this matrix as (in, out), like GPT-2, rather than (out, in)."""
     change = (b.shape[0], a.shape[1])
     if math.prod(target.shape) != math.prod(change) or sorted(target.shape) != sorted(change):
         raise Refused(f"a matrix of the base is {target.shape}, the adapter's change {change}")
@@ -113,14 +110,10 @@ def _floats(place: Place) -> npt.NDArray[np.float32]:
 
 
 def _add(place: Place, change: npt.NDArray[np.float32]) -> None:
-    total = _floats(place) + change
+    total: Array = _floats(place) + change
+    if place.dtype == "BF16":  # the nearest ones, ties to even; values are finite
+        bits = np.ascontiguousarray(total).view(np.uint32)
+        total = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     stored = place.map("r+")
-    stored[:] = _rounded_bf16(total) if place.dtype == "BF16" else total
+    stored[:] = total
     stored.flush()  # type: ignore[attr-defined]  # numpy's annotation of memmap is an array's
-
-
-def _rounded_bf16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
-    """The nearest bfloat16s, to even where two are as near, as their bits; values are finite."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    odd = (bits >> 16) & 1
-    return ((bits + 0x7FFF + odd) >> 16).astype(np.uint16)

@@ -4,9 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from worker.networks.family import Family
-from worker.networks.params import TrainingParams
-from worker.networks.text_sampling import Temperature, TextSampling, TopP
+from worker.networks.family import Family, KeptFile
+from worker.networks.params import Temperature, TextSampling, TopP, TrainingParams
 
 
 class HmmParams(TrainingParams):
@@ -96,4 +95,8 @@ FAMILY = Family(
         "arXiv:0712.4273",
     ),
     default_seconds=60,
+    files=(
+        KeptFile("tokenizer.json", lambda params: params.emissions == "discrete"),
+        KeptFile("scale.json", lambda params: params.emissions == "gaussian"),
+    ),
 )

@@ -16,21 +16,21 @@ NOISE = 1  # the stream of the emissions' normal numbers; the states take stream
 
 
 class FilterDecoder:
-    """A `Decoder`: for each lane the distribution (B, K) of the state that comes next."""
+    """A `Decoder`: for each slot the distribution (B, K) of the state that comes next."""
 
-    room = None
+    context = None
 
-    def __init__(self, chain: Chain, emissions: Tensor, lanes: int) -> None:
+    def __init__(self, chain: Chain, emissions: Tensor, slots: int) -> None:
         """`emissions` (K, V): the probability of each token in each state."""
         self._chain, self._emissions = chain, emissions
-        self._ahead = chain.initial.repeat(lanes, 1)
+        self._ahead = chain.initial.repeat(slots, 1)
 
-    def reset(self, lane: int) -> None:
+    def reset(self, slot: int) -> None:
         """Begin a sequence."""
-        self._ahead[lane] = self._chain.initial
+        self._ahead[slot] = self._chain.initial
 
     def read(self, tokens: Tensor) -> Tensor:
-        """Each lane's next token (B,): logits of those after it, float32 (B, V)."""
+        """Each slot's next token (B,): logits of those after it, float32 (B, V)."""
         joint = self._ahead * self._emissions.T[tokens]
         self._ahead = (joint / joint.sum(-1, keepdim=True)) @ self._chain.transitions
         return (self._ahead @ self._emissions).log().float()

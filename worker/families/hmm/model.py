@@ -18,7 +18,17 @@ from worker.families.hmm.learning import Counts, Model, begin, expectation, log_
 from worker.families.hmm.numbers import Scale, load_scale, parse_numbers, write_numbers
 from worker.feeds.feed import Feed
 from worker.networks.decoding import Decoder
-from worker.networks.network import Batch, Clock, Draw, Draws, Losses, Made, Network, Output, Row
+from worker.networks.network import (
+    Batch,
+    Clock,
+    Draw,
+    Draws,
+    Finished,
+    Losses,
+    Network,
+    Output,
+    Row,
+)
 from worker.networks.params import SamplingParams, TrainingParams
 from worker.networks.text_network import MakesFeed, TextNetwork
 
@@ -96,13 +106,13 @@ class HiddenMarkovModel(TextNetwork):
             return {"loss": loss + self.scale.log_volume}
         return self.losses(loss, batch.data[judged])
 
-    def decoder(self, lanes: int) -> Decoder:
-        """The filter over the states, a text a lane."""
-        return FilterDecoder(self.model.chain, self.model.natural.exp(), lanes)
+    def decoder(self, slots: int) -> Decoder:
+        """The filter over the states, a text a slot."""
+        return FilterDecoder(self.model.chain, self.model.natural.exp(), slots)
 
     def stream(
         self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams
-    ) -> Iterator[list[Made]]:
+    ) -> Iterator[list[Finished]]:
         """Continue each row's prompt; numbers are made a micro-batch at a time."""
         if self.params.emissions == "gaussian":
             return Network.stream(self, rows, draw, sampling)

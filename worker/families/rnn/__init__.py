@@ -4,9 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from worker.networks.family import Family
-from worker.networks.params import TrainingParams
-from worker.networks.text_sampling import TextSampling
+from worker.networks.family import Family, KeptFile
+from worker.networks.params import TextSampling, TrainingParams
 
 
 class RnnParams(TrainingParams):
@@ -72,4 +71,5 @@ FAMILY = Family(
         "Smith, Topin 2017, Super-convergence (one cycle), arXiv:1708.07120",
     ),
     default_seconds=180,
+    files=(KeptFile("tokenizer.json"),),
 )

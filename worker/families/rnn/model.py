@@ -147,9 +147,9 @@ class Recurrent(TextNetwork):
         made = batch.data[:, 1:]
         return self.losses(loss, made[made >= 0])
 
-    def decoder(self, lanes: int) -> "LaneDecoder":
-        """A state for each of so many lanes."""
-        return LaneDecoder(self, lanes)
+    def decoder(self, slots: int) -> "StateDecoder":
+        """A recurrent state for each slot."""
+        return StateDecoder(self, slots)
 
     def start(self, rows: int) -> Tensor:
         """The state of rows that have read nothing: zeros."""
@@ -203,21 +203,21 @@ class Recurrent(TextNetwork):
         return min(warm, 1) * cosine(clock.progress)
 
 
-class LaneDecoder:
-    """The state of each lane's text; see `worker.networks.decoding.Decoder`."""
+class StateDecoder:
+    """The state of each slot's text; see `worker.networks.decoding.Decoder`."""
 
-    room = None
+    context = None
 
-    def __init__(self, network: Recurrent, lanes: int) -> None:
+    def __init__(self, network: Recurrent, slots: int) -> None:
         self.network = network
-        self.state = network.start(lanes)
+        self.state = network.start(slots)
 
-    def reset(self, lane: int) -> None:
-        """Forget what a lane has read."""
-        self.state[:, :, lane] = 0
+    def reset(self, slot: int) -> None:
+        """Forget what a slot has read."""
+        self.state[:, :, slot] = 0
 
     def read(self, tokens: Tensor) -> Tensor:
-        """Each lane reads one token more, int64 (B,): logits of the next ones, float32 (B, V)."""
+        """Each slot reads one token more, int64 (B,): logits of the next ones, float32 (B, V)."""
         features, self.state = self.network(tokens[:, None], self.state)
         return self.network.logits(features[:, 0])
 

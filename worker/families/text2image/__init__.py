@@ -4,9 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from worker.networks.family import Family
-from worker.networks.params import SamplingParams, TrainingParams
-from worker.networks.text_sampling import Temperature, TopK, TopP
+from worker.networks.family import Family, KeptFile
+from worker.networks.params import SamplingParams, Temperature, TopK, TopP, TrainingParams
 
 Level = Annotated[int, Field(ge=2, le=256)]
 
@@ -102,4 +101,5 @@ FAMILY = Family(
         "Jordan et al. 2024, Muon, https://kellerjordan.github.io/posts/muon",
     ),
     default_seconds=600,
+    files=(KeptFile("tokenizer.json"), KeptFile("captions.json")),
 )

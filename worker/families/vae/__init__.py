@@ -91,11 +91,11 @@ class Sampling(SamplingParams):
         return self
 
     @property
-    def together(self) -> int:
+    def samples_per_label(self) -> int:
         """A row from end to end is of one class."""
         return self.steps if self.mode == "interpolate" else 1
 
-    def sources(self, index: int) -> tuple[int, ...]:
+    def source_indices(self, index: int) -> tuple[int, ...]:
         """An interpolation has two ends, the images 2k and 2k + 1."""
         pair = index // self.steps
         return (2 * pair, 2 * pair + 1) if self.mode == "interpolate" else (index,)

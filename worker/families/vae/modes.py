@@ -5,32 +5,50 @@ Each mode takes the network, the rows, their random numbers and the settings, an
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from worker.families.vae import Sampling
-from worker.networks.network import Draw, Given, Row
-
-if TYPE_CHECKING:
-    from worker.families.vae.model import Vae
-
-Mode = Callable[["Vae", Sequence[Row], Draw, Sampling], Tensor]
+from worker.families.vae import Params, Sampling
+from worker.networks.network import Draw, Row, SourceImage
 
 CODES = 0  # the stream of a sample's own code; the rounds of inpainting follow it
 ENDS = (1, 2)  # the streams of a pair's two codes
 SMALLEST_SINE = 1e-4  # of an angle between codes, below which the way is straight
 
 
-def sample(network: "Vae", rows: Sequence[Row], draw: Draw, settings: Sampling) -> Tensor:
+class Autoencoder(Protocol):
+    """What a mode uses of the network; images lie in [-1, 1], `labels` are weights (B, classes)."""
+
+    params: Params
+
+    def weigh(self, labels: Tensor) -> Tensor | None:
+        """Labels int64 (B,) as weights; None where the network knows no classes."""
+
+    def encode(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of the images' codes, (B, latent) each."""
+
+    def decode(self, code: Tensor, labels: Tensor | None) -> Tensor:
+        """The expected images of codes."""
+
+    def draw(self, code: Tensor, labels: Tensor | None, uniform: Tensor) -> Tensor:
+        """Random images of codes, from numbers in [0, 1), (B, C, H, W)."""
+
+
+Mode = Callable[[Autoencoder, Sequence[Row], Draw, Sampling], Tensor]
+
+
+def sample(network: Autoencoder, rows: Sequence[Row], draw: Draw, settings: Sampling) -> Tensor:
     """Images at codes from the prior."""
     code = settings.temperature * draw.normal(network.params.latent, stream=CODES)  # (B, latent)
     return network.decode(code, _classes(network, [row.label for row in rows], draw))
 
 
-def interpolate(network: "Vae", rows: Sequence[Row], draw: Draw, settings: Sampling) -> Tensor:
+def interpolate(
+    network: Autoencoder, rows: Sequence[Row], draw: Draw, settings: Sampling
+) -> Tensor:
     """Sample i is step i modulo `steps` between the two ends of pair i // `steps`.
 
     The ends are given images, coded at their posterior means, or else codes from the prior, which
@@ -38,9 +56,9 @@ def interpolate(network: "Vae", rows: Sequence[Row], draw: Draw, settings: Sampl
     """
     steps = torch.tensor([row.index % settings.steps for row in rows], device=draw.device)
     part = (steps / (settings.steps - 1))[:, None]  # (B, 1), from 0 to 1
-    if rows[0].given:
+    if rows[0].sources:
         (start, first), (stop, last) = (
-            _code(network, [row.given[end] for row in rows], draw) for end in (0, 1)
+            _code(network, [row.sources[end] for row in rows], draw) for end in (0, 1)
         )
     else:
         pairs = Draw(draw.seed, [row.index // settings.steps for row in rows], draw.device)
@@ -52,19 +70,21 @@ def interpolate(network: "Vae", rows: Sequence[Row], draw: Draw, settings: Sampl
     return network.decode(spherical(start, stop, part), labels)
 
 
-def reconstruct(network: "Vae", rows: Sequence[Row], draw: Draw, settings: Sampling) -> Tensor:
+def reconstruct(
+    network: Autoencoder, rows: Sequence[Row], draw: Draw, settings: Sampling
+) -> Tensor:
     """Images at the posterior means of given ones."""
-    return network.decode(*_code(network, [row.given[0] for row in rows], draw))
+    return network.decode(*_code(network, [row.sources[0] for row in rows], draw))
 
 
-def inpaint(network: "Vae", rows: Sequence[Row], draw: Draw, settings: Sampling) -> Tensor:
+def inpaint(network: Autoencoder, rows: Sequence[Row], draw: Draw, settings: Sampling) -> Tensor:
     """Fill the mask of given images, the pixels around it kept.
 
     Rezende, Mohamed and Wierstra 2014, arXiv:1401.4082, appendix F: a Markov chain that codes the
     image at random, draws one from its decoding, and puts the known pixels back. Here it begins
     with a sample from the prior, and what it ends with are means, which are free of speckles.
     """
-    given = [row.given[0] for row in rows]
+    given = [row.sources[0] for row in rows]
     images, labels = _pixels(given, draw), _classes(network, [each.label for each in given], draw)
     unknown = _inside(images, settings)
     code = settings.temperature * draw.normal(network.params.latent, stream=CODES)
@@ -98,18 +118,20 @@ def spherical(start: Tensor, stop: Tensor, part: Tensor) -> Tensor:
     return torch.where(sine < SMALLEST_SINE, torch.lerp(start, stop, part), round_way)
 
 
-def _code(network: "Vae", given: Sequence[Given], draw: Draw) -> tuple[Tensor, Tensor | None]:
+def _code(
+    network: Autoencoder, given: Sequence[SourceImage], draw: Draw
+) -> tuple[Tensor, Tensor | None]:
     """The posterior means of given images (B, latent), and their classes."""
     labels = _classes(network, [each.label for each in given], draw)
     return network.encode(_pixels(given, draw), labels)[0], labels
 
 
-def _classes(network: "Vae", labels: Sequence[int | None], draw: Draw) -> Tensor | None:
+def _classes(network: Autoencoder, labels: Sequence[int | None], draw: Draw) -> Tensor | None:
     return network.weigh(torch.tensor([label or 0 for label in labels], device=draw.device))
 
 
-def _pixels(given: Sequence[Given], draw: Draw) -> Tensor:
-    """Given images in [-1, 1], float32 (B, C, H, W)."""
+def _pixels(given: Sequence[SourceImage], draw: Draw) -> Tensor:
+    """SourceImage images in [-1, 1], float32 (B, C, H, W)."""
     levels = torch.from_numpy(np.stack([each.pixels for each in given])).to(draw.device)
     return levels.permute(0, 3, 1, 2).float() / 127.5 - 1
 

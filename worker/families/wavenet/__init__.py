@@ -4,10 +4,10 @@ from typing import Self
 
 from pydantic import Field
 
-from worker.networks.family import Family
+from worker.networks.family import Family, KeptFile
 from worker.networks.params import SamplingParams, TrainingParams
 
-QUICK = 0.4  # seconds of a sound that is a mere look
+PREVIEW_SECONDS = 0.4  # seconds of a sound that is a mere look
 
 
 class WaveNetParams(TrainingParams):
@@ -40,9 +40,11 @@ class WaveNetSampling(SamplingParams):
         1.0, gt=0, le=10, description="below 1 for likelier samples: less noise, less variety"
     )
 
-    def quick(self) -> Self:
+    def for_preview(self) -> Self:
         """No longer than 0.4 seconds."""
-        return self.model_copy(update={"seconds": min(self.seconds or QUICK, QUICK)})
+        return self.model_copy(
+            update={"seconds": min(self.seconds or PREVIEW_SECONDS, PREVIEW_SECONDS)}
+        )
 
 
 FAMILY = Family(
@@ -58,4 +60,5 @@ FAMILY = Family(
         "Le Paine et al. 2016, Fast WaveNet generation algorithm, arXiv:1611.09482",
     ),
     default_seconds=300,
+    files=(KeptFile("sounds.json"),),
 )

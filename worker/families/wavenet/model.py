@@ -1,10 +1,10 @@
 """WaveNet: p(x) as a product of softmaxes, each over the 256 codes that a sample may have.
 
-van den Oord et al. 2016, arXiv:1609.03499, read from top to bottom: a layer (figure 4 and equation
-3), the network, its loss. Convolutions are "valid": a sample is predicted only where its whole
-receptive field is given, with a code of its own before a sound's first sample. The receptive field
-is shorter than a word, so what part of its length a sound has come to is told as well: a second
-time series, of class and part (section 2.5), which is added to the stream that all layers read.
+van den Oord et al. 2016, arXiv:1609.03499: the network of the layers in `layers`, and its loss.
+Convolutions are "valid": a sample is predicted only where its whole receptive field is given, with
+a code of its own before a sound's first sample. The receptive field is shorter than a word, so the
+network is also conditioned on relative position: a second time series, of class and part of the
+sound (section 2.5), is added to the stream that all layers read.
 """
 
 import math
@@ -18,41 +18,16 @@ from torch.nn import functional
 
 from worker.data.dataset import TRAIN, LocalDataset, Shape
 from worker.families.wavenet import WaveNetParams, WaveNetSampling
+from worker.families.wavenet.layers import PARTS, Layer, dilations, plan_row, receptive_field
 from worker.families.wavenet.sounding import make_sounds
 from worker.feeds.feed import Feed
 from worker.feeds.mulaw import CODES
 from worker.feeds.sounds import Habits, SoundFeed, Sounds
 from worker.networks.learning_rates import cosine, step, warm_up
-from worker.networks.network import Batch, Clock, Draws, Losses, Made, Row
+from worker.networks.network import Batch, Clock, Draws, Finished, Losses, Row, StreamingNetwork
 from worker.networks.params import SamplingParams, TrainingParams
-from worker.networks.streaming import StreamingNetwork
 
 IGNORED = -1
-PARTS = 40  # of a sound's length that are told apart, beside the silence after it
-
-
-class Layer(nn.Module):
-    """z = tanh(W_f * x + V_f h) . sigmoid(W_g * x + V_g h) (equation 3), then 1x1 to x and skip.
-
-    `*` is a causal convolution of two taps, `dilation` apart; h is one-hot, so V h is an embedding.
-    """
-
-    def __init__(self, params: WaveNetParams, dilation: int, labels: int) -> None:
-        super().__init__()
-        self.dilation = dilation
-        self.dilated = nn.Conv1d(params.channels, 2 * params.channels, 2, dilation=dilation)
-        self.condition = nn.Embedding(max(labels, 1), 2 * params.channels)
-        self.residual = nn.Conv1d(params.channels, params.channels, 1, bias=False)
-        self.skip = nn.Conv1d(params.channels, params.skip, 1)
-        nn.init.zeros_(self.condition.weight)
-
-    def forward(self, x: Tensor, labels: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """The stream x (B, C, T), `dilation` shorter, and the last `length` of the skip."""
-        both = self.dilated(x) + self.condition(labels)[:, :, None]  # (B, 2C, T - dilation)
-        filtered, gate = both.chunk(2, dim=1)
-        z = torch.tanh(filtered) * torch.sigmoid(gate)
-        x = x[:, :, self.dilation :] + self.residual(z)
-        return x, self.skip(z[:, :, -length:])
 
 
 class WaveNet(StreamingNetwork):
@@ -117,9 +92,10 @@ class WaveNet(StreamingNetwork):
 
     def stream(
         self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams
-    ) -> Iterator[list[Made]]:
+    ) -> Iterator[list[Finished]]:
         """Sounds in [-1, 1], float32 (T,), each as long as it came out."""
-        return make_sounds(self, rows, draw, cast(WaveNetSampling, sampling))
+        settings = cast(WaveNetSampling, sampling)
+        return make_sounds(self, rows, draw, settings, shape=self.shape, habits=self.habits)
 
     def forward(self, codes: Tensor, starts: Tensor, lengths: Tensor, labels: Tensor) -> Tensor:
         """Logits (B, T, 256) after each receptive field of codes (B, receptive + T - 1).
@@ -130,7 +106,7 @@ class WaveNet(StreamingNetwork):
         length = codes.shape[1] - field + 1
         # a code is read at the time of the sample after it
         times = starts[:, None] + torch.arange(1 - field, length, device=codes.device)
-        x = self.embedding(codes) + self.plan(self.places(labels[:, None], times, lengths[:, None]))
+        x = self.embedding(codes) + self.plan(plan_row(labels[:, None], times, lengths[:, None]))
         x = x.transpose(1, 2)  # (B, C, receptive + T - 1)
         skipped = torch.zeros((), device=codes.device)
         for layer in self.layers:
@@ -138,10 +114,6 @@ class WaveNet(StreamingNetwork):
             skipped = skipped + skip  # (B, skip, T)
         hidden = functional.relu(self.hidden(functional.relu(skipped)))
         return cast(Tensor, self.head(hidden)).transpose(1, 2)
-
-    def places(self, labels: Tensor, times: Tensor, lengths: Tensor) -> Tensor:
-        """Rows of `plan` for sounds of these classes and lengths at these times."""
-        return labels * (PARTS + 1) + (times * PARTS // lengths).clamp(0, PARTS)
 
     def _initialise(self) -> None:
         """Let codes that are near begin alike: waves over the 256 codes, slow and fast, in and out.
@@ -171,16 +143,6 @@ class WaveNet(StreamingNetwork):
         )
         count = (targets >= 0).sum().clamp(min=1)
         return total / count, count
-
-
-def dilations(params: WaveNetParams) -> list[int]:
-    """The layers' dilations from first to last: 1, 2, 4, ... once a stack."""
-    return [2**power for power in range(params.dilations)] * params.stacks
-
-
-def receptive_field(params: WaveNetParams) -> int:
-    """How many samples a prediction sees."""
-    return sum(dilations(params)) + 1
 
 
 NETWORK = WaveNet

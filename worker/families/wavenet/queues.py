@@ -5,17 +5,11 @@ nothing else of the past, so it keeps the last d of them, here already multiplie
 A row's numbers depend on its own samples alone.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
+from worker.families.wavenet.layers import Layer, Stack, plan_row
 from worker.feeds.sounds import NOTHING
-
-if TYPE_CHECKING:
-    from worker.families.wavenet.model import Layer, WaveNet
 
 
 class Queue:
@@ -60,17 +54,17 @@ class Queue:
 class Queues:
     """The network for some rows, all at their next sample at once."""
 
-    def __init__(self, network: WaveNet, rows: int) -> None:
-        layers = [*network.layers]
-        self.embedding = network.embedding.weight
+    def __init__(self, stack: Stack, rows: int) -> None:
+        layers = [*stack.layers]
+        self.embedding = stack.embedding.weight
         self.queues = [Queue(layer, rows) for layer in layers]
         # what all layers skip to is one product, of what they write here side by side
         self.gated = self.embedding.new_empty(rows, len(layers) * self.embedding.shape[1])
         self.parts = self.gated.chunk(len(layers), dim=1)
         self.skip = torch.cat([layer.skip.weight[:, :, 0] for layer in layers], 1).t().contiguous()
         self.skip_bias = torch.stack([layer.skip.bias for layer in layers]).sum(0)
-        self.hidden, self.head = _matrix(network.hidden), _matrix(network.head)
-        self.plan, self.places = network.plan.weight, network.places
+        self.hidden, self.head = _matrix(stack.hidden), _matrix(stack.head)
+        self.plan = stack.plan.weight
         self.labels = torch.zeros(rows, dtype=torch.int64, device=self.embedding.device)
         self.lengths = torch.ones_like(self.labels)
         self.times = torch.zeros_like(self.labels)  # of the rows' next samples, in their sounds
@@ -99,7 +93,7 @@ class Queues:
         return self._logits()
 
     def _planned(self) -> Tensor:
-        return self.plan.index_select(0, self.places(self.labels, self.times, self.lengths))
+        return self.plan.index_select(0, plan_row(self.labels, self.times, self.lengths))
 
     def _logits(self) -> Tensor:
         skipped = torch.addmm(self.skip_bias, self.gated, self.skip).relu_()  # (B, skip)

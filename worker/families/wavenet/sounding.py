@@ -1,10 +1,7 @@
 """Making sounds: how samples are chosen, where a sound ends, and who has the place after it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +9,13 @@ import torch
 from torch import Tensor
 
 from db.errors import NonFinite
+from worker.data.dataset import Shape
 from worker.families.wavenet import WaveNetSampling
+from worker.families.wavenet.layers import Stack
 from worker.families.wavenet.queues import Queues
 from worker.feeds.mulaw import CODES, SILENCE, decode
-
-if TYPE_CHECKING:
-    from worker.families.wavenet.model import WaveNet
-    from worker.networks.network import Draw, Draws, Made, Row
+from worker.feeds.sounds import Habits
+from worker.networks.network import Draw, Draws, Finished, Row
 
 Sound = npt.NDArray[np.float32]  # (T,) in [-1, 1]
 
@@ -56,15 +53,17 @@ class Voice:
 class Voices:
     """As many places as the micro-batch has rows; a place goes to the next row as one ends."""
 
-    def __init__(self, network: WaveNet, sampling: WaveNetSampling) -> None:
-        rate, habits = network.shape.sample_rate, network.habits
-        self.rate, self.habits, self.names = rate, habits, network.shape.labels
+    def __init__(
+        self, stack: Stack, sampling: WaveNetSampling, *, shape: Shape, habits: Habits
+    ) -> None:
+        rate = shape.sample_rate
+        self.rate, self.habits, self.names = rate, habits, shape.labels
         self.most = max(round((sampling.seconds or habits.seconds) * rate), 1)
         self.silence, self.temperature = habits.silence, sampling.temperature
         self.fade = max(round(FADE_SECONDS * rate), 1)
         self.places: list[Voice | None] = [None] * sampling.micro_batch
-        self.queues = Queues(network, sampling.micro_batch)
-        self.device = network.embedding.weight.device
+        self.queues = Queues(stack, sampling.micro_batch)
+        self.device = stack.embedding.weight.device
         self.logits = torch.zeros(sampling.micro_batch, CODES, device=self.device)
 
     def fill(self, rows: Iterator[Row], draws: Draws) -> bool:
@@ -86,7 +85,7 @@ class Voices:
             self.logits = torch.where(fresh[:, None], begun, self.logits)
         return any(self.places)
 
-    def sing(self) -> list[Made]:
+    def sing(self) -> list[Finished]:
         """Go on by `LOOK` samples; the sounds that ended in them."""
         numbers = torch.stack([self._numbers(voice) for voice in self.places], dim=1)[:, :, None]
         codes = torch.empty(LOOK, len(self.places), dtype=torch.uint8, device=self.device)
@@ -129,17 +128,23 @@ class Voices:
 
 
 def make_sounds(
-    network: WaveNet, rows: Iterator[Row], draws: Draws, sampling: WaveNetSampling
-) -> Iterator[list[Made]]:
+    stack: Stack,
+    rows: Iterator[Row],
+    draws: Draws,
+    sampling: WaveNetSampling,
+    *,
+    shape: Shape,
+    habits: Habits,
+) -> Iterator[list[Finished]]:
     """One sound a row, float32 (T,) in [-1, 1], as they end; often none.
 
     A sound ends where it stays silent for longer than any training sound does inside, at the length
     that the network was told, or at `sampling.seconds`. Raises `NonFinite`.
     """
-    device = network.embedding.weight.device.type
+    device = stack.embedding.weight.device.type
     # in fp32 always: a step is too small to gain by less, and a sound builds on its own errors
     with torch.autocast(device, enabled=False):
-        voices = Voices(network, sampling)
+        voices = Voices(stack, sampling, shape=shape, habits=habits)
     while True:
         with torch.autocast(device, enabled=False):
             if not voices.fill(rows, draws):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from db import models
-from scheduler.models.model_folder import MAX_SMALL_BYTES
+from worker.networks.version_folder import MAX_SMALL_BYTES
 
 
 def test_list_shows_what_a_bare_name_means(genmill, services, digits):
@@ -104,7 +104,8 @@ class Canary:
         ("model.safetensors", (9).to_bytes(8, "little") + b"[1, 2, 3]", "damaged"),
         ("model.safetensors", (2).to_bytes(8, "little") + b"{}" + b"x" * 8, "8 bytes of tensors"),
         ("config.json", b"{", "not JSON"),
-        ("config.json", b"[]", "'genmill'"),
+        ("config.json", b"[]", "not a JSON object"),
+        ("config.json", b"{}", "no 'genmill'"),
         ("config.json", b'{"genmill": 1, "family": "gan", "params": []}', "'params'"),
         ("config.json", b" " * (MAX_SMALL_BYTES + 1), "larger than"),
     ],

@@ -12,7 +12,7 @@ from worker.data.dataset import LocalDataset, Shape
 from worker.engine.generate import Generation, Sampler, generate
 from worker.feeds.feed import Feed
 from worker.feeds.source_images import GivenImages
-from worker.networks.network import Batch, Draw, Draws, Losses, Made, Network, Output, Row
+from worker.networks.network import Batch, Draw, Draws, Finished, Losses, Network, Output, Row
 from worker.networks.params import SamplingParams, TrainingParams
 from worker.specs import Prompt
 
@@ -53,7 +53,7 @@ class Trickling(Counting):
 
     def stream(
         self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams
-    ) -> Iterator[list[Made]]:
+    ) -> Iterator[list[Finished]]:
         while under_way := list(islice(rows, sampling.micro_batch)):
             for row in reversed(under_way):
                 self.steps += 1
@@ -94,10 +94,10 @@ class Pairs(SamplingParams):
     """Two samples in a row belong together, and each is made from both images of its pair."""
 
     @property
-    def together(self) -> int:
+    def samples_per_label(self) -> int:
         return 2
 
-    def sources(self, index: int) -> tuple[int, ...]:
+    def source_indices(self, index: int) -> tuple[int, ...]:
         return (index // 2 * 2, index // 2 * 2 + 1)
 
 
@@ -112,7 +112,7 @@ def test_given_images_come_with_their_own_classes(tmp_path: Path) -> None:
     given = GivenImages(image_dataset(tmp_path / "d"), network.shape.labels)
     one = asked(network, 4, given=given)
     assert [row.label for row in map(one.row, range(4))] == [1, 0, 1, 0]
-    assert (one.row(34).given[0].pixels == one.row(2).given[0].pixels).all(), "32 were held out"
+    assert (one.row(34).sources[0].pixels == one.row(2).sources[0].pixels).all(), "32 were held out"
     assert {row.label for row in map(asked(network, 4, given=given, label=1).row, range(4))} == {1}
 
 
@@ -121,7 +121,7 @@ def test_sample_between_images_of_two_classes_has_none(tmp_path: Path) -> None:
     given = GivenImages(image_dataset(tmp_path / "d"), network.shape.labels)
     row = Generation(network, Pairs(micro_batch=4), 3, 0, 8, given=given).row(3)
     assert row.label is None
-    assert [image.label for image in row.given] == [0, 1]
+    assert [image.label for image in row.sources] == [0, 1]
 
 
 def test_label_that_is_asked_for_is_every_sample_s() -> None:

@@ -12,9 +12,10 @@ from db.errors import BadInput, NonFinite, NotFound, Refused
 from tests.families.kit import small_params
 from worker.data.dataset import Shape
 from worker.engine.tensors import read_tensors, write_tensors
-from worker.engine.weights import CONFIG, WEIGHTS, load, save
+from worker.engine.weights import load, save
 from worker.families import find_family
 from worker.networks.network import Network
+from worker.networks.version_folder import CONFIG, WEIGHTS
 
 CPU = torch.device("cpu")
 VAE = find_family("vae")

@@ -13,7 +13,7 @@ from worker.families import find_family
 from worker.families.gpt import FAMILY, GptParams
 from worker.families.gpt.model import NETWORK
 from worker.networks.network import Batch, Clock, Draw, Row
-from worker.networks.text_sampling import TextSampling
+from worker.networks.params import TextSampling
 from worker.networks.token_choice import choose
 from worker.specs import Prompt, parse_params
 
@@ -131,16 +131,16 @@ def test_a_later_token_changes_no_earlier_logit(tmp_path, activation):
 
 def test_the_cached_logits_are_those_of_the_whole_forward(fresh):
     ids = torch.from_numpy(fresh.feed.train(0)[0])[:, :-1]
-    reader = fresh.network.decoder(len(ids))
+    decoder = fresh.network.decoder(len(ids))
     with torch.inference_mode():
-        steps = [reader.read(ids[:, position]) for position in range(ids.shape[1])]
+        steps = [decoder.read(ids[:, position]) for position in range(ids.shape[1])]
         whole = fresh.network(ids)
 
-    assert ids.shape[1] == reader.room
+    assert ids.shape[1] == decoder.context
     torch.testing.assert_close(torch.stack(steps, 1), whole, rtol=1e-4, atol=1e-4)
 
 
-def test_a_lane_that_is_reset_reads_as_a_new_one_bit_for_bit(fresh):
+def test_a_slot_that_is_reset_reads_as_a_new_one_bit_for_bit(fresh):
     ids = torch.from_numpy(fresh.feed.train(0)[0])
     new, used = fresh.network.decoder(len(ids)), fresh.network.decoder(len(ids))
     with torch.inference_mode():
@@ -162,7 +162,7 @@ def test_a_text_is_the_same_whoever_its_neighbours_are(fresh):
 
 
 def test_prompts_of_very_different_lengths_are_continued_as_each_alone(fresh):
-    """Some lanes fill their context, read on ahead, and begin anew while others write."""
+    """Some slots fill their context, prefill, and begin anew while others write."""
     prompts = (None, "The ", ENGLISH, "dog", ENGLISH[:29], "The cat sat on the mat and would not")
     asked = TextSampling(max_tokens=50, micro_batch=5, stop=["x"])
     made = {}
@@ -175,9 +175,9 @@ def test_prompts_of_very_different_lengths_are_continued_as_each_alone(fresh):
     assert len({len(text) for text in made.values()}) > 4
 
 
-@pytest.mark.parametrize("lanes", [1, 3, 17])
-def test_requests_of_any_size_give_the_same_texts(fresh, lanes):
-    asked = TextSampling(max_tokens=24, micro_batch=lanes, stop=["x", "M"])
+@pytest.mark.parametrize("slots", [1, 3, 17])
+def test_requests_of_any_size_give_the_same_texts(fresh, slots):
+    asked = TextSampling(max_tokens=24, micro_batch=slots, stop=["x", "M"])
     whole = texts_of(fresh, asked, 0, 64)
 
     assert [text for start in range(0, 64, 7) for text in texts_of(fresh, asked, start, 7)] == whole

@@ -6,9 +6,9 @@ from db.errors import Draining
 from tests.families.kit import Recorder, small_training, text_dataset, train_small
 from worker.engine.run import begin
 from worker.engine.train import train
-from worker.engine.weights import WEIGHTS
 from worker.families.gpt import FAMILY
 from worker.families.gpt.linear import Linear
+from worker.networks.version_folder import WEIGHTS
 
 TUNING = {"lora_rank": 2, "lora_alpha": 8.0, "finetune_rate": 1.0, "validate_every": 2}
 

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig
 
 from db.errors import BadInput, Refused, TooLarge
 from tests.families.causal import CHAT, KINDS, take_in, write_base, write_tokenizer
+from tests.families.exchange import hand_over
 from tests.families.kit import SENTENCES, Recorder, run
 from worker.data.dataset import TRAIN, LocalDataset, Shape
 from worker.engine import memory
@@ -21,7 +22,8 @@ from worker.engine.weights import load
 from worker.families.hf import FAMILY, HfParams, HfSampling
 from worker.families.hf.base import bytes_to_read, packs
 from worker.families.hf.examples import Script, read_tokenizer
-from worker.families.hf.folder import record, weight_files
+from worker.families.hf.folder import weight_files
+from worker.families.hf.layout import LAYOUT
 from worker.families.hf.merge import merge
 from worker.families.hf.model import NETWORK, CausalModel
 from worker.families.hf.packing import as_batch, pack
@@ -419,6 +421,18 @@ def test_a_merged_model_says_what_base_and_adapter_say(tuned_ones, kind, tmp_pat
         assert far < (1e-4 if dtype == torch.float32 else 0.3)
 
 
+def test_a_merged_export_imported_elsewhere_is_a_base_that_says_the_same(
+    tuned, tmp_path, sqlite_template
+):
+    first = hand_over(tuned, tmp_path / "1", sqlite_template, family=FAMILY, merge=True)
+    second = hand_over(first, tmp_path / "2", sqlite_template, family=FAMILY)
+    assert not list(first.glob("adapter_*"))
+    prompts = ["The cat", "The dog has"]
+    assert texts(opened(first), prompts, 0, 4) == texts(opened(second), prompts, 0, 4)
+    data = as_torch([[np.arange(1, 13, dtype=np.int32)]])
+    assert loss_of(opened(first), data) == pytest.approx(loss_of(opened(tuned), data), abs=1e-4)
+
+
 def take_out(version, folder):
     """The base of a version's folder, alone."""
     shutil.copytree(version, folder, ignore=shutil.ignore_patterns("adapter_*"))
@@ -430,7 +444,7 @@ def test_what_does_not_fit_the_parent_or_the_machine_is_refused(base, tuned, dat
         (
             (tuned, {"rank": 8}, "rank is 8; the adapter was made with 4"),
             (base, {"context": 128}, "context is 128; this base takes at most 48"),
-            (base, {"targets": ["nowhere"]}, "this base cannot be adapted so: .*nowhere"),
+            (base, {"targets": ["nowhere"]}, "this base cannot have such an adapter: .*nowhere"),
             (base, {"base": "nf4"}, "base=nf4 .* needs a CUDA device"),
         )
     ):
@@ -442,7 +456,9 @@ def test_a_base_without_room_is_refused_as_too_large(base, dataset, tmp_path, mo
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
     memory.MEMINFO.write_text("MemAvailable: 1 kB\n")
     asked = training(base, dataset, tmp_path / "run", base="bf16")
-    with pytest.raises(TooLarge, match=r"holding the model needs .* left: take a larger machine"):
+    with pytest.raises(
+        TooLarge, match=r"holding the model needs .* left[:;] take a larger machine"
+    ):
         begin(asked)
 
 
@@ -469,11 +485,11 @@ def test_a_base_held_in_nf4_keeps_all_but_its_layers_matrices_in_bf16(bases):
 def test_the_record_takes_over_the_base_s_length_and_an_adapter_s_settings(tuned, base):
     config = json.loads((base / "config.json").read_text("utf-8"))
     digests = {"model.safetensors": "f" * 64}
-    made = record(base, {k: v for k, v in config.items() if k != "genmill"}, digests)
-    assert (made["family"], made["base_sha256"]) == ("hf", "f" * 64)
+    made = LAYOUT.record(base, {k: v for k, v in config.items() if k != "genmill"}, digests)
+    assert made["base_sha256"] == "f" * 64
     assert made["params"]["context"] == 48
     assert made["shape"] == Shape("text").to_json()
-    assert record(tuned, {"model_type": "x"}, digests)["params"]["rank"] == 4
+    assert LAYOUT.record(tuned, {"model_type": "x"}, digests)["params"]["rank"] == 4
 
 
 def test_rows_of_the_split_are_the_feed_s(base, dataset):

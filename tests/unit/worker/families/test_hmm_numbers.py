@@ -1,6 +1,7 @@
 """Gaussian emissions of `hmm`: documents of numbers, and samples of them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,11 @@ import pytest
 import torch
 
 from db.errors import BadInput, Refused
+from scheduler.models.folder_check import check_folder
+from tests.families.exchange import hand_over
 from tests.families.kit import make, plain, train_small
 from worker.data.dataset import LocalDataset
+from worker.engine.train import Trained
 from worker.engine.weights import load
 from worker.families import find_family
 from worker.families.hmm.model import HiddenMarkovModel
@@ -38,17 +42,36 @@ def number_dataset(folder: Path, *, dimensions: int = 2) -> LocalDataset:
 
 
 @pytest.fixture(scope="module")
-def numbers(tmp_path_factory: pytest.TempPathFactory) -> HiddenMarkovModel:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A gaussian model of the two levels."""
     folder = tmp_path_factory.mktemp("numbers")
     params = {"emissions": "gaussian", "states": 2, "batch_size": 1000, "prior": 0.01}
     dataset = number_dataset(folder / "dataset")
-    trained = train_small(HMM, dataset, folder / "run", params=params, max_steps=30, seed=1)
+    return train_small(HMM, dataset, folder / "run", params=params, max_steps=30, seed=1)
+
+
+@pytest.fixture(scope="module")
+def numbers(trained: Trained) -> HiddenMarkovModel:
     network = load(trained.folder, device=CPU)[1]
     assert isinstance(network, HiddenMarkovModel)
     # the process itself has 7.2 nats a vector: a state's entropy rate and its vector's entropy
     assert 6.8 < trained.metrics["loss"] < 7.6
     return network
+
+
+def test_numbers_exported_and_imported_elsewhere_keep_their_scale(
+    trained: Trained, numbers: HiddenMarkovModel, tmp_path: Path, sqlite_template: Path
+) -> None:
+    imported = hand_over(trained.folder, tmp_path, sqlite_template, family=HMM)
+    again = load(imported, device=CPU)[1]
+    assert plain(make(HMM, again, 0, 8)) == plain(make(HMM, numbers, 0, 8))
+
+
+def test_numbers_without_their_scale_are_not_imported(trained: Trained, tmp_path: Path) -> None:
+    copy = shutil.copytree(trained.folder, tmp_path / "copy")
+    (copy / "scale.json").unlink()
+    with pytest.raises(BadInput, match=r"no scale\.json"):
+        check_folder(copy)
 
 
 def test_gaussian_emissions_find_the_levels_of_numbers(numbers: HiddenMarkovModel) -> None:

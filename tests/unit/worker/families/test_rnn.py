@@ -13,7 +13,7 @@ from worker.families.rnn import FAMILY, RnnParams
 from worker.families.rnn.model import NETWORK, Layer
 from worker.feeds.tokenizer import Tokenizer
 from worker.networks.network import Batch, Clock, Draw, Row
-from worker.networks.text_sampling import TextSampling
+from worker.networks.params import TextSampling
 from worker.specs import parse_params
 
 ENGLISH = "".join(
@@ -49,7 +49,7 @@ class Trained:
         return float(self.network.train_step(self.batch(step), self.optimizers, clock)["loss"])
 
     def write(self, prompts, seed=3, **settings):
-        """A text for each prompt, in as many lanes."""
+        """A text for each prompt, in as many slots."""
         sampling = TextSampling(micro_batch=len(prompts), **({"max_tokens": 40} | settings))
         rows = [Row(i, prompt=prompt) for i, prompt in enumerate(prompts)]
         with torch.inference_mode():
@@ -231,7 +231,7 @@ def test_reading_token_by_token_gives_the_whole_forward_s_logits(english):
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_a_lane_that_is_reset_reads_as_a_new_one_whatever_the_others_do(tmp_path, cell):
+def test_a_slot_that_is_reset_reads_as_a_new_one_whatever_the_others_do(tmp_path, cell):
     made = Trained(tmp_path, 5, cell=cell, layers=2)
     first, second = (made.batch(step).data[:, :9].T for step in (0, 1))
     used, new = made.network.decoder(16), made.network.decoder(16)

@@ -12,7 +12,7 @@ from worker.families.vae.bounds import importance_bound, kl_to_prior, log_normal
 from worker.families.vae.likelihoods import Bernoulli, DiscretisedLogistic
 from worker.families.vae.model import Vae
 from worker.families.vae.modes import spherical
-from worker.networks.network import Batch, Clock, Draw, Given, Row
+from worker.networks.network import Batch, Clock, Draw, Row, SourceImage
 from worker.specs import parse_params
 
 
@@ -35,9 +35,9 @@ def sampling(**given: object) -> Sampling:
     return parse_params(Sampling, given, what="vae")
 
 
-def picture(seed: int = 0, size: int = 28, label: int | None = 0) -> Given:
+def picture(seed: int = 0, size: int = 28, label: int | None = 0) -> SourceImage:
     levels = np.random.default_rng(seed).integers(0, 256, (size, size, 1), dtype=np.uint8)
-    return Given(levels, label)
+    return SourceImage(levels, label)
 
 
 def made(network: Vae, rows: list[Row], settings: Sampling, seed: int = 0) -> np.ndarray:
@@ -268,9 +268,9 @@ def test_interpolation_goes_on_from_end_to_end_and_depends_on_its_pair_alone() -
 def test_interpolation_between_given_images_ends_at_their_reconstructions() -> None:
     network, ends = vae(), (picture(0, label=0), picture(1, label=1))
     settings = sampling(mode="interpolate", steps=3)
-    rows = [Row(index, None, given=ends) for index in range(3)]
+    rows = [Row(index, None, sources=ends) for index in range(3)]
     way = made(network, rows, settings)
-    rebuilt = made(network, [Row(9, given=(end,)) for end in ends], sampling(mode="reconstruct"))
+    rebuilt = made(network, [Row(9, sources=(end,)) for end in ends], sampling(mode="reconstruct"))
     assert np.abs(way[[0, 2]].astype(int) - rebuilt).max() <= 1
     assert (way[1] != way[0]).any()
 
@@ -278,17 +278,17 @@ def test_interpolation_between_given_images_ends_at_their_reconstructions() -> N
 def test_reconstruction_depends_on_the_given_image_alone() -> None:
     network, settings = vae(), sampling(mode="reconstruct")
     one, same = made(
-        network, [Row(0, given=(picture(),)), Row(5, given=(picture(),))], settings, seed=9
+        network, [Row(0, sources=(picture(),)), Row(5, sources=(picture(),))], settings, seed=9
     )
     assert (one == same).all()
-    assert (made(network, [Row(0, given=(picture(1),))], settings)[0] != one).any()
+    assert (made(network, [Row(0, sources=(picture(1),))], settings)[0] != one).any()
 
 
 @pytest.mark.parametrize("binarise", ["none", "stochastic"])
 def test_inpainting_keeps_every_known_pixel_and_fills_the_mask(binarise: str) -> None:
     network = vae(labels=(), binarise=binarise)
     settings = sampling(mode="inpaint", mask=[4, 10, 20, 28], rounds=3)
-    one, other = made(network, [Row(index, given=(picture(),)) for index in (0, 1)], settings)
+    one, other = made(network, [Row(index, sources=(picture(),)) for index in (0, 1)], settings)
     masked = np.zeros((28, 28), dtype=bool)
     masked[10:28, 4:20] = True
     assert (one[~masked] == picture().pixels[~masked]).all()

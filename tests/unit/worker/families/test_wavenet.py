@@ -10,7 +10,8 @@ from worker.engine.generate import Sampler
 from worker.engine.weights import load
 from worker.families import find_family
 from worker.families.wavenet import WaveNetParams, WaveNetSampling
-from worker.families.wavenet.model import PARTS, WaveNet, receptive_field
+from worker.families.wavenet.layers import PARTS, plan_row, receptive_field
+from worker.families.wavenet.model import WaveNet
 from worker.families.wavenet.queues import Queues
 from worker.families.wavenet.sounding import Voice, choose, length_of
 from worker.feeds.mulaw import SILENCE
@@ -76,11 +77,9 @@ def test_a_part_s_plan_is_read_from_its_first_sample_on_by_its_class_alone(netwo
         assert changed[row, first : first * 10 // 9].all()
 
 
-def test_what_comes_before_a_sound_is_its_first_part_and_what_comes_after_it_a_part_of_its_own(
-    network,
-):
+def test_what_comes_before_a_sound_is_its_first_part_and_what_comes_after_it_a_part_of_its_own():
     times, length = torch.tensor([-1000, -1, 0, 1, 2, 79, 80, 10**6]), torch.tensor(80)
-    assert network.places(torch.tensor(0), times, length).tolist() == [0, 0, 0, 0, 1, 39, 40, 40]
+    assert plan_row(torch.tensor(0), times, length).tolist() == [0, 0, 0, 0, 1, 39, 40, 40]
 
 
 def test_a_window_has_the_logits_that_the_whole_sound_has_in_its_place(network):
@@ -200,9 +199,9 @@ def test_a_sound_is_told_a_length_that_its_class_has_and_ends_with_it(network):
 
 
 def test_a_look_while_training_is_short():
-    assert WaveNetSampling().quick().seconds == 0.4
-    assert WaveNetSampling(seconds=0.1).quick().seconds == 0.1
-    assert WaveNetSampling(seconds=9).quick().seconds == 0.4
+    assert WaveNetSampling().for_preview().seconds == 0.4
+    assert WaveNetSampling(seconds=0.1).for_preview().seconds == 0.1
+    assert WaveNetSampling(seconds=9).for_preview().seconds == 0.4
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,10 @@ from tests.families.kit import Recorder, dataset_for, small_training, train_smal
 from worker.data.dataset import Shape
 from worker.engine import memory
 from worker.engine.train import train
-from worker.engine.weights import read_config, save
+from worker.engine.weights import save
 from worker.families import find_family
 from worker.files import digest_of
+from worker.networks.version_folder import read_record
 from worker.shards.networks import Networks, fetch_version
 from worker.store.folder import FolderStore
 
@@ -154,7 +155,7 @@ def test_a_training_begun_again_with_more_room_is_the_same(resident, tmp_path, m
     data = dataset_for(family, tmp_path / "data")
     plain = train_small(family, data, tmp_path / "plain", max_steps=3)
     again = small_training(family, data, tmp_path / "run", max_steps=3)
-    shape = Shape.from_json(read_config(plain.folder)["shape"])
+    shape = Shape.from_json(read_record(plain.folder)["shape"])
     weights_bytes = memory.network_bytes(family.network(), again.params, shape)
     monkeypatch.setattr(memory, "MEMINFO", meminfo)
 
