@@ -1,8 +1,8 @@
 """What a job asks for: `Train`, `Finetune` and `Generate`, told apart by `kind`.
 
 Unknown keys and values outside the limits are refused by name, before any row is written. Which
-parameters a family takes is declared by the family (`worker.families`); `worker.pinned` has what is
-stored of a spec once its names are versions and its family's parameters complete.
+parameters a family takes is declared by the family (`worker.families`); what is stored of a spec,
+once its names are versions and its parameters complete, is in `worker.services.pinned`.
 """
 
 import re

@@ -19,8 +19,8 @@ from db.tables import Job
 from scheduler.submission.idempotency import refuse_another
 from scheduler.submission.pinning import pin
 from worker.broker.doorbell import ring_due
-from worker.pinned import Pinned, PinnedGeneration, PinnedTraining
 from worker.services import Services
+from worker.services.pinned import Pinned, PinnedGeneration, PinnedTraining
 from worker.specs import Spec, parse_key, parse_spec
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from db.errors import Refused
 from db.registry import Reference
 from db.tables import Job
-from worker.pinned import Pinned, complete, settle
+from worker.services.pinned import Pinned, complete, settle
 from worker.specs import Spec, parse_spec
 
 REFERENCES = ("model", "dataset")

@@ -1,7 +1,7 @@
 """Pinning: every name that a request gives becomes a version, every setting is checked.
 
-A pinned spec (`worker.pinned`) means the same tomorrow. Everything that can be refused without
-running a model is refused here.
+A pinned spec (`worker.services.pinned`) means the same tomorrow. Everything that can be refused
+without running a model is refused here.
 """
 
 import json
@@ -16,8 +16,8 @@ from db.errors import NotFound, Refused
 from db.tables import DatasetVersion, ModelVersion
 from worker.networks.family import Family
 from worker.networks.version_folder import own_record
-from worker.pinned import Pinned, PinnedGeneration, PinnedTraining, settle
 from worker.services import Services
+from worker.services.pinned import Pinned, PinnedGeneration, PinnedTraining, settle
 from worker.specs import Spec, Train
 
 MAX_PROMPTS_BYTES = 20 * 2**20

@@ -1,6 +1,6 @@
-"""The services that jobs need, opened from the settings, and finalising a job, which needs both.
+"""What both sides need of a job: the services it uses, its pinned spec, and how it is finalised.
 
-Both the worker and the scheduler use it. Knows no broker, no models and no torch.
+Both the worker and the scheduler use it. Knows no broker and loads no torch.
 """
 
 from worker.services.connections import Services, open_services

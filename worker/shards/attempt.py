@@ -28,9 +28,9 @@ from db.shards import Claim
 from db.states import JobState
 from worker.broker.doorbell import ring_due
 from worker.failpoints import crash_at
-from worker.pinned import PinnedGeneration, settle
 from worker.services import Services
 from worker.services.finalize import finalize
+from worker.services.pinned import PinnedGeneration, settle
 from worker.shards.context import Bench
 from worker.shards.generate import generate_shard
 from worker.shards.lease import Lease, fail

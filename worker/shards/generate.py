@@ -14,7 +14,7 @@ from worker.engine.generate import Generation, generate
 from worker.feeds.source_images import GivenImages
 from worker.media.record import Origin
 from worker.media.writer import SampleRecord, Written, open_writer
-from worker.pinned import PinnedGeneration
+from worker.services.pinned import PinnedGeneration
 from worker.shards.context import Bench, Made
 from worker.shards.lease import Lease
 from worker.shards.networks import Loaded

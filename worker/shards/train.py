@@ -14,8 +14,8 @@ from worker.engine import checkpoints
 from worker.engine.train import Trained, Training, train
 from worker.files import digest_of, weights_digest
 from worker.networks.version_folder import WEIGHTS_SUFFIX
-from worker.pinned import PinnedTraining
 from worker.services import Services
+from worker.services.pinned import PinnedTraining
 from worker.shards.context import Bench, Made
 from worker.shards.lease import Lease
 

@@ -10,9 +10,9 @@ from db.errors import NotFound, Refused
 from scheduler.submission import enqueue as submission
 from scheduler.submission.batches import check_batch, enqueue_batch
 from scheduler.submission.enqueue import estimate, prepare, retry
-from worker.pinned import settle
 from worker.services import Services
 from worker.services.finalize import finalize
+from worker.services.pinned import settle
 from worker.settings import Settings
 from worker.specs import parse_spec
 
