@@ -6,7 +6,7 @@ from pathlib import Path
 
 from db.tables import Member
 from scheduler.results.unpack import put, read_samples
-from worker.media.wav import write_wav
+from worker.media.samples.wav import write_wav
 from worker.music import midi, notes, synthesiser
 
 

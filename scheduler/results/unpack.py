@@ -93,7 +93,7 @@ def _is_whole(path: Path, member: Member) -> bool:
 def _content_beside(data: bytes) -> bytes:
     """What belongs beside a sample: a text of its line, or the record that a file holds."""
     # Pillow takes long to load, and only a download that goes on needs it
-    from worker.media.record import read_record, to_json  # noqa: PLC0415
+    from worker.media.samples.record import read_record, to_json  # noqa: PLC0415
 
     if data.startswith(b"{"):
         return _text_of(data)

@@ -152,7 +152,7 @@ def read_record(services: Services, member: Member, artifact: Artifact) -> dict[
     stop = member.offset + member.size
     with services.store.open(artifact.key, start=member.offset, stop=stop) as file:
         data = file.read()
-    from worker.media import record  # noqa: PLC0415  Pillow, which takes long to load
+    from worker.media.samples import record  # noqa: PLC0415  Pillow, which takes long to load
 
     return record.read_record(data)
 

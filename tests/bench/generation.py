@@ -17,8 +17,8 @@ from tests.bench.monitors import Deaf
 from worker.data.dataset import Shape
 from worker.engine.generate import Generation, generate
 from worker.families import find_family
-from worker.media.record import Origin
-from worker.media.writer import SampleRecord, open_writer
+from worker.media.samples.containers import SampleRecord, open_writer
+from worker.media.samples.record import Origin
 from worker.networks.network import Draw, Network, Row
 
 COUNT, TURNS, SEED = 2048, 3, 1

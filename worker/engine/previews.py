@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from worker.engine.generate import Sampler
-from worker.media.spectrograms import spectrogram_sheet
+from worker.media.samples.spectrogram import spectrogram_sheet
 from worker.networks.network import Network, Output, Row
 
 COLUMNS = 10

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from db.errors import BadInput, Refused
-from worker.data import captions
 from worker.data.arrays import write_images, write_sounds
 from worker.data.dataset import Shape
 from worker.data.source_files import members
 from worker.data.split import Counts, Ratio, checked_ratio
 from worker.data.versions import canonical
 from worker.files import digest_of, disk_errors
-from worker.media import idx, pictures, recordings, texts
+from worker.media.sources import captions, documents, idx, image_files, sound_files
 from worker.music import midi
 
 Kind = Literal["image", "text", "audio"]
@@ -154,9 +153,9 @@ def _form_of_many(path: Path, kind: str | None) -> str:
     suffixes = {member.suffix for member in members(path)}
     if not suffixes:
         raise BadInput(f"{path.name}: the folder is empty; {_TAKEN}")
-    if kind in {None, "image"} and suffixes & pictures.SUFFIXES:
+    if kind in {None, "image"} and suffixes & image_files.SUFFIXES:
         return "pictures"
-    if kind in {None, "audio"} and suffixes & recordings.SUFFIXES:
+    if kind in {None, "audio"} and suffixes & sound_files.SUFFIXES:
         return "sounds"
     if kind in {None, "text"} and suffixes & {*midi.SUFFIXES}:
         return "music"
@@ -175,42 +174,42 @@ def _write_idx(order: _Order) -> Written:
 
 
 def _write_pictures(order: _Order) -> Written:
-    seen = pictures.survey(order.path)
-    plan = pictures.layout(seen.folders)
+    seen = image_files.survey(order.path)
+    plan = image_files.layout(seen.folders)
     size, mode = order.size or seen.size, order.mode or seen.mode
     found = captions.survey(order.path, order.reject)
     captioned = bool(found)
-    items = pictures.items(order.path, plan, found, size=size, mode=mode, reject=order.reject)
+    items = image_files.items(order.path, plan, found, size=size, mode=mode, reject=order.reject)
     return write_images(
         items, order.folder, labels=plan.labels, ratio=order.ratio, captioned=captioned
     )
 
 
 def _write_sounds(order: _Order) -> Written:
-    plan = recordings.planned(recordings.survey(order.path))
-    items = recordings.items(order.path, plan, reject=order.reject)
+    plan = sound_files.planned(sound_files.survey(order.path))
+    items = sound_files.items(order.path, plan, reject=order.reject)
     return write_sounds(items, order.folder, labels=plan.labels, rate=plan.rate, ratio=order.ratio)
 
 
 def _write_text(order: _Order) -> Written:
     target = order.folder / "documents.jsonl"
-    return Shape("text"), texts.write_text(order.path, target, order.ratio)
+    return Shape("text"), documents.write_text(order.path, target, order.ratio)
 
 
 def _write_texts(order: _Order) -> Written:
-    rows = texts.files_of(order.path, order.reject)
-    return Shape("text"), texts.write_rows(rows, order.folder / "documents.jsonl", order.ratio)
+    rows = documents.files_of(order.path, order.reject)
+    return Shape("text"), documents.write_rows(rows, order.folder / "documents.jsonl", order.ratio)
 
 
 def _write_music(order: _Order) -> Written:
     """MIDI files as texts in the language of `worker.music.notes`."""
-    rows = texts.files_of(order.path, order.reject, suffixes=midi.SUFFIXES, read=midi.text_of)
-    return Shape("text"), texts.write_rows(rows, order.folder / "documents.jsonl", order.ratio)
+    rows = documents.files_of(order.path, order.reject, suffixes=midi.SUFFIXES, read=midi.text_of)
+    return Shape("text"), documents.write_rows(rows, order.folder / "documents.jsonl", order.ratio)
 
 
 def _write_jsonl(order: _Order) -> Written:
-    rows = texts.lines_of(order.path, order.reject)
-    return Shape("text"), texts.write_rows(rows, order.folder / "documents.jsonl", order.ratio)
+    rows = documents.lines_of(order.path, order.reject)
+    return Shape("text"), documents.write_rows(rows, order.folder / "documents.jsonl", order.ratio)
 
 
 _WRITERS: dict[str, Callable[[_Order], Written]] = {

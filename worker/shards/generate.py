@@ -12,8 +12,8 @@ from db.tables import Job, ModelVersion
 from worker.engine import memory
 from worker.engine.generate import Generation, generate
 from worker.feeds.source_images import GivenImages
-from worker.media.record import Origin
-from worker.media.writer import SampleRecord, Written, open_writer
+from worker.media.samples.containers import SampleRecord, Written, open_writer
+from worker.media.samples.record import Origin
 from worker.shards.context import Bench, Made
 from worker.shards.lease import Lease
 from worker.shards.networks import Loaded

@@ -16,8 +16,8 @@ from db import datasets, jobs, models, shards
 from db.states import JobState
 from scheduler.cli import run
 from scheduler.submission.enqueue import enqueue
-from worker.media.record import Origin
-from worker.media.writer import SampleRecord, open_writer
+from worker.media.samples.containers import SampleRecord, open_writer
+from worker.media.samples.record import Origin
 from worker.services import Services, open_services
 from worker.services.finalize import finalize
 from worker.settings import Settings

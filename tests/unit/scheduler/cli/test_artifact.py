@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from db import artifacts, jobs
-from worker.media.record import read_png, read_wav_record
+from worker.media.samples.record import read_png, read_wav_record
 from worker.music.midi import text_of
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from worker.media.wav import write_wav
+from worker.media.samples.wav import write_wav
 
 
 def test_a_text_file_becomes_a_version_and_the_same_again_is_the_same(genmill):

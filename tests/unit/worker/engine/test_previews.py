@@ -5,8 +5,8 @@ from PIL import Image
 
 from worker.engine.curves import HEIGHT, WIDTH, draw_curves
 from worker.engine.previews import GAP, contact_sheet
-from worker.media.spectrograms import BOTTOM, LEFT, spectrogram, spectrogram_sheet
-from worker.media.spectrograms import HEIGHT as HEIGHT_OF_SOUND
+from worker.media.samples.spectrogram import BOTTOM, LEFT, spectrogram, spectrogram_sheet
+from worker.media.samples.spectrogram import HEIGHT as HEIGHT_OF_SOUND
 
 
 def test_contact_sheet_places_pictures_row_by_row() -> None:

@@ -10,7 +10,7 @@ from db.errors import BadInput
 from worker.data import source_files
 from worker.data.dataset import TEST, TRAIN, VALIDATION, LocalDataset
 from worker.ingest.ingest import Ingested, ingest
-from worker.media.wav import write_wav
+from worker.media.samples.wav import write_wav
 
 
 def sound(seed: int, length: int = 100, rate: int = 8000) -> bytes:

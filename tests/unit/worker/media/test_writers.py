@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from db.errors import GenmillError, NonFinite, Refused
-from worker.media.record import Origin, read_record
-from worker.media.writer import QUEUE_SAMPLES, SampleRecord, open_writer
+from worker.media.samples.containers import QUEUE_SAMPLES, SampleRecord, open_writer
+from worker.media.samples.record import Origin, read_record
 
 ORIGIN = Origin("gan", "digits:1", "ab" * 32, 5, {"micro_batch": 64}, 64)
 

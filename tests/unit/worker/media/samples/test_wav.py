@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from db.errors import BadInput
-from worker.media.wav import rate_of, read_info, read_wav, write_wav
+from worker.media.samples.wav import rate_of, read_info, read_wav, write_wav
 
 TONE = np.rint(8000 * np.sin(np.arange(100) / 5)).astype(np.int16)
 

@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 
 from db.errors import BadInput
-from worker.media.wav import read_info
+from worker.media.samples.wav import read_info
 
 AI_GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from db.errors import BadInput
-from worker.media.record import (
+from worker.media.samples.containers import encode_png, encode_wav
+from worker.media.samples.record import (
     AI_GENERATED,
     Origin,
     parameters,
@@ -16,8 +17,7 @@ from worker.media.record import (
     read_wav_record,
     to_json,
 )
-from worker.media.wav import write_wav
-from worker.media.writer import encode_png, encode_wav
+from worker.media.samples.wav import write_wav
 
 ORIGIN = Origin(
     family="gan",

@@ -21,15 +21,15 @@ import numpy.typing as npt
 from PIL import Image
 
 from db.errors import GenmillError, NonFinite, Refused, unknown
-from worker.media.record import Record, png_text, to_json, wav_info
-from worker.media.wav import from_floats, write_wav
+from worker.media.samples.record import Record, png_text, to_json, wav_info
+from worker.media.samples.wav import from_floats, write_wav
 
 QUEUE_SAMPLES = 64
 
 
 @dataclass(frozen=True)
 class SampleRecord:
-    """One sample on its way to a file, with its `worker.media.record.Origin.record`."""
+    """One sample on its way to a file, with its `worker.media.samples.record.Origin.record`."""
 
     index: int
     output: npt.NDArray[Any] | str  # uint8 (H, W, C) image, float32 (T,) sound, or text

@@ -15,10 +15,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from db.errors import BadInput
 from worker.data.arrays import Item, Pixels
-from worker.data.captions import Captions, is_metadata
 from worker.data.dataset import TEST, VALIDATION
 from worker.data.source_files import Member, members
 from worker.data.split import FREE
+from worker.media.sources.captions import Captions, is_metadata
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}

@@ -20,7 +20,7 @@ from db.errors import BadInput
 from worker.data.arrays import Item
 from worker.data.dataset import TEST, VALIDATION
 from worker.data.split import FREE
-from worker.media.pictures import square_of
+from worker.media.sources.image_files import square_of
 
 MAX_ITEMS = 10_000_000
 MAX_SIDE = 4096

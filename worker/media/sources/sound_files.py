@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from db.errors import BadInput
 from worker.data.arrays import SoundItem
 from worker.data.source_files import Member, members
-from worker.media.pictures import MAX_LABELS, Layout, Rejecting, layout, natural
-from worker.media.wav import rate_of, read_wav
+from worker.media.samples.wav import rate_of, read_wav
+from worker.media.sources.image_files import MAX_LABELS, Layout, Rejecting, layout, natural
 
 SUFFIXES = {".wav", ".wave"}
 FEWEST = 2  # sounds of each label that file names give
