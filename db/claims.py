@@ -1,12 +1,13 @@
-"""What a worker holds and hands over, and the check that it still holds it."""
+"""What a worker holds, and the check that it still holds it."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
+from db.commits import NewArtifact
 from db.errors import Cancelled, GenmillError, LeaseLost
 from db.moves import lock_job, lock_shard
 from db.session import insert_rows
@@ -25,34 +26,6 @@ class Claim:
     idx: int
     start: int
     stop: int
-
-
-@dataclass(frozen=True)
-class NewMember:
-    """One sample inside an object that is being committed."""
-
-    sample: int
-    name: str
-    offset: int
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class NewArtifact:
-    """An object that is in the store already and is about to be recorded.
-
-    `kind` is samples, weights, preview or report; `name` is its file name when downloaded, unique
-    within its shard.
-    """
-
-    kind: str
-    name: str
-    key: str
-    sha256: str
-    size: int
-    media_type: str
-    members: Sequence[NewMember] = field(default=())
 
 
 def hold(session: Session, claim: Claim) -> tuple[Job, Shard]:

@@ -1,15 +1,13 @@
 """`genmill dataset`: what models learn from."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from scheduler.cli.options import Place, Split, as_json
 from scheduler.cli.record import open_record
-
-if TYPE_CHECKING:
-    from worker.ingest.ingest import Kind, Mode
+from worker.media import MEDIA
 
 COLUMNS = ("name", "version", "kind", "items", "labels", "size", "rejected", "created_at")
 SHOWN_REJECTS = 20
@@ -23,9 +21,7 @@ def dataset() -> None:
 @dataset.command("add")
 @click.argument("name")
 @click.argument("path", type=Place(path_type=Path))
-@click.option(
-    "--kind", type=click.Choice(("image", "text", "audio")), help="Default: by what is found."
-)
+@click.option("--kind", type=click.Choice(MEDIA), help="Default: by what is found.")
 @click.option("--size", type=click.IntRange(4, 1024), metavar="N", help="Pictures as N x N.")
 @click.option("--mode", type=click.Choice(("L", "RGB")), help="Grey or colour.")
 @click.option(
@@ -40,9 +36,9 @@ def dataset() -> None:
 def add(
     name: str,
     path: Path,
-    kind: "Kind | None",
+    kind: str | None,
     size: int | None,
-    mode: "Mode | None",
+    mode: str | None,
     split: tuple[int, ...],
     as_json: bool,
 ) -> None:
@@ -65,7 +61,7 @@ def add(
 
     with open_record() as services:
         added = add_dataset(services, name, path, kind=kind, size=size, mode=mode, split=split)
-    rejects = [{"name": file, "reason": reason} for file, reason in added.rejects]
+    rejects = [vars(reject) for reject in added.rejects]
     for reject in rejects[:SHOWN_REJECTS]:
         click.echo(f"rejected {clean(reject['name'])}: {clean(reject['reason'])}", err=True)
     if len(rejects) > SHOWN_REJECTS:

@@ -20,14 +20,10 @@ from worker.families import find_family, own_record
 from worker.families.hf.folder import ADAPTER_CONFIG, TOKENIZER
 from worker.families.hf.merge import merge as merge_adapter
 from worker.files import digest_of, disk_errors, weights_digest, written_whole
+from worker.media import find_medium
 from worker.services import Services
 
 CARD = "README.md"
-PIPELINES = {  # by what a model makes: https://huggingface.co/tasks
-    "image": "unconditional-image-generation",
-    "text": "text-generation",
-    "audio": "text-to-audio",
-}
 PREFIX = "models/blobs"
 
 
@@ -114,13 +110,12 @@ def _library(version: ModelVersion) -> str:
 def _card(model: Model, version: ModelVersion, metrics: dict[str, Any]) -> str:
     """The model card, as https://huggingface.co/docs/hub/model-cards describes it."""
     family = find_family(model.family)
-    tag = PIPELINES.get(family.media)
     numbers = "\n".join(f"| {key} | {value} |" for key, value in sorted(metrics.items()))
     settings = json.dumps(version.params, indent=2, sort_keys=True)
     return f"""---
 library_name: {_library(version)}
 tags: [genmill, {model.family}]
-{f"pipeline_tag: {tag}" if tag else ""}
+pipeline_tag: {find_medium(family.media).pipeline_tag}
 ---
 
 # {model.name}, version {version.number}

@@ -15,7 +15,6 @@ import mido
 from db.errors import BadInput
 from worker.music.notes import FASTEST, SLOWEST, Note, Piece, piece_of, write
 
-SUFFIXES = (".mid", ".midi")
 MOST_SIXTEENTHS = 100_000  # of a piece: far more than an opera has
 TICKS = 24  # of a sixteenth, in files that are written
 LOUDNESS = 80  # of 127

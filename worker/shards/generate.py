@@ -6,20 +6,19 @@ from pathlib import Path
 
 import torch
 
-from db.claims import Claim, NewMember
+from db.claims import Claim
 from db.errors import Refused, unknown
 from db.tables import Job, ModelVersion
 from worker.engine import memory
 from worker.engine.generate import Generation, generate
 from worker.feeds.source_images import GivenImages
-from worker.media.samples.containers import SampleRecord, Written, open_writer
+from worker.media import find_medium
+from worker.media.samples.containers import SampleRecord, Written
 from worker.media.samples.record import Origin
 from worker.shards.context import Bench, Made
 from worker.shards.lease import Lease
 from worker.shards.networks import Loaded
 from worker.specs import Generate, parse_params
-
-EXTENSIONS = {"application/x-tar": "tar", "application/jsonl": "jsonl"}
 
 
 def generate_shard(bench: Bench, job: Job, spec: Generate, lease: Lease, folder: Path) -> Made:
@@ -31,9 +30,9 @@ def generate_shard(bench: Bench, job: Job, spec: Generate, lease: Lease, folder:
     bench.networks.make_room(lambda: _require_memory(version, generation, bench.device))
     origin = _origin(bench, spec, version, generation, loaded)
     written = _write(job, generation, origin, lease, folder / "samples")
-    name = f"samples-{lease.claim.idx:06d}.{EXTENSIONS[written.media_type]}"
+    name = f"samples-{lease.claim.idx:06d}{written.extension}"
     artifact = lease.put("samples", name, written.path, written.media_type)
-    return Made([replace(artifact, members=[NewMember(**vars(m)) for m in written.members])])
+    return Made([replace(artifact, members=written.members)])
 
 
 def _generation(bench: Bench, spec: Generate, loaded: Loaded, claim: Claim) -> Generation:
@@ -87,7 +86,7 @@ def _origin(
 def _write(job: Job, generation: Generation, origin: Origin, lease: Lease, path: Path) -> Written:
     """Samples into a file, encoded beside the model."""
     shape = generation.network.shape
-    with open_writer(shape.media, path, sample_rate=shape.sample_rate) as writer:
+    with find_medium(shape.media).open_writer(path, shape) as writer:
         for sample in generate(generation, lease):
             record = replace(origin, micro_batch=sample.micro_batch).record(
                 sample.index,

@@ -1,4 +1,4 @@
-"""Where a sample came from: the JSON record that it carries, and how PNG and WAV files hold it.
+"""Where a sample came from: the JSON record that it carries.
 
 A record names what the bytes depend on and nothing else: no job, shard, worker or time, so that the
 same sample has the same bytes however the work was cut. `reproduce` needs only what is in it.
@@ -10,14 +10,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
-from PIL import Image, PngImagePlugin
-
 from db.errors import BadInput
-from worker.media.samples.wav import read_info
 
 AI_GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
@@ -70,87 +65,17 @@ class Origin:
         }
 
 
+def parse_record(text: str, source: str) -> Record:
+    """The inverse of `to_json`; `BadInput` about `source` where `text` is no record."""
+    try:
+        record = json.loads(text)
+    except ValueError as error:
+        raise BadInput(f"{source} has no readable record: {error}") from None
+    if not isinstance(record, dict):
+        raise BadInput(f"{source} holds {record!r} in place of a record")
+    return record
+
+
 def to_json(record: Mapping[str, Any]) -> str:
     """A record in one line of JSON, in its own order, with every language's letters as they are."""
     return json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-
-
-def parameters(record: Mapping[str, Any], size: tuple[int, int]) -> str:
-    """The text that AUTOMATIC1111's web UI writes into its PNGs; `size` is (width, height).
-
-    A line with the prompt (here the label where there is no prompt), then `Key: value` pairs that
-    start with `Steps`, by which readers find that line.
-    """
-    pairs = {
-        "Steps": 1,
-        "Sampler": record["family"],
-        "Seed": record["seed"],
-        "Size": f"{size[0]}x{size[1]}",
-        "Model hash": record["weights_sha256"][:10],
-        "Model": record["model"],
-        "Sample": record["index"],
-        **{name.replace("_", " ").capitalize(): v for name, v in record["sampling"].items()},
-        "Version": f"genmill {record['genmill']}",
-        "Source type": "AI-generated",
-    }
-    text = record["prompt"] or record["label"] or ""
-    return text + "\n" + ", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items())
-
-
-def png_text(record: Mapping[str, Any], size: tuple[int, int]) -> PngImagePlugin.PngInfo:
-    """The text chunks of a sample's PNG: `parameters` for other tools, `genmill` for ours."""
-    info = PngImagePlugin.PngInfo()
-    info.add_text("parameters", parameters(record, size))
-    info.add_text("genmill", to_json(record))
-    return info
-
-
-def read_png(source: Path | bytes) -> Record:
-    """The record inside a PNG that Genmill made; raise `BadInput` where there is none."""
-    name = str(source) if isinstance(source, Path) else "the picture"
-    try:
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
-            record = json.loads(image.info["genmill"])
-    except KeyError:
-        raise BadInput(f"{name} has no text chunk 'genmill': Genmill did not make it") from None
-    except (OSError, ValueError, SyntaxError) as error:
-        raise BadInput(f"{name} is not a PNG with a readable record: {error}") from None
-    if not isinstance(record, dict):
-        raise BadInput(f"{name}: the text chunk 'genmill' holds {record!r}, not a record")
-    return record
-
-
-def wav_info(record: Mapping[str, Any]) -> dict[str, str]:
-    """The comments of a sample's WAV: the program in `ISFT`, the record in `ICMT`."""
-    return {"ISFT": f"genmill {record['genmill']}", "ICMT": to_json(record)}
-
-
-def read_wav_record(source: Path | bytes) -> Record:
-    """The record inside a WAV that Genmill made; raise `BadInput` where there is none."""
-    name = str(source) if isinstance(source, Path) else "the sound"
-    info = read_info(source if isinstance(source, bytes) else source.read_bytes())
-    if not info.get("ISFT", "").startswith("genmill "):
-        raise BadInput(f"{name} has no comment of Genmill's: Genmill did not make it")
-    try:
-        record = json.loads(info.get("ICMT", ""))
-    except ValueError as error:
-        raise BadInput(f"{name} has no readable record: {error}") from None
-    if not isinstance(record, dict):
-        raise BadInput(f"{name}: the comment holds {record!r}, not a record")
-    return record
-
-
-def read_record(data: bytes) -> Record:
-    """The record inside a sample's bytes, whatever it is; raise `BadInput` where there is none."""
-    if data.startswith(b"RIFF"):
-        return read_wav_record(data)
-    if data.startswith(b"{"):  # a line of text's JSON Lines
-        record: Record = json.loads(data)
-        return record
-    return read_png(data)
-
-
-def _quoted(value: Any) -> str:
-    """Quote as AUTOMATIC1111 does: where a comma, colon or line break would mislead a reader."""
-    text = str(value)
-    return json.dumps(text, ensure_ascii=False) if any(c in text for c in ",:\n") else text

@@ -8,12 +8,15 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import SEEK_END, BytesIO
+from pathlib import Path
 from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
-from db.errors import BadInput
+from db.errors import BadInput, NonFinite
+from worker.media.samples.containers import Output
+from worker.media.samples.record import Record, parse_record, to_json
 
 Samples = npt.NDArray[np.int16]  # (T,), mono
 
@@ -39,6 +42,27 @@ class Format:
     def frame_bytes(self) -> int:
         """The size of one sample of every channel."""
         return self.channels * self.bits // 8
+
+
+def encode_wav(output: Output, sample_rate: int, record: Record) -> bytes:
+    """A WAV, 16-bit PCM, of a float32 (T,) sound in [-1, 1], with its record inside.
+
+    The comments name the program in `ISFT` and hold the record in `ICMT`.
+    """
+    if isinstance(output, str) or output.dtype != np.float32 or output.ndim != 1:
+        shown = "text" if isinstance(output, str) else f"{output.dtype} {output.shape}"
+        raise NonFinite(f"sample {record['index']} is {shown}, not a float32 (T,) sound")
+    info = {"ISFT": f"genmill {record['genmill']}", "ICMT": to_json(record)}
+    return write_wav(from_floats(output), sample_rate, info)
+
+
+def read_wav_record(source: Path | bytes) -> Record:
+    """The record inside a WAV that Genmill made; raise `BadInput` where there is none."""
+    name = str(source) if isinstance(source, Path) else "the sound"
+    info = read_info(source if isinstance(source, bytes) else source.read_bytes())
+    if not info.get("ISFT", "").startswith("genmill "):
+        raise BadInput(f"{name} has no comment of Genmill's: Genmill did not make it")
+    return parse_record(info.get("ICMT", ""), name)
 
 
 def read_wav(file: IO[bytes]) -> tuple[int, Samples]:

@@ -172,7 +172,7 @@ def test_a_folder_of_midi_files_becomes_a_dataset_of_texts(tmp_path: Path) -> No
         assert taken.manifest["kind"] == "text"
         reasons = {reject.name: reject.reason for reject in taken.rejects}
         assert "not a readable MIDI file" in reasons.pop("broken.MID")
-        assert reasons == {"README.txt": "another kind by its name; taken here are .mid, .midi"}
+        assert reasons == {"README.txt": "its name ends in none of .mid, .midi"}
 
 
 def loudest(sound: np.ndarray) -> float:
