@@ -16,10 +16,11 @@ from scheduler.results.samples import samples_by_artifact
 from scheduler.results.unpack import are_there, read_samples, write_files
 from worker.families import find_family
 from worker.files import disk_errors, settle
-from worker.media import find_medium
+from worker.media import all_media, find_medium
 from worker.media.base import Medium, SampleFiles, Whole
 from worker.services import Services
 
+FORMS = tuple(dict.fromkeys(form for medium in all_media() for form in medium.downloads))
 PARTS = ".genmill-parts"  # objects on their way; removed at the end
 RECORDS = "samples.jsonl"
 

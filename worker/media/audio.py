@@ -67,7 +67,7 @@ class AudioMedium(Medium):
     sources = (
         SourceFormat(
             "sounds",
-            "a folder or zip of WAV files",
+            f"a folder or zip of sounds ({', '.join(sound_files.DECODERS)})",
             take_sound_files,
             inside=frozenset(sound_files.DECODERS),
         ),

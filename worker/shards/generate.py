@@ -1,6 +1,5 @@
 """A shard of a generate job: samples from the engine, streamed into one stored object."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,7 +47,7 @@ def _generation(bench: Bench, spec: Generate, loaded: Loaded, claim: Claim) -> G
         label=None if spec.label is None else labels.index(spec.label),
         prompts=tuple(spec.prompts),
         precision=bench.services.settings.precision,
-        given=_given(bench, spec, labels),
+        given=GivenImages(bench.dataset(spec.dataset)[1], labels) if spec.dataset else None,
     )
 
 
@@ -57,14 +56,6 @@ def _require_memory(version: ModelVersion, generation: Generation, device: torch
     rows = 1 if device.type == "cuda" else generation.sampling.micro_batch
     needed = rows * int(version.metrics.get("row_bytes", 0))
     memory.require(needed, device, what=f"making {rows} at once", remedy="take a lower micro_batch")
-
-
-def _given(bench: Bench, spec: Generate, labels: Sequence[str]) -> GivenImages | None:
-    """The images that samples are made from, where the job names any."""
-    if spec.dataset is None:
-        return None
-    _, local = bench.dataset(spec.dataset)
-    return GivenImages(local, labels)
 
 
 def _origin(
@@ -84,7 +75,7 @@ def _origin(
 
 
 def _write(job: Job, generation: Generation, origin: Origin, lease: Lease, path: Path) -> Written:
-    """Samples into a file, encoded beside the model."""
+    """Write the samples into a file; they are encoded in a thread beside the model."""
     shape = generation.network.shape
     with find_medium(shape.media).open_writer(path, shape) as writer:
         for sample in generate(generation, lease):
