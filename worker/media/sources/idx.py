@@ -135,7 +135,7 @@ def _pairs(path: Path, rejects: Rejects) -> list[Pair]:
         raise BadInput(
             f"{path.name}: labels only", remedy="give the folder that holds the images too"
         )
-    if len(images) == len(labels) == 1:
+    if len(images) == len(labels) == 1 and not rejects.count:
         return [Pair(images[0], labels[0])]
     return [Pair(each, _labels_beside(each)) for each in images]
 
