@@ -1,13 +1,14 @@
 """Claims: a worker's hold on a shard, the check that it still holds, and what it hands over."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from db.columns import new_id
+from db.commits import NewArtifact
 from db.errors import Cancelled, GenmillError, LeaseLost
 from db.moves import lock
 from db.session import insert_rows
@@ -26,34 +27,6 @@ class Claim:
     idx: int
     start: int
     stop: int
-
-
-@dataclass(frozen=True)
-class NewMember:
-    """A sample inside an object that is about to be recorded: `size` bytes from `offset`."""
-
-    sample: int
-    name: str
-    offset: int
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class NewArtifact:
-    """An object that is already in the store and about to be recorded.
-
-    `kind` is samples, weights, preview or report; `name` is its file name when downloaded, unique
-    within its shard.
-    """
-
-    kind: str
-    name: str
-    key: str
-    sha256: str
-    size: int
-    media_type: str
-    members: Sequence[NewMember] = field(default=())
 
 
 def hold(session: Session, claim: Claim) -> tuple[Job, Shard]:

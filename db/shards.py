@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 
 from db import progress
 from db.checkpoints import add_checkpoint, latest_checkpoint, mark_bad
-from db.claims import Claim, NewArtifact, NewMember, check_complete, hold, store_artifact
+from db.claims import Claim, check_complete, hold, store_artifact
+from db.commits import NewArtifact, NewMember
 from db.due import forget_rings, take_due
 from db.moves import (
     end_attempt,

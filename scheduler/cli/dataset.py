@@ -11,10 +11,9 @@ from scheduler.cli.record import open_record
 
 if TYPE_CHECKING:
     from scheduler.output.documents import Document
-    from worker.ingest.ingest import Kind, Mode
 
-KINDS = DeclaredChoice("worker.ingest.ingest:Kind")
-MODES = DeclaredChoice("worker.ingest.ingest:Mode")
+KINDS = DeclaredChoice("worker.media:MEDIA")
+MODES = DeclaredChoice("worker.media.image:MODES")
 COLUMNS = ("name", "version", "kind", "items", "labels", "size", "rejected", "created_at")
 SHOWN_REJECTS = 20
 
@@ -42,9 +41,9 @@ def dataset() -> None:
 def add(
     name: str,
     path: Path,
-    kind: "Kind | None",
+    kind: str | None,
     size: int | None,
-    mode: "Mode | None",
+    mode: str | None,
     split: tuple[int, ...],
     as_json: bool,
 ) -> None:
@@ -69,7 +68,7 @@ def add(
 
     with open_record() as services:
         added = add_dataset(services, name, path, kind=kind, size=size, mode=mode, split=split)
-    rejects = [{"name": file, "reason": reason} for file, reason in added.rejects]
+    rejects = [vars(reject) for reject in added.rejects]
     for reject in rejects[:SHOWN_REJECTS]:
         click.echo(f"rejected {clean(reject['name'])}: {clean(reject['reason'])}", err=True)
     if len(rejects) > SHOWN_REJECTS:

@@ -1,4 +1,4 @@
-"""Datasets in: what `genmill dataset` does with the files that users hand over.
+"""Adding datasets: from the files of a user to a version on record.
 
 Reading files is for `worker.ingest`. Knows no jobs.
 """

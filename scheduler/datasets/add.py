@@ -1,4 +1,4 @@
-"""Taking in what people hand over as a dataset: read and checked here, kept in the object store."""
+"""Adding a dataset: files are read and checked here, and kept in the object store."""
 
 import re
 import tempfile
@@ -8,21 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from db import datasets
-from db.errors import BadInput, Refused
+from db.errors import Refused
 from db.tables import Dataset, DatasetVersion
+from worker.data.source_files import Reject
 from worker.data.versions import publish, summary
-from worker.ingest.ingest import Kind, Mode, ingest
+from worker.ingest.ingest import ingest
 from worker.services import Services
 from worker.specs import NAME_PATTERN, NAME_RULE
 
 
 @dataclass(frozen=True)
 class Added:
-    """A dataset version, and the files that were not taken in: their names and why."""
+    """A dataset version, and the first of the files that were left out."""
 
     dataset: Dataset
     version: DatasetVersion
-    rejects: list[tuple[str, str]]
+    rejects: list[Reject]
 
 
 def add_dataset(
@@ -30,9 +31,9 @@ def add_dataset(
     name: str,
     path: Path,
     *,
-    kind: Kind | None = None,
+    kind: str | None = None,
     size: int | None = None,
-    mode: Mode | None = None,
+    mode: str | None = None,
     split: Sequence[int] = (90, 5, 5),
 ) -> Added:
     """Read `path` into a new version of dataset `name`; the same content again is the same version.
@@ -40,8 +41,6 @@ def add_dataset(
     Raises `Refused` for a bad name, `BadInput` where nothing usable is found.
     """
     check_name("dataset", name)
-    if not path.exists():
-        raise BadInput(f"{path}: no such file or folder")
     services.settings.home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=services.settings.home, prefix="intake-") as scratch:
         taken = ingest(path.absolute(), Path(scratch), kind=kind, size=size, mode=mode, split=split)
@@ -58,8 +57,7 @@ def add_dataset(
         )
         return datasets.resolve(session, f"{name}:{version.number}")
 
-    rejects = [(reject.name, reject.reason) for reject in taken.rejects]
-    return Added(*services.database.transact(work), rejects)
+    return Added(*services.database.transact(work), taken.rejects)
 
 
 def check_name(noun: str, name: str) -> None:

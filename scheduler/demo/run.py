@@ -6,16 +6,20 @@ is scheduled and triggered, and what was generated is downloaded and verified.
 """
 
 import contextlib
+import json
 import os
 import shutil
 import signal
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from sqlalchemy.orm import Session
 
 from db import jobs, schedules
@@ -24,7 +28,6 @@ from db.states import FINAL, JobState
 from db.tables import Job
 from scheduler.datasets.add import add_dataset
 from scheduler.demo.data import write_digits, write_documentation
-from scheduler.demo.sheet import draw_sheet
 from scheduler.machine import system
 from scheduler.machine.supervisor import Say
 from scheduler.results.download import download
@@ -32,6 +35,7 @@ from scheduler.results.follow import wait
 from scheduler.results.verify import verify
 from scheduler.schedules.firing import add_schedule, trigger_schedule
 from scheduler.submission.enqueue import enqueue
+from worker.media.samples.contact_sheet import contact_sheet
 from worker.services import Services, open_services
 from worker.settings import Settings
 from worker.specs import parse_spec
@@ -167,8 +171,9 @@ class _Demo:
     def show(self) -> None:
         """Draw the contact sheets, and say where the results are."""
         for name in ("digits", "vae-digits"):
-            sheet = draw_sheet(self.folder / name, self.folder / f"{name}.png")
-            self.say(f"contact sheet, one row per class: {sheet}")
+            sheet = self.folder / f"{name}.png"
+            draw_sheet(self.folder / name, sheet)
+            self.say(f"contact sheet, one row a class: {sheet}")
         self.say(f"pictures: {self.folder / 'digits'}")
         self.say(f"texts:    {self.folder / 'texts' / 'samples.jsonl'}")
         self.say(f"to use these models: GENMILL_HOME={self.folder / 'home'} genmill up")
@@ -197,6 +202,17 @@ class _Demo:
             if job.status != JobState.SUCCEEDED:
                 raise JobFailed(f"{name}: job {job.id} {job.status}: {job.error}")
         return dict(zip(started, ended, strict=True))
+
+
+def draw_sheet(folder: Path, path: Path, *, columns: int = 16) -> None:
+    """Draw the first `columns` images of each label that were downloaded into `folder`."""
+    rows: dict[str, list[Any]] = defaultdict(list)
+    for record in sorted(folder.glob("*.json")):
+        row = rows[json.loads(record.read_text("utf-8"))["label"]]
+        if len(row) < columns:
+            with Image.open(record.with_suffix(".png")) as image:
+                row.append(np.atleast_3d(np.asarray(image)))
+    contact_sheet([rows[label] for label in sorted(rows)]).save(path)
 
 
 @contextlib.contextmanager

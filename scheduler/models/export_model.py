@@ -11,15 +11,11 @@ from db.tables import Model, ModelVersion
 from scheduler.models.folder_check import SUMS
 from worker.families import find_family
 from worker.files import digest_of, disk_errors, written_whole
+from worker.media import find_medium
 from worker.networks.version_folder import CONFIG
 from worker.services import Services
 
 CARD = "README.md"
-PIPELINES = {  # by what a model makes: https://huggingface.co/tasks
-    "image": "unconditional-image-generation",
-    "text": "text-generation",
-    "audio": "text-to-audio",
-}
 Digests = dict[str, str]  # SHA-256 by file name
 
 
@@ -73,13 +69,12 @@ def _card(model: Model, version: ModelVersion, digests: Digests) -> str:
     """The model card, as https://huggingface.co/docs/hub/model-cards describes it."""
     family = find_family(model.family)
     layout = family.layout()
-    tag = PIPELINES.get(family.media)
     numbers = "\n".join(f"| {key} | {value} |" for key, value in sorted(version.metrics.items()))
     settings = json.dumps(version.params, indent=2, sort_keys=True)
     return f"""---
 library_name: {layout.library(digests) if layout else "genmill"}
 tags: [genmill, {model.family}]
-{f"pipeline_tag: {tag}" if tag else ""}
+pipeline_tag: {find_medium(family.media).pipeline_tag}
 ---
 
 # {model.name}, version {version.number}

@@ -5,22 +5,24 @@ What is there already with the right digest is not fetched again.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from db import artifacts
+from db import artifacts, models
 from db.errors import NotFound, Refused
 from db.tables import Artifact, Job, Member
 from scheduler.results.samples import samples_by_artifact
-from scheduler.results.unpack import append_records, is_unpacked, unpack
+from scheduler.results.unpack import are_there, read_samples, write_files
+from worker.families import find_family
 from worker.files import disk_errors, settle
+from worker.media import all_media, find_medium
+from worker.media.base import Medium, SampleFiles, Whole
 from worker.services import Services
 
-FORMS = ("files", "webdataset", "jsonl", "midi", "wav")
-MUSIC = ("midi", "wav")
-TAR = "application/x-tar"
+FORMS = tuple(dict.fromkeys(form for medium in all_media() for form in medium.downloads))
 PARTS = ".genmill-parts"  # objects on their way; removed at the end
+RECORDS = "samples.jsonl"
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
 
@@ -49,84 +51,31 @@ def download(
 ) -> Downloaded:
     """Fetch everything that the jobs committed; of several jobs, each into a folder of its id.
 
-    `form` None gives pictures and sounds as files and texts as JSON Lines; midi and wav are for
-    texts of notes (`worker.music.notes`). Raises `NotFound` where
-    nothing is committed yet, `Refused` where the form does not suit, `DigestMismatch`, and
-    `Unreachable` also where the disk is full.
+    `form` is one of the `downloads` of the medium that was made, its first where None. Raises
+    `NotFound` where nothing is committed yet, `Refused` where the form does not suit,
+    `DigestMismatch`, and `Unreachable` also where the disk is full.
     """
     done = Downloaded(folder)
     with disk_errors(folder):
         for job in jobs:
             target = folder if len(jobs) == 1 else folder / job.id
             target.mkdir(parents=True, exist_ok=True)
-            _download_job(services, job, target, form, done, tell)
+            for size, samples, written in _fetch_job(services, job, target, form):
+                done.objects += 1
+                done.samples += samples
+                done.silent += samples - written
+                done.size_bytes += size
+                tell(done)
     if not done.objects:
         raise NotFound(f"nothing is committed yet by {', '.join(job.id for job in jobs[:3])}")
     if done.samples and done.silent == done.samples:
+        chosen = _medium(services, jobs[0]).download(form)
+        needs = chosen.needs if isinstance(chosen, SampleFiles) else "anything"
         raise Refused(
-            f"none of the {done.samples} texts holds a note such as 60:4: nothing to play; "
-            "use --as jsonl to read them"
+            f"none of the {done.samples} samples holds {needs}: there is nothing to write",
+            remedy="use --as jsonl to read them",
         )
     return done
-
-
-def _download_job(
-    services: Services, job: Job, folder: Path, form: str | None, done: Downloaded, tell: Tell
-) -> None:
-    with services.database.read() as session:
-        others = [each for each in artifacts.of_job(session, job.id) if each.kind != "samples"]
-    for artifact in others:
-        services.store.fetch(artifact.key, folder / plain_name(artifact), sha256=artifact.sha256)
-        _count(done, artifact, 0, tell)
-    lines = folder / PARTS / "samples.jsonl"
-    lines.unlink(missing_ok=True)
-    for artifact, members in samples_by_artifact(services, job.id):
-        if form in MUSIC:
-            done.silent += _download_music(services, artifact, members, folder, form)
-        else:
-            _download_samples(services, artifact, members, folder, form)
-        _count(done, artifact, len(members), tell)
-    if lines.exists():
-        settle(lines, folder / "samples.jsonl")
-    _sweep(folder / PARTS)
-
-
-def _download_samples(
-    services: Services, artifact: Artifact, members: list[Member], folder: Path, form: str | None
-) -> None:
-    form = form or ("files" if artifact.media_type == TAR else "jsonl")
-    if form == "webdataset":
-        if artifact.media_type != TAR:
-            raise Refused("texts are not kept as WebDataset; use --as jsonl or --as files")
-        services.store.fetch(artifact.key, folder / plain_name(artifact), sha256=artifact.sha256)
-        return
-    if form == "files" and is_unpacked(folder, members):
-        return
-    part = folder / PARTS / artifact.sha256
-    services.store.fetch(artifact.key, part, sha256=artifact.sha256)
-    if form == "files":
-        unpack(part, members, folder, tar=artifact.media_type == TAR)
-        part.unlink()
-    else:
-        append_records(
-            part, members, folder / PARTS / "samples.jsonl", tar=artifact.media_type == TAR
-        )
-
-
-def _download_music(
-    services: Services, artifact: Artifact, members: list[Member], folder: Path, form: str
-) -> int:
-    """Write what the texts of an object sound like; returns how many hold no notes."""
-    # mido takes long to load, and only music needs it
-    from scheduler.results.music import write_music  # noqa: PLC0415
-
-    if artifact.media_type == TAR:
-        raise Refused(f"--as {form} is for texts of notes; this job made none: use --as files")
-    part = folder / PARTS / artifact.sha256
-    services.store.fetch(artifact.key, part, sha256=artifact.sha256)
-    written = write_music(part, members, folder, form)
-    part.unlink()
-    return len(members) - written
 
 
 def plain_name(artifact: Artifact) -> str:
@@ -134,15 +83,60 @@ def plain_name(artifact: Artifact) -> str:
     return artifact.name if _PLAIN.fullmatch(artifact.name) else f"artifact-{artifact.id}"
 
 
-def _count(done: Downloaded, artifact: Artifact, samples: int, tell: Tell) -> None:
-    done.objects += 1
-    done.samples += samples
-    done.size_bytes += artifact.size
-    tell(done)
-
-
-def _sweep(parts: Path) -> None:
+def _fetch_job(
+    services: Services, job: Job, folder: Path, form: str | None
+) -> Iterator[tuple[int, int, int]]:
+    """Fetch object by object; yields each one's size, its samples, and how many were written."""
+    parts = folder / PARTS
+    with services.database.read() as session:
+        others = [each for each in artifacts.of_job(session, job.id) if each.kind != "samples"]
+    for artifact in others:
+        services.store.fetch(artifact.key, folder / plain_name(artifact), sha256=artifact.sha256)
+        yield artifact.size, 0, 0
+    if job.kind != "generate":
+        return
+    medium = _medium(services, job)
+    chosen = medium.download(form)
+    (parts / RECORDS).unlink(missing_ok=True)
+    for artifact, members in samples_by_artifact(services, job.id):
+        written = _fetch_samples(services, artifact, members, folder, medium, chosen)
+        yield artifact.size, len(members), written
+    if (parts / RECORDS).exists():
+        settle(parts / RECORDS, folder / RECORDS)
     if parts.is_dir():
         for part in parts.iterdir():
             part.unlink()
         parts.rmdir()
+
+
+def _fetch_samples(
+    services: Services,
+    artifact: Artifact,
+    members: list[Member],
+    folder: Path,
+    medium: Medium,
+    form: SampleFiles | Whole,
+) -> int:
+    """Fetch one object's samples; returns how many had anything to write in this format."""
+    if form is Whole.OBJECTS:
+        services.store.fetch(artifact.key, folder / plain_name(artifact), sha256=artifact.sha256)
+        return len(members)
+    if isinstance(form, SampleFiles) and are_there(members, folder, medium, form):
+        return len(members)
+    part = folder / PARTS / artifact.sha256
+    services.store.fetch(artifact.key, part, sha256=artifact.sha256)
+    if isinstance(form, SampleFiles):
+        written = write_files(part, members, folder, medium, form)
+    else:
+        with (folder / PARTS / RECORDS).open("ab") as lines:
+            for _, _, record in read_samples(part, members, medium):
+                lines.write(record + b"\n")
+        written = len(members)
+    part.unlink()
+    return written
+
+
+def _medium(services: Services, job: Job) -> Medium:
+    with services.database.read() as session:
+        model = models.get(session, str(job.model))
+    return find_medium(find_family(model.family).media)

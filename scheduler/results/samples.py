@@ -1,4 +1,4 @@
-"""A job's samples as the record knows them: which object holds each, where, its digest."""
+"""A job's samples on record: the object that holds each, its place in it and its digest."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -17,9 +17,8 @@ def samples_by_artifact(services: Services, job_id: str) -> Iterator[tuple[Artif
     """
     with services.database.read() as session:
         objects = {each.id: each for each in artifacts.of_job(session, job_id, kind="samples")}
-    for artifact_id, members in groupby(
-        _members(services, job_id), key=lambda member: member.artifact_id
-    ):
+    found = groupby(_members(services, job_id), key=lambda member: member.artifact_id)
+    for artifact_id, members in found:
         yield objects[artifact_id], sorted(members, key=lambda member: member.offset)
 
 

@@ -13,6 +13,7 @@ from db.tables import Artifact, Job, Member
 from scheduler.results.follow import wait
 from scheduler.results.samples import samples_by_artifact
 from scheduler.submission.enqueue import enqueue
+from worker import media
 from worker.services import Services
 from worker.services.finalize import canonical
 from worker.specs import parse_spec
@@ -157,7 +158,4 @@ def read_record(services: Services, member: Member, artifact: Artifact) -> dict[
     """The record inside one sample's bytes, by one ranged read."""
     stop = member.offset + member.size
     with services.store.open(artifact.key, start=member.offset, stop=stop) as file:
-        data = file.read()
-    from worker.media import record  # noqa: PLC0415  Pillow, which takes long to load
-
-    return record.read_record(data)
+        return media.read_record(file.read())

@@ -17,8 +17,9 @@ from tests.bench.monitors import Deaf
 from worker.data.dataset import Shape
 from worker.engine.generate import Generation, generate
 from worker.families import find_family
-from worker.media.record import Origin
-from worker.media.writer import SampleRecord, open_writer
+from worker.media import find_medium
+from worker.media.samples.containers import SampleRecord
+from worker.media.samples.record import Origin
 from worker.networks.network import Draw, Network, Row
 
 COUNT, TURNS, SEED = 2048, 3, 1
@@ -56,7 +57,7 @@ def into_tar(network: Network, count: int, path: Path) -> None:
     sampling = find_family("gan").sampling()
     generation = Generation(network, sampling, seed=SEED, start=0, stop=count)
     origin = Origin("gan", "digits:1", "0" * 64, SEED, sampling.model_dump(), sampling.micro_batch)
-    with open_writer("image", path) as writer:
+    with find_medium("image").open_writer(path, network.shape) as writer:
         for sample in generate(generation, Deaf()):
             record = origin.record(sample.index, label=sample.label)
             writer.add(SampleRecord(sample.index, sample.output, record))

@@ -9,8 +9,8 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from tests.results.machine import DATA, PICTURES, Machine, Result
-from worker.media.spectrograms import spectrogram, spectrogram_sheet
-from worker.media.wav import read_wav
+from worker.media.samples.spectrogram import spectrogram, spectrogram_sheet
+from worker.media.samples.wav import read_wav
 
 BOUND = 5.1  # bits a sample
 TOLD = 0.5  # of the sounds are told as their digit, where one in ten is chance

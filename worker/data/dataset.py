@@ -1,4 +1,4 @@
-"""A dataset version on this machine, and what it looks like to a network. No torch here."""
+"""A dataset version on this machine, and its shape. No torch here."""
 
 import json
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class LocalDataset:
-    """A dataset version's objects in a local folder, digests already checked.
+    """A dataset version's objects in a local folder, with their digests checked.
 
     Images: `images.npy` uint8 (N, H, W, C), `labels.npy` int64 (N,) where labelled, `split.npy`
     uint8 (N,), `captions.jsonl` where captioned, one row `{"text": ...}` an image. Text:

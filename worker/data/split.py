@@ -1,6 +1,6 @@
 """Which items train, validate and test: a pure function of the items' own bytes.
 
-An item's place follows from its SHA-256, so that the same item lands in the same split whatever
+An item's split follows from its SHA-256, so that the same item lands in the same split whatever
 else is added, and duplicates never straddle two.
 """
 
@@ -13,15 +13,15 @@ import numpy.typing as npt
 from db.errors import Refused
 from worker.data.dataset import TEST, TRAIN, VALIDATION
 
-FREE = 255  # the code of an item whose split nobody has given
+UNASSIGNED = 255  # the code of an item whose split the data do not state
 
 Ratio = tuple[int, int, int]  # train : validation : test
 Codes = npt.NDArray[np.uint8]
 Counts = tuple[int, int, int]  # items that train, validate and test
 
 
-def place(data: bytes) -> int:
-    """Where an item lies on a line of 2**64 points: the head of its SHA-256."""
+def hash_of(data: bytes) -> int:
+    """The first 64 bits of an item's SHA-256."""
     return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
 
 
@@ -29,54 +29,54 @@ def checked_ratio(ratio: Sequence[int]) -> Ratio:
     """Three whole numbers, none negative, the first above zero; `Refused` otherwise."""
     if len(ratio) != 3 or min(ratio) < 0 or ratio[0] < 1:
         raise Refused(
-            f"split {list(ratio)}: three whole numbers are wanted, for training, validation and "
-            "test, none negative and the first above zero, as in 90, 5, 5"
+            f"split {list(ratio)} is not a ratio of training, validation and test",
+            remedy="give three whole numbers, none negative and the first above zero: 90,5,5",
         )
     return (ratio[0], ratio[1], ratio[2])
 
 
-def assign(places: npt.NDArray[np.uint64], given: Codes, ratio: Ratio) -> Codes:
+def assign_splits(hashes: npt.NDArray[np.uint64], given: Codes, ratio: Ratio) -> Codes:
     """The split code of each item.
 
-    `given` holds `VALIDATION` or `TEST` where the data say so themselves, else `FREE`; a split that
+    `given` holds `VALIDATION` or `TEST` where the data state so, else `UNASSIGNED`; a split that
     was given takes no further items. Where there are two different items or more, training gets
     one, and so does validation if its ratio is above zero.
     """
-    if not (given == FREE).any():
-        given = np.full_like(given, FREE)  # a lone test set is somebody's whole data
-    free = given == FREE
+    if not (given == UNASSIGNED).any():
+        given = np.full_like(given, UNASSIGNED)  # a lone test set is somebody's whole data
+    free = given == UNASSIGNED
     shares = [0 if code in given else share for code, share in enumerate(ratio)]
     bounds = np.cumsum(shares[:2]) / sum(shares) * 2.0**53
     codes = given.copy()
-    line = (places[free] >> np.uint64(11)).astype(np.float64)  # 53 bits: exact as a float
-    codes[free] = np.searchsorted(bounds, line, side="right")
-    _move_one(codes, np.where(free, places, 0), to=TRAIN, donors=(TEST, VALIDATION))
+    points = (hashes[free] >> np.uint64(11)).astype(np.float64)  # 53 bits: exact as a float
+    codes[free] = np.searchsorted(bounds, points, side="right")
+    _move_one(codes, np.where(free, hashes, 0), to=TRAIN, donors=(TEST, VALIDATION))
     if ratio[VALIDATION]:
-        _move_one(codes, np.where(free, places, 0), to=VALIDATION, donors=(TRAIN, TEST))
+        _move_one(codes, np.where(free, hashes, 0), to=VALIDATION, donors=(TRAIN, TEST))
     return codes
 
 
-def counted(codes: Codes) -> Counts:
+def count_splits(codes: Codes) -> Counts:
     """How many items each split has."""
     train, validation, test = np.bincount(codes, minlength=3)[:3].tolist()
     return train, validation, test
 
 
 def _move_one(
-    codes: Codes, places: npt.NDArray[np.uint64], *, to: int, donors: tuple[int, ...]
+    codes: Codes, hashes: npt.NDArray[np.uint64], *, to: int, donors: tuple[int, ...]
 ) -> None:
     """Give an empty split the last item, with its duplicates, of the first donor that has two."""
     if (codes == to).any():
         return
     for donor in donors:
-        held = places[codes == donor]
+        held = hashes[codes == donor]
         if len(held) and held.max() and (held.min() < held.max() or to == TRAIN):
-            codes[(codes == donor) & (places == held.max())] = to
+            codes[(codes == donor) & (hashes == held.max())] = to
             return
 
 
-def cut(length: int, ratio: Ratio) -> tuple[int, int]:
-    """Where validation and test begin in one text of `length` characters, in order."""
+def cut_points(length: int, ratio: Ratio) -> tuple[int, int]:
+    """Where validation and test begin in one text of `length` characters, cut in order."""
     train = max(1, length * ratio[0] // sum(ratio))
     validation = max(train, length * (ratio[0] + ratio[1]) // sum(ratio))
     if ratio[VALIDATION] and length > 1:

@@ -20,9 +20,10 @@ from worker.engine.device import autocast
 from worker.engine.generate import Sampler
 from worker.engine.memory import footprint, require, to_gb
 from worker.engine.monitor import Monitor
-from worker.engine.previews import SOUNDS, TEXTS, page, time_sampling
+from worker.engine.previews import page, time_sampling
 from worker.engine.run import Run, Training, begin, derive
 from worker.engine.weights import save
+from worker.media import find_medium
 from worker.networks.network import Clock, Losses
 from worker.networks.version_folder import CONFIG
 
@@ -264,8 +265,8 @@ class Loop:
 
     def _page(self, name: str, *, quick: bool = False) -> Report:
         """A page to look at; few rows at once, so that few texts take little time."""
-        rows = SOUNDS if self.network.shape.media == "audio" else TEXTS
-        sampler = self._sampler(micro_batch=rows)
+        medium = find_medium(self.network.shape.media)
+        sampler = self._sampler(micro_batch=medium.page.micro_batch)
         if quick:
             sampler.sampling = sampler.sampling.for_preview()
         return page(sampler, self.training.folder, name=name)

@@ -1,5 +1,47 @@
-"""The media: how a sample of image, audio or text is read, checked, encoded and shown.
+"""The media: all that is particular to images, sounds or texts, one module and one object each.
 
-Knows no family, network or store. Used by the scheduler as well, so it loads no torch, and Pillow
-only where it is needed.
+A medium says which files of users it takes and how they become a dataset, how a sample is encoded
+and carries its record, how samples are shown and in which formats they are downloaded: see
+`worker.media.base.Medium`. Every module here but `base` is a medium, called as the module is, so a
+new one is a new file. Knows no family, network or store. No torch: the scheduler uses it as well.
 """
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from db.errors import BadInput, Refused
+
+if TYPE_CHECKING:
+    from worker.media.base import Medium
+    from worker.media.samples.record import Record
+
+MEDIA = tuple(
+    sorted(
+        module.name
+        for module in pkgutil.iter_modules(__path__)
+        if not module.ispkg and module.name != "base"
+    )
+)
+
+
+def find_medium(name: str) -> "Medium":
+    """The medium called `name`; `Refused` with the nearest spelling where there is none."""
+    if name not in MEDIA:
+        raise Refused.unknown("medium", name, MEDIA)
+    medium: Medium = importlib.import_module(f"{__name__}.{name}").MEDIUM
+    return medium
+
+
+def all_media() -> "Iterator[Medium]":
+    """Every medium, in the order in which they are looked for in mixed files."""
+    yield from sorted(map(find_medium, MEDIA), key=lambda medium: medium.precedence)
+
+
+def read_record(data: bytes) -> "Record":
+    """The record inside a sample's bytes, of any medium; `BadInput` where there is none."""
+    for medium in all_media():
+        if data.startswith(medium.signature):
+            return medium.read_record(data)
+    raise BadInput(f"not a sample that Genmill made: begins with {data[:4].hex(' ') or 'nothing'}")

@@ -1,4 +1,4 @@
-"""Music as text: a language of notes, MIDI files to it and back, and a synthesiser.
+"""Music as text: a language of notes, conversion from and to MIDI, and a synthesiser.
 
-Pure functions of bytes and text. Knows no dataset and no model.
+Pure functions of bytes and text. Knows no medium, no dataset and no model.
 """

@@ -1,8 +1,8 @@
 """MIDI files to pieces of notes and back, by `mido`.
 
-Rhythm is rounded to sixteenths, silence before the first note is cut, channels are laid together,
-and a change of tempo waits for the next note that begins or ends. Drums (channel 10), loudness,
-pedals and instruments are left out.
+Rhythm is quantised to sixteenths, silence before the first note is cut, channels are merged, and a
+change of tempo is moved to the next start or end of a note. Drums (channel 10), velocity, pedals
+and instruments are left out.
 """
 
 from bisect import bisect_left
@@ -15,17 +15,14 @@ import mido
 from db.errors import BadInput
 from worker.music.notes import FASTEST, SLOWEST, Note, Piece, piece_of, write
 
-SUFFIXES = (".mid", ".midi")
-MOST_SIXTEENTHS = 100_000  # of a piece: far more than an opera has
-TICKS = 24  # of a sixteenth, in files that are written
-LOUDNESS = 80  # of 127
+MAX_SIXTEENTHS = 100_000  # of a piece: far more than an opera has
+TICKS = 24  # a sixteenth, in files that are written
+VELOCITY = 80  # of 127
 DRUMS = 9  # the channel, counted from 0
-
-Timed = tuple[int, mido.Message]  # at a sixteenth
 
 
 def read_midi(data: bytes) -> Piece:
-    """The piece of a standard MIDI file; `BadInput` with the reason where it gives none."""
+    """The piece in a standard MIDI file; `BadInput` with the reason where there is none."""
     file = _open(data)
     notes, tempi, sounding, at = list[Note](), dict[int, int](), dict[int, int](), 0
     for at, message in _timed(file):
@@ -38,12 +35,12 @@ def read_midi(data: bytes) -> Piece:
                 sounding[message.note] = at
     notes += [_note(pitch, start, at) for pitch, start in sounding.items()]
     if not notes:
-        raise BadInput("holds no notes with a pitch")
-    return _from_its_start(notes, tempi)
+        raise BadInput("holds no pitched notes")
+    return _trimmed(notes, tempi)
 
 
 def text_of(data: bytes, name: str) -> str:
-    """The words of a MIDI file called `name`; `BadInput` as `read_midi`."""
+    """A MIDI file as text; raises `BadInput` as `read_midi` does."""
     return write(read_midi(data))
 
 
@@ -56,7 +53,7 @@ def write_midi(piece: Piece) -> bytes:
     for note in piece.notes:
         ends = mido.Message("note_off", note=note.pitch, velocity=0)
         messages.append((note.end, 1, ends))  # before what begins there, perhaps the same pitch
-        begins = mido.Message("note_on", note=note.pitch, velocity=LOUDNESS)
+        begins = mido.Message("note_on", note=note.pitch, velocity=VELOCITY)
         messages.append((note.start, 2, begins))
     track, last = mido.MidiTrack(), 0
     for at, _, message in sorted(messages, key=lambda one: one[:2]):
@@ -76,20 +73,20 @@ def _open(data: bytes) -> mido.MidiFile:
         reason = str(error) or type(error).__name__
         raise BadInput(f"not a readable MIDI file: {reason}") from None
     if file.type == 2:
-        raise BadInput("a MIDI file of type 2, whose tracks are pieces of their own")
+        raise BadInput("a MIDI file of type 2: its tracks are separate pieces")
     if not 0 < file.ticks_per_beat < 2**15:
-        raise BadInput("a MIDI file that counts time in frames of film, not in beats")
+        raise BadInput("a MIDI file with SMPTE time codes; taken are those that count beats")
     return file
 
 
-def _timed(file: mido.MidiFile) -> Iterator[Timed]:
-    """The messages of all tracks in order, with the sixteenths at which they come."""
+def _timed(file: mido.MidiFile) -> Iterator[tuple[int, mido.Message]]:
+    """The messages of all tracks in order, each with its time in sixteenths."""
     ticks = 0
     for message in mido.merge_tracks(file.tracks):
         ticks += message.time
         at = round(4 * ticks / file.ticks_per_beat)
-        if at > MOST_SIXTEENTHS:
-            raise BadInput(f"longer than {MOST_SIXTEENTHS:,} sixteenths")
+        if at > MAX_SIXTEENTHS:
+            raise BadInput(f"longer than {MAX_SIXTEENTHS:,} sixteenths")
         yield at, message
 
 
@@ -97,8 +94,8 @@ def _note(pitch: int, start: int, end: int) -> Note:
     return Note(start, pitch, max(end - start, 1))
 
 
-def _from_its_start(notes: list[Note], tempi: dict[int, int]) -> Piece:
-    """A piece that begins with its first note; tempi change where a note next begins or ends."""
+def _trimmed(notes: list[Note], tempi: dict[int, int]) -> Piece:
+    """A piece that begins with its first note; tempi change at the start or end of a note."""
     begin = min(note.start for note in notes)
     moved = [replace(note, start=note.start - begin) for note in notes]
     bounds = sorted({note.start for note in moved} | {note.end for note in moved})

@@ -1,19 +1,19 @@
 """Music as text: a small language of notes, quantised to sixteenths.
 
-A piece is words with white space between them, one event after another, each of which begins where
-the one before it ends::
+A piece is words separated by white space. Each is an event that begins where the one before it
+ends::
 
     t100 60:4 62:2 64:2 r:4 60+64+67:8 60_+65+69:8
 
 - `60:4` is the note of MIDI pitch 60 (0 to 127; 60 is middle C), lasting 4 sixteenths (1 to 64).
-- `60+64+67:8` is a chord: several pitches that begin together and last alike.
-- `60_` in a chord or alone is a pitch held on from the event just before, where it sounded; so
-  notes that overlap can be written. Where it did not sound it begins anew.
+- `60+64+67:8` is a chord: pitches of equal length that begin together.
+- `60_`, alone or in a chord, is tied to the same pitch in the event before, which is how notes
+  overlap. Where that pitch did not sound, the note begins here.
 - `r:4` is a rest.
-- `t100` sets the tempo to 100 quarters a minute (20 to 300) from there on; 120 without one.
+- `t100` sets the tempo from there on to 100 quarters a minute (20 to 300; 120 by default).
 
-Anything else is no word of the language, and is skipped when a text is read: models make mistakes.
-So every text can be read, and what `write` writes reads as the same piece again.
+Any other word is skipped, for models make mistakes: every text can be read. What `write` writes,
+`read` reads as the same piece.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-LONGEST = 64  # sixteenths of one word; what lasts longer is held on
+LONGEST = 64  # sixteenths of one word; longer notes are tied
 TEMPO, SLOWEST, FASTEST = 120, 20, 300  # quarters a minute
 HIGHEST = 127
 
@@ -40,16 +40,16 @@ class Note:
 
     @property
     def end(self) -> int:
-        """The sixteenth at which it has ended."""
+        """The first sixteenth after it."""
         return self.start + self.length
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Notes in order of start and pitch, a pitch never sounding twice at once.
+    """Notes in order of start and pitch; no two of one pitch overlap.
 
     `tempi` are (sixteenth, quarters a minute): the first at 0, none after the last note, each
-    another than the one before. Made by `piece_of`.
+    different from the one before. Made by `piece_of`.
     """
 
     notes: tuple[Note, ...]
@@ -57,13 +57,13 @@ class Piece:
 
     @property
     def length(self) -> int:
-        """Sixteenths until the last note has ended."""
+        """Sixteenths until the last note ends."""
         return max((note.end for note in self.notes), default=0)
 
 
 def piece_of(notes: Iterable[Note], tempi: Mapping[int, int]) -> Piece:
-    """Put notes in order, each ending where the next of its pitch begins; tempi by sixteenth."""
-    kept = Piece(tuple(sorted(_apart(sorted(notes)))))
+    """Put notes in order, each cut where the next of its pitch begins; tempi by sixteenth."""
+    kept = Piece(tuple(sorted(_without_overlaps(sorted(notes)))))
     if not kept.notes:
         return kept
     changes = [(0, tempi.get(0, TEMPO))]
@@ -74,7 +74,7 @@ def piece_of(notes: Iterable[Note], tempi: Mapping[int, int]) -> Piece:
 
 
 def read(text: str) -> Piece:
-    """The piece that a text holds, without notes where it holds none."""
+    """The piece that a text holds; it has no notes where the text has none."""
     notes: list[Note] = []
     tempi = dict[int, int]()
     sounding: dict[int, int] = {}  # pitch -> where its note began
@@ -92,7 +92,7 @@ def read(text: str) -> Piece:
 
 
 def write(piece: Piece) -> str:
-    """A piece in the words of the language."""
+    """The text of a piece."""
     tempi = dict(piece.tempi)
     bounds = {*tempi} | {n.start for n in piece.notes} | {n.end for n in piece.notes}
     words, sounding, left = list[str](), list[Note](), deque(piece.notes)
@@ -106,7 +106,7 @@ def write(piece: Piece) -> str:
 
 
 def _words(pitches: dict[int, bool], length: int) -> Iterator[str]:
-    """The words of one event, more than one where it is longer than a word may be."""
+    """The words of one event: several, tied, where it is longer than `LONGEST`."""
     while length > 0:
         names = "+".join(f"{p}_" if held else f"{p}" for p, held in sorted(pitches.items()))
         yield f"{names or 'r'}:{min(length, LONGEST)}"
@@ -114,14 +114,14 @@ def _words(pitches: dict[int, bool], length: int) -> Iterator[str]:
 
 
 def _tempo(word: str) -> int:
-    """The tempo that a word sets; 0 where it sets none."""
+    """The tempo that a word sets, else 0."""
     match = _TEMPO.fullmatch(word)
     tempo = int(match[1]) if match else 0
     return tempo if SLOWEST <= tempo <= FASTEST else 0
 
 
 def _event(word: str) -> tuple[dict[int, bool], int] | None:
-    """A word's pitches, each with whether it is held on, and length; None where it is no event."""
+    """A word's pitches, each with whether it is tied, and its length; None for other words."""
     match = _EVENT.fullmatch(word)
     if not match:
         return None
@@ -133,12 +133,12 @@ def _event(word: str) -> tuple[dict[int, bool], int] | None:
     return pitches, length
 
 
-def _apart(notes: Iterable[Note]) -> Iterator[Note]:
-    """Notes in order of start, none of which another of its pitch begins in or with."""
+def _without_overlaps(notes: Iterable[Note]) -> Iterator[Note]:
+    """Notes, given in order of start, of which no two of one pitch overlap."""
     last: dict[int, Note] = {}
     for note in notes:
         before = last.get(note.pitch)
         if before and before.start < note.start:
             yield replace(before, length=min(before.length, note.start - before.start))
-        last[note.pitch] = note  # of two that begin together the longer, which comes later
+        last[note.pitch] = note  # of two that begin together the later, which is the longer
     yield from last.values()

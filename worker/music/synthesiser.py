@@ -1,8 +1,8 @@
 """Pieces of notes made audible: an additive synthesiser, a few harmonics under an envelope.
 
-A note of pitch p has 440 x 2^((p - 69) / 12) Hz, equal temperament. Its harmonics fade, the higher
-the faster, as a plucked string's do, and it is damped where it ends. The loudest sample of a piece
-is always the same. Equal pieces give equal bytes.
+A note of pitch p has 440 x 2^((p - 69) / 12) Hz: equal temperament. Its harmonics decay, the higher
+the faster, as a plucked string's do, and it is damped where it ends. Every piece is normalised to
+the same peak. Equal pieces give equal bytes.
 """
 
 import math
@@ -14,11 +14,11 @@ import numpy.typing as npt
 from worker.music.notes import Note, Piece
 
 RATE = 22_050  # Hz
-HARMONICS = (1.0, 0.5, 0.3, 0.15, 0.08)  # their amplitudes at the beginning
-FADING = 1.5  # harmonic h fades by e in FADING / h seconds
+HARMONICS = (1.0, 0.5, 0.3, 0.15, 0.08)  # initial amplitudes
+DECAY_S = 1.5  # harmonic h decays by a factor of e in DECAY_S / h seconds
 ATTACK_S, DAMPING_S = 0.01, 0.05
-LOUDEST = 0.8  # of the greatest that a sample can be
-MOST_S = 600  # what is longer ends there
+PEAK = 0.8  # of full scale
+MAX_S = 600  # longer pieces are cut
 
 Sound = npt.NDArray[np.float64]
 Samples = npt.NDArray[np.int16]  # (T,), mono
@@ -28,14 +28,14 @@ def play(piece: Piece) -> Samples:
     """The samples of a piece, mono, `RATE` a second."""
     times = list(_seconds(piece))
     ending = max((stop for _, _, stop in times), default=0.0) + DAMPING_S
-    mix = np.zeros(math.ceil(min(ending, MOST_S) * RATE))
+    mix = np.zeros(math.ceil(min(ending, MAX_S) * RATE))
     for note, start, stop in times:
         first = round(start * RATE)
         if first < len(mix):
-            sound = _tone(note.pitch, min(stop, MOST_S) - start)[: len(mix) - first]
+            sound = _tone(note.pitch, min(stop, MAX_S) - start)[: len(mix) - first]
             mix[first : first + len(sound)] += sound
     peak = float(np.abs(mix).max(initial=0.0)) or 1.0
-    samples: Samples = np.rint(mix * (LOUDEST / peak) * 32767).astype(np.int16)
+    samples: Samples = np.rint(mix * (PEAK / peak) * 32767).astype(np.int16)
     return samples
 
 
@@ -59,11 +59,11 @@ def _seconds(piece: Piece) -> Iterator[tuple[Note, float, float]]:
 
 
 def _tone(pitch: int, seconds: float) -> Sound:
-    """One note, and its damping beyond its end."""
+    """One note, and its damping after its end."""
     t = np.arange(math.ceil((seconds + DAMPING_S) * RATE)) / RATE
     base = frequency(pitch)
     audible = [(h, a) for h, a in enumerate(HARMONICS, start=1) if h * base < RATE / 2]
-    waves = [a * np.exp(-t * h / FADING) * np.sin(2 * np.pi * h * base * t) for h, a in audible]
+    waves = [a * np.exp(-t * h / DECAY_S) * np.sin(2 * np.pi * h * base * t) for h, a in audible]
     attack = np.minimum(t / ATTACK_S, 1.0)
     damping = np.clip(1 - (t - seconds) / DAMPING_S, 0.0, 1.0)
     tone: Sound = np.sum(waves, axis=0) * attack * damping

@@ -9,7 +9,7 @@ import torch
 from sqlalchemy.orm import Session
 
 from db import datasets
-from db.claims import NewArtifact
+from db.commits import NewArtifact
 from db.tables import DatasetVersion, ModelVersion
 from worker.data import versions
 from worker.data.dataset import LocalDataset

@@ -1,26 +1,23 @@
 """A shard of a generate job: samples from the engine, streamed into one stored object."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from db.claims import Claim, NewMember
+from db.claims import Claim
 from db.errors import Refused
 from db.tables import Job, ModelVersion
 from worker.engine import memory
 from worker.engine.generate import Generation, generate
 from worker.feeds.source_images import GivenImages
-from worker.media.record import Origin
-from worker.media.writer import SampleRecord, Written, open_writer
+from worker.media import find_medium
+from worker.media.samples.containers import SampleRecord, Written
+from worker.media.samples.record import Origin
 from worker.services.pinned import PinnedGeneration
 from worker.shards.context import Bench, Made
 from worker.shards.lease import Lease
 from worker.shards.networks import Loaded
-from worker.specs import Generate
-
-EXTENSIONS = {"application/x-tar": "tar", "application/jsonl": "jsonl"}
 
 
 def generate_shard(
@@ -34,9 +31,9 @@ def generate_shard(
     bench.networks.make_room(lambda: _require_memory(version, generation, bench.device))
     origin = _origin(bench, pinned, generation)
     written = _write(job, generation, origin, lease, folder / "samples")
-    name = f"samples-{lease.claim.idx:06d}.{EXTENSIONS[written.media_type]}"
+    name = f"samples-{lease.claim.idx:06d}{written.extension}"
     artifact = lease.put("samples", name, written.path, written.media_type)
-    return Made([replace(artifact, members=[NewMember(**vars(m)) for m in written.members])])
+    return Made([replace(artifact, members=written.members)])
 
 
 def _generation(bench: Bench, pinned: PinnedGeneration, loaded: Loaded, claim: Claim) -> Generation:
@@ -52,7 +49,7 @@ def _generation(bench: Bench, pinned: PinnedGeneration, loaded: Loaded, claim: C
         label=None if spec.label is None else labels.index(spec.label),
         prompts=tuple(spec.prompts),
         precision=bench.services.settings.precision,
-        given=_given(bench, spec, labels),
+        given=GivenImages(bench.dataset(spec.dataset)[1], labels) if spec.dataset else None,
     )
 
 
@@ -61,14 +58,6 @@ def _require_memory(version: ModelVersion, generation: Generation, device: torch
     rows = 1 if device.type == "cuda" else generation.sampling.micro_batch
     needed = rows * int(version.metrics.get("row_bytes", 0))
     memory.require(needed, device, what=f"making {rows} at once", remedy="take a lower micro_batch")
-
-
-def _given(bench: Bench, spec: Generate, labels: Sequence[str]) -> GivenImages | None:
-    """The images that samples are made from, where the job names any."""
-    if spec.dataset is None:
-        return None
-    _, local = bench.dataset(spec.dataset)
-    return GivenImages(local, labels)
 
 
 def _origin(bench: Bench, pinned: PinnedGeneration, generation: Generation) -> Origin:
@@ -87,9 +76,9 @@ def _origin(bench: Bench, pinned: PinnedGeneration, generation: Generation) -> O
 
 
 def _write(job: Job, generation: Generation, origin: Origin, lease: Lease, path: Path) -> Written:
-    """Samples into a file, encoded beside the model."""
+    """Write the samples into a file; they are encoded in a thread beside the model."""
     shape = generation.network.shape
-    with open_writer(shape.media, path, sample_rate=shape.sample_rate) as writer:
+    with find_medium(shape.media).open_writer(path, shape) as writer:
         for sample in generate(generation, lease):
             record = replace(origin, micro_batch=sample.micro_batch).record(
                 sample.index,

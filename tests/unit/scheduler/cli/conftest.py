@@ -16,8 +16,10 @@ from db import datasets, jobs, models, shards
 from db.states import JobState
 from scheduler.cli import run
 from scheduler.submission.enqueue import enqueue
-from worker.media.record import Origin
-from worker.media.writer import SampleRecord, open_writer
+from worker.data.dataset import Shape
+from worker.media import find_medium
+from worker.media.samples.containers import SampleRecord
+from worker.media.samples.record import Origin
 from worker.services import Services, open_services
 from worker.services.finalize import finalize
 from worker.settings import Settings
@@ -238,7 +240,7 @@ def commit_shard(services: Services, shard_id: str, scratch: Path) -> None:
         sha256=blob.sha256,
         size=blob.size,
         media_type=written.media_type,
-        members=[shards.NewMember(**vars(member)) for member in written.members],
+        members=written.members,
     )
     with services.database.write() as session:
         shards.commit(session, claim, [artifact])
@@ -246,7 +248,7 @@ def commit_shard(services: Services, shard_id: str, scratch: Path) -> None:
 
 def write(media: str, indices: range, path: Path, *, words: str = "") -> Any:
     origin = Origin("family", "model:1", "f" * 64, 7, {}, 64, torch="0")
-    with open_writer(media, path, sample_rate=8000) as writer:
+    with find_medium(media).open_writer(path, Shape(media, sample_rate=8000)) as writer:
         for index in indices:
             output = {
                 "image": np.full((8, 8, 1), index * 10, np.uint8),

@@ -8,7 +8,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from db import artifacts, jobs
-from worker.media.record import read_png, read_wav_record
+from worker.media.samples.png import read_png
+from worker.media.samples.wav import read_wav_record
 from worker.music.midi import text_of
 
 
@@ -123,10 +124,10 @@ def test_texts_without_a_note_are_left_out_and_counted(genmill, noise_job, tmp_p
 def test_what_holds_no_notes_is_not_played(genmill, picture_job, text_job, form):
     pictures = genmill("artifact", "download", picture_job, "-o", "out", "--as", form)
     assert (pictures.code, pictures.out) == (2, "")
-    assert f"--as {form} is for texts of notes" in pictures.err
+    assert f"image samples are not kept as {form}; use --as files" in pictures.err
     texts = genmill("artifact", "download", text_job, "-o", "out", "--as", form)
     assert (texts.code, texts.out) == (2, "")
-    assert "none of the 3 texts holds a note such as 60:4" in texts.err
+    assert "none of the 3 samples holds a note such as 60:4" in texts.err
 
 
 def test_records_of_pictures_download_as_json_lines(genmill, picture_job, tmp_path):

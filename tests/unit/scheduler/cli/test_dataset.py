@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from worker.media.wav import write_wav
+from worker.media.samples.wav import write_wav
 
 
 def test_a_text_file_becomes_a_version_and_the_same_again_is_the_same(genmill):
@@ -37,7 +37,7 @@ def test_a_folder_of_sounds_becomes_a_version_and_what_is_none_is_told(genmill, 
     (tmp_path / "calls" / "song.mp3").write_bytes(b"ID3")
     added = genmill("dataset", "add", "calls", "calls", "--kind", "audio")
     assert (added.code, added.out) == (0, "calls:1\n")
-    assert "rejected song.mp3: no sound by its name; taken are .wav, .wave" in added.err
+    assert "rejected song.mp3: its name ends in none of .wav, .wave" in added.err
     shown = genmill("dataset", "show", "calls", "--json").json
     assert (shown["kind"], shown["labels"], shown["rejected"]) == ("audio", ["cat", "dog"], 1)
     assert (shown["shape"]["sample_rate"], sum(shown["counts"].values())) == (11_025, 10)

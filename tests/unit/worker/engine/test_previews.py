@@ -4,14 +4,14 @@ import numpy as np
 from PIL import Image
 
 from worker.engine.curves import HEIGHT, WIDTH, draw_curves
-from worker.engine.previews import GAP, contact_sheet
-from worker.media.spectrograms import BOTTOM, LEFT, spectrogram, spectrogram_sheet
-from worker.media.spectrograms import HEIGHT as HEIGHT_OF_SOUND
+from worker.media.samples.contact_sheet import GAP, contact_sheet
+from worker.media.samples.spectrogram import BOTTOM, LEFT, spectrogram, spectrogram_sheet
+from worker.media.samples.spectrogram import HEIGHT as HEIGHT_OF_SOUND
 
 
 def test_contact_sheet_places_pictures_row_by_row() -> None:
     pictures = [np.full((40, 40, 3), 50 * place, np.uint8) for place in range(5)]
-    sheet = contact_sheet(pictures, columns=2)
+    sheet = contact_sheet([pictures[:2], pictures[2:4], pictures[4:]])
     assert sheet.size == (2 * 42 + GAP, 3 * 42 + GAP)
     assert [sheet.getpixel((x, y)) for y in (20, 62, 104) for x in (20, 62)] == [
         *[(50 * place,) * 3 for place in range(5)],
@@ -20,7 +20,7 @@ def test_contact_sheet_places_pictures_row_by_row() -> None:
 
 
 def test_contact_sheet_enlarges_small_grey_pictures() -> None:
-    sheet = contact_sheet([np.zeros((8, 8, 1), np.uint8)], columns=1)
+    sheet = contact_sheet([[np.zeros((8, 8, 1), np.uint8)]])
     assert sheet.mode == "L"
     assert sheet.size == (8 * (8 + 2 * GAP), 8 * (8 + 2 * GAP))
 

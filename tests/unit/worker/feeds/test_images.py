@@ -6,19 +6,24 @@ import numpy as np
 import pytest
 
 from db.errors import BadInput
-from worker.data.arrays import Item, write_images
 from worker.data.dataset import TRAIN, VALIDATION, LocalDataset
-from worker.data.split import FREE
+from worker.data.split import UNASSIGNED
 from worker.data.versions import canonical
 from worker.feeds.images import ImageFeed
 from worker.ingest.ingest import ingest
+from worker.media.image import write_images
+from worker.media.sources.image_files import ImageItem
 
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> LocalDataset:
     """100 images of 4x4x3; the first byte of each is its number, its label that modulo 3."""
     items = (
-        Item(np.full((4, 4, 3), number, np.uint8), number % 3, FREE if number < 80 else VALIDATION)
+        ImageItem(
+            np.full((4, 4, 3), number, np.uint8),
+            number % 3,
+            UNASSIGNED if number < 80 else VALIDATION,
+        )
         for number in range(100)
     )
     shape, _ = write_images(items, tmp_path, labels=("a", "b", "c"), ratio=(90, 5, 5))
@@ -42,7 +47,7 @@ def test_a_batch_is_channels_first_between_minus_one_and_one_with_its_labels(dat
 
 
 def test_the_ends_of_the_scale_are_exact(tmp_path):
-    items = (Item(np.full((2, 2, 1), value, np.uint8), None, FREE) for value in (0, 255))
+    items = (ImageItem(np.full((2, 2, 1), value, np.uint8), None, UNASSIGNED) for value in (0, 255))
     shape, _ = write_images(items, tmp_path, labels=(), ratio=(1, 0, 0))
     (tmp_path / "manifest.json").write_bytes(canonical({"kind": "image", "shape": shape.to_json()}))
     data, labels = ImageFeed(LocalDataset(tmp_path), batch_size=2, seed=0).train(0)

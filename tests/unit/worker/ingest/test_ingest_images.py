@@ -228,9 +228,9 @@ def test_a_bad_file_among_good_ones_is_reported_and_left_out(source, tmp_path):
     assert len(dataset.array("images")) == 2
     reasons = {reject.name: reject.reason for reject in result.rejects}
     assert result.manifest["rejected"] == len(reasons) == 6
-    assert "cannot be read as a picture" in reasons["cat/cut.png"]
-    assert "cannot be read as a picture" in reasons["cat/text.png"]
-    assert "no picture by its name" in reasons["dog/notes.doc"]
+    assert "cannot be read as an image" in reasons["cat/cut.png"]
+    assert "cannot be read as an image" in reasons["cat/text.png"]
+    assert "its name ends in none of .bmp, .gif" in reasons["dog/notes.doc"]
     assert "in none of them" in reasons["stray.png"]
     assert "leads out of the archive" in reasons["../evil.png"]
     assert not list(tmp_path.parent.rglob("evil.png"))
@@ -307,7 +307,7 @@ def test_what_is_empty_absent_or_unknown_is_refused_with_what_is_taken(source, t
     (source / "a.doc").write_bytes(b"x")
     with pytest.raises(BadInput, match=r"nothing usable among \.doc; taken are"):
         ingest(source, tmp_path / "out")
-    with pytest.raises(BadInput, match="not an IDX file"):
+    with pytest.raises(BadInput, match=r"a\.doc: \.doc files are not taken; taken are IDX"):
         ingest(source / "a.doc", tmp_path / "out")
 
 

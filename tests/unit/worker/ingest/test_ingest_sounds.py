@@ -10,7 +10,7 @@ from db.errors import BadInput
 from worker.data import source_files
 from worker.data.dataset import TEST, TRAIN, VALIDATION, LocalDataset
 from worker.ingest.ingest import Ingested, ingest
-from worker.media.wav import write_wav
+from worker.media.samples.wav import write_wav
 
 
 def sound(seed: int, length: int = 100, rate: int = 8000) -> bytes:
@@ -117,8 +117,8 @@ def test_a_bad_file_among_good_ones_is_reported_and_left_out(tmp_path):
     assert result.manifest["rejected"] == len(reasons) == 6
     assert "are missing" in reasons["cat/cut.wav"]
     assert reasons["cat/empty.wav"] == "empty"
-    assert "44,100 Hz, and most have 8,000: resample it" in reasons["cat/other.wav"]
-    assert "no sound by its name; taken are .wav, .wave" in reasons["dog/song.mp3"]
+    assert "44,100 Hz, and most have 8,000; resample it" in reasons["cat/other.wav"]
+    assert "its name ends in none of .wav, .wave" in reasons["dog/song.mp3"]
     assert "in none of them" in reasons["stray.wav"]
     assert "leads out of the archive" in reasons["../evil.wav"]
 

@@ -11,7 +11,7 @@ from db.errors import BadInput
 from worker import files
 from worker.data.dataset import LocalDataset
 from worker.ingest.ingest import Ingested, ingest
-from worker.media import texts
+from worker.media.sources import documents
 
 CHINESE = "床前明月光。疑是地上霜。举头望明月。低头思故乡。\n" * 40
 
@@ -47,13 +47,13 @@ def test_a_text_is_cut_in_order_and_loses_no_character(source, tmp_path, text):
 
 
 def test_characters_are_whole_wherever_the_bytes_are_cut(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(texts, "CHUNK", 7)
+    monkeypatch.setattr(documents, "CHUNK", 7)
     (source / "text.txt").write_text(CHINESE, encoding="utf-8")
     assert "".join(split_texts(taken(source / "text.txt", tmp_path)[1])) == CHINESE
 
 
 def test_a_long_text_becomes_several_rows_of_its_split(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(texts, "PIECE", 100)
+    monkeypatch.setattr(documents, "PIECE", 100)
     (source / "text.txt").write_text(CHINESE, encoding="utf-8")
     result, dataset = taken(source / "text.txt", tmp_path)
     assert max(len(row["text"]) for row in dataset.documents(0)) == 100
@@ -87,7 +87,7 @@ def test_a_byte_order_mark_is_no_part_of_a_row(source, tmp_path):
 def test_text_that_is_not_utf8_is_refused_at_its_first_bad_byte(
     source, tmp_path, monkeypatch, chunk, data, complaint
 ):
-    monkeypatch.setattr(texts, "CHUNK", chunk)
+    monkeypatch.setattr(documents, "CHUNK", chunk)
     (source / "text.txt").write_bytes(data)
     with pytest.raises(BadInput, match=rf"text\.txt: not UTF-8: {complaint}"):
         ingest(source / "text.txt", tmp_path / "out")
@@ -190,7 +190,7 @@ def test_a_bad_line_is_reported_by_its_number(source, tmp_path):
 
 
 def test_a_line_that_is_too_long_is_left_out_whole(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(texts, "MAX_LINE", 50)
+    monkeypatch.setattr(documents, "MAX_LINE", 50)
     lines = [json.dumps({"text": "x" * size}) for size in (10, 500, 20)]
     (source / "rows.jsonl").write_text("\n".join(lines))
     result, dataset = taken(source / "rows.jsonl", tmp_path)
@@ -209,8 +209,8 @@ def test_jsonl_without_a_good_line_is_refused_with_the_first_reason(source, tmp_
 
 
 def test_memory_does_not_grow_with_the_text(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(texts, "PIECE", 1 << 16)
-    monkeypatch.setattr(texts, "CHUNK", 1 << 16)
+    monkeypatch.setattr(documents, "PIECE", 1 << 16)
+    monkeypatch.setattr(documents, "CHUNK", 1 << 16)
     monkeypatch.setattr(files, "CHUNK", 1 << 16)
 
     def peak(size: int) -> int:

@@ -7,17 +7,10 @@ import pytest
 from PIL import Image
 
 from db.errors import BadInput
-from worker.media.record import (
-    AI_GENERATED,
-    Origin,
-    parameters,
-    read_png,
-    read_record,
-    read_wav_record,
-    to_json,
-)
-from worker.media.wav import write_wav
-from worker.media.writer import encode_png, encode_wav
+from worker.media import read_record
+from worker.media.samples.png import encode_png, parameters, read_png
+from worker.media.samples.record import AI_GENERATED, Origin, to_json
+from worker.media.samples.wav import encode_wav, read_wav_record, write_wav
 
 ORIGIN = Origin(
     family="gan",
@@ -91,7 +84,7 @@ def test_a_picture_without_a_record_is_refused():
 
 
 def test_bytes_that_are_no_picture_are_refused():
-    with pytest.raises(BadInput, match="not a PNG"):
+    with pytest.raises(BadInput, match="not a readable PNG"):
         read_png(b"GIF89a...")
 
 

@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from db.errors import GenmillError, NonFinite, Refused
-from worker.media.record import Origin, read_record
-from worker.media.writer import QUEUE_SAMPLES, SampleRecord, open_writer
+from worker.data.dataset import Shape
+from worker.media import find_medium, read_record
+from worker.media.samples.containers import QUEUE_SAMPLES, SampleRecord
+from worker.media.samples.record import Origin
 
 ORIGIN = Origin("gan", "digits:1", "ab" * 32, 5, {"micro_batch": 64}, 64)
 
@@ -32,8 +34,12 @@ def sound_sample(index):
 SAMPLES = {"image": image_sample, "text": text_sample, "audio": sound_sample}
 
 
+def open_writer(media, path, *, sample_rate=8000):
+    return find_medium(media).open_writer(path, Shape(media, sample_rate=sample_rate))
+
+
 def write(media, path, indices):
-    with open_writer(media, path, sample_rate=8000) as writer:
+    with open_writer(media, path) as writer:
         for index in indices:
             writer.add(SAMPLES[media](index))
         return writer.close()
@@ -168,8 +174,8 @@ def test_a_closed_writer_takes_nothing_more(tmp_path):
             writer.add(image_sample(1))
 
 
-def test_an_unknown_medium_is_refused_by_name(tmp_path):
+def test_an_unknown_medium_is_refused_by_name():
     with pytest.raises(
-        Refused, match=r"no writer for 'imag'.*did you mean 'image'.*known: audio, image, "
+        Refused, match=r"no medium 'imag'.*did you mean 'image'.*known: audio, image, "
     ):
-        open_writer("imag", tmp_path / "shard")
+        find_medium("imag")

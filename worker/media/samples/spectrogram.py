@@ -1,4 +1,4 @@
-"""Sounds to look at: spectrograms on one sheet, time to the right and frequency upwards."""
+"""Sounds to look at: a sheet of spectrograms, time to the right and frequency upwards."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,12 @@ from PIL import Image, ImageDraw, ImageFont
 Sound = npt.NDArray[np.float32]  # (T,) in [-1, 1]
 Levels = npt.NDArray[np.float64]  # (frequencies, frames) in dB, the highest frequency first
 
-FRAMES_A_SECOND = 250  # and pixels
+FRAMES_A_SECOND = 250  # a frame is a pixel wide
 WINDOW_SECONDS = 0.032
-MOST_SECONDS = 2.0  # of a sound that are shown
+MAX_SECONDS = 2.0  # longer sounds are cut
 HEIGHT = 96  # pixels of a spectrogram
-RANGE_DB = 80  # from the loudest point of a sheet to its black
-GAP, LEFT, BOTTOM = 4, 60, 22  # pixels between spectrograms, of the names, of the axis
+RANGE_DB = 80  # from the loudest point of a sheet down to black
+GAP, LEFT, BOTTOM = 4, 60, 22  # pixels between spectrograms, for the names, for the axis
 TICK_SECONDS = 0.1
 INK = (220, 220, 220)
 COLOURS = ((0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191))
@@ -23,8 +23,8 @@ COLOURS = ((0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 
 def spectrogram_sheet(
     sounds: Sequence[Sound], *, rate: int, columns: int, names: Sequence[str] = ()
 ) -> Image.Image:
-    """Sounds row by row, each row with its name on the left; black is silence or past the end."""
-    levels = [spectrogram(sound[: round(MOST_SECONDS * rate)], rate) for sound in sounds]
+    """Sounds row by row, each row with its name on the left; black is silence or after the end."""
+    levels = [spectrogram(sound[: round(MAX_SECONDS * rate)], rate) for sound in sounds]
     top = max(float(each.max()) for each in levels)
     width = max(each.shape[1] for each in levels)
     rows = -(-len(sounds) // columns)
@@ -34,9 +34,8 @@ def spectrogram_sheet(
     font = ImageFont.load_default(13)
     for index, each in enumerate(levels):
         row, column = divmod(index, columns)
-        panel = np.zeros((HEIGHT, width))
-        panel[:, : each.shape[1]] = _stretched(np.clip(1 + (each - top) / RANGE_DB, 0, 1))
-        sheet.paste(_coloured(panel), (LEFT + column * (width + GAP), row * (HEIGHT + GAP)))
+        corner = (LEFT + column * (width + GAP), row * (HEIGHT + GAP))
+        sheet.paste(_panel(np.clip(1 + (each - top) / RANGE_DB, 0, 1), width), corner)
     for row, name in enumerate(names[:rows]):
         middle = row * (HEIGHT + GAP) + HEIGHT // 2
         draw.text((LEFT - 6, middle), name[:8], fill=INK, font=font, anchor="rm")
@@ -47,7 +46,7 @@ def spectrogram_sheet(
 
 
 def spectrogram(sound: Sound, rate: int) -> Levels:
-    """The short-time Fourier transform's power in dB: Hann windows around 250 moments a second."""
+    """Power in dB of the short-time Fourier transform, with 250 Hann windows a second."""
     size = max(round(WINDOW_SECONDS * rate), 8)
     frames = max(round(len(sound) / rate * FRAMES_A_SECOND), 1)
     middles = np.rint(np.arange(frames) * rate / FRAMES_A_SECOND).astype(np.int64)
@@ -58,22 +57,19 @@ def spectrogram(sound: Sound, rate: int) -> Levels:
     return levels
 
 
-def _stretched(levels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Frequencies resampled to the height of a panel."""
+def _panel(levels: Levels, width: int) -> Image.Image:
+    """Levels from 0 (black) to 1 (bright), as high as a panel and filled up to `width`."""
     image = Image.fromarray(levels.astype(np.float32))
-    resized = image.resize((image.width, HEIGHT), Image.Resampling.BILINEAR)
-    return np.asarray(resized, np.float64)
-
-
-def _coloured(panel: npt.NDArray[np.float64]) -> Image.Image:
-    """Numbers from 0 to 1 as colours from black to bright."""
-    places = np.linspace(0, 1, len(COLOURS))
-    parts = [np.interp(panel, places, channel) for channel in zip(*COLOURS, strict=True)]
-    return Image.fromarray(np.stack(parts, axis=-1).astype(np.uint8))
+    stretched = image.resize((image.width, HEIGHT), Image.Resampling.BILINEAR)
+    panel = np.zeros((HEIGHT, width))
+    panel[:, : image.width] = np.asarray(stretched)
+    points = np.linspace(0, 1, len(COLOURS))
+    channels = [np.interp(panel, points, channel) for channel in zip(*COLOURS, strict=True)]
+    return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8))
 
 
 def _axis(draw: ImageDraw.ImageDraw, left: int, top: int, width: int) -> None:
-    """A tick every tenth of a second under a column, and how long it is."""
+    """A tick every tenth of a second under a column, and the seconds that it spans."""
     step = round(TICK_SECONDS * FRAMES_A_SECOND)
     for x in range(0, width, step):
         draw.line((left + x, top, left + x, top + 4), fill=INK)

@@ -1,4 +1,4 @@
-"""WAV files: 8 to 32 bit PCM and float in, made 16-bit mono; 16-bit PCM out, with its comments.
+"""WAV files: 8 to 32 bit PCM and float in, converted to 16-bit mono; 16-bit PCM out, with comments.
 
 The standard library's `wave` reads no floats, before Python 3.12 no extensible format, and writes
 no comments. Multimedia Programming Interface and Data Specifications 1.0, 1991, chapter 3.
@@ -8,22 +8,25 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import SEEK_END, BytesIO
+from pathlib import Path
 from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
-from db.errors import BadInput
+from db.errors import BadInput, NonFinite
+from worker.media.samples.containers import Output
+from worker.media.samples.record import Record, parse_record, to_json
 
 Samples = npt.NDArray[np.int16]  # (T,), mono
 
 RATES = (500, 384_000)  # Hz
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE  # format tags; an extensible one names another of them
 BLOCK_FRAMES = 1 << 20
-UNKNOWN_SIZE = 0xFFFFFFFF  # what those write who cannot seek back: the data end with the file
+UNKNOWN_SIZE = 0xFFFFFFFF  # by programs that cannot seek back: the data end with the file
 
 _KINDS = {(PCM, 8), (PCM, 16), (PCM, 24), (PCM, 32), (FLOAT, 32), (FLOAT, 64)}
-_TAKEN = "taken are PCM of 8, 16, 24 and 32 bits and floats of 32 and 64, mono or stereo"
+_TAKEN = "convert it to PCM of 8 to 32 bits or float of 32 or 64, mono or stereo"
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,29 @@ class Format:
         return self.channels * self.bits // 8
 
 
+def encode_wav(output: Output, sample_rate: int, record: Record) -> bytes:
+    """A WAV, 16-bit PCM, of a float32 (T,) sound in [-1, 1], with its record inside.
+
+    The comments name the program in `ISFT` and hold the record in `ICMT`.
+    """
+    if isinstance(output, str) or output.dtype != np.float32 or output.ndim != 1:
+        shown = "text" if isinstance(output, str) else f"{output.dtype} {output.shape}"
+        raise NonFinite(f"sample {record['index']} is {shown}, not a float32 (T,) sound")
+    info = {"ISFT": f"genmill {record['genmill']}", "ICMT": to_json(record)}
+    return write_wav(from_floats(output), sample_rate, info)
+
+
+def read_wav_record(source: Path | bytes) -> Record:
+    """The record inside a WAV that Genmill made; raise `BadInput` where there is none."""
+    name = str(source) if isinstance(source, Path) else "the sound"
+    info = read_info(source if isinstance(source, bytes) else source.read_bytes())
+    if not info.get("ISFT", "").startswith("genmill "):
+        raise BadInput(f"{name} has no comment of Genmill's: Genmill did not make it")
+    return parse_record(info.get("ICMT", ""), name)
+
+
 def read_wav(file: IO[bytes]) -> tuple[int, Samples]:
-    """The rate and the samples of a WAV file, stereo mixed to mono; `BadInput` where it is none."""
+    """The rate and the samples of a WAV file, stereo mixed to mono; `BadInput` for other files."""
     found, size = _open(file)
     left = size // found.frame_bytes * found.frame_bytes
     blocks = []
@@ -50,7 +74,7 @@ def read_wav(file: IO[bytes]) -> tuple[int, Samples]:
         data = file.read(min(left, BLOCK_FRAMES * found.frame_bytes))
         if not data or len(data) % found.frame_bytes:
             raise BadInput(
-                f"cut short: {size:,} bytes of sound are announced, {left:,} are missing"
+                f"cut short: {left:,} of the {size:,} bytes of sound in its header are missing"
             )
         left -= len(data)
         blocks.append(_mono(data, found))
@@ -60,14 +84,14 @@ def read_wav(file: IO[bytes]) -> tuple[int, Samples]:
 
 
 def rate_of(file: IO[bytes]) -> int:
-    """The sample rate in Hz, from the header alone; `BadInput` where it is no WAV file."""
+    """The sample rate in Hz, from the header alone; `BadInput` where it is not a WAV file."""
     return _open(file)[0].rate
 
 
 def write_wav(samples: Samples, rate: int, info: Mapping[str, str]) -> bytes:
-    """A WAV file of 16-bit PCM, mono, and a LIST chunk of `info` (by four-letter names) after it.
+    """A WAV file of 16-bit PCM, mono, and a LIST chunk of `info` by four-letter names.
 
-    It comes last, for there are readers that look for the samples at byte 44.
+    The chunk comes last, because some readers expect the samples at byte 44.
     """
     form = struct.pack("<HHIIHH", PCM, 1, rate, 2 * rate, 2, 16)
     entries = b"".join(_chunk(name, text.encode() + b"\0") for name, text in info.items())
@@ -81,13 +105,13 @@ def write_wav(samples: Samples, rate: int, info: Mapping[str, str]) -> bytes:
 
 
 def from_floats(values: npt.NDArray[np.floating]) -> Samples:
-    """16-bit samples of numbers in [-1, 1]; what is beyond is clipped."""
+    """Numbers in [-1, 1] as 16-bit samples; others are clipped."""
     samples: Samples = np.rint(np.clip(values, -1, 1) * 32767).astype(np.int16)
     return samples
 
 
 def read_info(data: bytes) -> dict[str, str]:
-    """The entries of a WAV file's LIST INFO chunk; `BadInput` where it is no WAV file."""
+    """The entries of a WAV file's LIST INFO chunk; `BadInput` where it is not a WAV file."""
     file, found = BytesIO(data), {}
     _check_riff(file)
     for name, size in _chunks(file):
@@ -101,7 +125,7 @@ def read_info(data: bytes) -> dict[str, str]:
 
 
 def _open(file: IO[bytes]) -> tuple[Format, int]:
-    """The format, and the size of the samples, at which the file is left."""
+    """The format and the size of the samples, with the file positioned at the first."""
     _check_riff(file)
     found = None
     for name, size in _chunks(file):
@@ -110,7 +134,12 @@ def _open(file: IO[bytes]) -> tuple[Format, int]:
         elif name == b"data":
             if found is None:
                 raise BadInput("not a WAV file: its samples come before their format")
-            return found, _size_of_rest(file) if size == UNKNOWN_SIZE else size
+            if size == UNKNOWN_SIZE:
+                begin = file.tell()
+                end = file.seek(0, SEEK_END)
+                file.seek(begin)
+                return found, end - begin
+            return found, size
     raise BadInput("cut short: no samples in it")
 
 
@@ -123,7 +152,7 @@ def _check_riff(file: IO[bytes]) -> None:
 
 
 def _chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Each chunk's name and size, with the file at its content, of which any part may be read."""
+    """Each chunk's name and size, with the file at its content; the caller may read any of it."""
     while len(head := file.read(8)) == 8:
         name, size = struct.unpack("<4sI", head)
         begin = file.tell()
@@ -132,24 +161,18 @@ def _chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
 
 
 def _format(data: bytes) -> Format:
-    """Read a `fmt ` chunk; `BadInput` where it says what is not taken."""
+    """Read a `fmt ` chunk; `BadInput` for formats that are not supported."""
     if len(data) < 16:
         raise BadInput("cut short in its format")
     tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", data)
     if tag == EXTENSIBLE and len(data) >= 26:
         (tag,) = struct.unpack_from("<H", data, 24)  # the head of the sub-format's GUID
     if (tag, bits) not in _KINDS or channels not in {1, 2}:
-        raise BadInput(f"format {tag} of {bits} bits and {channels} channels; {_TAKEN}")
+        raise BadInput(f"format {tag} of {bits} bits and {channels} channels", remedy=_TAKEN)
     if not RATES[0] <= rate <= RATES[1]:
-        raise BadInput(f"{rate:,} Hz; taken are {RATES[0]:,} to {RATES[1]:,}")
+        limits = f"{RATES[0]:,} to {RATES[1]:,} Hz"
+        raise BadInput(f"{rate:,} Hz, and {limits} are taken", remedy="resample it")
     return Format(tag, channels, rate, bits)
-
-
-def _size_of_rest(file: IO[bytes]) -> int:
-    begin = file.tell()
-    end = file.seek(0, SEEK_END)
-    file.seek(begin)
-    return end - begin
 
 
 def _mono(data: bytes, found: Format) -> Samples:
@@ -161,7 +184,7 @@ def _mono(data: bytes, found: Format) -> Samples:
 
 
 def _sixteen_bits(data: bytes, found: Format) -> Samples:
-    """Samples of any kind as 16 bits: the high ones of whole numbers, floats from [-1, 1]."""
+    """Samples of any format as 16 bits: the high bits of integers; floats from [-1, 1]."""
     if found.tag == FLOAT:
         values = np.frombuffer(data, f"<f{found.bits // 8}")
         if not np.isfinite(values).all():

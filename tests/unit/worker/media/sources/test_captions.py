@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from db.errors import BadInput
-from worker.data import captions
 from worker.data.dataset import TEST, LocalDataset
 from worker.data.versions import fetch, publish, summary
 from worker.feeds.images import CaptionFeed
 from worker.ingest.ingest import Ingested, ingest
+from worker.media.sources import captions
 from worker.store.s3 import FolderStore
 
 

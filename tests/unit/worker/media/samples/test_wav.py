@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from db.errors import BadInput
-from worker.media.wav import rate_of, read_info, read_wav, write_wav
+from worker.media.samples.wav import rate_of, read_info, read_wav, write_wav
 
 TONE = np.rint(8000 * np.sin(np.arange(100) / 5)).astype(np.int16)
 
@@ -84,13 +84,13 @@ def test_a_size_left_open_by_a_pipe_means_the_rest_of_the_file():
     [
         (b"", "empty"),
         (b"ID3\x04 an MP3 file", "not a WAV file: begins with 49 44 33 04"),
-        (wav(TONE.tobytes())[:-10], "200 bytes of sound are announced, 10 are missing"),
+        (wav(TONE.tobytes())[:-10], "10 of the 200 bytes of sound in its header are missing"),
         (wav(TONE.tobytes())[:40], "no samples in it"),
         (wav(TONE.tobytes())[:30], "cut short in its format"),
         (wav(b""), "holds no samples"),
-        (wav(TONE.tobytes(), tag=2), "format 2 of 16 bits and 1 channels; taken are PCM"),
+        (wav(TONE.tobytes(), tag=2), "format 2 of 16 bits and 1 channels; convert it to PCM"),
         (wav(TONE.tobytes(), channels=6), "6 channels"),
-        (wav(TONE.tobytes(), rate=2_000_000), "2,000,000 Hz; taken are 500 to 384,000"),
+        (wav(TONE.tobytes(), rate=2_000_000), "2,000,000 Hz, and 500 to 384,000 Hz are taken"),
         (wav(np.array([np.nan], "<f4").tobytes(), tag=3, bits=32), "NaN or infinite"),
         (b"RIFF\0\0\0\0WAVE" + chunk(b"data", b"1234"), "before their format"),
     ],

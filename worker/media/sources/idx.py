@@ -7,8 +7,10 @@ four (images with channels last), gzipped or not.
 
 import gzip
 import itertools
+import re
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -17,15 +19,16 @@ import numpy as np
 import numpy.typing as npt
 
 from db.errors import BadInput
-from worker.data.arrays import Item
 from worker.data.dataset import TEST, VALIDATION
-from worker.data.split import FREE
-from worker.media.pictures import square_of
+from worker.data.source_files import Rejects, reading
+from worker.data.split import UNASSIGNED
+from worker.media.sources.image_files import ImageItem, array_to_square
 
 MAX_ITEMS = 10_000_000
 MAX_SIDE = 4096
 _BLOCK = 1 << 20  # bytes of pixels read at once
 _AXES = {1, 3, 4}
+_NAMED_SO = re.compile(r"idx[134]|ubyte")
 
 
 @dataclass(frozen=True)
@@ -36,17 +39,17 @@ class Pair:
     labels: Path | None
 
     @property
-    def given(self) -> int:
-        """The split that the file's name states, as `t10k-` does; `FREE` where it states none."""
+    def split(self) -> int:
+        """The split that the file's name states, as `t10k-` does; `UNASSIGNED` where none."""
         name = self.images.name.lower()
         if name.startswith("t10k") or "test" in name:
             return TEST
-        return VALIDATION if "val" in name else FREE
+        return VALIDATION if "val" in name else UNASSIGNED
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What the headers and the labels of a set of IDX files tell."""
+class IdxFiles:
+    """A set of IDX files, by their headers and labels."""
 
     pairs: list[Pair]
     numbers: list[npt.NDArray[np.uint8] | None]  # the labels of each pair's images
@@ -59,64 +62,99 @@ class Survey:
         return tuple(str(number) for number in range(256)) if self.numbers[0] is not None else ()
 
 
-def survey(path: Path) -> Survey:
-    """Look at a file of images or a folder of them; `BadInput` where they do not go together."""
-    found = pairs(path)
-    shapes = {shape_of(pair.images)[1:] for pair in found}
+def open_idx(path: Path, rejects: Rejects) -> IdxFiles:
+    """Look at a file of images or a folder of them; `BadInput` where they do not go together.
+
+    Files of a folder that cannot be read go to `rejects`.
+    """
+    pairs = _pairs(path, rejects)
+    shapes = {_shape_of(pair.images)[1:] for pair in pairs}
     if len(shapes) > 1:
         raise BadInput(f"{path.name}: images of several shapes: {sorted(shapes)}")
-    numbers = [read_labels(pair) for pair in found]
+    numbers = [_read_labels(pair) for pair in pairs]
     if len({each is None for each in numbers}) > 1:
         raise BadInput(f"{path.name}: labels for some of the files of images, none for others")
     (shape,) = shapes
-    return Survey(found, numbers, min(shape[:2]), "RGB" if shape[2:] == (3,) else "L")
+    return IdxFiles(pairs, numbers, min(shape[:2]), "RGB" if shape[2:] == (3,) else "L")
 
 
-def items(found: Survey, *, size: int, mode: str) -> Iterator[Item]:
+def read_idx(files: IdxFiles, *, size: int, mode: str) -> Iterator[ImageItem]:
     """Every image with its label's number and the split that its file's name gives it."""
-    for pair, numbers in zip(found.pairs, found.numbers, strict=True):
-        label = itertools.repeat(None) if numbers is None else iter(numbers.tolist())
-        for block in blocks_of(pair.images):
+    for pair, numbers in zip(files.pairs, files.numbers, strict=True):
+        labels = itertools.repeat(None) if numbers is None else iter(numbers.tolist())
+        for block in _blocks(pair.images):
             for pixels in block:
-                yield Item(square_of(pixels, size, mode), next(label), pair.given)
+                yield ImageItem(array_to_square(pixels, size, mode), next(labels), pair.split)
 
 
 def is_idx(path: Path) -> bool:
-    """Whether the file begins as an IDX file of bytes does."""
+    """Whether a file begins as IDX files do or is named so, or a folder has a file that begins so.
+
+    A file that cannot be read counts by its name alone.
+    """
+    if path.is_dir():
+        closed = Rejects()
+        return bool(_in_folder(path, closed)) or any(
+            _NAMED_SO.search(each.name) for each in closed.first
+        )
+    return bool(_NAMED_SO.search(path.name.lower())) or _begins_so(path)
+
+
+def _begins_so(path: Path) -> bool:
     try:
-        with _open(path) as file:
+        with _opened(path) as file:
             head = file.read(4)
-    except (OSError, EOFError, zlib.error):
+    except (EOFError, gzip.BadGzipFile, zlib.error):
         return False
     return len(head) == 4 and head[:3] == b"\x00\x00\x08" and head[3] in _AXES
 
 
-def shape_of(path: Path) -> tuple[int, ...]:
-    """The lengths of an IDX file's axes; `BadInput` says what a file that is none begins with."""
-    with _open(path) as file:
-        return _shape(file, path.name)
+def _in_folder(folder: Path, rejects: Rejects) -> list[Path]:
+    found = []
+    for path in filter(Path.is_file, sorted(folder.iterdir())):
+        try:
+            with reading(), path.open("rb"):
+                pass
+            if _begins_so(path):
+                found.append(path)
+        except BadInput as error:
+            rejects.add(path.name, str(error))
+    return found
 
 
-def pairs(path: Path) -> list[Pair]:
+def _pairs(path: Path, rejects: Rejects) -> list[Pair]:
     """The files of images in a folder, or the one given, each with its labels."""
-    found = [path] if path.is_file() else [each for each in sorted(path.iterdir()) if is_idx(each)]
+    found = [path] if path.is_file() else _in_folder(path, rejects)
     names = {each.name for each in found}
     found = [each for each in found if each.suffix != ".gz" or each.stem not in names]
-    images = [each for each in found if len(shape_of(each)) > 1]
+    images = [each for each in found if len(_shape_of(each)) > 1]
     labels = [each for each in found if each not in images]
+    if not images and rejects.count:
+        raise BadInput(f"{rejects.first[0].name}: {rejects.first[0].reason}")
     if not images:
-        raise BadInput(f"{path.name}: labels only; give the folder that holds the images too")
-    if len(images) == len(labels) == 1:
+        raise BadInput(
+            f"{path.name}: labels only", remedy="give the folder that holds the images too"
+        )
+    if len(images) == len(labels) == 1 and not rejects.count:
         return [Pair(images[0], labels[0])]
-    return [Pair(each, _partner(each)) for each in images]
+    return [Pair(each, _labels_beside(each)) for each in images]
 
 
-def read_labels(pair: Pair) -> npt.NDArray[np.uint8] | None:
+def _labels_beside(images: Path) -> Path | None:
+    """The labels' file beside, named as MNIST names it."""
+    name = images.name.replace("images", "labels").replace("idx3", "idx1").removesuffix(".gz")
+    for candidate in (images.with_name(name), images.with_name(f"{name}.gz")):
+        if candidate != images and candidate.is_file() and _begins_so(candidate):
+            return candidate
+    return None
+
+
+def _read_labels(pair: Pair) -> npt.NDArray[np.uint8] | None:
     """The labels of a pair's images, (N,), or None; `BadInput` where the numbers differ."""
     if pair.labels is None:
         return None
-    blocks = list(blocks_of(pair.labels))
-    count = shape_of(pair.images)[0]
+    blocks = list(_blocks(pair.labels))
+    count = _shape_of(pair.images)[0]
     labels = np.concatenate(blocks) if blocks else np.zeros(0, np.uint8)
     if len(labels) != count:
         raise BadInput(
@@ -125,9 +163,9 @@ def read_labels(pair: Pair) -> npt.NDArray[np.uint8] | None:
     return labels
 
 
-def blocks_of(path: Path) -> Iterator[npt.NDArray[np.uint8]]:
+def _blocks(path: Path) -> Iterator[npt.NDArray[np.uint8]]:
     """The values of an IDX file, some rows of its first axis at a time."""
-    with _open(path) as file:
+    with _opened(path) as file:
         shape = _shape(file, path.name)
         row = int(np.prod(shape[1:], dtype=np.int64))
         step = max(1, _BLOCK // row)
@@ -144,19 +182,13 @@ def blocks_of(path: Path) -> Iterator[npt.NDArray[np.uint8]]:
             raise BadInput(f"{path.name}: more data than the {shape[0]} items its header states")
 
 
-def _partner(images: Path) -> Path | None:
-    """The labels' file beside, named as MNIST names it."""
-    name = images.name.replace("images", "labels").replace("idx3", "idx1").removesuffix(".gz")
-    for candidate in (images.with_name(name), images.with_name(f"{name}.gz")):
-        if candidate != images and is_idx(candidate):
-            return candidate
-    return None
-
-
-def _open(path: Path) -> IO[bytes]:
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return cast(IO[bytes], gzip.open(path)) if packed else path.open("rb")
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    with reading(path.name), path.open("rb") as packed:
+        head = packed.read(2)
+        packed.seek(0)
+        with cast(IO[bytes], gzip.open(packed)) if head == b"\x1f\x8b" else packed as file:
+            yield file
 
 
 def _read(file: IO[bytes], size: int, name: str) -> bytes:
@@ -166,7 +198,13 @@ def _read(file: IO[bytes], size: int, name: str) -> bytes:
         raise BadInput(f"{name}: damaged gzip data ({error})") from error
 
 
+def _shape_of(path: Path) -> tuple[int, ...]:
+    with _opened(path) as file:
+        return _shape(file, path.name)
+
+
 def _shape(file: IO[bytes], name: str) -> tuple[int, ...]:
+    """The lengths of the axes, from the header."""
     head = _read(file, 4, name)
     if len(head) < 4 or head[:3] != b"\x00\x00\x08" or head[3] not in _AXES:
         raise BadInput(

@@ -1,0 +1,137 @@
+"""Text in any language, music as text among it; JSON Lines samples."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from db.errors import Refused
+from worker.data.dataset import Shape
+from worker.media.base import (
+    Content,
+    Downloads,
+    Intake,
+    Medium,
+    Page,
+    SampleFiles,
+    SourceFormat,
+    Whole,
+)
+from worker.media.samples.containers import JsonLines, Output
+from worker.media.samples.record import Record, to_json
+from worker.media.sources import documents
+
+if TYPE_CHECKING:
+    from worker.music.notes import Piece
+
+DOCUMENTS = "documents.jsonl"
+TEXT_SUFFIXES = frozenset({".txt"})
+MIDI_SUFFIXES = frozenset({".mid", ".midi"})
+
+
+def take_one_text(intake: Intake) -> Content:
+    """One text file as a dataset, cut in order into the splits."""
+    counts = documents.write_one_text(intake.path, intake.folder / DOCUMENTS, intake.ratio)
+    return Shape("text"), counts
+
+
+def take_text_files(intake: Intake) -> Content:
+    """A folder or zip of text files as a dataset, a document each."""
+    rows = documents.read_files(intake.path, intake.rejects, suffixes=TEXT_SUFFIXES)
+    return Shape("text"), documents.write_rows(rows, intake.folder / DOCUMENTS, intake.ratio)
+
+
+def take_midi_files(intake: Intake) -> Content:
+    """A folder or zip of MIDI files as a dataset, a text of notes each."""
+    from worker.music.midi import text_of  # noqa: PLC0415 - mido, which takes long to load
+
+    rows = documents.read_files(intake.path, intake.rejects, suffixes=MIDI_SUFFIXES, decode=text_of)
+    return Shape("text"), documents.write_rows(rows, intake.folder / DOCUMENTS, intake.ratio)
+
+
+def take_json_lines(intake: Intake) -> Content:
+    """A JSON Lines file as a dataset, a document a line."""
+    rows = documents.read_json_lines(intake.path, intake.rejects)
+    return Shape("text"), documents.write_rows(rows, intake.folder / DOCUMENTS, intake.ratio)
+
+
+def as_text(sample: bytes, record: bytes) -> Mapping[str, bytes]:
+    """The text alone, beside its line."""
+    text: str = json.loads(sample)["text"]
+    return {".txt": text.encode(), ".json": sample}
+
+
+def as_midi(sample: bytes, record: bytes) -> Mapping[str, bytes]:
+    """The text's notes as a MIDI file; words that are no notes are skipped."""
+    from worker.music.midi import write_midi  # noqa: PLC0415 - as above
+
+    return _played(sample, ".mid", write_midi)
+
+
+def as_wav(sample: bytes, record: bytes) -> Mapping[str, bytes]:
+    """The text's notes as a WAV file, by the synthesiser."""
+    from worker.media.samples.wav import write_wav  # noqa: PLC0415 - with the next, needed here only
+    from worker.music import synthesiser  # noqa: PLC0415
+
+    return _played(
+        sample, ".wav", lambda piece: write_wav(synthesiser.play(piece), synthesiser.RATE, {})
+    )
+
+
+def _played(sample: bytes, suffix: str, play: "Callable[[Piece], bytes]") -> Mapping[str, bytes]:
+    from worker.music import notes  # noqa: PLC0415 - needed here only
+
+    piece = notes.read(json.loads(sample)["text"])
+    return {suffix: play(piece)} if piece.notes else {}
+
+
+class TextMedium(Medium):
+    """Texts."""
+
+    name = "text"
+    precedence = 2
+    sources = (
+        SourceFormat(
+            "music", "a folder or zip of MIDI files", take_midi_files, inside=MIDI_SUFFIXES
+        ),
+        SourceFormat(
+            "texts", "a folder or zip of .txt files", take_text_files, inside=TEXT_SUFFIXES
+        ),
+        SourceFormat("jsonl", "a .jsonl file", take_json_lines, alone=frozenset({".jsonl"})),
+        SourceFormat(
+            "text",
+            "a .txt file (or any other text file, with --kind text)",
+            take_one_text,
+            alone=TEXT_SUFFIXES,
+            any_name=True,
+        ),
+    )
+    signature = b"{"
+    suffix = ".json"
+    container = JsonLines
+    downloads: ClassVar[Downloads] = {
+        "jsonl": Whole.RECORDS,
+        "files": SampleFiles(as_text),
+        "midi": SampleFiles(as_midi, needs="a note such as 60:4"),
+        "wav": SampleFiles(as_wav, needs="a note such as 60:4"),
+    }
+    page = Page(rows=8, columns=1, micro_batch=8, suffix=".txt", media_type="text/plain")
+    pipeline_tag = "text-generation"
+
+    def encode(self, output: Output, record: Record, shape: Shape) -> bytes:
+        """A line of JSON: the record with `text`."""
+        if not isinstance(output, str):
+            raise Refused(f"sample {record['index']} is {type(output).__name__}, not text")
+        return to_json(record | {"text": output}).encode()
+
+    def read_record(self, data: bytes) -> Record:
+        """The line itself."""
+        record: Record = json.loads(data)
+        return record
+
+    def write_page(self, outputs: Sequence[Output], shape: Shape, path: Path) -> None:
+        """A file of texts."""
+        path.write_text(f"\n{'-' * 40}\n".join(map(str, outputs)) + "\n", encoding="utf-8")
+
+
+MEDIUM = TextMedium()
