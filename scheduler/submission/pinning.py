@@ -18,6 +18,7 @@ from db.errors import NotFound, Refused, unknown
 from db.tables import Dataset, DatasetVersion, Model, ModelVersion
 from scheduler.submission.source_images import check_given
 from worker.families import find_family, own_record
+from worker.files import canonical_json
 from worker.networks.family import Family
 from worker.services import Services
 from worker.specs import Finetune, Generate, Params, Prompt, Train, parse_params
@@ -45,8 +46,7 @@ class Pinned:
     @property
     def spec_hash(self) -> str:
         """SHA-256 of the canonical JSON of the spec."""
-        text = json.dumps(self.data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(canonical_json(self.data)).hexdigest()
 
 
 def pin(services: Services, session: Session, spec: AnySpec) -> Pinned:

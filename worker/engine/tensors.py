@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from db.errors import BadInput, NonFinite
+from worker.files import settle
 
 # safetensors writes several metadata keys in random order; one key keeps equal files equal
 ABOUT = "genmill"
@@ -32,12 +33,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, about: Mapping[s
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         _save(temporary, plain, record)
-        _sync(temporary)
         _verify(temporary, plain, record)
-        temporary.replace(path)
+        settle(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync(path.parent)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -75,11 +74,3 @@ def _verify(path: Path, tensors: Mapping[str, Tensor], record: str) -> None:
         same = all(torch.equal(file.get_tensor(name), tensors[name]) for name in tensors)
     if not (whole and same):
         raise OSError(f"{path} does not read back as it was written; check the disk")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -17,8 +17,7 @@ from worker.data.arrays import write_images, write_sounds
 from worker.data.dataset import Shape
 from worker.data.source_files import members
 from worker.data.split import Counts, Ratio, checked_ratio
-from worker.data.versions import canonical
-from worker.files import digest_of, disk_errors
+from worker.files import canonical_json, digest_of, disk_errors
 from worker.media import idx, pictures, recordings, texts
 from worker.music import midi
 
@@ -103,7 +102,7 @@ def ingest(
         if not sum(counts):
             raise BadInput(_nothing_good(order))
         manifest = _manifest(order, form, shape, counts)
-        (folder / "manifest.json").write_bytes(canonical(manifest))
+        (folder / "manifest.json").write_bytes(canonical_json(manifest))
     return Ingested(manifest, order.reject.first)
 
 

@@ -24,7 +24,7 @@ from worker.shards.scratch import sweep
 from worker.shared_memory import Wire
 
 if TYPE_CHECKING:
-    from worker.shards.context import Bench
+    from worker.shards.context import WorkerContext
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Child:
         self.settings = settings
         self.wire = wire
         self.boot_id = ""
-        self._bench: Bench | None = None
+        self._bench: WorkerContext | None = None
         self._ended = threading.Event()
         self._presence: threading.Thread | None = None
 
@@ -79,18 +79,18 @@ class Child:
             return
         work(self._bench, str(shard_id), owner=self.boot_id, wire=self.wire)
 
-    def _make_bench(self) -> "Bench":
+    def _make_bench(self) -> "WorkerContext":
         import torch  # noqa: PLC0415 - in the child alone
 
         from worker.engine.device import deterministic, pick_device  # noqa: PLC0415 - as above
-        from worker.shards.context import Bench  # noqa: PLC0415 - torch, as above
+        from worker.shards.context import WorkerContext  # noqa: PLC0415 - torch, as above
 
         deterministic()  # before torch starts its threads, which take over how tiny numbers count
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
-        return Bench(Services(self.settings), pick_device(self.settings.device))
+        return WorkerContext(Services(self.settings), pick_device(self.settings.device))
 
-    def _be_present(self, bench: "Bench") -> None:
+    def _be_present(self, bench: "WorkerContext") -> None:
         """Keep the worker's row fresh from start to stop, as far as the database allows."""
         record = bench.services.database.transact
         host, device = socket.gethostname(), _describe(bench)
@@ -119,7 +119,7 @@ def _written(
     return True
 
 
-def _describe(bench: "Bench") -> str:
+def _describe(bench: "WorkerContext") -> str:
     """The device with its name, as `cuda:0 NVIDIA H200`, for people."""
     import torch  # noqa: PLC0415 - in the child alone
 

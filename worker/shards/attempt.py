@@ -32,7 +32,7 @@ from worker.broker.doorbell import ring_due
 from worker.failpoints import pass_by
 from worker.services import Services
 from worker.services.finalize import finalize
-from worker.shards.context import Bench, Made
+from worker.shards.context import Made, WorkerContext
 from worker.shards.generate import generate_shard
 from worker.shards.lease import Lease, fail
 from worker.shards.scratch import scratch
@@ -48,7 +48,7 @@ MAX_BACKOFF_S = 60.0
 PAUSE_S = 1.0
 
 
-def work(bench: Bench, shard_id: str, *, owner: str, wire: Wire) -> None:
+def work(bench: WorkerContext, shard_id: str, *, owner: str, wire: Wire) -> None:
     """Answer one doorbell as the worker boot `owner`: do the shard, unless someone else has it."""
     claim = _claim(bench.services, shard_id, owner=owner, wire=wire)
     if claim is None:
@@ -74,7 +74,7 @@ def work(bench: Bench, shard_id: str, *, owner: str, wire: Wire) -> None:
     _go_on(bench.services, claim)
 
 
-def _attempt(bench: Bench, claim: Claim, wire: Wire) -> None:
+def _attempt(bench: WorkerContext, claim: Claim, wire: Wire) -> None:
     with bench.services.database.read() as session:
         job = jobs.get(session, claim.job_id)
     work_folder = bench.services.settings.home / "work"
@@ -89,7 +89,7 @@ def _attempt(bench: Bench, claim: Claim, wire: Wire) -> None:
         pass_by(bench.services.settings, "committed")
 
 
-def _make(bench: Bench, job: Job, lease: Lease, folder: Path) -> Made:
+def _make(bench: WorkerContext, job: Job, lease: Lease, folder: Path) -> Made:
     spec = parse_spec(job.spec)
     if isinstance(spec, Generate):
         return generate_shard(bench, job, spec, lease, folder)

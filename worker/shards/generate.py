@@ -14,7 +14,7 @@ from worker.engine.generate import Generation, generate
 from worker.feeds.source_images import GivenImages
 from worker.media.record import Origin
 from worker.media.writer import SampleRecord, Written, open_writer
-from worker.shards.context import Bench, Made
+from worker.shards.context import Made, WorkerContext
 from worker.shards.lease import Lease
 from worker.shards.networks import Loaded
 from worker.specs import Generate, parse_params
@@ -22,7 +22,9 @@ from worker.specs import Generate, parse_params
 EXTENSIONS = {"application/x-tar": "tar", "application/jsonl": "jsonl"}
 
 
-def generate_shard(bench: Bench, job: Job, spec: Generate, lease: Lease, folder: Path) -> Made:
+def generate_shard(
+    bench: WorkerContext, job: Job, spec: Generate, lease: Lease, folder: Path
+) -> Made:
     """Make the shard's samples in `folder` and store them; the caller commits what is returned."""
     version = bench.version(spec.model)
     with lease.excused():
@@ -36,7 +38,7 @@ def generate_shard(bench: Bench, job: Job, spec: Generate, lease: Lease, folder:
     return Made([replace(artifact, members=[NewMember(**vars(m)) for m in written.members])])
 
 
-def _generation(bench: Bench, spec: Generate, loaded: Loaded, claim: Claim) -> Generation:
+def _generation(bench: WorkerContext, spec: Generate, loaded: Loaded, claim: Claim) -> Generation:
     labels = loaded.network.shape.labels
     if spec.label is not None and spec.label not in labels:
         raise Refused(unknown("label", spec.label, labels))
@@ -60,7 +62,7 @@ def _require_memory(version: ModelVersion, generation: Generation, device: torch
     memory.require(needed, device, what=f"making {rows} at once", remedy="take a lower micro_batch")
 
 
-def _given(bench: Bench, spec: Generate, labels: Sequence[str]) -> GivenImages | None:
+def _given(bench: WorkerContext, spec: Generate, labels: Sequence[str]) -> GivenImages | None:
     """The images that samples are made from, where the job names any."""
     if spec.dataset is None:
         return None
@@ -69,7 +71,11 @@ def _given(bench: Bench, spec: Generate, labels: Sequence[str]) -> GivenImages |
 
 
 def _origin(
-    bench: Bench, spec: Generate, version: ModelVersion, generation: Generation, loaded: Loaded
+    bench: WorkerContext,
+    spec: Generate,
+    version: ModelVersion,
+    generation: Generation,
+    loaded: Loaded,
 ) -> Origin:
     return Origin(
         family=loaded.family.name,

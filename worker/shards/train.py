@@ -16,14 +16,16 @@ from worker.engine.weights import WEIGHTS_SUFFIX
 from worker.families import find_family
 from worker.files import digest_of, weights_digest
 from worker.services import Services
-from worker.shards.context import Bench, Made
+from worker.shards.context import Made, WorkerContext
 from worker.shards.lease import Lease
 from worker.specs import Finetune, Train, parse_params
 
 MEDIA_TYPES = {".json": "application/json", ".safetensors": "application/octet-stream"}
 
 
-def train_job(bench: Bench, job: Job, spec: Train | Finetune, lease: Lease, folder: Path) -> Made:
+def train_job(
+    bench: WorkerContext, job: Job, spec: Train | Finetune, lease: Lease, folder: Path
+) -> Made:
     """Train in `folder` and store the version's files; the caller commits what is returned."""
     parent = bench.version(spec.model) if isinstance(spec, Finetune) else None
     with lease.excused():
@@ -42,7 +44,7 @@ def train_job(bench: Bench, job: Job, spec: Train | Finetune, lease: Lease, fold
         max_seconds=spec.max_seconds,
         device=bench.device,
         precision=bench.services.settings.precision,
-        parent=parent_files,
+        parent=parent_files.path if parent_files else None,
         resume=resume,
     )
     trained = bench.networks.make_room(lambda: train(training, lease))
@@ -84,7 +86,7 @@ def _store(
     return Made([*files, *reports], [add_version])
 
 
-def _family_of(bench: Bench, job: Job) -> str:
+def _family_of(bench: WorkerContext, job: Job) -> str:
     with bench.services.database.read() as session:
         return models.get(session, str(job.model)).family
 

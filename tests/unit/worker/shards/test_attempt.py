@@ -8,13 +8,13 @@ from db import jobs
 from worker.services import Services
 from worker.settings import Settings
 from worker.shards.attempt import STUCK, work
-from worker.shards.context import Bench
+from worker.shards.context import WorkerContext
 from worker.shared_memory import Wire
 
 SPEC = {"kind": "generate", "model": "m:1", "count": 1, "seed": 0}
 
 
-class FaultyDevice(Bench):
+class FaultyDevice(WorkerContext):
     """A bench whose GPU has met a fault: every use of it raises what CUDA's use raises then."""
 
     def version(self, reference):
