@@ -1,6 +1,6 @@
-"""The services that jobs need, opened from the settings, and finalising a job, which needs both.
+"""Database and object store, opened from the settings, and finalising a job, which needs both.
 
-Both the worker and the scheduler use it. Knows no broker, no models and no torch.
+The worker and the scheduler use it. Knows no broker, no models and no torch.
 """
 
 from worker.services.connections import Services, open_services

@@ -15,7 +15,7 @@ from worker.data.dataset import TEST, LocalDataset
 from worker.data.versions import fetch, publish, summary
 from worker.feeds.images import CaptionFeed
 from worker.ingest.ingest import Ingested, ingest
-from worker.store.s3 import FolderStore
+from worker.store.folder import FolderStore
 
 
 def picture(shade: int) -> bytes:

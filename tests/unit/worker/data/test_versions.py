@@ -12,7 +12,7 @@ from worker.data.dataset import LocalDataset
 from worker.data.versions import fetch, object_keys, publish, summary
 from worker.ingest.ingest import ingest
 from worker.store.base import Blob
-from worker.store.s3 import FolderStore
+from worker.store.folder import FolderStore
 
 ROOM = 1 << 30
 
