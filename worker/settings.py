@@ -108,6 +108,11 @@ class Settings(BaseSettings):
         return self.home / "run" / "broker.url"
 
     @cached_property
+    def scheduler_file(self) -> Path:
+        """Touched by this home's scheduler before each round, as a sign of life."""
+        return self.home / "run" / "scheduler.alive"
+
+    @cached_property
     def cache(self) -> Path:
         """Where datasets and weights fetched from the store are kept; safe to delete."""
         return self.home / "cache"
