@@ -93,8 +93,8 @@ class Settings(BaseSettings):
             return self.broker_file.read_text("utf-8").strip()
         except OSError as error:
             raise Unreachable(
-                f"no broker: {self.broker_file} cannot be read ({error.strerror}); start this "
-                "machine's own with `genmill up`, or set GENMILL_REDIS_URL"
+                f"no broker: {self.broker_file} cannot be read ({error.strerror})",
+                remedy="start this machine's own with `genmill up`, or set GENMILL_REDIS_URL",
             ) from None
 
     @property
