@@ -45,7 +45,7 @@ def add(name: str, words: tuple[str, ...], as_json: bool, **rules: Any) -> None:
     genmill schedule add nightly --cron "0 3 * * *" --timezone Europe/Berlin -- \\
         enqueue finetune digits --dataset new --max-seconds 600
     """
-    from scheduler.schedules.firing import add_schedule
+    from scheduler.schedules.manage import add_schedule
 
     with open_record() as services:
         added = add_schedule(services, name, command=words, **rules)
@@ -136,7 +136,7 @@ def resume(name: str, as_json: bool) -> None:
     \b
     genmill schedule resume nightly
     """
-    from scheduler.schedules.firing import resume_schedule
+    from scheduler.schedules.manage import resume_schedule
 
     with open_record() as services:
         resumed = resume_schedule(services, name)
@@ -156,7 +156,7 @@ def trigger(name: str, as_json: bool) -> None:
     """
     from scheduler.output.documents import job_document
     from scheduler.output.render import print_json
-    from scheduler.schedules.firing import trigger_schedule
+    from scheduler.schedules.manage import trigger_schedule
 
     with open_record() as services:
         made = trigger_schedule(services, name)

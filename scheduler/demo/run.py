@@ -30,7 +30,7 @@ from scheduler.machine.supervisor import Say
 from scheduler.results.download import download
 from scheduler.results.follow import wait
 from scheduler.results.verify import verify
-from scheduler.schedules.firing import add_schedule, trigger_schedule
+from scheduler.schedules.manage import add_schedule, trigger_schedule
 from scheduler.submission.enqueue import enqueue
 from worker.services import Services, open_services
 from worker.settings import Settings
