@@ -128,7 +128,7 @@ def wait_until_ready(settings: Settings, process: subprocess.Popen[bytes]) -> No
             raise startup_error(settings, process)
         if time.monotonic() > deadline:
             raise GenmillError(
-                f"not ready after {START_S:g} s; it goes on starting",
+                f"not ready after {START_S:g} s, but still starting",
                 remedy=f"see {log_folder(settings)}",
             )
         time.sleep(STEP_S)

@@ -43,7 +43,9 @@ class Networks:
         """The version's network, read from its files in `folder` unless it is in memory."""
         key = content_key(version)
         if key not in self._loaded:
-            self._loaded[key] = self._load(folder)
+            family, network = self.make_room(lambda: load(folder, device=self.device))
+            size = sum(each.numel() * each.element_size() for each in network.state_dict().values())
+            self._loaded[key] = Loaded(family, network, size, network.shared_bytes())
         self._loaded.move_to_end(key)
         while len(self._loaded) > 1 and self._size() > self._limit:
             self._loaded.popitem(last=False)
@@ -64,13 +66,7 @@ class Networks:
             # outside the handler: the error's traceback holds what the work has made so far
             self._loaded.popitem(last=False)
 
-    def _load(self, folder: Path) -> Loaded:
-        family, network = self.make_room(lambda: load(folder, device=self.device))
-        size = sum(
-            tensor.numel() * tensor.element_size() for tensor in network.state_dict().values()
-        )
-        return Loaded(family, network, size, network.shared_bytes())
-
     def _size(self) -> int:
+        """Bytes of all networks; what several share counts once."""
         shared = {name: n for each in self._loaded.values() for name, n in each.shared.items()}
         return sum(loaded.size_bytes for loaded in self._loaded.values()) + sum(shared.values())
