@@ -1,14 +1,15 @@
-"""Local files that are written whole or not at all, and their digests."""
+"""Local files that are written whole or not at all, and the digests that name content."""
 
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from db.errors import Unreachable
 
@@ -24,10 +25,16 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def weights_digest(digests: Mapping[str, str]) -> str:
-    """The SHA-256 that names a version's weights, from those of its safetensors files by name.
+def canonical_json(data: Mapping[str, Any]) -> bytes:
+    """`data` as JSON whose digest can name it: sorted keys, no spaces, UTF-8 without escapes."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode()
 
-    That of the file itself where there is one; of several, that of the lines `name digest`.
+
+def weights_digest(digests: Mapping[str, str]) -> str:
+    """The SHA-256 that names a version's weights, from the digests of its safetensors files.
+
+    With one file it is that file's; with several, that of the lines `name digest`.
     """
     lines = [f"{name} {sha256}" for name, sha256 in sorted(digests.items())]
     if len(lines) == 1:
@@ -37,10 +44,10 @@ def weights_digest(digests: Mapping[str, str]) -> str:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a new file that becomes `path`, replacing it, once the block ends without an error.
+    """Open a temporary file that replaces `path` once the block ends without an error.
 
-    The bytes are on the disk before the name is. Where the block fails, nothing is left behind.
-    Raises `Unreachable` where the disk is full or the folder may not be written.
+    A block that fails leaves nothing behind. Raises `Unreachable` where the disk is full or the
+    folder is not writable.
     """
     with disk_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +63,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def settle(temporary: Path, path: Path) -> None:
-    """Give a finished temporary file its name, bytes first: fsync, rename, fsync of the folder."""
+    """Rename a finished file so that it survives a crash: fsync, rename, fsync of the folder."""
     _sync(temporary)
     temporary.replace(path)
     _sync(path.parent)
@@ -64,20 +71,20 @@ def settle(temporary: Path, path: Path) -> None:
 
 @contextmanager
 def full_disk(folder: Path) -> Iterator[None]:
-    """Say plainly that the disk is full; other errors pass."""
+    """Turn the errors of a full disk into `Unreachable`; other errors pass."""
     try:
         yield
     except OSError as error:
         if error.errno not in _FULL:
             raise
         raise Unreachable(
-            f"no space left on the disk of {folder}; free some and run this again"
+            f"no space left on the disk of {folder}", remedy="free some and run this again"
         ) from error
 
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Say plainly that the disk is full or the folder closed; other errors pass."""
+    """Turn the errors of a full disk or a folder that is not writable into `Unreachable`."""
     try:
         with full_disk(folder):
             yield
@@ -85,16 +92,17 @@ def disk_errors(folder: Path) -> Iterator[None]:
         if error.errno not in _CLOSED:
             raise
         raise Unreachable(
-            f"{folder} cannot be written to ({error.strerror}); this user needs access to it"
+            f"{folder} cannot be written to ({error.strerror})",
+            remedy="give this user access to it",
         ) from error
 
 
 @contextmanager
 def part_of(path: Path) -> Iterator[BinaryIO]:
-    """Open the part file of a download at its end, alone; a part that was left earlier goes on.
+    """Open the partial download of `path`, positioned at its end and locked.
 
-    The caller settles it or leaves it there to be resumed. A second process that fetches the same
-    `path` meanwhile gets a part of its own.
+    The caller settles it, or leaves it to be resumed. A second process that fetches the same `path`
+    meanwhile gets a partial file of its own.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
@@ -102,7 +110,7 @@ def part_of(path: Path) -> Iterator[BinaryIO]:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(file.fileno()).st_ino != part.stat().st_ino:
-            raise FileNotFoundError  # its owner settled it between our open and our lock
+            raise FileNotFoundError  # settled by its owner between our open and our lock
     except (BlockingIOError, FileNotFoundError):
         file.close()
         file = part.with_name(f".{path.name}.{os.getpid()}.part").open("w+b")

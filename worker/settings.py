@@ -120,6 +120,11 @@ class Settings(BaseSettings):
         return self.home / "run" / "broker.url"
 
     @cached_property
+    def scheduler_file(self) -> Path:
+        """Touched by this home's scheduler before each round, as a sign of life."""
+        return self.home / "run" / "scheduler.alive"
+
+    @cached_property
     def cache(self) -> Path:
         """Where datasets and weights fetched from the store are kept. It may be deleted."""
         return self.home / "cache"

@@ -66,19 +66,21 @@ def status(as_json: bool) -> None:
 
 
 @click.command("doctor")
+@click.option("--check", "names", multiple=True, metavar="NAME", help="Run only this; repeatable.")
 @as_json
-def doctor(as_json: bool) -> None:
+def doctor(names: tuple[str, ...], as_json: bool) -> None:
     """Check every part and say how to fix what is wrong; exit with 1 if anything is.
 
     \b
     genmill doctor
+    genmill doctor --check database --check broker
     """
     from db.errors import GenmillError
     from scheduler.machine.doctor import examine
     from scheduler.output.render import print_json, print_table
     from worker.settings import read_settings
 
-    checks = examine(read_settings())
+    checks = examine(read_settings(), names)
     if as_json:
         print_json(checks)
     else:

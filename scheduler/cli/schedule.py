@@ -11,8 +11,8 @@ from scheduler.cli.record import open_record
 if TYPE_CHECKING:
     from db.tables import Schedule
 
-MISSED = DeclaredChoice("scheduler.schedules.firing:MISSED")
-OVERLAP = DeclaredChoice("scheduler.schedules.firing:OVERLAP")
+MISSED = DeclaredChoice("scheduler.schedules.manage:MISSED")
+OVERLAP = DeclaredChoice("scheduler.schedules.manage:OVERLAP")
 COLUMNS = ("name", "cron", "timezone", "paused", "next_due", "command")
 
 
@@ -55,7 +55,7 @@ def add(name: str, words: tuple[str, ...], as_json: bool, **rules: Any) -> None:
     genmill schedule add nightly --cron "0 3 * * *" --timezone Europe/Berlin -- \\
         enqueue finetune digits --dataset new --max-seconds 600
     """
-    from scheduler.schedules.firing import add_schedule
+    from scheduler.schedules.manage import add_schedule
 
     with open_record() as services:
         added = add_schedule(services, name, command=words, **rules)
@@ -145,7 +145,7 @@ def resume(name: str, as_json: bool) -> None:
     \b
     genmill schedule resume nightly
     """
-    from scheduler.schedules.firing import resume_schedule
+    from scheduler.schedules.manage import resume_schedule
 
     with open_record() as services:
         resumed = resume_schedule(services, name)
@@ -165,7 +165,7 @@ def trigger(name: str, as_json: bool) -> None:
     """
     from scheduler.output.documents import job_document
     from scheduler.output.render import print_json
-    from scheduler.schedules.firing import trigger_schedule
+    from scheduler.schedules.manage import trigger_schedule
 
     with open_record() as services:
         made = trigger_schedule(services, name)

@@ -33,7 +33,7 @@ from scheduler.machine.supervisor import Say
 from scheduler.results.download import download
 from scheduler.results.follow import wait
 from scheduler.results.verify import verify
-from scheduler.schedules.firing import add_schedule, trigger_schedule
+from scheduler.schedules.manage import add_schedule, trigger_schedule
 from scheduler.submission.enqueue import enqueue
 from worker.media.samples.contact_sheet import contact_sheet
 from worker.services import Services, open_services

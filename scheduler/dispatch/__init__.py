@@ -1,4 +1,4 @@
-"""The scheduler process: reap leases, finalise jobs, ring, fire schedules, collect garbage.
+"""The scheduler process: schedules, expired leases, finished jobs, doorbells, garbage.
 
-Any number may run. Knows no command line and no machine; each step is one guarded transaction.
+Any number may run; each step is one guarded transaction. Knows no command line and no machine.
 """

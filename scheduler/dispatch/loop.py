@@ -1,45 +1,47 @@
-"""The scheduler process: a round of dispatching and of schedules every `loop_s` seconds."""
+"""The scheduler process: a round every `loop_s` seconds, until it is told to stop."""
 
+import contextlib
 import logging
 import signal
 import threading
+import time
 
-from db.errors import GenmillError
-from scheduler.dispatch.rounds import dispatch_once
-from scheduler.schedules.firing import fire_due
+from scheduler.dispatch.garbage import collect_datasets
+from scheduler.dispatch.rounds import run_round, try_step
 from worker.log import set_up_logging
 from worker.services import Services
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
 
+COLLECT_DATASETS_S = 3600.0  # how often; it lists every object of every dataset
+
 
 def run_scheduler(settings: Settings, stop: threading.Event | None = None) -> None:
     """Run until `stop` is set; without one, until SIGTERM or SIGINT. Any number may run."""
     set_up_logging(settings)
-    stop = stop or _stop_on_signal()
+    if stop is None:
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_, event=stop: event.set())
     services = Services(settings)
     log.info("scheduler started")
+    collect_at = time.monotonic()
     while not stop.is_set():
-        run_once(services)
+        note_round(settings)
+        run_round(services)
+        if time.monotonic() >= collect_at:
+            try_step("collecting garbage of datasets", lambda: collect_datasets(services))
+            collect_at = time.monotonic() + COLLECT_DATASETS_S
         stop.wait(settings.loop_s)
+    with contextlib.suppress(OSError):
+        settings.scheduler_file.unlink(missing_ok=True)
     services.close()
     log.info("scheduler stopped")
 
 
-def run_once(services: Services) -> None:
-    """One round. Nothing ends the loop: what failed is logged and tried again in the next one."""
-    for step in (fire_due, dispatch_once):
-        try:
-            step(services)
-        except GenmillError as error:
-            log.warning("the round goes on without %s: %s", step.__name__, error)
-        except Exception:
-            log.exception("the round goes on without %s", step.__name__)
-
-
-def _stop_on_signal() -> threading.Event:
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
+def note_round(settings: Settings) -> None:
+    """Leave a sign of life for `genmill doctor`; a home that is not writable gets none."""
+    with contextlib.suppress(OSError):
+        settings.scheduler_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.scheduler_file.touch()

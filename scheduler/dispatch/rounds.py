@@ -1,85 +1,61 @@
-"""The dispatcher: rings again, takes expired leases back, finishes jobs, collects garbage.
+"""One round of the scheduler: schedules, expired leases, finished jobs, doorbells, garbage.
 
-Any number may run at once; each step is one guarded transaction, so two do no more than one. A
-step that fails does not keep the others from being done.
+Any number of schedulers may run at once; each step is one guarded transaction, so two of them do no
+more than one.
 """
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy.orm import Session
-
-from db import artifacts, jobs, shards
+from db import shards
 from db.errors import GenmillError
+from scheduler.dispatch.garbage import collect_jobs
+from scheduler.schedules.firing import fire_due
 from worker.broker.doorbell import ring_due
 from worker.services import Services
 from worker.services.finalize import finalize_due
 
 log = logging.getLogger(__name__)
 
-COLLECT_AFTER_S = 3600.0  # a job that is final keeps its unnamed blobs this long
-STALE_UPLOAD_S = 86_400.0
-AT_ONCE = 20
-
 
 @dataclass(frozen=True)
 class Counts:
     """What one round has done."""
 
+    fired: int
     reaped: int
     finalized: int
     rung: int
     collected: int
 
 
-def dispatch_once(services: Services) -> Counts:
-    """Do one round; a part that fails is logged, counts 0 and is tried in the next round."""
+def run_round(services: Services) -> Counts:
+    """Do one round. A step that fails is logged, counts 0 and does not keep others from running."""
     return Counts(
-        reaped=_try("taking expired leases back", lambda: reap(services)),
-        finalized=_try("finishing jobs", lambda: finalize_due(services)),
-        rung=_try("ringing", lambda: ring_due(services)),
-        collected=_try("collecting garbage", lambda: collect(services)),
+        fired=try_step("firing schedules", lambda: fire_due(services)),
+        reaped=try_step("taking back expired leases", lambda: reap(services)),
+        finalized=try_step("finishing jobs", lambda: finalize_due(services)),
+        rung=try_step("ringing doorbells", lambda: ring_due(services)),
+        collected=try_step("collecting garbage of jobs", lambda: collect_jobs(services)),
     )
 
 
 def reap(services: Services) -> int:
     """Put shards back whose lease has run out, or fail them at the limit of claims."""
-
-    def work(session: Session) -> list[str]:
-        return shards.reap(session, max_claims=services.settings.max_claims)
-
-    reaped = services.database.transact(work)
+    max_claims = services.settings.max_claims
+    reaped = services.database.transact(lambda s: shards.reap(s, max_claims=max_claims))
     for shard_id in reaped:
         log.warning("lease expired", extra={"shard": shard_id})
     return len(reaped)
 
 
-def collect(services: Services, *, older_than_s: float = COLLECT_AFTER_S) -> int:
-    """Delete the objects of final jobs that the record does not name; say how many.
-
-    Only of jobs that have been final for a while, because nothing can commit to those any more.
-    """
-    with services.database.read() as session:
-        due = [job.id for job in jobs.collectable(session, older_than_s, AT_ONCE)]
-    return sum(_collect_job(services, job_id) for job_id in due)
-
-
-def _collect_job(services: Services, job_id: str) -> int:
-    with services.database.read() as session:
-        named = artifacts.referenced_keys(session, job_id)
-    swept = [key for key in services.store.keys(f"jobs/{job_id}") if key not in named]
-    for key in swept:
-        services.store.delete(key)
-    services.store.abort_uploads(f"jobs/{job_id}", STALE_UPLOAD_S)
-    services.database.transact(lambda session: jobs.mark_collected(session, job_id))
-    log.info("garbage collected", extra={"job": job_id, "objects": len(swept)})
-    return len(swept)
-
-
-def _try(what: str, step: Callable[[], int]) -> int:
+def try_step(name: str, step: Callable[[], int]) -> int:
+    """The result of `step`, or 0 where it fails; the error is logged and the next round retries."""
     try:
         return step()
     except GenmillError as error:
-        log.warning("%s failed and is tried again: %s", what, error)
-        return 0
+        log.warning("%s failed and is tried again: %s", name, error)
+    except Exception:
+        log.exception("%s failed and is tried again", name)
+    return 0

@@ -1,6 +1,6 @@
-"""One child process of the supervisor: started, watched, started again with a growing pause.
+"""One child process of the supervisor: started, watched, restarted after a growing pause.
 
-Each child leads its own session, so that Ctrl-C reaches the supervisor alone and a kill reaches the
+Each child leads its own session, so that Ctrl-C reaches only the supervisor, and a kill reaches the
 child's own children too. On Linux the kernel kills it when the supervisor dies, however it dies.
 """
 
@@ -14,30 +14,33 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+
+from scheduler.machine import rotating_log
 
 FIRST_PAUSE_S = 0.5
 LAST_PAUSE_S = 30.0
-HEALTHY_S = 60.0  # after running for so long, the next pause is the first one again
-LOG_BYTES = 10 * 2**20  # a larger log is put aside when its process starts
+HEALTHY_S = 60.0  # a process that ran for so long restarts after the first pause
+LAST_LINES_S = 2.0  # how long to wait until the last lines of an ended process are in its log
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 @dataclass
-class Child:
-    """A process to keep alive; `inherit` is what it finds on its standard input."""
+class ChildProcess:
+    """A process to keep alive; `stdin` is what it reads on its standard input."""
 
     name: str
     command: list[str]
     environment: Mapping[str, str]
     log: Path
-    inherit: bytes = b""
+    stdin: bytes = b""
     restarts: int = 0
     last_exit: str | None = None
     started_at: float = 0.0  # by the monotonic clock
     due_at: float = 0.0
     _pause_s: float = FIRST_PAUSE_S
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _log_writer: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
     def pid(self) -> int | None:
@@ -45,57 +48,73 @@ class Child:
         return self._process.pid if self._process else None
 
     def start(self) -> None:
-        """Start the process now."""
-        with fresh_log(self.log) as log:
+        """Start the process, its output going to its log."""
+        rotating_log.open_log(self.log).close()  # raises here where it cannot be written
+        self._log_writer = subprocess.Popen(  # noqa: S603 - our own program, no shell
+            [sys.executable, "-I", "-S", rotating_log.__file__, str(self.log)],
+            env={},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        assert self._log_writer.stdin is not None  # noqa: S101 - for mypy
+        with self._log_writer.stdin as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own command, no shell
                 self.command,
                 env=self.environment,
                 stdin=subprocess.PIPE,
-                stdout=log,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - the supervisor has no threads
             )
         self.started_at = time.monotonic()
-        self._hand_over(self._process)
+        assert self._process.stdin is not None  # noqa: S101 - for mypy
+        with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:
+            stdin.write(self.stdin)  # broken where it died at once: `tend` will notice
 
     def tend(self) -> str | None:
-        """Notice an end, and start again what is due; return what happened, in words."""
+        """Notice that the process ended, restart it when due; return what happened, as text."""
         if self._process is None:
             if time.monotonic() < self.due_at:
                 return None
             self.start()
             self.restarts += 1
-            return f"{self.name} started again (pid {self.pid})"
+            return f"{self.name} restarted (pid {self.pid})"
         code = self._process.poll()
-        return None if code is None else self._ended(code)
+        if code is None:
+            return None
+        self._clean_up()
+        now = time.monotonic()
+        pause_s = FIRST_PAUSE_S if now - self.started_at >= HEALTHY_S else self._pause_s
+        self._pause_s = min(LAST_PAUSE_S, pause_s * 2)
+        self.due_at = now + pause_s
+        self.last_exit = _exit_text(code)
+        return f"{self.name} ended ({self.last_exit}); restarts in {pause_s:g} s; see {self.log}"
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM."""
         if self._process is not None:
             self._process.terminate()
 
-    def gone_by(self, deadline: float) -> bool:
-        """Wait for its end until `deadline` by the monotonic clock; say whether it came."""
+    def ended_by(self, deadline: float) -> bool:
+        """Wait for the process until `deadline` by the monotonic clock; return whether it ended."""
         if self._process is None:
             return True
         try:
             self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             return False
-        self._sweep(self._process.pid)
-        self._process = None
+        self._clean_up()
         return True
 
     def kill(self) -> None:
         """SIGKILL the process and everything it started."""
         if self._process is not None:
-            self._sweep(self._process.pid)
-            self._process.wait()
-            self._process = None
+            self._clean_up()
 
     def describe(self) -> dict[str, Any]:
-        """As plain data, for `state.json`."""
+        """Its state as plain data, for `state.json`."""
         return {
             "name": self.name,
             "pid": self.pid,
@@ -104,56 +123,34 @@ class Child:
             "log": str(self.log),
         }
 
-    def _ended(self, code: int) -> str:
+    def _clean_up(self) -> None:
+        """Kill what is left of the process's group and wait until its last lines are logged."""
         assert self._process is not None  # noqa: S101 - for mypy: only called on a process
-        self._sweep(self._process.pid)
-        self._process = None
-        now = time.monotonic()
-        healthy = now - self.started_at >= HEALTHY_S
-        pause_s = FIRST_PAUSE_S if healthy else self._pause_s
-        self._pause_s = min(LAST_PAUSE_S, pause_s * 2)
-        self.due_at = now + pause_s
-        self.last_exit = _in_words(code)
-        return (
-            f"{self.name} ended ({self.last_exit}); starts again in {pause_s:g} s; see {self.log}"
-        )
-
-    def _hand_over(self, process: subprocess.Popen[bytes]) -> None:
-        stdin = process.stdin
-        with contextlib.suppress(BrokenPipeError):  # it died at once: `tend` will tell
-            if stdin is not None:
-                stdin.write(self.inherit)
-                stdin.close()
-
-    @staticmethod
-    def _sweep(group: int) -> None:
+        assert self._log_writer is not None  # noqa: S101 - as above
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, signal.SIGKILL)
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = None
+        # a process that left the group may hold the pipe open
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._log_writer.wait(LAST_LINES_S)
 
 
 def _die_with(parent: int) -> Callable[[], None] | None:
-    """What a child runs before its program, so that it dies when its parent does."""
+    """What a child runs before its program, so that it dies with its parent."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None, use_errno=True).prctl
 
     def bind() -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # it died before the kernel was told
+        if os.getppid() != parent:  # the parent died before the call
             os._exit(1)
 
     return bind
 
 
-def fresh_log(log: Path) -> BinaryIO:
-    """Open a log to go on with, once a large one is put aside; readable by its owner alone."""
-    if log.exists() and log.stat().st_size > LOG_BYTES:
-        log.replace(log.with_name(log.name + ".1"))
-    log.touch(mode=0o600)
-    return log.open("ab")
-
-
-def _in_words(code: int) -> str:
+def _exit_text(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
     try:

@@ -1,12 +1,13 @@
-"""`genmill doctor`: one check a part, what was found, and what to do about what is wrong.
+"""`genmill doctor`: one check for each part, what it found, and the remedy where it is wrong.
 
-Looks and never mends. Whether a GPU is used is asked of the workers' rows, so torch is not loaded.
+It changes nothing. Which devices are used is read from the workers' rows, so torch is not loaded.
 """
 
 import importlib.util
 import shutil
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,51 +16,48 @@ from db import jobs, schema, workers
 from db.driver_errors import place
 from db.errors import GenmillError, Refused
 from db.session import clock
-from scheduler.machine import broker
+from scheduler.machine.broker import broker_address, ping
 from scheduler.machine.home import holder, state_file
-from scheduler.machine.system import has_record
+from scheduler.machine.system import has_database
 from worker.services import Services, open_services
 from worker.settings import Settings, given_names
 
-FREE_BYTES = 2 * 2**30  # weights, checkpoints and samples of a small model, with room to breathe
+FREE_BYTES = 2 * 2**30  # weights, checkpoints and samples of a small model, with some to spare
 CLOCK_S = 5.0
+ROUND_S = 120.0  # a scheduler without a new round for so long hangs; services time out sooner
 
-Check = Callable[[Services], str]  # what was found; raises `_Wrong` or a `GenmillError`
-
-
-class _Wrong(GenmillError):
-    """Something is wrong, and `remedy` mends it."""
-
-    def __init__(self, found: str, remedy: str) -> None:
-        super().__init__(found)
-        self.remedy = remedy
+Check = Callable[[Services], str]  # what was found; raises `GenmillError` where that is wrong
 
 
-def examine(settings: Settings) -> list[dict[str, Any]]:
-    """Every check's result: `check`, `ok`, `found` and `remedy` (empty where all is well)."""
-    services = open_services(settings)
+def examine(settings: Settings, names: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The results of the checks `names`, or of all: `check`, `ok`, `found` and `remedy`.
+
+    `remedy` is empty where all is well.
+    """
+    for name in names:
+        if name not in CHECKS:
+            raise Refused.unknown("check", name, CHECKS)
+    services, results = open_services(settings), []
     try:
-        return [_result(name, check, services) for name, check in CHECKS.items()]
+        for name in names or CHECKS:
+            ok, remedy = True, ""
+            try:
+                found = CHECKS[name](services)
+            except GenmillError as error:
+                ok, found, remedy = False, error.message, error.remedy or ""
+            results.append({"check": name, "ok": ok, "found": found, "remedy": remedy})
     finally:
         services.close()
-
-
-def _result(name: str, check: Check, services: Services) -> dict[str, Any]:
-    try:
-        return {"check": name, "ok": True, "found": check(services), "remedy": ""}
-    except _Wrong as wrong:
-        return {"check": name, "ok": False, "found": str(wrong), "remedy": wrong.remedy}
-    except GenmillError as error:
-        # our errors say what to do after the first semicolon
-        found, _, remedy = str(error).partition("; ")
-        return {"check": name, "ok": False, "found": found, "remedy": remedy}
+    return results
 
 
 def _settings(_: Services) -> str:
     known, given = {name.upper() for name in Settings.model_fields}, given_names()
     if strange := sorted(given - known):
-        told = [Refused.unknown("GENMILL_ setting", name, known).message for name in strange]
-        raise _Wrong(", ".join(told), "nothing reads it: correct its name, or remove it")
+        found = [Refused.unknown("GENMILL_ setting", name, known).message for name in strange]
+        raise GenmillError(
+            ", ".join(found), remedy="nothing reads it: correct its name, or remove it"
+        )
     return ", ".join(f"GENMILL_{name}" for name in sorted(given)) or "all by default"
 
 
@@ -69,8 +67,8 @@ def _home(services: Services) -> str:
         with tempfile.TemporaryFile(dir=_nearest(home)):
             return f"{home}, writable" if home.exists() else f"{home}, made at the first `up`"
     except OSError as error:
-        raise _Wrong(
-            f"{home}: {error.strerror}", "set GENMILL_HOME to a folder that you can write"
+        raise GenmillError(
+            f"{home}: {error.strerror}", remedy="set GENMILL_HOME to a folder that you can write"
         ) from None
 
 
@@ -78,7 +76,9 @@ def _space(services: Services) -> str:
     usage = shutil.disk_usage(_nearest(services.settings.home.absolute()))
     found = f"{usage.free / 2**30:.1f} GiB free of {usage.total / 2**30:.0f}"
     if usage.free < FREE_BYTES:
-        raise _Wrong(found, "free some space, or set GENMILL_HOME to a folder on a larger disk")
+        raise GenmillError(
+            found, remedy="free some space, or set GENMILL_HOME to a folder on a larger disk"
+        )
     return found
 
 
@@ -87,32 +87,41 @@ def _supervisor(services: Services) -> str:
     if pid is not None:
         return f"runs, pid {pid}"
     if state_file(services.settings).exists():
-        raise _Wrong("was killed and left its state behind", "`genmill up` starts it again")
+        raise GenmillError("was killed", remedy="`genmill up` starts it again")
     return "does not run here (a cluster needs none)"
 
 
+def _scheduler(services: Services) -> str:
+    file = services.settings.scheduler_file
+    if not file.exists():
+        return "does not run in this home"
+    age_s = time.time() - file.stat().st_mtime
+    if age_s > max(ROUND_S, 3 * services.settings.loop_s):
+        raise GenmillError(
+            f"began its last round {age_s:.0f} s ago",
+            remedy="see its log, and restart it: `genmill up`, or `genmill scheduler`",
+        )
+    return f"began its last round {age_s:.0f} s ago"
+
+
 def _database(services: Services) -> str:
-    if not has_record(services.settings):
-        raise _Wrong("not made yet", "`genmill up`, or `genmill db upgrade`")
+    if not has_database(services.settings):
+        raise GenmillError("not made yet", remedy="`genmill up`, or `genmill db upgrade`")
     schema.check(services.database)
     return f"{place(services.database.url)}, schema {schema.HEAD}"
 
 
 def _clock(services: Services) -> str:
-    if not has_record(services.settings):
+    if not has_database(services.settings):
         return "no database to compare with"
     with services.database.read() as session:
         apart_s = abs((datetime.now(UTC) - clock(session)).total_seconds())
     if apart_s > CLOCK_S:
-        raise _Wrong(
+        raise GenmillError(
             f"{apart_s:.0f} s apart from the database's",
-            "set this machine's clock by NTP; no decision reads it, but logs will mislead",
+            remedy="set this machine's clock by NTP; no decision reads it, but logs mislead",
         )
     return f"{apart_s:.1f} s apart from the database's"
-
-
-def _broker(services: Services) -> str:
-    return f"{broker.ping(services.settings)} at {broker.place(services.settings)}"
 
 
 def _store(services: Services) -> str:
@@ -121,27 +130,19 @@ def _store(services: Services) -> str:
 
 
 def _workers(services: Services) -> str:
-    if not has_record(services.settings):
-        raise _Wrong("none", "`genmill up`, or `genmill worker` on a machine with torch")
+    remedy = "`genmill up`, or `genmill worker` on a machine with torch"
+    if not has_database(services.settings):
+        raise GenmillError("none", remedy=remedy)
     with services.database.read() as session:
         live = workers.live(session, within_s=services.settings.lease_s)
         waiting = jobs.counts(session)["queued"]
     if not live:
-        raise _Wrong(
-            f"none, and {waiting} job(s) wait",
-            "`genmill up`, or `genmill worker` on a machine with torch",
-        )
+        raise GenmillError(f"none, and {waiting} job(s) wait", remedy=remedy)
     return ", ".join(f"{worker.host}:{worker.pid} on {worker.device}" for worker in live)
 
 
-def _torch(_: Services) -> str:
-    if importlib.util.find_spec("torch") is None:
-        return "not installed: this machine can ask, but not work"
-    return "installed"
-
-
 def _nearest(folder: Path) -> Path:
-    """The folder, or its nearest parent that is there."""
+    """The folder, or its nearest parent that exists."""
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
@@ -150,10 +151,15 @@ CHECKS: dict[str, Check] = {
     "home": _home,
     "disk": _space,
     "supervisor": _supervisor,
+    "scheduler": _scheduler,
     "database": _database,
     "clock": _clock,
-    "broker": _broker,
+    "broker": lambda services: f"{ping(services.settings)} at {broker_address(services.settings)}",
     "store": _store,
     "workers": _workers,
-    "torch": _torch,
+    "torch": lambda _: (
+        "installed"
+        if importlib.util.find_spec("torch")
+        else "not installed: this machine can submit jobs, but not run them"
+    ),
 }

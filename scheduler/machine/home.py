@@ -1,4 +1,4 @@
-"""What a machine's home says about the supervisor that runs there: its lock and its state."""
+"""A machine's home folder, and what it tells of the supervisor that runs there: lock and state."""
 
 import contextlib
 import fcntl
@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from db.errors import Refused
-from scheduler.machine.broker import home_trouble, private_folder
 from worker.settings import Settings
+
+LOCK_TRIES = 5  # `holder` takes the lock for an instant when it looks
+LOCK_PAUSE_S = 0.05
 
 
 def make_home(settings: Settings) -> None:
@@ -21,11 +23,31 @@ def make_home(settings: Settings) -> None:
         log_folder(settings).mkdir(mode=0o700, exist_ok=True)
         private_folder(_lock_file(settings).parent)
     except OSError as error:
-        raise Refused(home_trouble(settings, error)) from None
+        raise home_error(settings, error) from None
+
+
+def private_folder(folder: Path) -> Path:
+    """Make `folder`, for its owner alone; `Refused` where it belongs to somebody else."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.is_symlink() or folder.lstat().st_uid != os.getuid():
+        raise Refused(
+            f"{folder} is not a folder of this user", remedy="remove it, or set GENMILL_HOME"
+        )
+    folder.chmod(0o700)
+    return folder
+
+
+def home_error(settings: Settings, error: OSError) -> Refused:
+    """The error for a home that cannot be used."""
+    where = f" ({error.filename})" if error.filename else ""  # none where a write failed
+    return Refused(
+        f"the home {settings.home.absolute()} cannot be used: {error.strerror}{where}",
+        remedy="set GENMILL_HOME to a folder that you can write, on a disk with space",
+    )
 
 
 def state_file(settings: Settings) -> Path:
-    """Where the supervisor tells what it runs."""
+    """Where the supervisor writes what it runs."""
     return settings.home.absolute() / "run" / "state.json"
 
 
@@ -35,35 +57,44 @@ def log_folder(settings: Settings) -> Path:
 
 
 def read_state(settings: Settings) -> dict[str, Any]:
-    """What the supervisor last told; empty where none runs or it has not told yet."""
-    try:
-        state: dict[str, Any] = json.loads(state_file(settings).read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return state
+    """What the supervisor last wrote; empty where none runs or it has not written yet."""
+    return _read_json(state_file(settings))
 
 
 def write_state(settings: Settings, state: dict[str, Any]) -> None:
-    """Tell what runs; a reader sees the old state or the new one, never half of it."""
-    fresh = state_file(settings).with_suffix(".new")
-    fresh.write_text(json.dumps(state, indent=1), "utf-8")
-    fresh.replace(state_file(settings))
+    """Write what runs; a reader sees the old state or the new one, never half of it."""
+    _write_json(state_file(settings), state)
+
+
+def read_failure(settings: Settings) -> dict[str, Any]:
+    """What `write_failure` last wrote: `pid`, `message` and `remedy`; empty where it never did."""
+    return _read_json(state_file(settings).with_name("failure.json"))
+
+
+def write_failure(settings: Settings, message: str, remedy: str | None) -> None:
+    """Leave this process's last error to the process that started it."""
+    failure = {"pid": os.getpid(), "message": message, "remedy": remedy}
+    _write_json(state_file(settings).with_name("failure.json"), failure)
 
 
 @contextlib.contextmanager
 def only_one(settings: Settings) -> Iterator[None]:
     """Hold the home's lock; `Refused` where another supervisor holds it or the home is unusable.
 
-    The kernel frees the lock when its holder dies, however it dies.
+    The kernel releases the lock when its holder dies, however it dies.
     """
     make_home(settings)
     try:
         descriptor = os.open(_lock_file(settings), os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise Refused(home_trouble(settings, error)) from None
+        raise home_error(settings, error) from None
     try:
-        if not any(_lock(descriptor) for _ in _tries()):
-            raise Refused(already_runs(settings))
+        for _ in range(LOCK_TRIES):
+            if _lock(descriptor):
+                break
+            time.sleep(LOCK_PAUSE_S)
+        else:
+            raise already_running_error(settings)
         os.ftruncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode())
         yield
@@ -71,11 +102,11 @@ def only_one(settings: Settings) -> Iterator[None]:
         os.close(descriptor)
 
 
-def already_runs(settings: Settings) -> str:
-    """What to say to a second supervisor."""
-    return (
-        f"genmill already runs in {settings.home.absolute()} (pid {holder(settings)}); see "
-        "`genmill status`, stop it with `genmill down`, or set another GENMILL_HOME"
+def already_running_error(settings: Settings) -> Refused:
+    """The error for a second supervisor in one home."""
+    return Refused(
+        f"genmill already runs in {settings.home.absolute()} (pid {holder(settings)})",
+        remedy="see `genmill status`, stop it with `genmill down`, or set another GENMILL_HOME",
     )
 
 
@@ -97,16 +128,23 @@ def _lock_file(settings: Settings) -> Path:
     return settings.home.absolute() / "run" / "supervisor.lock"
 
 
-def _tries() -> Iterator[int]:
-    """A few moments: `holder` takes the lock for an instant when it looks."""
-    for number in range(5):
-        yield number
-        time.sleep(0.05)
-
-
 def _lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(data, indent=1), "utf-8")
+    fresh.replace(path)

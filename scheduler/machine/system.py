@@ -11,20 +11,28 @@ from typing import Any
 import click
 
 from db import jobs, workers
-from db.errors import GenmillError, Refused
-from scheduler.machine.broker import ping, place
-from scheduler.machine.child_process import fresh_log
-from scheduler.machine.home import already_runs, holder, log_folder, make_home, read_state
+from db.errors import GenmillError, Refused, Unreachable
+from scheduler.machine.broker import broker_address, ping
+from scheduler.machine.home import (
+    already_running_error,
+    holder,
+    log_folder,
+    make_home,
+    read_failure,
+    read_state,
+    write_failure,
+)
+from scheduler.machine.rotating_log import open_log
 from scheduler.machine.supervisor import DRAIN_S, STOP_S, Say, Supervisor, genmill
-from worker.services import Services, open_services
+from worker.services import open_services
 from worker.settings import Settings
 
-START_S = 120.0  # a cold start imports torch once a worker
+START_S = 120.0  # each worker imports torch, slowly at first
 STEP_S = 0.1
 
 
 def say_on_stderr(line: str) -> None:
-    """Tell people something; stdout is for data. A terminal that is gone is no reason to stop."""
+    """Print for people; stdout is for data. A closed terminal is no reason to stop."""
     with contextlib.suppress(OSError):
         click.echo(line, err=True)
 
@@ -38,19 +46,24 @@ def up(
 ) -> None:
     """Run everything that is not configured elsewhere, until told to stop.
 
-    With `detach`, return once all workers are there. Raises `Refused` where it already runs in this
+    With `detach`, return once all workers are live. Raises `Refused` where it already runs in this
     home or the home cannot be used, and `Unreachable` where a configured service does not answer.
     """
     count = workers or 1
     make_home(settings)
     if detach:
         _detach(settings, count, say)
-    else:
+        return
+    try:
         Supervisor(settings, workers=count, say=say).run()
+    except GenmillError as error:
+        with contextlib.suppress(OSError):  # a full disk must not hide the error
+            write_failure(settings, error.message, error.remedy)
+        raise
 
 
 def down(settings: Settings, *, say: Say = say_on_stderr) -> bool:
-    """Stop what runs in this home and wait for its end; say whether anything ran."""
+    """Stop what runs in this home and wait until it ended; return whether anything ran."""
     pid = holder(settings)
     if pid is None:
         say(f"nothing runs in {settings.home.absolute()}")
@@ -66,24 +79,28 @@ def down(settings: Settings, *, say: Say = say_on_stderr) -> bool:
 
 
 def status(settings: Settings) -> dict[str, Any]:
-    """What runs in this home and what waits. Services that do not answer are told, not raised."""
+    """What runs in this home and what waits; a service that does not answer is part of it."""
     state = read_state(settings) if holder(settings) else {}
+    try:
+        broker = f"{ping(settings)} at {broker_address(settings)}"
+    except GenmillError as error:
+        broker = str(error)
     return {
         "home": str(settings.home.absolute()),
         "running": bool(state),
         "ready": state.get("ready", False),
         "pid": state.get("pid"),
         "processes": state.get("processes", []),
-        "broker": _broker(settings),
-        **_record(settings),
+        "broker": broker,
+        **_database_status(settings),
     }
 
 
 def _detach(settings: Settings, count: int, say: Say) -> None:
     """Start the supervisor in its own session, and wait until it is ready or has ended."""
     if holder(settings):
-        raise Refused(already_runs(settings))
-    with fresh_log(log_folder(settings) / "up.log") as log:
+        raise already_running_error(settings)
+    with open_log(log_folder(settings) / "up.log") as log:
         process = subprocess.Popen(  # noqa: S603 - our own command, no shell
             genmill("up", "--workers", str(count)),
             env=settings.child_environment(),
@@ -93,7 +110,7 @@ def _detach(settings: Settings, count: int, say: Say) -> None:
             start_new_session=True,
         )
     try:
-        wait_until_ready(settings, process, Path(log.name))
+        wait_until_ready(settings, process)
     except KeyboardInterrupt:
         process.terminate()
         process.wait()
@@ -101,63 +118,58 @@ def _detach(settings: Settings, count: int, say: Say) -> None:
     say(f"ready, with {count} worker(s); stop with `genmill down`")
 
 
-def wait_until_ready(settings: Settings, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until the supervisor `process` has all workers; where it ends instead, say why."""
+def wait_until_ready(settings: Settings, process: subprocess.Popen[bytes]) -> None:
+    """Wait until all workers of the supervisor `process` are live; raise its error if it ends."""
     deadline = time.monotonic() + START_S
     while not (state := read_state(settings)).get("ready") or state["pid"] != process.pid:
         if process.poll() is not None:
             if holder(settings):  # another one was started at the same time, and was first
-                raise Refused(already_runs(settings))
-            raise _as_it_said(log, process.returncode)
+                raise already_running_error(settings)
+            raise startup_error(settings, process)
         if time.monotonic() > deadline:
             raise GenmillError(
-                f"not ready after {START_S:g} s; it goes on starting: see {log.parent}"
+                f"not ready after {START_S:g} s, but still starting",
+                remedy=f"see {log_folder(settings)}",
             )
         time.sleep(STEP_S)
 
 
-def _as_it_said(log: Path, code: int) -> GenmillError:
-    """The error that ended the supervisor, with its exit code."""
-    lines = log.read_text("utf-8", "replace").strip().splitlines() or [
-        "it ended without a word; see `genmill doctor`"
-    ]
-    error = GenmillError(lines[-1].removeprefix("Error: "))
-    error.exit_code = code or 1
-    return error
+def startup_error(settings: Settings, process: subprocess.Popen[bytes]) -> GenmillError:
+    """The error that ended the supervisor `process`; its exit code tells the type."""
+    types = {kind.exit_code: kind for kind in (Refused, Unreachable)}
+    kind = types.get(process.returncode, GenmillError)
+    failure = read_failure(settings)
+    if failure.get("pid") == process.pid:
+        return kind(failure["message"], remedy=failure["remedy"])
+    return kind(
+        f"`genmill up` ended with exit code {process.returncode}",
+        remedy=f"see {log_folder(settings) / 'up.log'}",
+    )
 
 
-def _broker(settings: Settings) -> str:
-    try:
-        return f"{ping(settings)} at {place(settings)}"
-    except GenmillError as error:
-        return str(error)
-
-
-def _record(settings: Settings) -> dict[str, Any]:
-    """Counts of jobs, and the workers whose heartbeat is fresh, on any machine."""
-    if not has_record(settings):
+def _database_status(settings: Settings) -> dict[str, Any]:
+    """Counts of jobs, and the live workers on any machine."""
+    if not has_database(settings):
         return {"database": "not made yet", "jobs": {}, "workers": []}
     services = open_services(settings)
     try:
-        return {"database": "ok", **_counts(services)}
+        with services.database.read() as session:
+            live = workers.live(session, within_s=settings.lease_s)
+            return {
+                "database": "ok",
+                "jobs": jobs.counts(session),
+                "workers": [
+                    {"id": w.boot_id, "host": w.host, "pid": w.pid, "device": w.device}
+                    for w in live
+                ],
+            }
     except GenmillError as error:
         return {"database": str(error), "jobs": {}, "workers": []}
     finally:
         services.close()
 
 
-def _counts(services: Services) -> dict[str, Any]:
-    with services.database.read() as session:
-        live = workers.live(session, within_s=services.settings.lease_s)
-        return {
-            "jobs": jobs.counts(session),
-            "workers": [
-                {"id": w.boot_id, "host": w.host, "pid": w.pid, "device": w.device} for w in live
-            ],
-        }
-
-
-def has_record(settings: Settings) -> bool:
-    """Whether the database can be there at all: looking at a missing SQLite file would make it."""
+def has_database(settings: Settings) -> bool:
+    """Whether the database can exist at all: connecting to a missing SQLite file would make it."""
     path = settings.database.partition("sqlite:///")[2]
     return not path or Path(path).exists()

@@ -14,8 +14,8 @@ from scheduler.results.follow import wait
 from scheduler.results.samples import samples_by_artifact
 from scheduler.submission.enqueue import enqueue
 from worker import media
+from worker.files import canonical_json
 from worker.services import Services
-from worker.services.finalize import canonical
 from worker.specs import parse_spec
 
 CHUNK = 1 << 20
@@ -117,7 +117,7 @@ def _check_manifest(services: Services, job: Job) -> list[str]:
     except GenmillError as error:
         return [f"manifest: {error}"]
     with services.database.read() as session:
-        derived = hashlib.sha256(canonical(jobs.manifest(session, job.id))).hexdigest()
+        derived = hashlib.sha256(canonical_json(jobs.manifest(session, job.id))).hexdigest()
     if not found == derived == job.manifest_sha256:
         return [
             f"manifest: SHA-256 is {found}, on record {job.manifest_sha256}, of the rows {derived}"

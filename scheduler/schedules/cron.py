@@ -1,8 +1,8 @@
-"""When a cron expression comes due. Pure: no clock, no database.
+"""Cron rules: when an expression is due in a time zone. Pure: no clock, no database.
 
-Five fields (minute, hour, day, month, weekday), or six with seconds first, as Debian's cron reads
-them in the schedule's own time zone: a time that a clock change skips runs once right after it, and
-a time that comes twice runs once.
+Five fields (minute, hour, day, month, weekday), or six with seconds first, read as Debian's cron
+does in the schedule's own time zone: a time that a clock change skips is due right after the
+change, and a time that comes twice is due once.
 """
 
 from collections.abc import Iterator
@@ -28,21 +28,21 @@ LOOK_BACK = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
-class Turn:
-    """Where a schedule stands at a moment."""
+class DueTimes:
+    """The due times of a schedule around a moment."""
 
-    latest: datetime  # the last due time that is not in the future
-    earlier: bool  # whether due times before it were not answered either
+    latest: datetime  # the last one that is not in the future
+    earlier: bool  # whether others before it are unanswered too
     following: datetime
 
 
 def next_due(cron: str, timezone: str, after: datetime) -> datetime:
-    """The first due time after `after`, in UTC. Raises `Refused` for what is no cron or zone."""
+    """The first due time after `after`, in UTC. `Refused` for a bad expression or zone."""
     return next(due_times(cron, timezone, after))
 
 
 def due_times(cron: str, timezone: str, after: datetime) -> Iterator[datetime]:
-    """Every due time after `after`, in UTC. Raises `Refused` for what is no cron or zone."""
+    """Every due time after `after`, in UTC. `Refused` for a bad expression or zone."""
     local = after.astimezone(find_zone(timezone))
     try:
         for due in CronSim(WORDS.get(cron.strip().lower(), cron), local):
@@ -51,10 +51,11 @@ def due_times(cron: str, timezone: str, after: datetime) -> Iterator[datetime]:
                 yield due.astimezone(UTC)
     except CronSimError as error:
         raise Refused(
-            f"cron expression {cron!r}: {str(error).lower()}; five fields are needed, minute hour "
-            "day month weekday, as in '0 3 * * *' for three o'clock every night"
+            f"cron expression {cron!r}: {str(error).lower()}",
+            remedy="write five fields, minute hour day month weekday, such as '0 3 * * *' for "
+            "three o'clock every night",
         ) from None
-    raise Refused(f"cron expression {cron!r} never comes due")
+    raise Refused(f"cron expression {cron!r} is never due")
 
 
 @cache
@@ -66,14 +67,14 @@ def find_zone(name: str) -> ZoneInfo:
     return ZoneInfo(name)
 
 
-def turn(cron: str, timezone: str, *, due: datetime, now: datetime) -> Turn:
-    """Where a schedule stands at `now`; `due` is its first unanswered due time, not after `now`."""
+def due_by(now: datetime, *, cron: str, timezone: str, first: datetime) -> DueTimes:
+    """The due times around `now`; `first`, not after `now`, is the first unanswered one."""
     # a dense expression after a long stop has thousands of due times: the last hour will do
-    recent = max(due, now - LOOK_BACK)
-    start = recent if next_due(cron, timezone, recent) <= now else due
-    latest = due
+    recent = max(first, now - LOOK_BACK)
+    start = recent if next_due(cron, timezone, recent) <= now else first
+    latest = first
     for following in due_times(cron, timezone, start):
         if following > now:
             break
         latest = following
-    return Turn(latest, latest != due, following)
+    return DueTimes(latest, latest != first, following)

@@ -23,7 +23,7 @@ from db import artifacts, jobs, models, schema
 from db.states import FINAL
 from db.tables import Batch, Job
 from scheduler.datasets.add import add_dataset
-from scheduler.dispatch.rounds import dispatch_once
+from scheduler.dispatch.rounds import run_round
 from scheduler.submission.batches import enqueue_batch
 from scheduler.submission.enqueue import enqueue, retry
 from worker.data.dataset import Shape
@@ -85,7 +85,7 @@ class Deployment:
             if time.monotonic() > deadline:
                 pytest.fail(f"{what}: not in {PATIENCE_S:g} s\n{self.logs()}")
             if dispatch:
-                dispatch_once(self.services)
+                run_round(self.services)
             time.sleep(0.1)
 
     def finish(self, *job_ids: str) -> list[Job]:

@@ -7,7 +7,7 @@ import pytest
 
 from db import artifacts, jobs, models
 from scheduler.results.verify import read_record
-from worker.services.finalize import canonical
+from worker.files import canonical_json
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_a_finetuned_version_names_its_parent(deployment) -> None:
 def test_a_succeeded_job_has_its_samples_and_its_manifest(deployment) -> None:
     (job,) = deployment.succeed(deployment.generate(100, shard_size=32).id)
     with deployment.services.database.read() as session:
-        manifest = canonical(jobs.manifest(session, job.id))
+        manifest = canonical_json(jobs.manifest(session, job.id))
         members = artifacts.members(session, job.id)
     with deployment.services.store.open(job.manifest_key) as file:
         assert file.read() == manifest

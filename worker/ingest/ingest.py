@@ -15,8 +15,7 @@ from db.errors import BadInput, Refused
 from worker.data.dataset import Shape
 from worker.data.source_files import Reject, Rejects, members, reading
 from worker.data.split import Counts, checked_ratio
-from worker.data.versions import canonical
-from worker.files import digest_of, disk_errors
+from worker.files import canonical_json, digest_of, disk_errors
 from worker.media import all_media, find_medium
 from worker.media.base import Intake, Medium, SourceFormat
 
@@ -63,7 +62,7 @@ def ingest(
             "split": list(ratio),
             "rejected": rejects.count,
         }
-        (folder / "manifest.json").write_bytes(canonical(manifest))
+        (folder / "manifest.json").write_bytes(canonical_json(manifest))
     return Ingested(manifest, rejects.first)
 
 

@@ -28,7 +28,7 @@ from worker.shared_memory import SharedState
 if TYPE_CHECKING:
     import torch
 
-    from worker.shards.context import Bench
+    from worker.shards.context import WorkerContext
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Child:
         self.settings = settings
         self.shared = shared
         self.boot_id = ""
-        self._bench: Bench | None = None
+        self._context: WorkerContext | None = None
         self._ended = threading.Event()
         self._presence: threading.Thread | None = None
 
@@ -72,23 +72,23 @@ class Child:
         import torch  # noqa: PLC0415 - in the child alone
 
         from worker.engine.device import deterministic, pick_device  # noqa: PLC0415 - as above
-        from worker.shards.context import Bench  # noqa: PLC0415 - torch, as above
+        from worker.shards.context import WorkerContext  # noqa: PLC0415 - torch, as above
 
         deterministic()  # before torch starts its threads, which inherit the treatment of denormals
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
         device = pick_device(self.settings.device)
-        bench = Bench(Services(self.settings), device)
+        context = WorkerContext(Services(self.settings), device)
         sweep(self.settings.home / "work")
         self.boot_id = new_id()  # new at each boot, so that a reused host and pid hide no dead one
         self._presence = threading.Thread(
             target=self._keep_present,
-            args=(bench.services, _describe(device)),
+            args=(context.services, _describe(device)),
             name="presence",
             daemon=True,
         )
         self._presence.start()
-        self._bench = bench
+        self._context = context
 
     def end(self, **_: Any) -> None:
         """Note in the database that this worker has stopped."""
@@ -108,9 +108,9 @@ class Child:
             log.warning("a doorbell without a shard's id was dropped: %.80r", shard_id)
             return
         try:
-            if self._bench is None or self.shared.draining:
+            if self._context is None or self.shared.draining:
                 raise Draining
-            work(self._bench, str(shard_id), owner=self.boot_id, shared=self.shared)
+            work(self._context, str(shard_id), owner=self.boot_id, shared=self.shared)
         except Draining as stop:
             raise Reject(stop, requeue=True) from None
 

@@ -1,7 +1,7 @@
 """The one composition root: settings in, the database and the object store out.
 
-Both are opened when first used, so that a command pays for what it touches, and are thrown away in
-a forked child, because neither may be shared between processes.
+Both are opened at first use, so that a command pays only for what it uses, and discarded in a
+forked child, because neither may be shared between processes.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from worker.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from db.session import Database
-    from worker.store.s3 import ObjectStore
+    from worker.store import ObjectStore
 
 
 class Services:
-    """What the rest of Genmill works with; handed down as an argument, never a global."""
+    """The services that jobs need; passed as an argument, never a global."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -28,27 +28,27 @@ class Services:
 
     @cached_property
     def database(self) -> Database:
-        """The record. Opening it connects to nothing yet."""
-        from db.session import Database  # noqa: PLC0415  SQLAlchemy costs 0.2 s where it is not needed
+        """The database. Opening it does not connect yet."""
+        from db.session import Database  # noqa: PLC0415 - SQLAlchemy takes 0.2 s, not always needed
 
         return Database(self.settings.database)
 
     @cached_property
     def store(self) -> ObjectStore:
         """The object store."""
-        from worker.store.s3 import open_store  # noqa: PLC0415  boto3 costs 0.2 s where it is not needed
+        from worker.store import open_store  # noqa: PLC0415 - not every command needs a store
 
         return open_store(self.settings.store, s3_endpoint_url=self.settings.s3_endpoint_url)
 
     def close(self) -> None:
-        """Close the connections; what is used afterwards opens anew."""
+        """Close the connections; later use opens them again."""
         if "database" in self.__dict__:
             self.database.dispose()
         _forget(self)
 
 
 def open_services(settings: Settings | None = None) -> Services:
-    """Services by `settings`, or by the environment."""
+    """Services as set by `settings`, or by the environment."""
     return Services(settings or read_settings())
 
 

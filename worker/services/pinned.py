@@ -5,7 +5,6 @@ was asked for (`scheduler.submission.pinning`); a worker reads it back once, whe
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -14,6 +13,7 @@ from sqlalchemy.orm import Session
 from db import models
 from db.tables import ModelVersion
 from worker.families import find_family
+from worker.files import canonical_json
 from worker.networks.family import Family
 from worker.networks.params import SamplingParams, TrainingParams
 from worker.specs import Finetune, Generate, Params, Spec, Train, parse_params
@@ -41,8 +41,7 @@ class _Pinned:
     @property
     def sha256(self) -> str:
         """SHA-256 of the canonical JSON of the spec."""
-        text = json.dumps(self.data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(canonical_json(self.data)).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from worker.failpoints import crash_at
 from worker.services import Services
 from worker.services.finalize import finalize
 from worker.services.pinned import PinnedGeneration, settle
-from worker.shards.context import Bench
+from worker.shards.context import WorkerContext
 from worker.shards.generate import generate_shard
 from worker.shards.lease import Lease, fail
 from worker.shards.scratch import scratch
@@ -46,52 +46,52 @@ MAX_BACKOFF_S = 60.0
 PAUSE_S = 1.0
 
 
-def work(bench: Bench, shard_id: str, *, owner: str, shared: SharedState) -> None:
+def work(context: WorkerContext, shard_id: str, *, owner: str, shared: SharedState) -> None:
     """Answer one doorbell as the worker boot `owner`: do the shard, unless someone else has it.
 
     Raises `Draining` where the worker shut down before it could claim the shard.
     """
-    claim = _claim(bench.services, shard_id, owner=owner, shared=shared)
+    claim = _claim(context.services, shard_id, owner=owner, shared=shared)
     if claim is None:
         return
     log.info("shard claimed", extra=_fields(claim))
     try:
-        _attempt(bench, claim, shared)
+        _attempt(context, claim, shared)
         log.info("shard succeeded", extra=_fields(claim))
     except Draining:
-        _release(bench.services, claim, "the worker shut down", backoff_s=0)
+        _release(context.services, claim, "the worker shut down", backoff_s=0)
     except Stopped as order:
         log.info("shard dropped: %s", order, extra=_fields(claim))
     except Unreachable as error:
         backoff_s = min(MAX_BACKOFF_S, 2.0 ** min(claim.fence, 10))
-        _release(bench.services, claim, str(error), backoff_s=backoff_s)
+        _release(context.services, claim, str(error), backoff_s=backoff_s)
     except FINAL_ERRORS as error:
-        _fail(bench.services, claim, error, final=True)
+        _fail(context.services, claim, error, final=True)
     except torch.AcceleratorError as error:  # from now on CUDA fails every call in this process
-        _fail(bench.services, claim, error, final=False)
+        _fail(context.services, claim, error, final=False)
         _end_process()
     except Exception as error:  # counted as a failure; the worker goes on to the next shard
-        _fail(bench.services, claim, error, final=False)
-    _finish_and_ring(bench.services, claim)
+        _fail(context.services, claim, error, final=False)
+    _finish_and_ring(context.services, claim)
 
 
-def _attempt(bench: Bench, claim: Claim, shared: SharedState) -> None:
-    with bench.services.database.read() as session:
+def _attempt(context: WorkerContext, claim: Claim, shared: SharedState) -> None:
+    with context.services.database.read() as session:
         job = jobs.get(session, claim.job_id)
         pinned = settle(session, parse_spec(job.spec))
-    work_folder = bench.services.settings.home / "work"
+    work_folder = context.services.settings.home / "work"
     with (
         scratch(work_folder) as folder,
-        Lease(bench.services, claim, shared=shared, on_hang=_end_process) as lease,
+        Lease(context.services, claim, shared=shared, on_hang=_end_process) as lease,
     ):
-        crash_at(bench.services.settings, "claimed")
+        crash_at(context.services.settings, "claimed")
         if isinstance(pinned, PinnedGeneration):
-            made = generate_shard(bench, job, pinned, lease, folder)
+            made = generate_shard(context, job, pinned, lease, folder)
         else:
-            made = train_job(bench, job, pinned, lease, folder)
-        crash_at(bench.services.settings, "put_after")
+            made = train_job(context, job, pinned, lease, folder)
+        crash_at(context.services.settings, "put_after")
         lease.commit(made.artifacts, made.also)
-        crash_at(bench.services.settings, "committed")
+        crash_at(context.services.settings, "committed")
 
 
 def _claim(services: Services, shard_id: str, *, owner: str, shared: SharedState) -> Claim | None:

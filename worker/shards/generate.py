@@ -15,28 +15,30 @@ from worker.media import find_medium
 from worker.media.samples.containers import SampleRecord, Written
 from worker.media.samples.record import Origin
 from worker.services.pinned import PinnedGeneration
-from worker.shards.context import Bench, Made
+from worker.shards.context import Made, WorkerContext
 from worker.shards.lease import Lease
 from worker.shards.networks import Loaded
 
 
 def generate_shard(
-    bench: Bench, job: Job, pinned: PinnedGeneration, lease: Lease, folder: Path
+    context: WorkerContext, job: Job, pinned: PinnedGeneration, lease: Lease, folder: Path
 ) -> Made:
     """Make the shard's samples in `folder` and store them; the caller commits what is returned."""
     version = pinned.version
     with lease.hang_check_paused():
-        loaded = bench.load(version)
-        generation = _generation(bench, pinned, loaded, lease.claim)
-    bench.networks.make_room(lambda: _require_memory(version, generation, bench.device))
-    origin = _origin(bench, pinned, generation)
+        loaded = context.load(version)
+        generation = _generation(context, pinned, loaded, lease.claim)
+    context.networks.make_room(lambda: _require_memory(version, generation, context.device))
+    origin = _origin(context, pinned, generation)
     written = _write(job, generation, origin, lease, folder / "samples")
     name = f"samples-{lease.claim.idx:06d}{written.extension}"
     artifact = lease.put("samples", name, written.path, written.media_type)
     return Made([replace(artifact, members=written.members)])
 
 
-def _generation(bench: Bench, pinned: PinnedGeneration, loaded: Loaded, claim: Claim) -> Generation:
+def _generation(
+    context: WorkerContext, pinned: PinnedGeneration, loaded: Loaded, claim: Claim
+) -> Generation:
     spec, labels = pinned.spec, loaded.network.shape.labels
     if spec.label is not None and spec.label not in labels:
         raise Refused.unknown("label", spec.label, labels)
@@ -48,8 +50,8 @@ def _generation(bench: Bench, pinned: PinnedGeneration, loaded: Loaded, claim: C
         stop=claim.stop,
         label=None if spec.label is None else labels.index(spec.label),
         prompts=tuple(spec.prompts),
-        precision=bench.services.settings.precision,
-        given=GivenImages(bench.dataset(spec.dataset)[1], labels) if spec.dataset else None,
+        precision=context.services.settings.precision,
+        given=GivenImages(context.dataset(spec.dataset)[1], labels) if spec.dataset else None,
     )
 
 
@@ -60,7 +62,7 @@ def _require_memory(version: ModelVersion, generation: Generation, device: torch
     memory.require(needed, device, what=f"making {rows} at once", remedy="take a lower micro_batch")
 
 
-def _origin(bench: Bench, pinned: PinnedGeneration, generation: Generation) -> Origin:
+def _origin(context: WorkerContext, pinned: PinnedGeneration, generation: Generation) -> Origin:
     spec = pinned.spec
     return Origin(
         family=pinned.family.name,
@@ -69,7 +71,7 @@ def _origin(bench: Bench, pinned: PinnedGeneration, generation: Generation) -> O
         seed=spec.seed,
         sampling=pinned.params.model_dump(mode="json"),
         micro_batch=pinned.params.micro_batch,
-        device=bench.device.type,
+        device=context.device.type,
         precision=generation.precision,
         dataset=spec.dataset,
     )

@@ -16,19 +16,21 @@ from worker.files import digest_of, weights_digest
 from worker.networks.version_folder import WEIGHTS_SUFFIX
 from worker.services import Services
 from worker.services.pinned import PinnedTraining
-from worker.shards.context import Bench, Made
+from worker.shards.context import Made, WorkerContext
 from worker.shards.lease import Lease
 
 MEDIA_TYPES = {".json": "application/json", ".safetensors": "application/octet-stream"}
 
 
-def train_job(bench: Bench, job: Job, pinned: PinnedTraining, lease: Lease, folder: Path) -> Made:
+def train_job(
+    context: WorkerContext, job: Job, pinned: PinnedTraining, lease: Lease, folder: Path
+) -> Made:
     """Train in `folder` and store the version's files; the caller commits what is returned."""
     spec, parent = pinned.spec, pinned.version
     with lease.hang_check_paused():
-        dataset, local = bench.dataset(spec.dataset)
-        parent_files = bench.files(parent) if parent else None
-        resume = _resume_point(bench.services, job, lease, folder / "resume.safetensors")
+        dataset, local = context.dataset(spec.dataset)
+        parent_files = context.files(parent) if parent else None
+        resume = _resume_point(context.services, job, lease, folder / "resume.safetensors")
     (folder / "run").mkdir()
     training = Training(
         pinned.family,
@@ -38,12 +40,12 @@ def train_job(bench: Bench, job: Job, pinned: PinnedTraining, lease: Lease, fold
         seed=spec.seed,
         max_steps=spec.max_steps,
         max_seconds=spec.max_seconds,
-        device=bench.device,
-        precision=bench.services.settings.precision,
-        parent=parent_files,
+        device=context.device,
+        precision=context.services.settings.precision,
+        parent=parent_files.path if parent_files else None,
         resume=resume,
     )
-    trained = bench.networks.make_room(lambda: train(training, lease))
+    trained = context.networks.make_room(lambda: train(training, lease))
     return _store(job, training, trained, lease, dataset=dataset, parent=parent)
 
 

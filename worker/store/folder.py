@@ -1,17 +1,24 @@
-"""An object store in a folder of this machine, or of a file system that several share."""
+"""An object store in a folder, on this machine or on a file system that several share."""
 
 import hashlib
 import io
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from db.errors import NotFound, Unreachable
 from worker.files import CHUNK, disk_errors, settle
-from worker.store.base import Blob, ObjectStore, checked, checked_expiry, named_digest, same
+from worker.store.base import (
+    Blob,
+    ObjectStore,
+    checked,
+    checked_expiry,
+    named_digest,
+    require_same,
+)
 
 
 class FolderStore(ObjectStore):
@@ -21,7 +28,7 @@ class FolderStore(ObjectStore):
         self.root = root
 
     def put(self, prefix: str, path: Path) -> Blob:
-        """See `ObjectStore.put`; one pass copies and digests."""
+        """See `ObjectStore.put`; the file is copied and digested in one pass."""
         with path.open("rb") as source:
             return self._store(prefix, source)
 
@@ -34,17 +41,18 @@ class FolderStore(ObjectStore):
         target = self._path(key)
         sha256 = hashlib.sha256(data).hexdigest()
         if target.exists():
-            same(key, target.read_bytes(), data)
+            require_same(key, target.read_bytes(), data)
         else:
             with self._temporary() as temporary:
                 temporary.write_bytes(data)
-                _place(temporary, target)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                settle(temporary, target)
         return Blob(key, sha256, len(data))
 
     @contextmanager
     def open(self, key: str, *, start: int = 0, stop: int | None = None) -> Iterator[BinaryIO]:
         """See `ObjectStore.open`."""
-        with self._existing(key).open("rb") as file:
+        with self._open(key) as file:
             file.seek(start)
             yield (
                 file
@@ -54,24 +62,28 @@ class FolderStore(ObjectStore):
 
     def stat(self, key: str) -> Blob:
         """See `ObjectStore.stat`."""
-        return Blob(key, named_digest(key), self._existing(key).stat().st_size)
+        with self._open(key) as file:
+            return Blob(key, named_digest(key), os.fstat(file.fileno()).st_size)
 
     def delete(self, key: str) -> None:
         """See `ObjectStore.delete`."""
         with disk_errors(self.root):
             self._path(key).unlink(missing_ok=True)
 
-    def keys(self, prefix: str) -> Iterator[str]:
-        """See `ObjectStore.keys`; in order."""
+    def keys(self, prefix: str, *, older_than_s: float | None = None) -> Iterator[str]:
+        """See `ObjectStore.keys`."""
+        limit = None if older_than_s is None else self._now() - older_than_s
         for folder, folders, files in os.walk(self._path(prefix)):
             folders.sort()
-            for name in sorted(files):
-                yield (Path(folder) / name).relative_to(self.root).as_posix()
+            for path in (Path(folder, name) for name in sorted(files)):
+                if limit is None or _older(path, limit):
+                    yield path.relative_to(self.root).as_posix()
 
     def url(self, key: str, expires_s: int) -> str:
-        """The file's own address, which does not expire."""
+        """The file's own URL, which does not expire."""
         checked_expiry(expires_s)
-        return self._existing(key).absolute().as_uri()
+        self._open(key).close()
+        return self._path(key).absolute().as_uri()
 
     def check(self) -> None:
         """See `ObjectStore.check`."""
@@ -80,29 +92,32 @@ class FolderStore(ObjectStore):
                 temporary.write_bytes(b"genmill")
         except OSError as error:
             raise Unreachable(
-                f"object store {self.root}: {error.strerror}; set GENMILL_STORE_URL, or "
-                "GENMILL_HOME, to a folder that you can write"
+                f"object store {self.root}: {error.strerror}",
+                remedy="set GENMILL_STORE_URL, or GENMILL_HOME, to a folder that you can write",
             ) from error
 
     def abort_uploads(self, prefix: str, older_than_s: float) -> int:
-        """See `ObjectStore.abort_uploads`; temporary files have no prefix, so all old ones go."""
+        """See `ObjectStore.abort_uploads`; temporary files belong to no prefix: all old ones go."""
         checked(prefix)
-        with self._temporary() as now:
-            limit = now.stat().st_mtime - older_than_s  # the file system's clock, not ours
-            old = [each for each in now.parent.iterdir() if each.stat().st_mtime < limit]
-            for each in old:
-                each.unlink(missing_ok=True)
+        limit = self._now() - older_than_s
+        old = [path for path in (self.root / ".tmp").iterdir() if _older(path, limit)]
+        for path in old:
+            path.unlink(missing_ok=True)
         return len(old)
 
     def _store(self, prefix: str, source: BinaryIO) -> Blob:
         checked(prefix)
         with self._temporary() as temporary:
             sha256, size = _copy(source, temporary)
-            target = self._path(f"{prefix}/{sha256}")
-            # a file of another size can only be damage from below, and is put right
-            if not target.exists() or target.stat().st_size != size:
-                _place(temporary, target)
-        return Blob(f"{prefix}/{sha256}", sha256, size)
+            blob = Blob(f"{prefix}/{sha256}", sha256, size)
+            target = self._path(blob.key)
+            with suppress(FileNotFoundError):
+                if target.stat().st_size == size:  # of another size it is damaged, and replaced
+                    os.utime(target)
+                    return blob
+            target.parent.mkdir(parents=True, exist_ok=True)
+            settle(temporary, target)
+            return blob
 
     @contextmanager
     def _temporary(self) -> Iterator[Path]:
@@ -118,26 +133,30 @@ class FolderStore(ObjectStore):
     def _path(self, key: str) -> Path:
         return self.root / checked(key)
 
-    def _existing(self, key: str) -> Path:
-        path = self._path(key)
-        if not path.is_file():
-            raise NotFound(f"no object {key!r} in {self.root}")
-        return path
+    def _open(self, key: str) -> BinaryIO:
+        try:
+            return self._path(key).open("rb")
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise NotFound(f"no object {key!r} in {self.root}") from None
+
+    def _now(self) -> float:
+        """The time by the file system's clock, which may be another machine's."""
+        with self._temporary() as new:
+            return new.stat().st_mtime
 
 
 class _Window(io.RawIOBase):
-    """The next `left` bytes of a file, which is not closed with it."""
+    """The next `left` bytes of a file; closing it leaves the file open."""
 
     def __init__(self, file: BinaryIO, left: int) -> None:
         self._file = file
         self._left = left
 
     def readable(self) -> bool:
-        """Always."""
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # a Buffer, in effect
-        """Read on, up to the window's end."""
+        """Read up to the end of the window."""
         data = self._file.read(min(len(buffer), self._left))
         buffer[: len(data)] = data
         self._left -= len(data)
@@ -154,6 +173,9 @@ def _copy(source: BinaryIO, target: Path) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def _place(temporary: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    settle(temporary, target)
+def _older(path: Path, limit: float) -> bool:
+    """Whether a file was last written before `limit`; False for one removed meanwhile."""
+    try:
+        return path.stat().st_mtime < limit
+    except FileNotFoundError:
+        return False

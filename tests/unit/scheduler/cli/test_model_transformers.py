@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from db import models
-from scheduler.dispatch.rounds import collect
+from scheduler.dispatch.garbage import collect_jobs
 from tests.families.causal import write_base
 from tests.families.kit import SENTENCES
 from worker.engine.tensors import read_tensors, write_tensors
@@ -206,7 +206,7 @@ def test_a_child_s_names_keep_its_base_s_objects(genmill, services, tiny, commit
             metrics={},
             parent_id=base.id,
         )
-    assert collect(services, older_than_s=-1) == 1
+    assert collect_jobs(services, older_than_s=-1) == 1
     kept = {*services.store.keys("models"), *services.store.keys(f"jobs/{job}")}
     assert {own.key, *(file["key"] for file in base.files.values())} <= kept
     assert lost.key not in kept

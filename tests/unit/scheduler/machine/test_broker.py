@@ -10,7 +10,13 @@ import pytest
 from kombu import Connection
 
 from db.errors import Refused, Unreachable
-from scheduler.machine.broker import MAX_SOCKET_BYTES, find_server, ping, place, prepare_broker
+from scheduler.machine.broker import (
+    MAX_SOCKET_BYTES,
+    broker_address,
+    find_server,
+    ping,
+    prepare_broker,
+)
 from worker.settings import Settings
 
 
@@ -62,7 +68,7 @@ def test_celery_and_redis_reach_the_broker_whatever_the_home_is_called(short_hom
 def test_a_home_with_a_long_path_gets_a_socket_elsewhere(tmp_path):
     settings = settings_of(tmp_path / ("x" * 150))
     with running(settings):
-        socket = Path(place(settings))
+        socket = Path(broker_address(settings))
         assert ping(settings)
     assert len(os.fsencode(socket)) <= MAX_SOCKET_BYTES
     assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o700

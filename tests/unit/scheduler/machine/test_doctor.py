@@ -1,8 +1,11 @@
+import os
 import socket
 
 import pytest
 
 from db import workers
+from db.errors import Refused
+from scheduler.dispatch.loop import note_round
 from scheduler.machine.doctor import examine
 from worker.services import Services
 from worker.settings import Settings
@@ -80,3 +83,29 @@ def test_a_home_that_cannot_be_written_is_told(tmp_path):
     found = examined(Settings(_env_file=None, home=tmp_path / "file" / "home"))
     assert not found["home"]["ok"]
     assert "GENMILL_HOME" in found["home"]["remedy"]
+
+
+def test_a_scheduler_is_healthy_without_a_live_worker(tmp_path, database_url, broker_url):
+    settings = Settings(
+        _env_file=None, home=tmp_path / "home", database_url=database_url, redis_url=broker_url
+    )
+    note_round(settings)
+    checks = examine(settings, ["scheduler", "database", "broker"])
+    assert [check["check"] for check in checks] == ["scheduler", "database", "broker"]
+    assert all(check["ok"] for check in checks)
+
+
+def test_a_scheduler_that_hangs_is_told(tmp_path):
+    settings = Settings(_env_file=None, home=tmp_path / "home")
+    assert examined(settings)["scheduler"]["ok"]  # none runs here
+    note_round(settings)
+    assert examined(settings)["scheduler"]["ok"]
+    os.utime(settings.scheduler_file, (0, 0))
+    found = examined(settings)["scheduler"]
+    assert not found["ok"]
+    assert "genmill scheduler" in found["remedy"]
+
+
+def test_a_check_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(Refused, match=r"no check 'scheduller'.*did you mean 'scheduler'"):
+        examine(Settings(_env_file=None, home=tmp_path), ["scheduller"])

@@ -5,8 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from db.errors import Refused
-from scheduler.machine.home import holder, make_home, only_one, read_state, write_state
+from db.errors import GenmillError, Refused, Unreachable
+from scheduler.machine.home import (
+    holder,
+    make_home,
+    only_one,
+    read_state,
+    write_failure,
+    write_state,
+)
 from scheduler.machine.system import wait_until_ready
 from worker.settings import Settings
 
@@ -24,12 +31,39 @@ def test_a_home_has_one_supervisor(settings):
     assert holder(settings) is None
 
 
-def test_the_second_of_two_started_at_once_is_told_of_the_first(settings, tmp_path):
-    (tmp_path / "up.log").write_text("the first one's last words\n")
-    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
-        ended.wait()
+def ended(program: str, *arguments: str) -> subprocess.Popen:
+    """A Python process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", program, *arguments]) as process:
+        process.wait()
+    return process
+
+
+def test_the_second_of_two_started_at_once_is_told_of_the_first(settings):
     with only_one(settings), pytest.raises(Refused, match=f"already runs.*pid {os.getpid()}"):
-        wait_until_ready(settings, ended, tmp_path / "up.log")
+        wait_until_ready(settings, ended(""))
+
+
+def test_a_start_that_fails_raises_the_same_error_as_the_process(settings):
+    program = """
+import sys
+from pathlib import Path
+from scheduler.machine.home import make_home, write_failure
+from worker.settings import Settings
+settings = Settings(_env_file=None, home=Path(sys.argv[1]))
+make_home(settings)
+write_failure(settings, "no answer; or none in time", "start it")
+sys.exit(3)
+"""
+    with pytest.raises(Unreachable) as raised:
+        wait_until_ready(settings, ended(program, str(settings.home)))
+    assert (raised.value.message, raised.value.remedy) == ("no answer; or none in time", "start it")
+
+
+def test_a_start_that_crashes_points_to_the_log(settings):
+    make_home(settings)
+    write_failure(settings, "of another process", None)
+    with pytest.raises(GenmillError, match=r"ended with exit code 1; see .*up\.log"):
+        wait_until_ready(settings, ended("raise SystemExit(1)"))
 
 
 def test_the_lock_goes_with_a_killed_holder(settings):

@@ -1,18 +1,18 @@
 """Versions in a store, and the cache that machines keep of them."""
 
 import json
-import multiprocessing
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from db.errors import BadInput, DigestMismatch, NotFound
+from tests.versions import add_dataset
+from worker.cache import Cache
 from worker.data.dataset import LocalDataset
-from worker.data.versions import fetch, publish, summary
+from worker.data.versions import fetch, object_keys, publish, summary
 from worker.ingest.ingest import ingest
 from worker.store.base import Blob
-from worker.store.s3 import FolderStore
+from worker.store.folder import FolderStore
 
 ROOM = 1 << 30
 
@@ -27,15 +27,8 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def published(store: FolderStore, tmp_path: Path, text: str) -> Blob:
-    folder = Path(tempfile.mkdtemp(dir=tmp_path))
-    (tmp_path / "text.txt").write_text(text)
-    ingest(tmp_path / "text.txt", folder)
-    return publish(store, folder)
-
-
 def got(store: FolderStore, blob: Blob, cache: Path, limit_bytes: int = ROOM) -> LocalDataset:
-    return fetch(store, blob.key, blob.sha256, cache, limit_bytes=limit_bytes)
+    return fetch(store, blob.key, blob.sha256, Cache(cache, limit_bytes=limit_bytes))
 
 
 def kept(cache: Path) -> set[str]:
@@ -43,21 +36,21 @@ def kept(cache: Path) -> set[str]:
 
 
 def test_what_was_published_comes_back(store, tmp_path, cache):
-    dataset = got(store, published(store, tmp_path, "hello world"), cache)
+    dataset = got(store, add_dataset(store, tmp_path, "hello world"), cache)
     assert "".join(row["text"] for split in range(3) for row in dataset.documents(split)) == (
         "hello world"
     )
 
 
 def test_the_same_data_are_published_once_under_the_same_name(store, tmp_path):
-    first = published(store, tmp_path, "hello world")
+    first = add_dataset(store, tmp_path, "hello world")
     objects = list(store.keys("datasets"))
-    assert published(store, tmp_path, "hello world") == first
+    assert add_dataset(store, tmp_path, "hello world") == first
     assert list(store.keys("datasets")) == objects
     assert len(objects) == 2  # the documents and the manifest
 
 
-def test_a_file_changed_since_its_manifest_is_not_published(store, tmp_path):
+def test_a_file_changed_since_its_manifest_is_not_add_dataset(store, tmp_path):
     (tmp_path / "text.txt").write_text("hello world")
     ingest(tmp_path / "text.txt", tmp_path / "out")
     (tmp_path / "out" / "documents.jsonl").write_text("")
@@ -66,7 +59,7 @@ def test_a_file_changed_since_its_manifest_is_not_published(store, tmp_path):
 
 
 def test_a_version_in_the_cache_is_not_fetched_again(store, tmp_path, cache):
-    blob = published(store, tmp_path, "hello world")
+    blob = add_dataset(store, tmp_path, "hello world")
     got(store, blob, cache)
     for key in list(store.keys("datasets")):
         store.delete(key)
@@ -74,7 +67,7 @@ def test_a_version_in_the_cache_is_not_fetched_again(store, tmp_path, cache):
 
 
 def test_a_version_that_is_damaged_in_the_store_is_never_used(store, tmp_path, cache):
-    blob = published(store, tmp_path, "hello world")
+    blob = add_dataset(store, tmp_path, "hello world")
     data = next(key for key in store.keys("datasets") if key != blob.key)
     good = (store.root / data).read_bytes()
     (store.root / data).write_bytes(good[:-3] + b"xyz")
@@ -86,7 +79,7 @@ def test_a_version_that_is_damaged_in_the_store_is_never_used(store, tmp_path, c
 
 def test_a_version_that_is_not_there_is_not_found(store, cache):
     with pytest.raises(NotFound):
-        fetch(store, "datasets/blobs/x", "0" * 64, cache, limit_bytes=ROOM)
+        fetch(store, "datasets/blobs/x", "0" * 64, Cache(cache, limit_bytes=ROOM))
 
 
 def test_a_manifest_cannot_name_a_file_outside(store, tmp_path, cache):
@@ -97,18 +90,8 @@ def test_a_manifest_cannot_name_a_file_outside(store, tmp_path, cache):
     assert not list(tmp_path.rglob("escaped"))
 
 
-def test_the_longest_unused_versions_make_room(store, tmp_path, cache):
-    blobs = [published(store, tmp_path, text) for text in ("one", "two", "three")]
-    for blob in blobs:
-        got(store, blob, cache)
-    got(store, blobs[0], cache)
-    size = sum(each.stat().st_size for each in (cache / "datasets" / blobs[0].sha256).iterdir())
-    got(store, blobs[0], cache, limit_bytes=2 * size + 10)
-    assert kept(cache) == {blobs[0].sha256, blobs[2].sha256}
-
-
 def test_a_version_in_use_stays_however_little_room_there_is(store, tmp_path, cache):
-    one, two = (published(store, tmp_path, text) for text in ("one", "two"))
+    one, two = (add_dataset(store, tmp_path, text) for text in ("one", "two"))
     held = got(store, one, cache)
     got(store, two, cache, limit_bytes=0)
     assert kept(cache) == {one.sha256, two.sha256}
@@ -118,33 +101,9 @@ def test_a_version_in_use_stays_however_little_room_there_is(store, tmp_path, ca
     assert kept(cache) == {two.sha256}
 
 
-def test_a_version_that_was_dropped_is_fetched_again(store, tmp_path, cache):
-    one, two = (published(store, tmp_path, text) for text in ("one", "two"))
-    got(store, one, cache)
-    got(store, two, cache, limit_bytes=0)
-    assert one.sha256 not in kept(cache)
-    assert got(store, one, cache).manifest["kind"] == "text"
-
-
-def _fetch_and_read(store: FolderStore, blobs: list[Blob], cache: Path) -> None:
-    for _ in range(6):
-        for blob in blobs:
-            dataset = got(store, blob, cache, limit_bytes=0)
-            assert sum(1 for split in range(3) for _ in dataset.documents(split)) == 2
-
-
-def test_processes_that_share_a_full_cache_never_pull_it_from_under_each_other(
-    store, tmp_path, cache
-):
-    blobs = [published(store, tmp_path, text) for text in ("one", "two", "three")]
-    context = multiprocessing.get_context("spawn")
-    arguments = [(store, blobs[shift:] + blobs[:shift], cache) for shift in range(3)]
-    others = [context.Process(target=_fetch_and_read, args=each) for each in arguments]
-    for other in others:
-        other.start()
-    for other in others:
-        other.join()
-    assert [other.exitcode for other in others] == [0, 0, 0]
+def test_a_version_names_its_manifest_and_every_object(store, tmp_path):
+    blob = add_dataset(store, tmp_path, "hello world")
+    assert object_keys(store, blob.key) == set(store.keys("datasets"))
 
 
 def test_a_summary_says_what_lists_show(tmp_path):

@@ -10,6 +10,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig
 
 from db.errors import BadInput, Refused, TooLarge
+from db.tables import ModelVersion
 from tests.families.causal import CHAT, KINDS, take_in, write_base, write_tokenizer
 from tests.families.exchange import hand_over
 from tests.families.kit import SENTENCES, Recorder, run
@@ -27,6 +28,7 @@ from worker.families.hf.layout import LAYOUT
 from worker.families.hf.merge import merge
 from worker.families.hf.model import NETWORK, CausalModel
 from worker.families.hf.packing import as_batch, pack
+from worker.files import digest_of
 from worker.networks.network import Batch, Clock, Draw
 from worker.shards.networks import Loaded, Networks
 from worker.specs import Prompt
@@ -280,8 +282,10 @@ def test_adapters_share_one_base_in_memory(base, dataset, tuned, tmp_path):
 
 def test_a_shared_base_counts_once(base, tuned):
     networks = Networks(CPU, limit_bytes=2**40)
-    for number, folder in enumerate((base, tuned)):
-        networks._loaded[str(number)] = networks._load(folder)
+    for folder in (base, tuned):
+        sha256 = {path.name: digest_of(path) for path in folder.iterdir()}
+        files = {name: {"sha256": digest} for name, digest in sha256.items()}
+        networks.get(ModelVersion(files=files), folder)
     adapter = sum(value.nbytes for value in opened(tuned).state_dict().values())
     assert networks._size() == adapter + opened(base).base.size_bytes
     assert [loaded.size_bytes for loaded in networks._loaded.values()] == [0, adapter]

@@ -8,8 +8,8 @@ import pytest
 from db.errors import BadInput
 from worker.data.dataset import TRAIN, VALIDATION, LocalDataset
 from worker.data.split import UNASSIGNED
-from worker.data.versions import canonical
 from worker.feeds.images import ImageFeed
+from worker.files import canonical_json
 from worker.ingest.ingest import ingest
 from worker.media.image import write_images
 from worker.media.sources.image_files import ImageItem
@@ -28,7 +28,7 @@ def dataset(tmp_path: Path) -> LocalDataset:
     )
     shape, _ = write_images(items, tmp_path, labels=("a", "b", "c"), ratio=(90, 5, 5))
     manifest = {"kind": "image", "shape": shape.to_json()}
-    (tmp_path / "manifest.json").write_bytes(canonical(manifest))
+    (tmp_path / "manifest.json").write_bytes(canonical_json(manifest))
     return LocalDataset(tmp_path)
 
 
@@ -49,7 +49,9 @@ def test_a_batch_is_channels_first_between_minus_one_and_one_with_its_labels(dat
 def test_the_ends_of_the_scale_are_exact(tmp_path):
     items = (ImageItem(np.full((2, 2, 1), value, np.uint8), None, UNASSIGNED) for value in (0, 255))
     shape, _ = write_images(items, tmp_path, labels=(), ratio=(1, 0, 0))
-    (tmp_path / "manifest.json").write_bytes(canonical({"kind": "image", "shape": shape.to_json()}))
+    (tmp_path / "manifest.json").write_bytes(
+        canonical_json({"kind": "image", "shape": shape.to_json()})
+    )
     data, labels = ImageFeed(LocalDataset(tmp_path), batch_size=2, seed=0).train(0)
     assert {data.min(), data.max()} == {-1.0, 1.0}
     assert labels is None

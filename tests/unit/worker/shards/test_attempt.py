@@ -9,13 +9,13 @@ from db import jobs
 from worker.services import Services
 from worker.settings import Settings
 from worker.shards.attempt import work
-from worker.shards.context import Bench
+from worker.shards.context import WorkerContext
 from worker.shared_memory import SharedState
 
 SPEC = {"kind": "train", "family": "gan", "model": "m", "dataset": "d:1"}
 
 
-class FaultyDevice(Bench):
+class FaultyDevice(WorkerContext):
     """A device after a GPU fault: every use of it raises what CUDA raises then."""
 
     def dataset(self, reference):
@@ -23,8 +23,8 @@ class FaultyDevice(Bench):
 
 
 def answer(settings, shard_id):
-    bench = FaultyDevice(Services(settings), torch.device("cpu"))
-    work(bench, shard_id, owner="boot", shared=SharedState())
+    context = FaultyDevice(Services(settings), torch.device("cpu"))
+    work(context, shard_id, owner="boot", shared=SharedState())
 
 
 def test_a_process_whose_gpu_failed_reports_its_shard_and_ends(tmp_path, database_url) -> None:

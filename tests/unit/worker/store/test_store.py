@@ -2,14 +2,19 @@
 
 import hashlib
 import multiprocessing
+import os
+import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 
 from db.errors import DigestMismatch, NotFound, Refused
+from worker.store import open_store
 from worker.store import s3 as stores
-from worker.store.s3 import Blob, FolderStore, ObjectStore, S3Store, open_store
+from worker.store.base import Blob, ObjectStore
+from worker.store.folder import FolderStore
+from worker.store.s3 import S3Store
 
 DATA = bytes(range(256)) * 40  # 10,240 bytes
 
@@ -73,7 +78,7 @@ def test_a_range_reads_nothing_else(store, file):
 def test_a_chosen_key_keeps_its_first_bytes(store):
     first = store.put_as("jobs/1/manifest.json", b"{}")
     assert store.put_as("jobs/1/manifest.json", b"{}") == first
-    with pytest.raises(DigestMismatch, match=r"jobs/1/manifest.json holds 2 other bytes"):
+    with pytest.raises(DigestMismatch, match=r"jobs/1/manifest.json already holds 2 other bytes"):
         store.put_as("jobs/1/manifest.json", b"[]")
     assert read(store, "jobs/1/manifest.json") == b"{}"
 
@@ -112,6 +117,28 @@ def test_keys_are_those_of_the_folder_and_not_of_its_namesakes(store):
 def test_keys_go_over_pages(store):
     made = {store.put_bytes("many", str(number).encode()).key for number in range(30)}
     assert set(store.keys("many")) == made
+
+
+def test_keys_by_age_are_of_objects_stored_longer_ago(store, file):
+    key = store.put("a", file).key
+    assert list(store.keys("a", older_than_s=60)) == []
+    assert list(store.keys("a", older_than_s=-60)) == [key]
+
+
+def test_an_old_object_that_is_stored_again_counts_as_new(store, tmp_path, s3, monkeypatch):
+    key = store.put_bytes("a", b"x").key
+    if isinstance(store, FolderStore):
+        os.utime(store.root / key, (0, 0))
+        assert list(store.keys("a", older_than_s=60)) == [key]
+    else:
+        monkeypatch.setattr(stores, "RENEW_S", -1.0)  # the server's clock cannot be set
+        before = store.client.head_object(Bucket=store.bucket, Key=store.prefix + key)
+        time.sleep(1.1)  # its times are whole seconds
+    assert store.put_bytes("a", b"x").key == key
+    assert list(store.keys("a", older_than_s=60)) == []
+    if isinstance(store, S3Store):
+        after = store.client.head_object(Bucket=store.bucket, Key=store.prefix + key)
+        assert after["LastModified"] > before["LastModified"]
 
 
 def test_fetch_writes_the_whole_file_and_nothing_beside_it(store, file, tmp_path):
@@ -216,8 +243,25 @@ def test_a_folder_drops_temporary_files_once_they_are_old(tmp_path):
     store.put_bytes("a", b"x")
     (tmp_path / ".tmp" / "left").write_bytes(b"half")
     assert store.abort_uploads("jobs/1", 3600) == 0
-    assert store.abort_uploads("jobs/1", -3600) == 2  # its own included, at that age
+    assert store.abort_uploads("jobs/1", -3600) == 1
     assert list((tmp_path / ".tmp").iterdir()) == []
+
+
+def test_a_temporary_file_that_goes_while_a_folder_is_listed_is_no_error(tmp_path, monkeypatch):
+    store = FolderStore(tmp_path)
+    store.put_bytes("a", b"x")
+    gone = tmp_path / ".tmp" / "gone"  # its writer finished between the listing and the look
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter([gone]))
+    assert store.abort_uploads("jobs/1", -3600) == 0
+
+
+def test_an_object_that_goes_while_a_folder_is_listed_is_no_error(tmp_path):
+    store = FolderStore(tmp_path)
+    first, second = sorted(store.put_bytes("a", data).key for data in (b"x", b"y"))
+    keys = store.keys("a", older_than_s=-60)
+    assert next(keys) == first
+    store.delete(second)
+    assert list(keys) == []
 
 
 def test_a_folder_heals_an_object_that_was_cut_from_below(tmp_path, file):

@@ -17,7 +17,8 @@ import pytest
 from db.errors import DigestMismatch, NotFound, Refused, Unreachable
 from worker.files import disk_errors
 from worker.store import s3 as stores
-from worker.store.s3 import FolderStore, S3Store
+from worker.store.folder import FolderStore
+from worker.store.s3 import S3Store
 
 DATA = bytes(range(256)) * 4096  # 1 MiB
 

@@ -10,12 +10,13 @@ import pytest
 from PIL import Image
 
 from db.errors import BadInput
+from worker.cache import Cache
 from worker.data.dataset import TEST, LocalDataset
 from worker.data.versions import fetch, publish, summary
 from worker.feeds.images import CaptionFeed
 from worker.ingest.ingest import Ingested, ingest
 from worker.media.sources import captions
-from worker.store.s3 import FolderStore
+from worker.store.folder import FolderStore
 
 
 def picture(shade: int) -> bytes:
@@ -183,7 +184,7 @@ def test_captions_are_published_and_fetched(tmp_path):
     _, dataset = taken(tmp_path, {"a.png": picture(1), "metadata.jsonl": lines(a="one")})
     store = FolderStore(tmp_path / "store")
     blob = publish(store, dataset.folder)
-    got = fetch(store, blob.key, blob.sha256, tmp_path / "cache", limit_bytes=1 << 30)
+    got = fetch(store, blob.key, blob.sha256, Cache(tmp_path / "cache", limit_bytes=1 << 30))
     assert list(got.captions()) == ["one"]
 
 

@@ -1,0 +1,88 @@
+"""Adding, resuming and triggering schedules."""
+
+import re
+from collections.abc import Sequence
+
+from sqlalchemy.orm import Session
+
+from db import schedules
+from db.errors import Refused
+from db.session import clock
+from db.tables import Job, Schedule
+from scheduler.schedules.command import insert_jobs, prepare_requests
+from scheduler.schedules.cron import next_due
+from scheduler.submission.arguments import anchor_files
+from scheduler.submission.enqueue import ring_softly
+from worker.services import Services
+from worker.specs import NAME_PATTERN, NAME_RULE
+
+MISSED = ("skip", "once")
+OVERLAP = ("skip", "queue")
+
+
+def add_schedule(
+    services: Services,
+    name: str,
+    *,
+    cron: str,
+    command: Sequence[str],
+    timezone: str = "UTC",
+    missed: str = "skip",
+    overlap: str = "skip",
+) -> Schedule:
+    """Add a schedule that repeats the words of an enqueue command, `["enqueue", "train", ...]`.
+
+    `missed`: due times that passed while no scheduler ran are skipped, or made up for by one run
+    (`once`). `overlap`: while a job of an earlier due time has not ended, the next is skipped, or
+    queued. Raises `Refused` or `NotFound` for whatever would be wrong if it came due now.
+    """
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise Refused(f"schedule name {name!r}: {NAME_RULE}")
+    for rule, given, known in (("missed", missed, MISSED), ("overlap", overlap, OVERLAP)):
+        if given not in known:
+            raise Refused.unknown(f"{rule} rule", given, known)
+    words = anchor_files(command)
+    prepare_requests(services, words)
+
+    def work(session: Session) -> Schedule:
+        return schedules.add(
+            session,
+            name=name,
+            cron=cron,
+            timezone=timezone,
+            missed=missed,
+            overlap=overlap,
+            command=words,
+            next_due=next_due(cron, timezone, clock(session)),
+        )
+
+    return services.database.transact(work)
+
+
+def resume_schedule(services: Services, name: str) -> Schedule:
+    """Resume a paused schedule; the due times of the pause are not made up for."""
+
+    def work(session: Session) -> Schedule:
+        schedule = schedules.get(session, name)
+        following = next_due(schedule.cron, schedule.timezone, clock(session))
+        return schedules.resume(session, name, next_due=following)
+
+    return services.database.transact(work)
+
+
+def trigger_schedule(services: Services, name: str) -> list[Job]:
+    """Enqueue what a schedule repeats now, besides its due times and even while it is paused."""
+    with services.database.read() as session:
+        schedule = schedules.get(session, name)
+    requests = prepare_requests(services, schedule.command)
+
+    def work(session: Session) -> list[Job]:
+        made = insert_jobs(session, schedules.get(session, name), requests)
+        schedules.record_run(
+            session, schedule.id, clock(session), outcome="triggered", job_id=made[0].id
+        )
+        return made
+
+    made = services.database.transact(work)
+    ring_softly(services)
+    return made

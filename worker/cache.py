@@ -1,0 +1,151 @@
+"""Content kept on this machine's disk, by key and within a limit, for all of its processes.
+
+An entry is a folder, `{kind}/{key}`, whose key follows from its content, so it is never stale. The
+kernel's file locks (`flock`) say what is in use: a shared lock while a folder is read, an exclusive
+one while it is downloaded or evicted. A process that dies holds none. Knows no store and no jobs.
+"""
+
+import fcntl
+import os
+import shutil
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from worker.files import disk_errors
+
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT  # lock files stay: removing one would let two hold it
+_RETRY_S = 0.02
+
+
+class HeldFolder:
+    """A folder of the cache, which stays on disk, whole, as long as this object lives."""
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self.path = path
+        weakref.finalize(self, os.close, lock)  # closing the descriptor releases the lock
+
+
+class Cache:
+    """Folders below `root`; those unused for longest are evicted beyond `limit_bytes` in all.
+
+    What is held is never evicted, so the limit can be exceeded by what is in use.
+    """
+
+    def __init__(self, root: Path, *, limit_bytes: int) -> None:
+        self.root = root
+        self.limit_bytes = limit_bytes
+
+    def hold(
+        self,
+        kind: str,
+        key: str,
+        download: Callable[[Path], None],
+        *,
+        is_whole: Callable[[Path], bool] = Path.is_dir,
+    ) -> HeldFolder:
+        """The folder `kind/key`, filled by `download` where it is missing or `is_whole` denies it.
+
+        `download` gets a folder that may hold what an earlier attempt left, and adds the rest; its
+        errors pass, and what it wrote is kept for the next attempt. One process downloads; others
+        wait for it. Raises `Unreachable` where the disk is full or not writable.
+        """
+        folder = self.root / kind / key
+        with disk_errors(folder.parent):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock = _open_lock(folder)
+            try:
+                _ensure_whole(folder, lock, download, is_whole)
+                os.utime(folder)  # the order of eviction
+                self._evict()
+            except BaseException:
+                os.close(lock)
+                raise
+            return HeldFolder(folder, lock)
+
+    def _evict(self) -> None:
+        """Evict folders that nobody holds, the longest unused first, until the rest fit."""
+        folders = {
+            path.with_suffix("")  # `KEY`, `KEY.part` and `KEY.lock` are one entry
+            for kind in self.root.iterdir()
+            if kind.is_dir()
+            for path in kind.iterdir()
+        }
+        sizes = {folder: files for folder in folders if (files := _file_sizes(folder))}
+        for folder in sorted(sizes, key=_last_used):
+            # a file that is linked into several folders counts once
+            unique = {inode: size for files in sizes.values() for inode, size in files.items()}
+            if sum(unique.values()) <= self.limit_bytes:
+                return
+            if _evicted(folder):
+                del sizes[folder]
+
+
+def _open_lock(folder: Path) -> int:
+    return os.open(folder.with_suffix(".lock"), _LOCK_FLAGS, 0o600)
+
+
+def _ensure_whole(
+    folder: Path, lock: int, download: Callable[[Path], None], is_whole: Callable[[Path], bool]
+) -> None:
+    """On return `lock` is shared and `folder` is whole."""
+    while True:
+        fcntl.flock(lock, fcntl.LOCK_SH)  # waits while another process downloads or evicts it
+        if is_whole(folder):
+            return
+        # never wait for the exclusive lock: whoever got here first may then read for hours
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not is_whole(folder):
+                part = _set_aside(folder)
+                part.mkdir(exist_ok=True)
+                download(part)
+                part.rename(folder)
+            continue
+        time.sleep(_RETRY_S)
+
+
+def _set_aside(folder: Path) -> Path:
+    """Move what lies at `folder`, if anything, to the name of a partial download."""
+    part = folder.with_suffix(".part")
+    if folder.is_dir():
+        shutil.rmtree(part, ignore_errors=True)
+        folder.rename(part)
+    else:
+        folder.unlink(missing_ok=True)  # a file, as an earlier version could leave here
+    return part
+
+
+def _evicted(folder: Path) -> bool:
+    """Remove a folder and its partial download, unless somebody holds the lock."""
+    lock = _open_lock(folder)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # renamed first, so that an eviction cut short never leaves a folder with files missing
+        shutil.rmtree(_set_aside(folder), ignore_errors=True)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(lock)
+    return True
+
+
+def _file_sizes(folder: Path) -> dict[int, int]:
+    """Bytes by inode of a folder and its partial download; others may be removing it meanwhile."""
+    sizes = {}
+    for root in (folder, folder.with_suffix(".part")):
+        for parent, _, names in os.walk(root):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    found = Path(parent, name).stat()
+                    sizes[found.st_ino] = found.st_size
+    return sizes
+
+
+def _last_used(folder: Path) -> float:
+    for path in (folder, folder.with_suffix(".part")):
+        with suppress(FileNotFoundError):
+            return path.stat().st_mtime
+    return 0

@@ -1,0 +1,54 @@
+"""A model version's files on this machine, in the cache."""
+
+import hashlib
+from contextlib import suppress
+from pathlib import Path
+
+from db.tables import ModelVersion
+from worker.cache import Cache, HeldFolder
+from worker.files import digest_of
+from worker.store.base import ObjectStore
+
+
+def content_key(version: ModelVersion) -> str:
+    """The SHA-256 of the names and digests of a version's files."""
+    lines = sorted(f"{name} {file['sha256']}" for name, file in version.files.items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def fetch_version(store: ObjectStore, version: ModelVersion, cache: Cache) -> HeldFolder:
+    """The folder of a version's files, downloaded and checked unless the cache has it.
+
+    A file gets its name once its digest is checked, so one of the right size is not read again.
+    Raises `NotFound`, `Unreachable` or `DigestMismatch` as the store does.
+    """
+
+    def has_file(folder: Path, name: str) -> bool:
+        path = folder / name
+        return path.is_file() and path.stat().st_size == version.files[name]["size"]
+
+    def is_whole(folder: Path) -> bool:
+        return all(has_file(folder, name) for name in version.files)
+
+    def download(folder: Path) -> None:
+        for name, file in version.files.items():
+            if not has_file(folder, name) and not _linked(folder / name, **file):
+                store.fetch(file["key"], folder / name, sha256=file["sha256"])
+
+    return cache.hold("models", content_key(version), download, is_whole=is_whole)
+
+
+def _linked(path: Path, *, size: int, sha256: str, **_: object) -> bool:
+    """Link the same file of another version, as adapters share a base; False where there is none.
+
+    Only the first of the same name and size is read, so that many versions cost one reading.
+    """
+    for folder in path.parent.parent.iterdir():
+        other = folder / path.name
+        with suppress(OSError):  # it may be evicted, or linked by another process, meanwhile
+            if folder != path.parent and other.stat().st_size == size:
+                if same := digest_of(other) == sha256:
+                    path.unlink(missing_ok=True)  # of another size
+                    path.hardlink_to(other)
+                return same
+    return False
