@@ -8,7 +8,7 @@ import torch
 from tests.bench.measure import Measure
 from tests.bench.monitors import Deaf
 from worker.data.dataset import LocalDataset
-from worker.engine.run import begin
+from worker.engine.run import build_run
 from worker.engine.train import Training, train
 from worker.families import find_family
 from worker.ingest.ingest import ingest
@@ -53,7 +53,7 @@ def gpt_training(dataset: LocalDataset, folder: Path) -> Training:
 def plain_loop(training: Training) -> float:
     """Seconds of the same steps and one final validation with nothing around them."""
     began = time.perf_counter()
-    run = begin(training)
+    run = build_run(training)
     run.network.train()
     for step in range(STEPS):
         run.network.train_step(run.batch(step), run.parts.optimizers, Clock(step, step / STEPS))

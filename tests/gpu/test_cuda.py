@@ -82,7 +82,7 @@ def test_short_memory_halves_the_micro_batch_and_keeps_the_noise(little_memory: 
     halved, few = made(1024, monitor), made(8, Recorder())
     assert len({sample.micro_batch for sample in halved}) == 1
     assert 8 <= halved[0].micro_batch < 1024
-    assert monitor.logs[0] == "warning: out of memory: going on with micro-batches of 512"
+    assert monitor.logs[0] == "warning: out of memory: continuing with micro-batches of 512"
     for one, other in zip(halved, few, strict=True):  # of another shape, so alike but for rounding
         assert np.abs(np.asarray(one.output, int) - np.asarray(other.output, int)).max() <= 2
 

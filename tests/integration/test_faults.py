@@ -169,7 +169,7 @@ def test_a_worker_that_dies_around_its_commit_leaves_one_artifact(
 
 def test_a_worker_whose_device_is_not_here_says_so_and_ends(plant) -> None:
     assert plant.worker(device="cuda:7").wait(timeout=PATIENCE_S) == 2
-    assert "'cuda:7' is not here" in plant.logs()
+    assert "no device 'cuda:7'" in plant.logs()
 
 
 def test_two_workers_share_a_job(plant, tiny) -> None:

@@ -151,8 +151,8 @@ def test_short_memory_halves_the_micro_batch_and_keeps_the_noise() -> None:
     assert numbers(generation, monitor) == numbers(asked(Counting(), 11))
     assert short.sizes == [8, 4, 2, 2, 2, 2, 2, 2]
     assert monitor.logs == [
-        "warning: out of memory: going on with micro-batches of 4",
-        "warning: out of memory: going on with micro-batches of 2",
+        "warning: out of memory: continuing with micro-batches of 4",
+        "warning: out of memory: continuing with micro-batches of 2",
     ]
     assert {s.micro_batch for s in generate(generation, Recorder())} == {2}
 

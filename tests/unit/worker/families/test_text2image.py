@@ -20,7 +20,7 @@ from tests.families.kit import (
 from worker.data.dataset import LocalDataset, Shape
 from worker.engine.generate import Sample, Sampler
 from worker.engine.previews import page
-from worker.engine.run import begin
+from worker.engine.run import build_run
 from worker.engine.train import Trained
 from worker.engine.weights import load
 from worker.families import families
@@ -360,7 +360,7 @@ def test_finetuning_keeps_the_words_and_shows_the_new_data_s_captions(
     asked = small_training(
         FAMILY, other, tmp_path / "run", parent=trained.folder, max_steps=1, params=params
     )
-    begun = begin(asked)
+    begun = build_run(asked)
     assert begun.network.examples == ["disc", "bar"]
     folders = (trained.folder, begun.version)
     kept = [(folder / "tokenizer.json").read_bytes() for folder in folders]
