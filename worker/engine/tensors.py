@@ -1,4 +1,4 @@
-"""Tensors in a file: safetensors with one JSON record, written atomically. Never a pickle."""
+"""Tensors in safetensors files with one JSON record, written atomically. Never a pickle."""
 
 import json
 import os
@@ -13,13 +13,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from db.errors import BadInput, NonFinite
+from worker.files import settle
 
 # safetensors writes several metadata keys in random order; one key keeps equal files equal
 ABOUT = "genmill"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, about: Mapping[str, Any]) -> None:
-    """Write `tensors` and the JSON record `about` to `path`: there whole, or not there.
+    """Write `tensors` and the JSON record `about` to `path`, whole or not at all.
 
     Raises `NonFinite` naming the first tensor that holds a NaN or an infinity, and `OSError` where
     the disk is full.
@@ -32,12 +33,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, about: Mapping[s
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         _save(temporary, plain, record)
-        _sync(temporary)
         _verify(temporary, plain, record)
-        temporary.replace(path)
+        settle(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync(path.parent)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -62,7 +61,7 @@ def require_finite(name: str, tensor: Tensor) -> None:
 def _save(path: Path, tensors: dict[str, Tensor], record: str) -> None:
     try:
         save_file(tensors, path, metadata={ABOUT: record})
-    except SafetensorError as error:  # it gives the system's error number in its words alone
+    except SafetensorError as error:  # only its text holds the system's error number
         number = re.search(r"os error (\d+)", str(error))
         if number is None:
             raise
@@ -75,11 +74,3 @@ def _verify(path: Path, tensors: Mapping[str, Tensor], record: str) -> None:
         same = all(torch.equal(file.get_tensor(name), tensors[name]) for name in tensors)
     if not (whole and same):
         raise OSError(f"{path} does not read back as it was written; check the disk")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

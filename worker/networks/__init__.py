@@ -1,5 +1,5 @@
-"""What families are made of: the contracts `Family` and `Network`, and parts that several share.
+"""The contracts of a family, `Family` and `Network`, and parts that several families share.
 
-Knows no family by name, no engine and no queue. `family`, `params` and `text_sampling` load no
-torch, for the scheduler reads them; everything else here may.
+Knows no family by name, no engine and no queue. `family`, `params` and `version_folder` load no
+torch, because the scheduler reads them; everything else here may.
 """

@@ -1,4 +1,4 @@
-"""What the families of images share: the ladder of sizes, and pixels made of numbers."""
+"""What image families share: sizes that can be doubled up to, and conversion to pixels."""
 
 from dataclasses import dataclass
 
@@ -14,27 +14,27 @@ SMALLEST, LARGEST = 3, 7  # the base of a ladder
 
 @dataclass(frozen=True)
 class Ladder:
-    """A size that is reached from `base` by doubling `doublings` times: 28 = 7 * 2 * 2."""
+    """An image size as `base` doubled `doublings` times: 28 = 7 * 2 * 2."""
 
     base: int
     doublings: int
 
 
 def ladder(size: int, largest: int = LARGEST) -> Ladder:
-    """The ladder of an image size, its base at most `largest`; `Refused` where it has none."""
+    """Write a size as a base of at most `largest`, doubled; `Refused` where that cannot be."""
     base, doublings = size, 0
     while base > largest and base % 2 == 0:
         base, doublings = base // 2, doublings + 1
     if not (SMALLEST <= base <= largest and doublings):
         raise Refused(
-            f"images of {size}x{size} do not halve down to {SMALLEST}-{largest}; "
-            "add the dataset with --size 28, 32 or 64"
+            f"images of {size}x{size} do not halve down to {SMALLEST}-{largest}",
+            remedy="add the dataset with --size 28, 32 or 64",
         )
     return Ladder(base, doublings)
 
 
 def to_pixels(images: Tensor) -> list[npt.NDArray[np.uint8]]:
-    """Images in [-1, 1], float (B, C, H, W), as B arrays of uint8 (H, W, C).
+    """Convert images in [-1, 1], float (B, C, H, W), to B arrays of uint8 (H, W, C).
 
     Raises `NonFinite` where a number is NaN or infinite.
     """

@@ -1,8 +1,8 @@
 """The contract between the engine and a family's torch code.
 
 The engine owns the loop, the budget, the device, checkpoints, validation and previews, and never
-asks which family it runs. A network owns its weights, its losses and its sampling, and knows no
-queue, database or store. Randomness is always an argument: a `Draw` made from a seed and indices.
+asks which family it runs. A network owns its weights, losses and sampling, and knows no queue,
+database or store. Randomness is always an argument: a `Draw` made from a seed and indices.
 """
 
 from abc import ABC, abstractmethod
@@ -28,11 +28,11 @@ Losses = dict[str, Tensor]  # name -> scalar; detached
 
 
 class Draw:
-    """Random numbers of given samples: a pure function of (seed, sample index, stream, position).
+    """Random numbers for samples: a pure function of (seed, sample index, stream, position).
 
     Counter-based: Philox4x64 keyed by (seed, index) (Salmon et al. 2011, "Parallel random numbers:
-    as easy as 1, 2, 3"), with the stream's number in the counter's top word. So a sample's numbers
-    do not depend on its batch, worker, order or neighbours.
+    as easy as 1, 2, 3"), with the stream in the counter's top word. So a sample's numbers do not
+    depend on its batch, its worker or the order of the work.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class SourceImage:
-    """An image that a sample is made from, and its class's number in the network's shape."""
+    """An image that a sample is made from, and the index of its label in the network's shape."""
 
     pixels: npt.NDArray[np.uint8]  # (H, W, C)
     label: int | None = None
@@ -106,11 +106,11 @@ Finished = tuple[Row, Output]
 
 @dataclass
 class Clock:
-    """Where a training run is, as schedules of rates and weights need it."""
+    """How far a training run is, for schedules of learning rates and loss weights."""
 
     step: int = 0  # steps done
     progress: float = 0.0  # 0 to 1 of the budget, in steps or in seconds
-    rate: float = 1.0  # multiplies every learning rate: less in fine-tuning, after a roll-back
+    rate: float = 1.0  # factor of every learning rate: lower in fine-tuning, after a roll-back
 
 
 class Network(nn.Module, ABC):
@@ -121,13 +121,13 @@ class Network(nn.Module, ABC):
     """
 
     keeps_best: ClassVar[bool] = True  # the version is the weights with the lowest `loss`
-    rolls_back: ClassVar[bool] = False  # from what `judge` finds bad, to the last good weights
-    validation_batches: ClassVar[int] = 0  # as many are enough; 0: the whole split
+    rolls_back: ClassVar[bool] = False  # to the last good weights, when `judge` objects
+    validation_batches: ClassVar[int] = 0  # of the validation split; 0: all
     weights_file: ClassVar[str] = WEIGHTS  # of a version
     memory_remedy: ClassVar[str] = "take a larger machine"  # where the weights do not fit
     rows_at_once: int = 0  # of a training step in one forward; 0: all of them
-    stages: Sequence[float] = (0.0,)  # where progress is when a training step becomes another one
-    examples: Sequence[str] = ()  # prompts to show: a row of the contact sheet each
+    stages: Sequence[float] = (0.0,)  # progress at which each kind of training step begins
+    examples: Sequence[str] = ()  # prompts to preview, a row of the contact sheet each
 
     def __init__(self, params: TrainingParams, shape: Shape) -> None:
         super().__init__()
@@ -137,52 +137,54 @@ class Network(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def feed(cls, params: TrainingParams, dataset: LocalDataset, *, seed: int, files: Path) -> Feed:
-        """Turn a dataset into batches. What must be kept to read the weights again (a tokenizer) is
-        read from folder `files` where it is there (fine-tuning), else learnt and written there.
+        """Turn a dataset into batches. What the weights need besides (a tokenizer) is read from the
+        folder `files` if it is there (fine-tuning), and otherwise computed and written there.
         """
 
     def open(self, folder: Path, device: torch.device) -> bool:
-        """Take from a version's folder what decides the network's form, before its weights are
-        read, and say whether it holds any. The network will be on `device`; most families need
-        no more than their parameters.
+        """Read what decides the network's form from a version's folder, before the weights, and
+        return whether the folder has weights of this network. The network will be on `device`. For
+        most families the parameters decide all.
         """
         return True
 
     def opening_bytes(self, folder: Path, device: torch.device) -> int:
-        """Memory on `device` that reading a version will take: here as much as its weights."""
+        """Bytes on `device` that loading a version will take: here the size of its weights."""
         path = folder / self.weights_file
         return path.stat().st_size if path.exists() else 0
 
     def save_files(self, folder: Path) -> None:
-        """Write what the version keeps beside weights and `feed`'s files; mostly nothing."""
+        """Write what a version keeps besides its weights and `feed`'s files; mostly nothing."""
 
     def describe(self, record: dict[str, Any]) -> dict[str, Any]:
-        """What `config.json` holds: Genmill's `record`, alone or under `genmill` beside more."""
+        """The content of `config.json`: `record`, or another library's with it under `genmill`."""
         return record
 
     def shared_bytes(self) -> Mapping[str, int]:
-        """Memory that other networks of this process use too, by a name; not in `state_dict`."""
+        """Bytes of memory shared with other networks of this process, by name."""
         return {}
 
     def load_files(self, folder: Path) -> None:
-        """Read what `feed` wrote beside the weights; most families keep nothing."""
+        """Read what `feed` wrote; most families keep nothing."""
 
     def begin_finetuning(self) -> None:
-        """Freeze layers or add adapters: the parent's weights are loaded, no optimiser is made."""
+        """Freeze layers or add adapters; called after the parent's weights are loaded, before
+        `optimizers`.
+        """
 
     def end_training(self) -> None:
-        """Make the weights those of a version: merge adapters, drop what only training needs."""
+        """Make the weights final: merge adapters, drop what only training needs."""
 
     def judge(self, losses: Mapping[str, float]) -> str | None:
-        """Why a validation's means show a run gone bad, with numbers; None where all is well.
+        """Why a validation's mean losses show that the run has gone bad; None if they do not.
 
-        Where the family `rolls_back`, the engine keeps the weights of the last good judgement, and
-        goes back to them after a bad one, with half the learning rate.
+        If the family `rolls_back`, the engine then returns to the weights of the last good
+        judgement and halves the learning rate.
         """
         return None
 
     def roll_back(self) -> None:
-        """Prepare to go on from the last good weights, which are back in place."""
+        """Prepare to go on; the last good weights are back in place."""
 
     @abstractmethod
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -196,26 +198,26 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def validate(self, batch: Batch) -> Losses:
-        """Losses on held-out data, means over the batch; the one called `loss` is the headline.
+        """Mean losses over a batch of held-out data; `loss` is the one that is compared.
 
-        Where rows hold different numbers of items, `count` says how many the means are over.
+        Where rows hold different numbers of items, `count` is how many the means are over.
         """
 
     @abstractmethod
     def sample(self, rows: Sequence[Row], draw: Draw, sampling: SamplingParams) -> list[Output]:
-        """Make the rows' samples, in order, in one forward of exactly `len(rows)` rows.
+        """The rows' samples, in order, from one forward of exactly `len(rows)` rows.
 
-        `stream` always calls with `sampling.micro_batch` rows (it pads), so that a sample's bytes
-        do not depend on how many were asked for. `draw.indices` are the rows' indices.
+        `stream` always passes `sampling.micro_batch` rows (it pads), so that a sample's bytes do
+        not depend on how many were asked for. `draw.indices` are the rows' indices.
         """
 
     def stream(
         self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams
     ) -> Iterator[list[Finished]]:
-        """Make the rows' samples in any order: what each step has finished, often nothing.
+        """Yield what each step has finished, in any order, often nothing.
 
-        Here a micro-batch a step. A family whose samples end at different times may give a place
-        in the batch to the next row at once; a row is taken from `rows` when its work begins.
+        Here a step is a micro-batch. A family whose samples end at different times may put the
+        next row in a finished one's place; a row is taken from `rows` when its work begins.
         """
         while some := list(islice(rows, sampling.micro_batch)):
             padded = [*some, *[some[-1]] * (sampling.micro_batch - len(some))]

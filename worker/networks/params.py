@@ -8,7 +8,7 @@ from worker.specs import Params
 
 
 class TrainingParams(Params):
-    """What every family's training takes; a family's own parameters extend it."""
+    """Training parameters of every family."""
 
     batch_size: int = Field(64, ge=1, le=65_536, description="samples a training step")
     lr: float = Field(1e-3, gt=0, le=1, description="peak learning rate")
@@ -26,7 +26,7 @@ class TrainingParams(Params):
 
 
 class SamplingParams(Params):
-    """What every family's sampling takes; a family's own settings extend it."""
+    """Sampling parameters of every family."""
 
     micro_batch: int = Field(
         64, ge=1, le=4096, description="samples made at once; part of what makes bytes repeatable"

@@ -1,4 +1,4 @@
-"""What the networks of families that write text share: data, tokenizer, losses in characters."""
+"""What networks that generate text share: the feed, the tokenizer, losses per character."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -20,11 +20,11 @@ MakesFeed = Callable[..., Feed]  # (dataset, tokenizer, *, context, batch_size, 
 
 
 class Tokenized(Protocol):
-    """The parameters of a training on tokens, as families declare them."""
+    """The parameters of training on tokens, as families declare them."""
 
     @property
     def batch_size(self) -> int:
-        """Rows a training step."""
+        """Rows of a training step."""
 
     @property
     def context(self) -> int:
@@ -40,14 +40,14 @@ class Tokenized(Protocol):
 
 
 class TextNetwork(StreamingNetwork):
-    """A network that writes texts token by token; a family gives the `decoder`."""
+    """A network that generates text token by token; a family provides the `decoder`."""
 
     makes_feed: ClassVar[MakesFeed]  # a feed's class, as `worker.feeds.tokens.TokenFeed`
     tokenizer: Tokenizer | None = None
 
     @classmethod
     def feed(cls, params: TrainingParams, dataset: LocalDataset, *, seed: int, files: Path) -> Feed:
-        """Rows of tokens; `tokenizer.json` is read from `files`, or learnt and written there."""
+        """Rows of tokens; `tokenizer.json` is read from `files`, or trained and written there."""
         settings = cast(Tokenized, params)
         kind, vocabulary = settings.tokenizer, settings.vocabulary
         return cls.makes_feed(
@@ -59,13 +59,13 @@ class TextNetwork(StreamingNetwork):
         )
 
     def load_files(self, folder: Path) -> None:
-        """Read the tokenizer, without which no text can be made."""
+        """Read the tokenizer, which generating text needs."""
         self.tokenizer = load_tokenizer(folder)
 
     def losses(self, loss: Tensor, predicted: Tensor) -> Losses:
-        """`loss`, in nats a token, and with the tokenizer at hand the same in nats a character.
+        """`loss` in nats a token and, if the tokenizer is loaded, in nats a character.
 
-        `predicted` are the tokens (N,) that it is the mean over.
+        `predicted` are the tokens (N,) that `loss` is the mean over.
         """
         if self.tokenizer is None:
             return {"loss": loss}

@@ -1,4 +1,4 @@
-"""Choosing the next token by inverse CDF of one given number a row: no hidden randomness."""
+"""Choosing the next token by inverse transform sampling, from one uniform number a row."""
 
 from typing import Protocol
 
@@ -8,24 +8,24 @@ from torch import Tensor
 LEAST_TEMPERATURE = 1e-100  # below it logits overflow; here the likeliest has all the probability
 
 
-class Choice(Protocol):
-    """The settings of a choice, as a family's sampling declares them."""
+class TokenSampling(Protocol):
+    """The settings of a choice; a family's sampling parameters have them."""
 
     @property
     def temperature(self) -> float:
-        """What logits are divided by; 0: always the likeliest."""
+        """Divides the logits; 0: always the likeliest token."""
 
     @property
     def top_k(self) -> int:
-        """Only among the k likeliest; 0: all."""
+        """Choose among the k likeliest tokens; 0: among all."""
 
     @property
     def top_p(self) -> float:
-        """Only among the likeliest that hold this much probability."""
+        """Choose among the likeliest tokens that together hold this probability."""
 
 
-def choose(logits: Tensor, uniform: Tensor, sampling: Choice) -> Tensor:
-    """The next token of each row, int64 (B,), from logits (B, V) and numbers in [0, 1) (B,)."""
+def choose(logits: Tensor, uniform: Tensor, sampling: TokenSampling) -> Tensor:
+    """The next token of each row, int64 (B,), from logits (B, V) and `uniform` (B,) in [0, 1)."""
     if sampling.temperature == 0:
         return logits.argmax(-1)
     scaled = logits.double() / max(sampling.temperature, LEAST_TEMPERATURE)
@@ -37,7 +37,7 @@ def choose(logits: Tensor, uniform: Tensor, sampling: Choice) -> Tensor:
 
 
 def _likeliest(logits: Tensor, k: int) -> Tensor:
-    """Keep the k largest of each row (and what equals the smallest of them)."""
+    """Keep the k largest logits of each row, ties with the smallest of them included."""
     if not 0 < k < logits.shape[-1]:
         return logits
     smallest = logits.topk(k, dim=-1).values[:, -1:]
@@ -45,7 +45,7 @@ def _likeliest(logits: Tensor, k: int) -> Tensor:
 
 
 def _nucleus(logits: Tensor, p: float) -> Tensor:
-    """Keep the fewest tokens that hold probability p (Holtzman et al. 2019); the first always."""
+    """Keep the fewest tokens that hold probability p (Holtzman et al. 2019), at least one."""
     if p >= 1:
         return logits
     ordered, order = logits.sort(dim=-1, descending=True, stable=True)

@@ -1,4 +1,4 @@
-"""`gpt`: a small causal transformer over characters or byte pairs, trained from nothing."""
+"""`gpt`: a small causal transformer over characters or byte pairs, trained from scratch."""
 
 from typing import Literal
 
@@ -17,7 +17,10 @@ class GptParams(TrainingParams):
         "characters", description="what a token is: one character, or byte pairs of them"
     )
     vocabulary: int = Field(
-        0, ge=0, le=65_536, description="the most tokens; 0: every character, or chosen by the text"
+        0,
+        ge=0,
+        le=65_536,
+        description="largest number of tokens; 0: every character, or by the size of the text",
     )
     context: int = Field(128, ge=2, le=4096, description="tokens the network sees at once")
     layers: int = Field(4, ge=1, le=64, description="transformer blocks")
@@ -32,18 +35,18 @@ class GptParams(TrainingParams):
     )
     weight_decay: float = Field(0.1, ge=0, le=10, description="of the blocks and the head")
     warmup: int = Field(
-        100, ge=0, description="steps until the peak rate; a tenth of the budget at the most"
+        100, ge=0, description="steps until the peak rate; at most a tenth of the budget"
     )
-    clip: float = Field(1.0, gt=0, description="the most that a step's gradient norm may be")
+    clip: float = Field(1.0, gt=0, description="largest norm of a step's gradient")
     lora_rank: int = Field(
         0,
         ge=0,
         le=1024,
-        description="when going on from a version: learn changes of this rank to the blocks' "
-        "matrices, merged in the end (LoRA); 0: all weights; training from nothing ignores it",
+        description="of fine-tuning: train changes of this rank to the blocks' matrices, merged at "
+        "the end (LoRA); 0: all weights; ignored in training from scratch",
     )
     lora_alpha: float = Field(
-        32.0, gt=0, le=4096, description="strength of such changes, which is alpha / rank"
+        32.0, gt=0, le=4096, description="LoRA changes are scaled by alpha / rank"
     )
 
     @model_validator(mode="after")
@@ -51,7 +54,7 @@ class GptParams(TrainingParams):
         if self.width % (2 * self.heads):
             raise ValueError(
                 f"width {self.width} must be a multiple of 2 x heads ({2 * self.heads}), "
-                "for a head rotates its features in pairs"
+                "because a head rotates its features in pairs"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""Linear layers that may learn a change of low rank instead of their weights (LoRA)."""
+"""Linear layers that can train a low-rank change instead of their weights (LoRA)."""
 
 import torch
 from torch import Tensor, nn
@@ -6,10 +6,10 @@ from torch.nn import functional
 
 
 class Linear(nn.Linear):
-    """y = W x, and while it is adapted y = W x + alpha / r B A x with W fixed.
+    """y = W x, or with an adapter y = W x + alpha / r B A x and W frozen.
 
     Hu et al. 2021, "LoRA", equation 3. An adapter adds `a` (r, in) and `b` (out, r) to the state;
-    once it is merged, the layer is an ordinary one again.
+    merging it makes the layer an ordinary one again.
     """
 
     a: nn.Parameter | None
@@ -22,7 +22,7 @@ class Linear(nn.Linear):
         self._scale = 0.0
 
     def adapt(self, rank: int, alpha: float) -> None:
-        """Fix the weights, and learn a change of them, which is zero to begin with."""
+        """Freeze the weights and add an adapter, which is zero at first."""
         self.weight.requires_grad_(False)
         outputs, inputs = self.weight.shape
         self.a = nn.Parameter(self.weight.new_empty(rank, inputs).normal_(std=inputs**-0.5))
@@ -31,7 +31,7 @@ class Linear(nn.Linear):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Add the change to the weights."""
+        """Add the adapter, if any, to the weights and drop it."""
         if self.a is not None and self.b is not None:
             self.weight += self._scale * self.b @ self.a
             self.a = self.b = None

@@ -38,19 +38,19 @@ class Transformer(TextNetwork):
         self._initialise()
 
     def begin_finetuning(self) -> None:
-        """Give the blocks' layers adapters of rank `lora_rank`, and fix all else; 0: nothing."""
+        """With a `lora_rank`, add adapters to the blocks' layers and freeze all else."""
         if self.params.lora_rank:
             self.requires_grad_(False)
             for layer in self._layers():
                 layer.adapt(self.params.lora_rank, self.params.lora_alpha)
 
     def end_training(self) -> None:
-        """Merge the adapters, so that the version is one like any other."""
+        """Merge the adapters, if any."""
         for layer in self._layers():
             layer.merge()
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """AdamW, with Muon for the blocks where asked; embedding and adapters have no decay."""
+        """AdamW, and Muon for the blocks by default; embedding and adapters have no decay."""
         lr, decay = self.params.lr, self.params.weight_decay
         if adapters := [p for layer in self._layers() for p in (layer.a, layer.b) if p is not None]:
             return {"adamw": _adamw([{"params": adapters, "weight_decay": 0.0}], lr)}
@@ -62,7 +62,7 @@ class Transformer(TextNetwork):
         ]
         made = {"adamw": _adamw(groups, lr)}
         if muon:
-            # scaled to the size of AdamW's updates (Liu et al. 2025), so one rate serves both
+            # scaled like AdamW's updates (Liu et al. 2025), so that one rate serves both
             scale = "match_rms_adamw"
             made["muon"] = torch.optim.Muon(inner, lr=lr, weight_decay=decay, adjust_lr_fn=scale)
         return made
@@ -81,9 +81,9 @@ class Transformer(TextNetwork):
         return {"loss": loss.detach(), "gradient_norm": size.detach()}
 
     def validate(self, batch: Batch) -> Losses:
-        """`loss` in nats a token; with the tokenizer at hand also in nats a character."""
-        made = batch.data[:, 1:]
-        return self.losses(self._loss(batch.data), made[made >= 0])
+        """`loss` in nats a token and, if the tokenizer is loaded, in nats a character."""
+        targets = batch.data[:, 1:]
+        return self.losses(self._loss(batch.data), targets[targets >= 0])
 
     def decoder(self, slots: int) -> "CachedDecoder":
         """A decoder with a cache of keys and values."""
@@ -94,7 +94,7 @@ class Transformer(TextNetwork):
         return cast(Tensor, self.head(self.read(ids, passage or Whole(ids)))).float()
 
     def read(self, ids: Tensor, passage: Passage) -> Tensor:
-        """The features of ids (B, T), a passage of what is read: (B, T, C)."""
+        """The features (B, T, C) of ids (B, T), at the passage's positions."""
         x, angles = norm(self.embedding(ids)), self.rotation(passage.positions)  # (B, T, C)
         for block in self.blocks:
             x = block(x, angles, passage)
@@ -111,8 +111,8 @@ class Transformer(TextNetwork):
         return total / (targets >= 0).sum().clamp(min=1)
 
     def _initialise(self) -> None:
-        """Matrices by their fan-in; what ends a residual branch, and the head, from zero."""
-        for name, matrix in self._matrices():
+        """Matrices by their fan-in; the head and the ends of residual branches are zero."""
+        for name, matrix in self.named_parameters():  # the network has no others
             if name.endswith("out.weight") or name == "head.weight":
                 nn.init.zeros_(matrix)
             else:
@@ -120,9 +120,6 @@ class Transformer(TextNetwork):
 
     def _layers(self) -> Iterator[Linear]:
         return (module for module in self.modules() if isinstance(module, Linear))
-
-    def _matrices(self) -> Iterator[tuple[str, Tensor]]:
-        return ((name, p) for name, p in self.named_parameters() if p.ndim == 2)
 
 
 class CachedDecoder:
@@ -132,7 +129,7 @@ class CachedDecoder:
         self.network, self.context = network, network.params.context
         device = network.embedding.weight.device
         self.cache = Cache(network.params.layers, slots, self.context, device)
-        # of a slot that forgets all but its last half, one token is left for the next step
+        # a slot that is reset to the last half of its text keeps one token for the next step
         self.prefill_size = min(self.context // 2 - 1, MOST_PREFILL)
 
     def reset(self, slot: int) -> None:

@@ -1,6 +1,6 @@
-"""Passages of text under a transformer's eyes: where their tokens are, and what they attend to.
+"""What tokens attend to, and where they are: whole texts, or continuations of a key-value cache.
 
-Training sees a text whole. Writing reads on from a `Cache` of keys and values: a token in every
+Training reads whole texts. Decoding reads on from a `Cache` of keys and values: one token in every
 slot, or a chunk of tokens in one.
 """
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-BLOCK = 64  # positions that a processor attends to at once
+BLOCK = 64  # positions that a CPU attends to at once
 
 
 class Passage(Protocol):
@@ -20,7 +20,7 @@ class Passage(Protocol):
     positions: Tensor  # int64 (B, T), or (1, T) where they are the same in every row
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """What a layer's queries find, all (B, heads, T, D)."""
+        """The attention of a layer's queries, all (B, heads, T, D)."""
 
 
 class Whole:
@@ -40,17 +40,17 @@ class Cache:
     def __init__(self, layers: int, slots: int, context: int, device: torch.device) -> None:
         self.layers, self.slots, self.device = layers, slots, device
         self.lengths = [0] * slots
-        # to launch a kernel costs a GPU more than a block that is left out saves
+        # on a GPU, launching more kernels costs more than skipping blocks saves
         self.block = BLOCK if device.type == "cpu" else context
         self.blocks = -(-context // self.block)
         self._kept: Tensor | None = None
 
     def room(self, like: Tensor) -> Tensor:
-        """Of keys and values like (.., heads, .., D): (layers, 2, blocks, B, heads, block, D)."""
+        """Keys and values like (.., heads, .., D): (layers, 2, blocks, B, heads, block, D)."""
         if self._kept is None:
             _, heads, _, D = like.shape  # noqa: N806 - the papers' name
             shape = (self.layers, 2, self.blocks, self.slots, heads, self.block, D)
-            # zeros, for to weigh a hidden position with 0 would not take away a NaN
+            # zeros, because a weight of 0 for a hidden position would not remove a NaN
             self._kept = like.new_zeros(shape)
         return self._kept
 
@@ -71,8 +71,8 @@ class Step:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Keep k and v, and attend to each slot's positions so far.
 
-        softmax(q K^T) V is summed over blocks of positions, each of one shape. Those that no slot
-        has reached are left out, for they would add zeros; so no slot's length changes another.
+        softmax(q K^T) V is summed over blocks of positions, all of one shape. Blocks that no slot
+        has reached are skipped: they would add zeros, so no slot's length changes another's text.
         """
         keys, values = self.cache.room(v)[layer]  # each (blocks, B, heads, block, D)
         keys[self._place] = k[:, :, 0].to(keys.dtype)

@@ -1,7 +1,7 @@
 """`hf`: any causal language model in the layout of `transformers`, fine-tuned by LoRA.
 
-The base comes by `genmill model import DIR`; it is never changed. A version made by fine-tuning is
-an adapter of a few per cent of its size, and names the base's files as its own.
+`genmill model import DIR` imports the base, which is never changed. Fine-tuning makes a version of
+an adapter, a few per cent of the base's size, and the base's own files.
 """
 
 from typing import Annotated, Literal
@@ -13,7 +13,7 @@ from worker.networks.params import TextSampling, TrainingParams
 
 Chat = Literal["auto", "never"]
 
-CHAT = "auto: by the tokenizer's chat template where it has one; never: texts as they are"
+CHAT = "auto: use the tokenizer's chat template if it has one; never: use plain text"
 
 
 class HfParams(TrainingParams):
@@ -21,45 +21,49 @@ class HfParams(TrainingParams):
 
     batch_size: int = Field(16, ge=1, le=65_536, description="packed rows a training step")
     micro_batch: int = Field(
-        4, ge=1, le=65_536, description="rows at once; a step's gradients are summed over them"
+        4, ge=1, le=65_536, description="rows of one forward; a step sums their gradients"
     )
     lr: float = Field(2e-4, gt=0, le=1, description="peak learning rate")
-    finetune_rate: float = Field(1.0, gt=0, le=1, description="share of lr that is used")
+    finetune_rate: float = Field(1.0, gt=0, le=1, description="share of lr that fine-tuning uses")
     context: int = Field(
         1024, ge=8, le=1_048_576, description="tokens of a packed row; longer examples are cut"
     )
     packing: bool = Field(
-        True, description="several examples in one row, none of which sees another"
+        True, description="pack several examples into one row, where none sees another"
     )
     chat: Chat = Field("auto", description=CHAT)
-    rank: int = Field(16, ge=1, le=1024, description="of the adapter's matrices (LoRA's r)")
-    alpha: float = Field(32, gt=0, le=4096, description="the adapter counts alpha / rank times")
-    dropout: float = Field(0.0, ge=0, lt=1, description="of what the adapter reads")
+    rank: int = Field(16, ge=1, le=1024, description="rank of the adapter's matrices (LoRA's r)")
+    alpha: float = Field(32, gt=0, le=4096, description="the adapter is scaled by alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="of the adapter's input")
     targets: list[Annotated[str, Field(min_length=1)]] = Field(
-        [], max_length=64, description="names of the layers to adapt; none: all linear but the head"
+        [],
+        max_length=64,
+        description="names of the layers to adapt; none: all linear layers but the head",
     )
     base: Literal["fp32", "bf16", "nf4"] = Field(
-        "fp32", description="how the base is held; nf4 (QLoRA) needs CUDA and bitsandbytes"
+        "fp32", description="precision of the base; nf4 (QLoRA) needs CUDA and bitsandbytes"
     )
     checkpointing: bool = Field(
-        False, description="compute activations again in place of keeping them: slower, smaller"
+        False, description="recompute activations instead of keeping them: slower, less memory"
     )
     weight_decay: float = Field(0.0, ge=0, le=10, description="of the adapter")
     warmup: int = Field(
-        10, ge=0, description="steps until the peak rate; a tenth of the budget at the most"
+        10, ge=0, description="steps until the peak rate; at most a tenth of the budget"
     )
-    clip: float = Field(1.0, gt=0, description="the most that a step's gradient norm may be")
+    clip: float = Field(1.0, gt=0, description="largest norm of a step's gradient")
 
 
 class HfSampling(TextSampling):
-    """How text is chosen, and how a prompt is put to the model."""
+    """How tokens are chosen, and how a prompt is presented to the model."""
 
     micro_batch: int = Field(
         8, ge=1, le=4096, description="texts made at once; part of what makes bytes repeatable"
     )
     chat: Chat = Field("auto", description=CHAT)
     system: str = Field(
-        "", max_length=20_000, description="a system message before each prompt, with a template"
+        "",
+        max_length=20_000,
+        description="a system message before each prompt; needs a chat template",
     )
 
 

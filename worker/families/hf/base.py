@@ -1,7 +1,7 @@
-"""Bases in this process's memory: one of each, with any number of adapters in it.
+"""Base models in this process's memory: each once, shared by any number of adapters.
 
-A base is the model as it was imported; it is frozen. An adapter's numbers lie inside its layers
-(peft), so a forward says whose it is: `with base.using(adapter): base.model(...)`.
+A base is the model as it was imported, frozen. Adapters lie inside its layers (peft), so a forward
+says which one it uses: `with base.using(adapter) as model: model(...)`.
 """
 
 import json
@@ -31,7 +31,7 @@ from worker.networks.version_folder import CONFIG, read_json
 
 Key = tuple[str, str, str]  # the digest of its weights, the device, how it is held
 
-BYTES = {"fp32": 4, "bf16": 2, "nf4": 0.52}  # of a number; nf4 with its scales
+BYTES = {"fp32": 4, "bf16": 2, "nf4": 0.52}  # per weight; nf4 with its scales
 
 _resident: WeakValueDictionary[Key, "Base"] = WeakValueDictionary()
 _numbers = count()
@@ -41,7 +41,7 @@ logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # as above
 
 
 class Base:
-    """One base, and who is at work in it."""
+    """One base, its adapters, and which of them is active."""
 
     def __init__(self, model: nn.Module, key: Key) -> None:
         self.model: Any = model.requires_grad_(False).eval()
@@ -49,44 +49,40 @@ class Base:
         weights = [*model.parameters(), *model.buffers()]
         self.size_bytes = sum(tensor.numel() * tensor.element_size() for tensor in weights)
         self._peft: Any = None  # a PeftModelForCausalLM, once there is an adapter
-        self._now: tuple[str | None, bool] | None = (None, False)
+        self._active: tuple[str | None, bool] | None = (None, False)  # adapter, training
 
     def add(self, config: LoraConfig) -> str:
-        """Put a fresh adapter in; what names it from then on. Its B is zero: it changes nothing."""
-        name, self._now = f"adapter{next(_numbers)}", None
+        """Add a new adapter and return its name. Its B is zero, so it changes nothing yet."""
+        name, self._active = f"adapter{next(_numbers)}", None
         try:
             with warnings.catch_warnings():
-                # peft asks transformers by a name that is to go
+                # peft uses a name that transformers deprecates
                 warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-                self._insert(name, config)
+                if self._peft is None:
+                    self._peft = PeftModelForCausalLM(self.model, config, adapter_name=name)
+                else:
+                    self._peft.add_adapter(name, config)
         except ValueError as error:
-            raise Refused(
-                f"this base cannot be adapted so: {' '.join(str(error).split())}"
-            ) from None
+            complaint = " ".join(str(error).split())
+            raise Refused(f"this base cannot have such an adapter: {complaint}") from None
         return name
 
-    def _insert(self, name: str, config: LoraConfig) -> None:
-        if self._peft is None:
-            self._peft = PeftModelForCausalLM(self.model, config, adapter_name=name)
-        else:
-            self._peft.add_adapter(name, config)
-
     def config(self, name: str) -> LoraConfig:
-        """How an adapter is made, its layers named."""
+        """An adapter's configuration, its layers named."""
         if self._peft is None:
             raise RuntimeError("no adapter was added")
         found: LoraConfig = self._peft.peft_config[name]
         return found
 
     def drop(self, name: str) -> None:
-        """Take an adapter out."""
-        with self.using(None):  # the one in use cannot be deleted without a warning
+        """Delete an adapter."""
+        with self.using(None):  # deleting the active one would warn
             pass
         if self._peft is not None:
             self._peft.base_model.delete_adapter(name)
 
     def weights(self, name: str) -> dict[str, nn.Parameter]:
-        """An adapter's parameters by the names that peft's files have."""
+        """An adapter's parameters by their names in peft's files."""
         inside = f".{name}."
         return {
             f"base_model.model.{key.replace(inside, '.')}": parameter
@@ -96,17 +92,17 @@ class Base:
 
     @contextmanager
     def using(self, name: str | None, *, training: bool = False) -> Iterator[Any]:
-        """The model with one adapter at work, or with none; only in `training` has it gradients."""
-        if self._peft is not None and self._now != (name, training):
+        """The model with one adapter active, or none; it has gradients only in `training`."""
+        if self._peft is not None and self._active != (name, training):
             active = [] if name is None else [name]
             self._peft.base_model.set_adapter(active, inference_mode=not training)
-            self._now = (name, training)
+            self._active = (name, training)
         if self.model.training != training:
             self.model.train(training)
         yield self.model
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Base":
-        """Another holder of the same frozen weights, with adapters of its own."""
+        """A copy with its own adapters that shares the frozen weights."""
         twin = copy(self)
         memo[id(self)] = twin
         frozen = [*self.model.parameters(), *self.model.buffers()]
@@ -116,10 +112,10 @@ class Base:
 
 
 def resident(folder: Path, digest: str, *, device: torch.device, held: str) -> Base:
-    """The base of a version's folder on `device`, read where it is not in memory yet.
+    """The base of a version's folder on `device`, read if it is not in memory yet.
 
-    `held` is fp32, bf16 or nf4. Raises `Refused` where this machine cannot hold it so, `BadInput`
-    where the files are not a model.
+    `held` is fp32, bf16 or nf4. Raises `Refused` where this machine cannot hold it that way,
+    `BadInput` where the files are not a model.
     """
     key = (digest, str(device), held)
     base = _resident.get(key)
@@ -129,7 +125,7 @@ def resident(folder: Path, digest: str, *, device: torch.device, held: str) -> B
 
 
 def read_adapter_config(folder: Path) -> LoraConfig:
-    """A version's `adapter_config.json`; `BadInput` where it is none of LoRA's."""
+    """A version's `adapter_config.json`; `BadInput` where it is not a LoRA adapter's."""
     try:
         config = LoraConfig.from_pretrained(str(folder), local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -140,7 +136,7 @@ def read_adapter_config(folder: Path) -> LoraConfig:
 
 
 def write_adapter_config(config: LoraConfig, folder: Path) -> None:
-    """Write `adapter_config.json` as peft has it; equal adapters, equal bytes."""
+    """Write peft's `adapter_config.json`; equal adapters give equal bytes."""
     stated: dict[str, Any] = config.to_dict()  # type: ignore[no-untyped-call]  # peft leaves it so
     data = {**stated, "base_model_name_or_path": None, "inference_mode": True}
     text = json.dumps(data, indent=2, sort_keys=True, default=sorted)  # sets have no order
@@ -148,25 +144,31 @@ def write_adapter_config(config: LoraConfig, folder: Path) -> None:
 
 
 def has_conv1d(model: nn.Module) -> bool:
-    """Whether linear layers hold their matrices the other way round, as GPT-2's do."""
+    """Whether linear layers hold transposed matrices, as GPT-2's do."""
     return any(isinstance(module, Conv1D) for module in model.modules())
 
 
 def bytes_to_read(folder: Path, digest: str, *, device: torch.device, held: str) -> int:
-    """The memory that `resident` will take: none where the base is there already."""
+    """The memory that `resident` will take; 0 where the base is in memory already."""
     if (digest, str(device), held) in _resident:
         return 0
     files = [folder / name for name in weight_files(folder) if (folder / name).is_file()]
     shapes = [place.shape for path in files for place in places(path).values()]
-    words = read_json(folder / CONFIG).get("vocab_size")
-    return int(sum(math.prod(shape) * _bytes_of(shape, held, words) for shape in shapes))
+    vocabulary = read_json(folder / CONFIG).get("vocab_size")
+
+    def bytes_each(shape: Sequence[int]) -> float:
+        # 4 bits are for matrices only, without embedding and head
+        plain = len(shape) != 2 or vocabulary in shape
+        return BYTES["bf16" if held == "nf4" and plain else held]
+
+    return int(sum(math.prod(shape) * bytes_each(shape) for shape in shapes))
 
 
 def packs(model: Any) -> bool:
-    """Whether examples packed into one row do not see each other: seen by trying.
+    """Whether examples packed into one row do not see each other, by a trial.
 
-    A model that reads its positions as where examples begin passes; one that does not know them, or
-    keeps a state from token to token, does not.
+    A model that takes its positions for the starts of examples passes; one that ignores positions,
+    or carries a state from token to token, does not.
     """
     device = next(model.parameters()).device
     size = min(int(model.get_input_embeddings().weight.shape[0]), 64)
@@ -181,17 +183,20 @@ def packs(model: Any) -> bool:
     return bool(far <= 0.02 * alone.float().abs().max())
 
 
-def _bytes_of(shape: Sequence[int], held: str, words: int | None) -> float:
-    """Of a number: four bits are for matrices, but not for those from and to the vocabulary."""
-    stays = held == "nf4" and (len(shape) != 2 or words in shape)
-    return BYTES["bf16" if stays else held]
-
-
 def _read(folder: Path, device: torch.device, held: str) -> nn.Module:
     if held == "nf4" and not (device.type == "cuda" and is_bitsandbytes_available()):
         raise Refused(
             f"base=nf4 (QLoRA) needs a CUDA device and the package bitsandbytes, "
-            f"{BITSANDBYTES_MIN_VERSION} or newer; here is {device}: set base to bf16 or fp32"
+            f"{BITSANDBYTES_MIN_VERSION} or newer; this device is {device}",
+            remedy="set base to bf16 or fp32",
+        )
+    quantisation = None
+    if held == "nf4":
+        quantisation = BitsAndBytesConfig(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
         )
     with _without_adapter(folder) as plain:
         try:
@@ -201,10 +206,10 @@ def _read(folder: Path, device: torch.device, held: str) -> nn.Module:
                 trust_remote_code=False,
                 use_safetensors=True,
                 dtype=torch.float32 if held == "fp32" else torch.bfloat16,
-                quantization_config=_nf4() if held == "nf4" else None,
+                quantization_config=quantisation,
                 device_map={"": device} if held == "nf4" else None,
             )
-        except torch.OutOfMemoryError:  # a RuntimeError too, and no fault of the files
+        except torch.OutOfMemoryError:  # a RuntimeError too, but no fault of the files
             raise
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             complaint = " ".join(str(error).split())[:300]
@@ -212,18 +217,9 @@ def _read(folder: Path, device: torch.device, held: str) -> nn.Module:
     return model if held == "nf4" else model.to(device)
 
 
-def _nf4() -> BitsAndBytesConfig:
-    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-    )
-
-
 @contextmanager
 def _without_adapter(folder: Path) -> Iterator[Path]:
-    """The folder as transformers shall see it, for it would load an adapter beside a base too."""
+    """The folder without its adapter, which transformers would load with the base."""
     with tempfile.TemporaryDirectory() as name:
         for path in folder.iterdir():
             if path.name not in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):

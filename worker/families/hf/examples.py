@@ -1,7 +1,7 @@
-"""Rows of a dataset and prompts as token ids, by the model's own tokenizer and chat template.
+"""Turning dataset rows and prompts into tokens with the model's tokenizer and chat template.
 
-As in `worker.feeds.tokens`, `~t` stands for token t as context alone: read, never predicted. The
-prompt of an example has the very tokens that it has when a text is generated from it.
+As in `worker.feeds.tokens`, `~t` is token t as context only: read, never predicted. An example's
+prompt has the same tokens in training as in generation.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from db.errors import BadInput, Refused
 from worker.families.hf import Chat
 from worker.feeds.tokens import document_parts
 
-Part = tuple[str, bool]  # a text, and whether a model learns to predict it
+Part = tuple[str, bool]  # a text, and whether the model learns to predict it
 Message = dict[str, str]
 
 logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
@@ -31,7 +31,7 @@ def read_tokenizer(folder: Path) -> Any:
 
 
 class Script:
-    """How texts are put to a model: its tokenizer, and the chat template where it is used."""
+    """A model's tokenizer, and its chat template if that is used."""
 
     def __init__(self, tokenizer: Any, chat: Chat) -> None:
         self._tokenizer = tokenizer
@@ -39,40 +39,56 @@ class Script:
 
     @property
     def end(self) -> int | None:
-        """The id that ends a text; None where the tokenizer has none."""
+        """The token that ends a text; None if the tokenizer has none."""
         found: int | None = self._tokenizer.eos_token_id
         return found
 
     def examples(self, row: dict[str, Any]) -> Iterator[list[int]]:
-        """A row's examples: one, but where a template writes earlier turns otherwise than last."""
-        if self.chats and "text" not in row:
-            for parts in self._turns(_messages(row)):
-                yield self._ids(parts, special=False)
-        else:
+        """A row's examples: one, or several if a template renders earlier turns differently."""
+        if "text" in row or not self.chats:
             yield self._ids(document_parts(row), special=True)
+            return
+        if "messages" in row:
+            messages = list(row["messages"])
+        else:
+            messages = [
+                {"role": "user", "content": row["prompt"]},
+                {"role": "assistant", "content": row["completion"]},
+            ]
+        for parts in self._turns(messages):
+            yield self._ids(parts, special=False)
 
     def prompt(self, text: str, system: str = "") -> list[int]:
-        """The ids that a text is generated after; of an empty prompt, what begins a text."""
+        """The tokens that generation continues; for an empty prompt, those that begin a text."""
         if self.chats and text:
             asked = [{"role": "system", "content": system}] if system else []
             shown = self._render([*asked, {"role": "user", "content": text}], begin=True)
             return self._encode(shown, special=False)
         if system:
             raise Refused(
-                "system goes before a prompt, by a chat template: here the prompt is empty, the "
-                "model has no template, or chat is never; leave it out"
+                "system needs a prompt and a chat template: here the prompt is empty, the model "
+                "has no template, or chat is never",
+                remedy="leave system out",
             )
-        ids = self._encode(text, special=True) or self._beginning()
+        ids = self._encode(text, special=True)
+        if not ids:
+            bos = self._tokenizer.bos_token_id
+            begin = self.end if bos is None else bos
+            if begin is None:
+                raise Refused(
+                    "this model's tokenizer has no token that begins a text", remedy="give a prompt"
+                )
+            return [begin]
         return ids[:-1] if len(ids) > 1 and ids[-1] == self.end else ids
 
     def tokens(self, texts: Sequence[str]) -> set[int]:
-        """The ids of those texts that are a token each; a special one is in no text as decoded."""
+        """The added tokens among `texts`; decoding leaves special ones out of a text."""
         added: dict[str, int] = self._tokenizer.get_added_vocab()
         return {added[text] for text in texts if text in added}
 
     def text(self, ids: Sequence[int], after: Sequence[int]) -> str:
-        """What ids say where they follow others, without a character that was cut in two."""
-        # a tokenizer may drop the space that a text begins with, so one token before is read too
+        """The text of `ids` after other tokens, without a last character that was cut in two."""
+        # a tokenizer may drop a text's leading space, so the token before is decoded too
         last, whole = self._decode(after[-1:]), self._decode([*after[-1:], *ids])
         text = whole.removeprefix(last) if whole.startswith(last) else self._decode(ids)
         return text.rstrip("\ufffd")
@@ -84,14 +100,14 @@ class Script:
             if special and number == 0 and len(found) > 1 and found[-1] == self.end:
                 found = found[:-1]  # some tokenizers end each text
             ids += found if learnt else [~token for token in found]
-        # a template mostly ends a turn itself, perhaps with a line break after the end
+        # most templates end a turn themselves, perhaps with a line break after the end
         if self.end is not None and parts[-1][1] and self.end not in ids[-2:]:
             ids.append(self.end)
         return ids
 
     def _turns(self, messages: Sequence[Message]) -> Iterator[list[Part]]:
-        """The conversation in parts; or one of each answer, where its parts are no prefixes."""
-        # templates cannot ask for what nothing is before, so that an opening is context alone
+        """The conversation in parts; one per answer, if earlier turns are rendered differently."""
+        # an assistant's opening has no request that a template could render: it is context only
         answers = [i for i, each in enumerate(messages) if i and each["role"] == "assistant"]
         whole: list[Part] = []
         for i in answers:
@@ -105,12 +121,13 @@ class Script:
             yield whole
 
     def _answer(self, messages: Sequence[Message]) -> list[Part]:
-        """A conversation that ends with an answer: what is before it, and the answer."""
+        """Split a conversation that ends with an answer into what is before it, and the answer."""
         asked = self._render(messages[:-1], begin=True)
         whole = self._render(messages, begin=False)
         if not whole.startswith(asked):
             raise BadInput(
-                "the chat template writes an answer otherwise than it asks for one: set chat=never"
+                "the chat template renders an answer differently from the request for one",
+                remedy="set chat=never",
             )
         return [(asked, False), (whole.removeprefix(asked), True)]
 
@@ -119,7 +136,7 @@ class Script:
             text: str = self._tokenizer.apply_chat_template(
                 list(messages), tokenize=False, add_generation_prompt=begin
             )
-        except Exception as error:  # a template raises what it likes
+        except Exception as error:  # a template can raise anything
             raise BadInput(
                 f"the chat template refuses {[each['role'] for each in messages][:8]}: {error}"
             ) from None
@@ -134,17 +151,3 @@ class Script:
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
-
-    def _beginning(self) -> list[int]:
-        first = self._tokenizer.bos_token_id
-        first = self.end if first is None else first
-        if first is None:
-            raise Refused("this model's tokenizer has no token that begins a text: give a prompt")
-        return [first]
-
-
-def _messages(row: dict[str, Any]) -> list[Message]:
-    if "messages" in row:
-        return list(row["messages"])
-    asked = {"role": "user", "content": row["prompt"]}
-    return [asked, {"role": "assistant", "content": row["completion"]}]

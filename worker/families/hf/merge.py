@@ -35,7 +35,7 @@ class Place:
     start: int
 
     def map(self, mode: Any = "r") -> Array:
-        """The tensor as it lies there; bfloat16 as its 16 bits."""
+        """Map the tensor from the file; bfloat16 as its 16 bits."""
         if self.dtype not in _TYPES:
             raise Refused(
                 f"{self.path.name}: a tensor of type {self.dtype} cannot be merged; possible are "
@@ -95,7 +95,7 @@ def _find(layer: str, base: Mapping[str, Place]) -> str:
 
 
 def _is_transposed(target: Place, a: Place, b: Place) -> bool:
-    """Whether the base holds this matrix as (in, out), as GPT-2 does, and not as (out, in)."""
+    """Whether the base holds this matrix as (in, out), like GPT-2, rather than (out, in)."""
     change = (b.shape[0], a.shape[1])
     if math.prod(target.shape) != math.prod(change) or sorted(target.shape) != sorted(change):
         raise Refused(f"a matrix of the base is {target.shape}, the adapter's change {change}")
@@ -110,14 +110,10 @@ def _floats(place: Place) -> npt.NDArray[np.float32]:
 
 
 def _add(place: Place, change: npt.NDArray[np.float32]) -> None:
-    total = _floats(place) + change
+    total: Array = _floats(place) + change
+    if place.dtype == "BF16":  # the nearest ones, ties to even; values are finite
+        bits = np.ascontiguousarray(total).view(np.uint32)
+        total = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     stored = place.map("r+")
-    stored[:] = _rounded_bf16(total) if place.dtype == "BF16" else total
+    stored[:] = total
     stored.flush()  # type: ignore[attr-defined]  # numpy's annotation of memmap is an array's
-
-
-def _rounded_bf16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
-    """Bits of the nearest bfloat16s, ties to even; values are finite."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    odd = (bits >> 16) & 1
-    return ((bits + 0x7FFF + odd) >> 16).astype(np.uint16)

@@ -1,7 +1,7 @@
-"""The network of `hf`: a resident base, and an adapter of low rank in it (Hu et al. 2021).
+"""The network of `hf`: a shared base model with a LoRA adapter in it (Hu et al. 2021).
 
 Each linear layer W x becomes W x + (alpha / rank) B A x, with A (rank, in) and B (out, rank)
-trained and W as it was. What the network keeps is the adapter; the base is held by its digest.
+trained and W frozen. The network's state is the adapter; the base is identified by its digest.
 """
 
 import weakref
@@ -36,7 +36,7 @@ from worker.networks.params import SamplingParams, TrainingParams
 from worker.networks.version_folder import CONFIG, Config, own_record, read_json
 
 IGNORED = -100
-UNBOUNDED = 2**31  # positions of a base that states no limit
+UNBOUNDED = 2**31  # positions of a base without a stated limit
 
 
 class CausalModel(StreamingNetwork):
@@ -51,7 +51,7 @@ class CausalModel(StreamingNetwork):
 
     def __init__(self, params: TrainingParams, shape: Shape) -> None:
         super().__init__(params, shape)
-        # tells where the network is, for a base alone has no parameter of its own
+        # tells the network's device, because a base alone has no parameter of the network
         self.place = nn.Parameter(torch.empty(0), requires_grad=False)
         self.lora = nn.ParameterList()
         self.base: Base | None = None
@@ -71,7 +71,7 @@ class CausalModel(StreamingNetwork):
         )
 
     def open(self, folder: Path, device: torch.device) -> bool:
-        """Take the base of a version's folder, and make room for the adapter if there is one."""
+        """Load the base of a version's folder, and add an adapter if the version has one."""
         self._config = read_json(folder / CONFIG)
         self.base = resident(folder, self._digest, device=device, held=self.params.base)
         if not (folder / ADAPTER_CONFIG).is_file():
@@ -85,29 +85,29 @@ class CausalModel(StreamingNetwork):
         return True
 
     def opening_bytes(self, folder: Path, device: torch.device) -> int:
-        """The base, where it is not in memory yet."""
+        """The size of the base if it is not in memory yet."""
         digest = own_record(read_json(folder / CONFIG)).get("base_sha256", "")
         return bytes_to_read(folder, digest, device=device, held=self.params.base)
 
     def load_files(self, folder: Path) -> None:
-        """Read the tokenizer, without which no text can be made."""
+        """Read the tokenizer, which generating text needs."""
         self._tokenizer = read_tokenizer(folder)
 
     def save_files(self, folder: Path) -> None:
-        """Write `adapter_config.json` as peft has it; equal adapters, equal bytes."""
+        """Write `adapter_config.json`, if there is an adapter."""
         if self.adapter is not None:
             write_adapter_config(self._base.config(self.adapter), folder)
 
     def describe(self, record: Config) -> Config:
-        """The base's own `config.json`, with Genmill's record in it."""
+        """The base's `config.json` with Genmill's record in it."""
         return {**self._config, "genmill": {**record, "base_sha256": self._digest}}
 
     def shared_bytes(self) -> Mapping[str, int]:
-        """The base, which other adapters' networks may hold too."""
+        """The base, which other networks may use too."""
         return {"/".join(self._base.key): self._base.size_bytes}
 
     def begin_finetuning(self) -> None:
-        """Go on with the parent's adapter, or add one that changes nothing yet."""
+        """Continue with the parent's adapter, or add one that changes nothing yet."""
         limit = self.positions
         if self.params.context > limit:
             raise Refused(f"context is {self.params.context}; this base takes at most {limit}")
@@ -115,9 +115,11 @@ class CausalModel(StreamingNetwork):
             mixes = self.params.packing and not packs(model)
         if mixes:
             kind = type(model).__name__
-            raise Refused(f"{kind} mixes examples that are packed into one row: set packing=false")
+            raise Refused(
+                f"{kind} mixes examples that are packed into one row", remedy="set packing=false"
+            )
         if self.adapter is None:
-            # reading a base may have drawn from torch's generator, and finding it resident not
+            # reading a base draws from torch's generator, finding it in memory does not
             torch.manual_seed(torch.initial_seed())
             self._add(self._fresh_config())
 
@@ -171,7 +173,7 @@ class CausalModel(StreamingNetwork):
 
         `mask` (B, T) has a 1 where any position so far has a token.
         """
-        # a text that has ended is read on beside its neighbours, beyond the last position too
+        # texts that have ended are still fed with the others, even beyond the last position
         places = (mask.cumsum(1) - 1).clamp(0, self.positions - 1)[:, -ids.shape[1] :]
         with self._base.using(self.adapter) as model:
             read = model(
@@ -193,7 +195,7 @@ class CausalModel(StreamingNetwork):
         return {name: value.detach() for name, value in self._named().items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Take the adapter's tensors; `RuntimeError` where they are not those of this adapter."""
+        """Load the adapter's tensors; `RuntimeError` where they do not fit this adapter."""
         named = self._named()
         wrong = named.keys() ^ state_dict.keys()
         wrong |= {
@@ -270,9 +272,9 @@ class CausalModel(StreamingNetwork):
 
 
 def _targets(data: Tensor) -> Tensor:
-    """What follows each token but the last, (B, T - 1); `IGNORED` where nothing is predicted.
+    """The token after each but the last, (B, T - 1); `IGNORED` where nothing is predicted.
 
-    The first token of an example is never predicted: what is before it belongs to another.
+    An example's first token is never predicted, because the tokens before it are another's.
     """
     tokens, places = data[:, 0, 1:], data[:, 1, 1:]
     return torch.where((tokens < 0) | (places == 0), IGNORED, tokens)

@@ -1,8 +1,7 @@
-"""Examples packed into rows, each of which the network reads as if it were alone.
+"""Packing several examples into one row, where none of them sees another (Krell et al. 2021).
 
-(Krell et al. 2021.) A row is int64 (2, T): the tokens, `~t` for one that is not to be predicted,
-and each token's place in its example. Where places begin again at 0, another example begins; no
-attention goes over that line.
+A row is int64 (2, T): the tokens, `~t` for one that is not predicted, and each token's position in
+its example. Another example begins where positions start again at 0; no attention crosses that.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,15 +19,15 @@ from worker.feeds.feed import Arrays, Feed
 Ids = npt.NDArray[np.int32]
 Row = tuple[int, ...]  # the numbers of the examples in it
 
-OPEN = 64  # rows that an example is tried in
-WIDTH = 16  # a batch is so many tokens wide, or a multiple of it
+OPEN = 64  # rows with room left that an example is tried in
+WIDTH = 16  # a batch's width in tokens is a multiple of this
 
 
 class PackedFeed(Feed):
     """Batches int64 (B, 2, T), T at most `context`; no labels.
 
-    Texts are cut into pieces of `context` tokens. Of other examples the first `context` are taken,
-    and those whose answer begins later are left out.
+    Texts are cut into pieces of `context` tokens. Other examples are cut after `context` tokens,
+    and left out if their answer begins later.
     """
 
     def __init__(
@@ -40,8 +39,8 @@ class PackedFeed(Feed):
         self._validation = _examples(dataset, script, VALIDATION, params.context)
         if not self._train:
             raise BadInput(
-                f"no example of the training split has an answer within {params.context} tokens: "
-                "take a larger context, or look at the data"
+                f"no example of the training split has an answer within {params.context} tokens",
+                remedy="set a larger context, or check the data",
             )
         order = np.random.Generator(np.random.Philox(key=[seed, 0])).permutation(len(self._train))
         self._rows = self._pack(self._train, [int(i) for i in order])
@@ -49,7 +48,7 @@ class PackedFeed(Feed):
         self._epoch = lru_cache(maxsize=2)(self._epoch_order)
 
     def train(self, step: int) -> Arrays:
-        """The rows of a step; an epoch goes through all of them in an order of its own."""
+        """The rows of a step; each epoch goes through all rows in its own order."""
         first = step * self.params.batch_size
         places = [divmod(first + i, self.train_count) for i in range(self.params.batch_size)]
         rows = [self._rows[int(self._epoch(epoch)[i])] for epoch, i in places]
@@ -75,7 +74,7 @@ class PackedFeed(Feed):
 
 
 def pack(lengths: Sequence[int], order: Iterable[int], *, room: int) -> list[Row]:
-    """Numbers of examples in rows of at most `room` tokens: first fit, in the given order."""
+    """Pack examples into rows of at most `room` tokens: first fit, in the given order."""
     full: list[Row] = []
     rows: list[tuple[int, list[int]]] = []  # the room left, the examples
     for number in order:
@@ -93,7 +92,7 @@ def pack(lengths: Sequence[int], order: Iterable[int], *, room: int) -> list[Row
 
 
 def as_batch(rows: Sequence[Sequence[Ids]]) -> npt.NDArray[np.int64]:
-    """Rows of examples as int64 (B, 2, T): tokens and places, filled up with token 0 as context."""
+    """Rows of examples as int64 (B, 2, T): tokens and positions, padded with token 0 as context."""
     longest = max(sum(len(each) for each in row) for row in rows)
     width = -(-longest // WIDTH) * WIDTH
     batch = np.empty((len(rows), 2, width), np.int64)
@@ -106,7 +105,7 @@ def as_batch(rows: Sequence[Sequence[Ids]]) -> npt.NDArray[np.int64]:
 
 
 def _examples(dataset: LocalDataset, script: Script, split: int, context: int) -> list[Ids]:
-    """The split's examples of at most `context` tokens in which something is to be predicted."""
+    """The split's examples, of at most `context` tokens, in which anything is predicted."""
     found = []
     for row in dataset.documents(split):
         for example in script.examples(row):

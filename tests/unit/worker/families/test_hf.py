@@ -445,7 +445,7 @@ def test_what_does_not_fit_the_parent_or_the_machine_is_refused(base, tuned, dat
         (
             (tuned, {"rank": 8}, "rank is 8; the adapter was made with 4"),
             (base, {"context": 128}, "context is 128; this base takes at most 48"),
-            (base, {"targets": ["nowhere"]}, "this base cannot be adapted so: .*nowhere"),
+            (base, {"targets": ["nowhere"]}, "this base cannot have such an adapter: .*nowhere"),
             (base, {"base": "nf4"}, "base=nf4 .* needs a CUDA device"),
         )
     ):
