@@ -368,9 +368,9 @@ def test_run_that_collapses_again_and_again_fails_with_its_reason(tmp_path: Path
     asked = small_training(FAMILY, dataset, tmp_path / "run", params=absurd, max_steps=10_000)
     with pytest.raises(Collapsed, match=r"mode collapse: .* after 2 roll-backs .*; a lower lr"):
         train(asked, monitor)
-    told = [line for line in monitor.logs if "mode collapse" in line]
-    assert "at 1/2 of" in told[0]
-    assert "at 1/4 of" in told[1]
+    [first, second] = [line for line in monitor.logs if "mode collapse" in line]
+    assert "at 1/2 of" in first
+    assert "at 1/4 of" in second
     assert not list(tmp_path.rglob("model.safetensors"))
 
 
