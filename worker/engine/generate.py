@@ -16,7 +16,7 @@ import torch
 from db.errors import NonFinite
 from worker.engine.device import autocast, deterministic
 from worker.engine.monitor import Monitor
-from worker.feeds.source_images import GivenImages
+from worker.feeds.source_images import SourceImages
 from worker.networks.network import Draw, Finished, Network, Output, Row, SourceImage
 from worker.networks.params import SamplingParams
 from worker.specs import Prompt
@@ -26,9 +26,9 @@ from worker.specs import Prompt
 class Generation:
     """Samples `start` to `stop` of a generate job.
 
-    `label` is the class number of all samples. Samples cycle through the `prompts`, and through the
-    `given` images, whose own classes apply if there is no `label`. With none of these, samples of a
-    network with labels cycle through the labels.
+    `label` is the class number of all samples. Samples cycle through the `prompts` and through the
+    `sources`, whose own classes apply if there is no `label`. With none of these, a network with
+    labels cycles through its labels.
     """
 
     network: Network
@@ -39,13 +39,13 @@ class Generation:
     label: int | None = None
     prompts: tuple[Prompt, ...] = ()
     precision: str = "fp32"
-    given: GivenImages | None = None
+    sources: SourceImages | None = None
 
     def row(self, index: int) -> Row:
         """The request for sample `index`."""
         images: tuple[SourceImage, ...] = ()
-        if self.given:
-            found = map(self.given.at, self.sampling.source_indices(index))
+        if self.sources:
+            found = map(self.sources.at, self.sampling.source_indices(index))
             own = self.label is None
             images = tuple(SourceImage(pix, label if own else self.label) for pix, label in found)
         prompt = self.prompts[index % len(self.prompts)].prompt if self.prompts else None

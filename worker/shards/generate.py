@@ -11,7 +11,7 @@ from db.errors import Refused, unknown
 from db.tables import Job, ModelVersion
 from worker.engine import memory
 from worker.engine.generate import Generation, generate
-from worker.feeds.source_images import GivenImages
+from worker.feeds.source_images import SourceImages
 from worker.media.record import Origin
 from worker.media.writer import SampleRecord, Written, open_writer
 from worker.shards.context import Bench, Made
@@ -49,7 +49,7 @@ def _generation(bench: Bench, spec: Generate, loaded: Loaded, claim: Claim) -> G
         label=None if spec.label is None else labels.index(spec.label),
         prompts=tuple(spec.prompts),
         precision=bench.services.settings.precision,
-        given=_given(bench, spec, labels),
+        sources=_source_images(bench, spec, labels),
     )
 
 
@@ -57,15 +57,15 @@ def _require_memory(version: ModelVersion, generation: Generation, device: torch
     """Refuse a micro-batch that cannot fit; a GPU's halves as it runs, so one row is enough."""
     rows = 1 if device.type == "cuda" else generation.sampling.micro_batch
     needed = rows * int(version.metrics.get("row_bytes", 0))
-    memory.require(needed, device, what=f"making {rows} at once", remedy="take a lower micro_batch")
+    memory.require(needed, device, what=f"making {rows} at once", remedy="set a lower micro_batch")
 
 
-def _given(bench: Bench, spec: Generate, labels: Sequence[str]) -> GivenImages | None:
-    """The images that samples are made from, where the job names any."""
+def _source_images(bench: Bench, spec: Generate, labels: Sequence[str]) -> SourceImages | None:
+    """The images that samples start from, if the job names a dataset."""
     if spec.dataset is None:
         return None
     _, local = bench.dataset(spec.dataset)
-    return GivenImages(local, labels)
+    return SourceImages(local, labels)
 
 
 def _origin(

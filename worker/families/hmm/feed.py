@@ -12,7 +12,7 @@ from worker.data.dataset import TRAIN, VALIDATION, LocalDataset, Shape
 from worker.families.hmm.numbers import SCALE, Numbers, Scale, load_scale, parse_numbers
 from worker.feeds.feed import Arrays, Feed
 from worker.feeds.tokenizer import Tokenizer
-from worker.feeds.tokens import VALIDATION_TOKENS, Ids, TokenFeed, document_parts
+from worker.feeds.tokens import VALIDATION_TOKENS, Ids, TokenFeed, document_segments
 
 WARMING = 64  # steps that a validation sequence reads before those that are judged
 
@@ -50,7 +50,7 @@ class TokenSequences(TokenFeed):
     @cached_property
     def _all(self) -> npt.NDArray[np.int64]:
         data = np.stack([self._window(self._train, at) for at in self._offsets(self._train)])
-        starts = self._starts[np.maximum(data[:, 0], ~data[:, 0])]
+        starts = self._ends_line[np.maximum(data[:, 0], ~data[:, 0])]
         data[starts, 0] = self._end  # so that a model of one long text learns to begin one
         return self._with_missing(data)
 
@@ -119,7 +119,7 @@ class NumberSequences(Feed):
 def _documents(dataset: LocalDataset, split: int) -> Iterator[Numbers]:
     """The documents' vectors; `Refused` where texts are no numbers."""
     for number, row in enumerate(dataset.documents(split), start=1):
-        text = " ".join(text for text, _ in document_parts(row))
+        text = " ".join(text for text, _ in document_segments(row))
         try:
             if text.strip():
                 yield parse_numbers(text)

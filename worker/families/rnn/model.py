@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from worker.data.dataset import Shape
 from worker.families.rnn import RnnParams
-from worker.feeds.streams import LaneFeed
+from worker.feeds.stateful import StatefulFeed
 from worker.feeds.tokenizer import Tokenizer
 from worker.networks.learning_rates import cosine, step
 from worker.networks.network import Batch, Clock, Losses
@@ -85,7 +85,7 @@ class Recurrent(TextNetwork):
     """
 
     params: RnnParams
-    makes_feed: ClassVar[MakesFeed] = LaneFeed
+    makes_feed: ClassVar[MakesFeed] = StatefulFeed
 
     def __init__(self, params: TrainingParams, shape: Shape) -> None:
         super().__init__(params, shape)

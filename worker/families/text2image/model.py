@@ -19,7 +19,7 @@ from worker.families.text2image.codec import Codec
 from worker.families.text2image.drawing import draw_tokens
 from worker.families.text2image.prior import Prior
 from worker.feeds.images import CaptionFeed
-from worker.feeds.tokenizer import FILE, Tokenizer, kept_tokenizer, load_tokenizer
+from worker.feeds.tokenizer import FILE, Tokenizer, load_or_train_tokenizer, load_tokenizer
 from worker.networks.images import to_pixels
 from worker.networks.learning_rates import cosine, step
 from worker.networks.network import Batch, Clock, Draw, Losses, Network, Output, Row
@@ -57,7 +57,7 @@ class Text2Image(Network):
         training = captions.TrainingCaptions(texts, dataset.array("split"))
         least = captions.load_kept(files).length if (files / FILE).exists() else 1
         kind, vocabulary = settings.tokenizer, settings.vocabulary
-        tokenizer = kept_tokenizer(files, training, kind=kind, vocabulary=vocabulary)
+        tokenizer = load_or_train_tokenizer(files, training, kind=kind, vocabulary=vocabulary)
         most = settings.caption_length
         table = captions.encode_all(texts, tokenizer, least=least, most=most)
         captions.Kept(table.shape[1], captions.choose_examples(training)).save(files)

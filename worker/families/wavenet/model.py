@@ -22,7 +22,7 @@ from worker.families.wavenet.layers import PARTS, Layer, dilations, plan_row, re
 from worker.families.wavenet.sounding import make_sounds
 from worker.feeds.feed import Feed
 from worker.feeds.mulaw import CODES
-from worker.feeds.sounds import Habits, SoundFeed, Sounds
+from worker.feeds.sounds import SoundFeed, Sounds, SoundStatistics
 from worker.networks.learning_rates import cosine, step, warm_up
 from worker.networks.network import Batch, Clock, Draws, Finished, Losses, Row, StreamingNetwork
 from worker.networks.params import SamplingParams, TrainingParams
@@ -38,8 +38,8 @@ class WaveNet(StreamingNetwork):
     def __init__(self, params: TrainingParams, shape: Shape) -> None:
         super().__init__(params, shape)
         settings = self.params
-        self.habits = Habits()
-        self.embedding = nn.Embedding(CODES + 1, settings.channels)  # NOTHING is the last
+        self.statistics = SoundStatistics()
+        self.embedding = nn.Embedding(CODES + 1, settings.channels)  # START_CODE is the last
         self.plan = nn.Embedding(max(len(shape.labels), 1) * (PARTS + 1), settings.channels)
         self.layers = nn.ModuleList(
             Layer(settings, dilation, len(shape.labels)) for dilation in dilations(settings)
@@ -52,11 +52,11 @@ class WaveNet(StreamingNetwork):
     def feed(cls, params: TrainingParams, dataset: LocalDataset, *, seed: int, files: Path) -> Feed:
         """Windows of codes; what these sounds are like is written to `files` as `sounds.json`."""
         settings = cast(WaveNetParams, params)
-        habits = Sounds(dataset, TRAIN).habits()
-        habits.save(files)
+        statistics = Sounds(dataset, TRAIN).statistics()
+        statistics.save(files)
         return SoundFeed(
             dataset,
-            habits,
+            statistics,
             receptive=receptive_field(settings),
             context=settings.context,
             batch_size=settings.batch_size,
@@ -65,7 +65,7 @@ class WaveNet(StreamingNetwork):
 
     def load_files(self, folder: Path) -> None:
         """Read how long sounds are and how they end."""
-        self.habits = Habits.load(folder)
+        self.statistics = SoundStatistics.load(folder)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Adam."""
@@ -95,7 +95,7 @@ class WaveNet(StreamingNetwork):
     ) -> Iterator[list[Finished]]:
         """Sounds in [-1, 1], float32 (T,), each as long as it came out."""
         settings = cast(WaveNetSampling, sampling)
-        return make_sounds(self, rows, draw, settings, shape=self.shape, habits=self.habits)
+        return make_sounds(self, rows, draw, settings, shape=self.shape, statistics=self.statistics)
 
     def forward(self, codes: Tensor, starts: Tensor, lengths: Tensor, labels: Tensor) -> Tensor:
         """Logits (B, T, 256) after each receptive field of codes (B, receptive + T - 1).

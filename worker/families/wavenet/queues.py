@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from worker.families.wavenet.layers import Layer, Stack, plan_row
-from worker.feeds.sounds import NOTHING
+from worker.feeds.sounds import START_CODE
 
 
 class Queue:
@@ -78,7 +78,7 @@ class Queues:
         """
         self.labels, self.lengths = labels, lengths
         self.times = torch.where(fresh, 0, self.times)
-        x = self.embedding[NOTHING] + self._planned()  # (B, C)
+        x = self.embedding[START_CODE] + self._planned()  # (B, C)
         for queue, z in zip(self.queues, self.parts, strict=True):
             x = queue.begin(x, z, labels, fresh)
         return self._logits()

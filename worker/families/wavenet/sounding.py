@@ -14,7 +14,7 @@ from worker.families.wavenet import WaveNetSampling
 from worker.families.wavenet.layers import Stack
 from worker.families.wavenet.queues import Queues
 from worker.feeds.mulaw import CODES, SILENCE, decode
-from worker.feeds.sounds import Habits
+from worker.feeds.sounds import SoundStatistics
 from worker.networks.network import Draw, Draws, Finished, Row
 
 Sound = npt.NDArray[np.float32]  # (T,) in [-1, 1]
@@ -54,12 +54,12 @@ class Voices:
     """As many places as the micro-batch has rows; a place goes to the next row as one ends."""
 
     def __init__(
-        self, stack: Stack, sampling: WaveNetSampling, *, shape: Shape, habits: Habits
+        self, stack: Stack, sampling: WaveNetSampling, *, shape: Shape, statistics: SoundStatistics
     ) -> None:
         rate = shape.sample_rate
-        self.rate, self.habits, self.names = rate, habits, shape.labels
-        self.most = max(round((sampling.seconds or habits.seconds) * rate), 1)
-        self.silence, self.temperature = habits.silence, sampling.temperature
+        self.rate, self.statistics, self.names = rate, statistics, shape.labels
+        self.most = max(round((sampling.seconds or statistics.seconds) * rate), 1)
+        self.silence, self.temperature = statistics.silence, sampling.temperature
         self.fade = max(round(FADE_SECONDS * rate), 1)
         self.places: list[Voice | None] = [None] * sampling.micro_batch
         self.queues = Queues(stack, sampling.micro_batch)
@@ -111,7 +111,7 @@ class Voices:
     def _planned(self, row: Row, draw: Draw) -> int:
         """How many samples the sound is to have, drawn from what its class has in the data."""
         name = self.names[row.label] if row.label is not None else ""
-        seconds = self.habits.duration(name, float(draw.uniform(1, stream=LENGTHS)))
+        seconds = self.statistics.duration(name, float(draw.uniform(1, stream=LENGTHS)))
         return max(round(seconds * self.rate), 1)
 
     def _numbers(self, voice: Voice | None) -> Tensor:
@@ -134,7 +134,7 @@ def make_sounds(
     sampling: WaveNetSampling,
     *,
     shape: Shape,
-    habits: Habits,
+    statistics: SoundStatistics,
 ) -> Iterator[list[Finished]]:
     """One sound a row, float32 (T,) in [-1, 1], as they end; often none.
 
@@ -144,7 +144,7 @@ def make_sounds(
     device = stack.embedding.weight.device.type
     # in fp32 always: a step is too small to gain by less, and a sound builds on its own errors
     with torch.autocast(device, enabled=False):
-        voices = Voices(stack, sampling, shape=shape, habits=habits)
+        voices = Voices(stack, sampling, shape=shape, statistics=statistics)
     while True:
         with torch.autocast(device, enabled=False):
             if not voices.fill(rows, draws):

@@ -30,7 +30,7 @@ from worker.families.text2image.drawing import draw_tokens, guide
 from worker.families.text2image.model import Text2Image
 from worker.families.text2image.prior import Prior
 from worker.families.text2image.quantisers import Fsq, Vq
-from worker.feeds.tokenizer import learn_tokenizer
+from worker.feeds.tokenizer import train_tokenizer
 from worker.networks.network import Batch, Clock, Draw, Network, Row
 from worker.specs import Prompt
 
@@ -247,7 +247,7 @@ def test_captions_are_dropped_as_often_as_asked() -> None:
 def test_a_caption_is_cut_or_filled_up_and_a_word_is_the_same_wherever_it_stands() -> None:
     texts = [captions.tidy(text) for text in ["a thin  seven", "seven", "\ta bold two\n"] * 9]
     assert texts[0] == " a thin seven"
-    tokenizer = learn_tokenizer(texts, kind="bpe")
+    tokenizer = train_tokenizer(texts, kind="bpe")
     [seven] = tokenizer.encode(captions.tidy("seven"))
     assert captions.encode(tokenizer, texts[0], 5)[2:] == [seven, 0, 0]
     assert captions.encode(tokenizer, texts[0], 2) == captions.encode(tokenizer, texts[0], 5)[:2]

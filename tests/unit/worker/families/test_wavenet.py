@@ -15,7 +15,7 @@ from worker.families.wavenet.model import WaveNet
 from worker.families.wavenet.queues import Queues
 from worker.families.wavenet.sounding import Voice, choose, length_of
 from worker.feeds.mulaw import SILENCE
-from worker.feeds.sounds import NOTHING, Habits
+from worker.feeds.sounds import START_CODE, SoundStatistics
 from worker.networks.network import Row
 
 WAVENET = find_family("wavenet")
@@ -94,7 +94,7 @@ def test_queued_logits_equal_those_of_the_full_forward(network):
     field, steps = receptive_field(PARAMS), 40
     labels, lengths = torch.tensor([0, 1, 1]), torch.tensor([30, 50, 400])
     codes = torch.randint(256, (3, steps))
-    whole = torch.cat((torch.full((3, field), NOTHING), codes), dim=1)
+    whole = torch.cat((torch.full((3, field), START_CODE), codes), dim=1)
     with torch.inference_mode():
         full = network(whole[:, :-1], START, lengths, labels)
         queues = Queues(network, 3)
@@ -182,7 +182,7 @@ def test_a_shorter_limit_gives_the_beginning_of_the_same_sounds(network):
 
 
 def test_the_data_say_how_long_sounds_are_where_nobody_does(network):
-    network.habits = Habits(seconds=0.03, silence=1000)
+    network.statistics = SoundStatistics(seconds=0.03, silence=1000)
     [sound] = Sampler(network, WaveNetSampling(micro_batch=1), seed=3).make([Row(0, 0)])
     assert len(sound) == 30
 
@@ -190,7 +190,7 @@ def test_the_data_say_how_long_sounds_are_where_nobody_does(network):
 def test_a_sound_is_told_a_length_that_its_class_has_and_ends_with_it(network):
     rows, made = [Row(0, 0), Row(1, 1)], []
     for low in (0.02, 0.04):
-        network.habits = Habits(0.05, 1000, {"low": [low], "high": [0.03]})
+        network.statistics = SoundStatistics(0.05, 1000, {"low": [low], "high": [0.03]})
         made.append(Sampler(network, WaveNetSampling(micro_batch=2), seed=3).make(rows))
     (low, high), (other_low, same_high) = made
     assert [len(low), len(other_low), len(high)] == [20, 40, 30]
@@ -255,11 +255,11 @@ def test_unlabelled_sounds_are_learnt_and_made(tmp_path):
 
 def test_finetuning_takes_up_how_long_the_new_sounds_are_and_how_they_end(trained, tmp_path):
     dataset, version = trained
-    wanted = Habits.load(version.folder)
-    Habits(seconds=9, silence=900).save(version.folder)
+    wanted = SoundStatistics.load(version.folder)
+    SoundStatistics(seconds=9, silence=900).save(version.folder)
     asked = {"max_steps": 1, "parent": version.folder, "params": TONES}
     child = train_small(WAVENET, dataset, tmp_path / "child", **asked)
-    assert Habits.load(child.folder) == wanted
+    assert SoundStatistics.load(child.folder) == wanted
 
 
 def test_small_parameters_are_those_of_the_kit():
