@@ -6,7 +6,6 @@ A row's next window begins with the last token of its previous one, so the state
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -40,13 +39,13 @@ class StatefulFeed(TextFeed):
         self._carried = rows - max(rows // FRESH_SHARE, min(rows // 4, 1))  # rows that continue
         self.epoch_steps = max(self._ring // (self._carried * self.context), 1)
         self.train_count = self.epoch_steps * self._carried
-        self._offset = lru_cache(maxsize=2)(self._epoch_offset)
 
     def train(self, step: int) -> Arrays:
         """The windows of a step: rows that continue, then fresh ones."""
         epoch, place = divmod(step, self.epoch_steps)
         segments = np.arange(self._carried) * (self._ring // self._carried)
-        carried = segments + self._offset(epoch) + place * self.context
+        offset = self._generator(epoch, stream=1).integers(0, self._ring)
+        carried = segments + offset + place * self.context
         data = self._windows(np.concatenate((carried, self._fresh_starts(step))))
         first = data[self._carried :, 0]
         first[self._ends_line[np.maximum(first, ~first)]] = self._end
@@ -88,9 +87,6 @@ class StatefulFeed(TextFeed):
         ahead = self._windows(drawn)
         to_line_end = np.argmax(self._ends_line[np.maximum(ahead, ~ahead)], 1)  # 0 if none
         return np.asarray(drawn + to_line_end)
-
-    def _epoch_offset(self, epoch: int) -> int:
-        return int(self._generator(epoch, stream=1).integers(0, self._ring))
 
     def _generator(self, place: int, *, stream: int) -> np.random.Generator:
         philox = np.random.Philox(key=[self.seed, place], counter=[0, 0, 0, stream])

@@ -91,7 +91,7 @@ class NumberSequences(Feed):
         if self.train_count < self.batch_size:
             return self._train, None
         places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        epochs = {int(e): self._order(int(e)) for e in np.unique(places // self.train_count)}
+        epochs = {int(e): self._permutation(int(e)) for e in np.unique(places // self.train_count)}
         chosen = [epochs[p // self.train_count][p % self.train_count] for p in places.tolist()]
         return self._train[chosen], None
 
@@ -101,7 +101,7 @@ class NumberSequences(Feed):
         for first in range(0, len(self._validation), rows):
             yield self._validation[first : first + rows], None
 
-    def _order(self, epoch: int) -> npt.NDArray[np.int64]:
+    def _permutation(self, epoch: int) -> npt.NDArray[np.int64]:
         generator = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
         return generator.permutation(self.train_count)
 

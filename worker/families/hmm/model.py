@@ -54,7 +54,9 @@ class HiddenMarkovModel(TextNetwork):
         super().__init__(params, shape)
         states = self.params.states
         self.scale: Scale | None = None
-        self.kind = _kind(self.params, shape)
+        self.kind: Emissions = Discrete(shape.vocabulary)
+        if self.params.emissions == "gaussian":
+            self.kind = Gaussian(shape.channels, floor=self.params.floor)
         self.initial = _fixed(states)
         self.transitions = _fixed(states, states)
         self.emissions = _fixed(states, self.kind.width)
@@ -183,12 +185,6 @@ class HiddenMarkovModel(TextNetwork):
         vectors = torch.from_numpy(scale.apply(parse_numbers(prompt))).to(self.initial.device)
         b, _ = self.kind.likelihoods(self.model.natural, vectors[None])
         return forward(chain, b).states[-1, 0] @ chain.transitions
-
-
-def _kind(params: HmmParams, shape: Shape) -> Emissions:
-    if params.emissions == "gaussian":
-        return Gaussian(shape.channels, floor=params.floor)
-    return Discrete(shape.vocabulary)
 
 
 def _fixed(*shape: int) -> nn.Parameter:

@@ -94,7 +94,9 @@ class Vq(Quantiser):
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The penalty is the commitment loss, summed over an image."""
         rows = z.float().flatten(2).transpose(1, 2)  # (B, N, D)
-        tokens = self._nearest(rows)
+        with torch.autocast(rows.device.type, enabled=False):  # near ties need float32
+            squares = self.codebook.square().sum(1)  # |r - c|^2 minus |r|^2, the same for all codes
+            tokens = (squares - 2 * rows @ self.codebook.T).argmin(-1)
         quantised = self.codebook[tokens]  # (B, N, D)
         penalty = COMMITMENT * (rows - quantised).square().sum((1, 2)).mean()
         straight_through = rows + (quantised - rows).detach()
@@ -116,11 +118,6 @@ class Vq(Quantiser):
         dead = counts < DEAD
         self.codebook.copy_(torch.where(dead[:, None], fresh, moved / counts[:, None].clamp(DEAD)))
         self.counts.copy_(torch.where(dead, 1.0, counts))
-
-    def _nearest(self, rows: Tensor) -> Tensor:
-        with torch.autocast(rows.device.type, enabled=False):  # near ties need float32
-            squares = self.codebook.square().sum(1)  # |r - c|^2 minus |r|^2, the same for all codes
-            return (squares - 2 * rows @ self.codebook.T).argmin(-1)
 
 
 def make_quantiser(params: Params) -> Quantiser:

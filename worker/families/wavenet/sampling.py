@@ -82,7 +82,9 @@ class SoundSampler:
 
     def step(self) -> list[Finished]:
         """Sample `CHUNK` samples; return the sounds that ended in them."""
-        numbers = torch.stack([self._numbers(sound) for sound in self.slots], dim=1)[:, :, None]
+        idle = torch.zeros(CHUNK, device=self.device)
+        drawn = [s.numbers[s.time : s.time + CHUNK] if s else idle for s in self.slots]
+        numbers = torch.stack(drawn, dim=1)[:, :, None]  # (CHUNK, B, 1)
         codes = torch.empty(CHUNK, len(self.slots), dtype=torch.uint8, device=self.device)
         for now in range(CHUNK):
             chosen = choose(self.logits, numbers[now], self.temperature)
@@ -108,11 +110,6 @@ class SoundSampler:
         name = self.names[row.label] if row.label is not None else ""
         seconds = self.statistics.duration(name, float(draw.uniform(1, stream=LENGTHS)))
         return max(round(seconds * self.rate), 1)
-
-    def _numbers(self, sound: ActiveSound | None) -> Tensor:
-        if sound is None:
-            return torch.zeros(CHUNK, device=self.device)
-        return sound.numbers[sound.time : sound.time + CHUNK]
 
     def _finished(self, sound: ActiveSound, length: int) -> Finished:
         """The row and its first `length` samples, with the last 5 milliseconds faded out."""
