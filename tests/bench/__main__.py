@@ -1,7 +1,7 @@
-"""Speed and memory, each as a ratio to a baseline run beside it: `make bench`.
+"""Benchmarks of speed and memory, each as a ratio to a baseline: `make bench`.
 
-Both sides of a row take turns in the same environment, and the best of a few turns counts, for the
-machine may be busy with other things.
+Both sides alternate in the same environment, and the best of a few runs counts, because the machine
+may be busy with other work.
 """
 
 import json
@@ -22,7 +22,7 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 
 def measures() -> dict[str, Callable[[Path], Measure]]:
-    """Every comparison, by name; imported late, so that the threads are set before torch."""
+    """Every comparison by name; imported late, so that threads are limited before torch loads."""
     from tests.bench import command_line, generation, training
 
     return {
@@ -37,7 +37,7 @@ def measures() -> dict[str, Callable[[Path], Measure]]:
 @click.option("--json", "path", type=click.Path(path_type=Path), help="write the rows here")
 @click.option("--only", help="one comparison by name")
 def main(path: Path | None, only: str | None) -> None:
-    """Run the comparisons and say which bounds are kept."""
+    """Run the comparisons; exit with 1 if a bound is missed."""
     known = measures()
     if only is not None and only not in known:
         raise click.UsageError(str(Refused.unknown("comparison", only, known)))

@@ -1,4 +1,4 @@
-"""How long a person waits for the command line."""
+"""The start-up time of the command line."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What generation costs over a loop that samples, then encodes; and whether memory stays flat."""
+"""The overhead of generation over a plain loop, and whether its memory stays constant."""
 
 import io
 import json
@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from tests.bench.measure import Measure
-from tests.bench.monitors import Deaf
+from tests.bench.monitors import NullMonitor
 from worker.data.dataset import Shape
 from worker.engine.generate import Generation, generate
 from worker.families import find_family
@@ -27,7 +27,7 @@ LABELS = tuple("0123456789")
 
 
 def images_against_a_plain_loop(folder: Path) -> Measure:
-    """Samples with records and digests in a tar against bare sampling and PNG encoding."""
+    """Samples with records and digests in a tar, against plain sampling and PNG encoding."""
     network = gan()
     ours, base = [], []
     for _turn in range(TURNS):
@@ -38,7 +38,7 @@ def images_against_a_plain_loop(folder: Path) -> Measure:
 
 
 def memory_of_ten_times_the_samples(folder: Path) -> Measure:
-    """Peak memory of a process that makes ten times as many samples."""
+    """Peak memory of a process that generates ten times as many samples."""
     peaks = [peak_mib(count, folder) for count in (1_000, 10_000)]
     name = "peak memory, 10,000 images against 1,000"
     return Measure(name, peaks[1], peaks[0], "MiB", peaks[1] / peaks[0], at_most=1.1)
@@ -53,19 +53,19 @@ def gan() -> Network:
 
 
 def into_tar(network: Network, count: int, path: Path) -> None:
-    """As a worker does it."""
+    """Generate into a tar, as a worker does."""
     sampling = find_family("gan").sampling()
     generation = Generation(network, sampling, seed=SEED, start=0, stop=count)
     origin = Origin("gan", "digits:1", "0" * 64, SEED, sampling.model_dump(), sampling.micro_batch)
     with find_medium("image").open_writer(path, network.shape) as writer:
-        for sample in generate(generation, Deaf()):
+        for sample in generate(generation, NullMonitor()):
             record = origin.record(sample.index, label=sample.label)
             writer.add(SampleRecord(sample.index, sample.output, record))
         writer.close()
 
 
 def plain_loop(network: Network) -> None:
-    """Sample a micro-batch, encode its images, and again."""
+    """Sample and encode images, one micro-batch after another."""
     sampling = find_family("gan").sampling()
     size = sampling.micro_batch
     with torch.inference_mode():
@@ -83,7 +83,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def peak_mib(count: int, folder: Path) -> float:
-    """Peak resident memory of a fresh process that makes `count` samples."""
+    """Peak resident memory of a fresh process that generates `count` samples."""
     command = [sys.executable, "-m", "tests.bench.generation", str(count), str(folder / "peak.tar")]
     return float(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
 

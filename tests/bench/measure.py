@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Measure:
-    """One comparison: `ours` against `baseline`, in `unit`, and the bound that the ratio keeps."""
+    """A comparison of `ours` with `baseline`, in `unit`, and the bound on their ratio."""
 
     name: str
     ours: float
@@ -23,5 +23,5 @@ class Measure:
         )
 
     def row(self) -> dict[str, object]:
-        """As `BENCH_JSON` has it."""
+        """A row of the JSON report."""
         return {key: value for key, value in asdict(self).items() if value is not None}

@@ -1,25 +1,25 @@
-"""A monitor that listens to nothing."""
+"""A monitor that ignores everything."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 
-class Deaf:
-    """Fulfils `worker.engine.monitor.Monitor` at no cost."""
+class NullMonitor:
+    """A `worker.engine.monitor.Monitor` that does nothing."""
 
     def progress(
         self, done: float, total: float, unit: str, *, eta_s: float | None = None, note: str = ""
     ) -> None:
-        """Nothing."""
+        """Ignored."""
 
     def log(self, message: str, *, level: str = "info") -> None:
-        """Nothing."""
+        """Ignored."""
 
     def points(self, step: int, values: Mapping[str, float]) -> None:
-        """Nothing."""
+        """Ignored."""
 
     def preview(self, name: str, path: Path, media_type: str) -> None:
-        """Nothing."""
+        """Ignored."""
 
     def checkpoint(self, step: int, path: Path) -> None:
-        """Nothing."""
+        """Ignored."""

@@ -1,4 +1,4 @@
-"""What the training loop costs over a loop that does nothing but train."""
+"""The overhead of the engine's training loop over a plain loop."""
 
 import time
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 from tests.bench.measure import Measure
-from tests.bench.monitors import Deaf
+from tests.bench.monitors import NullMonitor
 from worker.data.dataset import LocalDataset
-from worker.engine.run import begin
+from worker.engine.run import build_run
 from worker.engine.train import Training, train
 from worker.families import find_family
 from worker.ingest.ingest import ingest
@@ -20,12 +20,12 @@ NANOGPT_CPU = {"layers": 4, "heads": 4, "width": 128, "context": 64, "batch_size
 
 
 def gpt_against_a_plain_loop(folder: Path) -> Measure:
-    """The engine's steps (curves, previews and validation included) against the network's own."""
+    """The engine's loop, with curves, previews and validation, against bare training steps."""
     dataset = text_dataset(folder)
     ours, base = [], []
     for turn in range(TURNS):
         began = time.perf_counter()
-        train(gpt_training(dataset, folder / f"ours{turn}"), Deaf())
+        train(gpt_training(dataset, folder / f"ours{turn}"), NullMonitor())
         ours.append(time.perf_counter() - began)
         base.append(plain_loop(gpt_training(dataset, folder / f"plain{turn}")))
     name = f"gpt training, {STEPS} steps at nanoGPT's CPU setting"
@@ -43,7 +43,7 @@ def text_dataset(folder: Path) -> LocalDataset:
 
 
 def gpt_training(dataset: LocalDataset, folder: Path) -> Training:
-    """A training of `STEPS` steps."""
+    """A run of `STEPS` steps."""
     folder.mkdir()
     family = find_family("gpt")
     params = parse_params(family.params, NANOGPT_CPU, what="gpt")
@@ -51,9 +51,9 @@ def gpt_training(dataset: LocalDataset, folder: Path) -> Training:
 
 
 def plain_loop(training: Training) -> float:
-    """Seconds of the same steps and one final validation with nothing around them."""
+    """Seconds that the same steps and one validation take without the engine's loop."""
     began = time.perf_counter()
-    run = begin(training)
+    run = build_run(training)
     run.network.train()
     for step in range(STEPS):
         run.network.train_step(run.batch(step), run.parts.optimizers, Clock(step, step / STEPS))

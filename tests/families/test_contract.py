@@ -25,7 +25,7 @@ from tests.families.kit import (
 )
 from worker.data.dataset import LocalDataset
 from worker.engine.generate import Sampler
-from worker.engine.run import begin
+from worker.engine.run import build_run
 from worker.engine.train import Trained, train
 from worker.engine.weights import load
 from worker.families import families
@@ -144,7 +144,7 @@ def test_checkpoint_of_another_run_is_refused(
     checkpoint = monitor.checkpoints[0][1]
     asked = {"max_steps": 4, "seed": 1, "resume": checkpoint}
     with pytest.raises(BadInput, match="another training run"):
-        begin(small_training(family, dataset, tmp_path / "b", **asked))
+        build_run(small_training(family, dataset, tmp_path / "b", **asked))
 
 
 def test_wrong_parameter_is_refused_by_name(family: Family) -> None:
@@ -158,7 +158,7 @@ def test_finetuning_begins_where_the_parent_ended(
     family: Family, dataset: LocalDataset, trained: Trained, tmp_path: Path
 ) -> None:
     asked = small_training(family, dataset, tmp_path / "run", parent=trained.folder, max_steps=3)
-    begun = begin(asked).network.state_dict()
+    begun = build_run(asked).network.state_dict()
     parent = load(trained.folder, device=CPU)[1].state_dict()
     assert all(torch.equal(begun[name], value) for name, value in parent.items())
     child = train(asked, Recorder())
@@ -195,8 +195,8 @@ def test_finetuning_with_another_network_is_refused(
         for key in ("channels", "width", "states", "rank")
         if key in family.params.model_fields
     }
-    with pytest.raises(Refused, match="do not fit"):
-        begin(
+    with pytest.raises(BadInput, match="; keep the parent's values of the parameters"):
+        build_run(
             small_training(
                 family,
                 dataset,

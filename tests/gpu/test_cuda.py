@@ -1,4 +1,4 @@
-"""Every family on a CUDA device: it trains, goes on from a checkpoint, and repeats its samples."""
+"""Every family on a CUDA device: training, resuming from a checkpoint, reproducible samples."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +22,14 @@ pytestmark = [
 ]
 
 DEVICE = torch.device("cuda:0")
-ROOM = 128 * 2**20  # bytes that are left in the test of short memory
+ROOM = 128 * 2**20  # bytes left when memory is scarce
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", sorted(families()))
-def test_a_family_trains_and_repeats_its_samples(name: str, precision: str, tmp_path: Path) -> None:
+def test_a_family_trains_and_its_samples_are_reproducible(
+    name: str, precision: str, tmp_path: Path
+) -> None:
     family = families()[name]
     dataset = dataset_for(family, tmp_path / "dataset")
     asked = {"max_steps": 5, "device": DEVICE, "precision": precision}
@@ -42,7 +44,7 @@ def test_a_family_trains_and_repeats_its_samples(name: str, precision: str, tmp_
 
 
 @pytest.mark.parametrize("name", sorted(families()))
-def test_a_family_goes_on_from_a_checkpoint(name: str, tmp_path: Path) -> None:
+def test_a_family_resumes_from_a_checkpoint(name: str, tmp_path: Path) -> None:
     family = families()[name]
     dataset = dataset_for(family, tmp_path / "dataset")
     asked = {"max_steps": 6, "seed": 4, "device": DEVICE}
@@ -59,7 +61,7 @@ def test_a_family_goes_on_from_a_checkpoint(name: str, tmp_path: Path) -> None:
 
 @pytest.fixture
 def little_memory() -> Iterator[None]:
-    """A GPU that has `ROOM` bytes left for this process."""
+    """A GPU with `ROOM` bytes left for this process."""
     torch.cuda.empty_cache()
     total = torch.cuda.mem_get_info(DEVICE)[1]
     taken = torch.cuda.memory_reserved(DEVICE)
@@ -68,7 +70,7 @@ def little_memory() -> Iterator[None]:
     torch.cuda.set_per_process_memory_fraction(1.0, DEVICE)
 
 
-def test_short_memory_halves_the_micro_batch_and_keeps_the_noise(little_memory: None) -> None:
+def test_out_of_memory_halves_the_micro_batch_and_keeps_the_noise(little_memory: None) -> None:
     family = families()["gan"]
     torch.manual_seed(0)
     params = parse_params(family.params, {}, what="gan")
@@ -82,12 +84,14 @@ def test_short_memory_halves_the_micro_batch_and_keeps_the_noise(little_memory: 
     halved, few = made(1024, monitor), made(8, Recorder())
     assert len({sample.micro_batch for sample in halved}) == 1
     assert 8 <= halved[0].micro_batch < 1024
-    assert monitor.logs[0] == "warning: out of memory: going on with micro-batches of 512"
-    for one, other in zip(halved, few, strict=True):  # of another shape, so alike but for rounding
+    assert monitor.logs[0] == "warning: out of memory: continuing with micro-batches of 512"
+    for one, other in zip(
+        halved, few, strict=True
+    ):  # forward passes of another shape may round differently
         assert np.abs(np.asarray(one.output, int) - np.asarray(other.output, int)).max() <= 2
 
 
-def test_qlora_tunes_a_base_of_four_bits_and_writes_with_it(tmp_path: Path) -> None:
+def test_qlora_fine_tunes_a_4_bit_base_and_generates_with_it(tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     family = families()["hf"]
     dataset = dataset_for(family, tmp_path / "dataset")

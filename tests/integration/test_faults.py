@@ -171,7 +171,7 @@ def test_a_worker_that_dies_around_its_commit_leaves_one_artifact(
 
 def test_a_worker_without_its_device_says_so_and_ends(deployment) -> None:
     assert deployment.worker(device="cuda:7").wait(timeout=PATIENCE_S) == 2
-    assert "'cuda:7' is not here" in deployment.logs()
+    assert "no device 'cuda:7'" in deployment.logs()
 
 
 def test_a_worker_whose_boot_fails_ends_with_the_reason_and_returns_its_doorbell(

@@ -1,7 +1,7 @@
 """Run the real commands on real data and print the table of results: `make results`.
 
-Each case trains through workers of `genmill up` in a home of its own, generates, downloads, and
-judges what was made by code that shares nothing with the families.
+Each case trains and generates through workers of `genmill up` in a home of its own, downloads the
+samples, and evaluates them with code that is independent of the families.
 """
 
 import sys
@@ -10,12 +10,11 @@ from collections.abc import Callable
 import click
 
 from tests.results.gan import gan_on_cifar, gan_on_mnist
-from tests.results.gpt import gpt_on_shakespeare
 from tests.results.hf import hf_on_shakespeare
 from tests.results.hmm import hmm_on_shakespeare, hmm_on_tunes
 from tests.results.machine import DATA, Machine, Result, machine
 from tests.results.queue import through_the_queue
-from tests.results.rnn import rnn_on_shakespeare
+from tests.results.shakespeare import gpt_on_shakespeare, rnn_on_shakespeare
 from tests.results.text2image import text2image_on_mnist
 from tests.results.vae import vae_on_mnist
 from tests.results.wavenet import wavenet_on_spoken_digits
@@ -36,11 +35,11 @@ CASES: dict[str, Callable[[Machine], list[Result]]] = {
 
 
 @click.command()
-@click.option("--only", type=click.Choice(list(CASES)), multiple=True, help="these cases alone")
+@click.option("--only", type=click.Choice(list(CASES)), multiple=True, help="only these cases")
 def main(only: tuple[str, ...]) -> None:
-    """Run the cases, print a Markdown table, exit 1 where a bound is missed."""
+    """Run the cases and print a Markdown table; exit with 1 if a bound is missed."""
     if not DATA.exists():
-        raise click.ClickException("the data sets of the maintainers are not beside the project")
+        raise click.ClickException("the data sets are not beside the project")
     results = []
     for name in only or CASES:
         with machine() as it:

@@ -1,4 +1,4 @@
-"""MNIST as an image folder with captions: what a digit is, and how it looks, measured by pixels."""
+"""MNIST as an image folder with captions of digit, stroke thickness and slant."""
 
 import io
 import json
@@ -11,18 +11,18 @@ from PIL import Image
 from tests.results.classifier import read_idx
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-TAIL = 0.2  # of a digit's pictures are its thinnest, its boldest, and so on
+TAIL = 0.2  # share of a digit's images that count as thin, as bold, and so on
 
 
 def thickness(images: np.ndarray) -> np.ndarray:
-    """Of uint8 (N, H, W): twice the area over the length of the outline, about pixels a stroke."""
+    """Stroke thickness in pixels of uint8 (N, H, W): twice the area over the outline's length."""
     shades = np.pad(images, ((0, 0), (1, 1), (1, 1))).astype(np.float64) / 255
     outline = sum(np.abs(np.diff(shades, axis=axis)).sum((1, 2)) for axis in (1, 2))
     return 2 * shades.sum((1, 2)) / outline
 
 
 def slant(images: np.ndarray) -> np.ndarray:
-    """Of uint8 (N, H, W): pixels to the right for each one up, the moments' mu11 / mu02."""
+    """Slant of uint8 (N, H, W): the moments' mu11 / mu02, positive to the right."""
     shades = images.astype(np.float64)
     y, x = np.mgrid[: images.shape[1], : images.shape[2]]
     mass = shades.sum((1, 2))[:, None, None]
@@ -46,7 +46,7 @@ def write_captioned_mnist(mnist: Path, path: Path, *, count: int) -> None:
 
 
 def captions(images: np.ndarray, labels: np.ndarray) -> list[str]:
-    """One caption each, in one of several wordings; what sets a picture apart is said or not."""
+    """One caption per image, in varying wordings; adjectives are sometimes left out."""
     strokes = _words(thickness(images), labels, "thin", "bold")
     leaning = _words(slant(images), labels, "upright", "slanted")
     rng = np.random.default_rng(0)
@@ -67,7 +67,7 @@ def worded(noun: str, adjectives: list[str], wording: int) -> str:
 
 
 def _words(values: np.ndarray, labels: np.ndarray, low: str, high: str) -> list[str]:
-    """`low` for a digit's lowest values, `high` for its highest, else nothing."""
+    """`low` for a digit's lowest values, `high` for its highest, otherwise empty."""
     words = np.full(len(values), "", dtype=object)
     for label in np.unique(labels):
         these = labels == label

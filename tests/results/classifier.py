@@ -1,7 +1,7 @@
 """An independent judge of digits: a small CNN trained on MNIST's training part.
 
-It shares no code with the families. Its accuracy on the 10,000 test digits is reported beside every
-figure that it gives.
+It shares no code with the families. Its accuracy on the 10,000 test digits is reported with every
+figure derived from it.
 """
 
 import gzip
@@ -26,7 +26,7 @@ def as_input(images: np.ndarray) -> Tensor:
 
 
 def new_network() -> nn.Sequential:
-    """Two convolutions and two linear layers; the last but one gives 64 features."""
+    """Two convolutions and two linear layers; the penultimate one has 64 features."""
     return nn.Sequential(
         nn.Conv2d(1, 24, 5, stride=2, padding=2),
         nn.BatchNorm2d(24),

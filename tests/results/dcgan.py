@@ -1,4 +1,4 @@
-"""The baseline of the GAN's figure: a DCGAN trained as in the original paper, on its own.
+"""The baseline of the GAN: a DCGAN trained as in the original paper.
 
 Radford, Metz, Chintala 2015, arXiv:1511.06434, sections 3 and 4: unconditional, batch norm, ReLU
 and leaky ReLU 0.2, weights from N(0, 0.02), Adam at 2e-4 with beta1 0.5, batches of 128, images
@@ -54,7 +54,7 @@ def new_discriminator(width: int) -> nn.Sequential:
 def train_dcgan(
     images: np.ndarray, *, seconds: float, seed: int, width: int = 64
 ) -> tuple[nn.Sequential, int]:
-    """Train on uint8 (N, 28, 28) for a time; the generator, and the steps done.
+    """Train on uint8 (N, 28, 28) for `seconds`; return the generator and the number of steps.
 
     `width`: channels at 14x14; the paper's smallest layer has 128 of them, the usual code 64.
     """
@@ -88,7 +88,7 @@ def _step(
     adams: list[torch.optim.Adam],
     real: Tensor,
 ) -> None:
-    """One update of the discriminator, one of the generator: the non-saturating loss."""
+    """One update of the discriminator and one of the generator, with the non-saturating loss."""
     fake = generator(torch.randn(len(real), LATENT, 1, 1))
     loss = _cross_entropy(discriminator(real), 1) + _cross_entropy(discriminator(fake.detach()), 0)
     adams[1].zero_grad()

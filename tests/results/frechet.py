@@ -1,4 +1,4 @@
-"""The Frechet distance of two sets of images by the judge's features: Heusel et al. 2017, eq. 6."""
+"""The Frechet distance of two image sets by the judge's features: Heusel et al. 2017, eq. 6."""
 
 import numpy as np
 import torch
@@ -16,9 +16,9 @@ def features(network: nn.Sequential, images: np.ndarray) -> np.ndarray:
 
 
 def frechet_distance(some: np.ndarray, others: np.ndarray) -> float:
-    """Of two Gaussians with the means and covariances of features (N, D) and (M, D)."""
+    """Between Gaussians with the means and covariances of features (N, D) and (M, D)."""
     apart = some.mean(0) - others.mean(0)
     first, second = (np.cov(points, rowvar=False) for points in (some, others))
-    # the eigenvalues of a product of covariances are real and not negative, but for rounding
+    # up to rounding, the eigenvalues of a product of covariances are real and not negative
     roots = np.sqrt(np.linalg.eigvals(first @ second).real.clip(0))
     return float(apart @ apart + np.trace(first) + np.trace(second) - 2 * roots.sum())

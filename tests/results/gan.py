@@ -1,4 +1,4 @@
-"""The GAN on MNIST beside a DCGAN of the original recipe, and on CIFAR-10 at 64x64."""
+"""The GAN on MNIST, compared with the original DCGAN recipe, and on CIFAR-10 at 64x64."""
 
 import json
 import os
@@ -15,12 +15,12 @@ from tests.results.frechet import features, frechet_distance
 from tests.results.machine import DATA, PICTURES, Machine, Result
 
 SECONDS = {"mnist": 300, "cifar": 600}
-WIDTHS = (64, 32)  # of the baseline: as it is usually written, and with channels as few as ours
+WIDTHS = (64, 32)  # of the baseline: the usual one, and the same as the family's
 COUNT = {"mnist": 10_000, "cifar": 1_000}
 
 
 def gan_on_mnist(it: Machine) -> list[Result]:
-    """Five minutes, 10,000 digits, against a DCGAN of as many seconds on as many threads."""
+    """Five minutes, 10,000 digits, against a DCGAN with as many seconds and threads."""
     images, labels = _train_and_make(it, "mnist", DATA / "mnist")
     network, accuracy = train_judge(DATA / "mnist")
     save_sheet(images, labels, PICTURES / "mnist-gan.png")
@@ -33,7 +33,7 @@ def gan_on_mnist(it: Machine) -> list[Result]:
 
 
 def gan_on_cifar(it: Machine) -> list[Result]:
-    """Ten minutes at 64x64: a sheet to look at, and how far samples of a class differ."""
+    """Ten minutes at 64x64: a contact sheet, and the diversity of samples."""
     images, labels = _train_and_make(it, "cifar", DATA / "cifar10-images.zip", "--size", "64")
     save_sheet(images, labels, PICTURES / "cifar-gan.png")
     diversity = it.version("cifar-gan")["metrics"]["diversity"]
@@ -49,7 +49,7 @@ def gan_on_cifar(it: Machine) -> list[Result]:
 
 
 def save_sheet(images: np.ndarray, labels: np.ndarray, path: Path) -> None:
-    """The first ten of each class, one row a class."""
+    """The first ten samples of each class, one row per class."""
     path.parent.mkdir(exist_ok=True)
     rows = [np.concatenate(list(images[labels == label][:10]), 1) for label in range(10)]
     sheet = Image.fromarray(np.concatenate(rows))
@@ -59,7 +59,7 @@ def save_sheet(images: np.ndarray, labels: np.ndarray, path: Path) -> None:
 def _train_and_make(
     it: Machine, name: str, source: Path, *options: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Train on a dataset by the real commands; samples, uint8 (N, H, W[, 3]), and label numbers."""
+    """Train and generate by the real commands; samples uint8 (N, H, W[, 3]) and label numbers."""
     model = f"{name}-gan"
     it.run("dataset", "add", name, source, *options)
     budget = ["--max-seconds", str(SECONDS[name]), "--seed", "1"]
@@ -76,7 +76,7 @@ def _train_and_make(
 
 
 def _distances(network: nn.Sequential, images: np.ndarray, case: str) -> list[Result]:
-    """The GAN's distance to the test digits, real against real, and by the baselines' own."""
+    """Distances to the test digits: the GAN's, real images', and relative to the baselines'."""
     torch.set_num_threads(os.cpu_count() or 1)  # as the one worker has
     train, test = (
         read_idx(DATA / "mnist" / f"{part}-images-idx3-ubyte.gz") for part in ("train", "t10k")
@@ -86,9 +86,9 @@ def _distances(network: nn.Sequential, images: np.ndarray, case: str) -> list[Re
     def distance(some: np.ndarray) -> float:
         return frechet_distance(features(network, some), real)
 
-    ours, like = distance(images), distance(train[: COUNT["mnist"]])
-    told = f"Frechet distance to the test digits {ours:.2f}; real against real {like:.2f}"
-    results = [Result(case, told, "(none)", kept=True)]
+    ours, best = distance(images), distance(train[: COUNT["mnist"]])
+    figure = f"Frechet distance to the test digits {ours:.2f}; real against real {best:.2f}"
+    results = [Result(case, figure, "(none)", kept=True)]
     for width in WIDTHS:
         generator, steps = train_dcgan(train, seconds=SECONDS["mnist"], seed=1, width=width)
         theirs = distance(sample_dcgan(generator, COUNT["mnist"], seed=7))
@@ -100,7 +100,7 @@ def _distances(network: nn.Sequential, images: np.ndarray, case: str) -> list[Re
 def _classes(
     network: nn.Sequential, images: np.ndarray, labels: np.ndarray, case: str
 ) -> list[Result]:
-    """What the judge takes the digits for, against what they were asked to be."""
+    """The judge's classes of the digits, compared with the requested ones."""
     chances = judge(network, images)
     taken = chances.argmax(1).numpy()
     shares = np.bincount(taken, minlength=10) / len(images) * 10

@@ -1,7 +1,7 @@
-"""A model of transformers: taken in, taught a form of answer, merged, and asked 1,000 times.
+"""A transformers model: imported, fine-tuned to a format of answers, merged, prompted 1,000 times.
 
-The base is a small Llama with a tokenizer of its own, made here from tinyshakespeare by plain
-PyTorch. It learns to answer a speech by JSON that names the speaker and counts the words.
+The base is a small Llama with its own tokenizer, trained here on tinyshakespeare by plain PyTorch.
+It learns to answer a speech with JSON that names the speaker and counts the words.
 """
 
 import json
@@ -29,20 +29,20 @@ SIZE = {
     "num_attention_heads": 4, "max_position_embeddings": 256,
 }  # fmt: skip
 VOCABULARY = 1024
-STEPS = 200  # of the base's own training, which makes it no good writer, but one of English
+STEPS = 200  # of pre-training: enough for something like English
 ASKED = 1000
 TUNING = ["rank=4", "context=128", "micro_batch=16"]
 
 
 def hf_on_shakespeare(it: Machine) -> list[Result]:
-    """Of 6,000 speeches 1,000 are kept back; those are answered by the adapter, and merged."""
+    """Fine-tune on 5,000 speeches; answer 1,000 others with the adapter and after merging."""
     rows = speeches()[: 6 * ASKED]
-    learnt, asked = rows[:-ASKED], rows[-ASKED:]
-    write_lines(it.folder / "learnt.jsonl", learnt)
+    train, asked = rows[:-ASKED], rows[-ASKED:]
+    write_lines(it.folder / "train.jsonl", train)
     write_lines(it.folder / "asked.jsonl", [{"prompt": row["prompt"]} for row in asked])
     it.run("model", "import", tiny_base(it.folder / "base", steps=STEPS), "--name", "reader")
-    it.run("dataset", "add", "speeches", it.folder / "learnt.jsonl", "--split", "90,10,0")
-    # a step of almost no length: the base's own loss, by the same code on the same examples
+    it.run("dataset", "add", "speeches", it.folder / "train.jsonl", "--split", "90,10,0")
+    # a step with almost no effect gives the base's loss by the same code on the same examples
     before = _finetune(it, steps=1, lr=1e-9)["metrics"]["loss"]
     after = _finetune(it, steps=200, lr=5e-3)
     losses = f"{before:.3f} to {after['metrics']['loss']:.3f} nats a token of the answers"
@@ -82,7 +82,7 @@ def tiny_base(folder: Path, *, steps: int = 20) -> Path:
 
 
 def speeches() -> list[dict[str, str]]:
-    """Each speech's first line, and the answer that is wanted; in an order of their own."""
+    """Each speech's first line and the expected answer, shuffled."""
     text = (DATA / "tinyshakespeare.txt").read_text("utf-8")
     rows = []
     for name, line in re.findall(r"(?:^|\n\n)([^\n:]{2,30}):\n([^\n]{2,80})", text):
@@ -112,7 +112,7 @@ def _tokenizer(text: str) -> PreTrainedTokenizerFast:
 
 
 def _finetune(it: Machine, *, steps: int, lr: float) -> dict:
-    """A version from the base, as `model show` has it."""
+    """Fine-tune the base; return the version as `model show` prints it."""
     words = ["--dataset", "speeches", "--seed", "1", "--max-steps", str(steps), "--wait"]
     settings = [word for each in [*TUNING, f"lr={lr}"] for word in ("--set", each)]
     it.run("enqueue", "finetune", "reader:1", *words, *settings)
@@ -120,7 +120,7 @@ def _finetune(it: Machine, *, steps: int, lr: float) -> dict:
 
 
 def _merged(it: Machine, asked: list[dict[str, str]]) -> list[Result]:
-    """Base and adapter beside one another, and worked into one: logits, and greedy answers."""
+    """Compare base plus adapter with the merged model: logits and greedy answers."""
     it.run("model", "export", "reader", it.folder / "apart")
     it.run("model", "export", "reader", it.folder / "merged", "--merge")
     it.run("model", "import", it.folder / "merged", "--name", "merged")
@@ -136,7 +136,7 @@ def _merged(it: Machine, asked: list[dict[str, str]]) -> list[Result]:
 
 
 def _answers(it: Machine, model: str) -> list[str]:
-    """1,000 greedy answers through the queue, verified, in order."""
+    """1,000 greedy answers, generated through the queue and verified, in order."""
     words = ["--prompts", it.folder / "asked.jsonl", "--set", "temperature=0"]
     settings = ["--set", "max_tokens=32", "--set", "micro_batch=32"]
     job = it.run("enqueue", "generate", model, *words, *settings, "--wait")
@@ -148,7 +148,7 @@ def _answers(it: Machine, model: str) -> list[str]:
 
 
 def _is_answer(text: str) -> bool:
-    """Whether a text is JSON with a speaker and a number of words, and nothing more."""
+    """Whether a text is exactly JSON with a speaker and a number of words."""
     try:
         answer = json.loads(text)
     except ValueError:
@@ -157,7 +157,7 @@ def _is_answer(text: str) -> bool:
 
 
 def _logits_apart(it: Machine, text: str) -> float:
-    """The greatest difference of a logit, both folders read by transformers itself."""
+    """The largest difference of logits, with both folders loaded by transformers itself."""
     ids = AutoTokenizer.from_pretrained(it.folder / "merged")(text, return_tensors="pt").input_ids
     with torch.inference_mode():
         one, other = (

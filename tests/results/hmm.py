@@ -1,4 +1,4 @@
-"""The hidden Markov model: tinyshakespeare by 16 states, and old tunes made into new ones."""
+"""The hidden Markov model: tinyshakespeare with 16 states, and tunes as MIDI."""
 
 import json
 
@@ -11,7 +11,7 @@ COUNT = 1000
 
 
 def hmm_on_shakespeare(it: Machine) -> list[Result]:
-    """Whole steps of EM on all sequences at once; the last tenth is judged, each character once."""
+    """Full EM steps on all sequences; evaluated on the last tenth."""
     it.run("dataset", "add", "shakespeare", DATA / "tinyshakespeare.txt", "--split", "90,10,0")
     words = ["--dataset", "shakespeare", "--name", "monkey", "--max-steps", "50", "--seed", "1"]
     it.run("enqueue", "train", "hmm", *words, "--set", "states=16", "--wait")
@@ -32,7 +32,7 @@ def hmm_on_shakespeare(it: Machine) -> list[Result]:
 
 
 def hmm_on_tunes(it: Machine) -> list[Result]:
-    """MIDI files in, a model of notes, MIDI files out: how many of the words are notes."""
+    """Train on MIDI files, generate MIDI files: the share of generated words that are notes."""
     source = it.folder / "tunes"
     source.mkdir()
     for name, text in TUNES.items():

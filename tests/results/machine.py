@@ -1,4 +1,4 @@
-"""What every case of the table uses: the real commands on a machine of its own, and its data."""
+"""What all cases share: the real commands in a home of their own, and the data."""
 
 import json
 import os
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
-PICTURES = Path("results")  # sheets to look at
+PICTURES = Path("results")  # contact sheets
 GENMILL = str(Path(sys.executable).with_name("genmill"))
 
 
 @dataclass(frozen=True)
 class Result:
-    """One figure and the bound that it should keep."""
+    """One figure and its bound."""
 
     case: str
     figure: str
@@ -32,7 +32,7 @@ class Machine:
     folder: Path
 
     def run(self, *words: str | Path) -> str:
-        """The stdout of a command; its failure ends the run."""
+        """The stdout of a command; raises if it fails."""
         done = subprocess.run(
             [GENMILL, *map(str, words)],
             env=os.environ | {"GENMILL_HOME": str(self.folder / "home")},
@@ -43,13 +43,13 @@ class Machine:
         return done.stdout.strip()
 
     def version(self, model: str) -> dict:
-        """The newest version of a model, as `model show --json` has it."""
+        """The newest version of a model, as `model show --json` prints it."""
         return json.loads(self.run("model", "show", model, "--json"))
 
 
 @contextmanager
 def machine() -> Iterator[Machine]:
-    """Everything up, one worker with all cores; down at the end."""
+    """Start everything with one worker on all cores; stop it at the end."""
     with tempfile.TemporaryDirectory() as name:
         it = Machine(Path(name))
         it.run("up", "--detach", "--workers", "1")

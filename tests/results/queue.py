@@ -1,4 +1,4 @@
-"""Every family through the queue: 1,000 samples in shards of 64, 7 and 1 are the same bytes."""
+"""Every family through the queue: 1,000 samples are equal in shards of 64, 7 and 1."""
 
 from db import artifacts
 from scheduler.submission.enqueue import enqueue
@@ -11,12 +11,12 @@ from worker.specs import parse_spec
 
 COUNT = 1000
 SHARDS = (64, 7, 1)
-SHORT = {"max_tokens": 16, "seconds": 0.02, "micro_batch": 8}  # whichever a family has
+SHORT = {"max_tokens": 16, "seconds": 0.02, "micro_batch": 8}  # those that a family has
 SOURCES = {"image": "mnist", "text": "tinyshakespeare.txt", "audio": "spoken-digits.zip"}
 
 
 def through_the_queue(it: Machine) -> list[Result]:
-    """A version of each family, trained for a few steps, makes the same samples three times."""
+    """Train each family for a few steps and generate the same samples three times."""
     for media, source in SOURCES.items():
         it.run("dataset", "add", media, DATA / source)
     return [_of_family(it, name) for name in families()]

@@ -1,4 +1,4 @@
-"""Pictures from captions on MNIST, judged by a classifier that shares nothing with the family."""
+"""Images from captions of MNIST, evaluated by a classifier independent of the family."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ CAPTION = 200  # pixels of the sheet
 
 
 def text2image_on_mnist(it: Machine) -> list[Result]:
-    """600 seconds on 60,000 captioned digits; 1,000 pictures from prompts of ten digits."""
+    """600 seconds on 60,000 captioned digits; 1,000 images from prompts for ten digits."""
     write_captioned_mnist(DATA / "mnist", it.folder / "captioned.zip", count=60_000)
     it.run("dataset", "add", "captioned", it.folder / "captioned.zip")
     budget = ["--max-seconds", "600", "--seed", "1"]
@@ -75,14 +75,14 @@ def prompts() -> list[dict[str, str]]:
 
 
 def painted(folder: Path) -> tuple[np.ndarray, list[dict]]:
-    """The pictures (N, 28, 28) and records that were downloaded, in the samples' order."""
+    """The downloaded images (N, 28, 28) and records, in order."""
     paths = sorted(path for path in folder.rglob("*.png") if path.stem.isdigit())
     records = [json.loads(path.with_suffix(".json").read_text()) for path in paths]
     return np.stack([np.asarray(Image.open(path).convert("L")) for path in paths]), records
 
 
 def save_sheet(images: np.ndarray, texts: list[str], path: Path) -> None:
-    """Twenty prompts, two of each digit, and beside each the ten pictures made of it."""
+    """Twenty prompts, two per digit, each with its ten images."""
     path.parent.mkdir(exist_ok=True)
     shown = list(dict.fromkeys(texts))
     shown = [text for digit in range(10) for text in shown[digit * 10 + digit % 5 :: 5][:2]]

@@ -1,4 +1,4 @@
-"""The VAE on binarised MNIST, and sheets of all that it makes of digits it has never seen."""
+"""The VAE on binarised MNIST, and sheets of all sampling modes on test digits."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.results.machine import DATA, PICTURES, Machine, Result
 
 SECONDS = 180
 COLUMNS = 10
-# without labels, and pixels drawn by their brightness: the setting of the published figures
+# no labels, stochastic binarisation: the setting of published figures
 PARAMS = ("conditional=false", "binarise=stochastic", "channels=16", "lr=0.003")
 MODES = {
     "samples": ["--count", "1000"],
@@ -24,7 +24,7 @@ MODES = {
 
 
 def vae_on_mnist(it: Machine) -> list[Result]:
-    """Three minutes; the bound on the whole validation split, its pixels drawn once for all."""
+    """Three minutes; the bound on the whole validation split, binarised once."""
     it.run("dataset", "add", "mnist", DATA / "mnist")
     settings = [word for param in PARAMS for word in ("--set", param)]
     words = ["--dataset", "mnist", "--name", "codes", "--max-seconds", str(SECONDS), "--seed", "1"]
@@ -44,7 +44,7 @@ def vae_on_mnist(it: Machine) -> list[Result]:
 
 
 def _make(it: Machine, name: str, asked: list[str]) -> np.ndarray:
-    """What the model makes, in order, uint8 (N, 28, 28)."""
+    """The samples in order, uint8 (N, 28, 28)."""
     job = it.run("enqueue", "generate", "codes", "--seed", "7", *asked, "--wait")
     it.run("artifact", "verify", job)
     it.run("artifact", "download", job, "-o", it.folder / name)
@@ -52,22 +52,22 @@ def _make(it: Machine, name: str, asked: list[str]) -> np.ndarray:
     return np.stack([np.asarray(Image.open(path)) for path in pictures])
 
 
-def _given() -> np.ndarray:
-    """The test digits, of which sample i of a mode was made from digit i."""
+def _sources() -> np.ndarray:
+    """The test digits; sample i of a mode is made from digit i."""
     return read_idx(DATA / "mnist" / "t10k-images-idx3-ubyte.gz")
 
 
 def _changed_pixels(filled: np.ndarray) -> int:
-    """How many pixels outside of the mask, in the upper half, differ from the given ones."""
-    return int((filled[:, :14] != _given()[: len(filled), :14]).sum())
+    """How many pixels outside the mask, in the upper half, differ from the source's."""
+    return int((filled[:, :14] != _sources()[: len(filled), :14]).sum())
 
 
 def _draw_sheets(made: dict[str, np.ndarray]) -> None:
-    """One sheet a mode; under each given digit, what became of it."""
+    """One sheet per mode; each source digit has its sample below it."""
     for name, images in made.items():
         shown = images[: COLUMNS * COLUMNS]
         if name in ("reconstructions", "inpaintings"):
-            given = _given()[: len(shown)].reshape(-1, COLUMNS, 28, 28)
+            given = _sources()[: len(shown)].reshape(-1, COLUMNS, 28, 28)
             shown = np.stack([given, shown.reshape(given.shape)], 1).reshape(-1, 28, 28)
         _save(shown, PICTURES / f"mnist-vae-{name}.png")
 

@@ -1,4 +1,4 @@
-"""WaveNet on spoken digits, judged on takes that it never heard, and by a classifier of sounds."""
+"""WaveNet on spoken digits, evaluated on held-out takes and by a classifier of sounds."""
 
 import json
 import zipfile
@@ -12,12 +12,12 @@ from tests.results.machine import DATA, PICTURES, Machine, Result
 from worker.media.samples.spectrogram import spectrogram, spectrogram_sheet
 from worker.media.samples.wav import read_wav
 
-BOUND = 5.1  # bits a sample
-TOLD = 0.5  # of the sounds are told as their digit, where one in ten is chance
-HELD_OUT = 5  # takes of each digit and speaker, the first
+BOUND = 5.1  # bits per sample
+RECOGNISED = 0.5  # share of sounds; chance is 0.1
+HELD_OUT = 5  # first takes of each digit and speaker
 RATE = 8000
 COLUMNS = 6
-SIDE = 20  # of the small spectrograms that digits are told by
+SIDE = 20  # of the small spectrograms that are classified
 
 
 def wavenet_on_spoken_digits(it: Machine) -> list[Result]:
@@ -35,9 +35,7 @@ def wavenet_on_spoken_digits(it: Machine) -> list[Result]:
     heard = [sound for sound in sounds if np.abs(sound).max(initial=0) > 0]
     silent, different = len(sounds) - len(heard), len({sound.tobytes() for sound in heard})
     case = "wavenet, spoken digits, 300 s"
-    told = (
-        f"{agreement:.0%} of sounds are told as their digit, {accuracy:.0%} of the held-out takes"
-    )
+    recognised = f"{agreement:.0%} of sounds are recognised, {accuracy:.0%} of held-out takes"
     figure = f"{bits:.3f} bits a sample in {metrics['seconds']:.0f} s"
     return [
         Result(case, figure, f"<= {BOUND}", bits <= BOUND),
@@ -48,12 +46,12 @@ def wavenet_on_spoken_digits(it: Machine) -> list[Result]:
             len(sounds) == 1000 and different == len(heard) and silent <= 50,
         ),
         Result(case, f"{lasting:.2f} s is their median length, 0.42 s the data's", "(none)", True),
-        Result(case, told, f">= {TOLD:.0%} of sounds", agreement >= TOLD),
+        Result(case, recognised, f">= {RECOGNISED:.0%} of sounds", agreement >= RECOGNISED),
     ]
 
 
 def _with_held_out_takes(path: Path) -> Path:
-    """The spoken digits again, with the first takes in a folder `validation`."""
+    """The spoken digits with the first takes moved into a folder `validation`."""
     with (
         zipfile.ZipFile(DATA / "spoken-digits.zip") as given,
         zipfile.ZipFile(path, "w") as arranged,
@@ -66,7 +64,7 @@ def _with_held_out_takes(path: Path) -> Path:
 
 
 def _generated(it: Machine, count: str) -> tuple[list[np.ndarray], np.ndarray]:
-    """Sounds in [-1, 1] as they were downloaded, and the digits asked for."""
+    """The downloaded sounds in [-1, 1], and the requested digits."""
     job = it.run("enqueue", "generate", "voice", "--count", count, "--seed", "7", "--wait")
     it.run("artifact", "verify", job)
     it.run("artifact", "download", job, "-o", it.folder / "sounds")
@@ -79,7 +77,7 @@ def _generated(it: Machine, count: str) -> tuple[list[np.ndarray], np.ndarray]:
 
 
 def _save_sheet(sounds: list[np.ndarray], labels: np.ndarray) -> None:
-    """The first sounds of each digit, one row a digit."""
+    """The first sounds of each digit, one row per digit."""
     chosen = [place for digit in range(10) for place in np.flatnonzero(labels == digit)[:COLUMNS]]
     names = [str(digit) for digit in range(10)]
     PICTURES.mkdir(exist_ok=True)
@@ -90,7 +88,7 @@ def _save_sheet(sounds: list[np.ndarray], labels: np.ndarray) -> None:
 
 
 def _judged(archive: Path, sounds: list[np.ndarray], labels: np.ndarray) -> tuple[float, float]:
-    """How often a classifier of real sounds is right on held-out ones, and on made ones."""
+    """The accuracy of a classifier of real sounds on held-out and on generated sounds."""
     features: dict[str, list[np.ndarray]] = {"train": [], "validation": []}
     digits: dict[str, list[int]] = {"train": [], "validation": []}
     with zipfile.ZipFile(archive) as real:
@@ -106,7 +104,7 @@ def _judged(archive: Path, sounds: list[np.ndarray], labels: np.ndarray) -> tupl
 
 
 def _features(sound: np.ndarray) -> np.ndarray:
-    """A small spectrogram, stretched to one length, of mean 0 and variance 1."""
+    """A small spectrogram of fixed length, standardised."""
     levels = np.maximum(spectrogram(sound.astype(np.float32), RATE), -60).astype(np.float32)
     small = Image.fromarray(levels).resize((SIDE, SIDE), Image.Resampling.BOX)
     values = np.asarray(small).ravel()

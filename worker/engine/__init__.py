@@ -1,1 +1,6 @@
-"""The engine: trains and samples any family. Knows no queue and no family by name."""
+"""The engine trains and samples networks of any family.
+
+It owns the training loop, the budget, checkpoints, validation, previews, memory estimates and the
+sampler. It knows no queue, database or store, and no family by name: whoever runs it passes a
+`Monitor` and gets files back.
+"""

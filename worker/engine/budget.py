@@ -1,11 +1,11 @@
-"""How long a training may go on, and when in it something is due."""
+"""A training run's budget, and what is done at intervals during it."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 
-class Reading(NamedTuple):
-    """How far a run is, in the unit that will end it first."""
+class Spent(NamedTuple):
+    """How much of a budget is spent, in the unit of the limit that will be reached first."""
 
     done: float
     total: float
@@ -14,42 +14,44 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True)
 class Budget:
-    """A limit in steps, in seconds, or in both: the one reached first ends the run."""
+    """A limit in steps, in seconds, or both: the first one reached ends the run."""
 
     max_steps: int | None
     max_seconds: float | None
 
     def progress(self, step: int, elapsed_s: float) -> float:
-        """From 0 to 1. With a limit in steps alone it is a pure function of the step."""
-        reading = self.read(step, elapsed_s)
-        return min(1.0, reading.done / reading.total)
+        """The share of the budget that is spent, 0 to 1; a pure function of the step if only steps
+        are limited.
+        """
+        spent = self.spent(step, elapsed_s)
+        return min(1.0, spent.done / spent.total)
 
-    def read(self, step: int, elapsed_s: float) -> Reading:
-        """Steps or seconds, whichever is further on."""
-        readings = []
+    def spent(self, step: int, elapsed_s: float) -> Spent:
+        """Steps or seconds, whichever is nearer to its limit."""
+        limits = []
         if self.max_steps is not None:
-            readings.append(Reading(step, self.max_steps, "step"))
+            limits.append(Spent(step, self.max_steps, "step"))
         if self.max_seconds is not None:
-            readings.append(Reading(min(elapsed_s, self.max_seconds), self.max_seconds, "s"))
-        return max(readings, key=lambda reading: reading.done / reading.total)
+            limits.append(Spent(min(elapsed_s, self.max_seconds), self.max_seconds, "s"))
+        return max(limits, key=lambda spent: spent.done / spent.total)
 
 
 @dataclass(frozen=True)
 class Cadence:
-    """When something is due: each `every` steps, or where `every` is 0, `parts` times in a run,
-    with at least `least` steps in between.
+    """How often something is done: every `every` steps or, if `every` is 0, `times` in a run, at
+    least `min_steps` steps apart.
     """
 
     every: int
-    parts: int
-    least: int
+    times: int
+    min_steps: int
 
     def due(
-        self, mark: tuple[int, int], step: int, progress: float
+        self, last: tuple[int, int], step: int, progress: float
     ) -> tuple[bool, tuple[int, int]]:
-        """Whether it is due now, and the mark to keep: (parts seen, step when last due)."""
-        part = step // self.every if self.every else int(progress * self.parts)
-        seen, last = mark
-        if part <= seen or step - last < (1 if self.every else self.least):
-            return False, mark
-        return True, (part, step)
+        """Whether it is due now, and the (period, step) of the last time it was due."""
+        period = step // self.every if self.every else int(progress * self.times)
+        last_period, last_step = last
+        if period <= last_period or step - last_step < (1 if self.every else self.min_steps):
+            return False, last
+        return True, (period, step)

@@ -1,7 +1,7 @@
-"""A training run in one file, from which it goes on bit for bit.
+"""A checkpoint: everything needed to resume a training run bit for bit.
 
-Holds the weights, the best weights so far, the optimisers' states and the run's `State`. Batches
-and noise are pure functions of (seed, step), so the step is all that is kept of them.
+It holds the weights, the best weights so far, the optimisers' states and the run's `State`. Batches
+and noise are pure functions of (seed, step), so no generator's state is stored.
 """
 
 from collections.abc import Mapping
@@ -22,11 +22,15 @@ Optimizers = Mapping[str, torch.optim.Optimizer]
 
 @dataclass
 class State:
-    """Where a training run is. `best` is the lowest headline loss and `best_losses` its company."""
+    """Progress of a training run.
+
+    `best_losses` are the validation losses at `best_step`, the step of the best (or last good)
+    weights. Field names are keys of the checkpoint file.
+    """
 
     step: int = 0
     elapsed_s: float = 0.0
-    marks: dict[str, tuple[int, int]] = field(default_factory=dict)  # see budget.Cadence
+    marks: dict[str, tuple[int, int]] = field(default_factory=dict)  # see `Cadence.due`
     best_step: int = 0
     best_losses: dict[str, float] = field(default_factory=dict)
     roll_backs: int = 0
@@ -35,10 +39,10 @@ class State:
 
 @dataclass
 class Checkpoint:
-    """All that a run needs to go on.
+    """The parts of a run that are saved and restored.
 
-    `best` holds the best weights where the family keeps the best, the last good ones where it rolls
-    back, else nothing.
+    `best` holds the best weights if the family keeps the best, the last good ones if it rolls back,
+    and is otherwise empty.
     """
 
     network: Network
@@ -46,35 +50,38 @@ class Checkpoint:
     state: State
     best: dict[str, Tensor]
 
-    def save(self, path: Path, *, identity: str) -> None:
-        """Write the file whole or not at all; `identity` is the hash of what the run was asked."""
+    def save(self, path: Path, *, fingerprint: str) -> None:
+        """Write the file atomically; `fingerprint` is `Training.fingerprint()`."""
         tensors = {f"weights/{name}": value for name, value in self.network.state_dict().items()}
         tensors |= {f"best/{name}": value for name, value in self.best.items()}
         plain: dict[str, Any] = {}
         for name, optimizer in self.optimizers.items():
             parts, plain[name] = _flatten(optimizer.state_dict())
             tensors |= {f"optimizer/{name}/{key}": value for key, value in parts.items()}
-        about = {"identity": identity, "state": asdict(self.state), "optimizers": plain}
+        about = {"identity": fingerprint, "state": asdict(self.state), "optimizers": plain}
         write_tensors(path, tensors, about=about)
 
-    def restore(self, path: Path, *, identity: str) -> None:
-        """Read the file into network, optimisers and state.
+    def restore(self, path: Path, *, fingerprint: str) -> None:
+        """Load the file into network, optimisers and state.
 
-        Raises `BadInput` where it is damaged or belongs to a run that was asked something else.
+        Raises `BadInput` if it is damaged or was written by a run with another fingerprint.
         """
         tensors, about = read_tensors(path)
-        if about.get("identity") != identity:
+        if about.get("identity") != fingerprint:
             raise BadInput(f"checkpoint {path.name} is damaged or belongs to another training run")
         self.network.load_state_dict(_under("weights/", tensors))
         self.best = _under("best/", tensors)
         for name, optimizer in self.optimizers.items():
             parts = _under(f"optimizer/{name}/", tensors)
             optimizer.load_state_dict(_unflatten(parts, about["optimizers"][name]))
-        self.state = _state(about["state"])
+        state = about["state"]  # JSON has turned its tuples into lists
+        state["curves"] = {name: [(s, v) for s, v in c] for name, c in state["curves"].items()}
+        state["marks"] = {name: (period, step) for name, (period, step) in state["marks"].items()}
+        self.state = State(**state)
 
 
 def check(path: Path) -> int:
-    """The step of a checkpoint file; raises `BadInput` where the file is damaged or is none."""
+    """Return a checkpoint file's step; raise `BadInput` if it is damaged or not a checkpoint."""
     _, about = read_tensors(path)
     if not {"identity", "state", "optimizers"} <= about.keys():
         raise BadInput(f"{path.name} is not a checkpoint")
@@ -90,7 +97,7 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _flatten(optimizer: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Part an optimiser's state into tensors, by `parameter/key`, and JSON."""
+    """Split an optimiser's state into tensors, named `parameter/key`, and JSON."""
     tensors: dict[str, Tensor] = {}
     plain: dict[str, Any] = {}
     for index, values in optimizer["state"].items():
@@ -108,10 +115,3 @@ def _unflatten(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> dict[
         index, _, key = name.partition("/")
         state.setdefault(int(index), {})[key] = value
     return {"state": state, "param_groups": about["param_groups"]}
-
-
-def _state(data: dict[str, Any]) -> State:
-    """A state from JSON, which knows lists but no tuples."""
-    curves = {name: [(s, v) for s, v in points] for name, points in data["curves"].items()}
-    marks = {name: (mark, step) for name, (mark, step) in data["marks"].items()}
-    return State(**(data | {"curves": curves, "marks": marks}))

@@ -1,4 +1,4 @@
-"""Loss curves as a PNG, one panel a curve."""
+"""Loss curves as a PNG with one panel per curve."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ Points = Sequence[tuple[int, float]]
 
 
 def draw_curves(curves: Curves, path: Path) -> None:
-    """Draw each curve over the step, the smallest and largest value written at the axis."""
+    """Plot each curve against the step, with its smallest and largest value at the axis."""
     panels = {name: points for name, points in sorted(curves.items()) if points}
     image = Image.new("RGB", (WIDTH, HEIGHT * max(1, len(panels))), "white")
     draw = ImageDraw.Draw(image)
@@ -34,12 +34,9 @@ def _panel(draw: ImageDraw.ImageDraw, name: str, points: Points, *, last: int, t
     draw.text((8, box[1] - 7), f"{high:.4g}", fill=INK, font=font)
     draw.text((8, box[3] - 9), f"{low:.4g}", fill=INK, font=font)
     draw.text((box[2], box[3] + 6), f"step {last}", fill=INK, font=font, anchor="ra")
-    line = [_place(step / last, (value - low) / ((high - low) or 1), box) for step, value in points]
+    across = (box[2] - box[0]) / last  # pixels per step
+    up = (box[3] - box[1]) / ((high - low) or 1)  # pixels per unit
+    line = [(box[0] + step * across, box[3] - (value - low) * up) for step, value in points]
     if len(line) == 1:
         draw.circle(line[0], 2, fill=LINE)
     draw.line(line, fill=LINE, width=2)
-
-
-def _place(across: float, up: float, box: tuple[float, float, float, float]) -> tuple[float, float]:
-    left, top, right, bottom = box
-    return left + across * (right - left), bottom - up * (bottom - top)

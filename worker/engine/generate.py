@@ -1,7 +1,7 @@
-"""Samples from a network, step by step. Knows no queue and no family by name.
+"""Sampling from a network. Knows no queue and no family by name.
 
-Sample i depends on the weights, the settings, the seed and i alone: its noise is keyed by
-(seed, i), and every forward has the same number of rows, padded where fewer are asked for.
+Sample i depends only on the weights, the settings, the seed and i: its noise is keyed by (seed, i),
+and every forward pass has the same number of rows, padded if fewer are asked for.
 """
 
 import time
@@ -16,7 +16,7 @@ import torch
 from db.errors import NonFinite
 from worker.engine.device import autocast, deterministic
 from worker.engine.monitor import Monitor
-from worker.feeds.source_images import GivenImages
+from worker.feeds.source_images import SourceImages
 from worker.networks.network import Draw, Finished, Network, Output, Row, SourceImage
 from worker.networks.params import SamplingParams
 from worker.specs import Prompt
@@ -26,9 +26,9 @@ from worker.specs import Prompt
 class Generation:
     """Samples `start` to `stop` of a generate job.
 
-    `label` is one class's number for all samples; `prompts` are taken in turn, and so are `given`
-    images, whose own classes count where no label is asked for. With none of these, a network with
-    labels takes them in turn.
+    `label` is the class number of all samples. Samples cycle through the `prompts` and through the
+    `sources`, whose own classes apply if there is no `label`. With none of these, a network with
+    labels cycles through its labels.
     """
 
     network: Network
@@ -39,21 +39,20 @@ class Generation:
     label: int | None = None
     prompts: tuple[Prompt, ...] = ()
     precision: str = "fp32"
-    given: GivenImages | None = None
+    sources: SourceImages | None = None
 
     def row(self, index: int) -> Row:
-        """What sample `index` is made from."""
-        images = tuple(map(self._image, self.sampling.source_indices(index))) if self.given else ()
+        """The request for sample `index`."""
+        images: tuple[SourceImage, ...] = ()
+        if self.sources:
+            found = map(self.sources.at, self.sampling.source_indices(index))
+            own = self.label is None
+            images = tuple(SourceImage(pix, label if own else self.label) for pix, label in found)
         prompt = self.prompts[index % len(self.prompts)].prompt if self.prompts else None
         return Row(index, self._label(index, images), prompt, images)
 
-    def _image(self, place: int) -> SourceImage:
-        assert self.given is not None  # noqa: S101 - its caller asked
-        pixels, label = self.given.at(place)
-        return SourceImage(pixels, label if self.label is None else self.label)
-
     def _label(self, index: int, images: Sequence[SourceImage]) -> int | None:
-        """The class of a sample; none between images of two classes."""
+        """The class of a sample; None between source images of two classes."""
         labels = len(self.network.shape.labels)
         if self.label is not None or not labels:
             return self.label
@@ -65,18 +64,18 @@ class Generation:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample, and what it was made from."""
+    """One sample and the request it answers."""
 
     index: int
     output: Output
     label: str | None
     prompt: str | None
     custom_id: str | None
-    micro_batch: int  # rows of the forward that made it; halved where a GPU's memory was short
+    micro_batch: int  # rows of the forward pass that made it
 
 
 class Sampler:
-    """Makes rows in forwards of one fixed size, which halves where a GPU's memory is short."""
+    """Samples in forward passes of one fixed size, halved when a GPU runs out of memory."""
 
     def __init__(
         self, network: Network, sampling: SamplingParams, *, seed: int, precision: str = "fp32"
@@ -89,59 +88,60 @@ class Sampler:
         self.device = next(network.parameters()).device
 
     def make(self, rows: Sequence[Row]) -> list[Output]:
-        """The outputs of some rows, in order; where memory is short, of fewer at once."""
+        """The rows' outputs, in order; out of memory, it tries half the micro-batch."""
         while True:
             try:
-                made = {
-                    row.index: output for step in self.steps(iter(rows)) for row, output in step
-                }
+                steps = self.steps(iter(rows))
+                made = {row.index: output for step in steps for row, output in step}
                 return [made[row.index] for row in rows]
             except torch.OutOfMemoryError:
                 if self.sampling.micro_batch == 1:
                     raise
-            self.halve()  # out of the handler, for the error holds what filled the memory
+            self.halve_micro_batch()  # outside the handler: the exception keeps tensors alive
 
     def steps(self, rows: Iterator[Row]) -> Iterator[list[Finished]]:
-        """What the network finishes step by step: often nothing, and not in order."""
+        """The samples that each step of the network finishes: often none, and in any order."""
         draws = partial(Draw, self.seed, device=self.device)
         stream = self.network.stream(rows, draws, self.sampling)
         while True:
-            # entered for each step, for a generator's contexts would stay on for its caller
+            # entered anew for each step: across a `yield` they would stay active in the caller
             with torch.inference_mode(), autocast(self.device, self.precision):
                 made = next(stream, None)
             if made is None:
                 return
             for row, output in made:
-                _require_finite(row.index, output)
+                # pixels and text were checked where they were made
+                if isinstance(output, np.ndarray) and not np.isfinite(output).all():
+                    raise NonFinite(f"sample {row.index} holds numbers that are NaN or infinite")
             yield made
 
-    def halve(self) -> None:
-        """Go on with half the rows at once."""
+    def halve_micro_batch(self) -> None:
+        """Continue with half as many rows per forward pass."""
         half = self.sampling.micro_batch // 2
         self.sampling = self.sampling.model_copy(update={"micro_batch": half})
         torch.cuda.empty_cache()
 
 
 def generate(generation: Generation, monitor: Monitor) -> Iterator[Sample]:
-    """Yield the samples in order, telling `monitor` after each step of the network.
+    """Yield the samples in order, reporting to `monitor` after each step of the network.
 
-    Raises `NonFinite` where a sample is not finite, and lets the monitor's `Stopped` through.
+    Raises `NonFinite` if a sample is not finite, and lets the monitor's `Stopped` through.
     """
     began, total = time.monotonic(), generation.stop - generation.start
-    early: dict[int, Sample] = {}  # those made before one of a lower index
+    waiting: dict[int, Sample] = {}  # for a sample of a lower index
     index, done = generation.start, 0
     for made in _steps(generation, monitor):
-        early |= {sample.index: sample for sample in made}
+        waiting |= {sample.index: sample for sample in made}
         done += len(made)
         eta_s = (time.monotonic() - began) / done * (total - done) if done else None
         monitor.progress(done, total, "sample", eta_s=eta_s)
-        while index in early:
-            yield early.pop(index)
+        while index in waiting:
+            yield waiting.pop(index)
             index += 1
 
 
 def _steps(generation: Generation, monitor: Monitor) -> Iterator[list[Sample]]:
-    """What each step makes, with as many rows at once as the device's memory allows."""
+    """The samples of each step; the micro-batch is halved when the device runs out of memory."""
     sampler = Sampler(
         generation.network,
         generation.sampling,
@@ -149,28 +149,27 @@ def _steps(generation: Generation, monitor: Monitor) -> Iterator[list[Sample]]:
         precision=generation.precision,
     )
     rows = map(generation.row, range(generation.start, generation.stop))
-    under_way: dict[int, Row] = {}
+    unfinished: dict[int, Row] = {}  # taken by the sampler
     while True:
         size = sampler.sampling.micro_batch
         try:
-            for made in sampler.steps(_noted(chain([*under_way.values()], rows), under_way)):
+            for made in sampler.steps(_recorded(chain([*unfinished.values()], rows), unfinished)):
                 yield [_sample(generation, *pair, size) for pair in made]
                 for row, _ in made:
-                    del under_way[row.index]
+                    del unfinished[row.index]
         except torch.OutOfMemoryError:
             if size == 1:
                 raise
         else:
             return
-        sampler.halve()  # out of the handler, for the error holds what filled the memory
-        message = f"out of memory: going on with micro-batches of {size // 2}"
+        sampler.halve_micro_batch()  # outside the handler: the exception keeps tensors alive
+        message = f"out of memory: continuing with micro-batches of {size // 2}"
         monitor.log(message, level="warning")
 
 
-def _noted(rows: Iterator[Row], under_way: dict[int, Row]) -> Iterator[Row]:
-    """The rows, each noted when its work begins."""
+def _recorded(rows: Iterator[Row], taken: dict[int, Row]) -> Iterator[Row]:
     for row in rows:
-        under_way[row.index] = row
+        taken[row.index] = row
         yield row
 
 
@@ -179,9 +178,3 @@ def _sample(generation: Generation, row: Row, output: Output, micro_batch: int) 
     label = labels[row.label] if row.label is not None else None
     custom_id = prompts[row.index % len(prompts)].custom_id if prompts else None
     return Sample(row.index, output, label, row.prompt, custom_id, micro_batch)
-
-
-def _require_finite(index: int, output: Output) -> None:
-    """Refuse numbers that are not finite; pixels and text were checked where they were made."""
-    if isinstance(output, np.ndarray) and not np.isfinite(output).all():
-        raise NonFinite(f"sample {index} holds numbers that are NaN or infinite")

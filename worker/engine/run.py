@@ -1,4 +1,4 @@
-"""One training run: what was asked, and the parts that it is made of."""
+"""One training run: its request, and the network, feed and optimiser states that it consists of."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from db.errors import Refused, TooLarge
+from db.errors import BadInput, Refused
 from worker.data.dataset import LocalDataset, Shape
 from worker.engine import memory
 from worker.engine.budget import Budget
@@ -31,9 +31,9 @@ VERSION = "version"  # the sub-folder of the version's files
 
 @dataclass(frozen=True)
 class Training:
-    """What to train, and an empty work folder, where the version's files are written too.
+    """A request to train, and the empty folder to work in.
 
-    `parent` is the folder of the version to go on from; `resume` is a checkpoint of this very run.
+    `parent` is the folder of the version to fine-tune; `resume` is a checkpoint of this same run.
     """
 
     family: Family
@@ -51,39 +51,41 @@ class Training:
 
     @property
     def budget(self) -> Budget:
-        """The limits asked for, or the family's default where there are none."""
+        """The requested limits, or the family's default if there are none."""
         if self.max_steps is None and self.max_seconds is None:
             return Budget(None, self.family.default_seconds)
         return Budget(self.max_steps, self.max_seconds)
 
-    def identity(self) -> str:
-        """A hash of all that decides the run's numbers: a checkpoint fits this run alone."""
-        asked = {
+    def fingerprint(self) -> str:
+        """A hash of everything that determines the run's numbers; its checkpoints carry it."""
+        weights = sorted(self.parent.glob(f"*{WEIGHTS_SUFFIX}")) if self.parent else []
+        parent = weights_digest({path.name: digest_of(path) for path in weights})
+        request = {
             "family": self.family.name,
             "params": self.params.model_dump(mode="json"),
             "seed": self.seed,
             "budget": [self.max_steps, self.max_seconds],
             "precision": self.precision,
             "dataset": digest_of(self.dataset.folder / "manifest.json"),
-            "parent": _digest_of_weights(self.parent) if self.parent else None,
+            "parent": parent if self.parent else None,
         }
-        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass
 class Run:
-    """The parts of a run under way."""
+    """A run in progress. `label_map`: the network's number of each of the dataset's labels."""
 
     training: Training
     network: Network
     feed: Feed
     parts: Checkpoint
-    relabel: npt.NDArray[np.int64] | None
-    identity: str
+    label_map: npt.NDArray[np.int64] | None
+    fingerprint: str
 
     @property
     def version(self) -> Path:
-        """The folder of the files that will make the version."""
+        """The folder that the version's files are written into."""
         return self.training.folder / VERSION
 
     def batch(self, step: int) -> Batch:
@@ -94,14 +96,15 @@ class Run:
     def validation(self, *, whole: bool = True) -> Iterator[Batch]:
         """The validation batches that the network asks for, the same each time.
 
-        Not `whole`: about every eighth of them, four at least, for the looks along the way.
+        With `whole=False` every eighth of them, or more often so that there are at least four: for
+        validations during training.
         """
         limit, stride = self.network.validation_batches, 1 if whole else self._stride
-        for place, arrays in enumerate(self.feed.validation()):
-            if limit and place >= limit:
+        for index, arrays in enumerate(self.feed.validation()):
+            if limit and index >= limit:
                 return
-            if place % stride == 0:
-                yield self._batch(arrays, "validation", place)
+            if index % stride == 0:
+                yield self._batch(arrays, "validation", index)
 
     @cached_property
     def _stride(self) -> int:
@@ -109,62 +112,71 @@ class Run:
             return 1
         return min(8, max(1, sum(1 for _ in self.feed.validation()) // 4))
 
-    def _batch(self, arrays: Arrays, purpose: str, place: int) -> Batch:
+    def _batch(self, arrays: Arrays, purpose: str, index: int) -> Batch:
         data, labels = arrays
-        if labels is not None and self.relabel is not None:
-            labels = self.relabel[labels]
+        if labels is not None and self.label_map is not None:
+            labels = self.label_map[labels]
         device = self.training.device
         return Batch(
             torch.from_numpy(data).to(device),
             None if labels is None else torch.from_numpy(labels).to(device),
-            Draw(derive(self.training.seed, purpose), [place], device),
+            Draw(derive_seed(self.training.seed, purpose), [index], device),
         )
 
 
-def begin(training: Training) -> Run:
-    """Build a run's parts: from nothing, from a parent version, or from a checkpoint."""
+def build_run(training: Training) -> Run:
+    """Build a run: from scratch, from a parent version, or from a checkpoint.
+
+    Raises `Refused` if parameters, dataset and parent do not fit together, `TooLarge` if the
+    network does not fit into memory.
+    """
     deterministic()
     files = training.folder / VERSION
     files.mkdir(parents=True, exist_ok=True)
     make = training.family.network()
     if training.parent:
-        _copy_files(training.parent, files)
+        for path in sorted(training.parent.iterdir()):  # a tokenizer, for example
+            if path.suffix != WEIGHTS_SUFFIX and path.name != CONFIG:
+                shutil.copyfile(path, files / path.name)
     feed = make.feed(training.params, training.dataset, seed=training.seed, files=files)
     shape = _shape(training, feed.shape)
     memory.require(
         memory.network_bytes(make, training.params, shape),
         training.device,
         what=f"training this {training.family.name}",
-        remedy="take smaller parameters",
+        remedy="choose a smaller network",
     )
     seed_torch(training.seed, "weights", 0)
     network = make(training.params, shape)
     if training.parent:
-        _fill_from(training.parent, network, training.device)
+        _load_parent(network, training.parent, training.device)
     network.load_files(files)
     if training.parent:
         network.begin_finetuning()
     network.to(training.device)
     parts = Checkpoint(network, network.optimizers(), State(), {})
-    identity = training.identity()
+    fingerprint = training.fingerprint()
     if training.resume:
-        parts.restore(training.resume, identity=identity)
-    return Run(training, network, feed, parts, _relabelling(feed.shape, shape), identity)
+        parts.restore(training.resume, fingerprint=fingerprint)
+    label_map = None
+    if feed.shape.labels != shape.labels:
+        label_map = np.array([shape.labels.index(name) for name in feed.shape.labels], np.int64)
+    return Run(training, network, feed, parts, label_map, fingerprint)
 
 
-def derive(seed: int, purpose: str) -> int:
-    """Another seed for each purpose, so that no two share their numbers."""
+def derive_seed(seed: int, purpose: str) -> int:
+    """A seed for one purpose, so that no two purposes share random numbers."""
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def seed_torch(seed: int, purpose: str, step: int) -> None:
-    """Seed torch's own generator, which initial weights and dropout draw from, by (seed, step)."""
-    torch.manual_seed(derive(seed, f"{purpose}/{step}"))
+    """Seed torch's global generator, which initial weights and dropout draw from."""
+    torch.manual_seed(derive_seed(seed, f"{purpose}/{step}"))
 
 
 def _shape(training: Training, found: Shape) -> Shape:
-    """The network's shape: the parent's where there is one, which the dataset must then fit."""
+    """The network's shape: the parent's if there is one, which the dataset must then fit."""
     if training.parent is None:
         return found
     config = read_record(training.parent)
@@ -177,40 +189,17 @@ def _shape(training: Training, found: Shape) -> Shape:
             raise Refused(f"the dataset's {key} is {now!r}; the parent version's is {was!r}")
     if strange := set(found.labels) - set(shape.labels):
         raise Refused(
-            f"the dataset has labels that the parent version has not: {sorted(strange)[:10]}; "
-            f"it has: {', '.join(shape.labels) or 'none'}"
+            f"the parent version does not know the dataset's labels {sorted(strange)[:10]}; "
+            f"it knows: {', '.join(shape.labels) or 'none'}"
         )
     if shape.labels and not found.labels:
-        raise Refused("the parent version has labels and the dataset has none")
+        raise Refused("the parent version has labels, and the dataset has none")
     return shape
 
 
-def _fill_from(parent: Path, network: Network, device: torch.device) -> None:
+def _load_parent(network: Network, parent: Path, device: torch.device) -> None:
     try:
         fill(network, parent, device=device)
-    except TooLarge:
-        raise
-    except Refused as error:
-        raise Refused(
-            f"the parent's weights do not fit these parameters ({error}); leave parameters that "
-            "change the network as the parent has them"
-        ) from None
-
-
-def _relabelling(found: Shape, shape: Shape) -> npt.NDArray[np.int64] | None:
-    """The network's label number for each of the dataset's, where they differ."""
-    if found.labels == shape.labels:
-        return None
-    return np.array([shape.labels.index(name) for name in found.labels], dtype=np.int64)
-
-
-def _copy_files(parent: Path, folder: Path) -> None:
-    """Bring what the family keeps beside the weights, a tokenizer say, into `folder`."""
-    for path in sorted(parent.iterdir()):
-        if path.suffix != WEIGHTS_SUFFIX and path.name != CONFIG:
-            shutil.copyfile(path, folder / path.name)
-
-
-def _digest_of_weights(folder: Path) -> str:
-    weights = sorted(folder.glob(f"*{WEIGHTS_SUFFIX}"))
-    return weights_digest({path.name: digest_of(path) for path in weights})
+    except BadInput as error:
+        remedy = "keep the parent's values of the parameters that change the network"
+        raise BadInput(error.message, remedy=error.remedy or remedy) from None

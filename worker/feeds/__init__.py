@@ -1,5 +1,5 @@
-"""Batches for training: what a step reads from a dataset version, as NumPy arrays.
+"""Feeds turn a dataset version into training and validation batches of NumPy arrays.
 
-A batch is a pure function of (dataset, seed, step). Knows no network and no torch, and nothing of
-how a dataset was made.
+A batch is a pure function of (dataset, seed, step). This package knows no network, no torch, and
+not how a dataset was made.
 """

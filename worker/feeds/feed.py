@@ -1,4 +1,4 @@
-"""Batches of one dataset for one network: the contract that every medium's feed keeps."""
+"""The interface of every feed."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ class Feed(ABC):
     """Batches of one dataset for one network."""
 
     shape: Shape
-    train_count: int  # training items an epoch
+    train_count: int  # training items per epoch
 
     @abstractmethod
     def train(self, step: int) -> Arrays:

@@ -12,18 +12,19 @@ from worker.feeds.feed import Arrays, Feed
 
 
 class ImageFeed(Feed):
-    """Images float32 (B, C, H, W) in [-1, 1], and their labels int64 (B,) where there are any.
+    """Images float32 (B, C, H, W) in [-1, 1], and their labels int64 (B,) if there are any.
 
-    Training goes through one permutation after another; a batch may straddle two, so that each is
-    of `batch_size`. The permutation of an epoch is a pure function of (seed, epoch). Not
-    `labelled`: the labels are left out, as if the dataset had none.
+    Training batches all hold `batch_size` images, so one may span two epochs. The permutation of an
+    epoch is a pure function of (seed, epoch). With `labelled=False` labels are left out.
     """
 
     def __init__(
         self, dataset: LocalDataset, *, batch_size: int, seed: int, labelled: bool = True
     ) -> None:
         if dataset.manifest["kind"] != "image":
-            raise BadInput(f"images are wanted, this dataset is of kind {dataset.manifest['kind']}")
+            raise BadInput(
+                f"this dataset holds no images but is of kind {dataset.manifest['kind']}"
+            )
         self.shape = Shape.from_json(dataset.manifest["shape"])
         if not labelled:
             self.shape = replace(self.shape, labels=())
@@ -32,7 +33,7 @@ class ImageFeed(Feed):
         split = np.asarray(dataset.array("split"))
         self._train = np.flatnonzero(split == TRAIN)
         self._validation = np.flatnonzero(split == VALIDATION)
-        self._images = dataset.array("images")  # (N, H, W, C) uint8, mapped
+        self._images = dataset.array("images")  # (N, H, W, C) uint8, memory-mapped
         self._labels = np.asarray(dataset.array("labels")) if self.shape.labels else None
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, self._train)
         self.train_count = len(self._train)
@@ -40,11 +41,8 @@ class ImageFeed(Feed):
     def train(self, step: int) -> Arrays:
         """The batch of training step `step`."""
         first = step * self.batch_size
-        places = range(first, first + self.batch_size)
-        items = [
-            self._epoch(place // self.train_count)[place % self.train_count] for place in places
-        ]
-        return self._batch(np.array(items))
+        places = (divmod(first + row, self.train_count) for row in range(self.batch_size))
+        return self._batch(np.array([self._epoch(epoch)[place] for epoch, place in places]))
 
     def validation(self) -> Iterator[Arrays]:
         """The validation images once, in order; the last batch may be smaller."""
@@ -52,9 +50,9 @@ class ImageFeed(Feed):
             yield self._batch(self._validation[first : first + self.batch_size])
 
     def _epoch(self, epoch: int) -> npt.NDArray[np.int64]:
-        """The order of the training items in `epoch`; the last one asked for is kept."""
+        """The training items in the order of `epoch`; the latest epoch is cached."""
         if self._order[0] != epoch:
-            # a counter of its own: `Draw` uses the low streams of the same key
+            # a distant counter: `Draw` uses the low streams of the same key
             philox = np.random.Philox(key=[self.seed, epoch], counter=[0, 0, 0, 2**63])
             generator = np.random.Generator(philox)
             self._order = (epoch, self._train[generator.permutation(self.train_count)])
@@ -69,9 +67,9 @@ class ImageFeed(Feed):
 
 
 class CaptionFeed(ImageFeed):
-    """Images as above and, in the labels' place, their captions' tokens int64 (B, T).
+    """Images as in `ImageFeed` and, in place of labels, their captions' tokens int64 (B, T).
 
-    `captions` holds those of every image of the dataset, (N, T), of `vocabulary` different ones.
+    `captions` (N, T) are the tokens of all of the dataset's images, less than `vocabulary`.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""Mu-law companding: 16-bit sound as 256 codes, finer near silence, and back.
+"""Mu-law companding of 16-bit sound to 256 codes, finer near silence, and back.
 
-ITU-T G.711's curve as van den Oord et al. 2016, arXiv:1609.03499, section 2.2, have it.
+ITU-T G.711's curve in the form of van den Oord et al. 2016, arXiv:1609.03499, section 2.2.
 """
 
 import numpy as np
@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 MU = 255
 CODES = MU + 1
-SILENCE = 128  # the code of 0
-FULL_SCALE = 32768  # the 16-bit sample that means 1
+SILENCE = 128  # the code of sample 0
+FULL_SCALE = 32768  # the 16-bit value of amplitude 1
 
 Codes = npt.NDArray[np.uint8]
 
@@ -21,13 +21,13 @@ def encode(samples: npt.NDArray[np.int16]) -> Codes:
 
 
 def decode(codes: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
-    """What codes 0 to 255 stand for, in [-1, 1]."""
+    """The amplitudes in [-1, 1] of codes 0 to 255."""
     values: npt.NDArray[np.float32] = _VALUES[codes]
     return values
 
 
 def _codes() -> Codes:
-    """sign(x) ln(1 + mu |x|) / ln(1 + mu), from [-1, 1] to 0..mu, for every 16-bit sample."""
+    """The code of every 16-bit sample: sign(x) ln(1 + mu |x|) / ln(1 + mu), scaled to 0..mu."""
     x = np.arange(2**16, dtype=np.uint16).view(np.int16) / FULL_SCALE
     curved = np.sign(x) * np.log1p(MU * np.abs(x)) / np.log1p(MU)
     codes: Codes = np.floor((curved + 1) / 2 * MU + 0.5).astype(np.uint8)

@@ -1,10 +1,9 @@
 """Windows of mu-law codes from a dataset of sounds.
 
-`NOTHING` lies before the first sample of every sound, and some silence after its last, by which a
-model learns to begin and to end. A window is the time in its sound of the first sample that is
-predicted, the sound's length, and then codes. Of these a negative one, `~c`, is code c as context
-alone: read, but never predicted (what comes before the window, or what is no longer part of the
-sound).
+Every sound is preceded by `START_CODE` and followed by some silence, so that a model learns to
+begin and to end. A window holds the time in its sound of the first predicted sample, the sound's
+length, and then codes. A negative one, `~c`, is code c as context only: read but never predicted
+(samples before the predicted ones, and padding after the sound).
 """
 
 import json
@@ -22,35 +21,35 @@ from worker.feeds.feed import Arrays, Feed
 from worker.feeds.mulaw import CODES, SILENCE, encode
 
 FILE = "sounds.json"
-NOTHING = CODES  # a code of its own, never predicted: what begins is told from what ended
-MOST_SECONDS = 1.0  # of a made sound, where the data alone decide
-MARGIN_SECONDS = 0.02  # of silence at a sound's end beyond the longest inside one
+START_CODE = CODES  # before a sound; never predicted
+MAX_SECONDS = 1.0  # of a generated sound, if the job sets no limit
+MARGIN_SECONDS = 0.02  # by which the silence after a sound exceeds the longest inside one
 DURATION_QUANTILE = 0.95
-DURATIONS = 33  # quantiles that are kept of a class's
+DURATIONS = 33  # quantiles kept per class
 
 Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Habits:
-    """What the training sounds are like: kept beside a version's weights as `sounds.json`.
+class SoundStatistics:
+    """Statistics of the training sounds, kept beside a version's weights as `sounds.json`.
 
-    `durations` are quantiles, from 0 to 1, of the seconds that sounds last: of each class by its
-    name, and under "" of all.
+    `durations` are quantiles, from 0 to 1, of sounds' durations in seconds: of each class by its
+    name, and of all sounds under "".
     """
 
-    seconds: float = 1.0  # that nearly all of them are within
-    silence: int = 160  # so many silent samples come after a sound, and never inside one
+    seconds: float = 1.0  # hardly any sound is longer
+    silence: int = 160  # silent samples that follow a sound; no sound contains as many in a row
     durations: dict[str, list[float]] = field(default_factory=dict)
 
     def duration(self, label: str, number: float) -> float:
-        """Seconds that a sound of this class is to last; `number` in [0, 1) draws it."""
+        """The duration in seconds at quantile `number`, in [0, 1), of a class's durations."""
         known = self.durations.get(label) or self.durations.get("", [self.seconds])
         return float(np.interp(number, np.linspace(0, 1, len(known)), known))
 
     @classmethod
-    def load(cls, folder: Path) -> "Habits":
-        """Read what `save` wrote; `BadInput` where it is missing or damaged."""
+    def load(cls, folder: Path) -> "SoundStatistics":
+        """Read `sounds.json`; raise `BadInput` if it is missing or damaged."""
         try:
             return cls(**json.loads((folder / FILE).read_text("utf-8")))
         except (OSError, ValueError, TypeError) as error:
@@ -66,7 +65,9 @@ class Sounds:
 
     def __init__(self, dataset: LocalDataset, split: int) -> None:
         if dataset.manifest["kind"] != "audio":
-            raise BadInput(f"sounds are wanted, this dataset is of kind {dataset.manifest['kind']}")
+            raise BadInput(
+                f"this dataset holds no sounds but is of kind {dataset.manifest['kind']}"
+            )
         offsets = np.asarray(dataset.array("offsets"))
         self.numbers = np.flatnonzero(np.asarray(dataset.array("split")) == split)
         shape = Shape.from_json(dataset.manifest["shape"])
@@ -74,12 +75,12 @@ class Sounds:
         self.labels = np.asarray(dataset.array("labels"))[self.numbers] if self.names else None
         self.begins, self.ends = offsets[self.numbers], offsets[self.numbers + 1]
         self.lengths: Numbers = self.ends - self.begins
-        self._samples = dataset.array("sounds")  # int16, mapped
+        self._samples = dataset.array("sounds")  # int16, memory-mapped
 
     def codes(self, sound: int, start: int, stop: int) -> Numbers:
-        """Codes `start` to `stop` of a sound; nothing before it, and silence after it."""
+        """Codes `start` to `stop` of a sound: `START_CODE` before it, silence after it."""
         codes = np.full(stop - start, SILENCE, np.int64)
-        codes[: max(-start, 0)] = NOTHING
+        codes[: max(-start, 0)] = START_CODE
         first, last = max(start, 0), min(stop, int(self.lengths[sound]))
         if first < last:
             begin = int(self.begins[sound])
@@ -88,15 +89,16 @@ class Sounds:
             )
         return codes
 
-    def habits(self) -> Habits:
-        """What these sounds are like."""
+    def statistics(self) -> SoundStatistics:
+        """Measure these sounds."""
         seconds = float(np.quantile(self.lengths, DURATION_QUANTILE)) / self.rate
         longest = max(_longest_silence(self.codes(i, 0, n)) for i, n in enumerate(self.lengths))
         margin = max(round(MARGIN_SECONDS * self.rate), 1)
-        return Habits(round(min(seconds, MOST_SECONDS), 3), longest + margin, self._durations())
+        return SoundStatistics(
+            round(min(seconds, MAX_SECONDS), 3), longest + margin, self._durations()
+        )
 
     def _durations(self) -> dict[str, list[float]]:
-        """As `Habits` keep them."""
         groups = {name: self.lengths[self.labels == i] for i, name in enumerate(self.names)}
         steps = np.linspace(0, 1, DURATIONS)
         return {
@@ -107,18 +109,17 @@ class Sounds:
 
 
 class SoundFeed(Feed):
-    """Windows int64 (B, 2 + receptive + context): a time, a length, and codes of which the last
-    `context` at most are predicted.
+    """Windows int64 (B, 2 + receptive + context): a time, a length, `receptive` codes of context,
+    and `context` codes that are predicted as far as the sound lasts.
 
-    The first `receptive` codes are context. An epoch cuts each sound into windows at jittered
-    places, and shuffles those of all sounds. The silence that ends a sound is predicted in
-    training, and left out of validation.
+    An epoch cuts each sound into windows at jittered places and shuffles the windows of all sounds.
+    The silence after a sound is predicted in training but not in validation.
     """
 
     def __init__(
         self,
         dataset: LocalDataset,
-        habits: Habits,
+        statistics: SoundStatistics,
         *,
         receptive: int,
         context: int,
@@ -129,22 +130,22 @@ class SoundFeed(Feed):
         self.batch_size, self.seed = batch_size, seed
         self.shape = Shape.from_json(dataset.manifest["shape"])
         self._train, self._validation = Sounds(dataset, TRAIN), Sounds(dataset, VALIDATION)
-        self._lasting = self._train.lengths + habits.silence
-        self._windows = np.maximum(1, np.rint(self._lasting / context)).astype(np.int64)
+        self._ends = self._train.lengths + statistics.silence  # where each sound's silence ends
+        self._windows = np.maximum(1, np.rint(self._ends / context)).astype(np.int64)
         self.train_count = int(self._windows.sum())
         self._epoch = lru_cache(maxsize=2)(self._epoch_windows)
 
     def train(self, step: int) -> Arrays:
-        """The windows of a step, and their sounds' labels."""
+        """The windows of a step and their sounds' labels."""
         first = step * self.batch_size
         places = [divmod(first + row, self.train_count) for row in range(self.batch_size)]
         chosen = [self._epoch(epoch)[i] for epoch, i in places]
         return self._batch(
-            self._train, [(int(sound), int(at), int(self._lasting[sound])) for sound, at in chosen]
+            self._train, [(int(sound), int(at), int(self._ends[sound])) for sound, at in chosen]
         )
 
     def validation(self) -> Iterator[Arrays]:
-        """Windows side by side: each sample of the split is predicted exactly once."""
+        """Adjacent windows: each sample of the split is predicted exactly once."""
         windows = [
             (sound, at, int(length))
             for sound, length in enumerate(self._validation.lengths)
@@ -159,21 +160,21 @@ class SoundFeed(Feed):
             return data, None
         return data, sounds.labels[[sound for sound, _, _ in windows]]
 
-    def _window(self, sounds: Sounds, sound: int, at: int, lasting: int) -> Numbers:
-        """The window that predicts samples `at` to `at + context`, as far as the sound lasts."""
+    def _window(self, sounds: Sounds, sound: int, at: int, end: int) -> Numbers:
+        """The window that predicts samples `at` to `at + context`, but none from `end` on."""
         codes = sounds.codes(sound, at - self.receptive, at + self.context)
         codes[: self.receptive] = ~codes[: self.receptive]
-        past = self.receptive + max(lasting - at, 0)
+        past = self.receptive + max(end - at, 0)
         codes[past:] = ~codes[past:]
         return np.append((at, sounds.lengths[sound]), codes)
 
     def _epoch_windows(self, epoch: int) -> Numbers:
         """An epoch's windows in order, as rows of sound and start (W, 2).
 
-        Window i of n starts in the i-th part of its sound, shifted by half a window and held
-        within it, so that every sample is predicted about as often as any other.
+        Window i of n is centred at random in the i-th n-th of its sound and clipped to it, so that
+        all samples are predicted about equally often.
         """
-        # a counter of its own: `Draw` uses the low streams of the same key
+        # a distant counter: `Draw` uses the low streams of the same key
         philox = np.random.Philox(key=[self.seed, epoch], counter=[0, 0, 0, 2**63])
         generator = np.random.Generator(philox)
         sounds = np.repeat(np.arange(len(self._windows)), self._windows)
@@ -181,8 +182,8 @@ class SoundFeed(Feed):
             np.cumsum(self._windows) - self._windows, self._windows
         )
         share = (place + generator.random(self.train_count)) / self._windows[sounds]
-        starts = np.rint(share * self._lasting[sounds] - self.context / 2).astype(np.int64)
-        starts = np.clip(starts, 0, np.maximum(self._lasting[sounds] - self.context, 0))
+        starts = np.rint(share * self._ends[sounds] - self.context / 2).astype(np.int64)
+        starts = np.clip(starts, 0, np.maximum(self._ends[sounds] - self.context, 0))
         windows: Numbers = np.stack((sounds, starts), axis=1)
         return windows[generator.permutation(self.train_count)]
 

@@ -1,4 +1,4 @@
-"""The images of a dataset that samples are made from. No torch here."""
+"""The images of a dataset from which samples are made. No torch here."""
 
 from collections.abc import Sequence
 
@@ -8,15 +8,15 @@ import numpy.typing as npt
 from worker.data.dataset import TEST, TRAIN, VALIDATION, LocalDataset
 
 
-class GivenImages:
-    """The images of one split in their order, and then from the first again.
+class SourceImages:
+    """The images of one split, repeated in order.
 
-    It is the test split where that has images, else the validation split, else the training split:
-    what the network has learnt from comes last. `labels` are the network's classes.
+    The split is the first that is not empty of test, validation and training, so that images which
+    the network was trained on come last. `labels` are the network's classes.
     """
 
     def __init__(self, dataset: LocalDataset, labels: Sequence[str]) -> None:
-        self._dataset = dataset  # while it lives, its files stay in the cache
+        self._dataset = dataset  # keeps its files in the cache
         split = np.asarray(dataset.array("split"))
         found = (np.flatnonzero(split == code) for code in (TEST, VALIDATION, TRAIN))
         self._places = next(places for places in found if len(places))
@@ -29,7 +29,7 @@ class GivenImages:
         return len(self._places)
 
     def at(self, place: int) -> tuple[npt.NDArray[np.uint8], int | None]:
-        """The image at `place` modulo their number, (H, W, C), and its class in the network."""
+        """The image at `place` modulo their number, (H, W, C), and its class for the network."""
         item = self._places[place % len(self)]
         label = None if self._labels is None else self._numbers[int(self._labels[item])]
         return self._images[item], label

@@ -1,8 +1,8 @@
 """Windows of tokens from a text dataset.
 
-The documents of a split become one stream of ids, `end` before the first and after each. It is
-written once beside the dataset and mapped, so memory does not grow with the text. In a window, a
-negative entry `~t` is token t as context alone: read, but never predicted (a prompt, a padding).
+A split's documents are concatenated into one stream of ids, `end` before the first and after each.
+It is written to a file beside the dataset once and memory-mapped. In a window, a negative entry
+`~t` is token t as context only: read but never predicted (a prompt or padding).
 """
 
 import os
@@ -22,13 +22,13 @@ from worker.feeds.tokenizer import Tokenizer
 Ids = npt.NDArray[np.int32]
 
 CHUNK_CHARACTERS = 2**20
-VALIDATION_TOKENS = 4096  # a batch of validation, whatever the batch of training
-BEGUN = 8  # one window in so many begins a line
-STARTS = ("\n", "。", "！", "？")  # noqa: RUF001 - full-width on purpose: Chinese sentences
+VALIDATION_TOKENS = 4096  # per validation batch, whatever the batch size
+LINE_START_EVERY = 8  # windows
+LINE_ENDS = ("\n", "。", "！", "？")  # noqa: RUF001 - full-width on purpose: Chinese sentences
 
 
-class StreamFeed(Feed):
-    """What batches of tokens are cut from: the streams of the training and validation splits."""
+class TextFeed(Feed):
+    """The token streams of the training and validation splits, from which windows are cut."""
 
     def __init__(
         self,
@@ -42,19 +42,19 @@ class StreamFeed(Feed):
         self.context, self.batch_size, self.seed = context, batch_size, seed
         self.shape = Shape(media="text", vocabulary=tokenizer.size)
         self._end = tokenizer.end
-        self._starts = line_ends(tokenizer)
+        self._ends_line = line_end_mask(tokenizer)
         self._train = token_stream(dataset, tokenizer, TRAIN)
         self._validation = token_stream(dataset, tokenizer, VALIDATION)
         if len(self._train) < 3:
-            raise BadInput(f"the training split holds {len(self._train) - 1} tokens: too few")
+            raise BadInput(f"the training split holds only {len(self._train) - 1} tokens")
 
 
-class TokenFeed(StreamFeed):
+class TokenFeed(TextFeed):
     """Windows of `context` + 1 tokens, int64 (B, context + 1); no labels.
 
-    An epoch cuts the stream into windows at a random phase and shuffles them. So that a model of
-    one long text learns to begin one, every eighth window moves on to where a line starts, and a
-    window that starts there has `end` in the line break's place.
+    An epoch cuts the stream into windows at a random phase and shuffles them. Every eighth window
+    is moved forward to the start of a line, and the line break before it is replaced by `end`, so
+    that a model of one long text learns to begin a text.
     """
 
     def __init__(self, dataset: LocalDataset, tokenizer: Tokenizer, **sizes: int) -> None:
@@ -67,11 +67,11 @@ class TokenFeed(StreamFeed):
         first = step * self.batch_size
         offsets = [self._offset(first + row) for row in range(self.batch_size)]
         data = np.stack([self._window(self._train, at) for at in offsets])
-        data[self._starts[np.maximum(data[:, 0], ~data[:, 0])], 0] = self._end
+        data[self._ends_line[np.maximum(data[:, 0], ~data[:, 0])], 0] = self._end
         return data, None
 
     def validation(self) -> Iterator[Arrays]:
-        """Windows side by side: each token of the split but the first is predicted exactly once."""
+        """Adjacent windows: each token of the split but the first is predicted exactly once."""
         offsets = range(0, len(self._validation) - 1, self.context)
         rows = max(VALIDATION_TOKENS // self.context, 1)
         for first in range(0, len(offsets), rows):
@@ -79,16 +79,16 @@ class TokenFeed(StreamFeed):
             yield np.stack(batch), None
 
     def _offset(self, place: int) -> int:
-        """Where window number `place` of the run starts in the stream."""
+        """The offset in the stream of the run's window number `place`."""
         epoch, i = divmod(place, self.train_count)
         at = int(self._epoch(epoch)[i])
-        if place % BEGUN:
+        if place % LINE_START_EVERY:
             return at
         ahead = self._train[at : at + self.context]
-        return at + int(np.argmax(self._starts[np.maximum(ahead, ~ahead)]))  # 0 where none starts
+        return at + int(np.argmax(self._ends_line[np.maximum(ahead, ~ahead)]))  # 0 if none does
 
     def _window(self, stream: Ids, at: int) -> npt.NDArray[np.int64]:
-        """`context` + 1 tokens from `at` on, padded with `~end` past the stream's end."""
+        """`context` + 1 tokens starting at `at`, padded with `~end` after the stream's end."""
         found = stream[at : at + self.context + 1].astype(np.int64)
         return np.pad(found, (0, self.context + 1 - len(found)), constant_values=~self._end)
 
@@ -100,40 +100,40 @@ class TokenFeed(StreamFeed):
         return offsets * self.context + phase
 
 
-def document_parts(row: dict[str, Any]) -> list[tuple[str, bool]]:
-    """A document's text in parts, each with whether a model learns to predict it.
+def document_segments(row: dict[str, Any]) -> list[tuple[str, bool]]:
+    """A document's text in segments, each with whether it is predicted or only context.
 
-    Of a `text` all; of `prompt` and `completion` the completion; of `messages` the assistant's.
+    Predicted are a whole `text`, the `completion` after a `prompt`, and the assistant's `messages`.
     """
     if "text" in row:
         return [(row["text"], True)]
     if "prompt" in row:
         return [(row["prompt"], False), (row["completion"], True)]
-    parts = []
+    segments = []
     for message in row["messages"]:
-        parts.append((f"{message['role']}: ", False))
-        parts.append((f"{message['content']}\n\n", message["role"] == "assistant"))
-    return parts
+        segments.append((f"{message['role']}: ", False))
+        segments.append((f"{message['content']}\n\n", message["role"] == "assistant"))
+    return segments
 
 
 class Texts:
-    """The whole texts of a split's documents, read anew each time that they are gone through."""
+    """The texts of a split's documents, read anew at each iteration."""
 
     def __init__(self, dataset: LocalDataset, split: int) -> None:
         self._dataset, self._split = dataset, split
 
     def __iter__(self) -> Iterator[str]:
         for row in self._dataset.documents(self._split):
-            yield "".join(text for text, _ in document_parts(row))
+            yield "".join(text for text, _ in document_segments(row))
 
 
-def line_ends(tokenizer: Tokenizer) -> npt.NDArray[np.bool_]:
-    """For each id, whether a line or sentence ends with it."""
-    return np.array([piece.endswith(STARTS) for piece in tokenizer.pieces])
+def line_end_mask(tokenizer: Tokenizer) -> npt.NDArray[np.bool_]:
+    """Whether each id ends a line or sentence, bool (V,)."""
+    return np.array([piece.endswith(LINE_ENDS) for piece in tokenizer.pieces])
 
 
 def token_stream(dataset: LocalDataset, tokenizer: Tokenizer, split: int) -> Ids:
-    """The split's tokens, encoded at first use and mapped from a file beside the dataset."""
+    """The split's tokens, encoded at first use and memory-mapped from a file beside the dataset."""
     path = dataset.folder / f"tokens-{tokenizer.digest[:16]}-{split}.npy"
     if not path.exists():
         _write_stream(path, dataset, tokenizer, split)
@@ -142,27 +142,27 @@ def token_stream(dataset: LocalDataset, tokenizer: Tokenizer, split: int) -> Ids
 
 
 def _write_stream(path: Path, dataset: LocalDataset, tokenizer: Tokenizer, split: int) -> None:
-    """Write the stream beside its final name first, for other processes may be doing the same."""
-    raw, made = (path.with_suffix(f".{os.getpid()}.{end}") for end in ("raw", "npy"))
+    """Write the stream under a temporary name first: other processes may be doing the same."""
+    raw, array_file = (path.with_suffix(f".{os.getpid()}.{end}") for end in ("raw", "npy"))
     try:
         with raw.open("wb") as file:
             for ids in _encoded(dataset, tokenizer, split):
                 file.write(ids.tobytes())
         count = raw.stat().st_size // np.dtype(np.int32).itemsize
-        array = np.lib.format.open_memmap(made, mode="w+", dtype=np.int32, shape=(count,))
+        array = np.lib.format.open_memmap(array_file, mode="w+", dtype=np.int32, shape=(count,))
         array[:] = np.memmap(raw, dtype=np.int32, mode="r")
         array.flush()
-        made.replace(path)
+        array_file.replace(path)
     finally:
         raw.unlink(missing_ok=True)
-        made.unlink(missing_ok=True)
+        array_file.unlink(missing_ok=True)
 
 
 def _encoded(dataset: LocalDataset, tokenizer: Tokenizer, split: int) -> Iterator[Ids]:
     end = np.array([tokenizer.end], np.int32)
     yield end
     for row in dataset.documents(split):
-        for text, predicted in document_parts(row):
+        for text, predicted in document_segments(row):
             for start in range(0, len(text), CHUNK_CHARACTERS):
                 ids = np.array(tokenizer.encode(text[start : start + CHUNK_CHARACTERS]), np.int32)
                 yield ids if predicted else ~ids

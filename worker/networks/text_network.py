@@ -10,7 +10,7 @@ from torch import Tensor
 
 from worker.data.dataset import TRAIN, LocalDataset
 from worker.feeds.feed import Feed
-from worker.feeds.tokenizer import Kind, Tokenizer, kept_tokenizer, load_tokenizer
+from worker.feeds.tokenizer import Kind, Tokenizer, load_or_train_tokenizer, load_tokenizer
 from worker.feeds.tokens import Texts
 from worker.networks.decoding import Decoder, Slots
 from worker.networks.network import Draws, Finished, Losses, Row, StreamingNetwork
@@ -52,7 +52,7 @@ class TextNetwork(StreamingNetwork):
         kind, vocabulary = settings.tokenizer, settings.vocabulary
         return cls.makes_feed(
             dataset,
-            kept_tokenizer(files, Texts(dataset, TRAIN), kind=kind, vocabulary=vocabulary),
+            load_or_train_tokenizer(files, Texts(dataset, TRAIN), kind=kind, vocabulary=vocabulary),
             context=settings.context,
             batch_size=settings.batch_size,
             seed=seed,

@@ -10,7 +10,7 @@ from db.errors import Refused
 from db.tables import Job, ModelVersion
 from worker.engine import memory
 from worker.engine.generate import Generation, generate
-from worker.feeds.source_images import GivenImages
+from worker.feeds.source_images import SourceImages
 from worker.media import find_medium
 from worker.media.samples.containers import SampleRecord, Written
 from worker.media.samples.record import Origin
@@ -51,7 +51,7 @@ def _generation(
         label=None if spec.label is None else labels.index(spec.label),
         prompts=tuple(spec.prompts),
         precision=context.services.settings.precision,
-        given=GivenImages(context.dataset(spec.dataset)[1], labels) if spec.dataset else None,
+        sources=SourceImages(context.dataset(spec.dataset)[1], labels) if spec.dataset else None,
     )
 
 
@@ -59,7 +59,7 @@ def _require_memory(version: ModelVersion, generation: Generation, device: torch
     """Refuse a micro-batch that cannot fit; a GPU's halves as it runs, so one row is enough."""
     rows = 1 if device.type == "cuda" else generation.sampling.micro_batch
     needed = rows * int(version.metrics.get("row_bytes", 0))
-    memory.require(needed, device, what=f"making {rows} at once", remedy="take a lower micro_batch")
+    memory.require(needed, device, what=f"making {rows} at once", remedy="set a lower micro_batch")
 
 
 def _origin(context: WorkerContext, pinned: PinnedGeneration, generation: Generation) -> Origin:

@@ -1,7 +1,7 @@
 """DiffAugment: Zhao et al. 2020, arXiv:2006.10738, "Differentiable augmentation", section 3.
 
-What the discriminator sees, real or made, is altered at random, and differentiably, so that it
-cannot learn few pictures by heart. Draws from torch's own generator.
+All of the discriminator's inputs, real and generated, are augmented at random and differentiably,
+so that it cannot memorise a small dataset. Draws from torch's global generator.
 """
 
 import torch
@@ -13,7 +13,7 @@ HOLE = 1 / 2  # of the size
 
 
 def augment(images: Tensor, policy: str) -> Tensor:
-    """Images (B, C, H, W) altered by a policy: `none`, or augmentations with commas between."""
+    """Augment images (B, C, H, W) by a policy: `none`, or names separated by commas."""
     for name in policy.split(","):
         if name != "none":
             images = AUGMENTATIONS[name](images)
@@ -21,7 +21,7 @@ def augment(images: Tensor, policy: str) -> Tensor:
 
 
 def _color(images: Tensor) -> Tensor:
-    """Brightness by -0.5 to 0.5, saturation by 0 to 2, contrast by 0.5 to 1.5."""
+    """Shift brightness by -0.5 to 0.5; scale saturation by 0 to 2 and contrast by 0.5 to 1.5."""
     images = images + _uniform(images) - 0.5
     grey = images.mean(1, keepdim=True)
     images = grey + (images - grey) * 2 * _uniform(images)
@@ -30,7 +30,7 @@ def _color(images: Tensor) -> Tensor:
 
 
 def _translation(images: Tensor) -> Tensor:
-    """Move by up to an eighth of the size each way; zeros come in."""
+    """Shift by up to an eighth of the size in each direction, padding with zeros."""
     count, channels, height, width = images.shape
     most = max(1, round(height * SHIFT))
     padded = F.pad(images, (most, most, most, most))
@@ -41,7 +41,7 @@ def _translation(images: Tensor) -> Tensor:
 
 
 def _cutout(images: Tensor) -> Tensor:
-    """Put zeros into a square of half the size, which may reach over the edge."""
+    """Zero a square of half the size, which may extend beyond the edge."""
     count, _, height, width = images.shape
     hole = max(1, round(height * HOLE))
     rows = torch.arange(height, device=images.device) - _place(count, height + 1, images)
@@ -57,10 +57,10 @@ AUGMENTATIONS = {"color": _color, "translation": _translation, "cutout": _cutout
 
 
 def _uniform(images: Tensor) -> Tensor:
-    """A number in [0, 1) for each image, (B, 1, 1, 1)."""
+    """Random numbers in [0, 1), one per image, (B, 1, 1, 1)."""
     return torch.rand(len(images), 1, 1, 1, device=images.device)
 
 
 def _place(count: int, high: int, images: Tensor) -> Tensor:
-    """A whole number in [0, high) for each image, (B, 1)."""
+    """Random integers in [0, high), one per image, (B, 1)."""
     return torch.randint(high, (count, 1), device=images.device)

@@ -1,4 +1,4 @@
-"""The losses of the adversarial pair by name, of the discriminator's scores (B,), and penalties."""
+"""The losses of generator and discriminator, by name, and gradient penalties."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own custom
 
 
 class Loss(NamedTuple):
-    """What each of the pair minimises, of the scores of real and of fake images, to a scalar."""
+    """The losses of both networks: from scores (B,) of real and of fake images to a scalar."""
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor, Tensor], Tensor]
@@ -18,7 +18,7 @@ class Loss(NamedTuple):
 def _relativistic(real: Tensor, fake: Tensor) -> Tensor:
     """Jolicoeur-Martineau 2018, arXiv:1807.00734, the paired form of Huang et al. 2024, eq. 2.
 
-    A pair shares its label, so that a class is judged against itself alone.
+    The two images of a pair share a label, so that a class is only compared with itself.
     """
     return F.softplus(fake - real).mean()
 
@@ -60,27 +60,27 @@ LOSSES = {
 
 
 def slope_penalty(scores: Tensor, images: Tensor) -> Tensor:
-    """Half the mean squared gradient of scores (B,) by their images (B, C, H, W), a scalar.
+    """Half the mean squared gradient norm of scores (B,) by images (B, C, H, W), a scalar.
 
     Mescheder, Geiger, Nowozin 2018, arXiv:1801.04406, eq. 9 (R1, on real images) and eq. 10 (R2, on
-    made ones), without their weight gamma.
+    generated ones), without the weight gamma.
     """
     return _gradients(scores, images).square().sum(1).mean() / 2
 
 
 def unit_slope_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-    """Mean squared distance from 1 of the slope of `score` at points between real and fake images.
+    """WGAN-GP's penalty: mean (|gradient of `score`| - 1)^2 between real and fake (B, C, H, W).
 
-    Gulrajani et al. 2017, arXiv:1704.00028, eq. 3, without its weight lambda; images (B, C, H, W).
+    Gulrajani et al. 2017, arXiv:1704.00028, eq. 3, without the weight lambda.
     """
-    place = torch.rand(len(real), 1, 1, 1, device=real.device)
-    between = torch.lerp(real, fake, place).detach().requires_grad_()
-    # the small number keeps the root's gradient finite where the slope is none
+    share = torch.rand(len(real), 1, 1, 1, device=real.device)
+    between = torch.lerp(real, fake, share).detach().requires_grad_()
+    # the epsilon keeps the root's gradient finite where the slope is 0
     slopes = (_gradients(score(between), between).square().sum(1) + 1e-12).sqrt()  # (B,)
     return (slopes - 1).square().mean()
 
 
 def _gradients(scores: Tensor, images: Tensor) -> Tensor:
-    """The gradient of each score by its image, float32 (B, C * H * W), itself differentiable."""
+    """The gradient of each score by its image, float32 (B, C * H * W), differentiable itself."""
     (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
     return gradient.float().flatten(1)

@@ -1,9 +1,9 @@
-"""The GAN as a network of the engine's: one update of the pair, validation, sampling.
+"""The GAN: training step, validation, sampling.
 
-Goodfellow et al. 2014, arXiv:1406.2661, algorithm 1, one discriminator step to a generator step,
-with a moving average of the generator's weights that makes the samples (Yazici et al. 2018,
+Goodfellow et al. 2014, arXiv:1406.2661, algorithm 1, with one discriminator step per generator
+step. Samples come from a moving average of the generator's weights (Yazici et al. 2018,
 arXiv:1806.04498). Gradient penalties are lazy, every few steps at as many times the weight (Karras
-et al. 2020, arXiv:1912.04958, appendix B): without any, each class falls to a few pictures.
+et al. 2020, arXiv:1912.04958, appendix B): without one, each class collapses to a few images.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ from worker.networks.params import SamplingParams, TrainingParams
 class Gan(Network):
     """Generator, its moving average, and discriminator."""
 
-    keeps_best = False  # the average of the last steps beats any single validation
+    keeps_best = False  # the average of the last steps beats that of any single validation
     rolls_back = True
     validation_batches = 8
 
@@ -41,23 +41,23 @@ class Gan(Network):
         self.generator = Generator(self.params, shape)
         self.discriminator = Discriminator(self.params, shape)
         self.average = deepcopy(self.generator).requires_grad_(requires_grad=False)
-        # kept with the weights, so that a fine-tuning does not begin its average anew
+        # steps averaged; saved, so that fine-tuning continues the average
         self.register_buffer("averaged", torch.zeros((), dtype=torch.int64))
-        self.begun = 0  # what `averaged` was when this run began
+        self.begun = 0  # `averaged` when this run started
         self.loss = LOSSES[self.params.loss]
 
     @classmethod
     def feed(cls, params: TrainingParams, dataset: LocalDataset, *, seed: int, files: Path) -> Feed:
-        """Images in [-1, 1] and their labels; nothing is kept in `files`."""
+        """Images in [-1, 1] and their labels; nothing is written to `files`."""
         return ImageFeed(dataset, batch_size=params.batch_size, seed=seed)
 
     def begin_finetuning(self) -> None:
-        """Leave the discriminator's lowest layers as they are, which tell what a picture is."""
+        """Freeze the discriminator's lowest layers."""
         self.discriminator.freeze(self.params.freeze_discriminator)
         self.begun = int(self.averaged)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """Adam for each of the pair, the discriminator's at a rate of its own where it has one."""
+        """Adam for each of the two networks."""
         return {
             "generator": self._adam(self.generator),
             "discriminator": self._adam(self.discriminator),
@@ -66,19 +66,21 @@ class Gan(Network):
     def train_step(
         self, batch: Batch, optimizers: Mapping[str, torch.optim.Optimizer], clock: Clock
     ) -> Losses:
-        """One step of the discriminator, one of the generator, one of the average."""
+        """One step of the discriminator, of the generator and of the average."""
         self._set_rates(optimizers, clock)
         noise = batch.draw.normal(len(batch.data), self.params.latent)[0]  # (B, latent)
         fake = self.generator(noise, batch.labels).float()  # (B, C, H, W)
         real_scores, loss, accuracy = self._discriminate(batch, fake.detach(), clock.step)
         _update(optimizers["discriminator"], loss)
-        learning = [weight for weight in self.discriminator.parameters() if weight.requires_grad]
-        _require_gradients(learning, wanted=False)  # spares them
-        # the real images' scores are those before the update, which saves a forward
+        trained = [weight for weight in self.discriminator.parameters() if weight.requires_grad]
+        for weight in trained:  # saves their gradients in the generator's step
+            weight.requires_grad = False
+        # the real images' scores are those before the update, which saves a forward pass
         generator_loss = self.loss.generator(real_scores, self._score(fake, batch.labels))
         _update(optimizers["generator"], generator_loss)
-        _require_gradients(learning, wanted=True)
-        self._average()
+        for weight in trained:
+            weight.requires_grad = True
+        self._update_average()
         return {
             "discriminator": loss.detach(),
             "generator": generator_loss.detach(),
@@ -86,10 +88,10 @@ class Gan(Network):
         }
 
     def validate(self, batch: Batch) -> Losses:
-        """Of held-out images and as many samples with the same labels.
+        """Compare held-out images with as many samples of the same labels.
 
-        `loss`: their energy distance; `diversity`: that of the samples by that of the images;
-        `accuracy`: the share of pairs that the discriminator tells apart.
+        `loss`: their energy distance; `diversity`: that of the samples relative to the images;
+        `accuracy`: the share of pairs in which the discriminator scores the real image higher.
         """
         real, labels = batch.data, batch.labels
         fake = self.average(batch.draw.normal(len(real), self.params.latent)[0], labels).float()
@@ -101,11 +103,11 @@ class Gan(Network):
         }
 
     def judge(self, losses: Mapping[str, float]) -> str | None:
-        """The reason, with its numbers, where the samples have collapsed to a few."""
+        """Describe a mode collapse, if there is one."""
         return find_collapse(losses, int(self.averaged) - self.begun, self.params.lr)
 
     def roll_back(self) -> None:
-        """Go on from the average of the generators, which is steadier than the last of them."""
+        """Restart the generator from its average, which is steadier."""
         self.generator.load_state_dict(self.average.state_dict())
 
     def sample(self, rows: Sequence[Row], draw: Draw, sampling: SamplingParams) -> list[Output]:
@@ -118,7 +120,7 @@ class Gan(Network):
         return [*to_pixels(self.average(noise, labels))]
 
     def _discriminate(self, batch: Batch, fake: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores of the real images (detached), the discriminator's loss, and its accuracy."""
+        """Scores of the real images (detached), the discriminator's loss and its accuracy."""
         penalised = step % self.params.penalty_every == 0
         real = batch.data.requires_grad_(penalised)
         fake = fake.requires_grad_(penalised)
@@ -132,29 +134,30 @@ class Gan(Network):
     def _penalty(
         self, real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor], labels: Tensor | None
     ) -> Tensor:
-        """The gradient penalties of images and their scores, weighted, a scalar."""
+        """The weighted gradient penalties, a scalar, of (images, scores) pairs."""
         penalty = torch.zeros((), device=real[0].device)
         if self.params.loss == "wgan-gp":
-            between = unit_slope_penalty(lambda x: self._score(x, labels), real[0], fake[0])
-            return penalty + self.params.gradient_penalty * between
+            slopes = unit_slope_penalty(lambda x: self._score(x, labels), real[0], fake[0])
+            return penalty + self.params.gradient_penalty * slopes
         for weight, (images, scores) in ((self.params.r1, real), (self.params.r2, fake)):
             if weight:
                 penalty = penalty + weight * slope_penalty(scores, images)
         return penalty
 
     def _score(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        """The discriminator's scores (B,), float32, of images as it sees them in training."""
+        """The discriminator's scores of augmented images, float32 (B,)."""
         scores: Tensor = self.discriminator(augment(images, self.params.augment), labels)
         return scores.float()
 
     def _set_rates(self, optimizers: Mapping[str, torch.optim.Optimizer], clock: Clock) -> None:
+        decay = min(1.0, 1.9 - 1.8 * clock.progress)  # constant to the half, then linear to 0.1
         for name, optimizer in optimizers.items():
             own = self.params.discriminator_lr if name == "discriminator" else 0.0
             for group in optimizer.param_groups:
-                group["lr"] = (own or self.params.lr) * clock.rate * _decay(clock.progress)
+                group["lr"] = (own or self.params.lr) * clock.rate * decay
 
     @torch.no_grad()
-    def _average(self) -> None:
+    def _update_average(self) -> None:
         """Move the average's weights and batch statistics towards the generator's."""
         count = int(self.averaged.add_(1))
         decay = min(self.params.ema, count / (9 + count))
@@ -164,17 +167,12 @@ class Gan(Network):
             if mean.is_floating_point():
                 mean.lerp_(now, 1 - decay)
             else:
-                mean.copy_(now)  # the count of batches
+                mean.copy_(now)  # BatchNorm's count of batches
 
     def _adam(self, network: torch.nn.Module) -> torch.optim.Optimizer:
         betas = (self.params.beta1, self.params.beta2)
         weights = [weight for weight in network.parameters() if weight.requires_grad]
         return torch.optim.Adam(weights, lr=self.params.lr, betas=betas, fused=True)
-
-
-def _decay(progress: float) -> float:
-    """The rate as a part of its peak: all of it in the first half, then a line down to a tenth."""
-    return min(1.0, 1.9 - 1.8 * progress)
 
 
 def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
@@ -183,13 +181,8 @@ def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     optimizer.step()
 
 
-def _require_gradients(weights: Sequence[Tensor], *, wanted: bool) -> None:
-    for weight in weights:
-        weight.requires_grad_(wanted)
-
-
 def _accuracy(real: Tensor, fake: Tensor) -> Tensor:
-    """The share of pairs told apart: near 1 for long, the pair is out of balance."""
+    """The share of pairs with the real image scored higher; near 1 for long means imbalance."""
     return (real > fake).float().mean().detach()
 
 

@@ -1,4 +1,4 @@
-"""The generators and discriminators, convolutional and MLP."""
+"""Generators and discriminators, convolutional and MLP."""
 
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ SLOPE = 0.2  # of the leaky ReLUs (Radford et al. 2015)
 
 
 class Generator(nn.Module):
-    """Noise (B, latent) and labels (B,) or None to images (B, C, H, W) in [-1, 1]."""
+    """From noise (B, latent) and labels (B,) or None to images (B, C, H, W) in [-1, 1]."""
 
     def __init__(self, params: Params, shape: Shape) -> None:
         super().__init__()
@@ -22,13 +22,13 @@ class Generator(nn.Module):
         self.embed = nn.Embedding(labels, params.latent) if labels else None
         width = params.latent * (2 if labels else 1)
         self.body = (
-            _convolutional(width, params, shape)
+            _conv_generator(width, params, shape)
             if params.arch == "dcgan"
-            else _dense(width, params, shape)
+            else _mlp_generator(width, params, shape)
         )
 
     def forward(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        """Make images."""
+        """Generate images."""
         if self.embed is not None and labels is not None:
             noise = torch.cat([noise, self.embed(labels)], dim=1)  # (B, 2 latent)
         images: Tensor = self.body(noise)
@@ -36,24 +36,26 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images and labels to scores (B,): the projection discriminator (Miyato and Koyama 2018)."""
+    """From images and labels to scores (B,): projection discriminator, Miyato and Koyama 2018."""
 
     def __init__(self, params: Params, shape: Shape) -> None:
         super().__init__()
         self.body, width = (
-            _reading_convolutions(params, shape)
+            _conv_discriminator(params, shape)
             if params.arch == "dcgan"
-            else _reading_layers(params, shape)
+            else _mlp_discriminator(params, shape)
         )
         self.score = nn.Linear(width, 1)
         self.embed = nn.Embedding(len(shape.labels), width) if shape.labels else None
         if self.embed is not None:
             nn.init.normal_(self.embed.weight, std=width**-0.5)
-        if params.spectral_norm:
-            _normalise(self)
+        if params.spectral_norm:  # Miyato et al. 2018, arXiv:1802.05957
+            for module in list(self.modules()):
+                if isinstance(module, nn.Conv2d | nn.Linear | nn.Embedding):
+                    spectral_norm(module)
 
     def forward(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        """Score images: high for real."""
+        """Score images, higher for real ones."""
         features = self.body(images)  # (B, width)
         score: Tensor = self.score(features).squeeze(1)
         if self.embed is not None and labels is not None:
@@ -61,7 +63,7 @@ class Discriminator(nn.Module):
         return score
 
     def freeze(self, count: int) -> None:
-        """Leave the `count` lowest layers of the body out of training, or all where it has fewer.
+        """Freeze the `count` lowest layers of the body, or all if it has fewer.
 
         FreezeD: Mo, Cho, Shin 2020, arXiv:2002.10964, section 3.
         """
@@ -73,18 +75,18 @@ class Discriminator(nn.Module):
 class MinibatchStddev(nn.Module):
     """Appends the batch's mean standard deviation to (B, C, ...) as a channel: (B, C + 1, ...).
 
-    Karras et al. 2018, arXiv:1710.10196, section 3: a batch of few different images shows itself.
+    Karras et al. 2018, arXiv:1710.10196, section 3: it reveals a batch of few different images.
     """
 
     def forward(self, features: Tensor) -> Tensor:
-        """The features and the channel."""
-        # the small number keeps the root's gradient finite where all are alike
+        """Append the channel."""
+        # the epsilon keeps the root's gradient finite where all images are equal
         spread = (features.var(0, correction=0) + 1e-8).sqrt().mean()
         return torch.cat([features, spread.expand_as(features[:, :1])], dim=1)
 
 
-def _convolutional(width: int, params: Params, shape: Shape) -> nn.Sequential:
-    """DCGAN's generator: a projection to base x base, then doublings by transposed convolution."""
+def _conv_generator(width: int, params: Params, shape: Shape) -> nn.Sequential:
+    """DCGAN's generator: project to base x base, then double by transposed convolutions."""
     base, doublings = ladder(shape.size).base, ladder(shape.size).doublings
     wide = [params.channels * 2**i for i in reversed(range(doublings))]  # coarse to fine
     layers: list[nn.Module] = [
@@ -102,20 +104,20 @@ def _convolutional(width: int, params: Params, shape: Shape) -> nn.Sequential:
     return nn.Sequential(*layers, nn.ConvTranspose2d(wide[-1], shape.channels, 4, 2, 1), nn.Tanh())
 
 
-def _reading_convolutions(params: Params, shape: Shape) -> tuple[nn.Sequential, int]:
-    """DCGAN's discriminator without batch norm, down to base x base."""
+def _conv_discriminator(params: Params, shape: Shape) -> tuple[nn.Sequential, int]:
+    """DCGAN's discriminator without batch norm, halving down to base x base."""
     base, doublings = ladder(shape.size).base, ladder(shape.size).doublings
     wide = [shape.channels, *(params.channels * 2**i for i in range(doublings))]
     layers: list[nn.Module] = []
     for before, after in pairwise(wide[:-1]):
         layers += [nn.Conv2d(before, after, 4, 2, 1), nn.LeakyReLU(SLOPE)]
-    extra, spread = _spread(params)
+    extra, stddev = _minibatch_stddev(params)
     last = nn.Conv2d(wide[-2] + extra, wide[-1], 4, 2, 1)
-    body = nn.Sequential(*layers, *spread, last, nn.LeakyReLU(SLOPE), nn.Flatten())
+    body = nn.Sequential(*layers, *stddev, last, nn.LeakyReLU(SLOPE), nn.Flatten())
     return body, wide[-1] * base * base
 
 
-def _dense(width: int, params: Params, shape: Shape) -> nn.Sequential:
+def _mlp_generator(width: int, params: Params, shape: Shape) -> nn.Sequential:
     hidden, pixels = params.channels * 8, shape.channels * shape.size**2
     return nn.Sequential(
         nn.Linear(width, hidden, bias=False),
@@ -130,27 +132,20 @@ def _dense(width: int, params: Params, shape: Shape) -> nn.Sequential:
     )
 
 
-def _reading_layers(params: Params, shape: Shape) -> tuple[nn.Sequential, int]:
+def _mlp_discriminator(params: Params, shape: Shape) -> tuple[nn.Sequential, int]:
     hidden, pixels = params.channels * 8, shape.channels * shape.size**2
-    extra, spread = _spread(params)
+    extra, stddev = _minibatch_stddev(params)
     body = nn.Sequential(
         nn.Flatten(),
         nn.Linear(pixels, 2 * hidden),
         nn.LeakyReLU(SLOPE),
-        *spread,
+        *stddev,
         nn.Linear(2 * hidden + extra, hidden),
         nn.LeakyReLU(SLOPE),
     )
     return body, hidden
 
 
-def _spread(params: Params) -> tuple[int, list[nn.Module]]:
-    """How many channels the last layer of a body reads beyond its own, and the layer of them."""
+def _minibatch_stddev(params: Params) -> tuple[int, list[nn.Module]]:
+    """The channels that the optional layer adds, and the layer."""
     return (1, [MinibatchStddev()]) if params.minibatch_stddev else (0, [])
-
-
-def _normalise(network: nn.Module) -> None:
-    """Divide each weight by its largest singular value: Miyato et al. 2018, arXiv:1802.05957."""
-    for module in list(network.modules()):
-        if isinstance(module, nn.Conv2d | nn.Linear | nn.Embedding):
-            spectral_norm(module)

@@ -13,7 +13,7 @@ from transformers.utils import logging
 
 from db.errors import BadInput, Refused
 from worker.families.hf import Chat
-from worker.feeds.tokens import document_parts
+from worker.feeds.tokens import document_segments
 
 Part = tuple[str, bool]  # a text, and whether the model learns to predict it
 Message = dict[str, str]
@@ -46,7 +46,7 @@ class Script:
     def examples(self, row: dict[str, Any]) -> Iterator[list[int]]:
         """A row's examples: one, or several if a template renders earlier turns differently."""
         if "text" in row or not self.chats:
-            yield self._ids(document_parts(row), special=True)
+            yield self._ids(document_segments(row), special=True)
             return
         if "messages" in row:
             messages = list(row["messages"])

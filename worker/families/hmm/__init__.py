@@ -1,4 +1,4 @@
-"""`hmm`: hidden Markov models of text or of numbers, learnt by expectation maximisation."""
+"""`hmm`: hidden Markov models of text or numbers, trained by expectation maximisation (EM)."""
 
 from typing import Literal
 
@@ -9,70 +9,73 @@ from worker.networks.params import Temperature, TextSampling, TopP, TrainingPara
 
 
 class HmmParams(TrainingParams):
-    """The model and its training.
+    """Training parameters of an HMM.
 
-    Where the training set fits into one batch, a step is a whole step of expectation maximisation,
-    and the penalised likelihood (`objective`) never falls. Else a step reads one batch, and moves
-    by less and less towards its counts (stepwise EM, Cappe and Moulines 2009).
+    If the training set fits into one batch, each step is a full EM step, and the penalised
+    likelihood (`objective`) never falls. Otherwise a step moves towards the counts of one batch, by
+    ever smaller steps (stepwise EM, Cappe and Moulines 2009).
     """
 
     batch_size: int = Field(
         8192,
         ge=1,
         le=65_536,
-        description="sequences a step; where there are fewer, a step reads all of them",
+        description="sequences per step; if there are fewer, each step reads all",
     )
-    lr: float = Field(1.0, gt=0, le=1, description="how far a step goes to the counts it has found")
+    lr: float = Field(
+        1.0, gt=0, le=1, description="share of the way that a step moves to its expected counts"
+    )
     finetune_rate: float = Field(
         0.5,
         gt=0,
         le=1,
-        description="share of the new data when going on from a version: its counts are a prior, "
+        description="weight of the new data in fine-tuning, where the parent's counts are a prior: "
         "counts = (1 - rate) old + rate new",
     )
     emissions: Literal["discrete", "gaussian"] = Field(
         "discrete",
-        description="tokens of text; or numbers with white space between, a vector's components "
-        "joined by commas, as in `0.5,-1 0.25,3`, in documents that are rows of .jsonl or files of "
-        "a folder (a lone .txt is cut anywhere); samples are such lines",
+        description="discrete: tokens of text; gaussian: numbers separated by white space, or "
+        "vectors with components joined by commas, as in `0.5,-1 0.25,3`. Each document is one "
+        "sequence: a row of .jsonl or a file of a folder (a single .txt is cut anywhere)",
     )
     tokenizer: Literal["characters", "bpe", "words"] = Field(
-        "characters", description="what a token is: one character, byte pairs of them, or a word"
+        "characters", description="what a token is: a character, a byte pair or a word"
     )
     vocabulary: int = Field(
-        0, ge=0, le=65_536, description="the most tokens; 0: every character, or chosen by the text"
+        0,
+        ge=0,
+        le=65_536,
+        description="maximum number of tokens; 0: every character, or chosen by the text",
     )
-    context: int = Field(
-        128, ge=2, le=4096, description="steps of a sequence that the training text is cut into"
-    )
+    context: int = Field(128, ge=2, le=4096, description="tokens or vectors per training sequence")
     states: int = Field(16, ge=1, le=256, description="hidden states")
     restarts: int = Field(
         4,
         ge=1,
         le=100,
-        description="random beginnings, of which, each tried for ten steps on a part of the first "
-        "batch, the likeliest goes on",
+        description="random initialisations, each tried for ten steps on part of the first batch; "
+        "the likeliest is trained",
     )
     prior: float = Field(
         0.1,
         gt=0,
         le=1000,
-        description="pseudo-counts added to each transition and each token's count in a state "
-        "(Dirichlet prior); of gaussian, of numbers as they are spread in the whole data",
+        description="pseudo-counts added to each transition and to each token in each state "
+        "(Dirichlet prior); gaussian: of vectors with the mean and variance of the data",
     )
     step_decay: float = Field(
-        0.55, gt=0.5, le=1, description="of stepwise EM: step k moves by lr (k + 2)^-decay"
+        0.55, gt=0.5, le=1, description="stepwise EM: step k moves by lr (k + 2)^-decay"
     )
     floor: float = Field(
-        1e-3, gt=0, le=1, description="of gaussian: the least variance, a share of the data's own"
+        1e-3, gt=0, le=1, description="gaussian: the least variance, relative to the data's"
     )
 
 
 class HmmSampling(TextSampling):
-    """How text is chosen; by default exactly as the model has it.
+    """Sampling parameters of an HMM; the defaults sample from the model's own distribution.
 
-    Of gaussian emissions a sample has `max_tokens` vectors, and `temperature` multiplies their
-    variance; `top_k`, `top_p` and `stop` are for text.
+    With gaussian emissions a sample has `max_tokens` vectors and `temperature` multiplies their
+    variance; `top_k`, `top_p` and `stop` apply to text only.
     """
 
     temperature: Temperature = 1.0

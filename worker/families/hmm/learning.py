@@ -1,9 +1,8 @@
 """Expectation maximisation of a hidden Markov model (Baum-Welch), with a prior.
 
-What is learnt are the counts that the E-step expects: how often sequences begin in each state, move
-from one to another, and what is emitted there. The M-step turns them into distributions with the
-prior's pseudo-counts added, so what never falls is the likelihood times the prior's density
-(Dempster, Laird, Rubin 1977). All numbers are float64.
+The weights are the E-step's expected counts of initial states, transitions and emissions. The
+M-step adds the prior's pseudo-counts and normalises, so the likelihood times the prior's density
+never falls (Dempster, Laird, Rubin 1977). All numbers are float64.
 """
 
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ from torch import Tensor
 from worker.families.hmm.chain import Chain, expect, forward
 from worker.families.hmm.emissions import Emissions
 
-PART = 2**15  # steps of sequences that are in memory at once
-TRIAL_STEPS = 10  # of expectation maximisation, for each random beginning
+STEPS_AT_ONCE = 2**15  # observations in memory
+TRIAL_STEPS = 10  # of EM, for each random initialisation
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,12 @@ class Counts:
         )
 
     def times(self, factor: Tensor | float) -> "Counts":
-        """All of them scaled."""
+        """The counts scaled."""
         return Counts(self.initial * factor, self.transitions * factor, self.emissions * factor)
 
     @property
     def size(self) -> Tensor:
-        """How many moves they count."""
+        """The number of transitions counted."""
         return self.transitions.sum()
 
 
@@ -55,7 +54,7 @@ class Model:
 
     @cached_property
     def chain(self) -> Chain:
-        """Equations 40a and 40b, with pseudo-counts."""
+        """Equations 40a and 40b with pseudo-counts."""
         initial = self.counts.initial + self.prior
         transitions = self.counts.transitions + self.prior
         return Chain(initial / initial.sum(), transitions / transitions.sum(-1, keepdim=True))
@@ -67,14 +66,14 @@ class Model:
 
     @cached_property
     def emissions(self) -> Tensor:
-        """The emissions' statistics (K, W), the prior's among them."""
+        """The emissions' statistics (K, W), including the prior's."""
         return self.counts.emissions + self._pseudo
 
     @property
     def log_prior(self) -> Tensor:
         """The logarithm of the prior's density, up to a constant."""
-        of_chain = self.chain.initial.log().sum() + self.chain.transitions.log().sum()
-        return self.prior * of_chain + (self.natural @ self._pseudo).sum()
+        chain = self.chain.initial.log().sum() + self.chain.transitions.log().sum()
+        return self.prior * chain + (self.natural @ self._pseudo).sum()
 
     @property
     def _pseudo(self) -> Tensor:
@@ -83,7 +82,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Expectation:
-    """The E-step of a model on some sequences of `steps` observations together."""
+    """The E-step of a model on sequences with `steps` observations in all."""
 
     counts: Counts
     log_likelihood: Tensor
@@ -91,9 +90,10 @@ class Expectation:
 
 
 def expectation(model: Model, data: Tensor, *, rows: int = 0) -> Expectation:
-    """Read all sequences, (N, T) or (N, T, D), so many `rows` at once; 0: by `rows_of`."""
-    sequences = torch.split(data, rows or rows_of(data.shape[1]))
-    parts = [_expectation(model, part) for part in sequences]
+    """The E-step on sequences (N, T) or (N, T, D), `rows` at once; 0: as many as fit."""
+    parts = [
+        _expectation(model, part) for part in torch.split(data, rows or rows_at_once(data.shape[1]))
+    ]
     total = parts[0]
     for part in parts[1:]:
         total = Expectation(
@@ -104,43 +104,43 @@ def expectation(model: Model, data: Tensor, *, rows: int = 0) -> Expectation:
     return total
 
 
-def rows_of(steps: int) -> int:
-    """How many sequences of so many steps are read at once."""
-    return max(PART // steps, 1)
+def rows_at_once(steps: int) -> int:
+    """How many sequences of this length are read at once."""
+    return max(STEPS_AT_ONCE // steps, 1)
 
 
 def log_likelihoods(model: Model, data: Tensor) -> Tensor:
-    """(N, T): of each observation given those before it in its sequence; 0 of a missing one."""
-    b, divided = model.kind.likelihoods(model.natural, data)
-    return (forward(model.chain, b).chances.log() + divided).T
+    """Log P(observation | those before it), (N, T); 0 for missing ones."""
+    b, log_factor = model.kind.likelihoods(model.natural, data)
+    return (forward(model.chain, b).evidence.log() + log_factor).T
 
 
-def begin(
+def initialise(
     data: Tensor, kind: Emissions, *, states: int, prior: float, restarts: int, seed: int
 ) -> Counts:
-    """The likeliest of some random beginnings, each after a few steps on a part of the data.
+    """The likeliest of some random initialisations after a few EM steps on part of the data.
 
-    One alone is given as it is.
+    A single one is returned untrained.
     """
-    # drawn on the CPU, so that every device begins alike
+    # drawn on the CPU, so that all devices start with the same counts
     generator = torch.Generator().manual_seed(seed)
-    part = data[: rows_of(data.shape[1])]
-    guesses = [_guess(part, kind, states, generator) for _ in range(restarts)]
+    part = data[: rows_at_once(data.shape[1])]
+    candidates = [_random_counts(part, kind, states, generator) for _ in range(restarts)]
     if restarts == 1:
-        return guesses[0]
-    tried = [_tried(Model(guess, kind, prior), part) for guess in guesses]
-    return max(tried, key=lambda one: one[0])[1]
+        return candidates[0]
+    trials = [_try_out(Model(counts, kind, prior), part) for counts in candidates]
+    return max(trials, key=lambda trial: trial[0])[1]
 
 
-def _tried(model: Model, data: Tensor) -> tuple[float, Counts]:
-    """What a beginning's penalised log-likelihood is after a few steps, and its counts there."""
+def _try_out(model: Model, data: Tensor) -> tuple[float, Counts]:
+    """The penalised log-likelihood after a few EM steps, and the counts."""
     for _ in range(TRIAL_STEPS):
         model = Model(expectation(model, data).counts, model.kind, model.prior)
     return float(expectation(model, data).log_likelihood + model.log_prior), model.counts
 
 
 def _expectation(model: Model, data: Tensor) -> Expectation:
-    b, divided = model.kind.likelihoods(model.natural, data)
+    b, log_factor = model.kind.likelihoods(model.natural, data)
     known = model.kind.known(data)
     filtered = forward(model.chain, b)
     expected = expect(model.chain, b, known, filtered)
@@ -149,13 +149,15 @@ def _expectation(model: Model, data: Tensor) -> Expectation:
         expected.transitions,
         model.kind.statistics(data, expected.posteriors),
     )
-    return Expectation(counts, filtered.chances.log().sum() + divided.sum(), known.sum())
+    return Expectation(counts, filtered.evidence.log().sum() + log_factor.sum(), known.sum())
 
 
-def _guess(data: Tensor, kind: Emissions, states: int, generator: torch.Generator) -> Counts:
+def _random_counts(
+    data: Tensor, kind: Emissions, states: int, generator: torch.Generator
+) -> Counts:
     moves = torch.rand(states, states, generator=generator, dtype=torch.float64).to(data.device)
     return Counts(
         torch.full_like(moves[0], len(data) / states),
         moves * (len(data) * data.shape[1] / moves.sum()),
-        kind.guess(data, states, generator),
+        kind.initial(data, states, generator),
     )

@@ -1,4 +1,4 @@
-"""The network of `hmm`: expected counts as weights, expectation maximisation as training."""
+"""The network of `hmm`: its weights are expected counts, its training step is one of EM."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,10 +11,17 @@ from db.errors import NonFinite
 from worker.data.dataset import LocalDataset, Shape
 from worker.families.hmm import HmmParams, HmmSampling
 from worker.families.hmm.chain import forward
-from worker.families.hmm.decoding import FilterDecoder, draw_vectors
+from worker.families.hmm.decoding import FilterDecoder, sample_vectors
 from worker.families.hmm.emissions import Discrete, Emissions, Gaussian
 from worker.families.hmm.feed import NumberSequences, TokenSequences
-from worker.families.hmm.learning import Counts, Model, begin, expectation, log_likelihoods, rows_of
+from worker.families.hmm.learning import (
+    Counts,
+    Model,
+    expectation,
+    initialise,
+    log_likelihoods,
+    rows_at_once,
+)
 from worker.families.hmm.numbers import Scale, load_scale, parse_numbers, write_numbers
 from worker.feeds.feed import Feed
 from worker.networks.decoding import Decoder
@@ -36,8 +43,8 @@ from worker.networks.text_network import MakesFeed, TextNetwork
 class HiddenMarkovModel(TextNetwork):
     """The network of family `hmm`; its parameters are an `HmmParams`.
 
-    Data: int64 (B, T) of tokens, of which `~t` is t but not judged, or float64 (B, T, D) of scaled
-    numbers; missing ones as `Emissions` has them.
+    Data: tokens int64 (B, T), of which `~t` is read but not predicted, or standardised numbers
+    float64 (B, T, D); missing ones as in `Emissions`.
     """
 
     params: HmmParams
@@ -47,16 +54,18 @@ class HiddenMarkovModel(TextNetwork):
         super().__init__(params, shape)
         states = self.params.states
         self.scale: Scale | None = None
-        self.kind = _kind(self.params, shape)
+        self.kind: Emissions = Discrete(shape.vocabulary)
+        if self.params.emissions == "gaussian":
+            self.kind = Gaussian(shape.channels, floor=self.params.floor)
         self.initial = _fixed(states)
         self.transitions = _fixed(states, states)
         self.emissions = _fixed(states, self.kind.width)
-        self.rows_at_once = rows_of(self.params.context + 1)
+        self.rows_at_once = rows_at_once(self.params.context + 1)
         self._inherited: Counts | None = None
 
     @classmethod
     def feed(cls, params: TrainingParams, dataset: LocalDataset, *, seed: int, files: Path) -> Feed:
-        """Sequences; `tokenizer.json` or `scale.json` is read from `files`, or written there."""
+        """Sequences; `tokenizer.json` or `scale.json` is read from `files` or written there."""
         settings = cast(HmmParams, params)
         if settings.emissions == "discrete":
             return super().feed(params, dataset, seed=seed, files=files)
@@ -66,14 +75,14 @@ class HiddenMarkovModel(TextNetwork):
         )
 
     def load_files(self, folder: Path) -> None:
-        """Read the tokenizer or the scale, without which nothing can be made."""
+        """Read the tokenizer or the scale, which sampling needs."""
         if self.params.emissions == "gaussian":
             self.scale = load_scale(folder)
         else:
             super().load_files(folder)
 
     def begin_finetuning(self) -> None:
-        """Keep the parent's counts: they are the prior of all that is learnt from here on."""
+        """Keep the parent's counts as a prior."""
         self._inherited = self.counts.times(1.0)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -83,37 +92,37 @@ class HiddenMarkovModel(TextNetwork):
     def train_step(
         self, batch: Batch, optimizers: Mapping[str, torch.optim.Optimizer], clock: Clock
     ) -> Losses:
-        """A step of EM: expect counts, and move to them; a random beginning is chosen first.
+        """One step of EM; the first step initialises the counts at random.
 
-        `loss` is in nats a step of the sequences before the move, and `objective` the same of the
-        penalised likelihood, which never rises where the batch is the whole training set.
+        `loss` is the negative log-likelihood per observation before the update. `objective` is the
+        same with the prior, and never rises if the batch is the whole training set.
         """
         if clock.step == 0 and self._inherited is None:
-            self._begin(batch.data)
+            self._initialise(batch.data)
         found = expectation(self.model, batch.data, rows=self.rows_at_once)
         penalised = found.log_likelihood + self.model.log_prior
-        whole = len(batch.data) < self.params.batch_size  # as the feeds promise
-        pace = 1.0 if whole else (clock.step + 2) ** -self.params.step_decay
-        self._move(self._with_inherited(found.counts, clock.rate), self.params.lr * pace)
+        whole = len(batch.data) < self.params.batch_size  # see the feeds
+        decay = 1.0 if whole else (clock.step + 2) ** -self.params.step_decay
+        self._move(self._with_inherited(found.counts, clock.rate), self.params.lr * decay)
         return {"loss": -found.log_likelihood / found.steps, "objective": -penalised / found.steps}
 
     def validate(self, batch: Batch) -> Losses:
-        """`loss` in nats a token (for numbers a vector, in their own units), given those before."""
-        judged = self.kind.judged(batch.data)
-        total = -(log_likelihoods(self.model, batch.data) * judged).sum()
-        loss = total / judged.sum().clamp(min=1)
+        """`loss` in nats per token or, for numbers, per vector in their own units."""
+        predicted = self.kind.predicted(batch.data)
+        total = -(log_likelihoods(self.model, batch.data) * predicted).sum()
+        loss = total / predicted.sum().clamp(min=1)
         if self.scale is not None:
             return {"loss": loss + self.scale.log_volume}
-        return self.losses(loss, batch.data[judged])
+        return self.losses(loss, batch.data[predicted])
 
     def decoder(self, slots: int) -> Decoder:
-        """The filter over the states, a text a slot."""
+        """A filter over the states of each slot's text."""
         return FilterDecoder(self.model.chain, self.model.natural.exp(), slots)
 
     def stream(
         self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams
     ) -> Iterator[list[Finished]]:
-        """Continue each row's prompt; numbers are made a micro-batch at a time."""
+        """Continue each row's prompt; numbers are sampled a micro-batch at a time."""
         if self.params.emissions == "gaussian":
             return Network.stream(self, rows, draw, sampling)
         return super().stream(rows, draw, sampling)
@@ -127,10 +136,11 @@ class HiddenMarkovModel(TextNetwork):
         model, kind = self.model, cast(Gaussian, self.kind)
         if not torch.isfinite(model.natural).all():
             raise NonFinite("the model's means are not finite: its weights are damaged")
-        ahead = torch.stack([self._after(row.prompt or "", self.scale) for row in rows])
+        first = torch.stack([self._state_after(row.prompt or "", self.scale) for row in rows])
         moments = kind.moments(model.emissions)
-        made = draw_vectors(model.chain, moments, ahead, draw, cast(HmmSampling, sampling))
-        return [write_numbers(self.scale.undo(vectors)) for vectors in made.cpu().numpy()]
+        settings = cast(HmmSampling, sampling)
+        samples = sample_vectors(model.chain, moments, first, draw, settings).cpu().numpy()
+        return [write_numbers(self.scale.undo(vectors)) for vectors in samples]
 
     @property
     def counts(self) -> Counts:
@@ -139,13 +149,13 @@ class HiddenMarkovModel(TextNetwork):
 
     @property
     def model(self) -> Model:
-        """The distributions that follow from the weights now."""
+        """The distributions that the weights define."""
         return Model(self.counts, self.kind, self.params.prior)
 
-    def _begin(self, data: Tensor) -> None:
+    def _initialise(self, data: Tensor) -> None:
         settings = self.params
-        seed = int(torch.randint(2**62, ()))  # of torch's generator, which the loop has seeded
-        counts = begin(
+        seed = int(torch.randint(2**62, ()))  # from torch's generator, which the loop has seeded
+        counts = initialise(
             data,
             self.kind,
             states=settings.states,
@@ -156,19 +166,19 @@ class HiddenMarkovModel(TextNetwork):
         self._move(counts, 1.0)
 
     def _with_inherited(self, found: Counts, rate: float) -> Counts:
-        """(1 - rate) inherited + rate found, the inherited brought to the same number of moves."""
+        """(1 - rate) inherited + rate found, the inherited scaled to as many transitions."""
         if self._inherited is None:
             return found
-        alike = found.size / self._inherited.size.clamp(min=1)
-        return self._inherited.times(alike * (1 - rate)).plus(found.times(rate))
+        scale = found.size / self._inherited.size.clamp(min=1)
+        return self._inherited.times(scale * (1 - rate)).plus(found.times(rate))
 
     def _move(self, to: Counts, share: float) -> None:
         moved = self.counts.times(1 - share).plus(to.times(share))
         for weight, value in zip(self.parameters(), vars(moved).values(), strict=True):
             weight.copy_(value)
 
-    def _after(self, prompt: str, scale: Scale) -> Tensor:
-        """The distribution (K,) of the first state after a prompt of numbers."""
+    def _state_after(self, prompt: str, scale: Scale) -> Tensor:
+        """The distribution (K,) of the state after a prompt of numbers."""
         chain = self.model.chain
         if not prompt.strip():
             return chain.initial
@@ -177,14 +187,8 @@ class HiddenMarkovModel(TextNetwork):
         return forward(chain, b).states[-1, 0] @ chain.transitions
 
 
-def _kind(params: HmmParams, shape: Shape) -> Emissions:
-    if params.emissions == "gaussian":
-        return Gaussian(shape.channels, floor=params.floor)
-    return Discrete(shape.vocabulary)
-
-
 def _fixed(*shape: int) -> nn.Parameter:
-    """Weights that no gradient changes; ones until training begins."""
+    """Weights without gradients; ones until training starts."""
     return nn.Parameter(torch.ones(shape, dtype=torch.float64), requires_grad=False)
 
 

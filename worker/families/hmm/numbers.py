@@ -1,6 +1,6 @@
-"""Numbers as text, and their scale: what gaussian emissions read and write.
+"""Text of numbers, and their scale: what HMMs with gaussian emissions read and write.
 
-A document is vectors with white space between them, the components of one joined by commas:
+A document is a sequence of vectors separated by white space, with components joined by commas:
 `0.5,-1 0.25,3` is two vectors of two components, `0.5 0.25 3` three of one.
 """
 
@@ -14,28 +14,28 @@ import numpy.typing as npt
 from db.errors import BadInput
 
 SCALE = "scale.json"
-MOST = 1e9  # a number's greatest size
+MAX_NUMBER = 1e9  # absolute value
 
 Numbers = npt.NDArray[np.float64]
 
 
 class Scale:
-    """Means and standard deviations of the components, by which a model's numbers are scaled."""
+    """The components' means and standard deviations, by which vectors are standardised."""
 
     def __init__(self, mean: Numbers, deviation: Numbers) -> None:
         self.mean, self.deviation = mean, deviation
 
     @classmethod
     def of(cls, vectors: Numbers) -> "Scale":
-        """Measure (N, D) vectors; a component that never changes is left at its size."""
+        """Measure (N, D) vectors; the scale of a constant component is 1."""
         deviation = vectors.std(0)
         return cls(vectors.mean(0), np.where(deviation > 0, deviation, 1.0))
 
     def apply(self, vectors: Numbers) -> Numbers:
-        """(T, D) as the model reads them; `BadInput` where D is another."""
+        """Standardise (T, D) vectors; raise `BadInput` if D does not match."""
         if vectors.shape[1] != len(self.mean):
             raise BadInput(
-                f"vectors of {vectors.shape[1]} components, where the model has {len(self.mean)}"
+                f"vectors have {vectors.shape[1]} components, those of the model {len(self.mean)}"
             )
         return (vectors - self.mean) / self.deviation
 
@@ -45,7 +45,7 @@ class Scale:
 
     @property
     def log_volume(self) -> float:
-        """What a log-density of scaled vectors is greater by than one in their own units."""
+        """Log |det| of the scaling; subtract it from a log-density to undo the scaling."""
         return float(np.log(self.deviation).sum())
 
     def save(self, folder: Path) -> None:
@@ -55,7 +55,7 @@ class Scale:
 
 
 def load_scale(folder: Path) -> Scale:
-    """Read a folder's `scale.json`; `BadInput` where it is missing or damaged."""
+    """Read a folder's `scale.json`; raise `BadInput` if it is missing or damaged."""
     try:
         data = json.loads((folder / SCALE).read_text("utf-8"))
         return Scale(np.array(data["mean"], float), np.array(data["deviation"], float))
@@ -63,32 +63,30 @@ def load_scale(folder: Path) -> Scale:
         raise BadInput(f"{SCALE} of the model cannot be read: {error!r}") from None
 
 
-def parse_numbers(text: str) -> Numbers:
-    """The vectors (T, D) of a document, `BadInput` naming the first word that is none.
-
-    Words have white space between, a vector's components commas.
-    """
+def parse_numbers(text: str, *, where: str = "") -> Numbers:
+    """The vectors (T, D) of a document; raises `BadInput` naming `where` and the first bad word."""
     words = text.split()
-    vectors = [_vector(word) for word in words]
+    vectors = [_vector(word, where) for word in words]
     for word, vector in zip(words, vectors, strict=True):
         if len(vector) != len(vectors[0]):
-            raise BadInput(f"{word[:80]!r} has {len(vector)} components, not {len(vectors[0])}")
+            raise BadInput(
+                f"{where}{word[:80]!r} has {len(vector)} components, not {len(vectors[0])}"
+            )
     return np.array(vectors).reshape(len(vectors), -1)
 
 
 def write_numbers(vectors: Numbers) -> str:
-    """Vectors (T, D) as one line, six digits a number."""
+    """Vectors (T, D) as one line, with six significant digits per number."""
     return " ".join(",".join(f"{x:.6g}" for x in vector) for vector in vectors.tolist())
 
 
-def _vector(word: str) -> list[float]:
+def _vector(word: str, where: str) -> list[float]:
     try:
         vector = [float(part) for part in word.split(",")]
     except ValueError:
         vector = [math.nan]
-    if not all(abs(x) <= MOST for x in vector):
+    if not all(abs(x) <= MAX_NUMBER for x in vector):
         raise BadInput(
-            f"{word[:80]!r} is no number between -1e9 and 1e9, or several joined by commas, "
-            "of which documents for gaussian emissions consist"
+            f"{where}{word[:80]!r} is not a number between -1e9 and 1e9, or several joined by ,"
         )
     return vector

@@ -9,45 +9,53 @@ from worker.networks.params import TextSampling, TrainingParams
 
 
 class RnnParams(TrainingParams):
-    """The network and its training."""
+    """Training parameters of a recurrent language model."""
 
-    batch_size: int = Field(32, ge=1, le=65_536, description="lanes of text, one window a step")
+    batch_size: int = Field(
+        32, ge=1, le=65_536, description="rows of text, one window each per step"
+    )
     lr: float = Field(4e-3, gt=0, le=1, description="peak learning rate of AdamW")
     tokenizer: Literal["characters", "words", "bpe"] = Field(
-        "characters", description="what a token is: a character, a word, or byte pairs"
+        "characters", description="what a token is: a character, a word or a byte pair"
     )
     vocabulary: int = Field(
         0,
         ge=0,
         le=65_536,
-        description="the most tokens; 0: every character, or chosen by the text. Rarer words "
-        "are unknown",
+        description="maximum number of tokens; 0: every character, or chosen by the text. Rarer "
+        "words are unknown",
     )
     context: int = Field(
-        64, ge=2, le=4096, description="tokens a step goes back over; the state goes on beyond"
+        64,
+        ge=2,
+        le=4096,
+        description="tokens per window of backpropagation; the state carries over to the next",
     )
     cell: Literal["lstm", "gru"] = Field("lstm", description="the recurrent unit")
     layers: int = Field(1, ge=1, le=16, description="recurrent layers")
-    width: int = Field(384, ge=8, le=8192, description="features of a layer's state")
+    width: int = Field(384, ge=8, le=8192, description="size of a layer's state")
     embedding: int = Field(
         128,
         ge=8,
         le=8192,
-        description="features of a token; input and output share them, by a projection where "
-        "they are not as many as the width",
+        description="size of a token's embedding, shared by input and output; projected if it "
+        "differs from width",
     )
     dropout: float = Field(
-        0.1, ge=0, lt=1, description="of the features between layers, the same all along a window"
+        0.1, ge=0, lt=1, description="dropout between layers, with one mask per window"
     )
     optimizer: Literal["muon", "adamw"] = Field(
-        "muon", description="of the layers' matrices; all else always has AdamW"
+        "muon", description="of the layers' matrices; all other parameters use AdamW"
     )
     muon_lr: float = Field(0.01, gt=0, le=1, description="peak learning rate of Muon")
-    weight_decay: float = Field(0.01, ge=0, le=10, description="of the matrices")
+    weight_decay: float = Field(0.01, ge=0, le=10, description="weight decay of the matrices")
     warmup: float = Field(
-        0.05, ge=0, lt=1, description="share of the budget until the peak rate, then a cosine"
+        0.05,
+        ge=0,
+        lt=1,
+        description="share of the budget until the peak rate, followed by a cosine",
     )
-    clip: float = Field(1.0, gt=0, description="the most that a step's gradient norm may be")
+    clip: float = Field(1.0, gt=0, description="maximum gradient norm")
 
 
 FAMILY = Family(

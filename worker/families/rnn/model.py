@@ -1,7 +1,4 @@
-"""The recurrent network of `rnn`: embedding, LSTM or GRU layers, the embedding again as output.
-
-Read from top to bottom: layers, the state that training carries, network, decoder.
-"""
+"""The recurrent network of `rnn`: embedding, LSTM or GRU layers, tied output embedding."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +10,7 @@ from torch.nn import functional
 
 from worker.data.dataset import Shape
 from worker.families.rnn import RnnParams
-from worker.feeds.streams import LaneFeed
+from worker.feeds.stateful import StatefulFeed
 from worker.feeds.tokenizer import Tokenizer
 from worker.networks.learning_rates import cosine, step
 from worker.networks.network import Batch, Clock, Losses
@@ -21,7 +18,7 @@ from worker.networks.params import TrainingParams
 from worker.networks.text_network import MakesFeed, TextNetwork
 
 UNITS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
-PARTS = {"lstm": 2, "gru": 1}  # of a state
+PARTS = {"lstm": 2, "gru": 1}  # tensors of a state
 
 
 class Layer(nn.Module):
@@ -37,14 +34,14 @@ class Layer(nn.Module):
         self._initialise(features, width)
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """From inputs (T, B, C) and the state before them: outputs (T, B, H), the state after."""
+        """From inputs (T, B, C) and a state to outputs (T, B, H) and the state after them."""
         if x.device.type == "cpu":
-            return self._read(x, state)
-        # autocast has cuDNN's layers compute in fp16, asked or not, where small gradients vanish
+            return self._run(x, state)
+        # autocast would run cuDNN's layers in fp16, in which small gradients vanish
         with torch.autocast(x.device.type, enabled=False):
-            return self._read(x.float(), state)
+            return self._run(x.float(), state)
 
-    def _read(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def _run(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         hidden = state.to(x.dtype).chunk(self.parts)  # each (1, B, H)
         if self.parts == 1:
             return cast(tuple[Tensor, Tensor], self.unit(x, *hidden))
@@ -52,20 +49,20 @@ class Layer(nn.Module):
         return y, torch.cat(after)
 
     def _initialise(self, features: int, width: int) -> None:
-        """Matrices by their fan-in. A gate that keeps the state begins open (Gers et al. 1999)."""
+        """Scale matrices by fan-in; start with open forget gates (Gers et al. 1999)."""
         inward, recurrent, *biases = self.unit.parameters()
         nn.init.normal_(inward, std=features**-0.5)
         nn.init.normal_(recurrent, std=width**-0.5)
         for bias in biases:
             nn.init.zeros_(bias)
-        # the second gate: the LSTM's forget gate, and the GRU's update gate; both keep at 1
+        # the second gate is the LSTM's forget or the GRU's update gate; both keep the state at 1
         nn.init.ones_(biases[0][width : 2 * width])
 
 
 class Carried(nn.Module):
-    """The state that each lane's last window ended with: in checkpoints, and in no version.
+    """The state after each row's last window, saved in checkpoints but not in versions.
 
-    It is in `state_dict()` while there is one, and gone after a load that brings none.
+    It is part of `state_dict()` while it is not None; loading weights without it resets it.
     """
 
     def __init__(self) -> None:
@@ -79,13 +76,13 @@ class Carried(nn.Module):
 
 
 class Recurrent(TextNetwork):
-    """The network of family `rnn`; its parameters are an `RnnParams`, its data int64 (B, T + 1).
+    """The network of family `rnn`; its data are tokens int64 (B, T + 1).
 
     A state is (layers, P, B, H), as in `Layer`.
     """
 
     params: RnnParams
-    makes_feed: ClassVar[MakesFeed] = LaneFeed
+    makes_feed: ClassVar[MakesFeed] = StatefulFeed
 
     def __init__(self, params: TrainingParams, shape: Shape) -> None:
         super().__init__(params, shape)
@@ -102,7 +99,7 @@ class Recurrent(TextNetwork):
             nn.init.normal_(matrix, std=matrix.shape[1] ** -0.5)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """AdamW, with Muon for the layers' matrices where asked."""
+        """AdamW, and Muon for the layers' matrices if asked."""
         lr, decay = self.params.lr, self.params.weight_decay
         inner = [p for p in self.layers.parameters() if p.ndim == 2]
         muon = inner if self.params.optimizer == "muon" else []
@@ -115,7 +112,7 @@ class Recurrent(TextNetwork):
             "adamw": torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.99), fused=True)
         }
         if muon:
-            # scaled to the size of AdamW's updates: Liu et al. 2025, arXiv:2502.16982
+            # updates as large as AdamW's: Liu et al. 2025, arXiv:2502.16982
             scale, lr = "match_rms_adamw", self.params.muon_lr
             made["muon"] = torch.optim.Muon(muon, lr=lr, weight_decay=decay, adjust_lr_fn=scale)
         return made
@@ -123,9 +120,9 @@ class Recurrent(TextNetwork):
     def train_step(
         self, batch: Batch, optimizers: Mapping[str, torch.optim.Optimizer], clock: Clock
     ) -> Losses:
-        """One update on the mean loss of the predicted tokens; the lanes' state is carried on."""
+        """One update on the mean loss of the predicted tokens; carries each row's state over."""
         self.zero_grad(set_to_none=True)
-        loss, state = self._loss(batch.data, self._carried_to(batch.data))
+        loss, state = self._loss(batch.data, self._carried_state(batch.data))
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own annotation is missing
         self.carried.state = state.detach()
         size = nn.utils.clip_grad_norm_(self.parameters(), self.params.clip)
@@ -135,76 +132,73 @@ class Recurrent(TextNetwork):
         return {"loss": loss.detach(), "gradient_norm": size.detach()}
 
     def end_training(self) -> None:
-        """Forget the lanes' state."""
+        """Drop the carried state."""
         self.carried.state = None
 
     def validate(self, batch: Batch) -> Losses:
-        """`loss` in nats a token; with the tokenizer at hand also in nats a character.
+        """`loss` in nats per token and, with a tokenizer, in nats per character.
 
-        An unknown token counts as one character, also where it stands for a word.
+        An unknown token counts as one character, even if it stands for a word.
         """
         loss, _ = self._loss(batch.data, self.start(len(batch.data)))
-        made = batch.data[:, 1:]
-        return self.losses(loss, made[made >= 0])
+        targets = batch.data[:, 1:]
+        return self.losses(loss, targets[targets >= 0])
 
     def decoder(self, slots: int) -> "StateDecoder":
         """A recurrent state for each slot."""
         return StateDecoder(self, slots)
 
     def start(self, rows: int) -> Tensor:
-        """The state of rows that have read nothing: zeros."""
+        """The initial state: zeros."""
         settings = self.params
         return self.bias.new_zeros(settings.layers, PARTS[settings.cell], rows, settings.width)
 
     def forward(self, ids: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Read ids (B, T) on from a state: features of what follows (B, T, H), the state after."""
-        # times sqrt(E), so that features of size 1 go in and a matrix fit for logits is shared
-        x = self._dropped(self.embedding(ids.T) * math.sqrt(self.params.embedding))  # (T, B, E)
+        """From ids (B, T) and a state to features (B, T, H) and the state after them."""
+        # times sqrt(E): the input has unit scale, while the shared matrix suits the logits
+        x = self._dropout(self.embedding(ids.T) * math.sqrt(self.params.embedding))  # (T, B, E)
         after = []
         for layer, before in zip(self.layers, state, strict=True):
-            x, its_own = layer(x, before)
-            x = self._dropped(x)  # (T, B, H)
-            after.append(its_own)
+            x, layer_state = layer(x, before)
+            x = self._dropout(x)  # (T, B, H)
+            after.append(layer_state)
         return self.norm(x).transpose(0, 1), torch.stack(after).float()
 
     def logits(self, features: Tensor) -> Tensor:
-        """Logits float32 (..., V) by the tokens' embeddings, as they went in (Press, Wolf 2016)."""
+        """Logits float32 (..., V) by the tied embeddings (Press, Wolf 2016)."""
         return functional.linear(self.project(features), self.embedding.weight, self.bias).float()
 
     def _loss(self, data: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy in nats, and the state after.
-
-        `~t` in data (B, T + 1) is read as t and not predicted.
-        """
+        """Mean cross-entropy in nats, and the state after data (B, T + 1); `~t` is context only."""
         features, state = self(torch.maximum(data, ~data)[:, :-1], state)
         predicted = data[:, 1:] >= 0
         logits = self.logits(features[predicted])  # (N, V)
         total = functional.cross_entropy(logits, data[:, 1:][predicted], reduction="sum")
         return total / predicted.sum().clamp(min=1), state
 
-    def _carried_to(self, data: Tensor) -> Tensor:
-        """The state that the rows go on from: nothing where a row begins a document."""
+    def _carried_state(self, data: Tensor) -> Tensor:
+        """The state before data (B, T + 1), reset in rows that begin with `end`."""
         state = self.carried.state
         if state is None or state.shape[2] != len(data):
             return self.start(len(data))
         begins = torch.maximum(data, ~data)[:, 0] == Tokenizer.end
         return state.to(data.device).masked_fill(begins[:, None], 0.0)
 
-    def _dropped(self, x: Tensor) -> Tensor:
-        """Dropout of whole features of x (T, B, C), the same at each T (Gal, Ghahramani 2015)."""
+    def _dropout(self, x: Tensor) -> Tensor:
+        """Dropout of x (T, B, C) with the same mask at each t (Gal, Ghahramani 2015)."""
         if not self.training or not self.params.dropout:
             return x
         return x * functional.dropout(x.new_ones(1, *x.shape[1:]), self.params.dropout)
 
     def _rate(self, clock: Clock) -> float:
-        """One cycle: linear warm-up, then a cosine to almost nothing (Smith, Topin 2017)."""
-        # a thousandth ahead, for the first step has no progress and should move too
+        """One cycle: linear warm-up, then a cosine to almost zero (Smith, Topin 2017)."""
+        # plus a thousandth, so that the first step has a rate above zero
         warm = (clock.progress + 1e-3) / max(self.params.warmup, 1e-3)
         return min(warm, 1) * cosine(clock.progress)
 
 
 class StateDecoder:
-    """The state of each slot's text; see `worker.networks.decoding.Decoder`."""
+    """A `Decoder` that holds the state of each slot's text."""
 
     context = None
 
@@ -213,11 +207,11 @@ class StateDecoder:
         self.state = network.start(slots)
 
     def reset(self, slot: int) -> None:
-        """Forget what a slot has read."""
+        """Reset a slot."""
         self.state[:, :, slot] = 0
 
     def read(self, tokens: Tensor) -> Tensor:
-        """Each slot reads one token more, int64 (B,): logits of the next ones, float32 (B, V)."""
+        """Read one token per slot, int64 (B,); return the next ones' logits, float32 (B, V)."""
         features, self.state = self.network(tokens[:, None], self.state)
         return self.network.logits(features[:, 0])
 

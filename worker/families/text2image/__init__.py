@@ -1,5 +1,6 @@
-"""`text2image`: pictures from captions, by picture tokens and a transformer over them."""
+"""`text2image`: images from captions, by image tokens and a transformer over them."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -11,73 +12,85 @@ Level = Annotated[int, Field(ge=2, le=256)]
 
 
 class Params(TrainingParams):
-    """The picture codec, the prior over its tokens, and how both are trained."""
+    """Training parameters of the image codec and of the prior over its tokens."""
 
-    batch_size: int = Field(32, ge=1, le=65_536, description="pictures a training step")
+    batch_size: int = Field(32, ge=1, le=65_536, description="images per training step")
     lr: float = Field(4e-3, gt=0, le=1, description="peak learning rate of the prior")
     codec_lr: float = Field(2e-3, gt=0, le=1, description="peak learning rate of the codec")
     first_stage: float = Field(
         0.15,
         gt=0,
         lt=1,
-        description="part of the budget that trains the codec; then it is frozen, as it is from "
-        "the start when fine-tuning",
+        description="share of the budget that trains the codec, which is then frozen; fine-tuning "
+        "freezes it from the start",
     )
     quantiser: Literal["fsq", "vq"] = Field(
-        "fsq", description="tokens by rounding to levels (FSQ), or by a learnt codebook (VQ-VAE)"
+        "fsq", description="fsq: tokens by rounding to levels; vq: by a learnt codebook (VQ-VAE)"
     )
     levels: list[Level] = Field(
         [8, 6, 5],
         min_length=1,
         max_length=16,
-        description="of fsq: levels of each number of a token; their product is the vocabulary",
+        description="fsq: levels of each latent dimension; their product is the vocabulary",
     )
-    codes: int = Field(512, ge=2, le=65_536, description="of vq: size of the codebook")
-    channels: int = Field(32, ge=4, le=512, description="of the codec at its finest resolution")
+    codes: int = Field(512, ge=2, le=65_536, description="vq: size of the codebook")
+    channels: int = Field(
+        32, ge=4, le=512, description="channels of the codec at the finest resolution"
+    )
     tokenizer: Literal["bpe", "characters"] = Field(
-        "bpe", description="a caption's tokens: byte pairs, most words being one, or characters"
+        "bpe",
+        description="what a caption token is: a byte pair (mostly a whole word) or a character",
     )
     vocabulary: int = Field(
-        0, ge=0, le=65_536, description="the most caption tokens there are; 0: chosen by the data"
+        0,
+        ge=0,
+        le=65_536,
+        description="maximum number of different caption tokens; 0: chosen by the data",
     )
     caption_length: int = Field(
         64,
         ge=1,
         le=1024,
-        description="tokens of a caption at the most; a longer one, or one longer than any of the "
-        "data, loses its end",
+        description="maximum tokens per caption; longer ones, and prompts longer than any caption "
+        "of the data, are truncated",
     )
     drop: float = Field(
-        0.1, ge=0, lt=1, description="share of captions left out in training, for guidance"
+        0.1,
+        ge=0,
+        lt=1,
+        description="share of captions dropped in training, for classifier-free guidance",
     )
     layers: int = Field(4, ge=1, le=64, description="transformer blocks of the prior")
-    heads: int = Field(4, ge=1, le=64, description="attention heads of a block")
-    width: int = Field(128, ge=8, le=4096, description="features of a token; even parts per head")
-    dropout: float = Field(0.0, ge=0, lt=1, description="of residual branches; for little data")
-    weight_decay: float = Field(0.1, ge=0, le=10, description="of the prior's matrices")
-    clip: float = Field(1.0, gt=0, description="the most that the prior's gradient norm may be")
+    heads: int = Field(4, ge=1, le=64, description="attention heads per block")
+    width: int = Field(128, ge=8, le=4096, description="model width; a multiple of heads")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="dropout of residual branches, for small datasets"
+    )
+    weight_decay: float = Field(
+        0.1, ge=0, le=10, description="weight decay of the prior's matrices"
+    )
+    clip: float = Field(1.0, gt=0, description="maximum gradient norm of the prior")
 
     @model_validator(mode="after")
     def _fits(self) -> "Params":
         if self.width % self.heads:
             raise ValueError(f"width {self.width} must be a multiple of heads ({self.heads})")
-        size = 1
-        for level in self.levels:
-            size *= level
+        size = math.prod(self.levels)
         if size > 65_536:
-            raise ValueError(f"levels {self.levels} make {size:,} tokens; at most 65,536 fit")
+            raise ValueError(
+                f"levels {self.levels} make {size:,} tokens; at most 65,536 are allowed"
+            )
         return self
 
 
 class Sampling(SamplingParams):
-    """How pictures are drawn. Without a prompt they are unconditional."""
+    """Sampling parameters; images without a prompt are unconditional."""
 
     guidance: float = Field(
         2.0,
         ge=0,
         le=20,
-        description="how far beyond the unconditional the prompt pulls; 1: plainly conditional, "
-        "0: the prompt is ignored, and pictures are of anything, as without one",
+        description="scale of classifier-free guidance; 1: none, 0: the prompt is ignored",
     )
     temperature: Temperature = 1.0
     top_k: TopK = 0
@@ -86,7 +99,7 @@ class Sampling(SamplingParams):
 
 FAMILY = Family(
     name="text2image",
-    title="pictures from captions (or labels' names), by picture tokens and a transformer",
+    title="images from captions (or labels' names), by image tokens and a transformer",
     media="image",
     params=Params,
     sampling=Sampling,

@@ -1,8 +1,8 @@
-"""Captions as tokens, and what a version keeps to read prompts as it read its captions.
+"""Captions as tokens, and what a version keeps to encode prompts in the same way.
 
-A caption's white space becomes single blanks, with one before the first word, so that a word has
-the same token wherever it stands. What is too long loses its end; what is shorter is filled up
-with the tokenizer's `end`. So the caption of nothing is all `end`, and an empty prompt is it.
+White space becomes single spaces, with one before the first word, so that a word has the same
+tokens in any position. Captions are truncated or padded with the tokenizer's `end`; the empty
+caption is all `end`.
 """
 
 import json
@@ -23,10 +23,8 @@ EXAMPLES = 10
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What `captions.json` holds: the tokens that a caption is cut or filled up to, and examples
-    of captions of the training pictures.
-    """
+class CaptionInfo:
+    """The content of `captions.json`: caption length in tokens, and examples of captions."""
 
     length: int
     examples: Sequence[str]
@@ -37,19 +35,19 @@ class Kept:
         (folder / FILE).write_text(text + "\n", "utf-8")
 
 
-def load_kept(folder: Path) -> Kept:
-    """Read a folder's `captions.json`; `BadInput` where it is missing or damaged."""
+def load_caption_info(folder: Path) -> CaptionInfo:
+    """Read a folder's `captions.json`; raise `BadInput` if it is missing or damaged."""
     try:
         data = json.loads((folder / FILE).read_text("utf-8"))
-        return Kept(int(data["length"]), [str(example) for example in data["examples"]])
+        return CaptionInfo(int(data["length"]), [str(example) for example in data["examples"]])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{FILE} of the model cannot be read: {error!r}") from None
 
 
 class Captions:
-    """The captions of a dataset's images, or their labels' names, in the images' order.
+    """The captions of a dataset's images or, if there are none, their labels' names, in order.
 
-    Read anew each time that they are gone through. `Refused` where there is neither.
+    They are read anew at each iteration. Raises `Refused` if the dataset has neither.
     """
 
     def __init__(self, dataset: LocalDataset) -> None:
@@ -58,19 +56,19 @@ class Captions:
         self._captioned = next(dataset.captions(), None) is not None
         if not self._labels and not self._captioned:
             raise Refused(
-                "this family learns from captions, and the dataset has neither captions nor "
-                'labels; add it with a metadata.jsonl of lines {"file_name": ..., "text": ...} '
-                "beside the pictures, or with the pictures in folders that say what they show"
+                "this family needs captions, and the dataset has neither captions nor labels",
+                remedy='add the images with a metadata.jsonl of lines {"file_name": ..., "text": '
+                "...} beside them, or in folders named after what they show",
             )
 
     def __iter__(self) -> Iterator[str]:
         if self._captioned:
-            return map(tidy, self._dataset.captions())
-        return (tidy(self._labels[label]) for label in self._dataset.array("labels"))
+            return map(normalise, self._dataset.captions())
+        return (normalise(self._labels[label]) for label in self._dataset.array("labels"))
 
 
 class TrainingCaptions:
-    """Those of the images that train."""
+    """The captions of the training split."""
 
     def __init__(self, captions: Captions, split: npt.NDArray[np.uint8]) -> None:
         self._captions, self._split = captions, split
@@ -80,13 +78,13 @@ class TrainingCaptions:
         return (text for text, code in pairs if code == TRAIN)
 
 
-def tidy(text: str) -> str:
-    """A caption as it is read: each word after one blank."""
+def normalise(text: str) -> str:
+    """The caption with one space before each word."""
     return "".join(f" {word}" for word in text.split())
 
 
 def encode(tokenizer: Tokenizer, text: str, length: int) -> list[int]:
-    """The `length` tokens of a tidy caption."""
+    """The `length` tokens of a normalised caption."""
     ids = tokenizer.encode(text)[:length]
     return ids + [tokenizer.end] * (length - len(ids))
 
@@ -94,7 +92,7 @@ def encode(tokenizer: Tokenizer, text: str, length: int) -> list[int]:
 def encode_all(
     captions: Captions, tokenizer: Tokenizer, *, least: int, most: int
 ) -> npt.NDArray[np.uint16]:
-    """All captions' tokens, (N, T): T that of the longest, from `least` to `most`."""
+    """All captions' tokens (N, T); T is the longest caption's length, from `least` to `most`."""
     flat, lengths = array("i"), array("i")
     for text in captions:
         ids = tokenizer.encode(text)[:most]
@@ -102,14 +100,14 @@ def encode_all(
         lengths.append(len(ids))
     longest = max(lengths)
     width = max(longest, least)
-    filled = np.arange(width) < np.frombuffer(lengths, np.int32)[:, None]  # (N, T)
-    table = np.full(filled.shape, tokenizer.end, np.uint16)  # vocabularies are within 65,536
-    table[filled] = np.frombuffer(flat, np.int32)
+    used = np.arange(width) < np.frombuffer(lengths, np.int32)[:, None]  # (N, T)
+    table = np.full(used.shape, tokenizer.end, np.uint16)  # a vocabulary has at most 65,536 tokens
+    table[used] = np.frombuffer(flat, np.int32)
     return table
 
 
 def choose_examples(captions: TrainingCaptions, *, among: int = 2_000) -> list[str]:
-    """A few captions that together hold many words, from the first `among` different ones."""
+    """A few captions with many different words, from the first `among` distinct ones."""
     found: dict[str, None] = {}
     for text in captions:
         found[text] = None

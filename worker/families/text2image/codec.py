@@ -1,7 +1,7 @@
-"""Stage one: pictures to a grid of tokens and back (Ramesh et al. 2021, section 2.1).
+"""Stage one: images to a grid of tokens and back (Ramesh et al. 2021, section 2.1).
 
-The grid is reached by halving the picture's side to 8 at the most: 7x7 tokens for 28x28 pixels,
-8x8 for 32x32 and 64x64.
+The image's side is halved until it is at most 8: 7x7 tokens for 28x28 pixels, 8x8 for 32x32 and
+64x64.
 """
 
 from itertools import pairwise
@@ -17,7 +17,7 @@ from worker.families.text2image.quantisers import make_quantiser
 from worker.networks.images import ladder
 
 LARGEST_GRID = 8
-BIN = 1 / 255  # half the distance of two shades in [-1, 1]
+BIN = 1 / 255  # half the distance between two levels in [-1, 1]
 
 
 class Residual(nn.Module):
@@ -38,7 +38,7 @@ class Residual(nn.Module):
 
 
 class Codec(nn.Module):
-    """Encoder, quantiser and decoder; `tokens` tokens a picture, `grid` a side."""
+    """Encoder, quantiser and decoder; an image has `grid` x `grid` = `tokens` tokens."""
 
     def __init__(self, params: Params, shape: Shape) -> None:
         super().__init__()
@@ -52,42 +52,42 @@ class Codec(nn.Module):
         self.grey = shape.channels == 1
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of images (B, C, H, W): what the decoder makes of them, the encoder's numbers z, the
-        tokens (B, N) and the quantiser's penalty.
+        """From images (B, C, H, W) to the decoder's outputs, the encoder's z, tokens (B, N) and the
+        quantiser's penalty.
         """
         z = self.encoder(images).float()
-        kept, tokens, penalty = self.quantiser(z)
-        return self.decoder(kept).float(), z, tokens, penalty
+        quantised, tokens, penalty = self.quantiser(z)
+        return self.decoder(quantised).float(), z, tokens, penalty
 
     def encode(self, images: Tensor) -> Tensor:
-        """The tokens int64 (B, N) of images (B, C, H, W), row by row of the grid."""
+        """The tokens int64 (B, N) of images (B, C, H, W), in row-major order."""
         tokens: Tensor = self.quantiser(self.encoder(images))[1]
         return tokens
 
     def decode(self, tokens: Tensor) -> Tensor:
-        """The images in [-1, 1] that tokens (B, N) stand for."""
-        kept = self.quantiser.lookup(tokens)  # (B, features, N)
-        made = self.decoder(kept.view(*kept.shape[:2], self.grid, self.grid)).float()
-        return 2 * torch.sigmoid(made) - 1 if self.grey else made.clamp(-1, 1)
+        """The images in [-1, 1] of tokens (B, N)."""
+        quantised = self.quantiser.lookup(tokens)  # (B, features, N)
+        outputs = self.decoder(quantised.view(*quantised.shape[:2], self.grid, self.grid)).float()
+        return 2 * torch.sigmoid(outputs) - 1 if self.grey else outputs.clamp(-1, 1)
 
-    def distortion(self, made: Tensor, images: Tensor) -> Tensor:
-        """-log p(images given their tokens) in nats an image, a mean over the batch.
+    def distortion(self, outputs: Tensor, images: Tensor) -> Tensor:
+        """-log p(images | tokens) in nats per image, averaged over the batch.
 
-        Grey shades are likely as Bernoulli means; coloured ones by the discretised logistic of one
-        learnt scale (Kingma et al. 2016, arXiv:1606.04934, appendix C).
+        Grey pixels are Bernoulli; colour has a discretised logistic distribution with one learnt
+        scale (Kingma et al. 2016, arXiv:1606.04934, appendix C).
         """
         if self.grey:
             target = (images + 1) / 2
-            summed = functional.binary_cross_entropy_with_logits(made, target, reduction="sum")
+            summed = functional.binary_cross_entropy_with_logits(outputs, target, reduction="sum")
         else:
-            summed = -logistic_log_likelihood(images, made, self.log_scale).sum()
+            summed = -logistic_log_likelihood(images, outputs, self.log_scale).sum()
         return summed / len(images)
 
 
 def logistic_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """The log of the logistic's mass in the bin of each shade x, 256 of them in [-1, 1], ends open.
+    """The logistic's log mass in the bin of each level x, of 256 in [-1, 1]; outer bins are open.
 
-    By sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), which never underflows.
+    It uses sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), which is stable.
     """
     precision = torch.exp(-log_scale)
     above, below = (x - mean + BIN) * precision, (x - mean - BIN) * precision

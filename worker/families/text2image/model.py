@@ -1,8 +1,8 @@
-"""DALL-E's two stages, small: a codec makes pictures into tokens, a prior learns the tokens.
+"""A small DALL-E in two stages: a codec turns images into tokens, a prior models the tokens.
 
-Ramesh et al. 2021, arXiv:2102.12092. With the tokens t of a picture x and its caption y,
--log p(x given t) - log p(t given y) bounds -log p(x given y) from above (their eq. 1, for an
-encoder without noise), and is the loss, in nats a picture.
+Ramesh et al. 2021, arXiv:2102.12092. For an image x with tokens t and caption y, the loss is
+-log p(x|t) - log p(t|y), an upper bound of -log p(x|y) (their eq. 1, for a deterministic encoder),
+in nats per image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,21 +16,21 @@ from torch.nn import functional
 from worker.data.dataset import LocalDataset, Shape
 from worker.families.text2image import Params, Sampling, captions
 from worker.families.text2image.codec import Codec
-from worker.families.text2image.drawing import draw_tokens
 from worker.families.text2image.prior import Prior
+from worker.families.text2image.sampling import sample_tokens
 from worker.feeds.images import CaptionFeed
-from worker.feeds.tokenizer import FILE, Tokenizer, kept_tokenizer, load_tokenizer
+from worker.feeds.tokenizer import FILE, Tokenizer, load_or_train_tokenizer, load_tokenizer
 from worker.networks.images import to_pixels
 from worker.networks.learning_rates import cosine, step
 from worker.networks.network import Batch, Clock, Draw, Losses, Network, Output, Row
 from worker.networks.params import SamplingParams, TrainingParams
 
-WARM_UP = 0.02  # part of the second stage until its peak rate
-MOST_GRADIENT = 200.0  # the norm beyond which an update of the codec is scaled down
+WARM_UP = 0.02  # share of the second stage until the peak rate
+MAX_GRADIENT = 200.0  # norm at which the codec's gradients are clipped
 
 
 class Text2Image(Network):
-    """Codec and prior; the shape's `vocabulary` is the captions'."""
+    """Codec and prior; the shape's `vocabulary` is that of the captions."""
 
     params: Params
 
@@ -51,35 +51,35 @@ class Text2Image(Network):
     def feed(
         cls, params: TrainingParams, dataset: LocalDataset, *, seed: int, files: Path
     ) -> CaptionFeed:
-        """Images with captions as tokens; `tokenizer.json` and `captions.json` are kept."""
+        """Images with captions as tokens; writes `tokenizer.json` and `captions.json`."""
         settings = cast(Params, params)
         texts = captions.Captions(dataset)
         training = captions.TrainingCaptions(texts, dataset.array("split"))
-        least = captions.load_kept(files).length if (files / FILE).exists() else 1
+        least = captions.load_caption_info(files).length if (files / FILE).exists() else 1
         kind, vocabulary = settings.tokenizer, settings.vocabulary
-        tokenizer = kept_tokenizer(files, training, kind=kind, vocabulary=vocabulary)
+        tokenizer = load_or_train_tokenizer(files, training, kind=kind, vocabulary=vocabulary)
         most = settings.caption_length
         table = captions.encode_all(texts, tokenizer, least=least, most=most)
-        captions.Kept(table.shape[1], captions.choose_examples(training)).save(files)
+        captions.CaptionInfo(table.shape[1], captions.choose_examples(training)).save(files)
         size = settings.batch_size
         return CaptionFeed(dataset, table, vocabulary=tokenizer.size, batch_size=size, seed=seed)
 
     def load_files(self, folder: Path) -> None:
         """Read the tokenizer, the captions' length and the examples."""
-        kept = captions.load_kept(folder)
+        info = captions.load_caption_info(folder)
         self.tokenizer = load_tokenizer(folder)
-        self.caption_length, self.examples = kept.length, kept.examples
+        self.caption_length, self.examples = info.length, info.examples
 
     def begin_finetuning(self) -> None:
-        """The codec stays as it is, so that the tokens keep their meaning."""
+        """Freeze the codec, so that tokens keep their meaning."""
         self.codec.requires_grad_(requires_grad=False)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """Adam for the codec, unless it is frozen; Muon for the prior's blocks; AdamW beside."""
+        """Adam for the codec unless frozen; Muon for the prior's blocks, AdamW for its rest."""
         lr, decay = self.params.lr, self.params.weight_decay
         inner = [*self.prior.blocks.parameters()]
         outer = [p for name, p in self.prior.named_parameters() if not name.startswith("blocks.")]
-        # scaled to the size of AdamW's updates (Liu et al. 2025), so one rate serves both
+        # updates as large as AdamW's (Liu et al. 2025), so both use one learning rate
         scale = "match_rms_adamw"
         made: dict[str, torch.optim.Optimizer] = {
             "adamw": torch.optim.AdamW(
@@ -107,34 +107,33 @@ class Text2Image(Network):
         return self._train_prior(batch, [optimizers["adamw"], optimizers["muon"]], rate)
 
     def validate(self, batch: Batch) -> Losses:
-        """`loss` in nats a picture: `distortion` of the codec, and `rate` of the prior's tokens."""
-        made, _, tokens, _ = self.codec(batch.data)
-        distortion = self.codec.distortion(made, batch.data)
-        rate = self._nats(_given(batch), tokens)
+        """`loss` in nats per image: `distortion` of the codec plus `rate` of the tokens."""
+        decoded, _, tokens, _ = self.codec(batch.data)
+        distortion = self.codec.distortion(decoded, batch.data)
+        rate = self._nats(_captions(batch), tokens)
         return {"loss": distortion + rate, "distortion": distortion, "rate": rate}
 
     def sample(self, rows: Sequence[Row], draw: Draw, sampling: SamplingParams) -> list[Output]:
-        """A picture for each row's prompt; without one, a picture of anything."""
+        """An image for each row's prompt; an unconditional one without a prompt."""
         if self.tokenizer is None:
             raise RuntimeError("load_files() comes before sample(): the tokenizer is missing")
-        prompts = [captions.tidy(row.prompt or "") for row in rows]
+        prompts = [captions.normalise(row.prompt or "") for row in rows]
         ids = [captions.encode(self.tokenizer, text, self.caption_length) for text in prompts]
-        given = torch.tensor(ids, device=draw.device)  # (B, T)
-        nothing = torch.full_like(given[0], Tokenizer.end)
+        conditions = torch.tensor(ids, device=draw.device)  # (B, T)
+        empty = torch.full_like(conditions[0], Tokenizer.end)
         numbers = draw.uniform(self.codec.tokens)  # (B, N)
-        tokens = draw_tokens(self.prior, given, nothing, numbers, cast(Sampling, sampling))
+        tokens = sample_tokens(self.prior, conditions, empty, numbers, cast(Sampling, sampling))
         return [*to_pixels(self.codec.decode(tokens))]
 
     @property
     def _frozen(self) -> bool:
-        """Whether the codec learns no more."""
         return not self.codec.log_scale.requires_grad
 
     def _train_codec(self, batch: Batch, optimizer: torch.optim.Optimizer, lr: float) -> Losses:
-        made, z, tokens, penalty = self.codec(batch.data)
-        distortion = self.codec.distortion(made, batch.data)
+        decoded, z, tokens, penalty = self.codec(batch.data)
+        distortion = self.codec.distortion(decoded, batch.data)
         (distortion + penalty).backward()
-        nn.utils.clip_grad_norm_(self.codec.parameters(), MOST_GRADIENT)
+        nn.utils.clip_grad_norm_(self.codec.parameters(), MAX_GRADIENT)
         step(optimizer, lr)
         self.codec.quantiser.update(z.detach(), tokens, batch.draw)
         return {"distortion": distortion.detach(), "penalty": penalty.detach()}
@@ -142,29 +141,29 @@ class Text2Image(Network):
     def _train_prior(
         self, batch: Batch, optimizers: Sequence[torch.optim.Optimizer], rate: float
     ) -> Losses:
-        """Captions are dropped at random, so that the prior learns pictures of anything too."""
+        """Captions are dropped at random, so that the prior learns unconditional images too."""
         with torch.no_grad():
             tokens = self.codec.encode(batch.data)
-        given = _given(batch)
-        dropped = batch.draw.uniform(len(given))[0] < self.params.drop  # (B,)
-        loss = self._nats(given.masked_fill(dropped[:, None], Tokenizer.end), tokens)
+        conditions = _captions(batch)
+        dropped = batch.draw.uniform(len(conditions))[0] < self.params.drop  # (B,)
+        loss = self._nats(conditions.masked_fill(dropped[:, None], Tokenizer.end), tokens)
         (loss / self.codec.tokens).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         size = nn.utils.clip_grad_norm_(self.prior.parameters(), self.params.clip)
         for optimizer in optimizers:
             step(optimizer, self.params.lr * rate)
         return {"rate": loss.detach(), "gradient_norm": size.detach()}
 
-    def _nats(self, given: Tensor, tokens: Tensor) -> Tensor:
-        """-log p(tokens given captions) in nats a picture, a mean over the batch."""
-        logits = self.prior(given, tokens)  # (B, N, V)
+    def _nats(self, conditions: Tensor, tokens: Tensor) -> Tensor:
+        """-log p(tokens | captions) in nats per image, averaged over the batch."""
+        logits = self.prior(conditions, tokens)  # (B, N, V)
         summed = functional.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="sum")
         return summed / len(tokens)
 
 
-def _given(batch: Batch) -> Tensor:
+def _captions(batch: Batch) -> Tensor:
     """A batch's captions as tokens, (B, T)."""
     if batch.labels is None:
-        raise ValueError("a batch of captioned pictures has captions")
+        raise ValueError("the batch has no captions")
     return batch.labels
 
 

@@ -1,9 +1,9 @@
-"""Stage two: a causal transformer over a caption's tokens and then a picture's.
+"""Stage two: a causal transformer over a caption's tokens followed by an image's.
 
-Ramesh et al. 2021, section 2.2, predicting the picture's tokens alone. Blocks as in family `gpt`:
-pre-norm, RMSNorm without gains, normalised queries and keys, no biases, outputs from zero.
-Positions are learnt: one table for captions, one each for a picture's rows and columns. The places
-after a caption's end hold a token of their own, so no mask is needed and none says how long it is.
+Ramesh et al. 2021, section 2.2, but only image tokens are predicted. Blocks as in family `gpt`:
+pre-norm, RMSNorm without gains, QK-norm, no biases, zero-initialised outputs. Position embeddings
+are learnt: one table for captions, one each for an image's rows and columns. Captions are padded
+with a token of its own, so no mask is needed.
 """
 
 from typing import cast
@@ -21,23 +21,23 @@ def norm(x: Tensor) -> Tensor:
 
 
 class Cache:
-    """Keys and values of the positions read so far; every row has read as many."""
+    """Keys and values of the positions read so far, as many in each row."""
 
     def __init__(self, layers: int, positions: int) -> None:
         self.layers, self.positions = layers, positions
         self.length = 0
-        self._kept: Tensor | None = None  # (2, layers, B, heads, positions, D)
+        self._past: Tensor | None = None  # (2, layers, B, heads, positions, D)
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep a layer's k and v (B, heads, T, D); give back all of its positions so far."""
-        if self._kept is None:
+        """Append a layer's k and v (B, heads, T, D); return those of all positions so far."""
+        if self._past is None:
             rows, heads, _, features = k.shape
-            self._kept = k.new_zeros(2, self.layers, rows, heads, self.positions, features)
+            self._past = k.new_zeros(2, self.layers, rows, heads, self.positions, features)
         end = self.length + k.shape[2]
-        kept = self._kept[:, layer]
-        kept[0, :, :, self.length : end] = k
-        kept[1, :, :, self.length : end] = v
-        return kept[0, :, :, :end], kept[1, :, :, :end]
+        past = self._past[:, layer]
+        past[0, :, :, self.length : end] = k
+        past[1, :, :, self.length : end] = v
+        return past[0, :, :, :end], past[1, :, :, :end]
 
 
 class Block(nn.Module):
@@ -54,7 +54,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(params.dropout)
 
     def forward(self, x: Tensor, cache: Cache | None) -> Tensor:
-        """Add both branches to x (B, T, C)."""
+        """(B, T, C) to the same."""
         x = x + self.dropout(self.attention_out(self._attend(norm(x), cache)))
         hidden = functional.gelu(self.up(norm(x)), approximate="tanh")
         return x + cast(Tensor, self.dropout(self.out(hidden)))
@@ -71,7 +71,7 @@ class Block(nn.Module):
 
 
 class Prior(nn.Module):
-    """p(picture's tokens given the caption's), one token after another."""
+    """p(image tokens | caption tokens), factorised autoregressively."""
 
     def __init__(self, params: Params, *, words: int, tokens: int, grid: int) -> None:
         super().__init__()
@@ -88,28 +88,28 @@ class Prior(nn.Module):
 
     def forward(self, captions: Tensor, tokens: Tensor) -> Tensor:
         """Logits float32 (B, N, V) of tokens (B, N), given those before and captions (B, T)."""
-        x = torch.cat((self._read(captions), self._see(tokens[:, :-1], 0)), 1)
+        x = torch.cat((self._embed_caption(captions), self._embed_image(tokens[:, :-1], 0)), 1)
         return self._logits(x, None, tokens.shape[1])
 
     def cache(self, captions: Tensor) -> Cache:
-        """An empty cache with room for captions of the length of these, and a picture."""
-        pictures = self.rows.shape[0] * self.columns.shape[1]
-        return Cache(len(self.blocks), captions.shape[1] + pictures)
+        """An empty cache with room for captions of this length and an image."""
+        tokens = self.rows.shape[0] * self.columns.shape[1]
+        return Cache(len(self.blocks), captions.shape[1] + tokens)
 
-    def begin(self, captions: Tensor, cache: Cache) -> Tensor:
-        """Logits (B, V) of the first token, having read the captions (B, T)."""
-        return self._logits(self._read(captions), cache, 1)[:, 0]
+    def prefill(self, captions: Tensor, cache: Cache) -> Tensor:
+        """Logits (B, V) of the first token after the captions (B, T)."""
+        return self._logits(self._embed_caption(captions), cache, 1)[:, 0]
 
-    def go_on(self, token: Tensor, place: int, cache: Cache) -> Tensor:
-        """Logits (B, V) of the token after `token` (B,), which is at `place` of the picture."""
-        return self._logits(self._see(token[:, None], place), cache, 1)[:, 0]
+    def step(self, token: Tensor, place: int, cache: Cache) -> Tensor:
+        """Logits (B, V) of the token after `token` (B,), the image's token number `place`."""
+        return self._logits(self._embed_image(token[:, None], place), cache, 1)[:, 0]
 
-    def _read(self, captions: Tensor) -> Tensor:
+    def _embed_caption(self, captions: Tensor) -> Tensor:
         words = self.words(captions) + self.word_places[: captions.shape[1]]  # (B, T, C)
         return torch.cat((words, self.start.expand(len(words), 1, -1)), 1)  # (B, T + 1, C)
 
-    def _see(self, tokens: Tensor, first: int) -> Tensor:
-        """Tokens (B, n) at the places from `first` on, (B, n, C)."""
+    def _embed_image(self, tokens: Tensor, first: int) -> Tensor:
+        """Tokens (B, n) from number `first` on, (B, n, C)."""
         places = (self.rows + self.columns).flatten(0, 1)[first : first + tokens.shape[1]]
         return cast(Tensor, self.tokens(tokens) + places)
 
@@ -123,7 +123,7 @@ class Prior(nn.Module):
         return cast(Tensor, self.head(norm(x[:, -last:]))).float()
 
     def _initialise(self) -> None:
-        """Matrices by their fan-in; what ends a residual branch, and the head, from zero."""
+        """Scale matrices by fan-in; zero the head and the ends of residual branches."""
         for name, parameter in self.named_parameters():
             if name.endswith("out.weight") or name == "head.weight":
                 nn.init.zeros_(parameter)

@@ -1,4 +1,4 @@
-"""From the numbers of a place in a picture to one token of a finite vocabulary, and back."""
+"""Quantisers: from a feature vector to one token of a finite vocabulary, and back."""
 
 import math
 from abc import abstractmethod
@@ -12,33 +12,33 @@ from worker.networks.network import Draw
 
 COMMITMENT = 0.25  # beta of van den Oord et al. 2017, eq. 3
 DECAY = 0.99  # gamma of their appendix A.1
-DEAD = 0.5  # a code used less often than so many times a step, on average, starts anew
+DEAD = 0.5  # a code with fewer uses per step, on average, is reset
 
 
 class Quantiser(nn.Module):
-    """`size` tokens, each standing for `features` numbers."""
+    """A vocabulary of `size` tokens, each a vector of `features` numbers."""
 
     size: int
     features: int
 
     @abstractmethod
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Quantise z (B, features, H, W): the numbers kept, through which gradients pass to z as
-        if they were z; the tokens int64 (B, H * W); and a penalty, a scalar, for z being far off.
+        """Quantise z (B, features, H, W): quantised numbers with straight-through gradients, tokens
+        int64 (B, H * W), and a scalar penalty on z's distance from them.
         """
 
     @abstractmethod
     def lookup(self, tokens: Tensor) -> Tensor:
-        """The numbers (B, features, N) that tokens (B, N) stand for."""
+        """The numbers (B, features, N) of tokens (B, N)."""
 
     def update(self, z: Tensor, tokens: Tensor, draw: Draw) -> None:
-        """Learn from a training batch what gradients do not teach."""
+        """Update from a training batch what has no gradients."""
 
 
 class Fsq(Quantiser):
     """Finite scalar quantisation: each number is rounded to one of few levels.
 
-    Mentzer et al. 2023, arXiv:2309.15505, section 3.1 and appendix A.1. Nothing is learnt, so no
+    Mentzer et al. 2023, arXiv:2309.15505, section 3.1 and appendix A.1. There is no codebook, so no
     code can die.
     """
 
@@ -60,14 +60,14 @@ class Fsq(Quantiser):
         return (rounded / half).view_as(z), tokens, z.new_zeros(())
 
     def lookup(self, tokens: Tensor) -> Tensor:
-        """Each number from -1 to 1."""
+        """Each number is in [-1, 1]."""
         counts, basis = cast(Tensor, self.counts), cast(Tensor, self.basis)
         places = tokens[:, None] // basis % counts  # (B, d, N)
         half = counts // 2
         return (places - half) / half
 
     def _bound(self, z: Tensor) -> Tensor:
-        """So that rounding gives `counts` values, with 0 going to 0."""
+        """Bound z so that rounding gives `counts` values; 0 stays 0."""
         counts = cast(Tensor, self.counts)
         half = (counts - 1) * 1.001 / 2
         offset = torch.where(counts % 2 == 0, 0.5, 0.0)
@@ -77,9 +77,9 @@ class Fsq(Quantiser):
 class Vq(Quantiser):
     """The nearest of `codes` learnt vectors.
 
-    van den Oord et al. 2017, arXiv:1711.00937: eq. 3 without its middle term, for which the
-    codebook follows the encoder by moving averages (appendix A.1). Unused codes start anew at what
-    the encoder makes now, as all do in the first step.
+    van den Oord et al. 2017, arXiv:1711.00937: eq. 3, with the middle term replaced by moving
+    averages of the encoder's outputs (appendix A.1). Dead codes, at first all, are reset to current
+    outputs of the encoder.
     """
 
     codebook: Tensor
@@ -92,13 +92,15 @@ class Vq(Quantiser):
         self.register_buffer("counts", torch.zeros(codes))
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The penalty is the commitment loss, summed over a picture."""
+        """The penalty is the commitment loss, summed over an image."""
         rows = z.float().flatten(2).transpose(1, 2)  # (B, N, D)
-        tokens = self._nearest(rows)
-        kept = self.codebook[tokens]  # (B, N, D)
-        penalty = COMMITMENT * (rows - kept).square().sum((1, 2)).mean()
-        passed = rows + (kept - rows).detach()
-        return passed.transpose(1, 2).reshape(z.shape), tokens, penalty
+        with torch.autocast(rows.device.type, enabled=False):  # near ties need float32
+            squares = self.codebook.square().sum(1)  # |r - c|^2 minus |r|^2, the same for all codes
+            tokens = (squares - 2 * rows @ self.codebook.T).argmin(-1)
+        quantised = self.codebook[tokens]  # (B, N, D)
+        penalty = COMMITMENT * (rows - quantised).square().sum((1, 2)).mean()
+        straight_through = rows + (quantised - rows).detach()
+        return straight_through.transpose(1, 2).reshape(z.shape), tokens, penalty
 
     def lookup(self, tokens: Tensor) -> Tensor:
         """Rows of the codebook."""
@@ -106,7 +108,7 @@ class Vq(Quantiser):
 
     @torch.no_grad()
     def update(self, z: Tensor, tokens: Tensor, draw: Draw) -> None:
-        """Move each code towards the mean of what it stood for; revive the dead."""
+        """Move each code towards the mean of its vectors; reset dead codes."""
         rows = z.float().flatten(2).transpose(1, 2).flatten(0, 1)  # (B * N, D)
         sums = torch.zeros_like(self.codebook).index_add_(0, tokens.flatten(), rows)
         used = torch.bincount(tokens.flatten(), minlength=self.size).to(sums.dtype)
@@ -116,11 +118,6 @@ class Vq(Quantiser):
         dead = counts < DEAD
         self.codebook.copy_(torch.where(dead[:, None], fresh, moved / counts[:, None].clamp(DEAD)))
         self.counts.copy_(torch.where(dead, 1.0, counts))
-
-    def _nearest(self, rows: Tensor) -> Tensor:
-        with torch.autocast(rows.device.type, enabled=False):  # near ties need float32
-            squares = self.codebook.square().sum(1)  # |r - c|^2 less |r|^2, which all codes share
-            return (squares - 2 * rows @ self.codebook.T).argmin(-1)
 
 
 def make_quantiser(params: Params) -> Quantiser:

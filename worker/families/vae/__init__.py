@@ -13,67 +13,78 @@ Box = tuple[int, int, int, int]
 
 
 class Params(TrainingParams):
-    """What training a VAE takes."""
+    """Training parameters of a VAE."""
 
-    batch_size: int = Field(128, ge=1, le=65_536, description="samples a training step")
+    batch_size: int = Field(128, ge=1, le=65_536, description="samples per training step")
     lr: float = Field(2e-3, gt=0, le=1, description="peak learning rate")
-    arch: Literal["conv", "mlp"] = Field("conv", description="convolutional, or a residual MLP")
-    latent: int = Field(32, ge=1, le=1024, description="numbers in the code of an image")
+    arch: Literal["conv", "mlp"] = Field("conv", description="convolutional or residual MLP")
+    latent: int = Field(32, ge=1, le=1024, description="dimensions of an image's latent code")
     channels: int = Field(32, ge=4, le=512, description="conv: channels at the finest resolution")
     hidden: int = Field(256, ge=8, le=4096, description="width of the dense layers")
-    layers: int = Field(2, ge=1, le=32, description="mlp: residual layers in each network")
-    conditional: bool = Field(True, description="learn the labels where the data has them")
+    layers: int = Field(2, ge=1, le=32, description="mlp: residual layers of each network")
+    conditional: bool = Field(True, description="condition on labels if the data has them")
     likelihood: Literal["auto", "bernoulli", "logistic"] = Field(
         "auto",
-        description="of a pixel: on or off, or a discretised logistic of a learnt scale (Kingma et "
-        "al. 2016); auto: bernoulli for grey images, logistic for colour",
+        description="of pixels: Bernoulli, or discretised logistic of learnt scale (Kingma et al. "
+        "2016); auto: bernoulli for grey images, logistic for colour",
     )
     binarise: Literal["none", "threshold", "stochastic"] = Field(
         "none",
-        description="pixels made 0 or 1, at a half or at random by their brightness (Salakhutdinov "
-        "and Murray 2008); none: bernoulli takes brightness for a probability",
+        description="make pixels 0 or 1, by a threshold of one half or at random by brightness "
+        "(Salakhutdinov and Murray 2008); none: bernoulli reads brightness as a probability",
     )
     beta: float = Field(1.0, ge=0, le=100, description="weight of the KL term, Higgins et al. 2017")
     warm_up: float = Field(
-        0.2, ge=0, le=1, description="part of the budget in which beta rises from 0"
+        0.2, ge=0, le=1, description="share of the budget in which beta rises from 0"
     )
     free_bits: float = Field(
         0.0,
         ge=0,
         le=100,
-        description="nats that each number of the code may carry free of the KL term, on average "
-        "over a batch (Kingma et al. 2016, eq. 15)",
+        description="nats per latent dimension, averaged over a batch, that the KL term does not "
+        "penalise (Kingma et al. 2016, eq. 15)",
     )
     iwae_samples: int = Field(
-        10, ge=1, le=10_000, description="codes an image in the IWAE bound of validation"
+        10,
+        ge=1,
+        le=10_000,
+        description="samples per image in the IWAE bound of the final validation",
     )
 
     @model_validator(mode="after")
     def _binary_pixels_are_bernoulli(self) -> "Params":
         if self.binarise != "none" and self.likelihood == "logistic":
             raise PydanticCustomError(
-                "likelihood", "binarised pixels are likely by likelihood=bernoulli, not by logistic"
+                "likelihood", "binarised pixels need likelihood=bernoulli, not logistic"
             )
         return self
 
 
 class Sampling(SamplingParams):
-    """What sampling a VAE takes."""
+    """Sampling parameters of a VAE."""
 
     temperature: float = Field(
-        1.0, gt=0, le=2, description="scale of the code: below 1 for fidelity at variety's cost"
+        1.0,
+        gt=0,
+        le=2,
+        description="scale of the latent code; below 1: higher fidelity, less variety",
     )
     mode: Literal["sample", "interpolate", "reconstruct", "inpaint"] = Field(
         "sample",
-        description="interpolate: between pairs of codes, or of the images of --dataset; "
-        "reconstruct and inpaint: the images of --dataset, coded and decoded, or filled in",
+        description="interpolate: between pairs of latent codes, or of images of --dataset; "
+        "reconstruct: encode and decode the images of --dataset; inpaint: fill in part of them",
     )
-    steps: int = Field(10, ge=2, le=1000, description="interpolate: samples from end to end")
+    steps: int = Field(
+        10, ge=2, le=1000, description="interpolate: samples per pair, both ends included"
+    )
     mask: Box | None = Field(
         None, description="inpaint: the box to fill in, [left, top, right, bottom] in pixels"
     )
     rounds: int = Field(
-        20, ge=1, le=1000, description="inpaint: codings and decodings, Rezende et al. 2014"
+        20,
+        ge=1,
+        le=1000,
+        description="inpaint: rounds of encoding and decoding, Rezende et al. 2014",
     )
 
     @model_validator(mode="after")
@@ -86,31 +97,32 @@ class Sampling(SamplingParams):
             left, top, right, bottom = self.mask
             if not (0 <= left < right and 0 <= top < bottom):
                 raise PydanticCustomError(
-                    "mask", "a mask is [left, top, right, bottom], the last two beyond the first"
+                    "mask",
+                    "a mask is [left, top, right, bottom] with left < right and top < bottom",
                 )
         return self
 
     @property
     def samples_per_label(self) -> int:
-        """A row from end to end is of one class."""
+        """All samples of an interpolation are of one class."""
         return self.steps if self.mode == "interpolate" else 1
 
     def source_indices(self, index: int) -> tuple[int, ...]:
-        """An interpolation has two ends, the images 2k and 2k + 1."""
+        """The images 2k and 2k + 1 are the ends of interpolation k."""
         pair = index // self.steps
         return (2 * pair, 2 * pair + 1) if self.mode == "interpolate" else (index,)
 
     def check_images(self, size: int | None) -> None:
-        """Images are for the modes that begin with them, and a mask must lie inside of them."""
+        """Refuse images for modes that take none, modes without their images, and masks outside."""
         if size is None and self.mode in ("reconstruct", "inpaint"):
-            raise Refused(f"mode={self.mode} begins with given images: name them with --dataset")
+            raise Refused(f"mode={self.mode} needs images", remedy="name them with --dataset")
         if size is not None and self.mode == "sample":
             raise Refused(
-                "mode=sample takes no images: leave --dataset out, or set mode to reconstruct, "
-                "inpaint or interpolate"
+                "mode=sample takes no images",
+                remedy="omit --dataset, or set mode to reconstruct, inpaint or interpolate",
             )
         if size is not None and self.mask is not None and max(self.mask) > size:
-            raise Refused(f"mask {list(self.mask)} reaches beyond images of {size}x{size}")
+            raise Refused(f"mask {list(self.mask)} extends beyond the images of {size}x{size}")
 
 
 FAMILY = Family(

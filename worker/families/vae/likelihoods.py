@@ -1,4 +1,4 @@
-"""How likely an image is by what the decoder made: p(x|z)."""
+"""Likelihoods p(x|z) of images, given the decoder's output."""
 
 import torch
 from torch import Tensor, nn
@@ -7,41 +7,43 @@ from torch.nn import functional as F  # noqa: N812 - torch's own custom
 from worker.data.dataset import Shape
 from worker.families.vae import Params
 
-HALF_STEP = 1 / 255  # half the distance of two neighbouring levels in [-1, 1]
-SMALLEST_CHANCE = 1e-6  # of a pixel's draw: its logistic stays finite
-NARROWEST = -7.0  # of the logistic's log scale, as Kingma et al. have it
+HALF_STEP = 1 / 255  # half the distance between two levels in [-1, 1]
+LOGIT_EPS = 1e-6  # keeps the logit of a uniform draw finite
+MIN_LOG_SCALE = -7.0  # as in the code of Kingma et al.
 
 
 class Bernoulli(nn.Module):
-    """Pixels that are on or off; `made` holds logits, float32 (B, C, H, W).
+    """Bernoulli pixels; `outputs` are logits, float32 (B, C, H, W).
 
-    Not `binary`: the images are grey, and their brightness counts as a chance to be on.
+    Unless `binary`, images are grey and their brightness is the probability of being on.
     """
 
     def __init__(self, *, binary: bool) -> None:
         super().__init__()
         self.binary = binary
 
-    def log_prob(self, made: Tensor, images: Tensor) -> Tensor:
+    def log_prob(self, outputs: Tensor, images: Tensor) -> Tensor:
         """The log p(x|z) of images in [-1, 1], (B,)."""
         targets = (images + 1) / 2
-        return -F.binary_cross_entropy_with_logits(made, targets, reduction="none").sum((1, 2, 3))
+        return -F.binary_cross_entropy_with_logits(outputs, targets, reduction="none").sum(
+            (1, 2, 3)
+        )
 
-    def mean(self, made: Tensor) -> Tensor:
+    def mean(self, outputs: Tensor) -> Tensor:
         """The expected images, in [-1, 1]."""
-        return 2 * torch.sigmoid(made) - 1
+        return 2 * torch.sigmoid(outputs) - 1
 
-    def draw(self, made: Tensor, uniform: Tensor) -> Tensor:
-        """Images by chance, from numbers in [0, 1); grey ones are as they are expected."""
+    def draw(self, outputs: Tensor, uniform: Tensor) -> Tensor:
+        """Sample images from uniform numbers in [0, 1); the expected images unless `binary`."""
         if not self.binary:
-            return self.mean(made)
-        return torch.where(uniform < torch.sigmoid(made), 1.0, -1.0)
+            return self.mean(outputs)
+        return torch.where(uniform < torch.sigmoid(outputs), 1.0, -1.0)
 
 
 class DiscretisedLogistic(nn.Module):
-    """Pixels of 256 levels by a logistic around `made`, its log scale learnt for each channel.
+    """Pixels of 256 levels, logistic with mean `outputs` and a learnt scale per channel.
 
-    Kingma et al. 2016, arXiv:1606.04934, section 6; the levels at both ends take the tails, as in
+    Kingma et al. 2016, arXiv:1606.04934, section 6; the outermost levels take the tails, as in
     Salimans et al. 2017, arXiv:1701.05517, eq. 2.
     """
 
@@ -49,36 +51,36 @@ class DiscretisedLogistic(nn.Module):
         super().__init__()
         self.log_scale = nn.Parameter(torch.full((channels, 1, 1), -1.0))
 
-    def log_prob(self, made: Tensor, images: Tensor) -> Tensor:
+    def log_prob(self, outputs: Tensor, images: Tensor) -> Tensor:
         """The log p(x|z) of images whose levels lie 2/255 apart in [-1, 1], (B,).
 
-        The chance of a level is sigmoid(upper) - sigmoid(lower), which is
-        sigmoid(upper) sigmoid(-lower) (1 - exp(lower - upper)): no difference of near numbers.
+        A level's probability sigmoid(upper) - sigmoid(lower) is computed as
+        sigmoid(upper) sigmoid(-lower) (1 - exp(lower - upper)), which avoids cancellation.
         """
-        inverse = torch.exp(-self.log_scale.clamp(min=NARROWEST))  # (C, 1, 1)
-        upper = inverse * (images - made + HALF_STEP)
-        lower = inverse * (images - made - HALF_STEP)
-        below, above = F.logsigmoid(upper), F.logsigmoid(-lower)  # of the two cumulative chances
+        inverse = torch.exp(-self.log_scale.clamp(min=MIN_LOG_SCALE))  # (C, 1, 1)
+        upper = inverse * (images - outputs + HALF_STEP)
+        lower = inverse * (images - outputs - HALF_STEP)
+        below, above = F.logsigmoid(upper), F.logsigmoid(-lower)
         between = below + above + torch.log(-torch.expm1(-2 * HALF_STEP * inverse))
         darkest, brightest = images < HALF_STEP - 1, images > 1 - HALF_STEP
         chosen = torch.where(darkest, below, torch.where(brightest, above, between))
         return chosen.sum((1, 2, 3))
 
-    def mean(self, made: Tensor) -> Tensor:
+    def mean(self, outputs: Tensor) -> Tensor:
         """The expected images, in [-1, 1]."""
-        return made.clamp(-1, 1)
+        return outputs.clamp(-1, 1)
 
-    def draw(self, made: Tensor, uniform: Tensor) -> Tensor:
-        """Images by chance, in [-1, 1], from numbers in [0, 1)."""
-        logistic = torch.logit(uniform, eps=SMALLEST_CHANCE)
-        return (made + self.log_scale.clamp(min=NARROWEST).exp() * logistic).clamp(-1, 1)
+    def draw(self, outputs: Tensor, uniform: Tensor) -> Tensor:
+        """Sample images in [-1, 1] from uniform numbers in [0, 1)."""
+        logistic = torch.logit(uniform, eps=LOGIT_EPS)
+        return (outputs + self.log_scale.clamp(min=MIN_LOG_SCALE).exp() * logistic).clamp(-1, 1)
 
 
 Likelihood = Bernoulli | DiscretisedLogistic
 
 
 def likelihood(params: Params, shape: Shape) -> Likelihood:
-    """The likelihood that the parameters name; by default grey pixels are Bernoulli's."""
+    """The likelihood that the parameters name."""
     grey = shape.channels == 1 or params.binarise != "none"
     named = {"auto": "bernoulli" if grey else "logistic"}.get(params.likelihood, params.likelihood)
     if named == "bernoulli":

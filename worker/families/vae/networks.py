@@ -1,6 +1,6 @@
-"""The encoder and the decoder, convolutional and MLP.
+"""Encoder and decoder, convolutional and MLP.
 
-Labels come as weights (B, classes): one 1 a row, or between two images a mixture of their classes.
+Labels are weights (B, classes): one-hot, or a mixture of two classes in an interpolation.
 """
 
 from itertools import pairwise
@@ -14,18 +14,18 @@ from worker.networks.images import ladder
 
 
 class Encoder(nn.Module):
-    """Images (B, C, H, W) and labels to mean and log variance of the code, (B, latent) each."""
+    """From images (B, C, H, W) and labels to mean and log variance of codes, (B, latent) each."""
 
     def __init__(self, params: Params, shape: Shape) -> None:
         super().__init__()
-        make = _reading_convolutions if params.arch == "conv" else _reading_layers
+        make = _conv_encoder if params.arch == "conv" else _mlp_encoder
         self.body, width = make(params, shape)
         self.hidden = nn.Linear(width, params.hidden)
         self.label = _label(params, shape)
         self.code = nn.Linear(params.hidden, 2 * params.latent)
 
     def forward(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Read images; what it returns is float32."""
+        """Encode images; returns float32."""
         hidden = self.hidden(self.body(images))  # (B, hidden)
         if self.label is not None:
             hidden = hidden + self.label(labels)
@@ -34,17 +34,17 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Codes (B, latent) and labels to what a likelihood takes, float32 (B, C, H, W)."""
+    """From codes (B, latent) and labels to the likelihood's parameters, float32 (B, C, H, W)."""
 
     def __init__(self, params: Params, shape: Shape) -> None:
         super().__init__()
-        make = _convolutions if params.arch == "conv" else _layers
+        make = _conv_decoder if params.arch == "conv" else _mlp_decoder
         self.code = nn.Linear(params.latent, params.hidden)
         self.label = _label(params, shape)
         self.body = make(params, shape)
 
     def forward(self, code: Tensor, labels: Tensor | None) -> Tensor:
-        """Make images."""
+        """Decode codes."""
         hidden = self.code(code)  # (B, hidden)
         if self.label is not None:
             hidden = hidden + self.label(labels)
@@ -53,7 +53,7 @@ class Decoder(nn.Module):
 
 
 class Residual(nn.Module):
-    """A dense layer beside a straight path, normalised before (Ba et al. 2016)."""
+    """A pre-normalised residual dense layer (layer norm: Ba et al. 2016)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Residual(nn.Module):
         self.dense = nn.Linear(width, width)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Add to what comes in, (B, width)."""
+        """(B, width) to the same."""
         return hidden + F.silu(self.dense(self.norm(hidden)))
 
 
@@ -69,8 +69,8 @@ def _label(params: Params, shape: Shape) -> nn.Linear | None:
     return nn.Linear(len(shape.labels), params.hidden, bias=False) if shape.labels else None
 
 
-def _reading_convolutions(params: Params, shape: Shape) -> tuple[nn.Sequential, int]:
-    """Halvings down to base x base."""
+def _conv_encoder(params: Params, shape: Shape) -> tuple[nn.Sequential, int]:
+    """Halve down to base x base by strided convolutions."""
     base, doublings = ladder(shape.size).base, ladder(shape.size).doublings
     wide = [shape.channels, *(params.channels * 2**i for i in range(doublings))]
     layers: list[nn.Module] = []
@@ -79,8 +79,8 @@ def _reading_convolutions(params: Params, shape: Shape) -> tuple[nn.Sequential, 
     return nn.Sequential(*layers, nn.Flatten()), wide[-1] * base * base
 
 
-def _convolutions(params: Params, shape: Shape) -> nn.Sequential:
-    """A projection to base x base, then doublings by transposed convolution."""
+def _conv_decoder(params: Params, shape: Shape) -> nn.Sequential:
+    """Project to base x base, then double by transposed convolutions."""
     base, doublings = ladder(shape.size).base, ladder(shape.size).doublings
     wide = [params.channels * 2**i for i in reversed(range(doublings))]  # coarse to fine
     layers: list[nn.Module] = [
@@ -93,18 +93,21 @@ def _convolutions(params: Params, shape: Shape) -> nn.Sequential:
     return nn.Sequential(*layers, nn.ConvTranspose2d(wide[-1], shape.channels, 4, 2, 1))
 
 
-def _reading_layers(params: Params, shape: Shape) -> tuple[nn.Sequential, int]:
+def _mlp_encoder(params: Params, shape: Shape) -> tuple[nn.Sequential, int]:
     hidden = params.hidden
     body = nn.Sequential(
-        nn.Flatten(), nn.Linear(_pixels(shape), hidden), nn.SiLU(), *_residuals(params)
+        nn.Flatten(),
+        nn.Linear(shape.channels * shape.size**2, hidden),
+        nn.SiLU(),
+        *_residuals(params),
     )
     return body, hidden
 
 
-def _layers(params: Params, shape: Shape) -> nn.Sequential:
+def _mlp_decoder(params: Params, shape: Shape) -> nn.Sequential:
     return nn.Sequential(
         *_residuals(params),
-        nn.Linear(params.hidden, _pixels(shape)),
+        nn.Linear(params.hidden, shape.channels * shape.size**2),
         nn.Unflatten(1, (shape.channels, shape.size, shape.size)),
     )
 
@@ -112,7 +115,3 @@ def _layers(params: Params, shape: Shape) -> nn.Sequential:
 def _residuals(params: Params) -> list[nn.Module]:
     stack = [Residual(params.hidden) for _ in range(params.layers)]
     return [*stack, nn.LayerNorm(params.hidden)]
-
-
-def _pixels(shape: Shape) -> int:
-    return shape.channels * shape.size**2

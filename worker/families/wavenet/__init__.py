@@ -1,4 +1,4 @@
-"""`wavenet`: sounds, sample by sample, by dilated causal convolutions; class-conditional."""
+"""`wavenet`: sounds by dilated causal convolutions, sample by sample; class-conditional."""
 
 from typing import Self
 
@@ -7,41 +7,42 @@ from pydantic import Field
 from worker.networks.family import Family, KeptFile
 from worker.networks.params import SamplingParams, TrainingParams
 
-PREVIEW_SECONDS = 0.4  # seconds of a sound that is a mere look
+PREVIEW_SECONDS = 0.4
 
 
 class WaveNetParams(TrainingParams):
-    """The network and its training."""
+    """Training parameters of a WaveNet."""
 
-    batch_size: int = Field(2, ge=1, le=65_536, description="windows of sound a training step")
+    batch_size: int = Field(2, ge=1, le=65_536, description="windows of sound per training step")
     lr: float = Field(4e-3, gt=0, le=1, description="peak learning rate")
-    context: int = Field(
-        2048, ge=16, le=1_048_576, description="samples of a window that are predicted"
-    )
+    context: int = Field(2048, ge=16, le=1_048_576, description="samples predicted per window")
     channels: int = Field(32, ge=4, le=1024, description="channels of the residual stream")
-    skip: int = Field(96, ge=4, le=4096, description="channels of the sum that layers skip to")
-    stacks: int = Field(2, ge=1, le=16, description="times that the dilations are gone through")
+    skip: int = Field(96, ge=4, le=4096, description="channels of the skip connections")
+    stacks: int = Field(2, ge=1, le=16, description="stacks of layers, each with all dilations")
     dilations: int = Field(
-        9, ge=1, le=16, description="layers of a stack, of dilations 1, 2, 4, ..."
+        9, ge=1, le=16, description="layers per stack, with dilations 1, 2, 4, ..."
     )
     warmup: int = Field(
-        100, ge=0, description="steps until the peak rate; a tenth of the budget at the most"
+        100, ge=0, description="steps until the peak rate, at most a tenth of the budget"
     )
-    clip: float = Field(1.0, gt=0, description="the most that a step's gradient norm may be")
+    clip: float = Field(1.0, gt=0, description="maximum gradient norm")
 
 
 class WaveNetSampling(SamplingParams):
-    """How sounds are made."""
+    """Sampling parameters of a WaveNet."""
 
     seconds: float = Field(
-        0.0, ge=0, le=600, description="the longest sound; 0: as long as nearly all of the data's"
+        0.0,
+        ge=0,
+        le=600,
+        description="maximum duration; 0: the 95th percentile of the data's, at most 1",
     )
     temperature: float = Field(
-        1.0, gt=0, le=10, description="below 1 for likelier samples: less noise, less variety"
+        1.0, gt=0, le=10, description="below 1: likelier samples, with less noise and less variety"
     )
 
     def for_preview(self) -> Self:
-        """No longer than 0.4 seconds."""
+        """At most 0.4 seconds."""
         return self.model_copy(
             update={"seconds": min(self.seconds or PREVIEW_SECONDS, PREVIEW_SECONDS)}
         )

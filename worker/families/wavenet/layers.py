@@ -1,4 +1,4 @@
-"""WaveNet's layers, how far they see together, and the plan that they are conditioned on."""
+"""WaveNet's layers, their receptive field, and the position embedding that conditions them."""
 
 from typing import Protocol
 
@@ -7,16 +7,16 @@ from torch import Tensor, nn
 
 from worker.families.wavenet import WaveNetParams
 
-PARTS = 40  # of a sound's length that are told apart, beside the silence after it
+PARTS = 40  # of a sound that relative position distinguishes, besides the silence after it
 
 
 class Stack(Protocol):
-    """A network's layers, from the codes that it reads to its logits."""
+    """The modules of a WaveNet, from codes to logits."""
 
-    embedding: nn.Embedding  # of codes, and of nothing
-    plan: nn.Embedding  # of a class and a part of a sound, see `plan_row`
+    embedding: nn.Embedding  # of codes and `START_CODE`
+    plan: nn.Embedding  # of class and relative position, see `plan_index`
     layers: nn.ModuleList  # of `Layer`
-    hidden: nn.Conv1d  # 1x1, after the sum of what the layers skip
+    hidden: nn.Conv1d  # 1x1, after the sum of the skip connections
     head: nn.Conv1d  # 1x1
 
 
@@ -36,7 +36,7 @@ class Layer(nn.Module):
         nn.init.zeros_(self.condition.weight)
 
     def forward(self, x: Tensor, labels: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """The stream x (B, C, T), `dilation` shorter, and the last `length` of the skip."""
+        """The residual stream x (B, C, T - dilation), and the last `length` samples of the skip."""
         both = self.dilated(x) + self.condition(labels)[:, :, None]  # (B, 2C, T - dilation)
         filtered, gate = both.chunk(2, dim=1)
         z = torch.tanh(filtered) * torch.sigmoid(gate)
@@ -45,15 +45,15 @@ class Layer(nn.Module):
 
 
 def dilations(params: WaveNetParams) -> list[int]:
-    """The layers' dilations from first to last: 1, 2, 4, ... once a stack."""
+    """The layers' dilations from first to last: 1, 2, 4, ... in each stack."""
     return [2**power for power in range(params.dilations)] * params.stacks
 
 
 def receptive_field(params: WaveNetParams) -> int:
-    """How many samples a prediction sees."""
+    """The number of samples that a prediction depends on."""
     return sum(dilations(params)) + 1
 
 
-def plan_row(labels: Tensor, times: Tensor, lengths: Tensor) -> Tensor:
-    """Rows of `Stack.plan` for sounds of these classes and lengths at these times."""
+def plan_index(labels: Tensor, times: Tensor, lengths: Tensor) -> Tensor:
+    """The rows of `Stack.plan` for sounds of these classes and lengths at these times."""
     return labels * (PARTS + 1) + (times * PARTS // lengths).clamp(0, PARTS)

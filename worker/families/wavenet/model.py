@@ -1,4 +1,4 @@
-"""WaveNet: p(x) as a product of softmaxes, each over the 256 codes that a sample may have.
+"""WaveNet: p(x) as a product of softmaxes over the 256 codes of each sample.
 
 van den Oord et al. 2016, arXiv:1609.03499: the network of the layers in `layers`, and its loss.
 Convolutions are "valid": a sample is predicted only where its whole receptive field is given, with
@@ -18,11 +18,11 @@ from torch.nn import functional
 
 from worker.data.dataset import TRAIN, LocalDataset, Shape
 from worker.families.wavenet import WaveNetParams, WaveNetSampling
-from worker.families.wavenet.layers import PARTS, Layer, dilations, plan_row, receptive_field
-from worker.families.wavenet.sounding import make_sounds
+from worker.families.wavenet.layers import PARTS, Layer, dilations, plan_index, receptive_field
+from worker.families.wavenet.sampling import sample_sounds
 from worker.feeds.feed import Feed
 from worker.feeds.mulaw import CODES
-from worker.feeds.sounds import Habits, SoundFeed, Sounds
+from worker.feeds.sounds import SoundFeed, Sounds, SoundStatistics
 from worker.networks.learning_rates import cosine, step, warm_up
 from worker.networks.network import Batch, Clock, Draws, Finished, Losses, Row, StreamingNetwork
 from worker.networks.params import SamplingParams, TrainingParams
@@ -38,8 +38,8 @@ class WaveNet(StreamingNetwork):
     def __init__(self, params: TrainingParams, shape: Shape) -> None:
         super().__init__(params, shape)
         settings = self.params
-        self.habits = Habits()
-        self.embedding = nn.Embedding(CODES + 1, settings.channels)  # NOTHING is the last
+        self.statistics = SoundStatistics()
+        self.embedding = nn.Embedding(CODES + 1, settings.channels)  # START_CODE is the last
         self.plan = nn.Embedding(max(len(shape.labels), 1) * (PARTS + 1), settings.channels)
         self.layers = nn.ModuleList(
             Layer(settings, dilation, len(shape.labels)) for dilation in dilations(settings)
@@ -50,13 +50,13 @@ class WaveNet(StreamingNetwork):
 
     @classmethod
     def feed(cls, params: TrainingParams, dataset: LocalDataset, *, seed: int, files: Path) -> Feed:
-        """Windows of codes; what these sounds are like is written to `files` as `sounds.json`."""
+        """Windows of codes; writes the sounds' statistics to `files` as `sounds.json`."""
         settings = cast(WaveNetParams, params)
-        habits = Sounds(dataset, TRAIN).habits()
-        habits.save(files)
+        statistics = Sounds(dataset, TRAIN).statistics()
+        statistics.save(files)
         return SoundFeed(
             dataset,
-            habits,
+            statistics,
             receptive=receptive_field(settings),
             context=settings.context,
             batch_size=settings.batch_size,
@@ -64,8 +64,8 @@ class WaveNet(StreamingNetwork):
         )
 
     def load_files(self, folder: Path) -> None:
-        """Read how long sounds are and how they end."""
-        self.habits = Habits.load(folder)
+        """Read the sounds' statistics, which sampling needs."""
+        self.statistics = SoundStatistics.load(folder)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Adam."""
@@ -86,27 +86,29 @@ class WaveNet(StreamingNetwork):
         return {"loss": loss.detach(), "gradient_norm": size.detach()}
 
     def validate(self, batch: Batch) -> Losses:
-        """`loss` in nats a sample, and the same in bits."""
+        """`loss` in nats per sample, and the same in bits."""
         loss, count = self._loss(batch)
         return {"loss": loss, "bits_per_sample": loss / math.log(2), "count": count}
 
     def stream(
         self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams
     ) -> Iterator[list[Finished]]:
-        """Sounds in [-1, 1], float32 (T,), each as long as it came out."""
+        """Sounds in [-1, 1], float32 (T,), of varying length."""
         settings = cast(WaveNetSampling, sampling)
-        return make_sounds(self, rows, draw, settings, shape=self.shape, habits=self.habits)
+        return sample_sounds(
+            self, rows, draw, settings, shape=self.shape, statistics=self.statistics
+        )
 
     def forward(self, codes: Tensor, starts: Tensor, lengths: Tensor, labels: Tensor) -> Tensor:
-        """Logits (B, T, 256) after each receptive field of codes (B, receptive + T - 1).
+        """Logits (B, T, 256), each after a receptive field of codes (B, receptive + T - 1).
 
         `starts` (B,) are the times of the first samples predicted, of sounds of `lengths` (B,).
         """
         field = receptive_field(self.params)
         length = codes.shape[1] - field + 1
-        # a code is read at the time of the sample after it
+        # a code is conditioned on the time of the sample that follows it
         times = starts[:, None] + torch.arange(1 - field, length, device=codes.device)
-        x = self.embedding(codes) + self.plan(plan_row(labels[:, None], times, lengths[:, None]))
+        x = self.embedding(codes) + self.plan(plan_index(labels[:, None], times, lengths[:, None]))
         x = x.transpose(1, 2)  # (B, C, receptive + T - 1)
         skipped = torch.zeros((), device=codes.device)
         for layer in self.layers:
@@ -116,9 +118,9 @@ class WaveNet(StreamingNetwork):
         return cast(Tensor, self.head(hidden)).transpose(1, 2)
 
     def _initialise(self) -> None:
-        """Let codes that are near begin alike: waves over the 256 codes, slow and fast, in and out.
+        """Initialise embedding and head with sinusoids over the 256 codes, slow and fast.
 
-        A network that begins so need not learn 256 classes one by one.
+        Neighbouring codes start out similar, so the network need not learn 256 unrelated classes.
         """
         place = (torch.arange(CODES) + 0.5) / CODES * torch.pi  # (256,)
         rates = 2.0 ** torch.linspace(0, 6, -(-self.params.channels // 2))

@@ -92,11 +92,11 @@ def test_the_images_that_samples_are_made_from_are_pinned(services):
         ({"dataset": "colour"}, "have channels 3, those of plain:1 1"),
         ({"dataset": "prose"}, "'vae' takes images; prose:1 is of kind text"),
         ({"dataset": "bare", "model": "gan", "params": {}}, "'gan' takes no images"),
-        ({}, "mode=reconstruct begins with given images: name them with --dataset"),
+        ({}, "mode=reconstruct needs images; name them with --dataset"),
         ({"dataset": "bare", "params": {}}, "mode=sample takes no images"),
         (
             {"dataset": "bare", "params": {"mode": "inpaint", "mask": [0, 0, 29, 4]}},
-            r"mask \[0, 0, 29, 4\] reaches beyond images of 28x28",
+            r"mask \[0, 0, 29, 4\] extends beyond the images of 28x28",
         ),
         (
             {"dataset": "bare", "model": "petted"},

@@ -6,7 +6,7 @@ import torch
 from db.errors import BadInput
 from tests.families.kit import image_dataset, small_training
 from worker.engine.checkpoints import State, check
-from worker.engine.run import Run, begin
+from worker.engine.run import Run, build_run
 from worker.families import find_family
 from worker.networks.network import Clock
 
@@ -14,7 +14,7 @@ from worker.networks.network import Clock
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     dataset = image_dataset(tmp_path / "dataset")
-    return begin(small_training(find_family("gan"), dataset, tmp_path / "run", max_steps=9))
+    return build_run(small_training(find_family("gan"), dataset, tmp_path / "run", max_steps=9))
 
 
 @pytest.fixture
@@ -31,13 +31,13 @@ def path(run: Run, tmp_path: Path) -> Path:
         curves={"train/loss": [(1, 0.5)]},
     )
     run.parts.best = {"x": torch.ones(2)}
-    run.parts.save(tmp_path / "checkpoint", identity=run.identity)
+    run.parts.save(tmp_path / "checkpoint", fingerprint=run.fingerprint)
     return tmp_path / "checkpoint"
 
 
 def test_checkpoint_gives_back_all_that_a_run_is(run: Run, path: Path) -> None:
-    fresh = begin(run.training)
-    fresh.parts.restore(path, identity=run.identity)
+    fresh = build_run(run.training)
+    fresh.parts.restore(path, fingerprint=run.fingerprint)
     assert fresh.parts.state == run.parts.state
     assert torch.equal(fresh.parts.best["x"], torch.ones(2))
     for name, optimizer in run.parts.optimizers.items():
@@ -70,11 +70,11 @@ def test_weights_are_no_checkpoint(tmp_path: Path) -> None:
 def test_parameters_seed_budget_and_data_make_a_run_s_identity(run: Run, tmp_path: Path) -> None:
     family, dataset, folder = find_family("gan"), run.training.dataset, tmp_path / "other"
     same = small_training(family, dataset, folder, max_steps=9)
-    assert same.identity() == run.identity
+    assert same.fingerprint() == run.fingerprint
     others = [
         small_training(family, dataset, folder, max_steps=8),
         small_training(family, dataset, folder, max_steps=9, seed=1),
         small_training(family, dataset, folder, max_steps=9, params={"lr": 0.1}),
         small_training(family, image_dataset(tmp_path / "b", size=28), folder, max_steps=9),
     ]
-    assert run.identity not in {other.identity() for other in others}
+    assert run.fingerprint not in {other.fingerprint() for other in others}

@@ -11,7 +11,7 @@ from tests.families.kit import Recorder, image_dataset
 from worker.data.dataset import LocalDataset, Shape
 from worker.engine.generate import Generation, Sampler, generate
 from worker.feeds.feed import Feed
-from worker.feeds.source_images import GivenImages
+from worker.feeds.source_images import SourceImages
 from worker.networks.network import Batch, Draw, Draws, Finished, Losses, Network, Output, Row
 from worker.networks.params import SamplingParams, TrainingParams
 from worker.specs import Prompt
@@ -109,17 +109,18 @@ def test_samples_that_belong_together_take_one_label() -> None:
 
 def test_given_images_come_with_their_own_classes(tmp_path: Path) -> None:
     network = Counting(labels=("disc", "bar"))
-    given = GivenImages(image_dataset(tmp_path / "d"), network.shape.labels)
-    one = asked(network, 4, given=given)
+    images = SourceImages(image_dataset(tmp_path / "d"), network.shape.labels)
+    one = asked(network, 4, sources=images)
     assert [row.label for row in map(one.row, range(4))] == [1, 0, 1, 0]
     assert (one.row(34).sources[0].pixels == one.row(2).sources[0].pixels).all(), "32 were held out"
-    assert {row.label for row in map(asked(network, 4, given=given, label=1).row, range(4))} == {1}
+    labelled = asked(network, 4, sources=images, label=1)
+    assert {labelled.row(index).label for index in range(4)} == {1}
 
 
 def test_sample_between_images_of_two_classes_has_none(tmp_path: Path) -> None:
     network = Counting(labels=("bar", "disc"))
-    given = GivenImages(image_dataset(tmp_path / "d"), network.shape.labels)
-    row = Generation(network, Pairs(micro_batch=4), 3, 0, 8, given=given).row(3)
+    images = SourceImages(image_dataset(tmp_path / "d"), network.shape.labels)
+    row = Generation(network, Pairs(micro_batch=4), 3, 0, 8, sources=images).row(3)
     assert row.label is None
     assert [image.label for image in row.sources] == [0, 1]
 
@@ -151,8 +152,8 @@ def test_short_memory_halves_the_micro_batch_and_keeps_the_noise() -> None:
     assert numbers(generation, monitor) == numbers(asked(Counting(), 11))
     assert short.sizes == [8, 4, 2, 2, 2, 2, 2, 2]
     assert monitor.logs == [
-        "warning: out of memory: going on with micro-batches of 4",
-        "warning: out of memory: going on with micro-batches of 2",
+        "warning: out of memory: continuing with micro-batches of 4",
+        "warning: out of memory: continuing with micro-batches of 2",
     ]
     assert {s.micro_batch for s in generate(generation, Recorder())} == {2}
 

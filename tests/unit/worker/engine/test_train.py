@@ -17,7 +17,7 @@ from tests.families.kit import (
     train_small,
 )
 from worker.data.dataset import LocalDataset
-from worker.engine.run import begin
+from worker.engine.run import build_run
 from worker.engine.train import train
 from worker.engine.weights import load
 from worker.families import find_family
@@ -44,7 +44,7 @@ def test_looks_along_the_way_take_a_part_of_the_split_and_the_end_all_of_it(
     dataset: LocalDataset, tmp_path: Path
 ) -> None:
     asked = small_training(VAE, dataset, tmp_path / "a", params={"batch_size": 2}, max_steps=2)
-    run = begin(asked)
+    run = build_run(asked)
     whole, part = list(run.validation()), list(run.validation(whole=False))
     assert (len(whole), len(part)) == (16, 4)
     assert all(torch.equal(some.data, whole[4 * i].data) for i, some in enumerate(part))
@@ -133,7 +133,7 @@ def test_best_weights_are_kept_where_the_loss_means_much(
 def test_run_that_goes_to_nan_is_given_up_and_writes_no_weights(
     dataset: LocalDataset, tmp_path: Path
 ) -> None:
-    run = begin(small_training(VAE, dataset, tmp_path / "run"))
+    run = build_run(small_training(VAE, dataset, tmp_path / "run"))
     with torch.no_grad():
         for parameter in run.network.parameters():
             parameter.fill_(torch.nan)
@@ -186,7 +186,7 @@ def test_finetuning_on_fewer_labels_keeps_the_parent_s_numbers(
 ) -> None:
     parent = train_small(VAE, dataset, tmp_path / "parent", max_steps=2).folder
     discs = image_dataset(tmp_path / "discs", labels=("disc",))
-    run = begin(small_training(VAE, discs, tmp_path / "run", parent=parent, max_steps=1))
+    run = build_run(small_training(VAE, discs, tmp_path / "run", parent=parent, max_steps=1))
     labels = run.batch(0).labels
     assert labels is not None
     assert set(labels.tolist()) == {1}
@@ -199,12 +199,12 @@ def test_finetuning_on_data_that_does_not_fit_is_refused(
     parent = train_small(VAE, dataset, tmp_path / "parent", max_steps=1).folder
     larger = image_dataset(tmp_path / "larger", size=28)
     with pytest.raises(Refused, match="size is 28; the parent version's is 12"):
-        begin(small_training(VAE, larger, tmp_path / "a", parent=parent))
+        build_run(small_training(VAE, larger, tmp_path / "a", parent=parent))
     strange = image_dataset(tmp_path / "strange", labels=("bar", "ring"))
-    with pytest.raises(Refused, match=r"has not: \['ring'\]; it has: bar, disc"):
-        begin(small_training(VAE, strange, tmp_path / "b", parent=parent))
+    with pytest.raises(Refused, match=r"labels \['ring'\]; it knows: bar, disc"):
+        build_run(small_training(VAE, strange, tmp_path / "b", parent=parent))
     with pytest.raises(Refused, match="the parent is a vae, not a gan"):
-        begin(small_training(GAN, dataset, tmp_path / "c", parent=parent))
+        build_run(small_training(GAN, dataset, tmp_path / "c", parent=parent))
 
 
 def test_dataset_without_validation_items_still_trains(tmp_path: Path) -> None:

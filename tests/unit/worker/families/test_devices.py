@@ -9,7 +9,7 @@ import torch
 
 from tests.families.elsewhere import Elsewhere, elsewhere
 from tests.families.kit import dataset_for, make, plain, small_training
-from worker.engine.run import Run, begin
+from worker.engine.run import Run, build_run
 from worker.engine.weights import load, save
 from worker.families import families
 from worker.families.rnn.model import Layer
@@ -40,12 +40,12 @@ def test_family_trains_resumes_and_samples_elsewhere(
     dataset = dataset_for(family, tmp_path / "dataset")
     asked = {"params": given, "device": elsewhere, "max_steps": 2}
     training = small_training(family, dataset, tmp_path / "run", **asked)
-    straight = taught(begin(training), [0, 1], checkpoint)
+    straight = taught(build_run(training), [0, 1], checkpoint)
     again = replace(training, folder=tmp_path / "again", resume=checkpoint)
-    resumed = taught(begin(again), [1], checkpoint)
+    resumed = taught(build_run(again), [1], checkpoint)
     assert straight.keys() == resumed.keys()
     assert all(torch.equal(straight[key], resumed[key]) for key in straight)
-    network = load(version(begin(again)), device=elsewhere)[1]
+    network = load(version(build_run(again)), device=elsewhere)[1]
     assert all(isinstance(weight, Elsewhere) for weight in network.parameters())
     assert len(plain(make(family, network, 0, 3))) == 3
 
@@ -63,7 +63,7 @@ def taught(run: Run, steps: list[int], checkpoint: Path) -> dict[str, torch.Tens
         clock = Clock(step=step, progress=0.9 * step)
         run.network.train().train_step(run.batch(step), run.parts.optimizers, clock)
         if step == 0:
-            run.parts.save(checkpoint, identity=run.identity)
+            run.parts.save(checkpoint, fingerprint=run.fingerprint)
     return {name: value.cpu().clone() for name, value in run.network.state_dict().items()}
 
 

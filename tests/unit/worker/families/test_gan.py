@@ -10,7 +10,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from db.errors import Collapsed, Refused
 from tests.families.kit import Recorder, image_dataset, small_params, small_training, train_small
 from worker.data.dataset import Shape
-from worker.engine.run import begin
+from worker.engine.run import build_run
 from worker.engine.train import train
 from worker.engine.weights import load
 from worker.families.gan import FAMILY, Params, Sampling
@@ -357,7 +357,7 @@ def test_collapsed_run_goes_back_to_good_weights_and_on_at_half_the_rate(tmp_pat
     )
     [told] = [line for line in monitor.logs if "mode collapse" in line]
     assert told.startswith("warning: ")
-    assert "at 1/2 of the rate" in told
+    assert "at 1/2 of the learning rate" in told
     assert trained.metrics["diversity"] > COLLAPSED
     assert trained.steps == steps
 
@@ -366,14 +366,16 @@ def test_run_that_collapses_again_and_again_fails_with_its_reason(tmp_path: Path
     dataset, monitor = image_dataset(tmp_path / "dataset"), Recorder()
     absurd = {"lr": 1.0, "r1": 0.0, "validate_every": 150, "arch": "mlp"}
     asked = small_training(FAMILY, dataset, tmp_path / "run", params=absurd, max_steps=10_000)
-    with pytest.raises(Collapsed, match=r"mode collapse: .* 2 roll-backs .* did not help"):
+    with pytest.raises(Collapsed, match=r"mode collapse: .* after 2 roll-backs .*; a lower lr"):
         train(asked, monitor)
-    assert [line.split()[-4] for line in monitor.logs if "mode collapse" in line] == ["1/2", "1/4"]
+    [first, second] = [line for line in monitor.logs if "mode collapse" in line]
+    assert "at 1/2 of" in first
+    assert "at 1/4 of" in second
     assert not list(tmp_path.rglob("model.safetensors"))
 
 
 def test_going_back_takes_the_average_for_the_generator(tmp_path: Path) -> None:
-    network = begin(
+    network = build_run(
         small_training(FAMILY, image_dataset(tmp_path / "dataset"), tmp_path / "run", max_steps=9)
     ).network
     assert isinstance(network, Gan)

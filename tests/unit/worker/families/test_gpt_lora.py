@@ -4,7 +4,7 @@ from safetensors.torch import load_file
 
 from db.errors import Draining
 from tests.families.kit import Recorder, small_training, text_dataset, train_small
-from worker.engine.run import begin
+from worker.engine.run import build_run
 from worker.engine.train import train
 from worker.families.gpt import FAMILY
 from worker.families.gpt.linear import Linear
@@ -54,8 +54,8 @@ def test_only_changes_of_low_rank_are_learnt(parent, child):
 
 
 def test_the_version_is_measured_with_what_was_learnt(parent, child, tuning, tmp_path):
-    measured = begin(tuning(tmp_path, parent=child.folder)).network
-    data = next(begin(tuning(tmp_path)).validation())
+    measured = build_run(tuning(tmp_path, parent=child.folder)).network
+    data = next(build_run(tuning(tmp_path)).validation())
 
     assert child.metrics["loss"] < parent.metrics["loss"]
     with torch.inference_mode():
@@ -90,7 +90,7 @@ def test_a_checkpoint_goes_on_as_if_it_had_never_stopped(child, tuning, tmp_path
 
 
 def test_training_from_nothing_knows_no_adapters(dataset, tmp_path):
-    begun = begin(small_training(FAMILY, dataset, tmp_path, params=TUNING, max_steps=1))
+    begun = build_run(small_training(FAMILY, dataset, tmp_path, params=TUNING, max_steps=1))
 
     assert all(layer.a is None for layer in begun.network.modules() if isinstance(layer, Linear))
     assert all(p.requires_grad for p in begun.network.parameters())

@@ -17,7 +17,7 @@ from tests.families.kit import SENTENCES, Recorder, run
 from worker.data.dataset import TRAIN, LocalDataset, Shape
 from worker.engine import memory
 from worker.engine.generate import Generation, generate
-from worker.engine.run import begin
+from worker.engine.run import build_run
 from worker.engine.train import Training
 from worker.engine.weights import load
 from worker.families.hf import FAMILY, HfParams, HfSampling
@@ -172,8 +172,8 @@ def test_an_architecture_that_mixes_packed_examples_is_refused(dataset, tmp_path
     take_in(folder)
     assert not packs(model.eval())
     with pytest.raises(Refused, match=r"BloomForCausalLM mixes .* set packing=false"):
-        begin(training(folder, dataset, tmp_path / "run"))
-    stepped(begin(training(folder, dataset, tmp_path / "alone", packing=False)))
+        build_run(training(folder, dataset, tmp_path / "run"))
+    stepped(build_run(training(folder, dataset, tmp_path / "alone", packing=False)))
 
 
 def test_rows_hold_every_example_once_and_no_more_than_fits():
@@ -244,7 +244,7 @@ def test_an_epoch_goes_through_every_row_once(base, dataset):
 def test_sparing_memory_changes_no_step(base, dataset, tmp_path, given):
     weights = []
     for number, how in enumerate(({}, given)):
-        begun = begin(training(base, dataset, tmp_path / str(number), **how))
+        begun = build_run(training(base, dataset, tmp_path / str(number), **how))
         losses = begun.network.train_step(begun.batch(0), begun.parts.optimizers, Clock())
         weights.append((losses["gradient_norm"], losses["loss"]))
     assert torch.allclose(*(torch.stack(each) for each in weights), rtol=1e-4)
@@ -254,7 +254,7 @@ def test_a_new_adapter_changes_nothing_and_training_changes_the_adapter_alone(
     base, dataset, tmp_path
 ):
     alone = opened(base)
-    begun = begin(training(base, dataset, tmp_path / "run"))
+    begun = build_run(training(base, dataset, tmp_path / "run"))
     data = begun.batch(0).data
     assert loss_of(begun.network, data) == pytest.approx(loss_of(alone, data), rel=1e-6)
     before = {name: value.clone() for name, value in alone.base.model.named_parameters()}
@@ -267,7 +267,7 @@ def test_a_new_adapter_changes_nothing_and_training_changes_the_adapter_alone(
 
 def test_adapters_share_one_base_in_memory(base, dataset, tuned, tmp_path):
     one, alone = opened(tuned), opened(base)
-    two = stepped(begin(training(base, dataset, tmp_path / "run")), steps=3)
+    two = stepped(build_run(training(base, dataset, tmp_path / "run")), steps=3)
     assert one.base is two.base is alone.base
     prompts = ["The cat", "The dog sees the"]
     made = [texts(network, prompts, 0, 4) for network in (one, two, alone)]
@@ -365,12 +365,13 @@ def test_an_answer_to_nothing_is_context_alone(chatty):
 def test_the_loss_of_a_validation_is_over_all_its_tokens_alike(base, tmp_path):
     rows = [{"prompt": "Who?", "completion": " cat"}, {"text": "The dog sees the mat. " * 2}]
     data = write_rows(tmp_path / "rows", rows)
-    begun = begin(training(base, data, tmp_path / "run", batch_size=1, packing=False))
+    begun = build_run(training(base, data, tmp_path / "run", batch_size=1, packing=False))
     with torch.inference_mode():
         losses = [begun.network.validate(batch) for batch in begun.validation()]
     counts = [int(each["count"]) for each in losses]
     assert len(set(counts)) == 2
-    [whole] = [batch.data for batch in begin(training(base, data, tmp_path / "one")).validation()]
+    run = build_run(training(base, data, tmp_path / "one"))
+    [whole] = [batch.data for batch in run.validation()]
     weighted = sum(float(each["loss"]) * n for each, n in zip(losses, counts, strict=True))
     assert loss_of(begun.network, whole) == pytest.approx(weighted / sum(counts), rel=1e-5)
 
@@ -453,7 +454,7 @@ def test_what_does_not_fit_the_parent_or_the_machine_is_refused(base, tuned, dat
         )
     ):
         with pytest.raises(Refused, match=says):
-            begin(training(parent, dataset, tmp_path / str(number), **given))
+            build_run(training(parent, dataset, tmp_path / str(number), **given))
 
 
 def test_a_base_without_room_is_refused_as_too_large(base, dataset, tmp_path, monkeypatch):
@@ -463,11 +464,11 @@ def test_a_base_without_room_is_refused_as_too_large(base, dataset, tmp_path, mo
     with pytest.raises(
         TooLarge, match=r"holding the model needs .* left[:;] take a larger machine"
     ):
-        begin(asked)
+        build_run(asked)
 
 
 def test_a_base_held_in_bf16_is_tuned_by_an_adapter_in_fp32(base, dataset, tmp_path):
-    network = stepped(begin(training(base, dataset, tmp_path / "run", base="bf16")))
+    network = stepped(build_run(training(base, dataset, tmp_path / "run", base="bf16")))
     assert {value.dtype for value in network.lora} == {torch.float32}
     assert {p.dtype for n, p in network.base.model.named_parameters() if ".lora_" not in n} == {
         torch.bfloat16

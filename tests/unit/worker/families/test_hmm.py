@@ -14,7 +14,7 @@ from worker.engine.weights import load
 from worker.families import find_family
 from worker.families.hmm.emissions import Discrete, Gaussian
 from worker.families.hmm.feed import TokenSequences
-from worker.families.hmm.learning import Counts, Model, begin, expectation, log_likelihoods
+from worker.families.hmm.learning import Counts, Model, expectation, initialise, log_likelihoods
 from worker.families.hmm.model import HiddenMarkovModel
 from worker.networks.network import Batch, Clock, Draw
 
@@ -40,7 +40,7 @@ def discrete() -> tuple[Model, torch.Tensor]:
 def gaussian() -> tuple[Model, torch.Tensor]:
     kind = Gaussian(2, floor=0.01)
     data = torch.randn(2, 5, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    guess = kind.guess(data, STATES, torch.Generator().manual_seed(4))
+    guess = kind.initial(data, STATES, torch.Generator().manual_seed(4))
     chain = random_counts(1)
     data[1, 4] = torch.nan
     return Model(Counts(chain.initial, chain.transitions, guess), kind, 0.1), data
@@ -141,14 +141,14 @@ def test_penalised_likelihood_never_falls(case, prior: float) -> None:
         assert float(model.kind.moments(model.emissions)[1].min()) >= model.kind.floor
 
 
-def test_more_random_beginnings_never_begin_worse() -> None:
+def test_more_restarts_never_start_worse() -> None:
     draw = torch.Generator().manual_seed(1)
     data, kind = torch.randint(8, (30, 16), generator=draw), Discrete(8)
     gains = []
     for seed in range(4):
         reached = []
         for restarts in (2, 4, 8):
-            counts = begin(data, kind, states=4, prior=0.1, restarts=restarts, seed=seed)
+            counts = initialise(data, kind, states=4, prior=0.1, restarts=restarts, seed=seed)
             model = Model(counts, kind, 0.1)
             reached.append(float(expectation(model, data).log_likelihood + model.log_prior))
         assert reached[0] <= reached[1] <= reached[2]
@@ -214,7 +214,7 @@ def test_finetuning_takes_the_old_counts_as_a_prior(tmp_path: Path) -> None:
     torch.testing.assert_close(new.emissions, 0.75 * old.emissions + 0.25 * found.emissions)
 
 
-def test_decoder_s_chances_are_those_of_the_next_token_given_all_before(tmp_path: Path) -> None:
+def test_decoder_gives_the_next_token_s_probabilities_given_all_before(tmp_path: Path) -> None:
     trained = train_small(HMM, text_dataset(tmp_path / "dataset"), tmp_path / "run", max_steps=5)
     network = load(trained.folder, device=CPU)[1]
     ids = torch.tensor([0, 5, 7, 3, 9])

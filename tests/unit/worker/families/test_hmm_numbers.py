@@ -105,7 +105,11 @@ def test_numbers_go_on_from_a_prompt(numbers: HiddenMarkovModel) -> None:
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
-    [("1 2 x3", "'x3' is no number"), ("1,2 3", "'3' has 1 components, not 2"), ("nan", "no num")],
+    [
+        ("1 2 x3", "'x3' is not a number"),
+        ("1,2 3", "'3' has 1 components, not 2"),
+        ("nan", "not a num"),
+    ],
 )
 def test_what_is_no_number_is_refused_by_its_word(
     numbers: HiddenMarkovModel, tmp_path: Path, text: str, complaint: str
@@ -120,7 +124,7 @@ def test_what_is_no_number_is_refused_by_its_word(
 
 
 def test_numbers_of_another_size_are_refused_in_a_prompt(numbers: HiddenMarkovModel) -> None:
-    with pytest.raises(BadInput, match="vectors of 3 components, where the model has 2"):
+    with pytest.raises(BadInput, match="vectors have 3 components, those of the model 2"):
         numbers.sample([Row(0, prompt="1,2,3")], Draw(0, [0]), HMM.sampling(micro_batch=1))
 
 

@@ -200,12 +200,12 @@ def test_dropout_is_the_same_all_along_a_window(tmp_path):
     made = Trained(tmp_path, 0, dropout=0.5)
     made.network.train()
 
-    x = made.network._dropped(torch.ones(7, 4, 50))
+    x = made.network._dropout(torch.ones(7, 4, 50))
 
     assert (x == x[:1]).all()
     assert 60 < (x[0] == 0).sum() < 140
     assert (x[0][x[0] != 0] == 2).all()
-    assert (made.network.eval()._dropped(x) == x).all()
+    assert (made.network.eval()._dropout(x) == x).all()
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])

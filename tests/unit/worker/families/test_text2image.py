@@ -20,17 +20,17 @@ from tests.families.kit import (
 from worker.data.dataset import LocalDataset, Shape
 from worker.engine.generate import Sample, Sampler
 from worker.engine.previews import page
-from worker.engine.run import begin
+from worker.engine.run import build_run
 from worker.engine.train import Trained
 from worker.engine.weights import load
 from worker.families import families
 from worker.families.text2image import FAMILY, Params, Sampling, captions
 from worker.families.text2image.codec import Codec, logistic_log_likelihood
-from worker.families.text2image.drawing import draw_tokens, guide
 from worker.families.text2image.model import Text2Image
 from worker.families.text2image.prior import Prior
 from worker.families.text2image.quantisers import Fsq, Vq
-from worker.feeds.tokenizer import learn_tokenizer
+from worker.families.text2image.sampling import guide, sample_tokens
+from worker.feeds.tokenizer import train_tokenizer
 from worker.networks.network import Batch, Clock, Draw, Network, Row
 from worker.specs import Prompt
 
@@ -184,8 +184,8 @@ def test_cached_logits_equal_the_whole_forward_s() -> None:
     with torch.inference_mode():
         whole = model(words, tokens)
         cache = model.cache(words)
-        steps = [model.begin(words, cache)]
-        steps += [model.go_on(tokens[:, place], place, cache) for place in range(8)]
+        steps = [model.prefill(words, cache)]
+        steps += [model.step(tokens[:, place], place, cache) for place in range(8)]
     assert torch.allclose(torch.stack(steps, 1), whole, atol=1e-4)
 
 
@@ -216,7 +216,7 @@ def test_guidance_of_one_draws_what_guiding_by_one_would() -> None:
     words, nothing = torch.tensor([[3, 4, 0, 0], [8, 2, 5, 7]]), torch.zeros(4, dtype=torch.long)
     numbers = Draw(0, [0, 1]).uniform(9)
     drawn = [
-        draw_tokens(model, words, nothing, numbers, Sampling(guidance=scale, top_p=1.0))
+        sample_tokens(model, words, nothing, numbers, Sampling(guidance=scale, top_p=1.0))
         for scale in (1.0, 1.0 + 1e-7)
     ]
     assert torch.equal(*drawn)
@@ -226,8 +226,10 @@ def test_without_a_caption_guidance_changes_nothing() -> None:
     model = prior()
     nothing = torch.zeros(4, dtype=torch.long)
     words, numbers = nothing.expand(2, 4), Draw(0, [0, 1]).uniform(9)
-    plainly = draw_tokens(model, words, nothing, numbers, Sampling(guidance=0.0))
-    assert torch.equal(plainly, draw_tokens(model, words, nothing, numbers, Sampling(guidance=4.0)))
+    plainly = sample_tokens(model, words, nothing, numbers, Sampling(guidance=0.0))
+    assert torch.equal(
+        plainly, sample_tokens(model, words, nothing, numbers, Sampling(guidance=4.0))
+    )
 
 
 def test_captions_are_dropped_as_often_as_asked() -> None:
@@ -245,13 +247,13 @@ def test_captions_are_dropped_as_often_as_asked() -> None:
 
 
 def test_a_caption_is_cut_or_filled_up_and_a_word_is_the_same_wherever_it_stands() -> None:
-    texts = [captions.tidy(text) for text in ["a thin  seven", "seven", "\ta bold two\n"] * 9]
+    texts = [captions.normalise(text) for text in ["a thin  seven", "seven", "\ta bold two\n"] * 9]
     assert texts[0] == " a thin seven"
-    tokenizer = learn_tokenizer(texts, kind="bpe")
-    [seven] = tokenizer.encode(captions.tidy("seven"))
+    tokenizer = train_tokenizer(texts, kind="bpe")
+    [seven] = tokenizer.encode(captions.normalise("seven"))
     assert captions.encode(tokenizer, texts[0], 5)[2:] == [seven, 0, 0]
     assert captions.encode(tokenizer, texts[0], 2) == captions.encode(tokenizer, texts[0], 5)[:2]
-    assert captions.encode(tokenizer, captions.tidy(""), 3) == [0, 0, 0]
+    assert captions.encode(tokenizer, captions.normalise(""), 3) == [0, 0, 0]
 
 
 def test_examples_hold_many_words() -> None:
@@ -273,7 +275,7 @@ def test_examples_hold_many_words() -> None:
 def test_dataset_with_neither_captions_nor_labels_is_refused(tmp_path: Path) -> None:
     bare = image_dataset(tmp_path / "bare", labels=())
     with pytest.raises(
-        Refused, match=r"neither captions nor labels; add it with a metadata\.jsonl"
+        Refused, match=r"neither captions nor labels; add the images with a metadata\.jsonl"
     ):
         train_small(FAMILY, bare, tmp_path / "run", max_steps=1)
 
@@ -360,7 +362,7 @@ def test_finetuning_keeps_the_words_and_shows_the_new_data_s_captions(
     asked = small_training(
         FAMILY, other, tmp_path / "run", parent=trained.folder, max_steps=1, params=params
     )
-    begun = begin(asked)
+    begun = build_run(asked)
     assert begun.network.examples == ["disc", "bar"]
     folders = (trained.folder, begun.version)
     kept = [(folder / "tokenizer.json").read_bytes() for folder in folders]
@@ -376,5 +378,5 @@ def test_vq_trains_too(tmp_path: Path) -> None:
 
 
 def test_levels_that_make_too_many_tokens_are_refused() -> None:
-    with pytest.raises(Refused, match="make 16,777,216 tokens; at most 65,536 fit"):
+    with pytest.raises(Refused, match="make 16,777,216 tokens; at most 65,536 are allowed"):
         small_params(families()["text2image"], levels=[256, 256, 256])

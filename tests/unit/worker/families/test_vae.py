@@ -8,7 +8,13 @@ from torch import Tensor
 from db.errors import Refused
 from worker.data.dataset import Shape
 from worker.families.vae import Params, Sampling
-from worker.families.vae.bounds import importance_bound, kl_to_prior, log_normal, log_weight, spare
+from worker.families.vae.bounds import (
+    importance_bound,
+    kl_to_prior,
+    log_normal,
+    log_weight,
+    with_free_bits,
+)
 from worker.families.vae.likelihoods import Bernoulli, DiscretisedLogistic
 from worker.families.vae.model import Vae
 from worker.families.vae.modes import spherical
@@ -93,7 +99,7 @@ def test_free_bits_let_the_code_carry_what_beta_would_take_away() -> None:
 
 def test_free_bits_leave_a_code_s_number_alone_below_them() -> None:
     kl = torch.tensor([[0.1, 3.0], [0.3, 1.0]], requires_grad=True)
-    loss = spare(kl, 0.5)
+    loss = with_free_bits(kl, 0.5)
     loss.backward()
     assert float(loss.detach()) == pytest.approx(0.5 + 2.0)
     assert kl.grad is not None
@@ -212,7 +218,7 @@ def test_threshold_binarises_at_a_half() -> None:
 
 
 def test_binarised_pixels_by_a_logistic_are_refused() -> None:
-    with pytest.raises(Refused, match="binarised pixels are likely by likelihood=bernoulli"):
+    with pytest.raises(Refused, match="binarised pixels need likelihood=bernoulli"):
         parse_params(Params, {"binarise": "threshold", "likelihood": "logistic"}, what="vae")
 
 
@@ -234,7 +240,7 @@ def test_encoder_waits_for_the_first_third_of_a_fine_tuning() -> None:
 def test_network_without_labels_takes_no_class_though_the_data_has_them() -> None:
     network = vae(labels=())
     assert made(network, [Row(0, None)], Sampling()).shape == (1, 28, 28, 1)
-    assert network.weigh(torch.tensor([1])) is None
+    assert network.one_hot(torch.tensor([1])) is None
 
 
 def test_label_decides_what_is_made_of_a_code() -> None:
@@ -300,7 +306,7 @@ def test_inpainting_keeps_every_known_pixel_and_fills_the_mask(binarise: str) ->
     ("settings", "complaint"),
     [
         ({"mode": "inpaint"}, "needs mask="),
-        ({"mode": "inpaint", "mask": [8, 0, 8, 4]}, "the last two beyond the first"),
+        ({"mode": "inpaint", "mask": [8, 0, 8, 4]}, "left < right and top < bottom"),
         ({"mode": "inpaint", "mask": [0, 0, 4]}, "mask"),
         ({"mode": "dream"}, "mode"),
     ],
@@ -318,7 +324,7 @@ def test_modes_say_what_images_they_need() -> None:
     with pytest.raises(Refused, match="mode=sample takes no images"):
         sampling().check_images(28)
     inpaint = sampling(mode="inpaint", mask=[0, 0, 28, 29])
-    with pytest.raises(Refused, match=r"reaches beyond images of 28x28"):
+    with pytest.raises(Refused, match=r"extends beyond the images of 28x28"):
         inpaint.check_images(28)
     inpaint.check_images(29)
     sampling(mode="interpolate").check_images(None)

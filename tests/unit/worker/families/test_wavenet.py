@@ -10,12 +10,12 @@ from worker.engine.generate import Sampler
 from worker.engine.weights import load
 from worker.families import find_family
 from worker.families.wavenet import WaveNetParams, WaveNetSampling
-from worker.families.wavenet.layers import PARTS, plan_row, receptive_field
+from worker.families.wavenet.layers import PARTS, plan_index, receptive_field
 from worker.families.wavenet.model import WaveNet
 from worker.families.wavenet.queues import Queues
-from worker.families.wavenet.sounding import Voice, choose, length_of
+from worker.families.wavenet.sampling import ActiveSound, choose, length_of
 from worker.feeds.mulaw import SILENCE
-from worker.feeds.sounds import NOTHING, Habits
+from worker.feeds.sounds import START_CODE, SoundStatistics
 from worker.networks.network import Row
 
 WAVENET = find_family("wavenet")
@@ -79,7 +79,7 @@ def test_a_part_s_plan_is_read_from_its_first_sample_on_by_its_class_alone(netwo
 
 def test_what_comes_before_a_sound_is_its_first_part_and_what_comes_after_it_a_part_of_its_own():
     times, length = torch.tensor([-1000, -1, 0, 1, 2, 79, 80, 10**6]), torch.tensor(80)
-    assert plan_row(torch.tensor(0), times, length).tolist() == [0, 0, 0, 0, 1, 39, 40, 40]
+    assert plan_index(torch.tensor(0), times, length).tolist() == [0, 0, 0, 0, 1, 39, 40, 40]
 
 
 def test_a_window_has_the_logits_that_the_whole_sound_has_in_its_place(network):
@@ -94,11 +94,11 @@ def test_queued_logits_equal_those_of_the_full_forward(network):
     field, steps = receptive_field(PARAMS), 40
     labels, lengths = torch.tensor([0, 1, 1]), torch.tensor([30, 50, 400])
     codes = torch.randint(256, (3, steps))
-    whole = torch.cat((torch.full((3, field), NOTHING), codes), dim=1)
+    whole = torch.cat((torch.full((3, field), START_CODE), codes), dim=1)
     with torch.inference_mode():
         full = network(whole[:, :-1], START, lengths, labels)
         queues = Queues(network, 3)
-        cached = [queues.begin(labels, lengths, torch.ones(3, dtype=torch.bool))]
+        cached = [queues.prime(labels, lengths, torch.ones(3, dtype=torch.bool))]
         cached += [queues.step(codes[:, time]) for time in range(steps - 1)]
     torch.testing.assert_close(torch.stack(cached, dim=1), full, rtol=1e-4, atol=1e-5)
 
@@ -137,12 +137,12 @@ def test_a_row_that_begins_later_has_the_logits_of_one_that_began_first(network)
     lengths = torch.tensor([9, 21])
     with torch.inference_mode():
         first = Queues(network, 2)
-        wanted = [first.begin(labels, lengths, both), *(first.step(row) for row in codes)]
+        wanted = [first.prime(labels, lengths, both), *(first.step(row) for row in codes)]
         later = Queues(network, 2)
-        later.begin(torch.tensor([0, 0]), lengths, both)
+        later.prime(torch.tensor([0, 0]), lengths, both)
         for row in codes[:13]:
             later.step(row)
-        found = [later.begin(labels, lengths, torch.tensor([False, True]))]
+        found = [later.prime(labels, lengths, torch.tensor([False, True]))]
         found += [later.step(row) for row in codes]
     for one, other in zip(wanted, found, strict=True):
         torch.testing.assert_close(one[1], other[1], rtol=0, atol=0)
@@ -152,7 +152,7 @@ def test_a_row_that_begins_later_has_the_logits_of_one_that_began_first(network)
 def test_a_voice_ends_as_soon_as_its_silence_is_long_enough(silence):
     codes = np.full(1024, 7, np.uint8)
     codes[200 : 200 + silence] = SILENCE
-    voice = Voice(Row(0), torch.zeros(1024))
+    voice = ActiveSound(Row(0), torch.zeros(1024))
     lengths = []
     for part in np.split(codes, 8):
         voice.parts.append(part)
@@ -162,7 +162,7 @@ def test_a_voice_ends_as_soon_as_its_silence_is_long_enough(silence):
 
 
 def test_a_voice_that_never_rests_ends_at_the_limit():
-    voice = Voice(Row(0), torch.zeros(256), [np.full(128, 7, np.uint8)])
+    voice = ActiveSound(Row(0), torch.zeros(256), [np.full(128, 7, np.uint8)])
     assert voice.length(20, 200) is None
     voice.parts.append(np.full(128, 7, np.uint8))
     assert voice.length(20, 200) == 200
@@ -182,7 +182,7 @@ def test_a_shorter_limit_gives_the_beginning_of_the_same_sounds(network):
 
 
 def test_the_data_say_how_long_sounds_are_where_nobody_does(network):
-    network.habits = Habits(seconds=0.03, silence=1000)
+    network.statistics = SoundStatistics(seconds=0.03, silence=1000)
     [sound] = Sampler(network, WaveNetSampling(micro_batch=1), seed=3).make([Row(0, 0)])
     assert len(sound) == 30
 
@@ -190,7 +190,7 @@ def test_the_data_say_how_long_sounds_are_where_nobody_does(network):
 def test_a_sound_is_told_a_length_that_its_class_has_and_ends_with_it(network):
     rows, made = [Row(0, 0), Row(1, 1)], []
     for low in (0.02, 0.04):
-        network.habits = Habits(0.05, 1000, {"low": [low], "high": [0.03]})
+        network.statistics = SoundStatistics(0.05, 1000, {"low": [low], "high": [0.03]})
         made.append(Sampler(network, WaveNetSampling(micro_batch=2), seed=3).make(rows))
     (low, high), (other_low, same_high) = made
     assert [len(low), len(other_low), len(high)] == [20, 40, 30]
@@ -255,11 +255,11 @@ def test_unlabelled_sounds_are_learnt_and_made(tmp_path):
 
 def test_finetuning_takes_up_how_long_the_new_sounds_are_and_how_they_end(trained, tmp_path):
     dataset, version = trained
-    wanted = Habits.load(version.folder)
-    Habits(seconds=9, silence=900).save(version.folder)
+    wanted = SoundStatistics.load(version.folder)
+    SoundStatistics(seconds=9, silence=900).save(version.folder)
     asked = {"max_steps": 1, "parent": version.folder, "params": TONES}
     child = train_small(WAVENET, dataset, tmp_path / "child", **asked)
-    assert Habits.load(child.folder) == wanted
+    assert SoundStatistics.load(child.folder) == wanted
 
 
 def test_small_parameters_are_those_of_the_kit():

@@ -9,7 +9,7 @@ from db.errors import BadInput
 from tests.families.kit import image_dataset, sound_dataset
 from worker.data.dataset import TRAIN, VALIDATION, LocalDataset
 from worker.feeds.mulaw import SILENCE, decode, encode
-from worker.feeds.sounds import NOTHING, Habits, SoundFeed, Sounds
+from worker.feeds.sounds import START_CODE, SoundFeed, Sounds, SoundStatistics
 
 RECEPTIVE, CONTEXT = 8, 32
 
@@ -22,7 +22,7 @@ def dataset(tmp_path_factory) -> LocalDataset:
 def feed_of(dataset: LocalDataset, *, silence: int = 20, seed: int = 3, batch_size: int = 8):
     return SoundFeed(
         dataset,
-        Habits(0.1, silence),
+        SoundStatistics(0.1, silence),
         receptive=RECEPTIVE,
         context=CONTEXT,
         batch_size=batch_size,
@@ -73,7 +73,7 @@ def test_validation_predicts_every_sample_once_after_its_true_past(dataset):
     wanted = [sounds.codes(i, 0, int(length)) for i, length in enumerate(sounds.lengths)]
     assert (np.concatenate(predicted) == np.concatenate(wanted)).all()
     first = windows[0]
-    assert (~first[:RECEPTIVE] == NOTHING).all()
+    assert (~first[:RECEPTIVE] == START_CODE).all()
     assert (~windows[1][:RECEPTIVE] == wanted[0][CONTEXT - RECEPTIVE : CONTEXT]).all()
 
 
@@ -83,7 +83,7 @@ def test_a_window_tells_when_its_first_prediction_is_and_how_long_its_sound(data
     wanted = [(time, n) for n in sounds.lengths.tolist() for time in range(0, n, CONTEXT)]
     assert [tuple(row) for row in told.tolist()] == wanted
     started = feed.train(0)[0]
-    gone = (~started[:, 2 : 2 + RECEPTIVE] == NOTHING).sum(axis=1)
+    gone = (~started[:, 2 : 2 + RECEPTIVE] == START_CODE).sum(axis=1)
     assert (gone == np.maximum(RECEPTIVE - started[:, 0], 0)).all()
 
 
@@ -108,37 +108,37 @@ def test_training_predicts_all_samples_alike_and_the_silence_that_ends_a_sound(d
 
 
 def test_habits_say_how_long_sounds_are_and_what_silence_ends_them(dataset, tmp_path):
-    habits = Sounds(dataset, TRAIN).habits()
+    statistics = Sounds(dataset, TRAIN).statistics()
     lengths = Sounds(dataset, TRAIN).lengths
-    assert habits.seconds == pytest.approx(np.quantile(lengths, 0.95) / 1000, abs=1e-3)
+    assert statistics.seconds == pytest.approx(np.quantile(lengths, 0.95) / 1000, abs=1e-3)
     runs = []
     for i, length in enumerate(lengths):
         text = "".join(
             "s" if c == SILENCE else "." for c in Sounds(dataset, TRAIN).codes(i, 0, int(length))
         )
         runs.append(max(map(len, text.strip("s").split("."))))
-    assert habits.silence == max(runs) + 20
-    habits.save(tmp_path)
-    assert Habits.load(tmp_path) == habits
+    assert statistics.silence == max(runs) + 20
+    statistics.save(tmp_path)
+    assert SoundStatistics.load(tmp_path) == statistics
 
 
 def test_habits_draw_how_long_a_sound_of_a_class_lasts(dataset):
-    habits, sounds = Sounds(dataset, TRAIN).habits(), Sounds(dataset, TRAIN)
+    statistics, sounds = Sounds(dataset, TRAIN).statistics(), Sounds(dataset, TRAIN)
     high = sounds.lengths[1::2] / 1000
-    drawn = [habits.duration("high", number) for number in np.linspace(0, 1, 101)]
+    drawn = [statistics.duration("high", number) for number in np.linspace(0, 1, 101)]
     assert (drawn[0], drawn[-1]) == (high.min(), high.max())
     assert np.median(drawn) == pytest.approx(np.median(high), abs=1e-3)
     of_all = sounds.lengths / 1000
-    assert habits.duration("unheard", 0) == of_all.min(), "a class of the parent's data alone"
-    assert Habits(seconds=0.7).duration("high", 0.5) == 0.7
+    assert statistics.duration("unheard", 0) == of_all.min(), "a class of the parent's data alone"
+    assert SoundStatistics(seconds=0.7).duration("high", 0.5) == 0.7
 
 
 def test_damaged_habits_are_refused(tmp_path):
     (tmp_path / "sounds.json").write_text('{"loudness": 3}')
     with pytest.raises(BadInput, match=r"sounds\.json of the version cannot be read"):
-        Habits.load(tmp_path)
+        SoundStatistics.load(tmp_path)
 
 
 def test_other_data_are_refused(tmp_path: Path):
-    with pytest.raises(BadInput, match="sounds are wanted, this dataset is of kind image"):
+    with pytest.raises(BadInput, match="holds no sounds but is of kind image"):
         feed_of(image_dataset(tmp_path / "pictures"))

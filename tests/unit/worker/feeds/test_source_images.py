@@ -5,7 +5,7 @@ import pytest
 
 from tests.families.kit import image_dataset
 from worker.data.dataset import TEST, TRAIN, VALIDATION, LocalDataset
-from worker.feeds.source_images import GivenImages
+from worker.feeds.source_images import SourceImages
 
 
 def dataset(folder: Path, *codes: int) -> LocalDataset:
@@ -23,17 +23,17 @@ def test_images_are_of_the_split_that_the_network_knows_least(
     codes: tuple[int, ...], first: int, tmp_path: Path
 ) -> None:
     local = dataset(tmp_path / "d", *codes)
-    given = GivenImages(local, ("bar", "disc"))
-    assert len(given) == 96 // len(codes)
-    pixels, label = given.at(0)
+    images = SourceImages(local, ("bar", "disc"))
+    assert len(images) == 96 // len(codes)
+    pixels, label = images.at(0)
     assert (pixels == local.array("images")[first]).all()
     assert label == local.array("labels")[first]
 
 
 def test_images_are_taken_in_turn_without_end(tmp_path: Path) -> None:
-    given = GivenImages(dataset(tmp_path / "d", TRAIN, TEST), ("bar", "disc"))
-    assert (given.at(48 * 3 + 5)[0] == given.at(5)[0]).all()
-    assert (given.at(4)[0] != given.at(5)[0]).any()
+    images = SourceImages(dataset(tmp_path / "d", TRAIN, TEST), ("bar", "disc"))
+    assert (images.at(48 * 3 + 5)[0] == images.at(5)[0]).all()
+    assert (images.at(4)[0] != images.at(5)[0]).any()
 
 
 def test_classes_are_numbered_as_the_network_has_them(tmp_path: Path) -> None:
@@ -43,10 +43,10 @@ def test_classes_are_numbered_as_the_network_has_them(tmp_path: Path) -> None:
         (("x",), [None, None]),
         ((), [None] * 2),
     ):
-        given = GivenImages(local, known)
-        assert [given.at(0)[1], given.at(1)[1]] == expected
+        images = SourceImages(local, known)
+        assert [images.at(0)[1], images.at(1)[1]] == expected
 
 
 def test_images_without_labels_have_no_class(tmp_path: Path) -> None:
-    given = GivenImages(image_dataset(tmp_path / "d", labels=()), ("bar",))
-    assert given.at(0)[1] is None
+    images = SourceImages(image_dataset(tmp_path / "d", labels=()), ("bar",))
+    assert images.at(0)[1] is None

@@ -5,7 +5,7 @@ import pytest
 
 from db.errors import BadInput
 from worker.data.dataset import LocalDataset
-from worker.feeds.tokenizer import learn_tokenizer
+from worker.feeds.tokenizer import train_tokenizer
 from worker.feeds.tokens import Texts, TokenFeed
 
 TRAIN, VALIDATION = 0, 1
@@ -30,7 +30,7 @@ def letters(tmp_path):
         {"split": TRAIN, "text": LETTERS * 20},
         {"split": VALIDATION, "text": LETTERS[::-1] * 3},
     ]
-    return dataset(tmp_path, rows), learn_tokenizer([LETTERS], kind="characters")
+    return dataset(tmp_path, rows), train_tokenizer([LETTERS], kind="characters")
 
 
 def feed(letters, **given):
@@ -90,14 +90,14 @@ def test_validation_is_the_same_each_time(letters):
 
 def test_no_validation_text_makes_no_validation_batch(tmp_path):
     data = dataset(tmp_path, [{"split": TRAIN, "text": LETTERS}])
-    tokenizer = learn_tokenizer([LETTERS], kind="characters")
+    tokenizer = train_tokenizer([LETTERS], kind="characters")
 
     assert list(TokenFeed(data, tokenizer, context=8, batch_size=2, seed=0).validation()) == []
 
 
 def test_a_window_at_a_lines_start_begins_with_the_end_token(tmp_path):
     text = "first line\nsecond line\n我们。他们。\n" * 50
-    tokenizer = learn_tokenizer([text], kind="characters")
+    tokenizer = train_tokenizer([text], kind="characters")
     data = dataset(tmp_path, [{"split": TRAIN, "text": text}])
     one = TokenFeed(data, tokenizer, context=8, batch_size=64, seed=0)
 
@@ -110,7 +110,7 @@ def test_a_window_at_a_lines_start_begins_with_the_end_token(tmp_path):
 
 
 def test_a_text_shorter_than_the_context_is_padded_and_the_padding_not_predicted(tmp_path):
-    tokenizer = learn_tokenizer(["short"], kind="characters")
+    tokenizer = train_tokenizer(["short"], kind="characters")
     data = dataset(tmp_path, [{"split": TRAIN, "text": "short"}])
 
     batch, _ = TokenFeed(data, tokenizer, context=16, batch_size=3, seed=0).train(0)
@@ -122,7 +122,7 @@ def test_a_text_shorter_than_the_context_is_padded_and_the_padding_not_predicted
 
 def test_prompts_are_read_but_not_predicted(tmp_path):
     rows = [{"split": TRAIN, "prompt": "2+2=", "completion": "4"}]
-    tokenizer = learn_tokenizer(["2+2=4"], kind="characters")
+    tokenizer = train_tokenizer(["2+2=4"], kind="characters")
 
     batch, _ = TokenFeed(dataset(tmp_path, rows), tokenizer, context=8, batch_size=1, seed=0).train(
         0
@@ -136,7 +136,7 @@ def test_only_the_assistants_words_are_predicted(tmp_path):
     messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]
     rows = [{"split": TRAIN, "messages": messages}]
     data = dataset(tmp_path, rows)
-    tokenizer = learn_tokenizer(Texts(data, TRAIN), kind="characters")
+    tokenizer = train_tokenizer(Texts(data, TRAIN), kind="characters")
 
     batch, _ = TokenFeed(data, tokenizer, context=48, batch_size=1, seed=0).train(0)
 
@@ -155,7 +155,7 @@ def test_tokens_are_encoded_once_and_read_from_a_file_afterwards(letters):
 
 def test_another_tokenizer_has_its_own_tokens(letters):
     data, _ = letters
-    other = learn_tokenizer([LETTERS * 9], kind="bpe")
+    other = train_tokenizer([LETTERS * 9], kind="bpe")
 
     assert feed((data, other)).train_count < feed(letters).train_count
 
@@ -163,5 +163,5 @@ def test_another_tokenizer_has_its_own_tokens(letters):
 def test_a_text_of_nothing_is_refused(tmp_path):
     data = dataset(tmp_path, [{"split": TRAIN, "text": ""}])
 
-    with pytest.raises(BadInput, match="holds 1 tokens: too few"):
-        TokenFeed(data, learn_tokenizer(["a"], kind="characters"), context=8, batch_size=1, seed=0)
+    with pytest.raises(BadInput, match="holds only 1 tokens"):
+        TokenFeed(data, train_tokenizer(["a"], kind="characters"), context=8, batch_size=1, seed=0)

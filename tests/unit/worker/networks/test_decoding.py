@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from db.errors import NonFinite
-from worker.feeds.tokenizer import learn_tokenizer
+from worker.feeds.tokenizer import train_tokenizer
 from worker.networks.decoding import YIELD_EVERY, Slots
 from worker.networks.network import Draw, Row
 from worker.networks.params import TextSampling
 
 TEXT = "the cat sat on the mat and the dog ran to the hat; "
-TOKENIZER = learn_tokenizer([TEXT], kind="characters")
+TOKENIZER = train_tokenizer([TEXT], kind="characters")
 SIZE = TOKENIZER.size
 
 

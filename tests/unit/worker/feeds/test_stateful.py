@@ -6,8 +6,8 @@ import pytest
 
 from db.errors import BadInput
 from worker.data.dataset import LocalDataset
-from worker.feeds.streams import HISTORY, WINDOW, LaneFeed
-from worker.feeds.tokenizer import Tokenizer, learn_tokenizer
+from worker.feeds.stateful import HISTORY, WINDOW, StatefulFeed
+from worker.feeds.tokenizer import Tokenizer, train_tokenizer
 
 TRAIN, VALIDATION = 0, 1
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -22,9 +22,9 @@ def feed(folder, rows, **given):
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     (folder / "documents.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
     texts = [row["text"] for row in rows if "text" in row] or [LETTERS]
-    tokenizer = learn_tokenizer(texts, kind="characters")
+    tokenizer = train_tokenizer(texts, kind="characters")
     settings = {"context": 8, "batch_size": 3, "seed": 7} | given
-    return LaneFeed(LocalDataset(folder), tokenizer, **settings), tokenizer
+    return StatefulFeed(LocalDataset(folder), tokenizer, **settings), tokenizer
 
 
 def as_text(ids):
@@ -42,8 +42,8 @@ def numbers(tmp_path):
 
 
 def test_a_window_goes_on_where_the_lane_s_last_one_ended(numbers):
-    lanes = numbers()
-    windows = [lanes.train(step)[0] for step in range(lanes.epoch_steps)]
+    stream = numbers()
+    windows = [stream.train(step)[0] for step in range(stream.epoch_steps)]
 
     assert windows[0].shape == (3, 9)
     assert windows[0].dtype == np.int64
@@ -52,9 +52,9 @@ def test_a_window_goes_on_where_the_lane_s_last_one_ended(numbers):
 
 
 def test_an_epoch_reads_the_whole_text_but_a_remainder(numbers):
-    lanes = numbers()
+    stream = numbers()
 
-    read = np.stack([lanes.train(step)[0][:, 1:] for step in range(lanes.epoch_steps)], 1)
+    read = np.stack([stream.train(step)[0][:, 1:] for step in range(stream.epoch_steps)], 1)
 
     texts = [as_text(lane) for lane in read]
     ring = (numbered(200) + "\0") * 2
@@ -64,10 +64,10 @@ def test_an_epoch_reads_the_whole_text_but_a_remainder(numbers):
 
 
 def test_each_epoch_begins_elsewhere(numbers):
-    lanes = numbers()
+    stream = numbers()
 
     firsts = {
-        int(lanes.train(epoch * lanes.epoch_steps)[0][0, :5] @ 10 ** np.arange(5))
+        int(stream.train(epoch * stream.epoch_steps)[0][0, :5] @ 10 ** np.arange(5))
         for epoch in range(6)
     }
 
@@ -83,9 +83,9 @@ def test_a_batch_is_a_function_of_seed_and_step_alone(numbers):
 
 
 def test_one_row_in_sixteen_begins_a_line_as_a_document(numbers):
-    lanes = numbers(batch_size=48)
+    stream = numbers(batch_size=48)
 
-    batches = np.stack([lanes.train(step)[0] for step in range(20)])
+    batches = np.stack([stream.train(step)[0] for step in range(20)])
     begun = batches[:, 45:]
 
     assert (begun[:, :, 0] == Tokenizer.end).all()
@@ -94,20 +94,20 @@ def test_one_row_in_sixteen_begins_a_line_as_a_document(numbers):
     assert (batches[:, :45, 0] == Tokenizer.end).sum() <= 1
 
 
-def test_a_text_shorter_than_the_lanes_is_read_again_and_again(tmp_path):
-    lanes, tokenizer = feed(tmp_path, [{"split": TRAIN, "text": "abc"}], batch_size=6)
+def test_a_text_shorter_than_a_batch_is_read_again_and_again(tmp_path):
+    stream, tokenizer = feed(tmp_path, [{"split": TRAIN, "text": "abc"}], batch_size=6)
 
-    data, _ = lanes.train(3)
+    data, _ = stream.train(3)
 
-    assert lanes.epoch_steps == 1
+    assert stream.epoch_steps == 1
     assert all(tokenizer.decode(row) in "abcabcabcabc" for row in data)
 
 
 def test_documents_are_parted_by_one_end(tmp_path):
     rows = [{"split": TRAIN, "text": "abcde"}, {"split": TRAIN, "text": "fghij"}]
-    lanes, _ = feed(tmp_path, rows, batch_size=1, context=24)
+    stream, _ = feed(tmp_path, rows, batch_size=1, context=24)
 
-    data = lanes.train(0)[0][0]
+    data = stream.train(0)[0][0]
 
     ends = np.flatnonzero(data == Tokenizer.end)
     assert (np.diff(ends) == 6).all()
@@ -115,9 +115,9 @@ def test_documents_are_parted_by_one_end(tmp_path):
 
 def test_prompts_are_read_but_not_predicted(tmp_path):
     rows = [{"split": TRAIN, "prompt": "abc", "completion": "d"}]
-    lanes, tokenizer = feed(tmp_path, rows, batch_size=1, context=16)
+    stream, tokenizer = feed(tmp_path, rows, batch_size=1, context=16)
 
-    data = lanes.train(0)[0]
+    data = stream.train(0)[0]
 
     assert set(tokenizer.decode(data[data >= 0])) == {"d"}
     assert set(tokenizer.decode(~data[data < 0])) == set("abc")
@@ -144,11 +144,11 @@ def test_validation_reads_what_came_before(numbers):
 
 
 def test_no_validation_text_makes_no_validation_batch(tmp_path):
-    lanes, _ = feed(tmp_path, [{"split": TRAIN, "text": LETTERS}])
+    stream, _ = feed(tmp_path, [{"split": TRAIN, "text": LETTERS}])
 
-    assert list(lanes.validation()) == []
+    assert list(stream.validation()) == []
 
 
 def test_a_text_of_nothing_is_refused(tmp_path):
-    with pytest.raises(BadInput, match="holds 1 tokens: too few"):
+    with pytest.raises(BadInput, match="holds only 1 tokens"):
         feed(tmp_path, [{"split": TRAIN, "text": ""}, {"split": VALIDATION, "text": "a"}])
