@@ -189,7 +189,7 @@ def settings_table() -> str:
         default = field.get_default()  # a factory's depends on the machine
         shown = "" if default in (None, "") or field.default_factory else f"`{default}`"
         if name.endswith("_bytes"):
-            shown += f" ({default / 2**30:g} GiB)"
+            shown += f" ({default / 2**30:g}\N{NO-BREAK SPACE}GiB)"
         choices = properties[name].get("enum")
         meaning = properties[name].get("description", "") or (_either(choices) if choices else "")
         rows.append((f"`GENMILL_{name.upper()}`", shown, meaning))

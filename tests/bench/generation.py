@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from tests.bench.measure import Measure
-from tests.bench.monitors import Deaf
+from tests.bench.monitors import NullMonitor
 from worker.data.dataset import Shape
 from worker.engine.generate import Generation, generate
 from worker.families import find_family
@@ -58,7 +58,7 @@ def into_tar(network: Network, count: int, path: Path) -> None:
     generation = Generation(network, sampling, seed=SEED, start=0, stop=count)
     origin = Origin("gan", "digits:1", "0" * 64, SEED, sampling.model_dump(), sampling.micro_batch)
     with find_medium("image").open_writer(path, network.shape) as writer:
-        for sample in generate(generation, Deaf()):
+        for sample in generate(generation, NullMonitor()):
             record = origin.record(sample.index, label=sample.label)
             writer.add(SampleRecord(sample.index, sample.output, record))
         writer.close()

@@ -23,5 +23,5 @@ class Measure:
         )
 
     def row(self) -> dict[str, object]:
-        """As `BENCH_JSON` has it."""
+        """The row as plain data, for `BENCH_JSON`."""
         return {key: value for key, value in asdict(self).items() if value is not None}

@@ -1,10 +1,10 @@
-"""A monitor that listens to nothing."""
+"""A monitor that does nothing."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 
-class Deaf:
+class NullMonitor:
     """Fulfils `worker.engine.monitor.Monitor` at no cost."""
 
     def progress(

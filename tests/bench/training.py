@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from tests.bench.measure import Measure
-from tests.bench.monitors import Deaf
+from tests.bench.monitors import NullMonitor
 from worker.data.dataset import LocalDataset
 from worker.engine.run import begin
 from worker.engine.train import Training, train
@@ -25,7 +25,7 @@ def gpt_against_a_plain_loop(folder: Path) -> Measure:
     ours, base = [], []
     for turn in range(TURNS):
         began = time.perf_counter()
-        train(gpt_training(dataset, folder / f"ours{turn}"), Deaf())
+        train(gpt_training(dataset, folder / f"ours{turn}"), NullMonitor())
         ours.append(time.perf_counter() - began)
         base.append(plain_loop(gpt_training(dataset, folder / f"plain{turn}")))
     name = f"gpt training, {STEPS} steps at nanoGPT's CPU setting"

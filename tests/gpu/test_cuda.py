@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 DEVICE = torch.device("cuda:0")
-ROOM = 128 * 2**20  # bytes that are left in the test of short memory
+ROOM = 128 * 2**20  # bytes left to the process in the out-of-memory test
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -68,7 +68,7 @@ def little_memory() -> Iterator[None]:
     torch.cuda.set_per_process_memory_fraction(1.0, DEVICE)
 
 
-def test_short_memory_halves_the_micro_batch_and_keeps_the_noise(little_memory: None) -> None:
+def test_out_of_memory_halves_the_micro_batch_and_keeps_the_noise(little_memory: None) -> None:
     family = families()["gan"]
     torch.manual_seed(0)
     params = parse_params(family.params, {}, what="gan")
@@ -83,11 +83,11 @@ def test_short_memory_halves_the_micro_batch_and_keeps_the_noise(little_memory: 
     assert len({sample.micro_batch for sample in halved}) == 1
     assert 8 <= halved[0].micro_batch < 1024
     assert monitor.logs[0] == "warning: out of memory: going on with micro-batches of 512"
-    for one, other in zip(halved, few, strict=True):  # of another shape, so alike but for rounding
+    for one, other in zip(halved, few, strict=True):  # another shape, so equal but for rounding
         assert np.abs(np.asarray(one.output, int) - np.asarray(other.output, int)).max() <= 2
 
 
-def test_qlora_tunes_a_base_of_four_bits_and_writes_with_it(tmp_path: Path) -> None:
+def test_qlora_fine_tunes_a_four_bit_base_and_generates_with_it(tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     family = families()["hf"]
     dataset = dataset_for(family, tmp_path / "dataset")
