@@ -216,7 +216,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", r"\|")
+    return re.sub(r"[ \n]+", " ", text).strip().replace("|", r"\|")
 
 
 def _linked(paper: str) -> str:

@@ -10,12 +10,11 @@ from collections.abc import Callable
 import click
 
 from tests.results.gan import gan_on_cifar, gan_on_mnist
-from tests.results.gpt import gpt_on_shakespeare
 from tests.results.hf import hf_on_shakespeare
 from tests.results.hmm import hmm_on_shakespeare, hmm_on_tunes
 from tests.results.machine import DATA, Machine, Result, running_machine
 from tests.results.queue import through_the_queue
-from tests.results.rnn import rnn_on_shakespeare
+from tests.results.shakespeare import gpt_on_shakespeare, rnn_on_shakespeare
 from tests.results.text2image import text2image_on_mnist
 from tests.results.vae import vae_on_mnist
 from tests.results.wavenet import wavenet_on_spoken_digits
