@@ -19,14 +19,14 @@ install: .venv/installed ## virtual environment .venv with the pins of constrain
 demo: install ## the main job on real data: train, generate, schedule, download (minutes)
 	$(BIN)/genmill demo
 
-test: install ## lint, types, import contracts, documentation, tests; COVERAGE= does not measure
+test: install ## lint, types, import contracts, documentation, tests; COVERAGE= skips measuring coverage
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory docs
 	$(BIN)/pytest -n 2 --dist loadgroup $(if $(COVERAGE),--cov --cov-report=html)
-	@$(if $(COVERAGE),echo "coverage: $$($(BIN)/coverage report --format=total)% of the lines; the others: make coverage")
+	@$(if $(COVERAGE),echo "coverage: $$($(BIN)/coverage report --format=total)% of the lines; make coverage lists the others")
 
 coverage: install ## the lines that the last `make test` did not run; htmlcov/ shows them in place
 	$(BIN)/coverage report --show-missing

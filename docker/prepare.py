@@ -1,4 +1,4 @@
-"""Before anything else starts: create the bucket if it is missing, upgrade the database schema."""
+"""Create the bucket if it is missing, and upgrade the database schema, before all else starts."""
 
 import os
 import subprocess

@@ -16,7 +16,7 @@ ENV PATH=/opt/genmill/bin:$PATH GENMILL_HOME=/data GENMILL_LOG_FORMAT=json
 USER genmill
 WORKDIR /data
 STOPSIGNAL SIGTERM
-# Its own rounds and what it needs for them: without a live worker it is healthy all the same.
+# Healthy while its rounds go on and it reaches the database and the broker, with or without workers.
 HEALTHCHECK --interval=30s --timeout=15s --start-period=20s --retries=3 \
     CMD ["genmill", "doctor", "--check", "scheduler", "--check", "database", "--check", "broker"]
 ENTRYPOINT ["genmill"]

@@ -25,6 +25,7 @@ exclude_patterns = ["_build", "**/_*.md"]  # files called _name.md are included 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 nitpicky = True
+smartquotes_action = "qe"  # curly quotes and ellipses; `--` begins an option
 show_warning_types = True
 
 html_theme = "furo"

@@ -2,7 +2,7 @@
 
 The command line comes from the Click commands, the families from `genmill family show --json`, the
 settings from their pydantic model. Nothing under `reference/` is kept in Git, so nothing there can
-be out of date. A file is only written when its text has changed, for Sphinx goes by its time.
+be out of date. A file is written only when its text has changed, because Sphinx goes by its time.
 """
 
 import importlib
@@ -34,7 +34,7 @@ def setup(app: "Sphinx") -> dict[str, bool]:
 
 
 def write(folder: Path) -> None:
-    """Bring `folder` up to date, and remove the pages of what is gone."""
+    """Bring `folder` up to date; remove pages of what no longer exists."""
     pages = {**command_pages(), **family_pages(), "_settings.md": settings_table()}
     pages["_errors.md"] = errors_text()
     for old in folder.rglob("*.md"):
@@ -76,7 +76,7 @@ def _command(
     yield f"```text\n{usage}\n```\n"
     yield from examples
     records = [each.get_help_record(context) for each in command.get_params(context)]
-    if rows := [(f"`{names}`", text) for names, text in filter(None, records) if text]:
+    if rows := [_option(names, text) for names, text in filter(None, records) if text]:
         yield table(("option", "meaning"), rows) + "\n"
     if isinstance(command, click.Group):
         for child in command.list_commands(context):
@@ -85,8 +85,23 @@ def _command(
             yield from _command(found, context, child, level=level + 1)
 
 
+def _option(names: str, text: str) -> tuple[str, str]:
+    """An option's row in the table. Many choices stand with its meaning, as its bounds do."""
+    meaning = _prose(re.sub(r"\[(\d+)<=x<=(\d+)\]", r"From \1 to \2.", text))
+    choices = re.search(r" \[(\w+(?:\|\w+){3,})\]$", names)
+    if choices:
+        names = names.removesuffix(choices[0])
+        meaning += f"One of {_either(choices[1].split('|'))}."
+    return f"`{names}`", meaning
+
+
+def _either(choices: Sequence[str]) -> str:
+    *most, last = (f"`{each}`" for each in choices)
+    return f"{', '.join(most)} or {last}"
+
+
 def _paragraphs(command: click.Command) -> list[str]:
-    """A command's help as Markdown; what Click is told not to wrap is an example."""
+    """A command's help as Markdown; a paragraph that Click does not wrap is an example."""
     text = inspect.cleandoc(command.help or "").partition("\f")[0]
     parts = [part.strip("\n") for part in text.split("\n\n")]
     prose = [_prose(part) for part in parts if not part.startswith("\b")]
@@ -98,8 +113,8 @@ def _paragraphs(command: click.Command) -> list[str]:
 
 
 def _prose(text: str) -> str:
-    """Running text, with what Markdown would take for markup written as code."""
-    markup = r"`[^`]*`|\{.*?\}|[\w./-]*[_*<](?:[\w./*<>-]*[\w*>])?"
+    """Running text, with options and what Markdown would take for markup written as code."""
+    markup = r"`[^`]*`|\{.*?\}|--[a-z][a-z-]*|[\w./-]*[_*<](?:[\w./*<>-]*[\w*>])?"
 
     def as_code(found: re.Match[str]) -> str:
         return found[0] if found[0].startswith("`") else f"`{found[0]}`"
@@ -138,7 +153,7 @@ def _family(document: dict[str, Any]) -> Iterator[str]:
     ):
         yield f"## {heading}\n\n{intro}\n"
         rows = [
-            (f"`{p['name']}`", f"`{json.dumps(p['default'])}`", p["range"], p["meaning"])
+            (f"`{p['name']}`", f"`{json.dumps(p['default'])}`", p["range"], _prose(p["meaning"]))
             for p in document[key]
         ]
         yield table(("name", "default", "range", "meaning"), rows) + "\n"
@@ -154,7 +169,7 @@ def _introduction(name: str) -> str:
 
 
 def _example(document: dict[str, Any]) -> str:
-    """Commands that train the family and use it, as far as its declaration tells."""
+    """Commands that train the family and generate with it."""
     name = document["name"]
     train = [f"genmill enqueue train {name} --dataset data --name mine --wait"]
     if not find_family(name).trains:
@@ -173,20 +188,25 @@ def settings_table() -> str:
     for name, field in Settings.model_fields.items():
         default = field.get_default()  # a factory's depends on the machine
         shown = "" if default in (None, "") or field.default_factory else f"`{default}`"
-        rows.append((f"`GENMILL_{name.upper()}`", shown, _meaning(properties[name])))
+        if name.endswith("_bytes"):
+            shown += f" ({default / 2**30:g}\N{NO-BREAK SPACE}GiB)"
+        choices = properties[name].get("enum")
+        meaning = properties[name].get("description", "") or (_either(choices) if choices else "")
+        rows.append((f"`GENMILL_{name.upper()}`", shown, meaning))
     return table(("variable", "default", "meaning"), rows)
 
 
-def _meaning(about: dict[str, Any]) -> str:
-    choices = " or ".join(f"`{each}`" for each in about.get("enum", []))
-    return ": ".join(filter(None, [about.get("description", ""), choices]))
-
-
 def errors_text() -> str:
-    """The tree of errors, as its module states it."""
+    """The tree of errors, as its module states it, as nested lists."""
     text = inspect.cleandoc(db.errors.__doc__ or "").partition("\n\n")[2]
     tree, _, rest = text.partition("\n\n")
-    return f"```text\n{inspect.cleandoc(tree)}\n```\n\n{rest}\n"
+    lines = []
+    for line in tree.splitlines():
+        found = re.fullmatch(r"([|` -]*)(\w+) +(.+)", line)
+        assert found, line  # noqa: S101 - the docstring draws a tree
+        depth = (len(found[1]) - 4) // 4
+        lines.append(f"{'  ' * depth}- `{found[2]}`: {found[3]}")
+    return "\n".join([*lines, "", rest, ""])
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -196,7 +216,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", r"\|")
+    return re.sub(r"[ \n]+", " ", text).strip().replace("|", r"\|")
 
 
 def _linked(paper: str) -> str:

@@ -129,14 +129,37 @@ def test_rooms_and_files_named_exist(page: str) -> None:
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
-def test_the_tree_of_rooms_names_folders_that_exist() -> None:
+def rooms(package: str) -> set[str]:
+    """The folders of a package that hold code, as paths from the top folder."""
+    return {f"{package}/{path.parent.name}" for path in (ROOT / package).glob("*/__init__.py")}
+
+
+def test_the_tree_of_rooms_has_every_room_and_no_other() -> None:
     (tree,) = (block for block in blocks(PAGES["docs/concepts.md"], "text") if "worker/" in block)
-    folder = ROOT
+    named, outer = set(), ""
     for line in tree.splitlines():
-        name = line.split()[0]
-        folder = folder if line.startswith(" ") else ROOT / name
-        path = folder / name if line.startswith(" ") else folder
-        assert path.is_dir(), path
+        name = line.split()[0].removesuffix("/")
+        outer = outer if line.startswith(" ") else name
+        named.add(f"{outer}/{name}" if line.startswith(" ") else name)
+    assert {path for path in named if not (ROOT / path).is_dir()} == set()
+    assert named >= rooms("worker") | rooms("scheduler")
+
+
+@pytest.mark.parametrize("picture", sorted((DOCS / "pictures").glob("*.svg")), ids=lambda p: p.name)
+def test_the_rooms_in_a_picture_exist(picture: Path) -> None:
+    known = {path.partition("/")[2] for path in rooms("worker") | rooms("scheduler")}
+    known |= {"db", "worker", "scheduler"}
+    assert set(re.findall(r"\b(\w+)/", drawn_text(picture))) <= known
+
+
+def test_the_commands_in_the_picture_of_the_house_exist() -> None:
+    text = drawn_text(DOCS / "pictures" / "house.svg")
+    (listed,) = re.findall(r"the command line: ((?:\w+, )+\w+)", text)
+    assert set(listed.split(", ")) <= set(cli.list_commands(click.Context(cli)))
+
+
+def drawn_text(picture: Path) -> str:
+    return " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", picture.read_text("utf-8")))
 
 
 @pytest.fixture

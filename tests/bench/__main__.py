@@ -37,7 +37,7 @@ def measures() -> dict[str, Callable[[Path], Measure]]:
 @click.option("--json", "path", type=click.Path(path_type=Path), help="write the rows here")
 @click.option("--only", help="one comparison by name")
 def main(path: Path | None, only: str | None) -> None:
-    """Run the comparisons; exit with 1 if a bound is missed."""
+    """Run the comparisons; exit 1 where a bound is missed."""
     known = measures()
     if only is not None and only not in known:
         raise click.UsageError(str(Refused.unknown("comparison", only, known)))

@@ -23,5 +23,5 @@ class Measure:
         )
 
     def row(self) -> dict[str, object]:
-        """A row of the JSON report."""
+        """The row as plain data, for `BENCH_JSON`."""
         return {key: value for key, value in asdict(self).items() if value is not None}

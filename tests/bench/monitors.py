@@ -1,11 +1,11 @@
-"""A monitor that ignores everything."""
+"""A monitor that does nothing."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 
 class NullMonitor:
-    """A `worker.engine.monitor.Monitor` that does nothing."""
+    """Fulfils `worker.engine.monitor.Monitor` at no cost."""
 
     def progress(
         self, done: float, total: float, unit: str, *, eta_s: float | None = None, note: str = ""

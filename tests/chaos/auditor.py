@@ -253,13 +253,13 @@ def _manifest_differs(s: Snapshot, job: Row, objects: Objects) -> Violations:
     if data is None or hashlib.sha256(data).hexdigest() != job["manifest_sha256"]:
         yield f"the manifest of job {job['id']} is missing or differs from its digest"
         return
-    told = [(row["shard"], row["name"], row["sha256"]) for row in json.loads(data)["artifacts"]]
-    known = [
+    listed = [(row["shard"], row["name"], row["sha256"]) for row in json.loads(data)["artifacts"]]
+    recorded = [
         (shard["idx"], row["name"], row["sha256"])
         for shard in s.shards_of[job["id"]]
         for row in s.artifacts_of[shard["id"]]
     ]
-    if told != known:
+    if listed != recorded:
         yield f"the manifest of job {job['id']} does not list its artifacts"
 
 

@@ -70,12 +70,12 @@ def test_nothing_is_lost_doubled_or_changed_under_random_faults(system, seed, ca
             print(line, flush=True)
 
     say(f"\nchaos with SEED={seed}")
-    wanted, storm = random.Random(seed), Storm(system, seed)
+    rng, storm = random.Random(seed), Storm(system, seed)
     auditor = Auditor(system.settings, grace_s=GRACE_S)
     system.start()
     for wave in range(WAVES):
-        enqueue_wave(system, wave, wanted)
-        blow(system, storm, wanted)
+        enqueue_wave(system, wave, rng)
+        inject_faults(system, storm, rng)
         check(auditor)
         say(f"wave {wave + 1}: {dict(states(system))}")
     wait_until_final(system)
@@ -91,25 +91,25 @@ def check(auditor: Auditor) -> None:
         pytest.fail("\n".join([f"{len(found)} violations", *found[:20]]))
 
 
-def enqueue_wave(system: System, wave: int, wanted: random.Random) -> None:
+def enqueue_wave(system: System, wave: int, rng: random.Random) -> None:
     """Submit jobs of all sizes with few seeds, and in every other wave two equal trainings."""
     if wave % 2 == 0:
         for _ in range(2):
             system.train(model=f"trained-{wave}", max_steps=TRAINED_STEPS, seed=wave)
     for _ in range(JOBS_A_WAVE):
-        count = wanted.choice([1, 20, 60, 150, 400, 1500])
+        count = rng.choice([1, 20, 60, 150, 400, 1500])
         system.generate(
             count,
-            seed=wanted.randrange(8),
+            seed=rng.randrange(8),
             params=SLOW,
-            priority=wanted.choice([0, 0, 5]),
-            shard_size=wanted.choice([count, count, -(-count // 2), -(-count // 5)]),
+            priority=rng.choice([0, 0, 5]),
+            shard_size=rng.choice([count, count, -(-count // 2), -(-count // 5)]),
         )
 
 
-def blow(system: System, storm: Storm, wanted: random.Random) -> None:
+def inject_faults(system: System, storm: Storm, rng: random.Random) -> None:
     for _ in range(FAULTS_A_WAVE):
-        time.sleep(wanted.uniform(0.2, 2.8))
+        time.sleep(rng.uniform(0.2, 2.8))
         storm.strike()
 
 

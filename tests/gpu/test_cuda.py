@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 DEVICE = torch.device("cuda:0")
-ROOM = 128 * 2**20  # bytes left when memory is scarce
+ROOM = 128 * 2**20  # bytes left to the process in the out-of-memory test
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -84,14 +84,12 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_noise(little_memory:
     halved, few = made(1024, monitor), made(8, Recorder())
     assert len({sample.micro_batch for sample in halved}) == 1
     assert 8 <= halved[0].micro_batch < 1024
-    assert monitor.logs[0] == "warning: out of memory: continuing with micro-batches of 512"
-    for one, other in zip(
-        halved, few, strict=True
-    ):  # forward passes of another shape may round differently
+    assert monitor.logs[0] == "warning: out of memory: going on with micro-batches of 512"
+    for one, other in zip(halved, few, strict=True):  # another shape, so equal but for rounding
         assert np.abs(np.asarray(one.output, int) - np.asarray(other.output, int)).max() <= 2
 
 
-def test_qlora_fine_tunes_a_4_bit_base_and_generates_with_it(tmp_path: Path) -> None:
+def test_qlora_fine_tunes_a_four_bit_base_and_generates_with_it(tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     family = families()["hf"]
     dataset = dataset_for(family, tmp_path / "dataset")

@@ -1,4 +1,4 @@
-"""The quality figures of the README: the real commands on real data, by `make results`."""
+"""The figures of docs/results.md: the real commands on real data, by `make results`."""
 
 from worker.settings import limit_threads
 

@@ -1,7 +1,7 @@
 """Run the real commands on real data and print the table of results: `make results`.
 
-Each case trains and generates through workers of `genmill up` in a home of its own, downloads the
-samples, and evaluates them with code that is independent of the families.
+Each case trains and generates through `genmill up` in a home of its own, downloads the samples, and
+judges them with code that shares nothing with the families.
 """
 
 import sys
@@ -12,7 +12,7 @@ import click
 from tests.results.gan import gan_on_cifar, gan_on_mnist
 from tests.results.hf import hf_on_shakespeare
 from tests.results.hmm import hmm_on_shakespeare, hmm_on_tunes
-from tests.results.machine import DATA, Machine, Result, machine
+from tests.results.machine import DATA, Machine, Result, running_machine
 from tests.results.queue import through_the_queue
 from tests.results.shakespeare import gpt_on_shakespeare, rnn_on_shakespeare
 from tests.results.text2image import text2image_on_mnist
@@ -35,15 +35,17 @@ CASES: dict[str, Callable[[Machine], list[Result]]] = {
 
 
 @click.command()
-@click.option("--only", type=click.Choice(list(CASES)), multiple=True, help="only these cases")
+@click.option(
+    "--only", type=click.Choice(list(CASES)), multiple=True, help="run only this case; repeatable"
+)
 def main(only: tuple[str, ...]) -> None:
     """Run the cases and print a Markdown table; exit with 1 if a bound is missed."""
     if not DATA.exists():
-        raise click.ClickException("the data sets are not beside the project")
+        raise click.ClickException("the maintainers' data sets are not beside the project")
     results = []
     for name in only or CASES:
-        with machine() as it:
-            results += CASES[name](it)
+        with running_machine() as machine:
+            results += CASES[name](machine)
     click.echo("| case | figure | bound | |\n| --- | --- | --- | --- |")
     for row in results:
         click.echo(f"| {row.case} | {row.figure} | {row.bound} | {'ok' if row.kept else 'MISS'} |")

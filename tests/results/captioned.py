@@ -11,7 +11,7 @@ from PIL import Image
 from tests.results.classifier import read_idx
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-TAIL = 0.2  # share of a digit's images that count as thin, as bold, and so on
+TAIL = 0.2  # share of a digit's pictures that count as thin, as bold, and so on
 
 
 def thickness(images: np.ndarray) -> np.ndarray:
@@ -46,7 +46,7 @@ def write_captioned_mnist(mnist: Path, path: Path, *, count: int) -> None:
 
 
 def captions(images: np.ndarray, labels: np.ndarray) -> list[str]:
-    """One caption per image, in varying wordings; adjectives are sometimes left out."""
+    """One caption each, in one of several wordings; most mention the stroke and the slant."""
     strokes = _words(thickness(images), labels, "thin", "bold")
     leaning = _words(slant(images), labels, "upright", "slanted")
     rng = np.random.default_rng(0)

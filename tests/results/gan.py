@@ -15,13 +15,13 @@ from tests.results.frechet import features, frechet_distance
 from tests.results.machine import DATA, PICTURES, Machine, Result
 
 SECONDS = {"mnist": 300, "cifar": 600}
-WIDTHS = (64, 32)  # of the baseline: the usual one, and the same as the family's
+WIDTHS = (64, 32)  # of the baseline: the usual one, and one as narrow as ours
 COUNT = {"mnist": 10_000, "cifar": 1_000}
 
 
-def gan_on_mnist(it: Machine) -> list[Result]:
-    """Five minutes, 10,000 digits, against a DCGAN with as many seconds and threads."""
-    images, labels = _train_and_make(it, "mnist", DATA / "mnist")
+def gan_on_mnist(machine: Machine) -> list[Result]:
+    """Five minutes and 10,000 digits, against DCGANs trained as long on as many threads."""
+    images, labels = _train_and_make(machine, "mnist", DATA / "mnist")
     network, accuracy = train_judge(DATA / "mnist")
     save_sheet(images, labels, PICTURES / "mnist-gan.png")
     case = "gan, MNIST, 300 s, 10,000 samples"
@@ -32,11 +32,11 @@ def gan_on_mnist(it: Machine) -> list[Result]:
     ]
 
 
-def gan_on_cifar(it: Machine) -> list[Result]:
-    """Ten minutes at 64x64: a contact sheet, and the diversity of samples."""
-    images, labels = _train_and_make(it, "cifar", DATA / "cifar10-images.zip", "--size", "64")
+def gan_on_cifar(machine: Machine) -> list[Result]:
+    """Ten minutes at 64x64: a sheet to look at, and the diversity within classes."""
+    images, labels = _train_and_make(machine, "cifar", DATA / "cifar10-images.zip", "--size", "64")
     save_sheet(images, labels, PICTURES / "cifar-gan.png")
-    diversity = it.version("cifar-gan")["metrics"]["diversity"]
+    diversity = machine.version("cifar-gan")["metrics"]["diversity"]
     case = "gan, CIFAR-10, 64x64x3, 600 s, 1,000 samples"
     right = images.shape == (COUNT["cifar"], 64, 64, 3)
     grey = float((images.max(3).astype(float) - images.min(3)).mean())
@@ -57,18 +57,18 @@ def save_sheet(images: np.ndarray, labels: np.ndarray, path: Path) -> None:
 
 
 def _train_and_make(
-    it: Machine, name: str, source: Path, *options: str
+    machine: Machine, name: str, source: Path, *options: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Train and generate by the real commands; samples uint8 (N, H, W[, 3]) and label numbers."""
     model = f"{name}-gan"
-    it.run("dataset", "add", name, source, *options)
+    machine.run("dataset", "add", name, source, *options)
     budget = ["--max-seconds", str(SECONDS[name]), "--seed", "1"]
-    it.run("enqueue", "train", "gan", "--dataset", name, "--name", model, *budget, "--wait")
+    machine.run("enqueue", "train", "gan", "--dataset", name, "--name", model, *budget, "--wait")
     count = ["--count", str(COUNT[name]), "--seed", "7"]
-    job = it.run("enqueue", "generate", model, *count, "--wait")
-    it.run("artifact", "verify", job)
-    it.run("artifact", "download", job, "-o", it.folder / model)
-    found = (it.folder / model).rglob("*.png")
+    job = machine.run("enqueue", "generate", model, *count, "--wait")
+    machine.run("artifact", "verify", job)
+    machine.run("artifact", "download", job, "-o", machine.folder / model)
+    found = (machine.folder / model).rglob("*.png")
     pictures = sorted(path for path in found if path.stem.isdigit())
     images = np.stack([np.asarray(Image.open(path)) for path in pictures])
     named = [json.loads(path.with_suffix(".json").read_text())["label"] for path in pictures]
@@ -76,7 +76,7 @@ def _train_and_make(
 
 
 def _distances(network: nn.Sequential, images: np.ndarray, case: str) -> list[Result]:
-    """Distances to the test digits: the GAN's, real images', and relative to the baselines'."""
+    """Frechet distances to the test digits: of the GAN, of real digits and of the baselines."""
     torch.set_num_threads(os.cpu_count() or 1)  # as the one worker has
     train, test = (
         read_idx(DATA / "mnist" / f"{part}-images-idx3-ubyte.gz") for part in ("train", "t10k")
@@ -86,8 +86,8 @@ def _distances(network: nn.Sequential, images: np.ndarray, case: str) -> list[Re
     def distance(some: np.ndarray) -> float:
         return frechet_distance(features(network, some), real)
 
-    ours, best = distance(images), distance(train[: COUNT["mnist"]])
-    figure = f"Frechet distance to the test digits {ours:.2f}; real against real {best:.2f}"
+    ours, like = distance(images), distance(train[: COUNT["mnist"]])
+    figure = f"Frechet distance to the test digits {ours:.2f}; real against real {like:.2f}"
     results = [Result(case, figure, "(none)", kept=True)]
     for width in WIDTHS:
         generator, steps = train_dcgan(train, seconds=SECONDS["mnist"], seed=1, width=width)

@@ -1,4 +1,4 @@
-"""A transformers model: imported, fine-tuned to a format of answers, merged, prompted 1,000 times.
+"""A transformers model: imported, fine-tuned on a form of answer, merged, prompted 1,000 times.
 
 The base is a small Llama with its own tokenizer, trained here on tinyshakespeare by plain PyTorch.
 It learns to answer a speech with JSON that names the speaker and counts the words.
@@ -29,22 +29,24 @@ SIZE = {
     "num_attention_heads": 4, "max_position_embeddings": 256,
 }  # fmt: skip
 VOCABULARY = 1024
-STEPS = 200  # of pre-training: enough for something like English
+STEPS = 200  # of the base's own training: enough to write something like English
 ASKED = 1000
 TUNING = ["rank=4", "context=128", "micro_batch=16"]
 
 
-def hf_on_shakespeare(it: Machine) -> list[Result]:
-    """Fine-tune on 5,000 speeches; answer 1,000 others with the adapter and after merging."""
+def hf_on_shakespeare(machine: Machine) -> list[Result]:
+    """Fine-tune on 5,000 speeches; answer 1,000 held-out ones with the adapter apart and merged."""
     rows = speeches()[: 6 * ASKED]
-    train, asked = rows[:-ASKED], rows[-ASKED:]
-    write_lines(it.folder / "train.jsonl", train)
-    write_lines(it.folder / "asked.jsonl", [{"prompt": row["prompt"]} for row in asked])
-    it.run("model", "import", tiny_base(it.folder / "base", steps=STEPS), "--name", "reader")
-    it.run("dataset", "add", "speeches", it.folder / "train.jsonl", "--split", "90,10,0")
-    # a step with almost no effect gives the base's loss by the same code on the same examples
-    before = _finetune(it, steps=1, lr=1e-9)["metrics"]["loss"]
-    after = _finetune(it, steps=200, lr=5e-3)
+    learnt, asked = rows[:-ASKED], rows[-ASKED:]
+    write_lines(machine.folder / "learnt.jsonl", learnt)
+    write_lines(machine.folder / "asked.jsonl", [{"prompt": row["prompt"]} for row in asked])
+    machine.run(
+        "model", "import", tiny_base(machine.folder / "base", steps=STEPS), "--name", "reader"
+    )
+    machine.run("dataset", "add", "speeches", machine.folder / "learnt.jsonl", "--split", "90,10,0")
+    # a step of almost no length gives the base's own loss, by the same code on the same examples
+    before = _finetune(machine, steps=1, lr=1e-9)["metrics"]["loss"]
+    after = _finetune(machine, steps=200, lr=5e-3)
     losses = f"{before:.3f} to {after['metrics']['loss']:.3f} nats a token of the answers"
     base, adapter = (
         after["files"][name]["size"] for name in ("model.safetensors", "adapter_model.safetensors")
@@ -55,7 +57,7 @@ def hf_on_shakespeare(it: Machine) -> list[Result]:
         Result(
             CASE, f"adapter {adapter / base:.3f} of the base's bytes", "< 0.05", adapter < base / 20
         ),
-        *_merged(it, asked),
+        *_merged(machine, asked),
     ]
 
 
@@ -82,7 +84,7 @@ def tiny_base(folder: Path, *, steps: int = 20) -> Path:
 
 
 def speeches() -> list[dict[str, str]]:
-    """Each speech's first line and the expected answer, shuffled."""
+    """Each speech's first line and the wanted answer, shuffled."""
     text = (DATA / "tinyshakespeare.txt").read_text("utf-8")
     rows = []
     for name, line in re.findall(r"(?:^|\n\n)([^\n:]{2,30}):\n([^\n]{2,80})", text):
@@ -111,23 +113,23 @@ def _tokenizer(text: str) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token=END, eos_token=END)
 
 
-def _finetune(it: Machine, *, steps: int, lr: float) -> dict:
+def _finetune(machine: Machine, *, steps: int, lr: float) -> dict:
     """Fine-tune the base; return the version as `model show` prints it."""
     words = ["--dataset", "speeches", "--seed", "1", "--max-steps", str(steps), "--wait"]
     settings = [word for each in [*TUNING, f"lr={lr}"] for word in ("--set", each)]
-    it.run("enqueue", "finetune", "reader:1", *words, *settings)
-    return it.version("reader")
+    machine.run("enqueue", "finetune", "reader:1", *words, *settings)
+    return machine.version("reader")
 
 
-def _merged(it: Machine, asked: list[dict[str, str]]) -> list[Result]:
-    """Compare base plus adapter with the merged model: logits and greedy answers."""
-    it.run("model", "export", "reader", it.folder / "apart")
-    it.run("model", "export", "reader", it.folder / "merged", "--merge")
-    it.run("model", "import", it.folder / "merged", "--name", "merged")
-    apart, merged = (_answers(it, model) for model in ("reader", "merged"))
+def _merged(machine: Machine, asked: list[dict[str, str]]) -> list[Result]:
+    """Compare base and adapter, kept apart, with the merged model: logits and greedy answers."""
+    machine.run("model", "export", "reader", machine.folder / "apart")
+    machine.run("model", "export", "reader", machine.folder / "merged", "--merge")
+    machine.run("model", "import", machine.folder / "merged", "--name", "merged")
+    apart, merged = (_answers(machine, model) for model in ("reader", "merged"))
     same = sum(one == other for one, other in zip(apart, merged, strict=True))
     valid = sum(_is_answer(text) for text in apart)
-    far = _logits_apart(it, asked[0]["prompt"] + asked[0]["completion"])
+    far = _logits_apart(machine, asked[0]["prompt"] + asked[0]["completion"])
     return [
         Result(CASE, f"merged logits differ by at most {far:.1e}", "<= 1e-3", far <= 1e-3),
         Result(CASE, f"{same} of {ASKED} greedy answers equal when merged", ">= 999", same >= 999),
@@ -135,14 +137,14 @@ def _merged(it: Machine, asked: list[dict[str, str]]) -> list[Result]:
     ]
 
 
-def _answers(it: Machine, model: str) -> list[str]:
-    """1,000 greedy answers, generated through the queue and verified, in order."""
-    words = ["--prompts", it.folder / "asked.jsonl", "--set", "temperature=0"]
+def _answers(machine: Machine, model: str) -> list[str]:
+    """1,000 greedy answers through the queue, verified, in order."""
+    words = ["--prompts", machine.folder / "asked.jsonl", "--set", "temperature=0"]
     settings = ["--set", "max_tokens=32", "--set", "micro_batch=32"]
-    job = it.run("enqueue", "generate", model, *words, *settings, "--wait")
-    it.run("artifact", "verify", job)
-    it.run("artifact", "download", job, "-o", it.folder / f"answers-{model}")
-    files = (it.folder / f"answers-{model}").rglob("*.jsonl")
+    job = machine.run("enqueue", "generate", model, *words, *settings, "--wait")
+    machine.run("artifact", "verify", job)
+    machine.run("artifact", "download", job, "-o", machine.folder / f"answers-{model}")
+    files = (machine.folder / f"answers-{model}").rglob("*.jsonl")
     rows = [json.loads(line) for path in files for line in path.read_text("utf-8").splitlines()]
     return [row["text"] for row in sorted(rows, key=lambda row: row["index"])]
 
@@ -156,12 +158,14 @@ def _is_answer(text: str) -> bool:
     return isinstance(answer, dict) and list(answer) == ["speaker", "words"]
 
 
-def _logits_apart(it: Machine, text: str) -> float:
-    """The largest difference of logits, with both folders loaded by transformers itself."""
-    ids = AutoTokenizer.from_pretrained(it.folder / "merged")(text, return_tensors="pt").input_ids
+def _logits_apart(machine: Machine, text: str) -> float:
+    """The greatest difference of a logit, both folders read by transformers itself."""
+    ids = AutoTokenizer.from_pretrained(machine.folder / "merged")(
+        text, return_tensors="pt"
+    ).input_ids
     with torch.inference_mode():
         one, other = (
-            AutoModelForCausalLM.from_pretrained(it.folder / name).eval()(ids).logits
+            AutoModelForCausalLM.from_pretrained(machine.folder / name).eval()(ids).logits
             for name in ("apart", "merged")
         )
     return float((one - other).abs().max())

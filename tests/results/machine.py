@@ -1,4 +1,4 @@
-"""What all cases share: the real commands in a home of their own, and the data."""
+"""What every case uses: the real commands on a machine of its own, and the data sets."""
 
 import json
 import os
@@ -32,7 +32,7 @@ class Machine:
     folder: Path
 
     def run(self, *words: str | Path) -> str:
-        """The stdout of a command; raises if it fails."""
+        """Run a command and return its stdout; a command that fails ends the run."""
         done = subprocess.run(
             [GENMILL, *map(str, words)],
             env=os.environ | {"GENMILL_HOME": str(self.folder / "home")},
@@ -48,12 +48,12 @@ class Machine:
 
 
 @contextmanager
-def machine() -> Iterator[Machine]:
-    """Start everything with one worker on all cores; stop it at the end."""
+def running_machine() -> Iterator[Machine]:
+    """A machine with everything up, and one worker that has all cores; down at the end."""
     with tempfile.TemporaryDirectory() as name:
-        it = Machine(Path(name))
-        it.run("up", "--detach", "--workers", "1")
+        machine = Machine(Path(name))
+        machine.run("up", "--detach", "--workers", "1")
         try:
-            yield it
+            yield machine
         finally:
-            it.run("down")
+            machine.run("down")

@@ -15,22 +15,22 @@ SHORT = {"max_tokens": 16, "seconds": 0.02, "micro_batch": 8}  # those that a fa
 SOURCES = {"image": "mnist", "text": "tinyshakespeare.txt", "audio": "spoken-digits.zip"}
 
 
-def through_the_queue(it: Machine) -> list[Result]:
-    """Train each family for a few steps and generate the same samples three times."""
+def through_the_queue(machine: Machine) -> list[Result]:
+    """Train each family for a few steps; make the same samples three times."""
     for media, source in SOURCES.items():
-        it.run("dataset", "add", media, DATA / source)
-    return [_of_family(it, name) for name in families()]
+        machine.run("dataset", "add", media, DATA / source)
+    return [_of_family(machine, name) for name in families()]
 
 
-def _of_family(it: Machine, name: str) -> Result:
+def _of_family(machine: Machine, name: str) -> Result:
     family, model = families()[name], f"quick-{name}"
     data = ["--dataset", family.media, "--max-steps", "20", "--seed", "1", "--wait"]
     if family.trains:
-        it.run("enqueue", "train", name, "--name", model, *data)
+        machine.run("enqueue", "train", name, "--name", model, *data)
     else:
-        it.run("model", "import", tiny_base(it.folder / name), "--name", model)
-        it.run("enqueue", "finetune", model, *data)
-    lists = [_digests(it, name, size) for size in SHARDS]
+        machine.run("model", "import", tiny_base(machine.folder / name), "--name", model)
+        machine.run("enqueue", "finetune", model, *data)
+    lists = [_digests(machine, name, size) for size in SHARDS]
     same = len(lists[0]) == COUNT and all(digests == lists[0] for digests in lists)
     distinct = len(set(lists[0]))
     return Result(
@@ -41,7 +41,7 @@ def _of_family(it: Machine, name: str) -> Result:
     )
 
 
-def _digests(it: Machine, name: str, shard_size: int) -> list[str]:
+def _digests(machine: Machine, name: str, shard_size: int) -> list[str]:
     """The digests of a job's samples, in the order of their indices."""
     fields = families()[name].sampling.model_fields
     spec = {
@@ -51,10 +51,10 @@ def _digests(it: Machine, name: str, shard_size: int) -> list[str]:
         "seed": 3,
         "params": {key: value for key, value in SHORT.items() if key in fields},
     }
-    services = open_services(Settings(home=it.folder / "home"))
+    services = open_services(Settings(home=machine.folder / "home"))
     try:
         job = enqueue(services, parse_spec(spec), shard_size=shard_size)
-        it.run("job", "wait", job.id)
+        machine.run("job", "wait", job.id)
         with services.database.read() as session:
             return [each.sha256 for each in artifacts.members(session, job.id, limit=COUNT)]
     finally:

@@ -14,19 +14,21 @@ ADJECTIVES = ([], ["thin"], ["bold"], ["slanted"], ["upright"])
 CAPTION = 200  # pixels of the sheet
 
 
-def text2image_on_mnist(it: Machine) -> list[Result]:
-    """600 seconds on 60,000 captioned digits; 1,000 images from prompts for ten digits."""
-    write_captioned_mnist(DATA / "mnist", it.folder / "captioned.zip", count=60_000)
-    it.run("dataset", "add", "captioned", it.folder / "captioned.zip")
+def text2image_on_mnist(machine: Machine) -> list[Result]:
+    """600 seconds on 60,000 captioned digits; 1,000 pictures from prompts of ten digits."""
+    write_captioned_mnist(DATA / "mnist", machine.folder / "captioned.zip", count=60_000)
+    machine.run("dataset", "add", "captioned", machine.folder / "captioned.zip")
     budget = ["--max-seconds", "600", "--seed", "1"]
     words = ["--dataset", "captioned", "--name", "painter", *budget, "--wait"]
-    it.run("enqueue", "train", "text2image", *words)
-    (it.folder / "prompts.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in prompts()))
-    words = ["--count", "1000", "--seed", "7", "--prompts", it.folder / "prompts.jsonl", "--wait"]
-    job = it.run("enqueue", "generate", "painter", *words)
-    it.run("artifact", "verify", job)
-    it.run("artifact", "download", job, "-o", it.folder / "painted")
-    images, records = painted(it.folder / "painted")
+    machine.run("enqueue", "train", "text2image", *words)
+    (machine.folder / "prompts.jsonl").write_text(
+        "".join(f"{json.dumps(row)}\n" for row in prompts())
+    )
+    words = ["--count", "1000", "--seed", "7", "--prompts", machine.folder / "prompts.jsonl"]
+    job = machine.run("enqueue", "generate", "painter", *words, "--wait")
+    machine.run("artifact", "verify", job)
+    machine.run("artifact", "download", job, "-o", machine.folder / "painted")
+    images, records = painted(machine.folder / "painted")
     network, accuracy = train_judge(DATA / "mnist")
     seen = judge(network, images).argmax(1).numpy()
     asked = np.array([int(record["custom_id"]) for record in records])
@@ -37,7 +39,7 @@ def text2image_on_mnist(it: Machine) -> list[Result]:
         float(thickness(images[[word in text for text in texts]]).mean())
         for word in ("bold", "thin")
     )
-    metrics = it.version("painter")["metrics"]
+    metrics = machine.version("painter")["metrics"]
     case = "text2image, captioned MNIST, 600 s, 1,000 samples"
     return [
         Result(case, f"the judge's accuracy {accuracy:.4f}", ">= 0.98", accuracy >= 0.98),

@@ -1,4 +1,4 @@
-"""The VAE on binarised MNIST, and sheets of all sampling modes on test digits."""
+"""The VAE on binarised MNIST, and sheets of what it makes of digits it has never seen."""
 
 from pathlib import Path
 
@@ -23,14 +23,14 @@ MODES = {
 }
 
 
-def vae_on_mnist(it: Machine) -> list[Result]:
-    """Three minutes; the bound on the whole validation split, binarised once."""
-    it.run("dataset", "add", "mnist", DATA / "mnist")
+def vae_on_mnist(machine: Machine) -> list[Result]:
+    """Three minutes; the bound on the whole validation split, whose pixels are drawn only once."""
+    machine.run("dataset", "add", "mnist", DATA / "mnist")
     settings = [word for param in PARAMS for word in ("--set", param)]
     words = ["--dataset", "mnist", "--name", "codes", "--max-seconds", str(SECONDS), "--seed", "1"]
-    it.run("enqueue", "train", "vae", *words, *settings, "--wait")
-    metrics = it.version("codes")["metrics"]
-    made = {name: _make(it, name, asked) for name, asked in MODES.items()}
+    machine.run("enqueue", "train", "vae", *words, *settings, "--wait")
+    metrics = machine.version("codes")["metrics"]
+    made = {name: _make(machine, name, asked) for name, asked in MODES.items()}
     _draw_sheets(made)
     loss, steps = metrics["loss"], int(metrics["steps"])
     case = f"vae, MNIST binarised at random, no labels, {SECONDS} s"
@@ -43,12 +43,14 @@ def vae_on_mnist(it: Machine) -> list[Result]:
     ]
 
 
-def _make(it: Machine, name: str, asked: list[str]) -> np.ndarray:
-    """The samples in order, uint8 (N, 28, 28)."""
-    job = it.run("enqueue", "generate", "codes", "--seed", "7", *asked, "--wait")
-    it.run("artifact", "verify", job)
-    it.run("artifact", "download", job, "-o", it.folder / name)
-    pictures = sorted(path for path in (it.folder / name).rglob("*.png") if path.stem.isdigit())
+def _make(machine: Machine, name: str, asked: list[str]) -> np.ndarray:
+    """What the model makes, in order, uint8 (N, 28, 28)."""
+    job = machine.run("enqueue", "generate", "codes", "--seed", "7", *asked, "--wait")
+    machine.run("artifact", "verify", job)
+    machine.run("artifact", "download", job, "-o", machine.folder / name)
+    pictures = sorted(
+        path for path in (machine.folder / name).rglob("*.png") if path.stem.isdigit()
+    )
     return np.stack([np.asarray(Image.open(path)) for path in pictures])
 
 

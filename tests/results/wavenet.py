@@ -1,4 +1,4 @@
-"""WaveNet on spoken digits, evaluated on held-out takes and by a classifier of sounds."""
+"""WaveNet on spoken digits, judged on held-out takes and by a classifier of sounds."""
 
 import json
 import zipfile
@@ -12,30 +12,30 @@ from tests.results.machine import DATA, PICTURES, Machine, Result
 from worker.media.samples.spectrogram import spectrogram, spectrogram_sheet
 from worker.media.samples.wav import read_wav
 
-BOUND = 5.1  # bits per sample
-RECOGNISED = 0.5  # share of sounds; chance is 0.1
-HELD_OUT = 5  # first takes of each digit and speaker
+BOUND = 5.1  # bits a sample
+RECOGNISED = 0.5  # share of the sounds that are recognised as their digit; chance is 0.1
+HELD_OUT = 5  # takes of each digit and speaker, the first
 RATE = 8000
 COLUMNS = 6
-SIDE = 20  # of the small spectrograms that are classified
+SIDE = 20  # of the small spectrograms that digits are recognised by
 
 
-def wavenet_on_spoken_digits(it: Machine) -> list[Result]:
+def wavenet_on_spoken_digits(machine: Machine) -> list[Result]:
     """Five minutes; each sample of the held-out takes is predicted once. Then 1,000 sounds."""
-    archive = _with_held_out_takes(it.folder / "spoken-digits.zip")
-    it.run("dataset", "add", "spoken", archive, "--kind", "audio", "--split", "100,0,0")
+    archive = _with_held_out_takes(machine.folder / "spoken-digits.zip")
+    machine.run("dataset", "add", "spoken", archive, "--kind", "audio", "--split", "100,0,0")
     words = ["--dataset", "spoken", "--name", "voice", "--max-seconds", "300", "--seed", "1"]
-    it.run("enqueue", "train", "wavenet", *words, "--wait")
-    metrics = it.version("voice")["metrics"]
+    machine.run("enqueue", "train", "wavenet", *words, "--wait")
+    metrics = machine.version("voice")["metrics"]
     bits = metrics["bits_per_sample"]
-    sounds, labels = _generated(it, "1000")
+    sounds, labels = _generated(machine, "1000")
     _save_sheet(sounds, labels)
     accuracy, agreement = _judged(archive, sounds, labels)
     lasting = np.median([len(sound) for sound in sounds]) / RATE
     heard = [sound for sound in sounds if np.abs(sound).max(initial=0) > 0]
     silent, different = len(sounds) - len(heard), len({sound.tobytes() for sound in heard})
     case = "wavenet, spoken digits, 300 s"
-    recognised = f"{agreement:.0%} of sounds are recognised, {accuracy:.0%} of held-out takes"
+    recognised = f"{agreement:.0%} of sounds are recognised, {accuracy:.0%} of the held-out takes"
     figure = f"{bits:.3f} bits a sample in {metrics['seconds']:.0f} s"
     return [
         Result(case, figure, f"<= {BOUND}", bits <= BOUND),
@@ -63,13 +63,13 @@ def _with_held_out_takes(path: Path) -> Path:
     return path
 
 
-def _generated(it: Machine, count: str) -> tuple[list[np.ndarray], np.ndarray]:
-    """The downloaded sounds in [-1, 1], and the requested digits."""
-    job = it.run("enqueue", "generate", "voice", "--count", count, "--seed", "7", "--wait")
-    it.run("artifact", "verify", job)
-    it.run("artifact", "download", job, "-o", it.folder / "sounds")
+def _generated(machine: Machine, count: str) -> tuple[list[np.ndarray], np.ndarray]:
+    """Sounds in [-1, 1] as they were downloaded, and the digits asked for."""
+    job = machine.run("enqueue", "generate", "voice", "--count", count, "--seed", "7", "--wait")
+    machine.run("artifact", "verify", job)
+    machine.run("artifact", "download", job, "-o", machine.folder / "sounds")
     sounds, labels = [], []
-    for path in sorted((it.folder / "sounds").glob("*.wav")):
+    for path in sorted((machine.folder / "sounds").glob("*.wav")):
         with path.open("rb") as file:
             sounds.append(read_wav(file)[1] / np.float32(32768))
         labels.append(int(json.loads(path.with_suffix(".json").read_text())["label"]))
@@ -88,7 +88,7 @@ def _save_sheet(sounds: list[np.ndarray], labels: np.ndarray) -> None:
 
 
 def _judged(archive: Path, sounds: list[np.ndarray], labels: np.ndarray) -> tuple[float, float]:
-    """The accuracy of a classifier of real sounds on held-out and on generated sounds."""
+    """Accuracy of a classifier of real sounds on held-out takes and on generated sounds."""
     features: dict[str, list[np.ndarray]] = {"train": [], "validation": []}
     digits: dict[str, list[int]] = {"train": [], "validation": []}
     with zipfile.ZipFile(archive) as real:
