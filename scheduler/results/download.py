@@ -15,7 +15,7 @@ from db.tables import Artifact, Job, Member
 from scheduler.results.samples import samples_by_artifact
 from scheduler.results.unpack import are_there, read_samples, write_files
 from worker.families import find_family
-from worker.files import disk_errors, settle
+from worker.files import disk_errors, durable_rename
 from worker.media import all_media, find_medium
 from worker.media.base import Medium, SampleFiles, Whole
 from worker.services import Services
@@ -102,7 +102,7 @@ def _fetch_job(
         written = _fetch_samples(services, artifact, members, folder, medium, chosen)
         yield artifact.size, len(members), written
     if (parts / RECORDS).exists():
-        settle(parts / RECORDS, folder / RECORDS)
+        durable_rename(parts / RECORDS, folder / RECORDS)
     if parts.is_dir():
         for part in parts.iterdir():
             part.unlink()
