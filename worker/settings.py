@@ -23,12 +23,6 @@ _BROKER_REMEDY = (
 )
 
 
-def _default_home() -> Path:
-    """As the XDG Base Directory Specification 0.8 has it."""
-    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(data) / "genmill"
-
-
 class Settings(BaseSettings):
     """Everything that can be set from outside. URLs that may hold a password are secret."""
 
@@ -37,7 +31,10 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(
-        default_factory=_default_home,
+        # XDG Base Directory Specification 0.8
+        default_factory=lambda: (
+            Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "genmill"
+        ),
         description="folder of this machine's data; default: genmill in the XDG data folder",
     )
     database_url: SecretStr | None = Field(
