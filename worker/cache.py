@@ -135,7 +135,7 @@ def _try_evict(folder: Path) -> bool:
 
 
 def _file_sizes(folder: Path) -> dict[int, int]:
-    """Bytes by inode of a folder and its partial download, either of which may be vanishing."""
+    """Bytes by inode of a folder and its partial download, which others may be removing."""
     sizes = {}
     for root in (folder, folder.with_suffix(".part")):
         for parent, _, names in os.walk(root):

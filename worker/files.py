@@ -26,7 +26,7 @@ def digest_of(path: Path) -> str:
 
 
 def canonical_json(data: Mapping[str, Any]) -> bytes:
-    """JSON of which equal `data` give equal bytes: sorted keys, no spaces, no escapes, UTF-8."""
+    """`data` as JSON that is equal for equal data: sorted keys, no spaces, UTF-8 not escaped."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.encode()
 

@@ -18,7 +18,7 @@ from worker.media.base import (
     SourceFormat,
 )
 from worker.media.samples.containers import JsonLines, Output, describe
-from worker.media.samples.record import Record, to_json
+from worker.media.samples.record import Record, parse_record, to_json
 from worker.media.sources import documents
 
 if TYPE_CHECKING:
@@ -130,8 +130,7 @@ class TextMedium(Medium):
 
     def read_record(self, data: bytes) -> Record:
         """The line itself."""
-        record: Record = json.loads(data)
-        return record
+        return parse_record(data, "the text")
 
     def write_page(self, outputs: Sequence[Output], shape: Shape, path: Path) -> None:
         """Write a file of all texts."""

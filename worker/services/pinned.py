@@ -87,7 +87,7 @@ def complete(
     spec: Train | Finetune, family: Family, version: ModelVersion | None
 ) -> TrainingParams: ...
 def complete(spec: Spec, family: Family, version: ModelVersion | None) -> Params:
-    """All settings of a spec: its own, for finetuning the version's, else the family's defaults."""
+    """All settings of a spec: its own, else (to finetune) the version's, else the family's."""
     if isinstance(spec, Generate):
         return parse_params(family.sampling, spec.params, what=f"sampling from {family.name}")
     inherited = version.params if version else {}

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 def scratch(root: Path) -> Iterator[Path]:
     """A new folder under `root`, removed at the end of the block.
 
-    Raises `Unreachable` where `root` is not writable, or the disk is full or fills up within the
+    Raises `Unreachable` if `root` is not writable, or the disk is full or fills up within the
     block.
     """
     with ExitStack() as stack:
@@ -66,7 +66,7 @@ def _remove_if_dead(folder: Path) -> bool:
 
 @contextmanager
 def _locked(folder: Path, flags: int = 0) -> Iterator[None]:
-    """Hold the lock of a folder, a file `.lock` in it, which is made where it is missing."""
+    """Hold the lock of a folder, a file `.lock` in it, which is made if missing."""
     lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | flags)

@@ -1,4 +1,4 @@
-"""The object store: objects under keys, most of which end in a SHA-256, in a folder or S3 bucket.
+"""The object store: objects under keys, most ending in a SHA-256, in a folder or an S3 bucket.
 
 Knows no jobs, datasets or models. Only this room speaks S3.
 """

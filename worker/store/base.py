@@ -31,7 +31,7 @@ class Blob:
 class ObjectStore(ABC):
     """Objects under keys such as `jobs/{id}/blobs/{sha256}`. Reads and writes stream.
 
-    Raises `NotFound` for a missing object, and `Unreachable` where the store cannot be used now: a
+    Raises `NotFound` for a missing object, and `Unreachable` if the store cannot be used now: a
     missing or forbidden bucket, a network or disk error. May be shared between threads and used
     after a fork.
     """

@@ -68,7 +68,7 @@ class Writer(ABC):
         self._closed = False
         self._file = path.open("wb")
         self._queue: queue.Queue[SampleRecord | None] = queue.Queue(QUEUE_SAMPLES)
-        self._thread = threading.Thread(target=self._drain, name="writer", daemon=True)
+        self._thread = threading.Thread(target=self._write_queued, name="writer", daemon=True)
         self._thread.start()
 
     def add(self, sample: SampleRecord) -> None:
@@ -136,7 +136,7 @@ class Writer(ABC):
         self._queue.put(None)
         self._thread.join()
 
-    def _drain(self) -> None:
+    def _write_queued(self) -> None:
         while (sample := self._queue.get()) is not None:
             if self._error is not None:
                 continue  # keep emptying the queue, or `add` would wait for ever

@@ -65,7 +65,7 @@ class Origin:
         }
 
 
-def parse_record(text: str, source: str) -> Record:
+def parse_record(text: str | bytes, source: str) -> Record:
     """The inverse of `to_json`; `BadInput` about `source` if `text` is not a record."""
     try:
         record = json.loads(text)

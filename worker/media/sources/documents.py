@@ -133,8 +133,7 @@ def decode_utf8(chunks: Iterator[bytes], *, source: str = "") -> Iterator[str]:
             where = f"{source}: " if source else ""
             raise BadInput(
                 f"{where}not UTF-8: byte 0x{data[error.start]:02x} at offset {at}",
-                remedy="convert it first: if its encoding is, for instance, "
-                f"{guess}, by iconv -f {guess} -t UTF-8",
+                remedy=f"convert it; if it is {guess}, with iconv -f {guess} -t UTF-8",
             ) from error
         start += len(held) + len(chunk) - len(decoder.getstate()[0])
         yield text.removeprefix("\ufeff") if first else text

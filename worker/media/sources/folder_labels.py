@@ -54,8 +54,7 @@ def folder_labels(folders: set[tuple[str, ...]]) -> FolderLabels:
     labels = {label for label, _ in map(unlabelled.read, folders) if label is not None}
     if len(labels) > MAX_LABELS:
         raise BadInput(
-            f"{len(labels):,} folders, each of which is a label",
-            remedy=f"use at most {MAX_LABELS:,}",
+            f"{len(labels):,} folders, and so labels", remedy=f"use at most {MAX_LABELS:,}"
         )
     return FolderLabels(skip, splits, tuple(sorted(labels, key=natural_key)))
 

@@ -86,6 +86,12 @@ def test_bytes_of_no_medium_hold_no_record():
             read_record(data)
 
 
+def test_a_damaged_sample_of_any_medium_holds_no_record(medium):
+    for rest in (b"", b"\xff\xfe", b"damaged"):
+        with pytest.raises(BadInput):
+            read_record(medium.signature + rest)
+
+
 DIGESTS = {  # no PNG: its bytes depend on the version of zlib as well
     "audio": "a5d8476aa5ace1e7d5698389f376e2218b6aeedb41b6329dee42ddf163624934",
     "text": "20942cfff55184e65064c063b9b2192531de2fa5260d6d2c0fef6b553519da78",
