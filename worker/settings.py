@@ -23,6 +23,9 @@ _BROKER_REMEDY = (
 )
 
 
+Device = Annotated[str, matching(r"auto|cpu|cuda(:\d+)?", "use auto, cpu, cuda or cuda:0")]
+
+
 class Settings(BaseSettings):
     """Everything that can be set from outside. URLs that may hold a password are secret."""
 
@@ -49,10 +52,8 @@ class Settings(BaseSettings):
     s3_endpoint_url: str | None = Field(
         None, description="URL of an S3 server other than AWS: MinIO, R2, Ceph"
     )
-    device: Annotated[str, matching(r"auto|cpu|cuda(:\d+)?", "use auto, cpu, cuda or cuda:0")] = (
-        Field(
-            "auto", description="where models run: auto (a GPU if there is one), cpu, cuda, cuda:0"
-        )
+    device: Device = Field(
+        "auto", description="where models run: auto (a GPU if there is one), cpu, cuda or cuda:0"
     )
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="number format of the networks' arithmetic"
