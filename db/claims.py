@@ -40,7 +40,8 @@ def hold(session: Session, claim: Claim) -> tuple[Job, Shard]:
         return job, shard
     if job.status in FINAL and job.status != JobState.SUCCEEDED:
         raise Cancelled(f"job {job.id} is {job.status}")
-    raise LeaseLost(f"shard {shard.id}: claim {claim.fence} is over, claim {shard.fence} counts")
+    latest = f"the shard is {shard.status}, its latest claim is {shard.fence}"
+    raise LeaseLost(f"shard {shard.id}: claim {claim.fence} is over ({latest})")
 
 
 def check_complete(job: Job, claim: Claim, artifacts: Iterable[NewArtifact]) -> None:

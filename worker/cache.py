@@ -1,8 +1,8 @@
-"""Content kept on this machine's disk, by key and within a limit, for all of its processes.
+"""A cache on this machine's disk, within a limit and shared by all of its processes.
 
-An entry is a folder, `{kind}/{key}`, whose key follows from its content, so it is never stale. The
-kernel's file locks (`flock`) say what is in use: a shared lock while a folder is read, an exclusive
-one while it is downloaded or evicted. A process that dies holds none. Knows no store and no jobs.
+An entry is a folder `{kind}/{key}`. Its key follows from its content, so it is never stale. File
+locks (`flock`) show what is in use: a shared lock while a folder is read, an exclusive one while it
+is downloaded or evicted. A process that dies holds none. Knows no store and no jobs.
 """
 
 import fcntl
@@ -16,12 +16,14 @@ from pathlib import Path
 
 from worker.files import disk_errors
 
-_LOCK_FLAGS = os.O_RDWR | os.O_CREAT  # lock files stay: removing one would let two hold it
+_LOCK_FLAGS = (
+    os.O_RDWR | os.O_CREAT
+)  # lock files stay: removing one would let two processes hold it
 _RETRY_S = 0.02
 
 
 class HeldFolder:
-    """A folder of the cache, which stays on disk, whole, as long as this object lives."""
+    """A folder of the cache that stays on disk, complete, as long as this object lives."""
 
     def __init__(self, path: Path, lock: int) -> None:
         self.path = path
@@ -29,9 +31,9 @@ class HeldFolder:
 
 
 class Cache:
-    """Folders below `root`; those unused for longest are evicted beyond `limit_bytes` in all.
+    """Folders below `root`. Beyond `limit_bytes` in all, the least recently used are evicted.
 
-    What is held is never evicted, so the limit can be exceeded by what is in use.
+    What is held is never evicted, so folders in use can exceed the limit.
     """
 
     def __init__(self, root: Path, *, limit_bytes: int) -> None:
@@ -44,20 +46,20 @@ class Cache:
         key: str,
         download: Callable[[Path], None],
         *,
-        is_whole: Callable[[Path], bool] = Path.is_dir,
+        is_complete: Callable[[Path], bool] = Path.is_dir,
     ) -> HeldFolder:
-        """The folder `kind/key`, filled by `download` where it is missing or `is_whole` denies it.
+        """The folder `kind/key`, filled by `download` unless it exists and `is_complete`.
 
-        `download` gets a folder that may hold what an earlier attempt left, and adds the rest; its
-        errors pass, and what it wrote is kept for the next attempt. One process downloads; others
-        wait for it. Raises `Unreachable` where the disk is full or not writable.
+        `download` gets a folder that may hold what an earlier attempt left, and adds the rest. Its
+        errors pass, and what it wrote is kept for the next attempt. One process downloads while the
+        others wait. Raises `Unreachable` if the disk is full or not writable.
         """
         folder = self.root / kind / key
         with disk_errors(folder.parent):
             folder.parent.mkdir(parents=True, exist_ok=True)
             lock = _open_lock(folder)
             try:
-                _ensure_whole(folder, lock, download, is_whole)
+                _ensure_complete(folder, lock, download, is_complete)
                 os.utime(folder)  # the order of eviction
                 self._evict()
             except BaseException:
@@ -66,7 +68,7 @@ class Cache:
             return HeldFolder(folder, lock)
 
     def _evict(self) -> None:
-        """Evict folders that nobody holds, the longest unused first, until the rest fit."""
+        """Evict folders that nobody holds, the least recently used first, until the rest fit."""
         folders = {
             path.with_suffix("")  # `KEY`, `KEY.part` and `KEY.lock` are one entry
             for kind in self.root.iterdir()
@@ -79,7 +81,7 @@ class Cache:
             unique = {inode: size for files in sizes.values() for inode, size in files.items()}
             if sum(unique.values()) <= self.limit_bytes:
                 return
-            if _evicted(folder):
+            if _try_evict(folder):
                 del sizes[folder]
 
 
@@ -87,18 +89,18 @@ def _open_lock(folder: Path) -> int:
     return os.open(folder.with_suffix(".lock"), _LOCK_FLAGS, 0o600)
 
 
-def _ensure_whole(
-    folder: Path, lock: int, download: Callable[[Path], None], is_whole: Callable[[Path], bool]
+def _ensure_complete(
+    folder: Path, lock: int, download: Callable[[Path], None], is_complete: Callable[[Path], bool]
 ) -> None:
-    """On return `lock` is shared and `folder` is whole."""
+    """On return, `lock` is held shared and `folder` is complete."""
     while True:
-        fcntl.flock(lock, fcntl.LOCK_SH)  # waits while another process downloads or evicts it
-        if is_whole(folder):
+        fcntl.flock(lock, fcntl.LOCK_SH)  # waits while another process downloads or evicts
+        if is_complete(folder):
             return
-        # never wait for the exclusive lock: whoever got here first may then read for hours
+        # do not wait for the exclusive lock: whoever was first may read the folder for hours
         with suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not is_whole(folder):
+            if not is_complete(folder):
                 part = _set_aside(folder)
                 part.mkdir(exist_ok=True)
                 download(part)
@@ -108,18 +110,18 @@ def _ensure_whole(
 
 
 def _set_aside(folder: Path) -> Path:
-    """Move what lies at `folder`, if anything, to the name of a partial download."""
+    """Rename `folder`, if there is one, to the name of its partial download."""
     part = folder.with_suffix(".part")
     if folder.is_dir():
         shutil.rmtree(part, ignore_errors=True)
         folder.rename(part)
     else:
-        folder.unlink(missing_ok=True)  # a file, as an earlier version could leave here
+        folder.unlink(missing_ok=True)  # a file, which an earlier version could leave here
     return part
 
 
-def _evicted(folder: Path) -> bool:
-    """Remove a folder and its partial download, unless somebody holds the lock."""
+def _try_evict(folder: Path) -> bool:
+    """Remove a folder and its partial download; False if somebody holds the lock."""
     lock = _open_lock(folder)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -133,7 +135,7 @@ def _evicted(folder: Path) -> bool:
 
 
 def _file_sizes(folder: Path) -> dict[int, int]:
-    """Bytes by inode of a folder and its partial download; others may be removing it meanwhile."""
+    """Bytes by inode of a folder and its partial download, which others may be removing."""
     sizes = {}
     for root in (folder, folder.with_suffix(".part")):
         for parent, _, names in os.walk(root):

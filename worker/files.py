@@ -1,4 +1,4 @@
-"""Local files that are written whole or not at all, and the digests that name content."""
+"""Local files that are written whole or not at all, disk errors, and digests of content."""
 
 import errno
 import fcntl
@@ -13,10 +13,10 @@ from typing import Any, BinaryIO
 
 from db.errors import Unreachable
 
-CHUNK = 1 << 20  # bytes moved at once
+CHUNK = 1 << 20  # bytes read or written at once
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 
 def digest_of(path: Path) -> str:
@@ -26,7 +26,7 @@ def digest_of(path: Path) -> str:
 
 
 def canonical_json(data: Mapping[str, Any]) -> bytes:
-    """`data` as JSON whose digest can name it: sorted keys, no spaces, UTF-8 without escapes."""
+    """`data` as JSON that is equal for equal data: sorted keys, no spaces, UTF-8 not escaped."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.encode()
 
@@ -34,7 +34,7 @@ def canonical_json(data: Mapping[str, Any]) -> bytes:
 def weights_digest(digests: Mapping[str, str]) -> str:
     """The SHA-256 that names a version's weights, from the digests of its safetensors files.
 
-    With one file it is that file's; with several, that of the lines `name digest`.
+    One file: its own digest. Several: the digest of the lines `name digest`, sorted.
     """
     lines = [f"{name} {sha256}" for name, sha256 in sorted(digests.items())]
     if len(lines) == 1:
@@ -43,10 +43,10 @@ def weights_digest(digests: Mapping[str, str]) -> str:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file that replaces `path` once the block ends without an error.
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file that replaces `path` when the block ends without an error.
 
-    A block that fails leaves nothing behind. Raises `Unreachable` where the disk is full or the
+    A block that fails leaves nothing behind. Raises `Unreachable` if the disk is full or the
     folder is not writable.
     """
     with disk_errors(path.parent):
@@ -56,13 +56,13 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         try:
             with open(handle, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
                 yield file
-            settle(temporary, path)
+            durable_rename(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
 
 
-def settle(temporary: Path, path: Path) -> None:
+def durable_rename(temporary: Path, path: Path) -> None:
     """Rename a finished file so that it survives a crash: fsync, rename, fsync of the folder."""
     _sync(temporary)
     temporary.replace(path)
@@ -71,25 +71,25 @@ def settle(temporary: Path, path: Path) -> None:
 
 @contextmanager
 def full_disk(folder: Path) -> Iterator[None]:
-    """Turn the errors of a full disk into `Unreachable`; other errors pass."""
+    """Raise `Unreachable` in place of the errors of a full disk; other errors pass."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in _NO_SPACE:
             raise
         raise Unreachable(
-            f"no space left on the disk of {folder}", remedy="free some and run this again"
+            f"no space left on the disk of {folder}", remedy="free some space and try again"
         ) from error
 
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn the errors of a full disk or a folder that is not writable into `Unreachable`."""
+    """Raise `Unreachable` in place of the errors of a full disk or a folder not writable."""
     try:
         with full_disk(folder):
             yield
     except OSError as error:
-        if error.errno not in _CLOSED:
+        if error.errno not in _NOT_WRITABLE:
             raise
         raise Unreachable(
             f"{folder} cannot be written to ({error.strerror})",
@@ -98,11 +98,11 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def part_of(path: Path) -> Iterator[BinaryIO]:
-    """Open the partial download of `path`, positioned at its end and locked.
+def partial_download(path: Path) -> Iterator[BinaryIO]:
+    """Open the partial download of `path`, locked and positioned at its end.
 
-    The caller settles it, or leaves it to be resumed. A second process that fetches the same `path`
-    meanwhile gets a partial file of its own.
+    The caller renames it once it is complete, or leaves it to be resumed. A second process that
+    downloads the same `path` meanwhile gets a file of its own.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
@@ -110,7 +110,7 @@ def part_of(path: Path) -> Iterator[BinaryIO]:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(file.fileno()).st_ino != part.stat().st_ino:
-            raise FileNotFoundError  # settled by its owner between our open and our lock
+            raise FileNotFoundError  # renamed by its owner between our open and our lock
     except (BlockingIOError, FileNotFoundError):
         file.close()
         file = part.with_name(f".{path.name}.{os.getpid()}.part").open("w+b")

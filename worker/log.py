@@ -32,7 +32,7 @@ class _Json(logging.Formatter):
 
 
 def set_up_logging(settings: Settings) -> None:
-    """Send log records to stderr, in the form and from the level that the settings state."""
+    """Write log records to stderr, in the format and from the level of the settings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if settings.log_format == "json" else _Text())
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)

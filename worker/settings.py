@@ -1,4 +1,4 @@
-"""The settings, and the only reader of the environment (and of `.env` in the working folder)."""
+"""The settings. Only this module reads the environment, and `.env` in the working folder."""
 
 import os
 from functools import cached_property
@@ -15,18 +15,15 @@ from pydantic_settings import (
 )
 
 from db.errors import Refused, Unreachable
-from worker.specs import explain, spelled
+from worker.specs import explain, matching
 
 _BROKER_SCHEMES = {"redis", "rediss", "unix", "redis+socket"}
-_BROKER_FORMS = (
+_BROKER_REMEDY = (
     "use redis://[:password@]host:port/0, rediss://... (TLS) or unix://[:password@]/path/to.sock"
 )
 
 
-def _default_home() -> Path:
-    """Genmill's folder in the XDG data folder (XDG Base Directory Specification 0.8)."""
-    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(data) / "genmill"
+Device = Annotated[str, matching(r"auto|cpu|cuda(:\d+)?", "use auto, cpu, cuda or cuda:0")]
 
 
 class Settings(BaseSettings):
@@ -37,25 +34,45 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(
-        default_factory=_default_home, description="where this machine keeps its data"
+        # XDG Base Directory Specification 0.8
+        default_factory=lambda: (
+            Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "genmill"
+        ),
+        description="folder of this machine's data; default: genmill in the XDG data folder",
     )
-    database_url: SecretStr | None = Field(None, description="default: SQLite under the home")
-    redis_url: SecretStr | None = Field(None, description="default: the embedded broker")
-    store_url: str | None = Field(None, description="file:///path or s3://bucket/prefix")
-    s3_endpoint_url: str | None = Field(None, description="for MinIO, R2, Ceph")
-    device: Annotated[str, spelled(r"auto|cpu|cuda(:\d+)?", "use auto, cpu, cuda or cuda:0")] = (
-        "auto"
+    database_url: SecretStr | None = Field(
+        None, description="SQLAlchemy URL of the database; default: SQLite in the home"
     )
-    precision: Literal["fp32", "bf16"] = "fp32"
-    threads: int = Field(0, ge=0, description="CPU threads of one worker; 0: all cores")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["text", "json"] = "text"
-    lease_s: float = Field(60, gt=0, description="a claim lasts this long without a heartbeat")
-    loop_s: float = Field(5, gt=0, description="pause between two rounds of dispatching")
+    redis_url: SecretStr | None = Field(
+        None, description="redis://, rediss:// or unix:// URL; default: the embedded broker"
+    )
+    store_url: str | None = Field(
+        None, description="file:///folder or s3://bucket/prefix; default: a folder in the home"
+    )
+    s3_endpoint_url: str | None = Field(
+        None, description="URL of an S3 server other than AWS: MinIO, R2, Ceph"
+    )
+    device: Device = Field(
+        "auto", description="where models run: auto (a GPU if there is one), cpu, cuda or cuda:0"
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="number format of the networks' arithmetic"
+    )
+    threads: int = Field(0, ge=0, description="CPU threads of a worker; 0: all cores")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least severe log lines to write"
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="log lines for people or for programs"
+    )
+    lease_s: float = Field(
+        60, gt=0, description="seconds without a heartbeat after which a worker loses its shard"
+    )
+    loop_s: float = Field(5, gt=0, description="seconds between two rounds of the scheduler")
     deadline_s: float = Field(
-        120, gt=0, description="an unanswered doorbell is rung again after this"
+        120, gt=0, description="seconds after which an unanswered doorbell is rung again"
     )
-    shard_s: float = Field(10, gt=0, description="target duration of one shard")
+    shard_s: float = Field(10, gt=0, description="seconds that a shard should take")
     max_failures: int = Field(
         3, ge=1, description="failures after which a shard has failed for good"
     )
@@ -63,14 +80,14 @@ class Settings(BaseSettings):
         8, ge=1, description="lost claims after which a shard has failed for good"
     )
     hang_s: float = Field(
-        900, gt=0, description="a shard that reports no progress for this long has failed"
+        900, gt=0, description="seconds without progress after which a shard has failed"
     )
     failpoint: str = Field("", description="for tests: where a worker crashes or waits")
     loaded_bytes: int = Field(
-        2 * 2**30, ge=0, description="weights that a worker keeps in memory, at most"
+        2 * 2**30, ge=0, description="limit of the networks that a worker keeps in memory, in bytes"
     )
     cache_bytes: int = Field(
-        4 * 2**30, ge=0, description="local cache of datasets and weights, at most"
+        4 * 2**30, ge=0, description="limit of the cache of datasets and weights on disk, in bytes"
     )
 
     @field_validator("database_url", "redis_url", "store_url", "s3_endpoint_url", mode="before")
@@ -94,9 +111,9 @@ class Settings(BaseSettings):
     def broker(self) -> str:
         """Celery's broker URL, password included: never print it.
 
-        Without `redis_url` it is what `genmill up` wrote when it started the embedded broker, read
-        anew each time, because that may come later. Raises `Unreachable` where it was never
-        written, and `Refused` where `redis_url` is not the URL of a Redis server.
+        Without `redis_url`, it is read from the file that `genmill up` writes when it starts the
+        embedded broker, each time anew, because that may happen later. Raises `Unreachable` if
+        there is no such file, and `Refused` if `redis_url` is not the URL of a Redis server.
         """
         if self.redis_url is not None:
             url = _checked_broker(self.redis_url.get_secret_value())
@@ -111,28 +128,28 @@ class Settings(BaseSettings):
 
     @property
     def broker_client(self) -> str:
-        """The same broker's URL as redis-py's `Redis.from_url` wants it."""
+        """The broker's URL in the form that redis-py's `Redis.from_url` takes."""
         return self.broker.replace("redis+socket://", "unix://", 1)
 
     @cached_property
     def broker_file(self) -> Path:
-        """Where the embedded broker's URL is kept, readable by its owner alone."""
+        """The file that holds the embedded broker's URL, readable by its owner alone."""
         return self.home / "run" / "broker.url"
 
     @cached_property
     def scheduler_file(self) -> Path:
-        """Touched by this home's scheduler before each round, as a sign of life."""
+        """A file that this home's scheduler touches before each round, as a sign of life."""
         return self.home / "run" / "scheduler.alive"
 
     @cached_property
     def cache(self) -> Path:
-        """Where datasets and weights fetched from the store are kept. It may be deleted."""
+        """The folder of datasets and weights fetched from the store. It may be deleted."""
         return self.home / "cache"
 
     def child_environment(self, **changes: object) -> dict[str, str]:
-        """The whole environment for a child process to read these settings from, with `changes`.
+        """The environment of a child process that shall read these settings, with `changes`.
 
-        Every setting is passed, unset ones as empty, so that no `.env` changes any.
+        Unset settings are passed as empty, so that a `.env` cannot change them.
         """
         values = {name: getattr(self, name) for name in type(self).model_fields}
         values |= {"home": self.home.absolute(), **changes}
@@ -140,49 +157,51 @@ class Settings(BaseSettings):
         for name, value in values.items():
             plain = value.get_secret_value() if isinstance(value, SecretStr) else value
             ours[f"GENMILL_{name.upper()}"] = "" if plain is None else str(plain)
-        # settings are read whatever the case of their names
+        # pydantic reads settings whatever the case of their names
         return {k: v for k, v in os.environ.items() if k.upper() not in ours} | ours
 
 
 def _checked_broker(url: str) -> str:
-    """The URL, if it is one of a Redis server. Errors do not show it: it may hold a password."""
+    """The URL of a Redis server. Errors do not show it, because it may hold a password."""
     try:
         parts = urlsplit(url)
         number = parts.path.strip("/") if parts.scheme in {"redis", "rediss"} else ""
         _ = (parts.port, int(number or 0))  # reading them checks them
-    except ValueError:  # of a port or a database that is no number
-        raise Refused("GENMILL_REDIS_URL cannot be read", remedy=_BROKER_FORMS) from None
+    except ValueError:  # the port or the database is not a number
+        raise Refused("GENMILL_REDIS_URL cannot be read", remedy=_BROKER_REMEDY) from None
     if parts.scheme not in _BROKER_SCHEMES:
-        raise Refused(f"GENMILL_REDIS_URL is of kind {parts.scheme[:20]!r}", remedy=_BROKER_FORMS)
+        raise Refused(
+            f"GENMILL_REDIS_URL has the scheme {parts.scheme[:20]!r}", remedy=_BROKER_REMEDY
+        )
     return url
 
 
 def read_settings() -> Settings:
-    """The settings that the environment holds now. Raises `Refused`, naming what is wrong."""
+    """The settings as the environment has them now. Raises `Refused`, naming each wrong one."""
     try:
         return Settings()
     except ValidationError as error:
         raise Refused(f"environment GENMILL_*: {explain(error)}") from None
     except UnicodeDecodeError as error:
         raise Refused(
-            f".env: not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}",
+            f".env is not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}",
             remedy="save the file as UTF-8",
         ) from None
 
 
-def given_names() -> set[str]:
-    """Settings named in the environment and `.env`, unknown ones too: `HOME` for `GENMILL_HOME`."""
-    given = {**DotEnvSettingsSource(Settings).env_vars, **EnvSettingsSource(Settings).env_vars}
-    names = {name.upper() for name, value in given.items() if value}
+def names_in_environment() -> set[str]:
+    """Settings in the environment and `.env`, unknown ones included: `HOME` for `GENMILL_HOME`."""
+    found = {**DotEnvSettingsSource(Settings).env_vars, **EnvSettingsSource(Settings).env_vars}
+    names = {name.upper() for name, value in found.items() if value}
     return {name.removeprefix("GENMILL_") for name in names if name.startswith("GENMILL_")}
 
 
 def limit_threads(threads: int) -> None:
-    """Let numerical libraries use `threads` CPU threads (0: all). Call it before importing them."""
-    # A waiting thread that spins for long holds a core that others need: on a machine with more
-    # work than cores, training took twenty times as long. One that sleeps at once wakes too late
-    # for the next small step: on an idle machine, sampling took six times as long. This many turns
-    # last some tens of microseconds.
+    """Limit numerical libraries to `threads` CPU threads (0: all). Call before importing them."""
+    # A waiting thread that spins for long holds a core that others need: with more work than cores,
+    # training took twenty times as long. One that sleeps at once wakes too late for the next small
+    # step: on an idle machine, sampling took six times as long. So many turns last some tens of
+    # microseconds.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # with two buffer sizes, the results of cuDNN's recurrent layers may differ from run to run

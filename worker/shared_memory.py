@@ -1,8 +1,8 @@
-"""The state that a worker's two processes share, in memory that is mapped before the fork.
+"""The state that a worker's two processes share, in memory mapped before the fork.
 
-Celery's parent takes the signals and the messages; its child does the work. There is no lock, as in
-a `multiprocessing.Event`: a child killed while holding one would never release it, and the parent
-would hang in its signal handler. Single bytes and aligned doubles need none.
+Celery's parent receives signals and messages; its child does the work. Unlike a
+`multiprocessing.Event`, this has no lock: a child killed while holding one would never release it,
+and the parent would hang in its signal handler. Single bytes and aligned doubles need none.
 """
 
 import mmap
@@ -22,7 +22,7 @@ class SharedState:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
 
     def drain(self) -> None:
-        """Tell the child to save what it is making, give it back and take nothing new."""
+        """Tell the child to save its work, give the shard back and take no other."""
         self._memory[_DRAINING] = 1
 
     @property
@@ -31,7 +31,7 @@ class SharedState:
         return self._memory[_DRAINING] == 1
 
     def fail_boot(self, *, refused: bool) -> None:
-        """Tell the parent that the child could not boot; `refused`: nor could any other here."""
+        """Tell the parent that the child could not boot; `refused`: no other child could either."""
         self._memory[_REFUSED] = refused
         self._memory[_BOOT_FAILED] = 1
 
@@ -42,16 +42,16 @@ class SharedState:
 
     @property
     def refused(self) -> bool:
-        """Whether the settings are why it could not boot."""
+        """Whether it could not boot because of its settings."""
         return self._memory[_REFUSED] == 1
 
     def pulse(self) -> None:
-        """Say that this process, the child, is alive."""
+        """Note that this process, the child, is alive."""
         _PULSE.pack_into(self._memory, _PULSE_AT, time.monotonic())
         _PID.pack_into(self._memory, _PID_AT, os.getpid())
 
     def forget_child(self) -> None:
-        """Expect no pulse until the next child's first."""
+        """Expect no pulse until the next child gives its first."""
         _PID.pack_into(self._memory, _PID_AT, 0)
 
     @property
@@ -61,5 +61,5 @@ class SharedState:
 
     @property
     def child_pid(self) -> int:
-        """The process that gave the last pulse; 0 before any."""
+        """The process that gave the last pulse; 0 before the first."""
         return int(_PID.unpack_from(self._memory, _PID_AT)[0])

@@ -1,8 +1,8 @@
-"""What a job asks for: `Train`, `Finetune` and `Generate`, told apart by `kind`.
+"""What a job asks for: `Train`, `Finetune` or `Generate`, according to `kind`.
 
-Unknown keys and values outside the limits are refused by name, before any row is written. Which
-parameters a family takes is declared by the family (`worker.families`); what is stored of a spec,
-once its names are versions and its parameters complete, is in `worker.services.pinned`.
+Unknown keys and values outside the limits are refused by name, before any row is written. Each
+family declares its own parameters (`worker.families`). `worker.services.pinned` says what a job's
+row keeps of a spec, once its names are versions and its parameters complete.
 """
 
 import re
@@ -32,27 +32,27 @@ REFERENCE_PATTERN = NAME_PATTERN.removesuffix("$") + r"([:@][A-Za-z0-9._-]{1,40}
 NAME_RULE = "use 1 to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit"
 
 
-def spelled(pattern: str, rule: str) -> AfterValidator:
-    """Refuse a string that does not match `pattern`; `rule` states the pattern in words."""
+def matching(pattern: str, rule: str) -> AfterValidator:
+    """Refuse a string that does not match `pattern`; `rule` says in words what to use."""
 
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
-            raise PydanticCustomError("spelling", "{rule}", {"rule": rule})
+            raise PydanticCustomError("pattern", "{rule}", {"rule": rule})
         return value
 
     return AfterValidator(check)
 
 
-Name = Annotated[str, spelled(NAME_PATTERN, NAME_RULE)]
-Reference = Annotated[str, spelled(REFERENCE_PATTERN, "use NAME, NAME:VERSION or NAME@ALIAS")]
+Name = Annotated[str, matching(NAME_PATTERN, NAME_RULE)]
+Reference = Annotated[str, matching(REFERENCE_PATTERN, "use NAME, NAME:VERSION or NAME@ALIAS")]
 # PostgreSQL's JSON holds no NUL
-Text = Annotated[str, spelled(r"[^\0]*", "take out the NUL characters")]
-Key = Annotated[str, spelled(r"[^\0\ud800-\udfff]{1,200}", "use 1 to 200 characters, no NUL")]
+Text = Annotated[str, matching(r"[^\0]*", "remove the NUL characters")]
+Key = Annotated[str, matching(r"[^\0\ud800-\udfff]{1,200}", "use 1 to 200 characters, no NUL")]
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="the random seed")]
 
 
 class Params(BaseModel):
-    """Base of everything a user can set: frozen; unknown keys are refused."""
+    """Base of everything that a user can set. Frozen; refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -76,7 +76,7 @@ class _Training(Params):
 
 
 class Train(_Training):
-    """Train a new version of model `model` from nothing."""
+    """Train a new version of model `model` from scratch."""
 
     kind: Literal["train"] = "train"
     family: str
@@ -84,7 +84,7 @@ class Train(_Training):
 
 
 class Finetune(_Training):
-    """Train a version further: a new version whose parent is `model`."""
+    """Train a version further; the result is a new version whose parent is `model`."""
 
     kind: Literal["finetune"] = "finetune"
     model: Reference
@@ -93,8 +93,8 @@ class Finetune(_Training):
 class Generate(Params):
     """Make `count` samples. Sample i depends on the weights, these settings, `seed` and i alone.
 
-    With `prompts`, sample i takes prompt i modulo their number; with neither `label` nor prompts, a
-    conditional model takes label i modulo the number of labels. With `dataset`, samples are made
+    With `prompts`, sample i takes prompt i modulo their number. With neither `label` nor `prompts`,
+    a conditional model takes label i modulo the number of labels. With `dataset`, samples are made
     from its images.
     """
 
@@ -110,28 +110,28 @@ class Generate(Params):
 
 Spec = Train | Finetune | Generate
 KINDS: tuple[str, ...] = tuple(kind.model_fields["kind"].default for kind in get_args(Spec))
-_SPECS: TypeAdapter[Spec] = TypeAdapter(Annotated[Spec, Field(discriminator="kind")])
-_KEYS: TypeAdapter[str] = TypeAdapter(Key)
+_SPEC_ADAPTER: TypeAdapter[Spec] = TypeAdapter(Annotated[Spec, Field(discriminator="kind")])
+_KEY_ADAPTER: TypeAdapter[str] = TypeAdapter(Key)
 
 
 def parse_spec(data: Mapping[str, Any]) -> Spec:
-    """Turn plain data into a spec; raise `Refused` naming each wrong field and its value."""
+    """Plain data as a spec. Raises `Refused`, naming each wrong field and its value."""
     try:
-        return _SPECS.validate_python(dict(data))
+        return _SPEC_ADAPTER.validate_python(dict(data))
     except ValidationError as error:
         raise Refused(explain(error)) from None
 
 
 def parse_key(name: str, value: object) -> str:
-    """Check an id that a user gives to a job; the `Refused` of a wrong one calls it `name`."""
+    """Check an id that a user gives to a job. Raises `Refused`, calling the id `name`."""
     try:
-        return _KEYS.validate_python(value, strict=True)
+        return _KEY_ADAPTER.validate_python(value, strict=True)
     except ValidationError as error:
         raise Refused(explain(error, whole=name)) from None
 
 
 def parse_params(schema: type[P], values: Mapping[str, Any], *, what: str) -> P:
-    """Check `values` against a family's `schema`; `what` names them in the error, as in "vae"."""
+    """Check `values` against a family's `schema`. Errors call them `what`, such as "vae"."""
     for key in values:
         if key not in schema.model_fields:
             raise Refused.unknown("parameter", key, schema.model_fields, of=what)
@@ -142,9 +142,9 @@ def parse_params(schema: type[P], values: Mapping[str, Any], *, what: str) -> P:
 
 
 def explain(error: ValidationError, *, whole: str = "spec") -> str:
-    """Each complaint of a validation as `field: complaint (got value)`, all in one line.
+    """All complaints of a validation in one line, each as `field: complaint (got value)`.
 
-    A complaint about no single field is about the `whole`.
+    Where a complaint is about no single field, `whole` stands for the field.
     """
     complaints = []
     for item in error.errors(include_url=False):

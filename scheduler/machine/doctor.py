@@ -20,7 +20,7 @@ from scheduler.machine.broker import broker_address, ping
 from scheduler.machine.home import holder, state_file
 from scheduler.machine.system import has_database
 from worker.services import Services, open_services
-from worker.settings import Settings, given_names
+from worker.settings import Settings, names_in_environment
 
 FREE_BYTES = 2 * 2**30  # weights, checkpoints and samples of a small model, with some to spare
 CLOCK_S = 5.0
@@ -52,7 +52,7 @@ def examine(settings: Settings, names: Sequence[str] = ()) -> list[dict[str, Any
 
 
 def _settings(_: Services) -> str:
-    known, given = {name.upper() for name in Settings.model_fields}, given_names()
+    known, given = {name.upper() for name in Settings.model_fields}, names_in_environment()
     if strange := sorted(given - known):
         found = [Refused.unknown("GENMILL_ setting", name, known).message for name in strange]
         raise GenmillError(

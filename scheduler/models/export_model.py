@@ -10,7 +10,7 @@ from db.errors import Refused
 from db.tables import Model, ModelVersion
 from scheduler.models.folder_check import SUMS
 from worker.families import find_family
-from worker.files import digest_of, disk_errors, written_whole
+from worker.files import atomic_write, digest_of, disk_errors
 from worker.media import find_medium
 from worker.networks.version_folder import CONFIG
 from worker.services import Services
@@ -37,7 +37,7 @@ def export_model(
             digests = _write_files(services, version, folder)
         sums = "".join(f"{sha256}  {name}\n" for name, sha256 in digests.items())
         for name, text in ((SUMS, sums), (CARD, _card(model, version, digests))):
-            with written_whole(folder / name) as file:
+            with atomic_write(folder / name) as file:
                 file.write(text.encode())
     return [folder / name for name in (*digests, SUMS, CARD)]
 

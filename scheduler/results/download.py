@@ -15,9 +15,9 @@ from db.tables import Artifact, Job, Member
 from scheduler.results.samples import samples_by_artifact
 from scheduler.results.unpack import are_there, read_samples, write_files
 from worker.families import find_family
-from worker.files import disk_errors, settle
+from worker.files import disk_errors, durable_rename
 from worker.media import all_media, find_medium
-from worker.media.base import Medium, SampleFiles, Whole
+from worker.media.base import CombinedFiles, Medium, SampleFiles
 from worker.services import Services
 
 FORMS = tuple(dict.fromkeys(form for medium in all_media() for form in medium.downloads))
@@ -102,7 +102,7 @@ def _fetch_job(
         written = _fetch_samples(services, artifact, members, folder, medium, chosen)
         yield artifact.size, len(members), written
     if (parts / RECORDS).exists():
-        settle(parts / RECORDS, folder / RECORDS)
+        durable_rename(parts / RECORDS, folder / RECORDS)
     if parts.is_dir():
         for part in parts.iterdir():
             part.unlink()
@@ -115,10 +115,10 @@ def _fetch_samples(
     members: list[Member],
     folder: Path,
     medium: Medium,
-    form: SampleFiles | Whole,
+    form: SampleFiles | CombinedFiles,
 ) -> int:
     """Fetch one object's samples; returns how many had anything to write in this format."""
-    if form is Whole.OBJECTS:
+    if form is CombinedFiles.OBJECTS:
         services.store.fetch(artifact.key, folder / plain_name(artifact), sha256=artifact.sha256)
         return len(members)
     if isinstance(form, SampleFiles) and are_there(members, folder, medium, form):

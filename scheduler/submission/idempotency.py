@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from db.errors import Refused
 from db.registry import Reference
 from db.tables import Job
-from worker.services.pinned import Pinned, complete, settle
+from worker.services.pinned import Pinned, complete, pin_model
 from worker.specs import Spec, parse_spec
 
 REFERENCES = ("model", "dataset")
@@ -17,7 +17,7 @@ REFERENCES = ("model", "dataset")
 
 def refuse_another(session: Session, key: str, asked: Spec, job: Job) -> None:
     """Refuse a `key` that made `job` for another request, naming what differs."""
-    made = settle(session, parse_spec(job.spec))
+    made = pin_model(session, parse_spec(job.spec))
     if other := _other_fields(asked, made) or _other_params(asked, made):
         raise Refused(
             f"idempotency key {key!r} belongs to job {job.id}, a {job.kind} job of model "

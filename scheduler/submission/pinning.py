@@ -17,7 +17,7 @@ from db.tables import DatasetVersion, ModelVersion
 from worker.networks.family import Family
 from worker.networks.version_folder import own_record
 from worker.services import Services
-from worker.services.pinned import Pinned, PinnedGeneration, PinnedTraining, settle
+from worker.services.pinned import Pinned, PinnedGeneration, PinnedTraining, pin_model
 from worker.specs import Spec, Train
 
 MAX_PROMPTS_BYTES = 20 * 2**20
@@ -25,7 +25,7 @@ MAX_PROMPTS_BYTES = 20 * 2**20
 
 def pin(services: Services, session: Session, spec: Spec) -> Pinned:
     """Resolve the spec's names and check all that it says; raises `NotFound` or `Refused`."""
-    pinned = settle(session, spec)
+    pinned = pin_model(session, spec)
     if isinstance(pinned, PinnedTraining):
         return _pin_training_data(services, session, pinned)
     _refuse_unfit_inputs(services, pinned)

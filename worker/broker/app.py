@@ -1,6 +1,6 @@
-"""The Celery app, for senders and workers alike. It knows no task's code and no torch.
+"""The Celery app of senders and workers. Knows no task's code and no torch.
 
-The broker is a doorbell: a message carries a shard's id and may be lost, doubled or late; the
+The broker is a doorbell: a message carries a shard's id and may be lost, duplicated or late; the
 database decides what happens. Hence no results, no retries by Celery and no ETA.
 """
 
@@ -17,8 +17,8 @@ QUEUE = "genmill"
 TASK = "genmill.work"
 KEY_PREFIX = "genmill:"
 
-# Redis gives a message to another worker when it stays unacknowledged this long. A longer shard
-# is then delivered twice, and the second claim finds the lease held.
+# Redis delivers a message again when it stays unacknowledged for this long. The second doorbell of
+# a longer shard finds its lease held.
 _VISIBILITY_S = 3600
 
 _SETTINGS: dict[str, Any] = {
@@ -28,7 +28,7 @@ _SETTINGS: dict[str, Any] = {
     "result_backend": None,
     "task_acks_late": True,
     # a shard that kills its worker must not come back from Redis uncounted (measured: six times in
-    # twelve seconds); the reaper puts it back and counts
+    # twelve seconds); the reaper queues it again and counts
     "task_reject_on_worker_lost": False,
     "task_acks_on_failure": True,
     "task_acks_on_timeout": True,
@@ -42,7 +42,7 @@ _SETTINGS: dict[str, Any] = {
     },
     "worker_concurrency": 1,
     "worker_prefetch_multiplier": 1,
-    # importing torch in a fresh child can take longer than Celery's 4 s, after which it is killed
+    # importing torch in a new child can take longer than Celery's 4 s, after which it kills it
     "worker_proc_alive_timeout": 300,
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     "worker_soft_shutdown_timeout": 60,
@@ -67,15 +67,17 @@ _SETTINGS: dict[str, Any] = {
 
 
 def celery_app(settings: Settings) -> Celery:
-    """The app for the settings' broker; connects when used. Raises `Unreachable` or `Refused`."""
-    url = settings.broker
-    if url.startswith("redis+socket:"):
-        url = url.replace("?db=", "?virtual_host=")  # Celery's name of a socket's database number
-    return _app(url)
+    """The app for the settings' broker, which connects when used.
+
+    Raises `Unreachable` or `Refused` as `Settings.broker` does.
+    """
+    return _app(settings.broker)
 
 
 @cache
 def _app(url: str) -> Celery:
+    if url.startswith("redis+socket:"):
+        url = url.replace("?db=", "?virtual_host=")  # Celery's name of a socket's database number
     app = Celery("genmill", broker=url, set_as_current=False)
     app.conf.update(_SETTINGS, task_queues={QUEUE: {"exchange": QUEUE, "routing_key": QUEUE}})
     if url.startswith("rediss:") and "ssl_cert_reqs" not in parse_qs(urlsplit(url).query):

@@ -1,6 +1,6 @@
 """Doorbells: messages that say "look at this shard". Commit the rows first, then ring.
 
-Nothing is lost when a doorbell is: the row is still queued, and is rung for again after a deadline.
+A lost doorbell loses nothing: the row is still queued, and it is rung for again after a deadline.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,12 +16,12 @@ from db.errors import Unreachable
 from worker.broker.app import QUEUE, TASK, celery_app
 from worker.services import Services
 
-# One shard in work and a few waiting keep a worker busy; the queue itself is the database.
+# one shard running and two waiting keep a worker busy; the real queue is the database
 PER_WORKER = 3
 
 
 def ring(services: Services, shard_ids: Sequence[str]) -> None:
-    """Send one doorbell a shard. Raises `Unreachable` where the broker does not answer."""
+    """Send a doorbell for each shard. Raises `Unreachable` if the broker does not answer."""
     if not shard_ids:
         return
     app = celery_app(services.settings)
@@ -31,9 +31,9 @@ def ring(services: Services, shard_ids: Sequence[str]) -> None:
 
 
 def ring_due(services: Services) -> int:
-    """Mark the shards that are due as dispatched, commit, and ring for them; returns how many.
+    """Mark the shards that are due as dispatched, commit, and ring for them; return their number.
 
-    Raises `Unreachable`, and then has marked nothing: the broker is tried first.
+    Raises `Unreachable` before anything is marked if the broker does not answer.
     """
     with _producer(services):
         pass

@@ -1,4 +1,4 @@
-"""A dataset version on disk: its arrays and rows, its splits, its manifest; and the files of users.
+"""A dataset version on disk: arrays and rows, splits, the manifest; and the files of users.
 
-Knows no medium and no file format (`worker.media` reads those), no network and no torch.
+Knows no medium, no file format (`worker.media` reads those), no network and no torch.
 """

@@ -1,4 +1,4 @@
-"""The arrays of a dataset, written item by item, for their number is not known yet."""
+"""The arrays of a dataset, written item by item before their number is known."""
 
 from array import array
 from pathlib import Path
@@ -14,7 +14,7 @@ from worker.data.split import Counts, Ratio, assign_splits, count_splits, hash_o
 class ArrayWriter:
     """An `.npy` file of rows of one shape and type; memory does not grow with their number.
 
-    The header is written twice: NumPy keeps room in it for the first axis to grow.
+    The header is written twice, because NumPy leaves room in it for the first axis to grow.
     """
 
     def __init__(self, path: Path, dtype: npt.DTypeLike = np.uint8) -> None:
@@ -25,11 +25,11 @@ class ArrayWriter:
         self._write_header()
 
     def append(self, row: npt.NDArray[Any]) -> None:
-        """Add one row, of the shape of the first."""
+        """Add a row; all rows have one shape."""
         self.extend(row[None])
 
     def extend(self, rows: npt.NDArray[Any]) -> None:
-        """Add some rows, all of the shape of the first."""
+        """Add some rows; all rows have one shape."""
         if not self.rows:
             self.row_shape = rows.shape[1:]
         if rows.shape[1:] != self.row_shape or rows.dtype != self.dtype:
@@ -56,13 +56,13 @@ class ArrayWriter:
 
 
 class SplitsAndLabels:
-    """Collects the hash, split and label of each item as it comes: some bytes an item."""
+    """Collects the hash, split and label of each item, which takes a few bytes an item."""
 
     def __init__(self) -> None:
         self._hashes, self._given, self._labels = array("Q"), array("B"), array("q")
 
     def add(self, data: bytes, label: int | None, split: int) -> None:
-        """Note an item by its content, its label's number and its split's code."""
+        """Add an item: its content, its label's number and its split's code."""
         self._hashes.append(hash_of(data))
         self._given.append(split)
         if label is not None:
@@ -71,7 +71,7 @@ class SplitsAndLabels:
     def write(
         self, folder: Path, labels: tuple[str, ...], ratio: Ratio
     ) -> tuple[tuple[str, ...], Counts]:
-        """Write `split.npy` and, where labelled, `labels.npy`; the labels in use, and counts."""
+        """Write `split.npy` and, if labelled, `labels.npy`; return the labels in use and counts."""
         hashes, given = np.frombuffer(self._hashes, np.uint64), np.frombuffer(self._given, np.uint8)
         codes = assign_splits(hashes, given, ratio)
         np.save(folder / "split.npy", codes)

@@ -1,4 +1,4 @@
-"""A dataset version on this machine, and its shape. No torch here."""
+"""A dataset version on this machine, and its shape."""
 
 import json
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ CAPTIONS = "captions.jsonl"
 
 @dataclass(frozen=True)
 class Shape:
-    """What a dataset looks like to a network; kept in a version's `config.json`.
+    """What a network needs to know of a dataset; kept in a model version's `config.json`.
 
     Images: `size` (height and width) and `channels` (1 or 3). Text: `vocabulary`, the number of
-    tokens. Sound: `sample_rate` in Hz. `labels`: the class names in order, none where unlabelled.
+    tokens. Sound: `sample_rate` in Hz. `labels`: the class names in order, none if unlabelled.
     """
 
     media: str
@@ -43,12 +43,12 @@ class Shape:
 class LocalDataset:
     """A dataset version's objects in a local folder, with their digests checked.
 
-    Images: `images.npy` uint8 (N, H, W, C), `labels.npy` int64 (N,) where labelled, `split.npy`
-    uint8 (N,), `captions.jsonl` where captioned, one row `{"text": ...}` an image. Text:
-    `documents.jsonl`, one row a document with `split` beside `text` or `prompt` and `completion` or
-    `messages`. Sound: `sounds.npy` int16, the samples of all in a row, `offsets.npy` int64 (N + 1,)
-    of where each begins and ends in it, `labels.npy` and `split.npy` as above. All are named in
-    `manifest.json`.
+    Images: `images.npy` uint8 (N, H, W, C), `split.npy` uint8 (N,), `labels.npy` int64 (N,) if
+    labelled, `captions.jsonl` if captioned, with a row `{"text": ...}` for each image. Text:
+    `documents.jsonl`, whose rows have `split` and either `text`, or `prompt` and `completion`, or
+    `messages`. Sound: `sounds.npy` int16 (T,), the samples of all sounds; `offsets.npy` int64
+    (N + 1,), where each begins and ends in it; `split.npy` and `labels.npy` as for images.
+    `manifest.json` names them all.
     """
 
     folder: Path
@@ -60,14 +60,14 @@ class LocalDataset:
         return loaded
 
     def array(self, name: str) -> npt.NDArray[Any]:
-        """The array `name` (`images`, `sounds`, `labels`, ...), mapped, not read."""
+        """The array `name` (`images`, `sounds`, `labels`, ...), memory-mapped."""
         array: npt.NDArray[Any] = np.load(
             self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False
         )
         return array
 
     def captions(self) -> Iterator[str]:
-        """The images' captions in their order; none where the dataset has no captions."""
+        """The captions in the order of the images; none if the dataset has no captions."""
         path = self.folder / CAPTIONS
         if path.exists():
             with path.open(encoding="utf-8") as lines:

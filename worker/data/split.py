@@ -1,7 +1,7 @@
-"""Which items train, validate and test: a pure function of the items' own bytes.
+"""Splits into training, validation and test: a pure function of the items' own bytes.
 
-An item's split follows from its SHA-256, so that the same item lands in the same split whatever
-else is added, and duplicates never straddle two.
+An item's split follows from its SHA-256, so an item stays in its split whatever else is added, and
+duplicates share one.
 """
 
 import hashlib
@@ -13,11 +13,11 @@ import numpy.typing as npt
 from db.errors import Refused
 from worker.data.dataset import TEST, TRAIN, VALIDATION
 
-UNASSIGNED = 255  # the code of an item whose split the data do not state
+UNASSIGNED = 255  # code of an item whose split the data do not state
 
 Ratio = tuple[int, int, int]  # train : validation : test
 Codes = npt.NDArray[np.uint8]
-Counts = tuple[int, int, int]  # items that train, validate and test
+Counts = tuple[int, int, int]  # items of training, validation and test
 
 
 def hash_of(data: bytes) -> int:
@@ -26,11 +26,11 @@ def hash_of(data: bytes) -> int:
 
 
 def checked_ratio(ratio: Sequence[int]) -> Ratio:
-    """Three whole numbers, none negative, the first above zero; `Refused` otherwise."""
+    """`ratio`; `Refused` unless it is three whole numbers, none negative, the first above zero."""
     if len(ratio) != 3 or min(ratio) < 0 or ratio[0] < 1:
         raise Refused(
             f"split {list(ratio)} is not a ratio of training, validation and test",
-            remedy="give three whole numbers, none negative and the first above zero: 90,5,5",
+            remedy="use three whole numbers, none negative and the first above zero, as in 90,5,5",
         )
     return (ratio[0], ratio[1], ratio[2])
 
@@ -38,12 +38,14 @@ def checked_ratio(ratio: Sequence[int]) -> Ratio:
 def assign_splits(hashes: npt.NDArray[np.uint64], given: Codes, ratio: Ratio) -> Codes:
     """The split code of each item.
 
-    `given` holds `VALIDATION` or `TEST` where the data state so, else `UNASSIGNED`; a split that
-    was given takes no further items. Where there are two different items or more, training gets
-    one, and so does validation if its ratio is above zero.
+    `given` holds `VALIDATION` or `TEST` if the data state so, else `UNASSIGNED`; a given split gets
+    no further items. If there are at least two different items, training gets one, and so does
+    validation if its ratio is above zero.
     """
     if not (given == UNASSIGNED).any():
-        given = np.full_like(given, UNASSIGNED)  # a lone test set is somebody's whole data
+        given = np.full_like(
+            given, UNASSIGNED
+        )  # without items to train on, ignore the given splits
     free = given == UNASSIGNED
     shares = [0 if code in given else share for code, share in enumerate(ratio)]
     bounds = np.cumsum(shares[:2]) / sum(shares) * 2.0**53
@@ -57,7 +59,7 @@ def assign_splits(hashes: npt.NDArray[np.uint64], given: Codes, ratio: Ratio) ->
 
 
 def count_splits(codes: Codes) -> Counts:
-    """How many items each split has."""
+    """The number of items in each split."""
     train, validation, test = np.bincount(codes, minlength=3)[:3].tolist()
     return train, validation, test
 
@@ -65,7 +67,7 @@ def count_splits(codes: Codes) -> Counts:
 def _move_one(
     codes: Codes, hashes: npt.NDArray[np.uint64], *, to: int, donors: tuple[int, ...]
 ) -> None:
-    """Give an empty split the last item, with its duplicates, of the first donor that has two."""
+    """Give an empty split the last item, and its duplicates, of the first donor with two items."""
     if (codes == to).any():
         return
     for donor in donors:
@@ -76,7 +78,7 @@ def _move_one(
 
 
 def cut_points(length: int, ratio: Ratio) -> tuple[int, int]:
-    """Where validation and test begin in one text of `length` characters, cut in order."""
+    """Where validation and test begin in a text of `length` characters that is cut in order."""
     train = max(1, length * ratio[0] // sum(ratio))
     validation = max(train, length * (ratio[0] + ratio[1]) // sum(ratio))
     if ratio[VALIDATION] and length > 1:

@@ -23,23 +23,23 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class CachedDataset(LocalDataset):
-    """A version in the cache, which stays there as long as this object lives."""
+    """A version in the cache that stays there as long as this object lives."""
 
     held: HeldFolder
 
 
 def publish(store: ObjectStore, folder: Path) -> Blob:
-    """Store what `ingest` wrote and return the blob of its manifest, which is stored last."""
+    """Store what `ingest` wrote; return the blob of the manifest, which is stored last."""
     data = (folder / "manifest.json").read_bytes()
     for entry in json.loads(data)["objects"]:
         blob = store.put(PREFIX, folder / entry["name"])
         if blob.sha256 != entry["sha256"]:
-            raise DigestMismatch(f"{folder / entry['name']} was changed since its manifest")
+            raise DigestMismatch(f"{folder / entry['name']} has changed since its manifest")
     return store.put_bytes(PREFIX, data)
 
 
 def summary(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The part of a manifest kept in the database, for listings that do not read the store."""
+    """The part of a manifest that the database keeps, so that listings do not read the store."""
     size = sum(entry["size"] for entry in manifest["objects"])
     kept = ("counts", "labels", "shape", "rejected")
     captioned = any(entry["name"] == CAPTIONS for entry in manifest["objects"])
@@ -67,7 +67,7 @@ def fetch(
         for entry in json.loads(manifest.read_bytes())["objects"]:
             name, sha256 = entry["name"], entry["sha256"]
             if name not in _NAMES:
-                raise BadInput(f"manifest {manifest_sha256} names {name!r}, no file of a dataset")
+                raise BadInput(f"manifest {manifest_sha256}: {name!r} is not a file of a dataset")
             store.fetch(f"{PREFIX}/{sha256}", folder / name, sha256=sha256)
 
     held = cache.hold("datasets", manifest_sha256, download)

@@ -1,4 +1,4 @@
-"""What a network makes now, on one page to look at; and how fast it makes it."""
+"""Previews: a page of samples that a network makes now; and the speed of sampling."""
 
 import time
 from itertools import islice
@@ -9,13 +9,13 @@ from worker.media import find_medium
 from worker.media.base import Page
 from worker.networks.network import Network, Output, Row
 
-TIMED = 3  # micro-batches to measure the speed by
+TIMED = 3  # micro-batches whose time is measured
 
 
 def page(sampler: Sampler, folder: Path, *, name: str) -> tuple[str, Path, str]:
-    """Make a page of samples in `folder`, as their medium shows them: its name, path, media type.
+    """Write a page of samples to `folder`, in their medium's format; return name, path, media type.
 
-    A row is a class or example prompt where there are any.
+    The rows of the page are classes or example prompts, if there are any.
     """
     shape = sampler.network.shape
     medium = find_medium(shape.media)
@@ -28,23 +28,22 @@ def page(sampler: Sampler, folder: Path, *, name: str) -> tuple[str, Path, str]:
 
 
 def _rows(network: Network, shown: Page) -> list[Row]:
-    """What to make for each place of the page, at most twice its rows."""
+    """What to make for each place of the page, which may have up to twice its rows."""
     most, columns = 2 * shown.rows, shown.columns
     if network.examples:
-        asked = [prompt for prompt in network.examples[:most] for _ in range(columns)]
-        return [Row(index, prompt=prompt) for index, prompt in enumerate(asked)]
+        prompts = [prompt for prompt in network.examples[:most] for _ in range(columns)]
+        return [Row(index, prompt=prompt) for index, prompt in enumerate(prompts)]
     if network.shape.labels:
-        classes = [
-            label for label in range(len(network.shape.labels))[:most] for _ in range(columns)
-        ]
-        return [Row(index, label) for index, label in enumerate(classes)]
+        classes = range(len(network.shape.labels))[:most]
+        labels = [label for label in classes for _ in range(columns)]
+        return [Row(index, label) for index, label in enumerate(labels)]
     return [Row(index) for index in range(shown.rows * columns)]
 
 
 def time_sampling(sampler: Sampler, *, limit_s: float = 2.0) -> float:
     """Samples a second that `sampler` makes, over a few micro-batches after one to warm up.
 
-    The first counts where it alone takes long, as it does for text.
+    A first micro-batch that takes long, as with text, is measured itself.
     """
     size, labels = sampler.sampling.micro_batch, len(sampler.network.shape.labels)
     rows = [Row(index, index % labels if labels else None) for index in range(size)]

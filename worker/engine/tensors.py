@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from db.errors import BadInput, NonFinite
-from worker.files import settle
+from worker.files import durable_rename
 
 # safetensors writes several metadata keys in random order; one key keeps equal files equal
 ABOUT = "genmill"
@@ -34,7 +34,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, about: Mapping[s
     try:
         _save(temporary, plain, record)
         _verify(temporary, plain, record)
-        settle(temporary, path)
+        durable_rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""A user's files into a dataset version: which format they are, what was left out, the manifest.
+"""A user's files become a dataset version: their format, what is left out, the manifest.
 
-Reading each format is for `worker.media`. Loads no torch, so that `dataset add` runs without it.
+How a format is read is for `worker.media`. Loads no torch, so that `dataset add` runs without it.
 """

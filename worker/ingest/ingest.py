@@ -1,8 +1,8 @@
 """Turn a user's files into a dataset version: arrays or rows, and the manifest that names them.
 
-Needs NumPy and Pillow only, so that `dataset add` runs where no torch is. Reads what it is given as
-a stream: memory grows by some bytes an item, never by its content, captions apart. One bad file
-among good ones is reported and left out; a data set with nothing good in it is refused.
+Files are streamed: memory grows by some bytes for each item, but not with its content, captions
+apart. Bad files among good ones are left out and reported; a dataset without a usable item is
+refused.
 """
 
 import zipfile
@@ -13,7 +13,7 @@ from typing import Any
 
 from db.errors import BadInput, Refused
 from worker.data.dataset import Shape
-from worker.data.source_files import Reject, Rejects, members, reading
+from worker.data.source_files import Reject, Rejects, members, read_errors
 from worker.data.split import Counts, checked_ratio
 from worker.files import canonical_json, digest_of, disk_errors
 from worker.media import all_media, find_medium
@@ -24,7 +24,7 @@ Choice = tuple[Medium, SourceFormat]
 
 @dataclass(frozen=True)
 class Ingested:
-    """What became of the files; `rejects` holds the first `MAX_REPORTED` of those left out."""
+    """The manifest, and the first `MAX_REPORTED` of the files and lines that were left out."""
 
     manifest: dict[str, Any]
     rejects: list[Reject]
@@ -41,10 +41,10 @@ def ingest(
 ) -> Ingested:
     """Write the data at `path` into the empty `folder` as `LocalDataset` describes.
 
-    The format is told from the files themselves, among those of medium `kind` where that is given.
-    Images become `size` pixels a side (the data's own where None) in `mode`. Equal files give equal
-    bytes, and so an equal manifest. Raises `BadInput` or `Refused` with what is wrong and what is
-    taken, `Unreachable` where `folder` cannot be written to.
+    The files show their format, which must be one of medium `kind` if that is given. Images become
+    `size` pixels a side and of colour `mode`, by default as in the data. Equal files give equal
+    bytes and manifests. Raises `BadInput` or `Refused` for the files, and `Unreachable` if `folder`
+    is not writable.
     """
     rejects, ratio = Rejects(), checked_ratio(split)
     options = {k: v for k, v in {"size": size, "mode": mode}.items() if v is not None}
@@ -67,12 +67,12 @@ def ingest(
 
 
 def choose_format(path: Path, kind: str | None) -> Choice:
-    """The format of the files at `path`, and its medium; `kind` where they may be of two.
+    """The format of the files at `path`, and its medium; `kind` decides if several fit.
 
-    Raises `BadInput` where no format is theirs, or that of another medium than `kind`.
+    Raises `BadInput` if no format fits, or only one of another medium than `kind`.
     """
     wanted = find_medium(kind) if kind else None
-    with reading(path.name):
+    with read_errors(path.name):
         if not path.exists():
             raise BadInput(f"{path}: no such file or folder")
         if path.is_dir():
@@ -81,41 +81,45 @@ def choose_format(path: Path, kind: str | None) -> Choice:
             path.open("rb").close()
         is_zip = path.is_file() and zipfile.is_zipfile(path)
     if path.suffix.lower() == ".zip" and path.is_file() and not is_zip:
-        raise BadInput(f"{path.name}: not a zip, or one cut short", remedy="fetch or pack it again")
+        raise BadInput(
+            f"{path.name}: not a zip file, or cut short", remedy="download or pack it again"
+        )
     many = is_zip or path.is_dir()
     medium, source = _format_of_many(path, wanted) if many else _format_of_one(path, wanted)
     if wanted and wanted is not medium:
-        raise BadInput(f"{path.name}: {medium.name} data, and kind {kind!r} was asked for")
+        raise BadInput(f"{path.name} is {medium.name} data, and kind {kind!r} was asked for")
     return medium, source
 
 
 def _format_of_many(path: Path, wanted: Medium | None) -> Choice:
-    """That of a folder or zip, by the suffixes of the files inside, else by a look at them."""
+    """The format of a folder or zip, by the suffixes of its files, else by their content."""
     unreadable = Rejects()
     suffixes = {member.suffix for member in members(path, unreadable)}
     if not suffixes and unreadable.count:
         raise _nothing_usable(path, unreadable)
     if not suffixes:
-        raise BadInput(f"{path.name}: the folder is empty", remedy=_all_that_is_taken())
-    found = _first(lambda medium, source: wanted in {None, medium} and suffixes & source.inside)
+        raise BadInput(f"{path.name}: the folder is empty", remedy=_all_formats())
+    found = _first(
+        lambda medium, source: wanted in {None, medium} and suffixes & source.member_suffixes
+    )
     if not found and path.is_dir():
         found = _first(lambda _, source: source.recognises(path))
     if not found:
         shown = ", ".join(sorted(suffixes))
-        raise BadInput(f"{path.name}: nothing usable among {shown}", remedy=_all_that_is_taken())
+        raise BadInput(f"{path.name}: no usable files, only {shown}", remedy=_all_formats())
     return found
 
 
 def _format_of_one(path: Path, wanted: Medium | None) -> Choice:
-    """That of a single file, by its suffix, else as `wanted` takes any, else by a look at it."""
+    """The format of a file: by its suffix, else any that `wanted` takes, else by its content."""
     found = (
-        _first(lambda _, source: path.suffix.lower() in source.alone)
-        or _first(lambda medium, source: source.any_name and wanted is medium)
+        _first(lambda _, source: path.suffix.lower() in source.file_suffixes)
+        or _first(lambda medium, source: source.any_suffix and wanted is medium)
         or _first(lambda _, source: source.recognises(path))
     )
     if not found:
         what = f"{path.suffix} files are" if path.suffix else "a file without a suffix is"
-        raise BadInput(f"{path.name}: {what} not taken", remedy=_all_that_is_taken())
+        raise BadInput(f"{path.name}: {what} not supported", remedy=_all_formats())
     return found
 
 
@@ -127,20 +131,23 @@ def _first(fits: Callable[[Medium, SourceFormat], object]) -> Choice | None:
     return next((choice for choice in _choices() if fits(*choice)), None)
 
 
-def _all_that_is_taken() -> str:
-    return f"taken are {', '.join(source.taken for _, source in _choices())}"
+def _all_formats() -> str:
+    *others, last = (source.description for _, source in _choices())
+    return f"use {', '.join(others)} or {last}"
 
 
 def _nothing_usable(path: Path, rejects: Rejects) -> BadInput:
-    text = f"{path.name}: nothing usable in it"
     if not rejects.count:
-        return BadInput(text, remedy=_all_that_is_taken())
+        return BadInput(f"{path.name}: nothing usable in it", remedy=_all_formats())
     first = rejects.first[0]
-    return BadInput(f"{text}; {rejects.count} left out, the first: {first.name}: {first.reason}")
+    return BadInput(
+        f"{path.name}: nothing usable in it, {rejects.count} left out (the first: "
+        f"{first.name}: {first.reason})"
+    )
 
 
 def _manifest(folder: Path, shape: Shape, counts: Counts) -> dict[str, Any]:
-    """What was written. No times and no paths: equal data have equal manifests."""
+    """What was written. It has no times or paths, so equal data have equal manifests."""
     return {
         "kind": shape.media,
         "labels": list(shape.labels),

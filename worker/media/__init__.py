@@ -1,9 +1,9 @@
 """The media: all that is particular to images, sounds or texts, one module and one object each.
 
-A medium says which files of users it takes and how they become a dataset, how a sample is encoded
-and carries its record, how samples are shown and in which formats they are downloaded: see
-`worker.media.base.Medium`. Every module here but `base` is a medium, called as the module is, so a
-new one is a new file. Knows no family, network or store. No torch: the scheduler uses it as well.
+A medium says which files it takes from users and how they become a dataset, how a sample is encoded
+with its record, how samples are shown, and in which formats they are downloaded: see
+`worker.media.base.Medium`. Every module here but `base` is the medium of its name, so a new medium
+is a new file. Knows no family, network or store; no torch, because the scheduler uses it as well.
 """
 
 import importlib
@@ -27,7 +27,7 @@ MEDIA = tuple(
 
 
 def find_medium(name: str) -> "Medium":
-    """The medium called `name`; `Refused` with the nearest spelling where there is none."""
+    """The medium called `name`; `Refused` if there is none."""
     if name not in MEDIA:
         raise Refused.unknown("medium", name, MEDIA)
     medium: Medium = importlib.import_module(f"{__name__}.{name}").MEDIUM
@@ -35,13 +35,13 @@ def find_medium(name: str) -> "Medium":
 
 
 def all_media() -> "Iterator[Medium]":
-    """Every medium, in the order in which they are looked for in mixed files."""
+    """Every medium, in the order in which a user's files are tried."""
     yield from sorted(map(find_medium, MEDIA), key=lambda medium: medium.precedence)
 
 
 def read_record(data: bytes) -> "Record":
-    """The record inside a sample's bytes, of any medium; `BadInput` where there is none."""
+    """The record inside a sample's bytes, of any medium; `BadInput` if there is none."""
     for medium in all_media():
         if data.startswith(medium.signature):
             return medium.read_record(data)
-    raise BadInput(f"not a sample that Genmill made: begins with {data[:4].hex(' ') or 'nothing'}")
+    raise BadInput(f"not a sample made by Genmill: begins with {data[:4].hex(' ') or 'nothing'}")

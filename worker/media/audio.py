@@ -1,4 +1,4 @@
-"""Sounds: mono, of one sample rate; WAV samples; sheets of spectrograms."""
+"""Sounds: mono, of one sample rate; WAV samples; pages of spectrograms."""
 
 from array import array
 from collections.abc import Iterable, Sequence
@@ -11,6 +11,7 @@ from worker.data.arrays import ArrayWriter, SplitsAndLabels
 from worker.data.dataset import Shape
 from worker.data.split import Ratio
 from worker.media.base import (
+    CombinedFiles,
     Content,
     Downloads,
     Intake,
@@ -18,7 +19,6 @@ from worker.media.base import (
     Page,
     SampleFiles,
     SourceFormat,
-    Whole,
 )
 from worker.media.samples.containers import Output, Tar
 from worker.media.samples.record import Record
@@ -29,7 +29,7 @@ from worker.media.sources.sound_files import SoundItem
 
 
 def take_sound_files(intake: Intake) -> Content:
-    """A folder or zip of sounds as a dataset; labels by folders, else by file names."""
+    """A folder or zip of sounds as a dataset, labelled by folders or else by file names."""
     headers = sound_files.read_headers(intake.path)
     labels = headers.labels()
     items = sound_files.read_sounds(intake.path, labels, intake.rejects, rate=headers.rate)
@@ -41,26 +41,25 @@ def take_sound_files(intake: Intake) -> Content:
 def write_sounds(
     items: Iterable[SoundItem], folder: Path, *, labels: tuple[str, ...], rate: int, ratio: Ratio
 ) -> Content:
-    """Write `sounds.npy`, all samples in a row, `offsets.npy`, `split.npy` and, where labelled,
-    `labels.npy`.
+    """Write `sounds.npy`, `offsets.npy`, `split.npy` and, if labelled, `labels.npy`.
 
-    All or none are labelled. Labels that no sound has are dropped.
+    Either all sounds are labelled or none. Labels that no sound has are dropped.
     """
-    noted, offsets = SplitsAndLabels(), array("q", [0])
+    splits, offsets = SplitsAndLabels(), array("q", [0])
     with ArrayWriter(folder / "sounds.npy", np.int16) as sounds:
         for item in items:
             sounds.extend(item.samples)
             offsets.append(sounds.rows)
-            noted.add(item.samples.tobytes(), item.label, item.split)
+            splits.add(item.samples.tobytes(), item.label, item.split)
     if not sounds.rows:
         return Shape("audio"), (0, 0, 0)
     np.save(folder / "offsets.npy", np.frombuffer(offsets, np.int64))
-    used, counts = noted.write(folder, labels, ratio)
+    used, counts = splits.write(folder, labels, ratio)
     return Shape("audio", used, sample_rate=rate), counts
 
 
 class AudioMedium(Medium):
-    """Sounds."""
+    """Sound."""
 
     name = "audio"
     precedence = 1
@@ -69,7 +68,7 @@ class AudioMedium(Medium):
             "sounds",
             f"a folder or zip of sounds ({', '.join(sound_files.DECODERS)})",
             take_sound_files,
-            inside=frozenset(sound_files.DECODERS),
+            member_suffixes=frozenset(sound_files.DECODERS),
         ),
     )
     signature = b"RIFF"
@@ -77,22 +76,22 @@ class AudioMedium(Medium):
     container = Tar
     downloads: ClassVar[Downloads] = {
         "files": SampleFiles(lambda sample, record: {".json": record, ".wav": sample}),
-        "webdataset": Whole.OBJECTS,
-        "jsonl": Whole.RECORDS,
+        "webdataset": CombinedFiles.OBJECTS,
+        "jsonl": CombinedFiles.RECORDS,
     }
     page = Page(rows=10, columns=2, micro_batch=20, suffix=".png", media_type="image/png")
     pipeline_tag = "text-to-audio"
 
     def encode(self, output: Output, record: Record, shape: Shape) -> bytes:
-        """A WAV, 16-bit PCM, of a float32 (T,) sound in [-1, 1]."""
+        """A WAV file, 16-bit PCM, of a float32 (T,) sound in [-1, 1]."""
         return encode_wav(output, shape.sample_rate, record)
 
     def read_record(self, data: bytes) -> Record:
-        """What the WAV's comment holds."""
+        """The record in the WAV file's comment."""
         return read_wav_record(data)
 
     def write_page(self, outputs: Sequence[Output], shape: Shape, path: Path) -> None:
-        """A sheet of spectrograms."""
+        """Write a sheet of spectrograms."""
         sounds = [np.asarray(output, np.float32) for output in outputs]
         spectrogram_sheet(
             sounds, rate=shape.sample_rate, columns=self.page.columns, names=shape.labels

@@ -1,4 +1,4 @@
-"""Images: squares of one size, grey or RGB; PNG samples; contact sheets."""
+"""Images: square, of one size, grey or RGB; PNG samples; contact sheets."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +13,7 @@ from worker.data.arrays import ArrayWriter, SplitsAndLabels
 from worker.data.dataset import CAPTIONS, Shape
 from worker.data.split import Ratio
 from worker.media.base import (
+    CombinedFiles,
     Content,
     Downloads,
     Intake,
@@ -20,23 +21,22 @@ from worker.media.base import (
     Page,
     SampleFiles,
     SourceFormat,
-    Whole,
 )
 from worker.media.samples.contact_sheet import contact_sheet
 from worker.media.samples.containers import Output, Tar
-from worker.media.samples.png import encode_png, read_png
+from worker.media.samples.png import encode_png, read_png_record
 from worker.media.samples.record import Record
 from worker.media.sources import idx, image_files
 from worker.media.sources.captions import read_captions
 from worker.media.sources.folder_labels import folder_labels
 from worker.media.sources.image_files import ImageItem
 
-SIDES = (4, 1024)  # the least and the greatest side of stored images, in pixels
+SIDES = (4, 1024)  # smallest and largest side of stored images, in pixels
 MODES = ("L", "RGB")  # grey, colour
 
 
 def take_idx(intake: Intake) -> Content:
-    """IDX files as a dataset; of the images' own size and mode where none is asked for."""
+    """IDX files as a dataset, by default in their own size and mode."""
     found = idx.open_idx(intake.path, intake.rejects)
     size, mode = intake.options.get("size", found.size), intake.options.get("mode", found.mode)
     items = idx.read_idx(found, size=size, mode=mode)
@@ -44,7 +44,7 @@ def take_idx(intake: Intake) -> Content:
 
 
 def take_image_files(intake: Intake) -> Content:
-    """A folder or zip of images as a dataset; sub-folders are labels, `metadata.jsonl` captions."""
+    """A folder or zip of images as a dataset; labels are folders, captions a `metadata.jsonl`."""
     headers = image_files.read_headers(intake.path)
     labels = folder_labels(headers.folders)
     captions = read_captions(intake.path, intake.rejects)
@@ -73,22 +73,22 @@ def write_images(
     ratio: Ratio,
     captioned: bool = False,
 ) -> Content:
-    """Write `images.npy`, `split.npy`, where labelled `labels.npy`, and `captions.jsonl` where
-    `captioned`.
+    """Write `images.npy`, `split.npy`, `labels.npy` if labelled, `captions.jsonl` if `captioned`.
 
-    All items are of one shape, and all or none are labelled. Labels that no image has are dropped.
+    All images have one shape, and either all are labelled or none. Labels that no image has are
+    dropped.
     """
-    noted = SplitsAndLabels()
+    splits = SplitsAndLabels()
     captions = (folder / CAPTIONS).open("w", encoding="utf-8") if captioned else nullcontext()
     with ArrayWriter(folder / "images.npy") as images, captions as lines:
         for item in items:
             images.append(item.pixels)
-            noted.add(item.pixels.tobytes(), item.label, item.split)
+            splits.add(item.pixels.tobytes(), item.label, item.split)
             if lines is not None:
                 lines.write(json.dumps({"text": item.caption}, ensure_ascii=False) + "\n")
     if not images.rows:
         return Shape("image"), (0, 0, 0)
-    used, counts = noted.write(folder, labels, ratio)
+    used, counts = splits.write(folder, labels, ratio)
     size, _, channels = images.row_shape
     return Shape("image", used, size, channels), counts
 
@@ -105,7 +105,7 @@ class ImageMedium(Medium):
             "pictures",
             "a folder or zip of images",
             take_image_files,
-            inside=image_files.SUFFIXES,
+            member_suffixes=image_files.SUFFIXES,
         ),
     )
     signature = b"\x89PNG"
@@ -113,35 +113,37 @@ class ImageMedium(Medium):
     container = Tar
     downloads: ClassVar[Downloads] = {
         "files": SampleFiles(lambda sample, record: {".json": record, ".png": sample}),
-        "webdataset": Whole.OBJECTS,
-        "jsonl": Whole.RECORDS,
+        "webdataset": CombinedFiles.OBJECTS,
+        "jsonl": CombinedFiles.RECORDS,
     }
     page = Page(rows=10, columns=10, micro_batch=8, suffix=".png", media_type="image/png")
     pipeline_tag = "unconditional-image-generation"
 
     def encode(self, output: Output, record: Record, shape: Shape) -> bytes:
-        """A PNG of a uint8 (H, W, 1 or 3) image."""
+        """A PNG file of a uint8 (H, W, 1 or 3) image."""
         return encode_png(output, record)
 
     def read_record(self, data: bytes) -> Record:
-        """What the PNG's text chunk holds."""
-        return read_png(data)
+        """The record in the PNG file's text chunk."""
+        return read_png_record(data)
 
     def write_page(self, outputs: Sequence[Output], shape: Shape, path: Path) -> None:
-        """A contact sheet."""
+        """Write a contact sheet."""
         columns = self.page.columns
         images = [np.asarray(output) for output in outputs]
         rows = [images[first : first + columns] for first in range(0, len(images), columns)]
         contact_sheet(rows).save(path)
 
     def check_options(self, name: str, options: Mapping[str, Any]) -> None:
-        """Refuse sizes and modes out of bounds as well."""
+        """Also refuse sizes and modes out of bounds."""
         super().check_options(name, options)
         size, mode = options.get("size"), options.get("mode")
         if size is not None and not SIDES[0] <= size <= SIDES[1]:
-            raise Refused(f"size {size}: from {SIDES[0]} to {SIDES[1]} pixels a side")
+            raise Refused(
+                f"images cannot be {size} pixels a side", remedy=f"use {SIDES[0]} to {SIDES[1]}"
+            )
         if mode not in {None, *MODES}:
-            raise Refused(f"mode {mode!r}: L (grey) or RGB")
+            raise Refused(f"no image mode {mode!r}", remedy="use L (grey) or RGB")
 
 
 MEDIUM = ImageMedium()

@@ -1,4 +1,4 @@
-"""Text in any language, music as text among it; JSON Lines samples."""
+"""Text in any language, including music as text; JSON Lines samples."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from db.errors import Refused
 from worker.data.dataset import Shape
 from worker.media.base import (
+    CombinedFiles,
     Content,
     Downloads,
     Intake,
@@ -15,10 +16,9 @@ from worker.media.base import (
     Page,
     SampleFiles,
     SourceFormat,
-    Whole,
 )
-from worker.media.samples.containers import JsonLines, Output
-from worker.media.samples.record import Record, to_json
+from worker.media.samples.containers import JsonLines, Output, describe
+from worker.media.samples.record import Record, parse_record, to_json
 from worker.media.sources import documents
 
 if TYPE_CHECKING:
@@ -36,40 +36,42 @@ def take_one_text(intake: Intake) -> Content:
 
 
 def take_text_files(intake: Intake) -> Content:
-    """A folder or zip of text files as a dataset, a document each."""
+    """A folder or zip of text files as a dataset, one document a file."""
     rows = documents.read_files(intake.path, intake.rejects, suffixes=TEXT_SUFFIXES)
     return Shape("text"), documents.write_rows(rows, intake.folder / DOCUMENTS, intake.ratio)
 
 
 def take_midi_files(intake: Intake) -> Content:
-    """A folder or zip of MIDI files as a dataset, a text of notes each."""
-    from worker.music.midi import text_of  # noqa: PLC0415 - mido, which takes long to load
+    """A folder or zip of MIDI files as a dataset, each as a text of notes."""
+    from worker.music.midi import midi_to_text  # noqa: PLC0415 - mido takes long to load
 
-    rows = documents.read_files(intake.path, intake.rejects, suffixes=MIDI_SUFFIXES, decode=text_of)
+    rows = documents.read_files(
+        intake.path, intake.rejects, suffixes=MIDI_SUFFIXES, decode=midi_to_text
+    )
     return Shape("text"), documents.write_rows(rows, intake.folder / DOCUMENTS, intake.ratio)
 
 
 def take_json_lines(intake: Intake) -> Content:
-    """A JSON Lines file as a dataset, a document a line."""
+    """A JSON Lines file as a dataset, one document a line."""
     rows = documents.read_json_lines(intake.path, intake.rejects)
     return Shape("text"), documents.write_rows(rows, intake.folder / DOCUMENTS, intake.ratio)
 
 
 def as_text(sample: bytes, record: bytes) -> Mapping[str, bytes]:
-    """The text alone, beside its line."""
+    """The text, and the JSON line that it comes from."""
     text: str = json.loads(sample)["text"]
     return {".txt": text.encode(), ".json": sample}
 
 
 def as_midi(sample: bytes, record: bytes) -> Mapping[str, bytes]:
-    """The text's notes as a MIDI file; words that are no notes are skipped."""
+    """The notes of the text as a MIDI file; words that are not notes are skipped."""
     from worker.music.midi import write_midi  # noqa: PLC0415 - as above
 
     return _played(sample, ".mid", write_midi)
 
 
 def as_wav(sample: bytes, record: bytes) -> Mapping[str, bytes]:
-    """The text's notes as a WAV file, by the synthesiser."""
+    """The notes of the text as a WAV file, made by the synthesiser."""
     from worker.media.samples.wav import write_wav  # noqa: PLC0415 - with the next, needed here only
     from worker.music import synthesiser  # noqa: PLC0415
 
@@ -86,31 +88,33 @@ def _played(sample: bytes, suffix: str, play: "Callable[[Piece], bytes]") -> Map
 
 
 class TextMedium(Medium):
-    """Texts."""
+    """Text."""
 
     name = "text"
     precedence = 2
     sources = (
         SourceFormat(
-            "music", "a folder or zip of MIDI files", take_midi_files, inside=MIDI_SUFFIXES
+            "music", "a folder or zip of MIDI files", take_midi_files, member_suffixes=MIDI_SUFFIXES
         ),
         SourceFormat(
-            "texts", "a folder or zip of .txt files", take_text_files, inside=TEXT_SUFFIXES
+            "texts", "a folder or zip of .txt files", take_text_files, member_suffixes=TEXT_SUFFIXES
         ),
-        SourceFormat("jsonl", "a .jsonl file", take_json_lines, alone=frozenset({".jsonl"})),
+        SourceFormat(
+            "jsonl", "a .jsonl file", take_json_lines, file_suffixes=frozenset({".jsonl"})
+        ),
         SourceFormat(
             "text",
             "a .txt file (or any other text file, with --kind text)",
             take_one_text,
-            alone=TEXT_SUFFIXES,
-            any_name=True,
+            file_suffixes=TEXT_SUFFIXES,
+            any_suffix=True,
         ),
     )
     signature = b"{"
     suffix = ".json"
     container = JsonLines
     downloads: ClassVar[Downloads] = {
-        "jsonl": Whole.RECORDS,
+        "jsonl": CombinedFiles.RECORDS,
         "files": SampleFiles(as_text),
         "midi": SampleFiles(as_midi, needs="a note such as 60:4"),
         "wav": SampleFiles(as_wav, needs="a note such as 60:4"),
@@ -119,18 +123,17 @@ class TextMedium(Medium):
     pipeline_tag = "text-generation"
 
     def encode(self, output: Output, record: Record, shape: Shape) -> bytes:
-        """A line of JSON: the record with `text`."""
+        """A line of JSON: the record and `text`."""
         if not isinstance(output, str):
-            raise Refused(f"sample {record['index']} is {type(output).__name__}, not text")
+            raise Refused(f"sample {record['index']} is {describe(output)}, not text")
         return to_json(record | {"text": output}).encode()
 
     def read_record(self, data: bytes) -> Record:
         """The line itself."""
-        record: Record = json.loads(data)
-        return record
+        return parse_record(data, "the text")
 
     def write_page(self, outputs: Sequence[Output], shape: Shape, path: Path) -> None:
-        """A file of texts."""
+        """Write a file of all texts."""
         path.write_text(f"\n{'-' * 40}\n".join(map(str, outputs)) + "\n", encoding="utf-8")
 
 

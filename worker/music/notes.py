@@ -1,19 +1,19 @@
 """Music as text: a small language of notes, quantised to sixteenths.
 
-A piece is words separated by white space. Each is an event that begins where the one before it
+A piece is a series of words separated by white space. An event begins where the one before it
 ends::
 
     t100 60:4 62:2 64:2 r:4 60+64+67:8 60_+65+69:8
 
 - `60:4` is the note of MIDI pitch 60 (0 to 127; 60 is middle C), lasting 4 sixteenths (1 to 64).
 - `60+64+67:8` is a chord: pitches of equal length that begin together.
-- `60_`, alone or in a chord, is tied to the same pitch in the event before, which is how notes
-  overlap. Where that pitch did not sound, the note begins here.
+- `60_`, alone or in a chord, is tied to the same pitch in the event before, so that notes can
+  overlap. If that pitch did not sound, the note begins here.
 - `r:4` is a rest.
-- `t100` sets the tempo from there on to 100 quarters a minute (20 to 300; 120 by default).
+- `t100` sets the tempo to 100 quarter notes a minute (20 to 300; 120 by default).
 
-Any other word is skipped, for models make mistakes: every text can be read. What `write` writes,
-`read` reads as the same piece.
+Other words are skipped, because models make mistakes: every text can be read. `read` returns the
+piece that `write` wrote.
 """
 
 import itertools
@@ -22,8 +22,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-LONGEST = 64  # sixteenths of one word; longer notes are tied
-TEMPO, SLOWEST, FASTEST = 120, 20, 300  # quarters a minute
+LONGEST = 64  # sixteenths of a word; longer notes are tied
+TEMPO, SLOWEST, FASTEST = 120, 20, 300  # quarter notes a minute
 HIGHEST = 127
 
 _TEMPO = re.compile(r"t(\d{2,3})", re.ASCII)
@@ -32,7 +32,7 @@ _EVENT = re.compile(r"(r|\d{1,3}_?(?:\+\d{1,3}_?)*):(\d{1,2})", re.ASCII)
 
 @dataclass(frozen=True, order=True)
 class Note:
-    """A pitch that sounds for `length` sixteenths from `start` on."""
+    """A pitch that begins at sixteenth `start` and sounds for `length` sixteenths."""
 
     start: int
     pitch: int
@@ -40,7 +40,7 @@ class Note:
 
     @property
     def end(self) -> int:
-        """The first sixteenth after it."""
+        """The first sixteenth after the note."""
         return self.start + self.length
 
 
@@ -48,8 +48,8 @@ class Note:
 class Piece:
     """Notes in order of start and pitch; no two of one pitch overlap.
 
-    `tempi` are (sixteenth, quarters a minute): the first at 0, none after the last note, each
-    different from the one before. Made by `piece_of`.
+    `tempi` are pairs (sixteenth, quarter notes a minute). The first is at 0, none comes after the
+    last note, and each differs from the one before. Use `piece_of` to make a piece.
     """
 
     notes: tuple[Note, ...]
@@ -62,7 +62,7 @@ class Piece:
 
 
 def piece_of(notes: Iterable[Note], tempi: Mapping[int, int]) -> Piece:
-    """Put notes in order, each cut where the next of its pitch begins; tempi by sixteenth."""
+    """A piece of `notes`, each cut where the next of its pitch begins, and `tempi` by sixteenth."""
     kept = Piece(tuple(sorted(_without_overlaps(sorted(notes)))))
     if not kept.notes:
         return kept
@@ -74,14 +74,15 @@ def piece_of(notes: Iterable[Note], tempi: Mapping[int, int]) -> Piece:
 
 
 def read(text: str) -> Piece:
-    """The piece that a text holds; it has no notes where the text has none."""
+    """The piece in a text, perhaps without notes."""
     notes: list[Note] = []
     tempi = dict[int, int]()
     sounding: dict[int, int] = {}  # pitch -> where its note began
     at = 0
     for word in text.split():
-        if tempo := _tempo(word):
-            tempi[at] = tempo
+        if match := _TEMPO.fullmatch(word):
+            if SLOWEST <= int(match[1]) <= FASTEST:
+                tempi[at] = int(match[1])
         elif event := _event(word):
             pitches, length = event
             begun = {p: sounding.get(p, at) if held else at for p, held in pitches.items()}
@@ -106,22 +107,15 @@ def write(piece: Piece) -> str:
 
 
 def _words(pitches: dict[int, bool], length: int) -> Iterator[str]:
-    """The words of one event: several, tied, where it is longer than `LONGEST`."""
+    """The word of an event; several tied ones if it is longer than `LONGEST`."""
     while length > 0:
         names = "+".join(f"{p}_" if held else f"{p}" for p, held in sorted(pitches.items()))
         yield f"{names or 'r'}:{min(length, LONGEST)}"
         pitches, length = dict.fromkeys(pitches, True), length - LONGEST
 
 
-def _tempo(word: str) -> int:
-    """The tempo that a word sets, else 0."""
-    match = _TEMPO.fullmatch(word)
-    tempo = int(match[1]) if match else 0
-    return tempo if SLOWEST <= tempo <= FASTEST else 0
-
-
 def _event(word: str) -> tuple[dict[int, bool], int] | None:
-    """A word's pitches, each with whether it is tied, and its length; None for other words."""
+    """An event's pitches, with whether each is tied, and its length; None for other words."""
     match = _EVENT.fullmatch(word)
     if not match:
         return None
@@ -134,11 +128,11 @@ def _event(word: str) -> tuple[dict[int, bool], int] | None:
 
 
 def _without_overlaps(notes: Iterable[Note]) -> Iterator[Note]:
-    """Notes, given in order of start, of which no two of one pitch overlap."""
+    """Cut `notes`, which are sorted, so that no two of one pitch overlap."""
     last: dict[int, Note] = {}
     for note in notes:
         before = last.get(note.pitch)
         if before and before.start < note.start:
             yield replace(before, length=min(before.length, note.start - before.start))
-        last[note.pitch] = note  # of two that begin together the later, which is the longer
+        last[note.pitch] = note  # of two that begin together, the second is longer
     yield from last.values()

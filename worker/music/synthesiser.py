@@ -1,7 +1,7 @@
-"""Pieces of notes made audible: an additive synthesiser, a few harmonics under an envelope.
+"""An additive synthesiser for pieces of notes: a few harmonics under an envelope.
 
-A note of pitch p has 440 x 2^((p - 69) / 12) Hz: equal temperament. Its harmonics decay, the higher
-the faster, as a plucked string's do, and it is damped where it ends. Every piece is normalised to
+A note of pitch p has 440 x 2^((p - 69) / 12) Hz (equal temperament). Its harmonics decay like those
+of a plucked string, higher ones faster, and it is damped when it ends. Every piece is normalised to
 the same peak. Equal pieces give equal bytes.
 """
 
@@ -25,7 +25,7 @@ Samples = npt.NDArray[np.int16]  # (T,), mono
 
 
 def play(piece: Piece) -> Samples:
-    """The samples of a piece, mono, `RATE` a second."""
+    """The samples of a piece, mono, at `RATE`."""
     times = list(_seconds(piece))
     ending = max((stop for _, _, stop in times), default=0.0) + DAMPING_S
     mix = np.zeros(math.ceil(min(ending, MAX_S) * RATE))
@@ -40,12 +40,12 @@ def play(piece: Piece) -> Samples:
 
 
 def frequency(pitch: int) -> float:
-    """Hz of a MIDI pitch."""
+    """The frequency in Hz of a MIDI pitch."""
     return float(440 * 2 ** ((pitch - 69) / 12))
 
 
 def _seconds(piece: Piece) -> Iterator[tuple[Note, float, float]]:
-    """Each note with the seconds at which it begins and ends."""
+    """Each note, and the seconds at which it begins and ends."""
     changes = np.array([at for at, _ in piece.tempi], float)
     sixteenth = np.array([15 / tempo for _, tempo in piece.tempi])  # seconds
     begun = np.concatenate([[0.0], np.cumsum(np.diff(changes) * sixteenth[:-1])])
@@ -59,7 +59,7 @@ def _seconds(piece: Piece) -> Iterator[tuple[Note, float, float]]:
 
 
 def _tone(pitch: int, seconds: float) -> Sound:
-    """One note, and its damping after its end."""
+    """The sound of a note, including `DAMPING_S` after its end."""
     t = np.arange(math.ceil((seconds + DAMPING_S) * RATE)) / RATE
     base = frequency(pitch)
     audible = [(h, a) for h, a in enumerate(HARMONICS, start=1) if h * base < RATE / 2]

@@ -1,4 +1,4 @@
-"""A worker's two processes: the parent that Celery runs, the child that works, and a watchdog.
+"""A worker's two processes, the parent that Celery runs and the child that works; and a watchdog.
 
-Boot, signals and doorbells. What a shard is and how it is run belongs to `worker.shards`.
+Boot, signals and doorbells. Does not know how a shard is run: that is for `worker.shards`.
 """

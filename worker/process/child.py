@@ -26,8 +26,6 @@ from worker.shards.scratch import sweep
 from worker.shared_memory import SharedState
 
 if TYPE_CHECKING:
-    import torch
-
     from worker.shards.context import WorkerContext
 
 log = logging.getLogger(__name__)
@@ -47,8 +45,8 @@ class Child:
         self._presence: threading.Thread | None = None
 
     def begin(self, **_: Any) -> None:
-        """Boot; where that fails, say why in the log and have the parent end the worker."""
-        # the parent handles signals; one sent to the whole group must not end the shard in work
+        """Boot. If that fails, log why and have the parent end the worker."""
+        # the parent handles signals; one sent to the whole group must not end the running shard
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         self.shared.pulse()
@@ -60,7 +58,7 @@ class Child:
                 if isinstance(error, GenmillError)
                 else f"{type(error).__name__}: {error}"
             )
-            log.error(  # noqa: TRY400 - one line says it; the traceback is for debugging
+            log.error(  # noqa: TRY400 - a line is enough; the traceback is for debugging
                 "the worker cannot start: %s",
                 text.partition("\n")[0],
                 exc_info=log.isEnabledFor(logging.DEBUG),
@@ -74,16 +72,17 @@ class Child:
         from worker.engine.device import deterministic, pick_device  # noqa: PLC0415 - as above
         from worker.shards.context import WorkerContext  # noqa: PLC0415 - torch, as above
 
-        deterministic()  # before torch starts its threads, which inherit the treatment of denormals
+        deterministic()  # before torch starts its threads, which inherit how denormals are treated
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
         device = pick_device(self.settings.device)
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         context = WorkerContext(Services(self.settings), device)
         sweep(self.settings.home / "work")
-        self.boot_id = new_id()  # new at each boot, so that a reused host and pid hide no dead one
+        self.boot_id = new_id()  # new at each boot: hosts and process ids are used again
         self._presence = threading.Thread(
             target=self._keep_present,
-            args=(context.services, _describe(device)),
+            args=(context.services, f"{device} {name}".rstrip()[:60]),
             name="presence",
             daemon=True,
         )
@@ -91,21 +90,25 @@ class Child:
         self._context = context
 
     def end(self, **_: Any) -> None:
-        """Note in the database that this worker has stopped."""
+        """Record that this worker has stopped."""
         self._ended.set()
         if self._presence is not None:
             self._presence.join()
 
     def work(self, shard_id: object) -> None:
-        """Answer a doorbell, which is not trusted: anything but a shard's id is dropped.
+        """Answer a doorbell. Doorbells are not trusted: all but a shard's id is dropped.
 
-        Raises Celery's `Reject`, which puts the doorbell back into the queue, where this worker
-        takes no more work.
+        Raises Celery's `Reject`, which puts the doorbell back into the queue, if this worker takes
+        no more work.
         """
         from worker.shards.attempt import work  # noqa: PLC0415 - torch, in the child alone
 
-        if not _is_id(shard_id):
-            log.warning("a doorbell without a shard's id was dropped: %.80r", shard_id)
+        try:
+            is_id = isinstance(shard_id, str) and str(uuid.UUID(shard_id)) == shard_id
+        except ValueError:
+            is_id = False
+        if not is_id:
+            log.warning("dropped a doorbell that is not a shard's id: %.80r", shard_id)
             return
         try:
             if self._context is None or self.shared.draining:
@@ -115,7 +118,7 @@ class Child:
             raise Reject(stop, requeue=True) from None
 
     def _keep_present(self, services: Services, device: str) -> None:
-        """Keep the worker's row fresh from start to stop, as far as the database allows."""
+        """Write the worker's row: its start, heartbeats and stop, when the database is there."""
         start = partial(
             workers.start,
             boot_id=self.boot_id,
@@ -126,36 +129,21 @@ class Child:
         beat = partial(workers.beat, boot_id=self.boot_id)
         step: Callable[[Session], None] = start
         while True:
-            if _written(services, step):
+            if _try_write(services, step):
                 step = beat
             if self._ended.wait(min(self.settings.lease_s / 4, MAX_BEAT_S)):
                 break
             self.shared.pulse()
-        _written(services, partial(workers.stop, boot_id=self.boot_id))
+        _try_write(services, partial(workers.stop, boot_id=self.boot_id))
 
 
-def _written(services: Services, step: Callable[[Session], None]) -> bool:
+def _try_write(services: Services, step: Callable[[Session], None]) -> bool:
     try:
         services.database.transact(step)
     except GenmillError as error:
         log.warning("the worker's row was not written: %s", error)
         return False
-    except Exception:  # the thread goes on: without its pulse the watchdog would kill the child
+    except Exception:  # keep the thread: without its pulse, the watchdog would kill the child
         log.exception("the worker's row was not written")
         return False
     return True
-
-
-def _describe(device: "torch.device") -> str:
-    """The device with its name, as `cuda:0 NVIDIA H200`, for people."""
-    import torch  # noqa: PLC0415 - in the child alone
-
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    return f"{device} {name}".rstrip()[:60]
-
-
-def _is_id(value: object) -> bool:
-    try:
-        return isinstance(value, str) and str(uuid.UUID(value)) == value
-    except ValueError:
-        return False

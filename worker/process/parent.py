@@ -1,7 +1,7 @@
-"""The worker process: Celery's parent around the one child that does the work.
+"""The worker process: Celery's parent, around the one child that does the work.
 
 The parent receives doorbells and signals and imports nothing heavy. SIGTERM, SIGINT, SIGQUIT and
-SIGHUP drain: the child saves what it is making, gives the shard back, and both end.
+SIGHUP drain the worker: the child saves its work and gives the shard back, then both end.
 """
 
 import logging
@@ -29,15 +29,15 @@ from worker.shared_memory import SharedState
 
 log = logging.getLogger(__name__)
 
-# what kombu raises when something in the queue is not a message of Celery's
+# what kombu raises for something in the queue that is not a message of Celery's
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 class Listener(Consumer):  # type: ignore[misc] # Celery has no types
     """Celery's consumer, for a broker that is not trusted.
 
-    What cannot be read as a message is dropped, at the price of a new connection; Celery's own
-    consumer would end the worker, and with it the shard that its child is making.
+    What is not a message is dropped, at the price of a new connection. Celery's own consumer would
+    end the worker, and with it the shard that its child is running.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -56,15 +56,15 @@ class Listener(Consumer):  # type: ignore[misc] # Celery has no types
 def run_worker(settings: Settings) -> None:
     """Run one worker until a signal has drained it.
 
-    Raises `Refused` where the settings do not let it work, and `Unreachable` where no broker is
-    known; it waits for one that is known and down. Raises `GenmillError` where it should be started
-    again: its child could not boot, or Celery ended it. A worker that finds itself stuck ends the
-    process with exit code 75, for the same reason.
+    Raises `Refused` if it cannot work with these settings, and `Unreachable` if no broker is known;
+    it waits for a broker that is known and down. Raises `GenmillError` if it should be started
+    again, because its child could not boot or Celery ended. A worker that finds itself stuck ends
+    the process with exit code 75, for the same reason.
     """
     set_up_logging(settings)
-    # Celery warns root about pickled messages; ours are JSON, and their content is checked
+    # Celery warns root of pickled messages; ours are JSON, and their content is checked
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    # it recommends worker_cancel_long_running_tasks_on_connection_loss, which would kill shards
+    # recommends worker_cancel_long_running_tasks_on_connection_loss, which would kill shards
     warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     limit_threads(settings.threads)
     shared = SharedState()
@@ -82,10 +82,10 @@ def run_worker(settings: Settings) -> None:
 
     def drain(_number: int, _frame: FrameType | None) -> None:
         shared.drain()
-        state.should_stop = 0  # Celery's loop reads it: take nothing new, wait for the child, end
+        state.should_stop = 0  # tells Celery's loop to take nothing new, wait for the child and end
 
     def handle_signals(_worker: object) -> None:
-        # in place of Celery's handlers, whose cold shutdown kills a child without telling it
+        # in place of Celery's handlers, whose cold shutdown kills the child without a warning
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, drain)
 
@@ -95,20 +95,20 @@ def run_worker(settings: Settings) -> None:
     worker.start()
     log.info("worker stopped", extra={"pid": os.getpid()})
     if shared.boot_failed:
-        text = "the worker could not start; its log says why"
-        raise Refused(text) if shared.refused else GenmillError(text)
+        kind = Refused if shared.refused else GenmillError
+        raise kind("the worker could not start", remedy="its log says why")
     if not shared.draining:
-        raise GenmillError("the worker ended by itself; its log says why", remedy="start it again")
+        raise GenmillError("the worker ended by itself", remedy="read its log and start it again")
 
 
 def _app(settings: Settings, child: Child) -> Celery:
-    """The app with our one task, and no other: the broker is not trusted."""
+    """The app with our one task and no other, because the broker is not trusted."""
     app = celery_app(settings)
     app.task(child.work, name=TASK)
     app.finalize()
     for name in set(app.tasks) - {TASK}:
         app.tasks.unregister(name)
-    # our logging is set up already; without a receiver for this signal Celery would set up its own
+    # without a receiver for this signal, Celery would set up its own logging
     signals.setup_logging.connect(lambda **_: None, weak=False)
     signals.worker_process_init.connect(child.begin, weak=False)
     signals.worker_process_shutdown.connect(child.end, weak=False)

@@ -1,7 +1,7 @@
-"""The parent's watchdog: ends what cannot recover from inside.
+"""The parent's watchdog: ends what cannot recover by itself.
 
 A child whose threads have all stopped is killed, and Celery starts another. A worker that stays
-idle beside a queue that is not empty (celery issue 10302) ends itself; its supervisor restarts it.
+idle although the queue is not empty (celery issue 10302) ends, and its supervisor restarts it.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ IDLE_S = 60.0  # an idle worker takes a message at once; Celery reconnects withi
 
 
 class Watchdog(threading.Thread):
-    """Runs in the parent until the process ends."""
+    """A thread of the parent that runs until the process ends."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Watchdog(threading.Thread):
         self._idle_since: float | None = None
 
     def run(self) -> None:
-        """Check the child and the queue every few seconds."""
+        """Check the child and the queue every `period_s`."""
         while not self._shared.draining:
             time.sleep(self._period_s)
             self._check_child()
@@ -55,23 +55,21 @@ class Watchdog(threading.Thread):
 
     def _check_child(self) -> None:
         if self._shared.child_pid and self._shared.silent_s > self._hang_s:
-            log.error("the child %d is stuck and is killed", self._shared.child_pid)
-            with contextlib.suppress(ProcessLookupError):  # it died, and no other has booted yet
+            log.error("killing the child %d, which is stuck", self._shared.child_pid)
+            with contextlib.suppress(ProcessLookupError):  # dead, and no other has booted
                 os.kill(self._shared.child_pid, signal.SIGKILL)
             self._shared.forget_child()
 
     def _check_queue(self) -> None:
-        if state.reserved_requests or not self._messages_wait():
+        try:
+            idle = not state.reserved_requests and self._queue.llen(KEY_PREFIX + QUEUE)
+        except RedisError:  # Celery reconnects by itself
+            idle = False
+        if not idle:
             self._idle_since = None
             return
         now = time.monotonic()
         self._idle_since = self._idle_since or now
         if now - self._idle_since > self._idle_s:
-            log.error("idle beside a queue that is not empty: the worker ends, to be restarted")
+            log.error("idle although the queue is not empty: the worker ends, to be restarted")
             os._exit(os.EX_TEMPFAIL)
-
-    def _messages_wait(self) -> bool:
-        try:
-            return bool(self._queue.llen(KEY_PREFIX + QUEUE))
-        except RedisError:
-            return False  # Celery reconnects by itself

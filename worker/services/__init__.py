@@ -1,6 +1,6 @@
-"""What both sides need of a job: the services it uses, its pinned spec, and how it is finalised.
+"""What the worker and the scheduler share: connections, pinned specs and the finalising of jobs.
 
-Both the worker and the scheduler use it. Knows no broker and loads no torch.
+Knows no broker and loads no torch.
 """
 
 from worker.services.connections import Services, open_services

@@ -1,7 +1,7 @@
-"""The one composition root: settings in, the database and the object store out.
+"""The composition root: settings in, the database and the object store out.
 
 Both are opened at first use, so that a command pays only for what it uses, and discarded in a
-forked child, because neither may be shared between processes.
+forked child, because processes must not share them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Services:
-    """The services that jobs need; passed as an argument, never a global."""
+    """The services that jobs need; always an argument, never a global."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -48,7 +48,7 @@ class Services:
 
 
 def open_services(settings: Settings | None = None) -> Services:
-    """Services as set by `settings`, or by the environment."""
+    """The services of `settings`, by default those of the environment."""
     return Services(settings or read_settings())
 
 

@@ -1,7 +1,7 @@
-"""Finishing jobs whose shards are all done: the manifest is stored, then the job succeeds.
+"""Finishing jobs whose shards are all done: store the manifest, then mark the job succeeded.
 
-Any worker after its last shard and any dispatcher may do it, even at once: the manifest's bytes
-follow from the database alone, and the last step updates one guarded row.
+Workers and dispatchers may do it at the same time: the manifest's bytes follow from the database
+alone, and the last step updates one guarded row.
 """
 
 import logging
@@ -15,14 +15,14 @@ log = logging.getLogger(__name__)
 
 
 def finalize_due(services: Services, *, limit: int = 50) -> int:
-    """Finish at most `limit` jobs; return how many succeeded by this call."""
+    """Finish at most `limit` jobs; return how many succeeded."""
     with services.database.read() as session:
         due = [job.id for job in jobs.next_to_finalize(session, limit)]
     return sum(finalize(services, job_id) for job_id in due)
 
 
 def finalize(services: Services, job_id: str) -> bool:
-    """Finish one job if its shards are all done; False where some are not, or it is finished."""
+    """Finish a job; False if some of its shards are not done, or it is finished already."""
     if services.database.transact(lambda s: jobs.settle(s, job_id)) is not JobState.FINALIZING:
         return False
     with services.database.read() as session:

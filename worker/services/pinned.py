@@ -1,7 +1,7 @@
 """Pinned specs: every name is a version, and the family's settings are complete and typed.
 
-A job's row keeps a pinned spec as JSON, so the job means the same tomorrow. The scheduler pins what
-was asked for (`scheduler.submission.pinning`); a worker reads it back once, when an attempt begins.
+A job's row keeps its pinned spec as JSON, so the job means the same tomorrow. The scheduler pins
+what was asked for (`scheduler.submission.pinning`); a worker reads it back when an attempt begins.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from worker.specs import Finetune, Generate, Params, Spec, Train, parse_params
 
 @dataclass(frozen=True)
 class _Pinned:
-    """`params` holds every setting; `spec.params` only those that were asked for."""
+    """`params` holds every setting; `spec.params` only those that were given."""
 
     spec: Spec
     family: Family
@@ -30,23 +30,23 @@ class _Pinned:
 
     @property
     def model(self) -> str:
-        """The model's bare name."""
+        """The model's name, without a version."""
         return self.spec.model.partition(":")[0]
 
     @property
     def data(self) -> dict[str, Any]:
-        """The spec as plain data, as the job's row keeps it."""
+        """The plain data that the job's row keeps."""
         return self.spec.model_dump(mode="json") | {"params": self.params.model_dump(mode="json")}
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the canonical JSON of the spec."""
+        """The SHA-256 of the canonical JSON of `data`."""
         return hashlib.sha256(canonical_json(self.data)).hexdigest()
 
 
 @dataclass(frozen=True)
 class PinnedTraining(_Pinned):
-    """A new version, trained from nothing or, where `version` is one, from that."""
+    """A new version, trained from scratch or, if there is a `version`, from that."""
 
     spec: Train | Finetune
     params: TrainingParams
@@ -64,10 +64,10 @@ class PinnedGeneration(_Pinned):
 Pinned = PinnedTraining | PinnedGeneration
 
 
-def settle(session: Session, spec: Spec) -> Pinned:
+def pin_model(session: Session, spec: Spec) -> Pinned:
     """The spec with its model's version named and its family's settings complete.
 
-    What is settled already stays as it is. Raises `Refused` or `NotFound`.
+    What is pinned already stays as it is. Raises `Refused` or `NotFound`.
     """
     if isinstance(spec, Train):
         family = find_family(spec.family)
@@ -87,10 +87,7 @@ def complete(
     spec: Train | Finetune, family: Family, version: ModelVersion | None
 ) -> TrainingParams: ...
 def complete(spec: Spec, family: Family, version: ModelVersion | None) -> Params:
-    """Every setting that a spec means: its own, then the version's, then the family's defaults.
-
-    The version's settings count for further training alone.
-    """
+    """All settings of a spec: its own, else (to finetune) the version's, else the family's."""
     if isinstance(spec, Generate):
         return parse_params(family.sampling, spec.params, what=f"sampling from {family.name}")
     inherited = version.params if version else {}

@@ -1,4 +1,4 @@
-"""One claimed shard: attempt, lease, and what a train or generate shard does.
+"""One claimed shard: the attempt, the lease, and what a train or generate shard does.
 
-Joins the engine to the database: the only room that knows both. Knows no processes and no Celery.
+The only room that knows both the engine and the database. Knows no processes and no Celery.
 """

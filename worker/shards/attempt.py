@@ -1,6 +1,6 @@
-"""One attempt at a shard: claim, engine, commit; and what is reported when it fails.
+"""One attempt at a shard: claim, engine, commit; and the report if it fails.
 
-Knows the engine and the record, but no Celery. The type of an error decides: see `db.errors`.
+The type of an error decides what is reported: see `db.errors`.
 """
 
 import logging
@@ -30,7 +30,7 @@ from worker.broker.doorbell import ring_due
 from worker.failpoints import crash_at
 from worker.services import Services
 from worker.services.finalize import finalize
-from worker.services.pinned import PinnedGeneration, settle
+from worker.services.pinned import PinnedGeneration, pin_model
 from worker.shards.context import WorkerContext
 from worker.shards.generate import generate_shard
 from worker.shards.lease import Lease, fail
@@ -47,9 +47,9 @@ PAUSE_S = 1.0
 
 
 def work(context: WorkerContext, shard_id: str, *, owner: str, shared: SharedState) -> None:
-    """Answer one doorbell as the worker boot `owner`: do the shard, unless someone else has it.
+    """Answer one doorbell as the worker boot `owner`: claim the shard, if it is free, and run it.
 
-    Raises `Draining` where the worker shut down before it could claim the shard.
+    Raises `Draining` if the worker shut down before it could claim the shard.
     """
     claim = _claim(context.services, shard_id, owner=owner, shared=shared)
     if claim is None:
@@ -67,7 +67,7 @@ def work(context: WorkerContext, shard_id: str, *, owner: str, shared: SharedSta
         _release(context.services, claim, str(error), backoff_s=backoff_s)
     except FINAL_ERRORS as error:
         _fail(context.services, claim, error, final=True)
-    except torch.AcceleratorError as error:  # from now on CUDA fails every call in this process
+    except torch.AcceleratorError as error:  # every later CUDA call of this process fails too
         _fail(context.services, claim, error, final=False)
         _end_process()
     except Exception as error:  # counted as a failure; the worker goes on to the next shard
@@ -78,19 +78,18 @@ def work(context: WorkerContext, shard_id: str, *, owner: str, shared: SharedSta
 def _attempt(context: WorkerContext, claim: Claim, shared: SharedState) -> None:
     with context.services.database.read() as session:
         job = jobs.get(session, claim.job_id)
-        pinned = settle(session, parse_spec(job.spec))
-    work_folder = context.services.settings.home / "work"
+        pinned = pin_model(session, parse_spec(job.spec))
     with (
-        scratch(work_folder) as folder,
+        scratch(context.services.settings.home / "work") as folder,
         Lease(context.services, claim, shared=shared, on_hang=_end_process) as lease,
     ):
         crash_at(context.services.settings, "claimed")
         if isinstance(pinned, PinnedGeneration):
-            made = generate_shard(context, job, pinned, lease, folder)
+            result = generate_shard(context, job, pinned, lease, folder)
         else:
-            made = train_job(context, job, pinned, lease, folder)
+            result = train_job(context, job, pinned, lease, folder)
         crash_at(context.services.settings, "put_after")
-        lease.commit(made.artifacts, made.also)
+        lease.commit(result.artifacts, result.writes)
         crash_at(context.services.settings, "committed")
 
 
@@ -111,7 +110,7 @@ def _claim(services: Services, shard_id: str, *, owner: str, shared: SharedState
         try:
             return services.database.transact(take)
         except Unreachable as error:
-            log.warning("the claim waits: %s", error, extra={"shard": shard_id})
+            log.warning("the claim waits for the database: %s", error, extra={"shard": shard_id})
             time.sleep(PAUSE_S)
     raise Draining
 
@@ -128,24 +127,24 @@ def _fail(services: Services, claim: Claim, error: Exception, *, final: bool) ->
     text = str(error) if isinstance(error, GenmillError) else f"{type(error).__name__}: {error}"
     log.warning("shard failed: %s", text, extra=_fields(claim), exc_info=not final)
 
-    def note(session: Session) -> None:
+    def log_trace(session: Session) -> None:
         if not isinstance(error, GenmillError):
             trace = "".join(traceback.format_exception(error))
             jobs.log(session, claim.job_id, trace, level="error")
 
-    _report(services, claim, lambda: fail(services, claim, text, final=final, also=note))
+    _report(services, claim, lambda: fail(services, claim, text, final=final, also=log_trace))
 
 
 def _report(services: Services, claim: Claim, step: Callable[[], object]) -> None:
-    """Do `step`, again while the database is away; after `lease_s` the reaper reports instead."""
+    """Run `step` until the database answers; after `lease_s`, the reaper reports instead."""
     deadline = time.monotonic() + services.settings.lease_s
     while True:
         try:
             step()
-        except Stopped as order:  # also where an earlier try was recorded and its reply was lost
+        except Stopped as order:  # perhaps an earlier try was recorded and its reply lost
             log.info("nothing left to report: %s", order, extra=_fields(claim))
         except Unreachable as error:
-            log.warning("the report waits: %s", error, extra=_fields(claim))
+            log.warning("the report waits for the database: %s", error, extra=_fields(claim))
             if time.monotonic() < deadline:
                 time.sleep(PAUSE_S)
                 continue
@@ -153,7 +152,7 @@ def _report(services: Services, claim: Claim, step: Callable[[], object]) -> Non
 
 
 def _finish_and_ring(services: Services, claim: Claim) -> None:
-    """Finish the job if that was its last shard, and ring for what is due; both best effort."""
+    """Finish the job if this was its last shard, and ring for what is due. Best effort."""
     try:
         with services.database.read() as session:
             state = jobs.get(session, claim.job_id).status

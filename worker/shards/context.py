@@ -1,4 +1,4 @@
-"""What a worker process works with: services, device, cache and the networks in memory."""
+"""What shards run with: services, device, cache, networks in memory; and what they result in."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,20 +15,20 @@ from worker.data import versions
 from worker.data.dataset import LocalDataset
 from worker.services import Services
 from worker.shards.model_files import fetch_version
-from worker.shards.networks import Loaded, Networks
+from worker.shards.networks import LoadedNetwork, Networks
 
 
 @dataclass(frozen=True)
-class Made:
-    """What a shard made: stored objects to record, and further steps of its commit."""
+class ShardResult:
+    """What a shard's commit records: stored objects, and further writes."""
 
     artifacts: list[NewArtifact]
-    also: list[Callable[[Session], object]] = field(default_factory=list)
+    writes: list[Callable[[Session], object]] = field(default_factory=list)
 
 
 @dataclass
 class WorkerContext:
-    """What one worker process works with."""
+    """What all shards of one worker process share."""
 
     services: Services
     device: torch.device
@@ -40,21 +40,21 @@ class WorkerContext:
 
     @cached_property
     def cache(self) -> Cache:
-        """Files of datasets and model versions, shared with this machine's other workers."""
+        """The files of datasets and model versions, shared with this machine's other workers."""
         settings = self.services.settings
         return Cache(settings.cache, limit_bytes=settings.cache_bytes)
 
     def files(self, version: ModelVersion) -> HeldFolder:
-        """The folder of a version's files, fetched unless it is in the cache."""
+        """The folder of a version's files, downloaded unless it is in the cache."""
         return fetch_version(self.services.store, version, self.cache)
 
-    def load(self, version: ModelVersion) -> Loaded:
-        """The version's network, fetched and read unless it is in memory."""
+    def load(self, version: ModelVersion) -> LoadedNetwork:
+        """The version's network, downloaded and read unless it is in memory."""
         held = self.files(version)
         return self.networks.get(version, held.path)
 
     def dataset(self, reference: str) -> tuple[DatasetVersion, LocalDataset]:
-        """The dataset version that a pinned reference names, fetched unless it is in the cache."""
+        """The dataset version that a pinned reference names, downloaded unless in the cache."""
         with self.services.database.read() as session:
             version = datasets.resolve(session, reference)[1]
         key, sha256 = version.manifest_key, version.manifest_sha256

@@ -1,8 +1,8 @@
-"""A worker's hold on a claimed shard: the heartbeat, and the engine's way to the record.
+"""A worker's hold on a claimed shard: the heartbeat, and what the engine reports.
 
-The heartbeat runs in a thread of its own. It renews the lease while the work makes progress, writes
-progress, curves and log lines, and learns when the work must stop, which the engine meets at its
-next call. Every write is fenced: once the shard is someone else's, it is refused.
+The heartbeat has a thread of its own. It renews the lease while the work makes progress, writes
+progress, curves and log lines, and learns when the work must stop; the engine's next call raises
+that. Every write is fenced: it is refused once the shard is another worker's.
 """
 
 import logging
@@ -22,12 +22,13 @@ from db.shards import Claim, NewArtifact
 from worker.failpoints import wait_while_held
 from worker.services import Services
 from worker.shared_memory import SharedState
+from worker.store.base import Blob
 
 log = logging.getLogger(__name__)
 
 COMMIT_PAUSE_S = 1.0
 DRAIN_PATIENCE_S = 20.0  # how long a worker that shuts down waits for the database
-MAX_BEAT_S = 2.0  # a cancellation is noticed within it
+MAX_BEAT_S = 2.0  # a cancellation is noticed within this time
 FAILURE_BACKOFF_S = 2.0  # before the second try; doubled before each further one
 
 Write = Callable[[Session], None]
@@ -55,7 +56,7 @@ class Lease:
         self._committed = False
         self._report: dict[str, float | str | None] | None = None
         self._pending: list[Write] = []  # log lines and points for the next write
-        self._writing = threading.Lock()  # else heartbeat and commit would both write them
+        self._writing = threading.Lock()  # or the heartbeat and the commit would both write them
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -78,7 +79,7 @@ class Lease:
     def progress(
         self, done: float, total: float, unit: str, *, eta_s: float | None = None, note: str = ""
     ) -> None:
-        """Note how far the work is. Raises `Cancelled`, `LeaseLost` or, unless done, `Draining`."""
+        """Report progress. Raises `Cancelled`, `LeaseLost` or, unless all is done, `Draining`."""
         self._seq += 1
         self._progress_at = time.monotonic()
         self._report = {"done": done, "total": total, "unit": unit, "eta_s": eta_s, "note": note}
@@ -90,7 +91,7 @@ class Lease:
             raise Draining
 
     def log(self, message: str, *, level: str = "info") -> None:
-        """Write a line into the job's log, with the next heartbeat."""
+        """Write a line of the job's log with the next heartbeat."""
         self.raise_if_stopped()
         job_id, line_id = self.claim.job_id, new_id()  # written again, it is still one line
         self._pending.append(
@@ -98,7 +99,7 @@ class Lease:
         )
 
     def points(self, step: int, values: Mapping[str, float]) -> None:
-        """Add points to the job's curves, with the next heartbeat."""
+        """Add points to the job's curves with the next heartbeat."""
         self.raise_if_stopped()
         kept = dict(values)
         self._pending.append(
@@ -106,7 +107,7 @@ class Lease:
         )
 
     def preview(self, name: str, path: Path, media_type: str) -> None:
-        """Store a preview now; while the store or the database is away, do without it."""
+        """Store a preview now; without the store or the database, only log that it failed."""
         with self._warn_if_unreachable(f"preview {name}"):
             artifact = self.put("preview", name, path, media_type)
             self.raise_if_stopped()
@@ -115,10 +116,9 @@ class Lease:
             )
 
     def checkpoint(self, step: int, path: Path) -> None:
-        """Store a checkpoint; while the store or the database is away, do without it."""
+        """Store a checkpoint; without the store or the database, only log that it failed."""
         with self._warn_if_unreachable(f"the checkpoint of step {step}"):
-            with self.hang_check_paused():
-                blob = self.services.store.put(f"jobs/{self.claim.job_id}/blobs", path)
+            blob = self._store(path)
             self.raise_if_stopped()
             self.services.database.transact(
                 lambda session: shards.add_checkpoint(
@@ -127,28 +127,27 @@ class Lease:
             )
 
     def put(self, kind: str, name: str, path: Path, media_type: str) -> NewArtifact:
-        """Store a file among the job's blobs; recording it is left to the caller."""
-        with self.hang_check_paused():
-            blob = self.services.store.put(f"jobs/{self.claim.job_id}/blobs", path)
+        """Store a file among the job's blobs; the caller records it."""
+        blob = self._store(path)
         return NewArtifact(kind, name, blob.key, blob.sha256, blob.size, media_type)
 
     def raise_if_stopped(self) -> None:
-        """Raise the order to stop that a heartbeat has met, if any."""
+        """Raise the order to stop that a heartbeat has received, if any."""
         if self._stop_order is not None:
             raise self._stop_order
 
     def commit(
-        self, artifacts: Sequence[NewArtifact], also: Sequence[Callable[[Session], object]] = ()
+        self, artifacts: Sequence[NewArtifact], writes: Sequence[Callable[[Session], object]] = ()
     ) -> None:
-        """Record what was made, and run `also`, in one transaction; the shard has then succeeded.
+        """Record the artifacts and `writes` in one transaction, after which the shard succeeded.
 
-        Waits while the database is away. Raises `Cancelled` or `LeaseLost`, and then recorded
-        nothing.
+        Waits while the database is away. If it raises `Cancelled` or `LeaseLost`, nothing was
+        recorded.
         """
 
         def record(session: Session) -> None:
             shards.commit(session, self.claim, artifacts, report=self._report)
-            for write in also:
+            for write in writes:
                 write(session)
 
         began = time.monotonic()
@@ -158,7 +157,7 @@ class Lease:
                 try:
                     self._write(record)
                     self._committed = True
-                except Unreachable as error:  # whether it was recorded is unknown: try again
+                except Unreachable as error:  # it may have been recorded or not: try again
                     if self._shared.draining and time.monotonic() - began > DRAIN_PATIENCE_S:
                         raise
                     log.warning("the commit waits: %s", error, extra={"shard": self.claim.shard_id})
@@ -166,7 +165,7 @@ class Lease:
 
     @contextmanager
     def hang_check_paused(self) -> Iterator[None]:
-        """For steps that report no progress and are bounded by timeouts of their own: transfers."""
+        """For transfers, which report no progress and have timeouts of their own."""
         self._hang_check_pauses += 1
         try:
             yield
@@ -199,9 +198,9 @@ class Lease:
         )
 
     def _write(self, write: Write) -> None:
-        """Run `write` and what is pending in one transaction, one thread at a time.
+        """Run `write` and all pending writes in one transaction, one thread at a time.
 
-        After a commit it does nothing, even where the reply to that commit was lost.
+        After a commit it does nothing, even if the reply to the commit was lost.
         """
         with self._writing:
             if self._committed:
@@ -218,8 +217,12 @@ class Lease:
                 with self.services.database.read() as session:
                     if shards.outcome(session, self.claim) != "succeeded":
                         raise
-                self._committed = True  # nothing but our own commit ends our claim so
+                self._committed = True  # only our own commit ends our claim like this
             del self._pending[: len(pending)]
+
+    def _store(self, path: Path) -> Blob:
+        with self.hang_check_paused():
+            return self.services.store.put(f"jobs/{self.claim.job_id}/blobs", path)
 
     def _fail_hung_shard(self) -> None:
         reason = f"no progress for {self._hang_s:g} s: the worker was killed"
@@ -227,7 +230,7 @@ class Lease:
         try:
             fail(self.services, self.claim, reason, final=False)
         except GenmillError as error:
-            log.warning("the hang was not recorded: %s", error)
+            log.warning("the failure was not recorded: %s", error)
         self._on_hang()
 
     @contextmanager
@@ -242,7 +245,7 @@ class Lease:
 def fail(
     services: Services, claim: Claim, error: str, *, final: bool, also: Write = lambda _: None
 ) -> None:
-    """Record a failure that is the work's own, and `also`. Raises `Cancelled` or `LeaseLost`."""
+    """Record a failure of the work, and `also`. Raises `Cancelled` or `LeaseLost`."""
 
     def work(session: Session) -> None:
         shards.fail(

@@ -1,4 +1,4 @@
-"""A model version's files on this machine, in the cache."""
+"""The files of model versions in this machine's cache."""
 
 import hashlib
 from contextlib import suppress
@@ -19,7 +19,7 @@ def content_key(version: ModelVersion) -> str:
 def fetch_version(store: ObjectStore, version: ModelVersion, cache: Cache) -> HeldFolder:
     """The folder of a version's files, downloaded and checked unless the cache has it.
 
-    A file gets its name once its digest is checked, so one of the right size is not read again.
+    A file gets its name once its digest is checked, so a file of the right size is not read again.
     Raises `NotFound`, `Unreachable` or `DigestMismatch` as the store does.
     """
 
@@ -27,28 +27,28 @@ def fetch_version(store: ObjectStore, version: ModelVersion, cache: Cache) -> He
         path = folder / name
         return path.is_file() and path.stat().st_size == version.files[name]["size"]
 
-    def is_whole(folder: Path) -> bool:
+    def is_complete(folder: Path) -> bool:
         return all(has_file(folder, name) for name in version.files)
 
     def download(folder: Path) -> None:
         for name, file in version.files.items():
-            if not has_file(folder, name) and not _linked(folder / name, **file):
+            if not has_file(folder, name) and not _link_equal_file(folder / name, **file):
                 store.fetch(file["key"], folder / name, sha256=file["sha256"])
 
-    return cache.hold("models", content_key(version), download, is_whole=is_whole)
+    return cache.hold("models", content_key(version), download, is_complete=is_complete)
 
 
-def _linked(path: Path, *, size: int, sha256: str, **_: object) -> bool:
-    """Link the same file of another version, as adapters share a base; False where there is none.
+def _link_equal_file(path: Path, *, size: int, sha256: str, **_: object) -> bool:
+    """Link the same file of another version (adapters share a base); False if there is none.
 
-    Only the first of the same name and size is read, so that many versions cost one reading.
+    Only the first file of the same name and size is read, so many versions cost one reading.
     """
     for folder in path.parent.parent.iterdir():
         other = folder / path.name
-        with suppress(OSError):  # it may be evicted, or linked by another process, meanwhile
+        with suppress(OSError):  # another process may evict it, or link it too
             if folder != path.parent and other.stat().st_size == size:
                 if same := digest_of(other) == sha256:
-                    path.unlink(missing_ok=True)  # of another size
+                    path.unlink(missing_ok=True)  # a file of another size
                     path.hardlink_to(other)
                 return same
     return False

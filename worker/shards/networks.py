@@ -1,6 +1,6 @@
-"""Networks in memory: those used most recently, within a limit.
+"""Networks in memory: the most recently used, within a limit.
 
-They are keyed by the content of their files, so none is ever stale.
+Their keys follow from the content of their files, so none is ever stale.
 """
 
 from collections import OrderedDict
@@ -22,40 +22,39 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedNetwork:
     """A network ready to sample from, in evaluation mode on its device."""
 
     family: Family
     network: Network
-    size_bytes: int  # without what is shared
-    shared: Mapping[str, int] = field(default_factory=dict)  # bytes shared with others, by name
+    size_bytes: int  # shared weights apart
+    shared: Mapping[str, int] = field(default_factory=dict)  # bytes of shared weights, by name
 
 
 class Networks:
-    """The most recently used networks: as many as fit into `limit_bytes`, and at least one."""
+    """The most recently used networks, as many as fit into `limit_bytes` and at least one."""
 
     def __init__(self, device: torch.device, *, limit_bytes: int) -> None:
         self.device = device
         self._limit = limit_bytes
-        self._loaded: OrderedDict[str, Loaded] = OrderedDict()
+        self._loaded: OrderedDict[str, LoadedNetwork] = OrderedDict()
 
-    def get(self, version: ModelVersion, folder: Path) -> Loaded:
-        """The version's network, read from its files in `folder` unless it is in memory."""
+    def get(self, version: ModelVersion, folder: Path) -> LoadedNetwork:
+        """The version's network, read from `folder` unless it is in memory."""
         key = content_key(version)
         if key not in self._loaded:
             family, network = self.make_room(lambda: load(folder, device=self.device))
             size = sum(each.numel() * each.element_size() for each in network.state_dict().values())
-            self._loaded[key] = Loaded(family, network, size, network.shared_bytes())
+            self._loaded[key] = LoadedNetwork(family, network, size, network.shared_bytes())
         self._loaded.move_to_end(key)
-        while len(self._loaded) > 1 and self._size() > self._limit:
+        while len(self._loaded) > 1 and self.size_bytes > self._limit:
             self._loaded.popitem(last=False)
         return self._loaded[key]
 
     def make_room(self, work: Callable[[], T]) -> T:
-        """Return what `work` returns, evicting networks as long as it raises `TooLarge`.
+        """Run `work`; while it raises `TooLarge`, evict the least recently used network and retry.
 
-        The least recently used one goes first, and `work` starts again after each. Its `TooLarge`
-        is raised once no network is left.
+        Raises `TooLarge` when no network is left to evict.
         """
         while True:
             try:
@@ -63,10 +62,11 @@ class Networks:
             except TooLarge:
                 if not self._loaded:
                     raise
-            # outside the handler: the error's traceback holds what the work has made so far
+            # not in the handler, where the error's traceback still holds what `work` has allocated
             self._loaded.popitem(last=False)
 
-    def _size(self) -> int:
-        """Bytes of all networks; what several share counts once."""
+    @property
+    def size_bytes(self) -> int:
+        """The size of all networks; weights that several share count once."""
         shared = {name: n for each in self._loaded.values() for name, n in each.shared.items()}
         return sum(loaded.size_bytes for loaded in self._loaded.values()) + sum(shared.values())

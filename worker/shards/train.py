@@ -1,4 +1,4 @@
-"""A train or finetune job: a new model version from the engine, its files stored."""
+"""A train or finetune job: the engine makes a new model version, whose files are stored."""
 
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from worker.files import digest_of, weights_digest
 from worker.networks.version_folder import WEIGHTS_SUFFIX
 from worker.services import Services
 from worker.services.pinned import PinnedTraining
-from worker.shards.context import Made, WorkerContext
+from worker.shards.context import ShardResult, WorkerContext
 from worker.shards.lease import Lease
 
 MEDIA_TYPES = {".json": "application/json", ".safetensors": "application/octet-stream"}
@@ -24,8 +24,8 @@ MEDIA_TYPES = {".json": "application/json", ".safetensors": "application/octet-s
 
 def train_job(
     context: WorkerContext, job: Job, pinned: PinnedTraining, lease: Lease, folder: Path
-) -> Made:
-    """Train in `folder` and store the version's files; the caller commits what is returned."""
+) -> ShardResult:
+    """Train in `folder` and store the version's files; the caller commits the result."""
     spec, parent = pinned.spec, pinned.version
     with lease.hang_check_paused():
         dataset, local = context.dataset(spec.dataset)
@@ -57,12 +57,12 @@ def _store(
     *,
     dataset: DatasetVersion,
     parent: ModelVersion | None,
-) -> Made:
+) -> ShardResult:
     files: dict[str, Any] = dict(parent.files) if parent else {}
     stored = []
     for path in trained.files:
         if path.name in files and files[path.name]["sha256"] == digest_of(path):
-            continue  # the parent's own file needs no second copy
+            continue  # unchanged since the parent
         put = lease.put("weights", path.name, path, MEDIA_TYPES.get(path.suffix, "text/plain"))
         files[path.name] = {"key": put.key, "sha256": put.sha256, "size": put.size}
         stored.append(put)
@@ -83,11 +83,11 @@ def _store(
             job_id=job.id,
         )
 
-    return Made([*stored, *reports], [add_version])
+    return ShardResult([*stored, *reports], [add_version])
 
 
 def _resume_point(services: Services, job: Job, lease: Lease, path: Path) -> Path | None:
-    """Fetch the newest usable checkpoint to `path`; mark newer ones that are not usable."""
+    """Download the newest usable checkpoint to `path`; mark the newer ones as bad."""
     while (found := _newest(services, job, lease.claim)) is not None:
         try:
             services.store.fetch(found.key, path, sha256=found.sha256)
@@ -108,7 +108,7 @@ def _resume_point(services: Services, job: Job, lease: Lease, path: Path) -> Pat
 
 
 def _newest(services: Services, job: Job, claim: Claim) -> Checkpoint | None:
-    """The shard's newest good checkpoint, or else that of the job that this one retries."""
+    """The newest good checkpoint of the shard, else of the job that this one retries."""
     with services.database.read() as session:
         found = shards.latest_checkpoint(session, claim.shard_id)
         if found is None and job.retry_of is not None:

@@ -1,6 +1,6 @@
-"""The object store: objects under keys, most of them SHA-256 digests, in a folder or an S3 bucket.
+"""The object store: objects under keys, most ending in a SHA-256, in a folder or an S3 bucket.
 
-Knows no jobs, datasets or models. Nothing else speaks S3.
+Knows no jobs, datasets or models. Only this room speaks S3.
 """
 
 from pathlib import Path
@@ -22,6 +22,6 @@ def open_store(url: str, *, s3_endpoint_url: str | None = None) -> ObjectStore:
     if parts.scheme == "s3" and parts.netloc:
         return S3Store(parts.netloc, parts.path.strip("/"), endpoint_url=s3_endpoint_url)
     raise Refused(
-        f"store URL {url!r} is neither file:///folder nor s3://bucket/prefix",
-        remedy="set GENMILL_STORE_URL",
+        f"{url!r} is not the URL of an object store",
+        remedy="set GENMILL_STORE_URL to file:///folder or s3://bucket/prefix",
     )

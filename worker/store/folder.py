@@ -1,4 +1,4 @@
-"""An object store in a folder, on this machine or on a file system that several share."""
+"""An object store in a folder, on this machine or on a shared file system."""
 
 import hashlib
 import io
@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from db.errors import NotFound, Unreachable
-from worker.files import CHUNK, disk_errors, settle
+from worker.files import CHUNK, disk_errors, durable_rename
 from worker.store.base import (
     Blob,
     ObjectStore,
-    checked,
     checked_expiry,
-    named_digest,
-    require_same,
+    checked_key,
+    digest_in_key,
+    require_equal,
 )
 
 
 class FolderStore(ObjectStore):
-    """Objects as files under `root`; temporary files in `root/.tmp`, where no key can reach."""
+    """Objects as files under `root`. Temporary files lie in `root/.tmp`, which no key can name."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -41,12 +41,12 @@ class FolderStore(ObjectStore):
         target = self._path(key)
         sha256 = hashlib.sha256(data).hexdigest()
         if target.exists():
-            require_same(key, target.read_bytes(), data)
+            require_equal(key, target.read_bytes(), data)
         else:
             with self._temporary() as temporary:
                 temporary.write_bytes(data)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                settle(temporary, target)
+                durable_rename(temporary, target)
         return Blob(key, sha256, len(data))
 
     @contextmanager
@@ -63,7 +63,7 @@ class FolderStore(ObjectStore):
     def stat(self, key: str) -> Blob:
         """See `ObjectStore.stat`."""
         with self._open(key) as file:
-            return Blob(key, named_digest(key), os.fstat(file.fileno()).st_size)
+            return Blob(key, digest_in_key(key), os.fstat(file.fileno()).st_size)
 
     def delete(self, key: str) -> None:
         """See `ObjectStore.delete`."""
@@ -76,7 +76,7 @@ class FolderStore(ObjectStore):
         for folder, folders, files in os.walk(self._path(prefix)):
             folders.sort()
             for path in (Path(folder, name) for name in sorted(files)):
-                if limit is None or _older(path, limit):
+                if limit is None or _is_older(path, limit):
                     yield path.relative_to(self.root).as_posix()
 
     def url(self, key: str, expires_s: int) -> str:
@@ -97,26 +97,31 @@ class FolderStore(ObjectStore):
             ) from error
 
     def abort_uploads(self, prefix: str, older_than_s: float) -> int:
-        """See `ObjectStore.abort_uploads`; temporary files belong to no prefix: all old ones go."""
-        checked(prefix)
+        """See `ObjectStore.abort_uploads`; removes old temporary files, which have no prefix."""
+        checked_key(prefix)
         limit = self._now() - older_than_s
-        old = [path for path in (self.root / ".tmp").iterdir() if _older(path, limit)]
+        old = [path for path in (self.root / ".tmp").iterdir() if _is_older(path, limit)]
         for path in old:
             path.unlink(missing_ok=True)
         return len(old)
 
     def _store(self, prefix: str, source: BinaryIO) -> Blob:
-        checked(prefix)
+        checked_key(prefix)
         with self._temporary() as temporary:
-            sha256, size = _copy(source, temporary)
+            digest, size = hashlib.sha256(), 0
+            with temporary.open("wb") as file:
+                while chunk := source.read(CHUNK):
+                    digest.update(chunk)
+                    size += file.write(chunk)
+            sha256 = digest.hexdigest()
             blob = Blob(f"{prefix}/{sha256}", sha256, size)
             target = self._path(blob.key)
             with suppress(FileNotFoundError):
-                if target.stat().st_size == size:  # of another size it is damaged, and replaced
+                if target.stat().st_size == size:  # a file of another size is damaged
                     os.utime(target)
                     return blob
             target.parent.mkdir(parents=True, exist_ok=True)
-            settle(temporary, target)
+            durable_rename(temporary, target)
             return blob
 
     @contextmanager
@@ -131,7 +136,7 @@ class FolderStore(ObjectStore):
                 Path(name).unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
-        return self.root / checked(key)
+        return self.root / checked_key(key)
 
     def _open(self, key: str) -> BinaryIO:
         try:
@@ -140,13 +145,13 @@ class FolderStore(ObjectStore):
             raise NotFound(f"no object {key!r} in {self.root}") from None
 
     def _now(self) -> float:
-        """The time by the file system's clock, which may be another machine's."""
+        """The file system's clock, which may be another machine's."""
         with self._temporary() as new:
             return new.stat().st_mtime
 
 
 class _Window(io.RawIOBase):
-    """The next `left` bytes of a file; closing it leaves the file open."""
+    """The next `left` bytes of a file. Closing it leaves the file open."""
 
     def __init__(self, file: BinaryIO, left: int) -> None:
         self._file = file
@@ -156,25 +161,14 @@ class _Window(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # a Buffer, in effect
-        """Read up to the end of the window."""
         data = self._file.read(min(len(buffer), self._left))
         buffer[: len(data)] = data
         self._left -= len(data)
         return len(data)
 
 
-def _copy(source: BinaryIO, target: Path) -> tuple[str, int]:
-    """Copy and digest in one pass; returns the SHA-256 and the size."""
-    digest, size = hashlib.sha256(), 0
-    with target.open("wb") as file:
-        while chunk := source.read(CHUNK):
-            digest.update(chunk)
-            size += file.write(chunk)
-    return digest.hexdigest(), size
-
-
-def _older(path: Path, limit: float) -> bool:
-    """Whether a file was last written before `limit`; False for one removed meanwhile."""
+def _is_older(path: Path, limit: float) -> bool:
+    """Whether a file was last written before `limit`; False if it is gone."""
     try:
         return path.stat().st_mtime < limit
     except FileNotFoundError:

@@ -1,6 +1,6 @@
 """An object store in an S3 bucket. Only this module speaks S3.
 
-Keys that are digests keep it simple: a key cannot hold two contents, so a `put` that is repeated,
+Keys that are digests keep it simple: a key cannot have two contents, so a `put` that is repeated,
 raced or retried ends in the same object, and an object of the right size needs no upload.
 """
 
@@ -22,17 +22,17 @@ from worker.files import digest_of
 from worker.store.base import (
     Blob,
     ObjectStore,
-    checked,
     checked_expiry,
-    named_digest,
-    require_same,
+    checked_key,
+    digest_in_key,
+    require_equal,
 )
 
 MULTIPART_BYTES = 64 << 20  # larger files go up in parts
 PART_BYTES = 16 << 20
 UPLOAD_THREADS = 4
-READ_TRIES = 5  # requests in a row for the rest of a broken stream that bring no byte
-RENEW_S = 3600.0  # an object last stored longer ago is uploaded again, which makes it new
+READ_TRIES = 5  # fruitless requests in a row for the rest of a broken stream
+RENEW_S = 3600.0  # an older object is uploaded again, which resets its age
 
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _REMEDY = "check its URL (GENMILL_STORE_URL, GENMILL_S3_ENDPOINT_URL) and the AWS_* credentials"
@@ -41,30 +41,31 @@ _REMEDY = "check its URL (GENMILL_STORE_URL, GENMILL_S3_ENDPOINT_URL) and the AW
 class S3Store(ObjectStore):
     """Objects in an S3 bucket under `prefix`, at AWS or any endpoint that speaks S3.
 
-    Credentials come from boto3's own chain. Requests are retried within bounds, and a stream that
-    breaks is resumed by a ranged read.
+    Credentials come from boto3's chain of providers. Requests are retried within bounds, and a
+    broken stream is resumed by a ranged read.
     """
 
     def __init__(self, bucket: str, prefix: str = "", *, endpoint_url: str | None = None) -> None:
         self.bucket = bucket
-        self.prefix = f"{checked(prefix)}/" if prefix else ""
+        self.prefix = f"{checked_key(prefix)}/" if prefix else ""
         if endpoint_url and not urlsplit(endpoint_url).netloc:
             raise Refused(
-                f"GENMILL_S3_ENDPOINT_URL: {endpoint_url!r} is no URL such as https://host:9000"
+                f"GENMILL_S3_ENDPOINT_URL {endpoint_url!r} is not a URL",
+                remedy="use one such as https://host:9000",
             )
         self.endpoint_url = endpoint_url
         self._clients: dict[int, Any] = {}
 
     @property
     def client(self) -> Any:
-        """This process's client; connections must not be shared with a forked process."""
+        """This process's client: a forked process must not share its parent's connections."""
         if os.getpid() not in self._clients:
             with self._errors():
                 self._clients = {os.getpid(): _new_client(self.endpoint_url)}
         return self._clients[os.getpid()]
 
     def put(self, prefix: str, path: Path) -> Blob:
-        """See `ObjectStore.put`; a large file is uploaded in parts, removed if one fails."""
+        """See `ObjectStore.put`; large files go up in parts, which are removed if one fails."""
         from boto3.s3.transfer import TransferConfig  # noqa: PLC0415 - as in _new_client
 
         sha256 = digest_of(path)
@@ -84,12 +85,12 @@ class S3Store(ObjectStore):
         return blob
 
     def put_as(self, key: str, data: bytes) -> Blob:
-        """See `ObjectStore.put_as`; a conditional put, so only one of two writers succeeds."""
+        """See `ObjectStore.put_as`; a conditional put, so that only one of two writers succeeds."""
         try:
             self._call("put_object", key, Body=data, IfNoneMatch="*")
         except _Taken:
-            with self.open(key) as there:
-                require_same(key, there.read(), data)
+            with self.open(key) as existing:
+                require_equal(key, existing.read(), data)
         return Blob(key, hashlib.sha256(data).hexdigest(), len(data))
 
     @contextmanager
@@ -100,21 +101,21 @@ class S3Store(ObjectStore):
 
     def stat(self, key: str) -> Blob:
         """See `ObjectStore.stat`."""
-        return Blob(key, named_digest(key), self._call("head_object", key)["ContentLength"])
+        return Blob(key, digest_in_key(key), self._call("head_object", key)["ContentLength"])
 
     def delete(self, key: str) -> None:
         """See `ObjectStore.delete`."""
         self._call("delete_object", key)
 
     def keys(self, prefix: str, *, older_than_s: float | None = None) -> Iterator[str]:
-        """See `ObjectStore.keys`; read a page at a time."""
+        """See `ObjectStore.keys`; reads a page at a time."""
         for page in self._pages("list_objects_v2", prefix):
             for entry in page.get("Contents", []):
                 if older_than_s is None or _age_s(page, entry["LastModified"]) > older_than_s:
                     yield entry["Key"].removeprefix(self.prefix)
 
     def url(self, key: str, expires_s: int) -> str:
-        """A presigned GET, signed here without a request."""
+        """A presigned URL, made without a request."""
         with self._errors(key):
             url: str = self.client.generate_presigned_url(
                 "get_object",
@@ -146,10 +147,10 @@ class S3Store(ObjectStore):
         return len(old)
 
     def _name(self, key: str) -> str:
-        return self.prefix + checked(key)
+        return self.prefix + checked_key(key)
 
     def _holds(self, blob: Blob) -> bool:
-        """Whether an object is there and new enough that no garbage collection will take it."""
+        """Whether the object exists with this size and is too new for garbage collection."""
         try:
             found = self._call("head_object", blob.key)
         except NotFound:
@@ -163,7 +164,7 @@ class S3Store(ObjectStore):
             return getattr(self.client, operation)(Bucket=self.bucket, Key=name, **arguments)
 
     def _get(self, key: str, start: int, stop: int | None) -> Any:
-        """The body of bytes `start` to `stop`, or None where there are none."""
+        """The response's body of bytes `start` to `stop`, or None if there are none."""
         if stop is not None and stop <= start:
             self.stat(key)
             return None
@@ -176,7 +177,6 @@ class S3Store(ObjectStore):
             return None
 
     def _pages(self, operation: str, prefix: str) -> Iterator[dict[str, Any]]:
-        """The pages of a listing below `prefix`."""
         pages = self.client.get_paginator(operation).paginate(
             Bucket=self.bucket, Prefix=f"{self._name(prefix)}/"
         )
@@ -185,7 +185,7 @@ class S3Store(ObjectStore):
 
     @contextmanager
     def _errors(self, key: str = "") -> Iterator[None]:
-        """Turn boto's errors into ours; without `key`, those of a request about the bucket."""
+        """Raise our errors in place of boto's; without `key`, the request is about the bucket."""
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - _new_client
 
         try:
@@ -196,7 +196,6 @@ class S3Store(ObjectStore):
             raise Unreachable(f"object store {self._where}: {error}", remedy=_REMEDY) from error
 
     def _error_of(self, response: dict[str, Any], key: str) -> GenmillError:
-        """The error that a response of the server means."""
         code = str(response["Error"].get("Code"))
         status = response["ResponseMetadata"].get("HTTPStatusCode")
         if code == "NoSuchBucket" or (code in _MISSING and not key):
@@ -205,13 +204,13 @@ class S3Store(ObjectStore):
             )
         if code in _MISSING or code == "NoSuchUpload":
             return NotFound(f"no object {key!r} in {self._where}")
-        if status in _SIGNALS:
-            return _SIGNALS[status](f"object {key!r} in {self._where}: {code}")
+        if status in _EXPECTED:
+            return _EXPECTED[status](f"object {key!r} in {self._where}: {code}")
         if status in {401, 403}:
             return Unreachable(
                 f"object store {self._where}: access refused ({code})",
-                remedy="check that the AWS_* credentials are right and allow reading, writing and "
-                "listing this bucket",
+                remedy="check that the AWS_* credentials are right and may read, write and list "
+                "this bucket",
             )
         text = f"{code} (HTTP {status}) {response['Error'].get('Message', '')}".strip()
         return Unreachable(f"object store {self._where}: {text}", remedy=_REMEDY)
@@ -229,11 +228,11 @@ class _Empty(GenmillError):
     """A ranged read begins at or after the object's end."""
 
 
-_SIGNALS: dict[int, type[GenmillError]] = {409: _Taken, 412: _Taken, 416: _Empty}
+_EXPECTED: dict[int, type[GenmillError]] = {409: _Taken, 412: _Taken, 416: _Empty}
 
 
 class _Stream(io.RawIOBase):
-    """An object's bytes from `start`; where the connection breaks, `get` requests the rest."""
+    """An object's bytes from `start`. If the connection breaks, `get` requests the rest."""
 
     def __init__(self, get: Callable[[int], Any], start: int) -> None:
         self._get = get
@@ -246,7 +245,7 @@ class _Stream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read some bytes; `Unreachable` once `READ_TRIES` requests in a row brought none."""
+        """Read some bytes; `Unreachable` after `READ_TRIES` fruitless requests in a row."""
         from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - as in _new_client
 
         while self._body is not None:
@@ -256,7 +255,7 @@ class _Stream(io.RawIOBase):
                 self._tries += 1
                 if self._tries >= READ_TRIES:
                     raise Unreachable(
-                        f"object store: reading broke off {READ_TRIES} times: {error}"
+                        f"object store: reading failed {READ_TRIES} times in a row: {error}"
                     ) from error
                 self._body.close()
                 time.sleep(0.1 * 2**self._tries)
@@ -281,7 +280,7 @@ def _age_s(response: dict[str, Any], since: datetime) -> float:
 
 
 def _new_client(endpoint_url: str | None) -> Any:
-    """A client with bounded retries, set up to suit servers other than AWS too."""
+    """A client with bounded retries that also works with servers other than AWS."""
     import boto3  # noqa: PLC0415 - takes 0.2 s, and a folder store does not need it
     from botocore.config import Config  # noqa: PLC0415 - as above
 

@@ -87,6 +87,11 @@ def test_a_url_that_is_no_broker_is_refused_without_its_password(bare, url):
     assert "secret" not in str(refusal.value)
 
 
+def test_every_setting_says_what_it_is():
+    fields = Settings.model_fields
+    assert [name for name, field in fields.items() if not field.description] == []
+
+
 def test_a_wrong_device_gets_a_rule_that_people_can_read(bare):
     bare.setenv("GENMILL_DEVICE", "tpu")
     with pytest.raises(Refused, match=r"device: use auto, cpu, cuda or cuda:0 .got .tpu."):

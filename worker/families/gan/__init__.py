@@ -6,11 +6,11 @@ from pydantic import Field
 
 from worker.networks.family import Family
 from worker.networks.params import SamplingParams, TrainingParams
-from worker.specs import spelled
+from worker.specs import matching
 
 Augmentation = Annotated[
     str,
-    spelled(
+    matching(
         r"none|(color|translation|cutout)(,(color|translation|cutout))*",
         "use none, or some of color, translation and cutout, separated by commas",
     ),

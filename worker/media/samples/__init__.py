@@ -1,4 +1,4 @@
-"""Samples as bytes: the record that each carries, file formats, the files that hold many, sheets.
+"""Samples as bytes: records, file formats, containers of many samples, and sheets that show them.
 
 Bytes depend on the sample and its record alone. Knows no medium, store or dataset.
 """

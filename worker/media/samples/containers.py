@@ -1,8 +1,8 @@
 """Many samples in one local file: a WebDataset tar, or JSON Lines.
 
-Encoding runs in a thread beside the model, behind a bounded queue, so memory does not grow with the
-number of samples. Bytes depend on the samples alone, so a sample has one digest however shards are
-cut. A writer knows no store and no database: the caller puts the closed file where it belongs.
+A thread encodes while the model makes the next samples. Its queue is bounded, so memory does not
+grow with the number of samples. Bytes depend on the samples alone, so a sample has the same digest
+however shards are cut. A writer knows no store and no database: the caller stores the closed file.
 """
 
 import hashlib
@@ -30,58 +30,63 @@ Output = npt.NDArray[Any] | str  # uint8 (H, W, C) image, float32 (T,) sound, or
 
 @dataclass(frozen=True)
 class SampleRecord:
-    """One sample on its way to a file, with its `worker.media.samples.record.Origin.record`."""
+    """A sample and its record (`worker.media.samples.record.Origin.record`)."""
 
     index: int
     output: Output
     record: Record
 
 
+def describe(output: Output) -> str:
+    """What an output is, for errors: `text` or its type and shape."""
+    return "text" if isinstance(output, str) else f"{output.dtype} {output.shape}"
+
+
 @dataclass(frozen=True)
 class Written:
-    """A closed file and its members, one a sample, in the order of writing."""
+    """A closed file and its members, one for each sample, in order."""
 
     path: Path
     media_type: str
-    extension: str  # for its name
+    extension: str
     members: list[NewMember]
 
 
 class Writer(ABC):
-    """Writes samples into `path`. Left without `close()`, as on an error, it removes the file."""
+    """Writes samples to `path`. Left without `close()`, as after an error, it removes the file."""
 
     media_type: ClassVar[str]
     extension: ClassVar[str]
-    tail: ClassVar[bytes] = b""  # what ends a file
+    end_marker: ClassVar[bytes] = b""
 
     def __init__(self, path: Path, suffix: str, encode: Callable[[SampleRecord], bytes]) -> None:
         self.path = path
-        self._suffix, self._encode = suffix, encode  # of a sample's name; a sample as bytes
+        self._suffix, self._encode = suffix, encode
         self._members: list[NewMember] = []
         self._offset = 0
         self._error: BaseException | None = None
         self._closed = False
         self._file = path.open("wb")
         self._queue: queue.Queue[SampleRecord | None] = queue.Queue(QUEUE_SAMPLES)
-        self._thread = threading.Thread(target=self._drain, name="writer", daemon=True)
+        self._thread = threading.Thread(target=self._write_queued, name="writer", daemon=True)
         self._thread.start()
 
     def add(self, sample: SampleRecord) -> None:
-        """Hand over a sample; waits while the queue is full, raises what failed in the thread."""
+        """Queue a sample; waits while the queue is full, and raises any error of the thread."""
         self._require_open()
         if self._error is not None:
             raise self._error
         self._queue.put(sample)
 
     def close(self) -> Written:
-        """Wait for the last sample, end the file, and say where each sample lies."""
+        """Wait for the last sample, end the file, and return where each sample lies."""
         self._require_open()
         try:
             self._stop()
             with self._file:
                 if self._error is not None:
                     raise self._error
-                self._append(self.tail)
+                self._append(self.end_marker)
         except BaseException:
             self.path.unlink(missing_ok=True)
             raise
@@ -104,7 +109,10 @@ class Writer(ABC):
     @staticmethod
     @abstractmethod
     def read_record(file: IO[bytes], data: bytes) -> bytes:
-        """The JSON record of the sample `data`, after which `file` stands; `BadInput` if none."""
+        """The JSON record of the sample `data`, which was just read from `file`.
+
+        Raises `BadInput` if there is none.
+        """
 
     @abstractmethod
     def _write(self, sample: SampleRecord) -> None:
@@ -118,8 +126,8 @@ class Writer(ABC):
         self._file.write(data)
         self._offset += len(data)
 
-    def _member(self, sample: SampleRecord, name: str, data: bytes) -> None:
-        """Note that `data`, which comes next in the file, is the sample."""
+    def _add_member(self, sample: SampleRecord, name: str, data: bytes) -> None:
+        """Note that the sample is `data`, which is appended next."""
         digest = hashlib.sha256(data).hexdigest()
         self._members.append(NewMember(sample.index, name, self._offset, len(data), digest))
 
@@ -128,10 +136,10 @@ class Writer(ABC):
         self._queue.put(None)
         self._thread.join()
 
-    def _drain(self) -> None:
+    def _write_queued(self) -> None:
         while (sample := self._queue.get()) is not None:
             if self._error is not None:
-                continue  # keep emptying the queue, or `add` would wait for ever on a full one
+                continue  # keep emptying the queue, or `add` would wait for ever
             try:
                 self._write(sample)
             except BaseException as error:  # raised again in the caller's thread
@@ -143,42 +151,42 @@ class Tar(Writer):
 
     media_type = "application/x-tar"
     extension = ".tar"
-    tail = bytes(2 * tarfile.BLOCKSIZE)
+    end_marker = bytes(2 * tarfile.BLOCKSIZE)
 
     @staticmethod
     def read_record(file: IO[bytes], data: bytes) -> bytes:
-        """The content of the file that follows in the tar."""
+        """The content of the next file in the tar."""
         file.seek(-len(data) % tarfile.BLOCKSIZE, 1)
         try:
             header = tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "strict")
         except tarfile.HeaderError as error:
-            raise BadInput(f"no record after it: {error}") from None
+            raise BadInput(f"no record follows the sample: {error}") from None
         if not header.isreg() or header.size > MAX_RECORD_BYTES:
-            raise BadInput(f"no record after it, but {header.name!r}")
+            raise BadInput(f"{header.name!r} follows the sample in place of its record")
         return file.read(header.size)
 
     def _write(self, sample: SampleRecord) -> None:
         key = f"{sample.index:09d}"
         data = self._encode(sample)
-        self._header(key + self._suffix, len(data))
-        self._member(sample, key + self._suffix, data)
-        self._content(data)
+        self._append_header(key + self._suffix, len(data))
+        self._add_member(sample, key + self._suffix, data)
+        self._append_padded(data)
         text = to_json(sample.record).encode()
-        self._header(f"{key}.json", len(text))
-        self._content(text)
+        self._append_header(f"{key}.json", len(text))
+        self._append_padded(text)
 
-    def _header(self, name: str, size: int) -> None:
-        # tarfile.TarFile keeps every member in memory, so only its header is used
+    def _append_header(self, name: str, size: int) -> None:
+        # tarfile.TarFile would keep every member in memory, so only TarInfo is used
         header = tarfile.TarInfo(name)
         header.size = size
         self._append(header.tobuf(tarfile.USTAR_FORMAT))
 
-    def _content(self, data: bytes) -> None:
+    def _append_padded(self, data: bytes) -> None:
         self._append(data + bytes(-len(data) % tarfile.BLOCKSIZE))
 
 
 class JsonLines(Writer):
-    """One JSON object a line, sample and record at once. A member is its line without the break."""
+    """One JSON object a line, both sample and record. A member is a line without its line break."""
 
     media_type = "application/jsonl"
     extension = ".jsonl"
@@ -190,5 +198,5 @@ class JsonLines(Writer):
 
     def _write(self, sample: SampleRecord) -> None:
         line = self._encode(sample)
-        self._member(sample, f"{sample.index:09d}{self._suffix}", line)
+        self._add_member(sample, f"{sample.index:09d}{self._suffix}", line)
         self._append(line + b"\n")

@@ -1,4 +1,4 @@
-"""Samples as PNG files, with their records in text chunks: for Genmill and for other tools."""
+"""Samples as PNG files with their records in text chunks, for Genmill and for other tools."""
 
 import json
 from collections.abc import Mapping
@@ -10,15 +10,16 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from db.errors import BadInput, NonFinite
-from worker.media.samples.containers import Output
+from worker.media.samples.containers import Output, describe
 from worker.media.samples.record import Record, parse_record, to_json
 
 
 def encode_png(output: Output, record: Record) -> bytes:
-    """A PNG of a uint8 (H, W, 1 or 3) image with its record inside."""
+    """A PNG file of a uint8 (H, W, 1 or 3) image, with its record inside."""
     if isinstance(output, str) or output.dtype != np.uint8 or output.ndim != 3:
-        shown = "text" if isinstance(output, str) else f"{output.dtype} {output.shape}"
-        raise NonFinite(f"sample {record['index']} is {shown}, not a uint8 (H, W, C) image")
+        raise NonFinite(
+            f"sample {record['index']} is {describe(output)}, not a uint8 (H, W, C) image"
+        )
     height, width, channels = output.shape
     text = PngImagePlugin.PngInfo()
     text.add_text("parameters", parameters(record, (width, height)))
@@ -30,11 +31,17 @@ def encode_png(output: Output, record: Record) -> bytes:
 
 
 def parameters(record: Mapping[str, Any], size: tuple[int, int]) -> str:
-    """The text that AUTOMATIC1111's web UI writes into its PNGs; `size` is (width, height).
+    """The text that AUTOMATIC1111's web UI writes into PNG files; `size` is (width, height).
 
-    A line with the prompt (here the label where there is no prompt), then `Key: value` pairs that
-    start with `Steps`, by which readers find that line.
+    A line with the prompt (here the label if there is no prompt), then a line of `Key: value` pairs
+    that begins with `Steps`, by which readers find it.
     """
+
+    def quoted(value: Any) -> str:
+        # as AUTOMATIC1111 does, where a comma, colon or line break would mislead a reader
+        shown = str(value)
+        return json.dumps(shown, ensure_ascii=False) if any(c in shown for c in ",:\n") else shown
+
     pairs = {
         "Steps": 1,
         "Sampler": record["family"],
@@ -48,23 +55,17 @@ def parameters(record: Mapping[str, Any], size: tuple[int, int]) -> str:
         "Source type": "AI-generated",
     }
     text = record["prompt"] or record["label"] or ""
-    return text + "\n" + ", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items())
+    return text + "\n" + ", ".join(f"{key}: {quoted(value)}" for key, value in pairs.items())
 
 
-def read_png(source: Path | bytes) -> Record:
-    """The record inside a PNG that Genmill made; raise `BadInput` where there is none."""
+def read_png_record(source: Path | bytes) -> Record:
+    """The record inside a PNG file made by Genmill; `BadInput` if there is none."""
     name = str(source) if isinstance(source, Path) else "the image"
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
             text = image.info["genmill"]
     except KeyError:
-        raise BadInput(f"{name} has no text chunk 'genmill': Genmill did not make it") from None
+        raise BadInput(f"{name} was not made by Genmill: it has no text chunk 'genmill'") from None
     except (OSError, ValueError, SyntaxError) as error:
         raise BadInput(f"{name} is not a readable PNG: {error}") from None
     return parse_record(text, name)
-
-
-def _quoted(value: Any) -> str:
-    """Quote as AUTOMATIC1111 does: where a comma, colon or line break would mislead a reader."""
-    text = str(value)
-    return json.dumps(text, ensure_ascii=False) if any(c in text for c in ",:\n") else text

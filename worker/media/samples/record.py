@@ -1,9 +1,9 @@
-"""Where a sample came from: the JSON record that it carries.
+"""Where a sample comes from: the JSON record that it carries.
 
-A record names what the bytes depend on and nothing else: no job, shard, worker or time, so that the
-same sample has the same bytes however the work was cut. `reproduce` needs only what is in it.
-It also says that the content is AI-generated, in the word of IPTC's vocabulary, which the EU's and
-the big platforms' labels read.
+A record states what the sample's bytes depend on and nothing else: no job, shard, worker or time.
+So the same sample has the same bytes however the work was divided, and its record is all that
+`reproduce` needs. It also states that the content is AI-generated, by the term of IPTC's vocabulary
+that the labels of the EU and of large platforms rely on.
 """
 
 import json
@@ -21,17 +21,17 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Origin:
-    """What all samples of one generation share."""
+    """What all samples of a job share."""
 
     family: str
     model: str  # pinned, "digits:3"
     weights_sha256: str
     seed: int
-    sampling: Mapping[str, Any]  # the family's sampling settings, all of them
-    micro_batch: int  # as it ran: out of memory may have halved what `sampling` asked for
-    device: str = "cpu"  # the type, for bytes are equal within one: cpu | cuda
+    sampling: Mapping[str, Any]  # all of the family's sampling settings
+    micro_batch: int  # the actual one: a lack of memory may have halved that of `sampling`
+    device: str = "cpu"  # cpu | cuda: bytes are equal on devices of one type
     precision: str = "fp32"
-    dataset: str | None = None  # pinned, "mnist:1": of the images that samples are made from
+    dataset: str | None = None  # pinned, "mnist:1", if samples are made from images
     genmill: str = field(default_factory=lambda: version("genmill"))
     torch: str = field(default_factory=lambda: version("torch"))
 
@@ -43,7 +43,7 @@ class Origin:
         prompt: str | None = None,
         custom_id: str | None = None,
     ) -> Record:
-        """The record of sample `index`: plain data, always the same keys in the same order."""
+        """The record of sample `index`: plain data with the same keys in the same order."""
         settings = {k: v for k, v in self.sampling.items() if k != "micro_batch"}
         return {
             "custom_id": custom_id,
@@ -65,17 +65,17 @@ class Origin:
         }
 
 
-def parse_record(text: str, source: str) -> Record:
-    """The inverse of `to_json`; `BadInput` about `source` where `text` is no record."""
+def parse_record(text: str | bytes, source: str) -> Record:
+    """The inverse of `to_json`; `BadInput` about `source` if `text` is not a record."""
     try:
         record = json.loads(text)
     except ValueError as error:
         raise BadInput(f"{source} has no readable record: {error}") from None
     if not isinstance(record, dict):
-        raise BadInput(f"{source} holds {record!r} in place of a record")
+        raise BadInput(f"{source} holds {str(record)[:80]!r} in place of a record")
     return record
 
 
 def to_json(record: Mapping[str, Any]) -> str:
-    """A record in one line of JSON, in its own order, with every language's letters as they are."""
+    """A record as one line of JSON, in its own order, not escaped."""
     return json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -1,4 +1,4 @@
-"""Sounds to look at: a sheet of spectrograms, time to the right and frequency upwards."""
+"""Sheets of spectrograms, with time to the right and frequency upwards."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ WINDOW_SECONDS = 0.032
 MAX_SECONDS = 2.0  # longer sounds are cut
 HEIGHT = 96  # pixels of a spectrogram
 RANGE_DB = 80  # from the loudest point of a sheet down to black
-GAP, LEFT, BOTTOM = 4, 60, 22  # pixels between spectrograms, for the names, for the axis
+GAP, LEFT, BOTTOM = 4, 60, 22  # pixels: between spectrograms, of the names, of the axis
 TICK_SECONDS = 0.1
 INK = (220, 220, 220)
 COLOURS = ((0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191))
@@ -23,7 +23,7 @@ COLOURS = ((0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 
 def spectrogram_sheet(
     sounds: Sequence[Sound], *, rate: int, columns: int, names: Sequence[str] = ()
 ) -> Image.Image:
-    """Sounds row by row, each row with its name on the left; black is silence or after the end."""
+    """Sounds row by row, with the rows' names on the left; silence and padding are black."""
     levels = [spectrogram(sound[: round(MAX_SECONDS * rate)], rate) for sound in sounds]
     top = max(float(each.max()) for each in levels)
     width = max(each.shape[1] for each in levels)
@@ -46,7 +46,7 @@ def spectrogram_sheet(
 
 
 def spectrogram(sound: Sound, rate: int) -> Levels:
-    """Power in dB of the short-time Fourier transform, with 250 Hann windows a second."""
+    """The short-time Fourier transform's power in dB, with `FRAMES_A_SECOND` Hann windows."""
     size = max(round(WINDOW_SECONDS * rate), 8)
     frames = max(round(len(sound) / rate * FRAMES_A_SECOND), 1)
     middles = np.rint(np.arange(frames) * rate / FRAMES_A_SECOND).astype(np.int64)
@@ -58,7 +58,7 @@ def spectrogram(sound: Sound, rate: int) -> Levels:
 
 
 def _panel(levels: Levels, width: int) -> Image.Image:
-    """Levels from 0 (black) to 1 (bright), as high as a panel and filled up to `width`."""
+    """An image of levels from 0 (black) to 1 (bright), scaled to `HEIGHT` and padded to `width`."""
     image = Image.fromarray(levels.astype(np.float32))
     stretched = image.resize((image.width, HEIGHT), Image.Resampling.BILINEAR)
     panel = np.zeros((HEIGHT, width))
@@ -69,7 +69,7 @@ def _panel(levels: Levels, width: int) -> Image.Image:
 
 
 def _axis(draw: ImageDraw.ImageDraw, left: int, top: int, width: int) -> None:
-    """A tick every tenth of a second under a column, and the seconds that it spans."""
+    """Draw ticks under a column, and its duration."""
     step = round(TICK_SECONDS * FRAMES_A_SECOND)
     for x in range(0, width, step):
         draw.line((left + x, top, left + x, top + 4), fill=INK)

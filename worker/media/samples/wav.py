@@ -1,7 +1,8 @@
-"""WAV files: 8 to 32 bit PCM and float in, converted to 16-bit mono; 16-bit PCM out, with comments.
+"""WAV files: reads PCM of 8 to 32 bits and floats as 16-bit mono, writes 16-bit PCM with comments.
 
-The standard library's `wave` reads no floats, before Python 3.12 no extensible format, and writes
-no comments. Multimedia Programming Interface and Data Specifications 1.0, 1991, chapter 3.
+The standard library's `wave` reads no floats, reads the extensible format only since Python 3.12,
+and writes no comments. Source: Multimedia Programming Interface and Data Specifications 1.0, 1991,
+chapter 3.
 """
 
 import struct
@@ -15,23 +16,23 @@ import numpy as np
 import numpy.typing as npt
 
 from db.errors import BadInput, NonFinite
-from worker.media.samples.containers import Output
+from worker.media.samples.containers import Output, describe
 from worker.media.samples.record import Record, parse_record, to_json
 
 Samples = npt.NDArray[np.int16]  # (T,), mono
 
 RATES = (500, 384_000)  # Hz
-PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE  # format tags; an extensible one names another of them
+PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE  # format tags; the extensible format holds another tag
 BLOCK_FRAMES = 1 << 20
-UNKNOWN_SIZE = 0xFFFFFFFF  # by programs that cannot seek back: the data end with the file
+UNKNOWN_SIZE = 0xFFFFFFFF  # of programs that write to a pipe: the samples end with the file
 
 _KINDS = {(PCM, 8), (PCM, 16), (PCM, 24), (PCM, 32), (FLOAT, 32), (FLOAT, 64)}
-_TAKEN = "convert it to PCM of 8 to 32 bits or float of 32 or 64, mono or stereo"
+_REMEDY = "convert it to PCM of 8 to 32 bits or float of 32 or 64, mono or stereo"
 
 
 @dataclass(frozen=True)
 class Format:
-    """What the `fmt ` chunk says."""
+    """The content of the `fmt ` chunk."""
 
     tag: int
     channels: int
@@ -40,33 +41,32 @@ class Format:
 
     @property
     def frame_bytes(self) -> int:
-        """The size of one sample of every channel."""
+        """The size of a frame: one sample of every channel."""
         return self.channels * self.bits // 8
 
 
 def encode_wav(output: Output, sample_rate: int, record: Record) -> bytes:
-    """A WAV, 16-bit PCM, of a float32 (T,) sound in [-1, 1], with its record inside.
+    """A WAV file, 16-bit PCM, of a float32 (T,) sound in [-1, 1], with its record inside.
 
-    The comments name the program in `ISFT` and hold the record in `ICMT`.
+    Of its comments, `ISFT` names the program and `ICMT` holds the record.
     """
     if isinstance(output, str) or output.dtype != np.float32 or output.ndim != 1:
-        shown = "text" if isinstance(output, str) else f"{output.dtype} {output.shape}"
-        raise NonFinite(f"sample {record['index']} is {shown}, not a float32 (T,) sound")
+        raise NonFinite(f"sample {record['index']} is {describe(output)}, not a float32 (T,) sound")
     info = {"ISFT": f"genmill {record['genmill']}", "ICMT": to_json(record)}
-    return write_wav(from_floats(output), sample_rate, info)
+    return write_wav(float_to_int16(output), sample_rate, info)
 
 
 def read_wav_record(source: Path | bytes) -> Record:
-    """The record inside a WAV that Genmill made; raise `BadInput` where there is none."""
+    """The record inside a WAV file made by Genmill; `BadInput` if there is none."""
     name = str(source) if isinstance(source, Path) else "the sound"
     info = read_info(source if isinstance(source, bytes) else source.read_bytes())
     if not info.get("ISFT", "").startswith("genmill "):
-        raise BadInput(f"{name} has no comment of Genmill's: Genmill did not make it")
+        raise BadInput(f"{name} was not made by Genmill: its comments do not name it")
     return parse_record(info.get("ICMT", ""), name)
 
 
 def read_wav(file: IO[bytes]) -> tuple[int, Samples]:
-    """The rate and the samples of a WAV file, stereo mixed to mono; `BadInput` for other files."""
+    """The sample rate and the samples of a WAV file, mixed to mono; `BadInput` for other files."""
     found, size = _open(file)
     left = size // found.frame_bytes * found.frame_bytes
     blocks = []
@@ -74,24 +74,27 @@ def read_wav(file: IO[bytes]) -> tuple[int, Samples]:
         data = file.read(min(left, BLOCK_FRAMES * found.frame_bytes))
         if not data or len(data) % found.frame_bytes:
             raise BadInput(
-                f"cut short: {left:,} of the {size:,} bytes of sound in its header are missing"
+                f"cut short: {left:,} of the {size:,} bytes of samples in its header are missing"
             )
         left -= len(data)
-        blocks.append(_mono(data, found))
+        wide = _sixteen_bits(data, found).astype(np.int32).reshape(-1, found.channels)
+        blocks.append(
+            (wide.sum(axis=1) // found.channels).astype(np.int16)
+        )  # the mean, rounded down
     if not blocks:
         raise BadInput("holds no samples")
     return found.rate, np.concatenate(blocks)
 
 
-def rate_of(file: IO[bytes]) -> int:
-    """The sample rate in Hz, from the header alone; `BadInput` where it is not a WAV file."""
+def read_rate(file: IO[bytes]) -> int:
+    """The sample rate in Hz, from the header alone; `BadInput` if it is not a WAV file."""
     return _open(file)[0].rate
 
 
 def write_wav(samples: Samples, rate: int, info: Mapping[str, str]) -> bytes:
-    """A WAV file of 16-bit PCM, mono, and a LIST chunk of `info` by four-letter names.
+    """A WAV file, 16-bit PCM mono, with a LIST chunk of the comments `info`, by four-letter name.
 
-    The chunk comes last, because some readers expect the samples at byte 44.
+    The LIST chunk comes last, because some readers expect the samples at byte 44.
     """
     form = struct.pack("<HHIIHH", PCM, 1, rate, 2 * rate, 2, 16)
     entries = b"".join(_chunk(name, text.encode() + b"\0") for name, text in info.items())
@@ -104,14 +107,14 @@ def write_wav(samples: Samples, rate: int, info: Mapping[str, str]) -> bytes:
     return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body
 
 
-def from_floats(values: npt.NDArray[np.floating]) -> Samples:
-    """Numbers in [-1, 1] as 16-bit samples; others are clipped."""
+def float_to_int16(values: npt.NDArray[np.floating]) -> Samples:
+    """Values in [-1, 1] as 16-bit samples; others are clipped."""
     samples: Samples = np.rint(np.clip(values, -1, 1) * 32767).astype(np.int16)
     return samples
 
 
 def read_info(data: bytes) -> dict[str, str]:
-    """The entries of a WAV file's LIST INFO chunk; `BadInput` where it is not a WAV file."""
+    """The comments in a WAV file's LIST INFO chunk; `BadInput` if it is not a WAV file."""
     file, found = BytesIO(data), {}
     _check_riff(file)
     for name, size in _chunks(file):
@@ -125,7 +128,7 @@ def read_info(data: bytes) -> dict[str, str]:
 
 
 def _open(file: IO[bytes]) -> tuple[Format, int]:
-    """The format and the size of the samples, with the file positioned at the first."""
+    """The format and the size of the samples; leaves the file positioned at the first."""
     _check_riff(file)
     found = None
     for name, size in _chunks(file):
@@ -133,14 +136,14 @@ def _open(file: IO[bytes]) -> tuple[Format, int]:
             found = _format(file.read(min(size, 64)))
         elif name == b"data":
             if found is None:
-                raise BadInput("not a WAV file: its samples come before their format")
+                raise BadInput("damaged: its samples come before their format")
             if size == UNKNOWN_SIZE:
                 begin = file.tell()
                 end = file.seek(0, SEEK_END)
                 file.seek(begin)
                 return found, end - begin
             return found, size
-    raise BadInput("cut short: no samples in it")
+    raise BadInput("cut short: it has no samples")
 
 
 def _check_riff(file: IO[bytes]) -> None:
@@ -152,7 +155,7 @@ def _check_riff(file: IO[bytes]) -> None:
 
 
 def _chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Each chunk's name and size, with the file at its content; the caller may read any of it."""
+    """Each chunk's name and size; the file is at its content, which the caller may read."""
     while len(head := file.read(8)) == 8:
         name, size = struct.unpack("<4sI", head)
         begin = file.tell()
@@ -161,36 +164,31 @@ def _chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
 
 
 def _format(data: bytes) -> Format:
-    """Read a `fmt ` chunk; `BadInput` for formats that are not supported."""
+    """Parse a `fmt ` chunk; `BadInput` for formats that are not supported."""
     if len(data) < 16:
-        raise BadInput("cut short in its format")
+        raise BadInput("cut short within its format")
     tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", data)
     if tag == EXTENSIBLE and len(data) >= 26:
         (tag,) = struct.unpack_from("<H", data, 24)  # the head of the sub-format's GUID
     if (tag, bits) not in _KINDS or channels not in {1, 2}:
-        raise BadInput(f"format {tag} of {bits} bits and {channels} channels", remedy=_TAKEN)
+        raise BadInput(
+            f"format {tag} with {bits} bits and {channels} channels is not supported",
+            remedy=_REMEDY,
+        )
     if not RATES[0] <= rate <= RATES[1]:
         limits = f"{RATES[0]:,} to {RATES[1]:,} Hz"
-        raise BadInput(f"{rate:,} Hz, and {limits} are taken", remedy="resample it")
+        raise BadInput(f"a sample rate of {rate:,} Hz", remedy=f"resample it to {limits}")
     return Format(tag, channels, rate, bits)
 
 
-def _mono(data: bytes, found: Format) -> Samples:
-    """Whole frames as 16-bit samples; of stereo the mean, rounded down."""
-    wide = _sixteen_bits(data, found).astype(np.int32)
-    mixed = wide.reshape(-1, found.channels).sum(axis=1) // found.channels
-    mono: Samples = mixed.astype(np.int16)
-    return mono
-
-
 def _sixteen_bits(data: bytes, found: Format) -> Samples:
-    """Samples of any format as 16 bits: the high bits of integers; floats from [-1, 1]."""
+    """Samples of any format as 16 bits: the high bits of integers, or floats in [-1, 1]."""
     if found.tag == FLOAT:
         values = np.frombuffer(data, f"<f{found.bits // 8}")
         if not np.isfinite(values).all():
             raise BadInput("holds NaN or infinite samples")
-        return from_floats(values)
-    if found.bits == 8:  # the only ones without a sign
+        return float_to_int16(values)
+    if found.bits == 8:  # the only unsigned format
         samples: Samples = (np.frombuffer(data, np.uint8).astype(np.int16) - 128) << 8
         return samples
     size = found.bits // 8

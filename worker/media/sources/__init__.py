@@ -1,5 +1,4 @@
-"""The files that users bring, one module a format: read, checked and labelled, item by item.
+"""Readers of users' files, one module a format: they check and label item by item.
 
-Knows neither how a dataset is stored nor what is asked of it. What is not usable is left out with
-its reason.
+What is not usable is left out, with its reason. Knows nothing of how a dataset is stored or used.
 """

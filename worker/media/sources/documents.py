@@ -1,7 +1,7 @@
-"""Text in any language, as rows of `documents.jsonl`: `{"split": 0, "text": ...}` and its kin.
+"""Text in any language, in UTF-8, as rows of `documents.jsonl`: see `LocalDataset`.
 
-UTF-8 only. A text longer than `PIECE` characters becomes several rows, so that no reader ever needs
-more than one piece in memory. Line ends stay as they are.
+A single text longer than `PIECE` characters becomes several rows, so that no reader needs more than
+one piece in memory. Line ends stay as they are.
 """
 
 import codecs
@@ -19,7 +19,7 @@ import numpy as np
 
 from db.errors import BadInput
 from worker.data.dataset import TRAIN
-from worker.data.source_files import Member, Rejects, members, read_each, reading
+from worker.data.source_files import Member, Rejects, members, read_each, read_errors
 from worker.data.split import (
     UNASSIGNED,
     Counts,
@@ -30,7 +30,7 @@ from worker.data.split import (
     hash_of,
 )
 from worker.files import CHUNK
-from worker.media.sources.json_rows import parse_object, require_whole_characters
+from worker.media.sources.json_lines import parse_object, require_valid_unicode
 
 PIECE = 4 << 20  # characters a row
 MAX_LINE = 16 << 20  # bytes of one line of JSONL
@@ -42,9 +42,9 @@ _UTF16 = {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}
 
 
 def write_one_text(path: Path, target: Path, ratio: Ratio) -> Counts:
-    """One text, cut in order into training, validation and test; returns the rows of each.
+    """Write one text, cut in order into training, validation and test; return the rows of each.
 
-    Raises `BadInput` naming the first byte that is not UTF-8, and for an empty file.
+    Raises `BadInput` for an empty file, and for the first byte that is not UTF-8.
     """
     length = sum(map(len, _text(path)))
     if not length:
@@ -58,9 +58,9 @@ def write_one_text(path: Path, target: Path, ratio: Ratio) -> Counts:
 
 
 def write_rows(rows: Iterator[tuple[int, Row]], target: Path, ratio: Ratio) -> Counts:
-    """Rows with their hashes (`split.hash_of`), each in one split; returns the rows of each split.
+    """Write rows, given with their hashes (`split.hash_of`); return the rows of each split.
 
-    The splits follow from all hashes, so the rows wait in a file beside `target`.
+    The splits follow from all hashes together, so the rows first go to a file beside `target`.
     """
     hashes = array("Q")
     waiting = target.with_suffix(".part")
@@ -77,9 +77,9 @@ def write_rows(rows: Iterator[tuple[int, Row]], target: Path, ratio: Ratio) -> C
     return count_splits(codes)
 
 
-def decode_file(data: bytes, name: str) -> str:
-    """The text that a file holds; `BadInput` where it is empty or not UTF-8."""
-    text = "".join(decode_utf8(iter([data]), name))
+def decode_file(data: bytes) -> str:
+    """The text of a file; `BadInput` if it is empty or not UTF-8."""
+    text = "".join(decode_utf8(iter([data])))
     if not text:
         raise BadInput("the file is empty")
     return text
@@ -90,36 +90,39 @@ def read_files(
     rejects: Rejects,
     *,
     suffixes: Collection[str],
-    decode: Callable[[bytes, str], str] = decode_file,
+    decode: Callable[[bytes], str] = decode_file,
 ) -> Iterator[tuple[int, Row]]:
-    """The text that `decode` makes of each file of a folder or zip; others go to `rejects`."""
+    """The decoded text of each file of a folder or zip; unusable files go to `rejects`."""
 
     def read(member: Member) -> tuple[int, Row]:
         with member.open() as file:
             data = file.read()
-        return hash_of(data), {"text": decode(data, member.name)}
+        return hash_of(data), {"text": decode(data)}
 
     return read_each(members(path, rejects), suffixes, read, rejects)
 
 
 def read_json_lines(path: Path, rejects: Rejects) -> Iterator[tuple[int, Row]]:
-    """The rows of a JSON Lines file; a line that is none goes to `rejects` by its number."""
+    """The rows of a JSON Lines file; unusable lines go to `rejects`, by their numbers."""
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
         try:
-            row = _known(parse_object(line, max_bytes=MAX_LINE))
-            require_whole_characters(_line(row))
+            row = _known_keys(parse_object(line, max_bytes=MAX_LINE))
+            require_valid_unicode(_line(row))
         except BadInput as error:
             rejects.add(f"line {number}", str(error))
         else:
             yield hash_of(_line(row).encode()), row
 
 
-def decode_utf8(chunks: Iterator[bytes], name: str) -> Iterator[str]:
-    """UTF-8 as text, without a byte order mark; `BadInput` names the first byte that is none."""
+def decode_utf8(chunks: Iterator[bytes], *, source: str = "") -> Iterator[str]:
+    """UTF-8 as text, without a byte order mark; `BadInput` for the first byte that is not UTF-8.
+
+    `source` names the file in the error, if the caller does not.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")()
-    start, first = 0, True  # of the bytes that the decoder has not turned into text
+    start, first = 0, True  # `start`: offset of the bytes that are not decoded yet
     for chunk in itertools.chain(chunks, [b""]):
         held = decoder.getstate()[0]
         try:
@@ -127,10 +130,10 @@ def decode_utf8(chunks: Iterator[bytes], name: str) -> Iterator[str]:
         except UnicodeDecodeError as error:
             at, data = start + error.start, held + chunk
             guess = "UTF-16" if at == 0 and data[:2] in _UTF16 else "GB18030"
+            where = f"{source}: " if source else ""
             raise BadInput(
-                f"{name}: not UTF-8: byte 0x{data[error.start]:02x} at offset {at}",
-                remedy=f"convert it first, for instance by: iconv -f {guess} -t UTF-8 (with the "
-                "encoding that it has)",
+                f"{where}not UTF-8: byte 0x{data[error.start]:02x} at offset {at}",
+                remedy=f"convert it; if it is {guess}, with iconv -f {guess} -t UTF-8",
             ) from error
         start += len(held) + len(chunk) - len(decoder.getstate()[0])
         yield text.removeprefix("\ufeff") if first else text
@@ -138,8 +141,8 @@ def decode_utf8(chunks: Iterator[bytes], name: str) -> Iterator[str]:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file; of one that is too long, only enough to show that it is."""
-    with reading(path.name), path.open("rb") as file:
+    """The lines of a file; a line that is too long is cut, but stays too long."""
+    with read_errors(path.name), path.open("rb") as file:
         more = partial(file.readline, MAX_LINE + 1)
         for line in iter(more, b""):
             yield line
@@ -149,12 +152,12 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _text(path: Path) -> Iterator[str]:
-    with reading(path.name), path.open("rb") as file:
-        yield from decode_utf8(iter(partial(file.read, CHUNK), b""), path.name)
+    with read_errors(path.name), path.open("rb") as file:
+        yield from decode_utf8(iter(partial(file.read, CHUNK), b""), source=path.name)
 
 
 def _pieces(parts: Iterator[str], train: int, validation: int) -> Iterator[tuple[int, str]]:
-    """The text in rows with their split codes, none over a boundary or longer than `PIECE`."""
+    """The text in pieces with their split codes, none across splits or longer than `PIECE`."""
     bounds = [train, validation, sys.maxsize]
     code, at, held = TRAIN, 0, io.StringIO()
     for part in parts:
@@ -172,8 +175,8 @@ def _pieces(parts: Iterator[str], train: int, validation: int) -> Iterator[tuple
         yield code, held.getvalue()
 
 
-def _known(data: Row) -> Row:
-    """The row's known keys; `BadInput` where none of the three forms is there."""
+def _known_keys(data: Row) -> Row:
+    """The keys of one of the three forms of rows; `BadInput` if the line has none."""
     if isinstance(data.get("text"), str) and data["text"]:
         return {"text": data["text"]}
     if isinstance(data.get("prompt"), str) and isinstance(data.get("completion"), str):
@@ -181,14 +184,18 @@ def _known(data: Row) -> Row:
     if isinstance(data.get("messages"), list) and data["messages"]:
         return {"messages": [_message(each) for each in data["messages"]]}
     raise BadInput(
-        'holds none of "text" (not empty), "prompt" and "completion", or "messages", as text'
+        'holds none of "text", "prompt" with "completion", and "messages"',
+        remedy="give one of them, not empty",
     )
 
 
 def _message(data: Any) -> dict[str, str]:
     role, content = (data.get("role"), data.get("content")) if isinstance(data, dict) else ("", "")
     if role not in _ROLES or not isinstance(content, str):
-        raise BadInput(f'a message needs "role", one of {", ".join(sorted(_ROLES))}, and "content"')
+        raise BadInput(
+            f"a message has the role {str(role)[:40]!r} or no content",
+            remedy=f'give "role", one of {", ".join(sorted(_ROLES))}, and "content", a text',
+        )
     return {"role": role, "content": content}
 
 

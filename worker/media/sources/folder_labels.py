@@ -1,4 +1,4 @@
-"""Labels and splits by the names of folders: `train/cat/1.png`."""
+"""Labels and splits from the names of folders, as in `train/cat/1.png`."""
 
 import re
 from dataclasses import dataclass
@@ -23,27 +23,27 @@ _SPLITS = {
 
 @dataclass(frozen=True)
 class FolderLabels:
-    """What the folders of a data set mean."""
+    """What the folders around a dataset's files mean."""
 
     skip: int  # outer folders that all files share
     splits: bool  # whether the next folder is `train`, `test` and so on
     labels: tuple[str, ...]
 
     def read(self, folders: tuple[str, ...]) -> tuple[str | None, int]:
-        """The label and the split of a file in these folders."""
+        """The label and the split code of a file in these folders."""
         rest = folders[self.skip :]
         split = _SPLITS.get(rest[0].lower(), UNASSIGNED) if self.splits and rest else UNASSIGNED
         rest = rest[1:] if self.splits else rest
         return (rest[0] if rest else None), split
 
     def require(self, label: str | None) -> None:
-        """Refuse a file without a label beside files that have one."""
+        """Refuse a file without a label if others have one."""
         if self.labels and label is None:
             raise BadInput("lies beside the folders of the labels, in none of them")
 
 
 def folder_labels(folders: set[tuple[str, ...]]) -> FolderLabels:
-    """Read the folders: what all share means nothing, then splits where named so, then labels."""
+    """Interpret `folders`: skip those that all files share; then splits, if any; then labels."""
     skip = sum(
         1 for _ in takewhile(lambda parts: len(set(parts)) == 1, zip(*folders, strict=False))
     )
@@ -53,7 +53,9 @@ def folder_labels(folders: set[tuple[str, ...]]) -> FolderLabels:
     unlabelled = FolderLabels(skip, splits, ())
     labels = {label for label, _ in map(unlabelled.read, folders) if label is not None}
     if len(labels) > MAX_LABELS:
-        raise BadInput(f"{len(labels):,} folders, and so labels; at most {MAX_LABELS:,} are taken")
+        raise BadInput(
+            f"{len(labels):,} folders, and so labels", remedy=f"use at most {MAX_LABELS:,}"
+        )
     return FolderLabels(skip, splits, tuple(sorted(labels, key=natural_key)))
 
 

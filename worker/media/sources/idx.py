@@ -1,7 +1,7 @@
-"""IDX files, the format of MNIST and its kin (LeCun, Cortes, Burges: yann.lecun.com/exdb/mnist).
+"""IDX files, the format of MNIST (LeCun, Cortes, Burges: yann.lecun.com/exdb/mnist).
 
-A header of two zero bytes, a type, the number of axes and each axis's length as big-endian 32-bit
-integers; then the values. Taken are bytes (type 0x08) with one axis (labels), three (images) or
+A header of two zero bytes, a type, the number of axes and each axis's length as a big-endian 32-bit
+integer; then the values. Supported are bytes (type 0x08) with one axis (labels), three (images) or
 four (images with channels last), gzipped or not.
 """
 
@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from db.errors import BadInput
 from worker.data.dataset import TEST, VALIDATION
-from worker.data.source_files import Rejects, reading
+from worker.data.source_files import Rejects, read_errors
 from worker.data.split import UNASSIGNED
 from worker.media.sources.image_files import ImageItem, array_to_square
 
@@ -28,19 +28,19 @@ MAX_ITEMS = 10_000_000
 MAX_SIDE = 4096
 _BLOCK = 1 << 20  # bytes of pixels read at once
 _AXES = {1, 3, 4}
-_NAMED_SO = re.compile(r"idx[134]|ubyte")
+_IDX_NAME = re.compile(r"idx[134]|ubyte")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A file of images and, where there is one, the file of their labels."""
+    """A file of images and, if there is one, the file of their labels."""
 
     images: Path
     labels: Path | None
 
     @property
     def split(self) -> int:
-        """The split that the file's name states, as `t10k-` does; `UNASSIGNED` where none."""
+        """The split that the file's name states, such as `t10k-`, or `UNASSIGNED`."""
         name = self.images.name.lower()
         if name.startswith("t10k") or "test" in name:
             return TEST
@@ -49,37 +49,37 @@ class Pair:
 
 @dataclass(frozen=True)
 class IdxFiles:
-    """A set of IDX files, by their headers and labels."""
+    """IDX files that form one dataset: their headers and labels."""
 
     pairs: list[Pair]
     numbers: list[npt.NDArray[np.uint8] | None]  # the labels of each pair's images
-    size: int  # of the images, in pixels; of an oblong one the shorter side
+    size: int  # the shorter side of the images, in pixels
     mode: str  # L | RGB
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Every label there may be, by number; none where there are no labels."""
+        """All possible labels, by number; none if the images are unlabelled."""
         return tuple(str(number) for number in range(256)) if self.numbers[0] is not None else ()
 
 
 def open_idx(path: Path, rejects: Rejects) -> IdxFiles:
-    """Look at a file of images or a folder of them; `BadInput` where they do not go together.
+    """Open a file of images or a folder of such files; `BadInput` if they do not match.
 
     Files of a folder that cannot be read go to `rejects`.
     """
     pairs = _pairs(path, rejects)
-    shapes = {_shape_of(pair.images)[1:] for pair in pairs}
+    shapes = {_read_shape(pair.images)[1:] for pair in pairs}
     if len(shapes) > 1:
-        raise BadInput(f"{path.name}: images of several shapes: {sorted(shapes)}")
+        raise BadInput(f"{path.name}: its images have several shapes: {sorted(shapes)}")
     numbers = [_read_labels(pair) for pair in pairs]
     if len({each is None for each in numbers}) > 1:
-        raise BadInput(f"{path.name}: labels for some of the files of images, none for others")
+        raise BadInput(f"{path.name}: some of its files of images have labels, others have none")
     (shape,) = shapes
     return IdxFiles(pairs, numbers, min(shape[:2]), "RGB" if shape[2:] == (3,) else "L")
 
 
 def read_idx(files: IdxFiles, *, size: int, mode: str) -> Iterator[ImageItem]:
-    """Every image with its label's number and the split that its file's name gives it."""
+    """Every image with its label's number and the split that its file's name states."""
     for pair, numbers in zip(files.pairs, files.numbers, strict=True):
         labels = itertools.repeat(None) if numbers is None else iter(numbers.tolist())
         for block in _blocks(pair.images):
@@ -88,19 +88,19 @@ def read_idx(files: IdxFiles, *, size: int, mode: str) -> Iterator[ImageItem]:
 
 
 def is_idx(path: Path) -> bool:
-    """Whether a file begins as IDX files do or is named so, or a folder has a file that begins so.
+    """Whether a file has an IDX header or an IDX name, or a folder has a file with an IDX header.
 
-    A file that cannot be read counts by its name alone.
+    A file of a folder that cannot be read is judged by its name.
     """
     if path.is_dir():
         closed = Rejects()
-        return bool(_in_folder(path, closed)) or any(
-            _NAMED_SO.search(each.name) for each in closed.first
+        return bool(_idx_files_in(path, closed)) or any(
+            _IDX_NAME.search(each.name) for each in closed.first
         )
-    return bool(_NAMED_SO.search(path.name.lower())) or _begins_so(path)
+    return bool(_IDX_NAME.search(path.name.lower())) or _has_header(path)
 
 
-def _begins_so(path: Path) -> bool:
+def _has_header(path: Path) -> bool:
     try:
         with _opened(path) as file:
             head = file.read(4)
@@ -109,13 +109,13 @@ def _begins_so(path: Path) -> bool:
     return len(head) == 4 and head[:3] == b"\x00\x00\x08" and head[3] in _AXES
 
 
-def _in_folder(folder: Path, rejects: Rejects) -> list[Path]:
+def _idx_files_in(folder: Path, rejects: Rejects) -> list[Path]:
     found = []
     for path in filter(Path.is_file, sorted(folder.iterdir())):
         try:
-            with reading(), path.open("rb"):
+            with read_errors(), path.open("rb"):
                 pass
-            if _begins_so(path):
+            if _has_header(path):
                 found.append(path)
         except BadInput as error:
             rejects.add(path.name, str(error))
@@ -123,11 +123,11 @@ def _in_folder(folder: Path, rejects: Rejects) -> list[Path]:
 
 
 def _pairs(path: Path, rejects: Rejects) -> list[Pair]:
-    """The files of images in a folder, or the one given, each with its labels."""
-    found = [path] if path.is_file() else _in_folder(path, rejects)
+    """The files of images in a folder, or the given one, each with the file of its labels."""
+    found = [path] if path.is_file() else _idx_files_in(path, rejects)
     names = {each.name for each in found}
     found = [each for each in found if each.suffix != ".gz" or each.stem not in names]
-    images = [each for each in found if len(_shape_of(each)) > 1]
+    images = [each for each in found if len(_read_shape(each)) > 1]
     labels = [each for each in found if each not in images]
     if not images and rejects.count:
         raise BadInput(f"{rejects.first[0].name}: {rejects.first[0].reason}")
@@ -141,20 +141,20 @@ def _pairs(path: Path, rejects: Rejects) -> list[Pair]:
 
 
 def _labels_beside(images: Path) -> Path | None:
-    """The labels' file beside, named as MNIST names it."""
+    """The file of labels beside `images`, named as in MNIST."""
     name = images.name.replace("images", "labels").replace("idx3", "idx1").removesuffix(".gz")
     for candidate in (images.with_name(name), images.with_name(f"{name}.gz")):
-        if candidate != images and candidate.is_file() and _begins_so(candidate):
+        if candidate != images and candidate.is_file() and _has_header(candidate):
             return candidate
     return None
 
 
 def _read_labels(pair: Pair) -> npt.NDArray[np.uint8] | None:
-    """The labels of a pair's images, (N,), or None; `BadInput` where the numbers differ."""
+    """The labels of a pair's images, (N,), or None; `BadInput` if the numbers differ."""
     if pair.labels is None:
         return None
     blocks = list(_blocks(pair.labels))
-    count = _shape_of(pair.images)[0]
+    count = _read_shape(pair.images)[0]
     labels = np.concatenate(blocks) if blocks else np.zeros(0, np.uint8)
     if len(labels) != count:
         raise BadInput(
@@ -164,9 +164,9 @@ def _read_labels(pair: Pair) -> npt.NDArray[np.uint8] | None:
 
 
 def _blocks(path: Path) -> Iterator[npt.NDArray[np.uint8]]:
-    """The values of an IDX file, some rows of its first axis at a time."""
+    """The values of an IDX file, a block of its first axis at a time."""
     with _opened(path) as file:
-        shape = _shape(file, path.name)
+        shape = _parse_header(file, path.name)
         row = int(np.prod(shape[1:], dtype=np.int64))
         step = max(1, _BLOCK // row)
         for first in range(0, shape[0], step):
@@ -174,8 +174,8 @@ def _blocks(path: Path) -> Iterator[npt.NDArray[np.uint8]]:
             data = _read(file, count * row, path.name)
             if len(data) < count * row:
                 raise BadInput(
-                    f"{path.name}: cut short: its header states {shape[0]} items, "
-                    f"{first + len(data) // row} are there"
+                    f"{path.name}: cut short: it has {first + len(data) // row} of the {shape[0]} "
+                    "items that its header states"
                 )
             yield np.frombuffer(data, np.uint8).reshape(count, *shape[1:])
         if _read(file, 1, path.name):
@@ -184,7 +184,7 @@ def _blocks(path: Path) -> Iterator[npt.NDArray[np.uint8]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
-    with reading(path.name), path.open("rb") as packed:
+    with read_errors(path.name), path.open("rb") as packed:
         head = packed.read(2)
         packed.seek(0)
         with cast(IO[bytes], gzip.open(packed)) if head == b"\x1f\x8b" else packed as file:
@@ -198,25 +198,25 @@ def _read(file: IO[bytes], size: int, name: str) -> bytes:
         raise BadInput(f"{name}: damaged gzip data ({error})") from error
 
 
-def _shape_of(path: Path) -> tuple[int, ...]:
+def _read_shape(path: Path) -> tuple[int, ...]:
     with _opened(path) as file:
-        return _shape(file, path.name)
+        return _parse_header(file, path.name)
 
 
-def _shape(file: IO[bytes], name: str) -> tuple[int, ...]:
-    """The lengths of the axes, from the header."""
+def _parse_header(file: IO[bytes], name: str) -> tuple[int, ...]:
+    """The lengths of the axes."""
     head = _read(file, 4, name)
     if len(head) < 4 or head[:3] != b"\x00\x00\x08" or head[3] not in _AXES:
         raise BadInput(
-            f"{name}: not an IDX file: begins with {head.hex(' ') or 'nothing'}; "
-            "an IDX file of bytes begins with 00 00 08 and 01 (labels), 03 or 04 (images)"
+            f"{name}: not an IDX file of bytes: begins with {head.hex(' ') or 'nothing'}, not with "
+            "00 00 08 and 01 (labels), 03 or 04 (images)"
         )
     sizes = _read(file, 4 * head[3], name)
     shape = tuple(int(n) for n in np.frombuffer(sizes[: len(sizes) // 4 * 4], ">u4"))
     sane = len(shape) == head[3] and shape[0] <= MAX_ITEMS and all(shape[1:])
     if not sane or max(shape[1:3], default=1) > MAX_SIDE or shape[3:] not in {(), (1,), (3,)}:
         raise BadInput(
-            f"{name}: an IDX header of shape {shape}; at most {MAX_ITEMS:,} items, "
-            f"{MAX_SIDE} pixels a side and 1 or 3 channels are taken"
+            f"{name}: an IDX header of shape {shape}",
+            remedy=f"use at most {MAX_ITEMS:,} items, {MAX_SIDE} pixels a side, 1 or 3 channels",
         )
     return shape

@@ -1,4 +1,4 @@
-"""A folder or zip of images of any size and format, made squares of one size."""
+"""A folder or zip of images of any size and format, made square and of one size."""
 
 import warnings
 from collections import Counter
@@ -27,7 +27,7 @@ _GREY = {"1", "L", "LA", "I;16", "I;16B", "I"}
 
 
 class ImageItem(NamedTuple):
-    """An image, its label's number, its split's code, a caption."""
+    """An image, its label's number, its split's code and its caption."""
 
     pixels: Pixels
     label: int | None
@@ -37,15 +37,15 @@ class ImageItem(NamedTuple):
 
 @dataclass
 class ImageHeaders:
-    """What the headers of all images tell."""
+    """What the headers and folders of all images tell."""
 
-    sides: Counter[int] = field(default_factory=Counter)  # the shorter side, and how many have it
+    sides: Counter[int] = field(default_factory=Counter)  # images by their shorter side
     coloured: bool = False
     folders: set[tuple[str, ...]] = field(default_factory=set)
 
     @property
     def size(self) -> int:
-        """28 where all are of that size, 32 for small ones, 64 for the rest."""
+        """28 if all have that size, 32 if half are smaller than 48, else 64."""
         if set(self.sides) == {28}:
             return 28
         small = sum(count for side, count in self.sides.items() if side < 48)
@@ -53,12 +53,12 @@ class ImageHeaders:
 
     @property
     def mode(self) -> str:
-        """`L` where every image is grey, else `RGB`."""
+        """`L` if every image is grey, else `RGB`."""
         return "RGB" if self.coloured else "L"
 
 
 def read_headers(path: Path) -> ImageHeaders:
-    """Look at every image's header. Files that are not images are skipped."""
+    """Read every image's header. Files that are not images are skipped."""
     found = ImageHeaders()
 
     def look(member: Member) -> None:
@@ -75,10 +75,9 @@ def read_headers(path: Path) -> ImageHeaders:
 def read_images(
     path: Path, labels: FolderLabels, captions: Captions, rejects: Rejects, *, size: int, mode: str
 ) -> Iterator[ImageItem]:
-    """Every usable image with its label, split and caption; the others go to `rejects`.
+    """Every usable image with its label, split and caption; unusable files go to `rejects`.
 
-    Where there are `captions`, images without one are left out, and so are captions without an
-    image.
+    If there are `captions`, images without a caption go there too, and captions without an image.
     """
     unused = dict(captions)
 
@@ -93,7 +92,7 @@ def read_images(
         labels.require(label)
         caption = captions.get(member.name)
         if captions and caption is None:
-            raise BadInput("no line of a metadata.jsonl gives it a caption")
+            raise BadInput("no line of a metadata.jsonl is its caption")
         with _opened(member) as image:
             pixels = to_square(image, size, mode)
         number = labels.labels.index(label) if label else None
@@ -101,15 +100,15 @@ def read_images(
 
     yield from read_each(found(), SUFFIXES, read, rejects)
     for name, caption in unused.items():
-        rejects.add(caption.source, f"there is no file {name}")
+        rejects.add(caption.source, f"no file {name}")
 
 
 def to_square(image: Image.Image, size: int, mode: str) -> Pixels:
-    """The middle of an image as (size, size, channels), resized by Lanczos' filter.
+    """The centre of an image as (size, size, channels), resized by a Lanczos filter.
 
-    The camera's orientation is honoured; what is transparent becomes white.
+    The image is turned as its EXIF orientation says; transparent parts become white.
     """
-    image.draft(None, (2 * size, 2 * size))  # lets the JPEG decoder skip what is not needed
+    image.draft(None, (2 * size, 2 * size))  # the JPEG decoder may skip what is not needed
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I"):
         values = np.asarray(upright).astype(np.int64)  # 16 bits
@@ -122,7 +121,7 @@ def to_square(image: Image.Image, size: int, mode: str) -> Pixels:
 
 
 def array_to_square(pixels: Pixels, size: int, mode: str) -> Pixels:
-    """An array (H, W) or (H, W, 1 or 3) as `to_square` makes it; as it is where it fits already."""
+    """Like `to_square`, of an (H, W) or (H, W, 1 or 3) array; unchanged if it already fits."""
     flat = pixels[..., 0] if pixels.shape[2:] == (1,) else pixels
     if flat.shape == ((size, size) if mode == "L" else (size, size, 3)):
         return flat.reshape(size, size, -1)
@@ -131,7 +130,7 @@ def array_to_square(pixels: Pixels, size: int, mode: str) -> Pixels:
 
 @contextmanager
 def _opened(member: Member) -> Iterator[Image.Image]:
-    """An image of an allowed format and size; whatever is wrong with it is `BadInput`."""
+    """Open an image of an allowed format and size; `BadInput` for whatever is wrong with it."""
     try:
         with warnings.catch_warnings(), member.open() as file:
             warnings.simplefilter("ignore")
@@ -147,5 +146,5 @@ def _opened(member: Member) -> Iterator[Image.Image]:
         raise
     except UnidentifiedImageError:
         raise BadInput(f"cannot be read as an image: none of {', '.join(FORMATS)}") from None
-    except Exception as error:  # a decoder raises whatever a damaged file makes it trip over
+    except Exception as error:  # decoders raise many kinds of errors for damaged files
         raise BadInput(f"cannot be read as an image: {error}") from error

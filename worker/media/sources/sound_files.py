@@ -1,6 +1,6 @@
-"""A folder or zip of sounds of one sample rate, mixed to mono; labelled by folders or by names.
+"""A folder or zip of sounds of one sample rate, mixed to mono, labelled by folders or file names.
 
-A format of sound files is a suffix in `DECODERS` and two functions of an open file.
+A format of sound files is an entry of `DECODERS`: a suffix and two functions of an open file.
 """
 
 from collections import Counter
@@ -14,26 +14,26 @@ import numpy.typing as npt
 
 from db.errors import BadInput
 from worker.data.source_files import Member, Rejects, members, read_each
-from worker.media.samples.wav import rate_of, read_wav
+from worker.media.samples.wav import read_rate, read_wav
 from worker.media.sources.folder_labels import MAX_LABELS, FolderLabels, folder_labels, natural_key
 
-LEAST_NAMED = 2  # sounds of each label that file names give
+MIN_PER_PREFIX = 2  # sounds of each prefix, if file names give the labels
 
 Samples = npt.NDArray[np.int16]  # (T,), mono
 
 
 class Decoder(NamedTuple):
-    """How a format is read; `BadInput` where a file is not of it."""
+    """How a format is read. Both functions raise `BadInput` for files of other formats."""
 
     rate: Callable[[IO[bytes]], int]  # Hz, from the header alone
     read: Callable[[IO[bytes]], tuple[int, Samples]]  # the rate and the samples
 
 
-DECODERS = dict.fromkeys((".wav", ".wave"), Decoder(rate_of, read_wav))
+DECODERS = dict.fromkeys((".wav", ".wave"), Decoder(read_rate, read_wav))
 
 
 class SoundItem(NamedTuple):
-    """A sound of any length, its label's number, its split's code."""
+    """A sound of any length, its label's number and its split's code."""
 
     samples: Samples
     label: int | None
@@ -42,48 +42,44 @@ class SoundItem(NamedTuple):
 
 @dataclass
 class SoundHeaders:
-    """What the headers and the names of all sounds tell."""
+    """What the headers, folders and names of all sounds tell."""
 
     rates: Counter[int] = field(default_factory=Counter)
     folders: set[tuple[str, ...]] = field(default_factory=set)
-    prefixes: Counter[str] = field(default_factory=Counter)  # of names: before the first `_`
+    prefixes: Counter[str] = field(default_factory=Counter)  # of file names, before the first `_`
 
     @property
     def rate(self) -> int:
-        """The sample rate that most of the sounds have, the lowest of such."""
+        """The most frequent sample rate; the lowest of several."""
         return min(self.rates, key=lambda rate: (-self.rates[rate], rate), default=0)
 
     def labels(self) -> "SoundLabels":
-        """Labels by folders where there are any, else by file names."""
-        folders = folder_labels(self.folders)
-        return SoundLabels(folders, () if folders.labels else self._labels_in_names())
+        """Labels by folders, or else by file names such as `{label}_{rest}.wav`.
 
-    def _labels_in_names(self) -> tuple[str, ...]:
-        """The labels in file names like `{label}_{rest}.wav`; none where they do not look so.
-
-        All names must have such a prefix, and there must be two prefixes or more, of two files or
-        more each: as in the Free Spoken Digit Dataset's `{digit}_{speaker}_{take}.wav`.
+        File names count if all have such a prefix and there are at least two prefixes, of at least
+        two files each, as in the Free Spoken Digit Dataset's `{digit}_{speaker}_{take}.wav`.
         """
-        found = self.prefixes
-        if "" in found or not 2 <= len(found) <= MAX_LABELS or min(found.values()) < LEAST_NAMED:
-            return ()
-        return tuple(sorted(found, key=natural_key))
+        folders, found = folder_labels(self.folders), self.prefixes
+        if folders.labels or "" in found or not 2 <= len(found) <= MAX_LABELS:
+            return SoundLabels(folders, ())
+        named = min(found.values()) >= MIN_PER_PREFIX
+        return SoundLabels(folders, tuple(sorted(found, key=natural_key)) if named else ())
 
 
 @dataclass(frozen=True)
 class SoundLabels:
-    """How the label of each sound is told."""
+    """Where the labels of sounds come from."""
 
     folders: FolderLabels
-    named: tuple[str, ...]  # the labels, where file names and not folders tell them
+    named: tuple[str, ...]  # the labels, if they come from file names and not from folders
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels in order; none where the sounds are unlabelled."""
+        """The labels in order; none if the sounds are unlabelled."""
         return self.folders.labels or self.named
 
     def read(self, member: Member) -> tuple[int | None, int]:
-        """The number of a sound's label and its split's code; `BadInput` where it has no label."""
+        """The number of a sound's label and its split's code; `BadInput` if it lacks a label."""
         label, split = self.folders.read(member.parents)
         if self.named:
             label = _prefix(member)
@@ -92,7 +88,7 @@ class SoundLabels:
 
 
 def read_headers(path: Path) -> SoundHeaders:
-    """Look at every sound's header. Files that are not sounds are skipped."""
+    """Read every sound's header. Files that are not sounds are skipped."""
     found = SoundHeaders()
 
     def look(member: Member) -> None:
@@ -109,7 +105,7 @@ def read_headers(path: Path) -> SoundHeaders:
 def read_sounds(
     path: Path, labels: SoundLabels, rejects: Rejects, *, rate: int
 ) -> Iterator[SoundItem]:
-    """Every usable sound with its label and split; the others go to `rejects`."""
+    """Every usable sound with its label and split; unusable files go to `rejects`."""
 
     def read(member: Member) -> SoundItem:
         with member.open() as file:
@@ -117,7 +113,8 @@ def read_sounds(
         label, split = labels.read(member)
         if own_rate != rate:
             raise BadInput(
-                f"{own_rate:,} Hz, and most have {rate:,}", remedy="resample it, or add it apart"
+                f"a sample rate of {own_rate:,} Hz, while most have {rate:,}",
+                remedy="resample it, or add it as another dataset",
             )
         return SoundItem(samples, label, split)
 
@@ -125,6 +122,6 @@ def read_sounds(
 
 
 def _prefix(member: Member) -> str:
-    """What a file's name has before its first `_`; nothing where it has none."""
+    """The part of a file's name before its first `_`, or nothing."""
     prefix, mark, _ = PurePosixPath(member.name).stem.partition("_")
     return prefix if mark else ""

@@ -8,9 +8,9 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from db import artifacts, jobs
-from worker.media.samples.png import read_png
+from worker.media.samples.png import read_png_record
 from worker.media.samples.wav import read_wav_record
-from worker.music.midi import text_of
+from worker.music.midi import midi_to_text
 
 
 def objects_of(services, job):
@@ -25,7 +25,7 @@ def test_download_writes_pictures_as_files_with_their_records(genmill, picture_j
     assert names == [f"{i:09d}.{kind}" for i in range(5) for kind in ("json", "png")]
     record = json.loads((tmp_path / "out" / "000000003.json").read_text("utf-8"))
     assert record["index"] == 3
-    assert read_png(tmp_path / "out" / "000000003.png") == record
+    assert read_png_record(tmp_path / "out" / "000000003.png") == record
 
 
 def test_download_without_a_folder_goes_into_one_named_after_the_job(genmill, picture_job):
@@ -67,7 +67,7 @@ def test_texts_of_notes_download_as_midi(genmill, note_job, tmp_path):
     assert (done.code, done.out) == (0, "out\n")
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [f"{i:09d}.mid" for i in range(3)]
-    text = text_of((tmp_path / "out/000000002.mid").read_bytes(), "2.mid")
+    text = midi_to_text((tmp_path / "out/000000002.mid").read_bytes())
     assert text == "t100 62:4"
 
 
@@ -124,7 +124,7 @@ def test_texts_without_a_note_are_left_out_and_counted(genmill, noise_job, tmp_p
 def test_what_holds_no_notes_is_not_played(genmill, picture_job, text_job, form):
     pictures = genmill("artifact", "download", picture_job, "-o", "out", "--as", form)
     assert (pictures.code, pictures.out) == (2, "")
-    assert f"image samples are not kept as {form}; use --as files" in pictures.err
+    assert f"image samples cannot be downloaded as {form}; use --as files" in pictures.err
     texts = genmill("artifact", "download", text_job, "-o", "out", "--as", form)
     assert (texts.code, texts.out) == (2, "")
     assert "none of the 3 samples holds a note such as 60:4" in texts.err

@@ -138,7 +138,7 @@ def test_a_zip_cut_short_is_called_so(genmill):
 def test_a_size_or_a_mode_for_a_text_is_refused(genmill, option, value):
     Path("a.txt").write_text("some text " * 50)
     words = ("dataset", "add", "d", "a.txt", option, value)
-    refused(genmill, *words, code=2, says=[value, "text data, which has none"])
+    refused(genmill, *words, code=2, says=[value, "text data, which has no "])
 
 
 @pytest.mark.parametrize("words", ["job list --since", "artifact url 0199c0de --expires"])
@@ -262,5 +262,5 @@ def test_bytes_that_are_no_text_are_refused_by_name(genmill, digits):
 
 def test_a_file_of_no_known_kind_is_told_what_is_taken(genmill):
     Path("table.csv").write_text("a,b\n1,2\n")
-    says = ["table.csv", ".csv files are not taken", "taken are", ".jsonl"]
+    says = ["table.csv", ".csv files are not supported", "use IDX", ".jsonl"]
     refused(genmill, "dataset", "add", "d", "table.csv", code=2, says=says)

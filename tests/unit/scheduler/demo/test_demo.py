@@ -5,7 +5,7 @@ from PIL import Image
 
 from scheduler.demo.data import write_digits, write_documentation
 from scheduler.demo.run import draw_sheet
-from worker.media.samples.contact_sheet import GAP, LEAST_WIDTH
+from worker.media.samples.contact_sheet import GAP, MIN_WIDTH
 
 
 def test_the_demo_s_digits_are_pictures_in_a_folder_a_class(tmp_path):
@@ -35,7 +35,7 @@ def test_a_contact_sheet_has_a_row_a_class(tmp_path):
         write_sample(tmp_path, index, label="ab"[index % 2], brightness=40 * index)
     draw_sheet(tmp_path, tmp_path / "sheet.png", columns=3)
     with Image.open(tmp_path / "sheet.png") as sheet:
-        factor = LEAST_WIDTH // 4
+        factor = MIN_WIDTH // 4
         step, gap = (4 + GAP) * factor, GAP * factor
         assert sheet.size == (3 * step + gap, 2 * step + gap)
         places = [[(gap + x * step, gap + y * step) for x in range(3)] for y in range(2)]

@@ -12,7 +12,7 @@ from scheduler.submission.batches import check_batch, enqueue_batch
 from scheduler.submission.enqueue import estimate, prepare, retry
 from worker.services import Services
 from worker.services.finalize import finalize
-from worker.services.pinned import settle
+from worker.services.pinned import pin_model
 from worker.settings import Settings
 from worker.specs import parse_spec
 
@@ -249,7 +249,7 @@ def test_a_stored_spec_is_read_back_as_it_was_pinned(services) -> None:
     for spec in (train(), {"kind": "finetune", "model": "digits", "dataset": "pets"}, generate()):
         job = enqueue(services, spec)
         with services.database.read() as session:
-            pinned = settle(session, parse_spec(job.spec))
+            pinned = pin_model(session, parse_spec(job.spec))
         assert (pinned.data, pinned.sha256, pinned.model) == (job.spec, job.spec_hash, job.model)
         assert list(pinned.data) == list(type(pinned.spec).model_fields)
 

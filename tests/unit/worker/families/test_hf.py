@@ -30,7 +30,7 @@ from worker.families.hf.model import NETWORK, CausalModel
 from worker.families.hf.packing import as_batch, pack
 from worker.files import digest_of
 from worker.networks.network import Batch, Clock, Draw
-from worker.shards.networks import Loaded, Networks
+from worker.shards.networks import LoadedNetwork, Networks
 from worker.specs import Prompt
 
 CPU = torch.device("cpu")
@@ -287,9 +287,9 @@ def test_a_shared_base_counts_once(base, tuned):
         files = {name: {"sha256": digest} for name, digest in sha256.items()}
         networks.get(ModelVersion(files=files), folder)
     adapter = sum(value.nbytes for value in opened(tuned).state_dict().values())
-    assert networks._size() == adapter + opened(base).base.size_bytes
+    assert networks.size_bytes == adapter + opened(base).base.size_bytes
     assert [loaded.size_bytes for loaded in networks._loaded.values()] == [0, adapter]
-    assert all(isinstance(loaded, Loaded) for loaded in networks._loaded.values())
+    assert all(isinstance(loaded, LoadedNetwork) for loaded in networks._loaded.values())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -164,7 +164,7 @@ def test_a_folder_of_nothing_but_what_may_not_be_read_says_so(tmp_path, plain_us
     for path in (tmp_path / "text" / "a.txt", tmp_path / "idx" / "train-images-idx3-ubyte"):
         path.touch(mode=0)
     for name, left_out in (("sub", "closed"), ("text", "a.txt")):
-        says = rf"{name}: nothing usable in it; 1 left out, the first: {left_out}: cannot be read"
+        says = rf"{name}: nothing usable in it, 1 left out \(the first: {left_out}: cannot be read"
         with pytest.raises(BadInput, match=says):
             ingest(tmp_path / name, tmp_path / f"{name}-out")
     with pytest.raises(BadInput, match=r"^train-images-idx3-ubyte: cannot be read"):

@@ -117,7 +117,7 @@ def test_a_bad_file_among_good_ones_is_reported_and_left_out(tmp_path):
     assert result.manifest["rejected"] == len(reasons) == 6
     assert "are missing" in reasons["cat/cut.wav"]
     assert reasons["cat/empty.wav"] == "empty"
-    assert "44,100 Hz, and most have 8,000; resample it" in reasons["cat/other.wav"]
+    assert "44,100 Hz, while most have 8,000; resample it" in reasons["cat/other.wav"]
     assert "its name ends in none of .wav, .wave" in reasons["dog/song.mp3"]
     assert "in none of them" in reasons["stray.wav"]
     assert "leads out of the archive" in reasons["../evil.wav"]
@@ -158,7 +158,7 @@ def test_a_sound_that_is_too_large_is_left_out(tmp_path, monkeypatch):
 def test_sounds_are_told_from_pictures_by_the_kind_asked_for(tmp_path):
     path = write_zip(tmp_path / "mixed.zip", {"a.wav": sound(1), "a.png": b"no picture"})
     assert ingest(path, tmp_path / "out", kind="audio").manifest["kind"] == "audio"
-    with pytest.raises(BadInput, match=r"nothing usable among \.png, \.wav"):
+    with pytest.raises(BadInput, match=r"no usable files, only \.png, \.wav"):
         ingest(path, tmp_path / "text", kind="text")
 
 

@@ -107,7 +107,7 @@ def test_any_file_can_be_called_text(source, tmp_path):
 
 def test_text_is_not_taken_for_images(source, tmp_path):
     (source / "text.txt").write_text("hello")
-    with pytest.raises(BadInput, match="text data, and kind 'image' was asked for"):
+    with pytest.raises(BadInput, match="is text data, and kind 'image' was asked for"):
         ingest(source / "text.txt", tmp_path / "out", kind="image")
 
 
@@ -126,6 +126,11 @@ def test_a_folder_of_texts_is_one_document_a_file(source, tmp_path, packed):
                 archive.write(each, each.name)
     result, dataset = taken(path, tmp_path)
     rows = [[row["text"] for row in dataset.documents(split)] for split in range(3)]
+    assert {reject.name: reject.reason.partition(";")[0] for reject in result.rejects} == {
+        "bad.txt": "not UTF-8: byte 0xff at offset 0",
+        "empty.txt": "the file is empty",
+        "notes.doc": "its name ends in none of .txt",
+    }
     assert sum(len(each) for each in rows) == 40
     assert not set(rows[0]) & set(rows[1])  # equal documents stay together
     assert rows[1]
@@ -203,7 +208,7 @@ def test_a_line_that_is_too_long_is_left_out_whole(source, tmp_path, monkeypatch
 def test_jsonl_without_a_good_line_is_refused_with_the_first_reason(source, tmp_path):
     (source / "rows.jsonl").write_text("nonsense\n")
     with pytest.raises(
-        BadInput, match="nothing usable in it; 1 left out, the first: line 1: not JSON"
+        BadInput, match=r"nothing usable in it, 1 left out \(the first: line 1: not JSON"
     ):
         ingest(source / "rows.jsonl", tmp_path / "out")
 

@@ -8,7 +8,7 @@ import pytest
 from db.errors import BadInput, NonFinite, Refused
 from worker.data.dataset import Shape
 from worker.media import MEDIA, all_media, find_medium, read_record
-from worker.media.base import Medium, SampleFiles, Whole
+from worker.media.base import CombinedFiles, Medium, SampleFiles
 from worker.media.samples.containers import Output
 from worker.media.samples.record import Origin, to_json
 
@@ -54,8 +54,8 @@ def test_a_sample_is_downloaded_as_files_with_its_bytes_among_them(medium, shape
 
 def test_other_downloads_are_refused_with_those_there_are(medium):
     assert medium.download(None) is next(iter(medium.downloads.values()))
-    assert medium.download("jsonl") is Whole.RECORDS
-    with pytest.raises(Refused, match=r"not kept as paper; use .*--as files"):
+    assert medium.download("jsonl") is CombinedFiles.RECORDS
+    with pytest.raises(Refused, match=r"cannot be downloaded as paper; use .*--as files"):
         medium.download("paper")
 
 
@@ -66,7 +66,9 @@ def test_a_page_shows_samples(medium, shape, tmp_path):
 
 
 def test_options_of_other_media_are_refused(medium):
-    with pytest.raises(Refused, match=f"colour red: x is {medium.name} data, which has none"):
+    with pytest.raises(
+        Refused, match=f"colour red: x is {medium.name} data, which has no colour; leave colour out"
+    ):
         medium.check_options("x", {"colour": "red"})
 
 
@@ -80,8 +82,14 @@ def test_no_two_media_share_a_source_format_or_a_sample():
 
 def test_bytes_of_no_medium_hold_no_record():
     for data in (b"GIF89a", b""):
-        with pytest.raises(BadInput, match="not a sample that Genmill made: begins with"):
+        with pytest.raises(BadInput, match="not a sample made by Genmill: begins with"):
             read_record(data)
+
+
+def test_a_damaged_sample_of_any_medium_holds_no_record(medium):
+    for rest in (b"", b"\xff\xfe", b"damaged"):
+        with pytest.raises(BadInput):
+            read_record(medium.signature + rest)
 
 
 DIGESTS = {  # no PNG: its bytes depend on the version of zlib as well

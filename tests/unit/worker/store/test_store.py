@@ -165,7 +165,7 @@ def test_fetch_does_not_trust_what_an_earlier_one_left(store, file, tmp_path, to
 
 def test_fetch_refuses_bytes_that_are_not_those_on_record(store, file, tmp_path):
     key = store.put("a", file).key
-    with pytest.raises(DigestMismatch, match=f"on record is {sha256(b'other')}"):
+    with pytest.raises(DigestMismatch, match=f"not {sha256(b'other')}"):
         store.fetch(key, tmp_path / "copy", sha256=sha256(b"other"))
     assert {each.name for each in tmp_path.iterdir()} <= {"file", "a store"}
 
@@ -186,7 +186,7 @@ def test_an_address_reads_the_object(store, file):
 def test_an_address_that_never_or_hardly_expires_is_refused(store, file):
     key = store.put("a", file).key
     for expires_s in (0, -1, 8 * 86_400):
-        with pytest.raises(Refused, match=f"{expires_s} s: from 1 to 604800"):
+        with pytest.raises(Refused, match=f"{expires_s} s; use 1 to 604,800"):
             store.url(key, expires_s)
 
 
@@ -195,9 +195,9 @@ HOSTILE = ("../outside", "a/../../b", "/etc/passwd", "a//b", "", ".tmp/x", "a/",
 
 def test_no_key_leads_out_of_the_store(store, tmp_path):
     for key in HOSTILE:
-        with pytest.raises(Refused, match="no object key"):
+        with pytest.raises(Refused, match="not an object key"):
             store.put_as(key, b"x")
-        with pytest.raises(Refused, match="no object key"):
+        with pytest.raises(Refused, match="not an object key"):
             read(store, key)
     assert not (tmp_path / "outside").exists()
 
@@ -282,5 +282,5 @@ def test_two_stores_in_one_bucket_are_apart(s3):
     "url", ["ftp://host/x", "file://", "file:///", "s3://", "/folder", "file://host/folder", ""]
 )
 def test_a_url_of_no_store_is_refused_with_what_is_taken(url):
-    with pytest.raises(Refused, match=r"neither file:///folder nor s3://bucket/prefix"):
+    with pytest.raises(Refused, match="is not the URL of an object store; set GENMILL_STORE_URL"):
         open_store(url)

@@ -156,7 +156,7 @@ def test_a_read_that_always_breaks_off_at_once_is_given_up(store, proxy, monkeyp
     key = store.put_bytes("a", b"x").key
     proxy.faults.extend([("GET", "cut")] * 2)
     with (
-        pytest.raises(Unreachable, match="reading broke off 2 times"),
+        pytest.raises(Unreachable, match="reading failed 2 times in a row"),
         store.open(key) as stream,
     ):
         stream.read()
@@ -208,7 +208,9 @@ def test_missing_credentials_are_asked_for(s3, monkeypatch, tmp_path):
 
 
 def test_an_endpoint_that_is_no_url_is_refused():
-    with pytest.raises(Refused, match="'localhost:9000' is no URL such as https://host:9000"):
+    with pytest.raises(
+        Refused, match="'localhost:9000' is not a URL; use one such as https://host:9000"
+    ):
         S3Store("bucket", endpoint_url="localhost:9000")
 
 

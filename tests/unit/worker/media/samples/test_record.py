@@ -8,7 +8,7 @@ from PIL import Image
 
 from db.errors import BadInput
 from worker.media import read_record
-from worker.media.samples.png import encode_png, parameters, read_png
+from worker.media.samples.png import encode_png, parameters, read_png_record
 from worker.media.samples.record import AI_GENERATED, Origin, to_json
 from worker.media.samples.wav import encode_wav, read_wav_record, write_wav
 
@@ -47,14 +47,14 @@ def test_a_record_says_that_the_content_is_ai_generated():
 def test_a_png_gives_its_record_back():
     record = ORIGIN.record(17, label="猫", prompt=None, custom_id="row-1")
 
-    assert read_png(encode_png(IMAGE, record)) == record
+    assert read_png_record(encode_png(IMAGE, record)) == record
 
 
 def test_a_png_file_gives_its_record_back(tmp_path):
     path = tmp_path / "000000017.png"
     path.write_bytes(encode_png(IMAGE, ORIGIN.record(17)))
 
-    assert read_png(path)["index"] == 17
+    assert read_png_record(path)["index"] == 17
 
 
 def test_parameters_are_written_as_automatic1111_does():
@@ -79,13 +79,13 @@ def test_a_picture_without_a_record_is_refused():
     buffer = BytesIO()
     Image.fromarray(IMAGE[:, :, 0]).save(buffer, "PNG")
 
-    with pytest.raises(BadInput, match="Genmill did not make it"):
-        read_png(buffer.getvalue())
+    with pytest.raises(BadInput, match="not made by Genmill"):
+        read_png_record(buffer.getvalue())
 
 
 def test_bytes_that_are_no_picture_are_refused():
     with pytest.raises(BadInput, match="not a readable PNG"):
-        read_png(b"GIF89a...")
+        read_png_record(b"GIF89a...")
 
 
 def test_a_wav_gives_its_record_back(tmp_path):
@@ -98,7 +98,7 @@ def test_a_wav_gives_its_record_back(tmp_path):
 
 
 def test_a_sound_without_a_record_is_refused():
-    with pytest.raises(BadInput, match="Genmill did not make it"):
+    with pytest.raises(BadInput, match="not made by Genmill"):
         read_wav_record(write_wav(np.zeros(9, np.int16), 8000, {"ICMT": "recorded at home"}))
     with pytest.raises(BadInput, match="the sound has no readable record"):
         read_wav_record(write_wav(np.zeros(9, np.int16), 8000, {"ISFT": "genmill 1", "ICMT": "x"}))

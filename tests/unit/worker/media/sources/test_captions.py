@@ -129,11 +129,11 @@ def test_what_is_wrong_with_a_line_is_reported_by_its_number(tmp_path):
         3: 'no "text"',
         4: 'no "file_name"',
         5: 'no "file_name"',
-        6: "5,000 characters; at most 4,096",
+        6: "5,000 characters; use at most 4,096",
         7: "surrogate",
-        8: "there is no file ../../etc/passwd",
-        9: "there is no file c.png",
-        12: "a.png has a caption already, by metadata.jsonl line 11",
+        8: "no file ../../etc/passwd",
+        9: "no file c.png",
+        12: "a.png already has a caption from metadata.jsonl line 11",
         13: "not JSON",
     }
     said = reasons(result)
@@ -166,7 +166,9 @@ def test_metadata_without_any_caption_leaves_the_pictures_without(tmp_path):
 
 def test_captions_of_which_none_has_a_picture_leave_nothing(tmp_path):
     files = {"a.png": picture(1), "metadata.jsonl": lines(b="two")}
-    with pytest.raises(BadInput, match=r"nothing usable .* 2 left out, the first: a\.png: no line"):
+    with pytest.raises(
+        BadInput, match=r"nothing usable .* 2 left out \(the first: a\.png: no line"
+    ):
         taken(tmp_path, files)
 
 
