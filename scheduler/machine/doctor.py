@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from db import jobs, schema, workers
-from db.driver_errors import place
+from db.driver_errors import location
 from db.errors import GenmillError, Refused
 from db.session import clock
 from scheduler.machine.broker import broker_address, ping
@@ -108,7 +108,7 @@ def _database(services: Services) -> str:
     if not has_database(services.settings):
         raise GenmillError("not made yet", remedy="`genmill up`, or `genmill db upgrade`")
     schema.check(services.database)
-    return f"{place(services.database.url)}, schema {schema.HEAD}"
+    return f"{location(services.database.url)}, schema {schema.HEAD}"
 
 
 def _clock(services: Services) -> str:

@@ -127,7 +127,7 @@ class Supervisor:
             return
         self.rung_at = self.broker.started_at
         try:
-            self.services.database.transact(shards.forget_rings)
+            self.services.database.transact(shards.reset_dispatched)
         except Unreachable as error:
             self.say(f"lost doorbells ring again only after their deadline: {error}")
 

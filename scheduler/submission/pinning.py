@@ -40,10 +40,11 @@ def refuse_other_family(session: Session, name: str, family: Family) -> None:
     try:
         found, whose = models.get(session, name).family, f"model {name!r}"
     except NotFound:
-        job = jobs.unfinished_training(session, name)
-        if job is None:
+        training = jobs.unfinished(session, kind="train", model=name)
+        if not training:
             return
-        found, whose = job.spec["family"], f"model {name!r}, which job {job.id} will create,"
+        found = training[0].spec["family"]
+        whose = f"model {name!r}, which job {training[0].id} will create,"
     if found != family.name:
         raise Refused(
             f"{whose} is of family {found!r}, not {family.name!r}", remedy="choose another name"
