@@ -17,7 +17,7 @@ from db.states import FINAL, JobState
 from db.tables import Job, Schedule
 from scheduler.schedules.command import insert_jobs, prepare_requests
 from scheduler.schedules.cron import due_by, next_due
-from scheduler.submission.enqueue import Request, ring_softly
+from scheduler.submission.enqueue import Request, ring_or_warn
 from worker.services import Services
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def fire_due(services: Services) -> int:
         due = schedules.due(session)
     fired = sum(_fire(services, schedule) for schedule in due)
     if fired:
-        ring_softly(services)
+        ring_or_warn(services)
     return fired
 
 
