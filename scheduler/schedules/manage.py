@@ -29,11 +29,11 @@ def add_schedule(
     missed: str = "skip",
     overlap: str = "skip",
 ) -> Schedule:
-    """Add a schedule that repeats the words of an enqueue command, `["enqueue", "train", ...]`.
+    """Add a schedule that repeats an enqueue command, given as `["enqueue", "train", ...]`.
 
     `missed`: due times that passed while no scheduler ran are skipped, or made up for by one run
     (`once`). `overlap`: while a job of an earlier due time has not ended, the next is skipped, or
-    queued. Raises `Refused` or `NotFound` for whatever would be wrong if it came due now.
+    queued. Raises `Refused` or `NotFound` if the command would fail now.
     """
     check_name("schedule", name)
     for rule, given, known in (("missed", missed, MISSED), ("overlap", overlap, OVERLAP)):
@@ -69,7 +69,7 @@ def resume_schedule(services: Services, name: str) -> Schedule:
 
 
 def trigger_schedule(services: Services, name: str) -> list[Job]:
-    """Enqueue what a schedule repeats now, besides its due times and even while it is paused."""
+    """Enqueue a schedule's jobs now, outside its due times and even while it is paused."""
     with services.database.read() as session:
         schedule = schedules.get(session, name)
     requests = prepare_requests(services, schedule.command)
