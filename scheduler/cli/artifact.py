@@ -79,13 +79,13 @@ def download(job: str, output: Path | None, form: str | None, as_json: bool) -> 
     """
     from scheduler.output.render import print_json, to_count
     from scheduler.results.download import download as fetch
-    from scheduler.results.follow import find_jobs
+    from scheduler.results.waiting import find_jobs
 
     with open_record() as services:
         with services.database.read() as session:
             found = find_jobs(session, [job])
         folder = output or Path(f"genmill-{found[0].batch_id if len(found) > 1 else found[0].id}")
-        done = fetch(services, found, folder, form=form, tell=_show_progress)
+        done = fetch(services, found, folder, form=form, on_progress=_show_progress)
     if sys.stderr.isatty():
         click.echo("\r", nl=False, err=True)
     if as_json:
@@ -147,8 +147,8 @@ def verify(job: str, as_json: bool) -> None:
     """
     from db.errors import DigestMismatch
     from scheduler.output.render import print_json, to_count
-    from scheduler.results.follow import find_jobs
     from scheduler.results.verify import verify as check
+    from scheduler.results.waiting import find_jobs
 
     with open_record() as services:
         with services.database.read() as session:

@@ -150,7 +150,7 @@ def _wait_for(
     references: Sequence[str], *, show: Literal["json", "text", "nothing"], err: bool
 ) -> None:
     from scheduler.cli.watching import wait_shown
-    from scheduler.results.follow import find_jobs
+    from scheduler.results.waiting import find_jobs
 
     with open_record() as services:
         with services.database.read() as session:
@@ -194,7 +194,7 @@ def cancel(ids: tuple[str, ...], as_json: bool) -> None:
 
     from db import jobs
     from scheduler.output.render import print_json
-    from scheduler.results.follow import find_jobs
+    from scheduler.results.waiting import find_jobs
 
     with open_record() as services:
         with services.database.read() as session:

@@ -27,7 +27,7 @@ def wait_shown(
     """
     from db.errors import JobFailed
     from db.states import JobState
-    from scheduler.results.follow import wait
+    from scheduler.results.waiting import wait
 
     try:
         with _display(show, err=err) as display:

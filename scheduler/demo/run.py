@@ -31,8 +31,8 @@ from scheduler.demo.data import write_digits, write_documentation
 from scheduler.machine import system
 from scheduler.machine.supervisor import Say
 from scheduler.results.download import download
-from scheduler.results.follow import wait
 from scheduler.results.verify import verify
+from scheduler.results.waiting import wait
 from scheduler.schedules.manage import add_schedule, trigger_schedule
 from scheduler.submission.enqueue import enqueue
 from worker.media.samples.contact_sheet import contact_sheet
