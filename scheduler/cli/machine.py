@@ -66,7 +66,9 @@ def status(as_json: bool) -> None:
 
 
 @click.command("doctor")
-@click.option("--check", "names", multiple=True, metavar="NAME", help="Run only this; repeatable.")
+@click.option(
+    "--check", "names", multiple=True, metavar="NAME", help="Run only this check; repeatable."
+)
 @as_json
 def doctor(names: tuple[str, ...], as_json: bool) -> None:
     """Check every part and say how to fix what is wrong; exit with 1 if anything is.

@@ -111,9 +111,7 @@ def _decide(
     earlier = [Decision(first, "missed", since)] if skips_missed and latest != first else []
     if failure is not None:
         return [*earlier, Decision(latest, "failed", failure)]
-    if schedule.overlap == "skip" and (
-        running := jobs.unfinished(session, schedule_id=schedule.id)
-    ):
-        reason = f"job {running[0].id} is {running[0].status}"
-        return [*earlier, Decision(latest, "skipped", reason)]
+    if schedule.overlap == "skip":
+        for job in jobs.unfinished(session, schedule_id=schedule.id, limit=1):
+            return [*earlier, Decision(latest, "skipped", f"job {job.id} is {job.status}")]
     return [*earlier, Decision(latest, "fired", since if latest != first else None)]

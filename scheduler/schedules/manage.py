@@ -58,7 +58,7 @@ def add_schedule(
 
 
 def resume_schedule(services: Services, name: str) -> Schedule:
-    """Resume a paused schedule; the due times of the pause are not made up for."""
+    """Resume a paused schedule; due times during the pause are skipped."""
 
     def work(session: Session) -> Schedule:
         schedule = schedules.get(session, name)
