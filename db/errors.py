@@ -11,7 +11,7 @@
     |-- NonFinite                a loss, weight or sample is NaN or infinite
     |-- Collapsed                training diverged, and going back to good weights did not help
     |-- SchemaMismatch           the database's schema is not the one this version knows
-    `-- Stopped                  the work was told to stop; nothing is wrong with it
+    `-- Stopped                  the work was stopped; nothing is wrong with it
         |-- Cancelled            its job was cancelled
         |-- LeaseLost            another worker may have claimed the shard: commit nothing
         `-- Draining             this worker is shutting down: save, release the shard and go
@@ -107,7 +107,7 @@ class SchemaMismatch(GenmillError):
 
 
 class Stopped(GenmillError):
-    """The work was told to stop."""
+    """The work was stopped."""
 
 
 class Cancelled(Stopped):

@@ -33,7 +33,7 @@ def wait_shown(
         with _display(show, err=err) as display:
             ended = wait(services, job_ids, display)
     except KeyboardInterrupt:
-        click.echo("stopped waiting; the jobs go on (`genmill job cancel` ends them)", err=True)
+        click.echo("stopped waiting; the jobs continue (`genmill job cancel` ends them)", err=True)
         raise
     reasons = [
         f"job {job.id} {job.status}" + (f": {job.error}" if job.error else "")

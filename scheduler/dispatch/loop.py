@@ -1,4 +1,4 @@
-"""The scheduler process: a round every `loop_s` seconds, until it is told to stop."""
+"""The scheduler process: a round every `loop_s` seconds, until SIGTERM or SIGINT."""
 
 import contextlib
 import logging

@@ -76,7 +76,7 @@ def download(
 
 
 def plain_name(artifact: Artifact) -> str:
-    """The artifact's file name, or one made of its id if that name could lead elsewhere."""
+    """The artifact's file name, or one derived from its id if that name could lead elsewhere."""
     return artifact.name if _PLAIN.fullmatch(artifact.name) else f"artifact-{artifact.id}"
 
 

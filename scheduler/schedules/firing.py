@@ -66,9 +66,9 @@ def _fire(services: Services, schedule: Schedule) -> bool:
 
         services.database.transact(skip)
         return False
-    for made in decisions:
-        log.info("schedule %s: %s", schedule.name, made.outcome, extra={"due": made.due})
-    return any(made.outcome == "fired" for made in decisions)
+    for each in decisions:
+        log.info("schedule %s: %s", schedule.name, each.outcome, extra={"due": each.due})
+    return any(each.outcome == "fired" for each in decisions)
 
 
 class _AlreadyRecorded(Exception):
@@ -78,7 +78,7 @@ class _AlreadyRecorded(Exception):
 def _handle(
     session: Session, seen: Schedule, requests: list[Request], failure: str | None
 ) -> list[Decision]:
-    """Handle every due time up to now; `seen` is the schedule as it was when it was found due."""
+    """Handle every due time up to now; `seen` is the schedule's row when it was found due."""
     schedule = schedules.lock(session, seen.id)
     if schedule is None or schedule.paused or schedule.next_due != seen.next_due:
         return []
