@@ -101,7 +101,6 @@ def _hash(file: BinaryIO, size: int | None, *digests: Any) -> None:
         left = None if left is None else left - len(data)
 
 
-
 def _check_manifest(services: Services, job: Job) -> list[str]:
     if job.manifest_key is None:
         return ["the job succeeded without a manifest"]
