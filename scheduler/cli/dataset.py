@@ -67,8 +67,9 @@ def add(
     rejects = [vars(reject) for reject in added.rejects]
     for reject in rejects[:SHOWN_REJECTS]:
         click.echo(f"rejected {clean(reject['name'])}: {clean(reject['reason'])}", err=True)
-    if len(rejects) > SHOWN_REJECTS:
-        click.echo(f"rejected {len(rejects) - SHOWN_REJECTS} more; --json lists them all", err=True)
+    more = added.version.summary["rejected"] - SHOWN_REJECTS
+    if more > 0:
+        click.echo(f"rejected {more} more; --json lists the first {len(rejects)}", err=True)
     if as_json:
         print_json(dataset_document(added.dataset, added.version) | {"rejects": rejects})
     else:

@@ -18,7 +18,7 @@ from worker.specs import check_name
 
 @dataclass(frozen=True)
 class Added:
-    """A dataset version, and the files that were rejected."""
+    """A dataset version, and the first of the files that were rejected."""
 
     dataset: Dataset
     version: DatasetVersion
