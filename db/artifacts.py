@@ -43,7 +43,7 @@ def member(session: Session, job_id: str, index: int) -> tuple[Member, Artifact]
 
 
 def referenced_keys(session: Session, job_id: str) -> set[str]:
-    """Every store key that the record refers to under a job; other objects there are garbage."""
+    """Every store key under a job that the record refers to; other objects there are garbage."""
     keys = set(session.scalars(select(Artifact.key).where(Artifact.job_id == job_id)))
     checkpoints = select(Checkpoint.key).join(Shard, Shard.id == Checkpoint.shard_id)
     keys.update(session.scalars(checkpoints.where(Shard.job_id == job_id)))

@@ -13,7 +13,7 @@ KEPT = 2
 def add_checkpoint(
     session: Session, claim: Claim, *, step: int, key: str, sha256: str, size: int
 ) -> None:
-    """Record a stored checkpoint under the claim, and forget those older than the newest two good.
+    """Record a stored checkpoint; delete the rows of those older than the two newest good ones.
 
     Raises `Cancelled` or `LeaseLost`: a checkpoint of a worker that lost its lease is never used.
     """

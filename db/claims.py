@@ -1,4 +1,4 @@
-"""Claims: a worker's hold on a shard, the check that it still holds, and what it hands over."""
+"""Claims: a worker's hold on a shard, the check that it still counts, and its artifacts."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -51,13 +51,13 @@ def check_complete(job: Job, claim: Claim, artifacts: Iterable[NewArtifact]) -> 
     made = sorted(member.sample for artifact in artifacts for member in artifact.members)
     if made != list(range(claim.start, claim.stop)):
         raise GenmillError(
-            f"shard {claim.shard_id} must hold samples {claim.start} to {claim.stop - 1} once "
-            f"each, but {len(made)} samples were committed"
+            f"shard {claim.shard_id} needs each of the samples {claim.start} to {claim.stop - 1} "
+            f"once, but other samples were committed ({len(made)} in all)"
         )
 
 
-def store_artifact(session: Session, claim: Claim, artifact: NewArtifact, *, at: datetime) -> None:
-    """Record an object under a claim that holds, in place of the shard's last one of its name."""
+def record_artifact(session: Session, claim: Claim, artifact: NewArtifact, *, at: datetime) -> None:
+    """Record an object under a claim that `hold` has checked; it replaces one of the same name."""
     session.execute(
         delete(Artifact).where(Artifact.shard_id == claim.shard_id, Artifact.name == artifact.name)
     )

@@ -1,4 +1,4 @@
-"""Types of columns, ids of rows, names of constraints. Times are aware and in UTC."""
+"""Column types, row ids and constraint names. Times are aware and in UTC."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +23,7 @@ CONSTRAINT_NAMES = {
 
 
 def new_id() -> str:
-    """A fresh UUIDv7 (RFC 9562) as text: ids sort by the time of their making."""
+    """A fresh UUIDv7 (RFC 9562) as text: ids sort by creation time."""
     return str(uuid7())
 
 
@@ -34,7 +34,7 @@ class UtcDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse a naive time; hand the rest over in UTC."""
+        """Convert to UTC; raise `ValueError` for a naive time."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -42,20 +42,20 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return the time as aware UTC."""
+        """The time, aware and in UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class PlainText(TypeDecorator[str]):
-    """Text of any origin: characters that no database stores become replacement characters."""
+    """Text from anywhere; characters that a database cannot store are replaced."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """Replace NUL, which PostgreSQL refuses, and lone surrogates, which are no UTF-8."""
+        """Replace NUL, which PostgreSQL refuses, and lone surrogates, which UTF-8 cannot encode."""
         if value is None:
             return None
         return (
@@ -66,5 +66,5 @@ class PlainText(TypeDecorator[str]):
 
 
 _json = JSON().with_variant(JSONB(), "postgresql")
-# what a column is where its annotation alone says it; the rest is SQLAlchemy's default
+# types of the columns that are declared by their annotation alone, beyond SQLAlchemy's defaults
 COLUMN_TYPES = {datetime: UtcDateTime(), float: Float(), dict[str, Any]: _json, list[Any]: _json}

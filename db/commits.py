@@ -1,4 +1,4 @@
-"""What a worker hands over when it commits a shard: plain data, for code that knows no database."""
+"""What a worker commits, as plain data, for code that knows no database."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ class NewMember:
 
 @dataclass(frozen=True)
 class NewArtifact:
-    """An object that is in the store already and is about to be recorded.
+    """An object that is in the store and is about to be recorded.
 
     `kind` is samples, weights, preview or report; `name` is its file name when downloaded, unique
     within its shard.

@@ -16,7 +16,7 @@ _registry = Registry(
     Dataset,
     DatasetVersion,
     DatasetVersion.dataset_id,
-    kept=DatasetVersion.removed_at.is_(None),
+    visible=DatasetVersion.removed_at.is_(None),
 )
 listing = _registry.listing
 version = _registry.version
@@ -32,9 +32,9 @@ def add_version(
     manifest_sha256: str,
     summary: dict[str, Any],
 ) -> DatasetVersion:
-    """Add the next version of dataset `name`, which is created if there is none.
+    """Add the next version of dataset `name`, creating the dataset if needed.
 
-    The same manifest under the same name again is the same version, restored if it was removed.
+    Adding a manifest that the dataset already has returns that version, restored if it was removed.
     """
     dataset = _registry.lock(session, name)
     same = select(DatasetVersion).where(
@@ -64,7 +64,7 @@ def resolve(session: Session, reference: str) -> tuple[Dataset, DatasetVersion]:
     name, number, alias = Reference.parse(reference)
     if alias is not None:
         raise NotFound(
-            f"no dataset {reference!r}", remedy="datasets have no aliases: use NAME:VERSION"
+            f"no dataset {reference!r}: datasets have no aliases", remedy="use NAME or NAME:VERSION"
         )
     dataset = _registry.get(session, name)
     if number is not None:
@@ -73,9 +73,9 @@ def resolve(session: Session, reference: str) -> tuple[Dataset, DatasetVersion]:
 
 
 def remove(session: Session, reference: str) -> list[DatasetVersion]:
-    """Hide a version, or with a bare name all of them, from new jobs; return which.
+    """Hide a version, or all versions of a bare name, from new jobs; return the hidden ones.
 
-    Raises `NotFound`, and `Refused` with the job ids while a job that has not ended uses one.
+    Raises `NotFound`, and `Refused` with the ids of unfinished jobs that use one of them.
     """
     dataset, chosen = resolve(session, reference)
     _registry.lock(session, dataset.name)
@@ -96,6 +96,6 @@ def remove(session: Session, reference: str) -> list[DatasetVersion]:
 
 
 def manifests_in_use(session: Session) -> set[str]:
-    """The store keys of the manifests that are not removed: what they name must be kept."""
+    """The store keys of the manifests of versions that are not removed."""
     statement = select(DatasetVersion.manifest_key).where(DatasetVersion.removed_at.is_(None))
     return set(session.scalars(statement))

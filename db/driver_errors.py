@@ -1,4 +1,4 @@
-"""What the database drivers' errors mean, in Genmill's own; places are named without a password."""
+"""Translating the database drivers' errors into Genmill's. No message holds a password."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,30 +11,30 @@ from db.errors import GenmillError, Refused, SchemaMismatch, Unreachable
 # serialization_failure, deadlock_detected, lock_not_available
 RETRIED_STATES = frozenset({"40001", "40P01", "55P03"})
 
-# disk_full, and what SQLite says of it: for its data, and for the index of its WAL
+# disk_full, and SQLite's codes for it: for its data, and for the index of its WAL
 NO_SPACE = frozenset({"53100", "SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})
 
-# insufficient_privilege, and what SQLite says of a file that it cannot use as a database
+# insufficient_privilege, and SQLite's codes for a file that it cannot use as a database
 NOT_ALLOWED = frozenset({"42501", "SQLITE_NOTADB", "SQLITE_READONLY", "SQLITE_CORRUPT"})
 
 
 class Busy(Unreachable):
-    """The transaction lost to others and changed nothing: it may run again."""
+    """The transaction lost to another one and changed nothing; it can be retried."""
 
 
 @contextmanager
-def translated(url: URL) -> Iterator[None]:
-    """Raise what the driver's errors mean; an error whose meaning is not known passes."""
+def translate_errors(url: URL) -> Iterator[None]:
+    """Raise Genmill's errors in place of the driver's; an unknown one is re-raised as it is."""
     try:
         yield
     except (sql.DBAPIError, sql.TimeoutError) as error:
-        meant = _meaning(error, url)
-        if meant is None:
+        translation = _translate(error, url)
+        if translation is None:
             raise
-        raise meant from error
+        raise translation from error
 
 
-def place(url: URL) -> str:
+def location(url: URL) -> str:
     """Where a database is, without user and password: `SQLite file x.db`."""
     if url.get_backend_name() == "sqlite":
         return f"SQLite file {url.database}"
@@ -42,29 +42,29 @@ def place(url: URL) -> str:
     return f"PostgreSQL database {url.database!r} at {where}"
 
 
-def check_settings(url: URL) -> str:
+def settings_remedy(url: URL) -> str:
     """The remedy for a database that cannot be used."""
     home = "GENMILL_HOME and " if url.get_backend_name() == "sqlite" else ""
     return f"check {home}GENMILL_DATABASE_URL"
 
 
-def _meaning(error: sql.DBAPIError | sql.TimeoutError, url: URL) -> GenmillError | None:
+def _translate(error: sql.DBAPIError | sql.TimeoutError, url: URL) -> GenmillError | None:
     cause = getattr(error, "orig", None) or error
-    says = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+    text = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
     code = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None) or ""
     if code in RETRIED_STATES or code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return Busy(f"the {place(url)} is busy: {says}", remedy="try again")
+        return Busy(f"the {location(url)} is busy: {text}", remedy="try again")
     if code in NO_SPACE:
         return Unreachable(
-            f"no space left for the {place(url)} ({says})", remedy="free some disk space"
+            f"no space left for the {location(url)} ({text})", remedy="free some disk space"
         )
-    if code == "42P01" or says.startswith("no such table"):
+    if code == "42P01" or text.startswith("no such table"):
         return SchemaMismatch(
-            f"the {place(url)} has no tables yet", remedy="run `genmill db upgrade`"
+            f"the {location(url)} has no tables yet", remedy="run `genmill db upgrade`"
         )
     if isinstance(error, sql.DataError):
-        return Refused(f"a value cannot be stored: {says}")
+        return Refused(f"a value cannot be stored: {text}")
     lost = isinstance(error, sql.OperationalError | sql.TimeoutError)
     if lost or code in NOT_ALLOWED or getattr(error, "connection_invalidated", False):
-        return Unreachable(f"cannot use the {place(url)}: {says}", remedy=check_settings(url))
+        return Unreachable(f"cannot use the {location(url)}: {text}", remedy=settings_remedy(url))
     return None

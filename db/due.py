@@ -1,6 +1,6 @@
 """Which queued shards to ring for next: by priority, fairly, and never too many at once."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy import Select, func, or_, select, update
 from sqlalchemy.orm import Session
@@ -14,15 +14,19 @@ MIN_OUTSTANDING = 4  # while no worker is known yet
 
 
 def take_due(session: Session, *, per_worker: int, deadline_s: float) -> list[str]:
-    """Mark due shards as dispatched and return their ids, for the doorbell after the commit.
+    """Mark due shards as dispatched and return their ids, to ring for after the commit.
 
     A shard is due when it is queued, its `not_before` has passed, and it was never dispatched or
     not claimed within `deadline_s`. At most `per_worker` shards are outstanding for each live
-    worker. Two dispatchers never take the same shard.
+    worker: dispatched, but neither claimed nor overdue. Two dispatchers never take the same shard.
     """
     now = clock(session)
     rung_before = now - timedelta(seconds=deadline_s)
-    room = _room(session, per_worker=per_worker, rung_before=rung_before)
+    outstanding = select(func.count()).where(
+        Shard.status == ShardState.QUEUED, Shard.dispatched_at > rung_before
+    )
+    allowed = max(MIN_OUTSTANDING, per_worker * len(live(session)))
+    room = allowed - (session.scalar(outstanding) or 0)
     if room <= 0:
         return []
     due = (
@@ -31,7 +35,7 @@ def take_due(session: Session, *, per_worker: int, deadline_s: float) -> list[st
         or_(Shard.dispatched_at.is_(None), Shard.dispatched_at <= rung_before),
     )
     wanted = session.scalars(_in_fair_order().where(*due).limit(room)).all()
-    # what another dispatcher has locked is its own; what it took meanwhile is due no longer
+    # skip what another dispatcher has locked, and look again: what it took is no longer due
     still_due = select(Shard.id).where(Shard.id.in_(wanted), *due)
     taken = set(session.scalars(still_due.with_for_update(skip_locked=True, key_share=True)))
     session.execute(
@@ -43,23 +47,14 @@ def take_due(session: Session, *, per_worker: int, deadline_s: float) -> list[st
     return [shard_id for shard_id in wanted if shard_id in taken]
 
 
-def forget_rings(session: Session) -> None:
-    """Make shards that were rung for due again, after the broker lost its messages."""
+def reset_dispatched(session: Session) -> None:
+    """Make dispatched shards due again, after the broker lost its messages."""
     session.execute(
         update(Shard)
         .where(Shard.status == ShardState.QUEUED, Shard.dispatched_at.is_not(None))
         .values(dispatched_at=None)
         .execution_options(synchronize_session=False)
     )
-
-
-def _room(session: Session, *, per_worker: int, rung_before: datetime) -> int:
-    """How many more shards may be outstanding: rung for, and neither claimed nor overdue."""
-    outstanding = select(func.count()).where(
-        Shard.status == ShardState.QUEUED, Shard.dispatched_at > rung_before
-    )
-    allowed = max(MIN_OUTSTANDING, per_worker * len(live(session)))
-    return allowed - (session.scalar(outstanding) or 0)
 
 
 def _in_fair_order() -> Select[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy import exc as sql
 
-from db.driver_errors import check_settings, place
+from db.driver_errors import location, settings_remedy
 from db.errors import Refused, Unreachable
 
 BUSY_TIMEOUT_S = 30
@@ -30,12 +30,12 @@ _engines: "weakref.WeakSet[Engine]" = weakref.WeakSet()
 
 
 def parse_url(text: str) -> URL:
-    """The URL with the driver to use. Raises `Refused` for other databases; quotes no password."""
+    """The URL with the driver to use. Raises `Refused` for other databases, showing no password."""
     try:
         url = make_url(text)
         backend = url.get_backend_name()
     except (sql.ArgumentError, sql.NoSuchModuleError, ValueError):
-        # the message of the cause may hold the password
+        # the cause's message may hold the password
         raise Refused("the database URL cannot be read", remedy=FORMS) from None
     if "@" in (url.host or ""):
         raise Refused(
@@ -43,13 +43,15 @@ def parse_url(text: str) -> URL:
         )
     if backend in {"postgres", "postgresql"}:
         return url.set(drivername="postgresql+psycopg")
-    if backend == "sqlite" and url.database and ":memory:" not in url.database:
-        return url.set(drivername="sqlite")
-    raise Refused(f"a database of kind {url.drivername!r} without a file or server", remedy=FORMS)
+    if backend != "sqlite":
+        raise Refused(f"databases of kind {backend!r} are not supported", remedy=FORMS)
+    if not url.database or ":memory:" in url.database:
+        raise Refused("the SQLite URL names no file", remedy=FORMS)
+    return url.set(drivername="sqlite")
 
 
 def open_engine(url: URL) -> Engine:
-    """An engine for a parsed URL. Nothing is connected yet; a forked child may go on using it."""
+    """An engine for a parsed URL, usable after a fork too. Nothing is connected yet."""
     sqlite = url.get_backend_name() == "sqlite"
     engine = _sqlite_engine(url) if sqlite else _postgresql_engine(url)
     _engines.add(engine)
@@ -61,24 +63,24 @@ def _sqlite_engine(url: URL) -> Engine:
         Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Unreachable(
-            f"cannot make a folder for the {place(url)}: {error.strerror}",
-            remedy=check_settings(url),
+            f"cannot create a folder for the {location(url)}: {error.strerror}",
+            remedy=settings_remedy(url),
         ) from error
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # the driver must not begin for us: see `_begin`
+        connection.isolation_level = None  # `_begin` begins transactions, not the driver
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode = WAL")
-        # WAL with NORMAL may lose the last commits at a power cut: a printed job id would be lost.
+        # With NORMAL, a power cut may lose the last commits: jobs whose ids were already printed.
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        # A deferred transaction that reads, then writes, fails when another wrote in between.
+        # A deferred transaction that reads, then writes, fails if another has written meanwhile.
         connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
 
     return engine
@@ -99,7 +101,7 @@ def _postgresql_engine(url: URL) -> Engine:
 
 
 def _forget_connections() -> None:
-    # a forked child must neither speak over its parent's connections nor close them
+    # a forked child must neither use its parent's connections nor close them
     for engine in list(_engines):
         engine.dispose(close=False)
 

@@ -1,17 +1,17 @@
-"""Every error that Genmill raises on purpose, and what each means to a caller.
+"""Every error that Genmill raises on purpose, and what each means to the caller.
 
     GenmillError                 exit code 1: what was asked for failed
     |-- Refused                  exit code 2: wrong usage, a spec or an input that is not accepted
     |   |-- BadInput             a file or value in a dataset, weights or prompts is unusable
-    |   `-- TooLarge             the work does not fit into the memory that is free
+    |   `-- TooLarge             the work does not fit into free memory
     |-- Unreachable              exit code 3: a database, broker or object store cannot be used now
     |-- NotFound                 exit code 4: no such thing
-    |-- JobFailed                a job that was waited for failed or was cancelled
+    |-- JobFailed                an awaited job failed or was cancelled
     |-- DigestMismatch           bytes differ from the SHA-256 on record
     |-- NonFinite                a loss, weight or sample is NaN or infinite
     |-- Collapsed                training diverged, and going back to good weights did not help
     |-- SchemaMismatch           the database's schema is not the one this version knows
-    `-- Stopped                  the work was told to stop; nothing is wrong with it
+    `-- Stopped                  the work was stopped; nothing is wrong with it
         |-- Cancelled            its job was cancelled
         |-- LeaseLost            another worker may have claimed the shard: commit nothing
         `-- Draining             this worker is shutting down: save, release the shard and go
@@ -30,7 +30,7 @@ class GenmillError(Exception):
     """Genmill could not do what was asked.
 
     `message` says what is wrong, with the value and the limit; `remedy` says what to do about it.
-    Whoever shows an error decides how; `str` joins the two.
+    `str` joins the two.
     """
 
     exit_code = 1
@@ -107,7 +107,7 @@ class SchemaMismatch(GenmillError):
 
 
 class Stopped(GenmillError):
-    """The work was told to stop."""
+    """The work was stopped."""
 
 
 class Cancelled(Stopped):

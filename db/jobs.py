@@ -41,7 +41,7 @@ __all__ = [
     "shards_of",
     "succeed",
     "transitions",
-    "unfinished_training",
+    "unfinished",
 ]
 
 
@@ -62,7 +62,7 @@ def add(
     `Refused` without a range, and `sqlalchemy.exc.IntegrityError` if the key is taken.
     """
     if not ranges:
-        raise Refused("there is nothing to do: a job without a shard would never end")
+        raise Refused("a job needs at least one shard: there is nothing to do")
     now = clock(session)
     job = Job(
         id=new_id(),
@@ -88,11 +88,10 @@ def by_idempotency_key(session: Session, key: str) -> Job | None:
     return found
 
 
-def unfinished_training(session: Session, model: str) -> Job | None:
-    """The oldest unfinished job that trains model `model` from scratch, if any."""
-    statement = select(Job).where(Job.model == model, Job.kind == "train", Job.status.not_in(FINAL))
-    found: Job | None = session.scalar(statement.order_by(Job.id).limit(1))
-    return found
+def unfinished(session: Session, *, limit: int = 1, **columns: str) -> list[Job]:
+    """Jobs that have not ended and have these values in their `columns`, oldest first."""
+    statement = select(Job).filter_by(**columns).where(Job.status.not_in(FINAL))
+    return list(session.scalars(statement.order_by(Job.id).limit(limit)))
 
 
 def get(session: Session, id_or_prefix: str) -> Job:
@@ -145,7 +144,7 @@ def shards_of(session: Session, job_id: str) -> list[Shard]:
 
 
 def cancel(session: Session, job_id: str, *, reason: str = "cancelled by the user") -> bool:
-    """Cancel a job and its shards; False if it had already ended. Raises `NotFound`."""
+    """Cancel a job and its shards; False if it has already ended. Raises `NotFound`."""
     job = _locked(session, job_id)
     if job.status in FINAL:
         return False
@@ -171,7 +170,7 @@ def settle(session: Session, job_id: str) -> JobState:
 
 
 def succeed(session: Session, job_id: str, manifest_key: str, manifest_sha256: str) -> bool:
-    """End a finalizing job whose manifest is stored as succeeded; False if it had ended."""
+    """End a finalizing job whose manifest is stored as succeeded; False if it has already ended."""
     job = _locked(session, job_id)
     if job.status in FINAL:
         return False
@@ -181,7 +180,7 @@ def succeed(session: Session, job_id: str, manifest_key: str, manifest_sha256: s
 
 
 def collectable(session: Session, older_than_s: float, limit: int) -> list[Job]:
-    """Jobs that ended over `older_than_s` ago and whose garbage was not collected, oldest first."""
+    """Jobs that ended more than `older_than_s` ago and still need collecting, oldest first."""
     ended_before = clock(session) - timedelta(seconds=older_than_s)
     statement = select(Job).where(
         Job.status.in_(FINAL), Job.finished_at < ended_before, Job.collected_at.is_(None)
@@ -235,5 +234,5 @@ def _add_shards(
         for idx, (start, stop) in enumerate(ranges)
     ]
     insert_rows(session, Shard, rows)
-    # one row stands for the job and its shards: they all begin queued
+    # one row for the job and its shards, which all begin queued
     record_transitions(session, [(job.id, None, None, JobState.QUEUED, None)], at=at)

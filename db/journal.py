@@ -13,13 +13,13 @@ from db.tables import LogLine, Point, Transition
 def log(
     session: Session, job_id: str, message: str, level: str = "info", *, line_id: str | None = None
 ) -> None:
-    """Write a line into the job's log; a `line_id` that is on record already changes nothing."""
+    """Write a line into the job's log; writing a `line_id` again changes nothing."""
     row = {"id": line_id or new_id(), "job_id": job_id, "at": clock(session)}
     insert_new(session, LogLine, [row | {"level": level, "message": message}])
 
 
 def log_lines(session: Session, job_id: str, after: str | None = None) -> list[LogLine]:
-    """The job's log, oldest first; only the lines that follow line id `after`, if given."""
+    """The job's log, oldest first; with `after`, only the lines that follow the one of that id."""
     statement = select(LogLine).where(LogLine.job_id == job_id)
     seen = session.get(LogLine, after) if after is not None else None
     if seen is not None:
@@ -30,7 +30,7 @@ def log_lines(session: Session, job_id: str, after: str | None = None) -> list[L
 
 
 def add_points(session: Session, job_id: str, step: int, values: Mapping[str, float]) -> None:
-    """Add a point at `step` to each curve named in `values`; an existing one is replaced."""
+    """Add a point at `step` to each curve named in `values`, replacing any point there."""
     rows = [
         {"job_id": job_id, "name": name, "step": step, "value": float(value)}
         for name, value in values.items()
@@ -39,7 +39,7 @@ def add_points(session: Session, job_id: str, step: int, values: Mapping[str, fl
 
 
 def points(session: Session, job_id: str, name: str | None = None) -> list[Point]:
-    """The points of a job's curves, or of the one called `name`, by name and step."""
+    """The points of a job's curves, or of curve `name` only, in the order of names and steps."""
     statement = select(Point).where(Point.job_id == job_id).order_by(Point.name, Point.step)
     if name is not None:
         statement = statement.where(Point.name == name)
@@ -47,7 +47,7 @@ def points(session: Session, job_id: str, name: str | None = None) -> list[Point
 
 
 def drop_points_after(session: Session, job_id: str, step: int) -> None:
-    """Delete the points after `step`, which a resumed training will write again."""
+    """Delete the points after `step`: a resumed training writes them again."""
     session.execute(delete(Point).where(Point.job_id == job_id, Point.step > step))
 
 

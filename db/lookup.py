@@ -19,11 +19,9 @@ def by_prefix(session: Session, table: type[T], prefix: str, *, noun: str) -> T:
     """
     key: Any = table
     if not re.fullmatch(r"[0-9a-f-]{1,36}", prefix.lower()):
-        raise NotFound(
-            f"no {noun} {prefix!r}", remedy="an id consists of hexadecimal digits and hyphens"
-        )
+        raise NotFound(f"no {noun} {prefix!r}: ids consist of hexadecimal digits and hyphens")
     start = prefix.lower()
-    # the range lets the database use an index: "g" sorts after every digit and letter of an id
+    # the range lets the database use an index; "g" sorts after every character of an id
     in_range = (key.id >= start, key.id < start + "g", key.id.startswith(start))
     statement = select(table).where(*in_range).order_by(key.id)
     found: list[Any] = list(session.scalars(statement.limit(SHOWN + 1)))
@@ -32,7 +30,7 @@ def by_prefix(session: Session, table: type[T], prefix: str, *, noun: str) -> T:
     if len(found) > 1:
         ids = ", ".join(row.id for row in found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
         raise Refused(
-            f"{prefix!r} begins several ids: {ids}", remedy="give more digits of the one you mean"
+            f"several {noun} ids begin with {prefix!r}: {ids}", remedy="give more of the id"
         )
     only: T = found[0]
     return only

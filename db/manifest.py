@@ -1,4 +1,4 @@
-"""A job's manifest: what it made, in a form that every reader derives identically."""
+"""A job's manifest: what it made, in a form that depends on nothing but the record."""
 
 import hashlib
 from collections import defaultdict

@@ -31,7 +31,7 @@ def add_version(
     metrics: dict[str, Any],
     **origin: str | None,
 ) -> ModelVersion:
-    """Add the next version of model `name`, which is created if there is none.
+    """Add the next version of model `name`, creating the model if needed.
 
     `files` maps file names to `{"key", "sha256", "size"}`. `origin` may hold parent_id,
     dataset_version_id and job_id. Raises `Refused` if the model is of another family.
@@ -56,8 +56,8 @@ def add_version(
 def resolve(session: Session, reference: str) -> tuple[Model, ModelVersion]:
     """The model and version that a reference means now.
 
-    `name` is its champion, or else its newest version; `name:3`, `name@alias` and `name@latest` say
-    which. Raises `NotFound` with the nearest spelling.
+    A bare `name` means its champion, or else its newest version; `name:3`, `name@alias` and
+    `name@latest` say which. Raises `NotFound` with the nearest spelling.
     """
     name, number, alias = Reference.parse(reference)
     model = get(session, name)
@@ -75,7 +75,7 @@ def resolve(session: Session, reference: str) -> tuple[Model, ModelVersion]:
 
 
 def aliases(session: Session, model: Model) -> dict[str, int]:
-    """A model's aliases and the version number that each stands for."""
+    """A model's aliases, each with the number of its version."""
     statement = select(Alias.alias, ModelVersion.number).join(
         ModelVersion, ModelVersion.id == Alias.version_id
     )
@@ -84,11 +84,14 @@ def aliases(session: Session, model: Model) -> dict[str, int]:
 
 
 def set_alias(session: Session, model: Model, alias: str, version: ModelVersion) -> None:
-    """Let `alias` stand for a version of `model`; it moves if it stood for another."""
+    """Point `alias` at a version of `model`, moving it if it exists. Raises `Refused`."""
     if version.model_id != model.id:
-        raise Refused(f"version {version.id} is not one of model {model.name!r}")
+        raise Refused(f"version {version.id} is not a version of model {model.name!r}")
     if alias == LATEST or alias.isdigit():
-        raise Refused(f"{alias!r} cannot be an alias: it already means a version")
+        raise Refused(
+            f"{alias!r} cannot be an alias: it already means a version",
+            remedy="choose another name",
+        )
     row = {"model_id": model.id, "alias": alias, "version_id": version.id}
     upsert(session, Alias, [row])
     session.expire_all()

@@ -1,7 +1,8 @@
 """Every change of state of a job or shard: locked, checked against `states`, recorded.
 
-The job is locked first, then the shard. Whoever holds a job's lock sees all its shards as they are:
-of two shards that finish at once the second sees the first, and no commit follows a cancellation.
+The job is locked first, then the shard. Whoever holds a job's lock sees the current state of all
+its shards: of two shards that finish at once, the second sees the first, and nothing is committed
+after a cancellation.
 """
 
 from collections.abc import Iterable
@@ -21,9 +22,9 @@ T = TypeVar("T", Job, Shard)
 
 
 def lock(session: Session, table: type[T], row_id: str) -> T | None:
-    """Lock a job's or shard's row until the transaction ends, and return it as it is now.
+    """Lock a job's or shard's row until the transaction ends, and return its current state.
 
-    A shard's row may be locked only after its job's.
+    Lock a shard's row only after its job's.
     """
     return session.scalar(_locked(select(table).where(table.id == row_id)))
 
@@ -95,9 +96,9 @@ def settle_job(session: Session, job: Job) -> JobState:
 
 
 def end_job(session: Session, job: Job, new: JobState, *, reason: str) -> None:
-    """Fail or cancel a locked job, and cancel every shard of it that is not final.
+    """Fail or cancel a locked job, and cancel each of its shards that has not ended.
 
-    Workers that hold one learn of it at their next heartbeat and cannot commit.
+    Their workers find out at the next heartbeat, and cannot commit.
     """
     at = clock(session)
     shards = select(Shard).where(Shard.job_id == job.id).order_by(Shard.idx)
@@ -107,7 +108,7 @@ def end_job(session: Session, job: Job, new: JobState, *, reason: str) -> None:
         move_shard(session, shard, ShardState.CANCELLED, at=at, reason=reason)
     queued = _locked(shards.where(Shard.status == ShardState.QUEUED))
     ids = [shard.id for shard in session.scalars(queued)]
-    # one statement for all of them: a job may have ten thousand
+    # one statement for all queued shards: a job may have ten thousand
     session.execute(
         update(Shard)
         .where(Shard.job_id == job.id, Shard.status == ShardState.QUEUED)
@@ -132,12 +133,12 @@ def record_transitions(
 
 
 def _locked(statement: Select[T]) -> Select[T]:
-    # NO KEY UPDATE: rows that only refer to these may still be inserted. Rows that the session has
-    # loaded already are read again.
+    # NO KEY UPDATE: rows that only refer to these may still be inserted. `populate_existing` makes
+    # the session read rows again that it has loaded before.
     return statement.with_for_update(key_share=True).execution_options(populate_existing=True)
 
 
 def _update_one(session: Session, statement: Any, *, what: str) -> None:
     result: Any = session.execute(statement)
     if result.rowcount != 1:
-        raise GenmillError(f"{what} was changed by another transaction in between")
+        raise GenmillError(f"{what} was changed by another transaction meanwhile")

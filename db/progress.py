@@ -1,4 +1,4 @@
-"""How far a job is: pure functions over the JSON in `jobs.progress`.
+"""A job's progress: pure functions over the JSON in `jobs.progress`.
 
 A training job shows its worker's last report. A generate job counts samples over its shards: those
 `committed`, and those that each `running` shard has made so far.
@@ -19,7 +19,7 @@ def initial(kind: str, ranges: Sequence[tuple[int, int]]) -> Progress:
 
 
 def after_report(job: Progress, idx: int, report: Progress, *, elapsed_s: float) -> Progress:
-    """The progress after shard `idx` reported; the time left is estimated from the job's speed."""
+    """The progress after shard `idx` reported; estimates the time left from the job's speed."""
     if "committed" not in job:
         return dict(report)
     running = job["running"] | {str(idx): report.get("done", 0)}
@@ -37,7 +37,7 @@ def after_commit(job: Progress, idx: int, size: int) -> Progress:
 
 
 def after_release(job: Progress, idx: int) -> Progress:
-    """The progress after shard `idx` went back to the queue: its samples will be made again."""
+    """The progress after shard `idx` went back to the queue: its samples must be made again."""
     return job if "committed" not in job else _counted(job, _without(job, idx))
 
 

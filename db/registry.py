@@ -16,7 +16,7 @@ V = TypeVar("V", DatasetVersion, ModelVersion)
 
 
 class Reference(NamedTuple):
-    """`NAME`, `NAME:NUMBER` or `NAME@ALIAS`, taken apart; at most one of the last two is set."""
+    """The parts of `NAME`, `NAME:NUMBER` or `NAME@ALIAS`."""
 
     name: str
     number: str | None = None
@@ -24,7 +24,7 @@ class Reference(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Reference":
-        """Take `text` apart. Whether there is such a thing is not checked."""
+        """Split `text`, without checking whether there is such a thing."""
         name, at, alias = text.partition("@")
         if at:
             return cls(name, alias=alias)
@@ -36,31 +36,31 @@ class Reference(NamedTuple):
 class Registry(Generic[N, V]):
     """The names in one table and their versions in another, numbered from 1.
 
-    `owner` is the version's foreign key. Versions that fail `kept` are hidden, and so is a name
-    that has no other.
+    `foreign_key` is the version's column that refers to its name. Versions that are not `visible`
+    are hidden, and so is a name without a visible version.
     """
 
     noun: str
-    names: type[N]
-    of_version: type[V]
-    owner: InstrumentedAttribute[str]
-    kept: ColumnElement[bool] = field(default_factory=true)
+    name_table: type[N]
+    version_table: type[V]
+    foreign_key: InstrumentedAttribute[str]
+    visible: ColumnElement[bool] = field(default_factory=true)
 
     def lock(self, session: Session, name: str, **columns: Any) -> N:
-        """The row of `name`, inserted if there is none, and locked for `add`."""
+        """The row of `name`, inserted if needed, and locked for `add`."""
         row = {"id": new_id(), "name": name, "created_at": clock(session)} | columns
-        insert_new(session, self.names, [row])
-        statement = select(self.names).where(self.names.name == name)
+        insert_new(session, self.name_table, [row])
+        statement = select(self.name_table).where(self.name_table.name == name)
         return session.scalars(statement.with_for_update(key_share=True)).one()
 
     def add(self, session: Session, named: N, **columns: Any) -> V:
-        """Insert the next version of a locked name. The number of a hidden one is not reused."""
-        newest = select(func.max(self.of_version.number)).where(self.owner == named.id)
-        version = self.of_version(
+        """Insert the next version of a locked name. Numbers of hidden versions are not reused."""
+        newest = select(func.max(self.version_table.number)).where(self.foreign_key == named.id)
+        version = self.version_table(
             id=new_id(),
             number=(session.scalar(newest) or 0) + 1,
             created_at=clock(session),
-            **{self.owner.key: named.id},
+            **{self.foreign_key.key: named.id},
             **columns,
         )
         session.add(version)
@@ -69,11 +69,11 @@ class Registry(Generic[N, V]):
 
     def listing(self, session: Session) -> list[N]:
         """Every name's row, in alphabetical order."""
-        return list(session.scalars(self._present().order_by(self.names.name)))
+        return list(session.scalars(self._visible_names().order_by(self.name_table.name)))
 
     def get(self, session: Session, name: str) -> N:
         """The row of `name`. Raises `NotFound` with the nearest spelling."""
-        found = session.scalar(self._present().where(self.names.name == name))
+        found = session.scalar(self._visible_names().where(self.name_table.name == name))
         if found is None:
             known = [each.name for each in self.listing(session)]
             raise NotFound.unknown(self.noun, name, known)
@@ -81,8 +81,8 @@ class Registry(Generic[N, V]):
 
     def versions(self, session: Session, named: N) -> list[V]:
         """The versions of a name, oldest first."""
-        statement = select(self.of_version).where(self.owner == named.id, self.kept)
-        return list(session.scalars(statement.order_by(self.of_version.number)))
+        statement = select(self.version_table).where(self.foreign_key == named.id, self.visible)
+        return list(session.scalars(statement.order_by(self.version_table.number)))
 
     def numbered(self, session: Session, named: N, number: str) -> V:
         """Version `number` of a name. Raises `NotFound` with the known numbers."""
@@ -93,11 +93,13 @@ class Registry(Generic[N, V]):
 
     def version(self, session: Session, version_id: str) -> V:
         """The version with this id, hidden or not. Raises `NotFound`."""
-        found = session.get(self.of_version, version_id)
+        found = session.get(self.version_table, version_id)
         if found is None:
             raise NotFound(f"no {self.noun} version {version_id!r}")
         return found
 
-    def _present(self) -> Select[N]:
-        kept = select(self.of_version.id).where(self.owner == self.names.id, self.kept)
-        return select(self.names).where(kept.exists())
+    def _visible_names(self) -> Select[N]:
+        visible = select(self.version_table.id).where(
+            self.foreign_key == self.name_table.id, self.visible
+        )
+        return select(self.name_table).where(visible.exists())

@@ -1,4 +1,4 @@
-"""Schedules: when each is due next, and what became of every due time."""
+"""Schedules: when each is due next, and the outcome of every due time."""
 
 from datetime import datetime
 
@@ -102,7 +102,7 @@ def record_run(
     job_id: str | None = None,
     reason: str | None = None,
 ) -> bool:
-    """Take a due time; False if it was taken before, and then nothing may be submitted for it.
+    """Record the outcome of a due time; False if it has one already: then submit nothing for it.
 
     Call it in the transaction that inserts the job: then a due time fires once, whatever crashes.
     Of two schedulers, the second waits here until the first has committed or rolled back.
@@ -118,7 +118,7 @@ def record_run(
 
 
 def set_next_due(session: Session, schedule_id: str, next_due: datetime) -> None:
-    """Set when a schedule is due next; nothing happens if it was removed meanwhile."""
+    """Set when a schedule is due next; does nothing if it was removed meanwhile."""
     schedule = session.get(Schedule, schedule_id)
     if schedule is not None:
         schedule.next_due = next_due
@@ -126,6 +126,6 @@ def set_next_due(session: Session, schedule_id: str, next_due: datetime) -> None
 
 
 def runs(session: Session, schedule_id: str, limit: int = 20) -> list[ScheduleRun]:
-    """What became of a schedule's due times, the newest first."""
+    """A schedule's runs, newest first."""
     statement = select(ScheduleRun).where(ScheduleRun.schedule_id == schedule_id)
     return list(session.scalars(statement.order_by(ScheduleRun.due.desc()).limit(limit)))

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-from db.driver_errors import place
+from db.driver_errors import location
 from db.errors import SchemaMismatch
 from db.session import Database
 
-HEAD = "0001"  # revisions are numbered, so that they can be compared without loading Alembic
+HEAD = "0001"  # revisions are numbered, so they can be compared without loading Alembic
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -17,13 +17,13 @@ def upgrade(url: str) -> None:
 
     Raises `SchemaMismatch` if the database is newer than this version of Genmill.
     """
-    from alembic import command  # noqa: PLC0415 - only this needs Alembic, and it loads slowly
+    from alembic import command  # noqa: PLC0415 - loads slowly, and nothing else needs it
     from alembic.config import Config  # noqa: PLC0415
 
     database = Database(url)
     try:
         with database.connect() as connection:
-            if database.dialect == "postgresql":  # SQLite began IMMEDIATE, which locks the same
+            if database.dialect == "postgresql":  # on SQLite, BEGIN IMMEDIATE has locked already
                 connection.execute(text("SELECT pg_advisory_xact_lock(7236148112)"))
             _refuse_newer(_revision(connection), database)
             config = Config(attributes={"connection": connection})
@@ -38,9 +38,9 @@ def check(database: Database) -> None:
     found = current(database)
     _refuse_newer(found, database)
     if found != HEAD:
-        state = f"is at {found}, this version needs {HEAD}" if found else "has no tables yet"
+        state = f"is at {found}, but this version needs {HEAD}" if found else "has no tables yet"
         raise SchemaMismatch(
-            f"the {place(database.url)} {state}", remedy="run `genmill db upgrade`"
+            f"the {location(database.url)} {state}", remedy="run `genmill db upgrade`"
         )
 
 
@@ -60,7 +60,7 @@ def _revision(connection: Connection) -> str | None:
 def _refuse_newer(found: str | None, database: Database) -> None:
     if found is not None and found > HEAD:
         raise SchemaMismatch(
-            f"the {place(database.url)} is at {found}, newer than {HEAD}, the newest that this "
-            "version knows",
+            f"the schema of the {location(database.url)} is at {found}, but this version of "
+            f"Genmill knows none newer than {HEAD}",
             remedy="upgrade Genmill",
         )

@@ -1,6 +1,6 @@
-"""Sessions, the database's clock, and inserts that mind what is there.
+"""Sessions, the database's clock, bulk inserts and upserts.
 
-Every write on SQLite begins IMMEDIATE, so that a check and the change that it allows are one step.
+Every write on SQLite begins IMMEDIATE, so that a check and the change it allows are one step.
 PostgreSQL runs READ COMMITTED with explicit row locks, a job's before its shard's.
 """
 
@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Table, insert, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from db.driver_errors import Busy, translated
+from db.driver_errors import Busy, translate_errors
 from db.engines import open_engine, parse_url
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ RETRY_PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 BEGIN_WRITE = {
     "sqlite": "BEGIN IMMEDIATE",
-    # a client that freezes with a lock must not keep it: the server ends its transaction
+    # the server ends the transaction of a client that freezes while it holds a lock
     "postgresql": "SET LOCAL idle_in_transaction_session_timeout = '30s'",
 }
 
@@ -32,7 +32,7 @@ class Database:
     """A database: sessions that read, that write, and that write with retries.
 
     `url` is `sqlite:///path` or `postgresql://user:password@host/name`; `Refused` for any other.
-    Nothing is connected yet. Threads may share one, and a forked child may go on using it.
+    Nothing is connected yet. Can be shared by threads, and used after a fork.
     """
 
     def __init__(self, url: str) -> None:
@@ -43,19 +43,19 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """Open a session to read with; whatever it writes is rolled back."""
-        with translated(self.url), Session(self._reader, expire_on_commit=False) as session:
+        """Open a session for reading; whatever it writes is rolled back."""
+        with translate_errors(self.url), Session(self._reader, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """Open a session that commits at the end of the block, or rolls back if it raises.
 
-        After `Unreachable` at the end of the block it is unknown whether it was committed: read
-        again in a new session.
+        After `Unreachable` at the end of the block, the transaction may or may not have been
+        committed: read again in a new session.
         """
         with (
-            translated(self.url),
+            translate_errors(self.url),
             Session(self._writer, expire_on_commit=False) as session,
             session.begin(),
         ):
@@ -78,7 +78,7 @@ class Database:
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         """Open a bare connection inside a write transaction, for schema changes."""
-        with translated(self.url), self._writer.begin() as connection:
+        with translate_errors(self.url), self._writer.begin() as connection:
             yield connection
 
     def dispose(self) -> None:
@@ -87,17 +87,17 @@ class Database:
 
 
 def clock(session: Session) -> datetime:
-    """The database's clock, aware and in UTC: the only clock that decisions read."""
+    """The time by the database's clock, aware and in UTC: the only clock that decisions use."""
     if session.get_bind().dialect.name == "sqlite":
         now = session.scalar(text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')"))
         return datetime.fromisoformat(str(now)).replace(tzinfo=UTC)
     now = session.scalar(text("SELECT clock_timestamp()"))
-    assert isinstance(now, datetime)  # noqa: S101 - tells the type; PostgreSQL returns no other
+    assert isinstance(now, datetime)  # noqa: S101 - for mypy: PostgreSQL returns nothing else
     return now.astimezone(UTC)
 
 
 def insert_rows(session: Session, table: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert many rows in one statement, several times as fast as adding objects."""
+    """Insert many rows in one statement, several times faster than adding objects."""
     if rows:
         target: Table = table.__table__
         session.execute(insert(target), list(rows))
@@ -114,7 +114,7 @@ def insert_new(session: Session, table: Any, rows: Sequence[Mapping[str, Any]]) 
 
 
 def upsert(session: Session, table: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows; where a primary key is taken, replace the other columns given."""
+    """Insert rows; if a primary key is taken, replace the other given columns of its row."""
     if not rows:
         return
     target: Table = table.__table__

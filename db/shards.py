@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 
 from db import progress
 from db.checkpoints import add_checkpoint, latest_checkpoint, mark_bad
-from db.claims import Claim, check_complete, hold, store_artifact
+from db.claims import Claim, check_complete, hold, record_artifact
 from db.commits import NewArtifact, NewMember
-from db.due import forget_rings, take_due
+from db.due import reset_dispatched, take_due
 from db.moves import (
     end_attempt,
     end_job,
@@ -36,7 +36,6 @@ __all__ = [
     "claim",
     "commit",
     "fail",
-    "forget_rings",
     "latest_checkpoint",
     "mark_bad",
     "outcome",
@@ -44,6 +43,7 @@ __all__ = [
     "reap",
     "release",
     "renew",
+    "reset_dispatched",
     "take_due",
 ]
 
@@ -57,7 +57,7 @@ def claim(
     """Claim a queued shard that is due, or one whose lease has expired, for worker boot `owner`.
 
     The attempt is recorded here, before any work. Returns None if another worker has the shard, if
-    it is final or unknown, or if it was lost `max_claims` times: acknowledge the message and go on.
+    it has ended or is unknown, or if it was lost `max_claims` times: there is nothing to do then.
     """
     found = session.get(Shard, shard_id)
     job = lock(session, Job, found.job_id) if found else None
@@ -65,7 +65,10 @@ def claim(
     if job is None or shard is None or job.status not in {JobState.QUEUED, JobState.RUNNING}:
         return None
     now = clock(session)
-    if not _is_free(shard, now=now, max_claims=max_claims):
+    due = shard.status == ShardState.QUEUED and shard.not_before <= now
+    # a shard that was lost `max_claims` times is left to `reap`, which fails it
+    abandoned = _has_expired(shard, now) and _times_lost(shard) < max_claims
+    if not (due or abandoned):
         return None
     _take(session, shard, owner=owner, until=now + timedelta(seconds=lease_s), at=now)
     if job.status == JobState.QUEUED:
@@ -104,14 +107,14 @@ def commit(
 
     The objects must be in the store already; `report` is the worker's last progress report.
     Raises `Cancelled` or `LeaseLost`, and then nothing was recorded. After an error at the end of
-    the transaction it is unknown whether it was: ask `outcome`.
+    the transaction, `outcome` tells whether it was committed.
     """
     job, shard = hold(session, claim)
     check_complete(job, claim, artifacts)
     now = clock(session)
     for artifact in artifacts:
-        store_artifact(session, claim, artifact, at=now)
-    # a shard that succeeded never resumes: its checkpoints may be collected
+        record_artifact(session, claim, artifact, at=now)
+    # a shard that succeeded never resumes, so its checkpoints become garbage
     session.execute(delete(Checkpoint).where(Checkpoint.shard_id == shard.id))
     end_attempt(session, shard, "succeeded", at=now)
     move_shard(session, shard, ShardState.SUCCEEDED, at=now)
@@ -129,9 +132,9 @@ def outcome(session: Session, claim: Claim) -> str | None:
 
 
 def put_artifact(session: Session, claim: Claim, artifact: NewArtifact) -> None:
-    """Record a preview or report while the shard runs, in place of the last one of its name."""
+    """Record a preview or report while the shard runs, replacing the last one of that name."""
     hold(session, claim)
-    store_artifact(session, claim, artifact, at=clock(session))
+    record_artifact(session, claim, artifact, at=clock(session))
 
 
 def fail(
@@ -161,7 +164,7 @@ def fail(
 
 
 def release(session: Session, claim: Claim, reason: str, *, backoff_s: float = 0) -> None:
-    """Put a shard back without counting a failure, as for a drain or an unreachable service.
+    """Requeue a shard without counting a failure, as after a drain or an unreachable service.
 
     Raises `Cancelled` or `LeaseLost`.
     """
@@ -173,9 +176,9 @@ def release(session: Session, claim: Claim, reason: str, *, backoff_s: float = 0
 
 
 def reap(session: Session, *, max_claims: int = MAX_CLAIMS) -> list[str]:
-    """Put shards whose lease expired back into the queue; return their ids.
+    """Requeue shards whose lease has expired; return their ids.
 
-    A shard lost for the `max_claims`-th time is poison: it fails, and its job with it.
+    A shard whose lease expired `max_claims` times is poison: it fails, and its job with it.
     """
     now = clock(session)
     expired = select(Shard.id, Shard.job_id).where(
@@ -183,7 +186,7 @@ def reap(session: Session, *, max_claims: int = MAX_CLAIMS) -> list[str]:
         # a running shard without a lease has lost it; NULL is never less than `now`
         or_(Shard.lease_until.is_(None), Shard.lease_until < now),
     )
-    # in the order of the jobs, so that two reapers cannot deadlock
+    # in the order of jobs, so that two reapers cannot deadlock
     found = session.execute(expired.order_by(Shard.job_id, Shard.idx).limit(REAPED_AT_ONCE)).all()
     return [
         shard_id
@@ -194,31 +197,22 @@ def reap(session: Session, *, max_claims: int = MAX_CLAIMS) -> list[str]:
 
 def _reap_one(session: Session, shard_id: str, job_id: str, *, max_claims: int) -> bool:
     job, shard = lock(session, Job, job_id), lock(session, Shard, shard_id)
-    if job is None or shard is None or shard.status != ShardState.RUNNING:
-        return False
     now = clock(session)
-    if not _has_expired(shard, now):
+    if job is None or shard is None or not _has_expired(shard, now):
         return False
-    lost = "the worker did not report back: its lease expired"
+    lost = "the lease expired: its worker stopped reporting"
     end_attempt(session, shard, "lost", at=now, error=lost)
     if _times_lost(shard) >= max_claims:
-        poison = f"poison: lost {_times_lost(shard)} times, each time {lost}"
+        poison = f"poison: its workers stopped reporting {_times_lost(shard)} times"
         _give_up(session, job, shard, poison, at=now)
         return False
     _requeue(session, job, shard, lost, at=now, not_before=now)
     return True
 
 
-def _is_free(shard: Shard, *, now: datetime, max_claims: int) -> bool:
-    if shard.status == ShardState.QUEUED:
-        return shard.not_before <= now
-    if shard.status != ShardState.RUNNING or not _has_expired(shard, now):
-        return False
-    return _times_lost(shard) < max_claims  # beyond that it is left to the reaper, as poison
-
-
 def _has_expired(shard: Shard, now: datetime) -> bool:
-    return shard.lease_until is None or shard.lease_until < now
+    expired = shard.lease_until is None or shard.lease_until < now
+    return shard.status == ShardState.RUNNING and expired
 
 
 def _times_lost(shard: Shard) -> int:

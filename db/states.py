@@ -1,6 +1,6 @@
 """The states of jobs and shards, and which moves between them are allowed.
 
-The last three states of each are final: nothing leaves them, and a retry is a new job.
+Succeeded, failed and cancelled are final: nothing leaves these states, and a retry is a new job.
 """
 
 from enum import StrEnum

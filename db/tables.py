@@ -40,7 +40,7 @@ class DatasetVersion(Base):
     kind: Mapped[str] = mapped_column(String(10))  # image | text | audio
     manifest_key: Mapped[str] = mapped_column(String(200))
     manifest_sha256: Mapped[str] = mapped_column(Digest, index=True)
-    summary: Mapped[dict[str, Any]]  # counts a split, labels, shape, size_bytes, rejected
+    summary: Mapped[dict[str, Any]]  # counts per split, labels, shape, size_bytes, rejected
     created_at: Mapped[datetime]
     removed_at: Mapped[datetime | None]
 
@@ -56,7 +56,7 @@ class Model(Base):
 
 
 class ModelVersion(Base):
-    """Immutable weights with where they came from."""
+    """Immutable weights and their origin."""
 
     __tablename__ = "model_versions"
     __table_args__ = (UniqueConstraint("model_id", "number"),)
@@ -74,7 +74,7 @@ class ModelVersion(Base):
 
 
 class Alias(Base):
-    """A movable name on one of a model's versions."""
+    """A movable name for one of a model's versions."""
 
     __tablename__ = "aliases"
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), primary_key=True)
@@ -121,7 +121,7 @@ class Job(Base):
     created_at: Mapped[datetime] = mapped_column(index=True)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None] = mapped_column(index=True)
-    collected_at: Mapped[datetime | None]  # when its unreferenced blobs were swept
+    collected_at: Mapped[datetime | None]  # when its unreferenced objects were deleted
 
 
 class Shard(Base):
@@ -146,7 +146,7 @@ class Shard(Base):
     lease_until: Mapped[datetime | None]
     claims: Mapped[int] = mapped_column(default=0)
     failures: Mapped[int] = mapped_column(default=0)
-    releases: Mapped[int] = mapped_column(default=0)  # given back without counting a failure
+    releases: Mapped[int] = mapped_column(default=0)  # requeued without counting a failure
     not_before: Mapped[datetime]
     dispatched_at: Mapped[datetime | None]
     dispatch_no: Mapped[int] = mapped_column(default=0)
@@ -201,7 +201,7 @@ class Member(Base):
 
 
 class Checkpoint(Base):
-    """A training state that can be resumed; `bad` once it was found unusable."""
+    """A training state to resume from; `bad` once it was found unusable."""
 
     __tablename__ = "checkpoints"
     shard_id: Mapped[str] = mapped_column(ForeignKey("shards.id"), primary_key=True)

@@ -8,11 +8,11 @@ from sqlalchemy.orm import Session
 from db.session import clock, insert_new
 from db.tables import Worker
 
-LIVE_S = 60  # a worker that beat within this time counts as live
+LIVE_S = 60  # a worker with a heartbeat within this time counts as live
 
 
 def start(session: Session, *, boot_id: str, host: str, pid: int, device: str) -> None:
-    """Record a boot of a worker; one that is on record already stays as it is."""
+    """Record a worker's boot; recording it again changes nothing."""
     now = clock(session)
     row = {"boot_id": boot_id, "host": host, "pid": pid, "device": device}
     insert_new(session, Worker, [row | {"started_at": now, "heartbeat_at": now}])
@@ -25,13 +25,13 @@ def beat(session: Session, boot_id: str) -> None:
 
 
 def stop(session: Session, boot_id: str) -> None:
-    """Record that a worker shut down in good order."""
+    """Record that a worker shut down cleanly."""
     now = clock(session)
     session.execute(update(Worker).where(Worker.boot_id == boot_id).values(stopped_at=now))
 
 
 def live(session: Session, within_s: float = LIVE_S) -> list[Worker]:
-    """Workers that have not stopped and beat within the last `within_s`, oldest boot first."""
+    """Workers that have not stopped, with a heartbeat within `within_s`, oldest boot first."""
     since = clock(session) - timedelta(seconds=within_s)
     statement = select(Worker).where(Worker.stopped_at.is_(None), Worker.heartbeat_at > since)
     return list(session.scalars(statement.order_by(Worker.started_at, Worker.boot_id)))

@@ -1,4 +1,4 @@
-"""`python -m scheduler`: the command line, as the processes of one machine start each other."""
+"""`python -m scheduler`: the command line, as `genmill up` starts its processes."""
 
 from scheduler.cli import main
 

@@ -141,6 +141,12 @@ def parse_params(schema: type[P], values: Mapping[str, Any], *, what: str) -> P:
         raise Refused(f"{what}: {explain(error)}") from None
 
 
+def check_name(noun: str, name: str) -> None:
+    """Raise `Refused` unless `name` can name a `noun`: a dataset, model or schedule."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise Refused(f"{name[:120]!r} cannot be the name of a {noun}", remedy=NAME_RULE)
+
+
 def explain(error: ValidationError, *, whole: str = "spec") -> str:
     """All complaints of a validation in one line, each as `field: complaint (got value)`.
 

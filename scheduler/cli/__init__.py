@@ -1,9 +1,9 @@
 """The command `genmill NOUN VERB`: data goes to stdout, messages to stderr.
 
-One module a noun; a command parses, calls one function and prints what it returns, and knows
-neither SQL nor Celery. The exit code of a failure belongs to the type of its error (`db.errors`);
-wrong usage has Click's, which is that of `Refused`, and an interrupt 130. Importing this module
-imports Click and nothing heavier.
+One module per noun; a command parses, calls one function and prints what it returns. It must not
+know SQL or Celery. The type of an error decides the exit code (`db.errors`); wrong usage has
+Click's, which is that of `Refused`, and an interrupt 130. Importing this module imports Click and
+nothing heavier.
 """
 
 import errno
@@ -88,54 +88,49 @@ def run(args: Sequence[str] | None = None) -> int:
     _prepare_streams()
     try:
         code = cli.main(args=args, prog_name="genmill", standalone_mode=False)
-        sys.stdout.flush()  # a closed pipe or a full disk is noticed here, not at the exit
+        sys.stdout.flush()  # notice a closed pipe or a full disk here, not at exit
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except (click.ClickException, GenmillError) as error:
-        return _explain(error)
+    except GenmillError as error:
+        return _fail(error.message, error.remedy, error.exit_code)
+    except click.ClickException as error:
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        remedy = f"see `{context.command_path} --help`" if context else None
+        # a file that cannot be used is wrong usage, too
+        return _fail(error.format_message().rstrip("."), remedy, click.UsageError.exit_code)
     except OSError as error:
-        return _explain_os_error(error)
+        return _fail_on_os_error(error)
     return code if isinstance(code, int) else 0
 
 
 def _prepare_streams() -> None:
-    """Let both take any text; one that was closed before the start swallows it."""
+    """Make stdout and stderr take any text, and discard it if they were closed from the start."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for as long as we run
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open until the exit
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="replace")
 
 
-def _explain(error: click.ClickException | GenmillError) -> int:
-    """Say what went wrong; return the exit code that belongs to it."""
-    if isinstance(error, GenmillError):
-        return _complain(error.message, error.remedy, error.exit_code)
-    context = error.ctx if isinstance(error, click.UsageError) else None
-    remedy = f"see `{context.command_path} --help`" if context else None
-    # a file that cannot be used is wrong usage, too
-    return _complain(error.format_message().rstrip("."), remedy, click.UsageError.exit_code)
-
-
-def _explain_os_error(error: OSError) -> int:
+def _fail_on_os_error(error: OSError) -> int:
     try:
         sys.stdout.flush()
     except OSError:
-        # What is buffered can never be written: without this the exit would try, and fail, again.
+        # the interpreter flushes at exit: let it not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if error.errno == errno.EPIPE:
         return 1
     path = f": {error.filename}" if error.filename else ""
     full = error.errno == errno.ENOSPC
     remedy = "free some space and run the command again" if full else None
-    return _complain(f"{error.strerror or error}{path}", remedy, 1)
+    return _fail(f"{error.strerror or error}{path}", remedy, 1)
 
 
-def _complain(message: str, remedy: str | None, code: int) -> int:
+def _fail(message: str, remedy: str | None, code: int) -> int:
     from scheduler.output.render import clean
 
     text = f"{message}; {remedy}" if remedy else message

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scheduler.cli.lazy import DeclaredChoice
-from scheduler.cli.options import Duration, Place, as_json
+from scheduler.cli.options import Duration, NonEmptyPath, as_json
 from scheduler.cli.record import open_record
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def list_artifacts(job: str, as_json: bool) -> None:
 @click.option(
     "-o",
     "--output",
-    type=Place(file_okay=False, path_type=Path),
+    type=NonEmptyPath(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Target folder (default genmill-JOB).",
 )
@@ -63,15 +63,14 @@ def list_artifacts(job: str, as_json: bool) -> None:
     "--as",
     "form",
     type=FORMS,
-    help="Format of the samples: single files, tars (webdataset) or JSON Lines; for notes as text, "
-    "also MIDI or WAV. Default: jsonl for text, else files.",
+    help="Format of the samples: single files, tars (webdataset) or JSON Lines; texts of notes "
+    "also as MIDI or WAV. Default: jsonl for text, else files.",
 )
 @as_json
 def download(job: str, output: Path | None, form: str | None, as_json: bool) -> None:
     """Download what a job or a batch made; print the folder.
 
-    Every digest is checked, and a download that was interrupted is resumed. Nothing is written
-    outside DIR.
+    Every digest is checked, and an interrupted download is resumed. Nothing is written outside DIR.
 
     \b
     genmill artifact download 0199c0de -o digits
@@ -79,13 +78,13 @@ def download(job: str, output: Path | None, form: str | None, as_json: bool) -> 
     """
     from scheduler.output.render import print_json, to_count
     from scheduler.results.download import download as fetch
-    from scheduler.results.follow import find_jobs
+    from scheduler.results.waiting import find_jobs
 
     with open_record() as services:
         with services.database.read() as session:
             found = find_jobs(session, [job])
         folder = output or Path(f"genmill-{found[0].batch_id if len(found) > 1 else found[0].id}")
-        done = fetch(services, found, folder, form=form, tell=_show_progress)
+        done = fetch(services, found, folder, form=form, on_progress=_show_progress)
     if sys.stderr.isatty():
         click.echo("\r", nl=False, err=True)
     if as_json:
@@ -98,7 +97,7 @@ def download(job: str, output: Path | None, form: str | None, as_json: bool) -> 
 
 
 def _show_progress(done: "Downloaded") -> None:
-    """Overwrite the terminal's line with how far a download is."""
+    """Show the progress of a download, over the terminal's last line."""
     from scheduler.output.render import to_size
 
     if sys.stderr.isatty():
@@ -147,8 +146,8 @@ def verify(job: str, as_json: bool) -> None:
     """
     from db.errors import DigestMismatch
     from scheduler.output.render import print_json, to_count
-    from scheduler.results.follow import find_jobs
     from scheduler.results.verify import verify as check
+    from scheduler.results.waiting import find_jobs
 
     with open_record() as services:
         with services.database.read() as session:
@@ -156,8 +155,8 @@ def verify(job: str, as_json: bool) -> None:
         checked = {each.id: check(services, each) for each in found}
     if as_json:
         print_json([{"job": key} | vars(result) for key, result in checked.items()])
-    for key, result in checked.items():
-        if not as_json:
+    else:
+        for key, result in checked.items():
             click.echo(f"{key}  {_counted(result)}, {to_count(len(result.problems), 'problem')}")
     if problems := [problem for result in checked.values() for problem in result.problems]:
         raise DigestMismatch("\n".join(problems[:20]))

@@ -1,16 +1,12 @@
 """`genmill dataset`: training data."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from scheduler.cli.lazy import DeclaredChoice
-from scheduler.cli.options import Place, Split, as_json
+from scheduler.cli.options import NonEmptyPath, Split, as_json
 from scheduler.cli.record import open_record
-
-if TYPE_CHECKING:
-    from scheduler.output.documents import Document
 
 KINDS = DeclaredChoice("worker.media:MEDIA")
 MODES = DeclaredChoice("worker.media.image:MODES")
@@ -20,12 +16,12 @@ SHOWN_REJECTS = 20
 
 @click.group("dataset")
 def dataset() -> None:
-    """Add, list, show and remove datasets. Versions never change; adding creates a new one."""
+    """Add, list, show and remove datasets. Versions never change: adding creates a new one."""
 
 
 @dataset.command("add")
 @click.argument("name")
-@click.argument("path", type=Place(path_type=Path))
+@click.argument("path", type=NonEmptyPath(path_type=Path))
 @click.option("--kind", type=KINDS, help="Default: detected from the files.")
 @click.option("--size", type=click.IntRange(4, 1024), metavar="N", help="Resize images to N x N.")
 @click.option("--mode", type=MODES, help="Convert images to grey (L) or colour (RGB).")
@@ -49,11 +45,11 @@ def add(
 ) -> None:
     """Add PATH as a new version; print NAME:VERSION.
 
-    PATH is an IDX file or a folder of them, a folder or zip of images, WAV sounds or MIDI files
-    (stored as notes in text form), a .txt or a .jsonl file.
+    PATH is an IDX file or a folder of them; a folder or zip of images, WAV sounds or MIDI files
+    (stored as texts of notes); or a .txt or .jsonl file.
 
-    Sub-folders are labels; sounds without sub-folders take the part of their name before the first
-    underscore (7_anna_03.wav). Folders called train, validation and test are splits. A
+    Sub-folders are labels; without sub-folders, a sound's label is the part of its name before the
+    first underscore (7_anna_03.wav). Folders called train, validation and test are splits. A
     metadata.jsonl of lines {"file_name": ..., "text": ...} adds captions to images.
 
     \b
@@ -71,8 +67,9 @@ def add(
     rejects = [vars(reject) for reject in added.rejects]
     for reject in rejects[:SHOWN_REJECTS]:
         click.echo(f"rejected {clean(reject['name'])}: {clean(reject['reason'])}", err=True)
-    if len(rejects) > SHOWN_REJECTS:
-        click.echo(f"rejected {len(rejects) - SHOWN_REJECTS} more; --json lists them all", err=True)
+    more = added.version.summary["rejected"] - SHOWN_REJECTS
+    if more > 0:
+        click.echo(f"rejected {more} more; --json lists the first {len(rejects)}", err=True)
     if as_json:
         print_json(dataset_document(added.dataset, added.version) | {"rejects": rejects})
     else:
@@ -89,14 +86,26 @@ def list_datasets(as_json: bool) -> None:
     """
     from db import datasets
     from scheduler.output.documents import dataset_document
-    from scheduler.output.render import print_json, print_table
+    from scheduler.output.render import print_json, print_table, to_size
 
     with open_record() as services, services.database.read() as session:
         found = [
             dataset_document(each, datasets.versions(session, each)[-1])
             for each in datasets.listing(session)
         ]
-    print_json(found) if as_json else print_table([_short(each) for each in found], COLUMNS)
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        each
+        | {
+            "items": sum(each["counts"].values()),
+            "labels": len(each["labels"]) or None,
+            "size": to_size(each["size_bytes"]),
+        }
+        for each in found
+    ]
+    print_table(rows, COLUMNS)
 
 
 @dataset.command("show")
@@ -129,19 +138,10 @@ def remove(name: str, as_json: bool) -> None:
     genmill dataset remove mnist:1
     """
     from db import datasets
+    from db.registry import Reference
     from scheduler.output.render import print_json
 
     with open_record() as services:
         removed = services.database.transact(lambda session: datasets.remove(session, name))
-    references = [f"{name.partition(':')[0]}:{version.number}" for version in removed]
+    references = [f"{Reference.parse(name).name}:{version.number}" for version in removed]
     print_json({"removed": references}) if as_json else click.echo("\n".join(references))
-
-
-def _short(document: "Document") -> "Document":
-    from scheduler.output.render import to_size
-
-    return document | {
-        "items": sum(document["counts"].values()),
-        "labels": len(document["labels"]) or None,
-        "size": to_size(document["size_bytes"]),
-    }

@@ -41,7 +41,7 @@ enqueue = click.Group(
 
 
 def _store(services: "Services", command: EnqueueCommand) -> tuple[str, list[str]]:
-    """Store the command's jobs; return the job's or the batch's id, and the ids of all jobs."""
+    """Enqueue the command's jobs; return the job's or the batch's id, and the ids of all jobs."""
     from db import jobs
     from scheduler.submission.batches import enqueue_batch
     from scheduler.submission.enqueue import enqueue
@@ -64,8 +64,8 @@ def _print_stored(services: "Services", command: EnqueueCommand, reference: str)
         if command.spec is not None:
             print_json(job_document(jobs.get(session, reference)))
         else:
-            made = [job_document(job) for job in jobs.batch_jobs(session, reference)]
-            print_json({"batch": reference, "jobs": made})
+            documents = [job_document(job) for job in jobs.batch_jobs(session, reference)]
+            print_json({"batch": reference, "jobs": documents})
 
 
 def _show_plan(services: "Services", command: EnqueueCommand) -> None:

@@ -33,7 +33,9 @@ def job() -> None:
 @click.option("--model", metavar="M", help="Only jobs of this model.")
 @click.option("--batch", metavar="B", help="Only jobs of this batch.")
 @click.option("--schedule", metavar="NAME", help="Only jobs of this schedule.")
-@click.option("--since", type=Duration(), metavar="1h", help="Only jobs created within this time.")
+@click.option(
+    "--since", type=Duration(), metavar="1h", help="Only jobs created within this time span."
+)
 @click.option("--before", metavar="ID", help="Only jobs older than this one: the next page.")
 @click.option(
     "--limit",
@@ -150,7 +152,7 @@ def _wait_for(
     references: Sequence[str], *, show: Literal["json", "text", "nothing"], err: bool
 ) -> None:
     from scheduler.cli.watching import wait_shown
-    from scheduler.results.follow import find_jobs
+    from scheduler.results.waiting import find_jobs
 
     with open_record() as services:
         with services.database.read() as session:
@@ -194,7 +196,7 @@ def cancel(ids: tuple[str, ...], as_json: bool) -> None:
 
     from db import jobs
     from scheduler.output.render import print_json
-    from scheduler.results.follow import find_jobs
+    from scheduler.results.waiting import find_jobs
 
     with open_record() as services:
         with services.database.read() as session:
@@ -205,8 +207,8 @@ def cancel(ids: tuple[str, ...], as_json: bool) -> None:
         }
     if as_json:
         print_json([{"id": key, "cancelled": done} for key, done in cancelled.items()])
-    for key, done in cancelled.items():
-        if not as_json:
+    else:
+        for key, done in cancelled.items():
             click.echo(key) if done else click.echo(f"{key} has already ended", err=True)
 
 

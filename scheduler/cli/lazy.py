@@ -1,7 +1,7 @@
-"""What is imported only when it is needed: commands, and the values that an option may take.
+"""Lazy imports: commands, and the values that an option may take.
 
-A command also imports what it uses inside its body, so `genmill --help` costs little more than
-importing Click.
+A command imports what it uses in its body, so `genmill --help` takes little longer than importing
+Click.
 """
 
 import importlib
@@ -28,7 +28,7 @@ class DeclaredChoice(click.Choice[str]):
 
     @cached_property
     def choices(self) -> tuple[str, ...]:  # type: ignore[override] # Click's is set at once
-        """The values, imported at the first look."""
+        """The values, imported on first use."""
         declared = load(self.target)
         return tuple(str(value) for value in get_args(declared) or declared)
 
@@ -50,28 +50,28 @@ Sections = Mapping[str, Mapping[str, Entry]]  # heading -> name -> entry
 
 
 class LazyGroup(click.Group):
-    """A group of sections of entries. Its help and its completion import none of them."""
+    """A group of commands in sections. Its help and its completion import none of them."""
 
     def __init__(self, name: str, sections: Sections, **extra: Any) -> None:
         self.sections = sections
         self.entries = {key: entry for part in sections.values() for key, entry in part.items()}
-        # Stand-ins by name: Click looks here for the nearest spelling of an unknown command.
-        stand_ins = {
+        # Click looks at these for the nearest spelling of an unknown command
+        placeholders = {
             key: click.Command(key, help=entry.short_help) for key, entry in self.entries.items()
         }
-        super().__init__(name, commands=stand_ins, **extra)
+        super().__init__(name, commands=placeholders, **extra)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the order of the sections."""
         return list(self.entries)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command called `cmd_name`; None where there is none."""
+        """Import the command called `cmd_name`; None if there is no such command."""
         entry = self.entries.get(cmd_name)
         return entry.load() if entry else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write one table a section."""
+        """Write one table per section."""
         width = max(map(len, self.entries))
         for heading, part in self.sections.items():
             with formatter.section(heading):

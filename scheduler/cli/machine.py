@@ -23,10 +23,10 @@ def up(workers: int | None, detach: bool) -> None:
     \b
     genmill up --workers 2 --detach
     """
-    from scheduler.machine import system
+    from scheduler.machine import control
     from worker.settings import read_settings
 
-    system.up(read_settings(), workers=workers, detach=detach)
+    control.up(read_settings(), workers=workers, detach=detach)
 
 
 @click.command("down")
@@ -36,10 +36,10 @@ def down() -> None:
     \b
     genmill down
     """
-    from scheduler.machine import system
+    from scheduler.machine import control
     from worker.settings import read_settings
 
-    system.down(read_settings())
+    control.down(read_settings())
 
 
 @click.command("status")
@@ -50,11 +50,11 @@ def status(as_json: bool) -> None:
     \b
     genmill status --json
     """
-    from scheduler.machine import system
+    from scheduler.machine import control
     from scheduler.output.render import print_fields, print_json, print_table
     from worker.settings import read_settings
 
-    found = system.status(read_settings())
+    found = control.status(read_settings())
     if as_json:
         print_json(found)
         return
@@ -66,7 +66,9 @@ def status(as_json: bool) -> None:
 
 
 @click.command("doctor")
-@click.option("--check", "names", multiple=True, metavar="NAME", help="Run only this; repeatable.")
+@click.option(
+    "--check", "names", multiple=True, metavar="NAME", help="Run only this check; repeatable."
+)
 @as_json
 def doctor(names: tuple[str, ...], as_json: bool) -> None:
     """Check every part and say how to fix what is wrong; exit with 1 if anything is.

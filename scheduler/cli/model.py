@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scheduler.cli.options import Place, as_json
+from scheduler.cli.options import NonEmptyPath, as_json
 from scheduler.cli.record import open_record
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _document(session: "Session", reference: str) -> "Document":
 
 @model.command("export")
 @click.argument("reference", metavar="MODEL")
-@click.argument("folder", type=Place(file_okay=False, path_type=Path), metavar="DIR")
+@click.argument("folder", type=NonEmptyPath(file_okay=False, path_type=Path), metavar="DIR")
 @click.option("--merge", is_flag=True, help="Merge an adapter into the weights of its base model.")
 @as_json
 def export(reference: str, folder: Path, merge: bool, as_json: bool) -> None:
@@ -124,7 +124,7 @@ def export(reference: str, folder: Path, merge: bool, as_json: bool) -> None:
 
 
 @model.command("import")
-@click.argument("folder", type=Place(file_okay=False, path_type=Path), metavar="DIR")
+@click.argument("folder", type=NonEmptyPath(file_okay=False, path_type=Path), metavar="DIR")
 @click.option("--name", required=True, metavar="N", help="Name of the model.")
 @as_json
 def import_(folder: Path, name: str, as_json: bool) -> None:

@@ -10,11 +10,11 @@ import click
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_LONGEST = timedelta(days=36_500)  # dates far beyond cannot be represented
+_LONGEST = timedelta(days=36_500)  # longer ones lead to dates that cannot be represented
 
 
-class Place(click.Path):
-    """A path that is not empty, as an unset shell variable would make it."""
+class NonEmptyPath(click.Path):
+    """A path; an empty one, as from an unset shell variable, is refused."""
 
     def convert(
         self,
@@ -22,7 +22,7 @@ class Place(click.Path):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> str | bytes | os.PathLike[str]:
-        """The path, as `click.Path` was told to give it."""
+        """Refuse an empty path; convert others as `click.Path` does."""
         if not os.fspath(value):
             self.fail("the path is empty; use . for the working folder", param, ctx)
         return super().convert(value, param, ctx)
@@ -44,14 +44,14 @@ class Split(click.ParamType[tuple[int, ...]]):
 
 
 class Duration(click.ParamType[timedelta]):
-    """A time span as in 90s, 15m, 1h, 7d or 2w; a bare number is seconds."""
+    """A time span such as 90s, 15m, 1h, 7d or 2w; a bare number means seconds."""
 
     name = "duration"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> timedelta:
-        """Parse `value`, or refuse it with examples."""
+        """Parse `value`."""
         if isinstance(value, timedelta):
             return value
         match = re.fullmatch(r"(\d{1,9})([smhdw]?)", str(value).strip())

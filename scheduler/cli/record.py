@@ -1,4 +1,4 @@
-"""Opening the record, and refusing one of another schema, for every command that needs it."""
+"""Opening the record for a command; a database with another schema is refused."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_record() -> Iterator["Services"]:
-    """Services whose database has the schema that this version knows. Raises `SchemaMismatch`.
+    """Services whose database has this version's schema. Raises `SchemaMismatch`.
 
-    A SQLite database that does not exist yet is created, so no command needs to come first.
+    A SQLite database that does not exist yet is created, so that any command may come first.
     """
     from db import schema
     from worker.services import open_services
@@ -31,9 +31,9 @@ def open_record() -> Iterator["Services"]:
 
 
 def refuse_other_schema(settings: "Settings") -> None:
-    """Raise `SchemaMismatch` before a process works on a record that it does not know.
+    """Raise `SchemaMismatch` unless the database has this version's schema.
 
-    A database that cannot be reached passes: the process waits for it.
+    A database that cannot be reached is accepted: the process waits for it.
     """
     from db import schema
     from db.errors import Unreachable

@@ -36,7 +36,7 @@ def schedule() -> None:
     "--missed",
     type=MISSED,
     default="skip",
-    help="Due times missed while no scheduler ran: skip them (default) or make up for them once.",
+    help="Due times missed while no scheduler ran: skip them (default), or run once for all.",
 )
 @click.option(
     "--overlap",
@@ -47,7 +47,7 @@ def schedule() -> None:
 @click.argument("words", nargs=-1, required=True, metavar="-- enqueue ...")
 @as_json
 def add(name: str, words: tuple[str, ...], as_json: bool, **rules: Any) -> None:
-    """Repeat an enqueue command, which is checked now.
+    """Repeat an enqueue command on a cron schedule. The command is checked now.
 
     Files named in the command are read at each run, on the scheduler's machine.
 
@@ -140,7 +140,7 @@ def pause(name: str, as_json: bool) -> None:
 @click.argument("name")
 @as_json
 def resume(name: str, as_json: bool) -> None:
-    """Resume a paused schedule; runs missed in the pause are not made up for.
+    """Resume a paused schedule. Runs missed during the pause are skipped.
 
     \b
     genmill schedule resume nightly

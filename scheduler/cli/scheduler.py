@@ -1,4 +1,4 @@
-"""`genmill scheduler`: rings, reclaims expired leases, finishes jobs, fires schedules."""
+"""`genmill scheduler`: the process that hands out work and repairs what went wrong."""
 
 import click
 

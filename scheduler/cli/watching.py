@@ -1,4 +1,4 @@
-"""Showing jobs while they run: bars on a terminal, a line a change in a pipe, or JSON lines."""
+"""Showing jobs while they run: bars on a terminal, a line per change in a pipe, or JSON lines."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -21,33 +21,38 @@ def wait_shown(
     show: Literal["json", "text", "nothing"],
     err: bool,
 ) -> None:
-    """Wait for the jobs and show them, as text on stderr with `err`.
+    """Wait for the jobs and show their progress; text goes to stderr with `err`.
 
     Raises `JobFailed`, with each reason, unless all of them succeed.
     """
     from db.errors import JobFailed
     from db.states import JobState
-    from scheduler.results.follow import wait
+    from scheduler.results.waiting import wait
 
     try:
         with _display(show, err=err) as display:
             ended = wait(services, job_ids, display)
     except KeyboardInterrupt:
-        click.echo("stopped waiting; the jobs go on (`genmill job cancel` ends them)", err=True)
+        click.echo("stopped waiting; the jobs continue (`genmill job cancel` ends them)", err=True)
         raise
-    if bad := [job for job in ended if job.status != JobState.SUCCEEDED]:
-        reasons = (f"job {job.id} {job.status}" + f": {job.error}" * bool(job.error) for job in bad)
+    reasons = [
+        f"job {job.id} {job.status}" + (f": {job.error}" if job.error else "")
+        for job in ended
+        if job.status != JobState.SUCCEEDED
+    ]
+    if reasons:
         raise JobFailed("\n".join(reasons))
 
 
 def describe(job: "Job") -> str:
-    """A job's state in a line, as in `running 120/500 steps, 8s left, loss 1.31`."""
-    details, far = describe_details(job), describe_progress(job.progress)
-    return f"{job.status}{' ' if far else ', '}{details}" if details else str(job.status)
+    """A job's state in one line, as in `running 120/500 steps, 8s left, loss 1.31`."""
+    details = describe_details(job)
+    separator = " " if describe_progress(job.progress) else ", "
+    return f"{job.status}{separator}{details}" if details else str(job.status)
 
 
 def describe_details(job: "Job") -> str:
-    """The same without the state itself: progress, time left, the worker's note, the error."""
+    """A job's progress, time left, worker's note and error, without its state."""
     from scheduler.output.render import clean, to_duration
 
     left_s = job.progress.get("eta_s") if job.status == "running" else None
@@ -61,7 +66,7 @@ def describe_details(job: "Job") -> str:
 
 
 def describe_progress(progress: dict[str, Any]) -> str:
-    """How far a job is, as in `120/500 steps`; empty where it has not told."""
+    """How far a job is, as in `120/500 steps`; empty before its first report."""
     if not progress.get("total"):
         return ""
     done, total = (f"{round(progress.get(key, 0), 1):.12g}" for key in ("done", "total"))
@@ -81,17 +86,17 @@ def _display(show: str, *, err: bool) -> AbstractContextManager[Display]:
     return nullcontext(_on_change(lambda job: click.echo(f"{job.id}  {describe(job)}", err=err)))
 
 
-def _on_change(tell: Callable[["Job"], None]) -> Display:
-    """Call `tell` when a job's state changes, and at each tenth of its progress."""
-    told: dict[str, tuple[str, int]] = {}
+def _on_change(show: Callable[["Job"], None]) -> Display:
+    """Call `show` when a job's state changes, and at each tenth of its progress."""
+    shown: dict[str, tuple[str, int]] = {}
 
     def display(jobs: list["Job"]) -> None:
         for job in jobs:
             share = job.progress.get("done", 0) / (job.progress.get("total") or 1)
             now = (job.status, int(share * 10))
-            if told.get(job.id) != now:
-                told[job.id] = now
-                tell(job)
+            if shown.get(job.id) != now:
+                shown[job.id] = now
+                show(job)
 
     return display
 

@@ -9,7 +9,7 @@ from scheduler.cli.record import refuse_other_schema
 def worker() -> None:
     """Run a worker in the foreground; SIGTERM makes it save its work and stop.
 
-    Start one worker a GPU. On CPUs, set GENMILL_THREADS to the number of cores divided by the
+    Start one worker per GPU. On CPUs, set GENMILL_THREADS to the number of cores divided by the
     number of workers.
 
     \b

@@ -1,25 +1,24 @@
-"""Adding a dataset: files are read and checked here, and kept in the object store."""
+"""Adding a dataset: its files are read and checked on this machine, then stored."""
 
-import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from sqlalchemy.orm import Session
 
 from db import datasets
-from db.errors import Refused
 from db.tables import Dataset, DatasetVersion
 from worker.data.source_files import Reject
 from worker.data.versions import publish, summary
 from worker.ingest.ingest import ingest
 from worker.services import Services
-from worker.specs import NAME_PATTERN, NAME_RULE
+from worker.specs import check_name
 
 
 @dataclass(frozen=True)
 class Added:
-    """A dataset version, and the first of the files that were left out."""
+    """A dataset version, and the first of the files that were rejected."""
 
     dataset: Dataset
     version: DatasetVersion
@@ -38,29 +37,23 @@ def add_dataset(
 ) -> Added:
     """Read `path` into a new version of dataset `name`; the same content again is the same version.
 
-    Raises `Refused` for a bad name, `BadInput` where nothing usable is found.
+    Raises `Refused` for a bad name, `BadInput` if nothing usable is found.
     """
     check_name("dataset", name)
     services.settings.home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=services.settings.home, prefix="intake-") as scratch:
-        taken = ingest(path.absolute(), Path(scratch), kind=kind, size=size, mode=mode, split=split)
+        found = ingest(path.absolute(), Path(scratch), kind=kind, size=size, mode=mode, split=split)
         manifest = publish(services.store, Path(scratch))
 
-    def work(session: Any) -> tuple[Dataset, DatasetVersion]:
+    def work(session: Session) -> tuple[Dataset, DatasetVersion]:
         version = datasets.add_version(
             session,
             name=name,
-            kind=taken.manifest["kind"],
+            kind=found.manifest["kind"],
             manifest_key=manifest.key,
             manifest_sha256=manifest.sha256,
-            summary=summary(taken.manifest),
+            summary=summary(found.manifest),
         )
         return datasets.resolve(session, f"{name}:{version.number}")
 
-    return Added(*services.database.transact(work), taken.rejects)
-
-
-def check_name(noun: str, name: str) -> None:
-    """Refuse what cannot name a dataset, model or schedule."""
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise Refused(f"{noun} name {name[:120]!r}: {NAME_RULE}")
+    return Added(*services.database.transact(work), found.rejects)

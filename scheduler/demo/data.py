@@ -1,4 +1,4 @@
-"""The demo's data: real, small, and installed wherever the demo can run."""
+"""The demo's data: real, small, and part of packages that are installed wherever it can run."""
 
 import re
 from pathlib import Path
@@ -16,13 +16,13 @@ def write_digits(folder: Path) -> Path:
     """Write scikit-learn's handwritten digits as PNG files of 8x8, one sub-folder per class.
 
     1,797 digits by 43 people (Alpaydin, Kaynak 1998, UCI "Optical Recognition of Handwritten
-    Digits"). Raises `GenmillError` where scikit-learn is not installed.
+    Digits"). Raises `GenmillError` if scikit-learn is not installed.
     """
     try:
         from sklearn.datasets import load_digits  # noqa: PLC0415 - the scheduler's image has none
     except ImportError:
         raise GenmillError(
-            "the demo needs scikit-learn's digits", remedy="pip install 'genmill[worker]'"
+            "the demo needs scikit-learn's digits", remedy="run pip install 'genmill[worker]'"
         ) from None
     digits = load_digits()
     pixels = np.round(digits.images * (255 / DARKEST)).astype(np.uint8)  # (N, 8, 8)

@@ -1,8 +1,8 @@
-"""`genmill demo`: all of it on real data, through the functions that the commands call.
+"""`genmill demo`: the main job on real data, through the functions that the commands call.
 
 Handwritten digits (scikit-learn's, 1,797 of 8x8) and Python's own documentation are added as
-datasets; workers train a GAN, a VAE and a GPT on them; digits and texts are generated, a retraining
-is scheduled and triggered, and what was generated is downloaded and verified.
+datasets; workers train a GAN, a VAE and a GPT on them; digits and texts are generated, retraining
+is scheduled and triggered, and the samples are downloaded and verified.
 """
 
 import contextlib
@@ -24,15 +24,16 @@ from sqlalchemy.orm import Session
 
 from db import jobs, schedules
 from db.errors import GenmillError, JobFailed
-from db.states import FINAL, JobState
+from db.states import JobState
 from db.tables import Job
 from scheduler.datasets.add import add_dataset
 from scheduler.demo.data import write_digits, write_documentation
-from scheduler.machine import system
+from scheduler.demo.specs import GENERATION, RETRAIN, SCHEDULE, TRAINING
+from scheduler.machine import control
 from scheduler.machine.supervisor import Say
 from scheduler.results.download import download
-from scheduler.results.follow import wait
 from scheduler.results.verify import verify
+from scheduler.results.waiting import wait
 from scheduler.schedules.manage import add_schedule, trigger_schedule
 from scheduler.submission.enqueue import enqueue
 from worker.media.samples.contact_sheet import contact_sheet
@@ -42,52 +43,35 @@ from worker.specs import parse_spec
 
 FOLDER = Path("genmill-demo")
 WORKERS = 2
-DIGITS, TEXTS = 1000, 50
 SIZE = 16  # twice the original: enough to look smooth, and quick to learn
-PROMPTS = ("The ", "If the ", "An object ", "A class ", "Note that ")
 REPORT_S = 15.0  # between two lines about running jobs
 
-GAN = {"kind": "train", "family": "gan", "model": "digits", "dataset": "digits", "max_seconds": 150}
-VAE = {"kind": "train", "family": "vae", "model": "vae", "dataset": "digits", "max_seconds": 45}
-GPT = {
-    "kind": "train",
-    "family": "gpt",
-    "model": "prose",
-    "dataset": "documentation",
-    "max_seconds": 90,
-    # a large vocabulary of long tokens, so that it writes words after a minute
-    "params": {
-        "tokenizer": "bpe",
-        "vocabulary": 4096,
-        "context": 64,
-        "batch_size": 12,
-        "lr": 0.008,
-    },
-}
-NIGHTLY = "retrain-digits"
-RETRAIN = "enqueue finetune digits --dataset digits --max-seconds 15"
 
-
-def run_demo(settings: Settings, *, folder: Path = FOLDER, say: Say = system.say_on_stderr) -> None:
+def run_demo(
+    settings: Settings, *, folder: Path = FOLDER, say: Say = control.say_on_stderr
+) -> None:
     """Run the demo in `folder`, with a home of its own there, and say where the results are.
 
-    Raises `JobFailed` where a job does not succeed.
+    Raises `JobFailed` if a job does not succeed.
     """
     began = time.monotonic()
     folder = folder.absolute()
-    # the embedded default, whatever else is configured here
+    # the embedded defaults, whatever else is configured here
     own: dict[str, Any] = dict.fromkeys(("database_url", "redis_url", "store_url"))
     own |= {"s3_endpoint_url": None, "home": folder / "home", "loop_s": 1}
     own |= {"threads": max(1, (os.cpu_count() or 1) // WORKERS)}
-    with _everything_up(Settings(**(settings.model_dump() | own)), say) as services:
+    with _running_system(Settings(**(settings.model_dump() | own)), say) as services:
         demo = _Demo(services, folder, say)
-        demo.clear()
+        demo.cancel_earlier_jobs()
         demo.add_datasets()
         demo.train()
         demo.generate()
         demo.retrain_by_schedule()
-        demo.fetch()
-        demo.show()
+        demo.download_and_verify()
+        demo.draw_contact_sheets()
+    say(f"pictures: {folder / 'digits'}")
+    say(f"texts:    {folder / 'texts' / 'samples.jsonl'}")
+    say(f"to use these models: GENMILL_HOME={folder / 'home'} genmill up")
     say(f"done in {time.monotonic() - began:.0f} s")
 
 
@@ -100,108 +84,90 @@ class _Demo:
     say: Say
     generated: dict[str, Job] = field(default_factory=dict)  # by the name of the folder
 
-    def clear(self) -> None:
-        """Cancel the jobs that an interrupted demo has left."""
+    def cancel_earlier_jobs(self) -> None:
+        """Cancel what an interrupted demo left unfinished."""
 
         def work(session: Session) -> None:
-            for state in set(JobState) - FINAL:
-                for job in jobs.listing(session, status=state, limit=100):
-                    jobs.cancel(session, job.id, reason="left by an earlier demo")
+            for job in jobs.unfinished(session, limit=100):
+                jobs.cancel(session, job.id, reason="left by an earlier demo")
 
         self.services.database.transact(work)
 
     def add_datasets(self) -> None:
-        """Add the digits, a folder of pictures, and the documentation, a text file."""
+        """Add the digits, a folder of images, and the documentation, a text file."""
         with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
-            sources = {
-                "digits": write_digits(Path(scratch) / "digits"),
-                "documentation": write_documentation(Path(scratch) / "documentation.txt"),
-            }
-            for name, source in sources.items():
-                size = SIZE if name == "digits" else None
-                added = add_dataset(self.services, name, source, size=size)
-                self.say(
-                    f"dataset {name}:{added.version.number}  {added.version.summary['counts']}"
-                )
+            digits = write_digits(Path(scratch) / "digits")
+            self._add_dataset("digits", digits, size=SIZE)
+            documentation = write_documentation(Path(scratch) / "documentation.txt")
+            self._add_dataset("documentation", documentation)
 
     def train(self) -> None:
         """Train three models, two at a time."""
-        specs = {"gan": GAN, "gpt": GPT, "vae": VAE}
-        self._make({name: enqueue(self.services, parse_spec(spec)) for name, spec in specs.items()})
+        self._run(TRAINING)
 
     def generate(self) -> None:
-        """Generate digits of every class with both models, and texts that continue prompts."""
-        pictures = {"kind": "generate", "count": DIGITS, "seed": 1}
-        texts = {
-            "kind": "generate",
-            "model": "prose",
-            "count": TEXTS,
-            "prompts": [{"prompt": prompt} for prompt in PROMPTS],
-            "params": {"max_tokens": 80, "temperature": 0.7, "top_p": 0.9},
-        }
-        started = {
-            "digits": enqueue(self.services, parse_spec(pictures | {"model": "digits"})),
-            "vae-digits": enqueue(
-                self.services, parse_spec(pictures | {"model": "vae", "count": 200})
-            ),
-            "texts": enqueue(self.services, parse_spec(texts)),
-        }
-        self.generated = self._make(started)
+        """Generate digits of every class with two models, and texts that continue prompts."""
+        self.generated = self._run(GENERATION)
 
     def retrain_by_schedule(self) -> None:
         """Schedule a nightly fine-tuning and trigger it once: a new version of the GAN."""
         with self.services.database.read() as session:
-            known = [schedule.name for schedule in schedules.listing(session)]
-        if NIGHTLY not in known:  # as it is after an earlier demo
-            add_schedule(self.services, NIGHTLY, cron="0 3 * * *", command=RETRAIN.split())
-            self.say(f"schedule {NIGHTLY}: every night at three, {RETRAIN}")
-        (job,) = trigger_schedule(self.services, NIGHTLY)
-        self._make({NIGHTLY: job})
+            known = {schedule.name for schedule in schedules.listing(session)}
+        if SCHEDULE not in known:  # an earlier demo has added it
+            add_schedule(self.services, SCHEDULE, cron="0 3 * * *", command=RETRAIN.split())
+            self.say(f"schedule {SCHEDULE}: every night at three, {RETRAIN}")
+        (job,) = trigger_schedule(self.services, SCHEDULE)
+        self._wait({SCHEDULE: job})
 
-    def fetch(self) -> None:
-        """Download and verify what was generated."""
+    def download_and_verify(self) -> None:
+        """Download the samples, each job's into a folder of its own, and verify them."""
         for name, job in self.generated.items():
             shutil.rmtree(self.folder / name, ignore_errors=True)  # of an earlier demo
             done = download(self.services, [job], self.folder / name)
-            found = verify(self.services, job)
-            if found.problems:
-                raise GenmillError(f"{name}: {'; '.join(found.problems)}")
+            if problems := verify(self.services, job).problems:
+                raise GenmillError(f"{name}: {', '.join(problems)}")
             self.say(f"{name}: {done.samples} samples downloaded and verified")
 
-    def show(self) -> None:
-        """Draw the contact sheets, and say where the results are."""
+    def draw_contact_sheets(self) -> None:
+        """Draw a contact sheet of the images of each model."""
         for name in ("digits", "vae-digits"):
             sheet = self.folder / f"{name}.png"
             draw_sheet(self.folder / name, sheet)
-            self.say(f"contact sheet, one row a class: {sheet}")
-        self.say(f"pictures: {self.folder / 'digits'}")
-        self.say(f"texts:    {self.folder / 'texts' / 'samples.jsonl'}")
-        self.say(f"to use these models: GENMILL_HOME={self.folder / 'home'} genmill up")
+            self.say(f"contact sheet, one row per class: {sheet}")
 
-    def _make(self, started: dict[str, Job]) -> dict[str, Job]:
+    def _add_dataset(self, name: str, source: Path, *, size: int | None = None) -> None:
+        added = add_dataset(self.services, name, source, size=size)
+        self.say(f"dataset {name}:{added.version.number}  {added.version.summary['counts']}")
+
+    def _run(self, specs: dict[str, dict[str, Any]]) -> dict[str, Job]:
+        return self._wait(
+            {name: enqueue(self.services, parse_spec(spec)) for name, spec in specs.items()}
+        )
+
+    def _wait(self, started: dict[str, Job]) -> dict[str, Job]:
         """Wait for jobs, reporting their progress now and then. Raises `JobFailed`."""
         self.say(", ".join(f"{name} is job {job.id}" for name, job in started.items()))
         reported = time.monotonic()
 
-        def report(now: list[Job]) -> None:
+        def report(latest: list[Job]) -> None:
             nonlocal reported
-            if time.monotonic() - reported < REPORT_S:
-                return
-            reported = time.monotonic()
-            parts = []
-            for name, job in zip(started, now, strict=True):
-                runs = job.status == JobState.RUNNING and job.progress.get("total")
-                share = (
-                    f"{job.progress['done'] / job.progress['total']:.0%}" if runs else job.status
-                )
-                parts.append(f"{name} {share}")
-            self.say("  " + ", ".join(parts))
+            if time.monotonic() - reported >= REPORT_S:
+                reported = time.monotonic()
+                parts = zip(started, map(_describe, latest), strict=True)
+                self.say("  " + ", ".join(f"{name} {state}" for name, state in parts))
 
         ended = wait(self.services, [job.id for job in started.values()], report)
         for name, job in zip(started, ended, strict=True):
             if job.status != JobState.SUCCEEDED:
                 raise JobFailed(f"{name}: job {job.id} {job.status}: {job.error}")
         return dict(zip(started, ended, strict=True))
+
+
+def _describe(job: Job) -> str:
+    """The share of a running job that is done, or the state of any other."""
+    if job.status == JobState.RUNNING and job.progress.get("total"):
+        return f"{job.progress['done'] / job.progress['total']:.0%}"
+    return job.status
 
 
 def draw_sheet(folder: Path, path: Path, *, columns: int = 16) -> None:
@@ -216,14 +182,14 @@ def draw_sheet(folder: Path, path: Path, *, columns: int = 16) -> None:
 
 
 @contextlib.contextmanager
-def _everything_up(settings: Settings, say: Say) -> Iterator[Services]:
-    """Broker, database, workers and scheduler run inside the block."""
+def _running_system(settings: Settings, say: Say) -> Iterator[Services]:
+    """Run broker, database, workers and scheduler inside the block."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # stop what runs, as Ctrl-C does
-    system.up(settings, workers=WORKERS, detach=True, say=say)
+        signal.signal(number, signal.default_int_handler)  # stop everything, as Ctrl-C does
+    control.up(settings, workers=WORKERS, detach=True, say=say)
     services = open_services(settings)
     try:
         yield services
     finally:
         services.close()
-        system.down(settings, say=say)
+        control.down(settings, say=say)

@@ -1,4 +1,4 @@
-"""The scheduler process: a round every `loop_s` seconds, until it is told to stop."""
+"""The scheduler process: a round every `loop_s` seconds, until SIGTERM or SIGINT."""
 
 import contextlib
 import logging
@@ -14,7 +14,7 @@ from worker.settings import Settings
 
 log = logging.getLogger(__name__)
 
-COLLECT_DATASETS_S = 3600.0  # how often; it lists every object of every dataset
+COLLECT_DATASETS_S = 3600.0  # between two collections: each lists all objects of all datasets
 
 
 def run_scheduler(settings: Settings, stop: threading.Event | None = None) -> None:
@@ -28,7 +28,7 @@ def run_scheduler(settings: Settings, stop: threading.Event | None = None) -> No
     log.info("scheduler started")
     collect_at = time.monotonic()
     while not stop.is_set():
-        note_round(settings)
+        touch_scheduler_file(settings)
         run_round(services)
         if time.monotonic() >= collect_at:
             try_step("collecting garbage of datasets", lambda: collect_datasets(services))
@@ -40,8 +40,8 @@ def run_scheduler(settings: Settings, stop: threading.Event | None = None) -> No
     log.info("scheduler stopped")
 
 
-def note_round(settings: Settings) -> None:
-    """Leave a sign of life for `genmill doctor`; a home that is not writable gets none."""
+def touch_scheduler_file(settings: Settings) -> None:
+    """Touch the file that shows `genmill doctor` that a scheduler is alive, if it is writable."""
     with contextlib.suppress(OSError):
         settings.scheduler_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings.scheduler_file.touch()

@@ -1,7 +1,7 @@
 """One round of the scheduler: schedules, expired leases, finished jobs, doorbells, garbage.
 
-Any number of schedulers may run at once; each step is one guarded transaction, so two of them do no
-more than one.
+Any number of schedulers may run at once: each step is one guarded transaction, so that no work is
+done twice.
 """
 
 import logging
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Counts:
-    """What one round has done."""
+    """What one round did."""
 
     fired: int
     reaped: int
@@ -31,7 +31,7 @@ class Counts:
 
 
 def run_round(services: Services) -> Counts:
-    """Do one round. A step that fails is logged, counts 0 and does not keep others from running."""
+    """Run one round. A step that fails is logged and counts as 0; the others still run."""
     return Counts(
         fired=try_step("firing schedules", lambda: fire_due(services)),
         reaped=try_step("taking back expired leases", lambda: reap(services)),
@@ -42,7 +42,7 @@ def run_round(services: Services) -> Counts:
 
 
 def reap(services: Services) -> int:
-    """Put shards back whose lease has run out, or fail them at the limit of claims."""
+    """Requeue shards whose lease has expired, or fail them at the limit of claims."""
     max_claims = services.settings.max_claims
     reaped = services.database.transact(lambda s: shards.reap(s, max_claims=max_claims))
     for shard_id in reaped:
@@ -51,11 +51,11 @@ def reap(services: Services) -> int:
 
 
 def try_step(name: str, step: Callable[[], int]) -> int:
-    """The result of `step`, or 0 where it fails; the error is logged and the next round retries."""
+    """The result of `step`, or 0 if it fails; the error is logged and the next round retries."""
     try:
         return step()
     except GenmillError as error:
-        log.warning("%s failed and is tried again: %s", name, error)
+        log.warning("%s failed, will be retried: %s", name, error)
     except Exception:
-        log.exception("%s failed and is tried again", name)
+        log.exception("%s failed, will be retried", name)
     return 0

@@ -1,4 +1,4 @@
-"""Everything on one machine: home folder, embedded broker, supervised processes, `doctor`.
+"""Running everything on one machine: home folder, embedded broker, supervised processes, `doctor`.
 
-Starts the other parts as child processes; knows nothing of jobs but how many wait.
+Starts the other parts as child processes. Must not know jobs, beyond how many are in each state.
 """

@@ -1,6 +1,6 @@
 """The embedded broker: a real Redis-protocol server on a private socket, with a password.
 
-It keeps nothing on disk: a doorbell that is lost is rung again from the database.
+It keeps nothing on disk: the database knows which lost doorbells to ring again.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from db.errors import GenmillError, Refused, Unreachable
 from scheduler.machine.home import home_error, private_folder
 from worker.settings import Settings
 
-MAX_SOCKET_BYTES = 100  # a socket's address holds 104 bytes on macOS and 108 on Linux
+MAX_SOCKET_BYTES = 100  # a socket's path may have 104 bytes on macOS, 108 on Linux
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Broker:
 
     @property
     def configuration(self) -> bytes:
-        """The server's configuration, for its standard input: it holds a password."""
+        """The server's configuration, for its standard input, as it holds a password."""
         lines = {
             "port": "0",
             "unixsocket": _quoted(self.socket),
@@ -53,9 +53,9 @@ class Broker:
 
 
 def prepare_broker(settings: Settings) -> Broker:
-    """Find a server, make its folders, and write its URL where every process here reads it.
+    """Find a server, create its folders, and write its URL where this machine's processes read it.
 
-    The password is made once and kept, so that processes that outlive the server reach the next.
+    The password is created once and kept: processes that outlive a server can reach the next one.
     """
     server, file = find_server(), settings.broker_file
     try:
@@ -80,13 +80,13 @@ def find_server() -> Path:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
         raise GenmillError(
-            f"no broker for this machine: {str(error).rstrip('.')}",
+            f"no broker runs on this machine: {str(error).rstrip('.')}",
             remedy="install redis-server or valkey-server, or set GENMILL_REDIS_URL",
         ) from None
 
 
 def ping(settings: Settings, *, timeout_s: float = 3) -> str:
-    """The name and version of the broker in use; `Unreachable` where it does not answer."""
+    """The name and version of the broker in use. Raises `Unreachable` if it does not answer."""
     client = redis.Redis.from_url(
         settings.broker_client, socket_timeout=timeout_s, decode_responses=True
     )
@@ -101,7 +101,7 @@ def ping(settings: Settings, *, timeout_s: float = 3) -> str:
     except (redis.exceptions.RedisError, OSError) as error:
         raise Unreachable(
             f"the broker at {broker_address(settings)} does not answer: {error}",
-            remedy="start this machine's own with `genmill up`, or check GENMILL_REDIS_URL",
+            remedy="start one here with `genmill up`, or check GENMILL_REDIS_URL",
         ) from None
     finally:
         client.close()
@@ -124,7 +124,10 @@ def _socket_path(settings: Settings) -> Path:
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
     short = Path(tempfile.gettempdir()) / f"genmill-{os.getuid()}-{digest}" / "broker.sock"
     if len(os.fsencode(short)) > MAX_SOCKET_BYTES:
-        raise Refused(f"no path is short enough for a socket: neither {path} nor {short}")
+        raise Refused(
+            f"{path} and {short} are too long for a socket: allowed are {MAX_SOCKET_BYTES} bytes",
+            remedy="set GENMILL_HOME or TMPDIR to a shorter path",
+        )
     private_folder(short.parent)
     return short
 

@@ -1,7 +1,7 @@
-"""One child process of the supervisor: started, watched, restarted after a growing pause.
+"""A child process of the supervisor: started, watched, restarted after a growing pause.
 
 Each child leads its own session, so that Ctrl-C reaches only the supervisor, and a kill reaches the
-child's own children too. On Linux the kernel kills it when the supervisor dies, however it dies.
+child's own children too. On Linux, the kernel kills it when the supervisor dies for any reason.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from scheduler.machine import rotating_log
 
 FIRST_PAUSE_S = 0.5
 LAST_PAUSE_S = 30.0
-HEALTHY_S = 60.0  # a process that ran for so long restarts after the first pause
-LAST_LINES_S = 2.0  # how long to wait until the last lines of an ended process are in its log
+HEALTHY_S = 60.0  # a process that ran this long restarts after the first pause again
+LAST_LINES_S = 2.0  # how long to wait for an ended process's last lines to reach its log
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 @dataclass
 class ChildProcess:
-    """A process to keep alive; `stdin` is what it reads on its standard input."""
+    """A process to keep alive; `stdin` is written to its standard input."""
 
     name: str
     command: list[str]
@@ -37,19 +37,19 @@ class ChildProcess:
     restarts: int = 0
     last_exit: str | None = None
     started_at: float = 0.0  # by the monotonic clock
-    due_at: float = 0.0
+    restart_at: float = 0.0
     _pause_s: float = FIRST_PAUSE_S
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     _log_writer: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
     def pid(self) -> int | None:
-        """The process's id while it runs."""
+        """The process id, or None if it is not running."""
         return self._process.pid if self._process else None
 
     def start(self) -> None:
-        """Start the process, its output going to its log."""
-        rotating_log.open_log(self.log).close()  # raises here where it cannot be written
+        """Start the process, with its output going to its log."""
+        rotating_log.open_log(self.log).close()  # raises here if it cannot be written
         self._log_writer = subprocess.Popen(  # noqa: S603 - our own program, no shell
             [sys.executable, "-I", "-S", rotating_log.__file__, str(self.log)],
             env={},
@@ -66,17 +66,18 @@ class ChildProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - the supervisor has no threads
+                # the supervisor has no threads, so this is safe
+                preexec_fn=_kill_with_parent(os.getpid()),  # noqa: PLW1509 - see above
             )
         self.started_at = time.monotonic()
         assert self._process.stdin is not None  # noqa: S101 - for mypy
         with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:
-            stdin.write(self.stdin)  # broken where it died at once: `tend` will notice
+            stdin.write(self.stdin)  # broken if the process died at once: see `keep_alive`
 
-    def tend(self) -> str | None:
-        """Notice that the process ended, restart it when due; return what happened, as text."""
+    def keep_alive(self) -> str | None:
+        """Notice that the process has ended, restart it when due; return what happened, as text."""
         if self._process is None:
-            if time.monotonic() < self.due_at:
+            if time.monotonic() < self.restart_at:
                 return None
             self.start()
             self.restarts += 1
@@ -88,17 +89,17 @@ class ChildProcess:
         now = time.monotonic()
         pause_s = FIRST_PAUSE_S if now - self.started_at >= HEALTHY_S else self._pause_s
         self._pause_s = min(LAST_PAUSE_S, pause_s * 2)
-        self.due_at = now + pause_s
+        self.restart_at = now + pause_s
         self.last_exit = _exit_text(code)
         return f"{self.name} ended ({self.last_exit}); restarts in {pause_s:g} s; see {self.log}"
 
-    def ask_to_stop(self) -> None:
+    def terminate(self) -> None:
         """Send SIGTERM."""
         if self._process is not None:
             self._process.terminate()
 
-    def ended_by(self, deadline: float) -> bool:
-        """Wait for the process until `deadline` by the monotonic clock; return whether it ended."""
+    def wait_until(self, deadline: float) -> bool:
+        """Wait for the end until `deadline` by the monotonic clock; return whether it came."""
         if self._process is None:
             return True
         try:
@@ -124,20 +125,20 @@ class ChildProcess:
         }
 
     def _clean_up(self) -> None:
-        """Kill what is left of the process's group and wait until its last lines are logged."""
+        """Kill what is left of the process's group, and wait for its last lines to be logged."""
         assert self._process is not None  # noqa: S101 - for mypy: only called on a process
         assert self._log_writer is not None  # noqa: S101 - as above
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
-        # a process that left the group may hold the pipe open
+        # a process that left the group may still hold the pipe open
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._log_writer.wait(LAST_LINES_S)
 
 
-def _die_with(parent: int) -> Callable[[], None] | None:
-    """What a child runs before its program, so that it dies with its parent."""
+def _kill_with_parent(parent: int) -> Callable[[], None] | None:
+    """What a child runs before its program, so that the kernel kills it with its parent."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None, use_errno=True).prctl

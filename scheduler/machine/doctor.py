@@ -1,6 +1,6 @@
-"""`genmill doctor`: one check for each part, what it found, and the remedy where it is wrong.
+"""`genmill doctor`: one check per part, with what it found and how to fix what is wrong.
 
-It changes nothing. Which devices are used is read from the workers' rows, so torch is not loaded.
+It changes nothing. The workers' rows tell which devices they use, so torch is not loaded.
 """
 
 import importlib.util
@@ -13,20 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from db import jobs, schema, workers
-from db.driver_errors import place
+from db.driver_errors import location
 from db.errors import GenmillError, Refused
 from db.session import clock
 from scheduler.machine.broker import broker_address, ping
-from scheduler.machine.home import holder, state_file
-from scheduler.machine.system import has_database
+from scheduler.machine.control import has_database
+from scheduler.machine.home import state_file, supervisor_pid
+from scheduler.output.render import to_count
 from worker.services import Services, open_services
 from worker.settings import Settings, names_in_environment
 
-FREE_BYTES = 2 * 2**30  # weights, checkpoints and samples of a small model, with some to spare
-CLOCK_S = 5.0
-ROUND_S = 120.0  # a scheduler without a new round for so long hangs; services time out sooner
+MIN_FREE_BYTES = 2 * 2**30  # weights, checkpoints and samples of a small model, and some more
+MAX_CLOCK_SKEW_S = 5.0
+MAX_ROUND_S = 120.0  # a scheduler whose round takes longer hangs: services time out sooner
 
-Check = Callable[[Services], str]  # what was found; raises `GenmillError` where that is wrong
+Check = Callable[[Services], str]  # returns what it found; raises `GenmillError` if that is wrong
 
 
 def examine(settings: Settings, names: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -55,17 +56,15 @@ def _settings(_: Services) -> str:
     known, given = {name.upper() for name in Settings.model_fields}, names_in_environment()
     if strange := sorted(given - known):
         found = [Refused.unknown("GENMILL_ setting", name, known).message for name in strange]
-        raise GenmillError(
-            ", ".join(found), remedy="nothing reads it: correct its name, or remove it"
-        )
-    return ", ".join(f"GENMILL_{name}" for name in sorted(given)) or "all by default"
+        raise GenmillError(", ".join(found), remedy="correct the name, or remove the setting")
+    return ", ".join(f"GENMILL_{name}" for name in sorted(given)) or "all defaults"
 
 
 def _home(services: Services) -> str:
     home = services.settings.home.absolute()
     try:
         with tempfile.TemporaryFile(dir=_nearest(home)):
-            return f"{home}, writable" if home.exists() else f"{home}, made at the first `up`"
+            return f"{home}, " + ("writable" if home.exists() else "created by `genmill up`")
     except OSError as error:
         raise GenmillError(
             f"{home}: {error.strerror}", remedy="set GENMILL_HOME to a folder that you can write"
@@ -75,7 +74,7 @@ def _home(services: Services) -> str:
 def _space(services: Services) -> str:
     usage = shutil.disk_usage(_nearest(services.settings.home.absolute()))
     found = f"{usage.free / 2**30:.1f} GiB free of {usage.total / 2**30:.0f}"
-    if usage.free < FREE_BYTES:
+    if usage.free < MIN_FREE_BYTES:
         raise GenmillError(
             found, remedy="free some space, or set GENMILL_HOME to a folder on a larger disk"
         )
@@ -83,45 +82,45 @@ def _space(services: Services) -> str:
 
 
 def _supervisor(services: Services) -> str:
-    pid = holder(services.settings)
+    pid = supervisor_pid(services.settings)
     if pid is not None:
-        return f"runs, pid {pid}"
+        return f"running, pid {pid}"
     if state_file(services.settings).exists():
-        raise GenmillError("was killed", remedy="`genmill up` starts it again")
-    return "does not run here (a cluster needs none)"
+        raise GenmillError("was killed", remedy="start it again with `genmill up`")
+    return "not running here (a cluster needs none)"
 
 
 def _scheduler(services: Services) -> str:
     file = services.settings.scheduler_file
     if not file.exists():
-        return "does not run in this home"
+        return "not running in this home"
     age_s = time.time() - file.stat().st_mtime
-    if age_s > max(ROUND_S, 3 * services.settings.loop_s):
+    found = f"began its last round {age_s:.0f} s ago"
+    if age_s > max(MAX_ROUND_S, 3 * services.settings.loop_s):
         raise GenmillError(
-            f"began its last round {age_s:.0f} s ago",
-            remedy="see its log, and restart it: `genmill up`, or `genmill scheduler`",
+            found, remedy="see its log, and restart it: `genmill up` or `genmill scheduler`"
         )
-    return f"began its last round {age_s:.0f} s ago"
+    return found
 
 
 def _database(services: Services) -> str:
     if not has_database(services.settings):
-        raise GenmillError("not made yet", remedy="`genmill up`, or `genmill db upgrade`")
+        raise GenmillError("not created yet", remedy="run `genmill up` or `genmill db upgrade`")
     schema.check(services.database)
-    return f"{place(services.database.url)}, schema {schema.HEAD}"
+    return f"{location(services.database.url)}, schema {schema.HEAD}"
 
 
 def _clock(services: Services) -> str:
     if not has_database(services.settings):
         return "no database to compare with"
     with services.database.read() as session:
-        apart_s = abs((datetime.now(UTC) - clock(session)).total_seconds())
-    if apart_s > CLOCK_S:
+        skew_s = abs((datetime.now(UTC) - clock(session)).total_seconds())
+    if skew_s > MAX_CLOCK_SKEW_S:
         raise GenmillError(
-            f"{apart_s:.0f} s apart from the database's",
-            remedy="set this machine's clock by NTP; no decision reads it, but logs mislead",
+            f"{skew_s:.0f} s apart from the database's clock",
+            remedy="synchronise this machine's clock (NTP), or times in its logs will mislead",
         )
-    return f"{apart_s:.1f} s apart from the database's"
+    return f"{skew_s:.1f} s apart from the database's clock"
 
 
 def _store(services: Services) -> str:
@@ -130,14 +129,14 @@ def _store(services: Services) -> str:
 
 
 def _workers(services: Services) -> str:
-    remedy = "`genmill up`, or `genmill worker` on a machine with torch"
+    remedy = "run `genmill up`, or `genmill worker` on a machine with torch"
     if not has_database(services.settings):
         raise GenmillError("none", remedy=remedy)
     with services.database.read() as session:
         live = workers.live(session, within_s=services.settings.lease_s)
         waiting = jobs.counts(session)["queued"]
     if not live:
-        raise GenmillError(f"none, and {waiting} job(s) wait", remedy=remedy)
+        raise GenmillError(f"none, with {to_count(waiting, 'job')} waiting", remedy=remedy)
     return ", ".join(f"{worker.host}:{worker.pid} on {worker.device}" for worker in live)
 
 

@@ -1,4 +1,7 @@
-"""A machine's home folder, and what it tells of the supervisor that runs there: lock and state."""
+"""A machine's home folder, and the files in it by which processes find the supervisor.
+
+The lock tells whether one runs, the state what it runs, and the failure why it could not start.
+"""
 
 import contextlib
 import fcntl
@@ -9,15 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from db.errors import Refused
+from db import errors
+from db.errors import GenmillError, Refused
 from worker.settings import Settings
 
-LOCK_TRIES = 5  # `holder` takes the lock for an instant when it looks
+LOCK_TRIES = 5  # `supervisor_pid` holds the lock for an instant when it looks
 LOCK_PAUSE_S = 0.05
 
 
-def make_home(settings: Settings) -> None:
-    """Make the home, for its owner alone; `Refused` where it cannot be used."""
+def create_home(settings: Settings) -> None:
+    """Create the home, for its owner alone. Raises `Refused` if it cannot be used."""
     try:
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         log_folder(settings).mkdir(mode=0o700, exist_ok=True)
@@ -27,7 +31,7 @@ def make_home(settings: Settings) -> None:
 
 
 def private_folder(folder: Path) -> Path:
-    """Make `folder`, for its owner alone; `Refused` where it belongs to somebody else."""
+    """Create `folder`, for its owner alone. Raises `Refused` if it is another user's."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.is_symlink() or folder.lstat().st_uid != os.getuid():
         raise Refused(
@@ -39,7 +43,7 @@ def private_folder(folder: Path) -> Path:
 
 def home_error(settings: Settings, error: OSError) -> Refused:
     """The error for a home that cannot be used."""
-    where = f" ({error.filename})" if error.filename else ""  # none where a write failed
+    where = f" ({error.filename})" if error.filename else ""  # a failed write names no file
     return Refused(
         f"the home {settings.home.absolute()} cannot be used: {error.strerror}{where}",
         remedy="set GENMILL_HOME to a folder that you can write, on a disk with space",
@@ -47,50 +51,55 @@ def home_error(settings: Settings, error: OSError) -> Refused:
 
 
 def state_file(settings: Settings) -> Path:
-    """Where the supervisor writes what it runs."""
+    """The file in which the supervisor keeps its state."""
     return settings.home.absolute() / "run" / "state.json"
 
 
 def log_folder(settings: Settings) -> Path:
-    """Where each process's output goes."""
+    """The folder of the processes' logs."""
     return settings.home.absolute() / "logs"
 
 
 def read_state(settings: Settings) -> dict[str, Any]:
-    """What the supervisor last wrote; empty where none runs or it has not written yet."""
+    """The state that the supervisor last wrote; empty if there is none."""
     return _read_json(state_file(settings))
 
 
 def write_state(settings: Settings, state: dict[str, Any]) -> None:
-    """Write what runs; a reader sees the old state or the new one, never half of it."""
+    """Write the state; a reader sees the old state or the new one, never half of it."""
     _write_json(state_file(settings), state)
 
 
-def read_failure(settings: Settings) -> dict[str, Any]:
-    """What `write_failure` last wrote: `pid`, `message` and `remedy`; empty where it never did."""
-    return _read_json(state_file(settings).with_name("failure.json"))
+def read_failure(settings: Settings, pid: int) -> GenmillError | None:
+    """The error that process `pid` left by `write_failure`, if any."""
+    failure = _read_json(state_file(settings).with_name("failure.json"))
+    if failure.get("pid") != pid:
+        return None
+    kind: type[GenmillError] = getattr(errors, failure["type"])
+    return kind(failure["message"], remedy=failure["remedy"])
 
 
-def write_failure(settings: Settings, message: str, remedy: str | None) -> None:
+def write_failure(settings: Settings, error: GenmillError) -> None:
     """Leave this process's last error to the process that started it."""
-    failure = {"pid": os.getpid(), "message": message, "remedy": remedy}
-    _write_json(state_file(settings).with_name("failure.json"), failure)
+    failure = {"pid": os.getpid(), "message": error.message, "remedy": error.remedy}
+    kind = next(each for each in type(error).__mro__ if each.__module__ == errors.__name__)
+    _write_json(state_file(settings).with_name("failure.json"), failure | {"type": kind.__name__})
 
 
 @contextlib.contextmanager
-def only_one(settings: Settings) -> Iterator[None]:
-    """Hold the home's lock; `Refused` where another supervisor holds it or the home is unusable.
+def supervisor_lock(settings: Settings) -> Iterator[None]:
+    """Hold the home's lock. Raises `Refused` if a supervisor runs or the home is unusable.
 
-    The kernel releases the lock when its holder dies, however it dies.
+    The kernel releases the lock when its holder dies for any reason.
     """
-    make_home(settings)
+    create_home(settings)
     try:
         descriptor = os.open(_lock_file(settings), os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise home_error(settings, error) from None
     try:
         for _ in range(LOCK_TRIES):
-            if _lock(descriptor):
+            if _try_lock(descriptor):
                 break
             time.sleep(LOCK_PAUSE_S)
         else:
@@ -105,19 +114,19 @@ def only_one(settings: Settings) -> Iterator[None]:
 def already_running_error(settings: Settings) -> Refused:
     """The error for a second supervisor in one home."""
     return Refused(
-        f"genmill already runs in {settings.home.absolute()} (pid {holder(settings)})",
+        f"genmill already runs in {settings.home.absolute()} (pid {supervisor_pid(settings)})",
         remedy="see `genmill status`, stop it with `genmill down`, or set another GENMILL_HOME",
     )
 
 
-def holder(settings: Settings) -> int | None:
-    """The process id of the supervisor that runs in this home, or None. Changes nothing."""
+def supervisor_pid(settings: Settings) -> int | None:
+    """The process id of the supervisor that runs in this home, if any. Changes nothing."""
     try:
         descriptor = os.open(_lock_file(settings), os.O_RDWR)
     except OSError:
         return None
     try:
-        if _lock(descriptor):
+        if _try_lock(descriptor):
             return None
         return int(os.read(descriptor, 20) or b"0") or None
     finally:
@@ -128,7 +137,7 @@ def _lock_file(settings: Settings) -> Path:
     return settings.home.absolute() / "run" / "supervisor.lock"
 
 
-def _lock(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,8 +1,8 @@
-"""A log file that is set aside as `NAME.1` once it is large, also while a process goes on writing.
+"""A log file that is renamed to `NAME.1` once it is large, even while a process writes to it.
 
 Run as a program, `rotating_log.py PATH` copies its standard input to the log until the input ends.
 A process that writes into such a pipe loses no line when the log rotates, when it crashes, or when
-its supervisor is killed. Uses the standard library alone, so that it starts quickly.
+its supervisor is killed. Uses only the standard library, so that it starts quickly.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ LIMIT_BYTES = 10 * 2**20
 
 
 def open_log(path: Path, *, limit_bytes: int = LIMIT_BYTES) -> FileIO:
-    """Open a log for appending, readable by its owner alone; one that is large is set aside."""
+    """Open a log for appending, readable by its owner alone, after renaming a large one."""
     if path.exists() and path.stat().st_size > limit_bytes:
         path.replace(path.with_name(f"{path.name}.1"))
     path.touch(mode=0o600)
@@ -25,11 +25,11 @@ def open_log(path: Path, *, limit_bytes: int = LIMIT_BYTES) -> FileIO:
 def copy_to_log(source: int, path: Path, *, limit_bytes: int = LIMIT_BYTES) -> None:
     """Copy file descriptor `source` to the log at `path` until it ends.
 
-    The log rotates after a line, or within one that exceeds the limit alone.
+    The log rotates after a line, or within a line that exceeds the limit by itself.
     """
     log = open_log(path, limit_bytes=limit_bytes)
     while chunk := os.read(source, 65536):
-        # on a full disk lines are lost, but whoever writes them must not wait
+        # on a full disk lines are lost, but their writer must not block
         with contextlib.suppress(OSError):
             log.write(chunk)
             size = log.tell()

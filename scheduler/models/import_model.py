@@ -6,12 +6,12 @@ from sqlalchemy.orm import Session
 
 from db import models
 from db.tables import Model, ModelVersion
-from scheduler.datasets.add import check_name
 from scheduler.models.folder_check import check_folder
 from scheduler.submission.pinning import refuse_other_family
 from worker.files import weights_digest
 from worker.networks.version_folder import CONFIG, WEIGHTS_SUFFIX
 from worker.services import Services
+from worker.specs import check_name
 
 PREFIX = "models/blobs"
 

@@ -1,6 +1,6 @@
-"""The rows of the record as plain data: what `--json` prints and tables pick their columns from.
+"""The rows of the record as plain data: what `--json` prints, and what tables show columns of.
 
-Scripts depend on the keys: add some, never rename one.
+Scripts depend on the keys: they may be added to, but never renamed.
 """
 
 from typing import Any

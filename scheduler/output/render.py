@@ -1,7 +1,7 @@
 """Rendering: tables, fields, sizes and times for people, JSON for programs.
 
-On a terminal tables are drawn by rich; in a pipe they are plain aligned text. Control characters
-are removed from everything that came from a user or a model, so that it cannot drive the terminal.
+On a terminal, tables are drawn by rich; in a pipe they are plain aligned text. Control characters
+are removed from everything that a user or a model wrote, so that it cannot control the terminal.
 """
 
 import json
@@ -18,7 +18,7 @@ import click
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _JSON_CONTROL = re.compile(r"[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
-# Columns that are never folded: their values are copied, or compared down the column.
+# Columns that are never folded: people copy their values, or compare them down the column.
 _WHOLE = {"id", "job", "kind", "status", "size", "version", "sha256", "created_at", "next_due"}
 
 _NARROWEST = 12  # characters of any other column
@@ -27,7 +27,7 @@ Row = Mapping[str, Any]
 
 
 def clean(text: str, *, keep_lines: bool = False) -> str:
-    """`text` without control characters; `keep_lines` spares line ends and tabs."""
+    """`text` without control characters; `keep_lines` keeps line ends and tabs."""
 
     def replace(match: re.Match[str]) -> str:
         return match[0] if keep_lines and match[0] in "\n\t" else " " if match[0] in "\n\t" else ""
@@ -61,12 +61,18 @@ def print_table(rows: Sequence[Row], columns: Sequence[str], *, heading: str = "
     if sys.stdout.isatty():
         _draw_table(rows, columns)
         return
-    cells = [[show(row.get(column)) for column in columns] for row in rows]
-    _align_table([[column.upper() for column in columns], *cells])
+    lines = [[column.upper() for column in columns]]
+    lines += [[show(row.get(column)) for column in columns] for row in rows]
+    widths = [max(map(_width, cells)) for cells in zip(*lines, strict=True)]
+    for line in lines:
+        padded = (
+            cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)
+        )
+        click.echo("  ".join(padded).rstrip())
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
-    """Write one `name  value` line a field; empty ones are left out, nested ones named `a.b`."""
+    """Write one `name  value` line per field; empty ones are left out, nested ones named `a.b`."""
     shown = {name: show(value) for name, value in _flat(fields)}
     width = max((len(name) for name, text in shown.items() if text), default=0)
     for name, text in shown.items():
@@ -148,7 +154,7 @@ def _flat(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _draw_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
-    # rich costs more than all else that a command loads, and a pipe does without
+    # rich takes longer to import than everything else that a command needs
     from rich.box import SIMPLE_HEAD  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
     from rich.measure import Measurement  # noqa: PLC0415
@@ -156,7 +162,7 @@ def _draw_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
     from rich.text import Text  # noqa: PLC0415
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    # Text: what a cell holds is never taken for markup
+    # Text, so that rich takes no cell for markup
     lines = [[Text(_brief(column, row.get(column))) for column in columns] for row in rows]
     for place, column in enumerate(columns):
         widest = max(len(column), *(line[place].cell_len for line in lines))
@@ -165,7 +171,7 @@ def _draw_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
     for line in lines:
         table.add_row(*line)
     console = Console()
-    # where they do not fit, rich would leave columns out; a wrapped line says more
+    # rich drops columns that do not fit; let the terminal wrap lines instead
     roomy = console.options.update(max_width=sys.maxsize)
     console.width = max(console.width, Measurement.get(console, roomy, table).minimum)
     console.print(table)
@@ -177,15 +183,6 @@ def _brief(column: str, value: Any) -> str:
         age_s = (datetime.now(UTC) - value).total_seconds()
         return f"{to_duration(age_s)} ago" if age_s >= 0 else f"in {to_duration(-age_s)}"
     return to_prefix(show(value)) if column in {"id", "job"} else show(value)
-
-
-def _align_table(lines: list[list[str]]) -> None:
-    widths = [max(_width(line[place]) for line in lines) for place in range(len(lines[0]))]
-    for line in lines:
-        padded = (
-            cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)
-        )
-        click.echo("  ".join(padded).rstrip())
 
 
 def _width(text: str) -> int:

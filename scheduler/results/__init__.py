@@ -1,4 +1,4 @@
-"""What became of jobs: following them, downloading, verifying and reproducing samples.
+"""The results of jobs: waiting for them, downloading, verifying and reproducing samples.
 
-Reads the record and the store. Nothing here changes a job, except `reproduce`, which enqueues.
+Reads the record and the store. Must not change a job; `reproduce` enqueues a new one.
 """

@@ -1,7 +1,7 @@
-"""Fetching what jobs made into a folder: whole, checked against the record, and resumable.
+"""Downloading what jobs made into a folder: complete, checked against the record, resumable.
 
 File names are generated, or checked to be plain names; nothing is ever written outside the folder.
-What is there already with the right digest is not fetched again.
+Files that are there already with the right digest are not fetched again.
 """
 
 import re
@@ -13,7 +13,7 @@ from db import artifacts, models
 from db.errors import NotFound, Refused
 from db.tables import Artifact, Job, Member
 from scheduler.results.samples import samples_by_artifact
-from scheduler.results.unpack import are_there, read_samples, write_files
+from scheduler.results.unpack import already_written, read_samples, write_files
 from worker.families import find_family
 from worker.files import disk_errors, durable_rename
 from worker.media import all_media, find_medium
@@ -21,7 +21,7 @@ from worker.media.base import CombinedFiles, Medium, SampleFiles
 from worker.services import Services
 
 FORMS = tuple(dict.fromkeys(form for medium in all_media() for form in medium.downloads))
-PARTS = ".genmill-parts"  # objects on their way; removed at the end
+PARTS = ".genmill-parts"  # folder of objects being fetched; removed at the end
 RECORDS = "samples.jsonl"
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
@@ -29,16 +29,13 @@ _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
 
 @dataclass
 class Downloaded:
-    """What a download did."""
+    """What a download has fetched so far."""
 
     folder: Path
     objects: int = 0
     samples: int = 0
     size_bytes: int = 0
-    silent: int = 0  # texts without notes, of which no music was made
-
-
-Tell = Callable[[Downloaded], None]
+    silent: int = 0  # texts without notes, skipped in a download as MIDI or WAV
 
 
 def download(
@@ -47,13 +44,13 @@ def download(
     folder: Path,
     *,
     form: str | None = None,
-    tell: Tell = lambda _: None,
+    on_progress: Callable[[Downloaded], None] = lambda _: None,
 ) -> Downloaded:
     """Fetch everything that the jobs committed; of several jobs, each into a folder of its id.
 
-    `form` is one of the `downloads` of the medium that was made, its first where None. Raises
-    `NotFound` where nothing is committed yet, `Refused` where the form does not suit,
-    `DigestMismatch`, and `Unreachable` also where the disk is full.
+    `form` is one of the medium's `downloads`, by default the first. Raises `NotFound` if nothing is
+    committed yet, `Refused` for a form that the medium or the samples do not have,
+    `DigestMismatch`, and `Unreachable`, also for a full disk.
     """
     done = Downloaded(folder)
     with disk_errors(folder):
@@ -65,28 +62,28 @@ def download(
                 done.samples += samples
                 done.silent += samples - written
                 done.size_bytes += size
-                tell(done)
+                on_progress(done)
     if not done.objects:
         raise NotFound(f"nothing is committed yet by {', '.join(job.id for job in jobs[:3])}")
     if done.samples and done.silent == done.samples:
         chosen = _medium(services, jobs[0]).download(form)
         needs = chosen.needs if isinstance(chosen, SampleFiles) else "anything"
         raise Refused(
-            f"none of the {done.samples} samples holds {needs}: there is nothing to write",
+            f"none of the {done.samples} samples holds {needs}, so there is nothing to write",
             remedy="use --as jsonl to read them",
         )
     return done
 
 
 def plain_name(artifact: Artifact) -> str:
-    """The artifact's file name, or one made of its id where the name is not a plain one."""
+    """The artifact's file name, or one derived from its id if that name could lead elsewhere."""
     return artifact.name if _PLAIN.fullmatch(artifact.name) else f"artifact-{artifact.id}"
 
 
 def _fetch_job(
     services: Services, job: Job, folder: Path, form: str | None
 ) -> Iterator[tuple[int, int, int]]:
-    """Fetch object by object; yields each one's size, its samples, and how many were written."""
+    """Fetch the objects one by one; yield each one's size, samples, and samples written."""
     parts = folder / PARTS
     with services.database.read() as session:
         others = [each for each in artifacts.of_job(session, job.id) if each.kind != "samples"]
@@ -117,11 +114,11 @@ def _fetch_samples(
     medium: Medium,
     form: SampleFiles | CombinedFiles,
 ) -> int:
-    """Fetch one object's samples; returns how many had anything to write in this format."""
+    """Fetch one object's samples; return how many had anything to write in this form."""
     if form is CombinedFiles.OBJECTS:
         services.store.fetch(artifact.key, folder / plain_name(artifact), sha256=artifact.sha256)
         return len(members)
-    if isinstance(form, SampleFiles) and are_there(members, folder, medium, form):
+    if isinstance(form, SampleFiles) and already_written(members, folder, medium, form):
         return len(members)
     part = folder / PARTS / artifact.sha256
     services.store.fetch(artifact.key, part, sha256=artifact.sha256)

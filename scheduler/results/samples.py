@@ -1,4 +1,4 @@
-"""A job's samples on record: the object that holds each, its place in it and its digest."""
+"""A job's samples on record: for each, the object that holds it, its offset and its digest."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -11,9 +11,9 @@ PAGE = 1000
 
 
 def samples_by_artifact(services: Services, job_id: str) -> Iterator[tuple[Artifact, list[Member]]]:
-    """Yield each samples artifact with its members in the order of their bytes.
+    """Yield each samples artifact with its members in the order of their offsets.
 
-    A shard's samples are neighbours, so one shard is in memory at a time.
+    Members are read in the order of samples, so only one shard's are in memory at a time.
     """
     with services.database.read() as session:
         objects = {each.id: each for each in artifacts.of_job(session, job_id, kind="samples")}

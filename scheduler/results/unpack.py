@@ -1,7 +1,7 @@
-"""Taking samples out of a shard's object.
+"""Unpacking the samples in a shard's object.
 
-Every sample is compared with its digest on record before it gets a name, and names are generated
-from its number. Nothing that the object says is used as a path.
+Every sample's digest is checked before it gets a file name, which is generated from its index.
+Nothing inside the object is used as a path.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ Sample = tuple[Member, bytes, bytes]  # its row, its bytes, its JSON record
 
 
 def read_samples(part: Path, members: Sequence[Member], medium: Medium) -> Iterator[Sample]:
-    """Yield the samples of an object on this disk, each compared with its digest.
+    """Yield the samples of an object on this disk, after checking their digests.
 
     Raises `DigestMismatch`.
     """
@@ -39,7 +39,7 @@ def read_samples(part: Path, members: Sequence[Member], medium: Medium) -> Itera
 def write_files(
     part: Path, members: Sequence[Member], folder: Path, medium: Medium, form: SampleFiles
 ) -> int:
-    """Write the files of each sample into `folder`; returns of how many samples there were any.
+    """Write the files of each sample into `folder`; return how many samples had any.
 
     Raises `DigestMismatch`.
     """
@@ -47,7 +47,7 @@ def write_files(
     for member, data, record in read_samples(part, members, medium):
         contents = form.contents(data, record)
         for suffix, content in contents.items():
-            # no fsync for each of thousands: what a crash tears is found by its digest
+            # no fsync for each of thousands of files: a torn one is found by its digest
             path = folder / f"{member.sample:09d}{suffix}"
             temporary = path.with_name(f".{path.name}.part")
             temporary.write_bytes(content)
@@ -56,12 +56,14 @@ def write_files(
     return written
 
 
-def are_there(members: Sequence[Member], folder: Path, medium: Medium, form: SampleFiles) -> bool:
-    """Whether all files of every sample lie in `folder` already, byte for byte."""
-    return form.is_exact and all(_is_there(member, folder, medium, form) for member in members)
+def already_written(
+    members: Sequence[Member], folder: Path, medium: Medium, form: SampleFiles
+) -> bool:
+    """Whether all files of every sample are in `folder` already, byte for byte."""
+    return form.is_exact and all(_is_written(member, folder, medium, form) for member in members)
 
 
-def _is_there(member: Member, folder: Path, medium: Medium, form: SampleFiles) -> bool:
+def _is_written(member: Member, folder: Path, medium: Medium, form: SampleFiles) -> bool:
     stem = f"{member.sample:09d}"
     try:
         data = (folder / f"{stem}{medium.suffix}").read_bytes()

@@ -1,4 +1,4 @@
-"""Checking that the store holds what the record says, and making a sample again to compare."""
+"""Verifying stored objects against the record, and making a sample again to compare it."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -10,8 +10,8 @@ from db import artifacts, jobs
 from db.errors import GenmillError, JobFailed, Refused, Unreachable
 from db.states import JobState
 from db.tables import Artifact, Job, Member
-from scheduler.results.follow import wait
 from scheduler.results.samples import samples_by_artifact
+from scheduler.results.waiting import wait
 from scheduler.submission.enqueue import enqueue
 from worker import media
 from worker.files import canonical_json
@@ -23,7 +23,7 @@ CHUNK = 1 << 20
 
 @dataclass
 class Verified:
-    """How much was checked, and what is wrong with it: nothing where `problems` is empty."""
+    """How much was checked, and what is wrong with it."""
 
     objects: int
     samples: int
@@ -48,7 +48,7 @@ class Compared:
 def verify(services: Services, job: Job) -> Verified:
     """Read every object of a job and compare it, its samples and the manifest with the record.
 
-    Raises `Unreachable` where the store is away, for then nothing can be said.
+    Raises `Unreachable` if the store cannot be reached.
     """
     done = Verified(0, 0, [])
     with services.database.read() as session:
@@ -65,28 +65,32 @@ def verify(services: Services, job: Job) -> Verified:
         except GenmillError as error:
             done.problems.append(f"{artifact.name}: {error}")
     if job.status == JobState.SUCCEEDED:
-        done.problems += _check_sample_count(services, job, done.samples)
+        with services.database.read() as session:
+            made = sum(shard.stop - shard.start for shard in jobs.shards_of(session, job.id))
+        # the number is enough: the database holds no sample of a shard twice
+        if job.kind == "generate" and done.samples != made:
+            done.problems.append(f"{done.samples} samples are on record, {made} were made")
         done.problems += _check_manifest(services, job)
     return done
 
 
 def _compare(file: BinaryIO, artifact: Artifact, members: Sequence[Member]) -> Iterator[str]:
-    """Read an object once, for its own digest and those of its members."""
-    whole, place = hashlib.sha256(), 0
+    """Read an object once, for its own digest and those of its members; yield each difference."""
+    whole, position = hashlib.sha256(), 0
     for member in members:
         one = hashlib.sha256()
-        _read(file, member.offset - place, whole)
-        _read(file, member.size, whole, one)
-        place = member.offset + member.size
+        _hash(file, member.offset - position, whole)
+        _hash(file, member.size, whole, one)
+        position = member.offset + member.size
         if one.hexdigest() != member.sha256:
             yield f"{artifact.name}: sample {member.sample}: SHA-256 differs from the record"
-    _read(file, None, whole)
+    _hash(file, None, whole)
     if whole.hexdigest() != artifact.sha256:
         yield f"{artifact.name}: SHA-256 is {whole.hexdigest()}, on record {artifact.sha256}"
 
 
-def _read(file: BinaryIO, size: int | None, *digests: Any) -> None:
-    """Feed `size` bytes, or all that are left, to the digests."""
+def _hash(file: BinaryIO, size: int | None, *digests: Any) -> None:
+    """Read `size` bytes, or all that are left, into the digests."""
     left = size
     while left is None or left > 0:
         data = file.read(CHUNK if left is None else min(CHUNK, left))
@@ -95,15 +99,6 @@ def _read(file: BinaryIO, size: int | None, *digests: Any) -> None:
         for digest in digests:
             digest.update(data)
         left = None if left is None else left - len(data)
-
-
-def _check_sample_count(services: Services, job: Job, samples: int) -> list[str]:
-    # the number is enough: in the database, no index of a shard can be there twice
-    if job.kind != "generate":
-        return []
-    with services.database.read() as session:
-        wanted = sum(shard.stop - shard.start for shard in jobs.shards_of(session, job.id))
-    return [f"{samples} samples are on record, {wanted} were made"] if samples != wanted else []
 
 
 def _check_manifest(services: Services, job: Job) -> list[str]:
@@ -120,7 +115,7 @@ def _check_manifest(services: Services, job: Job) -> list[str]:
         derived = hashlib.sha256(canonical_json(jobs.manifest(session, job.id))).hexdigest()
     if not found == derived == job.manifest_sha256:
         return [
-            f"manifest: SHA-256 is {found}, on record {job.manifest_sha256}, of the rows {derived}"
+            f"manifest: SHA-256 is {found}, on record {job.manifest_sha256}, computed {derived}"
         ]
     return []
 
@@ -128,13 +123,12 @@ def _check_manifest(services: Services, job: Job) -> list[str]:
 def reproduce(services: Services, job: Job, index: int) -> Compared:
     """Have a worker make sample `index` of a generate job again, and compare the bytes.
 
-    Raises `Refused` for other kinds of job, `NotFound` where the sample is not committed, and
+    Raises `Refused` for other kinds of job, `NotFound` if the sample is not committed, and
     `JobFailed`.
     """
     if job.kind != "generate":
         raise Refused(
-            f"job {job.id} is a {job.kind} job",
-            remedy="name a generate job: only its samples can be made again",
+            f"job {job.id} is a {job.kind} job: only a generate job has samples to make again"
         )
     with services.database.read() as session:
         old, old_artifact = artifacts.member(session, job.id, index)
@@ -142,7 +136,7 @@ def reproduce(services: Services, job: Job, index: int) -> Compared:
     made = enqueue(services, spec, ranges=[(index, index + 1)], priority=job.priority)
     (ended,) = wait(services, [made.id])
     if ended.status != JobState.SUCCEEDED:
-        raise JobFailed(f"job {ended.id}, to make the sample again, {ended.status}: {ended.error}")
+        raise JobFailed(f"making the sample again: job {ended.id} {ended.status}: {ended.error}")
     with services.database.read() as session:
         new, new_artifact = artifacts.member(session, made.id, index)
     then, now = read_record(services, old, old_artifact), read_record(services, new, new_artifact)
@@ -155,7 +149,7 @@ def reproduce(services: Services, job: Job, index: int) -> Compared:
 
 
 def read_record(services: Services, member: Member, artifact: Artifact) -> dict[str, Any]:
-    """The record inside one sample's bytes, by one ranged read."""
+    """The record inside one sample's bytes, fetched by one ranged read."""
     stop = member.offset + member.size
     with services.store.open(artifact.key, start=member.offset, stop=stop) as file:
         return media.read_record(file.read())

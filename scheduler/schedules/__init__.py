@@ -1,4 +1,4 @@
-"""Schedules: cron rules, the command that is repeated, and firing what is due.
+"""Schedules: cron rules, the command that a schedule repeats, and firing what is due.
 
-Enqueues through `scheduler.submission`, as a command would. Knows no process and no loop.
+Enqueues through `scheduler.submission`, as commands do. Must not know which process calls it.
 """

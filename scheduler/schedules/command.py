@@ -13,7 +13,7 @@ from worker.services import Services
 
 
 def prepare_requests(services: Services, words: Sequence[str]) -> list[Request]:
-    """What the words enqueue now, names pinned to today's versions.
+    """The jobs that the command means now, with names pinned to today's versions.
 
     Raises `Refused`, `NotFound` or `Unreachable` as the command itself would.
     """
@@ -24,9 +24,9 @@ def prepare_requests(services: Services, words: Sequence[str]) -> list[Request]:
 
 
 def insert_jobs(session: Session, schedule: Schedule, requests: list[Request]) -> list[Job]:
-    """Insert the jobs as the schedule's; those of a batch file under a new batch."""
-    ours = [request.with_columns(schedule_id=schedule.id) for request in requests]
-    if len(ours) == 1 and schedule.command[1] != "batch":
-        return [insert(session, ours[0])]
-    batch = insert_batch(session, ours)
+    """Insert jobs of a schedule; those of a batch file under a new batch."""
+    requests = [request.with_columns(schedule_id=schedule.id) for request in requests]
+    if len(requests) == 1 and schedule.command[1] != "batch":
+        return [insert(session, requests[0])]
+    batch = insert_batch(session, requests)
     return jobs.batch_jobs(session, batch.id)

@@ -1,12 +1,11 @@
 """Cron rules: when an expression is due in a time zone. Pure: no clock, no database.
 
 Five fields (minute, hour, day, month, weekday), or six with seconds first, read as Debian's cron
-does in the schedule's own time zone: a time that a clock change skips is due right after the
-change, and a time that comes twice is due once.
+reads them, in the schedule's own time zone: a time that a clock change skips is due right after the
+change, and a time that occurs twice is due once.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
@@ -15,7 +14,7 @@ from cronsim import CronSim, CronSimError
 
 from db.errors import Refused
 
-WORDS = {
+NICKNAMES = {  # as crontab(5) calls them
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
     "@midnight": "0 0 * * *",
@@ -27,15 +26,6 @@ WORDS = {
 LOOK_BACK = timedelta(hours=1)
 
 
-@dataclass(frozen=True)
-class DueTimes:
-    """The due times of a schedule around a moment."""
-
-    latest: datetime  # the last one that is not in the future
-    earlier: bool  # whether others before it are unanswered too
-    following: datetime
-
-
 def next_due(cron: str, timezone: str, after: datetime) -> datetime:
     """The first due time after `after`, in UTC. `Refused` for a bad expression or zone."""
     return next(due_times(cron, timezone, after))
@@ -45,8 +35,8 @@ def due_times(cron: str, timezone: str, after: datetime) -> Iterator[datetime]:
     """Every due time after `after`, in UTC. `Refused` for a bad expression or zone."""
     local = after.astimezone(find_zone(timezone))
     try:
-        for due in CronSim(WORDS.get(cron.strip().lower(), cron), local):
-            # in the second pass of a repeated hour, times of the first pass are over
+        for due in CronSim(NICKNAMES.get(cron.strip().lower(), cron), local):
+            # when an hour repeats, CronSim yields times of its first pass during the second
             if due.astimezone(UTC) > after:
                 yield due.astimezone(UTC)
     except CronSimError as error:
@@ -67,9 +57,11 @@ def find_zone(name: str) -> ZoneInfo:
     return ZoneInfo(name)
 
 
-def due_by(now: datetime, *, cron: str, timezone: str, first: datetime) -> DueTimes:
-    """The due times around `now`; `first`, not after `now`, is the first unanswered one."""
-    # a dense expression after a long stop has thousands of due times: the last hour will do
+def due_around(
+    now: datetime, *, cron: str, timezone: str, first: datetime
+) -> tuple[datetime, datetime]:
+    """The latest due time up to `now`, and the next after it; `first` is one, not after `now`."""
+    # after a long stop, a dense expression has thousands of due times: look at the last hour first
     recent = max(first, now - LOOK_BACK)
     start = recent if next_due(cron, timezone, recent) <= now else first
     latest = first
@@ -77,4 +69,4 @@ def due_by(now: datetime, *, cron: str, timezone: str, first: datetime) -> DueTi
         if following > now:
             break
         latest = following
-    return DueTimes(latest, latest != first, following)
+    return latest, following

@@ -1,6 +1,5 @@
 """Adding, resuming and triggering schedules."""
 
-import re
 from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
@@ -11,10 +10,10 @@ from db.session import clock
 from db.tables import Job, Schedule
 from scheduler.schedules.command import insert_jobs, prepare_requests
 from scheduler.schedules.cron import next_due
-from scheduler.submission.arguments import anchor_files
-from scheduler.submission.enqueue import ring_softly
+from scheduler.submission.arguments import make_paths_absolute
+from scheduler.submission.enqueue import ring_or_warn
 from worker.services import Services
-from worker.specs import NAME_PATTERN, NAME_RULE
+from worker.specs import check_name
 
 MISSED = ("skip", "once")
 OVERLAP = ("skip", "queue")
@@ -30,18 +29,17 @@ def add_schedule(
     missed: str = "skip",
     overlap: str = "skip",
 ) -> Schedule:
-    """Add a schedule that repeats the words of an enqueue command, `["enqueue", "train", ...]`.
+    """Add a schedule that repeats an enqueue command, given as `["enqueue", "train", ...]`.
 
     `missed`: due times that passed while no scheduler ran are skipped, or made up for by one run
     (`once`). `overlap`: while a job of an earlier due time has not ended, the next is skipped, or
-    queued. Raises `Refused` or `NotFound` for whatever would be wrong if it came due now.
+    queued. Raises `Refused` or `NotFound` if the command would fail now.
     """
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise Refused(f"schedule name {name!r}: {NAME_RULE}")
+    check_name("schedule", name)
     for rule, given, known in (("missed", missed, MISSED), ("overlap", overlap, OVERLAP)):
         if given not in known:
             raise Refused.unknown(f"{rule} rule", given, known)
-    words = anchor_files(command)
+    words = make_paths_absolute(command)
     prepare_requests(services, words)
 
     def work(session: Session) -> Schedule:
@@ -60,7 +58,7 @@ def add_schedule(
 
 
 def resume_schedule(services: Services, name: str) -> Schedule:
-    """Resume a paused schedule; the due times of the pause are not made up for."""
+    """Resume a paused schedule; due times during the pause are skipped."""
 
     def work(session: Session) -> Schedule:
         schedule = schedules.get(session, name)
@@ -71,7 +69,7 @@ def resume_schedule(services: Services, name: str) -> Schedule:
 
 
 def trigger_schedule(services: Services, name: str) -> list[Job]:
-    """Enqueue what a schedule repeats now, besides its due times and even while it is paused."""
+    """Enqueue a schedule's jobs now, outside its due times and even while it is paused."""
     with services.database.read() as session:
         schedule = schedules.get(session, name)
     requests = prepare_requests(services, schedule.command)
@@ -84,5 +82,5 @@ def trigger_schedule(services: Services, name: str) -> list[Job]:
         return made
 
     made = services.database.transact(work)
-    ring_softly(services)
+    ring_or_warn(services)
     return made

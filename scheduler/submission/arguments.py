@@ -5,6 +5,7 @@ repeats exactly what could be typed. Files named in the arguments are read here.
 """
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import Any
 
 import click
 
-from db.errors import Refused
-from scheduler.submission.json_lines import read_lines
+from db.errors import BadInput, Refused
+from scheduler.submission.json_lines import read_lines, refuse_constant
 from scheduler.submission.prompts import find_template, read_prompts
 from worker.specs import Spec, parse_spec
 
@@ -37,15 +38,17 @@ def parse_command(words: Sequence[str]) -> EnqueueCommand:
     Raises `Refused` for what the command line would refuse.
     """
     if len(words) < 2 or words[0] != "enqueue":
-        known = "|".join(COMMANDS)
-        raise Refused(f"expected an enqueue command, as in enqueue {known} ...; got {words!r}")
+        raise Refused(
+            f"not an enqueue command: {shlex.join(words)!r}",
+            remedy=f"write `enqueue {'|'.join(COMMANDS)} ...`",
+        )
     group = click.Group("enqueue", commands=COMMANDS)
     try:
         command: EnqueueCommand = group.main(
             list(words[1:]),
             prog_name="genmill enqueue",
             standalone_mode=False,
-            help_option_names=[],  # help would be printed, and enqueue nothing
+            help_option_names=[],  # --help would print help and enqueue nothing
         )
     except click.ClickException as error:
         raise Refused(f"enqueue command: {error.format_message()}") from None
@@ -53,7 +56,7 @@ def parse_command(words: Sequence[str]) -> EnqueueCommand:
 
 
 def parse_repeated(words: Sequence[str]) -> EnqueueCommand:
-    """Parse the arguments that a schedule repeats; refuse options that cannot be repeated."""
+    """Parse the arguments that a schedule repeats; refuse options that only make sense once."""
     command = parse_command(words)
     for option, given in (
         ("--wait", command.wait),
@@ -65,42 +68,37 @@ def parse_repeated(words: Sequence[str]) -> EnqueueCommand:
     return command
 
 
-def anchor_files(words: Sequence[str]) -> list[str]:
-    """The arguments with file names made absolute, for a scheduler that runs in another folder."""
+def make_paths_absolute(words: Sequence[str]) -> list[str]:
+    """The arguments with absolute file names, for a scheduler that runs in another folder."""
     command = COMMANDS.get(words[1]) if len(words) > 1 else None
     if command is None:
         return list(words)
     given = command.make_context(words[1], list(words[2:]), resilient_parsing=True).params
     named = given.get("file") or given.get("prompts")
-    anchored = list(words[:2])
+    absolute = list(words[:2])
     for word in words[2:]:
         option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
         path = f"{option}{equals}{Path(value).absolute()}"
-        anchored.append(path if value == named else word)
-    return anchored
+        absolute.append(path if value == named else word)
+    return absolute
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """Turn `key=value` pairs into parameters: JSON where it parses, else the text itself."""
+    """Turn `key=value` pairs into parameters: JSON if it parses, else the text itself."""
     settings: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise Refused(f"--set takes key=value, got {pair!r}")
+            raise Refused(f"--set {pair!r}: expected key=value")
         if key in settings:
             raise Refused(f"--set {key} was given twice: {settings[key]!r} and {value!r}")
-        settings[key] = _parse_value(key, value)
+        try:
+            settings[key] = json.loads(value, parse_constant=refuse_constant)
+        except BadInput as error:
+            raise Refused(f"--set {key}: {error.message}") from None
+        except (json.JSONDecodeError, RecursionError):
+            settings[key] = value
     return settings
-
-
-def _parse_value(key: str, value: str) -> Any:
-    def refuse(constant: str) -> Any:
-        raise Refused(f"--set {key}: {constant} is not a number that can be used")
-
-    try:
-        return json.loads(value, parse_constant=refuse)
-    except (json.JSONDecodeError, RecursionError):
-        return value
 
 
 def _enqueue_options(function: Callable[..., EnqueueCommand]) -> Callable[..., EnqueueCommand]:
@@ -197,7 +195,7 @@ def finetune(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
 )
 @click.option("--prompt", metavar="TEXT", multiple=True, help="Prompt; repeatable.")
 @click.option(
-    "--prompts", metavar="FILE.jsonl", help='Prompts, one {"prompt", "custom_id"} a line.'
+    "--prompts", metavar="FILE.jsonl", help='Prompts, one {"prompt", "custom_id"} per line.'
 )
 @click.option(
     "--template",
@@ -217,7 +215,7 @@ def generate(
     """Generate samples with a model.
 
     MODEL is NAME, NAME@ALIAS or NAME:VERSION. Prompts are used in turn; the default --count with
-    --prompts is one sample a line.
+    --prompts is one sample per line.
 
     \b
     genmill enqueue generate digits --count 1000 --label 3
@@ -246,7 +244,7 @@ def generate(
 @click.argument("file", metavar="FILE.jsonl")
 @_enqueue_options
 def batch(file: str, **how: Any) -> EnqueueCommand:
-    """Submit many jobs, one spec a line; print the batch id.
+    """Submit many jobs, one spec per line; print the batch id.
 
     Every line is checked first; if one is wrong, nothing is enqueued.
 
@@ -266,7 +264,7 @@ COMMANDS: dict[str, click.Command] = {
 
 
 def _command(data: dict[str, Any], options: dict[str, Any]) -> EnqueueCommand:
-    """Split the options into the spec's fields and how to enqueue it."""
+    """The command whose spec has the fields `data` and those of `options` that are a spec's."""
     how = ("priority", "idempotency_key", "wait", "dry_run", "as_json")
     fields = {name: value for name, value in options.items() if name not in how}
     spec = parse_spec(data | fields)

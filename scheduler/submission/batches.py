@@ -1,4 +1,4 @@
-"""Batches: many jobs from the lines of one JSON Lines file, all of them or none.
+"""Batches: many jobs from the lines of one JSON Lines file, all or none of them.
 
 A line is a spec, `{"kind": "generate", "model": "digits", "count": 8}`, with an optional
 `custom_id` and `priority`; or, for text, a line of an OpenAI batch: `custom_id`, `method`, `url`,
@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 from db import jobs
 from db.errors import NotFound, Refused
 from db.tables import Batch
-from scheduler.submission.enqueue import Request, insert, prepare, ring_softly
-from scheduler.submission.idempotency import refuse_another
+from scheduler.submission.enqueue import Request, insert, prepare, ring_or_warn
+from scheduler.submission.idempotency import refuse_different
 from scheduler.submission.json_lines import parse_object
 from worker.services import Services
 from worker.specs import parse_key, parse_spec
@@ -35,10 +35,10 @@ def enqueue_batch(
     priority: int = 0,
     idempotency_key: str | None = None,
 ) -> Batch:
-    """Store one job a line under a new batch and ring; the same key gives the same batch back.
+    """Store one job per line under a new batch and ring; the same key returns the same batch.
 
-    Raises `Refused`, naming the wrong lines by number, before anything is stored, and where the key
-    is used again for other lines.
+    Raises `Refused`, naming the wrong lines by number, before anything is stored, and if the key
+    was used for other lines.
     """
     if idempotency_key is not None:
         parse_key("idempotency key", idempotency_key)
@@ -51,7 +51,7 @@ def enqueue_batch(
         if first.batch_id is None:
             raise Refused(
                 f"idempotency key {idempotency_key!r} belongs to a single job, {first.id}",
-                remedy="use another key for a batch",
+                remedy="use a new key",
             )
         return jobs.get_batch(session, first.batch_id)
 
@@ -61,14 +61,14 @@ def enqueue_batch(
         batch = services.database.transact(work)
     if idempotency_key is not None:
         _refuse_other_lines(services, idempotency_key, batch, requests)
-    ring_softly(services)
+    ring_or_warn(services)
     return batch
 
 
 def check_batch(services: Services, lines: Iterable[str], *, priority: int = 0) -> list[Request]:
-    """The jobs of a batch's lines, checked and pinned; blank lines are skipped.
+    """Check and pin the jobs of a batch's lines; blank lines are skipped.
 
-    `priority` is that of the lines that state none. Raises `Refused` as `enqueue_batch` does.
+    `priority` is for lines without their own. Raises `Refused` as `enqueue_batch` does.
     """
     requests: list[Request] = []
     wrong: list[str] = []
@@ -78,7 +78,7 @@ def check_batch(services: Services, lines: Iterable[str], *, priority: int = 0) 
         if not line.strip():
             continue
         try:
-            request = _read(services, line, priority)
+            request = _parse_line(services, line, priority)
             _refuse_clash(request, number, custom_ids, families)
             requests.append(request)
         except (Refused, NotFound) as error:
@@ -87,15 +87,15 @@ def check_batch(services: Services, lines: Iterable[str], *, priority: int = 0) 
         more = f"\n(and {len(wrong) - _SHOWN} more)" if len(wrong) > _SHOWN else ""
         raise Refused("nothing was enqueued\n" + "\n".join(wrong[:_SHOWN]) + more)
     if not 0 < len(requests) <= MAX_JOBS:
-        raise Refused(f"a batch of {len(requests)} jobs; allowed are 1 to {MAX_JOBS}")
+        raise Refused(f"a batch of {len(requests)} jobs: allowed are 1 to {MAX_JOBS}")
     return requests
 
 
 def insert_batch(session: Session, requests: Sequence[Request], key: str | None = None) -> Batch:
-    """Insert jobs under a new batch within the caller's transaction, who commits and rings."""
+    """Insert jobs under a new batch; the caller commits, then rings (`ring_or_warn`)."""
     batch = jobs.add_batch(session, len(requests))
     for number, request in enumerate(requests):
-        # the batch's key is its first job's
+        # the first job keeps the batch's key
         own_key = None if number else key
         insert(session, request.with_columns(batch_id=batch.id, idempotency_key=own_key))
     return batch
@@ -108,30 +108,30 @@ def _refuse_other_lines(
         raise Refused(
             f"idempotency key {key!r} belongs to batch {batch.id} of {batch.size} jobs, not "
             f"{len(requests)}",
-            remedy="use another key for another batch",
+            remedy="use a new key",
         )
     with services.database.read() as session:
         for request, job in zip(requests, jobs.batch_jobs(session, batch.id), strict=True):
-            refuse_another(session, key, request.asked, job)
+            refuse_different(session, key, request.asked, job)
 
 
 def _refuse_clash(
     request: Request, number: int, custom_ids: dict[str, int], families: dict[str, tuple[int, str]]
 ) -> None:
-    """Refuse a line that uses an earlier line's custom_id, or its model's name for another family.
+    """Refuse a line that repeats a custom_id, or trains another family under a model's name.
 
-    No job of this batch has created its model yet, so nothing else tells the two families apart.
+    The database cannot tell: no job of this batch has created its model yet.
     """
     custom_id = request.columns.get("custom_id")
     if custom_id is not None and custom_ids.setdefault(custom_id, number) != number:
-        raise Refused(f"custom_id {custom_id!r} is on line {custom_ids[custom_id]} too")
+        raise Refused(f"custom_id {custom_id!r} is already on line {custom_ids[custom_id]}")
     name, family = request.pinned.model, request.pinned.family.name
     first, found = families.setdefault(name, (number, family))
     if found != family:
         raise Refused(f"model {name!r} is of family {found!r} on line {first}, not {family!r}")
 
 
-def _read(services: Services, line: str, priority: int) -> Request:
+def _parse_line(services: Services, line: str, priority: int) -> Request:
     data = parse_object(line)
     custom_id, priority = data.pop("custom_id", None), data.pop("priority", priority)
     if custom_id is not None:
@@ -150,7 +150,7 @@ def _from_openai(line: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise Refused("body: expected a JSON object")
     if extra := body.keys() - _BODY:
-        raise Refused(f"body: unknown key {min(extra)!r}; known: {', '.join(sorted(_BODY))}")
+        raise Refused.unknown("key", min(extra), _BODY, of="body")
     params = {key: body[key] for key in _SAMPLING if body.get(key) is not None}
     if isinstance(params.get("stop"), str):
         params["stop"] = [params["stop"]]
@@ -172,5 +172,5 @@ def _openai_prompt(body: dict[str, Any]) -> Any:
         isinstance(message, dict) and isinstance(message.get("content"), str)
         for message in messages
     ):
-        raise Refused('body.messages: expected [{"role", "content"}] with text contents')
+        raise Refused('body.messages: expected [{"role", "content"}], each content a text')
     return "\n".join(message["content"] for message in messages)

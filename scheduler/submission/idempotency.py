@@ -1,7 +1,7 @@
-"""Idempotency keys: a key used again means the job that it made, and no other.
+"""Idempotency keys: a request that repeats a key must be the request that first used it.
 
-A job keeps its spec pinned. The same request may be pinned differently later, for there may be
-newer versions by then; so what is asked is compared with what was kept, not with a new pinning.
+A job keeps its spec pinned. The same request may be pinned differently later, when there are newer
+versions; so a request is compared with the stored spec, not pinned again.
 """
 
 from sqlalchemy.orm import Session
@@ -9,45 +9,43 @@ from sqlalchemy.orm import Session
 from db.errors import Refused
 from db.registry import Reference
 from db.tables import Job
-from worker.services.pinned import Pinned, complete, pin_model
+from worker.services.pinned import complete, pin_model
 from worker.specs import Spec, parse_spec
 
 REFERENCES = ("model", "dataset")
 
 
-def refuse_another(session: Session, key: str, asked: Spec, job: Job) -> None:
-    """Refuse a `key` that made `job` for another request, naming what differs."""
-    made = pin_model(session, parse_spec(job.spec))
-    if other := _other_fields(asked, made) or _other_params(asked, made):
+def refuse_different(session: Session, key: str, asked: Spec, job: Job) -> None:
+    """Raise `Refused`, naming what differs, if `key` made `job` for another request."""
+    stored = pin_model(session, parse_spec(job.spec))
+    different = _different_fields(asked, stored.spec)
+    if not different:
+        # settings that were not asked for have the values that the job found
+        params = dict(stored.params)
+        completed = complete(asked, stored.family, stored.version)
+        different = [f"params.{name}" for name, value in completed if value != params[name]]
+    if different:
         raise Refused(
             f"idempotency key {key!r} belongs to job {job.id}, a {job.kind} job of model "
-            f"{job.model!r} that differs in {', '.join(other)}",
-            remedy="use another key for another request",
+            f"{job.model!r} that differs in {', '.join(different)}",
+            remedy="use a new key",
         )
 
 
-def _other_fields(asked: Spec, made: Pinned) -> list[str]:
-    """The fields but `params` that differ; a version counts where the request names its number."""
-    kept = dict(made.spec)
-    return [
-        name
-        for name, value in asked
-        if name != "params"
-        and value != kept.get(name)
-        and not (name in REFERENCES and _may_mean(value, kept.get(name)))
-    ]
+def _different_fields(asked: Spec, stored: Spec) -> list[str]:
+    """The fields other than `params` that differ.
 
-
-def _may_mean(asked: str | None, kept: str | None) -> bool:
-    """Whether `pets` or `pets@best` may once have meant `pets:1`."""
-    if asked is None or kept is None:
-        return False
-    reference = Reference.parse(asked)
-    return reference.number is None and reference.name == Reference.parse(kept).name
-
-
-def _other_params(asked: Spec, made: Pinned) -> list[str]:
-    """The parameters that differ, once those that were not asked for are as the job found them."""
-    wanted = complete(asked, made.family, made.version)
-    kept = dict(made.params)
-    return [f"params.{name}" for name, value in wanted if value != kept[name]]
+    A reference without a version number, such as `pets` or `pets@best`, may once have meant any
+    version: `pets:1` does not differ from it.
+    """
+    different = []
+    for name, value in asked:
+        found = getattr(stored, name, None)
+        if name == "params" or value == found:
+            continue
+        if name in REFERENCES and value and found:
+            reference = Reference.parse(value)
+            if reference.number is None and reference.name == Reference.parse(found).name:
+                continue
+        different.append(name)
+    return different

@@ -1,4 +1,4 @@
-"""JSON Lines files that users hand in: batches and prompts. Errors name the file and the line."""
+"""Reading users' JSON Lines files: batches and prompts. Errors name the file and the line."""
 
 import json
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ MAX_FILE_BYTES = 256 << 20
 
 
 def read_lines(path: str) -> list[str]:
-    """The lines of a UTF-8 file, blank ones included, so that a line's number stays its place.
+    """The lines of a UTF-8 file, including blank ones, so that line numbers stay true.
 
     Raises `BadInput` for a file that is unreadable, not UTF-8, empty or beyond the limits.
     """
     try:
         with Path(path).open("rb") as file:
-            lines = [_decode(line, path, number) for number, line in _bounded(file, path)]
+            lines = list(_decoded(file, path))
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from None
     if not any(line.strip() for line in lines):
@@ -28,9 +28,9 @@ def read_lines(path: str) -> list[str]:
 
 
 def parse_json(text: str) -> Any:
-    """The value of a JSON text (RFC 8259, which knows no NaN). Raises `BadInput`."""
+    """The value of a JSON text by RFC 8259, which has no NaN. Raises `BadInput`."""
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"not JSON ({error})") from None
 
@@ -43,12 +43,13 @@ def parse_object(line: str) -> dict[str, Any]:
     return value
 
 
-def _refuse_constant(constant: str) -> NoReturn:
+def refuse_constant(constant: str) -> NoReturn:
+    """Raise `BadInput` for `NaN` or `Infinity`: the `parse_constant` of `json.loads`."""
     raise BadInput(f"{constant} is not a number that can be used")
 
 
-def _bounded(file: BinaryIO, path: str) -> Iterator[tuple[int, bytes]]:
-    """Yield (number, line), holding the file to its limits before it fills the memory."""
+def _decoded(file: BinaryIO, path: str) -> Iterator[str]:
+    """Yield the lines; a file beyond the limits is refused before it fills the memory."""
     size = 0
     for number in range(1, MAX_LINES + 2):
         line = file.readline(MAX_LINE_BYTES + 1)
@@ -60,14 +61,10 @@ def _bounded(file: BinaryIO, path: str) -> Iterator[tuple[int, bytes]]:
                 f"{path}: line {number} is beyond the limits of {MAX_LINES:,} lines, "
                 f"{MAX_LINE_BYTES:,} bytes a line and {MAX_FILE_BYTES:,} bytes in all"
             )
-        yield number, line
-
-
-def _decode(line: bytes, path: str, number: int) -> str:
-    try:
-        return line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{path}: line {number}: not UTF-8 at byte {error.start} of the line",
-            remedy="save the file as UTF-8",
-        ) from None
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise BadInput(
+                f"{path}: line {number}: not UTF-8 at byte {error.start} of the line",
+                remedy="save the file as UTF-8",
+            ) from None

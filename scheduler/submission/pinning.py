@@ -1,4 +1,4 @@
-"""Pinning: every name that a request gives becomes a version, every setting is checked.
+"""Pinning: every name in a request becomes a version, and every setting is checked.
 
 A pinned spec (`worker.services.pinned`) means the same tomorrow. Everything that can be refused
 without running a model is refused here.
@@ -24,7 +24,7 @@ MAX_PROMPTS_BYTES = 20 * 2**20
 
 
 def pin(services: Services, session: Session, spec: Spec) -> Pinned:
-    """Resolve the spec's names and check all that it says; raises `NotFound` or `Refused`."""
+    """Resolve the names in a spec and check its settings. Raises `NotFound` or `Refused`."""
     pinned = pin_model(session, spec)
     if isinstance(pinned, PinnedTraining):
         return _pin_training_data(services, session, pinned)
@@ -36,14 +36,15 @@ def pin(services: Services, session: Session, spec: Spec) -> Pinned:
 
 
 def refuse_other_family(session: Session, name: str, family: Family) -> None:
-    """Refuse a name whose model is of another family, or will be once a job has created it."""
+    """Raise `Refused` if model `name` is of another family, or a job will create it as such."""
     try:
         found, whose = models.get(session, name).family, f"model {name!r}"
     except NotFound:
-        job = jobs.unfinished_training(session, name)
-        if job is None:
+        training = jobs.unfinished(session, kind="train", model=name)
+        if not training:
             return
-        found, whose = job.spec["family"], f"model {name!r}, which job {job.id} will create,"
+        found = training[0].spec["family"]
+        whose = f"model {name!r}, which job {training[0].id} will create,"
     if found != family.name:
         raise Refused(
             f"{whose} is of family {found!r}, not {family.name!r}", remedy="choose another name"
@@ -71,8 +72,8 @@ def _pin_training_data(
         known = _shape(services, parent)["labels"]
         if strange := sorted(set(labels) - set(known)):
             raise Refused(
-                f"{named.dataset} has labels {strange[:10]} that {spec.model} does not know; "
-                f"known: {', '.join(known) or 'none'}"
+                f"{named.dataset} has labels {strange[:10]} that {spec.model} does not know",
+                remedy=f"known: {', '.join(known) or 'none'}",
             )
     return replace(pinned, spec=named)
 
@@ -80,12 +81,12 @@ def _pin_training_data(
 def _refuse_unfit_data(family: Family, data: DatasetVersion, reference: str) -> None:
     if data.kind != family.media:
         raise Refused(
-            f"family {family.name!r} trains on {family.media} datasets; {reference} is of kind "
+            f"family {family.name!r} trains on {family.media} datasets, but {reference} is of kind "
             f"{data.kind}"
         )
     if family.needs_captions and not (data.summary.get("captions") or data.summary.get("labels")):
         raise Refused(
-            f"family {family.name!r} trains on captions; {reference} has neither captions nor "
+            f"family {family.name!r} trains on captions, but {reference} has neither captions nor "
             "labels",
             remedy='add it again with a metadata.jsonl of lines {"file_name": ..., "text": ...} '
             "beside the images, or with the images in folders named after what they show",
@@ -108,7 +109,7 @@ def _refuse_unfit_inputs(services: Services, pinned: PinnedGeneration) -> None:
     size = sum(len(prompt.prompt.encode()) for prompt in spec.prompts)
     if size > MAX_PROMPTS_BYTES:
         raise Refused(
-            f"the prompts have {size:,} bytes; a job takes at most {MAX_PROMPTS_BYTES:,}",
+            f"the prompts have {size:,} bytes: a job takes at most {MAX_PROMPTS_BYTES:,}",
             remedy="split them into several jobs",
         )
 
@@ -116,14 +117,14 @@ def _refuse_unfit_inputs(services: Services, pinned: PinnedGeneration) -> None:
 def _pin_images(
     services: Services, session: Session, pinned: PinnedGeneration, reference: str
 ) -> PinnedGeneration:
-    """Name the version of the images; refuse those that the family or the model does not take."""
+    """Pin the version of the images; refuse those that the family or the model does not take."""
     spec, family = pinned.spec, pinned.family
     dataset, images = datasets.resolve(session, reference)
     name = f"{dataset.name}:{images.number}"
     if not family.takes_images:
         raise Refused(f"family {family.name!r} takes no images", remedy="leave the dataset out")
     if images.kind != "image":
-        raise Refused(f"family {family.name!r} takes images; {name} is of kind {images.kind}")
+        raise Refused(f"family {family.name!r} takes images, but {name} is of kind {images.kind}")
     found, shape = images.summary["shape"], _shape(services, pinned.version)
     for key in ("size", "channels"):
         if found[key] != shape[key]:
@@ -132,7 +133,7 @@ def _pin_images(
                 remedy="add them again as a dataset that fits",
             )
     known, labels = shape["labels"], images.summary["labels"]
-    # a conditional model must know what each image shows
+    # a conditional model needs the label of each image
     if spec.label is None and known and not (labels and set(labels) <= set(known)):
         strange = f"labels {sorted(set(labels) - set(known))[:10]} that it does not know"
         raise Refused(
@@ -144,7 +145,7 @@ def _pin_images(
 
 
 def _shape(services: Services, version: ModelVersion) -> dict[str, Any]:
-    """What a version makes, from its `config.json`: `labels`, for images `size`, `channels`."""
+    """The shape of a version's samples, from its `config.json`: labels, images' size, channels."""
     return _read_shape(services, version.files["config.json"]["key"])
 
 

@@ -1,7 +1,7 @@
 """The prompts of a generate job: the lines of a file, as they are or filled into a template.
 
-A template is `templates/NAME.txt`, with fields as in `{text}`, beside `templates/NAME.jsonl`, lines
-that fill it. To add one, add two files.
+A template is two files: `templates/NAME.txt`, with fields such as `{text}`, and
+`templates/NAME.jsonl`, lines that fill it.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ FOLDER = Path(__file__).with_name("templates")
 
 @dataclass(frozen=True)
 class Template:
-    """A prompt with fields; `example` is the text of a prompts file for it."""
+    """A prompt with fields; `example` is the content of a prompts file for it."""
 
     name: str
     text: str
@@ -26,20 +26,23 @@ class Template:
 
     @property
     def fields(self) -> list[str]:
-        """The fields that a line must have, in the order of the text."""
+        """The fields that a line must have, in the text's order."""
         named = (field for _, field, _, _ in Formatter().parse(self.text) if field)
         return list(dict.fromkeys(named))
 
     def fill(self, values: dict[str, Any]) -> str:
-        """The prompt that one line makes; raises `BadInput` naming the field that is wrong."""
-        known = ", ".join(self.fields)
+        """The prompt that one line makes. Raises `BadInput` naming the field that is wrong."""
         for field in self.fields:
             if field not in values:
-                raise BadInput(f"no {field!r}; template {self.name!r} needs {known}")
+                raise BadInput(
+                    f"no {field!r}",
+                    remedy=f"template {self.name!r} needs {', '.join(self.fields)}",
+                )
             if isinstance(values[field], bool) or not isinstance(values[field], str | int | float):
                 raise BadInput(f"{field}: expected a text (got {str(values[field])[:40]!r})")
-        if extra := values.keys() - {*self.fields, "custom_id"}:
-            raise BadInput(f"unknown field {min(extra)!r}; known: {known}, custom_id")
+        known = {*self.fields, "custom_id"}
+        if extra := values.keys() - known:
+            raise BadInput.unknown("field", min(extra), known, of=f"template {self.name!r}")
         return self.text.format_map(values)
 
 
@@ -49,7 +52,7 @@ def templates() -> list[Template]:
 
 
 def find_template(name: str) -> Template:
-    """The template of this name; `NotFound` with the nearest spelling where there is none."""
+    """The template called `name`. Raises `NotFound` with the nearest spelling."""
     known = [path.stem for path in FOLDER.glob("*.txt")]
     if name not in known:
         raise NotFound.unknown("template", name, known)
@@ -62,32 +65,32 @@ def find_template(name: str) -> Template:
 def read_prompts(path: str, template: Template | None = None) -> list[dict[str, Any]]:
     """The prompts of a file, as `{"prompt", "custom_id"?}`. Raises `BadInput` naming the line.
 
-    A line is such an object, or a JSON string alone; with a `template`, an object of the template's
+    A line is such an object or just a JSON string; with a `template`, an object of the template's
     fields and `custom_id`.
     """
     prompts = []
     for number, line in enumerate(read_lines(path), 1):
         if line.strip():
             try:
-                prompts.append(_filled(line, template) if template else _plain(line))
+                prompts.append(_parse_line(line, template))
             except BadInput as error:
-                raise BadInput(f"{path}: line {number}: {error.message}") from None
+                raise BadInput(
+                    f"{path}: line {number}: {error.message}", remedy=error.remedy
+                ) from None
     if len(prompts) > MAX_PROMPTS:
-        raise BadInput(f"{path}: {len(prompts):,} prompts; at most {MAX_PROMPTS:,} are allowed")
+        raise BadInput(f"{path}: {len(prompts):,} prompts: at most {MAX_PROMPTS:,} are allowed")
     return prompts
 
 
-def _plain(line: str) -> dict[str, Any]:
+def _parse_line(line: str, template: Template | None) -> dict[str, Any]:
+    if template is not None:
+        values = parse_object(line)
+        prompt = {"prompt": template.fill(values)}
+        return prompt | ({"custom_id": values["custom_id"]} if "custom_id" in values else {})
     value = parse_json(line)
     prompt = {"prompt": value} if isinstance(value, str) else value
     if not isinstance(prompt, dict) or not isinstance(prompt.get("prompt"), str):
         raise BadInput(f'expected {{"prompt": "text"}} (got {line.strip()[:40]!r})')
     if extra := prompt.keys() - {"prompt", "custom_id"}:
-        raise BadInput(f"unknown key {min(extra)!r}; known: custom_id, prompt")
+        raise BadInput.unknown("key", min(extra), ("custom_id", "prompt"), of="the line")
     return prompt
-
-
-def _filled(line: str, template: Template) -> dict[str, Any]:
-    values = parse_object(line)
-    prompt = {"prompt": template.fill(values)}
-    return prompt | ({"custom_id": values["custom_id"]} if "custom_id" in values else {})

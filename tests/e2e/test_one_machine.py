@@ -18,7 +18,7 @@ def pid_of(machine, name: str) -> int | None:
 def test_nothing_runs_and_nothing_is_created_before_up(machine):
     status = machine.status()
     assert (status["running"], status["processes"]) == (False, [])
-    assert status["database"] == "not made yet"
+    assert status["database"] == "not created yet"
     assert machine.genmill("down").code == 0
     assert not machine.home.exists()
 

@@ -79,7 +79,7 @@ def test_manifests_in_use_are_those_not_removed(record):
 
 def test_a_dataset_has_no_aliases(record):
     add(record)
-    with pytest.raises(NotFound, match="no dataset 'mnist@latest'; datasets have no aliases"):
+    with pytest.raises(NotFound, match="no dataset 'mnist@latest': datasets have no aliases"):
         record.run(datasets.resolve, "mnist@latest")
 
 

@@ -47,7 +47,7 @@ def test_a_job_is_found_by_a_prefix_of_its_id(record):
 
 def test_an_ambiguous_prefix_lists_the_candidates(record):
     ids = [record.add()[0] for _ in range(7)]
-    with pytest.raises(Refused, match="begins several ids") as refusal:
+    with pytest.raises(Refused, match="several job ids begin with") as refusal:
         record.job(ids[0][:4])
     assert ids[0] in str(refusal.value)
     assert "..." in str(refusal.value)

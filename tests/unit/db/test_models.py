@@ -64,7 +64,7 @@ def test_an_alias_that_means_a_version_already_is_refused(record, alias):
 def test_an_alias_stands_for_a_version_of_its_own_model(record):
     add(record)
     stranger = add(record, name="faces")
-    with pytest.raises(Refused, match="not one of model 'digits'"):
+    with pytest.raises(Refused, match="not a version of model 'digits'"):
         record.run(models.set_alias, record.run(models.get, "digits"), "champion", stranger)
 
 

@@ -230,7 +230,7 @@ def test_a_shard_that_kills_its_workers_is_poison_at_the_limit(record):
     record.claim(shard_id, lease_s=EXPIRED)
     assert record.run(shards.reap, max_claims=3) == []
     assert record.job(job_id).status == "failed"
-    assert "poison: lost 3 times" in record.job(job_id).error
+    assert "poison: its workers stopped reporting 3 times" in record.job(job_id).error
 
 
 def test_failures_and_releases_do_not_make_poison(record):

@@ -29,6 +29,17 @@ def test_a_folder_of_pictures_takes_its_labels_from_its_folders(genmill, tmp_pat
     assert row[:5] == ["shades", "1", "image", "20", "2"]
 
 
+def test_rejected_files_beyond_those_that_are_kept_are_counted(genmill, tmp_path, monkeypatch):
+    monkeypatch.setattr("worker.data.source_files.MAX_REPORTED", 22)
+    (tmp_path / "mixed").mkdir()
+    for n in range(10):
+        Image.new("L", (12, 12), n).save(tmp_path / "mixed" / f"{n}.png")
+    for n in range(30):
+        (tmp_path / "mixed" / f"{n}.mp3").write_bytes(b"ID3")
+    added = genmill("dataset", "add", "mixed", "mixed", "--kind", "image")
+    assert added.err.splitlines()[-1] == "rejected 10 more; --json lists the first 22"
+
+
 def test_a_folder_of_sounds_becomes_a_version_and_what_is_none_is_told(genmill, tmp_path):
     (tmp_path / "calls").mkdir()
     for n, label in enumerate(["cat", "dog"] * 5):

@@ -5,7 +5,10 @@ from PIL import Image
 
 from scheduler.demo.data import write_digits, write_documentation
 from scheduler.demo.run import draw_sheet
+from scheduler.demo.specs import GENERATION, RETRAIN, TRAINING
+from scheduler.submission.arguments import parse_repeated
 from worker.media.samples.contact_sheet import GAP, MIN_WIDTH
+from worker.specs import parse_spec
 
 
 def test_the_demo_s_digits_are_pictures_in_a_folder_a_class(tmp_path):
@@ -23,6 +26,12 @@ def test_the_demo_s_text_is_the_prose_of_python_s_documentation(tmp_path):
     assert sum(map(len, lines)) > 100_000
     assert len(set(lines)) == len(lines)
     assert all(line.endswith((".", ":")) for line in lines)
+
+
+def test_the_demo_s_jobs_are_specs_that_could_be_submitted():
+    for spec in (*TRAINING.values(), *GENERATION.values()):
+        assert parse_spec(spec).kind == spec["kind"]
+    assert parse_repeated(RETRAIN.split()).spec is not None
 
 
 def write_sample(folder: Path, index: int, label: str, brightness: int) -> None:

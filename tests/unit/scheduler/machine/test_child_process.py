@@ -48,7 +48,7 @@ def lives(pid: int) -> bool:
 def test_a_child_that_ends_is_started_again_after_a_growing_pause(child):
     one = child("raise SystemExit(3)")
     one.start()
-    events = [until(one.tend) for _ in range(3)]
+    events = [until(one.keep_alive) for _ in range(3)]
     assert "exit code 3" in events[0]
     assert "restarts in 0.5 s" in events[0]
     assert "restarted" in events[1]
@@ -60,13 +60,13 @@ def test_a_killed_child_is_told_by_its_signal(child):
     one = child("import time; time.sleep(60)")
     one.start()
     os.kill(one.pid, signal.SIGKILL)
-    assert "SIGKILL" in until(one.tend)
+    assert "SIGKILL" in until(one.keep_alive)
 
 
 def test_a_child_reads_its_input_and_its_output_is_logged(child):
     one = child("import sys; print('got', sys.stdin.read())", stdin=b"a secret")
     one.start()
-    assert until(lambda: one.ended_by(time.monotonic() + PATIENCE_S))
+    assert until(lambda: one.wait_until(time.monotonic() + PATIENCE_S))
     assert one.log.read_text() == "got a secret\n"
     assert one.log.stat().st_mode & 0o077 == 0
 
@@ -110,7 +110,7 @@ def test_the_log_of_a_child_rotates_while_it_runs_and_holds_its_last_words(child
         "sys.exit('its last words')\n"
     )
     one.start()
-    assert until(lambda: one.ended_by(time.monotonic() + PATIENCE_S))
+    assert until(lambda: one.wait_until(time.monotonic() + PATIENCE_S))
     *lines, last = one.log.read_text().splitlines()
     older = one.log.with_name("one.log.1").read_text().splitlines()
     assert last == "its last words"

@@ -5,7 +5,7 @@ import pytest
 
 from db import workers
 from db.errors import Refused
-from scheduler.dispatch.loop import note_round
+from scheduler.dispatch.loop import touch_scheduler_file
 from scheduler.machine.doctor import examine
 from worker.services import Services
 from worker.settings import Settings
@@ -89,7 +89,7 @@ def test_a_scheduler_is_healthy_without_a_live_worker(tmp_path, database_url, br
     settings = Settings(
         _env_file=None, home=tmp_path / "home", database_url=database_url, redis_url=broker_url
     )
-    note_round(settings)
+    touch_scheduler_file(settings)
     checks = examine(settings, ["scheduler", "database", "broker"])
     assert [check["check"] for check in checks] == ["scheduler", "database", "broker"]
     assert all(check["ok"] for check in checks)
@@ -98,7 +98,7 @@ def test_a_scheduler_is_healthy_without_a_live_worker(tmp_path, database_url, br
 def test_a_scheduler_that_hangs_is_told(tmp_path):
     settings = Settings(_env_file=None, home=tmp_path / "home")
     assert examined(settings)["scheduler"]["ok"]  # none runs here
-    note_round(settings)
+    touch_scheduler_file(settings)
     assert examined(settings)["scheduler"]["ok"]
     os.utime(settings.scheduler_file, (0, 0))
     found = examined(settings)["scheduler"]

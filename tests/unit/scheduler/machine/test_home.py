@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from db.errors import GenmillError, Refused, Unreachable
+from scheduler.machine.control import wait_until_ready
 from scheduler.machine.home import (
-    holder,
-    make_home,
-    only_one,
+    create_home,
     read_state,
+    supervisor_lock,
+    supervisor_pid,
     write_failure,
     write_state,
 )
-from scheduler.machine.system import wait_until_ready
 from worker.settings import Settings
 
 
@@ -24,11 +24,11 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_a_home_has_one_supervisor(settings):
-    with only_one(settings):
-        assert holder(settings) == os.getpid()
-        with pytest.raises(Refused, match=f"pid {os.getpid()}"), only_one(settings):
+    with supervisor_lock(settings):
+        assert supervisor_pid(settings) == os.getpid()
+        with pytest.raises(Refused, match=f"pid {os.getpid()}"), supervisor_lock(settings):
             pass
-    assert holder(settings) is None
+    assert supervisor_pid(settings) is None
 
 
 def ended(program: str, *arguments: str) -> subprocess.Popen:
@@ -39,7 +39,8 @@ def ended(program: str, *arguments: str) -> subprocess.Popen:
 
 
 def test_the_second_of_two_started_at_once_is_told_of_the_first(settings):
-    with only_one(settings), pytest.raises(Refused, match=f"already runs.*pid {os.getpid()}"):
+    told = pytest.raises(Refused, match=f"already runs.*pid {os.getpid()}")
+    with supervisor_lock(settings), told:
         wait_until_ready(settings, ended(""))
 
 
@@ -47,12 +48,13 @@ def test_a_start_that_fails_raises_the_same_error_as_the_process(settings):
     program = """
 import sys
 from pathlib import Path
-from scheduler.machine.home import make_home, write_failure
+from db.errors import Unreachable
+from scheduler.machine.home import create_home, write_failure
 from worker.settings import Settings
 settings = Settings(_env_file=None, home=Path(sys.argv[1]))
-make_home(settings)
-write_failure(settings, "no answer; or none in time", "start it")
-sys.exit(3)
+create_home(settings)
+write_failure(settings, Unreachable("no answer; or none in time", remedy="start it"))
+sys.exit(1)
 """
     with pytest.raises(Unreachable) as raised:
         wait_until_ready(settings, ended(program, str(settings.home)))
@@ -60,8 +62,8 @@ sys.exit(3)
 
 
 def test_a_start_that_crashes_points_to_the_log(settings):
-    make_home(settings)
-    write_failure(settings, "of another process", None)
+    create_home(settings)
+    write_failure(settings, Refused("of another process"))
     with pytest.raises(GenmillError, match=r"ended with exit code 1; see .*up\.log"):
         wait_until_ready(settings, ended("raise SystemExit(1)"))
 
@@ -70,29 +72,29 @@ def test_the_lock_goes_with_a_killed_holder(settings):
     program = """
 import sys, time
 from pathlib import Path
-from scheduler.machine.home import only_one
+from scheduler.machine.home import supervisor_lock
 from worker.settings import Settings
-with only_one(Settings(_env_file=None, home=Path(sys.argv[1]))):
+with supervisor_lock(Settings(_env_file=None, home=Path(sys.argv[1]))):
     print("held", flush=True)
     time.sleep(60)
 """
     command = [sys.executable, "-c", program, str(settings.home)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
-        assert holder(settings) == other.pid
+        assert supervisor_pid(settings) == other.pid
         other.kill()
-    with only_one(settings):
-        assert holder(settings) == os.getpid()
+    with supervisor_lock(settings):
+        assert supervisor_pid(settings) == os.getpid()
 
 
 def test_looking_for_a_supervisor_makes_nothing(settings):
-    assert holder(settings) is None
+    assert supervisor_pid(settings) is None
     assert read_state(settings) == {}
     assert not settings.home.exists()
 
 
 def test_a_state_that_was_cut_short_reads_as_none(settings):
-    make_home(settings)
+    create_home(settings)
     write_state(settings, {"pid": 1})
     assert read_state(settings) == {"pid": 1}
     (settings.home / "run" / "state.json").write_text('{"pid"')
@@ -100,11 +102,11 @@ def test_a_state_that_was_cut_short_reads_as_none(settings):
 
 
 def test_a_new_home_is_for_its_owner_alone(settings):
-    make_home(settings)
+    create_home(settings)
     assert settings.home.stat().st_mode & 0o077 == 0
 
 
 def test_a_home_that_cannot_be_written_is_refused_with_the_remedy(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(Refused, match="set GENMILL_HOME"):
-        make_home(Settings(_env_file=None, home=tmp_path / "file" / "home"))
+        create_home(Settings(_env_file=None, home=tmp_path / "file" / "home"))

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from db.errors import Unreachable
-from scheduler.machine.system import up
+from scheduler.machine.control import up
 from worker.settings import Settings
 
 

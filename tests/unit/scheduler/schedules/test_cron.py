@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from db.errors import Refused
-from scheduler.schedules.cron import due_by, next_due
+from scheduler.schedules.cron import due_around, next_due
 
 BERLIN = "Europe/Berlin"
 
@@ -60,24 +60,20 @@ def test_what_is_no_cron_or_zone_is_refused_with_the_remedy(cron, zone, says):
         next_due(cron, zone, at(2026, 1, 1))
 
 
-def test_the_times_around_now_are_the_latest_due_time_and_whether_earlier_ones_were_missed():
-    on_time = due_by(
-        at(2026, 1, 1, 3, 0, 4), cron="0 * * * *", timezone="UTC", first=at(2026, 1, 1, 3)
-    )
-    assert (on_time.latest, on_time.earlier) == (at(2026, 1, 1, 3), False)
-    assert on_time.following == at(2026, 1, 1, 4)
-    late = due_by(at(2026, 1, 2, 3, 30), cron="0 * * * *", timezone="UTC", first=at(2026, 1, 1, 3))
-    assert (late.latest, late.earlier) == (at(2026, 1, 2, 3), True)
-    assert late.following == at(2026, 1, 2, 4)
+def test_the_times_around_now_are_the_latest_due_time_and_the_next_one():
+    hourly = {"cron": "0 * * * *", "timezone": "UTC", "first": at(2026, 1, 1, 3)}
+    on_time = due_around(at(2026, 1, 1, 3, 0, 4), **hourly)
+    assert on_time == (at(2026, 1, 1, 3), at(2026, 1, 1, 4))
+    late = due_around(at(2026, 1, 2, 3, 30), **hourly)
+    assert late == (at(2026, 1, 2, 3), at(2026, 1, 2, 4))
 
 
 def test_years_of_missed_seconds_are_not_gone_through_one_by_one():
-    found = due_by(
-        at(2026, 1, 1, 0, 0, 30), cron="* * * * * *", timezone=BERLIN, first=at(2020, 1, 1)
-    )
-    assert found.latest == at(2026, 1, 1, 0, 0, 30)
+    now = at(2026, 1, 1, 0, 0, 30)
+    latest, _ = due_around(now, cron="* * * * * *", timezone=BERLIN, first=at(2020, 1, 1))
+    assert latest == now
 
 
 def test_a_rare_schedule_is_found_due_after_a_long_stop():
-    found = due_by(at(2026, 6, 1), cron="0 0 1 1 *", timezone="UTC", first=at(2025, 1, 1))
-    assert (found.latest, found.following) == (at(2026, 1, 1), at(2027, 1, 1))
+    found = due_around(at(2026, 6, 1), cron="0 0 1 1 *", timezone="UTC", first=at(2025, 1, 1))
+    assert found == (at(2026, 1, 1), at(2027, 1, 1))

@@ -44,7 +44,7 @@ def test_a_removed_schedule_fires_no_more_and_its_jobs_stay(clockwork):
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"name": "../x"}, "schedule name"),
+        ({"name": "../x"}, "name of a schedule"),
         ({"missed": "twice"}, "missed rule"),
         ({"overlap": "stack"}, "overlap rule"),
         ({"cron": "soon"}, "cron expression"),

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from db.errors import BadInput, Refused
-from scheduler.submission.arguments import anchor_files, parse_command, parse_repeated
+from scheduler.submission.arguments import make_paths_absolute, parse_command, parse_repeated
 from scheduler.submission.json_lines import MAX_LINE_BYTES, read_lines
 
 
@@ -57,12 +57,13 @@ def test_files_are_anchored_wherever_they_are_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     here = str(tmp_path / "a.jsonl")
     for words in ("enqueue batch a.jsonl", "enqueue batch --priority 2 a.jsonl"):
-        assert anchor_files(words.split())[-1] == here
+        assert make_paths_absolute(words.split())[-1] == here
     assert (
-        anchor_files(["enqueue", "generate", "m", "--prompts=a.jsonl"])[-1] == f"--prompts={here}"
+        make_paths_absolute(["enqueue", "generate", "m", "--prompts=a.jsonl"])[-1]
+        == f"--prompts={here}"
     )
     untouched = ["enqueue", "generate", "batch", "--label", "a.jsonl"]
-    assert anchor_files(untouched) == untouched
+    assert make_paths_absolute(untouched) == untouched
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):

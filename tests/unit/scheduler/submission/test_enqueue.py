@@ -270,6 +270,19 @@ def fail_second_shard(session, job_id):
     shards.fail(session, claim, "no", final=True, max_failures=3, backoff_s=0)
 
 
+def test_a_job_cancelled_after_its_last_shard_has_nothing_to_retry(services) -> None:
+    job = enqueue(services, train())
+    with services.database.write() as session:
+        (shard,) = jobs.shards_of(session, job.id)
+        claim = shards.claim(session, shard.id, owner="w", lease_s=60)
+        shards.commit(session, claim, [])
+        jobs.cancel(session, job.id)
+        cancelled = jobs.get(session, job.id)
+    with pytest.raises(Refused, match="every shard succeeded"):
+        retry(services, cancelled)
+    assert count_jobs(services) == 1
+
+
 def test_a_job_under_way_cannot_be_retried(services) -> None:
     with pytest.raises(Refused, match="queued"):
         retry(services, enqueue(services, generate()))

@@ -36,7 +36,10 @@ def test_all_templates_are_found():
     [
         ('{"text": "A"}', "line 2: no 'sentences'; template 'summary' needs sentences, text"),
         ('{"text": ["A"], "sentences": 1}', "line 2: text: expected a text"),
-        ('{"text": "A", "sentences": 1, "tone": "dry"}', "line 2: unknown field 'tone'"),
+        (
+            '{"text": "A", "sentences": 1, "tone": "dry"}',
+            "line 2: template 'summary' has no field 'tone'",
+        ),
         ('["A"]', "line 2: expected a JSON object"),
         ("{", "line 2: "),
     ],

@@ -1,4 +1,4 @@
-"""`genmill up`, `down` and `status`: the whole system on one machine."""
+"""Controlling the system on one machine: `genmill up`, `down` and `status`."""
 
 import contextlib
 import os
@@ -11,28 +11,35 @@ from typing import Any
 import click
 
 from db import jobs, workers
-from db.errors import GenmillError, Refused, Unreachable
+from db.errors import GenmillError
 from scheduler.machine.broker import broker_address, ping
 from scheduler.machine.home import (
     already_running_error,
-    holder,
+    create_home,
     log_folder,
-    make_home,
     read_failure,
     read_state,
+    supervisor_pid,
     write_failure,
 )
 from scheduler.machine.rotating_log import open_log
-from scheduler.machine.supervisor import DRAIN_S, STOP_S, Say, Supervisor, genmill
+from scheduler.machine.supervisor import (
+    BROKER_STOP_TIMEOUT_S,
+    DRAIN_TIMEOUT_S,
+    Say,
+    Supervisor,
+    genmill_command,
+)
+from scheduler.output.render import to_count
 from worker.services import open_services
 from worker.settings import Settings
 
-START_S = 120.0  # each worker imports torch, slowly at first
-STEP_S = 0.1
+START_TIMEOUT_S = 120.0  # each worker imports torch, which is slow the first time
+POLL_S = 0.1
 
 
 def say_on_stderr(line: str) -> None:
-    """Print for people; stdout is for data. A closed terminal is no reason to stop."""
+    """Print a line for people, if the terminal is still open."""
     with contextlib.suppress(OSError):
         click.echo(line, err=True)
 
@@ -44,13 +51,13 @@ def up(
     detach: bool = False,
     say: Say = say_on_stderr,
 ) -> None:
-    """Run everything that is not configured elsewhere, until told to stop.
+    """Run everything that is not configured elsewhere, until SIGINT, SIGTERM or SIGHUP.
 
-    With `detach`, return once all workers are live. Raises `Refused` where it already runs in this
-    home or the home cannot be used, and `Unreachable` where a configured service does not answer.
+    With `detach`, return once all workers are live. Raises `Refused` if it already runs in this
+    home or the home cannot be used, and `Unreachable` if a configured service does not answer.
     """
     count = workers or 1
-    make_home(settings)
+    create_home(settings)
     if detach:
         _detach(settings, count, say)
         return
@@ -58,29 +65,29 @@ def up(
         Supervisor(settings, workers=count, say=say).run()
     except GenmillError as error:
         with contextlib.suppress(OSError):  # a full disk must not hide the error
-            write_failure(settings, error.message, error.remedy)
+            write_failure(settings, error)
         raise
 
 
 def down(settings: Settings, *, say: Say = say_on_stderr) -> bool:
-    """Stop what runs in this home and wait until it ended; return whether anything ran."""
-    pid = holder(settings)
+    """Stop what runs in this home and wait until it has ended; return whether anything ran."""
+    pid = supervisor_pid(settings)
     if pid is None:
         say(f"nothing runs in {settings.home.absolute()}")
         return False
     os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + DRAIN_S + 2 * STOP_S
-    while holder(settings) == pid:
+    deadline = time.monotonic() + DRAIN_TIMEOUT_S + 2 * BROKER_STOP_TIMEOUT_S
+    while supervisor_pid(settings) == pid:
         if time.monotonic() > deadline:
             os.kill(pid, signal.SIGKILL)  # its children die with it
-        time.sleep(STEP_S)
+        time.sleep(POLL_S)
     say("stopped")
     return True
 
 
 def status(settings: Settings) -> dict[str, Any]:
-    """What runs in this home and what waits; a service that does not answer is part of it."""
-    state = read_state(settings) if holder(settings) else {}
+    """What runs in this home, and the jobs in each state; errors of services are part of it."""
+    state = read_state(settings) if supervisor_pid(settings) else {}
     try:
         broker = f"{ping(settings)} at {broker_address(settings)}"
     except GenmillError as error:
@@ -97,12 +104,12 @@ def status(settings: Settings) -> dict[str, Any]:
 
 
 def _detach(settings: Settings, count: int, say: Say) -> None:
-    """Start the supervisor in its own session, and wait until it is ready or has ended."""
-    if holder(settings):
+    """Start the supervisor in its own session, and wait until it is ready."""
+    if supervisor_pid(settings):
         raise already_running_error(settings)
     with open_log(log_folder(settings) / "up.log") as log:
         process = subprocess.Popen(  # noqa: S603 - our own command, no shell
-            genmill("up", "--workers", str(count)),
+            genmill_command("up", "--workers", str(count)),
             env=settings.child_environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -115,42 +122,32 @@ def _detach(settings: Settings, count: int, say: Say) -> None:
         process.terminate()
         process.wait()
         raise
-    say(f"ready, with {count} worker(s); stop with `genmill down`")
+    say(f"ready, with {to_count(count, 'worker')}; stop with `genmill down`")
 
 
 def wait_until_ready(settings: Settings, process: subprocess.Popen[bytes]) -> None:
     """Wait until all workers of the supervisor `process` are live; raise its error if it ends."""
-    deadline = time.monotonic() + START_S
+    deadline = time.monotonic() + START_TIMEOUT_S
     while not (state := read_state(settings)).get("ready") or state["pid"] != process.pid:
         if process.poll() is not None:
-            if holder(settings):  # another one was started at the same time, and was first
+            if supervisor_pid(settings):  # one that was started at the same time won
                 raise already_running_error(settings)
-            raise startup_error(settings, process)
+            raise read_failure(settings, process.pid) or GenmillError(
+                f"`genmill up` ended with exit code {process.returncode}",
+                remedy=f"see {log_folder(settings) / 'up.log'}",
+            )
         if time.monotonic() > deadline:
             raise GenmillError(
-                f"not ready after {START_S:g} s, but still starting",
+                f"not ready after {START_TIMEOUT_S:g} s, but still starting",
                 remedy=f"see {log_folder(settings)}",
             )
-        time.sleep(STEP_S)
-
-
-def startup_error(settings: Settings, process: subprocess.Popen[bytes]) -> GenmillError:
-    """The error that ended the supervisor `process`; its exit code tells the type."""
-    types = {kind.exit_code: kind for kind in (Refused, Unreachable)}
-    kind = types.get(process.returncode, GenmillError)
-    failure = read_failure(settings)
-    if failure.get("pid") == process.pid:
-        return kind(failure["message"], remedy=failure["remedy"])
-    return kind(
-        f"`genmill up` ended with exit code {process.returncode}",
-        remedy=f"see {log_folder(settings) / 'up.log'}",
-    )
+        time.sleep(POLL_S)
 
 
 def _database_status(settings: Settings) -> dict[str, Any]:
-    """Counts of jobs, and the live workers on any machine."""
+    """The number of jobs in each state, and the live workers on any machine."""
     if not has_database(settings):
-        return {"database": "not made yet", "jobs": {}, "workers": []}
+        return {"database": "not created yet", "jobs": {}, "workers": []}
     services = open_services(settings)
     try:
         with services.database.read() as session:
@@ -170,6 +167,6 @@ def _database_status(settings: Settings) -> dict[str, Any]:
 
 
 def has_database(settings: Settings) -> bool:
-    """Whether the database can exist at all: connecting to a missing SQLite file would make it."""
+    """False if the database is a missing SQLite file, which connecting would create."""
     path = settings.database.partition("sqlite:///")[2]
     return not path or Path(path).exists()

@@ -1,0 +1,40 @@
+"""The jobs of the demo, chosen to finish in minutes on two CPU cores."""
+
+from typing import Any
+
+GAN = {"kind": "train", "family": "gan", "model": "digits", "dataset": "digits", "max_seconds": 150}
+VAE = {"kind": "train", "family": "vae", "model": "vae", "dataset": "digits", "max_seconds": 45}
+GPT = {
+    "kind": "train",
+    "family": "gpt",
+    "model": "prose",
+    "dataset": "documentation",
+    "max_seconds": 90,
+    # a large vocabulary of long tokens, so that it writes words after a minute
+    "params": {
+        "tokenizer": "bpe",
+        "vocabulary": 4096,
+        "context": 64,
+        "batch_size": 12,
+        "lr": 0.008,
+    },
+}
+TRAINING: dict[str, dict[str, Any]] = {"gan": GAN, "gpt": GPT, "vae": VAE}
+
+PROMPTS = ("The ", "If the ", "An object ", "A class ", "Note that ")
+
+# by the name of the folder that the samples are downloaded into
+GENERATION: dict[str, dict[str, Any]] = {
+    "digits": {"kind": "generate", "model": "digits", "count": 1000, "seed": 1},
+    "vae-digits": {"kind": "generate", "model": "vae", "count": 200, "seed": 1},
+    "texts": {
+        "kind": "generate",
+        "model": "prose",
+        "count": 50,
+        "prompts": [{"prompt": prompt} for prompt in PROMPTS],
+        "params": {"max_tokens": 80, "temperature": 0.7, "top_p": 0.9},
+    },
+}
+
+SCHEDULE = "retrain-digits"
+RETRAIN = "enqueue finetune digits --dataset digits --max-seconds 15"
