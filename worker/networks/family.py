@@ -71,7 +71,7 @@ class Family:
     takes_prompts: bool
     papers: tuple[str, ...]  # "Radford, Metz, Chintala 2015, arXiv:1511.06434"
     default_seconds: float  # the training budget where a job states none
-    takes_images: bool = False  # makes samples from given ones
+    takes_images: bool = False  # makes samples from those of a dataset
     trains: bool = True  # from scratch; else only by fine-tuning an imported version
     needs_captions: bool = False  # learns from captions; labels' names serve where there are none
     files: tuple[KeptFile, ...] = ()  # beside weights and `config.json`
