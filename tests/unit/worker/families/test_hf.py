@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig
 
 from db.errors import BadInput, Refused, TooLarge
 from db.tables import ModelVersion
-from tests.families.causal import CHAT, KINDS, take_in, write_base, write_tokenizer
-from tests.families.exchange import hand_over
+from tests.families.causal import CHAT, KINDS, add_record, write_base, write_tokenizer
+from tests.families.export import export_and_import
 from tests.families.kit import SENTENCES, Recorder, run
 from worker.data.dataset import TRAIN, LocalDataset, Shape
 from worker.engine import memory
@@ -21,8 +21,8 @@ from worker.engine.run import build_run
 from worker.engine.train import Training
 from worker.engine.weights import load
 from worker.families.hf import FAMILY, HfParams, HfSampling
-from worker.families.hf.base import bytes_to_read, packs
-from worker.families.hf.examples import Script, read_tokenizer
+from worker.families.hf.base import bytes_to_load_base, supports_packing
+from worker.families.hf.chat_tokenizer import ChatTokenizer, read_tokenizer
 from worker.families.hf.folder import weight_files
 from worker.families.hf.layout import LAYOUT
 from worker.families.hf.merge import merge
@@ -57,7 +57,7 @@ FORGETFUL = (  # as templates do that drop the thoughts of earlier answers
 def bases(tmp_path_factory):
     """An imported model of each kind."""
     folder = tmp_path_factory.mktemp("bases")
-    return {kind: take_in(write_base(folder / kind, SENTENCES, kind=kind)) for kind in KINDS}
+    return {kind: add_record(write_base(folder / kind, SENTENCES, kind=kind)) for kind in KINDS}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def base(bases):
 
 @pytest.fixture(scope="module")
 def chatty(tmp_path_factory):
-    return take_in(write_base(tmp_path_factory.mktemp("bases") / "chatty", SENTENCES, chat=CHAT))
+    return add_record(write_base(tmp_path_factory.mktemp("bases") / "chatty", SENTENCES, chat=CHAT))
 
 
 @pytest.fixture(scope="module")
@@ -169,8 +169,8 @@ def test_an_architecture_that_mixes_packed_examples_is_refused(dataset, tmp_path
     )
     model = AutoModelForCausalLM.from_config(config)
     model.save_pretrained(folder)
-    take_in(folder)
-    assert not packs(model.eval())
+    add_record(folder)
+    assert not supports_packing(model.eval())
     with pytest.raises(Refused, match=r"BloomForCausalLM mixes .* set packing=false"):
         build_run(training(folder, dataset, tmp_path / "run"))
     stepped(build_run(training(folder, dataset, tmp_path / "alone", packing=False)))
@@ -186,12 +186,12 @@ def test_rows_hold_every_example_once_and_no_more_than_fits():
 
 
 def test_answers_alone_are_learnt_and_all_of_a_text(chatty, base):
-    plain = Script(read_tokenizer(base), "auto")
+    plain = ChatTokenizer(read_tokenizer(base), "auto")
     [asked] = plain.examples({"prompt": "Who sees?", "completion": " The cat."})
     assert shown(plain, asked) == "Who sees?[ The cat.<|endoftext|>]"
     [text] = plain.examples({"text": "The cat has the mat."})
     assert shown(plain, text) == "[The cat has the mat.<|endoftext|>]"
-    chat = Script(read_tokenizer(chatty), "auto")
+    chat = ChatTokenizer(read_tokenizer(chatty), "auto")
     [talk] = chat.examples(CHATTED[0])
     assert shown(chat, talk) == (
         "<|user|>Who sees the mat?<|assistant|>[The cat.<|endoftext|>]"
@@ -202,7 +202,7 @@ def test_answers_alone_are_learnt_and_all_of_a_text(chatty, base):
 def test_a_template_that_rewrites_earlier_turns_gives_an_example_of_each_answer(base):
     tokenizer = read_tokenizer(base)
     tokenizer.chat_template = FORGETFUL
-    script = Script(tokenizer, "auto")
+    script = ChatTokenizer(tokenizer, "auto")
     assert [shown(script, each) for each in script.examples(CHATTED[0])] == [
         "<|user|>Who sees the mat?<|assistant|>[The cat.<|endoftext|>]",
         "<|user|>Who sees the mat?<|assistant|>...<|endoftext|>"
@@ -212,7 +212,7 @@ def test_a_template_that_rewrites_earlier_turns_gives_an_example_of_each_answer(
 
 @pytest.mark.parametrize("chat", ["auto", "never"])
 def test_a_prompt_has_the_tokens_that_it_was_learnt_with(chatty, chat):
-    script = Script(read_tokenizer(chatty), chat)
+    script = ChatTokenizer(read_tokenizer(chatty), chat)
     [example] = script.examples({"prompt": "The cat sees", "completion": " the mat."})
     prompt = script.prompt("The cat sees")
     assert [~token for token in example[: len(prompt)]] == prompt
@@ -327,7 +327,7 @@ def test_a_text_ends_at_a_stop_text_or_where_the_model_has_no_more_room(base):
     for stop in (whole[3:6], whole[-2:]):
         [cut] = texts(network, ["The cat"], 0, 1, max_tokens=30, stop=[stop, "never said"])
         assert cut == whole[: whole.index(stop)]
-    room = 48 - len(network.script("auto").prompt("The cat"))
+    room = 48 - len(network.chat_tokenizer("auto").prompt("The cat"))
     assert len(texts(network, ["The cat"], 0, 1, max_tokens=1000)[0]) >= room // 4
     with pytest.raises(Refused, match=r"prompt 0 has \d+ tokens; .* at most 47"):
         texts(network, ["The cat sees the mat. " * 30], 0, 1)
@@ -352,7 +352,7 @@ def test_a_special_token_can_be_a_stop_text(chatty):
 
 
 def test_an_answer_to_nothing_is_context_alone(chatty):
-    script = Script(read_tokenizer(chatty), "auto")
+    script = ChatTokenizer(read_tokenizer(chatty), "auto")
     opening = {"role": "assistant", "content": "Ask me."}
     [talk] = script.examples({"messages": [opening, *CHATTED[0]["messages"][:2]]})
     assert shown(script, talk) == (
@@ -377,12 +377,12 @@ def test_the_loss_of_a_validation_is_over_all_its_tokens_alike(base, tmp_path):
 
 
 def test_a_system_message_is_put_by_the_template_alone(chatty, base):
-    script = Script(read_tokenizer(chatty), "auto")
+    script = ChatTokenizer(read_tokenizer(chatty), "auto")
     assert decode(script, script.prompt("Who?", "Be brief.")) == (
         "<|system|>Be brief.<|user|>Who?<|assistant|>"
     )
     with pytest.raises(Refused, match="has no template"):
-        Script(read_tokenizer(base), "auto").prompt("Who?", "Be brief.")
+        ChatTokenizer(read_tokenizer(base), "auto").prompt("Who?", "Be brief.")
     with pytest.raises(Refused, match="the prompt is empty"):
         script.prompt("", "Be brief.")
 
@@ -429,8 +429,8 @@ def test_a_merged_model_says_what_base_and_adapter_say(tuned_ones, kind, tmp_pat
 def test_a_merged_export_imported_elsewhere_is_a_base_that_says_the_same(
     tuned, tmp_path, sqlite_template
 ):
-    first = hand_over(tuned, tmp_path / "1", sqlite_template, family=FAMILY, merge=True)
-    second = hand_over(first, tmp_path / "2", sqlite_template, family=FAMILY)
+    first = export_and_import(tuned, tmp_path / "1", sqlite_template, family=FAMILY, merge=True)
+    second = export_and_import(first, tmp_path / "2", sqlite_template, family=FAMILY)
     assert not list(first.glob("adapter_*"))
     prompts = ["The cat", "The dog has"]
     assert texts(opened(first), prompts, 0, 4) == texts(opened(second), prompts, 0, 4)
@@ -447,8 +447,12 @@ def take_out(version, folder):
 def test_what_does_not_fit_the_parent_or_the_machine_is_refused(base, tuned, dataset, tmp_path):
     for number, (parent, given, says) in enumerate(
         (
-            (tuned, {"rank": 8}, "rank is 8; the adapter was made with 4"),
-            (base, {"context": 128}, "context is 128; this base takes at most 48"),
+            (tuned, {"rank": 8}, "rank is 8, but the adapter was made with 4; set rank=4"),
+            (
+                base,
+                {"context": 128},
+                "context is 128, but this base takes at most 48 tokens; set context=48",
+            ),
             (base, {"targets": ["nowhere"]}, "this base cannot have such an adapter: .*nowhere"),
             (base, {"base": "nf4"}, "base=nf4 .* needs a CUDA device"),
         )
@@ -483,7 +487,7 @@ def test_a_base_held_in_nf4_keeps_all_but_its_layers_matrices_in_bf16(bases):
     ]
     held = sum(layer.weight.numel() for layer in layers)
     others = sum(weight.numel() for weight in model.parameters()) - held
-    needed = bytes_to_read(bases["llama"], "", device=CPU, held="nf4")
+    needed = bytes_to_load_base(bases["llama"], "", device=CPU, precision="nf4")
     assert needed == pytest.approx(0.52 * held + 2 * others, abs=1)
 
 
