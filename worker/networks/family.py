@@ -67,7 +67,7 @@ class Family:
     takes_prompts: bool
     papers: tuple[str, ...]  # "Radford, Metz, Chintala 2015, arXiv:1511.06434"
     default_seconds: float  # the training budget where a job states none
-    takes_images: bool = False  # makes samples from those of a dataset
+    takes_images: bool = False  # also makes samples from a dataset of its medium
     trains: bool = True  # from scratch; if not, it only fine-tunes imported versions
     needs_captions: bool = False  # learns from captions, or labels' names where there are none
     files: tuple[KeptFile, ...] = ()  # beside weights and `config.json`
