@@ -1,7 +1,7 @@
 """Figures of the source's structure: `python -m tests.structure [CHECKOUT]`.
 
-Rooms are the packages; an arrow is an import from one room into another, and it points back where a
-room of a lower layer imports a higher one. Reads files as text, so it works on any checkout.
+Rooms are the packages. An arrow is an import from one room into another; arrows point back where no
+order of the rooms lets them all point down. Files are read as text, so any checkout will do.
 """
 
 import ast
@@ -19,7 +19,7 @@ SMALL = 8  # lines
 
 
 def modules(root: Path) -> dict[str, Path]:
-    """Every module by its dotted name, migrations apart."""
+    """Every module by its dotted name, except migrations."""
     paths = (path for package in PACKAGES for path in sorted((root / package).rglob("*.py")))
     return {
         ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
@@ -29,7 +29,7 @@ def modules(root: Path) -> dict[str, Path]:
 
 
 def imports(name: str, path: Path, known: dict[str, Path]) -> set[str]:
-    """The modules of ours that a module imports, for types alone or lazily included."""
+    """The modules of ours that a module imports, lazily and for types too."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
@@ -42,18 +42,18 @@ def imports(name: str, path: Path, known: dict[str, Path]) -> set[str]:
 
 
 def room(name: str, known: dict[str, Path]) -> str:
-    """The package that a module lies in."""
+    """The package that a module is in."""
     return name if known[name].name == "__init__.py" else name.rpartition(".")[0]
 
 
 def circles(graph: dict[str, set[str]]) -> list[list[str]]:
-    """Groups of nodes that reach one another."""
+    """The groups of nodes that reach one another."""
     components = nx.strongly_connected_components(nx.DiGraph(graph))
     return sorted(sorted(component) for component in components if len(component) > 1)
 
 
 def back_arrows(arrows: dict[str, set[str]]) -> int:
-    """How many arrows must be cut, node by node, for the rooms to have an order."""
+    """How many arrows have to be cut, node by node, until the rooms have an order."""
     left = {node: set(others) for node, others in arrows.items()}
     cut = 0
     while loops := circles(left):
@@ -80,7 +80,7 @@ def spread(numbers: list[int]) -> str:
 
 
 def used_once(path: Path) -> tuple[int, int, int]:
-    """Private functions of a file, those named once beside their definition, and the small ones."""
+    """A file's private functions, those of them used once, and the small ones of these."""
     text = path.read_text("utf-8")
     private = [(n, size) for n, size in functions(path) if re.match(r"_[a-z]", n)]
     once = [size for n, size in private if len(re.findall(rf"\b{n}\b", text)) == 2]
@@ -116,7 +116,7 @@ def main(root: Path) -> None:
 
 
 def is_package_with_child(loop: list[str]) -> bool:
-    """A package and its own modules: what a registry that imports its entries looks like."""
+    """Whether a circle is a package and its own modules, as of a registry that imports entries."""
     return any(
         all(other == name or other.startswith(f"{name}.") for other in loop) for name in loop
     ) and not any(a.count(".") == b.count(".") for a, b in itertools.combinations(loop, 2))

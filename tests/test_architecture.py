@@ -1,24 +1,35 @@
 """The lines that the architecture draws and that static import contracts cannot see."""
 
 import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests import structure
+from worker.media import MEDIA
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(
     path for package in ("db", "worker", "scheduler") for path in (ROOT / package).rglob("*.py")
 )
+FAMILIES = {path.parent.name for path in ROOT.glob("worker/families/*/__init__.py")}
+
+
+@cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
 
 
 def imported_names(path: Path) -> set[str]:
     """The top-level packages that a file imports, wherever in it."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -30,7 +41,7 @@ def reads_environment(path: Path) -> bool:
     """Whether a file touches `os.environ` or `os.getenv`."""
     return any(
         isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv", "putenv"}
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for node in ast.walk(parse(path))
     )
 
 
@@ -52,13 +63,94 @@ def test_no_weights_are_ever_unpickled() -> None:
     calls = [
         f"{path.name}:{node.lineno}"
         for path in SOURCES
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for node in ast.walk(parse(path))
         if isinstance(node, ast.Attribute)
         and node.attr == "load"
         and isinstance(node.value, ast.Name)
         and node.value.id in {"torch", "pickle"}
     ]
     assert calls == []
+
+
+def literals(tree: ast.Module) -> Iterator[str]:
+    """The string literals of a file but its docstrings, and the names that it imports."""
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if id(node) not in docstrings:
+                yield node.value
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            module = node.module if isinstance(node, ast.ImportFrom) else None
+            yield from (f"{module}.{each.name}" for each in node.names)
+
+
+def families_named(tree: ast.Module) -> set[str]:
+    """The families named by a literal or import: alone, or as a part of a path or module.
+
+    A name inside a sentence does not count, so that help texts may show examples.
+    """
+    return FAMILIES & {part for value in literals(tree) for part in re.split(r"[./]", value)}
+
+
+def media_distinguished(tree: ast.Module) -> set[str]:
+    """The media whose names are compared with something, or are the keys of a table.
+
+    As a key, `text` does not count: it is a field of dataset rows.
+    """
+    found: set[Any] = set()
+    for node in ast.walk(tree):
+        keys: list[Any] = []
+        match node:
+            case ast.Compare(ops=[ast.Eq() | ast.NotEq(), *_]):
+                found |= {getattr(each, "value", None) for each in [node.left, *node.comparators]}
+            case ast.Compare(comparators=[ast.Tuple() | ast.List() | ast.Set() as known]):
+                found |= {getattr(each, "value", None) for each in known.elts}
+            case ast.MatchValue(value=ast.Constant() as case):
+                found.add(case.value)
+            case ast.Dict():
+                keys = node.keys
+            case ast.Subscript():
+                keys = [node.slice]
+        found |= {getattr(each, "value", None) for each in keys} - {"text"}
+    return found & {*MEDIA}
+
+
+def test_code_outside_a_family_s_folder_does_not_name_the_family() -> None:
+    demo = ROOT / "scheduler/demo"  # uses Genmill as anybody would
+    found = [
+        (path.relative_to(ROOT).as_posix(), name)
+        for path in SOURCES
+        if demo not in path.parents
+        for name in families_named(parse(path))
+        if ROOT / "worker/families" / name not in path.parents
+    ]
+    assert found == []
+
+
+def test_code_outside_the_media_does_not_tell_them_apart() -> None:
+    telling = [path for path in SOURCES if media_distinguished(parse(path))]
+    assert [path for path in telling if ROOT / "worker/media" not in path.parents] == []
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("if family.name == 'gan': pass", {"gan"}),
+        ("from worker.families.gan import FAMILY", {"gan"}),
+        ("from worker.families import gan, vae", {"gan", "vae"}),
+        ("import worker.families.gan.model", {"gan"}),
+        ("import_module('worker.families.gan.model')", {"gan"}),
+        ("'''As `gan`.'''\nHELP = 'genmill enqueue train gan'", set()),
+        ("if data.kind != 'image': pass", {"image"}),
+        ("if 'text' == kind or kind in ('text', 'audio'): pass", {"text", "audio"}),
+        ("match kind:\n  case 'text': pass", {"text"}),
+        ("{'image': 1, 'text': 2}[kind]\ntable['audio']", {"image", "audio"}),
+        ("Family(media='image')\nrow = {'text': ''}\n'text' in row and row['text']", set()),
+    ],
+)
+def test_names_are_found_where_code_depends_on_them(code: str, names: set[str]) -> None:
+    tree = ast.parse(code)
+    assert families_named(tree) | media_distinguished(tree) == names
 
 
 BLOCKED = """

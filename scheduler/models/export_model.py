@@ -22,7 +22,7 @@ Digests = dict[str, str]  # SHA-256 by file name
 def export_model(
     services: Services, reference: str, folder: Path, *, merge: bool = False
 ) -> list[Path]:
-    """Write the version that `reference` means into `folder`; return the files, digests checked.
+    """Write the version that `reference` names into `folder`; return the files, digests checked.
 
     With `merge`, an adapter is merged into its base's weights; `Refused` where there is none.
     `SHA256SUMS` lists the digests, for an import or `sha256sum -c` to check.

@@ -1,7 +1,7 @@
-"""What a model's folder has to hold, checked before anything of it is stored.
+"""Checks a model's folder before any of it is stored.
 
 A folder comes from strangers: weights are safetensors or nothing, pickles are never opened, code is
-never run, and a file that the family does not declare is not imported. The folder is one that
+never run, and files that the family does not declare are not imported. The folder is one that
 Genmill exported, or another library's whose layout a family declares.
 """
 
@@ -32,6 +32,7 @@ from worker.specs import parse_params
 SUMS = "SHA256SUMS"  # of the other files as they were exported, in the form of sha256sum
 MAX_HEADER_BYTES = 100 << 20
 PICKLES = {".bin", ".pt", ".pth", ".ckpt"}
+COPY_AGAIN = "copy or export the whole folder again"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class ModelFolder:
 
     folder: Path
     family: Family
-    layout: ForeignLayout | None  # of another library; None: Genmill's own
+    layout: ForeignLayout | None  # another library's; None: Genmill's own
     config: Config
     names: list[str]
 
@@ -65,7 +66,7 @@ class ModelFolder:
 
 
 def check_folder(folder: Path) -> ModelFolder:
-    """Check a model's folder; `BadInput` where it is none, `NotFound` for an unknown family."""
+    """Check a model's folder; `BadInput` if it is not one, `NotFound` for an unknown family."""
     path = folder / CONFIG
     if not path.is_file():
         raise BadInput(f"{folder}: no {CONFIG}", remedy=_remedy())
@@ -80,17 +81,22 @@ def check_folder(folder: Path) -> ModelFolder:
         if name.endswith(WEIGHTS_SUFFIX):
             check_weights(folder / name)
         elif not (folder / name).is_file():
-            raise BadInput(f"{folder}: no {name}", remedy="copy or export the whole folder again")
+            raise BadInput(f"{folder}: no {name}", remedy=COPY_AGAIN)
     check_sums(folder)
     return ModelFolder(folder, family, layout, config, names)
 
 
 def check_weights(path: Path) -> None:
-    """Refuse what is no safetensors file: the header must parse and account for every byte."""
+    """Refuse what is not a safetensors file: the header must parse and account for every byte."""
     if not path.is_file():
-        others = [each.name for each in path.parent.iterdir() if each.suffix in PICKLES]
-        hint = f"; {others[0]} may run code when opened and is never read" if others else ""
-        raise BadInput(f"{path.parent}: no {path.name}{hint}")
+        pickles = [each.name for each in path.parent.iterdir() if each.suffix in PICKLES]
+        if not pickles:
+            raise BadInput(f"{path.parent}: no {path.name}", remedy=COPY_AGAIN)
+        raise BadInput(
+            f"{path.parent}: no {path.name}, and {pickles[0]} may run code when opened and is "
+            "never read",
+            remedy="save the weights as safetensors",
+        )
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -101,9 +107,12 @@ def check_weights(path: Path) -> None:
         tensors = {k: v for k, v in json.loads(header).items() if k != "__metadata__"}
         end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
     except (ValueError, AttributeError, KeyError, TypeError, IndexError, RecursionError):
-        raise BadInput(f"{path}: the safetensors header is damaged") from None
+        raise BadInput(f"{path}: the safetensors header is damaged", remedy=COPY_AGAIN) from None
     if end != size - 8 - length:
-        raise BadInput(f"{path}: {size - 8 - length} bytes of tensors, the header says {end}")
+        raise BadInput(
+            f"{path}: {size - 8 - length} bytes of tensors, but the header says {end}",
+            remedy=COPY_AGAIN,
+        )
 
 
 def check_sums(folder: Path) -> None:
@@ -121,8 +130,8 @@ def check_sums(folder: Path) -> None:
         sha256, name = found.groups()
         if not (folder / name).is_file() or digest_of(folder / name) != sha256:
             raise BadInput(
-                f"{folder / name}: not the file that {SUMS} lists, whose SHA-256 is {sha256}",
-                remedy=f"copy the folder again, or remove {SUMS} if the change is meant",
+                f"{folder / name}: not the file of SHA-256 {sha256} that {SUMS} lists",
+                remedy=f"copy the folder again, or remove {SUMS} if the change is intended",
             )
 
 
@@ -130,14 +139,12 @@ def _family_of(folder: Path, config: Config) -> tuple[Family, ForeignLayout | No
     """The family that a `config.json` records or belongs to, with the layout of its folder."""
     foreign = [(family, layout) for family in families().values() if (layout := family.layout())]
     recorded = own_record(config).get("family")
-    for family, layout in foreign:
-        if family.name == recorded:
-            return family, layout
-    for family, layout in foreign:
-        if layout.recognises(config):
-            return family, layout
+    found = [each for each in foreign if each[0].name == recorded]
+    found += [each for each in foreign if each[1].recognises(config)]
+    if found:
+        return found[0]
     if "genmill" not in config:
-        marks = " and ".join(f"no {layout.mark!r}" for _, layout in foreign)
+        marks = " and ".join(f"no {layout.config_key!r}" for _, layout in foreign)
         raise BadInput(f"{folder / CONFIG}: no 'genmill' and {marks}", remedy=_remedy())
     return find_family(read_record(folder)["family"]), None
 

@@ -19,8 +19,9 @@ PREFIX = "models/blobs"
 def import_model(services: Services, folder: Path, name: str) -> tuple[Model, ModelVersion]:
     """Store the model in `folder` as a new version of model `name`.
 
-    Raises `BadInput` for a folder that is not one or has changed since it was exported, `NotFound`
-    for an unknown family, and `Refused` where `name` is of another family, or will be.
+    Raises `BadInput` for a folder that is not a model's or has changed since it was exported,
+    `NotFound` for an unknown family, and `Refused` where `name` is, or will be, a model of another
+    family.
     """
     check_name("model", name)
     found = check_folder(folder)

@@ -123,8 +123,10 @@ def _pin_images(
     name = f"{dataset.name}:{images.number}"
     if not family.takes_images:
         raise Refused(f"family {family.name!r} takes no images", remedy="leave the dataset out")
-    if images.kind != "image":
-        raise Refused(f"family {family.name!r} takes images, but {name} is of kind {images.kind}")
+    if images.kind != family.media:
+        raise Refused(
+            f"family {family.name!r} takes {family.media} datasets; {name} is of kind {images.kind}"
+        )
     found, shape = images.summary["shape"], _shape(services, pinned.version)
     for key in ("size", "channels"):
         if found[key] != shape[key]:

@@ -1,4 +1,4 @@
-"""Tiny models of transformers, made, saved and taken in as `genmill model import` does."""
+"""Tiny models of transformers: made, saved, and given Genmill's record as by an import."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -53,7 +53,7 @@ def write_base(
     chat: str | None = None,
     seed: int = 0,
 ) -> Path:
-    """A random model and a tokenizer learnt from `texts`, saved as transformers does."""
+    """Save a random model and a tokenizer trained on `texts`, as transformers does."""
     folder.mkdir(parents=True)
     torch.manual_seed(seed)
     config = KINDS[kind](write_tokenizer(folder, texts, chat=chat))
@@ -62,7 +62,7 @@ def write_base(
 
 
 def write_tokenizer(folder: Path, texts: Iterable[str], *, chat: str | None = None) -> int:
-    """Save a byte-level BPE of at most 320 tokens; returns how many it has."""
+    """Save a byte-level BPE of at most 320 tokens; return how many it has."""
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
@@ -80,8 +80,8 @@ def write_tokenizer(folder: Path, texts: Iterable[str], *, chat: str | None = No
     return len(whole)
 
 
-def take_in(folder: Path) -> Path:
-    """Put Genmill's record into the folder's `config.json`."""
+def add_record(folder: Path) -> Path:
+    """Put Genmill's record into the folder's `config.json`, as an import does."""
     found = check_folder(folder)
     config, _ = found.version_config({name: digest_of(folder / name) for name in found.names})
     (folder / CONFIG).write_text(config, "utf-8")

@@ -1,8 +1,8 @@
-"""A device that is not the CPU, imitated on it: its tensors hold numbers here, and do not say so.
+"""A device that is not the CPU, imitated on the CPU.
 
-They are on `meta`, for PyTorch computes nothing there itself. As on a GPU, an operation on tensors
-of both devices is an error, but for copies, single numbers and indices from the CPU; and no tensor
-gives its numbers away before it is copied back.
+Its tensors claim to be on `meta`, where PyTorch computes nothing itself; their numbers are on the
+CPU. As on a GPU, an operation on tensors of both devices is an error, except for copies, single
+numbers and indices from the CPU, and numbers can be read only after a copy to the CPU.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ class Elsewhere(Tensor):
     """A tensor of the imitated device; `here` holds its numbers."""
 
     here: Tensor
-    is_meta = False  # where it is asked, it would mean that there are no numbers
+    is_meta = False  # True would mean that there are no numbers
 
     @staticmethod
     def __new__(cls, here: Tensor) -> "Elsewhere":
@@ -53,14 +53,14 @@ class Elsewhere(Tensor):
 
 
 class Imitation(TorchDispatchMode):
-    """Makes what is asked for elsewhere."""
+    """Makes new tensors on the imitated device where they are asked for there."""
 
     def __torch_dispatch__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
         return compute(func, args, kwargs or {})
 
 
 def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Compute on the CPU what is asked for there or elsewhere, `AssertionError` where on both."""
+    """Compute an operation on the CPU; `AssertionError` if its tensors are on both devices."""
     tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
     away = [tensor for tensor in tensors if isinstance(tensor, Elsewhere)]
     if away and func not in COPIES:
@@ -69,7 +69,9 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     goes = bool(away) if asked is None else torch.device(asked).type == ELSEWHERE.type
     args, kwargs = tree_map_only(Elsewhere, lambda tensor: tensor.here, (args, kwargs))
     made = func(*args, **(kwargs if asked is None else kwargs | {"device": CPU}))
-    known = {id(tensor.here): tensor for tensor in away}  # what is changed in place stays the same
+    known = {
+        id(tensor.here): tensor for tensor in away
+    }  # a tensor changed in place stays the same object
 
     def wrapped(tensor: Tensor) -> Tensor:
         return known[id(tensor)] if id(tensor) in known else Elsewhere(tensor)
@@ -79,9 +81,9 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
-    """A device that is not the CPU. What PyTorch does for `meta` alone is undone meanwhile."""
+    """A device that is not the CPU. What PyTorch does only for `meta` is undone meanwhile."""
     tensor, autocast, fused = torch.tensor, torch.autocast, FUSED()
-    with CPU:  # PyTorch notes once which functions make tensors, and is not to note ours
+    with CPU:  # PyTorch lists once which functions make tensors; ours must not be listed
         torch.empty(0)
 
     def move(data: Any, *, device: Any = None, **given: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""What tests of families and of the engine share: tiny datasets, small networks, a monitor."""
+"""Shared by tests of families and of the engine: tiny datasets, small networks, a monitor."""
 
 import json
 import math
@@ -18,7 +18,7 @@ from worker.networks.network import Network
 from worker.networks.params import SamplingParams, TrainingParams
 from worker.specs import parse_params
 
-# whichever of these a family has, so that a new family needs no line here
+# for each family those that it has, so that a new family needs no line here
 SMALL: dict[str, Any] = {
     "channels": 8, "latent": 8, "hidden": 32, "layers": 1, "heads": 2, "width": 32, "context": 16,
     "batch_size": 16, "restarts": 1, "iwae_samples": 1, "stacks": 1, "dilations": 3,
@@ -33,7 +33,7 @@ SENTENCES = [
 
 
 class Recorder:
-    """A `Monitor` that keeps what it hears, and is draining once `drain_at` steps are done."""
+    """A `Monitor` that keeps everything, and drains the run once `drain_at` steps are done."""
 
     def __init__(self, *, drain_at: int | None = None, keep: Path | None = None) -> None:
         self.drain_at = drain_at
@@ -134,10 +134,10 @@ def dataset_for(family: Family, folder: Path) -> LocalDataset:
 
 
 def small_params(family: Family, **given: Any) -> TrainingParams:
-    """The family's parameters, of a network as small as it goes."""
+    """The family's parameters for a very small network."""
     known = {key: value for key, value in SMALL.items() if key in family.params.model_fields}
     if not family.trains:
-        known["lr"] = 0.02  # an adapter of a random base has far to go
+        known["lr"] = 0.02  # an adapter of a random base has much to learn
     return parse_params(family.params, known | given, what=family.name)
 
 
@@ -154,17 +154,17 @@ def small_training(
     """A training of a small network on a dataset, in `folder`."""
     if not family.trains:
         given.setdefault("parent", base_for(dataset))
-    given.setdefault("checkpoint_every_s", math.inf)  # however long a busy machine takes
+    given.setdefault("checkpoint_every_s", math.inf)  # never, however slow the machine is
     return Training(family, small_params(family, **(params or {})), dataset, folder, **given)
 
 
 def train_small(family: Family, dataset: LocalDataset, folder: Path, **given: Any) -> Trained:
-    """Train a small network for as many steps as asked, with nobody watching."""
+    """Train a small network for some steps."""
     return run(small_training(family, dataset, folder, **given))
 
 
 def run(training: Training, monitor: Recorder | None = None) -> Trained:
-    """Train, and put beside the version's own files those of its parent, as a record does."""
+    """Train, and add the parent's files to the version's own, as a recorded version has them."""
     trained = train(training, monitor or Recorder())
     for path in training.parent.iterdir() if training.parent else ():
         if not (trained.folder / path.name).exists():
@@ -173,11 +173,11 @@ def run(training: Training, monitor: Recorder | None = None) -> Trained:
 
 
 def base_for(dataset: LocalDataset) -> Path:
-    """A tiny imported model to go on from, beside a text dataset."""
-    from tests.families.causal import take_in, write_base  # transformers takes seconds
+    """A tiny imported model to fine-tune, beside a text dataset."""
+    from tests.families.causal import add_record, write_base  # transformers takes seconds
 
     folder = dataset.folder.with_name("base")
-    return folder if folder.exists() else take_in(write_base(folder, SENTENCES))
+    return folder if folder.exists() else add_record(write_base(folder, SENTENCES))
 
 
 def make(
@@ -189,7 +189,7 @@ def make(
 
 
 def plain(samples: list[Sample]) -> list[object]:
-    """Their outputs, as what can be compared."""
+    """Their outputs in a form that can be compared."""
     return [s.output if isinstance(s.output, str) else s.output.tobytes() for s in samples]
 
 

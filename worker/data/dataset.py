@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from db.errors import BadInput
+
 TRAIN, VALIDATION, TEST = 0, 1, 2  # the codes in `split.npy`
 CAPTIONS = "captions.jsonl"
 
@@ -58,6 +60,15 @@ class LocalDataset:
         """The version's manifest: `kind`, `labels`, `counts`, `shape`, `objects`, `source`."""
         loaded: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text("utf-8"))
         return loaded
+
+    def shape(self, media: str) -> Shape:
+        """What the dataset looks like to a network of `media`; `BadInput` for another medium."""
+        shape = Shape.from_json(self.manifest["shape"])
+        if shape.media != media:
+            raise BadInput(
+                f"this dataset is of kind {shape.media}", remedy=f"give one of kind {media}"
+            )
+        return shape
 
     def array(self, name: str) -> npt.NDArray[Any]:
         """The array `name` (`images`, `sounds`, `labels`, ...), memory-mapped."""

@@ -27,20 +27,24 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, about: Mapping[s
     """
     for name, tensor in tensors.items():
         require_finite(name, tensor)
-    # cloned, for safetensors refuses tensors that share memory, as tied weights do
+    # cloned, because safetensors refuses tensors that share memory, as tied weights do
     plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     record = json.dumps(about, sort_keys=True, separators=(",", ":"))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         _save(temporary, plain, record)
-        _verify(temporary, plain, record)
+        with safe_open(temporary, framework="pt", device="cpu") as file:
+            whole = (file.metadata() or {}).get(ABOUT) == record
+            same = all(torch.equal(file.get_tensor(name), plain[name]) for name in plain)
+        if not (whole and same):
+            raise OSError(f"{path} does not read back as it was written; check the disk")
         durable_rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `write_tensors` wrote, onto the CPU; `about` is empty in a file from elsewhere.
+    """Read what `write_tensors` wrote, onto the CPU; `about` is empty for a file from elsewhere.
 
     Raises `BadInput` where the file is damaged or is not safetensors.
     """
@@ -55,7 +59,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def require_finite(name: str, tensor: Tensor) -> None:
     """Raise `NonFinite` naming `name` where `tensor` holds a NaN or an infinity."""
     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-        raise NonFinite(f"{name} holds numbers that are NaN or infinite; nothing was written")
+        raise NonFinite(f"{name} holds NaN or infinite numbers, so nothing was written")
 
 
 def _save(path: Path, tensors: dict[str, Tensor], record: str) -> None:
@@ -66,11 +70,3 @@ def _save(path: Path, tensors: dict[str, Tensor], record: str) -> None:
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-
-
-def _verify(path: Path, tensors: Mapping[str, Tensor], record: str) -> None:
-    with safe_open(path, framework="pt", device="cpu") as file:
-        whole = (file.metadata() or {}).get(ABOUT) == record
-        same = all(torch.equal(file.get_tensor(name), tensors[name]) for name in tensors)
-    if not (whole and same):
-        raise OSError(f"{path} does not read back as it was written; check the disk")

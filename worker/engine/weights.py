@@ -17,7 +17,7 @@ from worker.specs import parse_params
 
 
 def save(network: Network, folder: Path, *, family: Family) -> None:
-    """Write a network's weights and configuration into `folder`; equal networks, equal bytes.
+    """Write a network's weights and configuration into `folder`; equal networks give equal bytes.
 
     Raises `NonFinite`, having written nothing, where a weight is NaN or infinite.
     """
@@ -49,11 +49,11 @@ def load(folder: Path, *, device: torch.device) -> tuple[Family, Network]:
 
 
 def fill(network: Network, folder: Path, *, device: torch.device) -> None:
-    """Load a folder's weights into a network of the same form, which will be on `device`.
+    """Load a folder's weights into a network of the same form that will be on `device`.
 
     Raises `BadInput` where they do not fit, `TooLarge` where memory is short.
     """
-    needed = network.opening_bytes(folder, device)
+    needed = network.bytes_to_load(folder, device)
     require(needed, device, what="holding the model", remedy=network.memory_remedy)
     if not network.open(folder, device):
         return

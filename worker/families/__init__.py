@@ -1,9 +1,9 @@
-"""The families: one folder a kind of model, found by folder. No torch here.
+"""The families: a folder for each kind of model, found by being there. No torch here.
 
 A family's `__init__.py` declares `FAMILY`, a `worker.networks.family.Family`: all that others know
-of it. Its `model.py` holds the network (see `worker.networks.network.Network`), imported only where
-it runs; `layout.py`, if any, says how another library's models are imported and exported. Families
-know nothing of one another, of queues, databases and stores.
+about it. Its `model.py` holds the network (see `worker.networks.network.Network`) and is imported
+only where it runs; `layout.py`, if any, says how models of another library become its versions.
+Families know nothing of one another, nor of queues, databases and stores.
 """
 
 import importlib

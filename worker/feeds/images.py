@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from db.errors import BadInput
-from worker.data.dataset import TRAIN, VALIDATION, LocalDataset, Shape
+from worker.data.dataset import TRAIN, VALIDATION, LocalDataset
 from worker.feeds.feed import Arrays, Feed
 
 
@@ -21,11 +20,7 @@ class ImageFeed(Feed):
     def __init__(
         self, dataset: LocalDataset, *, batch_size: int, seed: int, labelled: bool = True
     ) -> None:
-        if dataset.manifest["kind"] != "image":
-            raise BadInput(
-                f"this dataset holds no images but is of kind {dataset.manifest['kind']}"
-            )
-        self.shape = Shape.from_json(dataset.manifest["shape"])
+        self.shape = dataset.shape("image")
         if not labelled:
             self.shape = replace(self.shape, labels=())
         self.batch_size = batch_size

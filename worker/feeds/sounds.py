@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from db.errors import BadInput
-from worker.data.dataset import TRAIN, VALIDATION, LocalDataset, Shape
+from worker.data.dataset import TRAIN, VALIDATION, LocalDataset
 from worker.feeds.feed import Arrays, Feed
 from worker.feeds.mulaw import CODES, SILENCE, encode
 
@@ -64,13 +64,9 @@ class Sounds:
     """The sounds of one split, as codes."""
 
     def __init__(self, dataset: LocalDataset, split: int) -> None:
-        if dataset.manifest["kind"] != "audio":
-            raise BadInput(
-                f"this dataset holds no sounds but is of kind {dataset.manifest['kind']}"
-            )
+        shape = dataset.shape("audio")
         offsets = np.asarray(dataset.array("offsets"))
         self.numbers = np.flatnonzero(np.asarray(dataset.array("split")) == split)
-        shape = Shape.from_json(dataset.manifest["shape"])
         self.rate, self.names = shape.sample_rate, shape.labels
         self.labels = np.asarray(dataset.array("labels"))[self.numbers] if self.names else None
         self.begins, self.ends = offsets[self.numbers], offsets[self.numbers + 1]
@@ -128,7 +124,7 @@ class SoundFeed(Feed):
     ) -> None:
         self.receptive, self.context = receptive, context
         self.batch_size, self.seed = batch_size, seed
-        self.shape = Shape.from_json(dataset.manifest["shape"])
+        self.shape = dataset.shape("audio")
         self._train, self._validation = Sounds(dataset, TRAIN), Sounds(dataset, VALIDATION)
         self._ends = self._train.lengths + statistics.silence  # where each sound's silence ends
         self._windows = np.maximum(1, np.rint(self._ends / context)).astype(np.int64)

@@ -1,12 +1,12 @@
 """Decoding texts with continuous batching: a slot whose text has ended takes the next row.
 
 (Yu et al. 2022, "Orca".) In each step every slot reads one token. Prompts are read by the same
-steps, or in chunks of one size by one slot alone (prefill). Every step has the same number of
+steps, or by one slot alone in chunks of a fixed size (prefill). Every step has the same number of
 slots, so a text depends on its own tokens and random numbers alone: not on the other texts, on its
 slot, or on the step in which it began.
 
-A prompt may end inside what the tokenizer would join ("The " before " cat"). So its last token is
-chosen again, among those that begin with the same letters ("token healing", Lundberg 2023).
+A prompt may end inside a token: "The " before " cat". So its last token is chosen again, among
+those that begin with the same letters ("token healing", Lundberg 2023).
 """
 
 import sys
@@ -29,7 +29,7 @@ YIELD_EVERY = 16  # steps without a finished text after which control returns to
 
 
 class Decoder(Protocol):
-    """A model and what it has read in each slot; a new one has read nothing.
+    """A model and what it has read in each slot, at first nothing.
 
     A slot's logits depend, bit for bit, on what it has read since its last reset and on nothing
     else: not on the other slots, its place among them, or what it had read before.
@@ -37,32 +37,32 @@ class Decoder(Protocol):
 
     @property
     def context(self) -> int | None:
-        """The most tokens that a slot can read between two resets, at least 2; None: no limit."""
+        """The most tokens that a slot reads between two resets, at least 2; None: no limit."""
 
     def reset(self, slot: int) -> None:
         """Forget what a slot has read."""
 
     def read(self, tokens: Tensor) -> Tensor:
-        """Each slot reads one token more, int64 (B,): logits of the next ones, float32 (B, V).
+        """Read one more token in each slot, int64 (B,); returns logits of the next, float32 (B, V).
 
-        -inf stands for what cannot follow. The logits belong to the caller, who may change them.
+        -inf marks tokens that cannot follow. The caller may change the logits.
         """
 
 
 @runtime_checkable
 class PrefillDecoder(Decoder, Protocol):
-    """A decoder that reads known tokens, as of a prompt, many at once."""
+    """A decoder that can read many known tokens at once, such as a prompt's."""
 
     @property
     def prefill_size(self) -> int:
-        """The number of tokens that `prefill` takes, always the same; 0: none."""
+        """Tokens that `prefill` reads, always the same number; 0: it cannot be used."""
 
     def prefill(self, slot: int, tokens: Tensor) -> None:
-        """One slot alone reads `prefill_size` tokens more, int64 (prefill_size,)."""
+        """Read several more tokens, int64 (prefill_size,), in one slot alone."""
 
 
 class Text:
-    """One row's text: the tokens of prompt and output, and how many of them have been read."""
+    """One row's text: the tokens of its prompt and output, and how many have been read."""
 
     def __init__(
         self,
@@ -84,9 +84,11 @@ class Text:
         self._tokenizer, self._sampling, self._uniform = tokenizer, sampling, uniform
         ending = tokenizer.ending(prompt)
         healing = tokenizer.completions(ending)
-        # the first token must be one of these, [] for any: no choice if only the last one fits
+        # the first token must be one of these; []: any, as where only the prompt's last token fits
         self.first = healing if set(healing) - {self.tokens[-1]} else []
-        self._healed = ending if self.first else ""  # prompt's end, which the first token repeats
+        self._healed = (
+            ending if self.first else ""
+        )  # the prompt's end, which the first token repeats
         self.tokens = self.tokens[:-1] if self.first else self.tokens
 
     @property
@@ -95,12 +97,12 @@ class Text:
         return len(self.tokens) - self.read
 
     def take(self, count: int) -> list[int]:
-        """The next tokens to read, counted as read from now on."""
+        """The next `count` tokens to read, which count as read from now on."""
         self.read += count
         return self.tokens[self.read - count : self.read]
 
     def restrict(self, logits: Tensor) -> float:
-        """Rule out what cannot come next, in logits (V,); returns the number that chooses."""
+        """Rule out in logits (V,) what cannot come next; returns the number that chooses."""
         if self.first and not self.count:
             kept = logits[self.first]
             logits.fill_(-torch.inf)
@@ -122,7 +124,7 @@ class Text:
 
 
 class Slot:
-    """A row of the decoder's batch, and the text in it; an empty one reads `padding`."""
+    """A row of the decoder's batch, and its text; without one it reads `padding`."""
 
     def __init__(self, number: int, decoder: Decoder, padding: int, device: torch.device) -> None:
         self.number, self.decoder, self.padding, self.device = number, decoder, padding, device
@@ -138,7 +140,7 @@ class Slot:
     def next_token(self) -> int:
         """The token to read now. A full slot is reset, and reads the last half of its text again.
 
-        Known tokens but the last are read ahead, where the decoder can; the last gives the logits.
+        Known tokens are prefilled if the decoder can, except the last, which gives the logits.
         """
         if self._read == self.decoder.context:
             self._reset()
@@ -169,9 +171,10 @@ class Slots:
         self.device = device
 
     def decode(self, rows: Iterator[Row], draws: Draws) -> Iterator[list[Finished]]:
-        """A text for each row, an empty prompt beginning a new document.
+        """Write a text for each row; an empty prompt begins a new document.
 
-        Yields texts as they end, and now and then nothing, so that the caller may look around.
+        Yields texts as they end, and now and then an empty list, so that the caller stays in
+        control.
         """
         for step in count(1):
             if not self._fill(rows, draws):
@@ -181,7 +184,7 @@ class Slots:
                 yield finished
 
     def _fill(self, rows: Iterator[Row], draws: Draws) -> bool:
-        """Give the next rows to empty slots; whether any slot has a text."""
+        """Give the next rows to empty slots; returns whether any slot has a text."""
         for slot in self.slots:
             if slot.text is None and (row := next(rows, None)):
                 uniform = draws([row.index]).uniform(self.sampling.max_tokens)[0].cpu().numpy()
@@ -192,9 +195,9 @@ class Slots:
         return any(slot.text for slot in self.slots)
 
     def _step(self) -> list[Finished]:
-        """Every slot reads a token; texts of which that was the last known one get the next.
+        """Read a token in every slot, and choose the next one of each text that is read to its end.
 
-        Returns the texts that have ended, and empties their slots.
+        Returns the texts that have ended; their slots are empty again.
         """
         tokens = torch.tensor([slot.next_token() for slot in self.slots], device=self.device)
         logits = self.decoder.read(tokens)
@@ -212,7 +215,7 @@ class Slots:
         return finished
 
     def _choose(self, logits: Tensor, texts: Mapping[int, Text]) -> None:
-        """Choose the next token of some slots' texts, from all slots' logits (B, V)."""
+        """Choose the next token of some texts, by slot, from the logits of all slots (B, V)."""
         if not texts:
             return
         logits[:, Tokenizer.unknown] = -torch.inf

@@ -14,45 +14,41 @@ if TYPE_CHECKING:
     from worker.networks.network import Network
 
 
-def _always(params: Any) -> bool:
-    return True
-
-
 @dataclass(frozen=True)
 class KeptFile:
     """A file that a version keeps beside `config.json` and its weights, such as a tokenizer."""
 
     name: str
-    needed: Callable[[Any], bool] = _always  # whether a version of these parameters has the file
+    needed: Callable[[Any], bool] = lambda _: True  # whether a version of given parameters has it
 
 
 class ForeignLayout(Protocol):
-    """How another library lays out a model's folder, and how versions are made of such folders.
+    """How another library lays out a model's folder, and how such a folder becomes a version.
 
     Folders come from strangers: nothing in them is run, names are plain, weights are safetensors.
     """
 
-    mark: str  # a key that its `config.json` has
+    config_key: str  # that its `config.json` always has
 
     def recognises(self, config: Mapping[str, Any]) -> bool:
         """Whether a folder's `config.json` is that library's."""
 
     def files(self, folder: Path, config: Mapping[str, Any]) -> list[str]:
-        """The names of all files to import but `config.json`, weights first.
+        """The names of the files to import besides `config.json`, weights first.
 
-        Raises `BadInput` where the folder is incomplete, or holds what Genmill does not accept.
+        Raises `BadInput` where the folder is incomplete or holds something that is not accepted.
         """
 
     def record(
         self, folder: Path, config: Mapping[str, Any], digests: Mapping[str, str]
     ) -> dict[str, Any]:
-        """What Genmill's record says of the model: `params`, `shape`, and keys of the family's own.
+        """Genmill's record of the model: `params`, `shape`, and keys of the family's own.
 
-        `digests` are the SHA-256s of the files by name.
+        `digests` are the files' SHA-256s by name.
         """
 
     def library(self, names: Container[str]) -> str:
-        """The hub's name of the library that reads a folder of these files."""
+        """The library that reads a folder of these files, by its name on the Hugging Face Hub."""
 
     def merge(self, folder: Path) -> None:
         """Merge a version's adapter into the weights of its base; `Refused` where it has none."""
@@ -64,16 +60,16 @@ class Family:
 
     name: str
     title: str  # one line for people
-    media: str  # image | text | audio: what it learns from and makes
+    media: str  # the medium that it learns from and makes
     params: type[TrainingParams]
     sampling: type[SamplingParams]
     takes_labels: bool
     takes_prompts: bool
     papers: tuple[str, ...]  # "Radford, Metz, Chintala 2015, arXiv:1511.06434"
     default_seconds: float  # the training budget where a job states none
-    takes_images: bool = False  # makes samples from given ones
-    trains: bool = True  # from scratch; else only by fine-tuning an imported version
-    needs_captions: bool = False  # learns from captions; labels' names serve where there are none
+    takes_images: bool = False  # also makes samples from a dataset of its medium
+    trains: bool = True  # from scratch; if not, it only fine-tunes imported versions
+    needs_captions: bool = False  # learns from captions, or labels' names where there are none
     files: tuple[KeptFile, ...] = ()  # beside weights and `config.json`
     foreign: str | None = None  # the library whose models can be imported; see `layout`
 

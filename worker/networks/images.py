@@ -1,4 +1,4 @@
-"""What image families share: sizes that can be doubled up to, and conversion to pixels."""
+"""Parts that image families share: sizes reached by doubling, and conversion to pixels."""
 
 from dataclasses import dataclass
 
@@ -9,25 +9,25 @@ from torch import Tensor
 
 from db.errors import NonFinite, Refused
 
-SMALLEST, LARGEST = 3, 7  # the base of a ladder
+SMALLEST, LARGEST = 3, 7  # sides of a ladder's base
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """An image size as `base` doubled `doublings` times: 28 = 7 * 2 * 2."""
+    """An image size, which is `base` doubled `doublings` times: 28 = 7 * 2 * 2."""
 
     base: int
     doublings: int
 
 
 def ladder(size: int, largest: int = LARGEST) -> Ladder:
-    """Write a size as a base of at most `largest`, doubled; `Refused` where that cannot be."""
+    """A size as a base of at most `largest`, doubled; `Refused` where that is impossible."""
     base, doublings = size, 0
     while base > largest and base % 2 == 0:
         base, doublings = base // 2, doublings + 1
     if not (SMALLEST <= base <= largest and doublings):
         raise Refused(
-            f"images of {size}x{size} do not halve down to {SMALLEST}-{largest}",
+            f"images of {size}x{size} do not halve down to a side of {SMALLEST} to {largest}",
             remedy="add the dataset with --size 28, 32 or 64",
         )
     return Ladder(base, doublings)
@@ -40,7 +40,7 @@ def to_pixels(images: Tensor) -> list[npt.NDArray[np.uint8]]:
     """
     images = images.float()
     if not bool(torch.isfinite(images).all()):
-        raise NonFinite("the network made images that hold NaN or infinite numbers")
+        raise NonFinite("the network's images hold NaN or infinite numbers")
     scaled = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     rows: npt.NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return list(rows)

@@ -1,4 +1,4 @@
-"""Learning-rate schedules over a training's budget, as factors of the peak rate."""
+"""Learning-rate schedules over a training budget, as factors of the peak rate."""
 
 import math
 

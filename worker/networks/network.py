@@ -2,7 +2,7 @@
 
 The engine owns the loop, the budget, the device, checkpoints, validation and previews, and never
 asks which family it runs. A network owns its weights, losses and sampling, and knows no queue,
-database or store. Randomness is always an argument: a `Draw` made from a seed and indices.
+database or store. Its randomness is an argument: a `Draw` made from a seed and indices.
 """
 
 from abc import ABC, abstractmethod
@@ -74,7 +74,7 @@ class Batch:
 
     `data`: images float32 (B, C, H, W) in [-1, 1]; text int64 (B, T + 1) tokens; sound int64
     (B, 2 + R + T), a time, a length and R + T codes, R the receptive field. `labels`: int64 (B,) or
-    None; for a family of captions their tokens (B, T).
+    None; captions' tokens (B, T) in families of captions.
     """
 
     data: Tensor
@@ -106,28 +106,28 @@ Finished = tuple[Row, Output]
 
 @dataclass
 class Clock:
-    """How far a training run is, for schedules of learning rates and loss weights."""
+    """How far a training run has come, for schedules of learning rates and loss weights."""
 
     step: int = 0  # steps done
     progress: float = 0.0  # 0 to 1 of the budget, in steps or in seconds
-    rate: float = 1.0  # factor of every learning rate: lower in fine-tuning, after a roll-back
+    rate: float = 1.0  # factor of every learning rate, lower in fine-tuning and after a roll-back
 
 
 class Network(nn.Module, ABC):
-    """One kind of model. All that a version keeps is in `state_dict()`, EMA copies included.
+    """One kind of model. `state_dict()` holds all weights of a version, EMA copies included.
 
     Initial weights and dropout may draw from torch's own generator, which the loop seeds by
     (seed, step).
     """
 
     keeps_best: ClassVar[bool] = True  # the version is the weights with the lowest `loss`
-    rolls_back: ClassVar[bool] = False  # to the last good weights, when `judge` objects
+    rolls_back: ClassVar[bool] = False  # to the last good weights, if `judge` finds fault
     validation_batches: ClassVar[int] = 0  # of the validation split; 0: all
     weights_file: ClassVar[str] = WEIGHTS  # of a version
     memory_remedy: ClassVar[str] = "take a larger machine"  # where the weights do not fit
-    rows_at_once: int = 0  # of a training step in one forward; 0: all of them
+    rows_at_once: int = 0  # rows of a training step in one forward; 0: all
     stages: Sequence[float] = (0.0,)  # progress at which each kind of training step begins
-    examples: Sequence[str] = ()  # prompts to preview, a row of the contact sheet each
+    examples: Sequence[str] = ()  # prompts to preview, one for each row of the contact sheet
 
     def __init__(self, params: TrainingParams, shape: Shape) -> None:
         super().__init__()
@@ -137,27 +137,30 @@ class Network(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def feed(cls, params: TrainingParams, dataset: LocalDataset, *, seed: int, files: Path) -> Feed:
-        """Turn a dataset into batches. What the weights need besides (a tokenizer) is read from the
-        folder `files` if it is there (fine-tuning), and otherwise computed and written there.
+        """Turn a dataset into batches.
+
+        Files that belong to the weights, such as a tokenizer, are read from the folder `files` if
+        they are there (fine-tuning); otherwise they are computed and written there.
         """
 
     def open(self, folder: Path, device: torch.device) -> bool:
-        """Read what decides the network's form from a version's folder, before the weights, and
-        return whether the folder has weights of this network. The network will be on `device`. For
-        most families the parameters decide all.
+        """Prepare for the weights of a version's folder; return whether it has any to load.
+
+        Reads what decides the network's form besides its parameters: in most families, nothing.
+        The network will be on `device`.
         """
         return True
 
-    def opening_bytes(self, folder: Path, device: torch.device) -> int:
-        """Bytes on `device` that loading a version will take: here the size of its weights."""
+    def bytes_to_load(self, folder: Path, device: torch.device) -> int:
+        """Bytes on `device` that loading a version will take; here the size of its weights."""
         path = folder / self.weights_file
         return path.stat().st_size if path.exists() else 0
 
     def save_files(self, folder: Path) -> None:
-        """Write what a version keeps besides its weights and `feed`'s files; mostly nothing."""
+        """Write what a version keeps besides its weights and the files of `feed`; often nothing."""
 
     def describe(self, record: dict[str, Any]) -> dict[str, Any]:
-        """The content of `config.json`: `record`, or another library's with it under `genmill`."""
+        """The content of `config.json`: `record`, or another library's with `record` inside."""
         return record
 
     def shared_bytes(self) -> Mapping[str, int]:
@@ -165,26 +168,27 @@ class Network(nn.Module, ABC):
         return {}
 
     def load_files(self, folder: Path) -> None:
-        """Read what `feed` wrote; most families keep nothing."""
+        """Read the files of `feed` that sampling needs; often none."""
 
     def begin_finetuning(self) -> None:
-        """Freeze layers or add adapters; called after the parent's weights are loaded, before
-        `optimizers`.
+        """Freeze layers or add adapters.
+
+        Called after the parent's weights are loaded and before `optimizers`.
         """
 
     def end_training(self) -> None:
         """Make the weights final: merge adapters, drop what only training needs."""
 
     def judge(self, losses: Mapping[str, float]) -> str | None:
-        """Why a validation's mean losses show that the run has gone bad; None if they do not.
+        """What a validation's mean losses show to be wrong with the run; None if nothing.
 
-        If the family `rolls_back`, the engine then returns to the weights of the last good
-        judgement and halves the learning rate.
+        If the family `rolls_back`, the engine then returns to the weights of the last validation
+        without fault and halves the learning rate.
         """
         return None
 
     def roll_back(self) -> None:
-        """Prepare to go on; the last good weights are back in place."""
+        """Prepare to continue from the last good weights, which are already in place."""
 
     @abstractmethod
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -198,7 +202,7 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def validate(self, batch: Batch) -> Losses:
-        """Mean losses over a batch of held-out data; `loss` is the one that is compared.
+        """Mean losses over a batch of held-out data; versions are compared by `loss`.
 
         Where rows hold different numbers of items, `count` is how many the means are over.
         """
@@ -214,7 +218,7 @@ class Network(nn.Module, ABC):
     def stream(
         self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams
     ) -> Iterator[list[Finished]]:
-        """Yield what each step has finished, in any order, often nothing.
+        """Yield the samples that each step has finished, in any order, often none.
 
         Here a step is a micro-batch. A family whose samples end at different times may put the
         next row in a finished one's place; a row is taken from `rows` when its work begins.
@@ -226,7 +230,7 @@ class Network(nn.Module, ABC):
 
 
 class StreamingNetwork(Network):
-    """A network whose samples end at different times: it gives `stream`, and `sample` follows."""
+    """A network whose samples end at different times; a family provides `stream`."""
 
     @abstractmethod
     def stream(
@@ -235,7 +239,7 @@ class StreamingNetwork(Network):
         """See `Network.stream`."""
 
     def sample(self, rows: Sequence[Row], draw: Draw, sampling: SamplingParams) -> list[Output]:
-        """As `stream`, in the rows' order."""
+        """The samples of `stream`, in the rows' order."""
         unique = {row.index: row for row in rows}
         draws = partial(Draw, draw.seed, device=draw.device)
         steps = self.stream(iter(unique.values()), draws, sampling)

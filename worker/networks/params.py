@@ -12,9 +12,7 @@ class TrainingParams(Params):
 
     batch_size: int = Field(64, ge=1, le=65_536, description="samples a training step")
     lr: float = Field(1e-3, gt=0, le=1, description="peak learning rate")
-    finetune_rate: float = Field(
-        0.1, gt=0, le=1, description="share of lr when going on from a version"
-    )
+    finetune_rate: float = Field(0.1, gt=0, le=1, description="share of lr that fine-tuning uses")
     validate_every: int = Field(
         0,
         ge=0,
@@ -42,21 +40,21 @@ class SamplingParams(Params):
         return (index,)
 
     def for_preview(self) -> Self:
-        """The same settings with shorter samples, so that a preview does not hold up training."""
+        """The same settings for shorter samples, so that previews do not hold up training."""
         return self
 
     def check_images(self, size: int | None) -> None:
-        """Raise `Refused` where these settings do not go with source images of `size` x `size`.
+        """Raise `Refused` where these settings do not suit source images of `size` x `size`.
 
         None: the job has no source images.
         """
 
 
 Temperature = Annotated[float, Field(ge=0, le=10, description="0: always the likeliest token")]
-TopK = Annotated[int, Field(ge=0, description="only among the k likeliest; 0: all")]
+TopK = Annotated[int, Field(ge=0, description="choose among the k likeliest only; 0: all")]
 TopP = Annotated[
     float,
-    Field(gt=0, le=1, description="only among the likeliest that hold this much probability"),
+    Field(gt=0, le=1, description="choose among the likeliest that hold this much probability"),
 ]
 
 

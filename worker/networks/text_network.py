@@ -1,4 +1,4 @@
-"""What networks that generate text share: the feed, the tokenizer, losses per character."""
+"""Parts that networks of text share: the feed, the tokenizer, losses a character."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -65,7 +65,7 @@ class TextNetwork(StreamingNetwork):
     def losses(self, loss: Tensor, predicted: Tensor) -> Losses:
         """`loss` in nats a token and, if the tokenizer is loaded, in nats a character.
 
-        `predicted` are the tokens (N,) that `loss` is the mean over.
+        `loss` is the mean over the tokens `predicted` (N,).
         """
         if self.tokenizer is None:
             return {"loss": loss}

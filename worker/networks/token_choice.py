@@ -5,7 +5,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-LEAST_TEMPERATURE = 1e-100  # below it logits overflow; here the likeliest has all the probability
+MIN_TEMPERATURE = 1e-100  # below it logits overflow; at it the likeliest is certain
 
 
 class TokenSampling(Protocol):
@@ -28,23 +28,23 @@ def choose(logits: Tensor, uniform: Tensor, sampling: TokenSampling) -> Tensor:
     """The next token of each row, int64 (B,), from logits (B, V) and `uniform` (B,) in [0, 1)."""
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    scaled = logits.double() / max(sampling.temperature, LEAST_TEMPERATURE)
-    chances = torch.softmax(_nucleus(_likeliest(scaled, sampling.top_k), sampling.top_p), -1)
+    scaled = logits.double() / max(sampling.temperature, MIN_TEMPERATURE)
+    chances = torch.softmax(_top_p(_top_k(scaled, sampling.top_k), sampling.top_p), -1)
     cumulated = chances.cumsum(-1)  # (B, V)
     # "right" finds the first sum above the mark, so a token of chance 0 is never chosen
     mark = uniform.double()[:, None] * cumulated[:, -1:]
     return torch.searchsorted(cumulated, mark, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
 
 
-def _likeliest(logits: Tensor, k: int) -> Tensor:
-    """Keep the k largest logits of each row, ties with the smallest of them included."""
+def _top_k(logits: Tensor, k: int) -> Tensor:
+    """Keep the k largest logits of each row, and those that equal the smallest of them."""
     if not 0 < k < logits.shape[-1]:
         return logits
     smallest = logits.topk(k, dim=-1).values[:, -1:]
     return logits.masked_fill(logits < smallest, -torch.inf)
 
 
-def _nucleus(logits: Tensor, p: float) -> Tensor:
+def _top_p(logits: Tensor, p: float) -> Tensor:
     """Keep the fewest tokens that hold probability p (Holtzman et al. 2019), at least one."""
     if p >= 1:
         return logits

@@ -1,4 +1,4 @@
-"""A version's folder: `config.json`, its weights, and what the family keeps beside them.
+"""A version's folder: `config.json`, the weights, and the files that the family keeps.
 
 `config.json` is Genmill's record (`genmill`, the format; `family`, `params`, `shape`), or another
 library's own configuration with that record under `genmill`. No torch here.
@@ -21,10 +21,12 @@ Config = dict[str, Any]
 
 
 def read_small(path: Path) -> str:
-    """A text file of at most `MAX_SMALL_BYTES`; `BadInput` where it is not UTF-8 or larger."""
+    """A text file of at most `MAX_SMALL_BYTES`; `BadInput` where it is larger or not UTF-8."""
     try:
         if path.stat().st_size > MAX_SMALL_BYTES:
-            raise BadInput(f"{path}: larger than {MAX_SMALL_BYTES} bytes")
+            raise BadInput(
+                f"{path}: larger than {MAX_SMALL_BYTES:,} bytes, the most of a file without weights"
+            )
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: cannot be read as UTF-8 text ({error})") from None
@@ -52,9 +54,10 @@ def read_record(folder: Path) -> Config:
     record = own_record(read_json(folder / CONFIG))
     for key, kind in RECORD.items():
         if not isinstance(record.get(key), kind):
-            raise BadInput(f"{folder / CONFIG}: no {key!r} of kind {kind.__name__}")
+            raise BadInput(f"{folder / CONFIG}: no {key!r} of type {kind.__name__}")
     if record["genmill"] != FORMAT:
         raise BadInput(
-            f"{folder / CONFIG} has format {record['genmill']}; this Genmill reads {FORMAT}"
+            f"{folder / CONFIG} has format {record['genmill']}, but this Genmill reads {FORMAT}",
+            remedy="install a Genmill that reads it",
         )
     return record

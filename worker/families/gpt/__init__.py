@@ -25,11 +25,13 @@ class GptParams(TrainingParams):
     context: int = Field(128, ge=2, le=4096, description="tokens the network sees at once")
     layers: int = Field(4, ge=1, le=64, description="transformer blocks")
     heads: int = Field(4, ge=1, le=64, description="attention heads of a block")
-    width: int = Field(128, ge=8, le=4096, description="features of a token; even parts per head")
+    width: int = Field(
+        128, ge=8, le=4096, description="features of a token; a multiple of 2 x heads"
+    )
     activation: Literal["relu2", "swiglu"] = Field(
         "swiglu", description="of the feed-forward layers: ReLU squared, or the gated SiLU"
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="of residual branches; for little text")
+    dropout: float = Field(0.0, ge=0, lt=1, description="of residual branches; for small datasets")
     optimizer: Literal["muon", "adamw"] = Field(
         "muon", description="of the blocks' matrices; embedding and head always have AdamW"
     )
@@ -42,8 +44,8 @@ class GptParams(TrainingParams):
         0,
         ge=0,
         le=1024,
-        description="of fine-tuning: train changes of this rank to the blocks' matrices, merged at "
-        "the end (LoRA); 0: all weights; ignored in training from scratch",
+        description="in fine-tuning, train only changes of this rank to the blocks' matrices "
+        "(LoRA), merged at the end; 0: train all weights; ignored in training from scratch",
     )
     lora_alpha: float = Field(
         32.0, gt=0, le=4096, description="LoRA changes are scaled by alpha / rank"

@@ -1,6 +1,6 @@
 """The blocks of `gpt`: RoPE, RMSNorm without gains, QK-norm, no biases.
 
-A pre-norm decoder (Vaswani et al. 2017, in the order of Xiong et al. 2020), read from top to
+A pre-norm decoder: Vaswani et al. 2017, with the norms placed as in Xiong et al. 2020. From top to
 bottom: rotation, attention, feed-forward, block.
 """
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from worker.families.gpt import GptParams
+from worker.families.gpt.kv_cache import AttentionMode
 from worker.families.gpt.linear import Linear
-from worker.families.gpt.passages import Passage
 
 Angles = tuple[Tensor, Tensor]  # cosines and sines
 
@@ -39,7 +39,7 @@ class Rotation(nn.Module):
         return cos[positions][:, None], sin[positions][:, None]
 
 
-def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the pairs of x (B, heads, T, D)."""
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     a, b = x.chunk(2, dim=-1)  # (B, heads, T, D / 2)
@@ -55,12 +55,12 @@ class Attention(nn.Module):
         self.qkv = Linear(params.width, 3 * params.width)
         self.out = Linear(params.width, params.width)
 
-    def forward(self, x: Tensor, angles: Angles, passage: Passage, layer: int) -> Tensor:
-        """Attend from x (B, T, C) to what the passage lets it see."""
+    def forward(self, x: Tensor, angles: Angles, mode: AttentionMode, layer: int) -> Tensor:
+        """Attend from x (B, T, C) to the positions that `mode` makes visible."""
         B, T, C = x.shape  # noqa: N806 - the papers' names
         parts = self.qkv(x).view(B, T, 3, self.heads, C // self.heads)
         q, k, v = parts.permute(2, 0, 3, 1, 4)  # each (B, heads, T, D)
-        y = passage.attend(layer, turn(norm(q), *angles), turn(norm(k), *angles), v)
+        y = mode.attend(layer, rotate(norm(q), *angles), rotate(norm(k), *angles), v)
         return cast(Tensor, self.out(y.transpose(1, 2).reshape(B, T, C)))
 
 
@@ -70,7 +70,7 @@ class FeedForward(nn.Module):
     def __init__(self, params: GptParams) -> None:
         super().__init__()
         self.gated = params.activation == "swiglu"
-        # two thirds of the width, so that the three matrices weigh as much as the two
+        # two thirds of the width, so that three matrices have as many weights as two
         hidden = 8 * math.ceil(params.width / 3) if self.gated else 4 * params.width
         self.up = Linear(params.width, 2 * hidden if self.gated else hidden)
         self.out = Linear(hidden, params.width)
@@ -93,7 +93,7 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(params)
         self.dropout = nn.Dropout(params.dropout)
 
-    def forward(self, x: Tensor, angles: Angles, passage: Passage) -> Tensor:
+    def forward(self, x: Tensor, angles: Angles, mode: AttentionMode) -> Tensor:
         """Add both branches to x (B, T, C)."""
-        x = x + self.dropout(self.attention(norm(x), angles, passage, self.layer))
+        x = x + self.dropout(self.attention(norm(x), angles, mode, self.layer))
         return x + cast(Tensor, self.dropout(self.feed_forward(norm(x))))

@@ -10,8 +10,14 @@ from torch.nn import functional
 from worker.data.dataset import Shape
 from worker.families.gpt import GptParams
 from worker.families.gpt.blocks import Block, Rotation, norm
+from worker.families.gpt.kv_cache import (
+    AttentionMode,
+    DecodeStep,
+    FullAttention,
+    KVCache,
+    PrefillChunk,
+)
 from worker.families.gpt.linear import Linear
-from worker.families.gpt.passages import Cache, Chunk, Passage, Step, Whole
 from worker.feeds.tokens import TokenFeed
 from worker.networks.learning_rates import cosine, step, warm_up
 from worker.networks.network import Batch, Clock, Losses
@@ -19,7 +25,7 @@ from worker.networks.params import TrainingParams
 from worker.networks.text_network import MakesFeed, TextNetwork
 
 IGNORED = -1
-MOST_PREFILL = 63  # tokens of a prompt that one slot reads at once
+MAX_PREFILL = 63  # tokens of a prompt that one slot reads at once
 
 
 class Transformer(TextNetwork):
@@ -35,7 +41,12 @@ class Transformer(TextNetwork):
         self.rotation = Rotation(settings.width // settings.heads, settings.context)
         self.blocks = nn.ModuleList(Block(settings, i) for i in range(settings.layers))
         self.head = nn.Linear(settings.width, shape.vocabulary, bias=False)
-        self._initialise()
+        # matrices by their fan-in; zero for the head and for the ends of residual branches
+        for name, matrix in self.named_parameters():  # the network has no others
+            if name.endswith("out.weight") or name == "head.weight":
+                nn.init.zeros_(matrix)
+            else:
+                nn.init.normal_(matrix, std=matrix.shape[1] ** -0.5)
 
     def begin_finetuning(self) -> None:
         """With a `lora_rank`, add adapters to the blocks' layers and freeze all else."""
@@ -50,7 +61,7 @@ class Transformer(TextNetwork):
             layer.merge()
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """AdamW, and Muon for the blocks by default; embedding and adapters have no decay."""
+        """AdamW, and by default Muon for the blocks; embedding and adapters do not decay."""
         lr, decay = self.params.lr, self.params.weight_decay
         if adapters := [p for layer in self._layers() for p in (layer.a, layer.b) if p is not None]:
             return {"adamw": _adamw([{"params": adapters, "weight_decay": 0.0}], lr)}
@@ -89,15 +100,15 @@ class Transformer(TextNetwork):
         """A decoder with a cache of keys and values."""
         return CachedDecoder(self, slots)
 
-    def forward(self, ids: Tensor, passage: Passage | None = None) -> Tensor:
+    def forward(self, ids: Tensor, mode: AttentionMode | None = None) -> Tensor:
         """Logits float32 (B, T, V) of the tokens that follow ids (B, T)."""
-        return cast(Tensor, self.head(self.read(ids, passage or Whole(ids)))).float()
+        return cast(Tensor, self.head(self.read(ids, mode or FullAttention(ids)))).float()
 
-    def read(self, ids: Tensor, passage: Passage) -> Tensor:
-        """The features (B, T, C) of ids (B, T), at the passage's positions."""
-        x, angles = norm(self.embedding(ids)), self.rotation(passage.positions)  # (B, T, C)
+    def read(self, ids: Tensor, mode: AttentionMode) -> Tensor:
+        """The features (B, T, C) of ids (B, T), at the positions of `mode`."""
+        x, angles = norm(self.embedding(ids)), self.rotation(mode.positions)  # (B, T, C)
         for block in self.blocks:
-            x = block(x, angles, passage)
+            x = block(x, angles, mode)
         return norm(x)
 
     def _loss(self, data: Tensor) -> Tensor:
@@ -110,41 +121,33 @@ class Transformer(TextNetwork):
         )
         return total / (targets >= 0).sum().clamp(min=1)
 
-    def _initialise(self) -> None:
-        """Matrices by their fan-in; the head and the ends of residual branches are zero."""
-        for name, matrix in self.named_parameters():  # the network has no others
-            if name.endswith("out.weight") or name == "head.weight":
-                nn.init.zeros_(matrix)
-            else:
-                nn.init.normal_(matrix, std=matrix.shape[1] ** -0.5)
-
     def _layers(self) -> Iterator[Linear]:
         return (module for module in self.modules() if isinstance(module, Linear))
 
 
 class CachedDecoder:
-    """A `PrefillDecoder` decoder: the network, and a cache of what its slots have read."""
+    """A `PrefillDecoder`: the network, and a cache of what its slots have read."""
 
     def __init__(self, network: Transformer, slots: int) -> None:
         self.network, self.context = network, network.params.context
         device = network.embedding.weight.device
-        self.cache = Cache(network.params.layers, slots, self.context, device)
+        self.cache = KVCache(network.params.layers, slots, self.context, device)
         # a slot that is reset to the last half of its text keeps one token for the next step
-        self.prefill_size = min(self.context // 2 - 1, MOST_PREFILL)
+        self.prefill_size = min(self.context // 2 - 1, MAX_PREFILL)
 
     def reset(self, slot: int) -> None:
         """Forget what a slot has read."""
         self.cache.lengths[slot] = 0
 
     def read(self, tokens: Tensor) -> Tensor:
-        """Each slot reads one token more, int64 (B,): logits of the next ones, float32 (B, V)."""
-        logits = self.network(tokens[:, None], Step(self.cache))[:, 0]
+        """See `Decoder.read`."""
+        logits = self.network(tokens[:, None], DecodeStep(self.cache))[:, 0]
         self.cache.lengths = [length + 1 for length in self.cache.lengths]
         return cast(Tensor, logits)
 
     def prefill(self, slot: int, tokens: Tensor) -> None:
-        """One slot alone reads `prefill_size` tokens more, int64 (prefill_size,)."""
-        self.network.read(tokens[None], Chunk(self.cache, slot, len(tokens)))
+        """See `PrefillDecoder.prefill`."""
+        self.network.read(tokens[None], PrefillChunk(self.cache, slot, len(tokens)))
         self.cache.lengths[slot] += len(tokens)
 
 

@@ -17,7 +17,7 @@ CHAT = "auto: use the tokenizer's chat template if it has one; never: use plain 
 
 
 class HfParams(TrainingParams):
-    """How the base is held, the adapter, and its training."""
+    """How the base is precision, the adapter, and its training."""
 
     batch_size: int = Field(16, ge=1, le=65_536, description="packed rows a training step")
     micro_batch: int = Field(

@@ -1,7 +1,7 @@
-"""Base models in this process's memory: each once, shared by any number of adapters.
+"""Base models in this process's memory: one copy of each, shared by any number of adapters.
 
-A base is the model as it was imported, frozen. Adapters lie inside its layers (peft), so a forward
-says which one it uses: `with base.using(adapter) as model: model(...)`.
+A base is the model as it was imported, frozen. Its layers hold the adapters (peft), so each forward
+names the one to use: `with base.using(adapter) as model: model(...)`.
 """
 
 import json
@@ -26,22 +26,22 @@ from transformers.utils.import_utils import BITSANDBYTES_MIN_VERSION, is_bitsand
 
 from db.errors import BadInput, Refused
 from worker.families.hf.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, weight_files
-from worker.families.hf.merge import places
+from worker.families.hf.merge import stored_tensors
 from worker.networks.version_folder import CONFIG, read_json
 
-Key = tuple[str, str, str]  # the digest of its weights, the device, how it is held
+Key = tuple[str, str, str]  # the digest of its weights, the device, the precision
 
-BYTES = {"fp32": 4, "bf16": 2, "nf4": 0.52}  # per weight; nf4 with its scales
+BYTES = {"fp32": 4, "bf16": 2, "nf4": 0.52}  # a weight; nf4 includes its scales
 
-_resident: WeakValueDictionary[Key, "Base"] = WeakValueDictionary()
-_numbers = count()
+_loaded: WeakValueDictionary[Key, "Base"] = WeakValueDictionary()
+_adapter_numbers = count()
 
 logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
 logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # as above
 
 
 class Base:
-    """One base, its adapters, and which of them is active."""
+    """One base model and its adapters, of which at most one is active."""
 
     def __init__(self, model: nn.Module, key: Key) -> None:
         self.model: Any = model.requires_grad_(False).eval()
@@ -51,9 +51,9 @@ class Base:
         self._peft: Any = None  # a PeftModelForCausalLM, once there is an adapter
         self._active: tuple[str | None, bool] | None = (None, False)  # adapter, training
 
-    def add(self, config: LoraConfig) -> str:
+    def add_adapter(self, config: LoraConfig) -> str:
         """Add a new adapter and return its name. Its B is zero, so it changes nothing yet."""
-        name, self._active = f"adapter{next(_numbers)}", None
+        name, self._active = f"adapter{next(_adapter_numbers)}", None
         try:
             with warnings.catch_warnings():
                 # peft uses a name that transformers deprecates
@@ -67,21 +67,21 @@ class Base:
             raise Refused(f"this base cannot have such an adapter: {complaint}") from None
         return name
 
-    def config(self, name: str) -> LoraConfig:
-        """An adapter's configuration, its layers named."""
+    def adapter_config(self, name: str) -> LoraConfig:
+        """An adapter's configuration, which names its layers."""
         if self._peft is None:
-            raise RuntimeError("no adapter was added")
+            raise RuntimeError("add_adapter() comes first: the base has no adapter")
         found: LoraConfig = self._peft.peft_config[name]
         return found
 
-    def drop(self, name: str) -> None:
+    def drop_adapter(self, name: str) -> None:
         """Delete an adapter."""
         with self.using(None):  # deleting the active one would warn
             pass
         if self._peft is not None:
             self._peft.base_model.delete_adapter(name)
 
-    def weights(self, name: str) -> dict[str, nn.Parameter]:
+    def adapter_weights(self, name: str) -> dict[str, nn.Parameter]:
         """An adapter's parameters by their names in peft's files."""
         inside = f".{name}."
         return {
@@ -111,16 +111,16 @@ class Base:
         return twin
 
 
-def resident(folder: Path, digest: str, *, device: torch.device, held: str) -> Base:
-    """The base of a version's folder on `device`, read if it is not in memory yet.
+def load_base(folder: Path, digest: str, *, device: torch.device, precision: str) -> Base:
+    """The base of a version's folder on `device`, read unless it is in memory already.
 
-    `held` is fp32, bf16 or nf4. Raises `Refused` where this machine cannot hold it that way,
+    `precision` is fp32, bf16 or nf4. Raises `Refused` where this machine does not support it,
     `BadInput` where the files are not a model.
     """
-    key = (digest, str(device), held)
-    base = _resident.get(key)
+    key = (digest, str(device), precision)
+    base = _loaded.get(key)
     if base is None:
-        base = _resident[key] = Base(_read(folder, device, held), key)
+        base = _loaded[key] = Base(_read(folder, device, precision), key)
     return base
 
 
@@ -131,7 +131,7 @@ def read_adapter_config(folder: Path) -> LoraConfig:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise BadInput(f"peft cannot read {ADAPTER_CONFIG}: {error}") from None
     if not isinstance(config, LoraConfig):
-        raise BadInput(f"{ADAPTER_CONFIG} is not that of a LoRA adapter")
+        raise BadInput(f"{ADAPTER_CONFIG} does not describe a LoRA adapter")
     return config
 
 
@@ -148,50 +148,50 @@ def has_conv1d(model: nn.Module) -> bool:
     return any(isinstance(module, Conv1D) for module in model.modules())
 
 
-def bytes_to_read(folder: Path, digest: str, *, device: torch.device, held: str) -> int:
-    """The memory that `resident` will take; 0 where the base is in memory already."""
-    if (digest, str(device), held) in _resident:
+def bytes_to_load_base(folder: Path, digest: str, *, device: torch.device, precision: str) -> int:
+    """The memory that `load_base` will take; 0 if the base is in memory already."""
+    if (digest, str(device), precision) in _loaded:
         return 0
     files = [folder / name for name in weight_files(folder) if (folder / name).is_file()]
-    shapes = [place.shape for path in files for place in places(path).values()]
+    shapes = [place.shape for path in files for place in stored_tensors(path).values()]
     vocabulary = read_json(folder / CONFIG).get("vocab_size")
 
     def bytes_each(shape: Sequence[int]) -> float:
         # 4 bits are for matrices only, without embedding and head
         plain = len(shape) != 2 or vocabulary in shape
-        return BYTES["bf16" if held == "nf4" and plain else held]
+        return BYTES["bf16" if precision == "nf4" and plain else precision]
 
     return int(sum(math.prod(shape) * bytes_each(shape) for shape in shapes))
 
 
-def packs(model: Any) -> bool:
-    """Whether examples packed into one row do not see each other, by a trial.
+def supports_packing(model: Any) -> bool:
+    """Whether the model keeps examples that are packed into one row apart, found by trying.
 
-    A model that takes its positions for the starts of examples passes; one that ignores positions,
+    A model passes if it takes position 0 for the start of an example. One that ignores positions,
     or carries a state from token to token, does not.
     """
     device = next(model.parameters()).device
     size = min(int(model.get_input_embeddings().weight.shape[0]), 64)
     ids = torch.arange(12, device=device).remainder(size)[None]  # (1, 12)
-    places = torch.arange(12, device=device).remainder(6)[None]  # two examples of 6
+    positions = torch.arange(12, device=device).remainder(6)[None]  # two examples of 6
     with torch.inference_mode():
-        both: Tensor = model(input_ids=ids, position_ids=places, use_cache=False).logits[:, 6:]
+        both: Tensor = model(input_ids=ids, position_ids=positions, use_cache=False).logits
         alone: Tensor = model(
-            input_ids=ids[:, 6:], position_ids=places[:, 6:], use_cache=False
+            input_ids=ids[:, 6:], position_ids=positions[:, 6:], use_cache=False
         ).logits
-    far = (both.float() - alone.float()).abs().max()
-    return bool(far <= 0.02 * alone.float().abs().max())
+    difference = (both[:, 6:].float() - alone.float()).abs().max()
+    return bool(difference <= 0.02 * alone.float().abs().max())
 
 
-def _read(folder: Path, device: torch.device, held: str) -> nn.Module:
-    if held == "nf4" and not (device.type == "cuda" and is_bitsandbytes_available()):
+def _read(folder: Path, device: torch.device, precision: str) -> nn.Module:
+    if precision == "nf4" and not (device.type == "cuda" and is_bitsandbytes_available()):
         raise Refused(
             f"base=nf4 (QLoRA) needs a CUDA device and the package bitsandbytes, "
             f"{BITSANDBYTES_MIN_VERSION} or newer; this device is {device}",
             remedy="set base to bf16 or fp32",
         )
     quantisation = None
-    if held == "nf4":
+    if precision == "nf4":
         quantisation = BitsAndBytesConfig(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
@@ -205,16 +205,16 @@ def _read(folder: Path, device: torch.device, held: str) -> nn.Module:
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
-                dtype=torch.float32 if held == "fp32" else torch.bfloat16,
+                dtype=torch.float32 if precision == "fp32" else torch.bfloat16,
                 quantization_config=quantisation,
-                device_map={"": device} if held == "nf4" else None,
+                device_map={"": device} if precision == "nf4" else None,
             )
         except torch.OutOfMemoryError:  # a RuntimeError too, but no fault of the files
             raise
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             complaint = " ".join(str(error).split())[:300]
             raise BadInput(f"transformers cannot read the base: {complaint}") from None
-    return model if held == "nf4" else model.to(device)
+    return model if precision == "nf4" else model.to(device)
 
 
 @contextmanager

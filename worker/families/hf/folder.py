@@ -30,12 +30,12 @@ def weight_files(folder: Path) -> list[str]:
     except (KeyError, TypeError, AttributeError):
         raise BadInput(f"{path}: no weight_map of tensors to files") from None
     if strange := [name for name in named if not PLAIN_NAME.fullmatch(str(name))]:
-        raise BadInput(f"{path}: {strange[0]!r} is no plain name of a safetensors file")
+        raise BadInput(f"{path}: {strange[0]!r} is not a plain name of a safetensors file")
     return named
 
 
 def positions(config: Mapping[str, Any]) -> int | None:
-    """The most tokens that the base was made for; None where its configuration does not say."""
+    """The most tokens that the base was made for; None if its configuration does not say."""
     inner = config.get("text_config")
     for part in (config, inner if isinstance(inner, dict) else {}):
         found = [part[name] for name in LENGTHS if isinstance(part.get(name), int)]

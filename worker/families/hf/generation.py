@@ -1,8 +1,8 @@
 """Generating text with a model of `transformers`, in batches of prompts of similar length.
 
-A prompt is padded on the left to the next multiple of `STRIDE` tokens, at least one of them empty,
-and a forward always has `micro_batch` rows. Its shape, and so every number of a text, depends on
-the prompt alone and never on the other rows.
+A prompt is padded on the left to the next multiple of `STRIDE` tokens, by at least one token, and a
+forward always has `micro_batch` rows. So the shape of a forward, and with it every number of a
+text, depends on the text's own prompt alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence, Set
@@ -15,13 +15,13 @@ from torch import Tensor
 
 from db.errors import NonFinite, Refused
 from worker.families.hf import HfSampling
-from worker.families.hf.examples import Script
+from worker.families.hf.chat_tokenizer import ChatTokenizer
 from worker.networks.network import Draws, Finished, Row
 from worker.networks.token_choice import choose
 
 STRIDE = 32  # padded prompts are multiples of this many tokens
 WINDOW = 16  # micro-batches of rows that are sorted by length together
-BYTES = 4  # of a character in UTF-8 at most, and so the most tokens of one
+BYTES = 4  # the most of a character in UTF-8, and so the most tokens of one
 YIELD_EVERY = 16  # tokens after which control returns to the caller
 
 # (ids (B, t), mask (B, T), cache) -> logits (B, V) of the next tokens, cache
@@ -44,39 +44,39 @@ class Text:
         """Tokens of the padded prompt, at least one of them padding."""
         return (len(self.prompt) // STRIDE + 1) * STRIDE
 
-    def add(self, token: int, ends: Set[int], stop: Sequence[str], script: Script) -> None:
+    def add(
+        self, token: int, ends: Set[int], stop: Sequence[str], tokenizer: ChatTokenizer
+    ) -> None:
         """Append a token; finish at an end token, a stop string or the limit."""
         ended = token in ends
         if not ended:
             self.tokens.append(token)
         self.done = ended or len(self.tokens) >= self.max_tokens
-        if self.done or self._ends_in_stop(stop, script):
-            self.output = script.text(self.tokens, self.prompt)
+        if self.done or (stop and self._has_stop(stop, tokenizer)):
+            self.output = tokenizer.text(self.tokens, self.prompt)
         stops = [at for at in (self.output.find(each) for each in stop) if at >= 0]
         if stops:
             self.output, self.done = self.output[: min(stops)], True
 
-    def _ends_in_stop(self, stop: Sequence[str], script: Script) -> bool:
-        """Whether the last tokens hold a stop string; decoding all tokens each time is slow."""
-        if not stop:
-            return False
+    def _has_stop(self, stop: Sequence[str], tokenizer: ChatTokenizer) -> bool:
+        # only the last tokens are decoded: decoding all of them at every step would be slow
         reach = BYTES * max(map(len, stop)) + 1
-        last = script.text(self.tokens[-reach:], self.tokens[:-reach] or self.prompt)
-        return any(each in last for each in stop)
+        tail = tokenizer.text(self.tokens[-reach:], self.tokens[:-reach] or self.prompt)
+        return any(each in tail for each in stop)
 
 
 @dataclass(frozen=True)
 class TextGenerator:
-    """A model as generation sees it, and the settings of a job."""
+    """A model's parts that generation needs, and the settings of a job."""
 
     next_logits: NextLogits
-    script: Script
+    tokenizer: ChatTokenizer
     positions: int  # the most tokens that the model reads
     ends: Set[int]  # tokens that end a text
     sampling: HfSampling
 
     def generate(self, rows: Iterator[Row], draws: Draws) -> Iterator[list[Finished]]:
-        """Generate a text for each row, similar lengths together; now and then yields nothing."""
+        """Generate a text for each row, similar lengths together; now and then yield nothing."""
         size = self.sampling.micro_batch
         while window := list(islice(rows, WINDOW * size)):
             texts = [self._begin(row) for row in window]
@@ -87,7 +87,7 @@ class TextGenerator:
                     yield [(text.row, text.output) for text in batch]
 
     def _begin(self, row: Row) -> Text:
-        prompt = self.script.prompt(row.prompt or "", self.sampling.system)
+        prompt = self.tokenizer.prompt(row.prompt or "", self.sampling.system)
         room = self.positions - len(prompt)
         if room < 1:
             raise Refused(
@@ -98,11 +98,11 @@ class TextGenerator:
         return Text(row, prompt, min(self.sampling.max_tokens, room))
 
     def _generate_batch(self, texts: list[Text], draws: Draws) -> Iterator[list[Finished]]:
-        """Generate texts of one padded length; the last one fills up a smaller batch."""
+        """Generate texts of one padded length; copies of the last one fill a smaller batch."""
         rows = [*texts, *[texts[-1]] * (self.sampling.micro_batch - len(texts))]
         uniform = draws([text.row.index for text in rows]).uniform(self.sampling.max_tokens)
         ids, mask = _padded(rows, uniform.device)
-        ends = self.ends | self.script.tokens(self.sampling.stop)
+        ends = self.ends | self.tokenizer.tokens(self.sampling.stop)
         cache: Any = None
         for step in range(self.sampling.max_tokens):
             logits, cache = self.next_logits(ids, mask, cache)
@@ -111,7 +111,7 @@ class TextGenerator:
             chosen = choose(logits, uniform[:, step], self.sampling)  # (B,)
             for text, token in zip(texts, chosen.tolist(), strict=False):
                 if not text.done:
-                    text.add(token, ends, self.sampling.stop, self.script)
+                    text.add(token, ends=ends, stop=self.sampling.stop, tokenizer=self.tokenizer)
             if all(text.done for text in texts):
                 return
             ids = chosen[:, None]

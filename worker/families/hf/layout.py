@@ -1,4 +1,4 @@
-"""How a folder that `transformers` saved becomes a version of `hf`, and the reverse. No torch here.
+"""How a folder that `transformers` saved becomes a version of `hf`. No torch here.
 
 The folder comes from strangers: nothing in it is run, names are plain, weights are safetensors. A
 version keeps the files as they are; only `config.json` gets Genmill's record under `genmill`.
@@ -32,7 +32,7 @@ PLAIN_LORA = {"bias": "none", "use_dora": False, "modules_to_save": None, "use_r
 class TransformersLayout:
     """`config.json`, weights in one file or several, a tokenizer; perhaps a LoRA adapter."""
 
-    mark = "model_type"
+    config_key = "model_type"
 
     def recognises(self, config: Mapping[str, Any]) -> bool:
         """See `ForeignLayout.recognises`."""
@@ -51,17 +51,21 @@ class TransformersLayout:
         _refuse_remote_code(folder / TOKENIZER[1], read_json(folder / TOKENIZER[1]))
         adapter = [name for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG) if (folder / name).is_file()]
         if len(adapter) == 1:
-            raise BadInput(f"{folder}: {adapter[0]} without its fellow; an adapter is both files")
-        _adapter_params(folder)  # refuses all but plain LoRA
+            [missing] = {ADAPTER_WEIGHTS, ADAPTER_CONFIG} - {*adapter}
+            raise BadInput(
+                f"{folder}: {adapter[0]} but no {missing}",
+                remedy="copy both files of the adapter, or neither",
+            )
+        _adapter_params(folder)  # refuses adapters other than plain LoRA
         optional = [name for name in (INDEX, *OPTIONAL) if (folder / name).is_file()]
         return [*weight_files(folder), *adapter, *TOKENIZER, *optional]
 
     def record(
         self, folder: Path, config: Mapping[str, Any], digests: Mapping[str, str]
     ) -> dict[str, Any]:
-        """See `ForeignLayout.record`; `base_sha256` pins the base's weights.
+        """See `ForeignLayout.record`; `base_sha256` identifies the base's weights.
 
-        Parameters of an earlier record, as an exported folder has one, are kept.
+        Parameters in the record of an exported folder are kept.
         """
         earlier = config.get("genmill")
         kept = earlier.get("params", {}) if isinstance(earlier, dict) else {}
@@ -95,10 +99,10 @@ def _require_causal(folder: Path, config: Mapping[str, Any]) -> None:
         )
     causal = isinstance(kinds, list) and any(str(kind).endswith(CAUSAL) for kind in kinds)
     if not causal or config.get("is_encoder_decoder"):
-        raise BadInput(f"{path}: {kinds} is no causal language model (one named ...ForCausalLM)")
+        raise BadInput(f"{path}: {kinds} is not a causal language model (...ForCausalLM)")
     if "quantization_config" in config:
         raise BadInput(
-            f"{path}: the weights are quantised", remedy="import the model as it was before"
+            f"{path}: the weights are quantised", remedy="import the model in full precision"
         )
 
 
@@ -111,7 +115,7 @@ def _refuse_remote_code(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def _adapter_params(folder: Path) -> Config:
-    """The parameters that an adapter was made with, so that fine-tuning can go on from it."""
+    """The parameters that an adapter was made with, so that fine-tuning can continue it."""
     path = folder / ADAPTER_CONFIG
     if not path.is_file():
         return {}
@@ -122,7 +126,7 @@ def _adapter_params(folder: Path) -> Config:
         odd = ["peft_type"]
     if odd:
         what = ", ".join(f"{key} {config.get(key)!r}" for key in odd)
-        raise BadInput(f"{path}: {what}; only plain LoRA adapters are accepted")
+        raise BadInput(f"{path}: only plain LoRA adapters are accepted, not {what}")
     try:
         return {"rank": config["r"], "alpha": config["lora_alpha"]}
     except KeyError as error:

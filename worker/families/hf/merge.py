@@ -1,7 +1,7 @@
 """Merging an adapter into its base's weights with numpy: W + (alpha / rank) B A. No torch here.
 
-Sums are computed in float32 and rounded to the type of the base's file. Tensors keep their place,
-so files are changed in place and memory never holds more than one tensor.
+Sums are computed in float32 and rounded to the type of the base's file. Files are changed in place,
+and memory never holds more than one tensor.
 """
 
 import json
@@ -26,8 +26,8 @@ _TYPES = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}  # numpy has 
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a tensor lies in a safetensors file."""
+class StoredTensor:
+    """A tensor's type, shape and place in a safetensors file."""
 
     path: Path
     dtype: str
@@ -38,8 +38,8 @@ class Place:
         """Map the tensor from the file; bfloat16 as its 16 bits."""
         if self.dtype not in _TYPES:
             raise Refused(
-                f"{self.path.name}: a tensor of type {self.dtype} cannot be merged; possible are "
-                f"{', '.join(_TYPES)}",
+                f"{self.path.name}: a tensor of type {self.dtype} cannot be merged, only "
+                f"{', '.join(_TYPES)} can",
                 remedy="export without --merge",
             )
         kind = _TYPES[self.dtype]
@@ -52,8 +52,8 @@ def merge(folder: Path) -> None:
     Raises `Refused` where the base's files lack a layer of the adapter.
     """
     config = read_json(folder / ADAPTER_CONFIG)
-    adapter = places(folder / ADAPTER_WEIGHTS)
-    base = {k: v for name in weight_files(folder) for k, v in places(folder / name).items()}
+    adapter = stored_tensors(folder / ADAPTER_WEIGHTS)
+    base = {k: v for name in weight_files(folder) for k, v in stored_tensors(folder / name).items()}
     layers = sorted(name.removesuffix(A) for name in adapter if name.endswith(A))
     pairs = [(base[_find(layer, base)], adapter[layer + A], adapter[layer + B]) for layer in layers]
     scale = float(config["lora_alpha"]) / int(config["r"])
@@ -67,22 +67,22 @@ def merge(folder: Path) -> None:
         (folder / name).unlink()
 
 
-def places(path: Path) -> dict[str, Place]:
-    """Where the tensors of a safetensors file lie, by name."""
+def stored_tensors(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of a safetensors file by name; only its header is read."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header: dict[str, Any] = json.loads(file.read(length))
     header.pop("__metadata__", None)
     return {
-        name: Place(
+        name: StoredTensor(
             path, about["dtype"], tuple(about["shape"]), 8 + length + about["data_offsets"][0]
         )
         for name, about in header.items()
     }
 
 
-def _find(layer: str, base: Mapping[str, Place]) -> str:
-    """The base's name of an adapted layer's matrix; its prefix may be longer or shorter there."""
+def _find(layer: str, base: Mapping[str, StoredTensor]) -> str:
+    """The base's name of an adapted layer's matrix, whose prefix there may differ in length."""
     wanted = f"{layer.removeprefix(PREFIX)}.weight"
     if wanted in base:
         return wanted
@@ -94,24 +94,27 @@ def _find(layer: str, base: Mapping[str, Place]) -> str:
     return near[0]
 
 
-def _is_transposed(target: Place, a: Place, b: Place) -> bool:
-    """Whether the base holds this matrix as (in, out), like GPT-2, rather than (out, in)."""
+def _is_transposed(target: StoredTensor, a: StoredTensor, b: StoredTensor) -> bool:
+    """Whether the base stores this matrix as (in, out), as GPT-2 does, not as (out, in)."""
     change = (b.shape[0], a.shape[1])
     if math.prod(target.shape) != math.prod(change) or sorted(target.shape) != sorted(change):
-        raise Refused(f"a matrix of the base is {target.shape}, the adapter's change {change}")
+        raise Refused(
+            f"the adapter changes a matrix of shape {change}, but the base's is {target.shape}",
+            remedy="export without --merge",
+        )
     return target.shape != change
 
 
-def _floats(place: Place) -> npt.NDArray[np.float32]:
+def _floats(place: StoredTensor) -> npt.NDArray[np.float32]:
     stored = place.map()
     if place.dtype == "BF16":
         return (stored.astype(np.uint32) << 16).view(np.float32)
     return stored.astype(np.float32)
 
 
-def _add(place: Place, change: npt.NDArray[np.float32]) -> None:
+def _add(place: StoredTensor, change: npt.NDArray[np.float32]) -> None:
     total: Array = _floats(place) + change
-    if place.dtype == "BF16":  # the nearest ones, ties to even; values are finite
+    if place.dtype == "BF16":  # rounded to nearest, ties to even; values are finite
         bits = np.ascontiguousarray(total).view(np.uint32)
         total = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     stored = place.map("r+")

@@ -19,14 +19,14 @@ from worker.data.dataset import LocalDataset, Shape
 from worker.families.hf import Chat, HfParams, HfSampling
 from worker.families.hf.base import (
     Base,
-    bytes_to_read,
+    bytes_to_load_base,
     has_conv1d,
-    packs,
+    load_base,
     read_adapter_config,
-    resident,
+    supports_packing,
     write_adapter_config,
 )
-from worker.families.hf.examples import Script, read_tokenizer
+from worker.families.hf.chat_tokenizer import ChatTokenizer, read_tokenizer
 from worker.families.hf.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, positions
 from worker.families.hf.generation import TextGenerator
 from worker.families.hf.packing import PackedFeed
@@ -36,7 +36,7 @@ from worker.networks.params import SamplingParams, TrainingParams
 from worker.networks.version_folder import CONFIG, Config, own_record, read_json
 
 IGNORED = -100
-UNBOUNDED = 2**31  # positions of a base without a stated limit
+UNBOUNDED = 2**31  # positions of a base that states no limit
 
 
 class CausalModel(StreamingNetwork):
@@ -51,7 +51,7 @@ class CausalModel(StreamingNetwork):
 
     def __init__(self, params: TrainingParams, shape: Shape) -> None:
         super().__init__(params, shape)
-        # tells the network's device, because a base alone has no parameter of the network
+        # gives the network a device, because a base alone adds no parameters to it
         self.place = nn.Parameter(torch.empty(0), requires_grad=False)
         self.lora = nn.ParameterList()
         self.base: Base | None = None
@@ -67,27 +67,29 @@ class CausalModel(StreamingNetwork):
         """Packed examples, by the parent's tokenizer in `files`."""
         settings = cast(HfParams, params)
         return PackedFeed(
-            dataset, Script(read_tokenizer(files), settings.chat), settings, seed=seed
+            dataset, ChatTokenizer(read_tokenizer(files), settings.chat), settings, seed=seed
         )
 
     def open(self, folder: Path, device: torch.device) -> bool:
         """Load the base of a version's folder, and add an adapter if the version has one."""
         self._config = read_json(folder / CONFIG)
-        self.base = resident(folder, self._digest, device=device, held=self.params.base)
+        self.base = load_base(folder, self._digest, device=device, precision=self.params.base)
         if not (folder / ADAPTER_CONFIG).is_file():
             return False
         stored = read_adapter_config(folder)
-        for ours, theirs in (("rank", stored.r), ("alpha", stored.lora_alpha)):
-            if getattr(self.params, ours) != theirs:
-                asked = getattr(self.params, ours)
-                raise BadInput(f"{ours} is {asked}; the adapter was made with {theirs}")
+        for name, theirs in (("rank", stored.r), ("alpha", stored.lora_alpha)):
+            if (ours := getattr(self.params, name)) != theirs:
+                raise BadInput(
+                    f"{name} is {ours}, but the adapter was made with {theirs}",
+                    remedy=f"set {name}={theirs}",
+                )
         self._add(stored)
         return True
 
-    def opening_bytes(self, folder: Path, device: torch.device) -> int:
-        """The size of the base if it is not in memory yet."""
+    def bytes_to_load(self, folder: Path, device: torch.device) -> int:
+        """The size of the base; 0 if it is in memory already."""
         digest = own_record(read_json(folder / CONFIG)).get("base_sha256", "")
-        return bytes_to_read(folder, digest, device=device, held=self.params.base)
+        return bytes_to_load_base(folder, digest, device=device, precision=self.params.base)
 
     def load_files(self, folder: Path) -> None:
         """Read the tokenizer, which generating text needs."""
@@ -96,7 +98,7 @@ class CausalModel(StreamingNetwork):
     def save_files(self, folder: Path) -> None:
         """Write `adapter_config.json`, if there is an adapter."""
         if self.adapter is not None:
-            write_adapter_config(self._base.config(self.adapter), folder)
+            write_adapter_config(self._base.adapter_config(self.adapter), folder)
 
     def describe(self, record: Config) -> Config:
         """The base's `config.json` with Genmill's record in it."""
@@ -110,23 +112,25 @@ class CausalModel(StreamingNetwork):
         """Continue with the parent's adapter, or add one that changes nothing yet."""
         limit = self.positions
         if self.params.context > limit:
-            raise Refused(f"context is {self.params.context}; this base takes at most {limit}")
-        with self._base.using(None) as model:
-            mixes = self.params.packing and not packs(model)
-        if mixes:
-            kind = type(model).__name__
             raise Refused(
-                f"{kind} mixes examples that are packed into one row", remedy="set packing=false"
+                f"context is {self.params.context}, but this base takes at most {limit} tokens",
+                remedy=f"set context={limit} or less",
             )
+        with self._base.using(None) as model:
+            if self.params.packing and not supports_packing(model):
+                raise Refused(
+                    f"{type(model).__name__} mixes examples that are packed into one row",
+                    remedy="set packing=false",
+                )
         if self.adapter is None:
-            # reading a base draws from torch's generator, finding it in memory does not
+            # loading a base draws from torch's generator; finding it in memory does not
             torch.manual_seed(torch.initial_seed())
             self._add(self._fresh_config())
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """AdamW over the adapter."""
         decay, lr = self.params.weight_decay, self.params.lr
-        with self._base.using(self.adapter, training=True):  # sets what has gradients
+        with self._base.using(self.adapter, training=True):  # turns on the gradients
             pass
         return {"adamw": torch.optim.AdamW([*self.lora], lr=lr, weight_decay=decay)}
 
@@ -139,7 +143,11 @@ class CausalModel(StreamingNetwork):
         count = _targets(batch.data).ge(0).sum().clamp(min=1)
         loss = torch.zeros((), device=batch.data.device)
         with self._base.using(self.adapter, training=True) as model:
-            self._set_checkpointing(model)
+            if self.params.checkpointing != model.is_activation_checkpointing:
+                if self.params.checkpointing:
+                    model.activation_checkpointing_enable({"use_reentrant": False})
+                else:  # another network of this base has it
+                    model.activation_checkpointing_disable()
             for part in torch.split(batch.data, self.params.micro_batch):
                 share = self._total(model, part) / count
                 share.backward()  # type: ignore[no-untyped-call]  # torch's annotation is missing
@@ -162,24 +170,25 @@ class CausalModel(StreamingNetwork):
     ) -> Iterator[list[Finished]]:
         """Continue each row's prompt, or answer it where there is a chat template."""
         settings = cast(HfSampling, sampling)
-        script = self.script(settings.chat)
-        generator = TextGenerator(
-            self.next_logits, script, self.positions, self._ends(script), settings
-        )
+        tokenizer = self.chat_tokenizer(settings.chat)
+        stated = self._base.model.generation_config.eos_token_id
+        found = [*(stated if isinstance(stated, list) else [stated]), tokenizer.end]
+        ends = {token for token in found if token is not None}
+        generator = TextGenerator(self.next_logits, tokenizer, self.positions, ends, settings)
         return generator.generate(rows, draw)
 
     def next_logits(self, ids: Tensor, mask: Tensor, cache: Any) -> tuple[Tensor, Any]:
-        """Read ids (B, t) after what is in the cache: logits float32 (B, V) of the next ones.
+        """Read ids (B, t) after those in the cache; returns logits float32 (B, V) and the cache.
 
-        `mask` (B, T) has a 1 where any position so far has a token.
+        `mask` (B, T) is 1 where a position, old or new, has a token.
         """
-        # texts that have ended are still fed with the others, even beyond the last position
-        places = (mask.cumsum(1) - 1).clamp(0, self.positions - 1)[:, -ids.shape[1] :]
+        # ended texts are read along with the others, even beyond the last position
+        position_ids = (mask.cumsum(1) - 1).clamp(0, self.positions - 1)[:, -ids.shape[1] :]
         with self._base.using(self.adapter) as model:
             read = model(
                 input_ids=ids,
                 attention_mask=mask,
-                position_ids=places,
+                position_ids=position_ids,
                 past_key_values=cache,
                 use_cache=True,
             )
@@ -192,11 +201,11 @@ class CausalModel(StreamingNetwork):
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]  # torch overloads it
         """The adapter's tensors by the names of peft's files."""
-        return {name: value.detach() for name, value in self._named().items()}
+        return {name: value.detach() for name, value in self._adapter_weights().items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Load the adapter's tensors; `RuntimeError` where they do not fit this adapter."""
-        named = self._named()
+        named = self._adapter_weights()
         wrong = named.keys() ^ state_dict.keys()
         wrong |= {
             k for k in named.keys() & state_dict.keys() if named[k].shape != state_dict[k].shape
@@ -212,7 +221,9 @@ class CausalModel(StreamingNetwork):
         try:
             return str(self._config["genmill"]["base_sha256"])
         except (KeyError, TypeError):
-            raise BadInput(f"{CONFIG} does not say which base the model has") from None
+            raise BadInput(
+                f"{CONFIG} does not say which base the model has", remedy="import the model again"
+            ) from None
 
     @property
     def _base(self) -> Base:
@@ -220,25 +231,19 @@ class CausalModel(StreamingNetwork):
             raise RuntimeError("open() comes first: the base is missing")
         return self.base
 
-    def script(self, chat: Chat) -> Script:
-        """The tokenizer and chat template, as prompts are put to the model."""
+    def chat_tokenizer(self, chat: Chat) -> ChatTokenizer:
+        """The version's tokenizer, with its chat template if `chat` allows it."""
         if self._tokenizer is None:
             raise RuntimeError("load_files() comes first: the tokenizer is missing")
-        return Script(self._tokenizer, chat)
+        return ChatTokenizer(self._tokenizer, chat)
 
-    def _ends(self, script: Script) -> set[int]:
-        """The tokens that end a text."""
-        stated = self._base.model.generation_config.eos_token_id
-        found = stated if isinstance(stated, list) else [stated]
-        return {token for token in [*found, script.end] if token is not None}
-
-    def _named(self) -> dict[str, nn.Parameter]:
-        return self._base.weights(self.adapter) if self.adapter else {}
+    def _adapter_weights(self) -> dict[str, nn.Parameter]:
+        return self._base.adapter_weights(self.adapter) if self.adapter else {}
 
     def _add(self, config: LoraConfig) -> None:
-        self.adapter = self._base.add(config)
-        weakref.finalize(self, self._base.drop, self.adapter).atexit = False
-        self.lora = nn.ParameterList(self._named().values())
+        self.adapter = self._base.add_adapter(config)
+        weakref.finalize(self, self._base.drop_adapter, self.adapter).atexit = False
+        self.lora = nn.ParameterList(self._adapter_weights().values())
 
     def _fresh_config(self) -> LoraConfig:
         return LoraConfig(
@@ -250,19 +255,12 @@ class CausalModel(StreamingNetwork):
             fan_in_fan_out=has_conv1d(self._base.model),
         )
 
-    def _set_checkpointing(self, model: Any) -> None:
-        if self.params.checkpointing != model.is_activation_checkpointing:
-            if self.params.checkpointing:
-                model.activation_checkpointing_enable({"use_reentrant": False})
-            else:
-                model.activation_checkpointing_disable()
-
     @staticmethod
     def _total(model: Any, data: Tensor) -> Tensor:
         """The sum over predicted tokens of their cross-entropy in nats, from data (B, 2, T)."""
-        tokens, places = data.unbind(1)
+        tokens, positions = data.unbind(1)
         ids = torch.maximum(tokens, ~tokens)
-        logits = model(input_ids=ids, position_ids=places, use_cache=False).logits  # (B, T, V)
+        logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits  # (B, T, V)
         return functional.cross_entropy(
             logits[:, :-1].flatten(0, 1).float(),
             _targets(data).flatten(),
@@ -276,8 +274,8 @@ def _targets(data: Tensor) -> Tensor:
 
     An example's first token is never predicted, because the tokens before it are another's.
     """
-    tokens, places = data[:, 0, 1:], data[:, 1, 1:]
-    return torch.where((tokens < 0) | (places == 0), IGNORED, tokens)
+    tokens, positions = data[:, 0, 1:], data[:, 1, 1:]
+    return torch.where((tokens < 0) | (positions == 0), IGNORED, tokens)
 
 
 NETWORK = CausalModel

@@ -1,7 +1,7 @@
-"""Packing several examples into one row, where none of them sees another (Krell et al. 2021).
+"""Packing several examples into one row, where none sees another (Krell et al. 2021).
 
 A row is int64 (2, T): the tokens, `~t` for one that is not predicted, and each token's position in
-its example. Another example begins where positions start again at 0; no attention crosses that.
+its example. An example begins where positions restart at 0; attention never crosses that boundary.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,13 +13,13 @@ import numpy.typing as npt
 from db.errors import BadInput
 from worker.data.dataset import TRAIN, VALIDATION, LocalDataset, Shape
 from worker.families.hf import HfParams
-from worker.families.hf.examples import Script
+from worker.families.hf.chat_tokenizer import ChatTokenizer
 from worker.feeds.feed import Arrays, Feed
 
 Ids = npt.NDArray[np.int32]
 Row = tuple[int, ...]  # the numbers of the examples in it
 
-OPEN = 64  # rows with room left that an example is tried in
+OPEN_ROWS = 64  # with room left, in which an example is tried
 WIDTH = 16  # a batch's width in tokens is a multiple of this
 
 
@@ -31,12 +31,12 @@ class PackedFeed(Feed):
     """
 
     def __init__(
-        self, dataset: LocalDataset, script: Script, params: HfParams, *, seed: int
+        self, dataset: LocalDataset, tokenizer: ChatTokenizer, params: HfParams, *, seed: int
     ) -> None:
         self.params, self.seed = params, seed
         self.shape = Shape("text")
-        self._train = _examples(dataset, script, TRAIN, params.context)
-        self._validation = _examples(dataset, script, VALIDATION, params.context)
+        self._train = _examples(dataset, tokenizer, TRAIN, params.context)
+        self._validation = _examples(dataset, tokenizer, VALIDATION, params.context)
         if not self._train:
             raise BadInput(
                 f"no example of the training split has an answer within {params.context} tokens",
@@ -48,7 +48,7 @@ class PackedFeed(Feed):
         self._epoch = lru_cache(maxsize=2)(self._epoch_order)
 
     def train(self, step: int) -> Arrays:
-        """The rows of a step; each epoch goes through all rows in its own order."""
+        """The rows of a step; each epoch takes all rows in an order of its own."""
         first = step * self.params.batch_size
         places = [divmod(first + i, self.train_count) for i in range(self.params.batch_size)]
         rows = [self._rows[int(self._epoch(epoch)[i])] for epoch, i in places]
@@ -85,7 +85,7 @@ def pack(lengths: Sequence[int], order: Iterable[int], *, room: int) -> list[Row
         else:
             left, row = rows[place]
             rows[place] = (left - length, [*row, number])
-        if len(rows) > OPEN:
+        if len(rows) > OPEN_ROWS:
             fullest = min(range(len(rows)), key=lambda i: rows[i][0])
             full.append(tuple(rows.pop(fullest)[1]))
     return full + [tuple(row) for _, row in rows]
@@ -104,11 +104,13 @@ def as_batch(rows: Sequence[Sequence[Ids]]) -> npt.NDArray[np.int64]:
     return batch
 
 
-def _examples(dataset: LocalDataset, script: Script, split: int, context: int) -> list[Ids]:
-    """The split's examples, of at most `context` tokens, in which anything is predicted."""
+def _examples(
+    dataset: LocalDataset, tokenizer: ChatTokenizer, split: int, context: int
+) -> list[Ids]:
+    """The split's examples of at most `context` tokens that predict anything."""
     found = []
     for row in dataset.documents(split):
-        for example in script.examples(row):
+        for example in tokenizer.examples(row):
             ids = np.array(example, np.int32)
             pieces = range(0, len(ids) if "text" in row else 1, context)
             found += [ids[start : start + context] for start in pieces]

@@ -90,7 +90,7 @@ def test_the_images_that_samples_are_made_from_are_pinned(services):
     [
         ({"dataset": "large"}, "have size 64, those of plain:1 28"),
         ({"dataset": "colour"}, "have channels 3, those of plain:1 1"),
-        ({"dataset": "prose"}, "'vae' takes images, but prose:1 is of kind text"),
+        ({"dataset": "prose"}, "'vae' takes image datasets; prose:1 is of kind text"),
         ({"dataset": "bare", "model": "gan", "params": {}}, "'gan' takes no images"),
         ({}, "mode=reconstruct needs images; name them with --dataset"),
         ({"dataset": "bare", "params": {}}, "mode=sample takes no images"),

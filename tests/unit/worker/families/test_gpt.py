@@ -69,7 +69,7 @@ def english(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory):
-    """A network with random outputs, for what does not need training."""
+    """A network with random weights, for tests that need no training."""
     made = Trained(tmp_path_factory.mktemp("fresh"), ENGLISH, 0)
     torch.manual_seed(1)
     for parameter in made.network.parameters():
@@ -77,20 +77,20 @@ def fresh(tmp_path_factory):
     return made
 
 
-def test_the_family_is_found_and_says_what_it_takes():
+def test_the_family_is_found_with_its_declaration():
     assert find_family("gpt") is FAMILY
     assert FAMILY.media == "text"
     assert FAMILY.takes_prompts
     assert FAMILY.network() is NETWORK
 
 
-def test_loss_begins_at_the_uniform_distributions(tmp_path):
+def test_loss_begins_at_that_of_the_uniform_distribution(tmp_path):
     made = Trained(tmp_path, ENGLISH, 1)
 
     assert made.losses[0] == pytest.approx(math.log(made.feed.shape.vocabulary), rel=1e-4)
 
 
-def test_loss_falls_and_the_texts_are_the_texts_words(english):
+def test_loss_falls_and_samples_have_the_words_of_the_text(english):
     words = set(ENGLISH.replace(".", "").split())
 
     made = [
@@ -129,7 +129,7 @@ def test_a_later_token_changes_no_earlier_logit(tmp_path, activation):
     assert changed[20:].all()
 
 
-def test_the_cached_logits_are_those_of_the_whole_forward(fresh):
+def test_cached_logits_equal_those_of_one_forward(fresh):
     ids = torch.from_numpy(fresh.feed.train(0)[0])[:, :-1]
     decoder = fresh.network.decoder(len(ids))
     with torch.inference_mode():
@@ -153,7 +153,7 @@ def test_a_slot_that_is_reset_reads_as_a_new_one_bit_for_bit(fresh):
             assert torch.equal(used.read(other)[2], new.read(ids[:, position])[5])
 
 
-def test_a_text_is_the_same_whoever_its_neighbours_are(fresh):
+def test_a_text_does_not_depend_on_its_neighbours(fresh):
     alone = fresh.write(8, max_tokens=90)
     later = fresh.write(8, first=4, max_tokens=90)
 
@@ -162,7 +162,7 @@ def test_a_text_is_the_same_whoever_its_neighbours_are(fresh):
 
 
 def test_prompts_of_very_different_lengths_are_continued_as_each_alone(fresh):
-    """Some slots fill their context, prefill, and begin anew while others write."""
+    """Some slots fill their context, are reset and prefill again while others decode."""
     prompts = (None, "The ", ENGLISH, "dog", ENGLISH[:29], "The cat sat on the mat and would not")
     asked = TextSampling(max_tokens=50, micro_batch=5, stop=["x"])
     made = {}
@@ -192,7 +192,7 @@ def texts_of(made, sampling, start, count):
     return [sample.output for sample in generate(job, Recorder())]
 
 
-def test_another_seed_writes_other_texts(fresh):
+def test_another_seed_gives_other_texts(fresh):
     assert fresh.write(8, seed=3) == fresh.write(8, seed=3)
     assert fresh.write(8, seed=3) != fresh.write(8, seed=4)
 
@@ -228,7 +228,7 @@ def test_a_prompt_longer_than_the_context_is_read_from_its_end(english):
     assert text.startswith(" the ")
 
 
-def test_a_prompt_of_unknown_characters_is_no_trouble(english):
+def test_a_prompt_may_have_unknown_characters(english):
     text = english.write(1, prompt="鸟 👩 The cat")[0]
 
     assert text
@@ -284,7 +284,7 @@ def test_validation_gives_nats_a_character_for_byte_pairs(tmp_path):
     assert float(losses["nats_per_character"]) < float(losses["loss"])
 
 
-def test_damaged_weights_are_not_written_with(fresh, tmp_path):
+def test_damaged_weights_are_refused(fresh, tmp_path):
     made = Trained(tmp_path, ENGLISH, 0)
     torch.nn.init.constant_(made.network.head.weight, torch.nan)
 
@@ -310,20 +310,20 @@ class TestChoose:
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
 
     def chances(self, **settings):
-        """How often each token is chosen, over evenly spread numbers."""
+        """How often each token is chosen, over evenly spaced numbers."""
         numbers = torch.arange(10_000) / 10_000
         sampling = TextSampling(**({"temperature": 1.0, "top_p": 1.0} | settings))
         chosen = choose(self.logits.expand(10_000, 4), numbers, sampling)
         return pytest.approx(np.bincount(chosen.numpy(), minlength=4) / 10_000, abs=0.006)
 
-    def test_chances_are_the_distributions(self):
+    def test_tokens_have_the_probabilities_of_the_distribution(self):
         assert self.chances() == [0.5, 0.3, 0.15, 0.05]
 
     def test_temperature_zero_takes_the_likeliest(self):
         assert self.chances(temperature=0) == [1, 0, 0, 0]
 
     @pytest.mark.parametrize("top_p", [0.9, 1.0])
-    def test_a_temperature_of_almost_zero_does_so_too(self, top_p):
+    def test_so_does_a_temperature_of_almost_zero(self, top_p):
         logits, numbers = torch.tensor([[1.0, 3.0, 2.0]]).expand(2, 3), torch.tensor([0.0, 0.99])
         sampling = TextSampling(temperature=5e-324, top_p=top_p)
         assert choose(logits, numbers, sampling).tolist() == [1, 1]

@@ -39,7 +39,7 @@ def child(tuning, tmp_path_factory):
     return train(tuning(tmp_path_factory.mktemp("child")), Recorder())
 
 
-def test_only_changes_of_low_rank_are_learnt(parent, child):
+def test_fine_tuning_learns_changes_of_low_rank_only(parent, child):
     before, after = load_file(parent.folder / WEIGHTS), load_file(child.folder / WEIGHTS)
 
     assert list(before) == list(after)
@@ -53,7 +53,7 @@ def test_only_changes_of_low_rank_are_learnt(parent, child):
             assert not change.any()
 
 
-def test_the_version_is_measured_with_what_was_learnt(parent, child, tuning, tmp_path):
+def test_the_version_is_measured_with_its_adapters_merged(parent, child, tuning, tmp_path):
     measured = build_run(tuning(tmp_path, parent=child.folder)).network
     data = next(build_run(tuning(tmp_path)).validation())
 
@@ -78,7 +78,7 @@ def test_a_merged_layer_computes_what_the_adapted_one_did():
     assert list(layer.state_dict()) == ["weight"]
 
 
-def test_a_checkpoint_goes_on_as_if_it_had_never_stopped(child, tuning, tmp_path):
+def test_a_resumed_run_ends_as_if_it_had_never_stopped(child, tuning, tmp_path):
     monitor = Recorder(drain_at=3, keep=tmp_path)
     with pytest.raises(Draining):
         train(tuning(tmp_path / "first"), monitor)
@@ -89,7 +89,7 @@ def test_a_checkpoint_goes_on_as_if_it_had_never_stopped(child, tuning, tmp_path
     assert weights[0] == weights[1]
 
 
-def test_training_from_nothing_knows_no_adapters(dataset, tmp_path):
+def test_training_from_scratch_has_no_adapters(dataset, tmp_path):
     begun = build_run(small_training(FAMILY, dataset, tmp_path, params=TUNING, max_steps=1))
 
     assert all(layer.a is None for layer in begun.network.modules() if isinstance(layer, Linear))

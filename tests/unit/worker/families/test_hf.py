@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig
 
 from db.errors import BadInput, Refused, TooLarge
 from db.tables import ModelVersion
-from tests.families.causal import CHAT, KINDS, take_in, write_base, write_tokenizer
-from tests.families.exchange import hand_over
+from tests.families.causal import CHAT, KINDS, add_record, write_base, write_tokenizer
+from tests.families.export import export_and_import
 from tests.families.kit import SENTENCES, Recorder, run
 from worker.data.dataset import TRAIN, LocalDataset, Shape
 from worker.engine import memory
@@ -21,8 +21,8 @@ from worker.engine.run import build_run
 from worker.engine.train import Training
 from worker.engine.weights import load
 from worker.families.hf import FAMILY, HfParams, HfSampling
-from worker.families.hf.base import bytes_to_read, packs
-from worker.families.hf.examples import Script, read_tokenizer
+from worker.families.hf.base import bytes_to_load_base, supports_packing
+from worker.families.hf.chat_tokenizer import ChatTokenizer, read_tokenizer
 from worker.families.hf.folder import weight_files
 from worker.families.hf.layout import LAYOUT
 from worker.families.hf.merge import merge
@@ -45,7 +45,7 @@ CHATTED = [
         ]
     }
 ]
-FORGETFUL = (  # as templates do that drop the thoughts of earlier answers
+FORGETFUL = (  # like templates that drop the reasoning of earlier answers
     "{% for m in messages %}<|{{ m.role }}|>"
     "{% if m.role == 'assistant' and not loop.last %}...{% else %}{{ m.content }}{% endif %}"
     "{% if m.role == 'assistant' %}<|endoftext|>{% endif %}{% endfor %}"
@@ -57,7 +57,7 @@ FORGETFUL = (  # as templates do that drop the thoughts of earlier answers
 def bases(tmp_path_factory):
     """An imported model of each kind."""
     folder = tmp_path_factory.mktemp("bases")
-    return {kind: take_in(write_base(folder / kind, SENTENCES, kind=kind)) for kind in KINDS}
+    return {kind: add_record(write_base(folder / kind, SENTENCES, kind=kind)) for kind in KINDS}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def base(bases):
 
 @pytest.fixture(scope="module")
 def chatty(tmp_path_factory):
-    return take_in(write_base(tmp_path_factory.mktemp("bases") / "chatty", SENTENCES, chat=CHAT))
+    return add_record(write_base(tmp_path_factory.mktemp("bases") / "chatty", SENTENCES, chat=CHAT))
 
 
 @pytest.fixture(scope="module")
@@ -137,17 +137,17 @@ def loss_of(network, data):
         return float(network.validate(Batch(data, None, Draw(0, [0])))["loss"])
 
 
-def shown(script, example):
+def shown(tokenizer, example):
     """An example's text, with what is to be predicted in brackets."""
     groups = itertools.groupby(example, lambda token: token >= 0)
     return "".join(
-        f"[{decode(script, ids)}]" if learnt else decode(script, [~i for i in ids])
+        f"[{decode(tokenizer, ids)}]" if learnt else decode(tokenizer, [~i for i in ids])
         for learnt, ids in ((learnt, list(group)) for learnt, group in groups)
     )
 
 
-def decode(script, ids):
-    return script._tokenizer.decode(list(ids))
+def decode(tokenizer, ids):
+    return tokenizer._tokenizer.decode(list(ids))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -169,14 +169,14 @@ def test_an_architecture_that_mixes_packed_examples_is_refused(dataset, tmp_path
     )
     model = AutoModelForCausalLM.from_config(config)
     model.save_pretrained(folder)
-    take_in(folder)
-    assert not packs(model.eval())
+    add_record(folder)
+    assert not supports_packing(model.eval())
     with pytest.raises(Refused, match=r"BloomForCausalLM mixes .* set packing=false"):
         build_run(training(folder, dataset, tmp_path / "run"))
     stepped(build_run(training(folder, dataset, tmp_path / "alone", packing=False)))
 
 
-def test_rows_hold_every_example_once_and_no_more_than_fits():
+def test_rows_hold_every_example_once_and_never_overflow():
     lengths = np.random.default_rng(0).integers(1, 33, 500).tolist()
     rows = pack(lengths, range(500), room=32)
     assert sorted(number for row in rows for number in row) == list(range(500))
@@ -185,13 +185,13 @@ def test_rows_hold_every_example_once_and_no_more_than_fits():
     assert np.mean(sums) > 0.9 * 32
 
 
-def test_answers_alone_are_learnt_and_all_of_a_text(chatty, base):
-    plain = Script(read_tokenizer(base), "auto")
+def test_only_answers_are_learnt_but_all_of_a_plain_text(chatty, base):
+    plain = ChatTokenizer(read_tokenizer(base), "auto")
     [asked] = plain.examples({"prompt": "Who sees?", "completion": " The cat."})
     assert shown(plain, asked) == "Who sees?[ The cat.<|endoftext|>]"
     [text] = plain.examples({"text": "The cat has the mat."})
     assert shown(plain, text) == "[The cat has the mat.<|endoftext|>]"
-    chat = Script(read_tokenizer(chatty), "auto")
+    chat = ChatTokenizer(read_tokenizer(chatty), "auto")
     [talk] = chat.examples(CHATTED[0])
     assert shown(chat, talk) == (
         "<|user|>Who sees the mat?<|assistant|>[The cat.<|endoftext|>]"
@@ -199,11 +199,11 @@ def test_answers_alone_are_learnt_and_all_of_a_text(chatty, base):
     )
 
 
-def test_a_template_that_rewrites_earlier_turns_gives_an_example_of_each_answer(base):
-    tokenizer = read_tokenizer(base)
-    tokenizer.chat_template = FORGETFUL
-    script = Script(tokenizer, "auto")
-    assert [shown(script, each) for each in script.examples(CHATTED[0])] == [
+def test_a_template_that_rewrites_earlier_turns_gives_an_example_for_each_answer(base):
+    plain = read_tokenizer(base)
+    plain.chat_template = FORGETFUL
+    tokenizer = ChatTokenizer(plain, "auto")
+    assert [shown(tokenizer, each) for each in tokenizer.examples(CHATTED[0])] == [
         "<|user|>Who sees the mat?<|assistant|>[The cat.<|endoftext|>]",
         "<|user|>Who sees the mat?<|assistant|>...<|endoftext|>"
         "<|user|>And the hat?<|assistant|>[The dog.<|endoftext|>]",
@@ -211,10 +211,10 @@ def test_a_template_that_rewrites_earlier_turns_gives_an_example_of_each_answer(
 
 
 @pytest.mark.parametrize("chat", ["auto", "never"])
-def test_a_prompt_has_the_tokens_that_it_was_learnt_with(chatty, chat):
-    script = Script(read_tokenizer(chatty), chat)
-    [example] = script.examples({"prompt": "The cat sees", "completion": " the mat."})
-    prompt = script.prompt("The cat sees")
+def test_a_prompt_has_the_same_tokens_as_in_training(chatty, chat):
+    tokenizer = ChatTokenizer(read_tokenizer(chatty), chat)
+    [example] = tokenizer.examples({"prompt": "The cat sees", "completion": " the mat."})
+    prompt = tokenizer.prompt("The cat sees")
     assert [~token for token in example[: len(prompt)]] == prompt
     assert all(token >= 0 for token in example[len(prompt) :])
 
@@ -241,7 +241,7 @@ def test_an_epoch_goes_through_every_row_once(base, dataset):
 
 
 @pytest.mark.parametrize("given", [{"micro_batch": 3}, {"checkpointing": True}])
-def test_sparing_memory_changes_no_step(base, dataset, tmp_path, given):
+def test_settings_that_save_memory_do_not_change_a_step(base, dataset, tmp_path, given):
     weights = []
     for number, how in enumerate(({}, given)):
         begun = build_run(training(base, dataset, tmp_path / str(number), **how))
@@ -307,7 +307,7 @@ def test_a_text_depends_on_its_own_prompt_alone(tuned_ones, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_likeliest_text_is_that_of_transformers(tuned_ones, kind):
+def test_the_likeliest_text_is_the_one_of_transformers(tuned_ones, kind):
     tuned = tuned_ones[kind]
     prompts = ["The cat sees", "The dog", "The hen likes the box. The cat has the"]
     model = AutoModelForCausalLM.from_pretrained(tuned, local_files_only=True).eval()
@@ -327,14 +327,14 @@ def test_a_text_ends_at_a_stop_text_or_where_the_model_has_no_more_room(base):
     for stop in (whole[3:6], whole[-2:]):
         [cut] = texts(network, ["The cat"], 0, 1, max_tokens=30, stop=[stop, "never said"])
         assert cut == whole[: whole.index(stop)]
-    room = 48 - len(network.script("auto").prompt("The cat"))
+    room = 48 - len(network.chat_tokenizer("auto").prompt("The cat"))
     assert len(texts(network, ["The cat"], 0, 1, max_tokens=1000)[0]) >= room // 4
     with pytest.raises(Refused, match=r"prompt 0 has \d+ tokens; .* at most 47"):
         texts(network, ["The cat sees the mat. " * 30], 0, 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_text_without_room_is_beside_one_that_goes_on(bases, kind):
+def test_a_text_without_room_ends_beside_one_that_continues(bases, kind):
     network = opened(bases[kind])
     prompts = ["A" * 46, "A" * 33]  # of one bucket, in 48 positions
     made = texts(network, prompts, 0, 2, temperature=3, max_tokens=15)
@@ -351,15 +351,15 @@ def test_a_special_token_can_be_a_stop_text(chatty):
     assert cut != whole
 
 
-def test_an_answer_to_nothing_is_context_alone(chatty):
-    script = Script(read_tokenizer(chatty), "auto")
+def test_an_opening_message_of_the_assistant_is_context_only(chatty):
+    tokenizer = ChatTokenizer(read_tokenizer(chatty), "auto")
     opening = {"role": "assistant", "content": "Ask me."}
-    [talk] = script.examples({"messages": [opening, *CHATTED[0]["messages"][:2]]})
-    assert shown(script, talk) == (
+    [talk] = tokenizer.examples({"messages": [opening, *CHATTED[0]["messages"][:2]]})
+    assert shown(tokenizer, talk) == (
         "<|assistant|>Ask me.<|endoftext|><|user|>Who sees the mat?<|assistant|>"
         "[The cat.<|endoftext|>]"
     )
-    assert list(script.examples({"messages": [opening]})) == []
+    assert list(tokenizer.examples({"messages": [opening]})) == []
 
 
 def test_the_loss_of_a_validation_is_over_all_its_tokens_alike(base, tmp_path):
@@ -376,15 +376,15 @@ def test_the_loss_of_a_validation_is_over_all_its_tokens_alike(base, tmp_path):
     assert loss_of(begun.network, whole) == pytest.approx(weighted / sum(counts), rel=1e-5)
 
 
-def test_a_system_message_is_put_by_the_template_alone(chatty, base):
-    script = Script(read_tokenizer(chatty), "auto")
-    assert decode(script, script.prompt("Who?", "Be brief.")) == (
+def test_only_a_template_can_present_a_system_message(chatty, base):
+    tokenizer = ChatTokenizer(read_tokenizer(chatty), "auto")
+    assert decode(tokenizer, tokenizer.prompt("Who?", "Be brief.")) == (
         "<|system|>Be brief.<|user|>Who?<|assistant|>"
     )
     with pytest.raises(Refused, match="has no template"):
-        Script(read_tokenizer(base), "auto").prompt("Who?", "Be brief.")
+        ChatTokenizer(read_tokenizer(base), "auto").prompt("Who?", "Be brief.")
     with pytest.raises(Refused, match="the prompt is empty"):
-        script.prompt("", "Be brief.")
+        tokenizer.prompt("", "Be brief.")
 
 
 # peft asks transformers by a name that is to go
@@ -400,7 +400,7 @@ def test_peft_reads_the_adapter_as_it_was_written(base, tuned):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_merged_model_says_what_base_and_adapter_say(tuned_ones, kind, tmp_path, dtype):
+def test_a_merged_model_computes_what_base_and_adapter_do(tuned_ones, kind, tmp_path, dtype):
     tuned = tuned_ones[kind]
     folder = tmp_path / "merged"
     shutil.copytree(tuned, folder)
@@ -409,7 +409,7 @@ def test_a_merged_model_says_what_base_and_adapter_say(tuned_ones, kind, tmp_pat
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         (folder / name).unlink()
     base = AutoModelForCausalLM.from_pretrained(
-        take_out(tuned, tmp_path / "base"), local_files_only=True, dtype=dtype
+        copy_base(tuned, tmp_path / "base"), local_files_only=True, dtype=dtype
     )
     base.save_pretrained(folder)
     for name in ("adapter_model.safetensors", "adapter_config.json"):
@@ -426,11 +426,9 @@ def test_a_merged_model_says_what_base_and_adapter_say(tuned_ones, kind, tmp_pat
         assert far < (1e-4 if dtype == torch.float32 else 0.3)
 
 
-def test_a_merged_export_imported_elsewhere_is_a_base_that_says_the_same(
-    tuned, tmp_path, sqlite_template
-):
-    first = hand_over(tuned, tmp_path / "1", sqlite_template, family=FAMILY, merge=True)
-    second = hand_over(first, tmp_path / "2", sqlite_template, family=FAMILY)
+def test_a_merged_export_imported_elsewhere_is_an_equal_base(tuned, tmp_path, sqlite_template):
+    first = export_and_import(tuned, tmp_path / "1", sqlite_template, family=FAMILY, merge=True)
+    second = export_and_import(first, tmp_path / "2", sqlite_template, family=FAMILY)
     assert not list(first.glob("adapter_*"))
     prompts = ["The cat", "The dog has"]
     assert texts(opened(first), prompts, 0, 4) == texts(opened(second), prompts, 0, 4)
@@ -438,8 +436,8 @@ def test_a_merged_export_imported_elsewhere_is_a_base_that_says_the_same(
     assert loss_of(opened(first), data) == pytest.approx(loss_of(opened(tuned), data), abs=1e-4)
 
 
-def take_out(version, folder):
-    """The base of a version's folder, alone."""
+def copy_base(version, folder):
+    """The base of a version's folder, without its adapter."""
     shutil.copytree(version, folder, ignore=shutil.ignore_patterns("adapter_*"))
     return folder
 
@@ -447,8 +445,12 @@ def take_out(version, folder):
 def test_what_does_not_fit_the_parent_or_the_machine_is_refused(base, tuned, dataset, tmp_path):
     for number, (parent, given, says) in enumerate(
         (
-            (tuned, {"rank": 8}, "rank is 8; the adapter was made with 4"),
-            (base, {"context": 128}, "context is 128; this base takes at most 48"),
+            (tuned, {"rank": 8}, "rank is 8, but the adapter was made with 4; set rank=4"),
+            (
+                base,
+                {"context": 128},
+                "context is 128, but this base takes at most 48 tokens; set context=48",
+            ),
             (base, {"targets": ["nowhere"]}, "this base cannot have such an adapter: .*nowhere"),
             (base, {"base": "nf4"}, "base=nf4 .* needs a CUDA device"),
         )
@@ -483,11 +485,11 @@ def test_a_base_held_in_nf4_keeps_all_but_its_layers_matrices_in_bf16(bases):
     ]
     held = sum(layer.weight.numel() for layer in layers)
     others = sum(weight.numel() for weight in model.parameters()) - held
-    needed = bytes_to_read(bases["llama"], "", device=CPU, held="nf4")
+    needed = bytes_to_load_base(bases["llama"], "", device=CPU, precision="nf4")
     assert needed == pytest.approx(0.52 * held + 2 * others, abs=1)
 
 
-def test_the_record_takes_over_the_base_s_length_and_an_adapter_s_settings(tuned, base):
+def test_the_record_takes_the_base_s_length_and_the_adapter_s_settings(tuned, base):
     config = json.loads((base / "config.json").read_text("utf-8"))
     digests = {"model.safetensors": "f" * 64}
     made = LAYOUT.record(base, {k: v for k, v in config.items() if k != "genmill"}, digests)

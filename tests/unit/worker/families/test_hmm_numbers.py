@@ -10,7 +10,7 @@ import torch
 
 from db.errors import BadInput, Refused
 from scheduler.models.folder_check import check_folder
-from tests.families.exchange import hand_over
+from tests.families.export import export_and_import
 from tests.families.kit import make, plain, train_small
 from worker.data.dataset import LocalDataset
 from worker.engine.train import Trained
@@ -62,7 +62,7 @@ def numbers(trained: Trained) -> HiddenMarkovModel:
 def test_numbers_exported_and_imported_elsewhere_keep_their_scale(
     trained: Trained, numbers: HiddenMarkovModel, tmp_path: Path, sqlite_template: Path
 ) -> None:
-    imported = hand_over(trained.folder, tmp_path, sqlite_template, family=HMM)
+    imported = export_and_import(trained.folder, tmp_path, sqlite_template, family=HMM)
     again = load(imported, device=CPU)[1]
     assert plain(make(HMM, again, 0, 8)) == plain(make(HMM, numbers, 0, 8))
 

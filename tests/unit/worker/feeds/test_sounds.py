@@ -140,5 +140,7 @@ def test_damaged_habits_are_refused(tmp_path):
 
 
 def test_other_data_are_refused(tmp_path: Path):
-    with pytest.raises(BadInput, match="holds no sounds but is of kind image"):
-        feed_of(image_dataset(tmp_path / "pictures"))
+    pictures = image_dataset(tmp_path / "pictures")
+    for read in (feed_of, lambda dataset: Sounds(dataset, TRAIN)):
+        with pytest.raises(BadInput, match="this dataset is of kind image; give one of kind audio"):
+            read(pictures)

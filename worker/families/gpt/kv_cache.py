@@ -1,7 +1,7 @@
-"""What tokens attend to, and where they are: whole texts, or continuations of a key-value cache.
+"""Attention with and without a cache of keys and values.
 
-Training reads whole texts. Decoding reads on from a `Cache` of keys and values: one token in every
-slot, or a chunk of tokens in one.
+Training reads whole texts. Decoding continues from a `KVCache`, with one token in every slot or a
+chunk of tokens in one slot.
 """
 
 from functools import reduce
@@ -14,17 +14,17 @@ from torch.nn import functional
 BLOCK = 64  # positions that a CPU attends to at once
 
 
-class Passage(Protocol):
-    """Tokens (B, T) that are read together."""
+class AttentionMode(Protocol):
+    """How tokens (B, T) that are read together attend, and their positions."""
 
-    positions: Tensor  # int64 (B, T), or (1, T) where they are the same in every row
+    positions: Tensor  # int64 (B, T), or (1, T) if the same in every row
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The attention of a layer's queries, all (B, heads, T, D)."""
 
 
-class Whole:
-    """Whole texts, each token attending to itself and those before it."""
+class FullAttention:
+    """Whole texts: each token attends to itself and to those before it."""
 
     def __init__(self, ids: Tensor) -> None:
         self.positions = torch.arange(ids.shape[1], device=ids.device)[None]
@@ -34,8 +34,8 @@ class Whole:
         return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
-class Cache:
-    """Room for `context` positions in every layer and slot, of which a slot uses its `lengths`."""
+class KVCache:
+    """Keys and values of every layer: `context` positions a slot, `lengths` of them used."""
 
     def __init__(self, layers: int, slots: int, context: int, device: torch.device) -> None:
         self.layers, self.slots, self.device = layers, slots, device
@@ -45,8 +45,11 @@ class Cache:
         self.blocks = -(-context // self.block)
         self._kept: Tensor | None = None
 
-    def room(self, like: Tensor) -> Tensor:
-        """Keys and values like (.., heads, .., D): (layers, 2, blocks, B, heads, block, D)."""
+    def tensor(self, like: Tensor) -> Tensor:
+        """Keys and values (layers, 2, blocks, B, heads, block, D), allocated at the first call.
+
+        `like` (.., heads, .., D) gives heads, D, type and device.
+        """
         if self._kept is None:
             _, heads, _, D = like.shape  # noqa: N806 - the papers' name
             shape = (self.layers, 2, self.blocks, self.slots, heads, self.block, D)
@@ -55,10 +58,10 @@ class Cache:
         return self._kept
 
 
-class Step:
-    """One token more in every slot (T is 1)."""
+class DecodeStep:
+    """One more token in every slot (T is 1)."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: KVCache) -> None:
         self.cache = cache
         self.positions = torch.tensor(cache.lengths, device=cache.device)[:, None]  # (B, 1)
         block, offset = self.positions[:, 0] // cache.block, self.positions[:, 0] % cache.block
@@ -69,12 +72,12 @@ class Step:
         self._hidden = hidden.view(cache.slots, 1, 1, used, cache.block).unbind(-2)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Keep k and v, and attend to each slot's positions so far.
+        """Store k and v, and attend to each slot's positions so far.
 
         softmax(q K^T) V is summed over blocks of positions, all of one shape. Blocks that no slot
         has reached are skipped: they would add zeros, so no slot's length changes another's text.
         """
-        keys, values = self.cache.room(v)[layer]  # each (blocks, B, heads, block, D)
+        keys, values = self.cache.tensor(v)[layer]  # each (blocks, B, heads, block, D)
         keys[self._place] = k[:, :, 0].to(keys.dtype)
         values[self._place] = v[:, :, 0]
         q = (q * q.shape[-1] ** -0.5).to(keys.dtype)
@@ -93,10 +96,10 @@ class Step:
         return y.to(v.dtype)
 
 
-class Chunk:
-    """Some tokens more in one slot (B is 1)."""
+class PrefillChunk:
+    """Several more tokens in one slot (B is 1)."""
 
-    def __init__(self, cache: Cache, slot: int, tokens: int) -> None:
+    def __init__(self, cache: KVCache, slot: int, tokens: int) -> None:
         self.cache, self.slot = cache, slot
         start = cache.lengths[slot]
         self.stop = start + tokens
@@ -106,8 +109,8 @@ class Chunk:
         self._seen = torch.arange(self.stop, device=cache.device) <= self.positions.mT  # (T, stop)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Keep k and v, and attend to the slot's positions so far."""
-        kept = self.cache.room(v)[layer, :, :, self.slot]  # (2, blocks, heads, block, D)
+        """Store k and v, and attend to the slot's positions so far."""
+        kept = self.cache.tensor(v)[layer, :, :, self.slot]  # (2, blocks, heads, block, D)
         kept[0][self._place] = k[0].transpose(0, 1).to(kept.dtype)
         kept[1][self._place] = v[0].transpose(0, 1)
         keys, values = kept.transpose(1, 2).flatten(2, 3)[:, None, :, : self.stop]

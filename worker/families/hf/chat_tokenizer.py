@@ -1,7 +1,7 @@
-"""Turning dataset rows and prompts into tokens with the model's tokenizer and chat template.
+"""Dataset rows and prompts as tokens, by the model's tokenizer and chat template.
 
-As in `worker.feeds.tokens`, `~t` is token t as context only: read, never predicted. An example's
-prompt has the same tokens in training as in generation.
+As in `worker.feeds.tokens`, `~t` is token t as context only: read, never predicted. A prompt has
+the same tokens in training as in generation.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,8 +30,8 @@ def read_tokenizer(folder: Path) -> Any:
         raise BadInput(f"transformers cannot read the tokenizer: {complaint}") from None
 
 
-class Script:
-    """A model's tokenizer, and its chat template if that is used."""
+class ChatTokenizer:
+    """A model's tokenizer with its chat template, if it has one and `chat` allows it."""
 
     def __init__(self, tokenizer: Any, chat: Chat) -> None:
         self._tokenizer = tokenizer
@@ -59,15 +59,15 @@ class Script:
             yield self._ids(parts, special=False)
 
     def prompt(self, text: str, system: str = "") -> list[int]:
-        """The tokens that generation continues; for an empty prompt, those that begin a text."""
+        """The tokens that generation continues; for an empty prompt, the one that begins a text."""
         if self.chats and text:
             asked = [{"role": "system", "content": system}] if system else []
             shown = self._render([*asked, {"role": "user", "content": text}], begin=True)
             return self._encode(shown, special=False)
         if system:
             raise Refused(
-                "system needs a prompt and a chat template: here the prompt is empty, the model "
-                "has no template, or chat is never",
+                "a system message needs a prompt and a chat template, but the prompt is empty, the "
+                "model has no template, or chat is never",
                 remedy="leave system out",
             )
         ids = self._encode(text, special=True)
@@ -82,12 +82,12 @@ class Script:
         return ids[:-1] if len(ids) > 1 and ids[-1] == self.end else ids
 
     def tokens(self, texts: Sequence[str]) -> set[int]:
-        """The added tokens among `texts`; decoding leaves special ones out of a text."""
+        """The added tokens among `texts`, which may be special ones that decoding leaves out."""
         added: dict[str, int] = self._tokenizer.get_added_vocab()
         return {added[text] for text in texts if text in added}
 
     def text(self, ids: Sequence[int], after: Sequence[int]) -> str:
-        """The text of `ids` after other tokens, without a last character that was cut in two."""
+        """The text of `ids` after other tokens, without an incomplete last character."""
         # a tokenizer may drop a text's leading space, so the token before is decoded too
         last, whole = self._decode(after[-1:]), self._decode([*after[-1:], *ids])
         text = whole.removeprefix(last) if whole.startswith(last) else self._decode(ids)
@@ -98,16 +98,16 @@ class Script:
         for number, (text, learnt) in enumerate(parts):
             found = self._encode(text, special=special and number == 0)
             if special and number == 0 and len(found) > 1 and found[-1] == self.end:
-                found = found[:-1]  # some tokenizers end each text
+                found = found[:-1]  # some tokenizers add their end to every text
             ids += found if learnt else [~token for token in found]
-        # most templates end a turn themselves, perhaps with a line break after the end
+        # most templates end a turn themselves, perhaps followed by a line break
         if self.end is not None and parts[-1][1] and self.end not in ids[-2:]:
             ids.append(self.end)
         return ids
 
     def _turns(self, messages: Sequence[Message]) -> Iterator[list[Part]]:
-        """The conversation in parts; one per answer, if earlier turns are rendered differently."""
-        # an assistant's opening has no request that a template could render: it is context only
+        """The conversation in parts; once per answer if the template renders earlier turns anew."""
+        # nothing asks for an assistant's first message before any other, so it is context only
         answers = [i for i, each in enumerate(messages) if i and each["role"] == "assistant"]
         whole: list[Part] = []
         for i in answers:
@@ -121,7 +121,7 @@ class Script:
             yield whole
 
     def _answer(self, messages: Sequence[Message]) -> list[Part]:
-        """Split a conversation that ends with an answer into what is before it, and the answer."""
+        """Split a conversation that ends with an answer into what precedes it, and the answer."""
         asked = self._render(messages[:-1], begin=True)
         whole = self._render(messages, begin=False)
         if not whole.startswith(asked):
@@ -138,7 +138,8 @@ class Script:
             )
         except Exception as error:  # a template can raise anything
             raise BadInput(
-                f"the chat template refuses {[each['role'] for each in messages][:8]}: {error}"
+                "the chat template cannot render messages of the roles "
+                f"{[each['role'] for each in messages][:8]}: {error}"
             ) from None
         return text
 

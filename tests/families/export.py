@@ -1,4 +1,4 @@
-"""A version handed from one home to another, as `genmill model export` and `import` do it."""
+"""A version exported from one home and imported into another, as `genmill model` does it."""
 
 import shutil
 from contextlib import closing
@@ -14,13 +14,13 @@ from worker.networks.version_folder import WEIGHTS_SUFFIX, read_record
 from worker.services import Services
 from worker.settings import Settings
 
-NAME = "given"
+NAME = "model"
 
 
-def hand_over(
+def export_and_import(
     version: Path, folder: Path, template: Path, *, family: Family, merge: bool = False
 ) -> Path:
-    """Record, export and import a version's folder; returns what the other home has of it."""
+    """Record, export and import a version's folder; return its files in the other home."""
     with closing(open_home(folder / "here", template)) as here:
         record(here, version, family=family)
         export_model(here, NAME, folder / "exported", merge=merge)
