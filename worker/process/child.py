@@ -22,7 +22,7 @@ from db.columns import new_id
 from db.errors import Draining, GenmillError, Refused
 from worker.services import Services
 from worker.settings import Settings
-from worker.shards.scratch import sweep
+from worker.shards.scratch import scratch, sweep
 from worker.shared_memory import SharedState
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ class Child:
         device = pick_device(self.settings.device)
         context = WorkerContext(Services(self.settings), device)
         sweep(self.settings.home / "work")
+        with scratch(self.settings.home / "work"):  # where this fails, so would every shard
+            pass
         self.boot_id = new_id()  # new at each boot, so that a reused host and pid hide no dead one
         self._presence = threading.Thread(
             target=self._keep_present,
