@@ -4,6 +4,7 @@ A version is its manifest: canonical JSON that names each object by SHA-256, and
 under its own.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +48,16 @@ def summary(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def object_keys(store: ObjectStore, manifest_key: str) -> set[str]:
-    """The keys of all objects of a version, its manifest included."""
+    """The keys of all objects of a version, its manifest included.
+
+    Raises `DigestMismatch` if the manifest is damaged.
+    """
     with store.open(manifest_key) as file:
-        manifest = json.load(file)
-    return {manifest_key} | {f"{PREFIX}/{entry['sha256']}" for entry in manifest["objects"]}
+        data = file.read()
+    if hashlib.sha256(data).hexdigest() != manifest_key.rpartition("/")[2]:
+        raise DigestMismatch(f"manifest {manifest_key} is damaged: its SHA-256 is not its name")
+    objects = json.loads(data)["objects"]
+    return {manifest_key} | {f"{PREFIX}/{entry['sha256']}" for entry in objects}
 
 
 def fetch(

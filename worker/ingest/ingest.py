@@ -75,6 +75,11 @@ def choose_format(path: Path, kind: str | None) -> Choice:
     with read_errors(path.name):
         if not path.exists():
             raise BadInput(f"{path}: no such file or folder")
+        if not (path.is_dir() or path.is_file()):  # opening a pipe waits, and it is read only once
+            raise BadInput(
+                f"{path.name}: a pipe or device, not a file or folder",
+                remedy="write what it gives into a file first",
+            )
         if path.is_dir():
             any(path.iterdir())
         else:

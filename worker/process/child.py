@@ -22,7 +22,7 @@ from db.columns import new_id
 from db.errors import Draining, GenmillError, Refused
 from worker.services import Services
 from worker.settings import Settings
-from worker.shards.scratch import sweep
+from worker.shards.scratch import scratch, sweep
 from worker.shared_memory import SharedState
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ class Child:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         context = WorkerContext(Services(self.settings), device)
         sweep(self.settings.home / "work")
+        with scratch(self.settings.home / "work"):  # if this fails, every shard would fail
+            pass
         self.boot_id = new_id()  # new at each boot: hosts and process ids are used again
         self._presence = threading.Thread(
             target=self._keep_present,

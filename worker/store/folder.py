@@ -143,6 +143,11 @@ class FolderStore(ObjectStore):
             return self._path(key).open("rb")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise NotFound(f"no object {key!r} in {self.root}") from None
+        except PermissionError as error:
+            raise Unreachable(
+                f"object {key!r} in {self.root} cannot be read ({error.strerror})",
+                remedy="give this user access to it",
+            ) from error
 
     def _now(self) -> float:
         """The file system's clock, which may be another machine's."""

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from db import datasets
-from db.errors import NotFound
+from db.errors import DigestMismatch, NotFound
 from scheduler.datasets.add import add_dataset
 from scheduler.dispatch.garbage import collect_datasets, collect_jobs
 from tests.shards import add_job, claim, commit, read
@@ -83,13 +83,19 @@ def test_a_removed_dataset_that_is_being_added_again_stays(services, tmp_path, m
     assert added(services, tmp_path, "back", "the same") == keys == stored(services)
 
 
-def test_where_a_manifest_is_missing_nothing_is_deleted(services, tmp_path) -> None:
+@pytest.mark.parametrize(("damage", "error"), [("missing", NotFound), ("{}", DigestMismatch)])
+def test_where_a_manifest_cannot_be_read_nothing_is_deleted(
+    services, tmp_path, damage, error
+) -> None:
     added(services, tmp_path, "bad", "bad")
     with services.database.read() as session:
         (manifest,) = datasets.manifests_in_use(session)
     left = added(services, tmp_path, "gone", "gone")
     remove(services, "gone")
-    services.store.delete(manifest)
-    with pytest.raises(NotFound):
+    if damage == "missing":
+        services.store.delete(manifest)
+    else:
+        next(tmp_path.rglob(manifest.rpartition("/")[2])).write_text(damage)
+    with pytest.raises(error):
         collect_datasets(services, older_than_s=-1)
     assert left <= stored(services)

@@ -157,6 +157,13 @@ def test_the_only_source_that_may_not_be_read_is_named(tmp_path, name, plain_use
         ingest(path, tmp_path / "out")
 
 
+@pytest.mark.parametrize("kind", [None, "text"])
+def test_a_pipe_is_refused_before_anything_waits_for_its_writer(tmp_path, kind):
+    os.mkfifo(tmp_path / "a.txt")
+    with pytest.raises(BadInput, match=r"^a\.txt: a pipe or device, not a file"):
+        ingest(tmp_path / "a.txt", tmp_path / "out", kind=kind)
+
+
 def test_a_folder_of_nothing_but_what_may_not_be_read_says_so(tmp_path, plain_user):
     for name in ("sub", "text", "idx"):
         (tmp_path / name).mkdir()

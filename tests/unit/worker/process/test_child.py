@@ -81,6 +81,13 @@ def test_leftovers_that_cannot_be_removed_do_not_stop_a_boot(tmp_path) -> None:
     assert "work-of-others" in said
 
 
+def test_a_worker_without_a_folder_to_work_in_does_not_start(tmp_path) -> None:
+    (tmp_path / "work").touch()
+    how, said = run(BOOT, tmp_path, "none", SHARD)
+    assert (how["told"], how["failed"], how["refused"]) == (["SIGTERM"], True, False)
+    assert f"{tmp_path}/work cannot be written to" in said
+
+
 PRESENCE = """
 import json, os, sys, time
 from db.errors import Unreachable

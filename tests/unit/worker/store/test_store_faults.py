@@ -270,3 +270,13 @@ def test_a_folder_that_may_not_be_written_is_named(tmp_path):
 def test_what_is_missing_in_a_folder_store_says_where_it_looked(tmp_path):
     with pytest.raises(NotFound, match=f"no object 'a/b' in {tmp_path}"):
         FolderStore(tmp_path).stat("a/b")
+
+
+@pytest.mark.usefixtures("plain_user")
+def test_an_object_that_may_not_be_read_is_named_and_not_the_folder_it_goes_to(tmp_path, file):
+    store = FolderStore(tmp_path / "store")
+    blob = store.put("a", file)
+    (tmp_path / "store" / blob.key).chmod(0)
+    unreadable = pytest.raises(Unreachable, match=f"object '{blob.key}' in .* cannot be read")
+    with unreadable, disk_errors(tmp_path / "cache"):
+        store.fetch(blob.key, tmp_path / "cache" / "copy", sha256=blob.sha256)
