@@ -14,8 +14,8 @@ from worker.cache import Cache, HeldFolder
 from worker.data import versions
 from worker.data.dataset import LocalDataset
 from worker.services import Services
+from worker.shards.loaded_networks import LoadedNetwork, Networks
 from worker.shards.model_files import fetch_version
-from worker.shards.networks import LoadedNetwork, Networks
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from worker.media.samples.record import Origin
 from worker.services.pinned import PinnedGeneration
 from worker.shards.context import ShardResult, WorkerContext
 from worker.shards.lease import Lease
-from worker.shards.networks import LoadedNetwork
+from worker.shards.loaded_networks import LoadedNetwork
 
 
 def generate_shard(

@@ -30,7 +30,7 @@ from worker.families.hf.model import NETWORK, CausalModel
 from worker.families.hf.packing import as_batch, pack
 from worker.files import digest_of
 from worker.networks.network import Batch, Clock, Draw
-from worker.shards.networks import LoadedNetwork, Networks
+from worker.shards.loaded_networks import LoadedNetwork, Networks
 from worker.specs import Prompt
 
 CPU = torch.device("cpu")

@@ -15,8 +15,8 @@ from worker.engine.train import train
 from worker.families import find_family
 from worker.files import digest_of
 from worker.networks.version_folder import read_record
+from worker.shards.loaded_networks import Networks
 from worker.shards.model_files import fetch_version
-from worker.shards.networks import Networks
 from worker.store.folder import FolderStore
 
 CPU = torch.device("cpu")
