@@ -95,7 +95,7 @@ def _range(about: "Document") -> str:
         return " | ".join(map(str, about.get("enum", [about.get("const")])))
     kinds = {"integer": "whole number", "number": "number", "array": "list", "null": "nothing"}
     limits = [
-        f"{sign} {about[key]:g}"
+        f"{sign} {about[key]:.15g}"
         for key, sign in (
             ("minimum", "from"),
             ("exclusiveMinimum", "above"),

@@ -178,3 +178,9 @@ def test_a_closed_output_is_no_traceback(home):
     command = f"exec {sys.executable} -m scheduler job list >&- 2>closed.txt"
     done = subprocess.run(["/bin/sh", "-c", command], check=False)
     assert (done.returncode, Path("closed.txt").read_text()) == (0, "nothing to show\n")
+
+
+def test_a_family_s_ranges_are_written_out_in_full(genmill):
+    shown = genmill("family", "show", "hf").out
+    assert "whole number from 8 to 1048576" in shown
+    assert "e+" not in shown
