@@ -11,6 +11,7 @@ from typing import Any, overload
 from sqlalchemy.orm import Session
 
 from db import models
+from db.registry import Reference
 from db.tables import ModelVersion
 from worker.families import find_family
 from worker.files import canonical_json
@@ -31,7 +32,7 @@ class _Pinned:
     @property
     def model(self) -> str:
         """The model's name, without a version."""
-        return self.spec.model.partition(":")[0]
+        return Reference.parse(self.spec.model).name
 
     @property
     def data(self) -> dict[str, Any]:
