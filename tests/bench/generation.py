@@ -71,7 +71,9 @@ def plain_loop(network: Network) -> None:
     with torch.inference_mode():
         for start in range(0, COUNT, size):
             rows = [Row(i, i % len(LABELS)) for i in range(start, start + size)]
-            for output in network.sample(rows, Draw(SEED, range(start, start + size)), sampling):
+            for output in network.sample(
+                rows, Draw([(SEED, i) for i in range(start, start + size)]), sampling
+            ):
                 Image.fromarray(output[:, :, 0]).save(io.BytesIO(), "PNG")
 
 
