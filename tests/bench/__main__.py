@@ -5,6 +5,8 @@ Both sides alternate in one environment; each figure is the median of its turns.
 
 import json
 import sys
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -39,10 +41,11 @@ def main(
     rows: list[Measure] = []
     with Bench(quick=quick) as bench:
         bench.pairs = pairs or bench.pairs
-        for name in chosen:
-            rows += run(bench, name)
+        for row in chain.from_iterable(run(bench, name) for name in chosen):
+            report(row)
+            rows.append(row)
             if path:  # after each, because a later one may take long
-                path.write_text(json.dumps([row.row() for row in rows], indent=2) + "\n", "utf-8")
+                path.write_text(json.dumps([each.row() for each in rows], indent=2) + "\n", "utf-8")
     sys.exit(0 if all(row.kept for row in rows) else 1)
 
 
@@ -59,13 +62,10 @@ def choose(only: tuple[str, ...], *, quick: bool, scale: bool) -> list[str]:
     return [name for name, row in ROWS.items() if row.quick or not quick]
 
 
-def run(bench: Bench, name: str) -> list[Measure]:
-    """Run one comparison, which may have several rows, and report each."""
+def run(bench: Bench, name: str) -> Iterable[Measure]:
+    """Run one comparison, which may have several rows."""
     found = (ROWS | FLEET)[name].load()(bench)
-    rows = [found] if isinstance(found, Measure) else list(found)
-    for row in rows:
-        report(row)
-    return rows
+    return [found] if isinstance(found, Measure) else found
 
 
 def report(row: Measure) -> None:

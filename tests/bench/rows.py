@@ -34,6 +34,12 @@ ROWS = {
     "one-worker": Row("images", "one_worker"),
     "memory": Row("images", "memory"),
     "enqueue": Row("small_jobs", "enqueueing"),
+    "choosing": Row("choosing", "choosing"),
+    "listing": Row("listing", "listing"),
     "gpt-training": Row("training", "gpt_against_a_plain_loop", in_folder=True),
 }
-FLEET: dict[str, Row] = {}
+FLEET = {
+    "fleet": Row("fleet", "paced"),
+    "fleet-capacity": Row("fleet", "capacity"),
+    "fleet-killed": Row("fleet", "killed"),
+}
