@@ -71,7 +71,7 @@ class ModelVersion(Base):
     files: Mapped[dict[str, Any]]  # file name -> {"key", "sha256", "size"}
     weights_sha256: Mapped[str] = mapped_column(Digest, index=True)  # of model.safetensors
     metrics: Mapped[dict[str, Any]]
-    shape: Mapped[dict[str, Any] | None]  # of its samples: medium, labels, size; NULL if older
+    shape: Mapped[dict[str, Any] | None]  # medium, labels, size of samples; NULL if unknown yet
     created_at: Mapped[datetime]
 
 

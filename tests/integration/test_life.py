@@ -24,6 +24,7 @@ def test_a_training_makes_a_version_with_files_curves_and_reports(deployment) ->
         dataset = version.dataset_version_id
     assert (model.family, version.number, version.job_id) == ("vae", 1, job.id)
     assert dataset is not None
+    assert (version.shape["labels"], version.shape["size"]) == (["0", "1", "2"], 28)
     assert {"model.safetensors", "config.json"} == set(version.files)
     assert {a.kind for a in stored} >= {"weights", "report"}
     assert {"train/loss", "validation/loss"} <= curves
