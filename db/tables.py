@@ -94,7 +94,10 @@ class Batch(Base):
 
 
 class Job(Base):
-    """One request. Everything a worker needs is in `spec`, with every name pinned to a version."""
+    """One request. Everything a worker needs is in `spec`, with every name pinned to a version.
+
+    `spec` is loaded only where it is asked for, and names long prompts by their digest.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -112,7 +115,7 @@ class Job(Base):
     )
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     kind: Mapped[str] = mapped_column(String(20))
-    spec: Mapped[dict[str, Any]]
+    spec: Mapped[dict[str, Any]] = mapped_column(deferred=True)
     spec_hash: Mapped[str] = mapped_column(Digest)
     status: Mapped[str] = mapped_column(String(12))
     priority: Mapped[int] = mapped_column(default=0)  # higher runs first

@@ -14,8 +14,8 @@ from scheduler.submission.enqueue import enqueue
 from worker.files import canonical_json
 from worker.media.samples.index import IndexEntry
 from worker.services import Services
+from worker.services.prompts import load_spec
 from worker.services.samples import find_sample, read_index, read_record, sample_objects
-from worker.specs import parse_spec
 
 CHUNK = 1 << 20
 
@@ -153,7 +153,7 @@ def reproduce(services: Services, job: Job, index: int) -> Compared:
             f"job {job.id} is a {job.kind} job: only a generate job has samples to make again"
         )
     old_artifact, old = find_sample(services, job.id, index)
-    spec = parse_spec(job.spec)
+    spec = load_spec(services.store, job.spec)
     made = enqueue(services, spec, ranges=[(index, index + 1)], priority=job.priority)
     (ended,) = wait(services, [made.id])
     if ended.status != JobState.SUCCEEDED:
