@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import and_, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 
 from db import progress
 from db.columns import new_id
@@ -35,6 +35,7 @@ __all__ = [
     "log_lines",
     "manifest",
     "mark_collected",
+    "names_prompts",
     "next_to_finalize",
     "points",
     "settle",
@@ -43,6 +44,8 @@ __all__ = [
     "transitions",
     "unfinished",
 ]
+
+WITH_SPEC = undefer(Job.spec)  # lists and claims do without
 
 
 def add(
@@ -58,8 +61,9 @@ def add(
 ) -> Job:
     """Insert a job and one shard for each range, all queued. Commit, then ring the doorbell.
 
-    `origin` may hold batch_id, custom_id, schedule_id, retry_of and idempotency_key. Raises
-    `Refused` without a range, and `sqlalchemy.exc.IntegrityError` if the key is taken.
+    `origin` may hold batch_id, custom_id, schedule_id, retry_of, idempotency_key and
+    prompts_sha256. Raises `Refused` without a range, and `sqlalchemy.exc.IntegrityError` if the
+    key is taken.
     """
     if not ranges:
         raise Refused("a job needs at least one shard: there is nothing to do")
@@ -84,7 +88,8 @@ def add(
 
 def by_idempotency_key(session: Session, key: str) -> Job | None:
     """The job that was submitted under this idempotency key, if any."""
-    found: Job | None = session.scalar(select(Job).where(Job.idempotency_key == key))
+    statement = select(Job).where(Job.idempotency_key == key).options(WITH_SPEC)
+    found: Job | None = session.scalar(statement)
     return found
 
 
@@ -95,8 +100,8 @@ def unfinished(session: Session, *, limit: int = 1, **columns: str) -> list[Job]
 
 
 def get(session: Session, id_or_prefix: str) -> Job:
-    """The job with this id or unambiguous prefix. Raises `NotFound` or `Refused`."""
-    return by_prefix(session, Job, id_or_prefix, noun="job")
+    """The job with this id or unambiguous prefix, with its spec. Raises `NotFound` or `Refused`."""
+    return by_prefix(session, Job, id_or_prefix, WITH_SPEC, noun="job")
 
 
 def listing(  # noqa: PLR0913 - one a column that `job list` can filter by
@@ -110,6 +115,7 @@ def listing(  # noqa: PLR0913 - one a column that `job list` can filter by
     since: datetime | None = None,
     limit: int = 50,
     before: str | None = None,
+    with_spec: bool = False,
 ) -> list[Job]:
     """Jobs that match every filter, newest first; `before` is the previous page's last id."""
     if status is not None and status not in set(JobState):
@@ -129,6 +135,8 @@ def listing(  # noqa: PLR0913 - one a column that `job list` can filter by
         statement = statement.where(Job.created_at >= since)
     if before is not None:
         statement = statement.where(Job.id < before)
+    if with_spec:
+        statement = statement.options(WITH_SPEC)
     return list(session.scalars(statement))
 
 
@@ -206,9 +214,16 @@ def get_batch(session: Session, id_or_prefix: str) -> Batch:
     return by_prefix(session, Batch, id_or_prefix, noun="batch")
 
 
-def batch_jobs(session: Session, batch_id: str) -> list[Job]:
+def batch_jobs(session: Session, batch_id: str, *, with_spec: bool = False) -> list[Job]:
     """A batch's jobs, in the order of its lines."""
-    return list(session.scalars(select(Job).where(Job.batch_id == batch_id).order_by(Job.id)))
+    statement = select(Job).where(Job.batch_id == batch_id).order_by(Job.id)
+    return list(session.scalars(statement.options(WITH_SPEC) if with_spec else statement))
+
+
+def names_prompts(session: Session, sha256: str) -> bool:
+    """Whether a job names the prompts with this digest."""
+    named = select(Job.id).where(Job.prompts_sha256 == sha256).limit(1)
+    return session.scalar(named) is not None
 
 
 def _locked(session: Session, job_id: str) -> Job:
