@@ -26,6 +26,12 @@ def new_id() -> str:
     return str(uuid7())
 
 
+def first_id(at: datetime) -> str:
+    """The first of the ids of a time: no id of an earlier millisecond sorts after it."""
+    digits = f"{max(0, int(at.timestamp() * 1000)):012x}"
+    return f"{digits[:8]}-{digits[8:]}"
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware datetime, stored in UTC. SQLite keeps no zone, so it is put back on reading."""
 

@@ -4,13 +4,22 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session, undefer
 
 from db import progress
 from db.columns import new_id
 from db.errors import NotFound, Refused
-from db.journal import add_points, drop_points_after, log, log_lines, points, transitions
+from db.job_lists import counts, listing
+from db.journal import (
+    add_points,
+    drop_points_after,
+    last_points,
+    log,
+    log_lines,
+    points,
+    transitions,
+)
 from db.lookup import by_prefix
 from db.manifest import manifest
 from db.moves import end_job, lock, move_job, record_transitions, settle_job
@@ -30,6 +39,7 @@ __all__ = [
     "drop_points_after",
     "get",
     "get_batch",
+    "last_points",
     "listing",
     "log",
     "log_lines",
@@ -104,48 +114,6 @@ def get(session: Session, id_or_prefix: str) -> Job:
     return by_prefix(session, Job, id_or_prefix, WITH_SPEC, noun="job")
 
 
-def listing(  # noqa: PLR0913 - one a column that `job list` can filter by
-    session: Session,
-    *,
-    status: str | None = None,
-    kind: str | None = None,
-    model: str | None = None,
-    batch: str | None = None,
-    schedule: str | None = None,
-    since: datetime | None = None,
-    limit: int = 50,
-    before: str | None = None,
-    with_spec: bool = False,
-) -> list[Job]:
-    """Jobs that match every filter, newest first; `before` is the previous page's last id."""
-    if status is not None and status not in set(JobState):
-        raise Refused.unknown("status", status, [state.value for state in JobState])
-    wanted = {
-        Job.status: status,
-        Job.kind: kind,
-        Job.model: model,
-        Job.batch_id: batch,
-        Job.schedule_id: schedule,
-    }
-    statement = select(Job).order_by(Job.id.desc()).limit(limit)
-    for column, value in wanted.items():
-        if value is not None:
-            statement = statement.where(column == value)
-    if since is not None:
-        statement = statement.where(Job.created_at >= since)
-    if before is not None:
-        statement = statement.where(Job.id < before)
-    if with_spec:
-        statement = statement.options(WITH_SPEC)
-    return list(session.scalars(statement))
-
-
-def counts(session: Session) -> dict[str, int]:
-    """The number of jobs in each state."""
-    rows = session.execute(select(Job.status, func.count()).group_by(Job.status))
-    return dict.fromkeys((str(state) for state in JobState), 0) | {row[0]: row[1] for row in rows}
-
-
 def shards_of(session: Session, job_id: str) -> list[Shard]:
     """A job's shards, in the order of their ranges."""
     return list(session.scalars(select(Shard).where(Shard.job_id == job_id).order_by(Shard.idx)))
@@ -190,9 +158,8 @@ def succeed(session: Session, job_id: str, manifest_key: str, manifest_sha256: s
 def collectable(session: Session, older_than_s: float, limit: int) -> list[Job]:
     """Jobs that ended more than `older_than_s` ago and still need collecting, oldest first."""
     ended_before = clock(session) - timedelta(seconds=older_than_s)
-    statement = select(Job).where(
-        Job.status.in_(FINAL), Job.finished_at < ended_before, Job.collected_at.is_(None)
-    )
+    # not by state: an index holds the finished jobs that are not collected, and few others
+    statement = select(Job).where(Job.finished_at < ended_before, Job.collected_at.is_(None))
     return list(session.scalars(statement.order_by(Job.finished_at).limit(limit)))
 
 

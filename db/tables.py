@@ -14,6 +14,12 @@ from db.columns import COLUMN_TYPES, CONSTRAINT_NAMES, Digest, Id, PlainText, ne
 from db.commits import blob_key
 
 
+def _partial(name: str, *columns: str, also: str = "") -> Index:
+    """An index of the rows that have the first of the columns and meet another condition."""
+    condition = text(f"{columns[0]} IS NOT NULL" + (f" AND {also}" if also else ""))
+    return Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
+
+
 class Base(DeclarativeBase):
     """The root of the tables."""
 
@@ -101,11 +107,15 @@ class Job(Base):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        Index("ix_jobs_status_id", "status", "id"),
-        Index("ix_jobs_kind_id", "kind", "id"),
-        Index("ix_jobs_model_id", "model", "id"),
+        # of lists: newest first, by a column alone or with the state and kind
+        Index("ix_jobs_status_kind_id", "status", "kind", "id"),
+        _partial("ix_jobs_model_status_kind_id", "model", "status", "kind", "id"),
         Index("ix_jobs_batch_id", "batch_id", "id"),
+        _partial("ix_jobs_batch_id_status_kind_id", "batch_id", "status", "kind", "id"),
         Index("ix_jobs_schedule_id", "schedule_id", "id"),
+        # of what finished jobs leave behind
+        _partial("ix_jobs_finished_at_id", "finished_at", "id"),
+        _partial("ix_jobs_collectable", "finished_at", also="collected_at IS NULL"),
         Index(
             "ix_jobs_prompts_sha256",
             "prompts_sha256",
@@ -130,10 +140,33 @@ class Job(Base):
     manifest_key: Mapped[str | None] = mapped_column(String(200))
     manifest_sha256: Mapped[str | None] = mapped_column(Digest)
     prompts_sha256: Mapped[str | None] = mapped_column(Digest)  # of long prompts, in the store
-    created_at: Mapped[datetime] = mapped_column(index=True)
+    created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
-    finished_at: Mapped[datetime | None] = mapped_column(index=True)
+    finished_at: Mapped[datetime | None]
     collected_at: Mapped[datetime | None]  # when its unreferenced objects were deleted
+
+
+class JobCount(Base):
+    """How many jobs of a kind are in a state: the sum over the slots.
+
+    Triggers on `jobs` keep it. On PostgreSQL each transaction has a slot of its own, which
+    `job_lists.fold_counts` adds to slot 0; on SQLite there is no other slot.
+    """
+
+    __tablename__ = "job_counts"
+    kind: Mapped[str] = mapped_column(String(20), primary_key=True)
+    status: Mapped[str] = mapped_column(String(12), primary_key=True)
+    slot: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    jobs: Mapped[int] = mapped_column(BigInteger)
+
+
+class Retention(Base):
+    """Up to which finished job something has been deleted, in the order of (finished_at, id)."""
+
+    __tablename__ = "retention"
+    what: Mapped[str] = mapped_column(String(20), primary_key=True)
+    finished_at: Mapped[datetime]
+    job_id: Mapped[str] = mapped_column(Id)
 
 
 class Shard(Base):
@@ -202,6 +235,7 @@ class Artifact(Base):
     index_sha256: Mapped[str | None] = mapped_column(Digest)  # of the index's own object
     index_data: Mapped[bytes | None] = mapped_column(deferred=True)  # an index inside the row
     created_at: Mapped[datetime]
+    removed_at: Mapped[datetime | None]  # by retention: the object is no longer in the store
 
     @property
     def key(self) -> str:
@@ -242,7 +276,7 @@ class Transition(Base):
     """A change of state of a job or one of its shards. Append only."""
 
     __tablename__ = "transitions"
-    __table_args__ = (Index("ix_transitions_job_id", "job_id", "id"),)
+    __table_args__ = (Index("ix_transitions_job_id_at_id", "job_id", "at", "id"),)
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
     shard_id: Mapped[str | None] = mapped_column(ForeignKey("shards.id"))
@@ -256,7 +290,7 @@ class LogLine(Base):
     """A line that a worker wrote about a job, for `job logs`."""
 
     __tablename__ = "log_lines"
-    __table_args__ = (Index("ix_log_lines_job_id", "job_id", "id"),)
+    __table_args__ = (Index("ix_log_lines_job_id_at_id", "job_id", "at", "id"),)
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
     at: Mapped[datetime]

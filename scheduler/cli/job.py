@@ -120,10 +120,9 @@ def _document(session: "Session", job: "Job") -> "Document":
         "shards": [shard_document(shard) for shard in jobs.shards_of(session, job.id)],
         "transitions": [
             {"at": step.at, "old": step.old, "new": step.new, "reason": step.reason}
-            for step in jobs.transitions(session, job.id)
-            if step.shard_id is None
+            for step in jobs.transitions(session, job.id, with_shards=False)
         ],
-        "metrics": {point.name: point.value for point in jobs.points(session, job.id)},
+        "metrics": jobs.last_points(session, job.id),
     }
 
 
