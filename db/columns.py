@@ -65,6 +65,8 @@ class PlainText(TypeDecorator[str]):
         )
 
 
+# without a value it is NULL, not JSON's null
+NULLABLE_JSON = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 _json = JSON().with_variant(JSONB(), "postgresql")
 # types of the columns that are declared by their annotation alone, beyond SQLAlchemy's defaults
 COLUMN_TYPES = {datetime: UtcDateTime(), float: Float(), dict[str, Any]: _json, list[Any]: _json}

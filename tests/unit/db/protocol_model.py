@@ -77,15 +77,16 @@ class Model:
 
     def _steps(self, state: State) -> Iterator[State]:
         for n, shard in enumerate(state.shards):
-            if shard.status == "running" and not shard.expired:
-                if not self._held(state, n):
-                    yield _with_shard(state, n, expired=True)
+            if shard.status == "running" and not shard.expired and not self._held(state, n):
+                yield _with_shard(state, n, expired=True)
         for who, process in enumerate(state.processes):
             if process.at == "idle":
                 yield from self._begin(state, who)
                 continue
             yield from self._next(state, who, process)
-            if process.at != "done" and "nobody dies" not in self.broken:  # it dies, and its transaction with it
+            if (
+                process.at != "done" and "nobody dies" not in self.broken
+            ):  # it dies, and its transaction with it
                 yield _at(state, who, Process("done" if who == USER else "idle"))
 
     def _begin(self, state: State, who: int) -> Iterator[State]:
@@ -316,9 +317,9 @@ class Model:
     def _check(self, before: State, after: State) -> None:
         if before.job in FINAL and after.job != before.job:
             raise Violation(f"the job went from {before.job} to {after.job}")
-        if after.job in {"finalizing", "succeeded"}:
-            if any(shard.status != "succeeded" for shard in after.shards):
-                raise Violation(f"the job is {after.job} with {after.shards}")
+        complete = all(shard.status == "succeeded" for shard in after.shards)
+        if after.job in {"finalizing", "succeeded"} and not complete:
+            raise Violation(f"the job is {after.job} with {after.shards}")
         for old, new in zip(before.shards, after.shards, strict=True):
             self._check_shard(old, new, after.job)
 
