@@ -59,8 +59,8 @@ def into_tar(network: Network, count: int, path: Path) -> None:
     origin = Origin("gan", "digits:1", "0" * 64, SEED, sampling.model_dump(), sampling.micro_batch)
     with find_medium("image").open_writer(path, network.shape) as writer:
         for sample in generate(generation, NullMonitor()):
-            record = origin.record(sample.index, label=sample.label)
-            writer.add(SampleRecord(sample.index, sample.output, record))
+            shared = origin.shared(label=sample.label)
+            writer.add([SampleRecord(sample.index, sample.output, shared)])
         writer.close()
 
 
