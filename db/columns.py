@@ -71,7 +71,7 @@ class PlainText(TypeDecorator[str]):
 
 
 class Json(TypeDecorator[Any]):
-    """JSON; on PostgreSQL, JSONB."""
+    """JSON; on PostgreSQL, JSONB. No value is NULL, not JSON's null."""
 
     impl = JSON
     cache_ok = True
@@ -79,11 +79,11 @@ class Json(TypeDecorator[Any]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """The database's type."""
         if dialect.name != "postgresql":
-            return dialect.type_descriptor(JSON())
+            return dialect.type_descriptor(JSON(none_as_null=True))
         # `with_variant` would import this dialect, which is slow, on SQLite too
         from sqlalchemy.dialects.postgresql import JSONB  # noqa: PLC0415
 
-        return dialect.type_descriptor(JSONB())
+        return dialect.type_descriptor(JSONB(none_as_null=True))
 
     def coerce_compared_value(self, op: Any, value: Any) -> Any:
         """Compare paths into the document as the database's type does."""

@@ -1,10 +1,10 @@
 """Jobs: add, find, cancel and finish them; their journal and manifest."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import ColumnElement, and_, or_, select, text, update
 from sqlalchemy.orm import Session, undefer
 
 from db import progress
@@ -22,7 +22,15 @@ from db.journal import (
 )
 from db.lookup import by_prefix
 from db.manifest import manifest
-from db.moves import end_job, lock, move_job, record_transitions, settle_job
+from db.moves import (
+    end_job,
+    lock_job,
+    lock_jobs,
+    move_job,
+    move_jobs,
+    record_transitions,
+    settle_job,
+)
 from db.session import clock, insert_rows
 from db.states import FINAL, JobState, ShardState
 from db.tables import Batch, Job, Shard
@@ -33,8 +41,10 @@ __all__ = [
     "add_points",
     "batch_jobs",
     "by_idempotency_key",
+    "by_ids",
     "cancel",
     "collectable",
+    "complete",
     "counts",
     "drop_points_after",
     "get",
@@ -49,8 +59,10 @@ __all__ = [
     "next_to_finalize",
     "points",
     "settle",
+    "shard_rows",
     "shards_of",
     "succeed",
+    "succeed_many",
     "transitions",
     "unfinished",
 ]
@@ -67,11 +79,13 @@ def add(
     model: str | None,
     ranges: Sequence[tuple[int, int]],
     priority: int = 0,
+    work_key: int | None = None,
     **origin: str | None,
 ) -> Job:
     """Insert a job and one shard for each range, all queued. Commit, then ring the doorbell.
 
-    `origin` may hold batch_id, custom_id, schedule_id, retry_of, idempotency_key and
+    Shards of equal `work_key` can run together. `origin` may hold batch_id, custom_id,
+    schedule_id, retry_of, idempotency_key and
     prompts_sha256. Raises `Refused` without a range, and `sqlalchemy.exc.IntegrityError` if the
     key is taken.
     """
@@ -86,14 +100,34 @@ def add(
         model=model,
         priority=priority,
         status=JobState.QUEUED,
-        progress=progress.initial(kind, ranges),
+        samples=progress.total(kind, ranges),
         created_at=now,
         **origin,
     )
     session.add(job)
     session.flush()
-    _add_shards(session, job, ranges, at=now)
+    insert_rows(session, Shard, shard_rows(job, ranges, work_key=work_key, at=now))
+    # one row for the job and its shards, which all begin queued
+    record_transitions(session, [(job.id, None, None, JobState.QUEUED, None)], at=now)
     return job
+
+
+def shard_rows(
+    job: Job, ranges: Sequence[tuple[int, int]], *, work_key: int | None, at: datetime
+) -> list[dict[str, Any]]:
+    """The rows of a job's shards, all queued and due at once."""
+    common = {
+        "job_id": job.id,
+        "group_id": job.batch_id or job.id,
+        "urgency": -job.priority,
+        "work_key": work_key,
+        "status": ShardState.QUEUED,
+        "not_before": at,
+    }
+    return [
+        common | {"id": new_id(), "idx": idx, "start": start, "stop": stop}
+        for idx, (start, stop) in enumerate(ranges)
+    ]
 
 
 def by_idempotency_key(session: Session, key: str) -> Job | None:
@@ -114,6 +148,12 @@ def get(session: Session, id_or_prefix: str) -> Job:
     return by_prefix(session, Job, id_or_prefix, WITH_SPEC, noun="job")
 
 
+def by_ids(session: Session, ids: Collection[str]) -> dict[str, Job]:
+    """The jobs with these ids, with their specs."""
+    statement = select(Job).where(Job.id.in_(ids)).options(WITH_SPEC)
+    return {job.id: job for job in session.scalars(statement)}
+
+
 def shards_of(session: Session, job_id: str) -> list[Shard]:
     """A job's shards, in the order of their ranges."""
     return list(session.scalars(select(Shard).where(Shard.job_id == job_id).order_by(Shard.idx)))
@@ -128,21 +168,42 @@ def cancel(session: Session, job_id: str, *, reason: str = "cancelled by the use
     return True
 
 
-def next_to_finalize(session: Session, limit: int) -> list[Job]:
+def next_to_finalize(session: Session, limit: int) -> list[str]:
     """Jobs whose shards have all succeeded but whose manifest is not stored, oldest first."""
-    unfinished = select(Shard.id).where(
-        Shard.job_id == Job.id, Shard.status != ShardState.SUCCEEDED
-    )
     ready = or_(
-        Job.status == JobState.FINALIZING,
-        and_(Job.status == JobState.RUNNING, ~unfinished.exists()),
+        Job.status == JobState.FINALIZING, and_(Job.status == JobState.RUNNING, _ALL_SUCCEEDED)
     )
-    return list(session.scalars(select(Job).where(ready).order_by(Job.id).limit(limit)))
+    return list(session.scalars(select(Job.id).where(ready).order_by(Job.id).limit(limit)))
+
+
+def complete(session: Session, job_ids: Collection[str]) -> list[str]:
+    """Those running jobs whose shards have all succeeded: `settle` them. Locks nothing."""
+    running = (Job.id.in_(job_ids), Job.status == JobState.RUNNING)
+    return list(session.scalars(select(Job.id).where(*running, _ALL_SUCCEEDED).order_by(Job.id)))
 
 
 def settle(session: Session, job_id: str) -> JobState:
     """Move a job to finalizing if all its shards have succeeded; return its state."""
     return settle_job(session, _locked(session, job_id))
+
+
+def succeed_many(session: Session, manifests: Mapping[str, tuple[str, str]]) -> list[str]:
+    """End finalizing jobs whose manifests are stored, given as key and SHA-256; return which.
+
+    Those that have ended already, or are not finalizing, are left as they are.
+    """
+    locked = lock_jobs(session, manifests, shared=False)
+    ready = [job.id for job in locked.values() if job.status == JobState.FINALIZING]
+    if ready:
+        at = clock(session)
+        stored = [
+            {"id": job_id, "manifest_key": key, "manifest_sha256": sha256}
+            for job_id in ready
+            for key, sha256 in [manifests[job_id]]
+        ]
+        session.execute(update(Job), stored)
+        move_jobs(session, ready, JobState.FINALIZING, JobState.SUCCEEDED, at=at)
+    return ready
 
 
 def succeed(session: Session, job_id: str, manifest_key: str, manifest_sha256: str) -> bool:
@@ -165,7 +226,8 @@ def collectable(session: Session, older_than_s: float, limit: int) -> list[Job]:
 
 def mark_collected(session: Session, job_id: str) -> None:
     """Record that a job's unreferenced objects were collected."""
-    _locked(session, job_id).collected_at = clock(session)
+    job = _locked(session, job_id)
+    session.execute(update(Job).where(Job.id == job.id).values(collected_at=clock(session)))
 
 
 def add_batch(session: Session, size: int) -> Batch:
@@ -193,28 +255,22 @@ def names_prompts(session: Session, sha256: str) -> bool:
     return session.scalar(named) is not None
 
 
-def _locked(session: Session, job_id: str) -> Job:
-    job = lock(session, Job, job_id)
+def _locked(session: Session, job_id: str) -> Any:
+    job = lock_job(session, job_id)
     if job is None:
         raise NotFound(f"no job {job_id!r}")
     return job
 
 
-def _add_shards(
-    session: Session, job: Job, ranges: Sequence[tuple[int, int]], *, at: datetime
-) -> None:
-    rows = [
-        {
-            "id": new_id(),
-            "job_id": job.id,
-            "idx": idx,
-            "start": start,
-            "stop": stop,
-            "status": ShardState.QUEUED,
-            "not_before": at,
-        }
-        for idx, (start, stop) in enumerate(ranges)
-    ]
-    insert_rows(session, Shard, rows)
-    # one row for the job and its shards, which all begin queued
-    record_transitions(session, [(job.id, None, None, JobState.QUEUED, None)], at=at)
+# Its open shards are looked for where they are few; the last look is for the rest. Backwards among
+# the fresh ones: those at the end are the last to be claimed.
+_ALL_SUCCEEDED: ColumnElement[bool] = text("""
+    coalesce(
+        (SELECT 1 FROM shards WHERE status = 'queued' AND fence = 0 AND urgency = -jobs.priority
+            AND group_id = coalesce(jobs.batch_id, jobs.id) AND job_id = jobs.id
+            ORDER BY idx DESC LIMIT 1),
+        (SELECT 1 FROM shards WHERE status = 'running'
+            AND group_id = coalesce(jobs.batch_id, jobs.id) AND job_id = jobs.id LIMIT 1),
+        (SELECT 1 FROM shards WHERE job_id = jobs.id AND status <> 'succeeded' LIMIT 1)
+    ) IS NULL
+""")  # type: ignore[assignment] # a condition

@@ -135,7 +135,7 @@ class Job(Base):
     schedule_id: Mapped[str | None] = mapped_column(String(36))
     retry_of: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
     idempotency_key: Mapped[str | None] = mapped_column(String(200), unique=True)
-    progress: Mapped[dict[str, Any]] = mapped_column(default=dict)  # done, total, unit, eta_s, ...
+    samples: Mapped[int | None] = mapped_column(BigInteger)  # to make; NULL unless it generates
     error: Mapped[str | None] = mapped_column(PlainText)
     manifest_key: Mapped[str | None] = mapped_column(String(200))
     manifest_sha256: Mapped[str | None] = mapped_column(Digest)
@@ -169,22 +169,46 @@ class Retention(Base):
     job_id: Mapped[str] = mapped_column(Id)
 
 
+IN_ORDER = ("urgency", "group_id", "job_id", "idx")
+
+
+def _partial_index(name: str, *columns: str, where: str) -> Index:
+    condition = text(where)
+    return Index(f"ix_shards_{name}", *columns, sqlite_where=condition, postgresql_where=condition)
+
+
 class Shard(Base):
     """The unit of work and of commit: samples `start` to `stop`, or the whole of another job."""
 
     __tablename__ = "shards"
     __table_args__ = (
         UniqueConstraint("job_id", "idx"),
-        Index("ix_shards_status_not_before", "status", "not_before"),
-        Index("ix_shards_status_lease_until", "status", "lease_until"),
-        Index("ix_shards_status_dispatched_at", "status", "dispatched_at"),
+        # what may be claimed, in fair order within each group; nothing else is ever scanned
+        _partial_index("fresh", *IN_ORDER, where="status = 'queued' AND fence = 0"),
+        _partial_index(
+            "requeued", *IN_ORDER, where="status = 'queued' AND fence > 0 AND NOT waiting"
+        ),
+        _partial_index("waiting", "not_before", where="status = 'queued' AND waiting"),
+        _partial_index(
+            "dispatched", "dispatched_at", where="status = 'queued' AND dispatched_at IS NOT NULL"
+        ),
+        # no index has a column that renewing a lease changes, or it would not be a HOT update
+        _partial_index("running", "group_id", "job_id", where="status = 'running'"),
     )
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
     idx: Mapped[int]
     start: Mapped[int] = mapped_column(BigInteger)
     stop: Mapped[int] = mapped_column(BigInteger)
+    group_id: Mapped[str] = mapped_column(
+        Id, server_default=text("''")
+    )  # its batch's id, else its job's
+    urgency: Mapped[int] = mapped_column(server_default=text("0"))  # its job's priority, negated
+    # shards of equal keys can run in one forward pass; NULL: alone
+    work_key: Mapped[int | None] = mapped_column(BigInteger)
     status: Mapped[str] = mapped_column(String(12))
+    # requeued with a pause; put back to false once `not_before` has passed
+    waiting: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     fence: Mapped[int] = mapped_column(default=0)
     owner: Mapped[str | None] = mapped_column(Id)  # the boot id of the worker that holds the lease
     heartbeat_seq: Mapped[int] = mapped_column(BigInteger, default=0)
@@ -195,6 +219,8 @@ class Shard(Base):
     not_before: Mapped[datetime]
     dispatched_at: Mapped[datetime | None]
     dispatch_no: Mapped[int] = mapped_column(default=0)
+    # its worker's latest: done, total, unit, eta_s, note
+    report: Mapped[dict[str, Any] | None] = mapped_column()
     last_error: Mapped[str | None] = mapped_column(PlainText)
 
 
@@ -202,7 +228,7 @@ class Attempt(Base):
     """One claim of a shard, written before any of its work."""
 
     __tablename__ = "attempts"
-    shard_id: Mapped[str] = mapped_column(ForeignKey("shards.id"), primary_key=True)
+    shard_id: Mapped[str] = mapped_column(Id, primary_key=True)
     fence: Mapped[int] = mapped_column(primary_key=True)
     worker: Mapped[str] = mapped_column(Id)
     started_at: Mapped[datetime]
@@ -278,8 +304,8 @@ class Transition(Base):
     __tablename__ = "transitions"
     __table_args__ = (Index("ix_transitions_job_id_at_id", "job_id", "at", "id"),)
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
-    shard_id: Mapped[str | None] = mapped_column(ForeignKey("shards.id"))
+    job_id: Mapped[str] = mapped_column(Id)
+    shard_id: Mapped[str | None] = mapped_column(Id)
     at: Mapped[datetime]
     old: Mapped[str | None] = mapped_column(String(12))
     new: Mapped[str] = mapped_column(String(12))

@@ -123,6 +123,7 @@ def insert(session: Session, request: Request) -> Job:
         kind=pinned.spec.kind,
         model=pinned.model,
         ranges=request.ranges,
+        work_key=pinned.work_key,
         **request.columns,
     )
 
