@@ -121,7 +121,7 @@ class TextGenerator:
     def _read_prompts(self, texts: list[Text], draws: Draws) -> Prompts:
         """Read a batch's prompts; copies of the last text fill a smaller batch."""
         rows = [*texts, *[texts[-1]] * (self.sampling.micro_batch - len(texts))]
-        uniform = draws([text.row.index for text in rows]).uniform(self.sampling.max_tokens)
+        uniform = draws([text.row for text in rows]).uniform(self.sampling.max_tokens)
         ids, mask = pad(rows, uniform.device)
         logits, cache = self.model.next_logits(ids, mask, None)
         chosen = self._choose(logits, uniform[:, 0])
