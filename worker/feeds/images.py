@@ -36,8 +36,9 @@ class ImageFeed(Feed):
     def train(self, step: int) -> Arrays:
         """The batch of training step `step`."""
         first = step * self.batch_size
-        places = (divmod(first + row, self.train_count) for row in range(self.batch_size))
-        return self._batch(np.array([self._epoch(epoch)[place] for epoch, place in places]))
+        epochs, places = np.divmod(np.arange(first, first + self.batch_size), self.train_count)
+        items = [self._epoch(int(each))[places[epochs == each]] for each in np.unique(epochs)]
+        return self._batch(np.concatenate(items))
 
     def validation(self) -> Iterator[Arrays]:
         """The validation images once, in order; the last batch may be smaller."""
