@@ -28,7 +28,7 @@ class ImageFeed(Feed):
         split = np.asarray(dataset.array("split"))
         self._train = np.flatnonzero(split == TRAIN)
         self._validation = np.flatnonzero(split == VALIDATION)
-        self._images = dataset.array("images")  # (N, H, W, C) uint8, memory-mapped
+        self._images = np.asarray(dataset.array("images"))  # (N, H, W, C) uint8, memory-mapped
         self._labels = np.asarray(dataset.array("labels")) if self.shape.labels else None
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, self._train)
         self.train_count = len(self._train)
