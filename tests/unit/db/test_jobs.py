@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import inspect
 from sqlalchemy.exc import IntegrityError
 
 from db import jobs
@@ -29,7 +30,7 @@ def test_a_job_is_added_queued_with_its_shards(record):
         (ids[0], 0, 0, 4, "queued"),
         (ids[1], 1, 4, 7, "queued"),
     ]
-    assert job.progress["total"] == 7
+    assert record.progress(job_id)["total"] == 7
 
 
 def test_an_idempotency_key_finds_its_job_and_is_unique(record):
@@ -123,7 +124,7 @@ def test_jobs_whose_shards_are_done_are_next_to_finalize(record):
     record.add()
     assert record.run(jobs.next_to_finalize, 10) == []
     record.commit(record.claim(shard_id))
-    assert [job.id for job in record.run(jobs.next_to_finalize, 10)] == [job_id]
+    assert record.run(jobs.next_to_finalize, 10) == [job_id]
     assert record.run(jobs.settle, job_id) == "finalizing"
 
 
@@ -135,7 +136,7 @@ def test_a_running_job_whose_shards_are_done_is_settled_too(record):
         jobs.get(session, job_id).status = "running"
 
     record.run(as_if_left_behind)
-    assert [job.id for job in record.run(jobs.next_to_finalize, 10)] == [job_id]
+    assert record.run(jobs.next_to_finalize, 10) == [job_id]
     assert record.run(jobs.settle, job_id) == "finalizing"
 
 
@@ -198,3 +199,11 @@ def test_a_long_job_is_cancelled_in_few_statements(record):
 def test_a_job_without_a_shard_is_refused(record):
     with pytest.raises(Refused, match="nothing to do"):
         record.run(jobs.add, spec={}, spec_hash=DIGEST, kind="train", model=None, ranges=[])
+
+
+def test_the_spec_is_loaded_only_where_it_is_asked_for(record):
+    job_id, _ = record.add(spec={"kind": "generate"})
+    (listed,) = record.run(jobs.listing)
+    assert "spec" in inspect(listed).unloaded
+    (whole,) = record.run(jobs.listing, with_spec=True)
+    assert whole.spec == record.job(job_id).spec == {"kind": "generate"}
