@@ -35,6 +35,7 @@ ROWS = {
     "memory": Row("images", "memory"),
     "enqueue": Row("small_jobs", "enqueueing"),
     "choosing": Row("choosing", "choosing"),
+    "claiming": Row("choosing", "claiming", quick=False),
     "listing": Row("listing", "listing"),
     "bytes": Row("sizes", "sizes"),
     "s3": Row("downloads", "downloads"),

@@ -42,7 +42,7 @@ def bytes_a_shard(bench: Bench, kind: str, count: int, *, samples: int) -> float
     with record(bench, kind) as database:
         empty = size_bytes(database)
         fill(database, Shape(jobs=1, shards=count, samples=samples), status="queued")
-        member = FleetMember(database, new_id(), [], lease_s=3600)
+        member = FleetMember(database, new_id(), lease_s=3600)
         member.start()
         for number in range(count):
             claim = member.claim()
