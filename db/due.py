@@ -5,6 +5,7 @@ from datetime import timedelta
 from sqlalchemy import Select, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from db.batches import visible
 from db.session import clock
 from db.states import JobState, ShardState
 from db.tables import Job, Shard
@@ -78,6 +79,6 @@ def _in_fair_order() -> Select[str]:
         select(Shard.id)
         .join(Job, Job.id == Shard.job_id)
         .outerjoin(busy, busy.c.name == group)
-        .where(Job.status.in_([JobState.QUEUED, JobState.RUNNING]))
+        .where(Job.status.in_([JobState.QUEUED, JobState.RUNNING]), visible(Job.batch_id))
         .order_by(Job.priority.desc(), rank, Job.id, Shard.idx)
     )

@@ -7,29 +7,26 @@ from typing import Any
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
-from db import progress
-from db.columns import new_id
+from db.batches import visible
 from db.errors import NotFound, Refused
 from db.journal import add_points, drop_points_after, log, log_lines, points, transitions
 from db.lookup import by_prefix
 from db.manifest import manifest
-from db.moves import end_job, lock, move_job, record_transitions, settle_job
-from db.session import clock, insert_rows
+from db.moves import end_job, lock, move_job, settle_job
+from db.new_jobs import NewJob, insert_job
+from db.session import clock
 from db.states import FINAL, JobState, ShardState
-from db.tables import Batch, Job, Shard
+from db.tables import Job, Shard
 
 __all__ = [
     "add",
-    "add_batch",
     "add_points",
-    "batch_jobs",
     "by_idempotency_key",
     "cancel",
     "collectable",
     "counts",
     "drop_points_after",
     "get",
-    "get_batch",
     "listing",
     "log",
     "log_lines",
@@ -43,6 +40,8 @@ __all__ = [
     "transitions",
     "unfinished",
 ]
+
+VISIBLE = visible(Job.batch_id)
 
 
 def add(
@@ -61,42 +60,26 @@ def add(
     `origin` may hold batch_id, custom_id, schedule_id, retry_of and idempotency_key. Raises
     `Refused` without a range, and `sqlalchemy.exc.IntegrityError` if the key is taken.
     """
-    if not ranges:
-        raise Refused("a job needs at least one shard: there is nothing to do")
-    now = clock(session)
-    job = Job(
-        id=new_id(),
-        spec=spec,
-        spec_hash=spec_hash,
-        kind=kind,
-        model=model,
-        priority=priority,
-        status=JobState.QUEUED,
-        progress=progress.initial(kind, ranges),
-        created_at=now,
-        **origin,
-    )
-    session.add(job)
-    session.flush()
-    _add_shards(session, job, ranges, at=now)
-    return job
+    batch_id = origin.pop("batch_id", None)
+    job = NewJob(kind, spec, spec_hash, model, ranges, priority, **origin)
+    return insert_job(session, job, batch_id=batch_id)
 
 
 def by_idempotency_key(session: Session, key: str) -> Job | None:
-    """The job that was submitted under this idempotency key, if any."""
+    """The job that was submitted under this key, if any, even if its batch is incomplete."""
     found: Job | None = session.scalar(select(Job).where(Job.idempotency_key == key))
     return found
 
 
 def unfinished(session: Session, *, limit: int = 1, **columns: str) -> list[Job]:
     """Jobs that have not ended and have these values in their `columns`, oldest first."""
-    statement = select(Job).filter_by(**columns).where(Job.status.not_in(FINAL))
+    statement = select(Job).filter_by(**columns).where(Job.status.not_in(FINAL), VISIBLE)
     return list(session.scalars(statement.order_by(Job.id).limit(limit)))
 
 
 def get(session: Session, id_or_prefix: str) -> Job:
     """The job with this id or unambiguous prefix. Raises `NotFound` or `Refused`."""
-    return by_prefix(session, Job, id_or_prefix, noun="job")
+    return by_prefix(session, Job, id_or_prefix, noun="job", visible=VISIBLE)
 
 
 def listing(  # noqa: PLR0913 - one a column that `job list` can filter by
@@ -121,7 +104,7 @@ def listing(  # noqa: PLR0913 - one a column that `job list` can filter by
         Job.batch_id: batch,
         Job.schedule_id: schedule,
     }
-    statement = select(Job).order_by(Job.id.desc()).limit(limit)
+    statement = select(Job).where(VISIBLE).order_by(Job.id.desc()).limit(limit)
     for column, value in wanted.items():
         if value is not None:
             statement = statement.where(column == value)
@@ -134,7 +117,7 @@ def listing(  # noqa: PLR0913 - one a column that `job list` can filter by
 
 def counts(session: Session) -> dict[str, int]:
     """The number of jobs in each state."""
-    rows = session.execute(select(Job.status, func.count()).group_by(Job.status))
+    rows = session.execute(select(Job.status, func.count()).where(VISIBLE).group_by(Job.status))
     return dict.fromkeys((str(state) for state in JobState), 0) | {row[0]: row[1] for row in rows}
 
 
@@ -193,46 +176,8 @@ def mark_collected(session: Session, job_id: str) -> None:
     _locked(session, job_id).collected_at = clock(session)
 
 
-def add_batch(session: Session, size: int) -> Batch:
-    """Insert a batch for `size` jobs."""
-    batch = Batch(id=new_id(), size=size, created_at=clock(session))
-    session.add(batch)
-    session.flush()
-    return batch
-
-
-def get_batch(session: Session, id_or_prefix: str) -> Batch:
-    """The batch with this id or unambiguous prefix. Raises `NotFound` or `Refused`."""
-    return by_prefix(session, Batch, id_or_prefix, noun="batch")
-
-
-def batch_jobs(session: Session, batch_id: str) -> list[Job]:
-    """A batch's jobs, in the order of its lines."""
-    return list(session.scalars(select(Job).where(Job.batch_id == batch_id).order_by(Job.id)))
-
-
 def _locked(session: Session, job_id: str) -> Job:
     job = lock(session, Job, job_id)
     if job is None:
         raise NotFound(f"no job {job_id!r}")
     return job
-
-
-def _add_shards(
-    session: Session, job: Job, ranges: Sequence[tuple[int, int]], *, at: datetime
-) -> None:
-    rows = [
-        {
-            "id": new_id(),
-            "job_id": job.id,
-            "idx": idx,
-            "start": start,
-            "stop": stop,
-            "status": ShardState.QUEUED,
-            "not_before": at,
-        }
-        for idx, (start, stop) in enumerate(ranges)
-    ]
-    insert_rows(session, Shard, rows)
-    # one row for the job and its shards, which all begin queued
-    record_transitions(session, [(job.id, None, None, JobState.QUEUED, None)], at=at)

@@ -83,12 +83,24 @@ class Alias(Base):
 
 
 class Batch(Base):
-    """Jobs submitted together."""
+    """Jobs submitted together.
+
+    Until `complete_at`, when all of them are stored, its jobs are neither listed nor run.
+    """
 
     __tablename__ = "batches"
+    __table_args__ = (
+        Index(
+            "ix_batches_incomplete",
+            "id",
+            sqlite_where=text("complete_at IS NULL"),
+            postgresql_where=text("complete_at IS NULL"),
+        ),
+    )
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     size: Mapped[int]
     created_at: Mapped[datetime]
+    complete_at: Mapped[datetime | None]
 
 
 class Job(Base):
@@ -101,6 +113,12 @@ class Job(Base):
         Index("ix_jobs_model_id", "model", "id"),
         Index("ix_jobs_batch_id", "batch_id", "id"),
         Index("ix_jobs_schedule_id", "schedule_id", "id"),
+        Index(
+            "ix_jobs_retry_of",
+            "retry_of",
+            sqlite_where=text("retry_of IS NOT NULL"),
+            postgresql_where=text("retry_of IS NOT NULL"),
+        ),
     )
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     kind: Mapped[str] = mapped_column(String(20))
@@ -231,7 +249,7 @@ class Transition(Base):
     __table_args__ = (Index("ix_transitions_job_id", "job_id", "id"),)
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
-    shard_id: Mapped[str | None] = mapped_column(ForeignKey("shards.id"))
+    shard_id: Mapped[str | None] = mapped_column(Id)
     at: Mapped[datetime]
     old: Mapped[str | None] = mapped_column(String(12))
     new: Mapped[str] = mapped_column(String(12))

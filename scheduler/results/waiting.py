@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy.orm import Session
 
-from db import jobs, workers
+from db import batches, jobs, workers
 from db.errors import NotFound
 from db.states import FINAL
 from db.tables import Job
@@ -29,10 +29,10 @@ def find_jobs(session: Session, references: Sequence[str]) -> list[Job]:
             matching = [jobs.get(session, reference)]
         except NotFound as not_a_job:
             try:
-                batch = jobs.get_batch(session, reference)
+                batch = batches.get(session, reference)
             except NotFound:
                 raise not_a_job from None
-            matching = jobs.batch_jobs(session, batch.id)
+            matching = batches.jobs_of(session, batch.id)
         found |= {job.id: job for job in matching}
     return list(found.values())
 

@@ -9,15 +9,18 @@ from sqlalchemy.orm import Session
 from db.errors import Refused
 from db.registry import Reference
 from db.tables import Job
+from scheduler.submission.pinning import Names
 from worker.services.pinned import complete, pin_model
 from worker.specs import Spec, parse_spec
 
 REFERENCES = ("model", "dataset")
 
 
-def refuse_different(session: Session, key: str, asked: Spec, job: Job) -> None:
+def refuse_different(
+    session: Session, key: str, asked: Spec, job: Job, names: Names | None = None
+) -> None:
     """Raise `Refused`, naming what differs, if `key` made `job` for another request."""
-    stored = pin_model(session, parse_spec(job.spec))
+    stored = pin_model(session, parse_spec(job.spec), (names or Names()).model)
     different = _different_fields(asked, stored.spec)
     if not different:
         # settings that were not asked for have the values that the job found

@@ -5,14 +5,16 @@ what was asked for (`scheduler.submission.pinning`); a worker reads it back when
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, overload
 
 from sqlalchemy.orm import Session
 
 from db import models
 from db.registry import Reference
-from db.tables import ModelVersion
+from db.tables import Model, ModelVersion
 from worker.families import find_family
 from worker.files import canonical_json
 from worker.networks.family import Family
@@ -34,7 +36,7 @@ class _Pinned:
         """The model's name, without a version."""
         return Reference.parse(self.spec.model).name
 
-    @property
+    @cached_property
     def data(self) -> dict[str, Any]:
         """The plain data that the job's row keeps."""
         return self.spec.model_dump(mode="json") | {"params": self.params.model_dump(mode="json")}
@@ -63,17 +65,19 @@ class PinnedGeneration(_Pinned):
 
 
 Pinned = PinnedTraining | PinnedGeneration
+Resolve = Callable[[Session, str], tuple[Model, ModelVersion]]
 
 
-def pin_model(session: Session, spec: Spec) -> Pinned:
+def pin_model(session: Session, spec: Spec, resolve: Resolve = models.resolve) -> Pinned:
     """The spec with its model's version named and its family's settings complete.
 
-    What is pinned already stays as it is. Raises `Refused` or `NotFound`.
+    What is pinned already stays as it is. `resolve` finds the version that a reference means.
+    Raises `Refused` or `NotFound`.
     """
     if isinstance(spec, Train):
         family = find_family(spec.family)
         return PinnedTraining(spec, family, complete(spec, family, None), None)
-    model, version = models.resolve(session, spec.model)
+    model, version = resolve(session, spec.model)
     family = find_family(model.family)
     named = spec.model_copy(update={"model": f"{model.name}:{version.number}"})
     if isinstance(named, Finetune):

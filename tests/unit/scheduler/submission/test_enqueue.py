@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from db import datasets, jobs, models, shards
+from db import batches, datasets, jobs, models, shards
 from db.errors import NotFound, Refused
 from scheduler.submission import enqueue as submission
-from scheduler.submission.batches import check_batch, enqueue_batch
+from scheduler.submission.batch_lines import check_batch
+from scheduler.submission.batches import enqueue_batch
 from scheduler.submission.enqueue import estimate, prepare, retry
 from worker.services import Services
 from worker.services.finalize import finalize
@@ -294,7 +295,7 @@ def test_a_batch_is_stored_whole_and_keeps_its_custom_ids(services) -> None:
     ]
     batch = enqueue_batch(services, [*lines, "", "  "], idempotency_key="b")
     with services.database.read() as session:
-        made = jobs.batch_jobs(session, batch.id)
+        made = batches.jobs_of(session, batch.id)
     assert [(job.custom_id, job.priority) for job in made] == [("c0", 0), ("c1", 1), ("c2", 2)]
     assert enqueue_batch(services, lines, idempotency_key="b").id == batch.id
     assert count_jobs(services) == 3
@@ -344,7 +345,7 @@ def test_lines_of_an_openai_batch_become_generate_jobs(services) -> None:
 )
 def test_an_openai_line_that_we_cannot_serve_is_refused_by_name(services, line, says) -> None:
     with pytest.raises(Refused, match=says):
-        check_batch(services, [json.dumps(line)])
+        list(check_batch(services, [json.dumps(line)]))
 
 
 @pytest.mark.parametrize("key", ["", "k" * 201, "k\0", "k\ud800"])
