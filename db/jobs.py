@@ -1,5 +1,6 @@
 """Jobs: add, find, cancel and finish them; their journal and manifest."""
 
+import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -61,7 +62,7 @@ def add(
     `Refused` without a range, and `sqlalchemy.exc.IntegrityError` if the key is taken.
     """
     batch_id = origin.pop("batch_id", None)
-    job = NewJob(kind, spec, spec_hash, model, ranges, priority, **origin)
+    job = NewJob(kind, json.dumps(spec), spec_hash, model, ranges, priority, **origin)
     return insert_job(session, job, batch_id=batch_id)
 
 

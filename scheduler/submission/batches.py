@@ -18,7 +18,7 @@ from db.columns import new_id
 from db.errors import GenmillError, Refused
 from db.new_jobs import Piece, insert_piece, pieces
 from db.tables import Batch
-from scheduler.submission.batch_lines import check_batch
+from scheduler.submission.batch_lines import MAX_JOBS, check_batch
 from scheduler.submission.enqueue import ring_or_warn
 from scheduler.submission.idempotency import refuse_different
 from scheduler.submission.pinning import Names
@@ -69,16 +69,18 @@ def staged_batch(services: Services, lines: Iterable[str], columns: Columns) -> 
         yield batch_id
 
 
-def discard(services: Services, batch_id: str) -> int:
-    """Delete a batch in small steps, unless it is complete; return how many jobs it had."""
-    with services.database.read() as session:
-        if not batches.is_incomplete(session, batch_id):
-            return 0
+def discard(services: Services, batch_id: str, *, at_most: int = MAX_JOBS) -> int:
+    """Delete jobs of an incomplete batch in small steps, and it with the last; return how many."""
     deleted = 0
-    while step := services.database.transact(partial(batches.delete_some, batch_id=batch_id)):
-        deleted += step
+    while deleted < at_most and _is_incomplete(services, batch_id):
+        deleted += services.database.transact(partial(batches.delete_some, batch_id=batch_id))
         time.sleep(TURN_S)
     return deleted
+
+
+def _is_incomplete(services: Services, batch_id: str) -> bool:
+    with services.database.read() as session:
+        return batches.is_incomplete(session, batch_id)
 
 
 def _known_batch(services: Services, spool: Spool) -> Batch | None:

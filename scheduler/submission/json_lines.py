@@ -35,7 +35,7 @@ def read_lines(
 def parse_json(text: str) -> Any:
     """The value of a JSON text by RFC 8259, which has no NaN. Raises `BadInput`."""
     try:
-        return json.loads(text, parse_constant=refuse_constant)
+        return _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"not JSON ({error})") from None
 
@@ -51,6 +51,9 @@ def parse_object(line: str) -> dict[str, Any]:
 def refuse_constant(constant: str) -> NoReturn:
     """Raise `BadInput` for `NaN` or `Infinity`: the `parse_constant` of `json.loads`."""
     raise BadInput(f"{constant} is not a number that can be used")
+
+
+_DECODER = json.JSONDecoder(parse_constant=refuse_constant)
 
 
 def _decoded(file: BinaryIO, path: str, max_lines: int, max_bytes: int) -> Iterator[str]:

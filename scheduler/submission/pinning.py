@@ -18,7 +18,7 @@ from worker.networks.family import Family
 from worker.networks.version_folder import own_record
 from worker.services import Services
 from worker.services.pinned import Pinned, PinnedGeneration, PinnedTraining, pin_model
-from worker.specs import Spec, Train
+from worker.specs import Generate, Spec, Train
 
 MAX_PROMPTS_BYTES = 20 * 2**20
 
@@ -50,7 +50,7 @@ def pin(services: Services, session: Session, spec: Spec, names: Names | None = 
     if isinstance(pinned, PinnedTraining):
         return _pin_training_data(services, session, pinned, names)
     _refuse_unfit_label(services, pinned)
-    refuse_unfit_prompts(pinned)
+    refuse_unfit_prompts(pinned.spec, pinned.family)
     if spec.dataset is None:
         pinned.params.check_images(None)
         return pinned
@@ -127,9 +127,8 @@ def _refuse_unfit_label(services: Services, pinned: PinnedGeneration) -> None:
             raise Refused.unknown("label", spec.label, labels, of=f"model {spec.model}")
 
 
-def refuse_unfit_prompts(pinned: PinnedGeneration) -> None:
+def refuse_unfit_prompts(spec: Generate, family: Family) -> None:
     """Refuse prompts for a family that takes none, and too many bytes of them."""
-    spec, family = pinned.spec, pinned.family
     if spec.prompts and not family.takes_prompts:
         raise Refused(f"family {family.name!r} takes no prompts")
     size = sum(len(prompt.prompt.encode()) for prompt in spec.prompts)

@@ -7,13 +7,14 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypedDict, Unpack
 
 from db.errors import Refused
 from db.new_jobs import NewJob
 from scheduler.submission.pinning import Names, pin, refuse_unfit_prompts
 from worker.services import Services
-from worker.services.pinned import Pinned, PinnedGeneration, PinnedTraining
+from worker.services.pinned import Pinned, PinnedGeneration, PinnedTraining, hash_of
 from worker.specs import Generate, Spec
 
 UNKNOWN_RATE = 50.0  # samples per second, for a version whose speed was never measured
@@ -37,21 +38,22 @@ class Request:
     """A job that has passed every check and can be stored."""
 
     asked: Spec  # as submitted, before names were pinned
-    pinned: Pinned
+    terms: Pinned  # of this spec, or of one with the same names and settings
     ranges: Sequence[tuple[int, int]]  # of samples, one per shard
     columns: Columns
 
+    @cached_property
+    def pinned(self) -> Pinned:
+        """The spec with every name pinned."""
+        names = {"model": self.terms.spec.model, "dataset": self.terms.spec.dataset}
+        spec: Any = self.asked.model_copy(update=names)
+        return replace(self.terms, spec=spec)
+
     def new_job(self) -> NewJob:
         """The job to insert."""
-        pinned = self.pinned
-        return NewJob(
-            pinned.spec.kind,
-            pinned.data,
-            pinned.sha256,
-            pinned.model,
-            self.ranges,
-            **self.columns,
-        )
+        data, model = self.terms.data_of(self.asked), self.terms.model
+        spec, spec_hash = json.dumps(data), hash_of(data)
+        return NewJob(self.asked.kind, spec, spec_hash, model, self.ranges, **self.columns)
 
 
 class Preparer:
@@ -81,12 +83,12 @@ class Preparer:
         priority = columns.get("priority", 0)
         if abs(priority) > MAX_PRIORITY:
             raise Refused(f"priority {priority}: allowed are -{MAX_PRIORITY} to {MAX_PRIORITY}")
-        pinned = self._pin(spec)
+        terms = self._terms(spec)
         if ranges is None:
-            ranges = _cut_into_shards(pinned, self._services.settings.shard_s, shard_size)
-        return Request(spec, pinned, ranges, columns)
+            ranges = _cut_into_shards(spec, terms, self._services.settings.shard_s, shard_size)
+        return Request(spec, terms, ranges, columns)
 
-    def _pin(self, spec: Spec) -> Pinned:
+    def _terms(self, spec: Spec) -> Pinned:
         key = _what_is_checked(spec)
         found = self._checked.get(key)
         if found is None:
@@ -95,13 +97,9 @@ class Preparer:
             if len(self._checked) >= _KEPT:
                 self._checked.clear()
             self._checked[key] = found
-            return found
-        names = {"model": found.spec.model, "dataset": found.spec.dataset}
-        named: Any = spec.model_copy(update=names)
-        pinned = replace(found, spec=named)
-        if isinstance(pinned, PinnedGeneration):
-            refuse_unfit_prompts(pinned)
-        return pinned
+        elif isinstance(spec, Generate):
+            refuse_unfit_prompts(spec, found.family)
+        return found
 
 
 def _what_is_checked(spec: Spec) -> tuple[object, ...]:
@@ -111,16 +109,18 @@ def _what_is_checked(spec: Spec) -> tuple[object, ...]:
     return spec.kind, spec.model, spec.dataset, own, params
 
 
-def _cut_into_shards(pinned: Pinned, shard_s: float, size: int | None) -> list[tuple[int, int]]:
+def _cut_into_shards(
+    spec: Spec, terms: Pinned, shard_s: float, size: int | None
+) -> list[tuple[int, int]]:
     """Cut a generate job into shards; any other job is one shard.
 
     By default, a shard has as many whole micro-batches as take about `shard_s`.
     """
-    if isinstance(pinned, PinnedTraining):
+    if not isinstance(spec, Generate) or isinstance(terms, PinnedTraining):
         return [(0, 1)]
-    count, micro_batch = pinned.spec.count, pinned.params.micro_batch
+    count, micro_batch = spec.count, terms.params.micro_batch
     if not size:
-        wanted = max(samples_per_second(pinned) * shard_s, count / MAX_SHARDS)
+        wanted = max(samples_per_second(terms) * shard_s, count / MAX_SHARDS)
         size = math.ceil(wanted / micro_batch) * micro_batch
     if size < 1 or count > size * MAX_SHARDS:
         least = math.ceil(count / MAX_SHARDS)

@@ -1,9 +1,8 @@
 """The checked jobs of a batch between two passes: in memory, or on disk if they are many."""
 
-import json
+import marshal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from operator import attrgetter
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO, Any
@@ -16,10 +15,7 @@ from worker.specs import Spec, parse_spec
 Show = Callable[[str, int, int | None], None]  # what is done, to how many lines, of how many
 
 IN_MEMORY_BYTES = 8 << 20
-SHOWN_EVERY = 1000  # lines
-
-_FIELDS = tuple(NewJob.__slots__)
-_values = attrgetter(*_FIELDS)
+AT_ONCE = 500  # lines
 
 
 def show_nothing(what: str, done: int, total: int | None) -> None:
@@ -31,7 +27,7 @@ def spooled(
     requests: Iterable[Request], *, key: str | None = None, show: Show = show_nothing
 ) -> Iterator["Spool"]:
     """Spool requests until the end of the block. Raises `Unreachable` if the disk is full."""
-    with SpooledTemporaryFile(IN_MEMORY_BYTES, "w+", encoding="utf-8") as file:
+    with SpooledTemporaryFile(IN_MEMORY_BYTES) as file:
         spool = Spool(file, key)
         with full_disk(Path(gettempdir())):
             spool.write(requests, show)
@@ -41,36 +37,43 @@ def spooled(
 class Spool:
     """Checked jobs, in the order of their lines; `key` is the batch's idempotency key."""
 
-    def __init__(self, file: IO[str], key: str | None) -> None:
+    def __init__(self, file: IO[bytes], key: str | None) -> None:
         self.key = key
         self.count = 0
         self._file = file
 
     def write(self, requests: Iterable[Request], show: Show) -> None:
         """Add jobs as they are checked."""
+        rows: list[Any] = []
         for request in requests:
             # only a repeated key compares what was asked for
             asked = request.asked.model_dump(mode="json") if self.key else None
-            row = (asked, _values(request.new_job()))
-            self._file.write(json.dumps(row, separators=(",", ":")) + "\n")
-            self.count += 1
-            if self.count % SHOWN_EVERY == 0:
+            rows.append((asked, *request.new_job()))
+            if len(rows) == AT_ONCE:
+                self._add(rows)
                 show("lines checked", self.count, None)
+                rows = []
+        self._add(rows)
 
     def jobs(self) -> Iterator[NewJob]:
         """The jobs to insert; the first holds the idempotency key."""
-        for number, (_, values) in enumerate(self._rows()):
-            fields = dict(zip(_FIELDS, values, strict=True))
-            if number == 0:
-                fields["idempotency_key"] = self.key
-            yield NewJob(**fields)
+        key = self.key
+        for _, job in self._rows():
+            yield job._replace(idempotency_key=key) if key else job
+            key = None
 
     def asked(self) -> Iterator[tuple[Spec, str]]:
         """Each spec as it was submitted, and the hash of the pinned one. Needs a key."""
-        place = _FIELDS.index("spec_hash")
-        for asked, values in self._rows():
-            yield parse_spec(asked), values[place]
+        return ((parse_spec(asked), job.spec_hash) for asked, job in self._rows())
 
-    def _rows(self) -> Iterator[tuple[Any, list[Any]]]:
+    def _rows(self) -> Iterator[tuple[Any, NewJob]]:
         self._file.seek(0)
-        return map(json.loads, self._file)
+        while size := int.from_bytes(self._file.read(8)):
+            rows = marshal.loads(self._file.read(size))  # noqa: S302 - this process wrote it
+            for asked, *values in rows:
+                yield asked, NewJob(*values)
+
+    def _add(self, rows: list[Any]) -> None:
+        data = marshal.dumps(rows)
+        self._file.write(len(data).to_bytes(8) + data)
+        self.count += len(rows)

@@ -5,7 +5,7 @@ what was asked for (`scheduler.submission.pinning`); a worker reads it back when
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, overload
@@ -31,20 +31,29 @@ class _Pinned:
     params: TrainingParams | SamplingParams
     version: ModelVersion | None  # what the job starts from
 
-    @property
+    @cached_property
     def model(self) -> str:
         """The model's name, without a version."""
         return Reference.parse(self.spec.model).name
 
-    @cached_property
+    @property
     def data(self) -> dict[str, Any]:
         """The plain data that the job's row keeps."""
-        return self.spec.model_dump(mode="json") | {"params": self.params.model_dump(mode="json")}
+        return self.data_of(self.spec)
+
+    def data_of(self, spec: Spec) -> dict[str, Any]:
+        """The data of another `spec` that names the same things and has the same settings."""
+        return spec.model_dump(mode="json") | self._pinned_data
+
+    @cached_property
+    def _pinned_data(self) -> dict[str, Any]:
+        names = {"model": self.spec.model, "dataset": self.spec.dataset}
+        return names | {"params": self.params.model_dump(mode="json")}
 
     @property
     def sha256(self) -> str:
         """The SHA-256 of the canonical JSON of `data`."""
-        return hashlib.sha256(canonical_json(self.data)).hexdigest()
+        return hash_of(self.data)
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,11 @@ class PinnedGeneration(_Pinned):
 
 Pinned = PinnedTraining | PinnedGeneration
 Resolve = Callable[[Session, str], tuple[Model, ModelVersion]]
+
+
+def hash_of(data: Mapping[str, Any]) -> str:
+    """The SHA-256 of the canonical JSON of a pinned spec's `data`."""
+    return hashlib.sha256(canonical_json(data)).hexdigest()
 
 
 def pin_model(session: Session, spec: Spec, resolve: Resolve = models.resolve) -> Pinned:

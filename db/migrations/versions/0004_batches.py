@@ -13,8 +13,8 @@ NAMING = {"fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s"}
 
 def upgrade() -> None:
     """Every batch on record is complete: it was stored in one transaction."""
-    with op.batch_alter_table("batches") as batch:
-        batch.add_column(sa.Column("complete_at", sa.DateTime(timezone=True), nullable=True))
+    complete_at = sa.Column("complete_at", sa.DateTime(timezone=True), nullable=True)
+    op.add_column("batches", complete_at)
     op.execute("UPDATE batches SET complete_at = created_at")
     _create_partial_index("ix_batches_incomplete", "batches", "id", "complete_at IS NULL")
     # without these, deleting a job or a shard reads the whole table of jobs or transitions
@@ -29,8 +29,7 @@ def downgrade() -> None:
         batch.create_foreign_key("fk_transitions_shard_id_shards", "shards", ["shard_id"], ["id"])
     op.drop_index("ix_jobs_retry_of", "jobs")
     op.drop_index("ix_batches_incomplete", "batches")
-    with op.batch_alter_table("batches") as batch:
-        batch.drop_column("complete_at")
+    op.drop_column("batches", "complete_at")
 
 
 def _create_partial_index(name: str, table: str, column: str, condition: str) -> None:
