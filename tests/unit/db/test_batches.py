@@ -66,7 +66,7 @@ def test_completing_a_batch_shows_all_its_jobs_in_the_order_of_its_lines(each_re
 
 def test_a_batch_that_lacks_a_job_cannot_be_completed(record):
     batch_id = store(record, new_job(), size=2)
-    with pytest.raises(GenmillError, match="1 jobs of batch .* are stored"):
+    with pytest.raises(GenmillError, match=r"1 jobs of batch .* are stored"):
         record.run(batches.complete, batch_id)
     assert record.run(jobs.listing) == []
 
