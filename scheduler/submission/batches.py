@@ -160,6 +160,9 @@ def _staged(services: Services, spool: Spool, show: Show) -> Iterator[str]:
             show("jobs stored", stored, spool.count)
             time.sleep(TURN_S)
         yield batch_id
+    except KeyboardInterrupt:
+        log.warning("interrupted: what was stored is deleted, nothing was enqueued")
+        raise
     finally:
         _discard_or_warn(services, batch_id)
 
