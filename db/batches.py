@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, ScalarSelect, Select, delete, func, or_, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import InstrumentedAttribute, Session, undefer
 
 from db.columns import new_id
 from db.errors import GenmillError
@@ -54,10 +54,17 @@ def get(session: Session, id_or_prefix: str) -> Batch:
 
 
 def jobs_of(
-    session: Session, batch_id: str, *, after: str = "", limit: int | None = None
+    session: Session,
+    batch_id: str,
+    *,
+    after: str = "",
+    limit: int | None = None,
+    with_spec: bool = False,
 ) -> list[Job]:
     """A batch's jobs in the order of its lines; `after` is the previous page's last id."""
     statement = select(Job).where(Job.batch_id == batch_id, Job.id > after).order_by(Job.id)
+    if with_spec:
+        statement = statement.options(undefer(Job.spec))
     return list(session.scalars(statement.limit(limit)))
 
 

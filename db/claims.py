@@ -8,12 +8,11 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from db.columns import new_id
-from db.commits import NewArtifact
+from db.commits import NewArtifact, blob_key
 from db.errors import Cancelled, GenmillError, LeaseLost
 from db.moves import lock
-from db.session import insert_rows
 from db.states import FINAL, JobState, ShardState
-from db.tables import Artifact, Job, Member, Shard
+from db.tables import Artifact, Job, Shard
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,11 @@ def check_complete(job: Job, claim: Claim, artifacts: Iterable[NewArtifact]) -> 
     """Raise unless a generate shard hands over each sample of its range exactly once."""
     if job.kind != "generate":
         return
-    made = sorted(member.sample for artifact in artifacts for member in artifact.members)
-    if made != list(range(claim.start, claim.stop)):
+    made = [artifact.index.samples for artifact in artifacts if artifact.index]
+    if made != [range(claim.start, claim.stop)]:
         raise GenmillError(
             f"shard {claim.shard_id} needs each of the samples {claim.start} to {claim.stop - 1} "
-            f"once, but other samples were committed ({len(made)} in all)"
+            f"once, but other samples were committed ({sum(map(len, made))} in all)"
         )
 
 
@@ -61,20 +60,22 @@ def record_artifact(session: Session, claim: Claim, artifact: NewArtifact, *, at
     session.execute(
         delete(Artifact).where(Artifact.shard_id == claim.shard_id, Artifact.name == artifact.name)
     )
+    derived = blob_key(claim.job_id, artifact.sha256)
     row = Artifact(
         id=new_id(),
         job_id=claim.job_id,
         shard_id=claim.shard_id,
         kind=artifact.kind,
         name=artifact.name,
-        key=artifact.key,
+        other_key=None if artifact.key == derived else artifact.key,
         sha256=artifact.sha256,
         size=artifact.size,
         media_type=artifact.media_type,
         created_at=at,
     )
+    if artifact.index is not None:
+        row.members_sha256 = artifact.index.members_sha256
+        row.index_sha256 = artifact.index.sha256
+        row.index_data = artifact.index.data
     session.add(row)
     session.flush()
-    common = {"shard_id": claim.shard_id, "artifact_id": row.id}
-    members = [vars(member) | common for member in artifact.members]
-    insert_rows(session, Member, members)

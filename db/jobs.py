@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import and_, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 
 from db.batches import visible
 from db.errors import NotFound, Refused
@@ -33,6 +33,7 @@ __all__ = [
     "log_lines",
     "manifest",
     "mark_collected",
+    "names_prompts",
     "next_to_finalize",
     "points",
     "settle",
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 VISIBLE = visible(Job.batch_id)
+WITH_SPEC = undefer(Job.spec)  # lists and claims do without
 
 
 def add(
@@ -58,8 +60,9 @@ def add(
 ) -> Job:
     """Insert a job and one shard for each range, all queued. Commit, then ring the doorbell.
 
-    `origin` may hold batch_id, custom_id, schedule_id, retry_of and idempotency_key. Raises
-    `Refused` without a range, and `sqlalchemy.exc.IntegrityError` if the key is taken.
+    `origin` may hold batch_id, custom_id, schedule_id, retry_of, idempotency_key and
+    prompts_sha256. Raises `Refused` without a range, and `sqlalchemy.exc.IntegrityError` if the
+    key is taken.
     """
     batch_id = origin.pop("batch_id", None)
     job = NewJob(kind, json.dumps(spec), spec_hash, model, ranges, priority, **origin)
@@ -68,7 +71,8 @@ def add(
 
 def by_idempotency_key(session: Session, key: str) -> Job | None:
     """The job that was submitted under this key, if any, even if its batch is incomplete."""
-    found: Job | None = session.scalar(select(Job).where(Job.idempotency_key == key))
+    statement = select(Job).where(Job.idempotency_key == key).options(WITH_SPEC)
+    found: Job | None = session.scalar(statement)
     return found
 
 
@@ -79,8 +83,8 @@ def unfinished(session: Session, *, limit: int = 1, **columns: str) -> list[Job]
 
 
 def get(session: Session, id_or_prefix: str) -> Job:
-    """The job with this id or unambiguous prefix. Raises `NotFound` or `Refused`."""
-    return by_prefix(session, Job, id_or_prefix, noun="job", visible=VISIBLE)
+    """The job with this id or unambiguous prefix, with its spec. Raises `NotFound` or `Refused`."""
+    return by_prefix(session, Job, id_or_prefix, WITH_SPEC, noun="job", visible=VISIBLE)
 
 
 def listing(  # noqa: PLR0913 - one a column that `job list` can filter by
@@ -94,6 +98,7 @@ def listing(  # noqa: PLR0913 - one a column that `job list` can filter by
     since: datetime | None = None,
     limit: int = 50,
     before: str | None = None,
+    with_spec: bool = False,
 ) -> list[Job]:
     """Jobs that match every filter, newest first; `before` is the previous page's last id."""
     if status is not None and status not in set(JobState):
@@ -113,6 +118,8 @@ def listing(  # noqa: PLR0913 - one a column that `job list` can filter by
         statement = statement.where(Job.created_at >= since)
     if before is not None:
         statement = statement.where(Job.id < before)
+    if with_spec:
+        statement = statement.options(WITH_SPEC)
     return list(session.scalars(statement))
 
 
@@ -175,6 +182,12 @@ def collectable(session: Session, older_than_s: float, limit: int) -> list[Job]:
 def mark_collected(session: Session, job_id: str) -> None:
     """Record that a job's unreferenced objects were collected."""
     _locked(session, job_id).collected_at = clock(session)
+
+
+def names_prompts(session: Session, sha256: str) -> bool:
+    """Whether a job names the prompts with this digest."""
+    named = select(Job.id).where(Job.prompts_sha256 == sha256).limit(1)
+    return session.scalar(named) is not None
 
 
 def _locked(session: Session, job_id: str) -> Job:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 
 from db import progress
 from db.columns import fresh_ids
@@ -22,7 +22,8 @@ PIECE_ROWS = 3000  # a thousand jobs of one shard: about a tenth of a second
 
 JOB = (
     *("id", "kind", "spec", "spec_hash", "model", "priority", "batch_id", "custom_id"),
-    *("schedule_id", "retry_of", "idempotency_key", "progress"),
+    *("schedule_id", "retry_of", "idempotency_key", "prompts_sha256"),
+    "progress",
 )
 SHARD = ("id", "job_id", "idx", "start", "stop")
 TRANSITION = ("id", "job_id")
@@ -41,6 +42,7 @@ class NewJob(NamedTuple):
     schedule_id: str | None = None
     retry_of: str | None = None
     idempotency_key: str | None = None
+    prompts_sha256: str | None = None  # of long prompts, in the store
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +93,17 @@ def insert_piece(session: Session, piece: Piece) -> None:
 
 
 def insert_job(session: Session, job: NewJob, *, batch_id: str | None = None) -> Job:
-    """Insert one job with all its shards and return it."""
+    """Insert one job with all its shards and return it, with its spec."""
     rows = list(pieces([job], batch_id=batch_id))
     for piece in rows:
         insert_piece(session, piece)
-    return session.get_one(Job, rows[0].jobs[0][0])
+    return session.get_one(Job, rows[0].jobs[0][0], options=[undefer(Job.spec)])
 
 
 def _job_row(job: NewJob, job_id: str, batch_id: str | None) -> Tuple:
     return (
         *(job_id, job.kind, job.spec, job.spec_hash, job.model, job.priority),
         *(batch_id, job.custom_id, job.schedule_id, job.retry_of, job.idempotency_key),
+        job.prompts_sha256,
         json.dumps(progress.initial(job.kind, job.ranges)),
     )

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from db import progress
 from db.checkpoints import add_checkpoint, latest_checkpoint, mark_bad
 from db.claims import Claim, check_complete, hold, record_artifact
-from db.commits import NewArtifact, NewMember
+from db.commits import NewArtifact, NewIndex
 from db.due import reset_dispatched, take_due
 from db.moves import (
     end_attempt,
@@ -31,7 +31,7 @@ from db.tables import Attempt, Checkpoint, Job, Shard
 __all__ = [
     "Claim",
     "NewArtifact",
-    "NewMember",
+    "NewIndex",
     "add_checkpoint",
     "claim",
     "commit",

@@ -1,7 +1,7 @@
 """The tables, as a glossary of the record: each noun, and below it what belongs to it.
 
 Datasets and their versions, models and theirs, batches, jobs, a job's shards with their attempts,
-artifacts with their members, curves and logs, workers, and schedules with their runs.
+artifacts, curves and logs, workers, and schedules with their runs.
 """
 
 from datetime import datetime
@@ -11,6 +11,7 @@ from sqlalchemy import BigInteger, ForeignKey, Index, MetaData, String, UniqueCo
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from db.columns import COLUMN_TYPES, CONSTRAINT_NAMES, Digest, Id, PlainText, new_id
+from db.commits import blob_key
 
 
 class Base(DeclarativeBase):
@@ -70,6 +71,7 @@ class ModelVersion(Base):
     files: Mapped[dict[str, Any]]  # file name -> {"key", "sha256", "size"}
     weights_sha256: Mapped[str] = mapped_column(Digest, index=True)  # of model.safetensors
     metrics: Mapped[dict[str, Any]]
+    shape: Mapped[dict[str, Any] | None]  # medium, labels, size of samples; NULL if unknown yet
     created_at: Mapped[datetime]
 
 
@@ -104,7 +106,10 @@ class Batch(Base):
 
 
 class Job(Base):
-    """One request. Everything a worker needs is in `spec`, with every name pinned to a version."""
+    """One request. Everything a worker needs is in `spec`, with every name pinned to a version.
+
+    `spec` is loaded only where it is asked for, and names long prompts by their digest.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -119,10 +124,16 @@ class Job(Base):
             sqlite_where=text("retry_of IS NOT NULL"),
             postgresql_where=text("retry_of IS NOT NULL"),
         ),
+        Index(
+            "ix_jobs_prompts_sha256",
+            "prompts_sha256",
+            sqlite_where=text("prompts_sha256 IS NOT NULL"),
+            postgresql_where=text("prompts_sha256 IS NOT NULL"),
+        ),
     )
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     kind: Mapped[str] = mapped_column(String(20))
-    spec: Mapped[dict[str, Any]]
+    spec: Mapped[dict[str, Any]] = mapped_column(deferred=True)
     spec_hash: Mapped[str] = mapped_column(Digest)
     status: Mapped[str] = mapped_column(String(12))
     priority: Mapped[int] = mapped_column(default=0)  # higher runs first
@@ -136,6 +147,7 @@ class Job(Base):
     error: Mapped[str | None] = mapped_column(PlainText)
     manifest_key: Mapped[str | None] = mapped_column(String(200))
     manifest_sha256: Mapped[str | None] = mapped_column(Digest)
+    prompts_sha256: Mapped[str | None] = mapped_column(Digest)  # of long prompts, in the store
     created_at: Mapped[datetime] = mapped_column(index=True)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None] = mapped_column(index=True)
@@ -186,36 +198,38 @@ class Attempt(Base):
 
 
 class Artifact(Base):
-    """A stored object that a shard committed."""
+    """A stored object that a shard committed.
+
+    A samples artifact has one index entry for each sample of its shard, in order: inside the row
+    if there are few, else in an object of its own.
+    """
 
     __tablename__ = "artifacts"
-    __table_args__ = (
-        UniqueConstraint("shard_id", "name"),
-        Index("ix_artifacts_job_id", "job_id", "id"),
-    )
+    __table_args__ = (UniqueConstraint("shard_id", "name"),)
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
     shard_id: Mapped[str] = mapped_column(ForeignKey("shards.id"))
     kind: Mapped[str] = mapped_column(String(20))  # samples | weights | preview | report
     name: Mapped[str] = mapped_column(String(200))  # its file name when downloaded
-    key: Mapped[str] = mapped_column(String(200))
+    # NULL where it follows from the job and the digest, as almost always
+    other_key: Mapped[str | None] = mapped_column("key", String(200))
     sha256: Mapped[str] = mapped_column(Digest)
     size: Mapped[int] = mapped_column(BigInteger)
     media_type: Mapped[str] = mapped_column(String(100))
+    members_sha256: Mapped[str | None] = mapped_column(Digest)  # over the lines `number digest`
+    index_sha256: Mapped[str | None] = mapped_column(Digest)  # of the index's own object
+    index_data: Mapped[bytes | None] = mapped_column(deferred=True)  # an index inside the row
     created_at: Mapped[datetime]
 
+    @property
+    def key(self) -> str:
+        """The object's key in the store."""
+        return self.other_key or blob_key(self.job_id, self.sha256)
 
-class Member(Base):
-    """One sample inside a samples artifact: bytes `offset` to `offset + size` of the object."""
-
-    __tablename__ = "members"
-    shard_id: Mapped[str] = mapped_column(ForeignKey("shards.id"), primary_key=True)
-    sample: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    artifact_id: Mapped[str] = mapped_column(ForeignKey("artifacts.id"), index=True)
-    name: Mapped[str] = mapped_column(String(100))
-    offset: Mapped[int] = mapped_column(BigInteger)
-    size: Mapped[int] = mapped_column(BigInteger)
-    sha256: Mapped[str] = mapped_column(Digest)
+    @property
+    def index_key(self) -> str | None:
+        """The key of the index in the store, if it is there."""
+        return self.index_sha256 and blob_key(self.job_id, self.index_sha256)
 
 
 class Checkpoint(Base):

@@ -95,7 +95,8 @@ def _print_stored(services: "Services", command: EnqueueCommand, reference: str)
         if command.spec is not None:
             print_json(job_document(jobs.get(session, reference)))
         else:
-            documents = [job_document(job) for job in batches.jobs_of(session, reference)]
+            made = batches.jobs_of(session, reference, with_spec=True)
+            documents = [job_document(job) for job in made]
             print_json({"batch": reference, "jobs": documents})
 
 

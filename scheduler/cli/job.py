@@ -71,12 +71,16 @@ def list_jobs(
             schedule=schedules.get(session, schedule).id if schedule else None,
             since=clock(session) - since if since else None,
             before=jobs.get(session, before).id if before else None,
+            with_spec=as_json,
             **filters,
         )
     if as_json:
         print_json([job_document(each) for each in found])
     else:
-        rows = [job_document(each) | {"progress": describe_details(each)} for each in found]
+        rows = [
+            {name: getattr(each, name) for name in COLUMNS} | {"progress": describe_details(each)}
+            for each in found
+        ]
         print_table(rows, COLUMNS)
 
 
@@ -92,9 +96,12 @@ def show(id: str, as_json: bool) -> None:
     from db import jobs
     from scheduler.cli.watching import describe_progress
     from scheduler.output.render import print_fields, print_json, print_table
+    from worker.services.prompts import load_data
 
-    with open_record() as services, services.database.read() as session:
-        document = _document(session, jobs.get(session, id))
+    with open_record() as services:
+        with services.database.read() as session:
+            document = _document(session, jobs.get(session, id))
+        document["spec"] = load_data(services.store, document["spec"])
     if as_json:
         print_json(document)
         return

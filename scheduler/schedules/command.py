@@ -14,6 +14,7 @@ from scheduler.submission.batches import staged_batch
 from scheduler.submission.enqueue import prepare
 from scheduler.submission.requests import Columns
 from worker.services import Services
+from worker.services.prompts import store_prompts
 
 InsertJobs = Callable[[Session], Job]
 
@@ -38,6 +39,7 @@ def prepared_jobs(services: Services, schedule: Schedule) -> Iterator[InsertJobs
     command = parse_repeated(schedule.command)
     columns: Columns = {"priority": command.priority, "schedule_id": schedule.id}
     if command.spec is not None:
+        store_prompts(services.store, command.spec)
         job = prepare(services, command.spec, **columns).new_job()
         yield lambda session: insert_job(session, job)
         return

@@ -87,4 +87,4 @@ def trigger_schedule(services: Services, name: str) -> list[Job]:
     if first.batch_id is None:
         return [first]
     with services.database.read() as session:
-        return batches.jobs_of(session, first.batch_id)
+        return batches.jobs_of(session, first.batch_id, with_spec=True)

@@ -22,9 +22,10 @@ from scheduler.submission.batch_lines import MAX_JOBS, check_batch
 from scheduler.submission.enqueue import ring_or_warn
 from scheduler.submission.idempotency import refuse_different
 from scheduler.submission.pinning import Names
-from scheduler.submission.requests import Columns
+from scheduler.submission.requests import Columns, Request
 from scheduler.submission.spool import Show, Spool, show_nothing, spooled
 from worker.services import Services
+from worker.services.prompts import store_prompts
 from worker.specs import parse_key
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def enqueue_batch(
     """
     if idempotency_key is not None:
         parse_key("idempotency key", idempotency_key)
-    checked = check_batch(services, lines, priority=priority)
+    checked = _with_prompts_stored(services, check_batch(services, lines, priority=priority))
     with spooled(checked, key=idempotency_key, show=show) as spool:
         batch = _known_batch(services, spool) or _store(services, spool, show)
     ring_or_warn(services)
@@ -64,7 +65,7 @@ def staged_batch(services: Services, lines: Iterable[str], columns: Columns) -> 
     `columns` are for lines without their own. If the batch is not complete at the end of the block,
     it is deleted. Raises as `enqueue_batch`.
     """
-    checked = check_batch(services, lines, **columns)
+    checked = _with_prompts_stored(services, check_batch(services, lines, **columns))
     with spooled(checked) as spool, _staged(services, spool, show_nothing) as batch_id:
         yield batch_id
 
@@ -81,6 +82,13 @@ def discard(services: Services, batch_id: str, *, at_most: int = MAX_JOBS) -> in
 def _is_incomplete(services: Services, batch_id: str) -> bool:
     with services.database.read() as session:
         return batches.is_incomplete(session, batch_id)
+
+
+def _with_prompts_stored(services: Services, requests: Iterable[Request]) -> Iterator[Request]:
+    for request in requests:
+        # if a later line is wrong, the prompts are garbage that a scheduler collects
+        store_prompts(services.store, request.asked)
+        yield request
 
 
 def _known_batch(services: Services, spool: Spool) -> Batch | None:
@@ -129,7 +137,9 @@ def _refuse_other_lines(services: Services, key: str, spool: Spool, batch: Batch
     asked, names, last = spool.asked(), Names(), ""
     for _ in range(0, spool.count, COMPARED_AT_ONCE):
         with services.database.read() as session:
-            for job in batches.jobs_of(session, batch.id, after=last, limit=COMPARED_AT_ONCE):
+            for job in batches.jobs_of(
+                session, batch.id, after=last, limit=COMPARED_AT_ONCE, with_spec=True
+            ):
                 spec, spec_hash = next(asked)
                 if spec_hash != job.spec_hash:
                     refuse_different(session, key, spec, job, names)

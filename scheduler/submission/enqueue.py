@@ -20,7 +20,8 @@ from scheduler.submission.requests import Columns, Preparer, Request, samples_pe
 from worker.broker.doorbell import ring_due
 from worker.services import Services
 from worker.services.pinned import PinnedTraining
-from worker.specs import Spec, parse_key, parse_spec
+from worker.services.prompts import load_spec, store_prompts
+from worker.specs import Spec, parse_key
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ def enqueue(
     if job is None:
         request = prepare(services, spec, shard_size=shard_size, ranges=ranges, **columns)
         try:
+            store_prompts(services.store, spec)
             new = request.new_job()
             job = services.database.transact(lambda session: insert_job(session, new))
         except IntegrityError:  # another command has just used the same key
@@ -111,7 +113,7 @@ def retry(services: Services, job: Job) -> Job:
         raise Refused(f"job {job.id} has nothing to retry: every shard succeeded")
     return enqueue(
         services,
-        parse_spec(job.spec),
+        load_spec(services.store, job.spec),
         priority=job.priority,
         custom_id=job.custom_id,
         retry_of=job.id,

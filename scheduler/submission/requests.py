@@ -15,6 +15,7 @@ from db.new_jobs import NewJob
 from scheduler.submission.pinning import Names, pin, refuse_unfit_prompts
 from worker.services import Services
 from worker.services.pinned import Pinned, PinnedGeneration, PinnedTraining, hash_of
+from worker.services.prompts import row_of
 from worker.specs import Generate, Spec
 
 UNKNOWN_RATE = 50.0  # samples per second, for a version whose speed was never measured
@@ -51,9 +52,17 @@ class Request:
 
     def new_job(self) -> NewJob:
         """The job to insert."""
-        data, model = self.terms.data_of(self.asked), self.terms.model
-        spec, spec_hash = json.dumps(data), hash_of(data)
-        return NewJob(self.asked.kind, spec, spec_hash, model, self.ranges, **self.columns)
+        asked, data = self.asked, self.terms.data_of(self.asked)
+        row, prompts_sha256 = row_of(asked, data)
+        return NewJob(
+            asked.kind,
+            json.dumps(row),
+            hash_of(data),
+            self.terms.model,
+            self.ranges,
+            prompts_sha256=prompts_sha256,
+            **self.columns,
+        )
 
 
 class Preparer:

@@ -7,7 +7,6 @@ and every forward pass has the same number of rows, padded if fewer are asked fo
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -49,7 +48,7 @@ class Generation:
             own = self.label is None
             images = tuple(SourceImage(pix, label if own else self.label) for pix, label in found)
         prompt = self.prompts[index % len(self.prompts)].prompt if self.prompts else None
-        return Row(index, self._label(index, images), prompt, images)
+        return Row(index, self._label(index, images), prompt, images, self.seed)
 
     def _label(self, index: int, images: Sequence[SourceImage]) -> int | None:
         """The class of a sample; None between source images of two classes."""
@@ -78,12 +77,11 @@ class Sampler:
     """Samples in forward passes of one fixed size, halved when a GPU runs out of memory."""
 
     def __init__(
-        self, network: Network, sampling: SamplingParams, *, seed: int, precision: str = "fp32"
+        self, network: Network, sampling: SamplingParams, *, precision: str = "fp32"
     ) -> None:
         deterministic()
         self.network = network.eval()
         self.sampling = sampling
-        self.seed = seed
         self.precision = precision
         self.device = next(network.parameters()).device
 
@@ -92,8 +90,8 @@ class Sampler:
         while True:
             try:
                 steps = self.steps(iter(rows))
-                made = {row.index: output for step in steps for row, output in step}
-                return [made[row.index] for row in rows]
+                made = {row: output for step in steps for row, output in step}
+                return [made[row] for row in rows]
             except torch.OutOfMemoryError:
                 if self.sampling.micro_batch == 1:
                     raise
@@ -101,8 +99,7 @@ class Sampler:
 
     def steps(self, rows: Iterator[Row]) -> Iterator[list[Finished]]:
         """The samples that each step of the network finishes: often none, and in any order."""
-        draws = partial(Draw, self.seed, device=self.device)
-        stream = self.network.stream(rows, draws, self.sampling)
+        stream = self.network.stream(rows, self._draw, self.sampling)
         while True:
             # entered anew for each step: across a `yield` they would stay active in the caller
             with torch.inference_mode(), autocast(self.device, self.precision):
@@ -114,6 +111,9 @@ class Sampler:
                 if isinstance(output, np.ndarray) and not np.isfinite(output).all():
                     raise NonFinite(f"sample {row.index} holds numbers that are NaN or infinite")
             yield made
+
+    def _draw(self, rows: Sequence[Row]) -> Draw:
+        return Draw([row.key for row in rows], self.device)
 
     def halve_micro_batch(self) -> None:
         """Continue with half as many rows per forward pass."""
@@ -142,21 +142,16 @@ def generate(generation: Generation, monitor: Monitor) -> Iterator[Sample]:
 
 def _steps(generation: Generation, monitor: Monitor) -> Iterator[list[Sample]]:
     """The samples of each step; the micro-batch is halved when the device runs out of memory."""
-    sampler = Sampler(
-        generation.network,
-        generation.sampling,
-        seed=generation.seed,
-        precision=generation.precision,
-    )
+    sampler = Sampler(generation.network, generation.sampling, precision=generation.precision)
     rows = map(generation.row, range(generation.start, generation.stop))
-    unfinished: dict[int, Row] = {}  # taken by the sampler
+    unfinished: dict[Row, None] = {}  # taken by the sampler
     while True:
         size = sampler.sampling.micro_batch
         try:
-            for made in sampler.steps(_recorded(chain([*unfinished.values()], rows), unfinished)):
+            for made in sampler.steps(_recorded(chain([*unfinished], rows), unfinished)):
                 yield [_sample(generation, *pair, size) for pair in made]
                 for row, _ in made:
-                    del unfinished[row.index]
+                    del unfinished[row]
         except torch.OutOfMemoryError:
             if size == 1:
                 raise
@@ -167,9 +162,9 @@ def _steps(generation: Generation, monitor: Monitor) -> Iterator[list[Sample]]:
         monitor.log(message, level="warning")
 
 
-def _recorded(rows: Iterator[Row], taken: dict[int, Row]) -> Iterator[Row]:
+def _recorded(rows: Iterator[Row], taken: dict[Row, None]) -> Iterator[Row]:
     for row in rows:
-        taken[row.index] = row
+        taken[row] = None
         yield row
 
 

@@ -187,7 +187,7 @@ class Slots:
         """Give the next rows to empty slots; returns whether any slot has a text."""
         for slot in self.slots:
             if slot.text is None and (row := next(rows, None)):
-                uniform = draws([row.index]).uniform(self.sampling.max_tokens)[0].cpu().numpy()
+                uniform = draws([row]).uniform(self.sampling.max_tokens)[0].cpu().numpy()
                 context = self.decoder.context
                 slot.start(
                     Text(row, self.tokenizer, self.sampling, context=context, uniform=uniform)

@@ -31,13 +31,13 @@ from worker.failpoints import crash_at
 from worker.services import Services
 from worker.services.finalize import finalize
 from worker.services.pinned import PinnedGeneration, pin_model
+from worker.services.prompts import load_spec
 from worker.shards.context import WorkerContext
 from worker.shards.generate import generate_shard
 from worker.shards.lease import Lease, fail
 from worker.shards.scratch import scratch
 from worker.shards.train import train_job
 from worker.shared_memory import SharedState
-from worker.specs import parse_spec
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,9 @@ def work(context: WorkerContext, shard_id: str, *, owner: str, shared: SharedSta
 def _attempt(context: WorkerContext, claim: Claim, shared: SharedState) -> None:
     with context.services.database.read() as session:
         job = jobs.get(session, claim.job_id)
-        pinned = pin_model(session, parse_spec(job.spec))
+    spec = load_spec(context.services.store, job.spec)
+    with context.services.database.read() as session:
+        pinned = pin_model(session, spec)
     with (
         scratch(context.services.settings.home / "work") as folder,
         Lease(context.services, claim, shared=shared, on_hang=_end_process) as lease,

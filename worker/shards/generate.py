@@ -13,6 +13,7 @@ from worker.media import find_medium
 from worker.media.samples.containers import SampleRecord, Written
 from worker.media.samples.record import Origin
 from worker.services.pinned import PinnedGeneration
+from worker.services.samples import store_index
 from worker.shards.context import ShardResult, WorkerContext
 from worker.shards.lease import Lease
 from worker.shards.loaded_networks import LoadedNetwork
@@ -38,7 +39,9 @@ def generate_shard(
     written = _write(job, generation, origin, lease, folder / "samples")
     name = f"samples-{lease.claim.idx:06d}{written.extension}"
     artifact = lease.put("samples", name, written.path, written.media_type)
-    return ShardResult([replace(artifact, members=written.members)])
+    with lease.hang_check_paused():
+        index = store_index(context.services.store, job.id, written.index)
+    return ShardResult([replace(artifact, index=index)])
 
 
 def _generation(

@@ -56,7 +56,7 @@ def test_completing_a_batch_shows_all_its_jobs_in_the_order_of_its_lines(each_re
     new = [new_job(number) for number in range(PIECE_ROWS)]
     batch_id = store(each_record, *new)
     each_record.run(batches.complete, batch_id)
-    found = each_record.run(batches.jobs_of, batch_id)
+    found = each_record.run(batches.jobs_of, batch_id, with_spec=True)
     assert [job.custom_id for job in found] == [job.custom_id for job in new]
     assert each_record.run(jobs.counts)["queued"] == len(new)
     assert found[0].spec == {"seed": 1}

@@ -100,7 +100,7 @@ class TextGenerator:
     def _generate_batch(self, texts: list[Text], draws: Draws) -> Iterator[list[Finished]]:
         """Generate texts of one padded length; copies of the last one fill a smaller batch."""
         rows = [*texts, *[texts[-1]] * (self.sampling.micro_batch - len(texts))]
-        uniform = draws([text.row.index for text in rows]).uniform(self.sampling.max_tokens)
+        uniform = draws([text.row for text in rows]).uniform(self.sampling.max_tokens)
         ids, mask = _padded(rows, uniform.device)
         ends = self.ends | self.tokenizer.tokens(self.sampling.stop)
         cache: Any = None

@@ -18,8 +18,8 @@ from typing import IO, Any, ClassVar
 
 import numpy.typing as npt
 
-from db.commits import NewMember
 from db.errors import BadInput, GenmillError
+from worker.media.samples.index import IndexEntry, SampleIndex
 from worker.media.samples.record import Record, to_json
 
 QUEUE_SAMPLES = 64
@@ -44,12 +44,12 @@ def describe(output: Output) -> str:
 
 @dataclass(frozen=True)
 class Written:
-    """A closed file and its members, one for each sample, in order."""
+    """A closed file and the index of its samples."""
 
     path: Path
     media_type: str
     extension: str
-    members: list[NewMember]
+    index: SampleIndex
 
 
 class Writer(ABC):
@@ -62,7 +62,7 @@ class Writer(ABC):
     def __init__(self, path: Path, suffix: str, encode: Callable[[SampleRecord], bytes]) -> None:
         self.path = path
         self._suffix, self._encode = suffix, encode
-        self._members: list[NewMember] = []
+        self._entries: list[IndexEntry] = []
         self._offset = 0
         self._error: BaseException | None = None
         self._closed = False
@@ -87,10 +87,11 @@ class Writer(ABC):
                 if self._error is not None:
                     raise self._error
                 self._append(self.end_marker)
+            index = SampleIndex.of(self._entries)
         except BaseException:
             self.path.unlink(missing_ok=True)
             raise
-        return Written(self.path, self.media_type, self.extension, self._members)
+        return Written(self.path, self.media_type, self.extension, index)
 
     def __enter__(self) -> "Writer":
         return self
@@ -126,10 +127,10 @@ class Writer(ABC):
         self._file.write(data)
         self._offset += len(data)
 
-    def _add_member(self, sample: SampleRecord, name: str, data: bytes) -> None:
+    def _add_entry(self, sample: SampleRecord, data: bytes) -> None:
         """Note that the sample is `data`, which is appended next."""
         digest = hashlib.sha256(data).hexdigest()
-        self._members.append(NewMember(sample.index, name, self._offset, len(data), digest))
+        self._entries.append(IndexEntry(sample.index, self._offset, len(data), digest))
 
     def _stop(self) -> None:
         self._closed = True
@@ -169,7 +170,7 @@ class Tar(Writer):
         key = f"{sample.index:09d}"
         data = self._encode(sample)
         self._append_header(key + self._suffix, len(data))
-        self._add_member(sample, key + self._suffix, data)
+        self._add_entry(sample, data)
         self._append_padded(data)
         text = to_json(sample.record).encode()
         self._append_header(f"{key}.json", len(text))
@@ -186,7 +187,7 @@ class Tar(Writer):
 
 
 class JsonLines(Writer):
-    """One JSON object a line, both sample and record. A member is a line without its line break."""
+    """One JSON object a line, both sample and record. A sample is a line without its line break."""
 
     media_type = "application/jsonl"
     extension = ".jsonl"
@@ -198,5 +199,5 @@ class JsonLines(Writer):
 
     def _write(self, sample: SampleRecord) -> None:
         line = self._encode(sample)
-        self._add_member(sample, f"{sample.index:09d}{self._suffix}", line)
+        self._add_entry(sample, line)
         self._append(line + b"\n")

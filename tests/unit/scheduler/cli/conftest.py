@@ -22,6 +22,7 @@ from worker.media.samples.containers import SampleRecord
 from worker.media.samples.record import Origin
 from worker.services import Services, open_services
 from worker.services.finalize import finalize
+from worker.services.samples import store_index
 from worker.settings import Settings
 from worker.specs import parse_spec
 
@@ -240,7 +241,7 @@ def commit_shard(services: Services, shard_id: str, scratch: Path) -> None:
         sha256=blob.sha256,
         size=blob.size,
         media_type=written.media_type,
-        members=written.members,
+        index=store_index(services.store, job.id, written.index),
     )
     with services.database.write() as session:
         shards.commit(session, claim, [artifact])

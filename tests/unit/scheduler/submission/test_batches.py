@@ -109,7 +109,7 @@ def test_equal_settings_are_pinned_alike_and_differ_in_seeds(services) -> None:
     batch = enqueue_batch(services, lines_of(3, model="digits@latest", label="cat"))
     alone = enqueue(services, parse_spec(generate(seed=1, label="cat")))
     with services.database.read() as session:
-        made = batches.jobs_of(session, batch.id)
+        made = batches.jobs_of(session, batch.id, with_spec=True)
     assert [job.spec["seed"] for job in made] == [0, 1, 2]
     assert {job.spec["model"] for job in made} == {"digits:1"}
     assert (made[1].spec, made[1].spec_hash) == (alone.spec, alone.spec_hash)

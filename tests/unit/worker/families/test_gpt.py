@@ -49,7 +49,7 @@ class Trained:
         self.network.eval()
 
     def step(self, step, progress):
-        batch = Batch(torch.from_numpy(self.feed.train(step)[0]), None, Draw(0, [step]))
+        batch = Batch(torch.from_numpy(self.feed.train(step)[0]), None, Draw([(0, step)]))
         losses = self.network.train_step(batch, self.optimizers, Clock(step, progress))
         return float(losses["loss"])
 
@@ -58,7 +58,7 @@ class Trained:
         sampling = TextSampling(micro_batch=neighbours, **({"max_tokens": 40} | settings))
         rows = [Row(i, prompt=prompt) for i in range(first, first + neighbours)]
         with torch.inference_mode():
-            draw = Draw(seed, [row.index for row in rows])
+            draw = Draw([(seed, row.index) for row in rows])
             return self.network.sample(rows, draw, sampling)[:count]
 
 
@@ -279,7 +279,7 @@ def test_validation_gives_nats_a_character_for_byte_pairs(tmp_path):
     data = torch.from_numpy(next(iter(made.feed.validation()))[0])
 
     with torch.inference_mode():
-        losses = made.network.validate(Batch(data, None, Draw(0, [0])))
+        losses = made.network.validate(Batch(data, None, Draw([(0, 0)])))
 
     assert float(losses["nats_per_character"]) < float(losses["loss"])
 

@@ -134,7 +134,7 @@ def as_torch(rows):
 
 def loss_of(network, data):
     with torch.inference_mode():
-        return float(network.validate(Batch(data, None, Draw(0, [0])))["loss"])
+        return float(network.validate(Batch(data, None, Draw([(0, 0)])))["loss"])
 
 
 def shown(tokenizer, example):

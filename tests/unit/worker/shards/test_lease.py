@@ -13,7 +13,7 @@ from worker.settings import Settings
 from worker.shards.lease import Lease
 from worker.shared_memory import SharedState
 
-SAMPLE = shards.NewMember(0, "0.png", 0, 1, "0" * 64)
+INDEX = shards.NewIndex(range(1), "0" * 64, data=bytes(44))
 
 
 @pytest.fixture
@@ -66,9 +66,7 @@ def told_to_stop(lease):
 
 def made(claim, **changes):
     columns = {"kind": "samples", "name": "s.tar", "key": "k", "sha256": "0" * 64, "size": 1}
-    return NewArtifact(
-        **{**columns, "media_type": "application/x-tar", "members": [SAMPLE]} | changes
-    )
+    return NewArtifact(**{**columns, "media_type": "application/x-tar", "index": INDEX} | changes)
 
 
 def reap(services):

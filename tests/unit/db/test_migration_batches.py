@@ -1,4 +1,4 @@
-"""Upgrading a database of an older schema keeps its rows."""
+"""Revision 0004 keeps every row of a database that was made before it."""
 
 import pytest
 from alembic import command
@@ -8,6 +8,7 @@ from sqlalchemy import text
 from db import batches, jobs, schema
 from db.columns import new_id
 from db.session import Database
+from tests.unit.db.test_migration_payload import new_postgresql
 
 AT = "2026-01-02 03:04:05"
 
@@ -19,9 +20,13 @@ def migrate(database, revision, run=command.upgrade):
         run(config, revision)
 
 
-@pytest.fixture
-def old(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'old.db'}")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def old(request, tmp_path):
+    """A database at the first revision."""
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    if request.param == "postgresql":
+        url = new_postgresql(request.getfixturevalue("postgresql_url"))
+    database = Database(url)
     migrate(database, "0001")
     yield database
     database.dispose()
@@ -62,6 +67,6 @@ def test_batches_on_record_are_complete_after_the_upgrade(old):
 def test_the_migration_can_be_undone(old):
     batch, *_ = add_rows(old)
     migrate(old, "0004")
-    migrate(old, "0001", command.downgrade)
+    migrate(old, "0003", command.downgrade)
     with old.read() as session:
         assert session.scalar(text("SELECT size FROM batches WHERE id = :id"), {"id": batch}) == 1
