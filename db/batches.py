@@ -78,6 +78,11 @@ def incomplete() -> Select[str]:
     return select(Batch.id).where(Batch.complete_at.is_(None))
 
 
+def incomplete_batches(session: Session) -> list[str]:
+    """The ids of incomplete batches: few at any time, mostly none."""
+    return list(session.scalars(incomplete()))
+
+
 def visible(batch_id: InstrumentedAttribute[str | None]) -> ColumnElement[bool]:
     """Whether a job, by its column `batch_id`, is in no incomplete batch."""
     return or_(batch_id.is_(None), batch_id.not_in(incomplete()))

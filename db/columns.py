@@ -31,6 +31,12 @@ def new_id() -> str:
     return str(uuid7())
 
 
+def first_id(at: datetime) -> str:
+    """The first of the ids of a time: no id of an earlier millisecond sorts after it."""
+    digits = f"{max(0, int(at.timestamp() * 1000)):012x}"
+    return f"{digits[:8]}-{digits[8:]}"
+
+
 _IDS_AT_ONCE = 100
 _last = 0  # milliseconds and counter of the latest id that `new_ids` made
 _lock = threading.Lock()
@@ -95,7 +101,7 @@ class PlainText(TypeDecorator[str]):
 
 
 class Json(TypeDecorator[Any]):
-    """JSON; on PostgreSQL, JSONB."""
+    """JSON; on PostgreSQL, JSONB. No value is NULL, not JSON's null."""
 
     impl = JSON
     cache_ok = True
@@ -103,11 +109,11 @@ class Json(TypeDecorator[Any]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """The database's type."""
         if dialect.name != "postgresql":
-            return dialect.type_descriptor(JSON())
+            return dialect.type_descriptor(JSON(none_as_null=True))
         # `with_variant` would import this dialect, which is slow, on SQLite too
         from sqlalchemy.dialects.postgresql import JSONB  # noqa: PLC0415
 
-        return dialect.type_descriptor(JSONB())
+        return dialect.type_descriptor(JSONB(none_as_null=True))
 
     def coerce_compared_value(self, op: Any, value: Any) -> Any:
         """Compare paths into the document as the database's type does."""

@@ -3,7 +3,6 @@
 A piece has a bounded number of rows, so that inserting it holds locks for a fraction of a second.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -23,9 +22,9 @@ PIECE_ROWS = 3000  # a thousand jobs of one shard: about a tenth of a second
 JOB = (
     *("id", "kind", "spec", "spec_hash", "model", "priority", "batch_id", "custom_id"),
     *("schedule_id", "retry_of", "idempotency_key", "prompts_sha256"),
-    "progress",
+    "samples",
 )
-SHARD = ("id", "job_id", "idx", "start", "stop")
+SHARD = ("id", "idx", "start", "stop", "job_id", "group_id", "urgency", "work_key")
 TRANSITION = ("id", "job_id")
 
 
@@ -38,6 +37,7 @@ class NewJob(NamedTuple):
     model: str | None
     ranges: Sequence[tuple[int, int]]  # of samples, from start to stop, one per shard
     priority: int = 0
+    work_key: int | None = None  # shards of equal keys can run together
     custom_id: str | None = None
     schedule_id: str | None = None
     retry_of: str | None = None
@@ -73,8 +73,9 @@ def pieces(jobs: Iterable[NewJob], *, batch_id: str | None = None) -> Iterator[P
         piece.jobs.append(_job_row(job, job_id, batch_id))
         # one for the job and its shards, which all begin queued
         piece.transitions.append((next(transition_ids), job_id))
+        common = (job_id, batch_id or job_id, -job.priority, job.work_key)
         for idx, (start, stop) in enumerate(job.ranges):
-            piece.shards.append((next(shard_ids), job_id, idx, start, stop))
+            piece.shards.append((next(shard_ids), idx, start, stop, *common))
             if piece.rows >= PIECE_ROWS:
                 yield piece
                 piece = Piece()
@@ -105,5 +106,5 @@ def _job_row(job: NewJob, job_id: str, batch_id: str | None) -> Tuple:
         *(job_id, job.kind, job.spec, job.spec_hash, job.model, job.priority),
         *(batch_id, job.custom_id, job.schedule_id, job.retry_of, job.idempotency_key),
         job.prompts_sha256,
-        json.dumps(progress.initial(job.kind, job.ranges)),
+        progress.total(job.kind, job.ranges),
     )

@@ -30,6 +30,7 @@ EMPTYING = [
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE datname = current_database() AND pid <> pg_backend_pid()",
     *(f"DELETE FROM {table.name}" for table in reversed(Base.metadata.sorted_tables)),
+    "DELETE FROM job_counts",  # deleting jobs has just counted them
     f"UPDATE alembic_version SET version_num = '{schema.HEAD}'",
 ]
 

@@ -88,15 +88,15 @@ def _progress_bar() -> Iterator["Show"]:
 
 def _print_stored(services: "Services", command: EnqueueCommand, reference: str) -> None:
     from db import batches, jobs
-    from scheduler.output.documents import job_document
+    from scheduler.output.documents import job_documents
     from scheduler.output.render import print_json
 
     with services.database.read() as session:
         if command.spec is not None:
-            print_json(job_document(jobs.get(session, reference)))
+            print_json(job_documents(session, [jobs.get(session, reference)])[0])
         else:
             made = batches.jobs_of(session, reference, with_spec=True)
-            documents = [job_document(job) for job in made]
+            documents = job_documents(session, made)
             print_json({"batch": reference, "jobs": documents})
 
 

@@ -60,6 +60,7 @@ class Request:
             hash_of(data),
             self.terms.model,
             self.ranges,
+            work_key=self.terms.work_key,
             prompts_sha256=prompts_sha256,
             **self.columns,
         )

@@ -52,7 +52,7 @@ def test_a_succeeded_job_has_its_samples_and_its_manifest(deployment) -> None:
     assert hashlib.sha256(manifest).hexdigest() == job.manifest_sha256
     found = list(entries(deployment.services, job.id))
     assert [entry.sample for entry in found] == list(range(100))
-    assert job.progress["done"] == 100
+    assert deployment.progress(job.id)["done"] == 100
 
 
 def test_each_sample_is_one_ranged_read(deployment) -> None:

@@ -55,6 +55,11 @@ class _Pinned:
         """The SHA-256 of the canonical JSON of `data`."""
         return hash_of(self.data)
 
+    @property
+    def work_key(self) -> int | None:
+        """Equal for shards that can run in one forward pass; None for those that run alone."""
+        return None
+
 
 @dataclass(frozen=True)
 class PinnedTraining(_Pinned):
@@ -71,6 +76,17 @@ class PinnedGeneration(_Pinned):
     spec: Generate
     params: SamplingParams
     version: ModelVersion
+
+    @cached_property
+    def work_key(self) -> int | None:
+        """See `_Pinned.work_key`: 64 bits over version, settings and the data to begin from.
+
+        Seeds, labels and prompts may differ within one pass; the precision is the worker's own.
+        """
+        params = self.params.model_dump(mode="json")
+        shared = {"version": self.version.id, "params": params, "dataset": self.spec.dataset}
+        digest = hashlib.sha256(canonical_json(shared)).digest()
+        return int.from_bytes(digest[:8], "big", signed=True)
 
 
 Pinned = PinnedTraining | PinnedGeneration

@@ -1,10 +1,14 @@
 """A shard of a generate job: samples from the engine, streamed into one object."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
+
+import torch
 
 from db.claims import Claim
-from db.errors import Refused
+from db.errors import Refused, Stopped
 from db.tables import Job
 from worker.engine import memory
 from worker.engine.generate import Generation, generate
@@ -19,14 +23,39 @@ from worker.shards.lease import Lease
 from worker.shards.loaded_networks import LoadedNetwork
 
 
-def generate_shard(
-    context: WorkerContext, job: Job, pinned: PinnedGeneration, lease: Lease, folder: Path
-) -> ShardResult:
+class Part(NamedTuple):
+    """One of the shards that run together: all have one `work_key`."""
+
+    job: Job
+    pinned: PinnedGeneration
+    claim: Claim
+
+
+def generate_shards(
+    context: WorkerContext, parts: Sequence[Part], lease: Lease, folder: Path
+) -> Iterator[tuple[Part, ShardResult | Exception]]:
+    """Make and store the samples of shards; yields each one's result, or its error.
+
+    An error of one part harms no other; an order to stop and a device's error end them all.
+    """
+    for part in parts:
+        try:
+            result = generate_shard(context, part, lease, folder)
+        except (Stopped, torch.AcceleratorError):
+            raise
+        except Exception as error:
+            yield part, error
+        else:
+            yield part, result
+
+
+def generate_shard(context: WorkerContext, part: Part, lease: Lease, folder: Path) -> ShardResult:
     """Make the shard's samples in `folder` and store them; the caller commits the result."""
+    job, pinned, claim = part
     version = pinned.version
     with lease.hang_check_paused():
         loaded = context.load(version)
-        generation = _generation(context, pinned, loaded, lease.claim)
+        generation = _generation(context, pinned, loaded, claim)
     # on a GPU the micro-batch is halved on demand: one row must fit
     rows = 1 if context.device.type == "cuda" else pinned.params.micro_batch
     needed = rows * int(version.metrics.get("row_bytes", 0))
@@ -37,8 +66,8 @@ def generate_shard(
     )
     origin = _origin(context, pinned, generation)
     written = _write(job, generation, origin, lease, folder / "samples")
-    name = f"samples-{lease.claim.idx:06d}{written.extension}"
-    artifact = lease.put("samples", name, written.path, written.media_type)
+    name = f"samples-{claim.idx:06d}{written.extension}"
+    artifact = lease.put("samples", name, written.path, written.media_type, claim=claim)
     with lease.hang_check_paused():
         index = store_index(context.services.store, job.id, written.index)
     return ShardResult([replace(artifact, index=index)])

@@ -7,9 +7,11 @@ import pytest
 
 from db import artifacts, jobs, shards
 from db.errors import Cancelled, Draining, LeaseLost, Unreachable
-from db.shards import NewArtifact
+from db.progress import of
+from db.shards import NewArtifact, Result
 from worker.services import Services
 from worker.settings import Settings
+from worker.shards.heartbeat import Heartbeat
 from worker.shards.lease import Lease
 from worker.shared_memory import SharedState
 
@@ -19,7 +21,7 @@ INDEX = shards.NewIndex(range(1), "0" * 64, data=bytes(44))
 @pytest.fixture
 def services(tmp_path, database_url, monkeypatch):
     """Leases that hold for a minute, so that no busy machine loses one, and a quick heart."""
-    monkeypatch.setattr("worker.shards.lease.MAX_BEAT_S", 0.1)
+    monkeypatch.setattr("worker.shards.heartbeat.MAX_BEAT_S", 0.1)
     opened = Services(
         Settings(_env_file=None, home=tmp_path, database_url=database_url, lease_s=60, hang_s=60)
     )
@@ -49,8 +51,29 @@ def claim(services):
     return services.database.transact(work)
 
 
-def hold(services, claim, *, shared=None, on_hang=lambda: None):
-    return Lease(services, claim, shared=shared or SharedState(), on_hang=on_hang)
+class Hold(Lease):
+    """A lease with a heartbeat of its own."""
+
+    def __enter__(self):
+        self._heartbeat.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        self._heartbeat.__exit__(*error)
+
+    def commit_one(self, artifacts):
+        outcome = self.commit([Result(self.claim, artifacts, self.held[0].report)])
+        if outcome[self.claim.shard_id] is not None:
+            raise outcome[self.claim.shard_id]
+
+    def renew(self):
+        self._heartbeat.renew([self])
+
+
+def hold(services, *claims, shared=None, on_hang=lambda: None):
+    heartbeat = Heartbeat(services, claims[0].owner)
+    return Hold(heartbeat, claims, shared=shared or SharedState(), on_hang=on_hang)
 
 
 def told_to_stop(lease):
@@ -73,9 +96,13 @@ def reap(services):
     return services.database.transact(shards.reap)
 
 
+def done_of(session, claim):
+    return of(session, [jobs.get(session, claim.job_id)])[claim.job_id].get("done")
+
+
 def progress(services, claim):
     with services.database.read() as session:
-        return jobs.get(session, claim.job_id).progress.get("done")
+        return done_of(session, claim)
 
 
 def status(services, claim):
@@ -89,7 +116,7 @@ def test_a_lease_outlasts_its_time_while_the_work_goes_on(services, claim) -> No
         while not progress(services, claim):  # until its heart has beaten
             time.sleep(0.01)
         assert reap(services) == []
-        lease.commit([made(claim)])
+        lease.commit_one([made(claim)])
     assert status(services, claim) == "succeeded"
 
 
@@ -98,7 +125,7 @@ def test_progress_curves_and_log_lines_reach_the_record(services, claim) -> None
         lease.progress(0.5, 1, "samples", note="half")
         lease.points(3, {"loss": 0.5})
         lease.log("hello", level="warning")
-        lease.commit([made(claim)])
+        lease.commit_one([made(claim)])
     with services.database.read() as session:
         assert [point.value for point in jobs.points(session, claim.job_id)] == [0.5]
         assert [line.message for line in jobs.log_lines(session, claim.job_id)] == ["hello"]
@@ -127,9 +154,9 @@ def test_a_commit_tells_the_progress_that_no_heartbeat_has_told(services) -> Non
     claim = services.database.transact(add)
     with hold(services, claim) as lease:
         lease.progress(5, 5, "step")
-        lease.commit([])
+        lease.commit_one([])
     with services.database.read() as session:
-        assert jobs.get(session, claim.job_id).progress["done"] == 5
+        assert done_of(session, claim) == 5
 
 
 def test_a_cancelled_job_stops_its_work_and_nothing_is_committed(services, claim) -> None:
@@ -137,7 +164,7 @@ def test_a_cancelled_job_stops_its_work_and_nothing_is_committed(services, claim
         services.database.transact(lambda session: jobs.cancel(session, claim.job_id))
         assert isinstance(told_to_stop(lease), Cancelled)
         with pytest.raises(Cancelled):
-            lease.commit([made(claim)])
+            lease.commit_one([made(claim)])
     with services.database.read() as session:
         assert artifacts.of_job(session, claim.job_id) == []
 
@@ -149,9 +176,9 @@ def test_a_shard_taken_over_stops_its_first_owner(services, claim) -> None:
     with hold(services, claim) as lease:
         assert isinstance(told_to_stop(lease), LeaseLost)
     with pytest.raises(LeaseLost), hold(services, claim) as lease:
-        lease.commit([made(claim)])
+        lease.commit_one([made(claim)])
     with hold(services, thief) as lease:
-        lease.commit([made(thief)])
+        lease.commit_one([made(thief)])
 
 
 def test_a_draining_worker_stops_between_two_steps_but_not_after_the_last(services, claim) -> None:
@@ -161,7 +188,7 @@ def test_a_draining_worker_stops_between_two_steps_but_not_after_the_last(servic
         with pytest.raises(Draining):
             lease.progress(1, 2, "samples")
         lease.progress(2, 2, "samples")
-        lease.commit([made(claim)])
+        lease.commit_one([made(claim)])
 
 
 def test_work_that_hangs_is_given_up_and_counted(services, hasty, claim) -> None:
@@ -179,7 +206,7 @@ def test_a_long_transfer_is_no_hang(hasty, claim) -> None:
     lease = hold(hasty, claim, on_hang=ended.set)
     with lease.hang_check_paused(), lease:  # paused before the first heartbeat checks
         time.sleep(0.8)
-        lease.commit([made(claim)])
+        lease.commit_one([made(claim)])
         over = time.monotonic()
     assert not ended.is_set()
     assert lease._progress_at >= over
@@ -225,7 +252,7 @@ def test_a_commit_without_a_reply_ends_the_same_either_way(services, claim, comm
     lease = hold(services, claim)
     real = services.database
     services.__dict__["database"] = LostReplies(real, committed=committed)
-    lease.commit([made(claim)])
+    lease.commit_one([made(claim)])
     assert status(services, claim) == "succeeded"
     with real.read() as session:
         assert len(artifacts.of_job(session, claim.job_id)) == 1
@@ -265,7 +292,7 @@ def test_a_commit_beside_a_heartbeat_writes_no_line_twice(services, claim) -> No
     lease.log("hello")
     with lease:
         assert database.heard.wait(timeout=20)
-        lease.commit([made(claim)])
+        lease.commit_one([made(claim)])
     assert lines(services, claim) == ["hello"]
 
 
@@ -274,8 +301,8 @@ def test_a_heartbeat_without_a_reply_writes_no_line_twice(services, claim) -> No
     services.__dict__["database"] = LostReplies(services.database, committed=True)
     lease.log("hello")
     with pytest.raises(Unreachable):
-        lease._renew()
-    lease._renew()
+        lease.renew()
+    lease.renew()
     assert lines(services, claim) == ["hello"]
 
 
@@ -286,19 +313,19 @@ def test_a_heartbeat_after_a_commit_without_a_reply_is_no_order_to_stop(services
         real, committed=True, thread=threading.main_thread()
     )
     with lease:  # its heart beats ten times before the commit looks again
-        lease.commit([made(claim)])
+        lease.commit_one([made(claim)])
     assert status(services, claim) == "succeeded"
 
 
 def test_an_unexpected_error_does_not_stop_the_heart(services, claim, monkeypatch) -> None:
-    real, trouble = shards.renew, [RuntimeError("surprise")]
+    real, trouble = shards.renew_all, [RuntimeError("surprise")]
 
-    def renew(*arguments, **options):
+    def renew_all(*arguments, **options):
         if trouble:
             raise trouble.pop()
-        real(*arguments, **options)
+        return real(*arguments, **options)
 
-    monkeypatch.setattr("db.shards.renew", renew)
+    monkeypatch.setattr("db.shards.renew_all", renew_all)
     with hold(services, claim) as lease:
         lease.progress(1, 10, "samples")
         deadline = time.monotonic() + 20
@@ -327,6 +354,6 @@ def test_waiting_for_the_database_at_the_commit_is_no_hang(services, hasty, clai
 
     hasty.__dict__["database"] = Away()
     with hold(hasty, claim, on_hang=ended.set) as lease:
-        lease.commit([made(claim)])
+        lease.commit_one([made(claim)])
     assert not ended.is_set()
     assert status(services, claim) == "succeeded"
