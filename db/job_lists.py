@@ -5,15 +5,17 @@ from datetime import datetime, timedelta
 from heapq import nlargest
 from typing import Any
 
-from sqlalchemy import Select, func, select, text, union_all
+from sqlalchemy import Select, func, or_, select, text, union_all
 from sqlalchemy.orm import Session, undefer
 
+from db.batches import incomplete, incomplete_batches, visible
 from db.columns import first_id
 from db.errors import Refused
 from db.states import JobState
 from db.tables import Job, JobCount
 
 MAX_LIMIT = 10_000
+VISIBLE = visible(Job.batch_id)
 # Ids hold the time by the clock of the machine that submitted, `created_at` that by the database's.
 CLOCK_SKEW = timedelta(minutes=1)
 
@@ -46,13 +48,15 @@ def listing(
     The filters are `status`, `kind`, `model`, `batch` and `schedule`. At most 10,000 jobs.
     """
     limit = min(limit, MAX_LIMIT)
-    statement = select(Job.id).order_by(Job.id.desc()).limit(limit)
+    statement = select(Job.id).where(VISIBLE).order_by(Job.id.desc()).limit(limit)
     if since is not None:
         earliest = first_id(since - CLOCK_SKEW)
         statement = statement.where(Job.id >= earliest, Job.created_at >= since)
     if before is not None:
         statement = statement.where(Job.id < before)
     given = {name: value for name, value in filters.items() if value is not None}
+    if hidden := incomplete_batches(session):
+        statement = statement.where(or_(Job.batch_id.is_(None), Job.batch_id.not_in(hidden)))
     ids = _newest(session, _searches(session, statement, **given), limit)
     if not ids:
         return []
@@ -62,8 +66,11 @@ def listing(
 
 def counts(session: Session) -> dict[str, int]:
     """The number of jobs in each state."""
+    # those are all queued, and an index of the batch finds them
+    hidden = session.scalar(select(func.count()).where(Job.batch_id.in_(incomplete()))) or 0
     rows = session.execute(select(JobCount.status, func.sum(JobCount.jobs)).group_by("status"))
-    return dict.fromkeys(map(str, JobState), 0) | {status: int(jobs) for status, jobs in rows}
+    found = dict.fromkeys(map(str, JobState), 0) | {status: int(jobs) for status, jobs in rows}
+    return found | {"queued": max(0, found["queued"] - hidden)}
 
 
 def fold_counts(session: Session) -> int:
