@@ -40,7 +40,7 @@ class Scene:
         done, called_off, held = (self.add() for _ in range(3))
         for shard in self.run(lambda s: jobs.shards_of(s, done)):
             self.commit(self.claim(shard.id))
-        finalize(self.services, done)
+        finalize(self.services, [done])
         self.claim(self.run(lambda s: jobs.shards_of(s, called_off))[0].id)
         self.run(lambda s: jobs.cancel(s, called_off))
         self.claim(self.run(lambda s: jobs.shards_of(s, held))[0].id)
