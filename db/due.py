@@ -242,10 +242,12 @@ walk (id, urgency, group_id, free) AS (
     SELECT head.id, head.urgency, head.group_id,
         walk.free + CASE WHEN head.group_id IN (SELECT group_id FROM busy) THEN 0 ELSE 1 END
     FROM walk CROSS JOIN shards AS head
-    WHERE walk.free < :room AND head.id = (
-        SELECT id FROM shards
-        WHERE {condition} AND (urgency, group_id) > (walk.urgency, walk.group_id)
-        ORDER BY urgency, group_id, job_id, idx LIMIT 1
+    WHERE walk.free < :room AND head.id = coalesce(
+        (SELECT id FROM shards
+            WHERE {condition} AND urgency = walk.urgency AND group_id > walk.group_id
+            ORDER BY group_id, job_id, idx LIMIT 1),
+        (SELECT id FROM shards WHERE {condition} AND urgency > walk.urgency
+            ORDER BY urgency, group_id, job_id, idx LIMIT 1)
     )
 )
 SELECT head.urgency, head.group_id, head.job_id, head.idx, head.id, head.work_key,
