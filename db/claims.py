@@ -9,12 +9,12 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from db.columns import new_id
-from db.commits import NewArtifact
+from db.commits import NewArtifact, blob_key
 from db.errors import Cancelled, GenmillError, LeaseLost
 from db.moves import lock_job, lock_shard
 from db.session import insert_rows
 from db.states import FINAL, JobState, ShardState
-from db.tables import Artifact, Member, Shard
+from db.tables import Artifact, Shard
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ def check_complete(claim: Claim, artifacts: Iterable[NewArtifact]) -> None:
     """Raise unless a generate shard hands over each sample of its range exactly once."""
     if claim.kind != "generate":
         return
-    made = sorted(member.sample for artifact in artifacts for member in artifact.members)
-    if made != list(range(claim.start, claim.stop)):
+    made = [artifact.index.samples for artifact in artifacts if artifact.index]
+    if made != [range(claim.start, claim.stop)]:
         raise GenmillError(
             f"shard {claim.shard_id} needs each of the samples {claim.start} to {claim.stop - 1} "
-            f"once, but other samples were committed ({len(made)} in all)"
+            f"once, but other samples were committed ({sum(map(len, made))} in all)"
         )
 
 
@@ -91,24 +91,22 @@ def record_artifacts(
     """Record objects under claims that are held."""
     rows = [_artifact_row(claim, artifact, at) for claim, artifact in made]
     insert_rows(session, Artifact, rows)
-    members = [
-        vars(member) | {"shard_id": claim.shard_id, "artifact_id": row["id"]}
-        for row, (claim, artifact) in zip(rows, made, strict=True)
-        for member in artifact.members
-    ]
-    insert_rows(session, Member, members)
 
 
 def _artifact_row(claim: Claim, artifact: NewArtifact, at: datetime) -> dict[str, Any]:
+    index, derived = artifact.index, blob_key(claim.job_id, artifact.sha256)
     return {
         "id": new_id(),
         "job_id": claim.job_id,
         "shard_id": claim.shard_id,
         "kind": artifact.kind,
         "name": artifact.name,
-        "key": artifact.key,
+        "other_key": None if artifact.key == derived else artifact.key,
         "sha256": artifact.sha256,
         "size": artifact.size,
         "media_type": artifact.media_type,
         "created_at": at,
+        "members_sha256": index.members_sha256 if index else None,
+        "index_sha256": index.sha256 if index else None,
+        "index_data": index.data if index else None,
     }

@@ -4,9 +4,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import JSON, DateTime, Float, String, Text
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 from uuid6 import uuid7
 
 Digest = String(64)  # a SHA-256 in hexadecimal
@@ -25,6 +24,12 @@ CONSTRAINT_NAMES = {
 def new_id() -> str:
     """A fresh UUIDv7 (RFC 9562) as text: ids sort by creation time."""
     return str(uuid7())
+
+
+def first_id(at: datetime) -> str:
+    """The first of the ids of a time: no id of an earlier millisecond sorts after it."""
+    digits = f"{max(0, int(at.timestamp() * 1000)):012x}"
+    return f"{digits[:8]}-{digits[8:]}"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -65,8 +70,25 @@ class PlainText(TypeDecorator[str]):
         )
 
 
-# without a value it is NULL, not JSON's null
-NULLABLE_JSON = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
-_json = JSON().with_variant(JSONB(), "postgresql")
+class Json(TypeDecorator[Any]):
+    """JSON; on PostgreSQL, JSONB. No value is NULL, not JSON's null."""
+
+    impl = JSON
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """The database's type."""
+        if dialect.name != "postgresql":
+            return dialect.type_descriptor(JSON(none_as_null=True))
+        # `with_variant` would import this dialect, which is slow, on SQLite too
+        from sqlalchemy.dialects.postgresql import JSONB  # noqa: PLC0415
+
+        return dialect.type_descriptor(JSONB(none_as_null=True))
+
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:
+        """Compare paths into the document as the database's type does."""
+        return self.impl_instance.coerce_compared_value(op, value)
+
+
 # types of the columns that are declared by their annotation alone, beyond SQLAlchemy's defaults
-COLUMN_TYPES = {datetime: UtcDateTime(), float: Float(), dict[str, Any]: _json, list[Any]: _json}
+COLUMN_TYPES = {datetime: UtcDateTime(), float: Float(), dict[str, Any]: Json(), list[Any]: Json()}

@@ -4,13 +4,22 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, text, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, and_, or_, select, text, update
+from sqlalchemy.orm import Session, undefer
 
 from db import progress
 from db.columns import new_id
 from db.errors import NotFound, Refused
-from db.journal import add_points, drop_points_after, log, log_lines, points, transitions
+from db.job_lists import counts, listing
+from db.journal import (
+    add_points,
+    drop_points_after,
+    last_points,
+    log,
+    log_lines,
+    points,
+    transitions,
+)
 from db.lookup import by_prefix
 from db.manifest import manifest
 from db.moves import (
@@ -40,11 +49,13 @@ __all__ = [
     "drop_points_after",
     "get",
     "get_batch",
+    "last_points",
     "listing",
     "log",
     "log_lines",
     "manifest",
     "mark_collected",
+    "names_prompts",
     "next_to_finalize",
     "points",
     "settle",
@@ -55,6 +66,8 @@ __all__ = [
     "transitions",
     "unfinished",
 ]
+
+WITH_SPEC = undefer(Job.spec)  # lists and claims do without
 
 
 def add(
@@ -72,8 +85,9 @@ def add(
     """Insert a job and one shard for each range, all queued. Commit, then ring the doorbell.
 
     Shards of equal `work_key` can run together. `origin` may hold batch_id, custom_id,
-    schedule_id, retry_of and idempotency_key. Raises `Refused` without a range, and
-    `sqlalchemy.exc.IntegrityError` if the key is taken.
+    schedule_id, retry_of, idempotency_key and
+    prompts_sha256. Raises `Refused` without a range, and `sqlalchemy.exc.IntegrityError` if the
+    key is taken.
     """
     if not ranges:
         raise Refused("a job needs at least one shard: there is nothing to do")
@@ -118,7 +132,8 @@ def shard_rows(
 
 def by_idempotency_key(session: Session, key: str) -> Job | None:
     """The job that was submitted under this idempotency key, if any."""
-    found: Job | None = session.scalar(select(Job).where(Job.idempotency_key == key))
+    statement = select(Job).where(Job.idempotency_key == key).options(WITH_SPEC)
+    found: Job | None = session.scalar(statement)
     return found
 
 
@@ -129,52 +144,14 @@ def unfinished(session: Session, *, limit: int = 1, **columns: str) -> list[Job]
 
 
 def get(session: Session, id_or_prefix: str) -> Job:
-    """The job with this id or unambiguous prefix. Raises `NotFound` or `Refused`."""
-    return by_prefix(session, Job, id_or_prefix, noun="job")
+    """The job with this id or unambiguous prefix, with its spec. Raises `NotFound` or `Refused`."""
+    return by_prefix(session, Job, id_or_prefix, WITH_SPEC, noun="job")
 
 
 def by_ids(session: Session, ids: Collection[str]) -> dict[str, Job]:
-    """The jobs with these ids."""
-    return {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(ids)))}
-
-
-def listing(  # noqa: PLR0913 - one a column that `job list` can filter by
-    session: Session,
-    *,
-    status: str | None = None,
-    kind: str | None = None,
-    model: str | None = None,
-    batch: str | None = None,
-    schedule: str | None = None,
-    since: datetime | None = None,
-    limit: int = 50,
-    before: str | None = None,
-) -> list[Job]:
-    """Jobs that match every filter, newest first; `before` is the previous page's last id."""
-    if status is not None and status not in set(JobState):
-        raise Refused.unknown("status", status, [state.value for state in JobState])
-    wanted = {
-        Job.status: status,
-        Job.kind: kind,
-        Job.model: model,
-        Job.batch_id: batch,
-        Job.schedule_id: schedule,
-    }
-    statement = select(Job).order_by(Job.id.desc()).limit(limit)
-    for column, value in wanted.items():
-        if value is not None:
-            statement = statement.where(column == value)
-    if since is not None:
-        statement = statement.where(Job.created_at >= since)
-    if before is not None:
-        statement = statement.where(Job.id < before)
-    return list(session.scalars(statement))
-
-
-def counts(session: Session) -> dict[str, int]:
-    """The number of jobs in each state."""
-    rows = session.execute(select(Job.status, func.count()).group_by(Job.status))
-    return dict.fromkeys((str(state) for state in JobState), 0) | {row[0]: row[1] for row in rows}
+    """The jobs with these ids, with their specs."""
+    statement = select(Job).where(Job.id.in_(ids)).options(WITH_SPEC)
+    return {job.id: job for job in session.scalars(statement)}
 
 
 def shards_of(session: Session, job_id: str) -> list[Shard]:
@@ -242,9 +219,8 @@ def succeed(session: Session, job_id: str, manifest_key: str, manifest_sha256: s
 def collectable(session: Session, older_than_s: float, limit: int) -> list[Job]:
     """Jobs that ended more than `older_than_s` ago and still need collecting, oldest first."""
     ended_before = clock(session) - timedelta(seconds=older_than_s)
-    statement = select(Job).where(
-        Job.status.in_(FINAL), Job.finished_at < ended_before, Job.collected_at.is_(None)
-    )
+    # not by state: an index holds the finished jobs that are not collected, and few others
+    statement = select(Job).where(Job.finished_at < ended_before, Job.collected_at.is_(None))
     return list(session.scalars(statement.order_by(Job.finished_at).limit(limit)))
 
 
@@ -267,9 +243,16 @@ def get_batch(session: Session, id_or_prefix: str) -> Batch:
     return by_prefix(session, Batch, id_or_prefix, noun="batch")
 
 
-def batch_jobs(session: Session, batch_id: str) -> list[Job]:
+def batch_jobs(session: Session, batch_id: str, *, with_spec: bool = False) -> list[Job]:
     """A batch's jobs, in the order of its lines."""
-    return list(session.scalars(select(Job).where(Job.batch_id == batch_id).order_by(Job.id)))
+    statement = select(Job).where(Job.batch_id == batch_id).order_by(Job.id)
+    return list(session.scalars(statement.options(WITH_SPEC) if with_spec else statement))
+
+
+def names_prompts(session: Session, sha256: str) -> bool:
+    """Whether a job names the prompts with this digest."""
+    named = select(Job.id).where(Job.prompts_sha256 == sha256).limit(1)
+    return session.scalar(named) is not None
 
 
 def _locked(session: Session, job_id: str) -> Any:

@@ -16,7 +16,7 @@ from db.attempts import (
 )
 from db.checkpoints import add_checkpoint, latest_checkpoint, mark_bad
 from db.claims import Claim
-from db.commits import NewArtifact, NewMember
+from db.commits import NewArtifact, NewIndex
 from db.due import reset_dispatched, take_due
 from db.leases import MAX_CLAIMS, Beat, claim, claim_due, over, reap, renew_all
 
@@ -25,7 +25,7 @@ __all__ = [
     "Beat",
     "Claim",
     "NewArtifact",
-    "NewMember",
+    "NewIndex",
     "Result",
     "add_checkpoint",
     "claim",

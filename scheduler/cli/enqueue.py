@@ -64,7 +64,8 @@ def _print_stored(services: "Services", command: EnqueueCommand, reference: str)
         if command.spec is not None:
             print_json(job_documents(session, [jobs.get(session, reference)])[0])
         else:
-            documents = job_documents(session, jobs.batch_jobs(session, reference))
+            made = jobs.batch_jobs(session, reference, with_spec=True)
+            documents = job_documents(session, made)
             print_json({"batch": reference, "jobs": documents})
 
 

@@ -71,6 +71,7 @@ def list_jobs(
             schedule=schedules.get(session, schedule).id if schedule else None,
             since=clock(session) - since if since else None,
             before=jobs.get(session, before).id if before else None,
+            with_spec=as_json,
             **filters,
         )
         done = progress.of(session, found)
@@ -78,7 +79,8 @@ def list_jobs(
         print_json([job_document(each, done[each.id]) for each in found])
     else:
         rows = [
-            job_document(each, done[each.id]) | {"progress": describe_details(each, done[each.id])}
+            {name: getattr(each, name) for name in COLUMNS}
+            | {"progress": describe_details(each, done[each.id])}
             for each in found
         ]
         print_table(rows, COLUMNS)
@@ -96,9 +98,12 @@ def show(id: str, as_json: bool) -> None:
     from db import jobs
     from scheduler.cli.watching import describe_progress
     from scheduler.output.render import print_fields, print_json, print_table
+    from worker.services.prompts import load_data
 
-    with open_record() as services, services.database.read() as session:
-        document = _document(session, jobs.get(session, id))
+    with open_record() as services:
+        with services.database.read() as session:
+            document = _document(session, jobs.get(session, id))
+        document["spec"] = load_data(services.store, document["spec"])
     if as_json:
         print_json(document)
         return
@@ -117,10 +122,9 @@ def _document(session: "Session", job: "Job") -> "Document":
         "shards": [shard_document(shard) for shard in jobs.shards_of(session, job.id)],
         "transitions": [
             {"at": step.at, "old": step.old, "new": step.new, "reason": step.reason}
-            for step in jobs.transitions(session, job.id)
-            if step.shard_id is None
+            for step in jobs.transitions(session, job.id, with_shards=False)
         ],
-        "metrics": {point.name: point.value for point in jobs.points(session, job.id)},
+        "metrics": jobs.last_points(session, job.id),
     }
 
 

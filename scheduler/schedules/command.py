@@ -10,17 +10,22 @@ from scheduler.submission.arguments import parse_repeated
 from scheduler.submission.batches import check_batch, insert_batch
 from scheduler.submission.enqueue import Request, insert, prepare
 from worker.services import Services
+from worker.services.prompts import store_prompts
 
 
 def prepare_requests(services: Services, words: Sequence[str]) -> list[Request]:
-    """The jobs that the command means now, with names pinned to today's versions.
+    """The jobs that the command means now, with names pinned to today's versions, to be inserted.
 
     Raises `Refused`, `NotFound` or `Unreachable` as the command itself would.
     """
     command = parse_repeated(words)
     if command.spec is None:
-        return check_batch(services, command.lines, priority=command.priority)
-    return [prepare(services, command.spec, priority=command.priority)]
+        requests = check_batch(services, command.lines, priority=command.priority)
+    else:
+        requests = [prepare(services, command.spec, priority=command.priority)]
+    for request in requests:
+        store_prompts(services.store, request.pinned)
+    return requests
 
 
 def insert_jobs(session: Session, schedule: Schedule, requests: list[Request]) -> list[Job]:

@@ -18,6 +18,7 @@ from scheduler.submission.enqueue import Request, insert, prepare, ring_or_warn
 from scheduler.submission.idempotency import refuse_different
 from scheduler.submission.json_lines import parse_object
 from worker.services import Services
+from worker.services.prompts import store_prompts
 from worker.specs import parse_key, parse_spec
 
 MAX_JOBS = 50_000  # of one batch, as in OpenAI's
@@ -43,6 +44,9 @@ def enqueue_batch(
     if idempotency_key is not None:
         parse_key("idempotency key", idempotency_key)
     requests = check_batch(services, lines, priority=priority)
+
+    for request in requests:
+        store_prompts(services.store, request.pinned)
 
     def work(session: Session) -> Batch:
         first = idempotency_key and jobs.by_idempotency_key(session, idempotency_key)
@@ -111,7 +115,8 @@ def _refuse_other_lines(
             remedy="use a new key",
         )
     with services.database.read() as session:
-        for request, job in zip(requests, jobs.batch_jobs(session, batch.id), strict=True):
+        stored = jobs.batch_jobs(session, batch.id, with_spec=True)
+        for request, job in zip(requests, stored, strict=True):
             refuse_different(session, key, request.asked, job)
 
 

@@ -21,7 +21,8 @@ from scheduler.submission.pinning import pin
 from worker.broker.doorbell import ring_due
 from worker.services import Services
 from worker.services.pinned import Pinned, PinnedGeneration, PinnedTraining
-from worker.specs import Spec, parse_key, parse_spec
+from worker.services.prompts import load_spec, row_of, store_prompts
+from worker.specs import Spec, parse_key
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ def enqueue(
     if job is None:
         request = prepare(services, spec, shard_size=shard_size, ranges=ranges, **columns)
         try:
+            store_prompts(services.store, request.pinned)
             job = services.database.transact(lambda session: insert(session, request))
         except IntegrityError:  # another command has just used the same key
             job = _job_of_key(services, key, spec)
@@ -116,7 +118,7 @@ def insert(session: Session, request: Request) -> Job:
     pinned = request.pinned
     return jobs.add(
         session,
-        spec=pinned.data,
+        **row_of(pinned),
         spec_hash=pinned.sha256,
         kind=pinned.spec.kind,
         model=pinned.model,
@@ -151,7 +153,7 @@ def retry(services: Services, job: Job) -> Job:
         raise Refused(f"job {job.id} has nothing to retry: every shard succeeded")
     return enqueue(
         services,
-        parse_spec(job.spec),
+        load_spec(services.store, job.spec),
         priority=job.priority,
         custom_id=job.custom_id,
         retry_of=job.id,

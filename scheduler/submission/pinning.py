@@ -6,7 +6,7 @@ without running a model is refused here.
 
 import json
 from dataclasses import replace
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -15,7 +15,7 @@ from db import datasets, jobs, models
 from db.errors import NotFound, Refused
 from db.tables import DatasetVersion, ModelVersion
 from worker.networks.family import Family
-from worker.networks.version_folder import own_record
+from worker.networks.version_folder import CONFIG, own_record
 from worker.services import Services
 from worker.services.pinned import Pinned, PinnedGeneration, PinnedTraining, pin_model
 from worker.specs import Spec, Train
@@ -147,12 +147,13 @@ def _pin_images(
 
 
 def _shape(services: Services, version: ModelVersion) -> dict[str, Any]:
-    """The shape of a version's samples, from its `config.json`: labels, images' size, channels."""
-    return _read_shape(services, version.files["config.json"]["key"])
+    """The shape of a version's samples: labels, images' size, channels.
 
-
-@lru_cache(maxsize=64)
-def _read_shape(services: Services, config_key: str) -> dict[str, Any]:
-    with services.store.open(config_key) as file:  # the key holds the digest: never stale
+    An earlier Genmill kept it in the version's `config.json` alone: then it is read there, once.
+    """
+    if version.shape is not None:
+        return version.shape
+    with services.store.open(version.files[CONFIG]["key"]) as file:
         shape: dict[str, Any] = own_record(json.load(file))["shape"]
-        return shape
+    services.database.transact(partial(models.set_shape, version_id=version.id, shape=shape))
+    return shape

@@ -12,14 +12,14 @@ from worker.networks.network import Network, Output, Row
 TIMED = 3  # micro-batches whose time is measured
 
 
-def page(sampler: Sampler, folder: Path, *, name: str) -> tuple[str, Path, str]:
+def page(sampler: Sampler, folder: Path, *, name: str, seed: int) -> tuple[str, Path, str]:
     """Write a page of samples to `folder`, in their medium's format; return name, path, media type.
 
     The rows of the page are classes or example prompts, if there are any.
     """
     shape = sampler.network.shape
     medium = find_medium(shape.media)
-    remaining, outputs = iter(_rows(sampler.network, medium.page)), list[Output]()
+    remaining, outputs = iter(_rows(sampler.network, medium.page, seed)), list[Output]()
     while some := list(islice(remaining, sampler.sampling.micro_batch)):
         outputs += sampler.make(some)
     path = folder / f"{name}{medium.page.suffix}"
@@ -27,17 +27,17 @@ def page(sampler: Sampler, folder: Path, *, name: str) -> tuple[str, Path, str]:
     return path.name, path, medium.page.media_type
 
 
-def _rows(network: Network, shown: Page) -> list[Row]:
+def _rows(network: Network, shown: Page, seed: int) -> list[Row]:
     """What to make for each place of the page, which may have up to twice its rows."""
     most, columns = 2 * shown.rows, shown.columns
     if network.examples:
         prompts = [prompt for prompt in network.examples[:most] for _ in range(columns)]
-        return [Row(index, prompt=prompt) for index, prompt in enumerate(prompts)]
+        return [Row(index, prompt=prompt, seed=seed) for index, prompt in enumerate(prompts)]
     if network.shape.labels:
         classes = range(len(network.shape.labels))[:most]
         labels = [label for label in classes for _ in range(columns)]
-        return [Row(index, label) for index, label in enumerate(labels)]
-    return [Row(index) for index in range(shown.rows * columns)]
+        return [Row(index, label, seed=seed) for index, label in enumerate(labels)]
+    return [Row(index, seed=seed) for index in range(shown.rows * columns)]
 
 
 def time_sampling(sampler: Sampler, *, limit_s: float = 2.0) -> float:

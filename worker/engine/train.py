@@ -257,9 +257,8 @@ class Loop:
         self.monitor.progress(done, total, unit, eta_s=eta_s, note=note)
 
     def _sampler(self, **settings: int) -> Sampler:
-        seed = derive_seed(self.training.seed, "preview")
         sampling = self.training.family.sampling(**settings)
-        return Sampler(self.network, sampling, seed=seed, precision=self.training.precision)
+        return Sampler(self.network, sampling, precision=self.training.precision)
 
     def _preview(self, name: str, *, quick: bool = False) -> Report:
         """A file of samples, made in micro-batches that are small enough for few slow texts."""
@@ -267,7 +266,8 @@ class Loop:
         sampler = self._sampler(micro_batch=medium.page.micro_batch)
         if quick:
             sampler.sampling = sampler.sampling.for_preview()
-        return page(sampler, self.training.folder, name=name)
+        seed = derive_seed(self.training.seed, "preview")
+        return page(sampler, self.training.folder, name=name, seed=seed)
 
 
 def _numbers(losses: Losses) -> dict[str, float]:

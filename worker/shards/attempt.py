@@ -7,23 +7,26 @@ until nothing is.
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 
 from db import jobs
 from db.errors import Draining, GenmillError
-from db.shards import Claim, Result
+from db.shards import Claim
 from db.tables import Job
 from worker.failpoints import crash_at
 from worker.services.finalize import finalize, settle_complete
 from worker.services.pinned import PinnedGeneration, PinnedTraining
 from worker.shards.claiming import Claimer
+from worker.shards.commits import commit
 from worker.shards.context import ShardResult, WorkerContext
-from worker.shards.generate import Part, generate_shards
+from worker.shards.generate import generate_shards
 from worker.shards.heartbeat import Heartbeat
 from worker.shards.lease import Lease
+from worker.shards.packing import Part
 from worker.shards.reports import log_fields, report_error, report_release
 from worker.shards.scratch import scratch
 from worker.shards.train import train_job
@@ -41,12 +44,11 @@ def work(context: WorkerContext, shard_id: str, *, owner: str, shared: SharedSta
     Raises `Draining` if the worker shut down before it could claim anything.
     """
     claimer = Claimer(context, owner, shared)
-    with Heartbeat(context.services, owner) as heartbeat:
+    with Heartbeat(context.services, owner, on_hang=_end_process) as heartbeat:
         claims = claimer.answer(shard_id)
         while claims:
             began = time.monotonic()
-            lease = Lease(heartbeat, claims, shared=shared, on_hang=_end_process)
-            Attempt(context, lease).run()
+            Attempt(context, heartbeat, claims, shared).run()
             if shared.draining:
                 return
             claimer.learn(claims, time.monotonic() - began)
@@ -54,26 +56,35 @@ def work(context: WorkerContext, shard_id: str, *, owner: str, shared: SharedSta
 
 
 class Attempt:
-    """One attempt at each claim of a lease: at a training, or at shards that run together."""
+    """One attempt at each of these claims: at a training, or at shards that run together."""
 
-    def __init__(self, context: WorkerContext, lease: Lease) -> None:
+    def __init__(
+        self,
+        context: WorkerContext,
+        heartbeat: Heartbeat,
+        claims: Sequence[Claim],
+        shared: SharedState,
+    ) -> None:
         self.context = context
         self.services = context.services
-        self.lease = lease
-        self._made: list[Result] = []
+        self.leases = [Lease(self.services, claim, shared=shared) for claim in claims]
+        self._heartbeat = heartbeat
+        self._shared = shared
+        self._made: dict[Lease, ShardResult] = {}
         self._commit_at = time.monotonic() + COMMIT_EVERY_S
 
     def run(self) -> None:
         """Run the claims to their end, and report whatever happens to each."""
-        for claim in self.lease.open_claims():
-            log.info("shard claimed", extra=log_fields(claim))
+        for lease in self.leases:
+            log.info("shard claimed", extra=log_fields(lease.claim))
+        home = self.services.settings.home
         try:
-            with self.lease, scratch(self.services.settings.home / "work") as folder:
+            with self._heartbeat.renewing(self.leases), scratch(home / "work") as folder:
                 crash_at(self.services.settings, "claimed")
                 self._run_in(folder)
         except Draining:
-            for claim in self.lease.open_claims():
-                report_release(self.services, claim, "the worker shut down", backoff_s=0)
+            for lease in self._open():
+                report_release(self.services, lease.claim, "the worker shut down", backoff_s=0)
         except torch.AcceleratorError as error:  # every later CUDA call of this process fails too
             self._report_all(error)
             _end_process()
@@ -81,66 +92,67 @@ class Attempt:
             self._report_all(error)
 
     def _run_in(self, folder: Path) -> None:
-        claims = self.lease.open_claims()
         with self.services.database.read() as session:
-            found = jobs.by_ids(session, {claim.job_id for claim in claims})
-        if claims[0].kind == "generate":
-            self._generate([(found[claim.job_id], claim) for claim in claims], folder)
+            found = jobs.by_ids(session, {lease.claim.job_id for lease in self.leases})
+        if self.leases[0].claim.kind == "generate":
+            self._generate(found, folder)
         else:
-            self._train(found[claims[0].job_id], folder)
+            self._train(found, folder)
 
-    def _train(self, job: Job, folder: Path) -> None:
+    def _train(self, found: Mapping[str, Job], folder: Path) -> None:
+        [lease] = self.leases
+        job = found[lease.claim.job_id]
         pinned = self.context.pinned(job, None)
         assert isinstance(pinned, PinnedTraining)  # noqa: S101 - for mypy: of this kind
-        made = train_job(self.context, job, pinned, self.lease, folder)
-        self._commit([self._result(self.lease.claim, made)], made)
+        self._commit({lease: train_job(self.context, job, pinned, lease, folder)})
 
-    def _generate(self, claimed: Sequence[tuple[Job, Claim]], folder: Path) -> None:
-        parts = [part for job, claim in claimed for part in self._parts(job, claim)]
+    def _generate(self, found: Mapping[str, Job], folder: Path) -> None:
+        parts = [part for lease in self.leases for part in self._parts(found, lease)]
         try:
-            for part, made in generate_shards(self.context, parts, self.lease, folder):
+            for part, made in generate_shards(self.context, parts, folder) if parts else ():
                 if isinstance(made, Exception):
-                    self._report(part.claim, made)
+                    self._report(part.lease, made)
                     continue
-                self._made.append(self._result(part.claim, made))
+                self._made[part.lease] = made
                 due = time.monotonic() >= self._commit_at
                 if due or len(self._made) >= COMMITTED_AT_ONCE:
                     self._commit_made()
         finally:  # what was made counts, whatever ended the rest
             self._commit_made()
 
-    def _parts(self, job: Job, claim: Claim) -> list[Part]:
+    def _parts(self, found: Mapping[str, Job], lease: Lease) -> list[Part]:
         """The claim's part of the work; none if its spec is refused, which is reported."""
+        job = found[lease.claim.job_id]
         try:
-            pinned = self.context.pinned(job, claim.work_key)
+            pinned = self.context.pinned(job, lease.claim.work_key)
         except GenmillError as error:
-            self._report(claim, error)
+            self._report(lease, error)
             return []
         assert isinstance(pinned, PinnedGeneration)  # noqa: S101 - for mypy: of this kind
-        return [Part(job, pinned, claim)]
-
-    def _result(self, claim: Claim, made: ShardResult) -> Result:
-        report = self.lease.held[0].report if claim.kind != "generate" else None
-        return Result(claim, made.artifacts, report)
+        return [Part(job, pinned, lease)]
 
     def _commit_made(self) -> None:
-        made, self._made = self._made, []
+        made, self._made = self._made, {}
         self._commit_at = time.monotonic() + COMMIT_EVERY_S
         if made:
             self._commit(made)
 
-    def _commit(self, results: Sequence[Result], made: ShardResult | None = None) -> None:
+    def _commit(self, made: Mapping[Lease, ShardResult]) -> None:
+        """Record results in one transaction, after which their shards have succeeded."""
         crash_at(self.services.settings, "put_after")
-        outcomes = self.lease.commit(results, made.writes if made else [])
+        with ExitStack() as paused:
+            for lease in self._open():
+                paused.enter_context(lease.hang_check_paused())
+            outcomes = commit(self._heartbeat, made, self._shared)
         crash_at(self.services.settings, "committed")
-        done = [r.claim for r in results if outcomes[r.claim.shard_id] is None]
+        done = [lease.claim for lease in made if outcomes[lease.claim.shard_id] is None]
         for claim in done:
             log.info("shard succeeded", extra=log_fields(claim))
         self._finish(done)
-        for result in results:
-            error = outcomes[result.claim.shard_id]
+        for lease in made:
+            error = outcomes[lease.claim.shard_id]
             if error is not None:
-                self._report(result.claim, error)
+                self._report(lease, error)
 
     def _finish(self, done: Sequence[Claim]) -> None:
         """Finish the jobs whose last shards these were. Best effort."""
@@ -152,13 +164,16 @@ class Attempt:
         except GenmillError as error:
             log.warning("left to the scheduler: %s", error)
 
-    def _report(self, claim: Claim, error: Exception) -> None:
-        self.lease.end(claim)
-        report_error(self.services, claim, error)
+    def _open(self) -> list[Lease]:
+        return [lease for lease in self.leases if lease.held.open]
+
+    def _report(self, lease: Lease, error: Exception) -> None:
+        lease.held.ended = True
+        report_error(self.services, lease.claim, error)
 
     def _report_all(self, error: Exception) -> None:
-        for claim in self.lease.open_claims():
-            self._report(claim, error)
+        for lease in self._open():
+            self._report(lease, error)
 
 
 def _end_process() -> None:

@@ -15,9 +15,10 @@ from worker.data import versions
 from worker.data.dataset import LocalDataset
 from worker.services import Services
 from worker.services.pinned import Pinned, PinnedGeneration, pin_model
+from worker.services.prompts import load_spec
 from worker.shards.loaded_networks import LoadedNetwork, Networks
 from worker.shards.model_files import fetch_version
-from worker.specs import Generate, parse_spec
+from worker.specs import Generate
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class WorkerContext:
 
     def pinned(self, job: Job, work_key: int | None) -> Pinned:
         """The job's spec with its model's version and settings, which its work key names."""
-        spec = parse_spec(job.spec)
+        spec = load_spec(self.services.store, job.spec)
         known = self._pinned.get(work_key) if work_key is not None else None
         if known is not None and isinstance(spec, Generate):
             return replace(known, spec=spec)

@@ -6,8 +6,8 @@ not renewed: that work hangs.
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol
@@ -38,25 +38,38 @@ class Held:
     order: Stopped | None = None
     ended: bool = False
 
+    @property
+    def open(self) -> bool:
+        """Whether the claim has neither ended nor been lost, as far as this worker knows."""
+        return not self.ended and self.order is None
+
 
 class Work(Protocol):
-    """What holds claims while it works."""
+    """What holds a claim while it works."""
 
-    held: list[Held]
+    held: Held
 
-    def give_up_if_hung(self) -> bool:
-        """Report that the work makes no progress, if so; its claims are not renewed then."""
+    @property
+    def hangs(self) -> bool:
+        """Whether it makes no progress; its claim is not renewed then."""
+
+    def fail_as_hung(self) -> None:
+        """Report that it hangs."""
 
 
 class Heartbeat:
-    """Renews the claims of all work that was added to it; its thread runs in the `with` block."""
+    """Renews the claims of the work in hand; its thread runs in the `with` block.
 
-    def __init__(self, services: Services, owner: str) -> None:
+    `on_hang` ends the process: nothing else stops a computation that does not return.
+    """
+
+    def __init__(self, services: Services, owner: str, *, on_hang: Callable[[], None]) -> None:
         self.services = services
         self.owner = owner
+        self._on_hang = on_hang
         # renewing and committing lock the same rows in different orders: one at a time
         self.writing = threading.Lock()
-        self._work: list[Work] = []
+        self._work: Sequence[Work] = ()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -73,20 +86,21 @@ class Heartbeat:
         self._ended.set()
         self._thread.join()
 
-    def add(self, work: Work) -> None:
-        """Renew this work's claims from now on."""
-        self._work.append(work)
-
-    def remove(self, work: Work) -> None:
-        """Renew its claims no more, after a last time, which writes what is still pending."""
-        self._work.remove(work)
-        with suppress(GenmillError):  # the last lines of a log often tell why
-            self.renew([work])
+    @contextmanager
+    def renewing(self, work: Sequence[Work]) -> Iterator[None]:
+        """Renew their claims during the block, and a last time to write what is still pending."""
+        self._work = work
+        try:
+            yield
+        finally:
+            self._work = ()
+            with suppress(GenmillError):  # the last lines of a log often tell why
+                self.renew(work)
 
     def renew(self, work: Sequence[Work]) -> None:
         """Renew the claims now, and write what is pending for them. Raises `Unreachable`."""
         with self.writing:
-            held = [each for every in work for each in every.held if _is_open(each)]
+            held = [each.held for each in work if each.held.open]
             pending = [(each, each.pending[:]) for each in held]
             if held:
                 orders = self.services.database.transact(
@@ -117,17 +131,18 @@ class Heartbeat:
     def _run(self) -> None:
         pause_s = min(self.services.settings.lease_s / 4, MAX_BEAT_S)
         while not self._ended.wait(pause_s):
-            work = [each for each in self._work[:] if not each.give_up_if_hung()]
+            work = self._work
+            if hung := [each for each in work if each.hangs]:
+                for each in hung:
+                    each.fail_as_hung()
+                self._on_hang()
+                return
             try:
                 self.renew(work)
             except Unreachable as error:
                 log.warning("no heartbeat: %s", error)
             except Exception:  # without a heartbeat the work would be lost with its lease
                 log.exception("no heartbeat")
-
-
-def _is_open(held: Held) -> bool:
-    return not held.ended and held.order is None
 
 
 def _note(pending: Sequence[tuple[Held, list[Write]]], orders: dict[str, Stopped | None]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from db import jobs, progress, shards
 from db.errors import LeaseLost
 from db.session import Database
-from db.shards import Claim, NewArtifact, NewMember
+from db.shards import Claim, NewArtifact, NewIndex
 from db.tables import Job, Shard
 
 DIGEST = "ab" * 32
@@ -37,13 +37,11 @@ class Record:
     @staticmethod
     def samples_of(claim: Claim) -> list[NewArtifact]:
         """The artifact that a generate shard of this range would commit."""
-        members = [
-            NewMember(sample=i, name=f"{i:09}.png", offset=512 * i, size=100, sha256=f"{i:064x}")
-            for i in range(claim.start, claim.stop)
-        ]
+        samples = range(claim.start, claim.stop)
+        index = NewIndex(samples, f"{claim.start:064x}", data=bytes(44 * len(samples)))
         name = f"samples-{claim.idx:05}.tar"
         key = f"jobs/{claim.job_id}/blobs/{claim.fence:064x}"
-        return [NewArtifact("samples", name, key, DIGEST, 1024, "application/x-tar", members)]
+        return [NewArtifact("samples", name, key, DIGEST, 1024, "application/x-tar", index)]
 
     def commit(self, claim: Claim) -> None:
         self.run(shards.commit, claim, self.samples_of(claim))

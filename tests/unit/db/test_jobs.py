@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import inspect
 from sqlalchemy.exc import IntegrityError
 
 from db import jobs
@@ -198,3 +199,11 @@ def test_a_long_job_is_cancelled_in_few_statements(record):
 def test_a_job_without_a_shard_is_refused(record):
     with pytest.raises(Refused, match="nothing to do"):
         record.run(jobs.add, spec={}, spec_hash=DIGEST, kind="train", model=None, ranges=[])
+
+
+def test_the_spec_is_loaded_only_where_it_is_asked_for(record):
+    job_id, _ = record.add(spec={"kind": "generate"})
+    (listed,) = record.run(jobs.listing)
+    assert "spec" in inspect(listed).unloaded
+    (whole,) = record.run(jobs.listing, with_spec=True)
+    assert whole.spec == record.job(job_id).spec == {"kind": "generate"}

@@ -89,14 +89,14 @@ def test_a_late_commit_counts_while_nobody_took_over(record):
     assert record.job(job_id).status == "finalizing"
 
 
-def test_a_commit_records_artifacts_members_and_the_end(record):
+def test_a_commit_records_artifacts_and_the_end(record):
     job_id, first, second = record.add((0, 3), (3, 5))
     record.commit(record.claim(second))
     assert record.job(job_id).status == "running"
     record.commit(record.claim(first))
     assert record.job(job_id).status == "finalizing"
-    digests = [member.sha256 for member in record.run(artifacts.members, job_id)]
-    assert digests == [f"{i:064x}" for i in range(5)]
+    stored = record.run(artifacts.of_job, job_id)
+    assert [each.members_sha256 for each in stored] == [f"{0:064x}", f"{3:064x}"]
     assert record.shard(first).owner is None
 
 
@@ -126,8 +126,8 @@ def test_a_running_claim_has_no_outcome(record):
 def test_a_commit_with_too_few_or_too_many_samples_is_refused(record, stop):
     _, shard_id = record.add((0, 4))
     claim = record.claim(shard_id)
-    members = [shards.NewMember(i, str(i), 0, 1, "a" * 64) for i in range(stop)]
-    made = [NewArtifact("samples", "s.tar", "k", "a" * 64, 1, "application/x-tar", members)]
+    index = shards.NewIndex(range(stop), "a" * 64)
+    made = [NewArtifact("samples", "s.tar", "k", "a" * 64, 1, "application/x-tar", index)]
     with pytest.raises(GenmillError, match="samples 0 to 3"):
         record.run(shards.commit, claim, made)
     assert record.shard(shard_id).status == "running"
@@ -182,7 +182,7 @@ def test_samples_committed_before_a_job_failed_stay(record):
     job_id, first, second = record.add((0, 2), (2, 4))
     record.commit(record.claim(first))
     record.fail(record.claim(second), final=True)
-    assert len(record.run(artifacts.members, job_id)) == 2
+    assert [row.name for row in record.run(artifacts.of_job, job_id)] == ["samples-00000.tar"]
     assert record.shard(first).status == "succeeded"
 
 

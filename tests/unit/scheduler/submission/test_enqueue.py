@@ -240,8 +240,8 @@ def commit_only_shard(session, job_id, *, size):
     (shard,) = jobs.shards_of(session, job_id)
     claim = shards.claim(session, shard.id, owner="w", lease_s=60)
     about = {"kind": "samples", "name": "samples.tar", "media_type": "application/x-tar"}
-    member = shards.NewMember(claim.start, "7.png", offset=0, size=size, sha256="0" * 64)
-    made = shards.NewArtifact(**about, key="k", sha256="0" * 64, size=size, members=[member])
+    index = shards.NewIndex(range(claim.start, claim.stop), "0" * 64, data=bytes(44))
+    made = shards.NewArtifact(**about, key="k", sha256="0" * 64, size=size, index=index)
     shards.commit(session, claim, [made])
 
 

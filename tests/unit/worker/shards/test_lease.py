@@ -2,20 +2,23 @@
 
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 
 from db import artifacts, jobs, shards
 from db.errors import Cancelled, Draining, LeaseLost, Unreachable
 from db.progress import of
-from db.shards import NewArtifact, Result
+from db.shards import NewArtifact
 from worker.services import Services
 from worker.settings import Settings
+from worker.shards.commits import commit
+from worker.shards.context import ShardResult
 from worker.shards.heartbeat import Heartbeat
 from worker.shards.lease import Lease
 from worker.shared_memory import SharedState
 
-SAMPLE = shards.NewMember(0, "0.png", 0, 1, "0" * 64)
+INDEX = shards.NewIndex(range(1), "0" * 64, data=bytes(44))
 
 
 @pytest.fixture
@@ -54,26 +57,31 @@ def claim(services):
 class Hold(Lease):
     """A lease with a heartbeat of its own."""
 
+    def __init__(self, services, claim, shared, on_hang):
+        super().__init__(services, claim, shared=shared)
+        self.heartbeat = Heartbeat(services, claim.owner, on_hang=on_hang)
+        self.shared = shared
+
     def __enter__(self):
-        self._heartbeat.__enter__()
-        return super().__enter__()
+        self.block = ExitStack()
+        self.block.enter_context(self.heartbeat)
+        self.block.enter_context(self.heartbeat.renewing([self]))
+        return self
 
     def __exit__(self, *error):
-        super().__exit__(*error)
-        self._heartbeat.__exit__(*error)
+        self.block.__exit__(*error)
 
     def commit_one(self, artifacts):
-        outcome = self.commit([Result(self.claim, artifacts, self.held[0].report)])
+        outcome = commit(self.heartbeat, {self: ShardResult(artifacts)}, self.shared)
         if outcome[self.claim.shard_id] is not None:
             raise outcome[self.claim.shard_id]
 
     def renew(self):
-        self._heartbeat.renew([self])
+        self.heartbeat.renew([self])
 
 
-def hold(services, *claims, shared=None, on_hang=lambda: None):
-    heartbeat = Heartbeat(services, claims[0].owner)
-    return Hold(heartbeat, claims, shared=shared or SharedState(), on_hang=on_hang)
+def hold(services, claim, *, shared=None, on_hang=lambda: None):
+    return Hold(services, claim, shared or SharedState(), on_hang)
 
 
 def told_to_stop(lease):
@@ -89,9 +97,7 @@ def told_to_stop(lease):
 
 def made(claim, **changes):
     columns = {"kind": "samples", "name": "s.tar", "key": "k", "sha256": "0" * 64, "size": 1}
-    return NewArtifact(
-        **{**columns, "media_type": "application/x-tar", "members": [SAMPLE]} | changes
-    )
+    return NewArtifact(**{**columns, "media_type": "application/x-tar", "index": INDEX} | changes)
 
 
 def reap(services):
