@@ -3,7 +3,8 @@
 A group is a batch, or a job on its own. Within one priority every group's first shard goes before
 any group's second; what is running counts as a group's first ones. Only the heads of groups are
 looked at, found by jumping from group to group in an index of queued shards (`db.tables.Shard`):
-as many groups as shards are wanted, and those groups that are busy.
+as many groups as shards are wanted, and those groups that are busy. A batch that is not complete is
+walked over: its jobs must not run yet (`db.batches`).
 """
 
 import heapq
@@ -232,15 +233,17 @@ _COLUMNS = "urgency, group_id, job_id, idx, id, work_key, stop - start"
 _WALK = """
 WITH RECURSIVE
 busy AS (SELECT group_id, count(*) AS size FROM ({busy}) AS each_one GROUP BY group_id),
+hidden AS (SELECT id FROM batches WHERE complete_at IS NULL),
+passed AS (SELECT group_id FROM busy UNION ALL SELECT id FROM hidden),
 walk (id, urgency, group_id, free) AS (
     SELECT * FROM (
         SELECT id, urgency, group_id,
-            CASE WHEN group_id IN (SELECT group_id FROM busy) THEN 0 ELSE 1 END
+            CASE WHEN group_id IN (SELECT group_id FROM passed) THEN 0 ELSE 1 END
         FROM shards WHERE {condition} ORDER BY urgency, group_id, job_id, idx LIMIT 1
     ) AS first
     UNION ALL
     SELECT head.id, head.urgency, head.group_id,
-        walk.free + CASE WHEN head.group_id IN (SELECT group_id FROM busy) THEN 0 ELSE 1 END
+        walk.free + CASE WHEN head.group_id IN (SELECT group_id FROM passed) THEN 0 ELSE 1 END
     FROM walk CROSS JOIN shards AS head
     WHERE walk.free < :room AND head.id = coalesce(
         (SELECT id FROM shards
@@ -254,6 +257,7 @@ SELECT head.urgency, head.group_id, head.job_id, head.idx, head.id, head.work_ke
     head.stop - head.start, coalesce(busy.size, 0)
 FROM walk JOIN shards AS head ON head.id = walk.id
 LEFT JOIN busy ON busy.group_id = head.group_id
+WHERE head.group_id NOT IN (SELECT id FROM hidden)
 """
 
 _PART = (

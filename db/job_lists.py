@@ -5,9 +5,10 @@ from datetime import datetime, timedelta
 from heapq import nlargest
 from typing import Any
 
-from sqlalchemy import Select, func, select, text, union_all
+from sqlalchemy import Select, func, or_, select, text, union_all
 from sqlalchemy.orm import Session, undefer
 
+from db.batches import incomplete_batches
 from db.columns import first_id
 from db.errors import Refused
 from db.states import JobState
@@ -53,6 +54,8 @@ def listing(
     if before is not None:
         statement = statement.where(Job.id < before)
     given = {name: value for name, value in filters.items() if value is not None}
+    if hidden := incomplete_batches(session):
+        statement = statement.where(or_(Job.batch_id.is_(None), Job.batch_id.not_in(hidden)))
     ids = _newest(session, _searches(session, statement, **given), limit)
     if not ids:
         return []
@@ -63,7 +66,11 @@ def listing(
 def counts(session: Session) -> dict[str, int]:
     """The number of jobs in each state."""
     rows = session.execute(select(JobCount.status, func.sum(JobCount.jobs)).group_by("status"))
-    return dict.fromkeys(map(str, JobState), 0) | {status: int(jobs) for status, jobs in rows}
+    found = dict.fromkeys(map(str, JobState), 0) | {status: int(jobs) for status, jobs in rows}
+    if hidden := incomplete_batches(session):
+        stored = session.scalar(select(func.count()).where(Job.batch_id.in_(hidden))) or 0
+        found[JobState.QUEUED] -= stored
+    return found
 
 
 def fold_counts(session: Session) -> int:

@@ -1,15 +1,15 @@
 """Jobs: add, find, cancel and finish them; their journal and manifest."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, or_, select, text, update
 from sqlalchemy.orm import Session, undefer
 
-from db import progress
-from db.columns import new_id
-from db.errors import NotFound, Refused
+from db.batches import visible
+from db.errors import NotFound
 from db.job_lists import counts, listing
 from db.journal import (
     add_points,
@@ -28,18 +28,16 @@ from db.moves import (
     lock_jobs,
     move_job,
     move_jobs,
-    record_transitions,
     settle_job,
 )
-from db.session import clock, insert_rows
-from db.states import FINAL, JobState, ShardState
-from db.tables import Batch, Job, Shard
+from db.new_jobs import NewJob, insert_job
+from db.session import clock
+from db.states import FINAL, JobState
+from db.tables import Job, Shard
 
 __all__ = [
     "add",
-    "add_batch",
     "add_points",
-    "batch_jobs",
     "by_idempotency_key",
     "by_ids",
     "cancel",
@@ -48,7 +46,6 @@ __all__ = [
     "counts",
     "drop_points_after",
     "get",
-    "get_batch",
     "last_points",
     "listing",
     "log",
@@ -59,7 +56,6 @@ __all__ = [
     "next_to_finalize",
     "points",
     "settle",
-    "shard_rows",
     "shards_of",
     "succeed",
     "succeed_many",
@@ -67,6 +63,7 @@ __all__ = [
     "unfinished",
 ]
 
+VISIBLE = visible(Job.batch_id)
 WITH_SPEC = undefer(Job.spec)  # lists and claims do without
 
 
@@ -89,49 +86,14 @@ def add(
     prompts_sha256. Raises `Refused` without a range, and `sqlalchemy.exc.IntegrityError` if the
     key is taken.
     """
-    if not ranges:
-        raise Refused("a job needs at least one shard: there is nothing to do")
-    now = clock(session)
-    job = Job(
-        id=new_id(),
-        spec=spec,
-        spec_hash=spec_hash,
-        kind=kind,
-        model=model,
-        priority=priority,
-        status=JobState.QUEUED,
-        samples=progress.total(kind, ranges),
-        created_at=now,
-        **origin,
-    )
-    session.add(job)
-    session.flush()
-    insert_rows(session, Shard, shard_rows(job, ranges, work_key=work_key, at=now))
-    # one row for the job and its shards, which all begin queued
-    record_transitions(session, [(job.id, None, None, JobState.QUEUED, None)], at=now)
-    return job
-
-
-def shard_rows(
-    job: Job, ranges: Sequence[tuple[int, int]], *, work_key: int | None, at: datetime
-) -> list[dict[str, Any]]:
-    """The rows of a job's shards, all queued and due at once."""
-    common = {
-        "job_id": job.id,
-        "group_id": job.batch_id or job.id,
-        "urgency": -job.priority,
-        "work_key": work_key,
-        "status": ShardState.QUEUED,
-        "not_before": at,
-    }
-    return [
-        common | {"id": new_id(), "idx": idx, "start": start, "stop": stop}
-        for idx, (start, stop) in enumerate(ranges)
-    ]
+    batch_id = origin.pop("batch_id", None)
+    row = json.dumps(spec)
+    new = NewJob(kind, row, spec_hash, model, ranges, priority, work_key, **origin)
+    return insert_job(session, new, batch_id=batch_id)
 
 
 def by_idempotency_key(session: Session, key: str) -> Job | None:
-    """The job that was submitted under this idempotency key, if any."""
+    """The job that was submitted under this key, if any, even if its batch is incomplete."""
     statement = select(Job).where(Job.idempotency_key == key).options(WITH_SPEC)
     found: Job | None = session.scalar(statement)
     return found
@@ -139,13 +101,13 @@ def by_idempotency_key(session: Session, key: str) -> Job | None:
 
 def unfinished(session: Session, *, limit: int = 1, **columns: str) -> list[Job]:
     """Jobs that have not ended and have these values in their `columns`, oldest first."""
-    statement = select(Job).filter_by(**columns).where(Job.status.not_in(FINAL))
+    statement = select(Job).filter_by(**columns).where(Job.status.not_in(FINAL), VISIBLE)
     return list(session.scalars(statement.order_by(Job.id).limit(limit)))
 
 
 def get(session: Session, id_or_prefix: str) -> Job:
     """The job with this id or unambiguous prefix, with its spec. Raises `NotFound` or `Refused`."""
-    return by_prefix(session, Job, id_or_prefix, WITH_SPEC, noun="job")
+    return by_prefix(session, Job, id_or_prefix, WITH_SPEC, noun="job", visible=VISIBLE)
 
 
 def by_ids(session: Session, ids: Collection[str]) -> dict[str, Job]:
@@ -228,25 +190,6 @@ def mark_collected(session: Session, job_id: str) -> None:
     """Record that a job's unreferenced objects were collected."""
     job = _locked(session, job_id)
     session.execute(update(Job).where(Job.id == job.id).values(collected_at=clock(session)))
-
-
-def add_batch(session: Session, size: int) -> Batch:
-    """Insert a batch for `size` jobs."""
-    batch = Batch(id=new_id(), size=size, created_at=clock(session))
-    session.add(batch)
-    session.flush()
-    return batch
-
-
-def get_batch(session: Session, id_or_prefix: str) -> Batch:
-    """The batch with this id or unambiguous prefix. Raises `NotFound` or `Refused`."""
-    return by_prefix(session, Batch, id_or_prefix, noun="batch")
-
-
-def batch_jobs(session: Session, batch_id: str, *, with_spec: bool = False) -> list[Job]:
-    """A batch's jobs, in the order of its lines."""
-    statement = select(Job).where(Job.batch_id == batch_id).order_by(Job.id)
-    return list(session.scalars(statement.options(WITH_SPEC) if with_spec else statement))
 
 
 def names_prompts(session: Session, sha256: str) -> bool:

@@ -91,12 +91,24 @@ class Alias(Base):
 
 
 class Batch(Base):
-    """Jobs submitted together."""
+    """Jobs submitted together.
+
+    Until `complete_at`, when all of them are stored, its jobs are neither listed nor run.
+    """
 
     __tablename__ = "batches"
+    __table_args__ = (
+        Index(
+            "ix_batches_incomplete",
+            "id",
+            sqlite_where=text("complete_at IS NULL"),
+            postgresql_where=text("complete_at IS NULL"),
+        ),
+    )
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     size: Mapped[int]
     created_at: Mapped[datetime]
+    complete_at: Mapped[datetime | None]
 
 
 class Job(Base):
@@ -116,6 +128,7 @@ class Job(Base):
         # of what finished jobs leave behind
         _partial("ix_jobs_finished_at_id", "finished_at", "id"),
         _partial("ix_jobs_collectable", "finished_at", also="collected_at IS NULL"),
+        _partial("ix_jobs_retry_of", "retry_of"),
         Index(
             "ix_jobs_prompts_sha256",
             "prompts_sha256",

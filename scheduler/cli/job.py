@@ -58,7 +58,7 @@ def list_jobs(
     \b
     genmill job list --status failed --since 1d
     """
-    from db import jobs, progress, schedules
+    from db import batches, jobs, progress, schedules
     from db.session import clock
     from scheduler.cli.watching import describe_details
     from scheduler.output.documents import job_document
@@ -67,7 +67,7 @@ def list_jobs(
     with open_record() as services, services.database.read() as session:
         found = jobs.listing(
             session,
-            batch=jobs.get_batch(session, batch).id if batch else None,
+            batch=batches.get(session, batch).id if batch else None,
             schedule=schedules.get(session, schedule).id if schedule else None,
             since=clock(session) - since if since else None,
             before=jobs.get(session, before).id if before else None,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from db import jobs, progress, workers
+from db import batches, jobs, progress, workers
 from db.errors import NotFound
 from db.states import FINAL
 from db.tables import Job
@@ -37,10 +37,10 @@ def find_jobs(session: Session, references: Sequence[str]) -> list[Job]:
             matching = [jobs.get(session, reference)]
         except NotFound as not_a_job:
             try:
-                batch = jobs.get_batch(session, reference)
+                batch = batches.get(session, reference)
             except NotFound:
                 raise not_a_job from None
-            matching = jobs.batch_jobs(session, batch.id)
+            matching = batches.jobs_of(session, batch.id)
         found |= {job.id: job for job in matching}
     return list(found.values())
 

@@ -5,7 +5,7 @@ from psycopg.errors import DuplicatePreparedStatement, InvalidSqlStatementName, 
 from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from db import engines, jobs
+from db import batches, engines
 from db.driver_errors import translate_errors
 from db.engines import POSTGRESQL_CONNECT, parse_url
 from db.errors import Refused, Unreachable
@@ -27,11 +27,11 @@ def test_options_in_the_url_reach_the_server(postgresql_database_url):
 
 def test_times_are_in_utc_whatever_zone_the_server_is_in(postgresql_database_url):
     near, far = (Database(f"{postgresql_database_url}{query}") for query in ("", f"?{FAR_EAST}"))
-    batch = far.transact(lambda session: jobs.add_batch(session, 1))
+    batch = far.transact(lambda session: batches.complete(session, batches.add(session, 0).id))
     with near.read() as session, far.read() as other:
         assert other.scalar(text("SHOW timezone")) == "Asia/Tokyo"
         assert abs((clock(session) - clock(other)).total_seconds()) < 5
-        found = [jobs.get_batch(each, batch.id).created_at for each in (session, other)]
+        found = [batches.get(each, batch.id).created_at for each in (session, other)]
     assert found == [batch.created_at] * 2
     assert {at.utcoffset().total_seconds() for at in found} == {0}
     near.dispose()

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import inspect
 from sqlalchemy.exc import IntegrityError
 
-from db import jobs
+from db import batches, jobs
 from db.errors import NotFound, Refused
 from db.session import clock
 
@@ -69,8 +69,9 @@ def test_jobs_are_listed_newest_first_and_page_by_page(record):
 
 
 def test_a_list_is_narrowed_by_every_filter(record):
-    batch = record.run(jobs.add_batch, 1)
+    batch = record.run(batches.add, 1)
     wanted, _ = record.add(model="faces", kind="train", batch_id=batch.id, schedule_id="s")
+    record.run(batches.complete, batch.id)
     record.add(model="faces")
     narrowed = {"model": "faces", "kind": "train", "batch": batch.id, "schedule": "s"}
     found = record.run(jobs.listing, status="queued", **narrowed)
@@ -182,9 +183,10 @@ def test_ended_jobs_are_collected_once_and_after_a_while(record):
 
 
 def test_a_batch_keeps_its_jobs_in_order(record):
-    batch = record.run(jobs.add_batch, 3)
+    batch = record.run(batches.add, 3)
     ids = [record.add(batch_id=batch.id, custom_id=str(i))[0] for i in range(3)]
-    found = record.run(jobs.batch_jobs, record.run(jobs.get_batch, batch.id).id)
+    record.run(batches.complete, batch.id)
+    found = record.run(batches.jobs_of, record.run(batches.get, batch.id).id)
     assert [job.id for job in found] == ids
 
 
