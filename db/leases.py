@@ -27,8 +27,9 @@ from sqlalchemy.orm import Session
 
 from db.claims import Claim, ending
 from db.columns import UtcDateTime
-from db.due import Due, choose
+from db.due import choose
 from db.errors import Cancelled, LeaseLost
+from db.heads import Due
 from db.moves import (
     end_attempts,
     end_job,
