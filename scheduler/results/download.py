@@ -51,7 +51,7 @@ def download(
 
     `form` is one of the medium's `downloads`, by default the first. Raises `NotFound` if nothing is
     committed yet, `Refused` for a form that the medium or the samples do not have,
-    `DigestMismatch`, and `Unreachable`, also for a full disk.
+    `DigestMismatch`, `Removed`, and `Unreachable`, also for a full disk.
     """
     done = Downloaded(folder)
     with disk_errors(folder):
@@ -87,6 +87,7 @@ def _fetch_job(
     """Fetch the objects one by one; yield each one's size, samples, and samples written."""
     parts = folder / PARTS
     with services.database.read() as session:
+        artifacts.refuse_removed(session, job.id)
         others = [each for each in artifacts.of_job(session, job.id) if each.kind != "samples"]
     for artifact in others:
         services.store.fetch(artifact.key, folder / plain_name(artifact), sha256=artifact.sha256)

@@ -47,10 +47,11 @@ class Compared:
 def verify(services: Services, job: Job) -> Verified:
     """Read every object of a job and compare it, its samples and the manifest with the record.
 
-    Raises `Unreachable` if the store cannot be reached.
+    Raises `Removed` if retention removed artifacts, and `Unreachable`.
     """
     done = Verified(0, 0, [])
     with services.database.read() as session:
+        artifacts.refuse_removed(session, job.id)
         stored = artifacts.of_job(session, job.id)
     for artifact in stored:
         if artifact.kind != "samples":
