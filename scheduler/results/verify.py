@@ -15,8 +15,8 @@ from worker.files import canonical_json
 from worker.media import medium_of
 from worker.media.samples.index import IndexEntry
 from worker.services import Services
+from worker.services.prompts import load_spec
 from worker.services.samples import find_sample, read_index, read_sample, sample_objects
-from worker.specs import parse_spec
 
 CHUNK = 1 << 20
 
@@ -154,7 +154,7 @@ def reproduce(services: Services, job: Job, index: int) -> Compared:
             f"job {job.id} is a {job.kind} job: only a generate job has samples to make again"
         )
     old_artifact, old = find_sample(services, job.id, index)
-    spec = parse_spec(job.spec)
+    spec = load_spec(services.store, job.spec)
     made = enqueue(services, spec, ranges=[(index, index + 1)], priority=job.priority)
     (ended,) = wait(services, [made.id])
     if ended.status != JobState.SUCCEEDED:

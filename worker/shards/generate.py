@@ -9,28 +9,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from db.errors import Draining, Refused
-from db.tables import Job
 from worker.engine import memory
 from worker.engine.generate import Generation, Task, generate_together
 from worker.feeds.source_images import SourceImages
 from worker.media.samples.record import Origin
 from worker.services.pinned import PinnedGeneration
 from worker.shards.context import ShardResult, WorkerContext
-from worker.shards.lease import Lease
 from worker.shards.loaded_networks import LoadedNetwork
 from worker.shards.packing import Packer, Part
 
 Result = tuple[Part, ShardResult | Exception]
-
-
-def generate_shard(
-    context: WorkerContext, job: Job, pinned: PinnedGeneration, lease: Lease, folder: Path
-) -> ShardResult:
-    """Make one shard's samples and store them; the caller commits the result."""
-    [(_, result)] = generate_shards(context, [Part(job, pinned, lease)], folder)
-    if isinstance(result, Exception):
-        raise result
-    return result
 
 
 def generate_shards(
