@@ -67,10 +67,15 @@ def find_sample(services: Services, job_id: str, sample: int) -> tuple[Artifact,
 
 
 def read_record(services: Services, artifact: Artifact, entry: IndexEntry) -> dict[str, Any]:
-    """The record inside one sample's bytes, fetched by one ranged read."""
+    """The record inside one sample's bytes."""
+    return media.read_record(read_sample(services, artifact, entry))
+
+
+def read_sample(services: Services, artifact: Artifact, entry: IndexEntry) -> bytes:
+    """One sample's bytes, fetched by one ranged read."""
     stop = entry.offset + entry.size
     with services.store.open(artifact.key, start=entry.offset, stop=stop) as file:
-        return media.read_record(file.read())
+        return file.read()
 
 
 @lru_cache(maxsize=8)
