@@ -16,7 +16,7 @@ from db.tables import Job, JobCount
 
 MAX_LIMIT = 10_000
 # Ids hold the time by the clock of the machine that submitted, `created_at` that by the database's.
-CLOCK_SKEW = timedelta(minutes=10)
+CLOCK_SKEW = timedelta(minutes=1)
 
 FOLDED_AT_ONCE = 50_000
 FOLD = text("""

@@ -33,6 +33,7 @@ class Shape:
 
     jobs: int
     shards: int = 1  # of each job
+    samples: int = 1  # of each shard
     batches: int = 0
 
     @property
@@ -59,9 +60,9 @@ def fill(database: Database, shape: Shape, *, status: str = "queued") -> list[st
     writer(Batch, ({"id": each, "size": shape.jobs // shape.batches} for each in batches))
     writer(Job, (_job(*job, shape=shape, status=status) for job in jobs))
     shards = itertools.product(jobs, range(shape.shards))
-    writer(Shard, (_shard(*job, idx=idx, status=status) for job, idx in shards))
+    writer(Shard, (_shard(*job, idx, shape=shape, status=status) for job, idx in shards))
     writer(Transition, ({"job_id": job, "old": None, "new": "queued"} for job, _ in jobs))
-    _analyse(database)
+    vacuum(database)
     return [job for job, _ in jobs[:: max(1, len(jobs) // 100)]]
 
 
@@ -78,23 +79,25 @@ def _job(job_id: str, batch_id: str | None, *, shape: Shape, status: str) -> dic
     return {
         "id": job_id,
         "kind": "generate",
-        "spec": SPEC | {"count": shape.shards},
+        "spec": SPEC | {"count": shape.shards * shape.samples},
         "spec_hash": "0" * 64,
         "status": status,
         "model": "digits",
         "batch_id": batch_id,
-        "samples": shape.shards,
+        "samples": shape.shards * shape.samples,
         "finished_at": ended,
         "collected_at": ended,
     }
 
 
-def _shard(job_id: str, batch_id: str | None, *, idx: int, status: str) -> dict[str, Any]:
+def _shard(
+    job_id: str, batch_id: str | None, idx: int, *, shape: Shape, status: str
+) -> dict[str, Any]:
     return {
         "job_id": job_id,
         "idx": idx,
-        "start": idx,
-        "stop": idx + 1,
+        "start": idx * shape.samples,
+        "stop": (idx + 1) * shape.samples,
         "status": status,
         "group_id": batch_id or job_id,
         "urgency": 0,
@@ -169,7 +172,8 @@ def _copy(database: Database, table: Table, rows: Iterator[list[Any]]) -> None:
             copy.write_row(each)
 
 
-def _analyse(database: Database) -> None:
+def vacuum(database: Database) -> None:
+    """Bring the statistics up to date and, on PostgreSQL, make dead rows' space free for reuse."""
     if database.dialect == "sqlite":
         with closing(sqlite3.connect(str(database.url.database))) as connection:
             connection.execute("ANALYZE")

@@ -1,14 +1,24 @@
 """The record's protocol as a worker speaks it, in one place: the only file that names its calls."""
 
+import hashlib
+from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
-from db import shards, workers
-from db.claims import Claim
+from sqlalchemy.orm import Session
+
+from db import jobs, shards, workers
+from db.commits import NewArtifact, NewIndex, blob_key
 from db.session import Database
-from db.shards import NewArtifact, NewMember
+from db.shards import Beat, Claim, Result
+from worker.media.samples.index import IndexEntry, SampleIndex
+from worker.services.samples import INLINE_SAMPLES
 
 MAX_CLAIMS = 1000  # a fleet that is killed all the time poisons nothing
 MEMBER_BYTES = 700
+REPORT = {"done": 0, "total": 1, "unit": "sample", "eta_s": None, "note": ""}
+
+T = TypeVar("T")
 
 
 class _Undo(Exception):
@@ -16,25 +26,37 @@ class _Undo(Exception):
 
 
 def choose(database: Database, boot: str, count: int) -> None:
-    """Choose `count` shards in a write transaction, and roll it back."""
+    """Choose `count` shards and mark them as rung for, in a transaction that is rolled back."""
+    found = undone(database, partial(shards.take_due, per_worker=count, deadline_s=120))
+    if len(found) != count:
+        raise RuntimeError(f"{len(found)} shards were chosen, not {count}")
+
+
+def claim_together(database: Database, boot: str, count: int) -> None:
+    """Claim `count` shards at once, in a transaction that is rolled back."""
+    found = undone(database, partial(shards.claim_due, owner=boot, lease_s=60, limit=count))
+    if len(found) != count:
+        raise RuntimeError(f"{len(found)} shards were claimed, not {count}")
+
+
+def undone(database: Database, work: Callable[[Session], T]) -> T:
+    """The result of `work` in a write transaction that is then rolled back."""
+    found: list[T] = []
     try:
         with database.write() as session:
-            found = shards.take_due(session, per_worker=count, deadline_s=120)
-            if len(found) != count:
-                raise RuntimeError(f"{len(found)} shards were chosen, not {count}")
+            found.append(work(session))
             raise _Undo
     except _Undo:
-        pass
+        return found[0]
 
 
 class FleetMember:
     """One simulated worker's calls: claim a shard, renew its lease, commit it."""
 
-    def __init__(self, database: Database, boot: str, doorbells: list[str], lease_s: float) -> None:
+    def __init__(self, database: Database, boot: str, lease_s: float) -> None:
         self.database = database
         self.boot = boot
         self.lease_s = lease_s
-        self._doorbells = doorbells  # of the whole process
         self._beats = 0
 
     def start(self) -> None:
@@ -47,51 +69,46 @@ class FleetMember:
         self.database.transact(partial(workers.beat, boot_id=self.boot))
 
     def claim(self) -> Claim | None:
-        """Claim a shard that is due."""
-        if not self._doorbells:
-            self._ring()
-        try:
-            shard_id = self._doorbells.pop()
-        except IndexError:
-            return None
-        return self.database.transact(
-            partial(
-                shards.claim,
-                shard_id=shard_id,
-                owner=self.boot,
-                lease_s=self.lease_s,
-                max_claims=MAX_CLAIMS,
-            )
-        )
+        """Claim one shard that is due."""
+        claim_due = partial(shards.claim_due, owner=self.boot, lease_s=self.lease_s)
+        found = self.database.transact(claim_due)
+        return found[0] if found else None
 
-    def renew(self, claim: Claim) -> None:
-        """Renew the lease and report progress. Raises `Stopped`."""
+    def renew(self, claim: Claim) -> bool:
+        """Renew the lease and report progress; whether it is still held."""
         self._beats += 1
-        report = {"done": 0, "total": 1, "unit": "sample", "eta_s": None, "note": ""}
-        renew = partial(shards.renew, claim=claim, lease_s=self.lease_s, seq=self._beats)
-        self.database.transact(partial(renew, progress=report))
+        beats = {claim.shard_id: Beat(claim.fence, self._beats, REPORT)}
+        renew = partial(shards.renew_all, owner=self.boot, beats=beats, lease_s=self.lease_s)
+        return bool(self.database.transact(renew))
 
-    def commit(self, claim: Claim) -> None:
-        """Commit the shard's one object, and ring for what is due. Raises `Stopped`."""
-        artifact = made_by(claim)
-        self.database.transact(partial(shards.commit, claim=claim, artifacts=[artifact]))
-        self._ring()
-
-    def _ring(self) -> None:
-        due = partial(shards.take_due, per_worker=3, deadline_s=4 * self.lease_s)
-        self._doorbells[:0] = self.database.transact(due)
+    def commit(self, claim: Claim) -> bool:
+        """Commit the shard, then look whether its job is complete; whether the commit counted."""
+        results = [Result(claim, [made_by(claim)])]
+        outcomes = self.database.transact(partial(shards.commit_many, results=results))
+        if not claim.alone:
+            with self.database.read() as session:
+                jobs.complete(session, [claim.job_id])
+        return outcomes[claim.shard_id] is None
 
 
 def made_by(claim: Claim) -> NewArtifact:
     """What a worker commits for a claim: one object with all samples of its range."""
-    digest = f"{claim.idx:064x}"
-    members = [
-        NewMember(index, f"{index:09d}.png", place * MEMBER_BYTES, MEMBER_BYTES, digest)
-        for place, index in enumerate(range(claim.start, claim.stop))
+    digest = hashlib.sha256(claim.shard_id.encode()).hexdigest()
+    entries = [
+        IndexEntry(sample, place * MEMBER_BYTES, MEMBER_BYTES, digest)
+        for place, sample in enumerate(range(claim.start, claim.stop))
     ]
-    name, key = f"samples-{claim.idx:06d}.tar", f"jobs/{claim.job_id}/blobs/{digest}"
-    size = MEMBER_BYTES * len(members)
-    return NewArtifact("samples", name, key, digest, size, "application/x-tar", members)
+    index = SampleIndex.of(entries)
+    inline = len(entries) <= INLINE_SAMPLES
+    held = NewIndex(
+        index.samples,
+        index.members_sha256,
+        data=index.data if inline else None,
+        sha256=None if inline else digest,
+    )
+    name, key = f"samples-{claim.idx:06d}.tar", blob_key(claim.job_id, digest)
+    size = MEMBER_BYTES * len(entries)
+    return NewArtifact("samples", name, key, digest, size, "application/x-tar", held)
 
 
 def reap(database: Database) -> None:

@@ -35,7 +35,11 @@ ROWS = {
     "memory": Row("images", "memory"),
     "enqueue": Row("small_jobs", "enqueueing"),
     "choosing": Row("choosing", "choosing"),
+    "claiming": Row("choosing", "claiming", quick=False),
     "listing": Row("listing", "listing"),
+    "bytes": Row("sizes", "sizes"),
+    "s3": Row("downloads", "downloads"),
+    "contention": Row("contention", "contention", quick=False),
     "gpt-training": Row("training", "gpt_against_a_plain_loop", in_folder=True),
 }
 FLEET = {

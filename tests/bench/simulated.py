@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 
 from db.claims import Claim
 from db.columns import new_id
-from db.errors import Stopped
 from db.session import Database
 from tests.bench.protocol import FleetMember
+from worker.process.child import MAX_BEAT_S as BEAT_S
+from worker.shards.heartbeat import MAX_BEAT_S as RENEW_S
 
 THREADS = 8  # and connections: a pooler in front of PostgreSQL shares them out in the same way
-BEAT_S = 5.0  # of a worker's row, as in `worker.process.child`
 IDLE_S = 1.0
 REPORT_S = 1.0
 
@@ -84,23 +84,16 @@ class Fleet:
     def commit(self, worker: Simulated) -> None:
         """Commit the shard, and take the next one."""
         assert worker.claim
-        try:
-            worker.member.commit(worker.claim)
-            self.counts["commits"] += 1
-        except Stopped:
-            self.counts["stopped"] += 1
+        self.counts["commits" if worker.member.commit(worker.claim) else "lost"] += 1
         worker.claim = None
         self.claim(worker)
 
     def renew(self, worker: Simulated) -> None:
-        """Renew the lease, every quarter of it."""
-        self.later(time.monotonic() + self.lease_s / 4, "renew", worker)
+        """Renew the lease as often as a worker does."""
+        self.later(time.monotonic() + min(self.lease_s / 4, RENEW_S), "renew", worker)
         if claim := worker.claim:
-            try:
-                worker.member.renew(claim)
-                self.counts["renewals"] += 1
-            except Stopped:  # another thread has just committed it, or it was lost
-                self.counts["not renewed"] += 1
+            # not renewed: another thread is committing it just now, or it was lost
+            self.counts["renewals" if worker.member.renew(claim) else "not renewed"] += 1
 
     def beat(self, worker: Simulated) -> None:
         """Write the worker's row."""
@@ -112,15 +105,15 @@ class Fleet:
 def main() -> None:
     """Start the workers at random times within their first shard, and report."""
     url, workers, shard_s, lease_s = sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:5])
-    database, fleet, doorbells = Database(url), Fleet(shard_s, lease_s), list[str]()
+    database, fleet = Database(url), Fleet(shard_s, lease_s)
     for _ in range(workers):
-        worker = Simulated(FleetMember(database, new_id(), doorbells, lease_s))
+        worker = Simulated(FleetMember(database, new_id(), lease_s))
         worker.member.start()
         began = time.monotonic()
         worker.ends_at = began
         fleet.later(began + random.random() * shard_s, "claim", worker)
         fleet.later(began + random.random() * BEAT_S, "beat", worker)
-        fleet.later(began + random.random() * lease_s / 4, "renew", worker)
+        fleet.later(began + random.random() * RENEW_S, "renew", worker)
     for _ in range(THREADS):
         threading.Thread(target=fleet.run, daemon=True).start()
     while True:

