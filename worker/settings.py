@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     deadline_s: float = Field(
         120, gt=0, description="seconds after which an unanswered doorbell is rung again"
     )
-    shard_s: float = Field(10, gt=0, description="seconds that a shard should take")
+    shard_s: float = Field(10, gt=0, description="seconds that a shard should take at most")
     max_failures: int = Field(
         3, ge=1, description="failures after which a shard has failed for good"
     )
