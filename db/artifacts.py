@@ -1,17 +1,19 @@
-"""Artifacts, the stored objects that shards committed, and the samples inside them."""
+"""Artifacts, the stored objects that shards committed, and which of them holds which sample."""
 
-from sqlalchemy import String, cast, select
-from sqlalchemy.orm import Session
+from bisect import bisect_right
+
+from sqlalchemy import String, cast, func, select
+from sqlalchemy.orm import Session, undefer
 
 from db.errors import NotFound
 from db.lookup import by_prefix
-from db.tables import Artifact, Checkpoint, Job, Member, ModelVersion, Shard
+from db.tables import Artifact, Checkpoint, Job, ModelVersion, Shard
 
 
 def of_job(session: Session, job_id: str, kind: str | None = None) -> list[Artifact]:
     """A job's artifacts in the order of its shards, then by name; only those of `kind` if given."""
     statement = select(Artifact).join(Shard, Shard.id == Artifact.shard_id)
-    statement = statement.where(Artifact.job_id == job_id)
+    statement = statement.where(Shard.job_id == job_id)
     if kind is not None:
         statement = statement.where(Artifact.kind == kind)
     return list(session.scalars(statement.order_by(Shard.idx, Artifact.name)))
@@ -22,29 +24,33 @@ def get(session: Session, id_or_prefix: str) -> Artifact:
     return by_prefix(session, Artifact, id_or_prefix, noun="artifact")
 
 
-def members(session: Session, job_id: str, *, after: int = -1, limit: int = 1000) -> list[Member]:
-    """Up to `limit` of a job's samples with an index above `after`, by index."""
-    statement = select(Member).join(Shard, Shard.id == Member.shard_id)
-    statement = statement.where(Shard.job_id == job_id, Member.sample > after)
-    return list(session.scalars(statement.order_by(Member.sample).limit(limit)))
-
-
-def member(session: Session, job_id: str, index: int) -> tuple[Member, Artifact]:
-    """Sample `index` of a job and the artifact that holds it. Raises `NotFound`."""
+def samples_page(
+    session: Session, job_id: str, *, after: int = -1, limit: int = 100
+) -> list[tuple[Artifact, Shard]]:
+    """Up to `limit` of a job's samples artifacts, of shards numbered above `after`, in order."""
     statement = (
-        select(Member, Artifact)
-        .join(Artifact, Artifact.id == Member.artifact_id)
-        .where(Artifact.job_id == job_id, Member.sample == index)
+        select(Artifact, Shard)
+        .join(Shard, Shard.id == Artifact.shard_id)
+        .where(Shard.job_id == job_id, Shard.idx > after, Artifact.kind == "samples")
+        .options(undefer(Artifact.index_data))
     )
-    row = session.execute(statement).one_or_none()
-    if row is None:
-        raise NotFound(f"job {job_id} has no sample {index} yet")
-    return row.Member, row.Artifact
+    rows = session.execute(statement.order_by(Shard.idx).limit(limit))
+    return [(artifact, shard) for artifact, shard in rows]
+
+
+def holding(session: Session, job_id: str, sample: int) -> tuple[Artifact, Shard]:
+    """The artifact that holds a job's sample, and its shard. Raises `NotFound`."""
+    found = samples_page(session, job_id, after=_shard_of(session, job_id, sample) - 1, limit=1)
+    if not found or not found[0][1].start <= sample < found[0][1].stop:
+        raise NotFound(f"job {job_id} has no sample {sample} yet")
+    return found[0]
 
 
 def referenced_keys(session: Session, job_id: str) -> set[str]:
     """Every store key under a job that the record refers to; other objects there are garbage."""
-    keys = set(session.scalars(select(Artifact.key).where(Artifact.job_id == job_id)))
+    stored = of_job(session, job_id)
+    keys = {artifact.key for artifact in stored}
+    keys.update(artifact.index_key for artifact in stored if artifact.index_key)
     checkpoints = select(Checkpoint.key).join(Shard, Shard.id == Checkpoint.shard_id)
     keys.update(session.scalars(checkpoints.where(Shard.job_id == job_id)))
     # a later model version may refer to files that this job stored
@@ -53,3 +59,19 @@ def referenced_keys(session: Session, job_id: str) -> set[str]:
         keys.update(file["key"] for file in by_name.values())
     manifest = session.scalar(select(Job.manifest_key).where(Job.id == job_id))
     return keys | ({manifest} if manifest else set())
+
+
+def _shard_of(session: Session, job_id: str, sample: int) -> int:
+    """The number of the last shard that begins at or before `sample`; -1 if none does.
+
+    The ranges of a job's shards are in order, so a bisection by (job, number) reads a few rows.
+    """
+    count = session.scalar(select(func.max(Shard.idx)).where(Shard.job_id == job_id))
+    start_of = select(Shard.start).where(Shard.job_id == job_id)
+    numbers = range(0 if count is None else count + 1)
+    return (
+        bisect_right(
+            numbers, sample, key=lambda idx: session.scalar(start_of.where(Shard.idx == idx)) or 0
+        )
+        - 1
+    )

@@ -82,9 +82,8 @@ def remove(session: Session, reference: str) -> list[DatasetVersion]:
     whole = Reference.parse(reference).number is None
     removed = versions(session, dataset) if whole else [chosen]
     references = {f"{dataset.name}:{row.number}" for row in removed}
-    live = session.execute(select(Job.id, Job.spec).where(Job.status.not_in(FINAL)))
-    users = [job_id for job_id, spec in live if spec.get("dataset") in references]
-    if users:
+    using = Job.spec["dataset"].as_string().in_(references)
+    if users := list(session.scalars(select(Job.id).where(Job.status.not_in(FINAL), using))):
         raise Refused(
             f"dataset {reference!r} is in use by {', '.join(users)}",
             remedy="wait for them or cancel them",

@@ -3,8 +3,9 @@
 import re
 from typing import Any, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select, true
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.base import ExecutableOption
 
 from db.errors import NotFound, Refused
 
@@ -12,8 +13,15 @@ T = TypeVar("T")
 SHOWN = 5
 
 
-def by_prefix(session: Session, table: type[T], prefix: str, *, noun: str) -> T:
-    """The one row whose id starts with `prefix`.
+def by_prefix(
+    session: Session,
+    table: type[T],
+    prefix: str,
+    *options: ExecutableOption,
+    noun: str,
+    visible: ColumnElement[bool] | None = None,
+) -> T:
+    """The one row whose id starts with `prefix`, of those `visible`, loaded with these `options`.
 
     Raises `NotFound` if there is none, and `Refused` with the candidates if there are several.
     """
@@ -23,7 +31,8 @@ def by_prefix(session: Session, table: type[T], prefix: str, *, noun: str) -> T:
     start = prefix.lower()
     # the range lets the database use an index; "g" sorts after every character of an id
     in_range = (key.id >= start, key.id < start + "g", key.id.startswith(start))
-    statement = select(table).where(*in_range).order_by(key.id)
+    shown = true() if visible is None else visible
+    statement = select(table).where(*in_range, shown).order_by(key.id).options(*options)
     found: list[Any] = list(session.scalars(statement.limit(SHOWN + 1)))
     if not found:
         raise NotFound(f"no {noun} {prefix!r}")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from db.errors import NotFound, Refused
@@ -29,12 +29,14 @@ def add_version(
     files: dict[str, Any],
     weights_sha256: str,
     metrics: dict[str, Any],
+    shape: dict[str, Any] | None = None,
     **origin: str | None,
 ) -> ModelVersion:
     """Add the next version of model `name`, creating the model if needed.
 
-    `files` maps file names to `{"key", "sha256", "size"}`. `origin` may hold parent_id,
-    dataset_version_id and job_id. Raises `Refused` if the model is of another family.
+    `files` maps file names to `{"key", "sha256", "size"}`; `shape` is that of `config.json`.
+    `origin` may hold parent_id, dataset_version_id and job_id. Raises `Refused` if the model is of
+    another family.
     """
     model = _registry.lock(session, name, family=family)
     if model.family != family:
@@ -49,6 +51,7 @@ def add_version(
         files=files,
         weights_sha256=weights_sha256,
         metrics=metrics,
+        shape=shape,
         **origin,
     )
 
@@ -72,6 +75,11 @@ def resolve(session: Session, reference: str) -> tuple[Model, ModelVersion]:
         known = [*aliases(session, model), LATEST]
         raise NotFound.unknown("alias", alias, known, of=f"model {name!r}")
     return model, version(session, found.version_id)
+
+
+def set_shape(session: Session, version_id: str, shape: dict[str, Any]) -> None:
+    """Note the shape of a version that was made before versions kept it."""
+    session.execute(update(ModelVersion).where(ModelVersion.id == version_id).values(shape=shape))
 
 
 def aliases(session: Session, model: Model) -> dict[str, int]:

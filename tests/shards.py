@@ -1,11 +1,16 @@
 """Jobs and shards in a database, without a worker, for tests of what comes before and after."""
 
+from itertools import accumulate, pairwise
+
 from db import jobs, shards
 
 
-def add_job(services, *, count=1):
+def add_job(services, *, count=1, sizes=None):
+    """Add a job of `count` shards of one sample, or of shards of these sizes."""
+
     def work(session):
-        ranges = [(n, n + 1) for n in range(count)]
+        stops = list(accumulate(sizes or [1] * count))
+        ranges = list(pairwise([0, *stops]))
         return jobs.add(
             session, spec={}, spec_hash="0" * 64, kind="generate", model="m", ranges=ranges
         )
@@ -23,9 +28,9 @@ def claim(services, job, *, lease_s=60):
 
 def commit(services, held):
     blob = services.store.put_bytes(f"jobs/{held.job_id}/blobs", b"png")
-    member = shards.NewMember(held.start, "0.png", 0, 3, "0" * 64)
+    index = shards.NewIndex(range(held.start, held.stop), "0" * 64, data=bytes(44))
     artifact = shards.NewArtifact(
-        "samples", "s.tar", blob.key, blob.sha256, blob.size, "application/x-tar", [member]
+        "samples", "s.tar", blob.key, blob.sha256, blob.size, "application/x-tar", index
     )
     services.database.transact(lambda session: shards.commit(session, held, [artifact]))
 

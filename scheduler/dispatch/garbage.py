@@ -1,20 +1,22 @@
-"""Garbage: objects in the store that the database does not refer to.
+"""Garbage: objects in the store that the database does not refer to, and unfinished batches.
 
 Any number of schedulers may collect at once; deleting an object twice is no error.
 """
 
 import logging
 
-from db import artifacts, datasets, jobs
+from db import artifacts, batches, datasets, jobs
+from scheduler.submission.batches import ABANDONED_S, discard
 from worker.data.versions import PREFIX, object_keys
-from worker.services import Services
+from worker.services import Services, prompts
 
 log = logging.getLogger(__name__)
 
 JOB_GRACE_S = 3600.0  # since the job ended
-DATASET_GRACE_S = 86_400.0  # since the object was stored; no `dataset add` takes that long
+UPLOAD_GRACE_S = 86_400.0  # since the object was stored; no command takes that long to record it
 STALE_UPLOAD_S = 86_400.0
 JOBS_AT_ONCE = 20
+BATCH_JOBS_AT_ONCE = 10_000
 
 
 def collect_jobs(services: Services, *, older_than_s: float = JOB_GRACE_S) -> int:
@@ -39,7 +41,17 @@ def _collect_job(services: Services, job_id: str) -> int:
     return len(garbage)
 
 
-def collect_datasets(services: Services, *, older_than_s: float = DATASET_GRACE_S) -> int:
+def collect_batches(services: Services, *, older_than_s: float = ABANDONED_S) -> int:
+    """Delete some jobs of batches whose submission was killed; return how many."""
+    with services.database.read() as session:
+        abandoned = batches.abandoned(session, older_than_s)
+    deleted = sum(discard(services, batch_id, at_most=BATCH_JOBS_AT_ONCE) for batch_id in abandoned)
+    if deleted:
+        log.info("jobs of unfinished batches deleted", extra={"jobs": deleted})
+    return deleted
+
+
+def collect_datasets(services: Services, *, older_than_s: float = UPLOAD_GRACE_S) -> int:
     """Delete datasets' objects that only removed versions use, or none; return how many.
 
     Objects stored recently stay: `dataset add` uploads before it records a version, and counts
@@ -58,4 +70,20 @@ def collect_datasets(services: Services, *, older_than_s: float = DATASET_GRACE_
     services.store.abort_uploads(PREFIX, STALE_UPLOAD_S)
     if count:
         log.info("garbage of removed datasets collected", extra={"objects": count})
+    return count
+
+
+def collect_prompts(services: Services, *, older_than_s: float = UPLOAD_GRACE_S) -> int:
+    """Delete the prompts that no job names; return how many objects.
+
+    Objects stored recently stay: prompts are stored before the job that names them is recorded.
+    """
+    count = 0
+    for key in services.store.keys(prompts.PREFIX, older_than_s=older_than_s):
+        with services.database.read() as session:
+            used = jobs.names_prompts(session, key.rpartition("/")[2])
+        if not used:
+            services.store.delete(key)
+            count += 1
+    services.store.abort_uploads(prompts.PREFIX, STALE_UPLOAD_S)
     return count

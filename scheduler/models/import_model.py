@@ -1,5 +1,6 @@
 """Importing a folder as a new version of a model."""
 
+import json
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -9,7 +10,7 @@ from db.tables import Model, ModelVersion
 from scheduler.models.folder_check import check_folder
 from scheduler.submission.pinning import refuse_other_family
 from worker.files import weights_digest
-from worker.networks.version_folder import CONFIG, WEIGHTS_SUFFIX
+from worker.networks.version_folder import CONFIG, WEIGHTS_SUFFIX, own_record
 from worker.services import Services
 from worker.specs import check_name
 
@@ -41,6 +42,7 @@ def import_model(services: Services, folder: Path, name: str) -> tuple[Model, Mo
             files=files,
             weights_sha256=weights_digest(weights),
             metrics={},
+            shape=own_record(json.loads(config))["shape"],
         )
         return models.resolve(session, f"{name}:{added.number}")
 

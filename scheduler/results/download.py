@@ -11,14 +11,15 @@ from pathlib import Path
 
 from db import artifacts, models
 from db.errors import NotFound, Refused
-from db.tables import Artifact, Job, Member
-from scheduler.results.samples import samples_by_artifact
+from db.tables import Artifact, Job
 from scheduler.results.unpack import already_written, read_samples, write_files
 from worker.families import find_family
 from worker.files import disk_errors, durable_rename
 from worker.media import all_media, find_medium
 from worker.media.base import CombinedFiles, Medium, SampleFiles
+from worker.media.samples.index import SampleIndex
 from worker.services import Services
+from worker.services.samples import read_index, sample_objects
 
 FORMS = tuple(dict.fromkeys(form for medium in all_media() for form in medium.downloads))
 PARTS = ".genmill-parts"  # folder of objects being fetched; removed at the end
@@ -95,9 +96,10 @@ def _fetch_job(
     medium = _medium(services, job)
     chosen = medium.download(form)
     (parts / RECORDS).unlink(missing_ok=True)
-    for artifact, members in samples_by_artifact(services, job.id):
-        written = _fetch_samples(services, artifact, members, folder, medium, chosen)
-        yield artifact.size, len(members), written
+    for artifact, shard in sample_objects(services, job.id):
+        index = read_index(services.store, artifact, shard)
+        written = _fetch_samples(services, artifact, index, folder, medium, chosen)
+        yield artifact.size, len(index), written
     if (parts / RECORDS).exists():
         durable_rename(parts / RECORDS, folder / RECORDS)
     if parts.is_dir():
@@ -109,7 +111,7 @@ def _fetch_job(
 def _fetch_samples(
     services: Services,
     artifact: Artifact,
-    members: list[Member],
+    index: SampleIndex,
     folder: Path,
     medium: Medium,
     form: SampleFiles | CombinedFiles,
@@ -117,18 +119,18 @@ def _fetch_samples(
     """Fetch one object's samples; return how many had anything to write in this form."""
     if form is CombinedFiles.OBJECTS:
         services.store.fetch(artifact.key, folder / plain_name(artifact), sha256=artifact.sha256)
-        return len(members)
-    if isinstance(form, SampleFiles) and already_written(members, folder, medium, form):
-        return len(members)
+        return len(index)
+    if isinstance(form, SampleFiles) and already_written(index, folder, medium, form):
+        return len(index)
     part = folder / PARTS / artifact.sha256
     services.store.fetch(artifact.key, part, sha256=artifact.sha256)
     if isinstance(form, SampleFiles):
-        written = write_files(part, members, folder, medium, form)
+        written = write_files(part, index, folder, medium, form)
     else:
         with (folder / PARTS / RECORDS).open("ab") as lines:
-            for _, _, record in read_samples(part, members, medium):
+            for _, _, record in read_samples(part, index, medium):
                 lines.write(record + b"\n")
-        written = len(members)
+        written = len(index)
     part.unlink()
     return written
 

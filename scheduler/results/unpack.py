@@ -5,50 +5,50 @@ Nothing inside the object is used as a path.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from db.errors import BadInput, DigestMismatch
-from db.tables import Member
 from worker.media.base import Medium, SampleFiles
+from worker.media.samples.index import IndexEntry
 from worker.media.samples.record import to_json
 
-Sample = tuple[Member, bytes, bytes]  # its row, its bytes, its JSON record
+Sample = tuple[IndexEntry, bytes, bytes]  # its entry, its bytes, its JSON record
 
 
-def read_samples(part: Path, members: Sequence[Member], medium: Medium) -> Iterator[Sample]:
+def read_samples(part: Path, entries: Iterable[IndexEntry], medium: Medium) -> Iterator[Sample]:
     """Yield the samples of an object on this disk, after checking their digests.
 
     Raises `DigestMismatch`.
     """
     with part.open("rb") as file:
-        for member in members:
-            file.seek(member.offset)
-            data = file.read(member.size)
+        for entry in entries:
+            file.seek(entry.offset)
+            data = file.read(entry.size)
             try:
-                if not _is_sample(data, member):
+                if not _is_sample(data, entry):
                     raise BadInput("its bytes are not those on record")
                 record = medium.container.read_record(file, data)
             except BadInput as error:
                 raise DigestMismatch(
-                    f"sample {member.sample}: {error}", remedy="fetch it again"
+                    f"sample {entry.sample}: {error}", remedy="fetch it again"
                 ) from None
-            yield member, data, record
+            yield entry, data, record
 
 
 def write_files(
-    part: Path, members: Sequence[Member], folder: Path, medium: Medium, form: SampleFiles
+    part: Path, entries: Iterable[IndexEntry], folder: Path, medium: Medium, form: SampleFiles
 ) -> int:
     """Write the files of each sample into `folder`; return how many samples had any.
 
     Raises `DigestMismatch`.
     """
     written = 0
-    for member, data, record in read_samples(part, members, medium):
+    for entry, data, record in read_samples(part, entries, medium):
         contents = form.contents(data, record)
         for suffix, content in contents.items():
             # no fsync for each of thousands of files: a torn one is found by its digest
-            path = folder / f"{member.sample:09d}{suffix}"
+            path = folder / f"{entry.sample:09d}{suffix}"
             temporary = path.with_name(f".{path.name}.part")
             temporary.write_bytes(content)
             temporary.replace(path)
@@ -57,17 +57,17 @@ def write_files(
 
 
 def already_written(
-    members: Sequence[Member], folder: Path, medium: Medium, form: SampleFiles
+    entries: Iterable[IndexEntry], folder: Path, medium: Medium, form: SampleFiles
 ) -> bool:
     """Whether all files of every sample are in `folder` already, byte for byte."""
-    return form.is_exact and all(_is_written(member, folder, medium, form) for member in members)
+    return form.is_exact and all(_is_written(entry, folder, medium, form) for entry in entries)
 
 
-def _is_written(member: Member, folder: Path, medium: Medium, form: SampleFiles) -> bool:
-    stem = f"{member.sample:09d}"
+def _is_written(entry: IndexEntry, folder: Path, medium: Medium, form: SampleFiles) -> bool:
+    stem = f"{entry.sample:09d}"
     try:
         data = (folder / f"{stem}{medium.suffix}").read_bytes()
-        if not _is_sample(data, member):
+        if not _is_sample(data, entry):
             return False
         record = to_json(medium.read_record(data)).encode()
         contents = form.contents(data, record).items()
@@ -76,5 +76,5 @@ def _is_written(member: Member, folder: Path, medium: Medium, form: SampleFiles)
         return False
 
 
-def _is_sample(data: bytes, member: Member) -> bool:
-    return hashlib.sha256(data).hexdigest() == member.sha256
+def _is_sample(data: bytes, entry: IndexEntry) -> bool:
+    return hashlib.sha256(data).hexdigest() == entry.sha256

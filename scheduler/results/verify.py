@@ -1,22 +1,21 @@
 """Verifying stored objects against the record, and making a sample again to compare it."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, BinaryIO
 
 from db import artifacts, jobs
 from db.errors import GenmillError, JobFailed, Refused, Unreachable
 from db.states import JobState
-from db.tables import Artifact, Job, Member
-from scheduler.results.samples import samples_by_artifact
+from db.tables import Artifact, Job, Shard
 from scheduler.results.waiting import wait
 from scheduler.submission.enqueue import enqueue
-from worker import media
 from worker.files import canonical_json
+from worker.media.samples.index import IndexEntry
 from worker.services import Services
-from worker.specs import parse_spec
+from worker.services.prompts import load_spec
+from worker.services.samples import find_sample, read_index, read_record, sample_objects
 
 CHUNK = 1 << 20
 
@@ -53,37 +52,60 @@ def verify(services: Services, job: Job) -> Verified:
     done = Verified(0, 0, [])
     with services.database.read() as session:
         stored = artifacts.of_job(session, job.id)
-    others: list[tuple[Artifact, list[Member]]] = [(a, []) for a in stored if a.kind != "samples"]
-    for artifact, members in chain(others, samples_by_artifact(services, job.id)):
+    for artifact in stored:
+        if artifact.kind != "samples":
+            done.objects += 1
+            done.problems += _check_object(services, artifact, [])
+    for artifact, shard in sample_objects(services, job.id):
         done.objects += 1
-        done.samples += len(members)
-        try:
-            with services.store.open(artifact.key) as file:
-                done.problems += _compare(file, artifact, members)
-        except Unreachable:
-            raise
-        except GenmillError as error:
-            done.problems.append(f"{artifact.name}: {error}")
+        done.samples += shard.stop - shard.start
+        done.problems += _check_samples(services, artifact, shard)
     if job.status == JobState.SUCCEEDED:
         with services.database.read() as session:
             made = sum(shard.stop - shard.start for shard in jobs.shards_of(session, job.id))
-        # the number is enough: the database holds no sample of a shard twice
+        # the number is enough: a shard has no sample twice
         if job.kind == "generate" and done.samples != made:
             done.problems.append(f"{done.samples} samples are on record, {made} were made")
         done.problems += _check_manifest(services, job)
     return done
 
 
-def _compare(file: BinaryIO, artifact: Artifact, members: Sequence[Member]) -> Iterator[str]:
-    """Read an object once, for its own digest and those of its members; yield each difference."""
+def _check_samples(services: Services, artifact: Artifact, shard: Shard) -> list[str]:
+    """Check a samples artifact: its index, its own bytes and those of each sample."""
+    try:
+        index = read_index(services.store, artifact, shard)
+    except Unreachable:
+        raise
+    except GenmillError as error:
+        return [f"{artifact.name}: index: {error}", *_check_object(services, artifact, [])]
+    problems = _check_object(services, artifact, index)
+    if index.members_sha256 != artifact.members_sha256:
+        problems.append(f"{artifact.name}: index: its digests differ from the record")
+    return problems
+
+
+def _check_object(
+    services: Services, artifact: Artifact, entries: Iterable[IndexEntry]
+) -> list[str]:
+    try:
+        with services.store.open(artifact.key) as file:
+            return list(_compare(file, artifact, entries))
+    except Unreachable:
+        raise
+    except GenmillError as error:
+        return [f"{artifact.name}: {error}"]
+
+
+def _compare(file: BinaryIO, artifact: Artifact, entries: Iterable[IndexEntry]) -> Iterator[str]:
+    """Read an object once, for its own digest and those of its samples; yield each difference."""
     whole, position = hashlib.sha256(), 0
-    for member in members:
+    for entry in sorted(entries, key=lambda entry: entry.offset):
         one = hashlib.sha256()
-        _hash(file, member.offset - position, whole)
-        _hash(file, member.size, whole, one)
-        position = member.offset + member.size
-        if one.hexdigest() != member.sha256:
-            yield f"{artifact.name}: sample {member.sample}: SHA-256 differs from the record"
+        _hash(file, entry.offset - position, whole)
+        _hash(file, entry.size, whole, one)
+        position = entry.offset + entry.size
+        if one.hexdigest() != entry.sha256:
+            yield f"{artifact.name}: sample {entry.sample}: SHA-256 differs from the record"
     _hash(file, None, whole)
     if whole.hexdigest() != artifact.sha256:
         yield f"{artifact.name}: SHA-256 is {whole.hexdigest()}, on record {artifact.sha256}"
@@ -130,26 +152,17 @@ def reproduce(services: Services, job: Job, index: int) -> Compared:
         raise Refused(
             f"job {job.id} is a {job.kind} job: only a generate job has samples to make again"
         )
-    with services.database.read() as session:
-        old, old_artifact = artifacts.member(session, job.id, index)
-    spec = parse_spec(job.spec)
+    old_artifact, old = find_sample(services, job.id, index)
+    spec = load_spec(services.store, job.spec)
     made = enqueue(services, spec, ranges=[(index, index + 1)], priority=job.priority)
     (ended,) = wait(services, [made.id])
     if ended.status != JobState.SUCCEEDED:
         raise JobFailed(f"making the sample again: job {ended.id} {ended.status}: {ended.error}")
-    with services.database.read() as session:
-        new, new_artifact = artifacts.member(session, made.id, index)
-    then, now = read_record(services, old, old_artifact), read_record(services, new, new_artifact)
+    new_artifact, new = find_sample(services, made.id, index)
+    then, now = read_record(services, old_artifact, old), read_record(services, new_artifact, new)
     differences = {
         key: {"then": then.get(key), "now": now.get(key)}
         for key in sorted(then.keys() | now.keys())
         if then.get(key) != now.get(key)
     }
     return Compared(made.id, old.sha256, new.sha256, differences)
-
-
-def read_record(services: Services, member: Member, artifact: Artifact) -> dict[str, Any]:
-    """The record inside one sample's bytes, fetched by one ranged read."""
-    stop = member.offset + member.size
-    with services.store.open(artifact.key, start=member.offset, stop=stop) as file:
-        return media.read_record(file.read())

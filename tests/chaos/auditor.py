@@ -8,13 +8,13 @@ it was out of turn, it leaves a time, a fence or a count that does not fit.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 import redis
 
-from tests.chaos.snapshot import Objects, Row, Snapshot, read_doorbells, read_record
+from tests.chaos.snapshot import Objects, Row, Snapshot, read_doorbells, read_members, read_record
 from worker.settings import Settings
 
 FINAL = {"succeeded", "failed", "cancelled"}
@@ -22,6 +22,7 @@ MAX_BACKOFF_S = 60
 MANY_DOORBELLS = 1000  # Redis is a doorbell, not a queue
 
 Violations = Iterator[str]
+Members = Mapping[str, list[Row]]  # by artifact
 
 
 class Auditor:
@@ -41,10 +42,12 @@ class Auditor:
     def audit(self) -> list[str]:
         """Every violation found now, each in a sentence."""
         snapshot = read_record(self.settings.database)
-        checks = (one_member_a_sample, succeeded_is_complete, final_states_stay)
-        more = (nothing_after_the_end, only_the_holder_acts, claims_are_counted)
-        found = [line for check in (*checks, *more) for line in check(snapshot)]
-        found += bytes_match(snapshot, self.objects)
+        members = read_members(snapshot, self.objects)
+        checks = (final_states_stay, nothing_after_the_end, only_the_holder_acts)
+        found = [line for check in (*checks, claims_are_counted) for line in check(snapshot)]
+        found += one_member_a_sample(snapshot, members)
+        found += succeeded_is_complete(snapshot, members)
+        found += bytes_match(snapshot, members, self.objects)
         found += jobs_are_whole(snapshot, self.objects)
         found += nothing_went_back(self.before, snapshot)
         found += nobody_is_forgotten(snapshot, self.grace)
@@ -61,24 +64,22 @@ class Auditor:
             return []  # the broker is down: there is nothing to read
 
 
-def one_member_a_sample(s: Snapshot) -> Violations:
+def one_member_a_sample(s: Snapshot, members: Members) -> Violations:
     """1. Each sample of a job is committed at most once."""
-    counted = Counter((s.shard[row["shard_id"]]["job_id"], row["sample"]) for row in s.members)
+    counted = Counter(
+        (row["job_id"], member["sample"]) for row in s.artifacts for member in members[row["id"]]
+    )
     for (job, sample), times in counted.items():
         if times > 1:
             yield f"sample {sample} of job {job} was committed {times} times"
-    shard_of = {row["id"]: row["shard_id"] for row in s.artifacts}
-    for row in s.members:
-        if shard_of.get(row["artifact_id"]) != row["shard_id"]:
-            yield f"sample {row['sample']} of shard {row['shard_id']} is in another's artifact"
 
 
-def bytes_match(s: Snapshot, objects: Objects) -> Violations:
+def bytes_match(s: Snapshot, members: Members, objects: Objects) -> Violations:
     """2. Whatever was committed is in the store, byte for byte."""
     for row in s.artifacts:
         data = objects.read(row["key"])
         yield from _differs(row, data)
-        for member in s.members_of[row["id"]] if data is not None else []:
+        for member in members[row["id"]] if data is not None else []:
             part = data[member["offset"] : member["offset"] + member["size"]]
             if hashlib.sha256(part).hexdigest() != member["sha256"]:
                 yield f"sample {member['sample']} in {row['key']} differs from its digest"
@@ -90,12 +91,12 @@ def bytes_match(s: Snapshot, objects: Objects) -> Violations:
             yield from _differs(row, objects.read(row["key"]))
 
 
-def succeeded_is_complete(s: Snapshot) -> Violations:
+def succeeded_is_complete(s: Snapshot, members: Members) -> Violations:
     """3. A shard has succeeded if and only if its artifacts are complete."""
     versions = Counter(row["job_id"] for row in s.model_versions)
     for shard in s.shards:
         made = s.artifacts_of[shard["id"]]
-        samples = [m["sample"] for row in made for m in s.members_of[row["id"]]]
+        samples = [m["sample"] for row in made for m in members[row["id"]]]
         if s.job[shard["job_id"]]["kind"] == "generate":
             whole = samples == list(range(shard["start"], shard["stop"]))
             nothing = not samples and not made

@@ -6,6 +6,7 @@ Only the tables' names and types are Genmill's: SQL, files and messages are read
 import base64
 import binascii
 import json
+import struct
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -24,6 +25,7 @@ from sqlalchemy import Connection, create_engine, make_url, select, text
 from db import tables
 
 Row = Mapping[str, Any]
+ENTRY = struct.Struct("<QI32s")  # of an index: offset, size, SHA-256
 BEGIN = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}
 CLOCK = {
     "sqlite": "SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')",
@@ -40,7 +42,6 @@ class Snapshot:
     shards: list[Row]
     attempts: list[Row]
     artifacts: list[Row]
-    members: list[Row]
     checkpoints: list[Row]
     transitions: list[Row]
     model_versions: list[Row]
@@ -68,11 +69,6 @@ class Snapshot:
         """By shard, in the order of their names."""
         return grouped(sorted(self.artifacts, key=lambda row: row["name"]), "shard_id")
 
-    @cached_property
-    def members_of(self) -> dict[str, list[Row]]:
-        """By artifact, in the order of their samples."""
-        return grouped(sorted(self.members, key=lambda row: row["sample"]), "artifact_id")
-
 
 def read_record(url: str) -> Snapshot:
     """Every table that the auditor needs, read in one transaction."""
@@ -87,6 +83,9 @@ def read_record(url: str) -> Snapshot:
             rows = {
                 name: _rows(connection, name) for name in Snapshot.__annotations__ if name != "now"
             }
+            rows["artifacts"] = [
+                {**row, "key": row["key"] or _blob_key(row, "sha256")} for row in rows["artifacts"]
+            ]
             now = _aware(connection.scalar(text(CLOCK[kind])))
             connection.execute(text("ROLLBACK"))
     finally:
@@ -122,6 +121,21 @@ class Objects:
         return data
 
 
+def read_members(s: Snapshot, objects: Objects) -> dict[str, list[Row]]:
+    """By artifact, each sample's number, offset, size and digest, in the order of the index."""
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in s.artifacts:
+        data = row["index_data"] or b""
+        if row["index_sha256"]:
+            data = objects.read(_blob_key(row, "index_sha256")) or b""
+        entries = ENTRY.iter_unpack(data[: len(data) // ENTRY.size * ENTRY.size])
+        for sample, entry in enumerate(entries, s.shard[row["shard_id"]]["start"]):
+            offset, size, digest = entry
+            place = {"sample": sample, "offset": offset, "size": size, "sha256": digest.hex()}
+            found[row["id"]].append(place)
+    return found
+
+
 def read_doorbells(url: str) -> Iterator[tuple[str, Any]]:
     """Content type and body of each message in Redis: waiting, or taken and not acknowledged."""
     with redis.Redis.from_url(url, socket_timeout=5) as client:
@@ -144,6 +158,10 @@ def _parsed(data: bytes) -> Any:
 def _rows(connection: Connection, name: str) -> list[Row]:
     table = tables.Base.metadata.tables[name]
     return [row._mapping for row in connection.execute(select(table))]
+
+
+def _blob_key(artifact: Row, digest: str) -> str:
+    return f"jobs/{artifact['job_id']}/blobs/{artifact[digest]}"
 
 
 def _aware(value: Any) -> datetime:

@@ -1,6 +1,7 @@
 """The auditor finds nothing in a sound record, and each thing that was tampered with."""
 
 import hashlib
+import struct
 from datetime import timedelta
 
 import pytest
@@ -8,7 +9,7 @@ import redis
 from sqlalchemy import text
 
 from db import jobs, shards
-from db.shards import NewArtifact, NewMember
+from db.shards import NewArtifact, NewIndex
 from tests.chaos.auditor import Auditor
 from worker.broker.app import QUEUE, TASK, celery_app
 from worker.services import Services
@@ -21,6 +22,10 @@ HELD = "(SELECT id FROM shards WHERE status = 'running')"
 LEFT_ALONE = (
     "UPDATE shards SET not_before = '2020-01-01 00:00:00' WHERE status = 'queued'",
     "UPDATE attempts SET started_at = '2020-01-01 00:00:00'",
+)
+OTHER_INDEX = (
+    "UPDATE artifacts SET index_data = "
+    "(SELECT index_data FROM artifacts AS other WHERE other.id <> artifacts.id LIMIT 1)"
 )
 CALLED_OFF = "(SELECT id FROM jobs WHERE status = 'cancelled')"
 
@@ -50,12 +55,12 @@ class Scene:
     def commit(self, claim: shards.Claim) -> None:
         data = bytes(range(claim.start, claim.stop))
         blob = self.services.store.put_bytes(f"jobs/{claim.job_id}/blobs", data)
-        members = [
-            NewMember(n, f"{n}.png", n - claim.start, 1, hashlib.sha256(bytes([n])).hexdigest())
-            for n in range(claim.start, claim.stop)
-        ]
+        samples = range(claim.start, claim.stop)
+        digests = [hashlib.sha256(bytes([n])).digest() for n in samples]
+        entries = [struct.pack("<QI32s", n, 1, digest) for n, digest in enumerate(digests)]
+        index = NewIndex(samples, "0" * 64, data=b"".join(entries))
         name = f"samples-{claim.idx}.tar"
-        made = NewArtifact("samples", name, blob.key, blob.sha256, blob.size, "x/tar", members)
+        made = NewArtifact("samples", name, blob.key, blob.sha256, blob.size, "x/tar", index)
         self.run(lambda s: shards.commit(s, claim, [made]))
 
     def tamper(self, statement: str) -> None:
@@ -84,9 +89,10 @@ def test_a_sound_record_has_no_violations(scene) -> None:
 @pytest.mark.parametrize(
     ("statement", "says"),
     [
-        (f"UPDATE members SET sample = 2 WHERE shard_id = {WON} AND sample = 1", "committed 2"),
-        (f"DELETE FROM members WHERE shard_id = {WON} AND sample = 0", "succeeded with 1"),
-        ('UPDATE members SET "offset" = 1 WHERE sample = 0', "differs from its digest"),
+        (f"UPDATE shards SET start = 1, stop = 3 WHERE id = {WON}", "committed 2"),
+        (f"UPDATE shards SET stop = 3 WHERE id = {WON}", "succeeded with 2"),
+        ("UPDATE artifacts SET index_data = NULL", "succeeded with 0"),
+        (OTHER_INDEX, "differs from its digest"),
         (f"UPDATE shards SET status = 'queued' WHERE id = {WON}", "is queued with 2 samples"),
         (f"UPDATE jobs SET status = 'running' WHERE id = {CALLED_OFF}", "transition says"),
         (f"UPDATE transitions SET old = 'failed' WHERE shard_id = {WON}", "went failed ->"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import undefer
 
 from db import models
 from db.states import FINAL
@@ -131,7 +132,8 @@ def wait_until_final(system: System) -> None:
 def check_outcomes(system: System, storm: Storm) -> None:
     """All but the cancelled jobs succeeded; equal seeds made equal samples and weights."""
     with system.services.database.read() as session:
-        everything = list(session.scalars(select(Job).order_by(Job.id)))
+        whole = select(Job).order_by(Job.id).options(undefer(Job.spec))
+        everything = list(session.scalars(whole))
     ended = {job.id: (job.status, job.error) for job in everything}
     expected = {
         job.id: ("cancelled" if job.id in storm.cancelled else "succeeded", None)

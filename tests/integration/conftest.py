@@ -19,7 +19,7 @@ import redis
 import torch
 from sqlalchemy.orm import Session
 
-from db import artifacts, jobs, models, schema
+from db import jobs, models, progress, schema
 from db.states import FINAL
 from db.tables import Batch, Job
 from scheduler.datasets.add import add_dataset
@@ -31,6 +31,7 @@ from worker.engine.weights import save
 from worker.failpoints import HOLD
 from worker.families import find_family
 from worker.services import Services
+from worker.services.samples import entries
 from worker.settings import Settings
 from worker.specs import parse_spec
 
@@ -105,9 +106,12 @@ class Deployment:
         with self.services.database.read() as session:
             return jobs.get(session, job_id)
 
-    def digests(self, job_id: str) -> list[str]:
+    def progress(self, job_id: str) -> dict[str, object]:
         with self.services.database.read() as session:
-            return [each.sha256 for each in artifacts.members(session, job_id, limit=10**6)]
+            return progress.of(session, [jobs.get(session, job_id)])[job_id]
+
+    def digests(self, job_id: str) -> list[str]:
+        return [entry.sha256 for entry in entries(self.services, job_id)]
 
     def enqueue(self, spec: dict[str, object], **how: object) -> Job:
         return enqueue(self.services, parse_spec(spec), **how)

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from db import artifacts, jobs, models
-from scheduler.results.verify import read_record
+from db import artifacts, batches, jobs, models
 from worker.files import canonical_json
+from worker.services.samples import entries, find_sample, read_record
 
 
 @pytest.fixture
@@ -24,6 +24,7 @@ def test_a_training_makes_a_version_with_files_curves_and_reports(deployment) ->
         dataset = version.dataset_version_id
     assert (model.family, version.number, version.job_id) == ("vae", 1, job.id)
     assert dataset is not None
+    assert (version.shape["labels"], version.shape["size"]) == (["0", "1", "2"], 28)
     assert {"model.safetensors", "config.json"} == set(version.files)
     assert {a.kind for a in stored} >= {"weights", "report"}
     assert {"train/loss", "validation/loss"} <= curves
@@ -46,21 +47,20 @@ def test_a_succeeded_job_has_its_samples_and_its_manifest(deployment) -> None:
     (job,) = deployment.succeed(deployment.generate(100, shard_size=32).id)
     with deployment.services.database.read() as session:
         manifest = canonical_json(jobs.manifest(session, job.id))
-        members = artifacts.members(session, job.id)
     with deployment.services.store.open(job.manifest_key) as file:
         assert file.read() == manifest
     assert hashlib.sha256(manifest).hexdigest() == job.manifest_sha256
-    assert [member.sample for member in members] == list(range(100))
-    assert job.progress["done"] == 100
+    found = list(entries(deployment.services, job.id))
+    assert [entry.sample for entry in found] == list(range(100))
+    assert deployment.progress(job.id)["done"] == 100
 
 
 def test_each_sample_is_one_ranged_read(deployment) -> None:
     (job,) = deployment.succeed(deployment.generate(20, shard_size=7).id)
-    with deployment.services.database.read() as session:
-        member, artifact = artifacts.member(session, job.id, 13)
-    stop = member.offset + member.size
-    with deployment.services.store.open(artifact.key, start=member.offset, stop=stop) as file:
-        assert hashlib.sha256(file.read()).hexdigest() == member.sha256
+    artifact, entry = find_sample(deployment.services, job.id, 13)
+    stop = entry.offset + entry.size
+    with deployment.services.store.open(artifact.key, start=entry.offset, stop=stop) as file:
+        assert hashlib.sha256(file.read()).hexdigest() == entry.sha256
 
 
 def test_one_shard_or_ten_make_the_same_samples(deployment) -> None:
@@ -75,13 +75,12 @@ def test_samples_made_from_given_images_can_be_made_again(deployment) -> None:
     words = {"dataset": "digits", "label": "b"}
     params = {"mode": "inpaint", "mask": [0, 0, 28, 14], "rounds": 2}
     (job,) = deployment.succeed(deployment.generate(9, **words, params=params).id)
-    with deployment.services.database.read() as session:
-        member, artifact = artifacts.member(session, job.id, 7)
-    record = read_record(deployment.services, member, artifact)
+    artifact, entry = find_sample(deployment.services, job.id, 7)
+    record = read_record(deployment.services, artifact, entry)
     assert (record["dataset"], record["label"]) == ("digits:1", "b")
     again = deployment.enqueue(job.spec, ranges=[(7, 8)])
     deployment.succeed(again.id)
-    assert deployment.digests(again.id) == [member.sha256]
+    assert deployment.digests(again.id) == [entry.sha256]
 
 
 def test_each_line_of_a_batch_becomes_a_job_with_its_custom_id(deployment) -> None:
@@ -93,7 +92,7 @@ def test_each_line_of_a_batch_becomes_a_job_with_its_custom_id(deployment) -> No
     ]
     batch = deployment.enqueue_batch(lines)
     with deployment.services.database.read() as session:
-        made = jobs.batch_jobs(session, batch.id)
+        made = batches.jobs_of(session, batch.id)
     deployment.succeed(*[job.id for job in made])
     assert [job.custom_id for job in made] == ["0", "1", "2", "3", "4"]
 

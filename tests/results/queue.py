@@ -1,11 +1,11 @@
 """Every family through the queue: 1,000 samples are equal in shards of 64, 7 and 1."""
 
-from db import artifacts
 from scheduler.submission.enqueue import enqueue
 from tests.results.hf import tiny_base
 from tests.results.machine import DATA, Machine, Result
 from worker.families import families
 from worker.services import open_services
+from worker.services.samples import entries
 from worker.settings import Settings
 from worker.specs import parse_spec
 
@@ -55,7 +55,6 @@ def _digests(machine: Machine, name: str, shard_size: int) -> list[str]:
     try:
         job = enqueue(services, parse_spec(spec), shard_size=shard_size)
         machine.run("job", "wait", job.id)
-        with services.database.read() as session:
-            return [each.sha256 for each in artifacts.members(session, job.id, limit=COUNT)]
+        return [entry.sha256 for entry in entries(services, job.id)]
     finally:
         services.close()

@@ -21,26 +21,26 @@ def preview_page(network: Network, training: Training, *, name: str) -> Report:
     """A page of shorter samples, as it is made during training."""
     sampler = _sampler(network, training, micro_batch=_page_of(network).micro_batch)
     sampler.sampling = sampler.sampling.for_preview()
-    return page(sampler, training.folder, name=name)
+    return page(sampler, training.folder, name=name, seed=_seed(training))
 
 
 def last_page(network: Network, training: Training) -> tuple[Report, float]:
     """A page of the finished version's samples, and how many it makes a second."""
     began = time.perf_counter()
     sampler = _sampler(network, training, micro_batch=_page_of(network).micro_batch)
-    report = page(sampler, training.folder, name="samples")
+    report = page(sampler, training.folder, name="samples", seed=_seed(training))
     page_s = time.perf_counter() - began
     return report, time_sampling(_sampler(network, training), page_s=page_s)
 
 
-def page(sampler: Sampler, folder: Path, *, name: str) -> Report:
+def page(sampler: Sampler, folder: Path, *, name: str, seed: int) -> Report:
     """Write a page of samples to `folder`, in their medium's format; return name, path, media type.
 
     The rows of the page are classes or example prompts, if there are any.
     """
     shape = sampler.network.shape
     medium = find_medium(shape.media)
-    remaining, outputs = iter(_rows(sampler.network, medium.page)), list[Output]()
+    remaining, outputs = iter(_rows(sampler.network, medium.page, seed)), list[Output]()
     while some := list(islice(remaining, sampler.sampling.micro_batch)):
         outputs += sampler.make(some)
     path = folder / f"{name}{medium.page.suffix}"
@@ -48,17 +48,17 @@ def page(sampler: Sampler, folder: Path, *, name: str) -> Report:
     return path.name, path, medium.page.media_type
 
 
-def _rows(network: Network, shown: Page) -> list[Row]:
+def _rows(network: Network, shown: Page, seed: int = 0) -> list[Row]:
     """What to make for each place of the page, which may have up to twice its rows."""
     most, columns = 2 * shown.rows, shown.columns
     if network.examples:
         prompts = [prompt for prompt in network.examples[:most] for _ in range(columns)]
-        return [Row(index, prompt=prompt) for index, prompt in enumerate(prompts)]
+        return [Row(index, prompt=prompt, seed=seed) for index, prompt in enumerate(prompts)]
     if network.shape.labels:
         classes = range(len(network.shape.labels))[:most]
         labels = [label for label in classes for _ in range(columns)]
-        return [Row(index, label) for index, label in enumerate(labels)]
-    return [Row(index) for index in range(shown.rows * columns)]
+        return [Row(index, label, seed=seed) for index, label in enumerate(labels)]
+    return [Row(index, seed=seed) for index in range(shown.rows * columns)]
 
 
 def time_sampling(sampler: Sampler, *, page_s: float) -> float:
@@ -83,5 +83,9 @@ def _page_of(network: Network) -> Page:
 
 
 def _sampler(network: Network, training: Training, **settings: int) -> Sampler:
-    seed, sampling = derive_seed(training.seed, "preview"), training.family.sampling(**settings)
-    return Sampler(network, sampling, seed=seed, precision=training.precision)
+    sampling = training.family.sampling(**settings)
+    return Sampler(network, sampling, precision=training.precision)
+
+
+def _seed(training: Training) -> int:
+    return derive_seed(training.seed, "preview")

@@ -121,7 +121,7 @@ class Run:
         return Batch(
             torch.from_numpy(data).to(device),
             None if labels is None else torch.from_numpy(labels).to(device),
-            Draw(derive_seed(self.training.seed, purpose), [index], device),
+            Draw([(derive_seed(self.training.seed, purpose), index)], device),
         )
 
 

@@ -18,7 +18,6 @@ EVERY_S = 30.0  # between two measurements
 SHARE = 0.01  # of the time that measurements may cost
 FASTER = 0.95  # of the time that the present number takes: less is worth a change
 SLOWER = 1.5  # times what was measured: measure again
-HOPELESS = 2.0  # times as slow as another number: not measured to the end
 
 Plan = Generator[int, float, None]  # yields the threads of a step, is sent its seconds
 
@@ -98,8 +97,8 @@ class ThreadChoice:
             while total_s < TRIAL_S or steps % TRIAL_STEPS or not steps:
                 total_s += yield number
                 steps += 1
-                if means and total_s > HOPELESS * TRIAL_STEPS * min(means.values()) + TRIAL_S:
-                    break
+                if means and total_s > max(TRIAL_STEPS * min(means.values()), TRIAL_S):
+                    break  # it is slower already
             means[number] = total_s / steps
             spent_s, count = spent_s + total_s, count + steps + 1
         return means, spent_s - count * min(means.values())

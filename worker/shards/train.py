@@ -13,7 +13,7 @@ from db.tables import Checkpoint, DatasetVersion, Job, ModelVersion
 from worker.engine import checkpoints
 from worker.engine.train import Trained, Training, train
 from worker.files import digest_of, weights_digest
-from worker.networks.version_folder import WEIGHTS_SUFFIX
+from worker.networks.version_folder import WEIGHTS_SUFFIX, read_record
 from worker.services import Services
 from worker.services.pinned import PinnedTraining
 from worker.shards.context import ShardResult, WorkerContext
@@ -67,6 +67,7 @@ def _store(
         files[path.name] = {"key": put.key, "sha256": put.sha256, "size": put.size}
         stored.append(put)
     digests = {name: f["sha256"] for name, f in files.items() if name.endswith(WEIGHTS_SUFFIX)}
+    shape = read_record(trained.folder)["shape"]
     reports = [lease.put("report", path.name, path, media) for _, path, media in trained.reports]
 
     def add_version(session: Session) -> None:
@@ -78,6 +79,7 @@ def _store(
             files=files,
             weights_sha256=weights_digest(digests),
             metrics=trained.metrics,
+            shape=shape,
             parent_id=parent.id if parent else None,
             dataset_version_id=dataset.id,
             job_id=job.id,

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from db import jobs, shards
+from db import jobs, progress, shards
+from db.errors import LeaseLost
 from db.session import Database
-from db.shards import Claim, NewArtifact, NewMember
+from db.shards import Claim, NewArtifact, NewIndex
 from db.tables import Job, Shard
 
 DIGEST = "ab" * 32
@@ -36,19 +37,32 @@ class Record:
     @staticmethod
     def samples_of(claim: Claim) -> list[NewArtifact]:
         """The artifact that a generate shard of this range would commit."""
-        members = [
-            NewMember(sample=i, name=f"{i:09}.png", offset=512 * i, size=100, sha256=f"{i:064x}")
-            for i in range(claim.start, claim.stop)
-        ]
+        samples = range(claim.start, claim.stop)
+        index = NewIndex(samples, f"{claim.start:064x}", data=bytes(44 * len(samples)))
         name = f"samples-{claim.idx:05}.tar"
         key = f"jobs/{claim.job_id}/blobs/{claim.fence:064x}"
-        return [NewArtifact("samples", name, key, DIGEST, 1024, "application/x-tar", members)]
+        return [NewArtifact("samples", name, key, DIGEST, 1024, "application/x-tar", index)]
 
     def commit(self, claim: Claim) -> None:
         self.run(shards.commit, claim, self.samples_of(claim))
+        self.settle(claim.job_id)
 
-    def renew(self, claim: Claim, **options: Any) -> None:
-        self.run(shards.renew, claim, **({"lease_s": 60, "seq": 1} | options))
+    def renew(self, claim: Claim, *, lease_s: float = 60, seq: int = 1, **beat: Any) -> None:
+        """Renew one lease; raise why if it is over."""
+
+        def work(session: Any) -> None:
+            beats = {claim.shard_id: shards.Beat(claim.fence, seq, beat.get("progress"))}
+            if not shards.renew_all(session, claim.owner, beats, lease_s=lease_s):
+                raise shards.over(session, claim) or LeaseLost("the shard is locked just now")
+
+        self.run(work)
+
+    def progress(self, job_id: str) -> Any:
+        return self.run(lambda session: progress.of(session, [jobs.get(session, job_id)]))[job_id]
+
+    def settle(self, job_id: str) -> None:
+        for each in self.run(jobs.complete, [job_id]):
+            self.run(jobs.settle, each)
 
     def fail(self, claim: Claim, error: str = "it broke", **options: Any) -> str:
         how = {"final": False, "max_failures": 3, "backoff_s": 0} | options

@@ -1,8 +1,10 @@
-"""Artifacts and the samples inside them."""
+"""Artifacts, and which of them holds which sample."""
+
+from dataclasses import replace
 
 import pytest
 
-from db import artifacts, jobs, models
+from db import artifacts, jobs, models, shards
 from db.errors import NotFound
 
 
@@ -27,19 +29,50 @@ def test_an_artifact_is_found_by_a_prefix(record, made):
         record.run(artifacts.get, "ffff")
 
 
-def test_members_are_paged_by_sample(record, made):
-    first = [member.sample for member in record.run(artifacts.members, made, limit=5)]
-    rest = [member.sample for member in record.run(artifacts.members, made, after=first[-1])]
-    assert (first, rest) == ([0, 1, 2, 3, 4], [5, 6])
-    digests = [member.sha256 for member in record.run(artifacts.members, made)]
-    assert digests == [f"{i:064x}" for i in range(7)]
+def test_samples_are_paged_by_shard(record, made):
+    ((first, shard),) = record.run(artifacts.samples_page, made, limit=1)
+    assert (first.name, shard.start, shard.stop) == ("samples-00000.tar", 0, 3)
+    assert first.index_data == bytes(3 * 44)
+    ((second, _),) = record.run(artifacts.samples_page, made, after=shard.idx)
+    assert second.name == "samples-00001.tar"
+    assert record.run(artifacts.samples_page, made, after=1) == []
 
 
-def test_a_sample_is_found_with_its_artifact(record, made):
-    member, artifact = record.run(artifacts.member, made, 5)
-    assert (member.sample, member.name, artifact.name) == (5, "000000005.png", "samples-00001.tar")
-    with pytest.raises(NotFound, match="no sample 7"):
-        record.run(artifacts.member, made, 7)
+@pytest.mark.parametrize(("sample", "shard"), [(0, 0), (2, 0), (3, 1), (6, 1)])
+def test_the_object_of_a_sample_is_found_by_the_ranges_of_the_shards(record, made, sample, shard):
+    artifact, found = record.run(artifacts.holding, made, sample)
+    assert (artifact.name, found.idx) == (f"samples-{shard:05}.tar", shard)
+
+
+@pytest.mark.parametrize("sample", [1, 8, 11, 17, 30])
+def test_a_sample_that_no_shard_has_committed_is_not_found(record, sample):
+    job_id, *ids = record.add((2, 5), (8, 10), (12, 14), (14, 20))
+    for shard_id in (ids[0], ids[2]):
+        record.commit(record.claim(shard_id))
+    assert record.run(artifacts.holding, job_id, 13)[1].idx == 2
+    with pytest.raises(NotFound, match=f"no sample {sample} yet"):
+        record.run(artifacts.holding, job_id, sample)
+
+
+def test_a_key_that_follows_from_the_digest_is_not_kept(record):
+    job_id, shard_id = record.add((0, 1), kind="train")
+    claim = record.claim(shard_id)
+    keys = {"a.json": f"jobs/{job_id}/blobs/{'a' * 64}", "b.json": "models/blobs/b"}
+    made = [shards.NewArtifact("weights", *each, "a" * 64, 1, "x/y") for each in keys.items()]
+    record.run(shards.commit, claim, made)
+    stored = record.run(artifacts.of_job, job_id)
+    assert {each.name: each.key for each in stored} == keys
+    assert [each.other_key for each in stored] == [None, "models/blobs/b"]
+
+
+def test_an_index_in_the_store_is_referenced(record):
+    job_id, shard_id = record.add((0, 9))
+    claim = record.claim(shard_id)
+    (made,) = record.samples_of(claim)
+    index = shards.NewIndex(range(9), "a" * 64, sha256="b" * 64)
+    record.run(shards.commit, claim, [replace(made, index=index)])
+    keys = record.run(artifacts.referenced_keys, job_id)
+    assert keys == {made.key, f"jobs/{job_id}/blobs/{'b' * 64}"}
 
 
 def test_every_key_of_a_job_is_referenced(record, made):

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from db import datasets, jobs, models, schedules, shards, workers
 from db.errors import Cancelled, LeaseLost
 from db.session import clock
-from db.tables import Attempt, Member, Shard
+from db.tables import Artifact, Attempt, Shard
 
 EXPIRED = -1
 
@@ -72,7 +72,7 @@ def test_a_commit_after_a_cancellation_is_refused(record):
             waiting = thread.submit(record.commit, claim)
         assert isinstance(waiting.exception(), Cancelled)
     assert record.run(jobs.counts)["cancelled"] == 1
-    assert record.run(lambda s: s.scalar(select(func.count()).select_from(Member))) == 0
+    assert record.run(lambda s: s.scalar(select(func.count()).select_from(Artifact))) == 0
 
 
 def test_concurrent_commit_and_cancellation_leave_one_final_state(record):
@@ -215,7 +215,7 @@ def test_workers_on_one_job_finish_every_shard_once(record):
 
     assert record.together(*((work, who) for who in "abcd")) == [None] * 4
     assert record.job(job_id).status == "finalizing"
-    assert record.job(job_id).progress["done"] == 30
+    assert record.progress(job_id)["done"] == 30
     rows = record.run(lambda s: s.scalar(select(func.count()).select_from(Attempt)))
     assert rows == 30
     assert record.run(lambda s: s.scalar(select(func.max(Shard.fence)))) == 1

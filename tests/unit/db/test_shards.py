@@ -89,14 +89,14 @@ def test_a_late_commit_counts_while_nobody_took_over(record):
     assert record.job(job_id).status == "finalizing"
 
 
-def test_a_commit_records_artifacts_members_and_the_end(record):
+def test_a_commit_records_artifacts_and_the_end(record):
     job_id, first, second = record.add((0, 3), (3, 5))
     record.commit(record.claim(second))
     assert record.job(job_id).status == "running"
     record.commit(record.claim(first))
     assert record.job(job_id).status == "finalizing"
-    digests = [member.sha256 for member in record.run(artifacts.members, job_id)]
-    assert digests == [f"{i:064x}" for i in range(5)]
+    stored = record.run(artifacts.of_job, job_id)
+    assert [each.members_sha256 for each in stored] == [f"{0:064x}", f"{3:064x}"]
     assert record.shard(first).owner is None
 
 
@@ -105,7 +105,7 @@ def test_a_commit_records_the_last_progress_report(record):
     claim = record.claim(shard_id)
     record.renew(claim, progress={"done": 4, "total": 5})
     record.run(shards.commit, claim, [], report={"done": 5, "total": 5})
-    assert record.job(job_id).progress == {"done": 5, "total": 5}
+    assert record.progress(job_id) == {"done": 5, "total": 5}
 
 
 def test_a_commit_happens_once(record):
@@ -126,8 +126,8 @@ def test_a_running_claim_has_no_outcome(record):
 def test_a_commit_with_too_few_or_too_many_samples_is_refused(record, stop):
     _, shard_id = record.add((0, 4))
     claim = record.claim(shard_id)
-    members = [shards.NewMember(i, str(i), 0, 1, "a" * 64) for i in range(stop)]
-    made = [NewArtifact("samples", "s.tar", "k", "a" * 64, 1, "application/x-tar", members)]
+    index = shards.NewIndex(range(stop), "a" * 64)
+    made = [NewArtifact("samples", "s.tar", "k", "a" * 64, 1, "application/x-tar", index)]
     with pytest.raises(GenmillError, match="samples 0 to 3"):
         record.run(shards.commit, claim, made)
     assert record.shard(shard_id).status == "running"
@@ -182,7 +182,7 @@ def test_samples_committed_before_a_job_failed_stay(record):
     job_id, first, second = record.add((0, 2), (2, 4))
     record.commit(record.claim(first))
     record.fail(record.claim(second), final=True)
-    assert len(record.run(artifacts.members, job_id)) == 2
+    assert [row.name for row in record.run(artifacts.of_job, job_id)] == ["samples-00000.tar"]
     assert record.shard(first).status == "succeeded"
 
 
@@ -264,17 +264,17 @@ def test_progress_counts_committed_and_running_samples(record):
     record.commit(record.claim(first))
     claim = record.claim(second)
     record.renew(claim, progress={"done": 3, "total": 6, "unit": "samples"})
-    seen = record.job(job_id).progress
+    seen = record.progress(job_id)
     assert (seen["done"], seen["total"], seen["unit"]) == (7, 10, "samples")
     record.release(claim)
-    assert record.job(job_id).progress["done"] == 4
+    assert record.progress(job_id)["done"] == 4
 
 
 def test_progress_of_a_training_is_its_last_report(record):
     job_id, shard_id = record.add((0, 1), kind="train")
     claim = record.claim(shard_id)
     record.renew(claim, progress={"done": 3, "total": 6, "unit": "steps", "eta_s": 2.5})
-    assert record.job(job_id).progress == {"done": 3, "total": 6, "unit": "steps", "eta_s": 2.5}
+    assert record.progress(job_id) == {"done": 3, "total": 6, "unit": "steps", "eta_s": 2.5}
 
 
 def test_every_change_of_state_is_recorded(record):

@@ -22,6 +22,7 @@ from worker.media.samples.containers import SampleRecord
 from worker.media.samples.record import Origin
 from worker.services import Services, open_services
 from worker.services.finalize import finalize
+from worker.services.samples import store_index
 from worker.settings import Settings
 from worker.specs import parse_spec
 
@@ -232,7 +233,7 @@ def commit_shard(services: Services, shard_id: str, scratch: Path) -> None:
         scratch / "shard",
         words=WORDS.get(job.model, OTHER_WORDS),
     )
-    blob = services.store.put(f"jobs/{job.id}/blobs", written.path)
+    blob = services.store.put_bytes(f"jobs/{job.id}/blobs", written.read())
     artifact = shards.NewArtifact(
         kind="samples",
         name=f"samples-{claim.idx:05d}{'.jsonl' if media == 'text' else '.tar'}",
@@ -240,7 +241,7 @@ def commit_shard(services: Services, shard_id: str, scratch: Path) -> None:
         sha256=blob.sha256,
         size=blob.size,
         media_type=written.media_type,
-        members=written.members,
+        index=store_index(services.store, job.id, written.index),
     )
     with services.database.write() as session:
         shards.commit(session, claim, [artifact])
@@ -255,5 +256,5 @@ def write(media: str, indices: range, path: Path, *, words: str = "") -> Any:
                 "audio": np.linspace(0, index / 10, 80, dtype=np.float32),
                 "text": words.format(index),
             }[media]
-            writer.add(SampleRecord(index, output, origin.record(index, label="cat")))
+            writer.add([SampleRecord(index, output, origin.shared(label="cat"))])
         return writer.close()

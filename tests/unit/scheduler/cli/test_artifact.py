@@ -7,7 +7,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from db import artifacts, jobs
+from db import artifacts, batches
+from worker.media.samples.index import SampleIndex
 from worker.media.samples.png import read_png_record
 from worker.media.samples.wav import read_wav_record
 from worker.music.midi import midi_to_text
@@ -153,12 +154,9 @@ def test_a_name_that_leads_outside_is_not_used(genmill, services, picture_job, t
     with services.database.write() as session:
         for each in artifacts.of_job(session, picture_job):
             each.name = f"../{each.id}.tar"
-            for member in artifacts.members(session, picture_job):
-                member.name = f"../../{member.sample}.sh"
     for form in ("webdataset", "files"):
         assert genmill("artifact", "download", picture_job, "-o", "in/out", "--as", form).code == 0
     assert [path.name for path in (tmp_path / "in").iterdir()] == ["out"]
-    assert not list(tmp_path.rglob("*.sh"))
 
 
 def test_download_with_a_wrong_digest_fails_and_keeps_nothing(
@@ -184,7 +182,7 @@ def test_download_of_a_batch_makes_a_folder_a_job(genmill, services, digits, com
     )
     batch = genmill("enqueue", "batch", "batch.jsonl").out.strip()
     with services.database.read() as session:
-        made = [job.id for job in jobs.batch_jobs(session, batch)]
+        made = [job.id for job in batches.jobs_of(session, batch)]
     for job in made:
         commit(job)
     assert genmill("artifact", "download", batch, "-o", "out").code == 0
@@ -221,8 +219,39 @@ def test_verify_tells_a_changed_manifest(genmill, services, picture_job):
 
 def test_verify_tells_a_sample_that_is_not_on_record(genmill, services, picture_job):
     with services.database.write() as session:
-        session.delete(artifacts.member(session, picture_job, 4)[0])
+        session.delete(artifacts.holding(session, picture_job, 4)[0])
     assert "4 samples are on record, 5 were made" in genmill("artifact", "verify", picture_job).err
+
+
+def test_verify_tells_a_changed_index(genmill, services, picture_job):
+    with services.database.write() as session:
+        artifact, _ = artifacts.holding(session, picture_job, 4)
+        artifact.index_data = artifact.index_data[:-1] + b"?"
+    said = genmill("artifact", "verify", picture_job).err
+    assert f"{artifact.name}: sample 4: SHA-256 differs" in said
+    assert f"{artifact.name}: index: its digests differ from the record" in said
+
+
+def test_verify_tells_an_index_that_is_cut_off(genmill, services, picture_job):
+    with services.database.write() as session:
+        artifact, _ = artifacts.holding(session, picture_job, 4)
+        artifact.index_data = artifact.index_data[:-1]
+    said = genmill("artifact", "verify", picture_job).err
+    assert "index: artifact" in said
+    assert "an index of 43 bytes is not one of 1 samples" in said
+
+
+def test_the_index_of_a_long_shard_is_an_object_of_its_own(genmill, services, digits, commit):
+    job = genmill("enqueue", "generate", digits, "--count", "9").out.strip()
+    commit(job)
+    (artifact,) = (each for each in objects_of(services, job) if each.kind == "samples")
+    assert artifact.index_key in services.store.keys("jobs")
+    assert genmill("artifact", "verify", job).code == 0
+    assert genmill("artifact", "download", job, "-o", "out").code == 0
+    assert len(list(Path("out").glob("*.png"))) == 9
+    services.store.delete(artifact.index_key)
+    assert f"{artifact.name}: index: no object" in genmill("artifact", "verify", job).err
+    assert genmill("artifact", "download", job, "-o", "again").code == 4
 
 
 def test_verify_tells_rows_that_were_changed_since_the_manifest(genmill, services, picture_job):
@@ -265,7 +294,10 @@ def test_reproduce_without_a_worker_says_what_to_start(genmill, picture_job, wor
 
 def test_reproduce_fails_when_the_record_has_another_digest(genmill, services, picture_job, worker):
     with services.database.write() as session:
-        artifacts.member(session, picture_job, 3)[0].sha256 = "0" * 64
+        artifact, shard = artifacts.holding(session, picture_job, 3)
+        index = SampleIndex.decode(artifact.index_data, range(shard.start, shard.stop))
+        changed = [entry._replace(sha256="0" * 64) for entry in index]
+        artifact.index_data = SampleIndex.of(changed).data
     other = genmill("artifact", "reproduce", picture_job, "3")
     assert other.code == 1
     assert "differs from the one on record" in other.err

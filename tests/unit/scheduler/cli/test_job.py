@@ -137,3 +137,14 @@ def fail(services, job_id: str, reason: str) -> None:
 )
 def test_progress_is_in_plain_numbers(done, total, unit, text):
     assert describe_progress({"done": done, "total": total, "unit": unit}) == text
+
+
+def test_long_prompts_are_shown_by_show_and_named_by_list(genmill, prose):
+    words = [word for n in range(200) for word in ("--prompt", f"a prompt of some length {n}")]
+    made = genmill("enqueue", "generate", prose, "--count", "2", *words)
+    assert made.code == 0, made.err
+    shown = genmill("job", "show", made.out.strip(), "--json").json["spec"]["prompts"]
+    assert [each["prompt"] for each in shown] == words[1::2]
+    (listed,) = genmill("job", "list", "--json").json
+    assert listed["spec"]["prompts_count"] == 200
+    assert genmill("job", "list").code == genmill("job", "show", made.out.strip()).code == 0

@@ -83,6 +83,14 @@ def test_a_list_of_digests_that_cannot_be_read_is_refused(genmill, digits, line)
     assert (wrong.code, wrong.err.count("\n"), "SHA256SUMS" in wrong.err) == (2, 1, True)
 
 
+def test_an_imported_version_keeps_its_shape_on_record(genmill, services, digits):
+    genmill("model", "export", digits, "hf")
+    assert genmill("model", "import", "hf", "--name", "other").code == 0
+    with services.database.read() as session:
+        _, version = models.resolve(session, "other")
+    assert version.shape == {"media": "image", "labels": ["cat", "dog"]}
+
+
 def test_a_change_that_is_meant_is_taken_without_the_digests(genmill, digits):
     genmill("model", "export", digits, "hf")
     with (Path("hf") / "config.json").open("a") as config:

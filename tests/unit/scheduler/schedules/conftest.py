@@ -47,7 +47,7 @@ class Clockwork:
         return [run.outcome for run in reversed(self.runs(schedule_id))]
 
     def jobs(self, schedule_id: str) -> list[Job]:
-        return self.run(jobs.listing, schedule=schedule_id)
+        return self.run(jobs.listing, schedule=schedule_id, with_spec=True)
 
     def fire(self) -> int:
         return fire_due(self.services)

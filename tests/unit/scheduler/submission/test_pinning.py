@@ -122,6 +122,17 @@ def test_a_label_says_what_unlabelled_images_show(services):
     assert enqueue(services, generate(dataset="birds")).status == "queued"
 
 
+def test_the_shape_of_an_earlier_version_is_read_from_the_store_once(services):
+    assert enqueue(services, generate(dataset="bare")).status == "queued"
+    for key in list(services.store.keys("imports")):
+        services.store.delete(key)
+    assert enqueue(services, generate(dataset="bare")).status == "queued"
+    with services.database.read() as session:
+        assert models.resolve(session, "plain")[1].shape["size"] == 28
+    with pytest.raises(NotFound):
+        enqueue(services, generate(model="petted", label="cat", params={}))
+
+
 def test_images_that_a_waiting_job_names_are_not_removed(services):
     job = enqueue(services, generate(dataset="bare"))
     with pytest.raises(Refused, match=job.id):
