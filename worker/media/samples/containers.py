@@ -7,6 +7,7 @@ however shards are cut. A writer knows no store and no database: the caller stor
 
 import hashlib
 import queue
+import re
 import tarfile
 import threading
 from abc import ABC, abstractmethod
@@ -24,6 +25,8 @@ from worker.media.samples.record import Record, to_json
 
 QUEUE_SAMPLES = 64
 MAX_RECORD_BYTES = 64 << 20
+# of a regular file in a tar: its name, mode, owner, size, time and checksum, its kind and format
+_HEADER = re.compile(rb"(?s).{124}(?P<size>[0-7]{11})\0.{20}0.{100}ustar\0.*")
 
 Output = npt.NDArray[Any] | str  # uint8 (H, W, C) image, float32 (T,) sound, or text
 
@@ -158,13 +161,12 @@ class Tar(Writer):
     def read_record(file: IO[bytes], data: bytes) -> bytes:
         """The content of the next file in the tar."""
         file.seek(-len(data) % tarfile.BLOCKSIZE, 1)
-        try:
-            header = tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "strict")
-        except tarfile.HeaderError as error:
-            raise BadInput(f"no record follows the sample: {error}") from None
-        if not header.isreg() or header.size > MAX_RECORD_BYTES:
-            raise BadInput(f"{header.name!r} follows the sample in place of its record")
-        return file.read(header.size)
+        header = file.read(tarfile.BLOCKSIZE)
+        # read by hand: tarfile's own parser takes longer than everything else
+        found = _HEADER.fullmatch(header)
+        if found is None or (size := int(found["size"], 8)) > MAX_RECORD_BYTES:
+            raise BadInput("no record follows the sample")
+        return file.read(size)
 
     def _write(self, sample: SampleRecord) -> None:
         key = f"{sample.index:09d}"
