@@ -4,10 +4,10 @@ BIN := .venv/bin
 SEED ?= 1
 COVERAGE ?= 1
 
-.PHONY: help install hooks demo test fix docs coverage structure results chaos bench
+.PHONY: help install hooks demo test fix docs coverage structure results chaos bench bench-scale
 
 help: ## show this help
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{sub(/:.*/, "", $$1); printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{sub(/:.*/, "", $$1); printf "  make %-11s %s\n", $$1, $$2}'
 
 install: .venv/installed ## virtual environment .venv with the pins of constraints.txt
 
@@ -50,5 +50,8 @@ results: install ## the quality table, on the data sets beside the project (an h
 chaos: install ## random faults against the real system, and an auditor; SEED=N picks them
 	SEED=$(SEED) $(BIN)/pytest -n 0 -m chaos --show-capture=no tests/chaos
 
-bench: install ## speed and memory against baselines; BENCH_JSON=file writes the rows
-	$(BIN)/python -m tests.bench $(if $(BENCH_JSON),--json $(BENCH_JSON))
+bench: install ## speed and memory against baselines; BENCH_JSON=file writes the rows, QUICK=1 takes two minutes
+	$(BIN)/python -m tests.bench $(if $(BENCH_JSON),--json $(BENCH_JSON)) $(if $(QUICK),--quick) $(foreach row,$(ONLY),--only $(row))
+
+bench-scale: install ## a simulated fleet of a thousand workers on PostgreSQL and SQLite (half an hour)
+	$(BIN)/python -m tests.bench --scale $(if $(BENCH_JSON),--json $(BENCH_JSON)) $(if $(QUICK),--quick)

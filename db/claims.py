@@ -1,8 +1,9 @@
 """Claims: a worker's hold on a shard, the check that it still counts, and its artifacts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
@@ -10,14 +11,18 @@ from sqlalchemy.orm import Session
 from db.columns import new_id
 from db.commits import NewArtifact, blob_key
 from db.errors import Cancelled, GenmillError, LeaseLost
-from db.moves import lock
+from db.moves import lock_job, lock_shard
+from db.session import insert_rows
 from db.states import FINAL, JobState, ShardState
-from db.tables import Artifact, Job, Shard
+from db.tables import Artifact, Shard
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A worker's hold on a shard: `owner` is the worker's boot id, `start` to `stop` the range."""
+    """A worker's hold on a shard: `owner` is the worker's boot id, `start` to `stop` the range.
+
+    `alone`: it is its job's only shard. Shards of one `work_key` can run in one forward pass.
+    """
 
     shard_id: str
     job_id: str
@@ -26,26 +31,41 @@ class Claim:
     idx: int
     start: int
     stop: int
+    kind: str
+    alone: bool
+    work_key: int | None
 
 
-def hold(session: Session, claim: Claim) -> tuple[Job, Shard]:
-    """Lock the claim's job and shard; raise `Cancelled` or `LeaseLost` if the claim is over."""
-    job, shard = lock(session, Job, claim.job_id), lock(session, Shard, claim.shard_id)
+def hold(session: Session, claim: Claim, *, exclusive: bool = False) -> tuple[Any, Shard]:
+    """Lock the claim's job and shard; raise `Cancelled` or `LeaseLost` if the claim is over.
+
+    The job's lock is shared, unless the caller is going to move the job.
+    """
+    job = lock_job(session, claim.job_id, shared=not exclusive)
+    shard = lock_shard(session, claim.shard_id)
     if job is None or shard is None:
         raise LeaseLost(f"shard {claim.shard_id} is no longer on record")
+    over = ending(claim, job.status, shard)
+    if over is not None:
+        raise over
+    return job, shard
+
+
+def ending(claim: Claim, job_status: str, shard: Any) -> Cancelled | LeaseLost | None:
+    """Why the claim is over, given its job's and its shard's state; None while it is held."""
     holder = (shard.status, shard.fence, shard.owner)
     held = holder == (ShardState.RUNNING, claim.fence, claim.owner)
-    if held and job.status == JobState.RUNNING:
-        return job, shard
-    if job.status in FINAL and job.status != JobState.SUCCEEDED:
-        raise Cancelled(f"job {job.id} is {job.status}")
+    if held and job_status == JobState.RUNNING:
+        return None
+    if job_status in FINAL and job_status != JobState.SUCCEEDED:
+        return Cancelled(f"job {claim.job_id} is {job_status}")
     latest = f"the shard is {shard.status}, its latest claim is {shard.fence}"
-    raise LeaseLost(f"shard {shard.id}: claim {claim.fence} is over ({latest})")
+    return LeaseLost(f"shard {claim.shard_id}: claim {claim.fence} is over ({latest})")
 
 
-def check_complete(job: Job, claim: Claim, artifacts: Iterable[NewArtifact]) -> None:
+def check_complete(claim: Claim, artifacts: Iterable[NewArtifact]) -> None:
     """Raise unless a generate shard hands over each sample of its range exactly once."""
-    if job.kind != "generate":
+    if claim.kind != "generate":
         return
     made = [artifact.index.samples for artifact in artifacts if artifact.index]
     if made != [range(claim.start, claim.stop)]:
@@ -55,27 +75,38 @@ def check_complete(job: Job, claim: Claim, artifacts: Iterable[NewArtifact]) -> 
         )
 
 
-def record_artifact(session: Session, claim: Claim, artifact: NewArtifact, *, at: datetime) -> None:
-    """Record an object under a claim that `hold` has checked; it replaces one of the same name."""
+def replace_artifact(
+    session: Session, claim: Claim, artifact: NewArtifact, *, at: datetime
+) -> None:
+    """Record an object under a claim that is held, in place of any of the same name."""
     session.execute(
         delete(Artifact).where(Artifact.shard_id == claim.shard_id, Artifact.name == artifact.name)
     )
-    derived = blob_key(claim.job_id, artifact.sha256)
-    row = Artifact(
-        id=new_id(),
-        job_id=claim.job_id,
-        shard_id=claim.shard_id,
-        kind=artifact.kind,
-        name=artifact.name,
-        other_key=None if artifact.key == derived else artifact.key,
-        sha256=artifact.sha256,
-        size=artifact.size,
-        media_type=artifact.media_type,
-        created_at=at,
-    )
-    if artifact.index is not None:
-        row.members_sha256 = artifact.index.members_sha256
-        row.index_sha256 = artifact.index.sha256
-        row.index_data = artifact.index.data
-    session.add(row)
-    session.flush()
+    record_artifacts(session, [(claim, artifact)], at=at)
+
+
+def record_artifacts(
+    session: Session, made: Sequence[tuple[Claim, NewArtifact]], *, at: datetime
+) -> None:
+    """Record objects under claims that are held."""
+    rows = [_artifact_row(claim, artifact, at) for claim, artifact in made]
+    insert_rows(session, Artifact, rows)
+
+
+def _artifact_row(claim: Claim, artifact: NewArtifact, at: datetime) -> dict[str, Any]:
+    index, derived = artifact.index, blob_key(claim.job_id, artifact.sha256)
+    return {
+        "id": new_id(),
+        "job_id": claim.job_id,
+        "shard_id": claim.shard_id,
+        "kind": artifact.kind,
+        "name": artifact.name,
+        "key": None if artifact.key == derived else artifact.key,
+        "sha256": artifact.sha256,
+        "size": artifact.size,
+        "media_type": artifact.media_type,
+        "created_at": at,
+        "members_sha256": index.members_sha256 if index else None,
+        "index_sha256": index.sha256 if index else None,
+        "index_data": index.data if index else None,
+    }

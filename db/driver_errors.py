@@ -11,8 +11,19 @@ from db.errors import GenmillError, Refused, SchemaMismatch, Unreachable
 # serialization_failure, deadlock_detected, lock_not_available
 RETRIED_STATES = frozenset({"40001", "40P01", "55P03"})
 
-# disk_full, and SQLite's codes for it: for its data, and for the index of its WAL
-NO_SPACE = frozenset({"53100", "SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})
+_FULL = ("no space left for the", "free some disk space")
+_POOLED = ("a pooler stands before the", "add ?prepare_threshold=off to GENMILL_DATABASE_URL")
+_SLOW = ("no answer in time from the", "see `genmill doctor --check database`")
+
+# what is wrong and the remedy, by the code
+UNREACHABLE = {
+    "53100": _FULL,  # disk_full
+    "SQLITE_FULL": _FULL,
+    "SQLITE_IOERR_SHMSIZE": _FULL,  # for the index of its WAL
+    "26000": _POOLED,  # invalid_sql_statement_name: prepared on another server process
+    "42P05": _POOLED,  # duplicate_prepared_statement
+    "57014": _SLOW,  # query_canceled, by `statement_timeout`
+}
 
 # insufficient_privilege, and SQLite's codes for a file that it cannot use as a database
 NOT_ALLOWED = frozenset({"42501", "SQLITE_NOTADB", "SQLITE_READONLY", "SQLITE_CORRUPT"})
@@ -20,6 +31,10 @@ NOT_ALLOWED = frozenset({"42501", "SQLITE_NOTADB", "SQLITE_READONLY", "SQLITE_CO
 
 class Busy(Unreachable):
     """The transaction lost to another one and changed nothing; it can be retried."""
+
+
+class NoTables(SchemaMismatch):
+    """The database has no tables yet."""
 
 
 @contextmanager
@@ -54,14 +69,11 @@ def _translate(error: sql.DBAPIError | sql.TimeoutError, url: URL) -> GenmillErr
     code = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None) or ""
     if code in RETRIED_STATES or code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return Busy(f"the {location(url)} is busy: {text}", remedy="try again")
-    if code in NO_SPACE:
-        return Unreachable(
-            f"no space left for the {location(url)} ({text})", remedy="free some disk space"
-        )
+    if code in UNREACHABLE:
+        problem, remedy = UNREACHABLE[code]
+        return Unreachable(f"{problem} {location(url)} ({text})", remedy=remedy)
     if code == "42P01" or text.startswith("no such table"):
-        return SchemaMismatch(
-            f"the {location(url)} has no tables yet", remedy="run `genmill db upgrade`"
-        )
+        return NoTables(f"the {location(url)} has no tables yet", remedy="run `genmill db upgrade`")
     if isinstance(error, sql.DataError):
         return Refused(f"a value cannot be stored: {text}")
     lost = isinstance(error, sql.OperationalError | sql.TimeoutError)

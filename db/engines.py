@@ -1,10 +1,12 @@
 """Connections: which database a URL means, and how SQLite and PostgreSQL are set up.
 
-SQLite runs in WAL mode. The execution option `begin` is the statement that begins a transaction on
-SQLite, or its first statement on PostgreSQL.
+SQLite runs in WAL mode. The execution option `begin` is what begins a transaction: both drivers run
+in autocommit, so that on PostgreSQL the transaction's settings cost no round trip of their own.
+Nothing outlives a transaction on the server, so a pooler may give each transaction another one.
 """
 
 import os
+import time
 import weakref
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,9 @@ POSTGRESQL_CONNECT = {
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
-    "options": "-c timezone=UTC -c lock_timeout=20s",
 }
+PING_AFTER_S = 5.0  # a pooled connection that was idle for longer is tried before it is used
+PREPARE = "prepare_threshold"  # the parameter of the URL: `off`, or after how many executions
 
 _engines: "weakref.WeakSet[Engine]" = weakref.WeakSet()
 
@@ -87,17 +90,63 @@ def _sqlite_engine(url: URL) -> Engine:
 
 
 def _postgresql_engine(url: URL) -> Engine:
-    engine = create_engine(
-        url, connect_args=POSTGRESQL_CONNECT, pool_pre_ping=True, isolation_level="READ COMMITTED"
-    )
+    threshold = prepare_threshold(url)
+    engine = create_engine(url.difference_update_query([PREPARE]), connect_args=POSTGRESQL_CONNECT)
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _: Any) -> None:
+        connection.autocommit = True  # `_begin` begins transactions, not the driver
+        connection.prepare_threshold = threshold
+        if threshold is not None and PREPARE not in url.query and _is_pooled(connection):
+            connection.prepare_threshold = None
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        statement = connection.get_execution_options().get("begin")
-        if statement:
-            connection.exec_driver_sql(statement)
+        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+    @event.listens_for(engine, "checkin")
+    def _put_back(_: Any, record: Any) -> None:
+        record.info["idle_since"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _take_out(connection: Any, record: Any, _: Any) -> None:
+        # SQLAlchemy's own `pool_pre_ping` would add a round trip to every transaction
+        idle_since = record.info.get("idle_since", time.monotonic())
+        if time.monotonic() - idle_since > PING_AFTER_S and not _answers(engine, connection):
+            raise sql.InvalidatePoolError
 
     return engine
+
+
+def prepare_threshold(url: URL) -> int | None:
+    """After how many executions the driver prepares a statement; None: never.
+
+    Raises `Refused` if the URL gives anything but a number or `off`.
+    """
+    given = str(url.query.get(PREPARE, "5"))
+    if given == "off":
+        return None
+    if not given.isdecimal():
+        raise Refused(
+            f"{PREPARE} in the database URL is {given!r}", remedy="use a whole number, or off"
+        )
+    return int(given)
+
+
+def _is_pooled(connection: Any) -> bool:
+    """Whether a pooler is in between: it makes up the process id that a client is greeted with.
+
+    Statements that the driver prepared on one server process are unknown to the next.
+    """
+    (server_pid,) = connection.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
+    return bool(server_pid != connection.info.backend_pid)
+
+
+def _answers(engine: Engine, connection: Any) -> bool:
+    try:
+        return bool(engine.dialect.do_ping(connection))
+    except engine.dialect.loaded_dbapi.Error:
+        return False
 
 
 def _forget_connections() -> None:

@@ -21,7 +21,6 @@ counting a failure. `Refused`, `NotFound`, `NonFinite`, `Collapsed` and `DigestM
 once. Anything else: count a failure, and retry up to the limit.
 """
 
-import difflib
 from collections.abc import Iterable
 from typing import Self
 
@@ -47,6 +46,8 @@ class GenmillError(Exception):
         `of` is what was searched: `unknown("version", "9", ["1"], of="model 'digits'")` reads
         "model 'digits' has no version '9'; known: 1".
         """
+        import difflib  # noqa: PLC0415 - every command imports this module, and few fail
+
         names = sorted(known)
         near = difflib.get_close_matches(name, names, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,35 +1,52 @@
 """Jobs: add, find, cancel and finish them; their journal and manifest."""
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+import json
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, or_, select, text, update
 from sqlalchemy.orm import Session, undefer
 
-from db import progress
-from db.columns import new_id
-from db.errors import NotFound, Refused
-from db.journal import add_points, drop_points_after, log, log_lines, points, transitions
+from db.batches import visible
+from db.errors import NotFound
+from db.job_lists import counts, listing
+from db.journal import (
+    add_points,
+    drop_points_after,
+    last_points,
+    log,
+    log_lines,
+    points,
+    transitions,
+)
 from db.lookup import by_prefix
 from db.manifest import manifest
-from db.moves import end_job, lock, move_job, record_transitions, settle_job
-from db.session import clock, insert_rows
-from db.states import FINAL, JobState, ShardState
-from db.tables import Batch, Job, Shard
+from db.moves import (
+    end_job,
+    lock_job,
+    lock_jobs,
+    move_job,
+    move_jobs,
+    settle_job,
+)
+from db.new_jobs import NewJob, insert_job
+from db.session import clock
+from db.states import FINAL, JobState
+from db.tables import Job, Shard
 
 __all__ = [
     "add",
-    "add_batch",
     "add_points",
-    "batch_jobs",
     "by_idempotency_key",
+    "by_ids",
     "cancel",
     "collectable",
+    "complete",
     "counts",
     "drop_points_after",
     "get",
-    "get_batch",
+    "last_points",
     "listing",
     "log",
     "log_lines",
@@ -41,10 +58,12 @@ __all__ = [
     "settle",
     "shards_of",
     "succeed",
+    "succeed_many",
     "transitions",
     "unfinished",
 ]
 
+VISIBLE = visible(Job.batch_id)
 WITH_SPEC = undefer(Job.spec)  # lists and claims do without
 
 
@@ -57,37 +76,24 @@ def add(
     model: str | None,
     ranges: Sequence[tuple[int, int]],
     priority: int = 0,
+    work_key: int | None = None,
     **origin: str | None,
 ) -> Job:
     """Insert a job and one shard for each range, all queued. Commit, then ring the doorbell.
 
-    `origin` may hold batch_id, custom_id, schedule_id, retry_of, idempotency_key and
+    Shards of equal `work_key` can run together. `origin` may hold batch_id, custom_id,
+    schedule_id, retry_of, idempotency_key and
     prompts_sha256. Raises `Refused` without a range, and `sqlalchemy.exc.IntegrityError` if the
     key is taken.
     """
-    if not ranges:
-        raise Refused("a job needs at least one shard: there is nothing to do")
-    now = clock(session)
-    job = Job(
-        id=new_id(),
-        spec=spec,
-        spec_hash=spec_hash,
-        kind=kind,
-        model=model,
-        priority=priority,
-        status=JobState.QUEUED,
-        progress=progress.initial(kind, ranges),
-        created_at=now,
-        **origin,
-    )
-    session.add(job)
-    session.flush()
-    _add_shards(session, job, ranges, at=now)
-    return job
+    batch_id = origin.pop("batch_id", None)
+    row = json.dumps(spec)
+    new = NewJob(kind, row, spec_hash, model, ranges, priority, work_key, **origin)
+    return insert_job(session, new, batch_id=batch_id)
 
 
 def by_idempotency_key(session: Session, key: str) -> Job | None:
-    """The job that was submitted under this idempotency key, if any."""
+    """The job that was submitted under this key, if any, even if its batch is incomplete."""
     statement = select(Job).where(Job.idempotency_key == key).options(WITH_SPEC)
     found: Job | None = session.scalar(statement)
     return found
@@ -95,55 +101,19 @@ def by_idempotency_key(session: Session, key: str) -> Job | None:
 
 def unfinished(session: Session, *, limit: int = 1, **columns: str) -> list[Job]:
     """Jobs that have not ended and have these values in their `columns`, oldest first."""
-    statement = select(Job).filter_by(**columns).where(Job.status.not_in(FINAL))
+    statement = select(Job).filter_by(**columns).where(Job.status.not_in(FINAL), VISIBLE)
     return list(session.scalars(statement.order_by(Job.id).limit(limit)))
 
 
 def get(session: Session, id_or_prefix: str) -> Job:
     """The job with this id or unambiguous prefix, with its spec. Raises `NotFound` or `Refused`."""
-    return by_prefix(session, Job, id_or_prefix, WITH_SPEC, noun="job")
+    return by_prefix(session, Job, id_or_prefix, WITH_SPEC, noun="job", visible=VISIBLE)
 
 
-def listing(  # noqa: PLR0913 - one a column that `job list` can filter by
-    session: Session,
-    *,
-    status: str | None = None,
-    kind: str | None = None,
-    model: str | None = None,
-    batch: str | None = None,
-    schedule: str | None = None,
-    since: datetime | None = None,
-    limit: int = 50,
-    before: str | None = None,
-    with_spec: bool = False,
-) -> list[Job]:
-    """Jobs that match every filter, newest first; `before` is the previous page's last id."""
-    if status is not None and status not in set(JobState):
-        raise Refused.unknown("status", status, [state.value for state in JobState])
-    wanted = {
-        Job.status: status,
-        Job.kind: kind,
-        Job.model: model,
-        Job.batch_id: batch,
-        Job.schedule_id: schedule,
-    }
-    statement = select(Job).order_by(Job.id.desc()).limit(limit)
-    for column, value in wanted.items():
-        if value is not None:
-            statement = statement.where(column == value)
-    if since is not None:
-        statement = statement.where(Job.created_at >= since)
-    if before is not None:
-        statement = statement.where(Job.id < before)
-    if with_spec:
-        statement = statement.options(WITH_SPEC)
-    return list(session.scalars(statement))
-
-
-def counts(session: Session) -> dict[str, int]:
-    """The number of jobs in each state."""
-    rows = session.execute(select(Job.status, func.count()).group_by(Job.status))
-    return dict.fromkeys((str(state) for state in JobState), 0) | {row[0]: row[1] for row in rows}
+def by_ids(session: Session, ids: Collection[str]) -> dict[str, Job]:
+    """The jobs with these ids, with their specs."""
+    statement = select(Job).where(Job.id.in_(ids)).options(WITH_SPEC)
+    return {job.id: job for job in session.scalars(statement)}
 
 
 def shards_of(session: Session, job_id: str) -> list[Shard]:
@@ -160,21 +130,42 @@ def cancel(session: Session, job_id: str, *, reason: str = "cancelled by the use
     return True
 
 
-def next_to_finalize(session: Session, limit: int) -> list[Job]:
+def next_to_finalize(session: Session, limit: int) -> list[str]:
     """Jobs whose shards have all succeeded but whose manifest is not stored, oldest first."""
-    unfinished = select(Shard.id).where(
-        Shard.job_id == Job.id, Shard.status != ShardState.SUCCEEDED
-    )
     ready = or_(
-        Job.status == JobState.FINALIZING,
-        and_(Job.status == JobState.RUNNING, ~unfinished.exists()),
+        Job.status == JobState.FINALIZING, and_(Job.status == JobState.RUNNING, _ALL_SUCCEEDED)
     )
-    return list(session.scalars(select(Job).where(ready).order_by(Job.id).limit(limit)))
+    return list(session.scalars(select(Job.id).where(ready).order_by(Job.id).limit(limit)))
+
+
+def complete(session: Session, job_ids: Collection[str]) -> list[str]:
+    """Those running jobs whose shards have all succeeded: `settle` them. Locks nothing."""
+    running = (Job.id.in_(job_ids), Job.status == JobState.RUNNING)
+    return list(session.scalars(select(Job.id).where(*running, _ALL_SUCCEEDED).order_by(Job.id)))
 
 
 def settle(session: Session, job_id: str) -> JobState:
     """Move a job to finalizing if all its shards have succeeded; return its state."""
     return settle_job(session, _locked(session, job_id))
+
+
+def succeed_many(session: Session, manifests: Mapping[str, tuple[str, str]]) -> list[str]:
+    """End finalizing jobs whose manifests are stored, given as key and SHA-256; return which.
+
+    Those that have ended already, or are not finalizing, are left as they are.
+    """
+    locked = lock_jobs(session, manifests, shared=False)
+    ready = [job.id for job in locked.values() if job.status == JobState.FINALIZING]
+    if ready:
+        at = clock(session)
+        stored = [
+            {"id": job_id, "manifest_key": key, "manifest_sha256": sha256}
+            for job_id in ready
+            for key, sha256 in [manifests[job_id]]
+        ]
+        session.execute(update(Job), stored)
+        move_jobs(session, ready, JobState.FINALIZING, JobState.SUCCEEDED, at=at)
+    return ready
 
 
 def succeed(session: Session, job_id: str, manifest_key: str, manifest_sha256: str) -> bool:
@@ -190,34 +181,15 @@ def succeed(session: Session, job_id: str, manifest_key: str, manifest_sha256: s
 def collectable(session: Session, older_than_s: float, limit: int) -> list[Job]:
     """Jobs that ended more than `older_than_s` ago and still need collecting, oldest first."""
     ended_before = clock(session) - timedelta(seconds=older_than_s)
-    statement = select(Job).where(
-        Job.status.in_(FINAL), Job.finished_at < ended_before, Job.collected_at.is_(None)
-    )
+    # not by state: an index holds the finished jobs that are not collected, and few others
+    statement = select(Job).where(Job.finished_at < ended_before, Job.collected_at.is_(None))
     return list(session.scalars(statement.order_by(Job.finished_at).limit(limit)))
 
 
 def mark_collected(session: Session, job_id: str) -> None:
     """Record that a job's unreferenced objects were collected."""
-    _locked(session, job_id).collected_at = clock(session)
-
-
-def add_batch(session: Session, size: int) -> Batch:
-    """Insert a batch for `size` jobs."""
-    batch = Batch(id=new_id(), size=size, created_at=clock(session))
-    session.add(batch)
-    session.flush()
-    return batch
-
-
-def get_batch(session: Session, id_or_prefix: str) -> Batch:
-    """The batch with this id or unambiguous prefix. Raises `NotFound` or `Refused`."""
-    return by_prefix(session, Batch, id_or_prefix, noun="batch")
-
-
-def batch_jobs(session: Session, batch_id: str, *, with_spec: bool = False) -> list[Job]:
-    """A batch's jobs, in the order of its lines."""
-    statement = select(Job).where(Job.batch_id == batch_id).order_by(Job.id)
-    return list(session.scalars(statement.options(WITH_SPEC) if with_spec else statement))
+    job = _locked(session, job_id)
+    session.execute(update(Job).where(Job.id == job.id).values(collected_at=clock(session)))
 
 
 def names_prompts(session: Session, sha256: str) -> bool:
@@ -226,28 +198,22 @@ def names_prompts(session: Session, sha256: str) -> bool:
     return session.scalar(named) is not None
 
 
-def _locked(session: Session, job_id: str) -> Job:
-    job = lock(session, Job, job_id)
+def _locked(session: Session, job_id: str) -> Any:
+    job = lock_job(session, job_id)
     if job is None:
         raise NotFound(f"no job {job_id!r}")
     return job
 
 
-def _add_shards(
-    session: Session, job: Job, ranges: Sequence[tuple[int, int]], *, at: datetime
-) -> None:
-    rows = [
-        {
-            "id": new_id(),
-            "job_id": job.id,
-            "idx": idx,
-            "start": start,
-            "stop": stop,
-            "status": ShardState.QUEUED,
-            "not_before": at,
-        }
-        for idx, (start, stop) in enumerate(ranges)
-    ]
-    insert_rows(session, Shard, rows)
-    # one row for the job and its shards, which all begin queued
-    record_transitions(session, [(job.id, None, None, JobState.QUEUED, None)], at=at)
+# Its open shards are looked for where they are few; the last look is for the rest. Backwards among
+# the fresh ones: those at the end are the last to be claimed.
+_ALL_SUCCEEDED: ColumnElement[bool] = text("""
+    coalesce(
+        (SELECT 1 FROM shards WHERE status = 'queued' AND fence = 0 AND urgency = -jobs.priority
+            AND group_id = coalesce(jobs.batch_id, jobs.id) AND job_id = jobs.id
+            ORDER BY idx DESC LIMIT 1),
+        (SELECT 1 FROM shards WHERE status = 'running'
+            AND group_id = coalesce(jobs.batch_id, jobs.id) AND job_id = jobs.id LIMIT 1),
+        (SELECT 1 FROM shards WHERE job_id = jobs.id AND status <> 'succeeded' LIMIT 1)
+    ) IS NULL
+""")  # type: ignore[assignment] # a condition

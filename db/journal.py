@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import and_, delete, or_, select
+from sqlalchemy import and_, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from db.columns import new_id
@@ -46,12 +46,27 @@ def points(session: Session, job_id: str, name: str | None = None) -> list[Point
     return list(session.scalars(statement))
 
 
+def last_points(session: Session, job_id: str) -> dict[str, float]:
+    """The last value of each of a job's curves, by its name."""
+    newest = (
+        select(Point.name, func.max(Point.step).label("step"))
+        .where(Point.job_id == job_id)
+        .group_by(Point.name)
+        .subquery()
+    )
+    here = and_(Point.name == newest.c.name, Point.step == newest.c.step)
+    statement = select(Point.name, Point.value).join(newest, here).where(Point.job_id == job_id)
+    return {name: value for name, value in session.execute(statement)}
+
+
 def drop_points_after(session: Session, job_id: str, step: int) -> None:
     """Delete the points after `step`: a resumed training writes them again."""
     session.execute(delete(Point).where(Point.job_id == job_id, Point.step > step))
 
 
-def transitions(session: Session, job_id: str) -> list[Transition]:
-    """Every change of state of a job and its shards, oldest first."""
+def transitions(session: Session, job_id: str, *, with_shards: bool = True) -> list[Transition]:
+    """Every change of state of a job and, unless told otherwise, of its shards, oldest first."""
     statement = select(Transition).where(Transition.job_id == job_id)
+    if not with_shards:
+        statement = statement.where(Transition.shard_id.is_(None))
     return list(session.scalars(statement.order_by(Transition.at, Transition.id)))

@@ -3,7 +3,7 @@
 import re
 from typing import Any, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select, true
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.base import ExecutableOption
 
@@ -14,9 +14,14 @@ SHOWN = 5
 
 
 def by_prefix(
-    session: Session, table: type[T], prefix: str, *options: ExecutableOption, noun: str
+    session: Session,
+    table: type[T],
+    prefix: str,
+    *options: ExecutableOption,
+    noun: str,
+    visible: ColumnElement[bool] | None = None,
 ) -> T:
-    """The one row whose id starts with `prefix`, loaded with these `options`.
+    """The one row whose id starts with `prefix`, of those `visible`, loaded with these `options`.
 
     Raises `NotFound` if there is none, and `Refused` with the candidates if there are several.
     """
@@ -26,7 +31,8 @@ def by_prefix(
     start = prefix.lower()
     # the range lets the database use an index; "g" sorts after every character of an id
     in_range = (key.id >= start, key.id < start + "g", key.id.startswith(start))
-    statement = select(table).where(*in_range).order_by(key.id).options(*options)
+    shown = true() if visible is None else visible
+    statement = select(table).where(*in_range, shown).order_by(key.id).options(*options)
     found: list[Any] = list(session.scalars(statement.limit(SHOWN + 1)))
     if not found:
         raise NotFound(f"no {noun} {prefix!r}")

@@ -1,15 +1,16 @@
 """Every change of state of a job or shard: locked, checked against `states`, recorded.
 
-The job is locked first, then the shard. Whoever holds a job's lock sees the current state of all
-its shards: of two shards that finish at once, the second sees the first, and nothing is committed
-after a cancellation.
+The job is locked first, then the shard: shared by claims, commits and requeues, exclusively by
+whatever moves the job. A transaction never turns its shared lock into an exclusive one: two that
+tried would wait for each other. Whoever looks without waiting (SKIP LOCKED) may lock in any order.
 """
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from db.columns import new_id
@@ -18,20 +19,43 @@ from db.session import clock, insert_rows
 from db.states import FINAL, JOB_MOVES, SHARD_MOVES, JobState, ShardState
 from db.tables import Attempt, Job, Shard, Transition
 
-T = TypeVar("T", Job, Shard)
+Move = tuple[str, str | None, str | None, str, str | None]
+_JOB = select(Job.id, Job.status, Job.kind, Job.samples)  # not the spec, which can be large
 
 
-def lock(session: Session, table: type[T], row_id: str) -> T | None:
-    """Lock a job's or shard's row until the transaction ends, and return its current state.
+def lock_jobs(
+    session: Session, ids: Collection[str], *, shared: bool, skip_locked: bool = False
+) -> dict[str, Any]:
+    """Lock the rows of jobs until the transaction ends; their id, status, kind and samples.
 
-    Lock a shard's row only after its job's.
+    They are locked in the order of their ids. With `skip_locked`, those that others hold are left
+    out; otherwise it waits for them.
     """
-    return session.scalar(_locked(select(table).where(table.id == row_id)))
+    if not ids:
+        return {}
+    statement = _JOB.where(Job.id.in_(ids)).order_by(Job.id)
+    # FOR NO KEY UPDATE: rows that refer to a locked one may still be inserted
+    locked = statement.with_for_update(
+        read=shared, key_share=not shared, skip_locked=skip_locked, of=Job
+    )
+    return {row.id: row for row in session.execute(locked)}
+
+
+def lock_job(session: Session, job_id: str, *, shared: bool = False) -> Any | None:
+    """Lock a job's row until the transaction ends; its id, status, kind and samples."""
+    return lock_jobs(session, [job_id], shared=shared).get(job_id)
+
+
+def lock_shard(session: Session, shard_id: str, *, skip_locked: bool = False) -> Shard | None:
+    """Lock a shard's row until the transaction ends, and return its current state."""
+    statement = _locked(select(Shard).where(Shard.id == shard_id), skip_locked=skip_locked)
+    found: Shard | None = session.scalar(statement)
+    return found
 
 
 def move_job(
     session: Session,
-    job: Job,
+    job: Any,
     new: JobState,
     *,
     at: datetime,
@@ -42,11 +66,29 @@ def move_job(
     old = JobState(job.status)
     if new not in JOB_MOVES[old]:
         raise GenmillError(f"job {job.id} cannot go from {old} to {new}")
+    if move_jobs(session, [job.id], old, new, at=at, reason=reason, **also) != 1:
+        raise GenmillError(f"job {job.id} was changed by another transaction meanwhile")
+
+
+def move_jobs(
+    session: Session,
+    ids: Sequence[str],
+    old: JobState,
+    new: JobState,
+    *,
+    at: datetime,
+    reason: str | None = None,
+    **also: Any,
+) -> int:
+    """Move locked jobs from `old` to `new` and set the columns `also`; return how many moved."""
+    if not ids:
+        return 0
     if new in FINAL:
         also["finished_at"] = at
-    statement = update(Job).where(Job.id == job.id, Job.status == old).values(status=new, **also)
-    _update_one(session, statement, what=f"job {job.id}")
-    record_transitions(session, [(job.id, None, old, new, reason)], at=at)
+    statement = update(Job).where(Job.id.in_(ids), Job.status == old).values(status=new, **also)
+    moved: Any = session.execute(statement)
+    record_transitions(session, [(each, None, old, new, reason) for each in ids], at=at)
+    return int(moved.rowcount)
 
 
 def move_shard(
@@ -69,76 +111,86 @@ def move_shard(
         .where(Shard.id == shard.id, Shard.status == old, Shard.fence == shard.fence)
         .values(status=new, **also)
     )
-    _update_one(session, statement, what=f"shard {shard.id}")
+    result: Any = session.execute(statement)
+    if result.rowcount != 1:
+        raise GenmillError(f"shard {shard.id} was changed by another transaction meanwhile")
     record_transitions(session, [(shard.job_id, shard.id, old, new, reason)], at=at)
 
 
-def end_attempt(
-    session: Session, shard: Shard, outcome: str, *, at: datetime, error: str | None = None
+def end_attempts(
+    session: Session,
+    attempts: Collection[tuple[str, int]],
+    outcome: str,
+    *,
+    at: datetime,
+    error: str | None = None,
 ) -> None:
-    """Close the attempt that has the shard's current fence."""
-    session.execute(
-        update(Attempt)
-        .where(Attempt.shard_id == shard.id, Attempt.fence == shard.fence)
-        .where(Attempt.ended_at.is_(None))
-        .values(ended_at=at, outcome=outcome, error=error)
-    )
+    """Close the attempts with these shards and fences."""
+    for fence, ids in by_fence(attempts).items():
+        session.execute(
+            update(Attempt)
+            .where(Attempt.shard_id.in_(ids), Attempt.fence == fence)
+            .where(Attempt.ended_at.is_(None))
+            .values(ended_at=at, outcome=outcome, error=error)
+            .execution_options(synchronize_session=False)
+        )
 
 
-def settle_job(session: Session, job: Job) -> JobState:
-    """Move a locked job to finalizing if all its shards have succeeded; return its state."""
+def by_fence(attempts: Iterable[tuple[str, int]]) -> dict[int, list[str]]:
+    """The shards of each fence: nearly all have the first, so one statement does for many."""
+    shards: dict[int, list[str]] = defaultdict(list)
+    for shard_id, fence in attempts:
+        shards[fence].append(shard_id)
+    return shards
+
+
+def settle_job(session: Session, job: Any) -> JobState:
+    """Move an exclusively locked job to finalizing if all its shards have succeeded.
+
+    Returns its state.
+    """
     if job.status != JobState.RUNNING:
         return JobState(job.status)
     others = select(Shard.id).where(Shard.job_id == job.id, Shard.status != ShardState.SUCCEEDED)
-    if session.scalar(others.limit(1)) is None:
-        move_job(session, job, JobState.FINALIZING, at=clock(session))
-    return JobState(job.status)
+    if session.scalar(others.limit(1)) is not None:
+        return JobState.RUNNING
+    move_job(session, job, JobState.FINALIZING, at=clock(session))
+    return JobState.FINALIZING
 
 
-def end_job(session: Session, job: Job, new: JobState, *, reason: str) -> None:
-    """Fail or cancel a locked job, and cancel each of its shards that has not ended.
+def end_job(session: Session, job: Any, new: JobState, *, reason: str) -> None:
+    """Fail or cancel an exclusively locked job, and cancel each of its shards that has not ended.
 
     Their workers find out at the next heartbeat, and cannot commit.
     """
     at = clock(session)
-    shards = select(Shard).where(Shard.job_id == job.id).order_by(Shard.idx)
-    running = _locked(shards.where(Shard.status == ShardState.RUNNING))
-    for shard in session.scalars(running).all():
-        end_attempt(session, shard, "cancelled", at=at, error=reason)
-        move_shard(session, shard, ShardState.CANCELLED, at=at, reason=reason)
-    queued = _locked(shards.where(Shard.status == ShardState.QUEUED))
-    ids = [shard.id for shard in session.scalars(queued)]
-    # one statement for all queued shards: a job may have ten thousand
+    states = [ShardState.QUEUED, ShardState.RUNNING]
+    still_open = select(Shard.id, Shard.status, Shard.fence).where(
+        Shard.job_id == job.id, Shard.status.in_(states)
+    )
+    found = session.execute(_locked(still_open.order_by(Shard.idx))).all()
+    running = [(row.id, row.fence) for row in found if row.status == ShardState.RUNNING]
+    end_attempts(session, running, "cancelled", at=at, error=reason)
+    # one statement for all: a job may have a hundred thousand
     session.execute(
         update(Shard)
-        .where(Shard.job_id == job.id, Shard.status == ShardState.QUEUED)
-        .values(status=ShardState.CANCELLED)
+        .where(Shard.job_id == job.id, Shard.status.in_(states))
+        .values(status=ShardState.CANCELLED, owner=None, lease_until=None)
     )
-    moves = [(job.id, each, ShardState.QUEUED, ShardState.CANCELLED, reason) for each in ids]
+    moves = [(job.id, row.id, row.status, ShardState.CANCELLED, reason) for row in found]
     record_transitions(session, moves, at=at)
     error = reason if new is JobState.FAILED else None
     move_job(session, job, new, at=at, reason=reason, error=error)
 
 
-def record_transitions(
-    session: Session,
-    moves: Iterable[tuple[str, str | None, str | None, str, str | None]],
-    *,
-    at: datetime,
-) -> None:
+def record_transitions(session: Session, moves: Iterable[Move], *, at: datetime) -> None:
     """Append transitions, each given as (job id, shard id, old state, new state, reason)."""
     names = ("job_id", "shard_id", "old", "new", "reason")
     rows = [dict(zip(names, move, strict=True)) | {"id": new_id(), "at": at} for move in moves]
     insert_rows(session, Transition, rows)
 
 
-def _locked(statement: Select[T]) -> Select[T]:
-    # NO KEY UPDATE: rows that only refer to these may still be inserted. `populate_existing` makes
-    # the session read rows again that it has loaded before.
-    return statement.with_for_update(key_share=True).execution_options(populate_existing=True)
-
-
-def _update_one(session: Session, statement: Any, *, what: str) -> None:
-    result: Any = session.execute(statement)
-    if result.rowcount != 1:
-        raise GenmillError(f"{what} was changed by another transaction meanwhile")
+def _locked(statement: Any, *, skip_locked: bool = False) -> Any:
+    # `populate_existing` makes the session read rows again that it has loaded before
+    locked = statement.with_for_update(key_share=True, skip_locked=skip_locked, of=Shard)
+    return locked.execution_options(populate_existing=True)

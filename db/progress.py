@@ -1,50 +1,93 @@
-"""A job's progress: pure functions over the JSON in `jobs.progress`.
+"""A job's progress, summed when it is read: shards report, and nobody rewrites the job's row.
 
-A training job shows its worker's last report. A generate job counts samples over its shards: those
-`committed`, and those that each `running` shard has made so far.
+A training job shows its worker's last report. A generate job counts the samples of its shards: all
+of those that succeeded, and what each running one has made so far.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
+
+from sqlalchemy import and_, case, func, select
+from sqlalchemy.orm import Session
+
+from db.session import clock
+from db.states import JobState, ShardState
+from db.tables import Job, Shard
 
 Progress = dict[str, Any]
 
 
-def initial(kind: str, ranges: Sequence[tuple[int, int]]) -> Progress:
-    """The progress of a new job."""
-    if kind != "generate":
+def of(session: Session, jobs: Sequence[Job]) -> dict[str, Progress]:
+    """By job id: `done`, `total` and `unit`, and `eta_s` and `note` where they are known.
+
+    A training that has not begun has none of them.
+    """
+    counted = [job.id for job in jobs if job.samples is not None and _is_part_done(job)]
+    sums = _sums(session, counted)
+    reports = _reports(session, [job.id for job in jobs if job.samples is None])
+    now = clock(session) if any(job.status == JobState.RUNNING for job in jobs) else None
+    return {
+        job.id: dict(reports.get(job.id, {}))
+        if job.samples is None
+        else _of_samples(job, sums.get(job.id), now)
+        for job in jobs
+    }
+
+
+def _is_part_done(job: Job) -> bool:
+    """Whether its shards must be asked: it has begun, and not all of its samples are made."""
+    complete = job.status in {JobState.FINALIZING, JobState.SUCCEEDED}
+    return job.started_at is not None and not complete
+
+
+def _sums(session: Session, ids: Sequence[str]) -> dict[str, Any]:
+    if not ids:
         return {}
-    total = sum(stop - start for start, stop in ranges)
-    return {"done": 0, "total": total, "unit": "samples", "committed": 0, "running": {}}
+    running = Shard.status == ShardState.RUNNING
+    made = case((Shard.status == ShardState.SUCCEEDED, Shard.stop - Shard.start), else_=0)
+    so_far = case((running, Shard.report["done"].as_float()), else_=0.0)
+    note = case((running, Shard.report["note"].as_string()))
+    statement = (
+        select(
+            Shard.job_id,
+            func.coalesce(func.sum(made), 0).label("committed"),
+            func.coalesce(func.sum(so_far), 0.0).label("running"),
+            func.max(note).label("note"),
+        )
+        .where(Shard.job_id.in_(ids))
+        .group_by(Shard.job_id)
+    )
+    return {row.job_id: row for row in session.execute(statement)}
 
 
-def after_report(job: Progress, idx: int, report: Progress, *, elapsed_s: float) -> Progress:
-    """The progress after shard `idx` reported; estimates the time left from the job's speed."""
-    if "committed" not in job:
-        return dict(report)
-    running = job["running"] | {str(idx): report.get("done", 0)}
-    new = _counted(job, running) | {"note": report.get("note", "")}
-    if new["done"]:
-        new["eta_s"] = round(elapsed_s * (new["total"] - new["done"]) / new["done"], 1)
-    return new
+def _reports(session: Session, ids: Sequence[str]) -> dict[str, Progress]:
+    if not ids:
+        return {}
+    reported = and_(Shard.job_id.in_(ids), Shard.report.is_not(None))
+    statement = select(Shard.job_id, Shard.report).where(reported).order_by(Shard.idx)
+    return {row.job_id: row.report for row in session.execute(statement)}
 
 
-def after_commit(job: Progress, idx: int, size: int) -> Progress:
-    """The progress after shard `idx` committed its `size` samples."""
-    if "committed" not in job:
-        return job
-    return _counted(job | {"committed": job["committed"] + size}, _without(job, idx))
+def _of_samples(job: Job, sums: Any | None, now: datetime | None) -> Progress:
+    total = job.samples or 0
+    if sums is None:
+        complete = job.status in {JobState.FINALIZING, JobState.SUCCEEDED}
+        return {"done": total if complete else 0, "total": total, "unit": "samples"}
+    done = min(int(sums.committed) + sums.running, total)
+    found: Progress = {"done": _whole(done), "total": total, "unit": "samples"}
+    if sums.note:
+        found["note"] = sums.note
+    if done and now and job.started_at and job.status == JobState.RUNNING:
+        elapsed_s = (now - job.started_at).total_seconds()
+        found["eta_s"] = round(elapsed_s * (total - done) / done, 1)
+    return found
 
 
-def after_release(job: Progress, idx: int) -> Progress:
-    """The progress after shard `idx` went back to the queue: its samples must be made again."""
-    return job if "committed" not in job else _counted(job, _without(job, idx))
+def _whole(number: float) -> float:
+    return int(number) if number == int(number) else number
 
 
-def _without(job: Progress, idx: int) -> dict[str, float]:
-    return {key: done for key, done in job["running"].items() if key != str(idx)}
-
-
-def _counted(job: Progress, running: dict[str, float]) -> Progress:
-    done = min(job["committed"] + sum(running.values()), job["total"])
-    return job | {"done": done, "running": running}
+def total(kind: str, ranges: Iterable[tuple[int, int]]) -> int | None:
+    """The samples that a job of these ranges makes; None unless it generates."""
+    return sum(stop - start for start, stop in ranges) if kind == "generate" else None

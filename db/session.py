@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table, insert, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from db.driver_errors import Busy, translate_errors
@@ -21,10 +21,20 @@ T = TypeVar("T")
 
 RETRY_PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+_GIVE_UP = "SET LOCAL lock_timeout = '20s'"
+
+BEGIN_READ = {"sqlite": "BEGIN", "postgresql": _BEGIN}
 BEGIN_WRITE = {
     "sqlite": "BEGIN IMMEDIATE",
-    # the server ends the transaction of a client that freezes while it holds a lock
-    "postgresql": "SET LOCAL idle_in_transaction_session_timeout = '30s'",
+    # Not in the connection's startup options: poolers refuse those. The server ends the transaction
+    # of a client that freezes while it holds a lock.
+    "postgresql": f"{_BEGIN}; {_GIVE_UP}; SET LOCAL statement_timeout = '60s'; "
+    "SET LOCAL idle_in_transaction_session_timeout = '30s'",
+}
+BEGIN_UPGRADE = {  # rewriting a large table may take an hour
+    "sqlite": "BEGIN IMMEDIATE",
+    "postgresql": f"{_BEGIN}; {_GIVE_UP}",
 }
 
 
@@ -38,8 +48,9 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = parse_url(url)
         self.dialect = self.url.get_backend_name()
-        self._reader = open_engine(self.url)
-        self._writer = self._reader.execution_options(begin=BEGIN_WRITE[self.dialect])
+        self._engine = open_engine(self.url)
+        self._reader = self._engine.execution_options(begin=BEGIN_READ[self.dialect])
+        self._writer = self._engine.execution_options(begin=BEGIN_WRITE[self.dialect])
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -78,12 +89,13 @@ class Database:
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         """Open a bare connection inside a write transaction, for schema changes."""
-        with translate_errors(self.url), self._writer.begin() as connection:
+        upgrader = self._engine.execution_options(begin=BEGIN_UPGRADE[self.dialect])
+        with translate_errors(self.url), upgrader.begin() as connection:
             yield connection
 
     def dispose(self) -> None:
         """Close every pooled connection; the next use opens new ones."""
-        self._reader.dispose()
+        self._engine.dispose()
 
 
 def clock(session: Session) -> datetime:
@@ -125,4 +137,5 @@ def upsert(session: Session, table: Any, rows: Sequence[Mapping[str, Any]]) -> N
 
 
 def _insert(session: Session) -> Any:
-    return {"sqlite": sqlite, "postgresql": postgresql}[session.get_bind().dialect.name].insert
+    # imported by name, because importing both dialects takes longer than a short command
+    return import_module(f"sqlalchemy.dialects.{session.get_bind().dialect.name}").insert

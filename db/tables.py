@@ -14,6 +14,12 @@ from db.columns import COLUMN_TYPES, CONSTRAINT_NAMES, Digest, Id, PlainText, ne
 from db.commits import blob_key
 
 
+def _partial(name: str, *columns: str, also: str = "") -> Index:
+    """An index of the rows that have the first of the columns and meet another condition."""
+    condition = text(f"{columns[0]} IS NOT NULL" + (f" AND {also}" if also else ""))
+    return Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
+
+
 class Base(DeclarativeBase):
     """The root of the tables."""
 
@@ -85,12 +91,24 @@ class Alias(Base):
 
 
 class Batch(Base):
-    """Jobs submitted together."""
+    """Jobs submitted together.
+
+    Until `complete_at`, when all of them are stored, its jobs are neither listed nor run.
+    """
 
     __tablename__ = "batches"
+    __table_args__ = (
+        Index(
+            "ix_batches_incomplete",
+            "id",
+            sqlite_where=text("complete_at IS NULL"),
+            postgresql_where=text("complete_at IS NULL"),
+        ),
+    )
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     size: Mapped[int]
     created_at: Mapped[datetime]
+    complete_at: Mapped[datetime | None]
 
 
 class Job(Base):
@@ -101,11 +119,16 @@ class Job(Base):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        Index("ix_jobs_status_id", "status", "id"),
-        Index("ix_jobs_kind_id", "kind", "id"),
-        Index("ix_jobs_model_id", "model", "id"),
+        # of lists: newest first, by a column alone or with the state and kind
+        Index("ix_jobs_status_kind_id", "status", "kind", "id"),
+        _partial("ix_jobs_model_status_kind_id", "model", "status", "kind", "id"),
         Index("ix_jobs_batch_id", "batch_id", "id"),
+        _partial("ix_jobs_batch_id_status_kind_id", "batch_id", "status", "kind", "id"),
         Index("ix_jobs_schedule_id", "schedule_id", "id"),
+        # of what finished jobs leave behind
+        _partial("ix_jobs_finished_at_id", "finished_at", "id"),
+        _partial("ix_jobs_collectable", "finished_at", also="collected_at IS NULL"),
+        _partial("ix_jobs_retry_of", "retry_of"),
         Index(
             "ix_jobs_prompts_sha256",
             "prompts_sha256",
@@ -125,15 +148,46 @@ class Job(Base):
     schedule_id: Mapped[str | None] = mapped_column(String(36))
     retry_of: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
     idempotency_key: Mapped[str | None] = mapped_column(String(200), unique=True)
-    progress: Mapped[dict[str, Any]] = mapped_column(default=dict)  # done, total, unit, eta_s, ...
+    samples: Mapped[int | None] = mapped_column(BigInteger)  # to make; NULL unless it generates
     error: Mapped[str | None] = mapped_column(PlainText)
     manifest_key: Mapped[str | None] = mapped_column(String(200))
     manifest_sha256: Mapped[str | None] = mapped_column(Digest)
     prompts_sha256: Mapped[str | None] = mapped_column(Digest)  # of long prompts, in the store
-    created_at: Mapped[datetime] = mapped_column(index=True)
+    created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
-    finished_at: Mapped[datetime | None] = mapped_column(index=True)
+    finished_at: Mapped[datetime | None]
     collected_at: Mapped[datetime | None]  # when its unreferenced objects were deleted
+
+
+class JobCount(Base):
+    """How many jobs of a kind are in a state: the sum over the slots.
+
+    Triggers on `jobs` keep it. On PostgreSQL each transaction has a slot of its own, which
+    `job_lists.fold_counts` adds to slot 0; on SQLite there is no other slot.
+    """
+
+    __tablename__ = "job_counts"
+    kind: Mapped[str] = mapped_column(String(20), primary_key=True)
+    status: Mapped[str] = mapped_column(String(12), primary_key=True)
+    slot: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    jobs: Mapped[int] = mapped_column(BigInteger)
+
+
+class Retention(Base):
+    """Up to which finished job something has been deleted, in the order of (finished_at, id)."""
+
+    __tablename__ = "retention"
+    what: Mapped[str] = mapped_column(String(20), primary_key=True)
+    finished_at: Mapped[datetime]
+    job_id: Mapped[str] = mapped_column(Id)
+
+
+IN_ORDER = ("urgency", "group_id", "job_id", "idx")
+
+
+def _partial_index(name: str, *columns: str, where: str) -> Index:
+    condition = text(where)
+    return Index(f"ix_shards_{name}", *columns, sqlite_where=condition, postgresql_where=condition)
 
 
 class Shard(Base):
@@ -142,16 +196,32 @@ class Shard(Base):
     __tablename__ = "shards"
     __table_args__ = (
         UniqueConstraint("job_id", "idx"),
-        Index("ix_shards_status_not_before", "status", "not_before"),
-        Index("ix_shards_status_lease_until", "status", "lease_until"),
-        Index("ix_shards_status_dispatched_at", "status", "dispatched_at"),
+        # what may be claimed, in fair order within each group; nothing else is ever scanned
+        _partial_index("fresh", *IN_ORDER, where="status = 'queued' AND fence = 0"),
+        _partial_index(
+            "requeued", *IN_ORDER, where="status = 'queued' AND fence > 0 AND NOT waiting"
+        ),
+        _partial_index("waiting", "not_before", where="status = 'queued' AND waiting"),
+        _partial_index(
+            "dispatched", "dispatched_at", where="status = 'queued' AND dispatched_at IS NOT NULL"
+        ),
+        # no index has a column that renewing a lease changes, or it would not be a HOT update
+        _partial_index("running", "group_id", "job_id", where="status = 'running'"),
     )
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
     idx: Mapped[int]
     start: Mapped[int] = mapped_column(BigInteger)
     stop: Mapped[int] = mapped_column(BigInteger)
+    group_id: Mapped[str] = mapped_column(
+        Id, server_default=text("''")
+    )  # its batch's id, else its job's
+    urgency: Mapped[int] = mapped_column(server_default=text("0"))  # its job's priority, negated
+    # shards of equal keys can run in one forward pass; NULL: alone
+    work_key: Mapped[int | None] = mapped_column(BigInteger)
     status: Mapped[str] = mapped_column(String(12))
+    # requeued with a pause; put back to false once `not_before` has passed
+    waiting: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     fence: Mapped[int] = mapped_column(default=0)
     owner: Mapped[str | None] = mapped_column(Id)  # the boot id of the worker that holds the lease
     heartbeat_seq: Mapped[int] = mapped_column(BigInteger, default=0)
@@ -162,6 +232,8 @@ class Shard(Base):
     not_before: Mapped[datetime]
     dispatched_at: Mapped[datetime | None]
     dispatch_no: Mapped[int] = mapped_column(default=0)
+    # its worker's latest: done, total, unit, eta_s, note
+    report: Mapped[dict[str, Any] | None] = mapped_column()
     last_error: Mapped[str | None] = mapped_column(PlainText)
 
 
@@ -169,7 +241,7 @@ class Attempt(Base):
     """One claim of a shard, written before any of its work."""
 
     __tablename__ = "attempts"
-    shard_id: Mapped[str] = mapped_column(ForeignKey("shards.id"), primary_key=True)
+    shard_id: Mapped[str] = mapped_column(Id, primary_key=True)
     fence: Mapped[int] = mapped_column(primary_key=True)
     worker: Mapped[str] = mapped_column(Id)
     started_at: Mapped[datetime]
@@ -202,6 +274,7 @@ class Artifact(Base):
     index_sha256: Mapped[str | None] = mapped_column(Digest)  # of the index's own object
     index_data: Mapped[bytes | None] = mapped_column(deferred=True)  # an index inside the row
     created_at: Mapped[datetime]
+    removed_at: Mapped[datetime | None]  # by retention: the object is no longer in the store
 
     @property
     def key(self) -> str:
@@ -242,10 +315,10 @@ class Transition(Base):
     """A change of state of a job or one of its shards. Append only."""
 
     __tablename__ = "transitions"
-    __table_args__ = (Index("ix_transitions_job_id", "job_id", "id"),)
+    __table_args__ = (Index("ix_transitions_job_id_at_id", "job_id", "at", "id"),)
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
-    shard_id: Mapped[str | None] = mapped_column(ForeignKey("shards.id"))
+    job_id: Mapped[str] = mapped_column(Id)
+    shard_id: Mapped[str | None] = mapped_column(Id)
     at: Mapped[datetime]
     old: Mapped[str | None] = mapped_column(String(12))
     new: Mapped[str] = mapped_column(String(12))
@@ -256,7 +329,7 @@ class LogLine(Base):
     """A line that a worker wrote about a job, for `job logs`."""
 
     __tablename__ = "log_lines"
-    __table_args__ = (Index("ix_log_lines_job_id", "job_id", "id"),)
+    __table_args__ = (Index("ix_log_lines_job_id_at_id", "job_id", "at", "id"),)
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
     at: Mapped[datetime]

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from db.session import clock, insert_new
@@ -28,6 +28,13 @@ def stop(session: Session, boot_id: str) -> None:
     """Record that a worker shut down cleanly."""
     now = clock(session)
     session.execute(update(Worker).where(Worker.boot_id == boot_id).values(stopped_at=now))
+
+
+def count_live(session: Session, within_s: float = LIVE_S) -> int:
+    """How many workers `live` would return."""
+    since = clock(session) - timedelta(seconds=within_s)
+    live_ones = select(func.count()).where(Worker.stopped_at.is_(None), Worker.heartbeat_at > since)
+    return session.scalar(live_ones) or 0
 
 
 def live(session: Session, within_s: float = LIVE_S) -> list[Worker]:

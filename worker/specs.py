@@ -69,7 +69,9 @@ class Prompt(Params):
 
 class _Training(Params):
     dataset: Reference
-    params: dict[str, JsonValue] = Field({}, description="the family's parameters")
+    params: dict[str, JsonValue] = Field(
+        default_factory=dict, description="the family's parameters"
+    )
     seed: Seed = 0
     max_steps: int | None = Field(None, ge=1, le=100_000_000)
     max_seconds: float | None = Field(None, gt=0, le=30 * 86_400, allow_inf_nan=False)
@@ -104,8 +106,10 @@ class Generate(Params):
     seed: Seed = 0
     label: str | None = Field(None, max_length=200)
     dataset: Reference | None = None
-    prompts: list[Prompt] = Field([], max_length=MAX_PROMPTS)
-    params: dict[str, JsonValue] = Field({}, description="the family's sampling settings")
+    prompts: list[Prompt] = Field(default_factory=list, max_length=MAX_PROMPTS)
+    params: dict[str, JsonValue] = Field(
+        default_factory=dict, description="the family's sampling settings"
+    )
 
 
 Spec = Train | Finetune | Generate

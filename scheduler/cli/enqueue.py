@@ -1,5 +1,8 @@
 """`genmill enqueue`: the commands are declared in `scheduler.submission.arguments`."""
 
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -9,6 +12,8 @@ from scheduler.cli.record import open_record
 from scheduler.submission.arguments import COMMANDS, EnqueueCommand
 
 if TYPE_CHECKING:
+    from scheduler.submission.requests import Request
+    from scheduler.submission.spool import Show
     from worker.services import Services
 
 
@@ -41,8 +46,9 @@ enqueue = click.Group(
 
 
 def _store(services: "Services", command: EnqueueCommand) -> tuple[str, list[str]]:
-    """Enqueue the command's jobs; return the job's or the batch's id, and the ids of all jobs."""
-    from db import jobs
+    """Enqueue the command's jobs; return the job's or the batch's id, and the ids to wait for."""
+    from db import batches
+    from scheduler.submission.batch_lines import read_batch
     from scheduler.submission.batches import enqueue_batch
     from scheduler.submission.enqueue import enqueue
 
@@ -50,47 +56,74 @@ def _store(services: "Services", command: EnqueueCommand) -> tuple[str, list[str
     if command.spec is not None:
         job = enqueue(services, command.spec, priority=priority, idempotency_key=key)
         return job.id, [job.id]
-    batch = enqueue_batch(services, command.lines, priority=priority, idempotency_key=key)
+    lines = read_batch(command.file)
+    with _progress_bar() as show:
+        batch = enqueue_batch(services, lines, priority=priority, idempotency_key=key, show=show)
+    if not command.wait:
+        return batch.id, []
     with services.database.read() as session:
-        return batch.id, [job.id for job in jobs.batch_jobs(session, batch.id)]
+        return batch.id, batches.job_ids(session, batch.id)
+
+
+@contextmanager
+def _progress_bar() -> Iterator["Show"]:
+    """Show how many lines are checked and stored, on a terminal only."""
+    from scheduler.submission.spool import show_nothing
+
+    if not sys.stderr.isatty():
+        yield show_nothing
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("", total=None)
+
+        def show(what: str, done: int, total: int | None) -> None:
+            progress.update(bar, description=f"{done:,} {what}", completed=done, total=total)
+
+        yield show
 
 
 def _print_stored(services: "Services", command: EnqueueCommand, reference: str) -> None:
-    from db import jobs
-    from scheduler.output.documents import job_document
+    from db import batches, jobs
+    from scheduler.output.documents import job_documents
     from scheduler.output.render import print_json
 
     with services.database.read() as session:
         if command.spec is not None:
-            print_json(job_document(jobs.get(session, reference)))
+            print_json(job_documents(session, [jobs.get(session, reference)])[0])
         else:
-            made = jobs.batch_jobs(session, reference, with_spec=True)
-            documents = [job_document(job) for job in made]
+            made = batches.jobs_of(session, reference, with_spec=True)
+            documents = job_documents(session, made)
             print_json({"batch": reference, "jobs": documents})
 
 
 def _show_plan(services: "Services", command: EnqueueCommand) -> None:
     from scheduler.output.render import print_fields, print_json, to_duration, to_size
-    from scheduler.submission.batches import check_batch
-    from scheduler.submission.enqueue import estimate, prepare
+    from scheduler.submission.enqueue import Plan, estimate_each
 
-    if command.spec is None:
-        requests = check_batch(services, command.lines, priority=command.priority)
-    else:
-        requests = [prepare(services, command.spec, priority=command.priority)]
-    plans = [estimate(services, request) for request in requests]
+    plans: Iterable[Plan] = estimate_each(services, _requests(services, command))
     if command.as_json:
         documents = [asdict(plan) for plan in plans]
         print_json(documents if command.spec is None else documents[0])
         return
-    seconds = sum(plan.seconds for plan in plans)
-    cost = {
-        "shards": sum(plan.shards for plan in plans),
-        "time": f"about {to_duration(seconds)} of one worker",
-    }
+    count, shards, seconds = 0, 0, 0.0
+    for plan in plans:
+        count, shards, seconds = count + 1, shards + plan.shards, seconds + plan.seconds
+    cost = {"shards": shards, "time": f"about {to_duration(seconds)} of one worker"}
     if command.spec is None:
-        print_fields({"jobs": len(plans), **cost})
+        print_fields({"jobs": count, **cost})
     else:
-        (plan,) = plans
         size = f"about {to_size(plan.bytes)}" if plan.bytes else None
         print_fields({**plan.spec, **cost, "size": size})
+
+
+def _requests(services: "Services", command: EnqueueCommand) -> Iterable["Request"]:
+    from scheduler.submission.batch_lines import check_batch, read_batch
+    from scheduler.submission.enqueue import prepare
+
+    if command.spec is not None:
+        return [prepare(services, command.spec, priority=command.priority)]
+    return check_batch(services, read_batch(command.file), priority=command.priority)

@@ -58,7 +58,7 @@ def list_jobs(
     \b
     genmill job list --status failed --since 1d
     """
-    from db import jobs, schedules
+    from db import batches, jobs, progress, schedules
     from db.session import clock
     from scheduler.cli.watching import describe_details
     from scheduler.output.documents import job_document
@@ -67,18 +67,20 @@ def list_jobs(
     with open_record() as services, services.database.read() as session:
         found = jobs.listing(
             session,
-            batch=jobs.get_batch(session, batch).id if batch else None,
+            batch=batches.get(session, batch).id if batch else None,
             schedule=schedules.get(session, schedule).id if schedule else None,
             since=clock(session) - since if since else None,
             before=jobs.get(session, before).id if before else None,
             with_spec=as_json,
             **filters,
         )
+        done = progress.of(session, found)
     if as_json:
-        print_json([job_document(each) for each in found])
+        print_json([job_document(each, done[each.id]) for each in found])
     else:
         rows = [
-            {name: getattr(each, name) for name in COLUMNS} | {"progress": describe_details(each)}
+            {name: getattr(each, name) for name in COLUMNS}
+            | {"progress": describe_details(each, done[each.id])}
             for each in found
         ]
         print_table(rows, COLUMNS)
@@ -113,17 +115,16 @@ def show(id: str, as_json: bool) -> None:
 
 def _document(session: "Session", job: "Job") -> "Document":
     """A job with its shards, its transitions and the last point of each of its curves."""
-    from db import jobs
+    from db import jobs, progress
     from scheduler.output.documents import job_document, shard_document
 
-    return job_document(job) | {
+    return job_document(job, progress.of(session, [job])[job.id]) | {
         "shards": [shard_document(shard) for shard in jobs.shards_of(session, job.id)],
         "transitions": [
             {"at": step.at, "old": step.old, "new": step.new, "reason": step.reason}
-            for step in jobs.transitions(session, job.id)
-            if step.shard_id is None
+            for step in jobs.transitions(session, job.id, with_shards=False)
         ],
-        "metrics": {point.name: point.value for point in jobs.points(session, job.id)},
+        "metrics": jobs.last_points(session, job.id),
     }
 
 
@@ -231,7 +232,7 @@ def retry(id: str, as_json: bool) -> None:
     genmill job retry 0199c0de
     """
     from db import jobs
-    from scheduler.output.documents import job_document
+    from scheduler.output.documents import job_documents
     from scheduler.output.render import print_json
     from scheduler.submission import enqueue
 
@@ -239,4 +240,6 @@ def retry(id: str, as_json: bool) -> None:
         with services.database.read() as session:
             old = jobs.get(session, id)
         new = enqueue.retry(services, old)
-    print_json(job_document(new)) if as_json else click.echo(new.id)
+        with services.database.read() as session:
+            [document] = job_documents(session, [new])
+    print_json(document) if as_json else click.echo(new.id)

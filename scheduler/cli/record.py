@@ -22,9 +22,11 @@ def open_record() -> Iterator["Services"]:
 
     services = open_services()
     try:
-        if services.database.dialect == "sqlite" and schema.current(services.database) is None:
+        revision = schema.current(services.database)
+        if revision is None and services.database.dialect == "sqlite":
             schema.upgrade(services.settings.database)
-        schema.check(services.database)
+        else:
+            schema.check_revision(services.database, revision)
         yield services
     finally:
         services.close()

@@ -163,14 +163,16 @@ def trigger(name: str, as_json: bool) -> None:
     \b
     genmill job wait "$(genmill schedule trigger nightly)"
     """
-    from scheduler.output.documents import job_document
+    from scheduler.output.documents import job_documents
     from scheduler.output.render import print_json
     from scheduler.schedules.manage import trigger_schedule
 
     with open_record() as services:
         made = trigger_schedule(services, name)
+        with services.database.read() as session:
+            documents = job_documents(session, made)
     if as_json:
-        print_json([job_document(job) for job in made])
+        print_json(documents)
     else:
         click.echo(made[0].batch_id or made[0].id)
 

@@ -9,9 +9,10 @@ import click
 
 if TYPE_CHECKING:
     from db.tables import Job
+    from scheduler.results.waiting import Watched
     from worker.services import Services
 
-Display = Callable[[list["Job"]], None]
+Display = Callable[[list["Watched"]], None]
 
 
 def wait_shown(
@@ -44,22 +45,22 @@ def wait_shown(
         raise JobFailed("\n".join(reasons))
 
 
-def describe(job: "Job") -> str:
+def describe(watched: "Watched") -> str:
     """A job's state in one line, as in `running 120/500 steps, 8s left, loss 1.31`."""
-    details = describe_details(job)
-    separator = " " if describe_progress(job.progress) else ", "
-    return f"{job.status}{separator}{details}" if details else str(job.status)
+    status, details = watched.job.status, describe_details(*watched)
+    separator = " " if describe_progress(watched.progress) else ", "
+    return f"{status}{separator}{details}" if details else str(status)
 
 
-def describe_details(job: "Job") -> str:
+def describe_details(job: "Job", progress: dict[str, Any]) -> str:
     """A job's progress, time left, worker's note and error, without its state."""
     from scheduler.output.render import clean, to_duration
 
-    left_s = job.progress.get("eta_s") if job.status == "running" else None
+    left_s = progress.get("eta_s") if job.status == "running" else None
     details = (
-        describe_progress(job.progress),
+        describe_progress(progress),
         f"{to_duration(left_s)} left" if left_s is not None else "",
-        job.progress.get("note"),
+        progress.get("note"),
         job.error,
     )
     return clean(", ".join(detail for detail in details if detail))
@@ -80,23 +81,23 @@ def _display(show: str, *, err: bool) -> AbstractContextManager[Display]:
     if show == "nothing":
         return nullcontext(lambda jobs: None)
     if show == "json":
-        return nullcontext(_on_change(lambda job: print_json(job_document(job), line=True)))
+        return nullcontext(_on_change(lambda job: print_json(job_document(*job), line=True)))
     if (sys.stderr if err else sys.stdout).isatty():
         return _Bars(err=err)
-    return nullcontext(_on_change(lambda job: click.echo(f"{job.id}  {describe(job)}", err=err)))
+    return nullcontext(_on_change(lambda it: click.echo(f"{it.job.id}  {describe(it)}", err=err)))
 
 
-def _on_change(show: Callable[["Job"], None]) -> Display:
+def _on_change(show: Callable[["Watched"], None]) -> Display:
     """Call `show` when a job's state changes, and at each tenth of its progress."""
     shown: dict[str, tuple[str, int]] = {}
 
-    def display(jobs: list["Job"]) -> None:
-        for job in jobs:
-            share = job.progress.get("done", 0) / (job.progress.get("total") or 1)
-            now = (job.status, int(share * 10))
-            if shown.get(job.id) != now:
-                shown[job.id] = now
-                show(job)
+    def display(watched: list["Watched"]) -> None:
+        for each in watched:
+            share = each.progress.get("done", 0) / (each.progress.get("total") or 1)
+            now = (each.job.status, int(share * 10))
+            if shown.get(each.job.id) != now:
+                shown[each.job.id] = now
+                show(each)
 
     return display
 
@@ -120,16 +121,17 @@ class _Bars:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def _show(self, jobs: list["Job"]) -> None:
+    def _show(self, watched: list["Watched"]) -> None:
         from scheduler.output.render import to_prefix
 
-        for job in jobs:
+        for each in watched:
+            job, progress = each
             if job.id not in self._bars:
                 title = f"{to_prefix(job.id)} {job.kind} {job.model or ''}"
                 self._bars[job.id] = self._progress.add_task(title, total=None, state="")
             self._progress.update(
                 self._bars[job.id],
-                total=job.progress.get("total") or (1 if job.finished_at else None),
-                completed=job.progress.get("done", 0) or bool(job.finished_at),
-                state=describe(job),
+                total=progress.get("total") or (1 if job.finished_at else None),
+                completed=progress.get("done", 0) or bool(job.finished_at),
+                state=describe(each),
             )

@@ -33,7 +33,7 @@ from scheduler.machine import control
 from scheduler.machine.supervisor import Say
 from scheduler.results.download import download
 from scheduler.results.verify import verify
-from scheduler.results.waiting import wait
+from scheduler.results.waiting import Watched, wait
 from scheduler.schedules.manage import add_schedule, trigger_schedule
 from scheduler.submission.enqueue import enqueue
 from worker.media.samples.contact_sheet import contact_sheet
@@ -149,7 +149,7 @@ class _Demo:
         self.say(", ".join(f"{name} is job {job.id}" for name, job in started.items()))
         reported = time.monotonic()
 
-        def report(latest: list[Job]) -> None:
+        def report(latest: list[Watched]) -> None:
             nonlocal reported
             if time.monotonic() - reported >= REPORT_S:
                 reported = time.monotonic()
@@ -163,10 +163,11 @@ class _Demo:
         return dict(zip(started, ended, strict=True))
 
 
-def _describe(job: Job) -> str:
+def _describe(watched: Watched) -> str:
     """The share of a running job that is done, or the state of any other."""
-    if job.status == JobState.RUNNING and job.progress.get("total"):
-        return f"{job.progress['done'] / job.progress['total']:.0%}"
+    job, progress = watched
+    if job.status == JobState.RUNNING and progress.get("total"):
+        return f"{progress['done'] / progress['total']:.0%}"
     return job.status
 
 

@@ -1,11 +1,12 @@
-"""Garbage: objects in the store that the database does not refer to.
+"""Garbage: objects in the store that the database does not refer to, and unfinished batches.
 
 Any number of schedulers may collect at once; deleting an object twice is no error.
 """
 
 import logging
 
-from db import artifacts, datasets, jobs
+from db import artifacts, batches, datasets, jobs
+from scheduler.submission.batches import ABANDONED_S, discard
 from worker.data.versions import PREFIX, object_keys
 from worker.services import Services, prompts
 
@@ -15,6 +16,7 @@ JOB_GRACE_S = 3600.0  # since the job ended
 UPLOAD_GRACE_S = 86_400.0  # since the object was stored; no command takes that long to record it
 STALE_UPLOAD_S = 86_400.0
 JOBS_AT_ONCE = 20
+BATCH_JOBS_AT_ONCE = 10_000
 
 
 def collect_jobs(services: Services, *, older_than_s: float = JOB_GRACE_S) -> int:
@@ -37,6 +39,16 @@ def _collect_job(services: Services, job_id: str) -> int:
     services.database.transact(lambda session: jobs.mark_collected(session, job_id))
     log.info("garbage collected", extra={"job": job_id, "objects": len(garbage)})
     return len(garbage)
+
+
+def collect_batches(services: Services, *, older_than_s: float = ABANDONED_S) -> int:
+    """Delete some jobs of batches whose submission was killed; return how many."""
+    with services.database.read() as session:
+        abandoned = batches.abandoned(session, older_than_s)
+    deleted = sum(discard(services, batch_id, at_most=BATCH_JOBS_AT_ONCE) for batch_id in abandoned)
+    if deleted:
+        log.info("jobs of unfinished batches deleted", extra={"jobs": deleted})
+    return deleted
 
 
 def collect_datasets(services: Services, *, older_than_s: float = UPLOAD_GRACE_S) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from db import shards
 from db.errors import GenmillError
-from scheduler.dispatch.garbage import collect_jobs
+from scheduler.dispatch.garbage import collect_batches, collect_jobs
 from scheduler.schedules.firing import fire_due
 from worker.broker.doorbell import ring_due
 from worker.services import Services
@@ -28,6 +28,7 @@ class Counts:
     finalized: int
     rung: int
     collected: int
+    discarded: int
 
 
 def run_round(services: Services) -> Counts:
@@ -38,6 +39,7 @@ def run_round(services: Services) -> Counts:
         finalized=try_step("finishing jobs", lambda: finalize_due(services)),
         rung=try_step("ringing doorbells", lambda: ring_due(services)),
         collected=try_step("collecting garbage of jobs", lambda: collect_jobs(services)),
+        discarded=try_step("deleting unfinished batches", lambda: collect_batches(services)),
     )
 
 

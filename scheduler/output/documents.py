@@ -3,8 +3,12 @@
 Scripts depend on the keys: they may be added to, but never renamed.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy.orm import Session
+
+from db import progress
 from db.tables import (
     Artifact,
     Dataset,
@@ -20,15 +24,15 @@ from db.tables import (
 Document = dict[str, Any]
 
 
-def job_document(job: Job) -> Document:
-    """A job without its shards."""
+def job_document(job: Job, done: Document) -> Document:
+    """A job without its shards; `done` is its progress."""
     return {
         "id": job.id,
         "kind": job.kind,
         "status": job.status,
         "model": job.model,
         "priority": job.priority,
-        "progress": job.progress,
+        "progress": done,
         "error": job.error,
         "spec": job.spec,
         "spec_hash": job.spec_hash,
@@ -42,6 +46,12 @@ def job_document(job: Job) -> Document:
         "started_at": job.started_at,
         "finished_at": job.finished_at,
     }
+
+
+def job_documents(session: Session, jobs: Sequence[Job]) -> list[Document]:
+    """Jobs with their progress as it is now."""
+    done = progress.of(session, jobs)
+    return [job_document(job, done[job.id]) for job in jobs]
 
 
 def shard_document(shard: Shard) -> Document:

@@ -3,10 +3,11 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from db import jobs, workers
+from db import batches, jobs, progress, workers
 from db.errors import NotFound
 from db.states import FINAL
 from db.tables import Job
@@ -16,6 +17,13 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.5
 JOBS_PER_SECOND = 400  # read at most, so that waiting for a large batch stays cheap
+
+
+class Watched(NamedTuple):
+    """A job and its progress, read at the same time."""
+
+    job: Job
+    progress: progress.Progress
 
 
 def find_jobs(session: Session, references: Sequence[str]) -> list[Job]:
@@ -29,10 +37,10 @@ def find_jobs(session: Session, references: Sequence[str]) -> list[Job]:
             matching = [jobs.get(session, reference)]
         except NotFound as not_a_job:
             try:
-                batch = jobs.get_batch(session, reference)
+                batch = batches.get(session, reference)
             except NotFound:
                 raise not_a_job from None
-            matching = jobs.batch_jobs(session, batch.id)
+            matching = batches.jobs_of(session, batch.id)
         found |= {job.id: job for job in matching}
     return list(found.values())
 
@@ -40,7 +48,7 @@ def find_jobs(session: Session, references: Sequence[str]) -> list[Job]:
 def wait(
     services: Services,
     job_ids: Sequence[str],
-    on_poll: Callable[[list[Job]], None] = lambda _: None,
+    on_poll: Callable[[list[Watched]], None] = lambda _: None,
 ) -> list[Job]:
     """Return the jobs once all of them have ended; `on_poll` gets them each time they are read.
 
@@ -55,7 +63,8 @@ def wait(
             for job_id in job_ids:
                 if job_id not in latest or latest[job_id].status not in FINAL:
                     latest[job_id] = jobs.get(session, job_id)
-        on_poll(list(latest.values()))
+            done = progress.of(session, list(latest.values()))
+        on_poll([Watched(job, done[job.id]) for job in latest.values()])
         if all(job.status in FINAL for job in latest.values()):
             return list(latest.values())
         time.sleep(max(POLL_S, len(job_ids) / JOBS_PER_SECOND))

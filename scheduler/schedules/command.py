@@ -1,37 +1,52 @@
 """The enqueue command that a schedule repeats, and the jobs that it makes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from sqlalchemy.orm import Session
 
-from db import jobs
+from db import batches
+from db.new_jobs import insert_job
 from db.tables import Job, Schedule
 from scheduler.submission.arguments import parse_repeated
-from scheduler.submission.batches import check_batch, insert_batch
-from scheduler.submission.enqueue import Request, insert, prepare
+from scheduler.submission.batch_lines import check_batch, read_batch
+from scheduler.submission.batches import staged_batch
+from scheduler.submission.enqueue import prepare
+from scheduler.submission.requests import Columns
 from worker.services import Services
 from worker.services.prompts import store_prompts
 
+InsertJobs = Callable[[Session], Job]
 
-def prepare_requests(services: Services, words: Sequence[str]) -> list[Request]:
-    """The jobs that the command means now, with names pinned to today's versions, to be inserted.
 
-    Raises `Refused`, `NotFound` or `Unreachable` as the command itself would.
-    """
+def check_command(services: Services, words: Sequence[str]) -> None:
+    """Raise `Refused`, `NotFound` or `Unreachable` as the command itself would now."""
     command = parse_repeated(words)
-    if command.spec is None:
-        requests = check_batch(services, command.lines, priority=command.priority)
-    else:
-        requests = [prepare(services, command.spec, priority=command.priority)]
-    for request in requests:
-        store_prompts(services.store, request.pinned)
-    return requests
+    if command.spec is not None:
+        prepare(services, command.spec, priority=command.priority)
+        return
+    for _ in check_batch(services, read_batch(command.file), priority=command.priority):
+        pass
 
 
-def insert_jobs(session: Session, schedule: Schedule, requests: list[Request]) -> list[Job]:
-    """Insert jobs of a schedule; those of a batch file under a new batch."""
-    requests = [request.with_columns(schedule_id=schedule.id) for request in requests]
-    if len(requests) == 1 and schedule.command[1] != "batch":
-        return [insert(session, requests[0])]
-    batch = insert_batch(session, requests)
-    return jobs.batch_jobs(session, batch.id)
+@contextmanager
+def prepared_jobs(services: Services, schedule: Schedule) -> Iterator[InsertJobs]:
+    """Check a schedule's command; yield a function that inserts its jobs and returns the first.
+
+    Names mean today's versions. A batch is stored beforehand: the function makes it visible, and
+    it is deleted if the function was not called. Raises as `check_command`.
+    """
+    command = parse_repeated(schedule.command)
+    columns: Columns = {"priority": command.priority, "schedule_id": schedule.id}
+    if command.spec is not None:
+        store_prompts(services.store, command.spec)
+        job = prepare(services, command.spec, **columns).new_job()
+        yield lambda session: insert_job(session, job)
+        return
+    with staged_batch(services, read_batch(command.file), columns) as batch_id:
+        yield lambda session: _complete(session, batch_id)
+
+
+def _complete(session: Session, batch_id: str) -> Job:
+    batches.complete(session, batch_id)
+    return batches.jobs_of(session, batch_id, limit=1)[0]

@@ -5,6 +5,7 @@ primary key is the due time) and sets the next due time. A crash leaves all of i
 """
 
 import logging
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,9 +15,9 @@ from db import jobs, schedules
 from db.errors import GenmillError, Unreachable
 from db.session import clock
 from db.tables import Schedule
-from scheduler.schedules.command import insert_jobs, prepare_requests
+from scheduler.schedules.command import InsertJobs, prepared_jobs
 from scheduler.schedules.cron import due_around, next_due
-from scheduler.submission.enqueue import Request, ring_or_warn
+from scheduler.submission.enqueue import ring_or_warn
 from worker.services import Services
 
 log = logging.getLogger(__name__)
@@ -45,30 +46,31 @@ def fire_due(services: Services) -> int:
 
 def _fire(services: Services, schedule: Schedule) -> bool:
     """Handle a due schedule; if a service cannot be reached, it stays due for the next round."""
-    requests: list[Request] = []
-    failure = None
-    try:
-        requests = prepare_requests(services, schedule.command)
-    except Unreachable as error:
-        log.warning("schedule %s waits: %s", schedule.name, error)
-        return False
-    except GenmillError as error:
-        failure = str(error)
-    try:
-        decisions = services.database.transact(
-            lambda session: _handle(session, schedule, requests, failure)
-        )
-    except _AlreadyRecorded:  # as after a restored backup: go on to the next due time
-
-        def skip(session: Session) -> None:
-            following = next_due(schedule.cron, schedule.timezone, clock(session))
-            schedules.set_next_due(session, schedule.id, following)
-
-        services.database.transact(skip)
-        return False
+    with ExitStack() as stack:
+        insert: InsertJobs | None = None
+        failure = None
+        try:
+            insert = stack.enter_context(prepared_jobs(services, schedule))
+        except Unreachable as error:
+            log.warning("schedule %s waits: %s", schedule.name, error)
+            return False
+        except GenmillError as error:
+            failure = str(error)
+        try:
+            decisions = services.database.transact(
+                lambda session: _handle(session, schedule, insert, failure)
+            )
+        except _AlreadyRecorded:  # as after a restored backup: go on to the next due time
+            services.database.transact(lambda session: _skip(session, schedule))
+            return False
     for each in decisions:
         log.info("schedule %s: %s", schedule.name, each.outcome, extra={"due": each.due})
     return any(each.outcome == "fired" for each in decisions)
+
+
+def _skip(session: Session, schedule: Schedule) -> None:
+    following = next_due(schedule.cron, schedule.timezone, clock(session))
+    schedules.set_next_due(session, schedule.id, following)
 
 
 class _AlreadyRecorded(Exception):
@@ -76,7 +78,7 @@ class _AlreadyRecorded(Exception):
 
 
 def _handle(
-    session: Session, seen: Schedule, requests: list[Request], failure: str | None
+    session: Session, seen: Schedule, insert: InsertJobs | None, failure: str | None
 ) -> list[Decision]:
     """Handle every due time up to now; `seen` is the schedule's row when it was found due."""
     schedule = schedules.lock(session, seen.id)
@@ -86,13 +88,13 @@ def _handle(
     latest, following = due_around(now, cron=schedule.cron, timezone=schedule.timezone, first=first)
     decisions = _decide(session, schedule, latest, now, failure)
     for decision in decisions:
-        made = insert_jobs(session, schedule, requests) if decision.outcome == "fired" else []
+        job = insert(session) if insert and decision.outcome == "fired" else None
         if not schedules.record_run(
             session,
             schedule.id,
             decision.due,
             outcome=decision.outcome,
-            job_id=made[0].id if made else None,
+            job_id=job.id if job else None,
             reason=decision.reason,
         ):
             raise _AlreadyRecorded

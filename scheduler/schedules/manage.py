@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from db import schedules
+from db import batches, schedules
 from db.errors import Refused
 from db.session import clock
 from db.tables import Job, Schedule
-from scheduler.schedules.command import insert_jobs, prepare_requests
+from scheduler.schedules.command import check_command, prepared_jobs
 from scheduler.schedules.cron import next_due
 from scheduler.submission.arguments import make_paths_absolute
 from scheduler.submission.enqueue import ring_or_warn
@@ -40,7 +40,7 @@ def add_schedule(
         if given not in known:
             raise Refused.unknown(f"{rule} rule", given, known)
     words = make_paths_absolute(command)
-    prepare_requests(services, words)
+    check_command(services, words)
 
     def work(session: Session) -> Schedule:
         return schedules.add(
@@ -72,15 +72,19 @@ def trigger_schedule(services: Services, name: str) -> list[Job]:
     """Enqueue a schedule's jobs now, outside its due times and even while it is paused."""
     with services.database.read() as session:
         schedule = schedules.get(session, name)
-    requests = prepare_requests(services, schedule.command)
+    with prepared_jobs(services, schedule) as insert:
 
-    def work(session: Session) -> list[Job]:
-        made = insert_jobs(session, schedules.get(session, name), requests)
-        schedules.record_run(
-            session, schedule.id, clock(session), outcome="triggered", job_id=made[0].id
-        )
-        return made
+        def work(session: Session) -> Job:
+            schedules.get(session, name)  # it may have been removed
+            job = insert(session)
+            schedules.record_run(
+                session, schedule.id, clock(session), outcome="triggered", job_id=job.id
+            )
+            return job
 
-    made = services.database.transact(work)
+        first = services.database.transact(work)
     ring_or_warn(services)
-    return made
+    if first.batch_id is None:
+        return [first]
+    with services.database.read() as session:
+        return batches.jobs_of(session, first.batch_id, with_spec=True)

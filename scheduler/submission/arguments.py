@@ -1,7 +1,8 @@
 """The arguments of `genmill enqueue`, parsed into an `EnqueueCommand`. Touches no service.
 
 The command line and the schedules parse the same arguments, so `schedule add NAME -- enqueue ...`
-repeats exactly what could be typed. Files named in the arguments are read here.
+repeats exactly what could be typed. Files of prompts are read here; a batch's file is read when its
+lines are checked.
 """
 
 import json
@@ -14,17 +15,17 @@ from typing import Any
 import click
 
 from db.errors import BadInput, Refused
-from scheduler.submission.json_lines import read_lines, refuse_constant
+from scheduler.submission.json_lines import refuse_constant
 from scheduler.submission.prompts import find_template, read_prompts
 from worker.specs import Spec, parse_spec
 
 
 @dataclass(frozen=True)
 class EnqueueCommand:
-    """One enqueue command: a spec or the lines of a batch, and how to enqueue it."""
+    """One enqueue command: a spec or the file of a batch, and how to enqueue it."""
 
     spec: Spec | None = None
-    lines: tuple[str, ...] = ()  # of a batch's file; empty with a spec
+    file: str = ""  # of a batch's lines; empty with a spec
     priority: int = 0
     idempotency_key: str | None = None
     wait: bool = False
@@ -252,7 +253,7 @@ def batch(file: str, **how: Any) -> EnqueueCommand:
     {"custom_id": "a", "kind": "generate", "model": "digits", "count": 100, "label": "3"}
     {"custom_id": "b", "kind": "generate", "model": "prose", "count": 5}
     """
-    return EnqueueCommand(lines=tuple(read_lines(file)), **how)
+    return EnqueueCommand(file=file, **how)
 
 
 COMMANDS: dict[str, click.Command] = {

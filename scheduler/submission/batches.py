@@ -1,32 +1,39 @@
 """Batches: many jobs from the lines of one JSON Lines file, all or none of them.
 
-A line is a spec, `{"kind": "generate", "model": "digits", "count": 8}`, with an optional
-`custom_id` and `priority`; or, for text, a line of an OpenAI batch: `custom_id`, `method`, `url`,
-`body`.
+Every line is checked first. The jobs are then inserted in pieces, invisible until the last of them
+is in; other writers get a turn in between.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from db import jobs
-from db.errors import NotFound, Refused
+from db import batches, jobs
+from db.columns import new_id
+from db.errors import GenmillError, Refused
+from db.new_jobs import Piece, insert_piece, pieces
 from db.tables import Batch
-from scheduler.submission.enqueue import Request, insert, prepare, ring_or_warn
+from scheduler.submission.batch_lines import MAX_JOBS, check_batch
+from scheduler.submission.enqueue import ring_or_warn
 from scheduler.submission.idempotency import refuse_different
-from scheduler.submission.json_lines import parse_object
+from scheduler.submission.pinning import Names
+from scheduler.submission.requests import Columns, Request
+from scheduler.submission.spool import Show, Spool, show_nothing, spooled
 from worker.services import Services
 from worker.services.prompts import store_prompts
-from worker.specs import parse_key, parse_spec
+from worker.specs import parse_key
 
-MAX_JOBS = 50_000  # of one batch, as in OpenAI's
-_SHOWN = 10  # wrong lines
+log = logging.getLogger(__name__)
 
-_URLS = ("/v1/completions", "/v1/chat/completions")
-_SAMPLING = ("max_tokens", "temperature", "top_p", "stop")
-_BODY = {"model", "prompt", "messages", "n", "seed", *_SAMPLING}
+ABANDONED_S = 60.0  # since the last piece was inserted
+TURN_S = 0.02  # that other writers have between two pieces
+POLL_S = 0.5
+COMPARED_AT_ONCE = 1000  # jobs
 
 
 def enqueue_batch(
@@ -35,6 +42,7 @@ def enqueue_batch(
     *,
     priority: int = 0,
     idempotency_key: str | None = None,
+    show: Show = show_nothing,
 ) -> Batch:
     """Store one job per line under a new batch and ring; the same key returns the same batch.
 
@@ -43,139 +51,141 @@ def enqueue_batch(
     """
     if idempotency_key is not None:
         parse_key("idempotency key", idempotency_key)
-    requests = check_batch(services, lines, priority=priority)
-
-    for request in requests:
-        store_prompts(services.store, request.pinned)
-
-    def work(session: Session) -> Batch:
-        first = idempotency_key and jobs.by_idempotency_key(session, idempotency_key)
-        if not first:
-            return insert_batch(session, requests, idempotency_key)
-        if first.batch_id is None:
-            raise Refused(
-                f"idempotency key {idempotency_key!r} belongs to a single job, {first.id}",
-                remedy="use a new key",
-            )
-        return jobs.get_batch(session, first.batch_id)
-
-    try:
-        batch = services.database.transact(work)
-    except IntegrityError:  # another command has just used the same key
-        batch = services.database.transact(work)
-    if idempotency_key is not None:
-        _refuse_other_lines(services, idempotency_key, batch, requests)
+    checked = _with_prompts_stored(services, check_batch(services, lines, priority=priority))
+    with spooled(checked, key=idempotency_key, show=show) as spool:
+        batch = _known_batch(services, spool) or _store(services, spool, show)
     ring_or_warn(services)
     return batch
 
 
-def check_batch(services: Services, lines: Iterable[str], *, priority: int = 0) -> list[Request]:
-    """Check and pin the jobs of a batch's lines; blank lines are skipped.
+@contextmanager
+def staged_batch(services: Services, lines: Iterable[str], columns: Columns) -> Iterator[str]:
+    """Store the jobs of a new batch; yield its id, for the caller to complete (`db.batches`).
 
-    `priority` is for lines without their own. Raises `Refused` as `enqueue_batch` does.
+    `columns` are for lines without their own. If the batch is not complete at the end of the block,
+    it is deleted. Raises as `enqueue_batch`.
     """
-    requests: list[Request] = []
-    wrong: list[str] = []
-    custom_ids: dict[str, int] = {}  # the line of each
-    families: dict[str, tuple[int, str]] = {}  # the line and family of each model
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
+    checked = _with_prompts_stored(services, check_batch(services, lines, **columns))
+    with spooled(checked) as spool, _staged(services, spool, show_nothing) as batch_id:
+        yield batch_id
+
+
+def discard(services: Services, batch_id: str, *, at_most: int = MAX_JOBS) -> int:
+    """Delete jobs of an incomplete batch in small steps, and it with the last; return how many."""
+    deleted = 0
+    while deleted < at_most and _is_incomplete(services, batch_id):
+        deleted += services.database.transact(partial(batches.delete_some, batch_id=batch_id))
+        time.sleep(TURN_S)
+    return deleted
+
+
+def _is_incomplete(services: Services, batch_id: str) -> bool:
+    with services.database.read() as session:
+        return batches.is_incomplete(session, batch_id)
+
+
+def _with_prompts_stored(services: Services, requests: Iterable[Request]) -> Iterator[Request]:
+    for request in requests:
+        # if a later line is wrong, the prompts are garbage that a scheduler collects
+        store_prompts(services.store, request.asked)
+        yield request
+
+
+def _known_batch(services: Services, spool: Spool) -> Batch | None:
+    """The batch that was submitted under the spool's key. Raises `Refused` if its lines differ.
+
+    Waits for a command that is submitting it now, and deletes what a killed one left.
+    """
+    warned = False
+    while spool.key is not None:
+        with services.database.read() as session:
+            batch = _find_batch(session, spool.key)
+            abandoned = batches.abandoned(session, ABANDONED_S)
+        if batch is None:
+            return None
+        if batch.complete_at is not None:
+            _refuse_other_lines(services, spool.key, spool, batch)
+            return batch
+        if batch.id in abandoned:
+            discard(services, batch.id)
             continue
-        try:
-            request = _parse_line(services, line, priority)
-            _refuse_clash(request, number, custom_ids, families)
-            requests.append(request)
-        except (Refused, NotFound) as error:
-            wrong.append(f"line {number}: {error}")
-    if wrong:
-        more = f"\n(and {len(wrong) - _SHOWN} more)" if len(wrong) > _SHOWN else ""
-        raise Refused("nothing was enqueued\n" + "\n".join(wrong[:_SHOWN]) + more)
-    if not 0 < len(requests) <= MAX_JOBS:
-        raise Refused(f"a batch of {len(requests)} jobs: allowed are 1 to {MAX_JOBS}")
-    return requests
+        if not warned:
+            log.warning("another command is submitting idempotency key %r: waiting", spool.key)
+            warned = True
+        time.sleep(POLL_S)
+    return None
 
 
-def insert_batch(session: Session, requests: Sequence[Request], key: str | None = None) -> Batch:
-    """Insert jobs under a new batch; the caller commits, then rings (`ring_or_warn`)."""
-    batch = jobs.add_batch(session, len(requests))
-    for number, request in enumerate(requests):
-        # the first job keeps the batch's key
-        own_key = None if number else key
-        insert(session, request.with_columns(batch_id=batch.id, idempotency_key=own_key))
-    return batch
+def _find_batch(session: Session, key: str) -> Batch | None:
+    first = jobs.by_idempotency_key(session, key)
+    if first is None:
+        return None
+    if first.batch_id is None:
+        raise Refused(
+            f"idempotency key {key!r} belongs to a single job, {first.id}", remedy="use a new key"
+        )
+    return session.get_one(Batch, first.batch_id)
 
 
-def _refuse_other_lines(
-    services: Services, key: str, batch: Batch, requests: Sequence[Request]
-) -> None:
-    if batch.size != len(requests):
+def _refuse_other_lines(services: Services, key: str, spool: Spool, batch: Batch) -> None:
+    if batch.size != spool.count:
         raise Refused(
             f"idempotency key {key!r} belongs to batch {batch.id} of {batch.size} jobs, not "
-            f"{len(requests)}",
+            f"{spool.count}",
             remedy="use a new key",
         )
-    with services.database.read() as session:
-        stored = jobs.batch_jobs(session, batch.id, with_spec=True)
-        for request, job in zip(requests, stored, strict=True):
-            refuse_different(session, key, request.asked, job)
+    asked, names, last = spool.asked(), Names(), ""
+    for _ in range(0, spool.count, COMPARED_AT_ONCE):
+        with services.database.read() as session:
+            for job in batches.jobs_of(
+                session, batch.id, after=last, limit=COMPARED_AT_ONCE, with_spec=True
+            ):
+                spec, spec_hash = next(asked)
+                if spec_hash != job.spec_hash:
+                    refuse_different(session, key, spec, job, names)
+                last = job.id
 
 
-def _refuse_clash(
-    request: Request, number: int, custom_ids: dict[str, int], families: dict[str, tuple[int, str]]
-) -> None:
-    """Refuse a line that repeats a custom_id, or trains another family under a model's name.
-
-    The database cannot tell: no job of this batch has created its model yet.
-    """
-    custom_id = request.columns.get("custom_id")
-    if custom_id is not None and custom_ids.setdefault(custom_id, number) != number:
-        raise Refused(f"custom_id {custom_id!r} is already on line {custom_ids[custom_id]}")
-    name, family = request.pinned.model, request.pinned.family.name
-    first, found = families.setdefault(name, (number, family))
-    if found != family:
-        raise Refused(f"model {name!r} is of family {found!r} on line {first}, not {family!r}")
+def _store(services: Services, spool: Spool, show: Show) -> Batch:
+    try:
+        with _staged(services, spool, show) as batch_id:
+            return services.database.transact(partial(batches.complete, batch_id=batch_id))
+    except IntegrityError:  # another command has just used the same key
+        known = _known_batch(services, spool)
+        if known is None:
+            raise
+        return known
 
 
-def _parse_line(services: Services, line: str, priority: int) -> Request:
-    data = parse_object(line)
-    custom_id, priority = data.pop("custom_id", None), data.pop("priority", priority)
-    if custom_id is not None:
-        parse_key("custom_id", custom_id)
-    if not isinstance(priority, int) or isinstance(priority, bool):
-        raise Refused(f"priority: expected a whole number (got {str(priority)[:80]!r})")
-    spec = parse_spec(_from_openai(data) if "body" in data else data)
-    return prepare(services, spec, custom_id=custom_id, priority=priority)
+@contextmanager
+def _staged(services: Services, spool: Spool, show: Show) -> Iterator[str]:
+    """Insert the spooled jobs; delete them unless the batch is complete at the end."""
+    batch_id = new_id()
+    stored = 0
+    try:
+        for piece in pieces(spool.jobs(), batch_id=batch_id):
+            size = None if stored else spool.count
+            services.database.transact(partial(_insert, piece=piece, batch_id=batch_id, size=size))
+            stored += len(piece.jobs)
+            show("jobs stored", stored, spool.count)
+            time.sleep(TURN_S)
+        yield batch_id
+    except KeyboardInterrupt:
+        log.warning("interrupted: what was stored is deleted, nothing was enqueued")
+        raise
+    finally:
+        _discard_or_warn(services, batch_id)
 
 
-def _from_openai(line: dict[str, Any]) -> dict[str, Any]:
-    """Turn a POST to one of OpenAI's completions URLs into the data of a `Generate`."""
-    url, body = line.get("url"), line["body"]
-    if line.get("method", "POST") != "POST" or url not in _URLS:
-        raise Refused(f"url: expected POST to {' or '.join(_URLS)} (got {str(url)[:80]!r})")
-    if not isinstance(body, dict):
-        raise Refused("body: expected a JSON object")
-    if extra := body.keys() - _BODY:
-        raise Refused.unknown("key", min(extra), _BODY, of="body")
-    params = {key: body[key] for key in _SAMPLING if body.get(key) is not None}
-    if isinstance(params.get("stop"), str):
-        params["stop"] = [params["stop"]]
-    return {
-        "kind": "generate",
-        "model": body.get("model"),
-        "count": body.get("n") or 1,
-        "seed": body.get("seed") or 0,
-        "prompts": [{"prompt": _openai_prompt(body), "custom_id": None}],
-        "params": params,
-    }
+def _insert(session: Session, piece: Piece, batch_id: str, size: int | None) -> None:
+    """Insert a piece of a batch, and before the first the batch of `size` jobs."""
+    if size is not None:
+        batches.add(session, size, batch_id)
+    insert_piece(session, piece)
 
 
-def _openai_prompt(body: dict[str, Any]) -> Any:
-    messages = body.get("messages")
-    if messages is None:
-        return body.get("prompt", "")
-    if not isinstance(messages, list) or not all(
-        isinstance(message, dict) and isinstance(message.get("content"), str)
-        for message in messages
-    ):
-        raise Refused('body.messages: expected [{"role", "content"}], each content a text')
-    return "\n".join(message["content"] for message in messages)
+def _discard_or_warn(services: Services, batch_id: str) -> None:
+    try:
+        discard(services, batch_id)
+    except GenmillError as error:
+        log.warning("what was stored of batch %s will be deleted later: %s", batch_id, error)

@@ -4,56 +4,26 @@ The queued rows are the outbox: while the broker is down, jobs wait safely in th
 """
 
 import logging
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypedDict, Unpack
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Unpack
 
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
-from db import artifacts, jobs
+from db import artifacts, batches, jobs
 from db.errors import Refused, Unreachable
+from db.new_jobs import insert_job
 from db.states import FINAL, JobState, ShardState
 from db.tables import Job
 from scheduler.submission.idempotency import refuse_different
-from scheduler.submission.pinning import pin
+from scheduler.submission.requests import Columns, Preparer, Request, samples_per_second
 from worker.broker.doorbell import ring_due
 from worker.services import Services
-from worker.services.pinned import Pinned, PinnedGeneration, PinnedTraining
-from worker.services.prompts import load_spec, row_of, store_prompts
+from worker.services.pinned import PinnedTraining
+from worker.services.prompts import load_spec, store_prompts
 from worker.specs import Spec, parse_key
 
 log = logging.getLogger(__name__)
-
-UNKNOWN_RATE = 50.0  # samples per second, for a version whose speed was never measured
-MAX_SHARDS = 100_000
-MAX_PRIORITY = 1_000_000
-
-
-class Columns(TypedDict, total=False):
-    """The columns of a job's row that do not follow from its spec."""
-
-    priority: int
-    idempotency_key: str | None  # the same key returns the same job
-    custom_id: str | None
-    batch_id: str | None
-    schedule_id: str | None
-    retry_of: str | None
-
-
-@dataclass(frozen=True)
-class Request:
-    """A job that has passed every check and can be stored."""
-
-    asked: Spec  # as submitted, before names were pinned
-    pinned: Pinned
-    ranges: Sequence[tuple[int, int]]  # of samples, one per shard
-    columns: Columns
-
-    def with_columns(self, **columns: Unpack[Columns]) -> "Request":
-        """A copy with these `columns` replaced."""
-        return replace(self, columns={**self.columns, **columns})
 
 
 @dataclass(frozen=True)
@@ -84,8 +54,9 @@ def enqueue(
     if job is None:
         request = prepare(services, spec, shard_size=shard_size, ranges=ranges, **columns)
         try:
-            store_prompts(services.store, request.pinned)
-            job = services.database.transact(lambda session: insert(session, request))
+            store_prompts(services.store, spec)
+            new = request.new_job()
+            job = services.database.transact(lambda session: insert_job(session, new))
         except IntegrityError:  # another command has just used the same key
             job = _job_of_key(services, key, spec)
             if job is None:
@@ -103,40 +74,30 @@ def prepare(
     **columns: Unpack[Columns],
 ) -> Request:
     """Check and pin a spec and cut it into shards; stores nothing. Arguments as in `enqueue`."""
-    priority = columns.get("priority", 0)
-    if abs(priority) > MAX_PRIORITY:
-        raise Refused(f"priority {priority}: allowed are -{MAX_PRIORITY} to {MAX_PRIORITY}")
-    with services.database.read() as session:
-        pinned = pin(services, session, spec)
-    if ranges is None:
-        ranges = _cut_into_shards(pinned, services.settings.shard_s, shard_size)
-    return Request(spec, pinned, ranges, columns)
-
-
-def insert(session: Session, request: Request) -> Job:
-    """Insert a job and its shards; the caller commits, then rings (`ring_or_warn`)."""
-    pinned = request.pinned
-    return jobs.add(
-        session,
-        **row_of(pinned),
-        spec_hash=pinned.sha256,
-        kind=pinned.spec.kind,
-        model=pinned.model,
-        ranges=request.ranges,
-        **request.columns,
-    )
+    preparer = Preparer(services)
+    return preparer.prepare(spec, shard_size=shard_size, ranges=ranges, **columns)
 
 
 def estimate(services: Services, request: Request) -> Plan:
     """Estimate what a prepared job will cost."""
-    pinned, shards = request.pinned, len(request.ranges)
-    if isinstance(pinned, PinnedTraining):
-        # the time of a budget in steps depends on the machine, which is not known yet
-        seconds = pinned.spec.max_seconds or pinned.family.default_seconds
-        return Plan(pinned.data, shards, seconds, None)
-    count, size = pinned.spec.count, _sample_bytes(services, pinned.model)
-    size_bytes = None if size is None else round(count * size)
-    return Plan(pinned.data, shards, count / _samples_per_second(pinned), size_bytes)
+    return next(estimate_each(services, [request]))
+
+
+def estimate_each(services: Services, requests: Iterable[Request]) -> Iterator[Plan]:
+    """Estimate what each prepared job will cost."""
+    sizes: dict[str, float | None] = {}  # of a sample, by model
+    for request in requests:
+        pinned, shards = request.pinned, len(request.ranges)
+        if isinstance(pinned, PinnedTraining):
+            # the time of a budget in steps depends on the machine, which is not known yet
+            seconds = pinned.spec.max_seconds or pinned.family.default_seconds
+            yield Plan(pinned.data, shards, seconds, None)
+            continue
+        if pinned.model not in sizes:
+            sizes[pinned.model] = _sample_bytes(services, pinned.model)
+        count, size = pinned.spec.count, sizes[pinned.model]
+        size_bytes = None if size is None else round(count * size)
+        yield Plan(pinned.data, shards, count / samples_per_second(pinned), size_bytes)
 
 
 def retry(services: Services, job: Job) -> Job:
@@ -175,30 +136,13 @@ def _job_of_key(services: Services, key: str | None, asked: Spec) -> Job | None:
     with services.database.read() as session:
         job = jobs.by_idempotency_key(session, parse_key("idempotency key", key))
         if job is not None:
+            if job.batch_id is not None and batches.is_incomplete(session, job.batch_id):
+                raise Refused(
+                    f"idempotency key {key!r} belongs to a batch that is being submitted",
+                    remedy="use a new key",
+                )
             refuse_different(session, key, asked, job)
     return job
-
-
-def _cut_into_shards(pinned: Pinned, shard_s: float, size: int | None) -> list[tuple[int, int]]:
-    """Cut a generate job into shards; any other job is one shard.
-
-    By default, a shard has as many whole micro-batches as take about `shard_s`.
-    """
-    if isinstance(pinned, PinnedTraining):
-        return [(0, 1)]
-    count, micro_batch = pinned.spec.count, pinned.params.micro_batch
-    if not size:
-        wanted = max(_samples_per_second(pinned) * shard_s, count / MAX_SHARDS)
-        size = math.ceil(wanted / micro_batch) * micro_batch
-    if size < 1 or count > size * MAX_SHARDS:
-        least = math.ceil(count / MAX_SHARDS)
-        raise Refused(f"shard size {size}: {count} samples need at least {least} per shard")
-    return [(start, min(start + size, count)) for start in range(0, count, size)]
-
-
-def _samples_per_second(pinned: PinnedGeneration) -> float:
-    # measured at the end of training
-    return float(pinned.version.metrics.get("samples_per_second") or UNKNOWN_RATE)
 
 
 def _sample_bytes(services: Services, model: str) -> float | None:

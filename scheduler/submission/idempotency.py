@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from db.errors import Refused
 from db.registry import Reference
 from db.tables import Job
+from scheduler.submission.pinning import Names
 from worker.services.pinned import complete, pin_model
 from worker.services.prompts import SHA256, digest, with_prompts
 from worker.specs import Generate, Spec, parse_spec
@@ -16,12 +17,14 @@ from worker.specs import Generate, Spec, parse_spec
 REFERENCES = ("model", "dataset")
 
 
-def refuse_different(session: Session, key: str, asked: Spec, job: Job) -> None:
+def refuse_different(
+    session: Session, key: str, asked: Spec, job: Job, names: Names | None = None
+) -> None:
     """Raise `Refused`, naming what differs, if `key` made `job` for another request."""
     prompts = asked.prompts if isinstance(asked, Generate) else []
     named = job.spec.get(SHA256)  # their digest tells whether they are the same
     data = with_prompts(job.spec, prompts) if named else job.spec
-    stored = pin_model(session, parse_spec(data))
+    stored = pin_model(session, parse_spec(data), (names or Names()).model)
     different = _different_fields(asked, stored.spec)
     if named and named != digest(prompts):
         different.append("prompts")

@@ -12,25 +12,30 @@ MAX_LINE_BYTES = 1 << 20
 MAX_FILE_BYTES = 256 << 20
 
 
-def read_lines(path: str) -> list[str]:
+def read_lines(
+    path: str, *, max_lines: int = MAX_LINES, max_bytes: int = MAX_FILE_BYTES
+) -> Iterator[str]:
     """The lines of a UTF-8 file, including blank ones, so that line numbers stay true.
 
-    Raises `BadInput` for a file that is unreadable, not UTF-8, empty or beyond the limits.
+    A line is read when it is asked for. Raises `BadInput` for a file that is unreadable, not UTF-8,
+    empty or beyond the limits.
     """
+    empty = True
     try:
         with Path(path).open("rb") as file:
-            lines = list(_decoded(file, path))
+            for line in _decoded(file, path, max_lines, max_bytes):
+                empty = empty and not line.strip()
+                yield line
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from None
-    if not any(line.strip() for line in lines):
+    if empty:
         raise BadInput(f"{path}: no lines")
-    return lines
 
 
 def parse_json(text: str) -> Any:
     """The value of a JSON text by RFC 8259, which has no NaN. Raises `BadInput`."""
     try:
-        return json.loads(text, parse_constant=refuse_constant)
+        return _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"not JSON ({error})") from None
 
@@ -48,18 +53,20 @@ def refuse_constant(constant: str) -> NoReturn:
     raise BadInput(f"{constant} is not a number that can be used")
 
 
-def _decoded(file: BinaryIO, path: str) -> Iterator[str]:
-    """Yield the lines; a file beyond the limits is refused before it fills the memory."""
+_DECODER = json.JSONDecoder(parse_constant=refuse_constant)
+
+
+def _decoded(file: BinaryIO, path: str, max_lines: int, max_bytes: int) -> Iterator[str]:
     size = 0
-    for number in range(1, MAX_LINES + 2):
+    for number in range(1, max_lines + 2):
         line = file.readline(MAX_LINE_BYTES + 1)
         size += len(line)
         if not line:
             return
-        if number > MAX_LINES or len(line) > MAX_LINE_BYTES or size > MAX_FILE_BYTES:
+        if number > max_lines or len(line) > MAX_LINE_BYTES or size > max_bytes:
             raise BadInput(
-                f"{path}: line {number} is beyond the limits of {MAX_LINES:,} lines, "
-                f"{MAX_LINE_BYTES:,} bytes a line and {MAX_FILE_BYTES:,} bytes in all"
+                f"{path}: line {number} is beyond the limits of {max_lines:,} lines, "
+                f"{MAX_LINE_BYTES:,} bytes a line and {max_bytes:,} bytes in all"
             )
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")

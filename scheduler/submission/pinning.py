@@ -13,26 +13,48 @@ from sqlalchemy.orm import Session
 
 from db import datasets, jobs, models
 from db.errors import NotFound, Refused
-from db.tables import DatasetVersion, ModelVersion
+from db.tables import Dataset, DatasetVersion, Model, ModelVersion
 from worker.networks.family import Family
 from worker.networks.version_folder import CONFIG, own_record
 from worker.services import Services
 from worker.services.pinned import Pinned, PinnedGeneration, PinnedTraining, pin_model
-from worker.specs import Spec, Train
+from worker.specs import Generate, Spec, Train
 
 MAX_PROMPTS_BYTES = 20 * 2**20
 
 
-def pin(services: Services, session: Session, spec: Spec) -> Pinned:
+class Names:
+    """The versions that names mean: each is looked up once, and means the same afterwards."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, tuple[Model, ModelVersion]] = {}
+        self._datasets: dict[str, tuple[Dataset, DatasetVersion]] = {}
+
+    def model(self, session: Session, reference: str) -> tuple[Model, ModelVersion]:
+        """What `models.resolve` found first."""
+        if reference not in self._models:
+            self._models[reference] = models.resolve(session, reference)
+        return self._models[reference]
+
+    def dataset(self, session: Session, reference: str) -> tuple[Dataset, DatasetVersion]:
+        """What `datasets.resolve` found first."""
+        if reference not in self._datasets:
+            self._datasets[reference] = datasets.resolve(session, reference)
+        return self._datasets[reference]
+
+
+def pin(services: Services, session: Session, spec: Spec, names: Names | None = None) -> Pinned:
     """Resolve the names in a spec and check its settings. Raises `NotFound` or `Refused`."""
-    pinned = pin_model(session, spec)
+    names = names or Names()
+    pinned = pin_model(session, spec, names.model)
     if isinstance(pinned, PinnedTraining):
-        return _pin_training_data(services, session, pinned)
-    _refuse_unfit_inputs(services, pinned)
+        return _pin_training_data(services, session, pinned, names)
+    _refuse_unfit_label(services, pinned)
+    refuse_unfit_prompts(pinned.spec, pinned.family)
     if spec.dataset is None:
         pinned.params.check_images(None)
         return pinned
-    return _pin_images(services, session, pinned, spec.dataset)
+    return _pin_images(services, pinned, *names.dataset(session, spec.dataset))
 
 
 def refuse_other_family(session: Session, name: str, family: Family) -> None:
@@ -52,7 +74,7 @@ def refuse_other_family(session: Session, name: str, family: Family) -> None:
 
 
 def _pin_training_data(
-    services: Services, session: Session, pinned: PinnedTraining
+    services: Services, session: Session, pinned: PinnedTraining, names: Names
 ) -> PinnedTraining:
     spec, family, parent = pinned.spec, pinned.family, pinned.version
     if isinstance(spec, Train):
@@ -63,7 +85,7 @@ def _pin_training_data(
                 f"run `genmill enqueue finetune {spec.model} --dataset {spec.dataset}`",
             )
         refuse_other_family(session, spec.model, family)
-    dataset, data = datasets.resolve(session, spec.dataset)
+    dataset, data = names.dataset(session, spec.dataset)
     named = spec.model_copy(update={"dataset": f"{dataset.name}:{data.number}"})
     _refuse_unfit_data(family, data, named.dataset)
     labels = data.summary.get("labels") or []
@@ -93,9 +115,8 @@ def _refuse_unfit_data(family: Family, data: DatasetVersion, reference: str) -> 
         )
 
 
-def _refuse_unfit_inputs(services: Services, pinned: PinnedGeneration) -> None:
-    """Refuse a label or prompts that the model does not take."""
-    spec, family = pinned.spec, pinned.family
+def _refuse_unfit_label(services: Services, pinned: PinnedGeneration) -> None:
+    spec = pinned.spec
     if spec.label is not None:
         labels = _shape(services, pinned.version)["labels"]
         if not labels:
@@ -104,6 +125,10 @@ def _refuse_unfit_inputs(services: Services, pinned: PinnedGeneration) -> None:
             )
         if spec.label not in labels:
             raise Refused.unknown("label", spec.label, labels, of=f"model {spec.model}")
+
+
+def refuse_unfit_prompts(spec: Generate, family: Family) -> None:
+    """Refuse prompts for a family that takes none, and too many bytes of them."""
     if spec.prompts and not family.takes_prompts:
         raise Refused(f"family {family.name!r} takes no prompts")
     size = sum(len(prompt.prompt.encode()) for prompt in spec.prompts)
@@ -115,11 +140,10 @@ def _refuse_unfit_inputs(services: Services, pinned: PinnedGeneration) -> None:
 
 
 def _pin_images(
-    services: Services, session: Session, pinned: PinnedGeneration, reference: str
+    services: Services, pinned: PinnedGeneration, dataset: Dataset, images: DatasetVersion
 ) -> PinnedGeneration:
     """Pin the version of the images; refuse those that the family or the model does not take."""
     spec, family = pinned.spec, pinned.family
-    dataset, images = datasets.resolve(session, reference)
     name = f"{dataset.name}:{images.number}"
     if not family.takes_images:
         raise Refused(f"family {family.name!r} takes no images", remedy="leave the dataset out")

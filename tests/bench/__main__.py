@@ -1,62 +1,79 @@
 """Benchmarks of speed and memory, each as a ratio to a baseline: `make bench`.
 
-Both sides alternate in the same environment, and the best of a few runs counts, because the machine
-may be busy with other work.
+Both sides alternate in one environment; each figure is the median of its turns.
 """
 
 import json
-import os
 import sys
-import tempfile
-from collections.abc import Callable
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 import click
 
 from db.errors import Refused
+from tests.bench.bench import Bench
 from tests.bench.measure import Measure
-
-THREADS = "1"
-for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(name, THREADS)
-
-
-def measures() -> dict[str, Callable[[Path], Measure]]:
-    """Every comparison by name; imported late, so that threads are limited before torch loads."""
-    from tests.bench import command_line, generation, training
-
-    return {
-        "help": command_line.help_against_click,
-        "gpt-training": training.gpt_against_a_plain_loop,
-        "gan-generation": generation.images_against_a_plain_loop,
-        "memory": generation.memory_of_ten_times_the_samples,
-    }
+from tests.bench.rows import FLEET, ROWS
+from tests.bench.table import markdown
 
 
 @click.command()
 @click.option("--json", "path", type=click.Path(path_type=Path), help="write the rows here")
-@click.option("--only", help="one comparison by name")
-def main(path: Path | None, only: str | None) -> None:
+@click.option("--only", multiple=True, help="one comparison by name; may be repeated")
+@click.option("--quick", is_flag=True, help="small sizes, in under two minutes")
+@click.option("--scale", is_flag=True, help="the simulated fleet instead")
+@click.option("--pairs", type=click.IntRange(1), help="turns of each side")
+@click.option("--table", type=click.Path(exists=True, path_type=Path), help="print rows as a table")
+def main(
+    path: Path | None,
+    only: tuple[str, ...],
+    quick: bool,
+    scale: bool,
+    pairs: int | None,
+    table: Path | None,
+) -> None:
     """Run the comparisons; exit 1 where a bound is missed."""
-    known = measures()
-    if only is not None and only not in known:
-        raise click.UsageError(str(Refused.unknown("comparison", only, known)))
-    rows = []
-    for name in [only] if only else known:
-        with tempfile.TemporaryDirectory() as folder:
-            rows.append(known[name](Path(folder)))
-        report(rows[-1])
-    if path:
-        path.write_text(json.dumps([row.row() for row in rows], indent=2) + "\n", "utf-8")
+    if table:
+        click.echo(markdown(json.loads(table.read_text("utf-8"))))
+        return
+    chosen = choose(only, quick=quick, scale=scale)
+    rows: list[Measure] = []
+    with Bench(quick=quick) as bench:
+        bench.pairs = pairs or bench.pairs
+        for row in chain.from_iterable(run(bench, name) for name in chosen):
+            report(row)
+            rows.append(row)
+            if path:  # after each, because a later one may take long
+                path.write_text(json.dumps([each.row() for each in rows], indent=2) + "\n", "utf-8")
     sys.exit(0 if all(row.kept for row in rows) else 1)
+
+
+def choose(only: tuple[str, ...], *, quick: bool, scale: bool) -> list[str]:
+    """The names of the comparisons to run. Raises `click.UsageError` for an unknown one."""
+    known = ROWS | FLEET
+    for name in only:
+        if name not in known:
+            raise click.UsageError(str(Refused.unknown("comparison", name, known)))
+    if only:
+        return list(only)
+    if scale:
+        return list(FLEET)
+    return [name for name, row in ROWS.items() if row.quick or not quick]
+
+
+def run(bench: Bench, name: str) -> Iterable[Measure]:
+    """Run one comparison, which may have several rows."""
+    found = (ROWS | FLEET)[name].load()(bench)
+    return [found] if isinstance(found, Measure) else found
 
 
 def report(row: Measure) -> None:
     """One line for people."""
-    bound = f">= {row.at_least}" if row.at_least is not None else f"<= {row.at_most}"
+    low, high = row.spread or (row.ratio, row.ratio)
     click.echo(
         f"{'ok  ' if row.kept else 'MISS'} {row.name}: {row.ours:.4g} against {row.baseline:.4g} "
-        f"{row.unit}, ratio {row.ratio:.2f} (bound {bound})"
+        f"{row.unit}, ratio {row.ratio:.3g} ({low:.3g} to {high:.3g}; bound {row.bound})"
     )
 
 

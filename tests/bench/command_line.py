@@ -1,27 +1,37 @@
 """The start-up time of the command line."""
 
-import subprocess
 import sys
-import time
-from pathlib import Path
 
-from tests.bench.measure import Measure
+from tests.bench.bench import Bench
+from tests.bench.machine import GENMILL, Machine
+from tests.bench.measure import Measure, compare, seconds
 
-TURNS = 15
-
-
-def seconds(*command: str) -> float:
-    """Wall time of a command."""
-    began = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    return time.perf_counter() - began
+TURNS = 15  # a turn takes a tenth of a second
 
 
-def help_against_click(_: Path) -> Measure:
+def help_against_click(bench: Bench) -> Measure:
     """`genmill --help` against `python -c "import click"`."""
-    genmill = str(Path(sys.executable).with_name("genmill"))
-    ours, base = [], []
-    for _turn in range(TURNS):
-        ours.append(seconds(genmill, "--help"))
-        base.append(seconds(sys.executable, "-c", "import click"))
-    return Measure("genmill --help", min(ours), min(base), "s", min(ours) / min(base), at_most=3)
+    return _against(bench, "genmill --help", ["--help"], "click")
+
+
+def job_list_against_sqlalchemy(bench: Bench) -> Measure:
+    """`genmill job list` in an empty record, against importing SQLAlchemy's ORM."""
+    return _against(bench, "genmill job list", ["job", "list"], "sqlalchemy.orm")
+
+
+def _against(bench: Bench, name: str, words: list[str], module: str) -> Measure:
+    machine = Machine(bench.new_folder("empty"))
+    machine.folder.mkdir()
+    machine.run("job", "list")  # makes the record, and Python's caches
+
+    def process(*command: str) -> float:
+        return seconds(lambda: machine.process(*command))
+
+    return compare(
+        f"{name} against import {module}",
+        "s",
+        lambda: process(GENMILL, *words),
+        lambda: process(sys.executable, "-c", f"import {module}"),
+        pairs=bench.size(TURNS, 5),
+        at_most=1.5,
+    )

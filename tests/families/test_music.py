@@ -50,7 +50,7 @@ def test_a_model_learns_a_tune_that_can_be_heard(name: str, tmp_path: Path) -> N
     network = load(train(asked, Recorder()).folder, device=torch.device("cpu"))[1]
     sampling = family.sampling(max_tokens=100, micro_batch=4)
     rows = [Row(index) for index in range(4)]
-    texts = network.sample(rows, Draw(5, range(4)), sampling)
+    texts = network.sample(rows, Draw([(5, i) for i in range(4)]), sampling)
     pieces = [notes.read(str(text)) for text in texts]
     pitches = [note.pitch for piece in pieces for note in piece.notes]
     assert len(pitches) > 40

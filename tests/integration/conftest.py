@@ -19,7 +19,7 @@ import redis
 import torch
 from sqlalchemy.orm import Session
 
-from db import jobs, models, schema
+from db import jobs, models, progress, schema
 from db.states import FINAL
 from db.tables import Batch, Job
 from scheduler.datasets.add import add_dataset
@@ -105,6 +105,10 @@ class Deployment:
     def job(self, job_id: str) -> Job:
         with self.services.database.read() as session:
             return jobs.get(session, job_id)
+
+    def progress(self, job_id: str) -> dict[str, object]:
+        with self.services.database.read() as session:
+            return progress.of(session, [jobs.get(session, job_id)])[job_id]
 
     def digests(self, job_id: str) -> list[str]:
         return [entry.sha256 for entry in entries(self.services, job_id)]

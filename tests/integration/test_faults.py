@@ -18,8 +18,7 @@ ONE_BY_ONE = {"micro_batch": 1}
 
 def running(deployment, job):
     """Whether a worker is making samples of the job right now."""
-    progress = deployment.job(job.id).progress
-    return progress.get("done", 0) > 0
+    return deployment.progress(job.id).get("done", 0) > 0
 
 
 def attempts(deployment, job):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from db import artifacts, jobs, models
+from db import artifacts, batches, jobs, models
 from worker.files import canonical_json
 from worker.services.samples import entries, find_sample, read_record
 
@@ -52,7 +52,7 @@ def test_a_succeeded_job_has_its_samples_and_its_manifest(deployment) -> None:
     assert hashlib.sha256(manifest).hexdigest() == job.manifest_sha256
     found = list(entries(deployment.services, job.id))
     assert [entry.sample for entry in found] == list(range(100))
-    assert job.progress["done"] == 100
+    assert deployment.progress(job.id)["done"] == 100
 
 
 def test_each_sample_is_one_ranged_read(deployment) -> None:
@@ -92,7 +92,7 @@ def test_each_line_of_a_batch_becomes_a_job_with_its_custom_id(deployment) -> No
     ]
     batch = deployment.enqueue_batch(lines)
     with deployment.services.database.read() as session:
-        made = jobs.batch_jobs(session, batch.id)
+        made = batches.jobs_of(session, batch.id)
     deployment.succeed(*[job.id for job in made])
     assert [job.custom_id for job in made] == ["0", "1", "2", "3", "4"]
 

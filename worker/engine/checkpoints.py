@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from db.errors import BadInput
-from worker.engine.tensors import read_tensors, write_tensors
+from worker.engine.tensors import copy_tensors, read_tensors, write_tensors
 from worker.networks.network import Network
 
 Curves = dict[str, list[tuple[int, float]]]  # name -> (step, value) pairs
@@ -37,6 +37,18 @@ class State:
     curves: Curves = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """The content of a checkpoint file; later training steps do not change it."""
+
+    tensors: Mapping[str, Tensor]
+    about: Mapping[str, Any]
+
+    def write(self, path: Path) -> None:
+        """Write the file atomically. Raises as `write_tensors`."""
+        write_tensors(path, self.tensors, about=self.about)
+
+
 @dataclass
 class Checkpoint:
     """The parts of a run that are saved and restored.
@@ -50,8 +62,8 @@ class Checkpoint:
     state: State
     best: dict[str, Tensor]
 
-    def save(self, path: Path, *, fingerprint: str) -> None:
-        """Write the file atomically; `fingerprint` is `Training.fingerprint()`."""
+    def snapshot(self, *, fingerprint: str) -> "Snapshot":
+        """A copy of all as it is now, on the CPU; `fingerprint` is `Training.fingerprint()`."""
         tensors = {f"weights/{name}": value for name, value in self.network.state_dict().items()}
         tensors |= {f"best/{name}": value for name, value in self.best.items()}
         plain: dict[str, Any] = {}
@@ -59,7 +71,7 @@ class Checkpoint:
             parts, plain[name] = _flatten(optimizer.state_dict())
             tensors |= {f"optimizer/{name}/{key}": value for key, value in parts.items()}
         about = {"identity": fingerprint, "state": asdict(self.state), "optimizers": plain}
-        write_tensors(path, tensors, about=about)
+        return Snapshot(copy_tensors(tensors), about)
 
     def restore(self, path: Path, *, fingerprint: str) -> None:
         """Load the file into network, optimisers and state.

@@ -6,14 +6,14 @@ and every forward pass has the same number of rows, padded if fewer are asked fo
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 
 import numpy as np
 import torch
 
-from db.errors import NonFinite
+from db.errors import Draining, NonFinite, Stopped
 from worker.engine.device import autocast, deterministic
 from worker.engine.monitor import Monitor
 from worker.feeds.source_images import SourceImages
@@ -49,7 +49,7 @@ class Generation:
             own = self.label is None
             images = tuple(SourceImage(pix, label if own else self.label) for pix, label in found)
         prompt = self.prompts[index % len(self.prompts)].prompt if self.prompts else None
-        return Row(index, self._label(index, images), prompt, images)
+        return Row(index, self._label(index, images), prompt, images, self.seed)
 
     def _label(self, index: int, images: Sequence[SourceImage]) -> int | None:
         """The class of a sample; None between source images of two classes."""
@@ -62,7 +62,7 @@ class Generation:
         return index // self.sampling.samples_per_label % labels
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Sample:
     """One sample and the request it answers."""
 
@@ -78,12 +78,11 @@ class Sampler:
     """Samples in forward passes of one fixed size, halved when a GPU runs out of memory."""
 
     def __init__(
-        self, network: Network, sampling: SamplingParams, *, seed: int, precision: str = "fp32"
+        self, network: Network, sampling: SamplingParams, *, precision: str = "fp32"
     ) -> None:
         deterministic()
         self.network = network.eval()
         self.sampling = sampling
-        self.seed = seed
         self.precision = precision
         self.device = next(network.parameters()).device
 
@@ -92,8 +91,8 @@ class Sampler:
         while True:
             try:
                 steps = self.steps(iter(rows))
-                made = {row.index: output for step in steps for row, output in step}
-                return [made[row.index] for row in rows]
+                made = {row: output for step in steps for row, output in step}
+                return [made[row] for row in rows]
             except torch.OutOfMemoryError:
                 if self.sampling.micro_batch == 1:
                     raise
@@ -101,8 +100,7 @@ class Sampler:
 
     def steps(self, rows: Iterator[Row]) -> Iterator[list[Finished]]:
         """The samples that each step of the network finishes: often none, and in any order."""
-        draws = partial(Draw, self.seed, device=self.device)
-        stream = self.network.stream(rows, draws, self.sampling)
+        stream = self.network.stream(rows, self._draw, self.sampling)
         while True:
             # entered anew for each step: across a `yield` they would stay active in the caller
             with torch.inference_mode(), autocast(self.device, self.precision):
@@ -114,6 +112,9 @@ class Sampler:
                 if isinstance(output, np.ndarray) and not np.isfinite(output).all():
                     raise NonFinite(f"sample {row.index} holds numbers that are NaN or infinite")
             yield made
+
+    def _draw(self, rows: Sequence[Row]) -> Draw:
+        return Draw([row.key for row in rows], self.device)
 
     def halve_micro_batch(self) -> None:
         """Continue with half as many rows per forward pass."""
@@ -127,36 +128,64 @@ def generate(generation: Generation, monitor: Monitor) -> Iterator[Sample]:
 
     Raises `NonFinite` if a sample is not finite, and lets the monitor's `Stopped` through.
     """
-    began, total = time.monotonic(), generation.stop - generation.start
-    waiting: dict[int, Sample] = {}  # for a sample of a lower index
-    index, done = generation.start, 0
-    for made in _steps(generation, monitor):
-        waiting |= {sample.index: sample for sample in made}
-        done += len(made)
-        eta_s = (time.monotonic() - began) / done * (total - done) if done else None
-        monitor.progress(done, total, "sample", eta_s=eta_s)
-        while index in waiting:
-            yield waiting.pop(index)
-            index += 1
+    for made in generate_together([Task(generation, monitor)]):
+        for _, samples in made:
+            if isinstance(samples, Exception):
+                raise samples
+            yield from samples
 
 
-def _steps(generation: Generation, monitor: Monitor) -> Iterator[list[Sample]]:
-    """The samples of each step; the micro-batch is halved when the device runs out of memory."""
-    sampler = Sampler(
-        generation.network,
-        generation.sampling,
-        seed=generation.seed,
-        precision=generation.precision,
-    )
-    rows = map(generation.row, range(generation.start, generation.stop))
-    unfinished: dict[int, Row] = {}  # taken by the sampler
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Samples to make, beside those of other tasks, and whom to tell."""
+
+    generation: Generation
+    monitor: Monitor
+
+
+Step = list[tuple[Task, list[Sample] | Exception]]
+
+
+def generate_together(tasks: Sequence[Task]) -> Iterator[Step]:
+    """Make the samples of several tasks in the same forward passes.
+
+    The tasks have one network, one sampling and one precision. Yields, after each step of the
+    network, what it finished: of each task the next samples in order, or the error that ends this
+    task alone, such as a prompt that is too long or its monitor's `Stopped`. Where a step fails,
+    the tasks go on one by one, to find the one at fault. Raises what ends all: `Draining`, and
+    errors of the device.
+    """
+    yield from _isolated([_Unfinished(task) for task in tasks])
+
+
+def _isolated(group: Sequence["_Unfinished"]) -> Iterator[Step]:
+    try:
+        yield from _run(group)
+    except (Stopped, torch.OutOfMemoryError, torch.AcceleratorError):
+        raise
+    except Exception as error:
+        left = [each for each in group if not each.ended]
+        if len(left) == 1:
+            yield [(left[0].task, error)]
+            return
+        for each in left:
+            yield from _isolated([each])
+
+
+def _run(group: Sequence["_Unfinished"]) -> Iterator[Step]:
+    """Run until all tasks have ended; the micro-batch is halved when the device lacks memory."""
+    first = group[0].task.generation
+    sampler = Sampler(first.network, first.sampling, precision=first.precision)
+    rows = ((row, each) for each in group for row in each.rows())
+    taken: dict[Row, _Unfinished] = {}  # by the sampler
     while True:
         size = sampler.sampling.micro_batch
         try:
-            for made in sampler.steps(_recorded(chain([*unfinished.values()], rows), unfinished)):
-                yield [_sample(generation, *pair, size) for pair in made]
-                for row, _ in made:
-                    del unfinished[row.index]
+            for made in sampler.steps(_recorded(chain([*taken.items()], rows), taken)):
+                for row, output in made:
+                    taken.pop(row).add(row, output, size)
+                left = [each for each in group if not each.ended]
+                yield [part for each in left for part in each.advance()]
         except torch.OutOfMemoryError:
             if size == 1:
                 raise
@@ -164,17 +193,63 @@ def _steps(generation: Generation, monitor: Monitor) -> Iterator[list[Sample]]:
             return
         sampler.halve_micro_batch()  # outside the handler: the exception keeps tensors alive
         message = f"out of memory: continuing with micro-batches of {size // 2}"
-        monitor.log(message, level="warning")
+        for each in group:
+            with suppress(Stopped):  # the next report raises it again
+                each.task.monitor.log(message, level="warning")
 
 
-def _recorded(rows: Iterator[Row], taken: dict[int, Row]) -> Iterator[Row]:
-    for row in rows:
-        taken[row.index] = row
+def _recorded(
+    rows: Iterator[tuple[Row, "_Unfinished"]], taken: dict[Row, "_Unfinished"]
+) -> Iterator[Row]:
+    for row, each in rows:
+        taken[row] = each
         yield row
 
 
-def _sample(generation: Generation, row: Row, output: Output, micro_batch: int) -> Sample:
-    labels, prompts = generation.network.shape.labels, generation.prompts
-    label = labels[row.label] if row.label is not None else None
-    custom_id = prompts[row.index % len(prompts)].custom_id if prompts else None
-    return Sample(row.index, output, label, row.prompt, custom_id, micro_batch)
+class _Unfinished:
+    """A task while it runs: which samples are made, and which are yielded."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.ended = False
+        generation = task.generation
+        self._next, self._stop = generation.start, generation.stop  # to yield
+        self._total, self._made = generation.stop - generation.start, 0
+        self._waiting: dict[int, Sample] = {}  # for a sample of a lower index
+        self._began = 0.0
+
+    def rows(self) -> Iterator[Row]:
+        """The rows that are still to make, until the task ends."""
+        self._began = self._began or time.monotonic()
+        for index in range(self._next, self._stop):
+            if self.ended:
+                return
+            if index not in self._waiting:
+                yield self.task.generation.row(index)
+
+    def add(self, row: Row, output: Output, micro_batch: int) -> None:
+        """Take a finished sample."""
+        generation, index = self.task.generation, row.index
+        labels, prompts = generation.network.shape.labels, generation.prompts
+        label = labels[row.label] if row.label is not None else None
+        custom_id = prompts[index % len(prompts)].custom_id if prompts else None
+        self._waiting[index] = Sample(index, output, label, row.prompt, custom_id, micro_batch)
+        self._made += 1
+
+    def advance(self) -> Step:
+        """Report progress; then yield the next samples, or the order to stop this task."""
+        elapsed_s = time.monotonic() - self._began
+        eta_s = elapsed_s / self._made * (self._total - self._made) if self._made else None
+        try:
+            self.task.monitor.progress(self._made, self._total, "sample", eta_s=eta_s)
+        except Draining:
+            raise
+        except Stopped as order:
+            self.ended = True
+            return [(self.task, order)]
+        samples = []
+        while sample := self._waiting.pop(self._next, None):
+            samples.append(sample)
+            self._next += 1
+        self.ended = self._next == self._stop
+        return [(self.task, samples)] if samples else []

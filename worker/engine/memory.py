@@ -102,6 +102,13 @@ def footprint(network: Network, batch: Batch, *, precision: str) -> Footprint:
     return Footprint(resident, step, forward)
 
 
+def beside_bytes(network: Network, found: Footprint, held_out: Batch) -> int:
+    """Bytes of a copy of the network and of its validation, which run beside training on a CPU."""
+    if held_out.data.device.type != "cpu":
+        return 0
+    return weight_bytes(network) + len(held_out.data) * found.row_bytes
+
+
 def _trace(
     measure: Callable[[Network, Batch], npt.NDArray[np.int64]],
     network: Network,
@@ -122,7 +129,7 @@ def _trace(
 
 def _step_bytes(network: Network, batch: Batch) -> npt.NDArray[np.int64]:
     """Bytes held after each allocation of a training step of every stage, besides the weights."""
-    copy = _copy(network, batch.data.device).train()
+    copy = copy_network(network, batch.data.device).train()
     optimizers = copy.optimizers()
     with AllocationTrace() as allocated:
         for progress in network.stages:
@@ -133,11 +140,12 @@ def _step_bytes(network: Network, batch: Batch) -> npt.NDArray[np.int64]:
 def _forward_bytes(network: Network, batch: Batch) -> npt.NDArray[np.int64]:
     """Bytes held after each allocation of a validation, besides the weights."""
     with torch.inference_mode(), AllocationTrace() as allocated:
-        _copy(network, batch.data.device).eval().validate(batch)
+        copy_network(network, batch.data.device).eval().validate(batch)
     return np.array(allocated.trace, dtype=np.int64)
 
 
-def _copy(network: Network, device: torch.device) -> Network:
+def copy_network(network: Network, device: torch.device) -> Network:
+    """A copy with weights of its own; frozen ones may be shared."""
     # deepcopy splits a recurrent layer's flattened weights; moving flattens them again for cuDNN
     return deepcopy(network).to(device)
 

@@ -1,25 +1,46 @@
-"""Previews: a page of samples that a network makes now; and the speed of sampling."""
+"""Previews: pages of samples that a network in training makes; and the speed of sampling."""
 
 import time
 from itertools import islice
 from pathlib import Path
 
 from worker.engine.generate import Sampler
+from worker.engine.run import Training, derive_seed
 from worker.media import find_medium
 from worker.media.base import Page
 from worker.networks.network import Network, Output, Row
 
 TIMED = 3  # micro-batches whose time is measured
+SLOW_S = 0.5  # a page that takes longer is the measurement
 
 
-def page(sampler: Sampler, folder: Path, *, name: str) -> tuple[str, Path, str]:
+Report = tuple[str, Path, str]  # name, path, media type
+
+
+def preview_page(network: Network, training: Training, *, name: str) -> Report:
+    """A page of shorter samples, as it is made during training."""
+    sampler = _sampler(network, training, micro_batch=_page_of(network).micro_batch)
+    sampler.sampling = sampler.sampling.for_preview()
+    return page(sampler, training.folder, name=name, seed=_seed(training))
+
+
+def last_page(network: Network, training: Training) -> tuple[Report, float]:
+    """A page of the finished version's samples, and how many it makes a second."""
+    began = time.perf_counter()
+    sampler = _sampler(network, training, micro_batch=_page_of(network).micro_batch)
+    report = page(sampler, training.folder, name="samples", seed=_seed(training))
+    page_s = time.perf_counter() - began
+    return report, time_sampling(_sampler(network, training), page_s=page_s)
+
+
+def page(sampler: Sampler, folder: Path, *, name: str, seed: int) -> Report:
     """Write a page of samples to `folder`, in their medium's format; return name, path, media type.
 
     The rows of the page are classes or example prompts, if there are any.
     """
     shape = sampler.network.shape
     medium = find_medium(shape.media)
-    remaining, outputs = iter(_rows(sampler.network, medium.page)), list[Output]()
+    remaining, outputs = iter(_rows(sampler.network, medium.page, seed)), list[Output]()
     while some := list(islice(remaining, sampler.sampling.micro_batch)):
         outputs += sampler.make(some)
     path = folder / f"{name}{medium.page.suffix}"
@@ -27,29 +48,44 @@ def page(sampler: Sampler, folder: Path, *, name: str) -> tuple[str, Path, str]:
     return path.name, path, medium.page.media_type
 
 
-def _rows(network: Network, shown: Page) -> list[Row]:
+def _rows(network: Network, shown: Page, seed: int = 0) -> list[Row]:
     """What to make for each place of the page, which may have up to twice its rows."""
     most, columns = 2 * shown.rows, shown.columns
     if network.examples:
         prompts = [prompt for prompt in network.examples[:most] for _ in range(columns)]
-        return [Row(index, prompt=prompt) for index, prompt in enumerate(prompts)]
+        return [Row(index, prompt=prompt, seed=seed) for index, prompt in enumerate(prompts)]
     if network.shape.labels:
         classes = range(len(network.shape.labels))[:most]
         labels = [label for label in classes for _ in range(columns)]
-        return [Row(index, label) for index, label in enumerate(labels)]
-    return [Row(index) for index in range(shown.rows * columns)]
+        return [Row(index, label, seed=seed) for index, label in enumerate(labels)]
+    return [Row(index, seed=seed) for index in range(shown.rows * columns)]
 
 
-def time_sampling(sampler: Sampler, *, limit_s: float = 2.0) -> float:
-    """Samples a second that `sampler` makes, over a few micro-batches after one to warm up.
+def time_sampling(sampler: Sampler, *, page_s: float) -> float:
+    """Samples a second that `sampler` makes.
 
-    A first micro-batch that takes long, as with text, is measured itself.
+    Measured over a few micro-batches after one to warm up; where samples take long, as texts do, by
+    the `page_s` seconds that its page took, in smaller micro-batches.
     """
+    if page_s > SLOW_S:
+        return len(_rows(sampler.network, _page_of(sampler.network))) / page_s
     size, labels = sampler.sampling.micro_batch, len(sampler.network.shape.labels)
     rows = [Row(index, index % labels if labels else None) for index in range(size)]
-    began, made = time.perf_counter(), len(sampler.make(rows))
-    if time.perf_counter() - began < limit_s / TIMED:
-        began, made = time.perf_counter(), 0
-        while made < TIMED * size:
-            made += len(sampler.make(rows))
-    return made / (time.perf_counter() - began)
+    sampler.make(rows)
+    began = time.perf_counter()
+    for _ in range(TIMED):
+        sampler.make(rows)
+    return TIMED * size / (time.perf_counter() - began)
+
+
+def _page_of(network: Network) -> Page:
+    return find_medium(network.shape.media).page
+
+
+def _sampler(network: Network, training: Training, **settings: int) -> Sampler:
+    sampling = training.family.sampling(**settings)
+    return Sampler(network, sampling, precision=training.precision)
+
+
+def _seed(training: Training) -> int:
+    return derive_seed(training.seed, "preview")

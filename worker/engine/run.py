@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from worker.engine import memory
 from worker.engine.budget import Budget
 from worker.engine.checkpoints import Checkpoint, State
 from worker.engine.device import deterministic
+from worker.engine.monitor import Monitor
 from worker.engine.weights import fill
 from worker.feeds.feed import Arrays, Feed
 from worker.files import digest_of, weights_digest
@@ -99,18 +101,17 @@ class Run:
         With `whole=False` every eighth of them, or more often so that there are at least four: for
         validations during training.
         """
-        limit, stride = self.network.validation_batches, 1 if whole else self._stride
-        for index, arrays in enumerate(self.feed.validation()):
-            if limit and index >= limit:
-                return
+        stride = 1 if whole else self._stride
+        for index, arrays in enumerate(self._held_out()):
             if index % stride == 0:
                 yield self._batch(arrays, "validation", index)
 
     @cached_property
     def _stride(self) -> int:
-        if self.network.validation_batches:
-            return 1
-        return min(8, max(1, sum(1 for _ in self.feed.validation()) // 4))
+        return min(8, max(1, sum(1 for _ in self._held_out()) // 4))
+
+    def _held_out(self) -> Iterator[Arrays]:
+        return islice(self.feed.validation(), self.network.validation_batches or None)
 
     def _batch(self, arrays: Arrays, purpose: str, index: int) -> Batch:
         data, labels = arrays
@@ -120,7 +121,7 @@ class Run:
         return Batch(
             torch.from_numpy(data).to(device),
             None if labels is None else torch.from_numpy(labels).to(device),
-            Draw(derive_seed(self.training.seed, purpose), [index], device),
+            Draw([(derive_seed(self.training.seed, purpose), index)], device),
         )
 
 
@@ -164,6 +165,24 @@ def build_run(training: Training) -> Run:
     return Run(training, network, feed, parts, label_map, fingerprint)
 
 
+def require_memory(run: Run, monitor: Monitor) -> memory.Footprint:
+    """Measure what the run takes, log it, and raise `TooLarge` if it does not fit into memory."""
+    training, network, batch = run.training, run.network, run.batch(0)
+    rows = min(len(batch.data), network.rows_at_once or len(batch.data))
+    found = memory.footprint(network, batch, precision=training.precision)
+    held_out = next(run.validation(whole=False), batch)
+    needed = found.training_bytes(rows) + memory.beside_bytes(network, found, held_out)
+    setting = "micro_batch" if "micro_batch" in type(training.params).model_fields else "batch_size"
+    memory.require(
+        needed,
+        training.device,
+        what=f"training on {rows} rows at once",
+        remedy=f"choose a {setting} below {rows}, or a smaller network",
+    )
+    monitor.log(f"needs about {memory.to_gb(needed)} of memory on {training.device}")
+    return found
+
+
 def derive_seed(seed: int, purpose: str) -> int:
     """A seed for one purpose, so that no two purposes share random numbers."""
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
@@ -172,7 +191,11 @@ def derive_seed(seed: int, purpose: str) -> int:
 
 def seed_torch(seed: int, purpose: str, step: int) -> None:
     """Seed torch's global generator, which initial weights and dropout draw from."""
-    torch.manual_seed(derive_seed(seed, f"{purpose}/{step}"))
+    number = derive_seed(seed, f"{purpose}/{step}")
+    # `torch.manual_seed` takes longer: it looks for every kind of device
+    torch.default_generator.manual_seed(number)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.cuda.manual_seed_all(number)
 
 
 def _shape(training: Training, found: Shape) -> Shape:

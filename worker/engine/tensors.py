@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, about: Mapping[s
     """
     for name, tensor in tensors.items():
         require_finite(name, tensor)
-    # cloned, because safetensors refuses tensors that share memory, as tied weights do
-    plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    plain = _apart(tensors)
     record = json.dumps(about, sort_keys=True, separators=(",", ":"))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -41,6 +41,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, about: Mapping[s
         durable_rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def copy_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU, each with memory of its own."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -60,6 +65,16 @@ def require_finite(name: str, tensor: Tensor) -> None:
     """Raise `NonFinite` naming `name` where `tensor` holds a NaN or an infinity."""
     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
         raise NonFinite(f"{name} holds NaN or infinite numbers, so nothing was written")
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU; copies of those that share memory, which safetensors refuses."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    users = Counter(tensor.untyped_storage().data_ptr() for tensor in plain.values())
+    return {
+        name: tensor.clone() if users[tensor.untyped_storage().data_ptr()] > 1 else tensor
+        for name, tensor in plain.items()
+    }
 
 
 def _save(path: Path, tensors: dict[str, Tensor], record: str) -> None:

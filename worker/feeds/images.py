@@ -28,7 +28,7 @@ class ImageFeed(Feed):
         split = np.asarray(dataset.array("split"))
         self._train = np.flatnonzero(split == TRAIN)
         self._validation = np.flatnonzero(split == VALIDATION)
-        self._images = dataset.array("images")  # (N, H, W, C) uint8, memory-mapped
+        self._images = np.asarray(dataset.array("images"))  # (N, H, W, C) uint8, memory-mapped
         self._labels = np.asarray(dataset.array("labels")) if self.shape.labels else None
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, self._train)
         self.train_count = len(self._train)
@@ -36,8 +36,9 @@ class ImageFeed(Feed):
     def train(self, step: int) -> Arrays:
         """The batch of training step `step`."""
         first = step * self.batch_size
-        places = (divmod(first + row, self.train_count) for row in range(self.batch_size))
-        return self._batch(np.array([self._epoch(epoch)[place] for epoch, place in places]))
+        epochs, places = np.divmod(np.arange(first, first + self.batch_size), self.train_count)
+        items = [self._epoch(int(each))[places[epochs == each]] for each in np.unique(epochs)]
+        return self._batch(np.concatenate(items))
 
     def validation(self) -> Iterator[Arrays]:
         """The validation images once, in order; the last batch may be smaller."""

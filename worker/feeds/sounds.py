@@ -71,7 +71,7 @@ class Sounds:
         self.labels = np.asarray(dataset.array("labels"))[self.numbers] if self.names else None
         self.begins, self.ends = offsets[self.numbers], offsets[self.numbers + 1]
         self.lengths: Numbers = self.ends - self.begins
-        self._samples = dataset.array("sounds")  # int16, memory-mapped
+        self._samples = np.asarray(dataset.array("sounds"))  # int16, memory-mapped
 
     def codes(self, sound: int, start: int, stop: int) -> Numbers:
         """Codes `start` to `stop` of a sound: `START_CODE` before it, silence after it."""

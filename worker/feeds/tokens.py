@@ -66,17 +66,16 @@ class TokenFeed(TextFeed):
         """The windows of a step, int64 (B, context + 1)."""
         first = step * self.batch_size
         offsets = [self._offset(first + row) for row in range(self.batch_size)]
-        data = np.stack([self._window(self._train, at) for at in offsets])
+        data = self._windows(self._train, np.array(offsets))
         data[self._ends_line[np.maximum(data[:, 0], ~data[:, 0])], 0] = self._end
         return data, None
 
     def validation(self) -> Iterator[Arrays]:
         """Adjacent windows: each token of the split but the first is predicted exactly once."""
-        offsets = range(0, len(self._validation) - 1, self.context)
+        offsets = np.arange(0, len(self._validation) - 1, self.context)
         rows = max(VALIDATION_TOKENS // self.context, 1)
         for first in range(0, len(offsets), rows):
-            batch = [self._window(self._validation, at) for at in offsets[first : first + rows]]
-            yield np.stack(batch), None
+            yield self._windows(self._validation, offsets[first : first + rows]), None
 
     def _offset(self, place: int) -> int:
         """The offset in the stream of the run's window number `place`."""
@@ -87,10 +86,13 @@ class TokenFeed(TextFeed):
         ahead = self._train[at : at + self.context]
         return at + int(np.argmax(self._ends_line[np.maximum(ahead, ~ahead)]))  # 0 if none does
 
-    def _window(self, stream: Ids, at: int) -> npt.NDArray[np.int64]:
-        """`context` + 1 tokens starting at `at`, padded with `~end` after the stream's end."""
-        found = stream[at : at + self.context + 1].astype(np.int64)
-        return np.pad(found, (0, self.context + 1 - len(found)), constant_values=~self._end)
+    def _windows(self, stream: Ids, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """`context` + 1 tokens from each offset, padded with `~end` after the stream's end."""
+        places = offsets[:, None] + np.arange(self.context + 1)
+        found = stream[np.minimum(places, len(stream) - 1)]
+        windows: npt.NDArray[np.int64] = found.astype(np.int64)
+        windows[places >= len(stream)] = ~self._end
+        return windows
 
     def _epoch_offsets(self, epoch: int) -> npt.NDArray[np.int64]:
         generator = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
@@ -137,7 +139,8 @@ def token_stream(dataset: LocalDataset, tokenizer: Tokenizer, split: int) -> Ids
     path = dataset.folder / f"tokens-{tokenizer.digest[:16]}-{split}.npy"
     if not path.exists():
         _write_stream(path, dataset, tokenizer, split)
-    stream: Ids = np.load(path, mmap_mode="r", allow_pickle=False)
+    # as a plain array, because a `memmap` is slow to index
+    stream: Ids = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     return stream
 
 

@@ -20,7 +20,7 @@ from worker.media.base import (
     SampleFiles,
     SourceFormat,
 )
-from worker.media.samples.containers import Output, Tar
+from worker.media.samples.containers import Output, SampleRecord, Tar
 from worker.media.samples.record import Record
 from worker.media.samples.spectrogram import spectrogram_sheet
 from worker.media.samples.wav import encode_wav, read_wav_record
@@ -82,9 +82,9 @@ class AudioMedium(Medium):
     page = Page(rows=10, columns=2, micro_batch=20, suffix=".png", media_type="image/png")
     pipeline_tag = "text-to-audio"
 
-    def encode(self, output: Output, record: Record, shape: Shape) -> bytes:
-        """A WAV file, 16-bit PCM, of a float32 (T,) sound in [-1, 1]."""
-        return encode_wav(output, shape.sample_rate, record)
+    def encode(self, samples: Sequence[SampleRecord], shape: Shape) -> list[bytes]:
+        """WAV files, 16-bit PCM, of float32 (T,) sounds in [-1, 1]."""
+        return [encode_wav(sample, shape.sample_rate) for sample in samples]
 
     def read_record(self, data: bytes) -> Record:
         """The record in the WAV file's comment."""

@@ -11,7 +11,7 @@ from db.errors import Refused
 from worker.data.dataset import Shape
 from worker.data.source_files import Rejects
 from worker.data.split import Counts, Ratio
-from worker.media.samples.containers import Output, Writer
+from worker.media.samples.containers import Output, SampleRecord, Writer
 from worker.media.samples.record import Record
 
 Content = tuple[Shape, Counts]  # of the dataset that was written
@@ -100,8 +100,8 @@ class Medium(ABC):
     pipeline_tag: ClassVar[str]  # on model cards: https://huggingface.co/tasks
 
     @abstractmethod
-    def encode(self, output: Output, record: Record, shape: Shape) -> bytes:
-        """A sample's bytes with its record inside.
+    def encode(self, samples: Sequence[SampleRecord], shape: Shape) -> list[bytes]:
+        """The bytes of each sample with its record inside.
 
         Raises `NonFinite` or `Refused` for an output of another medium, shape or type.
         """
@@ -123,10 +123,8 @@ class Medium(ABC):
             )
 
     def open_writer(self, path: Path, shape: Shape) -> Writer:
-        """A writer of samples to the new file `path`."""
-        return self.container(
-            path, self.suffix, lambda sample: self.encode(sample.output, sample.record, shape)
-        )
+        """A writer of samples into one object; while it is large, it lies in the file `path`."""
+        return self.container(path, self.suffix, lambda samples: self.encode(samples, shape))
 
     def download(self, form: str | None) -> SampleFiles | CombinedFiles:
         """The format that `--as` names, or the default."""

@@ -23,7 +23,7 @@ from worker.media.base import (
     SourceFormat,
 )
 from worker.media.samples.contact_sheet import contact_sheet
-from worker.media.samples.containers import Output, Tar
+from worker.media.samples.containers import Output, SampleRecord, Tar
 from worker.media.samples.png import encode_png, read_png_record
 from worker.media.samples.record import Record
 from worker.media.sources import idx, image_files
@@ -119,9 +119,9 @@ class ImageMedium(Medium):
     page = Page(rows=10, columns=10, micro_batch=8, suffix=".png", media_type="image/png")
     pipeline_tag = "unconditional-image-generation"
 
-    def encode(self, output: Output, record: Record, shape: Shape) -> bytes:
-        """A PNG file of a uint8 (H, W, 1 or 3) image."""
-        return encode_png(output, record)
+    def encode(self, samples: Sequence[SampleRecord], shape: Shape) -> list[bytes]:
+        """PNG files of uint8 (H, W, 1 or 3) images."""
+        return encode_png(samples)
 
     def read_record(self, data: bytes) -> Record:
         """The record in the PNG file's text chunk."""

@@ -17,7 +17,7 @@ from worker.media.base import (
     SampleFiles,
     SourceFormat,
 )
-from worker.media.samples.containers import JsonLines, Output, describe
+from worker.media.samples.containers import JsonLines, Output, SampleRecord, describe
 from worker.media.samples.record import Record, parse_record, to_json
 from worker.media.sources import documents
 
@@ -80,6 +80,13 @@ def as_wav(sample: bytes, record: bytes) -> Mapping[str, bytes]:
     )
 
 
+def _line(sample: SampleRecord) -> bytes:
+    if not isinstance(sample.output, str):
+        raise Refused(f"sample {sample.index} is {describe(sample.output)}, not text")
+    text = to_json({"text": sample.output}).encode()
+    return sample.json[:-1] + b"," + text[1:]
+
+
 def _played(sample: bytes, suffix: str, play: "Callable[[Piece], bytes]") -> Mapping[str, bytes]:
     from worker.music import notes  # noqa: PLC0415 - needed here only
 
@@ -122,11 +129,9 @@ class TextMedium(Medium):
     page = Page(rows=8, columns=1, micro_batch=8, suffix=".txt", media_type="text/plain")
     pipeline_tag = "text-generation"
 
-    def encode(self, output: Output, record: Record, shape: Shape) -> bytes:
-        """A line of JSON: the record and `text`."""
-        if not isinstance(output, str):
-            raise Refused(f"sample {record['index']} is {describe(output)}, not text")
-        return to_json(record | {"text": output}).encode()
+    def encode(self, samples: Sequence[SampleRecord], shape: Shape) -> list[bytes]:
+        """Lines of JSON: the record and `text`."""
+        return [_line(sample) for sample in samples]
 
     def read_record(self, data: bytes) -> Record:
         """The line itself."""

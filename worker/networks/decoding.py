@@ -25,6 +25,7 @@ from worker.networks.network import Draws, Finished, Row
 from worker.networks.params import TextSampling
 from worker.networks.token_choice import choose
 
+MAX_PADDING = 64  # tokens that an empty slot reads until it is reset, which keeps it cheap
 YIELD_EVERY = 16  # steps without a finished text after which control returns to the caller
 
 
@@ -142,10 +143,13 @@ class Slot:
 
         Known tokens are prefilled if the decoder can, except the last, which gives the logits.
         """
-        if self._read == self.decoder.context:
+        context = self.decoder.context
+        if self.text is None and self._read >= MAX_PADDING:
+            self._reset()
+        if context and self._read == context:
             self._reset()
             if self.text:
-                self.text.read = len(self.text.tokens) - self.decoder.context // 2
+                self.text.read = len(self.text.tokens) - context // 2
         size = self._prefill.prefill_size if self._prefill else 0
         while self._prefill and size and self.text and self.text.unread > size:
             self._prefill.prefill(
@@ -187,7 +191,7 @@ class Slots:
         """Give the next rows to empty slots; returns whether any slot has a text."""
         for slot in self.slots:
             if slot.text is None and (row := next(rows, None)):
-                uniform = draws([row.index]).uniform(self.sampling.max_tokens)[0].cpu().numpy()
+                uniform = draws([row]).uniform(self.sampling.max_tokens)[0].cpu().numpy()
                 context = self.decoder.context
                 slot.start(
                     Text(row, self.tokenizer, self.sampling, context=context, uniform=uniform)
@@ -219,9 +223,10 @@ class Slots:
         if not texts:
             return
         logits[:, Tokenizer.unknown] = -torch.inf
-        uniform = torch.zeros(len(logits))
+        uniform = [0.0] * len(logits)
         for number, text in texts.items():
             uniform[number] = text.restrict(logits[number])
-        chosen = choose(logits, uniform.to(logits.device), self.sampling).tolist()
+        numbers = torch.tensor(uniform, device=logits.device)
+        chosen = choose(logits, numbers, self.sampling).tolist()
         for number, text in texts.items():
             text.add(chosen[number])

@@ -5,11 +5,12 @@ asks which family it runs. A network owns its weights, losses and sampling, and 
 database or store. Its randomness is an argument: a `Draw` made from a seed and indices.
 """
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +25,7 @@ from worker.networks.params import SamplingParams, TrainingParams
 from worker.networks.version_folder import WEIGHTS
 
 Output = npt.NDArray[Any] | str  # uint8 (H, W, C) image, float32 (T,) sound, or text
+Key = tuple[int, int]  # of a sample's random numbers: its job's seed and its index
 Losses = dict[str, Tensor]  # name -> scalar; detached
 
 
@@ -35,37 +37,61 @@ class Draw:
     depend on its batch, its worker or the order of the work.
     """
 
-    def __init__(
-        self, seed: int, indices: Sequence[int], device: torch.device | str = "cpu"
-    ) -> None:
-        self.seed = seed
-        self.indices = tuple(indices)
+    def __init__(self, keys: Sequence[Key], device: torch.device | str = "cpu") -> None:
+        self.keys = tuple(keys)
         self.device = torch.device(device)
 
     def normal(self, *shape: int, stream: int = 0) -> Tensor:
         """Standard normal numbers, float32 (B, *shape), B the number of samples."""
-        return self._rows([g.standard_normal(shape) for g in self._generators(stream)])
+        numbers = np.empty((len(self.keys), prod(shape)))
+        for row, generator in zip(numbers, self._generators(stream), strict=True):
+            generator.standard_normal(out=row)
+        return self._tensor(numbers.astype(np.float32), shape)
 
     def uniform(self, *shape: int, stream: int = 0) -> Tensor:
         """Uniform numbers in [0, 1), float32 (B, *shape)."""
         # 24 bits, so that rounding to float32 can never reach 1
-        return self._rows(
-            [g.integers(0, 2**24, size=shape) / 2**24 for g in self._generators(stream)]
-        )
+        numbers = self._integers(2**24, prod(shape), stream) / 2**24
+        return self._tensor(numbers.astype(np.float32), shape)
 
     def integers(self, high: int, *shape: int, stream: int = 0) -> Tensor:
         """Whole numbers in [0, high), int64 (B, *shape)."""
-        rows = np.stack([g.integers(0, high, size=shape) for g in self._generators(stream)])
-        return torch.from_numpy(rows).to(self.device)
+        return self._tensor(self._integers(high, prod(shape), stream), shape)
 
-    def _generators(self, stream: int) -> list[np.random.Generator]:
-        return [
-            np.random.Generator(np.random.Philox(key=[self.seed, i], counter=[0, 0, 0, stream]))
-            for i in self.indices
-        ]
+    def _integers(self, high: int, count: int, stream: int) -> npt.NDArray[np.int64]:
+        numbers = np.empty((len(self.keys), count), np.int64)
+        for row, generator in zip(numbers, self._generators(stream), strict=True):
+            row[:] = generator.integers(0, high, size=count)
+        return numbers
 
-    def _rows(self, rows: list[npt.NDArray[np.float64]]) -> Tensor:
-        return torch.from_numpy(np.stack(rows).astype(np.float32)).to(self.device)
+    def _generators(self, stream: int) -> Iterator[np.random.Generator]:
+        """A generator for each row: one object, set to the row's key at the start of the stream."""
+        bits, generator, key = _generator.bits, _generator.numbers, [0, 0]
+        start: Any = {
+            "bit_generator": "Philox",
+            "state": {"counter": (0, 0, 0, stream), "key": key},
+            "buffer": (0, 0, 0, 0),
+            "buffer_pos": 4,  # nothing is left in it
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
+        for key[:] in self.keys:
+            bits.state = start
+            yield generator
+
+    def _tensor(self, numbers: npt.NDArray[Any], shape: tuple[int, ...]) -> Tensor:
+        return torch.from_numpy(numbers.reshape(len(numbers), *shape)).to(self.device)
+
+
+class _Generator(threading.local):
+    """A thread's generator: a new one for each sample would ask the kernel for entropy."""
+
+    def __init__(self) -> None:
+        self.bits = np.random.Philox(key=0)
+        self.numbers = np.random.Generator(self.bits)
+
+
+_generator = _Generator()
 
 
 @dataclass(frozen=True)
@@ -90,17 +116,23 @@ class SourceImage:
     label: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
-    """One sample to make."""
+    """One sample to make. Rows of several jobs may share a forward pass and be equal in content."""
 
     index: int
     label: int | None = None
     prompt: str | None = None
     sources: tuple[SourceImage, ...] = ()  # those of `SamplingParams.source_indices`
+    seed: int = 0
+
+    @property
+    def key(self) -> Key:
+        """The key of the row's random numbers."""
+        return self.seed, self.index
 
 
-Draws = Callable[[Sequence[int]], Draw]  # the random numbers of given sample indices
+Draws = Callable[[Sequence[Row]], Draw]  # the random numbers of given rows
 Finished = tuple[Row, Output]
 
 
@@ -122,7 +154,7 @@ class Network(nn.Module, ABC):
 
     keeps_best: ClassVar[bool] = True  # the version is the weights with the lowest `loss`
     rolls_back: ClassVar[bool] = False  # to the last good weights, if `judge` finds fault
-    validation_batches: ClassVar[int] = 0  # of the validation split; 0: all
+    validation_batches: ClassVar[int] = 0  # at most, of the validation split; 0: all
     weights_file: ClassVar[str] = WEIGHTS  # of a version
     memory_remedy: ClassVar[str] = "take a larger machine"  # where the weights do not fit
     rows_at_once: int = 0  # rows of a training step in one forward; 0: all
@@ -212,7 +244,7 @@ class Network(nn.Module, ABC):
         """The rows' samples, in order, from one forward of exactly `len(rows)` rows.
 
         `stream` always passes `sampling.micro_batch` rows (it pads), so that a sample's bytes do
-        not depend on how many were asked for. `draw.indices` are the rows' indices.
+        not depend on how many were asked for. `draw.keys` are the rows' keys.
         """
 
     def stream(
@@ -225,7 +257,7 @@ class Network(nn.Module, ABC):
         """
         while some := list(islice(rows, sampling.micro_batch)):
             padded = [*some, *[some[-1]] * (sampling.micro_batch - len(some))]
-            outputs = self.sample(padded, draw([row.index for row in padded]), sampling)
+            outputs = self.sample(padded, draw(padded), sampling)
             yield list(zip(some, outputs, strict=False))
 
 
@@ -240,8 +272,11 @@ class StreamingNetwork(Network):
 
     def sample(self, rows: Sequence[Row], draw: Draw, sampling: SamplingParams) -> list[Output]:
         """The samples of `stream`, in the rows' order."""
-        unique = {row.index: row for row in rows}
-        draws = partial(Draw, draw.seed, device=draw.device)
-        steps = self.stream(iter(unique.values()), draws, sampling)
-        outputs = {row.index: output for step in steps for row, output in step}
-        return [outputs[row.index] for row in rows]
+        keys = dict(zip(rows, draw.keys, strict=True))
+
+        def draws(some: Sequence[Row]) -> Draw:
+            return Draw([keys[row] for row in some], draw.device)
+
+        steps = self.stream(iter(keys), draws, sampling)
+        outputs = {row: output for step in steps for row, output in step}
+        return [outputs[row] for row in rows]

@@ -1,7 +1,7 @@
 """The composition root: settings in, the database and the object store out.
 
-Both are opened at first use, so that a command pays only for what it uses, and discarded in a
-forked child, because processes must not share them.
+All are read or opened at first use, so that a command pays only for what it uses. Connections are
+discarded in a forked child, because processes must not share them.
 """
 
 from __future__ import annotations
@@ -11,27 +11,40 @@ import weakref
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from worker.settings import Settings, read_settings
+from worker.environment import database_url
 
 if TYPE_CHECKING:
     from db.session import Database
+    from worker.settings import Settings
     from worker.store import ObjectStore
 
 
 class Services:
-    """The services that jobs need; always an argument, never a global."""
+    """The services that jobs need; always an argument, never a global.
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    Without `settings`, those of the environment are read when they are needed.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        if settings is not None:
+            self.settings = settings
         this = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _forget(this()))
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings."""
+        from worker.settings import read_settings  # noqa: PLC0415 - pydantic takes 0.1 s
+
+        return read_settings()
 
     @cached_property
     def database(self) -> Database:
         """The database. Opening it does not connect yet."""
         from db.session import Database  # noqa: PLC0415 - SQLAlchemy takes 0.2 s, not always needed
 
-        return Database(self.settings.database)
+        url = None if "settings" in self.__dict__ else database_url()
+        return Database(url or self.settings.database)
 
     @cached_property
     def store(self) -> ObjectStore:
@@ -49,7 +62,7 @@ class Services:
 
 def open_services(settings: Settings | None = None) -> Services:
     """The services of `settings`, by default those of the environment."""
-    return Services(settings or read_settings())
+    return Services(settings)
 
 
 def _forget(services: Services | None) -> None:

@@ -5,14 +5,16 @@ what was asked for (`scheduler.submission.pinning`); a worker reads it back when
 """
 
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, overload
 
 from sqlalchemy.orm import Session
 
 from db import models
 from db.registry import Reference
-from db.tables import ModelVersion
+from db.tables import Model, ModelVersion
 from worker.families import find_family
 from worker.files import canonical_json
 from worker.networks.family import Family
@@ -29,7 +31,7 @@ class _Pinned:
     params: TrainingParams | SamplingParams
     version: ModelVersion | None  # what the job starts from
 
-    @property
+    @cached_property
     def model(self) -> str:
         """The model's name, without a version."""
         return Reference.parse(self.spec.model).name
@@ -37,12 +39,26 @@ class _Pinned:
     @property
     def data(self) -> dict[str, Any]:
         """The plain data that the job's row keeps."""
-        return self.spec.model_dump(mode="json") | {"params": self.params.model_dump(mode="json")}
+        return self.data_of(self.spec)
+
+    def data_of(self, spec: Spec) -> dict[str, Any]:
+        """The data of another `spec` that names the same things and has the same settings."""
+        return spec.model_dump(mode="json") | self._pinned_data
+
+    @cached_property
+    def _pinned_data(self) -> dict[str, Any]:
+        names = {"model": self.spec.model, "dataset": self.spec.dataset}
+        return names | {"params": self.params.model_dump(mode="json")}
 
     @property
     def sha256(self) -> str:
         """The SHA-256 of the canonical JSON of `data`."""
-        return hashlib.sha256(canonical_json(self.data)).hexdigest()
+        return hash_of(self.data)
+
+    @property
+    def work_key(self) -> int | None:
+        """Equal for shards that can run in one forward pass; None for those that run alone."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -61,19 +77,37 @@ class PinnedGeneration(_Pinned):
     params: SamplingParams
     version: ModelVersion
 
+    @cached_property
+    def work_key(self) -> int | None:
+        """See `_Pinned.work_key`: 64 bits over version, settings and the data to begin from.
+
+        Seeds, labels and prompts may differ within one pass; the precision is the worker's own.
+        """
+        params = self.params.model_dump(mode="json")
+        shared = {"version": self.version.id, "params": params, "dataset": self.spec.dataset}
+        digest = hashlib.sha256(canonical_json(shared)).digest()
+        return int.from_bytes(digest[:8], "big", signed=True)
+
 
 Pinned = PinnedTraining | PinnedGeneration
+Resolve = Callable[[Session, str], tuple[Model, ModelVersion]]
 
 
-def pin_model(session: Session, spec: Spec) -> Pinned:
+def hash_of(data: Mapping[str, Any]) -> str:
+    """The SHA-256 of the canonical JSON of a pinned spec's `data`."""
+    return hashlib.sha256(canonical_json(data)).hexdigest()
+
+
+def pin_model(session: Session, spec: Spec, resolve: Resolve = models.resolve) -> Pinned:
     """The spec with its model's version named and its family's settings complete.
 
-    What is pinned already stays as it is. Raises `Refused` or `NotFound`.
+    What is pinned already stays as it is. `resolve` finds the version that a reference means.
+    Raises `Refused` or `NotFound`.
     """
     if isinstance(spec, Train):
         family = find_family(spec.family)
         return PinnedTraining(spec, family, complete(spec, family, None), None)
-    model, version = models.resolve(session, spec.model)
+    model, version = resolve(session, spec.model)
     family = find_family(model.family)
     named = spec.model_copy(update={"model": f"{model.name}:{version.number}"})
     if isinstance(named, Finetune):

@@ -12,7 +12,6 @@ from typing import Any
 
 from db.errors import DigestMismatch
 from worker.files import canonical_json
-from worker.services.pinned import Pinned
 from worker.specs import Generate, Prompt, Spec, parse_spec
 from worker.store.base import ObjectStore
 
@@ -31,19 +30,20 @@ def digest(prompts: Sequence[Prompt]) -> str:
     return hashlib.sha256(encode(prompts)).hexdigest()
 
 
-def store_prompts(store: ObjectStore, pinned: Pinned) -> None:
+def store_prompts(store: ObjectStore, spec: Spec) -> None:
     """Store a request's prompts if they are long. Do it before its row is inserted."""
-    if data := _long_prompts(pinned.spec):
+    if data := _long_prompts(spec):
         store.put_bytes(PREFIX, data)
 
 
-def row_of(pinned: Pinned) -> dict[str, Any]:
-    """The columns of a job's row that keep its spec; long prompts are named by their digest."""
-    spec, data = pinned.data, _long_prompts(pinned.spec)
-    if data is None:
-        return {"spec": spec}
-    sha256, count = hashlib.sha256(data).hexdigest(), len(spec.pop("prompts"))
-    return {"spec": spec | {SHA256: sha256, COUNT: count}, "prompts_sha256": sha256}
+def row_of(spec: Spec, data: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """What a job's row keeps of a pinned spec's `data`, and the digest of long prompts."""
+    prompts = _long_prompts(spec)
+    if prompts is None:
+        return dict(data), None
+    sha256 = hashlib.sha256(prompts).hexdigest()
+    kept = {key: value for key, value in data.items() if key != "prompts"}
+    return kept | {SHA256: sha256, COUNT: len(data["prompts"])}, sha256
 
 
 def with_prompts(row: Mapping[str, Any], prompts: Sequence[Any]) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def load_data(store: ObjectStore, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _long_prompts(spec: Spec) -> bytes | None:
-    if not isinstance(spec, Generate):
+    if not isinstance(spec, Generate) or not spec.prompts:
         return None
     data = encode(spec.prompts)
     return data if len(data) > MAX_BYTES_IN_ROW else None

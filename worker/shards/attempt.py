@@ -1,172 +1,179 @@
-"""One attempt at a shard: claim, engine, commit; and the report if it fails.
+"""Attempts at shards: claim, engine, commit; and the report if one fails.
 
-The type of an error decides what is reported: see `db.errors`.
+A doorbell wakes a worker: it claims that shard, then whatever is due, several small shards at once,
+until nothing is.
 """
 
 import logging
 import os
 import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 
 import torch
-from sqlalchemy.orm import Session
 
-from db import jobs, shards
-from db.errors import (
-    Collapsed,
-    DigestMismatch,
-    Draining,
-    GenmillError,
-    NonFinite,
-    NotFound,
-    Refused,
-    Stopped,
-    Unreachable,
-)
+from db import jobs
+from db.errors import Draining, GenmillError
 from db.shards import Claim
-from db.states import JobState
-from worker.broker.doorbell import ring_due
+from db.tables import Job
 from worker.failpoints import crash_at
-from worker.services import Services
-from worker.services.finalize import finalize
-from worker.services.pinned import PinnedGeneration, pin_model
-from worker.services.prompts import load_spec
-from worker.shards.context import WorkerContext
-from worker.shards.generate import generate_shard
-from worker.shards.lease import Lease, fail
+from worker.services.finalize import finalize, settle_complete
+from worker.services.pinned import PinnedGeneration, PinnedTraining
+from worker.shards.claiming import Claimer
+from worker.shards.commits import commit
+from worker.shards.context import ShardResult, WorkerContext
+from worker.shards.generate import generate_shards
+from worker.shards.heartbeat import Heartbeat
+from worker.shards.lease import Lease
+from worker.shards.packing import Part
+from worker.shards.reports import log_fields, report_error, report_release
 from worker.shards.scratch import scratch
 from worker.shards.train import train_job
 from worker.shared_memory import SharedState
 
 log = logging.getLogger(__name__)
 
-FINAL_ERRORS = (Refused, NotFound, NonFinite, Collapsed, DigestMismatch)
-MAX_BACKOFF_S = 60.0
-PAUSE_S = 1.0
+COMMITTED_AT_ONCE = 512  # shards
+COMMIT_EVERY_S = 2.0
 
 
 def work(context: WorkerContext, shard_id: str, *, owner: str, shared: SharedState) -> None:
-    """Answer one doorbell as the worker boot `owner`: claim the shard, if it is free, and run it.
+    """Answer one doorbell as the worker boot `owner`, then go on until nothing is due.
 
-    Raises `Draining` if the worker shut down before it could claim the shard.
+    Raises `Draining` if the worker shut down before it could claim anything.
     """
-    claim = _claim(context.services, shard_id, owner=owner, shared=shared)
-    if claim is None:
-        return
-    log.info("shard claimed", extra=_fields(claim))
-    try:
-        _attempt(context, claim, shared)
-        log.info("shard succeeded", extra=_fields(claim))
-    except Draining:
-        _release(context.services, claim, "the worker shut down", backoff_s=0)
-    except Stopped as order:
-        log.info("shard dropped: %s", order, extra=_fields(claim))
-    except Unreachable as error:
-        backoff_s = min(MAX_BACKOFF_S, 2.0 ** min(claim.fence, 10))
-        _release(context.services, claim, str(error), backoff_s=backoff_s)
-    except FINAL_ERRORS as error:
-        _fail(context.services, claim, error, final=True)
-    except torch.AcceleratorError as error:  # every later CUDA call of this process fails too
-        _fail(context.services, claim, error, final=False)
-        _end_process()
-    except Exception as error:  # counted as a failure; the worker goes on to the next shard
-        _fail(context.services, claim, error, final=False)
-    _finish_and_ring(context.services, claim)
+    claimer = Claimer(context, owner, shared)
+    with Heartbeat(context.services, owner, on_hang=_end_process) as heartbeat:
+        claims = claimer.answer(shard_id)
+        while claims:
+            began = time.monotonic()
+            Attempt(context, heartbeat, claims, shared).run()
+            if shared.draining:
+                return
+            claimer.learn(claims, time.monotonic() - began)
+            claims = claimer.next()
 
 
-def _attempt(context: WorkerContext, claim: Claim, shared: SharedState) -> None:
-    with context.services.database.read() as session:
-        job = jobs.get(session, claim.job_id)
-    spec = load_spec(context.services.store, job.spec)
-    with context.services.database.read() as session:
-        pinned = pin_model(session, spec)
-    with (
-        scratch(context.services.settings.home / "work") as folder,
-        Lease(context.services, claim, shared=shared, on_hang=_end_process) as lease,
-    ):
-        crash_at(context.services.settings, "claimed")
-        if isinstance(pinned, PinnedGeneration):
-            result = generate_shard(context, job, pinned, lease, folder)
+class Attempt:
+    """One attempt at each of these claims: at a training, or at shards that run together."""
+
+    def __init__(
+        self,
+        context: WorkerContext,
+        heartbeat: Heartbeat,
+        claims: Sequence[Claim],
+        shared: SharedState,
+    ) -> None:
+        self.context = context
+        self.services = context.services
+        self.leases = [Lease(self.services, claim, shared=shared) for claim in claims]
+        self._heartbeat = heartbeat
+        self._shared = shared
+        self._made: dict[Lease, ShardResult] = {}
+        self._commit_at = time.monotonic() + COMMIT_EVERY_S
+
+    def run(self) -> None:
+        """Run the claims to their end, and report whatever happens to each."""
+        for lease in self.leases:
+            log.info("shard claimed", extra=log_fields(lease.claim))
+        home = self.services.settings.home
+        try:
+            with self._heartbeat.renewing(self.leases), scratch(home / "work") as folder:
+                crash_at(self.services.settings, "claimed")
+                self._run_in(folder)
+        except Draining:
+            for lease in self._open():
+                report_release(self.services, lease.claim, "the worker shut down", backoff_s=0)
+        except torch.AcceleratorError as error:  # every later CUDA call of this process fails too
+            self._report_all(error)
+            _end_process()
+        except Exception as error:
+            self._report_all(error)
+
+    def _run_in(self, folder: Path) -> None:
+        with self.services.database.read() as session:
+            found = jobs.by_ids(session, {lease.claim.job_id for lease in self.leases})
+        if self.leases[0].claim.kind == "generate":
+            self._generate(found, folder)
         else:
-            result = train_job(context, job, pinned, lease, folder)
-        crash_at(context.services.settings, "put_after")
-        lease.commit(result.artifacts, result.writes)
-        crash_at(context.services.settings, "committed")
+            self._train(found, folder)
 
+    def _train(self, found: Mapping[str, Job], folder: Path) -> None:
+        [lease] = self.leases
+        job = found[lease.claim.job_id]
+        pinned = self.context.pinned(job, None)
+        assert isinstance(pinned, PinnedTraining)  # noqa: S101 - for mypy: of this kind
+        self._commit({lease: train_job(self.context, job, pinned, lease, folder)})
 
-def _claim(services: Services, shard_id: str, *, owner: str, shared: SharedState) -> Claim | None:
-    """Claim the shard; wait while the database is away. Raises `Draining`."""
-    settings = services.settings
-
-    def take(session: Session) -> Claim | None:
-        return shards.claim(
-            session,
-            shard_id,
-            owner=owner,
-            lease_s=settings.lease_s,
-            max_claims=settings.max_claims,
-        )
-
-    while not shared.draining:
+    def _generate(self, found: Mapping[str, Job], folder: Path) -> None:
+        parts = [part for lease in self.leases for part in self._parts(found, lease)]
         try:
-            return services.database.transact(take)
-        except Unreachable as error:
-            log.warning("the claim waits for the database: %s", error, extra={"shard": shard_id})
-            time.sleep(PAUSE_S)
-    raise Draining
+            for part, made in generate_shards(self.context, parts, folder) if parts else ():
+                if isinstance(made, Exception):
+                    self._report(part.lease, made)
+                    continue
+                self._made[part.lease] = made
+                due = time.monotonic() >= self._commit_at
+                if due or len(self._made) >= COMMITTED_AT_ONCE:
+                    self._commit_made()
+        finally:  # what was made counts, whatever ended the rest
+            self._commit_made()
 
-
-def _release(services: Services, claim: Claim, reason: str, *, backoff_s: float) -> None:
-    def give_back(session: Session) -> None:
-        shards.release(session, claim, reason, backoff_s=backoff_s)
-
-    log.info("shard released: %s", reason, extra=_fields(claim))
-    _report(services, claim, lambda: services.database.transact(give_back))
-
-
-def _fail(services: Services, claim: Claim, error: Exception, *, final: bool) -> None:
-    text = str(error) if isinstance(error, GenmillError) else f"{type(error).__name__}: {error}"
-    log.warning("shard failed: %s", text, extra=_fields(claim), exc_info=not final)
-
-    def log_trace(session: Session) -> None:
-        if not isinstance(error, GenmillError):
-            trace = "".join(traceback.format_exception(error))
-            jobs.log(session, claim.job_id, trace, level="error")
-
-    _report(services, claim, lambda: fail(services, claim, text, final=final, also=log_trace))
-
-
-def _report(services: Services, claim: Claim, step: Callable[[], object]) -> None:
-    """Run `step` until the database answers; after `lease_s`, the reaper reports instead."""
-    deadline = time.monotonic() + services.settings.lease_s
-    while True:
+    def _parts(self, found: Mapping[str, Job], lease: Lease) -> list[Part]:
+        """The claim's part of the work; none if its spec is refused, which is reported."""
+        job = found[lease.claim.job_id]
         try:
-            step()
-        except Stopped as order:  # perhaps an earlier try was recorded and its reply lost
-            log.info("nothing left to report: %s", order, extra=_fields(claim))
-        except Unreachable as error:
-            log.warning("the report waits for the database: %s", error, extra=_fields(claim))
-            if time.monotonic() < deadline:
-                time.sleep(PAUSE_S)
-                continue
-        return
+            pinned = self.context.pinned(job, lease.claim.work_key)
+        except GenmillError as error:
+            self._report(lease, error)
+            return []
+        assert isinstance(pinned, PinnedGeneration)  # noqa: S101 - for mypy: of this kind
+        return [Part(job, pinned, lease)]
 
+    def _commit_made(self) -> None:
+        made, self._made = self._made, {}
+        self._commit_at = time.monotonic() + COMMIT_EVERY_S
+        if made:
+            self._commit(made)
 
-def _finish_and_ring(services: Services, claim: Claim) -> None:
-    """Finish the job if this was its last shard, and ring for what is due. Best effort."""
-    try:
-        with services.database.read() as session:
-            state = jobs.get(session, claim.job_id).status
-        if state == JobState.FINALIZING:
-            finalize(services, claim.job_id)
-        ring_due(services)
-    except GenmillError as error:
-        log.warning("left to the scheduler: %s", error, extra=_fields(claim))
+    def _commit(self, made: Mapping[Lease, ShardResult]) -> None:
+        """Record results in one transaction, after which their shards have succeeded."""
+        crash_at(self.services.settings, "put_after")
+        with ExitStack() as paused:
+            for lease in self._open():
+                paused.enter_context(lease.hang_check_paused())
+            outcomes = commit(self._heartbeat, made, self._shared)
+        crash_at(self.services.settings, "committed")
+        done = [lease.claim for lease in made if outcomes[lease.claim.shard_id] is None]
+        for claim in done:
+            log.info("shard succeeded", extra=log_fields(claim))
+        self._finish(done)
+        for lease in made:
+            error = outcomes[lease.claim.shard_id]
+            if error is not None:
+                self._report(lease, error)
 
+    def _finish(self, done: Sequence[Claim]) -> None:
+        """Finish the jobs whose last shards these were. Best effort."""
+        whole = [claim.job_id for claim in done if claim.alone]
+        others = {claim.job_id for claim in done if not claim.alone}
+        try:
+            ready = settle_complete(self.services, sorted(others)) if others else []
+            finalize(self.services, [*whole, *ready])
+        except GenmillError as error:
+            log.warning("left to the scheduler: %s", error)
 
-def _fields(claim: Claim) -> dict[str, object]:
-    return {"job": claim.job_id, "shard": claim.idx, "claim": claim.fence}
+    def _open(self) -> list[Lease]:
+        return [lease for lease in self.leases if lease.held.open]
+
+    def _report(self, lease: Lease, error: Exception) -> None:
+        lease.held.ended = True
+        report_error(self.services, lease.claim, error)
+
+    def _report_all(self, error: Exception) -> None:
+        for lease in self._open():
+            self._report(lease, error)
 
 
 def _end_process() -> None:

@@ -1,7 +1,7 @@
 """What shards run with: services, device, cache, networks in memory; and what they result in."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -9,13 +9,16 @@ from sqlalchemy.orm import Session
 
 from db import datasets
 from db.commits import NewArtifact
-from db.tables import DatasetVersion, ModelVersion
+from db.tables import DatasetVersion, Job, ModelVersion
 from worker.cache import Cache, HeldFolder
 from worker.data import versions
 from worker.data.dataset import LocalDataset
 from worker.services import Services
+from worker.services.pinned import Pinned, PinnedGeneration, pin_model
+from worker.services.prompts import load_spec
 from worker.shards.loaded_networks import LoadedNetwork, Networks
 from worker.shards.model_files import fetch_version
+from worker.specs import Generate
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,25 @@ class WorkerContext:
 
     services: Services
     device: torch.device
+    rates: dict[int, float] = field(default_factory=dict)  # samples a second, by work key
+    fair_at: float = 0.0  # when it last claimed the fairest shard, by the monotonic clock
+    _pinned: dict[int, PinnedGeneration] = field(default_factory=dict)  # by work key
+
+    def pinned(self, job: Job, work_key: int | None) -> Pinned:
+        """The job's spec with its model's version and settings, which its work key names."""
+        spec = load_spec(self.services.store, job.spec)
+        known = self._pinned.get(work_key) if work_key is not None else None
+        if known is not None and isinstance(spec, Generate):
+            return replace(known, spec=spec)
+        with self.services.database.read() as session:
+            pinned = pin_model(session, spec)
+        if work_key is not None and isinstance(pinned, PinnedGeneration):
+            self._pinned[work_key] = pinned
+        return pinned
+
+    def keys_in_memory(self) -> list[int]:
+        """The work keys of those shards whose network is in memory."""
+        return [key for key, each in self._pinned.items() if each.version in self.networks]
 
     @cached_property
     def networks(self) -> Networks:

@@ -1,61 +1,87 @@
-"""A shard of a generate job: samples from the engine, streamed into one object."""
+"""Shards of generate jobs: samples from the engine, packed into one object a shard.
 
-from dataclasses import replace
+Shards of several jobs run together where they have one model version and equal settings: their rows
+fill micro-batches, and each shard is stored as soon as its last sample is made.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-from db.claims import Claim
-from db.errors import Refused
-from db.tables import Job
+from db.errors import Draining, Refused
 from worker.engine import memory
-from worker.engine.generate import Generation, generate
+from worker.engine.generate import Generation, Task, generate_together
 from worker.feeds.source_images import SourceImages
-from worker.media import find_medium
-from worker.media.samples.containers import SampleRecord, Written
 from worker.media.samples.record import Origin
 from worker.services.pinned import PinnedGeneration
-from worker.services.samples import store_index
 from worker.shards.context import ShardResult, WorkerContext
-from worker.shards.lease import Lease
 from worker.shards.loaded_networks import LoadedNetwork
+from worker.shards.packing import Packer, Part
+
+Result = tuple[Part, ShardResult | Exception]
 
 
-def generate_shard(
-    context: WorkerContext, job: Job, pinned: PinnedGeneration, lease: Lease, folder: Path
-) -> ShardResult:
-    """Make the shard's samples in `folder` and store them; the caller commits the result."""
-    version = pinned.version
-    with lease.hang_check_paused():
-        loaded = context.load(version)
-        generation = _generation(context, pinned, loaded, lease.claim)
+def generate_shards(
+    context: WorkerContext, parts: Sequence[Part], folder: Path
+) -> Iterator[Result]:
+    """Make the samples of shards that have one `work_key`, store them, and yield each result.
+
+    A shard is yielded once it is stored, or with the error that ends it alone, its lease's
+    `Stopped` included; the caller commits or reports it. Raises what ends all: `Draining`, after
+    the shards whose samples are all made, errors of the device, and any that loading raises.
+    """
+    with ExitStack() as paused:
+        for part in parts:
+            paused.enter_context(part.lease.hang_check_paused())
+        loaded = context.load(parts[0].pinned.version)
+        _require_memory(context, parts[0].pinned)
+        tasks: dict[Task, Part] = {}
+        for part in parts:
+            try:
+                tasks[Task(_generation(context, part, loaded), part.lease)] = part
+            except Exception as error:  # such as a label that the model does not have
+                yield part, error
+    if tasks:
+        yield from _run(context, tasks, loaded, folder)
+
+
+def _run(
+    context: WorkerContext, tasks: dict[Task, Part], loaded: LoadedNetwork, folder: Path
+) -> Iterator[Result]:
+    store, shape = context.services.store, loaded.network.shape
+    origins = {part: _origin(context, part.pinned) for part in tasks.values()}
+    with Packer(store, shape, origins, folder) as packer:
+        try:
+            for step in generate_together([*tasks]):
+                packer.add([(tasks[task], made) for task, made in step])
+                yield from packer.results()
+        except Draining:
+            yield from packer.finish()
+            raise
+        yield from packer.finish()
+
+
+def _require_memory(context: WorkerContext, pinned: PinnedGeneration) -> None:
     # on a GPU the micro-batch is halved on demand: one row must fit
     rows = 1 if context.device.type == "cuda" else pinned.params.micro_batch
-    needed = rows * int(version.metrics.get("row_bytes", 0))
+    needed = rows * int(pinned.version.metrics.get("row_bytes", 0))
     context.networks.make_room(
         lambda: memory.require(
             needed, context.device, what=f"making {rows} at once", remedy="use a lower micro_batch"
         )
     )
-    origin = _origin(context, pinned, generation)
-    written = _write(job, generation, origin, lease, folder / "samples")
-    name = f"samples-{lease.claim.idx:06d}{written.extension}"
-    artifact = lease.put("samples", name, written.path, written.media_type)
-    with lease.hang_check_paused():
-        index = store_index(context.services.store, job.id, written.index)
-    return ShardResult([replace(artifact, index=index)])
 
 
-def _generation(
-    context: WorkerContext, pinned: PinnedGeneration, loaded: LoadedNetwork, claim: Claim
-) -> Generation:
-    spec, labels = pinned.spec, loaded.network.shape.labels
+def _generation(context: WorkerContext, part: Part, loaded: LoadedNetwork) -> Generation:
+    spec, labels = part.pinned.spec, loaded.network.shape.labels
     if spec.label is not None and spec.label not in labels:
         raise Refused.unknown("label", spec.label, labels)
     return Generation(
         loaded.network,
-        pinned.params,
+        part.pinned.params,
         seed=spec.seed,
-        start=claim.start,
-        stop=claim.stop,
+        start=part.lease.claim.start,
+        stop=part.lease.claim.stop,
         label=None if spec.label is None else labels.index(spec.label),
         prompts=tuple(spec.prompts),
         precision=context.services.settings.precision,
@@ -63,7 +89,7 @@ def _generation(
     )
 
 
-def _origin(context: WorkerContext, pinned: PinnedGeneration, generation: Generation) -> Origin:
+def _origin(context: WorkerContext, pinned: PinnedGeneration) -> Origin:
     spec = pinned.spec
     return Origin(
         family=pinned.family.name,
@@ -73,21 +99,6 @@ def _origin(context: WorkerContext, pinned: PinnedGeneration, generation: Genera
         sampling=pinned.params.model_dump(mode="json"),
         micro_batch=pinned.params.micro_batch,
         device=context.device.type,
-        precision=generation.precision,
+        precision=context.services.settings.precision,
         dataset=spec.dataset,
     )
-
-
-def _write(job: Job, generation: Generation, origin: Origin, lease: Lease, path: Path) -> Written:
-    """Write the samples into a file; a thread encodes them while the model makes the next."""
-    shape = generation.network.shape
-    with find_medium(shape.media).open_writer(path, shape) as writer:
-        for sample in generate(generation, lease):
-            record = replace(origin, micro_batch=sample.micro_batch).record(
-                sample.index,
-                label=sample.label,
-                prompt=sample.prompt,
-                custom_id=sample.custom_id or job.custom_id,
-            )
-            writer.add(SampleRecord(sample.index, sample.output, record))
-        return writer.close()

@@ -51,6 +51,9 @@ class Networks:
             self._loaded.popitem(last=False)
         return self._loaded[key]
 
+    def __contains__(self, version: ModelVersion) -> bool:
+        return content_key(version) in self._loaded
+
     def make_room(self, work: Callable[[], T]) -> T:
         """Run `work`; while it raises `TooLarge`, evict the least recently used network and retry.
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from db import jobs, shards
+from db import jobs, progress, shards
+from db.errors import LeaseLost
 from db.session import Database
 from db.shards import Claim, NewArtifact, NewIndex
 from db.tables import Job, Shard
@@ -44,9 +45,24 @@ class Record:
 
     def commit(self, claim: Claim) -> None:
         self.run(shards.commit, claim, self.samples_of(claim))
+        self.settle(claim.job_id)
 
-    def renew(self, claim: Claim, **options: Any) -> None:
-        self.run(shards.renew, claim, **({"lease_s": 60, "seq": 1} | options))
+    def renew(self, claim: Claim, *, lease_s: float = 60, seq: int = 1, **beat: Any) -> None:
+        """Renew one lease; raise why if it is over."""
+
+        def work(session: Any) -> None:
+            beats = {claim.shard_id: shards.Beat(claim.fence, seq, beat.get("progress"))}
+            if not shards.renew_all(session, claim.owner, beats, lease_s=lease_s):
+                raise shards.over(session, claim) or LeaseLost("the shard is locked just now")
+
+        self.run(work)
+
+    def progress(self, job_id: str) -> Any:
+        return self.run(lambda session: progress.of(session, [jobs.get(session, job_id)]))[job_id]
+
+    def settle(self, job_id: str) -> None:
+        for each in self.run(jobs.complete, [job_id]):
+            self.run(jobs.settle, each)
 
     def fail(self, claim: Claim, error: str = "it broke", **options: Any) -> str:
         how = {"final": False, "max_failures": 3, "backoff_s": 0} | options

@@ -2,7 +2,7 @@
 
 import pytest
 
-from db import jobs, shards, workers
+from db import batches, shards, workers
 
 
 @pytest.fixture
@@ -86,8 +86,9 @@ def test_jobs_take_turns(record, take):
 
 
 def test_a_batch_of_jobs_takes_turns_like_a_single_job(record, take):
-    batch = record.run(jobs.add_batch, 3)
+    batch = record.run(batches.add, 3)
     together = [record.add(batch_id=batch.id)[1] for _ in range(3)]
+    record.run(batches.complete, batch.id)
     _, *alone = record.add(*ranges(3))
     assert take() == [together[0], alone[0], together[1], alone[1]]
 

@@ -148,9 +148,9 @@ class Walk:
         self.record.cancel(self.random.choice(self.added)[0])
 
     def finish(self):
-        for job in self.record.run(jobs.next_to_finalize, 10):
-            assert self.record.run(jobs.settle, job.id) == "finalizing"
-            self.record.run(jobs.succeed, job.id, f"jobs/{job.id}/manifest.json", "a" * 64)
+        for job_id in self.record.run(jobs.next_to_finalize, 10):
+            assert self.record.run(jobs.settle, job_id) == "finalizing"
+            self.record.run(jobs.succeed, job_id, f"jobs/{job_id}/manifest.json", "a" * 64)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -207,5 +207,6 @@ def finish_everything(record, ids):
         claim = record.claim(shard_id)
         if claim:
             record.commit(claim)
-    for job in record.run(jobs.next_to_finalize, 10):
-        record.run(jobs.succeed, job.id, f"jobs/{job.id}/manifest.json", "a" * 64)
+    for job_id in record.run(jobs.next_to_finalize, 10):
+        record.run(jobs.settle, job_id)
+        record.run(jobs.succeed, job_id, f"jobs/{job_id}/manifest.json", "a" * 64)

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import inspect
 from sqlalchemy.exc import IntegrityError
 
-from db import jobs
+from db import batches, jobs
 from db.errors import NotFound, Refused
 from db.session import clock
 
@@ -30,7 +30,7 @@ def test_a_job_is_added_queued_with_its_shards(record):
         (ids[0], 0, 0, 4, "queued"),
         (ids[1], 1, 4, 7, "queued"),
     ]
-    assert job.progress["total"] == 7
+    assert record.progress(job_id)["total"] == 7
 
 
 def test_an_idempotency_key_finds_its_job_and_is_unique(record):
@@ -69,8 +69,9 @@ def test_jobs_are_listed_newest_first_and_page_by_page(record):
 
 
 def test_a_list_is_narrowed_by_every_filter(record):
-    batch = record.run(jobs.add_batch, 1)
+    batch = record.run(batches.add, 1)
     wanted, _ = record.add(model="faces", kind="train", batch_id=batch.id, schedule_id="s")
+    record.run(batches.complete, batch.id)
     record.add(model="faces")
     narrowed = {"model": "faces", "kind": "train", "batch": batch.id, "schedule": "s"}
     found = record.run(jobs.listing, status="queued", **narrowed)
@@ -124,7 +125,7 @@ def test_jobs_whose_shards_are_done_are_next_to_finalize(record):
     record.add()
     assert record.run(jobs.next_to_finalize, 10) == []
     record.commit(record.claim(shard_id))
-    assert [job.id for job in record.run(jobs.next_to_finalize, 10)] == [job_id]
+    assert record.run(jobs.next_to_finalize, 10) == [job_id]
     assert record.run(jobs.settle, job_id) == "finalizing"
 
 
@@ -136,7 +137,7 @@ def test_a_running_job_whose_shards_are_done_is_settled_too(record):
         jobs.get(session, job_id).status = "running"
 
     record.run(as_if_left_behind)
-    assert [job.id for job in record.run(jobs.next_to_finalize, 10)] == [job_id]
+    assert record.run(jobs.next_to_finalize, 10) == [job_id]
     assert record.run(jobs.settle, job_id) == "finalizing"
 
 
@@ -182,9 +183,10 @@ def test_ended_jobs_are_collected_once_and_after_a_while(record):
 
 
 def test_a_batch_keeps_its_jobs_in_order(record):
-    batch = record.run(jobs.add_batch, 3)
+    batch = record.run(batches.add, 3)
     ids = [record.add(batch_id=batch.id, custom_id=str(i))[0] for i in range(3)]
-    found = record.run(jobs.batch_jobs, record.run(jobs.get_batch, batch.id).id)
+    record.run(batches.complete, batch.id)
+    found = record.run(batches.jobs_of, record.run(batches.get, batch.id).id)
     assert [job.id for job in found] == ids
 
 

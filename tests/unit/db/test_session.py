@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import IntegrityError
 
-from db import jobs, workers
+from db import batches, jobs, workers
 from db.columns import new_id
 from db.driver_errors import Busy
 from db.errors import Refused, SchemaMismatch, Unreachable
@@ -44,24 +44,24 @@ def test_a_write_that_raises_leaves_nothing(database):
 
 
 def add_a_batch_and_raise(session):
-    jobs.add_batch(session, 3)
+    batches.add(session, 3)
     raise KeyError("no")
 
 
 def test_a_read_keeps_nothing(database):
     with database.read() as session:
-        jobs.add_batch(session, 3)
+        batches.add(session, 3)
     with database.read() as session:
         assert session.scalar(text("SELECT count(*) FROM batches")) == 0
 
 
 def test_rows_can_be_used_after_their_session(database):
-    batch = database.transact(lambda session: jobs.add_batch(session, 3))
+    batch = database.transact(lambda session: batches.add(session, 3))
     assert batch.size == 3
 
 
 def test_counting_up_from_many_threads_loses_nothing(each_database):
-    each_database.transact(lambda session: jobs.add_batch(session, 0))
+    each_database.transact(lambda session: batches.add(session, 0))
 
     def count_up(session):
         batch = session.query(Batch).with_for_update().one()
@@ -88,7 +88,7 @@ def test_transact_retries_a_busy_transaction(database):
 
 def test_a_postgresql_deadlock_is_retried_until_both_are_done(postgresql_database_url):
     database = Database(postgresql_database_url)
-    ids = [database.transact(lambda session: jobs.add_batch(session, 0)).id for _ in range(2)]
+    ids = [database.transact(lambda session: batches.add(session, 0)).id for _ in range(2)]
     both_hold_one = Barrier(2)
     tries = []
 
@@ -115,7 +115,7 @@ def test_a_locked_sqlite_file_is_busy(sqlite_url, monkeypatch):
     monkeypatch.setattr("db.engines.BUSY_TIMEOUT_S", 0.05)
     database = Database(sqlite_url)
     with database.write() as session:
-        jobs.add_batch(session, 1)
+        batches.add(session, 1)
         with pytest.raises(Busy, match="locked"):
             add_a_batch(database)
     database.dispose()
@@ -123,7 +123,7 @@ def test_a_locked_sqlite_file_is_busy(sqlite_url, monkeypatch):
 
 def add_a_batch(database):
     with database.write() as session:
-        jobs.add_batch(session, 2)
+        batches.add(session, 2)
 
 
 def test_a_sqlite_write_that_reads_first_waits_instead_of_failing(sqlite_url):
@@ -132,11 +132,11 @@ def test_a_sqlite_write_that_reads_first_waits_instead_of_failing(sqlite_url):
     def read_then_write():
         with database.write() as session:
             jobs.counts(session)
-            jobs.add_batch(session, 2)
+            batches.add(session, 2)
 
     with ThreadPoolExecutor(1) as thread:
         with database.write() as session:
-            jobs.add_batch(session, 1)
+            batches.add(session, 1)
             waiting = thread.submit(read_then_write)
             time.sleep(0.2)  # lets the other begin; the outcome is the same if it comes too late
         waiting.result()
@@ -240,7 +240,7 @@ def test_a_forked_child_opens_connections_of_its_own(each_database):
     if child == 0:
         code = 1
         try:
-            each_database.transact(lambda session: jobs.add_batch(session, 7))
+            each_database.transact(lambda session: batches.add(session, 7))
             code = 0
         finally:
             os._exit(code)

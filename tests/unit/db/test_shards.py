@@ -105,7 +105,7 @@ def test_a_commit_records_the_last_progress_report(record):
     claim = record.claim(shard_id)
     record.renew(claim, progress={"done": 4, "total": 5})
     record.run(shards.commit, claim, [], report={"done": 5, "total": 5})
-    assert record.job(job_id).progress == {"done": 5, "total": 5}
+    assert record.progress(job_id) == {"done": 5, "total": 5}
 
 
 def test_a_commit_happens_once(record):
@@ -264,17 +264,17 @@ def test_progress_counts_committed_and_running_samples(record):
     record.commit(record.claim(first))
     claim = record.claim(second)
     record.renew(claim, progress={"done": 3, "total": 6, "unit": "samples"})
-    seen = record.job(job_id).progress
+    seen = record.progress(job_id)
     assert (seen["done"], seen["total"], seen["unit"]) == (7, 10, "samples")
     record.release(claim)
-    assert record.job(job_id).progress["done"] == 4
+    assert record.progress(job_id)["done"] == 4
 
 
 def test_progress_of_a_training_is_its_last_report(record):
     job_id, shard_id = record.add((0, 1), kind="train")
     claim = record.claim(shard_id)
     record.renew(claim, progress={"done": 3, "total": 6, "unit": "steps", "eta_s": 2.5})
-    assert record.job(job_id).progress == {"done": 3, "total": 6, "unit": "steps", "eta_s": 2.5}
+    assert record.progress(job_id) == {"done": 3, "total": 6, "unit": "steps", "eta_s": 2.5}
 
 
 def test_every_change_of_state_is_recorded(record):

@@ -44,6 +44,8 @@ class Gan(Network):
         # steps averaged; saved, so that fine-tuning continues the average
         self.register_buffer("averaged", torch.zeros((), dtype=torch.int64))
         self.begun = 0  # `averaged` when this run started
+        self._steps: int | None = None  # `averaged`, if it was read since weights were loaded
+        self.register_load_state_dict_post_hook(Gan._forget_steps)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.loss = LOSSES[self.params.loss]
 
     @classmethod
@@ -159,15 +161,23 @@ class Gan(Network):
     @torch.no_grad()
     def _update_average(self) -> None:
         """Move the average's weights and batch statistics towards the generator's."""
-        count = int(self.averaged.add_(1))
-        decay = min(self.params.ema, count / (9 + count))
-        for mean, now in zip(
-            self.average.state_dict().values(), self.generator.state_dict().values(), strict=True
-        ):
-            if mean.is_floating_point():
-                mean.lerp_(now, 1 - decay)
-            else:
-                mean.copy_(now)  # BatchNorm's count of batches
+        if self._steps is None:
+            self._steps = int(self.averaged)  # waits for a GPU
+        self._steps += 1
+        self.averaged.add_(1)
+        decay = min(self.params.ema, self._steps / (9 + self._steps))
+        means, now = (
+            [*network.parameters(), *network.buffers()]
+            for network in (self.average, self.generator)
+        )
+        numbers = [place for place, mean in enumerate(means) if mean.is_floating_point()]
+        torch._foreach_lerp_([means[i] for i in numbers], [now[i] for i in numbers], 1 - decay)
+        for mean, value in zip(means, now, strict=True):
+            if not mean.is_floating_point():
+                mean.copy_(value)  # BatchNorm's count of batches
+
+    def _forget_steps(self, _: object) -> None:
+        self._steps = None
 
     def _adam(self, network: torch.nn.Module) -> torch.optim.Optimizer:
         betas = (self.params.beta1, self.params.beta2)

@@ -137,7 +137,7 @@ class CachedDecoder:
 
     def reset(self, slot: int) -> None:
         """Forget what a slot has read."""
-        self.cache.lengths[slot] = 0
+        self.cache.reset(slot)
 
     def read(self, tokens: Tensor) -> Tensor:
         """See `Decoder.read`."""

@@ -1,90 +1,111 @@
-"""Generating text with a model of `transformers`, in batches of prompts of similar length.
+"""Generating text with a model of `transformers`: prompts in batches, then continuous batching.
 
-A prompt is padded on the left to the next multiple of `STRIDE` tokens, by at least one token, and a
-forward always has `micro_batch` rows. So the shape of a forward, and with it every number of a
-text, depends on the text's own prompt alone.
+Prompts of similar length are read together. A prompt is padded on the left to the next multiple of
+32 tokens, by at least one token, and a forward always has `micro_batch` rows. Then each text
+takes a slot, and a slot whose text has ended takes the next one (Yu et al. 2022, "Orca"). Models
+whose cache has no slots generate batch after batch. Either way the shape of what a text is computed
+from, and with it every number of the text, depends on its own prompt alone.
 """
 
-from collections.abc import Callable, Iterator, Sequence, Set
-from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any
+from collections import deque
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
+from itertools import count, islice
+from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from db.errors import NonFinite, Refused
 from worker.families.hf import HfSampling
 from worker.families.hf.chat_tokenizer import ChatTokenizer
+from worker.families.hf.slots import SlotCache
+from worker.families.hf.text import Text, pad
 from worker.networks.network import Draws, Finished, Row
 from worker.networks.token_choice import choose
 
-STRIDE = 32  # padded prompts are multiples of this many tokens
 WINDOW = 16  # micro-batches of rows that are sorted by length together
-BYTES = 4  # the most of a character in UTF-8, and so the most tokens of one
 YIELD_EVERY = 16  # tokens after which control returns to the caller
 
-# (ids (B, t), mask (B, T), cache) -> logits (B, V) of the next tokens, cache
-NextLogits = Callable[[Tensor, Tensor, Any], tuple[Tensor, Any]]
+
+class LanguageModel(Protocol):
+    """A causal language model; logits are float32 (B, V)."""
+
+    def next_logits(self, ids: Tensor, mask: Tensor, cache: Any) -> tuple[Tensor, Any]:
+        """Read ids (B, t) after those in the cache; returns logits of the next, and the cache.
+
+        `mask` (B, T) is 1 where a position, old or new, has a token.
+        """
+
+    def next_slot_logits(self, ids: Tensor, positions: Tensor, cache: SlotCache) -> Tensor:
+        """Read one more token in each slot, ids and their positions (B, 1)."""
+
+    def has_slots(self) -> bool:
+        """Whether the model can read a `SlotCache`."""
 
 
 @dataclass
-class Text:
-    """One row's text so far."""
+class Prompts:
+    """Texts whose prompts have been read together, and their first tokens chosen."""
 
-    row: Row
-    prompt: list[int]
-    max_tokens: int
-    tokens: list[int] = field(default_factory=list)  # generated
-    output: str = ""
-    done: bool = False
+    texts: list[Text]
+    uniform: npt.NDArray[np.float32]  # (B, max_tokens)
+    ids: Tensor  # (B, 1): the tokens to read next
+    mask: Tensor  # (B, padded length)
+    cache: Any
+
+
+@dataclass
+class Slot:
+    """A text in progress: the token to read next, and the numbers that choose those after it."""
+
+    text: Text
+    uniform: npt.NDArray[np.float32]
+    token: int
 
     @property
-    def padded_length(self) -> int:
-        """Tokens of the padded prompt, at least one of them padding."""
-        return (len(self.prompt) // STRIDE + 1) * STRIDE
-
-    def add(
-        self, token: int, ends: Set[int], stop: Sequence[str], tokenizer: ChatTokenizer
-    ) -> None:
-        """Append a token; finish at an end token, a stop string or the limit."""
-        ended = token in ends
-        if not ended:
-            self.tokens.append(token)
-        self.done = ended or len(self.tokens) >= self.max_tokens
-        if self.done or (stop and self._has_stop(stop, tokenizer)):
-            self.output = tokenizer.text(self.tokens, self.prompt)
-        stops = [at for at in (self.output.find(each) for each in stop) if at >= 0]
-        if stops:
-            self.output, self.done = self.output[: min(stops)], True
-
-    def _has_stop(self, stop: Sequence[str], tokenizer: ChatTokenizer) -> bool:
-        # only the last tokens are decoded: decoding all of them at every step would be slow
-        reach = BYTES * max(map(len, stop)) + 1
-        tail = tokenizer.text(self.tokens[-reach:], self.tokens[:-reach] or self.prompt)
-        return any(each in tail for each in stop)
+    def position(self) -> int:
+        """The position of `token`."""
+        return len(self.text.prompt) + len(self.text.tokens) - 1
 
 
-@dataclass(frozen=True)
 class TextGenerator:
-    """A model's parts that generation needs, and the settings of a job."""
+    """Generates the texts of one job."""
 
-    next_logits: NextLogits
-    tokenizer: ChatTokenizer
-    positions: int  # the most tokens that the model reads
-    ends: Set[int]  # tokens that end a text
-    sampling: HfSampling
+    def __init__(
+        self,
+        model: LanguageModel,
+        tokenizer: ChatTokenizer,
+        sampling: HfSampling,
+        *,
+        positions: int,
+        ends: Set[int],
+    ) -> None:
+        """`positions`: the most tokens that the model reads; `ends`: tokens that end a text."""
+        self.model, self.tokenizer, self.sampling = model, tokenizer, sampling
+        self.positions, self.ends = positions, ends | tokenizer.tokens(sampling.stop)
 
     def generate(self, rows: Iterator[Row], draws: Draws) -> Iterator[list[Finished]]:
-        """Generate a text for each row, similar lengths together; now and then yield nothing."""
+        """Generate a text for each row; now and then yield nothing."""
+        batches = (self._read_prompts(batch, draws) for batch in self._batches(rows))
+        if self.model.has_slots():
+            yield from self._in_slots(batches)
+            return
+        for prompts in batches:
+            yield from self._in_batch(prompts)
+            yield [(text.row, text.output) for text in prompts.texts]
+
+    def _batches(self, rows: Iterator[Row]) -> Iterator[list[Text]]:
+        """Texts of one padded length, at most a micro-batch of them."""
         size = self.sampling.micro_batch
         while window := list(islice(rows, WINDOW * size)):
             texts = [self._begin(row) for row in window]
             for length in sorted({text.padded_length for text in texts}):
                 alike = iter([text for text in texts if text.padded_length == length])
                 while batch := list(islice(alike, size)):
-                    yield from self._generate_batch(batch, draws)
-                    yield [(text.row, text.output) for text in batch]
+                    yield batch
 
     def _begin(self, row: Row) -> Text:
         prompt = self.tokenizer.prompt(row.prompt or "", self.sampling.system)
@@ -97,34 +118,104 @@ class TextGenerator:
             )
         return Text(row, prompt, min(self.sampling.max_tokens, room))
 
-    def _generate_batch(self, texts: list[Text], draws: Draws) -> Iterator[list[Finished]]:
-        """Generate texts of one padded length; copies of the last one fill a smaller batch."""
+    def _read_prompts(self, texts: list[Text], draws: Draws) -> Prompts:
+        """Read a batch's prompts; copies of the last text fill a smaller batch."""
         rows = [*texts, *[texts[-1]] * (self.sampling.micro_batch - len(texts))]
-        uniform = draws([text.row.index for text in rows]).uniform(self.sampling.max_tokens)
-        ids, mask = _padded(rows, uniform.device)
-        ends = self.ends | self.tokenizer.tokens(self.sampling.stop)
-        cache: Any = None
-        for step in range(self.sampling.max_tokens):
-            logits, cache = self.next_logits(ids, mask, cache)
-            if not torch.isfinite(logits).all():
-                raise NonFinite("the model's logits are not finite: its weights are damaged")
-            chosen = choose(logits, uniform[:, step], self.sampling)  # (B,)
-            for text, token in zip(texts, chosen.tolist(), strict=False):
-                if not text.done:
-                    text.add(token, ends=ends, stop=self.sampling.stop, tokenizer=self.tokenizer)
-            if all(text.done for text in texts):
+        uniform = draws([text.row for text in rows]).uniform(self.sampling.max_tokens)
+        ids, mask = pad(rows, uniform.device)
+        logits, cache = self.model.next_logits(ids, mask, None)
+        chosen = self._choose(logits, uniform[:, 0])
+        self._add(texts, chosen.tolist())
+        return Prompts(texts, uniform.cpu().numpy(), chosen[:, None], mask, cache)
+
+    def _in_batch(self, prompts: Prompts) -> Iterator[list[Finished]]:
+        """Continue a batch until its last text is done."""
+        ids, mask, cache = prompts.ids, prompts.mask, prompts.cache
+        uniform = torch.from_numpy(prompts.uniform).to(ids.device)
+        for step in count(1):
+            if all(text.done for text in prompts.texts):
                 return
-            ids = chosen[:, None]
             mask = torch.cat((mask, mask.new_ones(len(mask), 1)), dim=1)
-            if step % YIELD_EVERY == YIELD_EVERY - 1:
+            logits, cache = self.model.next_logits(ids, mask, cache)
+            chosen = self._choose(logits, uniform[:, step])
+            self._add(prompts.texts, chosen.tolist())
+            ids = chosen[:, None]
+            if step % YIELD_EVERY == 0:
                 yield []
 
+    def _in_slots(self, batches: Iterator[Prompts]) -> Iterator[list[Finished]]:
+        """Continue each text in a slot of its own; the next one takes the slot when it is done."""
+        slots: list[Slot | None] = [None] * self.sampling.micro_batch
+        waiting = Waiting(batches, self.sampling.micro_batch)
+        for step in count(1):
+            finished = waiting.fill(slots)
+            if not any(slots):
+                yield finished
+                return
+            finished += self._step(slots, waiting.cache)
+            if finished or step % YIELD_EVERY == 0:
+                yield finished
 
-def _padded(texts: Sequence[Text], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Prompts padded on the left, int64 (B, padded length), and a mask that is 1 at tokens."""
-    ids = torch.zeros(len(texts), texts[0].padded_length, dtype=torch.int64)
-    mask = torch.zeros_like(ids)
-    for row, text in enumerate(texts):
-        ids[row, -len(text.prompt) :] = torch.tensor(text.prompt)
-        mask[row, -len(text.prompt) :] = 1
-    return ids.to(device), mask.to(device)
+    def _step(self, slots: list[Slot | None], cache: SlotCache) -> list[Finished]:
+        """One more token of each text; returns the texts that are done, whose slots are empty."""
+        read = [(slot.token, slot.position) if slot else (0, 0) for slot in slots]
+        ids, positions = torch.tensor(read, device=cache.device).unbind(1)
+        logits = self.model.next_slot_logits(ids[:, None], positions[:, None], cache)
+        uniform = [slot.uniform[len(slot.text.tokens)] if slot else 0.0 for slot in slots]
+        chosen = self._choose(logits, torch.tensor(uniform, device=logits.device)).tolist()
+        finished: list[Finished] = []
+        for number, slot in enumerate(slots):
+            if slot:
+                slot.token = chosen[number]
+                self._add([slot.text], [slot.token])
+                if slot.text.done:
+                    finished.append((slot.text.row, slot.text.output))
+                    slots[number] = None
+                    cache.leave(number)
+        return finished
+
+    def _choose(self, logits: Tensor, uniform: Tensor) -> Tensor:
+        """The next token of each row (B,)."""
+        if not torch.isfinite(logits).all():
+            raise NonFinite("the model's logits are not finite: its weights are damaged")
+        return choose(logits, uniform, self.sampling)
+
+    def _add(self, texts: Sequence[Text], tokens: Sequence[int]) -> None:
+        for text, token in zip(texts, tokens, strict=False):
+            if not text.done:
+                text.add(token, self.ends, self.sampling.stop, self.tokenizer)
+
+
+class Waiting:
+    """Texts whose prompts have been read and that wait for a slot: at most a batch of them."""
+
+    def __init__(self, batches: Iterator[Prompts], slots: int) -> None:
+        self._batches, self._slots = batches, slots
+        self._texts: deque[tuple[Prompts, int]] = deque()  # and their rows
+        self._cache: SlotCache | None = None
+
+    @property
+    def cache(self) -> SlotCache:
+        """The cache of the slots, which the first text that takes one makes."""
+        if self._cache is None:
+            raise RuntimeError("fill() comes first: no text has a slot")
+        return self._cache
+
+    def fill(self, slots: list[Slot | None]) -> list[Finished]:
+        """Give empty slots to the next texts; returns texts that were done at their first token."""
+        finished: list[Finished] = []
+        for number in [number for number, slot in enumerate(slots) if slot is None]:
+            while not self._texts and (prompts := next(self._batches, None)):
+                done = [text for text in prompts.texts if text.done]
+                finished += [(text.row, text.output) for text in done]
+                rows = range(len(prompts.texts))
+                self._texts.extend((prompts, row) for row in rows if not prompts.texts[row].done)
+            if self._texts:
+                slots[number] = self._start(number, *self._texts.popleft())
+        return finished
+
+    def _start(self, number: int, prompts: Prompts, row: int) -> Slot:
+        text = prompts.texts[row]
+        self._cache = self._cache or SlotCache(self._slots, prompts.cache)
+        self._cache.join(number, prompts.cache, row, padding=text.padding)
+        return Slot(text, prompts.uniform[row], text.tokens[-1])

@@ -30,6 +30,7 @@ from worker.families.hf.chat_tokenizer import ChatTokenizer, read_tokenizer
 from worker.families.hf.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, positions
 from worker.families.hf.generation import TextGenerator
 from worker.families.hf.packing import PackedFeed
+from worker.families.hf.slots import SlotCache, read_slots, supports_slots
 from worker.networks.learning_rates import step, warm_up
 from worker.networks.network import Batch, Clock, Draws, Finished, Losses, Row, StreamingNetwork
 from worker.networks.params import SamplingParams, TrainingParams
@@ -174,7 +175,7 @@ class CausalModel(StreamingNetwork):
         stated = self._base.model.generation_config.eos_token_id
         found = [*(stated if isinstance(stated, list) else [stated]), tokenizer.end]
         ends = {token for token in found if token is not None}
-        generator = TextGenerator(self.next_logits, tokenizer, self.positions, ends, settings)
+        generator = TextGenerator(self, tokenizer, settings, positions=self.positions, ends=ends)
         return generator.generate(rows, draw)
 
     def next_logits(self, ids: Tensor, mask: Tensor, cache: Any) -> tuple[Tensor, Any]:
@@ -193,6 +194,18 @@ class CausalModel(StreamingNetwork):
                 use_cache=True,
             )
         return read.logits[:, -1].float(), read.past_key_values
+
+    def next_slot_logits(self, ids: Tensor, positions: Tensor, cache: SlotCache) -> Tensor:
+        """See `LanguageModel`."""
+        with self._base.using(self.adapter) as model:
+            return read_slots(model, ids, positions, cache)
+
+    def has_slots(self) -> bool:
+        """Whether the base can read a `SlotCache`."""
+        with self._base.using(self.adapter) as model:
+            if self._base.has_slots is None:
+                self._base.has_slots = supports_slots(model)
+            return self._base.has_slots
 
     @property
     def positions(self) -> int:

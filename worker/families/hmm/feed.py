@@ -49,7 +49,7 @@ class TokenSequences(TokenFeed):
 
     @cached_property
     def _all(self) -> npt.NDArray[np.int64]:
-        data = np.stack([self._window(self._train, at) for at in self._offsets(self._train)])
+        data = self._windows(self._train, np.array(self._offsets(self._train)))
         starts = self._ends_line[np.maximum(data[:, 0], ~data[:, 0])]
         data[starts, 0] = self._end  # so that a model of one long text learns to begin a text
         return self._with_missing(data)

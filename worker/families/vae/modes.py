@@ -61,7 +61,8 @@ def interpolate(
             _code(network, [row.sources[end] for row in rows], draw) for end in (0, 1)
         )
     else:
-        pairs = Draw(draw.seed, [row.index // settings.steps for row in rows], draw.device)
+        keys = [(seed, index // settings.steps) for seed, index in draw.keys]
+        pairs = Draw(keys, draw.device)
         start, stop = (
             settings.temperature * pairs.normal(network.params.latent, stream=end) for end in ENDS
         )

@@ -67,7 +67,7 @@ class SoundSampler:
         steps = -(-self.max_length // CHUNK) * CHUNK
         for slot, sound in enumerate(self.slots):
             if sound is None and (row := next(rows, None)) is not None:
-                draw = draws([row.index])
+                draw = draws([row])
                 self.slots[slot] = ActiveSound(
                     row, draw.uniform(steps)[0], planned=self._draw_length(row, draw)
                 )

@@ -1,17 +1,15 @@
-"""Many samples in one local file: a WebDataset tar, or JSON Lines.
+"""Many samples in one object: a WebDataset tar, or JSON Lines.
 
-A thread encodes while the model makes the next samples. Its queue is bounded, so memory does not
-grow with the number of samples. Bytes depend on the samples alone, so a sample has the same digest
-however shards are cut. A writer knows no store and no database: the caller stores the closed file.
+Small objects are built in memory, larger ones in a file, so memory does not grow with the number of
+samples. Bytes depend on the samples alone, so a sample has the same digest however shards are cut.
+A writer knows no store and no database: the caller stores what it has written.
 """
 
 import hashlib
-import queue
 import re
 import tarfile
-import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,24 +18,29 @@ from typing import IO, Any, ClassVar
 import numpy.typing as npt
 
 from db.errors import BadInput, GenmillError
-from worker.media.samples.index import IndexEntry, SampleIndex
-from worker.media.samples.record import Record, to_json
+from worker.media.samples.index import IndexWriter, SampleIndex
+from worker.media.samples.record import SharedRecord
 
-QUEUE_SAMPLES = 64
+SMALL_BYTES = 1 << 20  # of an object that is built in memory
 MAX_RECORD_BYTES = 64 << 20
 # of a regular file in a tar: its name, mode, owner, size, time and checksum, its kind and format
-_HEADER = re.compile(rb"(?s).{124}(?P<size>[0-7]{11})\0.{20}0.{100}ustar\0.*")
+_FILE_HEADER = re.compile(rb"(?s).{124}(?P<size>[0-7]{11})\0.{20}0.{100}ustar\0.*")
 
 Output = npt.NDArray[Any] | str  # uint8 (H, W, C) image, float32 (T,) sound, or text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SampleRecord:
-    """A sample and its record (`worker.media.samples.record.Origin.record`)."""
+    """A sample and its record, which is `shared` with others except for the index."""
 
     index: int
     output: Output
-    record: Record
+    shared: SharedRecord
+
+    @property
+    def json(self) -> bytes:
+        """The record as a line of JSON."""
+        return self.shared.json(self.index)
 
 
 def describe(output: Output) -> str:
@@ -47,54 +50,67 @@ def describe(output: Output) -> str:
 
 @dataclass(frozen=True)
 class Written:
-    """A closed file and the index of its samples."""
+    """A finished object, in memory or in a file, and the index of its samples."""
 
-    path: Path
+    content: bytes | Path
     media_type: str
     extension: str
     index: SampleIndex
 
+    def read(self) -> bytes:
+        """All bytes of the object."""
+        return self.content.read_bytes() if isinstance(self.content, Path) else self.content
+
+
+Encode = Callable[[Sequence[SampleRecord]], Sequence[bytes]]
+
 
 class Writer(ABC):
-    """Writes samples to `path`. Left without `close()`, as after an error, it removes the file."""
+    """Writes samples in the order of their numbers. Left without `close()`, it removes its file."""
 
     media_type: ClassVar[str]
     extension: ClassVar[str]
     end_marker: ClassVar[bytes] = b""
 
-    def __init__(self, path: Path, suffix: str, encode: Callable[[SampleRecord], bytes]) -> None:
+    def __init__(self, path: Path, suffix: str, encode: Encode) -> None:
+        """`path` is used once the object is larger than `SMALL_BYTES`."""
         self.path = path
-        self._suffix, self._encode = suffix, encode
-        self._entries: list[IndexEntry] = []
-        self._offset = 0
-        self._error: BaseException | None = None
+        self._suffix, self._encode = suffix.encode(), encode
+        self._index = IndexWriter()
+        self._size = 0
+        self._pending = bytearray()  # what is not in the file
         self._closed = False
-        self._file = path.open("wb")
-        self._queue: queue.Queue[SampleRecord | None] = queue.Queue(QUEUE_SAMPLES)
-        self._thread = threading.Thread(target=self._write_queued, name="writer", daemon=True)
-        self._thread.start()
+        self._file: IO[bytes] | None = None
 
-    def add(self, sample: SampleRecord) -> None:
-        """Queue a sample; waits while the queue is full, and raises any error of the thread."""
-        self._require_open()
-        if self._error is not None:
-            raise self._error
-        self._queue.put(sample)
+    def add(self, samples: Sequence[SampleRecord]) -> None:
+        """Encode samples and append them."""
+        self.append(samples, self._encode(samples))
+
+    def append(self, samples: Sequence[SampleRecord], encoded: Sequence[bytes]) -> None:
+        """Append samples that the medium has encoded."""
+        if self._closed:
+            raise GenmillError(f"the writer of {self.path.name} is closed")
+        for sample, data in zip(samples, encoded, strict=True):
+            for part in self._parts(sample, data):
+                if part is data:
+                    digest = hashlib.sha256(data).digest()
+                    self._index.add(sample.index, self._size, len(data), digest)
+                self._size += len(part)
+                self._pending += part
+        if self._size > SMALL_BYTES:
+            self._flush()
 
     def close(self) -> Written:
-        """Wait for the last sample, end the file, and return where each sample lies."""
-        self._require_open()
-        try:
-            self._stop()
-            with self._file:
-                if self._error is not None:
-                    raise self._error
-                self._append(self.end_marker)
-            index = SampleIndex.of(self._entries)
-        except BaseException:
-            self.path.unlink(missing_ok=True)
-            raise
-        return Written(self.path, self.media_type, self.extension, index)
+        """End the object and return it; the caller removes its file, if it has one."""
+        self.append((), ())
+        self._closed = True
+        self._pending += self.end_marker
+        content: bytes | Path = bytes(self._pending)
+        if self._file:
+            content = self.path
+            self._flush()
+            self._file.close()
+        return Written(content, self.media_type, self.extension, self._index.close())
 
     def __enter__(self) -> "Writer":
         return self
@@ -105,8 +121,13 @@ class Writer(ABC):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._closed:
-            self._stop()
+        if kind or not self._closed:
+            self.discard()
+
+    def discard(self) -> None:
+        """Give up what has been written."""
+        self._closed = True
+        if self._file:
             self._file.close()
             self.path.unlink(missing_ok=True)
 
@@ -119,35 +140,14 @@ class Writer(ABC):
         """
 
     @abstractmethod
-    def _write(self, sample: SampleRecord) -> None:
-        """Encode one sample and append it."""
+    def _parts(self, sample: SampleRecord, data: bytes) -> Iterator[bytes]:
+        """The bytes that a sample adds to the object; one of them is `data` itself."""
 
-    def _require_open(self) -> None:
-        if self._closed:
-            raise GenmillError(f"the writer of {self.path.name} is closed")
-
-    def _append(self, data: bytes) -> None:
-        self._file.write(data)
-        self._offset += len(data)
-
-    def _add_entry(self, sample: SampleRecord, data: bytes) -> None:
-        """Note that the sample is `data`, which is appended next."""
-        digest = hashlib.sha256(data).hexdigest()
-        self._entries.append(IndexEntry(sample.index, self._offset, len(data), digest))
-
-    def _stop(self) -> None:
-        self._closed = True
-        self._queue.put(None)
-        self._thread.join()
-
-    def _write_queued(self) -> None:
-        while (sample := self._queue.get()) is not None:
-            if self._error is not None:
-                continue  # keep emptying the queue, or `add` would wait for ever
-            try:
-                self._write(sample)
-            except BaseException as error:  # raised again in the caller's thread
-                self._error = error
+    def _flush(self) -> None:
+        if self._file is None:
+            self._file = self.path.open("wb")
+        self._file.write(self._pending)
+        self._pending.clear()
 
 
 class Tar(Writer):
@@ -163,29 +163,19 @@ class Tar(Writer):
         file.seek(-len(data) % tarfile.BLOCKSIZE, 1)
         header = file.read(tarfile.BLOCKSIZE)
         # read by hand: tarfile's own parser takes longer than everything else
-        found = _HEADER.fullmatch(header)
+        found = _FILE_HEADER.fullmatch(header)
         if found is None or (size := int(found["size"], 8)) > MAX_RECORD_BYTES:
             raise BadInput("no record follows the sample")
         return file.read(size)
 
-    def _write(self, sample: SampleRecord) -> None:
-        key = f"{sample.index:09d}"
-        data = self._encode(sample)
-        self._append_header(key + self._suffix, len(data))
-        self._add_entry(sample, data)
-        self._append_padded(data)
-        text = to_json(sample.record).encode()
-        self._append_header(f"{key}.json", len(text))
-        self._append_padded(text)
-
-    def _append_header(self, name: str, size: int) -> None:
-        # tarfile.TarFile would keep every member in memory, so only TarInfo is used
-        header = tarfile.TarInfo(name)
-        header.size = size
-        self._append(header.tobuf(tarfile.USTAR_FORMAT))
-
-    def _append_padded(self, data: bytes) -> None:
-        self._append(data + bytes(-len(data) % tarfile.BLOCKSIZE))
+    def _parts(self, sample: SampleRecord, data: bytes) -> Iterator[bytes]:
+        key, text = b"%09d" % sample.index, sample.json
+        yield _tar_header(key + self._suffix, len(data))
+        yield data
+        yield bytes(-len(data) % tarfile.BLOCKSIZE)
+        yield _tar_header(key + b".json", len(text))
+        yield text
+        yield bytes(-len(text) % tarfile.BLOCKSIZE)
 
 
 class JsonLines(Writer):
@@ -199,7 +189,19 @@ class JsonLines(Writer):
         """The sample itself."""
         return data
 
-    def _write(self, sample: SampleRecord) -> None:
-        line = self._encode(sample)
-        self._add_entry(sample, line)
-        self._append(line + b"\n")
+    def _parts(self, sample: SampleRecord, data: bytes) -> Iterator[bytes]:
+        yield data
+        yield b"\n"
+
+
+# of an empty file without a name; tarfile takes 16 microseconds for each header
+_HEADER = tarfile.TarInfo("").tobuf(tarfile.USTAR_FORMAT)
+_BEFORE_SIZE, _BEFORE_SUM, _AFTER_SUM = _HEADER[100:124], _HEADER[135:148], _HEADER[156:]
+_OTHERS = sum(_BEFORE_SIZE + _BEFORE_SUM + b" " * 8 + _AFTER_SUM)  # bytes of the checksum
+
+
+def _tar_header(name: bytes, size: int) -> bytes:
+    """The header of a file in the USTAR format; its name has at most 100 bytes."""
+    octal = b"%011o" % size
+    check = b"%06o\0 " % (_OTHERS + sum(name) + sum(octal))
+    return b"".join((name.ljust(100, b"\0"), _BEFORE_SIZE, octal, _BEFORE_SUM, check, _AFTER_SUM))

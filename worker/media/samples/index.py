@@ -25,6 +25,26 @@ class IndexEntry(NamedTuple):
     sha256: str
 
 
+class IndexWriter:
+    """Builds the index of samples that are written in the order of their numbers."""
+
+    def __init__(self) -> None:
+        self._start: int | None = None
+        self._data = bytearray()
+
+    def add(self, sample: int, offset: int, size: int, digest: bytes) -> None:
+        """Add the next sample. Raises `GenmillError` if its number does not follow the last."""
+        if self._start is None:
+            self._start = sample
+        if sample != self._start + len(self._data) // _ENTRY.size:
+            raise GenmillError("the samples of an object need numbers that follow one another")
+        self._data += _ENTRY.pack(offset, size, digest)
+
+    def close(self) -> "SampleIndex":
+        """The index of all samples added."""
+        return SampleIndex(self._start or 0, bytes(self._data))
+
+
 @dataclass(frozen=True)
 class SampleIndex:
     """The entries of the samples from number `start` on, encoded."""

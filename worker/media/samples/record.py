@@ -64,6 +64,37 @@ class Origin:
             "digital_source_type": AI_GENERATED,
         }
 
+    def shared(
+        self,
+        *,
+        label: str | None = None,
+        prompt: str | None = None,
+        custom_id: str | None = None,
+    ) -> "SharedRecord":
+        """What the records of all samples with this label, prompt and custom id share."""
+        return SharedRecord(self.record(0, label=label, prompt=prompt, custom_id=custom_id))
+
+
+class SharedRecord:
+    """What the records of samples share that differ in their index alone: all the rest."""
+
+    def __init__(self, record: Record) -> None:
+        """`record` is that of any of the samples."""
+        self.record = record
+        items = [*record.items()]
+        at = [*record].index("index")
+        before, after = to_json(dict(items[:at])), to_json(dict(items[at + 1 :]))
+        comma = "," if at else ""
+        self.parts = (
+            f'{before[:-1]}{comma}"index":',
+            f",{after[1:]}",
+        )  # of the JSON around the index
+        self._bytes = self.parts[0].encode(), self.parts[1].encode()
+
+    def json(self, index: int) -> bytes:
+        """The record of sample `index` as `to_json` writes it, in UTF-8."""
+        return (b"%d" % index).join(self._bytes)
+
 
 def parse_record(text: str | bytes, source: str) -> Record:
     """The inverse of `to_json`; `BadInput` about `source` if `text` is not a record."""

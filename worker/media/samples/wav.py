@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from db.errors import BadInput, NonFinite
-from worker.media.samples.containers import Output, describe
-from worker.media.samples.record import Record, parse_record, to_json
+from worker.media.samples.containers import SampleRecord, describe
+from worker.media.samples.record import Record, parse_record
 
 Samples = npt.NDArray[np.int16]  # (T,), mono
 
@@ -45,14 +45,16 @@ class Format:
         return self.channels * self.bits // 8
 
 
-def encode_wav(output: Output, sample_rate: int, record: Record) -> bytes:
+def encode_wav(sample: SampleRecord, sample_rate: int) -> bytes:
     """A WAV file, 16-bit PCM, of a float32 (T,) sound in [-1, 1], with its record inside.
 
     Of its comments, `ISFT` names the program and `ICMT` holds the record.
     """
+    output = sample.output
     if isinstance(output, str) or output.dtype != np.float32 or output.ndim != 1:
-        raise NonFinite(f"sample {record['index']} is {describe(output)}, not a float32 (T,) sound")
-    info = {"ISFT": f"genmill {record['genmill']}", "ICMT": to_json(record)}
+        raise NonFinite(f"sample {sample.index} is {describe(output)}, not a float32 (T,) sound")
+    version = sample.shared.record["genmill"]
+    info = {"ISFT": f"genmill {version}", "ICMT": sample.json.decode()}
     return write_wav(float_to_int16(output), sample_rate, info)
 
 

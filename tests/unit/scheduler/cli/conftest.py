@@ -21,7 +21,7 @@ from worker.media import find_medium
 from worker.media.samples.containers import SampleRecord
 from worker.media.samples.record import Origin
 from worker.services import Services, open_services
-from worker.services.finalize import finalize
+from worker.services.finalize import finalize, settle
 from worker.services.samples import store_index
 from worker.settings import Settings
 from worker.specs import parse_spec
@@ -216,7 +216,7 @@ def commit_job(services: Services, job_id: str, scratch: Path) -> None:
         made = jobs.shards_of(session, job_id)
     for shard in made:
         commit_shard(services, shard.id, scratch)
-    assert finalize(services, job_id)
+    assert finalize(services, settle(services, [job_id]))
     with services.database.read() as session:
         assert jobs.get(session, job_id).status == JobState.SUCCEEDED
 
@@ -233,7 +233,7 @@ def commit_shard(services: Services, shard_id: str, scratch: Path) -> None:
         scratch / "shard",
         words=WORDS.get(job.model, OTHER_WORDS),
     )
-    blob = services.store.put(f"jobs/{job.id}/blobs", written.path)
+    blob = services.store.put_bytes(f"jobs/{job.id}/blobs", written.read())
     artifact = shards.NewArtifact(
         kind="samples",
         name=f"samples-{claim.idx:05d}{'.jsonl' if media == 'text' else '.tar'}",
@@ -256,5 +256,5 @@ def write(media: str, indices: range, path: Path, *, words: str = "") -> Any:
                 "audio": np.linspace(0, index / 10, 80, dtype=np.float32),
                 "text": words.format(index),
             }[media]
-            writer.add(SampleRecord(index, output, origin.record(index, label="cat")))
+            writer.add([SampleRecord(index, output, origin.shared(label="cat"))])
         return writer.close()

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from db import artifacts, jobs
+from db import artifacts, batches
 from worker.media.samples.index import SampleIndex
 from worker.media.samples.png import read_png_record
 from worker.media.samples.wav import read_wav_record
@@ -182,7 +182,7 @@ def test_download_of_a_batch_makes_a_folder_a_job(genmill, services, digits, com
     )
     batch = genmill("enqueue", "batch", "batch.jsonl").out.strip()
     with services.database.read() as session:
-        made = [job.id for job in jobs.batch_jobs(session, batch)]
+        made = [job.id for job in batches.jobs_of(session, batch)]
     for job in made:
         commit(job)
     assert genmill("artifact", "download", batch, "-o", "out").code == 0

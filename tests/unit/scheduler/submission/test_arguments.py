@@ -69,7 +69,7 @@ def test_files_are_anchored_wherever_they_are_named(tmp_path, monkeypatch):
 def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'\xef\xbb\xbf"x"\n')
-    assert read_lines(str(path)) == ['"x"\n']
+    assert list(read_lines(str(path))) == ['"x"\n']
 
 
 @pytest.mark.parametrize(
@@ -79,4 +79,4 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
 def test_files_beyond_the_limits_are_refused(tmp_path, content, says):
     Path(tmp_path / "a").write_bytes(content)
     with pytest.raises(BadInput, match=says):
-        read_lines(str(tmp_path / "a"))
+        list(read_lines(str(tmp_path / "a")))

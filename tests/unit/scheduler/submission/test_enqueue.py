@@ -5,56 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from db import datasets, jobs, models, shards
+from db import datasets, jobs, shards
 from db.errors import NotFound, Refused
 from scheduler.submission import enqueue as submission
-from scheduler.submission.batches import check_batch, enqueue_batch
+from scheduler.submission.batches import enqueue_batch
 from scheduler.submission.enqueue import estimate, prepare, retry
-from worker.services import Services
-from worker.services.finalize import finalize
+from worker.services.finalize import finalize, settle
 from worker.services.pinned import pin_model
-from worker.settings import Settings
 from worker.specs import parse_spec
-
-NOWHERE = "redis://127.0.0.1:1/0"  # no broker: rows must be safe without one
-
-
-@pytest.fixture
-def services(tmp_path, database_url):
-    settings = Settings(
-        _env_file=None, home=tmp_path, database_url=database_url, redis_url=NOWHERE, shard_s=10
-    )
-    opened = Services(settings)
-    opened.database.transact(add_datasets)
-    opened.database.transact(lambda session: add_models(session, opened.store))
-    yield opened
-    opened.close()
-
-
-def add_datasets(session):
-    common = {"manifest_key": "datasets/blobs/x", "manifest_sha256": "0" * 64}
-    labels = {"labels": ["cat", "dog"]}
-    datasets.add_version(session, name="pets", kind="image", summary=labels, **common)
-    datasets.add_version(session, name="birds", kind="image", summary={"labels": ["owl"]}, **common)
-    datasets.add_version(session, name="prose", kind="text", summary={"labels": []}, **common)
-
-
-def add_models(session, store):
-    for name, family, labels, rate in (
-        ("digits", "vae", ["cat", "dog"], 100.0),
-        ("plain", "vae", [], 0.5),
-        ("imported", "gpt", [], None),
-    ):
-        config = store.put_bytes("imports", json.dumps({"shape": {"labels": labels}}).encode())
-        models.add_version(
-            session,
-            name=name,
-            family=family,
-            params={"latent": 7},
-            files={"config.json": vars(config)},
-            weights_sha256="0" * 64,
-            metrics={"samples_per_second": rate} if rate else {},
-        )
 
 
 def train(**words):
@@ -232,7 +190,7 @@ def test_an_estimate_of_bytes_counts_the_samples_that_a_job_made_and_not_those_i
 ) -> None:
     job = enqueue(services, generate(count=100), ranges=[(7, 8)])
     services.database.transact(lambda session: commit_only_shard(session, job.id, size=50))
-    assert finalize(services, job.id)
+    assert finalize(services, settle(services, [job.id]))
     assert plan(services, generate(count=4)).bytes == 200
 
 
@@ -286,65 +244,6 @@ def test_a_job_cancelled_after_its_last_shard_has_nothing_to_retry(services) -> 
 def test_a_job_under_way_cannot_be_retried(services) -> None:
     with pytest.raises(Refused, match="queued"):
         retry(services, enqueue(services, generate()))
-
-
-def test_a_batch_is_stored_whole_and_keeps_its_custom_ids(services) -> None:
-    lines = [
-        json.dumps({**generate(seed=n), "custom_id": f"c{n}", "priority": n}) for n in range(3)
-    ]
-    batch = enqueue_batch(services, [*lines, "", "  "], idempotency_key="b")
-    with services.database.read() as session:
-        made = jobs.batch_jobs(session, batch.id)
-    assert [(job.custom_id, job.priority) for job in made] == [("c0", 0), ("c1", 1), ("c2", 2)]
-    assert enqueue_batch(services, lines, idempotency_key="b").id == batch.id
-    assert count_jobs(services) == 3
-
-
-def test_a_batch_with_wrong_lines_names_them_and_stores_nothing(services) -> None:
-    good = json.dumps(generate())
-    lines = [
-        good,
-        "{",
-        json.dumps(generate(model="nope")),
-        "[1]",
-        json.dumps({**generate(), "custom_id": "a"}),
-        json.dumps({**generate(), "custom_id": "a"}),
-        json.dumps({**generate(), "priority": "high"}),
-        '{"kind": "generate", "model": "digits", "count": NaN}',
-    ]
-    with pytest.raises(Refused) as error:
-        enqueue_batch(services, lines)
-    told = [line.partition(":")[0] for line in str(error.value).splitlines()[1:]]
-    assert told == ["line 2", "line 3", "line 4", "line 6", "line 7", "line 8"]
-    assert count_jobs(services) == 0
-
-
-def test_an_empty_batch_is_refused(services) -> None:
-    with pytest.raises(Refused, match="0 jobs"):
-        enqueue_batch(services, ["", "\n"])
-
-
-def test_lines_of_an_openai_batch_become_generate_jobs(services) -> None:
-    body = {"model": "imported", "messages": [{"role": "user", "content": "Hi"}], "n": 2, "seed": 4}
-    line = {"custom_id": "r1", "method": "POST", "url": "/v1/chat/completions", "body": body}
-    (request,) = check_batch(services, [json.dumps(line)])
-    spec = request.pinned.spec
-    assert (request.columns["custom_id"], spec.count, spec.seed) == ("r1", 2, 4)
-    assert [prompt.prompt for prompt in spec.prompts] == ["Hi"]
-    assert estimate(services, request).shards == 1
-
-
-@pytest.mark.parametrize(
-    ("line", "says"),
-    [
-        ({"url": "/v1/embeddings", "body": {}}, "embeddings"),
-        ({"url": "/v1/completions", "body": {"logprobs": 1}}, "'logprobs'"),
-        ({"url": "/v1/chat/completions", "body": {"messages": "x"}}, "messages"),
-    ],
-)
-def test_an_openai_line_that_we_cannot_serve_is_refused_by_name(services, line, says) -> None:
-    with pytest.raises(Refused, match=says):
-        check_batch(services, [json.dumps(line)])
 
 
 @pytest.mark.parametrize("key", ["", "k" * 201, "k\0", "k\ud800"])

@@ -5,30 +5,18 @@ import json
 
 import pytest
 
-from db import jobs
+from db import batches, jobs
 from db.errors import DigestMismatch, NotFound, Refused
+from db.tables import Schedule
 from scheduler.dispatch.garbage import collect_prompts
-from scheduler.schedules.command import prepare_requests
+from scheduler.schedules.command import prepared_jobs
 from scheduler.submission.batches import enqueue_batch
 from scheduler.submission.enqueue import enqueue, retry
-from tests.unit.scheduler.submission.test_enqueue import NOWHERE, add_models
 from worker.files import canonical_json
-from worker.services import Services
 from worker.services.prompts import COUNT, MAX_BYTES_IN_ROW, PREFIX, SHA256, load_data, load_spec
-from worker.settings import Settings
 from worker.specs import parse_spec
 
 MANY = [{"prompt": f"prompt number {n}", "custom_id": str(n)} for n in range(2000)]
-
-
-@pytest.fixture
-def services(tmp_path, database_url):
-    opened = Services(
-        Settings(_env_file=None, home=tmp_path, database_url=database_url, redis_url=NOWHERE)
-    )
-    opened.database.transact(lambda session: add_models(session, opened.store))
-    yield opened
-    opened.close()
 
 
 def generate(prompts, **words):
@@ -98,15 +86,16 @@ def test_a_key_is_for_its_own_prompts(services) -> None:
 def test_prompts_of_batches_and_schedules_are_stored_before_their_jobs(services, tmp_path) -> None:
     batch = enqueue_batch(services, [json.dumps(generate(MANY)), json.dumps(generate(MANY[1:]))])
     with services.database.read() as session:
-        made = jobs.batch_jobs(session, batch.id, with_spec=True)
+        made = batches.jobs_of(session, batch.id, with_spec=True)
         assert [load_spec(services.store, job.spec).prompts[0].custom_id for job in made] == [
             "0",
             "1",
         ]
     file = tmp_path / "prompts.jsonl"
     file.write_text("".join(json.dumps(each) + "\n" for each in MANY[2:]))
-    prepare_requests(services, ["enqueue", "generate", "imported", "--prompts", str(file)])
-    assert len(stored(services)) == 3
+    words = ["enqueue", "generate", "imported", "--prompts", str(file)]
+    with prepared_jobs(services, Schedule(id="s", command=words)):
+        assert len(stored(services)) == 3
 
 
 def test_prompts_that_no_job_names_are_collected_once_they_are_old(services) -> None:

@@ -31,7 +31,7 @@ def path(run: Run, tmp_path: Path) -> Path:
         curves={"train/loss": [(1, 0.5)]},
     )
     run.parts.best = {"x": torch.ones(2)}
-    run.parts.save(tmp_path / "checkpoint", fingerprint=run.fingerprint)
+    run.parts.snapshot(fingerprint=run.fingerprint).write(tmp_path / "checkpoint")
     return tmp_path / "checkpoint"
 
 

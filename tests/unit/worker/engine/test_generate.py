@@ -60,7 +60,7 @@ class Trickling(Counting):
                 if self.steps == 5 and sampling.micro_batch > self.most:
                     raise torch.OutOfMemoryError
                 yield []
-                yield [(row, draw([row.index]).normal(1)[0].numpy())]
+                yield [(row, draw([row]).normal(1)[0].numpy())]
 
 
 def asked(network: Network, stop: int, start: int = 0, **given: object) -> Generation:
@@ -159,9 +159,9 @@ def test_short_memory_halves_the_micro_batch_and_keeps_the_noise() -> None:
 
 
 def test_page_is_made_of_fewer_rows_at_once_where_memory_is_short() -> None:
-    short, rows = Counting(most=3), [Row(index) for index in range(8)]
+    short, rows = Counting(most=3), [Row(index, seed=3) for index in range(8)]
     sampling = SamplingParams(micro_batch=8)
-    pages = [Sampler(network, sampling, seed=3).make(rows) for network in (short, Counting())]
+    pages = [Sampler(network, sampling).make(rows) for network in (short, Counting())]
     assert pages[0] == pages[1]
     assert short.sizes == [8, 4, 2, 2, 2, 2]
 
@@ -170,7 +170,7 @@ def test_memory_too_short_for_one_row_is_an_error() -> None:
     with pytest.raises(torch.OutOfMemoryError):
         numbers(asked(Counting(most=0), 1))
     with pytest.raises(torch.OutOfMemoryError):
-        Sampler(Counting(most=0), SamplingParams(micro_batch=8), seed=3).make([Row(0)])
+        Sampler(Counting(most=0), SamplingParams(micro_batch=8)).make([Row(0)])
 
 
 def test_sampling_takes_the_kernels_that_training_takes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,8 @@ from tests.families.kit import (
     train_small,
 )
 from worker.data.dataset import LocalDataset
-from worker.engine.run import build_run
-from worker.engine.train import train
+from worker.engine.run import build_run, require_memory
+from worker.engine.train import Loop, train
 from worker.engine.weights import load
 from worker.families import find_family
 
@@ -134,16 +134,17 @@ def test_run_that_goes_to_nan_is_given_up_and_writes_no_weights(
     dataset: LocalDataset, tmp_path: Path
 ) -> None:
     run = build_run(small_training(VAE, dataset, tmp_path / "run"))
+    measured = require_memory(run, Recorder())
     with torch.no_grad():
         for parameter in run.network.parameters():
             parameter.fill_(torch.nan)
-    from worker.engine.train import Loop
-
-    loop = Loop(run, Recorder())
+    loop = Loop(run, Recorder(), measured)
     with pytest.raises(NonFinite, match=r"is nan at step 1.*lower lr"):
         loop.step()
+    loop.checkpoint()
     with pytest.raises(NonFinite):
-        loop.checkpoint()
+        loop.background.wait()
+    loop.background.close()
     assert not list((tmp_path / "run").rglob("*.safetensors"))
 
 

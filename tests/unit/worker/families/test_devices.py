@@ -63,7 +63,7 @@ def taught(run: Run, steps: list[int], checkpoint: Path) -> dict[str, torch.Tens
         clock = Clock(step=step, progress=0.9 * step)
         run.network.train().train_step(run.batch(step), run.parts.optimizers, clock)
         if step == 0:
-            run.parts.save(checkpoint, fingerprint=run.fingerprint)
+            run.parts.snapshot(fingerprint=run.fingerprint).write(checkpoint)
     return {name: value.cpu().clone() for name, value in run.network.state_dict().items()}
 
 

@@ -44,7 +44,7 @@ def batch(network: Gan, place: int = 0) -> Batch:
     generator = torch.Generator().manual_seed(place)
     data = torch.rand(6, shape.channels, shape.size, shape.size, generator=generator) * 2 - 1
     labels = torch.arange(6) % len(shape.labels) if shape.labels else None
-    return Batch(data, labels, Draw(0, [place]))
+    return Batch(data, labels, Draw([(0, place)]))
 
 
 def weights(network: torch.nn.Module) -> Tensor:
@@ -64,7 +64,7 @@ def test_pair_fits_the_data_s_size(
     network.eval()
     rows = [Row(index, 0 if labels else None) for index in range(3)]
     with torch.inference_mode():
-        made = network.sample(rows, Draw(0, range(3)), Sampling())
+        made = network.sample(rows, Draw([(0, i) for i in range(3)]), Sampling())
     assert [picture.shape for picture in made] == [(size, size, channels)] * 3  # type: ignore[union-attr]
 
 
@@ -273,7 +273,9 @@ def test_truncation_brings_samples_nearer_to_one_another() -> None:
     spreads = []
     for truncation in (0.1, 1.0):
         with torch.inference_mode():
-            made = network.sample(rows, Draw(0, range(8)), Sampling(truncation=truncation))
+            made = network.sample(
+                rows, Draw([(0, i) for i in range(8)]), Sampling(truncation=truncation)
+            )
         stacked = torch.stack([torch.from_numpy(m).float() for m in made])  # type: ignore[arg-type]
         spreads.append(float(stacked.std(0).mean()))
     assert spreads[0] < 0.5 * spreads[1]
@@ -384,7 +386,7 @@ def test_going_back_takes_the_average_for_the_generator(tmp_path: Path) -> None:
     data = torch.zeros(4, shape.channels, shape.size, shape.size)
     labels = torch.arange(4) % 2
     for step in range(2):
-        network.train_step(Batch(data, labels, Draw(0, [step])), optimizers, Clock(step))
+        network.train_step(Batch(data, labels, Draw([(0, step)])), optimizers, Clock(step))
     assert not torch.equal(weights(network.generator), weights(network.average))
     network.roll_back()
     assert torch.equal(weights(network.generator), weights(network.average))

@@ -10,7 +10,8 @@ from tests.families.kit import Recorder
 from worker.data.dataset import LocalDataset
 from worker.engine.generate import Generation, generate
 from worker.families import find_family
-from worker.families.gpt import FAMILY, GptParams
+from worker.families.gpt import FAMILY, GptParams, kv_cache
+from worker.families.gpt.kv_cache import PAGE, KVCache
 from worker.families.gpt.model import NETWORK
 from worker.networks.network import Batch, Clock, Draw, Row
 from worker.networks.params import TextSampling
@@ -49,7 +50,7 @@ class Trained:
         self.network.eval()
 
     def step(self, step, progress):
-        batch = Batch(torch.from_numpy(self.feed.train(step)[0]), None, Draw(0, [step]))
+        batch = Batch(torch.from_numpy(self.feed.train(step)[0]), None, Draw([(0, step)]))
         losses = self.network.train_step(batch, self.optimizers, Clock(step, progress))
         return float(losses["loss"])
 
@@ -58,7 +59,7 @@ class Trained:
         sampling = TextSampling(micro_batch=neighbours, **({"max_tokens": 40} | settings))
         rows = [Row(i, prompt=prompt) for i in range(first, first + neighbours)]
         with torch.inference_mode():
-            draw = Draw(seed, [row.index for row in rows])
+            draw = Draw([(seed, row.index) for row in rows])
             return self.network.sample(rows, draw, sampling)[:count]
 
 
@@ -129,7 +130,9 @@ def test_a_later_token_changes_no_earlier_logit(tmp_path, activation):
     assert changed[20:].all()
 
 
-def test_cached_logits_equal_those_of_one_forward(fresh):
+@pytest.mark.parametrize("page", [PAGE, 5])
+def test_cached_logits_equal_those_of_one_forward(fresh, monkeypatch, page):
+    monkeypatch.setattr(kv_cache, "PAGE", page)
     ids = torch.from_numpy(fresh.feed.train(0)[0])[:, :-1]
     decoder = fresh.network.decoder(len(ids))
     with torch.inference_mode():
@@ -153,6 +156,26 @@ def test_a_slot_that_is_reset_reads_as_a_new_one_bit_for_bit(fresh):
             assert torch.equal(used.read(other)[2], new.read(ids[:, position])[5])
 
 
+def test_pages_in_use_come_first_and_a_reset_slot_leaves_no_gap():
+    cache = KVCache(1, 3, 4 * PAGE, torch.device("cpu"))
+    kept = cache.tensor(torch.zeros(3, 1, 1, 2))
+    for slot, length in ((0, PAGE + 1), (1, 3 * PAGE), (2, PAGE + 2), (0, PAGE)):
+        cache.make_room(slot, length)
+        cache.lengths[slot] += length
+    for slot, pages in enumerate(cache.pages):
+        for depth, page in enumerate(pages):
+            kept[:, :, page] = 10 * slot + depth
+
+    assert cache.used == 3 + 3 + 2
+    cache.reset(1)
+
+    assert cache.used == 1 + 3 + 2
+    assert sorted(page for pages in cache.pages for page in pages) == [*range(6)]
+    assert [kept[0, 0, page, 0, 0, 0].item() for page in cache.pages[0]] == [0, 1, 2]
+    assert [kept[0, 0, page, 0, 0, 0].item() for page in cache.pages[2]] == [20, 21]
+    assert [cache.owners[page] for page in cache.pages[2]] == [2, 2]
+
+
 def test_a_text_does_not_depend_on_its_neighbours(fresh):
     alone = fresh.write(8, max_tokens=90)
     later = fresh.write(8, first=4, max_tokens=90)
@@ -161,8 +184,10 @@ def test_a_text_does_not_depend_on_its_neighbours(fresh):
     assert len(set(alone)) > 4
 
 
-def test_prompts_of_very_different_lengths_are_continued_as_each_alone(fresh):
+@pytest.mark.parametrize("page", [PAGE, 5])
+def test_prompts_of_very_different_lengths_are_continued_as_each_alone(fresh, monkeypatch, page):
     """Some slots fill their context, are reset and prefill again while others decode."""
+    monkeypatch.setattr(kv_cache, "PAGE", page)
     prompts = (None, "The ", ENGLISH, "dog", ENGLISH[:29], "The cat sat on the mat and would not")
     asked = TextSampling(max_tokens=50, micro_batch=5, stop=["x"])
     made = {}
@@ -279,7 +304,7 @@ def test_validation_gives_nats_a_character_for_byte_pairs(tmp_path):
     data = torch.from_numpy(next(iter(made.feed.validation()))[0])
 
     with torch.inference_mode():
-        losses = made.network.validate(Batch(data, None, Draw(0, [0])))
+        losses = made.network.validate(Batch(data, None, Draw([(0, 0)])))
 
     assert float(losses["nats_per_character"]) < float(losses["loss"])
 

@@ -7,11 +7,19 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig, MistralConfig
 
 from db.errors import BadInput, Refused, TooLarge
 from db.tables import ModelVersion
-from tests.families.causal import CHAT, KINDS, add_record, write_base, write_tokenizer
+from tests.families.causal import (
+    CHAT,
+    KINDS,
+    add_record,
+    gpt2,
+    llama,
+    write_base,
+    write_tokenizer,
+)
 from tests.families.export import export_and_import
 from tests.families.kit import SENTENCES, Recorder, run
 from worker.data.dataset import TRAIN, LocalDataset, Shape
@@ -20,7 +28,7 @@ from worker.engine.generate import Generation, generate
 from worker.engine.run import build_run
 from worker.engine.train import Training
 from worker.engine.weights import load
-from worker.families.hf import FAMILY, HfParams, HfSampling
+from worker.families.hf import FAMILY, HfParams, HfSampling, slots
 from worker.families.hf.base import bytes_to_load_base, supports_packing
 from worker.families.hf.chat_tokenizer import ChatTokenizer, read_tokenizer
 from worker.families.hf.folder import weight_files
@@ -34,6 +42,10 @@ from worker.shards.loaded_networks import LoadedNetwork, Networks
 from worker.specs import Prompt
 
 CPU = torch.device("cpu")
+TINY = {
+    "vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "num_key_value_heads": 1,
+}  # fmt: skip
 ROWS = [{"prompt": f"{one.strip()} Who?", "completion": f" {one.split()[1]}"} for one in SENTENCES]
 CHATTED = [
     {
@@ -134,7 +146,7 @@ def as_torch(rows):
 
 def loss_of(network, data):
     with torch.inference_mode():
-        return float(network.validate(Batch(data, None, Draw(0, [0])))["loss"])
+        return float(network.validate(Batch(data, None, Draw([(0, 0)])))["loss"])
 
 
 def shown(tokenizer, example):
@@ -304,6 +316,35 @@ def test_a_text_depends_on_its_own_prompt_alone(tuned_ones, kind):
     assert texts(network, prompts, 5, 12) == whole[5:12]
     assert texts(network, prompts[:1], 0, 1) == whole[:1]
     assert len(set(whole)) > 6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_are_the_same_in_slots_and_batch_after_batch(tuned_ones, kind, monkeypatch):
+    network = opened(tuned_ones[kind])
+    prompts = ["The cat", "The dog sees the mat. " * 3, "", "The hen has", "A" * 32, "The " * 9]
+    asked = {"max_tokens": 40, "temperature": 1, "stop": ["ox"]}
+    monkeypatch.setattr(slots, "ROOM", 1)
+    in_slots = texts(network, prompts, 0, 29, micro_batch=4, **asked)
+    assert network.base.has_slots
+    network.base.has_slots = False
+    assert texts(network, prompts, 0, 29, micro_batch=4, **asked) == in_slots
+    assert len({len(text) for text in in_slots}) > 6
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (llama(64), True),
+        (gpt2(64), True),
+        (MistralConfig(sliding_window=4, **TINY), False),
+        (MistralConfig(sliding_window=None, **TINY), True),
+        (BloomConfig(vocab_size=64, hidden_size=32, n_layer=2, n_head=2), False),
+    ],
+)
+def test_models_with_plain_keys_and_values_have_slots(config, expected):
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.inference_mode():
+        assert slots.supports_slots(model) == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -179,7 +179,7 @@ def test_validation_judges_each_token_once_given_all_before_it(tmp_path: Path) -
     total, judged = 0.0, []
     for data, _ in feed.validation():
         rows = torch.from_numpy(data)
-        loss = network.validate(Batch(rows, None, Draw(0, [0])))["loss"]
+        loss = network.validate(Batch(rows, None, Draw([(0, 0)])))["loss"]
         total += float(loss) * int((rows >= 0).sum())
         judged += rows[rows >= 0].tolist()
     assert judged == stream[1:].tolist()
@@ -194,7 +194,7 @@ def test_stepwise_em_moves_less_and_less(tmp_path: Path) -> None:
         network = load(trained.folder, device=CPU)[1]
         data = torch.arange(17).repeat(network.params.batch_size, 1) + 2
         before = network.emissions.clone()
-        network.train_step(Batch(data, None, Draw(0, [0])), {}, Clock(step=step))
+        network.train_step(Batch(data, None, Draw([(0, 0)])), {}, Clock(step=step))
         moved.append(float((network.emissions - before).abs().sum()))
     assert moved[1] == pytest.approx(moved[0] * (102 / 3) ** -0.55, rel=1e-6)
 

@@ -97,7 +97,7 @@ def test_samples_of_numbers_are_lines_of_vectors_that_repeat(numbers: HiddenMark
 def test_numbers_go_on_from_a_prompt(numbers: HiddenMarkovModel) -> None:
     rows = [Row(index, prompt="101,99" if index % 2 else "198,204") for index in range(60)]
     sampling = HMM.sampling(max_tokens=1, micro_batch=60)
-    made = numbers.sample(rows, Draw(3, range(60)), sampling)
+    made = numbers.sample(rows, Draw([(3, i) for i in range(60)]), sampling)
     first = np.array([parse_numbers(line)[0, 0] for line in made])
     assert np.mean(first[1::2] < 150) > 0.75
     assert np.mean(first[::2] > 150) > 0.75
@@ -115,7 +115,7 @@ def test_what_is_no_number_is_refused_by_its_word(
     numbers: HiddenMarkovModel, tmp_path: Path, text: str, complaint: str
 ) -> None:
     with pytest.raises(BadInput, match=complaint):
-        numbers.sample([Row(0, prompt=text)], Draw(0, [0]), HMM.sampling(micro_batch=1))
+        numbers.sample([Row(0, prompt=text)], Draw([(0, 0)]), HMM.sampling(micro_batch=1))
     dataset = number_dataset(tmp_path / "dataset")
     row = json.dumps({"split": 0, "text": text}) + "\n"
     (dataset.folder / "documents.jsonl").write_text(row, "utf-8")
@@ -125,7 +125,7 @@ def test_what_is_no_number_is_refused_by_its_word(
 
 def test_numbers_of_another_size_are_refused_in_a_prompt(numbers: HiddenMarkovModel) -> None:
     with pytest.raises(BadInput, match="vectors have 3 components, those of the model 2"):
-        numbers.sample([Row(0, prompt="1,2,3")], Draw(0, [0]), HMM.sampling(micro_batch=1))
+        numbers.sample([Row(0, prompt="1,2,3")], Draw([(0, 0)]), HMM.sampling(micro_batch=1))
 
 
 def test_numbers_in_batches_are_learnt_stepwise(tmp_path: Path) -> None:

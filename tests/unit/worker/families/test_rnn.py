@@ -42,7 +42,7 @@ class Trained:
         self.network.eval()
 
     def batch(self, step):
-        return Batch(torch.from_numpy(self.feed.train(step)[0]), None, Draw(0, [step]))
+        return Batch(torch.from_numpy(self.feed.train(step)[0]), None, Draw([(0, step)]))
 
     def step(self, step, progress=0.5):
         clock = Clock(step, progress)
@@ -53,7 +53,7 @@ class Trained:
         sampling = TextSampling(micro_batch=len(prompts), **({"max_tokens": 40} | settings))
         rows = [Row(i, prompt=prompt) for i, prompt in enumerate(prompts)]
         with torch.inference_mode():
-            return self.network.sample(rows, Draw(seed, range(len(rows))), sampling)
+            return self.network.sample(rows, Draw([(seed, i) for i in range(len(rows))]), sampling)
 
 
 @pytest.fixture(scope="module")
@@ -311,7 +311,7 @@ def test_the_unknown_word_is_learnt_and_never_written(words):
 def test_validation_is_the_loss_of_one_reading_from_end_to_end(english):
     [data] = [torch.from_numpy(data) for data, _ in english.feed.validation()]
     with torch.inference_mode():
-        losses = english.network.validate(Batch(data, None, Draw(0, [0])))
+        losses = english.network.validate(Batch(data, None, Draw([(0, 0)])))
         ids = torch.maximum(data, ~data)[:, :-1]
         features, _ = english.network(ids, english.network.start(1))
         chances = english.network.logits(features)[0].log_softmax(1)
@@ -326,7 +326,7 @@ def test_validation_is_the_loss_of_one_reading_from_end_to_end(english):
 def test_validation_gives_nats_a_character_for_words(words):
     data = torch.from_numpy(next(words.feed.validation())[0])
     with torch.inference_mode():
-        losses = words.network.validate(Batch(data, None, Draw(0, [0])))
+        losses = words.network.validate(Batch(data, None, Draw([(0, 0)])))
 
     assert float(losses["nats_per_character"]) < 0.4 * float(losses["loss"])
 

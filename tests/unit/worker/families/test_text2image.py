@@ -51,7 +51,7 @@ def batch(made: Text2Image, rows: int = 4) -> Batch:
     generator = torch.Generator().manual_seed(0)
     size = (rows, made.shape.channels, made.shape.size, made.shape.size)
     words = torch.randint(2, 9, (rows, 5), generator=generator)
-    return Batch(torch.rand(size, generator=generator) * 2 - 1, words, Draw(0, [0]))
+    return Batch(torch.rand(size, generator=generator) * 2 - 1, words, Draw([(0, 0)]))
 
 
 def prior(**given: object) -> Prior:
@@ -112,7 +112,7 @@ def test_codes_of_vq_follow_the_mean_of_what_they_stand_for_and_the_unused_start
     for step in range(400):
         rows = centres[torch.arange(20) % 2] + 0.1 * torch.randn(20, 2, generator=generator)
         z = rows.T.reshape(1, 2, 4, 5)
-        quantiser.update(z, quantiser(z)[1], Draw(0, [step]))
+        quantiser.update(z, quantiser(z)[1], Draw([(0, step)]))
     tokens = quantiser(centres.T.reshape(1, 2, 1, 2))[1]
     assert torch.allclose(quantiser.lookup(tokens)[0].T, centres, atol=0.3)
     assert (quantiser.codebook[:, 0].abs() > 4).all()  # none stayed where nothing is
@@ -214,7 +214,7 @@ def test_guidance_goes_from_the_unconditional_through_the_conditional_and_beyond
 def test_guidance_of_one_draws_what_guiding_by_one_would() -> None:
     model = prior()
     words, nothing = torch.tensor([[3, 4, 0, 0], [8, 2, 5, 7]]), torch.zeros(4, dtype=torch.long)
-    numbers = Draw(0, [0, 1]).uniform(9)
+    numbers = Draw([(0, 0), (0, 1)]).uniform(9)
     drawn = [
         sample_tokens(model, words, nothing, numbers, Sampling(guidance=scale, top_p=1.0))
         for scale in (1.0, 1.0 + 1e-7)
@@ -225,7 +225,7 @@ def test_guidance_of_one_draws_what_guiding_by_one_would() -> None:
 def test_without_a_caption_guidance_changes_nothing() -> None:
     model = prior()
     nothing = torch.zeros(4, dtype=torch.long)
-    words, numbers = nothing.expand(2, 4), Draw(0, [0, 1]).uniform(9)
+    words, numbers = nothing.expand(2, 4), Draw([(0, 0), (0, 1)]).uniform(9)
     plainly = sample_tokens(model, words, nothing, numbers, Sampling(guidance=0.0))
     assert torch.equal(
         plainly, sample_tokens(model, words, nothing, numbers, Sampling(guidance=4.0))
@@ -240,7 +240,7 @@ def test_captions_are_dropped_as_often_as_asked() -> None:
     for step in range(8):
         some = batch(made, 64)
         made.train_step(
-            Batch(some.data, some.labels, Draw(0, [step])), optimizers, Clock(step, 0.5)
+            Batch(some.data, some.labels, Draw([(0, step)])), optimizers, Clock(step, 0.5)
         )
     dropped = torch.cat(seen).eq(0).all(1).float().mean()
     assert 0.24 < float(dropped) < 0.36
@@ -307,7 +307,7 @@ def test_prompt_decides_what_is_seen(reader: Network) -> None:
 
 
 def test_empty_prompt_is_none(reader: Network) -> None:
-    sampler = Sampler(reader, Sampling(micro_batch=16), seed=0)
+    sampler = Sampler(reader, Sampling(micro_batch=16))
     disc, empty, none = (
         np.stack(sampler.make([Row(index, prompt=text) for index in range(16)]))
         for text in ("a disc", "", None)
@@ -317,7 +317,7 @@ def test_empty_prompt_is_none(reader: Network) -> None:
 
 
 def test_neighbours_prompts_do_not_matter(reader: Network) -> None:
-    sampler = Sampler(reader, Sampling(micro_batch=8), seed=0)
+    sampler = Sampler(reader, Sampling(micro_batch=8))
     prompts = ("a disc", "an upright bar", "", "a disc and an upright bar and a disc") * 2
     rows = [Row(index, prompt=prompt) for index, prompt in enumerate(prompts)]
     there, back = sampler.make(rows), sampler.make(rows[::-1])[::-1]
@@ -337,8 +337,8 @@ def breadth(samples: list[Sample]) -> float:
 
 
 def test_sheet_has_a_row_for_each_example(reader: Network, tmp_path: Path) -> None:
-    sampler = Sampler(reader, Sampling(micro_batch=20), seed=0)
-    _, path, _ = page(sampler, tmp_path, name="sheet")
+    sampler = Sampler(reader, Sampling(micro_batch=20))
+    _, path, _ = page(sampler, tmp_path, name="sheet", seed=0)
     rows = [Row(10 + column, prompt=reader.examples[1]) for column in range(10)]
     with Image.open(path) as sheet:
         assert sheet.size == (5 * (10 * 14 + 2), 5 * (2 * 14 + 2))  # two examples

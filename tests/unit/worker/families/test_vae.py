@@ -34,7 +34,7 @@ def batch(network: Vae) -> Batch:
     shape = network.shape
     generator = torch.Generator().manual_seed(0)
     data = torch.rand(6, shape.channels, shape.size, shape.size, generator=generator) * 2 - 1
-    return Batch(data, torch.arange(6) % 2 if shape.labels else None, Draw(0, [0]))
+    return Batch(data, torch.arange(6) % 2 if shape.labels else None, Draw([(0, 0)]))
 
 
 def sampling(**given: object) -> Sampling:
@@ -48,7 +48,7 @@ def picture(seed: int = 0, size: int = 28, label: int | None = 0) -> SourceImage
 
 def made(network: Vae, rows: list[Row], settings: Sampling, seed: int = 0) -> np.ndarray:
     with torch.inference_mode():
-        draw = Draw(seed, [row.index for row in rows])
+        draw = Draw([(seed, row.index) for row in rows])
         return np.stack([np.asarray(each) for each in network.eval().sample(rows, draw, settings)])
 
 
@@ -108,7 +108,7 @@ def test_free_bits_leave_a_code_s_number_alone_below_them() -> None:
 
 def test_kl_to_the_prior_is_what_samples_say() -> None:
     mean, log_variance = torch.tensor([[0.7, -1.0]]), torch.tensor([[0.3, -0.8]])
-    draw = Draw(0, [0]).normal(200_000, 2)[0]
+    draw = Draw([(0, 0)]).normal(200_000, 2)[0]
     code = mean + draw * torch.exp(0.5 * log_variance)
     zero = torch.zeros_like(code)
     gap = log_normal(code, mean, log_variance) - log_normal(code, zero, zero)
@@ -125,7 +125,7 @@ def toy_bound(count: int, shift: float, log_variance: float) -> Tensor:
     """The importance bound of `X`, whose posterior is off by `shift`, over 4,000 repetitions."""
     mean = (X / 2 + shift).repeat(4000)[:, None]  # (12000, 1)
     spread = torch.full_like(mean, log_variance)
-    noise = Draw(1, [0]).normal(count, len(mean), 1)[0]
+    noise = Draw([(1, 0)]).normal(count, len(mean), 1)[0]
     weights = []
     for each in noise:
         code = mean + each * torch.exp(0.5 * spread)
@@ -178,7 +178,7 @@ def test_logistic_chances_of_a_pixel_s_levels_sum_to_one() -> None:
 
 def test_logistic_scale_learns_how_far_off_the_decoder_is() -> None:
     likelihood = DiscretisedLogistic(1)
-    draw = Draw(0, [0]).uniform(64, 1, 8, 8)[0]
+    draw = Draw([(0, 0)]).uniform(64, 1, 8, 8)[0]
     noise = 0.1 * torch.log(draw.clamp(1e-6) / (1 - draw))  # logistic, of scale 0.1
     images = ((noise + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
     optimizer = torch.optim.Adam(likelihood.parameters(), lr=0.1)
@@ -193,7 +193,7 @@ def test_logistic_scale_learns_how_far_off_the_decoder_is() -> None:
 def test_pixels_are_drawn_as_they_are_likely(likelihood: Bernoulli | DiscretisedLogistic) -> None:
     logit = torch.full((1, 1, 200, 200), 0.3)
     with torch.no_grad():
-        drawn = likelihood.draw(logit, Draw(0, [0]).uniform(1, 200, 200))
+        drawn = likelihood.draw(logit, Draw([(0, 0)]).uniform(1, 200, 200))
         levels = torch.tensor([-1.0, 1.0]).reshape(2, 1, 1, 1)
         ends = likelihood.log_prob(logit[..., :1, :1].expand(2, 1, 1, 1), levels).exp()
     shares = [float((drawn == level).float().mean()) for level in (-1, 1)]
@@ -202,19 +202,19 @@ def test_pixels_are_drawn_as_they_are_likely(likelihood: Bernoulli | Discretised
 
 def test_binarised_pixels_are_drawn_by_their_brightness_and_the_same_each_time() -> None:
     network = vae(binarise="stochastic", labels=())
-    grey = Batch(torch.full((40, 1, 28, 28), 0.4), None, Draw(3, [0]))  # seven tenths bright
+    grey = Batch(torch.full((40, 1, 28, 28), 0.4), None, Draw([(3, 0)]))  # seven tenths bright
     seen = network._observe(grey)
     assert set(seen.unique().tolist()) == {-1.0, 1.0}
     assert float((seen > 0).float().mean()) == pytest.approx(0.7, abs=0.01)
     assert torch.equal(seen, network._observe(grey))
-    other = network._observe(Batch(grey.data, None, Draw(3, [1])))
+    other = network._observe(Batch(grey.data, None, Draw([(3, 1)])))
     assert not torch.equal(seen, other)
 
 
 def test_threshold_binarises_at_a_half() -> None:
     network = vae(binarise="threshold", labels=())
     data = torch.tensor([-1.0, -0.1, 0.1, 1.0]).reshape(4, 1, 1, 1)
-    assert network._observe(Batch(data, None, Draw(0, [0]))).flatten().tolist() == [-1, -1, 1, 1]
+    assert network._observe(Batch(data, None, Draw([(0, 0)]))).flatten().tolist() == [-1, -1, 1, 1]
 
 
 def test_binarised_pixels_by_a_logistic_are_refused() -> None:
@@ -251,7 +251,7 @@ def test_label_decides_what_is_made_of_a_code() -> None:
 
 
 def test_way_between_two_codes_keeps_their_length() -> None:
-    start, stop = Draw(0, [0]).normal(2, 5, 32)[0]
+    start, stop = Draw([(0, 0)]).normal(2, 5, 32)[0]
     start, stop = (8 * each / each.norm(dim=1, keepdim=True) for each in (start, stop))
     half = spherical(start, stop, torch.full((5, 1), 0.5))
     assert torch.allclose(half.norm(dim=1), torch.full((5,), 8.0), atol=1e-4)

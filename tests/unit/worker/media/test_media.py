@@ -9,8 +9,8 @@ from db.errors import BadInput, NonFinite, Refused
 from worker.data.dataset import Shape
 from worker.media import MEDIA, all_media, find_medium, read_record
 from worker.media.base import CombinedFiles, Medium, SampleFiles
-from worker.media.samples.containers import Output
-from worker.media.samples.record import Origin, to_json
+from worker.media.samples.containers import Output, SampleRecord
+from worker.media.samples.record import Origin, SharedRecord, to_json
 
 RECORD = Origin("f", "m:1", "ab" * 32, 5, {"micro_batch": 1}, 1).record(3, label="猫")
 OUTPUTS: dict[str, Output] = {
@@ -30,8 +30,13 @@ def shape(medium) -> Shape:
     return Shape(medium.name, sample_rate=8000)
 
 
+def encode(medium, output, shape, record=RECORD):
+    [data] = medium.encode([SampleRecord(record["index"], output, SharedRecord(record))], shape)
+    return data
+
+
 def test_a_sample_gives_its_record_back(medium, shape):
-    sample = medium.encode(OUTPUTS[medium.name], RECORD, shape)
+    sample = encode(medium, OUTPUTS[medium.name], shape)
     assert sample.startswith(medium.signature)
     found = medium.read_record(sample)
     assert found.items() >= RECORD.items()
@@ -42,11 +47,11 @@ def test_the_output_of_another_medium_is_refused(medium, shape):
     for name, output in OUTPUTS.items():
         if name != medium.name:
             with pytest.raises((NonFinite, Refused), match="sample 3 is"):
-                medium.encode(output, RECORD, shape)
+                encode(medium, output, shape)
 
 
 def test_a_sample_is_downloaded_as_files_with_its_bytes_among_them(medium, shape):
-    sample = medium.encode(OUTPUTS[medium.name], RECORD, shape)
+    sample = encode(medium, OUTPUTS[medium.name], shape)
     form = medium.download("files")
     assert isinstance(form, SampleFiles)
     assert form.contents(sample, to_json(RECORD).encode())[medium.suffix] == sample
@@ -101,5 +106,6 @@ DIGESTS = {  # no PNG: its bytes depend on the version of zlib as well
 @pytest.mark.parametrize("name", DIGESTS)
 def test_the_bytes_of_a_sample_are_those_that_earlier_versions_wrote(name, tmp_path):
     record = RECORD | {"genmill": "0.1.0", "torch": "2"}
-    sample = find_medium(name).encode(OUTPUTS[name], record, Shape(name, sample_rate=8000))
+    shape = Shape(name, sample_rate=8000)
+    sample = encode(find_medium(name), OUTPUTS[name], shape, record)
     assert hashlib.sha256(sample).hexdigest() == DIGESTS[name]

@@ -2,14 +2,19 @@
 
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 
 from db import artifacts, jobs, shards
 from db.errors import Cancelled, Draining, LeaseLost, Unreachable
+from db.progress import of
 from db.shards import NewArtifact
 from worker.services import Services
 from worker.settings import Settings
+from worker.shards.commits import commit
+from worker.shards.context import ShardResult
+from worker.shards.heartbeat import Heartbeat
 from worker.shards.lease import Lease
 from worker.shared_memory import SharedState
 
@@ -19,7 +24,7 @@ INDEX = shards.NewIndex(range(1), "0" * 64, data=bytes(44))
 @pytest.fixture
 def services(tmp_path, database_url, monkeypatch):
     """Leases that hold for a minute, so that no busy machine loses one, and a quick heart."""
-    monkeypatch.setattr("worker.shards.lease.MAX_BEAT_S", 0.1)
+    monkeypatch.setattr("worker.shards.heartbeat.MAX_BEAT_S", 0.1)
     opened = Services(
         Settings(_env_file=None, home=tmp_path, database_url=database_url, lease_s=60, hang_s=60)
     )
@@ -49,8 +54,34 @@ def claim(services):
     return services.database.transact(work)
 
 
+class Hold(Lease):
+    """A lease with a heartbeat of its own."""
+
+    def __init__(self, services, claim, shared, on_hang):
+        super().__init__(services, claim, shared=shared)
+        self.heartbeat = Heartbeat(services, claim.owner, on_hang=on_hang)
+        self.shared = shared
+
+    def __enter__(self):
+        self.block = ExitStack()
+        self.block.enter_context(self.heartbeat)
+        self.block.enter_context(self.heartbeat.renewing([self]))
+        return self
+
+    def __exit__(self, *error):
+        self.block.__exit__(*error)
+
+    def commit_one(self, artifacts):
+        outcome = commit(self.heartbeat, {self: ShardResult(artifacts)}, self.shared)
+        if outcome[self.claim.shard_id] is not None:
+            raise outcome[self.claim.shard_id]
+
+    def renew(self):
+        self.heartbeat.renew([self])
+
+
 def hold(services, claim, *, shared=None, on_hang=lambda: None):
-    return Lease(services, claim, shared=shared or SharedState(), on_hang=on_hang)
+    return Hold(services, claim, shared or SharedState(), on_hang)
 
 
 def told_to_stop(lease):
@@ -73,9 +104,13 @@ def reap(services):
     return services.database.transact(shards.reap)
 
 
+def done_of(session, claim):
+    return of(session, [jobs.get(session, claim.job_id)])[claim.job_id].get("done")
+
+
 def progress(services, claim):
     with services.database.read() as session:
-        return jobs.get(session, claim.job_id).progress.get("done")
+        return done_of(session, claim)
 
 
 def status(services, claim):
@@ -89,7 +124,7 @@ def test_a_lease_outlasts_its_time_while_the_work_goes_on(services, claim) -> No
         while not progress(services, claim):  # until its heart has beaten
             time.sleep(0.01)
         assert reap(services) == []
-        lease.commit([made(claim)])
+        lease.commit_one([made(claim)])
     assert status(services, claim) == "succeeded"
 
 
@@ -98,7 +133,7 @@ def test_progress_curves_and_log_lines_reach_the_record(services, claim) -> None
         lease.progress(0.5, 1, "samples", note="half")
         lease.points(3, {"loss": 0.5})
         lease.log("hello", level="warning")
-        lease.commit([made(claim)])
+        lease.commit_one([made(claim)])
     with services.database.read() as session:
         assert [point.value for point in jobs.points(session, claim.job_id)] == [0.5]
         assert [line.message for line in jobs.log_lines(session, claim.job_id)] == ["hello"]
@@ -127,9 +162,9 @@ def test_a_commit_tells_the_progress_that_no_heartbeat_has_told(services) -> Non
     claim = services.database.transact(add)
     with hold(services, claim) as lease:
         lease.progress(5, 5, "step")
-        lease.commit([])
+        lease.commit_one([])
     with services.database.read() as session:
-        assert jobs.get(session, claim.job_id).progress["done"] == 5
+        assert done_of(session, claim) == 5
 
 
 def test_a_cancelled_job_stops_its_work_and_nothing_is_committed(services, claim) -> None:
@@ -137,7 +172,7 @@ def test_a_cancelled_job_stops_its_work_and_nothing_is_committed(services, claim
         services.database.transact(lambda session: jobs.cancel(session, claim.job_id))
         assert isinstance(told_to_stop(lease), Cancelled)
         with pytest.raises(Cancelled):
-            lease.commit([made(claim)])
+            lease.commit_one([made(claim)])
     with services.database.read() as session:
         assert artifacts.of_job(session, claim.job_id) == []
 
@@ -149,9 +184,9 @@ def test_a_shard_taken_over_stops_its_first_owner(services, claim) -> None:
     with hold(services, claim) as lease:
         assert isinstance(told_to_stop(lease), LeaseLost)
     with pytest.raises(LeaseLost), hold(services, claim) as lease:
-        lease.commit([made(claim)])
+        lease.commit_one([made(claim)])
     with hold(services, thief) as lease:
-        lease.commit([made(thief)])
+        lease.commit_one([made(thief)])
 
 
 def test_a_draining_worker_stops_between_two_steps_but_not_after_the_last(services, claim) -> None:
@@ -161,7 +196,7 @@ def test_a_draining_worker_stops_between_two_steps_but_not_after_the_last(servic
         with pytest.raises(Draining):
             lease.progress(1, 2, "samples")
         lease.progress(2, 2, "samples")
-        lease.commit([made(claim)])
+        lease.commit_one([made(claim)])
 
 
 def test_work_that_hangs_is_given_up_and_counted(services, hasty, claim) -> None:
@@ -179,7 +214,7 @@ def test_a_long_transfer_is_no_hang(hasty, claim) -> None:
     lease = hold(hasty, claim, on_hang=ended.set)
     with lease.hang_check_paused(), lease:  # paused before the first heartbeat checks
         time.sleep(0.8)
-        lease.commit([made(claim)])
+        lease.commit_one([made(claim)])
         over = time.monotonic()
     assert not ended.is_set()
     assert lease._progress_at >= over
@@ -225,7 +260,7 @@ def test_a_commit_without_a_reply_ends_the_same_either_way(services, claim, comm
     lease = hold(services, claim)
     real = services.database
     services.__dict__["database"] = LostReplies(real, committed=committed)
-    lease.commit([made(claim)])
+    lease.commit_one([made(claim)])
     assert status(services, claim) == "succeeded"
     with real.read() as session:
         assert len(artifacts.of_job(session, claim.job_id)) == 1
@@ -265,7 +300,7 @@ def test_a_commit_beside_a_heartbeat_writes_no_line_twice(services, claim) -> No
     lease.log("hello")
     with lease:
         assert database.heard.wait(timeout=20)
-        lease.commit([made(claim)])
+        lease.commit_one([made(claim)])
     assert lines(services, claim) == ["hello"]
 
 
@@ -274,8 +309,8 @@ def test_a_heartbeat_without_a_reply_writes_no_line_twice(services, claim) -> No
     services.__dict__["database"] = LostReplies(services.database, committed=True)
     lease.log("hello")
     with pytest.raises(Unreachable):
-        lease._renew()
-    lease._renew()
+        lease.renew()
+    lease.renew()
     assert lines(services, claim) == ["hello"]
 
 
@@ -286,19 +321,19 @@ def test_a_heartbeat_after_a_commit_without_a_reply_is_no_order_to_stop(services
         real, committed=True, thread=threading.main_thread()
     )
     with lease:  # its heart beats ten times before the commit looks again
-        lease.commit([made(claim)])
+        lease.commit_one([made(claim)])
     assert status(services, claim) == "succeeded"
 
 
 def test_an_unexpected_error_does_not_stop_the_heart(services, claim, monkeypatch) -> None:
-    real, trouble = shards.renew, [RuntimeError("surprise")]
+    real, trouble = shards.renew_all, [RuntimeError("surprise")]
 
-    def renew(*arguments, **options):
+    def renew_all(*arguments, **options):
         if trouble:
             raise trouble.pop()
-        real(*arguments, **options)
+        return real(*arguments, **options)
 
-    monkeypatch.setattr("db.shards.renew", renew)
+    monkeypatch.setattr("db.shards.renew_all", renew_all)
     with hold(services, claim) as lease:
         lease.progress(1, 10, "samples")
         deadline = time.monotonic() + 20
@@ -327,6 +362,6 @@ def test_waiting_for_the_database_at_the_commit_is_no_hang(services, hasty, clai
 
     hasty.__dict__["database"] = Away()
     with hold(hasty, claim, on_hang=ended.set) as lease:
-        lease.commit([made(claim)])
+        lease.commit_one([made(claim)])
     assert not ended.is_set()
     assert status(services, claim) == "succeeded"

@@ -8,8 +8,10 @@ from PIL import Image
 
 from db.errors import BadInput
 from worker.media import read_record
-from worker.media.samples.png import encode_png, parameters, read_png_record
-from worker.media.samples.record import AI_GENERATED, Origin, to_json
+from worker.media.samples.containers import SampleRecord
+from worker.media.samples.png import encode_png as encode_pngs
+from worker.media.samples.png import parameters, read_png_record
+from worker.media.samples.record import AI_GENERATED, Origin, SharedRecord, to_json
 from worker.media.samples.wav import encode_wav, read_wav_record, write_wav
 
 ORIGIN = Origin(
@@ -21,6 +23,11 @@ ORIGIN = Origin(
     micro_batch=32,
 )
 IMAGE = np.arange(8 * 6 * 1, dtype=np.uint8).reshape(8, 6, 1)
+
+
+def encode_png(image, record):
+    [data] = encode_pngs([SampleRecord(record["index"], image, SharedRecord(record))])
+    return data
 
 
 def test_a_record_names_all_that_the_bytes_depend_on():
@@ -90,7 +97,7 @@ def test_bytes_that_are_no_picture_are_refused():
 
 def test_a_wav_gives_its_record_back(tmp_path):
     record = ORIGIN.record(17, label="猫", prompt=None, custom_id="row-1")
-    data = encode_wav(np.zeros(9, np.float32), 8000, record)
+    data = encode_wav(SampleRecord(17, np.zeros(9, np.float32), SharedRecord(record)), 8000)
     path = tmp_path / "000000017.wav"
     path.write_bytes(data)
 

@@ -1,0 +1,187 @@
+"""How an attempt ends: its result is committed, it failed, or the shard is given back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from db.claims import Claim, check_complete, ending, hold, record_artifacts, replace_artifact
+from db.commits import NewArtifact
+from db.errors import GenmillError, LeaseLost
+from db.leases import give_up, requeue
+from db.moves import by_fence, end_attempts, lock_jobs, move_jobs, record_transitions
+from db.session import clock
+from db.states import JobState, ShardState
+from db.tables import Attempt, Checkpoint, Job, Shard
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a claim's work made: objects that are in the store already; the last report."""
+
+    claim: Claim
+    artifacts: Sequence[NewArtifact]
+    report: dict[str, Any] | None = None
+
+
+def commit_many(session: Session, results: Sequence[Result]) -> dict[str, GenmillError | None]:
+    """Record what shards of one worker made and end them as succeeded.
+
+    Returns by shard id None, or why its result was not recorded: `Cancelled`, `LeaseLost`, or
+    another error if it is incomplete; that harms no other. A job of one shard moves on with it; for
+    the others, call `db.jobs.settle` in a later transaction. After an error at the end of the
+    transaction, `outcome` tells whether it was committed.
+    """
+    outcomes: dict[str, GenmillError | None] = {}
+    complete = [result for result in results if _is_complete(result, outcomes)]
+    claims = [result.claim for result in complete]
+    jobs = lock_jobs(session, {claim.job_id for claim in claims if claim.alone}, shared=False)
+    jobs |= lock_jobs(session, {claim.job_id for claim in claims if not claim.alone}, shared=True)
+    running = {job_id for job_id, job in jobs.items() if job.status == JobState.RUNNING}
+    ended = _end_shards(session, [claim for claim in claims if claim.job_id in running])
+    done = [result for result in complete if result.claim.shard_id in ended]
+    _record(session, done, at=clock(session))
+    lost = {claim.shard_id: claim for claim in claims if claim.shard_id not in ended}
+    return outcomes | dict.fromkeys(ended) | _endings(session, lost)
+
+
+def commit(
+    session: Session,
+    claim: Claim,
+    artifacts: Sequence[NewArtifact],
+    *,
+    report: dict[str, Any] | None = None,
+) -> None:
+    """`commit_many` for one shard. Raises why nothing was recorded."""
+    error = commit_many(session, [Result(claim, artifacts, report)])[claim.shard_id]
+    if error is not None:
+        raise error
+
+
+def outcome(session: Session, claim: Claim) -> str | None:
+    """How the claim's attempt ended; None while it has not."""
+    attempt = session.get(Attempt, (claim.shard_id, claim.fence), populate_existing=True)
+    return attempt.outcome if attempt else None
+
+
+def succeeded(session: Session, claims: Sequence[Claim]) -> set[str]:
+    """The ids of those shards that these very claims have ended as succeeded."""
+    fences = {claim.shard_id: claim.fence for claim in claims}
+    won = select(Attempt.shard_id, Attempt.fence).where(
+        Attempt.shard_id.in_(fences), Attempt.outcome == "succeeded"
+    )
+    return {row.shard_id for row in session.execute(won) if fences[row.shard_id] == row.fence}
+
+
+def put_artifact(session: Session, claim: Claim, artifact: NewArtifact) -> None:
+    """Record a preview or report while the shard runs, replacing the last one of that name."""
+    hold(session, claim)
+    replace_artifact(session, claim, artifact, at=clock(session))
+
+
+def fail(
+    session: Session,
+    claim: Claim,
+    error: str,
+    *,
+    final: bool,
+    max_failures: int,
+    backoff_s: float,
+) -> ShardState:
+    """Count a failure of the work itself; return the shard's new state, queued or failed.
+
+    It fails, and its job with it, if `final` or at the `max_failures`-th failure. Otherwise it is
+    due after `backoff_s` * 2**(n-1) for the n-th failure. Raises `Cancelled` or `LeaseLost`.
+    """
+    # read before the locks, to choose the job's; only this claim could have counted another
+    counted = session.scalar(select(Shard.failures).where(Shard.id == claim.shard_id)) or 0
+    failures = counted + 1
+    last = final or failures >= max_failures
+    job, shard = hold(session, claim, exclusive=last)
+    now = clock(session)
+    end_attempts(session, [(shard.id, shard.fence)], "failed", at=now, error=error)
+    if last:
+        give_up(session, job, shard, error, at=now, failures=failures)
+        return ShardState.FAILED
+    pause_s = backoff_s * 2 ** (failures - 1)
+    requeue(session, shard, error, at=now, pause_s=pause_s, failures=failures)
+    return ShardState.QUEUED
+
+
+def release(session: Session, claim: Claim, reason: str, *, backoff_s: float = 0) -> None:
+    """Requeue a shard without counting a failure, as after a drain or an unreachable service.
+
+    Raises `Cancelled` or `LeaseLost`.
+    """
+    _, shard = hold(session, claim)
+    now = clock(session)
+    end_attempts(session, [(shard.id, shard.fence)], "released", at=now, error=reason)
+    requeue(session, shard, reason, at=now, pause_s=backoff_s, releases=shard.releases + 1)
+
+
+def _is_complete(result: Result, outcomes: dict[str, GenmillError | None]) -> bool:
+    try:
+        check_complete(result.claim, result.artifacts)
+    except GenmillError as error:
+        outcomes[result.claim.shard_id] = error
+        return False
+    return True
+
+
+def _end_shards(session: Session, claims: Sequence[Claim]) -> set[str]:
+    """Move the shards that these claims still hold to succeeded; return their ids."""
+    if not claims:
+        return set()
+    new = {"status": ShardState.SUCCEEDED, "owner": None, "lease_until": None}
+    running = (Shard.status == ShardState.RUNNING, Shard.owner == claims[0].owner)
+    ended: set[str] = set()
+    for fence, ids in by_fence((claim.shard_id, claim.fence) for claim in claims).items():
+        held = (Shard.id.in_(ids), Shard.fence == fence, *running)
+        statement = update(Shard).where(*held).values(new).returning(Shard.id)
+        ended |= set(session.scalars(statement.execution_options(synchronize_session=False)))
+    return ended
+
+
+def _record(session: Session, done: Sequence[Result], *, at: datetime) -> None:
+    claims = [result.claim for result in done]
+    for result in done:
+        if result.claim.kind != "generate":
+            _record_training(session, result, at=at)
+    made = [(result.claim, each) for result in done for each in result.artifacts]
+    made = [pair for pair in made if pair[0].kind == "generate"]
+    record_artifacts(session, made, at=at)
+    attempts = [(claim.shard_id, claim.fence) for claim in claims]
+    end_attempts(session, attempts, "succeeded", at=at)
+    running, succeeded_ = ShardState.RUNNING, ShardState.SUCCEEDED
+    moves = [(claim.job_id, claim.shard_id, running, succeeded_, None) for claim in claims]
+    record_transitions(session, moves, at=at)
+    whole = [claim.job_id for claim in claims if claim.alone]
+    move_jobs(session, whole, JobState.RUNNING, JobState.FINALIZING, at=at)
+
+
+def _record_training(session: Session, result: Result, *, at: datetime) -> None:
+    shard_id = result.claim.shard_id
+    # a shard that succeeded never resumes, so its checkpoints become garbage
+    session.execute(delete(Checkpoint).where(Checkpoint.shard_id == shard_id))
+    if result.report is not None:
+        reported = update(Shard).where(Shard.id == shard_id).values(report=result.report)
+        session.execute(reported.execution_options(synchronize_session=False))
+    for artifact in result.artifacts:  # one of its previews may have the same name
+        replace_artifact(session, result.claim, artifact, at=at)
+
+
+def _endings(session: Session, lost: dict[str, Claim]) -> dict[str, GenmillError | None]:
+    """Why each of these claims is over."""
+    if not lost:
+        return {}
+    columns = (Shard.id, Shard.status, Shard.fence, Shard.owner, Job.status.label("job_status"))
+    statement = select(*columns).join(Job, Job.id == Shard.job_id).where(Shard.id.in_(lost))
+    found = {row.id: row for row in session.execute(statement)}
+    return {
+        key: (ending(claim, found[key].job_status, found[key]) if key in found else None)
+        or LeaseLost(f"shard {key}: claim {claim.fence} is over")
+        for key, claim in lost.items()
+    }

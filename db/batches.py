@@ -1,0 +1,135 @@
+"""Batches: jobs that are submitted together and become visible together.
+
+Their rows are inserted over many short transactions. Until the last of them is in, the batch is
+incomplete: readers leave out its jobs, and nobody runs them. One column of one row, `complete_at`,
+makes them all visible. What a killed command leaves behind is deleted in small steps.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, ScalarSelect, Select, delete, func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session, undefer
+
+from db.columns import new_id
+from db.errors import GenmillError
+from db.lookup import by_prefix
+from db.session import clock
+from db.tables import Batch, Job, Shard, Transition
+
+DELETED_AT_ONCE = 1000  # jobs
+
+
+def add(session: Session, size: int, batch_id: str | None = None) -> Batch:
+    """Insert an incomplete batch for `size` jobs."""
+    batch = Batch(id=batch_id or new_id(), size=size, created_at=clock(session))
+    session.add(batch)
+    session.flush()
+    return batch
+
+
+def complete(session: Session, batch_id: str) -> Batch:
+    """Make the jobs of a batch visible; a complete one stays as it is.
+
+    Raises `GenmillError` unless all of its jobs are stored.
+    """
+    batch = _locked(session, batch_id)
+    stored = session.scalar(select(func.count()).where(Job.batch_id == batch_id))
+    if batch is None or batch.size != stored:
+        raise GenmillError(
+            f"{stored} jobs of batch {batch_id} are stored: others were deleted, because it was "
+            "not completed in time",
+            remedy="submit it again",
+        )
+    if batch.complete_at is None:
+        batch.complete_at = clock(session)
+        session.flush()
+    return batch
+
+
+def get(session: Session, id_or_prefix: str) -> Batch:
+    """The complete batch with this id or unambiguous prefix. Raises `NotFound` or `Refused`."""
+    whole = Batch.complete_at.is_not(None)
+    return by_prefix(session, Batch, id_or_prefix, noun="batch", visible=whole)
+
+
+def jobs_of(
+    session: Session,
+    batch_id: str,
+    *,
+    after: str = "",
+    limit: int | None = None,
+    with_spec: bool = False,
+) -> list[Job]:
+    """A batch's jobs in the order of its lines; `after` is the previous page's last id."""
+    statement = select(Job).where(Job.batch_id == batch_id, Job.id > after).order_by(Job.id)
+    if with_spec:
+        statement = statement.options(undefer(Job.spec))
+    return list(session.scalars(statement.limit(limit)))
+
+
+def job_ids(session: Session, batch_id: str) -> list[str]:
+    """The ids of a batch's jobs, in the order of its lines."""
+    return list(session.scalars(select(Job.id).where(Job.batch_id == batch_id).order_by(Job.id)))
+
+
+def incomplete() -> Select[str]:
+    """The ids of incomplete batches, from an index that holds no others."""
+    return select(Batch.id).where(Batch.complete_at.is_(None))
+
+
+def incomplete_batches(session: Session) -> list[str]:
+    """The ids of incomplete batches: few at any time, mostly none."""
+    return list(session.scalars(incomplete()))
+
+
+def visible(batch_id: InstrumentedAttribute[str | None]) -> ColumnElement[bool]:
+    """Whether a job, by its column `batch_id`, is in no incomplete batch."""
+    return or_(batch_id.is_(None), batch_id.not_in(incomplete()))
+
+
+def abandoned(session: Session, older_than_s: float) -> list[str]:
+    """Incomplete batches to which nothing was added for `older_than_s`, oldest first."""
+    written = func.coalesce(_last_written(), Batch.created_at)
+    before = clock(session) - timedelta(seconds=older_than_s)
+    statement = select(Batch.id).where(Batch.complete_at.is_(None), written < before)
+    return list(session.scalars(statement.order_by(Batch.id)))
+
+
+def is_incomplete(session: Session, batch_id: str) -> bool:
+    """Whether the batch is on record and incomplete."""
+    return session.scalar(incomplete().where(Batch.id == batch_id)) is not None
+
+
+def delete_some(session: Session, batch_id: str, limit: int = DELETED_AT_ONCE) -> int:
+    """Delete some jobs of an incomplete batch, and it with the last; return how many jobs.
+
+    0 means that nothing is left to delete, or that the batch is complete.
+    """
+    batch = _locked(session, batch_id)
+    if batch is None or batch.complete_at is not None:
+        return 0
+    # newest first: the first job holds the idempotency key, which nobody takes meanwhile
+    newest = select(Job.id).where(Job.batch_id == batch_id).order_by(Job.id.desc())
+    ids: Sequence[str] = session.scalars(newest.limit(limit)).all()
+    for statement in (
+        delete(Transition).where(Transition.job_id.in_(ids)),
+        delete(Shard).where(Shard.job_id.in_(ids)),
+        delete(Job).where(Job.id.in_(ids)),
+    ):
+        session.execute(statement.execution_options(synchronize_session=False))
+    if len(ids) < limit:
+        session.execute(delete(Batch).where(Batch.id == batch_id))
+    return len(ids)
+
+
+def _last_written() -> ScalarSelect[datetime]:
+    """When the last job was added to a batch: its time, found by an index."""
+    latest = select(Job.created_at).where(Job.batch_id == Batch.id).order_by(Job.id.desc()).limit(1)
+    return latest.scalar_subquery()
+
+
+def _locked(session: Session, batch_id: str) -> Batch | None:
+    statement = select(Batch).where(Batch.id == batch_id).with_for_update(key_share=True)
+    found: Batch | None = session.scalar(statement.execution_options(populate_existing=True))
+    return found

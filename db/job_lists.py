@@ -1,0 +1,121 @@
+"""Lists of jobs, newest first, and how many there are: by index, whatever the number of jobs."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from heapq import nlargest
+from typing import Any
+
+from sqlalchemy import Select, func, or_, select, text, union_all
+from sqlalchemy.orm import Session, undefer
+
+from db.batches import incomplete_batches
+from db.columns import first_id
+from db.errors import Refused
+from db.states import JobState
+from db.tables import Job, JobCount
+
+MAX_LIMIT = 10_000
+# Ids hold the time by the clock of the machine that submitted, `created_at` that by the database's.
+CLOCK_SKEW = timedelta(minutes=1)
+
+FOLDED_AT_ONCE = 50_000
+FOLD = text("""
+WITH gone AS (
+    DELETE FROM job_counts WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM job_counts WHERE slot <> 0 LIMIT :limit FOR UPDATE SKIP LOCKED
+    )) RETURNING kind, status, jobs
+), added AS (
+    INSERT INTO job_counts (kind, status, slot, jobs)
+    SELECT kind, status, 0, sum(jobs) FROM gone GROUP BY kind, status ORDER BY kind, status
+    ON CONFLICT (kind, status, slot) DO UPDATE SET jobs = job_counts.jobs + excluded.jobs
+)
+SELECT count(*) FROM gone
+""")
+
+
+def listing(
+    session: Session,
+    *,
+    limit: int = 50,
+    since: datetime | None = None,
+    before: str | None = None,
+    with_spec: bool = False,
+    **filters: str | None,
+) -> list[Job]:
+    """Jobs that match every filter, newest first; `before` is the previous page's last id.
+
+    The filters are `status`, `kind`, `model`, `batch` and `schedule`. At most 10,000 jobs.
+    """
+    limit = min(limit, MAX_LIMIT)
+    statement = select(Job.id).order_by(Job.id.desc()).limit(limit)
+    if since is not None:
+        earliest = first_id(since - CLOCK_SKEW)
+        statement = statement.where(Job.id >= earliest, Job.created_at >= since)
+    if before is not None:
+        statement = statement.where(Job.id < before)
+    given = {name: value for name, value in filters.items() if value is not None}
+    if hidden := incomplete_batches(session):
+        statement = statement.where(or_(Job.batch_id.is_(None), Job.batch_id.not_in(hidden)))
+    ids = _newest(session, _searches(session, statement, **given), limit)
+    if not ids:
+        return []
+    found = select(Job).where(Job.id.in_(ids)).order_by(Job.id.desc())
+    return list(session.scalars(found.options(undefer(Job.spec)) if with_spec else found))
+
+
+def counts(session: Session) -> dict[str, int]:
+    """The number of jobs in each state."""
+    rows = session.execute(select(JobCount.status, func.sum(JobCount.jobs)).group_by("status"))
+    found = dict.fromkeys(map(str, JobState), 0) | {status: int(jobs) for status, jobs in rows}
+    if hidden := incomplete_batches(session):
+        stored = session.scalar(select(func.count()).where(Job.batch_id.in_(hidden))) or 0
+        found[JobState.QUEUED] -= stored
+    return found
+
+
+def fold_counts(session: Session) -> int:
+    """Add what transactions have counted to the sums; return how many rows that frees.
+
+    Without it, counts stay right, but reading them takes longer and longer. SQLite needs none.
+    """
+    if session.get_bind().dialect.name == "sqlite":
+        return 0
+    return session.scalar(FOLD, {"limit": FOLDED_AT_ONCE}) or 0
+
+
+def _searches(
+    session: Session,
+    statement: Select[str],
+    *,
+    status: str | None = None,
+    kind: str | None = None,
+    model: str | None = None,
+    batch: str | None = None,
+    schedule: str | None = None,
+) -> list[Select[str]]:
+    """The search, as one or several of which each reads a range of an index.
+
+    Most indexes have the state and the kind before the id. Where one of the two is not given, there
+    is a search for each of its values, so that each finds its ids in order.
+    """
+    if status is not None and status not in set(JobState):
+        raise Refused.unknown("status", status, [state.value for state in JobState])
+    for column, value in ((Job.model, model), (Job.batch_id, batch), (Job.schedule_id, schedule)):
+        if value is not None:
+            statement = statement.where(column == value)
+    if schedule or (status is None and kind is None and (batch or not model)):
+        return [statement]  # by an index of the id, or of the one column and the id
+    return [
+        statement.where(Job.status == each.status, Job.kind == each.kind)
+        for each in session.execute(select(JobCount.status, JobCount.kind).distinct())
+        if status in (None, each.status) and kind in (None, each.kind)
+    ]
+
+
+def _newest(session: Session, searches: Sequence[Select[str]], limit: int) -> list[str]:
+    """The newest ids that any of the searches finds."""
+    if len(searches) > 1:
+        each = (select(search.subquery().c.id) for search in searches)
+        found: Any = session.scalars(union_all(*each))
+        return nlargest(limit, found)
+    return [job_id for search in searches for job_id in session.scalars(search)]

@@ -1,0 +1,31 @@
+"""Batches become visible when they are complete; a job can be deleted by indexes alone."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Every batch on record is complete: it was stored in one transaction."""
+    complete_at = sa.Column("complete_at", sa.DateTime(timezone=True), nullable=True)
+    op.add_column("batches", complete_at)
+    op.execute("UPDATE batches SET complete_at = created_at")
+    _create_partial_index("ix_batches_incomplete", "batches", "id", "complete_at IS NULL")
+    # without it, deleting a job reads the whole table
+    _create_partial_index("ix_jobs_retry_of", "jobs", "retry_of", "retry_of IS NOT NULL")
+
+
+def downgrade() -> None:
+    """Incomplete batches become visible: complete or delete them first."""
+    op.drop_index("ix_jobs_retry_of", "jobs")
+    op.drop_index("ix_batches_incomplete", "batches")
+    op.drop_column("batches", "complete_at")
+
+
+def _create_partial_index(name: str, table: str, column: str, condition: str) -> None:
+    where = sa.text(condition)
+    op.create_index(name, table, [column], sqlite_where=where, postgresql_where=where)

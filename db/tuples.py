@@ -1,0 +1,49 @@
+"""Inserting rows given as tuples: several times faster than rows given as dictionaries.
+
+The values go to the driver as they are: strings, numbers, None, and JSON as text.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.schema import ScalarElementColumnDefault
+
+Tuple = tuple[str | int | None, ...]
+
+
+def insert_tuples(
+    session: Session, table: Any, columns: Sequence[str], rows: Sequence[Tuple], **same: Any
+) -> None:
+    """Insert rows of values of `columns`; `same` are columns whose value is equal in all rows.
+
+    Other columns get their scalar defaults.
+    """
+    if not rows:
+        return
+    target: Table = table.__table__
+    defaults = {
+        column.name: column.default.arg
+        for column in target.columns
+        if isinstance(column.default, ScalarElementColumnDefault) and column.name not in columns
+    }
+    common = defaults | same
+    connection = session.connection()
+    tail = tuple(_for_driver(connection, target, name, value) for name, value in common.items())
+    statement = _statement(connection, target, [*columns, *common])
+    connection.exec_driver_sql(statement, [(*row, *tail) for row in rows])
+
+
+def _for_driver(connection: Connection, table: Table, name: str, value: Any) -> Any:
+    dialect = connection.dialect
+    process = table.columns[name].type.dialect_impl(dialect).bind_processor(dialect)
+    return process(value) if process else value
+
+
+def _statement(connection: Connection, table: Table, columns: Sequence[str]) -> str:
+    quote = connection.dialect.identifier_preparer.quote
+    names = ", ".join(quote(name) for name in columns)
+    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+    marks = ", ".join([mark] * len(columns))
+    return f"INSERT INTO {quote(table.name)} ({names}) VALUES ({marks})"  # noqa: S608 - no values

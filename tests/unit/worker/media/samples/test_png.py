@@ -1,0 +1,66 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+from worker.media.samples.containers import SampleRecord
+from worker.media.samples.png import encode_png, parameters
+from worker.media.samples.record import Origin, SharedRecord, to_json
+
+ORIGIN = Origin("gan", "digits:1", "ab" * 32, 5, {"micro_batch": 64, "truncation": 0.7}, 64)
+
+
+def images(count: int, size: tuple[int, int, int]) -> list[np.ndarray]:
+    """Noise, a gradient and a drawing on black, in turn."""
+    _height, width, _channels = size
+    made = []
+    for number in range(count):
+        noise = np.random.default_rng(number).integers(0, 256, size, np.uint8)
+        slope = np.broadcast_to(np.arange(width)[None, :, None] * 3 % 256, size).astype(np.uint8)
+        drawn = np.where(noise > 250, noise, 0).astype(np.uint8)
+        made.append([noise, slope, drawn][number % 3])
+    return made
+
+
+@pytest.mark.parametrize("size", [(28, 28, 1), (32, 32, 3), (1, 1, 1), (5, 9, 3)])
+def test_every_pixel_comes_back_from_another_reader(size: tuple[int, int, int]) -> None:
+    pixels = images(9, size)
+    files = encode_png([SampleRecord(i, image, ORIGIN.shared()) for i, image in enumerate(pixels)])
+    for data, image in zip(files, pixels, strict=True):
+        with Image.open(io.BytesIO(data)) as opened:
+            opened.load()
+            assert opened.mode == ("L" if size[2] == 1 else "RGB")
+            assert (np.asarray(opened).reshape(size) == image).all()
+
+
+def test_a_file_does_not_depend_on_the_images_beside_it() -> None:
+    samples = [
+        SampleRecord(i, each, ORIGIN.shared()) for i, each in enumerate(images(6, (8, 8, 3)))
+    ]
+    assert encode_png(samples) == [encode_png([sample])[0] for sample in samples]
+
+
+@pytest.mark.parametrize("label", ["7", "naïve", "猫"])
+def test_texts_are_the_chunks_that_pillow_would_write(label: str) -> None:
+    record = ORIGIN.record(17, label=label)
+    [data] = encode_png([SampleRecord(17, images(1, (4, 4, 1))[0], SharedRecord(record))])
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("parameters", parameters(record, (4, 4)))
+    texts.add_text("genmill", to_json(record))
+    expected = io.BytesIO()
+    Image.new("L", (4, 4)).save(expected, "PNG", pnginfo=texts)
+    before, _, after = data.partition(b"IDAT")
+    assert before[:-4] == expected.getvalue().partition(b"IDAT")[0][:-4]
+    assert after
+
+
+def test_colour_pictures_are_about_as_small_as_pillow_makes_them() -> None:
+    y, x = np.mgrid[:64, :64]
+    smooth = np.stack([(x * y / 16) % 256, (x + 2 * y) % 256, (x * x / 32) % 256], 2)
+    noise = np.random.default_rng(0).integers(0, 8, (64, 64, 3))
+    image = (smooth + noise).clip(0, 255).astype(np.uint8)
+    [data] = encode_png([SampleRecord(0, image, ORIGIN.shared())])
+    other = io.BytesIO()
+    Image.fromarray(image).save(other, "PNG")
+    assert len(data) < 1.15 * len(other.getvalue()) + 1000

@@ -1,0 +1,196 @@
+"""From samples to stored objects, beside the model."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from db.errors import Cancelled, NonFinite, Unreachable
+from worker.data.dataset import Shape
+from worker.engine.generate import Sample
+from worker.media import read_record
+from worker.media.samples.record import Origin
+from worker.shards.packing import QUEUED_STEPS, Packer, Part
+from worker.store.folder import FolderStore
+
+ORIGIN = Origin("gan", "digits:1", "ab" * 32, 5, {"micro_batch": 8}, 8)
+SHAPE = Shape("image", labels=("a", "b"), size=8, channels=1)
+
+
+class HeldLease:
+    """The part of a lease that packing uses."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        self.claim = SimpleNamespace(shard_id=f"shard-{start}", idx=0, start=start, stop=stop)
+        self.pauses = 0
+
+    @contextmanager
+    def hang_check_paused(self) -> Iterator[None]:
+        self.pauses += 1
+        yield
+        self.pauses -= 1
+
+
+def part(job: str, start: int, stop: int) -> Part:
+    named: Any = SimpleNamespace(id=job, custom_id=f"job-{job}")
+    lease: Any = HeldLease(start, stop)
+    return Part(named, SimpleNamespace(), lease)  # type: ignore[arg-type]
+
+
+def samples(start: int, stop: int, dtype: type = np.uint8) -> list[Sample]:
+    return [
+        Sample(i, np.full((8, 8, 1), i, dtype), "a", None, None, micro_batch=4)
+        for i in range(start, stop)
+    ]
+
+
+def packer(store: FolderStore, parts: list[Part], folder: Path) -> Packer:
+    return Packer(store, SHAPE, {each: ORIGIN for each in parts}, folder)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return FolderStore(tmp_path / "store")
+
+
+def test_each_part_is_an_object_stored_when_its_last_sample_comes(store, tmp_path):
+    one, two = part("1", 0, 3), part("2", 4, 9)
+    with packer(store, [one, two], tmp_path) as packing:
+        packing.add([(one, samples(0, 3)), (two, samples(4, 6))])
+        packing.add([(two, samples(6, 9))])
+        results = dict(packing.finish())
+    for each, indices in ((one, range(3)), (two, range(4, 9))):
+        [artifact] = results[each].artifacts
+        assert artifact.index.samples == indices
+        assert artifact.name == "samples-000000.tar"
+        with store.open(artifact.key) as file:
+            assert len(file.read()) == artifact.size
+        assert each.lease.pauses == 0
+
+
+def test_a_record_has_the_job_s_custom_id_and_the_rows_of_the_forward_pass(store, tmp_path):
+    one = part("1", 0, 1)
+    with packer(store, [one], tmp_path) as packing:
+        packing.add([(one, samples(0, 1))])
+        [(_, result)] = packing.finish()
+    with store.open(result.artifacts[0].key, start=512) as file:
+        record = read_record(file.read(1000))
+    assert (record["custom_id"], record["micro_batch"], record["label"]) == ("job-1", 4, "a")
+
+
+def test_the_bytes_do_not_depend_on_what_is_packed_beside_them(store, tmp_path):
+    def digests(jobs: str) -> dict[str, str]:
+        parts = [part(job, 0, 3) for job in jobs]
+        with packer(store, parts, tmp_path) as packing:
+            packing.add([(each, samples(0, 3)) for each in parts])
+            return {each.job.id: made.artifacts[0].sha256 for each, made in packing.finish()}
+
+    assert digests("1234") == digests("1") | digests("23") | digests("4")
+
+
+def test_a_part_with_a_bad_sample_fails_alone(store, tmp_path):
+    one, bad, two = part("1", 0, 2), part("2", 0, 2), part("3", 0, 2)
+    with packer(store, [one, bad, two], tmp_path) as packing:
+        packing.add([(one, samples(0, 2)), (bad, samples(0, 1, np.float32)), (two, samples(0, 2))])
+        packing.add([(bad, samples(1, 2))])
+        results = dict(packing.finish())
+    assert isinstance(results[bad], NonFinite)
+    assert results[one].artifacts
+    assert results[two].artifacts
+
+
+def test_an_error_from_the_engine_ends_its_part(store, tmp_path):
+    one, cancelled = part("1", 0, 2), part("2", 0, 2)
+    with packer(store, [one, cancelled], tmp_path) as packing:
+        packing.add([(one, samples(0, 2)), (cancelled, samples(0, 1))])
+        packing.add([(cancelled, Cancelled())])
+        results = dict(packing.finish())
+    assert isinstance(results[cancelled], Cancelled)
+    assert results[one].artifacts
+
+
+class Failing(FolderStore):
+    """Cannot store the objects of job 2."""
+
+    def put_bytes(self, prefix: str, data: bytes) -> Any:
+        if prefix.startswith("jobs/2/"):
+            raise Unreachable("the store is away")
+        return super().put_bytes(prefix, data)
+
+
+def test_a_part_that_cannot_be_stored_fails_alone(tmp_path):
+    parts = [part(job, 0, 2) for job in "123"]
+    with packer(Failing(tmp_path / "store"), parts, tmp_path) as packing:
+        packing.add([(each, samples(0, 2)) for each in parts])
+        results = dict(packing.finish())
+    assert [isinstance(results[each], Unreachable) for each in parts] == [False, True, False]
+
+
+class Slow(FolderStore):
+    """Stores nothing until it is let go."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.go = threading.Event()
+        self.waiting = 0
+
+    def put_bytes(self, prefix: str, data: bytes) -> Any:
+        self.waiting += 1
+        self.go.wait(20)
+        return super().put_bytes(prefix, data)
+
+
+def test_a_slow_store_makes_the_model_wait_and_its_hang_checks_pause(tmp_path):
+    store = Slow(tmp_path / "store")
+    parts = [part(str(number), 0, 1) for number in range(60)]
+    added: list[int] = []
+
+    def add_all(packing: Packer) -> None:
+        for number, each in enumerate(parts):
+            packing.add([(each, samples(0, 1))])
+            added.append(number)
+
+    with packer(store, parts, tmp_path) as packing:
+        model = threading.Thread(target=add_all, args=(packing,))
+        model.start()
+        time.sleep(0.5)
+        held = len(added)
+        assert held < 30 + QUEUED_STEPS
+        assert parts[-1].lease.pauses > 0
+        store.go.set()
+        model.join()
+        assert len(dict(packing.finish())) == 60
+    assert {each.lease.pauses for each in parts} == {0}
+
+
+def test_a_large_object_is_built_in_a_file_that_is_gone_once_stored(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("worker.media.samples.containers.SMALL_BYTES", 2000)
+    one, folder = part("1", 0, 20), tmp_path / "scratch"
+    folder.mkdir()
+    with packer(store, [one], folder) as packing:
+        packing.add([(one, samples(0, 10))])
+        packing.add([(one, samples(10, 20))])
+        [(_, result)] = packing.finish()
+    assert result.artifacts[0].index.samples == range(20)
+    assert list(folder.iterdir()) == []
+
+
+def test_what_is_abandoned_leaves_no_file(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("worker.media.samples.containers.SMALL_BYTES", 2000)
+    one, folder = part("1", 0, 20), tmp_path / "scratch"
+    folder.mkdir()
+
+    def fail_half_way() -> None:
+        with packer(store, [one], folder) as packing:
+            packing.add([(one, samples(0, 10))])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
+    assert list(folder.iterdir()) == []

@@ -1,0 +1,37 @@
+"""What a command needs to know before the settings are read: where the database is.
+
+`settings` checks and types everything that can be set, but loading pydantic for it takes longer
+than a command that only reads the record.
+"""
+
+import os
+from pathlib import Path
+
+PREFIX = "GENMILL_"
+UNCHECKED = {"HOME", "DATABASE_URL", "REDIS_URL", "STORE_URL", "S3_ENDPOINT_URL"}
+
+
+def default_home() -> Path:
+    """The folder `genmill` in the user's data folder (XDG Base Directory Specification 0.8)."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "genmill"
+
+
+def sqlite_url(home: Path) -> str:
+    """The SQLAlchemy URL of a home's own database."""
+    return f"sqlite:///{home / 'genmill.db'}"
+
+
+def database_url() -> str | None:
+    """The database's URL; None if the settings must be read, because one of them needs checking.
+
+    It may hold a password: never print it.
+    """
+    given = {
+        name.upper().removeprefix(PREFIX): value
+        for name, value in os.environ.items()
+        if name.upper().startswith(PREFIX)
+    }
+    if given.keys() - UNCHECKED or Path(".env").exists():
+        return None
+    home = Path(given["HOME"]) if "HOME" in given else default_home()
+    return given.get("DATABASE_URL") or sqlite_url(home)

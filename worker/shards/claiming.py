@@ -1,0 +1,91 @@
+"""What a worker claims next: the shard of its doorbell first, then what is due, until nothing is.
+
+Small shards that can run together are claimed together, as many as take a few seconds at the rate
+that this worker has measured. Among shards of one priority it prefers those of a model that it has
+in memory, but takes the fairest shard, whatever its model, at least every `FAIR_EVERY_S`.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from sqlalchemy.orm import Session
+
+from db import shards
+from db.errors import Draining, Unreachable
+from db.shards import Claim
+from worker.shards.context import WorkerContext
+from worker.shared_memory import SharedState
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+FAIR_EVERY_S = 10.0  # by how much a shard of a model that is not in memory may wait longer
+TOGETHER_S = 3.0  # how long the shards of one claim should take together
+MAX_TOGETHER = 512  # samples of one claim
+UNKNOWN_TOGETHER = 16  # the same for a key whose rate is not known
+PAUSE_S = 1.0
+
+
+class Claimer:
+    """Claims shards for the worker boot `owner`; waits while the database is away."""
+
+    def __init__(self, context: WorkerContext, owner: str, shared: SharedState) -> None:
+        self._context = context
+        self._owner = owner
+        self._shared = shared
+
+    def answer(self, shard_id: str) -> list[Claim]:
+        """Claim the shard of a doorbell, or what is due if that is taken. Raises `Draining`."""
+        settings = self._context.services.settings
+        step = partial(
+            shards.claim,
+            shard_id=shard_id,
+            owner=self._owner,
+            lease_s=settings.lease_s,
+            max_claims=settings.max_claims,
+        )
+        found = self._until_answered(step)
+        return [found] if found else self.next()
+
+    def next(self) -> list[Claim]:
+        """Claim what is due; nothing if nothing is. Raises `Draining`."""
+        context = self._context
+        now = time.monotonic()
+        # after a while the fairest shard, whatever its model
+        fair = now - context.fair_at >= FAIR_EVERY_S
+        if fair:
+            context.fair_at = now
+        step = partial(
+            shards.claim_due,
+            owner=self._owner,
+            lease_s=context.services.settings.lease_s,
+            prefer=() if fair else context.keys_in_memory(),
+            limit=UNKNOWN_TOGETHER,
+            limits={key: samples_together(rate) for key, rate in context.rates.items()},
+        )
+        return self._until_answered(step)
+
+    def learn(self, claims: Sequence[Claim], elapsed_s: float) -> None:
+        """Note how long the claims took together."""
+        key = claims[0].work_key
+        if key is not None:
+            samples = sum(claim.stop - claim.start for claim in claims)
+            self._context.rates[key] = samples / max(elapsed_s, 1e-3)
+
+    def _until_answered(self, step: Callable[[Session], T]) -> T:
+        while not self._shared.draining:
+            try:
+                return self._context.services.database.transact(step)
+            except Unreachable as error:
+                log.warning("the claim waits for the database: %s", error)
+                time.sleep(PAUSE_S)
+        raise Draining
+
+
+def samples_together(rate: float) -> int:
+    """How many samples to claim together at `rate` samples a second."""
+    return round(min(max(rate * TOGETHER_S, 1), MAX_TOGETHER))

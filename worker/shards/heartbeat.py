@@ -1,0 +1,153 @@
+"""The heartbeat of a worker process: one thread that renews all of its leases, in one transaction.
+
+With it go the log lines and points that wait to be written. A lease whose work makes no progress is
+not renewed: that work hangs.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol
+
+from sqlalchemy.orm import Session
+
+from db import shards
+from db.errors import GenmillError, Stopped, Unreachable
+from db.shards import Beat, Claim
+from worker.services import Services
+
+log = logging.getLogger(__name__)
+
+MAX_BEAT_S = 2.0  # a cancellation is noticed within this time
+
+Report = dict[str, float | str | None]
+Write = Callable[[Session], None]
+
+
+@dataclass
+class Held:
+    """One claim in a worker's hands; `order` is why it must stop, once it must."""
+
+    claim: Claim
+    seq: int = 0
+    report: Report | None = None
+    pending: list[Write] = field(default_factory=list)  # log lines and points for the next write
+    order: Stopped | None = None
+    ended: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether the claim has neither ended nor been lost, as far as this worker knows."""
+        return not self.ended and self.order is None
+
+
+class Work(Protocol):
+    """What holds a claim while it works."""
+
+    held: Held
+
+    @property
+    def hangs(self) -> bool:
+        """Whether it makes no progress; its claim is not renewed then."""
+
+    def fail_as_hung(self) -> None:
+        """Report that it hangs."""
+
+
+class Heartbeat:
+    """Renews the claims of the work in hand; its thread runs in the `with` block.
+
+    `on_hang` ends the process: nothing else stops a computation that does not return.
+    """
+
+    def __init__(self, services: Services, owner: str, *, on_hang: Callable[[], None]) -> None:
+        self.services = services
+        self.owner = owner
+        self._on_hang = on_hang
+        # renewing and committing lock the same rows in different orders: one at a time
+        self.writing = threading.Lock()
+        self._work: Sequence[Work] = ()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> "Heartbeat":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    @contextmanager
+    def renewing(self, work: Sequence[Work]) -> Iterator[None]:
+        """Renew their claims during the block, and a last time to write what is still pending."""
+        self._work = work
+        try:
+            yield
+        finally:
+            self._work = ()
+            with suppress(GenmillError):  # the last lines of a log often tell why
+                self.renew(work)
+
+    def renew(self, work: Sequence[Work]) -> None:
+        """Renew the claims now, and write what is pending for them. Raises `Unreachable`."""
+        with self.writing:
+            held = [each.held for each in work if each.held.open]
+            pending = [(each, each.pending[:]) for each in held]
+            if held:
+                orders = self.services.database.transact(
+                    lambda session: self._renew(session, held, pending)
+                )
+                _note(pending, orders)
+
+    def _renew(
+        self, session: Session, held: Sequence[Held], pending: Sequence[tuple[Held, list[Write]]]
+    ) -> dict[str, Stopped | None]:
+        """Renew in a transaction; by shard id, why those are over that were not renewed."""
+        beats = {
+            each.claim.shard_id: Beat(each.claim.fence, each.seq, each.report) for each in held
+        }
+        lease_s = self.services.settings.lease_s
+        renewed = shards.renew_all(session, self.owner, beats, lease_s=lease_s)
+        for each, writes in pending:
+            if each.claim.shard_id in renewed:  # locked by the renewal, so they are fenced
+                for write in writes:
+                    write(session)
+        lost = [each.claim for each in held if each.claim.shard_id not in renewed]
+        won = shards.succeeded(session, lost)  # only our own commit ends a claim like this
+        return {
+            claim.shard_id: None if claim.shard_id in won else shards.over(session, claim)
+            for claim in lost
+        }
+
+    def _run(self) -> None:
+        pause_s = min(self.services.settings.lease_s / 4, MAX_BEAT_S)
+        while not self._ended.wait(pause_s):
+            work = self._work
+            if hung := [each for each in work if each.hangs]:
+                for each in hung:
+                    each.fail_as_hung()
+                self._on_hang()
+                return
+            try:
+                self.renew(work)
+            except Unreachable as error:
+                log.warning("no heartbeat: %s", error)
+            except Exception:  # without a heartbeat the work would be lost with its lease
+                log.exception("no heartbeat")
+
+
+def _note(pending: Sequence[tuple[Held, list[Write]]], orders: dict[str, Stopped | None]) -> None:
+    for each, written in pending:
+        if each.claim.shard_id not in orders:
+            del each.pending[: len(written)]
+        else:
+            each.order = orders[each.claim.shard_id]

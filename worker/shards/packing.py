@@ -1,0 +1,238 @@
+"""Packing and storing samples beside the model: one thread encodes, others store what is finished.
+
+Queues are bounded, so that a slow store makes the model wait and memory does not grow.
+"""
+
+import queue
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+
+from db.commits import NewArtifact, blob_prefix
+from db.tables import Job
+from worker.data.dataset import Shape
+from worker.engine.generate import Sample
+from worker.media import find_medium
+from worker.media.samples.containers import SampleRecord, Writer, Written
+from worker.media.samples.record import Origin, SharedRecord
+from worker.services.pinned import PinnedGeneration
+from worker.services.samples import store_index
+from worker.shards.context import ShardResult
+from worker.shards.lease import Lease
+from worker.store.base import ObjectStore
+
+QUEUED_STEPS = 2  # of the network, which wait to be encoded
+STORE_THREADS = 8  # most of the time of a small object is waiting for the disk or the network
+QUEUED_OBJECTS = 2 * STORE_THREADS
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A claimed shard of a generate job, which may share forward passes with others."""
+
+    job: Job
+    pinned: PinnedGeneration
+    lease: Lease
+
+
+Made = tuple[Part, list[Sample] | Exception]
+Result = tuple[Part, ShardResult | Exception]
+
+
+class Packer:
+    """Turns samples into stored objects, one for each part."""
+
+    def __init__(
+        self, store: ObjectStore, shape: Shape, origins: Mapping[Part, Origin], folder: Path
+    ) -> None:
+        """The samples of all parts have one `shape`; large objects are built in `folder`."""
+        self._store, self._shape, self._folder = store, shape, folder
+        self._medium = find_medium(shape.media)
+        self._open = {part: _Object(part, origin) for part, origin in origins.items()}
+        self._unresolved = set(origins)
+        self._stored_next: dict[Part, ExitStack] = {}
+        self._steps: queue.Queue[Sequence[Made] | None] = queue.Queue(QUEUED_STEPS)
+        self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
+        self._room = threading.Semaphore(QUEUED_OBJECTS)
+        self._abandoned = threading.Event()
+        self._pool = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
+        self._thread = threading.Thread(target=self._pack_queued, name="packer", daemon=True)
+        self._thread.start()
+
+    def add(self, step: Sequence[Made]) -> None:
+        """Queue samples, each part's in order; an exception ends its part. Waits for room."""
+        if not step:
+            return
+        try:
+            self._steps.put_nowait(step)
+        except queue.Full:
+            with self._hang_checks_paused():
+                self._steps.put(step)
+        for part, made in step:  # no more progress is reported of what is only to be stored
+            if isinstance(made, Exception) or made[-1].index + 1 == part.lease.claim.stop:
+                self._stored_next[part] = ExitStack()
+                self._stored_next[part].enter_context(part.lease.hang_check_paused())
+
+    def results(self) -> Iterator[Result]:
+        """The results there are by now."""
+        while not self._results.empty():
+            part, result = self._results.get()
+            self._unresolved.discard(part)
+            if part in self._stored_next:
+                self._stored_next.pop(part).close()
+            yield part, result
+
+    def finish(self) -> Iterator[Result]:
+        """Wait for all parts whose samples were all added, and yield their results."""
+        with self._hang_checks_paused():
+            self._steps.put(None)
+            self._thread.join()
+            self._pool.shutdown()
+        yield from self.results()
+
+    @contextmanager
+    def _hang_checks_paused(self) -> Iterator[None]:
+        """While the store keeps all waiting; it has timeouts of its own."""
+        with ExitStack() as paused:
+            for part in self._unresolved:
+                paused.enter_context(part.lease.hang_check_paused())
+            yield
+
+    def __enter__(self) -> "Packer":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._abandoned.set()
+        if self._thread.is_alive():
+            self._steps.put(None)
+            self._thread.join()
+        self._pool.shutdown(cancel_futures=True)
+        for stack in self._stored_next.values():
+            stack.close()
+        for each in self._open.values():
+            each.discard()
+
+    def _pack_queued(self) -> None:
+        while (step := self._steps.get()) is not None:
+            if not self._abandoned.is_set():
+                self._pack(step)
+
+    def _pack(self, step: Sequence[Made]) -> None:
+        """Encode what a step made, and hand finished objects to the pool."""
+        batch: list[tuple[_Object, list[SampleRecord]]] = []
+        for part, made in step:
+            if (each := self._open.get(part)) is None:
+                continue  # it has failed
+            if isinstance(made, Exception):
+                self._fail(each, made)
+            else:
+                batch.append((each, each.records(made)))
+        if batch:
+            self._encode(batch)
+
+    def _encode(self, batch: Sequence[tuple["_Object", list[SampleRecord]]]) -> None:
+        samples = [sample for _, some in batch for sample in some]
+        try:
+            encoded = iter(self._medium.encode(samples, self._shape))
+        except Exception as error:
+            if len(batch) == 1:
+                self._fail(batch[0][0], error)
+            else:  # find the part at fault
+                for one in batch:
+                    self._encode([one])
+            return
+        for each, some in batch:
+            self._append(each, some, [next(encoded) for _ in some])
+
+    def _append(
+        self, each: "_Object", samples: Sequence[SampleRecord], encoded: Sequence[bytes]
+    ) -> None:
+        try:
+            if each.writer is None:
+                path = self._folder / f"samples-{each.part.lease.claim.shard_id}"
+                each.writer = self._medium.open_writer(path, self._shape)
+            each.writer.append(samples, encoded)
+            if samples[-1].index + 1 == each.part.lease.claim.stop:
+                written = each.writer.close()
+                del self._open[each.part]
+                self._room.acquire()
+                self._pool.submit(self._store_object, each.part, written)
+        except Exception as error:
+            self._fail(each, error)
+
+    def _fail(self, each: "_Object", error: Exception) -> None:
+        self._open.pop(each.part, None)
+        each.discard()
+        self._results.put((each.part, error))
+
+    def _store_object(self, part: Part, written: Written) -> None:
+        result: ShardResult | Exception
+        try:
+            result = ShardResult([store_written(self._store, part, written)])
+        except Exception as error:
+            result = error
+        finally:
+            self._room.release()
+        if isinstance(written.content, Path):
+            written.content.unlink(missing_ok=True)
+        self._results.put((part, result))
+
+
+def store_written(store: ObjectStore, part: Part, written: Written) -> NewArtifact:
+    """Store a part's object and its index; the caller records them."""
+    prefix, content = blob_prefix(part.job.id), written.content
+    if isinstance(content, bytes):
+        blob = store.put_bytes(prefix, content)
+    else:
+        blob = store.put(prefix, content)
+    return NewArtifact(
+        "samples",
+        f"samples-{part.lease.claim.idx:06d}{written.extension}",
+        blob.key,
+        blob.sha256,
+        blob.size,
+        written.media_type,
+        index=store_index(store, part.job.id, written.index),
+    )
+
+
+class _Object:
+    """A part's object while it is packed."""
+
+    def __init__(self, part: Part, origin: Origin) -> None:
+        self.part = part
+        self.writer: Writer | None = None
+        self._origin = origin
+        self._shared = lru_cache(maxsize=256)(self._make_shared)
+
+    def records(self, samples: Sequence[Sample]) -> list[SampleRecord]:
+        """The samples with what their records share."""
+        return [
+            SampleRecord(
+                each.index,
+                each.output,
+                self._shared(each.label, each.prompt, each.custom_id, each.micro_batch),
+            )
+            for each in samples
+        ]
+
+    def discard(self) -> None:
+        if self.writer is not None:
+            self.writer.discard()
+
+    def _make_shared(
+        self, label: str | None, prompt: str | None, custom_id: str | None, micro_batch: int
+    ) -> SharedRecord:
+        return replace(self._origin, micro_batch=micro_batch).shared(
+            label=label, prompt=prompt, custom_id=custom_id or self.part.job.custom_id
+        )
