@@ -71,6 +71,12 @@ def holding(session: Session, job_id: str, sample: int) -> tuple[Artifact, Shard
     return found[0]
 
 
+def count_samples(session: Session, job_id: str) -> int:
+    """The number of samples that a job's shards make, committed or not."""
+    sizes = select(func.sum(Shard.stop - Shard.start)).where(Shard.job_id == job_id)
+    return int(session.scalar(sizes) or 0)
+
+
 def referenced_keys(session: Session, job_id: str) -> set[str]:
     """Every store key under a job that the record refers to; other objects there are garbage."""
     stored = of_job(session, job_id)
