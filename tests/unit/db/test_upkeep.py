@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 from sqlalchemy import text
 
-from db import jobs, upkeep, workers
+from db import batches, jobs, upkeep, workers
 from db.session import Database
 
 
@@ -79,7 +79,7 @@ def test_a_wal_that_a_reader_holds_open_is_reported(sqlite_url, monkeypatch):
     with reader.read() as session:
         jobs.counts(session)  # its snapshot is what the WAL is kept for
         for _ in range(60):
-            database.transact(lambda s: jobs.add_batch(s, 1))
+            database.transact(lambda s: batches.add(s, 1))
         [found] = problems(database)
     assert "WAL" in found.found
     assert "fuser" in found.remedy
