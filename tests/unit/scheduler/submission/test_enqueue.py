@@ -190,7 +190,7 @@ def test_an_estimate_of_bytes_counts_the_samples_that_a_job_made_and_not_those_i
 ) -> None:
     job = enqueue(services, generate(count=100), ranges=[(7, 8)])
     services.database.transact(lambda session: commit_only_shard(session, job.id, size=50))
-    assert finalize(services, job.id)
+    assert finalize(services, [job.id])
     assert plan(services, generate(count=4)).bytes == 200
 
 
