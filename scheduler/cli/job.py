@@ -79,7 +79,7 @@ def list_jobs(
         print_json([job_document(each, done[each.id]) for each in found])
     else:
         rows = [
-            {name: getattr(each, name) for name in COLUMNS}
+            {name: getattr(each, name) for name in COLUMNS if name != "progress"}
             | {"progress": describe_details(each, done[each.id])}
             for each in found
         ]
