@@ -80,7 +80,7 @@ def download(
 
     `form` is one of the medium's `downloads`, by default the first. Raises `NotFound` if nothing is
     committed yet, `Refused` for a form that the medium or the samples do not have,
-    `DigestMismatch`, and `Unreachable`, also for a full disk.
+    `DigestMismatch`, `Removed`, and `Unreachable`, also for a full disk.
     """
     done = Downloaded(folder)
     with disk_errors(folder):

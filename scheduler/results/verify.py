@@ -14,10 +14,16 @@ from scheduler.results.threads import in_order
 from scheduler.results.waiting import wait
 from scheduler.submission.enqueue import enqueue
 from worker.files import canonical_json
+from worker.media import medium_of
 from worker.media.samples.index import IndexEntry
 from worker.services import Services
 from worker.services.prompts import load_spec
-from worker.services.samples import find_sample, read_index, read_record, stored_objects
+from worker.services.samples import (
+    find_sample,
+    read_index,
+    read_sample,
+    stored_objects,
+)
 
 CHUNK = 1 << 20
 
@@ -51,7 +57,7 @@ class Compared:
 def verify(services: Services, job: Job) -> Verified:
     """Read every object of a job and compare it, its samples and the manifest with the record.
 
-    Raises `Unreachable` if the store cannot be reached.
+    Raises `Removed` if retention removed artifacts, and `Unreachable`.
     """
     done = Verified(0, 0, [])
     for samples, problems in in_order(partial(_check, services), stored_objects(services, job)):
@@ -162,10 +168,21 @@ def reproduce(services: Services, job: Job, index: int) -> Compared:
     if ended.status != JobState.SUCCEEDED:
         raise JobFailed(f"making the sample again: job {ended.id} {ended.status}: {ended.error}")
     new_artifact, new = find_sample(services, made.id, index)
-    then, now = read_record(services, old_artifact, old), read_record(services, new_artifact, new)
-    differences = {
+    differences = find_differences(
+        read_sample(services, old_artifact, old), read_sample(services, new_artifact, new)
+    )
+    return Compared(made.id, old.sha256, new.sha256, differences)
+
+
+def find_differences(old: bytes, new: bytes) -> dict[str, Any]:
+    """How the records of two samples differ, and whether only their encoding does."""
+    medium = medium_of(new)
+    then, now = medium.read_record(old), medium.read_record(new)
+    differences: dict[str, Any] = {
         key: {"then": then.get(key), "now": now.get(key)}
         for key in sorted(then.keys() | now.keys())
         if then.get(key) != now.get(key)
     }
-    return Compared(made.id, old.sha256, new.sha256, differences)
+    if old != new and not differences and medium.content(old) == medium.content(new):
+        differences["encoding"] = {"then": "that of another version", "now": "of equal content"}
+    return differences

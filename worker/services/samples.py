@@ -42,7 +42,9 @@ def read_index(store: ObjectStore, artifact: Artifact, shard: Shard) -> SampleIn
 
 
 def stored_objects(services: Services, job: Job) -> Iterator[tuple[Artifact, Shard | None]]:
-    """Yield a job's artifacts in order, those of samples with their shard."""
+    """Yield a job's artifacts in order, those of samples with their shard. Raises `Removed`."""
+    with services.database.read() as session:
+        artifacts.refuse_removed(session, job.id)
     if job.kind == "generate":  # it commits nothing else
         yield from sample_objects(services, job.id)
         return
@@ -77,10 +79,15 @@ def find_sample(services: Services, job_id: str, sample: int) -> tuple[Artifact,
 
 
 def read_record(services: Services, artifact: Artifact, entry: IndexEntry) -> dict[str, Any]:
-    """The record inside one sample's bytes, fetched by one ranged read."""
+    """The record inside one sample's bytes."""
+    return media.read_record(read_sample(services, artifact, entry))
+
+
+def read_sample(services: Services, artifact: Artifact, entry: IndexEntry) -> bytes:
+    """One sample's bytes, fetched by one ranged read."""
     stop = entry.offset + entry.size
     with services.store.open(artifact.key, start=entry.offset, stop=stop) as file:
-        return media.read_record(file.read())
+        return file.read()
 
 
 @lru_cache(maxsize=8)
