@@ -52,7 +52,7 @@ def check(as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Only show how many rows would be deleted.")
 @as_json
 def prune(dry_run: bool, as_json: bool) -> None:
-    """Delete what finished jobs left behind and the settings GENMILL_KEEP_... no longer keep.
+    """Delete what finished jobs left behind and the settings GENMILL_KEEP_..._DAYS no longer keep.
 
     A scheduler does the same, a little in each round. Jobs, shards and model versions stay.
 

@@ -44,9 +44,11 @@ def test_dead_rows_beyond_the_bound_are_counted(postgresql, monkeypatch):
         session.execute(text("DELETE FROM workers"))
         session.execute(text("SELECT pg_stat_force_next_flush()"))
     deadline = time.monotonic() + 30
-    while not (found := problems(postgresql)) and time.monotonic() < deadline:
-        time.sleep(0.1)  # statistics come a moment later
-    assert [each.remedy.partition("run ")[2] for each in found] == ["VACUUM workers"]
+    remedies: list[str] = []
+    while "VACUUM workers" not in remedies and time.monotonic() < deadline:
+        time.sleep(0.1)  # statistics come a moment later; other tests leave dead rows, too
+        remedies = [each.remedy.partition("run ")[2] for each in problems(postgresql)]
+    assert "VACUUM workers" in remedies
 
 
 def test_a_table_without_autovacuum_is_named(postgresql):

@@ -29,7 +29,7 @@ def test_prune_shows_what_it_would_delete_and_deletes_nothing(genmill, old_job, 
     done = genmill("db", "prune", "--dry-run", "--json")
     rows = {(row["data"], row["table"]): row["rows"] for row in done.json["deleted"]}
     assert done.json["dry_run"]
-    assert rows["history", "attempts"] == 2
+    assert rows["history", "attempts"] == 3
     assert rows["logs", "log_lines"] == 0
     assert not any(data == "artifacts" for data, _ in rows)  # kept for ever by default
     assert genmill("db", "prune", "--dry-run", "--json").json == done.json

@@ -32,6 +32,10 @@ def lines(services: Services, job_id: str) -> int:
         return len(jobs.log_lines(session, job_id))
 
 
+def nonzero(rows: dict[str, dict[str, int]]) -> dict[tuple[str, str], int]:
+    return {(what, table): n for what, each in rows.items() for table, n in each.items() if n}
+
+
 def test_the_settings_say_what_is_kept_and_artifacts_are_kept_for_ever(services):
     kept = retention.keep_times(services)
     assert {what: keep.days for what, keep in kept.items()} == DAYS
@@ -56,5 +60,5 @@ def test_pruning_deletes_what_a_dry_run_counts(services):
     assert counted["logs"] == {"log_lines": 1}
     assert lines(services, job_id) == 1
     deleted = retention.prune(services, keep)
-    assert {what: rows for what, rows in deleted.items() if rows} == counted
+    assert nonzero(deleted) == nonzero(counted)
     assert lines(services, job_id) == 0
