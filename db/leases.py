@@ -47,7 +47,8 @@ from db.tuples import insert_tuples
 
 MAX_CLAIMS = 8
 REAPED_AT_ONCE = 100
-CHOICES = 16  # shards to choose from: others may take the first ones meanwhile
+# shards to choose from: others may take the first ones meanwhile, and groups take turns
+CHOICES = 64
 LOCK_TRIES, LOCK_PAUSE_S = 10, 0.005
 
 
@@ -91,16 +92,20 @@ def claim_due(
     prefer: Collection[int] = (),
     limit: int = 1,
     limits: Mapping[int, int] | None = None,
+    served: Mapping[str, int] | None = None,
 ) -> list[Claim]:
     """Claim the fairest due shard, and with it further small ones of its `work_key` and priority.
 
     Together they have at most `limit` samples, or what `limits` says for their key, unless the
-    first alone has more. A shard of a key in `prefer` goes first among those of its priority. Never
+    first alone has more. A shard of a key in `prefer` goes first among those of its priority; among
+    groups that run equally many shards, the one goes first that has the lowest number in `served`,
+    so that a worker can serve them in turn. Never
     waits for a lock: shards that others are claiming, and jobs that are ending, are left out.
     """
     bounds = limits or {}
     room = max(CHOICES, limit, *bounds.values())
-    wanted, count = pick(choose(session, room, now=clock(session)), prefer, bounds, limit)
+    due = choose(session, room, now=clock(session), served=served or {})
+    wanted, count = pick(due, prefer, bounds, limit)
     rows = _lock_free(session, [each.id for each in wanted], count)
     return _take(session, rows, owner=owner, lease_s=lease_s, at=clock(session)) if rows else []
 
@@ -317,6 +322,7 @@ def _claim_of(row: Any, owner: str) -> Claim:
         kind=row.kind,
         alone=row.samples is None or row.samples == row.stop - row.start,
         work_key=row.work_key,
+        group_id=row.group_id,
     )
 
 
@@ -377,6 +383,7 @@ _CLAIMED: Any = select(
     Shard.not_before,
     Shard.lease_until,
     Shard.work_key,
+    Shard.group_id,
     *_COUNTERS,
     Job.status.label("job_status"),
     Job.kind,
