@@ -51,10 +51,12 @@ def work(context: WorkerContext, shard_id: str, *, owner: str, shared: SharedSta
         claims = claimer.answer(shard_id)
         while claims:
             began = time.monotonic()
-            Attempt(context, heartbeat, claims, shared, finisher).run()
+            attempt = Attempt(context, heartbeat, claims, shared, finisher)
+            attempt.run()
             if shared.draining:
                 return
-            claimer.learn(claims, time.monotonic() - began)
+            if len(attempt.done) == len(claims):
+                claimer.learn(claims, time.monotonic() - began)
             claims = claimer.next()
 
 
@@ -72,6 +74,7 @@ class Attempt:
         self.context = context
         self.services = context.services
         self.leases = [Lease(self.services, claim, shared=shared) for claim in claims]
+        self.done: list[Claim] = []  # those that succeeded
         self._heartbeat = heartbeat
         self._shared = shared
         self._finisher = finisher
@@ -151,6 +154,7 @@ class Attempt:
             outcomes = commit(self._heartbeat, made, self._shared)
         crash_at(self.services.settings, "committed")
         done = [lease.claim for lease in made if outcomes[lease.claim.shard_id] is None]
+        self.done += done
         for claim in done:
             log.info("shard succeeded", extra=log_fields(claim))
         self._finisher.finish(done)
