@@ -49,6 +49,7 @@ MAX_CLAIMS = 8
 REAPED_AT_ONCE = 100
 # shards to choose from: others may take the first ones meanwhile, and groups take turns
 CHOICES = 64
+LOST_TOGETHER = {1: 8}  # shards claimed together that were lost once; those lost again: one
 LOCK_TRIES, LOCK_PAUSE_S = 10, 0.005
 
 
@@ -121,12 +122,15 @@ def pick(
         return [], 0
     peers = [each for each in due if each.urgency == due[0].urgency]
     first = next((each for each in peers if each.work_key in prefer), peers[0])
-    same = [each for each in peers if each.work_key == first.work_key]
+    alike = (first.work_key, first.lost)
+    same = [each for each in peers if (each.work_key, each.lost) == alike]
     if first.work_key is None:
         return same, 1
     sizes = accumulate(each.samples for each in same)
     bound = limits.get(first.work_key, limit)
-    return same, max(1, sum(size <= bound for size in sizes))
+    count = max(1, sum(size <= bound for size in sizes))
+    # one that kills its worker must not take the others to the limit of claims with it
+    return same, min(count, LOST_TOGETHER.get(first.lost, 1)) if first.lost else count
 
 
 def renew_all(

@@ -344,3 +344,19 @@ def test_one_renewal_tells_which_of_many_leases_are_held(each_record):
     assert record.run(shards.renew_all, "bob", beats, lease_s=60) == set()
     shard = record.shard(claims[2].shard_id)
     assert (shard.heartbeat_seq, shard.report) == (5, {"done": 1})
+
+
+def test_a_shard_that_kills_its_workers_makes_no_other_poison(record):
+    ids = [record.add((0, 1), work_key=7)[1] for _ in range(20)]
+    bad = ids[11]
+    while True:
+        claims = record.run(shards.claim_due, owner="ann", lease_s=EXPIRED, limit=100)
+        if not claims:
+            break
+        if bad in [claim.shard_id for claim in claims]:
+            record.run(shards.reap, max_claims=4)
+        else:
+            commit_many(record, *claims)
+    states = {shard_id: record.shard(shard_id).status for shard_id in ids}
+    assert states.pop(bad) == "failed"
+    assert set(states.values()) == {"succeeded"}

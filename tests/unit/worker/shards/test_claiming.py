@@ -21,8 +21,8 @@ from worker.shards.claiming import (
 LOADING_S = 2.0
 
 
-def due(number, *, key=1, samples=1, urgency=0, group="g"):
-    return Due(urgency, group, "j", number, f"s{number}", key, samples)
+def due(number, *, key=1, samples=1, urgency=0, group="g", lost=0):
+    return Due(urgency, group, "j", number, f"s{number}", key, samples, lost)
 
 
 def picked(shards, prefer=(), *, limit=4, limits=None):
@@ -52,6 +52,13 @@ def test_a_model_in_memory_goes_first_among_equal_priorities_only() -> None:
     shards = [due(0), due(1, key=2), due(2, key=2), due(3, key=3, urgency=1)]
     assert picked(shards, prefer=[2]) == [1, 2]
     assert picked(shards, prefer=[3]) == [0]
+
+
+@pytest.mark.parametrize(("lost", "together"), [(0, 20), (1, 8), (2, 1), (7, 1)])
+def test_a_shard_that_kills_its_worker_takes_few_with_it(lost, together) -> None:
+    shards = [due(n, lost=lost) for n in range(20)]
+    assert picked(shards, limit=100) == list(range(together))
+    assert picked([*shards[:2], due(2, lost=9)], limit=100) == [0, 1][:together]
 
 
 def test_nothing_due_is_nothing_picked() -> None:
