@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     String,
+    any_,
     bindparam,
     case,
     func,
@@ -247,8 +248,10 @@ def _lock_free(session: Session, wanted: Sequence[str], count: int) -> Sequence[
         places = {shard_id: place for place, shard_id in enumerate(wanted)}
         rows = sorted(session.execute(queued), key=lambda row: places[row.id])
     else:
-        place = func.array_position(bindparam("ids", list(wanted), ARRAY(String)), Shard.id)
-        free = _CLAIMED.where(Shard.id.in_(wanted), Shard.status == ShardState.QUEUED)
+        ids = bindparam("ids", list(wanted), ARRAY(String))
+        place = func.array_position(ids, Shard.id)
+        # one array, because the driver parses a statement of many parameters each time
+        free = _CLAIMED.where(Shard.id == any_(ids), Shard.status == ShardState.QUEUED)
         locked = free.with_for_update(skip_locked=True, key_share=True, of=Shard)
         rows = list(session.execute(locked.order_by(place).limit(count)))
     jobs = _lock_jobs_of(session, rows)

@@ -10,8 +10,9 @@ from db.due import share
 
 @pytest.fixture
 def take(record):
-    def take(*, per_worker=4, deadline_s=60):
-        return record.run(shards.take_due, per_worker=per_worker, deadline_s=deadline_s)
+    def take(*, per_worker=4, deadline_s=60, waiting=0):
+        how = {"per_worker": per_worker, "deadline_s": deadline_s, "waiting": waiting}
+        return record.run(shards.take_due, **how)
 
     return take
 
@@ -154,3 +155,9 @@ def test_groups_take_turns_with_one_worker(record):
 def test_turns_are_shared_by_those_that_have_taken_least():
     assert share({"a": 0, "b": 2, "c": 0}, 7) == {"a": 3, "b": 1, "c": 3}
     assert share({}, 5) == {}
+
+
+def test_doorbells_that_wait_in_the_broker_count_as_rung(record, take):
+    record.add(*ranges(9))
+    assert take(waiting=4) == []
+    assert len(take(waiting=1)) == 3
