@@ -21,7 +21,8 @@ from db.tables import Artifact, Shard
 class Claim:
     """A worker's hold on a shard: `owner` is the worker's boot id, `start` to `stop` the range.
 
-    `alone`: it is its job's only shard. Shards of one `work_key` can run in one forward pass.
+    `alone`: it is its job's only shard. Shards of one `work_key` can run in one forward pass;
+    `group_id` is the batch, or else the job.
     """
 
     shard_id: str
@@ -34,6 +35,7 @@ class Claim:
     kind: str
     alone: bool
     work_key: int | None
+    group_id: str
 
 
 def hold(session: Session, claim: Claim, *, exclusive: bool = False) -> tuple[Any, Shard]:

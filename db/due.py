@@ -9,7 +9,7 @@ walked over: its jobs must not run yet (`db.batches`).
 
 import heapq
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from itertools import groupby
 
@@ -72,7 +72,14 @@ def reset_dispatched(session: Session) -> None:
     )
 
 
-def choose(session: Session, room: int, *, now: datetime, undispatched: bool = False) -> list[Due]:
+def choose(
+    session: Session,
+    room: int,
+    *,
+    now: datetime,
+    undispatched: bool = False,
+    served: Mapping[str, int] | None = None,
+) -> list[Due]:
     """The `room` shards that come next, in fair order; nothing is locked.
 
     With `undispatched`, only those that nobody has rung for, and what was rung for counts as taken.
@@ -82,8 +89,17 @@ def choose(session: Session, room: int, *, now: datetime, undispatched: bool = F
     chosen: list[Due] = []
     for _, peers in groupby(groups, key=lambda group: group.urgency):
         if len(chosen) < room:
-            chosen += _fill(session, list(peers), room - len(chosen), undispatched=undispatched)
+            more = _fill(session, list(peers), room - len(chosen), undispatched=undispatched)
+            chosen += in_turn(more, served or {})
     return chosen
+
+
+def in_turn(ranked: Iterable[tuple[int, Due]], served: Mapping[str, int]) -> list[Due]:
+    """Shards by their ranks; among equal ranks by when their groups were `served`, then by age."""
+    return [
+        due
+        for _, due in sorted(ranked, key=lambda it: (it[0], served.get(it[1].group_id, 0), it[1]))
+    ]
 
 
 def share(taken: Mapping[str, int], room: int) -> Counter[str]:
@@ -101,8 +117,10 @@ def share(taken: Mapping[str, int], room: int) -> Counter[str]:
     return turns
 
 
-def _fill(session: Session, groups: list[Group], room: int, *, undispatched: bool) -> list[Due]:
-    """The first `room` shards of groups of one priority, in fair order."""
+def _fill(
+    session: Session, groups: list[Group], room: int, *, undispatched: bool
+) -> list[tuple[int, Due]]:
+    """The first `room` shards of groups of one priority, each with its rank in its group."""
     by_id = {group.group_id: group for group in groups}
     taken = {group.group_id: group.taken for group in groups}
     found: dict[str, list[Due]] = {}
@@ -116,12 +134,11 @@ def _fill(session: Session, groups: list[Group], room: int, *, undispatched: boo
         # those that have enough share what the others leave
         rest = {name: count for name, count in taken.items() if name not in short}
         taken, room, turns = rest, left, share(rest, left)
-    ranked = [
-        (by_id[name].taken + turn, name, due)
+    return [
+        (by_id[name].taken + turn, due)
         for name, shards in found.items()
         for turn, due in enumerate(shards)
     ]
-    return [due for _, _, due in sorted(ranked)]
 
 
 def _first(

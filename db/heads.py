@@ -37,6 +37,7 @@ class Due(NamedTuple):
     id: str
     work_key: int | None
     samples: int
+    lost: int = 0  # how many of its claims were lost with their workers
 
 
 @dataclass
@@ -165,7 +166,9 @@ _START = ", ".join(f":start_{name}" for name in IN_ORDER)
 _FIRST = f"SELECT id FROM shards WHERE {{condition}} ORDER BY {_ORDER} LIMIT 1"  # noqa: S608
 _BACKWARDS = ", ".join(f"{name} DESC" for name in IN_ORDER)
 _LAST = f"SELECT id FROM shards WHERE {{condition}} ORDER BY {_BACKWARDS} LIMIT 1"  # noqa: S608
-_COLUMNS = "urgency, group_id, job_id, idx, id, work_key, stop - start"
+_COLUMNS = (
+    "urgency, group_id, job_id, idx, id, work_key, stop - start, claims - failures - releases"
+)
 
 # from group to group: each step looks up the first shard behind all of the last group
 _WALK = """
@@ -190,7 +193,7 @@ walk (id, urgency, group_id, free) AS (
     )
 )
 SELECT head.urgency, head.group_id, head.job_id, head.idx, head.id, head.work_key,
-    head.stop - head.start, coalesce(busy.size, 0)
+    head.stop - head.start, head.claims - head.failures - head.releases, coalesce(busy.size, 0)
 FROM walk JOIN shards AS head ON head.id = walk.id
 LEFT JOIN busy ON busy.group_id = head.group_id
 WHERE head.group_id NOT IN (SELECT id FROM hidden)

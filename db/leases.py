@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     String,
+    any_,
     bindparam,
     case,
     func,
@@ -47,7 +48,9 @@ from db.tuples import insert_tuples
 
 MAX_CLAIMS = 8
 REAPED_AT_ONCE = 100
-CHOICES = 16  # shards to choose from: others may take the first ones meanwhile
+# shards to choose from: others may take the first ones meanwhile, and groups take turns
+CHOICES = 64
+LOST_TOGETHER = {1: 8}  # shards claimed together that were lost once; those lost again: one
 LOCK_TRIES, LOCK_PAUSE_S = 10, 0.005
 
 
@@ -91,16 +94,20 @@ def claim_due(
     prefer: Collection[int] = (),
     limit: int = 1,
     limits: Mapping[int, int] | None = None,
+    served: Mapping[str, int] | None = None,
 ) -> list[Claim]:
     """Claim the fairest due shard, and with it further small ones of its `work_key` and priority.
 
     Together they have at most `limit` samples, or what `limits` says for their key, unless the
-    first alone has more. A shard of a key in `prefer` goes first among those of its priority. Never
+    first alone has more. A shard of a key in `prefer` goes first among those of its priority; among
+    groups that run equally many shards, the one goes first that has the lowest number in `served`,
+    so that a worker can serve them in turn. Never
     waits for a lock: shards that others are claiming, and jobs that are ending, are left out.
     """
     bounds = limits or {}
     room = max(CHOICES, limit, *bounds.values())
-    wanted, count = pick(choose(session, room, now=clock(session)), prefer, bounds, limit)
+    due = choose(session, room, now=clock(session), served=served or {})
+    wanted, count = pick(due, prefer, bounds, limit)
     rows = _lock_free(session, [each.id for each in wanted], count)
     return _take(session, rows, owner=owner, lease_s=lease_s, at=clock(session)) if rows else []
 
@@ -116,12 +123,15 @@ def pick(
         return [], 0
     peers = [each for each in due if each.urgency == due[0].urgency]
     first = next((each for each in peers if each.work_key in prefer), peers[0])
-    same = [each for each in peers if each.work_key == first.work_key]
+    alike = (first.work_key, first.lost)
+    same = [each for each in peers if (each.work_key, each.lost) == alike]
     if first.work_key is None:
         return same, 1
     sizes = accumulate(each.samples for each in same)
     bound = limits.get(first.work_key, limit)
-    return same, max(1, sum(size <= bound for size in sizes))
+    count = max(1, sum(size <= bound for size in sizes))
+    # one that kills its worker must not take the others to the limit of claims with it
+    return same, min(count, LOST_TOGETHER.get(first.lost, 1)) if first.lost else count
 
 
 def renew_all(
@@ -238,8 +248,10 @@ def _lock_free(session: Session, wanted: Sequence[str], count: int) -> Sequence[
         places = {shard_id: place for place, shard_id in enumerate(wanted)}
         rows = sorted(session.execute(queued), key=lambda row: places[row.id])
     else:
-        place = func.array_position(bindparam("ids", list(wanted), ARRAY(String)), Shard.id)
-        free = _CLAIMED.where(Shard.id.in_(wanted), Shard.status == ShardState.QUEUED)
+        ids = bindparam("ids", list(wanted), ARRAY(String))
+        place = func.array_position(ids, Shard.id)
+        # one array, because the driver parses a statement of many parameters each time
+        free = _CLAIMED.where(Shard.id == any_(ids), Shard.status == ShardState.QUEUED)
         locked = free.with_for_update(skip_locked=True, key_share=True, of=Shard)
         rows = list(session.execute(locked.order_by(place).limit(count)))
     jobs = _lock_jobs_of(session, rows)
@@ -317,6 +329,7 @@ def _claim_of(row: Any, owner: str) -> Claim:
         kind=row.kind,
         alone=row.samples is None or row.samples == row.stop - row.start,
         work_key=row.work_key,
+        group_id=row.group_id,
     )
 
 
@@ -377,6 +390,7 @@ _CLAIMED: Any = select(
     Shard.not_before,
     Shard.lease_until,
     Shard.work_key,
+    Shard.group_id,
     *_COUNTERS,
     Job.status.label("job_status"),
     Job.kind,

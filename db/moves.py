@@ -177,7 +177,7 @@ def end_job(session: Session, job: Any, new: JobState, *, reason: str) -> None:
     session.execute(
         update(Shard)
         .where(Shard.job_id == job.id, Shard.status.in_(states))
-        .values(status=ShardState.CANCELLED, owner=None, lease_until=None)
+        .values(status=ShardState.CANCELLED, owner=None, lease_until=None, waiting=False)
     )
     moves = [(job.id, row.id, row.status, ShardState.CANCELLED, reason) for row in found]
     record_transitions(session, moves, at=at)

@@ -51,6 +51,8 @@ class Auditor:
         found += jobs_are_whole(snapshot, self.objects)
         found += nothing_went_back(self.before, snapshot)
         found += nobody_is_forgotten(snapshot, self.grace)
+        found += complete_jobs_are_finished(snapshot, self.grace)
+        found += shards_know_their_jobs(snapshot)
         found += times_are_the_databases(snapshot, self.began, self.settings.lease_s)
         found += lost_claims_stay_under(snapshot, self.settings.max_claims)
         found += self._doorbells(snapshot)
@@ -200,6 +202,29 @@ def nobody_is_forgotten(s: Snapshot, grace: timedelta) -> Violations:
     signs += [row["started_at"] for row in s.attempts]
     if waiting and max(signs) < s.now - grace:
         yield f"{len(waiting)} shards wait, and nobody has rung or worked since {max(signs)}"
+
+
+def complete_jobs_are_finished(s: Snapshot, grace: timedelta) -> Violations:
+    """9. A job whose shards have all succeeded moves on soon: a settle that was lost is made up."""
+    ended = {row["shard_id"]: row["at"] for row in s.transitions if row["new"] in FINAL}
+    for job in s.jobs:
+        shards = s.shards_of[job["id"]]
+        if job["status"] in FINAL or {shard["status"] for shard in shards} != {"succeeded"}:
+            continue
+        last = max(ended[shard["id"]] for shard in shards)
+        if last < s.now - grace:
+            yield f"job {job['id']} is {job['status']}, but its last shard succeeded at {last}"
+
+
+def shards_know_their_jobs(s: Snapshot) -> Violations:
+    """What shards are chosen by follows from their jobs, and only a queued one waits."""
+    for shard in s.shards:
+        job = s.job[shard["job_id"]]
+        known = (shard["group_id"], shard["urgency"])
+        if known != (job["batch_id"] or job["id"], -job["priority"]):
+            yield f"shard {shard['id']} is chosen by {known}, which is not its job's"
+        if shard["waiting"] and shard["status"] != "queued":
+            yield f"shard {shard['id']} is {shard['status']} and waits to be due"
 
 
 def times_are_the_databases(s: Snapshot, began: datetime, lease_s: float) -> Violations:

@@ -19,6 +19,10 @@ from worker.settings import Settings
 NOW = "(SELECT max(at) FROM transitions)"
 WON = "(SELECT id FROM shards WHERE status = 'succeeded' ORDER BY idx LIMIT 1)"
 HELD = "(SELECT id FROM shards WHERE status = 'running')"
+UNSETTLED = (
+    "UPDATE jobs SET status = 'running' WHERE status = 'succeeded'",
+    "UPDATE transitions SET at = '2020-01-01 00:00:00'",
+)
 LEFT_ALONE = (
     "UPDATE shards SET not_before = '2020-01-01 00:00:00' WHERE status = 'queued'",
     "UPDATE attempts SET started_at = '2020-01-01 00:00:00'",
@@ -107,6 +111,9 @@ def test_a_sound_record_has_no_violations(scene) -> None:
         (f"UPDATE shards SET failures = 1 WHERE id = {HELD}", "does not count"),
         (f"UPDATE shards SET lease_until = NULL WHERE id = {HELD}", "runs without a lease"),
         (LEFT_ALONE, "nobody has rung"),
+        (UNSETTLED, "but its last shard succeeded at"),
+        ("UPDATE shards SET urgency = 9", "is chosen by"),
+        (f"UPDATE shards SET waiting = true WHERE id = {HELD}", "waits to be due"),
         (f"UPDATE shards SET lease_until = '2999-01-01' WHERE id = {HELD}", "the database's"),
         ("UPDATE artifacts SET created_at = '2020-01-01 00:00:00'", "outside of any attempt"),
     ],

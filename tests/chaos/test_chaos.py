@@ -1,5 +1,6 @@
-"""Some 170 jobs under random faults: `make chaos SEED=N`. The seed fixes faults, not timing."""
+"""Some 900 jobs under random faults: `make chaos SEED=N`. The seed fixes faults, not timing."""
 
+import json
 import os
 import random
 import shutil
@@ -30,6 +31,8 @@ FAULTS_A_WAVE = 12
 TRAINED_STEPS = 250
 PATIENCE_S = 240.0
 SLOW = {"micro_batch": 1}
+SMALL_JOBS_A_WAVE = 150
+TINY_JOB = {"kind": "generate", "model": "tiny", "params": SLOW}
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +96,16 @@ def check(auditor: Auditor) -> None:
 
 
 def enqueue_wave(system: System, wave: int, rng: random.Random) -> None:
-    """Submit jobs of all sizes with few seeds, and in every other wave two equal trainings."""
+    """Submit jobs of all sizes with few seeds, and in every other wave two equal trainings.
+
+    A batch of small jobs is claimed and committed many at a time.
+    """
+    system.enqueue_batch(
+        [
+            json.dumps({**TINY_JOB, "count": rng.choice([1, 1, 3]), "seed": rng.randrange(8)})
+            for _ in range(SMALL_JOBS_A_WAVE)
+        ]
+    )
     if wave % 2 == 0:
         for _ in range(2):
             system.train(model=f"trained-{wave}", max_steps=TRAINED_STEPS, seed=wave)

@@ -2,12 +2,13 @@
 
 Small shards that can run together are claimed together, as many as take a few seconds at the rate
 that this worker has measured. Among shards of one priority it prefers those of a model that it has
-in memory, but takes the fairest shard, whatever its model, at least every `FAIR_EVERY_S`.
+in memory, but takes the fairest shard, whatever its model, at least every `FAIR_EVERY_S`. Batches
+and jobs of which equally many shards run are served in turn.
 """
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ FAIR_EVERY_S = 10.0  # by how much a shard of a model that is not in memory may 
 TOGETHER_S = 3.0  # how long the shards of one claim should take together
 MAX_TOGETHER = 512  # samples of one claim
 UNKNOWN_TOGETHER = 16  # the same for a key whose rate is not known
+GROUPS_REMEMBERED = 1000
 PAUSE_S = 1.0
 TELLING_S = 1.0  # work that took less says little of the rate
 RECORD_EVERY_S = 60.0  # for each key
@@ -68,9 +70,12 @@ class Claimer:
             lease_s=context.services.settings.lease_s,
             prefer=() if fair else context.keys_in_memory(),
             limit=UNKNOWN_TOGETHER,
+            served=context.served,
             limits={key: samples_together(rate) for key, rate in context.rates.items()},
         )
-        return self._until_answered(step)
+        claims = self._until_answered(step)
+        note_turn(context.served, [claim.group_id for claim in claims])
+        return claims
 
     def learn(self, claims: Sequence[Claim], elapsed_s: float) -> None:
         """Note how long the claims took together, all of which succeeded."""
@@ -102,6 +107,14 @@ class Claimer:
                 log.warning("the claim waits for the database: %s", error)
                 time.sleep(PAUSE_S)
         raise Draining
+
+
+def note_turn(served: dict[str, int], groups: Iterable[str]) -> None:
+    """Note that these groups had a turn after all others; forgets the oldest of many."""
+    turn = max(served.values(), default=0) + 1
+    served |= dict.fromkeys(groups, turn)
+    while len(served) > GROUPS_REMEMBERED:
+        del served[min(served, key=lambda group: served[group])]
 
 
 def samples_together(rate: float) -> int:

@@ -291,3 +291,72 @@ def test_every_change_of_state_is_recorded(record):
         ],
         key=str,
     )
+
+
+def commit_many(record, *claims, whole=True):
+    results = [shards.Result(each, record.samples_of(each) if whole else []) for each in claims]
+    return record.run(shards.commit_many, results)
+
+
+def test_shards_of_many_jobs_are_committed_together_each_under_its_own_fence(record):
+    jobs_and_shards = [record.add((0, 2)) for _ in range(4)]
+    claims = [record.claim(shard_id) for _, shard_id in jobs_and_shards]
+    record.cancel(claims[0].job_id)
+    record.release(claims[1])
+    record.claim(claims[1].shard_id, owner="bob")
+    outcomes = commit_many(record, *claims)
+    assert [type(outcomes[claim.shard_id]) for claim in claims] == [
+        Cancelled,
+        LeaseLost,
+        type(None),
+        type(None),
+    ]
+    states = [record.job(job_id).status for job_id, _ in jobs_and_shards]
+    assert states == ["cancelled", "running", "finalizing", "finalizing"]
+
+
+def test_an_incomplete_shard_harms_no_other(record):
+    claims = [record.claim(record.add()[1]) for _ in range(2)]
+    results = [shards.Result(claims[0], []), shards.Result(claims[1], record.samples_of(claims[1]))]
+    outcomes = record.run(shards.commit_many, results)
+    assert "samples 0 to 3" in str(outcomes[claims[0].shard_id])
+    assert outcomes[claims[1].shard_id] is None
+    assert record.shard(claims[0].shard_id).status == "running"
+
+
+def test_the_last_of_several_shards_leaves_the_job_to_be_settled(record):
+    job_id, *ids = record.add((0, 2), (2, 4))
+    for shard_id in ids:
+        commit_many(record, record.claim(shard_id))
+    assert record.job(job_id).status == "running"
+    assert record.run(jobs.complete, [job_id]) == [job_id]
+    assert record.run(jobs.next_to_finalize, 10) == [job_id]
+
+
+def test_one_renewal_tells_which_of_many_leases_are_held(each_record):
+    record = each_record
+    claims = [record.claim(record.add()[1]) for _ in range(3)]
+    record.cancel(claims[0].job_id)
+    beats = {each.shard_id: shards.Beat(each.fence, 5, {"done": 1}) for each in claims}
+    beats[claims[1].shard_id] = shards.Beat(claims[1].fence + 1)
+    renewed = record.run(shards.renew_all, "ann", beats, lease_s=60)
+    assert renewed == {claims[2].shard_id}
+    assert record.run(shards.renew_all, "bob", beats, lease_s=60) == set()
+    shard = record.shard(claims[2].shard_id)
+    assert (shard.heartbeat_seq, shard.report) == (5, {"done": 1})
+
+
+def test_a_shard_that_kills_its_workers_makes_no_other_poison(record):
+    ids = [record.add((0, 1), work_key=7)[1] for _ in range(20)]
+    bad = ids[11]
+    while True:
+        claims = record.run(shards.claim_due, owner="ann", lease_s=EXPIRED, limit=100)
+        if not claims:
+            break
+        if bad in [claim.shard_id for claim in claims]:
+            record.run(shards.reap, max_claims=4)
+        else:
+            commit_many(record, *claims)
+    states = {shard_id: record.shard(shard_id).status for shard_id in ids}
+    assert states.pop(bad) == "failed"
+    assert set(states.values()) == {"succeeded"}
