@@ -337,6 +337,15 @@ class LogLine(Base):
     message: Mapped[str] = mapped_column(PlainText)
 
 
+class Rate(Base):
+    """How many samples a second one worker makes of the work of this key (`Shard.work_key`)."""
+
+    __tablename__ = "rates"
+    work_key: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    samples_per_second: Mapped[float]
+    at: Mapped[datetime]  # of the latest measurement
+
+
 class Worker(Base):
     """One boot of one worker process."""
 

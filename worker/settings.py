@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     deadline_s: float = Field(
         120, gt=0, description="seconds after which an unanswered doorbell is rung again"
     )
-    shard_s: float = Field(10, gt=0, description="seconds that a shard should take")
+    shard_s: float = Field(10, gt=0, description="seconds that a shard should take at most")
     max_failures: int = Field(
         3, ge=1, description="failures after which a shard has failed for good"
     )
@@ -94,6 +94,30 @@ class Settings(BaseSettings):
     )
     cache_bytes: int = Field(
         4 * 2**30, ge=0, description="limit of the cache of datasets and weights on disk, in bytes"
+    )
+
+    keep_history_days: float = Field(
+        90,
+        ge=0,
+        le=36_500,
+        description="days after a job's end for which its changes of state and its attempts are "
+        "kept; 0: for ever",
+    )
+    keep_logs_days: float = Field(
+        90, ge=0, le=36_500, description="the same for its log; 0: for ever"
+    )
+    keep_curves_days: float = Field(
+        365, ge=0, le=36_500, description="the same for the points of its curves; 0: for ever"
+    )
+    keep_previews_days: float = Field(
+        365, ge=0, le=36_500, description="the same for its previews; 0: for ever"
+    )
+    keep_artifacts_days: float = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="the same for its other artifacts and its checkpoints, but not for the weights "
+        "of model versions; 0: for ever",
     )
 
     @field_validator("database_url", "redis_url", "store_url", "s3_endpoint_url", mode="before")

@@ -16,7 +16,8 @@ from db.new_jobs import insert_job
 from db.states import FINAL, JobState, ShardState
 from db.tables import Job
 from scheduler.submission.idempotency import refuse_different
-from scheduler.submission.requests import Columns, Preparer, Request, samples_per_second
+from scheduler.submission.requests import Columns, Preparer, Request
+from scheduler.submission.sharding import UNKNOWN_RATE
 from worker.broker.doorbell import ring_due
 from worker.services import Services
 from worker.services.pinned import PinnedTraining
@@ -46,7 +47,7 @@ def enqueue(
 ) -> Job:
     """Store a job and ring for it. Raises `Refused` or `NotFound` before anything is stored.
 
-    A shard gets `shard_size` samples, by default as many as a worker makes in the setting
+    A shard gets `shard_size` samples, by default as many as fit the live workers and the setting
     `shard_s`; `ranges` states the shards' samples explicitly.
     """
     key = columns.get("idempotency_key")
@@ -97,7 +98,7 @@ def estimate_each(services: Services, requests: Iterable[Request]) -> Iterator[P
             sizes[pinned.model] = _sample_bytes(services, pinned.model)
         count, size = pinned.spec.count, sizes[pinned.model]
         size_bytes = None if size is None else round(count * size)
-        yield Plan(pinned.data, shards, count / samples_per_second(pinned), size_bytes)
+        yield Plan(pinned.data, shards, count / (request.rate or UNKNOWN_RATE), size_bytes)
 
 
 def retry(services: Services, job: Job) -> Job:
@@ -157,4 +158,4 @@ def _sample_bytes(services: Services, model: str) -> float | None:
         shards = jobs.shards_of(session, found[0].id)
     # a job that retries or reproduces another makes only some of its spec's samples
     made = sum(shard.stop - shard.start for shard in shards)
-    return sum(artifact.size for artifact in stored) / made
+    return sum(artifact.size for artifact in stored) / made or None  # they may be removed

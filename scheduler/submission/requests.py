@@ -4,22 +4,21 @@ What equal requests have in common (names, settings) is looked up and checked on
 """
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypedDict, Unpack
 
+from db import workers
 from db.errors import Refused
 from db.new_jobs import NewJob
 from scheduler.submission.pinning import Names, pin, refuse_unfit_prompts
+from scheduler.submission.sharding import cut, fitting_size, samples_per_second
 from worker.services import Services
 from worker.services.pinned import Pinned, PinnedGeneration, PinnedTraining, hash_of
 from worker.services.prompts import row_of
 from worker.specs import Generate, Spec
 
-UNKNOWN_RATE = 50.0  # samples per second, for a version whose speed was never measured
-MAX_SHARDS = 100_000
 MAX_PRIORITY = 1_000_000
 _KEPT = 1000  # checked combinations of names and settings
 
@@ -40,6 +39,7 @@ class Request:
 
     asked: Spec  # as submitted, before names were pinned
     terms: Pinned  # of this spec, or of one with the same names and settings
+    rate: float | None  # samples a second of one worker; None unless it generates
     ranges: Sequence[tuple[int, int]]  # of samples, one per shard
     columns: Columns
 
@@ -75,7 +75,8 @@ class Preparer:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._names = Names()
-        self._checked: dict[tuple[object, ...], Pinned] = {}
+        self._checked: dict[tuple[object, ...], tuple[Pinned, float | None]] = {}
+        self._workers: int | None = None  # live ones
 
     def prepare(
         self,
@@ -87,29 +88,53 @@ class Preparer:
     ) -> Request:
         """Check and pin a spec. Raises `Refused` or `NotFound`.
 
-        A shard gets `shard_size` samples, by default as many as a worker makes in the setting
-        `shard_s`; `ranges` states the shards' samples explicitly.
+        A shard gets `shard_size` samples, by default as many as fit the live workers and the
+        setting `shard_s` (`sharding`); `ranges` states the shards' samples explicitly.
         """
         priority = columns.get("priority", 0)
         if abs(priority) > MAX_PRIORITY:
             raise Refused(f"priority {priority}: allowed are -{MAX_PRIORITY} to {MAX_PRIORITY}")
-        terms = self._terms(spec)
+        terms, rate = self._terms(spec)
         if ranges is None:
-            ranges = _cut_into_shards(spec, terms, self._services.settings.shard_s, shard_size)
-        return Request(spec, terms, ranges, columns)
+            ranges = self._cut(spec, terms, rate, shard_size)
+        return Request(spec, terms, rate, ranges, columns)
 
-    def _terms(self, spec: Spec) -> Pinned:
+    def _cut(
+        self, spec: Spec, terms: Pinned, rate: float | None, size: int | None
+    ) -> list[tuple[int, int]]:
+        """The ranges of a generate job's shards; any other job is one shard."""
+        if not isinstance(spec, Generate) or isinstance(terms, PinnedTraining) or rate is None:
+            return [(0, 1)]
+        if not size:
+            size = fitting_size(
+                spec.count,
+                rate=rate,
+                workers=self._workers or 0,
+                shard_s=self._services.settings.shard_s,
+                step=terms.params.micro_batch,
+            )
+        return cut(spec.count, size)
+
+    def _terms(self, spec: Spec) -> tuple[Pinned, float | None]:
         key = _what_is_checked(spec)
         found = self._checked.get(key)
         if found is None:
-            with self._services.database.read() as session:
-                found = pin(self._services, session, spec, self._names)
+            found = self._look_up(spec)
             if len(self._checked) >= _KEPT:
                 self._checked.clear()
             self._checked[key] = found
         elif isinstance(spec, Generate):
-            refuse_unfit_prompts(spec, found.family)
+            refuse_unfit_prompts(spec, found[0].family)
         return found
+
+    def _look_up(self, spec: Spec) -> tuple[Pinned, float | None]:
+        with self._services.database.read() as session:
+            pinned = pin(self._services, session, spec, self._names)
+            if not isinstance(pinned, PinnedGeneration):
+                return pinned, None
+            if self._workers is None:
+                self._workers = workers.count_live(session)
+            return pinned, samples_per_second(session, pinned)
 
 
 def _what_is_checked(spec: Spec) -> tuple[object, ...]:
@@ -117,28 +142,3 @@ def _what_is_checked(spec: Spec) -> tuple[object, ...]:
     params = json.dumps(spec.params, sort_keys=True) if spec.params else ""
     own: Any = spec.label if isinstance(spec, Generate) else getattr(spec, "family", None)
     return spec.kind, spec.model, spec.dataset, own, params
-
-
-def _cut_into_shards(
-    spec: Spec, terms: Pinned, shard_s: float, size: int | None
-) -> list[tuple[int, int]]:
-    """Cut a generate job into shards; any other job is one shard.
-
-    By default, a shard has as many whole micro-batches as take about `shard_s`.
-    """
-    if not isinstance(spec, Generate) or isinstance(terms, PinnedTraining):
-        return [(0, 1)]
-    count, micro_batch = spec.count, terms.params.micro_batch
-    if not size:
-        wanted = max(samples_per_second(terms) * shard_s, count / MAX_SHARDS)
-        size = math.ceil(wanted / micro_batch) * micro_batch
-    if size < 1 or count > size * MAX_SHARDS:
-        least = math.ceil(count / MAX_SHARDS)
-        raise Refused(f"shard size {size}: {count} samples need at least {least} per shard")
-    return [(start, min(start + size, count)) for start in range(0, count, size)]
-
-
-def samples_per_second(pinned: PinnedGeneration) -> float:
-    """The speed of one worker."""
-    # measured at the end of training
-    return float(pinned.version.metrics.get("samples_per_second") or UNKNOWN_RATE)

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
-from db import shards
+from db import rates, shards
 from db.errors import Draining, Unreachable
 from db.shards import Claim
 from worker.shards.context import WorkerContext
@@ -28,6 +28,8 @@ TOGETHER_S = 3.0  # how long the shards of one claim should take together
 MAX_TOGETHER = 512  # samples of one claim
 UNKNOWN_TOGETHER = 16  # the same for a key whose rate is not known
 PAUSE_S = 1.0
+TELLING_S = 1.0  # work that took less says little of the rate
+RECORD_EVERY_S = 60.0  # for each key
 
 
 class Claimer:
@@ -37,6 +39,7 @@ class Claimer:
         self._context = context
         self._owner = owner
         self._shared = shared
+        self._recorded_at = context.recorded_at
 
     def answer(self, shard_id: str) -> list[Claim]:
         """Claim the shard of a doorbell, or what is due if that is taken. Raises `Draining`."""
@@ -70,11 +73,26 @@ class Claimer:
         return self._until_answered(step)
 
     def learn(self, claims: Sequence[Claim], elapsed_s: float) -> None:
-        """Note how long the claims took together."""
+        """Note how long the claims took together, all of which succeeded."""
         key = claims[0].work_key
-        if key is not None:
-            samples = sum(claim.stop - claim.start for claim in claims)
-            self._context.rates[key] = samples / max(elapsed_s, 1e-3)
+        if key is None:
+            return
+        samples = sum(claim.stop - claim.start for claim in claims)
+        rate = self._context.rates[key] = samples / max(elapsed_s, 1e-3)
+        now = time.monotonic()
+        last = self._recorded_at.get(key)
+        if elapsed_s >= TELLING_S and (last is None or now - last >= RECORD_EVERY_S):
+            self._recorded_at[key] = now
+            self._record_rate(key, rate)
+
+    def _record_rate(self, key: int, rate: float) -> None:
+        """Record a rate for those who cut jobs into shards. Best effort."""
+        try:
+            self._context.services.database.transact(
+                partial(rates.learn, work_key=key, samples_per_second=rate)
+            )
+        except Unreachable as error:
+            log.warning("the rate is not recorded: %s", error)
 
     def _until_answered(self, step: Callable[[Session], T]) -> T:
         while not self._shared.draining:

@@ -36,6 +36,7 @@ class WorkerContext:
     services: Services
     device: torch.device
     rates: dict[int, float] = field(default_factory=dict)  # samples a second, by work key
+    recorded_at: dict[int, float] = field(default_factory=dict)  # when it recorded a rate, by key
     fair_at: float = 0.0  # when it last claimed the fairest shard, by the monotonic clock
     _pinned: dict[int, PinnedGeneration] = field(default_factory=dict)  # by work key
 

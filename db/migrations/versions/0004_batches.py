@@ -1,4 +1,4 @@
-"""Batches become visible when they are complete; a job can be deleted by indexes alone."""
+"""Batches become visible when complete; jobs are deleted by indexes alone; rates are learnt."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -17,10 +17,18 @@ def upgrade() -> None:
     _create_partial_index("ix_batches_incomplete", "batches", "id", "complete_at IS NULL")
     # without it, deleting a job reads the whole table
     _create_partial_index("ix_jobs_retry_of", "jobs", "retry_of", "retry_of IS NOT NULL")
+    op.create_table(
+        "rates",
+        sa.Column("work_key", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("samples_per_second", sa.Float(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("work_key", name="pk_rates"),
+    )
 
 
 def downgrade() -> None:
     """Incomplete batches become visible: complete or delete them first."""
+    op.drop_table("rates")
     op.drop_index("ix_jobs_retry_of", "jobs")
     op.drop_index("ix_batches_incomplete", "batches")
     op.drop_column("batches", "complete_at")

@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from db import datasets, jobs, shards
+from db import datasets, jobs, rates, shards, workers
 from db.errors import NotFound, Refused
 from scheduler.submission import enqueue as submission
 from scheduler.submission.batches import enqueue_batch
 from scheduler.submission.enqueue import estimate, prepare, retry
-from worker.services.finalize import finalize
+from worker.services.finalize import finalize, settle
 from worker.services.pinned import pin_model
 from worker.specs import parse_spec
 
@@ -135,8 +135,10 @@ def test_a_priority_beyond_reason_is_refused(services) -> None:
 @pytest.mark.parametrize(
     ("model", "count", "first"),
     [
-        ("digits", 5000, (0, 1024)),  # 100 a second for 10 s, up to whole micro-batches of 64
-        ("digits", 300, (0, 300)),
+        # a third of 100 a second for 10 s, up to whole micro-batches of 64
+        ("digits", 5000, (0, 384)),
+        ("digits", 90, (0, 90)),  # less than three seconds
+        ("digits", 1000, (0, 128)),  # four for each of two workers
         ("plain", 300, (0, 64)),  # never less than a micro-batch
     ],
 )
@@ -145,6 +147,32 @@ def test_shards_are_sized_by_the_models_speed(services, model, count, first) -> 
     assert cut[0] == first
     assert [start for start, _ in cut[1:]] == [stop for _, stop in cut[:-1]]
     assert cut[-1][1] == count
+
+
+@pytest.mark.parametrize(("live", "least"), [(1, 4), (2, 8), (16, 64)])
+def test_every_live_worker_gets_several_shards_at_the_rate_that_was_learnt(
+    services, live, least
+) -> None:
+    spec = generate(count=40_000)
+    key = prepare(services, parse_spec(spec)).pinned.work_key
+    services.database.transact(lambda session: rates.learn(session, key, 2000.0))
+    with services.database.write() as session:
+        for number in range(live):
+            boot = {"boot_id": str(number), "host": "h", "pid": number, "device": "cpu"}
+            workers.start(session, **boot)
+    request = prepare(services, parse_spec(spec))
+    sizes = {stop - start for start, stop in request.ranges[:-1]}
+    assert 0.95 * least <= len(request.ranges) <= 1.3 * least
+    assert all(size % 64 == 0 for size in sizes)
+    assert estimate(services, request).seconds == 20
+
+
+def test_other_settings_have_another_rate(services) -> None:
+    key = prepare(services, parse_spec(generate())).pinned.work_key
+    services.database.transact(lambda session: rates.learn(session, key, 1000.0))
+    same = prepare(services, parse_spec(generate(seed=5, label="cat")))
+    other = prepare(services, parse_spec(generate(params={"temperature": 0.5})))
+    assert (same.rate, round(other.rate)) == (1000, 33)
 
 
 def test_a_huge_job_has_a_bounded_number_of_shards(services) -> None:
@@ -180,7 +208,7 @@ def test_a_key_used_for_another_request_is_refused(services) -> None:
 
 def test_an_estimate_stores_nothing(services) -> None:
     made = plan(services, generate(count=5000))
-    assert (made.shards, made.seconds, made.bytes) == (5, 50.0, None)
+    assert (made.shards, round(made.seconds), made.bytes) == (14, 150, None)
     assert plan(services, train(max_seconds=30)).seconds == 30
     assert count_jobs(services) == 0
 
@@ -190,7 +218,7 @@ def test_an_estimate_of_bytes_counts_the_samples_that_a_job_made_and_not_those_i
 ) -> None:
     job = enqueue(services, generate(count=100), ranges=[(7, 8)])
     services.database.transact(lambda session: commit_only_shard(session, job.id, size=50))
-    assert finalize(services, job.id)
+    assert finalize(services, settle(services, [job.id]))
     assert plan(services, generate(count=4)).bytes == 200
 
 
