@@ -17,12 +17,11 @@ class Row:
     module: str
     function: str
     quick: bool = True
-    in_folder: bool = False  # it takes an empty folder and no more
 
     def load(self) -> Comparison:
         """The function, which takes the run."""
         found: Comparison = getattr(import_module(f"tests.bench.{self.module}"), self.function)
-        return (lambda bench: found(bench.made_folder(self.function))) if self.in_folder else found
+        return found
 
 
 ROWS = {
@@ -40,7 +39,11 @@ ROWS = {
     "bytes": Row("sizes", "sizes"),
     "s3": Row("downloads", "downloads"),
     "contention": Row("contention", "contention", quick=False),
-    "gpt-training": Row("training", "gpt_against_a_plain_loop", in_folder=True),
+    "gpt-training": Row("training", "gpt_against_a_plain_loop"),
+    "gan-training": Row("training", "gan_against_a_plain_loop"),
+    "gpt-training-long": Row("training", "long_gpt_against_a_plain_loop", quick=False),
+    "gan-training-long": Row("training", "long_gan_against_a_plain_loop", quick=False),
+    "lora": Row("lora", "lora_against_peft"),
 }
 FLEET = {
     "fleet": Row("fleet", "paced"),

@@ -101,13 +101,18 @@ def pairs(path: Path) -> Path:
 
 
 def add_base(machine: Machine) -> None:
-    """Import a random Llama of three million parameters."""
+    """Import the random Llama."""
+    folder = machine.folder / "base"
+    folder.mkdir()
+    machine.run("model", "import", write_llama(folder), "--name", "base")
+
+
+def write_llama(folder: Path) -> Path:
+    """Save a random Llama of three million parameters in the empty `folder`."""
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     from tests.families.causal import write_tokenizer
 
-    folder = machine.folder / "base"
-    folder.mkdir()
     words = write_tokenizer(folder, topics.values())
     config = LlamaConfig(
         vocab_size=words,
@@ -120,4 +125,4 @@ def add_base(machine: Machine) -> None:
         eos_token_id=0,
     )
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    machine.run("model", "import", folder, "--name", "base")
+    return folder
