@@ -1,27 +1,50 @@
 """Artifacts, the stored objects that shards committed, and which of them holds which sample."""
 
 from bisect import bisect_right
+from datetime import datetime
 
 from sqlalchemy import String, cast, func, select
 from sqlalchemy.orm import Session, undefer
 
-from db.errors import NotFound
+from db.errors import NotFound, Removed
 from db.lookup import by_prefix
 from db.tables import Artifact, Checkpoint, Job, ModelVersion, Shard
 
 
 def of_job(session: Session, job_id: str, kind: str | None = None) -> list[Artifact]:
-    """A job's artifacts in the order of its shards, then by name; only those of `kind` if given."""
+    """A job's artifacts in the order of its shards, then by name; only those of `kind` if given.
+
+    Those that retention removed are left out.
+    """
     statement = select(Artifact).join(Shard, Shard.id == Artifact.shard_id)
-    statement = statement.where(Shard.job_id == job_id)
+    statement = statement.where(Shard.job_id == job_id, Artifact.removed_at.is_(None))
     if kind is not None:
         statement = statement.where(Artifact.kind == kind)
     return list(session.scalars(statement.order_by(Shard.idx, Artifact.name)))
 
 
 def get(session: Session, id_or_prefix: str) -> Artifact:
-    """The artifact with this id or unambiguous prefix. Raises `NotFound` or `Refused`."""
-    return by_prefix(session, Artifact, id_or_prefix, noun="artifact")
+    """The artifact with this id or unambiguous prefix.
+
+    Raises `NotFound`, `Refused`, and `Removed` if retention removed it.
+    """
+    found = by_prefix(session, Artifact, id_or_prefix, noun="artifact")
+    if found.removed_at is not None:
+        raise _removed(f"artifact {found.id} was", found.removed_at)
+    return found
+
+
+def removed_at(session: Session, job_id: str) -> datetime | None:
+    """When retention first removed artifacts of a job, previews aside; None if it has not."""
+    statement = select(func.min(Artifact.removed_at)).join(Shard, Shard.id == Artifact.shard_id)
+    return session.scalar(statement.where(Shard.job_id == job_id, Artifact.kind != "preview"))
+
+
+def refuse_removed(session: Session, job_id: str) -> None:
+    """Raise `Removed` if retention has removed artifacts of a job, previews aside."""
+    at = removed_at(session, job_id)
+    if at is not None:
+        raise _removed(f"the artifacts of job {job_id} were", at)
 
 
 def samples_page(
@@ -31,7 +54,8 @@ def samples_page(
     statement = (
         select(Artifact, Shard)
         .join(Shard, Shard.id == Artifact.shard_id)
-        .where(Shard.job_id == job_id, Shard.idx > after, Artifact.kind == "samples")
+        .where(Shard.job_id == job_id, Shard.idx > after)
+        .where(Artifact.kind == "samples", Artifact.removed_at.is_(None))
         .options(undefer(Artifact.index_data))
     )
     rows = session.execute(statement.order_by(Shard.idx).limit(limit))
@@ -39,11 +63,18 @@ def samples_page(
 
 
 def holding(session: Session, job_id: str, sample: int) -> tuple[Artifact, Shard]:
-    """The artifact that holds a job's sample, and its shard. Raises `NotFound`."""
+    """The artifact that holds a job's sample, and its shard. Raises `NotFound` or `Removed`."""
     found = samples_page(session, job_id, after=_shard_of(session, job_id, sample) - 1, limit=1)
+    refuse_removed(session, job_id)
     if not found or not found[0][1].start <= sample < found[0][1].stop:
         raise NotFound(f"job {job_id} has no sample {sample} yet")
     return found[0]
+
+
+def count_samples(session: Session, job_id: str) -> int:
+    """The number of samples that a job's shards make, committed or not."""
+    sizes = select(func.sum(Shard.stop - Shard.start)).where(Shard.job_id == job_id)
+    return int(session.scalar(sizes) or 0)
 
 
 def referenced_keys(session: Session, job_id: str) -> set[str]:
@@ -59,6 +90,13 @@ def referenced_keys(session: Session, job_id: str) -> set[str]:
         keys.update(file["key"] for file in by_name.values())
     manifest = session.scalar(select(Job.manifest_key).where(Job.id == job_id))
     return keys | ({manifest} if manifest else set())
+
+
+def _removed(what: str, at: datetime) -> Removed:
+    return Removed(
+        f"{what} removed on {at:%Y-%m-%d}",
+        remedy="submit the job again; GENMILL_KEEP_ARTIFACTS_DAYS says how long artifacts are kept",
+    )
 
 
 def _shard_of(session: Session, job_id: str, sample: int) -> int:

@@ -101,7 +101,7 @@ def _artifact_row(claim: Claim, artifact: NewArtifact, at: datetime) -> dict[str
         "shard_id": claim.shard_id,
         "kind": artifact.kind,
         "name": artifact.name,
-        "other_key": None if artifact.key == derived else artifact.key,
+        "key": None if artifact.key == derived else artifact.key,
         "sha256": artifact.sha256,
         "size": artifact.size,
         "media_type": artifact.media_type,

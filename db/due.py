@@ -9,16 +9,15 @@ walked over: its jobs must not run yet (`db.batches`).
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import NamedTuple
 
 from sqlalchemy import bindparam, func, select, text, update
 from sqlalchemy.orm import Session
 
 from db.columns import UtcDateTime
+from db.heads import DISPATCHED, Due, Group, fetch, find_groups
 from db.session import clock
 from db.states import ShardState
 from db.tables import Shard
@@ -28,35 +27,6 @@ MIN_OUTSTANDING = 4  # while no worker is known yet
 WOKEN_AT_ONCE = 500  # shards whose pause has passed
 PASSES = 6  # over the groups of one priority, while some have too few shards
 FETCHED_AT_ONCE = 100  # groups
-
-# the partial indexes of what may be claimed; their conditions are literals, so that they are used
-QUEUED = {
-    "fresh": "status = 'queued' AND fence = 0",
-    "requeued": "status = 'queued' AND fence > 0 AND NOT waiting",
-}
-DISPATCHED = "status = 'queued' AND dispatched_at IS NOT NULL"
-
-
-class Due(NamedTuple):
-    """A shard that may be claimed. `job_id` and `idx` are its place within its group."""
-
-    urgency: int
-    group_id: str
-    job_id: str
-    idx: int
-    id: str
-    work_key: int | None
-    samples: int
-
-
-@dataclass
-class Group:
-    """One group's queued shards of one priority: its first ones, and how many it has `taken`."""
-
-    urgency: int
-    group_id: str
-    taken: int
-    heads: dict[str, Due] = field(default_factory=dict)  # by the index that it was found in
 
 
 def take_due(
@@ -72,7 +42,7 @@ def take_due(
     """
     now = clock(session)
     _forget_overdue(session, now - timedelta(seconds=deadline_s))
-    outstanding = session.scalar(select(func.count()).where(*_DISPATCHED)) or 0
+    outstanding = session.scalar(select(func.count()).select_from(Shard).where(*_DISPATCHED)) or 0
     allowed = max(MIN_OUTSTANDING, per_worker * count_live(session))
     room = allowed - max(outstanding, waiting)
     if room <= 0:
@@ -108,7 +78,7 @@ def choose(session: Session, room: int, *, now: datetime, undispatched: bool = F
     With `undispatched`, only those that nobody has rung for, and what was rung for counts as taken.
     """
     _wake(session, now)
-    groups = _find_groups(session, room, undispatched=undispatched)
+    groups = find_groups(session, room, undispatched=undispatched)
     chosen: list[Due] = []
     for _, peers in groupby(groups, key=lambda group: group.urgency):
         if len(chosen) < room:
@@ -129,19 +99,6 @@ def share(taken: Mapping[str, int], room: int) -> Counter[str]:
         turns[group] += 1
         heapq.heapreplace(queue, (count + 1, group))
     return turns
-
-
-def _find_groups(session: Session, room: int, *, undispatched: bool) -> list[Group]:
-    """The first groups in order of priority and age: `room` that are not busy, and all before."""
-    groups: dict[tuple[int, str], Group] = {}
-    for index, condition in QUEUED.items():
-        busy = _RUNG if undispatched else _RUNNING
-        walk = text(_WALK.format(condition=condition, busy=busy))
-        for *columns, taken in session.execute(walk, {"room": room}):
-            head = Due(*columns)
-            key = (head.urgency, head.group_id)
-            groups.setdefault(key, Group(*key, taken)).heads[index] = head
-    return [groups[key] for key in sorted(groups)]
 
 
 def _fill(session: Session, groups: list[Group], room: int, *, undispatched: bool) -> list[Due]:
@@ -183,25 +140,9 @@ def _first(
             asked += [(index, group) for index in group.heads]
     for at in range(0, len(asked), FETCHED_AT_ONCE):
         some = asked[at : at + FETCHED_AT_ONCE]
-        for due in _fetch(session, some, turns, undispatched=undispatched):
+        for due in fetch(session, some, turns, undispatched=undispatched):
             found[due.group_id].append(due)
     return {name: sorted(shards)[: turns[name]] for name, shards in found.items()}
-
-
-def _fetch(
-    session: Session,
-    asked: Iterable[tuple[str, Group]],
-    turns: Mapping[str, int],
-    *,
-    undispatched: bool,
-) -> list[Due]:
-    parts: list[str] = []
-    values: dict[str, object] = {}
-    for n, (index, group) in enumerate(asked):
-        condition = QUEUED[index] + (" AND dispatched_at IS NULL" if undispatched else "")
-        parts.append(_PART.format(condition=condition, n=n))
-        values |= {f"u{n}": group.urgency, f"g{n}": group.group_id, f"k{n}": turns[group.group_id]}
-    return [Due(*row) for row in session.execute(text(" UNION ALL ".join(parts)), values)]
 
 
 def _wake(session: Session, now: datetime) -> None:
@@ -224,41 +165,5 @@ def _update_some(session: Session, change: str, condition: str, at: datetime) ->
     session.execute(statement.bindparams(bindparam("at", at, UtcDateTime)))
 
 
-_DISPATCHED = (Shard.status == ShardState.QUEUED, Shard.dispatched_at.is_not(None))
-_RUNNING = "SELECT group_id FROM shards WHERE status = 'running'"
-_RUNG = f"{_RUNNING} UNION ALL SELECT group_id FROM shards WHERE {DISPATCHED}"  # noqa: S608
-_COLUMNS = "urgency, group_id, job_id, idx, id, work_key, stop - start"
-
-# from group to group: each step looks up the first shard behind all of the last group
-_WALK = """
-WITH RECURSIVE
-busy AS (SELECT group_id, count(*) AS size FROM ({busy}) AS each_one GROUP BY group_id),
-hidden AS (SELECT id FROM batches WHERE complete_at IS NULL),
-passed AS (SELECT group_id FROM busy UNION ALL SELECT id FROM hidden),
-walk (id, urgency, group_id, free) AS (
-    SELECT * FROM (
-        SELECT id, urgency, group_id,
-            CASE WHEN group_id IN (SELECT group_id FROM passed) THEN 0 ELSE 1 END
-        FROM shards WHERE {condition} ORDER BY urgency, group_id, job_id, idx LIMIT 1
-    ) AS first
-    UNION ALL
-    SELECT head.id, head.urgency, head.group_id,
-        walk.free + CASE WHEN head.group_id IN (SELECT group_id FROM passed) THEN 0 ELSE 1 END
-    FROM walk CROSS JOIN shards AS head
-    WHERE walk.free < :room AND head.id = (
-        SELECT id FROM shards
-        WHERE {condition} AND (urgency, group_id) > (walk.urgency, walk.group_id)
-        ORDER BY urgency, group_id, job_id, idx LIMIT 1
-    )
-)
-SELECT head.urgency, head.group_id, head.job_id, head.idx, head.id, head.work_key,
-    head.stop - head.start, coalesce(busy.size, 0)
-FROM walk JOIN shards AS head ON head.id = walk.id
-LEFT JOIN busy ON busy.group_id = head.group_id
-WHERE head.group_id NOT IN (SELECT id FROM hidden)
-"""
-
-_PART = (
-    f"SELECT * FROM (SELECT {_COLUMNS} FROM shards WHERE {{condition}}"  # noqa: S608 - constants
-    " AND urgency = :u{n} AND group_id = :g{n} ORDER BY job_id, idx LIMIT :k{n}) AS part{n}"
-)
+# a literal, so that the partial index is used
+_DISPATCHED = (text(DISPATCHED),)

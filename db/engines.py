@@ -18,6 +18,7 @@ from db.driver_errors import location, settings_remedy
 from db.errors import Refused, Unreachable
 
 BUSY_TIMEOUT_S = 30
+WAL_BYTES = 64 * 2**20  # to which the file is cut back after it grew
 FORMS = "use sqlite:///path/to/file.db or postgresql://user:password@host:5432/database"
 
 POSTGRESQL_CONNECT = {
@@ -79,6 +80,7 @@ def _sqlite_engine(url: URL) -> Engine:
         # With NORMAL, a power cut may lose the last commits: jobs whose ids were already printed.
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
         cursor.close()
 
     @event.listens_for(engine, "begin")

@@ -6,6 +6,7 @@
     |   `-- TooLarge             the work does not fit into free memory
     |-- Unreachable              exit code 3: a database, broker or object store cannot be used now
     |-- NotFound                 exit code 4: no such thing
+    |-- Removed                  it was there, and retention deleted it
     |-- JobFailed                an awaited job failed or was cancelled
     |-- DigestMismatch           bytes differ from the SHA-256 on record
     |-- NonFinite                a loss, weight or sample is NaN or infinite
@@ -85,6 +86,10 @@ class NotFound(GenmillError):
     """No such thing."""
 
     exit_code = 4
+
+
+class Removed(GenmillError):
+    """It was removed, because it was older than what is kept."""
 
 
 class JobFailed(GenmillError):

@@ -8,13 +8,14 @@ from typing import Any
 from sqlalchemy import Select, func, or_, select, text, union_all
 from sqlalchemy.orm import Session, undefer
 
-from db.batches import incomplete_batches
+from db.batches import incomplete, incomplete_batches, visible
 from db.columns import first_id
 from db.errors import Refused
 from db.states import JobState
 from db.tables import Job, JobCount
 
 MAX_LIMIT = 10_000
+VISIBLE = visible(Job.batch_id)
 # Ids hold the time by the clock of the machine that submitted, `created_at` that by the database's.
 CLOCK_SKEW = timedelta(minutes=1)
 
@@ -47,7 +48,7 @@ def listing(
     The filters are `status`, `kind`, `model`, `batch` and `schedule`. At most 10,000 jobs.
     """
     limit = min(limit, MAX_LIMIT)
-    statement = select(Job.id).order_by(Job.id.desc()).limit(limit)
+    statement = select(Job.id).where(VISIBLE).order_by(Job.id.desc()).limit(limit)
     if since is not None:
         earliest = first_id(since - CLOCK_SKEW)
         statement = statement.where(Job.id >= earliest, Job.created_at >= since)
@@ -65,12 +66,11 @@ def listing(
 
 def counts(session: Session) -> dict[str, int]:
     """The number of jobs in each state."""
+    # those are all queued, and an index of the batch finds them
+    hidden = session.scalar(select(func.count()).where(Job.batch_id.in_(incomplete()))) or 0
     rows = session.execute(select(JobCount.status, func.sum(JobCount.jobs)).group_by("status"))
     found = dict.fromkeys(map(str, JobState), 0) | {status: int(jobs) for status, jobs in rows}
-    if hidden := incomplete_batches(session):
-        stored = session.scalar(select(func.count()).where(Job.batch_id.in_(hidden))) or 0
-        found[JobState.QUEUED] -= stored
-    return found
+    return found | {"queued": max(0, found["queued"] - hidden)}
 
 
 def fold_counts(session: Session) -> int:

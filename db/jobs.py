@@ -21,13 +21,13 @@ from db.journal import (
     transitions,
 )
 from db.lookup import by_prefix
-from db.manifest import manifest
+from db.manifest import manifest, manifests
 from db.moves import (
     end_job,
     lock_job,
     lock_jobs,
     move_job,
-    move_jobs,
+    record_transitions,
     settle_job,
 )
 from db.new_jobs import NewJob, insert_job
@@ -51,6 +51,7 @@ __all__ = [
     "log",
     "log_lines",
     "manifest",
+    "manifests",
     "mark_collected",
     "names_prompts",
     "next_to_finalize",
@@ -158,13 +159,15 @@ def succeed_many(session: Session, manifests: Mapping[str, tuple[str, str]]) -> 
     ready = [job.id for job in locked.values() if job.status == JobState.FINALIZING]
     if ready:
         at = clock(session)
+        common = {"status": JobState.SUCCEEDED, "finished_at": at}
         stored = [
-            {"id": job_id, "manifest_key": key, "manifest_sha256": sha256}
+            common | {"id": job_id, "manifest_key": key, "manifest_sha256": sha256}
             for job_id in ready
             for key, sha256 in [manifests[job_id]]
         ]
         session.execute(update(Job), stored)
-        move_jobs(session, ready, JobState.FINALIZING, JobState.SUCCEEDED, at=at)
+        old, new = JobState.FINALIZING, JobState.SUCCEEDED
+        record_transitions(session, [(job_id, None, old, new, None) for job_id in ready], at=at)
     return ready
 
 

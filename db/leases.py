@@ -26,8 +26,10 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from db.claims import Claim, ending
-from db.due import Due, choose
+from db.columns import UtcDateTime
+from db.due import choose
 from db.errors import Cancelled, LeaseLost
+from db.heads import Due
 from db.moves import (
     end_attempts,
     end_job,
@@ -38,9 +40,10 @@ from db.moves import (
     move_shard,
     record_transitions,
 )
-from db.session import clock, insert_rows
+from db.session import clock
 from db.states import JobState, ShardState
 from db.tables import Attempt, Job, Shard
+from db.tuples import insert_tuples
 
 MAX_CLAIMS = 8
 REAPED_AT_ONCE = 100
@@ -66,18 +69,15 @@ def claim(
     it has ended or is unknown, or if it was lost `max_claims` times: there is nothing to do then.
     """
     found = session.execute(_CLAIMED.where(Shard.id == shard_id)).one_or_none()
-    if found is None:
-        return None
+    if found is None or not _is_free(found, clock(session), max_claims):
+        return None  # not even locked: most doorbells are for shards that somebody has
     job = lock_job(session, found.job_id, shared=found.job_status != JobState.QUEUED)
     if job is None or job.status not in {JobState.QUEUED, JobState.RUNNING}:
         return None
     locked = _CLAIMED.where(Shard.id == shard_id).with_for_update(key_share=True, of=Shard)
     shard = session.execute(locked).one()
     now = clock(session)
-    due = shard.status == ShardState.QUEUED and shard.not_before <= now
-    # a shard that was lost `max_claims` times is left to `reap`, which fails it
-    abandoned = _has_expired(shard, now) and _times_lost(shard) < max_claims
-    if not (due or abandoned):
+    if not _is_free(shard, now, max_claims):
         return None
     [taken] = _take(session, [shard], owner=owner, lease_s=lease_s, at=now)
     return taken
@@ -135,7 +135,8 @@ def renew_all(
     if not beats:
         return set()
     if session.get_bind().dialect.name == "sqlite":
-        return {key for key, beat in beats.items() if _renew(session, owner, key, beat, lease_s)}
+        until = clock(session) + timedelta(seconds=lease_s)
+        return set(session.scalars(_RENEW_SQLITE.bindparams(until=until), _json(owner, beats)))
     return set(session.scalars(_RENEW, _arrays(owner, beats, lease_s)))
 
 
@@ -211,6 +212,12 @@ def give_up(
     end_job(session, job, JobState.FAILED, reason=which + error)
 
 
+def _is_free(shard: Any, now: datetime, max_claims: int) -> bool:
+    due: bool = shard.status == ShardState.QUEUED and shard.not_before <= now
+    # a shard that was lost `max_claims` times is left to `reap`, which fails it
+    return due or (_has_expired(shard, now) and _times_lost(shard) < max_claims)
+
+
 def _has_expired(shard: Any, now: datetime) -> bool:
     expired = shard.lease_until is None or shard.lease_until < now
     return shard.status == ShardState.RUNNING and expired
@@ -276,11 +283,8 @@ def _take(
         )
         .execution_options(synchronize_session=False)
     )
-    attempts = [
-        {"shard_id": row.id, "fence": row.fence + 1, "worker": owner, "started_at": at}
-        for row in rows
-    ]
-    insert_rows(session, Attempt, attempts)
+    attempts = [(row.id, row.fence + 1) for row in rows]
+    insert_tuples(session, Attempt, ("shard_id", "fence"), attempts, worker=owner, started_at=at)
     taken_over = "took over an expired lease"
     moves = [
         (row.job_id, row.id, row.status, ShardState.RUNNING, taken_over if held else None)
@@ -316,22 +320,6 @@ def _claim_of(row: Any, owner: str) -> Claim:
     )
 
 
-def _renew(session: Session, owner: str, shard_id: str, beat: Beat, lease_s: float) -> bool:
-    renewed = {"lease_until": clock(session) + timedelta(seconds=lease_s)}
-    changes: dict[str, Any] = renewed | {"heartbeat_seq": beat.seq}
-    if beat.report is not None:
-        changes["report"] = beat.report
-    held = (*_held_by(owner), Shard.id == shard_id, Shard.fence == beat.fence)
-    done: Any = session.execute(
-        update(Shard).where(*held).values(changes).execution_options(synchronize_session=False)
-    )
-    return bool(done.rowcount)
-
-
-def _held_by(owner: str) -> tuple[Any, ...]:
-    return (Shard.status == ShardState.RUNNING, Shard.owner == owner)
-
-
 def _arrays(owner: str, beats: Mapping[str, Beat], lease_s: float) -> dict[str, object]:
     return {
         "owner": owner,
@@ -343,6 +331,22 @@ def _arrays(owner: str, beats: Mapping[str, Beat], lease_s: float) -> dict[str, 
     }
 
 
+def _json(owner: str, beats: Mapping[str, Beat]) -> dict[str, object]:
+    rows = [[key, beat.fence, beat.seq, beat.report] for key, beat in beats.items()]
+    return {"owner": owner, "beats": json.dumps(rows)}
+
+
+_RENEW_SQLITE = text("""
+UPDATE shards SET
+    lease_until = :until,
+    heartbeat_seq = json_extract(beat.value, '$[2]'),
+    report = coalesce(json_extract(beat.value, '$[3]'), report)
+FROM json_each(:beats) AS beat
+WHERE shards.id = json_extract(beat.value, '$[0]')
+    AND shards.fence = json_extract(beat.value, '$[1]')
+    AND shards.status = 'running' AND shards.owner = :owner
+RETURNING shards.id
+""").bindparams(bindparam("until", type_=UtcDateTime))
 # locks in no order, hence SKIP LOCKED
 _RENEW = text("""
 UPDATE shards SET

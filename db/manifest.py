@@ -1,5 +1,6 @@
 """A job's manifest: what it made, in a form that depends on nothing but the record."""
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import select
@@ -17,21 +18,25 @@ def manifest(session: Session, job_id: str) -> dict[str, Any]:
     An artifact with samples has their count and the SHA-256 over the lines `index digest\n`, so
     that the manifest of a million samples stays small. Raises `NotFound`.
     """
-    job = session.get(Job, job_id)
-    if job is None:
+    found = manifests(session, [job_id])
+    if job_id not in found:
         raise NotFound(f"no job {job_id!r}")
-    statement = select(Artifact, Shard).join(Shard, Shard.id == Artifact.shard_id)
-    statement = statement.where(Shard.job_id == job_id).order_by(Shard.idx, Artifact.name)
-    artifacts = []
-    for artifact, shard in session.execute(statement):
-        entry = {name: getattr(artifact, name) for name in FIELDS} | {"shard": shard.idx}
-        if artifact.members_sha256:
-            count = shard.stop - shard.start
-            entry["members"] = {"count": count, "sha256": artifact.members_sha256}
-        artifacts.append(entry)
-    return {
-        "job": job.id,
-        "kind": job.kind,
-        "spec_sha256": job.spec_hash,
-        "artifacts": artifacts,
+    return found[job_id]
+
+
+def manifests(session: Session, job_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The manifests of those jobs that are on record."""
+    columns = (Job.id, Job.kind, Job.spec_hash)
+    found = {
+        job.id: {"job": job.id, "kind": job.kind, "spec_sha256": job.spec_hash, "artifacts": []}
+        for job in session.execute(select(*columns).where(Job.id.in_(job_ids)))
     }
+    shard = (Shard.job_id, Shard.idx, Shard.stop - Shard.start)
+    statement = select(Artifact, *shard).join(Shard, Shard.id == Artifact.shard_id)
+    statement = statement.where(Shard.job_id.in_(job_ids)).order_by(Shard.idx, Artifact.name)
+    for artifact, job_id, idx, count in session.execute(statement):
+        entry = {name: getattr(artifact, name) for name in FIELDS} | {"shard": idx}
+        if artifact.members_sha256:
+            entry["members"] = {"count": count, "sha256": artifact.members_sha256}
+        found[job_id]["artifacts"].append(entry)
+    return found

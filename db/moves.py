@@ -8,16 +8,18 @@ tried would wait for each other. Whoever looks without waiting (SKIP LOCKED) may
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from db.columns import new_id
+from db.columns import fresh_ids
 from db.errors import GenmillError
-from db.session import clock, insert_rows
+from db.session import clock
 from db.states import FINAL, JOB_MOVES, SHARD_MOVES, JobState, ShardState
 from db.tables import Attempt, Job, Shard, Transition
+from db.tuples import insert_tuples
 
 Move = tuple[str, str | None, str | None, str, str | None]
 _JOB = select(Job.id, Job.status, Job.kind, Job.samples)  # not the spec, which can be large
@@ -185,9 +187,16 @@ def end_job(session: Session, job: Any, new: JobState, *, reason: str) -> None:
 
 def record_transitions(session: Session, moves: Iterable[Move], *, at: datetime) -> None:
     """Append transitions, each given as (job id, shard id, old state, new state, reason)."""
-    names = ("job_id", "shard_id", "old", "new", "reason")
-    rows = [dict(zip(names, move, strict=True)) | {"id": new_id(), "at": at} for move in moves]
-    insert_rows(session, Transition, rows)
+    names = ("id", "job_id", "shard_id", "old", "new")
+    ids = fresh_ids()
+    # nearly always one reason for all, so that the others can go to the driver as they are
+    for reason, some in groupby(moves, key=lambda move: move[-1]):
+        rows = [(row_id, *map(_plain, move[:-1])) for row_id, move in zip(ids, some, strict=False)]
+        insert_tuples(session, Transition, names, rows, at=at, reason=reason)
+
+
+def _plain(value: str | None) -> str | None:
+    return None if value is None else str(value)
 
 
 def _locked(statement: Any, *, skip_locked: bool = False) -> Any:

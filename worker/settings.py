@@ -59,7 +59,12 @@ class Settings(BaseSettings):
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="number format of the networks' arithmetic"
     )
-    threads: int = Field(0, ge=0, description="CPU threads of a worker; 0: all cores")
+    threads: int = Field(
+        0,
+        ge=0,
+        description="CPU threads of a worker; 0: chosen by measuring, up to OMP_NUM_THREADS or all "
+        "cores (with `genmill up`, up to its share of them)",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe log lines to write"
     )
@@ -89,6 +94,30 @@ class Settings(BaseSettings):
     )
     cache_bytes: int = Field(
         4 * 2**30, ge=0, description="limit of the cache of datasets and weights on disk, in bytes"
+    )
+
+    keep_history_days: float = Field(
+        90,
+        ge=0,
+        le=36_500,
+        description="days after a job's end for which its changes of state and its attempts are "
+        "kept; 0: for ever",
+    )
+    keep_logs_days: float = Field(
+        90, ge=0, le=36_500, description="the same for its log; 0: for ever"
+    )
+    keep_curves_days: float = Field(
+        365, ge=0, le=36_500, description="the same for the points of its curves; 0: for ever"
+    )
+    keep_previews_days: float = Field(
+        365, ge=0, le=36_500, description="the same for its previews; 0: for ever"
+    )
+    keep_artifacts_days: float = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="the same for its other artifacts and its checkpoints, but not for the weights "
+        "of model versions; 0: for ever",
     )
 
     @field_validator("database_url", "redis_url", "store_url", "s3_endpoint_url", mode="before")
@@ -198,7 +227,7 @@ def names_in_environment() -> set[str]:
 
 
 def limit_threads(threads: int) -> None:
-    """Limit numerical libraries to `threads` CPU threads (0: all). Call before importing them."""
+    """Limit numerical libraries to `threads` CPU threads, or not if 0. Call before their import."""
     # A waiting thread that spins for long holds a core that others need: with more work than cores,
     # training took twenty times as long. One that sleeps at once wakes too late for the next small
     # step: on an idle machine, sampling took six times as long. So many turns last some tens of

@@ -47,7 +47,7 @@ SECTIONS = {
     "Cluster processes": {
         "worker": _entry("worker:worker", "Run a worker."),
         "scheduler": _entry("scheduler:scheduler", "Run a scheduler."),
-        "db": _entry("db:db", "Create, upgrade and check the database."),
+        "db": _entry("db:db", "Create, upgrade, check and prune the database."),
     },
 }
 

@@ -115,10 +115,11 @@ def show(id: str, as_json: bool) -> None:
 
 def _document(session: "Session", job: "Job") -> "Document":
     """A job with its shards, its transitions and the last point of each of its curves."""
-    from db import jobs, progress
+    from db import artifacts, jobs, progress
     from scheduler.output.documents import job_document, shard_document
 
     return job_document(job, progress.of(session, [job])[job.id]) | {
+        "artifacts_removed_at": artifacts.removed_at(session, job.id),
         "shards": [shard_document(shard) for shard in jobs.shards_of(session, job.id)],
         "transitions": [
             {"at": step.at, "old": step.old, "new": step.new, "reason": step.reason}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from db import shards
 from db.errors import GenmillError
 from scheduler.dispatch.garbage import collect_batches, collect_jobs
+from scheduler.dispatch.retention import apply_retention, fold_counts
 from scheduler.schedules.firing import fire_due
 from worker.broker.doorbell import ring_due
 from worker.services import Services
@@ -29,10 +30,12 @@ class Counts:
     rung: int
     collected: int
     discarded: int
+    deleted: int  # rows, by retention
 
 
 def run_round(services: Services) -> Counts:
     """Run one round. A step that fails is logged and counts as 0; the others still run."""
+    try_step("adding up counts", lambda: fold_counts(services))
     return Counts(
         fired=try_step("firing schedules", lambda: fire_due(services)),
         reaped=try_step("taking back expired leases", lambda: reap(services)),
@@ -40,6 +43,7 @@ def run_round(services: Services) -> Counts:
         rung=try_step("ringing doorbells", lambda: ring_due(services)),
         collected=try_step("collecting garbage of jobs", lambda: collect_jobs(services)),
         discarded=try_step("deleting unfinished batches", lambda: collect_batches(services)),
+        deleted=try_step("deleting old data", lambda: apply_retention(services)),
     )
 
 

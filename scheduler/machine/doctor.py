@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from db import jobs, schema, workers
+from db import jobs, schema, upkeep, workers
 from db.driver_errors import location
 from db.errors import GenmillError, Refused
 from db.session import clock
@@ -110,6 +110,19 @@ def _database(services: Services) -> str:
     return f"{location(services.database.url)}, schema {schema.HEAD}"
 
 
+def _upkeep(services: Services) -> str:
+    if not has_database(services.settings):
+        return "no database to look at"
+    with services.database.read() as session:
+        problems = upkeep.problems(session)
+    if problems:
+        raise GenmillError(
+            "; ".join(each.found for each in problems),
+            remedy="; ".join(dict.fromkeys(each.remedy for each in problems)),
+        )
+    return "replaced rows are cleaned up"
+
+
 def _clock(services: Services) -> str:
     if not has_database(services.settings):
         return "no database to compare with"
@@ -152,6 +165,7 @@ CHECKS: dict[str, Check] = {
     "supervisor": _supervisor,
     "scheduler": _scheduler,
     "database": _database,
+    "upkeep": _upkeep,
     "clock": _clock,
     "broker": lambda services: f"{ping(services.settings)} at {broker_address(services.settings)}",
     "store": _store,

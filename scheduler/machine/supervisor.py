@@ -68,8 +68,10 @@ class Supervisor:
             ping(self.settings)
         schema.upgrade(self.settings.database)
         self._ring_again()
-        threads = self.settings.threads or max(1, (os.cpu_count() or 1) // self.workers)
-        environment = self.settings.child_environment(threads=threads)
+        environment = self.settings.child_environment()
+        if not self.settings.threads:  # the workers share the cores
+            share = max(1, (os.cpu_count() or 1) // self.workers)
+            environment.setdefault("OMP_NUM_THREADS", str(share))
         self.say(f"starting in {self.settings.home.absolute()}; stop with Ctrl-C")
         names = ["scheduler", *(f"worker-{n + 1}" for n in range(self.workers))]
         for name in names:

@@ -1,17 +1,21 @@
 """Downloading what jobs made into a folder: complete, checked against the record, resumable.
 
-File names are generated, or checked to be plain names; nothing is ever written outside the folder.
-Files that are there already with the right digest are not fetched again.
+Objects are fetched whole, several at once. File names are generated, or checked to be plain names;
+nothing is ever written outside the folder. Files that are there already with the right digest are
+not fetched again.
 """
 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 
-from db import artifacts, models
+from db import models
 from db.errors import NotFound, Refused
-from db.tables import Artifact, Job
+from db.tables import Artifact, Job, Shard
+from scheduler.results.threads import in_order
 from scheduler.results.unpack import already_written, read_samples, write_files
 from worker.families import find_family
 from worker.files import disk_errors, durable_rename
@@ -19,7 +23,7 @@ from worker.media import all_media, find_medium
 from worker.media.base import CombinedFiles, Medium, SampleFiles
 from worker.media.samples.index import SampleIndex
 from worker.services import Services
-from worker.services.samples import read_index, sample_objects
+from worker.services.samples import read_index, stored_objects
 
 FORMS = tuple(dict.fromkeys(form for medium in all_media() for form in medium.downloads))
 PARTS = ".genmill-parts"  # folder of objects being fetched; removed at the end
@@ -39,6 +43,31 @@ class Downloaded:
     silent: int = 0  # texts without notes, skipped in a download as MIDI or WAV
 
 
+@dataclass(frozen=True)
+class _Object:
+    """An object to fetch into `folder`; samples have their shard, medium and format."""
+
+    folder: Path
+    artifact: Artifact
+    shard: Shard | None = None
+    medium: Medium | None = None
+    form: SampleFiles | CombinedFiles = CombinedFiles.OBJECTS
+
+    @property
+    def part(self) -> Path:
+        """Where the object is kept until its samples are unpacked."""
+        return self.folder / PARTS / self.artifact.id
+
+
+@dataclass(frozen=True)
+class _Fetched:
+    """A fetched object; its samples are in its part, unless they are on disk already."""
+
+    object: _Object
+    samples: int
+    packed: SampleIndex | None = None
+
+
 def download(
     services: Services,
     jobs: Sequence[Job],
@@ -51,23 +80,23 @@ def download(
 
     `form` is one of the medium's `downloads`, by default the first. Raises `NotFound` if nothing is
     committed yet, `Refused` for a form that the medium or the samples do not have,
-    `DigestMismatch`, and `Unreachable`, also for a full disk.
+    `DigestMismatch`, `Removed`, and `Unreachable`, also for a full disk.
     """
     done = Downloaded(folder)
     with disk_errors(folder):
-        for job in jobs:
-            target = folder if len(jobs) == 1 else folder / job.id
-            target.mkdir(parents=True, exist_ok=True)
-            for size, samples, written in _fetch_job(services, job, target, form):
+        results = in_order(partial(_fetch, services), _objects(services, jobs, folder, form))
+        for target, fetched in groupby(results, key=lambda each: each.object.folder):
+            for each in fetched:
                 done.objects += 1
-                done.samples += samples
-                done.silent += samples - written
-                done.size_bytes += size
+                done.samples += each.samples
+                done.silent += each.samples - _unpack(each)
+                done.size_bytes += each.object.artifact.size
                 on_progress(done)
+            _finish(target)
     if not done.objects:
         raise NotFound(f"nothing is committed yet by {', '.join(job.id for job in jobs[:3])}")
     if done.samples and done.silent == done.samples:
-        chosen = _medium(services, jobs[0]).download(form)
+        chosen = _medium(services, str(jobs[0].model)).download(form)
         needs = chosen.needs if isinstance(chosen, SampleFiles) else "anything"
         raise Refused(
             f"none of the {done.samples} samples holds {needs}, so there is nothing to write",
@@ -81,25 +110,59 @@ def plain_name(artifact: Artifact) -> str:
     return artifact.name if _PLAIN.fullmatch(artifact.name) else f"artifact-{artifact.id}"
 
 
-def _fetch_job(
-    services: Services, job: Job, folder: Path, form: str | None
-) -> Iterator[tuple[int, int, int]]:
-    """Fetch the objects one by one; yield each one's size, samples, and samples written."""
-    parts = folder / PARTS
-    with services.database.read() as session:
-        others = [each for each in artifacts.of_job(session, job.id) if each.kind != "samples"]
-    for artifact in others:
+def _objects(
+    services: Services, jobs: Sequence[Job], folder: Path, form: str | None
+) -> Iterator[_Object]:
+    """Yield the objects of each job, and prepare its folder."""
+    media: dict[str | None, Medium] = {}
+    for job in jobs:
+        target = folder if len(jobs) == 1 else folder / job.id
+        target.mkdir(parents=True, exist_ok=True)
+        (target / PARTS / RECORDS).unlink(missing_ok=True)
+        for artifact, shard in stored_objects(services, job):
+            if shard is None:
+                yield _Object(target, artifact)
+                continue
+            if job.model not in media:
+                media[job.model] = _medium(services, str(job.model))
+            medium = media[job.model]
+            yield _Object(target, artifact, shard, medium, medium.download(form))
+
+
+def _fetch(services: Services, each: _Object) -> _Fetched:
+    artifact, folder, form = each.artifact, each.folder, each.form
+    if each.shard is None or each.medium is None or form is CombinedFiles.OBJECTS:
         services.store.fetch(artifact.key, folder / plain_name(artifact), sha256=artifact.sha256)
-        yield artifact.size, 0, 0
-    if job.kind != "generate":
-        return
-    medium = _medium(services, job)
-    chosen = medium.download(form)
-    (parts / RECORDS).unlink(missing_ok=True)
-    for artifact, shard in sample_objects(services, job.id):
-        index = read_index(services.store, artifact, shard)
-        written = _fetch_samples(services, artifact, index, folder, medium, chosen)
-        yield artifact.size, len(index), written
+        return _Fetched(each, each.shard.stop - each.shard.start if each.shard else 0)
+    index = read_index(services.store, artifact, each.shard)
+    if isinstance(form, SampleFiles) and already_written(index, folder, each.medium, form):
+        return _Fetched(each, len(index))
+    services.store.fetch(artifact.key, each.part, sha256=artifact.sha256, durable=False)
+    return _Fetched(each, len(index), packed=index)
+
+
+def _unpack(fetched: _Fetched) -> int:
+    """Write what a part holds; return how many samples had anything to write in this form.
+
+    One thread does it for all: a folder takes one new file at a time, so more would only wait.
+    """
+    each, index = fetched.object, fetched.packed
+    if index is None or each.medium is None:
+        return fetched.samples
+    if isinstance(each.form, SampleFiles):
+        written = write_files(each.part, index, each.folder, each.medium, each.form)
+    else:
+        written = len(index)
+        with (each.folder / PARTS / RECORDS).open("ab") as lines:
+            for _, _, record in read_samples(each.part, index, each.medium):
+                lines.write(record + b"\n")
+    each.part.unlink()
+    return written
+
+
+def _finish(folder: Path) -> None:
+    """Give the records their name, and remove the parts."""
+    parts = folder / PARTS
     if (parts / RECORDS).exists():
         durable_rename(parts / RECORDS, folder / RECORDS)
     if parts.is_dir():
@@ -108,34 +171,6 @@ def _fetch_job(
         parts.rmdir()
 
 
-def _fetch_samples(
-    services: Services,
-    artifact: Artifact,
-    index: SampleIndex,
-    folder: Path,
-    medium: Medium,
-    form: SampleFiles | CombinedFiles,
-) -> int:
-    """Fetch one object's samples; return how many had anything to write in this form."""
-    if form is CombinedFiles.OBJECTS:
-        services.store.fetch(artifact.key, folder / plain_name(artifact), sha256=artifact.sha256)
-        return len(index)
-    if isinstance(form, SampleFiles) and already_written(index, folder, medium, form):
-        return len(index)
-    part = folder / PARTS / artifact.sha256
-    services.store.fetch(artifact.key, part, sha256=artifact.sha256)
-    if isinstance(form, SampleFiles):
-        written = write_files(part, index, folder, medium, form)
-    else:
-        with (folder / PARTS / RECORDS).open("ab") as lines:
-            for _, _, record in read_samples(part, index, medium):
-                lines.write(record + b"\n")
-        written = len(index)
-    part.unlink()
-    return written
-
-
-def _medium(services: Services, job: Job) -> Medium:
+def _medium(services: Services, model: str) -> Medium:
     with services.database.read() as session:
-        model = models.get(session, str(job.model))
-    return find_medium(find_family(model.family).media)
+        return find_medium(find_family(models.get(session, model).family).media)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from db.errors import BadInput, DigestMismatch
+from worker.files import CHUNK
 from worker.media.base import Medium, SampleFiles
 from worker.media.samples.index import IndexEntry
 from worker.media.samples.record import to_json
@@ -21,8 +22,8 @@ def read_samples(part: Path, entries: Iterable[IndexEntry], medium: Medium) -> I
 
     Raises `DigestMismatch`.
     """
-    with part.open("rb") as file:
-        for entry in entries:
+    with part.open("rb", buffering=CHUNK) as file:
+        for entry in sorted(entries, key=lambda entry: entry.offset):
             file.seek(entry.offset)
             data = file.read(entry.size)
             try:

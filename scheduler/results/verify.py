@@ -3,21 +3,31 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 from db import artifacts, jobs
 from db.errors import GenmillError, JobFailed, Refused, Unreachable
 from db.states import JobState
 from db.tables import Artifact, Job, Shard
+from scheduler.results.threads import in_order
 from scheduler.results.waiting import wait
 from scheduler.submission.enqueue import enqueue
 from worker.files import canonical_json
+from worker.media import medium_of
 from worker.media.samples.index import IndexEntry
 from worker.services import Services
 from worker.services.prompts import load_spec
-from worker.services.samples import find_sample, read_index, read_record, sample_objects
+from worker.services.samples import (
+    find_sample,
+    read_index,
+    read_sample,
+    stored_objects,
+)
 
 CHUNK = 1 << 20
+
+Stored = tuple[Artifact, Shard | None]  # an object, and the shard of its samples
 
 
 @dataclass
@@ -47,22 +57,16 @@ class Compared:
 def verify(services: Services, job: Job) -> Verified:
     """Read every object of a job and compare it, its samples and the manifest with the record.
 
-    Raises `Unreachable` if the store cannot be reached.
+    Raises `Removed` if retention removed artifacts, and `Unreachable`.
     """
     done = Verified(0, 0, [])
-    with services.database.read() as session:
-        stored = artifacts.of_job(session, job.id)
-    for artifact in stored:
-        if artifact.kind != "samples":
-            done.objects += 1
-            done.problems += _check_object(services, artifact, [])
-    for artifact, shard in sample_objects(services, job.id):
+    for samples, problems in in_order(partial(_check, services), stored_objects(services, job)):
         done.objects += 1
-        done.samples += shard.stop - shard.start
-        done.problems += _check_samples(services, artifact, shard)
+        done.samples += samples
+        done.problems += problems
     if job.status == JobState.SUCCEEDED:
         with services.database.read() as session:
-            made = sum(shard.stop - shard.start for shard in jobs.shards_of(session, job.id))
+            made = artifacts.count_samples(session, job.id)
         # the number is enough: a shard has no sample twice
         if job.kind == "generate" and done.samples != made:
             done.problems.append(f"{done.samples} samples are on record, {made} were made")
@@ -70,18 +74,23 @@ def verify(services: Services, job: Job) -> Verified:
     return done
 
 
-def _check_samples(services: Services, artifact: Artifact, shard: Shard) -> list[str]:
-    """Check a samples artifact: its index, its own bytes and those of each sample."""
+def _check(services: Services, stored: Stored) -> tuple[int, list[str]]:
+    """The number of samples in an object, and what is wrong with it, its index or its samples."""
+    artifact, shard = stored
+    if shard is None:
+        return 0, _check_object(services, artifact, [])
+    count = shard.stop - shard.start
     try:
         index = read_index(services.store, artifact, shard)
     except Unreachable:
         raise
     except GenmillError as error:
-        return [f"{artifact.name}: index: {error}", *_check_object(services, artifact, [])]
+        problem = f"{artifact.name}: index: {error}"
+        return count, [problem, *_check_object(services, artifact, [])]
     problems = _check_object(services, artifact, index)
     if index.members_sha256 != artifact.members_sha256:
         problems.append(f"{artifact.name}: index: its digests differ from the record")
-    return problems
+    return count, problems
 
 
 def _check_object(
@@ -159,10 +168,21 @@ def reproduce(services: Services, job: Job, index: int) -> Compared:
     if ended.status != JobState.SUCCEEDED:
         raise JobFailed(f"making the sample again: job {ended.id} {ended.status}: {ended.error}")
     new_artifact, new = find_sample(services, made.id, index)
-    then, now = read_record(services, old_artifact, old), read_record(services, new_artifact, new)
-    differences = {
+    differences = find_differences(
+        read_sample(services, old_artifact, old), read_sample(services, new_artifact, new)
+    )
+    return Compared(made.id, old.sha256, new.sha256, differences)
+
+
+def find_differences(old: bytes, new: bytes) -> dict[str, Any]:
+    """How the records of two samples differ, and whether only their encoding does."""
+    medium = medium_of(new)
+    then, now = medium.read_record(old), medium.read_record(new)
+    differences: dict[str, Any] = {
         key: {"then": then.get(key), "now": now.get(key)}
         for key in sorted(then.keys() | now.keys())
         if then.get(key) != now.get(key)
     }
-    return Compared(made.id, old.sha256, new.sha256, differences)
+    if old != new and not differences and medium.content(old) == medium.content(new):
+        differences["encoding"] = {"then": "that of another version", "now": "of equal content"}
+    return differences

@@ -158,4 +158,4 @@ def _sample_bytes(services: Services, model: str) -> float | None:
         shards = jobs.shards_of(session, found[0].id)
     # a job that retries or reproduces another makes only some of its spec's samples
     made = sum(shard.stop - shard.start for shard in shards)
-    return sum(artifact.size for artifact in stored) / made
+    return sum(artifact.size for artifact in stored) / made or None  # they may be removed

@@ -13,7 +13,7 @@ from db.shards import NewArtifact, NewIndex
 from tests.chaos.auditor import Auditor
 from worker.broker.app import QUEUE, TASK, celery_app
 from worker.services import Services
-from worker.services.finalize import finalize
+from worker.services.finalize import finalize, settle
 from worker.settings import Settings
 
 NOW = "(SELECT max(at) FROM transitions)"
@@ -40,7 +40,7 @@ class Scene:
         done, called_off, held = (self.add() for _ in range(3))
         for shard in self.run(lambda s: jobs.shards_of(s, done)):
             self.commit(self.claim(shard.id))
-        finalize(self.services, done)
+        finalize(self.services, settle(self.services, [done]))
         self.claim(self.run(lambda s: jobs.shards_of(s, called_off))[0].id)
         self.run(lambda s: jobs.cancel(s, called_off))
         self.claim(self.run(lambda s: jobs.shards_of(s, held))[0].id)

@@ -8,6 +8,7 @@ import torch
 
 from worker.engine.device import deterministic
 from worker.engine.memory import copy_network
+from worker.engine.threads import crowded
 from worker.networks.network import Network
 
 T = TypeVar("T")
@@ -40,6 +41,11 @@ class Background:
         while self._tasks and self._tasks[0].done():
             self._tasks.pop(0).result()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a task is running or waiting."""
+        return any(not task.done() for task in self._tasks)
+
     def wait(self) -> None:
         """Return once all tasks are done."""
         while self._tasks:
@@ -62,7 +68,7 @@ class Background:
 class NetworkCopy:
     """Runs tasks on the weights of a step while the next steps change the network's own.
 
-    On a GPU, which the steps keep busy, there is no copy, and a task runs before the next step.
+    Where the steps keep the GPU or all cores busy, a task runs before the next step instead.
     """
 
     def __init__(self, network: Network, device: torch.device, background: Background) -> None:
@@ -77,7 +83,7 @@ class NetworkCopy:
 
         Returns at once, unless a task on the weights of an earlier step has not ended.
         """
-        if self._device.type != "cpu":
+        if self._device.type != "cpu" or crowded():
             result = task(self._network)
             self._background.run(lambda: then(result))
             return

@@ -9,8 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from db.errors import Draining, NonFinite, Stopped
@@ -109,7 +111,7 @@ class Sampler:
                 return
             for row, output in made:
                 # pixels and text were checked where they were made
-                if isinstance(output, np.ndarray) and not np.isfinite(output).all():
+                if not isinstance(output, str) and output.dtype.kind == "f" and not _finite(output):
                     raise NonFinite(f"sample {row.index} holds numbers that are NaN or infinite")
             yield made
 
@@ -121,6 +123,10 @@ class Sampler:
         half = self.sampling.micro_batch // 2
         self.sampling = self.sampling.model_copy(update={"micro_batch": half})
         torch.cuda.empty_cache()
+
+
+def _finite(output: npt.NDArray[Any]) -> bool:
+    return bool(np.isfinite(output).all())
 
 
 def generate(generation: Generation, monitor: Monitor) -> Iterator[Sample]:

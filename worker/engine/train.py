@@ -1,8 +1,9 @@
 """The training loop of every family: budget, curves, validation, previews, checkpoints.
 
 It knows no family and no queue. If only steps are limited, a run is reproducible: N steps equal k
-steps, an interruption and N-k more, bit for bit on the CPU. Validations and previews run beside
-the steps on a copy of the network, checkpoints are written beside them.
+steps, an interruption and N-k more, bit for bit on the CPU if the number of threads is fixed.
+Validations and previews run beside the steps on a copy of the network, checkpoints are written
+beside them.
 """
 
 import time
@@ -21,6 +22,7 @@ from worker.engine.memory import Footprint
 from worker.engine.monitor import Monitor
 from worker.engine.previews import Report, last_page, preview_page
 from worker.engine.run import Run, Training, build_run, require_memory
+from worker.engine.threads import ThreadChoice
 from worker.engine.validation import mean_losses
 from worker.engine.weights import save
 from worker.networks.network import Clock, Network
@@ -96,6 +98,8 @@ class Loop:
         self.checkpointed_s = self.state.elapsed_s
         self.background = Background()
         self.beside = NetworkCopy(self.network, self.training.device, self.background)
+        self.threads = ThreadChoice(None if self.training.device.type == "cpu" else 1)
+        self._logged_threads = 0
 
     @property
     def progress(self) -> float:
@@ -113,7 +117,10 @@ class Loop:
             self.network.train()
         batch = self.run.batch(self.state.step)
         clock = Clock(self.state.step, self.progress, self.rate / 2**self.state.roll_backs)
-        with autocast(self.training.device, self.training.precision):
+        with (
+            autocast(self.training.device, self.training.precision),
+            self.threads.step(measured=not self.background.busy),
+        ):
             losses = self.network.train_step(batch, self.run.parts.optimizers, clock)
         self.state.step += 1
         reason = self.losses.add(self.state.step, losses)
@@ -124,6 +131,7 @@ class Loop:
     def after_step(self) -> None:
         """Do what is due between two steps: curve points, validation, preview, checkpoint."""
         self.background.raise_if_failed()
+        self._log_threads()
         if self._due("points"):
             self._read_losses()
             self._add_points("train", self.losses.take_means())
@@ -197,6 +205,11 @@ class Loop:
         first = [folder / self.network.weights_file, folder / CONFIG]
         files = first + sorted(path for path in folder.iterdir() if path not in first)
         return Trained(folder, files, self._metrics(speed), self.state.step, reports)
+
+    def _log_threads(self) -> None:
+        if self.threads.chosen != self._logged_threads and self.training.device.type == "cpu":
+            self._logged_threads = self.threads.chosen
+            self.monitor.log(f"CPU threads from step {self.state.step} on: {self.threads.chosen}")
 
     def _read_losses(self) -> None:
         if reason := self.losses.read():

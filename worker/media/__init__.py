@@ -41,7 +41,12 @@ def all_media() -> "Iterator[Medium]":
 
 def read_record(data: bytes) -> "Record":
     """The record inside a sample's bytes, of any medium; `BadInput` if there is none."""
+    return medium_of(data).read_record(data)
+
+
+def medium_of(data: bytes) -> "Medium":
+    """The medium of a sample's bytes; `BadInput` if there is none."""
     for medium in all_media():
         if data.startswith(medium.signature):
-            return medium.read_record(data)
+            return medium
     raise BadInput(f"not a sample made by Genmill: begins with {data[:4].hex(' ') or 'nothing'}")

@@ -110,6 +110,10 @@ class Medium(ABC):
     def read_record(self, data: bytes) -> Record:
         """The record inside a sample's bytes; `BadInput` if there is none."""
 
+    def content(self, data: bytes) -> bytes:
+        """What a sample's bytes show, however they are encoded; `BadInput` if they are damaged."""
+        return data
+
     @abstractmethod
     def write_page(self, outputs: Sequence[Output], shape: Shape, path: Path) -> None:
         """Write a file that shows outputs row by row, as `page` says."""

@@ -24,7 +24,7 @@ from worker.media.base import (
 )
 from worker.media.samples.contact_sheet import contact_sheet
 from worker.media.samples.containers import Output, SampleRecord, Tar
-from worker.media.samples.png import encode_png, read_png_record
+from worker.media.samples.png import encode_png, read_pixels, read_png_record
 from worker.media.samples.record import Record
 from worker.media.sources import idx, image_files
 from worker.media.sources.captions import read_captions
@@ -126,6 +126,10 @@ class ImageMedium(Medium):
     def read_record(self, data: bytes) -> Record:
         """The record in the PNG file's text chunk."""
         return read_png_record(data)
+
+    def content(self, data: bytes) -> bytes:
+        """The pixels."""
+        return read_pixels(data).tobytes()
 
     def write_page(self, outputs: Sequence[Output], shape: Shape, path: Path) -> None:
         """Write a contact sheet."""

@@ -39,8 +39,8 @@ def to_pixels(images: Tensor) -> list[npt.NDArray[np.uint8]]:
     Raises `NonFinite` where a number is NaN or infinite.
     """
     images = images.float()
-    if not bool(torch.isfinite(images).all()):
+    if not all(torch.isfinite(bound) for bound in torch.aminmax(images)):
         raise NonFinite("the network's images hold NaN or infinite numbers")
-    scaled = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    scaled = (images + 1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
     rows: npt.NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return list(rows)

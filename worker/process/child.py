@@ -70,11 +70,14 @@ class Child:
         import torch  # noqa: PLC0415 - in the child alone
 
         from worker.engine.device import deterministic, pick_device  # noqa: PLC0415 - as above
+        from worker.engine.threads import choose_up_to  # noqa: PLC0415 - as above
         from worker.shards.context import WorkerContext  # noqa: PLC0415 - torch, as above
 
         deterministic()  # before torch starts its threads, which inherit how denormals are treated
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
+        else:
+            choose_up_to(torch.get_num_threads())
         device = pick_device(self.settings.device)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         context = WorkerContext(Services(self.settings), device)

@@ -50,10 +50,11 @@ def finalize(services: Services, job_ids: Sequence[str]) -> list[str]:
     if not job_ids:
         return []
     with services.database.read() as session:
-        manifests = {job_id: canonical_json(jobs.manifest(session, job_id)) for job_id in job_ids}
+        manifests = jobs.manifests(session, job_ids)
 
     def store(job_id: str) -> tuple[str, str]:
-        blob = services.store.put_as(f"jobs/{job_id}/manifest.json", manifests[job_id])
+        data = canonical_json(manifests[job_id])
+        blob = services.store.put_as(f"jobs/{job_id}/manifest.json", data)
         return blob.key, blob.sha256
 
     with ThreadPoolExecutor(min(STORED_AT_ONCE, len(job_ids))) as threads:

@@ -8,7 +8,7 @@ from typing import Any
 from db import artifacts
 from db.commits import NewIndex, blob_prefix
 from db.errors import BadInput, DigestMismatch
-from db.tables import Artifact, Shard
+from db.tables import Artifact, Job, Shard
 from worker import media
 from worker.media.samples.index import IndexEntry, SampleIndex
 from worker.services import Services
@@ -41,15 +41,27 @@ def read_index(store: ObjectStore, artifact: Artifact, shard: Shard) -> SampleIn
         raise DigestMismatch(f"artifact {artifact.id}: {error}") from None
 
 
+def stored_objects(services: Services, job: Job) -> Iterator[tuple[Artifact, Shard | None]]:
+    """Yield a job's artifacts in order, those of samples with their shard. Raises `Removed`."""
+    with services.database.read() as session:
+        artifacts.refuse_removed(session, job.id)
+    if job.kind == "generate":  # it commits nothing else
+        yield from sample_objects(services, job.id)
+        return
+    with services.database.read() as session:
+        stored = artifacts.of_job(session, job.id)
+    yield from ((artifact, None) for artifact in stored)
+
+
 def sample_objects(services: Services, job_id: str) -> Iterator[tuple[Artifact, Shard]]:
     """Yield a job's samples artifacts with their shards, in order; reads a page at a time."""
     after = -1
     while True:
         with services.database.read() as session:
             page = artifacts.samples_page(session, job_id, after=after, limit=PAGE)
-        if not page:
-            return
         yield from page
+        if len(page) < PAGE:
+            return
         after = page[-1][1].idx
 
 
@@ -67,10 +79,15 @@ def find_sample(services: Services, job_id: str, sample: int) -> tuple[Artifact,
 
 
 def read_record(services: Services, artifact: Artifact, entry: IndexEntry) -> dict[str, Any]:
-    """The record inside one sample's bytes, fetched by one ranged read."""
+    """The record inside one sample's bytes."""
+    return media.read_record(read_sample(services, artifact, entry))
+
+
+def read_sample(services: Services, artifact: Artifact, entry: IndexEntry) -> bytes:
+    """One sample's bytes, fetched by one ranged read."""
     stop = entry.offset + entry.size
     with services.store.open(artifact.key, start=entry.offset, stop=stop) as file:
-        return media.read_record(file.read())
+        return file.read()
 
 
 @lru_cache(maxsize=8)

@@ -18,11 +18,11 @@ from db.errors import Draining, GenmillError
 from db.shards import Claim
 from db.tables import Job
 from worker.failpoints import crash_at
-from worker.services.finalize import finalize, settle_complete
 from worker.services.pinned import PinnedGeneration, PinnedTraining
 from worker.shards.claiming import Claimer
 from worker.shards.commits import commit
 from worker.shards.context import ShardResult, WorkerContext
+from worker.shards.finishing import Finisher
 from worker.shards.generate import generate_shards
 from worker.shards.heartbeat import Heartbeat
 from worker.shards.lease import Lease
@@ -44,11 +44,14 @@ def work(context: WorkerContext, shard_id: str, *, owner: str, shared: SharedSta
     Raises `Draining` if the worker shut down before it could claim anything.
     """
     claimer = Claimer(context, owner, shared)
-    with Heartbeat(context.services, owner, on_hang=_end_process) as heartbeat:
+    with (
+        Heartbeat(context.services, owner, on_hang=_end_process) as heartbeat,
+        Finisher(context.services) as finisher,
+    ):
         claims = claimer.answer(shard_id)
         while claims:
             began = time.monotonic()
-            attempt = Attempt(context, heartbeat, claims, shared)
+            attempt = Attempt(context, heartbeat, claims, shared, finisher)
             attempt.run()
             if shared.draining:
                 return
@@ -66,6 +69,7 @@ class Attempt:
         heartbeat: Heartbeat,
         claims: Sequence[Claim],
         shared: SharedState,
+        finisher: Finisher,
     ) -> None:
         self.context = context
         self.services = context.services
@@ -73,6 +77,7 @@ class Attempt:
         self.done: list[Claim] = []  # those that succeeded
         self._heartbeat = heartbeat
         self._shared = shared
+        self._finisher = finisher
         self._made: dict[Lease, ShardResult] = {}
         self._commit_at = time.monotonic() + COMMIT_EVERY_S
 
@@ -152,21 +157,11 @@ class Attempt:
         self.done += done
         for claim in done:
             log.info("shard succeeded", extra=log_fields(claim))
-        self._finish(done)
+        self._finisher.finish(done)
         for lease in made:
             error = outcomes[lease.claim.shard_id]
             if error is not None:
                 self._report(lease, error)
-
-    def _finish(self, done: Sequence[Claim]) -> None:
-        """Finish the jobs whose last shards these were. Best effort."""
-        whole = [claim.job_id for claim in done if claim.alone]
-        others = {claim.job_id for claim in done if not claim.alone}
-        try:
-            ready = settle_complete(self.services, sorted(others)) if others else []
-            finalize(self.services, [*whole, *ready])
-        except GenmillError as error:
-            log.warning("left to the scheduler: %s", error)
 
     def _open(self) -> list[Lease]:
         return [lease for lease in self.leases if lease.held.open]

@@ -1,5 +1,6 @@
 """The interface of object stores, and the code that they share."""
 
+import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -85,8 +86,12 @@ class ObjectStore(ABC):
     def abort_uploads(self, prefix: str, older_than_s: float) -> int:
         """Remove what interrupted uploads left behind; return their number."""
 
-    def fetch(self, key: str, path: Path, *, sha256: str | None = None) -> None:
+    def fetch(
+        self, key: str, path: Path, *, sha256: str | None = None, durable: bool = True
+    ) -> None:
         """Download to `path`, whole or not at all, resuming an interrupted download.
+
+        A file that is not `durable` may be lost or torn by a power failure: for temporary ones.
 
         With `sha256`, an existing file that has it is not downloaded again; a download that does
         not have it is removed and raises `DigestMismatch`.
@@ -96,29 +101,35 @@ class ObjectStore(ABC):
                 return
             with partial_download(path) as part:
                 resumed, temporary = part.tell() > 0, Path(part.name)
-                self._append(key, part)
-                found = sha256 and digest_of(temporary)
-                if resumed and found != sha256:
+                found = self._append(key, part)
+                if resumed and sha256 and found != sha256:
                     # what was there may be damaged or of another object: start over
                     part.truncate(0)
-                    self._append(key, part)
-                    found = sha256 and digest_of(temporary)
-                if found != sha256:
+                    found = self._append(key, part)
+                if sha256 and found != sha256:
                     temporary.unlink(missing_ok=True)
                     raise DigestMismatch(f"object {key} has SHA-256 {found}, not {sha256}")
-                durable_rename(temporary, path)
+                if durable:
+                    durable_rename(temporary, path)
+                else:
+                    temporary.replace(path)
 
-    def _append(self, key: str, part: BinaryIO) -> None:
-        """Download the rest of the object after what `part` holds."""
-        size, start = self.stat(key).size, part.seek(0, 2)
-        if start > size:
-            start = part.truncate(0)
-        if start < size:
-            with self.open(key, start=start) as source:
-                # read1 returns what arrived before a stream broke; it is not fetched twice
-                while chunk := cast(BufferedReader, source).read1(CHUNK):
-                    part.write(chunk)
+    def _append(self, key: str, part: BinaryIO) -> str:
+        """Download the rest of the object after what `part` holds; return the SHA-256 of all."""
+        part.seek(0)
+        digest = hashlib.file_digest(cast(BufferedReader, part), "sha256")
+        start = part.tell()
+        if start and start >= (size := self.stat(key).size):
+            if start == size:
+                return digest.hexdigest()
+            start, digest = part.truncate(0), hashlib.sha256()
+        with self.open(key, start=start) as source:
+            # read1 returns what arrived before a stream broke; it is not fetched twice
+            while chunk := cast(BufferedReader, source).read1(CHUNK):
+                part.write(chunk)
+                digest.update(chunk)
         part.flush()
+        return digest.hexdigest()
 
 
 def checked_key(key: str) -> str:

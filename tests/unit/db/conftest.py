@@ -1,5 +1,6 @@
 """Short ways to bring a record into a state, each in a transaction of its own."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -8,7 +9,6 @@ from typing import Any
 import pytest
 
 from db import jobs, progress, shards
-from db.errors import LeaseLost
 from db.session import Database
 from db.shards import Claim, NewArtifact, NewIndex
 from db.tables import Job, Shard
@@ -50,12 +50,16 @@ class Record:
     def renew(self, claim: Claim, *, lease_s: float = 60, seq: int = 1, **beat: Any) -> None:
         """Renew one lease; raise why if it is over."""
 
-        def work(session: Any) -> None:
+        def work(session: Any) -> bool:
             beats = {claim.shard_id: shards.Beat(claim.fence, seq, beat.get("progress"))}
-            if not shards.renew_all(session, claim.owner, beats, lease_s=lease_s):
-                raise shards.over(session, claim) or LeaseLost("the shard is locked just now")
+            if shards.renew_all(session, claim.owner, beats, lease_s=lease_s):
+                return True
+            if why := shards.over(session, claim):
+                raise why
+            return False
 
-        self.run(work)
+        while not self.run(work):  # another transaction has locked it just now
+            time.sleep(0.01)
 
     def progress(self, job_id: str) -> Any:
         return self.run(lambda session: progress.of(session, [jobs.get(session, job_id)]))[job_id]

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from db import jobs, shards
 from db.errors import Cancelled, LeaseLost
@@ -31,7 +31,7 @@ class Audit:
 
     def _look(self, session):
         if self.record.database.dialect == "postgresql":  # so that all reads see one moment
-            session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
         by_job = {job.id: job for job in session.scalars(select(Job))}
         made = Counter(session.scalars(select(Artifact.shard_id)))
         attempts = list(session.scalars(select(Attempt)))

@@ -1,8 +1,9 @@
 """Keys and values of texts of different lengths, read by one forward of a `transformers` model.
 
 A model that uses transformers' attention interface can read a `SlotCache`. Each slot attends to its
-own text alone, by the same kernel call as in a batch of texts of its length: no text's numbers
-depend on the other slots. Whether a model can is found by trying.
+own text alone, by the same kernel as in a batch of texts of its length, and a CPU's kernel computes
+each row of a batch by itself. So no text's numbers depend on the other slots. Whether a model can
+is found by trying.
 """
 
 from collections.abc import Iterator
@@ -138,12 +139,8 @@ class SlotCache(Cache):
 
     def _find_runs(self) -> Iterator[tuple[slice, int]]:
         """Neighbouring slots of one length, and the length."""
-        # a GPU's kernels may depend on how many slots there are, so each has its own call
-        alone = self.device.type != "cpu"
         start = 0
-        for (length, _), run in groupby(
-            enumerate(self.lengths), key=lambda each: (each[1], alone and each[0])
-        ):
+        for length, run in groupby(self.lengths):
             stop = start + len([*run])
             yield slice(start, stop), length
             start = stop
@@ -164,9 +161,10 @@ def supports_slots(model: Any) -> bool:
     """Whether a model reads texts in slots as it reads them in batches, found by trying.
 
     It must use transformers' attention interface, and cache plain keys and values in every layer.
+    Only on a CPU: elsewhere a kernel may depend on the batch, and many small ones are slow.
     """
     backend = getattr(model, "_supports_attention_backend", False)
-    if not backend or model.config._attn_implementation != "sdpa":
+    if not backend or model.config._attn_implementation != "sdpa" or model.device.type != "cpu":
         return False
     lengths = torch.tensor([[3], [6]], device=next(model.parameters()).device)
     expected, caches = zip(*(_read_batch(model, int(length)) for length in lengths), strict=True)

@@ -6,6 +6,7 @@ A writer knows no store and no database: the caller stores what it has written.
 """
 
 import hashlib
+import re
 import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,8 @@ from worker.media.samples.record import SharedRecord
 
 SMALL_BYTES = 1 << 20  # of an object that is built in memory
 MAX_RECORD_BYTES = 64 << 20
+# of a regular file in a tar: its name, mode, owner, size, time and checksum, its kind and format
+_FILE_HEADER = re.compile(rb"(?s).{124}(?P<size>[0-7]{11})\0.{20}0.{100}ustar\0.*")
 
 Output = npt.NDArray[Any] | str  # uint8 (H, W, C) image, float32 (T,) sound, or text
 
@@ -158,13 +161,12 @@ class Tar(Writer):
     def read_record(file: IO[bytes], data: bytes) -> bytes:
         """The content of the next file in the tar."""
         file.seek(-len(data) % tarfile.BLOCKSIZE, 1)
-        try:
-            header = tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "strict")
-        except tarfile.HeaderError as error:
-            raise BadInput(f"no record follows the sample: {error}") from None
-        if not header.isreg() or header.size > MAX_RECORD_BYTES:
-            raise BadInput(f"{header.name!r} follows the sample in place of its record")
-        return file.read(header.size)
+        header = file.read(tarfile.BLOCKSIZE)
+        # read by hand: tarfile's own parser takes longer than everything else
+        found = _FILE_HEADER.fullmatch(header)
+        if found is None or (size := int(found["size"], 8)) > MAX_RECORD_BYTES:
+            raise BadInput("no record follows the sample")
+        return file.read(size)
 
     def _parts(self, sample: SampleRecord, data: bytes) -> Iterator[bytes]:
         key, text = b"%09d" % sample.index, sample.json

@@ -9,7 +9,8 @@ Source: Portable Network Graphics, third edition, W3C 2025.
 import json
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -63,14 +64,26 @@ def parameters(record: Mapping[str, Any], size: tuple[int, int]) -> str:
 def read_png_record(source: Path | bytes) -> Record:
     """The record inside a PNG file made by Genmill; `BadInput` if there is none."""
     name = str(source) if isinstance(source, Path) else "the image"
+    with _opened(source, name) as image:
+        text = image.info.get("genmill")
+    if text is None:
+        raise BadInput(f"{name} was not made by Genmill: it has no text chunk 'genmill'")
+    return parse_record(text, name)
+
+
+def read_pixels(data: bytes) -> Pixels:
+    """The pixels of a PNG file, (H, W) or (H, W, C); `BadInput` if it is damaged."""
+    with _opened(data, "the image") as image:
+        return np.asarray(image)
+
+
+@contextmanager
+def _opened(source: Path | bytes, name: str) -> Iterator[Image.Image]:
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
-            text = image.info["genmill"]
-    except KeyError:
-        raise BadInput(f"{name} was not made by Genmill: it has no text chunk 'genmill'") from None
+            yield image
     except (OSError, ValueError, SyntaxError) as error:
         raise BadInput(f"{name} is not a readable PNG: {error}") from None
-    return parse_record(text, name)
 
 
 def _filtered(batch: Pixels) -> Pixels:

@@ -9,6 +9,7 @@ that the labels of the EU and of large platforms rely on.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -17,6 +18,11 @@ from db.errors import BadInput
 AI_GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
 Record = dict[str, Any]
+
+
+@cache
+def _version(package: str) -> str:
+    return version(package)  # reads and parses a file
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,8 @@ class Origin:
     device: str = "cpu"  # cpu | cuda: bytes are equal on devices of one type
     precision: str = "fp32"
     dataset: str | None = None  # pinned, "mnist:1", if samples are made from images
-    genmill: str = field(default_factory=lambda: version("genmill"))
-    torch: str = field(default_factory=lambda: version("torch"))
+    genmill: str = field(default_factory=lambda: _version("genmill"))
+    torch: str = field(default_factory=lambda: _version("torch"))
 
     def record(
         self,

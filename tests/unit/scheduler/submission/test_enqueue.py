@@ -10,7 +10,7 @@ from db.errors import NotFound, Refused
 from scheduler.submission import enqueue as submission
 from scheduler.submission.batches import enqueue_batch
 from scheduler.submission.enqueue import estimate, prepare, retry
-from worker.services.finalize import finalize
+from worker.services.finalize import finalize, settle
 from worker.services.pinned import pin_model
 from worker.specs import parse_spec
 
@@ -218,7 +218,7 @@ def test_an_estimate_of_bytes_counts_the_samples_that_a_job_made_and_not_those_i
 ) -> None:
     job = enqueue(services, generate(count=100), ranges=[(7, 8)])
     services.database.transact(lambda session: commit_only_shard(session, job.id, size=50))
-    assert finalize(services, [job.id]) == [job.id]
+    assert finalize(services, settle(services, [job.id]))
     assert plan(services, generate(count=4)).bytes == 200
 
 

@@ -1,4 +1,5 @@
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,15 @@ from worker.engine.checkpoints import check
 from worker.engine.run import build_run, require_memory
 from worker.engine.train import Loop, train
 from worker.families import find_family
+
+
+@pytest.fixture(autouse=True)
+def _a_core_to_spare() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
 
 CPU = torch.device("cpu")
 VAE = find_family("vae")

@@ -1,0 +1,182 @@
+"""Retention: what finished jobs leave behind is deleted by age, in small steps.
+
+The jobs themselves, their shards and the model versions that they made stay. Jobs are visited in
+the order in which they finished; the table `retention` keeps how far each kind of data has come,
+so that no job is looked at twice. Several schedulers may take steps at once: they take turns.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Table,
+    and_,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.orm import Session
+
+from db.session import clock, insert_new
+from db.states import FINAL
+from db.tables import (
+    Artifact,
+    Attempt,
+    Checkpoint,
+    Job,
+    LogLine,
+    ModelVersion,
+    Point,
+    Retention,
+    Shard,
+    Transition,
+)
+
+JOBS_AT_ONCE = 500
+ROWS_AT_ONCE = 1000
+EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+
+Found = Callable[[Collection[str]], Select[Any]]  # the keys of the rows that some jobs left
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step deleted, by table; `more` if another step would go on."""
+
+    rows: dict[str, int]
+    more: bool
+
+
+def _by_job(table: Any) -> Found:
+    return lambda ids: select(*table.__table__.primary_key).where(table.job_id.in_(ids))
+
+
+def _by_shard(table: Any, *conditions: ColumnElement[bool]) -> Found:
+    of_shard = select(*table.__table__.primary_key).join(Shard, Shard.id == table.shard_id)
+    return lambda ids: of_shard.where(Shard.job_id.in_(ids), *conditions)
+
+
+_kept = Artifact.removed_at.is_(None)
+# model versions refer to the weights that their job stored
+_weights_in_use = and_(
+    Artifact.kind == "weights", exists().where(ModelVersion.job_id == Artifact.job_id)
+)
+_other = and_(Artifact.kind != "preview", ~_weights_in_use)
+
+
+def _unused_checkpoints(ids: Collection[str]) -> Select[Any]:
+    """A retry that has not ended may still resume from the checkpoint of the job it retries."""
+    retried = select(Job.retry_of).where(Job.retry_of.in_(ids), Job.status.not_in(FINAL))
+    return _by_shard(Checkpoint, Shard.job_id.not_in(retried))(ids)
+
+
+# by kind of data, the tables and the rows in them
+WHAT: dict[str, dict[Any, Found]] = {
+    "history": {Attempt: _by_shard(Attempt), Transition: _by_job(Transition)},
+    "logs": {LogLine: _by_job(LogLine)},
+    "curves": {Point: _by_job(Point)},
+    "previews": {Artifact: _by_shard(Artifact, _kept, Artifact.kind == "preview")},
+    "artifacts": {Artifact: _by_shard(Artifact, _kept, _other), Checkpoint: _unused_checkpoints},
+}
+
+
+def is_due(session: Session, what: str, *, keep: timedelta) -> bool:
+    """Whether a job finished before `keep` ago that `take_step` has not visited."""
+    place = session.get(Retention, what, populate_existing=True)
+    return session.scalar(_jobs(place, clock(session) - keep).limit(1)) is not None
+
+
+def take_step(session: Session, what: str, *, keep: timedelta, limit: int = ROWS_AT_ONCE) -> Step:
+    """Delete at most `limit` rows of each table of jobs that finished before `keep` ago.
+
+    Artifacts are marked as removed, and their objects become garbage, which is collected as ever.
+    """
+    place = _locked_place(session, what)
+    jobs = session.execute(_jobs(place, clock(session) - keep).limit(JOBS_AT_ONCE)).all()
+    if place is None or not jobs:
+        return Step({}, more=False)
+    ids = [job.id for job in jobs]
+    rows = {
+        table.__tablename__: _delete(session, table, found(ids).limit(limit))
+        for table, found in WHAT[what].items()
+    }
+    if max(rows.values()) < limit:  # nothing is left of these
+        place.finished_at, place.job_id = jobs[-1].finished_at, jobs[-1].id
+    session.flush()
+    return Step(rows, more=True)
+
+
+def count(session: Session, what: str, *, keep: timedelta) -> dict[str, int]:
+    """How many rows of each table `take_step` would delete in all. Reads every such job."""
+    jobs = _jobs(session.get(Retention, what), clock(session) - keep).subquery()
+    ids: Any = select(jobs.c.id)
+    return {
+        table.__tablename__: session.scalar(select(func.count()).select_from(found(ids).subquery()))
+        or 0
+        for table, found in WHAT[what].items()
+    }
+
+
+def _jobs(place: Retention | None, before: datetime) -> Select[str, datetime | None]:
+    """Jobs that finished after `place` and before a time, in that order."""
+    statement = select(Job.id, Job.finished_at).where(Job.finished_at < before)
+    if place is not None:
+        beyond = and_(Job.finished_at == place.finished_at, Job.id > place.job_id)
+        # the first condition lets the database use the index
+        statement = statement.where(
+            Job.finished_at >= place.finished_at, or_(Job.finished_at > place.finished_at, beyond)
+        )
+    return statement.order_by(Job.finished_at, Job.id)
+
+
+def _locked_place(session: Session, what: str) -> Retention | None:
+    """The row that keeps how far this kind of data has come; None if another step holds it."""
+    insert_new(session, Retention, [{"what": what, "finished_at": EPOCH, "job_id": ""}])
+    statement = select(Retention).where(Retention.what == what)
+    return session.scalar(
+        statement.with_for_update(skip_locked=True).execution_options(populate_existing=True)
+    )
+
+
+def _delete(session: Session, table: Any, found: Select[Any]) -> int:
+    if table is Artifact:
+        return _remove_artifacts(session, found)
+    keys = session.execute(found).all()
+    if table is Checkpoint:
+        _collect_again(session, [shard_id for shard_id, _ in keys])
+    target: Table = table.__table__
+    columns = tuple_(*target.primary_key)
+    session.execute(delete(target).where(columns.in_([tuple(key) for key in keys])))
+    return len(keys)
+
+
+def _remove_artifacts(session: Session, found: Select[Any]) -> int:
+    ids = session.scalars(found).all()
+    shards = select(Artifact.shard_id).where(Artifact.id.in_(ids)).distinct()
+    _collect_again(session, session.scalars(shards).all())
+    session.execute(
+        update(Artifact)
+        .where(Artifact.id.in_(ids))
+        .values(removed_at=clock(session), index_data=None)
+        .execution_options(synchronize_session=False)
+    )
+    return len(ids)
+
+
+def _collect_again(session: Session, shard_ids: Collection[str]) -> None:
+    """Let garbage collection visit the jobs of these shards once more."""
+    jobs = select(Shard.job_id).where(Shard.id.in_(shard_ids)).distinct()
+    session.execute(
+        update(Job)
+        .where(Job.id.in_(session.scalars(jobs).all()))
+        .values(collected_at=None)
+        .execution_options(synchronize_session=False)
+    )

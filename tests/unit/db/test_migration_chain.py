@@ -1,0 +1,179 @@
+"""The chain of migrations keeps the rows of a database that was made by the first one."""
+
+import struct
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Connection,
+    DateTime,
+    Float,
+    Integer,
+    MetaData,
+    Table,
+    create_engine,
+    insert,
+    make_url,
+    select,
+    text,
+)
+
+from db import jobs, schema
+from db.session import Database
+
+NOW = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
+ROWS = 3
+MOVED = {"members"}  # into the rows of their artifacts, which `test_migration_payload` looks at
+STATES = ("succeeded", "queued", "failed")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def first(request: pytest.FixtureRequest, tmp_path) -> Iterator[Database]:
+    """A database at the first revision, with rows in every table."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'old.db'}"
+    else:
+        url = new_postgresql(request.getfixturevalue("postgresql_url"))
+    database = Database(url)
+    with database.connect() as connection:
+        move(connection, "0001")
+        for table in reflected(connection).sorted_tables:
+            if table.name != "alembic_version":
+                connection.execute(insert(table), [row(table, n) for n in range(ROWS)])
+    yield database
+    database.dispose()
+
+
+def new_postgresql(url: str) -> str:
+    name = f"chain_{uuid4().hex}"
+    server = create_engine(
+        make_url(url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
+    )
+    with server.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    server.dispose()
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+def move(connection: Connection, revision: str) -> None:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(schema.MIGRATIONS))
+    command.upgrade(config, revision)
+
+
+def reflected(connection: Connection) -> MetaData:
+    metadata = MetaData()
+    metadata.reflect(connection)
+    return metadata
+
+
+def row(table: Table, number: int) -> dict[str, Any]:
+    """A row whose every column has a value; those of one number refer to each other."""
+    return {column.name: value(table.name, column, number) for column in table.columns}
+
+
+def value(table: str, column: Any, number: int) -> Any:
+    if column.name in {"retry_of", "parent_id"}:
+        return None
+    known = {
+        "status": STATES[number],
+        "kind": "generate" if table == "jobs" else "samples",
+        "start": 0,
+        "stop": 1,
+        "idx": 0,
+        "sample": 0,
+        "sha256": f"{number:064x}",
+    }
+    return known[column.name] if column.name in known else any_value(column.type, number)
+
+
+def any_value(kind: Any, number: int) -> Any:
+    match kind:
+        case JSON():
+            return {"number": number, "done": 1}
+        case DateTime():
+            return NOW if kind.timezone else NOW.replace(tzinfo=None)
+        case Boolean():
+            return False
+        case Integer() | BigInteger():
+            return number
+        case Float():
+            return number + 0.25
+    # ids, keys and names: rows of one number have the same, and so refer to each other
+    return f"{number:036x}"[-(kind.length or 36) :]
+
+
+def contents(connection: Connection, before: dict[str, list[str]]) -> dict[str, list[Any]]:
+    """The rows of each table in `before`, by their first revision's columns that still exist."""
+    tables = reflected(connection).tables
+    return {
+        name: sorted(
+            (
+                tuple(comparable(cell) for cell in each)
+                for each in connection.execute(
+                    select(*(tables[name].c[column] for column in columns))
+                )
+            ),
+            key=str,
+        )
+        for name, columns in before.items()
+    }
+
+
+def comparable(cell: Any) -> Any:
+    return cell.astimezone(UTC) if isinstance(cell, datetime) and cell.tzinfo else cell
+
+
+def test_every_row_is_kept_with_what_its_columns_held(first):
+    with first.connect() as connection:
+        was = reflected(connection).tables
+        everything = {
+            name: [column.name for column in table.columns]
+            for name, table in was.items()
+            if name not in MOVED | {"alembic_version"}
+        }
+        old = contents(connection, everything)
+    schema.upgrade(first.url.render_as_string(hide_password=False))
+    schema.check(first)
+    with first.connect() as connection:
+        now = reflected(connection).tables
+        assert everything.keys() <= now.keys()
+        kept = {
+            name: [column for column in columns if column in now[name].columns]
+            for name, columns in everything.items()
+        }
+        new = contents(connection, kept)
+    for name, rows in old.items():
+        assert len(rows) == len(new[name]) == ROWS, name
+        places = [everything[name].index(column) for column in kept[name]]
+        expected = sorted((tuple(each[place] for place in places) for each in rows), key=str)
+        assert new[name] == expected, name
+
+
+def test_the_record_works_on_an_upgraded_database(first):
+    schema.upgrade(first.url.render_as_string(hide_password=False))
+    with first.write() as session:
+        assert jobs.counts(session)["queued"] == 1
+        [job] = jobs.listing(session, status="queued")
+        assert jobs.cancel(session, job.id)
+        session.flush()
+        assert jobs.counts(session) == dict.fromkeys(
+            ("queued", "running", "finalizing"), 0
+        ) | dict.fromkeys(("succeeded", "failed", "cancelled"), 1)
+        assert len(jobs.log_lines(session, job.id)) == 1
+        assert len(jobs.points(session, job.id)) == 1
+
+
+def test_samples_are_indexed(first):
+    schema.upgrade(first.url.render_as_string(hide_password=False))
+    with first.read() as session:
+        data = session.scalars(text("SELECT index_data FROM artifacts")).all()
+    assert [len(each) for each in data] == [struct.calcsize("<QI32s")] * ROWS
