@@ -31,14 +31,12 @@ def add(session: Session, size: int, batch_id: str | None = None) -> Batch:
 def complete(session: Session, batch_id: str) -> Batch:
     """Make the jobs of a batch visible; a complete one stays as it is.
 
-    Raises `GenmillError` unless all of its jobs are stored.
+    All of its jobs must be stored. Raises `GenmillError` if some have been deleted since.
     """
     batch = _locked(session, batch_id)
-    stored = session.scalar(select(func.count()).where(Job.batch_id == batch_id))
-    if batch is None or batch.size != stored:
+    if batch is None or batch.discarded_at is not None:
         raise GenmillError(
-            f"{stored} jobs of batch {batch_id} are stored: others were deleted, because it was "
-            "not completed in time",
+            f"batch {batch_id} was not completed in time, and is being deleted",
             remedy="submit it again",
         )
     if batch.complete_at is None:
@@ -109,6 +107,9 @@ def delete_some(session: Session, batch_id: str, limit: int = DELETED_AT_ONCE) -
     batch = _locked(session, batch_id)
     if batch is None or batch.complete_at is not None:
         return 0
+    if batch.discarded_at is None:
+        batch.discarded_at = clock(session)
+        session.flush()
     # newest first: the first job holds the idempotency key, which nobody takes meanwhile
     newest = select(Job.id).where(Job.batch_id == batch_id).order_by(Job.id.desc())
     ids: Sequence[str] = session.scalars(newest.limit(limit)).all()

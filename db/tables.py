@@ -109,6 +109,7 @@ class Batch(Base):
     size: Mapped[int]
     created_at: Mapped[datetime]
     complete_at: Mapped[datetime | None]
+    discarded_at: Mapped[datetime | None]  # when deleting began: it can never be completed
 
 
 class Job(Base):

@@ -11,8 +11,8 @@ depends_on = None
 
 def upgrade() -> None:
     """Every batch on record is complete: it was stored in one transaction."""
-    complete_at = sa.Column("complete_at", sa.DateTime(timezone=True), nullable=True)
-    op.add_column("batches", complete_at)
+    for name in ("complete_at", "discarded_at"):
+        op.add_column("batches", sa.Column(name, sa.DateTime(timezone=True), nullable=True))
     op.execute("UPDATE batches SET complete_at = created_at")
     _create_partial_index("ix_batches_incomplete", "batches", "id", "complete_at IS NULL")
     # without it, deleting a job reads the whole table
@@ -31,7 +31,8 @@ def downgrade() -> None:
     op.drop_table("rates")
     op.drop_index("ix_jobs_retry_of", "jobs")
     op.drop_index("ix_batches_incomplete", "batches")
-    op.drop_column("batches", "complete_at")
+    for name in ("complete_at", "discarded_at"):
+        op.drop_column("batches", name)
 
 
 def _create_partial_index(name: str, table: str, column: str, condition: str) -> None:

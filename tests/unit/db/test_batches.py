@@ -64,11 +64,12 @@ def test_completing_a_batch_shows_all_its_jobs_in_the_order_of_its_lines(each_re
     assert again.complete_at == each_record.run(batches.get, batch_id).complete_at
 
 
-def test_a_batch_that_lacks_a_job_cannot_be_completed(record):
-    batch_id = store(record, new_job(), size=2)
-    with pytest.raises(GenmillError, match=r"1 jobs of batch .* are stored"):
-        record.run(batches.complete, batch_id)
-    assert record.run(jobs.listing) == []
+def test_a_batch_that_is_being_deleted_cannot_be_completed(each_record):
+    batch_id = store(each_record, new_job(0), new_job(1))
+    each_record.run(batches.delete_some, batch_id, 1)
+    with pytest.raises(GenmillError, match="is being deleted; submit it again"):
+        each_record.run(batches.complete, batch_id)
+    assert each_record.run(jobs.listing) == []
 
 
 def test_a_job_of_many_shards_is_spread_over_pieces(record):

@@ -249,7 +249,7 @@ def test_a_process_refuses_a_database_that_it_does_not_know(services, process):
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith(
-        "this version of Genmill knows none newer than 0001; upgrade Genmill"
+        f"this version of Genmill knows none newer than {schema.HEAD}; upgrade Genmill"
     )
 
 
