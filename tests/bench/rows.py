@@ -40,6 +40,9 @@ ROWS = {
     "bytes": Row("sizes", "sizes"),
     "s3": Row("downloads", "downloads"),
     "contention": Row("contention", "contention", quick=False),
+    "text-gpt": Row("texts", "gpt", quick=False),
+    "text-hf": Row("texts", "hf", quick=False),
+    "wavenet": Row("sounds", "clips", quick=False),
     "gpt-training": Row("training", "gpt_against_a_plain_loop", in_folder=True),
 }
 FLEET = {
