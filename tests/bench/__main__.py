@@ -4,6 +4,7 @@ Both sides alternate in one environment; each figure is the median of its turns.
 """
 
 import json
+import signal
 import sys
 from collections.abc import Iterable
 from itertools import chain
@@ -37,6 +38,7 @@ def main(
     if table:
         click.echo(markdown(json.loads(table.read_text("utf-8"))))
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # systems that were started are stopped
     chosen = choose(only, quick=quick, scale=scale)
     rows: list[Measure] = []
     with Bench(quick=quick) as bench:

@@ -57,7 +57,9 @@ def fill(database: Database, shape: Shape, *, status: str = "queued") -> list[st
         (new_id(), batches[n * shape.batches // shape.jobs] if batches else None)
         for n in range(shape.jobs)
     ]
-    writer(Batch, ({"id": each, "size": shape.jobs // shape.batches} for each in batches))
+    size = shape.jobs // max(shape.batches, 1)
+    whole = ({"id": each, "size": size, "complete_at": PAST} for each in batches)
+    writer(Batch, whole)
     writer(Job, (_job(*job, shape=shape, status=status) for job in jobs))
     shards = itertools.product(jobs, range(shape.shards))
     writer(Shard, (_shard(*job, idx, shape=shape, status=status) for job, idx in shards))

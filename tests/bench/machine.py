@@ -21,6 +21,7 @@ from worker.services import Services
 from worker.settings import Settings
 
 GENMILL = str(Path(sys.executable).with_name("genmill"))
+CHECKOUT = Path(__file__).parents[2]
 MODEL = "digits"
 POLL_S = 0.05
 
@@ -63,6 +64,18 @@ class Machine:
         )
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
+        return done.stdout.strip()
+
+    def python(self, *words: str) -> str:
+        """Run Python in the checkout, with this machine's environment; return its stdout."""
+        done = subprocess.run(
+            [sys.executable, *words],
+            env=self.environment,
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return done.stdout.strip()
 
     def up(self, workers: int, **settings: str) -> None:

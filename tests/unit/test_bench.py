@@ -5,8 +5,12 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+from db.columns import new_id
 from tests.bench.__main__ import main
+from tests.bench.fill import Shape, add_worker, fill
+from tests.bench.fleet import ended_once, unfinished
 from tests.bench.measure import compare, summary
+from tests.bench.protocol import FleetMember, choose, claim_together
 from tests.bench.rows import FLEET, ROWS
 
 
@@ -53,3 +57,45 @@ def test_the_rows_of_a_run_are_printed_as_a_table(tmp_path):
 def test_loading_the_benchmarks_loads_no_torch():
     code = "import sys, tests.bench.__main__; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("shape", [Shape(1, 6), Shape(6), Shape(6, batches=2), Shape(2, 3)])
+def test_a_filled_record_is_one_that_workers_can_choose_from(database, shape):
+    jobs = fill(database, shape)
+    boot = add_worker(database)
+    assert len(jobs) == shape.jobs
+    for _ in range(2):  # the first time is undone
+        choose(database, boot, 6)
+        claim_together(database, boot, 6)
+
+
+def test_a_simulated_worker_ends_each_shard_once(database):
+    fill(database, Shape(jobs=1, shards=3, samples=7))
+    member = FleetMember(database, new_id(), lease_s=60)
+    member.start()
+    member.beat()
+    while claim := member.claim():
+        assert member.renew(claim)
+        assert member.commit(claim)
+        assert not member.commit(claim)  # it is over
+        assert not member.renew(claim)
+    assert not unfinished(database)
+    assert ended_once(database) == 3
+
+
+def test_the_generator_of_the_baselines_is_that_of_the_family(tmp_path):
+    import torch
+
+    from tests.bench.plain_generator import load_generator
+    from worker.data.dataset import Shape as ImageShape
+    from worker.engine.weights import save
+    from worker.families import find_family
+
+    family = find_family("gan")
+    labels = tuple("0123456789")
+    network = family.network()(family.params(), ImageShape("image", labels, 28, 1)).eval()
+    save(network, tmp_path, family=family)
+    plain = load_generator(tmp_path)
+    noise, classes = torch.randn(3, plain.latent), torch.tensor([0, 4, 9])
+    with torch.inference_mode():
+        torch.testing.assert_close(plain(noise, classes), network.average(noise, classes))
