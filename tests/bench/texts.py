@@ -81,6 +81,7 @@ def _against_generate(
         baseline, ids = bench.new_folder("llama"), machine.folder / "ids.json"
         ids.write_text(json.dumps(prepare(machine, baseline)))
         prompts = some_prompts(bench)
+        generated(machine, prompts[:1])  # the network is loaded
         command = ["-m", "tests.bench.plain_generate", str(baseline), str(ids)]
         name = f"text, {family}, {SHAPE}, {len(prompts)} prompts, against generate"
         return compare(
