@@ -18,7 +18,8 @@ from db.checkpoints import add_checkpoint, latest_checkpoint, mark_bad
 from db.claims import Claim
 from db.commits import NewArtifact, NewIndex
 from db.due import reset_dispatched, take_due
-from db.leases import MAX_CLAIMS, Beat, claim, claim_due, over, reap, renew_all
+from db.leases import MAX_CLAIMS, claim, claim_due, reap
+from db.renewals import Beat, over, renew_all
 
 __all__ = [
     "MAX_CLAIMS",
