@@ -133,7 +133,7 @@ class CausalModel(StreamingNetwork):
         decay, lr = self.params.weight_decay, self.params.lr
         with self._base.using(self.adapter, training=True):  # turns on the gradients
             pass
-        return {"adamw": torch.optim.AdamW([*self.lora], lr=lr, weight_decay=decay)}
+        return {"adamw": torch.optim.AdamW([*self.lora], lr=lr, weight_decay=decay, fused=True)}
 
     def train_step(
         self, batch: Batch, optimizers: Mapping[str, torch.optim.Optimizer], clock: Clock

@@ -20,7 +20,6 @@ Ids = npt.NDArray[np.int32]
 Row = tuple[int, ...]  # the numbers of the examples in it
 
 OPEN_ROWS = 64  # with room left, in which an example is tried
-WIDTH = 16  # a batch's width in tokens is a multiple of this
 
 
 class PackedFeed(Feed):
@@ -93,8 +92,7 @@ def pack(lengths: Sequence[int], order: Iterable[int], *, room: int) -> list[Row
 
 def as_batch(rows: Sequence[Sequence[Ids]]) -> npt.NDArray[np.int64]:
     """Rows of examples as int64 (B, 2, T): tokens and positions, padded with token 0 as context."""
-    longest = max(sum(len(each) for each in row) for row in rows)
-    width = -(-longest // WIDTH) * WIDTH
+    width = max(sum(len(each) for each in row) for row in rows)
     batch = np.empty((len(rows), 2, width), np.int64)
     for filled, row in zip(batch, rows, strict=True):
         used = sum(len(each) for each in row)
