@@ -54,11 +54,12 @@ def finalize(services: Services, job_ids: Sequence[str]) -> list[str]:
 
     def store(job_id: str) -> tuple[str, str]:
         data = canonical_json(manifests[job_id])
-        blob = services.store.put_as(f"jobs/{job_id}/manifest.json", data)
+        blob = services.store.put_as(f"jobs/{job_id}/manifest.json", data, durable=False)
         return blob.key, blob.sha256
 
     with ThreadPoolExecutor(min(STORED_AT_ONCE, len(job_ids))) as threads:
         stored = dict(zip(job_ids, threads.map(store, job_ids), strict=True))
+    services.store.flush()
     done = services.database.transact(lambda session: jobs.succeed_many(session, stored))
     for job_id in done:
         log.info("job succeeded", extra={"job": job_id})

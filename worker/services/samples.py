@@ -19,11 +19,11 @@ PAGE = 100
 
 
 def store_index(store: ObjectStore, job_id: str, index: SampleIndex) -> NewIndex:
-    """Store the index of an object's samples unless it is short; the caller records it."""
+    """Store the index of an object's samples unless it is short; flush the store, then record."""
     samples, members_sha256 = index.samples, index.members_sha256
     if len(index) <= INLINE_SAMPLES:
         return NewIndex(samples, members_sha256, data=index.data)
-    blob = store.put_bytes(blob_prefix(job_id), index.data)
+    blob = store.put_bytes(blob_prefix(job_id), index.data, durable=False)
     return NewIndex(samples, members_sha256, sha256=blob.sha256)
 
 

@@ -34,6 +34,7 @@ def commit(
     with ExitStack() as paused:
         for lease in made:
             paused.enter_context(lease.hang_check_paused())
+        heartbeat.services.store.flush()
         outcomes = _until_answered(heartbeat, made, shared)
     for lease in made:
         lease.held.ended = True

@@ -192,7 +192,7 @@ def store_written(store: ObjectStore, part: Part, written: Written) -> NewArtifa
     """Store a part's object and its index; the caller records them."""
     prefix, content = blob_prefix(part.job.id), written.content
     if isinstance(content, bytes):
-        blob = store.put_bytes(prefix, content)
+        blob = store.put_bytes(prefix, content, durable=False)  # the commit flushes
     else:
         blob = store.put(prefix, content)
     return NewArtifact(

@@ -46,12 +46,20 @@ class ObjectStore(ABC):
         """
 
     @abstractmethod
-    def put_bytes(self, prefix: str, data: bytes) -> Blob:
-        """Like `put`, of bytes in memory."""
+    def put_bytes(self, prefix: str, data: bytes, *, durable: bool = True) -> Blob:
+        """Like `put`, of bytes in memory.
+
+        What is not `durable` may be lost in a power failure until `flush` has been called: for many
+        small objects, which are flushed together before the record names them.
+        """
 
     @abstractmethod
-    def put_as(self, key: str, data: bytes) -> Blob:
+    def put_as(self, key: str, data: bytes, *, durable: bool = True) -> Blob:
         """Store under a chosen key; `DigestMismatch` if it already holds other bytes."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Make durable what was stored otherwise."""
 
     @abstractmethod
     def open(

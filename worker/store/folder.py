@@ -19,6 +19,7 @@ from worker.store.base import (
     digest_in_key,
     require_equal,
 )
+from worker.store.new_files import flush_file_system, write_new
 
 
 class FolderStore(ObjectStore):
@@ -26,28 +27,37 @@ class FolderStore(ObjectStore):
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._temporaries = f"{root}/.tmp"
+        self._unflushed = False
 
     def put(self, prefix: str, path: Path) -> Blob:
         """See `ObjectStore.put`; the file is copied and digested in one pass."""
         with path.open("rb") as source:
             return self._store(prefix, source)
 
-    def put_bytes(self, prefix: str, data: bytes) -> Blob:
+    def put_bytes(self, prefix: str, data: bytes, *, durable: bool = True) -> Blob:
         """See `ObjectStore.put_bytes`."""
-        return self._store(prefix, io.BytesIO(data))
+        sha256 = hashlib.sha256(data).hexdigest()
+        blob = Blob(checked_key(f"{prefix}/{sha256}"), sha256, len(data))
+        if not self._has(blob):
+            self._write(blob.key, data, durable=durable)
+        return blob
 
-    def put_as(self, key: str, data: bytes) -> Blob:
+    def put_as(self, key: str, data: bytes, *, durable: bool = True) -> Blob:
         """See `ObjectStore.put_as`."""
         target = self._path(key)
-        sha256 = hashlib.sha256(data).hexdigest()
         if target.exists():
             require_equal(key, target.read_bytes(), data)
         else:
-            with self._temporary() as temporary:
-                temporary.write_bytes(data)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                durable_rename(temporary, target)
-        return Blob(key, sha256, len(data))
+            self._write(key, data, durable=durable)
+        return Blob(key, hashlib.sha256(data).hexdigest(), len(data))
+
+    def flush(self) -> None:
+        """See `ObjectStore.flush`; one call for the whole file system of the folder."""
+        if self._unflushed:
+            self._unflushed = False
+            with disk_errors(self.root):
+                flush_file_system(self.root)
 
     @contextmanager
     def open(self, key: str, *, start: int = 0, stop: int | None = None) -> Iterator[BinaryIO]:
@@ -115,14 +125,25 @@ class FolderStore(ObjectStore):
                     size += file.write(chunk)
             sha256 = digest.hexdigest()
             blob = Blob(f"{prefix}/{sha256}", sha256, size)
-            target = self._path(blob.key)
-            with suppress(FileNotFoundError):
-                if target.stat().st_size == size:  # a file of another size is damaged
-                    os.utime(target)
-                    return blob
-            target.parent.mkdir(parents=True, exist_ok=True)
-            durable_rename(temporary, target)
+            if not self._has(blob):
+                target = self._path(blob.key)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                durable_rename(temporary, target)
             return blob
+
+    def _write(self, key: str, data: bytes, *, durable: bool) -> None:
+        with disk_errors(self.root):
+            write_new(data, self._target(key), self._temporaries, durable=durable)
+        self._unflushed |= not durable
+
+    def _has(self, blob: Blob) -> bool:
+        """Whether the object is there; its age starts at zero again then."""
+        target = self._target(blob.key)
+        with suppress(FileNotFoundError):
+            if os.stat(target).st_size == blob.size:  # noqa: PTH116 - a file of another size is damaged
+                os.utime(target)
+                return True
+        return False
 
     @contextmanager
     def _temporary(self) -> Iterator[Path]:
@@ -134,6 +155,9 @@ class FolderStore(ObjectStore):
                 yield Path(name)
             finally:
                 Path(name).unlink(missing_ok=True)
+
+    def _target(self, key: str) -> str:
+        return f"{self.root}/{key}"  # a Path would take as long as writing a small file
 
     def _path(self, key: str) -> Path:
         return self.root / checked_key(key)

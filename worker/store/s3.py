@@ -76,7 +76,7 @@ class S3Store(ObjectStore):
                 self.client.upload_fileobj(file, self.bucket, self._name(blob.key), Config=config)
         return blob
 
-    def put_bytes(self, prefix: str, data: bytes) -> Blob:
+    def put_bytes(self, prefix: str, data: bytes, *, durable: bool = True) -> Blob:
         """See `ObjectStore.put_bytes`."""
         sha256 = hashlib.sha256(data).hexdigest()
         blob = Blob(f"{prefix}/{sha256}", sha256, len(data))
@@ -84,7 +84,10 @@ class S3Store(ObjectStore):
             self._call("put_object", blob.key, Body=data)
         return blob
 
-    def put_as(self, key: str, data: bytes) -> Blob:
+    def flush(self) -> None:
+        """See `ObjectStore.flush`: S3 answers once an object is durable."""
+
+    def put_as(self, key: str, data: bytes, *, durable: bool = True) -> Blob:
         """See `ObjectStore.put_as`; a conditional put, so that only one of two writers succeeds."""
         try:
             self._call("put_object", key, Body=data, IfNoneMatch="*")

@@ -55,6 +55,16 @@ def test_bytes_are_stored_under_their_digest(store):
     assert store.stat(blob.key) == blob
 
 
+def test_small_objects_that_are_flushed_together_are_all_there(store):
+    blobs = [store.put_bytes("jobs/1/blobs", bytes([n]), durable=False) for n in range(20)]
+    blobs.append(store.put_as("jobs/1/manifest.json", b"{}", durable=False))
+    store.flush()
+    store.flush()
+    assert {blob.key for blob in blobs} == set(store.keys("jobs/1"))
+    with store.open(blobs[7].key) as file:
+        assert file.read() == bytes([7])
+
+
 def test_the_same_bytes_again_are_one_object(store, file):
     assert store.put("a", file) == store.put("a", file) == store.put_bytes("a", DATA)
     assert list(store.keys("a")) == [f"a/{sha256(DATA)}"]
