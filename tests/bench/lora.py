@@ -65,7 +65,7 @@ def plain_loop(base: Path, dataset: LocalDataset, steps: int, folder: Path) -> N
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         if step % 10 == 0:
-            float(loss)
+            loss.item()
     model.eval()
     held_out = tokenized(dataset, tokenizer, VALIDATION)
     with torch.inference_mode():
