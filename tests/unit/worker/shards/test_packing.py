@@ -118,10 +118,10 @@ def test_an_error_from_the_engine_ends_its_part(store, tmp_path):
 class Failing(FolderStore):
     """Cannot store the objects of job 2."""
 
-    def put_bytes(self, prefix: str, data: bytes) -> Any:
+    def put_bytes(self, prefix: str, data: bytes, *, durable: bool = True) -> Any:
         if prefix.startswith("jobs/2/"):
             raise Unreachable("the store is away")
-        return super().put_bytes(prefix, data)
+        return super().put_bytes(prefix, data, durable=durable)
 
 
 def test_a_part_that_cannot_be_stored_fails_alone(tmp_path):
@@ -140,10 +140,10 @@ class Slow(FolderStore):
         self.go = threading.Event()
         self.waiting = 0
 
-    def put_bytes(self, prefix: str, data: bytes) -> Any:
+    def put_bytes(self, prefix: str, data: bytes, *, durable: bool = True) -> Any:
         self.waiting += 1
         self.go.wait(20)
-        return super().put_bytes(prefix, data)
+        return super().put_bytes(prefix, data, durable=durable)
 
 
 def test_a_slow_store_makes_the_model_wait_and_its_hang_checks_pause(tmp_path):
