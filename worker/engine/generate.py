@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,15 @@ import torch
 from db.errors import Draining, NonFinite, Stopped
 from worker.engine.device import autocast, deterministic
 from worker.engine.monitor import Monitor
+from worker.engine.threads import ThreadChoice
 from worker.feeds.source_images import SourceImages
 from worker.networks.network import Draw, Finished, Network, Output, Row, SourceImage
 from worker.networks.params import SamplingParams
 from worker.specs import Prompt
+
+T = TypeVar("T")
+
+_choices: WeakKeyDictionary[Network, ThreadChoice] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -182,12 +188,14 @@ def _run(group: Sequence["_Unfinished"]) -> Iterator[Step]:
     """Run until all tasks have ended; the micro-batch is halved when the device lacks memory."""
     first = group[0].task.generation
     sampler = Sampler(first.network, first.sampling, precision=first.precision)
+    threads = _threads_of(sampler)
     rows = ((row, each) for each in group for row in each.rows())
     taken: dict[Row, _Unfinished] = {}  # by the sampler
     while True:
         size = sampler.sampling.micro_batch
         try:
-            for made in sampler.steps(_recorded(chain([*taken.items()], rows), taken)):
+            steps = sampler.steps(_recorded(chain([*taken.items()], rows), taken))
+            for made in _each(steps, threads):
                 for row, output in made:
                     taken.pop(row).add(row, output, size)
                 left = [each for each in group if not each.ended]
@@ -202,6 +210,23 @@ def _run(group: Sequence["_Unfinished"]) -> Iterator[Step]:
         for each in group:
             with suppress(Stopped):  # the next report raises it again
                 each.task.monitor.log(message, level="warning")
+
+
+def _threads_of(sampler: Sampler) -> ThreadChoice:
+    """The choice for this network, which outlasts a group of small tasks."""
+    if sampler.network not in _choices:
+        most = None if sampler.device.type == "cpu" else 1
+        _choices[sampler.network] = ThreadChoice(most)
+    return _choices[sampler.network]
+
+
+def _each(steps: Iterator[T], threads: ThreadChoice) -> Iterator[T]:
+    while True:
+        with threads.step():
+            made = next(steps, None)
+        if made is None:
+            return
+        yield made
 
 
 def _recorded(
