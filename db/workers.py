@@ -9,6 +9,7 @@ from db.session import clock, insert_new
 from db.tables import Worker
 
 LIVE_S = 60  # a worker with a heartbeat within this time counts as live
+BEATS_A_SECOND = 100.0  # of all workers together
 
 
 def start(session: Session, *, boot_id: str, host: str, pid: int, device: str) -> None:
@@ -18,10 +19,20 @@ def start(session: Session, *, boot_id: str, host: str, pid: int, device: str) -
     insert_new(session, Worker, [row | {"started_at": now, "heartbeat_at": now}])
 
 
-def beat(session: Session, boot_id: str) -> None:
-    """Record a worker's heartbeat."""
+def beat(session: Session, boot_id: str) -> int:
+    """Record a worker's heartbeat; return how many workers are live."""
     now = clock(session)
     session.execute(update(Worker).where(Worker.boot_id == boot_id).values(heartbeat_at=now))
+    return count_live(session)
+
+
+def beat_pause_s(shortest_s: float, *, live: int, lease_s: float) -> float:
+    """How long a worker waits between two heartbeats, the longer the more workers there are.
+
+    Together they write about `BEATS_A_SECOND` times a second, each at least once in a quarter of
+    the lease.
+    """
+    return min(max(shortest_s, live / BEATS_A_SECOND), lease_s / 4)
 
 
 def stop(session: Session, boot_id: str) -> None:

@@ -64,9 +64,9 @@ class FleetMember:
         start = partial(workers.start, boot_id=self.boot, host="fleet", pid=1, device="cpu")
         self.database.transact(start)
 
-    def beat(self) -> None:
-        """Record the worker's heartbeat."""
-        self.database.transact(partial(workers.beat, boot_id=self.boot))
+    def beat(self) -> int:
+        """Record the worker's heartbeat; return how many workers are live."""
+        return self.database.transact(partial(workers.beat, boot_id=self.boot))
 
     def claim(self) -> Claim | None:
         """Claim one shard that is due."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from db.claims import Claim
 from db.columns import new_id
 from db.session import Database
+from db.workers import beat_pause_s
 from tests.bench.protocol import FleetMember
 from worker.process.child import MAX_BEAT_S as BEAT_S
 from worker.shards.heartbeat import MAX_BEAT_S as RENEW_S
@@ -44,6 +45,7 @@ class Fleet:
 
     shard_s: float
     lease_s: float
+    size: int  # of the whole fleet
     counts: Counter[str] = field(default_factory=Counter)
     due: list[tuple[float, int, str, Simulated]] = field(default_factory=list)
     number: Iterator[int] = field(default_factory=itertools.count)
@@ -88,32 +90,36 @@ class Fleet:
         worker.claim = None
         self.claim(worker)
 
+    def pause_s(self, shortest_s: float) -> float:
+        """How long a worker of this fleet waits between two heartbeats."""
+        return beat_pause_s(shortest_s, live=self.size, lease_s=self.lease_s)
+
     def renew(self, worker: Simulated) -> None:
         """Renew the lease as often as a worker does."""
-        self.later(time.monotonic() + min(self.lease_s / 4, RENEW_S), "renew", worker)
+        self.later(time.monotonic() + self.pause_s(RENEW_S), "renew", worker)
         if claim := worker.claim:
             # not renewed: another thread is committing it just now, or it was lost
             self.counts["renewals" if worker.member.renew(claim) else "not renewed"] += 1
 
     def beat(self, worker: Simulated) -> None:
         """Write the worker's row."""
-        self.later(time.monotonic() + BEAT_S, "beat", worker)
-        worker.member.beat()
+        self.later(time.monotonic() + self.pause_s(BEAT_S), "beat", worker)
+        self.size = worker.member.beat()
         self.counts["beats"] += 1
 
 
 def main() -> None:
     """Start the workers at random times within their first shard, and report."""
     url, workers, shard_s, lease_s = sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:5])
-    database, fleet = Database(url), Fleet(shard_s, lease_s)
+    database, fleet = Database(url), Fleet(shard_s, lease_s, size=workers)
     for _ in range(workers):
         worker = Simulated(FleetMember(database, new_id(), lease_s))
         worker.member.start()
         began = time.monotonic()
         worker.ends_at = began
         fleet.later(began + random.random() * shard_s, "claim", worker)
-        fleet.later(began + random.random() * BEAT_S, "beat", worker)
-        fleet.later(began + random.random() * RENEW_S, "renew", worker)
+        fleet.later(began + random.random() * fleet.pause_s(BEAT_S), "beat", worker)
+        fleet.later(began + random.random() * fleet.pause_s(RENEW_S), "renew", worker)
     for _ in range(THREADS):
         threading.Thread(target=fleet.run, daemon=True).start()
     while True:

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from functools import partial
@@ -87,7 +88,7 @@ class Child:
         self.boot_id = new_id()  # new at each boot: hosts and process ids are used again
         self._presence = threading.Thread(
             target=self._keep_present,
-            args=(context.services, f"{device} {name}".rstrip()[:60]),
+            args=(context, f"{device} {name}".rstrip()[:60]),
             name="presence",
             daemon=True,
         )
@@ -122,8 +123,9 @@ class Child:
         except Draining as stop:
             raise Reject(stop, requeue=True) from None
 
-    def _keep_present(self, services: Services, device: str) -> None:
+    def _keep_present(self, context: "WorkerContext", device: str) -> None:
         """Write the worker's row: its start, heartbeats and stop, when the database is there."""
+        services = context.services
         start = partial(
             workers.start,
             boot_id=self.boot_id,
@@ -131,15 +133,21 @@ class Child:
             pid=os.getppid(),
             device=device,
         )
-        beat = partial(workers.beat, boot_id=self.boot_id)
+        beat = partial(self._beat, context)
         step: Callable[[Session], None] = start
+        due = time.monotonic()
         while True:
-            if _try_write(services, step):
-                step = beat
+            if time.monotonic() >= due:
+                if _try_write(services, step):
+                    step = beat
+                due = time.monotonic() + context.beat_pause_s(MAX_BEAT_S) - MAX_BEAT_S
             if self._ended.wait(min(self.settings.lease_s / 4, MAX_BEAT_S)):
                 break
             self.shared.pulse()
         _try_write(services, partial(workers.stop, boot_id=self.boot_id))
+
+    def _beat(self, context: "WorkerContext", session: Session) -> None:
+        context.live_workers = workers.beat(session, self.boot_id)
 
 
 def _try_write(services: Services, step: Callable[[Session], None]) -> bool:

@@ -45,7 +45,9 @@ def work(context: WorkerContext, shard_id: str, *, owner: str, shared: SharedSta
     """
     claimer = Claimer(context, owner, shared)
     with (
-        Heartbeat(context.services, owner, on_hang=_end_process) as heartbeat,
+        Heartbeat(
+            context.services, owner, pause_s=context.beat_pause_s, on_hang=_end_process
+        ) as heartbeat,
         Finisher(context.services) as finisher,
     ):
         claims = claimer.answer(shard_id)

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from sqlalchemy.orm import Session
 
-from db import datasets
+from db import datasets, workers
 from db.commits import NewArtifact
 from db.tables import DatasetVersion, Job, ModelVersion
 from worker.cache import Cache, HeldFolder
@@ -38,8 +38,14 @@ class WorkerContext:
     rates: dict[int, float] = field(default_factory=dict)  # samples a second, by work key
     served: dict[str, int] = field(default_factory=dict)  # the latest turns, by group
     recorded_at: dict[int, float] = field(default_factory=dict)  # when it recorded a rate, by key
+    live_workers: int = 1
     fair_at: float = 0.0  # when it last claimed the fairest shard, by the monotonic clock
     _pinned: dict[int, PinnedGeneration] = field(default_factory=dict)  # by work key
+
+    def beat_pause_s(self, shortest_s: float) -> float:
+        """How long to wait between two heartbeats of one kind."""
+        lease_s = self.services.settings.lease_s
+        return workers.beat_pause_s(shortest_s, live=self.live_workers, lease_s=lease_s)
 
     def pinned(self, job: Job, work_key: int | None) -> Pinned:
         """The job's spec with its model's version and settings, which its work key names."""

@@ -21,7 +21,7 @@ from worker.services import Services
 
 log = logging.getLogger(__name__)
 
-MAX_BEAT_S = 2.0  # a cancellation is noticed within this time
+MAX_BEAT_S = 2.0  # a cancellation is noticed within this time, with up to 200 workers
 
 Report = dict[str, float | str | None]
 Write = Callable[[Session], None]
@@ -60,11 +60,20 @@ class Work(Protocol):
 class Heartbeat:
     """Renews the claims of the work in hand; its thread runs in the `with` block.
 
-    `on_hang` ends the process: nothing else stops a computation that does not return.
+    `pause_s` turns the shortest pause into that of a fleet of this size. `on_hang` ends the
+    process: nothing else stops a computation that does not return.
     """
 
-    def __init__(self, services: Services, owner: str, *, on_hang: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        services: Services,
+        owner: str,
+        *,
+        pause_s: Callable[[float], float],
+        on_hang: Callable[[], None],
+    ) -> None:
         self.services = services
+        self._pause_s = pause_s
         self.owner = owner
         self._on_hang = on_hang
         # renewing and committing lock the same rows in different orders: one at a time
@@ -129,8 +138,7 @@ class Heartbeat:
         }
 
     def _run(self) -> None:
-        pause_s = min(self.services.settings.lease_s / 4, MAX_BEAT_S)
-        while not self._ended.wait(pause_s):
+        while not self._ended.wait(self._pause_s(MAX_BEAT_S)):
             work = self._work
             if hung := [each for each in work if each.hangs]:
                 for each in hung:

@@ -10,6 +10,13 @@ def start(record, boot_id):
     return record.run(workers.start, boot_id=boot_id, host="box", pid=7, device="cpu")
 
 
+def test_many_workers_beat_less_often_but_within_a_quarter_of_the_lease() -> None:
+    assert workers.beat_pause_s(2, live=1, lease_s=60) == 2
+    assert workers.beat_pause_s(2, live=1000, lease_s=60) == 10
+    assert workers.beat_pause_s(2, live=5000, lease_s=60) == 15
+    assert workers.beat_pause_s(2, live=1, lease_s=2) == 0.5
+
+
 def live(record):
     return [worker.boot_id for worker in record.run(workers.live, 60)]
 

@@ -59,7 +59,9 @@ class Hold(Lease):
 
     def __init__(self, services, claim, shared, on_hang):
         super().__init__(services, claim, shared=shared)
-        self.heartbeat = Heartbeat(services, claim.owner, on_hang=on_hang)
+        self.heartbeat = Heartbeat(
+            services, claim.owner, pause_s=lambda least_s: least_s, on_hang=on_hang
+        )
         self.shared = shared
 
     def __enter__(self):
