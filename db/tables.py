@@ -262,7 +262,7 @@ class Artifact(Base):
     __tablename__ = "artifacts"
     __table_args__ = (UniqueConstraint("shard_id", "name"),)
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    job_id: Mapped[str] = mapped_column(Id)  # its shard's
     shard_id: Mapped[str] = mapped_column(ForeignKey("shards.id"))
     kind: Mapped[str] = mapped_column(String(20))  # samples | weights | preview | report
     name: Mapped[str] = mapped_column(String(200))  # its file name when downloaded

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from db import jobs, workers
+from db import jobs, schema, workers
 from db.errors import GenmillError
 from scheduler.machine.broker import broker_address, ping
 from scheduler.machine.home import (
@@ -150,6 +150,7 @@ def _database_status(settings: Settings) -> dict[str, Any]:
         return {"database": "not created yet", "jobs": {}, "workers": []}
     services = open_services(settings)
     try:
+        schema.check(services.database)  # with another version's tables, what follows would fail
         with services.database.read() as session:
             live = workers.live(session, within_s=settings.lease_s)
             return {

@@ -7,8 +7,9 @@ until nothing is.
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -80,6 +81,7 @@ class Attempt:
         self._heartbeat = heartbeat
         self._shared = shared
         self._finisher = finisher
+        self._reports = True
         self._made: dict[Lease, ShardResult] = {}
         self._commit_at = time.monotonic() + COMMIT_EVERY_S
 
@@ -93,8 +95,9 @@ class Attempt:
                 crash_at(self.services.settings, "claimed")
                 self._run_in(folder)
         except Draining:
+            reason = "the worker shut down"
             for lease in self._open():
-                report_release(self.services, lease.claim, "the worker shut down", backoff_s=0)
+                self._tell(partial(report_release, reason=reason, backoff_s=0), lease)
         except torch.AcceleratorError as error:  # every later CUDA call of this process fails too
             self._report_all(error)
             _end_process()
@@ -170,7 +173,11 @@ class Attempt:
 
     def _report(self, lease: Lease, error: Exception) -> None:
         lease.held.ended = True
-        report_error(self.services, lease.claim, error)
+        self._tell(partial(report_error, error=error), lease)
+
+    def _tell(self, report: Callable[..., bool], lease: Lease) -> None:
+        """Report; once one has waited for the database in vain, the rest is left to the reaper."""
+        self._reports = self._reports and report(self.services, lease.claim)
 
     def _report_all(self, error: Exception) -> None:
         for lease in self._open():

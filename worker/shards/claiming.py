@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from db import rates, shards
 from db.errors import Draining, Unreachable
 from db.shards import Claim
-from worker.shards.context import WorkerContext
+from worker.shards.context import WorkerContext, remember
 from worker.shared_memory import SharedState
 
 log = logging.getLogger(__name__)
@@ -83,11 +83,12 @@ class Claimer:
         if key is None:
             return
         samples = sum(claim.stop - claim.start for claim in claims)
-        rate = self._context.rates[key] = samples / max(elapsed_s, 1e-3)
+        rate = samples / max(elapsed_s, 1e-3)
+        remember(self._context.rates, key, rate)
         now = time.monotonic()
         last = self._recorded_at.get(key)
         if elapsed_s >= TELLING_S and (last is None or now - last >= RECORD_EVERY_S):
-            self._recorded_at[key] = now
+            remember(self._recorded_at, key, now)
             self._record_rate(key, rate)
 
     def _record_rate(self, key: int, rate: float) -> None:

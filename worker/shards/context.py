@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from sqlalchemy.orm import Session
@@ -19,6 +20,11 @@ from worker.services.prompts import load_spec
 from worker.shards.loaded_networks import LoadedNetwork, Networks
 from worker.shards.model_files import fetch_version
 from worker.specs import Generate
+
+T = TypeVar("T")
+
+# every claim looks at all of them, and jobs may each have settings of their own
+KEYS_REMEMBERED = 256
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class WorkerContext:
         with self.services.database.read() as session:
             pinned = pin_model(session, spec)
         if work_key is not None and isinstance(pinned, PinnedGeneration):
-            self._pinned[work_key] = pinned
+            remember(self._pinned, work_key, pinned)
         return pinned
 
     def keys_in_memory(self) -> list[int]:
@@ -89,3 +95,11 @@ class WorkerContext:
             version = datasets.resolve(session, reference)[1]
         key, sha256 = version.manifest_key, version.manifest_sha256
         return version, versions.fetch(self.services.store, key, sha256, self.cache)
+
+
+def remember(known: dict[int, T], key: int, value: T) -> None:
+    """Note the value of a work key as the newest; forgets the oldest of many."""
+    known.pop(key, None)
+    known[key] = value
+    while len(known) > KEYS_REMEMBERED:
+        del known[next(iter(known))]

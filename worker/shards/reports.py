@@ -29,25 +29,28 @@ MAX_BACKOFF_S = 60.0
 PAUSE_S = 1.0
 
 
-def report_error(services: Services, claim: Claim, error: Exception) -> None:
-    """Report why a claim's work did not succeed; the type of the error decides how."""
+def report_error(services: Services, claim: Claim, error: Exception) -> bool:
+    """Report why a claim's work did not succeed; the type of the error decides how.
+
+    False if the database did not answer in time.
+    """
     if isinstance(error, Stopped):
         log.info("shard dropped: %s", error, extra=log_fields(claim))
-    elif isinstance(error, Unreachable):
+        return True
+    if isinstance(error, Unreachable):
         backoff_s = min(MAX_BACKOFF_S, 2.0 ** min(claim.fence, 10))
-        report_release(services, claim, str(error), backoff_s=backoff_s)
-    else:
-        _report_failure(services, claim, error, final=isinstance(error, FINAL_ERRORS))
+        return report_release(services, claim, str(error), backoff_s=backoff_s)
+    return _report_failure(services, claim, error, final=isinstance(error, FINAL_ERRORS))
 
 
-def report_release(services: Services, claim: Claim, reason: str, *, backoff_s: float) -> None:
-    """Give the shard back without counting a failure."""
+def report_release(services: Services, claim: Claim, reason: str, *, backoff_s: float) -> bool:
+    """Give the shard back without counting a failure; False if the database did not answer."""
 
     def give_back(session: Session) -> None:
         shards.release(session, claim, reason, backoff_s=backoff_s)
 
     log.info("shard released: %s", reason, extra=log_fields(claim))
-    _report(services, claim, lambda: services.database.transact(give_back))
+    return _report(services, claim, lambda: services.database.transact(give_back))
 
 
 def log_fields(claim: Claim) -> dict[str, object]:
@@ -55,7 +58,7 @@ def log_fields(claim: Claim) -> dict[str, object]:
     return {"job": claim.job_id, "shard": claim.idx, "claim": claim.fence}
 
 
-def _report_failure(services: Services, claim: Claim, error: Exception, *, final: bool) -> None:
+def _report_failure(services: Services, claim: Claim, error: Exception, *, final: bool) -> bool:
     text = str(error) if isinstance(error, GenmillError) else f"{type(error).__name__}: {error}"
     trace = None if final else error
     log.warning("shard failed: %s", text, extra=log_fields(claim), exc_info=trace)
@@ -65,10 +68,12 @@ def _report_failure(services: Services, claim: Claim, error: Exception, *, final
             lines = "".join(traceback.format_exception(error))
             jobs.log(session, claim.job_id, lines, level="error")
 
-    _report(services, claim, lambda: fail(services, claim, text, final=final, also=log_trace))
+    return _report(
+        services, claim, lambda: fail(services, claim, text, final=final, also=log_trace)
+    )
 
 
-def _report(services: Services, claim: Claim, step: Callable[[], object]) -> None:
+def _report(services: Services, claim: Claim, step: Callable[[], object]) -> bool:
     """Run `step` until the database answers; after `lease_s`, the reaper reports instead."""
     deadline = time.monotonic() + services.settings.lease_s
     while True:
@@ -78,7 +83,8 @@ def _report(services: Services, claim: Claim, step: Callable[[], object]) -> Non
             log.info("nothing left to report: %s", order, extra=log_fields(claim))
         except Unreachable as error:
             log.warning("the report waits for the database: %s", error, extra=log_fields(claim))
-            if time.monotonic() < deadline:
-                time.sleep(PAUSE_S)
-                continue
-        return
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(PAUSE_S)
+            continue
+        return True

@@ -45,6 +45,8 @@ def upgrade() -> None:
     # only now: SQLite makes the table anew, which nothing may refer to
     with op.batch_alter_table("artifacts") as table:
         table.alter_column("key", existing_type=sa.String(200), nullable=True)
+        # without an index, deleting jobs would read the whole table for each of them
+        table.drop_constraint("fk_artifacts_job_id_jobs", type_="foreignkey")
     _drop_derived_keys()
     op.add_column("model_versions", sa.Column("shape", JSON))
     op.add_column("jobs", sa.Column("prompts_sha256", DIGEST))

@@ -8,7 +8,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import UniqueConstraint, text
 
 from db import schema
 from db.errors import SchemaMismatch
@@ -82,3 +82,21 @@ def test_a_newer_database_needs_a_newer_genmill(database, database_url):
 def stamp(database, revision):
     with database.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = :to"), {"to": revision})
+
+
+@pytest.mark.parametrize("deleted", ["jobs", "shards", "batches"])
+def test_what_refers_to_rows_that_are_deleted_has_an_index(deleted):
+    """Without one, the database reads a whole table for each deleted row, under its lock."""
+    for table in Base.metadata.sorted_tables:
+        first = {next(iter(key.columns)).name for key in _keys(table)}
+        referring = {key.parent.name for key in table.foreign_keys if _target(key) == deleted}
+        assert referring <= first, table.name
+
+
+def _keys(table):
+    unique = [each for each in table.constraints if isinstance(each, UniqueConstraint)]
+    return [table.primary_key, *unique, *table.indexes]
+
+
+def _target(key):
+    return key.target_fullname.partition(".")[0]

@@ -1,12 +1,15 @@
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from db import schema
 from db.errors import GenmillError, Refused, Unreachable
-from scheduler.machine.control import wait_until_ready
+from scheduler.machine.control import status, wait_until_ready
 from scheduler.machine.home import (
     create_home,
     read_state,
@@ -110,3 +113,12 @@ def test_a_home_that_cannot_be_written_is_refused_with_the_remedy(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(Refused, match="set GENMILL_HOME"):
         create_home(Settings(_env_file=None, home=tmp_path / "file" / "home"))
+
+
+def test_status_says_that_a_database_of_another_version_needs_an_upgrade(settings):
+    create_home(settings)
+    schema.upgrade(settings.database)
+    with closing(sqlite3.connect(settings.home / "genmill.db")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+        connection.commit()
+    assert "run `genmill db upgrade`" in status(settings)["database"]

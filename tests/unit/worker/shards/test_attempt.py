@@ -3,13 +3,20 @@
 import multiprocessing
 import os
 
+import pytest
 import torch
 
 from db import jobs
+from db.columns import new_id
+from db.errors import Draining, Unreachable
+from db.shards import Claim
 from worker.services import Services
 from worker.settings import Settings
-from worker.shards.attempt import work
+from worker.shards import reports
+from worker.shards.attempt import Attempt, work
 from worker.shards.context import WorkerContext
+from worker.shards.finishing import Finisher
+from worker.shards.heartbeat import Heartbeat
 from worker.shared_memory import SharedState
 
 SPEC = {"kind": "train", "family": "gan", "model": "m", "dataset": "d:1"}
@@ -47,3 +54,37 @@ def test_a_process_whose_gpu_failed_reports_its_shard_and_ends(tmp_path, databas
         assert (shard.status, shard.failures) == ("queued", 1)
         assert "illegal memory access" in shard.last_error
     services.close()
+
+
+@pytest.mark.parametrize("end", [Draining(), Unreachable("the store is away")])
+def test_shards_claimed_together_wait_together_for_a_database_that_is_away(
+    tmp_path, database_url, monkeypatch, end
+):
+    settings = Settings(_env_file=None, home=tmp_path, database_url=database_url, lease_s=1)
+    services = Services(settings)
+    tries = []
+
+    def away(_):
+        tries.append(1)
+        raise Unreachable("the database is away")
+
+    def run_in(*_):
+        raise end
+
+    monkeypatch.setattr(services.database, "transact", away)
+    monkeypatch.setattr(reports, "PAUSE_S", 0.5)
+    monkeypatch.setattr(Attempt, "_run_in", run_in)
+    with Finisher(services) as finisher:
+        claims = [_claim(idx) for idx in range(20)]
+        context = WorkerContext(services, torch.device("cpu"))
+        heartbeat = Heartbeat(services, "boot", on_hang=lambda: None)
+        Attempt(context, heartbeat, claims, SharedState(), finisher).run()
+    assert len(tries) < 10
+    services.close()
+
+
+def _claim(idx):
+    return Claim(
+        new_id(), new_id(), 1, "boot", idx, idx, idx + 1,
+        kind="generate", alone=True, work_key=1, group_id="g",
+    )  # fmt: skip

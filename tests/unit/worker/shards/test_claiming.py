@@ -17,6 +17,7 @@ from worker.shards.claiming import (
     note_turn,
     samples_together,
 )
+from worker.shards.context import KEYS_REMEMBERED, remember
 
 LOADING_S = 2.0
 
@@ -125,3 +126,12 @@ def test_tenants_get_equal_shares_and_none_is_passed_over_for_long(
     queue.run(3600)
     assert jain(list(queue.served_s.values())) >= 0.95
     assert max(queue.gaps[workers:]) <= FAIR_EVERY_S + TOGETHER_S + LOADING_S
+
+
+def test_of_many_work_keys_the_oldest_are_forgotten() -> None:
+    known = {}
+    for key in range(2 * KEYS_REMEMBERED):
+        remember(known, key, key)
+        remember(known, 0, key)
+    assert len(known) == KEYS_REMEMBERED
+    assert {0, 2 * KEYS_REMEMBERED - 1} <= known.keys()
