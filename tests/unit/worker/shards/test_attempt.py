@@ -77,7 +77,8 @@ def test_shards_claimed_together_wait_together_for_a_database_that_is_away(
     with Finisher(services) as finisher:
         claims = [_claim(idx) for idx in range(20)]
         context = WorkerContext(services, torch.device("cpu"))
-        heartbeat = Heartbeat(services, "boot", on_hang=lambda: None)
+        pause_s = context.beat_pause_s
+        heartbeat = Heartbeat(services, "boot", pause_s=pause_s, on_hang=lambda: None)
         Attempt(context, heartbeat, claims, SharedState(), finisher).run()
     assert len(tries) < 10
     services.close()
