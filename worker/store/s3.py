@@ -31,6 +31,8 @@ from worker.store.base import (
 MULTIPART_BYTES = 64 << 20  # larger files go up in parts
 PART_BYTES = 16 << 20
 UPLOAD_THREADS = 4
+# kept open: shards are stored and jobs finished by several threads each, at once
+CONNECTIONS = 32
 READ_TRIES = 5  # fruitless requests in a row for the rest of a broken stream
 RENEW_S = 3600.0  # an older object is uploaded again, which resets its age
 
@@ -297,6 +299,7 @@ def _new_client(endpoint_url: str | None) -> Any:
         read_timeout=30,
         retries={"mode": "standard", "total_max_attempts": 4},
         tcp_keepalive=True,
+        max_pool_connections=CONNECTIONS,
     )
     # a session of its own: boto3's default one is not safe to share between threads
     return boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -294,3 +295,10 @@ def test_two_stores_in_one_bucket_are_apart(s3):
 def test_a_url_of_no_store_is_refused_with_what_is_taken(url):
     with pytest.raises(Refused, match="is not the URL of an object store; set GENMILL_STORE_URL"):
         open_store(url)
+
+
+def test_as_many_threads_as_a_worker_stores_with_keep_their_connections(s3, caplog):
+    store = open_store(s3.url, s3_endpoint_url=s3.endpoint_url)
+    with ThreadPoolExecutor(24) as threads:
+        list(threads.map(lambda n: store.put_bytes("jobs/1/blobs", str(n).encode()), range(240)))
+    assert "pool is full" not in caplog.text
