@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ class FolderStore(ObjectStore):
         self.root = root
         self._temporaries = f"{root}/.tmp"
         self._unflushed = False
+        self._flushing = threading.Lock()
 
     def put(self, prefix: str, path: Path) -> Blob:
         """See `ObjectStore.put`; the file is copied and digested in one pass."""
@@ -41,6 +43,7 @@ class FolderStore(ObjectStore):
         blob = Blob(checked_key(f"{prefix}/{sha256}"), sha256, len(data))
         if not self._has(blob):
             self._write(blob.key, data, durable=durable)
+        self._note(durable=durable)
         return blob
 
     def put_as(self, key: str, data: bytes, *, durable: bool = True) -> Blob:
@@ -50,14 +53,20 @@ class FolderStore(ObjectStore):
             require_equal(key, target.read_bytes(), data)
         else:
             self._write(key, data, durable=durable)
+        self._note(durable=durable)
         return Blob(key, hashlib.sha256(data).hexdigest(), len(data))
 
     def flush(self) -> None:
         """See `ObjectStore.flush`; one call for the whole file system of the folder."""
-        if self._unflushed:
-            self._unflushed = False
-            with disk_errors(self.root):
-                flush_file_system(self.root)
+        # the lock makes a second caller wait for a flush that covers what it stored
+        with self._flushing, disk_errors(self.root):
+            if self._unflushed:
+                self._unflushed = False
+                try:
+                    flush_file_system(self.root)
+                except OSError:
+                    self._unflushed = True
+                    raise
 
     @contextmanager
     def open(self, key: str, *, start: int = 0, stop: int | None = None) -> Iterator[BinaryIO]:
@@ -134,7 +143,10 @@ class FolderStore(ObjectStore):
     def _write(self, key: str, data: bytes, *, durable: bool) -> None:
         with disk_errors(self.root):
             write_new(data, self._target(key), self._temporaries, durable=durable)
-        self._unflushed |= not durable
+
+    def _note(self, *, durable: bool) -> None:
+        if not durable:  # also of an object that was there: its writer may have died before a flush
+            self._unflushed = True
 
     def _has(self, blob: Blob) -> bool:
         """Whether the object is there; its age starts at zero again then."""

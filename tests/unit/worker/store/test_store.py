@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 import os
+import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -302,3 +303,38 @@ def test_as_many_threads_as_a_worker_stores_with_keep_their_connections(s3, capl
     with ThreadPoolExecutor(24) as threads:
         list(threads.map(lambda n: store.put_bytes("jobs/1/blobs", str(n).encode()), range(240)))
     assert "pool is full" not in caplog.text
+
+
+def test_a_second_flush_waits_for_the_first(tmp_path, monkeypatch):
+    store = FolderStore(tmp_path)
+    begun, go_on, order = threading.Event(), threading.Event(), []
+
+    def slow(_):
+        begun.set()
+        assert go_on.wait(timeout=20)
+        order.append("flushed")
+
+    monkeypatch.setattr("worker.store.folder.flush_file_system", slow)
+    store.put_bytes("jobs/1/blobs", b"one", durable=False)
+    first = threading.Thread(target=store.flush)
+    second = threading.Thread(target=lambda: (store.flush(), order.append("second")))
+    first.start()
+    assert begun.wait(timeout=20)
+    second.start()
+    second.join(timeout=0.2)
+    assert order == []
+    go_on.set()
+    first.join()
+    second.join()
+    assert order == ["flushed", "second"]
+
+
+def test_an_object_that_was_there_is_flushed_too(tmp_path, monkeypatch):
+    FolderStore(tmp_path).put_bytes("jobs/1/blobs", b"one", durable=False)  # and never flushed
+    flushed = []
+    monkeypatch.setattr("worker.store.folder.flush_file_system", flushed.append)
+    again = FolderStore(tmp_path)
+    again.put_bytes("jobs/1/blobs", b"one", durable=False)
+    again.flush()
+    again.flush()
+    assert flushed == [tmp_path]
