@@ -156,8 +156,9 @@ def test_a_version_is_not_evicted_between_its_look_up_and_its_use(tmp_path, monk
     assert {path.name for path in held.path.iterdir()} == set(one.files)
 
 
-def _fetch_at_random(store, datasets, models, cache, seed):
+def _fetch_at_random(folder, datasets, models, cache, seed):
     """Fetch and read for a while; each folder must be whole as long as it is held."""
+    store = FolderStore(folder)
     choose = random.Random(seed)
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
@@ -182,7 +183,7 @@ def test_four_processes_fetch_and_evict_without_error(tmp_path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.versions"])  # torch is imported once, not four times
     processes = [
-        context.Process(target=_fetch_at_random, args=(store, datasets, models, cache, seed))
+        context.Process(target=_fetch_at_random, args=(store.root, datasets, models, cache, seed))
         for seed in range(4)
     ]
     for process in processes:
