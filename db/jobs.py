@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, and_, or_, select, text, update
 from sqlalchemy.orm import Session, undefer
 
 from db.batches import visible
+from db.commits import NewManifest
 from db.errors import NotFound
 from db.job_lists import counts, listing
 from db.journal import (
@@ -26,7 +27,6 @@ from db.moves import (
     end_job,
     lock_job,
     lock_jobs,
-    move_job,
     record_transitions,
     settle_job,
 )
@@ -34,6 +34,7 @@ from db.new_jobs import NewJob, insert_job
 from db.session import clock
 from db.states import FINAL, JobState
 from db.tables import Job, Shard
+from db.tuples import Tuple, update_tuples
 
 __all__ = [
     "add",
@@ -150,8 +151,8 @@ def settle(session: Session, job_id: str) -> JobState:
     return settle_job(session, _locked(session, job_id))
 
 
-def succeed_many(session: Session, manifests: Mapping[str, tuple[str, str]]) -> list[str]:
-    """End finalizing jobs whose manifests are stored, given as key and SHA-256; return which.
+def succeed_many(session: Session, manifests: Mapping[str, NewManifest]) -> list[str]:
+    """End finalizing jobs whose manifests are stored; return which.
 
     Those that have ended already, or are not finalizing, are left as they are.
     """
@@ -159,26 +160,32 @@ def succeed_many(session: Session, manifests: Mapping[str, tuple[str, str]]) -> 
     ready = [job.id for job in locked.values() if job.status == JobState.FINALIZING]
     if ready:
         at = clock(session)
-        common = {"status": JobState.SUCCEEDED, "finished_at": at}
-        stored = [
-            common | {"id": job_id, "manifest_key": key, "manifest_sha256": sha256}
-            for job_id in ready
-            for key, sha256 in [manifests[job_id]]
-        ]
-        session.execute(update(Job), stored)
         old, new = JobState.FINALIZING, JobState.SUCCEEDED
+        rows = [(*_manifest_row(manifests[job_id]), job_id) for job_id in ready]
+        update_tuples(session, Job, _MANIFEST, rows, status=new, finished_at=at)
         record_transitions(session, [(job_id, None, old, new, None) for job_id in ready], at=at)
     return ready
 
 
 def succeed(session: Session, job_id: str, manifest_key: str, manifest_sha256: str) -> bool:
-    """End a finalizing job whose manifest is stored as succeeded; False if it has already ended."""
-    job = _locked(session, job_id)
-    if job.status in FINAL:
-        return False
-    also = {"manifest_key": manifest_key, "manifest_sha256": manifest_sha256}
-    move_job(session, job, JobState.SUCCEEDED, at=clock(session), **also)
-    return True
+    """`succeed_many` for one job with a manifest of its own; False if it has already ended."""
+    return bool(succeed_many(session, {job_id: NewManifest(manifest_key, manifest_sha256)}))
+
+
+_MANIFEST = (
+    "manifest_key",
+    "manifest_pack",
+    "manifest_offset",
+    "manifest_size",
+    "manifest_sha256",
+)
+
+
+def _manifest_row(manifest: NewManifest) -> Tuple:
+    place = manifest.place
+    if isinstance(place, str):
+        return (place, None, None, None, manifest.sha256)
+    return (None, place.pack, place.offset, place.size, manifest.sha256)
 
 
 def collectable(session: Session, older_than_s: float, limit: int) -> list[Job]:

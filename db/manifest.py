@@ -36,6 +36,8 @@ def manifests(session: Session, job_ids: Collection[str]) -> dict[str, dict[str,
     statement = statement.where(Shard.job_id.in_(job_ids)).order_by(Shard.idx, Artifact.name)
     for artifact, job_id, idx, count in session.execute(statement):
         entry = {name: getattr(artifact, name) for name in FIELDS} | {"shard": idx}
+        if artifact.pack is not None:
+            entry["offset"] = artifact.pack_offset
         if artifact.members_sha256:
             entry["members"] = {"count": count, "sha256": artifact.members_sha256}
         found[job_id]["artifacts"].append(entry)

@@ -27,9 +27,9 @@ from worker.shards.finishing import Finisher
 from worker.shards.generate import generate_shards
 from worker.shards.heartbeat import Heartbeat
 from worker.shards.lease import Lease
-from worker.shards.packing import Part
 from worker.shards.reports import log_fields, report_error, report_release
 from worker.shards.scratch import scratch
+from worker.shards.storing import Part
 from worker.shards.train import train_job
 from worker.shared_memory import SharedState
 

@@ -16,7 +16,8 @@ from worker.media.samples.record import Origin
 from worker.services.pinned import PinnedGeneration
 from worker.shards.context import ShardResult, WorkerContext
 from worker.shards.loaded_networks import LoadedNetwork
-from worker.shards.packing import Packer, Part
+from worker.shards.packing import Packer
+from worker.shards.storing import Part
 
 Result = tuple[Part, ShardResult | Exception]
 
