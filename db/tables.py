@@ -16,8 +16,14 @@ from db.commits import Range, blob_key
 
 def _partial(name: str, *columns: str, also: str = "") -> Index:
     """An index of the rows that have the first of the columns and meet another condition."""
-    condition = text(f"{columns[0]} IS NOT NULL" + (f" AND {also}" if also else ""))
-    return Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
+    return _where(name, *columns, f"{columns[0]} IS NOT NULL" + (f" AND {also}" if also else ""))
+
+
+def _where(name: str, *columns_and_condition: str) -> Index:
+    """An index of the rows that meet a condition, which only the migrations make."""
+    *columns, condition = columns_and_condition
+    # `postgresql_where` would import that dialect, which is slow, on SQLite too
+    return Index(name, *columns, info={"where": condition})
 
 
 class Base(DeclarativeBase):
@@ -97,14 +103,7 @@ class Batch(Base):
     """
 
     __tablename__ = "batches"
-    __table_args__ = (
-        Index(
-            "ix_batches_incomplete",
-            "id",
-            sqlite_where=text("complete_at IS NULL"),
-            postgresql_where=text("complete_at IS NULL"),
-        ),
-    )
+    __table_args__ = (_where("ix_batches_incomplete", "id", "complete_at IS NULL"),)
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     size: Mapped[int]
     created_at: Mapped[datetime]
@@ -131,12 +130,7 @@ class Job(Base):
         _partial("ix_jobs_collectable", "finished_at", also="collected_at IS NULL"),
         _partial("ix_jobs_retry_of", "retry_of"),
         _partial("ix_jobs_manifest_pack", "manifest_pack"),
-        Index(
-            "ix_jobs_prompts_sha256",
-            "prompts_sha256",
-            sqlite_where=text("prompts_sha256 IS NOT NULL"),
-            postgresql_where=text("prompts_sha256 IS NOT NULL"),
-        ),
+        _partial("ix_jobs_prompts_sha256", "prompts_sha256"),
     )
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     kind: Mapped[str] = mapped_column(String(20))
@@ -199,8 +193,7 @@ IN_ORDER = ("urgency", "group_id", "job_id", "idx")
 
 
 def _partial_index(name: str, *columns: str, where: str) -> Index:
-    condition = text(where)
-    return Index(f"ix_shards_{name}", *columns, sqlite_where=condition, postgresql_where=condition)
+    return _where(f"ix_shards_{name}", *columns, where)
 
 
 class Shard(Base):

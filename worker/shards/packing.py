@@ -8,18 +8,21 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 
+from db import jobs
+from db.commits import NewArtifact
 from worker.data.dataset import Shape
 from worker.engine.generate import Sample
 from worker.media import find_medium
 from worker.media.samples.containers import SampleRecord, Writer, Written
 from worker.media.samples.record import Origin, SharedRecord
 from worker.shards.context import ShardResult
+from worker.shards.lease import hang_checks_paused
 from worker.shards.storing import Finished, Part, store_finished
 from worker.store.base import ObjectStore
 from worker.store.packs import PACK_BYTES
@@ -47,7 +50,7 @@ class Packer:
         self._medium = find_medium(shape.media)
         self._open = {part: _Object(part, origin) for part, origin in origins.items()}
         self._unresolved = set(origins)
-        self._stored_next: dict[Part, ExitStack] = {}
+        self._stored_next: set[Part] = set()
         self._steps: queue.Queue[Sequence[Made] | None] = queue.Queue(QUEUED_STEPS)
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._together = len(origins) > 1
@@ -67,12 +70,12 @@ class Packer:
         try:
             self._steps.put_nowait(step)
         except queue.Full:
-            with self._hang_checks_paused():
+            with self._waiting():
                 self._steps.put(step)
         for part, made in step:  # no more progress is reported of what is only to be stored
             if isinstance(made, Exception) or made[-1].index + 1 == part.lease.claim.stop:
-                self._stored_next[part] = ExitStack()
-                self._stored_next[part].enter_context(part.lease.hang_check_paused())
+                self._stored_next.add(part)
+                part.lease.pause_hang_check()
 
     def results(self) -> Iterator[Result]:
         """The results there are by now."""
@@ -80,24 +83,21 @@ class Packer:
             part, result = self._results.get()
             self._unresolved.discard(part)
             if part in self._stored_next:
-                self._stored_next.pop(part).close()
+                self._stored_next.remove(part)
+                part.lease.resume_hang_check()
             yield part, result
 
     def finish(self) -> Iterator[Result]:
         """Wait for all parts whose samples were all added, and yield their results."""
-        with self._hang_checks_paused():
+        with self._waiting():
             self._steps.put(None)
             self._thread.join()
             self._pool.shutdown()
         yield from self.results()
 
-    @contextmanager
-    def _hang_checks_paused(self) -> Iterator[None]:
+    def _waiting(self) -> AbstractContextManager[None]:
         """While the store keeps all waiting; it has timeouts of its own."""
-        with ExitStack() as paused:
-            for part in self._unresolved:
-                paused.enter_context(part.lease.hang_check_paused())
-            yield
+        return hang_checks_paused(part.lease for part in self._unresolved)
 
     def __enter__(self) -> "Packer":
         return self
@@ -113,8 +113,8 @@ class Packer:
             self._steps.put(None)
             self._thread.join()
         self._pool.shutdown(cancel_futures=True)
-        for stack in self._stored_next.values():
-            stack.close()
+        for part in self._stored_next:
+            part.lease.resume_hang_check()
         for each in self._open.values():
             each.discard()
 
@@ -200,7 +200,7 @@ class Packer:
         results: list[Result]
         try:
             stored = store_finished(self._store, finished)
-            results = [(part, ShardResult([artifact])) for part, artifact in stored]
+            results = [(part, _result(part, artifact)) for part, artifact in stored]
         except Exception as error:
             results = [(part, error) for part, _ in finished]
         finally:
@@ -210,6 +210,12 @@ class Packer:
                 written.content.unlink(missing_ok=True)
         for result in results:
             self._results.put(result)
+
+
+def _result(part: Part, artifact: NewArtifact) -> ShardResult:
+    claim, spec_hash = part.lease.claim, part.job.spec_hash
+    manifest = jobs.manifest_to_be(claim, spec_hash, artifact) if claim.alone else None
+    return ShardResult([artifact], manifest=manifest)
 
 
 class _Object:
@@ -239,6 +245,8 @@ class _Object:
     def _make_shared(
         self, label: str | None, prompt: str | None, custom_id: str | None, micro_batch: int
     ) -> SharedRecord:
-        return replace(self._origin, micro_batch=micro_batch).shared(
-            label=label, prompt=prompt, custom_id=custom_id or self.part.job.custom_id
-        )
+        origin = self._origin
+        if micro_batch != origin.micro_batch:
+            origin = replace(origin, micro_batch=micro_batch)
+        custom_id = custom_id or self.part.job.custom_id
+        return origin.shared(label=label, prompt=prompt, custom_id=custom_id)

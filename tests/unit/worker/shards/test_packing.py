@@ -3,8 +3,6 @@
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,18 +28,20 @@ class HeldLease:
     """The part of a lease that packing uses."""
 
     def __init__(self, start: int, stop: int) -> None:
-        self.claim = SimpleNamespace(shard_id=f"shard-{start}", idx=0, start=start, stop=stop)
+        self.claim = SimpleNamespace(
+            shard_id=f"shard-{start}", idx=0, start=start, stop=stop, alone=False
+        )
         self.pauses = 0
 
-    @contextmanager
-    def hang_check_paused(self) -> Iterator[None]:
+    def pause_hang_check(self) -> None:
         self.pauses += 1
-        yield
+
+    def resume_hang_check(self) -> None:
         self.pauses -= 1
 
 
 def part(job: str, start: int, stop: int) -> Part:
-    named: Any = SimpleNamespace(id=job, custom_id=f"job-{job}")
+    named: Any = SimpleNamespace(id=job, custom_id=f"job-{job}", spec_hash="0" * 64)
     lease: Any = HeldLease(start, stop)
     return Part(named, SimpleNamespace(), lease)  # type: ignore[arg-type]
 
