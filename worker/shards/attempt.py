@@ -14,7 +14,7 @@ import torch
 
 from db import jobs
 from db.errors import Draining, GenmillError
-from db.jobs import Task
+from db.jobs import JobBrief
 from db.shards import Claim
 from worker.failpoints import crash_at
 from worker.services.pinned import PinnedGeneration, PinnedTraining
@@ -101,20 +101,20 @@ class Attempt:
 
     def _run_in(self, folder: Path) -> None:
         with self.services.database.read() as session:
-            found = jobs.tasks(session, {lease.claim.job_id for lease in self.leases})
+            found = jobs.briefs(session, {lease.claim.job_id for lease in self.leases})
         if self.leases[0].claim.kind == "generate":
             self._generate(found, folder)
         else:
             self._train(found, folder)
 
-    def _train(self, found: Mapping[str, Task], folder: Path) -> None:
+    def _train(self, found: Mapping[str, JobBrief], folder: Path) -> None:
         [lease] = self.leases
         job = found[lease.claim.job_id]
         pinned = self.context.pinned(job, None)
         assert isinstance(pinned, PinnedTraining)  # noqa: S101 - for mypy: of this kind
         self._commit({lease: train_job(self.context, job, pinned, lease, folder)})
 
-    def _generate(self, found: Mapping[str, Task], folder: Path) -> None:
+    def _generate(self, found: Mapping[str, JobBrief], folder: Path) -> None:
         parts = [part for lease in self.leases for part in self._parts(found, lease)]
         try:
             for part, made in generate_shards(self.context, parts, folder) if parts else ():
@@ -128,7 +128,7 @@ class Attempt:
         finally:  # what was made counts, whatever ended the rest
             self._commit_made()
 
-    def _parts(self, found: Mapping[str, Task], lease: Lease) -> list[Part]:
+    def _parts(self, found: Mapping[str, JobBrief], lease: Lease) -> list[Part]:
         """The claim's part of the work; none if its spec is refused, which is reported."""
         job = found[lease.claim.job_id]
         try:
