@@ -78,7 +78,8 @@ def celery_app(settings: Settings) -> Celery:
 def _app(url: str) -> Celery:
     if url.startswith("redis+socket:"):
         url = url.replace("?db=", "?virtual_host=")  # Celery's name of a socket's database number
-    app = Celery("genmill", broker=url, set_as_current=False)
+    # no fixups: the one for Django imports Celery's worker, in commands too
+    app = Celery("genmill", broker=url, set_as_current=False, fixups=())
     app.conf.update(_SETTINGS, task_queues={QUEUE: {"exchange": QUEUE, "routing_key": QUEUE}})
     if url.startswith("rediss:") and "ssl_cert_reqs" not in parse_qs(urlsplit(url).query):
         # kombu would accept any certificate
