@@ -16,8 +16,17 @@ from db.commits import blob_key
 
 def _partial(name: str, *columns: str, also: str = "") -> Index:
     """An index of the rows that have the first of the columns and meet another condition."""
-    condition = text(f"{columns[0]} IS NOT NULL" + (f" AND {also}" if also else ""))
-    return Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
+    return _index_where(
+        f"{columns[0]} IS NOT NULL" + (f" AND {also}" if also else ""), name, *columns
+    )
+
+
+def _index_where(condition: str, name: str, *columns: str) -> Index:
+    """A partial index, for readers of this module: the migrations create it.
+
+    Keywords such as `postgresql_where` would import the dialect, at the start of every command.
+    """
+    return Index(name, *columns, info={"where": condition})
 
 
 class Base(DeclarativeBase):
@@ -97,14 +106,7 @@ class Batch(Base):
     """
 
     __tablename__ = "batches"
-    __table_args__ = (
-        Index(
-            "ix_batches_incomplete",
-            "id",
-            sqlite_where=text("complete_at IS NULL"),
-            postgresql_where=text("complete_at IS NULL"),
-        ),
-    )
+    __table_args__ = (_index_where("complete_at IS NULL", "ix_batches_incomplete", "id"),)
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     size: Mapped[int]
     created_at: Mapped[datetime]
@@ -130,12 +132,7 @@ class Job(Base):
         _partial("ix_jobs_finished_at_id", "finished_at", "id"),
         _partial("ix_jobs_collectable", "finished_at", also="collected_at IS NULL"),
         _partial("ix_jobs_retry_of", "retry_of"),
-        Index(
-            "ix_jobs_prompts_sha256",
-            "prompts_sha256",
-            sqlite_where=text("prompts_sha256 IS NOT NULL"),
-            postgresql_where=text("prompts_sha256 IS NOT NULL"),
-        ),
+        _partial("ix_jobs_prompts_sha256", "prompts_sha256"),
     )
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     kind: Mapped[str] = mapped_column(String(20))
@@ -187,8 +184,7 @@ IN_ORDER = ("urgency", "group_id", "job_id", "idx")
 
 
 def _partial_index(name: str, *columns: str, where: str) -> Index:
-    condition = text(where)
-    return Index(f"ix_shards_{name}", *columns, sqlite_where=condition, postgresql_where=condition)
+    return _index_where(where, f"ix_shards_{name}", *columns)
 
 
 class Shard(Base):
