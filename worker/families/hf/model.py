@@ -23,14 +23,16 @@ from worker.families.hf.base import (
     has_conv1d,
     load_base,
     read_adapter_config,
-    supports_packing,
     write_adapter_config,
 )
 from worker.families.hf.chat_tokenizer import ChatTokenizer, read_tokenizer
 from worker.families.hf.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, positions
 from worker.families.hf.generation import TextGenerator
+from worker.families.hf.inspection import inspect_base
 from worker.families.hf.packing import PackedFeed
+from worker.families.hf.probes import has_cache, supports_packing
 from worker.families.hf.slots import SlotCache, read_slots, supports_slots
+from worker.networks.family import Inspection
 from worker.networks.learning_rates import step, warm_up
 from worker.networks.network import Batch, Clock, Draws, Finished, Losses, Row, StreamingNetwork
 from worker.networks.params import SamplingParams, TrainingParams
@@ -73,7 +75,7 @@ class CausalModel(StreamingNetwork):
 
     def open(self, folder: Path, device: torch.device) -> bool:
         """Load the base of a version's folder, and add an adapter if the version has one."""
-        self._config = read_json(folder / CONFIG)
+        self._folder, self._config = folder, read_json(folder / CONFIG)
         self.base = load_base(folder, self._digest, device=device, precision=self.params.base)
         if not (folder / ADAPTER_CONFIG).is_file():
             return False
@@ -103,7 +105,12 @@ class CausalModel(StreamingNetwork):
 
     def describe(self, record: Config) -> Config:
         """The base's `config.json` with Genmill's record in it."""
-        return {**self._config, "genmill": {**record, "base_sha256": self._digest}}
+        return {**self._config, "genmill": own_record(self._config) | record}
+
+    def inspect(self) -> Inspection:
+        """See `Network.inspect`."""
+        with self._base.using(None) as model:
+            return inspect_base(model, self._tokenizer, self._folder)
 
     def shared_bytes(self) -> Mapping[str, int]:
         """The base, which other networks may use too."""
@@ -183,6 +190,8 @@ class CausalModel(StreamingNetwork):
 
         `mask` (B, T) is 1 where a position, old or new, has a token.
         """
+        if not self.has_cache():
+            return self._read_again(ids, mask, cache)
         # ended texts are read along with the others, even beyond the last position
         position_ids = (mask.cumsum(1) - 1).clamp(0, self.positions - 1)[:, -ids.shape[1] :]
         with self._base.using(self.adapter) as model:
@@ -195,6 +204,28 @@ class CausalModel(StreamingNetwork):
             )
         return read.logits[:, -1].float(), read.past_key_values
 
+    def _read_again(self, ids: Tensor, mask: Tensor, before: Tensor | None) -> tuple[Tensor, Any]:
+        """`next_logits` of a base without a cache of keys and values: whole texts are read again.
+
+        In place of a cache there are the tokens before. A text is padded on the right, where
+        padding changes nothing that a causal model has read.
+        """
+        tokens = ids if before is None else torch.cat((before, ids), 1)
+        width = min(tokens.shape[1], self.positions)
+        texts = tokens.gather(1, mask.argsort(dim=1, descending=True, stable=True))[:, :width]
+        last = mask.sum(1).clamp(1, width) - 1
+        with self._base.using(self.adapter) as model:
+            logits = model(input_ids=texts, use_cache=False).logits
+        return logits[torch.arange(len(last)), last].float(), tokens
+
+    def has_cache(self) -> bool:
+        """Whether the base continues texts from a cache of keys and values, as import found."""
+        found = own_record(self._config).get("has_cache", self._base.has_cache)
+        if found is None:
+            with self._base.using(self.adapter) as model:
+                found = self._base.has_cache = has_cache(model)
+        return bool(found)
+
     def next_slot_logits(self, ids: Tensor, positions: Tensor, cache: SlotCache) -> Tensor:
         """See `LanguageModel`."""
         with self._base.using(self.adapter) as model:
@@ -204,7 +235,7 @@ class CausalModel(StreamingNetwork):
         """Whether the base can read a `SlotCache`."""
         with self._base.using(self.adapter) as model:
             if self._base.has_slots is None:
-                self._base.has_slots = supports_slots(model)
+                self._base.has_slots = self.has_cache() and supports_slots(model)
             return self._base.has_slots
 
     @property
