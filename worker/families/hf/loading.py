@@ -1,5 +1,6 @@
 """Reading a base from a version's folder: all of its tensors, and none drawn at random."""
 
+import json
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from transformers.utils import logging
 from transformers.utils.import_utils import BITSANDBYTES_MIN_VERSION, is_bitsandbytes_available
 
 from db.errors import BadInput, GenmillError, Refused
-from worker.families.hf.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, weight_files
+from worker.families.hf.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, INDEX, weight_files
 from worker.families.hf.merge import stored_tensors
 from worker.networks.version_folder import CONFIG, read_json
 
@@ -138,6 +139,9 @@ def _without_adapter(folder: Path) -> Iterator[Path]:
     """The folder without its adapter, which transformers would load with the base."""
     with tempfile.TemporaryDirectory() as name:
         for path in folder.iterdir():
-            if path.name not in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+            if path.name == INDEX:  # transformers wants metadata, which not everybody writes
+                index = json.dumps({"metadata": {}, **read_json(path)})
+                (Path(name) / INDEX).write_text(index, "utf-8")
+            elif path.name not in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
                 (Path(name) / path.name).symlink_to(path.absolute())
         yield Path(name)
