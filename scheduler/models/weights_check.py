@@ -57,8 +57,7 @@ def unwrapped(folder: Path) -> Iterator[Path]:
             copy = Path(made) / path.name
             if path.name.endswith(INDEX_SUFFIX):
                 _rename_index(path, copy)
-            elif path.suffix == WEIGHTS_SUFFIX and not _is_adapter(path.name):
-                _header(path)
+            elif _is_wrapped(path):
                 _rename_tensors(path, copy)
             else:
                 copy.symlink_to(path.resolve())
@@ -157,6 +156,13 @@ def _outer_of(names: Iterable[str]) -> str | None:
     """The wrapper whose name is before every tensor's."""
     known = [*names]
     return next((each for each in _OUTER if all(name.startswith(each) for name in known)), None)
+
+
+def _is_wrapped(path: Path) -> bool:
+    """Whether a file holds a model's tensors under the names of a wrapper."""
+    if path.suffix != WEIGHTS_SUFFIX or _is_adapter(path.name):
+        return False
+    return any(name != plain for name, plain in _plain_names(_header(path)).items())
 
 
 def _rename_tensors(path: Path, copy: Path) -> None:

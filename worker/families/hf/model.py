@@ -12,7 +12,6 @@ from typing import Any, ClassVar, cast
 import torch
 from peft import LoraConfig
 from torch import Tensor, nn
-from torch.nn import functional
 
 from db.errors import BadInput, Refused
 from worker.data.dataset import LocalDataset, Shape
@@ -27,6 +26,7 @@ from worker.families.hf.base import (
 )
 from worker.families.hf.chat_tokenizer import ChatTokenizer, read_tokenizer
 from worker.families.hf.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, positions
+from worker.families.hf.forwards import read_again, read_on, targets, total_loss
 from worker.families.hf.generation import TextGenerator
 from worker.families.hf.inspection import inspect_base
 from worker.families.hf.packing import PackedFeed
@@ -38,7 +38,6 @@ from worker.networks.network import Batch, Clock, Draws, Finished, Losses, Row, 
 from worker.networks.params import SamplingParams, TrainingParams
 from worker.networks.version_folder import CONFIG, Config, own_record, read_json
 
-IGNORED = -100
 UNBOUNDED = 2**31  # positions of a base that states no limit
 
 
@@ -148,7 +147,7 @@ class CausalModel(StreamingNetwork):
         """One update on the mean loss of all predicted tokens, `micro_batch` rows at a time."""
         optimizer = optimizers["adamw"]
         optimizer.zero_grad(set_to_none=True)
-        count = _targets(batch.data).ge(0).sum().clamp(min=1)
+        count = targets(batch.data).ge(0).sum().clamp(min=1)
         loss = torch.zeros((), device=batch.data.device)
         with self._base.using(self.adapter, training=True) as model:
             if self.params.checkpointing != model.is_activation_checkpointing:
@@ -157,7 +156,7 @@ class CausalModel(StreamingNetwork):
                 else:  # another network of this base has it
                     model.activation_checkpointing_disable()
             for part in torch.split(batch.data, self.params.micro_batch):
-                share = self._total(model, part) / count
+                share = total_loss(model, part) / count
                 share.backward()  # type: ignore[no-untyped-call]  # torch's annotation is missing
                 loss += share.detach()
         size = nn.utils.clip_grad_norm_([*self.lora], self.params.clip)
@@ -167,10 +166,10 @@ class CausalModel(StreamingNetwork):
 
     def validate(self, batch: Batch) -> Losses:
         """`loss` in nats a predicted token, and their `count`."""
-        count = _targets(batch.data).ge(0).sum().clamp(min=1)
+        count = targets(batch.data).ge(0).sum().clamp(min=1)
         with self._base.using(self.adapter) as model:
             parts = torch.split(batch.data, self.params.micro_batch)
-            total = torch.stack([self._total(model, part) for part in parts]).sum()
+            total = torch.stack([total_loss(model, part) for part in parts]).sum()
         return {"loss": total / count, "count": count}
 
     def stream(
@@ -190,33 +189,9 @@ class CausalModel(StreamingNetwork):
 
         `mask` (B, T) is 1 where a position, old or new, has a token.
         """
-        if not self.has_cache():
-            return self._read_again(ids, mask, cache)
-        # ended texts are read along with the others, even beyond the last position
-        position_ids = (mask.cumsum(1) - 1).clamp(0, self.positions - 1)[:, -ids.shape[1] :]
         with self._base.using(self.adapter) as model:
-            read = model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=position_ids,
-                past_key_values=cache,
-                use_cache=True,
-            )
-        return read.logits[:, -1].float(), read.past_key_values
-
-    def _read_again(self, ids: Tensor, mask: Tensor, before: Tensor | None) -> tuple[Tensor, Any]:
-        """`next_logits` of a base without a cache of keys and values: whole texts are read again.
-
-        In place of a cache there are the tokens before. A text is padded on the right, where
-        padding changes nothing that a causal model has read.
-        """
-        tokens = ids if before is None else torch.cat((before, ids), 1)
-        width = min(tokens.shape[1], self.positions)
-        texts = tokens.gather(1, mask.argsort(dim=1, descending=True, stable=True))[:, :width]
-        last = mask.sum(1).clamp(1, width) - 1
-        with self._base.using(self.adapter) as model:
-            logits = model(input_ids=texts, use_cache=False).logits
-        return logits[torch.arange(len(last)), last].float(), tokens
+            read = read_on if self.has_cache() else read_again
+            return read(model, ids, mask, cache, positions=self.positions)
 
     def has_cache(self) -> bool:
         """Whether the base continues texts from a cache of keys and values, as import found."""
@@ -298,28 +273,6 @@ class CausalModel(StreamingNetwork):
             target_modules=self.params.targets or "all-linear",
             fan_in_fan_out=has_conv1d(self._base.model),
         )
-
-    @staticmethod
-    def _total(model: Any, data: Tensor) -> Tensor:
-        """The sum over predicted tokens of their cross-entropy in nats, from data (B, 2, T)."""
-        tokens, positions = data.unbind(1)
-        ids = torch.maximum(tokens, ~tokens)
-        logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits  # (B, T, V)
-        return functional.cross_entropy(
-            logits[:, :-1].flatten(0, 1).float(),
-            _targets(data).flatten(),
-            ignore_index=IGNORED,
-            reduction="sum",
-        )
-
-
-def _targets(data: Tensor) -> Tensor:
-    """The token after each but the last, (B, T - 1); `IGNORED` where nothing is predicted.
-
-    An example's first token is never predicted, because the tokens before it are another's.
-    """
-    tokens, positions = data[:, 0, 1:], data[:, 1, 1:]
-    return torch.where((tokens < 0) | (positions == 0), IGNORED, tokens)
 
 
 NETWORK = CausalModel
