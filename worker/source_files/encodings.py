@@ -81,7 +81,9 @@ def _latin(before: str, char: str, after: str) -> float:
         return -1.0
     crowded = ord(before) > 127 or ord(after) > 127
     wrong_case = char.isupper() and before.islower()
-    return 0.3 if crowded or wrong_case else 1.0
+    if crowded or wrong_case:
+        return 0.3
+    return 0.5 if "\\" in {before, after} else 1.0  # the second byte of many Japanese characters
 
 
 def _cyrillic(before: str, char: str, after: str) -> float:

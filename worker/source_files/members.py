@@ -19,7 +19,7 @@ MAX_MEMBERS = 10_000_000
 MAX_MEMBER_BYTES = 64 << 20
 MAX_RATIO = 200  # unpacked to packed size; real images and texts stay far below
 MAX_REPORTED = 1000
-_SMALL = 1 << 20  # bytes up to which any ratio is harmless
+SMALL = 1 << 20  # bytes up to which any ratio is harmless
 
 Found = TypeVar("Found")
 
@@ -136,7 +136,7 @@ def check_size(size: int, max_bytes: int, *, packed: int | None = None) -> None:
     """Refuse a file larger than `max_bytes`, or packed so well that it must be a bomb."""
     if size > max_bytes:
         raise BadInput(f"{size:,} bytes, more than the limit of {max_bytes:,}")
-    if packed is not None and size > _SMALL and size > MAX_RATIO * packed:
+    if packed is not None and size > SMALL and size > MAX_RATIO * packed:
         raise BadInput(f"packed more than {MAX_RATIO} to 1, like an archive bomb")
 
 

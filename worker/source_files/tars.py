@@ -3,10 +3,11 @@
 import bz2
 import gzip
 import lzma
+import re
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, cast
@@ -18,6 +19,8 @@ from worker.files import CHUNK, full_disk
 from worker.source_files.encodings import decode_names
 from worker.source_files.members import (
     MAX_MEMBER_BYTES,
+    MAX_RATIO,
+    SMALL,
     Member,
     Rejects,
     check_size,
@@ -26,6 +29,8 @@ from worker.source_files.members import (
     unpacking,
 )
 from worker.source_files.names import archived_name_error, clean_name, is_system
+
+_TAR_NAME = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz|tzst)$")
 
 
 def _open_xz(file: IO[bytes]) -> IO[bytes]:
@@ -48,7 +53,9 @@ def compression_of(path: Path) -> str | None:
 
 
 def is_tar(path: Path) -> bool:
-    """Whether a file is a tar, compressed or not, judged by its first block."""
+    """Whether a file is a tar, compressed or not, judged by its name or its first block."""
+    if _TAR_NAME.search(path.name.lower()):
+        return True
     try:
         with path.open("rb") as packed, _decompressed(packed) as file:
             tarfile.TarInfo.frombuf(file.read(512), "utf-8", "surrogateescape")
@@ -57,21 +64,24 @@ def is_tar(path: Path) -> bool:
     return True
 
 
-def open_tar(path: Path, scratch: Path | None) -> tarfile.TarFile:
+@contextmanager
+def open_tar(path: Path, scratch: Path | None) -> Iterator[tarfile.TarFile]:
     """Open a tar; `BadInput` if it is damaged. A compressed one is first unpacked into `scratch`.
 
     What is unpacked is a file without a name, gone with the archive.
     """
-    with read_errors(path.name):
-        packed = path.open("rb")
-    file: IO[bytes] = packed if compression_of(path) is None else _unpack(path, packed, scratch)
-    try:
-        archive = tarfile.TarFile(fileobj=file, errors="surrogateescape")
-        archive.getmembers()
-    except Exception as error:  # damaged headers give many kinds of errors
-        file.close()
-        raise _damaged(path, error) from error
-    return archive
+    with ExitStack() as stack:
+        with read_errors(path.name):
+            file: IO[bytes] = stack.enter_context(path.open("rb"))
+        if compression_of(path):
+            file = stack.enter_context(_unpack(path, file, scratch))
+        try:
+            archive = stack.enter_context(tarfile.TarFile(fileobj=file, errors="surrogateescape"))
+            archive.getmembers()
+            _check_end(archive, file)
+        except Exception as error:  # damaged headers give many kinds of errors
+            raise _damaged(path, error) from error
+        yield archive
 
 
 def tar_members(archive: tarfile.TarFile, rejects: Rejects) -> Iterator[Member]:
@@ -125,21 +135,31 @@ def _decompressed(packed: IO[bytes]) -> IO[bytes]:
     return packed
 
 
-def _unpack(path: Path, packed: IO[bytes], scratch: Path | None) -> IO[bytes]:
+def _check_end(archive: tarfile.TarFile, file: IO[bytes]) -> None:
+    """Refuse a header that is damaged or cut off, where the library stops without a word."""
+    file.seek(archive.offset)
+    if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+        raise tarfile.ReadError("a header is damaged or cut off")
+
+
+@contextmanager
+def _unpack(path: Path, packed: IO[bytes], scratch: Path | None) -> Iterator[IO[bytes]]:
+    """What a compressed file holds, in a file without a name."""
     size, done = path.stat().st_size, 0
-    with full_disk(scratch or Path(tempfile.gettempdir())):
-        target = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - closed with the archive
-        try:
-            with packed, _decompressed(packed) as file:
-                while chunk := _read(path, file):
-                    done += len(chunk)
-                    check_size(done, done, packed=size)
-                    target.write(chunk)
-            target.seek(0)
-        except BadInput as error:
-            target.close()
-            raise BadInput(f"{path.name}: {error.message}", remedy=error.remedy) from error
-    return target
+    with (
+        full_disk(scratch or Path(tempfile.gettempdir())),
+        tempfile.TemporaryFile(dir=scratch) as target,
+    ):
+        with _decompressed(packed) as file:
+            while chunk := _read(path, file):
+                done += len(chunk)
+                if done > SMALL and done > MAX_RATIO * size:
+                    raise BadInput(
+                        f"{path.name}: packed more than {MAX_RATIO} to 1, like an archive bomb"
+                    )
+                target.write(chunk)
+        target.seek(0)
+        yield target
 
 
 def _read(path: Path, file: IO[bytes]) -> bytes:
