@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Table, text
 from sqlalchemy.orm import Session
 
+from db.database_url import parse_url
 from db.driver_errors import Busy, translate_errors
-from db.engines import open_engine, parse_url
+from db.engines import open_engine
 
 T = TypeVar("T")
 
