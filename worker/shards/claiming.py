@@ -1,14 +1,15 @@
 """What a worker claims next: the shard of its doorbell first, then what is due, until nothing is.
 
 Small shards that can run together are claimed together, as many as take a few seconds at the rate
-that this worker has measured. Among shards of one priority it prefers those of a model that it has
+that this worker has measured. Texts, which end at different times, are joined by further shards as
+they end. Among shards of one priority it prefers those of a model that it has
 in memory, but takes the fairest shard, whatever its model, at least every `FAIR_EVERY_S`. Batches
 and jobs of which equally many shards run are served in turn.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ from worker.shared_memory import SharedState
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Step = Callable[[Session], list[Claim]]
 
 FAIR_EVERY_S = 10.0  # by how much a shard of a model that is not in memory may wait longer
 TOGETHER_S = 3.0  # how long the shards of one claim should take together
@@ -58,22 +60,38 @@ class Claimer:
 
     def next(self) -> list[Claim]:
         """Claim what is due; nothing if nothing is. Raises `Draining`."""
-        context = self._context
-        now = time.monotonic()
+        return self._claim_due(self._context.keys_in_memory(), self._until_answered)
+
+    def more(self, key: int) -> list[Claim]:
+        """Claim what can join running shards of `key`, unless other work has its turn."""
+        try:
+            return self._claim_due([key], self._context.services.database.transact, only=key)
+        except Unreachable:  # what runs goes on
+            return []
+
+    def _claim_due(
+        self,
+        keys: Collection[int],
+        run: Callable[[Step], list[Claim]],
+        *,
+        only: int | None = None,
+    ) -> list[Claim]:
+        context, now = self._context, time.monotonic()
         # after a while the fairest shard, whatever its model
         fair = now - context.fair_at >= FAIR_EVERY_S
-        if fair:
-            context.fair_at = now
         step = partial(
             shards.claim_due,
             owner=self._owner,
             lease_s=context.services.settings.lease_s,
-            prefer=() if fair else context.keys_in_memory(),
+            prefer=() if fair else keys,
             limit=UNKNOWN_TOGETHER,
             served=context.served,
             limits={key: samples_together(rate) for key, rate in context.rates.items()},
+            only=only,
         )
-        claims = self._until_answered(step)
+        claims = run(step)
+        if fair and claims:
+            context.fair_at = now
         note_turn(context.served, [claim.group_id for claim in claims])
         return claims
 

@@ -9,7 +9,8 @@ import torch
 from db.errors import Cancelled, NonFinite
 from tests.families.kit import Recorder, image_dataset
 from worker.data.dataset import LocalDataset, Shape
-from worker.engine.generate import Generation, Sampler, generate
+from worker.engine.generate import Generation, generate
+from worker.engine.sampler import Sampler
 from worker.feeds.feed import Feed
 from worker.feeds.source_images import SourceImages
 from worker.networks.network import Batch, Draw, Draws, Finished, Losses, Network, Output, Row
