@@ -16,7 +16,7 @@ from worker.engine.generation import Generation, Sample
 from worker.engine.monitor import Monitor
 from worker.engine.sampler import Sampler
 from worker.engine.streams import run_streams
-from worker.engine.tasks import Step, Task, Unfinished
+from worker.engine.tasks import Step, Task, Turns, Unfinished
 from worker.networks.network import Row
 
 __all__ = ["Generation", "Sample", "Task", "generate", "generate_together"]
@@ -71,14 +71,15 @@ def _run(group: list[Unfinished], more: More) -> Iterator[Step]:
     sampler = Sampler(first.network, first.sampling, precision=first.precision)
     rows = _rows(group, more)
     taken: dict[Row, Unfinished] = {}  # by the sampler
+    turns = Turns(group)
     while True:
         size = sampler.sampling.micro_batch
         try:
             for made in run_streams(sampler, _recorded(chain([*taken.items()], rows), taken)):
                 for row, output in made:
-                    taken.pop(row).add(row, output, size)
-                group[:] = [each for each in group if not each.ended]
-                yield [part for each in group for part in each.advance()]
+                    taken[row].add(row, output, size)
+                ready = turns.take(taken.pop(row) for row, _ in made)
+                yield [part for each in ready for part in each.advance()]
         except torch.OutOfMemoryError:
             if size == 1:
                 raise

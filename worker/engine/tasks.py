@@ -1,7 +1,7 @@
 """Tasks of generation: which of a task's samples are made, and which are yielded."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from db.errors import Draining, Stopped
@@ -17,6 +17,8 @@ class Task:
     generation: Generation
     monitor: Monitor
 
+
+REPORT_EVERY_S = 0.5  # by tasks of which the last steps have made nothing
 
 Step = list[tuple[Task, list[Sample] | Exception]]
 
@@ -68,3 +70,24 @@ class Unfinished:
             self._next += 1
         self.ended = self._next == self._stop
         return [(self.task, samples)] if samples else []
+
+
+class Turns:
+    """Which tasks of a group report after a step."""
+
+    def __init__(self, group: list[Unfinished]) -> None:
+        self._group = group
+        self._all_at = 0.0
+
+    def take(self, touched: Iterable[Unfinished]) -> list[Unfinished]:
+        """Those that the step made samples of, and now and then those that wait for theirs too.
+
+        Tasks that have ended leave the group then.
+        """
+        chosen = dict.fromkeys(touched)
+        now = time.monotonic()
+        if now >= self._all_at:
+            self._all_at = now + REPORT_EVERY_S
+            self._group[:] = [each for each in self._group if not each.ended]
+            chosen = dict.fromkeys(self._group)
+        return [each for each in chosen if not each.ended]

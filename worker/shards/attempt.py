@@ -1,14 +1,12 @@
 """Attempts at shards: claim, engine, commit; and the report if one fails.
 
-A doorbell wakes a worker: it claims that shard, then whatever is due, several small shards at once,
-until nothing is.
+A doorbell wakes a worker: it claims what is due, several small shards at once, until nothing is.
 """
 
 import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +14,8 @@ import torch
 
 from db import jobs
 from db.errors import Draining, GenmillError
+from db.jobs import Task
 from db.shards import Claim
-from db.tables import Job
 from worker.failpoints import crash_at
 from worker.services.pinned import PinnedGeneration, PinnedTraining
 from worker.shards.claiming import Claimer
@@ -26,10 +24,10 @@ from worker.shards.context import ShardResult, WorkerContext
 from worker.shards.finishing import Finisher
 from worker.shards.generate import generate_shards
 from worker.shards.heartbeat import Heartbeat
-from worker.shards.lease import Lease
-from worker.shards.packing import Part
-from worker.shards.reports import log_fields, report_error, report_release
+from worker.shards.lease import Lease, hang_checks_paused
+from worker.shards.reports import log_claims, report_error, report_release
 from worker.shards.scratch import scratch
+from worker.shards.storing import Part
 from worker.shards.train import train_job
 from worker.shared_memory import SharedState
 
@@ -51,8 +49,7 @@ def work(context: WorkerContext, shard_id: str, *, owner: str, shared: SharedSta
         ) as heartbeat,
         Finisher(context.services) as finisher,
     ):
-        claims = claimer.answer(shard_id)
-        while claims:
+        for claims in claimer.claims(shard_id):
             began = time.monotonic()
             attempt = Attempt(context, heartbeat, claims, shared, finisher, more=claimer.more)
             attempt.run()
@@ -60,7 +57,6 @@ def work(context: WorkerContext, shard_id: str, *, owner: str, shared: SharedSta
                 return
             if len(attempt.done) == len(attempt.claims):
                 claimer.learn(attempt.claims, time.monotonic() - began)
-            claims = claimer.next()
 
 
 class Attempt:
@@ -108,9 +104,8 @@ class Attempt:
             self._report_all(error)
 
     def _begin(self, claims: Sequence[Claim]) -> list[Lease]:
+        log_claims("claimed", claims)
         begun = [Lease(self.services, claim, shared=self._shared) for claim in claims]
-        for lease in begun:
-            log.info("shard claimed", extra=log_fields(lease.claim))
         self.claims += claims
         self.leases[:] = self._open() + begun  # the heartbeat renews what this list holds
         return begun
@@ -121,22 +116,22 @@ class Attempt:
         else:
             self._train(folder)
 
-    def _jobs_of(self, leases: Sequence[Lease]) -> Mapping[str, Job]:
+    def _tasks_of(self, leases: Sequence[Lease]) -> Mapping[str, Task]:
         with self.services.database.read() as session:
-            return jobs.by_ids(session, {lease.claim.job_id for lease in leases})
+            return jobs.tasks(session, {lease.claim.job_id for lease in leases})
 
     def _train(self, folder: Path) -> None:
         [lease] = self.leases
-        job = self._jobs_of([lease])[lease.claim.job_id]
+        job = self._tasks_of([lease])[lease.claim.job_id]
         pinned = self.context.pinned(job, None)
         assert isinstance(pinned, PinnedTraining)  # noqa: S101 - for mypy: of this kind
         self._commit({lease: train_job(self.context, job, pinned, lease, folder)})
 
     def _generate(self, folder: Path) -> None:
         parts = self._parts(self.leases)
-        made_of = generate_shards(self.context, parts, folder, more=self._more_parts)
+        results = generate_shards(self.context, parts, folder, more=self._more_parts)
         try:
-            for part, made in made_of if parts else ():
+            for part, made in results if parts else ():
                 if isinstance(made, Exception):
                     self._report(part.lease, made)
                     continue
@@ -154,10 +149,10 @@ class Attempt:
         return self._parts(self._begin(claims)) if claims else []
 
     def _parts(self, leases: Sequence[Lease]) -> list[Part]:
-        found = self._jobs_of(leases)
+        found = self._tasks_of(leases)
         return [part for lease in leases for part in self._part(found[lease.claim.job_id], lease)]
 
-    def _part(self, job: Job, lease: Lease) -> list[Part]:
+    def _part(self, job: Task, lease: Lease) -> list[Part]:
         """The claim's part of the work; none if its spec is refused, which is reported."""
         try:
             pinned = self.context.pinned(job, lease.claim.work_key)
@@ -176,16 +171,15 @@ class Attempt:
     def _commit(self, made: Mapping[Lease, ShardResult]) -> None:
         """Record results in one transaction, after which their shards have succeeded."""
         crash_at(self.services.settings, "put_after")
-        with ExitStack() as paused:
-            for lease in self._open():
-                paused.enter_context(lease.hang_check_paused())
+        with hang_checks_paused(self._open()):
             outcomes = commit(self._heartbeat, made, self._shared)
         crash_at(self.services.settings, "committed")
         done = [lease.claim for lease in made if outcomes[lease.claim.shard_id] is None]
         self.done += done
-        for claim in done:
-            log.info("shard succeeded", extra=log_fields(claim))
-        self._finisher.finish(done)
+        log_claims("succeeded", done)
+        # the others have succeeded with the commit
+        unfinished = [lease.claim for lease, each in made.items() if each.manifest is None]
+        self._finisher.finish([claim for claim in unfinished if outcomes[claim.shard_id] is None])
         for lease in made:
             error = outcomes[lease.claim.shard_id]
             if error is not None:

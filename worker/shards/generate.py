@@ -5,7 +5,8 @@ fill micro-batches, and each shard is stored as soon as its last sample is made.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from db.errors import Draining, Refused
@@ -17,8 +18,10 @@ from worker.media.samples.record import Origin
 from worker.networks.network import StreamingNetwork
 from worker.services.pinned import PinnedGeneration
 from worker.shards.context import ShardResult, WorkerContext
+from worker.shards.lease import hang_checks_paused
 from worker.shards.loaded_networks import LoadedNetwork
-from worker.shards.packing import Packer, Part
+from worker.shards.packing import Packer
+from worker.shards.storing import Part
 
 Result = tuple[Part, ShardResult | Exception]
 More = Callable[[], Sequence[Part]]
@@ -34,30 +37,30 @@ def generate_shards(
     `Stopped` included; the caller commits or reports it. Raises what ends all: `Draining`, after
     the shards whose samples are all made, errors of the device, and any that loading raises.
     """
-    with ExitStack() as paused:
-        for part in parts:
-            paused.enter_context(part.lease.hang_check_paused())
+    with hang_checks_paused(part.lease for part in parts):
         loaded = context.load(parts[0].pinned.version)
         _require_memory(context, parts[0].pinned, loaded)
-    origins = {part: _origin(context, part.pinned) for part in parts}
+    shared = _origin(context, parts[0].pinned)  # the settings are equal
+    origins = {part: _origin_of(part, shared) for part in parts}
     with Packer(context.services.store, loaded.network.shape, origins, folder) as packer:
-        yield from _Shards(context, loaded, packer, more).run(parts)
+        yield from _Shards(context, loaded, packer, shared).run(parts, more)
 
 
 class _Shards:
     """Shards that run together on one network."""
 
     def __init__(
-        self, context: WorkerContext, loaded: LoadedNetwork, packer: Packer, more: More
+        self, context: WorkerContext, loaded: LoadedNetwork, packer: Packer, shared: Origin
     ) -> None:
-        self._context, self._loaded, self._packer, self._more = context, loaded, packer, more
+        """`shared` is the origin of all samples, but for seeds and names."""
+        self._context, self._loaded, self._packer, self._shared = context, loaded, packer, shared
         self._tasks: dict[Task, Part] = {}
 
-    def run(self, parts: Sequence[Part]) -> Iterator[Result]:
+    def run(self, parts: Sequence[Part], more: More) -> Iterator[Result]:
         """Yield results as shards are stored."""
         joined = isinstance(self._loaded.network, StreamingNetwork)
         tasks = self._begin(parts)
-        steps = generate_together(tasks, self._begin_more if joined else tuple)
+        steps = generate_together(tasks, partial(self._begin_more, more) if joined else tuple)
         try:
             for step in steps if tasks else ():
                 self._packer.add([(self._tasks[task], made) for task, made in step])
@@ -67,10 +70,10 @@ class _Shards:
             raise
         yield from self._packer.finish()
 
-    def _begin_more(self) -> list[Task]:
-        parts = self._more()
+    def _begin_more(self, more: More) -> list[Task]:
+        parts = more()
         for part in parts:
-            self._packer.open(part, _origin(self._context, part.pinned))
+            self._packer.open(part, _origin_of(part, self._shared))
         return self._begin(parts)
 
     def _begin(self, parts: Sequence[Part]) -> list[Task]:
@@ -131,3 +134,8 @@ def _origin(context: WorkerContext, pinned: PinnedGeneration) -> Origin:
         precision=context.services.settings.precision,
         dataset=spec.dataset,
     )
+
+
+def _origin_of(part: Part, shared: Origin) -> Origin:
+    spec = part.pinned.spec
+    return replace(shared, seed=spec.seed, model=spec.model)
