@@ -8,10 +8,10 @@ Row = dict[str, Any]
 
 _ROLES = {"system", "user", "assistant", "tool"}
 _SHAREGPT_ROLES = {
-    **dict.fromkeys(("human", "user"), "user"),
-    **dict.fromkeys(("gpt", "assistant", "chatgpt", "bing", "bard", "model"), "assistant"),
+    **dict.fromkeys(["human", "user"], "user"),
+    **dict.fromkeys(["gpt", "chatgpt", "assistant", "model", "bing", "bard"], "assistant"),
+    **dict.fromkeys(["tool", "observation"], "tool"),
     "system": "system",
-    **dict.fromkeys(("tool", "observation"), "tool"),
 }
 
 
