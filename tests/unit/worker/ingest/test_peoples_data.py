@@ -407,3 +407,32 @@ def test_a_file_of_another_kind_is_told_what_it_is_and_what_to_do(tmp_path, name
         ingest(tmp_path / name, tmp_path / "out")
     assert name in str(caught.value)
     assert "IDX file of bytes" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        (["a.tif", "b.tif"], r"only \.tif \(an image of a format .*\); convert it to PNG"),
+        (["train.zip", "test.zip"], r"only \.zip \(an archive in the .*\); unpack it there"),
+        (["a.pdf"], r"only \.pdf \(a document\); convert it to \.txt"),
+        (["a.csv"], r"only \.csv \(a table\); write its rows to a \.jsonl file"),
+        (["a.xyz", "README.md"], r"only \.xyz; use IDX files"),
+    ],
+)
+def test_a_folder_of_nothing_that_is_taken_says_what_it_holds(tmp_path, files, says):
+    with pytest.raises(BadInput, match=says):
+        taken(tmp_path, dict.fromkeys(files, b"x"))
+
+
+def test_rows_beside_notes_are_rows(tmp_path):
+    files = {"train.jsonl": lines([{"text": "a"}]), "README.txt": b"About.", "LICENSE.txt": b"MIT"}
+    result, _ = taken(tmp_path, files | {"test.jsonl": lines([{"text": "b"}])})
+    assert result.manifest["source"]["format"] == "jsonl"
+    texts, _ = taken(tmp_path / "texts", {"a.txt": b"a", "b.txt": b"b", "c.json": b"{}"})
+    assert texts.manifest["source"]["format"] == "texts"
+
+
+def test_a_json_object_is_not_rows(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"a": 1, "b": [2]}, indent=2))
+    with pytest.raises(BadInput, match="one JSON object over several lines, not rows; write"):
+        ingest(tmp_path / "config.json", tmp_path / "out")
