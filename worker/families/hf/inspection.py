@@ -13,13 +13,13 @@ from transformers.pytorch_utils import Conv1D
 from db.errors import BadInput
 from worker.families.hf import probes
 from worker.families.hf.loading import empty_model
-from worker.networks.family import Inspection
+from worker.networks.inspection import Inspection
 
 
-def inspect_base(model: Any, tokenizer: Any, folder: Path) -> Inspection:
+def inspect_base(model: Any, tokenizer: Any, folder: Path, *, positions: int | None) -> Inspection:
     """Try a base that has been loaded from a version's folder; `BadInput` where it is not usable.
 
-    The folder's own parameters for fine-tuning are kept where they can work.
+    `positions` are those that its configuration states, if it does.
     """
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
@@ -32,6 +32,12 @@ def inspect_base(model: Any, tokenizer: Any, folder: Path) -> Inspection:
         raise BadInput(
             f"{type(model).__name__} as it is configured is not causal: later tokens change how "
             "earlier ones are read"
+        )
+    if positions is not None and not probes.reads_position(model, positions - 1):
+        raise BadInput(
+            f"config.json says that the model reads {positions} tokens, but it does not read one "
+            "at that place",
+            remedy="correct its max_position_embeddings or n_positions",
         )
     cache, packing = probes.has_cache(model), probes.supports_packing(model)
     targets = _targets(model, folder)

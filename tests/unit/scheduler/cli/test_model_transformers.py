@@ -126,6 +126,11 @@ def test_a_version_without_an_adapter_has_nothing_to_merge(genmill, tiny, digits
         assert not (Path("out") / "model.safetensors").exists()
 
 
+def change_map(weight_map):
+    path = Path("tiny/model.safetensors.index.json")
+    path.write_text(json.dumps({"weight_map": weight_map}), "utf-8")
+
+
 def spoil(how):
     """What may be wrong with a folder, by name."""
     config, tokenizer = Path("tiny/config.json"), Path("tiny/tokenizer_config.json")
@@ -139,8 +144,11 @@ def spoil(how):
         "two halves": lambda: change(config, is_encoder_decoder=True),
         "quantised": lambda: change(config, quantization_config={"bits": 4}),
         "no model": lambda: change(config, model_type=None, architectures=None),
-        "path": lambda: index.write_text(json.dumps({"weight_map": {"a": "../x.safetensors"}})),
-        "no map": lambda: index.write_text("{}"),
+        "path": lambda: (
+            weights.unlink()
+            or index.write_text(json.dumps({"weight_map": {"a": "../x.safetensors"}}))
+        ),
+        "no map": lambda: weights.unlink() or index.write_text("{}"),
         "half an adapter": lambda: Path("tiny/adapter_config.json").write_text("{}"),
         "other adapter": lambda: put_adapter(Path("tiny"), peft_type="IA3"),
         "dora": lambda: put_adapter(Path("tiny"), use_dora=True),
