@@ -99,6 +99,7 @@ def test_an_adapter_beside_its_base_is_exported_alone_or_merged(genmill, tiny):
     put_adapter(tiny)
     made = genmill("model", "import", "tiny", "--name", "writer", "--json").json
     assert (made["params"]["rank"], made["params"]["alpha"]) == (2, 8)
+    assert made["params"]["targets"] == []  # the adapter's own are in its configuration
     genmill("model", "export", "writer", "whole")
     assert (Path("whole") / "adapter_model.safetensors").is_file()
     out = genmill("model", "export", "writer", "merged", "--merge", "--json")
