@@ -24,7 +24,7 @@ CREDENTIALS = {
 
 def downloads(bench: Bench) -> Measure:
     """`artifact download` and `artifact verify`, against a script with boto3."""
-    count = bench.size(20_000, 1_000)
+    count = bench.size(20_000, 200)
     os.environ |= CREDENTIALS
     for bucket in BUCKETS.values():
         client(bench.s3).create_bucket(Bucket=bucket)
