@@ -87,7 +87,7 @@ def s3_machine(bench: Bench) -> Iterator[Machine]:
     """A system with one worker whose store is a bucket."""
     places = {"store_url": f"s3://{BUCKETS['ours']}/bench", "s3_endpoint_url": bench.s3}
     machine = Machine(bench.made_folder("s3"))
-    bench.machine.down()
+    bench.stop_machine()
     machine.up(1, **places)
     try:
         add_model(machine)

@@ -35,6 +35,7 @@ ROWS = {
     "enqueue": Row("small_jobs", "enqueueing"),
     "choosing": Row("choosing", "choosing"),
     "claiming": Row("choosing", "claiming", quick=False),
+    "prompts": Row("prompts", "leases"),
     "listing": Row("listing", "listing"),
     "bytes": Row("sizes", "sizes"),
     "s3": Row("downloads", "downloads"),
