@@ -27,7 +27,7 @@ from worker.store.base import (
     digest_in_key,
     require_equal,
 )
-from worker.store.s3_probe import LIMITS, Ability, Taken, Unsupported, probe
+from worker.store.s3_probe import LIMITS, Ability, Forbidden, Taken, Unsupported, probe
 from worker.store.s3_stream import CutBody, ResumedStream
 
 MULTIPART_BYTES = 64 << 20  # larger files go up in parts
@@ -207,6 +207,10 @@ class S3Store(ObjectStore):
             response = self.call("get_object", key, **ranged)
         except _Empty:
             return None
+        except Unsupported:
+            if not ranged:
+                raise
+            response = self.call("get_object", key)
         body = response["Body"]
         ignored = ranged and _status(response) != HTTPStatus.PARTIAL_CONTENT
         return CutBody(body, start, stop) if ignored else body
@@ -242,7 +246,7 @@ class S3Store(ObjectStore):
         if status in _EXPECTED:
             return _EXPECTED[status](f"object {key!r} in {self.address}: {code}")
         if status in {401, 403}:
-            return Unreachable(
+            return Forbidden(
                 f"object store {self.address}: access refused ({code})",
                 remedy="check that the AWS_* credentials are right and may read, write and list "
                 "this bucket",

@@ -38,9 +38,15 @@ class Unsupported(Unreachable):
     """The server does not know the operation, or one of its headers."""
 
 
+class Forbidden(Unreachable):
+    """The credentials may not do it."""
+
+
 class Taken(GenmillError):
     """A conditional put found an object under its key."""
 
+
+_LACKING = (Unsupported, Forbidden)
 
 LIMITS = {
     Ability.CONDITIONAL_PUT: Limit(
@@ -77,7 +83,7 @@ def _puts_conditionally(store: "S3Store", key: str) -> bool:
         store.call("put_object", key, Body=_DATA, IfNoneMatch="*")
     except Taken:
         return True
-    except Unsupported:
+    except _LACKING:
         pass
     return False  # or the header was ignored, and the object replaced
 
@@ -86,7 +92,7 @@ def _gets_ranges(store: "S3Store", key: str) -> bool:
     try:
         response = store.call("get_object", key, Range="bytes=2-4")
         return bool(response["Body"].read() == _DATA[2:5])
-    except Unsupported:
+    except _LACKING:
         return False
 
 
@@ -97,7 +103,7 @@ def _uploads_in_parts(store: "S3Store", key: str) -> bool:
         part = store.call("upload_part", key, PartNumber=1, Body=_DATA, **upload)
         parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
         store.call("complete_multipart_upload", key, MultipartUpload=parts, **upload)
-    except (Unsupported, NotFound, KeyError):
+    except (*_LACKING, NotFound, KeyError):
         if upload:
             with suppress(GenmillError):
                 store.call("abort_multipart_upload", key, **upload)
@@ -108,7 +114,7 @@ def _uploads_in_parts(store: "S3Store", key: str) -> bool:
 def _lists(store: "S3Store", key: str) -> bool:
     try:
         return key in store.keys(PREFIX)
-    except Unreachable:  # forbidden, or not known
+    except _LACKING:
         return False
 
 
@@ -118,7 +124,7 @@ def _deletes(store: "S3Store", key: str) -> bool:
         store.stat(key)
     except NotFound:
         return True
-    except Unreachable:
+    except _LACKING:
         pass
     return False
 
