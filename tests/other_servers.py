@@ -131,13 +131,15 @@ def run_redis_with_tls() -> Iterator[str]:
 
 
 @contextmanager
-def run_s3rver() -> Iterator[str]:
+def run_s3rver(certificate: Certificate | None = None) -> Iterator[str]:
     """The S3 server s3rver with the bucket `genmill`; takes the credentials S3RVER, S3RVER."""
     program, port = find_program("s3rver"), free_port()
     with tempfile.TemporaryDirectory(prefix="genmill-s3rver-") as folder:
         words = ["-d", folder, "-a", "127.0.0.1", "-p", port, "--configure-bucket", "genmill", "-s"]
+        if certificate is not None:
+            words += ["--key", certificate.key, "--cert", certificate.certificate]
         with _running(program, *words, home=Path(folder), port=port):
-            yield f"http://127.0.0.1:{port}"
+            yield f"{'http' if certificate is None else 'https'}://127.0.0.1:{port}"
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from scheduler.machine.broker import ping
 from scheduler.machine.doctor import examine
 from scheduler.results.verify import verify
 from tests.other_servers import (
+    make_certificate,
     run_pgbouncer,
     run_postgresql_with_tls,
     run_rclone,
@@ -96,11 +97,18 @@ def test_certificates_of_redis_are_checked_alike_by_all(tmp_path, sqlite_url, op
                 assert "mill" not in str(refused.value).replace("genmill", "")
 
 
-def test_what_s3rver_lacks_is_found_out(monkeypatch):
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_what_s3rver_lacks_is_found_out(monkeypatch, tmp_path, encrypted):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "S3RVER")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "S3RVER")
-    with run_s3rver() as url:
-        store = open_store(f"s3://genmill/here?region=eu-central-1&endpoint_url={url}")
+    certificate = make_certificate(tmp_path) if encrypted else None
+    with run_s3rver(certificate) as url:
+        address = f"s3://genmill/here?region=eu-central-1&endpoint_url={url}"
+        if certificate is not None:
+            with pytest.raises(Unreachable, match="certificate verify failed"):
+                open_store(address).check()
+            address += f"&ca_bundle={certificate.certificate}"
+        store = open_store(address)
         store.check()
         assert [limit.missing for limit in store.limits()] == ["no conditional put"]
         store.put_as("jobs/1/manifest.json", b"one")
