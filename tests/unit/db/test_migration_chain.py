@@ -31,7 +31,8 @@ from db.session import Database
 
 NOW = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
 ROWS = 3
-MOVED = {"members"}  # into the rows of their artifacts, which `test_migration_payload` looks at
+# `test_migration_payload` looks at the members, `test_migration_attempts` at the attempts
+MOVED = {"members", "attempts"}  # into the rows of artifacts and of shards
 STATES = ("succeeded", "queued", "failed")
 
 
