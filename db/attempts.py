@@ -142,7 +142,8 @@ def _end_shards(session: Session, claims: Sequence[Claim], *, at: datetime) -> s
     """
     ended: set[str] = set()
     for (fence, samples), ids in _alike(claims).items():
-        new = {"status": ShardState.SUCCEEDED, "lease_until": None, "ended_at": at}
+        new = {"status": ShardState.SUCCEEDED, "ended_at": at}
+        new |= {"lease_until": None, "dispatched_at": None}
         if samples:  # the progress that was reported follows from the range now
             new["report"] = None
         running = (Shard.status == ShardState.RUNNING, Shard.owner == claims[0].owner)

@@ -12,7 +12,6 @@ from typing import Any
 
 from sqlalchemy import (
     ARRAY,
-    String,
     any_,
     bindparam,
     case,
@@ -25,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from db.claims import Claim
+from db.columns import Id
 from db.due import choose
 from db.heads import Due
 from db.moves import (
@@ -210,7 +210,7 @@ def _lock_free(session: Session, wanted: Sequence[str], count: int) -> Sequence[
         places = {shard_id: place for place, shard_id in enumerate(wanted)}
         rows = sorted(session.execute(queued), key=lambda row: places[row.id])
     else:
-        ids = bindparam("ids", list(wanted), ARRAY(String))
+        ids = bindparam("ids", list(wanted), ARRAY(Id))
         place = func.array_position(ids, Shard.id)
         # one array, because the driver parses a statement of many parameters each time
         free = _CLAIMED.where(Shard.id == any_(ids), Shard.status == ShardState.QUEUED)

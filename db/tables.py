@@ -146,7 +146,7 @@ class Job(Base):
     model: Mapped[str | None] = mapped_column(String(100))  # the model's bare name
     batch_id: Mapped[str | None] = mapped_column(ForeignKey("batches.id"))
     custom_id: Mapped[str | None] = mapped_column(String(200))
-    schedule_id: Mapped[str | None] = mapped_column(String(36))
+    schedule_id: Mapped[str | None] = mapped_column(Id)
     retry_of: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
     idempotency_key: Mapped[str | None] = mapped_column(String(200), unique=True)
     samples: Mapped[int | None] = mapped_column(BigInteger)  # to make; NULL unless it generates
