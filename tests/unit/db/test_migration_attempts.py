@@ -40,7 +40,7 @@ def database(request, tmp_path):
     opened = Database(url)
     if request.param == "postgresql":
         empty(opened)
-    migrate(opened, "0005")
+    migrate(opened, "0006")
     fill(opened)
     yield opened
     if request.param == "postgresql":
@@ -97,7 +97,7 @@ def test_downgrading_puts_the_attempts_back(database):
     from alembic import command
 
     upgrade(database)
-    migrate(database, "0005", command.downgrade)
+    migrate(database, "0006", command.downgrade)
     with database.read() as session:
         rows = session.execute(text("SELECT shard_id, fence, worker, outcome FROM attempts"))
         assert {(row[0], row[1]): (row[2], row[3]) for row in rows} == ENDED
