@@ -200,16 +200,11 @@ def unfinished(database: Database) -> bool:
 
 
 def ended_once(database: Database) -> int:
-    """How many shards have one attempt that succeeded and one artifact."""
-    once = (
-        select(Attempt.shard_id)
-        .where(Attempt.outcome == "succeeded")
-        .group_by(Attempt.shard_id)
-        .having(func.count() == 1)
-    )
+    """How many shards have succeeded, each other attempt ended otherwise, with one artifact."""
+    others = select(func.count()).where(Attempt.shard_id == Shard.id).scalar_subquery()
     objects = select(Artifact.shard_id).group_by(Artifact.shard_id).having(func.count() == 1)
     statement = select(func.count()).where(
-        Shard.status == "succeeded", Shard.id.in_(once), Shard.id.in_(objects)
+        Shard.status == "succeeded", Shard.fence == others + 1, Shard.id.in_(objects)
     )
     with database.read() as session:
         return session.scalar(statement) or 0
