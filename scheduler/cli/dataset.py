@@ -26,6 +26,11 @@ def dataset() -> None:
 @click.option("--size", type=click.IntRange(4, 1024), metavar="N", help="Resize images to N x N.")
 @click.option("--mode", type=MODES, help="Convert images to grey (L) or colour (RGB).")
 @click.option(
+    "--resample/--no-resample",
+    default=None,
+    help="Resample sounds of another rate than most (default), or leave them out.",
+)
+@click.option(
     "--split",
     type=Split(),
     default="90,5,5",
@@ -40,17 +45,20 @@ def add(
     kind: str | None,
     size: int | None,
     mode: str | None,
+    resample: bool | None,
     split: tuple[int, ...],
     as_json: bool,
 ) -> None:
     """Add PATH as a new version; print NAME:VERSION.
 
-    PATH is an IDX file or a folder of them; a folder or zip of images, WAV sounds or MIDI files
-    (stored as texts of notes); or a .txt or .jsonl file.
+    PATH is a folder, a zip or tar (also .gz, .bz2, .xz, .zst), or a file: IDX files, images, sounds
+    (WAV, FLAC, Ogg, MP3, AIFF), MIDI files (stored as texts of notes), or .txt, .jsonl or .json.
 
     Sub-folders are labels; without sub-folders, a sound's label is the part of its name before the
-    first underscore (7_anna_03.wav). Folders called train, validation and test are splits. A
-    metadata.jsonl of lines {"file_name": ..., "text": ...} adds captions to images.
+    first underscore (7_anna_03.wav). Folders or files called train, validation (val, dev) and test
+    are splits. Captions and labels also come from a metadata.jsonl, .csv or .parquet, from a CSV of
+    file names, from COCO's captions, or from a text file beside each picture. What was read is
+    printed.
 
     \b
     genmill dataset add mnist ./mnist
@@ -63,15 +71,20 @@ def add(
     from scheduler.output.render import clean, print_json
 
     with open_record() as services:
-        added = add_dataset(services, name, path, kind=kind, size=size, mode=mode, split=split)
+        added = add_dataset(
+            services, name, path, kind=kind, size=size, mode=mode, resample=resample, split=split
+        )
     rejects = [vars(reject) for reject in added.rejects]
     for reject in rejects[:SHOWN_REJECTS]:
         click.echo(f"rejected {clean(reject['name'])}: {clean(reject['reason'])}", err=True)
     more = added.version.summary["rejected"] - SHOWN_REJECTS
     if more > 0:
         click.echo(f"rejected {more} more; --json lists the first {len(rejects)}", err=True)
+    for what, how in added.reading.items():
+        click.echo(f"{what}: {clean(how)}", err=True)
     if as_json:
-        print_json(dataset_document(added.dataset, added.version) | {"rejects": rejects})
+        document = dataset_document(added.dataset, added.version)
+        print_json(document | {"rejects": rejects, "reading": added.reading})
     else:
         click.echo(f"{added.dataset.name}:{added.version.number}")
 

@@ -14,7 +14,8 @@ from worker.data.dataset import LocalDataset
 from worker.engine.train import train
 from worker.engine.weights import load
 from worker.families import find_family
-from worker.media.samples.wav import read_wav, write_wav
+from worker.media.samples.wav import write_wav
+from worker.media.sources.wav_files import read_wav
 from worker.music import midi, notes, synthesiser
 from worker.music.notes import Piece
 from worker.networks.network import Draw, Row

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tests.results.machine import DATA, PICTURES, Machine, Result
 from worker.media.samples.spectrogram import spectrogram, spectrogram_sheet
-from worker.media.samples.wav import read_wav
+from worker.media.sources.wav_files import read_wav
 
 BOUND = 5.1  # bits a sample
 RECOGNISED = 0.5  # share of the sounds that are recognised as their digit; chance is 0.1

@@ -5,7 +5,6 @@ apart. Bad files among good ones are left out and reported; a dataset without a 
 refused.
 """
 
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,21 +12,29 @@ from typing import Any
 
 from db.errors import BadInput, Refused
 from worker.data.dataset import Shape
-from worker.data.source_files import Reject, Rejects, members, read_errors
 from worker.data.split import Counts, checked_ratio
 from worker.files import canonical_json, digest_of, disk_errors
 from worker.media import all_media, find_medium
 from worker.media.base import Intake, Medium, SourceFormat
+from worker.media.sources.layout import shown
+from worker.source_files.members import Reject, Rejects
+from worker.source_files.source import Source, open_source
+from worker.source_files.unsupported import describe_unsupported
 
 Choice = tuple[Medium, SourceFormat]
 
 
 @dataclass(frozen=True)
 class Ingested:
-    """The manifest, and the first `MAX_REPORTED` of the files and lines that were left out."""
+    """The manifest, and what a person should know of it.
+
+    `rejects` are the first `MAX_REPORTED` of the files and lines that were left out; `reading` says
+    how labels, splits and captions were read.
+    """
 
     manifest: dict[str, Any]
     rejects: list[Reject]
+    reading: dict[str, str]
 
 
 def ingest(
@@ -37,95 +44,94 @@ def ingest(
     kind: str | None = None,
     size: int | None = None,
     mode: str | None = None,
+    resample: bool | None = None,
     split: Sequence[int] = (90, 5, 5),
 ) -> Ingested:
     """Write the data at `path` into the empty `folder` as `LocalDataset` describes.
 
     The files show their format, which must be one of medium `kind` if that is given. Images become
-    `size` pixels a side and of colour `mode`, by default as in the data. Equal files give equal
-    bytes and manifests. Raises `BadInput` or `Refused` for the files, and `Unreachable` if `folder`
-    is not writable.
+    `size` pixels a side and of colour `mode`, by default as in the data; sounds of another rate
+    than most are resampled, unless `resample` is false. Equal files give equal bytes and manifests.
+    Raises `BadInput` or `Refused` for the files, and `Unreachable` if `folder` is not writable.
     """
-    rejects, ratio = Rejects(), checked_ratio(split)
-    options = {k: v for k, v in {"size": size, "mode": mode}.items() if v is not None}
-    medium, source = choose_format(path, kind)
-    medium.check_options(path.name, options)
+    rejects, reading, ratio = Rejects(), dict[str, str](), checked_ratio(split)
+    asked = {"size": size, "mode": mode, "resample": resample}
+    options = {key: value for key, value in asked.items() if value is not None}
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise Refused(f"{folder} is not empty")
-        shape, counts = source.write(Intake(path, folder, ratio, rejects, options))
+        with open_source(path, folder) as source:
+            medium, form = choose_format(source, kind)
+            medium.check_options(path.name, options)
+            shape, counts = form.write(Intake(source, folder, ratio, rejects, options, reading))
         if not sum(counts):
             raise _nothing_usable(path, rejects)
         manifest = _manifest(folder, shape, counts) | {
-            "source": {"name": path.resolve().name, "format": source.name},
+            "source": {"name": path.resolve().name, "format": form.name},
             "split": list(ratio),
             "rejected": rejects.count,
         }
         (folder / "manifest.json").write_bytes(canonical_json(manifest))
-    return Ingested(manifest, rejects.first)
+    if rejects.ignored:
+        reading["ignored"] = shown(sorted(rejects.ignored))
+    return Ingested(manifest, rejects.first, reading)
 
 
-def choose_format(path: Path, kind: str | None) -> Choice:
-    """The format of the files at `path`, and its medium; `kind` decides if several fit.
+def choose_format(source: Source, kind: str | None) -> Choice:
+    """The format of a user's files, and its medium; `kind` decides if several fit.
 
     Raises `BadInput` if no format fits, or only one of another medium than `kind`.
     """
     wanted = find_medium(kind) if kind else None
-    with read_errors(path.name):
-        if not path.exists():
-            raise BadInput(f"{path}: no such file or folder")
-        if not (path.is_dir() or path.is_file()):  # opening a pipe waits, and it is read only once
-            raise BadInput(
-                f"{path.name}: a pipe or device, not a file or folder",
-                remedy="write what it gives into a file first",
-            )
-        if path.is_dir():
-            any(path.iterdir())
-        else:
-            path.open("rb").close()
-        is_zip = path.is_file() and zipfile.is_zipfile(path)
-    if path.suffix.lower() == ".zip" and path.is_file() and not is_zip:
-        raise BadInput(
-            f"{path.name}: not a zip file, or cut short", remedy="download or pack it again"
-        )
-    many = is_zip or path.is_dir()
-    medium, source = _format_of_many(path, wanted) if many else _format_of_one(path, wanted)
+    find = _format_of_one if source.is_single else _format_of_many
+    medium, form = find(source, wanted)
     if wanted and wanted is not medium:
-        raise BadInput(f"{path.name} is {medium.name} data, and kind {kind!r} was asked for")
-    return medium, source
+        raise BadInput(f"{source.name} is {medium.name} data, and kind {kind!r} was asked for")
+    return medium, form
 
 
-def _format_of_many(path: Path, wanted: Medium | None) -> Choice:
-    """The format of a folder or zip, by the suffixes of its files, else by their content."""
+def _format_of_many(source: Source, wanted: Medium | None) -> Choice:
+    """The format of a folder or archive, by the suffixes of its files, else by their content."""
     unreadable = Rejects()
-    suffixes = {member.suffix for member in members(path, unreadable)}
+    suffixes = {member.suffix for member in source.members(unreadable)}
     if not suffixes and unreadable.count:
-        raise _nothing_usable(path, unreadable)
+        raise _nothing_usable(source.path, unreadable)
     if not suffixes:
-        raise BadInput(f"{path.name}: the folder is empty", remedy=_all_formats())
+        what = "folder" if source.path.is_dir() else "archive"
+        raise BadInput(f"{source.name}: the {what} is empty", remedy=_all_formats())
     found = _first(
-        lambda medium, source: wanted in {None, medium} and suffixes & source.member_suffixes
-    )
-    if not found and path.is_dir():
-        found = _first(lambda _, source: source.recognises(path))
+        lambda medium, form: wanted in {None, medium} and suffixes & form.member_suffixes
+    ) or _first(lambda _, form: form.recognises(source))
     if not found:
-        shown = ", ".join(sorted(suffixes))
-        raise BadInput(f"{path.name}: no usable files, only {shown}", remedy=_all_formats())
+        raise BadInput(
+            f"{source.name}: no usable files, only {shown(sorted(suffixes))}", remedy=_all_formats()
+        )
     return found
 
 
-def _format_of_one(path: Path, wanted: Medium | None) -> Choice:
+def _format_of_one(source: Source, wanted: Medium | None) -> Choice:
     """The format of a file: by its suffix, else any that `wanted` takes, else by its content."""
+    suffix = source.path.suffix.lower()
     found = (
-        _first(lambda _, source: path.suffix.lower() in source.file_suffixes)
-        or _first(lambda medium, source: source.any_suffix and wanted is medium)
-        or _first(lambda _, source: source.recognises(path))
+        _first(lambda _, form: suffix in form.file_suffixes)
+        or _first(lambda medium, form: form.any_suffix and wanted is medium)
+        or _first(lambda _, form: suffix in form.member_suffixes)
+        or _first(lambda _, form: form.recognises(source))
     )
     if not found:
-        what = f"{path.suffix} files are" if path.suffix else "a file without a suffix is"
-        raise BadInput(f"{path.name}: {what} not supported", remedy=_all_formats())
+        raise _unsupported(source)
     return found
+
+
+def _unsupported(source: Source) -> BadInput:
+    """A refusal that says what a file is, and what to do with it."""
+    what, remedy = describe_unsupported(source.path) or ("", "")
+    if not what:
+        suffix = source.path.suffix
+        kind = f"{suffix} files are" if suffix else "a file without a suffix is"
+        return BadInput(f"{source.name}: {kind} not supported", remedy=_all_formats())
+    return BadInput(f"{source.name}: {what}, which is not taken as it is", remedy=remedy)
 
 
 def _choices() -> list[Choice]:

@@ -25,17 +25,23 @@ from worker.media.samples.record import Record
 from worker.media.samples.spectrogram import spectrogram_sheet
 from worker.media.samples.wav import encode_wav, read_wav_record
 from worker.media.sources import sound_files
+from worker.media.sources.annotations import describe_reading, read_annotations
 from worker.media.sources.sound_files import SoundItem
 
 
 def take_sound_files(intake: Intake) -> Content:
-    """A folder or zip of sounds as a dataset, labelled by folders or else by file names."""
-    headers = sound_files.read_headers(intake.path)
-    labels = headers.labels()
-    items = sound_files.read_sounds(intake.path, labels, intake.rejects, rate=headers.rate)
-    return write_sounds(
-        items, intake.folder, labels=labels.labels, rate=headers.rate, ratio=intake.ratio
+    """Sounds as a dataset, labelled by tables, folders or else by file names."""
+    notes = read_annotations(intake.source, sound_files.SUFFIXES, intake.rejects, captions=False)
+    headers = sound_files.read_headers(intake.source)
+    layout = headers.names.layout(labelled=not notes.labels, named_labels=True)
+    resample = intake.options.get("resample", True)
+    items = sound_files.read_sounds(
+        intake.source, layout, notes, intake.rejects, rate=headers.rate, resample=resample
     )
+    intake.reading.update(describe_reading(layout, notes))
+    intake.reading["sample rate"] = headers.describe_rates(resample=resample)
+    labels = notes.labels or layout.labels
+    return write_sounds(items, intake.folder, labels=labels, rate=headers.rate, ratio=intake.ratio)
 
 
 def write_sounds(
@@ -63,12 +69,13 @@ class AudioMedium(Medium):
 
     name = "audio"
     precedence = 1
+    options = ("resample",)
     sources = (
         SourceFormat(
             "sounds",
-            f"a folder or zip of sounds ({', '.join(sound_files.DECODERS)})",
+            "a folder or archive of sounds (WAV, FLAC, Ogg, MP3, AIFF)",
             take_sound_files,
-            member_suffixes=frozenset(sound_files.DECODERS),
+            member_suffixes=sound_files.SUFFIXES,
         ),
     )
     signature = b"RIFF"

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 
 from db.errors import Refused
 from worker.data.dataset import Shape
-from worker.data.source_files import Rejects
 from worker.data.split import Counts, Ratio
 from worker.media.samples.containers import Output, SampleRecord, Writer
 from worker.media.samples.record import Record
+from worker.source_files.members import Rejects
+from worker.source_files.source import Source
 
 Content = tuple[Shape, Counts]  # of the dataset that was written
 
@@ -21,28 +22,29 @@ Content = tuple[Shape, Counts]  # of the dataset that was written
 class Intake:
     """A user's files that shall become a dataset version."""
 
-    path: Path  # a file, folder or zip
+    source: Source  # a file, folder or archive
     folder: Path  # where the dataset is written, as `LocalDataset` describes
     ratio: Ratio
     rejects: Rejects
     options: Mapping[str, Any]  # the given ones of `Medium.options`
+    reading: dict[str, str]  # how labels, splits and captions were read, for people
 
 
 @dataclass(frozen=True)
 class SourceFormat:
     """A kind of files that users bring: how it is recognised and how it is read.
 
-    A folder or zip is recognised by the suffixes of its files, a single file by its own suffix; all
-    others by `recognises`, which looks into the file or folder.
+    A folder or archive is recognised by the suffixes of its files, a single file by its own suffix;
+    all others by `recognises`, which looks into the files.
     """
 
     name: str  # in the manifest
-    description: str  # for people: "a folder or zip of WAV files"
+    description: str  # for people: "a folder or archive of sounds"
     write: Callable[[Intake], Content]
     member_suffixes: frozenset[str] = frozenset()
     file_suffixes: frozenset[str] = frozenset()
     any_suffix: bool = False  # takes a single file of any suffix if its medium is asked for
-    recognises: Callable[[Path], bool] = lambda _: False
+    recognises: Callable[[Source], bool] = lambda _: False
 
 
 @dataclass(frozen=True)

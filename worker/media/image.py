@@ -27,8 +27,7 @@ from worker.media.samples.containers import Output, SampleRecord, Tar
 from worker.media.samples.png import encode_png, read_pixels, read_png_record
 from worker.media.samples.record import Record
 from worker.media.sources import idx, image_files
-from worker.media.sources.captions import read_captions
-from worker.media.sources.folder_labels import folder_labels
+from worker.media.sources.annotations import describe_reading, read_annotations
 from worker.media.sources.image_files import ImageItem
 
 SIDES = (4, 1024)  # smallest and largest side of stored images, in pixels
@@ -37,31 +36,33 @@ MODES = ("L", "RGB")  # grey, colour
 
 def take_idx(intake: Intake) -> Content:
     """IDX files as a dataset, by default in their own size and mode."""
-    found = idx.open_idx(intake.path, intake.rejects)
+    found = idx.open_idx(intake.source, intake.rejects)
     size, mode = intake.options.get("size", found.size), intake.options.get("mode", found.mode)
     items = idx.read_idx(found, size=size, mode=mode)
+    intake.reading.update(found.describe())
     return write_images(items, intake.folder, labels=found.labels, ratio=intake.ratio)
 
 
 def take_image_files(intake: Intake) -> Content:
-    """A folder or zip of images as a dataset; labels are folders, captions a `metadata.jsonl`."""
-    headers = image_files.read_headers(intake.path)
-    labels = folder_labels(headers.folders)
-    captions = read_captions(intake.path, intake.rejects)
+    """Images as a dataset; labels and captions come from tables, text files and folders."""
+    notes = read_annotations(intake.source, image_files.SUFFIXES, intake.rejects)
+    headers = image_files.read_headers(intake.source)
+    layout = headers.names.layout(labelled=not notes.labels)
     items = image_files.read_images(
-        intake.path,
-        labels,
-        captions,
+        intake.source,
+        layout,
+        notes,
         intake.rejects,
         size=intake.options.get("size", headers.size),
         mode=intake.options.get("mode", headers.mode),
     )
+    intake.reading.update(describe_reading(layout, notes))
     return write_images(
         items,
         intake.folder,
-        labels=labels.labels,
+        labels=notes.labels or layout.labels,
         ratio=intake.ratio,
-        captioned=bool(captions),
+        captioned=notes.captioned,
     )
 
 
@@ -100,10 +101,12 @@ class ImageMedium(Medium):
     precedence = 0
     options = ("size", "mode")
     sources = (
-        SourceFormat("idx", "IDX files or a folder of them", take_idx, recognises=idx.is_idx),
+        SourceFormat(
+            "idx", "IDX files or a folder or archive of them", take_idx, recognises=idx.is_idx
+        ),
         SourceFormat(
             "pictures",
-            "a folder or zip of images",
+            "a folder or archive of images",
             take_image_files,
             member_suffixes=image_files.SUFFIXES,
         ),

@@ -1,7 +1,7 @@
 """Text in any language, including music as text; JSON Lines samples."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,41 +20,57 @@ from worker.media.base import (
 from worker.media.samples.containers import JsonLines, Output, SampleRecord, describe
 from worker.media.samples.record import Record, parse_record, to_json
 from worker.media.sources import documents
+from worker.media.sources.layout import Layout, Names
 
 if TYPE_CHECKING:
     from worker.music.notes import Piece
 
 DOCUMENTS = "documents.jsonl"
 TEXT_SUFFIXES = frozenset({".txt"})
-MIDI_SUFFIXES = frozenset({".mid", ".midi"})
+MIDI_SUFFIXES = frozenset({".mid", ".midi", ".kar", ".rmi", ".smf"})
 
 
 def take_one_text(intake: Intake) -> Content:
     """One text file as a dataset, cut in order into the splits."""
-    counts = documents.write_one_text(intake.path, intake.folder / DOCUMENTS, intake.ratio)
+    counts = documents.write_one_text(intake.source.path, intake.folder / DOCUMENTS, intake.ratio)
+    intake.reading["splits"] = "cut from the text in order"
     return Shape("text"), counts
 
 
 def take_text_files(intake: Intake) -> Content:
-    """A folder or zip of text files as a dataset, one document a file."""
-    rows = documents.read_files(intake.path, intake.rejects, suffixes=TEXT_SUFFIXES)
+    """Text files as a dataset, one document a file."""
+    layout = _layout(intake, TEXT_SUFFIXES)
+    rows = documents.read_files(intake.source, layout, intake.rejects, suffixes=TEXT_SUFFIXES)
     return Shape("text"), documents.write_rows(rows, intake.folder / DOCUMENTS, intake.ratio)
 
 
 def take_midi_files(intake: Intake) -> Content:
-    """A folder or zip of MIDI files as a dataset, each as a text of notes."""
+    """MIDI files as a dataset, each as a text of notes."""
     from worker.music.midi import midi_to_text  # noqa: PLC0415 - mido takes long to load
 
+    layout = _layout(intake, MIDI_SUFFIXES)
     rows = documents.read_files(
-        intake.path, intake.rejects, suffixes=MIDI_SUFFIXES, decode=midi_to_text
+        intake.source, layout, intake.rejects, suffixes=MIDI_SUFFIXES, decode=midi_to_text
     )
     return Shape("text"), documents.write_rows(rows, intake.folder / DOCUMENTS, intake.ratio)
 
 
-def take_json_lines(intake: Intake) -> Content:
-    """A JSON Lines file as a dataset, one document a line."""
-    rows = documents.read_json_lines(intake.path, intake.rejects)
+def take_rows(intake: Intake) -> Content:
+    """JSON Lines or JSON files as a dataset, one document a line or item."""
+    layout = _layout(intake, documents.ROW_SUFFIXES)
+    rows = documents.read_row_files(intake.source, layout, intake.rejects)
     return Shape("text"), documents.write_rows(rows, intake.folder / DOCUMENTS, intake.ratio)
+
+
+def _layout(intake: Intake, suffixes: Collection[str]) -> Layout:
+    """Where the splits of texts come from; texts have no labels."""
+    names = Names()
+    for member in intake.source.members():
+        if member.suffix in suffixes:
+            names.add(member)
+    layout = names.layout(labelled=False)
+    intake.reading["splits"] = layout.describe_splits()
+    return layout
 
 
 def as_text(sample: bytes, record: bytes) -> Mapping[str, bytes]:
@@ -101,13 +117,23 @@ class TextMedium(Medium):
     precedence = 2
     sources = (
         SourceFormat(
-            "music", "a folder or zip of MIDI files", take_midi_files, member_suffixes=MIDI_SUFFIXES
+            "music",
+            "a folder or archive of MIDI files",
+            take_midi_files,
+            member_suffixes=MIDI_SUFFIXES,
         ),
         SourceFormat(
-            "texts", "a folder or zip of .txt files", take_text_files, member_suffixes=TEXT_SUFFIXES
+            "texts",
+            "a folder or archive of .txt files",
+            take_text_files,
+            member_suffixes=TEXT_SUFFIXES,
         ),
         SourceFormat(
-            "jsonl", "a .jsonl file", take_json_lines, file_suffixes=frozenset({".jsonl"})
+            "jsonl",
+            "a .jsonl or .json file, or a folder or archive of them",
+            take_rows,
+            member_suffixes=documents.ROW_SUFFIXES,
+            file_suffixes=documents.ROW_SUFFIXES,
         ),
         SourceFormat(
             "text",

@@ -1,4 +1,4 @@
-"""Conversion between MIDI files and pieces of notes, by `mido`.
+"""Conversion between MIDI files and pieces of notes; `mido` writes the files.
 
 Rhythm is quantised to sixteenths, silence before the first note is cut, channels are merged, and
 changes of tempo are moved to the next start or end of a note. Drums (channel 10), velocity, pedals
@@ -6,13 +6,13 @@ and instruments are left out.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
 
 import mido
 
 from db.errors import BadInput
+from worker.music.midi_events import Event, read_events
 from worker.music.notes import FASTEST, SLOWEST, Note, Piece, piece_of, write
 
 MAX_SIXTEENTHS = 100_000  # in a piece; an opera has far fewer
@@ -23,17 +23,15 @@ DRUMS = 9  # channel 10, counted from 0
 
 def read_midi(data: bytes) -> Piece:
     """The piece in a standard MIDI file; `BadInput` if there is none."""
-    file = _open(data)
-    notes, tempi, sounding, at = list[Note](), dict[int, int](), dict[int, int](), 0
-    for at, message in _timed(file):
-        if message.type == "set_tempo":
-            tempi[at] = min(max(round(mido.tempo2bpm(message.tempo)), SLOWEST), FASTEST)
-        elif message.type in {"note_on", "note_off"} and message.channel != DRUMS:
-            if message.note in sounding:
-                notes.append(_note(message.note, sounding.pop(message.note), at))
-            if message.type == "note_on" and message.velocity:
-                sounding[message.note] = at
-    notes += [_note(pitch, start, at) for pitch, start in sounding.items()]
+    file = read_events(data)
+    timed = [(round(4 * each.tick / file.ticks_per_beat), each) for each in file.events]
+    tempi = {
+        at: min(max(round(60e6 / each.tempo), SLOWEST), FASTEST)
+        for at, each in timed
+        if each.tempo and at <= MAX_SIXTEENTHS
+    }
+    played = [(at, each) for at, each in timed if not each.tempo and each.channel != DRUMS]
+    notes = _notes(played, round(4 * file.last / file.ticks_per_beat))
     if not notes:
         raise BadInput("holds no pitched notes")
     return _trimmed(notes, tempi)
@@ -66,32 +64,19 @@ def write_midi(piece: Piece) -> bytes:
     return target.getvalue()
 
 
-def _open(data: bytes) -> mido.MidiFile:
-    try:
-        file = mido.MidiFile(file=BytesIO(data), clip=True)
-    except Exception as error:  # the library raises many kinds of errors
-        reason = str(error) or type(error).__name__
-        raise BadInput(f"not a readable MIDI file: {reason}") from None
-    if file.type == 2:
-        raise BadInput(
-            "a MIDI file of type 2: its tracks are separate pieces", remedy="save them as files"
-        )
-    if not 0 < file.ticks_per_beat < 2**15:
-        raise BadInput(
-            "a MIDI file with SMPTE time codes", remedy="save it with times in ticks per beat"
-        )
-    return file
-
-
-def _timed(file: mido.MidiFile) -> Iterator[tuple[int, mido.Message]]:
-    """The messages of all tracks in order, with their times in sixteenths."""
-    ticks = 0
-    for message in mido.merge_tracks(file.tracks):
-        ticks += message.time
-        at = round(4 * ticks / file.ticks_per_beat)
-        if at > MAX_SIXTEENTHS:
-            raise BadInput(f"longer than {MAX_SIXTEENTHS:,} sixteenths")
-        yield at, message
+def _notes(played: list[tuple[int, Event]], ending: int) -> list[Note]:
+    """The notes between events at sixteenths; those left sounding end at `ending`."""
+    notes, sounding = list[Note](), dict[int, int]()
+    if played and played[-1][0] > MAX_SIXTEENTHS:
+        raise BadInput(f"longer than {MAX_SIXTEENTHS:,} sixteenths")
+    for at, event in played:
+        if event.pitch in sounding:
+            notes.append(_note(event.pitch, sounding.pop(event.pitch), at))
+        if event.velocity:
+            sounding[event.pitch] = at
+    if ending > MAX_SIXTEENTHS:  # of a track whose end is misplaced
+        ending = played[-1][0] if played else 0
+    return notes + [_note(pitch, start, ending) for pitch, start in sounding.items()]
 
 
 def _note(pitch: int, start: int, end: int) -> Note:

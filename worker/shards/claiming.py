@@ -1,4 +1,4 @@
-"""What a worker claims next: the shard of its doorbell first, then what is due, until nothing is.
+"""What a worker claims next: what is due, until nothing is; then the shard of its doorbell.
 
 Small shards that can run together are claimed together, as many as take a few seconds at the rate
 that this worker has measured. Among shards of one priority it prefers those of a model that it has
@@ -8,7 +8,7 @@ and jobs of which equally many shards run are served in turn.
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -43,8 +43,13 @@ class Claimer:
         self._shared = shared
         self._recorded_at = context.recorded_at
 
+    def claims(self, shard_id: str) -> Iterator[list[Claim]]:
+        """Claim what is due until nothing is, and the shard of a doorbell. Raises `Draining`."""
+        while found := self.next() or self.answer(shard_id):
+            yield found
+
     def answer(self, shard_id: str) -> list[Claim]:
-        """Claim the shard of a doorbell, or what is due if that is taken. Raises `Draining`."""
+        """Claim the shard of a doorbell, whose lease may have expired. Raises `Draining`."""
         settings = self._context.services.settings
         step = partial(
             shards.claim,
@@ -54,7 +59,7 @@ class Claimer:
             max_claims=settings.max_claims,
         )
         found = self._until_answered(step)
-        return [found] if found else self.next()
+        return [found] if found else []
 
     def next(self) -> list[Claim]:
         """Claim what is due; nothing if nothing is. Raises `Draining`."""
@@ -83,7 +88,9 @@ class Claimer:
         if key is None:
             return
         samples = sum(claim.stop - claim.start for claim in claims)
-        rate = samples / max(elapsed_s, 1e-3)
+        rate, known = samples / max(elapsed_s, 1e-3), self._context.rates.get(key, 0.0)
+        if rate < known and elapsed_s < TELLING_S and samples < samples_together(known):
+            return  # it spent its time on claiming and committing
         remember(self._context.rates, key, rate)
         now = time.monotonic()
         last = self._recorded_at.get(key)

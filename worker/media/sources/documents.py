@@ -6,22 +6,19 @@ one piece in memory. Line ends stay as they are.
 
 import codecs
 import io
-import itertools
 import json
 import sys
 from array import array
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
 
 from db.errors import BadInput
 from worker.data.dataset import TRAIN
-from worker.data.source_files import Member, Rejects, members, read_each, read_errors
 from worker.data.split import (
-    UNASSIGNED,
     Counts,
     Ratio,
     assign_splits,
@@ -30,15 +27,21 @@ from worker.data.split import (
     hash_of,
 )
 from worker.files import CHUNK
-from worker.media.sources.json_lines import parse_object, require_valid_unicode
+from worker.media.sources.json_lines import json_array, parse_object, require_valid_unicode
+from worker.media.sources.layout import Layout
+from worker.media.sources.plain_text import decode_text, decode_utf8
+from worker.media.sources.text_rows import Row, known_row
+from worker.source_files.members import Member, Rejects, read_each, read_errors
+from worker.source_files.source import Source
 
 PIECE = 4 << 20  # characters a row
 MAX_LINE = 16 << 20  # bytes of one line of JSONL
 
-Row = dict[str, Any]
+MAX_ROWS_BYTES = 1 << 40  # of a file of rows, because they are read one at a time
+_HEAD = 4096
+ROW_SUFFIXES = frozenset({".jsonl", ".ndjson", ".json"})
 
-_ROLES = {"system", "user", "assistant", "tool"}
-_UTF16 = {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}
+SplitRow = tuple[int, int, Row]  # the row's hash, the code of its stated split, the row
 
 
 def write_one_text(path: Path, target: Path, ratio: Ratio) -> Counts:
@@ -57,19 +60,20 @@ def write_one_text(path: Path, target: Path, ratio: Ratio) -> Counts:
     return count_splits(np.frombuffer(codes, np.uint8))
 
 
-def write_rows(rows: Iterator[tuple[int, Row]], target: Path, ratio: Ratio) -> Counts:
-    """Write rows, given with their hashes (`split.hash_of`); return the rows of each split.
+def write_rows(rows: Iterator[SplitRow], target: Path, ratio: Ratio) -> Counts:
+    """Write rows, given with their hashes (`split.hash_of`) and the splits that are stated.
 
-    The splits follow from all hashes together, so the rows first go to a file beside `target`.
+    Returns the rows of each split. The splits follow from all hashes together, so the rows first go
+    to a file beside `target`.
     """
-    hashes = array("Q")
+    hashes, given = array("Q"), array("B")
     waiting = target.with_suffix(".part")
     with waiting.open("w", encoding="utf-8") as out:
-        for number, row in rows:
+        for number, split, row in rows:
             hashes.append(number)
+            given.append(split)
             out.write(_line(row))
-    given = np.full(len(hashes), UNASSIGNED, np.uint8)
-    codes = assign_splits(np.frombuffer(hashes, np.uint64), given, ratio)
+    codes = assign_splits(np.frombuffer(hashes, np.uint64), np.frombuffer(given, np.uint8), ratio)
     with waiting.open(encoding="utf-8") as lines, target.open("w", encoding="utf-8") as out:
         for code, line in zip(codes, lines, strict=True):
             out.write(f'{{"split":{code},{line[1:]}')
@@ -79,76 +83,85 @@ def write_rows(rows: Iterator[tuple[int, Row]], target: Path, ratio: Ratio) -> C
 
 def decode_file(data: bytes) -> str:
     """The text of a file; `BadInput` if it is empty or not UTF-8."""
-    text = "".join(decode_utf8(iter([data])))
+    text = decode_text(data)
     if not text:
         raise BadInput("the file is empty")
     return text
 
 
 def read_files(
-    path: Path,
+    source: Source,
+    layout: Layout,
     rejects: Rejects,
     *,
     suffixes: Collection[str],
     decode: Callable[[bytes], str] = decode_file,
-) -> Iterator[tuple[int, Row]]:
-    """The decoded text of each file of a folder or zip; unusable files go to `rejects`."""
+) -> Iterator[SplitRow]:
+    """The decoded text of each file of a folder or archive; unusable files go to `rejects`."""
 
-    def read(member: Member) -> tuple[int, Row]:
+    def read(member: Member) -> SplitRow:
         with member.open() as file:
             data = file.read()
-        return hash_of(data), {"text": decode(data)}
+        return hash_of(data), layout.read(member)[1], {"text": decode(data)}
 
-    return read_each(members(path, rejects), suffixes, read, rejects)
+    return read_each(source.members(rejects), suffixes, read, rejects)
 
 
-def read_json_lines(path: Path, rejects: Rejects) -> Iterator[tuple[int, Row]]:
-    """The rows of a JSON Lines file; unusable lines go to `rejects`, by their numbers."""
-    for number, line in enumerate(_lines(path), start=1):
-        if not line.strip():
-            continue
+def read_row_files(source: Source, layout: Layout, rejects: Rejects) -> Iterator[SplitRow]:
+    """The rows of every JSON Lines or JSON file; unusable lines go to `rejects`."""
+    for member in source.members(rejects):
+        place = "" if source.is_single else f"{member.name} "
         try:
-            row = _known_keys(parse_object(line, max_bytes=MAX_LINE))
+            if member.suffix not in ROW_SUFFIXES:
+                raise BadInput(f"its name ends in none of {', '.join(sorted(ROW_SUFFIXES))}")
+            split = layout.read(member)[1]
+            with member.open(MAX_ROWS_BYTES) as file:
+                for row in _rows(file, member, place, rejects):
+                    yield hash_of(_line(row).encode()), split, row
+        except BadInput as error:
+            if source.is_single:
+                raise BadInput(f"{source.name}: {error.message}", remedy=error.remedy) from error
+            rejects.add(member.name, str(error))
+
+
+def _rows(file: IO[bytes], member: Member, place: str, rejects: Rejects) -> Iterator[Row]:
+    found = json_array(file, max_chars=MAX_LINE) if _is_array(file) else _json_lines(file)
+    for name, value in found:
+        try:
+            if isinstance(value, BadInput):
+                raise value
+            row = known_row(value)
             require_valid_unicode(_line(row))
         except BadInput as error:
-            rejects.add(f"line {number}", str(error))
+            rejects.add(f"{place}{name}", str(error))
         else:
-            yield hash_of(_line(row).encode()), row
+            yield row
 
 
-def decode_utf8(chunks: Iterator[bytes], *, source: str = "") -> Iterator[str]:
-    """UTF-8 as text, without a byte order mark; `BadInput` for the first byte that is not UTF-8.
-
-    `source` names the file in the error, if the caller does not.
-    """
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    start, first = 0, True  # `start`: offset of the bytes that are not decoded yet
-    for chunk in itertools.chain(chunks, [b""]):
-        held = decoder.getstate()[0]
-        try:
-            text = decoder.decode(chunk, final=not chunk)
-        except UnicodeDecodeError as error:
-            at, data = start + error.start, held + chunk
-            guess = "UTF-16" if at == 0 and data[:2] in _UTF16 else "GB18030"
-            where = f"{source}: " if source else ""
-            raise BadInput(
-                f"{where}not UTF-8: byte 0x{data[error.start]:02x} at offset {at}",
-                remedy=f"convert it; if it is {guess}, with iconv -f {guess} -t UTF-8",
-            ) from error
-        start += len(held) + len(chunk) - len(decoder.getstate()[0])
-        yield text.removeprefix("\ufeff") if first else text
-        first = first and not text
+def _is_array(file: IO[bytes]) -> bool:
+    """Whether a file is one JSON array: the lines of JSON Lines are objects."""
+    head = file.read(_HEAD).removeprefix(codecs.BOM_UTF8).lstrip()
+    file.seek(0)
+    return head.startswith((b"[{", b"[ ", b"[\n", b"[\r", b"[]"))
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def _json_lines(file: IO[bytes]) -> Iterator[tuple[str, Row | BadInput]]:
+    for number, line in enumerate(_lines(file), start=1):
+        if line.strip():
+            try:
+                yield f"line {number}", parse_object(line, max_bytes=MAX_LINE)
+            except BadInput as error:
+                yield f"line {number}", error
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
     """The lines of a file; a line that is too long is cut, but stays too long."""
-    with read_errors(path.name), path.open("rb") as file:
-        more = partial(file.readline, MAX_LINE + 1)
-        for line in iter(more, b""):
-            yield line
-            rest = line
-            while len(rest) > MAX_LINE and not rest.endswith(b"\n"):
-                rest = more()
+    more = partial(file.readline, MAX_LINE + 1)
+    for line in iter(more, b""):
+        yield line
+        rest = line
+        while len(rest) > MAX_LINE and not rest.endswith(b"\n"):
+            rest = more()
 
 
 def _text(path: Path) -> Iterator[str]:
@@ -173,30 +186,6 @@ def _pieces(parts: Iterator[str], train: int, validation: int) -> Iterator[tuple
                 held = io.StringIO()
     if held.tell():
         yield code, held.getvalue()
-
-
-def _known_keys(data: Row) -> Row:
-    """The keys of one of the three forms of rows; `BadInput` if the line has none."""
-    if isinstance(data.get("text"), str) and data["text"]:
-        return {"text": data["text"]}
-    if isinstance(data.get("prompt"), str) and isinstance(data.get("completion"), str):
-        return {"prompt": data["prompt"], "completion": data["completion"]}
-    if isinstance(data.get("messages"), list) and data["messages"]:
-        return {"messages": [_message(each) for each in data["messages"]]}
-    raise BadInput(
-        'holds none of "text", "prompt" with "completion", and "messages"',
-        remedy="give one of them, not empty",
-    )
-
-
-def _message(data: Any) -> dict[str, str]:
-    role, content = (data.get("role"), data.get("content")) if isinstance(data, dict) else ("", "")
-    if role not in _ROLES or not isinstance(content, str):
-        raise BadInput(
-            f"a message has the role {str(role)[:40]!r} or no content",
-            remedy=f'give "role", one of {", ".join(sorted(_ROLES))}, and "content", a text',
-        )
-    return {"role": role, "content": content}
 
 
 def _line(row: Row) -> str:

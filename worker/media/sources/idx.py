@@ -9,10 +9,11 @@ import gzip
 import itertools
 import re
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 import numpy as np
@@ -20,12 +21,15 @@ import numpy.typing as npt
 
 from db.errors import BadInput
 from worker.data.dataset import TEST, VALIDATION
-from worker.data.source_files import Rejects, read_errors
 from worker.data.split import UNASSIGNED
 from worker.media.sources.image_files import ImageItem, array_to_square
+from worker.source_files.folders import open_file
+from worker.source_files.members import Member, Rejects
+from worker.source_files.source import Source
 
 MAX_ITEMS = 10_000_000
 MAX_SIDE = 4096
+MAX_BYTES = 16 << 30  # of a file
 _BLOCK = 1 << 20  # bytes of pixels read at once
 _AXES = {1, 3, 4}
 _IDX_NAME = re.compile(r"idx[134]|ubyte")
@@ -35,13 +39,13 @@ _IDX_NAME = re.compile(r"idx[134]|ubyte")
 class Pair:
     """A file of images and, if there is one, the file of their labels."""
 
-    images: Path
-    labels: Path | None
+    images: Member
+    labels: Member | None
 
     @property
     def split(self) -> int:
         """The split that the file's name states, such as `t10k-`, or `UNASSIGNED`."""
-        name = self.images.name.lower()
+        name = _base(self.images).lower()
         if name.startswith("t10k") or "test" in name:
             return TEST
         return VALIDATION if "val" in name else UNASSIGNED
@@ -61,19 +65,28 @@ class IdxFiles:
         """All possible labels, by number; none if the images are unlabelled."""
         return tuple(str(number) for number in range(256)) if self.numbers[0] is not None else ()
 
+    def describe(self) -> dict[str, str]:
+        """How labels and splits were read, for people."""
+        files = ", ".join(_base(pair.labels) for pair in self.pairs if pair.labels)
+        named = any(pair.split != UNASSIGNED for pair in self.pairs)
+        return {
+            "labels": f"from {files}" if files else "none",
+            "splits": "from the names of the files" if named else "from the items' content",
+        }
 
-def open_idx(path: Path, rejects: Rejects) -> IdxFiles:
-    """Open a file of images or a folder of such files; `BadInput` if they do not match.
 
-    Files of a folder that cannot be read go to `rejects`.
+def open_idx(source: Source, rejects: Rejects) -> IdxFiles:
+    """Open a file of images, or a folder or archive of them; `BadInput` if they do not match.
+
+    Other files, and those that cannot be read, go to `rejects`.
     """
-    pairs = _pairs(path, rejects)
+    pairs = _pairs(source, rejects)
     shapes = {_read_shape(pair.images)[1:] for pair in pairs}
     if len(shapes) > 1:
-        raise BadInput(f"{path.name}: its images have several shapes: {sorted(shapes)}")
+        raise BadInput(f"{source.name}: its images have several shapes: {sorted(shapes)}")
     numbers = [_read_labels(pair) for pair in pairs]
     if len({each is None for each in numbers}) > 1:
-        raise BadInput(f"{path.name}: some of its files of images have labels, others have none")
+        raise BadInput(f"{source.name}: some of its files of images have labels, others have none")
     (shape,) = shapes
     return IdxFiles(pairs, numbers, min(shape[:2]), "RGB" if shape[2:] == (3,) else "L")
 
@@ -87,65 +100,79 @@ def read_idx(files: IdxFiles, *, size: int, mode: str) -> Iterator[ImageItem]:
                 yield ImageItem(array_to_square(pixels, size, mode), next(labels), pair.split)
 
 
-def is_idx(path: Path) -> bool:
-    """Whether a file has an IDX header or an IDX name, or a folder has a file with an IDX header.
+def is_idx(source: Source) -> bool:
+    """Whether a file has an IDX header or an IDX name, or a member of many has an IDX header.
 
-    A file of a folder that cannot be read is judged by its name.
+    A member that cannot be read is judged by its name.
     """
-    if path.is_dir():
-        closed = Rejects()
-        return bool(_idx_files_in(path, closed)) or any(
-            _IDX_NAME.search(each.name) for each in closed.first
-        )
-    return bool(_IDX_NAME.search(path.name.lower())) or _has_header(path)
+    for member in source.members():
+        try:
+            if _has_header(member) or (source.is_single and _IDX_NAME.search(member.name.lower())):
+                return True
+        except BadInput:
+            if _IDX_NAME.search(member.name.lower()):
+                return True
+    return False
 
 
-def _has_header(path: Path) -> bool:
+def _has_header(member: Member) -> bool:
     try:
-        with _opened(path) as file:
+        with _opened(member) as file:
             head = file.read(4)
     except (EOFError, gzip.BadGzipFile, zlib.error):
         return False
     return len(head) == 4 and head[:3] == b"\x00\x00\x08" and head[3] in _AXES
 
 
-def _idx_files_in(folder: Path, rejects: Rejects) -> list[Path]:
+def _idx_files(source: Source, rejects: Rejects) -> list[Member]:
+    """The IDX files among many, each once where it is there packed by gzip and unpacked."""
     found = []
-    for path in filter(Path.is_file, sorted(folder.iterdir())):
+    for member in source.members(rejects):
         try:
-            with read_errors(), path.open("rb"):
+            with member.open(MAX_BYTES):
                 pass
-            if _has_header(path):
-                found.append(path)
+            if _has_header(member):
+                found.append(member)
+            else:
+                rejects.ignore(member.name)
         except BadInput as error:
-            rejects.add(path.name, str(error))
-    return found
-
-
-def _pairs(path: Path, rejects: Rejects) -> list[Pair]:
-    """The files of images in a folder, or the given one, each with the file of its labels."""
-    found = [path] if path.is_file() else _idx_files_in(path, rejects)
+            rejects.add(member.name, str(error))
     names = {each.name for each in found}
-    found = [each for each in found if each.suffix != ".gz" or each.stem not in names]
+    return [each for each in found if each.name.removesuffix(".gz") not in names - {each.name}]
+
+
+def _pairs(source: Source, rejects: Rejects) -> list[Pair]:
+    """The files of images, each with the file of its labels."""
+    found = list(source.members()) if source.is_single else _idx_files(source, rejects)
     images = [each for each in found if len(_read_shape(each)) > 1]
     labels = [each for each in found if each not in images]
     if not images and rejects.count:
         raise BadInput(f"{rejects.first[0].name}: {rejects.first[0].reason}")
     if not images:
         raise BadInput(
-            f"{path.name}: labels only", remedy="give the folder that holds the images too"
+            f"{source.name}: labels only", remedy="give the folder that holds the images too"
         )
     if len(images) == len(labels) == 1 and not rejects.count:
         return [Pair(images[0], labels[0])]
-    return [Pair(each, _labels_beside(each)) for each in images]
+    others = _neighbours(source.path) if source.is_single else source.members()
+    beside = {each.name: each for each in others if _IDX_NAME.search(each.name)}
+    return [Pair(each, _labels_beside(each, beside)) for each in images]
 
 
-def _labels_beside(images: Path) -> Path | None:
+def _neighbours(path: Path) -> Iterator[Member]:
+    """The files in the folder of one that was given by itself."""
+    for each in path.parent.iterdir():
+        if each.is_file():
+            yield Member(each.name, partial(open_file, each))
+
+
+def _labels_beside(images: Member, beside: Mapping[str, Member]) -> Member | None:
     """The file of labels beside `images`, named as in MNIST."""
     name = images.name.replace("images", "labels").replace("idx3", "idx1").removesuffix(".gz")
-    for candidate in (images.with_name(name), images.with_name(f"{name}.gz")):
-        if candidate != images and candidate.is_file() and _has_header(candidate):
-            return candidate
+    for candidate in (name, f"{name}.gz"):
+        member = beside.get(candidate)
+        if member and candidate != images.name and _has_header(member):
+            return member
     return None
 
 
@@ -158,37 +185,43 @@ def _read_labels(pair: Pair) -> npt.NDArray[np.uint8] | None:
     labels = np.concatenate(blocks) if blocks else np.zeros(0, np.uint8)
     if len(labels) != count:
         raise BadInput(
-            f"{pair.labels.name} holds {len(labels)} labels, {pair.images.name} {count} images"
+            f"{_base(pair.labels)} holds {len(labels)} labels, {_base(pair.images)} {count} images"
         )
     return labels
 
 
-def _blocks(path: Path) -> Iterator[npt.NDArray[np.uint8]]:
+def _blocks(member: Member) -> Iterator[npt.NDArray[np.uint8]]:
     """The values of an IDX file, a block of its first axis at a time."""
-    with _opened(path) as file:
-        shape = _parse_header(file, path.name)
+    name = _base(member)
+    with _opened(member) as file:
+        shape = _parse_header(file, name)
         row = int(np.prod(shape[1:], dtype=np.int64))
         step = max(1, _BLOCK // row)
         for first in range(0, shape[0], step):
             count = min(step, shape[0] - first)
-            data = _read(file, count * row, path.name)
+            data = _read(file, count * row, name)
             if len(data) < count * row:
                 raise BadInput(
-                    f"{path.name}: cut short: it has {first + len(data) // row} of the {shape[0]} "
+                    f"{name}: cut short: it has {first + len(data) // row} of the {shape[0]} "
                     "items that its header states"
                 )
             yield np.frombuffer(data, np.uint8).reshape(count, *shape[1:])
-        if _read(file, 1, path.name):
-            raise BadInput(f"{path.name}: more data than the {shape[0]} items its header states")
+        if _read(file, 1, name):
+            raise BadInput(f"{name}: more data than the {shape[0]} items its header states")
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    with read_errors(path.name), path.open("rb") as packed:
-        head = packed.read(2)
-        packed.seek(0)
-        with cast(IO[bytes], gzip.open(packed)) if head == b"\x1f\x8b" else packed as file:
-            yield file
+def _opened(member: Member) -> Iterator[IO[bytes]]:
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(member.open(MAX_BYTES))
+        except BadInput as error:
+            raise BadInput(f"{_base(member)}: {error.message}", remedy=error.remedy) from error
+        head = file.read(2)
+        file.seek(0)
+        if head == b"\x1f\x8b":
+            file = stack.enter_context(cast(IO[bytes], gzip.GzipFile(fileobj=file)))
+        yield file
 
 
 def _read(file: IO[bytes], size: int, name: str) -> bytes:
@@ -198,9 +231,13 @@ def _read(file: IO[bytes], size: int, name: str) -> bytes:
         raise BadInput(f"{name}: damaged gzip data ({error})") from error
 
 
-def _read_shape(path: Path) -> tuple[int, ...]:
-    with _opened(path) as file:
-        return _parse_header(file, path.name)
+def _read_shape(member: Member) -> tuple[int, ...]:
+    with _opened(member) as file:
+        return _parse_header(file, _base(member))
+
+
+def _base(member: Member) -> str:
+    return PurePosixPath(member.name).name
 
 
 def _parse_header(file: IO[bytes], name: str) -> tuple[int, ...]:

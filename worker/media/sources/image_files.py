@@ -2,26 +2,31 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from db.errors import BadInput
-from worker.data.source_files import Member, Rejects, members, read_each
-from worker.media.sources.captions import Captions, is_metadata
-from worker.media.sources.folder_labels import FolderLabels
+from worker.media.sources.annotations import Annotations
+from worker.media.sources.layout import Layout, Names
+from worker.media.sources.png_repair import without_comments
+from worker.source_files.members import Member, Rejects, read_each
+from worker.source_files.source import Source
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
+SUFFIXES = frozenset(
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif"}
+)
 MAX_PIXELS = 64_000_000
 
 Pixels = npt.NDArray[np.uint8]  # (size, size, channels)
+
+Found = TypeVar("Found")
 
 _GREY = {"1", "L", "LA", "I;16", "I;16B", "I"}
 
@@ -41,7 +46,7 @@ class ImageHeaders:
 
     sides: Counter[int] = field(default_factory=Counter)  # images by their shorter side
     coloured: bool = False
-    folders: set[tuple[str, ...]] = field(default_factory=set)
+    names: Names = field(default_factory=Names)
 
     @property
     def size(self) -> int:
@@ -57,50 +62,55 @@ class ImageHeaders:
         return "RGB" if self.coloured else "L"
 
 
-def read_headers(path: Path) -> ImageHeaders:
+def read_headers(source: Source) -> ImageHeaders:
     """Read every image's header. Files that are not images are skipped."""
     found = ImageHeaders()
 
     def look(member: Member) -> None:
-        with _opened(member) as image:
-            found.sides[min(image.size)] += 1
-            found.coloured |= image.mode not in _GREY
-            found.folders.add(member.parents)
+        side, coloured = _decode(member, lambda it: (min(it.size), it.mode not in _GREY))
+        found.sides[side] += 1
+        found.coloured |= coloured
+        found.names.add(member)
 
-    for _ in read_each(members(path), SUFFIXES, look, Rejects()):
+    for _ in read_each(source.members(), SUFFIXES, look, Rejects()):
         pass
     return found
 
 
 def read_images(
-    path: Path, labels: FolderLabels, captions: Captions, rejects: Rejects, *, size: int, mode: str
+    source: Source,
+    layout: Layout,
+    notes: Annotations,
+    rejects: Rejects,
+    *,
+    size: int,
+    mode: str,
 ) -> Iterator[ImageItem]:
     """Every usable image with its label, split and caption; unusable files go to `rejects`.
 
-    If there are `captions`, images without a caption go there too, and captions without an image.
+    What the `notes` say of an image goes before what its folders say. If they give captions or
+    labels, images without one go to `rejects` too, and so do captions without an image.
     """
-    unused = dict(captions)
+    unused = {name: given.source for name, given in notes.given.items()}
+    numbers = {label: number for number, label in enumerate(notes.labels or layout.labels)}
 
     def found() -> Iterator[Member]:
-        for member in members(path, rejects):
+        for member in source.members(rejects):
             unused.pop(member.name, None)
-            if not is_metadata(member):
+            if member.name not in notes.files:
                 yield member
 
     def read(member: Member) -> ImageItem:
-        label, split = labels.read(member.parents)
-        labels.require(label)
-        caption = captions.get(member.name)
-        if captions and caption is None:
-            raise BadInput("no line of a metadata.jsonl is its caption")
-        with _opened(member) as image:
-            pixels = to_square(image, size, mode)
-        number = labels.labels.index(label) if label else None
-        return ImageItem(pixels, number, split, caption.text if caption else None)
+        label, split = layout.read(member)
+        given = notes.of(member)
+        label = given.label if notes.labels else label
+        pixels = _decode(member, lambda image: to_square(image, size, mode))
+        code = split if given.split is None else given.split
+        return ImageItem(pixels, numbers[label] if label else None, code, given.caption)
 
     yield from read_each(found(), SUFFIXES, read, rejects)
-    for name, caption in unused.items():
-        rejects.add(caption.source, f"no file {name}")
+    for name, source_of_row in unused.items():
+        rejects.add(source_of_row, f"no file {name}")
 
 
 def to_square(image: Image.Image, size: int, mode: str) -> Pixels:
@@ -109,7 +119,10 @@ def to_square(image: Image.Image, size: int, mode: str) -> Pixels:
     The image is turned as its EXIF orientation says; transparent parts become white.
     """
     image.draft(None, (2 * size, 2 * size))  # the JPEG decoder may skip what is not needed
-    upright = ImageOps.exif_transpose(image)
+    image.load()  # so that the next line fails for damaged EXIF data alone
+    with suppress(Exception):
+        image = ImageOps.exif_transpose(image)
+    upright = image
     if upright.mode.startswith("I"):
         values = np.asarray(upright).astype(np.int64)  # 16 bits
         upright = Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8))
@@ -128,11 +141,24 @@ def array_to_square(pixels: Pixels, size: int, mode: str) -> Pixels:
     return to_square(Image.fromarray(flat), size, mode)
 
 
-@contextmanager
-def _opened(member: Member) -> Iterator[Image.Image]:
-    """Open an image of an allowed format and size; `BadInput` for whatever is wrong with it."""
+def _decode(member: Member, use: Callable[[Image.Image], Found]) -> Found:
+    """What `use` returns for an image of an allowed format and size; `BadInput` if it is damaged.
+
+    A PNG whose comments alone are damaged is read without them.
+    """
+    with member.open() as file:
+        try:
+            return _use(file, use)
+        except BadInput:
+            repaired = without_comments(file)
+            if repaired is None:
+                raise
+        return _use(repaired, use)
+
+
+def _use(file: IO[bytes], use: Callable[[Image.Image], Found]) -> Found:
     try:
-        with warnings.catch_warnings(), member.open() as file:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=FORMATS) as image:
@@ -141,7 +167,7 @@ def _opened(member: Member) -> Iterator[Image.Image]:
                     raise BadInput(
                         f"{width}x{height} pixels, more than the limit of {MAX_PIXELS:,}"
                     )
-                yield image
+                return use(image)
     except BadInput:
         raise
     except UnidentifiedImageError:

@@ -30,14 +30,14 @@ def test_a_folder_of_pictures_takes_its_labels_from_its_folders(genmill, tmp_pat
 
 
 def test_rejected_files_beyond_those_that_are_kept_are_counted(genmill, tmp_path, monkeypatch):
-    monkeypatch.setattr("worker.data.source_files.MAX_REPORTED", 22)
+    monkeypatch.setattr("worker.source_files.members.MAX_REPORTED", 22)
     (tmp_path / "mixed").mkdir()
     for n in range(10):
         Image.new("L", (12, 12), n).save(tmp_path / "mixed" / f"{n}.png")
     for n in range(30):
-        (tmp_path / "mixed" / f"{n}.mp3").write_bytes(b"ID3")
+        (tmp_path / "mixed" / f"{n}.mp4").write_bytes(b"film")
     added = genmill("dataset", "add", "mixed", "mixed", "--kind", "image")
-    assert added.err.splitlines()[-1] == "rejected 10 more; --json lists the first 22"
+    assert "rejected 10 more; --json lists the first 22" in added.err.splitlines()
 
 
 def test_a_folder_of_sounds_becomes_a_version_and_what_is_none_is_told(genmill, tmp_path):
@@ -48,7 +48,8 @@ def test_a_folder_of_sounds_becomes_a_version_and_what_is_none_is_told(genmill, 
     (tmp_path / "calls" / "song.mp3").write_bytes(b"ID3")
     added = genmill("dataset", "add", "calls", "calls", "--kind", "audio")
     assert (added.code, added.out) == (0, "calls:1\n")
-    assert "rejected song.mp3: its name ends in none of .wav, .wave" in added.err
+    assert "rejected song.mp3: cannot be read as a sound: Format not recognised" in added.err
+    assert "labels: cat, dog, from the beginnings of the files' names" in added.err
     shown = genmill("dataset", "show", "calls", "--json").json
     assert (shown["kind"], shown["labels"], shown["rejected"]) == ("audio", ["cat", "dog"], 1)
     assert (shown["shape"]["sample_rate"], sum(shown["counts"].values())) == (11_025, 10)

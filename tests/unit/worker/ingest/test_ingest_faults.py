@@ -189,11 +189,11 @@ def test_labels_that_may_not_be_read_are_not_missing_labels(tmp_path, plain_user
         ingest(folder, tmp_path / "out")
 
 
-def test_captions_that_may_not_be_read_are_left_out(tmp_path, plain_user):
+def test_captions_that_may_not_be_read_are_not_missing_captions(tmp_path, plain_user):
     folder = write_files(tmp_path / "set", ".png", image)
     (folder / "metadata.jsonl").touch(mode=0)
-    (reject,) = ingest(folder, tmp_path / "out").rejects
-    assert (reject.name, reject.reason) == ("metadata.jsonl", "cannot be read: Permission denied")
+    with pytest.raises(BadInput, match=r"^metadata\.jsonl: cannot be read: Permission denied$"):
+        ingest(folder, tmp_path / "out")
 
 
 def test_a_target_that_may_not_be_written_is_still_told_as_such(tmp_path, plain_user):

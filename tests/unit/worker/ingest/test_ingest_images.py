@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from db.errors import BadInput, Refused
-from worker.data import source_files
 from worker.data.dataset import TEST, TRAIN, LocalDataset
 from worker.ingest.ingest import Ingested, ingest
+from worker.source_files import members
 
 
 @pytest.fixture
@@ -223,6 +223,9 @@ def test_a_bad_file_among_good_ones_is_reported_and_left_out(source, tmp_path):
         "dog/notes.doc": b"notes",
         "stray.png": good,
         "../evil.png": good,
+        "/evil.png": good,
+        "..\\evil.png": good,
+        "C:\\evil.png": good,
         "__MACOSX/._a.png": b"",
         ".DS_Store": b"",
     }
@@ -230,12 +233,13 @@ def test_a_bad_file_among_good_ones_is_reported_and_left_out(source, tmp_path):
     assert result.manifest["labels"] == ["cat", "dog"]
     assert len(dataset.array("images")) == 2
     reasons = {reject.name: reject.reason for reject in result.rejects}
-    assert result.manifest["rejected"] == len(reasons) == 6
+    assert result.manifest["rejected"] == len(reasons) == 9
     assert "cannot be read as an image" in reasons["cat/cut.png"]
     assert "cannot be read as an image" in reasons["cat/text.png"]
-    assert "its name ends in none of .bmp, .gif" in reasons["dog/notes.doc"]
+    assert "its name ends in none of .apng, .bmp" in reasons["dog/notes.doc"]
     assert "in none of them" in reasons["stray.png"]
-    assert "leads out of the archive" in reasons["../evil.png"]
+    for name in ("../evil.png", "/evil.png", "..\\evil.png", "C:\\evil.png"):
+        assert "leads out of the archive" in reasons[name]
     assert not list(tmp_path.parent.rglob("evil.png"))
 
 
@@ -279,7 +283,7 @@ def test_bombs_links_and_forms_that_are_not_allowed_are_left_out(source, tmp_pat
 
 
 def test_a_file_that_is_too_large_is_left_out(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(source_files, "MAX_MEMBER_BYTES", 1000)
+    monkeypatch.setattr(members, "MAX_MEMBER_BYTES", 1000)
     (source / "a.png").write_bytes(picture())
     (source / "b.png").write_bytes(picture() + b"\0" * 1000)
     result, _ = taken(source, tmp_path)
@@ -288,7 +292,7 @@ def test_a_file_that_is_too_large_is_left_out(source, tmp_path, monkeypatch):
 
 
 def test_too_many_files_are_refused(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(source_files, "MAX_MEMBERS", 3)
+    monkeypatch.setattr(members, "MAX_MEMBERS", 3)
     write_zip(source / "set.zip", {f"{n}.png": picture() for n in range(4)})
     with pytest.raises(BadInput, match="more than 3 files"):
         ingest(source / "set.zip", tmp_path / "out")
@@ -310,7 +314,7 @@ def test_what_is_empty_absent_or_unknown_is_refused_with_what_is_taken(source, t
     (source / "a.doc").write_bytes(b"x")
     with pytest.raises(BadInput, match=r"no usable files, only \.doc; use IDX"):
         ingest(source, tmp_path / "out")
-    with pytest.raises(BadInput, match=r"a\.doc: \.doc files are not supported; use IDX"):
+    with pytest.raises(BadInput, match=r"a\.doc: a document, .*; convert it to \.txt"):
         ingest(source / "a.doc", tmp_path / "out")
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from db.errors import BadInput
-from worker.data import source_files
 from worker.data.dataset import TEST, TRAIN, VALIDATION, LocalDataset
 from worker.ingest.ingest import Ingested, ingest
 from worker.media.samples.wav import write_wav
+from worker.source_files import members
 
 
 def sound(seed: int, length: int = 100, rate: int = 8000) -> bytes:
@@ -111,14 +111,14 @@ def test_a_bad_file_among_good_ones_is_reported_and_left_out(tmp_path):
         "../evil.wav": sound(6),
         ".hidden.wav": b"",
     }
-    result, dataset = taken(files, tmp_path)
+    result, dataset = taken(files, tmp_path, resample=False)
     assert len(dataset.array("labels")) == 3
     reasons = {reject.name: reject.reason for reject in result.rejects}
     assert result.manifest["rejected"] == len(reasons) == 6
     assert "are missing" in reasons["cat/cut.wav"]
     assert reasons["cat/empty.wav"] == "empty"
-    assert "44,100 Hz, while most have 8,000; resample it" in reasons["cat/other.wav"]
-    assert "its name ends in none of .wav, .wave" in reasons["dog/song.mp3"]
+    assert "44,100 Hz, while most have 8,000; leave out --no-res" in reasons["cat/other.wav"]
+    assert "cannot be read as a sound: Format not recognised" in reasons["dog/song.mp3"]
     assert "in none of them" in reasons["stray.wav"]
     assert "leads out of the archive" in reasons["../evil.wav"]
 
@@ -150,7 +150,7 @@ def test_a_folder_and_a_zip_of_it_hold_the_same_sounds(tmp_path):
 
 
 def test_a_sound_that_is_too_large_is_left_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(source_files, "MAX_MEMBER_BYTES", 1000)
+    monkeypatch.setattr(members, "MAX_MEMBER_BYTES", 1000)
     result, _ = taken({"a.wav": sound(1), "b.wav": sound(2, 1000)}, tmp_path)
     assert [reject.name for reject in result.rejects] == ["b.wav"]
 

@@ -1,4 +1,4 @@
-"""Captions of pictures from `metadata.jsonl`."""
+"""Captions and labels of pictures from the files beside them."""
 
 import io
 import json
@@ -15,7 +15,7 @@ from worker.data.dataset import TEST, LocalDataset
 from worker.data.versions import fetch, publish, summary
 from worker.feeds.images import CaptionFeed
 from worker.ingest.ingest import Ingested, ingest
-from worker.media.sources import captions
+from worker.media.sources import annotations, tables
 from worker.store.folder import FolderStore
 
 
@@ -137,37 +137,41 @@ def test_what_is_wrong_with_a_line_is_reported_by_its_number(tmp_path):
         13: "not JSON",
     }
     said = reasons(result)
-    assert "no line of a metadata.jsonl" in said.pop("b.png")
+    assert "no caption is given for it" in said.pop("b.png")
     assert said.keys() == {f"metadata.jsonl line {number}" for number in expected}
     for number, reason in expected.items():
         assert reason in said[f"metadata.jsonl line {number}"]
     assert result.manifest["rejected"] == len(expected) + 1
 
 
-def test_lines_and_files_that_are_too_large_are_left_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(captions, "MAX_LINE", 100)
+def test_a_line_that_is_too_long_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "MAX_LINE", 100)
     files = {"a.png": picture(1), "metadata.jsonl": lines(a="one") + lines(b="x" * 200)}
     result, dataset = taken(tmp_path, files)
     assert found(dataset) == {1: "one"}
     assert "longer than 100 bytes" in reasons(result)["metadata.jsonl line 2"]
-    monkeypatch.setattr(captions, "MAX_TOTAL", 50)
-    result = ingest(tmp_path / "set.zip", tmp_path / "again")
-    assert "more than 50 bytes of captions" in reasons(result)["metadata.jsonl"]
-    assert list(LocalDataset(tmp_path / "again").captions()) == []
 
 
-def test_metadata_without_any_caption_leaves_the_pictures_without(tmp_path):
+def test_more_captions_than_fit_into_memory_are_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(annotations, "MAX_TOTAL", 50)
+    files = {"a.png": picture(1), "metadata.jsonl": lines(a="one", b="x" * 200)}
+    with pytest.raises(BadInput, match=r"metadata\.jsonl: more than 50 bytes of captions"):
+        taken(tmp_path, files)
+
+
+def test_metadata_without_any_caption_or_label_is_an_error(tmp_path):
     files = {"a.png": picture(1), "metadata.jsonl": b'{"file_name": "a.png", "boxes": []}'}
-    result, dataset = taken(tmp_path, files)
-    assert len(dataset.array("images")) == 1
-    assert 'no "text"' in reasons(result)["metadata.jsonl line 1"]
-    assert summary(result.manifest)["captions"] is False
+    says = (
+        r'metadata\.jsonl: no caption or label could be read \(metadata\.jsonl line 1: it has no "t'
+    )
+    with pytest.raises(BadInput, match=says):
+        taken(tmp_path, files)
 
 
 def test_captions_of_which_none_has_a_picture_leave_nothing(tmp_path):
     files = {"a.png": picture(1), "metadata.jsonl": lines(b="two")}
     with pytest.raises(
-        BadInput, match=r"nothing usable .* 2 left out \(the first: a\.png: no line"
+        BadInput, match=r"nothing usable .* 2 left out \(the first: a\.png: no caption"
     ):
         taken(tmp_path, files)
 

@@ -1,0 +1,130 @@
+"""Rows about files, as people keep them beside the files: JSON Lines, CSV, Parquet, COCO's JSON.
+
+A row that is not usable comes as the `BadInput` that says why; a file that is not, raises it.
+"""
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+from db.errors import BadInput
+from worker.media.sources.json_lines import parse_object
+from worker.media.sources.plain_text import decode_text
+from worker.source_files.members import Member
+
+MAX_LINE = 1 << 20  # bytes of a line of JSON Lines
+MAX_BYTES = 512 << 20  # of a table
+MAX_JSON = 128 << 20  # bytes of a JSON document, because it is read whole
+
+Row = dict[str, Any]
+Rows = Iterator[tuple[str, Row | BadInput]]  # each with its place: "line 3"
+
+
+def read_table(member: Member, is_file: Callable[[str], bool]) -> Rows:
+    """The rows of a file, in order; `BadInput` if it cannot be read.
+
+    A CSV that begins with a row about a file, as `is_file` says, has no header: its columns are
+    called `1`, `2` and so on.
+    """
+    with member.open(MAX_BYTES) as file:
+        if member.suffix in {".csv", ".tsv", ".txt"}:
+            yield from _csv(file, is_file)
+        else:
+            yield from READERS[member.suffix](file)
+
+
+def _json_lines(file: IO[bytes]) -> Rows:
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        try:
+            yield f"line {number}", parse_object(line, max_bytes=MAX_LINE)
+        except BadInput as error:
+            yield f"line {number}", error
+
+
+def _csv(file: IO[bytes], is_file: Callable[[str], bool]) -> Rows:
+    text = decode_text(file.read())
+    first = text.partition("\n")[0]
+    delimiter = next((each for each in "\t|" if each in first), max(";,", key=first.count))
+    if delimiter not in first:
+        raise BadInput("not a table: its first line has no comma, tab, semicolon or bar")
+    plain = delimiter == "|"  # LJSpeech quotes nothing
+    lines = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL,
+    )
+    try:
+        header = [cell.strip() for cell in next(lines)]
+        headless = any(map(is_file, header))
+        columns = list(map(str, range(1, len(header) + 1))) if headless else header
+        for row in itertools.chain([header] if headless else [], lines):
+            if any(row):
+                yield f"line {lines.line_num}", dict(zip(columns, row, strict=False))
+    except csv.Error as error:
+        raise BadInput(f"not a table: {error}") from error
+
+
+def _parquet(file: IO[bytes]) -> Rows:
+    try:
+        from pyarrow import parquet  # noqa: PLC0415 - large, and an optional extra
+    except ImportError:
+        raise BadInput(
+            "Parquet needs pyarrow, which is not installed",
+            remedy="install genmill[parquet], or save the table as metadata.jsonl",
+        ) from None
+    try:
+        table = parquet.ParquetFile(file)
+        plain = [f.name for f in table.schema_arrow if not hasattr(f.type, "num_fields")
+                 or not f.type.num_fields]  # fmt: skip
+        number = 0
+        for batch in table.iter_batches(batch_size=1024, columns=plain):
+            for row in batch.to_pylist():
+                number += 1
+                yield f"row {number}", row
+    except Exception as error:  # the library raises many kinds of errors
+        raise BadInput(f"not a readable Parquet file: {error}") from error
+
+
+def _coco(file: IO[bytes]) -> Rows:
+    """Captions of COCO: `images` with ids and names, `annotations` with captions of ids."""
+    data = file.read(MAX_JSON + 1)
+    if len(data) > MAX_JSON:
+        raise BadInput(f"more than {MAX_JSON:,} bytes of JSON")
+    try:
+        found = json.loads(decode_text(data))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"not JSON: {error}") from error
+    images, annotations = (_objects(found, key) for key in ("images", "annotations"))
+    names = {str(each.get("id")): each.get("file_name") for each in images}
+    captions: dict[str, str] = {}
+    for each in annotations:
+        if isinstance(each.get("caption"), str):
+            captions.setdefault(str(each.get("image_id")), each["caption"])
+    if annotations and not captions:
+        raise BadInput("COCO annotations without captions, such as boxes: they are not used")
+    for key, caption in captions.items():
+        yield f"image {key}", {"file_name": names.get(key), "caption": caption}
+
+
+def _objects(data: Any, key: str) -> list[Row]:
+    found = data.get(key) if isinstance(data, dict) else None
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def is_coco(head: bytes) -> bool:
+    """Whether the beginning of a JSON file is that of COCO's annotations."""
+    begun = head.lstrip()[:1] == b"{"
+    return begun and any(key in head for key in (b'"images"', b'"annotations"', b'"licenses"'))
+
+
+READERS: dict[str, Callable[[IO[bytes]], Rows]] = {
+    ".jsonl": _json_lines,
+    ".parquet": _parquet,
+    ".json": _coco,
+}
+SUFFIXES = frozenset({".csv", ".tsv", *READERS})

@@ -1,0 +1,49 @@
+"""Kinds of files that are not taken, by their names: what they are, and what to do instead."""
+
+from pathlib import PurePosixPath
+
+UNPACK = "unpack it, and add the folder"
+AS_TEXT = "add it with --kind text"
+AS_ROWS = 'write its rows to a .jsonl file of lines such as {"text": "..."}'
+AS_PNG = "convert it to PNG or JPEG"
+AS_SOUND = "extract the sound as WAV or FLAC"
+
+_KINDS: dict[str, tuple[str, str]] = {
+    **dict.fromkeys((".md", ".rst", ".markdown"), ("a text with mark-up", AS_TEXT)),
+    **dict.fromkeys((".tex", ".log", ".srt", ".vtt", ".abc"), ("a text", AS_TEXT)),
+    **dict.fromkeys((".py", ".c", ".js", ".java", ".rs", ".go"), ("source code", AS_TEXT)),
+    **dict.fromkeys((".html", ".htm", ".xml"), ("a page with mark-up", "convert it to .txt")),
+    **dict.fromkeys((".pdf", ".epub", ".docx", ".doc", ".odt", ".rtf"), (
+        "a document", "convert it to .txt")),
+    **dict.fromkeys((".csv", ".tsv"), ("a table", AS_ROWS)),
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), ("a spreadsheet", AS_ROWS)),
+    **dict.fromkeys((".parquet", ".arrow", ".feather"), ("a table of columns", AS_ROWS)),
+    **dict.fromkeys((".db", ".sqlite", ".sqlite3"), ("a database", AS_ROWS)),
+    **dict.fromkeys((".yaml", ".yml", ".toml"), ("a settings file", AS_ROWS)),
+    **dict.fromkeys((".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".psd", ".ico", ".svg",
+                     ".tga", ".ppm", ".pgm", ".exr", ".dng", ".cr2", ".nef"), (
+        "an image of a format that is not taken", AS_PNG)),
+    **dict.fromkeys((".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".pickle", ".pt"), (
+        "a file of arrays", "write the items as PNG, WAV or text files")),
+    **dict.fromkeys((".m4a", ".aac", ".wma", ".amr", ".ape", ".wv"), (
+        "a sound of a format that is not taken", "convert it to WAV or FLAC")),
+    **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm"), (
+        "a video", f"extract its frames as PNG, or {AS_SOUND}")),
+    **dict.fromkeys((".xml.gz", ".musicxml", ".mxl", ".mscz", ".gp5"), (
+        "a score", "save it as MIDI")),
+    **dict.fromkeys((".rar", ".7z", ".ace", ".cab", ".iso", ".dmg", ".lzh"), (
+        "an archive of a format that is not taken", UNPACK)),
+    **dict.fromkeys((".safetensors", ".gguf", ".ckpt", ".onnx"), (
+        "a model's weights", "import them with genmill model import")),
+    **dict.fromkeys((".tfrecord", ".tfrecords", ".lmdb", ".beton"), (
+        "a file of training records", "write the items as PNG, WAV or text files")),
+}  # fmt: skip
+_ARCHIVES = {".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tzst", ".gz", ".bz2", ".xz", ".zst"}
+
+
+def describe_name(name: str) -> tuple[str, str] | None:
+    """What a file with this name is, and what to do with it; None if it is not known."""
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix in _ARCHIVES:
+        return "an archive in the folder or archive", f"unpack it there, or {UNPACK}"
+    return _KINDS.get(suffix)
