@@ -26,9 +26,9 @@ from tests.families.kit import (
     train_small,
 )
 from worker.data.dataset import LocalDataset
-from worker.engine.generate import Sampler
 from worker.engine.inspection import inspect
 from worker.engine.run import build_run
+from worker.engine.sampler import Sampler
 from worker.engine.tensors import read_tensors
 from worker.engine.train import Trained, train
 from worker.engine.weights import load

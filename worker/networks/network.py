@@ -158,6 +158,8 @@ class Network(nn.Module, ABC):
     validation_batches: ClassVar[int] = 0  # at most, of the validation split; 0: all
     weights_file: ClassVar[str] = WEIGHTS  # of a version
     memory_remedy: ClassVar[str] = "take a larger machine"  # where the weights do not fit
+    # on a CPU, several streams of one thread each are faster than one stream of several threads
+    parallel_streams: ClassVar[bool] = False
     rows_at_once: int = 0  # rows of a training step in one forward; 0: all
     stages: Sequence[float] = (0.0,)  # progress at which each kind of training step begins
     examples: Sequence[str] = ()  # prompts to preview, one for each row of the contact sheet
