@@ -16,7 +16,6 @@ from tempfile import TemporaryDirectory
 from db.errors import BadInput
 from scheduler.models.other_files import (
     refuse_missing,
-    refuse_other_than_folder,
     refuse_placeholders,
     refuse_unknown_folder,
 )
@@ -87,8 +86,6 @@ class ModelFolder:
 
 def check_folder(folder: Path) -> ModelFolder:
     """Check a model's folder; `BadInput` if it is not one, `NotFound` for an unknown family."""
-    if not folder.is_dir():
-        refuse_other_than_folder(folder)
     path = folder / CONFIG
     if not path.is_file():
         refuse_unknown_folder(folder, remedy=_remedy())

@@ -1,5 +1,6 @@
 """The contract that every family keeps. A new family is found, and passes without a line here."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -271,6 +272,21 @@ def test_folder_whose_tensors_are_not_the_network_s_is_refused(
     save_file(tensors, path)
     assert inspect(trained.folder)
     with pytest.raises(BadInput, match=r"does not fit|damaged"):
+        inspect(folder)
+
+
+def test_folder_with_the_tokenizer_of_another_network_is_refused(
+    family: Family, trained: Trained, tmp_path: Path
+) -> None:
+    path = trained.folder / "tokenizer.json"
+    if not path.exists() or family.foreign:
+        return
+    folder = tmp_path / "copy"
+    shutil.copytree(trained.folder, folder)
+    data = json.loads(path.read_text("utf-8"))
+    data["model"]["vocab"]["unseen"] = len(data["model"]["vocab"])
+    (folder / "tokenizer.json").write_text(json.dumps(data), "utf-8")
+    with pytest.raises(BadInput, match=r"the tokenizer has \d+ tokens, but the network has \d+"):
         inspect(folder)
 
 

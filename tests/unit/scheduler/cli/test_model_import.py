@@ -52,8 +52,11 @@ def test_a_folder_that_is_not_what_was_meant_is_refused_in_words(genmill, tiny, 
 
 def test_a_file_in_place_of_a_folder_is_named(genmill, home):
     Path("m.gguf").write_bytes(b"GGUF" + bytes(20))
-    wrong = genmill("model", "import", "m.gguf", "--name", "m")
-    assert (wrong.code, "m.gguf: a GGUF file" in wrong.err) == (2, True)
+    for options in ([], ["--unwrap"]):
+        wrong = genmill("model", "import", "m.gguf", "--name", "m", *options)
+        assert (wrong.code, "m.gguf: a GGUF file" in wrong.err) == (2, True)
+        none = genmill("model", "import", "nowhere", "--name", "m", *options)
+        assert (none.code, "nowhere: no such folder" in none.err) == (2, True)
 
 
 def test_the_folder_of_a_download_cache_is_not_the_model_s(genmill, tiny):
