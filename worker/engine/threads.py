@@ -30,6 +30,11 @@ def choose_up_to(most: int) -> None:
     _most = most
 
 
+def most() -> int:
+    """The most threads that work of this process should use."""
+    return _most
+
+
 def crowded() -> bool:
     """Whether a second task that computes would need more cores than there are."""
     return 2 * torch.get_num_threads() > len(os.sched_getaffinity(0))
