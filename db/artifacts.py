@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from datetime import datetime
 
-from sqlalchemy import String, cast, func, select
+from sqlalchemy import String, cast, func, or_, select
 from sqlalchemy.orm import Session, undefer
 
 from db.errors import NotFound, Removed
@@ -80,7 +80,8 @@ def count_samples(session: Session, job_id: str) -> int:
 def referenced_keys(session: Session, job_id: str) -> set[str]:
     """Every store key under a job that the record refers to; other objects there are garbage."""
     stored = of_job(session, job_id)
-    keys = {artifact.key for artifact in stored}
+    # of one in a pack too: its URL is that of a copy
+    keys = {artifact.own_key for artifact in stored}
     keys.update(artifact.index_key for artifact in stored if artifact.index_key)
     checkpoints = select(Checkpoint.key).join(Shard, Shard.id == Checkpoint.shard_id)
     keys.update(session.scalars(checkpoints.where(Shard.job_id == job_id)))
@@ -90,6 +91,13 @@ def referenced_keys(session: Session, job_id: str) -> set[str]:
         keys.update(file["key"] for file in by_name.values())
     manifest = session.scalar(select(Job.manifest_key).where(Job.id == job_id))
     return keys | ({manifest} if manifest else set())
+
+
+def names_pack(session: Session, number: int) -> bool:
+    """Whether an artifact that is kept, or a job's manifest, lies in this pack."""
+    kept = select(Artifact.id).where(Artifact.pack == number, Artifact.removed_at.is_(None))
+    manifest = select(Job.id).where(Job.manifest_pack == number)
+    return session.scalar(select(or_(kept.exists(), manifest.exists()))) is True
 
 
 def _removed(what: str, at: datetime) -> Removed:

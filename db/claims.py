@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
-from db.columns import new_id
+from db.columns import fresh_ids
 from db.commits import NewArtifact, blob_key
 from db.errors import Cancelled, GenmillError, LeaseLost
 from db.moves import lock_job, lock_shard
-from db.session import insert_rows
 from db.states import FINAL, JobState, ShardState
 from db.tables import Artifact, Shard
+from db.tuples import Tuple, insert_tuples
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,16 @@ def ending(claim: Claim, job_status: str, shard: Any) -> Cancelled | LeaseLost |
     return LeaseLost(f"shard {claim.shard_id}: claim {claim.fence} is over ({latest})")
 
 
+def unclaimed_samples(session: Session, *, at_most: int) -> int | None:
+    """The samples of the shards that were never claimed; None if there are `at_most` shards."""
+    fresh = text("status = 'queued' AND fence = 0")  # literals, so that the partial index is used
+    order = (Shard.urgency, Shard.group_id, Shard.job_id, Shard.idx)
+    sizes = select((Shard.stop - Shard.start).label("size")).where(fresh)
+    some = sizes.order_by(*order).limit(at_most).subquery()
+    count, samples = session.execute(select(func.count(), func.sum(some.c.size))).one()
+    return None if count == at_most else int(samples or 0)
+
+
 def check_complete(claim: Claim, artifacts: Iterable[NewArtifact]) -> None:
     """Raise unless a generate shard hands over each sample of its range exactly once."""
     if claim.kind != "generate":
@@ -91,24 +101,47 @@ def record_artifacts(
     session: Session, made: Sequence[tuple[Claim, NewArtifact]], *, at: datetime
 ) -> None:
     """Record objects under claims that are held."""
-    rows = [_artifact_row(claim, artifact, at) for claim, artifact in made]
-    insert_rows(session, Artifact, rows)
+    rows = [
+        _artifact_row(each_id, claim, artifact)
+        for each_id, (claim, artifact) in zip(fresh_ids(), made, strict=False)
+    ]
+    insert_tuples(session, Artifact, ARTIFACT, rows, created_at=at)
 
 
-def _artifact_row(claim: Claim, artifact: NewArtifact, at: datetime) -> dict[str, Any]:
-    index, derived = artifact.index, blob_key(claim.job_id, artifact.sha256)
-    return {
-        "id": new_id(),
-        "job_id": claim.job_id,
-        "shard_id": claim.shard_id,
-        "kind": artifact.kind,
-        "name": artifact.name,
-        "key": None if artifact.key == derived else artifact.key,
-        "sha256": artifact.sha256,
-        "size": artifact.size,
-        "media_type": artifact.media_type,
-        "created_at": at,
-        "members_sha256": index.members_sha256 if index else None,
-        "index_sha256": index.sha256 if index else None,
-        "index_data": index.data if index else None,
-    }
+ARTIFACT = (
+    "id",
+    "job_id",
+    "shard_id",
+    "kind",
+    "name",
+    "key",
+    "sha256",
+    "size",
+    "media_type",
+    "pack",
+    "pack_offset",
+    "members_sha256",
+    "index_sha256",
+    "index_data",
+)
+
+
+def _artifact_row(row_id: str, claim: Claim, artifact: NewArtifact) -> Tuple:
+    index, packed = artifact.index, artifact.packed
+    derived = packed is not None or artifact.key == blob_key(claim.job_id, artifact.sha256)
+    return (
+        row_id,
+        claim.job_id,
+        claim.shard_id,
+        artifact.kind,
+        artifact.name,
+        None if derived else artifact.key,
+        artifact.sha256,
+        artifact.size,
+        artifact.media_type,
+        packed.pack if packed else None,
+        packed.offset if packed else None,
+        index.members_sha256 if index else None,
+        index.sha256 if index else None,
+        index.data if index else None,
+    )

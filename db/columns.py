@@ -11,7 +11,6 @@ from typing import Any
 from sqlalchemy import JSON, DateTime, Float, String, Text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
-from uuid6 import uuid7
 
 Digest = String(64)  # a SHA-256 in hexadecimal
 Id = String(36)
@@ -28,7 +27,7 @@ CONSTRAINT_NAMES = {
 
 def new_id() -> str:
     """A fresh UUIDv7 (RFC 9562) as text: ids sort by creation time."""
-    return str(uuid7())
+    return next(_new_ids(1))
 
 
 def first_id(at: datetime) -> str:

@@ -13,11 +13,39 @@ def blob_key(job_id: str, sha256: str) -> str:
     return f"{blob_prefix(job_id)}/{sha256}"
 
 
+def pack_key(number: int) -> str:
+    """The store key of a pack: an object that holds the bytes of many artifacts or manifests."""
+    return f"packs/{number:016x}"
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bytes `offset` to `offset + size` of the pack with this number."""
+
+    pack: int
+    offset: int
+    size: int
+
+    @property
+    def key(self) -> str:
+        """The pack's key in the store."""
+        return pack_key(self.pack)
+
+
+@dataclass(frozen=True)
+class NewManifest:
+    """A job's manifest, which is in the store: under a key of its own, or a range of a pack."""
+
+    place: str | Range
+    sha256: str
+
+
 @dataclass(frozen=True)
 class NewIndex:
     r"""The index of the samples inside an object (`worker.media.samples.index`).
 
-    A short one is `data`; a longer one is among the job's blobs in the store, under `sha256`.
+    A short one is `data`. A longer one has the digest `sha256`: it is among the job's blobs in the
+    store, or in the pack, right behind the artifact, if that is in a pack.
     `members_sha256` is the digest over the lines `number digest\n`, for the job's manifest.
     """
 
@@ -32,7 +60,8 @@ class NewArtifact:
     """An object that is in the store and is about to be recorded.
 
     `kind` is samples, weights, preview or report; `name` is its file name when downloaded, unique
-    within its shard. Only samples have an `index`.
+    within its shard. Only samples have an `index`. One that is not an object of its own is a range
+    of `packed`.
     """
 
     kind: str
@@ -42,3 +71,4 @@ class NewArtifact:
     size: int
     media_type: str
     index: NewIndex | None = None
+    packed: Range | None = None

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from sqlalchemy import URL
 from sqlalchemy import exc as sql
 
+from db.database_url import hosts_of
 from db.errors import GenmillError, Refused, SchemaMismatch, Unreachable
 
 # serialization_failure, deadlock_detected, lock_not_available
@@ -53,8 +54,7 @@ def location(url: URL) -> str:
     """Where a database is, without user and password: `SQLite file x.db`."""
     if url.get_backend_name() == "sqlite":
         return f"SQLite file {url.database}"
-    where = f"{url.host or 'local socket'}:{url.port or 5432}"
-    return f"PostgreSQL database {url.database!r} at {where}"
+    return f"PostgreSQL database {url.database!r} at {hosts_of(url)}"
 
 
 def settings_remedy(url: URL) -> str:

@@ -1,4 +1,4 @@
-"""Connections: which database a URL means, and how SQLite and PostgreSQL are set up.
+"""Connections: how SQLite and PostgreSQL are set up.
 
 SQLite runs in WAL mode. The execution option `begin` is what begins a transaction: both drivers run
 in autocommit, so that on PostgreSQL the transaction's settings cost no round trip of their own.
@@ -11,15 +11,15 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy import exc as sql
 
+from db.database_url import PREPARE, prepare_threshold
 from db.driver_errors import location, settings_remedy
-from db.errors import Refused, Unreachable
+from db.errors import Unreachable
 
 BUSY_TIMEOUT_S = 30
 WAL_BYTES = 64 * 2**20  # to which the file is cut back after it grew
-FORMS = "use sqlite:///path/to/file.db or postgresql://user:password@host:5432/database"
 
 POSTGRESQL_CONNECT = {
     "connect_timeout": 10,
@@ -28,30 +28,8 @@ POSTGRESQL_CONNECT = {
     "keepalives_count": 3,
 }
 PING_AFTER_S = 5.0  # a pooled connection that was idle for longer is tried before it is used
-PREPARE = "prepare_threshold"  # the parameter of the URL: `off`, or after how many executions
 
 _engines: "weakref.WeakSet[Engine]" = weakref.WeakSet()
-
-
-def parse_url(text: str) -> URL:
-    """The URL with the driver to use. Raises `Refused` for other databases, showing no password."""
-    try:
-        url = make_url(text)
-        backend = url.get_backend_name()
-    except (sql.ArgumentError, sql.NoSuchModuleError, ValueError):
-        # the cause's message may hold the password
-        raise Refused("the database URL cannot be read", remedy=FORMS) from None
-    if "@" in (url.host or ""):
-        raise Refused(
-            "the database URL has an '@' in its user or password", remedy="write it as %40"
-        )
-    if backend in {"postgres", "postgresql"}:
-        return url.set(drivername="postgresql+psycopg")
-    if backend != "sqlite":
-        raise Refused(f"databases of kind {backend!r} are not supported", remedy=FORMS)
-    if not url.database or ":memory:" in url.database:
-        raise Refused("the SQLite URL names no file", remedy=FORMS)
-    return url.set(drivername="sqlite")
 
 
 def open_engine(url: URL) -> Engine:
@@ -93,7 +71,9 @@ def _sqlite_engine(url: URL) -> Engine:
 
 def _postgresql_engine(url: URL) -> Engine:
     threshold = prepare_threshold(url)
-    engine = create_engine(url.difference_update_query([PREPARE]), connect_args=POSTGRESQL_CONNECT)
+    # the URL's own options win
+    ours = {name: value for name, value in POSTGRESQL_CONNECT.items() if name not in url.query}
+    engine = create_engine(url.difference_update_query([PREPARE]), connect_args=ours)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _: Any) -> None:
@@ -118,21 +98,6 @@ def _postgresql_engine(url: URL) -> Engine:
             raise sql.InvalidatePoolError
 
     return engine
-
-
-def prepare_threshold(url: URL) -> int | None:
-    """After how many executions the driver prepares a statement; None: never.
-
-    Raises `Refused` if the URL gives anything but a number or `off`.
-    """
-    given = str(url.query.get(PREPARE, "5"))
-    if given == "off":
-        return None
-    if not given.isdecimal():
-        raise Refused(
-            f"{PREPARE} in the database URL is {given!r}", remedy="use a whole number, or off"
-        )
-    return int(given)
 
 
 def _is_pooled(connection: Any) -> bool:

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, or_, select, text, update
 from sqlalchemy.orm import Session, undefer
 
 from db.batches import visible
+from db.commits import NewManifest
 from db.errors import NotFound
 from db.job_lists import counts, listing
 from db.journal import (
@@ -21,12 +22,11 @@ from db.journal import (
     transitions,
 )
 from db.lookup import by_prefix
-from db.manifest import manifest, manifests
+from db.manifest import manifest, manifest_to_be, manifests
 from db.moves import (
     end_job,
     lock_job,
     lock_jobs,
-    move_job,
     record_transitions,
     settle_job,
 )
@@ -34,23 +34,27 @@ from db.new_jobs import NewJob, insert_job
 from db.session import clock
 from db.states import FINAL, JobState
 from db.tables import Job, Shard
+from db.tuples import Tuple, update_tuples
 
 __all__ = [
+    "JobBrief",
     "add",
     "add_points",
+    "briefs",
     "by_idempotency_key",
-    "by_ids",
     "cancel",
     "collectable",
     "complete",
     "counts",
     "drop_points_after",
+    "end_finalizing",
     "get",
     "last_points",
     "listing",
     "log",
     "log_lines",
     "manifest",
+    "manifest_to_be",
     "manifests",
     "mark_collected",
     "names_prompts",
@@ -111,10 +115,22 @@ def get(session: Session, id_or_prefix: str) -> Job:
     return by_prefix(session, Job, id_or_prefix, WITH_SPEC, noun="job", visible=VISIBLE)
 
 
-def by_ids(session: Session, ids: Collection[str]) -> dict[str, Job]:
-    """The jobs with these ids, with their specs."""
-    statement = select(Job).where(Job.id.in_(ids)).options(WITH_SPEC)
-    return {job.id: job for job in session.scalars(statement)}
+class JobBrief(NamedTuple):
+    """What a worker needs of a job."""
+
+    id: str
+    model: str | None
+    custom_id: str | None
+    retry_of: str | None
+    spec_hash: str
+    spec: dict[str, Any]
+
+
+def briefs(session: Session, ids: Collection[str]) -> dict[str, JobBrief]:
+    """The jobs with these ids, as their workers need them."""
+    columns = (Job.id, Job.model, Job.custom_id, Job.retry_of, Job.spec_hash, Job.spec)
+    rows = session.execute(select(*columns).where(Job.id.in_(ids)))
+    return {row.id: JobBrief(*row) for row in rows}
 
 
 def shards_of(session: Session, job_id: str) -> list[Shard]:
@@ -150,35 +166,46 @@ def settle(session: Session, job_id: str) -> JobState:
     return settle_job(session, _locked(session, job_id))
 
 
-def succeed_many(session: Session, manifests: Mapping[str, tuple[str, str]]) -> list[str]:
-    """End finalizing jobs whose manifests are stored, given as key and SHA-256; return which.
+def succeed_many(session: Session, manifests: Mapping[str, NewManifest]) -> list[str]:
+    """End finalizing jobs whose manifests are stored; return which.
 
     Those that have ended already, or are not finalizing, are left as they are.
     """
     locked = lock_jobs(session, manifests, shared=False)
     ready = [job.id for job in locked.values() if job.status == JobState.FINALIZING]
-    if ready:
-        at = clock(session)
-        common = {"status": JobState.SUCCEEDED, "finished_at": at}
-        stored = [
-            common | {"id": job_id, "manifest_key": key, "manifest_sha256": sha256}
-            for job_id in ready
-            for key, sha256 in [manifests[job_id]]
-        ]
-        session.execute(update(Job), stored)
-        old, new = JobState.FINALIZING, JobState.SUCCEEDED
-        record_transitions(session, [(job_id, None, old, new, None) for job_id in ready], at=at)
+    end_finalizing(session, {job_id: manifests[job_id] for job_id in ready})
     return ready
 
 
+def end_finalizing(session: Session, manifests: Mapping[str, NewManifest]) -> None:
+    """End jobs as succeeded that this transaction has locked and that are finalizing."""
+    if not manifests:
+        return
+    at, old, new = clock(session), JobState.FINALIZING, JobState.SUCCEEDED
+    rows = [(*_manifest_row(manifest), job_id) for job_id, manifest in manifests.items()]
+    update_tuples(session, Job, _MANIFEST, rows, status=new, finished_at=at)
+    record_transitions(session, [(job_id, None, old, new, None) for job_id in manifests], at=at)
+
+
 def succeed(session: Session, job_id: str, manifest_key: str, manifest_sha256: str) -> bool:
-    """End a finalizing job whose manifest is stored as succeeded; False if it has already ended."""
-    job = _locked(session, job_id)
-    if job.status in FINAL:
-        return False
-    also = {"manifest_key": manifest_key, "manifest_sha256": manifest_sha256}
-    move_job(session, job, JobState.SUCCEEDED, at=clock(session), **also)
-    return True
+    """`succeed_many` for one job with a manifest of its own; False if it has already ended."""
+    return bool(succeed_many(session, {job_id: NewManifest(manifest_key, manifest_sha256)}))
+
+
+_MANIFEST = (
+    "manifest_key",
+    "manifest_pack",
+    "manifest_offset",
+    "manifest_size",
+    "manifest_sha256",
+)
+
+
+def _manifest_row(manifest: NewManifest) -> Tuple:
+    place = manifest.place
+    if isinstance(place, str):
+        return (place, None, None, None, manifest.sha256)
+    return (None, place.pack, place.offset, place.size, manifest.sha256)
 
 
 def collectable(session: Session, older_than_s: float, limit: int) -> list[Job]:

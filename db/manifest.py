@@ -6,6 +6,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from db.claims import Claim
+from db.commits import NewArtifact
 from db.errors import NotFound
 from db.tables import Artifact, Job, Shard
 
@@ -28,15 +30,35 @@ def manifests(session: Session, job_ids: Collection[str]) -> dict[str, dict[str,
     """The manifests of those jobs that are on record."""
     columns = (Job.id, Job.kind, Job.spec_hash)
     found = {
-        job.id: {"job": job.id, "kind": job.kind, "spec_sha256": job.spec_hash, "artifacts": []}
+        job.id: _manifest(job.id, job.kind, job.spec_hash, [])
         for job in session.execute(select(*columns).where(Job.id.in_(job_ids)))
     }
     shard = (Shard.job_id, Shard.idx, Shard.stop - Shard.start)
     statement = select(Artifact, *shard).join(Shard, Shard.id == Artifact.shard_id)
     statement = statement.where(Shard.job_id.in_(job_ids)).order_by(Shard.idx, Artifact.name)
     for artifact, job_id, idx, count in session.execute(statement):
-        entry = {name: getattr(artifact, name) for name in FIELDS} | {"shard": idx}
-        if artifact.members_sha256:
-            entry["members"] = {"count": count, "sha256": artifact.members_sha256}
+        entry = _entry(artifact, idx, count, artifact.members_sha256)
         found[job_id]["artifacts"].append(entry)
     return found
+
+
+def manifest_to_be(claim: Claim, spec_hash: str, made: NewArtifact) -> dict[str, Any]:
+    """The manifest of a job whose only shard is about to commit these samples, and nothing else."""
+    members = made.index.members_sha256 if made.index else None
+    entry = _entry(made, claim.idx, claim.stop - claim.start, members)
+    return _manifest(claim.job_id, claim.kind, spec_hash, [entry])
+
+
+def _manifest(job_id: str, kind: str, spec_hash: str, entries: list[Any]) -> dict[str, Any]:
+    return {"job": job_id, "kind": kind, "spec_sha256": spec_hash, "artifacts": entries}
+
+
+def _entry(
+    artifact: Artifact | NewArtifact, shard: int, count: int, members_sha256: str | None
+) -> dict[str, Any]:
+    entry = {name: getattr(artifact, name) for name in FIELDS} | {"shard": shard}
+    if artifact.packed is not None:
+        entry["offset"] = artifact.packed.offset
+    if members_sha256:
+        entry["members"] = {"count": count, "sha256": members_sha256}
+    return entry

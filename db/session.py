@@ -1,4 +1,4 @@
-"""Sessions, the database's clock, bulk inserts and upserts.
+"""Sessions, the database's clock, and upserts.
 
 Every write on SQLite begins IMMEDIATE, so that a check and the change it allows are one step.
 PostgreSQL runs READ COMMITTED with explicit row locks, a job's before its shard's.
@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, insert, text
+from sqlalchemy import Connection, Table, text
 from sqlalchemy.orm import Session
 
+from db.database_url import parse_url
 from db.driver_errors import Busy, translate_errors
-from db.engines import open_engine, parse_url
+from db.engines import open_engine
 
 T = TypeVar("T")
 
@@ -106,13 +107,6 @@ def clock(session: Session) -> datetime:
     now = session.scalar(text("SELECT clock_timestamp()"))
     assert isinstance(now, datetime)  # noqa: S101 - for mypy: PostgreSQL returns nothing else
     return now.astimezone(UTC)
-
-
-def insert_rows(session: Session, table: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert many rows in one statement, several times faster than adding objects."""
-    if rows:
-        target: Table = table.__table__
-        session.execute(insert(target), list(rows))
 
 
 def insert_new(session: Session, table: Any, rows: Sequence[Mapping[str, Any]]) -> int:

@@ -11,13 +11,19 @@ from sqlalchemy import BigInteger, ForeignKey, Index, MetaData, String, UniqueCo
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from db.columns import COLUMN_TYPES, CONSTRAINT_NAMES, Digest, Id, PlainText, new_id
-from db.commits import blob_key
+from db.commits import Range, blob_key
 
 
 def _partial(name: str, *columns: str, also: str = "") -> Index:
     """An index of the rows that have the first of the columns and meet another condition."""
-    condition = text(f"{columns[0]} IS NOT NULL" + (f" AND {also}" if also else ""))
-    return Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
+    return _where(name, *columns, f"{columns[0]} IS NOT NULL" + (f" AND {also}" if also else ""))
+
+
+def _where(name: str, *columns_and_condition: str) -> Index:
+    """An index of the rows that meet a condition, which only the migrations make."""
+    *columns, condition = columns_and_condition
+    # `postgresql_where` would import that dialect, which is slow, on SQLite too
+    return Index(name, *columns, info={"where": condition})
 
 
 class Base(DeclarativeBase):
@@ -97,14 +103,7 @@ class Batch(Base):
     """
 
     __tablename__ = "batches"
-    __table_args__ = (
-        Index(
-            "ix_batches_incomplete",
-            "id",
-            sqlite_where=text("complete_at IS NULL"),
-            postgresql_where=text("complete_at IS NULL"),
-        ),
-    )
+    __table_args__ = (_where("ix_batches_incomplete", "id", "complete_at IS NULL"),)
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     size: Mapped[int]
     created_at: Mapped[datetime]
@@ -130,12 +129,8 @@ class Job(Base):
         _partial("ix_jobs_finished_at_id", "finished_at", "id"),
         _partial("ix_jobs_collectable", "finished_at", also="collected_at IS NULL"),
         _partial("ix_jobs_retry_of", "retry_of"),
-        Index(
-            "ix_jobs_prompts_sha256",
-            "prompts_sha256",
-            sqlite_where=text("prompts_sha256 IS NOT NULL"),
-            postgresql_where=text("prompts_sha256 IS NOT NULL"),
-        ),
+        _partial("ix_jobs_manifest_pack", "manifest_pack"),
+        _partial("ix_jobs_prompts_sha256", "prompts_sha256"),
     )
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     kind: Mapped[str] = mapped_column(String(20))
@@ -151,13 +146,24 @@ class Job(Base):
     idempotency_key: Mapped[str | None] = mapped_column(String(200), unique=True)
     samples: Mapped[int | None] = mapped_column(BigInteger)  # to make; NULL unless it generates
     error: Mapped[str | None] = mapped_column(PlainText)
+    # its manifest is an object of its own, or a range of a pack
     manifest_key: Mapped[str | None] = mapped_column(String(200))
+    manifest_pack: Mapped[int | None] = mapped_column(BigInteger)
+    manifest_offset: Mapped[int | None]
+    manifest_size: Mapped[int | None]
     manifest_sha256: Mapped[str | None] = mapped_column(Digest)
     prompts_sha256: Mapped[str | None] = mapped_column(Digest)  # of long prompts, in the store
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     collected_at: Mapped[datetime | None]  # when its unreferenced objects were deleted
+
+    @property
+    def packed_manifest(self) -> Range | None:
+        """Where the manifest lies if it is in a pack."""
+        if self.manifest_pack is None:
+            return None
+        return Range(self.manifest_pack, self.manifest_offset or 0, self.manifest_size or 0)
 
 
 class JobCount(Base):
@@ -187,8 +193,7 @@ IN_ORDER = ("urgency", "group_id", "job_id", "idx")
 
 
 def _partial_index(name: str, *columns: str, where: str) -> Index:
-    condition = text(where)
-    return Index(f"ix_shards_{name}", *columns, sqlite_where=condition, postgresql_where=condition)
+    return _where(f"ix_shards_{name}", *columns, where)
 
 
 class Shard(Base):
@@ -253,39 +258,55 @@ class Attempt(Base):
 
 
 class Artifact(Base):
-    """A stored object that a shard committed.
+    """What a shard committed: a stored object, or a range of a pack if it is small.
 
     A samples artifact has one index entry for each sample of its shard, in order: inside the row
-    if there are few, else in an object of its own.
+    if there are few, else in an object of its own, or right behind the artifact in its pack.
     """
 
     __tablename__ = "artifacts"
-    __table_args__ = (UniqueConstraint("shard_id", "name"),)
+    __table_args__ = (
+        UniqueConstraint("shard_id", "name"),
+        _partial("ix_artifacts_pack", "pack", also="removed_at IS NULL"),
+    )
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     job_id: Mapped[str] = mapped_column(Id)  # its shard's
     shard_id: Mapped[str] = mapped_column(ForeignKey("shards.id"))
     kind: Mapped[str] = mapped_column(String(20))  # samples | weights | preview | report
     name: Mapped[str] = mapped_column(String(200))  # its file name when downloaded
-    # NULL where it follows from the job and the digest, as almost always
+    # NULL where it follows from the pack, or from the job and the digest, as almost always
     other_key: Mapped[str | None] = mapped_column("key", String(200))
     sha256: Mapped[str] = mapped_column(Digest)
     size: Mapped[int] = mapped_column(BigInteger)
     media_type: Mapped[str] = mapped_column(String(100))
+    pack: Mapped[int | None] = mapped_column(BigInteger)  # NULL: an object of its own
+    pack_offset: Mapped[int | None]
     members_sha256: Mapped[str | None] = mapped_column(Digest)  # over the lines `number digest`
-    index_sha256: Mapped[str | None] = mapped_column(Digest)  # of the index's own object
+    index_sha256: Mapped[str | None] = mapped_column(Digest)  # of an index outside the row
     index_data: Mapped[bytes | None] = mapped_column(deferred=True)  # an index inside the row
     created_at: Mapped[datetime]
     removed_at: Mapped[datetime | None]  # by retention: the object is no longer in the store
 
     @property
-    def key(self) -> str:
-        """The object's key in the store."""
+    def packed(self) -> Range | None:
+        """Where its bytes lie if they are in a pack."""
+        return None if self.pack is None else Range(self.pack, self.pack_offset or 0, self.size)
+
+    @property
+    def own_key(self) -> str:
+        """The key of an object of its own, which one in a pack need not have."""
         return self.other_key or blob_key(self.job_id, self.sha256)
 
     @property
+    def key(self) -> str:
+        """The key of the object in the store that holds it."""
+        return self.packed.key if self.packed else self.own_key
+
+    @property
     def index_key(self) -> str | None:
-        """The key of the index in the store, if it is there."""
-        return self.index_sha256 and blob_key(self.job_id, self.index_sha256)
+        """The key of the index's own object, if it has one."""
+        own = self.index_sha256 if self.pack is None else None
+        return own and blob_key(self.job_id, own)
 
 
 class Checkpoint(Base):

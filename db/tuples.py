@@ -1,6 +1,6 @@
-"""Inserting rows given as tuples: several times faster than rows given as dictionaries.
+"""Writing rows given as tuples: several times faster than rows given as dictionaries.
 
-The values go to the driver as they are: strings, numbers, None, and JSON as text.
+The values go to the driver as they are: strings, numbers, bytes, None, and JSON as text.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
-Tuple = tuple[str | int | None, ...]
+Tuple = tuple[str | int | bytes | None, ...]
 
 
 def insert_tuples(
@@ -35,6 +35,21 @@ def insert_tuples(
     connection.exec_driver_sql(statement, [(*row, *tail) for row in rows])
 
 
+def update_tuples(
+    session: Session, table: Any, columns: Sequence[str], rows: Sequence[Tuple], **same: Any
+) -> None:
+    """Set `columns` in many rows; each tuple ends in its row's id, and `same` is as above."""
+    if not rows:
+        return
+    target: Table = table.__table__
+    connection = session.connection()
+    head = tuple(_for_driver(connection, target, name, value) for name, value in same.items())
+    quote, mark = connection.dialect.identifier_preparer.quote, _mark(connection)
+    changes = ", ".join(f"{quote(name)} = {mark}" for name in [*same, *columns])
+    statement = f"UPDATE {quote(target.name)} SET {changes} WHERE id = {mark}"  # noqa: S608 - as below
+    connection.exec_driver_sql(statement, [(*head, *row) for row in rows])
+
+
 def _for_driver(connection: Connection, table: Table, name: str, value: Any) -> Any:
     dialect = connection.dialect
     process = table.columns[name].type.dialect_impl(dialect).bind_processor(dialect)
@@ -44,6 +59,9 @@ def _for_driver(connection: Connection, table: Table, name: str, value: Any) -> 
 def _statement(connection: Connection, table: Table, columns: Sequence[str]) -> str:
     quote = connection.dialect.identifier_preparer.quote
     names = ", ".join(quote(name) for name in columns)
-    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
-    marks = ", ".join([mark] * len(columns))
+    marks = ", ".join([_mark(connection)] * len(columns))
     return f"INSERT INTO {quote(table.name)} ({names}) VALUES ({marks})"  # noqa: S608 - no values
+
+
+def _mark(connection: Connection) -> str:
+    return "?" if connection.dialect.paramstyle == "qmark" else "%s"

@@ -1,17 +1,15 @@
 """Create the bucket if it is missing, and upgrade the database schema, before all else starts."""
 
-import os
 import subprocess
 import sys
-from urllib.parse import urlsplit
 
-import boto3
 from botocore.exceptions import ClientError
 
-bucket = urlsplit(os.environ["GENMILL_STORE_URL"]).netloc
-s3 = boto3.client("s3", endpoint_url=os.environ.get("GENMILL_S3_ENDPOINT_URL"))
+from worker.services import open_services
+
+store = open_services().store
 try:
-    s3.create_bucket(Bucket=bucket)
+    store.client.create_bucket(Bucket=store.bucket)
 except ClientError as error:
     if error.response["Error"]["Code"] not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
         raise

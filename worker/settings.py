@@ -7,7 +7,6 @@ import os
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -19,13 +18,8 @@ from pydantic_settings import (
 
 from db.errors import Refused, Unreachable
 from worker.environment import default_home, sqlite_url
+from worker.redis_address import RedisAddress, parse_redis_url
 from worker.specs import explain, matching
-
-_BROKER_SCHEMES = {"redis", "rediss", "unix", "redis+socket"}
-_BROKER_REMEDY = (
-    "use redis://[:password@]host:port/0, rediss://... (TLS) or unix://[:password@]/path/to.sock"
-)
-
 
 Device = Annotated[str, matching(r"auto|cpu|cuda(:\d+)?", "use auto, cpu, cuda or cuda:0")]
 
@@ -138,28 +132,28 @@ class Settings(BaseSettings):
         return self.store_url or (self.home / "store").absolute().as_uri()
 
     @property
-    def broker(self) -> str:
-        """Celery's broker URL, password included: never print it.
+    def broker(self) -> RedisAddress:
+        """Where the broker is.
 
         Without `redis_url`, it is read from the file that `genmill up` writes when it starts the
         embedded broker, each time anew, because that may happen later. Raises `Unreachable` if
         there is no such file, and `Refused` if `redis_url` is not the URL of a Redis server.
         """
         if self.redis_url is not None:
-            url = _checked_broker(self.redis_url.get_secret_value())
-            return url.replace("unix://", "redis+socket://", 1)
+            return parse_redis_url(self.redis_url.get_secret_value())
         try:
-            return self.broker_file.read_text("utf-8").strip()
+            written = self.broker_file.read_text("utf-8")
         except OSError as error:
             raise Unreachable(
                 f"no broker: {self.broker_file} cannot be read ({error.strerror})",
                 remedy="start this machine's own with `genmill up`, or set GENMILL_REDIS_URL",
             ) from None
+        return parse_redis_url(written, setting=str(self.broker_file))
 
     @property
     def broker_client(self) -> str:
-        """The broker's URL in the form that redis-py's `Redis.from_url` takes."""
-        return self.broker.replace("redis+socket://", "unix://", 1)
+        """The broker's URL for redis-py's `Redis.from_url`, password included: never print it."""
+        return self.broker.client_url
 
     @cached_property
     def broker_file(self) -> Path:
@@ -189,21 +183,6 @@ class Settings(BaseSettings):
             ours[f"GENMILL_{name.upper()}"] = "" if plain is None else str(plain)
         # pydantic reads settings whatever the case of their names
         return {k: v for k, v in os.environ.items() if k.upper() not in ours} | ours
-
-
-def _checked_broker(url: str) -> str:
-    """The URL of a Redis server. Errors do not show it, because it may hold a password."""
-    try:
-        parts = urlsplit(url)
-        number = parts.path.strip("/") if parts.scheme in {"redis", "rediss"} else ""
-        _ = (parts.port, int(number or 0))  # reading them checks them
-    except ValueError:  # the port or the database is not a number
-        raise Refused("GENMILL_REDIS_URL cannot be read", remedy=_BROKER_REMEDY) from None
-    if parts.scheme not in _BROKER_SCHEMES:
-        raise Refused(
-            f"GENMILL_REDIS_URL has the scheme {parts.scheme[:20]!r}", remedy=_BROKER_REMEDY
-        )
-    return url
 
 
 def read_settings() -> Settings:

@@ -1,11 +1,15 @@
 """What a job asks for: `Train`, `Finetune` or `Generate`, according to `kind`.
 
+A spec without a seed draws one when it is parsed, and keeps it from then on: in the job's row, for
+each attempt and for a retry.
+
 Unknown keys and values outside the limits are refused by name, before any row is written. Each
 family declares its own parameters (`worker.families`). `worker.services.pinned` says what a job's
 row keeps of a spec, once its names are versions and its parameters complete.
 """
 
 import re
+import secrets
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -48,7 +52,17 @@ Reference = Annotated[str, matching(REFERENCE_PATTERN, "use NAME, NAME:VERSION o
 # PostgreSQL's JSON holds no NUL
 Text = Annotated[str, matching(r"[^\0]*", "remove the NUL characters")]
 Key = Annotated[str, matching(r"[^\0\ud800-\udfff]{1,200}", "use 1 to 200 characters, no NUL")]
-Seed = Annotated[int, Field(ge=0, lt=2**63, description="the random seed")]
+SEED_BITS = 53  # of a seed that is drawn: JSON readers with numbers of 64 bits keep it
+
+
+def fresh_seed() -> int:
+    """A seed that no other request has, as far as chance allows."""
+    return secrets.randbits(SEED_BITS)
+
+
+Seed = Annotated[
+    int, Field(default_factory=fresh_seed, ge=0, lt=2**63, description="the random seed")
+]
 
 
 class Params(BaseModel):
@@ -72,7 +86,7 @@ class _Training(Params):
     params: dict[str, JsonValue] = Field(
         default_factory=dict, description="the family's parameters"
     )
-    seed: Seed = 0
+    seed: Seed
     max_steps: int | None = Field(None, ge=1, le=100_000_000)
     max_seconds: float | None = Field(None, gt=0, le=30 * 86_400, allow_inf_nan=False)
 
@@ -103,7 +117,7 @@ class Generate(Params):
     kind: Literal["generate"] = "generate"
     model: Reference
     count: int = Field(ge=1, le=MAX_SAMPLES)
-    seed: Seed = 0
+    seed: Seed
     label: str | None = Field(None, max_length=200)
     dataset: Reference | None = None
     prompts: list[Prompt] = Field(default_factory=list, max_length=MAX_PROMPTS)
@@ -124,6 +138,11 @@ def parse_spec(data: Mapping[str, Any]) -> Spec:
         return _SPEC_ADAPTER.validate_python(dict(data))
     except ValidationError as error:
         raise Refused(explain(error)) from None
+
+
+def is_seed_given(spec: Spec) -> bool:
+    """Whether the request named its seed, or one was drawn for it."""
+    return "seed" in spec.model_fields_set
 
 
 def parse_key(name: str, value: object) -> str:

@@ -117,18 +117,19 @@ def _counted(done: "Downloaded | Verified") -> str:
 )
 @as_json
 def url(artifact_id: str, expires: timedelta, as_json: bool) -> None:
-    """Print a temporary URL of one object.
+    """Print a temporary URL of one object. What is stored together with others is copied first.
 
     \b
     curl -o shard.tar "$(genmill artifact url 0199c0de --expires 1h)"
     """
     from db import artifacts
     from scheduler.output.render import print_json
+    from worker.services.samples import own_object
 
     with open_record() as services:
         with services.database.read() as session:
             found = artifacts.get(session, artifact_id)
-        address = services.store.url(found.key, int(expires.total_seconds()))
+        address = services.store.url(own_object(services, found), int(expires.total_seconds()))
     print_json({"id": found.id, "url": address}) if as_json else click.echo(address)
 
 

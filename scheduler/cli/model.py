@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from db.errors import Refused
 from scheduler.cli.options import NonEmptyPath, as_json
 from scheduler.cli.record import open_record
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from scheduler.output.documents import Document
+    from worker.networks.family import Inspection
 
 COLUMNS = ("name", "version", "family", "aliases", "loss", "created_at")
 
@@ -124,13 +126,19 @@ def export(reference: str, folder: Path, merge: bool, as_json: bool) -> None:
 
 
 @model.command("import")
-@click.argument("folder", type=NonEmptyPath(file_okay=False, path_type=Path), metavar="DIR")
+@click.argument("folder", type=NonEmptyPath(exists=True, path_type=Path), metavar="DIR")
 @click.option("--name", required=True, metavar="N", help="Name of the model.")
+@click.option(
+    "--unwrap",
+    is_flag=True,
+    help="Take wrappers' names off the tensors: _orig_mod., module., base_model.model.",
+)
 @as_json
-def import_(folder: Path, name: str, as_json: bool) -> None:
+def import_(folder: Path, name: str, unwrap: bool, as_json: bool) -> None:
     """Import an exported folder, or a causal language model from transformers, as a new version.
 
-    Weights must be safetensors: pickles are never opened, and no code in the folder is run.
+    Weights must be safetensors: pickles are never opened, and no code in the folder is run. The
+    model is loaded and tried before it is stored, which needs PyTorch and memory for its weights.
 
     \b
     genmill model import ./digits-hf --name digits
@@ -141,8 +149,19 @@ def import_(folder: Path, name: str, as_json: bool) -> None:
     from scheduler.output.render import print_json
 
     with open_record() as services:
-        found, version = import_model(services, folder, name)
+        found, version = import_model(services, folder, name, inspect=_inspect, unwrap=unwrap)
     if as_json:
         print_json(model_document(found, version))
     else:
         click.echo(f"{found.name}:{version.number}")
+
+
+def _inspect(folder: Path) -> "Inspection":
+    try:
+        from worker.engine.inspection import inspect
+    except ModuleNotFoundError as error:
+        raise Refused(
+            f"the model cannot be tried here, because {error.name} is not installed",
+            remedy="import it where a worker is installed, with the same database and store",
+        ) from None
+    return inspect(folder)

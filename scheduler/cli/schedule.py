@@ -44,6 +44,12 @@ def schedule() -> None:
     default="skip",
     help="While the previous job still runs: skip (default) or queue another.",
 )
+@click.option(
+    "--seed",
+    default="fresh",
+    metavar="fixed|fresh|N",
+    help="Seed of the jobs: a fresh one at each run (default), one drawn now for all runs, or N.",
+)
 @click.argument("words", nargs=-1, required=True, metavar="-- enqueue ...")
 @as_json
 def add(name: str, words: tuple[str, ...], as_json: bool, **rules: Any) -> None:

@@ -2,14 +2,29 @@
 
 from typing import Any
 
-GAN = {"kind": "train", "family": "gan", "model": "digits", "dataset": "digits", "max_seconds": 150}
-VAE = {"kind": "train", "family": "vae", "model": "vae", "dataset": "digits", "max_seconds": 45}
+GAN = {
+    "kind": "train",
+    "family": "gan",
+    "model": "digits",
+    "dataset": "digits",
+    "max_seconds": 150,
+    "seed": 0,
+}
+VAE = {
+    "kind": "train",
+    "family": "vae",
+    "model": "vae",
+    "dataset": "digits",
+    "max_seconds": 45,
+    "seed": 0,
+}
 GPT = {
     "kind": "train",
     "family": "gpt",
     "model": "prose",
     "dataset": "documentation",
     "max_seconds": 90,
+    "seed": 0,
     # a large vocabulary of long tokens, so that it writes words after a minute
     "params": {
         "tokenizer": "bpe",
@@ -31,6 +46,7 @@ GENERATION: dict[str, dict[str, Any]] = {
         "kind": "generate",
         "model": "prose",
         "count": 50,
+        "seed": 1,
         "prompts": [{"prompt": prompt} for prompt in PROMPTS],
         "params": {"max_tokens": 80, "temperature": 0.7, "top_p": 0.9},
     },

@@ -9,6 +9,7 @@ from db import artifacts, batches, datasets, jobs
 from scheduler.submission.batches import ABANDONED_S, discard
 from worker.data.versions import PREFIX, object_keys
 from worker.services import Services, prompts
+from worker.store import packs
 
 log = logging.getLogger(__name__)
 
@@ -86,4 +87,24 @@ def collect_prompts(services: Services, *, older_than_s: float = UPLOAD_GRACE_S)
             services.store.delete(key)
             count += 1
     services.store.abort_uploads(prompts.PREFIX, STALE_UPLOAD_S)
+    return count
+
+
+def collect_packs(services: Services, *, older_than_s: float = UPLOAD_GRACE_S) -> int:
+    """Delete the packs in which nothing lies that is kept; return how many.
+
+    Packs stored recently stay: they are stored before what lies in them is recorded.
+    """
+    count = 0
+    for key in services.store.keys(packs.PREFIX, older_than_s=older_than_s):
+        number = packs.number_in(key)
+        if number is None:  # not ours
+            continue
+        with services.database.read() as session:
+            used = artifacts.names_pack(session, number)
+        if not used:
+            services.store.delete(key)
+            count += 1
+    if count:
+        log.info("packs collected", extra={"objects": count})
     return count

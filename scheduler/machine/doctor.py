@@ -16,7 +16,7 @@ from db import jobs, schema, upkeep, workers
 from db.driver_errors import location
 from db.errors import GenmillError, Refused
 from db.session import clock
-from scheduler.machine.broker import broker_address, ping
+from scheduler.machine.broker import ping
 from scheduler.machine.control import has_database
 from scheduler.machine.home import state_file, supervisor_pid
 from scheduler.output.render import to_count
@@ -138,7 +138,13 @@ def _clock(services: Services) -> str:
 
 def _store(services: Services) -> str:
     services.store.check()
-    return services.settings.store
+    limits = services.store.limits()
+    found = "; ".join([services.settings.store, *map(str, limits)])
+    if not all(limit.covered for limit in limits):
+        raise GenmillError(
+            found, remedy="allow it by the bucket's policy, or use a server that can do it"
+        )
+    return found
 
 
 def _workers(services: Services) -> str:
@@ -167,7 +173,7 @@ CHECKS: dict[str, Check] = {
     "database": _database,
     "upkeep": _upkeep,
     "clock": _clock,
-    "broker": lambda services: f"{ping(services.settings)} at {broker_address(services.settings)}",
+    "broker": lambda services: f"{ping(services.settings)} at {services.settings.broker}",
     "store": _store,
     "workers": _workers,
     "torch": lambda _: (

@@ -62,6 +62,8 @@ class Supervisor:
     def _start(self) -> None:
         # checked here, because a child would fail again and again
         self.services.store.check()
+        for limit in self.services.store.limits():
+            self.say(f"the object store has {limit}")
         if self.settings.redis_url is None:
             self._start_broker()
         else:

@@ -7,20 +7,28 @@ Genmill exported, or another library's whose layout a family declares.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from db.errors import BadInput
+from scheduler.models.other_files import (
+    refuse_file,
+    refuse_missing,
+    refuse_placeholders,
+    refuse_unknown_folder,
+)
+from scheduler.models.weights_check import COPY_AGAIN, check_weights
 from worker.families import families, find_family
-from worker.files import digest_of
-from worker.networks.family import Family, ForeignLayout
+from worker.files import digest_of, disk_errors
+from worker.networks.family import Family, ForeignLayout, Inspection
 from worker.networks.params import TrainingParams
 from worker.networks.version_folder import (
     CONFIG,
     FORMAT,
     WEIGHTS,
-    WEIGHTS_SUFFIX,
     Config,
     own_record,
     read_json,
@@ -30,9 +38,6 @@ from worker.networks.version_folder import (
 from worker.specs import parse_params
 
 SUMS = "SHA256SUMS"  # of the other files as they were exported, in the form of sha256sum
-MAX_HEADER_BYTES = 100 << 20
-PICKLES = {".bin", ".pt", ".pth", ".ckpt"}
-COPY_AGAIN = "copy or export the whole folder again"
 
 
 @dataclass(frozen=True)
@@ -45,31 +50,47 @@ class ModelFolder:
     config: Config
     names: list[str]
 
-    def version_config(self, digests: Mapping[str, str]) -> tuple[str, TrainingParams]:
+    def version_config(
+        self, digests: Mapping[str, str], found: Inspection | None = None
+    ) -> tuple[str, TrainingParams]:
         """`config.json` as the version keeps it, and the parameters in it.
 
-        In another library's folder Genmill's record is added. `digests` are the SHA-256s of the
-        other files by name.
+        In another library's folder Genmill's record is added, with what an inspection found.
+        `digests` are the SHA-256s of the other files by name.
         """
         path = self.folder / CONFIG
         if self.layout is None:
             return read_small(path), _params(path, self.family, own_record(self.config))
         described = self.layout.record(self.folder, self.config, digests)
+        if found:
+            described |= found.record
+            described["params"] = found.defaults | described["params"] | found.params
         params = _params(path, self.family, described)
         record = described | {
             "genmill": FORMAT,
             "family": self.family.name,
             "params": params.model_dump(mode="json"),
         }
-        text = json.dumps({**self.config, "genmill": record}, indent=2, ensure_ascii=False)
-        return text + "\n", params
+        return json.dumps({**self.config, "genmill": record}, indent=2) + "\n", params
+
+    @contextmanager
+    def as_version(self, digests: Mapping[str, str]) -> Iterator[Path]:
+        """A temporary folder with the files of the version as it is before an inspection."""
+        with TemporaryDirectory(prefix="genmill-") as made, disk_errors(Path(made)):
+            for name in self.names:
+                (Path(made) / name).symlink_to((self.folder / name).resolve())
+            (Path(made) / CONFIG).write_text(self.version_config(digests)[0], "utf-8")
+            yield Path(made)
 
 
 def check_folder(folder: Path) -> ModelFolder:
     """Check a model's folder; `BadInput` if it is not one, `NotFound` for an unknown family."""
+    if folder.is_file():
+        refuse_file(folder)
     path = folder / CONFIG
     if not path.is_file():
-        raise BadInput(f"{folder}: no {CONFIG}", remedy=_remedy())
+        refuse_unknown_folder(folder, remedy=_remedy())
+    refuse_placeholders(folder, sorted(each.name for each in folder.glob("*.json")))
     config = read_json(path)
     family, layout = _family_of(folder, config)
     if layout:
@@ -78,41 +99,11 @@ def check_folder(folder: Path) -> ModelFolder:
         params = _params(path, family, own_record(config))
         names = [WEIGHTS, *(file.name for file in family.files if file.needed(params))]
     for name in names:
-        if name.endswith(WEIGHTS_SUFFIX):
-            check_weights(folder / name)
-        elif not (folder / name).is_file():
-            raise BadInput(f"{folder}: no {name}", remedy=COPY_AGAIN)
+        if not (folder / name).is_file():
+            refuse_missing(folder / name, remedy=COPY_AGAIN)
+    check_weights(folder, names)
     check_sums(folder)
     return ModelFolder(folder, family, layout, config, names)
-
-
-def check_weights(path: Path) -> None:
-    """Refuse what is not a safetensors file: the header must parse and account for every byte."""
-    if not path.is_file():
-        pickles = [each.name for each in path.parent.iterdir() if each.suffix in PICKLES]
-        if not pickles:
-            raise BadInput(f"{path.parent}: no {path.name}", remedy=COPY_AGAIN)
-        raise BadInput(
-            f"{path.parent}: no {path.name}, and {pickles[0]} may run code when opened and is "
-            "never read",
-            remedy="save the weights as safetensors",
-        )
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-            raise BadInput(f"{path}: not a safetensors file")
-        header = file.read(length)
-    try:
-        tensors = {k: v for k, v in json.loads(header).items() if k != "__metadata__"}
-        end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
-    except (ValueError, AttributeError, KeyError, TypeError, IndexError, RecursionError):
-        raise BadInput(f"{path}: the safetensors header is damaged", remedy=COPY_AGAIN) from None
-    if end != size - 8 - length:
-        raise BadInput(
-            f"{path}: {size - 8 - length} bytes of tensors, but the header says {end}",
-            remedy=COPY_AGAIN,
-        )
 
 
 def check_sums(folder: Path) -> None:

@@ -1,34 +1,54 @@
 """Importing a folder as a new version of a model."""
 
 import json
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from sqlalchemy.orm import Session
 
 from db import models
 from db.tables import Model, ModelVersion
-from scheduler.models.folder_check import check_folder
+from scheduler.models.folder_check import ModelFolder, check_folder, check_sums
+from scheduler.models.weights_check import unwrapped
 from scheduler.submission.pinning import refuse_other_family
-from worker.files import weights_digest
+from worker.files import digest_of, weights_digest
+from worker.networks.family import Inspection
 from worker.networks.version_folder import CONFIG, WEIGHTS_SUFFIX, own_record
 from worker.services import Services
 from worker.specs import check_name
 
 PREFIX = "models/blobs"
 
+Inspect = Callable[[Path], Inspection]  # tries the model in a version's folder
 
-def import_model(services: Services, folder: Path, name: str) -> tuple[Model, ModelVersion]:
-    """Store the model in `folder` as a new version of model `name`.
 
-    Raises `BadInput` for a folder that is not a model's or has changed since it was exported,
-    `NotFound` for an unknown family, and `Refused` where `name` is, or will be, a model of another
-    family.
+def import_model(
+    services: Services, folder: Path, name: str, *, inspect: Inspect, unwrap: bool = False
+) -> tuple[Model, ModelVersion]:
+    """Store the model in `folder` as a new version of model `name`, if `inspect` accepts it.
+
+    With `unwrap`, the names of wrappers such as torch.compile's are taken off its tensors. Raises
+    `BadInput` for a folder that is not a model's or has changed since it was exported, `NotFound`
+    for an unknown family, and `Refused` where `name` is, or will be, a model of another family.
     """
     check_name("model", name)
-    found = check_folder(folder)
-    files = {each: vars(services.store.put(PREFIX, folder / each)) for each in found.names}
-    digests = {each: str(blob["sha256"]) for each, blob in files.items()}
-    config, params = found.version_config(digests)
+    if unwrap:
+        check_sums(folder)
+    with unwrapped(folder) if unwrap else nullcontext(folder) as plain:
+        return _import(services, check_folder(plain), name, inspect)
+
+
+def _import(
+    services: Services, found: ModelFolder, name: str, inspect: Inspect
+) -> tuple[Model, ModelVersion]:
+    with services.database.read() as session:  # before the work
+        refuse_other_family(session, name, found.family)
+    digests = {each: digest_of(found.folder / each) for each in found.names}
+    with found.as_version(digests) as version:
+        inspected = inspect(version)
+    config, params = found.version_config(digests, inspected)
+    files = {each: vars(services.store.put(PREFIX, found.folder / each)) for each in found.names}
     files[CONFIG] = vars(services.store.put_bytes(PREFIX, config.encode()))
     weights = {each: sha256 for each, sha256 in digests.items() if each.endswith(WEIGHTS_SUFFIX)}
 
@@ -41,7 +61,7 @@ def import_model(services: Services, folder: Path, name: str) -> tuple[Model, Mo
             params=params.model_dump(mode="json"),
             files=files,
             weights_sha256=weights_digest(weights),
-            metrics={},
+            metrics=dict(inspected.metrics),
             shape=own_record(json.loads(config))["shape"],
         )
         return models.resolve(session, f"{name}:{added.number}")

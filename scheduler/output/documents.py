@@ -81,6 +81,7 @@ def artifact_document(artifact: Artifact) -> Document:
         "media_type": artifact.media_type,
         "sha256": artifact.sha256,
         "key": artifact.key,
+        "offset": artifact.pack_offset or 0,
         "created_at": artifact.created_at,
     }
 

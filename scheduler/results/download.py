@@ -7,10 +7,13 @@ not fetched again.
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from itertools import groupby
 from pathlib import Path
+from typing import BinaryIO
 
 from db import models
 from db.errors import NotFound, Refused
@@ -18,12 +21,12 @@ from db.tables import Artifact, Job, Shard
 from scheduler.results.threads import in_order
 from scheduler.results.unpack import already_written, read_samples, write_files
 from worker.families import find_family
-from worker.files import disk_errors, durable_rename
+from worker.files import CHUNK, disk_errors, durable_rename
 from worker.media import all_media, find_medium
 from worker.media.base import CombinedFiles, Medium, SampleFiles
 from worker.media.samples.index import SampleIndex
 from worker.services import Services
-from worker.services.samples import read_index, stored_objects
+from worker.services.samples import fetch_artifact, read_index, read_packed, stored_objects
 
 FORMS = tuple(dict.fromkeys(form for medium in all_media() for form in medium.downloads))
 PARTS = ".genmill-parts"  # folder of objects being fetched; removed at the end
@@ -61,11 +64,25 @@ class _Object:
 
 @dataclass(frozen=True)
 class _Fetched:
-    """A fetched object; its samples are in its part, unless they are on disk already."""
+    """A fetched object; without an `index`, there is nothing to unpack.
+
+    Its bytes are in its part, or are `content` if they came out of a pack.
+    """
 
     object: _Object
     samples: int
-    packed: SampleIndex | None = None
+    index: SampleIndex | None = None
+    content: bytes | None = None
+
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """Its bytes; the part is removed at the end."""
+        if self.content is not None:
+            yield BytesIO(self.content)
+            return
+        with self.object.part.open("rb", buffering=CHUNK) as file:
+            yield file
+        self.object.part.unlink()
 
 
 def download(
@@ -132,13 +149,15 @@ def _objects(
 def _fetch(services: Services, each: _Object) -> _Fetched:
     artifact, folder, form = each.artifact, each.folder, each.form
     if each.shard is None or each.medium is None or form is CombinedFiles.OBJECTS:
-        services.store.fetch(artifact.key, folder / plain_name(artifact), sha256=artifact.sha256)
+        fetch_artifact(services, artifact, folder / plain_name(artifact))
         return _Fetched(each, each.shard.stop - each.shard.start if each.shard else 0)
-    index = read_index(services.store, artifact, each.shard)
+    index = read_index(services, artifact, each.shard)
     if isinstance(form, SampleFiles) and already_written(index, folder, each.medium, form):
         return _Fetched(each, len(index))
+    if artifact.packed is not None:
+        return _Fetched(each, len(index), index, read_packed(services, artifact, artifact.packed))
     services.store.fetch(artifact.key, each.part, sha256=artifact.sha256, durable=False)
-    return _Fetched(each, len(index), packed=index)
+    return _Fetched(each, len(index), index)
 
 
 def _unpack(fetched: _Fetched) -> int:
@@ -146,18 +165,17 @@ def _unpack(fetched: _Fetched) -> int:
 
     One thread does it for all: a folder takes one new file at a time, so more would only wait.
     """
-    each, index = fetched.object, fetched.packed
+    each, index = fetched.object, fetched.index
     if index is None or each.medium is None:
         return fetched.samples
-    if isinstance(each.form, SampleFiles):
-        written = write_files(each.part, index, each.folder, each.medium, each.form)
-    else:
-        written = len(index)
+    with fetched.open() as file:
+        if isinstance(each.form, SampleFiles):
+            return write_files(file, index, each.folder, each.medium, each.form)
+        (each.folder / PARTS).mkdir(exist_ok=True)
         with (each.folder / PARTS / RECORDS).open("ab") as lines:
-            for _, _, record in read_samples(each.part, index, each.medium):
+            for _, _, record in read_samples(file, index, each.medium):
                 lines.write(record + b"\n")
-    each.part.unlink()
-    return written
+        return len(index)
 
 
 def _finish(folder: Path) -> None:

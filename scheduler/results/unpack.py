@@ -7,9 +7,9 @@ Nothing inside the object is used as a path.
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from db.errors import BadInput, DigestMismatch
-from worker.files import CHUNK
 from worker.media.base import Medium, SampleFiles
 from worker.media.samples.index import IndexEntry
 from worker.media.samples.record import to_json
@@ -17,35 +17,34 @@ from worker.media.samples.record import to_json
 Sample = tuple[IndexEntry, bytes, bytes]  # its entry, its bytes, its JSON record
 
 
-def read_samples(part: Path, entries: Iterable[IndexEntry], medium: Medium) -> Iterator[Sample]:
-    """Yield the samples of an object on this disk, after checking their digests.
+def read_samples(file: BinaryIO, entries: Iterable[IndexEntry], medium: Medium) -> Iterator[Sample]:
+    """Yield the samples of an object on this disk or in memory, after checking their digests.
 
     Raises `DigestMismatch`.
     """
-    with part.open("rb", buffering=CHUNK) as file:
-        for entry in sorted(entries, key=lambda entry: entry.offset):
-            file.seek(entry.offset)
-            data = file.read(entry.size)
-            try:
-                if not _is_sample(data, entry):
-                    raise BadInput("its bytes are not those on record")
-                record = medium.container.read_record(file, data)
-            except BadInput as error:
-                raise DigestMismatch(
-                    f"sample {entry.sample}: {error}", remedy="fetch it again"
-                ) from None
-            yield entry, data, record
+    for entry in sorted(entries, key=lambda entry: entry.offset):
+        file.seek(entry.offset)
+        data = file.read(entry.size)
+        try:
+            if not _is_sample(data, entry):
+                raise BadInput("its bytes are not those on record")
+            record = medium.container.read_record(file, data)
+        except BadInput as error:
+            raise DigestMismatch(
+                f"sample {entry.sample}: {error}", remedy="fetch it again"
+            ) from None
+        yield entry, data, record
 
 
 def write_files(
-    part: Path, entries: Iterable[IndexEntry], folder: Path, medium: Medium, form: SampleFiles
+    file: BinaryIO, entries: Iterable[IndexEntry], folder: Path, medium: Medium, form: SampleFiles
 ) -> int:
     """Write the files of each sample into `folder`; return how many samples had any.
 
     Raises `DigestMismatch`.
     """
     written = 0
-    for entry, data, record in read_samples(part, entries, medium):
+    for entry, data, record in read_samples(file, entries, medium):
         contents = form.contents(data, record)
         for suffix, content in contents.items():
             # no fsync for each of thousands of files: a torn one is found by its digest

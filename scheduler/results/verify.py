@@ -17,9 +17,11 @@ from worker.files import canonical_json
 from worker.media import medium_of
 from worker.media.samples.index import IndexEntry
 from worker.services import Services
+from worker.services.finalize import read_manifest
 from worker.services.prompts import load_spec
 from worker.services.samples import (
     find_sample,
+    open_artifact,
     read_index,
     read_sample,
     stored_objects,
@@ -81,7 +83,7 @@ def _check(services: Services, stored: Stored) -> tuple[int, list[str]]:
         return 0, _check_object(services, artifact, [])
     count = shard.stop - shard.start
     try:
-        index = read_index(services.store, artifact, shard)
+        index = read_index(services, artifact, shard)
     except Unreachable:
         raise
     except GenmillError as error:
@@ -97,7 +99,7 @@ def _check_object(
     services: Services, artifact: Artifact, entries: Iterable[IndexEntry]
 ) -> list[str]:
     try:
-        with services.store.open(artifact.key) as file:
+        with open_artifact(services, artifact) as file:
             return list(_compare(file, artifact, entries))
     except Unreachable:
         raise
@@ -133,15 +135,15 @@ def _hash(file: BinaryIO, size: int | None, *digests: Any) -> None:
 
 
 def _check_manifest(services: Services, job: Job) -> list[str]:
-    if job.manifest_key is None:
-        return ["the job succeeded without a manifest"]
     try:
-        with services.store.open(job.manifest_key) as file:
-            found = hashlib.sha256(file.read()).hexdigest()
+        data = read_manifest(services, job)
     except Unreachable:
         raise
     except GenmillError as error:
         return [f"manifest: {error}"]
+    if data is None:
+        return ["the job succeeded without a manifest"]
+    found = hashlib.sha256(data).hexdigest()
     with services.database.read() as session:
         derived = hashlib.sha256(canonical_json(jobs.manifest(session, job.id))).hexdigest()
     if not found == derived == job.manifest_sha256:

@@ -1,5 +1,6 @@
 """Adding, resuming and triggering schedules."""
 
+import re
 from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
@@ -10,13 +11,14 @@ from db.session import clock
 from db.tables import Job, Schedule
 from scheduler.schedules.command import check_command, prepared_jobs
 from scheduler.schedules.cron import next_due
-from scheduler.submission.arguments import make_paths_absolute
+from scheduler.submission.arguments import make_paths_absolute, parse_command
 from scheduler.submission.enqueue import ring_or_warn
 from worker.services import Services
-from worker.specs import check_name
+from worker.specs import check_name, fresh_seed, is_seed_given
 
 MISSED = ("skip", "once")
 OVERLAP = ("skip", "queue")
+FRESH, FIXED = "fresh", "fixed"
 
 
 def add_schedule(
@@ -28,18 +30,21 @@ def add_schedule(
     timezone: str = "UTC",
     missed: str = "skip",
     overlap: str = "skip",
+    seed: str = FRESH,
 ) -> Schedule:
     """Add a schedule that repeats an enqueue command, given as `["enqueue", "train", ...]`.
 
     `missed`: due times that passed while no scheduler ran are skipped, or made up for by one run
     (`once`). `overlap`: while a job of an earlier due time has not ended, the next is skipped, or
-    queued. Raises `Refused` or `NotFound` if the command would fail now.
+    queued. `seed`: the jobs of each run draw their own unless the command names one (`fresh`), or
+    all have one that is drawn now (`fixed`), or a number. Raises `Refused` or `NotFound` if the
+    command would fail now.
     """
     check_name("schedule", name)
     for rule, given, known in (("missed", missed, MISSED), ("overlap", overlap, OVERLAP)):
         if given not in known:
             raise Refused.unknown(f"{rule} rule", given, known)
-    words = make_paths_absolute(command)
+    words = _seeded(make_paths_absolute(command), seed)
     check_command(services, words)
 
     def work(session: Session) -> Schedule:
@@ -55,6 +60,22 @@ def add_schedule(
         )
 
     return services.database.transact(work)
+
+
+def _seeded(words: list[str], seed: str) -> list[str]:
+    """The command with the seed of a schedule's rule."""
+    if seed == FRESH:
+        return words
+    if seed != FIXED and not re.fullmatch(r"[0-9]{1,19}", seed):
+        raise Refused(f"seed {seed[:40]!r}", remedy=f"use {FRESH}, {FIXED} or a whole number")
+    if words[1:2] == ["batch"]:
+        raise Refused(
+            "a batch takes no seed of its schedule", remedy='give the lines a "seed" of their own'
+        )
+    command = parse_command(words).spec
+    if command is not None and is_seed_given(command):
+        raise Refused("the command has a seed of its own", remedy="give one of the two")
+    return [*words, "--seed", str(fresh_seed()) if seed == FIXED else seed]
 
 
 def resume_schedule(services: Services, name: str) -> Schedule:

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from db.errors import BadInput, Refused
-from scheduler.submission.json_lines import refuse_constant
+from scheduler.submission.json_lines import STDIN, refuse_constant
 from scheduler.submission.prompts import find_template, read_prompts
 from worker.specs import Spec, parse_spec
 
@@ -70,18 +70,31 @@ def parse_repeated(words: Sequence[str]) -> EnqueueCommand:
 
 
 def make_paths_absolute(words: Sequence[str]) -> list[str]:
-    """The arguments with absolute file names, for a scheduler that runs in another folder."""
-    command = COMMANDS.get(words[1]) if len(words) > 1 else None
-    if command is None:
-        return list(words)
-    given = command.make_context(words[1], list(words[2:]), resilient_parsing=True).params
-    named = given.get("file") or given.get("prompts")
+    """The arguments with absolute file names, for a scheduler that runs in another folder.
+
+    Raises `Refused` if one is the standard input.
+    """
+    named = _files(words)
+    if STDIN in named:
+        raise Refused(
+            "a schedule cannot read the standard input",
+            remedy="name a file, which is read at each run",
+        )
     absolute = list(words[:2])
     for word in words[2:]:
         option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
         path = f"{option}{equals}{Path(value).absolute()}"
-        absolute.append(path if value == named else word)
+        absolute.append(path if value in named else word)
     return absolute
+
+
+def _files(words: Sequence[str]) -> set[str]:
+    """The files that an enqueue command names."""
+    command = COMMANDS.get(words[1]) if len(words) > 1 else None
+    if command is None:
+        return set()
+    given = command.make_context(words[1], list(words[2:]), resilient_parsing=True).params
+    return {name for name in (given.get("file"), given.get("prompts")) if name}
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
@@ -102,6 +115,15 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
+_SEED = click.option(
+    "--seed",
+    type=int,
+    metavar="N",
+    help="Random seed: the same seed makes the same again. Default: a fresh one, which the job's "
+    "spec records.",
+)
+
+
 def _enqueue_options(function: Callable[..., EnqueueCommand]) -> Callable[..., EnqueueCommand]:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print JSON."),
@@ -120,7 +142,7 @@ def _enqueue_options(function: Callable[..., EnqueueCommand]) -> Callable[..., E
 
 def _training_options(function: Callable[..., EnqueueCommand]) -> Callable[..., EnqueueCommand]:
     for option in (
-        click.option("--seed", type=int, default=0, metavar="N", help="Random seed (default 0)."),
+        _SEED,
         click.option(
             "--max-seconds",
             type=float,
@@ -181,13 +203,7 @@ def finetune(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
 @click.command("generate")
 @click.argument("model")
 @click.option("--count", type=int, metavar="N", help="Number of samples.")
-@click.option(
-    "--seed",
-    type=int,
-    default=0,
-    metavar="N",
-    help="Random seed: the same seed makes the same samples (default 0).",
-)
+@_SEED
 @click.option("--label", metavar="L", help="Samples of this class only. Default: all in turn.")
 @click.option(
     "--dataset",
@@ -196,7 +212,9 @@ def finetune(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
 )
 @click.option("--prompt", metavar="TEXT", multiple=True, help="Prompt; repeatable.")
 @click.option(
-    "--prompts", metavar="FILE.jsonl", help='Prompts, one {"prompt", "custom_id"} per line.'
+    "--prompts",
+    metavar="FILE.jsonl",
+    help='Prompts, one {"prompt", "custom_id"} per line; `-`: the standard input.',
 )
 @click.option(
     "--template",
@@ -247,7 +265,8 @@ def generate(
 def batch(file: str, **how: Any) -> EnqueueCommand:
     """Submit many jobs, one spec per line; print the batch id.
 
-    Every line is checked first; if one is wrong, nothing is enqueued.
+    Every line is checked first; if one is wrong, nothing is enqueued. FILE.jsonl may be `-`, the
+    standard input. A line without "seed" draws its own.
 
     \b
     {"custom_id": "a", "kind": "generate", "model": "digits", "count": 100, "label": "3"}
@@ -268,5 +287,7 @@ def _command(data: dict[str, Any], options: dict[str, Any]) -> EnqueueCommand:
     """The command whose spec has the fields `data` and those of `options` that are a spec's."""
     how = ("priority", "idempotency_key", "wait", "dry_run", "as_json")
     fields = {name: value for name, value in options.items() if name not in how}
+    if fields["seed"] is None:
+        del fields["seed"]
     spec = parse_spec(data | fields)
     return EnqueueCommand(spec=spec, **{name: options[name] for name in how})

@@ -130,10 +130,9 @@ def _from_openai(line: dict[str, Any]) -> dict[str, Any]:
         "kind": "generate",
         "model": body.get("model"),
         "count": body.get("n") or 1,
-        "seed": body.get("seed") or 0,
         "prompts": [{"prompt": _openai_prompt(body), "custom_id": None}],
         "params": params,
-    }
+    } | ({} if body.get("seed") is None else {"seed": body["seed"]})
 
 
 def _openai_prompt(body: dict[str, Any]) -> Any:

@@ -22,7 +22,7 @@ from worker.broker.doorbell import ring_due
 from worker.services import Services
 from worker.services.pinned import PinnedTraining
 from worker.services.prompts import load_spec, store_prompts
-from worker.specs import Spec, parse_key
+from worker.specs import Spec, is_seed_given, parse_key
 
 log = logging.getLogger(__name__)
 
@@ -89,16 +89,18 @@ def estimate_each(services: Services, requests: Iterable[Request]) -> Iterator[P
     sizes: dict[str, float | None] = {}  # of a sample, by model
     for request in requests:
         pinned, shards = request.pinned, len(request.ranges)
+        # another one is drawn when the job is enqueued
+        drawn = {} if is_seed_given(request.asked) else {"seed": None}
         if isinstance(pinned, PinnedTraining):
             # the time of a budget in steps depends on the machine, which is not known yet
             seconds = pinned.spec.max_seconds or pinned.family.default_seconds
-            yield Plan(pinned.data, shards, seconds, None)
+            yield Plan(pinned.data | drawn, shards, seconds, None)
             continue
         if pinned.model not in sizes:
             sizes[pinned.model] = _sample_bytes(services, pinned.model)
         count, size = pinned.spec.count, sizes[pinned.model]
         size_bytes = None if size is None else round(count * size)
-        yield Plan(pinned.data, shards, count / (request.rate or UNKNOWN_RATE), size_bytes)
+        yield Plan(pinned.data | drawn, shards, count / (request.rate or UNKNOWN_RATE), size_bytes)
 
 
 def retry(services: Services, job: Job) -> Job:

@@ -12,7 +12,7 @@ from db.tables import Job
 from scheduler.submission.pinning import Names
 from worker.services.pinned import complete, pin_model
 from worker.services.prompts import SHA256, digest, with_prompts
-from worker.specs import Generate, Spec, parse_spec
+from worker.specs import Generate, Spec, is_seed_given, parse_spec
 
 REFERENCES = ("model", "dataset")
 
@@ -44,13 +44,15 @@ def refuse_different(
 def _different_fields(asked: Spec, stored: Spec) -> list[str]:
     """The fields other than `params` that differ.
 
-    A reference without a version number, such as `pets` or `pets@best`, may once have meant any
+    A request without a seed does not differ in the one that was drawn for it. A reference without a
+    version number, such as `pets` or `pets@best`, may once have meant any
     version: `pets:1` does not differ from it.
     """
     different = []
     for name, value in asked:
         found = getattr(stored, name, None)
-        if name == "params" or value == found:
+        drawn = name == "seed" and not is_seed_given(asked)
+        if name == "params" or drawn or value == found:
             continue
         if name in REFERENCES and value and found:
             reference = Reference.parse(value)

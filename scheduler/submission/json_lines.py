@@ -1,11 +1,15 @@
 """Reading users' JSON Lines files: batches and prompts. Errors name the file and the line."""
 
 import json
+import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from db.errors import BadInput
+
+STDIN = "-"  # in place of a file's name
 
 MAX_LINES = 200_000
 MAX_LINE_BYTES = 1 << 20
@@ -17,19 +21,19 @@ def read_lines(
 ) -> Iterator[str]:
     """The lines of a UTF-8 file, including blank ones, so that line numbers stay true.
 
-    A line is read when it is asked for. Raises `BadInput` for a file that is unreadable, not UTF-8,
-    empty or beyond the limits.
+    The file `-` is the standard input. A line is read when it is asked for. Raises `BadInput` for a
+    file that is unreadable, not UTF-8, empty or beyond the limits.
     """
-    empty = True
+    empty, name = True, "standard input" if path == STDIN else path
     try:
-        with Path(path).open("rb") as file:
-            for line in _decoded(file, path, max_lines, max_bytes):
+        with nullcontext(sys.stdin.buffer) if path == STDIN else Path(path).open("rb") as file:
+            for line in _decoded(file, name, max_lines, max_bytes):
                 empty = empty and not line.strip()
                 yield line
     except OSError as error:
-        raise BadInput(f"cannot read {path}: {error.strerror}") from None
+        raise BadInput(f"cannot read {name}: {error.strerror}") from None
     if empty:
-        raise BadInput(f"{path}: no lines")
+        raise BadInput(f"{name}: no lines")
 
 
 def parse_json(text: str) -> Any:

@@ -47,7 +47,7 @@ class Spool:
         rows: list[Any] = []
         for request in requests:
             # only a repeated key compares what was asked for
-            asked = request.asked.model_dump(mode="json") if self.key else None
+            asked = request.asked.model_dump(mode="json", exclude_unset=True) if self.key else None
             rows.append((asked, *request.new_job()))
             if len(rows) == AT_ONCE:
                 self._add(rows)

@@ -6,8 +6,8 @@ Both sides alternate in one environment; each figure is the median of its turns.
 import json
 import signal
 import sys
+import time
 from collections.abc import Iterable
-from itertools import chain
 from pathlib import Path
 
 import click
@@ -43,11 +43,14 @@ def main(
     rows: list[Measure] = []
     with Bench(quick=quick) as bench:
         bench.pairs = pairs or bench.pairs
-        for row in chain.from_iterable(run(bench, name) for name in chosen):
-            report(row)
-            rows.append(row)
-            if path:  # after each, because a later one may take long
-                path.write_text(json.dumps([each.row() for each in rows], indent=2) + "\n", "utf-8")
+        for name in chosen:
+            began = time.monotonic()
+            for row in run(bench, name):
+                report(row)
+                rows.append(row)
+                if path:  # after each, because a later one may take long
+                    path.write_text(as_json(rows), "utf-8")
+            click.echo(f"     {name} took {time.monotonic() - began:.0f} s", err=True)
     sys.exit(0 if all(row.kept for row in rows) else 1)
 
 
@@ -68,6 +71,11 @@ def run(bench: Bench, name: str) -> Iterable[Measure]:
     """Run one comparison, which may have several rows."""
     found = (ROWS | FLEET)[name].load()(bench)
     return [found] if isinstance(found, Measure) else found
+
+
+def as_json(rows: list[Measure]) -> str:
+    """The rows as a JSON document."""
+    return json.dumps([each.row() for each in rows], indent=2) + "\n"
 
 
 def report(row: Measure) -> None:

@@ -2,15 +2,19 @@
 
 import shutil
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import Any, TypeVar
 
 from tests.bench.machine import MODEL, Machine, add_model
 from tests.bench.plain_celery import plain_celery
 
 PAIRS = 5
+
+T = TypeVar("T")
 
 
 class Bench:
@@ -21,6 +25,7 @@ class Bench:
         self.pairs = 1 if quick else PAIRS
         self._open = ExitStack()
         self._folders = 0
+        self._kept: dict[Hashable, Any] = {}
         self.folder = Path(tempfile.mkdtemp(prefix="genmill-bench-"))
         self._open.callback(shutil.rmtree, self.folder, ignore_errors=True)
 
@@ -38,6 +43,13 @@ class Bench:
         folder = self.new_folder(name)
         folder.mkdir()
         return folder
+
+    def kept(self, key: Hashable, make: Callable[[], AbstractContextManager[T]]) -> T:
+        """What `make()` opens, opened once and closed at the end of the run."""
+        if key not in self._kept:
+            self._kept[key] = self._open.enter_context(make())
+        found: T = self._kept[key]
+        return found
 
     @cached_property
     def machine(self) -> Machine:

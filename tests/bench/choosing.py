@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator
 
 from db.session import Database
 from tests.bench.bench import Bench
-from tests.bench.fill import Shape, add_worker, fill
+from tests.bench.fill import Shape
 from tests.bench.measure import Measure, against_limit, seconds, summary
 from tests.bench.protocol import choose, claim_together
-from tests.bench.records import KINDS, record
+from tests.bench.records import KINDS, Filled, filled
 
 CHOSEN = 100
 LIMIT_MS = 20.0
-WARM_UPS = 2
+WARM_UPS, TURNS = 2, 15  # a turn takes some milliseconds
 
 Step = Callable[[Database, str, int], None]
 
@@ -33,14 +33,13 @@ def claiming(bench: Bench) -> Iterator[Measure]:
 def _against_a_thousand(
     bench: Bench, verb: str, step: Step, *, limit_ms: float | None = None
 ) -> Iterator[Measure]:
-    many = bench.size(1_000_000, 20_000)
+    many = bench.size(1_000_000, 5_000)
     for kind, shape in itertools.product(KINDS, shapes(many)):
-        with record(bench, kind) as small, record(bench, kind) as large:
-            boots = _filled(small, scaled(shape, many // 1000)), _filled(large, shape)
-            turns = [
-                (_milliseconds(step, large, boots[1]), _milliseconds(step, small, boots[0]))
-                for _ in range(WARM_UPS + max(bench.pairs, 3))
-            ]
+        large, small = (filled(bench, kind, each) for each in (shape, scaled(shape, many // 1000)))
+        turns = [
+            (_milliseconds(step, large), _milliseconds(step, small))
+            for _ in range(WARM_UPS + max(bench.pairs, TURNS))
+        ]
         title = f"{verb} {CHOSEN} of {many:,} shards against 1,000 ({shape.name}, {kind})"
         found = summary(title, "ms", turns[WARM_UPS:], at_most=2)
         yield found
@@ -66,10 +65,5 @@ def scaled(shape: Shape, factor: int) -> Shape:
     return Shape(max(1, shape.jobs // factor), 1, shape.batches)
 
 
-def _filled(database: Database, shape: Shape) -> str:
-    fill(database, shape)
-    return add_worker(database)
-
-
-def _milliseconds(step: Step, database: Database, boot: str) -> float:
-    return 1000 * seconds(lambda: step(database, boot, CHOSEN))
+def _milliseconds(step: Step, queue: Filled) -> float:
+    return 1000 * seconds(lambda: step(queue.database, queue.boot, CHOSEN))

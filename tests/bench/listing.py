@@ -1,4 +1,4 @@
-"""`job list`, `job show` and `status` with a million jobs, against an empty record."""
+"""`job list`, `job show` and `status` with a million queued jobs, against one page of jobs."""
 
 import contextlib
 import io
@@ -7,30 +7,29 @@ from collections.abc import Callable, Iterator
 from unittest import mock
 
 from tests.bench.bench import Bench
-from tests.bench.fill import Shape, fill
+from tests.bench.fill import Shape
 from tests.bench.machine import Machine
 from tests.bench.measure import Measure, compare, seconds
-from tests.bench.records import KINDS, record, url_of
+from tests.bench.records import KINDS, filled, url_of
 
 PAGE = 50  # jobs that `job list` shows
 
 
 def listing(bench: Bench) -> Iterator[Measure]:
-    """As processes against an empty record; inside one process against a record of one page."""
-    jobs = bench.size(1_000_000, 20_000)
+    """As processes, and as one call inside a process, against a record of one page."""
+    jobs = bench.size(1_000_000, 5_000)
     for kind in KINDS:
-        with record(bench, kind) as small, record(bench, kind) as large:
-            page = fill(small, Shape(jobs=PAGE), status="succeeded")
-            many = fill(large, Shape(jobs=jobs), status="succeeded")
-            sides = [(_machine(bench, url_of(large)), many), (_machine(bench, url_of(small)), page)]
-            for words in (["job", "list"], ["job", "show"], ["status"]):
-                title = f"{' '.join(words)}, {jobs:,} jobs against {PAGE} ({kind}, {{}})"
-                for way, run in {"a process": _as_process, "one call": _in_process}.items():
-                    ours, base = (
-                        _timed(run, machine, [*words, *ids[:1]] if "show" in words else words)
-                        for machine, ids in sides
-                    )
-                    yield compare(title.format(way), "s", ours, base, pairs=bench.pairs, at_most=2)
+        queues = [filled(bench, kind, Shape(jobs=count)) for count in (jobs, PAGE)]
+        sides = [(_machine(bench, url_of(each.database)), each.jobs[0]) for each in queues]
+        for words in COMMANDS:
+            title = f"{' '.join(words)}, {jobs:,} jobs against {PAGE} ({kind}, {{}})"
+            for way, (run, turns) in WAYS.items():
+                ours, base = (
+                    _timed(run, machine, [*words, job] if "show" in words else words)
+                    for machine, job in sides
+                )
+                pairs = max(bench.pairs, bench.size(turns, 1))
+                yield compare(title.format(way), "s", ours, base, pairs=pairs, at_most=2)
 
 
 def _machine(bench: Bench, url: str) -> Machine:
@@ -59,3 +58,13 @@ def _in_process(machine: Machine, words: list[str]) -> None:
         contextlib.redirect_stderr(io.StringIO()),
     ):
         cli.main(words, standalone_mode=False)
+
+
+COMMANDS = (
+    ["job", "list"],
+    ["job", "list", "--status", "queued", "--since", "1d"],
+    ["job", "list", "--since", "30m"],  # jobs are an hour old
+    ["job", "show"],
+    ["status"],
+)
+WAYS = {"a process": (_as_process, 5), "one call": (_in_process, 15)}  # and turns of each

@@ -79,7 +79,7 @@ def one_member_a_sample(s: Snapshot, members: Members) -> Violations:
 def bytes_match(s: Snapshot, members: Members, objects: Objects) -> Violations:
     """2. Whatever was committed is in the store, byte for byte."""
     for row in s.artifacts:
-        data = objects.read(row["key"])
+        data = objects.read_artifact(row)
         yield from _differs(row, data)
         for member in members[row["id"]] if data is not None else []:
             part = data[member["offset"] : member["offset"] + member["size"]]
@@ -134,7 +134,7 @@ def jobs_are_whole(s: Snapshot, objects: Objects) -> Violations:
             yield f"job {job['id']} is {job['status']} with shards {dict(states)}"
         if job["status"] == "succeeded":
             yield from _manifest_differs(s, job, objects)
-        elif job["manifest_key"]:
+        elif job["manifest_key"] or job["manifest_pack"] is not None:
             yield f"job {job['id']} is {job['status']} and has a manifest"
 
 
@@ -275,7 +275,7 @@ def _differs(row: Row, data: bytes | None) -> Violations:
 
 
 def _manifest_differs(s: Snapshot, job: Row, objects: Objects) -> Violations:
-    data = objects.read(job["manifest_key"])
+    data = objects.read_manifest(job)
     if data is None or hashlib.sha256(data).hexdigest() != job["manifest_sha256"]:
         yield f"the manifest of job {job['id']} is missing or differs from its digest"
         return

@@ -83,9 +83,7 @@ def read_record(url: str) -> Snapshot:
             rows = {
                 name: _rows(connection, name) for name in Snapshot.__annotations__ if name != "now"
             }
-            rows["artifacts"] = [
-                {**row, "key": row["key"] or _blob_key(row, "sha256")} for row in rows["artifacts"]
-            ]
+            rows["artifacts"] = [{**row, "key": _key(row)} for row in rows["artifacts"]]
             now = _aware(connection.scalar(text(CLOCK[kind])))
             connection.execute(text("ROLLBACK"))
     finally:
@@ -108,6 +106,29 @@ class Objects:
         self._parts = urlsplit(url)
         self._s3 = boto3.client("s3", endpoint_url=endpoint_url) if url.startswith("s3") else None
 
+    def read_artifact(self, row: Row) -> bytes | None:
+        """An artifact's bytes, which may lie in a pack; None where there is none."""
+        data = self.read(row["key"])
+        if data is None or row["pack"] is None:
+            return data
+        return data[row["pack_offset"] : row["pack_offset"] + row["size"]]
+
+    def read_index(self, row: Row, count: int) -> bytes:
+        """The index of an artifact's `count` samples, wherever it is."""
+        if not row["index_sha256"]:
+            return row["index_data"] or b""
+        if row["pack"] is None:
+            return self.read(_blob_key(row, "index_sha256")) or b""
+        at = row["pack_offset"] + row["size"]
+        return (self.read(row["key"]) or b"")[at : at + count * ENTRY.size]
+
+    def read_manifest(self, job: Row) -> bytes | None:
+        """A job's manifest, which may lie in a pack; None where there is none."""
+        if job["manifest_pack"] is None:
+            return self.read(job["manifest_key"])
+        data, at = self.read(_pack_key(job["manifest_pack"])), job["manifest_offset"]
+        return data and data[at : at + job["manifest_size"]]
+
     def read(self, key: str) -> bytes | None:
         """An object's bytes; None where there is none."""
         if self._s3 is None:
@@ -125,11 +146,10 @@ def read_members(s: Snapshot, objects: Objects) -> dict[str, list[Row]]:
     """By artifact, each sample's number, offset, size and digest, in the order of the index."""
     found: dict[str, list[Row]] = defaultdict(list)
     for row in s.artifacts:
-        data = row["index_data"] or b""
-        if row["index_sha256"]:
-            data = objects.read(_blob_key(row, "index_sha256")) or b""
+        shard = s.shard[row["shard_id"]]
+        data = objects.read_index(row, shard["stop"] - shard["start"])
         entries = ENTRY.iter_unpack(data[: len(data) // ENTRY.size * ENTRY.size])
-        for sample, entry in enumerate(entries, s.shard[row["shard_id"]]["start"]):
+        for sample, entry in enumerate(entries, shard["start"]):
             offset, size, digest = entry
             place = {"sample": sample, "offset": offset, "size": size, "sha256": digest.hex()}
             found[row["id"]].append(place)
@@ -158,6 +178,15 @@ def _parsed(data: bytes) -> Any:
 def _rows(connection: Connection, name: str) -> list[Row]:
     table = tables.Base.metadata.tables[name]
     return [row._mapping for row in connection.execute(select(table))]
+
+
+def _key(artifact: Row) -> str:
+    packed = artifact["pack"] is not None and _pack_key(artifact["pack"])
+    return packed or artifact["key"] or _blob_key(artifact, "sha256")
+
+
+def _pack_key(number: int) -> str:
+    return f"packs/{number:016x}"
 
 
 def _blob_key(artifact: Row, digest: str) -> str:

@@ -1,6 +1,6 @@
 """Tiny models of transformers: made, saved, and given Genmill's record as by an import."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -49,14 +49,15 @@ def write_base(
     folder: Path,
     texts: Iterable[str],
     *,
-    kind: str = "gpt2",
+    kind: str | Callable[[int], PretrainedConfig] = "gpt2",
     chat: str | None = None,
     seed: int = 0,
 ) -> Path:
     """Save a random model and a tokenizer trained on `texts`, as transformers does."""
     folder.mkdir(parents=True)
     torch.manual_seed(seed)
-    config = KINDS[kind](write_tokenizer(folder, texts, chat=chat))
+    describe = KINDS[kind] if isinstance(kind, str) else kind
+    config = describe(write_tokenizer(folder, texts, chat=chat))
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     return folder
 

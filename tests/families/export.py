@@ -8,6 +8,7 @@ from db import models
 from db.tables import ModelVersion
 from scheduler.models.export_model import export_model
 from scheduler.models.import_model import import_model
+from worker.engine.inspection import inspect
 from worker.files import weights_digest
 from worker.networks.family import Family
 from worker.networks.version_folder import WEIGHTS_SUFFIX, read_record
@@ -25,7 +26,7 @@ def export_and_import(
         record(here, version, family=family)
         export_model(here, NAME, folder / "exported", merge=merge)
     with closing(open_home(folder / "there", template)) as there:
-        _, imported = import_model(there, folder / "exported", NAME)
+        _, imported = import_model(there, folder / "exported", NAME, inspect=inspect)
         return fetch(there, imported, folder / "imported")
 
 

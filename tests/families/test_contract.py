@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from db.errors import BadInput, Draining, NonFinite, Refused
 from scheduler.models.folder_check import check_folder
@@ -25,7 +26,9 @@ from tests.families.kit import (
 )
 from worker.data.dataset import LocalDataset
 from worker.engine.generate import Sampler
+from worker.engine.inspection import inspect
 from worker.engine.run import build_run
+from worker.engine.tensors import read_tensors
 from worker.engine.train import Trained, train
 from worker.engine.weights import load
 from worker.families import families
@@ -244,6 +247,31 @@ def test_folder_without_a_file_that_the_family_declares_is_refused(
             (tmp_path / file.name / file.name).unlink()
             with pytest.raises(BadInput, match=f"no {re.escape(file.name)}"):
                 check_folder(tmp_path / file.name)
+
+
+TENSOR_FAULTS = {
+    "missing": lambda tensors, name: tensors.pop(name),
+    "left over": lambda tensors, name: tensors.update(extra=tensors[name]),
+    "renamed": lambda tensors, name: tensors.update({f"{name}_": tensors.pop(name)}),
+    "other shape": lambda tensors, name: tensors.update({name: tensors[name][None]}),
+    "not finite": lambda tensors, name: tensors[name].view(-1)[0].fill_(torch.nan),
+}
+
+
+@pytest.mark.parametrize("fault", TENSOR_FAULTS)
+def test_folder_whose_tensors_are_not_the_network_s_is_refused(
+    family: Family, trained: Trained, tmp_path: Path, fault: str
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(trained.folder, folder)
+    path = folder / family.network().weights_file
+    tensors, _ = read_tensors(path)
+    name = min(name for name, value in tensors.items() if value.is_floating_point() and value.dim())
+    TENSOR_FAULTS[fault](tensors, name)
+    save_file(tensors, path)
+    assert inspect(trained.folder)
+    with pytest.raises(BadInput, match=r"does not fit|damaged"):
+        inspect(folder)
 
 
 def test_network_gone_to_nan_makes_no_samples(family: Family, network: Network) -> None:

@@ -1,5 +1,6 @@
 """A process, a broker or a device fails while jobs are under way."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -10,6 +11,8 @@ from sqlalchemy import select
 
 from db import artifacts, jobs, models, shards
 from db.tables import Attempt
+from scheduler.dispatch.garbage import collect_packs
+from scheduler.results.verify import verify
 from tests.integration.conftest import PATIENCE_S
 from worker.broker.app import KEY_PREFIX, QUEUE, celery_app
 
@@ -166,6 +169,33 @@ def test_a_worker_that_dies_around_its_commit_leaves_one_artifact(
     assert attempts(deployment, job) == outcomes
     with deployment.services.database.read() as session:
         assert len(artifacts.of_job(session, job.id)) == 1
+
+
+@pytest.mark.parametrize("point", ["put_after", "committed"])
+def test_a_worker_that_dies_around_the_commit_of_many_jobs_leaves_each_once(
+    deployment, tiny, point
+) -> None:
+    line = {"kind": "generate", "model": tiny, "count": 1}
+    batch = deployment.enqueue_batch([json.dumps(line | {"seed": n}) for n in range(6)])
+    with deployment.services.database.read() as session:
+        made = [job.id for job in jobs.listing(session, batch=batch.id)]
+    assert deployment.worker(failpoint=point).wait(timeout=PATIENCE_S) == -signal.SIGKILL
+    deployment.worker()
+    deployment.succeed(*made)
+    with deployment.services.database.read() as session:
+        stored = {job_id: artifacts.of_job(session, job_id) for job_id in made}
+    assert {len(each) for each in stored.values()} == {1}
+    assert any(each.packed for [each] in stored.values())
+    for job_id in made:
+        assert verify(deployment.services, deployment.job(job_id)).problems == []
+    collect_packs(deployment.services, older_than_s=-1)  # those of attempts that were lost
+    kept = {each.key for [each] in stored.values() if each.packed}
+    manifests = {
+        job.packed_manifest.key for job in map(deployment.job, made) if job.packed_manifest
+    }
+    assert set(deployment.services.store.keys("packs")) == kept | manifests
+    for job_id in made:
+        assert verify(deployment.services, deployment.job(job_id)).problems == []
 
 
 def test_a_worker_without_its_device_says_so_and_ends(deployment) -> None:

@@ -4,13 +4,12 @@ The broker is a doorbell: a message carries a shard's id and may be lost, duplic
 database decides what happens. Hence no results, no retries by Celery and no ETA.
 """
 
-import ssl
 from functools import cache
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from celery import Celery
 
+from worker.redis_address import RedisAddress
 from worker.settings import Settings
 
 QUEUE = "genmill"
@@ -53,16 +52,17 @@ _SETTINGS: dict[str, Any] = {
     "worker_redirect_stdouts": False,
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,
-    "broker_transport_options": {
-        "visibility_timeout": _VISIBILITY_S,
-        "socket_timeout": 30,
-        "socket_connect_timeout": 5,
-        "socket_keepalive": True,
-        "health_check_interval": 25,
-        "unacked_restore_throttle": 1,
-        "global_keyprefix": KEY_PREFIX,
-    },
     "visibility_timeout": _VISIBILITY_S,
+}
+
+_TRANSPORT: dict[str, Any] = {
+    "visibility_timeout": _VISIBILITY_S,
+    "socket_timeout": 30,
+    "socket_connect_timeout": 5,
+    "socket_keepalive": True,
+    "health_check_interval": 25,
+    "unacked_restore_throttle": 1,
+    "global_keyprefix": KEY_PREFIX,
 }
 
 
@@ -75,12 +75,11 @@ def celery_app(settings: Settings) -> Celery:
 
 
 @cache
-def _app(url: str) -> Celery:
-    if url.startswith("redis+socket:"):
-        url = url.replace("?db=", "?virtual_host=")  # Celery's name of a socket's database number
-    app = Celery("genmill", broker=url, set_as_current=False)
+def _app(address: RedisAddress) -> Celery:
+    # no fixups: the one for Django imports Celery's worker, in commands too
+    app = Celery("genmill", broker=address.celery_url, set_as_current=False, fixups=())
     app.conf.update(_SETTINGS, task_queues={QUEUE: {"exchange": QUEUE, "routing_key": QUEUE}})
-    if url.startswith("rediss:") and "ssl_cert_reqs" not in parse_qs(urlsplit(url).query):
-        # kombu would accept any certificate
-        app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    app.conf.broker_transport_options = _TRANSPORT | dict(address.connection)
+    if address.tls is not None:
+        app.conf.broker_use_ssl = dict(address.tls)
     return app

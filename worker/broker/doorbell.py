@@ -55,5 +55,5 @@ def _producer(services: Services) -> Iterator[Producer]:
             producer.connection.ensure_connection(max_retries=1, interval_start=0.1)
             yield producer
     except (OperationalError, RedisError, OSError) as error:
-        where = app.connection_for_write().as_uri()  # kombu masks the password
+        where = services.settings.broker
         raise Unreachable(f"the broker at {where} does not answer: {error}") from error

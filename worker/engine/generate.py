@@ -5,7 +5,7 @@ and every forward pass has the same number of rows, padded if fewer are asked fo
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -26,6 +26,8 @@ from worker.networks.params import SamplingParams
 from worker.specs import Prompt
 
 T = TypeVar("T")
+
+REPORT_EVERY_S = 0.5  # by tasks of which the last steps have made nothing
 
 _choices: WeakKeyDictionary[Network, ThreadChoice] = WeakKeyDictionary()
 
@@ -191,15 +193,16 @@ def _run(group: Sequence["_Unfinished"]) -> Iterator[Step]:
     threads = _threads_of(sampler)
     rows = ((row, each) for each in group for row in each.rows())
     taken: dict[Row, _Unfinished] = {}  # by the sampler
+    turns = _Turns(group)
     while True:
         size = sampler.sampling.micro_batch
         try:
             steps = sampler.steps(_recorded(chain([*taken.items()], rows), taken))
             for made in _each(steps, threads):
                 for row, output in made:
-                    taken.pop(row).add(row, output, size)
-                left = [each for each in group if not each.ended]
-                yield [part for each in left for part in each.advance()]
+                    taken[row].add(row, output, size)
+                ready = turns.take(taken.pop(row) for row, _ in made)
+                yield [part for each in ready for part in each.advance()]
         except torch.OutOfMemoryError:
             if size == 1:
                 raise
@@ -210,6 +213,23 @@ def _run(group: Sequence["_Unfinished"]) -> Iterator[Step]:
         for each in group:
             with suppress(Stopped):  # the next report raises it again
                 each.task.monitor.log(message, level="warning")
+
+
+class _Turns:
+    """Which tasks report after a step."""
+
+    def __init__(self, group: Sequence["_Unfinished"]) -> None:
+        self._group = group
+        self._all_at = 0.0
+
+    def take(self, touched: Iterable["_Unfinished"]) -> list["_Unfinished"]:
+        """Those that the step made samples of, and now and then those that wait for theirs too."""
+        chosen = dict.fromkeys(touched)
+        now = time.monotonic()
+        if now >= self._all_at:
+            self._all_at = now + REPORT_EVERY_S
+            chosen = dict.fromkeys(self._group)
+        return [each for each in chosen if not each.ended]
 
 
 def _threads_of(sampler: Sampler) -> ThreadChoice:

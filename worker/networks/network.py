@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from worker.data.dataset import LocalDataset, Shape
 from worker.feeds.feed import Feed
+from worker.networks.family import Inspection
 from worker.networks.params import SamplingParams, TrainingParams
 from worker.networks.version_folder import WEIGHTS
 
@@ -201,6 +202,13 @@ class Network(nn.Module, ABC):
 
     def load_files(self, folder: Path) -> None:
         """Read the files of `feed` that sampling needs; often none."""
+
+    def inspect(self) -> Inspection:
+        """Try a loaded version that is being imported; `BadInput` where it is not usable.
+
+        Here nothing: the weights fit the network that the parameters declare.
+        """
+        return Inspection()
 
     def begin_finetuning(self) -> None:
         """Freeze layers or add adapters.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from db.session import Database
     from worker.settings import Settings
     from worker.store import ObjectStore
+    from worker.store.packs import PackReader
 
 
 class Services:
@@ -53,6 +54,13 @@ class Services:
 
         return open_store(self.settings.store, s3_endpoint_url=self.settings.s3_endpoint_url)
 
+    @cached_property
+    def packs(self) -> PackReader:
+        """Reads from the store's packs."""
+        from worker.store.packs import PackReader  # noqa: PLC0415 - as above
+
+        return PackReader(self.store)
+
     def close(self) -> None:
         """Close the connections; later use opens them again."""
         if "database" in self.__dict__:
@@ -67,5 +75,5 @@ def open_services(settings: Settings | None = None) -> Services:
 
 def _forget(services: Services | None) -> None:
     if services is not None:
-        services.__dict__.pop("database", None)
-        services.__dict__.pop("store", None)
+        for name in ("database", "store", "packs"):
+            services.__dict__.pop(name, None)

@@ -4,19 +4,23 @@ Workers and dispatchers may do it at the same time: a manifest's bytes follow fr
 alone, and the last step updates guarded rows.
 """
 
+import hashlib
 import logging
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from db import jobs
+from db.commits import NewManifest
 from db.states import JobState
+from db.tables import Job
 from worker.files import canonical_json
 from worker.services import Services
+from worker.store.packs import PackWriter
 
 log = logging.getLogger(__name__)
 
-STORED_AT_ONCE = 8  # manifests
+LOGGED_ALONE = 4  # jobs; more have a line together
 
 
 def finalize_due(services: Services, *, limit: int = 50) -> int:
@@ -52,15 +56,45 @@ def finalize(services: Services, job_ids: Sequence[str]) -> list[str]:
     with services.database.read() as session:
         manifests = jobs.manifests(session, job_ids)
 
-    def store(job_id: str) -> tuple[str, str]:
-        data = canonical_json(manifests[job_id])
-        blob = services.store.put_as(f"jobs/{job_id}/manifest.json", data, durable=False)
-        return blob.key, blob.sha256
-
-    with ThreadPoolExecutor(min(STORED_AT_ONCE, len(job_ids))) as threads:
-        stored = dict(zip(job_ids, threads.map(store, job_ids), strict=True))
+    stored = store_manifests(services, {job_id: manifests[job_id] for job_id in job_ids})
     services.store.flush()
     done = services.database.transact(lambda session: jobs.succeed_many(session, stored))
-    for job_id in done:
-        log.info("job succeeded", extra={"job": job_id})
+    log_succeeded(done)
     return done
+
+
+def log_succeeded(job_ids: Sequence[str]) -> None:
+    """Log the success of jobs: each alone, or many together."""
+    if len(job_ids) > LOGGED_ALONE and not log.isEnabledFor(logging.DEBUG):
+        log.info("jobs succeeded", extra={"jobs": len(job_ids), "first": min(job_ids)})
+        return
+    for job_id in job_ids:
+        log.info("job succeeded", extra={"job": job_id})
+
+
+def store_manifests(
+    services: Services, manifests: Mapping[str, dict[str, Any]]
+) -> dict[str, NewManifest]:
+    """Store a manifest under its job's key, or several as lines of one pack; flush, then record."""
+    written = {job_id: canonical_json(manifest) for job_id, manifest in manifests.items()}
+    digests = {job_id: hashlib.sha256(data).hexdigest() for job_id, data in written.items()}
+    if len(written) == 1:
+        [(job_id, data)] = written.items()
+        place = services.store.put_as(f"jobs/{job_id}/manifest.json", data, durable=False).key
+        return {job_id: NewManifest(place, digests[job_id])}
+    pack, stored = PackWriter(), {}
+    for job_id, data in written.items():
+        stored[job_id] = NewManifest(pack.add(data), digests[job_id])
+        pack.add(b"\n")
+    pack.store(services.store)
+    return stored
+
+
+def read_manifest(services: Services, job: Job) -> bytes | None:
+    """The stored manifest of a job; None if it has none. Raises as the store does."""
+    if job.packed_manifest is not None:
+        return services.packs.read(job.packed_manifest)
+    if job.manifest_key is None:
+        return None
+    with services.store.open(job.manifest_key) as file:
+        return file.read()

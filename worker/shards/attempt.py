@@ -1,14 +1,12 @@
 """Attempts at shards: claim, engine, commit; and the report if one fails.
 
-A doorbell wakes a worker: it claims that shard, then whatever is due, several small shards at once,
-until nothing is.
+A doorbell wakes a worker: it claims what is due, several small shards at once, until nothing is.
 """
 
 import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +14,8 @@ import torch
 
 from db import jobs
 from db.errors import Draining, GenmillError
+from db.jobs import JobBrief
 from db.shards import Claim
-from db.tables import Job
 from worker.failpoints import crash_at
 from worker.services.pinned import PinnedGeneration, PinnedTraining
 from worker.shards.claiming import Claimer
@@ -26,10 +24,10 @@ from worker.shards.context import ShardResult, WorkerContext
 from worker.shards.finishing import Finisher
 from worker.shards.generate import generate_shards
 from worker.shards.heartbeat import Heartbeat
-from worker.shards.lease import Lease
-from worker.shards.packing import Part
-from worker.shards.reports import log_fields, report_error, report_release
+from worker.shards.lease import Lease, hang_checks_paused
+from worker.shards.reports import log_claims, report_error, report_release
 from worker.shards.scratch import scratch
+from worker.shards.storing import Part
 from worker.shards.train import train_job
 from worker.shared_memory import SharedState
 
@@ -51,8 +49,7 @@ def work(context: WorkerContext, shard_id: str, *, owner: str, shared: SharedSta
         ) as heartbeat,
         Finisher(context.services) as finisher,
     ):
-        claims = claimer.answer(shard_id)
-        while claims:
+        for claims in claimer.claims(shard_id):
             began = time.monotonic()
             attempt = Attempt(context, heartbeat, claims, shared, finisher)
             attempt.run()
@@ -60,7 +57,6 @@ def work(context: WorkerContext, shard_id: str, *, owner: str, shared: SharedSta
                 return
             if len(attempt.done) == len(claims):
                 claimer.learn(claims, time.monotonic() - began)
-            claims = claimer.next()
 
 
 class Attempt:
@@ -87,8 +83,7 @@ class Attempt:
 
     def run(self) -> None:
         """Run the claims to their end, and report whatever happens to each."""
-        for lease in self.leases:
-            log.info("shard claimed", extra=log_fields(lease.claim))
+        log_claims("claimed", [lease.claim for lease in self.leases])
         home = self.services.settings.home
         try:
             with self._heartbeat.renewing(self.leases), scratch(home / "work") as folder:
@@ -106,20 +101,20 @@ class Attempt:
 
     def _run_in(self, folder: Path) -> None:
         with self.services.database.read() as session:
-            found = jobs.by_ids(session, {lease.claim.job_id for lease in self.leases})
+            found = jobs.briefs(session, {lease.claim.job_id for lease in self.leases})
         if self.leases[0].claim.kind == "generate":
             self._generate(found, folder)
         else:
             self._train(found, folder)
 
-    def _train(self, found: Mapping[str, Job], folder: Path) -> None:
+    def _train(self, found: Mapping[str, JobBrief], folder: Path) -> None:
         [lease] = self.leases
         job = found[lease.claim.job_id]
         pinned = self.context.pinned(job, None)
         assert isinstance(pinned, PinnedTraining)  # noqa: S101 - for mypy: of this kind
         self._commit({lease: train_job(self.context, job, pinned, lease, folder)})
 
-    def _generate(self, found: Mapping[str, Job], folder: Path) -> None:
+    def _generate(self, found: Mapping[str, JobBrief], folder: Path) -> None:
         parts = [part for lease in self.leases for part in self._parts(found, lease)]
         try:
             for part, made in generate_shards(self.context, parts, folder) if parts else ():
@@ -133,7 +128,7 @@ class Attempt:
         finally:  # what was made counts, whatever ended the rest
             self._commit_made()
 
-    def _parts(self, found: Mapping[str, Job], lease: Lease) -> list[Part]:
+    def _parts(self, found: Mapping[str, JobBrief], lease: Lease) -> list[Part]:
         """The claim's part of the work; none if its spec is refused, which is reported."""
         job = found[lease.claim.job_id]
         try:
@@ -153,16 +148,15 @@ class Attempt:
     def _commit(self, made: Mapping[Lease, ShardResult]) -> None:
         """Record results in one transaction, after which their shards have succeeded."""
         crash_at(self.services.settings, "put_after")
-        with ExitStack() as paused:
-            for lease in self._open():
-                paused.enter_context(lease.hang_check_paused())
+        with hang_checks_paused(self._open()):
             outcomes = commit(self._heartbeat, made, self._shared)
         crash_at(self.services.settings, "committed")
         done = [lease.claim for lease in made if outcomes[lease.claim.shard_id] is None]
         self.done += done
-        for claim in done:
-            log.info("shard succeeded", extra=log_fields(claim))
-        self._finisher.finish(done)
+        log_claims("succeeded", done)
+        # the others have succeeded with the commit
+        unfinished = [lease.claim for lease, each in made.items() if each.manifest is None]
+        self._finisher.finish([claim for claim in unfinished if outcomes[claim.shard_id] is None])
         for lease in made:
             error = outcomes[lease.claim.shard_id]
             if error is not None:

@@ -1,14 +1,15 @@
-"""What a worker claims next: the shard of its doorbell first, then what is due, until nothing is.
+"""What a worker claims next: what is due, until nothing is; then the shard of its doorbell.
 
 Small shards that can run together are claimed together, as many as take a few seconds at the rate
-that this worker has measured. Among shards of one priority it prefers those of a model that it has
-in memory, but takes the fairest shard, whatever its model, at least every `FAIR_EVERY_S`. Batches
-and jobs of which equally many shards run are served in turn.
+that this worker has measured, but no more than its share of the last ones. Among shards of one
+priority it prefers those of a model that it has in memory, but takes the fairest shard, whatever
+its model, at least every `FAIR_EVERY_S`. Batches and jobs of which equally many shards run are
+served in turn.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -27,6 +28,8 @@ T = TypeVar("T")
 FAIR_EVERY_S = 10.0  # by how much a shard of a model that is not in memory may wait longer
 TOGETHER_S = 3.0  # how long the shards of one claim should take together
 MAX_TOGETHER = 512  # samples of one claim
+LEAST_TOGETHER = 64  # however few are left
+SHARED_BY = 8  # workers; of more, each claim would look at too many shards
 UNKNOWN_TOGETHER = 16  # the same for a key whose rate is not known
 GROUPS_REMEMBERED = 1000
 PAUSE_S = 1.0
@@ -43,8 +46,13 @@ class Claimer:
         self._shared = shared
         self._recorded_at = context.recorded_at
 
+    def claims(self, shard_id: str) -> Iterator[list[Claim]]:
+        """Claim what is due until nothing is, and the shard of a doorbell. Raises `Draining`."""
+        while found := self.next() or self.answer(shard_id):
+            yield found
+
     def answer(self, shard_id: str) -> list[Claim]:
-        """Claim the shard of a doorbell, or what is due if that is taken. Raises `Draining`."""
+        """Claim the shard of a doorbell, whose lease may have expired. Raises `Draining`."""
         settings = self._context.services.settings
         step = partial(
             shards.claim,
@@ -54,7 +62,7 @@ class Claimer:
             max_claims=settings.max_claims,
         )
         found = self._until_answered(step)
-        return [found] if found else self.next()
+        return [found] if found else []
 
     def next(self) -> list[Claim]:
         """Claim what is due; nothing if nothing is. Raises `Draining`."""
@@ -64,18 +72,24 @@ class Claimer:
         fair = now - context.fair_at >= FAIR_EVERY_S
         if fair:
             context.fair_at = now
-        step = partial(
-            shards.claim_due,
-            owner=self._owner,
-            lease_s=context.services.settings.lease_s,
-            prefer=() if fair else context.keys_in_memory(),
-            limit=UNKNOWN_TOGETHER,
-            served=context.served,
-            limits={key: samples_together(rate) for key, rate in context.rates.items()},
-        )
-        claims = self._until_answered(step)
+        prefer = () if fair else context.keys_in_memory()
+        claims = self._until_answered(partial(self._claim_due, prefer=prefer))
         note_turn(context.served, [claim.group_id for claim in claims])
         return claims
+
+    def _claim_due(self, session: Session, prefer: Collection[int]) -> list[Claim]:
+        context = self._context
+        share = fair_share(session, context.live_workers)
+        rates = context.rates.items()
+        return shards.claim_due(
+            session,
+            owner=self._owner,
+            lease_s=context.services.settings.lease_s,
+            prefer=prefer,
+            limit=UNKNOWN_TOGETHER,
+            served=context.served,
+            limits={key: min(samples_together(rate), share) for key, rate in rates},
+        )
 
     def learn(self, claims: Sequence[Claim], elapsed_s: float) -> None:
         """Note how long the claims took together, all of which succeeded."""
@@ -83,7 +97,9 @@ class Claimer:
         if key is None:
             return
         samples = sum(claim.stop - claim.start for claim in claims)
-        rate = samples / max(elapsed_s, 1e-3)
+        rate, known = samples / max(elapsed_s, 1e-3), self._context.rates.get(key, 0.0)
+        if rate < known and elapsed_s < TELLING_S and samples < samples_together(known):
+            return  # it spent its time on claiming and committing
         remember(self._context.rates, key, rate)
         now = time.monotonic()
         last = self._recorded_at.get(key)
@@ -116,6 +132,15 @@ def note_turn(served: dict[str, int], groups: Iterable[str]) -> None:
     served |= dict.fromkeys(groups, turn)
     while len(served) > GROUPS_REMEMBERED:
         del served[min(served, key=lambda group: served[group])]
+
+
+def fair_share(session: Session, live_workers: int) -> int:
+    """How many samples to claim at most, so that all workers have work until the end."""
+    at_most = MAX_TOGETHER * min(live_workers, SHARED_BY)
+    left = shards.unclaimed_samples(session, at_most=at_most)
+    if left is None:  # of the end, nothing is to be seen yet
+        return MAX_TOGETHER
+    return max(LEAST_TOGETHER, -(-left // live_workers))
 
 
 def samples_together(rate: float) -> int:

@@ -3,14 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from sqlalchemy.orm import Session
 
 from db import datasets, workers
 from db.commits import NewArtifact
-from db.tables import DatasetVersion, Job, ModelVersion
+from db.jobs import JobBrief
+from db.tables import DatasetVersion, ModelVersion
 from worker.cache import Cache, HeldFolder
 from worker.data import versions
 from worker.data.dataset import LocalDataset
@@ -29,10 +30,15 @@ KEYS_REMEMBERED = 256
 
 @dataclass(frozen=True)
 class ShardResult:
-    """What a shard's commit records: stored objects, and further writes."""
+    """What a shard's commit records: stored objects, and further writes.
+
+    `manifest` is that of a job of which it is the only shard and records nothing else: the job
+    succeeds with the commit.
+    """
 
     artifacts: list[NewArtifact]
     writes: list[Callable[[Session], object]] = field(default_factory=list)
+    manifest: dict[str, Any] | None = None
 
 
 @dataclass
@@ -53,7 +59,7 @@ class WorkerContext:
         lease_s = self.services.settings.lease_s
         return workers.beat_pause_s(shortest_s, live=self.live_workers, lease_s=lease_s)
 
-    def pinned(self, job: Job, work_key: int | None) -> Pinned:
+    def pinned(self, job: JobBrief, work_key: int | None) -> Pinned:
         """The job's spec with its model's version and settings, which its work key names."""
         spec = load_spec(self.services.store, job.spec)
         known = self._pinned.get(work_key) if work_key is not None else None

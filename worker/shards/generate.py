@@ -5,7 +5,7 @@ fill micro-batches, and each shard is stored as soon as its last sample is made.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from db.errors import Draining, Refused
@@ -15,8 +15,10 @@ from worker.feeds.source_images import SourceImages
 from worker.media.samples.record import Origin
 from worker.services.pinned import PinnedGeneration
 from worker.shards.context import ShardResult, WorkerContext
+from worker.shards.lease import hang_checks_paused
 from worker.shards.loaded_networks import LoadedNetwork
-from worker.shards.packing import Packer, Part
+from worker.shards.packing import Packer
+from worker.shards.storing import Part
 
 Result = tuple[Part, ShardResult | Exception]
 
@@ -30,9 +32,7 @@ def generate_shards(
     `Stopped` included; the caller commits or reports it. Raises what ends all: `Draining`, after
     the shards whose samples are all made, errors of the device, and any that loading raises.
     """
-    with ExitStack() as paused:
-        for part in parts:
-            paused.enter_context(part.lease.hang_check_paused())
+    with hang_checks_paused(part.lease for part in parts):
         loaded = context.load(parts[0].pinned.version)
         _require_memory(context, parts[0].pinned)
         tasks: dict[Task, Part] = {}
@@ -49,7 +49,9 @@ def _run(
     context: WorkerContext, tasks: dict[Task, Part], loaded: LoadedNetwork, folder: Path
 ) -> Iterator[Result]:
     store, shape = context.services.store, loaded.network.shape
-    origins = {part: _origin(context, part.pinned) for part in tasks.values()}
+    [first, *_] = tasks.values()
+    shared = _origin(context, first.pinned)  # the settings are equal
+    origins = {part: _origin_of(part, shared) for part in tasks.values()}
     with Packer(store, shape, origins, folder) as packer:
         try:
             for step in generate_together([*tasks]):
@@ -102,3 +104,8 @@ def _origin(context: WorkerContext, pinned: PinnedGeneration) -> Origin:
         precision=context.services.settings.precision,
         dataset=spec.dataset,
     )
+
+
+def _origin_of(part: Part, shared: Origin) -> Origin:
+    spec = part.pinned.spec
+    return replace(shared, seed=spec.seed, model=spec.model)

@@ -6,9 +6,10 @@ engine's next call raises that. Every write is fenced: it is refused once the sh
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from sqlalchemy.orm import Session
 
@@ -100,15 +101,14 @@ class Lease:
         if self.held.order is not None:
             raise self.held.order
 
-    @contextmanager
-    def hang_check_paused(self) -> Iterator[None]:
-        """For transfers, which report no progress and have timeouts of their own."""
+    def pause_hang_check(self) -> None:
+        """Before a transfer, which reports no progress and has timeouts of its own."""
         self._hang_check_pauses += 1
-        try:
-            yield
-        finally:
-            self._progress_at = time.monotonic()
-            self._hang_check_pauses -= 1
+
+    def resume_hang_check(self) -> None:
+        """After it: once for each pause."""
+        self._progress_at = time.monotonic()
+        self._hang_check_pauses -= 1
 
     @property
     def hangs(self) -> bool:
@@ -126,7 +126,7 @@ class Lease:
             log.warning("the failure was not recorded: %s", error)
 
     def _store(self, path: Path) -> Blob:
-        with self.hang_check_paused():
+        with hang_checks_paused([self]):
             return self.services.store.put(f"jobs/{self.claim.job_id}/blobs", path)
 
     @contextmanager
@@ -136,6 +136,29 @@ class Lease:
         except Unreachable as error:
             log.warning("%s was not stored: %s", what, error, extra={"job": self.claim.job_id})
             self.log(f"{what} was not stored: {error}", level="warning")
+
+
+class Pausable(Protocol):
+    """What has a hang check that can be paused."""
+
+    def pause_hang_check(self) -> None:
+        """Pause it once more."""
+
+    def resume_hang_check(self) -> None:
+        """Undo one pause."""
+
+
+@contextmanager
+def hang_checks_paused(leases: Iterable[Pausable]) -> Iterator[None]:
+    """Pause the hang checks of many leases during the block."""
+    paused = list(leases)
+    for lease in paused:
+        lease.pause_hang_check()
+    try:
+        yield
+    finally:
+        for lease in paused:
+            lease.resume_hang_check()
 
 
 def fail(

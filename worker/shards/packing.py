@@ -5,39 +5,34 @@ Queues are bounded, so that a slow store makes the model wait and memory does no
 
 import queue
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 
-from db.commits import NewArtifact, blob_prefix
-from db.tables import Job
+from db import jobs
+from db.commits import NewArtifact
 from worker.data.dataset import Shape
 from worker.engine.generate import Sample
 from worker.media import find_medium
 from worker.media.samples.containers import SampleRecord, Writer, Written
 from worker.media.samples.record import Origin, SharedRecord
-from worker.services.pinned import PinnedGeneration
-from worker.services.samples import store_index
 from worker.shards.context import ShardResult
-from worker.shards.lease import Lease
+from worker.shards.lease import hang_checks_paused
+from worker.shards.storing import Finished, Part, store_finished
 from worker.store.base import ObjectStore
+from worker.store.packs import PACK_BYTES
 
 QUEUED_STEPS = 2  # of the network, which wait to be encoded
 STORE_THREADS = 8  # most of the time of a small object is waiting for the disk or the network
 QUEUED_OBJECTS = 2 * STORE_THREADS
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """A claimed shard of a generate job, which may share forward passes with others."""
-
-    job: Job
-    pinned: PinnedGeneration
-    lease: Lease
+SMALL_BYTES = 64 << 10  # a larger object is not put into a pack with others
+TOGETHER = 512  # objects in a pack
+PACK_EVERY_S = 1.0  # at most this long, finished objects wait for others
 
 
 Made = tuple[Part, list[Sample] | Exception]
@@ -45,7 +40,7 @@ Result = tuple[Part, ShardResult | Exception]
 
 
 class Packer:
-    """Turns samples into stored objects, one for each part."""
+    """Turns samples into stored objects: one for each part, or for many parts that are small."""
 
     def __init__(
         self, store: ObjectStore, shape: Shape, origins: Mapping[Part, Origin], folder: Path
@@ -55,9 +50,13 @@ class Packer:
         self._medium = find_medium(shape.media)
         self._open = {part: _Object(part, origin) for part, origin in origins.items()}
         self._unresolved = set(origins)
-        self._stored_next: dict[Part, ExitStack] = {}
+        self._stored_next: set[Part] = set()
         self._steps: queue.Queue[Sequence[Made] | None] = queue.Queue(QUEUED_STEPS)
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
+        self._together = len(origins) > 1
+        self._small: list[Finished] = []  # for the next pack
+        self._small_bytes = 0
+        self._pack_at = 0.0
         self._room = threading.Semaphore(QUEUED_OBJECTS)
         self._abandoned = threading.Event()
         self._pool = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
@@ -71,12 +70,12 @@ class Packer:
         try:
             self._steps.put_nowait(step)
         except queue.Full:
-            with self._hang_checks_paused():
+            with self._waiting():
                 self._steps.put(step)
         for part, made in step:  # no more progress is reported of what is only to be stored
             if isinstance(made, Exception) or made[-1].index + 1 == part.lease.claim.stop:
-                self._stored_next[part] = ExitStack()
-                self._stored_next[part].enter_context(part.lease.hang_check_paused())
+                self._stored_next.add(part)
+                part.lease.pause_hang_check()
 
     def results(self) -> Iterator[Result]:
         """The results there are by now."""
@@ -84,24 +83,21 @@ class Packer:
             part, result = self._results.get()
             self._unresolved.discard(part)
             if part in self._stored_next:
-                self._stored_next.pop(part).close()
+                self._stored_next.remove(part)
+                part.lease.resume_hang_check()
             yield part, result
 
     def finish(self) -> Iterator[Result]:
         """Wait for all parts whose samples were all added, and yield their results."""
-        with self._hang_checks_paused():
+        with self._waiting():
             self._steps.put(None)
             self._thread.join()
             self._pool.shutdown()
         yield from self.results()
 
-    @contextmanager
-    def _hang_checks_paused(self) -> Iterator[None]:
+    def _waiting(self) -> AbstractContextManager[None]:
         """While the store keeps all waiting; it has timeouts of its own."""
-        with ExitStack() as paused:
-            for part in self._unresolved:
-                paused.enter_context(part.lease.hang_check_paused())
-            yield
+        return hang_checks_paused(part.lease for part in self._unresolved)
 
     def __enter__(self) -> "Packer":
         return self
@@ -117,8 +113,8 @@ class Packer:
             self._steps.put(None)
             self._thread.join()
         self._pool.shutdown(cancel_futures=True)
-        for stack in self._stored_next.values():
-            stack.close()
+        for part in self._stored_next:
+            part.lease.resume_hang_check()
         for each in self._open.values():
             each.discard()
 
@@ -126,6 +122,10 @@ class Packer:
         while (step := self._steps.get()) is not None:
             if not self._abandoned.is_set():
                 self._pack(step)
+                if self._small and time.monotonic() >= self._pack_at:
+                    self._store_small()
+        if not self._abandoned.is_set():
+            self._store_small()
 
     def _pack(self, step: Sequence[Made]) -> None:
         """Encode what a step made, and hand finished objects to the pool."""
@@ -165,8 +165,7 @@ class Packer:
             if samples[-1].index + 1 == each.part.lease.claim.stop:
                 written = each.writer.close()
                 del self._open[each.part]
-                self._room.acquire()
-                self._pool.submit(self._store_object, each.part, written)
+                self._finish_object(each.part, written)
         except Exception as error:
             self._fail(each, error)
 
@@ -175,35 +174,48 @@ class Packer:
         each.discard()
         self._results.put((each.part, error))
 
-    def _store_object(self, part: Part, written: Written) -> None:
-        result: ShardResult | Exception
+    def _finish_object(self, part: Part, written: Written) -> None:
+        """Store an object, now or together with other small ones."""
+        content = written.content
+        if not self._together or isinstance(content, Path) or len(content) > SMALL_BYTES:
+            self._submit([(part, written)])
+            return
+        if not self._small:
+            self._pack_at = time.monotonic() + PACK_EVERY_S
+        self._small.append((part, written))
+        self._small_bytes += len(content)
+        if len(self._small) == TOGETHER or self._small_bytes >= PACK_BYTES:
+            self._store_small()
+
+    def _store_small(self) -> None:
+        small, self._small, self._small_bytes = self._small, [], 0
+        if small:
+            self._submit(small)
+
+    def _submit(self, finished: list[Finished]) -> None:
+        self._room.acquire()
+        self._pool.submit(self._store_finished, finished)
+
+    def _store_finished(self, finished: list[Finished]) -> None:
+        results: list[Result]
         try:
-            result = ShardResult([store_written(self._store, part, written)])
+            stored = store_finished(self._store, finished)
+            results = [(part, _result(part, artifact)) for part, artifact in stored]
         except Exception as error:
-            result = error
+            results = [(part, error) for part, _ in finished]
         finally:
             self._room.release()
-        if isinstance(written.content, Path):
-            written.content.unlink(missing_ok=True)
-        self._results.put((part, result))
+        for _, written in finished:
+            if isinstance(written.content, Path):
+                written.content.unlink(missing_ok=True)
+        for result in results:
+            self._results.put(result)
 
 
-def store_written(store: ObjectStore, part: Part, written: Written) -> NewArtifact:
-    """Store a part's object and its index; the caller records them."""
-    prefix, content = blob_prefix(part.job.id), written.content
-    if isinstance(content, bytes):
-        blob = store.put_bytes(prefix, content, durable=False)  # the commit flushes
-    else:
-        blob = store.put(prefix, content)
-    return NewArtifact(
-        "samples",
-        f"samples-{part.lease.claim.idx:06d}{written.extension}",
-        blob.key,
-        blob.sha256,
-        blob.size,
-        written.media_type,
-        index=store_index(store, part.job.id, written.index),
-    )
+def _result(part: Part, artifact: NewArtifact) -> ShardResult:
+    claim, spec_hash = part.lease.claim, part.job.spec_hash
+    manifest = jobs.manifest_to_be(claim, spec_hash, artifact) if claim.alone else None
+    return ShardResult([artifact], manifest=manifest)
 
 
 class _Object:
@@ -233,6 +245,8 @@ class _Object:
     def _make_shared(
         self, label: str | None, prompt: str | None, custom_id: str | None, micro_batch: int
     ) -> SharedRecord:
-        return replace(self._origin, micro_batch=micro_batch).shared(
-            label=label, prompt=prompt, custom_id=custom_id or self.part.job.custom_id
-        )
+        origin = self._origin
+        if micro_batch != origin.micro_batch:
+            origin = replace(origin, micro_batch=micro_batch)
+        custom_id = custom_id or self.part.job.custom_id
+        return origin.shared(label=label, prompt=prompt, custom_id=custom_id)

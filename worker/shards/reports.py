@@ -3,7 +3,7 @@
 import logging
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sqlalchemy.orm import Session
 
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 FINAL_ERRORS = (Refused, NotFound, NonFinite, Collapsed, DigestMismatch)
 MAX_BACKOFF_S = 60.0
 PAUSE_S = 1.0
+LOGGED_ALONE = 4  # claims; more have a line together
 
 
 def report_error(services: Services, claim: Claim, error: Exception) -> bool:
@@ -51,6 +52,17 @@ def report_release(services: Services, claim: Claim, reason: str, *, backoff_s: 
 
     log.info("shard released: %s", reason, extra=log_fields(claim))
     return _report(services, claim, lambda: services.database.transact(give_back))
+
+
+def log_claims(what: str, claims: Sequence[Claim]) -> None:
+    """Log what became of claims: each alone, or many small ones together."""
+    if len(claims) <= LOGGED_ALONE or log.isEnabledFor(logging.DEBUG):
+        for claim in claims:
+            log.info("shard %s", what, extra=log_fields(claim))
+        return
+    jobs_among = {claim.job_id for claim in claims}
+    fields = {"shards": len(claims), "jobs": len(jobs_among), "first": min(jobs_among)}
+    log.info("shards %s", what, extra=fields)
 
 
 def log_fields(claim: Claim) -> dict[str, object]:

@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 from db import jobs, models, shards
 from db.claims import Claim
 from db.errors import BadInput, DigestMismatch, NotFound
-from db.tables import Checkpoint, DatasetVersion, Job, ModelVersion
+from db.jobs import JobBrief
+from db.tables import Checkpoint, DatasetVersion, ModelVersion
 from worker.engine import checkpoints
 from worker.engine.train import Trained, Training, train
 from worker.files import digest_of, weights_digest
@@ -17,17 +18,17 @@ from worker.networks.version_folder import WEIGHTS_SUFFIX, read_record
 from worker.services import Services
 from worker.services.pinned import PinnedTraining
 from worker.shards.context import ShardResult, WorkerContext
-from worker.shards.lease import Lease
+from worker.shards.lease import Lease, hang_checks_paused
 
 MEDIA_TYPES = {".json": "application/json", ".safetensors": "application/octet-stream"}
 
 
 def train_job(
-    context: WorkerContext, job: Job, pinned: PinnedTraining, lease: Lease, folder: Path
+    context: WorkerContext, job: JobBrief, pinned: PinnedTraining, lease: Lease, folder: Path
 ) -> ShardResult:
     """Train in `folder` and store the version's files; the caller commits the result."""
     spec, parent = pinned.spec, pinned.version
-    with lease.hang_check_paused():
+    with hang_checks_paused([lease]):
         dataset, local = context.dataset(spec.dataset)
         parent_files = context.files(parent) if parent else None
         resume = _resume_point(context.services, job, lease, folder / "resume.safetensors")
@@ -50,7 +51,7 @@ def train_job(
 
 
 def _store(
-    job: Job,
+    job: JobBrief,
     training: Training,
     trained: Trained,
     lease: Lease,
@@ -88,7 +89,7 @@ def _store(
     return ShardResult([*stored, *reports], [add_version])
 
 
-def _resume_point(services: Services, job: Job, lease: Lease, path: Path) -> Path | None:
+def _resume_point(services: Services, job: JobBrief, lease: Lease, path: Path) -> Path | None:
     """Download the newest usable checkpoint to `path`; mark the newer ones as bad."""
     while (found := _newest(services, job, lease.claim)) is not None:
         try:
@@ -109,7 +110,7 @@ def _resume_point(services: Services, job: Job, lease: Lease, path: Path) -> Pat
     return None
 
 
-def _newest(services: Services, job: Job, claim: Claim) -> Checkpoint | None:
+def _newest(services: Services, job: JobBrief, claim: Claim) -> Checkpoint | None:
     """The newest good checkpoint of the shard, else of the job that this one retries."""
     with services.database.read() as session:
         found = shards.latest_checkpoint(session, claim.shard_id)

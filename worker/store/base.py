@@ -29,6 +29,18 @@ class Blob:
     size: int
 
 
+@dataclass(frozen=True)
+class Limit:
+    """What a store cannot do, and what follows; `covered` if that does no harm."""
+
+    missing: str
+    follows: str
+    covered: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.missing}: {self.follows}"
+
+
 class ObjectStore(ABC):
     """Objects under keys such as `jobs/{id}/blobs/{sha256}`. Reads and writes stream.
 
@@ -89,6 +101,10 @@ class ObjectStore(ABC):
     @abstractmethod
     def check(self) -> None:
         """Write and remove a small object; `Unreachable` says what prevents it."""
+
+    def limits(self) -> list[Limit]:
+        """What `check` found that the store cannot do."""
+        return []
 
     @abstractmethod
     def abort_uploads(self, prefix: str, older_than_s: float) -> int:

@@ -7,33 +7,35 @@ raced or retried ends in the same object, and an object of the right size needs 
 import hashlib
 import io
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO, cast
-from urllib.parse import urlsplit
-from uuid import uuid4
 
-from db.errors import GenmillError, NotFound, Refused, Unreachable
+from db.errors import GenmillError, NotFound, Unreachable
 from worker.files import digest_of
+from worker.store.address import S3Address
 from worker.store.base import (
     Blob,
+    Limit,
     ObjectStore,
     checked_expiry,
     checked_key,
     digest_in_key,
     require_equal,
 )
+from worker.store.s3_probe import LIMITS, Ability, Taken, Unsupported, probe
+from worker.store.s3_stream import CutBody, ResumedStream
 
 MULTIPART_BYTES = 64 << 20  # larger files go up in parts
 PART_BYTES = 16 << 20
+MAX_PUT_BYTES = 5 << 30  # of a single put, by S3's own limit
 UPLOAD_THREADS = 4
 # kept open: shards are stored and jobs finished by several threads each, at once
 CONNECTIONS = 32
-READ_TRIES = 5  # fruitless requests in a row for the rest of a broken stream
 RENEW_S = 3600.0  # an older object is uploaded again, which resets its age
 
 _MISSING = {"404", "NoSuchKey", "NotFound"}
@@ -47,23 +49,19 @@ class S3Store(ObjectStore):
     broken stream is resumed by a ranged read.
     """
 
-    def __init__(self, bucket: str, prefix: str = "", *, endpoint_url: str | None = None) -> None:
-        self.bucket = bucket
-        self.prefix = f"{checked_key(prefix)}/" if prefix else ""
-        if endpoint_url and not urlsplit(endpoint_url).netloc:
-            raise Refused(
-                f"GENMILL_S3_ENDPOINT_URL {endpoint_url!r} is not a URL",
-                remedy="use one such as https://host:9000",
-            )
-        self.endpoint_url = endpoint_url
+    def __init__(self, address: S3Address) -> None:
+        self.address = address
+        self.bucket = address.bucket
+        self.prefix = f"{address.prefix}/" if address.prefix else ""
         self._clients: dict[int, Any] = {}
+        self._abilities: dict[Ability, bool] = {}  # those that were probed
 
     @property
     def client(self) -> Any:
         """This process's client: a forked process must not share its parent's connections."""
         if os.getpid() not in self._clients:
             with self._errors():
-                self._clients = {os.getpid(): _new_client(self.endpoint_url)}
+                self._clients = {os.getpid(): _new_client(self.address)}
         return self._clients[os.getpid()]
 
     def put(self, prefix: str, path: Path) -> Blob:
@@ -73,7 +71,9 @@ class S3Store(ObjectStore):
         sha256 = digest_of(path)
         blob = Blob(f"{prefix}/{sha256}", sha256, path.stat().st_size)
         if not self._holds(blob):
-            config = TransferConfig(MULTIPART_BYTES, UPLOAD_THREADS, PART_BYTES)
+            in_parts = blob.size > MULTIPART_BYTES and self._can(Ability.MULTIPART)
+            limit = MULTIPART_BYTES if in_parts else MAX_PUT_BYTES
+            config = TransferConfig(limit, UPLOAD_THREADS, PART_BYTES)
             with self._errors(blob.key), path.open("rb") as file:
                 self.client.upload_fileobj(file, self.bucket, self._name(blob.key), Config=config)
         return blob
@@ -83,17 +83,20 @@ class S3Store(ObjectStore):
         sha256 = hashlib.sha256(data).hexdigest()
         blob = Blob(f"{prefix}/{sha256}", sha256, len(data))
         if not self._holds(blob):
-            self._call("put_object", blob.key, Body=data)
+            self.call("put_object", blob.key, Body=data)
         return blob
 
     def flush(self) -> None:
         """See `ObjectStore.flush`: S3 answers once an object is durable."""
 
     def put_as(self, key: str, data: bytes, *, durable: bool = True) -> Blob:
-        """See `ObjectStore.put_as`; a conditional put, so that only one of two writers succeeds."""
+        """See `ObjectStore.put_as`; a conditional put, so that only one of two writers succeeds.
+
+        Where the server knows none, of two writers at once both may succeed: the record decides.
+        """
         try:
-            self._call("put_object", key, Body=data, IfNoneMatch="*")
-        except _Taken:
+            self._put_new(key, data)
+        except Taken:
             with self.open(key) as existing:
                 require_equal(key, existing.read(), data)
         return Blob(key, hashlib.sha256(data).hexdigest(), len(data))
@@ -101,16 +104,16 @@ class S3Store(ObjectStore):
     @contextmanager
     def open(self, key: str, *, start: int = 0, stop: int | None = None) -> Iterator[BinaryIO]:
         """See `ObjectStore.open`."""
-        with _Stream(lambda at: self._get(key, at, stop), start) as stream:
+        with ResumedStream(lambda at: self._get(key, at, stop), start) as stream:
             yield cast(BinaryIO, io.BufferedReader(stream))
 
     def stat(self, key: str) -> Blob:
         """See `ObjectStore.stat`."""
-        return Blob(key, digest_in_key(key), self._call("head_object", key)["ContentLength"])
+        return Blob(key, digest_in_key(key), self.call("head_object", key)["ContentLength"])
 
     def delete(self, key: str) -> None:
         """See `ObjectStore.delete`."""
-        self._call("delete_object", key)
+        self.call("delete_object", key)
 
     def keys(self, prefix: str, *, older_than_s: float | None = None) -> Iterator[str]:
         """See `ObjectStore.keys`; reads a page at a time."""
@@ -130,12 +133,19 @@ class S3Store(ObjectStore):
         return url
 
     def check(self) -> None:
-        """See `ObjectStore.check`."""
+        """See `ObjectStore.check`; tries all that jobs will ask of the server."""
         with self._errors():
-            self.client.head_bucket(Bucket=self.bucket)
-        key = f"probe/{uuid4()}"
-        self._call("put_object", key, Body=b"genmill")
-        self.delete(key)
+            try:
+                self.client.head_bucket(Bucket=self.bucket)
+            except self.client.exceptions.ClientError as error:
+                # credentials may be good for objects alone: what follows will tell
+                if error.response["ResponseMetadata"].get("HTTPStatusCode") == HTTPStatus.NOT_FOUND:
+                    raise
+        self._abilities = probe(self)
+
+    def limits(self) -> list[Limit]:
+        """See `ObjectStore.limits`."""
+        return [LIMITS[ability] for ability, has in self._abilities.items() if not has]
 
     def abort_uploads(self, prefix: str, older_than_s: float) -> int:
         """See `ObjectStore.abort_uploads`; ages are by the server's clock."""
@@ -148,7 +158,7 @@ class S3Store(ObjectStore):
         for upload in old:
             key = upload["Key"].removeprefix(self.prefix)
             with suppress(NotFound):  # finished or aborted meanwhile
-                self._call("abort_multipart_upload", key, UploadId=upload["UploadId"])
+                self.call("abort_multipart_upload", key, UploadId=upload["UploadId"])
         return len(old)
 
     def _name(self, key: str) -> str:
@@ -157,13 +167,30 @@ class S3Store(ObjectStore):
     def _holds(self, blob: Blob) -> bool:
         """Whether the object exists with this size and is too new for garbage collection."""
         try:
-            found = self._call("head_object", blob.key)
+            found = self.call("head_object", blob.key)
         except NotFound:
             return False
         is_new = _age_s(found, found["LastModified"]) < RENEW_S
         return is_new and found["ContentLength"] == blob.size
 
-    def _call(self, operation: str, key: str, **arguments: Any) -> Any:
+    def _can(self, ability: Ability) -> bool:
+        """Whether the server has an ability, which is probed at its first use."""
+        if ability not in self._abilities:
+            self._abilities |= probe(self, [ability])
+        return self._abilities[ability]
+
+    def _put_new(self, key: str, data: bytes) -> None:
+        """Store an object that does not exist. Raises `Taken` if it does."""
+        if self._can(Ability.CONDITIONAL_PUT):
+            self.call("put_object", key, Body=data, IfNoneMatch="*")
+            return
+        with suppress(NotFound):
+            self.stat(key)
+            raise Taken
+        self.call("put_object", key, Body=data)
+
+    def call(self, operation: str, key: str, **arguments: Any) -> Any:
+        """One request about an object, with our errors in place of boto's."""
         with self._errors(key):
             name = self._name(key)
             return getattr(self.client, operation)(Bucket=self.bucket, Key=name, **arguments)
@@ -177,9 +204,12 @@ class S3Store(ObjectStore):
         # an empty object has no ranges
         ranged = {} if start == 0 and stop is None else {"Range": f"bytes={start}-{last}"}
         try:
-            return self._call("get_object", key, **ranged)["Body"]
+            response = self.call("get_object", key, **ranged)
         except _Empty:
             return None
+        body = response["Body"]
+        ignored = ranged and _status(response) != HTTPStatus.PARTIAL_CONTENT
+        return CutBody(body, start, stop) if ignored else body
 
     def _pages(self, operation: str, prefix: str) -> Iterator[dict[str, Any]]:
         pages = self.client.get_paginator(operation).paginate(
@@ -198,84 +228,42 @@ class S3Store(ObjectStore):
         except ClientError as error:
             raise self._error_of(error.response, key) from error
         except BotoCoreError as error:
-            raise Unreachable(f"object store {self._where}: {error}", remedy=_REMEDY) from error
+            raise Unreachable(f"object store {self.address}: {error}", remedy=_REMEDY) from error
 
     def _error_of(self, response: dict[str, Any], key: str) -> GenmillError:
         code = str(response["Error"].get("Code"))
-        status = response["ResponseMetadata"].get("HTTPStatusCode")
+        status = _status(response)
         if code == "NoSuchBucket" or (code in _MISSING and not key):
             return Unreachable(
-                f"object store {self._where}: no such bucket", remedy=f"create it, or {_REMEDY}"
+                f"object store {self.address}: no such bucket", remedy=f"create it, or {_REMEDY}"
             )
         if code in _MISSING or code == "NoSuchUpload":
-            return NotFound(f"no object {key!r} in {self._where}")
+            return NotFound(f"no object {key!r} in {self.address}")
         if status in _EXPECTED:
-            return _EXPECTED[status](f"object {key!r} in {self._where}: {code}")
+            return _EXPECTED[status](f"object {key!r} in {self.address}: {code}")
         if status in {401, 403}:
             return Unreachable(
-                f"object store {self._where}: access refused ({code})",
+                f"object store {self.address}: access refused ({code})",
                 remedy="check that the AWS_* credentials are right and may read, write and list "
                 "this bucket",
             )
         text = f"{code} (HTTP {status}) {response['Error'].get('Message', '')}".strip()
-        return Unreachable(f"object store {self._where}: {text}", remedy=_REMEDY)
-
-    @property
-    def _where(self) -> str:
-        return f"s3://{self.bucket}" + (f" at {self.endpoint_url}" if self.endpoint_url else "")
-
-
-class _Taken(GenmillError):
-    """A conditional put found an object under its key."""
+        kind = Unsupported if status in _NOT_SUPPORTED else Unreachable
+        return kind(f"object store {self.address}: {text}", remedy=_REMEDY)
 
 
 class _Empty(GenmillError):
     """A ranged read begins at or after the object's end."""
 
 
-_EXPECTED: dict[int, type[GenmillError]] = {409: _Taken, 412: _Taken, 416: _Empty}
+_EXPECTED: dict[int, type[GenmillError]] = {409: Taken, 412: Taken, 416: _Empty}
+# Bad Request, Method Not Allowed and Not Implemented, for headers and operations that are not known
+_NOT_SUPPORTED = {400, 405, 501}
 
 
-class _Stream(io.RawIOBase):
-    """An object's bytes from `start`. If the connection breaks, `get` requests the rest."""
-
-    def __init__(self, get: Callable[[int], Any], start: int) -> None:
-        self._get = get
-        self._at = start
-        self._tries = 0
-        self._body: Any = None  # for `close`, should `get` raise
-        self._body = get(start)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Read some bytes; `Unreachable` after `READ_TRIES` fruitless requests in a row."""
-        from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - as in _new_client
-
-        while self._body is not None:
-            try:
-                data = self._body.read(len(buffer))
-            except BotoCoreError as error:
-                self._tries += 1
-                if self._tries >= READ_TRIES:
-                    raise Unreachable(
-                        f"object store: reading failed {READ_TRIES} times in a row: {error}"
-                    ) from error
-                self._body.close()
-                time.sleep(0.1 * 2**self._tries)
-                self._body = self._get(self._at)
-                continue
-            buffer[: len(data)] = data
-            self._at += len(data)
-            self._tries = 0
-            return len(data)
-        return 0
-
-    def close(self) -> None:
-        if self._body is not None:
-            self._body.close()
-        super().close()
+def _status(response: dict[str, Any]) -> int:
+    status: int = response["ResponseMetadata"].get("HTTPStatusCode", 0)
+    return status
 
 
 def _age_s(response: dict[str, Any], since: datetime) -> float:
@@ -284,14 +272,15 @@ def _age_s(response: dict[str, Any], since: datetime) -> float:
     return (now - since).total_seconds()
 
 
-def _new_client(endpoint_url: str | None) -> Any:
+def _new_client(address: S3Address) -> Any:
     """A client with bounded retries that also works with servers other than AWS."""
     import boto3  # noqa: PLC0415 - takes 0.2 s, and a folder store does not need it
     from botocore.config import Config  # noqa: PLC0415 - as above
 
+    usual = "path" if address.endpoint_url else "auto"
     config = Config(
         signature_version="s3v4",
-        s3={"addressing_style": "path" if endpoint_url else "auto"},
+        s3={"addressing_style": address.addressing_style or usual},
         # SigV4 signs the body's SHA-256; newer checksum headers break older servers
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
@@ -302,4 +291,10 @@ def _new_client(endpoint_url: str | None) -> Any:
         max_pool_connections=CONNECTIONS,
     )
     # a session of its own: boto3's default one is not safe to share between threads
-    return boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=address.endpoint_url,
+        region_name=address.region,
+        verify=address.ca_bundle,  # None: the usual certificates
+        config=config,
+    )

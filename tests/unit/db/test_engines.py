@@ -6,8 +6,9 @@ from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from db import batches, engines
+from db.database_url import parse_url
 from db.driver_errors import translate_errors
-from db.engines import POSTGRESQL_CONNECT, parse_url
+from db.engines import POSTGRESQL_CONNECT
 from db.errors import Refused, Unreachable
 from db.session import Database, clock
 
@@ -61,7 +62,7 @@ def test_the_url_says_when_statements_are_prepared(postgresql_database_url, give
 
 
 def test_a_threshold_that_is_no_number_is_refused():
-    with pytest.raises(Refused, match="'soon'; use a whole number, or off"):
+    with pytest.raises(Refused, match="prepare_threshold; use a whole number, or off"):
         Database("postgresql://u@h/d?prepare_threshold=soon")
 
 

@@ -5,11 +5,12 @@ import json
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from db import jobs, progress, schema, shards
 from db.schema import MIGRATIONS
 from db.session import Database
+from db.tables import Artifact, Job
 
 AT = "2026-01-02 03:04:05.000000+00:00"
 
@@ -95,3 +96,28 @@ def test_downgrading_from_leases_of_one_row_puts_the_old_tables_back(database):
     add_job(database, "a1", kind="generate", status="queued")
     add_shard(database, "s", "a1")
     assert schema.current(database) == "0001"
+
+
+def test_what_was_stored_before_packs_keeps_its_place(database):
+    migrate(database, "0005")
+    job = {"kind": "generate", "status": "succeeded", "manifest_key": "jobs/a/manifest.json"}
+    insert(
+        database, "jobs", id="a", spec="{}", spec_hash="0" * 64, priority=0, created_at=AT, **job
+    )
+    add_shard(database, "s", "a", status="succeeded", group_id="a", urgency=0)
+    fixed = {"kind": "samples", "size": 9, "media_type": "application/x-tar", "created_at": AT}
+    for name, key in (("own.tar", None), ("other.tar", "elsewhere")):
+        row = {"id": name, "job_id": "a", "shard_id": "s", "sha256": "b" * 64, "name": name}
+        insert(database, "artifacts", key=key, **row, **fixed)
+    migrate(database, "0006")
+    with database.read() as session:
+        found = session.scalars(select(Artifact).order_by(Artifact.name)).all()
+        kept = session.execute(select(Job.manifest_key, Job.manifest_pack)).one()
+    assert [each.key for each in found] == ["elsewhere", f"jobs/a/blobs/{'b' * 64}"]
+    assert [each.packed for each in found] == [None, None]
+    assert kept == ("jobs/a/manifest.json", None)
+    with database.connect() as connection:
+        connection.execute(text("UPDATE artifacts SET pack = 7, pack_offset = 3 WHERE key IS NULL"))
+    migrate(database, "0005", command.downgrade)
+    with database.read() as session:
+        assert session.scalars(text("SELECT id FROM artifacts")).all() == ["other.tar"]

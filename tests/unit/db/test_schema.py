@@ -100,3 +100,8 @@ def _keys(table):
 
 def _target(key):
     return key.target_fullname.partition(".")[0]
+
+
+def test_the_tables_do_not_load_the_dialect_of_another_database():
+    code = "import sys, db.tables; sys.exit('sqlalchemy.dialects.postgresql' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

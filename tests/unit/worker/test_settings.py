@@ -38,8 +38,8 @@ def test_an_empty_variable_is_as_good_as_none(bare):
 
 def test_a_socket_s_url_is_spelled_for_celery_and_for_redis(bare):
     settings = Settings(redis_url="unix://:word@/run/redis.sock")
-    assert settings.broker == "redis+socket://:word@/run/redis.sock"
-    assert settings.broker_client == "unix://:word@/run/redis.sock"
+    assert settings.broker.celery_url == "redis+socket://:word@/run/redis.sock?virtual_host=0"
+    assert settings.broker_client == "unix://:word@/run/redis.sock?db=0"
 
 
 def test_a_wrong_setting_is_named_with_its_value(bare):
@@ -60,7 +60,7 @@ def test_a_child_process_reads_the_same_settings_whatever_its_env_file_says(bare
     )
     program = (
         "import json; from worker.settings import read_settings; s = read_settings(); "
-        "print(json.dumps([str(s.home), s.broker, s.store_url, s.lease_s, s.threads]))"
+        "print(json.dumps([str(s.home), s.broker_client, s.store_url, s.lease_s, s.threads]))"
     )
     done = subprocess.run(
         [sys.executable, "-P", "-c", program],
@@ -68,7 +68,13 @@ def test_a_child_process_reads_the_same_settings_whatever_its_env_file_says(bare
         capture_output=True,
         check=True,
     )
-    assert json.loads(done.stdout) == [str(tmp_path / "home"), "redis://:word@r/0", None, 3.0, 2]
+    assert json.loads(done.stdout) == [
+        str(tmp_path / "home"),
+        "redis://:word@r:6379/0",
+        None,
+        3.0,
+        2,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +84,8 @@ def test_a_child_process_reads_the_same_settings_whatever_its_env_file_says(bare
         "http://:secret@r",
         "redis://:secret@r:port/0",
         "redis://:secret@r/zero",
-        "redis://[:secret@r",
+        "redis://:secret",
+        "redis://u:sec@ret@r/0",
     ],
 )
 def test_a_url_that_is_no_broker_is_refused_without_its_password(bare, url):

@@ -6,7 +6,6 @@ names the one to use: `with base.using(adapter) as model: model(...)`.
 
 import json
 import math
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,14 +17,12 @@ from weakref import WeakValueDictionary
 
 import torch
 from peft import LoraConfig, PeftModelForCausalLM
-from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from torch import nn
 from transformers.pytorch_utils import Conv1D
-from transformers.utils import logging
-from transformers.utils.import_utils import BITSANDBYTES_MIN_VERSION, is_bitsandbytes_available
 
 from db.errors import BadInput, Refused
-from worker.families.hf.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, weight_files
+from worker.families.hf.folder import ADAPTER_CONFIG, weight_files
+from worker.families.hf.loading import read_base
 from worker.families.hf.merge import stored_tensors
 from worker.networks.version_folder import CONFIG, read_json
 
@@ -33,11 +30,13 @@ Key = tuple[str, str, str]  # the digest of its weights, the device, the precisi
 
 BYTES = {"fp32": 4, "bf16": 2, "nf4": 0.52}  # a weight; nf4 includes its scales
 
+# what code of transformers raises for a model or an input that it was not written for
+CODE_ERRORS = (
+    AssertionError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError,
+)  # fmt: skip
+
 _loaded: WeakValueDictionary[Key, "Base"] = WeakValueDictionary()
 _adapter_numbers = count()
-
-logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # as above
 
 
 class Base:
@@ -49,6 +48,7 @@ class Base:
         weights = [*model.parameters(), *model.buffers()]
         self.size_bytes = sum(tensor.numel() * tensor.element_size() for tensor in weights)
         self.has_slots: bool | None = None  # see `slots.supports_slots`; None: not tried yet
+        self.has_cache: bool | None = None  # see `probes.has_cache`; None: not tried yet
         self._peft: Any = None  # a PeftModelForCausalLM, once there is an adapter
         self._active: tuple[str | None, bool] | None = (None, False)  # adapter, training
 
@@ -93,14 +93,25 @@ class Base:
 
     @contextmanager
     def using(self, name: str | None, *, training: bool = False) -> Iterator[Any]:
-        """The model with one adapter active, or none; it has gradients only in `training`."""
+        """The model with one adapter active, or none; it has gradients only in `training`.
+
+        Raises `Refused` in place of an error of the model's own code, which no retry can help.
+        """
         if self._peft is not None and self._active != (name, training):
             active = [] if name is None else [name]
             self._peft.base_model.set_adapter(active, inference_mode=not training)
             self._active = (name, training)
         if self.model.training != training:
             self.model.train(training)
-        yield self.model
+        try:
+            yield self.model
+        except CODE_ERRORS as error:
+            complaint = " ".join(str(error).split())[:300]
+            raise Refused(
+                f"{type(self.model).__name__} of transformers cannot do this: "
+                f"{type(error).__name__}: {complaint}",
+                remedy="import the model again, which says what it can do",
+            ) from error
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Base":
         """A copy with its own adapters that shares the frozen weights."""
@@ -121,7 +132,7 @@ def load_base(folder: Path, digest: str, *, device: torch.device, precision: str
     key = (digest, str(device), precision)
     base = _loaded.get(key)
     if base is None:
-        base = _loaded[key] = Base(_read(folder, device, precision), key)
+        base = _loaded[key] = Base(read_base(folder, device, precision), key)
     return base
 
 
@@ -163,66 +174,3 @@ def bytes_to_load_base(folder: Path, digest: str, *, device: torch.device, preci
         return BYTES["bf16" if precision == "nf4" and plain else precision]
 
     return int(sum(math.prod(shape) * bytes_each(shape) for shape in shapes))
-
-
-def supports_packing(model: Any) -> bool:
-    """Whether the model keeps examples that are packed into one row apart, found by trying.
-
-    A model passes if it takes position 0 for the start of an example. One that ignores positions,
-    or carries a state from token to token, does not.
-    """
-    device = next(model.parameters()).device
-    size = min(int(model.get_input_embeddings().weight.shape[0]), 64)
-    ids = torch.arange(12, device=device).remainder(size)[None]  # (1, 12)
-    positions = torch.arange(12, device=device).remainder(6)[None]  # two examples of 6
-    with torch.inference_mode():
-        both: Tensor = model(input_ids=ids, position_ids=positions, use_cache=False).logits
-        alone: Tensor = model(
-            input_ids=ids[:, 6:], position_ids=positions[:, 6:], use_cache=False
-        ).logits
-    difference = (both[:, 6:].float() - alone.float()).abs().max()
-    return bool(difference <= 0.02 * alone.float().abs().max())
-
-
-def _read(folder: Path, device: torch.device, precision: str) -> nn.Module:
-    if precision == "nf4" and not (device.type == "cuda" and is_bitsandbytes_available()):
-        raise Refused(
-            f"base=nf4 (QLoRA) needs a CUDA device and the package bitsandbytes, "
-            f"{BITSANDBYTES_MIN_VERSION} or newer; this device is {device}",
-            remedy="set base to bf16 or fp32",
-        )
-    quantisation = None
-    if precision == "nf4":
-        quantisation = BitsAndBytesConfig(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
-        )
-    with _without_adapter(folder) as plain:
-        try:
-            model: nn.Module = AutoModelForCausalLM.from_pretrained(
-                plain,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                dtype=torch.float32 if precision == "fp32" else torch.bfloat16,
-                quantization_config=quantisation,
-                device_map={"": device} if precision == "nf4" else None,
-            )
-        except torch.OutOfMemoryError:  # a RuntimeError too, but no fault of the files
-            raise
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            complaint = " ".join(str(error).split())[:300]
-            raise BadInput(f"transformers cannot read the base: {complaint}") from None
-    return model if precision == "nf4" else model.to(device)
-
-
-@contextmanager
-def _without_adapter(folder: Path) -> Iterator[Path]:
-    """The folder without its adapter, which transformers would load with the base."""
-    with tempfile.TemporaryDirectory() as name:
-        for path in folder.iterdir():
-            if path.name not in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-                (Path(name) / path.name).symlink_to(path.absolute())
-        yield Path(name)

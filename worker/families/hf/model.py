@@ -12,7 +12,6 @@ from typing import Any, ClassVar, cast
 import torch
 from peft import LoraConfig
 from torch import Tensor, nn
-from torch.nn import functional
 
 from db.errors import BadInput, Refused
 from worker.data.dataset import LocalDataset, Shape
@@ -23,20 +22,22 @@ from worker.families.hf.base import (
     has_conv1d,
     load_base,
     read_adapter_config,
-    supports_packing,
     write_adapter_config,
 )
 from worker.families.hf.chat_tokenizer import ChatTokenizer, read_tokenizer
 from worker.families.hf.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, positions
+from worker.families.hf.forwards import read_again, read_on, targets, total_loss
 from worker.families.hf.generation import TextGenerator
+from worker.families.hf.inspection import inspect_base
 from worker.families.hf.packing import PackedFeed
+from worker.families.hf.probes import has_cache, supports_packing
 from worker.families.hf.slots import SlotCache, read_slots, supports_slots
+from worker.networks.family import Inspection
 from worker.networks.learning_rates import step, warm_up
 from worker.networks.network import Batch, Clock, Draws, Finished, Losses, Row, StreamingNetwork
 from worker.networks.params import SamplingParams, TrainingParams
 from worker.networks.version_folder import CONFIG, Config, own_record, read_json
 
-IGNORED = -100
 UNBOUNDED = 2**31  # positions of a base that states no limit
 
 
@@ -73,7 +74,7 @@ class CausalModel(StreamingNetwork):
 
     def open(self, folder: Path, device: torch.device) -> bool:
         """Load the base of a version's folder, and add an adapter if the version has one."""
-        self._config = read_json(folder / CONFIG)
+        self._folder, self._config = folder, read_json(folder / CONFIG)
         self.base = load_base(folder, self._digest, device=device, precision=self.params.base)
         if not (folder / ADAPTER_CONFIG).is_file():
             return False
@@ -103,7 +104,12 @@ class CausalModel(StreamingNetwork):
 
     def describe(self, record: Config) -> Config:
         """The base's `config.json` with Genmill's record in it."""
-        return {**self._config, "genmill": {**record, "base_sha256": self._digest}}
+        return {**self._config, "genmill": own_record(self._config) | record}
+
+    def inspect(self) -> Inspection:
+        """See `Network.inspect`."""
+        with self._base.using(None) as model:
+            return inspect_base(model, self._tokenizer, self._folder)
 
     def shared_bytes(self) -> Mapping[str, int]:
         """The base, which other networks may use too."""
@@ -141,7 +147,7 @@ class CausalModel(StreamingNetwork):
         """One update on the mean loss of all predicted tokens, `micro_batch` rows at a time."""
         optimizer = optimizers["adamw"]
         optimizer.zero_grad(set_to_none=True)
-        count = _targets(batch.data).ge(0).sum().clamp(min=1)
+        count = targets(batch.data).ge(0).sum().clamp(min=1)
         loss = torch.zeros((), device=batch.data.device)
         with self._base.using(self.adapter, training=True) as model:
             if self.params.checkpointing != model.is_activation_checkpointing:
@@ -150,7 +156,7 @@ class CausalModel(StreamingNetwork):
                 else:  # another network of this base has it
                     model.activation_checkpointing_disable()
             for part in torch.split(batch.data, self.params.micro_batch):
-                share = self._total(model, part) / count
+                share = total_loss(model, part) / count
                 share.backward()  # type: ignore[no-untyped-call]  # torch's annotation is missing
                 loss += share.detach()
         size = nn.utils.clip_grad_norm_([*self.lora], self.params.clip)
@@ -160,10 +166,10 @@ class CausalModel(StreamingNetwork):
 
     def validate(self, batch: Batch) -> Losses:
         """`loss` in nats a predicted token, and their `count`."""
-        count = _targets(batch.data).ge(0).sum().clamp(min=1)
+        count = targets(batch.data).ge(0).sum().clamp(min=1)
         with self._base.using(self.adapter) as model:
             parts = torch.split(batch.data, self.params.micro_batch)
-            total = torch.stack([self._total(model, part) for part in parts]).sum()
+            total = torch.stack([total_loss(model, part) for part in parts]).sum()
         return {"loss": total / count, "count": count}
 
     def stream(
@@ -183,17 +189,17 @@ class CausalModel(StreamingNetwork):
 
         `mask` (B, T) is 1 where a position, old or new, has a token.
         """
-        # ended texts are read along with the others, even beyond the last position
-        position_ids = (mask.cumsum(1) - 1).clamp(0, self.positions - 1)[:, -ids.shape[1] :]
         with self._base.using(self.adapter) as model:
-            read = model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=position_ids,
-                past_key_values=cache,
-                use_cache=True,
-            )
-        return read.logits[:, -1].float(), read.past_key_values
+            read = read_on if self.has_cache() else read_again
+            return read(model, ids, mask, cache, positions=self.positions)
+
+    def has_cache(self) -> bool:
+        """Whether the base continues texts from a cache of keys and values, as import found."""
+        found = own_record(self._config).get("has_cache", self._base.has_cache)
+        if found is None:
+            with self._base.using(self.adapter) as model:
+                found = self._base.has_cache = has_cache(model)
+        return bool(found)
 
     def next_slot_logits(self, ids: Tensor, positions: Tensor, cache: SlotCache) -> Tensor:
         """See `LanguageModel`."""
@@ -204,7 +210,7 @@ class CausalModel(StreamingNetwork):
         """Whether the base can read a `SlotCache`."""
         with self._base.using(self.adapter) as model:
             if self._base.has_slots is None:
-                self._base.has_slots = supports_slots(model)
+                self._base.has_slots = self.has_cache() and supports_slots(model)
             return self._base.has_slots
 
     @property
@@ -267,28 +273,6 @@ class CausalModel(StreamingNetwork):
             target_modules=self.params.targets or "all-linear",
             fan_in_fan_out=has_conv1d(self._base.model),
         )
-
-    @staticmethod
-    def _total(model: Any, data: Tensor) -> Tensor:
-        """The sum over predicted tokens of their cross-entropy in nats, from data (B, 2, T)."""
-        tokens, positions = data.unbind(1)
-        ids = torch.maximum(tokens, ~tokens)
-        logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits  # (B, T, V)
-        return functional.cross_entropy(
-            logits[:, :-1].flatten(0, 1).float(),
-            _targets(data).flatten(),
-            ignore_index=IGNORED,
-            reduction="sum",
-        )
-
-
-def _targets(data: Tensor) -> Tensor:
-    """The token after each but the last, (B, T - 1); `IGNORED` where nothing is predicted.
-
-    An example's first token is never predicted, because the tokens before it are another's.
-    """
-    tokens, positions = data[:, 0, 1:], data[:, 1, 1:]
-    return torch.where((tokens < 0) | (positions == 0), IGNORED, tokens)
 
 
 NETWORK = CausalModel

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from db.errors import BadInput, GenmillError
 
 _ENTRY = struct.Struct("<QI32s")
+ENTRY_BYTES = _ENTRY.size
 
 
 class IndexEntry(NamedTuple):

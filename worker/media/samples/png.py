@@ -7,6 +7,7 @@ Source: Portable Network Graphics, third edition, W3C 2025.
 """
 
 import json
+import re
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ Pixels = npt.NDArray[np.uint8]
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 3: 2}  # by channels: grey, RGB
 NONE, UP = 0, 2  # filters
+_MISLEADING = re.compile("[,:\n]")
 LEVEL = 3  # of zlib; beyond it, time grows faster than files shrink
 
 
@@ -138,7 +140,7 @@ def _parameters(record: Mapping[str, Any], size: tuple[int, int]) -> tuple[str, 
     def quoted(value: Any) -> str:
         # as AUTOMATIC1111 does, where a comma, colon or line break would mislead a reader
         shown = str(value)
-        return json.dumps(shown, ensure_ascii=False) if any(c in shown for c in ",:\n") else shown
+        return json.dumps(shown, ensure_ascii=False) if _MISLEADING.search(shown) else shown
 
     def joined(pairs: Mapping[str, Any]) -> str:
         return ", ".join(f"{key}: {quoted(value)}" for key, value in pairs.items())

@@ -19,6 +19,8 @@ AI_GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmi
 
 Record = dict[str, Any]
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
 
 @cache
 def _version(package: str) -> str:
@@ -115,4 +117,4 @@ def parse_record(text: str | bytes, source: str) -> Record:
 
 def to_json(record: Mapping[str, Any]) -> str:
     """A record as one line of JSON, in its own order, not escaped."""
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(record)

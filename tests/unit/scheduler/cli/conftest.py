@@ -1,5 +1,6 @@
 """A home with a record and a store, and jobs in it that were really committed, without torch."""
 
+import hashlib
 import json
 import shutil
 import threading
@@ -22,9 +23,10 @@ from worker.media.samples.containers import SampleRecord
 from worker.media.samples.record import Origin
 from worker.services import Services, open_services
 from worker.services.finalize import finalize, settle
-from worker.services.samples import store_index
+from worker.services.samples import describe_index, store_index
 from worker.settings import Settings
 from worker.specs import parse_spec
+from worker.store.packs import PackWriter
 
 LABELS = ["cat", "dog"]
 MEDIA = defaultdict(lambda: "text", digits="image", voices="audio")  # what a model makes
@@ -221,7 +223,21 @@ def commit_job(services: Services, job_id: str, scratch: Path) -> None:
         assert jobs.get(session, job_id).status == JobState.SUCCEEDED
 
 
-def commit_shard(services: Services, shard_id: str, scratch: Path) -> None:
+def commit_together(services: Services, job_ids: list[str], scratch: Path) -> None:
+    """Commit the shards of several jobs in one pack, and finish the jobs together."""
+    pack = PackWriter()
+    for job_id in job_ids:
+        with services.database.read() as session:
+            made = jobs.shards_of(session, job_id)
+        for shard in made:
+            commit_shard(services, shard.id, scratch, pack)
+    pack.store(services.store)
+    assert set(finalize(services, settle(services, job_ids))) == set(job_ids)
+
+
+def commit_shard(
+    services: Services, shard_id: str, scratch: Path, pack: PackWriter | None = None
+) -> None:
     with services.database.write() as session:
         claim = shards.claim(session, shard_id, owner="0" * 36, lease_s=60)
         assert claim
@@ -233,15 +249,23 @@ def commit_shard(services: Services, shard_id: str, scratch: Path) -> None:
         scratch / "shard",
         words=WORDS.get(job.model, OTHER_WORDS),
     )
-    blob = services.store.put_bytes(f"jobs/{job.id}/blobs", written.read())
+    data = written.read()
+    if pack is None:
+        services.store.put_bytes(f"jobs/{job.id}/blobs", data)
+        packed, index = None, store_index(services.store, job.id, written.index)
+    else:
+        packed, index = pack.add(data), describe_index(written.index)
+        pack.add(written.index.data if index.sha256 else b"")
+    sha256 = hashlib.sha256(data).hexdigest()
     artifact = shards.NewArtifact(
         kind="samples",
         name=f"samples-{claim.idx:05d}{'.jsonl' if media == 'text' else '.tar'}",
-        key=blob.key,
-        sha256=blob.sha256,
-        size=blob.size,
+        key=f"jobs/{job.id}/blobs/{sha256}",
+        sha256=sha256,
+        size=len(data),
         media_type=written.media_type,
-        index=store_index(services.store, job.id, written.index),
+        index=index,
+        packed=packed,
     )
     with services.database.write() as session:
         shards.commit(session, claim, [artifact])

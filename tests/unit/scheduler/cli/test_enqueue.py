@@ -1,3 +1,4 @@
+import io
 import json
 from pathlib import Path
 
@@ -55,6 +56,49 @@ def test_prompts_of_a_file_are_counted_when_no_count_is_given(genmill, prose):
         {"prompt": "春眠", "custom_id": "a"},
         {"prompt": "Once upon", "custom_id": None},
     ]
+
+
+def given(monkeypatch, text):
+    """Make `text` the standard input."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+
+def test_prompts_are_read_from_the_standard_input(genmill, prose, monkeypatch):
+    given(monkeypatch, '"one"\n{"prompt": "two"}\n')
+    spec = genmill("enqueue", "generate", prose, "--prompts", "-", "--json").json["spec"]
+    assert [prompt["prompt"] for prompt in spec["prompts"]] == ["one", "two"]
+    given(monkeypatch, "")
+    wrong = genmill("enqueue", "generate", prose, "--prompts", "-")
+    assert (wrong.code, "standard input: no lines" in wrong.err) == (2, True)
+
+
+def test_a_batch_is_read_from_the_standard_input(genmill, digits, monkeypatch):
+    line = json.dumps({"kind": "generate", "model": "digits", "count": 1})
+    given(monkeypatch, f"{line}\n\n{line}\n")
+    batch = genmill("enqueue", "batch", "-").out.strip()
+    assert len(genmill("job", "list", "--batch", batch, "--json").json) == 2
+    given(monkeypatch, f"{line}\nno JSON\n")
+    assert "line 2: not JSON" in genmill("enqueue", "batch", "-").err
+    given(monkeypatch, f"{line}\n")
+    assert genmill("enqueue", "batch", "-", "--dry-run", "--json").json[0]["spec"]["count"] == 1
+
+
+def test_a_schedule_reads_no_standard_input(genmill, prose, monkeypatch):
+    for words in (("generate", prose, "--prompts", "-"), ("batch", "-")):
+        given(monkeypatch, '"one"')
+        wrong = genmill("schedule", "add", "s", "--cron", "@daily", "--", "enqueue", *words)
+        assert (wrong.code, "cannot read the standard input" in wrong.err) == (2, True)
+
+
+def test_a_dry_run_names_no_seed_that_is_not_given(genmill, prose):
+    words = ("enqueue", "generate", prose, "--count", "1", "--dry-run", "--json")
+    assert genmill(*words).json["spec"]["seed"] is None
+    assert genmill(*words, "--seed", "7").json["spec"]["seed"] == 7
+
+
+def test_help_says_what_is_done_without_a_seed(genmill):
+    for kind in ("train", "finetune", "generate"):
+        assert "a fresh one" in " ".join(genmill("enqueue", kind, "--help").out.split())
 
 
 def test_a_wrong_line_of_a_prompts_file_is_named(genmill, prose):

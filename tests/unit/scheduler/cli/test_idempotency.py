@@ -44,13 +44,18 @@ def add_newer_versions(services):
 
 
 @pytest.mark.parametrize("words", [TRAIN, FINETUNE, GENERATE])
-def test_the_same_words_give_the_same_job_though_there_are_newer_versions(services, ask, words):
+def test_the_same_words_give_the_same_job_though_there_are_newer_versions(
+    services, genmill, ask, words
+):
     first = ask(words)
     assert first.code == 0, first.err
     add_newer_versions(services)
     assert ask(words).out == first.out
-    # what was not asked for and what is the default are the same request
-    assert ask(f"{words} --seed 0").out == first.out
+    # a request without a seed is the same as one with the seed that was drawn for it
+    seed = genmill("job", "show", first.out.strip(), "--json").json["spec"]["seed"]
+    assert ask(f"{words} --seed {seed}").out == first.out
+    other = ask(f"{words} --seed {seed + 1}")
+    assert (other.code, "differs in seed" in other.err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +90,8 @@ def test_a_version_named_outright_agrees_with_itself_and_with_the_bare_name(ask)
 
 
 def test_a_batch_s_key_is_for_its_own_lines(services, genmill, ask):
-    lines = [{"kind": "generate", "model": "digits", "count": 2, "seed": seed} for seed in (1, 2)]
+    line = {"kind": "generate", "model": "digits", "count": 2}
+    lines = [line | {"seed": 1}, line]
     file = Path("jobs.jsonl")
 
     def submit(*lines):

@@ -55,7 +55,8 @@ def put_adapter(folder, **values):
         f"{layer}.lora_B.weight": torch.ones(32, 2),
     }
     write_tensors(folder / "adapter_model.safetensors", tensors, about={})
-    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 8, "fan_in_fan_out": False} | values
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 8, "fan_in_fan_out": False}
+    config |= {"target_modules": ["layers.0.self_attn.q_proj"], **values}
     (folder / "adapter_config.json").write_text(json.dumps(config), "utf-8")
 
 

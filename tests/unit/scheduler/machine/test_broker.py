@@ -12,7 +12,6 @@ from kombu import Connection
 from db.errors import Refused, Unreachable
 from scheduler.machine.broker import (
     MAX_SOCKET_BYTES,
-    broker_address,
     find_server,
     ping,
     prepare_broker,
@@ -58,7 +57,7 @@ def test_celery_and_redis_reach_the_broker_whatever_the_home_is_called(short_hom
     settings = settings_of(short_home)
     with running(settings):
         assert ping(settings).split()[0] in {"valkey", "redis"}
-        with Connection(settings.broker) as connection:
+        with Connection(settings.broker.celery_url) as connection:
             queue = connection.SimpleQueue("doorbells")
             queue.put("an id")
             assert queue.get(timeout=60).payload == "an id"
@@ -68,7 +67,7 @@ def test_celery_and_redis_reach_the_broker_whatever_the_home_is_called(short_hom
 def test_a_home_with_a_long_path_gets_a_socket_elsewhere(tmp_path):
     settings = settings_of(tmp_path / ("x" * 150))
     with running(settings):
-        socket = Path(broker_address(settings))
+        socket = Path(settings.broker.socket)
         assert ping(settings)
     assert len(os.fsencode(socket)) <= MAX_SOCKET_BYTES
     assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o700
@@ -80,7 +79,7 @@ def test_the_url_with_its_password_is_for_the_owner_alone(tmp_path):
     broker = prepare_broker(settings)
     assert stat.S_IMODE(settings.broker_file.stat().st_mode) == 0o600
     assert stat.S_IMODE(settings.broker_file.parent.stat().st_mode) == 0o700
-    assert broker.password in settings.broker
+    assert broker.password == settings.broker.password
 
 
 def test_the_password_stays_the_same_from_start_to_start(tmp_path):
@@ -90,7 +89,7 @@ def test_the_password_stays_the_same_from_start_to_start(tmp_path):
 def test_a_wrong_password_is_refused_and_not_shown(short_home):
     settings = settings_of(short_home)
     with running(settings):
-        wrong = settings.broker.replace(prepare_broker(settings).password, "guessed")
+        wrong = settings.broker_client.replace(prepare_broker(settings).password, "guessed")
         settings.broker_file.write_text(wrong)
         with pytest.raises(Unreachable, match="refuses the password") as refused:
             ping(settings)

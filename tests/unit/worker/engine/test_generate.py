@@ -215,7 +215,9 @@ def test_short_memory_in_the_middle_repeats_only_what_is_under_way() -> None:
     assert [float(s.output[0]) for s in samples] == numbers(asked(Counting(), 11))  # type: ignore[arg-type]
 
 
-def test_order_to_stop_is_met_while_nothing_is_finished() -> None:
+def test_order_to_stop_is_met_while_nothing_is_finished(monkeypatch) -> None:
+    monkeypatch.setattr("worker.engine.generate.REPORT_EVERY_S", 0)
+
     class Stopping(Recorder):
         def progress(self, done: float, *_: object, **__: object) -> None:
             self.told.append((done, 0, "", None))

@@ -29,13 +29,14 @@ from worker.engine.run import build_run
 from worker.engine.train import Training
 from worker.engine.weights import load
 from worker.families.hf import FAMILY, HfParams, HfSampling, slots
-from worker.families.hf.base import bytes_to_load_base, supports_packing
+from worker.families.hf.base import bytes_to_load_base
 from worker.families.hf.chat_tokenizer import ChatTokenizer, read_tokenizer
 from worker.families.hf.folder import weight_files
 from worker.families.hf.layout import LAYOUT
 from worker.families.hf.merge import merge
 from worker.families.hf.model import NETWORK, CausalModel
 from worker.families.hf.packing import as_batch, pack
+from worker.families.hf.probes import supports_packing
 from worker.files import digest_of
 from worker.networks.network import Batch, Clock, Draw
 from worker.shards.loaded_networks import LoadedNetwork, Networks

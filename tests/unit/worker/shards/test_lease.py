@@ -15,7 +15,7 @@ from worker.settings import Settings
 from worker.shards.commits import commit
 from worker.shards.context import ShardResult
 from worker.shards.heartbeat import Heartbeat
-from worker.shards.lease import Lease
+from worker.shards.lease import Lease, hang_checks_paused
 from worker.shared_memory import SharedState
 
 INDEX = shards.NewIndex(range(1), "0" * 64, data=bytes(44))
@@ -214,7 +214,7 @@ def test_work_that_hangs_is_given_up_and_counted(services, hasty, claim) -> None
 def test_a_long_transfer_is_no_hang(hasty, claim) -> None:
     ended = threading.Event()
     lease = hold(hasty, claim, on_hang=ended.set)
-    with lease.hang_check_paused(), lease:  # paused before the first heartbeat checks
+    with hang_checks_paused([lease]), lease:  # paused before the first heartbeat checks
         time.sleep(0.8)
         lease.commit_one([made(claim)])
         over = time.monotonic()

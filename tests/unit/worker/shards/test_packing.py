@@ -1,9 +1,8 @@
 """From samples to stored objects, beside the model."""
 
+import hashlib
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +14,10 @@ from db.errors import Cancelled, NonFinite, Unreachable
 from worker.data.dataset import Shape
 from worker.engine.generate import Sample
 from worker.media import read_record
+from worker.media.samples.index import ENTRY_BYTES
 from worker.media.samples.record import Origin
-from worker.shards.packing import QUEUED_STEPS, Packer, Part
+from worker.shards.packing import QUEUED_STEPS, Packer
+from worker.shards.storing import Part
 from worker.store.folder import FolderStore
 
 ORIGIN = Origin("gan", "digits:1", "ab" * 32, 5, {"micro_batch": 8}, 8)
@@ -27,18 +28,20 @@ class HeldLease:
     """The part of a lease that packing uses."""
 
     def __init__(self, start: int, stop: int) -> None:
-        self.claim = SimpleNamespace(shard_id=f"shard-{start}", idx=0, start=start, stop=stop)
+        self.claim = SimpleNamespace(
+            shard_id=f"shard-{start}", idx=0, start=start, stop=stop, alone=False
+        )
         self.pauses = 0
 
-    @contextmanager
-    def hang_check_paused(self) -> Iterator[None]:
+    def pause_hang_check(self) -> None:
         self.pauses += 1
-        yield
+
+    def resume_hang_check(self) -> None:
         self.pauses -= 1
 
 
 def part(job: str, start: int, stop: int) -> Part:
-    named: Any = SimpleNamespace(id=job, custom_id=f"job-{job}")
+    named: Any = SimpleNamespace(id=job, custom_id=f"job-{job}", spec_hash="0" * 64)
     lease: Any = HeldLease(start, stop)
     return Part(named, SimpleNamespace(), lease)  # type: ignore[arg-type]
 
@@ -59,7 +62,10 @@ def store(tmp_path):
     return FolderStore(tmp_path / "store")
 
 
-def test_each_part_is_an_object_stored_when_its_last_sample_comes(store, tmp_path):
+def test_each_large_part_is_an_object_stored_when_its_last_sample_comes(
+    store, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("worker.shards.packing.SMALL_BYTES", 100)
     one, two = part("1", 0, 3), part("2", 4, 9)
     with packer(store, [one, two], tmp_path) as packing:
         packing.add([(one, samples(0, 3)), (two, samples(4, 6))])
@@ -69,9 +75,49 @@ def test_each_part_is_an_object_stored_when_its_last_sample_comes(store, tmp_pat
         [artifact] = results[each].artifacts
         assert artifact.index.samples == indices
         assert artifact.name == "samples-000000.tar"
+        assert artifact.key == f"jobs/{each.job.id}/blobs/{artifact.sha256}"
         with store.open(artifact.key) as file:
             assert len(file.read()) == artifact.size
         assert each.lease.pauses == 0
+
+
+def packed(store: FolderStore, artifact: Any) -> bytes:
+    place = artifact.packed
+    with store.open(place.key, start=place.offset, stop=place.offset + place.size) as file:
+        return file.read()
+
+
+def test_small_parts_share_an_object_with_the_bytes_that_each_has_alone(store, tmp_path):
+    parts = [part(job, 0, size) for job, size in (("1", 2), ("2", 5), ("3", 1))]
+    with packer(store, parts, tmp_path) as packing:
+        packing.add([(each, samples(0, each.lease.claim.stop)) for each in parts])
+        results = dict(packing.finish())
+    made = [results[each].artifacts[0] for each in parts]
+    assert list(store.keys("packs")) == [made[0].key] == [f"packs/{made[0].packed.pack:016x}"]
+    assert list(store.keys("jobs")) == []
+    for artifact in made:
+        assert hashlib.sha256(packed(store, artifact)).hexdigest() == artifact.sha256
+    _, long, _ = made  # its index follows it
+    start = long.packed.offset + long.size
+    with store.open(long.key, start=start, stop=start + 5 * ENTRY_BYTES) as file:
+        assert hashlib.sha256(file.read()).hexdigest() == long.index.sha256
+    assert {each.lease.pauses for each in parts} == {0}
+
+
+@pytest.mark.parametrize(
+    ("limit", "sizes"),
+    [({"TOGETHER": 3}, [1, 3, 3]), ({"PACK_BYTES": 1}, [1] * 7), ({"PACK_EVERY_S": 0}, [2, 2, 3])],
+)
+def test_a_pack_is_stored_once_it_is_full_or_has_waited(store, tmp_path, monkeypatch, limit, sizes):
+    for name, value in limit.items():
+        monkeypatch.setattr(f"worker.shards.packing.{name}", value)
+    parts = [part(str(number), 0, 1) for number in range(7)]
+    with packer(store, parts, tmp_path) as packing:
+        for step in (parts[:2], parts[2:4], parts[4:]):
+            packing.add([(each, samples(0, 1)) for each in step])
+        results = dict(packing.finish())
+    keys = [each.key for result in results.values() for each in result.artifacts]
+    assert sorted(keys.count(key) for key in set(keys)) == sizes
 
 
 def test_a_record_has_the_job_s_custom_id_and_the_rows_of_the_forward_pass(store, tmp_path):
@@ -124,12 +170,28 @@ class Failing(FolderStore):
         return super().put_bytes(prefix, data, durable=durable)
 
 
-def test_a_part_that_cannot_be_stored_fails_alone(tmp_path):
+def test_a_part_that_cannot_be_stored_fails_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("worker.shards.packing.SMALL_BYTES", 0)
     parts = [part(job, 0, 2) for job in "123"]
     with packer(Failing(tmp_path / "store"), parts, tmp_path) as packing:
         packing.add([(each, samples(0, 2)) for each in parts])
         results = dict(packing.finish())
     assert [isinstance(results[each], Unreachable) for each in parts] == [False, True, False]
+
+
+class WithoutPacks(FolderStore):
+    """Cannot store packs."""
+
+    def put_as(self, key: str, data: bytes, *, durable: bool = True) -> Any:
+        raise Unreachable("the store is away")
+
+
+def test_a_pack_that_cannot_be_stored_fails_its_parts(tmp_path):
+    parts = [part(job, 0, 2) for job in "12"]
+    with packer(WithoutPacks(tmp_path / "store"), parts, tmp_path) as packing:
+        packing.add([(each, samples(0, 2)) for each in parts])
+        results = dict(packing.finish())
+    assert [type(results[each]) for each in parts] == [Unreachable, Unreachable]
 
 
 class Slow(FolderStore):
@@ -146,7 +208,8 @@ class Slow(FolderStore):
         return super().put_bytes(prefix, data, durable=durable)
 
 
-def test_a_slow_store_makes_the_model_wait_and_its_hang_checks_pause(tmp_path):
+def test_a_slow_store_makes_the_model_wait_and_its_hang_checks_pause(tmp_path, monkeypatch):
+    monkeypatch.setattr("worker.shards.packing.SMALL_BYTES", 0)
     store = Slow(tmp_path / "store")
     parts = [part(str(number), 0, 1) for number in range(60)]
     added: list[int] = []

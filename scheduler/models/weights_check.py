@@ -1,0 +1,191 @@
+"""Checks safetensors files by their headers, before anything is stored or loaded.
+
+The header must parse and account for every byte, and its tensors have the names and types of a
+model's weights. Whether they are those of the model's architecture is found out by loading it.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from db.errors import BadInput
+from scheduler.models.other_files import refuse_missing, what_it_is
+from worker.files import CHUNK, disk_errors
+from worker.networks.version_folder import WEIGHTS_SUFFIX, read_json
+
+COPY_AGAIN = "copy or export the whole folder again"
+MAX_HEADER_BYTES = 100 << 20
+TYPES = {"F64", "F32", "F16", "BF16", "I64", "I32", "BOOL"}  # the others are of quantised weights
+INDEX_SUFFIX = ".safetensors.index.json"
+
+# put before or into the names of a whole model's tensors
+_INNER = re.compile(
+    r"(^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
+)
+_OUTER = ("module.", "base_model.model.")
+_LORA = re.compile(r"\.(lora_(A|B|embedding_[AB]|magnitude_vector)|base_layer)\b")
+
+
+def check_weights(folder: Path, names: Iterable[str]) -> None:
+    """Refuse what are not the weights of one model, in one safetensors file or several.
+
+    `names` are the files; `BadInput` says what is wrong with the first that is not right.
+    """
+    files = {name: _header(folder / name) for name in names if name.endswith(WEIGHTS_SUFFIX)}
+    for name, tensors in files.items():
+        _refuse_types(folder / name, tensors)
+    for path in folder.glob(f"*{INDEX_SUFFIX}"):
+        if len(files) > 1:
+            _check_index(path, files)
+    base = {
+        tensor: name for name, some in files.items() if not _is_adapter(name) for tensor in some
+    }
+    _refuse_wrapped(folder, base)
+
+
+@contextmanager
+def unwrapped(folder: Path) -> Iterator[Path]:
+    """The folder with the names that wrappers gave to its tensors taken off, as a temporary one."""
+    with TemporaryDirectory(prefix="genmill-") as made, disk_errors(Path(made)):
+        for path in folder.iterdir():
+            copy = Path(made) / path.name
+            if path.name.endswith(INDEX_SUFFIX):
+                _rename_index(path, copy)
+            elif _is_wrapped(path):
+                _rename_tensors(path, copy)
+            else:
+                copy.symlink_to(path.resolve())
+        yield Path(made)
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The type of each tensor of a safetensors file, whose header accounts for every byte."""
+    if not path.is_file():
+        refuse_missing(path, remedy=COPY_AGAIN)
+    if known := what_it_is(path):
+        what, remedy = known
+        raise BadInput(f"{path}: not a safetensors file but {what}", remedy=remedy)
+    size = path.stat().st_size
+    header = _raw_header(path)
+    try:
+        tensors = {k: v for k, v in json.loads(header).items() if k != "__metadata__"}
+        end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+        if (stored := size - 8 - len(header)) != end:
+            cut = "the file was not downloaded or copied to its end: " if stored < end else ""
+            raise BadInput(
+                f"{path}: {cut}{stored} bytes of tensors, but the header says {end}",
+                remedy="download it again" if cut else COPY_AGAIN,
+            )
+        with safe_open(path, framework="np") as file:  # checks types, shapes and offsets
+            return {name: file.get_slice(name).get_dtype() for name in tensors}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, SafetensorError):
+        raise BadInput(f"{path}: the safetensors header is damaged", remedy=COPY_AGAIN) from None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error})") from None
+
+
+def _raw_header(path: Path) -> bytes:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
+            raise BadInput(f"{path}: not a safetensors file", remedy=COPY_AGAIN)
+        return file.read(length)
+
+
+def _refuse_types(path: Path, tensors: dict[str, str]) -> None:
+    for name, kind in tensors.items():
+        if kind not in TYPES:
+            raise BadInput(
+                f"{path}: the weights are quantised ({name} is of type {kind})",
+                remedy="import the model in full precision",
+            )
+
+
+def _check_index(path: Path, files: dict[str, dict[str, str]]) -> None:
+    """Refuse an index that names a tensor which is not in its file, or leaves one out."""
+    listed: dict[str, Any] = read_json(path).get("weight_map", {})
+    for tensor, name in listed.items():
+        if name in files and tensor not in files[name]:
+            raise BadInput(
+                f"{path}: {tensor} should be in {name}, but is not", remedy="download both again"
+            )
+    shards = set(listed.values())
+    for name in shards & files.keys():
+        if unlisted := files[name].keys() - listed.keys():
+            raise BadInput(
+                f"{path}: {name} holds {min(unlisted)}, which is not listed",
+                remedy="download both again",
+            )
+
+
+def _refuse_wrapped(folder: Path, tensors: dict[str, str]) -> None:
+    """Refuse tensors that bear the names of a wrapper around the model."""
+    if lora := next((name for name in tensors if _LORA.search(name)), None):
+        raise BadInput(
+            f"{folder / tensors[lora]}: an adapter's tensors among the model's ({lora})",
+            remedy="save the model after merge_and_unload() of peft, or base and adapter apart",
+        )
+    wrapped = {name: plain for name, plain in _plain_names(tensors).items() if name != plain}
+    if wrapped:
+        first, plain = min(wrapped.items())
+        raise BadInput(
+            f"{folder / tensors[first]}: {len(wrapped)} tensors bear the names of a wrapper around "
+            f"the model ({first}, where {plain} is meant)",
+            remedy="import it with --unwrap, or save the model that is inside the wrapper",
+        )
+
+
+def _plain_names(names: Iterable[str]) -> dict[str, str]:
+    """Each name without those of wrappers, by the name as it is."""
+    plain = {name: _INNER.sub(r"\1", name) for name in names}
+    while plain and (outer := _outer_of(plain.values())):
+        plain = {name: inner.removeprefix(outer) for name, inner in plain.items()}
+    if len(set(plain.values())) < len(plain):
+        raise BadInput("several tensors would have one name without the names of wrappers")
+    return plain
+
+
+def _outer_of(names: Iterable[str]) -> str | None:
+    """The wrapper whose name is before every tensor's."""
+    known = [*names]
+    return next((each for each in _OUTER if all(name.startswith(each) for name in known)), None)
+
+
+def _is_wrapped(path: Path) -> bool:
+    """Whether a file holds a model's tensors under the names of a wrapper."""
+    if path.suffix != WEIGHTS_SUFFIX or _is_adapter(path.name):
+        return False
+    return any(name != plain for name, plain in _plain_names(_header(path)).items())
+
+
+def _rename_tensors(path: Path, copy: Path) -> None:
+    """Copy a safetensors file whose header is right, with plain names."""
+    raw = _raw_header(path)
+    header: dict[str, Any] = json.loads(raw)
+    plain = _plain_names(header.keys() - {"__metadata__"})
+    renamed = json.dumps({plain.get(name, name): about for name, about in header.items()}).encode()
+    renamed += b" " * (-len(renamed) % 8)
+    with path.open("rb") as source, copy.open("wb") as target:
+        source.seek(8 + len(raw))
+        target.write(len(renamed).to_bytes(8, "little") + renamed)
+        while chunk := source.read(CHUNK):
+            target.write(chunk)
+
+
+def _rename_index(path: Path, copy: Path) -> None:
+    index = read_json(path)
+    listed: dict[str, Any] = index.get("weight_map", {})
+    plain = _plain_names(listed)
+    index["weight_map"] = {plain[name]: file for name, file in listed.items()}
+    copy.write_text(json.dumps(index), "utf-8")
+
+
+def _is_adapter(name: str) -> bool:
+    return name.startswith("adapter_")

@@ -1,0 +1,26 @@
+"""Trying a model that is being imported: its weights fit, are finite, and can do the work."""
+
+from pathlib import Path
+
+import torch
+
+from db.errors import BadInput, GenmillError, NonFinite
+from worker.engine.tensors import require_finite
+from worker.engine.weights import load
+from worker.networks.family import Inspection
+
+
+def inspect(folder: Path) -> Inspection:
+    """Load a version's folder and try it; `BadInput` where it is not usable."""
+    try:
+        _, network = load(folder, device=torch.device("cpu"))
+        for name, tensor in network.state_dict().items():
+            require_finite(name, tensor)
+        return network.inspect()
+    except NonFinite as error:
+        raise BadInput(f"the weights are damaged: {error}") from None
+    except (GenmillError, MemoryError):
+        raise
+    except Exception as error:  # a stranger's files can make a library raise anything
+        complaint = " ".join(str(error).split())[:300]
+        raise BadInput(f"the model cannot be used: {type(error).__name__}: {complaint}") from error

@@ -1,0 +1,116 @@
+"""What an import finds out about a base and its tokenizer: whether they fit, what they can do."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModelForCausalLM
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from db.errors import BadInput
+from worker.families.hf import probes
+from worker.families.hf.loading import empty_model
+from worker.networks.family import Inspection
+
+
+def inspect_base(model: Any, tokenizer: Any, folder: Path) -> Inspection:
+    """Try a base that has been loaded from a version's folder; `BadInput` where it is not usable.
+
+    The folder's own parameters for fine-tuning are kept where they can work.
+    """
+    for name, value in [*model.named_parameters(), *model.named_buffers()]:
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise BadInput(
+                f"the weights are damaged: {name} holds NaN or infinite numbers",
+                remedy="download or save the model again",
+            )
+    _refuse_unfit_tokenizer(model, tokenizer)
+    if probes.reads_ahead(model):
+        raise BadInput(
+            f"{type(model).__name__} as it is configured is not causal: later tokens change how "
+            "earlier ones are read"
+        )
+    cache, packing = probes.has_cache(model), probes.supports_packing(model)
+    targets = _targets(model, folder)
+    return Inspection(
+        defaults={"targets": targets},
+        params={} if packing else {"packing": False},
+        record={"has_cache": cache},
+        metrics={
+            "architecture": type(model).__name__,
+            "parameters": sum(each.numel() for each in model.parameters()),
+            "cache": cache,
+            "packing": packing,
+        },
+    )
+
+
+def _refuse_unfit_tokenizer(model: Any, tokenizer: Any) -> None:
+    """Refuse a tokenizer whose tokens the model does not know, and texts that never end."""
+    size = int(model.get_input_embeddings().weight.shape[0])
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if largest < 0:
+        raise BadInput("the tokenizer has no tokens", remedy="save the model's tokenizer again")
+    if largest >= size:
+        raise BadInput(
+            f"the tokenizer has {largest + 1} tokens, but the model has {size} embeddings",
+            remedy="call resize_token_embeddings and save the model again, or take the tokenizer "
+            "without the tokens that were added",
+        )
+    stated = model.generation_config.eos_token_id
+    ends = stated if isinstance(stated, list) else [] if stated is None else [stated]
+    if ends and tokenizer.eos_token_id is None and all(not 0 <= end < size for end in ends):
+        raise BadInput(
+            f"the model's eos_token_id is {stated}, but it has {size} embeddings, and the "
+            "tokenizer has no eos_token: no text would end",
+            remedy="correct generation_config.json",
+        )
+
+
+def _targets(model: Any, folder: Path) -> list[str]:
+    """The layers that an adapter is put on; none: all linear ones but the head, as is usual.
+
+    Some architectures multiply by a layer's weights without calling it, or cannot have an adapter
+    on it.
+    """
+    linear = {
+        name: layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear | Conv1D) and layer is not model.get_output_embeddings()
+    }
+    called = _called(model, linear)
+    names = {name.rpartition(".")[2] for name in linear}
+    names -= {name.rpartition(".")[2] for name in linear if name not in called}
+    if len(called) == len(linear) and _takes_adapter(folder, "all-linear"):
+        return []
+    return sorted(name for name in names if _takes_adapter(folder, [name]))
+
+
+def _called(model: Any, layers: Mapping[str, nn.Module]) -> set[str]:
+    """Which of these layers a forward calls."""
+    called: set[str] = set()
+    hooks = [
+        layer.register_forward_pre_hook(lambda *_, name=name: called.add(name))
+        for name, layer in layers.items()
+    ]
+    try:
+        probes.reads_ahead(model)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return called
+
+
+def _takes_adapter(folder: Path, targets: str | list[str]) -> bool:
+    """Whether peft puts an adapter on these layers of the model."""
+    config = LoraConfig(task_type="CAUSAL_LM", r=1, target_modules=targets)
+    try:
+        with warnings.catch_warnings(), torch.device("meta"):
+            warnings.simplefilter("ignore")
+            PeftModelForCausalLM(empty_model(folder), config)
+    except ValueError:
+        return False
+    return True
