@@ -34,9 +34,6 @@ log = logging.getLogger(__name__)
 
 MAX_BEAT_S = 5.0
 GC_OBJECTS = 5_000  # new ones, between two collections
-# An arithmetic thread that waits for the others spins for some 50 us, then sleeps. By default it
-# spins for milliseconds, on a core that another process or the thread it waits for could use.
-SPINS = "2000"
 
 
 class Child:
@@ -73,8 +70,6 @@ class Child:
             os.kill(os.getppid(), signal.SIGTERM)
 
     def _boot(self) -> None:
-        if "OMP_WAIT_POLICY" not in os.environ:
-            os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
         import torch  # noqa: PLC0415 - in the child alone
 
         from worker.engine.device import deterministic, pick_device  # noqa: PLC0415 - as above

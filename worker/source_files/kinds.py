@@ -56,7 +56,7 @@ def describe_name(name: str) -> tuple[str, str] | None:
     """What a file with this name or suffix is, and what to do with it; None if it is not known."""
     suffix = name.lower() if name.startswith(".") else PurePosixPath(name).suffix.lower()
     if suffix in _ARCHIVES:
-        return "an archive in the folder or archive", f"unpack it there, or {UNPACK}"
+        return "an archive in the folder or archive", "unpack it there"
     return _KINDS.get(suffix)
 
 

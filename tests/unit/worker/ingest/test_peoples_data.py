@@ -194,8 +194,10 @@ def test_captions_that_cannot_be_read_are_an_error_that_names_their_file(
         ("a.txt", b"0 0.5 0.5 0.25 0.25\n1 0.1 0.1 0.2 1e-3\n"),
         ("README.txt", b"About these pictures."),
         ("a.json", b'{"prompt": "x", "seed": 7}'),
+        ("sums.csv", b"file,md5\na.png,d41d8cd98f00b204e9800998ecf8427e\n"),
+        ("sample_submission.csv", b"id,label\na,cat\n"),
     ],
-    ids=["class names", "class numbers", "boxes", "a note", "a record of a sample"],
+    ids=["names", "numbers", "boxes", "a note", "a record of a sample", "sums", "an answer"],
 )
 def test_other_files_beside_pictures_are_left_out_and_no_captions(tmp_path, name, data):
     result, dataset = taken(tmp_path, {"a.png": picture(1), name: data})

@@ -88,35 +88,6 @@ def test_a_worker_without_a_folder_to_work_in_does_not_start(tmp_path) -> None:
     assert f"{tmp_path}/work cannot be written to" in said
 
 
-WAITING = """
-import json, os, sys, time
-from worker.process.child import Child
-from worker.settings import Settings
-from worker.shared_memory import SharedState
-
-if os.fork() == 0:
-    Child(Settings(_env_file=None, home=sys.argv[1]), SharedState()).begin()
-    import torch
-    torch.set_num_threads(2)
-    numbers = torch.ones(1_000_000)
-    numbers.add_(1)  # the second thread starts
-    waiting_s = 0.0
-    for _ in range(50):
-        numbers.add_(1)
-        before = time.process_time()
-        time.sleep(0.02)
-        waiting_s += time.process_time() - before
-    print(json.dumps(waiting_s), flush=True)
-    os._exit(0)
-os.wait()
-"""
-
-
-def test_arithmetic_threads_that_wait_leave_their_core_to_others(tmp_path) -> None:
-    waiting_s, said = run(WAITING, tmp_path)
-    assert waiting_s < 0.05, said
-
-
 PRESENCE = """
 import json, os, sys, time
 from db.errors import Unreachable

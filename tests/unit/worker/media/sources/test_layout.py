@@ -55,6 +55,10 @@ def read(names: list[str], **options: bool) -> list[tuple[str | None, int]]:
         (["cat/train_1", "dog/test_1"], [("cat", TRAIN), ("dog", TEST)]),
         (["cat/1", "dog/2"], [("cat", TRAIN), ("dog", TRAIN)]),
         (["a/b/cat/1", "a/b/dog/2"], [("cat", TRAIN), ("dog", TRAIN)]),
+        (["seg_train/seg_train/a/1", "seg_test/seg_test/a/2", "seg_train/seg_train/b/3"],
+         [("a", TRAIN), ("a", TEST), ("b", TRAIN)]),
+        (["cat_train/1", "cat_test/2"], [(None, TRAIN), (None, TEST)]),
+        (["cat_train/1", "dog_train/2"], [("cat_train", TRAIN), ("dog_train", TRAIN)]),
         (["train/1", "train/2"], [(None, TRAIN), (None, TRAIN)]),
         (["1", "2"], [(None, TRAIN), (None, TRAIN)]),
     ],
@@ -70,6 +74,17 @@ def test_folders_that_only_begin_like_splits_are_labels():
     mixed = layout_of(["train/1.png", "test/2.png", "extra/3.png"])
     assert mixed.labels == ("extra", "test", "train")
     assert mixed.describe_splits() == "from the items' content; test, train was taken as a label"
+
+
+def test_pictures_without_labels_have_a_folder_of_their_own_beside_the_splits():
+    for names in (
+        ["train/a/1.png", "unlabeled/2.png"],
+        ["seg_train/seg_train/a/1.png", "seg_pred/seg_pred/2.png"],
+    ):
+        layout = layout_of([*names, names[0].replace("/a/", "/b/")])
+        assert layout.labels == ("a", "b")
+        with pytest.raises(BadInput, match="in none of them"):
+            layout.read(member(names[1]))
 
 
 def test_a_file_beside_the_labels_is_refused_and_one_beside_the_splits_is_not():

@@ -32,6 +32,7 @@ FORMATS = {
     "a.flac": ("FLAC", "PCM_16"), "a24.flac": ("FLAC", "PCM_24"), "a.ogg": ("OGG", "VORBIS"),
     "a.opus": ("OGG", "OPUS"), "a.mp3": ("MP3", "MPEG_LAYER_III"), "a.aiff": ("AIFF", "PCM_16"),
     "a.aif": ("AIFF", "FLOAT"), "a.w64": ("W64", "PCM_16"), "a.caf": ("CAF", "ALAC_16"),
+    "timit.wav": ("NIST", "PCM_16"), "a.au": ("AU", "ULAW"),
     "wrong.wav": ("FLAC", "PCM_16"), "wrong.flac": ("WAV", "PCM_16"), "big.wav": ("RF64", "PCM_24"),
 }  # fmt: skip
 
@@ -45,6 +46,13 @@ def test_a_sound_of_every_format_is_taken_whatever_its_suffix_says(tmp_path, nam
     assert abs(len(sounds) - 24_000) < 3_000  # some codecs pad
     assert loudest(sounds, 48_000) == pytest.approx(440, abs=4)
     assert np.abs(sounds).max() == pytest.approx(9000, rel=0.1)
+
+
+def test_a_tag_in_front_of_a_wav_is_taken_off(tmp_path):
+    tag = b"ID3\x03\0\0" + bytes([0, 0, 1, 20]) + bytes(148)
+    (tmp_path / "a.wav").write_bytes(tag + write_wav(tone(8000), 8000, {}))
+    ingest(tmp_path / "a.wav", tmp_path / "out")
+    assert (np.asarray(LocalDataset(tmp_path / "out").array("sounds")) == tone(8000)).all()
 
 
 def loudest(sound: np.ndarray, rate: int) -> float:
