@@ -17,14 +17,17 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     JsonValue,
+    Tag,
     TypeAdapter,
     ValidationError,
 )
 from pydantic_core import PydanticCustomError
 
 from db.errors import Refused
+from worker.conversations import Conversation
 
 MAX_SAMPLES = 100_000_000
 MAX_PROMPTS = 100_000
@@ -74,10 +77,28 @@ class Params(BaseModel):
 P = TypeVar("P", bound=Params)
 
 
-class Prompt(Params):
-    """One line of a prompts file."""
+def _refuse_long(value: Conversation) -> Conversation:
+    if len(value.json) > MAX_PROMPT_CHARACTERS:
+        raise PydanticCustomError(
+            "too_long",
+            "the messages have {size} characters as JSON: at most {most} are allowed",
+            {"size": f"{len(value.json):,}", "most": f"{MAX_PROMPT_CHARACTERS:,}"},
+        )
+    return value
 
-    prompt: Text = Field(max_length=MAX_PROMPT_CHARACTERS)
+
+def _prompt_form(value: object) -> str:
+    return "messages" if isinstance(value, list | Conversation) else "text"
+
+
+class Prompt(Params):
+    """One line of a prompts file: a text, or the messages of a conversation."""
+
+    prompt: Annotated[
+        Annotated[Text, Field(max_length=MAX_PROMPT_CHARACTERS), Tag("text")]
+        | Annotated[Conversation, AfterValidator(_refuse_long), Tag("messages")],
+        Discriminator(_prompt_form),
+    ]
     custom_id: Text | None = Field(None, max_length=200)
 
 

@@ -1,6 +1,7 @@
 """`genmill enqueue`: the commands are declared in `scheduler.submission.arguments`."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,15 +21,18 @@ if TYPE_CHECKING:
 def _submit(command: EnqueueCommand) -> None:
     from scheduler.cli.watching import wait_shown
 
+    ignored: Counter[str] = Counter()  # keys of a batch's lines
     with open_record() as services:
         if command.dry_run:
-            _show_plan(services, command)
+            _show_plan(services, command, ignored)
             return
-        reference, job_ids = _store(services, command)
+        reference, job_ids = _store(services, command, ignored)
+        if ignored:
+            click.echo(f"ignored, because they change nothing: {_counts(ignored)}", err=True)
         if not command.as_json:
             click.echo(reference)
         elif not command.wait:
-            _print_stored(services, command, reference)
+            _print_stored(services, command, reference, ignored)
         if command.wait:
             wait_shown(services, job_ids, show="json" if command.as_json else "text", err=True)
 
@@ -45,7 +49,13 @@ enqueue = click.Group(
 )
 
 
-def _store(services: "Services", command: EnqueueCommand) -> tuple[str, list[str]]:
+def _counts(ignored: Counter[str]) -> str:
+    return ", ".join(f"{key} ({count:,})" for key, count in sorted(ignored.items()))
+
+
+def _store(
+    services: "Services", command: EnqueueCommand, ignored: Counter[str]
+) -> tuple[str, list[str]]:
     """Enqueue the command's jobs; return the job's or the batch's id, and the ids to wait for."""
     from db import batches
     from scheduler.submission.batch_lines import read_batch
@@ -58,7 +68,9 @@ def _store(services: "Services", command: EnqueueCommand) -> tuple[str, list[str
         return job.id, [job.id]
     lines = read_batch(command.file)
     with _progress_bar() as show:
-        batch = enqueue_batch(services, lines, priority=priority, idempotency_key=key, show=show)
+        batch = enqueue_batch(
+            services, lines, priority=priority, idempotency_key=key, ignored=ignored, show=show
+        )
     if not command.wait:
         return batch.id, []
     with services.database.read() as session:
@@ -86,7 +98,9 @@ def _progress_bar() -> Iterator["Show"]:
         yield show
 
 
-def _print_stored(services: "Services", command: EnqueueCommand, reference: str) -> None:
+def _print_stored(
+    services: "Services", command: EnqueueCommand, reference: str, ignored: Counter[str]
+) -> None:
     from db import batches, jobs
     from scheduler.output.documents import job_documents
     from scheduler.output.render import print_json
@@ -97,14 +111,14 @@ def _print_stored(services: "Services", command: EnqueueCommand, reference: str)
         else:
             made = batches.jobs_of(session, reference, with_spec=True)
             documents = job_documents(session, made)
-            print_json({"batch": reference, "jobs": documents})
+            print_json({"batch": reference, "jobs": documents, "ignored": dict(ignored)})
 
 
-def _show_plan(services: "Services", command: EnqueueCommand) -> None:
+def _show_plan(services: "Services", command: EnqueueCommand, ignored: Counter[str]) -> None:
     from scheduler.output.render import print_fields, print_json, to_duration, to_size
     from scheduler.submission.enqueue import Plan, estimate_each
 
-    plans: Iterable[Plan] = estimate_each(services, _requests(services, command))
+    plans: Iterable[Plan] = estimate_each(services, _requests(services, command, ignored))
     if command.as_json:
         documents = [asdict(plan) for plan in plans]
         print_json(documents if command.spec is None else documents[0])
@@ -114,16 +128,19 @@ def _show_plan(services: "Services", command: EnqueueCommand) -> None:
         count, shards, seconds = count + 1, shards + plan.shards, seconds + plan.seconds
     cost = {"shards": shards, "time": f"about {to_duration(seconds)} of one worker"}
     if command.spec is None:
-        print_fields({"jobs": count, **cost})
+        print_fields({"jobs": count, **cost, "ignored": _counts(ignored) or None})
     else:
         size = f"about {to_size(plan.bytes)}" if plan.bytes else None
         print_fields({**plan.spec, **cost, "size": size})
 
 
-def _requests(services: "Services", command: EnqueueCommand) -> Iterable["Request"]:
+def _requests(
+    services: "Services", command: EnqueueCommand, ignored: Counter[str]
+) -> Iterable["Request"]:
     from scheduler.submission.batch_lines import check_batch, read_batch
     from scheduler.submission.enqueue import prepare
 
     if command.spec is not None:
         return [prepare(services, command.spec, priority=command.priority)]
-    return check_batch(services, read_batch(command.file), priority=command.priority)
+    lines = read_batch(command.file)
+    return check_batch(services, lines, ignored=ignored, priority=command.priority)

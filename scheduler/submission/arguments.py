@@ -214,7 +214,7 @@ def finetune(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
 @click.option(
     "--prompts",
     metavar="FILE.jsonl",
-    help='Prompts, one {"prompt", "custom_id"} per line; `-`: the standard input.',
+    help='Prompts or messages, one {"prompt", "custom_id"} per line; `-`: the standard input.',
 )
 @click.option(
     "--template",

@@ -1,16 +1,19 @@
 """The lines of a batch, checked one by one, each against those before it.
 
 A line is a spec, `{"kind": "generate", "model": "digits", "count": 8}`, with an optional
-`custom_id` and `priority`; or, for text, a line of an OpenAI batch: `custom_id`, `method`, `url`,
-`body`.
+`custom_id` and `priority`; or, for text, a line of an OpenAI batch (`openai_lines`).
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Unpack
 
 from db.errors import NotFound, Refused
 from scheduler.submission.json_lines import parse_object, read_lines
+from scheduler.submission.openai_lines import parse_openai
 from scheduler.submission.requests import Columns, Preparer, Request
+from worker.conversations import Conversation
 from worker.services import Services
 from worker.specs import parse_key, parse_spec
 
@@ -19,9 +22,7 @@ MAX_LINES = 2 * MAX_JOBS  # blank ones included
 MAX_FILE_BYTES = 4 << 30
 _SHOWN = 10  # wrong lines
 
-_URLS = ("/v1/completions", "/v1/chat/completions")
-_SAMPLING = ("max_tokens", "temperature", "top_p", "stop")
-_BODY = {"model", "prompt", "messages", "n", "seed", *_SAMPLING}
+Ignored = Counter[str]
 
 
 def read_batch(path: str) -> Iterator[str]:
@@ -30,14 +31,19 @@ def read_batch(path: str) -> Iterator[str]:
 
 
 def check_batch(
-    services: Services, lines: Iterable[str], **columns: Unpack[Columns]
+    services: Services,
+    lines: Iterable[str],
+    *,
+    ignored: Ignored | None = None,
+    **columns: Unpack[Columns],
 ) -> Iterator[Request]:
     """Yield the job of each line, checked and pinned; blank lines are skipped.
 
-    `columns` are for lines without their own. Raises `Refused` after the last line, naming the
+    `columns` are for lines without their own. In `ignored` are counted the lines that hold each
+    key that changes nothing. Raises `Refused` after the last line, naming the
     wrong ones by number, or if there are too many lines or none.
     """
-    checker = _Checker(services, columns)
+    checker = _Checker(services, columns, Counter() if ignored is None else ignored)
     count = 0
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -55,7 +61,8 @@ def check_batch(
 
 
 class _Checker:
-    def __init__(self, services: Services, columns: Columns) -> None:
+    def __init__(self, services: Services, columns: Columns, ignored: Ignored) -> None:
+        self.ignored = ignored
         self._preparer = Preparer(services)
         self._columns = columns
         self._wrong = 0
@@ -88,8 +95,12 @@ class _Checker:
             columns["custom_id"] = parse_key("custom_id", custom_id)
         if "priority" in data:
             columns["priority"] = _parse_priority(data.pop("priority"))
-        spec = parse_spec(_from_openai(data) if "body" in data else data)
-        return self._preparer.prepare(spec, **columns)
+        if "body" not in data:
+            return self._preparer.prepare(parse_spec(data), **columns)
+        data, ignored = parse_openai(data)
+        self.ignored.update(ignored)
+        request = self._preparer.prepare(parse_spec(data), **columns)
+        return _with_plain_prompt(replace(request, ignored=tuple(ignored)))
 
     def _refuse_clash(self, request: Request, number: int) -> None:
         """Refuse a line that repeats a custom_id, or trains another family under a model's name.
@@ -108,40 +119,18 @@ class _Checker:
             raise Refused(f"model {name!r} is of family {found!r} on line {first}, not {family!r}")
 
 
+def _with_plain_prompt(request: Request) -> Request:
+    """The same job with a lone user message as a plain prompt, which its model reads alike."""
+    asked: Any = request.asked
+    [prompt] = asked.prompts
+    text = prompt.prompt.only_text if isinstance(prompt.prompt, Conversation) else None
+    if text is None or not text:
+        return request
+    plain = prompt.model_copy(update={"prompt": text})
+    return replace(request, asked=asked.model_copy(update={"prompts": [plain]}))
+
+
 def _parse_priority(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise Refused(f"priority: expected a whole number (got {str(value)[:80]!r})")
     return value
-
-
-def _from_openai(line: dict[str, Any]) -> dict[str, Any]:
-    """Turn a POST to one of OpenAI's completions URLs into the data of a `Generate`."""
-    url, body = line.get("url"), line["body"]
-    if line.get("method", "POST") != "POST" or url not in _URLS:
-        raise Refused(f"url: expected POST to {' or '.join(_URLS)} (got {str(url)[:80]!r})")
-    if not isinstance(body, dict):
-        raise Refused("body: expected a JSON object")
-    if extra := body.keys() - _BODY:
-        raise Refused.unknown("key", min(extra), _BODY, of="body")
-    params = {key: body[key] for key in _SAMPLING if body.get(key) is not None}
-    if isinstance(params.get("stop"), str):
-        params["stop"] = [params["stop"]]
-    return {
-        "kind": "generate",
-        "model": body.get("model"),
-        "count": body.get("n") or 1,
-        "prompts": [{"prompt": _openai_prompt(body), "custom_id": None}],
-        "params": params,
-    } | ({} if body.get("seed") is None else {"seed": body["seed"]})
-
-
-def _openai_prompt(body: dict[str, Any]) -> Any:
-    messages = body.get("messages")
-    if messages is None:
-        return body.get("prompt", "")
-    if not isinstance(messages, list) or not all(
-        isinstance(message, dict) and isinstance(message.get("content"), str)
-        for message in messages
-    ):
-        raise Refused('body.messages: expected [{"role", "content"}], each content a text')
-    return "\n".join(message["content"] for message in messages)

@@ -18,7 +18,7 @@ from db.columns import new_id
 from db.errors import GenmillError, Refused
 from db.new_jobs import Piece, insert_piece, pieces
 from db.tables import Batch
-from scheduler.submission.batch_lines import MAX_JOBS, check_batch
+from scheduler.submission.batch_lines import MAX_JOBS, Ignored, check_batch
 from scheduler.submission.enqueue import ring_or_warn
 from scheduler.submission.idempotency import refuse_different
 from scheduler.submission.pinning import Names
@@ -42,16 +42,20 @@ def enqueue_batch(
     *,
     priority: int = 0,
     idempotency_key: str | None = None,
+    ignored: Ignored | None = None,
     show: Show = show_nothing,
 ) -> Batch:
     """Store one job per line under a new batch and ring; the same key returns the same batch.
+
+    `ignored` counts as in `check_batch`.
 
     Raises `Refused`, naming the wrong lines by number, before anything is stored, and if the key
     was used for other lines.
     """
     if idempotency_key is not None:
         parse_key("idempotency key", idempotency_key)
-    checked = _with_prompts_stored(services, check_batch(services, lines, priority=priority))
+    requests = check_batch(services, lines, ignored=ignored, priority=priority)
+    checked = _with_prompts_stored(services, requests)
     with spooled(checked, key=idempotency_key, show=show) as spool:
         batch = _known_batch(services, spool) or _store(services, spool, show)
     ring_or_warn(services)

@@ -35,6 +35,7 @@ class Plan:
     shards: int
     seconds: float  # of one worker's time
     bytes: int | None  # of samples; None without an earlier job to go by
+    ignored: tuple[str, ...] = ()  # keys of a batch's line that change nothing
 
 
 def enqueue(
@@ -100,7 +101,8 @@ def estimate_each(services: Services, requests: Iterable[Request]) -> Iterator[P
             sizes[pinned.model] = _sample_bytes(services, pinned.model)
         count, size = pinned.spec.count, sizes[pinned.model]
         size_bytes = None if size is None else round(count * size)
-        yield Plan(pinned.data | drawn, shards, count / (request.rate or UNKNOWN_RATE), size_bytes)
+        seconds = count / (request.rate or UNKNOWN_RATE)
+        yield Plan(pinned.data | drawn, shards, seconds, size_bytes, request.ignored)
 
 
 def retry(services: Services, job: Job) -> Job:

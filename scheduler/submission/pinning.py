@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from db import datasets, jobs, models
 from db.errors import NotFound, Refused
 from db.tables import Dataset, DatasetVersion, Model, ModelVersion
+from worker.conversations import Conversation
 from worker.networks.family import Family
 from worker.networks.version_folder import CONFIG, own_record
 from worker.services import Services
@@ -51,6 +52,8 @@ def pin(services: Services, session: Session, spec: Spec, names: Names | None = 
         return _pin_training_data(services, session, pinned, names)
     _refuse_unfit_label(services, pinned)
     refuse_unfit_prompts(pinned.spec, pinned.family)
+    if holds_conversation(pinned.spec):
+        _refuse_conversation(services, pinned)
     if spec.dataset is None:
         pinned.params.check_images(None)
         return pinned
@@ -131,12 +134,38 @@ def refuse_unfit_prompts(spec: Generate, family: Family) -> None:
     """Refuse prompts for a family that takes none, and too many bytes of them."""
     if spec.prompts and not family.takes_prompts:
         raise Refused(f"family {family.name!r} takes no prompts")
-    size = sum(len(prompt.prompt.encode()) for prompt in spec.prompts)
+    texts = (each.prompt for each in spec.prompts)
+    size = sum(len((text if isinstance(text, str) else text.json).encode()) for text in texts)
     if size > MAX_PROMPTS_BYTES:
         raise Refused(
             f"the prompts have {size:,} bytes: a job takes at most {MAX_PROMPTS_BYTES:,}",
             remedy="split them into several jobs",
         )
+
+
+def holds_conversation(spec: Generate) -> bool:
+    """Whether any prompt consists of messages."""
+    return any(isinstance(each.prompt, Conversation) for each in spec.prompts)
+
+
+def _refuse_conversation(services: Services, pinned: PinnedGeneration) -> None:
+    """Refuse messages where the family or the model has no chat template for them."""
+    layout, model, files = pinned.family.layout(), pinned.spec.model, pinned.version.files
+    if layout is None or not layout.has_chat_template(
+        files, lambda name: _read_json(services, files[name]["key"])
+    ):
+        raise Refused(
+            f"model {model} has no chat template, so it takes no conversations",
+            remedy="give prompts of plain text, or take a model that was imported with its "
+            "chat template",
+        )
+    pinned.params.check_conversations()
+
+
+def _read_json(services: Services, key: str) -> dict[str, Any]:
+    with services.store.open(key) as file:
+        found: dict[str, Any] = json.load(file)
+    return found
 
 
 def _pin_images(
@@ -177,7 +206,7 @@ def _shape(services: Services, version: ModelVersion) -> dict[str, Any]:
     """
     if version.shape is not None:
         return version.shape
-    with services.store.open(version.files[CONFIG]["key"]) as file:
-        shape: dict[str, Any] = own_record(json.load(file))["shape"]
+    config = _read_json(services, version.files[CONFIG]["key"])
+    shape: dict[str, Any] = own_record(config)["shape"]
     services.database.transact(partial(models.set_shape, version_id=version.id, shape=shape))
     return shape

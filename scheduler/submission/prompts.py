@@ -11,9 +11,11 @@ from typing import Any
 
 from db.errors import BadInput, NotFound
 from scheduler.submission.json_lines import parse_json, parse_object, read_lines
+from worker.conversations import Conversation
 from worker.specs import MAX_PROMPTS
 
 FOLDER = Path(__file__).with_name("templates")
+_KEYS = ("prompt", "messages", "conversations")  # of what a model is to read
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ def find_template(name: str) -> Template:
 def read_prompts(path: str, template: Template | None = None) -> list[dict[str, Any]]:
     """The prompts of a file, as `{"prompt", "custom_id"?}`. Raises `BadInput` naming the line.
 
-    A line is such an object or just a JSON string; with a `template`, an object of the template's
-    fields and `custom_id`.
+    A line is such an object, just a JSON string, or a conversation: `messages`, as a key or as the
+    prompt. With a `template`, it is an object of the template's fields and `custom_id`.
     """
     prompts = []
     for number, line in enumerate(read_lines(path), 1):
@@ -85,12 +87,22 @@ def read_prompts(path: str, template: Template | None = None) -> list[dict[str, 
 def _parse_line(line: str, template: Template | None) -> dict[str, Any]:
     if template is not None:
         values = parse_object(line)
-        prompt = {"prompt": template.fill(values)}
-        return prompt | ({"custom_id": values["custom_id"]} if "custom_id" in values else {})
-    value = parse_json(line)
-    prompt = {"prompt": value} if isinstance(value, str) else value
-    if not isinstance(prompt, dict) or not isinstance(prompt.get("prompt"), str):
-        raise BadInput(f'expected {{"prompt": "text"}} (got {line.strip()[:40]!r})')
-    if extra := prompt.keys() - {"prompt", "custom_id"}:
-        raise BadInput.unknown("key", min(extra), ("custom_id", "prompt"), of="the line")
-    return prompt
+        filled = {"prompt": template.fill(values)}
+        return filled | ({"custom_id": values["custom_id"]} if "custom_id" in values else {})
+    return _parse_prompt(parse_json(line))
+
+
+def _parse_prompt(value: Any) -> dict[str, Any]:
+    given = {"prompt": value} if isinstance(value, str | list) else value
+    key = next((key for key in _KEYS if key in given), "") if isinstance(given, dict) else ""
+    prompt = given.pop(key) if key else None
+    if isinstance(prompt, list) or key in _KEYS[1:]:
+        prompt = Conversation.parse(prompt)
+    if not isinstance(prompt, str | Conversation):
+        raise BadInput(
+            'expected {"prompt": "text"} or {"messages": [{"role": ..., "content": ...}]} '
+            f"(got {str(value)[:40]!r})"
+        )
+    if extra := given.keys() - {"custom_id"}:
+        raise BadInput.unknown("key", min(extra), ("custom_id", *_KEYS[:2]), of="the line")
+    return {"prompt": prompt, **given}

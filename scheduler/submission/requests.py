@@ -12,7 +12,7 @@ from typing import Any, TypedDict, Unpack
 from db import workers
 from db.errors import Refused
 from db.new_jobs import NewJob
-from scheduler.submission.pinning import Names, pin, refuse_unfit_prompts
+from scheduler.submission.pinning import Names, holds_conversation, pin, refuse_unfit_prompts
 from scheduler.submission.sharding import cut, fitting_size, samples_per_second
 from worker.services import Services
 from worker.services.pinned import Pinned, PinnedGeneration, PinnedTraining, hash_of
@@ -42,6 +42,7 @@ class Request:
     rate: float | None  # samples a second of one worker; None unless it generates
     ranges: Sequence[tuple[int, int]]  # of samples, one per shard
     columns: Columns
+    ignored: tuple[str, ...] = ()  # keys of a batch's line that change nothing
 
     @cached_property
     def pinned(self) -> Pinned:
@@ -138,7 +139,8 @@ class Preparer:
 
 
 def _what_is_checked(spec: Spec) -> tuple[object, ...]:
-    """What `pin` looks at, but for the prompts."""
+    """What `pin` looks at, but for the prompts' content."""
     params = json.dumps(spec.params, sort_keys=True) if spec.params else ""
     own: Any = spec.label if isinstance(spec, Generate) else getattr(spec, "family", None)
-    return spec.kind, spec.model, spec.dataset, own, params
+    talks = isinstance(spec, Generate) and holds_conversation(spec)
+    return spec.kind, spec.model, spec.dataset, own, params, talks

@@ -48,8 +48,9 @@ class LocalDataset:
     Images: `images.npy` uint8 (N, H, W, C), `split.npy` uint8 (N,), `labels.npy` int64 (N,) if
     labelled, `captions.jsonl` if captioned, with a row `{"text": ...}` for each image. Text:
     `documents.jsonl`, whose rows have `split` and either `text`, or `prompt` and `completion`, or
-    `messages`. Sound: `sounds.npy` int16 (T,), the samples of all sounds; `offsets.npy` int64
-    (N + 1,), where each begins and ends in it; `split.npy` and `labels.npy` as for images.
+    `messages` and perhaps `tools` (`worker.conversations`). Sound: `sounds.npy` int16 (T,), the
+    samples of all sounds; `offsets.npy` int64 (N + 1,), where each begins and ends in it;
+    `split.npy` and `labels.npy` as for images.
     `manifest.json` names them all.
     """
 

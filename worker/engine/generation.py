@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from worker.conversations import Conversation
 from worker.feeds.source_images import SourceImages
 from worker.networks.network import Network, Output, Row, SourceImage
 from worker.networks.params import SamplingParams
@@ -56,6 +57,6 @@ class Sample:
     index: int
     output: Output
     label: str | None
-    prompt: str | None
+    prompt: str | Conversation | None
     custom_id: str | None
     micro_batch: int  # rows of the forward pass that made it

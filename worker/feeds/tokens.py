@@ -5,6 +5,7 @@ It is written to a file beside the dataset once and memory-mapped. In a window, 
 `~t` is token t as context only: read but never predicted (a prompt or padding).
 """
 
+import json
 import os
 from collections.abc import Iterator
 from functools import lru_cache
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from db.errors import BadInput
+from worker.conversations import Message
 from worker.data.dataset import TRAIN, VALIDATION, LocalDataset, Shape
 from worker.feeds.feed import Arrays, Feed
 from worker.feeds.tokenizer import Tokenizer
@@ -105,17 +107,29 @@ class TokenFeed(TextFeed):
 def document_segments(row: dict[str, Any]) -> list[tuple[str, bool]]:
     """A document's text in segments, each with whether it is predicted or only context.
 
-    Predicted are a whole `text`, the `completion` after a `prompt`, and the assistant's `messages`.
+    Predicted are a whole `text`, the `completion` after a `prompt`, and the assistant's `messages`
+    but those of weight 0. Tools and calls of them are written as JSON.
     """
     if "text" in row:
         return [(row["text"], True)]
     if "prompt" in row:
         return [(row["prompt"], False), (row["completion"], True)]
-    segments = []
+    segments = [(f"tools: {_json(row['tools'])}\n\n", False)] if "tools" in row else []
     for message in row["messages"]:
+        calls = [_json(call["function"]) for call in message.get("tool_calls", ())]
+        said = "\n".join([message["content"]] * bool(message["content"] or not calls) + calls)
         segments.append((f"{message['role']}: ", False))
-        segments.append((f"{message['content']}\n\n", message["role"] == "assistant"))
+        segments.append((f"{said}\n\n", is_learnt(message)))
     return segments
+
+
+def is_learnt(message: Message) -> bool:
+    """Whether a model learns to write a message: the assistant's, but for those of weight 0."""
+    return bool(message["role"] == "assistant" and message.get("weight", 1))
+
+
+def _json(data: Any) -> str:
+    return json.dumps(data, ensure_ascii=False)
 
 
 class Texts:

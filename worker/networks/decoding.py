@@ -75,7 +75,7 @@ class Text:
         uniform: npt.NDArray[np.float32],
     ) -> None:
         """`uniform` (max_tokens,) in [0, 1): number k chooses the k-th token of the output."""
-        prompt = row.prompt or ""
+        prompt = row.text
         self.row = row
         self.tokens = [tokenizer.end, *tokenizer.encode(prompt)][-(context or sys.maxsize) :]
         self.read = 0

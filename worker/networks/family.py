@@ -50,6 +50,11 @@ class ForeignLayout(Protocol):
     def library(self, names: Container[str]) -> str:
         """The library that reads a folder of these files, by its name on the Hugging Face Hub."""
 
+    def has_chat_template(
+        self, names: Container[str], read: Callable[[str], Mapping[str, Any]]
+    ) -> bool:
+        """Whether a version of files `names`, of which `read` reads JSON, takes conversations."""
+
     def merge(self, folder: Path) -> None:
         """Merge a version's adapter into the weights of its base; `Refused` where it has none."""
 

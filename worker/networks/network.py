@@ -19,6 +19,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from db.errors import Refused
+from worker.conversations import Conversation
 from worker.data.dataset import LocalDataset, Shape
 from worker.feeds.feed import Feed
 from worker.networks.inspection import Inspection
@@ -123,7 +125,7 @@ class Row:
 
     index: int
     label: int | None = None
-    prompt: str | None = None
+    prompt: str | Conversation | None = None
     sources: tuple[SourceImage, ...] = ()  # those of `SamplingParams.source_indices`
     seed: int = 0
 
@@ -131,6 +133,13 @@ class Row:
     def key(self) -> Key:
         """The key of the row's random numbers."""
         return self.seed, self.index
+
+    @property
+    def text(self) -> str:
+        """The prompt, "" if there is none. Raises `Refused` for a conversation."""
+        if isinstance(self.prompt, Conversation):
+            raise Refused("this model takes no conversations", remedy="give prompts of plain text")
+        return self.prompt or ""
 
 
 Draws = Callable[[Sequence[Row]], Draw]  # the random numbers of given rows

@@ -51,6 +51,9 @@ class SamplingParams(Params):
         None: the job has no source images.
         """
 
+    def check_conversations(self) -> None:
+        """Raise `Refused` where these settings do not suit prompts that are conversations."""
+
 
 Temperature = Annotated[float, Field(ge=0, le=10, description="0: always the likeliest token")]
 TopK = Annotated[int, Field(ge=0, description="choose among the k likeliest only; 0: all")]

@@ -16,6 +16,7 @@ from types import TracebackType
 
 from db import jobs
 from db.commits import NewArtifact
+from worker.conversations import Conversation
 from worker.data.dataset import Shape
 from worker.engine.generate import Sample
 from worker.media import find_medium
@@ -248,7 +249,11 @@ class _Object:
             self.writer.discard()
 
     def _make_shared(
-        self, label: str | None, prompt: str | None, custom_id: str | None, micro_batch: int
+        self,
+        label: str | None,
+        prompt: str | Conversation | None,
+        custom_id: str | None,
+        micro_batch: int,
     ) -> SharedRecord:
         origin = self._origin
         if micro_batch != origin.micro_batch:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from db.errors import Refused
 from worker.networks.family import Family
 from worker.networks.params import TextSampling, TrainingParams
 
@@ -68,6 +69,13 @@ class HfSampling(TextSampling):
         max_length=20_000,
         description="a system message before each prompt; needs a chat template",
     )
+
+    def check_conversations(self) -> None:
+        """Conversations need the chat template."""
+        if self.chat == "never":
+            raise Refused(
+                "conversations need the chat template, but chat is never", remedy="leave chat out"
+            )
 
 
 FAMILY = Family(

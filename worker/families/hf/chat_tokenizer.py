@@ -12,11 +12,11 @@ from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from db.errors import BadInput, Refused
+from worker.conversations import Conversation, Message
 from worker.families.hf import Chat
-from worker.feeds.tokens import document_segments
+from worker.feeds.tokens import document_segments, is_learnt
 
 Part = tuple[str, bool]  # a text, and whether the model learns to predict it
-Message = dict[str, str]
 
 logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
 
@@ -35,6 +35,8 @@ class ChatTokenizer:
 
     def __init__(self, tokenizer: Any, chat: Chat) -> None:
         self._tokenizer = tokenizer
+        self._chat = chat
+        self._seen: set[tuple[object, ...]] = set()  # kinds of conversations that it shows whole
         self.chats = chat == "auto" and bool(tokenizer.chat_template)
 
     @property
@@ -44,8 +46,17 @@ class ChatTokenizer:
         return found
 
     def examples(self, row: dict[str, Any]) -> Iterator[list[int]]:
-        """A row's examples: one, or several if a template renders earlier turns differently."""
+        """A row's examples: one, or several if a template renders earlier turns differently.
+
+        Raises `BadInput` for a conversation that the template cannot show, or without a template.
+        """
         if "text" in row or not self.chats:
+            if "messages" in row and self._chat == "auto":
+                raise BadInput(
+                    "the data set holds conversations, but the model has no chat template",
+                    remedy="take a model that has one, or set chat=never to train on the messages "
+                    'as plain text, "user: ..."',
+                )
             yield self._ids(document_segments(row), special=True)
             return
         if "messages" in row:
@@ -55,15 +66,39 @@ class ChatTokenizer:
                 {"role": "user", "content": row["prompt"]},
                 {"role": "assistant", "content": row["completion"]},
             ]
-        for parts in self._turns(messages):
+        tools = row.get("tools", [])
+        if "messages" in row:
+            self._refuse_hidden(messages, tools)
+        for parts in self._turns(messages, tools):
             yield self._ids(parts, special=False)
 
-    def prompt(self, text: str, system: str = "") -> list[int]:
-        """The tokens that generation continues; for an empty prompt, the one that begins a text."""
-        if self.chats and text:
-            asked = [{"role": "system", "content": system}] if system else []
-            shown = self._render([*asked, {"role": "user", "content": text}], begin=True)
-            return self._encode(shown, special=False)
+    def prompt(self, asked: str | Conversation, system: str = "") -> list[int]:
+        """The tokens that generation continues; for an empty prompt, the one that begins a text.
+
+        Raises `Refused` for a conversation that the template cannot show, or without a template.
+        """
+        if isinstance(asked, Conversation):
+            return self._conversation(asked.messages, system)
+        if self.chats and asked:
+            return self._conversation([{"role": "user", "content": asked}], system)
+        return self._text_prompt(asked, system)
+
+    def _conversation(self, messages: list[Message], system: str) -> list[int]:
+        if not self.chats:
+            raise Refused(
+                "a conversation needs a chat template, but the model has none or chat is never",
+                remedy="give prompts of plain text",
+            )
+        if system and messages[0]["role"] == "system":
+            raise Refused(
+                "the conversation begins with a system message, and system is set too",
+                remedy="leave system out",
+            )
+        whole = [{"role": "system", "content": system}, *messages] if system else messages
+        self._refuse_hidden(whole, begin=True)
+        return self._encode(self._render(whole, begin=True), special=False)
+
+    def _text_prompt(self, text: str, system: str) -> list[int]:
         if system:
             raise Refused(
                 "a system message needs a prompt and a chat template, but the prompt is empty, the "
@@ -105,25 +140,25 @@ class ChatTokenizer:
             ids.append(self.end)
         return ids
 
-    def _turns(self, messages: Sequence[Message]) -> Iterator[list[Part]]:
+    def _turns(self, messages: Sequence[Message], tools: Sequence[Any]) -> Iterator[list[Part]]:
         """The conversation in parts; once per answer if the template renders earlier turns anew."""
         # nothing asks for an assistant's first message before any other, so it is context only
-        answers = [i for i, each in enumerate(messages) if i and each["role"] == "assistant"]
+        answers = [i for i, each in enumerate(messages) if i and is_learnt(each)]
         whole: list[Part] = []
         for i in answers:
-            parts = self._answer(messages[: i + 1])
+            parts = self._answer(messages[: i + 1], tools)
             before = "".join(text for text, _ in whole)
             if not parts[0][0].startswith(before):
-                yield from (self._answer(messages[: j + 1]) for j in answers)
+                yield from (self._answer(messages[: j + 1], tools) for j in answers)
                 return
             whole += [(parts[0][0].removeprefix(before), False), parts[1]]
         if whole:
             yield whole
 
-    def _answer(self, messages: Sequence[Message]) -> list[Part]:
+    def _answer(self, messages: Sequence[Message], tools: Sequence[Any]) -> list[Part]:
         """Split a conversation that ends with an answer into what precedes it, and the answer."""
-        asked = self._render(messages[:-1], begin=True)
-        whole = self._render(messages, begin=False)
+        asked = self._render(messages[:-1], tools, begin=True)
+        whole = self._render(messages, tools, begin=False)
         if not whole.startswith(asked):
             raise BadInput(
                 "the chat template renders an answer differently from the request for one",
@@ -131,10 +166,31 @@ class ChatTokenizer:
             )
         return [(asked, False), (whole.removeprefix(asked), True)]
 
-    def _render(self, messages: Sequence[Message], *, begin: bool) -> str:
+    def _refuse_hidden(
+        self, messages: Sequence[Message], tools: Sequence[Any] = (), *, begin: bool = False
+    ) -> None:
+        """Raise `BadInput` where the template leaves out a message, a call or a tool."""
+        kinds = (bool(tools), *((each["role"], "tool_calls" in each) for each in messages))
+        if kinds in self._seen:
+            return
+        marked, marked_tools, marks = _marked(messages, tools)
+        shown = self._render(marked, marked_tools, begin=begin)
+        if hidden := [what for mark, what in marks.items() if mark not in shown]:
+            raise BadInput(
+                f"the model's chat template leaves out {hidden[0]}",
+                remedy="leave them out, or take another model",
+            )
+        self._seen.add(kinds)
+
+    def _render(
+        self, messages: Sequence[Message], tools: Sequence[Any] = (), *, begin: bool
+    ) -> str:
         try:
             text: str = self._tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=begin
+                list(messages),
+                tools=list(tools) or None,
+                tokenize=False,
+                add_generation_prompt=begin,
             )
         except Exception as error:  # a template can raise anything
             raise BadInput(
@@ -152,3 +208,32 @@ class ChatTokenizer:
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
+
+
+def _marked(
+    messages: Sequence[Message], tools: Sequence[Any]
+) -> tuple[list[Message], list[Any], dict[str, str]]:
+    """Copies that hold marks, and what each stands for, to see what a template leaves out.
+
+    Answers have no marks: a template may leave out the thoughts of an earlier one.
+    """
+    marks: dict[str, str] = {}
+
+    def mark(what: str) -> str:
+        marks[f"q7x{len(marks)}x7q"] = what
+        return [*marks][-1]
+
+    def renamed(call: Any, what: str) -> Any:
+        if "function" in call:
+            return call | {"function": call["function"] | {"name": mark(what)}}
+        return call | {"name": mark(what)}
+
+    copies = []
+    for each in messages:
+        copy = dict(each)
+        if each["role"] != "assistant":
+            copy["content"] += mark(f"messages of role {each['role']!r}")
+        if "tool_calls" in each:
+            copy["tool_calls"] = [renamed(call, "calls of tools") for call in each["tool_calls"]]
+        copies.append(copy)
+    return copies, [renamed(tool, "the tools") for tool in tools], marks

@@ -12,8 +12,9 @@ INDEX = "model.safetensors.index.json"
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+CHAT_TEMPLATE = "chat_template.jinja"
 OPTIONAL = (
-    "generation_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+    "generation_config.json", "special_tokens_map.json", "added_tokens.json", CHAT_TEMPLATE,
     "vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model",
 )  # fmt: skip
 LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")

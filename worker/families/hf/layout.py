@@ -4,7 +4,7 @@ The folder comes from strangers: nothing in it is run, names are plain, weights 
 version keeps the files as they are; only `config.json` gets Genmill's record under `genmill`.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from worker.data.dataset import Shape
 from worker.families.hf.folder import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
+    CHAT_TEMPLATE,
     INDEX,
     OPTIONAL,
     TOKENIZER,
@@ -81,6 +82,12 @@ class TransformersLayout:
     def library(self, names: Container[str]) -> str:
         """See `ForeignLayout.library`."""
         return "peft" if ADAPTER_CONFIG in names else "transformers"
+
+    def has_chat_template(
+        self, names: Container[str], read: Callable[[str], Mapping[str, Any]]
+    ) -> bool:
+        """See `ForeignLayout.has_chat_template`."""
+        return CHAT_TEMPLATE in names or bool(read(TOKENIZER[1]).get("chat_template"))
 
     def merge(self, folder: Path) -> None:
         """See `ForeignLayout.merge`."""

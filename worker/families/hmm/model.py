@@ -136,7 +136,7 @@ class HiddenMarkovModel(TextNetwork):
         model, kind = self.model, cast(Gaussian, self.kind)
         if not torch.isfinite(model.natural).all():
             raise NonFinite("the model's means are not finite: its weights are damaged")
-        first = torch.stack([self._state_after(row.prompt or "", self.scale) for row in rows])
+        first = torch.stack([self._state_after(row.text, self.scale) for row in rows])
         moments = kind.moments(model.emissions)
         settings = cast(HmmSampling, sampling)
         samples = sample_vectors(model.chain, moments, first, draw, settings).cpu().numpy()

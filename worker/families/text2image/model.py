@@ -124,7 +124,7 @@ class Text2Image(Network):
         """An image for each row's prompt; an unconditional one without a prompt."""
         if self.tokenizer is None:
             raise RuntimeError("load_files() comes before sample(): the tokenizer is missing")
-        prompts = [captions.normalise(row.prompt or "") for row in rows]
+        prompts = [captions.normalise(row.text) for row in rows]
         ids = [captions.encode(self.tokenizer, text, self.caption_length) for text in prompts]
         conditions = torch.tensor(ids, device=draw.device)  # (B, T)
         empty = torch.full_like(conditions[0], Tokenizer.end)

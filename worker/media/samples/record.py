@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import Any
 
 from db.errors import BadInput
+from worker.conversations import Conversation
 
 AI_GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
@@ -48,7 +49,7 @@ class Origin:
         index: int,
         *,
         label: str | None = None,
-        prompt: str | None = None,
+        prompt: str | Conversation | None = None,
         custom_id: str | None = None,
     ) -> Record:
         """The record of sample `index`: plain data with the same keys in the same order."""
@@ -58,7 +59,7 @@ class Origin:
             "index": index,
             "seed": self.seed,
             "label": label,
-            "prompt": prompt,
+            "prompt": prompt.messages if isinstance(prompt, Conversation) else prompt,
             "model": self.model,
             "family": self.family,
             "weights_sha256": self.weights_sha256,
@@ -76,7 +77,7 @@ class Origin:
         self,
         *,
         label: str | None = None,
-        prompt: str | None = None,
+        prompt: str | Conversation | None = None,
         custom_id: str | None = None,
     ) -> "SharedRecord":
         """What the records of all samples with this label, prompt and custom id share."""

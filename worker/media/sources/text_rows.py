@@ -1,57 +1,73 @@
 """Rows of text that people have, as the three forms of rows of a dataset: see `LocalDataset`."""
 
-import re
 from typing import Any
 
 from db.errors import BadInput
+from worker.conversations import Message, parse_messages, parse_tools
 
 Row = dict[str, Any]
-
-_ROLES = {"system", "user", "assistant", "tool"}
-_SHAREGPT_ROLES = {  # as ShareGPT's files call them
-    "user": re.compile("human|user"),
-    "assistant": re.compile("gpt|chatgpt|assistant|model|bing|bard"),
-    "tool": re.compile("tool|observation"),
-}
 
 
 def known_row(data: Row) -> Row:
     """The row in one of the three forms; `BadInput` if it has none of the known keys.
 
     Rows of Alpaca (`instruction`, `input`, `output`) become prompts with completions, those of
-    ShareGPT (`conversations` of `from` and `value`) become messages.
+    ShareGPT (`conversations` of `from` and `value`) become messages. So do a prompt and a
+    completion that hold messages; those of the prompt are not learnt.
     """
     if isinstance(data.get("text"), str) and data["text"]:
         return {"text": data["text"]}
-    if isinstance(data.get("prompt"), str) and isinstance(data.get("completion"), str):
-        return {"prompt": data["prompt"], "completion": data["completion"]}
-    if isinstance(data.get("messages"), list) and data["messages"]:
-        return {"messages": [_message(each) for each in data["messages"]]}
+    if _holds(data, "prompt", "completion"):
+        return _of_completion(data)
+    for key in ("messages", "conversations"):
+        if isinstance(data.get(key), list) and data[key]:
+            return _talk(data, parse_messages(data[key]))
     if isinstance(data.get("instruction"), str) and isinstance(data.get("output"), str):
-        given = [data["instruction"], data.get("input")]
-        prompt = "\n\n".join(text for text in given if isinstance(text, str) and text.strip())
-        return {"prompt": prompt, "completion": data["output"]}
-    if isinstance(data.get("conversations"), list) and data["conversations"]:
-        return {"messages": [_message(_of_sharegpt(each)) for each in data["conversations"]]}
+        return _of_alpaca(data)
     raise BadInput(
         'holds none of "text", "prompt" with "completion", and "messages"',
         remedy="give one of them, not empty",
     )
 
 
-def _of_sharegpt(data: Any) -> Any:
-    if not isinstance(data, dict) or "from" not in data:
-        return data
-    said = str(data["from"])
-    role = next((role for role, names in _SHAREGPT_ROLES.items() if names.fullmatch(said)), said)
-    return {"role": role, "content": data.get("value")}
+def _holds(data: Row, *keys: str) -> bool:
+    """Whether each key holds a text or a list of messages."""
+    return all(isinstance(found := data.get(key), str) or (found and isinstance(found, list))
+               for key in keys)  # fmt: skip
 
 
-def _message(data: Any) -> dict[str, str]:
-    role, content = (data.get("role"), data.get("content")) if isinstance(data, dict) else ("", "")
-    if not isinstance(role, str) or role not in _ROLES or not isinstance(content, str):
-        raise BadInput(
-            f"a message has the role {str(role)[:40]!r} or no content",
-            remedy=f'give "role", one of {", ".join(sorted(_ROLES))}, and "content", a text',
-        )
-    return {"role": role, "content": content}
+def _of_completion(data: Row) -> Row:
+    prompt, completion = data["prompt"], data["completion"]
+    if isinstance(prompt, str) and isinstance(completion, str):
+        return {"prompt": prompt, "completion": completion}
+    asked, answer = _turns(prompt, "user"), _turns(completion, "assistant")
+    context = [m | {"weight": 0} if m["role"] == "assistant" else m for m in asked]
+    return _talk(data, [*context, *answer])
+
+
+def _of_alpaca(data: Row) -> Row:
+    given = [data["instruction"], data.get("input")]
+    prompt = "\n\n".join(text for text in given if isinstance(text, str) and text.strip())
+    row = {"prompt": prompt, "completion": data["output"]}
+    if not data.get("system") and not data.get("history"):
+        return row
+    try:
+        pairs = [turn for asked, answer in data.get("history") or () for turn in (asked, answer)]
+    except (TypeError, ValueError):
+        raise BadInput("history: expected a list of pairs of texts") from None
+    roles = ("user", "assistant")
+    said = [*pairs, prompt, data["output"]]
+    messages = [{"role": roles[i % 2], "content": text} for i, text in enumerate(said)]
+    return _talk(data, parse_messages(messages))
+
+
+def _talk(data: Row, messages: list[Message]) -> Row:
+    """A row of messages, after the row's `system` message and with its `tools`."""
+    system, tools = data.get("system"), parse_tools(data.get("tools"))
+    if system and messages[0]["role"] != "system":
+        messages = [*parse_messages([{"role": "system", "content": system}]), *messages]
+    return {"messages": messages} | ({"tools": tools} if tools else {})
+
+
+def _turns(said: str | list[Any], role: str) -> list[Message]:
+    return parse_messages([{"role": role, "content": said}] if isinstance(said, str) else said)

@@ -37,13 +37,21 @@ def add_models(session, store):
         ("plain", "vae", [], 0.5),
         ("imported", "gpt", [], None),
     ):
-        config = store.put_bytes("imports", json.dumps({"shape": {"labels": labels}}).encode())
-        models.add_version(
-            session,
-            name=name,
-            family=family,
-            params={"latent": 7},
-            files={"config.json": vars(config)},
-            weights_sha256="0" * 64,
-            metrics={"samples_per_second": rate} if rate else {},
+        add_model(session, store, name, family, labels, rate, "config.json")
+    for name, more in (("chatty", "chat_template.jinja"), ("mute", "generation_config.json")):
+        add_model(
+            session, store, name, "hf", [], None, "config.json", "tokenizer_config.json", more
         )
+
+
+def add_model(session, store, name, family, labels, rate, *files):
+    content = store.put_bytes("imports", json.dumps({"shape": {"labels": labels}}).encode())
+    models.add_version(
+        session,
+        name=name,
+        family=family,
+        params={"latent": 7},
+        files=dict.fromkeys(files, vars(content)),
+        weights_sha256="0" * 64,
+        metrics={"samples_per_second": rate} if rate else {},
+    )

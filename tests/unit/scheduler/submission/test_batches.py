@@ -77,7 +77,7 @@ def test_an_empty_batch_is_refused(services) -> None:
 
 
 def test_lines_of_an_openai_batch_become_generate_jobs(services) -> None:
-    body = {"model": "imported", "messages": [{"role": "user", "content": "Hi"}], "n": 2, "seed": 4}
+    body = {"model": "chatty", "messages": [{"role": "user", "content": "Hi"}], "n": 2, "seed": 4}
     line = {"custom_id": "r1", "method": "POST", "url": "/v1/chat/completions", "body": body}
     (request,) = check_batch(services, [json.dumps(line)])
     spec = request.pinned.spec
@@ -90,7 +90,7 @@ def test_lines_of_an_openai_batch_become_generate_jobs(services) -> None:
     ("line", "says"),
     [
         ({"url": "/v1/embeddings", "body": {}}, "embeddings"),
-        ({"url": "/v1/completions", "body": {"logprobs": 1}}, "'logprobs'"),
+        ({"url": "/v1/completions", "body": {"logprobs": 1}}, "body.logprobs"),
         ({"url": "/v1/chat/completions", "body": {"messages": "x"}}, "messages"),
     ],
 )

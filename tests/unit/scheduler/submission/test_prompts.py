@@ -52,6 +52,44 @@ def test_a_line_that_does_not_fill_the_template_is_named(tmp_path, line, says):
     assert says in str(wrong.value)
 
 
+HI = [{"role": "user", "content": "Hi"}]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"messages": HI},
+        {"prompt": HI},
+        HI,
+        {"conversations": [{"from": "human", "value": "Hi"}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]},
+    ],
+)
+def test_a_prompt_may_be_a_conversation(tmp_path, line):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(json.dumps(line) + "\n", "utf-8")
+    [prompt] = read_prompts(str(path))
+    assert prompt["prompt"].messages == HI
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ({"messages": [{"role": "narrator", "content": "x"}]}, "line 1: message 1: unknown role"),
+        ({"messages": HI, "prompt": "Hi"}, "no key 'messages'"),
+        ({"messages": HI, "tools": []}, "no key 'tools'"),
+        ({"messages": "Hi"}, "line 1: expected a list of messages"),
+        ([], "list of messages"),
+        (5, "line 1: expected"),
+    ],
+)
+def test_a_wrong_conversation_is_named(tmp_path, line, says):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(json.dumps(line) + "\n", "utf-8")
+    with pytest.raises(BadInput, match=says):
+        read_prompts(str(path))
+
+
 def test_braces_in_a_text_are_left_alone():
     prompt = find_template("summary").fill({"text": "a {b} {}", "sentences": 1})
     assert "a {b} {}" in prompt

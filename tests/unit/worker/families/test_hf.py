@@ -22,6 +22,7 @@ from tests.families.causal import (
 )
 from tests.families.export import export_and_import
 from tests.families.kit import SENTENCES, Recorder, run
+from worker.conversations import Conversation
 from worker.data.dataset import TRAIN, LocalDataset, Shape
 from worker.engine import memory
 from worker.engine.generate import Generation, generate
@@ -402,6 +403,105 @@ def test_an_opening_message_of_the_assistant_is_context_only(chatty):
         "[The cat.<|endoftext|>]"
     )
     assert list(tokenizer.examples({"messages": [opening]})) == []
+
+
+SYSTEM = {"role": "system", "content": "Be kind."}
+CALL = {"type": "function", "function": {"name": "look", "arguments": {"at": "mat"}}}
+CALLING = [
+    CHATTED[0]["messages"][0],
+    {"role": "assistant", "content": "", "tool_calls": [CALL]},
+    {"role": "tool", "content": "cat"},
+    CHATTED[0]["messages"][1],
+]
+TOOLED = (
+    "{% for t in tools or [] %}[{{ t.function.name }}]{% endfor %}"
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}{{ c.function.name }}{{ c.function.arguments | tojson }}"
+    "{% endfor %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('No system!') }}{% endif %}"
+DEAF = (  # to every role but two
+    "{% for m in messages %}{% if m.role in ['user', 'assistant'] %}<|{{ m.role }}|>{{ m.content }}"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def chats_by(folder, template):
+    tokenizer = read_tokenizer(folder)
+    tokenizer.chat_template = template
+    return ChatTokenizer(tokenizer, "auto")
+
+
+def test_a_conversation_is_asked_by_the_template_as_it_is_learnt(chatty):
+    tokenizer = ChatTokenizer(read_tokenizer(chatty), "auto")
+    asked = [SYSTEM, *CHATTED[0]["messages"][:3]]
+    prompt = tokenizer.prompt(Conversation.parse(asked))
+    assert tokenizer._tokenizer.decode(prompt) == (
+        "<|system|>Be kind.<|user|>Who sees the mat?<|assistant|>The cat.<|endoftext|>"
+        "<|user|>And the hat?<|assistant|>"
+    )
+    [learnt] = tokenizer.examples({"messages": [*asked, CHATTED[0]["messages"][3]]})
+    assert [max(token, ~token) for token in learnt[: len(prompt)]] == prompt
+    assert tokenizer.prompt(Conversation.parse(asked[1:]), "Be kind.") == prompt
+    user = Conversation.parse(asked[1:2])
+    assert tokenizer.prompt(user) == tokenizer.prompt("Who sees the mat?")
+    with pytest.raises(Refused, match="begins with a system message"):
+        tokenizer.prompt(Conversation.parse(asked), "Be curt.")
+
+
+def test_a_model_without_a_chat_template_takes_no_conversation(base, chatty):
+    talk = Conversation.parse(CHATTED[0]["messages"])
+    for folder, chat in ((base, "auto"), (chatty, "never")):
+        with pytest.raises(Refused, match="needs a chat template"):
+            ChatTokenizer(read_tokenizer(folder), chat).prompt(talk)
+    with pytest.raises(BadInput, match=r"no chat template; .* chat=never"):
+        next(ChatTokenizer(read_tokenizer(base), "auto").examples(CHATTED[0]))
+    assert list(ChatTokenizer(read_tokenizer(base), "never").examples(CHATTED[0]))
+
+
+def test_tools_and_their_calls_are_shown_by_the_template(chatty):
+    tokenizer = chats_by(chatty, TOOLED)
+    [talk] = tokenizer.examples({"messages": CALLING, "tools": [CALL]})
+    assert shown(tokenizer, talk) == (
+        '[look]<|user|>Who sees the mat?<|assistant|>[look{"at": "mat"}]'
+        "<|tool|>cat<|assistant|>[The cat.<|endoftext|>]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "tools", "says"),
+    [
+        (NO_SYSTEM + CHAT, [SYSTEM, *CALLING[:1]], [], "No system!"),
+        (DEAF, [SYSTEM, *CALLING[:1]], [], "leaves out messages of role 'system'"),
+        (DEAF, [CALLING[0], CALLING[3], *CALLING[2:]], [], "leaves out messages of role 'tool'"),
+        (CHAT, CALLING, [], "leaves out calls of tools"),
+        (CHAT, CHATTED[0]["messages"], [CALL], "leaves out the tools"),
+    ],
+)
+def test_what_a_template_does_not_show_is_refused(chatty, template, messages, tools, says):
+    tokenizer = chats_by(chatty, template)
+    with pytest.raises(BadInput, match=says):
+        list(tokenizer.examples({"messages": [*messages, CALLING[3]], "tools": tools}))
+    if not tools:
+        with pytest.raises(BadInput, match=says):
+            tokenizer.prompt(Conversation.parse([*messages, CALLING[0]]))
+
+
+def test_a_template_may_trim_and_quote(chatty):
+    quoting = CHAT.replace("{{ message.content }}", "{{ message.content | tojson | trim }}")
+    tokenizer = chats_by(chatty, quoting)
+    messages = [{"role": "system", "content": ' a "b"\n'}, *CALLING[:1]]
+    assert tokenizer.prompt(Conversation.parse(messages))
+
+
+def test_an_answer_of_no_weight_is_context_only(chatty):
+    tokenizer = ChatTokenizer(read_tokenizer(chatty), "auto")
+    asked, answer, *rest = CHATTED[0]["messages"]
+    [talk] = tokenizer.examples({"messages": [asked, answer | {"weight": 0}, *rest]})
+    assert shown(tokenizer, talk) == (
+        "<|user|>Who sees the mat?<|assistant|>The cat.<|endoftext|>"
+        "<|user|>And the hat?<|assistant|>[The dog.<|endoftext|>]"
+    )
 
 
 def test_the_loss_of_a_validation_is_over_all_its_tokens_alike(base, tmp_path):

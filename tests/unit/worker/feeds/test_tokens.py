@@ -6,7 +6,7 @@ import pytest
 from db.errors import BadInput
 from worker.data.dataset import LocalDataset
 from worker.feeds.tokenizer import train_tokenizer
-from worker.feeds.tokens import Texts, TokenFeed
+from worker.feeds.tokens import Texts, TokenFeed, document_segments
 
 TRAIN, VALIDATION = 0, 1
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -142,6 +142,20 @@ def test_only_the_assistants_words_are_predicted(tmp_path):
 
     assert list(Texts(data, TRAIN)) == ["user: hi\n\nassistant: yes\n\n"]
     assert tokenizer.decode(batch[batch >= 0]) == "yes\n\n"
+
+
+def test_tools_their_calls_and_messages_of_no_weight_are_written_out():
+    call = {"type": "function", "function": {"name": "f", "arguments": {}}}
+    messages = [
+        {"role": "assistant", "content": "no", "weight": 0},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+    ]
+    segments = document_segments({"messages": messages, "tools": [call]})
+    assert "".join(text for text, _ in segments) == (
+        'tools: [{"type": "function", "function": {"name": "f", "arguments": {}}}]\n\n'
+        'assistant: no\n\nassistant: {"name": "f", "arguments": {}}\n\n'
+    )
+    assert [text for text, learnt in segments if learnt] == ['{"name": "f", "arguments": {}}\n\n']
 
 
 def test_tokens_are_encoded_once_and_read_from_a_file_afterwards(letters):

@@ -18,6 +18,7 @@ from db.errors import BadInput
 from worker.data.dataset import TEST, TRAIN, VALIDATION, LocalDataset
 from worker.ingest.ingest import Ingested, ingest
 from worker.media.samples.wav import write_wav
+from worker.media.sources.text_rows import known_row
 from worker.music import midi, notes
 
 
@@ -351,6 +352,57 @@ def test_rows_of_conversations(tmp_path, form, rows, expected):
     found = [dict(row, split=None) for row in LocalDataset(tmp_path / "out").documents(TRAIN)]
     assert sorted(map(str, found)) == sorted(str({"split": None} | row) for row in expected)
     assert result.rejects == []
+
+
+HI, HO = MESSAGES
+SYSTEM = {"role": "system", "content": "Be kind."}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+CALLED = {"type": "function", "function": {"name": "f", "arguments": {}}}
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"prompt": [HI], "completion": [HO]}, {"messages": [HI, HO]}),
+        ({"prompt": [SYSTEM, HI], "completion": "Ho"}, {"messages": [SYSTEM, HI, HO]}),
+        ({"prompt": "Hi", "completion": [HO]}, {"messages": [HI, HO]}),
+        ({"prompt": [HI, HO, HI], "completion": [HO]},
+         {"messages": [HI, HO | {"weight": 0}, HI, HO]}),
+        ({"messages": [HI, HO | {"content": [{"type": "text", "text": "Ho"}]}], "id": 7},
+         {"messages": [HI, HO]}),
+        ({"messages": [SYSTEM | {"role": "developer"}, HI, HO | {"weight": 1}]},
+         {"messages": [SYSTEM, HI, HO]}),
+        ({"messages": [HI, {"role": "assistant", "content": None, "tool_calls": [CALLED]},
+                       {"role": "tool", "content": "42"}, HO], "tools": [TOOL]},
+         {"messages": [HI, {"role": "assistant", "content": "", "tool_calls": [CALLED]},
+                       {"role": "tool", "content": "42"}, HO], "tools": [TOOL]}),
+        (SHAREGPT[0] | {"system": "Be kind.", "tools": ""}, {"messages": [SYSTEM, HI, HO]}),
+        ({"conversations": MESSAGES}, {"messages": MESSAGES}),
+        ({"instruction": "Hi", "output": "Ho", "system": "Be kind.", "history": []},
+         {"messages": [SYSTEM, HI, HO]}),
+        ({"instruction": "Hi", "output": "Ho", "history": [["Hi", "Ho"]]},
+         {"messages": [HI, HO, HI, HO]}),
+    ],
+)  # fmt: skip
+def test_conversations_keep_their_roles(row, expected):
+    assert known_row(row) == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"messages": [HI | {"content": [{"type": "image"}]}, HO]}, "type 'image'"),
+        ({"messages": [HI | {"role": "narrator"}, HO]}, "unknown role 'narrator'"),
+        ({"conversations": [{"from": "alien", "value": "x"}]}, "unknown role 'alien'"),
+        ({"prompt": [HI | {"role": "x"}], "completion": [HO]}, "unknown role 'x'"),
+        ({"messages": MESSAGES, "tools": [{}]}, "tools"),
+        ({"instruction": "Hi", "output": "Ho", "history": ["x", 1]}, "history"),
+        ({"prompt": [], "completion": "x"}, "holds none of"),
+    ],
+)
+def test_conversations_that_cannot_be_kept_are_refused_by_name(row, says):
+    with pytest.raises(BadInput, match=says):
+        known_row(row)
 
 
 def test_files_of_rows_and_texts_called_by_their_splits(tmp_path):
