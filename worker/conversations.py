@@ -59,6 +59,11 @@ class Conversation:
         return found
 
     @property
+    def text(self) -> str:
+        """The messages for people to read, each as `role: content` and a line break."""
+        return "".join(f"{each['role']}: {each['content']}\n" for each in self.messages)
+
+    @property
     def only_text(self) -> str | None:
         """The text of a lone user message, which any chat template shows as it shows a prompt."""
         messages = self.messages

@@ -165,7 +165,13 @@ def reproduce(services: Services, job: Job, index: int) -> Compared:
         )
     old_artifact, old = find_sample(services, job.id, index)
     spec = load_spec(services.store, job.spec)
-    made = enqueue(services, spec, ranges=[(index, index + 1)], priority=job.priority)
+    made = enqueue(
+        services,
+        spec,
+        ranges=[(index, index + 1)],
+        priority=job.priority,
+        custom_id=job.custom_id,
+    )
     (ended,) = wait(services, [made.id])
     if ended.status != JobState.SUCCEEDED:
         raise JobFailed(f"making the sample again: job {ended.id} {ended.status}: {ended.error}")

@@ -4,6 +4,7 @@ import time
 from itertools import islice
 from pathlib import Path
 
+from worker.conversations import Conversation
 from worker.engine.run import Training, derive_seed
 from worker.engine.sampler import Sampler
 from worker.media import find_medium
@@ -42,10 +43,18 @@ def page(sampler: Sampler, folder: Path, *, name: str, seed: int) -> Report:
     medium = find_medium(shape.media)
     remaining, outputs = iter(_rows(sampler.network, medium.page, seed)), list[Output]()
     while some := list(islice(remaining, sampler.sampling.micro_batch)):
-        outputs += sampler.make(some)
+        made = sampler.make(some)
+        outputs += [_with_prompt(row, output) for row, output in zip(some, made, strict=True)]
     path = folder / f"{name}{medium.page.suffix}"
     medium.write_page(outputs, shape, path)
     return path.name, path, medium.page.media_type
+
+
+def _with_prompt(row: Row, output: Output) -> Output:
+    """An answer after the conversation that asked for it; any other output as it is."""
+    if isinstance(row.prompt, Conversation) and isinstance(output, str):
+        return f"{row.prompt.text}assistant: {output}"
+    return output
 
 
 def _rows(network: Network, shown: Page, seed: int = 0) -> list[Row]:

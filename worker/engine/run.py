@@ -174,6 +174,7 @@ def build_run(training: Training) -> Run:
     if training.parent:
         _load_parent(network, training.parent, training.device)
     network.load_files(files)
+    network.examples = network.examples or feed.examples
     if training.parent:
         network.begin_finetuning()
     network.to(training.device)

@@ -171,7 +171,8 @@ class Network(nn.Module, ABC):
     parallel_streams: ClassVar[bool] = False
     rows_at_once: int = 0  # rows of a training step in one forward; 0: all
     stages: Sequence[float] = (0.0,)  # progress at which each kind of training step begins
-    examples: Sequence[str] = ()  # prompts to preview, one for each row of the contact sheet
+    # prompts to preview, one for each row of the contact sheet
+    examples: Sequence[str] | Sequence[Conversation] = ()
 
     def __init__(self, params: TrainingParams, shape: Shape) -> None:
         super().__init__()

@@ -59,18 +59,19 @@ class ChatTokenizer:
                 )
             yield self._ids(document_segments(row), special=True)
             return
-        if "messages" in row:
-            messages = list(row["messages"])
-        else:
-            messages = [
+        messages, tools = self.messages(row), row.get("tools", [])
+        self._refuse_hidden(messages, tools)
+        for parts in self._turns(messages, tools):
+            yield self._ids(parts, special=False)
+
+    def messages(self, row: dict[str, Any]) -> list[Message]:
+        """A row's conversation; none of a plain text."""
+        if "prompt" in row:
+            return [
                 {"role": "user", "content": row["prompt"]},
                 {"role": "assistant", "content": row["completion"]},
             ]
-        tools = row.get("tools", [])
-        if "messages" in row:
-            self._refuse_hidden(messages, tools)
-        for parts in self._turns(messages, tools):
-            yield self._ids(parts, special=False)
+        return list(row.get("messages", []))
 
     def prompt(self, asked: str | Conversation, system: str = "") -> list[int]:
         """The tokens that generation continues; for an empty prompt, the one that begins a text.

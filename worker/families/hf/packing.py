@@ -6,20 +6,24 @@ its example. An example begins where positions restart at 0; attention never cro
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
 from db.errors import BadInput
+from worker.conversations import Conversation
 from worker.data.dataset import TRAIN, VALIDATION, LocalDataset, Shape
 from worker.families.hf import HfParams
 from worker.families.hf.chat_tokenizer import ChatTokenizer
 from worker.feeds.feed import Arrays, Feed
+from worker.feeds.tokens import is_learnt
 
 Ids = npt.NDArray[np.int32]
 Row = tuple[int, ...]  # the numbers of the examples in it
 
 OPEN_ROWS = 64  # with room left, in which an example is tried
+EXAMPLES = 8  # questions to preview
 
 
 class PackedFeed(Feed):
@@ -41,6 +45,7 @@ class PackedFeed(Feed):
                 f"no example of the training split has an answer within {params.context} tokens",
                 remedy="set a larger context, or check the data",
             )
+        self.examples = [*islice(_questions(dataset, tokenizer, params.context // 2), EXAMPLES)]
         order = np.random.Generator(np.random.Philox(key=[seed, 0])).permutation(len(self._train))
         self._rows = self._pack(self._train, [int(i) for i in order])
         self.train_count = len(self._rows)
@@ -113,3 +118,16 @@ def _examples(
             pieces = range(0, len(ids) if "text" in row else 1, context)
             found += [ids[start : start + context] for start in pieces]
     return [ids for ids in found if (ids[1:] >= 0).any()]
+
+
+def _questions(
+    dataset: LocalDataset, tokenizer: ChatTokenizer, context: int
+) -> Iterator[Conversation]:
+    """What the validation rows ask first, where the template shows it in `context` tokens."""
+    for row in dataset.documents(VALIDATION) if tokenizer.chats else ():
+        messages = tokenizer.messages(row)
+        answer = next((i for i, each in enumerate(messages) if i and is_learnt(each)), 0)
+        if answer and "tools" not in row:
+            asked = Conversation.parse(messages[:answer])
+            if len(tokenizer.prompt(asked)) <= context:
+                yield asked

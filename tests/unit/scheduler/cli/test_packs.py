@@ -21,7 +21,10 @@ COUNTS = (1, 7, 2)  # the index of seven samples is outside the row
 @pytest.fixture
 def batch(genmill, digits, services, tmp_path):
     """The id of a batch of three succeeded jobs, whose samples and manifests lie in packs."""
-    lines = [{"kind": "generate", "model": digits, "count": n, "seed": n} for n in COUNTS]
+    lines = [
+        {"kind": "generate", "model": digits, "count": n, "seed": n, "custom_id": f"c{n}"}
+        for n in COUNTS
+    ]
     (tmp_path / "jobs.jsonl").write_text("\n".join(map(json.dumps, lines)))
     batch_id = genmill("enqueue", "batch", "jobs.jsonl").out.strip()
     commit_together(services, job_ids(services, batch_id), tmp_path)
@@ -148,6 +151,8 @@ def test_a_sample_in_a_pack_is_reproduced(genmill, services, batch, worker):
     two = job_ids(services, batch)[1]
     same = genmill("artifact", "reproduce", two, "5", "--json")
     assert (same.code, same.json["equal"]) == (0, True)
+    again = genmill("job", "show", same.json["job"], "--json").json
+    assert again["custom_id"] == "c7"  # which the sample's record holds
 
 
 def test_a_pack_goes_once_nothing_in_it_is_kept(genmill, services, batch):

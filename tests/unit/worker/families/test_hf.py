@@ -26,6 +26,7 @@ from worker.conversations import Conversation
 from worker.data.dataset import TRAIN, LocalDataset, Shape
 from worker.engine import memory
 from worker.engine.generate import Generation, generate
+from worker.engine.previews import preview_page
 from worker.engine.run import build_run
 from worker.engine.train import Training
 from worker.engine.weights import load
@@ -492,6 +493,22 @@ def test_a_template_may_trim_and_quote(chatty):
     tokenizer = chats_by(chatty, quoting)
     messages = [{"role": "system", "content": ' a "b"\n'}, *CALLING[:1]]
     assert tokenizer.prompt(Conversation.parse(messages))
+
+
+def test_a_preview_asks_what_validation_rows_ask(chatty, base, tmp_path):
+    long = {"prompt": "Who? " * 40, "completion": " cat"}
+    data = write_rows(tmp_path / "rows", [{"text": "The cat."}, long, *ROWS[:1], CHATTED[0]])
+    begun = build_run(training(chatty, data, tmp_path / "run", context=40))
+    first, second = begun.network.examples
+    assert first.messages == [{"role": "user", "content": ROWS[0]["prompt"]}]
+    assert second.messages == CHATTED[0]["messages"][:1]
+    _, path, _ = preview_page(begun.network, begun.training, name="page")
+    assert "user: Who sees the mat?\nassistant: " in path.read_text("utf-8")
+    assert NETWORK.feed(small(chat="never"), data, seed=0, files=chatty).examples == []
+    assert (
+        NETWORK.feed(small(), write_rows(tmp_path / "plain", ROWS), seed=0, files=base).examples
+        == []
+    )
 
 
 def test_an_answer_of_no_weight_is_context_only(chatty):
