@@ -25,12 +25,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.selectable import FromClause
 
-from db.columns import UtcDateTime, first_id, new_id
+from db.columns import UtcDateTime, first_id, id_bytes, new_id
 from db.session import Database
 from db.tables import Base, Batch, Job, JobCount, Shard, Transition, Worker
 
 SPEC = {"kind": "generate", "model": "digits:1", "count": 1, "seed": 0, "label": None}
 PAST = datetime.now(UTC) - timedelta(hours=1)
+TIME = len("0199c0de-1234")  # the characters of an id that hold its time
 WORK_KEY = 7_000_000_001
 FINAL = {"succeeded", "failed", "cancelled"}
 FAST = {  # nothing here must survive a power cut, and no row refers to one that is missing
@@ -69,15 +70,15 @@ class Ids:
     """Ids of one table, all of one time: their last twelve digits count the rows."""
 
     def __init__(self, dialect: str) -> None:
-        time = first_id(PAST)
-        self.head = time + new_id()[len(time) : -12]
+        self.head = first_id(PAST)[:TIME] + new_id()[TIME:-12]
         self.dialect = dialect
 
-    def of(self, number: ColumnElement[int]) -> ColumnElement[str]:
+    def of(self, number: ColumnElement[int]) -> ColumnElement[bytes]:
         """The id of a row, as SQL."""
         if self.dialect == "sqlite":
-            return func.printf(f"{self.head}%012x", number)
-        return func.concat(self.head, func.lpad(func.to_hex(number), 12, "0"))
+            return func.id_bytes(func.printf(f"{self.head}%012x", number))
+        digits = func.concat(self.head.replace("-", ""), func.lpad(func.to_hex(number), 12, "0"))
+        return func.decode(digits, "hex")
 
     def __getitem__(self, number: int) -> str:
         """The id of a row."""
@@ -136,6 +137,9 @@ def connection(
     engine = create_engine(database.url, isolation_level=isolation_level)
     try:
         with engine.begin() as connected:
+            if database.dialect == "sqlite":
+                driver: Any = connected.connection.dbapi_connection
+                driver.create_function("id_bytes", 1, id_bytes, deterministic=True)
             for each in settings:
                 connected.execute(text(each))
             yield connected
