@@ -37,9 +37,10 @@ from db.tables import Job, Shard
 from db.tuples import Tuple, update_tuples
 
 __all__ = [
-    "Task",
+    "JobBrief",
     "add",
     "add_points",
+    "briefs",
     "by_idempotency_key",
     "cancel",
     "collectable",
@@ -47,6 +48,7 @@ __all__ = [
     "counts",
     "drop_points_after",
     "end_finalizing",
+    "fail",
     "get",
     "last_points",
     "listing",
@@ -63,7 +65,6 @@ __all__ = [
     "shards_of",
     "succeed",
     "succeed_many",
-    "tasks",
     "transitions",
     "unfinished",
 ]
@@ -115,7 +116,7 @@ def get(session: Session, id_or_prefix: str) -> Job:
     return by_prefix(session, Job, id_or_prefix, WITH_SPEC, noun="job", visible=VISIBLE)
 
 
-class Task(NamedTuple):
+class JobBrief(NamedTuple):
     """What a worker needs of a job."""
 
     id: str
@@ -126,11 +127,11 @@ class Task(NamedTuple):
     spec: dict[str, Any]
 
 
-def tasks(session: Session, ids: Collection[str]) -> dict[str, Task]:
+def briefs(session: Session, ids: Collection[str]) -> dict[str, JobBrief]:
     """The jobs with these ids, as their workers need them."""
     columns = (Job.id, Job.model, Job.custom_id, Job.retry_of, Job.spec_hash, Job.spec)
     rows = session.execute(select(*columns).where(Job.id.in_(ids)))
-    return {row.id: Task(*row) for row in rows}
+    return {row.id: JobBrief(*row) for row in rows}
 
 
 def shards_of(session: Session, job_id: str) -> list[Shard]:
@@ -140,11 +141,12 @@ def shards_of(session: Session, job_id: str) -> list[Shard]:
 
 def cancel(session: Session, job_id: str, *, reason: str = "cancelled by the user") -> bool:
     """Cancel a job and its shards; False if it has already ended. Raises `NotFound`."""
-    job = _locked(session, job_id)
-    if job.status in FINAL:
-        return False
-    end_job(session, job, JobState.CANCELLED, reason=reason)
-    return True
+    return _end(session, job_id, JobState.CANCELLED, reason)
+
+
+def fail(session: Session, job_id: str, *, reason: str) -> bool:
+    """Fail a job that cannot be finished; False if it has already ended. Raises `NotFound`."""
+    return _end(session, job_id, JobState.FAILED, reason)
 
 
 def next_to_finalize(session: Session, limit: int) -> list[str]:
@@ -226,6 +228,14 @@ def names_prompts(session: Session, sha256: str) -> bool:
     """Whether a job names the prompts with this digest."""
     named = select(Job.id).where(Job.prompts_sha256 == sha256).limit(1)
     return session.scalar(named) is not None
+
+
+def _end(session: Session, job_id: str, state: JobState, reason: str) -> bool:
+    job = _locked(session, job_id)
+    if job.status in FINAL:
+        return False
+    end_job(session, job, state, reason=reason)
+    return True
 
 
 def _locked(session: Session, job_id: str) -> Any:

@@ -82,19 +82,23 @@ def claim_due(
     limit: int = 1,
     limits: Mapping[int, int] | None = None,
     served: Mapping[str, int] | None = None,
+    only: int | None = None,
 ) -> list[Claim]:
     """Claim the fairest due shard, and with it further small ones of its `work_key` and priority.
 
     Together they have at most `limit` samples, or what `limits` says for their key, unless the
     first alone has more. A shard of a key in `prefer` goes first among those of its priority; among
     groups that run equally many shards, the one goes first that has the lowest number in `served`,
-    so that a worker can serve them in turn. Never
-    waits for a lock: shards that others are claiming, and jobs that are ending, are left out.
+    so that a worker can serve them in turn. With `only`, nothing is claimed where a shard of
+    another key goes first. Never waits for a lock: shards that others are claiming, and jobs that
+    are ending, are left out.
     """
     bounds = limits or {}
     room = max(CHOICES, limit, *bounds.values())
     due = choose(session, room, now=clock(session), served=served or {})
     wanted, count = pick(due, prefer, bounds, limit)
+    if only is not None and wanted and wanted[0].work_key != only:
+        return []
     rows = _lock_free(session, [each.id for each in wanted], count)
     return _take(session, rows, owner=owner, lease_s=lease_s, at=clock(session)) if rows else []
 

@@ -39,7 +39,8 @@ def find_columns(
     """The columns of a table, from its first rows; None if it does not name the files.
 
     A `metadata` table has the columns of Hugging Face's image folders even where no file is named.
-    A table with one column beside the files' gives labels if they repeat, else captions.
+    A table with one column beside the files' gives labels if they repeat, captions if they are
+    several words.
     """
     names = list(dict.fromkeys(column for row in rows for column in row))
     file = _file_column(names, rows, is_file)
@@ -54,8 +55,8 @@ def find_columns(
         return Columns(file, caption or (None if label else "text"), label, split)
     if len(others) != 1:
         return Columns(file, split=split)
-    repeats = _repeats(name, [row[others[0]] for row in rows if row.get(others[0])])
-    return Columns(file, **{"label" if repeats else "caption": others[0]})
+    meaning = _meaning(name, [str(row[others[0]]) for row in rows if row.get(others[0])])
+    return Columns(file, split=split, **({meaning: others[0]} if meaning else {}))
 
 
 def _named(columns: Iterable[str], names: Iterable[str]) -> str | None:
@@ -77,8 +78,12 @@ def _file_column(
     return best if best is not None and 2 * hits[best] >= len(rows) > 0 else None
 
 
-def _repeats(name: str, values: Sequence[object]) -> bool:
+def _meaning(name: str, values: Sequence[str]) -> str | None:
+    """What the only column of a table gives: labels repeat, captions have several words."""
     stem = PurePosixPath(name).stem.casefold()
-    if "label" in stem or "class" in stem or "caption" in stem:
-        return "caption" not in stem
-    return 2 * len(set(map(str, values))) <= len(values)
+    if "caption" in stem:
+        return "caption"
+    if "label" in stem or "class" in stem or 2 * len(set(values)) <= len(values):
+        return "label"
+    worded = sum(" " in value.strip() for value in values)
+    return "caption" if 2 * worded >= len(values) > 0 else None

@@ -2,8 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
 from db.errors import BadInput
@@ -18,6 +18,7 @@ Folders = tuple[str, ...]
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), UNASSIGNED),
+    **dict.fromkeys(("unlabeled", "unlabelled", "pred"), UNASSIGNED),  # beside a training split
     **dict.fromkeys(("val", "valid", "validation", "dev", "devel", "eval"), VALIDATION),
     **dict.fromkeys(("test", "testing"), TEST),
 }
@@ -40,7 +41,9 @@ class Names:
     def add(self, member: Member) -> None:
         """Note a file."""
         self.folders.add(member.parents)
-        self.starts[start_of(member)] += 1
+        start = start_of(member)
+        if start in self.starts or len(self.starts) <= MAX_LABELS:  # more are no labels
+            self.starts[start] += 1
         self.splits.add(_split_of_name(member.stem))
 
     def layout(self, *, labelled: bool = True, named_labels: bool = False) -> "Layout":
@@ -52,19 +55,19 @@ class Names:
         `labelled` by names: only their splits count.
         """
         skip, rests = _without_shared(self.folders)
-        depth = _depth_of_splits(rests)
-        bare = Layout(skip, depth, depth == 0 and _all_common(rests))
+        depth, said = _depth_of_splits(rests)
+        inner = depth == 0 and _all_common(rests, said)
         by_name = depth is None and None not in self.splits and len(self.splits) > 1
-        layout = Layout(skip, depth, bare.inner, by_name=by_name)
+        layout = Layout(skip, depth, inner, said, by_name=by_name)
         if not labelled:
             return layout
         labels = {label for label, _ in map(layout.read_folders, self.folders) if label is not None}
         if labels:
-            return _labelled(layout, labels)
+            return layout.labelled_by(labels)
         starts = self.starts.keys()
         named = named_labels and not by_name and "" not in starts
         if named and 2 <= len(starts) <= MAX_LABELS and min(self.starts.values()) >= MIN_PER_START:
-            return Layout(skip, depth, layout.inner, sort_labels(starts), named=True)
+            return replace(layout, labels=sort_labels(starts), named=True)
         return layout
 
 
@@ -75,6 +78,7 @@ class Layout:
     skip: int  # outer folders that all files share
     split_depth: int | None  # of the folders called `train`, `test` and so on: above labels or in
     inner: bool = False  # whether one more folder, such as `images`, is inside each split
+    said: frozenset[str] = frozenset()  # words that the names of all those folders hold
     labels: tuple[str, ...] = ()
     named: bool = False  # whether labels are the beginnings of the files' names
     by_name: bool = False  # whether the files' names state their splits
@@ -94,9 +98,18 @@ class Layout:
         """The label and the split code that the folders around a file state."""
         rest, depth, split = folders[self.skip :], self.split_depth, UNASSIGNED
         if depth is not None:
-            split = SPLITS[(_split_of_folder(rest[depth]) if rest[depth:] else None) or "train"]
+            name = rest[depth] if rest[depth:] else ""
+            split = SPLITS[_split_of_folder(name, self.said) or "train"]
             rest = rest[:depth] + rest[depth + 1 + self.inner :]
         return (rest[0] if rest else None), split
+
+    def labelled_by(self, labels: set[str]) -> "Layout":
+        """The layout with the names of folders as labels."""
+        if len(labels) > MAX_LABELS:
+            raise BadInput(
+                f"{len(labels):,} folders, and so labels", remedy=f"use at most {MAX_LABELS:,}"
+            )
+        return replace(self, labels=sort_labels(labels))
 
     def describe_labels(self) -> str:
         """How the labels were read, for people."""
@@ -143,20 +156,6 @@ def shown(names: Iterable[str], limit: int = 8) -> str:
     return ", ".join(found[:limit]) + more
 
 
-def _labelled(layout: Layout, labels: set[str]) -> Layout:
-    if len(labels) > MAX_LABELS:
-        raise BadInput(
-            f"{len(labels):,} folders, and so labels", remedy=f"use at most {MAX_LABELS:,}"
-        )
-    return Layout(
-        layout.skip,
-        layout.split_depth,
-        layout.inner,
-        sort_labels(labels),
-        by_name=layout.by_name,
-    )
-
-
 def _without_shared(folders: set[Folders]) -> tuple[int, set[Folders]]:
     """How many outer folders all files share, and what is below them."""
     columns = zip(*folders, strict=False)
@@ -164,33 +163,42 @@ def _without_shared(folders: set[Folders]) -> tuple[int, set[Folders]]:
     return skip, {each[skip:] for each in folders}
 
 
-def _depth_of_splits(rests: set[Folders]) -> int | None:
+def _depth_of_splits(rests: set[Folders]) -> tuple[int | None, frozenset[str]]:
     """0 if the outer folders are splits, 1 if those inside them are; None if there are none.
 
+    With it come the words that the names of all these folders hold, as in `seg_train`, `seg_test`.
     Files beside the folders of splits are in no split.
     """
     for depth in (0, 1):
         names = {rest[depth] for rest in rests if len(rest) > depth}
         missing = any(len(rest) == depth for rest in rests if rest)
-        words = {_split_of_folder(name) for name in names}
-        if not missing and len(words) > 1 and None not in words:
-            return depth
-    return None
+        said = frozenset.intersection(*map(_words, names)) if names else frozenset()
+        splits = {_split_of_folder(name, said) for name in names}
+        if not missing and len(splits) > 1 and None not in splits:
+            return depth, said
+    return None, frozenset()
 
 
-def _all_common(rests: set[Folders]) -> bool:
+def _all_common(rests: set[Folders], said: frozenset[str]) -> bool:
     """Whether inside every split all files lie in a folder such as `images`, or `train` again."""
-    inner = {rest[1] if len(rest) > 1 else None for rest in rests if rest}
-    is_common: Callable[[str | None], bool] = lambda name: (  # noqa: E731 - used here only
-        name is not None and (name.lower() in _COMMON or _split_of_folder(name) is not None)
+    inner = {rest[1] if len(rest) > 1 else "" for rest in rests if rest}
+    return bool(inner) and all(
+        name.lower() in _COMMON or _split_of_folder(name, said) is not None for name in inner
     )
-    return bool(inner) and all(map(is_common, inner))
 
 
-def _split_of_folder(name: str) -> str | None:
-    """The split that a folder's name states, as `train`, `val2017` and `Test_set` do."""
-    words = [word for word in _WORD.findall(name.lower()) if word not in _COMMON]
-    return words[0] if len(words) == 1 and words[0] in SPLITS else None
+def _words(name: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(name.lower()))
+
+
+def _split_of_folder(name: str, said: frozenset[str] = frozenset()) -> str | None:
+    """The split that a folder's name states, as `train`, `val2017` and `Test_set` do.
+
+    Words that were `said` by the names of all such folders mean nothing.
+    """
+    words = _words(name) - _COMMON - said
+    word = next(iter(words)) if len(words) == 1 else None
+    return word if word in SPLITS else None
 
 
 def _split_of_name(stem: str) -> str | None:

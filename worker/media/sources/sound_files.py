@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import IO, NamedTuple
 
 from db.errors import BadInput
@@ -14,7 +15,10 @@ from worker.source_files.members import Member, Rejects, read_each
 from worker.source_files.source import Source
 
 SUFFIXES = frozenset(
-    {".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".w64", ".caf"}
+    {
+        *(".wav", ".wave", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
+        *(".aif", ".aiff", ".aifc", ".caf", ".au", ".snd"),
+    }
 )
 
 
@@ -51,7 +55,8 @@ def read_headers(source: Source) -> SoundHeaders:
 
     def look(member: Member) -> None:
         with member.open() as file:
-            found.rates[_decoder(file).rate_of(file)] += 1
+            decoder, sound = _recognise(file)
+            found.rates[decoder.rate_of(sound)] += 1
         found.names.add(member)
 
     for _ in read_each(source.members(), SUFFIXES, look, Rejects()):
@@ -80,7 +85,8 @@ def read_sounds(
 
     def read(member: Member) -> SoundItem:
         with member.open() as file:
-            own_rate, samples = _decoder(file).read(file)
+            decoder, sound = _recognise(file)
+            own_rate, samples = decoder.read(sound)
         label, split = layout.read(member)
         given = notes.of(member)
         label = given.label if notes.labels else label
@@ -110,10 +116,19 @@ _WAV, _OTHERS = (
 )
 
 
-def _decoder(file: IO[bytes]) -> Decoder:
-    """The decoder of a file, judged by its first bytes, because names are often wrong."""
-    head = file.read(4)
+def _recognise(file: IO[bytes]) -> tuple[Decoder, IO[bytes]]:
+    """The decoder of a file, judged by its first bytes, because names are often wrong.
+
+    An ID3 tag in front of a WAV is taken off.
+    """
+    head = file.read(10)
     file.seek(0)
     if not head:
         raise BadInput("empty")
-    return _WAV if head in wav_files.MARKS else _OTHERS
+    if head[:3] == b"ID3" and len(head) == 10:
+        size = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(head[:5:-1]))
+        file.seek(10 + size)
+        if (mark := file.read(4)) in wav_files.MARKS:
+            return _WAV, BytesIO(mark + file.read())
+        file.seek(0)
+    return (_WAV if head[:4] in wav_files.MARKS else _OTHERS), file

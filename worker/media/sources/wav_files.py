@@ -96,6 +96,8 @@ def _open(file: IO[bytes]) -> tuple[Format, int]:
 
 def _check_riff(file: IO[bytes]) -> None:
     head = file.read(12)
+    if head[:4] in MARKS and len(head) < 12:
+        raise BadInput("cut short: it has no samples")
     if head[:4] not in MARKS or head[8:] != b"WAVE":
         raise BadInput(f"not a WAV file: begins with {head[:4].hex(' ') or 'nothing'}")
 
