@@ -4,7 +4,7 @@ BIN := .venv/bin
 SEED ?= 1
 COVERAGE ?= 1
 
-.PHONY: help install hooks demo test fix docs coverage structure results chaos bench bench-scale
+.PHONY: help install hooks demo test fix docs coverage structure results chaos fuzz bench bench-scale
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{sub(/:.*/, "", $$1); printf "  make %-11s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ results: install ## the quality table, on the data sets beside the project (an h
 
 chaos: install ## random faults against the real system, and an auditor; SEED=N picks them
 	SEED=$(SEED) $(BIN)/pytest -n 0 -m chaos --show-capture=no tests/chaos
+
+fuzz: install ## 20,000 mutated folders, archives, tables, sounds, music and pictures; FUZZ=N for another number
+	GENMILL_FUZZ=$(or $(FUZZ),20000) $(BIN)/pytest -n 2 --timeout 7200 tests/unit/worker/ingest/test_fuzz.py
 
 bench: install ## speed and memory against baselines; BENCH_JSON=file writes the rows, QUICK=1 takes two minutes
 	$(BIN)/python -m tests.bench $(if $(BENCH_JSON),--json $(BENCH_JSON)) $(if $(QUICK),--quick) $(foreach row,$(ONLY),--only $(row))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
 from db.columns import fresh_ids
@@ -63,6 +63,16 @@ def ending(claim: Claim, job_status: str, shard: Any) -> Cancelled | LeaseLost |
         return Cancelled(f"job {claim.job_id} is {job_status}")
     latest = f"the shard is {shard.status}, its latest claim is {shard.fence}"
     return LeaseLost(f"shard {claim.shard_id}: claim {claim.fence} is over ({latest})")
+
+
+def unclaimed_samples(session: Session, *, at_most: int) -> int | None:
+    """The samples of the shards that were never claimed; None if there are `at_most` shards."""
+    fresh = text("status = 'queued' AND fence = 0")  # literals, so that the partial index is used
+    order = (Shard.urgency, Shard.group_id, Shard.job_id, Shard.idx)
+    sizes = select((Shard.stop - Shard.start).label("size")).where(fresh)
+    some = sizes.order_by(*order).limit(at_most).subquery()
+    count, samples = session.execute(select(func.count(), func.sum(some.c.size))).one()
+    return None if count == at_most else int(samples or 0)
 
 
 def check_complete(claim: Claim, artifacts: Iterable[NewArtifact]) -> None:

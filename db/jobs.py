@@ -37,9 +37,10 @@ from db.tables import Job, Shard
 from db.tuples import Tuple, update_tuples
 
 __all__ = [
-    "Task",
+    "JobBrief",
     "add",
     "add_points",
+    "briefs",
     "by_idempotency_key",
     "cancel",
     "collectable",
@@ -63,7 +64,6 @@ __all__ = [
     "shards_of",
     "succeed",
     "succeed_many",
-    "tasks",
     "transitions",
     "unfinished",
 ]
@@ -115,7 +115,7 @@ def get(session: Session, id_or_prefix: str) -> Job:
     return by_prefix(session, Job, id_or_prefix, WITH_SPEC, noun="job", visible=VISIBLE)
 
 
-class Task(NamedTuple):
+class JobBrief(NamedTuple):
     """What a worker needs of a job."""
 
     id: str
@@ -126,11 +126,11 @@ class Task(NamedTuple):
     spec: dict[str, Any]
 
 
-def tasks(session: Session, ids: Collection[str]) -> dict[str, Task]:
+def briefs(session: Session, ids: Collection[str]) -> dict[str, JobBrief]:
     """The jobs with these ids, as their workers need them."""
     columns = (Job.id, Job.model, Job.custom_id, Job.retry_of, Job.spec_hash, Job.spec)
     rows = session.execute(select(*columns).where(Job.id.in_(ids)))
-    return {row.id: Task(*row) for row in rows}
+    return {row.id: JobBrief(*row) for row in rows}
 
 
 def shards_of(session: Session, job_id: str) -> list[Shard]:

@@ -15,7 +15,7 @@ from db.attempts import (
     succeeded,
 )
 from db.checkpoints import add_checkpoint, latest_checkpoint, mark_bad
-from db.claims import Claim
+from db.claims import Claim, unclaimed_samples
 from db.commits import NewArtifact, NewIndex
 from db.due import reset_dispatched, take_due
 from db.leases import MAX_CLAIMS, claim, claim_due, reap
@@ -45,4 +45,5 @@ __all__ = [
     "reset_dispatched",
     "succeeded",
     "take_due",
+    "unclaimed_samples",
 ]

@@ -97,8 +97,11 @@ def collect_packs(services: Services, *, older_than_s: float = UPLOAD_GRACE_S) -
     """
     count = 0
     for key in services.store.keys(packs.PREFIX, older_than_s=older_than_s):
+        number = packs.number_in(key)
+        if number is None:  # not ours
+            continue
         with services.database.read() as session:
-            used = artifacts.names_pack(session, int(key.rpartition("/")[2], 16))
+            used = artifacts.names_pack(session, number)
         if not used:
             services.store.delete(key)
             count += 1

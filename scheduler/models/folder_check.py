@@ -15,20 +15,22 @@ from tempfile import TemporaryDirectory
 
 from db.errors import BadInput
 from scheduler.models.other_files import (
-    refuse_file,
     refuse_missing,
+    refuse_other_than_folder,
     refuse_placeholders,
     refuse_unknown_folder,
 )
 from scheduler.models.weights_check import COPY_AGAIN, check_weights
 from worker.families import families, find_family
 from worker.files import digest_of, disk_errors
-from worker.networks.family import Family, ForeignLayout, Inspection
+from worker.networks.family import Family, ForeignLayout
+from worker.networks.inspection import Inspection
 from worker.networks.params import TrainingParams
 from worker.networks.version_folder import (
     CONFIG,
     FORMAT,
     WEIGHTS,
+    WEIGHTS_SUFFIX,
     Config,
     own_record,
     read_json,
@@ -85,8 +87,8 @@ class ModelFolder:
 
 def check_folder(folder: Path) -> ModelFolder:
     """Check a model's folder; `BadInput` if it is not one, `NotFound` for an unknown family."""
-    if folder.is_file():
-        refuse_file(folder)
+    if not folder.is_dir():
+        refuse_other_than_folder(folder)
     path = folder / CONFIG
     if not path.is_file():
         refuse_unknown_folder(folder, remedy=_remedy())
@@ -101,6 +103,7 @@ def check_folder(folder: Path) -> ModelFolder:
     for name in names:
         if not (folder / name).is_file():
             refuse_missing(folder / name, remedy=COPY_AGAIN)
+    refuse_placeholders(folder, [name for name in names if not name.endswith(WEIGHTS_SUFFIX)])
     check_weights(folder, names)
     check_sums(folder)
     return ModelFolder(folder, family, layout, config, names)

@@ -13,7 +13,7 @@ from scheduler.models.folder_check import ModelFolder, check_folder, check_sums
 from scheduler.models.weights_check import unwrapped
 from scheduler.submission.pinning import refuse_other_family
 from worker.files import digest_of, weights_digest
-from worker.networks.family import Inspection
+from worker.networks.inspection import Inspection
 from worker.networks.version_folder import CONFIG, WEIGHTS_SUFFIX, own_record
 from worker.services import Services
 from worker.specs import check_name

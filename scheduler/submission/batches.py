@@ -165,10 +165,11 @@ def _staged(services: Services, spool: Spool, show: Show) -> Iterator[str]:
     try:
         for piece in pieces(spool.jobs(), batch_id=batch_id):
             size = None if stored else spool.count
+            if stored:
+                time.sleep(TURN_S)
             services.database.transact(partial(_insert, piece=piece, batch_id=batch_id, size=size))
             stored += len(piece.jobs)
             show("jobs stored", stored, spool.count)
-            time.sleep(TURN_S)
         yield batch_id
     except KeyboardInterrupt:
         log.warning("interrupted: what was stored is deleted, nothing was enqueued")

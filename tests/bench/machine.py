@@ -41,10 +41,13 @@ class Machine:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of commands: nothing of the caller's own settings."""
+        """The environment of commands: nothing of the caller's own settings.
+
+        Byte code is cached, as for anything that is installed.
+        """
         kept = {k: v for k, v in os.environ.items() if not k.startswith("GENMILL_")}
-        threads = {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}
-        kept = {name: value for name, value in kept.items() if name not in threads}
+        unset = {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONDONTWRITEBYTECODE"}
+        kept = {name: value for name, value in kept.items() if name not in unset}
         own = {"GENMILL_HOME": str(self.home), "GENMILL_DEVICE": "cpu"}
         return kept | own | self.settings
 

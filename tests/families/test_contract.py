@@ -251,7 +251,7 @@ def test_folder_without_a_file_that_the_family_declares_is_refused(
 
 TENSOR_FAULTS = {
     "missing": lambda tensors, name: tensors.pop(name),
-    "left over": lambda tensors, name: tensors.update(extra=tensors[name]),
+    "left over": lambda tensors, name: tensors.update(extra=tensors[name].clone()),
     "renamed": lambda tensors, name: tensors.update({f"{name}_": tensors.pop(name)}),
     "other shape": lambda tensors, name: tensors.update({name: tensors[name][None]}),
     "not finite": lambda tensors, name: tensors[name].view(-1)[0].fill_(torch.nan),

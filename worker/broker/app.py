@@ -76,7 +76,8 @@ def celery_app(settings: Settings) -> Celery:
 
 @cache
 def _app(address: RedisAddress) -> Celery:
-    app = Celery("genmill", broker=address.celery_url, set_as_current=False)
+    # no fixups: the one for Django imports Celery's worker, in commands too
+    app = Celery("genmill", broker=address.celery_url, set_as_current=False, fixups=())
     app.conf.update(_SETTINGS, task_queues={QUEUE: {"exchange": QUEUE, "routing_key": QUEUE}})
     app.conf.broker_transport_options = _TRANSPORT | dict(address.connection)
     if address.tls is not None:

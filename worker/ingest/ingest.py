@@ -5,6 +5,7 @@ apart. Bad files among good ones are left out and reported; a dataset without a 
 refused.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,14 @@ from worker.files import canonical_json, digest_of, disk_errors
 from worker.media import all_media, find_medium
 from worker.media.base import Intake, Medium, SourceFormat
 from worker.media.sources.layout import shown
+from worker.source_files.kinds import describe_name
 from worker.source_files.members import Reject, Rejects
 from worker.source_files.source import Source, open_source
 from worker.source_files.unsupported import describe_unsupported
 
 Choice = tuple[Medium, SourceFormat]
+
+_NOTES = {"readme", "license", "licence", "copying", "notice", "changelog"}  # beside the data
 
 
 @dataclass(frozen=True)
@@ -94,20 +98,37 @@ def choose_format(source: Source, kind: str | None) -> Choice:
 def _format_of_many(source: Source, wanted: Medium | None) -> Choice:
     """The format of a folder or archive, by the suffixes of its files, else by their content."""
     unreadable = Rejects()
-    suffixes = {member.suffix for member in source.members(unreadable)}
+    suffixes = Counter(
+        member.suffix
+        for member in source.members(unreadable)
+        if member.stem.casefold() not in _NOTES
+    ) or Counter(member.suffix for member in source.members())
     if not suffixes and unreadable.count:
         raise _nothing_usable(source.path, unreadable)
     if not suffixes:
         what = "folder" if source.path.is_dir() else "archive"
         raise BadInput(f"{source.name}: the {what} is empty", remedy=_all_formats())
     found = _first(
-        lambda medium, form: wanted in {None, medium} and suffixes & form.member_suffixes
+        lambda medium, form: wanted in {None, medium} and suffixes.keys() & form.member_suffixes
     ) or _first(lambda _, form: form.recognises(source))
     if not found:
+        what, remedy = next(filter(None, map(describe_name, sorted(suffixes))), ("", ""))
         raise BadInput(
-            f"{source.name}: no usable files, only {shown(sorted(suffixes))}", remedy=_all_formats()
+            f"{source.name}: no usable files, only {shown(sorted(suffixes))}"
+            + (f" ({what})" if what else ""),
+            remedy=remedy if len(suffixes) == 1 and remedy else _all_formats(),
         )
-    return found
+    return _largest(found, suffixes)
+
+
+def _largest(found: Choice, suffixes: Counter[str]) -> Choice:
+    """The format, or another of its medium with more files if it gives way to such."""
+    medium, form = found
+
+    def files(each: SourceFormat) -> int:
+        return sum(suffixes[suffix] for suffix in each.member_suffixes)
+
+    return (medium, max(medium.sources, key=files)) if form.gives_way else found
 
 
 def _format_of_one(source: Source, wanted: Medium | None) -> Choice:

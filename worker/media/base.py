@@ -43,6 +43,7 @@ class SourceFormat:
     write: Callable[[Intake], Content]
     member_suffixes: frozenset[str] = frozenset()
     file_suffixes: frozenset[str] = frozenset()
+    gives_way: bool = False  # to another format of its medium with more files
     any_suffix: bool = False  # takes a single file of any suffix if its medium is asked for
     recognises: Callable[[Source], bool] = lambda _: False
 

@@ -127,6 +127,7 @@ class TextMedium(Medium):
             "a folder or archive of .txt files",
             take_text_files,
             member_suffixes=TEXT_SUFFIXES,
+            gives_way=True,
         ),
         SourceFormat(
             "jsonl",

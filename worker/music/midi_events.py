@@ -65,15 +65,14 @@ def read_events(data: bytes) -> Events:
 
 def _ticks_per_beat(division: int) -> tuple[float, bool]:
     """The ticks of a quarter note, and whether tempi count: not with SMPTE's frames of a second."""
-    if division & 0x8000:
-        frames, ticks = 256 - (division >> 8), division & 0xFF
-        per_second = (30_000 / 1001 if frames == 29 else frames) * ticks
-        division, timed = per_second * TEMPO / 1e6, False
-    else:
-        timed = True
-    if not division:
+    timed, ticks = not division & 0x8000, float(division)
+    if not timed:
+        frames = 256 - (division >> 8)
+        per_second = (30_000 / 1001 if frames == 29 else frames) * (division & 0xFF)
+        ticks = per_second * TEMPO / 1e6
+    if not ticks:
         raise BadInput("a MIDI file whose quarter note has no ticks")
-    return division, timed
+    return ticks, timed
 
 
 def _one_after_another(tracks: list[_Track]) -> list[Event]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from worker.data.dataset import LocalDataset, Shape
 from worker.feeds.feed import Feed
-from worker.networks.family import Inspection
+from worker.networks.inspection import Inspection
 from worker.networks.params import SamplingParams, TrainingParams
 from worker.networks.version_folder import WEIGHTS
 

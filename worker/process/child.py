@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_BEAT_S = 5.0
-GC_OBJECTS = 10_000  # new ones, between two collections
+GC_OBJECTS = 5_000  # new ones, between two collections
 # An arithmetic thread that waits for the others spins for some 50 us, then sleeps. By default it
 # spins for milliseconds, on a core that another process or the thread it waits for could use.
 SPINS = "2000"

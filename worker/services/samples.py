@@ -1,6 +1,7 @@
 """The samples of jobs: their index stored and read, and the bytes of one sample."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -73,7 +74,7 @@ def fetch_artifact(services: Services, artifact: Artifact, path: Path) -> None:
     if artifact.packed is None:
         services.store.fetch(artifact.key, path, sha256=artifact.sha256)
     elif not path.is_file() or digest_of(path) != artifact.sha256:
-        temporary = path.with_name(f".{path.name}.part")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
         temporary.write_bytes(read_packed(services, artifact, artifact.packed))
         durable_rename(temporary, path)
 

@@ -14,7 +14,7 @@ import torch
 
 from db import jobs
 from db.errors import Draining, GenmillError
-from db.jobs import Task
+from db.jobs import JobBrief
 from db.shards import Claim
 from worker.failpoints import crash_at
 from worker.services.pinned import PinnedGeneration, PinnedTraining
@@ -116,13 +116,13 @@ class Attempt:
         else:
             self._train(folder)
 
-    def _tasks_of(self, leases: Sequence[Lease]) -> Mapping[str, Task]:
+    def _briefs_of(self, leases: Sequence[Lease]) -> Mapping[str, JobBrief]:
         with self.services.database.read() as session:
-            return jobs.tasks(session, {lease.claim.job_id for lease in leases})
+            return jobs.briefs(session, {lease.claim.job_id for lease in leases})
 
     def _train(self, folder: Path) -> None:
         [lease] = self.leases
-        job = self._tasks_of([lease])[lease.claim.job_id]
+        job = self._briefs_of([lease])[lease.claim.job_id]
         pinned = self.context.pinned(job, None)
         assert isinstance(pinned, PinnedTraining)  # noqa: S101 - for mypy: of this kind
         self._commit({lease: train_job(self.context, job, pinned, lease, folder)})
@@ -149,10 +149,10 @@ class Attempt:
         return self._parts(self._begin(claims)) if claims else []
 
     def _parts(self, leases: Sequence[Lease]) -> list[Part]:
-        found = self._tasks_of(leases)
+        found = self._briefs_of(leases)
         return [part for lease in leases for part in self._part(found[lease.claim.job_id], lease)]
 
-    def _part(self, job: Task, lease: Lease) -> list[Part]:
+    def _part(self, job: JobBrief, lease: Lease) -> list[Part]:
         """The claim's part of the work; none if its spec is refused, which is reported."""
         try:
             pinned = self.context.pinned(job, lease.claim.work_key)

@@ -1,10 +1,10 @@
 """What a worker claims next: what is due, until nothing is; then the shard of its doorbell.
 
 Small shards that can run together are claimed together, as many as take a few seconds at the rate
-that this worker has measured. Texts, which end at different times, are joined by further shards as
-they end. Among shards of one priority it prefers those of a model that it has
-in memory, but takes the fairest shard, whatever its model, at least every `FAIR_EVERY_S`. Batches
-and jobs of which equally many shards run are served in turn.
+that this worker has measured, but no more than its share of the last ones. Texts, which end at
+different times, are joined by further shards as they end. Among shards of one priority it prefers
+those of a model that it has in memory, but takes the fairest shard, whatever its model, at least
+every `FAIR_EVERY_S`. Batches and jobs of which equally many shards run are served in turn.
 """
 
 import logging
@@ -29,6 +29,8 @@ Step = Callable[[Session], list[Claim]]
 FAIR_EVERY_S = 10.0  # by how much a shard of a model that is not in memory may wait longer
 TOGETHER_S = 3.0  # how long the shards of one claim should take together
 MAX_TOGETHER = 512  # samples of one claim
+LEAST_TOGETHER = 64  # however few are left
+SHARED_BY = 8  # workers; of more, each claim would look at too many shards
 UNKNOWN_TOGETHER = 16  # the same for a key whose rate is not known
 GROUPS_REMEMBERED = 1000
 PAUSE_S = 1.0
@@ -84,21 +86,26 @@ class Claimer:
         context, now = self._context, time.monotonic()
         # after a while the fairest shard, whatever its model
         fair = now - context.fair_at >= FAIR_EVERY_S
-        step = partial(
-            shards.claim_due,
-            owner=self._owner,
-            lease_s=context.services.settings.lease_s,
-            prefer=() if fair else keys,
-            limit=UNKNOWN_TOGETHER,
-            served=context.served,
-            limits={key: samples_together(rate) for key, rate in context.rates.items()},
-            only=only,
-        )
-        claims = run(step)
+        claims = run(partial(self._claim, prefer=() if fair else keys, only=only))
         if fair and claims:
             context.fair_at = now
         note_turn(context.served, [claim.group_id for claim in claims])
         return claims
+
+    def _claim(self, session: Session, *, prefer: Collection[int], only: int | None) -> list[Claim]:
+        context = self._context
+        share = fair_share(session, context.live_workers)
+        rates = context.rates.items()
+        return shards.claim_due(
+            session,
+            owner=self._owner,
+            lease_s=context.services.settings.lease_s,
+            prefer=prefer,
+            limit=UNKNOWN_TOGETHER,
+            served=context.served,
+            limits={key: min(samples_together(rate), share) for key, rate in rates},
+            only=only,
+        )
 
     def learn(self, claims: Sequence[Claim], elapsed_s: float) -> None:
         """Note how long the claims took together, all of which succeeded."""
@@ -141,6 +148,15 @@ def note_turn(served: dict[str, int], groups: Iterable[str]) -> None:
     served |= dict.fromkeys(groups, turn)
     while len(served) > GROUPS_REMEMBERED:
         del served[min(served, key=lambda group: served[group])]
+
+
+def fair_share(session: Session, live_workers: int) -> int:
+    """How many samples to claim at most, so that all workers have work until the end."""
+    at_most = MAX_TOGETHER * min(live_workers, SHARED_BY)
+    left = shards.unclaimed_samples(session, at_most=at_most)
+    if left is None:  # of the end, nothing is to be seen yet
+        return MAX_TOGETHER
+    return max(LEAST_TOGETHER, -(-left // live_workers))
 
 
 def samples_together(rate: float) -> int:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from db import datasets, workers
 from db.commits import NewArtifact
-from db.jobs import Task
+from db.jobs import JobBrief
 from db.tables import DatasetVersion, ModelVersion
 from worker.cache import Cache, HeldFolder
 from worker.data import versions
@@ -59,7 +59,7 @@ class WorkerContext:
         lease_s = self.services.settings.lease_s
         return workers.beat_pause_s(shortest_s, live=self.live_workers, lease_s=lease_s)
 
-    def pinned(self, job: Task, work_key: int | None) -> Pinned:
+    def pinned(self, job: JobBrief, work_key: int | None) -> Pinned:
         """The job's spec with its model's version and settings, which its work key names."""
         spec = load_spec(self.services.store, job.spec)
         known = self._pinned.get(work_key) if work_key is not None else None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from db.commits import NewArtifact, NewIndex, Range, blob_prefix
-from db.jobs import Task
+from db.jobs import JobBrief
 from worker.media.samples.containers import Written
 from worker.services.pinned import PinnedGeneration
 from worker.services.samples import describe_index, store_index
@@ -18,7 +18,7 @@ from worker.store.packs import PackWriter
 class Part:
     """A claimed shard of a generate job, which may share forward passes with others."""
 
-    job: Task
+    job: JobBrief
     pinned: PinnedGeneration
     lease: Lease
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from db import jobs, models, shards
 from db.claims import Claim
 from db.errors import BadInput, DigestMismatch, NotFound
-from db.jobs import Task
+from db.jobs import JobBrief
 from db.tables import Checkpoint, DatasetVersion, ModelVersion
 from worker.engine import checkpoints
 from worker.engine.train import Trained, Training, train
@@ -24,7 +24,7 @@ MEDIA_TYPES = {".json": "application/json", ".safetensors": "application/octet-s
 
 
 def train_job(
-    context: WorkerContext, job: Task, pinned: PinnedTraining, lease: Lease, folder: Path
+    context: WorkerContext, job: JobBrief, pinned: PinnedTraining, lease: Lease, folder: Path
 ) -> ShardResult:
     """Train in `folder` and store the version's files; the caller commits the result."""
     spec, parent = pinned.spec, pinned.version
@@ -51,7 +51,7 @@ def train_job(
 
 
 def _store(
-    job: Task,
+    job: JobBrief,
     training: Training,
     trained: Trained,
     lease: Lease,
@@ -89,7 +89,7 @@ def _store(
     return ShardResult([*stored, *reports], [add_version])
 
 
-def _resume_point(services: Services, job: Task, lease: Lease, path: Path) -> Path | None:
+def _resume_point(services: Services, job: JobBrief, lease: Lease, path: Path) -> Path | None:
     """Download the newest usable checkpoint to `path`; mark the newer ones as bad."""
     while (found := _newest(services, job, lease.claim)) is not None:
         try:
@@ -110,7 +110,7 @@ def _resume_point(services: Services, job: Task, lease: Lease, path: Path) -> Pa
     return None
 
 
-def _newest(services: Services, job: Task, claim: Claim) -> Checkpoint | None:
+def _newest(services: Services, job: JobBrief, claim: Claim) -> Checkpoint | None:
     """The newest good checkpoint of the shard, else of the job that this one retries."""
     with services.database.read() as session:
         found = shards.latest_checkpoint(session, claim.shard_id)

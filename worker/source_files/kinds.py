@@ -40,10 +40,26 @@ _KINDS: dict[str, tuple[str, str]] = {
 }  # fmt: skip
 _ARCHIVES = {".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tzst", ".gz", ".bz2", ".xz", ".zst"}
 
+_MARKS = {
+    b"%PDF": ("a PDF document", "convert it to .txt"),
+    b"7z\xbc\xaf": ("a 7z archive", UNPACK),
+    b"Rar!": ("a RAR archive", UNPACK),
+    b"PAR1": ("a Parquet table", AS_ROWS),
+    b"SQLi": ("an SQLite database", AS_ROWS),
+    b"version https://git-lfs": ("a Git LFS placeholder", "fetch the file with git lfs pull"),
+    b"<!DOCTYPE html": ("a web page", "check what the download gave"),
+    b"<html": ("a web page", "check what the download gave"),
+}
+
 
 def describe_name(name: str) -> tuple[str, str] | None:
-    """What a file with this name is, and what to do with it; None if it is not known."""
-    suffix = PurePosixPath(name).suffix.lower()
+    """What a file with this name or suffix is, and what to do with it; None if it is not known."""
+    suffix = name.lower() if name.startswith(".") else PurePosixPath(name).suffix.lower()
     if suffix in _ARCHIVES:
         return "an archive in the folder or archive", f"unpack it there, or {UNPACK}"
     return _KINDS.get(suffix)
+
+
+def describe_head(head: bytes) -> tuple[str, str] | None:
+    """What a file with these first bytes is, and what to do with it; None if it is not known."""
+    return next((kind for mark, kind in _MARKS.items() if head.startswith(mark)), None)

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import IO, Protocol, TypeVar
 
 from db.errors import BadInput
-from worker.source_files.kinds import AS_ROWS, AS_TEXT, describe_name
+from worker.source_files.kinds import AS_ROWS, AS_TEXT, describe_head, describe_name
 
 MAX_MEMBERS = 10_000_000
 MAX_MEMBER_BYTES = 64 << 20
@@ -120,9 +120,19 @@ def read_each(
                 raise _other_kind(member, suffixes)
             made = read(member)
         except BadInput as error:
-            rejects.add(member.name, str(error))
+            rejects.add(member.name, str(_better_known(member) or error))
         else:
             yield made
+
+
+def _better_known(member: Member) -> BadInput | None:
+    """What a file that cannot be read is, if its first bytes tell, such as a web page."""
+    try:
+        with member.open() as file:
+            kind = describe_head(file.read(64))
+    except BadInput:
+        return None
+    return BadInput(f"in truth {kind[0]}", remedy=kind[1]) if kind else None
 
 
 def _other_kind(member: Member, suffixes: Collection[str]) -> BadInput:

@@ -3,6 +3,7 @@
 A pack is written once, under a number that no other has, and each part's digest is on record.
 """
 
+import re
 import secrets
 import threading
 from dataclasses import dataclass, field
@@ -11,9 +12,16 @@ from db.commits import Range, pack_key
 from worker.store.base import ObjectStore
 
 PREFIX = "packs"
+_KEY = re.compile(r"packs/([0-7][0-9a-f]{15})")
 PACK_BYTES = 8 << 20  # a pack is full beyond this
 PACKS_KEPT = 8  # by a reader
 RANGES_READ = 2  # of a pack, before it is read whole: an artifact and its index
+
+
+def number_in(key: str) -> int | None:
+    """The number of the pack with this key; None if it is no pack's."""
+    found = _KEY.fullmatch(key)
+    return int(found[1], 16) if found else None
 
 
 class PackWriter:

@@ -6,8 +6,9 @@ beside each picture as for kohya's scripts. A row that is not usable is reported
 file that is not is an error, and so is a dataset whose captions are all unusable.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -22,11 +23,12 @@ from worker.media.sources.tables import Row
 from worker.source_files.members import Member, Rejects
 from worker.source_files.source import Source
 
-METADATA = {"metadata.jsonl", "metadata.csv", "metadata.parquet"}
+METADATA = {"metadata.jsonl", "metadata.csv", "metadata.parquet", "metadata.json"}
 MAX_CAPTION = 4_096  # characters
 MAX_LABEL = 200  # characters
 MAX_TOTAL = 512 << 20  # bytes of all captions of a dataset, because they are kept in memory
 _TEXT_TABLES = {"captions.txt", "labels.txt", "annotations.txt"}
+_NAMED_TABLES = ("metadata", "meta_", "caption")  # beginnings of names of JSON documents
 _LOOKED_AT = 200  # rows from which the columns are told
 _REMEDY = "give columns file_name and text (or caption, prompt, label), or take the file away"
 
@@ -87,14 +89,15 @@ def read_annotations(
     found = Annotations()
     if not candidates:
         return found
-    index = FileIndex(each.name for each in source.members() if each.suffix in suffixes)
-    beside = sidecars.find_sidecars(candidates, index.names) if captions else {}
-    texts = {member.name for member in beside.values()}
-    reader = _Reader(index, found, rejects, captions)
+    items = _Items(source, suffixes)
+    beside = sidecars.find_sidecars(candidates, items) if captions else []
+    texts = {member.name for _, member in beside}
+    found.files = texts
+    reader = _Reader(items, found, rejects, captions)
     for member in candidates:
-        if member.name not in texts and _is_table(member, index):
+        if member.name not in texts and _is_table(member):
             reader.read(member)
-    for name, member in beside.items():
+    for name, member in beside:
         reader.read_sidecar(name, member)
     reader.require_some()
     found.captioned = any(each.caption is not None for each in found.given.values())
@@ -117,14 +120,12 @@ def describe_reading(layout: Layout, notes: Annotations) -> dict[str, str]:
 _CANDIDATES = tables.SUFFIXES | sidecars.SUFFIXES
 
 
-def _is_table(member: Member, index: FileIndex) -> bool:
+def _is_table(member: Member) -> bool:
     name = PurePosixPath(member.name).name.casefold()
     if member.suffix in sidecars.SUFFIXES:
         return name in _TEXT_TABLES
-    if member.suffix != ".json":
+    if member.suffix != ".json" or name.startswith(_NAMED_TABLES):
         return "submission" not in name  # Kaggle's example of an answer holds made-up labels
-    if index.resolve((), str(PurePosixPath(member.name).with_suffix(""))):
-        return False  # a record of one picture
     try:
         with member.open(tables.MAX_JSON) as file:
             return tables.is_coco(file.read(4096))
@@ -132,11 +133,27 @@ def _is_table(member: Member, index: FileIndex) -> bool:
         return False
 
 
+@dataclass(frozen=True)
+class _Items:
+    """The members that are items of the dataset."""
+
+    source: Source
+    suffixes: Collection[str]
+
+    def __iter__(self) -> Iterator[Member]:
+        return (each for each in self.source.members() if each.suffix in self.suffixes)
+
+    @cached_property
+    def index(self) -> FileIndex:
+        """Their names, which take memory, so they are kept only if a table is read."""
+        return FileIndex(member.name for member in self)
+
+
 @dataclass
 class _Reader:
     """Reads tables and captions into `found`."""
 
-    index: FileIndex
+    items: _Items
     found: Annotations
     rejects: Rejects
     captions: bool
@@ -154,10 +171,12 @@ class _Reader:
             if metadata or member.name in self.meant:
                 raise BadInput(f"{member.name}: {error.message}", remedy=error.remedy) from error
             self.rejects.add(member.name, str(error))
+            if name.casefold().startswith("caption"):
+                self.meant.append(member.name)
 
     def _read_rows(self, member: Member, metadata: bool) -> None:
         def is_file(value: str) -> bool:
-            return self.index.resolve(member.parents, value) is not None
+            return self.items.index.resolve(member.parents, value) is not None
 
         rows = tables.read_table(member, is_file)
         first = list(islice(rows, _LOOKED_AT))
@@ -191,7 +210,7 @@ class _Reader:
         caption = self._caption(row, columns) if columns.caption and self.captions else None
         label = _label(row, columns.label) if columns.label else None
         split = SPLITS.get(str(row.get(columns.split)).casefold()) if columns.split else None
-        resolved = self.index.resolve(member.parents, str(value))
+        resolved = self.items.index.resolve(member.parents, str(value))
         name = resolved or str(PurePosixPath(*member.parents, str(value)))
         self._give(name, Given(source, caption, label, split))
 
@@ -222,7 +241,6 @@ class _Reader:
 
     def read_sidecar(self, name: str, member: Member) -> None:
         """Add the caption in the text file beside item `name`."""
-        self.found.files.add(member.name)
         try:
             text = sidecars.read_sidecar(member)
             if sidecars.is_boxes(text):

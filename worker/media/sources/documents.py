@@ -31,6 +31,7 @@ from worker.media.sources.json_lines import json_array, parse_object, require_va
 from worker.media.sources.layout import Layout
 from worker.media.sources.plain_text import decode_text, decode_utf8
 from worker.media.sources.text_rows import Row, known_row
+from worker.source_files.kinds import AS_ROWS
 from worker.source_files.members import Member, Rejects, read_each, read_errors
 from worker.source_files.source import Source
 
@@ -125,7 +126,13 @@ def read_row_files(source: Source, layout: Layout, rejects: Rejects) -> Iterator
 
 
 def _rows(file: IO[bytes], member: Member, place: str, rejects: Rejects) -> Iterator[Row]:
-    found = json_array(file, max_chars=MAX_LINE) if _is_array(file) else _json_lines(file)
+    if _is_array(file):
+        found = json_array(file, max_chars=MAX_LINE)
+    else:
+        found = _json_lines(file)
+        if member.suffix == ".json" and file.readline(3).strip() == b"{":
+            raise BadInput("one JSON object over several lines, not rows", remedy=AS_ROWS)
+        file.seek(0)
     for name, value in found:
         try:
             if isinstance(value, BadInput):

@@ -10,24 +10,27 @@ class FileIndex:
     """The names of a dataset's files. Tables may leave out folders, suffix and case."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        self.names = set(names)
-        self._short: dict[str, str | None] = {}  # None where several files have that short name
-        for name in self.names:
+        self._names = set(names)
+        self._by_base: dict[str, str | None] = {}  # None where several files have that name
+        suffixes = set()
+        for name in self._names:
             path = PurePosixPath(name)
-            for short in {str(path.with_suffix("")), path.name, path.stem}:
-                key = short.casefold()
-                self._short[key] = name if self._short.get(key, name) == name else None
+            suffixes.add(path.suffix)
+            key = path.name.casefold()
+            self._by_base[key] = None if key in self._by_base else name
+        self._suffixes = ["", *sorted(suffixes)]
 
     def resolve(self, folder: tuple[str, ...], value: str) -> str | None:
         """The file that `value` means in a table in `folder`; None if there is none, or several."""
         own = clean_name(value)
         if not own:
             return None
-        inside = str(PurePosixPath(*folder, own))
-        for name in (inside, own):
-            if name in self.names:
-                return name
-        for short in (inside, own, PurePosixPath(own).name):
-            if found := self._short.get(short.casefold()):
-                return found
+        for path in (str(PurePosixPath(*folder, own)), own):
+            for suffix in self._suffixes:
+                if path + suffix in self._names:
+                    return path + suffix
+        for short in (PurePosixPath(own).name, PurePosixPath(own).stem):
+            for suffix in self._suffixes:
+                if found := self._by_base.get((short + suffix).casefold()):
+                    return found
         return None

@@ -40,7 +40,9 @@ class Names:
     def add(self, member: Member) -> None:
         """Note a file."""
         self.folders.add(member.parents)
-        self.starts[start_of(member)] += 1
+        start = start_of(member)
+        if start in self.starts or len(self.starts) <= MAX_LABELS:  # more are no labels
+            self.starts[start] += 1
         self.splits.add(_split_of_name(member.stem))
 
     def layout(self, *, labelled: bool = True, named_labels: bool = False) -> "Layout":

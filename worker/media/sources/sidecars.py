@@ -13,15 +13,26 @@ MAX_BYTES = 1 << 20
 _BOXES = re.compile(r"(?:\d+(?: [-\d.e]+){4,}\s*)+")  # YOLO: a class and numbers a line
 
 
-def find_sidecars(candidates: Iterable[Member], items: set[str]) -> dict[str, Member]:
-    """The text file of each picture, by the picture's name; none if most pictures have none."""
-    stems = {str(PurePosixPath(name).with_suffix("")): name for name in items}
-    found: dict[str, Member] = {}
+def find_sidecars(
+    candidates: Iterable[Member], items: Iterable[Member]
+) -> list[tuple[str, Member]]:
+    """The names of pictures, each with the text file beside it; none if most have none."""
+    texts: dict[str, Member] = {}
     for member in candidates:
-        stem = str(PurePosixPath(member.name).with_suffix(""))
-        if member.suffix in SUFFIXES and stem in stems:
-            found.setdefault(stems[stem], member)
-    return found if 2 * len(found) >= len(items) else {}
+        if member.suffix in SUFFIXES:
+            texts.setdefault(_bare(member), member)
+    if not texts:
+        return []
+    count, found = 0, list[tuple[str, Member]]()
+    for item in items:
+        count += 1
+        if text := texts.pop(_bare(item), None):
+            found.append((item.name, text))
+    return found if 2 * len(found) >= count else []
+
+
+def _bare(member: Member) -> str:
+    return str(PurePosixPath(member.name).with_suffix(""))
 
 
 def read_sidecar(member: Member) -> str:

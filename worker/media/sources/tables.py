@@ -90,8 +90,8 @@ def _parquet(file: IO[bytes]) -> Rows:
         raise BadInput(f"not a readable Parquet file: {error}") from error
 
 
-def _coco(file: IO[bytes]) -> Rows:
-    """Captions of COCO: `images` with ids and names, `annotations` with captions of ids."""
+def _json(file: IO[bytes]) -> Rows:
+    """COCO's captions, a list of rows, or captions or rows by the names of files."""
     data = file.read(MAX_JSON + 1)
     if len(data) > MAX_JSON:
         raise BadInput(f"more than {MAX_JSON:,} bytes of JSON")
@@ -99,6 +99,20 @@ def _coco(file: IO[bytes]) -> Rows:
         found = json.loads(decode_text(data))
     except (ValueError, RecursionError) as error:
         raise BadInput(f"not JSON: {error}") from error
+    if isinstance(found, dict) and "annotations" in found:
+        yield from _coco(found)
+    elif isinstance(found, dict):
+        for name, value in found.items():
+            row = value if isinstance(value, dict) else {"caption": value}
+            yield f"entry {name}", {"file_name": name} | row
+    else:
+        for number, row in enumerate(found if isinstance(found, list) else [], start=1):
+            wrong = BadInput("not an object of keys and values")
+            yield f"item {number}", row if isinstance(row, dict) else wrong
+
+
+def _coco(found: Row) -> Rows:
+    """Captions: `images` with ids and names, `annotations` with captions of ids."""
     images, annotations = (_objects(found, key) for key in ("images", "annotations"))
     names = {str(each.get("id")): each.get("file_name") for each in images}
     captions: dict[str, str] = {}
@@ -111,8 +125,8 @@ def _coco(file: IO[bytes]) -> Rows:
         yield f"image {key}", {"file_name": names.get(key), "caption": caption}
 
 
-def _objects(data: Any, key: str) -> list[Row]:
-    found = data.get(key) if isinstance(data, dict) else None
+def _objects(data: Row, key: str) -> list[Row]:
+    found = data.get(key)
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
@@ -125,6 +139,6 @@ def is_coco(head: bytes) -> bool:
 READERS: dict[str, Callable[[IO[bytes]], Rows]] = {
     ".jsonl": _json_lines,
     ".parquet": _parquet,
-    ".json": _coco,
+    ".json": _json,
 }
 SUFFIXES = frozenset({".csv", ".tsv", *READERS})

@@ -1,5 +1,6 @@
 """Rows of text that people have, as the three forms of rows of a dataset: see `LocalDataset`."""
 
+import re
 from typing import Any
 
 from db.errors import BadInput
@@ -7,11 +8,10 @@ from db.errors import BadInput
 Row = dict[str, Any]
 
 _ROLES = {"system", "user", "assistant", "tool"}
-_SHAREGPT_ROLES = {
-    **dict.fromkeys(("human", "user"), "user"),
-    **dict.fromkeys(("gpt", "assistant", "chatgpt", "bing", "bard", "model"), "assistant"),
-    "system": "system",
-    **dict.fromkeys(("tool", "observation"), "tool"),
+_SHAREGPT_ROLES = {  # as ShareGPT's files call them
+    "user": re.compile("human|user"),
+    "assistant": re.compile("gpt|chatgpt|assistant|model|bing|bard"),
+    "tool": re.compile("tool|observation"),
 }
 
 
@@ -42,12 +42,14 @@ def known_row(data: Row) -> Row:
 def _of_sharegpt(data: Any) -> Any:
     if not isinstance(data, dict) or "from" not in data:
         return data
-    return {"role": _SHAREGPT_ROLES.get(data["from"], data["from"]), "content": data.get("value")}
+    said = str(data["from"])
+    role = next((role for role, names in _SHAREGPT_ROLES.items() if names.fullmatch(said)), said)
+    return {"role": role, "content": data.get("value")}
 
 
 def _message(data: Any) -> dict[str, str]:
     role, content = (data.get("role"), data.get("content")) if isinstance(data, dict) else ("", "")
-    if role not in _ROLES or not isinstance(content, str):
+    if not isinstance(role, str) or role not in _ROLES or not isinstance(content, str):
         raise BadInput(
             f"a message has the role {str(role)[:40]!r} or no content",
             remedy=f'give "role", one of {", ".join(sorted(_ROLES))}, and "content", a text',

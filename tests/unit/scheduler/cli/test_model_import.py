@@ -11,6 +11,7 @@ import pytest
 from tests.families.causal import write_base
 from tests.families.folder_faults import (
     FAULTS,
+    HEAD,
     LAYER,
     WEIGHTS,
     as_kind,
@@ -119,6 +120,25 @@ def test_what_older_versions_of_a_library_stored_is_no_tensor_too_many(genmill, 
     buffer = {f"{LAYER.removesuffix('.q_proj')}.rotary_emb.inv_freq": torch.ones(8)}
     rewrite(tiny, lambda tensors: tensors | buffer)
     assert genmill("model", "import", "tiny", "--name", "m").out == "m:1\n"
+
+
+def test_one_file_of_weights_goes_before_an_index_that_was_left_beside_it(genmill, tiny):
+    change(tiny / f"{WEIGHTS}.index.json", weight_map={HEAD: "model-1-of-2.safetensors"})
+    made = genmill("model", "import", "tiny", "--name", "m", "--json")
+    assert made.code == 0, made.err
+    assert f"{WEIGHTS}.index.json" not in made.json["files"]
+
+
+def test_gpt2_as_it_was_published_is_taken(genmill, home):
+    """Its tensors lack the prefix of the architecture, and there are masks among them."""
+    import torch
+
+    folder = write_base(Path("gpt2"), SENTENCES, kind="gpt2")
+    renamed(folder, lambda name: name.removeprefix("transformer."))
+    masks = {f"h.{layer}.attn.bias": torch.ones(1, 1, 48, 48) for layer in range(2)}
+    rewrite(folder, lambda tensors: tensors | masks)
+    made = genmill("model", "import", "gpt2", "--name", "m")
+    assert made.out == "m:1\n", made.err
 
 
 def test_an_index_without_metadata_and_a_shard_s_leftovers_are_no_matter(genmill, tiny):

@@ -153,15 +153,17 @@ def test_a_sample_in_a_pack_is_reproduced(genmill, services, batch, worker):
 def test_a_pack_goes_once_nothing_in_it_is_kept(genmill, services, batch):
     ids = job_ids(services, batch)
     lost = services.store.put_as(f"packs/{1:016x}", b"of commits that never came").key
+    other = services.store.put_as("packs/readme", b"somebody else's").key
     assert collect_packs(services) == 0  # it may be about to be recorded
     assert collect_packs(services, older_than_s=-1) == 1
     assert lost not in services.store.keys("packs")
+    assert other in services.store.keys("packs")
     remove_artifacts(services, ids[:2])
     assert collect_packs(services, older_than_s=-1) == 0
     assert genmill("artifact", "verify", ids[2]).code == 0
     remove_artifacts(services, ids[2:])
     assert collect_packs(services, older_than_s=-1) == 1
-    assert len(list(services.store.keys("packs"))) == 1  # of the manifests, which stay
+    assert len(list(services.store.keys("packs"))) == 2  # the other, and the manifests, which stay
     assert genmill("artifact", "download", ids[2], "-o", "out").code == 1
 
 

@@ -171,11 +171,13 @@ def test_a_bad_line_is_reported_by_its_number(source, tmp_path):
         b'{"text": "\xff"}',
         b'{"messages": [{"role": "king", "content": "x"}]}',
         b"[" * 100_000,
+        b'{"messages": [{"role": ["user"], "content": "x"}]}',
+        b'{"conversations": [{"from": {}, "value": "x"}, 7]}',
         b'{"text": "also good"}',
     ]
     (source / "rows.jsonl").write_bytes(b"\n".join(lines))
     result, dataset = taken(source / "rows.jsonl", tmp_path)
-    assert [reject.name for reject in result.rejects] == [f"line {n}" for n in range(2, 9)]
+    assert [reject.name for reject in result.rejects] == [f"line {n}" for n in range(2, 11)]
     reasons = [reject.reason for reject in result.rejects]
     for reason, words in zip(
         reasons,
@@ -187,6 +189,8 @@ def test_a_bad_line_is_reported_by_its_number(source, tmp_path):
             "byte 0xff at",
             "role",
             "not JSON",
+            "role",
+            "role",
         ],
         strict=True,
     ):

@@ -302,8 +302,11 @@ def test_what_is_transparent_becomes_white(data):
         (saved(halves(), "JPEG")[:300], "cannot be read as an image"),
         (saved(halves(), "JPEG")[:-2], "truncated"),
         (saved(halves(), "TIFF"), "none of PNG, JPEG, WEBP, BMP, GIF"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "none of PNG"),
-        (b"<html>404</html>", "none of PNG"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+            "a Git LFS placeholder",
+        ),
+        (b"<html>404</html>", "a web page"),
         (b"", "none of PNG"),
     ],
     ids=["cut PNG", "cut JPEG", "JPEG without an end", "TIFF", "Git LFS", "a web page", "nothing"],
