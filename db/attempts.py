@@ -1,5 +1,6 @@
 """How an attempt ends: its result is committed, it failed, or the shard is given back."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +13,7 @@ from db.claims import Claim, check_complete, ending, hold, record_artifacts, rep
 from db.commits import NewArtifact
 from db.errors import GenmillError, LeaseLost
 from db.leases import give_up, requeue
-from db.moves import by_fence, end_attempts, lock_jobs, move_jobs, record_transitions
+from db.moves import end_attempts, lock_jobs, move_jobs
 from db.session import clock
 from db.states import JobState, ShardState
 from db.tables import Attempt, Checkpoint, Job, Shard
@@ -41,9 +42,10 @@ def commit_many(session: Session, results: Sequence[Result]) -> dict[str, Genmil
     jobs = lock_jobs(session, {claim.job_id for claim in claims if claim.alone}, shared=False)
     jobs |= lock_jobs(session, {claim.job_id for claim in claims if not claim.alone}, shared=True)
     running = {job_id for job_id, job in jobs.items() if job.status == JobState.RUNNING}
-    ended = _end_shards(session, [claim for claim in claims if claim.job_id in running])
+    now = clock(session)
+    ended = _end_shards(session, [claim for claim in claims if claim.job_id in running], at=now)
     done = [result for result in complete if result.claim.shard_id in ended]
-    _record(session, done, at=clock(session))
+    _record(session, done, at=now)
     lost = {claim.shard_id: claim for claim in claims if claim.shard_id not in ended}
     return outcomes | dict.fromkeys(ended) | _endings(session, lost)
 
@@ -63,17 +65,19 @@ def commit(
 
 def outcome(session: Session, claim: Claim) -> str | None:
     """How the claim's attempt ended; None while it has not."""
-    attempt = session.get(Attempt, (claim.shard_id, claim.fence), populate_existing=True)
-    return attempt.outcome if attempt else None
+    if succeeded(session, [claim]):
+        return "succeeded"
+    ended = (Attempt.shard_id == claim.shard_id, Attempt.fence == claim.fence)
+    return session.scalar(select(Attempt.outcome).where(*ended))
 
 
 def succeeded(session: Session, claims: Sequence[Claim]) -> set[str]:
     """The ids of those shards that these very claims have ended as succeeded."""
     fences = {claim.shard_id: claim.fence for claim in claims}
-    won = select(Attempt.shard_id, Attempt.fence).where(
-        Attempt.shard_id.in_(fences), Attempt.outcome == "succeeded"
+    won = select(Shard.id, Shard.fence).where(
+        Shard.id.in_(fences), Shard.status == ShardState.SUCCEEDED
     )
-    return {row.shard_id for row in session.execute(won) if fences[row.shard_id] == row.fence}
+    return {row.id for row in session.execute(won) if fences[row.id] == row.fence}
 
 
 def put_artifact(session: Session, claim: Claim, artifact: NewArtifact) -> None:
@@ -102,7 +106,7 @@ def fail(
     last = final or failures >= max_failures
     job, shard = hold(session, claim, exclusive=last)
     now = clock(session)
-    end_attempts(session, [(shard.id, shard.fence)], "failed", at=now, error=error)
+    end_attempts(session, [shard.id], "failed", at=now, error=error)
     if last:
         give_up(session, job, shard, error, at=now, failures=failures)
         return ShardState.FAILED
@@ -118,7 +122,7 @@ def release(session: Session, claim: Claim, reason: str, *, backoff_s: float = 0
     """
     _, shard = hold(session, claim)
     now = clock(session)
-    end_attempts(session, [(shard.id, shard.fence)], "released", at=now, error=reason)
+    end_attempts(session, [shard.id], "released", at=now, error=reason)
     requeue(session, shard, reason, at=now, pause_s=backoff_s, releases=shard.releases + 1)
 
 
@@ -131,18 +135,30 @@ def _is_complete(result: Result, outcomes: dict[str, GenmillError | None]) -> bo
     return True
 
 
-def _end_shards(session: Session, claims: Sequence[Claim]) -> set[str]:
-    """Move the shards that these claims still hold to succeeded; return their ids."""
-    if not claims:
-        return set()
-    new = {"status": ShardState.SUCCEEDED, "owner": None, "lease_until": None}
-    running = (Shard.status == ShardState.RUNNING, Shard.owner == claims[0].owner)
+def _end_shards(session: Session, claims: Sequence[Claim], *, at: datetime) -> set[str]:
+    """Move the shards that these claims still hold to succeeded; return their ids.
+
+    Their owner and the times of the attempt stay on their rows, as history.
+    """
     ended: set[str] = set()
-    for fence, ids in by_fence((claim.shard_id, claim.fence) for claim in claims).items():
-        held = (Shard.id.in_(ids), Shard.fence == fence, *running)
-        statement = update(Shard).where(*held).values(new).returning(Shard.id)
+    for (fence, samples), ids in _alike(claims).items():
+        new = {"status": ShardState.SUCCEEDED, "ended_at": at}
+        new |= {"lease_until": None, "dispatched_at": None}
+        if samples:  # the progress that was reported follows from the range now
+            new["report"] = None
+        running = (Shard.status == ShardState.RUNNING, Shard.owner == claims[0].owner)
+        held = update(Shard).where(Shard.id.in_(ids), Shard.fence == fence, *running)
+        statement = held.values(new).returning(Shard.id)
         ended |= set(session.scalars(statement.execution_options(synchronize_session=False)))
     return ended
+
+
+def _alike(claims: Sequence[Claim]) -> dict[tuple[int, bool], list[str]]:
+    """The shards by fence and by whether they make samples: nearly always, all are alike."""
+    shards: dict[tuple[int, bool], list[str]] = defaultdict(list)
+    for claim in claims:
+        shards[claim.fence, claim.kind == "generate"].append(claim.shard_id)
+    return shards
 
 
 def _record(session: Session, done: Sequence[Result], *, at: datetime) -> None:
@@ -153,11 +169,6 @@ def _record(session: Session, done: Sequence[Result], *, at: datetime) -> None:
     made = [(result.claim, each) for result in done for each in result.artifacts]
     made = [pair for pair in made if pair[0].kind == "generate"]
     record_artifacts(session, made, at=at)
-    attempts = [(claim.shard_id, claim.fence) for claim in claims]
-    end_attempts(session, attempts, "succeeded", at=at)
-    running, succeeded_ = ShardState.RUNNING, ShardState.SUCCEEDED
-    moves = [(claim.job_id, claim.shard_id, running, succeeded_, None) for claim in claims]
-    record_transitions(session, moves, at=at)
     whole = [claim.job_id for claim in claims if claim.alone]
     move_jobs(session, whole, JobState.RUNNING, JobState.FINALIZING, at=at)
 

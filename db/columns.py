@@ -1,6 +1,10 @@
-"""Column types, row ids and constraint names. Times are aware and in UTC."""
+"""Column types, row ids and constraint names. Times are aware and in UTC.
+
+Ids and digests are text in the code and bytes in the database, where each is in several indexes.
+"""
 
 import itertools
+import re
 import secrets
 import threading
 import time
@@ -8,12 +12,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Float, String, Text
+from sqlalchemy import JSON, DateTime, Float, LargeBinary, String, Text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
-
-Digest = String(64)  # a SHA-256 in hexadecimal
-Id = String(36)
 
 # fixed, so that migrations can address a constraint by its name
 CONSTRAINT_NAMES = {
@@ -32,10 +33,31 @@ def new_id() -> str:
 
 def first_id(at: datetime) -> str:
     """The first of the ids of a time: no id of an earlier millisecond sorts after it."""
-    digits = f"{max(0, int(at.timestamp() * 1000)):012x}"
-    return f"{digits[:8]}-{digits[8:]}"
+    return hyphenated(f"{max(0, int(at.timestamp() * 1000)):012x}".ljust(ID_DIGITS, "0"))
 
 
+def hyphenated(digits: str) -> str:
+    """The id with these 32 hexadecimal digits."""
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def id_bytes(text: str) -> bytes:
+    """An id as it is stored: the UUID's 16 bytes. Other text is the id of no row."""
+    return bytes.fromhex(text.replace("-", "")) if _UUID.fullmatch(text) else _encoded(text)
+
+
+def digest_bytes(text: str) -> bytes:
+    """A digest as it is stored: the 32 bytes of a SHA-256."""
+    return bytes.fromhex(text) if _SHA256.fullmatch(text) else _encoded(text)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
+ID_DIGITS, DIGEST_DIGITS = 32, 64
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _IDS_AT_ONCE = 100
 _last = 0  # milliseconds and counter of the latest id that `new_ids` made
 _lock = threading.Lock()
@@ -59,6 +81,56 @@ def _new_ids(count: int) -> Iterator[str]:
         head, tail = f"{first + number:015x}", random[16 * number : 16 * number + 15]
         # "a" holds the variant
         yield f"{head[:8]}-{head[8:12]}-7{head[12:]}-a{tail[:3]}-{tail[3:]}"
+
+
+class _Hexadecimal(TypeDecorator[str]):
+    """Hexadecimal text in the code, bytes in the database.
+
+    SQLite stores a value as it is, so there the columns are declared as they were when it was text.
+    """
+
+    impl = LargeBinary
+    cache_ok = True
+    characters = 0
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """The database's type."""
+        on_sqlite = dialect.name == "sqlite"
+        return dialect.type_descriptor(String(self.characters) if on_sqlite else LargeBinary())
+
+
+class Id(_Hexadecimal):
+    """An id: 16 bytes in place of 36 characters."""
+
+    cache_ok = True
+    characters = 36
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:
+        """The bytes of an id."""
+        return None if value is None else id_bytes(value)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> str | None:
+        """The text of an id."""
+        if value is None:
+            return None
+        return hyphenated(value.hex()) if 2 * len(value) == ID_DIGITS else str(value, "utf-8")
+
+
+class Digest(_Hexadecimal):
+    """A SHA-256 in hexadecimal: 32 bytes in place of 64 characters."""
+
+    cache_ok = True
+    characters = DIGEST_DIGITS
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:
+        """The bytes of a digest."""
+        return None if value is None else digest_bytes(value)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> str | None:
+        """The text of a digest."""
+        if value is None:
+            return None
+        return value.hex() if 2 * len(value) == DIGEST_DIGITS else str(value, "utf-8")
 
 
 class UtcDateTime(TypeDecorator[datetime]):

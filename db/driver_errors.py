@@ -14,6 +14,11 @@ RETRIED_STATES = frozenset({"40001", "40P01", "55P03"})
 
 _FULL = ("no space left for the", "free some disk space")
 _POOLED = ("a pooler stands before the", "add ?prepare_threshold=off to GENMILL_DATABASE_URL")
+_STARTUP = (
+    "a pooler stands before the",
+    "leave ?options= out of GENMILL_DATABASE_URL (`ALTER ROLE ... SET` does the same), or take the "
+    "address without the pooler",
+)
 _SLOW = ("no answer in time from the", "see `genmill doctor --check database`")
 
 # what is wrong and the remedy, by the code
@@ -23,6 +28,7 @@ UNREACHABLE = {
     "SQLITE_IOERR_SHMSIZE": _FULL,  # for the index of its WAL
     "26000": _POOLED,  # invalid_sql_statement_name: prepared on another server process
     "42P05": _POOLED,  # duplicate_prepared_statement
+    "08P01": _STARTUP,
     "57014": _SLOW,  # query_canceled, by `statement_timeout`
 }
 
@@ -69,6 +75,8 @@ def _translate(error: sql.DBAPIError | sql.TimeoutError, url: URL) -> GenmillErr
     code = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None) or ""
     if code in RETRIED_STATES or code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return Busy(f"the {location(url)} is busy: {text}", remedy="try again")
+    if "unsupported startup parameter" in text:  # refused while connecting: there is no code
+        code = "08P01"
     if code in UNREACHABLE:
         problem, remedy = UNREACHABLE[code]
         return Unreachable(f"{problem} {location(url)} ({text})", remedy=remedy)

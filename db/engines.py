@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy import exc as sql
 
+from db.columns import id_bytes
 from db.database_url import PREPARE, prepare_threshold
 from db.driver_errors import location, settings_remedy
 from db.errors import Unreachable
@@ -53,6 +54,7 @@ def _sqlite_engine(url: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # `_begin` begins transactions, not the driver
+        connection.create_function("id_bytes", 1, id_bytes, deterministic=True)
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode = WAL")
         # With NORMAL, a power cut may lose the last commits: jobs whose ids were already printed.

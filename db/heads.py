@@ -5,15 +5,18 @@ remove the entries of claimed shards while an old transaction is open, and a pro
 them must step over each: once that has taken long, a process begins where it has last found one.
 """
 
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import text
+from sqlalchemy import bindparam, text
 from sqlalchemy.orm import Session
 
+from db.columns import Id
 from db.tables import IN_ORDER
 
 SLOW_S = 0.01  # a probe of a healthy index takes a tenth of a millisecond
@@ -82,9 +85,9 @@ def find_groups(session: Session, room: int, *, undispatched: bool) -> list[Grou
     for index, condition in QUEUED.items():
         busy = _RUNG if undispatched else _RUNNING
         first = _first_of(index, start)
-        walk = text(_WALK.format(condition=condition, busy=busy, first=first))
+        walk = _WALK.format(condition=condition, busy=busy, first=first)
         values = {"room": room} | (start.values if start and index == "fresh" else {})
-        for *columns, taken in session.execute(walk, values):
+        for *columns, taken in session.execute(_typed(walk, *values), values):
             head = Due(*columns)
             key = (head.urgency, head.group_id)
             groups.setdefault(key, Group(*key, taken)).heads[index] = head
@@ -110,20 +113,26 @@ def fetch(
             values |= {"start_job_id": start.job_id, "start_idx": start.idx}
         parts.append(_PART.format(condition=condition, n=n))
         values |= {f"u{n}": key[0], f"g{n}": key[1], f"k{n}": counts[group.group_id]}
-    return [Due(*row) for row in session.execute(text(" UNION ALL ".join(parts)), values)]
+    return [
+        Due(*row) for row in session.execute(_typed(" UNION ALL ".join(parts), *values), values)
+    ]
 
 
 def _only_group(session: Session, start: Start | None) -> list[Group] | None:
     """The queue's groups if they are one or none: what runs is not counted then. Else None."""
-    ends = ", ".join(
-        f"({_first_of(index, start)}), ({_LAST.format(condition=condition)})"
+    ends = [
+        end
         for index, condition in QUEUED.items()
-    )
+        for end in (_first_of(index, start), _LAST.format(condition=condition))
+    ]
+    probe = ", ".join(f"({end}) AS id{n}" for n, end in enumerate(ends))
     began = time.monotonic()
-    ids = session.execute(text(f"SELECT {ends}"), start.values if start else {}).one()
+    values = start.values if start else {}
+    ids = session.execute(_typed(f"SELECT {probe}", *values), values).one()
     elapsed_s = time.monotonic() - began
     names = {f"id{n}": found for n, found in enumerate(ids)}
-    found = {row.id: Due(*row[:-1]) for row in session.execute(text(_ENDS), names) if not row[-1]}
+    rows = session.execute(_typed(_ENDS, *names), names)
+    found = {row.id: Due(*row[:-1]) for row in rows if not row[-1]}
     _remember(session, found.get(ids[0]), start, elapsed_s)
     hidden = {each for each in ids if each} - found.keys()
     heads = {index: found[ids[2 * n]] for n, index in enumerate(QUEUED) if ids[2 * n] in found}
@@ -131,6 +140,13 @@ def _only_group(session: Session, start: Start | None) -> list[Group] | None:
     if hidden or len(keys) > 1:
         return None
     return [Group(*key, 1, heads) for key in keys]  # its first ones may have been rung for
+
+
+@lru_cache
+def _typed(statement: str, *names: str) -> Any:
+    """A statement that converts ids in both directions, given its parameters' names."""
+    ids = [bindparam(name, type_=Id) for name in names if _IS_ID.fullmatch(name)]
+    return text(statement).bindparams(*ids).columns(**_ID_COLUMNS)
 
 
 def _start(session: Session) -> Start | None:
@@ -159,6 +175,8 @@ def _first_of(index: str, start: Start | None) -> str:
     return f"SELECT coalesce(({more_urgent}), ({onwards}))"
 
 
+_IS_ID = re.compile(r"id\d|g\d+|start_(group|job)_id")  # of a statement's parameters
+_ID_COLUMNS = dict.fromkeys(("id", "group_id", "job_id", "id0", "id1", "id2", "id3"), Id())
 _RUNNING = "SELECT group_id FROM shards WHERE status = 'running'"
 _RUNG = f"{_RUNNING} UNION ALL SELECT group_id FROM shards WHERE {DISPATCHED}"  # noqa: S608
 _ORDER = ", ".join(IN_ORDER)

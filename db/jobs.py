@@ -48,6 +48,7 @@ __all__ = [
     "counts",
     "drop_points_after",
     "end_finalizing",
+    "fail",
     "get",
     "last_points",
     "listing",
@@ -140,11 +141,12 @@ def shards_of(session: Session, job_id: str) -> list[Shard]:
 
 def cancel(session: Session, job_id: str, *, reason: str = "cancelled by the user") -> bool:
     """Cancel a job and its shards; False if it has already ended. Raises `NotFound`."""
-    job = _locked(session, job_id)
-    if job.status in FINAL:
-        return False
-    end_job(session, job, JobState.CANCELLED, reason=reason)
-    return True
+    return _end(session, job_id, JobState.CANCELLED, reason)
+
+
+def fail(session: Session, job_id: str, *, reason: str) -> bool:
+    """Fail a job that cannot be finished; False if it has already ended. Raises `NotFound`."""
+    return _end(session, job_id, JobState.FAILED, reason)
 
 
 def next_to_finalize(session: Session, limit: int) -> list[str]:
@@ -226,6 +228,14 @@ def names_prompts(session: Session, sha256: str) -> bool:
     """Whether a job names the prompts with this digest."""
     named = select(Job.id).where(Job.prompts_sha256 == sha256).limit(1)
     return session.scalar(named) is not None
+
+
+def _end(session: Session, job_id: str, state: JobState, reason: str) -> bool:
+    job = _locked(session, job_id)
+    if job.status in FINAL:
+        return False
+    end_job(session, job, state, reason=reason)
+    return True
 
 
 def _locked(session: Session, job_id: str) -> Any:

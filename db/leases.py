@@ -12,7 +12,6 @@ from typing import Any
 
 from sqlalchemy import (
     ARRAY,
-    String,
     any_,
     bindparam,
     case,
@@ -25,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from db.claims import Claim
+from db.columns import Id
 from db.due import choose
 from db.heads import Due
 from db.moves import (
@@ -39,8 +39,7 @@ from db.moves import (
 )
 from db.session import clock
 from db.states import JobState, ShardState
-from db.tables import Attempt, Job, Shard
-from db.tuples import insert_tuples
+from db.tables import Job, Shard
 
 MAX_CLAIMS = 8
 REAPED_AT_ONCE = 100
@@ -55,8 +54,9 @@ def claim(
 ) -> Claim | None:
     """Claim a queued shard that is due, or one whose lease has expired, for worker boot `owner`.
 
-    The attempt is recorded here, before any work. Returns None if another worker has the shard, if
-    it has ended or is unknown, or if it was lost `max_claims` times: there is nothing to do then.
+    The attempt is recorded here, on the shard, before any work. Returns None if another worker has
+    the shard, if it has ended or is unknown, or if it was lost `max_claims` times: there is nothing
+    to do then.
     """
     found = session.execute(_CLAIMED.where(Shard.id == shard_id)).one_or_none()
     if found is None or not _is_free(found, clock(session), max_claims):
@@ -82,19 +82,23 @@ def claim_due(
     limit: int = 1,
     limits: Mapping[int, int] | None = None,
     served: Mapping[str, int] | None = None,
+    only: int | None = None,
 ) -> list[Claim]:
     """Claim the fairest due shard, and with it further small ones of its `work_key` and priority.
 
     Together they have at most `limit` samples, or what `limits` says for their key, unless the
     first alone has more. A shard of a key in `prefer` goes first among those of its priority; among
     groups that run equally many shards, the one goes first that has the lowest number in `served`,
-    so that a worker can serve them in turn. Never
-    waits for a lock: shards that others are claiming, and jobs that are ending, are left out.
+    so that a worker can serve them in turn. With `only`, nothing is claimed where a shard of
+    another key goes first. Never waits for a lock: shards that others are claiming, and jobs that
+    are ending, are left out.
     """
     bounds = limits or {}
     room = max(CHOICES, limit, *bounds.values())
     due = choose(session, room, now=clock(session), served=served or {})
     wanted, count = pick(due, prefer, bounds, limit)
+    if only is not None and wanted and wanted[0].work_key != only:
+        return []
     rows = _lock_free(session, [each.id for each in wanted], count)
     return _take(session, rows, owner=owner, lease_s=lease_s, at=clock(session)) if rows else []
 
@@ -145,7 +149,7 @@ def _reap_one(session: Session, found: Any, *, max_claims: int) -> bool:
     if not job or shard is None or shard.fence != found.fence or not _has_expired(shard, now):
         return False
     lost = "the lease expired: its worker stopped reporting"
-    end_attempts(session, [(shard.id, shard.fence)], "lost", at=now, error=lost)
+    end_attempts(session, [shard.id], "lost", at=now, error=lost)
     if poison:
         reason = f"poison: its workers stopped reporting {_times_lost(shard)} times"
         give_up(session, job[shard.job_id], shard, reason, at=now)
@@ -210,7 +214,7 @@ def _lock_free(session: Session, wanted: Sequence[str], count: int) -> Sequence[
         places = {shard_id: place for place, shard_id in enumerate(wanted)}
         rows = sorted(session.execute(queued), key=lambda row: places[row.id])
     else:
-        ids = bindparam("ids", list(wanted), ARRAY(String))
+        ids = bindparam("ids", list(wanted), ARRAY(Id))
         place = func.array_position(ids, Shard.id)
         # one array, because the driver parses a statement of many parameters each time
         free = _CLAIMED.where(Shard.id == any_(ids), Shard.status == ShardState.QUEUED)
@@ -239,8 +243,7 @@ def _take(
     session: Session, rows: Sequence[Any], *, owner: str, lease_s: float, at: datetime
 ) -> list[Claim]:
     """Give locked shards of locked jobs to `owner`."""
-    lost = [(row.id, row.fence) for row in rows if row.status == ShardState.RUNNING]
-    end_attempts(session, lost, "lost", at=at, error="its lease expired and was taken over")
+    _end_lost(session, [row for row in rows if row.status == ShardState.RUNNING], at=at)
     session.execute(
         update(Shard)
         .where(Shard.id.in_([row.id for row in rows]))
@@ -250,6 +253,7 @@ def _take(
             fence=Shard.fence + 1,
             claims=Shard.claims + 1,
             owner=owner,
+            started_at=at,
             lease_until=at + timedelta(seconds=lease_s),
             heartbeat_seq=0,
             # the samples that another worker has made are made again; a training resumes
@@ -257,18 +261,19 @@ def _take(
         )
         .execution_options(synchronize_session=False)
     )
-    attempts = [(row.id, row.fence + 1) for row in rows]
-    insert_tuples(session, Attempt, ("shard_id", "fence"), attempts, worker=owner, started_at=at)
-    taken_over = "took over an expired lease"
-    moves = [
-        (row.job_id, row.id, row.status, ShardState.RUNNING, taken_over if held else None)
-        for row in rows
-        for held in [row.status == ShardState.RUNNING]
-    ]
-    record_transitions(session, moves, at=at)
     begun = sorted({row.job_id for row in rows if row.job_status == JobState.QUEUED})
     _begin(session, begun, at=at)
     return [_claim_of(row, owner) for row in rows]
+
+
+def _end_lost(session: Session, rows: Sequence[Any], *, at: datetime) -> None:
+    """Record the ends of attempts whose leases have expired, at shards that are taken over."""
+    lost, running = "its lease expired and was taken over", ShardState.RUNNING
+    end_attempts(session, [row.id for row in rows], "lost", at=at, error=lost)
+    reason = "took over an expired lease"
+    record_transitions(
+        session, [(row.job_id, row.id, running, running, reason) for row in rows], at=at
+    )
 
 
 def _begin(session: Session, job_ids: Sequence[str], *, at: datetime) -> None:

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, select, true
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.base import ExecutableOption
 
+from db.columns import ID_DIGITS, hyphenated
 from db.errors import NotFound, Refused
 
 T = TypeVar("T")
@@ -28,9 +29,11 @@ def by_prefix(
     key: Any = table
     if not re.fullmatch(r"[0-9a-f-]{1,36}", prefix.lower()):
         raise NotFound(f"no {noun} {prefix!r}: ids consist of hexadecimal digits and hyphens")
-    start = prefix.lower()
-    # the range lets the database use an index; "g" sorts after every character of an id
-    in_range = (key.id >= start, key.id < start + "g", key.id.startswith(start))
+    digits = prefix.lower().replace("-", "")
+    first, last = (hyphenated(digits.ljust(ID_DIGITS, digit)) for digit in "0f")
+    if len(digits) > ID_DIGITS or not first.startswith(prefix.lower()):
+        raise NotFound(f"no {noun} {prefix!r}")
+    in_range = (key.id >= first, key.id <= last)
     shown = true() if visible is None else visible
     statement = select(table).where(*in_range, shown).order_by(key.id).options(*options)
     found: list[Any] = list(session.scalars(statement.limit(SHOWN + 1)))

@@ -1,26 +1,29 @@
 """Every change of state of a job or shard: locked, checked against `states`, recorded.
 
+A shard that is claimed and then succeeds says so itself, in its own row: its worker, when the
+attempt began, and when it ended. A row of `attempts` and a transition are written for the rest.
+
 The job is locked first, then the shard: shared by claims, commits and requeues, exclusively by
 whatever moves the job. A transaction never turns its shared lock into an exclusive one: two that
 tried would wait for each other. Whoever looks without waiting (SKIP LOCKED) may lock in any order.
 """
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import insert, literal, select, update
 from sqlalchemy.orm import Session
 
-from db.columns import fresh_ids
+from db.columns import PlainText, UtcDateTime, fresh_ids
 from db.errors import GenmillError
 from db.session import clock
 from db.states import FINAL, JOB_MOVES, SHARD_MOVES, JobState, ShardState
 from db.tables import Attempt, Job, Shard, Transition
 from db.tuples import insert_tuples
 
+NOT_HELD = {"owner": None, "lease_until": None, "started_at": None}  # a shard's columns
 Move = tuple[str, str | None, str | None, str, str | None]
 _JOB = select(Job.id, Job.status, Job.kind, Job.samples)  # not the spec, which can be large
 
@@ -107,7 +110,7 @@ def move_shard(
     if new not in SHARD_MOVES[old]:
         raise GenmillError(f"shard {shard.id} cannot go from {old} to {new}")
     if new is not ShardState.RUNNING:
-        also |= {"owner": None, "lease_until": None}
+        also |= NOT_HELD
     statement = (
         update(Shard)
         .where(Shard.id == shard.id, Shard.status == old, Shard.fence == shard.fence)
@@ -120,30 +123,19 @@ def move_shard(
 
 
 def end_attempts(
-    session: Session,
-    attempts: Collection[tuple[str, int]],
-    outcome: str,
-    *,
-    at: datetime,
-    error: str | None = None,
+    session: Session, shards: Collection[str], outcome: str, *, at: datetime, error: str
 ) -> None:
-    """Close the attempts with these shards and fences."""
-    for fence, ids in by_fence(attempts).items():
-        session.execute(
-            update(Attempt)
-            .where(Attempt.shard_id.in_(ids), Attempt.fence == fence)
-            .where(Attempt.ended_at.is_(None))
-            .values(ended_at=at, outcome=outcome, error=error)
-            .execution_options(synchronize_session=False)
-        )
+    """Record the attempts at these locked, running shards, which end without success.
 
-
-def by_fence(attempts: Iterable[tuple[str, int]]) -> dict[int, list[str]]:
-    """The shards of each fence: nearly all have the first, so one statement does for many."""
-    shards: dict[int, list[str]] = defaultdict(list)
-    for shard_id, fence in attempts:
-        shards[fence].append(shard_id)
-    return shards
+    Call it before the shards are changed: the attempts are copied from their rows.
+    """
+    if not shards:
+        return
+    current = (Shard.id, Shard.fence, Shard.owner, Shard.started_at)
+    end = (literal(at, UtcDateTime), literal(outcome), literal(error, PlainText))
+    ended = select(*current, *end).where(Shard.id.in_(shards))
+    names = ("shard_id", "fence", "worker", "started_at", "ended_at", "outcome", "error")
+    session.execute(insert(Attempt).from_select(names, ended))
 
 
 def settle_job(session: Session, job: Any) -> JobState:
@@ -167,17 +159,17 @@ def end_job(session: Session, job: Any, new: JobState, *, reason: str) -> None:
     """
     at = clock(session)
     states = [ShardState.QUEUED, ShardState.RUNNING]
-    still_open = select(Shard.id, Shard.status, Shard.fence).where(
+    still_open = select(Shard.id, Shard.status).where(
         Shard.job_id == job.id, Shard.status.in_(states)
     )
     found = session.execute(_locked(still_open.order_by(Shard.idx))).all()
-    running = [(row.id, row.fence) for row in found if row.status == ShardState.RUNNING]
+    running = [row.id for row in found if row.status == ShardState.RUNNING]
     end_attempts(session, running, "cancelled", at=at, error=reason)
     # one statement for all: a job may have a hundred thousand
     session.execute(
         update(Shard)
         .where(Shard.job_id == job.id, Shard.status.in_(states))
-        .values(status=ShardState.CANCELLED, owner=None, lease_until=None, waiting=False)
+        .values(status=ShardState.CANCELLED, waiting=False, **NOT_HELD)
     )
     moves = [(job.id, row.id, row.status, ShardState.CANCELLED, reason) for row in found]
     record_transitions(session, moves, at=at)

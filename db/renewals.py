@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, select, text
 from sqlalchemy.orm import Session
 
 from db.claims import Claim, ending
-from db.columns import UtcDateTime
+from db.columns import Id, UtcDateTime, id_bytes
 from db.errors import Cancelled, LeaseLost
 from db.session import clock
 from db.tables import Job, Shard
@@ -54,7 +54,7 @@ def _arrays(owner: str, beats: Mapping[str, Beat], lease_s: float) -> dict[str, 
     return {
         "owner": owner,
         "lease_s": lease_s,
-        "ids": list(beats),
+        "ids": [id_bytes(key) for key in beats],
         "fences": [beat.fence for beat in beats.values()],
         "seqs": [beat.seq for beat in beats.values()],
         "reports": [beat.report and json.dumps(beat.report) for beat in beats.values()],
@@ -66,19 +66,21 @@ def _json(owner: str, beats: Mapping[str, Beat]) -> dict[str, object]:
     return {"owner": owner, "beats": json.dumps(rows)}
 
 
-_RENEW_SQLITE = text("""
+_OWNER = bindparam("owner", type_=Id)
+_SQLITE = text("""
 UPDATE shards SET
     lease_until = :until,
     heartbeat_seq = json_extract(beat.value, '$[2]'),
     report = coalesce(json_extract(beat.value, '$[3]'), report)
 FROM json_each(:beats) AS beat
-WHERE shards.id = json_extract(beat.value, '$[0]')
+WHERE shards.id = id_bytes(json_extract(beat.value, '$[0]'))
     AND shards.fence = json_extract(beat.value, '$[1]')
     AND shards.status = 'running' AND shards.owner = :owner
 RETURNING shards.id
-""").bindparams(bindparam("until", type_=UtcDateTime))
+""").bindparams(bindparam("until", type_=UtcDateTime), _OWNER)
+_RENEW_SQLITE = _SQLITE.columns(id=Id)
 # locks in no order, hence SKIP LOCKED
-_RENEW = text("""
+_POSTGRESQL = text("""
 UPDATE shards SET
     lease_until = clock_timestamp() + make_interval(secs => :lease_s),
     heartbeat_seq = beat.seq,
@@ -86,7 +88,7 @@ UPDATE shards SET
 FROM (
     SELECT held.id, beats.seq, beats.report
     FROM unnest(
-        CAST(:ids AS text[]), CAST(:fences AS int[]), CAST(:seqs AS bigint[]),
+        CAST(:ids AS bytea[]), CAST(:fences AS int[]), CAST(:seqs AS bigint[]),
         CAST(:reports AS jsonb[])
     ) AS beats (id, fence, seq, report)
     JOIN shards AS held ON held.id = beats.id AND held.fence = beats.fence
@@ -95,4 +97,5 @@ FROM (
 ) AS beat
 WHERE shards.id = beat.id
 RETURNING shards.id
-""")
+""").bindparams(_OWNER)
+_RENEW = _POSTGRESQL.columns(id=Id)

@@ -141,7 +141,7 @@ class Job(Base):
     model: Mapped[str | None] = mapped_column(String(100))  # the model's bare name
     batch_id: Mapped[str | None] = mapped_column(ForeignKey("batches.id"))
     custom_id: Mapped[str | None] = mapped_column(String(200))
-    schedule_id: Mapped[str | None] = mapped_column(String(36))
+    schedule_id: Mapped[str | None] = mapped_column(Id)
     retry_of: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
     idempotency_key: Mapped[str | None] = mapped_column(String(200), unique=True)
     samples: Mapped[int | None] = mapped_column(BigInteger)  # to make; NULL unless it generates
@@ -229,7 +229,10 @@ class Shard(Base):
     # requeued with a pause; put back to false once `not_before` has passed
     waiting: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     fence: Mapped[int] = mapped_column(default=0)
-    owner: Mapped[str | None] = mapped_column(Id)  # the boot id of the worker that holds the lease
+    # of the current attempt, or of the one that succeeded: its worker's boot id and its times
+    owner: Mapped[str | None] = mapped_column(Id)
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
     heartbeat_seq: Mapped[int] = mapped_column(BigInteger, default=0)
     lease_until: Mapped[datetime | None]
     claims: Mapped[int] = mapped_column(default=0)
@@ -238,22 +241,24 @@ class Shard(Base):
     not_before: Mapped[datetime]
     dispatched_at: Mapped[datetime | None]
     dispatch_no: Mapped[int] = mapped_column(default=0)
-    # its worker's latest: done, total, unit, eta_s, note
+    # its worker's latest: done, total, unit, eta_s, note; NULL once it has made its samples
     report: Mapped[dict[str, Any] | None] = mapped_column()
     last_error: Mapped[str | None] = mapped_column(PlainText)
 
 
 class Attempt(Base):
-    """One claim of a shard, written before any of its work."""
+    """A claim of a shard that has ended without success. Append only.
+
+    The current one, and the one that succeeded, are on the shard's own row.
+    """
 
     __tablename__ = "attempts"
     shard_id: Mapped[str] = mapped_column(Id, primary_key=True)
     fence: Mapped[int] = mapped_column(primary_key=True)
     worker: Mapped[str] = mapped_column(Id)
     started_at: Mapped[datetime]
-    ended_at: Mapped[datetime | None]
-    # succeeded | failed | released | lost | cancelled
-    outcome: Mapped[str | None] = mapped_column(String(20))
+    ended_at: Mapped[datetime]
+    outcome: Mapped[str] = mapped_column(String(20))  # failed | released | lost | cancelled
     error: Mapped[str | None] = mapped_column(PlainText)
 
 
@@ -334,7 +339,10 @@ class Point(Base):
 
 
 class Transition(Base):
-    """A change of state of a job or one of its shards. Append only."""
+    """A change of state of a job or one of its shards. Append only.
+
+    That a shard was claimed from the queue, and that it succeeded, is on the shard's own row.
+    """
 
     __tablename__ = "transitions"
     __table_args__ = (Index("ix_transitions_job_id_at_id", "job_id", "at", "id"),)

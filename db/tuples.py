@@ -1,16 +1,20 @@
 """Writing rows given as tuples: several times faster than rows given as dictionaries.
 
-The values go to the driver as they are: strings, numbers, bytes, None, and JSON as text.
+The values go to the driver as they are: strings, numbers, bytes, None, and JSON as text; but for
+ids and digests, which are converted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
+from db.columns import Digest, Id, digest_bytes, id_bytes
+
 Tuple = tuple[str | int | bytes | None, ...]
+_BYTES = {Id: id_bytes, Digest: digest_bytes}
 
 
 def insert_tuples(
@@ -32,7 +36,20 @@ def insert_tuples(
     connection = session.connection()
     tail = tuple(_for_driver(connection, target, name, value) for name, value in common.items())
     statement = _statement(connection, target, [*columns, *common])
-    connection.exec_driver_sql(statement, [(*row, *tail) for row in rows])
+    converted = _converted(target, columns, rows)
+    connection.exec_driver_sql(statement, [(*row, *tail) for row in converted])
+
+
+def _converted(table: Table, columns: Sequence[str], rows: Sequence[Tuple]) -> Iterator[Tuple]:
+    """The rows with their ids and digests as bytes."""
+    kinds = [type(table.columns[name].type) for name in columns]
+    narrow = [(place, _BYTES[kind]) for place, kind in enumerate(kinds) if kind in _BYTES]
+    for row in rows:
+        cells: list[Any] = list(row)
+        for place, convert in narrow:
+            if cells[place] is not None:
+                cells[place] = convert(cells[place])
+        yield tuple(cells)
 
 
 def update_tuples(
@@ -47,7 +64,8 @@ def update_tuples(
     quote, mark = connection.dialect.identifier_preparer.quote, _mark(connection)
     changes = ", ".join(f"{quote(name)} = {mark}" for name in [*same, *columns])
     statement = f"UPDATE {quote(target.name)} SET {changes} WHERE id = {mark}"  # noqa: S608 - as below
-    connection.exec_driver_sql(statement, [(*head, *row) for row in rows])
+    converted = _converted(target, [*columns, "id"], rows)
+    connection.exec_driver_sql(statement, [(*head, *row) for row in converted])
 
 
 def _for_driver(connection: Connection, table: Table, name: str, value: Any) -> Any:

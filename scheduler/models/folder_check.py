@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 
 from db.errors import BadInput
 from scheduler.models.other_files import (
-    refuse_file,
     refuse_missing,
     refuse_placeholders,
     refuse_unknown_folder,
@@ -23,12 +22,14 @@ from scheduler.models.other_files import (
 from scheduler.models.weights_check import COPY_AGAIN, check_weights
 from worker.families import families, find_family
 from worker.files import digest_of, disk_errors
-from worker.networks.family import Family, ForeignLayout, Inspection
+from worker.networks.family import Family, ForeignLayout
+from worker.networks.inspection import Inspection
 from worker.networks.params import TrainingParams
 from worker.networks.version_folder import (
     CONFIG,
     FORMAT,
     WEIGHTS,
+    WEIGHTS_SUFFIX,
     Config,
     own_record,
     read_json,
@@ -85,8 +86,6 @@ class ModelFolder:
 
 def check_folder(folder: Path) -> ModelFolder:
     """Check a model's folder; `BadInput` if it is not one, `NotFound` for an unknown family."""
-    if folder.is_file():
-        refuse_file(folder)
     path = folder / CONFIG
     if not path.is_file():
         refuse_unknown_folder(folder, remedy=_remedy())
@@ -101,6 +100,7 @@ def check_folder(folder: Path) -> ModelFolder:
     for name in names:
         if not (folder / name).is_file():
             refuse_missing(folder / name, remedy=COPY_AGAIN)
+    refuse_placeholders(folder, [name for name in names if not name.endswith(WEIGHTS_SUFFIX)])
     check_weights(folder, names)
     check_sums(folder)
     return ModelFolder(folder, family, layout, config, names)

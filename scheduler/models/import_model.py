@@ -10,10 +10,11 @@ from sqlalchemy.orm import Session
 from db import models
 from db.tables import Model, ModelVersion
 from scheduler.models.folder_check import ModelFolder, check_folder, check_sums
+from scheduler.models.other_files import refuse_other_than_folder
 from scheduler.models.weights_check import unwrapped
 from scheduler.submission.pinning import refuse_other_family
 from worker.files import digest_of, weights_digest
-from worker.networks.family import Inspection
+from worker.networks.inspection import Inspection
 from worker.networks.version_folder import CONFIG, WEIGHTS_SUFFIX, own_record
 from worker.services import Services
 from worker.specs import check_name
@@ -33,6 +34,8 @@ def import_model(
     for an unknown family, and `Refused` where `name` is, or will be, a model of another family.
     """
     check_name("model", name)
+    if not folder.is_dir():
+        refuse_other_than_folder(folder)
     if unwrap:
         check_sums(folder)
     with unwrapped(folder) if unwrap else nullcontext(folder) as plain:

@@ -71,8 +71,10 @@ def what_it_is(path: Path) -> Finding | None:
     return next((found for mark, found in BEGINNINGS.items() if begin.startswith(mark)), None)
 
 
-def refuse_file(path: Path) -> NoReturn:
-    """Refuse a file in place of a model's folder."""
+def refuse_other_than_folder(path: Path) -> NoReturn:
+    """Refuse a file, or nothing, in place of a model's folder."""
+    if not path.exists():
+        raise BadInput(f"{path}: no such folder", remedy="give a folder on this machine")
     what, remedy = what_it_is(path) or ("a file", f"give the folder that holds it and {CONFIG}")
     raise BadInput(f"{path}: {what}, not a model's folder", remedy=remedy)
 

@@ -6,7 +6,7 @@ model's weights. Whether they are those of the model's architecture is found out
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,7 +32,7 @@ _OUTER = ("module.", "base_model.model.")
 _LORA = re.compile(r"\.(lora_(A|B|embedding_[AB]|magnitude_vector)|base_layer)\b")
 
 
-def check_weights(folder: Path, names: Iterable[str]) -> None:
+def check_weights(folder: Path, names: Sequence[str]) -> None:
     """Refuse what are not the weights of one model, in one safetensors file or several.
 
     `names` are the files; `BadInput` says what is wrong with the first that is not right.
@@ -40,9 +40,9 @@ def check_weights(folder: Path, names: Iterable[str]) -> None:
     files = {name: _header(folder / name) for name in names if name.endswith(WEIGHTS_SUFFIX)}
     for name, tensors in files.items():
         _refuse_types(folder / name, tensors)
-    for path in folder.glob(f"*{INDEX_SUFFIX}"):
-        if len(files) > 1:
-            _check_index(path, files)
+    for name in names:
+        if name.endswith(INDEX_SUFFIX):
+            _check_index(folder / name, files)
     base = {
         tensor: name for name, some in files.items() if not _is_adapter(name) for tensor in some
     }

@@ -2,9 +2,12 @@
 
 Objects are fetched whole, several at once. File names are generated, or checked to be plain names;
 nothing is ever written outside the folder. Files that are there already with the right digest are
-not fetched again.
+not fetched again. A second download into the same folder waits for the first.
 """
 
+import fcntl
+import logging
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +30,8 @@ from worker.media.base import CombinedFiles, Medium, SampleFiles
 from worker.media.samples.index import SampleIndex
 from worker.services import Services
 from worker.services.samples import fetch_artifact, read_index, read_packed, stored_objects
+
+log = logging.getLogger(__name__)
 
 FORMS = tuple(dict.fromkeys(form for medium in all_media() for form in medium.downloads))
 PARTS = ".genmill-parts"  # folder of objects being fetched; removed at the end
@@ -100,7 +105,7 @@ def download(
     `DigestMismatch`, `Removed`, and `Unreachable`, also for a full disk.
     """
     done = Downloaded(folder)
-    with disk_errors(folder):
+    with disk_errors(folder), _alone_in(folder):
         results = in_order(partial(_fetch, services), _objects(services, jobs, folder, form))
         for target, fetched in groupby(results, key=lambda each: each.object.folder):
             for each in fetched:
@@ -120,6 +125,24 @@ def download(
             remedy="use --as jsonl to read them",
         )
     return done
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Make the folder, and wait until no other process downloads into it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.warning("another download into %s is under way: waiting for it", folder)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            log.debug("%s cannot be locked", folder)
+        yield
+    finally:
+        os.close(handle)
 
 
 def plain_name(artifact: Artifact) -> str:

@@ -13,6 +13,7 @@ from tests.bench.machine import MODEL, Machine, add_model
 from tests.bench.plain_celery import plain_celery
 
 PAIRS = 5
+WORKERS = 2  # of the system that rows share
 
 T = TypeVar("T")
 
@@ -53,14 +54,18 @@ class Bench:
 
     @cached_property
     def machine(self) -> Machine:
-        """A system with the embedded defaults and a trained network, without workers yet."""
+        """A system with the embedded defaults and a trained network."""
         made = Machine(self.new_folder("machine"))
         made.folder.mkdir()
         self._open.callback(made.close)
-        made.up(1)
+        made.up(WORKERS)  # as most rows have it
         add_model(made)
-        made.down()
         return made
+
+    def stop_machine(self) -> None:
+        """Stop the system, for a row that has one of its own; nothing if there is none yet."""
+        if "machine" in self.__dict__:
+            self.machine.down()
 
     @cached_property
     def model(self) -> Path:

@@ -32,6 +32,6 @@ def _against(bench: Bench, name: str, words: list[str], module: str) -> Measure:
         "s",
         lambda: process(GENMILL, *words),
         lambda: process(sys.executable, "-c", f"import {module}"),
-        pairs=bench.size(TURNS, 5),
+        pairs=bench.size(TURNS, 3),
         at_most=1.5,
     )

@@ -24,7 +24,7 @@ CREDENTIALS = {
 
 def downloads(bench: Bench) -> Measure:
     """`artifact download` and `artifact verify`, against a script with boto3."""
-    count = bench.size(20_000, 1_000)
+    count = bench.size(20_000, 200)
     os.environ |= CREDENTIALS
     for bucket in BUCKETS.values():
         client(bench.s3).create_bucket(Bucket=bucket)
@@ -87,7 +87,7 @@ def s3_machine(bench: Bench) -> Iterator[Machine]:
     """A system with one worker whose store is a bucket."""
     places = {"store_url": f"s3://{BUCKETS['ours']}/bench", "s3_endpoint_url": bench.s3}
     machine = Machine(bench.made_folder("s3"))
-    bench.machine.down()
+    bench.stop_machine()
     machine.up(1, **places)
     try:
         add_model(machine)

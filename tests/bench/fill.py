@@ -15,6 +15,8 @@ from sqlalchemy import (
     Connection,
     Integer,
     Table,
+    Uuid,
+    cast,
     column,
     create_engine,
     func,
@@ -30,6 +32,7 @@ from db.session import Database
 from db.tables import Base, Batch, Job, JobCount, Shard, Transition, Worker
 
 SPEC = {"kind": "generate", "model": "digits:1", "count": 1, "seed": 0, "label": None}
+TIME_DIGITS = len("00000000-0000")  # with which an id begins
 PAST = datetime.now(UTC) - timedelta(hours=1)
 WORK_KEY = 7_000_000_001
 FINAL = {"succeeded", "failed", "cancelled"}
@@ -68,20 +71,25 @@ class Shape:
 class Ids:
     """Ids of one table, all of one time: their last twelve digits count the rows."""
 
-    def __init__(self, dialect: str) -> None:
-        time = first_id(PAST)
-        self.head = time + new_id()[len(time) : -12]
-        self.dialect = dialect
-
-    def of(self, number: ColumnElement[int]) -> ColumnElement[str]:
-        """The id of a row, as SQL."""
-        if self.dialect == "sqlite":
-            return func.printf(f"{self.head}%012x", number)
-        return func.concat(self.head, func.lpad(func.to_hex(number), 12, "0"))
+    def __init__(self, connection: Connection) -> None:
+        time = first_id(PAST)[:TIME_DIGITS]
+        self.head = time + new_id()[TIME_DIGITS:-12]
+        self._dialect = connection.dialect
+        self._stored = _stored(connection, self[0])
 
     def __getitem__(self, number: int) -> str:
         """The id of a row."""
         return f"{self.head}{number:012x}"
+
+    def of(self, number: ColumnElement[int]) -> ColumnElement[Any]:
+        """The id of a row as it is stored, as SQL."""
+        if self._dialect.name == "postgresql":
+            digits = func.concat(self.head, func.lpad(func.to_hex(number), 12, "0"))
+            text_only = isinstance(self._stored, str)
+            return digits if text_only else func.uuid_send(cast(digits, Uuid(as_uuid=False)))
+        if isinstance(self._stored, str):
+            return func.printf(f"{self.head}%012x", number)
+        return func.id_of(self._stored[:-6], number)
 
 
 def fill(database: Database, shape: Shape, *, status: str = "queued") -> list[str]:
@@ -89,11 +97,11 @@ def fill(database: Database, shape: Shape, *, status: str = "queued") -> list[st
 
     Statistics are brought up to date, as autovacuum does within a minute.
     """
-    batches, jobs, shards, moves = (Ids(database.dialect) for _ in range(4))
     job, place = _divide(N, shape.shards), N % shape.shards
     size = shape.jobs // max(shape.batches, 1)
     database.dispose()  # or its connections keep SQLite in WAL mode
     with connection(database, *FAST[database.dialect]) as connected:
+        batches, jobs, shards, moves = (Ids(connected) for _ in range(4))
 
         def rows(model: type[Base], count: int, values: Mapping[str, Any]) -> None:
             connected.execute(_insert(model, count, values, database.dialect))
@@ -138,9 +146,19 @@ def connection(
         with engine.begin() as connected:
             for each in settings:
                 connected.execute(text(each))
+            if connected.dialect.name == "sqlite":
+                driver: Any = connected.connection.driver_connection
+                driver.create_function("id_of", 2, lambda head, n: head + n.to_bytes(6, "big"))
             yield connected
     finally:
         engine.dispose()
+
+
+def _stored(connection: Connection, row_id: str) -> Any:
+    """An id as the database holds it."""
+    kind, dialect = Job.__table__.c.id.type, connection.dialect
+    process = kind.dialect_impl(dialect).bind_processor(dialect)
+    return process(row_id) if process else row_id
 
 
 def _job(shape: Shape, status: str) -> dict[str, Any]:

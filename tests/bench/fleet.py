@@ -18,14 +18,17 @@ from db.tables import Artifact, Attempt, Shard
 from tests.bench.bench import Bench
 from tests.bench.fill import Shape, fill
 from tests.bench.measure import Measure
+from tests.bench.processors import busy_processors
 from tests.bench.protocol import reap
 from tests.bench.records import record, url_of
 
 PROCESSES = 2
 LOOP_S = 5.0  # between two rounds of the scheduler
 SHARD_S, LEASE_S = 10.0, 60.0
-QUICK_S, QUICK_LEASE_S = 0.5, 4.0  # of the fleet that is killed
-KILL_EVERY_S = (1.0, 4.0)
+KILLED_LEASE_S = 30.0  # of the fleet that is killed: its shards are back after half a minute
+QUICK_S, QUICK_LEASE_S = 0.5, 4.0  # the same with small sizes
+KILLED_PROCESSES = 4  # so that each kill takes a quarter of the workers
+KILL_EVERY_S = (3.0, 8.0)
 PATIENCE_S = 1200.0
 
 
@@ -68,10 +71,10 @@ def paced(bench: Bench) -> Iterator[Measure]:
         fill(database, Shape(jobs=1, shards=count))
         with running(database, workers, SHARD_S, LEASE_S) as fleet:
             time.sleep(SHARD_S * 1.5)
-            calm = rates(fleet, calm_s)
+            calm = rates(database, fleet, calm_s)
             with snapshot(database):
                 time.sleep(1)
-                held = rates(fleet, held_s)
+                held = rates(database, fleet, held_s)
     unit = "claims and commits/s"
     yield Measure(name, calm, need, unit, calm / need, at_least=0.98)
     title = f"{name}, xmin held for {held_s} s"
@@ -89,19 +92,20 @@ def capacity(bench: Bench) -> Iterator[Measure]:
             fill(database, Shape(jobs=1, shards=bench.size(100_000, 20_000)))
             with running(database, 16, 0, LEASE_S) as fleet:
                 time.sleep(2)
-                found = rates(fleet, bench.size(30, 8))
+                found = rates(database, fleet, bench.size(30, 8))
         name = f"the most that {kind} does on one job, against {workers:,} workers' need"
         yield Measure(name, found, need, "claims and commits/s", found / need, at_least=1)
 
 
 def killed(bench: Bench) -> Measure:
     """Processes of the fleet killed and started again at random, until every shard has ended."""
-    count, workers = bench.size(20_000, 1_000), bench.size(1000, 100)
+    count, workers = bench.size(5_000, 1_000), bench.size(1000, 100)
+    times = (QUICK_S, QUICK_LEASE_S) if bench.quick else (SHARD_S, KILLED_LEASE_S)
     kills = 0
     with record(bench, "postgresql") as database:
         fill(database, Shape(jobs=1, shards=count))
         deadline = time.monotonic() + PATIENCE_S
-        with running(database, workers, QUICK_S, QUICK_LEASE_S, loop_s=1) as fleet:
+        with running(database, workers, *times, loop_s=1, processes=KILLED_PROCESSES) as fleet:
             while unfinished(database) and time.monotonic() < deadline:
                 time.sleep(random.uniform(*KILL_EVERY_S))
                 victim = random.choice(fleet)
@@ -109,18 +113,27 @@ def killed(bench: Bench) -> Measure:
                 victim.start()
                 kills += 1
         once = ended_once(database)
-    name = f"shards that ended exactly once, {workers:,} workers killed and restarted {kills} times"
+    name = (
+        f"{count:,} shards that ended exactly once, {workers:,} workers, "
+        f"one of {KILLED_PROCESSES} processes killed and restarted {kills} times"
+    )
     return Measure(name, once, count, "shards", once / count, at_least=1)
 
 
 @contextmanager
 def running(
-    database: Database, workers: int, shard_s: float, lease_s: float, *, loop_s: float = LOOP_S
+    database: Database,
+    workers: int,
+    shard_s: float,
+    lease_s: float,
+    *,
+    loop_s: float = LOOP_S,
+    processes: int = PROCESSES,
 ) -> Iterator[list[Running]]:
     """A fleet at work, and a thread that takes back expired leases as a scheduler does."""
-    words = [url_of(database), str(workers // PROCESSES), str(shard_s), str(lease_s)]
+    words = [url_of(database), str(workers), str(processes), str(shard_s), str(lease_s)]
     command = [sys.executable, "-m", "tests.bench.simulated", *words]
-    fleet = [Running(command) for _ in range(PROCESSES)]
+    fleet = [Running(command) for _ in range(processes)]
     ended = threading.Event()
 
     def schedule() -> None:
@@ -151,11 +164,12 @@ def wait_for_claims(fleet: list[Running]) -> None:
         time.sleep(0.2)
 
 
-def rates(fleet: list[Running], window_s: float) -> float:
-    """Claims and commits a second over a time."""
-    before, began = _done(fleet), time.monotonic()
-    time.sleep(window_s)
-    return (_done(fleet) - before) / (time.monotonic() - began)
+def rates(database: Database, fleet: list[Running], window_s: float) -> float:
+    """Claims and commits a second over a time; how many processors were busy goes to stderr."""
+    with busy_processors(database, [each.process.pid for each in fleet]):
+        before, began = _done(fleet), time.monotonic()
+        time.sleep(window_s)
+        return (_done(fleet) - before) / (time.monotonic() - began)
 
 
 def _done(fleet: list[Running]) -> int:
@@ -186,16 +200,11 @@ def unfinished(database: Database) -> bool:
 
 
 def ended_once(database: Database) -> int:
-    """How many shards have one attempt that succeeded and one artifact."""
-    once = (
-        select(Attempt.shard_id)
-        .where(Attempt.outcome == "succeeded")
-        .group_by(Attempt.shard_id)
-        .having(func.count() == 1)
-    )
+    """How many shards have succeeded, each other attempt ended otherwise, with one artifact."""
+    others = select(func.count()).where(Attempt.shard_id == Shard.id).scalar_subquery()
     objects = select(Artifact.shard_id).group_by(Artifact.shard_id).having(func.count() == 1)
     statement = select(func.count()).where(
-        Shard.status == "succeeded", Shard.id.in_(once), Shard.id.in_(objects)
+        Shard.status == "succeeded", Shard.fence == others + 1, Shard.id.in_(objects)
     )
     with database.read() as session:
         return session.scalar(statement) or 0

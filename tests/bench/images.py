@@ -26,7 +26,7 @@ def one_worker(bench: Bench) -> Measure:
 
     The network has one thread on both sides.
     """
-    count = bench.size(20_000, 2_000)
+    count = bench.size(20_000, 1_000)
     bench.machine.up(1, threads="1")
     run_job(bench.machine, 256)  # the network is loaded
 
@@ -57,8 +57,9 @@ def memory(bench: Bench) -> Measure:
 
 
 def _against_the_hand_loop(bench: Bench, *, precision: str, at_least: float) -> Measure:
-    count = bench.size(40_000, 4_000)
-    bench.machine.up(WORKERS, precision=precision)
+    count = bench.size(40_000, 2_000)
+    settings = {} if precision == "fp32" else {"precision": precision}  # else those of other rows
+    bench.machine.up(WORKERS, **settings)
     run_job(bench.machine, 256)  # the network is loaded
 
     def ours() -> float:

@@ -27,7 +27,7 @@ Example = tuple[list[int], list[int]]  # tokens, and those that are predicted or
 def lora_against_peft(bench: Bench) -> Measure:
     """A Llama of three million parameters learns completions, `BATCH` examples a step."""
     torch.set_num_threads(1)
-    steps = bench.size(200, 20)
+    steps = bench.size(60, 20)
     base = add_record(write_llama(bench.made_folder("base")))
     dataset = add(pairs(bench.new_folder("pairs")), bench.new_folder("dataset"))
     family = find_family("hf")

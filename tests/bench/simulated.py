@@ -1,9 +1,10 @@
 """A process of simulated workers, which only claim, renew and commit.
 
-    python -m tests.bench.simulated URL WORKERS SHARD_S LEASE_S
+    python -m tests.bench.simulated URL WORKERS PROCESSES SHARD_S LEASE_S
 
-Each worker is a boot of its own with its own lease; threads take the next thing that any of them
-has to do. It prints its counts once a second and runs until it is killed.
+WORKERS and PROCESSES are those of the whole fleet. Each worker is a boot of its own with its own
+lease; threads take the next thing that any of them has to do. It prints its counts once a second
+and runs until it is killed.
 """
 
 import heapq
@@ -26,7 +27,7 @@ from worker.process.child import MAX_BEAT_S as BEAT_S
 from worker.shards.heartbeat import MAX_BEAT_S as RENEW_S
 
 THREADS = 8  # and connections: a pooler in front of PostgreSQL shares them out in the same way
-IDLE_S = 1.0
+IDLE_S = 5.0  # real workers wait for a doorbell and do not ask
 REPORT_S = 1.0
 
 
@@ -110,9 +111,10 @@ class Fleet:
 
 def main() -> None:
     """Start the workers at random times within their first shard, and report."""
-    url, workers, shard_s, lease_s = sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:5])
+    url, (workers, processes) = sys.argv[1], map(int, sys.argv[2:4])
+    shard_s, lease_s = map(float, sys.argv[4:6])
     database, fleet = Database(url), Fleet(shard_s, lease_s, size=workers)
-    for _ in range(workers):
+    for _ in range(workers // processes):
         worker = Simulated(FleetMember(database, new_id(), lease_s))
         worker.member.start()
         began = time.monotonic()

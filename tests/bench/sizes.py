@@ -24,10 +24,10 @@ def sizes(bench: Bench) -> Iterator[Measure]:
 
     Each shard is claimed, renewed once and committed. The two figures follow from the two sizes.
     """
-    count = bench.size(10_000, 500)
+    count = bench.size(10_000, 100)
     for kind in KINDS:
         small = bytes_a_shard(bench, kind, count, samples=1)
-        large = bytes_a_shard(bench, kind, max(count // 20, 100), samples=MANY)
+        large = bytes_a_shard(bench, kind, max(count // 20, 50), samples=MANY)
         a_sample = (large - small) / (MANY - 1)
         yield against_limit(
             f"database bytes a shard ({kind})", "bytes", small - a_sample, BYTES_A_SHARD

@@ -23,7 +23,7 @@ PLANNED = 3200  # samples of a clip, as in the data
 def clips(bench: Bench) -> Measure:
     """Sound samples a second of 32 clips with the family's default network."""
     machine = Machine(bench.made_folder("sounds"))
-    bench.machine.down()
+    bench.stop_machine()
     machine.up(1)
     try:
         add_source(machine, "sounds")

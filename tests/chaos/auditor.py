@@ -14,6 +14,7 @@ from itertools import pairwise
 
 import redis
 
+from tests.attempts import HELD, Move, moves_of
 from tests.chaos.snapshot import Objects, Row, Snapshot, read_doorbells, read_members, read_record
 from worker.settings import Settings
 
@@ -111,17 +112,13 @@ def succeeded_is_complete(s: Snapshot, members: Members) -> Violations:
 
 
 def final_states_stay(s: Snapshot) -> Violations:
-    """4. Transitions follow one another without a gap, and none leaves a final state."""
-    at: dict[str, str | None] = {row["id"]: "queued" for row in s.shards}
-    at |= dict.fromkeys(s.job)
-    for move in sorted(s.transitions, key=lambda row: (row["at"], row["id"])):
-        name = move["shard_id"] or move["job_id"]
-        if move["old"] != at[name] or move["old"] in FINAL:
-            yield f"{name} went {move['old']} -> {move['new']} ({move['reason']}) from {at[name]}"
-        at[name] = move["new"]
-    for row in [*s.jobs, *s.shards]:
-        if row["status"] != at[row["id"]]:
-            yield f"{row['id']} is {row['status']}; its last transition says {at[row['id']]}"
+    """4. Changes of state follow one another without a gap, and none leaves a final state."""
+    for job in s.jobs:
+        recorded = sorted(s.transitions_of[job["id"]], key=lambda row: (row["at"], row["id"]))
+        yield from _wrong_moves(job, None, ((m["at"], m["old"], m["new"]) for m in recorded))
+    for shard in s.shards:
+        moves = moves_of(s.attempts_at[shard["id"]], s.transitions_of[shard["id"]])
+        yield from _wrong_moves(shard, "queued", moves)
 
 
 def jobs_are_whole(s: Snapshot, objects: Objects) -> Violations:
@@ -206,12 +203,11 @@ def nobody_is_forgotten(s: Snapshot, grace: timedelta) -> Violations:
 
 def complete_jobs_are_finished(s: Snapshot, grace: timedelta) -> Violations:
     """9. A job whose shards have all succeeded moves on soon: a settle that was lost is made up."""
-    ended = {row["shard_id"]: row["at"] for row in s.transitions if row["new"] in FINAL}
     for job in s.jobs:
         shards = s.shards_of[job["id"]]
         if job["status"] in FINAL or {shard["status"] for shard in shards} != {"succeeded"}:
             continue
-        last = max(ended[shard["id"]] for shard in shards)
+        last = max(shard["ended_at"] for shard in shards)
         if last < s.now - grace:
             yield f"job {job['id']} is {job['status']}, but its last shard succeeded at {last}"
 
@@ -289,13 +285,29 @@ def _manifest_differs(s: Snapshot, job: Row, objects: Objects) -> Violations:
         yield f"the manifest of job {job['id']} does not list its artifacts"
 
 
+def _wrong_moves(row: Row, state: str | None, moves: Iterator[Move]) -> Violations:
+    """Moves of a job or shard, first from `state`, that do not lead to where it is now."""
+    then = None
+    for at, old, new in moves:
+        if old != state or old in FINAL or (then and at < then):
+            yield f"{row['id']} went {old} -> {new} at {at} from {state}, which it was at {then}"
+        state, then = new, at
+    if row["status"] != state:
+        yield f"{row['id']} is {row['status']}; its last transition says {state}"
+
+
 def _wrong_holder(shard: Row, last: Row | None) -> Violations:
     still_open = last is not None and last["ended_at"] is None
     if shard["status"] == "running":
-        if last is None or not still_open or shard["owner"] != last["worker"]:
+        if not still_open or not shard["owner"] or not shard["started_at"]:
             yield f"shard {shard['id']} is held by {shard['owner']}, its last attempt is {last}"
-    elif still_open or shard["owner"] or shard["lease_until"]:
+    elif still_open or shard["lease_until"]:
         yield f"shard {shard['id']} is {shard['status']} and still held: {last}"
+    held = bool(shard["owner"]), bool(shard["started_at"])
+    if held != (shard["status"] in HELD,) * 2:
+        yield f"shard {shard['id']} is {shard['status']}, with an attempt of {shard['owner']}"
+    if bool(shard["ended_at"]) != (shard["status"] == "succeeded"):
+        yield f"shard {shard['id']} is {shard['status']}; it succeeded at {shard['ended_at']}"
 
 
 def _work_outside(s: Snapshot, shard: Row, attempts: list[Row]) -> Violations:

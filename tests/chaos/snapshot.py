@@ -23,6 +23,7 @@ from botocore.exceptions import ClientError
 from sqlalchemy import Connection, create_engine, make_url, select, text
 
 from db import tables
+from tests.attempts import put_together
 
 Row = Mapping[str, Any]
 ENTRY = struct.Struct("<QI32s")  # of an index: offset, size, SHA-256
@@ -40,7 +41,7 @@ class Snapshot:
     now: datetime
     jobs: list[Row]
     shards: list[Row]
-    attempts: list[Row]
+    attempts: list[Row]  # those on their shards' own rows included, in the order of their fences
     artifacts: list[Row]
     checkpoints: list[Row]
     transitions: list[Row]
@@ -62,7 +63,13 @@ class Snapshot:
     @cached_property
     def attempts_at(self) -> dict[str, list[Row]]:
         """By shard, in the order of their fences."""
-        return grouped(sorted(self.attempts, key=lambda row: row["fence"]), "shard_id")
+        return grouped(self.attempts, "shard_id")
+
+    @cached_property
+    def transitions_of(self) -> dict[str, list[Row]]:
+        """By shard, or by job where they are the job's own."""
+        rows = [{**row, "of": row["shard_id"] or row["job_id"]} for row in self.transitions]
+        return grouped(rows, "of")
 
     @cached_property
     def artifacts_of(self) -> dict[str, list[Row]]:
@@ -84,6 +91,7 @@ def read_record(url: str) -> Snapshot:
                 name: _rows(connection, name) for name in Snapshot.__annotations__ if name != "now"
             }
             rows["artifacts"] = [{**row, "key": _key(row)} for row in rows["artifacts"]]
+            rows["attempts"] = put_together(rows["attempts"], rows["shards"])
             now = _aware(connection.scalar(text(CLOCK[kind])))
             connection.execute(text("ROLLBACK"))
     finally:

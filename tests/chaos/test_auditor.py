@@ -17,19 +17,27 @@ from worker.services.finalize import finalize, settle
 from worker.settings import Settings
 
 NOW = "(SELECT max(at) FROM transitions)"
+THEN = "(SELECT min(at) FROM transitions)"
 WON = "(SELECT id FROM shards WHERE status = 'succeeded' ORDER BY idx LIMIT 1)"
 HELD = "(SELECT id FROM shards WHERE status = 'running')"
 UNSETTLED = (
     "UPDATE jobs SET status = 'running' WHERE status = 'succeeded'",
-    "UPDATE transitions SET at = '2020-01-01 00:00:00'",
+    "UPDATE shards SET ended_at = '2020-01-01 00:00:00' WHERE status = 'succeeded'",
 )
 LEFT_ALONE = (
     "UPDATE shards SET not_before = '2020-01-01 00:00:00' WHERE status = 'queued'",
     "UPDATE attempts SET started_at = '2020-01-01 00:00:00'",
+    "UPDATE shards SET started_at = '2020-01-01 00:00:00' WHERE started_at IS NOT NULL",
 )
 OTHER_INDEX = (
     "UPDATE artifacts SET index_data = "
     "(SELECT index_data FROM artifacts AS other WHERE other.id <> artifacts.id LIMIT 1)"
+)
+LOST = "(SELECT shard_id FROM attempts WHERE outcome = 'cancelled')"
+GIVEN_BACK = "(SELECT shard_id FROM attempts WHERE outcome = 'released')"
+LEFT_THE_END = (
+    "INSERT INTO transitions (id, job_id, shard_id, at, old, new) SELECT id, job_id, id, ended_at, "
+    f"'succeeded', 'queued' FROM shards WHERE id = {WON}"
 )
 CALLED_OFF = "(SELECT id FROM jobs WHERE status = 'cancelled')"
 
@@ -47,7 +55,10 @@ class Scene:
         finalize(self.services, settle(self.services, [done]))
         self.claim(self.run(lambda s: jobs.shards_of(s, called_off))[0].id)
         self.run(lambda s: jobs.cancel(s, called_off))
-        self.claim(self.run(lambda s: jobs.shards_of(s, held))[0].id)
+        first = self.run(lambda s: jobs.shards_of(s, held))[0].id
+        given_back = self.claim(first)
+        self.run(lambda s: shards.release(s, given_back, "drained"))
+        self.claim(first)
 
     def add(self) -> str:
         how = {"spec": {}, "spec_hash": "0" * 64, "kind": "generate", "model": "tiny"}
@@ -99,14 +110,21 @@ def test_a_sound_record_has_no_violations(scene) -> None:
         (OTHER_INDEX, "differs from its digest"),
         (f"UPDATE shards SET status = 'queued' WHERE id = {WON}", "is queued with 2 samples"),
         (f"UPDATE jobs SET status = 'running' WHERE id = {CALLED_OFF}", "transition says"),
-        (f"UPDATE transitions SET old = 'failed' WHERE shard_id = {WON}", "went failed ->"),
+        (f"UPDATE transitions SET old = 'failed' WHERE shard_id = {LOST}", "went failed ->"),
+        (f"DELETE FROM transitions WHERE shard_id = {LOST}", "transition says unknown"),
+        (f"UPDATE transitions SET at = {THEN} WHERE shard_id = {GIVEN_BACK}", "from unknown"),
+        (LEFT_THE_END, "went succeeded -> queued"),
+        (f"UPDATE shards SET started_at = {NOW} WHERE id = {WON}", "which it was at"),
         ("UPDATE jobs SET manifest_sha256 = NULL", "the manifest of job"),
         ("UPDATE artifacts SET name = 'other'", "does not list its artifacts"),
         (f"UPDATE artifacts SET job_id = {CALLED_OFF}, created_at = {NOW}", "had ended"),
-        (f"UPDATE attempts SET worker = 'bob' WHERE shard_id = {HELD}", "is held by ann"),
-        (f"UPDATE attempts SET ended_at = NULL WHERE shard_id = {WON}", "still held"),
-        (f"DELETE FROM attempts WHERE shard_id = {HELD}", "fence 1, 1 claims, []"),
-        (f"UPDATE shards SET fence = 2 WHERE id = {HELD}", "fence 2, 1 claims"),
+        (f"UPDATE shards SET owner = NULL WHERE id = {HELD}", "is held by None"),
+        (f"UPDATE shards SET owner = NULL WHERE id = {WON}", "is succeeded, with an attempt of"),
+        (f"UPDATE shards SET ended_at = {NOW} WHERE id = {HELD}", "is running; it succeeded at"),
+        (f"UPDATE shards SET ended_at = NULL WHERE id = {WON}", "still held"),
+        (f"DELETE FROM attempts WHERE shard_id = {LOST}", "fence 1, 1 claims, []"),
+        (f"UPDATE attempts SET ended_at = '2999-01-01' WHERE shard_id = {LOST}", "beyond the end"),
+        (f"UPDATE shards SET fence = 3 WHERE id = {HELD}", "fence 3, 2 claims"),
         (f"UPDATE shards SET claims = 20 WHERE id = {HELD}", "claimed beyond the limit"),
         (f"UPDATE shards SET failures = 1 WHERE id = {HELD}", "does not count"),
         (f"UPDATE shards SET lease_until = NULL WHERE id = {HELD}", "runs without a lease"),
@@ -138,7 +156,7 @@ def test_final_states_and_fences_are_compared_with_the_last_audit(scene) -> None
     scene.tamper("UPDATE shards SET status = 'failed', fence = 0 WHERE status <> 'queued'")
     found = " ".join(scene.auditor.audit())
     assert "was succeeded and is failed" in found
-    assert "had fence 1 and has 0" in found
+    assert "had fence 2 and has 0" in found
 
 
 def test_doorbells_that_say_more_than_an_id_are_found(scene, settings) -> None:

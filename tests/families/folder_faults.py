@@ -148,6 +148,9 @@ FAULTS = {
     "lfs weights": (lambda f: json_text(f / WEIGHTS, POINTER), "a Git LFS placeholder; .*git lfs"),
     "lfs tokenizer": (lambda f: json_text(f / "tokenizer.json", POINTER), "tokenizer.json: a Git"),
     "lfs config": (lambda f: json_text(f / "config.json", POINTER), "config.json: a Git LFS"),
+    "lfs vocabulary": (
+        lambda f: json_text(f / "tokenizer.model", POINTER), "tokenizer.model: a Git LFS"
+    ),
     "web page": (lambda f: json_text(f / WEIGHTS, "<!DOCTYPE html>"), "a web page; download"),
     "cut": (lambda f: truncate(f / WEIGHTS, 0.6), "not downloaded or copied to its end"),
     "cut in the header": (lambda f: truncate(f / WEIGHTS, 0.01), "not a safetensors file"),
@@ -216,6 +219,10 @@ FAULTS = {
     ),
     "damaged adapter": (
         lambda f: adapter(f) or with_nan_adapter(f), "the weights are damaged: .*lora_A"
+    ),
+    # the context
+    "no such position": (
+        lambda f: change(f / "config.json", max_position_embeddings=-1), "does not read one|context"
     ),
     # the tokenizer
     "special token": (add_token, r"the tokenizer has \d+ tokens, but the model has \d+ emb"),

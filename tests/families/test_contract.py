@@ -1,5 +1,6 @@
 """The contract that every family keeps. A new family is found, and passes without a line here."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -25,9 +26,9 @@ from tests.families.kit import (
     train_small,
 )
 from worker.data.dataset import LocalDataset
-from worker.engine.generate import Sampler
 from worker.engine.inspection import inspect
 from worker.engine.run import build_run
+from worker.engine.sampler import Sampler
 from worker.engine.tensors import read_tensors
 from worker.engine.train import Trained, train
 from worker.engine.weights import load
@@ -251,7 +252,7 @@ def test_folder_without_a_file_that_the_family_declares_is_refused(
 
 TENSOR_FAULTS = {
     "missing": lambda tensors, name: tensors.pop(name),
-    "left over": lambda tensors, name: tensors.update(extra=tensors[name]),
+    "left over": lambda tensors, name: tensors.update(extra=tensors[name].clone()),
     "renamed": lambda tensors, name: tensors.update({f"{name}_": tensors.pop(name)}),
     "other shape": lambda tensors, name: tensors.update({name: tensors[name][None]}),
     "not finite": lambda tensors, name: tensors[name].view(-1)[0].fill_(torch.nan),
@@ -271,6 +272,21 @@ def test_folder_whose_tensors_are_not_the_network_s_is_refused(
     save_file(tensors, path)
     assert inspect(trained.folder)
     with pytest.raises(BadInput, match=r"does not fit|damaged"):
+        inspect(folder)
+
+
+def test_folder_with_the_tokenizer_of_another_network_is_refused(
+    family: Family, trained: Trained, tmp_path: Path
+) -> None:
+    path = trained.folder / "tokenizer.json"
+    if not path.exists() or family.foreign:
+        return
+    folder = tmp_path / "copy"
+    shutil.copytree(trained.folder, folder)
+    data = json.loads(path.read_text("utf-8"))
+    data["model"]["vocab"]["unseen"] = len(data["model"]["vocab"])
+    (folder / "tokenizer.json").write_text(json.dumps(data), "utf-8")
+    with pytest.raises(BadInput, match=r"the tokenizer has \d+ tokens, but the network has \d+"):
         inspect(folder)
 
 

@@ -125,11 +125,12 @@ class Deployment:
     def generate(self, count: int, **words: object) -> Job:
         """Enqueue `count` samples of the model `tiny`."""
         how = {key: words.pop(key) for key in ("shard_size", "priority") if key in words}
-        return self.enqueue({"kind": "generate", "model": "tiny", "count": count, **words}, **how)
+        spec = {"kind": "generate", "model": "tiny", "count": count, "seed": 0, **words}
+        return self.enqueue(spec, **how)
 
     def train(self, **spec: object) -> Job:
         """Enqueue training of the model `small`."""
-        data = {"kind": "train", "family": "vae", "model": "small", "dataset": "digits"}
+        data = {"kind": "train", "family": "vae", "model": "small", "dataset": "digits", "seed": 0}
         return self.enqueue({**data, "max_steps": 4, "params": TINY, **spec})
 
     def stop(self) -> None:

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 import redis
-from sqlalchemy import select
 
 from db import artifacts, jobs, models, shards
-from db.tables import Attempt
 from scheduler.dispatch.garbage import collect_packs
 from scheduler.results.verify import verify
+from tests.attempts import attempts_at
 from tests.integration.conftest import PATIENCE_S
 from worker.broker.app import KEY_PREFIX, QUEUE, celery_app
 
@@ -28,8 +27,8 @@ def attempts(deployment, job):
     """Outcomes of all attempts at the job's shards, oldest first."""
     with deployment.services.database.read() as session:
         ids = [shard.id for shard in jobs.shards_of(session, job.id)]
-        query = select(Attempt).where(Attempt.shard_id.in_(ids)).order_by(Attempt.started_at)
-        return [attempt.outcome for attempt in session.scalars(query)]
+        rows = [row for shard_id in ids for row in attempts_at(session, shard_id)]
+    return [row["outcome"] for row in sorted(rows, key=lambda row: row["started_at"])]
 
 
 def shard(deployment, job):
@@ -222,8 +221,7 @@ def test_two_workers_share_a_job(deployment, tiny) -> None:
         deployment.wait("two at work", lambda: len(attempts(deployment, job)) == 2)
     deployment.succeed(job.id)
     with deployment.services.database.read() as session:
-        ids = [each.id for each in jobs.shards_of(session, job.id)]
-        owners = set(session.scalars(select(Attempt.worker).where(Attempt.shard_id.in_(ids))))
+        owners = {each.owner for each in jobs.shards_of(session, job.id)}
     assert len(owners) == 2
 
 

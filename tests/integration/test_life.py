@@ -4,8 +4,11 @@ import hashlib
 import json
 
 import pytest
+from sqlalchemy import select
 
 from db import artifacts, batches, jobs, models
+from db.tables import Attempt
+from scheduler.datasets.add import add_dataset
 from worker.files import canonical_json
 from worker.services.samples import entries, find_sample, read_record, read_sample
 
@@ -68,6 +71,26 @@ def test_one_shard_or_ten_make_the_same_samples(deployment) -> None:
     deployment.succeed(one.id, ten.id)
     assert deployment.digests(one.id) == deployment.digests(ten.id)
     assert len(deployment.digests(one.id)) == 50
+
+
+def test_shards_of_texts_join_those_that_run_and_make_the_same_samples(deployment) -> None:
+    source = deployment.settings.home / "words.txt"
+    source.write_text("The cat sees the mat. The dog has the hat. " * 40)
+    add_dataset(deployment.services, "words", source)
+    size = {"layers": 1, "width": 16, "heads": 2, "context": 64}
+    train = {"family": "gpt", "model": "writer", "dataset": "words", "params": size}
+    deployment.succeed(deployment.train(**train).id)
+    terms = {"model": "writer", "seed": 3, "params": {"micro_batch": 32, "max_tokens": 30}}
+    one = deployment.generate(60, **terms)
+    deployment.succeed(one.id)
+    three = deployment.generate(60, shard_size=20, **terms)
+    deployment.succeed(three.id)
+    assert deployment.digests(one.id) == deployment.digests(three.id)
+    with deployment.services.database.read() as session:
+        mine = [shard.id for shard in jobs.shards_of(session, three.id)]
+        found = session.scalars(select(Attempt).where(Attempt.shard_id.in_(mine))).all()
+    first, second, *_ = sorted(found, key=lambda attempt: attempt.started_at)
+    assert second.started_at < first.ended_at
 
 
 def test_samples_made_from_given_images_can_be_made_again(deployment) -> None:

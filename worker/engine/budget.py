@@ -1,7 +1,16 @@
 """A training run's budget, and what is done at intervals during it."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from worker.networks.params import TrainingParams
+
+POINTS = 200  # of a run's training curve, about
+VALIDATIONS, PREVIEWS = 10, 4  # of a run, if its parameters do not say
+MIN_STEPS = 50  # between two of either
 
 
 class Spent(NamedTuple):
@@ -55,3 +64,38 @@ class Cadence:
         if period <= last_period or step - last_step < (1 if self.every else self.min_steps):
             return False, last
         return True, (period, step)
+
+    def steps_apart(self, max_steps: int) -> float:
+        """The steps between two times in a run of `max_steps`."""
+        return self.every or max(max_steps / self.times, self.min_steps)
+
+
+def cadences(params: TrainingParams) -> dict[str, Cadence]:
+    """What is done at intervals during a run."""
+    return {
+        "points": Cadence(0, POINTS, 1),
+        "validation": Cadence(params.validate_every, VALIDATIONS, MIN_STEPS),
+        "preview": Cadence(params.preview_every, PREVIEWS, MIN_STEPS),
+    }
+
+
+class TimeShare:
+    """Whether what is done now and then keeps to its share of a run's time, by its last cost."""
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._spent_s = self._last_s = 0.0
+
+    @contextmanager
+    def spending(self) -> Iterator[None]:
+        """Measure the `with` block, on whichever thread it runs."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._last_s = time.monotonic() - began
+            self._spent_s += self._last_s
+
+    def allows(self, elapsed_s: float) -> bool:
+        """Whether once more is within the share of a run that has taken so long."""
+        return self._spent_s + self._last_s <= self._share * elapsed_s

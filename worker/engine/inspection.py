@@ -7,7 +7,7 @@ import torch
 from db.errors import BadInput, GenmillError, NonFinite
 from worker.engine.tensors import require_finite
 from worker.engine.weights import load
-from worker.networks.family import Inspection
+from worker.networks.inspection import Inspection
 
 
 def inspect(folder: Path) -> Inspection:
@@ -19,8 +19,8 @@ def inspect(folder: Path) -> Inspection:
         return network.inspect()
     except NonFinite as error:
         raise BadInput(f"the weights are damaged: {error}") from None
-    except (GenmillError, MemoryError):
+    except (GenmillError, MemoryError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:  # a stranger's files can make a library raise anything
+    except BaseException as error:  # of a stranger's files; Rust's panics are no `Exception`
         complaint = " ".join(str(error).split())[:300]
         raise BadInput(f"the model cannot be used: {type(error).__name__}: {complaint}") from error

@@ -4,8 +4,8 @@ import time
 from itertools import islice
 from pathlib import Path
 
-from worker.engine.generate import Sampler
 from worker.engine.run import Training, derive_seed
+from worker.engine.sampler import Sampler
 from worker.media import find_medium
 from worker.media.base import Page
 from worker.networks.network import Network, Output, Row

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import torch
 from db.errors import BadInput, Refused
 from worker.data.dataset import LocalDataset, Shape
 from worker.engine import memory
-from worker.engine.budget import Budget
+from worker.engine.budget import Budget, cadences
 from worker.engine.checkpoints import Checkpoint, State
 from worker.engine.device import deterministic
 from worker.engine.monitor import Monitor
@@ -28,6 +29,8 @@ from worker.networks.network import Batch, Draw, Network
 from worker.networks.params import TrainingParams
 from worker.networks.version_folder import CONFIG, WEIGHTS_SUFFIX, read_record
 
+VALIDATION_SHARE = 0.03  # of the time of the steps between two validations
+FORWARDS = 3  # passes that take as long as a step on as many rows
 VERSION = "version"  # the sub-folder of the version's files
 
 
@@ -98,7 +101,8 @@ class Run:
     def validation(self, *, whole: bool = True) -> Iterator[Batch]:
         """The validation batches that the network asks for, the same each time.
 
-        With `whole=False` every eighth of them, or more often so that there are at least four: for
+        With `whole=False` every eighth of them, or more often so that there are at least four; and
+        fewer where a validation would take more than a few percent of the steps before it. For
         validations during training.
         """
         stride = 1 if whole else self._stride
@@ -108,7 +112,25 @@ class Run:
 
     @cached_property
     def _stride(self) -> int:
-        return min(8, max(1, sum(1 for _ in self._held_out()) // 4))
+        sizes = [len(data) for data, _ in self._held_out()]
+        stride = min(8, max(1, len(sizes) // 4))
+        affordable = self._affordable_rows
+        if affordable is None or not sizes:
+            return stride
+        return max(stride, math.ceil(sum(sizes) / max(affordable, 1)))
+
+    @property
+    def _affordable_rows(self) -> float | None:
+        """Rows of a validation during training; None: any number.
+
+        A pure function of the request, because validations decide which weights are kept.
+        """
+        params, steps = self.training.params, self.training.max_steps
+        # a network that is judged needs many rows, and a user who says how often accepts the cost
+        if self.network.rolls_back or params.validate_every or steps is None:
+            return None
+        between = cadences(params)["validation"].steps_apart(steps)
+        return VALIDATION_SHARE * FORWARDS * between * params.batch_size
 
     def _held_out(self) -> Iterator[Arrays]:
         return islice(self.feed.validation(), self.network.validation_batches or None)

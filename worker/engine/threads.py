@@ -30,6 +30,11 @@ def choose_up_to(most: int) -> None:
     _most = most
 
 
+def most() -> int:
+    """The most threads that work of this process should use."""
+    return _most
+
+
 def crowded() -> bool:
     """Whether a second task that computes would need more cores than there are."""
     return 2 * torch.get_num_threads() > len(os.sched_getaffinity(0))
@@ -92,7 +97,11 @@ class ThreadChoice:
         """The mean seconds of a step with each number, and the seconds lost by measuring."""
         means, spent_s, count = dict[int, float](), 0.0, 0
         for number in numbers:
-            spent_s += yield number  # the first step starts its threads
+            first_s = yield number  # starts its threads
+            spent_s += first_s
+            if means and first_s > max(TRIAL_STEPS * min(means.values()), TRIAL_S):
+                means[number], count = first_s, count + 1  # much slower: one step is enough
+                continue
             steps, total_s = 0, 0.0
             while total_s < TRIAL_S or steps % TRIAL_STEPS or not steps:
                 total_s += yield number

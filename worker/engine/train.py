@@ -14,7 +14,7 @@ from pathlib import Path
 
 from db.errors import Collapsed, Draining, NonFinite
 from worker.engine.background import Background, NetworkCopy
-from worker.engine.budget import Cadence
+from worker.engine.budget import TimeShare, cadences
 from worker.engine.curves import draw_curves
 from worker.engine.device import autocast
 from worker.engine.losses import TrainingLosses, not_finite
@@ -30,9 +30,7 @@ from worker.networks.version_folder import CONFIG
 
 __all__ = ["Report", "Trained", "Training", "train"]
 
-POINTS = 200  # of a run's training curve, about
-VALIDATIONS, PREVIEWS = 10, 4  # of a run, if its parameters do not say
-MIN_STEPS = 50  # between two of either
+PREVIEW_SHARE = 0.015  # of a run's time, if its parameters do not say when to make previews
 CHECKPOINT = "checkpoint.safetensors"
 MAX_ROLL_BACKS = 2  # the next bad validation fails the run
 LOWER_RATE = "no version was written; a lower lr may help"
@@ -86,13 +84,8 @@ class Loop:
     def __post_init__(self) -> None:
         self.training, self.network = self.run.training, self.run.network
         self.state = self.run.parts.state
-        params = self.training.params
-        self.cadences = {
-            "points": Cadence(0, POINTS, 1),
-            "validation": Cadence(params.validate_every, VALIDATIONS, MIN_STEPS),
-            "preview": Cadence(params.preview_every, PREVIEWS, MIN_STEPS),
-        }
-        self.rate = params.finetune_rate if self.training.parent else 1.0
+        self.cadences = cadences(self.training.params)
+        self.rate = self.training.params.finetune_rate if self.training.parent else 1.0
         self.losses = TrainingLosses()
         self.began = time.monotonic() - self.state.elapsed_s
         self.checkpointed_s = self.state.elapsed_s
@@ -100,6 +93,7 @@ class Loop:
         self.beside = NetworkCopy(self.network, self.training.device, self.background)
         self.threads = ThreadChoice(None if self.training.device.type == "cpu" else 1)
         self._logged_threads = 0
+        self.preview_time = TimeShare(PREVIEW_SHARE)
 
     @property
     def progress(self) -> float:
@@ -137,11 +131,16 @@ class Loop:
             self._add_points("train", self.losses.take_means())
         if self._due("validation") and not self.over:
             self.validate()
-        if self._due("preview") and not self.over:
+        if self._due("preview") and not self.over and self._can_preview:
             self.preview()
         if self.state.elapsed_s - self.checkpointed_s >= self.training.checkpoint_every_s:
             self.checkpoint()
         self._report_progress()
+
+    @property
+    def _can_preview(self) -> bool:
+        asked = self.training.params.preview_every > 0
+        return asked or self.preview_time.allows(self.state.elapsed_s)
 
     def validate(self) -> None:
         """Add the mean losses over part of the validation split; keep the weights or roll back."""
@@ -155,11 +154,12 @@ class Loop:
     def preview(self) -> None:
         """Store a page of samples made by the weights of this step."""
         name = f"samples-{self.state.step:07d}"
-        self.beside.run(
-            lambda network: preview_page(network, self.training, name=name),
-            step=self.state.step,
-            then=lambda made: self.monitor.preview(*made),
-        )
+
+        def make(network: Network) -> Report:
+            with self.preview_time.spending():
+                return preview_page(network, self.training, name=name)
+
+        self.beside.run(make, step=self.state.step, then=lambda made: self.monitor.preview(*made))
 
     def checkpoint(self) -> None:
         """Store a checkpoint of this step, beside the next ones."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,16 +20,6 @@ class KeptFile:
 
     name: str
     needed: Callable[[Any], bool] = lambda _: True  # whether a version of given parameters has it
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What an import found out by loading and trying a model."""
-
-    defaults: Mapping[str, Any] = field(default_factory=dict)  # parameters where none are stated
-    params: Mapping[str, Any] = field(default_factory=dict)  # parameters whatever is stated
-    record: Mapping[str, Any] = field(default_factory=dict)  # for Genmill's part of `config.json`
-    metrics: Mapping[str, Any] = field(default_factory=dict)  # for people to see
 
 
 class ForeignLayout(Protocol):

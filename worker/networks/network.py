@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from worker.data.dataset import LocalDataset, Shape
 from worker.feeds.feed import Feed
-from worker.networks.family import Inspection
+from worker.networks.inspection import Inspection
 from worker.networks.params import SamplingParams, TrainingParams
 from worker.networks.version_folder import WEIGHTS
 
@@ -158,6 +158,8 @@ class Network(nn.Module, ABC):
     validation_batches: ClassVar[int] = 0  # at most, of the validation split; 0: all
     weights_file: ClassVar[str] = WEIGHTS  # of a version
     memory_remedy: ClassVar[str] = "take a larger machine"  # where the weights do not fit
+    # on a CPU, several streams of one thread each are faster than one stream of several threads
+    parallel_streams: ClassVar[bool] = False
     rows_at_once: int = 0  # rows of a training step in one forward; 0: all
     stages: Sequence[float] = (0.0,)  # progress at which each kind of training step begins
     examples: Sequence[str] = ()  # prompts to preview, one for each row of the contact sheet

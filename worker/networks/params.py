@@ -6,6 +6,8 @@ from pydantic import Field
 
 from worker.specs import Params
 
+PREVIEW_TOKENS = 100
+
 
 class TrainingParams(Params):
     """Training parameters of every family."""
@@ -19,7 +21,7 @@ class TrainingParams(Params):
         description="steps between validations; 0: about ten in a job, never under 50 steps",
     )
     preview_every: int = Field(
-        0, ge=0, description="steps between previews; 0: about four in a job"
+        0, ge=0, description="steps between previews; 0: up to four in a job, as time allows"
     )
 
 
@@ -68,3 +70,7 @@ class TextSampling(SamplingParams):
     stop: list[Annotated[str, Field(min_length=1)]] = Field(
         [], max_length=16, description="texts that end a sample; they are not part of it"
     )
+
+    def for_preview(self) -> Self:
+        """At most 100 tokens."""
+        return self.model_copy(update={"max_tokens": min(self.max_tokens, PREVIEW_TOKENS)})

@@ -8,15 +8,27 @@ from typing import ClassVar, Protocol, cast
 import torch
 from torch import Tensor
 
+from db.errors import BadInput
 from worker.data.dataset import TRAIN, LocalDataset
 from worker.feeds.feed import Feed
 from worker.feeds.tokenizer import Kind, Tokenizer, load_or_train_tokenizer, load_tokenizer
 from worker.feeds.tokens import Texts
 from worker.networks.decoding import Decoder, Slots
+from worker.networks.inspection import Inspection
 from worker.networks.network import Draws, Finished, Losses, Row, StreamingNetwork
 from worker.networks.params import SamplingParams, TextSampling, TrainingParams
 
 MakesFeed = Callable[..., Feed]  # (dataset, tokenizer, *, context, batch_size, seed)
+
+
+def refuse_other_size(tokenizer: Tokenizer | None, vocabulary: int) -> None:
+    """Raise `BadInput` where a tokenizer has not as many tokens as a network has embeddings."""
+    if tokenizer is not None and tokenizer.size != vocabulary:
+        raise BadInput(
+            f"the tokenizer has {tokenizer.size} tokens, but the network has {vocabulary} "
+            "embeddings",
+            remedy="copy or export the whole folder again",
+        )
 
 
 class Tokenized(Protocol):
@@ -61,6 +73,11 @@ class TextNetwork(StreamingNetwork):
     def load_files(self, folder: Path) -> None:
         """Read the tokenizer, which generating text needs."""
         self.tokenizer = load_tokenizer(folder)
+
+    def inspect(self) -> Inspection:
+        """Refuse a tokenizer that the network was not trained with."""
+        refuse_other_size(self.tokenizer, self.shape.vocabulary)
+        return Inspection()
 
     def losses(self, loss: Tensor, predicted: Tensor) -> Losses:
         """`loss` in nats a token and, if the tokenizer is loaded, in nats a character.

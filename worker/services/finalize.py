@@ -7,11 +7,13 @@ alone, and the last step updates guarded rows.
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from db import jobs
 from db.commits import NewManifest
+from db.errors import DigestMismatch, GenmillError, Unreachable
 from db.states import JobState
 from db.tables import Job
 from worker.files import canonical_json
@@ -50,9 +52,27 @@ def settle_complete(services: Services, job_ids: Sequence[str]) -> list[str]:
 
 
 def finalize(services: Services, job_ids: Sequence[str]) -> list[str]:
-    """Finish jobs that are finalizing; return those that succeeded now."""
+    """Finish jobs that are finalizing; return those that succeeded now.
+
+    One that cannot be finished fails with the reason, and holds up no other. Raises `Unreachable`.
+    """
     if not job_ids:
         return []
+    try:
+        return _finish(services, job_ids)
+    except Unreachable:
+        raise
+    except Exception as error:
+        if len(job_ids) > 1:
+            return [done for job_id in job_ids for done in finalize(services, [job_id])]
+        log.exception("job %s cannot be finished", job_ids[0])
+        if isinstance(error, GenmillError):  # the same tomorrow
+            reason = f"cannot be finished: {error}"
+            services.database.transact(partial(jobs.fail, job_id=job_ids[0], reason=reason))
+        return []
+
+
+def _finish(services: Services, job_ids: Sequence[str]) -> list[str]:
     with services.database.read() as session:
         manifests = jobs.manifests(session, job_ids)
 
@@ -75,13 +95,18 @@ def log_succeeded(job_ids: Sequence[str]) -> None:
 def store_manifests(
     services: Services, manifests: Mapping[str, dict[str, Any]]
 ) -> dict[str, NewManifest]:
-    """Store a manifest under its job's key, or several as lines of one pack; flush, then record."""
+    """Store a manifest under its job's key, or several as lines of one pack; flush, then record.
+
+    A key that holds other bytes, as after a backup was restored, is left alone: the record then
+    names a pack.
+    """
     written = {job_id: canonical_json(manifest) for job_id, manifest in manifests.items()}
     digests = {job_id: hashlib.sha256(data).hexdigest() for job_id, data in written.items()}
     if len(written) == 1:
         [(job_id, data)] = written.items()
-        place = services.store.put_as(f"jobs/{job_id}/manifest.json", data, durable=False).key
-        return {job_id: NewManifest(place, digests[job_id])}
+        with suppress(DigestMismatch):
+            place = services.store.put_as(f"jobs/{job_id}/manifest.json", data, durable=False).key
+            return {job_id: NewManifest(place, digests[job_id])}
     pack, stored = PackWriter(), {}
     for job_id, data in written.items():
         stored[job_id] = NewManifest(pack.add(data), digests[job_id])

@@ -51,12 +51,12 @@ def work(context: WorkerContext, shard_id: str, *, owner: str, shared: SharedSta
     ):
         for claims in claimer.claims(shard_id):
             began = time.monotonic()
-            attempt = Attempt(context, heartbeat, claims, shared, finisher)
+            attempt = Attempt(context, heartbeat, claims, shared, finisher, more=claimer.more)
             attempt.run()
             if shared.draining:
                 return
-            if len(attempt.done) == len(claims):
-                claimer.learn(claims, time.monotonic() - began)
+            if len(attempt.done) == len(attempt.claims):
+                claimer.learn(attempt.claims, time.monotonic() - began)
 
 
 class Attempt:
@@ -69,10 +69,14 @@ class Attempt:
         claims: Sequence[Claim],
         shared: SharedState,
         finisher: Finisher,
+        *,
+        more: Callable[[int], list[Claim]] = lambda _: [],
     ) -> None:
+        """`more` claims shards that can join those of a work key."""
         self.context = context
         self.services = context.services
-        self.leases = [Lease(self.services, claim, shared=shared) for claim in claims]
+        self.claims, self.leases = list[Claim](), list[Lease]()
+        self._more = more
         self.done: list[Claim] = []  # those that succeeded
         self._heartbeat = heartbeat
         self._shared = shared
@@ -80,10 +84,10 @@ class Attempt:
         self._reports = True
         self._made: dict[Lease, ShardResult] = {}
         self._commit_at = time.monotonic() + COMMIT_EVERY_S
+        self._begin(claims)
 
     def run(self) -> None:
         """Run the claims to their end, and report whatever happens to each."""
-        log_claims("claimed", [lease.claim for lease in self.leases])
         home = self.services.settings.home
         try:
             with self._heartbeat.renewing(self.leases), scratch(home / "work") as folder:
@@ -99,25 +103,35 @@ class Attempt:
         except Exception as error:
             self._report_all(error)
 
-    def _run_in(self, folder: Path) -> None:
-        with self.services.database.read() as session:
-            found = jobs.briefs(session, {lease.claim.job_id for lease in self.leases})
-        if self.leases[0].claim.kind == "generate":
-            self._generate(found, folder)
-        else:
-            self._train(found, folder)
+    def _begin(self, claims: Sequence[Claim]) -> list[Lease]:
+        log_claims("claimed", claims)
+        begun = [Lease(self.services, claim, shared=self._shared) for claim in claims]
+        self.claims += claims
+        self.leases[:] = self._open() + begun  # the heartbeat renews what this list holds
+        return begun
 
-    def _train(self, found: Mapping[str, JobBrief], folder: Path) -> None:
+    def _run_in(self, folder: Path) -> None:
+        if self.claims[0].kind == "generate":
+            self._generate(folder)
+        else:
+            self._train(folder)
+
+    def _briefs_of(self, leases: Sequence[Lease]) -> Mapping[str, JobBrief]:
+        with self.services.database.read() as session:
+            return jobs.briefs(session, {lease.claim.job_id for lease in leases})
+
+    def _train(self, folder: Path) -> None:
         [lease] = self.leases
-        job = found[lease.claim.job_id]
+        job = self._briefs_of([lease])[lease.claim.job_id]
         pinned = self.context.pinned(job, None)
         assert isinstance(pinned, PinnedTraining)  # noqa: S101 - for mypy: of this kind
         self._commit({lease: train_job(self.context, job, pinned, lease, folder)})
 
-    def _generate(self, found: Mapping[str, JobBrief], folder: Path) -> None:
-        parts = [part for lease in self.leases for part in self._parts(found, lease)]
+    def _generate(self, folder: Path) -> None:
+        parts = self._parts(self.leases)
+        results = generate_shards(self.context, parts, folder, more=self._more_parts)
         try:
-            for part, made in generate_shards(self.context, parts, folder) if parts else ():
+            for part, made in results if parts else ():
                 if isinstance(made, Exception):
                     self._report(part.lease, made)
                     continue
@@ -128,9 +142,18 @@ class Attempt:
         finally:  # what was made counts, whatever ended the rest
             self._commit_made()
 
-    def _parts(self, found: Mapping[str, JobBrief], lease: Lease) -> list[Part]:
+    def _more_parts(self) -> list[Part]:
+        """Parts that can join those that run."""
+        key = self.claims[0].work_key
+        claims = [] if key is None or self._shared.draining else self._more(key)
+        return self._parts(self._begin(claims)) if claims else []
+
+    def _parts(self, leases: Sequence[Lease]) -> list[Part]:
+        found = self._briefs_of(leases)
+        return [part for lease in leases for part in self._part(found[lease.claim.job_id], lease)]
+
+    def _part(self, job: JobBrief, lease: Lease) -> list[Part]:
         """The claim's part of the work; none if its spec is refused, which is reported."""
-        job = found[lease.claim.job_id]
         try:
             pinned = self.context.pinned(job, lease.claim.work_key)
         except GenmillError as error:

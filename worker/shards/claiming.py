@@ -1,10 +1,10 @@
 """What a worker claims next: what is due, until nothing is; then the shard of its doorbell.
 
 Small shards that can run together are claimed together, as many as take a few seconds at the rate
-that this worker has measured, but no more than its share of the last ones. Among shards of one
-priority it prefers those of a model that it has in memory, but takes the fairest shard, whatever
-its model, at least every `FAIR_EVERY_S`. Batches and jobs of which equally many shards run are
-served in turn.
+that this worker has measured, but no more than its share of the last ones. Texts, which end at
+different times, are joined by further shards as they end. Among shards of one priority it prefers
+those of a model that it has in memory, but takes the fairest shard, whatever its model, at least
+every `FAIR_EVERY_S`. Batches and jobs of which equally many shards run are served in turn.
 """
 
 import logging
@@ -24,6 +24,7 @@ from worker.shared_memory import SharedState
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Step = Callable[[Session], list[Claim]]
 
 FAIR_EVERY_S = 10.0  # by how much a shard of a model that is not in memory may wait longer
 TOGETHER_S = 3.0  # how long the shards of one claim should take together
@@ -66,18 +67,32 @@ class Claimer:
 
     def next(self) -> list[Claim]:
         """Claim what is due; nothing if nothing is. Raises `Draining`."""
-        context = self._context
-        now = time.monotonic()
+        return self._claim_due(self._context.keys_in_memory(), self._until_answered)
+
+    def more(self, key: int) -> list[Claim]:
+        """Claim what can join running shards of `key`, unless other work has its turn."""
+        try:
+            return self._claim_due([key], self._context.services.database.transact, only=key)
+        except Unreachable:  # what runs goes on
+            return []
+
+    def _claim_due(
+        self,
+        keys: Collection[int],
+        run: Callable[[Step], list[Claim]],
+        *,
+        only: int | None = None,
+    ) -> list[Claim]:
+        context, now = self._context, time.monotonic()
         # after a while the fairest shard, whatever its model
         fair = now - context.fair_at >= FAIR_EVERY_S
-        if fair:
+        claims = run(partial(self._claim, prefer=() if fair else keys, only=only))
+        if fair and claims:
             context.fair_at = now
-        prefer = () if fair else context.keys_in_memory()
-        claims = self._until_answered(partial(self._claim_due, prefer=prefer))
         note_turn(context.served, [claim.group_id for claim in claims])
         return claims
 
-    def _claim_due(self, session: Session, prefer: Collection[int]) -> list[Claim]:
+    def _claim(self, session: Session, *, prefer: Collection[int], only: int | None) -> list[Claim]:
         context = self._context
         share = fair_share(session, context.live_workers)
         rates = context.rates.items()
@@ -89,6 +104,7 @@ class Claimer:
             limit=UNKNOWN_TOGETHER,
             served=context.served,
             limits={key: min(samples_together(rate), share) for key, rate in rates},
+            only=only,
         )
 
     def learn(self, claims: Sequence[Claim], elapsed_s: float) -> None:

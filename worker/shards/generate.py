@@ -4,15 +4,18 @@ Shards of several jobs run together where they have one model version and equal 
 fill micro-batches, and each shard is stored as soon as its last sample is made.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from db.errors import Draining, Refused
 from worker.engine import memory
 from worker.engine.generate import Generation, Task, generate_together
+from worker.engine.streams import most_streams
 from worker.feeds.source_images import SourceImages
 from worker.media.samples.record import Origin
+from worker.networks.network import StreamingNetwork
 from worker.services.pinned import PinnedGeneration
 from worker.shards.context import ShardResult, WorkerContext
 from worker.shards.lease import hang_checks_paused
@@ -21,51 +24,78 @@ from worker.shards.packing import Packer
 from worker.shards.storing import Part
 
 Result = tuple[Part, ShardResult | Exception]
+More = Callable[[], Sequence[Part]]
 
 
 def generate_shards(
-    context: WorkerContext, parts: Sequence[Part], folder: Path
+    context: WorkerContext, parts: Sequence[Part], folder: Path, *, more: More = list
 ) -> Iterator[Result]:
     """Make the samples of shards that have one `work_key`, store them, and yield each result.
 
-    A shard is yielded once it is stored, or with the error that ends it alone, its lease's
+    Samples that end at different times, as texts do, are joined by those of `more` parts as they
+    end. A shard is yielded once it is stored, or with the error that ends it alone, its lease's
     `Stopped` included; the caller commits or reports it. Raises what ends all: `Draining`, after
     the shards whose samples are all made, errors of the device, and any that loading raises.
     """
     with hang_checks_paused(part.lease for part in parts):
         loaded = context.load(parts[0].pinned.version)
-        _require_memory(context, parts[0].pinned)
-        tasks: dict[Task, Part] = {}
+        _require_memory(context, parts[0].pinned, loaded)
+    shared = _origin(context, parts[0].pinned)  # the settings are equal
+    origins = {part: _origin_of(part, shared) for part in parts}
+    with Packer(context.services.store, loaded.network.shape, origins, folder) as packer:
+        yield from _Shards(context, loaded, packer, shared).run(parts, more)
+
+
+class _Shards:
+    """Shards that run together on one network."""
+
+    def __init__(
+        self, context: WorkerContext, loaded: LoadedNetwork, packer: Packer, shared: Origin
+    ) -> None:
+        """`shared` is the origin of all samples, but for seeds and names."""
+        self._context, self._loaded, self._packer, self._shared = context, loaded, packer, shared
+        self._tasks: dict[Task, Part] = {}
+
+    def run(self, parts: Sequence[Part], more: More) -> Iterator[Result]:
+        """Yield results as shards are stored."""
+        joined = isinstance(self._loaded.network, StreamingNetwork)
+        tasks = self._begin(parts)
+        steps = generate_together(tasks, partial(self._begin_more, more) if joined else tuple)
+        try:
+            for step in steps if tasks else ():
+                self._packer.add([(self._tasks[task], made) for task, made in step])
+                yield from self._packer.results()
+        except Draining:
+            yield from self._packer.finish()
+            raise
+        yield from self._packer.finish()
+
+    def _begin_more(self, more: More) -> list[Task]:
+        parts = more()
+        for part in parts:
+            self._packer.open(part, _origin_of(part, self._shared))
+        return self._begin(parts)
+
+    def _begin(self, parts: Sequence[Part]) -> list[Task]:
+        """The tasks of parts; a part that has none, such as for an unknown label, ends here."""
+        begun: dict[Task, Part] = {}
         for part in parts:
             try:
-                tasks[Task(_generation(context, part, loaded), part.lease)] = part
-            except Exception as error:  # such as a label that the model does not have
-                yield part, error
-    if tasks:
-        yield from _run(context, tasks, loaded, folder)
+                task = Task(_generation(self._context, part, self._loaded), part.lease)
+            except Exception as error:
+                self._packer.add([(part, error)])
+            else:
+                begun[task] = part
+        self._tasks |= begun
+        return [*begun]
 
 
-def _run(
-    context: WorkerContext, tasks: dict[Task, Part], loaded: LoadedNetwork, folder: Path
-) -> Iterator[Result]:
-    store, shape = context.services.store, loaded.network.shape
-    [first, *_] = tasks.values()
-    shared = _origin(context, first.pinned)  # the settings are equal
-    origins = {part: _origin_of(part, shared) for part in tasks.values()}
-    with Packer(store, shape, origins, folder) as packer:
-        try:
-            for step in generate_together([*tasks]):
-                packer.add([(tasks[task], made) for task, made in step])
-                yield from packer.results()
-        except Draining:
-            yield from packer.finish()
-            raise
-        yield from packer.finish()
-
-
-def _require_memory(context: WorkerContext, pinned: PinnedGeneration) -> None:
+def _require_memory(
+    context: WorkerContext, pinned: PinnedGeneration, loaded: LoadedNetwork
+) -> None:
     # on a GPU the micro-batch is halved on demand: one row must fit
-    rows = 1 if context.device.type == "cuda" else pinned.params.micro_batch
+    streams = most_streams(loaded.network, context.device)
+    rows = 1 if context.device.type == "cuda" else streams * pinned.params.micro_batch
     needed = rows * int(pinned.version.metrics.get("row_bytes", 0))
     context.networks.make_room(
         lambda: memory.require(

@@ -63,6 +63,11 @@ class Packer:
         self._thread = threading.Thread(target=self._pack_queued, name="packer", daemon=True)
         self._thread.start()
 
+    def open(self, part: Part, origin: Origin) -> None:
+        """Begin a further part."""
+        self._open[part] = _Object(part, origin)
+        self._unresolved.add(part)
+
     def add(self, step: Sequence[Made]) -> None:
         """Queue samples, each part's in order; an exception ends its part. Waits for room."""
         if not step:

@@ -1,4 +1,4 @@
-"""An object store in an S3 bucket. Only this module speaks S3.
+"""An object store in an S3 bucket. Only `s3` and `s3_stream` know boto.
 
 Keys that are digests keep it simple: a key cannot have two contents, so a `put` that is repeated,
 raced or retried ends in the same object, and an object of the right size needs no upload.
@@ -21,13 +21,12 @@ from worker.store.address import S3Address
 from worker.store.base import (
     Blob,
     Limit,
-    ObjectStore,
     checked_expiry,
     checked_key,
     digest_in_key,
     require_equal,
 )
-from worker.store.s3_probe import LIMITS, Ability, Taken, Unsupported, probe
+from worker.store.s3_probe import LIMITS, Ability, Bucket, Forbidden, Taken, Unsupported, probe
 from worker.store.s3_stream import CutBody, ResumedStream
 
 MULTIPART_BYTES = 64 << 20  # larger files go up in parts
@@ -42,7 +41,7 @@ _MISSING = {"404", "NoSuchKey", "NotFound"}
 _REMEDY = "check its URL (GENMILL_STORE_URL, GENMILL_S3_ENDPOINT_URL) and the AWS_* credentials"
 
 
-class S3Store(ObjectStore):
+class S3Store(Bucket):
     """Objects in an S3 bucket under `prefix`, at AWS or any endpoint that speaks S3.
 
     Credentials come from boto3's chain of providers. Requests are retried within bounds, and a
@@ -190,7 +189,7 @@ class S3Store(ObjectStore):
         self.call("put_object", key, Body=data)
 
     def call(self, operation: str, key: str, **arguments: Any) -> Any:
-        """One request about an object, with our errors in place of boto's."""
+        """See `Bucket.call`."""
         with self._errors(key):
             name = self._name(key)
             return getattr(self.client, operation)(Bucket=self.bucket, Key=name, **arguments)
@@ -207,6 +206,10 @@ class S3Store(ObjectStore):
             response = self.call("get_object", key, **ranged)
         except _Empty:
             return None
+        except Unsupported:
+            if not ranged:
+                raise
+            response = self.call("get_object", key)
         body = response["Body"]
         ignored = ranged and _status(response) != HTTPStatus.PARTIAL_CONTENT
         return CutBody(body, start, stop) if ignored else body
@@ -242,7 +245,7 @@ class S3Store(ObjectStore):
         if status in _EXPECTED:
             return _EXPECTED[status](f"object {key!r} in {self.address}: {code}")
         if status in {401, 403}:
-            return Unreachable(
+            return Forbidden(
                 f"object store {self.address}: access refused ({code})",
                 remedy="check that the AWS_* credentials are right and may read, write and list "
                 "this bucket",

@@ -5,22 +5,31 @@ Servers that speak S3 differ: some refuse a header that they do not know, others
 
 import ssl
 import urllib.request
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import Any
 from uuid import uuid4
 
 from db.errors import GenmillError, NotFound, Unreachable
-from worker.store.base import Limit
-
-if TYPE_CHECKING:
-    from worker.store.s3 import S3Store
+from worker.store.address import S3Address
+from worker.store.base import Limit, ObjectStore
 
 PREFIX = "probe"
 URL_S = 60
 _TIMEOUT_S = 10.0
 _DATA = b"genmill"
+
+
+class Bucket(ObjectStore):
+    """An object store that answers single requests of S3 too."""
+
+    address: S3Address
+
+    @abstractmethod
+    def call(self, operation: str, key: str, **arguments: Any) -> Any:
+        """Send one request about an object, by boto's name; raise our errors in place of boto's."""
 
 
 class Ability(Enum):
@@ -38,9 +47,15 @@ class Unsupported(Unreachable):
     """The server does not know the operation, or one of its headers."""
 
 
+class Forbidden(Unreachable):
+    """The credentials may not do it."""
+
+
 class Taken(GenmillError):
     """A conditional put found an object under its key."""
 
+
+_LACKING = (Unsupported, Forbidden)
 
 LIMITS = {
     Ability.CONDITIONAL_PUT: Limit(
@@ -58,46 +73,46 @@ LIMITS = {
 }
 
 
-def probe(store: "S3Store", abilities: Iterable[Ability] = Ability) -> dict[Ability, bool]:
-    """Which of `abilities` the server has. Raises `Unreachable` if it cannot put and get."""
+def probe(store: Bucket, abilities: Iterable[Ability] = Ability) -> dict[Ability, bool]:
+    """Which of `abilities` the server has. Raises `Unreachable` if it cannot put or get."""
     key = f"{PREFIX}/{uuid4()}"
     store.call("put_object", key, Body=_DATA)
     try:
-        with store.open(key) as stream:
-            if stream.read() != _DATA:
-                raise Unreachable(f"object store {store.address}: other bytes come back than went")
         return {ability: _PROBES[ability](store, key) for ability in abilities}
     finally:
         with suppress(GenmillError):
             store.delete(key)
 
 
-def _puts_conditionally(store: "S3Store", key: str) -> bool:
+def _puts_conditionally(store: Bucket, key: str) -> bool:
     try:
         store.call("put_object", key, Body=_DATA, IfNoneMatch="*")
     except Taken:
         return True
-    except Unsupported:
+    except _LACKING:
         pass
     return False  # or the header was ignored, and the object replaced
 
 
-def _gets_ranges(store: "S3Store", key: str) -> bool:
+def _gets_ranges(store: Bucket, key: str) -> bool:
+    with store.open(key) as stream:
+        if stream.read() != _DATA:
+            raise Unreachable(f"object store {store.address}: other bytes come back than went")
     try:
         response = store.call("get_object", key, Range="bytes=2-4")
         return bool(response["Body"].read() == _DATA[2:5])
-    except Unsupported:
+    except _LACKING:
         return False
 
 
-def _uploads_in_parts(store: "S3Store", key: str) -> bool:
+def _uploads_in_parts(store: Bucket, key: str) -> bool:
     upload = {}
     try:
         upload = {"UploadId": store.call("create_multipart_upload", key)["UploadId"]}
         part = store.call("upload_part", key, PartNumber=1, Body=_DATA, **upload)
         parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
         store.call("complete_multipart_upload", key, MultipartUpload=parts, **upload)
-    except (Unsupported, NotFound, KeyError):
+    except (*_LACKING, NotFound, KeyError):
         if upload:
             with suppress(GenmillError):
                 store.call("abort_multipart_upload", key, **upload)
@@ -105,25 +120,25 @@ def _uploads_in_parts(store: "S3Store", key: str) -> bool:
     return True
 
 
-def _lists(store: "S3Store", key: str) -> bool:
+def _lists(store: Bucket, key: str) -> bool:
     try:
         return key in store.keys(PREFIX)
-    except Unreachable:  # forbidden, or not known
+    except _LACKING:
         return False
 
 
-def _deletes(store: "S3Store", key: str) -> bool:
+def _deletes(store: Bucket, key: str) -> bool:
     try:
         store.delete(key)
         store.stat(key)
     except NotFound:
         return True
-    except Unreachable:
+    except _LACKING:
         pass
     return False
 
 
-def _presigns(store: "S3Store", key: str) -> bool:
+def _presigns(store: Bucket, key: str) -> bool:
     trusted = ssl.create_default_context(cafile=store.address.ca_bundle)
     try:
         url = store.url(key, URL_S)
@@ -133,7 +148,7 @@ def _presigns(store: "S3Store", key: str) -> bool:
         return False
 
 
-_PROBES: dict[Ability, Callable[["S3Store", str], bool]] = {
+_PROBES: dict[Ability, Callable[[Bucket, str], bool]] = {
     Ability.CONDITIONAL_PUT: _puts_conditionally,
     Ability.RANGED_GET: _gets_ranges,
     Ability.MULTIPART: _uploads_in_parts,

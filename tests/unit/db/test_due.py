@@ -1,6 +1,7 @@
 """Which shards to ring for, and in which order."""
 
 import time
+from functools import partial
 
 import pytest
 
@@ -139,6 +140,19 @@ def test_small_shards_of_one_key_are_claimed_together_across_jobs_and_batches(re
     claims = record.run(shards.claim_due, owner="ann", lease_s=60, limit=10)
     assert [claim.shard_id for claim in claims] == together
     assert all(claim.alone for claim in claims)
+
+
+def test_only_shards_of_one_key_are_claimed_and_none_where_another_goes_first(record):
+    _, other = record.add((0, 1), work_key=8)
+    _, mine, _ = record.add(*ranges(2), work_key=7)
+    claim_due = partial(record.run, shards.claim_due, owner="ann", lease_s=60, only=7)
+    assert claim_due() == []
+    assert [claim.shard_id for claim in claim_due(prefer=[7])] == [mine]
+    assert [claim.shard_id for claim in record.run(shards.claim_due, owner="ann", lease_s=60)] == [
+        other
+    ]
+    record.add((0, 1), work_key=8, priority=1)
+    assert claim_due(prefer=[7]) == []
 
 
 def test_groups_take_turns_with_one_worker(record):

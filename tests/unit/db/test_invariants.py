@@ -9,7 +9,8 @@ from sqlalchemy import select, text
 from db import jobs, shards
 from db.errors import Cancelled, LeaseLost
 from db.states import FINAL, SHARD_MOVES, ShardState
-from db.tables import Artifact, Attempt, Job, Shard, Transition
+from db.tables import Artifact, Job, Shard, Transition
+from tests.attempts import attempts_at, moves_of
 
 MAX_CLAIMS = 4
 MAX_FAILURES = 2
@@ -34,20 +35,22 @@ class Audit:
             session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
         by_job = {job.id: job for job in session.scalars(select(Job))}
         made = Counter(session.scalars(select(Artifact.shard_id)))
-        attempts = list(session.scalars(select(Attempt)))
         everything = list(session.scalars(select(Shard)))
         for shard in everything:
             self._look_at_shard(shard, by_job[shard.job_id], made[shard.id])
-            self._look_at_attempts(shard, [a for a in attempts if a.shard_id == shard.id])
+            attempts = attempts_at(session, shard.id)
+            self._look_at_attempts(shard, attempts)
+            self._look_at_moves(session, shard, attempts)
         for job in by_job.values():
             states = {shard.status for shard in everything if shard.job_id == job.id}
             self._look_at_job(job, states)
-        self._look_at_moves(session, {shard.id: shard.status for shard in everything})
         self._look_back(by_job, everything, made)
 
     def _look_at_shard(self, shard, job, made):
         assert made == (1 if shard.status == "succeeded" else 0)
-        assert (shard.owner is not None) == (shard.status == "running")
+        assert (shard.owner is not None) == (shard.status in {"running", "succeeded"})
+        assert (shard.started_at is not None) == (shard.owner is not None)
+        assert (shard.ended_at is not None) == (shard.status == "succeeded")
         assert (shard.lease_until is not None) == (shard.status == "running")
         assert shard.claims - shard.failures - shard.releases <= self.max_claims
         assert shard.failures <= MAX_FAILURES
@@ -55,9 +58,9 @@ class Audit:
             assert job.status == "running"
 
     def _look_at_attempts(self, shard, attempts):
-        assert sorted(attempt.fence for attempt in attempts) == list(range(1, shard.fence + 1))
+        assert [attempt["fence"] for attempt in attempts] == list(range(1, shard.fence + 1))
         assert shard.claims == shard.fence
-        still_open = [attempt.fence for attempt in attempts if attempt.ended_at is None]
+        still_open = [each["fence"] for each in attempts if each["ended_at"] is None]
         assert still_open == ([shard.fence] if shard.status == "running" else [])
 
     def _look_at_job(self, job, states):
@@ -71,14 +74,16 @@ class Audit:
         if job.status == "queued":
             assert states == {"queued"}
 
-    def _look_at_moves(self, session, states):
-        at = dict.fromkeys(states, "queued")
-        for move in session.scalars(select(Transition).order_by(Transition.at, Transition.id)):
-            if move.shard_id is not None:
-                assert move.old == at[move.shard_id]
-                assert move.new in SHARD_MOVES[ShardState(move.old)]
-                at[move.shard_id] = move.new
-        assert at == states
+    def _look_at_moves(self, session, shard, attempts):
+        columns = Transition.__table__.columns
+        recorded = session.execute(select(*columns).where(Transition.shard_id == shard.id))
+        state, then = "queued", None
+        for at, old, new in moves_of(attempts, [row._mapping for row in recorded]):
+            assert old == state
+            assert new in SHARD_MOVES[ShardState(old)]
+            assert then is None or then <= at
+            state, then = new, at
+        assert state == shard.status
 
     def _look_back(self, by_job, everything, made):
         now = {row.id: row.status for row in [*by_job.values(), *everything]}

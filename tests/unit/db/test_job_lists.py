@@ -6,13 +6,13 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import delete, event, text
 
 from db import batches, job_lists, jobs
 from db.columns import first_id, new_id
 from db.errors import NotFound, Refused
 from db.session import Database, clock
-from db.tables import Base, JobCount
+from db.tables import Base, Job, JobCount, Shard, Transition
 from tests.unit.db.conftest import Record
 
 WHOLE_TABLE = re.compile(rf"SCAN ({'|'.join(Base.metadata.tables)})\b(?! USING)")
@@ -109,8 +109,8 @@ def test_counts_follow_every_way_in_which_a_job_changes(each_record):
 
 
 def delete_job(session, job_id):
-    for table, column in (("transitions", "job_id"), ("shards", "job_id"), ("jobs", "id")):
-        session.execute(text(f"DELETE FROM {table} WHERE {column} = :id"), {"id": job_id})
+    for column in (Transition.job_id, Shard.job_id, Job.id):
+        session.execute(delete(column.class_).where(column == job_id))
 
 
 def test_a_rolled_back_change_is_not_counted(each_database):

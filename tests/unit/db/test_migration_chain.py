@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from alembic import command
@@ -31,7 +31,8 @@ from db.session import Database
 
 NOW = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
 ROWS = 3
-MOVED = {"members"}  # into the rows of their artifacts, which `test_migration_payload` looks at
+# `test_migration_payload` looks at the members, `test_migration_attempts` at the attempts
+MOVED = {"members", "attempts"}  # into the rows of artifacts and of shards
 STATES = ("succeeded", "queued", "failed")
 
 
@@ -108,6 +109,8 @@ def any_value(kind: Any, number: int) -> Any:
         case Float():
             return number + 0.25
     # ids, keys and names: rows of one number have the same, and so refer to each other
+    if kind.length == 36:
+        return str(UUID(int=number))
     return f"{number:036x}"[-(kind.length or 36) :]
 
 
@@ -129,7 +132,13 @@ def contents(connection: Connection, before: dict[str, list[str]]) -> dict[str, 
 
 
 def comparable(cell: Any) -> Any:
+    if isinstance(cell, bytes):  # an id or a digest
+        return str(UUID(bytes=cell)) if len(cell) == 16 else text_of(cell)
     return cell.astimezone(UTC) if isinstance(cell, datetime) and cell.tzinfo else cell
+
+
+def text_of(cell: bytes) -> str:
+    return cell.hex() if len(cell) == 32 else cell.decode()
 
 
 def test_every_row_is_kept_with_what_its_columns_held(first):
@@ -170,6 +179,19 @@ def test_the_record_works_on_an_upgraded_database(first):
         ) | dict.fromkeys(("succeeded", "failed", "cancelled"), 1)
         assert len(jobs.log_lines(session, job.id)) == 1
         assert len(jobs.points(session, job.id)) == 1
+
+
+def test_ids_and_digests_are_bytes_and_still_refer_to_each_other(first):
+    schema.upgrade(first.url.render_as_string(hide_password=False))
+    with first.read() as session:
+        joined = (
+            "SELECT artifacts.sha256, jobs.id FROM jobs JOIN shards ON shards.job_id = jobs.id "
+            "JOIN artifacts ON artifacts.shard_id = shards.id AND artifacts.job_id = jobs.id"
+        )
+        rows = session.execute(text(joined)).all()
+        assert [(len(digest), len(key)) for digest, key in rows] == [(32, 16)] * ROWS
+        if first.dialect == "sqlite":
+            assert session.execute(text("PRAGMA foreign_key_check")).all() == []
 
 
 def test_samples_are_indexed(first):

@@ -3,7 +3,7 @@
 import hashlib
 import struct
 from datetime import UTC, datetime
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from alembic import command
@@ -14,7 +14,7 @@ from db import artifacts, jobs, models, schema
 from db.session import Database
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-JOB, OTHER = "0" * 36, "1" * 36
+JOB, OTHER = str(UUID(int=1)), str(UUID(int=2))
 SAMPLES = 250
 
 

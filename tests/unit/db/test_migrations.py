@@ -12,6 +12,7 @@ from db.schema import MIGRATIONS
 from db.session import Database
 from db.tables import Artifact, Job
 
+A1, A2 = (f"0000000{n}-0000-7000-8000-000000000000" for n in (1, 2))
 AT = "2026-01-02 03:04:05.000000+00:00"
 
 
@@ -66,28 +67,28 @@ def add_shard(database, shard_id, job_id, **columns):
 def test_jobs_and_shards_from_before_leases_touched_one_row_are_kept(database):
     migrate(database, "0001")
     insert(database, "batches", id="b", size=1, created_at=AT)
-    add_job(database, "a1", kind="generate", status="running", priority=3, batch_id="b")
-    add_shard(database, "s1", "a1", status="succeeded", fence=1, claims=1)
+    add_job(database, A1, kind="generate", status="running", priority=3, batch_id="b")
+    add_shard(database, "s1", A1, status="succeeded", fence=1, claims=1)
     back = {"idx": 1, "start": 4, "stop": 10, "fence": 2, "claims": 2, "releases": 2}
-    add_shard(database, "s2", "a1", **back)
+    add_shard(database, "s2", A1, **back)
     said = {"done": 5, "total": 9, "unit": "steps"}
-    add_job(database, "a2", kind="train", status="running", progress=json.dumps(said))
+    add_job(database, A2, kind="train", status="running", progress=json.dumps(said))
     lease = {"owner": "w", "lease_until": AT, "status": "running", "fence": 1, "claims": 1}
-    add_shard(database, "s3", "a2", stop=1, **lease)
+    add_shard(database, "s3", A2, stop=1, **lease)
     insert(database, "attempts", shard_id="s3", fence=1, worker="w", started_at=AT)
-    insert(database, "transitions", id="x", job_id="a2", shard_id="s3", at=AT, new="running")
+    insert(database, "transitions", id="x", job_id=A2, shard_id="s3", at=AT, new="running")
     schema.upgrade(database.url.render_as_string(hide_password=False))
     with database.write() as session:
-        found = {job_id: jobs.get(session, job_id) for job_id in ("a1", "a2")}
-        assert progress.of(session, list(found.values()))["a2"] == said
-        assert found["a1"].samples == 10
-        assert found["a2"].samples is None
+        found = {job_id: jobs.get(session, job_id) for job_id in (A1, A2)}
+        assert progress.of(session, list(found.values()))[A2] == said
+        assert found[A1].samples == 10
+        assert found[A2].samples is None
         [second] = shards.claim_due(session, owner="me", lease_s=60)
         assert (second.shard_id, second.fence, second.alone) == ("s2", 3, False)
         assert shards.reap(session) == ["s3"]
-        shard = jobs.shards_of(session, "a1")[1]
+        shard = jobs.shards_of(session, A1)[1]
         assert (shard.group_id, shard.urgency, shard.work_key) == ("b", -3, None)
-        assert len(jobs.transitions(session, "a2")) == 2
+        assert len(jobs.transitions(session, A2)) == 2
 
 
 def test_downgrading_from_leases_of_one_row_puts_the_old_tables_back(database):
@@ -109,7 +110,7 @@ def test_what_was_stored_before_packs_keeps_its_place(database):
     for name, key in (("own.tar", None), ("other.tar", "elsewhere")):
         row = {"id": name, "job_id": "a", "shard_id": "s", "sha256": "b" * 64, "name": name}
         insert(database, "artifacts", key=key, **row, **fixed)
-    migrate(database, "0006")
+    migrate(database, "head")
     with database.read() as session:
         found = session.scalars(select(Artifact).order_by(Artifact.name)).all()
         kept = session.execute(select(Job.manifest_key, Job.manifest_pack)).one()

@@ -1,77 +1,23 @@
 """PostgreSQL behind PgBouncer, which may give each transaction another server process."""
 
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-from sqlalchemy import URL, make_url, text
+from sqlalchemy import make_url, text
 
 from db import jobs, schema, shards
+from db.errors import Unreachable
 from db.session import Database
+from tests.other_servers import run_pgbouncer
 from tests.unit.db.conftest import Record
-
-PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-
-pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed")
 
 
 @pytest.fixture
 def pooled_url(postgresql_database_url: str) -> Iterator[str]:
     """The URL of an empty database by way of a pooler of two server processes."""
-    server = make_url(postgresql_database_url)
-    port = free_port()
-    home = Path(tempfile.mkdtemp(prefix="genmill-pooler-"))  # where another user can read it
-    home.chmod(0o755)
-    (home / "pgbouncer.ini").write_text(settings(server, port))
-    user = {"user": "nobody", "extra_groups": []} if os.geteuid() == 0 else {}  # root is refused
-    with (home / "log").open("wb") as log:
-        pooler = subprocess.Popen(
-            [str(PGBOUNCER), home / "pgbouncer.ini"], stdout=log, stderr=log, cwd="/", **user
-        )
-    try:
-        wait_until_open(port)
-        yield server.set(port=port).render_as_string(hide_password=False)
-    finally:
-        pooler.terminate()
-        pooler.wait(timeout=30)
-        shutil.rmtree(home)
-
-
-def settings(server: URL, port: int) -> str:
-    target = f"host={server.host} port={server.port} user={server.username}"
-    return f"""
-[databases]
-{server.database} = {target} password={server.password}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = any
-pool_mode = transaction
-default_pool_size = 2
-"""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until_open(port: int) -> None:
-    for _ in range(200):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    pytest.fail("PgBouncer did not open its port")
+    with run_pgbouncer(make_url(postgresql_database_url)) as url:
+        yield url
 
 
 @pytest.fixture
@@ -116,6 +62,14 @@ def test_a_pooler_is_noticed_and_nothing_is_prepared(pooled, postgresql_database
 def thresholds(database: Database) -> set[int | None]:
     with database.read() as session:
         return {session.connection().connection.driver_connection.prepare_threshold}
+
+
+def test_options_that_a_pooler_refuses_are_told_with_the_remedy(pooled_url):
+    database = Database(f"{pooled_url}?options=-csearch_path%3Dgm")
+    refused = pytest.raises(Unreachable, match=r"pooler .*startup parameter.*leave \?options= out")
+    with refused, database.read() as session:
+        session.execute(text("SELECT 1"))
+    database.dispose()
 
 
 def test_the_settings_of_a_transaction_do_not_outlive_it(pooled):

@@ -25,6 +25,7 @@ def finished(each_record: Record) -> str:
 def finish(record: Record, *, age: timedelta = OLD, kind: str = "generate", **options) -> str:
     job_id, *shard_ids = record.add((0, 2), (2, 4), kind=kind, **options)
     for shard_id in shard_ids:
+        record.release(record.claim(shard_id))
         claim = record.claim(shard_id)
         record.run(jobs.log, job_id, "a line")
         record.run(jobs.add_points, job_id, 1, {"loss": 0.5, "accuracy": 0.25})

@@ -288,7 +288,7 @@ def test_a_value_that_does_not_fit_is_refused(postgresql_database_url):
     database = Database(postgresql_database_url)
     with pytest.raises(Refused, match="too long"):
         database.transact(
-            lambda s: workers.start(s, boot_id="x" * 99, host="h", pid=1, device="cpu")
+            lambda s: workers.start(s, boot_id="b", host="h" * 999, pid=1, device="cpu")
         )
     database.dispose()
 

@@ -1,24 +1,21 @@
 """The lease protocol, one step at a time."""
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from db import artifacts, jobs, shards
 from db.errors import Cancelled, GenmillError, LeaseLost
 from db.session import clock
 from db.shards import NewArtifact
 from db.tables import Attempt, Shard
+from tests.attempts import attempts_at
 
 EXPIRED = -1  # a lease that is over as soon as it is given
 PREVIEW = NewArtifact("preview", "preview.png", "jobs/j/blobs/a", "a" * 64, 10, "image/png")
 
 
 def attempts(record, shard_id):
-    return record.run(
-        lambda session: session.scalars(
-            select(Attempt).where(Attempt.shard_id == shard_id).order_by(Attempt.fence)
-        ).all()
-    )
+    return record.run(attempts_at, shard_id)
 
 
 def test_a_claim_moves_shard_and_job_to_running_and_records_the_attempt(record):
@@ -29,7 +26,8 @@ def test_a_claim_moves_shard_and_job_to_running_and_records_the_attempt(record):
     assert record.job(job_id).status == "running"
     assert record.job(job_id).started_at is not None
     [attempt] = attempts(record, shard_id)
-    assert (attempt.fence, attempt.worker, attempt.ended_at) == (1, "ann", None)
+    assert (attempt["fence"], attempt["worker"], attempt["ended_at"]) == (1, "ann", None)
+    assert attempt["started_at"] is not None
 
 
 def test_a_second_worker_cannot_claim_a_running_shard(record):
@@ -64,7 +62,10 @@ def test_an_expired_lease_is_taken_over_and_the_zombie_changes_nothing(record):
         with pytest.raises(LeaseLost):
             step()
     record.commit(heir)
-    assert [a.outcome for a in attempts(record, shard_id)] == ["lost", "succeeded"]
+    first, second = attempts(record, shard_id)
+    assert (first["worker"], first["outcome"]) == ("ann", "lost")
+    assert (second["worker"], second["outcome"]) == ("bob", "succeeded")
+    assert first["started_at"] <= first["ended_at"] <= second["started_at"] <= second["ended_at"]
 
 
 def test_the_same_owner_with_an_old_fence_is_refused(record):
@@ -97,7 +98,7 @@ def test_a_commit_records_artifacts_and_the_end(record):
     assert record.job(job_id).status == "finalizing"
     stored = record.run(artifacts.of_job, job_id)
     assert [each.members_sha256 for each in stored] == [f"{0:064x}", f"{3:064x}"]
-    assert record.shard(first).owner is None
+    assert record.shard(first).lease_until is None
 
 
 def test_a_commit_records_the_last_progress_report(record):
@@ -144,7 +145,8 @@ def test_a_heartbeat_tells_of_the_cancellation(record):
     with pytest.raises(Cancelled):
         record.fail(claim, final=True)
     assert record.job(job_id).status == "cancelled"
-    assert attempts(record, shard_id)[0].outcome == "cancelled"
+    assert attempts(record, shard_id)[0]["outcome"] == "cancelled"
+    assert record.run(shards.outcome, claim) == "cancelled"
 
 
 def test_failures_are_retried_up_to_the_limit(record):
@@ -153,7 +155,8 @@ def test_failures_are_retried_up_to_the_limit(record):
     assert record.fail(record.claim(shard_id), max_failures=2) == "failed"
     assert record.job(job_id).status == "failed"
     assert record.job(job_id).error == "samples 0 to 3: it broke"
-    assert [a.outcome for a in attempts(record, shard_id)] == ["failed", "failed"]
+    ends = [(a["outcome"], a["error"]) for a in attempts(record, shard_id)]
+    assert ends == [("failed", "it broke")] * 2
 
 
 def test_a_shard_that_failed_waits_before_it_is_claimed_again(record):
@@ -208,7 +211,7 @@ def test_reaping_puts_an_expired_shard_back_and_leaves_live_ones(record):
     assert record.run(shards.reap) == [dead]
     assert record.shard(dead).status == "queued"
     assert record.shard(live).status == "running"
-    assert attempts(record, dead)[0].outcome == "lost"
+    assert attempts(record, dead)[0]["outcome"] == "lost"
 
 
 def test_a_running_shard_without_a_lease_is_reaped(record):
@@ -277,20 +280,39 @@ def test_progress_of_a_training_is_its_last_report(record):
     assert record.progress(job_id) == {"done": 3, "total": 6, "unit": "steps", "eta_s": 2.5}
 
 
-def test_every_change_of_state_is_recorded(record):
+def test_changes_of_a_job_and_unusual_ones_of_its_shards_are_recorded(record):
     job_id, shard_id = record.add()
-    record.commit(record.claim(shard_id))
+    record.release(record.claim(shard_id))
+    record.claim(shard_id, lease_s=EXPIRED)
+    record.commit(record.claim(shard_id, owner="bob"))
     moves = [(m.shard_id is None, m.old, m.new) for m in record.run(jobs.transitions, job_id)]
     assert sorted(moves, key=str) == sorted(
         [
             (True, None, "queued"),
             (True, "queued", "running"),
             (True, "running", "finalizing"),
-            (False, "queued", "running"),
-            (False, "running", "succeeded"),
+            (False, "running", "queued"),
+            (False, "running", "running"),
         ],
         key=str,
     )
+
+
+def test_a_shard_that_just_succeeds_is_one_row(record):
+    job_id, *ids = record.add((0, 2), (2, 4))
+    for shard_id in ids:
+        claim = record.claim(shard_id, owner="ann")
+        record.renew(claim, progress={"done": 1})
+        record.commit(claim)
+        shard = record.shard(shard_id)
+        assert (shard.owner, shard.fence, shard.report) == ("ann", 1, None)
+        assert shard.started_at <= shard.ended_at
+    assert record.run(count_rows, Attempt) == 0
+    assert all(move.shard_id is None for move in record.run(jobs.transitions, job_id))
+
+
+def count_rows(session, table):
+    return session.scalar(select(func.count()).select_from(table))
 
 
 def commit_many(record, *claims, whole=True):

@@ -33,6 +33,7 @@ class Transformer(TextNetwork):
 
     params: GptParams
     makes_feed: ClassVar[MakesFeed] = TokenFeed
+    parallel_streams = True
 
     def __init__(self, params: TrainingParams, shape: Shape) -> None:
         super().__init__(params, shape)

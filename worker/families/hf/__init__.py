@@ -29,7 +29,9 @@ class HfParams(TrainingParams):
         1024, ge=8, le=1_048_576, description="tokens of a packed row; longer examples are cut"
     )
     packing: bool = Field(
-        True, description="pack several examples into one row, where none sees another"
+        True,
+        description="pack several examples into one row, where none sees another; an import turns "
+        "it off for an architecture that mixes them",
     )
     chat: Chat = Field("auto", description=CHAT)
     rank: int = Field(16, ge=1, le=1024, description="rank of the adapter's matrices (LoRA's r)")
@@ -38,7 +40,8 @@ class HfParams(TrainingParams):
     targets: list[Annotated[str, Field(min_length=1)]] = Field(
         [],
         max_length=64,
-        description="names of the layers to adapt; none: all linear layers but the head",
+        description="names of the layers to adapt; none: all linear layers but the head; an import "
+        "names those of an architecture where some cannot be adapted",
     )
     base: Literal["fp32", "bf16", "nf4"] = Field(
         "fp32", description="precision of the base; nf4 (QLoRA) needs CUDA and bitsandbytes"

@@ -21,9 +21,9 @@ PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}\.safetensors")
 
 
 def weight_files(folder: Path) -> list[str]:
-    """The base's weights: one file, or those that the index names."""
+    """The base's weights: one file if it is there, or else those that the index names."""
     path = folder / INDEX
-    if not path.is_file():
+    if (folder / WEIGHTS).is_file() or not path.is_file():
         return [WEIGHTS]
     try:
         named = sorted(set(read_json(path)["weight_map"].values()))

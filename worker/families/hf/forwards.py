@@ -9,11 +9,14 @@ from torch.nn import functional
 IGNORED = -100
 
 
-def total_loss(model: Any, data: Tensor) -> Tensor:
-    """The sum over predicted tokens of their cross-entropy in nats, from data (B, 2, T)."""
+def total_loss(model: Any, data: Tensor, *, packed: bool) -> Tensor:
+    """The sum over predicted tokens of their cross-entropy in nats, from data (B, 2, T).
+
+    Unless rows are `packed`, the model numbers the tokens itself; padding follows the example.
+    """
     tokens, positions = data.unbind(1)
-    ids = torch.maximum(tokens, ~tokens)
-    logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits  # (B, T, V)
+    ids, given = torch.maximum(tokens, ~tokens), {"position_ids": positions} if packed else {}
+    logits = model(input_ids=ids, use_cache=False, **given).logits  # (B, T, V)
     return functional.cross_entropy(
         logits[:, :-1].flatten(0, 1).float(),
         targets(data).flatten(),

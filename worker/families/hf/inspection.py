@@ -12,40 +12,56 @@ from transformers.pytorch_utils import Conv1D
 
 from db.errors import BadInput
 from worker.families.hf import probes
+from worker.families.hf.folder import ADAPTER_CONFIG
 from worker.families.hf.loading import empty_model
-from worker.networks.family import Inspection
+from worker.networks.inspection import Inspection
 
 
-def inspect_base(model: Any, tokenizer: Any, folder: Path) -> Inspection:
+def inspect_base(model: Any, tokenizer: Any, folder: Path, *, positions: int | None) -> Inspection:
     """Try a base that has been loaded from a version's folder; `BadInput` where it is not usable.
 
-    The folder's own parameters for fine-tuning are kept where they can work.
+    `positions` are those that its configuration states, if it does.
     """
+    _refuse_damaged(model)
+    _refuse_unfit_tokenizer(model, tokenizer)
+    _refuse_unfit_architecture(model, positions)
+    cache, packing = probes.has_cache(model), probes.supports_packing(model)
+    weights = [value for name, value in model.named_parameters() if ".lora_" not in name]
+    has_adapter = (folder / ADAPTER_CONFIG).is_file()
+    return Inspection(
+        defaults={} if has_adapter else {"targets": _targets(model, folder)},
+        params={} if packing else {"packing": False},
+        record={"has_cache": cache},
+        metrics={
+            "architecture": type(model).__name__,
+            "parameters": sum(each.numel() for each in weights),
+            "cache": cache,
+            "packing": packing,
+        },
+    )
+
+
+def _refuse_damaged(model: Any) -> None:
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise BadInput(
                 f"the weights are damaged: {name} holds NaN or infinite numbers",
                 remedy="download or save the model again",
             )
-    _refuse_unfit_tokenizer(model, tokenizer)
+
+
+def _refuse_unfit_architecture(model: Any, positions: int | None) -> None:
     if probes.reads_ahead(model):
         raise BadInput(
             f"{type(model).__name__} as it is configured is not causal: later tokens change how "
             "earlier ones are read"
         )
-    cache, packing = probes.has_cache(model), probes.supports_packing(model)
-    targets = _targets(model, folder)
-    return Inspection(
-        defaults={"targets": targets},
-        params={} if packing else {"packing": False},
-        record={"has_cache": cache},
-        metrics={
-            "architecture": type(model).__name__,
-            "parameters": sum(each.numel() for each in model.parameters()),
-            "cache": cache,
-            "packing": packing,
-        },
-    )
+    if positions is not None and not probes.reads_position(model, positions - 1):
+        raise BadInput(
+            f"config.json says that the model reads {positions} tokens, but it does not read one "
+            "at that place",
+            remedy="correct its max_position_embeddings or n_positions",
+        )
 
 
 def _refuse_unfit_tokenizer(model: Any, tokenizer: Any) -> None:

@@ -22,7 +22,7 @@ from worker.families.hf.folder import (
 from worker.families.hf.merge import merge
 from worker.files import weights_digest
 from worker.networks.family import ForeignLayout
-from worker.networks.version_folder import CONFIG, Config, read_json
+from worker.networks.version_folder import CONFIG, WEIGHTS, Config, read_json
 
 CAUSAL = ("ForCausalLM", "LMHeadModel")  # how the names of causal architectures end
 MAX_CONTEXT = 1024  # tokens of a packed row by default
@@ -57,8 +57,10 @@ class TransformersLayout:
                 remedy="copy both files of the adapter, or neither",
             )
         _adapter_params(folder)  # refuses adapters other than plain LoRA
-        optional = [name for name in (INDEX, *OPTIONAL) if (folder / name).is_file()]
-        return [*weight_files(folder), *adapter, *TOKENIZER, *optional]
+        weights = weight_files(folder)
+        index = [] if weights == [WEIGHTS] else [INDEX]
+        optional = [name for name in OPTIONAL if (folder / name).is_file()]
+        return [*weights, *index, *adapter, *TOKENIZER, *optional]
 
     def record(
         self, folder: Path, config: Mapping[str, Any], digests: Mapping[str, str]
@@ -99,7 +101,10 @@ def _require_causal(folder: Path, config: Mapping[str, Any]) -> None:
         )
     causal = isinstance(kinds, list) and any(str(kind).endswith(CAUSAL) for kind in kinds)
     if not causal or config.get("is_encoder_decoder"):
-        raise BadInput(f"{path}: {kinds} is not a causal language model (...ForCausalLM)")
+        raise BadInput(
+            f"{path}: {kinds or 'a model without architectures'} is not a causal language model "
+            "(...ForCausalLM)"
+        )
     if "quantization_config" in config:
         raise BadInput(
             f"{path}: the weights are quantised", remedy="import the model in full precision"

@@ -21,6 +21,7 @@ from worker.networks.version_folder import CONFIG, read_json
 
 DOWNLOAD_AGAIN = "download or save the model again, weights and config.json together"
 SHOWN = 3  # names in a message
+LAYERS = {"num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers"}
 
 logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
 logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # as above
@@ -90,9 +91,7 @@ def _refuse_larger(folder: Path) -> None:
         for file in weight_files(folder)
         for name, tensor in stored_tensors(folder / file).items()
     }
-    for key, value in read_json(folder / CONFIG).items():
-        if "layer" in key and isinstance(value, int) and value > max(len(stored), 64):
-            raise BadInput(f"{CONFIG}: {key} is {value}, but there are {len(stored)} tensors")
+    _refuse_more_layers(read_json(folder / CONFIG), len(stored))
     model = empty_model(folder)
     declared = sum(each.numel() for each in model.parameters())
     held = sum(math.prod(tensor.shape) for tensor in stored.values())
@@ -108,6 +107,18 @@ def _refuse_larger(folder: Path) -> None:
             f"hold {held:,}{_named('; not in them', differing)}",
             remedy=DOWNLOAD_AGAIN,
         )
+
+
+def _refuse_more_layers(config: Mapping[str, Any], tensors: int) -> None:
+    """Refuse more layers than there are tensors, which would take long to build."""
+    inner = config.get("text_config")
+    for part in (config, inner if isinstance(inner, dict) else {}):
+        for key in LAYERS & part.keys():
+            if isinstance(part[key], int) and part[key] > tensors:
+                raise BadInput(
+                    f"{CONFIG}: {key} is {part[key]}, but the files hold {tensors} tensors",
+                    remedy=DOWNLOAD_AGAIN,
+                )
 
 
 def _refuse_unfit(kind: str, report: Mapping[str, Any]) -> None:

@@ -32,7 +32,7 @@ from worker.families.hf.inspection import inspect_base
 from worker.families.hf.packing import PackedFeed
 from worker.families.hf.probes import has_cache, supports_packing
 from worker.families.hf.slots import SlotCache, read_slots, supports_slots
-from worker.networks.family import Inspection
+from worker.networks.inspection import Inspection
 from worker.networks.learning_rates import step, warm_up
 from worker.networks.network import Batch, Clock, Draws, Finished, Losses, Row, StreamingNetwork
 from worker.networks.params import SamplingParams, TrainingParams
@@ -109,7 +109,9 @@ class CausalModel(StreamingNetwork):
     def inspect(self) -> Inspection:
         """See `Network.inspect`."""
         with self._base.using(None) as model:
-            return inspect_base(model, self._tokenizer, self._folder)
+            return inspect_base(
+                model, self._tokenizer, self._folder, positions=positions(self._config)
+            )
 
     def shared_bytes(self) -> Mapping[str, int]:
         """The base, which other networks may use too."""
@@ -156,7 +158,7 @@ class CausalModel(StreamingNetwork):
                 else:  # another network of this base has it
                     model.activation_checkpointing_disable()
             for part in torch.split(batch.data, self.params.micro_batch):
-                share = total_loss(model, part) / count
+                share = total_loss(model, part, packed=self.params.packing) / count
                 share.backward()  # type: ignore[no-untyped-call]  # torch's annotation is missing
                 loss += share.detach()
         size = nn.utils.clip_grad_norm_([*self.lora], self.params.clip)
@@ -169,7 +171,8 @@ class CausalModel(StreamingNetwork):
         count = targets(batch.data).ge(0).sum().clamp(min=1)
         with self._base.using(self.adapter) as model:
             parts = torch.split(batch.data, self.params.micro_batch)
-            total = torch.stack([total_loss(model, part) for part in parts]).sum()
+            packed = self.params.packing
+            total = torch.stack([total_loss(model, part, packed=packed) for part in parts]).sum()
         return {"loss": total / count, "count": count}
 
     def stream(

@@ -46,6 +46,16 @@ def has_cache(model: Any) -> bool:
     return cache is not None and not _differ(read.logits[:, -1], _logits(model, ids)[:, -1])
 
 
+def reads_position(model: Any, position: int) -> bool:
+    """Whether the model reads a token at a position."""
+    ids = _ids(model)[:, :1]
+    try:
+        _logits(model, ids, position_ids=torch.full_like(ids, position))
+    except CODE_ERRORS:
+        return False
+    return True
+
+
 def supports_packing(model: Any) -> bool:
     """Whether the model keeps examples that are packed into one row apart.
 
@@ -55,7 +65,7 @@ def supports_packing(model: Any) -> bool:
     ids, others = _ids(model), _other_ids(model)
     places = torch.arange(ids.shape[1], device=ids.device)[None]
     positions = torch.cat((places, places), 1)
-    alone = _logits(model, ids, position_ids=places)
+    alone = _logits(model, ids)
     if not torch.isfinite(alone).all():
         raise NonFinite("the base's logits are not finite: its weights are damaged")
     one, other = (

@@ -21,9 +21,11 @@ from worker.families.text2image.sampling import sample_tokens
 from worker.feeds.images import CaptionFeed
 from worker.feeds.tokenizer import FILE, Tokenizer, load_or_train_tokenizer, load_tokenizer
 from worker.networks.images import to_pixels
+from worker.networks.inspection import Inspection
 from worker.networks.learning_rates import cosine, step
 from worker.networks.network import Batch, Clock, Draw, Losses, Network, Output, Row
 from worker.networks.params import SamplingParams, TrainingParams
+from worker.networks.text_network import refuse_other_size
 
 WARM_UP = 0.02  # share of the second stage until the peak rate
 MAX_GRADIENT = 200.0  # norm at which the codec's gradients are clipped
@@ -69,6 +71,11 @@ class Text2Image(Network):
         info = captions.load_caption_info(folder)
         self.tokenizer = load_tokenizer(folder)
         self.caption_length, self.examples = info.length, info.examples
+
+    def inspect(self) -> Inspection:
+        """Refuse a tokenizer that the network was not trained with."""
+        refuse_other_size(self.tokenizer, self.shape.vocabulary)
+        return Inspection()
 
     def begin_finetuning(self) -> None:
         """Freeze the codec, so that tokens keep their meaning."""

@@ -11,6 +11,7 @@ import pytest
 from tests.families.causal import write_base
 from tests.families.folder_faults import (
     FAULTS,
+    HEAD,
     LAYER,
     WEIGHTS,
     as_kind,
@@ -51,8 +52,11 @@ def test_a_folder_that_is_not_what_was_meant_is_refused_in_words(genmill, tiny, 
 
 def test_a_file_in_place_of_a_folder_is_named(genmill, home):
     Path("m.gguf").write_bytes(b"GGUF" + bytes(20))
-    wrong = genmill("model", "import", "m.gguf", "--name", "m")
-    assert (wrong.code, "m.gguf: a GGUF file" in wrong.err) == (2, True)
+    for options in ([], ["--unwrap"]):
+        wrong = genmill("model", "import", "m.gguf", "--name", "m", *options)
+        assert (wrong.code, "m.gguf: a GGUF file" in wrong.err) == (2, True)
+        none = genmill("model", "import", "nowhere", "--name", "m", *options)
+        assert (none.code, "nowhere: no such folder" in none.err) == (2, True)
 
 
 def test_the_folder_of_a_download_cache_is_not_the_model_s(genmill, tiny):
@@ -119,6 +123,25 @@ def test_what_older_versions_of_a_library_stored_is_no_tensor_too_many(genmill, 
     buffer = {f"{LAYER.removesuffix('.q_proj')}.rotary_emb.inv_freq": torch.ones(8)}
     rewrite(tiny, lambda tensors: tensors | buffer)
     assert genmill("model", "import", "tiny", "--name", "m").out == "m:1\n"
+
+
+def test_one_file_of_weights_goes_before_an_index_that_was_left_beside_it(genmill, tiny):
+    change(tiny / f"{WEIGHTS}.index.json", weight_map={HEAD: "model-1-of-2.safetensors"})
+    made = genmill("model", "import", "tiny", "--name", "m", "--json")
+    assert made.code == 0, made.err
+    assert f"{WEIGHTS}.index.json" not in made.json["files"]
+
+
+def test_gpt2_as_it_was_published_is_taken(genmill, home):
+    """Its tensors lack the prefix of the architecture, and there are masks among them."""
+    import torch
+
+    folder = write_base(Path("gpt2"), SENTENCES, kind="gpt2")
+    renamed(folder, lambda name: name.removeprefix("transformer."))
+    masks = {f"h.{layer}.attn.bias": torch.ones(1, 1, 48, 48) for layer in range(2)}
+    rewrite(folder, lambda tensors: tensors | masks)
+    made = genmill("model", "import", "gpt2", "--name", "m")
+    assert made.out == "m:1\n", made.err
 
 
 def test_an_index_without_metadata_and_a_shard_s_leftovers_are_no_matter(genmill, tiny):

@@ -99,6 +99,7 @@ def test_an_adapter_beside_its_base_is_exported_alone_or_merged(genmill, tiny):
     put_adapter(tiny)
     made = genmill("model", "import", "tiny", "--name", "writer", "--json").json
     assert (made["params"]["rank"], made["params"]["alpha"]) == (2, 8)
+    assert made["params"]["targets"] == []  # the adapter's own are in its configuration
     genmill("model", "export", "writer", "whole")
     assert (Path("whole") / "adapter_model.safetensors").is_file()
     out = genmill("model", "export", "writer", "merged", "--merge", "--json")
@@ -126,6 +127,11 @@ def test_a_version_without_an_adapter_has_nothing_to_merge(genmill, tiny, digits
         assert not (Path("out") / "model.safetensors").exists()
 
 
+def change_map(weight_map):
+    path = Path("tiny/model.safetensors.index.json")
+    path.write_text(json.dumps({"weight_map": weight_map}), "utf-8")
+
+
 def spoil(how):
     """What may be wrong with a folder, by name."""
     config, tokenizer = Path("tiny/config.json"), Path("tiny/tokenizer_config.json")
@@ -139,8 +145,11 @@ def spoil(how):
         "two halves": lambda: change(config, is_encoder_decoder=True),
         "quantised": lambda: change(config, quantization_config={"bits": 4}),
         "no model": lambda: change(config, model_type=None, architectures=None),
-        "path": lambda: index.write_text(json.dumps({"weight_map": {"a": "../x.safetensors"}})),
-        "no map": lambda: index.write_text("{}"),
+        "path": lambda: (
+            weights.unlink()
+            or index.write_text(json.dumps({"weight_map": {"a": "../x.safetensors"}}))
+        ),
+        "no map": lambda: weights.unlink() or index.write_text("{}"),
         "half an adapter": lambda: Path("tiny/adapter_config.json").write_text("{}"),
         "other adapter": lambda: put_adapter(Path("tiny"), peft_type="IA3"),
         "dora": lambda: put_adapter(Path("tiny"), use_dora=True),

@@ -9,6 +9,8 @@ from scheduler.dispatch.loop import touch_scheduler_file
 from scheduler.machine.doctor import examine
 from worker.services import Services
 from worker.settings import Settings
+from worker.store.base import Limit
+from worker.store.folder import FolderStore
 
 
 def examined(settings: Settings) -> dict[str, dict]:
@@ -67,6 +69,21 @@ def test_what_does_not_answer_is_named_without_its_password(tmp_path, change, ch
     assert not found[check]["ok"]
     assert says in found[check]["found"]
     assert "secret" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("limit", "ok"),
+    [
+        (Limit("no conditional put", "a key is looked up", covered=True), True),
+        (Limit("no list", "nothing is removed"), False),
+    ],
+)
+def test_what_the_store_lacks_is_told_with_what_follows(tmp_path, monkeypatch, limit, ok):
+    monkeypatch.setattr(FolderStore, "limits", lambda _: [limit])
+    (found,) = examine(Settings(_env_file=None, home=tmp_path / "home"), ["store"])
+    assert found["ok"] == ok
+    assert str(limit) in found["found"]
+    assert bool(found["remedy"]) != ok
 
 
 def test_a_database_of_another_version_is_told(tmp_path, database_url):

@@ -1,6 +1,6 @@
 import pytest
 
-from worker.engine.budget import Budget, Cadence
+from worker.engine.budget import Budget, Cadence, TimeShare
 
 
 def due_steps(cadence: Cadence, steps: int) -> list[int]:
@@ -35,3 +35,22 @@ def test_cadence_without_steps_divides_the_run() -> None:
 @pytest.mark.parametrize(("steps", "expected"), [(120, [50, 100]), (30, [])])
 def test_cadence_keeps_its_least_distance_in_a_short_run(steps: int, expected: list[int]) -> None:
     assert due_steps(Cadence(0, 10, 50), steps) == expected
+
+
+def test_cadence_is_at_least_so_many_steps_apart() -> None:
+    assert Cadence(0, 10, 50).steps_apart(400) == 50
+    assert Cadence(0, 10, 50).steps_apart(4000) == 400
+    assert Cadence(30, 10, 50).steps_apart(4000) == 30
+
+
+def test_what_takes_long_is_done_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    share, clock = TimeShare(0.1), iter([0.0, 2.0, 30.0, 31.0])
+    assert share.allows(elapsed_s=0), "the first cost is unknown"
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    with share.spending():
+        pass
+    assert not share.allows(elapsed_s=39)
+    assert share.allows(elapsed_s=40)
+    with share.spending():
+        pass
+    assert share.allows(elapsed_s=40)

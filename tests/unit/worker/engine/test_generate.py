@@ -9,7 +9,8 @@ import torch
 from db.errors import Cancelled, NonFinite
 from tests.families.kit import Recorder, image_dataset
 from worker.data.dataset import LocalDataset, Shape
-from worker.engine.generate import Generation, Sampler, generate
+from worker.engine.generate import Generation, generate
+from worker.engine.sampler import Sampler
 from worker.feeds.feed import Feed
 from worker.feeds.source_images import SourceImages
 from worker.networks.network import Batch, Draw, Draws, Finished, Losses, Network, Output, Row
@@ -216,7 +217,7 @@ def test_short_memory_in_the_middle_repeats_only_what_is_under_way() -> None:
 
 
 def test_order_to_stop_is_met_while_nothing_is_finished(monkeypatch) -> None:
-    monkeypatch.setattr("worker.engine.generate.REPORT_EVERY_S", 0)
+    monkeypatch.setattr("worker.engine.tasks.REPORT_EVERY_S", 0)
 
     class Stopping(Recorder):
         def progress(self, done: float, *_: object, **__: object) -> None:

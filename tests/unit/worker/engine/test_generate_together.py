@@ -62,6 +62,35 @@ def test_tasks_fill_each_other_s_micro_batches_and_end_one_by_one() -> None:
     assert ended == [[0], [1, 2], [3], [4]]
 
 
+def test_tasks_join_those_that_run_as_soon_as_there_is_room() -> None:
+    network = Trickling()
+    first, second, third = (task(network, seed, 0, 5) for seed in (1, 2, 3))
+    coming, asked = [[second], [third], []], []
+
+    def more() -> list[Task]:
+        asked.append(network.steps)
+        return coming.pop(0)
+
+    made: dict[Task, list[Sample]] = {first: [], second: [], third: []}
+    for step in generate_together([first], more):
+        for each, samples in step:
+            made[each] += samples  # type: ignore[operator]
+    assert asked == [0, 3, 8], "whenever fewer than eight rows run"
+    for each, samples in made.items():
+        assert numbers(samples) == alone(each)
+
+
+def test_tasks_that_join_end_alone_as_others_do() -> None:
+    network = Choosy()
+    good = task(network, 1, 0, 3)
+    bad = task(network, 2, 0, 9, prompts=(Prompt(prompt="too long"),))
+    coming = [[bad], []]
+    steps = [*generate_together([good], lambda: coming.pop(0))]
+    [error] = [made for step in steps for each, made in step if each is bad]
+    assert isinstance(error, Refused)
+    assert [numbers(made) for step in steps for each, made in step if each is good] == [alone(good)]  # type: ignore[arg-type]
+
+
 def test_each_task_has_its_own_labels_prompts_and_progress() -> None:
     network = Counting(labels=("a", "b"))
     prompts = (Prompt(prompt="one", custom_id="x"),)

@@ -41,6 +41,10 @@ def test_one_thread_is_used_beside_other_work() -> None:
     assert Machine(2, busy).run(40)[-1] == 1
 
 
+def test_number_that_is_much_slower_is_tried_once() -> None:
+    assert Machine(2, lambda threads: 0.2 * threads**4).run(40).count(2) == 1
+
+
 def test_number_that_is_hardly_faster_is_not_worth_a_change() -> None:
     assert Machine(2, lambda threads: 0.099 if threads == 1 else 0.1).run(40)[-1] == 2
 

@@ -1,3 +1,4 @@
+import json
 from io import BytesIO
 from pathlib import Path
 
@@ -57,6 +58,22 @@ def test_looks_along_the_way_take_a_part_of_the_split_and_the_end_all_of_it(
         losses = [float(network.validate(batch)["loss"]) for batch in whole]
     assert trained.metrics["loss"] == pytest.approx(np.mean(losses), rel=1e-4)
     assert monitor.curves["validation/loss"][-1][1] != trained.metrics["loss"]
+
+
+def test_looks_along_the_way_take_few_rows_where_steps_between_have_few(tmp_path: Path) -> None:
+    texts = text_dataset(tmp_path / "texts")
+    rows = [{"split": 0, "text": "to and fro. " * 9}, {"split": 1, "text": "to and fro. " * 4000}]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (texts.folder / "documents.jsonl").write_text(lines, "utf-8")
+
+    def parts(folder: str, **given: int) -> int:
+        params = {"batch_size": 2, "context": 16} | given
+        asked = small_training(GPT, texts, tmp_path / folder, params=params, max_steps=100)
+        return len(list(build_run(asked).validation(whole=False)))
+
+    assert parts("few") == 1
+    assert parts("many", batch_size=400) == 4
+    assert parts("asked", validate_every=50) == 4
 
 
 def test_training_tells_progress_at_every_step(dataset: LocalDataset, tmp_path: Path) -> None:

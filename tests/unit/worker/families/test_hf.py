@@ -415,7 +415,7 @@ def test_the_loss_of_a_validation_is_over_all_its_tokens_alike(base, tmp_path):
     run = build_run(training(base, data, tmp_path / "one"))
     [whole] = [batch.data for batch in run.validation()]
     weighted = sum(float(each["loss"]) * n for each, n in zip(losses, counts, strict=True))
-    assert loss_of(begun.network, whole) == pytest.approx(weighted / sum(counts), rel=1e-5)
+    assert loss_of(run.network, whole) == pytest.approx(weighted / sum(counts), rel=1e-5)
 
 
 def test_only_a_template_can_present_a_system_message(chatty, base):

@@ -1,13 +1,17 @@
 """Ten architectures from configuration to merged export, compared with transformers itself."""
 
+import json
 import re
+import shutil
 from contextlib import closing
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from db.errors import NonFinite, Refused
 from scheduler.models.import_model import import_model
 from tests.families.architectures import ARCHITECTURES
 from tests.families.causal import write_base
@@ -19,6 +23,7 @@ from worker.engine.inspection import inspect
 from worker.engine.train import Training
 from worker.engine.weights import load
 from worker.families.hf import FAMILY, HfSampling
+from worker.families.hf.probes import supports_packing
 from worker.networks.version_folder import read_record
 from worker.specs import Prompt, parse_params
 
@@ -107,3 +112,27 @@ def test_the_table_in_the_documentation_has_what_the_imports_find():
         (name, words[one.cache], words[one.packing], " and ".join(one.targets) or "all linear")
         for name, one in ARCHITECTURES.items()
     ]
+
+
+def test_what_an_earlier_import_did_not_find_out_is_tried_at_work(name, version, tmp_path):
+    folder = tmp_path / "earlier"
+    shutil.copytree(version[1], folder)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    del config["genmill"]["has_cache"]
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    assert texts(folder) == texts(version[1])
+
+
+def test_an_error_of_the_model_s_own_code_is_final_and_in_words(version):
+    network = load(version[1], device=CPU)[1]
+    beyond = torch.full((1, 4), 100_000)
+    with pytest.raises(Refused, match=r"For\w+|HeadModel .* cannot do this: IndexError"):
+        network.next_logits(beyond, torch.ones_like(beyond), None)
+
+
+def test_damaged_weights_are_named_as_such_when_packing_is_tried(version):
+    model = deepcopy(load(version[1], device=CPU)[1].base.model)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.fill_(torch.nan)
+    with pytest.raises(NonFinite, match="its weights are damaged"):
+        supports_packing(model)

@@ -18,9 +18,10 @@ from tests.families.kit import (
     train_small,
 )
 from worker.data.dataset import LocalDataset, Shape
-from worker.engine.generate import Sample, Sampler
+from worker.engine.generate import Sample
 from worker.engine.previews import page
 from worker.engine.run import build_run
+from worker.engine.sampler import Sampler
 from worker.engine.train import Trained
 from worker.engine.weights import load
 from worker.families import families

@@ -6,7 +6,7 @@ import torch
 
 from tests.families.kit import make, small_params, sound_dataset, train_small
 from worker.data.dataset import VALIDATION, LocalDataset, Shape
-from worker.engine.generate import Sampler
+from worker.engine.sampler import Sampler
 from worker.engine.weights import load
 from worker.families import find_family
 from worker.families.wavenet import WaveNetParams, WaveNetSampling

@@ -1,0 +1,65 @@
+"""All attempts at a shard, put together from its own row and from those that ended otherwise.
+
+Also all its changes of state: those on record, and those that follow from the attempts.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from db.tables import Attempt, Shard
+
+Row = Mapping[str, Any]
+Move = tuple[Any, str, str]  # time, old state, new state
+HELD = {"running": None, "succeeded": "succeeded"}  # state of a shard -> outcome of its attempt
+NOT_RECORDED = "unknown, for its end is not recorded"
+
+
+def attempts_at(session: Session, shard_id: str) -> list[Row]:
+    """The attempts at a shard in the order of their fences; a current one has no outcome."""
+    columns, shard = Attempt.__table__.columns, Shard.__table__
+    ended = session.execute(select(*columns).where(Attempt.shard_id == shard_id))
+    own = session.execute(select(*shard.columns).where(shard.c.id == shard_id))
+    return put_together([row._mapping for row in ended], [row._mapping for row in own])
+
+
+def put_together(ended: Iterable[Row], shards: Iterable[Row]) -> list[Row]:
+    """Rows of `attempts`, and one for the attempt on each shard's row, in the order of fences."""
+    own = [
+        {
+            "shard_id": shard["id"],
+            "worker": shard["owner"],
+            "outcome": HELD[shard["status"]],
+            "error": None,
+            **{name: shard[name] for name in ("fence", "started_at", "ended_at")},
+        }
+        for shard in shards
+        if shard["status"] in HELD
+    ]
+    return sorted([*ended, *own], key=lambda row: row["fence"])
+
+
+def moves_of(attempts: Iterable[Row], transitions: Iterable[Row]) -> Iterator[Move]:
+    """Every change of a shard's state, in order.
+
+    An attempt begins with a claim from the queue, unless it takes over: that is a transition, as is
+    the end of every attempt without success.
+    """
+    ordered = sorted(transitions, key=lambda row: (row["at"], row["id"]))
+    recorded = deque((row["at"], row["old"], row["new"]) for row in ordered)
+    state = "queued"
+    for attempt in attempts:
+        if state != "running":
+            yield attempt["started_at"], "queued", "running"
+        if attempt["ended_at"] is None:
+            return
+        move = (attempt["ended_at"], "running", attempt["outcome"])
+        if attempt["outcome"] != "succeeded":
+            known = recorded and recorded[0][0] == attempt["ended_at"]
+            move = recorded.popleft() if known else (*move[:2], NOT_RECORDED)
+        yield move
+        state = move[2]
+    yield from recorded
