@@ -1,11 +1,14 @@
 import json
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 from click.testing import CliRunner
 
+from db import jobs
 from db.columns import new_id
+from db.session import clock
 from tests.bench.__main__ import main
 from tests.bench.fill import Shape, add_worker, fill
 from tests.bench.fleet import ended_once, unfinished
@@ -60,13 +63,23 @@ def test_loading_the_benchmarks_loads_no_torch():
 
 
 @pytest.mark.parametrize("shape", [Shape(1, 6), Shape(6), Shape(6, batches=2), Shape(2, 3)])
-def test_a_filled_record_is_one_that_workers_can_choose_from(database, shape):
-    jobs = fill(database, shape)
-    boot = add_worker(database)
-    assert len(jobs) == shape.jobs
+def test_a_filled_record_is_one_that_workers_can_choose_from(each_database, shape):
+    found = fill(each_database, shape)
+    boot = add_worker(each_database)
+    assert len(found) == shape.jobs
     for _ in range(2):  # the first time is undone
-        choose(database, boot, 6)
-        claim_together(database, boot, 6)
+        choose(each_database, boot, 6)
+        claim_together(each_database, boot, 6)
+
+
+def test_the_jobs_of_a_filled_record_are_listed_and_counted(each_database):
+    found = fill(each_database, Shape(6))
+    with each_database.read() as session:
+        now = clock(session)
+        day, half_an_hour = timedelta(days=1), timedelta(minutes=30)  # they are an hour old
+        assert [each.id for each in jobs.listing(session, since=now - day)] == found[::-1]
+        assert jobs.listing(session, since=now - half_an_hour) == []
+        assert jobs.counts(session)["queued"] == 6
 
 
 def test_a_simulated_worker_ends_each_shard_once(database):

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from weakref import WeakKeyDictionary
 
 import torch
@@ -35,10 +35,20 @@ def most_streams(network: Network, device: torch.device) -> int:
 def run_streams(sampler: Sampler, rows: Iterator[Row]) -> Iterator[Made]:
     """Yield what each step finishes; a row is taken once there is room for it."""
     size, most = sampler.sampling.micro_batch, most_streams(sampler.network, sampler.device)
+    first = list(islice(rows, most * size)) if most > 1 else []
+    if len(first) > size:
+        yield from _several(sampler, first, rows)
+    else:
+        yield from _alone(sampler.steps(chain(first, rows)), sampler)
+
+
+def _several(sampler: Sampler, first: list[Row], rows: Iterator[Row]) -> Iterator[Made]:
+    """Several streams, which share rows: each may take what another has left."""
+    size = sampler.sampling.micro_batch
     waiting = _Rows()
-    left = waiting.add(islice(rows, most * size))  # not finished
-    streams = [sampler.steps(waiting) for _ in range(max(1, math.ceil(left / size)))]
-    for made in _together(streams) if len(streams) > 1 else _alone(streams[0], sampler):
+    left = waiting.add(first)  # not finished
+    streams = [sampler.steps(waiting) for _ in range(math.ceil(left / size))]
+    for made in _together(streams):
         left -= len(made)
         yield made
         left += waiting.add(islice(rows, len(streams) * size - left))

@@ -152,7 +152,7 @@ def _unsupported(source: Source) -> BadInput:
         suffix = source.path.suffix
         kind = f"{suffix} files are" if suffix else "a file without a suffix is"
         return BadInput(f"{source.name}: {kind} not supported", remedy=_all_formats())
-    return BadInput(f"{source.name}: {what}, which is not taken as it is", remedy=remedy)
+    return BadInput(f"{source.name}: {what}", remedy=remedy)
 
 
 def _choices() -> list[Choice]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from db import jobs
 from db.commits import NewManifest
-from db.errors import DigestMismatch, GenmillError, Unreachable
+from db.errors import DigestMismatch, Refused, Unreachable
 from db.states import JobState
 from db.tables import Job
 from worker.files import canonical_json
@@ -54,7 +54,8 @@ def settle_complete(services: Services, job_ids: Sequence[str]) -> list[str]:
 def finalize(services: Services, job_ids: Sequence[str]) -> list[str]:
     """Finish jobs that are finalizing; return those that succeeded now.
 
-    One that cannot be finished fails with the reason, and holds up no other. Raises `Unreachable`.
+    One that can never be finished fails with the reason, another is left for the next time; neither
+    holds up the rest. Raises `Unreachable`.
     """
     if not job_ids:
         return []
@@ -66,7 +67,7 @@ def finalize(services: Services, job_ids: Sequence[str]) -> list[str]:
         if len(job_ids) > 1:
             return [done for job_id in job_ids for done in finalize(services, [job_id])]
         log.exception("job %s cannot be finished", job_ids[0])
-        if isinstance(error, GenmillError):  # the same tomorrow
+        if isinstance(error, Refused | DigestMismatch):  # the same tomorrow
             reason = f"cannot be finished: {error}"
             services.database.transact(partial(jobs.fail, job_id=job_ids[0], reason=reason))
         return []

@@ -13,7 +13,7 @@ from itertools import chain, islice
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from db.errors import BadInput
+from db.errors import BadInput, Refused
 from worker.media.sources import sidecars, tables
 from worker.media.sources.columns import Columns, find_columns
 from worker.media.sources.file_index import FileIndex
@@ -34,14 +34,6 @@ _REMEDY = "give columns file_name and text (or caption, prompt, label), or take 
 
 
 _BESIDE = "a text file beside each picture"
-
-
-class NotACaption(BadInput):
-    """A file beside a picture holds something else."""
-
-
-class TooMany(BadInput):
-    """The captions do not fit into memory."""
 
 
 class Given(NamedTuple):
@@ -83,7 +75,7 @@ def read_annotations(
 
     Without `captions` only labels and splits count. Of several rows about one item, the first does.
     Raises `BadInput` for `metadata` files that cannot be read, and if captions are given and none
-    is usable.
+    is usable; `Refused` if they do not fit into memory.
     """
     candidates = [each for each in source.members() if each.suffix in _CANDIDATES]
     found = Annotations()
@@ -194,8 +186,6 @@ class _Reader:
         for place, row in chain(first, rows):
             try:
                 self._add(member, f"{member.name} {place}", columns, row)
-            except TooMany:
-                raise
             except BadInput as error:
                 self.rejects.add(f"{member.name} {place}", str(error))
 
@@ -235,7 +225,7 @@ class _Reader:
                 raise BadInput(f"{name} already has a {what} from {before.source}")
         self.room -= len(name) + 4 * len(given.caption or "")
         if self.room < 0:
-            raise TooMany(f"more than {MAX_TOTAL:,} bytes of captions in all")
+            raise Refused(f"{given.source}: more than {MAX_TOTAL:,} bytes of captions in all")
         known = {key: value for key, value in before._asdict().items() if value is not None}
         self.found.given[name] = given._replace(**known)
 
@@ -244,13 +234,9 @@ class _Reader:
         try:
             text = sidecars.read_sidecar(member)
             if sidecars.is_boxes(text):
-                raise NotACaption("numbers such as boxes of objects, not a caption")
+                self.rejects.add(member.name, "numbers such as boxes of objects, not a caption")
+                return
             self._give(name, Given(member.name, self._checked(text)))
-        except NotACaption as error:
-            self.rejects.add(member.name, str(error))
-            return
-        except TooMany:
-            raise
         except BadInput as error:
             self.rejects.add(member.name, str(error))
         if _BESIDE not in self.found.origins:

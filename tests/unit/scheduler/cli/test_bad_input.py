@@ -260,7 +260,10 @@ def test_bytes_that_are_no_text_are_refused_by_name(genmill, digits):
     refused(genmill, *enqueue, "--label", strange, code=2, says="label")
 
 
-def test_a_file_of_no_known_kind_is_told_what_is_taken(genmill):
+def test_a_file_that_is_not_taken_is_told_what_it_is_or_what_is_taken(genmill):
     Path("table.csv").write_text("a,b\n1,2\n")
-    says = ["table.csv", ".csv files are not supported", "use IDX", ".jsonl"]
+    says = ["table.csv: a table", "write its rows to a .jsonl file"]
     refused(genmill, "dataset", "add", "d", "table.csv", code=2, says=says)
+    Path("what.xyz").write_text("?")
+    says = ["what.xyz", ".xyz files are not supported", "use IDX", ".jsonl"]
+    refused(genmill, "dataset", "add", "d", "what.xyz", code=2, says=says)

@@ -41,6 +41,13 @@ heavy = {"pydantic", "sqlalchemy", "celery", "redis", "boto3", "numpy", "PIL", "
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
 
+ONLY_SQLITE = """
+import sys
+from scheduler.cli import run
+assert run(["job", "list"]) == 0
+assert "sqlalchemy.dialects.postgresql" not in sys.modules
+"""
+
 
 def python(script, *words, **options):
     command = [sys.executable, "-c", script, *words]
@@ -49,6 +56,12 @@ def python(script, *words, **options):
 
 def test_help_imports_click_and_nothing_heavier(home):
     done = python(ONLY_CLICK)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_command_on_a_sqlite_record_does_not_import_the_other_databases_dialect(home):
+    python(ONLY_SQLITE)  # which creates the record, by migrations that import both
+    done = python(ONLY_SQLITE)
     assert done.returncode == 0, done.stderr
 
 

@@ -75,7 +75,7 @@ def test_tasks_join_those_that_run_as_soon_as_there_is_room() -> None:
     for step in generate_together([first], more):
         for each, samples in step:
             made[each] += samples  # type: ignore[operator]
-    assert asked == [0, 3, 8], "whenever fewer than eight rows run"
+    assert asked == [0, 8, 8], "whenever the network takes rows and none is left"
     for each, samples in made.items():
         assert numbers(samples) == alone(each)
 

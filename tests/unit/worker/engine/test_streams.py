@@ -1,7 +1,9 @@
 """Streams that run at once: no sample depends on its stream, and each uses one thread."""
 
 import threading
+from collections import deque
 from collections.abc import Iterator
+from itertools import chain, islice
 
 import pytest
 import torch
@@ -55,6 +57,28 @@ def test_a_job_of_one_micro_batch_has_one_stream() -> None:
     network.meeting = threading.Barrier(1)
     assert numbers(asked(network, 8)) == numbers(asked(Counting(), 8))
     assert len(network.threads) == 1
+
+
+class Slots(Counting):
+    """Takes rows by the batch into slots; some end as they begin, the others one a step."""
+
+    def stream(
+        self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams
+    ) -> Iterator[list[Finished]]:
+        batches = (batch for batch in iter(lambda: list(islice(rows, sampling.micro_batch)), []))
+        taken, slots = chain.from_iterable(batches), deque[Row]()
+        while True:
+            done = []
+            while len(slots) < sampling.micro_batch and (row := next(taken, None)):
+                (slots if row.index % 3 else done).append(row)
+            done += [slots.popleft()] if slots else []
+            if not done:
+                return
+            yield [(row, draw([row]).normal(1)[0].numpy()) for row in done]
+
+
+def test_a_lone_stream_takes_rows_as_it_likes() -> None:
+    assert numbers(asked(Slots(), 30)) == numbers(asked(Counting(), 30))
 
 
 def test_an_error_of_a_stream_ends_all() -> None:

@@ -58,7 +58,7 @@ def tuned(version, tmp_path_factory):
     params = parse_params(FAMILY.params, version[0].params | FEW, what="hf")
     dataset = write_rows(folder / "rows", ROWS)
     asked = Training(
-        FAMILY, params, dataset, folder / "run", max_steps=8, parent=version[1], seed=1
+        FAMILY, params, dataset, folder / "run", max_steps=4, parent=version[1], seed=1
     )
     return run(asked)
 

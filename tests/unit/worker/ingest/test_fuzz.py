@@ -192,7 +192,7 @@ KEYS = [
     *("instruction", "input", "output", "conversations", "file_name", "images"),
 ]
 JSON = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+    st.none() | st.booleans() | st.floats(allow_subnormal=False) | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4)
     ),

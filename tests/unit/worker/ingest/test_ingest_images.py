@@ -314,7 +314,7 @@ def test_what_is_empty_absent_or_unknown_is_refused_with_what_is_taken(source, t
     (source / "a.doc").write_bytes(b"x")
     with pytest.raises(BadInput, match=r"no usable files, only \.doc \(a document\); convert it"):
         ingest(source, tmp_path / "out")
-    with pytest.raises(BadInput, match=r"a\.doc: a document, .*; convert it to \.txt"):
+    with pytest.raises(BadInput, match=r"a\.doc: a document; convert it to \.txt"):
         ingest(source / "a.doc", tmp_path / "out")
 
 

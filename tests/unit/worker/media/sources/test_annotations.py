@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from db.errors import BadInput
+from db.errors import BadInput, Refused
 from worker.cache import Cache
 from worker.data.dataset import TEST, LocalDataset
 from worker.data.versions import fetch, publish, summary
@@ -155,7 +155,7 @@ def test_a_line_that_is_too_long_is_left_out(tmp_path, monkeypatch):
 def test_more_captions_than_fit_into_memory_are_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(annotations, "MAX_TOTAL", 50)
     files = {"a.png": picture(1), "metadata.jsonl": lines(a="one", b="x" * 200)}
-    with pytest.raises(BadInput, match=r"metadata\.jsonl: more than 50 bytes of captions"):
+    with pytest.raises(Refused, match=r"metadata\.jsonl line 2: more than 50 bytes of captions"):
         taken(tmp_path, files)
 
 
