@@ -20,12 +20,12 @@ Message = dict[str, Any]
 
 MAX_MESSAGES = 1000
 ROLES = {  # each role's names: OpenAI's, and those of ShareGPT and other datasets
-    "system": ("system", "developer"),
-    "user": ("user", "human"),
-    "assistant": ("assistant", "gpt", "chatgpt", "model", "bing", "bard", "function_call"),
-    "tool": ("tool", "function", "observation", "ipython"),
+    "system": "system, developer",
+    "user": "user, human",
+    "assistant": "assistant, gpt, chatgpt, model, bing, bard, function_call",
+    "tool": "tool, function, observation, ipython",
 }
-_ROLE_OF = {name: role for role, names in ROLES.items() for name in names}
+_ROLE_OF = {name: role for role, names in ROLES.items() for name in names.split(", ")}
 _TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 _MEDIA = ("audio", "image", "images", "video", "videos")
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # in JSON

@@ -4,6 +4,8 @@ As in `worker.feeds.tokens`, `~t` is token t as context only: read, never predic
 the same tokens in training as in generation.
 """
 
+import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -161,10 +163,14 @@ class ChatTokenizer:
         asked = self._render(messages[:-1], tools, begin=True)
         whole = self._render(messages, tools, begin=False)
         if not whole.startswith(asked):
-            raise BadInput(
-                "the chat template renders an answer differently from the request for one",
-                remedy="set chat=never",
-            )
+            # a template may ask for thoughts that the answer does not have
+            said = self._render(messages[:-1], tools, begin=False)
+            asked = os.path.commonprefix([asked, whole])  # noqa: RUF071 - of texts, not paths
+            if len(asked) <= len(said):
+                raise BadInput(
+                    "the chat template renders an answer differently from the request for one",
+                    remedy="set chat=never",
+                )
         return [(asked, False), (whole.removeprefix(asked), True)]
 
     def _refuse_hidden(
@@ -186,19 +192,20 @@ class ChatTokenizer:
     def _render(
         self, messages: Sequence[Message], tools: Sequence[Any] = (), *, begin: bool
     ) -> str:
-        try:
-            text: str = self._tokenizer.apply_chat_template(
-                list(messages),
-                tools=list(tools) or None,
-                tokenize=False,
-                add_generation_prompt=begin,
-            )
-        except Exception as error:  # a template can raise anything
-            raise BadInput(
-                "the chat template cannot render messages of the roles "
-                f"{[each['role'] for each in messages][:8]}: {error}"
-            ) from None
-        return text
+        failure: Exception | None = None
+        for form in (list(messages), _with_json_arguments(messages)):
+            try:
+                text: str = self._tokenizer.apply_chat_template(
+                    form, tools=list(tools) or None, tokenize=False, add_generation_prompt=begin
+                )
+            except Exception as error:  # a template can raise anything
+                failure = failure or error
+            else:
+                return text
+        raise BadInput(
+            "the chat template cannot render messages of the roles "
+            f"{[each['role'] for each in messages][:8]}: {failure}"
+        )
 
     def _encode(self, text: str, *, special: bool) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special)
@@ -238,3 +245,19 @@ def _marked(
             copy["tool_calls"] = [renamed(call, "calls of tools") for call in each["tool_calls"]]
         copies.append(copy)
     return copies, [renamed(tool, "the tools") for tool in tools], marks
+
+
+def _with_json_arguments(messages: Sequence[Message]) -> list[Message]:
+    """Messages whose calls hold their arguments as JSON, as some templates expect."""
+    copies = []
+    for each in messages:
+        calls = [
+            call
+            | {
+                "function": call["function"]
+                | {"arguments": json.dumps(call["function"]["arguments"], ensure_ascii=False)}
+            }
+            for call in each.get("tool_calls", ())
+        ]
+        copies.append(each | ({"tool_calls": calls} if calls else {}))
+    return copies

@@ -495,6 +495,33 @@ def test_a_template_may_trim_and_quote(chatty):
     assert tokenizer.prompt(Conversation.parse(messages))
 
 
+def test_a_call_s_arguments_may_be_a_text_to_the_template(chatty):
+    tokenizer = chats_by(
+        chatty, TOOLED.replace("c.function.arguments | tojson", "'' + c.function.arguments")
+    )
+    [talk] = tokenizer.examples({"messages": CALLING})
+    assert '<|assistant|>[look{"at": "mat"}]<|tool|>' in shown(tokenizer, talk)
+
+
+@pytest.mark.parametrize(
+    ("begin", "learnt"),
+    [
+        ("<think>", "[</think>The cat.<|endoftext|>]"),
+        ("<think>\n", "[</think>The cat.<|endoftext|>]"),
+    ],
+)
+def test_an_answer_without_the_thoughts_that_were_asked_for_is_learnt(chatty, begin, learnt):
+    template = CHAT.replace(
+        "{{ message.content }}",
+        "{% if message.role == 'assistant' %}<think></think>{% endif %}{{ message.content }}",
+    )
+    tokenizer = chats_by(
+        chatty, template.replace("<|assistant|>{% endif", f"<|assistant|>{begin}{{% endif")
+    )
+    [talk] = tokenizer.examples({"messages": CHATTED[0]["messages"][:2]})
+    assert shown(tokenizer, talk) == f"<|user|>Who sees the mat?<|assistant|><think>{learnt}"
+
+
 def test_a_preview_asks_what_validation_rows_ask(chatty, base, tmp_path):
     long = {"prompt": "Who? " * 40, "completion": " cat"}
     data = write_rows(tmp_path / "rows", [{"text": "The cat."}, long, *ROWS[:1], CHATTED[0]])
