@@ -173,9 +173,9 @@ def _part_text(part: object) -> str:
         return part
     if not isinstance(part, dict):
         raise BadInput(f"a content part is no object ({str(part)[:80]!r})")
-    kind = part.get("type", "text")
+    kind = str(part.get("type") or "text")
     if kind not in _TEXT_PARTS:
-        raise BadInput(f"a content part of type {str(kind)[:40]!r}: only text is taken")
+        raise BadInput(f"a content part of type {kind[:40]!r}: only text is taken")
     text = part.get(_TEXT_PARTS[kind])
     if not isinstance(text, str):
         raise BadInput(f"a content part of type {kind!r} holds no text")

@@ -83,13 +83,13 @@ def parse_openai(line: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def _url(line: Mapping[str, Any]) -> str:
     url = line.get("url")
-    known = {COMPLETIONS, CHAT} | {each.removeprefix("/v1") for each in (COMPLETIONS, CHAT)}
+    known = [COMPLETIONS, CHAT, *(each.removeprefix("/v1") for each in (COMPLETIONS, CHAT))]
     if line.get("method", "POST") != "POST" or url not in known:
         raise Refused(
             f"url: expected POST to {COMPLETIONS} or {CHAT} (got {line.get('method', 'POST')} "
             f"to {str(url)[:80]!r})"
         )
-    return CHAT if url.endswith("/chat/completions") else COMPLETIONS
+    return CHAT if str(url).endswith("/chat/completions") else COMPLETIONS
 
 
 def _refuse_meaningful(key: str, value: object) -> None:

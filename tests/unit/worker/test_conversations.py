@@ -52,6 +52,7 @@ def test_a_message_has_one_form_however_it_was_written(given, expected) -> None:
         (said("user", [{"type": "image_url", "image_url": {"url": "x"}}]), "type 'image_url'"),
         (said("user", [{"type": "input_audio", "input_audio": {}}]), "type 'input_audio'"),
         (said("user", [{"type": "text"}]), "holds no text"),
+        (said("user", [{"type": ["text"]}]), "only text is taken"),
         (said("user", None), "role 'user' without content"),
         (said("user", []), "role 'user' without content"),
         (said("user", {"text": "Hi"}), "neither a text nor a list"),

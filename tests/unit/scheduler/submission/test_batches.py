@@ -90,6 +90,7 @@ def test_lines_of_an_openai_batch_become_generate_jobs(services) -> None:
     ("line", "says"),
     [
         ({"url": "/v1/embeddings", "body": {}}, "embeddings"),
+        ({"url": ["/v1/completions"], "body": {}}, "url: expected POST"),
         ({"url": "/v1/completions", "body": {"logprobs": 1}}, "body.logprobs"),
         ({"url": "/v1/chat/completions", "body": {"messages": "x"}}, "messages"),
     ],
