@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from db import models
-from db.errors import NotFound, Refused
+from db.errors import DigestMismatch, GenmillError, NotFound, Refused
 from db.tables import Artifact, Job, Shard
 from scheduler.results.threads import in_order
 from scheduler.results.unpack import already_written, read_samples, write_files
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 FORMS = tuple(dict.fromkeys(form for medium in all_media() for form in medium.downloads))
 PARTS = ".genmill-parts"  # folder of objects being fetched; removed at the end
 RECORDS = "samples.jsonl"
+SHOWN = 10  # damaged objects
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
 
@@ -49,6 +50,12 @@ class Downloaded:
     samples: int = 0
     size_bytes: int = 0
     silent: int = 0  # texts without notes, skipped in a download as MIDI or WAV
+
+    def add(self, fetched: "_Fetched") -> None:
+        """Unpack and count an object. Raises `DigestMismatch`."""
+        self.silent += fetched.samples - _unpack(fetched)
+        self.samples += fetched.samples
+        self.size_bytes += fetched.object.artifact.size
 
 
 @dataclass(frozen=True)
@@ -71,13 +78,15 @@ class _Object:
 class _Fetched:
     """A fetched object; without an `index`, there is nothing to unpack.
 
-    Its bytes are in its part, or are `content` if they came out of a pack.
+    Its bytes are in its part, or are `content` if they came out of a pack. With `damage`, it could
+    not be fetched.
     """
 
     object: _Object
-    samples: int
+    samples: int = 0
     index: SampleIndex | None = None
     content: bytes | None = None
+    damage: GenmillError | None = None
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
@@ -100,21 +109,23 @@ def download(
 ) -> Downloaded:
     """Fetch everything that the jobs committed; of several jobs, each into a folder of its id.
 
-    `form` is one of the medium's `downloads`, by default the first. Raises `NotFound` if nothing is
-    committed yet, `Refused` for a form that the medium or the samples do not have,
-    `DigestMismatch`, `Removed`, and `Unreachable`, also for a full disk.
+    `form` is one of the medium's `downloads`, by default the first. What is damaged or lost is left
+    out, and named once all else is there. Raises `NotFound` if nothing is committed yet, `Refused`
+    for a form that the medium or the samples do not have, `DigestMismatch`, `Removed`, and
+    `Unreachable`, also for a full disk.
     """
-    done = Downloaded(folder)
+    done, damaged = Downloaded(folder), []
     with disk_errors(folder), _alone_in(folder):
-        results = in_order(partial(_fetch, services), _objects(services, jobs, folder, form))
+        results = in_order(partial(_try_to_fetch, services), _objects(services, jobs, folder, form))
         for target, fetched in groupby(results, key=lambda each: each.object.folder):
             for each in fetched:
                 done.objects += 1
-                done.samples += each.samples
-                done.silent += each.samples - _unpack(each)
-                done.size_bytes += each.object.artifact.size
+                if (damage := each.damage or _damage_found(done, each)) is not None:
+                    damaged.append((each.object.artifact, damage))
                 on_progress(done)
             _finish(target)
+    if damaged:
+        raise _incomplete(done, damaged)
     if not done.objects:
         raise NotFound(f"nothing is committed yet by {', '.join(job.id for job in jobs[:3])}")
     if done.samples and done.silent == done.samples:
@@ -167,6 +178,30 @@ def _objects(
                 media[job.model] = _medium(services, str(job.model))
             medium = media[job.model]
             yield _Object(target, artifact, shard, medium, medium.download(form))
+
+
+def _try_to_fetch(services: Services, each: _Object) -> _Fetched:
+    try:
+        return _fetch(services, each)
+    except (DigestMismatch, NotFound) as error:
+        return _Fetched(each, damage=error)
+
+
+def _damage_found(done: Downloaded, fetched: _Fetched) -> GenmillError | None:
+    try:
+        done.add(fetched)
+    except DigestMismatch as error:
+        return error
+    return None
+
+
+def _incomplete(done: Downloaded, damaged: Sequence[tuple[Artifact, GenmillError]]) -> GenmillError:
+    lines = [f"{each.name} of job {each.job_id}: {error}" for each, error in damaged]
+    more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    return DigestMismatch(
+        f"{len(damaged)} of {done.objects} objects are damaged or lost; the rest is in "
+        f"{done.folder}:\n  " + "\n  ".join(lines[:SHOWN] + more)
+    )
 
 
 def _fetch(services: Services, each: _Object) -> _Fetched:

@@ -28,6 +28,7 @@ from worker.services.samples import (
 )
 
 CHUNK = 1 << 20
+NOT_DAMAGE = (Unreachable, Refused)  # the store's address may be wrong
 
 Stored = tuple[Artifact, Shard | None]  # an object, and the shard of its samples
 
@@ -59,7 +60,7 @@ class Compared:
 def verify(services: Services, job: Job) -> Verified:
     """Read every object of a job and compare it, its samples and the manifest with the record.
 
-    Raises `Removed` if retention removed artifacts, and `Unreachable`.
+    Raises `Removed` if retention removed artifacts, and `Unreachable` or `Refused` for the store.
     """
     done = Verified(0, 0, [])
     for samples, problems in in_order(partial(_check, services), stored_objects(services, job)):
@@ -84,7 +85,7 @@ def _check(services: Services, stored: Stored) -> tuple[int, list[str]]:
     count = shard.stop - shard.start
     try:
         index = read_index(services, artifact, shard)
-    except Unreachable:
+    except NOT_DAMAGE:
         raise
     except GenmillError as error:
         problem = f"{artifact.name}: index: {error}"
@@ -101,7 +102,7 @@ def _check_object(
     try:
         with open_artifact(services, artifact) as file:
             return list(_compare(file, artifact, entries))
-    except Unreachable:
+    except NOT_DAMAGE:
         raise
     except GenmillError as error:
         return [f"{artifact.name}: {error}"]
@@ -137,7 +138,7 @@ def _hash(file: BinaryIO, size: int | None, *digests: Any) -> None:
 def _check_manifest(services: Services, job: Job) -> list[str]:
     try:
         data = read_manifest(services, job)
-    except Unreachable:
+    except NOT_DAMAGE:
         raise
     except GenmillError as error:
         return [f"manifest: {error}"]

@@ -101,6 +101,30 @@ def test_a_damaged_pack_names_the_job_whose_bytes_are_wrong(genmill, services, b
     assert genmill("artifact", "download", job_ids(services, batch)[2], "-o", "good").code == 0
 
 
+def test_a_download_fetches_all_that_is_whole_and_names_the_rest(genmill, services, batch):
+    one, bad, three = job_ids(services, batch)
+    [artifact] = objects_of(services, bad)
+    damage(services, artifact.key, artifact.pack_offset + artifact.size - 1)
+    got = genmill("artifact", "download", batch, "-o", "out")
+    assert got.code == 1
+    assert got.err.startswith("Error: 1 of 3 objects are damaged or lost; the rest is in out:")
+    assert f"{artifact.name} of job {bad}: " in got.err
+    for job_id in (one, three):
+        assert list(Path("out", job_id).glob("*.png"))
+
+
+def test_a_download_of_what_is_lost_fails_as_damage_does(genmill, services, batch):
+    services.store.delete(objects_of(services, job_ids(services, batch)[0])[0].key)
+    got = genmill("artifact", "download", batch, "-o", "out")
+    assert (got.code, "3 of 3 objects are damaged or lost" in got.err) == (1, True)
+
+
+def test_a_wrong_address_of_the_store_is_not_damage(genmill, services, batch, monkeypatch):
+    monkeypatch.setenv("GENMILL_STORE_URL", "s3://bucket/?nothing=known")
+    checked = genmill("artifact", "verify", batch)
+    assert (checked.code, "GENMILL_STORE_URL" in checked.err) == (2, True)
+
+
 def test_a_damaged_index_in_a_pack_is_told(genmill, services, batch):
     bad = job_ids(services, batch)[1]
     [artifact] = objects_of(services, bad)
