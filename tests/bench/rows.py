@@ -47,7 +47,7 @@ ROWS = {
     "gan-training": Row("training", "gan_against_a_plain_loop"),
     "gpt-training-long": Row("training", "long_gpt_against_a_plain_loop", quick=False),
     "gan-training-long": Row("training", "long_gan_against_a_plain_loop", quick=False),
-    "lora": Row("lora", "lora_against_peft"),
+    "lora": Row("lora", "lora_against_peft", quick=False),
 }
 FLEET = {
     "fleet": Row("fleet", "paced"),
