@@ -143,7 +143,7 @@ def test_rows_of_jsonl_keep_what_training_reads(source, tmp_path):
         {"prompt": "a", "completion": "b", "id": 7},
         {
             "messages": [
-                {"role": "user", "content": "q", "name": "x"},
+                {"role": "user", "content": "q", "name": "x", "id": 7},
                 {"role": "assistant", "content": "r"},
             ]
         },
@@ -156,7 +156,10 @@ def test_rows_of_jsonl_keep_what_training_reads(source, tmp_path):
         {"split": 0, "prompt": "a", "completion": "b"},
         {
             "split": 0,
-            "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}],
+            "messages": [
+                {"role": "user", "content": "q", "name": "x"},
+                {"role": "assistant", "content": "r"},
+            ],
         },
     ]
 
