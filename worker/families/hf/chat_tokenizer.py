@@ -37,7 +37,6 @@ class ChatTokenizer:
 
     def __init__(self, tokenizer: Any, chat: Chat) -> None:
         self._tokenizer = tokenizer
-        self._chat = chat
         self._seen: set[tuple[object, ...]] = set()  # kinds of conversations that it shows whole
         self.chats = chat == "auto" and bool(tokenizer.chat_template)
 
@@ -50,15 +49,10 @@ class ChatTokenizer:
     def examples(self, row: dict[str, Any]) -> Iterator[list[int]]:
         """A row's examples: one, or several if a template renders earlier turns differently.
 
-        Raises `BadInput` for a conversation that the template cannot show, or without a template.
+        Without a template, messages are plain text, `user: ...`. Raises `BadInput` for a
+        conversation that the template cannot show.
         """
         if "text" in row or not self.chats:
-            if "messages" in row and self._chat == "auto":
-                raise BadInput(
-                    "the data set holds conversations, but the model has no chat template",
-                    remedy="take a model that has one, or set chat=never to train on the messages "
-                    'as plain text, "user: ..."',
-                )
             yield self._ids(document_segments(row), special=True)
             return
         messages, tools = self.messages(row), row.get("tools", [])
