@@ -63,7 +63,6 @@ __all__ = [
     "points",
     "settle",
     "shards_of",
-    "succeed",
     "succeed_many",
     "transitions",
     "unfinished",
@@ -187,11 +186,6 @@ def end_finalizing(session: Session, manifests: Mapping[str, NewManifest]) -> No
     rows = [(*_manifest_row(manifest), job_id) for job_id, manifest in manifests.items()]
     update_tuples(session, Job, _MANIFEST, rows, status=new, finished_at=at)
     record_transitions(session, [(job_id, None, old, new, None) for job_id in manifests], at=at)
-
-
-def succeed(session: Session, job_id: str, manifest_key: str, manifest_sha256: str) -> bool:
-    """`succeed_many` for one job with a manifest of its own; False if it has already ended."""
-    return bool(succeed_many(session, {job_id: NewManifest(manifest_key, manifest_sha256)}))
 
 
 _MANIFEST = (

@@ -3,6 +3,7 @@
 from itertools import accumulate, pairwise
 
 from db import jobs, shards
+from db.commits import NewManifest
 
 
 def add_job(services, *, count=1, sizes=None):
@@ -33,6 +34,11 @@ def commit(services, held):
         "samples", "s.tar", blob.key, blob.sha256, blob.size, "application/x-tar", index
     )
     services.database.transact(lambda session: shards.commit(session, held, [artifact]))
+
+
+def succeed(session, job_id, manifest_key, manifest_sha256):
+    """End a finalizing job whose manifest has an object of its own; whether it did."""
+    return bool(jobs.succeed_many(session, {job_id: NewManifest(manifest_key, manifest_sha256)}))
 
 
 def read(services, job):

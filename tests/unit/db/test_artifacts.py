@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from db import artifacts, jobs, models, shards
+from db import artifacts, models, shards
 from db.errors import NotFound
+from tests.shards import succeed
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def test_an_index_in_the_store_is_referenced(record):
 
 
 def test_every_key_of_a_job_is_referenced(record, made):
-    record.run(jobs.succeed, made, f"jobs/{made}/manifest.json", "a" * 64)
+    record.run(succeed, made, f"jobs/{made}/manifest.json", "a" * 64)
     blobs = {artifact.key for artifact in record.run(artifacts.of_job, made)}
     assert record.run(artifacts.referenced_keys, made) == blobs | {f"jobs/{made}/manifest.json"}
 

@@ -11,6 +11,7 @@ from db.errors import Cancelled, LeaseLost
 from db.states import FINAL, SHARD_MOVES, ShardState
 from db.tables import Artifact, Job, Shard, Transition
 from tests.attempts import attempts_at, moves_of
+from tests.shards import succeed
 
 MAX_CLAIMS = 4
 MAX_FAILURES = 2
@@ -155,7 +156,7 @@ class Walk:
     def finish(self):
         for job_id in self.record.run(jobs.next_to_finalize, 10):
             assert self.record.run(jobs.settle, job_id) == "finalizing"
-            self.record.run(jobs.succeed, job_id, f"jobs/{job_id}/manifest.json", "a" * 64)
+            self.record.run(succeed, job_id, f"jobs/{job_id}/manifest.json", "a" * 64)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -214,4 +215,4 @@ def finish_everything(record, ids):
             record.commit(claim)
     for job_id in record.run(jobs.next_to_finalize, 10):
         record.run(jobs.settle, job_id)
-        record.run(jobs.succeed, job_id, f"jobs/{job_id}/manifest.json", "a" * 64)
+        record.run(succeed, job_id, f"jobs/{job_id}/manifest.json", "a" * 64)

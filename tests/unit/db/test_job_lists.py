@@ -13,6 +13,7 @@ from db.columns import first_id, new_id
 from db.errors import NotFound, Refused
 from db.session import Database, clock
 from db.tables import Base, Job, JobCount, Shard, Transition
+from tests.shards import succeed
 from tests.unit.db.conftest import Record
 
 WHOLE_TABLE = re.compile(rf"SCAN ({'|'.join(Base.metadata.tables)})\b(?! USING)")
@@ -96,7 +97,7 @@ def test_counts_follow_every_way_in_which_a_job_changes(each_record):
     claim = each_record.claim(shard_id)
     assert {"queued": 1, "running": 1}.items() <= each_record.run(jobs.counts).items()
     each_record.commit(claim)
-    each_record.run(jobs.succeed, first, "key", "a" * 64)
+    each_record.run(succeed, first, "key", "a" * 64)
     each_record.cancel(second)
     expected = {"queued": 0, "running": 0, "finalizing": 0} | {
         "succeeded": 1,

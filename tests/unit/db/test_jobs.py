@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from db import batches, jobs
 from db.errors import NotFound, Refused
 from db.session import clock
+from tests.shards import succeed
 
 DIGEST = "cd" * 32
 
@@ -17,7 +18,7 @@ def finish(record, *ranges, **options):
     job_id, *ids = record.add(*ranges, **options)
     for shard_id in ids:
         record.commit(record.claim(shard_id))
-    assert record.run(jobs.succeed, job_id, f"jobs/{job_id}/manifest.json", DIGEST)
+    assert record.run(succeed, job_id, f"jobs/{job_id}/manifest.json", DIGEST)
     return job_id
 
 
@@ -152,7 +153,7 @@ def test_a_finalized_job_names_its_manifest_and_is_not_finalized_again(record):
     job_id = finish(record)
     job = record.job(job_id)
     assert (job.status, job.manifest_sha256) == ("succeeded", DIGEST)
-    assert record.run(jobs.succeed, job_id, "elsewhere", "0" * 64) is False
+    assert record.run(succeed, job_id, "elsewhere", "0" * 64) is False
     assert record.job(job_id).manifest_key == job.manifest_key
 
 
@@ -160,7 +161,7 @@ def test_a_cancelled_job_does_not_succeed(record):
     job_id, shard_id = record.add()
     record.commit(record.claim(shard_id))
     record.cancel(job_id)
-    assert record.run(jobs.succeed, job_id, "m", DIGEST) is False
+    assert record.run(succeed, job_id, "m", DIGEST) is False
     assert record.job(job_id).status == "cancelled"
 
 

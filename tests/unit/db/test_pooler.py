@@ -10,6 +10,7 @@ from db import jobs, schema, shards
 from db.errors import Unreachable
 from db.session import Database
 from tests.other_servers import run_pgbouncer
+from tests.shards import succeed
 from tests.unit.db.conftest import Record
 
 
@@ -41,7 +42,7 @@ def test_jobs_live_their_whole_lives_on_changing_server_processes(pooled):
             record.run(jobs.log, job_id, f"line {number}")
             record.run(jobs.add_points, job_id, 1, {"loss": 0.5})
             record.commit(claim)
-        record.run(jobs.succeed, job_id, "key", "d" * 64)
+        record.run(succeed, job_id, "key", "d" * 64)
         states = [step.new for step in record.run(jobs.transitions, job_id)]
         assert record.run(jobs.manifest, job_id)["job"] == job_id
         return [record.job(job_id).status, *states[-2:]]

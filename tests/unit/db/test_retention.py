@@ -10,6 +10,7 @@ from db.commits import NewArtifact
 from db.errors import Removed
 from db.session import clock
 from db.tables import Artifact, Attempt, Checkpoint, Job, LogLine, Point, Shard, Transition
+from tests.shards import succeed
 from tests.unit.db.conftest import DIGEST, Record
 
 OLD, DAY = timedelta(days=100), timedelta(days=1)
@@ -31,7 +32,7 @@ def finish(record: Record, *, age: timedelta = OLD, kind: str = "generate", **op
         record.run(jobs.add_points, job_id, 1, {"loss": 0.5, "accuracy": 0.25})
         record.run(shards.put_artifact, claim, of_kind("preview"))
         record.commit(claim)
-    record.run(jobs.succeed, job_id, "key", DIGEST)
+    record.run(succeed, job_id, "key", DIGEST)
     make_older(record, job_id, age)
     return job_id
 
@@ -166,7 +167,7 @@ def test_the_weights_of_a_model_version_stay(each_record):
     job_id, shard_id = each_record.add((0, 1), kind="train")
     claim = each_record.claim(shard_id)
     each_record.run(shards.commit, claim, [of_kind("weights"), of_kind("report")])
-    each_record.run(jobs.succeed, job_id, "key", DIGEST)
+    each_record.run(succeed, job_id, "key", DIGEST)
     make_older(each_record, job_id, OLD)
     each_record.run(
         models.add_version,
