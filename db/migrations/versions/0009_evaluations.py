@@ -1,4 +1,4 @@
-"""Evaluations, the history of aliases, and jobs that wait for another."""
+"""Evaluations and their judges, the history of aliases, and jobs that wait for another."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,7 +15,7 @@ AFTER = "ix_jobs_after_id"
 
 
 def upgrade() -> None:
-    """Add two tables and a column."""
+    """Add three tables and a column."""
     op.create_table(
         "evaluations",
         sa.Column("id", Id(), nullable=False),
@@ -35,6 +35,22 @@ def upgrade() -> None:
         sa.UniqueConstraint("version_id", "protocol_sha256", name="uq_evaluations_version_id"),
     )
     op.create_index("ix_evaluations_job_id", "evaluations", ["job_id"])
+    op.create_table(
+        "judges",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("dataset_version_id", Id(), nullable=False),
+        sa.Column("recipe", sa.String(40), nullable=False),
+        sa.Column("job_id", Id(), nullable=False),
+        sa.Column("key", sa.String(200), nullable=False),
+        sa.Column("sha256", Digest(), nullable=False),
+        sa.Column("metrics", sa.JSON(), nullable=False),
+        sa.Column("created_at", TIME, nullable=False),
+        *_keys("judges", "dataset_version_id", "dataset_versions"),
+        *_keys("judges", "job_id", "jobs"),
+        sa.PrimaryKeyConstraint("id", name="pk_judges"),
+        sa.UniqueConstraint("dataset_version_id", "recipe", name="uq_judges_dataset_version_id"),
+    )
+    op.create_index("ix_judges_job_id", "judges", ["job_id"])
     op.create_table(
         "promotions",
         sa.Column("id", Id(), nullable=False),
@@ -63,12 +79,13 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Go back where nothing waits or was evaluated: an older schema could not say so."""
-    for used in ("evaluations", "promotions", "jobs WHERE after_id IS NOT NULL"):
+    for used in ("evaluations", "judges", "promotions", "jobs WHERE after_id IS NOT NULL"):
         if op.get_bind().execute(sa.text(f"SELECT 1 FROM {used} LIMIT 1")).first():  # noqa: S608 - constants
             raise NotImplementedError("restore the database from a backup to go back")
     op.drop_index(AFTER, "jobs")
     op.drop_column("jobs", "after_id")
     op.drop_table("promotions")
+    op.drop_table("judges")
     op.drop_table("evaluations")
 
 
