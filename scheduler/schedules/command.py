@@ -6,15 +6,13 @@ from contextlib import contextmanager
 from sqlalchemy.orm import Session
 
 from db import batches
-from db.new_jobs import insert_job
 from db.tables import Job, Schedule
 from scheduler.submission.arguments import parse_repeated
 from scheduler.submission.batch_lines import check_batch, read_batch
 from scheduler.submission.batches import staged_batch
-from scheduler.submission.enqueue import prepare
+from scheduler.submission.enqueue import prepare, prepare_then, store
 from scheduler.submission.requests import Columns
 from worker.services import Services
-from worker.services.prompts import store_prompts
 
 InsertJobs = Callable[[Session], Job]
 
@@ -23,7 +21,8 @@ def check_command(services: Services, words: Sequence[str]) -> None:
     """Raise `Refused`, `NotFound` or `Unreachable` as the command itself would now."""
     command = parse_repeated(words)
     if command.spec is not None:
-        prepare(services, command.spec, priority=command.priority)
+        request = prepare(services, command.spec, priority=command.priority)
+        prepare_then(services, request, command.then)
         return
     for _ in check_batch(services, read_batch(command.file), priority=command.priority):
         pass
@@ -39,9 +38,8 @@ def prepared_jobs(services: Services, schedule: Schedule) -> Iterator[InsertJobs
     command = parse_repeated(schedule.command)
     columns: Columns = {"priority": command.priority, "schedule_id": schedule.id}
     if command.spec is not None:
-        store_prompts(services.store, command.spec)
-        job = prepare(services, command.spec, **columns).new_job()
-        yield lambda session: insert_job(session, job)
+        request = prepare(services, command.spec, **columns)
+        yield store(services, request, prepare_then(services, request, command.then))
         return
     with staged_batch(services, read_batch(command.file), columns) as batch_id:
         yield lambda session: _complete(session, batch_id)

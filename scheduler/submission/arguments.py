@@ -25,6 +25,7 @@ class EnqueueCommand:
     """One enqueue command: a spec or the file of a batch, and how to enqueue it."""
 
     spec: Spec | None = None
+    then: tuple[Spec, ...] = ()  # jobs that run after it, each after the one before
     file: str = ""  # of a batch's lines; empty with a spec
     priority: int = 0
     idempotency_key: str | None = None

@@ -113,7 +113,7 @@ class _Checker:
             first = self._custom_ids.setdefault(hash(custom_id), number)
             if first != number:
                 raise Refused(f"custom_id {custom_id!r} is already on line {first}")
-        name, family = request.terms.model, request.terms.family.name
+        name, family = request.model, request.family.name
         first, found = self._families.setdefault(name, (number, family))
         if found != family:
             raise Refused(f"model {name!r} is of family {found!r} on line {first}, not {family!r}")

@@ -4,8 +4,11 @@ A job keeps its spec pinned. The same request may be pinned differently later, w
 versions; so a request is compared with the stored spec, not pinned again.
 """
 
+from collections.abc import Sequence
+
 from sqlalchemy.orm import Session
 
+from db import chains
 from db.errors import Refused
 from db.registry import Reference
 from db.tables import Job
@@ -37,6 +40,27 @@ def refuse_different(
             f"{job.model!r} that differs in {', '.join(different)}",
             remedy="use a new key",
         )
+
+
+def refuse_different_chain(session: Session, key: str, then: Sequence[Spec], job: Job) -> None:
+    """Raise `Refused` unless the jobs after `job` are those of the request that repeats its key."""
+    found = [parse_spec(each.spec) for each in chains.followers(session, job.id)]
+    if [each.kind for each in found] != [each.kind for each in then]:
+        kinds = ", ".join(each.kind for each in found) or "nothing"
+        raise Refused(
+            f"idempotency key {key!r} belongs to job {job.id}, which is followed by {kinds}",
+            remedy="use a new key",
+        )
+    for asked, stored in zip(then, found, strict=True):
+        different = set(_different_fields(asked, stored))
+        if getattr(stored, "against", None) is None:  # there was no such version then
+            different -= {"against"}
+        if different:
+            raise Refused(
+                f"idempotency key {key!r} belongs to job {job.id}, whose {asked.kind} job differs "
+                f"in {', '.join(sorted(different))}",
+                remedy="use a new key",
+            )
 
 
 def _different_fields(asked: Spec, stored: Spec) -> list[str]:
