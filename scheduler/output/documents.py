@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from db import progress
+from db import chains, progress
 from db.tables import (
     Artifact,
     Dataset,
@@ -40,6 +40,7 @@ def job_document(job: Job, done: Document) -> Document:
         "custom_id": job.custom_id,
         "schedule": job.schedule_id,
         "retry_of": job.retry_of,
+        "after": job.after_id,
         "idempotency_key": job.idempotency_key,
         "manifest_sha256": job.manifest_sha256,
         "created_at": job.created_at,
@@ -52,6 +53,14 @@ def job_documents(session: Session, jobs: Sequence[Job]) -> list[Document]:
     """Jobs with their progress as it is now."""
     done = progress.of(session, jobs)
     return [job_document(job, done[job.id]) for job in jobs]
+
+
+def chain_documents(session: Session, job_id: str) -> list[Document]:
+    """The jobs of a job's chain in brief, the first one first; none for a job on its own."""
+    found = chains.whole(session, job_id)
+    keys = ("id", "kind", "model", "status", "error", "retry_of")
+    rows = [{"after": job.after_id} | {key: getattr(job, key) for key in keys} for job in found]
+    return rows if len(rows) > 1 else []
 
 
 def shard_document(shard: Shard) -> Document:

@@ -17,7 +17,7 @@ from db.new_jobs import NewJob, insert_job
 from db.states import FINAL, JobState, ShardState
 from db.tables import Job, Shard
 from scheduler.submission.idempotency import refuse_different, refuse_different_chain
-from scheduler.submission.requests import Columns, Preparer, Request, Waiting
+from scheduler.submission.requests import Columns, Preparer, Request, Unchecked, Waiting
 from scheduler.submission.sharding import UNKNOWN_RATE
 from worker.broker.doorbell import ring_due
 from worker.networks.family import Family
@@ -29,6 +29,7 @@ from worker.specs import Finetune, Generate, Spec, Train, is_seed_given, parse_k
 log = logging.getLogger(__name__)
 
 UNKNOWN_EVALUATION_S = 60.0
+UNKNOWN_TRAINING_S = 180.0
 
 
 @dataclass(frozen=True)
@@ -112,16 +113,16 @@ def prepare_then(services: Services, first: Request, then: Sequence[Spec]) -> li
     return waiting
 
 
-def estimate(services: Services, request: Request | Waiting) -> Plan:
+def estimate(services: Services, request: Request | Unchecked) -> Plan:
     """Estimate what a prepared job will cost."""
     return next(estimate_each(services, [request]))
 
 
-def estimate_each(services: Services, requests: Iterable[Request | Waiting]) -> Iterator[Plan]:
+def estimate_each(services: Services, requests: Iterable[Request | Unchecked]) -> Iterator[Plan]:
     """Estimate what each prepared job will cost."""
     sizes: dict[str, float | None] = {}  # of a sample, by model
     for request in requests:
-        if isinstance(request, Waiting):
+        if isinstance(request, Unchecked):
             yield _plan_of_waiting(request)
             continue
         pinned, shards = request.pinned, len(request.ranges)
@@ -207,12 +208,12 @@ def _job_of_key(
     return job
 
 
-def _plan_of_waiting(waiting: Waiting) -> Plan:
-    """What a job will cost of whose names not all are known yet."""
-    asked = waiting.asked
-    seconds = UNKNOWN_EVALUATION_S
+def _plan_of_waiting(waiting: Unchecked) -> Plan:
+    """What a job will cost whose names may mean nothing yet."""
+    asked, seconds = waiting.asked, UNKNOWN_EVALUATION_S
     if isinstance(asked, Train | Finetune):
-        seconds = asked.max_seconds or waiting.family.default_seconds
+        family = waiting.family if isinstance(waiting, Waiting) else None
+        seconds = asked.max_seconds or (family.default_seconds if family else UNKNOWN_TRAINING_S)
     elif isinstance(asked, Generate):
         seconds = asked.count / UNKNOWN_RATE
     drawn = {} if is_seed_given(asked) or "seed" not in type(asked).model_fields else {"seed": None}

@@ -13,7 +13,7 @@ from db.errors import Refused
 from db.registry import Reference
 from db.tables import Job
 from scheduler.submission.pinning import Names
-from worker.services.pinned import REFERENCES, complete, pin_model
+from worker.services.pinned import REFERENCES, complete, is_pinned, pin_model
 from worker.services.prompts import SHA256, digest, with_prompts
 from worker.specs import Generate, Spec, is_seed_given, parse_spec
 
@@ -25,11 +25,15 @@ def refuse_different(
     prompts = asked.prompts if isinstance(asked, Generate) else []
     named = job.spec.get(SHA256)  # their digest tells whether they are the same
     data = with_prompts(job.spec, prompts) if named else job.spec
-    stored = pin_model(session, parse_spec(data), (names or Names()).model)
-    different = _different_fields(asked, stored.spec)
+    spec = parse_spec(data)
+    pinned = job.after_id is None or is_pinned(spec)
+    stored = pin_model(session, spec, (names or Names()).model) if pinned else None
+    different = _different_fields(asked, stored.spec if stored else spec)
     if named and named != digest(prompts):
         different.append("prompts")
-    if not different:
+    if not stored and getattr(asked, "params", None) != getattr(spec, "params", None):
+        different.append("params")
+    if stored and not different:
         # settings that were not asked for have the values that the job found
         params = dict(stored.params)
         completed = complete(asked, stored.family, stored.version)

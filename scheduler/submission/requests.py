@@ -5,7 +5,7 @@ What equal requests have in common (names, settings) is looked up and checked on
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypedDict, Unpack
 
@@ -34,7 +34,7 @@ class Columns(TypedDict, total=False):
     custom_id: str | None
     schedule_id: str | None
     retry_of: str | None
-    after_id: str | None  # the job before it in its chain
+    after_id: str | None  # the job before it; in a batch, its custom_id until it is stored
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,10 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """A job that waits for another and can be stored: what is known of it has been checked."""
+class Unchecked:
+    """A job that is to wait for another, before anything but its spec's form is checked."""
 
     asked: Spec
-    family: Family
     columns: Columns
     ignored: tuple[str, ...] = ()
 
@@ -107,6 +106,13 @@ class Waiting:
             prompts_sha256=prompts_sha256,
             **self.columns,
         )
+
+
+@dataclass(frozen=True)
+class Waiting(Unchecked):
+    """A job that waits for another, of which all has been checked that is known yet."""
+
+    family: Family = field(kw_only=True)
 
 
 class Preparer:
@@ -145,7 +151,7 @@ class Preparer:
         _check_priority(columns)
         with self._services.database.read() as session:
             family = check_waiting(self._services, session, spec, made, self._names)
-        return Waiting(spec, family, columns)
+        return Waiting(spec, columns, family=family)
 
     def _cut(
         self, spec: Spec, terms: Pinned, rate: float | None, size: int | None
