@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from db import chains, progress
+from db import chains, outcomes, progress
 from db.tables import (
     Artifact,
     Dataset,
@@ -16,6 +16,7 @@ from db.tables import (
     Job,
     Model,
     ModelVersion,
+    Promotion,
     Schedule,
     ScheduleRun,
     Shard,
@@ -58,9 +59,12 @@ def job_documents(session: Session, jobs: Sequence[Job]) -> list[Document]:
 def chain_documents(session: Session, job_id: str) -> list[Document]:
     """The jobs of a job's chain in brief, the first one first; none for a job on its own."""
     found = chains.whole(session, job_id)
+    return [_brief(job) for job in found] if len(found) > 1 else []
+
+
+def _brief(job: Job) -> Document:
     keys = ("id", "kind", "model", "status", "error", "retry_of")
-    rows = [{"after": job.after_id} | {key: getattr(job, key) for key in keys} for job in found]
-    return rows if len(rows) > 1 else []
+    return {"after": job.after_id} | {key: getattr(job, key) for key in keys}
 
 
 def shard_document(shard: Shard) -> Document:
@@ -131,6 +135,8 @@ def schedule_document(schedule: Schedule) -> Document:
         "timezone": schedule.timezone,
         "missed": schedule.missed,
         "overlap": schedule.overlap,
+        "only_if_new_data": schedule.only_if_new_data,
+        "new_data_wait_s": schedule.new_data_wait_s,
         "paused": schedule.paused,
         "next_due": schedule.next_due,
         "command": schedule.command,
@@ -139,6 +145,20 @@ def schedule_document(schedule: Schedule) -> Document:
     }
 
 
-def run_document(run: ScheduleRun) -> Document:
-    """One due time of a schedule and its outcome."""
-    return {"due": run.due, "outcome": run.outcome, "job": run.job_id, "reason": run.reason}
+def run_document(session: Session, run: ScheduleRun) -> Document:
+    """One due time of a schedule, its outcome, and what its jobs came to."""
+    document = {"due": run.due, "outcome": run.outcome, "job": run.job_id, "reason": run.reason}
+    found = chains.whole(session, run.job_id) if run.job_id else []
+    came = outcomes.of_jobs(session, [job.id for job in found])
+    return document | {
+        "jobs": [_brief(job) for job in found],
+        "versions": came.versions,
+        "numbers": came.numbers,
+        "verdict": _verdict(came.verdict) if came.verdict else None,
+    }
+
+
+def _verdict(entry: Promotion) -> Document:
+    """What the gate decided."""
+    reasons = (entry.verdict or {}).get("reasons", [])
+    return {"outcome": entry.outcome, "alias": entry.alias, "reasons": reasons}

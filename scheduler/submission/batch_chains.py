@@ -89,8 +89,9 @@ class BatchChains:
                 break
             path.append(self._early_ids[before])
             if path[-1] is early:
-                lines = ", ".join(str(each.number) for each in path[:-1])
-                raise Refused(f"after {early.columns['after_id']!r}: lines {lines} form a circle")
+                others = ", ".join(str(each.number) for each in path[1:-1])
+                way = f", by way of line {others}" if others else ""
+                raise Refused(f"after {early.columns['after_id']!r}: it waits for itself{way}")
             if len(path) > MAX_LENGTH:
                 raise _too_long()
         return path

@@ -1,4 +1,4 @@
-"""Evaluations, the history of aliases, and jobs that wait for another."""
+"""Evaluations, the history of aliases, jobs that wait for another, schedules for new data."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,6 +12,11 @@ depends_on = None
 
 TIME = sa.DateTime(timezone=True)
 AFTER = "ix_jobs_after_id"
+FALSE = sa.text("false")
+USED = (
+    *("evaluations", "promotions"),
+    *("jobs WHERE after_id IS NOT NULL", "schedules WHERE only_if_new_data"),
+)
 
 
 def upgrade() -> None:
@@ -59,13 +64,20 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("after_id", Id()))
     where = sa.text("after_id IS NOT NULL")
     op.create_index(AFTER, "jobs", ["after_id"], sqlite_where=where, postgresql_where=where)
+    op.add_column(
+        "schedules",
+        sa.Column("only_if_new_data", sa.Boolean(), nullable=False, server_default=FALSE),
+    )
+    op.add_column("schedules", sa.Column("new_data_wait_s", sa.Float()))
 
 
 def downgrade() -> None:
     """Go back where nothing waits or was evaluated: an older schema could not say so."""
-    for used in ("evaluations", "promotions", "jobs WHERE after_id IS NOT NULL"):
+    for used in USED:
         if op.get_bind().execute(sa.text(f"SELECT 1 FROM {used} LIMIT 1")).first():  # noqa: S608 - constants
             raise NotImplementedError("restore the database from a backup to go back")
+    op.drop_column("schedules", "new_data_wait_s")
+    op.drop_column("schedules", "only_if_new_data")
     op.drop_index(AFTER, "jobs")
     op.drop_column("jobs", "after_id")
     op.drop_table("promotions")

@@ -187,7 +187,8 @@ def test_wrong_chains_of_a_batch_are_refused_by_their_lines(call, services, tmp_
     assert sorted(told, key=lambda line: int(line.split()[1])) == [
         f"line {number}" for number in (1, 2, 3, 4, 5, 7, 9, 11)
     ]
-    assert "form a circle" in told["line 1"]
+    assert told["line 1"] == "after 'b': it waits for itself, by way of line 2"
+    assert told["line 4"] == "after 'self': it waits for itself"
     assert "no correct line has this custom_id" in told["line 3"]
     assert "no model 'unborn'" in told["line 5"]
     assert "line 5 is wrong" in told["line 7"]
