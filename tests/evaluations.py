@@ -78,7 +78,7 @@ def add_evaluation(services, reference, items, *, dataset="pets"):
         job = jobs.add(
             session, spec={}, spec_hash="0" * 64, kind="evaluate", model="m", ranges=[(0, 1)]
         )
-        session.flush()
+        job.status = jobs.shards_of(session, job.id)[0].status = "succeeded"
         session.add(
             Evaluation(
                 version_id=version.id,
