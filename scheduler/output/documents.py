@@ -3,7 +3,7 @@
 Scripts depend on the keys: they may be added to, but never renamed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -124,6 +124,22 @@ def model_document(model: Model, version: ModelVersion) -> Document:
         "weights_sha256": version.weights_sha256,
         "job": version.job_id,
         "created_at": version.created_at,
+    }
+
+
+def promotion_document(model: Model, entry: Promotion, numbers: Mapping[str, int]) -> Document:
+    """A change of an alias, or a refusal; `numbers` are those of the model's versions, by id."""
+    return {
+        "model": model.name,
+        "alias": entry.alias,
+        "outcome": entry.outcome,
+        "version": numbers[entry.version_id] if entry.version_id else None,
+        "previous": numbers[entry.previous_id] if entry.previous_id else None,
+        "who": entry.who,
+        "why": entry.why,
+        "job": entry.job_id,
+        "verdict": entry.verdict,
+        "at": entry.at,
     }
 
 

@@ -1,6 +1,8 @@
 """The decision: is the candidate better than the champion, by this policy?"""
 
+from collections.abc import Mapping
 from math import isfinite
+from typing import Any
 
 from db.errors import GenmillError
 from worker.gate.differences import difference
@@ -91,8 +93,15 @@ def _is_kept(
         return ours >= guard.limit
     if champion is None or theirs is None:
         return champion is None or guard.optional
-    lower = _numbers(candidate, guard)[guard.metric]["better"] == "lower"
-    return (ours - theirs if lower else theirs - ours) <= guard.limit
+    number = _numbers(candidate, guard)[guard.metric]
+    return _badness(number, ours) - _badness(number, theirs) <= guard.limit
+
+
+def _badness(number: Mapping[str, Any], value: float) -> float:
+    """How bad a value is, in the metric's own unit."""
+    if number["better"] == "closer":
+        return abs(value - float(number["real"]))
+    return value if number["better"] == "lower" else -value
 
 
 def _number(items: Items, guard: Guard) -> float | None:

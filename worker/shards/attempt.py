@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 
 from db import jobs
-from db.errors import Draining, GenmillError
+from db.errors import Draining, GenmillError, Refused
 from db.jobs import JobBrief
 from db.shards import Claim
 from worker.failpoints import crash_at
-from worker.services.pinned import PinnedGeneration, PinnedTraining
+from worker.services.pinned import PinnedGeneration, PinnedPromotion, PinnedTraining
 from worker.shards.claiming import Claimer
 from worker.shards.commits import commit
 from worker.shards.context import ShardResult, WorkerContext
@@ -25,6 +25,7 @@ from worker.shards.finishing import Finisher
 from worker.shards.generate import generate_shards
 from worker.shards.heartbeat import Heartbeat
 from worker.shards.lease import Lease, hang_checks_paused
+from worker.shards.promote import promote_job
 from worker.shards.reports import log_claims, report_error, report_release
 from worker.shards.scratch import scratch
 from worker.shards.storing import Part
@@ -114,18 +115,16 @@ class Attempt:
         if self.claims[0].kind == "generate":
             self._generate(folder)
         else:
-            self._train(folder)
+            self._run_alone(folder)
 
     def _briefs_of(self, leases: Sequence[Lease]) -> Mapping[str, JobBrief]:
         with self.services.database.read() as session:
             return jobs.briefs(session, {lease.claim.job_id for lease in leases})
 
-    def _train(self, folder: Path) -> None:
+    def _run_alone(self, folder: Path) -> None:
         [lease] = self.leases
         job = self._briefs_of([lease])[lease.claim.job_id]
-        pinned = self.context.pinned(job, None)
-        assert isinstance(pinned, PinnedTraining)  # noqa: S101 - for mypy: of this kind
-        self._commit({lease: train_job(self.context, job, pinned, lease, folder)})
+        self._commit({lease: _run_job(self.context, job, lease, folder)})
 
     def _generate(self, folder: Path) -> None:
         parts = self._parts(self.leases)
@@ -199,6 +198,16 @@ class Attempt:
     def _report_all(self, error: Exception) -> None:
         for lease in self._open():
             self._report(lease, error)
+
+
+def _run_job(context: WorkerContext, job: JobBrief, lease: Lease, folder: Path) -> ShardResult:
+    """Run a job that is one shard, by its kind."""
+    pinned = context.pinned(job, None)
+    if isinstance(pinned, PinnedTraining):
+        return train_job(context, job, pinned, lease, folder)
+    if isinstance(pinned, PinnedPromotion):
+        return promote_job(context, job, pinned, lease, folder)
+    raise Refused(f"this worker cannot run {job.spec['kind']} jobs", remedy="upgrade its Genmill")
 
 
 def _end_process() -> None:

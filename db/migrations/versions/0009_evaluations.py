@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 from db.columns import Digest, Id
 
@@ -11,7 +12,9 @@ branch_labels = None
 depends_on = None
 
 TIME = sa.DateTime(timezone=True)
+JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 AFTER = "ix_jobs_after_id"
+ONE_PER_PROTOCOL = "uq_evaluations_version_id_protocol_sha256"
 FALSE = sa.text("false")
 USED = (
     *("evaluations", "promotions"),
@@ -27,9 +30,9 @@ def upgrade() -> None:
         sa.Column("version_id", Id(), nullable=False),
         sa.Column("dataset_version_id", Id(), nullable=False),
         sa.Column("job_id", Id(), nullable=False),
-        sa.Column("protocol", sa.JSON(), nullable=False),
+        sa.Column("protocol", JSON, nullable=False),
         sa.Column("protocol_sha256", Digest(), nullable=False),
-        sa.Column("numbers", sa.JSON(), nullable=False),
+        sa.Column("numbers", JSON, nullable=False),
         sa.Column("items_key", sa.String(200), nullable=False),
         sa.Column("items_sha256", Digest(), nullable=False),
         sa.Column("created_at", TIME, nullable=False),
@@ -37,7 +40,9 @@ def upgrade() -> None:
         *_keys("evaluations", "dataset_version_id", "dataset_versions"),
         *_keys("evaluations", "job_id", "jobs"),
         sa.PrimaryKeyConstraint("id", name="pk_evaluations"),
-        sa.UniqueConstraint("version_id", "protocol_sha256", name="uq_evaluations_version_id"),
+        sa.UniqueConstraint(
+            "version_id", "protocol_sha256", name="uq_evaluations_version_id_protocol_sha256"
+        ),
     )
     op.create_index("ix_evaluations_job_id", "evaluations", ["job_id"])
     op.create_table(
@@ -51,7 +56,7 @@ def upgrade() -> None:
         sa.Column("job_id", Id()),
         sa.Column("who", sa.String(200), nullable=False),
         sa.Column("why", sa.Text()),
-        sa.Column("verdict", sa.JSON()),
+        sa.Column("verdict", JSON),
         sa.Column("at", TIME, nullable=False),
         *_keys("promotions", "model_id", "models"),
         *_keys("promotions", "version_id", "model_versions"),

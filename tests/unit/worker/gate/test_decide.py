@@ -109,6 +109,16 @@ def test_a_guard_holds_without_a_champion_if_it_needs_none():
     assert not decide(images(1, numbers=MEMORISED), None, policy("fid", guard=guards)).promoted
 
 
+@pytest.mark.parametrize(("better", "kept"), [("lower", False), ("higher", True), ("closer", True)])
+def test_what_is_worse_depends_on_the_metric(better, kept):
+    ours, theirs = (
+        {"length": {"value": value, "better": better, "real": 60.0}} for value in (55.0, 50.0)
+    )
+    guard = {"metric": "length", "not_worse_by": 1}
+    candidate, champion = images(2, numbers=ours), images(1, shift=0.5, numbers=theirs)
+    assert decide(candidate, champion, policy("fid", guard=[guard])).promoted is kept
+
+
 def test_a_guard_may_look_at_the_numbers_on_another_dataset():
     old = {"old:1": {"loss": {"value": 2.0, "better": "lower"}}}
     forgot = {"old:1": {"loss": {"value": 2.3, "better": "lower"}}}
