@@ -10,6 +10,7 @@
     |-- JobFailed                an awaited job failed or was cancelled
     |-- DigestMismatch           bytes differ from the SHA-256 on record
     |-- NonFinite                a loss, weight or sample is NaN or infinite
+    |-- NotPromoted              the gate refused a version
     |-- Collapsed                training diverged, and going back to good weights did not help
     |-- SchemaMismatch           the database's schema is not the one this version knows
     `-- Stopped                  the work was stopped; nothing is wrong with it
@@ -18,8 +19,8 @@
         `-- Draining             this worker is shutting down: save, release the shard and go
 
 The type decides what a worker does with a shard. `Unreachable` and `Draining`: release it without
-counting a failure. `Refused`, `NotFound`, `NonFinite`, `Collapsed` and `DigestMismatch`: fail it at
-once. Anything else: count a failure, and retry up to the limit.
+counting a failure. `Refused`, `NotFound`, `NonFinite`, `NotPromoted`, `Collapsed` and
+`DigestMismatch`: fail it at once. Anything else: count a failure, and retry up to the limit.
 """
 
 from collections.abc import Iterable
@@ -102,6 +103,10 @@ class DigestMismatch(GenmillError):
 
 class NonFinite(GenmillError):
     """A number is NaN or infinite."""
+
+
+class NotPromoted(GenmillError):
+    """The gate refused the version."""
 
 
 class Collapsed(GenmillError):

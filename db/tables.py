@@ -465,6 +465,9 @@ class Schedule(Base):
     missed: Mapped[str] = mapped_column(String(10))  # skip | once
     overlap: Mapped[str] = mapped_column(String(10))  # skip | queue
     command: Mapped[list[Any]]  # the words after `--`
+    # skip a due time unless the dataset has another version than the last run used
+    only_if_new_data: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    new_data_wait_s: Mapped[float | None]  # for so long must it have been the newest
     paused: Mapped[bool] = mapped_column(default=False)
     next_due: Mapped[datetime] = mapped_column(index=True)
     created_at: Mapped[datetime]

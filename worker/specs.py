@@ -234,6 +234,12 @@ def check_name(noun: str, name: str) -> None:
         raise Refused(f"{name[:120]!r} cannot be the name of a {noun}", remedy=NAME_RULE)
 
 
+def check_alias(alias: str) -> None:
+    """Raise `Refused` unless `alias` can be one."""
+    if not re.fullmatch(ALIAS_PATTERN, alias):
+        raise Refused(f"{alias[:120]!r} cannot be an alias", remedy=ALIAS_RULE)
+
+
 def explain(error: ValidationError, *, whole: str = "spec") -> str:
     """All complaints of a validation in one line, each as `field: complaint (got value)`.
 

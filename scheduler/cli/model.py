@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from db.errors import Refused
+from scheduler.cli import promotion
 from scheduler.cli.options import NonEmptyPath, as_json
 from scheduler.cli.record import open_record
 
@@ -15,18 +16,26 @@ if TYPE_CHECKING:
     from scheduler.output.documents import Document
     from worker.networks.inspection import Inspection
 
-COLUMNS = ("name", "version", "family", "aliases", "loss", "created_at")
+COLUMNS = ("name", "version", "means", "family", "aliases", "loss", "created_at")
 
 
 @click.group("model")
 def model() -> None:
-    """List, show, export and import models. MODEL is NAME, NAME@ALIAS or NAME:VERSION."""
+    """Show, compare, promote, export and import models.
+
+    MODEL is NAME, NAME@ALIAS or NAME:VERSION; a bare NAME means its champion where there is one,
+    else its newest version.
+    """
+
+
+for command in (promotion.alias, promotion.promote, promotion.rollback, promotion.history):
+    model.add_command(command)
 
 
 @model.command("list")
 @as_json
 def list_models(as_json: bool) -> None:
-    """List every model, with the version that its bare name refers to.
+    """List every model with the version that its bare name means: its champion, or its newest.
 
     \b
     genmill model list
@@ -38,7 +47,8 @@ def list_models(as_json: bool) -> None:
     with open_record() as services, services.database.read() as session:
         found = [
             model_document(*models.resolve(session, each.name))
-            | {"aliases": models.aliases(session, each)}
+            | {"aliases": (aliases := models.aliases(session, each))}
+            | {"means": models.CHAMPION if models.CHAMPION in aliases else "newest"}
             for each in models.listing(session)
         ]
     if as_json:

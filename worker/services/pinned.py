@@ -17,6 +17,7 @@ from db.registry import Reference
 from db.tables import Model, ModelVersion
 from worker.families import find_family
 from worker.files import canonical_json
+from worker.gate.policy import Policy, policy_for
 from worker.networks.family import Family
 from worker.networks.params import SamplingParams, TrainingParams
 from worker.specs import (
@@ -64,9 +65,8 @@ class _Pinned:
 
     @cached_property
     def _pinned_data(self) -> dict[str, Any]:
-        settings = self.params.model_dump(mode="json")
-        fields = type(self.spec).model_fields
-        return self.names | ({"params": settings} if "params" in fields else {})
+        settings = "policy" if isinstance(self.spec, Promote) else "params"
+        return self.names | {settings: self.params.model_dump(mode="json")}
 
     @property
     def sha256(self) -> str:
@@ -118,9 +118,10 @@ class PinnedEvaluation(_Pinned):
 
 @dataclass(frozen=True)
 class PinnedPromotion(_Pinned):
-    """An alias for `version`; it has no settings of the family."""
+    """An alias for `version`, by the policy `params`."""
 
     spec: Promote
+    params: Policy
     version: ModelVersion
 
 
@@ -131,6 +132,11 @@ Resolve = Callable[[Session, str], tuple[Model, ModelVersion]]
 def hash_of(data: Mapping[str, Any]) -> str:
     """The SHA-256 of the canonical JSON of a pinned spec's `data`."""
     return hashlib.sha256(canonical_json(data)).hexdigest()
+
+
+def is_pinned(spec: Spec) -> bool:
+    """Whether the spec names its model's version, or needs none."""
+    return isinstance(spec, Train) or Reference.parse(spec.model).number is not None
 
 
 def pin_model(session: Session, spec: Spec, resolve: Resolve = models.resolve) -> Pinned:
@@ -148,7 +154,7 @@ def pin_model(session: Session, spec: Spec, resolve: Resolve = models.resolve) -
     if isinstance(named, Finetune):
         return PinnedTraining(named, family, complete(named, family, version), version)
     if isinstance(named, Promote):
-        return PinnedPromotion(named, family, Params(), version)
+        return PinnedPromotion(named, family, complete(named, family, version), version)
     if isinstance(named, Evaluate):
         return PinnedEvaluation(named, family, complete(named, family, version), version)
     return PinnedGeneration(named, family, complete(named, family, version), version)
@@ -163,11 +169,16 @@ def complete(
     spec: Train | Finetune, family: Family, version: ModelVersion | None
 ) -> TrainingParams: ...
 @overload
+def complete(spec: Promote, family: Family, version: ModelVersion | None) -> Policy: ...
+@overload
 def complete(spec: Spec, family: Family, version: ModelVersion | None) -> Params: ...
 def complete(spec: Spec, family: Family, version: ModelVersion | None) -> Params:
-    """All settings of a spec: its own, else (to finetune) the version's, else the family's."""
+    """All settings of a spec: its own, else (to finetune) the version's, else the family's.
+
+    Those of a promotion are its policy, completed by the medium's.
+    """
     if isinstance(spec, Promote):
-        return Params()
+        return policy_for(family.media, spec.policy)
     if isinstance(spec, Generate | Evaluate):
         return parse_params(family.sampling, spec.params, what=f"sampling from {family.name}")
     inherited = version.params if version else {}

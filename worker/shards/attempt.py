@@ -17,7 +17,12 @@ from db.errors import Draining, GenmillError, Refused
 from db.jobs import JobBrief
 from db.shards import Claim
 from worker.failpoints import crash_at
-from worker.services.pinned import PinnedEvaluation, PinnedGeneration, PinnedTraining
+from worker.services.pinned import (
+    PinnedEvaluation,
+    PinnedGeneration,
+    PinnedPromotion,
+    PinnedTraining,
+)
 from worker.shards.claiming import Claimer
 from worker.shards.commits import commit
 from worker.shards.context import ShardResult, WorkerContext
@@ -26,6 +31,7 @@ from worker.shards.finishing import Finisher
 from worker.shards.generate import generate_shards
 from worker.shards.heartbeat import Heartbeat
 from worker.shards.lease import Lease, hang_checks_paused
+from worker.shards.promote import promote_job
 from worker.shards.reports import log_claims, report_error, report_release
 from worker.shards.scratch import scratch
 from worker.shards.storing import Part
@@ -207,6 +213,8 @@ def _run_job(context: WorkerContext, job: JobBrief, lease: Lease, folder: Path) 
         return train_job(context, job, pinned, lease, folder)
     if isinstance(pinned, PinnedEvaluation):
         return evaluate_job(context, job, pinned, lease, folder)
+    if isinstance(pinned, PinnedPromotion):
+        return promote_job(context, job, pinned, lease, folder)
     raise Refused(f"this worker cannot run {pinned.spec.kind} jobs", remedy="upgrade its Genmill")
 
 

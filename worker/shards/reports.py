@@ -14,20 +14,30 @@ from db.errors import (
     GenmillError,
     NonFinite,
     NotFound,
+    NotPromoted,
     Refused,
     Stopped,
     Unreachable,
 )
 from db.shards import Claim
 from worker.services import Services
+from worker.shards.heartbeat import Write
 from worker.shards.lease import fail
 
 log = logging.getLogger(__name__)
 
-FINAL_ERRORS = (Refused, NotFound, NonFinite, Collapsed, DigestMismatch)
+FINAL_ERRORS = (Refused, NotFound, NonFinite, NotPromoted, Collapsed, DigestMismatch)
 MAX_BACKOFF_S = 60.0
 PAUSE_S = 1.0
 LOGGED_ALONE = 4  # claims; more have a line together
+
+
+class RefusedByGate(NotPromoted):
+    """The gate refused a version; `write` notes it in the transaction that fails the job."""
+
+    def __init__(self, message: str, write: Write) -> None:
+        super().__init__(message)
+        self.write = write
 
 
 def report_error(services: Services, claim: Claim, error: Exception) -> bool:
@@ -75,13 +85,15 @@ def _report_failure(services: Services, claim: Claim, error: Exception, *, final
     trace = None if final else error
     log.warning("shard failed: %s", text, extra=log_fields(claim), exc_info=trace)
 
-    def log_trace(session: Session) -> None:
+    def write_more(session: Session) -> None:
+        if isinstance(error, RefusedByGate):
+            error.write(session)
         if not isinstance(error, GenmillError):
             lines = "".join(traceback.format_exception(error))
             jobs.log(session, claim.job_id, lines, level="error")
 
     return _report(
-        services, claim, lambda: fail(services, claim, text, final=final, also=log_trace)
+        services, claim, lambda: fail(services, claim, text, final=final, also=write_more)
     )
 
 

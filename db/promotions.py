@@ -1,0 +1,140 @@
+"""Changes of aliases with their history: who moved which alias to which version, why, and when.
+
+A change and its entry are one transaction. It says which version it expects to replace, so that of
+two changes at once the second fails. Refusals of the gate are in the history too.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from db import models
+from db.columns import new_id
+from db.errors import GenmillError, Refused
+from db.session import clock
+from db.tables import Alias, Model, ModelVersion, Promotion
+
+PROMOTED = "promoted"
+FORCED = "forced"
+REFUSED = "refused"
+ROLLED_BACK = "rolled back"
+SET = "set"
+REMOVED = "removed"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Who changes an alias, why, and by which verdict or job."""
+
+    who: str
+    why: str | None = None
+    verdict: dict[str, Any] | None = None
+    job_id: str | None = None
+
+
+class Moved(GenmillError):
+    """The alias was moved meanwhile."""
+
+
+def holder(session: Session, model: Model, alias: str) -> ModelVersion | None:
+    """The version that has the alias now."""
+    row = session.get(Alias, (model.id, alias), populate_existing=True)
+    return models.version(session, row.version_id) if row else None
+
+
+def move(
+    session: Session,
+    model: Model,
+    alias: str,
+    version: ModelVersion | None,
+    *,
+    expected: str | None,
+    outcome: str,
+    reason: Reason,
+) -> Promotion:
+    """Give the alias to `version`, or remove it, if the version `expected` (its id) still has it.
+
+    Raises `Moved` if another has it, and `Refused` for a name that cannot be an alias.
+    """
+    session.execute(select(Model.id).where(Model.id == model.id).with_for_update())
+    before = holder(session, model, alias)
+    found = before.id if before else None
+    if found != expected:
+        now = f"version {before.number} has it" if before else "no version has it"
+        raise Moved(
+            f"alias {alias!r} of model {model.name!r} was moved meanwhile: {now}",
+            remedy="look at `genmill model history`, and try again",
+        )
+    if version is None:
+        here = (Alias.model_id == model.id, Alias.alias == alias)
+        session.execute(delete(Alias).where(*here))
+    else:
+        models.set_alias(session, model, alias, version)
+    return _enter(session, model, alias, version, previous=found, outcome=outcome, reason=reason)
+
+
+def refuse(
+    session: Session, model: Model, alias: str, version: ModelVersion, reason: Reason
+) -> Promotion:
+    """Note that the gate did not let `version` have the alias."""
+    before = holder(session, model, alias)
+    previous = before.id if before else None
+    return _enter(session, model, alias, version, previous=previous, outcome=REFUSED, reason=reason)
+
+
+def history(session: Session, model: Model, alias: str | None = None) -> list[Promotion]:
+    """The entries of a model's aliases, or of one of them, oldest first."""
+    statement = select(Promotion).where(Promotion.model_id == model.id)
+    if alias is not None:
+        statement = statement.where(Promotion.alias == alias)
+    return list(session.scalars(statement.order_by(Promotion.at, Promotion.id)))
+
+
+def previous_holder(session: Session, model: Model, alias: str) -> ModelVersion:
+    """The version that had the alias before the one that has it now. Raises `Refused`.
+
+    Rolling back twice goes back two steps: what was rolled back is not returned to.
+    """
+    entries = [each for each in history(session, model, alias) if each.outcome != REFUSED]
+    holders = [entries[0].previous_id] if entries else []
+    for entry in entries:
+        if entry.outcome == ROLLED_BACK:
+            holders.pop()
+        else:
+            holders.append(entry.version_id)
+    if len(holders) < 2 or holders[-2] is None:
+        raise Refused(
+            f"no version of model {model.name!r} had the alias {alias!r} before",
+            remedy=f"`genmill model alias {model.name}:VERSION --as {alias}` sets it",
+        )
+    return models.version(session, holders[-2])
+
+
+def _enter(
+    session: Session,
+    model: Model,
+    alias: str,
+    version: ModelVersion | None,
+    *,
+    previous: str | None,
+    outcome: str,
+    reason: Reason,
+) -> Promotion:
+    entry = Promotion(
+        id=new_id(),
+        model_id=model.id,
+        alias=alias,
+        outcome=outcome,
+        version_id=version.id if version else None,
+        previous_id=previous,
+        job_id=reason.job_id,
+        who=reason.who,
+        why=reason.why,
+        verdict=reason.verdict,
+        at=clock(session),
+    )
+    session.add(entry)
+    session.flush()
+    return entry

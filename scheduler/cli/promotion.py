@@ -1,0 +1,150 @@
+"""`genmill model alias|promote|rollback|history`: which version a name means, and why."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from db.errors import NotPromoted
+from scheduler.cli.options import NonEmptyPath, as_json
+from scheduler.cli.record import open_record
+
+if TYPE_CHECKING:
+    from scheduler.output.documents import Document
+    from worker.services.promotion import Judgement
+
+CHAMPION = "champion"
+PRIMARY = ("metric", "candidate", "champion", "improvement", "low", "high", "needed")
+GUARDS = ("metric", "dataset", "rule", "limit", "candidate", "champion", "kept")
+HISTORY = ("at", "alias", "outcome", "version", "previous", "who", "why", "verdict")
+
+_alias = click.option(
+    "--alias", default=CHAMPION, show_default=True, metavar="NAME", help="The alias to move."
+)
+_why = click.option("--why", metavar="TEXT", help="A reason for the history.")
+
+
+@click.command("alias")
+@click.argument("reference", metavar="MODEL")
+@click.option("--as", "alias", required=True, metavar="NAME", help="The alias, as champion.")
+@click.option("--remove", is_flag=True, help="Remove the alias from the model.")
+@_why
+@as_json
+def alias(reference: str, alias: str, remove: bool, why: str | None, as_json: bool) -> None:
+    """Give an alias to a version, without asking the gate. A bare name means its champion.
+
+    \b
+    genmill model alias digits:2 --as champion
+    genmill model alias digits --as tested --remove
+    """
+    from scheduler.models import aliases
+
+    with open_record() as services:
+        change = aliases.remove_alias if remove else aliases.set_alias
+        _print_entry(change(services, reference, alias, why=why), as_json=as_json)
+
+
+@click.command("rollback")
+@click.argument("name", metavar="MODEL")
+@_alias
+@_why
+@as_json
+def rollback(name: str, alias: str, why: str | None, as_json: bool) -> None:
+    """Give an alias back to the version that had it before. Run again, it goes back another step.
+
+    \b
+    genmill model rollback digits --why "blurred sevens"
+    """
+    from scheduler.models.aliases import roll_back
+
+    with open_record() as services:
+        _print_entry(roll_back(services, name, alias, why=why), as_json=as_json)
+
+
+@click.command("promote")
+@click.argument("model", metavar="MODEL")
+@_alias
+@click.option(
+    "--policy",
+    type=NonEmptyPath(path_type=Path),
+    metavar="FILE",
+    help="Policy file; by default the medium's own, as `genmill policy show` prints it.",
+)
+@click.option(
+    "--dataset", metavar="D", help="Use the evaluation on this dataset. Default: the newest one."
+)
+@click.option("--force", is_flag=True, help="Promote whatever the gate decides; it is recorded.")
+@_why
+@as_json
+def promote(policy: Path | None, as_json: bool, **options: Any) -> None:
+    """Make a version the champion, if the gate finds it better than the one that is.
+
+    The gate compares evaluations of one protocol by a policy, on the same resampled items. If it
+    refuses, the exit code is 1. Without a champion the version is promoted.
+
+    \b
+    genmill model promote digits:3 --why "trained on the new scans"
+    genmill model promote digits:3 --policy strict.toml --dataset mnist
+    """
+    from scheduler.models import aliases
+    from scheduler.output.render import print_json
+    from worker.gate.policy import read_policy
+    from worker.specs import parse_spec
+
+    given = {name: value for name, value in options.items() if value is not None}
+    given |= {"policy": read_policy(policy)} if policy else {}
+    with open_record() as services:
+        judged = aliases.promote(services, parse_spec({"kind": "promote", **given}))
+    if as_json:
+        print_json(judged.data)
+    else:
+        _print_numbers(judged)
+    if not judged.changes and not judged.holds:
+        raise NotPromoted(judged.text)
+    click.echo(judged.text, err=True)
+
+
+@click.command("history")
+@click.argument("name", metavar="MODEL")
+@click.option("--alias", metavar="NAME", help="Only the history of this alias.")
+@as_json
+def history(name: str, alias: str | None, as_json: bool) -> None:
+    """Show who moved which alias, when and why, and what the gate refused.
+
+    \b
+    genmill model history digits
+    """
+    from scheduler.models.aliases import history_of
+    from scheduler.output.render import print_json, print_table
+
+    with open_record() as services, services.database.read() as session:
+        entries = history_of(session, name, alias)
+    if as_json:
+        print_json(entries)
+        return
+    told = [
+        each | {"verdict": "; ".join((each["verdict"] or {}).get("reasons", []))}
+        for each in entries
+    ]
+    print_table(told, HISTORY)
+
+
+def _print_entry(entry: "Document", *, as_json: bool) -> None:
+    from scheduler.output.render import print_json
+
+    if as_json:
+        print_json(entry)
+        return
+    number = entry["version"]
+    name = f"{entry['model']}@{entry['alias']}"
+    click.echo(f"{name} was removed" if number is None else f"{name} is {entry['model']}:{number}")
+
+
+def _print_numbers(judged: "Judgement") -> None:
+    from scheduler.output.render import print_table
+
+    primary, guards = judged.data["primary"], judged.data["guards"]
+    if primary:
+        print_table([primary], PRIMARY)
+    if guards:
+        print_table(guards, GUARDS, heading="GUARDS")

@@ -1,0 +1,93 @@
+"""Aliases of models: set, removed, promoted by the gate, rolled back; and their history."""
+
+from collections.abc import Callable
+
+from sqlalchemy.orm import Session
+
+from db import models, promotions
+from db.errors import NotFound, Refused
+from db.promotions import Reason
+from db.registry import Reference
+from db.tables import Evaluation, Model, ModelVersion
+from scheduler.output.documents import Document, promotion_document
+from scheduler.submission.pinning import pin
+from worker.services import Services
+from worker.services.pinned import PinnedPromotion
+from worker.services.promotion import Judgement, judge, record, who
+from worker.specs import Spec, check_alias
+
+Target = Callable[[Session], tuple[Model, ModelVersion | None]]
+
+
+def set_alias(services: Services, reference: str, alias: str, *, why: str | None) -> Document:
+    """Give an alias to a version, without asking the gate. Returns the entry of the history."""
+    check_alias(alias)
+    return _move(services, lambda s: models.resolve(s, reference), alias, promotions.SET, why=why)
+
+
+def remove_alias(services: Services, name: str, alias: str, *, why: str | None) -> Document:
+    """Remove an alias. Raises `NotFound` if no version has it."""
+
+    def target(session: Session) -> tuple[Model, None]:
+        model = models.get(session, name)
+        if promotions.holder(session, model, alias) is None:
+            known = models.aliases(session, model)
+            raise NotFound.unknown("alias", alias, known, of=f"model {name!r}")
+        return model, None
+
+    return _move(services, target, alias, promotions.REMOVED, why=why)
+
+
+def roll_back(services: Services, name: str, alias: str, *, why: str | None) -> Document:
+    """Give an alias back to the version that had it before. Raises `Refused` if there is none."""
+
+    def target(session: Session) -> tuple[Model, ModelVersion]:
+        model = models.get(session, name)
+        return model, promotions.previous_holder(session, model, alias)
+
+    return _move(services, target, alias, promotions.ROLLED_BACK, why=why)
+
+
+def promote(services: Services, spec: Spec) -> Judgement:
+    """Let the gate decide, and do what it decided. A refusal is in the history too."""
+    with services.database.read() as session:
+        pinned = pin(services, session, spec)
+    assert isinstance(pinned, PinnedPromotion)  # noqa: S101 - for mypy: of this kind
+    judged = judge(services, pinned, _measure_nothing)
+    reason = Reason(who(), pinned.spec.why, judged.data)
+    services.database.transact(lambda session: record(session, judged, reason))
+    return judged
+
+
+def history_of(session: Session, reference: str, alias: str | None = None) -> list[Document]:
+    """The history of a model's aliases, newest first."""
+    model = models.get(session, Reference.parse(reference).name)
+    numbers = {each.id: each.number for each in models.versions(session, model)}
+    found = promotions.history(session, model, alias)
+    return [promotion_document(model, entry, numbers) for entry in reversed(found)]
+
+
+def _move(
+    services: Services, target: Target, alias: str, outcome: str, *, why: str | None
+) -> Document:
+    def work(session: Session) -> Document:
+        model, version = target(session)
+        now = promotions.holder(session, model, alias)
+        if version is not None and now is not None and now.id == version.id:
+            raise Refused(f"{model.name}:{version.number} has the alias {alias!r} already")
+        promotions.move(
+            session,
+            model,
+            alias,
+            version,
+            expected=now.id if now else None,
+            outcome=outcome,
+            reason=Reason(who(), why),
+        )
+        return history_of(session, model.name, alias)[0]
+
+    return services.database.transact(work)
+
+
+def _measure_nothing(champion: ModelVersion, like: Evaluation) -> None:
+    """Only a worker can evaluate; the gate refuses then, and says what to run."""

@@ -1,0 +1,95 @@
+"""Evaluations to decide about: made of drawn numbers, so that the truth is known."""
+
+import hashlib
+import io
+
+import numpy as np
+
+from db import datasets, jobs, models
+from db.session import clock
+from db.tables import Evaluation
+from worker.gate.items import Items
+from worker.gate.policy import Policy
+
+WIDTH = 6
+REAL = np.random.default_rng(99).normal(size=(400, WIDTH)).astype(np.float32)
+
+
+def images(seed, *, count=400, shift=0.0, numbers=None, protocol="p"):
+    """Made features whose mean is `shift` away from the real ones'."""
+    made = np.random.default_rng(seed).normal(shift, size=(count, WIDTH)).astype(np.float32)
+    return Items({"made_features": made, "real_features": REAL}, numbers or {}, protocol)
+
+
+def texts(seed, *, count=300, better_by=0.0, protocol="p"):
+    """Documents with the same lengths and difficulty for every seed, and noise of a version."""
+    fixed = np.random.default_rng(5)
+    tokens = fixed.integers(20, 200, count)
+    hardness = fixed.normal(2.0, 0.4, count)
+    own = np.random.default_rng(seed).normal(-better_by, 0.05, count)
+    return Items({"nll": tokens * (hardness + own), "tokens": tokens}, {}, protocol)
+
+
+def classes(seed, *, count=1000, right=0.8, protocol="p"):
+    """Asked-for labels in equal shares, of which the judge sees a share as asked for."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % 10
+    seen = np.where(random.random(count) < right, labels, (labels + 1) % 10)
+    return Items({"made_labels": labels, "made_probabilities": np.eye(10)[seen]}, {}, protocol)
+
+
+def policy(metric, *, resamples=200, guard=(), training_sd=None, **primary):
+    return Policy.model_validate(
+        {
+            "primary": {"metric": metric, **primary},
+            "guard": list(guard),
+            "noise": {"training_sd": training_sd},
+            "resamples": resamples,
+        }
+    )
+
+
+def add_version(services, name="digits", family="vae"):
+    """Add a version, whose weights nobody reads; returns its number."""
+    with services.database.write() as session:
+        rest = {"params": {}, "files": {}, "weights_sha256": "a" * 64, "metrics": {}}
+        return models.add_version(session, name=name, family=family, **rest).number
+
+
+def add_dataset(services, name="pets", kind="image"):
+    """Add a dataset version, whose content nobody reads; returns its reference."""
+    with services.database.write() as session:
+        digest = hashlib.sha256(f"{name}{kind}".encode()).hexdigest()
+        key = f"datasets/blobs/{digest}"
+        found = datasets.add_version(
+            session, name=name, kind=kind, manifest_key=key, manifest_sha256=digest, summary={}
+        )
+        return f"{name}:{found.number}"
+
+
+def add_evaluation(services, reference, items, *, dataset="pets"):
+    """Record an evaluation of a version, as an evaluate job would."""
+    file = io.BytesIO()
+    np.savez(file, **items.arrays)
+    blob = services.store.put_bytes("jobs/blobs", file.getvalue())
+    with services.database.write() as session:
+        version = models.resolve(session, reference)[1]
+        data = datasets.resolve(session, dataset)[1]
+        job = jobs.add(
+            session, spec={}, spec_hash="0" * 64, kind="evaluate", model="m", ranges=[(0, 1)]
+        )
+        job.status = jobs.shards_of(session, job.id)[0].status = "succeeded"
+        session.add(
+            Evaluation(
+                version_id=version.id,
+                dataset_version_id=data.id,
+                job_id=job.id,
+                protocol={"name": items.protocol},
+                protocol_sha256=hashlib.sha256(items.protocol.encode()).hexdigest(),
+                numbers=dict(items.numbers),
+                items_key=blob.key,
+                items_sha256=blob.sha256,
+                created_at=clock(session),
+            )
+        )
+    return blob.key

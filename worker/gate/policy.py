@@ -1,0 +1,129 @@
+"""Policies: the rules by which the gate decides, checked; and the default of each medium."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from db.errors import BadInput
+from worker.gate.primaries import PRIMARIES
+from worker.specs import Params, Reference, parse_params
+
+MAX_POLICY_BYTES = 2**20
+LIMITS = ("at_most", "at_least", "not_worse_by")
+
+
+class PrimaryRule(Params):
+    """The metric that decides: it must improve by more than `margin`, with `confidence`."""
+
+    metric: str
+    direction: Literal["lower", "higher"] | None = Field(
+        None, description="which is better; by default the metric's own"
+    )
+    margin: float = Field(0.0, ge=0, allow_inf_nan=False)
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+
+    @field_validator("metric")
+    @classmethod
+    def _is_known(cls, metric: str) -> str:
+        if metric not in PRIMARIES:
+            known = {"known": ", ".join(sorted(PRIMARIES))}
+            raise PydanticCustomError("primary", "the gate can decide by: {known}", known)
+        return metric
+
+    @model_validator(mode="after")
+    def _direction_fits(self) -> Self:
+        own = "lower" if PRIMARIES[self.metric].lower else "higher"
+        if self.direction not in (None, own):
+            message = "{metric} is better when it is {own}"
+            raise PydanticCustomError("direction", message, {"metric": self.metric, "own": own})
+        return self
+
+
+class Guard(Params):
+    """A limit that a version must keep, however much the primary metric improves.
+
+    `at_most` and `at_least` are limits on its own number, `not_worse_by` on how much worse it is
+    than the champion's. With `dataset`, the numbers are those on that dataset.
+    """
+
+    metric: str = Field(min_length=1, max_length=100)
+    at_most: float | None = Field(None, allow_inf_nan=False)
+    at_least: float | None = Field(None, allow_inf_nan=False)
+    not_worse_by: float | None = Field(None, ge=0, allow_inf_nan=False)
+    dataset: Reference | None = None
+    optional: bool = Field(False, description="passed where the evaluation lacks the metric")
+
+    @model_validator(mode="after")
+    def _has_one_limit(self) -> Self:
+        given = [name for name in LIMITS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise PydanticCustomError("limits", "give one of at_most, at_least and not_worse_by")
+        return self
+
+    @property
+    def rule(self) -> str:
+        """Which limit it has."""
+        return next(name for name in LIMITS if getattr(self, name) is not None)
+
+    @property
+    def limit(self) -> float:
+        """The limit."""
+        return float(getattr(self, self.rule))
+
+
+class Noise(Params):
+    """The standard deviation of the primary metric between training seeds; unknown: not counted."""
+
+    training_sd: float | None = Field(None, ge=0, allow_inf_nan=False)
+
+
+class Policy(Params):
+    """The rules by which the gate decides whether a version becomes the champion."""
+
+    primary: PrimaryRule
+    guard: tuple[Guard, ...] = Field((), max_length=50)
+    noise: Noise = Noise()
+    resamples: int = Field(1000, ge=100, le=100_000)
+    seed: int = Field(0, ge=0, lt=2**63)
+
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "image": {
+        "primary": {"metric": "fid"},
+        "guard": [
+            {"metric": "memorisation", "not_worse_by": 0.02, "optional": True},
+            {"metric": "class_kl", "not_worse_by": 0.05, "optional": True},
+        ],
+    },
+    "text": {"primary": {"metric": "loss"}},
+    "audio": {
+        "primary": {"metric": "bits_per_sample"},
+        "guard": [{"metric": "class_agreement", "not_worse_by": 0.05, "optional": True}],
+    },
+}
+
+
+def policy_for(medium: str, given: dict[str, Any]) -> Policy:
+    """The policy of a file's data. A section that it lacks is the medium's default.
+
+    Raises `Refused` with the name of each wrong key.
+    """
+    return parse_params(Policy, DEFAULTS[medium] | given, what="the policy")
+
+
+def read_policy(path: Path) -> dict[str, JsonValue]:
+    """The data of a policy file. Raises `BadInput` with the line if it is not TOML."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_POLICY_BYTES + 1)
+    except OSError as error:
+        raise BadInput(f"the policy {path} cannot be read: {error.strerror}") from None
+    if len(content) > MAX_POLICY_BYTES:
+        raise BadInput(f"the policy {path} has more than {MAX_POLICY_BYTES:,} bytes")
+    try:
+        return tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"the policy {path} is not TOML: {error}") from None

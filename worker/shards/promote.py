@@ -1,0 +1,42 @@
+"""A promote job: the gate decides, and the alias moves in the transaction that ends the job."""
+
+from functools import partial
+from pathlib import Path
+
+from db import shards
+from db.jobs import JobBrief
+from db.promotions import Reason
+from db.tables import Evaluation, ModelVersion
+from worker.files import canonical_json
+from worker.services.pinned import PinnedPromotion
+from worker.services.promotion import judge, record, who
+from worker.shards.context import ShardResult, WorkerContext
+from worker.shards.lease import Lease, hang_checks_paused
+from worker.shards.reports import RefusedByGate
+
+
+def promote_job(
+    context: WorkerContext, job: JobBrief, pinned: PinnedPromotion, lease: Lease, folder: Path
+) -> ShardResult:
+    """Decide; the caller commits the alias, its history and the report with the job's success.
+
+    Raises `RefusedByGate` if the gate refuses: the history is written with the job's failure.
+    """
+
+    def measure(champion: ModelVersion, like: Evaluation) -> Evaluation | None:
+        return None
+
+    with hang_checks_paused([lease]):
+        judged = judge(context.services, pinned, measure)
+    lease.log(judged.text)
+    path = folder / "verdict.json"
+    path.write_bytes(canonical_json(judged.data))
+    report = lease.put("report", path.name, path, "application/json")
+    reason = Reason(who(), pinned.spec.why, judged.data, job.id)
+    write = partial(record, judged=judged, reason=reason)
+    if judged.changes or judged.holds:
+        return ShardResult([report], [write])
+    context.services.database.transact(
+        lambda session: shards.put_artifact(session, lease.claim, report)
+    )
+    raise RefusedByGate(judged.text, write)
