@@ -9,6 +9,7 @@ from enum import StrEnum
 class JobState(StrEnum):
     """The state of a job."""
 
+    WAITING = "waiting"  # for the job before it in its chain; it has no shards yet
     QUEUED = "queued"
     RUNNING = "running"
     FINALIZING = "finalizing"
@@ -30,6 +31,7 @@ class ShardState(StrEnum):
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
 
 JOB_MOVES: dict[JobState, frozenset[JobState]] = {
+    JobState.WAITING: frozenset({JobState.QUEUED, JobState.FAILED, JobState.CANCELLED}),
     JobState.QUEUED: frozenset({JobState.RUNNING, JobState.FAILED, JobState.CANCELLED}),
     JobState.RUNNING: frozenset({JobState.FINALIZING, JobState.FAILED, JobState.CANCELLED}),
     JobState.FINALIZING: frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}),

@@ -96,6 +96,48 @@ class Alias(Base):
     version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"))
 
 
+class Evaluation(Base):
+    """The numbers of one model version under one protocol: never measured twice.
+
+    `protocol` says how: dataset version, split, count, seed, judge, sampling settings; its digest
+    names it. `items` are the arrays with a row for each item, which comparisons resample.
+    """
+
+    __tablename__ = "evaluations"
+    __table_args__ = (UniqueConstraint("version_id", "protocol_sha256"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    version_id: Mapped[str] = mapped_column(ForeignKey("model_versions.id"))
+    dataset_version_id: Mapped[str] = mapped_column(ForeignKey("dataset_versions.id"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    protocol: Mapped[dict[str, Any]]
+    protocol_sha256: Mapped[str] = mapped_column(Digest)  # of its canonical JSON
+    # by metric: value, low, high, real (real data against real data), n, better (lower | higher)
+    numbers: Mapped[dict[str, Any]]
+    items_key: Mapped[str] = mapped_column(String(200))
+    items_sha256: Mapped[str] = mapped_column(Digest)
+    created_at: Mapped[datetime]
+
+
+class Promotion(Base):
+    """A change of an alias, or the refusal of one: who asked, why, and the numbers. Append only."""
+
+    __tablename__ = "promotions"
+    __table_args__ = (Index("ix_promotions_model_id_id", "model_id", "id"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    alias: Mapped[str] = mapped_column(String(40))
+    # promoted | forced | refused | rolled back | set | removed
+    outcome: Mapped[str] = mapped_column(String(12))
+    # the version that the alias was to have, and the one that it had
+    version_id: Mapped[str | None] = mapped_column(ForeignKey("model_versions.id"))
+    previous_id: Mapped[str | None] = mapped_column(ForeignKey("model_versions.id"))
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    who: Mapped[str] = mapped_column(String(200))
+    why: Mapped[str | None] = mapped_column(PlainText)
+    verdict: Mapped[dict[str, Any] | None]  # the policy, the numbers and the reasons
+    at: Mapped[datetime]
+
+
 class Batch(Base):
     """Jobs submitted together.
 
@@ -114,6 +156,9 @@ class Batch(Base):
 class Job(Base):
     """One request. Everything a worker needs is in `spec`, with every name pinned to a version.
 
+    A job of a chain waits until the job `after_id` has succeeded. Until then its `spec` is as asked
+    for, because the version that it names may not exist yet, and it has no shards.
+
     `spec` is loaded only where it is asked for, and names long prompts by their digest.
     """
 
@@ -129,6 +174,7 @@ class Job(Base):
         _partial("ix_jobs_finished_at_id", "finished_at", "id"),
         _partial("ix_jobs_collectable", "finished_at", also="collected_at IS NULL"),
         _partial("ix_jobs_retry_of", "retry_of"),
+        _partial("ix_jobs_after_id", "after_id"),
         _partial("ix_jobs_manifest_pack", "manifest_pack"),
         _partial("ix_jobs_prompts_sha256", "prompts_sha256"),
     )
@@ -143,6 +189,7 @@ class Job(Base):
     custom_id: Mapped[str | None] = mapped_column(String(200))
     schedule_id: Mapped[str | None] = mapped_column(Id)
     retry_of: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
+    after_id: Mapped[str | None] = mapped_column(Id)  # the one before it in its chain
     idempotency_key: Mapped[str | None] = mapped_column(String(200), unique=True)
     samples: Mapped[int | None] = mapped_column(BigInteger)  # to make; NULL unless it generates
     error: Mapped[str | None] = mapped_column(PlainText)

@@ -1,4 +1,6 @@
-"""What a job asks for: `Train`, `Finetune` or `Generate`, according to `kind`.
+"""What a job asks for, according to its `kind`.
+
+`Train`, `Finetune`, `Generate`, `Evaluate` or `Promote`.
 
 A spec without a seed draws one when it is parsed, and keeps it from then on: in the job's row, for
 each attempt and for a retry.
@@ -36,6 +38,8 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 REFERENCE_PATTERN = NAME_PATTERN.removesuffix("$") + r"([:@][A-Za-z0-9._-]{1,40})?$"
 
+ALIAS_PATTERN = r"^[A-Za-z][A-Za-z0-9._-]{0,39}$"
+ALIAS_RULE = "use 1 to 40 letters, digits, '.', '_' and '-', beginning with a letter"
 NAME_RULE = "use 1 to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit"
 
 
@@ -147,7 +151,46 @@ class Generate(Params):
     )
 
 
-Spec = Train | Finetune | Generate
+class Evaluate(Params):
+    """Measure a version against the data of one split, by the family's default sampling settings.
+
+    Its seed is fixed unless another is given, because only equal protocols can be compared.
+    """
+
+    kind: Literal["evaluate"] = "evaluate"
+    model: Reference
+    dataset: Reference
+    split: Literal["validation", "test"] = "test"
+    count: int | None = Field(
+        None, ge=1, le=1_000_000, description="samples to make; by default as many as the split has"
+    )
+    seed: int = Field(0, ge=0, lt=2**63)
+    against: Reference | None = Field(
+        None, description="a version to compare with: measured too, unless it has been"
+    )
+    params: dict[str, JsonValue] = Field(
+        default_factory=dict, description="the family's sampling settings"
+    )
+
+
+class Promote(Params):
+    """Let `alias` name a version, if the gate finds it better than the one that has the alias.
+
+    The gate reads the version's newest evaluation, on `dataset` if that is given.
+    """
+
+    kind: Literal["promote"] = "promote"
+    model: Reference
+    alias: Annotated[str, matching(ALIAS_PATTERN, ALIAS_RULE)] = "champion"
+    dataset: Reference | None = None
+    policy: dict[str, JsonValue] = Field(
+        default_factory=dict, description="the policy's file as data; empty: the medium's own"
+    )
+    force: bool = False
+    why: Text | None = Field(None, max_length=2000)
+
+
+Spec = Train | Finetune | Generate | Evaluate | Promote
 KINDS: tuple[str, ...] = tuple(kind.model_fields["kind"].default for kind in get_args(Spec))
 _SPEC_ADAPTER: TypeAdapter[Spec] = TypeAdapter(Annotated[Spec, Field(discriminator="kind")])
 _KEY_ADAPTER: TypeAdapter[str] = TypeAdapter(Key)

@@ -20,11 +20,13 @@ from scheduler.submission.requests import Columns, Preparer, Request
 from scheduler.submission.sharding import UNKNOWN_RATE
 from worker.broker.doorbell import ring_due
 from worker.services import Services
-from worker.services.pinned import PinnedTraining
+from worker.services.pinned import PinnedGeneration, PinnedTraining
 from worker.services.prompts import load_spec, store_prompts
 from worker.specs import Spec, is_seed_given, parse_key
 
 log = logging.getLogger(__name__)
+
+UNKNOWN_EVALUATION_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,9 @@ def estimate_each(services: Services, requests: Iterable[Request]) -> Iterator[P
             # the time of a budget in steps depends on the machine, which is not known yet
             seconds = pinned.spec.max_seconds or pinned.family.default_seconds
             yield Plan(pinned.data | drawn, shards, seconds, None)
+            continue
+        if not isinstance(pinned, PinnedGeneration):
+            yield Plan(pinned.data, shards, UNKNOWN_EVALUATION_S, None)
             continue
         if pinned.model not in sizes:
             sizes[pinned.model] = _sample_bytes(services, pinned.model)

@@ -10,11 +10,9 @@ from db.errors import Refused
 from db.registry import Reference
 from db.tables import Job
 from scheduler.submission.pinning import Names
-from worker.services.pinned import complete, pin_model
+from worker.services.pinned import REFERENCES, complete, pin_model
 from worker.services.prompts import SHA256, digest, with_prompts
 from worker.specs import Generate, Spec, is_seed_given, parse_spec
-
-REFERENCES = ("model", "dataset")
 
 
 def refuse_different(

@@ -18,8 +18,15 @@ from worker.conversations import Conversation
 from worker.networks.family import Family
 from worker.networks.version_folder import CONFIG, own_record
 from worker.services import Services
-from worker.services.pinned import Pinned, PinnedGeneration, PinnedTraining, pin_model
-from worker.specs import Generate, Spec, Train
+from worker.services.pinned import (
+    Pinned,
+    PinnedEvaluation,
+    PinnedGeneration,
+    PinnedPromotion,
+    PinnedTraining,
+    pin_model,
+)
+from worker.specs import Evaluate, Generate, Spec, Train
 
 MAX_PROMPTS_BYTES = 20 * 2**20
 
@@ -50,6 +57,8 @@ def pin(services: Services, session: Session, spec: Spec, names: Names | None = 
     pinned = pin_model(session, spec, names.model)
     if isinstance(pinned, PinnedTraining):
         return _pin_training_data(services, session, pinned, names)
+    if isinstance(pinned, PinnedEvaluation | PinnedPromotion):
+        return _pin_evaluation_data(session, pinned, names)
     _refuse_unfit_label(services, pinned)
     refuse_unfit_prompts(pinned.spec, pinned.family)
     if holds_conversation(pinned.spec):
@@ -100,6 +109,27 @@ def _pin_training_data(
                 f"{named.dataset} has labels {strange[:10]} that {spec.model} does not know",
                 remedy=f"known: {', '.join(known) or 'none'}",
             )
+    return replace(pinned, spec=named)
+
+
+def _pin_evaluation_data(
+    session: Session, pinned: PinnedEvaluation | PinnedPromotion, names: Names
+) -> PinnedEvaluation | PinnedPromotion:
+    """Pin the data, and the version to compare with."""
+    spec, update = pinned.spec, dict[str, str]()
+    if spec.dataset is not None:
+        dataset, data = names.dataset(session, spec.dataset)
+        update["dataset"] = f"{dataset.name}:{data.number}"
+        _refuse_unfit_data(pinned.family, data, update["dataset"])
+    if isinstance(spec, Evaluate) and spec.against is not None:
+        model, version = names.model(session, spec.against)
+        if model.family != pinned.family.name:
+            raise Refused(
+                f"{spec.against} is of family {model.family!r}, and {spec.model} of "
+                f"{pinned.family.name!r}: they cannot be compared"
+            )
+        update["against"] = f"{model.name}:{version.number}"
+    named: Any = spec.model_copy(update=update)
     return replace(pinned, spec=named)
 
 

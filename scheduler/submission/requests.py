@@ -15,9 +15,9 @@ from db.new_jobs import NewJob
 from scheduler.submission.pinning import Names, holds_conversation, pin, refuse_unfit_prompts
 from scheduler.submission.sharding import cut, fitting_size, samples_per_second
 from worker.services import Services
-from worker.services.pinned import Pinned, PinnedGeneration, PinnedTraining, hash_of
+from worker.services.pinned import Pinned, PinnedGeneration, hash_of
 from worker.services.prompts import row_of
-from worker.specs import Generate, Spec
+from worker.specs import Evaluate, Generate, Promote, Spec
 
 MAX_PRIORITY = 1_000_000
 _KEPT = 1000  # checked combinations of names and settings
@@ -47,8 +47,7 @@ class Request:
     @cached_property
     def pinned(self) -> Pinned:
         """The spec with every name pinned."""
-        names = {"model": self.terms.spec.model, "dataset": self.terms.spec.dataset}
-        spec: Any = self.asked.model_copy(update=names)
+        spec: Any = self.asked.model_copy(update=self.terms.names)
         return replace(self.terms, spec=spec)
 
     def new_job(self) -> NewJob:
@@ -104,7 +103,7 @@ class Preparer:
         self, spec: Spec, terms: Pinned, rate: float | None, size: int | None
     ) -> list[tuple[int, int]]:
         """The ranges of a generate job's shards; any other job is one shard."""
-        if not isinstance(spec, Generate) or isinstance(terms, PinnedTraining) or rate is None:
+        if not isinstance(spec, Generate) or not isinstance(terms, PinnedGeneration) or not rate:
             return [(0, 1)]
         if not size:
             size = fitting_size(
@@ -140,6 +139,8 @@ class Preparer:
 
 def _what_is_checked(spec: Spec) -> tuple[object, ...]:
     """What `pin` looks at, but for the prompts' content."""
+    if isinstance(spec, Evaluate | Promote):
+        return (spec.model_dump_json(),)
     params = json.dumps(spec.params, sort_keys=True) if spec.params else ""
     own: Any = spec.label if isinstance(spec, Generate) else getattr(spec, "family", None)
     talks = isinstance(spec, Generate) and holds_conversation(spec)

@@ -19,7 +19,18 @@ from worker.families import find_family
 from worker.files import canonical_json
 from worker.networks.family import Family
 from worker.networks.params import SamplingParams, TrainingParams
-from worker.specs import Finetune, Generate, Params, Spec, Train, parse_params
+from worker.specs import (
+    Evaluate,
+    Finetune,
+    Generate,
+    Params,
+    Promote,
+    Spec,
+    Train,
+    parse_params,
+)
+
+REFERENCES = ("model", "dataset", "against")  # the fields of specs that name versions
 
 
 @dataclass(frozen=True)
@@ -28,13 +39,19 @@ class _Pinned:
 
     spec: Spec
     family: Family
-    params: TrainingParams | SamplingParams
+    params: Params
     version: ModelVersion | None  # what the job starts from
 
     @cached_property
     def model(self) -> str:
         """The model's name, without a version."""
         return Reference.parse(self.spec.model).name
+
+    @property
+    def names(self) -> dict[str, str | None]:
+        """What the spec's fields name: versions."""
+        fields = type(self.spec).model_fields
+        return {name: getattr(self.spec, name) for name in REFERENCES if name in fields}
 
     @property
     def data(self) -> dict[str, Any]:
@@ -47,8 +64,9 @@ class _Pinned:
 
     @cached_property
     def _pinned_data(self) -> dict[str, Any]:
-        names = {"model": self.spec.model, "dataset": self.spec.dataset}
-        return names | {"params": self.params.model_dump(mode="json")}
+        settings = self.params.model_dump(mode="json")
+        fields = type(self.spec).model_fields
+        return self.names | ({"params": settings} if "params" in fields else {})
 
     @property
     def sha256(self) -> str:
@@ -89,7 +107,24 @@ class PinnedGeneration(_Pinned):
         return int.from_bytes(digest[:8], "big", signed=True)
 
 
-Pinned = PinnedTraining | PinnedGeneration
+@dataclass(frozen=True)
+class PinnedEvaluation(_Pinned):
+    """The numbers of `version`."""
+
+    spec: Evaluate
+    params: SamplingParams
+    version: ModelVersion
+
+
+@dataclass(frozen=True)
+class PinnedPromotion(_Pinned):
+    """An alias for `version`; it has no settings of the family."""
+
+    spec: Promote
+    version: ModelVersion
+
+
+Pinned = PinnedTraining | PinnedGeneration | PinnedEvaluation | PinnedPromotion
 Resolve = Callable[[Session, str], tuple[Model, ModelVersion]]
 
 
@@ -112,18 +147,28 @@ def pin_model(session: Session, spec: Spec, resolve: Resolve = models.resolve) -
     named = spec.model_copy(update={"model": f"{model.name}:{version.number}"})
     if isinstance(named, Finetune):
         return PinnedTraining(named, family, complete(named, family, version), version)
+    if isinstance(named, Promote):
+        return PinnedPromotion(named, family, Params(), version)
+    if isinstance(named, Evaluate):
+        return PinnedEvaluation(named, family, complete(named, family, version), version)
     return PinnedGeneration(named, family, complete(named, family, version), version)
 
 
 @overload
-def complete(spec: Generate, family: Family, version: ModelVersion | None) -> SamplingParams: ...
+def complete(
+    spec: Generate | Evaluate, family: Family, version: ModelVersion | None
+) -> SamplingParams: ...
 @overload
 def complete(
     spec: Train | Finetune, family: Family, version: ModelVersion | None
 ) -> TrainingParams: ...
+@overload
+def complete(spec: Spec, family: Family, version: ModelVersion | None) -> Params: ...
 def complete(spec: Spec, family: Family, version: ModelVersion | None) -> Params:
     """All settings of a spec: its own, else (to finetune) the version's, else the family's."""
-    if isinstance(spec, Generate):
+    if isinstance(spec, Promote):
+        return Params()
+    if isinstance(spec, Generate | Evaluate):
         return parse_params(family.sampling, spec.params, what=f"sampling from {family.name}")
     inherited = version.params if version else {}
     return parse_params(family.params, {**inherited, **spec.params}, what=family.name)

@@ -1,0 +1,77 @@
+"""Evaluations, the history of aliases, and jobs that wait for another."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from db.columns import Digest, Id
+
+revision = "0009"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+TIME = sa.DateTime(timezone=True)
+AFTER = "ix_jobs_after_id"
+
+
+def upgrade() -> None:
+    """Add two tables and a column."""
+    op.create_table(
+        "evaluations",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("version_id", Id(), nullable=False),
+        sa.Column("dataset_version_id", Id(), nullable=False),
+        sa.Column("job_id", Id(), nullable=False),
+        sa.Column("protocol", sa.JSON(), nullable=False),
+        sa.Column("protocol_sha256", Digest(), nullable=False),
+        sa.Column("numbers", sa.JSON(), nullable=False),
+        sa.Column("items_key", sa.String(200), nullable=False),
+        sa.Column("items_sha256", Digest(), nullable=False),
+        sa.Column("created_at", TIME, nullable=False),
+        *_keys("evaluations", "version_id", "model_versions"),
+        *_keys("evaluations", "dataset_version_id", "dataset_versions"),
+        *_keys("evaluations", "job_id", "jobs"),
+        sa.PrimaryKeyConstraint("id", name="pk_evaluations"),
+        sa.UniqueConstraint("version_id", "protocol_sha256", name="uq_evaluations_version_id"),
+    )
+    op.create_index("ix_evaluations_job_id", "evaluations", ["job_id"])
+    op.create_table(
+        "promotions",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("model_id", Id(), nullable=False),
+        sa.Column("alias", sa.String(40), nullable=False),
+        sa.Column("outcome", sa.String(12), nullable=False),
+        sa.Column("version_id", Id()),
+        sa.Column("previous_id", Id()),
+        sa.Column("job_id", Id()),
+        sa.Column("who", sa.String(200), nullable=False),
+        sa.Column("why", sa.Text()),
+        sa.Column("verdict", sa.JSON()),
+        sa.Column("at", TIME, nullable=False),
+        *_keys("promotions", "model_id", "models"),
+        *_keys("promotions", "version_id", "model_versions"),
+        *_keys("promotions", "previous_id", "model_versions"),
+        *_keys("promotions", "job_id", "jobs"),
+        sa.PrimaryKeyConstraint("id", name="pk_promotions"),
+    )
+    op.create_index("ix_promotions_model_id_id", "promotions", ["model_id", "id"])
+    op.create_index("ix_promotions_job_id", "promotions", ["job_id"])
+    op.add_column("jobs", sa.Column("after_id", Id()))
+    where = sa.text("after_id IS NOT NULL")
+    op.create_index(AFTER, "jobs", ["after_id"], sqlite_where=where, postgresql_where=where)
+
+
+def downgrade() -> None:
+    """Go back where nothing waits or was evaluated: an older schema could not say so."""
+    for used in ("evaluations", "promotions", "jobs WHERE after_id IS NOT NULL"):
+        if op.get_bind().execute(sa.text(f"SELECT 1 FROM {used} LIMIT 1")).first():  # noqa: S608 - constants
+            raise NotImplementedError("restore the database from a backup to go back")
+    op.drop_index(AFTER, "jobs")
+    op.drop_column("jobs", "after_id")
+    op.drop_table("promotions")
+    op.drop_table("evaluations")
+
+
+def _keys(table: str, column: str, referred: str) -> list[sa.ForeignKeyConstraint]:
+    name = f"fk_{table}_{column}_{referred}"
+    return [sa.ForeignKeyConstraint([column], [f"{referred}.id"], name=name)]
