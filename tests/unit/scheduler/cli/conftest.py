@@ -248,6 +248,7 @@ def commit_shard(
         range(claim.start, claim.stop),
         scratch / "shard",
         words=WORDS.get(job.model, OTHER_WORDS),
+        model=job.spec["model"],
     )
     data = written.read()
     if pack is None:
@@ -271,8 +272,9 @@ def commit_shard(
         shards.commit(session, claim, [artifact])
 
 
-def write(media: str, indices: range, path: Path, *, words: str = "") -> Any:
-    origin = Origin("family", "model:1", "f" * 64, 7, {}, 64, torch="0")
+def write(media: str, indices: range, path: Path, *, words: str = "", model: str = "m:1") -> Any:
+    weights = hashlib.sha256(safetensors()).hexdigest()
+    origin = Origin("family", model, weights, 7, {}, 64, torch="0")
     with find_medium(media).open_writer(path, Shape(media, sample_rate=8000)) as writer:
         for index in indices:
             output = {
