@@ -90,6 +90,12 @@ def made_by(session: Session, job_id: str) -> list[Descent]:
     return [describe(session, each) for each in session.scalars(statement.order_by("id"))]
 
 
+def evaluations_of(session: Session, version_id: str) -> list[Evaluation]:
+    """A version's evaluations, oldest first."""
+    statement = select(Evaluation).where(Evaluation.version_id == version_id)
+    return list(session.scalars(statement.order_by(Evaluation.id)))
+
+
 def measured_by(session: Session, job_id: str) -> list[Evaluation]:
     """The evaluations that a job made, oldest first."""
     statement = select(Evaluation).where(Evaluation.job_id == job_id)

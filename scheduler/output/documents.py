@@ -110,6 +110,7 @@ def model_document(model: Model, version: ModelVersion) -> Document:
         "files": version.files,
         "weights_sha256": version.weights_sha256,
         "job": version.job_id,
+        "card": version.card,
         "created_at": version.created_at,
     }
 

@@ -56,6 +56,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_promotions_model_id_id", "promotions", ["model_id", "id"])
     op.create_index("ix_promotions_job_id", "promotions", ["job_id"])
+    op.add_column("model_versions", sa.Column("card", sa.JSON()))
     op.add_column("jobs", sa.Column("after_id", Id()))
     where = sa.text("after_id IS NOT NULL")
     op.create_index(AFTER, "jobs", ["after_id"], sqlite_where=where, postgresql_where=where)
@@ -68,6 +69,7 @@ def downgrade() -> None:
             raise NotImplementedError("restore the database from a backup to go back")
     op.drop_index(AFTER, "jobs")
     op.drop_column("jobs", "after_id")
+    op.drop_column("model_versions", "card")
     op.drop_table("promotions")
     op.drop_table("evaluations")
 
