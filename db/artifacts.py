@@ -34,6 +34,11 @@ def get(session: Session, id_or_prefix: str) -> Artifact:
     return found
 
 
+def shard_of(session: Session, artifact: Artifact) -> Shard:
+    """The shard that committed an artifact."""
+    return session.get_one(Shard, artifact.shard_id)
+
+
 def removed_at(session: Session, job_id: str) -> datetime | None:
     """When retention first removed artifacts of a job, previews aside; None if it has not."""
     statement = select(func.min(Artifact.removed_at)).join(Shard, Shard.id == Artifact.shard_id)

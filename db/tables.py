@@ -84,6 +84,8 @@ class ModelVersion(Base):
     weights_sha256: Mapped[str] = mapped_column(Digest, index=True)  # of model.safetensors
     metrics: Mapped[dict[str, Any]]
     shape: Mapped[dict[str, Any] | None]  # medium, labels, size of samples; NULL if unknown yet
+    # of an imported version: what its model card says of its evaluation, data and lineage
+    card: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime]
 
 

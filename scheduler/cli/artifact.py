@@ -133,6 +133,43 @@ def url(artifact_id: str, expires: timedelta, as_json: bool) -> None:
     print_json({"id": found.id, "url": address}) if as_json else click.echo(address)
 
 
+@artifact.command("show")
+@click.argument("what", metavar="FILE|ARTIFACT")
+@click.option(
+    "--line",
+    type=click.IntRange(1),
+    default=1,
+    metavar="N",
+    help="Of a .jsonl file, the sample in line N (default 1).",
+)
+@as_json
+def show(what: str, line: int, as_json: bool) -> None:
+    """Show where a sample or an artifact comes from.
+
+    Names the job, the model version and its data, the version of the code, the seed and the number
+    of the sample. A FILE is a sample as it was downloaded; whether its bytes are still those on
+    record is said as well.
+
+    \b
+    genmill artifact show digits/000000017.png
+    genmill artifact show 0199c0de
+    """
+    from scheduler.output.render import print_fields, print_json, print_table
+    from scheduler.results.origin import origin_of_artifact, origin_of_file
+
+    with open_record() as services:
+        if Path(what).exists() or Path(what).suffix:
+            found = origin_of_file(services, Path(what), line)
+        else:
+            found = origin_of_artifact(services, what)
+    if as_json:
+        print_json(found)
+        return
+    versions = found.pop("versions")
+    print_fields(found)
+    print_table(versions, ("version", "dataset", "parent", "job"), heading="VERSION")
+
+
 @artifact.command("verify")
 @click.argument("job", metavar="JOB|BATCH")
 @as_json

@@ -123,22 +123,34 @@ def list_datasets(as_json: bool) -> None:
 
 @dataset.command("show")
 @click.argument("name", metavar="NAME[:VERSION]")
+@click.option("--used-by", is_flag=True, help="Show the models and jobs that use this version.")
 @as_json
-def show(name: str, as_json: bool) -> None:
+def show(name: str, used_by: bool, as_json: bool) -> None:
     """Show a version: the size of each split, labels and shape.
 
     \b
-    genmill dataset show mnist:1
+    genmill dataset show mnist:1 --used-by
     """
     from db import datasets
-    from scheduler.output.documents import dataset_document
-    from scheduler.output.render import print_fields, print_json
+    from scheduler.output.documents import dataset_document, used_by_document
+    from scheduler.output.render import print_fields, print_json, print_table
 
     with open_record() as services, services.database.read() as session:
         found, version = datasets.resolve(session, name)
         numbers = [each.number for each in datasets.versions(session, found)]
-    document = dataset_document(found, version) | {"versions": numbers}
-    print_json(document) if as_json else print_fields(document)
+        document = dataset_document(found, version) | {"versions": numbers}
+        if used_by:
+            document["used_by"] = used_by_document(session, [version])
+    if as_json:
+        print_json(document)
+        return
+    uses = document.pop("used_by", None)
+    print_fields(document)
+    if uses is not None:
+        columns = ("version", "parent", "dataset", "generate_jobs", "samples")
+        print_table(uses["models"], columns, heading="MODELS")
+        rows = [{"id": each} for each in uses["unfinished_jobs"]]
+        print_table(rows, ("id",), heading="UNFINISHED JOBS")
 
 
 @dataset.command("remove")

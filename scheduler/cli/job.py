@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from scheduler.cli.lazy import DeclaredChoice
-from scheduler.cli.options import Duration, as_json
+from scheduler.cli.options import Duration, NonEmptyPath, as_json
 from scheduler.cli.record import open_record
 
 if TYPE_CHECKING:
@@ -192,6 +193,36 @@ def logs(id: str, as_json: bool) -> None:
                 print_json(row, line=True)
             else:
                 click.echo(f"{to_iso(line.at)} {line.level:7} {clean(line.message)}")
+
+
+@job.command("export")
+@click.argument("id")
+@click.argument("folder", type=NonEmptyPath(file_okay=False, path_type=Path), metavar="DIR")
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(["tensorboard"]),
+    default="tensorboard",
+    help="Format: a TensorBoard event file (the default).",
+)
+@as_json
+def export(id: str, folder: Path, form: str, as_json: bool) -> None:
+    """Write a job's curves and evaluations into a folder; print the file.
+
+    \b
+    genmill job export 0199c0de runs/nightly && tensorboard --logdir runs
+    """
+    from db import jobs, lineage
+    from scheduler.output.render import print_json
+    from scheduler.results.event_files import write_events
+
+    with open_record() as services:
+        with services.database.read() as session:
+            found = jobs.get(session, id)
+            points = jobs.points(session, found.id)
+            measured = lineage.measured_by(session, found.id)
+        path = write_events(found, points, measured, folder)
+    print_json({"file": str(path), "format": form}) if as_json else click.echo(str(path))
 
 
 @job.command("cancel")

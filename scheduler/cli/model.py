@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from scheduler.output.documents import Document
     from worker.networks.inspection import Inspection
 
+DESCENT_COLUMNS = ("version", "parent", "dataset", "generate_jobs", "samples")
 COLUMNS = ("name", "version", "means", "family", "aliases", "loss", "created_at")
 
 
@@ -59,21 +60,26 @@ def list_models(as_json: bool) -> None:
 
 @model.command("show")
 @click.argument("reference", metavar="MODEL")
+@click.option("--lineage", is_flag=True, help="Show what it was made from, and what from it.")
 @as_json
-def show(reference: str, as_json: bool) -> None:
+def show(reference: str, lineage: bool, as_json: bool) -> None:
     """Show a version: its origin, parameters, metrics and files.
 
     \b
-    genmill model show digits:2
+    genmill model show digits:2 --lineage
     """
+    from scheduler.output.documents import lineage_document
     from scheduler.output.render import print_fields, print_json, print_table, to_size
 
     with open_record() as services, services.database.read() as session:
         document = _document(session, reference)
+        if lineage:
+            document["lineage"] = lineage_document(session, reference)
     if as_json:
         print_json(document)
         return
     versions = document.pop("versions")
+    tree = document.pop("lineage", None)
     files = [
         {"name": name, "size": to_size(file["size"]), "sha256": file["sha256"]}
         for name, file in document.pop("files").items()
@@ -81,6 +87,8 @@ def show(reference: str, as_json: bool) -> None:
     print_fields(document)
     print_table(files, ("name", "size", "sha256"), heading="FILES")
     print_table(versions, ("version", "metrics", "created_at"), heading="VERSIONS")
+    for direction, found in (tree or {}).items():
+        print_table(found, DESCENT_COLUMNS, heading=direction.upper())
 
 
 def _document(session: "Session", reference: str) -> "Document":

@@ -1,21 +1,18 @@
 """Exporting a version into a folder: the Hugging Face layout, a model card, and digests."""
 
-import json
-from importlib.metadata import version as installed
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from db import models
 from db.errors import Refused
 from db.tables import Model, ModelVersion
+from scheduler.models.card import CARD, make_card
 from scheduler.models.folder_check import SUMS
 from worker.families import find_family
 from worker.files import atomic_write, digest_of, disk_errors
-from worker.media import find_medium
 from worker.networks.version_folder import CONFIG
 from worker.services import Services
 
-CARD = "README.md"
 Digests = dict[str, str]  # SHA-256 by file name
 
 
@@ -36,7 +33,7 @@ def export_model(
         else:
             digests = _write_files(services, version, folder)
         sums = "".join(f"{sha256}  {name}\n" for name, sha256 in digests.items())
-        for name, text in ((SUMS, sums), (CARD, _card(model, version, digests))):
+        for name, text in ((SUMS, sums), (CARD, _card_text(services, model, version, digests))):
             with atomic_write(folder / name) as file:
                 file.write(text.encode())
     return [folder / name for name in (*digests, SUMS, CARD)]
@@ -65,38 +62,8 @@ def _write_merged(services: Services, model: Model, version: ModelVersion, folde
     return digests
 
 
-def _card(model: Model, version: ModelVersion, digests: Digests) -> str:
-    """The model card, as https://huggingface.co/docs/hub/model-cards describes it."""
-    family = find_family(model.family)
-    layout = family.layout()
-    numbers = "\n".join(f"| {key} | {value} |" for key, value in sorted(version.metrics.items()))
-    settings = json.dumps(version.params, indent=2, sort_keys=True)
-    return f"""---
-library_name: {layout.library(digests) if layout else "genmill"}
-tags: [genmill, {model.family}]
-pipeline_tag: {find_medium(family.media).pipeline_tag}
----
-
-# {model.name}, version {version.number}
-
-{family.title}. Made by Genmill {installed("genmill")}; weights SHA-256 `{version.weights_sha256}`.
-
-Import it with `genmill model import DIR --name {model.name}`, then
-`genmill enqueue generate {model.name} --count 10`. What it makes is AI-generated content.
-
-## Metrics
-
-| metric | value |
-| --- | --- |
-{numbers}
-
-## Parameters
-
-```json
-{settings}
-```
-
-## Papers
-
-{chr(10).join(f"- {paper}" for paper in family.papers)}
-"""
+def _card_text(services: Services, model: Model, version: ModelVersion, digests: Digests) -> str:
+    layout = find_family(model.family).layout()
+    library = layout.library(digests) if layout else "genmill"
+    with services.database.read() as session:
+        return make_card(session, model, version, library).text()

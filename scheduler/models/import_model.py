@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from db import models
 from db.tables import Model, ModelVersion
+from scheduler.models.card import read_card
 from scheduler.models.folder_check import ModelFolder, check_folder, check_sums
 from scheduler.models.other_files import refuse_other_than_folder
 from scheduler.models.weights_check import unwrapped
@@ -50,6 +51,7 @@ def _import(
     digests = {each: digest_of(found.folder / each) for each in found.names}
     with found.as_version(digests) as version:
         inspected = inspect(version)
+    card = read_card(found.folder)
     config, params = found.version_config(digests, inspected)
     files = {each: vars(services.store.put(PREFIX, found.folder / each)) for each in found.names}
     files[CONFIG] = vars(services.store.put_bytes(PREFIX, config.encode()))
@@ -67,6 +69,7 @@ def _import(
             metrics=dict(inspected.metrics),
             shape=own_record(json.loads(config))["shape"],
         )
+        added.card = card
         return models.resolve(session, f"{name}:{added.number}")
 
     return services.database.transact(work)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from db import chains, outcomes, progress
+from db import chains, lineage, models, outcomes, progress
 from db.tables import (
     Artifact,
     Dataset,
@@ -123,6 +123,7 @@ def model_document(model: Model, version: ModelVersion) -> Document:
         "files": version.files,
         "weights_sha256": version.weights_sha256,
         "job": version.job_id,
+        "card": version.card,
         "created_at": version.created_at,
     }
 
@@ -141,6 +142,40 @@ def promotion_document(model: Model, entry: Promotion, numbers: Mapping[str, int
         "verdict": entry.verdict,
         "at": entry.at,
     }
+
+
+def lineage_document(session: Session, reference: str) -> Document:
+    """What a model version was made from, back to the first, and what was made from it."""
+    version = models.resolve(session, reference)[1]
+    return {
+        "ancestors": _descents(session, lineage.ancestors(session, version)[1:]),
+        "descendants": _descents(session, lineage.descendants(session, [version.id])),
+    }
+
+
+def used_by_document(session: Session, versions: Sequence[DatasetVersion]) -> Document:
+    """The model versions that some data went into, and unfinished jobs that will use them."""
+    ids = [each.id for each in versions]
+    references = [lineage.dataset_reference(session, each) for each in versions]
+    return {
+        "models": _descents(session, lineage.trained_on(session, ids)),
+        "unfinished_jobs": [job.id for job in lineage.unfinished_with(session, references)],
+    }
+
+
+def _descents(session: Session, found: Sequence[lineage.Descent]) -> list[Document]:
+    counts = lineage.count_generated(session, [each.reference for each in found])
+    return [
+        {
+            "version": each.reference,
+            "parent": each.parent,
+            "dataset": each.dataset,
+            "job": each.version.job_id,
+            "generate_jobs": counts.get(each.reference, (0, 0))[0],
+            "samples": counts.get(each.reference, (0, 0))[1],
+        }
+        for each in found
+    ]
 
 
 def schedule_document(schedule: Schedule) -> Document:

@@ -29,6 +29,7 @@ from worker.specs import parse_spec
 from worker.store.packs import PackWriter
 
 LABELS = ["cat", "dog"]
+LOADABLE = Shape("image", ("cat", "dog"), size=8, channels=1)
 MEDIA = defaultdict(lambda: "text", digits="image", voices="audio")  # what a model makes
 WORDS = {"tunes": "t100 6{0}:4 what", "noises": "t100 {0}27:4"}  # 127 is the highest note
 OTHER_WORDS = "text number {0}, 第{0}段"
@@ -93,6 +94,36 @@ def services(home: Path) -> Iterator[Services]:
 def digits(services: Services) -> str:
     """A conditional image model; its weights are not real, for no command reads them."""
     return add_model(services, "digits", "gan", {"media": "image", "labels": LABELS})
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a network with two labels, as a train job saves it."""
+    from tests.families.kit import small_params
+    from worker.engine.weights import save
+    from worker.families import find_family
+
+    gan, folder = find_family("gan"), tmp_path_factory.mktemp("network")
+    save(gan.network()(small_params(gan), LOADABLE), folder, family=gan)
+    return folder
+
+
+@pytest.fixture
+def loadable_digits(services: Services, network: Path) -> str:
+    """A conditional image model, `digits`, whose weights an import can load."""
+    files = {each.name: vars(services.store.put("jobs", each)) for each in network.iterdir()}
+    with services.database.write() as session:
+        models.add_version(
+            session,
+            name="digits",
+            family="gan",
+            params=json.loads((network / "config.json").read_text())["params"],
+            files=files,
+            weights_sha256=files["model.safetensors"]["sha256"],
+            metrics={"loss": 1.5},
+            shape=LOADABLE.to_json(),
+        )
+    return "digits"
 
 
 @pytest.fixture
@@ -248,6 +279,7 @@ def commit_shard(
         range(claim.start, claim.stop),
         scratch / "shard",
         words=WORDS.get(job.model, OTHER_WORDS),
+        model=job.spec["model"],
     )
     data = written.read()
     if pack is None:
@@ -271,8 +303,9 @@ def commit_shard(
         shards.commit(session, claim, [artifact])
 
 
-def write(media: str, indices: range, path: Path, *, words: str = "") -> Any:
-    origin = Origin("family", "model:1", "f" * 64, 7, {}, 64, torch="0")
+def write(media: str, indices: range, path: Path, *, words: str = "", model: str = "m:1") -> Any:
+    weights = hashlib.sha256(safetensors()).hexdigest()
+    origin = Origin("family", model, weights, 7, {}, 64, torch="0")
     with find_medium(media).open_writer(path, Shape(media, sample_rate=8000)) as writer:
         for index in indices:
             output = {

@@ -11,34 +11,9 @@ from worker.networks.version_folder import MAX_SMALL_BYTES
 SHAPE = Shape("image", ("cat", "dog"), size=8, channels=1)
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory):
-    """The folder of a network with two labels, as a train job saves it."""
-    from tests.families.kit import small_params
-    from worker.engine.weights import save
-    from worker.families import find_family
-
-    gan, folder = find_family("gan"), tmp_path_factory.mktemp("network")
-    save(gan.network()(small_params(gan), SHAPE), folder, family=gan)
-    return folder
-
-
 @pytest.fixture
-def digits(services, network):
-    """A conditional image model, whose weights an import can load."""
-    files = {each.name: vars(services.store.put("jobs", each)) for each in network.iterdir()}
-    with services.database.write() as session:
-        models.add_version(
-            session,
-            name="digits",
-            family="gan",
-            params=json.loads((network / "config.json").read_text())["params"],
-            files=files,
-            weights_sha256=files["model.safetensors"]["sha256"],
-            metrics={"loss": 1.5},
-            shape=SHAPE.to_json(),
-        )
-    return "digits"
+def digits(loadable_digits):
+    return loadable_digits
 
 
 def test_list_shows_what_a_bare_name_means(genmill, services, digits):

@@ -1,0 +1,136 @@
+"""Where an artifact comes from: the job, the version, the data, the code, the seed.
+
+Asked by a file, its record says so, and the job on record that made it says whether the bytes are
+still the same.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from db import artifacts, jobs, lineage
+from db.errors import BadInput, GenmillError, NotFound, Refused
+from db.states import JobState
+from db.tables import Artifact, Job
+from worker import media
+from worker.files import disk_errors
+from worker.services import Services
+from worker.services.prompts import load_data
+from worker.services.samples import find_sample, read_record
+
+Origin = dict[str, Any]
+
+
+def origin_of_file(services: Services, path: Path, line: int = 1) -> Origin:
+    """Where a downloaded sample comes from; of JSON Lines, the sample in line `line`.
+
+    Raises `BadInput` if it is no sample of ours.
+    """
+    data = _read(path, line)
+    record = _record_in(path, data)
+    digest = hashlib.sha256(data).hexdigest()
+    with services.database.read() as session:
+        versions = lineage.by_weights(session, record["weights_sha256"])
+        found: Origin = {"file": str(path), "sha256": digest, "record": record}
+        found["versions"] = [_version(each) for each in versions]
+        candidates = [
+            job for each in versions for job in _may_have_made(session, each.reference, record)
+        ]
+    return found | _matching(services, candidates, int(record["index"]), digest)
+
+
+def origin_of_artifact(services: Services, id_or_prefix: str) -> Origin:
+    """Where an artifact on record comes from. Raises `NotFound`, `Refused` or `Removed`."""
+    with services.database.read() as session:
+        artifact = artifacts.get(session, id_or_prefix)
+        job = jobs.get(session, artifact.job_id)
+        versions = _versions_of(session, job)
+    found: Origin = {
+        "artifact": artifact.id,
+        "kind": artifact.kind,
+        "name": artifact.name,
+        "sha256": artifact.sha256,
+        "job": job.id,
+        "spec": load_data(services.store, job.spec),
+        "versions": versions,
+    }
+    record = _first_record(services, artifact)
+    return found | ({"record": record} if record else {})
+
+
+def _read(path: Path, line: int) -> bytes:
+    with disk_errors(path):
+        data = path.read_bytes()
+    if path.suffix.lower() != ".jsonl":
+        return data
+    lines = data.removesuffix(b"\n").split(b"\n")
+    if not 1 <= line <= len(lines):
+        raise Refused(f"{path} has {len(lines)} lines: there is no line {line}")
+    return lines[line - 1]
+
+
+def _record_in(path: Path, data: bytes) -> Origin:
+    """The record that a sample carries. Raises `BadInput`, naming the file."""
+    try:
+        record = media.read_record(data)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error.message}", remedy=_AS_DOWNLOADED) from None
+    if not isinstance(record.get("weights_sha256"), str):
+        raise BadInput(f"{path}: has no record of Genmill", remedy=_AS_DOWNLOADED)
+    return record
+
+
+_AS_DOWNLOADED = "give a sample as it was downloaded: other programs may drop its record"
+
+
+def _may_have_made(session: Session, reference: str, record: Origin) -> list[Job]:
+    """The jobs with this version and the record's seed that have a sample of its number."""
+    found = lineage.generated_with(session, reference, seed=record["seed"])
+    return [job for job in found if (job.samples or 0) > 0]
+
+
+def _matching(services: Services, candidates: list[Job], index: int, digest: str) -> Origin:
+    """The job whose sample has the file's bytes; else one that has a sample of that number."""
+    other: Origin = {"job": None, "intact": None}
+    for job in candidates:
+        try:
+            artifact, entry = find_sample(services, job.id, index)
+        except GenmillError:  # not made by this job, or no longer in the store
+            continue
+        found = {"job": job.id, "artifact": artifact.id, "intact": entry.sha256 == digest}
+        if found["intact"]:
+            return found
+        other = found
+    return other
+
+
+def _first_record(services: Services, artifact: Artifact) -> Origin | None:
+    """The record of an artifact's first sample; None if it has no samples."""
+    if artifact.kind != "samples":
+        return None
+    with services.database.read() as session:
+        first = artifacts.shard_of(session, artifact).start
+    return read_record(services, *find_sample(services, artifact.job_id, first))
+
+
+def _versions_of(session: Session, job: Job) -> list[Origin]:
+    """The versions that a job made, or the one that it used."""
+    made = lineage.made_by(session, job.id)
+    if made or (job.status != JobState.SUCCEEDED and job.kind != "generate"):
+        return [_version(each) for each in made]
+    try:
+        return [_version(lineage.named(session, job.spec["model"]))]
+    except NotFound:
+        return []
+
+
+def _version(found: lineage.Descent) -> Origin:
+    return {
+        "version": found.reference,
+        "weights_sha256": found.version.weights_sha256,
+        "parent": found.parent,
+        "dataset": found.dataset,
+        "job": found.version.job_id,
+    }
