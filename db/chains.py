@@ -90,6 +90,7 @@ def release(session: Session, job_id: str, new: NewJob) -> bool:
         spec=json.loads(new.spec),
         spec_hash=new.spec_hash,
         samples=total(new.kind, new.ranges),
+        wanted=new.wanted,
     )
     return True
 

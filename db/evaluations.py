@@ -7,6 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.columns import new_id
+from db.errors import NotFound
 from db.session import clock, insert_new
 from db.tables import Evaluation, Judge
 
@@ -72,4 +73,19 @@ def add_judge(session: Session, *, dataset_version_id: str, recipe: str, **colum
     insert_new(session, Judge, [row | columns | {"created_at": clock(session)}])
     found = find_judge(session, dataset_version_id, recipe)
     assert found is not None  # noqa: S101 - for mypy: it was inserted here, or by another before
+    return found
+
+
+def newest_judge(session: Session, dataset_version_id: str) -> Judge | None:
+    """The newest judge of a dataset version; None if none has been trained."""
+    statement = select(Judge).where(Judge.dataset_version_id == dataset_version_id)
+    found: Judge | None = session.scalar(statement.order_by(Judge.id.desc()).limit(1))
+    return found
+
+
+def judge_of_digest(session: Session, sha256: str) -> Judge:
+    """The judge with this digest. Raises `NotFound`."""
+    found: Judge | None = session.scalar(select(Judge).where(Judge.sha256 == sha256).limit(1))
+    if found is None:
+        raise NotFound(f"no judge with SHA-256 {sha256} is on record")
     return found

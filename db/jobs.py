@@ -94,7 +94,7 @@ def add(
     """
     batch_id = origin.pop("batch_id", None)
     row = json.dumps(spec)
-    new = NewJob(kind, row, spec_hash, model, ranges, priority, work_key, **origin)
+    new = NewJob(kind, row, spec_hash, model, ranges, priority, work_key, wanted=None, **origin)
     return insert_job(session, new, batch_id=batch_id)
 
 

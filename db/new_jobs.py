@@ -24,7 +24,7 @@ PIECE_ROWS = 3000  # a thousand jobs of one shard: about a tenth of a second
 JOB = (
     *("id", "kind", "spec", "spec_hash", "model", "priority", "batch_id", "custom_id"),
     *("schedule_id", "retry_of", "idempotency_key", "prompts_sha256"),
-    *("samples", "after_id", "status"),
+    *("samples", "after_id", "wanted", "status"),
 )
 SHARD = ("id", "idx", "start", "stop", "job_id", "group_id", "urgency", "work_key")
 TRANSITION = ("id", "job_id", "new")
@@ -52,6 +52,8 @@ class NewJob(NamedTuple):
     def waits(self) -> bool:
         """Whether it has no shards until the job before it has succeeded."""
         return not self.ranges and self.after_id is not None
+
+    wanted: int | None = None  # accepted samples, of an order with rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,5 +138,5 @@ def _job_row(job: NewJob, job_id: str, batch_id: str | None) -> Tuple:
         *(job_id, job.kind, job.spec, job.spec_hash, job.model, job.priority),
         *(batch_id, job.custom_id, job.schedule_id, job.retry_of, job.idempotency_key),
         job.prompts_sha256,
-        *(progress.total(job.kind, job.ranges), job.after_id),
+        *(progress.total(job.kind, job.ranges), job.after_id, job.wanted),
     )

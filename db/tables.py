@@ -212,6 +212,8 @@ class Job(Base):
     after_id: Mapped[str | None] = mapped_column(Id)  # the one before it in its chain
     idempotency_key: Mapped[str | None] = mapped_column(String(200), unique=True)
     samples: Mapped[int | None] = mapped_column(BigInteger)  # to make; NULL unless it generates
+    # how many must be accepted, of an order with rules; shards are added until they are
+    wanted: Mapped[int | None] = mapped_column(BigInteger)
     error: Mapped[str | None] = mapped_column(PlainText)
     # its manifest is an object of its own, or a range of a pack
     manifest_key: Mapped[str | None] = mapped_column(String(200))

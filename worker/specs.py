@@ -22,13 +22,16 @@ from pydantic import (
     Discriminator,
     Field,
     JsonValue,
+    SerializerFunctionWrapHandler,
     Tag,
     TypeAdapter,
     ValidationError,
+    model_serializer,
 )
 from pydantic_core import PydanticCustomError
 
 from db.errors import Refused
+from worker.acceptance import Rules
 from worker.conversations import Conversation
 
 MAX_SAMPLES = 100_000_000
@@ -149,6 +152,14 @@ class Generate(Params):
     params: dict[str, JsonValue] = Field(
         default_factory=dict, description="the family's sampling settings"
     )
+    accept: Rules | None = Field(None, description="make samples until `count` meet these rules")
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = dump(self)
+        if data.get("accept") is None:
+            data.pop("accept", None)  # so that most specs stay as short as they were
+        return data
 
 
 class Evaluate(Params):

@@ -20,15 +20,17 @@ from typing import BinaryIO
 
 from db import models
 from db.errors import DigestMismatch, GenmillError, NotFound, Refused
+from db.orders import VERDICTS
 from db.tables import Artifact, Job, Shard
 from scheduler.results.threads import in_order
-from scheduler.results.unpack import already_written, read_samples, write_files
+from scheduler.results.unpack import already_written, read_samples, write_files, write_object
 from worker.families import find_family
 from worker.files import CHUNK, disk_errors, durable_rename
 from worker.media import all_media, find_medium
 from worker.media.base import CombinedFiles, Medium, SampleFiles
-from worker.media.samples.index import SampleIndex
+from worker.media.samples.index import IndexEntry, SampleIndex
 from worker.services import Services
+from worker.services.orders import read_selection
 from worker.services.samples import fetch_artifact, read_index, read_packed, stored_objects
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,8 @@ FORMS = tuple(dict.fromkeys(form for medium in all_media() for form in medium.do
 PARTS = ".genmill-parts"  # folder of objects being fetched; removed at the end
 RECORDS = "samples.jsonl"
 SHOWN = 10  # damaged objects
+
+Entries = SampleIndex | list[IndexEntry]
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
 
@@ -66,6 +70,7 @@ class _Object:
     artifact: Artifact
     shard: Shard | None = None
     medium: Medium | None = None
+    chosen: frozenset[int] | None = None  # of an order: the accepted samples; None: all
     form: SampleFiles | CombinedFiles = CombinedFiles.OBJECTS
 
     @property
@@ -84,7 +89,7 @@ class _Fetched:
 
     object: _Object
     samples: int = 0
-    index: SampleIndex | None = None
+    index: Entries | None = None
     content: bytes | None = None
     damage: GenmillError | None = None
 
@@ -170,14 +175,18 @@ def _objects(
         target = folder if len(jobs) == 1 else folder / job.id
         target.mkdir(parents=True, exist_ok=True)
         (target / PARTS / RECORDS).unlink(missing_ok=True)
+        chosen = read_selection(services, job)
         for artifact, shard in stored_objects(services, job):
             if shard is None:
-                yield _Object(target, artifact)
+                if artifact.kind != VERDICTS:
+                    yield _Object(target, artifact)
+                continue
+            if chosen is not None and chosen.isdisjoint(range(shard.start, shard.stop)):
                 continue
             if job.model not in media:
                 media[job.model] = _medium(services, str(job.model))
             medium = media[job.model]
-            yield _Object(target, artifact, shard, medium, medium.download(form))
+            yield _Object(target, artifact, shard, medium, chosen, medium.download(form))
 
 
 def _try_to_fetch(services: Services, each: _Object) -> _Fetched:
@@ -206,16 +215,21 @@ def _incomplete(done: Downloaded, damaged: Sequence[tuple[Artifact, GenmillError
 
 def _fetch(services: Services, each: _Object) -> _Fetched:
     artifact, folder, form = each.artifact, each.folder, each.form
-    if each.shard is None or each.medium is None or form is CombinedFiles.OBJECTS:
+    whole = form is CombinedFiles.OBJECTS and each.chosen is None
+    if each.shard is None or each.medium is None or whole:
         fetch_artifact(services, artifact, folder / plain_name(artifact))
         return _Fetched(each, each.shard.stop - each.shard.start if each.shard else 0)
-    index = read_index(services, artifact, each.shard)
+    index = _chosen(read_index(services, artifact, each.shard), each.chosen)
     if isinstance(form, SampleFiles) and already_written(index, folder, each.medium, form):
         return _Fetched(each, len(index))
     if artifact.packed is not None:
         return _Fetched(each, len(index), index, read_packed(services, artifact, artifact.packed))
     services.store.fetch(artifact.key, each.part, sha256=artifact.sha256, durable=False)
     return _Fetched(each, len(index), index)
+
+
+def _chosen(index: SampleIndex, chosen: frozenset[int] | None) -> Entries:
+    return index if chosen is None else [each for each in index if each.sample in chosen]
 
 
 def _unpack(fetched: _Fetched) -> int:
@@ -229,6 +243,9 @@ def _unpack(fetched: _Fetched) -> int:
     with fetched.open() as file:
         if isinstance(each.form, SampleFiles):
             return write_files(file, index, each.folder, each.medium, each.form)
+        if each.form is CombinedFiles.OBJECTS:
+            path = each.folder / plain_name(each.artifact)
+            return write_object(file, index, path, each.medium)
         (each.folder / PARTS).mkdir(exist_ok=True)
         with (each.folder / PARTS / RECORDS).open("ab") as lines:
             for _, _, record in read_samples(file, index, each.medium):

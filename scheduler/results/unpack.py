@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from db.errors import BadInput, DigestMismatch
+from worker.files import atomic_write
 from worker.media.base import Medium, SampleFiles
+from worker.media.samples.containers import Tar, tar_parts
 from worker.media.samples.index import IndexEntry
 from worker.media.samples.record import to_json
 
@@ -53,6 +55,19 @@ def write_files(
             temporary.write_bytes(content)
             temporary.replace(path)
         written += bool(contents)
+    return written
+
+
+def write_object(file: BinaryIO, entries: Iterable[IndexEntry], path: Path, medium: Medium) -> int:
+    """Write a tar of some of the samples of another; return how many. As `write_files`."""
+    written = 0
+    with atomic_write(path) as target:
+        for entry, data, record in read_samples(file, entries, medium):
+            stem = f"{entry.sample:09d}"
+            target.writelines(tar_parts(f"{stem}{medium.suffix}".encode(), data))
+            target.writelines(tar_parts(f"{stem}.json".encode(), record))
+            written += 1
+        target.write(Tar.end_marker)
     return written
 
 

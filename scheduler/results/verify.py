@@ -165,7 +165,7 @@ def reproduce(services: Services, job: Job, index: int) -> Compared:
             f"job {job.id} is a {job.kind} job: only a generate job has samples to make again"
         )
     old_artifact, old = find_sample(services, job.id, index)
-    spec = load_spec(services.store, job.spec)
+    spec = load_spec(services.store, job.spec).model_copy(update={"accept": None})
     made = enqueue(
         services,
         spec,

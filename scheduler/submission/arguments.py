@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pydantic_core import PydanticCustomError
 
 from db.errors import BadInput, Refused
 from scheduler.submission.json_lines import STDIN, refuse_constant
 from scheduler.submission.prompts import find_template, read_prompts
 from scheduler.submission.stages import OPTIONS as STAGES
 from scheduler.submission.stages import stage_options, stages_of
+from worker.acceptance import parse_rules
 from worker.specs import Spec, parse_spec
 
 
@@ -209,6 +211,19 @@ def finetune(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
 @click.argument("model")
 @click.option("--count", type=int, metavar="N", help="Number of samples.")
 @_SEED
+@click.option(
+    "--accept",
+    metavar="RULES",
+    help="Make samples until --count of them meet these rules, separated by commas: "
+    "confidence>=P, agreement=yes, near_duplicates=no, copies_of_training=no, length>=N, "
+    "length<=N.",
+)
+@click.option(
+    "--tries",
+    type=click.IntRange(1),
+    metavar="N",
+    help="With --accept: fail after N samples for each that is wanted (default 10).",
+)
 @click.option("--label", metavar="L", help="Samples of this class only. Default: all in turn.")
 @click.option(
     "--dataset",
@@ -234,6 +249,8 @@ def generate(
     template: str | None,
     count: int | None,
     settings: tuple[str, ...],
+    accept: str | None,
+    tries: int | None,
     **options: Any,
 ) -> EnqueueCommand:
     """Generate samples with a model.
@@ -242,7 +259,7 @@ def generate(
     --prompts is one sample per line.
 
     \b
-    genmill enqueue generate digits --count 1000 --label 3
+    genmill enqueue generate digits --count 1000 --label 3 --accept 'confidence>=0.8'
     genmill enqueue generate prose --count 50 --prompt "Once upon" --set temperature=0.8
     genmill enqueue generate faces --count 9 --dataset mine --set mode=reconstruct
     """
@@ -260,6 +277,7 @@ def generate(
         "prompts": given,
         "count": len(given) if count is None else count,
         "params": parse_settings(settings),
+        "accept": _rules(accept, tries),
     }
     return _command(data, options)
 
@@ -304,6 +322,18 @@ def evaluate(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
     genmill enqueue evaluate digits:2 --dataset mnist --count 2000 --against digits@champion
     """
     return _command({"kind": "evaluate", "params": parse_settings(settings)}, options)
+
+
+def _rules(accept: str | None, tries: int | None) -> dict[str, Any] | None:
+    """The rules of an order as data."""
+    if accept is None:
+        if tries is not None:
+            raise click.UsageError("--tries limits an order with --accept: give both")
+        return None
+    try:
+        return parse_rules(accept) | ({} if tries is None else {"tries": tries})
+    except PydanticCustomError as error:
+        raise click.UsageError(f"--accept: {error.message()}") from None
 
 
 @click.command("batch")

@@ -153,6 +153,11 @@ def retry(services: Services, job: Job) -> Job:
         raise Refused(
             f"job {job.id} is {job.status}: only failed and cancelled jobs can be retried"
         )
+    if job.wanted is not None:  # which samples are accepted depends on all of them
+        spec = load_spec(services.store, job.spec)
+        return enqueue(
+            services, spec, priority=job.priority, custom_id=job.custom_id, retry_of=job.id
+        )
     with services.database.read() as session:
         shards = jobs.shards_of(session, job.id)
         if not shards and job.after_id is not None:

@@ -77,6 +77,8 @@ def _different_fields(asked: Spec, stored: Spec) -> list[str]:
     different = []
     for name, value in asked:
         found = getattr(stored, name, None)
+        if name == "accept" and value and found:
+            found = found.asked  # without what was pinned
         drawn = name == "seed" and not is_seed_given(asked)
         if name == "params" or drawn or value == found:
             continue

@@ -12,9 +12,10 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from db import datasets, jobs, models
+from db import datasets, evaluations, jobs, lineage, models
 from db.errors import NotFound, Refused
 from db.tables import Dataset, DatasetVersion, Model, ModelVersion
+from worker.acceptance import WRITTEN, Acceptance
 from worker.conversations import Conversation
 from worker.networks.family import Family
 from worker.networks.version_folder import CONFIG, own_record
@@ -74,6 +75,7 @@ def pin(services: Services, session: Session, spec: Spec, names: Names | None = 
     refuse_unfit_prompts(pinned.spec, pinned.family)
     if holds_conversation(pinned.spec):
         _refuse_conversation(services, pinned)
+    pinned = _pin_rules(session, pinned)
     if spec.dataset is None:
         pinned.params.check_images(None)
         return pinned
@@ -170,6 +172,49 @@ def _refuse_unfit_label(services: Services, pinned: PinnedGeneration) -> None:
             )
         if spec.label not in labels:
             raise Refused.unknown("label", spec.label, labels, of=f"model {spec.model}")
+
+
+def _pin_rules(session: Session, pinned: PinnedGeneration) -> PinnedGeneration:
+    """Name the judge and the training data that an order's rules need."""
+    rules = pinned.spec.accept
+    if rules is None:
+        return pinned
+    media, trained_on = pinned.family.media, pinned.version.dataset_version_id
+    _refuse_unfit_rules(rules, media)
+    if not rules.looks:
+        return pinned
+    if trained_on is None:
+        raise Refused(
+            f"the data that {pinned.spec.model} was trained on are not on record, so its samples "
+            "cannot be compared with them",
+            remedy="leave confidence, agreement, near_duplicates and copies_of_training out",
+        )
+    data = datasets.version(session, trained_on)
+    name = lineage.dataset_reference(session, data)
+    added = {"dataset": name}
+    if media != "text":
+        judge = evaluations.newest_judge(session, trained_on)
+        if judge is None:
+            raise Refused(
+                f"no judge has been trained on {name} yet, and the rules need one",
+                remedy=f"run `genmill enqueue evaluate {pinned.spec.model} --dataset {name}` first",
+            )
+        added["judge"] = judge.sha256
+        if not data.summary.get("labels") and (rules.agreement or rules.confidence is not None):
+            raise Refused(
+                f"{name} has no labels, so no judge can tell classes apart",
+                remedy="leave confidence and agreement out",
+            )
+    spec = pinned.spec.model_copy(update={"accept": rules.model_copy(update=added)})
+    return replace(pinned, spec=spec)
+
+
+def _refuse_unfit_rules(rules: Acceptance, media: str) -> None:
+    """Refuse rules that samples of a medium cannot be judged by."""
+    strange = ("agreement", "confidence") if media == "text" else ("max_length", "min_length")
+    found = [name for name in strange if getattr(rules, name) not in {None, False}]
+    if found:
+        raise Refused(f"{found[0]} is no rule for {media} samples", remedy=f"write {WRITTEN}")
 
 
 def refuse_unfit_prompts(spec: Generate, family: Family) -> None:

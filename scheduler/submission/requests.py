@@ -35,6 +35,7 @@ class Columns(TypedDict, total=False):
     schedule_id: str | None
     retry_of: str | None
     after_id: str | None  # the job before it; in a batch, its custom_id until it is stored
+    wanted: int | None  # accepted samples, of an order with rules
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,9 @@ class Preparer:
         terms, rate = self._terms(spec)
         if ranges is None:
             ranges = self._cut(spec, terms, rate, shard_size)
+        if isinstance(terms, PinnedGeneration) and isinstance(spec, Generate) and spec.accept:
+            spec = spec.model_copy(update={"accept": terms.spec.accept})
+            columns["wanted"] = spec.count
         return Request(spec, terms, rate, ranges, columns)
 
     def prepare_waiting(self, spec: Spec, made: Families, **columns: Unpack[Columns]) -> Waiting:
@@ -204,4 +208,5 @@ def _what_is_checked(spec: Spec) -> tuple[object, ...]:
     params = json.dumps(spec.params, sort_keys=True) if spec.params else ""
     own: Any = spec.label if isinstance(spec, Generate) else getattr(spec, "family", None)
     talks = isinstance(spec, Generate) and holds_conversation(spec)
-    return spec.kind, spec.model, spec.dataset, own, params, talks
+    rules = spec.accept if isinstance(spec, Generate) else None
+    return spec.kind, spec.model, spec.dataset, own, params, talks, rules

@@ -18,6 +18,7 @@ from db.states import JobState
 from db.tables import Job
 from worker.files import canonical_json
 from worker.services import Services
+from worker.services.orders import settle_orders
 from worker.store.packs import PackWriter
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,9 @@ def finalize(services: Services, job_ids: Sequence[str]) -> list[str]:
 
 
 def _finish(services: Services, job_ids: Sequence[str]) -> list[str]:
+    job_ids = settle_orders(services, [*job_ids])
+    if not job_ids:
+        return []
     with services.database.read() as session:
         manifests = jobs.manifests(session, job_ids)
 

@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 # every claim looks at all of them, and jobs may each have settings of their own
 KEYS_REMEMBERED = 256
+KEPT_FOR_ORDERS = 4  # judges, and training data as they see them
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,14 @@ class WorkerContext:
     live_workers: int = 1
     fair_at: float = 0.0  # when it last claimed the fairest shard, by the monotonic clock
     _pinned: dict[int, PinnedGeneration] = field(default_factory=dict)  # by work key
+
+    kept: dict[str, Any] = field(default_factory=dict)  # what orders' shards share, by key
+
+    def keep(self, key: str, value: object) -> None:
+        """Keep something for the next shards, and forget the oldest of several."""
+        self.kept[key] = value
+        while len(self.kept) > KEPT_FOR_ORDERS:
+            del self.kept[next(iter(self.kept))]
 
     def beat_pause_s(self, shortest_s: float) -> float:
         """How long to wait between two heartbeats of one kind."""

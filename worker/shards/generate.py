@@ -9,9 +9,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from db.errors import Draining, Refused
+from db.errors import Draining, GenmillError, Refused, Stopped
 from worker.engine import memory
-from worker.engine.generate import Generation, Task, generate_together
+from worker.engine.generate import Generation, Sample, Task, generate_together
 from worker.engine.streams import most_streams
 from worker.feeds.source_images import SourceImages
 from worker.media.samples.record import Origin
@@ -20,7 +20,8 @@ from worker.services.pinned import PinnedGeneration
 from worker.shards.context import ShardResult, WorkerContext
 from worker.shards.lease import hang_checks_paused
 from worker.shards.loaded_networks import LoadedNetwork
-from worker.shards.packing import Packer
+from worker.shards.packing import Made, Packer
+from worker.shards.sample_rules import Judging, begin_judging
 from worker.shards.storing import Part
 
 Result = tuple[Part, ShardResult | Exception]
@@ -43,18 +44,25 @@ def generate_shards(
     shared = _origin(context, parts[0].pinned)  # the settings are equal
     origins = {part: _origin_of(part, shared) for part in parts}
     with Packer(context.services.store, loaded.network.shape, origins, folder) as packer:
-        yield from _Shards(context, loaded, packer, shared).run(parts, more)
+        yield from _Shards(context, loaded, packer, shared, folder).run(parts, more)
 
 
 class _Shards:
     """Shards that run together on one network."""
 
     def __init__(
-        self, context: WorkerContext, loaded: LoadedNetwork, packer: Packer, shared: Origin
+        self,
+        context: WorkerContext,
+        loaded: LoadedNetwork,
+        packer: Packer,
+        shared: Origin,
+        folder: Path,
     ) -> None:
         """`shared` is the origin of all samples, but for seeds and names."""
         self._context, self._loaded, self._packer, self._shared = context, loaded, packer, shared
+        self._folder = folder
         self._tasks: dict[Task, Part] = {}
+        self._judged: dict[Part, Judging] = {}  # those of orders with rules
 
     def run(self, parts: Sequence[Part], more: More) -> Iterator[Result]:
         """Yield results as shards are stored."""
@@ -63,12 +71,39 @@ class _Shards:
         steps = generate_together(tasks, partial(self._begin_more, more) if joined else tuple)
         try:
             for step in steps if tasks else ():
-                self._packer.add([(self._tasks[task], made) for task, made in step])
-                yield from self._packer.results()
+                self._add([(self._tasks[task], made) for task, made in step])
+                yield from map(self._with_verdicts, self._packer.results())
         except Draining:
-            yield from self._packer.finish()
+            yield from map(self._with_verdicts, self._packer.finish())
             raise
-        yield from self._packer.finish()
+        yield from map(self._with_verdicts, self._packer.finish())
+
+    def _add(self, step: Sequence[Made]) -> None:
+        """Judge samples that have to be, and pack all; what ends a part is packed too."""
+        self._packer.add([(part, self._judge(part, made)) for part, made in step])
+
+    def _judge(self, part: Part, made: list[Sample] | Exception) -> list[Sample] | Exception:
+        judging = self._judged.get(part)
+        if judging is None or isinstance(made, Exception):
+            return made
+        try:
+            judging.add(made)
+        except Draining:
+            raise
+        except Stopped as order:
+            return order
+        return made
+
+    def _with_verdicts(self, result: Result) -> Result:
+        part, made = result
+        judging = self._judged.pop(part, None)
+        if judging is None or isinstance(made, Exception):
+            return result
+        try:
+            verdicts = judging.store(self._context)
+        except GenmillError as error:
+            return part, error
+        return part, replace(made, artifacts=[*made.artifacts, verdicts])
 
     def _begin_more(self, more: More) -> list[Task]:
         parts = more()
@@ -82,10 +117,14 @@ class _Shards:
         for part in parts:
             try:
                 task = Task(_generation(self._context, part, self._loaded), part.lease)
+                shape = self._loaded.network.shape
+                judging = begin_judging(self._context, part, shape, self._folder)
             except Exception as error:
                 self._packer.add([(part, error)])
             else:
                 begun[task] = part
+                if judging is not None:
+                    self._judged[part] = judging
         self._tasks |= begun
         return [*begun]
 

@@ -220,7 +220,8 @@ class Packer:
 
 def _result(part: Part, artifact: NewArtifact) -> ShardResult:
     claim, spec_hash = part.lease.claim, part.job.spec_hash
-    manifest = jobs.manifest_to_be(claim, spec_hash, artifact) if claim.alone else None
+    ends = claim.alone and part.pinned.spec.accept is None  # an order may need more samples
+    manifest = jobs.manifest_to_be(claim, spec_hash, artifact) if ends else None
     return ShardResult([artifact], manifest=manifest)
 
 

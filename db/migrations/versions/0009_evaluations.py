@@ -85,6 +85,7 @@ def upgrade() -> None:
     op.create_index("ix_promotions_job_id", "promotions", ["job_id"])
     op.add_column("model_versions", sa.Column("card", sa.JSON()))
     op.add_column("jobs", sa.Column("after_id", Id()))
+    op.add_column("jobs", sa.Column("wanted", sa.BigInteger()))
     where = sa.text("after_id IS NOT NULL")
     op.create_index(AFTER, "jobs", ["after_id"], sqlite_where=where, postgresql_where=where)
     op.add_column(
@@ -102,6 +103,7 @@ def downgrade() -> None:
     op.drop_column("schedules", "new_data_wait_s")
     op.drop_column("schedules", "only_if_new_data")
     op.drop_index(AFTER, "jobs")
+    op.drop_column("jobs", "wanted")
     op.drop_column("jobs", "after_id")
     op.drop_column("model_versions", "card")
     op.drop_table("promotions")

@@ -169,13 +169,9 @@ class Tar(Writer):
         return file.read(size)
 
     def _parts(self, sample: SampleRecord, data: bytes) -> Iterator[bytes]:
-        key, text = b"%09d" % sample.index, sample.json
-        yield _tar_header(key + self._suffix, len(data))
-        yield data
-        yield bytes(-len(data) % tarfile.BLOCKSIZE)
-        yield _tar_header(key + b".json", len(text))
-        yield text
-        yield bytes(-len(text) % tarfile.BLOCKSIZE)
+        key = b"%09d" % sample.index
+        yield from tar_parts(key + self._suffix, data)
+        yield from tar_parts(key + b".json", sample.json)
 
 
 class JsonLines(Writer):
@@ -198,6 +194,13 @@ class JsonLines(Writer):
 _HEADER = tarfile.TarInfo("").tobuf(tarfile.USTAR_FORMAT)
 _BEFORE_SIZE, _BEFORE_SUM, _AFTER_SUM = _HEADER[100:124], _HEADER[135:148], _HEADER[156:]
 _OTHERS = sum(_BEFORE_SIZE + _BEFORE_SUM + b" " * 8 + _AFTER_SUM)  # bytes of the checksum
+
+
+def tar_parts(name: bytes, data: bytes) -> Iterator[bytes]:
+    """The bytes of a file in a tar; one of them is `data` itself."""
+    yield _tar_header(name, len(data))
+    yield data
+    yield bytes(-len(data) % tarfile.BLOCKSIZE)
 
 
 def _tar_header(name: bytes, size: int) -> bytes:

@@ -1,0 +1,234 @@
+"""Orders of accepted samples, through real worker processes."""
+
+import json
+import os
+import signal
+import tarfile
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from db import artifacts, evaluations, jobs, models
+from db.errors import Refused
+from scheduler.datasets.add import add_dataset
+from scheduler.results.download import download
+from scheduler.results.verify import reproduce, verify
+from worker.acceptance import Acceptance
+from worker.data.dataset import Shape
+from worker.engine.generate import Sample
+from worker.evaluation import judge
+from worker.media.samples.png import read_pixels
+from worker.services.orders import read_selection
+from worker.services.samples import find_sample, read_sample
+from worker.services.verdicts import COPY, PASSED
+from worker.shards.sample_rules import PictureLook, Training
+
+SIDE = 28
+
+
+@pytest.fixture
+def deployment(shared_deployment):
+    return shared_deployment
+
+
+@pytest.fixture(scope="module")
+def judged(shared_deployment):
+    """A version of `ordered`, and a briefly trained judge of its data on record."""
+    made = shared_deployment
+    [job] = made.succeed(made.train(model="ordered").id)
+    with made.services.database.read() as session:
+        version = models.resolve(session, "ordered")[1].dataset_version_id
+    random = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    pixels = random.integers(0, 90, (300, SIDE, SIDE, 1), np.uint8)
+    for label in range(3):
+        pixels[labels == label, 9 * label : 9 * label + 9] += 120
+    network = judge.train(
+        pixels, labels, classes=3, device=torch.device("cpu"), tick=lambda _, __: None, steps=40
+    )
+    path = made.settings.home / "judge.safetensors"
+    judge.save(network, path, height=SIDE, width=SIDE)
+    blob = made.services.store.put(f"jobs/{job.id}/blobs", path)
+    with made.services.database.write() as session:
+        evaluations.add_judge(
+            session,
+            dataset_version_id=version,
+            recipe="test",
+            job_id=job.id,
+            key=blob.key,
+            sha256=blob.sha256,
+            metrics={},
+        )
+    return network
+
+
+def order(made, count, rules, **how):
+    spec = {"model": "ordered", "count": count, "label": "1", "seed": 3, "accept": rules}
+    return made.generate(spec.pop("count"), **spec, **how)
+
+
+def confidences(made, network, count):
+    """The judge's probability of the label, of the first samples that an order would make."""
+    plain = made.generate(count, model="ordered", label="1", seed=3)
+    made.succeed(plain.id)
+    pixels = np.stack(
+        [
+            read_pixels(read_sample(made.services, *find_sample(made.services, plain.id, index)))
+            for index in range(count)
+        ]
+    )
+    pixels = pixels.reshape(count, SIDE, SIDE, 1)
+    return judge.look(network, pixels, lambda _, __: None).probabilities[:, 1]
+
+
+def accepted(made, job_id):
+    job = made.job(job_id)
+    chosen = sorted(read_selection(made.services, job))
+    digests = made.digests(job_id)
+    return [(index, digests[index]) for index in chosen]
+
+
+def test_an_order_has_exactly_the_first_accepted_ones_however_it_is_cut(deployment, judged):
+    found = confidences(deployment, judged, 200)
+    bar = float(np.quantile(found, 0.3))  # about 70% pass
+    rules = f"confidence>={bar}"
+    whole, cut = order(deployment, 60, rules), order(deployment, 60, rules, shard_size=7)
+    deployment.succeed(whole.id, cut.id)
+    expected = [index for index in range(200) if found[index] >= np.float32(bar)][:60]
+    for job in (whole, cut):
+        chosen = accepted(deployment, job.id)
+        assert [index for index, _ in chosen] == expected
+        assert verify(deployment.services, deployment.job(job.id)).problems == []
+    assert accepted(deployment, whole.id) == accepted(deployment, cut.id)
+
+
+@pytest.mark.parametrize("form", ["files", "webdataset", "jsonl"])
+def test_a_download_has_the_accepted_ones_and_says_what_was_rejected(
+    deployment, judged, tmp_path, form
+):
+    bar = float(np.quantile(confidences(deployment, judged, 100), 0.5))
+    job = order(deployment, 20, f"confidence>={bar}", shard_size=16)
+    deployment.succeed(job.id)
+    done = download(deployment.services, [deployment.job(job.id)], tmp_path / "out", form=form)
+    assert done.samples == 20
+    lines = (tmp_path / "out/selection.jsonl").read_text().splitlines()
+    said = [json.loads(line) for line in lines]
+    assert [each["index"] for each in said] == list(range(len(said)))
+    assert sum(each["accepted"] for each in said) == 20
+    assert said[-1]["accepted"]
+    assert all(
+        each["rule"] in {"confidence", "near_duplicates"} for each in said if not each["accepted"]
+    )
+    if form == "files":
+        names = {path.stem for path in (tmp_path / "out").glob("*.png")}
+        assert names == {f"{each['index']:09d}" for each in said if each["accepted"]}
+    if form == "webdataset":
+        members = []
+        for path in (tmp_path / "out").glob("*.tar"):
+            with tarfile.open(path) as tar:
+                members += tar.getnames()
+        assert len(members) == 40
+
+
+def test_an_order_that_cannot_be_met_fails_with_the_counts(deployment, judged):
+    job = order(deployment, 8, {"confidence": 1.0, "tries": 2})
+    [ended] = deployment.finish(job.id)
+    assert ended.status == "failed"
+    assert ended.error.startswith("0 of 16 samples were accepted, and 8 are wanted")
+    assert "16 by confidence" in ended.error
+    again = deployment.retry(job.id)
+    [ended] = deployment.finish(again.id)
+    assert "0 of 16" in ended.error
+
+
+def test_a_killed_worker_changes_nothing(deployment, judged):
+    bar = float(np.quantile(confidences(deployment, judged, 200), 0.3))
+    rules = f"confidence>={bar}, copies_of_training=no"
+    calm = order(deployment, 100, rules, shard_size=10)
+    deployment.succeed(calm.id)
+    killed = order(deployment, 100, rules, shard_size=10)
+    for _ in range(3):
+        time.sleep(0.3)
+        worker = deployment.processes[-1]
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+        deployment.worker()
+    deployment.succeed(killed.id)
+    assert len(accepted(deployment, killed.id)) == 100
+    assert accepted(deployment, killed.id) == accepted(deployment, calm.id)
+
+
+def test_planted_copies_of_training_are_rejected(judged):
+    random = np.random.default_rng(1)
+    pixels = random.integers(0, 255, (64, SIDE, SIDE, 1), np.uint8)
+    features = judge.look(judged, pixels, lambda _, __: None).features
+    rules = Acceptance(copies_of_training=False)
+    shape = Shape("image", ("0", "1", "2"), size=SIDE, channels=1)
+    look = PictureLook(rules, judged, shape, shape.labels, lambda: Training(features, 1e-3))
+    fresh = random.integers(0, 255, (5, SIDE, SIDE, 1), np.uint8)
+    planted = [fresh[0], pixels[7], fresh[1], pixels[60], fresh[2]]
+    samples = [Sample(i, output, "1", None, None, 64) for i, output in enumerate(planted)]
+    codes, values, _ = look(samples)
+    assert codes.tolist() == [PASSED, COPY, PASSED, COPY, PASSED]
+    assert values[1] == values[3] == 0
+
+
+def test_texts_are_ordered_by_length_and_novelty(deployment):
+    source = deployment.settings.home / "lines.txt"
+    source.write_text("The cat sees the mat. The dog has the hat. " * 40)
+    add_dataset(deployment.services, "lines", source)
+    size = {"layers": 1, "width": 16, "heads": 2, "context": 64}
+    train = {"family": "gpt", "model": "liner", "dataset": "lines", "params": size}
+    deployment.succeed(deployment.train(**train).id)
+    rules = "length>=5, length<=60, near_duplicates=no, copies_of_training=no"
+    terms = {"model": "liner", "seed": 3, "params": {"max_tokens": 40}, "accept": rules}
+    job = deployment.generate(12, **terms)
+    deployment.succeed(job.id)
+    chosen = read_selection(deployment.services, deployment.job(job.id))
+    assert len(chosen) == 12
+    texts = [
+        json.loads(read_sample(deployment.services, *find_sample(deployment.services, job.id, i)))
+        for i in chosen
+    ]
+    assert all(5 <= len(text["text"]) <= 60 for text in texts)
+    assert len({text["text"] for text in texts}) == 12
+
+
+def test_rules_that_do_not_fit_are_refused_before_anything_is_stored(deployment, judged):
+    for terms, says in (
+        ({"model": "tiny", "accept": "near_duplicates=no"}, "not on record"),
+        ({"model": "ordered", "accept": "length>=3"}, "no rule for image"),
+    ):
+        with pytest.raises(Refused, match=says):
+            deployment.generate(5, **terms)
+    with pytest.raises(Refused, match="no judge has been trained on scribbles:1"):
+        _untrained(deployment)
+
+
+def _untrained(deployment):
+    folder = deployment.settings.home / "scribbles"
+    folder.mkdir()
+    for number in range(12):
+        picture = np.random.default_rng(number).integers(0, 255, (28, 28), np.uint8)
+        Image.fromarray(picture).save(folder / f"{number}.png")
+    add_dataset(deployment.services, "scribbles", folder)
+    train = {
+        "model": "fresh",
+        "dataset": "scribbles",
+        "params": {"channels": 4, "hidden": 8, "latent": 2, "batch_size": 4},
+    }
+    deployment.succeed(deployment.train(**train).id)
+    deployment.generate(5, model="fresh", accept="near_duplicates=no")
+
+
+def test_a_sample_of_an_order_is_made_again(deployment, judged):
+    job = order(deployment, 5, "copies_of_training=no")
+    deployment.succeed(job.id)
+    with deployment.services.database.read() as session:
+        assert jobs.get(session, job.id).wanted == 5
+        kinds = {each.kind for each in artifacts.of_job(session, job.id)}
+    assert kinds == {"samples", "verdicts", "selection"}
+    assert reproduce(deployment.services, deployment.job(job.id), 2).equal
