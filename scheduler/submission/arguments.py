@@ -264,6 +264,48 @@ def generate(
     return _command(data, options)
 
 
+@click.command("evaluate")
+@click.argument("model")
+@click.option("--dataset", required=True, metavar="D", help="Dataset: NAME or NAME:VERSION.")
+@click.option(
+    "--count",
+    type=int,
+    metavar="N",
+    help="Samples to make. Default: as many as the split has, at most 10,000 images, 500 sounds or "
+    "200 texts.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["test", "validation"]),
+    default="test",
+    show_default=True,
+    help="The held-out data to compare with.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Random seed. Only evaluations of one seed can be compared.",
+)
+@click.option("--against", metavar="MODEL", help="A version to evaluate too, unless it has been.")
+@_SET
+@_enqueue_options
+def evaluate(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
+    """Measure a model version against held-out data.
+
+    MODEL is NAME, NAME@ALIAS or NAME:VERSION. The numbers are shown by `genmill model show`; the
+    job's report, in HTML and PNG, is downloaded by `genmill artifact download`. A version is
+    measured once under one protocol: the dataset version, split, count, seed and --set settings.
+
+    \b
+    genmill enqueue evaluate digits --dataset mnist
+    genmill enqueue evaluate digits:2 --dataset mnist --count 2000 --against digits@champion
+    """
+    return _command({"kind": "evaluate", "params": parse_settings(settings)}, options)
+
+
 @click.command("batch")
 @click.argument("file", metavar="FILE.jsonl")
 @_enqueue_options
@@ -284,6 +326,7 @@ COMMANDS: dict[str, click.Command] = {
     "train": train,
     "finetune": finetune,
     "generate": generate,
+    "evaluate": evaluate,
     "batch": batch,
 }
 

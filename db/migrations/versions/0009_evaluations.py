@@ -1,4 +1,4 @@
-"""Evaluations, the history of aliases, jobs that wait for another, schedules for new data."""
+"""Evaluations and their judges, aliases' history, jobs that wait, schedules for new data."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,16 +14,15 @@ depends_on = None
 TIME = sa.DateTime(timezone=True)
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 AFTER = "ix_jobs_after_id"
-ONE_PER_PROTOCOL = "uq_evaluations_version_id_protocol_sha256"
 FALSE = sa.text("false")
 USED = (
-    *("evaluations", "promotions"),
+    *("evaluations", "judges", "promotions"),
     *("jobs WHERE after_id IS NOT NULL", "schedules WHERE only_if_new_data"),
 )
 
 
 def upgrade() -> None:
-    """Add two tables and a column."""
+    """Add three tables and a column."""
     op.create_table(
         "evaluations",
         sa.Column("id", Id(), nullable=False),
@@ -45,6 +44,24 @@ def upgrade() -> None:
         ),
     )
     op.create_index("ix_evaluations_job_id", "evaluations", ["job_id"])
+    op.create_table(
+        "judges",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("dataset_version_id", Id(), nullable=False),
+        sa.Column("recipe", sa.String(40), nullable=False),
+        sa.Column("job_id", Id(), nullable=False),
+        sa.Column("key", sa.String(200), nullable=False),
+        sa.Column("sha256", Digest(), nullable=False),
+        sa.Column("metrics", JSON, nullable=False),
+        sa.Column("created_at", TIME, nullable=False),
+        *_keys("judges", "dataset_version_id", "dataset_versions"),
+        *_keys("judges", "job_id", "jobs"),
+        sa.PrimaryKeyConstraint("id", name="pk_judges"),
+        sa.UniqueConstraint(
+            "dataset_version_id", "recipe", name="uq_judges_dataset_version_id_recipe"
+        ),
+    )
+    op.create_index("ix_judges_job_id", "judges", ["job_id"])
     op.create_table(
         "promotions",
         sa.Column("id", Id(), nullable=False),
@@ -86,6 +103,7 @@ def downgrade() -> None:
     op.drop_index(AFTER, "jobs")
     op.drop_column("jobs", "after_id")
     op.drop_table("promotions")
+    op.drop_table("judges")
     op.drop_table("evaluations")
 
 
