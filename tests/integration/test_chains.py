@@ -30,7 +30,9 @@ def chain_of(deployment, job_id):
 def promotions_of(deployment, model):
     """The outcomes in the history of a model's aliases, and the version that is the champion."""
     with deployment.services.database.read() as session:
-        outcomes = list(session.scalars(Promotion.__table__.select().with_only_columns(Promotion.outcome)))
+        outcomes = list(
+            session.scalars(Promotion.__table__.select().with_only_columns(Promotion.outcome))
+        )
         return outcomes, models.resolve(session, f"{model}@champion")[1].number
 
 

@@ -1,4 +1,4 @@
-"""Evaluations and their judges, aliases' history, jobs that wait, schedules for new data."""
+"""Evaluations, judges, the history of aliases, jobs in chains, schedules for new data."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,6 +14,7 @@ depends_on = None
 TIME = sa.DateTime(timezone=True)
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 AFTER = "ix_jobs_after_id"
+ONE_PER_RECIPE = "uq_judges_dataset_version_id_recipe"
 FALSE = sa.text("false")
 USED = (
     *("evaluations", "judges", "promotions"),
@@ -22,7 +23,7 @@ USED = (
 
 
 def upgrade() -> None:
-    """Add three tables and a column."""
+    """Add the tables and columns."""
     op.create_table(
         "evaluations",
         sa.Column("id", Id(), nullable=False),
@@ -57,9 +58,7 @@ def upgrade() -> None:
         *_keys("judges", "dataset_version_id", "dataset_versions"),
         *_keys("judges", "job_id", "jobs"),
         sa.PrimaryKeyConstraint("id", name="pk_judges"),
-        sa.UniqueConstraint(
-            "dataset_version_id", "recipe", name="uq_judges_dataset_version_id_recipe"
-        ),
+        sa.UniqueConstraint("dataset_version_id", "recipe", name=ONE_PER_RECIPE),
     )
     op.create_index("ix_judges_job_id", "judges", ["job_id"])
     op.create_table(
