@@ -42,6 +42,7 @@ SECTIONS = {
     "Data and models": {
         "dataset": _entry("dataset:dataset", "Training data."),
         "model": _entry("model:model", "Trained models and their versions."),
+        "policy": _entry("policy:policy", "Rules by which models are promoted."),
         "template": _entry("template:template", "Prompt templates."),
         "family": _entry("family:family", "Model families and their parameters."),
     },

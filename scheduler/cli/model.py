@@ -29,7 +29,13 @@ def model() -> None:
     """
 
 
-for command in (promotion.alias, promotion.promote, promotion.rollback, promotion.history):
+for command in (
+    promotion.compare,
+    promotion.alias,
+    promotion.promote,
+    promotion.rollback,
+    promotion.history,
+):
     model.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""`genmill model alias|promote|rollback|history`: which version a name means, and why."""
+"""`genmill model alias|compare|promote|rollback|history`: which version a name means, and why."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 CHAMPION = "champion"
 PRIMARY = ("metric", "candidate", "champion", "improvement", "low", "high", "needed")
 GUARDS = ("metric", "dataset", "rule", "limit", "candidate", "champion", "kept")
+COMPARED = ("metric", "a", "b", "change", "low", "high", "better", "wanted", "real", "n")
 HISTORY = ("at", "alias", "outcome", "version", "previous", "who", "why", "verdict")
 
 _alias = click.option(
@@ -102,6 +103,54 @@ def promote(policy: Path | None, as_json: bool, **options: Any) -> None:
     if not judged.changes and not judged.holds:
         raise NotPromoted(judged.text)
     click.echo(judged.text, err=True)
+
+
+@click.command("compare")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@click.option(
+    "--dataset", metavar="D", help="Use evaluations on this dataset. Default: the newest."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=NonEmptyPath(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write comparison.json and sheet.png, the pictures side by side, into a folder.",
+)
+@as_json
+def compare(
+    first: str, second: str, dataset: str | None, output: Path | None, as_json: bool
+) -> None:
+    """Compare two versions by evaluations of one protocol.
+
+    CHANGE is B's number less A's, with its 95% interval where the items can be resampled; BETTER is
+    the version that the interval proves better. It decides nothing: see `genmill model promote`.
+
+    \b
+    genmill model compare digits:1 digits:2 -o ./compared
+    """
+    import json
+
+    from scheduler.models.compare import compare as compare_versions
+    from scheduler.models.compare import write_sheet
+    from scheduler.output.render import print_json, print_table
+
+    with open_record() as services:
+        found = compare_versions(services, first, second, dataset)
+        data = found.data
+        if output is not None:
+            output.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+            (output / "comparison.json").write_text(text, "utf-8")
+            if not write_sheet(services, found, output / "sheet.png"):
+                click.echo("no sheet: the pictures of an evaluation were removed", err=True)
+    if as_json:
+        print_json(data)
+        return
+    click.echo(f"A is {data['first']}, B is {data['second']}", err=True)
+    rows = [each | {"a": each["first"], "b": each["second"]} for each in data["numbers"]]
+    print_table(rows, COMPARED)
 
 
 @click.command("history")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import click
 
 from tests.results.gan import gan_on_cifar, gan_on_mnist
+from tests.results.gate import gate_on_equals_and_better
 from tests.results.hf import hf_on_shakespeare
 from tests.results.hmm import hmm_on_shakespeare, hmm_on_tunes
 from tests.results.machine import DATA, Machine, Result, running_machine
@@ -22,6 +23,7 @@ from tests.results.wavenet import wavenet_on_spoken_digits
 CASES: dict[str, Callable[[Machine], list[Result]]] = {
     "gan": gan_on_mnist,
     "gan-cifar": gan_on_cifar,
+    "gate": gate_on_equals_and_better,
     "gpt": gpt_on_shakespeare,
     "hf": hf_on_shakespeare,
     "hmm": hmm_on_shakespeare,

@@ -1,5 +1,6 @@
 """Policies: the rules by which the gate decides, checked; and the default of each medium."""
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -114,6 +115,18 @@ def policy_for(medium: str, given: dict[str, Any]) -> Policy:
     return parse_params(Policy, DEFAULTS[medium] | given, what="the policy")
 
 
+def to_toml(policy: Policy) -> str:
+    """The policy as a file, with every value that is set."""
+    data = policy.model_dump(mode="json", exclude_none=True)
+    guards, tables = data.pop("guard"), {name: data.pop(name) for name in ("primary", "noise")}
+    lines = _assignments(data)
+    for name, values in tables.items():
+        lines += ["", f"[{name}]", *_assignments(values)]
+    for values in guards:
+        lines += ["", "[[guard]]", *_assignments(values)]
+    return "\n".join(lines) + "\n"
+
+
 def read_policy(path: Path) -> dict[str, JsonValue]:
     """The data of a policy file. Raises `BadInput` with the line if it is not TOML."""
     try:
@@ -127,3 +140,8 @@ def read_policy(path: Path) -> dict[str, JsonValue]:
         return tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"the policy {path} is not TOML: {error}") from None
+
+
+def _assignments(values: dict[str, Any]) -> list[str]:
+    """Lines of TOML: its strings, numbers and booleans are written as JSON's are."""
+    return [f"{name} = {json.dumps(value)}" for name, value in values.items()]

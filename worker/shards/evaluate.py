@@ -6,10 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from db import evaluations, jobs, models
+from sqlalchemy.orm import Session
+
+from db import evaluations, jobs, models, shards
 from db.evaluations import NewEvaluation
 from db.jobs import JobBrief
-from db.tables import DatasetVersion, Evaluation, ModelVersion
+from db.tables import DatasetVersion, Evaluation, Model, ModelVersion
 from worker.data.dataset import LocalDataset
 from worker.evaluation.asking import asked_for, count_of
 from worker.evaluation.evaluate import Evaluated, evaluate, needs_judge
@@ -110,6 +112,30 @@ def ensure_evaluated(
     return work.ensured(protocol, measured, prefix)
 
 
+def measure_like(
+    context: WorkerContext, lease: Lease, folder: Path, version: ModelVersion, like: Evaluation
+) -> Evaluation | None:
+    """Measure a version by the protocol of a recorded evaluation, and record that at once.
+
+    None if it cannot be measured so, as with other software or another precision.
+    """
+    with context.services.database.read() as session:
+        name = f"{session.get_one(Model, version.model_id).name}:{version.number}"
+    stage = Stage(lease, name, 0, 99)
+    terms = Terms.of(like.protocol)
+    made = ensure_evaluated(context, lease, folder, name, terms, stage=stage, prefix="champion-")
+    context.services.store.flush()
+
+    def record(session: Session) -> Evaluation | None:
+        for artifact in made.result.artifacts:
+            shards.put_artifact(session, lease.claim, artifact)
+        for write in made.result.writes:
+            write(session)
+        return evaluations.find(session, version.id, like.protocol_sha256)
+
+    return context.services.database.transact(record)
+
+
 class _Work:
     """One version that is evaluated on given terms."""
 
@@ -154,7 +180,7 @@ class _Work:
             count=count_of(terms.count, loaded.family, self.dataset, terms.split),
             seed=terms.seed,
             judge=judge.name if judge else None,
-            asked=asked_for(loaded.family, loaded.network.shape, self.dataset),
+            asked=asked_for(loaded.family, loaded.network.shape, self.dataset, terms.split),
             sampling=dict(terms.sampling),
             precision=self.context.services.settings.precision,
         )
@@ -212,7 +238,7 @@ class _Work:
         )
 
 
-def _curves(session: Any, version: ModelVersion) -> Curves:
+def _curves(session: Session, version: ModelVersion) -> Curves:
     """The curves of the job that trained a version; none once retention has deleted them."""
     found: dict[str, list[tuple[int, float]]] = {}
     for point in jobs.points(session, version.job_id) if version.job_id else ():

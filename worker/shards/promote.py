@@ -11,6 +11,7 @@ from worker.files import canonical_json
 from worker.services.pinned import PinnedPromotion
 from worker.services.promotion import judge, record, who
 from worker.shards.context import ShardResult, WorkerContext
+from worker.shards.evaluate import measure_like
 from worker.shards.lease import Lease, hang_checks_paused
 from worker.shards.reports import RefusedByGate
 
@@ -24,7 +25,7 @@ def promote_job(
     """
 
     def measure(champion: ModelVersion, like: Evaluation) -> Evaluation | None:
-        return None
+        return measure_like(context, lease, folder / "champion", champion, like)
 
     with hang_checks_paused([lease]):
         judged = judge(context.services, pinned, measure)

@@ -137,6 +137,8 @@ def test_waiting_for_a_chain_that_was_cancelled_fails(call, services) -> None:
     call(f"job cancel {first}")
     last = call(f"job show {first} --json").json["chain"][-1]["id"]
     assert call(f"job wait {last}").code == 1
+    watched = call(f"job watch {first} --chain")
+    assert (watched.code, len(watched.out.splitlines())) == (1, 3)
 
 
 def test_lines_of_a_batch_wait_for_earlier_and_later_ones(call, services, tmp_path) -> None:
