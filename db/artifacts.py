@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session, undefer
 
 from db.errors import NotFound, Removed
 from db.lookup import by_prefix
-from db.tables import Artifact, Checkpoint, Job, ModelVersion, Shard
+from db.tables import Artifact, Checkpoint, Evaluation, Job, Judge, ModelVersion, Shard
 
 
 def of_job(session: Session, job_id: str, kind: str | None = None) -> list[Artifact]:
@@ -89,6 +89,8 @@ def referenced_keys(session: Session, job_id: str) -> set[str]:
     files = cast(ModelVersion.files, String).contains(f"jobs/{job_id}/", autoescape=True)
     for by_name in session.scalars(select(ModelVersion.files).where(files)):
         keys.update(file["key"] for file in by_name.values())
+    keys.update(session.scalars(select(Evaluation.items_key).where(Evaluation.job_id == job_id)))
+    keys.update(session.scalars(select(Judge.key).where(Judge.job_id == job_id)))
     manifest = session.scalar(select(Job.manifest_key).where(Job.id == job_id))
     return keys | ({manifest} if manifest else set())
 

@@ -81,7 +81,8 @@ def remove(session: Session, reference: str) -> list[DatasetVersion]:
     _registry.lock(session, dataset.name)
     whole = Reference.parse(reference).number is None
     removed = versions(session, dataset) if whole else [chosen]
-    references = {f"{dataset.name}:{row.number}" for row in removed}
+    # the bare name in a waiting job's spec may come to mean any version
+    references = {dataset.name, *(f"{dataset.name}:{row.number}" for row in removed)}
     using = Job.spec["dataset"].as_string().in_(references)
     if users := list(session.scalars(select(Job.id).where(Job.status.not_in(FINAL), using))):
         raise Refused(

@@ -1,9 +1,37 @@
-"""Evaluations: the numbers of model versions."""
+"""Evaluations, the numbers of model versions; and judges, the networks that they rest on."""
+
+from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.tables import Evaluation
+from db.columns import new_id
+from db.session import clock, insert_new
+from db.tables import Evaluation, Judge
+
+
+@dataclass(frozen=True)
+class NewEvaluation:
+    """Numbers that were measured and are about to be recorded; their items are in the store.
+
+    The fields are the columns of `Evaluation`.
+    """
+
+    version_id: str
+    dataset_version_id: str
+    job_id: str
+    protocol: dict[str, Any]
+    protocol_sha256: str
+    numbers: dict[str, Any]
+    items_key: str
+    items_sha256: str
+
+
+def add(session: Session, new: NewEvaluation) -> None:
+    """Record an evaluation, unless the version has one of the same protocol."""
+    row = vars(new) | {"id": new_id(), "created_at": clock(session)}
+    insert_new(session, Evaluation, [row])
 
 
 def find(session: Session, version_id: str, protocol_sha256: str) -> Evaluation | None:
@@ -30,3 +58,18 @@ def newest(
         ),
         None,
     )
+
+
+def find_judge(session: Session, dataset_version_id: str, recipe: str) -> Judge | None:
+    """The judge of a dataset version that was trained by a recipe; None if there is none."""
+    same = (Judge.dataset_version_id == dataset_version_id, Judge.recipe == recipe)
+    return session.scalar(select(Judge).where(*same))
+
+
+def add_judge(session: Session, *, dataset_version_id: str, recipe: str, **columns: Any) -> Judge:
+    """Record a judge, unless there is one of the recipe by now; return the one that counts."""
+    row = {"id": new_id(), "dataset_version_id": dataset_version_id, "recipe": recipe}
+    insert_new(session, Judge, [row | columns | {"created_at": clock(session)}])
+    found = find_judge(session, dataset_version_id, recipe)
+    assert found is not None  # noqa: S101 - for mypy: it was inserted here, or by another before
+    return found

@@ -66,11 +66,12 @@ def listing(
 
 def counts(session: Session) -> dict[str, int]:
     """The number of jobs in each state."""
-    # those are all queued, and an index of the batch finds them
-    hidden = session.scalar(select(func.count()).where(Job.batch_id.in_(incomplete()))) or 0
+    # an index of the batch finds them
+    of_incomplete = select(Job.status, func.count()).where(Job.batch_id.in_(incomplete()))
+    hidden = {row[0]: row[1] for row in session.execute(of_incomplete.group_by(Job.status))}
     rows = session.execute(select(JobCount.status, func.sum(JobCount.jobs)).group_by("status"))
     found = dict.fromkeys(map(str, JobState), 0) | {status: int(jobs) for status, jobs in rows}
-    return found | {"queued": max(0, found["queued"] - hidden)}
+    return {status: max(0, jobs - hidden.get(status, 0)) for status, jobs in found.items()}
 
 
 def fold_counts(session: Session) -> int:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, and_, or_, select, text, update
 from sqlalchemy.orm import Session, undefer
 
+from db import chains
 from db.batches import visible
 from db.commits import NewManifest
 from db.errors import NotFound
@@ -139,12 +140,15 @@ def shards_of(session: Session, job_id: str) -> list[Shard]:
 
 
 def cancel(session: Session, job_id: str, *, reason: str = "cancelled by the user") -> bool:
-    """Cancel a job and its shards; False if it has already ended. Raises `NotFound`."""
+    """Cancel a job, its shards and what waits for it; False if it has ended. Raises `NotFound`."""
     return _end(session, job_id, JobState.CANCELLED, reason)
 
 
 def fail(session: Session, job_id: str, *, reason: str) -> bool:
-    """Fail a job that cannot be finished; False if it has already ended. Raises `NotFound`."""
+    """Fail a job that cannot be finished, and cancel what waits for it; False if it has ended.
+
+    Raises `NotFound`.
+    """
     return _end(session, job_id, JobState.FAILED, reason)
 
 
@@ -229,6 +233,7 @@ def _end(session: Session, job_id: str, state: JobState, reason: str) -> bool:
     if job.status in FINAL:
         return False
     end_job(session, job, state, reason=reason)
+    chains.cancel_after(session, job_id, chains.because(job_id, state, reason))
     return True
 
 

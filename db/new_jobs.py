@@ -5,6 +5,8 @@ A piece has a bounded number of rows, so that inserting it holds locks for a fra
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session, undefer
@@ -22,14 +24,14 @@ PIECE_ROWS = 3000  # a thousand jobs of one shard: about a tenth of a second
 JOB = (
     *("id", "kind", "spec", "spec_hash", "model", "priority", "batch_id", "custom_id"),
     *("schedule_id", "retry_of", "idempotency_key", "prompts_sha256"),
-    "samples",
+    *("samples", "after_id", "status"),
 )
 SHARD = ("id", "idx", "start", "stop", "job_id", "group_id", "urgency", "work_key")
-TRANSITION = ("id", "job_id")
+TRANSITION = ("id", "job_id", "new")
 
 
 class NewJob(NamedTuple):
-    """A job to insert."""
+    """A job to insert; one without ranges waits for the job `after_id`."""
 
     kind: str
     spec: str  # JSON
@@ -43,6 +45,13 @@ class NewJob(NamedTuple):
     retry_of: str | None = None
     idempotency_key: str | None = None
     prompts_sha256: str | None = None  # of long prompts, in the store
+    after_id: str | None = None  # the one before it in its chain
+    id: str | None = None  # by default a fresh one
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has no shards until the job before it has succeeded."""
+        return not self.ranges and self.after_id is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +69,28 @@ class Piece:
 
 
 def pieces(jobs: Iterable[NewJob], *, batch_id: str | None = None) -> Iterator[Piece]:
-    """The rows of jobs, all queued, in pieces; a job with many shards is spread over several.
+    """The rows of jobs in pieces; a job with many shards is spread over several.
 
-    Raises `Refused` for a job without a shard.
+    Raises `Refused` for a job without a shard that does not wait for another.
     """
     piece = Piece()
     job_ids, shard_ids, transition_ids = fresh_ids(), fresh_ids(), fresh_ids()
     for job in jobs:
-        if not job.ranges:
+        if not job.ranges and not job.waits:
             raise Refused("a job needs at least one shard: there is nothing to do")
-        job_id = next(job_ids)
-        piece.jobs.append(_job_row(job, job_id, batch_id))
+        job_id = job.id or next(job_ids)
+        state = JobState.WAITING.value if job.waits else JobState.QUEUED.value
+        piece.jobs.append((*_job_row(job, job_id, batch_id), state))
         # one for the job and its shards, which all begin queued
-        piece.transitions.append((next(transition_ids), job_id))
-        common = (job_id, batch_id or job_id, -job.priority, job.work_key)
-        for idx, (start, stop) in enumerate(job.ranges):
-            piece.shards.append((next(shard_ids), idx, start, stop, *common))
+        piece.transitions.append((next(transition_ids), job_id, state))
+        for row in shard_rows(job, job_id, group_id=batch_id or job_id, ids=shard_ids):
+            piece.shards.append(row)
             if piece.rows >= PIECE_ROWS:
                 yield piece
                 piece = Piece()
+        if piece.rows >= PIECE_ROWS:
+            yield piece
+            piece = Piece()
     if piece.rows:
         yield piece
 
@@ -86,19 +98,37 @@ def pieces(jobs: Iterable[NewJob], *, batch_id: str | None = None) -> Iterator[P
 def insert_piece(session: Session, piece: Piece) -> None:
     """Insert a piece; raises `sqlalchemy.exc.IntegrityError` if an idempotency key is taken."""
     now = clock(session)
-    queued = JobState.QUEUED.value
-    insert_tuples(session, Job, JOB, piece.jobs, status=queued, created_at=now)
+    insert_tuples(session, Job, JOB, piece.jobs, created_at=now)
+    insert_shards(session, piece.shards, at=now)
+    insert_tuples(session, Transition, TRANSITION, piece.transitions, at=now)
+
+
+def shard_rows(job: NewJob, job_id: str, *, group_id: str, ids: Iterator[str]) -> Iterator[Tuple]:
+    """The row of each of a job's shards."""
+    common = (job_id, group_id, -job.priority, job.work_key)
+    for idx, (start, stop) in enumerate(job.ranges):
+        yield (next(ids), idx, start, stop, *common)
+
+
+def insert_shards(session: Session, rows: Sequence[Tuple], *, at: datetime) -> None:
+    """Insert the rows of shards, queued and due."""
     queued = ShardState.QUEUED.value
-    insert_tuples(session, Shard, SHARD, piece.shards, status=queued, not_before=now)
-    insert_tuples(session, Transition, TRANSITION, piece.transitions, new=queued, at=now)
+    insert_tuples(session, Shard, SHARD, rows, status=queued, not_before=at)
 
 
-def insert_job(session: Session, job: NewJob, *, batch_id: str | None = None) -> Job:
-    """Insert one job with all its shards and return it, with its spec."""
-    rows = list(pieces([job], batch_id=batch_id))
-    for piece in rows:
+def insert_job(session: Session, job: NewJob, *then: NewJob, batch_id: str | None = None) -> Job:
+    """Insert a job with its shards, and those that wait, each for the one before.
+
+    Returns the first, with its spec.
+    """
+    ids = list(islice(fresh_ids(), 1 + len(then)))
+    waiting = [
+        each._replace(id=own, after_id=before)
+        for each, (before, own) in zip(then, pairwise(ids), strict=True)
+    ]
+    for piece in pieces([job._replace(id=ids[0]), *waiting], batch_id=batch_id):
         insert_piece(session, piece)
-    return session.get_one(Job, rows[0].jobs[0][0], options=[undefer(Job.spec)])
+    return session.get_one(Job, ids[0], options=[undefer(Job.spec)])
 
 
 def _job_row(job: NewJob, job_id: str, batch_id: str | None) -> Tuple:
@@ -106,5 +136,5 @@ def _job_row(job: NewJob, job_id: str, batch_id: str | None) -> Tuple:
         *(job_id, job.kind, job.spec, job.spec_hash, job.model, job.priority),
         *(batch_id, job.custom_id, job.schedule_id, job.retry_of, job.idempotency_key),
         job.prompts_sha256,
-        progress.total(job.kind, job.ranges),
+        *(progress.total(job.kind, job.ranges), job.after_id),
     )

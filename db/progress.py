@@ -4,7 +4,7 @@ A training job shows its worker's last report. A generate job counts the samples
 of those that succeeded, and what each running one has made so far.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -88,6 +88,7 @@ def _whole(number: float) -> float:
     return int(number) if number == int(number) else number
 
 
-def total(kind: str, ranges: Iterable[tuple[int, int]]) -> int | None:
-    """The samples that a job of these ranges makes; None unless it generates."""
-    return sum(stop - start for start, stop in ranges) if kind == "generate" else None
+def total(kind: str, ranges: Sequence[tuple[int, int]]) -> int | None:
+    """The samples that a job of these ranges makes; None unless it generates, and without any."""
+    generates = kind == "generate" and ranges
+    return sum(stop - start for start, stop in ranges) if generates else None

@@ -1,8 +1,9 @@
 """Retention: what finished jobs leave behind is deleted by age, in small steps.
 
-The jobs themselves, their shards and the model versions that they made stay. Jobs are visited in
-the order in which they finished; the table `retention` keeps how far each kind of data has come,
-so that no job is looked at twice. Several schedulers may take steps at once: they take turns.
+The jobs themselves, their shards, the model versions that they made and evaluations stay. Jobs are
+visited in the order in which they finished; the table `retention` keeps how far each kind of data
+has come, so that no job is looked at twice. Several schedulers may take steps at once: they take
+turns.
 """
 
 from collections.abc import Callable, Collection
@@ -31,6 +32,7 @@ from db.tables import (
     Artifact,
     Attempt,
     Checkpoint,
+    Evaluation,
     Job,
     LogLine,
     ModelVersion,
@@ -69,7 +71,11 @@ _kept = Artifact.removed_at.is_(None)
 _weights_in_use = and_(
     Artifact.kind == "weights", exists().where(ModelVersion.job_id == Artifact.job_id)
 )
-_other = and_(Artifact.kind != "preview", ~_weights_in_use)
+# and to their evaluations' reports
+_report_in_use = and_(
+    Artifact.kind == "report", exists().where(Evaluation.job_id == Artifact.job_id)
+)
+_other = and_(Artifact.kind != "preview", ~_weights_in_use, ~_report_in_use)
 
 
 def _unused_checkpoints(ids: Collection[str]) -> Select[Any]:

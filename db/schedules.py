@@ -1,6 +1,7 @@
 """Schedules: when each is due next, and the outcome of every due time."""
 
 from datetime import datetime
+from typing import NotRequired, TypedDict, Unpack
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -8,7 +9,16 @@ from sqlalchemy.orm import Session
 from db.columns import new_id
 from db.errors import NotFound, Refused
 from db.session import clock, insert_new
-from db.tables import Schedule, ScheduleRun
+from db.tables import Job, Schedule, ScheduleRun
+
+
+class Rules(TypedDict):
+    """When a due time is skipped or made up for: columns of a schedule."""
+
+    missed: str  # skip | once
+    overlap: str  # skip | queue
+    only_if_new_data: NotRequired[bool]
+    new_data_wait_s: NotRequired[float | None]
 
 
 def add(
@@ -17,10 +27,9 @@ def add(
     name: str,
     cron: str,
     timezone: str,
-    missed: str,
-    overlap: str,
     command: list[str],
     next_due: datetime,
+    **rules: Unpack[Rules],
 ) -> Schedule:
     """Add a schedule that is first due at `next_due`. Raises `Refused` if the name is taken."""
     row = {
@@ -28,12 +37,11 @@ def add(
         "name": name,
         "cron": cron,
         "timezone": timezone,
-        "missed": missed,
-        "overlap": overlap,
         "command": command,
         "paused": False,
         "next_due": next_due,
         "created_at": clock(session),
+        **rules,
     }
     if not insert_new(session, Schedule, [row]):
         raise Refused(
@@ -115,6 +123,19 @@ def record_run(
         "reason": reason,
     }
     return insert_new(session, ScheduleRun, [row]) == 1
+
+
+def last_used(session: Session, schedule_id: str) -> str | None:
+    """The dataset version that the job of the latest run used, as in `digits:4`."""
+    run = ScheduleRun.schedule_id == schedule_id
+    statement = (
+        select(Job.spec["dataset"].as_string())
+        .join(ScheduleRun, ScheduleRun.job_id == Job.id)
+        .where(run)
+        .order_by(ScheduleRun.due.desc())
+    )
+    found: str | None = session.scalar(statement.limit(1))
+    return found
 
 
 def set_next_due(session: Session, schedule_id: str, next_due: datetime) -> None:

@@ -1,7 +1,7 @@
 """The tables, as a glossary of the record: each noun, and below it what belongs to it.
 
-Datasets and their versions, models and theirs, batches, jobs, a job's shards with their attempts,
-artifacts, curves and logs, workers, and schedules with their runs.
+Datasets and their versions, models and theirs with their evaluations, batches, jobs, a job's shards
+with their attempts, artifacts, curves and logs, workers, and schedules with their runs.
 """
 
 from datetime import datetime
@@ -115,6 +115,24 @@ class Evaluation(Base):
     numbers: Mapped[dict[str, Any]]
     items_key: Mapped[str] = mapped_column(String(200))
     items_sha256: Mapped[str] = mapped_column(Digest)
+    created_at: Mapped[datetime]
+
+
+class Judge(Base):
+    """A network, trained once on a dataset version, whose features evaluations compare.
+
+    The first one that is committed for a recipe counts: other numbers would not be comparable.
+    """
+
+    __tablename__ = "judges"
+    __table_args__ = (UniqueConstraint("dataset_version_id", "recipe"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    dataset_version_id: Mapped[str] = mapped_column(ForeignKey("dataset_versions.id"))
+    recipe: Mapped[str] = mapped_column(String(40))  # how it is built and trained
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    key: Mapped[str] = mapped_column(String(200))
+    sha256: Mapped[str] = mapped_column(Digest)
+    metrics: Mapped[dict[str, Any]]  # on held-out data, and how it was trained
     created_at: Mapped[datetime]
 
 
@@ -447,6 +465,9 @@ class Schedule(Base):
     missed: Mapped[str] = mapped_column(String(10))  # skip | once
     overlap: Mapped[str] = mapped_column(String(10))  # skip | queue
     command: Mapped[list[Any]]  # the words after `--`
+    # skip a due time unless the dataset has another version than the last run used
+    only_if_new_data: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    new_data_wait_s: Mapped[float | None]  # for so long must it have been the newest
     paused: Mapped[bool] = mapped_column(default=False)
     next_due: Mapped[datetime] = mapped_column(index=True)
     created_at: Mapped[datetime]

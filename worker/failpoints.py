@@ -1,7 +1,10 @@
-"""Points where a worker crashes or waits on purpose, so that tests can show that nothing is lost.
+"""Points where a process crashes or waits on purpose, so that tests can show that nothing is lost.
 
 `GENMILL_FAILPOINT=put_after` kills the worker, parent and child, when it reaches that point. The
 points of a shard, in order: `claimed`, `put_after`, `committed`.
+
+A scheduler is killed at `chain_pinned` and `chain_released`, before and after it queues a job that
+waited for another.
 
 With `GENMILL_FAILPOINT=hold` the work pauses between two steps as long as the worker's home has a
 file `hold`, so that a test has time to act while a shard is running.
@@ -22,6 +25,12 @@ def crash_at(settings: Settings, name: str) -> None:
     """Kill the worker if the settings name this point."""
     if settings.failpoint == name:
         os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def end_at(settings: Settings, name: str) -> None:
+    """Kill this process alone if the settings name this point."""
+    if settings.failpoint == name:
         os.kill(os.getpid(), signal.SIGKILL)
 
 

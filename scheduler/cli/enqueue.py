@@ -13,7 +13,7 @@ from scheduler.cli.record import open_record
 from scheduler.submission.arguments import COMMANDS, EnqueueCommand
 
 if TYPE_CHECKING:
-    from scheduler.submission.requests import Request
+    from scheduler.submission.requests import Request, Unchecked
     from scheduler.submission.spool import Show
     from worker.services import Services
 
@@ -57,15 +57,21 @@ def _store(
     services: "Services", command: EnqueueCommand, ignored: Counter[str]
 ) -> tuple[str, list[str]]:
     """Enqueue the command's jobs; return the job's or the batch's id, and the ids to wait for."""
-    from db import batches
+    from db import batches, chains
     from scheduler.submission.batch_lines import read_batch
     from scheduler.submission.batches import enqueue_batch
     from scheduler.submission.enqueue import enqueue
 
     priority, key = command.priority, command.idempotency_key
     if command.spec is not None:
-        job = enqueue(services, command.spec, priority=priority, idempotency_key=key)
-        return job.id, [job.id]
+        job = enqueue(
+            services, command.spec, then=command.then, priority=priority, idempotency_key=key
+        )
+        with services.database.read() as session:
+            then = chains.followers(session, job.id) if command.then else []
+        for each in then:
+            click.echo(f"then {each.kind}: {each.id}", err=True)
+        return job.id, [job.id, *(each.id for each in then)]
     lines = read_batch(command.file)
     with _progress_bar() as show:
         batch = enqueue_batch(
@@ -102,12 +108,14 @@ def _print_stored(
     services: "Services", command: EnqueueCommand, reference: str, ignored: Counter[str]
 ) -> None:
     from db import batches, jobs
-    from scheduler.output.documents import job_documents
+    from scheduler.output.documents import chain_documents, job_documents
     from scheduler.output.render import print_json
 
     with services.database.read() as session:
         if command.spec is not None:
-            print_json(job_documents(session, [jobs.get(session, reference)])[0])
+            [document] = job_documents(session, [jobs.get(session, reference)])
+            chain = {"chain": chain_documents(session, reference)} if command.then else {}
+            print_json(document | chain)
         else:
             made = batches.jobs_of(session, reference, with_spec=True)
             documents = job_documents(session, made)
@@ -115,32 +123,44 @@ def _print_stored(
 
 
 def _show_plan(services: "Services", command: EnqueueCommand, ignored: Counter[str]) -> None:
-    from scheduler.output.render import print_fields, print_json, to_duration, to_size
+    from scheduler.output.render import print_fields, print_json, to_size
     from scheduler.submission.enqueue import Plan, estimate_each
 
     plans: Iterable[Plan] = estimate_each(services, _requests(services, command, ignored))
     if command.as_json:
         documents = [asdict(plan) for plan in plans]
-        print_json(documents if command.spec is None else documents[0])
+        chain = {"chain": documents[1:]} if command.then else {}
+        print_json(documents if command.spec is None else documents[0] | chain)
+        return
+    if command.spec is not None:
+        for number, plan in enumerate(plans):
+            if number:
+                click.echo("\nTHEN")
+            size = f"about {to_size(plan.bytes)}" if plan.bytes else None
+            cost = {"shards": plan.shards, "time": _worker_time(plan.seconds)}
+            print_fields({**plan.spec, **cost, "size": size})
         return
     count, shards, seconds = 0, 0, 0.0
     for plan in plans:
         count, shards, seconds = count + 1, shards + plan.shards, seconds + plan.seconds
-    cost = {"shards": shards, "time": f"about {to_duration(seconds)} of one worker"}
-    if command.spec is None:
-        print_fields({"jobs": count, **cost, "ignored": _counts(ignored) or None})
-    else:
-        size = f"about {to_size(plan.bytes)}" if plan.bytes else None
-        print_fields({**plan.spec, **cost, "size": size})
+    cost = {"shards": shards, "time": _worker_time(seconds)}
+    print_fields({"jobs": count, **cost, "ignored": _counts(ignored) or None})
+
+
+def _worker_time(seconds: float) -> str:
+    from scheduler.output.render import to_duration
+
+    return f"about {to_duration(seconds)} of one worker"
 
 
 def _requests(
     services: "Services", command: EnqueueCommand, ignored: Counter[str]
-) -> Iterable["Request"]:
+) -> Iterable["Request | Unchecked"]:
     from scheduler.submission.batch_lines import check_batch, read_batch
-    from scheduler.submission.enqueue import prepare
+    from scheduler.submission.enqueue import prepare, prepare_then
 
     if command.spec is not None:
-        return [prepare(services, command.spec, priority=command.priority)]
+        first = prepare(services, command.spec, priority=command.priority)
+        return [first, *prepare_then(services, first, command.then)]
     lines = read_batch(command.file)
     return check_batch(services, lines, ignored=ignored, priority=command.priority)

@@ -90,14 +90,14 @@ def list_jobs(
 @click.argument("id")
 @as_json
 def show(id: str, as_json: bool) -> None:
-    """Show a job: its spec, shards, history and latest metrics.
+    """Show a job: its spec, chain, shards, history and latest metrics.
 
     \b
     genmill job show 0199c0de --json
     """
     from db import jobs
     from scheduler.cli.watching import describe_progress
-    from scheduler.output.render import print_fields, print_json, print_table
+    from scheduler.output.render import draw_chain, print_fields, print_json, print_table
     from worker.services.prompts import load_data
 
     with open_record() as services:
@@ -108,17 +108,21 @@ def show(id: str, as_json: bool) -> None:
         print_json(document)
         return
     shards, transitions = document.pop("shards"), document.pop("transitions")
+    chain = document.pop("chain")
     print_fields(document | {"progress": describe_progress(document["progress"])})
+    if chain:
+        click.echo("\nCHAIN\n" + "\n".join(draw_chain(chain, document["id"])))
     print_table(shards, SHARD_COLUMNS, heading="SHARDS")
     print_table(transitions, ("at", "old", "new", "reason"), heading="HISTORY")
 
 
 def _document(session: "Session", job: "Job") -> "Document":
-    """A job with its shards, its transitions and the last point of each of its curves."""
+    """A job with its chain, shards and transitions, and the last point of each of its curves."""
     from db import artifacts, jobs, progress
-    from scheduler.output.documents import job_document, shard_document
+    from scheduler.output.documents import chain_documents, job_document, shard_document
 
     return job_document(job, progress.of(session, [job])[job.id]) | {
+        "chain": chain_documents(session, job.id),
         "artifacts_removed_at": artifacts.removed_at(session, job.id),
         "shards": [shard_document(shard) for shard in jobs.shards_of(session, job.id)],
         "transitions": [

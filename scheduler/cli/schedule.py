@@ -5,14 +5,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scheduler.cli.lazy import DeclaredChoice
-from scheduler.cli.options import as_json
+from scheduler.cli.options import Duration, as_json
 from scheduler.cli.record import open_record
 
 if TYPE_CHECKING:
     from db.tables import Schedule
+    from scheduler.output.documents import Document
 
 MISSED = DeclaredChoice("scheduler.schedules.manage:MISSED")
 OVERLAP = DeclaredChoice("scheduler.schedules.manage:OVERLAP")
+RUN_COLUMNS = ("due", "outcome", "job", "jobs", "versions", "numbers", "verdict", "reason")
+# by which the gate decides unless its policy names another
+KEY_NUMBERS = ("fid", "loss", "bits_per_sample", "memorisation", "made_to_real_accuracy")
 COLUMNS = ("name", "cron", "timezone", "paused", "next_due", "command")
 
 
@@ -50,6 +54,17 @@ def schedule() -> None:
     metavar="fixed|fresh|N",
     help="Seed of the jobs: a fresh one at each run (default), one drawn now for all runs, or N.",
 )
+@click.option(
+    "--only-if-new-data",
+    is_flag=True,
+    help="Skip a run unless the dataset has another version than the last run used.",
+)
+@click.option(
+    "--new-data-wait",
+    type=Duration(),
+    metavar="10m",
+    help="And unless that version has been the newest for so long: one run for a burst of them.",
+)
 @click.argument("words", nargs=-1, required=True, metavar="-- enqueue ...")
 @as_json
 def add(name: str, words: tuple[str, ...], as_json: bool, **rules: Any) -> None:
@@ -60,6 +75,8 @@ def add(name: str, words: tuple[str, ...], as_json: bool, **rules: Any) -> None:
     \b
     genmill schedule add nightly --cron "0 3 * * *" --timezone Europe/Berlin -- \\
         enqueue finetune digits --dataset new --max-seconds 600
+    genmill schedule add hourly --cron "0 * * * *" --new-data-wait 10m -- \\
+        enqueue finetune digits --dataset new --evaluate --promote
     """
     from scheduler.schedules.manage import add_schedule
 
@@ -104,7 +121,7 @@ def list_schedules(as_json: bool) -> None:
 @click.argument("name")
 @as_json
 def show(name: str, as_json: bool) -> None:
-    """Show a schedule and the outcome of its latest runs.
+    """Show a schedule and its latest runs: jobs, versions, key numbers and the gate's verdict.
 
     \b
     genmill schedule show nightly
@@ -117,13 +134,28 @@ def show(name: str, as_json: bool) -> None:
 
     with open_record() as services, services.database.read() as session:
         found = schedules.get(session, name)
-        runs = [run_document(run) for run in schedules.runs(session, found.id)]
+        runs = [run_document(session, run) for run in schedules.runs(session, found.id)]
     document = schedule_document(found)
     if as_json:
         print_json(document | {"runs": runs})
         return
     print_fields(document | {"command": shlex.join(document["command"])})
-    print_table(runs, ("due", "outcome", "job", "reason"), heading="RUNS")
+    print_table([run | _told(run) for run in runs], RUN_COLUMNS, heading="RUNS")
+
+
+def _told(run: "Document") -> "Document":
+    """What a run's jobs came to, in words."""
+    retried = {job["retry_of"] for job in run["jobs"]}
+    stages = [f"{job['kind']} {job['status']}" for job in run["jobs"] if job["id"] not in retried]
+    numbers = {
+        name: run["numbers"][name]["value"] for name in KEY_NUMBERS if name in run["numbers"]
+    }
+    verdict = run["verdict"] or {"outcome": None, "reasons": []}
+    return {
+        "jobs": stages,
+        "numbers": numbers,
+        "verdict": ": ".join(filter(None, [verdict["outcome"], "; ".join(verdict["reasons"])])),
+    }
 
 
 @schedule.command("pause")

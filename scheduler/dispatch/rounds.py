@@ -1,4 +1,4 @@
-"""One round of the scheduler: schedules, expired leases, finished jobs, doorbells, garbage.
+"""One round of the scheduler: schedules, leases, finished jobs, chains, doorbells, garbage.
 
 Any number of schedulers may run at once: each step is one guarded transaction, so that no work is
 done twice.
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from db import shards
 from db.errors import GenmillError
+from scheduler.dispatch.chains import move_chains_on
 from scheduler.dispatch.garbage import collect_batches, collect_jobs
 from scheduler.dispatch.retention import apply_retention, fold_counts
 from scheduler.schedules.firing import fire_due
@@ -27,6 +28,7 @@ class Counts:
     fired: int
     reaped: int
     finalized: int
+    moved_on: int  # jobs that waited for another
     rung: int
     collected: int
     discarded: int
@@ -40,6 +42,7 @@ def run_round(services: Services) -> Counts:
         fired=try_step("firing schedules", lambda: fire_due(services)),
         reaped=try_step("taking back expired leases", lambda: reap(services)),
         finalized=try_step("finishing jobs", lambda: finalize_due(services)),
+        moved_on=try_step("moving chains on", lambda: move_chains_on(services)),
         rung=try_step("ringing doorbells", lambda: ring_due(services)),
         collected=try_step("collecting garbage of jobs", lambda: collect_jobs(services)),
         discarded=try_step("deleting unfinished batches", lambda: collect_batches(services)),

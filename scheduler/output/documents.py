@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from db import progress
+from db import chains, outcomes, progress
 from db.tables import (
     Artifact,
     Dataset,
@@ -41,6 +41,7 @@ def job_document(job: Job, done: Document) -> Document:
         "custom_id": job.custom_id,
         "schedule": job.schedule_id,
         "retry_of": job.retry_of,
+        "after": job.after_id,
         "idempotency_key": job.idempotency_key,
         "manifest_sha256": job.manifest_sha256,
         "created_at": job.created_at,
@@ -53,6 +54,17 @@ def job_documents(session: Session, jobs: Sequence[Job]) -> list[Document]:
     """Jobs with their progress as it is now."""
     done = progress.of(session, jobs)
     return [job_document(job, done[job.id]) for job in jobs]
+
+
+def chain_documents(session: Session, job_id: str) -> list[Document]:
+    """The jobs of a job's chain in brief, the first one first; none for a job on its own."""
+    found = chains.whole(session, job_id)
+    return [_brief(job) for job in found] if len(found) > 1 else []
+
+
+def _brief(job: Job) -> Document:
+    keys = ("id", "kind", "model", "status", "error", "retry_of")
+    return {"after": job.after_id} | {key: getattr(job, key) for key in keys}
 
 
 def shard_document(shard: Shard) -> Document:
@@ -139,6 +151,8 @@ def schedule_document(schedule: Schedule) -> Document:
         "timezone": schedule.timezone,
         "missed": schedule.missed,
         "overlap": schedule.overlap,
+        "only_if_new_data": schedule.only_if_new_data,
+        "new_data_wait_s": schedule.new_data_wait_s,
         "paused": schedule.paused,
         "next_due": schedule.next_due,
         "command": schedule.command,
@@ -147,6 +161,20 @@ def schedule_document(schedule: Schedule) -> Document:
     }
 
 
-def run_document(run: ScheduleRun) -> Document:
-    """One due time of a schedule and its outcome."""
-    return {"due": run.due, "outcome": run.outcome, "job": run.job_id, "reason": run.reason}
+def run_document(session: Session, run: ScheduleRun) -> Document:
+    """One due time of a schedule, its outcome, and what its jobs came to."""
+    document = {"due": run.due, "outcome": run.outcome, "job": run.job_id, "reason": run.reason}
+    found = chains.whole(session, run.job_id) if run.job_id else []
+    came = outcomes.of_jobs(session, [job.id for job in found])
+    return document | {
+        "jobs": [_brief(job) for job in found],
+        "versions": came.versions,
+        "numbers": came.numbers,
+        "verdict": _verdict(came.verdict) if came.verdict else None,
+    }
+
+
+def _verdict(entry: Promotion) -> Document:
+    """What the gate decided."""
+    reasons = (entry.verdict or {}).get("reasons", [])
+    return {"outcome": entry.outcome, "alias": entry.alias, "reasons": reasons}

@@ -80,6 +80,26 @@ def print_fields(fields: Mapping[str, Any]) -> None:
             click.echo(f"{name.ljust(width)}  {text}")
 
 
+def draw_chain(jobs: Sequence[Row], marked: str) -> Iterator[str]:
+    """A line for each job of a chain, indented below the one that it waits for.
+
+    The job `marked` has an asterisk.
+    """
+    after: dict[str | None, list[Row]] = {}
+    known = {job["id"] for job in jobs}
+    for job in jobs:
+        after.setdefault(job["after"] if job["after"] in known else None, []).append(job)
+    waiting = [(0, job) for job in reversed(after.get(None, []))]
+    while waiting:
+        depth, job = waiting.pop()
+        indent = "   " * (depth - 1) + ("└─ " if depth else "")
+        error = f": {job['error']}" if job["error"] else ""
+        retried = f", a retry of {job['retry_of']}" if job["retry_of"] else ""
+        told = f"{job['kind']} {job['model'] or ''} {job['status']}{retried}{error}"
+        yield clean(f"{indent}{job['id']} {told}{' *' if job['id'] == marked else ''}")
+        waiting += [(depth + 1, each) for each in reversed(after.get(job["id"], []))]
+
+
 def show(value: Any) -> str:
     """`value` as one line for people."""
     match value:

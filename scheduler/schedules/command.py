@@ -2,49 +2,78 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
 from db import batches
-from db.new_jobs import insert_job
+from db.errors import Refused
+from db.registry import Reference
 from db.tables import Job, Schedule
-from scheduler.submission.arguments import parse_repeated
+from scheduler.submission.arguments import EnqueueCommand, parse_repeated
 from scheduler.submission.batch_lines import check_batch, read_batch
 from scheduler.submission.batches import staged_batch
-from scheduler.submission.enqueue import prepare
+from scheduler.submission.enqueue import prepare, prepare_then, store
 from scheduler.submission.requests import Columns
 from worker.services import Services
-from worker.services.prompts import store_prompts
 
 InsertJobs = Callable[[Session], Job]
 
 
-def check_command(services: Services, words: Sequence[str]) -> None:
-    """Raise `Refused`, `NotFound` or `Unreachable` as the command itself would now."""
+@dataclass(frozen=True)
+class Prepared:
+    """The checked jobs of a schedule's command."""
+
+    insert: InsertJobs  # returns the first
+    dataset: str | None = None  # the version that the first uses, as in `digits:4`
+
+
+def check_command(services: Services, words: Sequence[str], *, for_new_data: bool = False) -> None:
+    """Raise `Refused`, `NotFound` or `Unreachable` as the command itself would now.
+
+    A command that is repeated `for_new_data` must use a dataset's newest version.
+    """
     command = parse_repeated(words)
+    if for_new_data:
+        _refuse_without_data(command)
     if command.spec is not None:
-        prepare(services, command.spec, priority=command.priority)
+        request = prepare(services, command.spec, priority=command.priority)
+        prepare_then(services, request, command.then)
         return
     for _ in check_batch(services, read_batch(command.file), priority=command.priority):
         pass
 
 
 @contextmanager
-def prepared_jobs(services: Services, schedule: Schedule) -> Iterator[InsertJobs]:
-    """Check a schedule's command; yield a function that inserts its jobs and returns the first.
+def prepared_jobs(services: Services, schedule: Schedule) -> Iterator[Prepared]:
+    """Check a schedule's command; yield its jobs.
 
-    Names mean today's versions. A batch is stored beforehand: the function makes it visible, and
-    it is deleted if the function was not called. Raises as `check_command`.
+    Names mean today's versions. A batch is stored beforehand: `insert` makes it visible, and it is
+    deleted if that was not called. Raises as `check_command`.
     """
     command = parse_repeated(schedule.command)
     columns: Columns = {"priority": command.priority, "schedule_id": schedule.id}
     if command.spec is not None:
-        store_prompts(services.store, command.spec)
-        job = prepare(services, command.spec, **columns).new_job()
-        yield lambda session: insert_job(session, job)
+        request = prepare(services, command.spec, **columns)
+        insert = store(services, request, prepare_then(services, request, command.then))
+        yield Prepared(insert, request.pinned.spec.dataset)
         return
     with staged_batch(services, read_batch(command.file), columns) as batch_id:
-        yield lambda session: _complete(session, batch_id)
+        yield Prepared(lambda session: _complete(session, batch_id))
+
+
+def _refuse_without_data(command: EnqueueCommand) -> None:
+    dataset = command.spec.dataset if command.spec else None
+    if dataset is None:
+        raise Refused(
+            "the command uses no dataset, so no data can be new to it",
+            remedy="schedule a train or finetune command, or leave --only-if-new-data out",
+        )
+    if Reference.parse(dataset).number is not None:
+        raise Refused(
+            f"--dataset {dataset} is always the same version, so no data is ever new",
+            remedy=f"use --dataset {Reference.parse(dataset).name}, which means the newest one",
+        )
 
 
 def _complete(session: Session, batch_id: str) -> Job:

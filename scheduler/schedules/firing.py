@@ -6,16 +6,17 @@ primary key is the due time) and sets the next due time. A crash leaves all of i
 
 import logging
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from db import jobs, schedules
+from db import datasets, jobs, schedules
 from db.errors import GenmillError, Unreachable
 from db.session import clock
 from db.tables import Schedule
-from scheduler.schedules.command import InsertJobs, prepared_jobs
+from scheduler.output.render import to_duration, to_iso
+from scheduler.schedules.command import Prepared, prepared_jobs
 from scheduler.schedules.cron import due_around, next_due
 from scheduler.submission.enqueue import ring_or_warn
 from worker.services import Services
@@ -32,6 +33,7 @@ class Decision:
     due: datetime
     outcome: str  # fired | skipped | missed | failed | triggered
     reason: str | None = None
+    again_at: datetime | None = None  # look again then, if nothing is due before
 
 
 def fire_due(services: Services) -> int:
@@ -47,10 +49,10 @@ def fire_due(services: Services) -> int:
 def _fire(services: Services, schedule: Schedule) -> bool:
     """Handle a due schedule; if a service cannot be reached, it stays due for the next round."""
     with ExitStack() as stack:
-        insert: InsertJobs | None = None
+        prepared: Prepared | None = None
         failure = None
         try:
-            insert = stack.enter_context(prepared_jobs(services, schedule))
+            prepared = stack.enter_context(prepared_jobs(services, schedule))
         except Unreachable as error:
             log.warning("schedule %s waits: %s", schedule.name, error)
             return False
@@ -58,7 +60,7 @@ def _fire(services: Services, schedule: Schedule) -> bool:
             failure = str(error)
         try:
             decisions = services.database.transact(
-                lambda session: _handle(session, schedule, insert, failure)
+                lambda session: _handle(session, schedule, prepared, failure)
             )
         except _AlreadyRecorded:  # as after a restored backup: go on to the next due time
             services.database.transact(lambda session: _skip(session, schedule))
@@ -78,7 +80,7 @@ class _AlreadyRecorded(Exception):
 
 
 def _handle(
-    session: Session, seen: Schedule, insert: InsertJobs | None, failure: str | None
+    session: Session, seen: Schedule, prepared: Prepared | None, failure: str | None
 ) -> list[Decision]:
     """Handle every due time up to now; `seen` is the schedule's row when it was found due."""
     schedule = schedules.lock(session, seen.id)
@@ -86,9 +88,10 @@ def _handle(
         return []
     now, first = clock(session), schedule.next_due
     latest, following = due_around(now, cron=schedule.cron, timezone=schedule.timezone, first=first)
-    decisions = _decide(session, schedule, latest, now, failure)
+    decisions = _decide(session, schedule, latest, now, prepared, failure)
     for decision in decisions:
-        job = insert(session) if insert and decision.outcome == "fired" else None
+        job = prepared.insert(session) if prepared and decision.outcome == "fired" else None
+        following = min(following, decision.again_at or following)
         if not schedules.record_run(
             session,
             schedule.id,
@@ -103,7 +106,12 @@ def _handle(
 
 
 def _decide(
-    session: Session, schedule: Schedule, latest: datetime, now: datetime, failure: str | None
+    session: Session,
+    schedule: Schedule,
+    latest: datetime,
+    now: datetime,
+    prepared: Prepared | None,
+    failure: str | None,
 ) -> list[Decision]:
     """Apply the schedule's rules to the due times from `schedule.next_due` to `latest`."""
     first, skips_missed = schedule.next_due, schedule.missed == "skip"
@@ -116,4 +124,22 @@ def _decide(
     if schedule.overlap == "skip":
         for job in jobs.unfinished(session, schedule_id=schedule.id, limit=1):
             return [*earlier, Decision(latest, "skipped", f"job {job.id} is {job.status}")]
-    return [*earlier, Decision(latest, "fired", since if latest != first else None)]
+    fire = Decision(latest, "fired", since if latest != first else None)
+    dataset = prepared.dataset if prepared and schedule.only_if_new_data else None
+    return [*earlier, _unless_known(session, schedule, dataset, fire, now) if dataset else fire]
+
+
+def _unless_known(
+    session: Session, schedule: Schedule, dataset: str, fire: Decision, now: datetime
+) -> Decision:
+    """Fire, unless the last run used the same data, or newer data may follow it any minute."""
+    if schedules.last_used(session, schedule.id) == dataset:
+        return replace(fire, outcome="skipped", reason=f"no new data since {dataset}")
+    quiet_at = datasets.resolve(session, dataset)[1].created_at + timedelta(
+        seconds=schedule.new_data_wait_s or 0
+    )
+    if now >= quiet_at:
+        return fire
+    wait = to_duration(schedule.new_data_wait_s or 0)
+    reason = f"{dataset} has not been the newest for {wait} yet: next look at {to_iso(quiet_at)}"
+    return replace(fire, outcome="skipped", reason=reason, again_at=quiet_at)

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Sequence
+from datetime import timedelta
+from typing import TypedDict, Unpack
 
 from sqlalchemy.orm import Session
 
@@ -21,6 +23,15 @@ OVERLAP = ("skip", "queue")
 FRESH, FIXED = "fresh", "fixed"
 
 
+class Rules(TypedDict, total=False):
+    """When a due time is skipped, or made up for."""
+
+    missed: str  # due times that passed while no scheduler ran: skip them, or run once for all
+    overlap: str  # while a job of an earlier due time has not ended: skip the next, or queue it
+    only_if_new_data: bool  # skip if the last run used the dataset's newest version
+    new_data_wait: timedelta | None  # and until that has been the newest for so long
+
+
 def add_schedule(
     services: Services,
     name: str,
@@ -28,24 +39,24 @@ def add_schedule(
     cron: str,
     command: Sequence[str],
     timezone: str = "UTC",
-    missed: str = "skip",
-    overlap: str = "skip",
     seed: str = FRESH,
+    **rules: Unpack[Rules],
 ) -> Schedule:
     """Add a schedule that repeats an enqueue command, given as `["enqueue", "train", ...]`.
 
-    `missed`: due times that passed while no scheduler ran are skipped, or made up for by one run
-    (`once`). `overlap`: while a job of an earlier due time has not ended, the next is skipped, or
-    queued. `seed`: the jobs of each run draw their own unless the command names one (`fresh`), or
-    all have one that is drawn now (`fixed`), or a number. Raises `Refused` or `NotFound` if the
-    command would fail now.
+    `seed`: the jobs of each run draw their own unless the command names one (`fresh`), or all have
+    one that is drawn now (`fixed`), or a number. Raises `Refused` or `NotFound` if the command
+    would fail now.
     """
     check_name("schedule", name)
+    missed, overlap = rules.get("missed", "skip"), rules.get("overlap", "skip")
     for rule, given, known in (("missed", missed, MISSED), ("overlap", overlap, OVERLAP)):
         if given not in known:
             raise Refused.unknown(f"{rule} rule", given, known)
+    wait = rules.get("new_data_wait")
     words = _seeded(make_paths_absolute(command), seed)
-    check_command(services, words)
+    for_new_data = rules.get("only_if_new_data", False) or wait is not None
+    check_command(services, words, for_new_data=for_new_data)
 
     def work(session: Session) -> Schedule:
         return schedules.add(
@@ -56,6 +67,8 @@ def add_schedule(
             missed=missed,
             overlap=overlap,
             command=words,
+            only_if_new_data=for_new_data,
+            new_data_wait_s=wait.total_seconds() if wait else None,
             next_due=next_due(cron, timezone, clock(session)),
         )
 
@@ -93,11 +106,11 @@ def trigger_schedule(services: Services, name: str) -> list[Job]:
     """Enqueue a schedule's jobs now, outside its due times and even while it is paused."""
     with services.database.read() as session:
         schedule = schedules.get(session, name)
-    with prepared_jobs(services, schedule) as insert:
+    with prepared_jobs(services, schedule) as prepared:
 
         def work(session: Session) -> Job:
             schedules.get(session, name)  # it may have been removed
-            job = insert(session)
+            job = prepared.insert(session)
             schedules.record_run(
                 session, schedule.id, clock(session), outcome="triggered", job_id=job.id
             )

@@ -17,6 +17,8 @@ import click
 from db.errors import BadInput, Refused
 from scheduler.submission.json_lines import STDIN, refuse_constant
 from scheduler.submission.prompts import find_template, read_prompts
+from scheduler.submission.stages import OPTIONS as STAGES
+from scheduler.submission.stages import stage_options, stages_of
 from worker.specs import Spec, parse_spec
 
 
@@ -25,6 +27,7 @@ class EnqueueCommand:
     """One enqueue command: a spec or the file of a batch, and how to enqueue it."""
 
     spec: Spec | None = None
+    then: tuple[Spec, ...] = ()  # jobs that run after it, each after the one before
     file: str = ""  # of a batch's lines; empty with a spec
     priority: int = 0
     idempotency_key: str | None = None
@@ -94,7 +97,7 @@ def _files(words: Sequence[str]) -> set[str]:
     if command is None:
         return set()
     given = command.make_context(words[1], list(words[2:]), resilient_parsing=True).params
-    return {name for name in (given.get("file"), given.get("prompts")) if name}
+    return {given[name] for name in ("file", "prompts", "policy") if given.get(name)}
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
@@ -142,6 +145,7 @@ def _enqueue_options(function: Callable[..., EnqueueCommand]) -> Callable[..., E
 
 def _training_options(function: Callable[..., EnqueueCommand]) -> Callable[..., EnqueueCommand]:
     for option in (
+        stage_options,
         _SEED,
         click.option(
             "--max-seconds",
@@ -196,6 +200,7 @@ def finetune(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
 
     \b
     genmill enqueue finetune digits:1 --dataset my-hand --max-steps 500
+    genmill enqueue finetune digits --dataset my-hand --evaluate --promote
     """
     return _command({"kind": "finetune", "params": parse_settings(settings)}, options)
 
@@ -259,6 +264,48 @@ def generate(
     return _command(data, options)
 
 
+@click.command("evaluate")
+@click.argument("model")
+@click.option("--dataset", required=True, metavar="D", help="Dataset: NAME or NAME:VERSION.")
+@click.option(
+    "--count",
+    type=int,
+    metavar="N",
+    help="Samples to make. Default: as many as the split has, at most 10,000 images, 500 sounds or "
+    "200 texts.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["test", "validation"]),
+    default="test",
+    show_default=True,
+    help="The held-out data to compare with.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Random seed. Only evaluations of one seed can be compared.",
+)
+@click.option("--against", metavar="MODEL", help="A version to evaluate too, unless it has been.")
+@_SET
+@_enqueue_options
+def evaluate(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
+    """Measure a model version against held-out data.
+
+    MODEL is NAME, NAME@ALIAS or NAME:VERSION. The numbers are shown by `genmill model show`; the
+    job's report, in HTML and PNG, is downloaded by `genmill artifact download`. A version is
+    measured once under one protocol: the dataset version, split, count, seed and --set settings.
+
+    \b
+    genmill enqueue evaluate digits --dataset mnist
+    genmill enqueue evaluate digits:2 --dataset mnist --count 2000 --against digits@champion
+    """
+    return _command({"kind": "evaluate", "params": parse_settings(settings)}, options)
+
+
 @click.command("batch")
 @click.argument("file", metavar="FILE.jsonl")
 @_enqueue_options
@@ -279,6 +326,7 @@ COMMANDS: dict[str, click.Command] = {
     "train": train,
     "finetune": finetune,
     "generate": generate,
+    "evaluate": evaluate,
     "batch": batch,
 }
 
@@ -286,8 +334,9 @@ COMMANDS: dict[str, click.Command] = {
 def _command(data: dict[str, Any], options: dict[str, Any]) -> EnqueueCommand:
     """The command whose spec has the fields `data` and those of `options` that are a spec's."""
     how = ("priority", "idempotency_key", "wait", "dry_run", "as_json")
-    fields = {name: value for name, value in options.items() if name not in how}
+    fields = {name: options[name] for name in options.keys() - {*how, *STAGES}}
     if fields["seed"] is None:
         del fields["seed"]
     spec = parse_spec(data | fields)
-    return EnqueueCommand(spec=spec, **{name: options[name] for name in how})
+    then = stages_of(spec, options)
+    return EnqueueCommand(spec=spec, then=then, **{name: options[name] for name in how})

@@ -1,7 +1,8 @@
 """The lines of a batch, checked one by one, each against those before it.
 
 A line is a spec, `{"kind": "generate", "model": "digits", "count": 8}`, with an optional
-`custom_id` and `priority`; or, for text, a line of an OpenAI batch (`openai_lines`).
+`custom_id`, `priority` and `after`, the custom_id of the line that it waits for; or, for text, a
+line of an OpenAI batch (`openai_lines`).
 """
 
 from collections import Counter
@@ -10,12 +11,13 @@ from dataclasses import replace
 from typing import Any, Unpack
 
 from db.errors import NotFound, Refused
+from scheduler.submission.batch_chains import BatchChains
 from scheduler.submission.json_lines import parse_object, read_lines
 from scheduler.submission.openai_lines import parse_openai
-from scheduler.submission.requests import Columns, Preparer, Request
+from scheduler.submission.requests import Columns, Preparer, Request, Unchecked, Waiting
 from worker.conversations import Conversation
 from worker.services import Services
-from worker.specs import parse_key, parse_spec
+from worker.specs import Spec, parse_key, parse_spec
 
 MAX_JOBS = 1_000_000  # of one batch
 MAX_LINES = 2 * MAX_JOBS  # blank ones included
@@ -36,12 +38,12 @@ def check_batch(
     *,
     ignored: Ignored | None = None,
     **columns: Unpack[Columns],
-) -> Iterator[Request]:
+) -> Iterator[Request | Unchecked]:
     """Yield the job of each line, checked and pinned; blank lines are skipped.
 
     `columns` are for lines without their own. In `ignored` are counted the lines that hold each
-    key that changes nothing. Raises `Refused` after the last line, naming the
-    wrong ones by number, or if there are too many lines or none.
+    key that changes nothing. Raises `Refused` after the last line, naming the wrong ones by number,
+    or if there are too many lines or none.
     """
     checker = _Checker(services, columns, Counter() if ignored is None else ignored)
     count = 0
@@ -64,62 +66,88 @@ class _Checker:
     def __init__(self, services: Services, columns: Columns, ignored: Ignored) -> None:
         self.ignored = ignored
         self._preparer = Preparer(services)
+        self._chains = BatchChains(self._preparer)
         self._columns = columns
         self._wrong = 0
-        self._messages: list[str] = []  # of the first wrong lines
+        self._messages: list[tuple[int, str]] = []  # of the first wrong lines, by number
         self._custom_ids: dict[int, int] = {}  # the line of each, by its hash
         self._families: dict[str, tuple[int, str]] = {}  # the line and family of each model
 
-    def check(self, number: int, line: str) -> Request | None:
+    def check(self, number: int, line: str) -> Request | Unchecked | None:
         """The job of a line; None if the line is wrong."""
         try:
-            request = self._parse(line)
-            self._refuse_clash(request, number)
+            request = self._parse(number, line)
+            self._refuse_repeated(request, number)
+            if not isinstance(request, Unchecked):
+                self._chains.add(request)
+            if isinstance(request, Request | Waiting):
+                self._refuse_clash(request, number)
         except (Refused, NotFound) as error:
-            self._wrong += 1
-            if self._wrong <= _SHOWN:
-                self._messages.append(f"line {number}: {error}")
+            self._note_wrong(number, error)
             return None
         return request
 
     def refuse_wrong(self) -> None:
+        for number, result in self._chains.check_early(self._custom_ids):
+            try:
+                if isinstance(result, Exception):
+                    raise result
+                self._refuse_clash(result, number)
+            except (Refused, NotFound) as error:
+                self._note_wrong(number, error)
         if self._wrong:
             more = f"\n(and {self._wrong - _SHOWN} more)" if self._wrong > _SHOWN else ""
-            raise Refused("nothing was enqueued\n" + "\n".join(self._messages) + more)
+            shown = [f"line {number}: {message}" for number, message in sorted(self._messages)]
+            raise Refused("nothing was enqueued\n" + "\n".join(shown) + more)
 
-    def _parse(self, line: str) -> Request:
+    def _note_wrong(self, number: int, error: Exception) -> None:
+        self._wrong += 1
+        if self._wrong <= _SHOWN:
+            self._messages.append((number, str(error)))
+
+    def _parse(self, number: int, line: str) -> Request | Unchecked:
         data = parse_object(line)
         columns: Columns = {**self._columns}
-        custom_id = data.pop("custom_id", None)
-        if custom_id is not None:
+        if (custom_id := data.pop("custom_id", None)) is not None:
             columns["custom_id"] = parse_key("custom_id", custom_id)
+        if (after := data.pop("after", None)) is not None:
+            columns["after_id"] = parse_key("after", after)
         if "priority" in data:
             columns["priority"] = _parse_priority(data.pop("priority"))
         if "body" not in data:
-            return self._preparer.prepare(parse_spec(data), **columns)
+            return self._prepare(number, parse_spec(data), columns)
         data, ignored = parse_openai(data)
         self.ignored.update(ignored)
-        request = self._preparer.prepare(parse_spec(data), **columns)
+        request = self._prepare(number, parse_spec(data), columns)
         return _with_plain_prompt(replace(request, ignored=tuple(ignored)))
 
-    def _refuse_clash(self, request: Request, number: int) -> None:
-        """Refuse a line that repeats a custom_id, or trains another family under a model's name.
+    def _prepare(self, number: int, spec: Spec, columns: Columns) -> Request | Unchecked:
+        if columns.get("after_id") is None:
+            return self._preparer.prepare(spec, **columns)
+        seen = hash(columns["after_id"]) in self._custom_ids
+        return self._chains.check(number, spec, columns, seen=seen)
 
-        An earlier line may train the model of a later one, which does not exist yet.
-        """
+    def _refuse_repeated(self, request: Request | Unchecked, number: int) -> None:
+        """Refuse a line that repeats a custom_id."""
         custom_id = request.columns.get("custom_id")
         if custom_id is not None:
             # of a million ids, two have the same hash of 64 bits once in forty million batches
             first = self._custom_ids.setdefault(hash(custom_id), number)
             if first != number:
                 raise Refused(f"custom_id {custom_id!r} is already on line {first}")
-        name, family = request.terms.model, request.terms.family.name
+
+    def _refuse_clash(self, request: Request | Waiting, number: int) -> None:
+        """Refuse a line that trains another family under a model's name.
+
+        An earlier line may train the model of a later one, which does not exist yet.
+        """
+        name, family = request.model, request.family.name
         first, found = self._families.setdefault(name, (number, family))
         if found != family:
             raise Refused(f"model {name!r} is of family {found!r} on line {first}, not {family!r}")
 
 
-def _with_plain_prompt(request: Request) -> Request:
+def _with_plain_prompt(request: Request | Unchecked) -> Request | Unchecked:
     """The same job with a lone user message as a plain prompt, which its model reads alike."""
     asked: Any = request.asked
     [prompt] = asked.prompts

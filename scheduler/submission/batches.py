@@ -22,7 +22,7 @@ from scheduler.submission.batch_lines import MAX_JOBS, Ignored, check_batch
 from scheduler.submission.enqueue import ring_or_warn
 from scheduler.submission.idempotency import refuse_different
 from scheduler.submission.pinning import Names
-from scheduler.submission.requests import Columns, Request
+from scheduler.submission.requests import Columns, Request, Unchecked
 from scheduler.submission.spool import Show, Spool, show_nothing, spooled
 from worker.services import Services
 from worker.services.prompts import store_prompts
@@ -88,7 +88,9 @@ def _is_incomplete(services: Services, batch_id: str) -> bool:
         return batches.is_incomplete(session, batch_id)
 
 
-def _with_prompts_stored(services: Services, requests: Iterable[Request]) -> Iterator[Request]:
+def _with_prompts_stored(
+    services: Services, requests: Iterable[Request | Unchecked]
+) -> Iterator[Request | Unchecked]:
     for request in requests:
         # if a later line is wrong, the prompts are garbage that a scheduler collects
         store_prompts(services.store, request.asked)

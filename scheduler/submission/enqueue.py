@@ -4,29 +4,32 @@ The queued rows are the outbox: while the broker is down, jobs wait safely in th
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
 
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
-from db import artifacts, batches, jobs
+from db import artifacts, batches, chains, jobs
 from db.errors import Refused, Unreachable
-from db.new_jobs import insert_job
+from db.new_jobs import NewJob, insert_job
 from db.states import FINAL, JobState, ShardState
-from db.tables import Job
-from scheduler.submission.idempotency import refuse_different
-from scheduler.submission.requests import Columns, Preparer, Request
+from db.tables import Job, Shard
+from scheduler.submission.idempotency import refuse_different, refuse_different_chain
+from scheduler.submission.requests import Columns, Preparer, Request, Unchecked, Waiting
 from scheduler.submission.sharding import UNKNOWN_RATE
 from worker.broker.doorbell import ring_due
+from worker.networks.family import Family
 from worker.services import Services
 from worker.services.pinned import PinnedGeneration, PinnedTraining
 from worker.services.prompts import load_spec, store_prompts
-from worker.specs import Spec, is_seed_given, parse_key
+from worker.specs import Finetune, Generate, Spec, Train, is_seed_given, parse_key
 
 log = logging.getLogger(__name__)
 
 UNKNOWN_EVALUATION_S = 60.0
+UNKNOWN_TRAINING_S = 180.0
 
 
 @dataclass(frozen=True)
@@ -44,29 +47,41 @@ def enqueue(
     services: Services,
     spec: Spec,
     *,
+    then: Sequence[Spec] = (),
     shard_size: int | None = None,
     ranges: Sequence[tuple[int, int]] | None = None,
     **columns: Unpack[Columns],
 ) -> Job:
     """Store a job and ring for it. Raises `Refused` or `NotFound` before anything is stored.
 
-    A shard gets `shard_size` samples, by default as many as fit the live workers and the setting
-    `shard_s`; `ranges` states the shards' samples explicitly.
+    Each job of `then` waits for the one before it; all are stored together, and the first is
+    returned. A shard gets `shard_size` samples, by default as many as fit the live workers and the
+    setting `shard_s`; `ranges` states the shards' samples explicitly.
     """
     key = columns.get("idempotency_key")
-    job = _job_of_key(services, key, spec)
+    job = _job_of_key(services, key, spec, then)
     if job is None:
         request = prepare(services, spec, shard_size=shard_size, ranges=ranges, **columns)
+        waiting = prepare_then(services, request, then)
         try:
-            store_prompts(services.store, spec)
-            new = request.new_job()
-            job = services.database.transact(lambda session: insert_job(session, new))
+            job = services.database.transact(store(services, request, waiting))
         except IntegrityError:  # another command has just used the same key
-            job = _job_of_key(services, key, spec)
+            job = _job_of_key(services, key, spec, then)
             if job is None:
                 raise
     ring_or_warn(services)
     return job
+
+
+def store(
+    services: Services, request: Request, waiting: Sequence[Waiting]
+) -> Callable[[Session], Job]:
+    """Store the prompts of a job and those after it; return what inserts the jobs."""
+    chain: list[Request | Waiting] = [request, *waiting]
+    for each in chain:
+        store_prompts(services.store, each.asked)
+    first, *then = (each.new_job() for each in chain)
+    return lambda session: insert_job(session, first, *then)
 
 
 def prepare(
@@ -82,15 +97,34 @@ def prepare(
     return preparer.prepare(spec, shard_size=shard_size, ranges=ranges, **columns)
 
 
-def estimate(services: Services, request: Request) -> Plan:
+def prepare_then(services: Services, first: Request, then: Sequence[Spec]) -> list[Waiting]:
+    """Check the jobs that are to run after the first, each after the one before it."""
+    columns: Columns = {"priority": first.columns.get("priority", 0)}
+    if (schedule_id := first.columns.get("schedule_id")) is not None:
+        columns["schedule_id"] = schedule_id
+    preparer, made = Preparer(services), dict[str, Family]()
+    before: Request | Waiting = first
+    waiting = []
+    for spec in then:
+        if isinstance(before.asked, Train | Finetune):
+            made[before.model] = before.family
+        before = preparer.prepare_waiting(spec, made, **columns)
+        waiting.append(before)
+    return waiting
+
+
+def estimate(services: Services, request: Request | Unchecked) -> Plan:
     """Estimate what a prepared job will cost."""
     return next(estimate_each(services, [request]))
 
 
-def estimate_each(services: Services, requests: Iterable[Request]) -> Iterator[Plan]:
+def estimate_each(services: Services, requests: Iterable[Request | Unchecked]) -> Iterator[Plan]:
     """Estimate what each prepared job will cost."""
     sizes: dict[str, float | None] = {}  # of a sample, by model
     for request in requests:
+        if isinstance(request, Unchecked):
+            yield _plan_of_waiting(request)
+            continue
         pinned, shards = request.pinned, len(request.ranges)
         # another one is drawn when the job is enqueued
         drawn = {} if is_seed_given(request.asked) else {"seed": None}
@@ -111,24 +145,40 @@ def estimate_each(services: Services, requests: Iterable[Request]) -> Iterator[P
 
 
 def retry(services: Services, job: Job) -> Job:
-    """Enqueue a new job, linked to `job`, for the shards that failed or were cancelled."""
+    """Enqueue a new job, linked to `job`, for the shards that failed or were cancelled.
+
+    The jobs that were to run after it are enqueued again too, to run after the new one.
+    """
     if job.status not in FINAL or job.status == JobState.SUCCEEDED:
         raise Refused(
             f"job {job.id} is {job.status}: only failed and cancelled jobs can be retried"
         )
     with services.database.read() as session:
         shards = jobs.shards_of(session, job.id)
+        if not shards and job.after_id is not None:
+            chains.refuse_retry(session, job)
+    if shards or job.after_id is None:
+        new = _what_is_left(services, job, shards)
+    else:
+        new = chains.copy_waiting(job)
+    made = services.database.transact(lambda session: chains.insert_retry(session, job, new))
+    ring_or_warn(services)
+    return made
+
+
+def _what_is_left(services: Services, job: Job, shards: Sequence[Shard]) -> NewJob:
     ranges = [(s.start, s.stop) for s in shards if s.status != ShardState.SUCCEEDED]
     if not ranges:
         raise Refused(f"job {job.id} has nothing to retry: every shard succeeded")
-    return enqueue(
+    return prepare(
         services,
         load_spec(services.store, job.spec),
         priority=job.priority,
         custom_id=job.custom_id,
         retry_of=job.id,
+        after_id=job.after_id,
         ranges=ranges,
-    )
+    ).new_job()
 
 
 def ring_or_warn(services: Services) -> None:
@@ -139,7 +189,9 @@ def ring_or_warn(services: Services) -> None:
         log.warning("stored, but it waits for the broker: %s", error)
 
 
-def _job_of_key(services: Services, key: str | None, asked: Spec) -> Job | None:
+def _job_of_key(
+    services: Services, key: str | None, asked: Spec, then: Sequence[Spec]
+) -> Job | None:
     """The job that was submitted under `key`. Raises `Refused` if it is for another request."""
     if key is None:
         return None
@@ -152,7 +204,21 @@ def _job_of_key(services: Services, key: str | None, asked: Spec) -> Job | None:
                     remedy="use a new key",
                 )
             refuse_different(session, key, asked, job)
+            refuse_different_chain(session, key, then, job)
     return job
+
+
+def _plan_of_waiting(waiting: Unchecked) -> Plan:
+    """What a job will cost whose names may mean nothing yet."""
+    asked, seconds = waiting.asked, UNKNOWN_EVALUATION_S
+    if isinstance(asked, Train | Finetune):
+        family = waiting.family if isinstance(waiting, Waiting) else None
+        seconds = asked.max_seconds or (family.default_seconds if family else UNKNOWN_TRAINING_S)
+    elif isinstance(asked, Generate):
+        seconds = asked.count / UNKNOWN_RATE
+    drawn = {} if is_seed_given(asked) or "seed" not in type(asked).model_fields else {"seed": None}
+    data = asked.model_dump(mode="json") | drawn
+    return Plan(data, 1, seconds, None, waiting.ignored)
 
 
 def _sample_bytes(services: Services, model: str) -> float | None:

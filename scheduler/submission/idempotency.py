@@ -4,13 +4,16 @@ A job keeps its spec pinned. The same request may be pinned differently later, w
 versions; so a request is compared with the stored spec, not pinned again.
 """
 
+from collections.abc import Sequence
+
 from sqlalchemy.orm import Session
 
+from db import chains
 from db.errors import Refused
 from db.registry import Reference
 from db.tables import Job
 from scheduler.submission.pinning import Names
-from worker.services.pinned import REFERENCES, complete, pin_model
+from worker.services.pinned import REFERENCES, complete, is_pinned, pin_model
 from worker.services.prompts import SHA256, digest, with_prompts
 from worker.specs import Generate, Spec, is_seed_given, parse_spec
 
@@ -22,11 +25,15 @@ def refuse_different(
     prompts = asked.prompts if isinstance(asked, Generate) else []
     named = job.spec.get(SHA256)  # their digest tells whether they are the same
     data = with_prompts(job.spec, prompts) if named else job.spec
-    stored = pin_model(session, parse_spec(data), (names or Names()).model)
-    different = _different_fields(asked, stored.spec)
+    spec = parse_spec(data)
+    pinned = job.after_id is None or is_pinned(spec)
+    stored = pin_model(session, spec, (names or Names()).model) if pinned else None
+    different = _different_fields(asked, stored.spec if stored else spec)
     if named and named != digest(prompts):
         different.append("prompts")
-    if not different:
+    if not stored and getattr(asked, "params", None) != getattr(spec, "params", None):
+        different.append("params")
+    if stored and not different:
         # settings that were not asked for have the values that the job found
         params = dict(stored.params)
         completed = complete(asked, stored.family, stored.version)
@@ -37,6 +44,27 @@ def refuse_different(
             f"{job.model!r} that differs in {', '.join(different)}",
             remedy="use a new key",
         )
+
+
+def refuse_different_chain(session: Session, key: str, then: Sequence[Spec], job: Job) -> None:
+    """Raise `Refused` unless the jobs after `job` are those of the request that repeats its key."""
+    found = [parse_spec(each.spec) for each in chains.followers(session, job.id)]
+    if [each.kind for each in found] != [each.kind for each in then]:
+        kinds = ", ".join(each.kind for each in found) or "nothing"
+        raise Refused(
+            f"idempotency key {key!r} belongs to job {job.id}, which is followed by {kinds}",
+            remedy="use a new key",
+        )
+    for asked, stored in zip(then, found, strict=True):
+        different = set(_different_fields(asked, stored))
+        if getattr(stored, "against", None) is None:  # there was no such version then
+            different -= {"against"}
+        if different:
+            raise Refused(
+                f"idempotency key {key!r} belongs to job {job.id}, whose {asked.kind} job differs "
+                f"in {', '.join(sorted(different))}",
+                remedy="use a new key",
+            )
 
 
 def _different_fields(asked: Spec, stored: Spec) -> list[str]:

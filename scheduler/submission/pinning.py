@@ -5,6 +5,7 @@ without running a model is refused here.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -32,10 +33,19 @@ MAX_PROMPTS_BYTES = 20 * 2**20
 
 
 class Names:
-    """The versions that names mean: each is looked up once, and means the same afterwards."""
+    """The versions that names mean: each is looked up once, and means the same afterwards.
 
-    def __init__(self) -> None:
-        self._models: dict[str, tuple[Model, ModelVersion]] = {}
+    `models` are known from the start; `used` is what the names of datasets stand for, if not for
+    the newest version.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, tuple[Model, ModelVersion]] | None = None,
+        used: Mapping[str, str] | None = None,
+    ) -> None:
+        self._models = dict(models or {})
+        self._used = dict(used or {})
         self._datasets: dict[str, tuple[Dataset, DatasetVersion]] = {}
 
     def model(self, session: Session, reference: str) -> tuple[Model, ModelVersion]:
@@ -47,7 +57,8 @@ class Names:
     def dataset(self, session: Session, reference: str) -> tuple[Dataset, DatasetVersion]:
         """What `datasets.resolve` found first."""
         if reference not in self._datasets:
-            self._datasets[reference] = datasets.resolve(session, reference)
+            meant = self._used.get(reference, reference)
+            self._datasets[reference] = datasets.resolve(session, meant)
         return self._datasets[reference]
 
 
@@ -99,7 +110,7 @@ def _pin_training_data(
         refuse_other_family(session, spec.model, family)
     dataset, data = names.dataset(session, spec.dataset)
     named = spec.model_copy(update={"dataset": f"{dataset.name}:{data.number}"})
-    _refuse_unfit_data(family, data, named.dataset)
+    refuse_unfit_data(family, data, named.dataset)
     labels = data.summary.get("labels") or []
     if parent and labels and family.takes_labels and parent.params.get("conditional", True):
         # a network cannot learn labels that it was not built for
@@ -120,7 +131,7 @@ def _pin_evaluation_data(
     if spec.dataset is not None:
         dataset, data = names.dataset(session, spec.dataset)
         update["dataset"] = f"{dataset.name}:{data.number}"
-        _refuse_unfit_data(pinned.family, data, update["dataset"])
+        refuse_unfit_data(pinned.family, data, update["dataset"])
     if isinstance(spec, Evaluate) and spec.against is not None:
         model, version = names.model(session, spec.against)
         if model.family != pinned.family.name:
@@ -133,7 +144,8 @@ def _pin_evaluation_data(
     return replace(pinned, spec=named)
 
 
-def _refuse_unfit_data(family: Family, data: DatasetVersion, reference: str) -> None:
+def refuse_unfit_data(family: Family, data: DatasetVersion, reference: str) -> None:
+    """Refuse data of another medium, or without the captions that the family needs."""
     if data.kind != family.media:
         raise Refused(
             f"family {family.name!r} trains on {family.media} datasets, but {reference} is of kind "

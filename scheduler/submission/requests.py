@@ -5,15 +5,18 @@ What equal requests have in common (names, settings) is looked up and checked on
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypedDict, Unpack
 
 from db import workers
 from db.errors import Refused
 from db.new_jobs import NewJob
+from db.registry import Reference
+from scheduler.submission.chains import Families, check_waiting
 from scheduler.submission.pinning import Names, holds_conversation, pin, refuse_unfit_prompts
 from scheduler.submission.sharding import cut, fitting_size, samples_per_second
+from worker.networks.family import Family
 from worker.services import Services
 from worker.services.pinned import Pinned, PinnedGeneration, hash_of
 from worker.services.prompts import row_of
@@ -31,6 +34,7 @@ class Columns(TypedDict, total=False):
     custom_id: str | None
     schedule_id: str | None
     retry_of: str | None
+    after_id: str | None  # the job before it; in a batch, its custom_id until it is stored
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,16 @@ class Request:
     ranges: Sequence[tuple[int, int]]  # of samples, one per shard
     columns: Columns
     ignored: tuple[str, ...] = ()  # keys of a batch's line that change nothing
+
+    @property
+    def model(self) -> str:
+        """The model's name, without a version."""
+        return self.terms.model
+
+    @property
+    def family(self) -> Family:
+        """The model's family."""
+        return self.terms.family
 
     @cached_property
     def pinned(self) -> Pinned:
@@ -66,15 +80,50 @@ class Request:
         )
 
 
+@dataclass(frozen=True)
+class Unchecked:
+    """A job that is to wait for another, before anything but its spec's form is checked."""
+
+    asked: Spec
+    columns: Columns
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> str:
+        """The model's name, without a version."""
+        return Reference.parse(self.asked.model).name
+
+    def new_job(self) -> NewJob:
+        """The job to insert, with its spec as it was asked for."""
+        data = self.asked.model_dump(mode="json")
+        row, prompts_sha256 = row_of(self.asked, data)
+        return NewJob(
+            self.asked.kind,
+            json.dumps(row),
+            hash_of(data),
+            self.model,
+            (),
+            prompts_sha256=prompts_sha256,
+            **self.columns,
+        )
+
+
+@dataclass(frozen=True)
+class Waiting(Unchecked):
+    """A job that waits for another, of which all has been checked that is known yet."""
+
+    family: Family = field(kw_only=True)
+
+
 class Preparer:
     """Checks and pins specs and cuts them into shards; stores nothing.
 
     A name that is used again means the same version again.
     """
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, names: Names | None = None) -> None:
         self._services = services
-        self._names = Names()
+        self._names = names or Names()
         self._checked: dict[tuple[object, ...], tuple[Pinned, float | None]] = {}
         self._workers: int | None = None  # live ones
 
@@ -91,13 +140,18 @@ class Preparer:
         A shard gets `shard_size` samples, by default as many as fit the live workers and the
         setting `shard_s` (`sharding`); `ranges` states the shards' samples explicitly.
         """
-        priority = columns.get("priority", 0)
-        if abs(priority) > MAX_PRIORITY:
-            raise Refused(f"priority {priority}: allowed are -{MAX_PRIORITY} to {MAX_PRIORITY}")
+        _check_priority(columns)
         terms, rate = self._terms(spec)
         if ranges is None:
             ranges = self._cut(spec, terms, rate, shard_size)
         return Request(spec, terms, rate, ranges, columns)
+
+    def prepare_waiting(self, spec: Spec, made: Families, **columns: Unpack[Columns]) -> Waiting:
+        """Check the spec of a job after others, which make versions of the models `made`."""
+        _check_priority(columns)
+        with self._services.database.read() as session:
+            family = check_waiting(self._services, session, spec, made, self._names)
+        return Waiting(spec, columns, family=family)
 
     def _cut(
         self, spec: Spec, terms: Pinned, rate: float | None, size: int | None
@@ -135,6 +189,12 @@ class Preparer:
             if self._workers is None:
                 self._workers = workers.count_live(session)
             return pinned, samples_per_second(session, pinned)
+
+
+def _check_priority(columns: Columns) -> None:
+    priority = columns.get("priority", 0)
+    if abs(priority) > MAX_PRIORITY:
+        raise Refused(f"priority {priority}: allowed are -{MAX_PRIORITY} to {MAX_PRIORITY}")
 
 
 def _what_is_checked(spec: Spec) -> tuple[object, ...]:

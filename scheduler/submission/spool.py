@@ -3,12 +3,14 @@
 import marshal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO, Any
 
+from db.columns import fresh_ids
 from db.new_jobs import NewJob
-from scheduler.submission.requests import Request
+from scheduler.submission.requests import Request, Unchecked
 from worker.files import full_disk
 from worker.specs import Spec, parse_spec
 
@@ -24,7 +26,7 @@ def show_nothing(what: str, done: int, total: int | None) -> None:
 
 @contextmanager
 def spooled(
-    requests: Iterable[Request], *, key: str | None = None, show: Show = show_nothing
+    requests: Iterable[Request | Unchecked], *, key: str | None = None, show: Show = show_nothing
 ) -> Iterator["Spool"]:
     """Spool requests until the end of the block. Raises `Unreachable` if the disk is full."""
     with SpooledTemporaryFile(IN_MEMORY_BYTES) as file:
@@ -40,15 +42,18 @@ class Spool:
     def __init__(self, file: IO[bytes], key: str | None) -> None:
         self.key = key
         self.count = 0
+        self._chained = False
         self._file = file
 
-    def write(self, requests: Iterable[Request], show: Show) -> None:
+    def write(self, requests: Iterable[Request | Unchecked], show: Show) -> None:
         """Add jobs as they are checked."""
         rows: list[Any] = []
         for request in requests:
             # only a repeated key compares what was asked for
             asked = request.asked.model_dump(mode="json", exclude_unset=True) if self.key else None
-            rows.append((asked, *request.new_job()))
+            job = request.new_job()
+            self._chained = self._chained or job.waits
+            rows.append((asked, *job))
             if len(rows) == AT_ONCE:
                 self._add(rows)
                 show("lines checked", self.count, None)
@@ -57,10 +62,23 @@ class Spool:
 
     def jobs(self) -> Iterator[NewJob]:
         """The jobs to insert; the first holds the idempotency key."""
-        key = self.key
-        for _, job in self._rows():
-            yield job._replace(idempotency_key=key) if key else job
+        key, ids, places = self.key, *self._ids_in_chains()
+        for number, (_, job) in enumerate(self._rows()):
+            linked = job
+            if ids:
+                after = ids[places[job.after_id]] if job.after_id else None
+                linked = job._replace(id=ids[number], after_id=after)
+            yield linked._replace(idempotency_key=key) if key else linked
             key = None
+
+    def _ids_in_chains(self) -> tuple[list[str], dict[str, int]]:
+        """If any job waits: the ids of all, and the places of those that jobs wait for."""
+        if not self._chained:
+            return [], {}
+        named = {job.after_id for _, job in self._rows() if job.after_id}
+        found = enumerate(job.custom_id for _, job in self._rows())
+        places = {custom_id: place for place, custom_id in found if custom_id in named}
+        return list(islice(fresh_ids(), self.count)), places
 
     def asked(self) -> Iterator[tuple[Spec, str]]:
         """Each spec as it was submitted, and the hash of the pinned one. Needs a key."""

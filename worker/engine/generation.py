@@ -14,9 +14,9 @@ from worker.specs import Prompt
 class Generation:
     """Samples `start` to `stop` of a generate job.
 
-    `label` is the class number of all samples. Samples cycle through the `prompts` and through the
-    `sources`, whose own classes apply if there is no `label`. With none of these, a network with
-    labels cycles through its labels.
+    `label` is the class number of all samples. Samples cycle through the `prompts`, through the
+    `labels`, and through the `sources`, whose own classes apply if there is no `label`. With none
+    of these, a network with labels cycles through its labels.
     """
 
     network: Network
@@ -28,6 +28,7 @@ class Generation:
     prompts: tuple[Prompt, ...] = ()
     precision: str = "fp32"
     sources: SourceImages | None = None
+    labels: Sequence[int] = ()
 
     def row(self, index: int) -> Row:
         """The request for sample `index`."""
@@ -44,6 +45,8 @@ class Generation:
         labels = len(self.network.shape.labels)
         if self.label is not None or not labels:
             return self.label
+        if self.labels:
+            return self.labels[index % len(self.labels)]
         if images:
             classes = {image.label for image in images}
             return classes.pop() if len(classes) == 1 else None

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from db.errors import Refused
-from worker.metrics.samples import Indices, generator
+from worker.metrics.samples import Indices, Values, generator
 
 RESAMPLES = 1_000
 CONFIDENCE = 0.95
@@ -51,6 +51,25 @@ def interval(
     tail = 50 * (1 - confidence)
     low, high = np.percentile(values, [tail, 100 - tail]) - values.mean() + value
     return Interval(value, float(low), float(high))
+
+
+def interval_of_pairs(
+    means: Values,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """Interval of a mean over all pairs of items, from each item's mean over its pairs, (N,).
+
+    As for `perceptual_diversity` from `mean_distances`. An item counts in each of its pairs twice,
+    as one and as the other, so the mean over pairs deviates twice as far as the mean of `means`
+    does (Hoeffding 1948, "A class of statistics with asymptotically normal distribution").
+    """
+    value, low, high = interval(
+        np.mean, means, resamples=resamples, seed=seed, confidence=confidence
+    )
+    return Interval(value, 2 * low - value, 2 * high - value)
 
 
 def draws(sizes: list[int], resamples: int, seed: int) -> Iterator[list[Indices]]:

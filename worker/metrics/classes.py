@@ -4,9 +4,8 @@ import numpy as np
 import numpy.typing as npt
 
 from db.errors import Refused
+from worker.metrics.histograms import SMOOTHING, Counts, divergence
 from worker.metrics.samples import Flags, Labels, Values
-
-SMOOTHING = 1.0  # added to the count of each class
 
 Probabilities = npt.NDArray[np.floating]  # (N, C), rows sum to 1
 
@@ -33,26 +32,23 @@ def _entropy(probabilities: Probabilities) -> Values:
 def class_divergence(
     real_labels: Labels, made_labels: Labels, *, classes: int, smoothing: float = SMOOTHING
 ) -> float:
-    """KL(real || made) of the class histograms, in nats; lower is better, 0 at equality.
-
-    `smoothing` is added to each class's count on both sides, so a class that is missing from the
-    made items costs much, but not infinitely much.
-    """
-    real = class_shares(real_labels, classes=classes, smoothing=smoothing)
-    made = class_shares(made_labels, classes=classes, smoothing=smoothing)
-    return max(0.0, float((real * np.log(real / made)).sum()))
+    """`divergence` of the class histograms: KL(real || made) in nats; lower is better."""
+    return divergence(
+        class_counts(real_labels, classes=classes),
+        class_counts(made_labels, classes=classes),
+        smoothing=smoothing,
+    )
 
 
-def class_shares(labels: Labels, *, classes: int, smoothing: float = 0.0) -> Values:
-    """Share of each class, (classes,), after adding `smoothing` to each count."""
+def class_counts(labels: Labels, *, classes: int) -> Counts:
+    """Number of items of each class, (classes,)."""
     if not len(labels) or labels.min() < 0 or labels.max() >= classes:
         raise Refused(
             f"{len(labels)} labels do not all lie between 0 and {classes - 1}",
             remedy="pass one label of the judge's classes for each item",
         )
-    counts = np.bincount(labels, minlength=classes) + smoothing
-    shares: Values = counts / counts.sum()
-    return shares
+    counts: Counts = np.bincount(labels, minlength=classes)
+    return counts
 
 
 def label_agreement(asked: Labels, predicted: Labels) -> Flags:

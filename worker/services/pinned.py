@@ -134,6 +134,11 @@ def hash_of(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(data)).hexdigest()
 
 
+def is_pinned(spec: Spec) -> bool:
+    """Whether the spec names its model's version, or needs none."""
+    return isinstance(spec, Train) or Reference.parse(spec.model).number is not None
+
+
 def pin_model(session: Session, spec: Spec, resolve: Resolve = models.resolve) -> Pinned:
     """The spec with its model's version named and its family's settings complete.
 

@@ -17,10 +17,16 @@ from db.errors import Draining, GenmillError, Refused
 from db.jobs import JobBrief
 from db.shards import Claim
 from worker.failpoints import crash_at
-from worker.services.pinned import PinnedGeneration, PinnedPromotion, PinnedTraining
+from worker.services.pinned import (
+    PinnedEvaluation,
+    PinnedGeneration,
+    PinnedPromotion,
+    PinnedTraining,
+)
 from worker.shards.claiming import Claimer
 from worker.shards.commits import commit
 from worker.shards.context import ShardResult, WorkerContext
+from worker.shards.evaluate import evaluate_job
 from worker.shards.finishing import Finisher
 from worker.shards.generate import generate_shards
 from worker.shards.heartbeat import Heartbeat
@@ -205,9 +211,11 @@ def _run_job(context: WorkerContext, job: JobBrief, lease: Lease, folder: Path) 
     pinned = context.pinned(job, None)
     if isinstance(pinned, PinnedTraining):
         return train_job(context, job, pinned, lease, folder)
+    if isinstance(pinned, PinnedEvaluation):
+        return evaluate_job(context, job, pinned, lease, folder)
     if isinstance(pinned, PinnedPromotion):
         return promote_job(context, job, pinned, lease, folder)
-    raise Refused(f"this worker cannot run {job.spec['kind']} jobs", remedy="upgrade its Genmill")
+    raise Refused(f"this worker cannot run {pinned.spec.kind} jobs", remedy="upgrade its Genmill")
 
 
 def _end_process() -> None:

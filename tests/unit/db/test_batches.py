@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import func, select
 
 from db import batches, jobs, shards
-from db.columns import fresh_ids
+from db.columns import fresh_ids, new_id
 from db.errors import GenmillError, NotFound
 from db.new_jobs import PIECE_ROWS, NewJob, insert_piece, pieces
 from db.tables import Batch, Job, Shard, Transition
@@ -42,6 +42,15 @@ def test_jobs_of_an_incomplete_batch_are_neither_listed_nor_counted_nor_found(ea
     for find, reference in ((jobs.get, first), (batches.get, batch_id)):
         with pytest.raises(NotFound):
             each_record.run(find, reference)
+
+
+def test_jobs_of_an_incomplete_batch_that_wait_are_not_counted_either(each_record):
+    first = new_job(0)._replace(id=new_id())
+    batch_id = store(each_record, first, new_job(1, shards=0)._replace(after_id=first.id))
+    assert set(each_record.run(jobs.counts).values()) == {0}
+    each_record.run(batches.complete, batch_id)
+    found = each_record.run(jobs.counts)
+    assert (found["queued"], found["waiting"]) == (1, 1)
 
 
 def test_jobs_of_an_incomplete_batch_are_not_chosen_to_run(each_record):

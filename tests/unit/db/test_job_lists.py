@@ -99,7 +99,7 @@ def test_counts_follow_every_way_in_which_a_job_changes(each_record):
     each_record.commit(claim)
     each_record.run(succeed, first, "key", "a" * 64)
     each_record.cancel(second)
-    expected = {"queued": 0, "running": 0, "finalizing": 0} | {
+    expected = dict.fromkeys(("waiting", "queued", "running", "finalizing"), 0) | {
         "succeeded": 1,
         "failed": 0,
         "cancelled": 1,

@@ -175,7 +175,7 @@ def test_the_record_works_on_an_upgraded_database(first):
         assert jobs.cancel(session, job.id)
         session.flush()
         assert jobs.counts(session) == dict.fromkeys(
-            ("queued", "running", "finalizing"), 0
+            ("waiting", "queued", "running", "finalizing"), 0
         ) | dict.fromkeys(("succeeded", "failed", "cancelled"), 1)
         assert len(jobs.log_lines(session, job.id)) == 1
         assert len(jobs.points(session, job.id)) == 1

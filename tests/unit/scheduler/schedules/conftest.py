@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from db import jobs, models, schedules
+from db import datasets, jobs, models, schedules
 from db.session import Database, clock
 from db.tables import Job, ScheduleRun
 from scheduler.schedules.firing import fire_due
@@ -66,6 +66,18 @@ def add_text_model(services: Services, name: str) -> None:
             files={"config.json": vars(blob)},
             weights_sha256=blob.sha256,
             metrics={},
+        )
+
+
+def add_texts(services: Services, name: str, number: int) -> None:
+    with services.database.write() as session:
+        datasets.add_version(
+            session,
+            name=name,
+            kind="text",
+            manifest_key=f"datasets/blobs/{number}",
+            manifest_sha256=f"{number:064}",
+            summary={"labels": []},
         )
 
 

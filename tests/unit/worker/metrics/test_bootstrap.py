@@ -5,8 +5,9 @@ import pytest
 from scipy import stats
 
 from db.errors import Refused
-from worker.metrics.bootstrap import draws, halves, interval
+from worker.metrics.bootstrap import draws, halves, interval, interval_of_pairs
 from worker.metrics.classes import label_agreement
+from worker.metrics.distances import mean_distances
 from worker.metrics.frechet import frechet_distance
 from worker.metrics.samples import Features, Labels
 
@@ -23,9 +24,18 @@ def test_interval_of_a_mean_is_that_of_scipy() -> None:
 
 def test_intervals_of_a_mean_hold_the_truth_as_often_as_they_say() -> None:
     random = np.random.default_rng(3)
-    found = [interval(np.mean, random.normal(size=80), resamples=300) for _ in range(300)]
+    found = [interval(np.mean, random.normal(size=80), resamples=200) for _ in range(200)]
     held = sum(one.low <= 0 <= one.high for one in found)
-    assert 0.91 < held / 300 < 0.98
+    assert 0.91 < held / 200 < 0.985
+
+
+def test_intervals_of_a_mean_over_pairs_hold_the_truth_as_often_as_they_say() -> None:
+    random, held = np.random.default_rng(3), 0
+    for _ in range(200):
+        means = mean_distances(random.normal(size=(80, 1)))
+        found = interval_of_pairs(means, resamples=200)
+        held += found.low <= 2 / np.sqrt(np.pi) <= found.high  # of normal numbers
+    assert 0.9 < held / 200 < 0.985
 
 
 def test_an_interval_of_a_distance_holds_its_value(real: Features, made: Features) -> None:

@@ -311,7 +311,7 @@ def broken(real: Features) -> Features:
         (lambda x: neighbourhoods(x[:5], x[:5]), Refused, "5 items needs at least 6"),
         (lambda x: distances.nearest(x[0], x), Refused, "shape"),
         (classes.inception_score, Refused, "sum to 1"),
-        (lambda x: classes.class_shares(np.array([0, 10]), classes=10), Refused, "0 and 9"),
+        (lambda x: classes.class_counts(np.array([0, 10]), classes=10), Refused, "0 and 9"),
         (lambda x: memorisation.copying_probability(x[:0, 0], x[:, 0]), Refused, "0 made"),
     ],
 )

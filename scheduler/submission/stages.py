@@ -1,0 +1,74 @@
+"""What is to follow a training: `--evaluate` and `--promote`, as jobs that wait for it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from db.models import CHAMPION
+from db.registry import Reference
+from worker.specs import Finetune, Spec, Train, parse_spec
+
+OPTIONS = ("evaluate", "evaluate_on", "evaluate_count", "promote", "policy", "alias")
+
+
+def stage_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of what is to follow a training."""
+    for option in (
+        click.option(
+            "--alias", metavar="A", help=f"Alias to give with --promote (default {CHAMPION})."
+        ),
+        click.option("--policy", metavar="FILE", help="Rules of the gate, for --promote."),
+        click.option(
+            "--promote",
+            is_flag=True,
+            help="Then let the gate decide whether it becomes the champion. Evaluates it first.",
+        ),
+        click.option(
+            "--evaluate-count", type=int, metavar="N", help="Samples to make for --evaluate."
+        ),
+        click.option(
+            "--evaluate-on", metavar="D", help="Dataset for --evaluate. Default: that of --dataset."
+        ),
+        click.option("--evaluate", is_flag=True, help="Then measure the new version."),
+    ):
+        function = option(function)
+    return function
+
+
+def stages_of(training: Spec, options: Mapping[str, Any]) -> tuple[Spec, ...]:
+    """The jobs to run after a training, each after the one before it.
+
+    Raises `click.UsageError` for an option without the one that it belongs to, and `BadInput` or
+    `Refused` for a bad policy.
+    """
+    evaluates, promotes = options.get("evaluate"), options.get("promote")
+    _refuse_alone(options, ("evaluate_on", "evaluate_count"), evaluates or promotes, "--evaluate")
+    _refuse_alone(options, ("policy", "alias"), promotes, "--promote")
+    if not (evaluates or promotes) or not isinstance(training, Train | Finetune):
+        return ()
+    model, alias = Reference.parse(training.model).name, options["alias"] or CHAMPION
+    data = {"model": model, "dataset": options["evaluate_on"] or training.dataset}
+    against = {"against": f"{model}@{alias}"} if promotes else {}
+    evaluation = {"kind": "evaluate", "count": options["evaluate_count"], **data, **against}
+    if not promotes:
+        return (parse_spec(evaluation),)
+    promotion = {"kind": "promote", "alias": alias, "policy": _policy(options["policy"]), **data}
+    return parse_spec(evaluation), parse_spec(promotion)
+
+
+def _policy(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    from worker.gate.policy import read_policy  # noqa: PLC0415 - needs numpy, which is slow
+
+    return read_policy(Path(path))
+
+
+def _refuse_alone(
+    options: Mapping[str, Any], names: tuple[str, ...], given: object, needed: str
+) -> None:
+    for name in names:
+        if options.get(name) is not None and not given:
+            raise click.UsageError(f"--{name.replace('_', '-')} belongs to {needed}: give both")

@@ -1,0 +1,212 @@
+"""Chains on the command line: `--evaluate --promote`, batch files, and what is shown of them."""
+
+import json
+
+import pytest
+
+from db import chains, jobs
+
+CHAIN = "enqueue finetune digits --dataset pictures --evaluate --promote --seed 1"
+POLICY = """
+[primary]
+metric = "fid"
+margin = 0.5
+[[guard]]
+metric = "memorisation"
+at_most = 0.1
+"""
+
+
+@pytest.fixture
+def call(genmill, digits, pictures):
+    return lambda words: genmill(*words.split())
+
+
+def stages(services, job_id):
+    with services.database.read() as session:
+        return [(job.kind, job.status, job.spec) for job in chains.whole(session, job_id)]
+
+
+def test_a_training_is_followed_by_its_evaluation_and_promotion(call, services) -> None:
+    enqueued = call(f"{CHAIN} --priority 2 --evaluate-count 500 --alias best")
+    first, *after = stages(services, enqueued.out.strip())
+    assert (enqueued.code, first[:2]) == (0, ("finetune", "queued"))
+    assert [job[:2] for job in after] == [("evaluate", "waiting"), ("promote", "waiting")]
+    evaluation, promotion = after[0][2], after[1][2]
+    asked = {"model": "digits", "dataset": "pictures", "count": 500, "against": "digits@best"}
+    assert asked.items() <= evaluation.items()
+    assert (promotion["model"], promotion["alias"]) == ("digits", "best")
+    assert [line.split(":")[0] for line in enqueued.err.splitlines()[-2:]] == [
+        "then evaluate",
+        "then promote",
+    ]
+    shown = call(f"job show {enqueued.out.strip()} --json").json
+    assert (shown["after"], [job["kind"] for job in shown["chain"]]) == (
+        None,
+        ["finetune", "evaluate", "promote"],
+    )
+    assert shown["chain"][1]["after"] == shown["id"]
+    assert len(call("job list --status waiting --json").json) == 2
+
+
+def test_job_show_draws_the_chain(call) -> None:
+    first = call(CHAIN).out.strip()
+    drawn = call(f"job show {first}").out.partition("CHAIN\n")[2].splitlines()[:3]
+    assert drawn[0] == f"{first} finetune digits queued *"
+    assert [line.index("01") for line in drawn] == [0, 3, 6]
+    assert "└─ " in drawn[1]
+    alone = call("enqueue finetune digits --dataset pictures").out.strip()
+    assert "CHAIN" not in call(f"job show {alone}").out
+
+
+def test_an_evaluation_alone_compares_with_nothing(call, services) -> None:
+    words = "enqueue train gan --name new --dataset pictures --evaluate --evaluate-on pictures:1"
+    _, evaluation = stages(services, call(words).out.strip())
+    assert (evaluation[2]["dataset"], evaluation[2]["against"]) == ("pictures:1", None)
+
+
+def test_a_policy_is_read_and_checked_at_once(call, services, tmp_path) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(POLICY)
+    first = call(f"{CHAIN} --policy {file}").out.strip()
+    policy = stages(services, first)[2][2]["policy"]
+    assert (policy["primary"]["margin"], policy["guard"][0]["at_most"]) == (0.5, 0.1)
+    for wrong, told in (
+        ("[primary", "is not TOML"),
+        ('[primary]\nmetric = "beauty"', "policy: primary.metric"),
+        ('[primary]\nmetric = "fid"\nmagin = 1', "magin"),
+    ):
+        file.write_text(wrong)
+        refused = call(f"{CHAIN} --policy {file}")
+        assert (refused.code, told in refused.err) == (2, True), refused.err
+    assert call(f"{CHAIN} --policy none.toml").code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--policy p.toml", "--policy belongs to --promote"),
+        ("--evaluate --alias best", "--alias belongs to --promote"),
+        ("--evaluate-count 3", "--evaluate-count belongs to --evaluate"),
+        ("--evaluate --evaluate-on nothing", "no dataset 'nothing'"),
+        ("--promote --alias 3", "alias"),
+    ],
+)
+def test_wrong_words_enqueue_nothing(call, services, words, told) -> None:
+    refused = call(f"enqueue finetune digits --dataset pictures {words}")
+    assert refused.code in {2, 4}
+    assert told in refused.err
+    with services.database.read() as session:
+        assert sum(jobs.counts(session).values()) == 0
+
+
+def test_a_dry_run_shows_every_stage(call, services) -> None:
+    shown = call(f"{CHAIN} --dry-run --json").json
+    assert shown["spec"]["kind"] == "finetune"
+    assert [plan["spec"]["kind"] for plan in shown["chain"]] == ["evaluate", "promote"]
+    text = call(f"{CHAIN} --dry-run").out
+    assert text.count("\nTHEN\n") == 2
+    with services.database.read() as session:
+        assert sum(jobs.counts(session).values()) == 0
+
+
+def test_an_idempotency_key_covers_the_chain(call, services) -> None:
+    keyed = f"{CHAIN} --idempotency-key k"
+    first = call(keyed)
+    assert call(keyed).out == first.out
+    for other in (
+        keyed.replace("--evaluate --promote", "--evaluate"),
+        f"{keyed} --alias best",
+        f"{keyed} --evaluate-count 7",
+    ):
+        refused = call(other)
+        assert (refused.code, "idempotency key 'k'" in refused.err) == (2, True)
+    assert len(stages(services, first.out.strip())) == 3
+
+
+def test_cancelling_the_first_cancels_the_chain(call, services) -> None:
+    first = call(CHAIN).out.strip()
+    assert call(f"job cancel {first}").code == 0
+    assert {job[1] for job in stages(services, first)} == {"cancelled"}
+    again = call(f"job retry {first}").out.strip()
+    assert [job[1] for job in stages(services, again)] == ["queued", "waiting", "waiting"]
+
+
+def test_waiting_for_a_chain_that_was_cancelled_fails(call, services) -> None:
+    first = call(CHAIN).out.strip()
+    call(f"job cancel {first}")
+    last = call(f"job show {first} --json").json["chain"][-1]["id"]
+    assert call(f"job wait {last}").code == 1
+
+
+def test_lines_of_a_batch_wait_for_earlier_and_later_ones(call, services, tmp_path) -> None:
+    lines = [
+        {"custom_id": "p", "after": "e", "kind": "promote", "model": "fresh"},
+        {"custom_id": "t", "kind": "train", "family": "gan", "model": "fresh"},
+        {"custom_id": "e", "after": "t", "kind": "evaluate", "model": "fresh"},
+        {"after": "t", "kind": "generate", "model": "fresh", "count": 3},
+        {"kind": "generate", "model": "digits", "count": 2},
+    ]
+    for line in lines[1:3]:
+        line["dataset"] = "pictures"
+    file = tmp_path / "chain.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    for _ in range(2):
+        batch = call(f"enqueue batch {file} --idempotency-key b --json")
+        assert batch.code == 0, batch.err
+        made = batch.json["jobs"]
+    ids = [job["id"] for job in made]
+    assert ids == sorted(ids)
+    assert [job["after"] for job in made] == [ids[2], None, ids[1], ids[1], None]
+    assert [job["status"] for job in made] == ["waiting", "queued", "waiting", "waiting", "queued"]
+    assert call(f"job list --batch {batch.json['batch']} --status waiting --json").json != []
+    assert call(f"job cancel {ids[1]}").code == 0
+    assert {job[1] for job in stages(services, ids[1])} == {"cancelled"}
+
+
+def test_wrong_chains_of_a_batch_are_refused_by_their_lines(call, services, tmp_path) -> None:
+    good = {"kind": "generate", "model": "digits", "count": 2}
+    lines = [
+        good | {"custom_id": "a", "after": "b"},
+        good | {"custom_id": "b", "after": "a"},
+        good | {"after": "nobody"},
+        good | {"custom_id": "self", "after": "self"},
+        good | {"custom_id": "c", "after": "d", "model": "unborn"},
+        good | {"custom_id": "d"},
+        good | {"after": "c"},
+        {"custom_id": "t", "kind": "train", "family": "gan", "model": "m", "dataset": "pictures"},
+        good | {"after": "t", "model": "m", "params": {"speed": 1}},
+        good | {"after": "t", "model": "m"},
+        good | {"after": 3},
+    ]
+    file = tmp_path / "chain.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    refused = call(f"enqueue batch {file}")
+    told = dict(line.split(": ", 1) for line in refused.err.splitlines() if "line " in line[:12])
+    assert refused.code == 2
+    assert sorted(told, key=lambda line: int(line.split()[1])) == [
+        f"line {number}" for number in (1, 2, 3, 4, 5, 7, 9, 11)
+    ]
+    assert told["line 1"] == "after 'b': it waits for itself, by way of line 2"
+    assert told["line 4"] == "after 'self': it waits for itself"
+    assert "no correct line has this custom_id" in told["line 3"]
+    assert "no model 'unborn'" in told["line 5"]
+    assert "line 5 is wrong" in told["line 7"]
+    assert "no parameter 'speed'" in told["line 9"]
+    with services.database.read() as session:
+        assert sum(jobs.counts(session).values()) == 0
+
+
+def test_a_chain_has_a_limited_length(call, tmp_path) -> None:
+    lines = [
+        {"custom_id": str(n), "kind": "generate", "model": "digits", "count": 1}
+        | ({"after": str(n - 1)} if n else {})
+        for n in range(chains.MAX_LENGTH + 1)
+    ]
+    file = tmp_path / "long.jsonl"
+    for ordered in (lines, lines[::-1]):
+        file.write_text("\n".join(map(json.dumps, ordered)))
+        refused = call(f"enqueue batch {file}")
+        assert (refused.code, "more than 100 jobs" in refused.err) == (2, True)
+    file.write_text("\n".join(map(json.dumps, lines[-2::-1])))
+    assert call(f"enqueue batch {file}").code == 0

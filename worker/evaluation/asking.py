@@ -1,0 +1,29 @@
+"""What the samples of an evaluation are asked for, and how many are made."""
+
+from worker.data.dataset import LocalDataset, Shape
+from worker.evaluation.request import DEFAULT_COUNTS
+from worker.networks.family import Family
+
+NOTHING = "nothing"
+LABELS = "the label of a held-out item each"
+IN_TURN = "each label in turn"
+CAPTIONS = "the caption of a held-out item each"
+PROMPTS = "the prompt of a held-out document each"
+
+
+def asked_for(family: Family, shape: Shape, dataset: LocalDataset) -> str:
+    """Sample i is asked for what held-out item i is, where model and data know such a thing."""
+    labelled = bool(dataset.manifest["shape"]["labels"])
+    if family.media != "text" and family.takes_prompts:
+        return CAPTIONS
+    if shape.labels:
+        return LABELS if labelled else IN_TURN
+    return NOTHING
+
+
+def count_of(asked: int | None, family: Family, dataset: LocalDataset, split: str) -> int:
+    """How many samples to make where nobody says: as many as the split has, up to a limit."""
+    most = DEFAULT_COUNTS[family.media]
+    if asked is not None:
+        return asked
+    return most if family.media == "text" else max(1, min(most, dataset.manifest["counts"][split]))
