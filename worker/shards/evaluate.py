@@ -47,8 +47,7 @@ class Terms:
 class Ensured:
     """A version's evaluation: recorded already, or to be recorded by the caller's commit."""
 
-    numbers: Mapping[str, Any]
-    items: Path  # the arrays of `worker.evaluation.evaluate.write_items`
+    evaluation: Evaluation | NewEvaluation
     result: ShardResult  # what the commit records: nothing if it was recorded already
 
 
@@ -183,10 +182,7 @@ class _Work:
     def recorded(self, known: Evaluation) -> Ensured:
         """An evaluation that was recorded before."""
         self.lease.log(f"{self.name} was evaluated by job {known.job_id} under this protocol")
-        path = self.folder / "items.npz"
-        with hang_checks_paused([self.lease]):
-            self.context.services.store.fetch(known.items_key, path, sha256=known.items_sha256)
-        return Ensured(known.numbers, path, ShardResult([]))
+        return Ensured(known, ShardResult([]))
 
     def ensured(self, protocol: Protocol, measured: Evaluated, prefix: str) -> Ensured:
         """Store the files of an evaluation that was made now."""
@@ -194,7 +190,7 @@ class _Work:
             self.lease.put("report", f"{prefix}{path.name}", path, media_type)
             for path, media_type in measured.files
         ]
-        items, path = put[0], measured.files[0][0]
+        items = put[0]
         new = NewEvaluation(
             version_id=self.version.id,
             dataset_version_id=self.dataset_version.id,
@@ -207,9 +203,7 @@ class _Work:
         )
         for name, reason in measured.left_out.items():
             self.lease.log(f"{name} is left out: {reason}")
-        return Ensured(
-            measured.numbers, path, ShardResult(put, [partial(evaluations.add, new=new)])
-        )
+        return Ensured(new, ShardResult(put, [partial(evaluations.add, new=new)]))
 
 
 def _curves(session: Any, version: ModelVersion) -> Curves:

@@ -12,8 +12,8 @@ from db.promotions import Reason
 from scheduler.submission.enqueue import enqueue
 from tests.evaluations import add_dataset, add_evaluation, add_version, images
 from worker.services import Services
+from worker.services.evidence import gather
 from worker.services.finalize import finalize
-from worker.services.promotion import judge
 from worker.settings import Settings
 from worker.shards import promote
 from worker.shards.attempt import work
@@ -153,13 +153,13 @@ def test_a_champion_that_moves_while_the_gate_decides_is_compared_anew(
     job_id = ask(services, 2)
     decided = []
 
-    def judge_late(*words):
-        decided.append(judge(*words))
+    def gather_early(*words):
+        decided.append(gather(*words))
         if len(decided) == 1:
             set_champion(services, 3)
         return decided[-1]
 
-    monkeypatch.setattr(promote, "judge", judge_late)
+    monkeypatch.setattr(promote, "gather", gather_early)
     run(settings, job_id)
     assert state(services, job_id)[1] == 3
     with services.database.write() as session:
