@@ -2,6 +2,7 @@
 
 from worker.data.dataset import LocalDataset, Shape
 from worker.evaluation.request import DEFAULT_COUNTS
+from worker.evaluation.writings import prompted
 from worker.networks.family import Family
 
 NOTHING = "nothing"
@@ -11,10 +12,12 @@ CAPTIONS = "the caption of a held-out item each"
 PROMPTS = "the prompt of a held-out document each"
 
 
-def asked_for(family: Family, shape: Shape, dataset: LocalDataset) -> str:
+def asked_for(family: Family, shape: Shape, dataset: LocalDataset, split: str) -> str:
     """Sample i is asked for what held-out item i is, where model and data know such a thing."""
     labelled = bool(dataset.manifest["shape"]["labels"])
-    if family.media != "text" and family.takes_prompts:
+    if family.media == "text":
+        return PROMPTS if next(prompted(dataset, split), None) else NOTHING
+    if family.takes_prompts:
         return CAPTIONS
     if shape.labels:
         return LABELS if labelled else IN_TURN
@@ -26,4 +29,7 @@ def count_of(asked: int | None, family: Family, dataset: LocalDataset, split: st
     most = DEFAULT_COUNTS[family.media]
     if asked is not None:
         return asked
-    return most if family.media == "text" else max(1, min(most, dataset.manifest["counts"][split]))
+    if family.media == "text":
+        return min(most, sum(1 for _ in prompted(dataset, split)) or most)
+    held_out: int = dataset.manifest["counts"][split]
+    return max(1, min(most, held_out))

@@ -11,14 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.engine.device import deterministic
-from worker.evaluation import images
+from worker.evaluation import images, sounds, texts
 from worker.evaluation.report import write_report
 from worker.evaluation.request import Measured, Request
 from worker.evaluation.stages import Stage
 from worker.networks.family import Family
 
 ITEMS = "items.npz"
-MEASURES: Mapping[str, Callable[[Request, Stage], Measured]] = {"image": images.measure}
+MEASURES: Mapping[str, Callable[[Request, Stage], Measured]] = {
+    "image": images.measure,
+    "audio": sounds.measure,
+    "text": texts.measure,
+}
 
 
 def needs_judge(family: Family) -> bool:

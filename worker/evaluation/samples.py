@@ -6,8 +6,10 @@ So samples have the held-out data's shares of classes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from db.errors import Refused
@@ -19,6 +21,8 @@ from worker.evaluation.request import Request
 from worker.evaluation.stages import Stage
 from worker.networks.network import Output
 from worker.specs import Prompt
+
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,11 @@ def make(request: Request, asked: Asked, stage: Stage) -> list[Output]:
         labels=asked.labels,
     )
     return [sample.output for sample in generate(generation, stage)]
+
+
+def counts(numbers: Sequence[int]) -> Array:
+    """Whole numbers as an array of a fixed type."""
+    return np.array(numbers, np.int64)
 
 
 def asked_labels(names: Sequence[str], known: Sequence[str], labels: Labels) -> list[int]:

@@ -6,7 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from db import evaluations, jobs, models
+from sqlalchemy.orm import Session
+
+from db import evaluations, jobs, models, shards
 from db.evaluations import NewEvaluation
 from db.jobs import JobBrief
 from db.tables import DatasetVersion, Evaluation, ModelVersion
@@ -109,6 +111,25 @@ def ensure_evaluated(
     return work.ensured(protocol, measured, prefix)
 
 
+def measure_again(
+    context: WorkerContext, lease: Lease, folder: Path, name: str, protocol: Mapping[str, Any]
+) -> Evaluation | NewEvaluation:
+    """Measure a version by a recorded protocol, unless it has been, and record that at once."""
+    stage, terms = Stage(lease, name, 0, 99), Terms.of(protocol)
+    prefix = f"{folder.name}-"
+    made = ensure_evaluated(context, lease, folder, name, terms, stage=stage, prefix=prefix)
+    context.services.store.flush()
+
+    def record(session: Session) -> None:
+        for artifact in made.result.artifacts:
+            shards.put_artifact(session, lease.claim, artifact)
+        for write in made.result.writes:
+            write(session)
+
+    context.services.database.transact(record)
+    return made.evaluation
+
+
 class _Work:
     """One version that is evaluated on given terms."""
 
@@ -153,7 +174,7 @@ class _Work:
             count=count_of(terms.count, loaded.family, self.dataset, terms.split),
             seed=terms.seed,
             judge=judge.name if judge else None,
-            asked=asked_for(loaded.family, loaded.network.shape, self.dataset),
+            asked=asked_for(loaded.family, loaded.network.shape, self.dataset, terms.split),
             sampling=dict(terms.sampling),
             precision=self.context.services.settings.precision,
         )
@@ -206,7 +227,7 @@ class _Work:
         return Ensured(new, ShardResult(put, [partial(evaluations.add, new=new)]))
 
 
-def _curves(session: Any, version: ModelVersion) -> Curves:
+def _curves(session: Session, version: ModelVersion) -> Curves:
     """The curves of the job that trained a version; none once retention has deleted them."""
     found: dict[str, list[tuple[int, float]]] = {}
     for point in jobs.points(session, version.job_id) if version.job_id else ():

@@ -1,28 +1,22 @@
 """A promote job: the gate decides, and the alias moves in the transaction that ends the job."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.orm import Session
-
 from db import shards
-from db.commits import NewArtifact
 from db.jobs import JobBrief
 from db.promotions import Reason
-from worker.evaluation.stages import Stage
 from worker.files import canonical_json
 from worker.services.evaluations import AnyEvaluation
 from worker.services.evidence import gather
 from worker.services.pinned import PinnedPromotion
 from worker.services.promotion import judge, record, who
 from worker.shards.context import ShardResult, WorkerContext
-from worker.shards.evaluate import Terms, ensure_evaluated
+from worker.shards.evaluate import measure_again
 from worker.shards.lease import Lease, hang_checks_paused
 from worker.shards.reports import RefusedByGate
-
-Writes = list[Callable[[Session], object]]
 
 
 def promote_job(
@@ -33,8 +27,13 @@ def promote_job(
     What was never measured of the champion is measured first. Raises `RefusedByGate` if the gate
     refuses: the history is written with the job's failure.
     """
-    measurer = _Measurer(context, lease, folder)
-    found = gather(context.services, pinned, measurer.measure)
+
+    def measure(name: str, protocol: Mapping[str, Any]) -> AnyEvaluation:
+        parts = (name, str(protocol["dataset"]))
+        inner = folder / "-".join(part.replace(":", "-") for part in parts)
+        return measure_again(context, lease, inner, name, protocol)
+
+    found = gather(context.services, pinned, measure)
     with hang_checks_paused([lease]):
         judged = judge(context.services, found)
     lease.log(judged.text)
@@ -42,40 +41,10 @@ def promote_job(
     path.write_bytes(canonical_json(judged.data))
     report = lease.put("report", path.name, path, "application/json")
     reason = Reason(who(), pinned.spec.why, judged.data, job.id)
-    artifacts = [*measurer.artifacts, report]
-    writes: Writes = [*measurer.writes, partial(record, judged=judged, reason=reason)]
+    write = partial(record, judged=judged, reason=reason)
     if judged.accepted:
-        return ShardResult(artifacts, writes)
-    context.services.database.transact(partial(_put_all, lease=lease, artifacts=artifacts))
-    raise RefusedByGate(judged.text, writes)
-
-
-class _Measurer:
-    """Evaluates versions for the gate, and keeps what the job's end has to record."""
-
-    def __init__(self, context: WorkerContext, lease: Lease, folder: Path) -> None:
-        self._context, self._lease, self._folder = context, lease, folder
-        self.artifacts: list[NewArtifact] = []
-        self.writes: Writes = []
-        self._done = 0
-
-    def measure(self, name: str, protocol: Mapping[str, Any]) -> AnyEvaluation:
-        """Measure a version by a protocol; see `worker.services.evidence.Measure`."""
-        self._done += 1
-        ensured = ensure_evaluated(
-            self._context,
-            self._lease,
-            self._folder / f"evaluation-{self._done}",
-            name,
-            Terms.of(protocol),
-            stage=Stage(self._lease, name, 0, 100),
-            prefix=f"{name.replace(':', '-')}-{self._done}-",
-        )
-        self.artifacts += ensured.result.artifacts
-        self.writes += ensured.result.writes
-        return ensured.evaluation
-
-
-def _put_all(session: Session, *, lease: Lease, artifacts: list[NewArtifact]) -> None:
-    for artifact in artifacts:
-        shards.put_artifact(session, lease.claim, artifact)
+        return ShardResult([report], [write])
+    context.services.database.transact(
+        lambda session: shards.put_artifact(session, lease.claim, report)
+    )
+    raise RefusedByGate(judged.text, write)

@@ -32,11 +32,11 @@ LOGGED_ALONE = 4  # claims; more have a line together
 
 
 class RefusedByGate(NotPromoted):
-    """The gate refused a version; `writes` note it in the transaction that fails the job."""
+    """The gate refused a version; `write` notes it in the transaction that fails the job."""
 
-    def __init__(self, message: str, writes: Sequence[Callable[[Session], object]]) -> None:
+    def __init__(self, message: str, write: Callable[[Session], object]) -> None:
         super().__init__(message)
-        self.writes = writes
+        self.write = write
 
 
 def report_error(services: Services, claim: Claim, error: Exception) -> bool:
@@ -85,8 +85,8 @@ def _report_failure(services: Services, claim: Claim, error: Exception, *, final
     log.warning("shard failed: %s", text, extra=log_fields(claim), exc_info=trace)
 
     def write_more(session: Session) -> None:
-        for write in error.writes if isinstance(error, RefusedByGate) else ():
-            write(session)
+        if isinstance(error, RefusedByGate):
+            error.write(session)
         if not isinstance(error, GenmillError):
             lines = "".join(traceback.format_exception(error))
             jobs.log(session, claim.job_id, lines, level="error")

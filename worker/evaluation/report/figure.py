@@ -21,12 +21,12 @@ def draw_figure(request: Request, measured: Measured, path: Path) -> None:
     """Write the PNG: numbers, the curve of the loss, and the first sheets."""
     sheets = [each for each in measured.exhibits if each.picture is not None][:2]
     figure = Figure(figsize=(12, 6 + 6 * bool(sheets)), layout="constrained")
-    grid = figure.add_gridspec(1 + bool(sheets), 2, width_ratios=(1.25, 1))
-    numbers = figure.add_subplot(grid[0, 0])
+    rows = figure.subfigures(1 + bool(sheets), 1, squeeze=False)[:, 0]
+    numbers, loss = rows[0].subplots(1, 2, width_ratios=(1.25, 1))
     _draw_numbers(numbers, measured.numbers.found)
-    _draw_loss(figure.add_subplot(grid[0, 1]), request.curves)
-    for column, sheet in enumerate(sheets):
-        _draw_sheet(figure.add_subplot(grid[1, column]), sheet)
+    _draw_loss(loss, request.curves)
+    for sheet, axes in zip(sheets, rows[-1].subplots(1, 2) if sheets else (), strict=False):
+        _draw_sheet(axes, sheet)
     protocol = request.protocol
     title = f"{request.name} on {protocol.dataset} {protocol.suffix}"
     figure.suptitle(title, fontsize=13)

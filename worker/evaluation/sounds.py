@@ -1,0 +1,62 @@
+"""The numbers of a version that makes sounds: as spectrograms to the judge, and as waves."""
+
+import numpy as np
+
+from worker.evaluation import samples
+from worker.evaluation.held_out import Losses, held_out_losses
+from worker.evaluation.numbers import RESAMPLES, Numbers
+from worker.evaluation.picture_numbers import add_agreement, add_usefulness, measure_pictures
+from worker.evaluation.pictures import choose, read_sounds
+from worker.evaluation.request import Measured, Request
+from worker.evaluation.seen import arrays_of, ask, choose_held_out, require_judge, see
+from worker.evaluation.sheets import picture_exhibits
+from worker.evaluation.stages import Stage
+from worker.metrics import bootstrap, sounds
+from worker.networks.network import Output
+
+
+def measure(request: Request, stage: Stage) -> Measured:
+    """Make sounds and compare them with held-out ones, and predict these."""
+    judge, held_out = require_judge(request), choose_held_out(request)
+    asked, labels = ask(request, held_out)
+    outputs = samples.make(request, asked, stage.part("making sounds", 0, 0.4))
+    pictures = see(request, judge, held_out, outputs, labels, stage.part("judging", 0.4, 0.5))
+    numbers = measure_pictures(pictures, stage.part("measuring", 0.5, 0.6))
+    add_agreement(numbers, "class_agreement", pictures)
+    _add_spectra(numbers, request, outputs)
+    losses = held_out_losses(request, stage.part("predicting held-out sounds", 0.6, 0.8))
+    _add_losses(numbers, losses)
+    add_usefulness(numbers, pictures, judge, stage.part("training on made", 0.8, 1))
+    arrays = arrays_of(pictures) | {"nll": losses.nll, "tokens": losses.tokens}
+    return Measured(numbers, arrays, picture_exhibits(pictures))
+
+
+def _add_spectra(numbers: Numbers, request: Request, outputs: list[Output]) -> None:
+    dataset, protocol = request.dataset, request.protocol
+    splits = {"real": protocol.split, "train": "train"}
+    chosen = {
+        name: choose(dataset, split, most=protocol.count, seed=protocol.seed)
+        for name, split in splits.items()
+    }
+    real, other = (
+        np.array([sounds.spectrum(sound) for sound in read_sounds(dataset, numbers_of)])
+        for numbers_of in chosen.values()
+    )
+    made = np.array([sounds.spectrum(_heard(output)) for output in outputs])
+    found = bootstrap.interval(sounds.spectral_distance, real, made, resamples=RESAMPLES)
+    alike = sounds.spectral_distance(real, other) if len(other) == len(real) else None
+    numbers.add("spectral_distance", found, n=len(made), real=alike)
+
+
+def _heard(output: Output) -> samples.Array:
+    """A sound as an array; silence of one sample in place of an empty one."""
+    sound = np.asarray(output, np.float32)
+    return sound if len(sound) else np.zeros(1, np.float32)
+
+
+def _add_losses(numbers: Numbers, losses: Losses) -> None:
+    def bits(pair: tuple[samples.Array, samples.Array]) -> float:
+        return sounds.bits_per_sample(*pair)
+
+    found = bootstrap.interval(bits, (losses.nll, losses.tokens))
+    numbers.add("bits_per_sample", found, n=len(losses.nll))
