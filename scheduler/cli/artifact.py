@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from scheduler.cli.lazy import DeclaredChoice
-from scheduler.cli.options import Duration, NonEmptyPath, as_json
+from scheduler.cli.options import Duration, as_json
 from scheduler.cli.record import open_record
+from scheduler.submission.path_arguments import PathArgument
 
 if TYPE_CHECKING:
     from scheduler.results.download import Downloaded
@@ -55,7 +56,7 @@ def list_artifacts(job: str, as_json: bool) -> None:
 @click.option(
     "-o",
     "--output",
-    type=NonEmptyPath(file_okay=False, path_type=Path),
+    type=PathArgument(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Target folder (default genmill-JOB).",
 )

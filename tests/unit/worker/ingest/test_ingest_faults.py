@@ -153,7 +153,7 @@ def test_the_only_source_that_may_not_be_read_is_named(tmp_path, name, plain_use
     path = tmp_path / name
     path.mkdir() if name == "folder" else path.write_bytes(b"{}")
     path.chmod(0)
-    with pytest.raises(BadInput, match=rf"^{name}: cannot be read: Permission denied$"):
+    with pytest.raises(BadInput, match=rf"^{path} cannot be read: Permission denied; give"):
         ingest(path, tmp_path / "out")
 
 
