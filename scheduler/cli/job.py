@@ -63,6 +63,7 @@ def list_jobs(
     from scheduler.cli.watching import describe_details
     from scheduler.output.documents import job_document
     from scheduler.output.render import print_json, print_table
+    from scheduler.results.waiting import find_job
 
     with open_record() as services, services.database.read() as session:
         found = jobs.listing(
@@ -70,7 +71,7 @@ def list_jobs(
             batch=batches.get(session, batch).id if batch else None,
             schedule=schedules.get(session, schedule).id if schedule else None,
             since=clock(session) - since if since else None,
-            before=jobs.get(session, before).id if before else None,
+            before=find_job(session, before).id if before else None,
             with_spec=as_json,
             **filters,
         )
@@ -95,14 +96,14 @@ def show(id: str, as_json: bool) -> None:
     \b
     genmill job show 0199c0de --json
     """
-    from db import jobs
     from scheduler.cli.watching import describe_progress
     from scheduler.output.render import print_fields, print_json, print_table
+    from scheduler.results.waiting import find_job
     from worker.services.prompts import load_data
 
     with open_record() as services:
         with services.database.read() as session:
-            document = _document(session, jobs.get(session, id))
+            document = _document(session, find_job(session, id))
         document["spec"] = load_data(services.store, document["spec"])
     if as_json:
         print_json(document)
@@ -180,9 +181,10 @@ def logs(id: str, as_json: bool) -> None:
     """
     from db import jobs
     from scheduler.output.render import clean, print_json, to_iso
+    from scheduler.results.waiting import find_job
 
     with open_record() as services, services.database.read() as session:
-        for line in jobs.log_lines(session, jobs.get(session, id).id):
+        for line in jobs.log_lines(session, find_job(session, id).id):
             if as_json:
                 row = {"at": line.at, "level": line.level, "message": line.message}
                 print_json(row, line=True)
@@ -196,29 +198,39 @@ def logs(id: str, as_json: bool) -> None:
 def cancel(ids: tuple[str, ...], as_json: bool) -> None:
     """Cancel jobs or batches.
 
-    Committed samples are kept; a job that has ended stays as it is.
+    Committed samples are kept; a job that has ended stays as it is. Prints the ids of what was
+    cancelled.
 
     \b
     genmill job cancel 0199c0de 0199c0df
     """
     from functools import partial
+    from itertools import chain
 
     from db import jobs
     from scheduler.output.render import print_json
-    from scheduler.results.waiting import find_jobs
+    from scheduler.results.waiting import find_groups
 
     with open_record() as services:
         with services.database.read() as session:
-            found = [each.id for each in find_jobs(session, ids)]
+            groups = {
+                key: [job.id for job in found] for key, found in find_groups(session, ids).items()
+            }
         cancelled = {
             job_id: services.database.transact(partial(jobs.cancel, job_id=job_id))
-            for job_id in found
+            for job_id in dict.fromkeys(chain.from_iterable(groups.values()))
         }
     if as_json:
         print_json([{"id": key, "cancelled": done} for key, done in cancelled.items()])
-    else:
-        for key, done in cancelled.items():
-            click.echo(key) if done else click.echo(f"{key} has already ended", err=True)
+        return
+    for key, job_ids in groups.items():
+        done = sum(cancelled[job_id] for job_id in job_ids)
+        if done:
+            click.echo(key)
+        if done < len(job_ids):
+            others = f"{len(job_ids) - done} of {len(job_ids)} jobs of " if len(job_ids) > 1 else ""
+            verb = "have" if others else "has"
+            click.echo(f"{others}{key} {verb} already ended", err=True)
 
 
 @job.command("retry")
@@ -232,14 +244,14 @@ def retry(id: str, as_json: bool) -> None:
     \b
     genmill job retry 0199c0de
     """
-    from db import jobs
     from scheduler.output.documents import job_documents
     from scheduler.output.render import print_json
+    from scheduler.results.waiting import find_job
     from scheduler.submission import enqueue
 
     with open_record() as services:
         with services.database.read() as session:
-            old = jobs.get(session, id)
+            old = find_job(session, id)
         new = enqueue.retry(services, old)
         with services.database.read() as session:
             [document] = job_documents(session, [new])
