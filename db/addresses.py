@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 from urllib.parse import unquote, unquote_plus
 
 from db.errors import Refused
-from db.path_errors import explain
 
 ESCAPES = "write @ as %40, / as %2F, # as %23, ? as %3F, : as %3A, % as %25 and a space as %20"
 
@@ -182,8 +181,8 @@ def _must_be(kind: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason, _ = explain(error, Path(error.filename))
-        raise ValueError(f"the path of a {kind} that can be read ({reason})") from None
+        # not what `path_errors` says: it repeats parts of the path
+        raise ValueError(f"the path of a {kind} that can be read ({error.strerror})") from None
 
 
 _YES, _NO = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
