@@ -128,12 +128,12 @@ def read_each(
 
 
 def _better_known(member: Member) -> BadInput | None:
-    """What a file that cannot be read is, if its first bytes tell, such as a web page."""
+    """What a file is by its first bytes, such as a web page, or why it cannot be opened at all."""
     try:
         with member.open() as file:
             kind = describe_head(file.read(64))
-    except BadInput:
-        return None
+    except BadInput as error:
+        return error if isinstance(error.__cause__, OSError) else None
     return BadInput(f"in truth {kind[0]}", remedy=kind[1]) if kind else None
 
 

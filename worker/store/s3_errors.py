@@ -1,21 +1,14 @@
 """The errors of an S3 server, of the way to it, and of the files that boto reads by itself."""
 
-import os
 from typing import Any
 
 from db.addresses import readable_file
 from db.errors import GenmillError, NotFound, Unreachable
+from worker.environment import boto_files
 from worker.store.address import S3Address
 
 _REMEDY = "check its URL (GENMILL_STORE_URL, GENMILL_S3_ENDPOINT_URL) and the AWS_* credentials"
 _MISSING = {"404", "NoSuchKey", "NotFound"}
-_FILES = (
-    "AWS_CA_BUNDLE",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-    "AWS_SHARED_CREDENTIALS_FILE",
-    "AWS_CONFIG_FILE",
-)
 
 
 class Unsupported(Unreachable):
@@ -74,9 +67,9 @@ def no_response_error(address: S3Address, error: Exception) -> Unreachable:
 
     network = isinstance(error, boto.ConnectionError | boto.HTTPClientError)
     if not network or isinstance(error, boto.SSLError):
-        for name in _FILES:
+        for name, path in boto_files().items():
             try:
-                readable_file(os.environ.get(name) or os.devnull)
+                readable_file(path)
             except ValueError as wrong:
                 return Unreachable(
                     f"object store {address}: {error}: {name} is not {wrong}", remedy=_REMEDY
