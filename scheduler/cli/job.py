@@ -224,13 +224,18 @@ def cancel(ids: tuple[str, ...], as_json: bool) -> None:
         print_json([{"id": key, "cancelled": done} for key, done in cancelled.items()])
         return
     for key, job_ids in groups.items():
-        done = sum(cancelled[job_id] for job_id in job_ids)
-        if done:
-            click.echo(key)
-        if done < len(job_ids):
-            others = f"{len(job_ids) - done} of {len(job_ids)} jobs of " if len(job_ids) > 1 else ""
-            verb = "have" if others else "has"
-            click.echo(f"{others}{key} {verb} already ended", err=True)
+        _say_cancelled(key, [cancelled[job_id] for job_id in job_ids])
+
+
+def _say_cancelled(reference: str, cancelled: Sequence[bool]) -> None:
+    """Print a job's or a batch's id if any job was cancelled, and how many had ended before."""
+    if any(cancelled):
+        click.echo(reference)
+    ended = cancelled.count(False)
+    if ended and len(cancelled) == 1:
+        click.echo(f"{reference} has already ended", err=True)
+    elif ended:
+        click.echo(f"{ended} of {len(cancelled)} jobs of {reference} have already ended", err=True)
 
 
 @job.command("retry")
