@@ -4,10 +4,14 @@ What cannot be read for certain is refused, and no message repeats any part of a
 names of its options: a password that was not escaped may be anywhere in it.
 """
 
+import errno
+import os
 import re
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+import stat
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote, unquote_plus
 
@@ -155,6 +159,32 @@ def yes_or_no(text: str) -> bool:
     return text.lower() in _YES
 
 
+def readable_file(text: str) -> str:
+    """A converter of paths of files that this process may read now."""
+    with _must_be("file"):
+        path = Path(text)
+        if stat.S_ISDIR(path.stat().st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), text)
+        if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), text)
+    return text
+
+
+def readable_folder(text: str) -> str:
+    """A converter of paths of folders that this process may read now."""
+    with _must_be("folder"), os.scandir(text):
+        return text
+
+
+@contextmanager
+def _must_be(kind: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        # not what `path_errors` says: it repeats parts of the path
+        raise ValueError(f"the path of a {kind} that can be read ({error.strerror})") from None
+
+
 _YES, _NO = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
 
 
@@ -162,7 +192,8 @@ def _refuse_unescaped(address: Address, rest: str) -> None:
     authority = re.split(r"[/?]", rest, maxsplit=1)[0]
     at = rest.count("@")
     if at > 1 or at > authority.count("@") or "#" in rest or re.search(r"\s", authority):
-        address.refuse("has signs in its user or password that must be escaped", ESCAPES)
+        where = " in its user or password" if at else ""
+        address.refuse(f"has signs{where} that must be escaped", ESCAPES)
     if _BAD_ESCAPE.search(rest):
         address.refuse("has a '%' that begins no escape", ESCAPES)
     if _CONTROL.search(rest):

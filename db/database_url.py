@@ -5,7 +5,17 @@ from typing import Any
 
 from sqlalchemy import URL
 
-from db.addresses import Address, Host, one_of, parse_address, unquoted, whole_number, yes_or_no
+from db.addresses import (
+    Address,
+    Host,
+    one_of,
+    parse_address,
+    readable_file,
+    readable_folder,
+    unquoted,
+    whole_number,
+    yes_or_no,
+)
 from db.errors import Refused
 
 SETTING = "GENMILL_DATABASE_URL"
@@ -26,7 +36,14 @@ def _threshold(text: str) -> str:
     return text
 
 
+def _root_certificates(text: str) -> str:
+    return text if text == "system" else readable_file(text)
+
+
 _VALUES = {
+    **dict.fromkeys(("sslcert", "sslkey", "sslcrl", "passfile"), readable_file),
+    "sslrootcert": _root_certificates,
+    "sslcrldir": readable_folder,
     PREPARE: _threshold,
     "sslmode": one_of("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
     "channel_binding": one_of("disable", "prefer", "require"),
@@ -70,7 +87,7 @@ def prepare_threshold(url: URL) -> int | None:
 
 def _sqlite_url(rest: str) -> URL:
     path = rest.removeprefix("/")
-    if not path or ":memory:" in path or path == rest:
+    if not path or ":memory:" in path or "\0" in path or path == rest:
         raise Refused(f"{SETTING}, an SQLite URL, names no file", remedy=FORMS)
     if re.search(r"\?\w+=", path):
         raise Refused(f"{SETTING} has options, which SQLite takes none of", remedy="leave them out")

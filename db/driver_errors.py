@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
 
 from sqlalchemy import URL
 from sqlalchemy import exc as sql
 
 from db.database_url import hosts_of
 from db.errors import GenmillError, Refused, SchemaMismatch, Unreachable
+from db.path_errors import explain, is_missing, shown
 
 # serialization_failure, deadlock_detected, lock_not_available
 RETRIED_STATES = frozenset({"40001", "40P01", "55P03"})
@@ -59,7 +62,7 @@ def translate_errors(url: URL) -> Iterator[None]:
 def location(url: URL) -> str:
     """Where a database is, without user and password: `SQLite file x.db`."""
     if url.get_backend_name() == "sqlite":
-        return f"SQLite file {url.database}"
+        return f"SQLite file {shown(str(url.database))}"
     return f"PostgreSQL database {url.database!r} at {hosts_of(url)}"
 
 
@@ -86,5 +89,23 @@ def _translate(error: sql.DBAPIError | sql.TimeoutError, url: URL) -> GenmillErr
         return Refused(f"a value cannot be stored: {text}")
     lost = isinstance(error, sql.OperationalError | sql.TimeoutError)
     if lost or code in NOT_ALLOWED or getattr(error, "connection_invalidated", False):
-        return Unreachable(f"cannot use the {location(url)}: {text}", remedy=settings_remedy(url))
+        why = _file_error(url) if code.startswith("SQLITE_") else ""
+        return Unreachable(
+            f"cannot use the {location(url)}: {text}{why}", remedy=settings_remedy(url)
+        )
     return None
+
+
+def _file_error(url: URL) -> str:
+    """What keeps an SQLite file from being opened, if the system knows: SQLite does not tell."""
+    path = Path(str(url.database))
+    try:
+        if not is_missing(path):
+            with path.open("r+b"):
+                pass
+        with TemporaryFile(dir=path.parent):  # its journal lies beside it
+            return ""
+    except OSError as error:
+        at_fault = path if error.filename == str(path) else path.parent
+        folder = "" if at_fault == path else "its folder: "
+        return f" ({folder}{explain(error, at_fault)[0]})"

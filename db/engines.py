@@ -18,6 +18,7 @@ from db.columns import id_bytes
 from db.database_url import PREPARE, prepare_threshold
 from db.driver_errors import location, settings_remedy
 from db.errors import Unreachable
+from db.path_errors import explain, named_path, shown
 
 BUSY_TIMEOUT_S = 30
 WAL_BYTES = 64 * 2**20  # to which the file is cut back after it grew
@@ -45,8 +46,10 @@ def _sqlite_engine(url: URL) -> Engine:
     try:
         Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        at_fault = named_path(error, Path(str(url.database)))
         raise Unreachable(
-            f"cannot create a folder for the {location(url)}: {error.strerror}",
+            f"the {location(url)} cannot be created in {shown(at_fault)}: "
+            f"{explain(error, at_fault)[0]}",
             remedy=settings_remedy(url),
         ) from error
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})

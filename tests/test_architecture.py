@@ -51,7 +51,9 @@ def relative(paths: list[Path]) -> set[str]:
 
 def test_only_the_store_speaks_s3() -> None:
     speaking = [path for path in SOURCES if {"boto3", "botocore"} & imported_names(path)]
-    assert relative(speaking) == {"worker/store/s3.py", "worker/store/s3_stream.py"}
+    assert relative(speaking) == {
+        f"worker/store/{name}.py" for name in ("s3", "s3_errors", "s3_stream")
+    }
 
 
 def test_only_the_settings_read_the_environment() -> None:

@@ -11,9 +11,23 @@ PREFIX = "GENMILL_"
 UNCHECKED = {"HOME", "DATABASE_URL", "REDIS_URL", "STORE_URL", "S3_ENDPOINT_URL"}
 
 
+_BOTO_FILES = (
+    "AWS_CA_BUNDLE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_CONFIG_FILE",
+)
+
+
 def default_home() -> Path:
     """The folder `genmill` in the user's data folder (XDG Base Directory Specification 0.8)."""
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "genmill"
+
+
+def boto_files() -> dict[str, str]:
+    """The files that boto reads by itself, by the variables that name them."""
+    return {name: path for name in _BOTO_FILES if (path := os.environ.get(name))}
 
 
 def sqlite_url(home: Path) -> str:

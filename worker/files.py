@@ -11,12 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from db.errors import Unreachable
+from db.errors import GenmillError, Unreachable
+from db.path_errors import FULL, path_error, target_at_fault
 
 CHUNK = 1 << 20  # bytes read or written at once
 
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+_NOT_WRITABLE = (
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+    | {errno.ENAMETOOLONG, errno.ELOOP}
+)  # fmt: skip
 
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -77,26 +80,30 @@ def full_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_SPACE:
+        if error.errno not in FULL:
             raise
-        raise Unreachable(
-            f"no space left on the disk of {folder}", remedy="free some space and try again"
-        ) from error
+        raise _target_error(error, folder) from error
 
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Raise `Unreachable` in place of the errors of a full disk or a folder not writable."""
+    """Raise `Unreachable` in place of the errors of a full disk or a folder not writable.
+
+    Another file or folder that cannot be used is named as such. Other errors pass.
+    """
     try:
-        with full_disk(folder):
-            yield
+        yield
     except OSError as error:
-        if error.errno not in _NOT_WRITABLE:
+        if error.errno not in FULL | _NOT_WRITABLE:
             raise
-        raise Unreachable(
-            f"{folder} cannot be written to ({error.strerror})",
-            remedy="give this user access to it",
-        ) from error
+        raise _target_error(error, folder) from error
+
+
+def _target_error(error: OSError, folder: Path) -> GenmillError:
+    """The error of a block that writes into `folder`; what is at fault may lie elsewhere."""
+    at_fault = target_at_fault(error, folder)
+    verb = "written to" if at_fault.is_relative_to(folder) else "used"
+    return path_error(error, at_fault, verb=verb, kind=Unreachable)
 
 
 @contextmanager

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from db.addresses import Address, parse_address, seconds, whole_number, yes_or_no
+from db.addresses import (
+    Address,
+    parse_address,
+    readable_file,
+    readable_folder,
+    seconds,
+    whole_number,
+    yes_or_no,
+)
 
 Options = tuple[tuple[str, Any], ...]
 Converters = Mapping[str, Callable[[str], Any]]
@@ -41,10 +49,10 @@ _NAMES: Converters = {
 }
 _TLS: Converters = {
     "ssl_cert_reqs": _cert_reqs,
-    "ssl_ca_certs": str,
-    "ssl_ca_path": str,
-    "ssl_certfile": str,
-    "ssl_keyfile": str,
+    "ssl_ca_certs": readable_file,
+    "ssl_ca_path": readable_folder,
+    "ssl_certfile": readable_file,
+    "ssl_keyfile": readable_file,
     "ssl_check_hostname": yes_or_no,
 }
 _CONNECTION: Converters = {

@@ -17,6 +17,7 @@ from pydantic_settings import (
 )
 
 from db.errors import Refused, Unreachable
+from db.path_errors import reading
 from worker.environment import default_home, sqlite_url
 from worker.redis_address import RedisAddress, parse_redis_url
 from worker.specs import explain, matching
@@ -188,7 +189,8 @@ class Settings(BaseSettings):
 def read_settings() -> Settings:
     """The settings as the environment has them now. Raises `Refused`, naming each wrong one."""
     try:
-        return Settings()
+        with reading(Path(".env")):
+            return Settings()
     except ValidationError as error:
         raise Refused(f"environment GENMILL_*: {explain(error)}") from None
     except UnicodeDecodeError as error:

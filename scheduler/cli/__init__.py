@@ -130,10 +130,10 @@ def _fail_on_os_error(error: OSError) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if error.errno == errno.EPIPE:
         return 1
-    path = f": {error.filename}" if error.filename else ""
-    full = error.errno == errno.ENOSPC
-    remedy = "free some space and run the command again" if full else None
-    return _fail(f"{error.strerror or error}{path}", remedy, 1)
+    from db.path_errors import as_genmill
+
+    known = as_genmill(error)
+    return _fail(known.message, known.remedy, known.exit_code)
 
 
 def _fail(message: str, remedy: str | None, code: int) -> int:

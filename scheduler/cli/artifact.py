@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from scheduler.cli.lazy import DeclaredChoice
-from scheduler.cli.options import Duration, NonEmptyPath, as_json
+from scheduler.cli.options import Duration, as_json
 from scheduler.cli.record import open_record
+from scheduler.submission.path_arguments import PathArgument
 
 if TYPE_CHECKING:
     from scheduler.results.download import Downloaded
@@ -33,12 +34,13 @@ def list_artifacts(job: str, as_json: bool) -> None:
     \b
     genmill artifact list 0199c0de
     """
-    from db import artifacts, jobs
+    from db import artifacts
     from scheduler.output.documents import artifact_document
     from scheduler.output.render import print_json, print_table, to_size
+    from scheduler.results.waiting import find_job
 
     with open_record() as services, services.database.read() as session:
-        found = artifacts.of_job(session, jobs.get(session, job).id)
+        found = artifacts.of_job(session, find_job(session, job).id)
     documents = [artifact_document(each) for each in found]
     if as_json:
         print_json(documents)
@@ -55,7 +57,7 @@ def list_artifacts(job: str, as_json: bool) -> None:
 @click.option(
     "-o",
     "--output",
-    type=NonEmptyPath(file_okay=False, path_type=Path),
+    type=PathArgument(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Target folder (default genmill-JOB).",
 )
@@ -183,7 +185,7 @@ def verify(job: str, as_json: bool) -> None:
     genmill artifact verify 0199c0de
     """
     from db.errors import DigestMismatch
-    from scheduler.output.render import print_json, to_count
+    from scheduler.output.render import first_lines, print_json, to_count
     from scheduler.results.verify import verify as check
     from scheduler.results.waiting import find_jobs
 
@@ -196,8 +198,13 @@ def verify(job: str, as_json: bool) -> None:
     else:
         for key, result in checked.items():
             click.echo(f"{key}  {_counted(result)}, {to_count(len(result.problems), 'problem')}")
-    if problems := [problem for result in checked.values() for problem in result.problems]:
-        raise DigestMismatch("\n".join(problems[:20]))
+    problems = [
+        f"job {key}: {problem}" if len(checked) > 1 else problem
+        for key, result in checked.items()
+        for problem in result.problems
+    ]
+    if problems:
+        raise DigestMismatch("\n".join(first_lines(problems)))
 
 
 @artifact.command("reproduce")
@@ -212,14 +219,14 @@ def reproduce(job: str, index: int, as_json: bool) -> None:
     \b
     genmill artifact reproduce 0199c0de 17
     """
-    from db import jobs
     from db.errors import DigestMismatch
     from scheduler.output.render import print_json, show
     from scheduler.results.verify import reproduce as make_again
+    from scheduler.results.waiting import find_job
 
     with open_record() as services:
         with services.database.read() as session:
-            found = jobs.get(session, job)
+            found = find_job(session, job)
         compared = make_again(services, found, index)
     if as_json:
         print_json(vars(compared) | {"equal": compared.equal})

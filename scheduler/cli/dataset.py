@@ -5,8 +5,9 @@ from pathlib import Path
 import click
 
 from scheduler.cli.lazy import DeclaredChoice
-from scheduler.cli.options import NonEmptyPath, Split, as_json
+from scheduler.cli.options import Split, as_json
 from scheduler.cli.record import open_record
+from scheduler.submission.path_arguments import PathArgument
 
 KINDS = DeclaredChoice("worker.media:MEDIA")
 MODES = DeclaredChoice("worker.media.image:MODES")
@@ -21,7 +22,7 @@ def dataset() -> None:
 
 @dataset.command("add")
 @click.argument("name")
-@click.argument("path", type=NonEmptyPath(path_type=Path))
+@click.argument("path", type=PathArgument(path_type=Path))
 @click.option("--kind", type=KINDS, help="Default: detected from the files.")
 @click.option("--size", type=click.IntRange(4, 1024), metavar="N", help="Resize images to N x N.")
 @click.option("--mode", type=MODES, help="Convert images to grey (L) or colour (RGB).")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from scheduler.cli.lazy import DeclaredChoice
-from scheduler.cli.options import Duration, NonEmptyPath, as_json
+from scheduler.cli.options import Duration, as_json
 from scheduler.cli.record import open_record
+from scheduler.submission.path_arguments import PathArgument
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -69,6 +70,7 @@ def list_jobs(
     from scheduler.cli.watching import describe_details
     from scheduler.output.documents import job_document
     from scheduler.output.render import print_json, print_table
+    from scheduler.results.waiting import find_job
 
     with open_record() as services, services.database.read() as session:
         found = jobs.listing(
@@ -76,7 +78,7 @@ def list_jobs(
             batch=batches.get(session, batch).id if batch else None,
             schedule=schedules.get(session, schedule).id if schedule else None,
             since=clock(session) - since if since else None,
-            before=jobs.get(session, before).id if before else None,
+            before=find_job(session, before).id if before else None,
             with_spec=as_json,
             **filters,
         )
@@ -101,14 +103,14 @@ def show(id: str, as_json: bool) -> None:
     \b
     genmill job show 0199c0de --json
     """
-    from db import jobs
     from scheduler.cli.watching import describe_progress
     from scheduler.output.render import draw_chain, print_fields, print_json, print_table
+    from scheduler.results.waiting import find_job
     from worker.services.prompts import load_data
 
     with open_record() as services:
         with services.database.read() as session:
-            document = _document(session, jobs.get(session, id))
+            document = _document(session, find_job(session, id))
         document["spec"] = load_data(services.store, document["spec"])
     if as_json:
         print_json(document)
@@ -197,9 +199,10 @@ def logs(id: str, as_json: bool) -> None:
     """
     from db import jobs
     from scheduler.output.render import clean, print_json, to_iso
+    from scheduler.results.waiting import find_job
 
     with open_record() as services, services.database.read() as session:
-        for line in jobs.log_lines(session, jobs.get(session, id).id):
+        for line in jobs.log_lines(session, find_job(session, id).id):
             if as_json:
                 row = {"at": line.at, "level": line.level, "message": line.message}
                 print_json(row, line=True)
@@ -209,7 +212,7 @@ def logs(id: str, as_json: bool) -> None:
 
 @job.command("export")
 @click.argument("id")
-@click.argument("folder", type=NonEmptyPath(file_okay=False, path_type=Path), metavar="DIR")
+@click.argument("folder", type=PathArgument(file_okay=False, path_type=Path), metavar="DIR")
 @click.option(
     "--as",
     "form",
@@ -243,29 +246,44 @@ def export(id: str, folder: Path, form: str, as_json: bool) -> None:
 def cancel(ids: tuple[str, ...], as_json: bool) -> None:
     """Cancel jobs or batches, and the jobs that wait for them.
 
-    Committed samples are kept; a job that has ended stays as it is.
+    Committed samples are kept; a job that has ended stays as it is. Prints the ids of what was
+    cancelled.
 
     \b
     genmill job cancel 0199c0de 0199c0df
     """
     from functools import partial
+    from itertools import chain
 
     from db import jobs
     from scheduler.output.render import print_json
-    from scheduler.results.waiting import find_jobs
+    from scheduler.results.waiting import find_groups
 
     with open_record() as services:
         with services.database.read() as session:
-            found = [each.id for each in find_jobs(session, ids)]
+            groups = {
+                key: [job.id for job in found] for key, found in find_groups(session, ids).items()
+            }
         cancelled = {
             job_id: services.database.transact(partial(jobs.cancel, job_id=job_id))
-            for job_id in found
+            for job_id in dict.fromkeys(chain.from_iterable(groups.values()))
         }
     if as_json:
         print_json([{"id": key, "cancelled": done} for key, done in cancelled.items()])
-    else:
-        for key, done in cancelled.items():
-            click.echo(key) if done else click.echo(f"{key} has already ended", err=True)
+        return
+    for key, job_ids in groups.items():
+        _say_cancelled(key, [cancelled[job_id] for job_id in job_ids])
+
+
+def _say_cancelled(reference: str, cancelled: Sequence[bool]) -> None:
+    """Print a job's or a batch's id if any job was cancelled, and how many had ended before."""
+    if any(cancelled):
+        click.echo(reference)
+    ended = cancelled.count(False)
+    if ended and len(cancelled) == 1:
+        click.echo(f"{reference} has already ended", err=True)
+    elif ended:
+        click.echo(f"{ended} of {len(cancelled)} jobs of {reference} have already ended", err=True)
 
 
 @job.command("retry")
@@ -280,14 +298,14 @@ def retry(id: str, as_json: bool) -> None:
     \b
     genmill job retry 0199c0de
     """
-    from db import jobs
     from scheduler.output.documents import job_documents
     from scheduler.output.render import print_json
+    from scheduler.results.waiting import find_job
     from scheduler.submission import enqueue
 
     with open_record() as services:
         with services.database.read() as session:
-            old = jobs.get(session, id)
+            old = find_job(session, id)
         new = enqueue.retry(services, old)
         with services.database.read() as session:
             [document] = job_documents(session, [new])

@@ -7,8 +7,9 @@ import click
 
 from db.errors import Refused
 from scheduler.cli import promotion
-from scheduler.cli.options import NonEmptyPath, as_json
+from scheduler.cli.options import as_json
 from scheduler.cli.record import open_record
+from scheduler.submission.path_arguments import PathArgument
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -124,7 +125,7 @@ def _document(session: "Session", reference: str) -> "Document":
 
 @model.command("export")
 @click.argument("reference", metavar="MODEL")
-@click.argument("folder", type=NonEmptyPath(file_okay=False, path_type=Path), metavar="DIR")
+@click.argument("folder", type=PathArgument(file_okay=False, path_type=Path), metavar="DIR")
 @click.option("--merge", is_flag=True, help="Merge an adapter into the weights of its base model.")
 @as_json
 def export(reference: str, folder: Path, merge: bool, as_json: bool) -> None:
@@ -150,7 +151,7 @@ def export(reference: str, folder: Path, merge: bool, as_json: bool) -> None:
 
 
 @model.command("import")
-@click.argument("folder", type=NonEmptyPath(path_type=Path), metavar="DIR")
+@click.argument("folder", type=PathArgument(path_type=Path), metavar="DIR")
 @click.option("--name", required=True, metavar="N", help="Name of the model.")
 @click.option(
     "--unwrap",

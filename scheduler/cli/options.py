@@ -1,6 +1,5 @@
 """Options that many commands share, and the types of their values."""
 
-import os
 import re
 from datetime import timedelta
 from typing import Any
@@ -11,21 +10,6 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LONGEST = timedelta(days=36_500)  # longer ones lead to dates that cannot be represented
-
-
-class NonEmptyPath(click.Path):
-    """A path; an empty one, as from an unset shell variable, is refused."""
-
-    def convert(
-        self,
-        value: str | os.PathLike[str],
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> str | bytes | os.PathLike[str]:
-        """Refuse an empty path; convert others as `click.Path` does."""
-        if not os.fspath(value):
-            self.fail("the path is empty; use . for the working folder", param, ctx)
-        return super().convert(value, param, ctx)
 
 
 class Split(click.ParamType[tuple[int, ...]]):

@@ -5,15 +5,16 @@ from pathlib import Path
 import click
 
 from scheduler.cli.lazy import DeclaredChoice
-from scheduler.cli.options import NonEmptyPath, as_json
+from scheduler.cli.options import as_json
 from scheduler.cli.record import open_record
+from scheduler.submission.path_arguments import PathArgument
 
 MEDIUM = DeclaredChoice("worker.gate.policy:DEFAULTS")
 
 _medium = click.option(
     "--medium", type=MEDIUM, default="image", show_default=True, help="What the models make."
 )
-_file = NonEmptyPath(dir_okay=False, path_type=Path)
+_file = PathArgument(dir_okay=False, path_type=Path)
 
 
 @click.group("policy")

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from db.errors import NotPromoted
-from scheduler.cli.options import NonEmptyPath, as_json
+from scheduler.cli.options import as_json
 from scheduler.cli.record import open_record
+from scheduler.submission.path_arguments import PathArgument
 
 if TYPE_CHECKING:
     from scheduler.output.documents import Document
@@ -67,7 +68,7 @@ def rollback(name: str, alias: str, why: str | None, as_json: bool) -> None:
 @_alias
 @click.option(
     "--policy",
-    type=NonEmptyPath(path_type=Path),
+    type=PathArgument(path_type=Path),
     metavar="FILE",
     help="Policy file; by default the medium's own, as `genmill policy show` prints it.",
 )
@@ -114,7 +115,7 @@ def promote(policy: Path | None, as_json: bool, **options: Any) -> None:
 @click.option(
     "-o",
     "--output",
-    type=NonEmptyPath(file_okay=False, path_type=Path),
+    type=PathArgument(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Write comparison.json and sheet.png, the pictures side by side, into a folder.",
 )

@@ -1,6 +1,10 @@
-"""Showing jobs while they run: bars on a terminal, a line per change in a pipe, or JSON lines."""
+"""Showing jobs while they run: bars on a terminal, a line per change in a pipe, or JSON lines.
+
+Of more than `MANY` jobs, as in most batches, one bar or line shows the totals.
+"""
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +15,8 @@ if TYPE_CHECKING:
     from db.tables import Job
     from scheduler.results.waiting import Watched
     from worker.services import Services
+
+MANY = 10  # jobs
 
 Display = Callable[[list["Watched"]], None]
 
@@ -28,6 +34,7 @@ def wait_shown(
     """
     from db.errors import JobFailed
     from db.states import JobState
+    from scheduler.output.render import first_lines
     from scheduler.results.waiting import wait
 
     try:
@@ -42,7 +49,7 @@ def wait_shown(
         if job.status != JobState.SUCCEEDED
     ]
     if reasons:
-        raise JobFailed("\n".join(reasons))
+        raise JobFailed("\n".join(first_lines(reasons)))
 
 
 def describe(watched: "Watched") -> str:
@@ -50,6 +57,21 @@ def describe(watched: "Watched") -> str:
     status, details = watched.job.status, describe_details(*watched)
     separator = " " if describe_progress(watched.progress) else ", "
     return f"{status}{separator}{details}" if details else str(status)
+
+
+def describe_totals(watched: Sequence["Watched"]) -> str:
+    """The state of many jobs in one line, as in `12/1,000 jobs ended, 4 running, 1 failed`."""
+    counts = Counter(str(each.job.status) for each in watched)
+    told = [
+        f"{counts[state]:,} {state}"
+        for state in ("running", "failed", "cancelled")
+        if counts[state]
+    ]
+    return ", ".join([f"{_ended(watched):,}/{len(watched):,} jobs ended", *told])
+
+
+def _ended(watched: Sequence["Watched"]) -> int:
+    return sum(each.job.finished_at is not None for each in watched)
 
 
 def describe_details(job: "Job", progress: dict[str, Any]) -> str:
@@ -84,7 +106,23 @@ def _display(show: str, *, err: bool) -> AbstractContextManager[Display]:
         return nullcontext(_on_change(lambda job: print_json(job_document(*job), line=True)))
     if (sys.stderr if err else sys.stdout).isatty():
         return _Bars(err=err)
-    return nullcontext(_on_change(lambda it: click.echo(f"{it.job.id}  {describe(it)}", err=err)))
+    each = _on_change(lambda it: click.echo(f"{it.job.id}  {describe(it)}", err=err))
+    totals = _on_totals(lambda line: click.echo(line, err=err))
+    return nullcontext(lambda jobs: (totals if len(jobs) > MANY else each)(jobs))
+
+
+def _on_totals(show: Callable[[str], None]) -> Display:
+    """Call `show` at each tenth of many jobs that has ended, and when the first did not succeed."""
+    shown: set[tuple[int, bool]] = set()
+
+    def display(watched: list["Watched"]) -> None:
+        failed = any(each.job.status in {"failed", "cancelled"} for each in watched)
+        now = (_ended(watched) * 10 // len(watched), failed)
+        if now not in shown:
+            shown.add(now)
+            show(describe_totals(watched))
+
+    return display
 
 
 def _on_change(show: Callable[["Watched"], None]) -> Display:
@@ -103,7 +141,7 @@ def _on_change(show: Callable[["Watched"], None]) -> Display:
 
 
 class _Bars:
-    """A progress bar for each job, drawn by rich, which honours NO_COLOR."""
+    """A progress bar for each job, or one for many, drawn by rich, which honours NO_COLOR."""
 
     def __init__(self, *, err: bool) -> None:
         from rich.console import Console
@@ -122,16 +160,22 @@ class _Bars:
         self._progress.stop()
 
     def _show(self, watched: list["Watched"]) -> None:
+        if len(watched) > MANY:
+            self._update("all", "", len(watched), _ended(watched), describe_totals(watched))
+            return
+        for each in watched:
+            self._show_one(each)
+
+    def _show_one(self, watched: "Watched") -> None:
         from scheduler.output.render import to_prefix
 
-        for each in watched:
-            job, progress = each
-            if job.id not in self._bars:
-                title = f"{to_prefix(job.id)} {job.kind} {job.model or ''}"
-                self._bars[job.id] = self._progress.add_task(title, total=None, state="")
-            self._progress.update(
-                self._bars[job.id],
-                total=progress.get("total") or (1 if job.finished_at else None),
-                completed=progress.get("done", 0) or bool(job.finished_at),
-                state=describe(each),
-            )
+        job, progress = watched
+        title = f"{to_prefix(job.id)} {job.kind} {job.model or ''}"
+        total = progress.get("total") or (1 if job.finished_at else None)
+        done = progress.get("done", 0) or bool(job.finished_at)
+        self._update(job.id, title, total, done, describe(watched))
+
+    def _update(self, key: str, title: str, total: float | None, done: float, state: str) -> None:
+        if key not in self._bars:
+            self._bars[key] = self._progress.add_task(title, total=None, state="")
+        self._progress.update(self._bars[key], total=total, completed=done, state=state)

@@ -101,7 +101,7 @@ def ping(settings: Settings, *, timeout_s: float = 3) -> str:
         ) from None
     except (redis.exceptions.RedisError, OSError) as error:
         raise Unreachable(
-            f"the broker at {settings.broker} does not answer: {error}",
+            f"the broker at {settings.broker} does not answer: {str(error).rstrip('.')}",
             remedy="start one here with `genmill up`, or check GENMILL_REDIS_URL",
         ) from None
     finally:

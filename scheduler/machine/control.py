@@ -13,6 +13,7 @@ import click
 from db import jobs, schema, workers
 from db.database_url import parse_url
 from db.errors import GenmillError
+from db.path_errors import is_missing
 from scheduler.machine.broker import ping
 from scheduler.machine.home import (
     already_running_error,
@@ -32,6 +33,7 @@ from scheduler.machine.supervisor import (
     genmill_command,
 )
 from scheduler.output.render import to_count
+from worker.files import disk_errors
 from worker.services import open_services
 from worker.settings import Settings
 
@@ -59,9 +61,14 @@ def up(
     """
     count = workers or 1
     create_home(settings)
-    if detach:
-        _detach(settings, count, say)
-        return
+    with disk_errors(settings.home.absolute()):
+        if detach:
+            _detach(settings, count, say)
+        else:
+            _supervise(settings, count, say)
+
+
+def _supervise(settings: Settings, count: int, say: Say) -> None:
     try:
         Supervisor(settings, workers=count, say=say).run()
     except GenmillError as error:
@@ -171,4 +178,4 @@ def _database_status(settings: Settings) -> dict[str, Any]:
 def has_database(settings: Settings) -> bool:
     """False if the database is a missing SQLite file, which connecting would create."""
     url = parse_url(settings.database)
-    return url.get_backend_name() != "sqlite" or Path(str(url.database)).exists()
+    return url.get_backend_name() != "sqlite" or not is_missing(Path(str(url.database)))

@@ -15,10 +15,11 @@ from typing import Any
 from db import jobs, schema, upkeep, workers
 from db.driver_errors import location
 from db.errors import GenmillError, Refused
+from db.path_errors import as_genmill, is_missing
 from db.session import clock
 from scheduler.machine.broker import ping
 from scheduler.machine.control import has_database
-from scheduler.machine.home import state_file, supervisor_pid
+from scheduler.machine.home import home_error, state_file, supervisor_pid
 from scheduler.output.render import to_count
 from worker.services import Services, open_services
 from worker.settings import Settings, names_in_environment
@@ -44,7 +45,8 @@ def examine(settings: Settings, names: Sequence[str] = ()) -> list[dict[str, Any
             ok, remedy = True, ""
             try:
                 found = CHECKS[name](services)
-            except GenmillError as error:
+            except (GenmillError, OSError) as problem:
+                error = as_genmill(problem)
                 ok, found, remedy = False, error.message, error.remedy or ""
             results.append({"check": name, "ok": ok, "found": found, "remedy": remedy})
     finally:
@@ -66,9 +68,7 @@ def _home(services: Services) -> str:
         with tempfile.TemporaryFile(dir=_nearest(home)):
             return f"{home}, " + ("writable" if home.exists() else "created by `genmill up`")
     except OSError as error:
-        raise GenmillError(
-            f"{home}: {error.strerror}", remedy="set GENMILL_HOME to a folder that you can write"
-        ) from None
+        raise home_error(services.settings, error) from None
 
 
 def _space(services: Services) -> str:
@@ -160,8 +160,8 @@ def _workers(services: Services) -> str:
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder, or its nearest parent that exists."""
-    return next(path for path in (folder, *folder.parents) if path.exists())
+    """The folder, or its nearest parent that is there, even if it cannot be used."""
+    return next(path for path in (folder, *folder.parents) if not is_missing(path))
 
 
 CHECKS: dict[str, Check] = {

@@ -14,6 +14,7 @@ from typing import Any
 
 from db import errors
 from db.errors import GenmillError, Refused
+from db.path_errors import explain, shown, target_at_fault
 from worker.settings import Settings
 
 LOCK_TRIES = 5  # `supervisor_pid` holds the lock for an instant when it looks
@@ -43,9 +44,11 @@ def private_folder(folder: Path) -> Path:
 
 def home_error(settings: Settings, error: OSError) -> Refused:
     """The error for a home that cannot be used."""
-    where = f" ({error.filename})" if error.filename else ""  # a failed write names no file
+    home = settings.home.absolute()
+    at_fault = target_at_fault(error, home)
+    where = "" if at_fault == home else f" ({shown(at_fault)})"
     return Refused(
-        f"the home {settings.home.absolute()} cannot be used: {error.strerror}{where}",
+        f"the home {shown(home)} cannot be used: {explain(error, at_fault)[0]}{where}",
         remedy="set GENMILL_HOME to a folder that you can write, on a disk with space",
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from db import models
+from db.path_errors import reading
 from db.tables import Model, ModelVersion
 from scheduler.models.card import read_card
 from scheduler.models.folder_check import ModelFolder, check_folder, check_sums
@@ -35,12 +36,13 @@ def import_model(
     for an unknown family, and `Refused` where `name` is, or will be, a model of another family.
     """
     check_name("model", name)
-    if not folder.is_dir():
-        refuse_other_than_folder(folder)
-    if unwrap:
-        check_sums(folder)
-    with unwrapped(folder) if unwrap else nullcontext(folder) as plain:
-        return _import(services, check_folder(plain), name, inspect)
+    with reading(folder):
+        if not folder.is_dir():
+            refuse_other_than_folder(folder)
+        if unwrap:
+            check_sums(folder)
+        with unwrapped(folder) if unwrap else nullcontext(folder) as plain:
+            return _import(services, check_folder(plain), name, inspect)
 
 
 def _import(

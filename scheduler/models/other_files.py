@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from db.errors import BadInput
+from db.path_errors import reading
 from worker.networks.version_folder import CONFIG, WEIGHTS, WEIGHTS_SUFFIX
 
 Finding = tuple[str, str]  # what it is, and the remedy
@@ -63,18 +64,14 @@ def refuse_placeholders(folder: Path, names: Iterable[str]) -> None:
 
 def what_it_is(path: Path) -> Finding | None:
     """What a file is by its beginning, if that is known and not what a model has."""
-    try:
-        with path.open("rb") as file:
-            begin = file.read(64).lstrip()
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+    with reading(path), path.open("rb") as file:
+        begin = file.read(64).lstrip()
     return next((found for mark, found in BEGINNINGS.items() if begin.startswith(mark)), None)
 
 
 def refuse_other_than_folder(path: Path) -> NoReturn:
-    """Refuse a file, or nothing, in place of a model's folder."""
-    if not path.exists():
-        raise BadInput(f"{path}: no such folder", remedy="give a folder on this machine")
+    """Refuse a file, or nothing (an `OSError`), in place of a model's folder."""
+    path.stat()  # what is missing
     what, remedy = what_it_is(path) or ("a file", f"give the folder that holds it and {CONFIG}")
     raise BadInput(f"{path}: {what}, not a model's folder", remedy=remedy)
 

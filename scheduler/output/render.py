@@ -146,6 +146,12 @@ def to_count(number: int, noun: str) -> str:
     return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
 
+def first_lines(lines: Sequence[str], limit: int = 20) -> list[str]:
+    """The first lines, and how many more there are."""
+    more = len(lines) - limit
+    return [*lines[:limit], *([f"and {more:,} more"] if more > 0 else [])]
+
+
 def to_duration(seconds: float) -> str:
     """Seconds, as in 42s, 3m05s or 2h10m."""
     whole = round(seconds)

@@ -224,6 +224,7 @@ def _fetch(services: Services, each: _Object) -> _Fetched:
         return _Fetched(each, len(index))
     if artifact.packed is not None:
         return _Fetched(each, len(index), index, read_packed(services, artifact, artifact.packed))
+    each.part.parent.mkdir(exist_ok=True)
     services.store.fetch(artifact.key, each.part, sha256=artifact.sha256, durable=False)
     return _Fetched(each, len(index), index)
 

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session
@@ -10,7 +11,8 @@ from sqlalchemy.orm import Session
 from db import batches, chains, jobs, progress, workers
 from db.errors import NotFound
 from db.states import FINAL
-from db.tables import Job
+from db.tables import Batch, Job
+from scheduler.output.render import to_count
 from worker.services import Services
 
 log = logging.getLogger(__name__)
@@ -34,20 +36,46 @@ def find_jobs(
     `with_chains`, the jobs to run after them too. Unambiguous prefixes of ids will do. Raises
     `NotFound` or `Refused`.
     """
-    found: dict[str, Job] = {}
-    for reference in references:
-        try:
-            matching = [jobs.get(session, reference)]
-        except NotFound as not_a_job:
-            try:
-                batch = batches.get(session, reference)
-            except NotFound:
-                raise not_a_job from None
-            matching = batches.jobs_of(session, batch.id)
-        found |= {job.id: job for job in matching}
+    groups = find_groups(session, references).values()
+    found = {job.id: job for group in groups for job in group}
     for job in list(found.values()) if with_chains else ():
         found |= {each.id: each for each in chains.followers(session, job.id)}
     return list(found.values())
+
+
+def find_groups(session: Session, references: Sequence[str]) -> dict[str, list[Job]]:
+    """As `find_jobs`, by the id of the job or batch that each reference names."""
+    found: dict[str, list[Job]] = {}
+    for reference in references:
+        try:
+            job = jobs.get(session, reference)
+            found[job.id] = [job]
+        except NotFound:
+            batch = _batch(session, reference)
+            if batch is None:
+                raise
+            found[batch.id] = batches.jobs_of(session, batch.id)
+    return found
+
+
+def find_job(session: Session, reference: str) -> Job:
+    """The job with this id or unambiguous prefix. Raises `NotFound`, also for a batch's id."""
+    try:
+        return jobs.get(session, reference)
+    except NotFound:
+        batch = _batch(session, reference)
+        if batch is None:
+            raise
+        raise NotFound(
+            f"{reference!r} is a batch of {to_count(batch.size, 'job')}, and one job is needed",
+            remedy=f"list them with `genmill job list --batch {reference}`",
+        ) from None
+
+
+def _batch(session: Session, reference: str) -> Batch | None:
+    with suppress(NotFound):
+        return batches.get(session, reference)
+    return None
 
 
 def wait(

@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from db.errors import BadInput, Refused
 from scheduler.submission.json_lines import STDIN, refuse_constant
+from scheduler.submission.path_arguments import PathArgument
 from scheduler.submission.prompts import find_template, read_prompts
 from scheduler.submission.stages import OPTIONS as STAGES
 from scheduler.submission.stages import stage_options, stages_of
@@ -57,7 +58,10 @@ def parse_command(words: Sequence[str]) -> EnqueueCommand:
             help_option_names=[],  # --help would print help and enqueue nothing
         )
     except click.ClickException as error:
-        raise Refused(f"enqueue command: {error.format_message()}") from None
+        raise Refused(
+            f"enqueue command: {error.format_message().rstrip('.')}",
+            remedy="see `genmill enqueue --help`",
+        ) from None
     return command
 
 
@@ -233,6 +237,7 @@ def finetune(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
 @click.option("--prompt", metavar="TEXT", multiple=True, help="Prompt; repeatable.")
 @click.option(
     "--prompts",
+    type=PathArgument(dir_okay=False, allow_dash=True),
     metavar="FILE.jsonl",
     help='Prompts or messages, one {"prompt", "custom_id"} per line; `-`: the standard input.',
 )
@@ -337,7 +342,7 @@ def _rules(accept: str | None, tries: int | None) -> dict[str, Any] | None:
 
 
 @click.command("batch")
-@click.argument("file", metavar="FILE.jsonl")
+@click.argument("file", type=PathArgument(dir_okay=False, allow_dash=True), metavar="FILE.jsonl")
 @_enqueue_options
 def batch(file: str, **how: Any) -> EnqueueCommand:
     """Submit many jobs, one spec per line; print the batch id.

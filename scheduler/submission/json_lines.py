@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from db.errors import BadInput
+from db.path_errors import reading, shown
 
 STDIN = "-"  # in place of a file's name
 
@@ -25,15 +26,15 @@ def read_lines(
     file that is unreadable, not UTF-8, empty or beyond the limits.
     """
     empty, name = True, "standard input" if path == STDIN else path
-    try:
-        with nullcontext(sys.stdin.buffer) if path == STDIN else Path(path).open("rb") as file:
-            for line in _decoded(file, name, max_lines, max_bytes):
-                empty = empty and not line.strip()
-                yield line
-    except OSError as error:
-        raise BadInput(f"cannot read {name}: {error.strerror}") from None
+    with (
+        reading(Path(name)),
+        nullcontext(sys.stdin.buffer) if path == STDIN else Path(path).open("rb") as file,
+    ):
+        for line in _decoded(file, shown(name), max_lines, max_bytes):
+            empty = empty and not line.strip()
+            yield line
     if empty:
-        raise BadInput(f"{name}: no lines")
+        raise BadInput(f"{shown(name)}: no lines")
 
 
 def parse_json(text: str) -> Any:

@@ -56,4 +56,8 @@ def _producer(services: Services) -> Iterator[Producer]:
             yield producer
     except (OperationalError, RedisError, OSError) as error:
         where = services.settings.broker
-        raise Unreachable(f"the broker at {where} does not answer: {error}") from error
+        reason = str(error).rstrip(".")
+        raise Unreachable(
+            f"the broker at {where} does not answer: {reason}",
+            remedy="start it, or check GENMILL_REDIS_URL",
+        ) from error

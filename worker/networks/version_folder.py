@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from db.errors import BadInput
+from db.path_errors import reading
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -23,13 +24,14 @@ Config = dict[str, Any]
 def read_small(path: Path) -> str:
     """A text file of at most `MAX_SMALL_BYTES`; `BadInput` where it is larger or not UTF-8."""
     try:
-        if path.stat().st_size > MAX_SMALL_BYTES:
-            raise BadInput(
-                f"{path}: larger than {MAX_SMALL_BYTES:,} bytes, the most of a file without weights"
-            )
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with reading(path):
+            if path.stat().st_size <= MAX_SMALL_BYTES:
+                return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
         raise BadInput(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    raise BadInput(
+        f"{path}: larger than {MAX_SMALL_BYTES:,} bytes, the most of a file without weights"
+    )
 
 
 def read_json(path: Path) -> Config:

@@ -35,8 +35,14 @@ def folder_members(folder: Path, rejects: Rejects, prefix: str = "") -> Iterator
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder; `BadInput` for what is neither that nor a regular file."""
+    """Whether an entry is a folder; `BadInput` for what is neither that nor a regular file.
+
+    A link that leads nowhere counts as a file: it may stand for labels or captions, whose reader
+    must not take them for missing. Opening it says what is wrong.
+    """
     with read_errors():
+        if entry.is_symlink() and not _leads_somewhere(entry):
+            return False
         if entry.is_dir(follow_symlinks=False):
             return True
         if entry.is_file():
@@ -44,9 +50,16 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         if entry.is_dir():
             raise BadInput("a link to a folder", remedy="put the folder itself there")
         if entry.is_symlink():
-            entry.stat()  # a link to itself, or where this user may not look
             raise BadInput("a link to a pipe or device")
     raise BadInput("a pipe, socket or device, not a file")
+
+
+def _leads_somewhere(link: os.DirEntry[str]) -> bool:
+    try:
+        link.stat()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

@@ -9,10 +9,11 @@ import io
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import IO, Protocol, TypeVar
 
 from db.errors import BadInput
+from db.path_errors import explain, named_path
 from worker.source_files.kinds import AS_ROWS, AS_TEXT, describe_head, describe_name
 
 MAX_MEMBERS = 10_000_000
@@ -101,7 +102,8 @@ def read_errors(name: str = "") -> Iterator[None]:
         if error.errno is None:  # a decoder's error, not the system's
             raise
         where = f"{name}: " if name else ""
-        raise BadInput(f"{where}cannot be read: {error.strerror}") from error
+        reason, _ = explain(error, named_path(error, Path(name)))
+        raise BadInput(f"{where}cannot be read: {reason}") from error
 
 
 def read_each(
@@ -126,12 +128,12 @@ def read_each(
 
 
 def _better_known(member: Member) -> BadInput | None:
-    """What a file that cannot be read is, if its first bytes tell, such as a web page."""
+    """What a file is by its first bytes, such as a web page, or why it cannot be opened at all."""
     try:
         with member.open() as file:
             kind = describe_head(file.read(64))
-    except BadInput:
-        return None
+    except BadInput as error:
+        return error if isinstance(error.__cause__, OSError) else None
     return BadInput(f"in truth {kind[0]}", remedy=kind[1]) if kind else None
 
 

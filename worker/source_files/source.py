@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 from db.errors import BadInput
+from db.path_errors import reading
 from worker.source_files import members as limits
 from worker.source_files.folders import folder_members, open_file
-from worker.source_files.members import Member, Rejects, read_errors
+from worker.source_files.members import Member, Rejects
 from worker.source_files.names import entry_name
 from worker.source_files.tars import is_tar, open_tar, tar_members
 from worker.source_files.zips import open_zip, zip_members
@@ -48,7 +50,7 @@ def open_source(path: Path, scratch: Path | None = None) -> Iterator[Source]:
 
     Raises `BadInput` if it is missing, may not be read, is a device, or a damaged archive.
     """
-    with read_errors(path.name):
+    with reading(path):
         _check(path)
         single = path.is_file()
         packed = single and zipfile.is_zipfile(path)
@@ -66,15 +68,13 @@ def open_source(path: Path, scratch: Path | None = None) -> Iterator[Source]:
 
 
 def _check(path: Path) -> None:
-    if not path.exists():
-        broken = ", a link to nothing" if path.is_symlink() else ""
-        raise BadInput(f"{path}: no such file or folder{broken}")
-    if not (path.is_dir() or path.is_file()):  # opening a pipe waits, and it is read only once
+    mode = path.stat().st_mode
+    if not (S_ISDIR(mode) or S_ISREG(mode)):  # opening a pipe waits, and it is read only once
         raise BadInput(
             f"{path.name}: a pipe or device, not a file or folder",
             remedy="write what it gives into a file first",
         )
-    if path.is_dir():
+    if S_ISDIR(mode):
         any(path.iterdir())
     else:
         path.open("rb").close()

@@ -15,6 +15,7 @@ from typing import IO, cast
 from backports import zstd
 
 from db.errors import BadInput
+from db.path_errors import reading
 from worker.files import CHUNK, full_disk
 from worker.source_files.encodings import decode_names
 from worker.source_files.members import (
@@ -25,7 +26,6 @@ from worker.source_files.members import (
     Rejects,
     check_size,
     in_memory,
-    read_errors,
     unpacking,
 )
 from worker.source_files.names import archived_name_error, clean_name, is_system
@@ -71,7 +71,7 @@ def open_tar(path: Path, scratch: Path | None) -> Iterator[tarfile.TarFile]:
     What is unpacked is a file without a name, gone with the archive.
     """
     with ExitStack() as stack:
-        with read_errors(path.name):
+        with reading(path):
             file: IO[bytes] = stack.enter_context(path.open("rb"))
         if compression_of(path):
             file = stack.enter_context(_unpack(path, file, scratch))
@@ -164,7 +164,7 @@ def _unpack(path: Path, packed: IO[bytes], scratch: Path | None) -> Iterator[IO[
 
 def _read(path: Path, file: IO[bytes]) -> bytes:
     try:
-        with read_errors():
+        with reading(path):
             return file.read(CHUNK)
     except BadInput:
         raise

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from db.errors import BadInput
+from db.path_errors import reading
 from worker.source_files.encodings import decode_names
 from worker.source_files.members import (
     MAX_MEMBER_BYTES,
@@ -18,7 +19,6 @@ from worker.source_files.members import (
     Rejects,
     check_size,
     in_memory,
-    read_errors,
     unpacking,
 )
 from worker.source_files.names import archived_name_error, clean_name, is_system
@@ -30,7 +30,7 @@ _UNICODE_PATH = 0x7075  # the extra field of Info-ZIP
 def open_zip(path: Path) -> zipfile.ZipFile:
     """Open a zip; `BadInput` if it is none or damaged."""
     try:
-        with read_errors(path.name):
+        with reading(path):
             return zipfile.ZipFile(path)
     except (BadInput, MemoryError):
         raise

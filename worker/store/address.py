@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from db.addresses import Address, one_of, parse_address, unquoted
+from db.addresses import Address, one_of, parse_address, readable_file, unquoted
 from db.errors import Refused
-from worker.store.base import checked_key
+from worker.store.base import KEYS, is_key
 
 SETTING, ENDPOINT = "GENMILL_STORE_URL", "GENMILL_S3_ENDPOINT_URL"
 FORMS = "use file:///folder or s3://bucket/prefix"
 CREDENTIALS = "leave them out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
-_FOLDER = re.compile(r"file://(/[^?#]*[^/?#][^?#]*)", re.DOTALL)
+_FOLDER = re.compile(r"file://(/(?!.*%00)[^?#\0]*[^/?#\0][^?#\0]*)", re.DOTALL)
+_REGION = re.compile(r"[A-Za-z0-9-]{1,63}")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,9 @@ def parse_store_url(text: str, *, s3_endpoint_url: str | None = None) -> Path | 
     if s3_endpoint_url:
         options.setdefault("endpoint_url", _endpoint(s3_endpoint_url, ENDPOINT))
     prefix = address.path.strip("/")
-    return S3Address(address.hosts[0].name, checked_key(prefix) if prefix else "", **options)
+    if prefix and not is_key(prefix):
+        address.refuse("has a prefix that no key can begin with", f"use {KEYS}")
+    return S3Address(address.hosts[0].name, prefix, **options)
 
 
 def _endpoint(text: str, setting: str) -> str:
@@ -65,15 +68,15 @@ def _refuse_credentials(address: Address) -> None:
         address.refuse("has credentials, which are not read there", CREDENTIALS)
 
 
-def _ca_bundle(text: str) -> str:
-    if not Path(text).is_file():
-        raise ValueError("the path of a file of certificates (PEM)")
+def _region(text: str) -> str:
+    if not _REGION.fullmatch(text):
+        raise ValueError("a name such as eu-central-1")
     return text
 
 
 _OPTIONS: dict[str, Callable[[str], str]] = {
-    "endpoint_url": lambda text: _endpoint(text, "endpoint_url"),
-    "region": str,
+    "endpoint_url": lambda text: _endpoint(text, f"endpoint_url in {SETTING}"),
+    "region": _region,
     "addressing_style": one_of("path", "virtual"),
-    "ca_bundle": _ca_bundle,
+    "ca_bundle": readable_file,
 }

@@ -16,6 +16,11 @@ from worker.files import CHUNK, digest_of, disk_errors, durable_rename, partial_
 MAX_KEY = 400  # characters
 MAX_URL_S = 7 * 86_400  # S3's own limit on presigned URLs
 
+KEYS = (
+    f"at most {MAX_KEY} characters: parts joined by '/', each of letters, digits, '.', '_', '=' "
+    "and '-', beginning with a letter or digit"
+)
+
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -158,14 +163,14 @@ class ObjectStore(ABC):
 
 def checked_key(key: str) -> str:
     """`key`; `Refused` unless it certainly lies inside the store."""
-    parts = key.split("/")
-    if len(key) > MAX_KEY or not all(_PART.fullmatch(part) for part in parts):
-        raise Refused(
-            f"{key!r} is not an object key",
-            remedy=f"use at most {MAX_KEY} characters: parts joined by '/', each of letters, "
-            "digits, '.', '_', '=' and '-', beginning with a letter or digit",
-        )
+    if not is_key(key):
+        raise Refused(f"{key!r} is not an object key", remedy=f"use {KEYS}")
     return key
+
+
+def is_key(key: str) -> bool:
+    """Whether `key` can be an object's, or a folder of objects'."""
+    return len(key) <= MAX_KEY and all(_PART.fullmatch(part) for part in key.split("/"))
 
 
 def checked_expiry(expires_s: int) -> int:

@@ -1,5 +1,6 @@
 """An object store in a folder, on this machine or on a shared file system."""
 
+import errno
 import hashlib
 import io
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from db.errors import NotFound, Unreachable
+from db.path_errors import path_error
 from worker.files import CHUNK, disk_errors, durable_rename
 from worker.store.base import (
     Blob,
@@ -21,6 +23,8 @@ from worker.store.base import (
     require_equal,
 )
 from worker.store.new_files import flush_file_system, write_new
+
+_NO_OBJECT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
 
 
 class FolderStore(ObjectStore):
@@ -177,13 +181,11 @@ class FolderStore(ObjectStore):
     def _open(self, key: str) -> BinaryIO:
         try:
             return self._path(key).open("rb")
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise NotFound(f"no object {key!r} in {self.root}") from None
-        except PermissionError as error:
-            raise Unreachable(
-                f"object {key!r} in {self.root} cannot be read ({error.strerror})",
-                remedy="give this user access to it",
-            ) from error
+        except OSError as error:
+            if error.errno in _NO_OBJECT and self.root.is_dir():
+                raise NotFound(f"no object {key!r} in {self.root}") from None
+            at_fault = self._path(key) if self.root.is_dir() else self.root
+            raise path_error(error, at_fault, verb="read", kind=Unreachable) from error
 
     def _now(self) -> float:
         """The file system's clock, which may be another machine's."""

@@ -1,4 +1,4 @@
-"""An object store in an S3 bucket. Only `s3` and `s3_stream` know boto.
+"""An object store in an S3 bucket. Only `s3`, `s3_stream` and `s3_errors` know boto.
 
 Keys that are digests keep it simple: a key cannot have two contents, so a `put` that is repeated,
 raced or retried ends in the same object, and an object of the right size needs no upload.
@@ -15,7 +15,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from db.errors import GenmillError, NotFound, Unreachable
+from db.errors import NotFound
 from worker.files import digest_of
 from worker.store.address import S3Address
 from worker.store.base import (
@@ -26,7 +26,15 @@ from worker.store.base import (
     digest_in_key,
     require_equal,
 )
-from worker.store.s3_probe import LIMITS, Ability, Bucket, Forbidden, Taken, Unsupported, probe
+from worker.store.s3_errors import (
+    Empty,
+    Taken,
+    Unsupported,
+    no_response_error,
+    response_error,
+    status_of,
+)
+from worker.store.s3_probe import LIMITS, Ability, Bucket, probe
 from worker.store.s3_stream import CutBody, ResumedStream
 
 MULTIPART_BYTES = 64 << 20  # larger files go up in parts
@@ -36,9 +44,6 @@ UPLOAD_THREADS = 4
 # kept open: shards are stored and jobs finished by several threads each, at once
 CONNECTIONS = 32
 RENEW_S = 3600.0  # an older object is uploaded again, which resets its age
-
-_MISSING = {"404", "NoSuchKey", "NotFound"}
-_REMEDY = "check its URL (GENMILL_STORE_URL, GENMILL_S3_ENDPOINT_URL) and the AWS_* credentials"
 
 
 class S3Store(Bucket):
@@ -73,7 +78,7 @@ class S3Store(Bucket):
             in_parts = blob.size > MULTIPART_BYTES and self._can(Ability.MULTIPART)
             limit = MULTIPART_BYTES if in_parts else MAX_PUT_BYTES
             config = TransferConfig(limit, UPLOAD_THREADS, PART_BYTES)
-            with self._errors(blob.key), path.open("rb") as file:
+            with path.open("rb") as file, self._errors(blob.key):
                 self.client.upload_fileobj(file, self.bucket, self._name(blob.key), Config=config)
         return blob
 
@@ -204,14 +209,14 @@ class S3Store(Bucket):
         ranged = {} if start == 0 and stop is None else {"Range": f"bytes={start}-{last}"}
         try:
             response = self.call("get_object", key, **ranged)
-        except _Empty:
+        except Empty:
             return None
         except Unsupported:
             if not ranged:
                 raise
             response = self.call("get_object", key)
         body = response["Body"]
-        ignored = ranged and _status(response) != HTTPStatus.PARTIAL_CONTENT
+        ignored = ranged and status_of(response) != HTTPStatus.PARTIAL_CONTENT
         return CutBody(body, start, stop) if ignored else body
 
     def _pages(self, operation: str, prefix: str) -> Iterator[dict[str, Any]]:
@@ -229,44 +234,9 @@ class S3Store(Bucket):
         try:
             yield
         except ClientError as error:
-            raise self._error_of(error.response, key) from error
-        except BotoCoreError as error:
-            raise Unreachable(f"object store {self.address}: {error}", remedy=_REMEDY) from error
-
-    def _error_of(self, response: dict[str, Any], key: str) -> GenmillError:
-        code = str(response["Error"].get("Code"))
-        status = _status(response)
-        if code == "NoSuchBucket" or (code in _MISSING and not key):
-            return Unreachable(
-                f"object store {self.address}: no such bucket", remedy=f"create it, or {_REMEDY}"
-            )
-        if code in _MISSING or code == "NoSuchUpload":
-            return NotFound(f"no object {key!r} in {self.address}")
-        if status in _EXPECTED:
-            return _EXPECTED[status](f"object {key!r} in {self.address}: {code}")
-        if status in {401, 403}:
-            return Forbidden(
-                f"object store {self.address}: access refused ({code})",
-                remedy="check that the AWS_* credentials are right and may read, write and list "
-                "this bucket",
-            )
-        text = f"{code} (HTTP {status}) {response['Error'].get('Message', '')}".strip()
-        kind = Unsupported if status in _NOT_SUPPORTED else Unreachable
-        return kind(f"object store {self.address}: {text}", remedy=_REMEDY)
-
-
-class _Empty(GenmillError):
-    """A ranged read begins at or after the object's end."""
-
-
-_EXPECTED: dict[int, type[GenmillError]] = {409: Taken, 412: Taken, 416: _Empty}
-# Bad Request, Method Not Allowed and Not Implemented, for headers and operations that are not known
-_NOT_SUPPORTED = {400, 405, 501}
-
-
-def _status(response: dict[str, Any]) -> int:
-    status: int = response["ResponseMetadata"].get("HTTPStatusCode", 0)
-    return status
+            raise response_error(self.address, error.response, key) from error
+        except (BotoCoreError, OSError) as error:
+            raise no_response_error(self.address, error) from error
 
 
 def _age_s(response: dict[str, Any], since: datetime) -> float:

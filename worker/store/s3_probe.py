@@ -15,6 +15,7 @@ from uuid import uuid4
 from db.errors import GenmillError, NotFound, Unreachable
 from worker.store.address import S3Address
 from worker.store.base import Limit, ObjectStore
+from worker.store.s3_errors import Forbidden, Taken, Unsupported
 
 PREFIX = "probe"
 URL_S = 60
@@ -41,18 +42,6 @@ class Ability(Enum):
     LIST = "list"
     PRESIGN = "presigned URL"
     DELETE = "delete"  # the last, as its probe removes the key
-
-
-class Unsupported(Unreachable):
-    """The server does not know the operation, or one of its headers."""
-
-
-class Forbidden(Unreachable):
-    """The credentials may not do it."""
-
-
-class Taken(GenmillError):
-    """A conditional put found an object under its key."""
 
 
 _LACKING = (Unsupported, Forbidden)

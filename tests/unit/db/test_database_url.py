@@ -40,8 +40,8 @@ NEON = (
         ("postgresql://h/d?user=u&password=p%26q", {"user": "u", "password": "p&q"}),
         ("postgresql://u:p@h/d?ssl=true", {"sslmode": "require"}),
         (
-            "postgresql://u:p@h/d?sslmode=verify-full&sslrootcert=/etc/ca.pem",
-            {"sslmode": "verify-full", "sslrootcert": "/etc/ca.pem"},
+            "postgresql://u:p@h/d?sslmode=verify-full&sslrootcert=/dev/null",
+            {"sslmode": "verify-full", "sslrootcert": "/dev/null"},
         ),
         ("postgresql://u:p@h/d?options=-csearch_path%3Dgm", {"options": "-csearch_path=gm"}),
         ("postgresql://u:p@h/d?options=endpoint%3Dep-a", {"options": "endpoint=ep-a"}),

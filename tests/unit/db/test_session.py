@@ -314,5 +314,5 @@ def test_an_at_sign_in_a_password_is_reported_without_showing_the_password():
 
 def test_a_home_that_is_a_file_is_reported_in_words(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(Unreachable, match="File exists; check GENMILL_HOME"):
+    with pytest.raises(Unreachable, match="it is not a folder; check GENMILL_HOME"):
         Database(f"sqlite:///{tmp_path}/file/genmill.db")

@@ -1,5 +1,6 @@
 """A Redis URL means the same to redis-py and to Celery, which read URLs each in its own way."""
 
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -41,13 +42,13 @@ URLS = [
     ("rediss://r?ssl_cert_reqs=CERT_NONE", {"host": "r", "ssl_cert_reqs": "none"}),
     ("rediss://r?ssl_cert_reqs=CERT_OPTIONAL", {"host": "r", "ssl_cert_reqs": "optional"}),
     (
-        "rediss://r?ssl_ca_certs=/a%20b/ca.pem&ssl_certfile=/c&ssl_keyfile=/k&ssl_check_hostname=no",
+        "rediss://r?ssl_ca_certs=a%20b/ca.pem&ssl_certfile=c&ssl_keyfile=k&ssl_check_hostname=no",
         {
             "host": "r",
             **TLS,
-            "ssl_ca_certs": "/a b/ca.pem",
-            "ssl_certfile": "/c",
-            "ssl_keyfile": "/k",
+            "ssl_ca_certs": "a b/ca.pem",
+            "ssl_certfile": "c",
+            "ssl_keyfile": "k",
             "ssl_check_hostname": False,
         },
     ),
@@ -72,6 +73,15 @@ SOCKETS = [
     ),
     ("unix:///run/r.sock?socket_timeout=5", {"path": "/run/r.sock", "socket_timeout": 5.0}),
 ]
+
+
+@pytest.fixture(autouse=True)
+def certificates(tmp_path, monkeypatch):
+    """The files that some URLs name, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("a b").mkdir()
+    for name in ("a b/ca.pem", "c", "k"):
+        Path(name).touch()
 
 
 def of_redis(url: str) -> dict:
@@ -113,7 +123,7 @@ def test_a_socket_means_the_same_to_both(reader, url, means):
         ("redis://r?foo=bar", "no option 'foo'"),
         ("redis://r?sll_cert_reqs=none", r"did you mean 'ssl_cert_reqs'"),
         ("rediss://r?ssl_cert_reqs=never", "ssl_cert_reqs; use none, optional or required"),
-        ("redis://r?ssl_ca_certs=/ca.pem", "ssl_ca_certs without TLS; write rediss://"),
+        ("redis://r?ssl_ca_certs=c", "ssl_ca_certs without TLS; write rediss://"),
         ("redis://r?socket_timeout=soon", "socket_timeout; use a number of seconds"),
         ("redis://r?socket_timeout=0", "socket_timeout; use a number of seconds above 0"),
         ("redis://r?socket_keepalive=2", "socket_keepalive; use true or false"),

@@ -103,7 +103,7 @@ def test_the_working_folder_is_named_in_full(genmill, tmp_path, monkeypatch):
 
 
 def test_a_path_that_is_not_there_is_no_dataset(genmill):
-    refused(genmill, "dataset", "add", "d", "gone", code=2, says=["gone", "no such file"])
+    refused(genmill, "dataset", "add", "d", "gone", code=2, says=["gone", "No such file"])
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_a_file_in_place_of_a_folder_is_named(genmill, home):
         wrong = genmill("model", "import", "m.gguf", "--name", "m", *options)
         assert (wrong.code, "m.gguf: a GGUF file" in wrong.err) == (2, True)
         none = genmill("model", "import", "nowhere", "--name", "m", *options)
-        assert (none.code, "nowhere: no such folder" in none.err) == (2, True)
+        assert (none.code, "nowhere cannot be read: No such file" in none.err) == (2, True)
 
 
 def test_the_folder_of_a_download_cache_is_not_the_model_s(genmill, tiny):

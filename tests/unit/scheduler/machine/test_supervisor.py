@@ -34,4 +34,4 @@ def test_a_bucket_that_does_not_exist(tmp_path, s3):
 
 def test_a_folder_that_cannot_hold_the_store(tmp_path):
     told = refusal(tmp_path / "home", store_url=f"file:///{'x' * 300}")
-    assert "File name too long; set GENMILL_STORE_URL" in told
+    assert "File name too long; give a shorter path" in told

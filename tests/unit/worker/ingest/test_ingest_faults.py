@@ -153,7 +153,7 @@ def test_the_only_source_that_may_not_be_read_is_named(tmp_path, name, plain_use
     path = tmp_path / name
     path.mkdir() if name == "folder" else path.write_bytes(b"{}")
     path.chmod(0)
-    with pytest.raises(BadInput, match=rf"^{name}: cannot be read: Permission denied$"):
+    with pytest.raises(BadInput, match=rf"^{path} cannot be read: Permission denied; give"):
         ingest(path, tmp_path / "out")
 
 
@@ -223,3 +223,28 @@ def opens_full_disk_for(folder: Path) -> Callable:
         return plain(Path(os.devnull).with_name("full") if full else path, mode, **options)
 
     return open_path
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv"])
+def test_captions_that_are_a_link_to_nothing_are_not_missing(tmp_path, name):
+    folder = write_files(tmp_path / "set", ".png", image)
+    (folder / name).symlink_to("gone")
+    with pytest.raises(BadInput, match=f"{name}: cannot be read: it is a link to gone"):
+        ingest(folder, tmp_path / "out")
+
+
+def test_idx_labels_that_are_a_link_to_nothing_are_not_missing(tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    header = b"\0\0\x08\x03" + struct.pack(">III", 3, 8, 8)
+    (folder / "train-images-idx3-ubyte").write_bytes(header + bytes(3 * 64))
+    (folder / "train-labels-idx1-ubyte").symlink_to("gone")
+    with pytest.raises(BadInput, match="train-labels-idx1-ubyte: cannot be read: it is a link to"):
+        ingest(folder, tmp_path / "out")
+
+
+def test_a_folder_that_is_a_link_to_nothing_is_left_out_as_such(tmp_path):
+    folder = write_files(tmp_path / "set", ".txt", text)
+    (folder / "cats").symlink_to("gone")
+    (reject,) = ingest(folder, tmp_path / "out").rejects
+    assert (reject.name, "a link to gone, which is not there" in reject.reason) == ("cats", True)

@@ -309,7 +309,7 @@ def test_a_folder_with_no_good_picture_is_refused_with_the_first_reason(source, 
 def test_what_is_empty_absent_or_unknown_is_refused_with_what_is_taken(source, tmp_path):
     with pytest.raises(BadInput, match=r"source: the folder is empty; use IDX"):
         ingest(source, tmp_path / "out")
-    with pytest.raises(BadInput, match="no such file or folder"):
+    with pytest.raises(BadInput, match="nothing cannot be read: No such file"):
         ingest(source / "nothing", tmp_path / "out")
     (source / "a.doc").write_bytes(b"x")
     with pytest.raises(BadInput, match=r"no usable files, only \.doc \(a document\); convert it"):

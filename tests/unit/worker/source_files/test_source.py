@@ -195,7 +195,7 @@ def test_entries_of_a_folder_that_are_no_files_are_left_out(tmp_path):
     said = reasons(rejects)
     assert "a pipe, socket or device" in said["pipe.txt"]
     assert "a pipe, socket or device" in said["socket.txt"]
-    assert "No such file" in said["dangling.txt"]
+    assert "a link to nothing, which is not there" in said["dangling.txt"]
     assert "cannot be read" in said["loop.txt"]
     assert "a link to a folder" in said["linked"]
     assert "a link to a folder" in said["up"]
@@ -296,5 +296,5 @@ def test_large_members_are_read_without_being_held_in_memory(tmp_path, monkeypat
 
 def test_what_is_missing_is_named(tmp_path):
     (tmp_path / "link").symlink_to("nothing")
-    with pytest.raises(BadInput, match="link: no such file or folder, a link to nothing"):
+    with pytest.raises(BadInput, match="link cannot be read: it is a link to nothing, which"):
         contents(tmp_path / "link")

@@ -210,6 +210,54 @@ def test_missing_credentials_are_asked_for(s3, monkeypatch, tmp_path):
         store.check()
 
 
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", {"AWS_ROLE_ARN": "arn:aws:iam::1:role/r"}),
+        (
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+            {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:1/"},
+        ),
+        ("AWS_SHARED_CREDENTIALS_FILE", {}),
+    ],
+)
+def test_a_file_of_credentials_that_boto_cannot_read_is_named(name, others, monkeypatch, tmp_path):
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for key, value in {**others, name: str(tmp_path / "gone")}.items():
+        monkeypatch.setenv(key, value)
+    store = open_store("s3://bucket?region=eu-central-1&endpoint_url=http://127.0.0.1:1")
+    with pytest.raises(Unreachable, match=f"{name} is not the path of a file that can be read"):
+        store.check()
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("s3://b/../p", "GENMILL_STORE_URL has a prefix that no key can begin with; use at most"),
+        ("s3://b/p q", "GENMILL_STORE_URL has a prefix that no key can begin with"),
+        ("s3://a b/p", "GENMILL_STORE_URL has signs that must be escaped"),
+        ("s3://b?region=", "GENMILL_STORE_URL has a wrong value for region; use a name such as"),
+        ("s3://b?region=../x", "GENMILL_STORE_URL has a wrong value for region"),
+        ("s3://b?endpoint_url=ftp://x", "endpoint_url in GENMILL_STORE_URL has another scheme"),
+        ("s3://b?ca_bundle=/tmp", r"for ca_bundle; use the path of a file .*\(Is a directory\)"),
+        ("file:///a%00b", "GENMILL_STORE_URL names no folder"),
+        ("file://host/folder", "GENMILL_STORE_URL names no folder"),
+    ],
+)
+def test_an_address_that_cannot_be_one_says_what_is_wrong_with_it(url, says):
+    with pytest.raises(Refused, match=says):
+        open_store(url)
+
+
+def test_a_store_whose_folder_is_gone_is_no_missing_object(tmp_path):
+    gone = pytest.raises(Unreachable, match=f"{tmp_path}/store cannot be read: No such file")
+    with gone:
+        FolderStore(tmp_path / "store").stat("a/b")
+
+
 def test_an_endpoint_that_is_no_url_is_refused():
     with pytest.raises(
         Refused, match="GENMILL_S3_ENDPOINT_URL is not a URL; use one such as https://host:9000"
@@ -280,6 +328,6 @@ def test_an_object_that_may_not_be_read_is_named_and_not_the_folder_it_goes_to(t
     store = FolderStore(tmp_path / "store")
     blob = store.put("a", file)
     (tmp_path / "store" / blob.key).chmod(0)
-    unreadable = pytest.raises(Unreachable, match=f"object '{blob.key}' in .* cannot be read")
+    unreadable = pytest.raises(Unreachable, match=f"store/{blob.key} cannot be read: Permission")
     with unreadable, disk_errors(tmp_path / "cache"):
         store.fetch(blob.key, tmp_path / "cache" / "copy", sha256=blob.sha256)

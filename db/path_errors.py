@@ -1,0 +1,127 @@
+"""Errors of the operating system as errors of Genmill that name the path at fault.
+
+Every room turns them here, so that a fault is told in the same words wherever it is met. Most
+errors name their file; a failed read or write of an open file does not, so a block also says what
+it reads or writes.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from db.errors import BadInput, GenmillError, Unreachable
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+_ACCESS = "give this user access to it"
+_LINK = "correct or remove the link"
+_REMEDIES = {
+    errno.EACCES: _ACCESS,
+    errno.EPERM: _ACCESS,
+    errno.EROFS: "give a folder on another file system, or mount this one writable",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "give a file",
+    errno.EEXIST: "move it away, or give another path",
+    errno.ENAMETOOLONG: "give a shorter path",
+    errno.ELOOP: _LINK,
+    errno.EIO: "check the disk",
+    errno.EMFILE: "allow this process more open files (ulimit -n)",
+    errno.ENFILE: "allow this machine more open files",
+}
+
+
+def shown(path: str | bytes | os.PathLike[Any]) -> str:
+    """A path for one line of a message: what cannot be printed is escaped."""
+    text = os.fsdecode(path)
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def path_error(
+    error: OSError, path: os.PathLike[str], *, verb: str, kind: type[GenmillError]
+) -> GenmillError:
+    """The error of `kind` for a path that cannot be `verb`; a full disk is always `Unreachable`."""
+    if error.errno in FULL:
+        return Unreachable(
+            f"no space left on the disk of {shown(path)}", remedy="free some space and try again"
+        )
+    reason, remedy = explain(error, Path(path))
+    return kind(f"{shown(path)} cannot be {verb}: {reason}", remedy=remedy)
+
+
+@contextmanager
+def reading(path: os.PathLike[str]) -> Iterator[None]:
+    """Raise `BadInput` in place of the system's errors about `path` and what lies in it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # a decoder's error, not the system's
+            raise
+        at_fault = named_path(error, path)
+        raise path_error(error, at_fault, verb="read", kind=BadInput) from error
+
+
+def as_genmill(error: OSError | GenmillError) -> GenmillError:
+    """The error, as a `GenmillError` if the system raised it where nobody said what was used."""
+    if isinstance(error, GenmillError):
+        return error
+    if named := _name(error):
+        return path_error(error, Path(named), verb="used", kind=GenmillError)
+    full = "free some space and run the command again" if error.errno in FULL else None
+    return GenmillError(str(error.strerror or error), remedy=full)
+
+
+def is_missing(path: Path) -> bool:
+    """Whether nothing is there, not even a link, but could be; False where that cannot be seen."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return not any(_fault(part, inner=True) for part in path.parents)
+    except OSError:
+        return False
+    return False
+
+
+def named_path(error: OSError, default: os.PathLike[str]) -> Path:
+    """The path that an error names, of a rename the new one; else the `default`."""
+    return Path(_name(error) or default)
+
+
+def target_at_fault(error: OSError, folder: Path) -> Path:
+    """What keeps `folder` from being written to: a file in it that is there, else the folder."""
+    named = named_path(error, folder)
+    return named if os.path.lexists(named) or not named.is_relative_to(folder) else folder
+
+
+def _name(error: OSError) -> str | None:
+    names = (error.filename,) if error.errno == errno.ENOENT else (error.filename2, error.filename)
+    return next((os.fsdecode(name) for name in names if isinstance(name, str | bytes)), None)
+
+
+def explain(error: OSError, path: Path) -> tuple[str, str]:
+    """What is wrong with a path, and what to do about it."""
+    remedy = _REMEDIES.get(error.errno or 0, "check the path and its disk")
+    for part in (*reversed(path.parents), path):
+        if fault := _fault(part, inner=part != path):
+            which = "it" if part == path else shown(part)
+            return f"{which} is {fault}", _LINK if "link" in fault else remedy
+    if error.errno == errno.EEXIST:
+        return "it is not a folder", remedy
+    return str(error.strerror or error), remedy
+
+
+def _fault(path: Path, *, inner: bool) -> str | None:
+    """What is wrong with a part of a path, if that can be seen; `inner` if more parts follow."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return "a link that leads back to itself"
+        if error.errno == errno.ENOENT and path.is_symlink():
+            return f"a link to {shown(path.readlink())}, which is not there"
+        return None
+    return "not a folder" if inner and not stat.S_ISDIR(mode) else None

@@ -1,0 +1,77 @@
+"""An error of the system becomes one that names the path at fault, why, and what to do."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from db.errors import BadInput, GenmillError, Unreachable
+from db.path_errors import as_genmill, is_missing, reading, shown
+from worker.files import disk_errors
+
+
+def error(number: int, *names: object) -> OSError:
+    return OSError(number, os.strerror(number), *names)
+
+
+def test_what_the_error_names_is_at_fault_and_not_what_is_read(tmp_path):
+    named = pytest.raises(BadInput, match=f"^{tmp_path}/b cannot be read: No such file .*; check")
+    with named, reading(tmp_path / "a"):
+        (tmp_path / "b").read_bytes()
+
+
+def test_an_error_without_a_name_is_about_what_is_read(tmp_path):
+    unnamed = pytest.raises(BadInput, match=f"^{tmp_path} cannot be read: Input/output error; ")
+    with unnamed, reading(tmp_path):
+        raise error(errno.EIO)
+
+
+def test_a_decoders_error_passes(tmp_path):
+    with pytest.raises(OSError, match=r"^no picture$"), reading(tmp_path):
+        raise OSError("no picture")
+
+
+def test_a_file_that_cannot_be_made_is_its_folders_fault(tmp_path):
+    folder = pytest.raises(Unreachable, match=f"^{tmp_path} cannot be written to: Permission")
+    with folder, disk_errors(tmp_path):
+        raise error(errno.EACCES, str(tmp_path / ".new-1"))
+
+
+def test_a_folder_in_the_way_of_a_file_is_named(tmp_path):
+    (tmp_path / "new").touch()
+    (tmp_path / "taken").mkdir()
+    taken = pytest.raises(Unreachable, match=f"^{tmp_path}/taken cannot be written to: Is a")
+    with taken, disk_errors(tmp_path):
+        (tmp_path / "new").replace(tmp_path / "taken")
+
+
+def test_what_lies_elsewhere_is_not_blamed_on_the_target(tmp_path):
+    elsewhere = pytest.raises(Unreachable, match=r"^/elsewhere cannot be used: Permission denied; ")
+    with elsewhere, disk_errors(tmp_path):
+        raise error(errno.EACCES, "/elsewhere")
+
+
+def test_a_link_is_said_to_lead_nowhere_wherever_it_is_in_the_path(tmp_path):
+    (tmp_path / "link").symlink_to("gone")
+    says = f"{tmp_path}/link is a link to gone, which is not there; correct or remove the link"
+    with pytest.raises(BadInput, match=says), reading(tmp_path):
+        (tmp_path / "link" / "a").read_bytes()
+
+
+def test_a_path_is_shown_on_one_line():
+    assert shown("a\nb\x1b[31mé\udce9") == r"a\nb\x1b[31mé\udce9"
+
+
+def test_an_error_that_nobody_expected_still_names_its_file():
+    assert str(as_genmill(error(errno.EMFILE, "x"))).startswith("x cannot be used: Too many open")
+    assert as_genmill(error(errno.ENOSPC)).remedy == "free some space and run the command again"
+    assert as_genmill(GenmillError("as it is")).message == "as it is"
+
+
+def test_only_what_could_be_made_is_missing(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("gone")
+    assert is_missing(tmp_path / "a" / "b")
+    for path in ("file", "link", "file/a", "link/a", "x" * 300):
+        assert not is_missing(Path(tmp_path, path))

@@ -1,0 +1,153 @@
+"""The paths that commands take, from their parameters and from settings: one row each, or several.
+
+A parameter or setting without a row fails `test_blame`.
+"""
+
+import shutil
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from tests.unit.scheduler.cli.path_faults import Make
+
+TEXT = "once upon a time there was a fox. " * 60
+PROMPT = '{"prompt": "Once"}\n'
+JOB = '{"kind": "generate", "model": "prose", "count": 1}\n'
+SCHEDULE = ("schedule", "add", "n", "--cron", "0 3 * * *", "--")
+FORMS = ("files", "jsonl", "webdataset")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A command line whose `{path}` is the path. `{job}`, `{home}` and `{text}` are good ones."""
+
+    words: tuple[str, ...]
+    name: str  # of the file or folder
+    make: Make  # what belongs there
+    kind: Literal["file", "folder", "either"]
+    url: str = "{path}"  # the value of a setting
+    codes: tuple[int, ...] = (2,)
+
+    def __str__(self) -> str:
+        return " ".join(self.words[:2]) + f" {self.name}"
+
+
+def holding(text: str) -> Make:
+    return lambda path: path.write_text(text)
+
+
+def texts(path: Path) -> None:
+    path.mkdir()
+    (path / "a.txt").write_text(TEXT)
+
+
+def pictures(path: Path) -> None:
+    path.mkdir()
+    Image.new("L", (8, 8), 40).save(path / "a.png")
+
+
+def zipped(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("a.txt", TEXT)
+
+
+def tarred(path: Path) -> None:
+    with tarfile.open(path, "w:gz") as packed:
+        packed.add(__file__, "a.txt")
+
+
+def model(path: Path) -> None:
+    path.mkdir()
+    (path / "config.json").write_text("{}")
+
+
+def copied(name: str) -> Make:
+    """A copy of what lies in the good home, which is the working folder's `home`."""
+
+    def make(path: Path) -> None:
+        source = Path("home", name)
+        shutil.copytree(source, path) if source.is_dir() else shutil.copy(source, path)
+
+    return make
+
+
+def home(path: Path) -> None:
+    path.mkdir()
+    copied("genmill.db")(path)
+
+
+DATASETS: dict[str, Make] = {
+    "a.txt": holding(TEXT),
+    "a.jsonl": holding('{"text": "some words"}\n' * 90),
+    "a.zip": zipped,
+    "a.tar.gz": tarred,
+    "texts": texts,
+    "pictures": pictures,
+}
+INPUTS: dict[tuple[str, str], list[Row]] = {
+    ("dataset add", "path"): [
+        Row(("dataset", "add", "d", "{path}"), name, make, "either")
+        for name, make in DATASETS.items()
+    ],
+    ("enqueue generate", "prompts"): [
+        Row((*before, "enqueue", "generate", "prose", option), "p.jsonl", holding(PROMPT), "file")
+        for before, option in (((), "--prompts={path}"), (SCHEDULE, "--prompts={path}"))
+    ],
+    ("enqueue batch", "file"): [
+        Row((*before, "enqueue", "batch", "{path}"), "b.jsonl", holding(JOB), "file")
+        for before in ((), SCHEDULE)
+    ],
+    ("model import", "folder"): [
+        Row(("model", "import", "{path}", "--name", "m", *more), "m", model, "folder")
+        for more in ((), ("--unwrap",))
+    ],
+}
+TARGETS: dict[tuple[str, str], list[Row]] = {
+    ("artifact download", "output"): [
+        Row(
+            ("artifact", "download", "{job}", "--as", form, "-o", "{path}"),
+            *("o", Path.mkdir, "folder"),
+            codes=(2, 3),
+        )
+        for form in FORMS
+    ],
+    ("model export", "folder"): [
+        Row(("model", "export", "prose", "{path}"), "o", Path.mkdir, "folder", codes=(2, 3))
+    ],
+}
+ADD = ("dataset", "add", "d", "{text}")
+HOME_COMMANDS = (("job", "list"), ("db", "upgrade"), ("up",))
+READ_STORE = Row(
+    ("artifact", "download", "{job}"), "s", copied("store"), "folder", "file://{path}", (3,)
+)
+SETTINGS: dict[str, list[Row]] = {
+    "home": [Row(words, "h", home, "folder", codes=(2, 3)) for words in HOME_COMMANDS],
+    "database_url": [Row(ADD, "x.db", copied("genmill.db"), "file", "sqlite:///{path}", (3,))],
+    "store_url": [
+        Row(ADD, "s", Path.mkdir, "folder", "file://{path}", (3,)),
+        READ_STORE,
+    ],
+}
+# URLs of servers; files that they name are options
+OF_SERVERS = {"redis_url", "s3_endpoint_url"}
+OPTIONS: dict[str, str] = {
+    "ca_bundle": "s3://b?ca_bundle={path}",
+    "ssl_ca_certs": "rediss://h?ssl_ca_certs={path}",
+    "ssl_ca_path": "rediss://h?ssl_ca_path={path}",
+    "ssl_certfile": "rediss://h?ssl_certfile={path}",
+    "ssl_keyfile": "rediss://h?ssl_keyfile={path}",
+    "sslrootcert": "postgresql://h/d?sslrootcert={path}",
+    "sslcert": "postgresql://h/d?sslcert={path}",
+    "sslkey": "postgresql://h/d?sslkey={path}",
+    "sslcrl": "postgresql://h/d?sslcrl={path}",
+    "sslcrldir": "postgresql://h/d?sslcrldir={path}",
+    "passfile": "postgresql://h/d?passfile={path}",
+}
+NOT_FILES = {"ssl_cert_reqs", "sslcertmode", "scram_client_key", "scram_server_key"} | {
+    "sslkeylogfile"  # for who debugs TLS
+}
+FOLDER_OPTIONS = {"ssl_ca_path", "sslcrldir"}
