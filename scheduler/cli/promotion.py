@@ -100,7 +100,7 @@ def promote(policy: Path | None, as_json: bool, **options: Any) -> None:
         print_json(judged.data)
     else:
         _print_numbers(judged)
-    if not judged.changes and not judged.holds:
+    if not judged.accepted:
         raise NotPromoted(judged.text)
     click.echo(judged.text, err=True)
 

@@ -1,6 +1,7 @@
 """Aliases of models: set, removed, promoted by the gate, rolled back; and their history."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -8,10 +9,11 @@ from db import models, promotions
 from db.errors import NotFound, Refused
 from db.promotions import Reason
 from db.registry import Reference
-from db.tables import Evaluation, Model, ModelVersion
+from db.tables import Model, ModelVersion
 from scheduler.output.documents import Document, promotion_document
 from scheduler.submission.pinning import pin
 from worker.services import Services
+from worker.services.evidence import gather
 from worker.services.pinned import PinnedPromotion
 from worker.services.promotion import Judgement, judge, record, who
 from worker.specs import Spec, check_alias
@@ -53,7 +55,7 @@ def promote(services: Services, spec: Spec) -> Judgement:
     with services.database.read() as session:
         pinned = pin(services, session, spec)
     assert isinstance(pinned, PinnedPromotion)  # noqa: S101 - for mypy: of this kind
-    judged = judge(services, pinned, _measure_nothing)
+    judged = judge(services, gather(services, pinned, _measure_nothing))
     reason = Reason(who(), pinned.spec.why, judged.data)
     services.database.transact(lambda session: record(session, judged, reason))
     return judged
@@ -89,5 +91,5 @@ def _move(
     return services.database.transact(work)
 
 
-def _measure_nothing(champion: ModelVersion, like: Evaluation) -> None:
+def _measure_nothing(name: str, protocol: Mapping[str, Any]) -> None:
     """Only a worker can evaluate; the gate refuses then, and says what to run."""

@@ -94,6 +94,8 @@ def _is_kept(
     if champion is None or theirs is None:
         return champion is None or guard.optional
     number = _numbers(candidate, guard)[guard.metric]
+    if number["better"] == "closer" and number["real"] is None:
+        return guard.optional
     return _badness(number, ours) - _badness(number, theirs) <= guard.limit
 
 

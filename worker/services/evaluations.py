@@ -1,19 +1,21 @@
 """Evaluations as the gate takes them: numbers from the record, items from the store."""
 
 import hashlib
+from collections.abc import Mapping
 
-from sqlalchemy.orm import Session
-
-from db import datasets, evaluations
 from db.errors import DigestMismatch
+from db.evaluations import NewEvaluation
 from db.tables import Evaluation
 from worker.gate.items import Items, Numbers, read_arrays
-from worker.gate.policy import Policy
 from worker.services.connections import Services
 
+AnyEvaluation = Evaluation | NewEvaluation  # recorded, or about to be; its items are stored
 
-def read_items(services: Services, evaluation: Evaluation, policy: Policy | None = None) -> Items:
-    """One evaluation with its arrays, and the version's numbers on the datasets of the guards.
+
+def read_items(
+    services: Services, evaluation: AnyEvaluation, elsewhere: Mapping[str, Numbers] | None = None
+) -> Items:
+    """One evaluation with its arrays; `elsewhere` are the version's numbers on other datasets.
 
     Raises `NotFound`, `DigestMismatch` or `BadInput` if its items are lost or damaged.
     """
@@ -24,15 +26,5 @@ def read_items(services: Services, evaluation: Evaluation, policy: Policy | None
         raise DigestMismatch(
             f"object {evaluation.items_key} has SHA-256 {found}, not {evaluation.items_sha256}"
         )
-    guards = policy.guard if policy else ()
-    elsewhere = {guard.dataset for guard in guards if guard.dataset}
-    with services.database.read() as session:
-        numbers = {name: _numbers_on(session, evaluation, name) for name in sorted(elsewhere)}
-    return Items(read_arrays(content), evaluation.numbers, evaluation.protocol_sha256, numbers)
-
-
-def _numbers_on(session: Session, evaluation: Evaluation, reference: str) -> Numbers:
-    """The numbers of the same version on another dataset; none if it was not evaluated there."""
-    data = datasets.resolve(session, reference)[1]
-    found = evaluations.newest(session, evaluation.version_id, data.id)
-    return found.numbers if found else {}
+    arrays = read_arrays(content)
+    return Items(arrays, evaluation.numbers, evaluation.protocol_sha256, elsewhere or {})

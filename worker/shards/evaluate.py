@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from db import evaluations, jobs, models, shards
 from db.evaluations import NewEvaluation
 from db.jobs import JobBrief
-from db.tables import DatasetVersion, Evaluation, Model, ModelVersion
+from db.tables import DatasetVersion, Evaluation, ModelVersion
 from worker.data.dataset import LocalDataset
 from worker.evaluation.asking import asked_for, count_of
 from worker.evaluation.evaluate import Evaluated, evaluate, needs_judge
@@ -49,8 +49,7 @@ class Terms:
 class Ensured:
     """A version's evaluation: recorded already, or to be recorded by the caller's commit."""
 
-    numbers: Mapping[str, Any]
-    items: Path  # the arrays of `worker.evaluation.evaluate.write_items`
+    evaluation: Evaluation | NewEvaluation
     result: ShardResult  # what the commit records: nothing if it was recorded already
 
 
@@ -112,28 +111,23 @@ def ensure_evaluated(
     return work.ensured(protocol, measured, prefix)
 
 
-def measure_like(
-    context: WorkerContext, lease: Lease, folder: Path, version: ModelVersion, like: Evaluation
-) -> Evaluation | None:
-    """Measure a version by the protocol of a recorded evaluation, and record that at once.
-
-    None if it cannot be measured so, as with other software or another precision.
-    """
-    with context.services.database.read() as session:
-        name = f"{session.get_one(Model, version.model_id).name}:{version.number}"
-    stage = Stage(lease, name, 0, 99)
-    terms = Terms.of(like.protocol)
-    made = ensure_evaluated(context, lease, folder, name, terms, stage=stage, prefix="champion-")
+def measure_again(
+    context: WorkerContext, lease: Lease, folder: Path, name: str, protocol: Mapping[str, Any]
+) -> Evaluation | NewEvaluation:
+    """Measure a version by a recorded protocol, unless it has been, and record that at once."""
+    stage, terms = Stage(lease, name, 0, 99), Terms.of(protocol)
+    prefix = f"{folder.name}-"
+    made = ensure_evaluated(context, lease, folder, name, terms, stage=stage, prefix=prefix)
     context.services.store.flush()
 
-    def record(session: Session) -> Evaluation | None:
+    def record(session: Session) -> None:
         for artifact in made.result.artifacts:
             shards.put_artifact(session, lease.claim, artifact)
         for write in made.result.writes:
             write(session)
-        return evaluations.find(session, version.id, like.protocol_sha256)
 
-    return context.services.database.transact(record)
+    context.services.database.transact(record)
+    return made.evaluation
 
 
 class _Work:
@@ -209,10 +203,7 @@ class _Work:
     def recorded(self, known: Evaluation) -> Ensured:
         """An evaluation that was recorded before."""
         self.lease.log(f"{self.name} was evaluated by job {known.job_id} under this protocol")
-        path = self.folder / "items.npz"
-        with hang_checks_paused([self.lease]):
-            self.context.services.store.fetch(known.items_key, path, sha256=known.items_sha256)
-        return Ensured(known.numbers, path, ShardResult([]))
+        return Ensured(known, ShardResult([]))
 
     def ensured(self, protocol: Protocol, measured: Evaluated, prefix: str) -> Ensured:
         """Store the files of an evaluation that was made now."""
@@ -220,7 +211,7 @@ class _Work:
             self.lease.put("report", f"{prefix}{path.name}", path, media_type)
             for path, media_type in measured.files
         ]
-        items, path = put[0], measured.files[0][0]
+        items = put[0]
         new = NewEvaluation(
             version_id=self.version.id,
             dataset_version_id=self.dataset_version.id,
@@ -233,9 +224,7 @@ class _Work:
         )
         for name, reason in measured.left_out.items():
             self.lease.log(f"{name} is left out: {reason}")
-        return Ensured(
-            measured.numbers, path, ShardResult(put, [partial(evaluations.add, new=new)])
-        )
+        return Ensured(new, ShardResult(put, [partial(evaluations.add, new=new)]))
 
 
 def _curves(session: Session, version: ModelVersion) -> Curves:

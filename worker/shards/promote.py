@@ -1,17 +1,20 @@
 """A promote job: the gate decides, and the alias moves in the transaction that ends the job."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from db import shards
 from db.jobs import JobBrief
 from db.promotions import Reason
-from db.tables import Evaluation, ModelVersion
 from worker.files import canonical_json
+from worker.services.evaluations import AnyEvaluation
+from worker.services.evidence import gather
 from worker.services.pinned import PinnedPromotion
 from worker.services.promotion import judge, record, who
 from worker.shards.context import ShardResult, WorkerContext
-from worker.shards.evaluate import measure_like
+from worker.shards.evaluate import measure_again
 from worker.shards.lease import Lease, hang_checks_paused
 from worker.shards.reports import RefusedByGate
 
@@ -21,21 +24,25 @@ def promote_job(
 ) -> ShardResult:
     """Decide; the caller commits the alias, its history and the report with the job's success.
 
-    Raises `RefusedByGate` if the gate refuses: the history is written with the job's failure.
+    What was never measured of the champion is measured first. Raises `RefusedByGate` if the gate
+    refuses: the history is written with the job's failure.
     """
 
-    def measure(champion: ModelVersion, like: Evaluation) -> Evaluation | None:
-        return measure_like(context, lease, folder / "champion", champion, like)
+    def measure(name: str, protocol: Mapping[str, Any]) -> AnyEvaluation:
+        parts = (name, str(protocol["dataset"]))
+        inner = folder / "-".join(part.replace(":", "-") for part in parts)
+        return measure_again(context, lease, inner, name, protocol)
 
+    found = gather(context.services, pinned, measure)
     with hang_checks_paused([lease]):
-        judged = judge(context.services, pinned, measure)
+        judged = judge(context.services, found)
     lease.log(judged.text)
     path = folder / "verdict.json"
     path.write_bytes(canonical_json(judged.data))
     report = lease.put("report", path.name, path, "application/json")
     reason = Reason(who(), pinned.spec.why, judged.data, job.id)
     write = partial(record, judged=judged, reason=reason)
-    if judged.changes or judged.holds:
+    if judged.accepted:
         return ShardResult([report], [write])
     context.services.database.transact(
         lambda session: shards.put_artifact(session, lease.claim, report)

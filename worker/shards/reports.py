@@ -21,7 +21,6 @@ from db.errors import (
 )
 from db.shards import Claim
 from worker.services import Services
-from worker.shards.heartbeat import Write
 from worker.shards.lease import fail
 
 log = logging.getLogger(__name__)
@@ -35,7 +34,7 @@ LOGGED_ALONE = 4  # claims; more have a line together
 class RefusedByGate(NotPromoted):
     """The gate refused a version; `write` notes it in the transaction that fails the job."""
 
-    def __init__(self, message: str, write: Write) -> None:
+    def __init__(self, message: str, write: Callable[[Session], object]) -> None:
         super().__init__(message)
         self.write = write
 

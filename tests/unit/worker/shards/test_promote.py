@@ -9,11 +9,12 @@ import torch
 
 from db import artifacts, evaluations, jobs, models, promotions, shards
 from db.promotions import Reason
+from scheduler.datasets.add import add_dataset as add_text
 from scheduler.submission.enqueue import enqueue
 from tests.evaluations import add_dataset, add_evaluation, add_version, images
 from worker.services import Services
+from worker.services.evidence import gather
 from worker.services.finalize import finalize
-from worker.services.promotion import judge
 from worker.settings import Settings
 from worker.shards import promote
 from worker.shards.attempt import work
@@ -153,13 +154,13 @@ def test_a_champion_that_moves_while_the_gate_decides_is_compared_anew(
     job_id = ask(services, 2)
     decided = []
 
-    def judge_late(*words):
-        decided.append(judge(*words))
+    def gather_early(*words):
+        decided.append(gather(*words))
         if len(decided) == 1:
             set_champion(services, 3)
         return decided[-1]
 
-    monkeypatch.setattr(promote, "judge", judge_late)
+    monkeypatch.setattr(promote, "gather", gather_early)
     run(settings, job_id)
     assert state(services, job_id)[1] == 3
     with services.database.write() as session:
@@ -219,3 +220,52 @@ def test_an_evaluation_on_another_dataset_does_not_count(services, settings):
     )
     with services.database.read() as session:
         assert evaluations.newest(session, models.resolve(session, "digits:2")[1].id) is not None
+
+
+@pytest.fixture
+def verses(tmp_path, services, settings):
+    """Two versions of a tiny text model, of which the second is evaluated, on two datasets."""
+    for name, line in (
+        ("verses", "to be or not to be, that is the question\n\n"),
+        ("old", "o\n\n"),
+    ):
+        path = tmp_path / f"{name}.txt"
+        path.write_text(line * 200)
+        add_text(services, name, path)
+    params = {"states": 2, "restarts": 1}
+    for steps in (1, 5):
+        train = {"kind": "train", "family": "hmm", "model": "poet", "dataset": "verses"}
+        run_job(services, settings, {**train, "params": params, "max_steps": steps, "seed": 1})
+    how = {"kind": "evaluate", "dataset": "verses", "count": 5}
+    run_job(services, settings, {**how, "model": "poet:2"})
+
+
+def run_job(services, settings, spec):
+    job_id = enqueue(services, parse_spec(spec)).id
+    run(settings, job_id)
+    with services.database.read() as session:
+        job = jobs.get(session, job_id)
+    assert job.status in {"succeeded", "finalizing"}, job.error
+    return job_id
+
+
+def test_what_was_never_measured_of_the_champion_is_measured_first(services, settings, verses):
+    force = {"kind": "promote", "model": "poet:1", "force": True}
+    run_job(services, settings, force)
+    guard = {"metric": "loss", "not_worse_by": 100, "dataset": "old"}
+    job_id = run_job(
+        services, settings, {"kind": "promote", "model": "poet:2", "policy": {"guard": [guard]}}
+    )
+    with services.database.read() as session:
+        ours, theirs = (models.resolve(session, f"poet:{number}")[1] for number in (2, 1))
+        pairs = [
+            {each.protocol_sha256 for each in evaluations.of_version(session, version.id)}
+            for version in (ours, theirs)
+        ]
+        assert models.resolve(session, "poet")[1].number == 2
+        verdict = promotions.history(session, models.get(session, "poet"))[-1].verdict
+        names = {each.name for each in artifacts.of_job(session, job_id)}
+    assert pairs[0] == pairs[1]
+    assert len(pairs[0]) == 2
+    assert verdict["guards"][0]["champion"] is not None
+    assert {"verdict.json", "poet-1-verses-1-items.npz", "poet-1-old-1-items.npz"} <= names
