@@ -70,12 +70,13 @@ def list_models(as_json: bool) -> None:
 @click.option("--lineage", is_flag=True, help="Show what it was made from, and what from it.")
 @as_json
 def show(reference: str, lineage: bool, as_json: bool) -> None:
-    """Show a version: its origin, parameters, metrics and files.
+    """Show a version: its origin, parameters, metrics, files and evaluations.
 
     \b
     genmill model show digits:2 --lineage
     """
     from scheduler.output.documents import lineage_document
+    from scheduler.output.numbers import NUMBER_COLUMNS, number_rows, protocol_line
     from scheduler.output.render import print_fields, print_json, print_table, to_size
 
     with open_record() as services, services.database.read() as session:
@@ -85,7 +86,7 @@ def show(reference: str, lineage: bool, as_json: bool) -> None:
     if as_json:
         print_json(document)
         return
-    versions = document.pop("versions")
+    versions, evaluations = document.pop("versions"), document.pop("evaluations")
     tree = document.pop("lineage", None)
     files = [
         {"name": name, "size": to_size(file["size"]), "sha256": file["sha256"]}
@@ -96,13 +97,16 @@ def show(reference: str, lineage: bool, as_json: bool) -> None:
     print_table(versions, ("version", "metrics", "created_at"), heading="VERSIONS")
     for direction, found in (tree or {}).items():
         print_table(found, DESCENT_COLUMNS, heading=direction.upper())
+    for evaluation in evaluations:
+        heading = f"EVALUATION BY JOB {evaluation['job']}: {protocol_line(evaluation['protocol'])}"
+        print_table(number_rows(evaluation["numbers"]), NUMBER_COLUMNS, heading=heading)
 
 
 def _document(session: "Session", reference: str) -> "Document":
     """A version with its parent, its dataset, its aliases and the model's other versions."""
-    from db import datasets, models
+    from db import datasets, evaluations, models
     from db.tables import Dataset, Model
-    from scheduler.output.documents import model_document
+    from scheduler.output.documents import evaluation_document, model_document
 
     model, version = models.resolve(session, reference)
     parent = dataset = None
@@ -119,6 +123,9 @@ def _document(session: "Session", reference: str) -> "Document":
         "versions": [
             {"version": each.number, "metrics": each.metrics, "created_at": each.created_at}
             for each in models.versions(session, model)
+        ],
+        "evaluations": [
+            evaluation_document(each) for each in evaluations.of_version(session, version.id)
         ],
     }
 

@@ -13,6 +13,7 @@ from db.tables import (
     Artifact,
     Dataset,
     DatasetVersion,
+    Evaluation,
     Job,
     Model,
     ModelVersion,
@@ -176,6 +177,17 @@ def _descents(session: Session, found: Sequence[lineage.Descent]) -> list[Docume
         }
         for each in found
     ]
+
+
+def evaluation_document(evaluation: Evaluation) -> Document:
+    """The numbers of a version, and the protocol by which they were measured."""
+    return {
+        "job": evaluation.job_id,
+        "protocol": evaluation.protocol,
+        "protocol_sha256": evaluation.protocol_sha256,
+        "numbers": evaluation.numbers,
+        "created_at": evaluation.created_at,
+    }
 
 
 def schedule_document(schedule: Schedule) -> Document:
