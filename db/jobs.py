@@ -27,14 +27,13 @@ from db.moves import (
     end_job,
     lock_job,
     lock_jobs,
-    record_transitions,
     settle_job,
+    succeed_jobs,
 )
 from db.new_jobs import NewJob, insert_job
 from db.session import clock
 from db.states import FINAL, JobState
 from db.tables import Job, Shard
-from db.tuples import Tuple, update_tuples
 
 __all__ = [
     "JobBrief",
@@ -47,7 +46,6 @@ __all__ = [
     "complete",
     "counts",
     "drop_points_after",
-    "end_finalizing",
     "fail",
     "get",
     "last_points",
@@ -174,34 +172,8 @@ def succeed_many(session: Session, manifests: Mapping[str, NewManifest]) -> list
     """
     locked = lock_jobs(session, manifests, shared=False)
     ready = [job.id for job in locked.values() if job.status == JobState.FINALIZING]
-    end_finalizing(session, {job_id: manifests[job_id] for job_id in ready})
+    succeed_jobs(session, {job_id: manifests[job_id] for job_id in ready}, at=clock(session))
     return ready
-
-
-def end_finalizing(session: Session, manifests: Mapping[str, NewManifest]) -> None:
-    """End jobs as succeeded that this transaction has locked and that are finalizing."""
-    if not manifests:
-        return
-    at, old, new = clock(session), JobState.FINALIZING, JobState.SUCCEEDED
-    rows = [(*_manifest_row(manifest), job_id) for job_id, manifest in manifests.items()]
-    update_tuples(session, Job, _MANIFEST, rows, status=new, finished_at=at)
-    record_transitions(session, [(job_id, None, old, new, None) for job_id in manifests], at=at)
-
-
-_MANIFEST = (
-    "manifest_key",
-    "manifest_pack",
-    "manifest_offset",
-    "manifest_size",
-    "manifest_sha256",
-)
-
-
-def _manifest_row(manifest: NewManifest) -> Tuple:
-    place = manifest.place
-    if isinstance(place, str):
-        return (place, None, None, None, manifest.sha256)
-    return (None, place.pack, place.offset, place.size, manifest.sha256)
 
 
 def collectable(session: Session, older_than_s: float, limit: int) -> list[Job]:

@@ -14,10 +14,10 @@ from db.columns import fresh_ids
 from db.errors import Refused
 from db.session import clock
 from db.states import JobState, ShardState
-from db.tables import Job, Shard, Transition
+from db.tables import Job, Shard
 from db.tuples import Tuple, insert_tuples
 
-PIECE_ROWS = 3000  # a thousand jobs of one shard: about a tenth of a second
+PIECE_ROWS = 3000  # 1,500 jobs of one shard: about a tenth of a second
 
 JOB = (
     *("id", "kind", "spec", "spec_hash", "model", "priority", "batch_id", "custom_id"),
@@ -25,7 +25,6 @@ JOB = (
     "samples",
 )
 SHARD = ("id", "idx", "start", "stop", "job_id", "group_id", "urgency", "work_key")
-TRANSITION = ("id", "job_id")
 
 
 class NewJob(NamedTuple):
@@ -51,12 +50,11 @@ class Piece:
 
     jobs: list[Tuple] = field(default_factory=list)
     shards: list[Tuple] = field(default_factory=list)
-    transitions: list[Tuple] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
         """The number of rows."""
-        return len(self.jobs) + len(self.shards) + len(self.transitions)
+        return len(self.jobs) + len(self.shards)
 
 
 def pieces(jobs: Iterable[NewJob], *, batch_id: str | None = None) -> Iterator[Piece]:
@@ -65,14 +63,12 @@ def pieces(jobs: Iterable[NewJob], *, batch_id: str | None = None) -> Iterator[P
     Raises `Refused` for a job without a shard.
     """
     piece = Piece()
-    job_ids, shard_ids, transition_ids = fresh_ids(), fresh_ids(), fresh_ids()
+    job_ids, shard_ids = fresh_ids(), fresh_ids()
     for job in jobs:
         if not job.ranges:
             raise Refused("a job needs at least one shard: there is nothing to do")
         job_id = next(job_ids)
         piece.jobs.append(_job_row(job, job_id, batch_id))
-        # one for the job and its shards, which all begin queued
-        piece.transitions.append((next(transition_ids), job_id))
         common = (job_id, batch_id or job_id, -job.priority, job.work_key)
         for idx, (start, stop) in enumerate(job.ranges):
             piece.shards.append((next(shard_ids), idx, start, stop, *common))
@@ -90,7 +86,6 @@ def insert_piece(session: Session, piece: Piece) -> None:
     insert_tuples(session, Job, JOB, piece.jobs, status=queued, created_at=now)
     queued = ShardState.QUEUED.value
     insert_tuples(session, Shard, SHARD, piece.shards, status=queued, not_before=now)
-    insert_tuples(session, Transition, TRANSITION, piece.transitions, new=queued, at=now)
 
 
 def insert_job(session: Session, job: NewJob, *, batch_id: str | None = None) -> Job:
