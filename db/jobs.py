@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, or_, select, text, update
+from sqlalchemy import ColumnElement, and_, bindparam, or_, select, text, update
 from sqlalchemy.orm import Session, undefer
 
 from db.batches import visible
@@ -33,7 +33,7 @@ from db.moves import (
 from db.new_jobs import NewJob, insert_job
 from db.session import clock
 from db.states import FINAL, JobState
-from db.tables import Job, Shard
+from db.tables import JOBS, Job, Shard
 
 __all__ = [
     "JobBrief",
@@ -126,9 +126,7 @@ class JobBrief(NamedTuple):
 
 def briefs(session: Session, ids: Collection[str]) -> dict[str, JobBrief]:
     """The jobs with these ids, as their workers need them."""
-    columns = (Job.id, Job.model, Job.custom_id, Job.retry_of, Job.spec_hash, Job.spec)
-    rows = session.execute(select(*columns).where(Job.id.in_(ids)))
-    return {row.id: JobBrief(*row) for row in rows}
+    return {row.id: JobBrief(*row) for row in session.execute(_BRIEFS, {"ids": list(ids)})}
 
 
 def shards_of(session: Session, job_id: str) -> list[Shard]:
@@ -156,8 +154,7 @@ def next_to_finalize(session: Session, limit: int) -> list[str]:
 
 def complete(session: Session, job_ids: Collection[str]) -> list[str]:
     """Those running jobs whose shards have all succeeded: `settle` them. Locks nothing."""
-    running = (Job.id.in_(job_ids), Job.status == JobState.RUNNING)
-    return list(session.scalars(select(Job.id).where(*running, _ALL_SUCCEEDED).order_by(Job.id)))
+    return list(session.scalars(_COMPLETE, {"ids": list(job_ids)}))
 
 
 def settle(session: Session, job_id: str) -> JobState:
@@ -223,3 +220,13 @@ _ALL_SUCCEEDED: ColumnElement[bool] = text("""
         (SELECT 1 FROM shards WHERE job_id = jobs.id AND status <> 'succeeded' LIMIT 1)
     ) IS NULL
 """)  # type: ignore[assignment] # a condition
+
+# made once, because they run with every claim and commit
+_job = JOBS.c
+_AMONG = _job.id.in_(bindparam("ids", expanding=True))
+_BRIEFS = select(*(_job[name] for name in JobBrief._fields)).where(_AMONG)
+_COMPLETE = (
+    select(_job.id)
+    .where(_AMONG, _job.status == JobState.RUNNING.value, _ALL_SUCCEEDED)
+    .order_by(_job.id)
+)

@@ -429,4 +429,4 @@ class ScheduleRun(Base):
 
 
 # for statements that are made once and run often: without the classes, they run much faster
-JOBS, SHARDS = cast("Table", Job.__table__), cast("Table", Shard.__table__)
+JOBS, SHARDS, WORKERS = (cast("Table", each.__table__) for each in (Job, Shard, Worker))
