@@ -49,8 +49,8 @@ def commit_many(session: Session, results: Sequence[Result]) -> dict[str, Genmil
     running = {job_id for job_id, job in jobs.items() if job.status == JobState.RUNNING}
     ended = _end_shards(session, [claim for claim in claims if claim.job_id in running])
     done = [result for result in complete if result.claim.shard_id in ended]
-    if done:
-        _record(session, done, at=ended[done[0].claim.shard_id])
+    if done:  # no job ends before its shard, whatever the order in which they were updated
+        _record(session, done, at=max(ended.values()))
     lost = {claim.shard_id: claim for claim in claims if claim.shard_id not in ended}
     return outcomes | dict.fromkeys(ended) | _endings(session, lost)
 

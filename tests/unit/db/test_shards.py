@@ -352,6 +352,18 @@ def test_a_job_whose_manifest_is_stored_succeeds_with_its_only_shard(each_record
     assert moves == [(None, "queued"), ("queued", "running"), ("running", "succeeded")]
 
 
+def test_no_job_ends_before_its_shard_in_a_commit_of_several(each_record):
+    made = [each_record.add((0, 2)) for _ in range(6)]
+    for _, shard_id in made[:3]:  # of another fence, so that another statement ends them
+        each_record.release(each_record.claim(shard_id))
+    claims = [each_record.claim(shard_id) for _, shard_id in made]
+    manifest = NewManifest(Range(7, 3, 40), "ef" * 32)
+    results = [shards.Result(each, each_record.samples_of(each), None, manifest) for each in claims]
+    each_record.run(shards.commit_many, results)
+    for job_id, shard_id in made:
+        assert each_record.job(job_id).finished_at >= each_record.shard(shard_id).ended_at
+
+
 def test_an_incomplete_shard_harms_no_other(record):
     claims = [record.claim(record.add()[1]) for _ in range(2)]
     results = [shards.Result(claims[0], []), shards.Result(claims[1], record.samples_of(claims[1]))]
