@@ -4,28 +4,17 @@ A claim carries a fence, a number that grows with each claim of its shard. Every
 it, and changes nothing if the shard has since been claimed again, cancelled or ended.
 """
 
-import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import (
-    ARRAY,
-    any_,
-    bindparam,
-    case,
-    func,
-    or_,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import bindparam, case, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from db.claims import Claim
-from db.columns import Id
 from db.due import choose
+from db.free_shards import OPEN_JOBS, find, lock_free
 from db.heads import Due
 from db.moves import (
     end_attempts,
@@ -37,17 +26,15 @@ from db.moves import (
     move_shard,
     record_transitions,
 )
-from db.session import Now, clock
+from db.session import clock
 from db.states import JobState, ShardState
-from db.tables import JOBS, SHARDS, Shard
+from db.tables import SHARDS, Shard
 
 MAX_CLAIMS = 8
 REAPED_AT_ONCE = 100
 # shards to choose from: others may take the first ones meanwhile, and groups take turns
 CHOICES = 64
 LOST_TOGETHER = {1: 8}  # shards claimed together that were lost once; those lost again: one
-OPEN_JOBS = frozenset({JobState.QUEUED, JobState.RUNNING})
-LOCK_TRIES, LOCK_PAUSE_S = 10, 0.005
 
 
 def claim(
@@ -59,15 +46,15 @@ def claim(
     the shard, if it has ended or is unknown, or if it was lost `max_claims` times: there is nothing
     to do then.
     """
-    found = session.execute(_ONE, {"id": shard_id}).one_or_none()
+    found = find(session, shard_id)
     if found is None or not _is_free(found, found.now, max_claims):
         return None  # not even locked: most doorbells are for shards that somebody has
     job = lock_job(session, found.job_id, shared=found.job_status != JobState.QUEUED)
-    if job is None or job.status not in {JobState.QUEUED, JobState.RUNNING}:
+    if job is None or job.status not in OPEN_JOBS:
         return None
-    shard = session.execute(_ONE_LOCKED, {"id": shard_id}).one()
+    shard = find(session, shard_id, lock=True)
     now = clock(session)
-    if not _is_free(shard, now, max_claims):
+    if shard is None or not _is_free(shard, now, max_claims):
         return None
     jobs = {job.id: job.status}
     [taken] = _take(session, [shard], jobs, owner=owner, lease_s=lease_s, at=now)
@@ -100,7 +87,7 @@ def claim_due(
     wanted, count = pick(due, prefer, bounds, limit)
     if only is not None and wanted and wanted[0].work_key != only:
         return []
-    rows, jobs = _lock_free(session, [each.id for each in wanted], count)
+    rows, jobs = lock_free(session, [each.id for each in wanted], count)
     if not rows:
         return []
     return _take(session, rows, jobs, owner=owner, lease_s=lease_s, at=rows[0].now)
@@ -208,45 +195,6 @@ def _times_lost(shard: Any) -> int:
     return lost
 
 
-def _lock_free(
-    session: Session, wanted: Sequence[str], count: int
-) -> tuple[Sequence[Any], Mapping[str, str]]:
-    """Lock `count` of the wanted shards, the first ones that nobody has, and their jobs.
-
-    Returns them, and the states of the jobs, by their ids.
-    """
-    if not wanted:
-        return [], {}
-    jobs: Mapping[str, str]
-    if session.get_bind().dialect.name == "sqlite":  # the transaction is the lock
-        places = {shard_id: place for place, shard_id in enumerate(wanted[:count])}
-        rows = session.execute(_WANTED, {"ids": [*places]}).all()
-        jobs = {row.job_id: row.job_status for row in rows}
-    else:
-        rows = session.execute(_WANTED_LOCKED, {"ids": list(wanted), "count": count}).all()
-        places = {shard_id: place for place, shard_id in enumerate(wanted)}
-        jobs = _lock_jobs_of(session, rows)
-    held = [row for row in rows if jobs.get(row.job_id) in OPEN_JOBS]
-    return sorted(held, key=lambda row: places[row.id]), jobs
-
-
-def _lock_jobs_of(session: Session, rows: Sequence[Any]) -> Mapping[str, str]:
-    """Lock the jobs of shards, those exclusively that begin with them; what others hold is out.
-
-    Returns their states by their ids.
-    """
-    begin = {row.job_id for row in rows if row.job_status == JobState.QUEUED}
-    go_on = {row.job_id for row in rows if row.job_status == JobState.RUNNING}
-    for _ in range(LOCK_TRIES):
-        found = lock_jobs(session, begin, shared=False, skip_locked=True)
-        found |= lock_jobs(session, go_on, shared=True, skip_locked=True)
-        if found or not (begin or go_on):
-            break
-        # another worker is just starting the same job; waiting for its lock could be a deadlock
-        time.sleep(LOCK_PAUSE_S)
-    return {job_id: job.status for job_id, job in found.items()}
-
-
 def _take(
     session: Session,
     rows: Sequence[Any],
@@ -294,43 +242,10 @@ def _claim_of(row: Any, owner: str) -> Claim:
 
 _COUNTERS = (Shard.fence, Shard.claims, Shard.failures, Shard.releases)
 
-# statements of every claim: made once, on the tables themselves, because that is much faster
-_shard, _job = SHARDS.c, JOBS.c
-_IDS = bindparam("ids", type_=Id, expanding=True)
-_CLAIMED: Any = select(
-    _shard.id,
-    _shard.job_id,
-    _shard.idx,
-    _shard.start,
-    _shard.stop,
-    _shard.status,
-    _shard.not_before,
-    _shard.lease_until,
-    _shard.work_key,
-    _shard.group_id,
-    _shard.fence,
-    _shard.claims,
-    _shard.failures,
-    _shard.releases,
-    _job.status.label("job_status"),
-    _job.kind,
-    _job.samples,
-    Now().label("now"),
-).join(JOBS, _job.id == _shard.job_id)
-_ONE = _CLAIMED.where(_shard.id == bindparam("id"))
-_ONE_LOCKED = _ONE.with_for_update(key_share=True, of=SHARDS)
-_WANTED = _CLAIMED.where(_shard.id.in_(_IDS))
-# one array, because the driver parses a statement of many parameters each time
-_ARRAY = bindparam("ids", type_=ARRAY(Id))
-_WANTED_LOCKED = (
-    _CLAIMED.where(_shard.id == any_(_ARRAY), _shard.status == ShardState.QUEUED.value)
-    .with_for_update(skip_locked=True, key_share=True, of=SHARDS)
-    .order_by(func.array_position(_ARRAY, _shard.id))
-    .limit(bindparam("count"))
-)
+_shard = SHARDS.c
 _TAKE = (
     update(SHARDS)
-    .where(_shard.id.in_(_IDS))
+    .where(_shard.id.in_(bindparam("ids", expanding=True)))
     .values(
         status=ShardState.RUNNING.value,
         waiting=False,
