@@ -6,35 +6,40 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, null, select, update
 from sqlalchemy.orm import Session
 
 from db.claims import Claim, check_complete, ending, hold, record_artifacts, replace_artifact
-from db.commits import NewArtifact
+from db.commits import NewArtifact, NewManifest
 from db.errors import GenmillError, LeaseLost
 from db.leases import give_up, requeue
-from db.moves import end_attempts, lock_jobs, move_jobs
-from db.session import clock
+from db.moves import end_attempts, lock_jobs, move_jobs, succeed_jobs
+from db.session import Now, clock
 from db.states import JobState, ShardState
-from db.tables import Attempt, Checkpoint, Job, Shard
+from db.tables import SHARDS, Attempt, Checkpoint, Job, Shard
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a claim's work made: objects that are in the store already; the last report."""
+    """What a claim's work made: objects that are in the store already; the last report.
+
+    With a `manifest`, which is in the store too, the job of a single shard succeeds with it.
+    """
 
     claim: Claim
     artifacts: Sequence[NewArtifact]
     report: dict[str, Any] | None = None
+    manifest: NewManifest | None = None
 
 
 def commit_many(session: Session, results: Sequence[Result]) -> dict[str, GenmillError | None]:
     """Record what shards of one worker made and end them as succeeded.
 
     Returns by shard id None, or why its result was not recorded: `Cancelled`, `LeaseLost`, or
-    another error if it is incomplete; that harms no other. A job of one shard moves on with it; for
-    the others, call `db.jobs.settle` in a later transaction. After an error at the end of the
-    transaction, `outcome` tells whether it was committed.
+    another error if it is incomplete; that harms no other. A job of one shard ends with it, or is
+    finalizing if the result has no manifest; for the others, call `db.jobs.settle` in a later
+    transaction. After an error at the end of the transaction, `outcome` tells whether it was
+    committed.
     """
     outcomes: dict[str, GenmillError | None] = {}
     complete = [result for result in results if _is_complete(result, outcomes)]
@@ -42,10 +47,10 @@ def commit_many(session: Session, results: Sequence[Result]) -> dict[str, Genmil
     jobs = lock_jobs(session, {claim.job_id for claim in claims if claim.alone}, shared=False)
     jobs |= lock_jobs(session, {claim.job_id for claim in claims if not claim.alone}, shared=True)
     running = {job_id for job_id, job in jobs.items() if job.status == JobState.RUNNING}
-    now = clock(session)
-    ended = _end_shards(session, [claim for claim in claims if claim.job_id in running], at=now)
+    ended = _end_shards(session, [claim for claim in claims if claim.job_id in running])
     done = [result for result in complete if result.claim.shard_id in ended]
-    _record(session, done, at=now)
+    if done:  # no job ends before its shard, whatever the order in which they were updated
+        _record(session, done, at=max(ended.values()))
     lost = {claim.shard_id: claim for claim in claims if claim.shard_id not in ended}
     return outcomes | dict.fromkeys(ended) | _endings(session, lost)
 
@@ -135,22 +140,35 @@ def _is_complete(result: Result, outcomes: dict[str, GenmillError | None]) -> bo
     return True
 
 
-def _end_shards(session: Session, claims: Sequence[Claim], *, at: datetime) -> set[str]:
-    """Move the shards that these claims still hold to succeeded; return their ids.
+def _end_shards(session: Session, claims: Sequence[Claim]) -> dict[str, datetime]:
+    """Move the shards that these claims still hold to succeeded; return the times, by their ids.
 
     Their owner and the times of the attempt stay on their rows, as history.
     """
-    ended: set[str] = set()
+    ended: dict[str, datetime] = {}
     for (fence, samples), ids in _alike(claims).items():
-        new = {"status": ShardState.SUCCEEDED, "ended_at": at}
-        new |= {"lease_until": None, "dispatched_at": None}
-        if samples:  # the progress that was reported follows from the range now
-            new["report"] = None
-        running = (Shard.status == ShardState.RUNNING, Shard.owner == claims[0].owner)
-        held = update(Shard).where(Shard.id.in_(ids), Shard.fence == fence, *running)
-        statement = held.values(new).returning(Shard.id)
-        ended |= set(session.scalars(statement.execution_options(synchronize_session=False)))
+        held = {"ids": ids, "held_fence": fence, "holder": claims[0].owner}
+        for row in session.execute(_SUCCEED[samples], held):
+            ended[row.id] = row.ended_at
     return ended
+
+
+def _succeeding(*, samples: bool) -> Any:
+    shard = SHARDS.c
+    new = {"status": ShardState.SUCCEEDED.value, "ended_at": Now()}
+    new |= {"lease_until": null(), "dispatched_at": null()}
+    if samples:  # the progress that was reported follows from the range now
+        new["report"] = null()
+    held = update(SHARDS).where(
+        shard.id.in_(bindparam("ids", expanding=True)),
+        shard.fence == bindparam("held_fence"),
+        shard.status == ShardState.RUNNING.value,
+        shard.owner == bindparam("holder"),
+    )
+    return held.values(new).returning(shard.id, shard.ended_at)
+
+
+_SUCCEED = {samples: _succeeding(samples=samples) for samples in (True, False)}
 
 
 def _alike(claims: Sequence[Claim]) -> dict[tuple[int, bool], list[str]]:
@@ -162,15 +180,16 @@ def _alike(claims: Sequence[Claim]) -> dict[tuple[int, bool], list[str]]:
 
 
 def _record(session: Session, done: Sequence[Result], *, at: datetime) -> None:
-    claims = [result.claim for result in done]
     for result in done:
         if result.claim.kind != "generate":
             _record_training(session, result, at=at)
     made = [(result.claim, each) for result in done for each in result.artifacts]
     made = [pair for pair in made if pair[0].kind == "generate"]
     record_artifacts(session, made, at=at)
-    whole = [claim.job_id for claim in claims if claim.alone]
-    move_jobs(session, whole, JobState.RUNNING, JobState.FINALIZING, at=at)
+    whole = {result.claim.job_id: result.manifest for result in done if result.claim.alone}
+    succeed_jobs(session, {key: manifest for key, manifest in whole.items() if manifest}, at=at)
+    others = [key for key, manifest in whole.items() if not manifest]
+    move_jobs(session, others, JobState.RUNNING, JobState.FINALIZING, at=at)
 
 
 def _record_training(session: Session, result: Result, *, at: datetime) -> None:

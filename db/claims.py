@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import bindparam, delete, func, select, text
 from sqlalchemy.orm import Session
 
 from db.columns import fresh_ids
@@ -13,7 +13,7 @@ from db.commits import NewArtifact, blob_key
 from db.errors import Cancelled, GenmillError, LeaseLost
 from db.moves import lock_job, lock_shard
 from db.states import FINAL, JobState, ShardState
-from db.tables import Artifact, Shard
+from db.tables import IN_ORDER, SHARDS, Artifact, Shard
 from db.tuples import Tuple, insert_tuples
 
 
@@ -67,12 +67,18 @@ def ending(claim: Claim, job_status: str, shard: Any) -> Cancelled | LeaseLost |
 
 def unclaimed_samples(session: Session, *, at_most: int) -> int | None:
     """The samples of the shards that were never claimed; None if there are `at_most` shards."""
-    fresh = text("status = 'queued' AND fence = 0")  # literals, so that the partial index is used
-    order = (Shard.urgency, Shard.group_id, Shard.job_id, Shard.idx)
-    sizes = select((Shard.stop - Shard.start).label("size")).where(fresh)
-    some = sizes.order_by(*order).limit(at_most).subquery()
-    count, samples = session.execute(select(func.count(), func.sum(some.c.size))).one()
+    count, samples = session.execute(_UNCLAIMED, {"at_most": at_most}).one()
     return None if count == at_most else int(samples or 0)
+
+
+_SIZES = (
+    select((SHARDS.c.stop - SHARDS.c.start).label("size"))
+    .where(text("status = 'queued' AND fence = 0"))  # literals, so that the partial index is used
+    .order_by(*(SHARDS.c[name] for name in IN_ORDER))
+    .limit(bindparam("at_most"))
+    .subquery()
+)
+_UNCLAIMED = select(func.count(), func.sum(_SIZES.c.size))
 
 
 def check_complete(claim: Claim, artifacts: Iterable[NewArtifact]) -> None:

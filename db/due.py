@@ -10,17 +10,17 @@ walked over: its jobs must not run yet (`db.batches`).
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import groupby
+from typing import Any
 
 from sqlalchemy import bindparam, func, select, text, update
 from sqlalchemy.orm import Session
 
-from db.columns import UtcDateTime
 from db.heads import DISPATCHED, Due, Group, fetch, find_groups
-from db.session import clock
+from db.session import Now, clock
 from db.states import ShardState
-from db.tables import Shard
+from db.tables import SHARDS, Shard
 from db.workers import count_live
 
 MIN_OUTSTANDING = 4  # while no worker is known yet
@@ -41,13 +41,13 @@ def take_due(
     dispatchers never take the same shard.
     """
     now = clock(session)
-    _forget_overdue(session, now - timedelta(seconds=deadline_s))
+    session.execute(_FORGET_OVERDUE, {"before": now - timedelta(seconds=deadline_s)})
     outstanding = session.scalar(select(func.count()).select_from(Shard).where(*_DISPATCHED)) or 0
     allowed = max(MIN_OUTSTANDING, per_worker * count_live(session))
     room = allowed - max(outstanding, waiting)
     if room <= 0:
         return []
-    wanted = [shard.id for shard in choose(session, room, now=now, undispatched=True)]
+    wanted = [shard.id for shard in choose(session, room, undispatched=True)]
     # skip what another dispatcher has locked, and look again: what it took is no longer due
     still_due = select(Shard.id).where(
         Shard.id.in_(wanted), Shard.status == ShardState.QUEUED, Shard.dispatched_at.is_(None)
@@ -76,7 +76,6 @@ def choose(
     session: Session,
     room: int,
     *,
-    now: datetime,
     undispatched: bool = False,
     served: Mapping[str, int] | None = None,
 ) -> list[Due]:
@@ -84,7 +83,7 @@ def choose(
 
     With `undispatched`, only those that nobody has rung for, and what was rung for counts as taken.
     """
-    _wake(session, now)
+    session.execute(_WAKE)
     groups = find_groups(session, room, undispatched=undispatched)
     chosen: list[Due] = []
     for _, peers in groupby(groups, key=lambda group: group.urgency):
@@ -162,25 +161,19 @@ def _first(
     return {name: sorted(shards)[: turns[name]] for name, shards in found.items()}
 
 
-def _wake(session: Session, now: datetime) -> None:
-    """Make shards due whose pause has passed."""
-    _update_some(session, "waiting = false", "waiting AND not_before <= :at", now)
+def _some(condition: str, *more: Any) -> Any:
+    """The ids of queued shards that meet a condition of a partial index, which is a literal."""
+    queued = select(_shard.id).where(text(f"status = 'queued' AND {condition}"), *more)
+    unlocked = queued.limit(WOKEN_AT_ONCE).with_for_update(skip_locked=True, key_share=True)
+    return update(SHARDS).where(_shard.id.in_(unlocked))
 
 
-def _forget_overdue(session: Session, before: datetime) -> None:
-    """Make shards due again whose doorbell nobody has answered."""
-    overdue = "dispatched_at IS NOT NULL AND dispatched_at <= :at"
-    _update_some(session, "dispatched_at = NULL", overdue, before)
-
-
-def _update_some(session: Session, change: str, condition: str, at: datetime) -> None:
-    lock = "FOR NO KEY UPDATE SKIP LOCKED" if session.get_bind().dialect.name != "sqlite" else ""
-    statement = text(
-        f"UPDATE shards SET {change} WHERE id IN (SELECT id FROM shards"  # noqa: S608 - constants
-        f" WHERE status = 'queued' AND {condition} LIMIT {WOKEN_AT_ONCE} {lock})"
-    )
-    session.execute(statement.bindparams(bindparam("at", at, UtcDateTime)))
-
+_shard = SHARDS.c
+# shards whose pause has passed become due, and those again whose doorbell nobody has answered
+_WAKE = _some("waiting", _shard.not_before <= Now()).values(waiting=False)
+_FORGET_OVERDUE = _some(
+    "dispatched_at IS NOT NULL", _shard.dispatched_at <= bindparam("before")
+).values(dispatched_at=None)
 
 # a literal, so that the partial index is used
 _DISPATCHED = (text(DISPATCHED),)

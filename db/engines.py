@@ -63,6 +63,8 @@ def _sqlite_engine(url: URL) -> Engine:
         # With NORMAL, a power cut may lose the last commits: jobs whose ids were already printed.
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
+        # what would undo a statement, for which it would otherwise write files
+        cursor.execute("PRAGMA temp_store = MEMORY")
         cursor.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
         cursor.close()
 

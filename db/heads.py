@@ -121,23 +121,21 @@ def fetch(
 def _only_group(session: Session, start: Start | None) -> list[Group] | None:
     """The queue's groups if they are one or none: what runs is not counted then. Else None."""
     ends = [
-        end
-        for index, condition in QUEUED.items()
-        for end in (_first_of(index, start), _LAST.format(condition=condition))
+        f"({end}) AS id{2 * n + last}"
+        for n, (index, condition) in enumerate(QUEUED.items())
+        for last, end in enumerate((_first_of(index, start), _LAST.format(condition=condition)))
     ]
-    probe = ", ".join(f"({end}) AS id{n}" for n, end in enumerate(ends))
     began = time.monotonic()
     values = start.values if start else {}
-    ids = session.execute(_typed(f"SELECT {probe}", *values), values).one()
+    probe = _ENDS.format(ends=", ".join(ends))
+    rows = session.execute(_typed(probe, *values), values).all()
     elapsed_s = time.monotonic() - began
-    names = {f"id{n}": found for n, found in enumerate(ids)}
-    rows = session.execute(_typed(_ENDS, *names), names)
-    found = {row.id: Due(*row[:-1]) for row in rows if not row[-1]}
-    _remember(session, found.get(ids[0]), start, elapsed_s)
-    hidden = {each for each in ids if each} - found.keys()
-    heads = {index: found[ids[2 * n]] for n, index in enumerate(QUEUED) if ids[2 * n] in found}
+    found = {row.id: Due(*row[: len(Due._fields)]) for row in rows if not row.hidden}
+    firsts = {index: rows[0][n] for n, index in enumerate(QUEUED, -len(QUEUED))} if rows else {}
+    heads = {index: found[each] for index, each in firsts.items() if each in found}
+    _remember(session, heads.get("fresh"), start, elapsed_s)
     keys = {(due.urgency, due.group_id) for due in found.values()}
-    if hidden or len(keys) > 1:
+    if len(found) < len(rows) or len(keys) > 1:
         return None
     return [Group(*key, 1, heads) for key in keys]  # its first ones may have been rung for
 
@@ -175,8 +173,8 @@ def _first_of(index: str, start: Start | None) -> str:
     return f"SELECT coalesce(({more_urgent}), ({onwards}))"
 
 
-_IS_ID = re.compile(r"id\d|g\d+|start_(group|job)_id")  # of a statement's parameters
-_ID_COLUMNS = dict.fromkeys(("id", "group_id", "job_id", "id0", "id1", "id2", "id3"), Id())
+_IS_ID = re.compile(r"g\d+|start_(group|job)_id")  # of a statement's parameters
+_ID_COLUMNS = dict.fromkeys(("id", "group_id", "job_id", "id0", "id2"), Id())
 _RUNNING = "SELECT group_id FROM shards WHERE status = 'running'"
 _RUNG = f"{_RUNNING} UNION ALL SELECT group_id FROM shards WHERE {DISPATCHED}"  # noqa: S608
 _ORDER = ", ".join(IN_ORDER)
@@ -218,8 +216,9 @@ WHERE head.group_id NOT IN (SELECT id FROM hidden)
 """
 
 _ENDS = (
-    f"SELECT {_COLUMNS}, group_id IN (SELECT id FROM batches WHERE complete_at IS NULL)"  # noqa: S608
-    " FROM shards WHERE id IN (:id0, :id1, :id2, :id3)"
+    "WITH ends AS MATERIALIZED (SELECT {ends}) "  # noqa: S608 - constants
+    f"SELECT {_COLUMNS}, group_id IN (SELECT id FROM batches WHERE complete_at IS NULL) AS hidden,"
+    " id0, id2 FROM ends JOIN shards ON shards.id IN (id0, id1, id2, id3)"
 )
 _PART = (
     f"SELECT * FROM (SELECT {_COLUMNS} FROM shards WHERE {{condition}}"  # noqa: S608 - constants

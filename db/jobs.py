@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, or_, select, text, update
+from sqlalchemy import ColumnElement, and_, bindparam, or_, select, text, update
 from sqlalchemy.orm import Session, undefer
 
 from db import chains
@@ -28,14 +28,13 @@ from db.moves import (
     end_job,
     lock_job,
     lock_jobs,
-    record_transitions,
     settle_job,
+    succeed_jobs,
 )
 from db.new_jobs import NewJob, insert_job
 from db.session import clock
 from db.states import FINAL, JobState
-from db.tables import Job, Shard
-from db.tuples import Tuple, update_tuples
+from db.tables import JOBS, Job, Shard
 
 __all__ = [
     "JobBrief",
@@ -48,7 +47,6 @@ __all__ = [
     "complete",
     "counts",
     "drop_points_after",
-    "end_finalizing",
     "fail",
     "get",
     "last_points",
@@ -129,9 +127,7 @@ class JobBrief(NamedTuple):
 
 def briefs(session: Session, ids: Collection[str]) -> dict[str, JobBrief]:
     """The jobs with these ids, as their workers need them."""
-    columns = (Job.id, Job.model, Job.custom_id, Job.retry_of, Job.spec_hash, Job.spec)
-    rows = session.execute(select(*columns).where(Job.id.in_(ids)))
-    return {row.id: JobBrief(*row) for row in rows}
+    return {row.id: JobBrief(*row) for row in session.execute(_BRIEFS, {"ids": list(ids)})}
 
 
 def shards_of(session: Session, job_id: str) -> list[Shard]:
@@ -162,8 +158,7 @@ def next_to_finalize(session: Session, limit: int) -> list[str]:
 
 def complete(session: Session, job_ids: Collection[str]) -> list[str]:
     """Those running jobs whose shards have all succeeded: `settle` them. Locks nothing."""
-    running = (Job.id.in_(job_ids), Job.status == JobState.RUNNING)
-    return list(session.scalars(select(Job.id).where(*running, _ALL_SUCCEEDED).order_by(Job.id)))
+    return list(session.scalars(_COMPLETE, {"ids": list(job_ids)}))
 
 
 def settle(session: Session, job_id: str) -> JobState:
@@ -178,34 +173,8 @@ def succeed_many(session: Session, manifests: Mapping[str, NewManifest]) -> list
     """
     locked = lock_jobs(session, manifests, shared=False)
     ready = [job.id for job in locked.values() if job.status == JobState.FINALIZING]
-    end_finalizing(session, {job_id: manifests[job_id] for job_id in ready})
+    succeed_jobs(session, {job_id: manifests[job_id] for job_id in ready}, at=clock(session))
     return ready
-
-
-def end_finalizing(session: Session, manifests: Mapping[str, NewManifest]) -> None:
-    """End jobs as succeeded that this transaction has locked and that are finalizing."""
-    if not manifests:
-        return
-    at, old, new = clock(session), JobState.FINALIZING, JobState.SUCCEEDED
-    rows = [(*_manifest_row(manifest), job_id) for job_id, manifest in manifests.items()]
-    update_tuples(session, Job, _MANIFEST, rows, status=new, finished_at=at)
-    record_transitions(session, [(job_id, None, old, new, None) for job_id in manifests], at=at)
-
-
-_MANIFEST = (
-    "manifest_key",
-    "manifest_pack",
-    "manifest_offset",
-    "manifest_size",
-    "manifest_sha256",
-)
-
-
-def _manifest_row(manifest: NewManifest) -> Tuple:
-    place = manifest.place
-    if isinstance(place, str):
-        return (place, None, None, None, manifest.sha256)
-    return (None, place.pack, place.offset, place.size, manifest.sha256)
 
 
 def collectable(session: Session, older_than_s: float, limit: int) -> list[Job]:
@@ -256,3 +225,13 @@ _ALL_SUCCEEDED: ColumnElement[bool] = text("""
         (SELECT 1 FROM shards WHERE job_id = jobs.id AND status <> 'succeeded' LIMIT 1)
     ) IS NULL
 """)  # type: ignore[assignment] # a condition
+
+# made once, because they run with every claim and commit
+_job = JOBS.c
+_AMONG = _job.id.in_(bindparam("ids", expanding=True))
+_BRIEFS = select(*(_job[name] for name in JobBrief._fields)).where(_AMONG)
+_COMPLETE = (
+    select(_job.id)
+    .where(_AMONG, _job.status == JobState.RUNNING.value, _ALL_SUCCEEDED)
+    .order_by(_job.id)
+)

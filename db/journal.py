@@ -1,13 +1,16 @@
 """A job's journal: its log lines, the points of its curves, its changes of state."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy import and_, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from db.columns import new_id
 from db.session import clock, insert_new, upsert
-from db.tables import LogLine, Point, Transition
+from db.states import JobState
+from db.tables import Job, LogLine, Point, Transition
 
 
 def log(
@@ -65,8 +68,33 @@ def drop_points_after(session: Session, job_id: str, step: int) -> None:
 
 
 def transitions(session: Session, job_id: str, *, with_shards: bool = True) -> list[Transition]:
-    """Every change of state of a job and, unless told otherwise, of its shards, oldest first."""
+    """Every change of state of a job, oldest first, with the recorded ones of its shards or not.
+
+    What went as planned is not recorded, but follows from the job's own row (`db.moves`).
+    """
     statement = select(Transition).where(Transition.job_id == job_id)
     if not with_shards:
         statement = statement.where(Transition.shard_id.is_(None))
-    return list(session.scalars(statement.order_by(Transition.at, Transition.id)))
+    recorded = list(session.scalars(statement.order_by(Transition.at, Transition.id)))
+    moves = [(row.old, row.new) for row in recorded if row.shard_id is None]
+    known = {new for _, new in moves}
+    times = select(Job.status, Job.created_at, Job.started_at, Job.finished_at)
+    told = [
+        Transition(job_id=job_id, at=at, old=old, new=new)
+        for job in session.execute(times.where(Job.id == job_id))
+        for at, old, new in told_by_row(job, finalized=JobState.FINALIZING in known)
+        if (old, new) not in moves  # by an earlier Genmill
+        and not (old is None and known & {"waiting", "queued"})  # it began otherwise
+    ]
+    begun = [row for row in told if row.new != JobState.SUCCEEDED]
+    ended = [row for row in told if row.new == JobState.SUCCEEDED]
+    return sorted([*begun, *recorded, *ended], key=lambda row: row.at)
+
+
+def told_by_row(job: Any, *, finalized: bool) -> Iterator[tuple[datetime, str | None, str]]:
+    """The moves that a job's row tells: time, old state, new state."""
+    yield job.created_at, None, "queued"
+    if job.started_at is not None:
+        yield job.started_at, "queued", "running"
+    if job.status == JobState.SUCCEEDED:
+        yield job.finished_at, "finalizing" if finalized else "running", "succeeded"

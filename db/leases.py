@@ -4,28 +4,17 @@ A claim carries a fence, a number that grows with each claim of its shard. Every
 it, and changes nothing if the shard has since been claimed again, cancelled or ended.
 """
 
-import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import (
-    ARRAY,
-    any_,
-    bindparam,
-    case,
-    func,
-    or_,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import bindparam, case, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from db.claims import Claim
-from db.columns import Id
 from db.due import choose
+from db.free_shards import OPEN_JOBS, find, lock_free
 from db.heads import Due
 from db.moves import (
     end_attempts,
@@ -39,14 +28,13 @@ from db.moves import (
 )
 from db.session import clock
 from db.states import JobState, ShardState
-from db.tables import Job, Shard
+from db.tables import SHARDS, Shard
 
 MAX_CLAIMS = 8
 REAPED_AT_ONCE = 100
 # shards to choose from: others may take the first ones meanwhile, and groups take turns
 CHOICES = 64
 LOST_TOGETHER = {1: 8}  # shards claimed together that were lost once; those lost again: one
-LOCK_TRIES, LOCK_PAUSE_S = 10, 0.005
 
 
 def claim(
@@ -58,18 +46,18 @@ def claim(
     the shard, if it has ended or is unknown, or if it was lost `max_claims` times: there is nothing
     to do then.
     """
-    found = session.execute(_CLAIMED.where(Shard.id == shard_id)).one_or_none()
-    if found is None or not _is_free(found, clock(session), max_claims):
+    found = find(session, shard_id)
+    if found is None or not _is_free(found, found.now, max_claims):
         return None  # not even locked: most doorbells are for shards that somebody has
     job = lock_job(session, found.job_id, shared=found.job_status != JobState.QUEUED)
-    if job is None or job.status not in {JobState.QUEUED, JobState.RUNNING}:
+    if job is None or job.status not in OPEN_JOBS:
         return None
-    locked = _CLAIMED.where(Shard.id == shard_id).with_for_update(key_share=True, of=Shard)
-    shard = session.execute(locked).one()
+    shard = find(session, shard_id, lock=True)
     now = clock(session)
-    if not _is_free(shard, now, max_claims):
+    if shard is None or not _is_free(shard, now, max_claims):
         return None
-    [taken] = _take(session, [shard], owner=owner, lease_s=lease_s, at=now)
+    jobs = {job.id: job.status}
+    [taken] = _take(session, [shard], jobs, owner=owner, lease_s=lease_s, at=now)
     return taken
 
 
@@ -95,12 +83,14 @@ def claim_due(
     """
     bounds = limits or {}
     room = max(CHOICES, limit, *bounds.values())
-    due = choose(session, room, now=clock(session), served=served or {})
+    due = choose(session, room, served=served or {})
     wanted, count = pick(due, prefer, bounds, limit)
     if only is not None and wanted and wanted[0].work_key != only:
         return []
-    rows = _lock_free(session, [each.id for each in wanted], count)
-    return _take(session, rows, owner=owner, lease_s=lease_s, at=clock(session)) if rows else []
+    rows, jobs = lock_free(session, [each.id for each in wanted], count)
+    if not rows:
+        return []
+    return _take(session, rows, jobs, owner=owner, lease_s=lease_s, at=rows[0].now)
 
 
 def pick(
@@ -205,64 +195,22 @@ def _times_lost(shard: Any) -> int:
     return lost
 
 
-def _lock_free(session: Session, wanted: Sequence[str], count: int) -> Sequence[Any]:
-    """Lock `count` of the wanted shards, the first ones that nobody has, and their jobs."""
-    if not wanted:
-        return []
-    if session.get_bind().dialect.name == "sqlite":  # the transaction is the lock
-        queued = _CLAIMED.where(Shard.id.in_(wanted[:count]))
-        places = {shard_id: place for place, shard_id in enumerate(wanted)}
-        rows = sorted(session.execute(queued), key=lambda row: places[row.id])
-    else:
-        ids = bindparam("ids", list(wanted), ARRAY(Id))
-        place = func.array_position(ids, Shard.id)
-        # one array, because the driver parses a statement of many parameters each time
-        free = _CLAIMED.where(Shard.id == any_(ids), Shard.status == ShardState.QUEUED)
-        locked = free.with_for_update(skip_locked=True, key_share=True, of=Shard)
-        rows = list(session.execute(locked.order_by(place).limit(count)))
-    jobs = _lock_jobs_of(session, rows)
-    return [row for row in rows if row.job_id in jobs]
-
-
-def _lock_jobs_of(session: Session, rows: Sequence[Any]) -> set[str]:
-    """Lock the jobs of shards, those exclusively that begin with them; what others hold is out."""
-    begin = {row.job_id for row in rows if row.job_status == JobState.QUEUED}
-    go_on = {row.job_id for row in rows if row.job_status == JobState.RUNNING}
-    for _ in range(LOCK_TRIES):
-        found = lock_jobs(session, begin, shared=False, skip_locked=True)
-        found |= lock_jobs(session, go_on, shared=True, skip_locked=True)
-        if found or not (begin or go_on):
-            break
-        # another worker is just starting the same job; waiting for its lock could be a deadlock
-        time.sleep(LOCK_PAUSE_S)
-    open_states = {JobState.QUEUED, JobState.RUNNING}
-    return {job_id for job_id, job in found.items() if job.status in open_states}
-
-
 def _take(
-    session: Session, rows: Sequence[Any], *, owner: str, lease_s: float, at: datetime
+    session: Session,
+    rows: Sequence[Any],
+    jobs: Mapping[str, str],
+    *,
+    owner: str,
+    lease_s: float,
+    at: datetime,
 ) -> list[Claim]:
-    """Give locked shards of locked jobs to `owner`."""
+    """Give locked shards to `owner`; their locked jobs are in the states that `jobs` tells."""
     _end_lost(session, [row for row in rows if row.status == ShardState.RUNNING], at=at)
-    session.execute(
-        update(Shard)
-        .where(Shard.id.in_([row.id for row in rows]))
-        .values(
-            status=ShardState.RUNNING,
-            waiting=False,
-            fence=Shard.fence + 1,
-            claims=Shard.claims + 1,
-            owner=owner,
-            started_at=at,
-            lease_until=at + timedelta(seconds=lease_s),
-            heartbeat_seq=0,
-            # the samples that another worker has made are made again; a training resumes
-            report=case((Shard.work_key.is_(None), Shard.report)),
-        )
-        .execution_options(synchronize_session=False)
-    )
-    begun = sorted({row.job_id for row in rows if row.job_status == JobState.QUEUED})
-    _begin(session, begun, at=at)
+    until = at + timedelta(seconds=lease_s)
+    taken = {"ids": [row.id for row in rows], "holder": owner, "at": at, "until": until}
+    session.execute(_TAKE, taken)
+    begun = sorted({row.job_id for row in rows if jobs[row.job_id] == JobState.QUEUED})
+    move_jobs(session, begun, JobState.QUEUED, JobState.RUNNING, at=at, started_at=at)
     return [_claim_of(row, owner) for row in rows]
 
 
@@ -274,14 +222,6 @@ def _end_lost(session: Session, rows: Sequence[Any], *, at: datetime) -> None:
     record_transitions(
         session, [(row.job_id, row.id, running, running, reason) for row in rows], at=at
     )
-
-
-def _begin(session: Session, job_ids: Sequence[str], *, at: datetime) -> None:
-    """Move jobs to running that are exclusively locked; some may have begun meanwhile."""
-    if job_ids:
-        queued = select(Job.id).where(Job.id.in_(job_ids), Job.status == JobState.QUEUED)
-        begun = session.scalars(queued.order_by(Job.id)).all()
-        move_jobs(session, begun, JobState.QUEUED, JobState.RUNNING, at=at, started_at=at)
 
 
 def _claim_of(row: Any, owner: str) -> Claim:
@@ -301,19 +241,21 @@ def _claim_of(row: Any, owner: str) -> Claim:
 
 
 _COUNTERS = (Shard.fence, Shard.claims, Shard.failures, Shard.releases)
-_CLAIMED: Any = select(
-    Shard.id,
-    Shard.job_id,
-    Shard.idx,
-    Shard.start,
-    Shard.stop,
-    Shard.status,
-    Shard.not_before,
-    Shard.lease_until,
-    Shard.work_key,
-    Shard.group_id,
-    *_COUNTERS,
-    Job.status.label("job_status"),
-    Job.kind,
-    Job.samples,
-).join(Job, Job.id == Shard.job_id)
+
+_shard = SHARDS.c
+_TAKE = (
+    update(SHARDS)
+    .where(_shard.id.in_(bindparam("ids", expanding=True)))
+    .values(
+        status=ShardState.RUNNING.value,
+        waiting=False,
+        fence=_shard.fence + 1,
+        claims=_shard.claims + 1,
+        owner=bindparam("holder"),
+        started_at=bindparam("at"),
+        lease_until=bindparam("until"),
+        heartbeat_seq=0,
+        # the samples that another worker has made are made again; a training resumes
+        report=case((_shard.work_key.is_(None), _shard.report)),
+    )
+)

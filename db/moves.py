@@ -1,31 +1,33 @@
 """Every change of state of a job or shard: locked, checked against `states`, recorded.
 
-A shard that is claimed and then succeeds says so itself, in its own row: its worker, when the
-attempt began, and when it ended. A row of `attempts` and a transition are written for the rest.
+What goes as planned is told by the row itself: of a job, when it was enqueued, began and succeeded;
+of a shard, its worker, when the attempt began and when it succeeded. A transition is written for
+every other move, and a row of `attempts` for an attempt without success.
 
 The job is locked first, then the shard: shared by claims, commits and requeues, exclusively by
 whatever moves the job. A transaction never turns its shared lock into an exclusive one: two that
 tried would wait for each other. Whoever looks without waiting (SKIP LOCKED) may lock in any order.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import insert, literal, select, update
+from sqlalchemy import bindparam, insert, literal, select, update
 from sqlalchemy.orm import Session
 
 from db.columns import PlainText, UtcDateTime, fresh_ids
+from db.commits import NewManifest
 from db.errors import GenmillError
 from db.session import clock
 from db.states import FINAL, JOB_MOVES, SHARD_MOVES, JobState, ShardState
-from db.tables import Attempt, Job, Shard, Transition
-from db.tuples import insert_tuples
+from db.tables import JOBS, Attempt, Job, Shard, Transition
+from db.tuples import Tuple, insert_tuples, update_tuples
 
+TOLD_BY_ROW = frozenset({JobState.RUNNING, JobState.SUCCEEDED})  # of a job: when it came to be that
 NOT_HELD = {"owner": None, "lease_until": None, "started_at": None}  # a shard's columns
 Move = tuple[str, str | None, str | None, str, str | None]
-_JOB = select(Job.id, Job.status, Job.kind, Job.samples)  # not the spec, which can be large
 
 
 def lock_jobs(
@@ -38,12 +40,25 @@ def lock_jobs(
     """
     if not ids:
         return {}
-    statement = _JOB.where(Job.id.in_(ids)).order_by(Job.id)
+    locked = session.execute(_LOCKED[shared, skip_locked], {"ids": list(ids)})
+    return {row.id: row for row in locked}
+
+
+def _locking(*, shared: bool, skip_locked: bool) -> Any:
+    job = JOBS.c
+    # not the spec, which can be large
+    jobs = select(job.id, job.status, job.kind, job.samples).order_by(job.id)
     # FOR NO KEY UPDATE: rows that refer to a locked one may still be inserted
-    locked = statement.with_for_update(
-        read=shared, key_share=not shared, skip_locked=skip_locked, of=Job
+    return jobs.where(job.id.in_(bindparam("ids", expanding=True))).with_for_update(
+        read=shared, key_share=not shared, skip_locked=skip_locked, of=JOBS
     )
-    return {row.id: row for row in session.execute(locked)}
+
+
+_LOCKED = {
+    (shared, skip_locked): _locking(shared=shared, skip_locked=skip_locked)
+    for shared in (True, False)
+    for skip_locked in (True, False)
+}
 
 
 def lock_job(session: Session, job_id: str, *, shared: bool = False) -> Any | None:
@@ -92,8 +107,31 @@ def move_jobs(
         also["finished_at"] = at
     statement = update(Job).where(Job.id.in_(ids), Job.status == old).values(status=new, **also)
     moved: Any = session.execute(statement)
-    record_transitions(session, [(each, None, old, new, reason) for each in ids], at=at)
+    if new not in TOLD_BY_ROW:
+        record_transitions(session, [(each, None, old, new, reason) for each in ids], at=at)
     return int(moved.rowcount)
+
+
+def succeed_jobs(session: Session, manifests: Mapping[str, NewManifest], *, at: datetime) -> None:
+    """End jobs as succeeded that this transaction has locked and whose shards have succeeded."""
+    rows = [(*_manifest_row(manifest), job_id) for job_id, manifest in manifests.items()]
+    update_tuples(session, Job, _MANIFEST, rows, status=JobState.SUCCEEDED, finished_at=at)
+
+
+_MANIFEST = (
+    "manifest_key",
+    "manifest_pack",
+    "manifest_offset",
+    "manifest_size",
+    "manifest_sha256",
+)
+
+
+def _manifest_row(manifest: NewManifest) -> Tuple:
+    place = manifest.place
+    if isinstance(place, str):
+        return (place, None, None, None, manifest.sha256)
+    return (None, place.pack, place.offset, place.size, manifest.sha256)
 
 
 def move_shard(

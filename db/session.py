@@ -7,13 +7,16 @@ PostgreSQL runs READ COMMITTED with explicit row locks, a job's before its shard
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from importlib import import_module
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, text
+from sqlalchemy import Connection, Table, select
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.functions import FunctionElement
 
+from db.columns import UtcDateTime
 from db.database_url import parse_url
 from db.driver_errors import Busy, translate_errors
 from db.engines import open_engine
@@ -99,14 +102,31 @@ class Database:
         self._engine.dispose()
 
 
+class Now(FunctionElement[datetime]):
+    """The time by the database's clock, inside a statement."""
+
+    type = UtcDateTime()
+    inherit_cache = True
+
+
+@compiles(Now, "sqlite")
+def _now_on_sqlite(*_: Any, **__: Any) -> str:
+    return "strftime('%Y-%m-%d %H:%M:%f000', 'now')"  # to the millisecond, as times are stored
+
+
+@compiles(Now, "postgresql")
+def _now_on_postgresql(*_: Any, **__: Any) -> str:
+    return "clock_timestamp()"
+
+
 def clock(session: Session) -> datetime:
     """The time by the database's clock, aware and in UTC: the only clock that decisions use."""
-    if session.get_bind().dialect.name == "sqlite":
-        now = session.scalar(text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')"))
-        return datetime.fromisoformat(str(now)).replace(tzinfo=UTC)
-    now = session.scalar(text("SELECT clock_timestamp()"))
-    assert isinstance(now, datetime)  # noqa: S101 - for mypy: PostgreSQL returns nothing else
-    return now.astimezone(UTC)
+    now = session.scalar(_NOW)
+    assert isinstance(now, datetime)  # noqa: S101 - for mypy: there is nothing else
+    return now
+
+
+_NOW = select(Now())
 
 
 def insert_new(session: Session, table: Any, rows: Sequence[Mapping[str, Any]]) -> int:

@@ -33,7 +33,10 @@ FINAL = frozenset({"succeeded", "failed", "cancelled"})
 JOB_MOVES: dict[JobState, frozenset[JobState]] = {
     JobState.WAITING: frozenset({JobState.QUEUED, JobState.FAILED, JobState.CANCELLED}),
     JobState.QUEUED: frozenset({JobState.RUNNING, JobState.FAILED, JobState.CANCELLED}),
-    JobState.RUNNING: frozenset({JobState.FINALIZING, JobState.FAILED, JobState.CANCELLED}),
+    # straight to succeeded: a job of one shard, whose manifest is stored before the commit
+    JobState.RUNNING: frozenset(
+        {JobState.FINALIZING, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+    ),
     # back to running: an order of accepted samples needs more of them
     JobState.FINALIZING: frozenset(
         {JobState.RUNNING, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}

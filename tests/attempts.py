@@ -1,6 +1,7 @@
 """All attempts at a shard, put together from its own row and from those that ended otherwise.
 
-Also all its changes of state: those on record, and those that follow from the attempts.
+Also all its changes of state: those on record, and those that follow from the attempts; and all
+those of a job.
 """
 
 from collections import deque
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session
 from db.tables import Attempt, Shard
 
 Row = Mapping[str, Any]
-Move = tuple[Any, str, str]  # time, old state, new state
+Move = tuple[Any, str | None, str]  # time, old state, new state
 HELD = {"running": None, "succeeded": "succeeded"}  # state of a shard -> outcome of its attempt
 NOT_RECORDED = "unknown, for its end is not recorded"
 
@@ -63,3 +64,21 @@ def moves_of(attempts: Iterable[Row], transitions: Iterable[Row]) -> Iterator[Mo
         yield move
         state = move[2]
     yield from recorded
+
+
+def job_moves(job: Row, transitions: Iterable[Row]) -> Iterator[Move]:
+    """Every change of a job's state, in order.
+
+    Its row tells when it was enqueued, began and succeeded; every other move is a transition.
+    """
+    recorded = sorted(transitions, key=lambda row: (row["at"], row["id"]))
+    yield job["created_at"], None, "queued"
+    state = "queued"
+    if job["started_at"] is not None:
+        yield job["started_at"], state, "running"
+        state = "running"
+    for row in recorded:
+        yield row["at"], row["old"], row["new"]
+        state = row["new"]
+    if job["status"] == "succeeded":
+        yield job["finished_at"], state, "succeeded"

@@ -167,13 +167,13 @@ def _store(services: Services, spool: Spool, show: Show) -> Batch:
 def _staged(services: Services, spool: Spool, show: Show) -> Iterator[str]:
     """Insert the spooled jobs; delete them unless the batch is complete at the end."""
     batch_id = new_id()
-    stored = 0
+    stored, turn_until = 0, 0.0
     try:
         for piece in pieces(spool.jobs(), batch_id=batch_id):
             size = None if stored else spool.count
-            if stored:
-                time.sleep(TURN_S)
+            time.sleep(max(0.0, turn_until - time.monotonic()))
             services.database.transact(partial(_insert, piece=piece, batch_id=batch_id, size=size))
+            turn_until = time.monotonic() + TURN_S  # in which the next piece is built
             stored += len(piece.jobs)
             show("jobs stored", stored, spool.count)
         yield batch_id

@@ -29,7 +29,7 @@ from sqlalchemy.sql.selectable import FromClause
 
 from db.columns import UtcDateTime, first_id, new_id
 from db.session import Database
-from db.tables import Base, Batch, Job, JobCount, Shard, Transition, Worker
+from db.tables import Base, Batch, Job, JobCount, Shard, Worker
 
 SPEC = {"kind": "generate", "model": "digits:1", "count": 1, "seed": 0, "label": None}
 TIME_DIGITS = len("00000000-0000")  # with which an id begins
@@ -101,7 +101,7 @@ def fill(database: Database, shape: Shape, *, status: str = "queued") -> list[st
     size = shape.jobs // max(shape.batches, 1)
     database.dispose()  # or its connections keep SQLite in WAL mode
     with connection(database, *FAST[database.dialect]) as connected:
-        batches, jobs, shards, moves = (Ids(connected) for _ in range(4))
+        batches, jobs, shards = (Ids(connected) for _ in range(3))
 
         def rows(model: type[Base], count: int, values: Mapping[str, Any]) -> None:
             connected.execute(_insert(model, count, values, database.dialect))
@@ -113,7 +113,6 @@ def fill(database: Database, shape: Shape, *, status: str = "queued") -> list[st
         group = batches.of(_divide(job, size)) if shape.batches else jobs.of(job)
         ids = {"id": shards.of(N), "job_id": jobs.of(job), "group_id": group}
         rows(Shard, shape.jobs * shape.shards, _shard(shape, status, place) | ids)
-        rows(Transition, shape.jobs, {"id": moves.of(N), "job_id": jobs.of(N), "new": "queued"})
         if database.dialect == "postgresql":  # whose triggers were off
             connected.execute(_count(status, shape.jobs))
     vacuum(database)

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import redis
 
-from tests.attempts import HELD, Move, moves_of
+from tests.attempts import HELD, Move, job_moves, moves_of
 from tests.chaos.snapshot import Objects, Row, Snapshot, read_doorbells, read_members, read_record
 from worker.settings import Settings
 
@@ -119,8 +119,7 @@ def succeeded_is_complete(s: Snapshot, members: Members) -> Violations:
 def final_states_stay(s: Snapshot) -> Violations:
     """4. Changes of state follow one another without a gap, and none leaves a final state."""
     for job in s.jobs:
-        recorded = sorted(s.transitions_of[job["id"]], key=lambda row: (row["at"], row["id"]))
-        yield from _wrong_moves(job, None, ((m["at"], m["old"], m["new"]) for m in recorded))
+        yield from _wrong_moves(job, None, job_moves(job, s.transitions_of[job["id"]]))
     for shard in s.shards:
         moves = moves_of(s.attempts_at[shard["id"]], s.transitions_of[shard["id"]])
         yield from _wrong_moves(shard, "queued", moves)

@@ -30,6 +30,7 @@ FAIR_EVERY_S = 10.0  # by how much a shard of a model that is not in memory may 
 TOGETHER_S = 3.0  # how long the shards of one claim should take together
 MAX_TOGETHER = 512  # samples of one claim
 LEAST_TOGETHER = 64  # however few are left
+LEAST_S = 0.1  # the same, as how long they take
 SHARED_BY = 8  # workers; of more, each claim would look at too many shards
 UNKNOWN_TOGETHER = 16  # the same for a key whose rate is not known
 GROUPS_REMEMBERED = 1000
@@ -103,7 +104,7 @@ class Claimer:
             prefer=prefer,
             limit=UNKNOWN_TOGETHER,
             served=context.served,
-            limits={key: min(samples_together(rate), share) for key, rate in rates},
+            limits={key: samples_together(rate, share) for key, rate in rates},
             only=only,
         )
 
@@ -159,6 +160,10 @@ def fair_share(session: Session, live_workers: int) -> int:
     return max(LEAST_TOGETHER, -(-left // live_workers))
 
 
-def samples_together(rate: float) -> int:
-    """How many samples to claim together at `rate` samples a second."""
-    return round(min(max(rate * TOGETHER_S, 1), MAX_TOGETHER))
+def samples_together(rate: float, share: int = MAX_TOGETHER) -> int:
+    """How many samples to claim together at `rate` samples a second.
+
+    No more than its fair `share` of those that are left, or what takes no time.
+    """
+    some = min(rate * TOGETHER_S, max(share, rate * LEAST_S), MAX_TOGETHER)
+    return round(max(some, 1))

@@ -7,7 +7,7 @@ from functools import partial
 
 from sqlalchemy.orm import Session
 
-from db import jobs, shards
+from db import shards
 from db.commits import NewManifest
 from db.errors import GenmillError, Unreachable
 from db.shards import Result
@@ -76,15 +76,14 @@ def _record(
     session: Session, made: Mapping[Lease, ShardResult], manifests: Mapping[str, NewManifest]
 ) -> Outcomes:
     results = [
-        Result(lease.claim, result.artifacts, lease.held.report) for lease, result in made.items()
+        Result(lease.claim, each.artifacts, lease.held.report, manifests.get(lease.claim.job_id))
+        for lease, each in made.items()
     ]
     outcomes = shards.commit_many(session, results)
     for lease, result in made.items():
         if outcomes[lease.claim.shard_id] is None:
             for write in [*lease.held.pending, *result.writes]:
                 write(session)
-    ended = [lease.claim.job_id for lease in made if outcomes[lease.claim.shard_id] is None]
-    jobs.end_finalizing(session, {key: manifests[key] for key in ended if key in manifests})
     lost = [lease.claim for lease in made if outcomes[lease.claim.shard_id] is not None]
     # an earlier try, whose reply was lost
     return outcomes | dict.fromkeys(shards.succeeded(session, lost))

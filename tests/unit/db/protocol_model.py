@@ -249,6 +249,10 @@ class Model:
             again = Process("commit-job", process.shard, process.fence)
             yield _at(state, who, again)
             yield _at(after, who, again)
+            if after.job == "finalizing":  # or the job's manifest is stored already
+                ended = after._replace(job="succeeded")
+                yield ended
+                yield _at(ended, who, again)
 
     def _claim(self, state: State, who: int, process: Process) -> State:
         n = process.shard

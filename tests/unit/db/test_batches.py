@@ -7,7 +7,7 @@ from db import batches, jobs, shards
 from db.columns import fresh_ids, new_id
 from db.errors import GenmillError, NotFound
 from db.new_jobs import PIECE_ROWS, NewJob, insert_piece, pieces
-from db.tables import Batch, Job, Shard, Transition
+from db.tables import Batch, Job, Shard
 
 
 def new_job(number=0, shards=1):
@@ -84,7 +84,7 @@ def test_a_batch_that_is_being_deleted_cannot_be_completed(each_record):
 def test_a_job_of_many_shards_is_spread_over_pieces(record):
     wanted = [new_job(0, shards=2 * PIECE_ROWS), new_job(1)]
     made = list(pieces(wanted))
-    assert [piece.rows for piece in made] == [PIECE_ROWS, PIECE_ROWS, 5]
+    assert [piece.rows for piece in made] == [PIECE_ROWS, PIECE_ROWS, 3]
     for piece in made:
         record.run(insert_piece, piece)
     (job,) = record.run(lambda s: s.scalars(select(Job).where(Job.custom_id == "0")).all())
@@ -102,7 +102,7 @@ def test_an_abandoned_batch_is_deleted_in_steps_and_nothing_else_is(each_record)
     assert count(each_record, Job) == 3
     delete_all(each_record, batch_id, 3)
     assert [job.id for job in each_record.run(jobs.listing)] == [kept]
-    assert [count(each_record, table) for table in (Batch, Job, Shard, Transition)] == [0, 1, 1, 1]
+    assert [count(each_record, table) for table in (Batch, Job, Shard)] == [0, 1, 1]
 
 
 def test_a_batch_without_jobs_is_abandoned_too(record):

@@ -60,7 +60,8 @@ def test_batches_on_record_are_complete_after_the_upgrade(old):
         assert batches.get(session, batch).complete_at == batches.get(session, batch).created_at
         assert {found.id for found in jobs.listing(session)} == {job, retry}
         assert jobs.get(session, retry).retry_of == job
-        (moved,) = jobs.transitions(session, job)
+        enqueued, moved = jobs.transitions(session, job)
+        assert (enqueued.new, enqueued.shard_id) == ("queued", None)
         assert (moved.old, moved.new, moved.shard_id is None) == ("queued", "running", False)
 
 

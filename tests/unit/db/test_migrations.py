@@ -88,7 +88,8 @@ def test_jobs_and_shards_from_before_leases_touched_one_row_are_kept(database):
         assert shards.reap(session) == ["s3"]
         shard = jobs.shards_of(session, A1)[1]
         assert (shard.group_id, shard.urgency, shard.work_key) == ("b", -3, None)
-        assert len(jobs.transitions(session, A2)) == 2
+        of_shards = [step for step in jobs.transitions(session, A2) if step.shard_id]
+        assert len(of_shards) == 2
 
 
 def test_downgrading_from_leases_of_one_row_puts_the_old_tables_back(database):

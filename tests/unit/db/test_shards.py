@@ -4,10 +4,11 @@ import pytest
 from sqlalchemy import func, select
 
 from db import artifacts, jobs, shards
+from db.commits import NewManifest, Range
 from db.errors import Cancelled, GenmillError, LeaseLost
 from db.session import clock
 from db.shards import NewArtifact
-from db.tables import Attempt, Shard
+from db.tables import Attempt, Shard, Transition
 from tests.attempts import attempts_at
 
 EXPIRED = -1  # a lease that is over as soon as it is given
@@ -335,6 +336,32 @@ def test_shards_of_many_jobs_are_committed_together_each_under_its_own_fence(rec
     ]
     states = [record.job(job_id).status for job_id, _ in jobs_and_shards]
     assert states == ["cancelled", "running", "finalizing", "finalizing"]
+
+
+def test_a_job_whose_manifest_is_stored_succeeds_with_its_only_shard(each_record):
+    job_id, shard_id = each_record.add((0, 2))
+    claim = each_record.claim(shard_id)
+    manifest = NewManifest(Range(7, 3, 40), "ef" * 32)
+    results = [shards.Result(claim, each_record.samples_of(claim), manifest=manifest)]
+    assert each_record.run(shards.commit_many, results) == {shard_id: None}
+    job = each_record.job(job_id)
+    assert (job.status, job.packed_manifest) == ("succeeded", manifest.place)
+    assert job.finished_at == each_record.shard(shard_id).ended_at
+    assert each_record.run(count_rows, Transition) == 0
+    moves = [(move.old, move.new) for move in each_record.run(jobs.transitions, job_id)]
+    assert moves == [(None, "queued"), ("queued", "running"), ("running", "succeeded")]
+
+
+def test_no_job_ends_before_its_shard_in_a_commit_of_several(each_record):
+    made = [each_record.add((0, 2)) for _ in range(6)]
+    for _, shard_id in made[:3]:  # of another fence, so that another statement ends them
+        each_record.release(each_record.claim(shard_id))
+    claims = [each_record.claim(shard_id) for _, shard_id in made]
+    manifest = NewManifest(Range(7, 3, 40), "ef" * 32)
+    results = [shards.Result(each, each_record.samples_of(each), None, manifest) for each in claims]
+    each_record.run(shards.commit_many, results)
+    for job_id, shard_id in made:
+        assert each_record.job(job_id).finished_at >= each_record.shard(shard_id).ended_at
 
 
 def test_an_incomplete_shard_harms_no_other(record):

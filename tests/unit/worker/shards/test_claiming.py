@@ -71,6 +71,15 @@ def test_as_many_as_take_a_few_seconds_are_claimed_together(rate, samples) -> No
     assert samples_together(rate) == samples
 
 
+@pytest.mark.parametrize(
+    ("rate", "share", "samples"), [(10, 64, 30), (50, 64, 64), (2000, 64, 200)]
+)
+def test_of_the_last_ones_no_more_than_a_share_or_a_moments_work_is_claimed(
+    rate, share, samples
+) -> None:
+    assert samples_together(rate, share) == samples
+
+
 class Tenants:
     """Tenants with endless shards of a model each, and workers that hold one model in memory."""
 
