@@ -49,7 +49,7 @@ def zip_members(archive: zipfile.ZipFile, rejects: Rejects) -> Iterator[Member]:
     names = _names(entries)
     newest = dict(zip(names, entries, strict=True))
     for name, entry in sorted(zip(names, entries, strict=True), key=lambda pair: pair[0]):
-        if entry.is_dir() or name.endswith(("/", "\\")):
+        if name.endswith(("/", "\\")):
             continue
         reason = _reason_to_leave_out(entry) or archived_name_error(name, newest[name] is entry)
         if is_system(clean_name(name)):
