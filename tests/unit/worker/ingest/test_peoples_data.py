@@ -162,6 +162,25 @@ def test_captions_in_tables_of_other_forms(tmp_path, name, data):
     assert captioned(dataset) == {1: "one", 2: "two"}
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("captions.csv", "sep=;\r\nfile;caption\r\na.png;jeden\r\nb.png;žába\r\n"),
+        ("captions.tsv", '"file"\t"caption"\r\n"a.png"\t"jeden"\r\n"b.png"\t"žába"\r\n'),
+        (
+            "metadata.jsonl",
+            '{"file_name":"a.png","text":"jeden"}\n{"file_name":"b.png","text":"žába"}',
+        ),
+        ("captions.json", '{"a.png": "jeden", "b.png": "žába"}'),
+    ],
+)
+def test_tables_as_excel_and_powershell_write_them(tmp_path, encoding, name, data):
+    files = {"a.png": picture(1), "b.png": picture(2), name: data.encode(encoding)}
+    _, dataset = taken(tmp_path, files)
+    assert captioned(dataset) == {1: "jeden", 2: "žába"}
+
+
 @pytest.mark.parametrize(
     ("name", "data", "says"),
     [
@@ -175,7 +194,9 @@ def test_captions_in_tables_of_other_forms(tmp_path, name, data):
             r"captions\.txt: a table that names no file",
         ),
         ("captions.json", b'{"annotations": [', r"captions\.json: not JSON"),
-        ("a.txt", b"\xff\xfe", r"a\.txt: no caption .* not UTF-8"),
+        ("train.csv", "id,Étiquette\na,x\n".encode("latin-1"), "no caption.*WINDOWS-1252"),
+        ("labels.tsv", "id\tラベル\na\t犬の写真\n".encode("cp932"), "no caption.*CP932"),
+        ("a.txt", b"\xff\xfe\0", r"a\.txt: no caption .* not UTF-16"),
         ("a.txt", b"  \n", r"a\.txt: no caption .* empty"),
     ],
 )
