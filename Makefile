@@ -50,8 +50,8 @@ results: install ## the quality table, on the data sets beside the project (an h
 chaos: install ## random faults against the real system, and an auditor; SEED=N picks them
 	SEED=$(SEED) $(BIN)/pytest -n 0 -m chaos --show-capture=no tests/chaos
 
-fuzz: install ## 20,000 mutated folders, archives, tables, sounds, music and pictures; FUZZ=N for another number
-	GENMILL_FUZZ=$(or $(FUZZ),20000) $(BIN)/pytest -n 2 --timeout 7200 tests/unit/worker/ingest/test_fuzz.py
+fuzz: install ## 20,000 mutated data sets and as many mutated models; FUZZ=N for another number
+	GENMILL_FUZZ=$(or $(FUZZ),20000) $(BIN)/pytest -n 2 --timeout 7200 $(shell find tests -name test_fuzz.py)
 
 bench: install ## speed and memory against baselines; BENCH_JSON=file writes the rows, QUICK=1 takes two minutes
 	$(BIN)/python -m tests.bench $(if $(BENCH_JSON),--json $(BENCH_JSON)) $(if $(QUICK),--quick) $(foreach row,$(ONLY),--only $(row))

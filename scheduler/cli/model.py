@@ -186,6 +186,8 @@ def import_(folder: Path, name: str, unwrap: bool, as_json: bool) -> None:
         print_json(model_document(found, version))
     else:
         click.echo(f"{found.name}:{version.number}")
+    for warning in version.metrics.get("warnings", ()):
+        click.echo(f"warning: {warning}", err=True)
 
 
 def _inspect(folder: Path) -> "Inspection":

@@ -7,7 +7,7 @@ Genmill exported, or another library's whose layout a family declares.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,10 +100,20 @@ def check_folder(folder: Path) -> ModelFolder:
     for name in names:
         if not (folder / name).is_file():
             refuse_missing(folder / name, remedy=COPY_AGAIN)
-    refuse_placeholders(folder, [name for name in names if not name.endswith(WEIGHTS_SUFFIX)])
+    _check_small(folder, [name for name in names if not name.endswith(WEIGHTS_SUFFIX)])
     check_weights(folder, names)
     check_sums(folder)
     return ModelFolder(folder, family, layout, config, names)
+
+
+def _check_small(folder: Path, names: Sequence[str]) -> None:
+    """Refuse files other than weights that are not what their names say."""
+    refuse_placeholders(folder, names)
+    for name in names:
+        if name.endswith(".json"):
+            read_json(folder / name)
+        elif name.endswith((".txt", ".jinja")):
+            read_small(folder / name)
 
 
 def check_sums(folder: Path) -> None:

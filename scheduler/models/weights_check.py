@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from db.errors import BadInput
 from scheduler.models.other_files import refuse_missing, what_it_is
 from worker.files import CHUNK, disk_errors
-from worker.networks.version_folder import WEIGHTS_SUFFIX, read_json
+from worker.networks.version_folder import WEIGHTS_SUFFIX, read_weight_map
 
 COPY_AGAIN = "copy or export the whole folder again"
 MAX_HEADER_BYTES = 100 << 20
@@ -110,7 +110,7 @@ def _refuse_types(path: Path, tensors: dict[str, str]) -> None:
 
 def _check_index(path: Path, files: dict[str, dict[str, str]]) -> None:
     """Refuse an index that names a tensor which is not in its file, or leaves one out."""
-    listed: dict[str, Any] = read_json(path).get("weight_map", {})
+    listed = read_weight_map(path)
     for tensor, name in listed.items():
         if name in files and tensor not in files[name]:
             raise BadInput(
@@ -180,10 +180,9 @@ def _rename_tensors(path: Path, copy: Path) -> None:
 
 
 def _rename_index(path: Path, copy: Path) -> None:
-    index = read_json(path)
-    listed: dict[str, Any] = index.get("weight_map", {})
+    listed = read_weight_map(path)
     plain = _plain_names(listed)
-    index["weight_map"] = {plain[name]: file for name, file in listed.items()}
+    index = {"weight_map": {plain[name]: file for name, file in listed.items()}}
     copy.write_text(json.dumps(index), "utf-8")
 
 

@@ -5,10 +5,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import IO, Any, NoReturn
 
 from db.errors import BadInput
 from db.path_errors import reading, shown
+from worker.media.sources.plain_text import as_utf8, conversion
 
 STDIN = "-"  # in place of a file's name
 
@@ -20,17 +21,18 @@ MAX_FILE_BYTES = 256 << 20
 def read_lines(
     path: str, *, max_lines: int = MAX_LINES, max_bytes: int = MAX_FILE_BYTES
 ) -> Iterator[str]:
-    """The lines of a UTF-8 file, including blank ones, so that line numbers stay true.
+    """The lines of a file, including blank ones, so that line numbers stay true.
 
-    The file `-` is the standard input. A line is read when it is asked for. Raises `BadInput` for a
-    file that is unreadable, not UTF-8, empty or beyond the limits.
+    It is in UTF-8, or in UTF-16 with a byte order mark, as PowerShell writes it. The file `-` is
+    the standard input. A line is read when it is asked for. Raises `BadInput` for a file that is
+    unreadable, in another encoding, empty or beyond the limits.
     """
     empty, name = True, "standard input" if path == STDIN else path
     with (
         reading(Path(name)),
         nullcontext(sys.stdin.buffer) if path == STDIN else Path(path).open("rb") as file,
     ):
-        for line in _decoded(file, shown(name), max_lines, max_bytes):
+        for line in _decoded(as_utf8(file), shown(name), max_lines, max_bytes):
             empty = empty and not line.strip()
             yield line
     if empty:
@@ -61,7 +63,7 @@ def refuse_constant(constant: str) -> NoReturn:
 _DECODER = json.JSONDecoder(parse_constant=refuse_constant)
 
 
-def _decoded(file: BinaryIO, path: str, max_lines: int, max_bytes: int) -> Iterator[str]:
+def _decoded(file: IO[bytes], path: str, max_lines: int, max_bytes: int) -> Iterator[str]:
     size = 0
     for number in range(1, max_lines + 2):
         line = file.readline(MAX_LINE_BYTES + 1)
@@ -78,5 +80,5 @@ def _decoded(file: BinaryIO, path: str, max_lines: int, max_bytes: int) -> Itera
         except UnicodeDecodeError as error:
             raise BadInput(
                 f"{path}: line {number}: not UTF-8 at byte {error.start} of the line",
-                remedy="save the file as UTF-8",
+                remedy=conversion(line),
             ) from None

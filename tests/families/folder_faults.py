@@ -131,6 +131,11 @@ def no_end(folder):
     (folder / "tokenizer_config.json").write_text(json.dumps(data), "utf-8")
 
 
+def odd_map(folder):
+    shards(folder)
+    change(folder / f"{WEIGHTS}.index.json", weight_map={HEAD: 3})
+
+
 def tie(folder, keep):
     change(folder / "config.json", tie_word_embeddings=True)
     one, other = HEAD, "model.embed_tokens.weight"
@@ -157,7 +162,20 @@ FAULTS = {
     "unfinished": (unfinished, "abc.incomplete is a download that was not finished"),
     "dangling": (dangling, "a link to .*123, which is not there"),
     "config cut": (lambda f: truncate(f / "config.json", 0.5), "config.json: not JSON"),
-    "tokenizer cut": (lambda f: truncate(f / "tokenizer.json", 0.5), "cannot read the tokenizer"),
+    "tokenizer cut": (lambda f: truncate(f / "tokenizer.json", 0.5), "tokenizer.json: not JSON"),
+    # a tokenizer that cannot be used
+    "tokenizer length": (
+        lambda f: change(f / "tokenizer_config.json", model_max_length=""),
+        "the model's tokenizer cannot read",
+    ),
+    "template cut": (
+        lambda f: json_text(f / "chat_template.jinja", "{% for each in messages %}\n{% end"),
+        "chat template cannot be read: line 2",
+    ),
+    "padding beyond": (
+        lambda f: change(f / "config.json", pad_token_id=9999),
+        "pad_token_id is 9999, but vocab_size is 2",
+    ),
     # other formats
     "gguf": (lambda f: only(f, m__gguf=b"GGUF"), "m.gguf is a GGUF file of llama.cpp"),
     "gguf renamed": (lambda f: (f / WEIGHTS).write_bytes(b"GGUF" * 9), "but a GGUF file"),
@@ -171,6 +189,7 @@ FAULTS = {
     "folder above": (lambda f: (f / "config.json").rename(f.parent / "x"), "no config.json; give"),
     # shards
     "no index": (lambda f: shards(f, index=False), "one part of several without their index"),
+    "odd index": (odd_map, "no weight_map of tensors to files"),
     "no shard": (lambda f: (f / shards(f)[1]).unlink(), "no model-00002-of-00002.safetensors"),
     "other shard": (
         lambda f: shutil.copyfile(*(f / name for name in shards(f))),

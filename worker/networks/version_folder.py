@@ -45,6 +45,14 @@ def read_json(path: Path) -> Config:
     return data
 
 
+def read_weight_map(path: Path) -> dict[str, str]:
+    """The file of each tensor, by an index of safetensors files; `BadInput` where it has none."""
+    found = read_json(path).get("weight_map")
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
+        raise BadInput(f"{path}: no weight_map of tensors to files", remedy="download it again")
+    return found
+
+
 def own_record(config: Config) -> Config:
     """Genmill's record in a `config.json`: all of it, or what lies under `genmill`."""
     inner = config.get("genmill")

@@ -1,5 +1,6 @@
 """Kinds of files that are not taken, by their names: what they are, and what to do instead."""
 
+from itertools import chain
 from pathlib import PurePosixPath
 
 UNPACK = "unpack it, and add the folder"
@@ -33,6 +34,8 @@ _KINDS: dict[str, tuple[str, str]] = {
         "a score", "save it as MIDI")),
     **dict.fromkeys((".rar", ".7z", ".ace", ".cab", ".iso", ".dmg", ".lzh"), (
         "an archive of a format that is not taken", UNPACK)),
+    **dict.fromkeys((".z01", ".z02", ".001", ".002", ".r00", ".r01"), (
+        "one part of an archive that was split", "join the parts and unpack them")),
     **dict.fromkeys((".safetensors", ".gguf", ".ckpt", ".onnx"), (
         "a model's weights", "import them with genmill model import")),
     **dict.fromkeys((".tfrecord", ".tfrecords", ".lmdb", ".beton"), (
@@ -49,6 +52,17 @@ _MARKS = {
     b"version https://git-lfs": ("a Git LFS placeholder", "fetch the file with git lfs pull"),
     b"<!DOCTYPE html": ("a web page", "check what the download gave"),
     b"<html": ("a web page", "check what the download gave"),
+    b"II*\0": ("a TIFF image", AS_PNG),
+    b"MM\0*": ("a TIFF image", AS_PNG),
+    b"8BPS": ("a Photoshop image", AS_PNG),
+}
+# by what stands after a length of four bytes, in the files of ISO 14496-12
+_BRANDS = {
+    b"ftyphei": ("a HEIC image, as iPhones save them", AS_PNG),
+    b"ftypmif": ("a HEIF image", AS_PNG),
+    b"ftypavif": ("an AVIF image", AS_PNG),
+    b"ftypM4A": ("an M4A sound", "convert it to WAV or FLAC"),
+    b"ftyp": ("a video", f"extract its frames as PNG, or {AS_SOUND}"),
 }
 
 
@@ -62,4 +76,6 @@ def describe_name(name: str) -> tuple[str, str] | None:
 
 def describe_head(head: bytes) -> tuple[str, str] | None:
     """What a file with these first bytes is, and what to do with it; None if it is not known."""
-    return next((kind for mark, kind in _MARKS.items() if head.startswith(mark)), None)
+    found = (kind for mark, kind in _MARKS.items() if head.startswith(mark))
+    boxed = (kind for mark, kind in _BRANDS.items() if head[4:].startswith(mark))
+    return next(chain(found, boxed), None)

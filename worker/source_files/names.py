@@ -32,6 +32,8 @@ def leads_out(name: str) -> bool:
 
 def archived_name_error(name: str, is_newest: bool) -> str | None:
     """Why a name in an archive, not cleaned yet, cannot be used; None if it can."""
+    if not clean_name(name):
+        return "it has no name"
     if leads_out(name):
         return "its name leads out of the archive"
     return None if is_newest else "the archive holds a newer file of this name"

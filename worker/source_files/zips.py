@@ -24,6 +24,8 @@ from worker.source_files.members import (
 from worker.source_files.names import archived_name_error, clean_name, is_system
 
 _UTF8_FLAG = 0x800
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
+_OTHER_METHODS = {9: "Deflate64", 93: "Zstandard", 95: "XZ", 97: "WavPack", 98: "PPMd"}
 _UNICODE_PATH = 0x7075  # the extra field of Info-ZIP
 
 
@@ -49,7 +51,7 @@ def zip_members(archive: zipfile.ZipFile, rejects: Rejects) -> Iterator[Member]:
     names = _names(entries)
     newest = dict(zip(names, entries, strict=True))
     for name, entry in sorted(zip(names, entries, strict=True), key=lambda pair: pair[0]):
-        if entry.is_dir() or name.endswith(("/", "\\")):
+        if name.endswith(("/", "\\")):
             continue
         reason = _reason_to_leave_out(entry) or archived_name_error(name, newest[name] is entry)
         if is_system(clean_name(name)):
@@ -65,6 +67,9 @@ def _reason_to_leave_out(entry: zipfile.ZipInfo) -> str | None:
         return "a link or device, not a regular file"
     if entry.flag_bits & 1:
         return "encrypted; pack it without a password"
+    if entry.compress_type not in _METHODS:
+        method = _OTHER_METHODS.get(entry.compress_type, f"method {entry.compress_type}")
+        return f"compressed by {method}, which is not read; pack it by the usual deflate"
     return None
 
 

@@ -14,6 +14,12 @@ SETTING, ENDPOINT = "GENMILL_STORE_URL", "GENMILL_S3_ENDPOINT_URL"
 FORMS = "use file:///folder or s3://bucket/prefix"
 CREDENTIALS = "leave them out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
+# an endpoint that holds no bucket, and the region in AWS's form that requests must be signed for
+_SERVICE = re.compile(
+    r"^s3[.-]|\.(digitaloceanspaces|linodeobjects|vultrobjects|your-objectstorage"
+    r"|cloudflarestorage|aliyuncs|myqcloud)\.com(/|$)"
+)
+_REGION_IN = re.compile(r"[/.]s3[.-](?:dualstack\.)?([a-z]{2,4}(?:-[a-z]+)+-\d+)\.")
 _FOLDER = re.compile(r"file://(/(?!.*%00)[^?#\0]*[^/?#\0][^?#\0]*)", re.DOTALL)
 _REGION = re.compile(r"[A-Za-z0-9-]{1,63}")
 
@@ -47,6 +53,10 @@ def parse_store_url(text: str, *, s3_endpoint_url: str | None = None) -> Path | 
         address.refuse("names no bucket", FORMS)
     if s3_endpoint_url:
         options.setdefault("endpoint_url", _endpoint(s3_endpoint_url, ENDPOINT))
+    if endpoint := options.get("endpoint_url"):
+        options["endpoint_url"] = _without_bucket(endpoint, address.hosts[0].name)
+        if region := _REGION_IN.search(endpoint):
+            options.setdefault("region", region[1])
     prefix = address.path.strip("/")
     if prefix and not is_key(prefix):
         address.refuse("has a prefix that no key can begin with", f"use {KEYS}")
@@ -61,6 +71,17 @@ def _endpoint(text: str, setting: str) -> str:
     if len(address.hosts) != 1 or not address.hosts[0].name:
         address.refuse("names no server", forms)
     return f"{address.scheme}://{address.hosts[0]}{address.path.rstrip('/')}"
+
+
+def _without_bucket(endpoint: str, bucket: str) -> str:
+    """An endpoint without the bucket, which some providers print in it.
+
+    A server of one's own may bear the bucket's name, so that is left out only before `s3` and the
+    names of providers.
+    """
+    scheme, _, rest = endpoint.partition("://")
+    service = rest.removeprefix(f"{bucket}.").removesuffix(f"/{bucket}")
+    return f"{scheme}://{service}" if _SERVICE.search(service) else endpoint
 
 
 def _refuse_credentials(address: Address) -> None:

@@ -121,7 +121,7 @@ class S3Store(Bucket):
 
     def keys(self, prefix: str, *, older_than_s: float | None = None) -> Iterator[str]:
         """See `ObjectStore.keys`; reads a page at a time."""
-        for page in self._pages("list_objects_v2", prefix):
+        for page in self._listing(prefix):
             for entry in page.get("Contents", []):
                 if older_than_s is None or _age_s(page, entry["LastModified"]) > older_than_s:
                     yield entry["Key"].removeprefix(self.prefix)
@@ -219,9 +219,23 @@ class S3Store(Bucket):
         ignored = ranged and status_of(response) != HTTPStatus.PARTIAL_CONTENT
         return CutBody(body, start, stop) if ignored else body
 
-    def _pages(self, operation: str, prefix: str) -> Iterator[dict[str, Any]]:
+    def _listing(self, prefix: str) -> Iterator[dict[str, Any]]:
+        """Pages of objects; in version 1 of the request where the server does not know the other.
+
+        A server that answers version 2 as if it were 1 has more, but does not say how to go on.
+        """
+        last = ""
+        with suppress(Unsupported):
+            for page in self._pages("list_objects_v2", prefix):
+                yield page
+                last = page["Contents"][-1]["Key"] if page.get("Contents") else last
+            if not page.get("IsTruncated"):
+                return
+        yield from self._pages("list_objects", prefix, Marker=last)
+
+    def _pages(self, operation: str, prefix: str, **more: str) -> Iterator[dict[str, Any]]:
         pages = self.client.get_paginator(operation).paginate(
-            Bucket=self.bucket, Prefix=f"{self._name(prefix)}/"
+            Bucket=self.bucket, Prefix=f"{self._name(prefix)}/", **more
         )
         with self._errors(prefix):
             yield from pages

@@ -82,7 +82,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_promotions_model_id_id", "promotions", ["model_id", "id"])
     op.create_index("ix_promotions_job_id", "promotions", ["job_id"])
-    op.add_column("model_versions", sa.Column("card", sa.JSON()))
+    op.add_column("model_versions", sa.Column("card", JSON))
     op.add_column("jobs", sa.Column("after_id", Id()))
     op.add_column("jobs", sa.Column("wanted", sa.BigInteger()))
     where = sa.text("after_id IS NOT NULL")

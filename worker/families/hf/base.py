@@ -4,6 +4,7 @@ A base is the model as it was imported, frozen. Its layers hold the adapters (pe
 names the one to use: `with base.using(adapter) as model: model(...)`.
 """
 
+import hashlib
 import json
 import math
 import warnings
@@ -21,12 +22,12 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from db.errors import BadInput, Refused
-from worker.families.hf.folder import ADAPTER_CONFIG, weight_files
+from worker.families.hf.folder import ADAPTER_CONFIG, GENERATION_CONFIG, weight_files
 from worker.families.hf.loading import read_base
 from worker.families.hf.merge import stored_tensors
 from worker.networks.version_folder import CONFIG, read_json
 
-Key = tuple[str, str, str]  # the digest of its weights, the device, the precision
+Key = tuple[str, str, str]  # the digest of its weights and settings, the device, the precision
 
 BYTES = {"fp32": 4, "bf16": 2, "nf4": 0.52}  # a weight; nf4 includes its scales
 
@@ -121,6 +122,24 @@ class Base:
         memo.update({id(each): each for each in frozen if not each.requires_grad})
         twin.model, twin._peft = deepcopy((self.model, self._peft), memo)
         return twin
+
+
+def base_digest(folder: Path) -> str:
+    """What a base in memory is known by: its weights, and the files that say what it is.
+
+    Raises `BadInput` where the version does not name its base.
+    """
+    config = read_json(folder / CONFIG)
+    try:
+        weights = str(config["genmill"]["base_sha256"])
+    except (KeyError, TypeError):
+        raise BadInput(
+            f"{CONFIG} does not say which base the model has", remedy="import the model again"
+        ) from None
+    generation = folder / GENERATION_CONFIG
+    settings = {key: value for key, value in config.items() if key != "genmill"}
+    about = [weights, settings, read_json(generation) if generation.is_file() else {}]
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 def load_base(folder: Path, digest: str, *, device: torch.device, precision: str) -> Base:

@@ -7,6 +7,7 @@ the same tokens in training as in generation.
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from worker.conversations import Conversation, Message
 from worker.families.hf import Chat
 from worker.feeds.tokens import document_segments, is_learnt
 
+SAVE_AGAIN = "save the model's tokenizer again, with save_pretrained() of transformers"
 Part = tuple[str, bool]  # a text, and whether the model learns to predict it
 
 logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
@@ -29,7 +31,9 @@ def read_tokenizer(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare exceptions
         complaint = " ".join(str(error).split())[:300]
-        raise BadInput(f"transformers cannot read the tokenizer: {complaint}") from None
+        raise BadInput(
+            f"transformers cannot read the tokenizer: {complaint}", remedy=SAVE_AGAIN
+        ) from None
 
 
 class ChatTokenizer:
@@ -202,14 +206,30 @@ class ChatTokenizer:
         )
 
     def _encode(self, text: str, *, special: bool) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special)
+        with _tokenizing(text):
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special)
         return ids
 
     def _decode(self, ids: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode(
-            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        with _tokenizing(ids):
+            text: str = self._tokenizer.decode(
+                list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
         return text
+
+
+@contextmanager
+def _tokenizing(what: str | Sequence[int]) -> Iterator[None]:
+    """Raise `BadInput` in place of any error of a tokenizer, which no retry can help."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # the tokenizers library raises bare exceptions
+        complaint = " ".join(str(error).split())[:300]
+        raise BadInput(
+            f"the model's tokenizer cannot read {str(what)[:40]!r}: {complaint}", remedy=SAVE_AGAIN
+        ) from error
 
 
 def _marked(

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from db.errors import BadInput
-from worker.networks.version_folder import WEIGHTS, read_json
+from worker.networks.version_folder import WEIGHTS, read_weight_map
 
 INDEX = "model.safetensors.index.json"
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+GENERATION_CONFIG = "generation_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 OPTIONAL = (
-    "generation_config.json", "special_tokens_map.json", "added_tokens.json", CHAT_TEMPLATE,
+    GENERATION_CONFIG, "special_tokens_map.json", "added_tokens.json", CHAT_TEMPLATE,
     "vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model",
 )  # fmt: skip
 LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
@@ -26,11 +27,8 @@ def weight_files(folder: Path) -> list[str]:
     path = folder / INDEX
     if (folder / WEIGHTS).is_file() or not path.is_file():
         return [WEIGHTS]
-    try:
-        named = sorted(set(read_json(path)["weight_map"].values()))
-    except (KeyError, TypeError, AttributeError):
-        raise BadInput(f"{path}: no weight_map of tensors to files") from None
-    if strange := [name for name in named if not PLAIN_NAME.fullmatch(str(name))]:
+    named = sorted(set(read_weight_map(path).values()))
+    if strange := [name for name in named if not PLAIN_NAME.fullmatch(name)]:
         raise BadInput(f"{path}: {strange[0]!r} is not a plain name of a safetensors file")
     return named
 

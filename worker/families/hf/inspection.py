@@ -14,6 +14,7 @@ from db.errors import BadInput
 from worker.families.hf import probes
 from worker.families.hf.folder import ADAPTER_CONFIG
 from worker.families.hf.loading import empty_model
+from worker.families.hf.tokenizer_check import check_tokenizer
 from worker.networks.inspection import Inspection
 
 
@@ -23,7 +24,7 @@ def inspect_base(model: Any, tokenizer: Any, folder: Path, *, positions: int | N
     `positions` are those that its configuration states, if it does.
     """
     _refuse_damaged(model)
-    _refuse_unfit_tokenizer(model, tokenizer)
+    odd = check_tokenizer(model, tokenizer)
     _refuse_unfit_architecture(model, positions)
     cache, packing = probes.has_cache(model), probes.supports_packing(model)
     weights = [value for name, value in model.named_parameters() if ".lora_" not in name]
@@ -37,6 +38,7 @@ def inspect_base(model: Any, tokenizer: Any, folder: Path, *, positions: int | N
             "parameters": sum(each.numel() for each in weights),
             "cache": cache,
             "packing": packing,
+            **({"warnings": odd} if odd else {}),
         },
     )
 
@@ -61,28 +63,6 @@ def _refuse_unfit_architecture(model: Any, positions: int | None) -> None:
             f"config.json says that the model reads {positions} tokens, but it does not read one "
             "at that place",
             remedy="correct its max_position_embeddings or n_positions",
-        )
-
-
-def _refuse_unfit_tokenizer(model: Any, tokenizer: Any) -> None:
-    """Refuse a tokenizer whose tokens the model does not know, and texts that never end."""
-    size = int(model.get_input_embeddings().weight.shape[0])
-    largest = max(tokenizer.get_vocab().values(), default=-1)
-    if largest < 0:
-        raise BadInput("the tokenizer has no tokens", remedy="save the model's tokenizer again")
-    if largest >= size:
-        raise BadInput(
-            f"the tokenizer has {largest + 1} tokens, but the model has {size} embeddings",
-            remedy="call resize_token_embeddings and save the model again, or take the tokenizer "
-            "without the tokens that were added",
-        )
-    stated = model.generation_config.eos_token_id
-    ends = stated if isinstance(stated, list) else [] if stated is None else [stated]
-    if ends and tokenizer.eos_token_id is None and all(not 0 <= end < size for end in ends):
-        raise BadInput(
-            f"the model's eos_token_id is {stated}, but it has {size} embeddings, and the "
-            "tokenizer has no eos_token: no text would end",
-            remedy="correct generation_config.json",
         )
 
 

@@ -27,7 +27,17 @@ from worker.networks.version_folder import CONFIG, WEIGHTS, Config, read_json
 
 CAUSAL = ("ForCausalLM", "LMHeadModel")  # how the names of causal architectures end
 MAX_CONTEXT = 1024  # tokens of a packed row by default
-PLAIN_LORA = {"bias": "none", "use_dora": False, "modules_to_save": None, "use_rslora": False}
+# what peft's settings are in plain LoRA, W + (alpha / rank) B A; another value computes otherwise
+PLAIN_LORA = {
+    "bias": "none", "lora_bias": False, "use_dora": False, "use_rslora": False, "use_qalora": False,
+    **dict.fromkeys((
+        "modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication",
+        "alora_invocation_tokens", "use_bdlora", "arrow_config", "kasa_config",
+        "monteclora_config", "megatron_config",
+    )),
+}  # fmt: skip
+# other beginnings (pissa, olora, corda, loftq) change the base, which adapters here share
+PLAIN_BEGINNINGS = (True, False, None, "gaussian", "orthogonal", "eva")
 
 
 class TransformersLayout:
@@ -134,6 +144,7 @@ def _adapter_params(folder: Path) -> Config:
     config = read_json(path)
     odd = [key for key, usual in PLAIN_LORA.items() if config.get(key, usual) != usual]
     odd += [key for key in ("rank_pattern", "alpha_pattern") if config.get(key)]
+    odd += ["init_lora_weights"] if config.get("init_lora_weights") not in PLAIN_BEGINNINGS else []
     if config.get("peft_type") != "LORA":
         odd = ["peft_type"]
     if odd:

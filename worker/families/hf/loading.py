@@ -74,7 +74,9 @@ def _reading() -> Iterator[None]:
         raise
     except Exception as error:
         complaint = " ".join(str(error).split())[:300]
-        raise BadInput(f"transformers cannot read the base: {complaint}") from None
+        raise BadInput(
+            f"transformers cannot read the base: {complaint}", remedy=DOWNLOAD_AGAIN
+        ) from None
 
 
 def empty_model(folder: Path) -> Any:
@@ -91,7 +93,9 @@ def _refuse_larger(folder: Path) -> None:
         for file in weight_files(folder)
         for name, tensor in stored_tensors(folder / file).items()
     }
-    _refuse_more_layers(read_json(folder / CONFIG), len(stored))
+    config = read_json(folder / CONFIG)
+    _refuse_more_layers(config, len(stored))
+    _refuse_strange_padding(config)
     model = empty_model(folder)
     declared = sum(each.numel() for each in model.parameters())
     held = sum(math.prod(tensor.shape) for tensor in stored.values())
@@ -119,6 +123,16 @@ def _refuse_more_layers(config: Mapping[str, Any], tensors: int) -> None:
                     f"{CONFIG}: {key} is {part[key]}, but the files hold {tensors} tensors",
                     remedy=DOWNLOAD_AGAIN,
                 )
+
+
+def _refuse_strange_padding(config: Mapping[str, Any]) -> None:
+    """Refuse padding by a token that the model does not have; some count it from the end."""
+    padding, size = config.get("pad_token_id"), config.get("vocab_size")
+    if isinstance(padding, int) and isinstance(size, int) and not -size <= padding < size:
+        raise BadInput(
+            f"{CONFIG}: pad_token_id is {padding}, but vocab_size is {size}",
+            remedy="set it to one of the model's tokens, or to null",
+        )
 
 
 def _refuse_unfit(kind: str, report: Mapping[str, Any]) -> None:

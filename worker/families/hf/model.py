@@ -18,6 +18,7 @@ from worker.data.dataset import LocalDataset, Shape
 from worker.families.hf import Chat, HfParams, HfSampling
 from worker.families.hf.base import (
     Base,
+    base_digest,
     bytes_to_load_base,
     has_conv1d,
     load_base,
@@ -75,7 +76,8 @@ class CausalModel(StreamingNetwork):
     def open(self, folder: Path, device: torch.device) -> bool:
         """Load the base of a version's folder, and add an adapter if the version has one."""
         self._folder, self._config = folder, read_json(folder / CONFIG)
-        self.base = load_base(folder, self._digest, device=device, precision=self.params.base)
+        digest = base_digest(folder)
+        self.base = load_base(folder, digest, device=device, precision=self.params.base)
         if not (folder / ADAPTER_CONFIG).is_file():
             return False
         stored = read_adapter_config(folder)
@@ -90,7 +92,7 @@ class CausalModel(StreamingNetwork):
 
     def bytes_to_load(self, folder: Path, device: torch.device) -> int:
         """The size of the base; 0 if it is in memory already."""
-        digest = own_record(read_json(folder / CONFIG)).get("base_sha256", "")
+        digest = base_digest(folder)
         return bytes_to_load_base(folder, digest, device=device, precision=self.params.base)
 
     def load_files(self, folder: Path) -> None:
@@ -237,15 +239,6 @@ class CausalModel(StreamingNetwork):
         with torch.no_grad():
             for name, parameter in named.items():
                 parameter.copy_(state_dict[name])
-
-    @property
-    def _digest(self) -> str:
-        try:
-            return str(self._config["genmill"]["base_sha256"])
-        except (KeyError, TypeError):
-            raise BadInput(
-                f"{CONFIG} does not say which base the model has", remedy="import the model again"
-            ) from None
 
     @property
     def _base(self) -> Base:

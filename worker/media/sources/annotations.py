@@ -19,6 +19,7 @@ from worker.media.sources.columns import Columns, find_columns
 from worker.media.sources.file_index import FileIndex
 from worker.media.sources.json_lines import require_valid_unicode
 from worker.media.sources.layout import SPLITS, Layout, shown, sort_labels
+from worker.media.sources.plain_text import OtherEncoding
 from worker.media.sources.tables import Row
 from worker.source_files.members import Member, Rejects
 from worker.source_files.source import Source
@@ -163,7 +164,7 @@ class _Reader:
             if metadata or member.name in self.meant:
                 raise BadInput(f"{member.name}: {error.message}", remedy=error.remedy) from error
             self.rejects.add(member.name, str(error))
-            if name.casefold().startswith("caption"):
+            if isinstance(error, OtherEncoding) or name.casefold().startswith("caption"):
                 self.meant.append(member.name)
 
     def _read_rows(self, member: Member, metadata: bool) -> None:

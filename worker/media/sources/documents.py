@@ -29,7 +29,7 @@ from worker.data.split import (
 from worker.files import CHUNK
 from worker.media.sources.json_lines import json_array, parse_object, require_valid_unicode
 from worker.media.sources.layout import Layout
-from worker.media.sources.plain_text import decode_text, decode_utf8
+from worker.media.sources.plain_text import as_utf8, decode_chunks, decode_text
 from worker.media.sources.text_rows import Row, known_row
 from worker.source_files.kinds import AS_ROWS
 from worker.source_files.members import Member, Rejects, read_each, read_errors
@@ -117,7 +117,7 @@ def read_row_files(source: Source, layout: Layout, rejects: Rejects) -> Iterator
                 raise BadInput(f"its name ends in none of {', '.join(sorted(ROW_SUFFIXES))}")
             split = layout.read(member)[1]
             with member.open(MAX_ROWS_BYTES) as file:
-                for row in _rows(file, member, place, rejects):
+                for row in _rows(as_utf8(file), member, place, rejects):
                     yield hash_of(_line(row).encode()), split, row
         except BadInput as error:
             if source.is_single:
@@ -173,7 +173,7 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
 
 def _text(path: Path) -> Iterator[str]:
     with read_errors(path.name), path.open("rb") as file:
-        yield from decode_utf8(iter(partial(file.read, CHUNK), b""), source=path.name)
+        yield from decode_chunks(iter(partial(file.read, CHUNK), b""), source=path.name)
 
 
 def _pieces(parts: Iterator[str], train: int, validation: int) -> Iterator[tuple[int, str]]:

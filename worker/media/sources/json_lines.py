@@ -7,7 +7,7 @@ from typing import IO, Any
 
 from db.errors import BadInput
 from worker.files import CHUNK
-from worker.media.sources.plain_text import decode_utf8
+from worker.media.sources.plain_text import decode_chunks
 
 
 def parse_object(line: bytes, *, max_bytes: int) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def json_array(
 
     Raises `BadInput` where the file stops being JSON.
     """
-    parts, decoder = decode_utf8(iter(partial(file.read, CHUNK), b"")), json.JSONDecoder()
+    parts, decoder = decode_chunks(iter(partial(file.read, CHUNK), b"")), json.JSONDecoder()
     text, number = "".join(next(parts, "")).lstrip()[1:], 0
     while True:
         text = text.lstrip(" \t\r\n,")

@@ -1,8 +1,10 @@
-"""Bytes as text: UTF-8, or a refusal that says which encoding they probably are in."""
+"""Bytes as text: UTF-8, or UTF-16 and UTF-32 by their marks; others are guessed, but refused."""
 
 import codecs
+import io
 import itertools
 from collections.abc import Iterator
+from typing import IO, Any, cast
 
 from db.errors import BadInput
 from worker.source_files import encodings
@@ -13,38 +15,111 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
+SAVE_AGAIN = "save it again, as UTF-8"
 _SAMPLE = 1 << 16  # bytes that an encoding is guessed from
 _SURE = 0.65  # plausibility of a guess by characters; below, languages decide
 _OTHERS = ("cp1250", "iso8859_2", "cp1253", "cp1254", "cp1255", "cp1256", "euc_jp", "cp874")
 
 
+class OtherEncoding(BadInput):
+    """A text that is not UTF-8."""
+
+
 def decode_text(data: bytes) -> str:
-    """UTF-8 as text, without a byte order mark; `BadInput` if it is not UTF-8."""
-    return "".join(decode_utf8(iter([data])))
+    """As `decode_chunks`, of all bytes at once."""
+    return "".join(decode_chunks(iter([data])))
 
 
-def decode_utf8(chunks: Iterator[bytes], *, source: str = "") -> Iterator[str]:
-    """UTF-8 as text, without a byte order mark; `BadInput` for the first byte that is not UTF-8.
+def decode_chunks(chunks: Iterator[bytes], *, source: str = "") -> Iterator[str]:
+    """Text that is UTF-8, or of the encoding that its byte order mark names; the mark is left out.
 
-    `source` names the file in the error, if the caller does not.
+    Raises `OtherEncoding` for the first byte that is not; `source` names the file in it, if the
+    caller does not.
     """
-    decoder = codecs.getincrementaldecoder("utf-8")()
+    head = next(chunks, b"")
+    encoding = marked_encoding(head) or "UTF-8"
+    decoder = codecs.getincrementaldecoder(encoding)()
     start, first = 0, True  # `start`: offset of the bytes that are not decoded yet
-    for chunk in itertools.chain(chunks, [b""]):
+    for chunk in itertools.chain([head], chunks, [b""]):
         held = decoder.getstate()[0]
         try:
             text = decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
             at, data = start + error.start, held + chunk
-            guess = guess_encoding(_sample(data[error.start :] if start else data, chunks))
             where = f"{source}: " if source else ""
-            raise BadInput(
-                f"{where}not UTF-8: byte 0x{data[error.start]:02x} at offset {at}",
-                remedy=f"convert it; it looks like {guess}: iconv -f {guess} -t UTF-8",
+            raise OtherEncoding(
+                f"{where}not {encoding}: byte 0x{data[error.start]:02x} at offset {at}",
+                remedy=conversion(_sample(data[error.start :] if start else data, chunks)),
             ) from error
         start += len(held) + len(chunk) - len(decoder.getstate()[0])
         yield text.removeprefix("\ufeff") if first else text
         first = first and not text
+
+
+def conversion(data: bytes) -> str:
+    """What to do with bytes that are not UTF-8."""
+    guess = guess_encoding(data)
+    return f"convert it; it looks like {guess}: iconv -f {guess} -t UTF-8"
+
+
+def marked_encoding(head: bytes) -> str | None:
+    """The encoding that a byte order mark names, but for UTF-8."""
+    return next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
+
+
+def as_utf8(file: IO[bytes]) -> io.BufferedReader:
+    """A file from its beginning, recoded if a mark says that it is UTF-16 or UTF-32."""
+    return io.BufferedReader(_Recoded(cast(io.BufferedIOBase, file)))
+
+
+class _Recoded(io.RawIOBase):
+    """The bytes of a file, as UTF-8 where a mark names another encoding; rewound by `seek(0)`."""
+
+    def __init__(self, file: io.BufferedIOBase) -> None:
+        self._file, self._at = file, 0
+        self._begin()
+
+    def _begin(self) -> None:
+        head = self._file.read(4)
+        self._encoding = marked_encoding(head)
+        self._decoder = codecs.getincrementaldecoder(self._encoding or "UTF-8")()
+        self._held = self._recode(head)
+
+    def _recode(self, data: bytes) -> bytes:
+        if self._encoding is None:
+            return data
+        try:
+            return self._decoder.decode(data, final=not data).encode()
+        except UnicodeError as error:
+            raise OtherEncoding(f"not {self._encoding}: {error}", remedy=SAVE_AGAIN) from error
+
+    def readinto(self, buffer: Any) -> int:
+        """See `io.RawIOBase`."""
+        data = b"more"
+        while not self._held and data:
+            data = self._file.read1(len(buffer))
+            self._held = self._recode(data)
+        size = min(len(buffer), len(self._held))
+        buffer[:size], self._held = self._held[:size], self._held[size:]
+        self._at += size
+        return size
+
+    def readable(self) -> bool:
+        """See `io.RawIOBase`."""
+        return True
+
+    def seekable(self) -> bool:
+        """See `io.RawIOBase`."""
+        return self._file.seekable()
+
+    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
+        """Go to the beginning, or stay."""
+        if (place, whence) == (0, io.SEEK_SET):
+            self._at = self._file.seek(0)
+            self._begin()
+        elif (place, whence) != (0, io.SEEK_CUR):
+            raise io.UnsupportedOperation("only the beginning can be sought")
+        return self._at
 
 
 def _sample(begun: bytes, chunks: Iterator[bytes]) -> bytes:
@@ -57,9 +132,8 @@ def _sample(begun: bytes, chunks: Iterator[bytes]) -> bytes:
 
 def guess_encoding(data: bytes) -> str:
     """The probable encoding of text that is not UTF-8, by a name that iconv knows."""
-    for mark, name in _MARKS.items():
-        if data.startswith(mark):
-            return name
+    if marked := marked_encoding(data):
+        return marked
     sample = data[:_SAMPLE].rpartition(b"\n")[0] if len(data) > _SAMPLE else data
     if zeros := sample.count(0):
         return "UTF-16LE" if sample[1::2].count(0) * 2 > zeros else "UTF-16BE"

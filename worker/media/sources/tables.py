@@ -7,17 +7,20 @@ import csv
 import io
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from db.errors import BadInput
 from worker.media.sources.json_lines import parse_object
-from worker.media.sources.plain_text import decode_text
+from worker.media.sources.plain_text import as_utf8, decode_text
 from worker.source_files.members import Member
 
 MAX_LINE = 1 << 20  # bytes of a line of JSON Lines
 MAX_BYTES = 512 << 20  # of a table
 MAX_JSON = 128 << 20  # bytes of a JSON document, because it is read whole
+
+_EXCEL = re.compile(r'"?sep=.?"?\r?\n')  # a line before a table that names the delimiter
 
 Row = dict[str, Any]
 Rows = Iterator[tuple[str, Row | BadInput]]  # each with its place: "line 3"
@@ -37,7 +40,7 @@ def read_table(member: Member, is_file: Callable[[str], bool]) -> Rows:
 
 
 def _json_lines(file: IO[bytes]) -> Rows:
-    for number, line in enumerate(file, start=1):
+    for number, line in enumerate(as_utf8(file), start=1):
         if not line.strip():
             continue
         try:
@@ -48,6 +51,8 @@ def _json_lines(file: IO[bytes]) -> Rows:
 
 def _csv(file: IO[bytes], is_file: Callable[[str], bool]) -> Rows:
     text = decode_text(file.read())
+    if stated := _EXCEL.match(text):
+        text = text[stated.end() :]
     first = text.partition("\n")[0]
     delimiter = next((each for each in "\t|" if each in first), max(";,", key=first.count))
     if delimiter not in first:

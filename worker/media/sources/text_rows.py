@@ -1,5 +1,6 @@
 """Rows of text that people have, as the three forms of rows of a dataset: see `LocalDataset`."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from db.errors import BadInput
@@ -7,13 +8,18 @@ from worker.conversations import Message, parse_messages, parse_tools
 
 Row = dict[str, Any]
 
+# of a question and its answer, in Alpaca, Dolly and others
+_ASKED = ("instruction", "prompt", "question", "query", "input")
+_ABOUT = ("input", "context")  # a text that the question is about
+_ANSWERS = ("output", "response", "answer")
+
 
 def known_row(data: Row) -> Row:
     """The row in one of the three forms; `BadInput` if it has none of the known keys.
 
-    Rows of Alpaca (`instruction`, `input`, `output`) become prompts with completions, those of
-    ShareGPT (`conversations` of `from` and `value`) become messages. So do a prompt and a
-    completion that hold messages; those of the prompt are not learnt.
+    Rows of Alpaca (`instruction`, `input`, `output`), of Dolly and of questions with answers become
+    prompts with completions, those of ShareGPT (`conversations` of `from` and `value`) become
+    messages. So do a prompt and a completion that hold messages; the prompt's are not learnt.
     """
     if isinstance(data.get("text"), str) and data["text"]:
         return {"text": data["text"]}
@@ -22,10 +28,13 @@ def known_row(data: Row) -> Row:
     for key in ("messages", "conversations"):
         if isinstance(data.get(key), list) and data[key]:
             return _talk(data, parse_messages(data[key]))
-    if isinstance(data.get("instruction"), str) and isinstance(data.get("output"), str):
-        return _of_alpaca(data)
+    asked, answer = _text_key(data, _ASKED), _text_key(data, _ANSWERS)
+    if asked and answer:
+        return _of_alpaca(data, asked, answer)
+    keys = ", ".join(map(str, [*data][:8]))
     raise BadInput(
-        'holds none of "text", "prompt" with "completion", and "messages"',
+        'holds none of "text", "prompt" with "completion", and "messages"'
+        + (f", only {keys[:200]}" if keys else ""),
         remedy="give one of them, not empty",
     )
 
@@ -45,18 +54,23 @@ def _of_completion(data: Row) -> Row:
     return _talk(data, [*context, *answer])
 
 
-def _of_alpaca(data: Row) -> Row:
-    given = [data["instruction"], data.get("input")]
+def _text_key(data: Row, keys: Iterable[str]) -> str | None:
+    return next((key for key in keys if isinstance(data.get(key), str)), None)
+
+
+def _of_alpaca(data: Row, asked: str, answer: str) -> Row:
+    about = _text_key(data, [key for key in _ABOUT if key != asked])
+    given = [data[asked], data[about] if about else ""]
     prompt = "\n\n".join(text for text in given if isinstance(text, str) and text.strip())
-    row = {"prompt": prompt, "completion": data["output"]}
+    row = {"prompt": prompt, "completion": data[answer]}
     if not data.get("system") and not data.get("history"):
         return row
     try:
-        pairs = [turn for asked, answer in data.get("history") or () for turn in (asked, answer)]
+        pairs = [turn for pair in data.get("history") or () for turn in pair]
     except (TypeError, ValueError):
         raise BadInput("history: expected a list of pairs of texts") from None
     roles = ("user", "assistant")
-    said = [*pairs, prompt, data["output"]]
+    said = [*pairs, prompt, data[answer]]
     messages = [{"role": roles[i % 2], "content": text} for i, text in enumerate(said)]
     return _talk(data, parse_messages(messages))
 

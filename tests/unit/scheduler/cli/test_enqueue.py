@@ -112,7 +112,17 @@ def test_prompts_that_are_not_utf_8_are_refused(genmill, prose):
     Path("p.jsonl").write_bytes(b'{"prompt": "caf\xe9"}\n')
     wrong = genmill("enqueue", "generate", prose, "--prompts", "p.jsonl")
     assert wrong.code == 2
-    assert "line 1: not UTF-8 at byte 15" in wrong.err
+    assert "line 1: not UTF-8 at byte 15 of the line; convert it; it looks like" in wrong.err
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_prompts_and_batches_may_begin_with_a_mark_of_their_encoding(genmill, prose, encoding):
+    Path("p.jsonl").write_text('{"prompt": "žába"}\n"two"\n', encoding)
+    job = genmill("enqueue", "generate", prose, "--prompts", "p.jsonl", "--json").json
+    assert len(job["spec"]["prompts"]) == 2
+    line = json.dumps({"kind": "generate", "model": prose, "count": 1})
+    Path("b.jsonl").write_text(f"{line}\r\n{line}\r\n", encoding)
+    assert len(genmill("enqueue", "batch", "b.jsonl", "--json").json["jobs"]) == 2
 
 
 def test_a_batch_is_all_or_nothing_and_names_the_wrong_lines(genmill, digits):

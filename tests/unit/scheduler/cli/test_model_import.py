@@ -50,6 +50,26 @@ def test_a_folder_that_is_not_what_was_meant_is_refused_in_words(genmill, tiny, 
     ]
 
 
+ODD_TOKENS = {
+    "beyond": ({"pad_token_id": 4096, "eos_token_id": [0, 4096]}, "pad_token_id is 4096, but"),
+    "of another kind": ({"bos_token_id": -1}, "bos_token_id is -1, but the model's tokens are 0"),
+    "another end": ({"eos_token_id": [5, 6]}, "eos_token_id is 5, 6, but 0 by the tokenizer"),
+    "another begin": ({"bos_token_id": 7}, "bos_token_id is 7, but 0 by the tokenizer"),
+    "none": ({"eos_token_id": None}, None),
+}
+
+
+@pytest.mark.parametrize("odd", ODD_TOKENS)
+def test_special_tokens_that_disagree_are_told_and_kept_on_record(genmill, tiny, odd):
+    settings, says = ODD_TOKENS[odd]
+    change(tiny / "generation_config.json", **settings)
+    made = genmill("model", "import", "tiny", "--name", "m")
+    assert made.code == 0
+    assert (f"warning: {says}" in made.err) if says else not made.err
+    kept = genmill("model", "show", "m", "--json").json["metrics"].get("warnings", [])
+    assert bool(kept) == bool(says)
+
+
 def test_a_file_in_place_of_a_folder_is_named(genmill, home):
     Path("m.gguf").write_bytes(b"GGUF" + bytes(20))
     for options in ([], ["--unwrap"]):

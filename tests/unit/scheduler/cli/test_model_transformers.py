@@ -153,6 +153,9 @@ def spoil(how):
         "half an adapter": lambda: Path("tiny/adapter_config.json").write_text("{}"),
         "other adapter": lambda: put_adapter(Path("tiny"), peft_type="IA3"),
         "dora": lambda: put_adapter(Path("tiny"), use_dora=True),
+        "lora bias": lambda: put_adapter(Path("tiny"), lora_bias=True),
+        "pissa": lambda: put_adapter(Path("tiny"), init_lora_weights="pissa_niter_4"),
+        "new tokens": lambda: put_adapter(Path("tiny"), trainable_token_indices=[3]),
         "torn": lambda: weights.write_bytes(weights.read_bytes()[:-8]),
     }
     steps[how]()
@@ -174,6 +177,9 @@ def spoil(how):
         ("half an adapter", "adapter_config.json but no adapter_model.safetensors"),
         ("other adapter", "only plain LoRA adapters"),
         ("dora", "only plain LoRA adapters are accepted, not use_dora True"),
+        ("lora bias", "not lora_bias True"),
+        ("pissa", "not init_lora_weights 'pissa_niter_4'"),
+        ("new tokens", "not trainable_token_indices [3]"),
         ("torn", "bytes of tensors, but the header says"),
     ],
 )

@@ -295,6 +295,17 @@ def test_adapters_share_one_base_in_memory(base, dataset, tuned, tmp_path):
     assert texts(one, prompts, 0, 4) == made[0]
 
 
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
+def test_equal_weights_with_other_settings_are_another_base(base, tmp_path, name):
+    other = tmp_path / "other"
+    shutil.copytree(base, other)
+    settings = json.loads((other / name).read_text("utf-8")) | {"eos_token_id": 5}
+    (other / name).write_text(json.dumps(settings), "utf-8")
+    one, two = opened(base), opened(other)
+    assert one.base is not two.base
+    assert one.base is opened(base).base
+
+
 def test_a_shared_base_counts_once(base, tuned):
     networks = Networks(CPU, limit_bytes=2**40)
     for folder in (base, tuned):

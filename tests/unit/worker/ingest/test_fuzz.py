@@ -1,41 +1,30 @@
-"""Mutated folders, archives, tables, sounds, music and pictures: an answer in words, in time.
+"""Mutated folders, archives, tables, sounds, music and pictures: an answer in words, in time."""
 
-`GENMILL_FUZZ=20000` tries about that many, as `make fuzz` does; by default it is a few hundred.
-"""
-
-import contextlib
 import csv
 import io
 import json
-import os
-import resource
 import tarfile
-import time
 import zipfile
-from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from db.errors import GenmillError
+from tests import fuzzing
+from tests.fuzzing import mutated, within_limits
 from worker.ingest.ingest import ingest
 from worker.media.samples.wav import write_wav
 from worker.music import midi, notes
 
 TESTS = 29  # that share the examples
-EXAMPLES = -(-int(os.environ.get("GENMILL_FUZZ", "350")) // TESTS)
-LONGEST_S = 5
-MEMORY_KIB = 1 << 20  # that the process may grow by: 1 GiB
-
-fuzz = settings(
-    max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None
-)
+fuzz = fuzzing.fuzz(TESTS, few=350)
 
 
 def picture(form: str) -> bytes:
@@ -95,29 +84,6 @@ def seeds() -> dict[str, bytes]:
     }  # fmt: skip
 
 
-@st.composite
-def mutated(draw: Callable, data: bytes) -> bytes:
-    """Some bytes overwritten, some cut out, some doubled, the end cut off or more behind it."""
-    made = bytearray(data)
-    for _ in range(draw(st.integers(1, 6))):
-        place = draw(st.integers(0, max(len(made) - 1, 0)))
-        length = draw(st.sampled_from([1, 1, 2, 4, 16, 64]))
-        kind = draw(st.sampled_from(["set", "set", "ends", "cut", "double", "stop", "more"]))
-        if kind == "set":
-            made[place : place + length] = draw(st.binary(min_size=length, max_size=length))
-        elif kind == "ends":
-            made[place : place + length] = draw(st.sampled_from([b"\0", b"\xff", b"\x7f"])) * length
-        elif kind == "cut":
-            del made[place : place + length]
-        elif kind == "double":
-            made[place:place] = made[place : place + length]
-        elif kind == "stop":
-            del made[place:]
-        else:
-            made += draw(st.binary(max_size=64))
-    return bytes(made)
-
-
 def check(files: dict[str, bytes], *, single: bool) -> None:
     """Add files as a dataset: any answer will do that is no traceback, hang or flood of memory."""
     with TemporaryDirectory() as folder:
@@ -126,11 +92,8 @@ def check(files: dict[str, bytes], *, single: bool) -> None:
         for name, data in files.items():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes(data)
-        begun, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        with contextlib.suppress(GenmillError):
+        with within_limits(), suppress(GenmillError):
             ingest(source / name if single else source, Path(folder) / "out")
-        assert time.monotonic() - begun < LONGEST_S
-        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY_KIB
 
 
 @pytest.mark.parametrize("name", seeds())

@@ -162,6 +162,25 @@ def test_captions_in_tables_of_other_forms(tmp_path, name, data):
     assert captioned(dataset) == {1: "one", 2: "two"}
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("captions.csv", "sep=;\r\nfile;caption\r\na.png;jeden\r\nb.png;žába\r\n"),
+        ("captions.tsv", '"file"\t"caption"\r\n"a.png"\t"jeden"\r\n"b.png"\t"žába"\r\n'),
+        (
+            "metadata.jsonl",
+            '{"file_name":"a.png","text":"jeden"}\n{"file_name":"b.png","text":"žába"}',
+        ),
+        ("captions.json", '{"a.png": "jeden", "b.png": "žába"}'),
+    ],
+)
+def test_tables_as_excel_and_powershell_write_them(tmp_path, encoding, name, data):
+    files = {"a.png": picture(1), "b.png": picture(2), name: data.encode(encoding)}
+    _, dataset = taken(tmp_path, files)
+    assert captioned(dataset) == {1: "jeden", 2: "žába"}
+
+
 @pytest.mark.parametrize(
     ("name", "data", "says"),
     [
@@ -175,7 +194,9 @@ def test_captions_in_tables_of_other_forms(tmp_path, name, data):
             r"captions\.txt: a table that names no file",
         ),
         ("captions.json", b'{"annotations": [', r"captions\.json: not JSON"),
-        ("a.txt", b"\xff\xfe", r"a\.txt: no caption .* not UTF-8"),
+        ("train.csv", "id,Étiquette\na,x\n".encode("latin-1"), "no caption.*WINDOWS-1252"),
+        ("labels.tsv", "id\tラベル\na\t犬の写真\n".encode("cp932"), "no caption.*CP932"),
+        ("a.txt", b"\xff\xfe\0", r"a\.txt: no caption .* not UTF-16"),
         ("a.txt", b"  \n", r"a\.txt: no caption .* empty"),
     ],
 )
@@ -382,6 +403,14 @@ CALLED = {"type": "function", "function": {"name": "f", "arguments": {}}}
          {"messages": [SYSTEM, HI, HO]}),
         ({"instruction": "Hi", "output": "Ho", "history": [["Hi", "Ho"]]},
          {"messages": [HI, HO, HI, HO]}),
+        ({"instruction": "Hi", "context": "", "response": "Ho", "category": "open_qa"},
+         {"prompt": "Hi", "completion": "Ho"}),
+        ({"instruction": "Who?", "context": "A did.", "response": "A"},
+         {"prompt": "Who?\n\nA did.", "completion": "A"}),
+        ({"question": "1 + 1?", "answer": "2"}, {"prompt": "1 + 1?", "completion": "2"}),
+        ({"query": "Hi", "response": "Ho"}, {"prompt": "Hi", "completion": "Ho"}),
+        ({"input": "Hi", "output": "Ho"}, {"prompt": "Hi", "completion": "Ho"}),
+        ({"prompt": "Hi", "response": "Ho"}, {"prompt": "Hi", "completion": "Ho"}),
     ],
 )  # fmt: skip
 def test_conversations_keep_their_roles(row, expected):
@@ -398,6 +427,8 @@ def test_conversations_keep_their_roles(row, expected):
         ({"messages": MESSAGES, "tools": [{}]}, "tools"),
         ({"instruction": "Hi", "output": "Ho", "history": ["x", 1]}, "history"),
         ({"prompt": [], "completion": "x"}, "holds none of"),
+        ({"prompt": "p", "chosen": "c", "rejected": "r"}, "only prompt, chosen, rejected"),
+        ({"question": "q", "answers": {"text": ["a"]}}, "only question, answers"),
     ],
 )
 def test_conversations_that_cannot_be_kept_are_refused_by_name(row, says):
@@ -448,12 +479,22 @@ def test_mnist_in_a_zip(tmp_path, shared_data):
             "compressed by gzip, no archive of several; unpack it first",
         ),
         ("film.mp4", b"\0\0\0\x20ftyp", "a video; extract its frames"),
-        ("scan.tiff", b"II*\0", "an image of a format that is not taken; convert it to PNG"),
+        ("scan.tiff", b"II*\0", "a TIFF image; convert it to PNG"),
+        ("scan.avif", b"?", "an image of a format that is not taken; convert it to PNG"),
+        ("set.z01", b"PK\3\4", "one part of an archive that was split; join the parts"),
         ("model.safetensors", b"\0" * 9, "a model's weights; import them with genmill model"),
         ("set.npz", b"\x93NUMPY", "a file of arrays; write the items as PNG"),
         ("empty.bin", b"", "an empty file; check what wrote it"),
         ("big.wav", b"version https://git-lfs.github.com/spec/v1\n", "in truth a Git LFS placeh"),
         ("a.png", b"<!DOCTYPE html><html>404", "in truth a web page; check what the download gave"),
+        (
+            "a.jpg",
+            b"\0\0\0\x18ftypheic\0\0\0\0",
+            "in truth a HEIC image, as iPhones save them; convert",
+        ),
+        ("a.png", b"\0\0\0\x1cftypavif\0\0\0\0", "in truth an AVIF image; convert it to PNG"),
+        ("a.jpg", b"II*\0\x08\0\0\0", "in truth a TIFF image; convert it to PNG or JPEG"),
+        ("a.wav", b"\0\0\0\x18ftypM4A \0\0", "in truth an M4A sound; convert it to WAV or FLAC"),
         ("what", b"\x01\x02", "a file without a suffix is not supported; use IDX files"),
     ],
 )

@@ -255,6 +255,24 @@ def test_names_of_a_zip_without_a_flag_are_decoded(tmp_path, names, expected):
     assert contents(tmp_path / "set.zip")[0] == {expected: b"x"}
 
 
+@pytest.mark.parametrize(("method", "says"), [(9, "Deflate64"), (98, "PPMd"), (77, "method 77")])
+def test_a_member_of_a_zip_of_another_compression_is_left_out_by_its_name(tmp_path, method, says):
+    data = bytearray(zip_bytes({"a.txt": b"a"}))
+    for mark, place in ((b"PK\3\4", 8), (b"PK\1\2", 10)):
+        data[data.index(mark) + place] = method
+    (tmp_path / "a.zip").write_bytes(data)
+    found, rejects = contents(tmp_path / "a.zip")
+    assert found == {}
+    assert f"compressed by {says}, which is not read" in reasons(rejects)["a.txt"]
+
+
+def test_a_member_of_a_zip_without_a_name_is_left_out(tmp_path):
+    nameless = zip_bytes({"a.txt": b"a", "?": b"b"}).replace(b"?", b"\0")
+    (tmp_path / "a.zip").write_bytes(nameless)
+    found, rejects = contents(tmp_path / "a.zip")
+    assert (found, reasons(rejects)) == ({"a.txt": b"a"}, {"": "it has no name"})
+
+
 def test_the_unicode_name_that_a_zip_holds_beside_the_other_counts(tmp_path):
     def extra(name: bytes) -> bytes:
         body = b"\1" + struct.pack("<I", zlib.crc32(name)) + "猫.txt".encode()

@@ -17,12 +17,14 @@ NOT_IMPLEMENTED = b"<Error><Code>NotImplemented</Code><Message>no</Message></Err
 
 
 class Lacking(Handler):
-    """Answers with a status what `server.lacks` says of a request, or ignores a header."""
+    """Answers with a status what `server.lacks` says of a request, or ignores a part of it."""
 
     def handle_any(self) -> None:
         lack = self.server.lacks(self)
         if isinstance(lack, str):
             del self.headers[lack]
+        elif isinstance(lack, tuple):
+            self.path = self.path.replace(*lack)
         elif lack is not None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             self._answer(lack, NOT_IMPLEMENTED, {})
@@ -62,6 +64,10 @@ def in_parts(answer: int, step: str) -> Callable[[Lacking], int | None]:
 
 def listing(request: Lacking) -> int | None:
     return 403 if "list-type" in request.path else None
+
+
+def version_2(answer: int | tuple[str, str]) -> Callable[[Lacking], int | tuple[str, str] | None]:
+    return lambda request: answer if "list-type" in request.path else None
 
 
 def deleting(request: Lacking) -> int | None:
@@ -104,6 +110,19 @@ def test_what_a_server_lacks_is_found_out(lacking, s3, lacks, missing, covered):
     whole = open_store(s3.url, s3_endpoint_url=s3.endpoint_url)
     assert list(whole.abort_uploads("probe", 0) for _ in [1]) == [0]
     assert len(list(whole.keys("probe"))) == (1 if lacks is deleting else 0)
+
+
+PAGES_OF_TWO = ("list-type=2", "max-keys=2")  # of version 1
+
+
+@pytest.mark.parametrize("answer", [501, 400, 405, PAGES_OF_TWO])
+def test_a_server_that_knows_only_the_old_listing_lists_everything_once(lacking, answer):
+    store = lacking(version_2(answer))
+    keys = sorted(store.put_bytes("a", bytes([number])).key for number in range(7))
+    assert sorted(store.keys("a")) == keys
+    assert list(store.keys("none")) == []
+    store.check()
+    assert store.limits() == []
 
 
 @pytest.mark.parametrize("answer", [501, 400, 405, 403, "If-None-Match"])

@@ -1,0 +1,94 @@
+"""Whether a tokenizer, its special tokens and its chat template fit a base that is imported."""
+
+from typing import Any
+
+from jinja2 import TemplateSyntaxError
+
+from db.errors import BadInput
+from worker.families.hf.chat_tokenizer import SAVE_AGAIN, ChatTokenizer
+
+PROBED = 8  # tokens that are decoded, and encoded again
+
+
+def check_tokenizer(model: Any, tokenizer: Any) -> list[str]:
+    """Refuse a tokenizer that does not fit; returns what is odd but does no harm.
+
+    Raises `BadInput` for tokens that the model does not know, for texts that would never end, and
+    for a tokenizer or a template that cannot be used at all.
+    """
+    size = int(model.get_input_embeddings().weight.shape[0])
+    _refuse_unfit(tokenizer, size)
+    _refuse_endless(model, tokenizer, size)
+    _try_template(tokenizer)
+    return [*_strange_tokens(model, size), *_differences(model, tokenizer, size)]
+
+
+def _refuse_unfit(tokenizer: Any, size: int) -> None:
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if largest < 0:
+        raise BadInput("the tokenizer has no tokens", remedy=SAVE_AGAIN)
+    if largest >= size:
+        raise BadInput(
+            f"the tokenizer has {largest + 1} tokens, but the model has {size} embeddings",
+            remedy="call resize_token_embeddings and save the model again, or take the tokenizer "
+            "without the tokens that were added",
+        )
+    plain = ChatTokenizer(tokenizer, "never")
+    text = plain.text([*range(min(PROBED, largest + 1))], [])
+    _ = [*plain.examples({"text": text})]  # raises where it cannot be encoded
+
+
+def _refuse_endless(model: Any, tokenizer: Any, size: int) -> None:
+    stated = _stated(model, "eos_token_id")
+    if stated and tokenizer.eos_token_id is None and not _known(stated, size):
+        raise BadInput(
+            f"the model's eos_token_id is {stated}, but it has {size} embeddings, and the "
+            "tokenizer has no eos_token: no text would end",
+            remedy="correct generation_config.json",
+        )
+
+
+def _try_template(tokenizer: Any) -> None:
+    """Refuse a template that is not one; that it refuses some roles is found out by a job."""
+    if not tokenizer.chat_template:
+        return
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
+    except TemplateSyntaxError as error:
+        raise BadInput(
+            f"the chat template cannot be read: line {error.lineno}: {error.message}",
+            remedy="correct it, or remove it from the folder",
+        ) from None
+    except Exception:  # noqa: S110 - it can raise anything, for it may want other roles
+        pass
+
+
+def _strange_tokens(model: Any, size: int) -> list[str]:
+    return [
+        f"{key} is {each!r}, but the model's tokens are 0 to {size - 1}: it is not used"
+        for key in ("bos_token_id", "eos_token_id", "pad_token_id")
+        for each in _stated(model, key)
+        if not _known([each], size)
+    ]
+
+
+def _differences(model: Any, tokenizer: Any, size: int) -> list[str]:
+    """Where the model's generation settings and the tokenizer disagree, and which one counts."""
+    counts = {"eos_token_id": "either ends a text", "bos_token_id": "the tokenizer's is used"}
+    found = []
+    for key, what in counts.items():
+        stated, own = _known(_stated(model, key), size), getattr(tokenizer, key)
+        if stated and own is not None and own not in stated:
+            shown = ", ".join(map(str, stated))
+            found.append(f"{key} is {shown}, but {own} by the tokenizer: {what}")
+    return found
+
+
+def _stated(model: Any, key: str) -> list[Any]:
+    """A special token, or several, by the model's generation settings."""
+    stated = getattr(model.generation_config, key, None)
+    return [each for each in (stated if isinstance(stated, list) else [stated]) if each is not None]
+
+
+def _known(stated: list[Any], size: int) -> list[int]:
+    return [each for each in stated if type(each) is int and 0 <= each < size]
