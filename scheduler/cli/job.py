@@ -220,16 +220,22 @@ def cancel(ids: tuple[str, ...], as_json: bool) -> None:
     from functools import partial
 
     from db import jobs
+    from db.states import JobState
     from scheduler.output.render import print_json
     from scheduler.results.waiting import find_jobs
 
     with open_record() as services:
         with services.database.read() as session:
-            found = [each.id for each in find_jobs(session, ids)]
+            found = find_jobs(session, ids)
         cancelled = {
-            job_id: services.database.transact(partial(jobs.cancel, job_id=job_id))
-            for job_id in found
+            each.id: services.database.transact(partial(jobs.cancel, job_id=each.id))
+            for each in found
         }
+        with services.database.read() as session:  # some went with the one that they waited for
+            went = {each.id for each in found if each.status == JobState.WAITING}
+            cancelled |= {
+                job_id: jobs.get(session, job_id).status == JobState.CANCELLED for job_id in went
+            }
     if as_json:
         print_json([{"id": key, "cancelled": done} for key, done in cancelled.items()])
     else:
