@@ -253,26 +253,30 @@ def cancel(ids: tuple[str, ...], as_json: bool) -> None:
     genmill job cancel 0199c0de 0199c0df
     """
     from functools import partial
-    from itertools import chain
 
     from db import jobs
+    from db.states import JobState
     from scheduler.output.render import print_json
     from scheduler.results.waiting import find_groups
 
     with open_record() as services:
         with services.database.read() as session:
-            groups = {
-                key: [job.id for job in found] for key, found in find_groups(session, ids).items()
-            }
+            groups = find_groups(session, ids)
+        found = {job.id: job for group in groups.values() for job in group}.values()
         cancelled = {
-            job_id: services.database.transact(partial(jobs.cancel, job_id=job_id))
-            for job_id in dict.fromkeys(chain.from_iterable(groups.values()))
+            each.id: services.database.transact(partial(jobs.cancel, job_id=each.id))
+            for each in found
         }
+        with services.database.read() as session:  # some went with the one that they waited for
+            went = {each.id for each in found if each.status == JobState.WAITING}
+            cancelled |= {
+                job_id: jobs.get(session, job_id).status == JobState.CANCELLED for job_id in went
+            }
     if as_json:
         print_json([{"id": key, "cancelled": done} for key, done in cancelled.items()])
         return
-    for key, job_ids in groups.items():
-        _say_cancelled(key, [cancelled[job_id] for job_id in job_ids])
+    for key, group in groups.items():
+        _say_cancelled(key, [cancelled[each.id] for each in group])
 
 
 def _say_cancelled(reference: str, cancelled: Sequence[bool]) -> None:

@@ -163,7 +163,8 @@ def test_lines_of_a_batch_wait_for_earlier_and_later_ones(call, services, tmp_pa
     assert [job["after"] for job in made] == [ids[2], None, ids[1], ids[1], None]
     assert [job["status"] for job in made] == ["waiting", "queued", "waiting", "waiting", "queued"]
     assert call(f"job list --batch {batch.json['batch']} --status waiting --json").json != []
-    assert call(f"job cancel {ids[1]}").code == 0
+    cancelled = call(f"job cancel {batch.json['batch']}")
+    assert (cancelled.out.split(), cancelled.err) == (ids, "")
     assert {job[1] for job in stages(services, ids[1])} == {"cancelled"}
 
 
