@@ -67,11 +67,12 @@ def list_models(as_json: bool) -> None:
 @click.argument("reference", metavar="MODEL")
 @as_json
 def show(reference: str, as_json: bool) -> None:
-    """Show a version: its origin, parameters, metrics and files.
+    """Show a version: its origin, parameters, metrics, files and evaluations.
 
     \b
     genmill model show digits:2
     """
+    from scheduler.output.numbers import NUMBER_COLUMNS, number_rows, protocol_line
     from scheduler.output.render import print_fields, print_json, print_table, to_size
 
     with open_record() as services, services.database.read() as session:
@@ -79,7 +80,7 @@ def show(reference: str, as_json: bool) -> None:
     if as_json:
         print_json(document)
         return
-    versions = document.pop("versions")
+    versions, evaluations = document.pop("versions"), document.pop("evaluations")
     files = [
         {"name": name, "size": to_size(file["size"]), "sha256": file["sha256"]}
         for name, file in document.pop("files").items()
@@ -87,13 +88,16 @@ def show(reference: str, as_json: bool) -> None:
     print_fields(document)
     print_table(files, ("name", "size", "sha256"), heading="FILES")
     print_table(versions, ("version", "metrics", "created_at"), heading="VERSIONS")
+    for evaluation in evaluations:
+        heading = f"EVALUATION BY JOB {evaluation['job']}: {protocol_line(evaluation['protocol'])}"
+        print_table(number_rows(evaluation["numbers"]), NUMBER_COLUMNS, heading=heading)
 
 
 def _document(session: "Session", reference: str) -> "Document":
     """A version with its parent, its dataset, its aliases and the model's other versions."""
-    from db import datasets, models
+    from db import datasets, evaluations, models
     from db.tables import Dataset, Model
-    from scheduler.output.documents import model_document
+    from scheduler.output.documents import evaluation_document, model_document
 
     model, version = models.resolve(session, reference)
     parent = dataset = None
@@ -110,6 +114,9 @@ def _document(session: "Session", reference: str) -> "Document":
         "versions": [
             {"version": each.number, "metrics": each.metrics, "created_at": each.created_at}
             for each in models.versions(session, model)
+        ],
+        "evaluations": [
+            evaluation_document(each) for each in evaluations.of_version(session, version.id)
         ],
     }
 

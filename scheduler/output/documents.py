@@ -13,6 +13,7 @@ from db.tables import (
     Artifact,
     Dataset,
     DatasetVersion,
+    Evaluation,
     Job,
     Model,
     ModelVersion,
@@ -140,6 +141,17 @@ def promotion_document(model: Model, entry: Promotion, numbers: Mapping[str, int
         "job": entry.job_id,
         "verdict": entry.verdict,
         "at": entry.at,
+    }
+
+
+def evaluation_document(evaluation: Evaluation) -> Document:
+    """The numbers of a version, and the protocol by which they were measured."""
+    return {
+        "job": evaluation.job_id,
+        "protocol": evaluation.protocol,
+        "protocol_sha256": evaluation.protocol_sha256,
+        "numbers": evaluation.numbers,
+        "created_at": evaluation.created_at,
     }
 
 

@@ -69,7 +69,7 @@ def pin(services: Services, session: Session, spec: Spec, names: Names | None = 
     if isinstance(pinned, PinnedTraining):
         return _pin_training_data(services, session, pinned, names)
     if isinstance(pinned, PinnedEvaluation | PinnedPromotion):
-        return _pin_evaluation_data(session, pinned, names)
+        return _pin_evaluation_data(services, session, pinned, names)
     _refuse_unfit_label(services, pinned)
     refuse_unfit_prompts(pinned.spec, pinned.family)
     if holds_conversation(pinned.spec):
@@ -124,7 +124,7 @@ def _pin_training_data(
 
 
 def _pin_evaluation_data(
-    session: Session, pinned: PinnedEvaluation | PinnedPromotion, names: Names
+    services: Services, session: Session, pinned: PinnedEvaluation | PinnedPromotion, names: Names
 ) -> PinnedEvaluation | PinnedPromotion:
     """Pin the data, and the version to compare with."""
     spec, update = pinned.spec, dict[str, str]()
@@ -132,6 +132,8 @@ def _pin_evaluation_data(
         dataset, data = names.dataset(session, spec.dataset)
         update["dataset"] = f"{dataset.name}:{data.number}"
         refuse_unfit_data(pinned.family, data, update["dataset"])
+        if isinstance(pinned, PinnedEvaluation):
+            _refuse_unfit_protocol(services, pinned, data, update["dataset"])
     if isinstance(spec, Evaluate) and spec.against is not None:
         model, version = names.model(session, spec.against)
         if model.family != pinned.family.name:
@@ -142,6 +144,31 @@ def _pin_evaluation_data(
         update["against"] = f"{model.name}:{version.number}"
     named: Any = spec.model_copy(update=update)
     return replace(pinned, spec=named)
+
+
+def _refuse_unfit_protocol(
+    services: Services, pinned: PinnedEvaluation, data: DatasetVersion, reference: str
+) -> None:
+    """Refuse a split with too few items, and items of another form than the version's samples."""
+    spec, held_out = pinned.spec, data.summary["counts"][pinned.spec.split]
+    other = "validation" if spec.split == "test" else "test"
+    if not held_out:
+        raise Refused(f"split {spec.split} of {reference} is empty", remedy=f"use --split {other}")
+    if data.kind != "text" and held_out < (spec.count or 1):
+        raise Refused(
+            f"split {spec.split} of {reference} has {held_out:,} items, but {spec.count:,} samples "
+            "are asked for: only equal numbers can be compared",
+            remedy=f"use --count {held_out} or fewer",
+        )
+    pinned.params.check_images(None)
+    found, shape = data.summary["shape"], _shape(services, pinned.version)
+    for key in ("size", "channels", "sample_rate") if data.kind != "text" else ():
+        if found.get(key) != shape.get(key):
+            raise Refused(
+                f"the items of {reference} have {key} {found.get(key)}, the samples of "
+                f"{spec.model} {shape.get(key)}",
+                remedy="add the items again as a dataset that fits",
+            )
 
 
 def refuse_unfit_data(family: Family, data: DatasetVersion, reference: str) -> None:

@@ -95,7 +95,7 @@ def train(
     classes: int,
     device: torch.device,
     tick: Tick,
-    steps: int = STEPS,
+    steps: int,
 ) -> JudgeNetwork:
     """Train a judge on pictures (memory-mapped ones too); `labels` or None."""
     deterministic()

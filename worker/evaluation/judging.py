@@ -40,6 +40,7 @@ def train_judge(
         classes=len(dataset.manifest["shape"]["labels"]),
         device=device,
         tick=training.tick,
+        steps=judge.STEPS,
     )
     judge.set_scale(network, items.pixels[:HELD_OUT])
     metrics = _try(network, _held_out(dataset), trying)

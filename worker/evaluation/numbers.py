@@ -37,7 +37,8 @@ class Numbers:
             return
         known = real if real is not None and math.isfinite(real) else None
         value, low, high = map(float, interval)
-        self.found[name] = Number(value, low, high, known, n, BETTER[name])
+        # by rounding, the interval of equal resamples may miss the value
+        self.found[name] = Number(value, min(low, value), max(high, value), known, n, BETTER[name])
 
     def leave_out(self, reason: str, *names: str) -> None:
         """Say why numbers are missing."""

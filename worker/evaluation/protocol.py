@@ -41,15 +41,9 @@ class Protocol:
     @property
     def suffix(self) -> str:
         """What follows a number's name: `@own-cnn:3f2a9c:n10000:test`."""
-        return suffix(self.data)
-
-
-def suffix(protocol: dict[str, Any]) -> str:
-    """`Protocol.suffix` of a recorded protocol."""
-    judge = protocol.get("judge")
-    recipe, _, digest = str(judge).partition(":")
-    who = f"{recipe}:{digest[:DIGITS]}:" if judge else ""
-    return f"@{who}n{protocol['count']}:{protocol['split']}"
+        recipe, _, digest = (self.judge or "").partition(":")
+        judge = f"{recipe}:{digest[:DIGITS]}:" if recipe else ""
+        return f"@{judge}n{self.count}:{self.split}"
 
 
 class Number(NamedTuple):

@@ -73,6 +73,7 @@ def evaluate_job(
         )
         for place, name in enumerate(names)
     ]
+    lease.progress(100, 100, "%")
     results = [each.result for each in ensured]
     return ShardResult(
         [artifact for result in results for artifact in result.artifacts],
