@@ -8,7 +8,7 @@ from scheduler.cli.lazy import DeclaredChoice
 from scheduler.cli.options import NonEmptyPath, as_json
 from scheduler.cli.record import open_record
 
-MEDIUM = DeclaredChoice("worker.gate.policy:DEFAULTS")
+MEDIUM = DeclaredChoice("worker.media:MEDIA")
 
 _medium = click.option(
     "--medium", type=MEDIUM, default="image", show_default=True, help="What the models make."

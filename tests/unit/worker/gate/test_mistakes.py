@@ -1,4 +1,4 @@
-"""How often the gate is wrong; `tests.results.gate` does the same with more trials, on real data."""
+"""How often the gate is wrong, on drawn data; `tests.results.gate` tries more, on real data."""
 
 import pytest
 
