@@ -22,6 +22,11 @@ COLUMNS = ("id", "kind", "model", "status", "progress", "created_at")
 SHARD_COLUMNS = ("index", "start", "stop", "status", "failures", "last_error")
 
 
+with_chain = click.option(
+    "--chain", is_flag=True, help="And for the jobs that are to run after them."
+)
+
+
 @click.group("job")
 def job() -> None:
     """Follow, wait for, cancel and retry jobs. Any unique prefix of an id will do."""
@@ -135,8 +140,9 @@ def _document(session: "Session", job: "Job") -> "Document":
 
 @job.command("watch")
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@with_chain
 @as_json
-def watch(ids: tuple[str, ...], as_json: bool) -> None:
+def watch(ids: tuple[str, ...], chain: bool, as_json: bool) -> None:
     """Show the progress of jobs or batches until they end.
 
     Exits with 1 if any of them does not succeed.
@@ -144,13 +150,14 @@ def watch(ids: tuple[str, ...], as_json: bool) -> None:
     \b
     genmill job watch 0199c0de
     """
-    _wait_for(ids, show="json" if as_json else "text", err=False)
+    _wait_for(ids, chain=chain, show="json" if as_json else "text", err=False)
 
 
 @job.command("wait")
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@with_chain
 @as_json
-def wait(ids: tuple[str, ...], as_json: bool) -> None:
+def wait(ids: tuple[str, ...], chain: bool, as_json: bool) -> None:
     """Wait for jobs or batches to end, without output.
 
     Exits with 1 if any of them does not succeed.
@@ -158,18 +165,23 @@ def wait(ids: tuple[str, ...], as_json: bool) -> None:
     \b
     genmill job wait 0199c0de && genmill artifact download 0199c0de
     """
-    _wait_for(ids, show="json" if as_json else "nothing", err=True)
+    _wait_for(ids, chain=chain, show="json" if as_json else "nothing", err=True)
 
 
 def _wait_for(
-    references: Sequence[str], *, show: Literal["json", "text", "nothing"], err: bool
+    references: Sequence[str],
+    *,
+    chain: bool,
+    show: Literal["json", "text", "nothing"],
+    err: bool,
 ) -> None:
     from scheduler.cli.watching import wait_shown
     from scheduler.results.waiting import find_jobs
 
     with open_record() as services:
         with services.database.read() as session:
-            job_ids = [found.id for found in find_jobs(session, references)]
+            found = find_jobs(session, references, with_chains=chain)
+        job_ids = [job.id for job in found]
         wait_shown(services, job_ids, show=show, err=err)
 
 
@@ -198,7 +210,7 @@ def logs(id: str, as_json: bool) -> None:
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @as_json
 def cancel(ids: tuple[str, ...], as_json: bool) -> None:
-    """Cancel jobs or batches.
+    """Cancel jobs or batches, and the jobs that wait for them.
 
     Committed samples are kept; a job that has ended stays as it is.
 
@@ -208,16 +220,22 @@ def cancel(ids: tuple[str, ...], as_json: bool) -> None:
     from functools import partial
 
     from db import jobs
+    from db.states import JobState
     from scheduler.output.render import print_json
     from scheduler.results.waiting import find_jobs
 
     with open_record() as services:
         with services.database.read() as session:
-            found = [each.id for each in find_jobs(session, ids)]
+            found = find_jobs(session, ids)
         cancelled = {
-            job_id: services.database.transact(partial(jobs.cancel, job_id=job_id))
-            for job_id in found
+            each.id: services.database.transact(partial(jobs.cancel, job_id=each.id))
+            for each in found
         }
+        with services.database.read() as session:  # some went with the one that they waited for
+            went = {each.id for each in found if each.status == JobState.WAITING}
+            cancelled |= {
+                job_id: jobs.get(session, job_id).status == JobState.CANCELLED for job_id in went
+            }
     if as_json:
         print_json([{"id": key, "cancelled": done} for key, done in cancelled.items()])
     else:
@@ -231,7 +249,8 @@ def cancel(ids: tuple[str, ...], as_json: bool) -> None:
 def retry(id: str, as_json: bool) -> None:
     """Retry the shards of a job that failed or were cancelled.
 
-    They become a new job, linked to the old one; prints its id.
+    They become a new job, linked to the old one; prints its id. The jobs that were to run after it
+    are enqueued again too.
 
     \b
     genmill job retry 0199c0de

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from db import batches, jobs, progress, workers
+from db import batches, chains, jobs, progress, workers
 from db.errors import NotFound
 from db.states import FINAL
 from db.tables import Job
@@ -26,10 +26,13 @@ class Watched(NamedTuple):
     progress: progress.Progress
 
 
-def find_jobs(session: Session, references: Sequence[str]) -> list[Job]:
+def find_jobs(
+    session: Session, references: Sequence[str], *, with_chains: bool = False
+) -> list[Job]:
     """The jobs with these ids, and those of batches with these ids, each job once.
 
-    Unambiguous prefixes of ids will do. Raises `NotFound` or `Refused`.
+    `with_chains`, the jobs to run after them too. Unambiguous prefixes of ids will do. Raises
+    `NotFound` or `Refused`.
     """
     found: dict[str, Job] = {}
     for reference in references:
@@ -42,6 +45,8 @@ def find_jobs(session: Session, references: Sequence[str]) -> list[Job]:
                 raise not_a_job from None
             matching = batches.jobs_of(session, batch.id)
         found |= {job.id: job for job in matching}
+    for job in list(found.values()) if with_chains else ():
+        found |= {each.id: each for each in chains.followers(session, job.id)}
     return list(found.values())
 
 

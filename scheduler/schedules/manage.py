@@ -7,7 +7,7 @@ from typing import TypedDict, Unpack
 
 from sqlalchemy.orm import Session
 
-from db import batches, schedules
+from db import batches, chains, schedules
 from db.errors import Refused
 from db.session import clock
 from db.tables import Job, Schedule
@@ -118,7 +118,7 @@ def trigger_schedule(services: Services, name: str) -> list[Job]:
 
         first = services.database.transact(work)
     ring_or_warn(services)
-    if first.batch_id is None:
-        return [first]
     with services.database.read() as session:
+        if first.batch_id is None:
+            return [first, *chains.followers(session, first.id)]
         return batches.jobs_of(session, first.batch_id, with_spec=True)

@@ -15,7 +15,6 @@ TIME = sa.DateTime(timezone=True)
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 AFTER = "ix_jobs_after_id"
 ONE_PER_RECIPE = "uq_judges_dataset_version_id_recipe"
-ONE_PER_PROTOCOL = "uq_evaluations_version_id_protocol_sha256"
 FALSE = sa.text("false")
 USED = (
     *("evaluations", "judges", "promotions"),
@@ -24,7 +23,7 @@ USED = (
 
 
 def upgrade() -> None:
-    """Add two tables and a column."""
+    """Add the tables and columns."""
     op.create_table(
         "evaluations",
         sa.Column("id", Id(), nullable=False),
