@@ -9,7 +9,7 @@ from scheduler.cli.options import as_json
 from scheduler.cli.record import open_record
 from scheduler.submission.path_arguments import PathArgument
 
-MEDIUM = DeclaredChoice("worker.gate.policy:DEFAULTS")
+MEDIUM = DeclaredChoice("worker.media:MEDIA")
 
 _medium = click.option(
     "--medium", type=MEDIUM, default="image", show_default=True, help="What the models make."

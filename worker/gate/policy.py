@@ -1,4 +1,4 @@
-"""Policies: the rules by which the gate decides, checked; and the default of each medium."""
+"""Policies: the rules by which the gate decides, checked. Each medium has a default one."""
 
 import json
 import tomllib
@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from db.errors import BadInput
 from worker.gate.primaries import PRIMARIES
+from worker.media import find_medium
 from worker.specs import Params, Reference, parse_params
 
 MAX_POLICY_BYTES = 2**20
@@ -91,28 +92,12 @@ class Policy(Params):
     seed: int = Field(0, ge=0, lt=2**63)
 
 
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "image": {
-        "primary": {"metric": "fid"},
-        "guard": [
-            {"metric": "memorisation", "not_worse_by": 0.02, "optional": True},
-            {"metric": "class_kl", "not_worse_by": 0.05, "optional": True},
-        ],
-    },
-    "text": {"primary": {"metric": "loss"}},
-    "audio": {
-        "primary": {"metric": "bits_per_sample"},
-        "guard": [{"metric": "class_agreement", "not_worse_by": 0.05, "optional": True}],
-    },
-}
-
-
 def policy_for(medium: str, given: dict[str, Any]) -> Policy:
     """The policy of a file's data. A section that it lacks is the medium's default.
 
     Raises `Refused` with the name of each wrong key.
     """
-    return parse_params(Policy, DEFAULTS[medium] | given, what="the policy")
+    return parse_params(Policy, {**find_medium(medium).policy, **given}, what="the policy")
 
 
 def to_toml(policy: Policy) -> str:

@@ -70,6 +70,10 @@ class AudioMedium(Medium):
     name = "audio"
     precedence = 1
     options = ("resample",)
+    policy = {  # noqa: RUF012 - read only
+        "primary": {"metric": "bits_per_sample"},
+        "guard": [{"metric": "class_agreement", "not_worse_by": 0.05, "optional": True}],
+    }
     sources = (
         SourceFormat(
             "sounds",

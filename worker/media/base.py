@@ -99,6 +99,7 @@ class Medium(ABC):
     container: ClassVar[type[Writer]]  # of the samples of a shard
     downloads: ClassVar[Downloads]
 
+    policy: ClassVar[Mapping[str, Any]]  # the gate's, by default: `worker.gate.policy`
     page: ClassVar[Page]
     pipeline_tag: ClassVar[str]  # on model cards: https://huggingface.co/tasks
 

@@ -100,6 +100,13 @@ class ImageMedium(Medium):
     name = "image"
     precedence = 0
     options = ("size", "mode")
+    policy = {  # noqa: RUF012 - read only
+        "primary": {"metric": "fid"},
+        "guard": [
+            {"metric": "memorisation", "not_worse_by": 0.02, "optional": True},
+            {"metric": "class_kl", "not_worse_by": 0.05, "optional": True},
+        ],
+    }
     sources = (
         SourceFormat(
             "idx", "IDX files or a folder or archive of them", take_idx, recognises=idx.is_idx

@@ -115,6 +115,7 @@ class TextMedium(Medium):
 
     name = "text"
     precedence = 2
+    policy = {"primary": {"metric": "loss"}}  # noqa: RUF012 - read only
     sources = (
         SourceFormat(
             "music",

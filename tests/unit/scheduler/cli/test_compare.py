@@ -11,7 +11,8 @@ from PIL import Image
 from db import evaluations, jobs, models, shards
 from db.commits import NewArtifact
 from tests.evaluations import add_dataset, add_evaluation, add_version, images
-from worker.gate.policy import DEFAULTS, policy_for
+from worker.gate.policy import policy_for
+from worker.media import MEDIA
 
 NUMBERS = {
     "fid": {"value": 2.0, "better": "lower", "real": 0.1, "n": 400},
@@ -95,7 +96,7 @@ def test_a_comparison_without_pictures_says_so(genmill, versions, tmp_path):
     assert (tmp_path / "compared" / "comparison.json").exists()
 
 
-@pytest.mark.parametrize("medium", DEFAULTS)
+@pytest.mark.parametrize("medium", MEDIA)
 def test_the_default_policy_is_printed_complete_and_reads_back(genmill, medium, tmp_path):
     shown = genmill("policy", "show", "--medium", medium).out
     assert policy_for(medium, tomllib.loads(shown)) == policy_for(medium, {})

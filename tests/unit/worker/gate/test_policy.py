@@ -3,7 +3,8 @@
 import pytest
 
 from db.errors import BadInput, Refused
-from worker.gate.policy import DEFAULTS, policy_for, read_policy
+from worker.gate.policy import policy_for, read_policy
+from worker.media import MEDIA
 
 
 def test_a_file_overrides_the_sections_that_it_has(tmp_path):
@@ -17,7 +18,7 @@ def test_a_file_overrides_the_sections_that_it_has(tmp_path):
     assert policy.seed == 7
 
 
-@pytest.mark.parametrize("medium", DEFAULTS)
+@pytest.mark.parametrize("medium", MEDIA)
 def test_each_medium_has_a_default(medium):
     assert policy_for(medium, {}).resamples == 1000
 
