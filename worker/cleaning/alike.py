@@ -1,6 +1,6 @@
 """Groups of near-duplicates, found by 64-bit keys and confirmed by direct comparison.
 
-Items are compared only if a band of 16 bits of their keys is equal, and only a bounded number of
+Items are compared only if a band of bits of their keys is equal, and only a bounded number of
 them, so that time and memory grow with the number of items and not with its square.
 Source of the banding: Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, section 3.4.
 """
@@ -75,14 +75,17 @@ def find_groups(likeness: Likeness, count: int) -> Groups:
     return groups
 
 
-def near_pairs(keys: Keys, probes: Keys, *, bits: int) -> Iterator[Pairs]:
+def near_pairs(
+    keys: Keys, probes: Keys, *, bits: int, band_bits: int = BAND_BITS
+) -> Iterator[Pairs]:
     """Pairs of an item of `keys` and one of `probes` that differ in at most `bits` bits.
 
-    Complete for `bits` up to 3, of the `WINDOW` nearest with an equal band; else most of them.
+    Of the `WINDOW` nearest with an equal band; complete for fewer bits than there are bands, else
+    most of them.
     """
-    for band in range(0, 64, BAND_BITS):
+    for band in range(0, 64, band_bits):
         turned, wanted = _rotated(keys, band), _rotated(probes, band)
-        for pairs in _colliding(turned, wanted, shift=np.uint64(64 - BAND_BITS)):
+        for pairs in _colliding(turned, wanted, shift=np.uint64(64 - band_bits)):
             apart = np.bitwise_count(keys[pairs[:, 0]] ^ probes[pairs[:, 1]])
             yield pairs[apart <= bits]
 

@@ -83,10 +83,11 @@ def perceptual_hashes(images: Images, shift: tuple[int, int] = (0, 0)) -> tuple[
     return coarse, fine
 
 
-def hash_of_image(grey: npt.NDArray[np.float32]) -> np.uint64:
-    """The hash of 64 bits of one grey image (S, S)."""
-    low = _frequencies(len(grey))[:SIDE]
-    return np.uint64(_bits((low @ grey @ low.T)[None])[0, 0])
+def hashes_of(grey: npt.NDArray[np.float32]) -> tuple[np.uint64, Keys]:
+    """The hashes of 64 and of 256 bits of one grey image (S, S)."""
+    rows = _frequencies(len(grey))
+    low = np.asarray(rows @ grey @ rows.T, np.float32)[None]
+    return np.uint64(_bits(low[:, :SIDE, :SIDE])[0, 0]), _bits(low)[0]
 
 
 def _block(images: Images) -> int:

@@ -12,20 +12,21 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.cleaning.alike import Likeness, Pairs, near_pairs
-from worker.cleaning.alike_images import hash_of_image
+from worker.cleaning.alike_images import hashes_of
 
-BITS = 10  # of 64 that may differ
+BITS, FINE_BITS = 14, 96  # of 64 and of 256 that may differ
+BAND_BITS = 8  # hashes of sounds differ by more than those of images
 CORRELATION = 0.9  # at the best shift
 SIDE = 32  # frequencies and moments of a spectrogram
 MAX_SAMPLES = 1 << 17  # of a sound that are compared
-_LOUD = 0.03  # of the peak, where a sound begins and ends: -30 dB
-_FLOOR = 1e-4  # of the loudest point of a spectrogram: -80 dB
+_LOUD = 0.1  # of the peak, where a sound begins and ends: -20 dB
+_FLOOR = 1e-4  # of the loudest power of a spectrogram: -40 dB
 
 Sound = npt.NDArray[np.float32]
 
 
 class AlikeSounds(Likeness):
-    """Sounds whose spectrograms are near and whose samples correlate. Takes 16 bytes a sound."""
+    """Sounds whose spectrograms are near and whose samples correlate. Takes 56 bytes a sound."""
 
     parameters: ClassVar[dict[str, Any]] = {
         "hash": "phash of the spectrogram",
@@ -40,10 +41,12 @@ class AlikeSounds(Likeness):
     def candidates(self) -> Iterator[Pairs]:
         """Pairs whose spectrograms' hashes differ in at most `BITS` bits."""
         count = len(self._ends) - 1
-        hashes = np.empty(count, np.uint64)
+        coarse, fine = np.empty(count, np.uint64), np.empty((count, 4), np.uint64)
         for item in range(count):
-            hashes[item] = hash_of_image(spectrogram(self._sound(item)))
-        yield from near_pairs(hashes, hashes, bits=BITS)
+            coarse[item], fine[item] = hashes_of(spectrogram(self._sound(item)))
+        for pairs in near_pairs(coarse, coarse, bits=BITS, band_bits=BAND_BITS):
+            apart = np.bitwise_count(fine[pairs[:, 0]] ^ fine[pairs[:, 1]])
+            yield pairs[apart.sum(axis=1) <= FINE_BITS]
 
     def alike(self, pairs: Pairs) -> npt.NDArray[np.bool_]:
         """Whether the samples of each pair correlate by `CORRELATION` at some shift."""

@@ -11,6 +11,8 @@ import numpy as np
 from worker.cleaning.alike_sounds import AlikeSounds
 from worker.cleaning.augmentations import Bounds
 from worker.cleaning.blank import BlankSounds
+from worker.cleaning.denoise import SpectralGate, find_filter
+from worker.cleaning.loudness import Loudness, parse_loudness
 from worker.cleaning.recipe import DROP, Recipe
 from worker.cleaning.settle import Settlement
 from worker.cleaning.steps import Step
@@ -44,6 +46,9 @@ def take_sound_files(intake: Intake) -> Content:
     layout = headers.names.layout(labelled=not notes.labels, named_labels=True)
     resample = intake.options.get("resample", True)
     rate = intake.options.get("rate", headers.rate)
+    for step in intake.chain.steps:
+        if isinstance(step, Loudness):
+            step.rate = rate
     items = sound_files.read_sounds(
         intake.source, layout, notes, intake.rejects, intake.chain, rate=rate, resample=resample
     )
@@ -127,7 +132,12 @@ class AudioMedium(Medium):
 
     def cleaning(self, recipe: Recipe) -> list[Step]:
         """Silence, noise, loudness."""
-        return [BlankSounds()] if recipe.blank == DROP else []
+        steps: list[Step] = [BlankSounds()] if recipe.blank == DROP else []
+        if recipe.denoise is not None:
+            steps.append(find_filter({"spectral": SpectralGate}, recipe.denoise, "sounds")())
+        if recipe.loudness is not None:
+            steps.append(Loudness(*parse_loudness(recipe.loudness)))
+        return steps
 
     def encode(self, samples: Sequence[SampleRecord], shape: Shape) -> list[bytes]:
         """WAV files, 16-bit PCM, of float32 (T,) sounds in [-1, 1]."""

@@ -13,6 +13,7 @@ from db.errors import BadInput, Refused
 from worker.cleaning.alike_images import AlikeImages
 from worker.cleaning.augmentations import Bounds
 from worker.cleaning.blank import BlankImages
+from worker.cleaning.denoise import MedianFilter, NonLocalMeans, find_filter
 from worker.cleaning.recipe import DROP, Recipe
 from worker.cleaning.settle import Settlement
 from worker.cleaning.steps import Step
@@ -190,7 +191,11 @@ class ImageMedium(Medium):
 
     def cleaning(self, recipe: Recipe) -> list[Step]:
         """Blank images, noise."""
-        return [BlankImages()] if recipe.blank == DROP else []
+        steps: list[Step] = [BlankImages()] if recipe.blank == DROP else []
+        if recipe.denoise is not None:
+            filters = {"median": MedianFilter, "nlm": NonLocalMeans}
+            steps.append(find_filter(filters, recipe.denoise, "images")())
+        return steps
 
     def check_options(self, name: str, options: Mapping[str, Any]) -> None:
         """Also refuse sizes and modes out of bounds."""

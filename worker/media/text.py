@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from db.errors import Refused
 from worker.cleaning.blank import BlankTexts
+from worker.cleaning.personal import MaskPersonal
 from worker.cleaning.recipe import DROP, Recipe
 from worker.cleaning.steps import Step
+from worker.cleaning.text import CleanText
 from worker.data.dataset import DOCUMENTS, Shape
 from worker.media.base import (
     CombinedFiles,
@@ -34,7 +36,8 @@ MIDI_SUFFIXES = frozenset({".mid", ".midi", ".kar", ".rmi", ".smf"})
 
 def take_one_text(intake: Intake) -> Content:
     """One text file as a dataset, cut in order into the splits."""
-    rows = documents.read_one_text(intake.source.path, intake.settlement.ratio, intake.chain)
+    path = documents.repaired(intake.source.path, intake.folder, intake.chain)
+    rows = documents.read_one_text(path, intake.settlement.ratio, intake.chain)
     intake.reading["splits"] = "cut from the text in order"
     return _write(rows, intake, cut=True)
 
@@ -174,7 +177,10 @@ class TextMedium(Medium):
 
     def cleaning(self, recipe: Recipe) -> list[Step]:
         """White space, damaged characters, personal data."""
-        return [BlankTexts()] if recipe.blank == DROP else []
+        steps: list[Step] = [CleanText()] if recipe.clean else []
+        if recipe.mask_personal:
+            steps.append(MaskPersonal())
+        return [*steps, BlankTexts()] if recipe.blank == DROP else steps
 
     def encode(self, samples: Sequence[SampleRecord], shape: Shape) -> list[bytes]:
         """Lines of JSON: the record and `text`."""
