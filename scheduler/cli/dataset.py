@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scheduler.cli.dataset_options import about_options, read_about, recipe_options
-from scheduler.cli.dataset_report import describe_steps, stage_progress
+from scheduler.cli.dataset_report import (
+    BALANCE,
+    STEPS,
+    balance_rows,
+    describe_steps,
+    stage_progress,
+    step_rows,
+)
 from scheduler.cli.options import NonEmptyPath, as_json
 from scheduler.cli.record import open_record
 
@@ -15,6 +22,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("name", "version", "kind", "items", "labels", "size", "rejected", "created_at")
 SHOWN_REJECTS = 20
+SHOWN_ITEMS = 10
 
 
 @click.group("dataset")
@@ -133,22 +141,73 @@ def list_datasets(as_json: bool) -> None:
 
 @dataset.command("show")
 @click.argument("name", metavar="NAME[:VERSION]")
+@click.option(
+    "--sheet",
+    type=NonEmptyPath(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Draw a sheet of its images or sounds (.png), or write its first texts (.txt).",
+)
 @as_json
-def show(name: str, as_json: bool) -> None:
-    """Show a version: the size of each split, labels and shape.
+def show(name: str, sheet: Path | None, as_json: bool) -> None:
+    """Show a version: splits, class balance, shape, and what each step of adding it did.
 
     \b
     genmill dataset show mnist:1
+    genmill dataset show mnist --sheet mnist.png
     """
     from db import datasets
     from scheduler.output.documents import dataset_document
-    from scheduler.output.render import print_fields, print_json
+    from scheduler.output.render import print_fields, print_json, print_table
 
-    with open_record() as services, services.database.read() as session:
-        found, version = datasets.resolve(session, name)
-        numbers = [each.number for each in datasets.versions(session, found)]
+    with open_record() as services:
+        with services.database.read() as session:
+            found, version = datasets.resolve(session, name)
+            numbers = [each.number for each in datasets.versions(session, found)]
+        if sheet is not None:
+            from scheduler.datasets.content import content_of
+            from scheduler.datasets.sheet import draw_sheet
+
+            draw_sheet(content_of(services, version), sheet)
     document = dataset_document(found, version) | {"versions": numbers}
-    print_json(document) if as_json else print_fields(document)
+    if as_json:
+        print_json(document)
+        return
+    steps, balance = document.pop("steps", []), document.pop("balance", [])
+    print_fields(document)
+    if balance:
+        print_table(balance_rows(document["labels"], balance), BALANCE, heading="LABELS")
+    if steps:
+        print_table(step_rows(steps), STEPS, heading="STEPS")
+
+
+@dataset.command("diff")
+@click.argument("one", metavar="NAME[:VERSION]")
+@click.argument("other", metavar="NAME[:VERSION]")
+@as_json
+def diff(one: str, other: str, as_json: bool) -> None:
+    """Compare two versions: items added, removed, moved between splits, labelled otherwise.
+
+    Items are compared by digest. --json lists the first 1,000 of each kind.
+
+    \b
+    genmill dataset diff mnist:1 mnist:2
+    """
+    from db import datasets
+    from scheduler.datasets.content import content_of
+    from scheduler.output.render import print_fields, print_json, print_table
+    from worker.data.comparison import compare
+
+    with open_record() as services:
+        with services.database.read() as session:
+            versions = [datasets.resolve(session, each)[1] for each in (one, other)]
+        found = compare(*(content_of(services, each) for each in versions))
+    if as_json:
+        print_json({"counts": found.counts, **found.items})
+        return
+    print_fields(found.counts)
+    for kind, rows in found.items.items():
+        if rows:
+            print_table(rows[:SHOWN_ITEMS], tuple(rows[0]), heading=kind.upper())
 
 
 @dataset.command("remove")

@@ -5,6 +5,35 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+BALANCE = ("label", "items", "share")
+STEPS = ("step", "in", "out", "parameters", "left_out", "found")
+
+
+def balance_rows(labels: Sequence[str], balance: Sequence[int]) -> list[dict[str, Any]]:
+    """The items of each label, and their share of all."""
+    total = sum(balance)
+    return [
+        {"label": label, "items": count, "share": f"{count / total:.1%}"}
+        for label, count in zip(labels, balance, strict=True)
+    ]
+
+
+def step_rows(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each step, with its parameters, its rejects by reason and what it found."""
+    return [
+        {
+            "step": step["name"],
+            "in": step["in"],
+            "out": step["out"],
+            "parameters": ", ".join(f"{key} {value}" for key, value in step["parameters"].items()),
+            "left_out": "; ".join(f"{count:,} {why}" for why, count in step["rejects"].items()),
+            "found": "; ".join(
+                f"{name} {_shown(value)}" for name, value in step.get("found", {}).items()
+            ),
+        }
+        for step in steps
+    ]
+
 
 def describe_steps(steps: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """A line for each step that left something out or found something, by the step's name."""

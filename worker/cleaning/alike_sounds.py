@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.cleaning.alike import Likeness, Pairs, near_pairs
-from worker.cleaning.alike_images import hashes_of
+from worker.cleaning.alike_images import SIDE as FREQUENCIES
+from worker.cleaning.alike_images import distances, hash_of
 
-BITS, FINE_BITS = 14, 96  # of 64 and of 256 that may differ
+BITS = 14  # of 64 that may differ
+ROUGHLY = 1.0  # distance of the same frequencies, above which no sounds are alike
 BAND_BITS = 8  # hashes of sounds differ by more than those of images
 CORRELATION = 0.9  # at the best shift
 SIDE = 32  # frequencies and moments of a spectrogram
@@ -26,7 +28,7 @@ Sound = npt.NDArray[np.float32]
 
 
 class AlikeSounds(Likeness):
-    """Sounds whose spectrograms are near and whose samples correlate. Takes 56 bytes a sound."""
+    """Sounds whose spectrograms are near and whose samples correlate. Takes 88 bytes a sound."""
 
     parameters: ClassVar[dict[str, Any]] = {
         "hash": "phash of the spectrogram",
@@ -41,12 +43,11 @@ class AlikeSounds(Likeness):
     def candidates(self) -> Iterator[Pairs]:
         """Pairs whose spectrograms' hashes differ in at most `BITS` bits."""
         count = len(self._ends) - 1
-        coarse, fine = np.empty(count, np.uint64), np.empty((count, 4), np.uint64)
+        hashes, vectors = np.empty(count, np.uint64), np.empty((count, FREQUENCIES**2), np.int8)
         for item in range(count):
-            coarse[item], fine[item] = hashes_of(spectrogram(self._sound(item)))
-        for pairs in near_pairs(coarse, coarse, bits=BITS, band_bits=BAND_BITS):
-            apart = np.bitwise_count(fine[pairs[:, 0]] ^ fine[pairs[:, 1]])
-            yield pairs[apart.sum(axis=1) <= FINE_BITS]
+            hashes[item], vectors[item] = hash_of(spectrogram(self._sound(item)))
+        for pairs in near_pairs(hashes, hashes, bits=BITS, band_bits=BAND_BITS):
+            yield pairs[distances(vectors[pairs[:, 0]], vectors[pairs[:, 1]]) <= ROUGHLY]
 
     def alike(self, pairs: Pairs) -> npt.NDArray[np.bool_]:
         """Whether the samples of each pair correlate by `CORRELATION` at some shift."""

@@ -5,7 +5,7 @@
 | e-mail | `name@host.domain`, also with `(at)` and `[at]` |
 | IBAN | two letters, two digits, 11 to 30 letters and digits, in groups or not; checked modulo 97 |
 | card | 13 to 19 digits, in groups or not, of a known network; checked by Luhn's digit |
-| IP | IPv4 and IPv6 addresses that `ipaddress` accepts, none of four parts that is a version |
+| IP | IPv4 and IPv6 addresses that `ipaddress` accepts, and so versions of four numbers too |
 | phone | `+` or `00` and a country code; a national number in groups with a 0 or bracket in front |
 
 Names of people and postal addresses are not found: no pattern tells them from other words.
@@ -29,6 +29,7 @@ _PHONE = (
     r"(?<![\w.+-])(?:"
     r"(?:\+|00)[1-9]\d{0,2}[ .-]?(?:\(0?\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,4}"
     r"|\(\d{2,5}\)[ .-]?\d{2,4}(?:[ .-]\d{2,4}){1,3}"
+    r"|0[1-9]\d{7,9}"
     r"|0\d{1,4}[ ./-]\d{2,4}(?:[ .-]?\d{2,4}){1,3}"
     r"|[2-9]\d{2}[-.][2-9]\d{2}[-.]\d{4})(?![\w-])"
 )

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from worker.cleaning.languages import language_of
 from worker.cleaning.rows import Row, map_texts, texts_of
 from worker.cleaning.steps import Step
 
@@ -23,8 +24,6 @@ BOILERPLATE = (
 )
 _LINE = re.compile("|".join(f"(?:{each})" for each in BOILERPLATE), re.IGNORECASE)
 _KEPT = {"\n", "\t", "\r"}
-HEAD = 1000  # characters that a language is guessed from
-SURE = 0.5  # coherence from which on a language is named
 MAX_LANGUAGES = 50
 
 
@@ -72,16 +71,8 @@ class CleanText(Step):
         return text
 
 
-def language_of(text: str) -> str:
-    """The probable language of a text by its letters' frequencies, or `unknown`."""
-    from charset_normalizer.cd import coherence_ratio  # noqa: PLC0415 - with the next, rarely needed
-
-    found = coherence_ratio(text[:HEAD], threshold=0.2)
-    return found[0][0] if found and found[0][1] >= SURE else "unknown"
-
-
 def _repair_encoding(text: str) -> str:
-    import ftfy  # noqa: PLC0415 - as above
+    import ftfy  # noqa: PLC0415 - rarely needed
 
     return ftfy.fix_encoding(text)
 
