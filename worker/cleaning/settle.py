@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from worker.cleaning.alike import Likeness, find_groups
+from worker.cleaning.alike.groups import Likeness, find_groups
 from worker.cleaning.recipe import DROP, IGNORE, KEEP
 from worker.cleaning.steps import Progress, StepReport
 from worker.data.dataset import TRAIN, LocalDataset

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from worker.cleaning.alike_sounds import AlikeSounds
+from worker.cleaning.alike.sounds import AlikeSounds
 from worker.cleaning.augmentations import Bounds
 from worker.cleaning.blank import BlankSounds
 from worker.cleaning.denoise import SpectralGate, find_filter

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from db.errors import BadInput, Refused
-from worker.cleaning.alike_images import AlikeImages
+from worker.cleaning.alike.images import AlikeImages
 from worker.cleaning.augmentations import Bounds
 from worker.cleaning.blank import BlankImages
 from worker.cleaning.denoise import MedianFilter, NonLocalMeans, find_filter

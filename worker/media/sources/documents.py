@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from db.errors import BadInput
-from worker.cleaning.alike_texts import AlikeTexts
+from worker.cleaning.alike.texts import AlikeTexts
 from worker.cleaning.personal import MaskPersonal
 from worker.cleaning.rows import texts_of
 from worker.cleaning.settle import Settlement

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from tests.planted import altered_image, altered_sound, altered_text, judged, moved
-from worker.cleaning import alike
-from worker.cleaning.alike import Groups, find_groups, near_pairs
-from worker.cleaning.alike_images import AlikeImages, perceptual_hashes
-from worker.cleaning.alike_sounds import AlikeSounds
-from worker.cleaning.alike_texts import AlikeTexts
+from worker.cleaning.alike import groups as alike
+from worker.cleaning.alike.groups import Groups, find_groups, near_pairs
+from worker.cleaning.alike.images import AlikeImages, perceptual_hashes
+from worker.cleaning.alike.sounds import AlikeSounds
+from worker.cleaning.alike.texts import AlikeTexts
 from worker.data.dataset import LocalDataset
 from worker.ingest.ingest import ingest
 

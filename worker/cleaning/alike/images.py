@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from worker.cleaning.alike import Keys, Likeness, Pairs, near_pairs
+from worker.cleaning.alike.groups import Keys, Likeness, Pairs, near_pairs
 
 SIDE = 8  # frequencies in each direction, of the hash that candidates are found by
 BITS = 4  # of its 64 bits that may differ after the shift

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from worker.cleaning.alike import Likeness, Pairs, near_pairs
-from worker.cleaning.alike_images import SIDE as FREQUENCIES
-from worker.cleaning.alike_images import distances, hash_of
+from worker.cleaning.alike.groups import Likeness, Pairs, near_pairs
+from worker.cleaning.alike.images import SIDE as FREQUENCIES
+from worker.cleaning.alike.images import distances, hash_of
 
 BITS = 14  # of 64 that may differ
 ROUGHLY = 1.0  # distance of the same frequencies, above which no sounds are alike

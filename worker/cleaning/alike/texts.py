@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from worker.cleaning.alike import Keys, Likeness, Pairs, equal_pairs
+from worker.cleaning.alike.groups import Keys, Likeness, Pairs, equal_pairs
 from worker.cleaning.rows import texts_of
 
 SHINGLE = 5  # characters
