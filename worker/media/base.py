@@ -130,9 +130,10 @@ class Medium(ABC):
     def check_options(self, name: str, options: Mapping[str, Any]) -> None:
         """Refuse options for adding `name` that this medium does not have."""
         for option in options.keys() - set(self.options):
+            shown = option.replace("_", "-")
             raise Refused(
-                f"{option} {options[option]}: {name} is {self.name} data, which has no {option}",
-                remedy=f"leave {option} out",
+                f"{shown} {options[option]}: {name} is {self.name} data, which has no {shown}",
+                remedy=f"leave {shown} out",
             )
 
     @abstractmethod

@@ -16,7 +16,7 @@ from worker.cleaning.alike.images import SIDE as FREQUENCIES
 from worker.cleaning.alike.images import distances, hash_of
 
 BITS = 14  # of 64 that may differ
-ROUGHLY = 1.0  # distance of the same frequencies, above which no sounds are alike
+ROUGHLY = 0.3  # distance of the same frequencies, above which no sounds are alike
 BAND_BITS = 8  # hashes of sounds differ by more than those of images
 CORRELATION = 0.9  # at the best shift
 SIDE = 32  # frequencies and moments of a spectrogram
