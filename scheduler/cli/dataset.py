@@ -193,14 +193,23 @@ def diff(one: str, other: str, as_json: bool) -> None:
     genmill dataset diff mnist:1 mnist:2
     """
     from db import datasets
+    from db.errors import Refused
     from scheduler.datasets.content import content_of
     from scheduler.output.render import print_fields, print_json, print_table
     from worker.data.comparison import compare
+    from worker.media import find_medium
 
     with open_record() as services:
         with services.database.read() as session:
             versions = [datasets.resolve(session, each)[1] for each in (one, other)]
-        found = compare(*(content_of(services, each) for each in versions))
+        medium = find_medium(versions[0].kind)
+        if versions[1].kind != medium.name:
+            raise Refused(
+                f"{one} is {medium.name} data, {other} is {versions[1].kind}",
+                remedy="compare versions of one kind",
+            )
+        contents = [content_of(services, each) for each in versions]
+        found = compare(contents[0], contents[1], medium.contents)
     if as_json:
         print_json({"counts": found.counts, **found.items})
         return

@@ -8,8 +8,9 @@ from scheduler.datasets.add import Added, Parent, add_dataset
 from scheduler.datasets.content import content_of
 from worker.cleaning.recipe import Recipe
 from worker.cleaning.steps import Progress
-from worker.data.dataset import LocalDataset
+from worker.data.dataset import LocalDataset, Shape
 from worker.ingest.ingest import About
+from worker.media import find_medium
 from worker.services import Services
 
 
@@ -42,12 +43,9 @@ def update_dataset(
 def recipe_of(content: LocalDataset) -> Recipe:
     """The options that make further files fit to a version."""
     manifest = content.manifest
-    shape = manifest["shape"]
+    shape = Shape.from_json(manifest["shape"])
     recipe = Recipe.from_json(manifest.get("options", {"split": manifest["split"]}))
-    recipe = replace(recipe, kind=shape["media"])
-    if shape["media"] == "image":
-        return replace(recipe, size=shape["size"], mode="L" if shape["channels"] == 1 else "RGB")
-    return replace(recipe, rate=shape["sample_rate"]) if shape["media"] == "audio" else recipe
+    return replace(recipe, **find_medium(shape.media).recipe_for(shape))
 
 
 def _said(before: About, now: About) -> About:

@@ -101,17 +101,18 @@ class Settlement:
     ) -> None:
         sizes = np.bincount(names[before], minlength=len(names))
         count = int(before.sum() - keep.sum())
+        found = {
+            "groups": int((sizes > 1).sum()),
+            "items": int(sizes[sizes > 1].sum()),
+            "largest": int(sizes.max(initial=0)),
+        }
         self.reports.append(
             StepReport(
                 NEAR,
                 {"do": self.near_duplicates, **parameters},
                 int(before[inherited:].sum()),
                 Counter({"near-duplicate of another item": count} if count else {}),
-                {
-                    "groups": int((sizes > 1).sum()),
-                    "items": int(sizes[sizes > 1].sum()),
-                    "largest": int(sizes.max(initial=0)),
-                },
+                found if found["groups"] else {},
             )
         )
 

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -72,6 +73,14 @@ class Chain:
         for step in self.steps:
             self._seen[step.name] += 1
             content = step(content)
+        return content
+
+    def repair(self, content: Any) -> Any:
+        """A part of a long text after all steps, none of which leaves it out."""
+        for step in self.steps:
+            self._seen[step.name] += 1
+            with suppress(Unfit):
+                content = step(content)
         return content
 
     def check_size(self, size: float) -> None:

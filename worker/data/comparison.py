@@ -1,16 +1,16 @@
 """What distinguishes two versions of a dataset: items by digest, their splits and labels."""
 
-import itertools
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from worker.data.dataset import DOCUMENTS, LocalDataset
+from worker.data.dataset import LocalDataset
 from worker.data.split import hash_of
+
+Contents = Callable[[LocalDataset], Iterable[bytes]]
 
 LISTED = 1000  # items of each kind
 SPLITS = ("train", "validation", "test")
@@ -34,13 +34,13 @@ class _Items:
     places: npt.NDArray[np.int64]
 
 
-def compare(one: LocalDataset, other: LocalDataset) -> Comparison:
+def compare(one: LocalDataset, other: LocalDataset, contents: Contents) -> Comparison:
     """What was added, removed, moved to another split or given another label.
 
     Items are the same if their content is equal; of several equal ones in a version, the first
-    counts. Memory grows by some bytes an item.
+    counts. `contents` gives the bytes of each item in order. Memory grows by some bytes an item.
     """
-    before, after = _items_of(one), _items_of(other)
+    before, after = _items_of(one, contents), _items_of(other, contents)
     _, old, new = np.intersect1d(
         before.digests, after.digests, assume_unique=True, return_indices=True
     )
@@ -70,36 +70,9 @@ def _note(
     found.items[kind] = rows
 
 
-def _items_of(content: LocalDataset) -> _Items:
-    digests = np.fromiter(_digests(content), np.uint64)
-    if (content.folder / DOCUMENTS).exists():
-        splits = np.fromiter(_splits(content), np.uint8)
-    else:
-        splits = np.asarray(content.array("split"))
+def _items_of(content: LocalDataset, contents: Contents) -> _Items:
+    digests, splits = np.fromiter(map(hash_of, contents(content)), np.uint64), content.splits()
     names = np.array(content.manifest["labels"] or [""])
     numbers = content.array("labels") if content.manifest["labels"] else np.zeros(len(splits), int)
     digests, first = np.unique(digests, return_index=True)
     return _Items(digests, splits[first], names[numbers[first]], first)
-
-
-def _digests(content: LocalDataset) -> Iterator[int]:
-    media = content.manifest["kind"]
-    if media == "image":
-        for pixels in content.array("images"):
-            yield hash_of(pixels.tobytes())
-    elif media == "audio":
-        samples, ends = content.array("sounds"), content.array("offsets")
-        for start, end in itertools.pairwise(ends):
-            yield hash_of(samples[start:end].tobytes())
-    else:
-        for row in _rows(content):
-            yield hash_of(json.dumps(row | {"split": 0}, sort_keys=True).encode())
-
-
-def _splits(content: LocalDataset) -> Iterator[int]:
-    return (row["split"] for row in _rows(content))
-
-
-def _rows(content: LocalDataset) -> Iterator[dict[str, Any]]:
-    with (content.folder / DOCUMENTS).open(encoding="utf-8") as lines:
-        yield from map(json.loads, lines)

@@ -79,6 +79,12 @@ class LocalDataset:
         )
         return array
 
+    def splits(self) -> npt.NDArray[np.uint8]:
+        """The split code of each item, in order."""
+        if (self.folder / DOCUMENTS).exists():
+            return np.fromiter((row["split"] for row in self.rows()), np.uint8)
+        return np.asarray(self.array("split"))
+
     @property
     def has_captions(self) -> bool:
         """Whether its images have captions."""
@@ -92,8 +98,9 @@ class LocalDataset:
 
     def documents(self, split: int) -> Iterator[dict[str, Any]]:
         """The text rows of one split, in order."""
+        return (row for row in self.rows() if row["split"] == split)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """All text rows, in order."""
         with (self.folder / DOCUMENTS).open(encoding="utf-8") as lines:
-            for line in lines:
-                row = json.loads(line)
-                if row["split"] == split:
-                    yield row
+            yield from map(json.loads, lines)

@@ -4,7 +4,7 @@ import itertools
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -138,6 +138,20 @@ class AudioMedium(Medium):
         if recipe.loudness is not None:
             steps.append(Loudness(*parse_loudness(recipe.loudness)))
         return steps
+
+    def contents(self, dataset: LocalDataset) -> Iterator[bytes]:
+        """The samples."""
+        return (item.samples.tobytes() for item in _sounds_of(dataset))
+
+    def outputs(self, dataset: LocalDataset, items: Sequence[int]) -> list[Output]:
+        """Some sounds, float32 in [-1, 1]."""
+        sounds, ends = dataset.array("sounds"), dataset.array("offsets")
+        found = (sounds[ends[item] : ends[item + 1]] for item in items)
+        return [np.asarray(each, np.float32) / 32768 for each in found]
+
+    def recipe_for(self, shape: Shape) -> dict[str, Any]:
+        """Also the sample rate."""
+        return super().recipe_for(shape) | {"rate": shape.sample_rate}
 
     def encode(self, samples: Sequence[SampleRecord], shape: Shape) -> list[bytes]:
         """WAV files, 16-bit PCM, of float32 (T,) sounds in [-1, 1]."""

@@ -1,7 +1,7 @@
 """The interface of a medium, which `worker.media.image`, `audio` and `text` implement."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -11,7 +11,7 @@ from db.errors import Refused
 from worker.cleaning.recipe import Recipe
 from worker.cleaning.settle import Settlement
 from worker.cleaning.steps import Chain, Step
-from worker.data.dataset import Shape
+from worker.data.dataset import LocalDataset, Shape
 from worker.data.split import Counts
 from worker.media.samples.containers import Output, SampleRecord, Writer
 from worker.media.samples.record import Record
@@ -139,6 +139,18 @@ class Medium(ABC):
     @abstractmethod
     def cleaning(self, recipe: Recipe) -> list[Step]:
         """The steps that each item goes through."""
+
+    @abstractmethod
+    def contents(self, dataset: LocalDataset) -> Iterator[bytes]:
+        """The bytes of each item of a dataset, in order; equal for equal items."""
+
+    @abstractmethod
+    def outputs(self, dataset: LocalDataset, items: Sequence[int]) -> list[Output]:
+        """Some items of a dataset, as `write_page` takes them."""
+
+    def recipe_for(self, shape: Shape) -> dict[str, Any]:
+        """The options by which further files fit to a dataset of this shape."""
+        return {"kind": self.name}
 
     def open_writer(self, path: Path, shape: Shape) -> Writer:
         """A writer of samples into one object; while it is large, it lies in the file `path`."""

@@ -197,6 +197,20 @@ class ImageMedium(Medium):
             steps.append(find_filter(filters, recipe.denoise, "images")())
         return steps
 
+    def contents(self, dataset: LocalDataset) -> Iterator[bytes]:
+        """The pixels."""
+        return (pixels.tobytes() for pixels in dataset.array("images"))
+
+    def outputs(self, dataset: LocalDataset, items: Sequence[int]) -> list[Output]:
+        """The pixels of some images."""
+        images = dataset.array("images")
+        return [np.array(images[item]) for item in items]
+
+    def recipe_for(self, shape: Shape) -> dict[str, Any]:
+        """Also the size and the mode."""
+        mode = MODES[0] if shape.channels == 1 else MODES[1]
+        return super().recipe_for(shape) | {"size": shape.size, "mode": mode}
+
     def check_options(self, name: str, options: Mapping[str, Any]) -> None:
         """Also refuse sizes and modes out of bounds."""
         super().check_options(name, options)

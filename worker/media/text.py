@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -9,9 +10,10 @@ from db.errors import Refused
 from worker.cleaning.blank import BlankTexts
 from worker.cleaning.personal import MaskPersonal
 from worker.cleaning.recipe import DROP, Recipe
+from worker.cleaning.rows import texts_of
 from worker.cleaning.steps import Step
 from worker.cleaning.text import CleanText
-from worker.data.dataset import DOCUMENTS, Shape
+from worker.data.dataset import DOCUMENTS, LocalDataset, Shape
 from worker.media.base import (
     CombinedFiles,
     Content,
@@ -30,16 +32,22 @@ from worker.media.sources.layout import Layout, Names
 if TYPE_CHECKING:
     from worker.music.notes import Piece
 
+SHOWN_CHARACTERS = 400  # of a row on a page
 TEXT_SUFFIXES = frozenset({".txt"})
 MIDI_SUFFIXES = frozenset({".mid", ".midi", ".kar", ".rmi", ".smf"})
 
 
 def take_one_text(intake: Intake) -> Content:
     """One text file as a dataset, cut in order into the splits."""
-    path = documents.repaired(intake.source.path, intake.folder, intake.chain)
+    path, copy = intake.source.path, intake.folder / "repaired.part"
+    if intake.options.keys() & {"clean", "mask_personal"}:
+        documents.write_repaired(path, copy, intake.chain)
+        path = copy
     rows = documents.read_one_text(path, intake.settlement.ratio, intake.chain)
     intake.reading["splits"] = "cut from the text in order"
-    return _write(rows, intake, cut=True)
+    written = _write(rows, intake, cut=True)
+    copy.unlink(missing_ok=True)
+    return written
 
 
 def take_text_files(intake: Intake) -> Content:
@@ -181,6 +189,19 @@ class TextMedium(Medium):
         if recipe.mask_personal:
             steps.append(MaskPersonal())
         return [*steps, BlankTexts()] if recipe.blank == DROP else steps
+
+    def contents(self, dataset: LocalDataset) -> Iterator[bytes]:
+        """The rows without their splits."""
+        for row in dataset.rows():
+            del row["split"]
+            yield to_json(row).encode()
+
+    def outputs(self, dataset: LocalDataset, items: Sequence[int]) -> list[Output]:
+        """The beginnings of some rows' texts."""
+        chosen = set(items)
+        rows = islice(dataset.rows(), max(chosen, default=-1) + 1)
+        found = (row for number, row in enumerate(rows) if number in chosen)
+        return ["\n".join(texts_of(row))[:SHOWN_CHARACTERS] for row in found]
 
     def encode(self, samples: Sequence[SampleRecord], shape: Shape) -> list[bytes]:
         """Lines of JSON: the record and `text`."""

@@ -10,18 +10,15 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO
 
 from db.errors import BadInput
 from worker.cleaning.alike.texts import AlikeTexts
-from worker.cleaning.personal import MaskPersonal
 from worker.cleaning.rows import texts_of
 from worker.cleaning.settle import Settlement
 from worker.cleaning.steps import Chain
-from worker.cleaning.text import CleanText
 from worker.data.dataset import DOCUMENTS, TRAIN, LocalDataset
 from worker.data.lines import keep_lines
 from worker.data.split import Counts, Ratio, count_splits, cut_points, hash_of
@@ -31,7 +28,7 @@ from worker.media.sources.layout import Layout
 from worker.media.sources.plain_text import decode_text, decode_utf8
 from worker.media.sources.text_rows import Row, known_row
 from worker.source_files.kinds import AS_ROWS
-from worker.source_files.members import Member, Rejects, Unfit, read_each, read_errors
+from worker.source_files.members import Member, Rejects, read_each, read_errors
 from worker.source_files.source import Source
 
 PIECE = 4 << 20  # characters a row
@@ -44,20 +41,11 @@ ROW_SUFFIXES = frozenset({".jsonl", ".ndjson", ".json"})
 SplitRow = tuple[int, int, Row]  # the row's hash, the code of its stated split, the row
 
 
-def repaired(path: Path, folder: Path, chain: Chain) -> Path:
-    """The file, or a copy in `folder` in which the chain's repairs have changed its lines."""
-    repairs = [step for step in chain.steps if isinstance(step, CleanText | MaskPersonal)]
-    if not repairs:
-        return path
-    copy = folder / "repaired.part"
+def write_repaired(path: Path, copy: Path, chain: Chain) -> None:
+    """Write a copy of a text in which the chain's steps have repaired its lines."""
     with copy.open("w", encoding="utf-8", newline="") as out:
         for block in _blocks_of_lines(_text(path)):
-            row = {"text": block}
-            for step in repairs:
-                with suppress(Unfit):  # a block of boilerplate alone
-                    row = step(row)
-            out.write(row["text"])
-    return copy
+            out.write(chain.repair({"text": block})["text"])
 
 
 def _blocks_of_lines(parts: Iterator[str]) -> Iterator[str]:

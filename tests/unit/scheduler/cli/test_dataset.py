@@ -166,3 +166,15 @@ def test_options_of_another_medium_and_wrong_values_are_refused(genmill):
     ):
         refused = genmill("dataset", "add", "a", "a.txt", *wrong)
         assert (refused.code, says in refused.err) == (2, True)
+
+
+def test_one_text_is_repaired_masked_and_updated(genmill):
+    Path("a.txt").write_text("To be or not to be.\nAll rights reserved.\n+41 44 668 18 00\n" * 30)
+    Path("b.txt").write_text("".join(f"Line {n}, my lord.\n" for n in range(60)))
+    added = genmill("dataset", "add", "t", "a.txt", "--clean", "--mask-personal")
+    assert (added.out, "phone 30" in added.err) == ("t:1\n", True)
+    assert genmill("dataset", "update", "t", "b.txt").out == "t:2\n"
+    counts = genmill("dataset", "diff", "t:1", "t:2", "--json").json["counts"]
+    assert (counts["same"], counts["added"], counts["removed"]) == (3, 3, 0)
+    assert genmill("dataset", "show", "t", "--sheet", "t.txt").code == 0
+    assert "rights" not in Path("t.txt").read_text()
