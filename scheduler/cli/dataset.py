@@ -1,55 +1,44 @@
 """`genmill dataset`: training data."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from scheduler.cli.lazy import DeclaredChoice
-from scheduler.cli.options import Split, as_json
+from scheduler.cli.dataset_options import about_options, read_about, recipe_options
+from scheduler.cli.dataset_report import (
+    BALANCE,
+    STEPS,
+    balance_rows,
+    describe_steps,
+    stage_progress,
+    step_rows,
+)
+from scheduler.cli.options import as_json
 from scheduler.cli.record import open_record
 from scheduler.submission.path_arguments import PathArgument
 
-KINDS = DeclaredChoice("worker.media:MEDIA")
-MODES = DeclaredChoice("worker.media.image:MODES")
+if TYPE_CHECKING:
+    from scheduler.datasets.add import Added
+
+DESCENT_COLUMNS = ("version", "parent", "dataset", "generate_jobs", "samples")
 COLUMNS = ("name", "version", "kind", "items", "labels", "size", "rejected", "created_at")
 SHOWN_REJECTS = 20
+SHOWN_ITEMS = 10
 
 
 @click.group("dataset")
 def dataset() -> None:
-    """Add, list, show and remove datasets. Versions never change: adding creates a new one."""
+    """Add, update, compare and remove datasets. Versions never change: adding creates a new one."""
 
 
 @dataset.command("add")
 @click.argument("name")
 @click.argument("path", type=PathArgument(path_type=Path))
-@click.option("--kind", type=KINDS, help="Default: detected from the files.")
-@click.option("--size", type=click.IntRange(4, 1024), metavar="N", help="Resize images to N x N.")
-@click.option("--mode", type=MODES, help="Convert images to grey (L) or colour (RGB).")
-@click.option(
-    "--resample/--no-resample",
-    default=None,
-    help="Resample sounds of another rate than most (default), or leave them out.",
-)
-@click.option(
-    "--split",
-    type=Split(),
-    default="90,5,5",
-    show_default=True,
-    metavar="A,B,C",
-    help="Shares of the training, validation and test splits.",
-)
+@recipe_options
+@about_options
 @as_json
-def add(
-    name: str,
-    path: Path,
-    kind: str | None,
-    size: int | None,
-    mode: str | None,
-    resample: bool | None,
-    split: tuple[int, ...],
-    as_json: bool,
-) -> None:
+def add(name: str, path: Path, as_json: bool, **options: Any) -> None:
     """Add PATH as a new version; print NAME:VERSION.
 
     PATH is a folder, a zip or tar (also .gz, .bz2, .xz, .zst), or a file: IDX files, images, sounds
@@ -66,22 +55,52 @@ def add(
     genmill dataset add shakespeare tinyshakespeare.txt --split 90,10,0
     genmill dataset add flowers flowers.zip --size 64 --mode RGB
     genmill dataset add digits spoken.zip --kind audio
+    genmill dataset add letters letters.jsonl --clean --mask-personal --licence CC-BY-4.0
     """
     from scheduler.datasets.add import add_dataset
+    from worker.cleaning.recipe import Recipe
+
+    about = read_about(options)
+    with open_record() as services, stage_progress() as progress:
+        added = add_dataset(services, name, path, Recipe(**options), about, progress=progress)
+    _print_added(added, as_json=as_json)
+
+
+@dataset.command("update")
+@click.argument("name", metavar="NAME[:VERSION]")
+@click.argument("path", type=PathArgument(path_type=Path))
+@about_options
+@as_json
+def update(name: str, path: Path, as_json: bool, **options: Any) -> None:
+    """Add PATH to a version's items as a new version; print NAME:VERSION.
+
+    New files are treated as the version's own were, by the same options. Its items stay and keep
+    their splits; new ones that equal one of them are left out. New labels come after the known
+    ones. Licence, source, tags and augmentations are kept unless new ones are given.
+
+    \b
+    genmill dataset update mnist ./more-digits
+    """
+    from scheduler.datasets.update import update_dataset
+
+    about = read_about(options)
+    with open_record() as services, stage_progress() as progress:
+        added = update_dataset(services, name, path, about, progress=progress)
+    _print_added(added, as_json=as_json)
+
+
+def _print_added(added: "Added", *, as_json: bool) -> None:
+    """Rejects, steps and how the files were read on stderr; the version on stdout."""
     from scheduler.output.documents import dataset_document
     from scheduler.output.render import clean, print_json
 
-    with open_record() as services:
-        added = add_dataset(
-            services, name, path, kind=kind, size=size, mode=mode, resample=resample, split=split
-        )
     rejects = [vars(reject) for reject in added.rejects]
     for reject in rejects[:SHOWN_REJECTS]:
         click.echo(f"rejected {clean(reject['name'])}: {clean(reject['reason'])}", err=True)
     more = added.version.summary["rejected"] - SHOWN_REJECTS
     if more > 0:
         click.echo(f"rejected {more} more; --json lists the first {len(rejects)}", err=True)
-    for what, how in added.reading.items():
+    for what, how in (added.reading | describe_steps(added.version.summary["steps"])).items():
         click.echo(f"{what}: {clean(how)}", err=True)
     if as_json:
         document = dataset_document(added.dataset, added.version)
@@ -124,34 +143,90 @@ def list_datasets(as_json: bool) -> None:
 
 @dataset.command("show")
 @click.argument("name", metavar="NAME[:VERSION]")
+@click.option(
+    "--sheet",
+    type=PathArgument(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Draw a sheet of its images or sounds (.png), or write its first texts (.txt).",
+)
 @click.option("--used-by", is_flag=True, help="Show the models and jobs that use this version.")
 @as_json
-def show(name: str, used_by: bool, as_json: bool) -> None:
-    """Show a version: the size of each split, labels and shape.
+def show(name: str, sheet: Path | None, used_by: bool, as_json: bool) -> None:
+    """Show a version: splits, class balance, shape, and what each step of adding it did.
 
     \b
     genmill dataset show mnist:1 --used-by
+    genmill dataset show mnist --sheet mnist.png
     """
     from db import datasets
     from scheduler.output.documents import dataset_document, used_by_document
     from scheduler.output.render import print_fields, print_json, print_table
 
-    with open_record() as services, services.database.read() as session:
-        found, version = datasets.resolve(session, name)
-        numbers = [each.number for each in datasets.versions(session, found)]
-        document = dataset_document(found, version) | {"versions": numbers}
-        if used_by:
-            document["used_by"] = used_by_document(session, [version])
+    with open_record() as services:
+        with services.database.read() as session:
+            found, version = datasets.resolve(session, name)
+            numbers = [each.number for each in datasets.versions(session, found)]
+            document = dataset_document(found, version) | {"versions": numbers}
+            if used_by:
+                document["used_by"] = used_by_document(session, [version])
+        if sheet is not None:
+            from scheduler.datasets.content import content_of
+            from scheduler.datasets.sheet import draw_sheet
+
+            draw_sheet(content_of(services, version), sheet)
     if as_json:
         print_json(document)
         return
+    steps, balance = document.pop("steps", []), document.pop("balance", [])
     uses = document.pop("used_by", None)
     print_fields(document)
+    if balance:
+        print_table(balance_rows(document["labels"], balance), BALANCE, heading="LABELS")
+    if steps:
+        print_table(step_rows(steps), STEPS, heading="STEPS")
     if uses is not None:
-        columns = ("version", "parent", "dataset", "generate_jobs", "samples")
-        print_table(uses["models"], columns, heading="MODELS")
+        print_table(uses["models"], DESCENT_COLUMNS, heading="MODELS")
         rows = [{"id": each} for each in uses["unfinished_jobs"]]
         print_table(rows, ("id",), heading="UNFINISHED JOBS")
+
+
+@dataset.command("diff")
+@click.argument("one", metavar="NAME[:VERSION]")
+@click.argument("other", metavar="NAME[:VERSION]")
+@as_json
+def diff(one: str, other: str, as_json: bool) -> None:
+    """Compare two versions: items added, removed, moved between splits, labelled otherwise.
+
+    Items are compared by digest. --json lists the first 1,000 of each kind.
+
+    \b
+    genmill dataset diff mnist:1 mnist:2
+    """
+    from db import datasets
+    from db.errors import Refused
+    from scheduler.datasets.content import content_of
+    from scheduler.output.render import print_fields, print_json, print_table
+    from worker.data.comparison import compare
+    from worker.media import find_medium
+
+    with open_record() as services:
+        with services.database.read() as session:
+            versions = [datasets.resolve(session, each)[1] for each in (one, other)]
+        medium = find_medium(versions[0].kind)
+        if versions[1].kind != medium.name:
+            raise Refused(
+                f"{one} is {medium.name} data, {other} is {versions[1].kind}",
+                remedy="compare versions of one kind",
+            )
+        contents = [content_of(services, each) for each in versions]
+        found = compare(contents[0], contents[1], medium.contents)
+    if as_json:
+        print_json({"counts": found.counts, **found.items})
+        return
+    print_fields(found.counts)
+    for kind, rows in found.items.items():
+        if rows:
+            print_table(rows[:SHOWN_ITEMS], tuple(rows[0]), heading=kind.upper())
 
 
 @dataset.command("remove")

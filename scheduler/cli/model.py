@@ -109,16 +109,18 @@ def _document(session: "Session", reference: str) -> "Document":
     from scheduler.output.documents import evaluation_document, model_document
 
     model, version = models.resolve(session, reference)
-    parent = dataset = None
+    parent = dataset = licence = None
     if version.parent_id:
         found = models.version(session, version.parent_id)
         parent = f"{session.get_one(Model, found.model_id).name}:{found.number}"
     if version.dataset_version_id:
         data = datasets.version(session, version.dataset_version_id)
         dataset = f"{session.get_one(Dataset, data.dataset_id).name}:{data.number}"
+        licence = data.summary.get("licence")
     return model_document(model, version) | {
         "parent": parent,
         "dataset": dataset,
+        "dataset_licence": licence,
         "aliases": models.aliases(session, model),
         "versions": [
             {"version": each.number, "metrics": each.metrics, "created_at": each.created_at}

@@ -14,6 +14,7 @@ from db.errors import BadInput
 
 TRAIN, VALIDATION, TEST = 0, 1, 2  # the codes in `split.npy`
 CAPTIONS = "captions.jsonl"
+DOCUMENTS = "documents.jsonl"
 
 
 @dataclass(frozen=True)
@@ -83,17 +84,28 @@ class LocalDataset:
         )
         return array
 
+    def splits(self) -> npt.NDArray[np.uint8]:
+        """The split code of each item, in order."""
+        if (self.folder / DOCUMENTS).exists():
+            return np.fromiter((row["split"] for row in self.rows()), np.uint8)
+        return np.asarray(self.array("split"))
+
+    @property
+    def has_captions(self) -> bool:
+        """Whether its images have captions."""
+        return (self.folder / CAPTIONS).exists()
+
     def captions(self) -> Iterator[str]:
         """The captions in the order of the images; none if the dataset has no captions."""
-        path = self.folder / CAPTIONS
-        if path.exists():
-            with path.open(encoding="utf-8") as lines:
+        if self.has_captions:
+            with (self.folder / CAPTIONS).open(encoding="utf-8") as lines:
                 yield from (json.loads(line)["text"] for line in lines)
 
     def documents(self, split: int) -> Iterator[dict[str, Any]]:
         """The text rows of one split, in order."""
-        with (self.folder / "documents.jsonl").open(encoding="utf-8") as lines:
-            for line in lines:
-                row = json.loads(line)
-                if row["split"] == split:
-                    yield row
+        return (row for row in self.rows() if row["split"] == split)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """All text rows, in order."""
+        with (self.folder / DOCUMENTS).open(encoding="utf-8") as lines:
+            yield from map(json.loads, lines)

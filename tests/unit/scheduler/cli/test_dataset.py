@@ -1,9 +1,15 @@
+import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from worker.media.samples.wav import write_wav
+
+
+def shade(level: int) -> Image.Image:
+    """A picture of two halves, the right one brighter."""
+    return Image.fromarray(np.repeat([[level, level + 100]], 12, 0).repeat(6, 1).astype(np.uint8))
 
 
 def test_a_text_file_becomes_a_version_and_the_same_again_is_the_same(genmill):
@@ -20,8 +26,9 @@ def test_a_folder_of_pictures_takes_its_labels_from_its_folders(genmill, tmp_pat
     for label in ("dark", "light"):
         (tmp_path / "shades" / label).mkdir(parents=True)
         for i in range(10):
-            picture = Image.new("L", (12, 12), i + (100 if label == "light" else 0))
-            picture.save(tmp_path / "shades" / label / f"{i}.png")
+            shade(i + (100 if label == "light" else 0)).save(
+                tmp_path / "shades" / label / f"{i}.png"
+            )
     added = genmill("dataset", "add", "shades", "shades", "--size", "8", "--json").json
     assert added["labels"] == ["dark", "light"]
     assert (added["shape"]["size"], sum(added["counts"].values())) == (8, 20)
@@ -33,7 +40,7 @@ def test_rejected_files_beyond_those_that_are_kept_are_counted(genmill, tmp_path
     monkeypatch.setattr("worker.source_files.members.MAX_REPORTED", 22)
     (tmp_path / "mixed").mkdir()
     for n in range(10):
-        Image.new("L", (12, 12), n).save(tmp_path / "mixed" / f"{n}.png")
+        shade(n).save(tmp_path / "mixed" / f"{n}.png")
     for n in range(30):
         (tmp_path / "mixed" / f"{n}.mp4").write_bytes(b"film")
     added = genmill("dataset", "add", "mixed", "mixed", "--kind", "image")
@@ -82,3 +89,92 @@ def test_remove_is_refused_while_a_job_needs_it(genmill, pictures):
     wrong = genmill("dataset", "remove", pictures)
     assert wrong.code == 2
     assert job in wrong.err
+
+
+def write_rows(path: str, rows: list[str]) -> None:
+    Path(path).write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+
+
+def test_an_update_keeps_splits_leaves_out_what_is_known_and_takes_the_same_options(genmill):
+    old = [f"the {n} small bird of number {n * n} sings" for n in range(40)]
+    write_rows("old.jsonl", old)
+    said = ("--licence", "CC-BY-4.0", "--source", "a garden", "--tag", "year=2024")
+    genmill("dataset", "add", "birds", "old.jsonl", "--mask-personal", "--min-size", "9", *said)
+    write_rows("new.jsonl", [old[3], "mail me at a@example.org about the birds", "short"])
+    updated = genmill("dataset", "update", "birds", "new.jsonl", "--tag", "more=yes")
+    assert updated.out == "birds:2\n"
+    assert "exact-duplicates: 1 of 2; 1 equal to another item" in updated.err
+    shown = genmill("dataset", "show", "birds", "--json").json
+    assert (sum(shown["counts"].values()), shown["parent"]) == (41, "birds:1")
+    assert (shown["licence"], shown["source"]) == ("CC-BY-4.0", "a garden")
+    assert shown["tags"] == {"year": "2024", "more": "yes"}
+    steps = {step["name"]: step for step in shown["steps"]}
+    assert steps["size"]["rejects"] == {"smaller than N characters": 1}
+    assert steps["mask-personal"]["found"] == {"e-mail": 1}
+    diff = genmill("dataset", "diff", "birds:1", "birds:2", "--json").json
+    assert diff["counts"] == {"same": 40, "added": 1, "removed": 0, "moved": 0, "relabelled": 0}
+    assert "ADDED" in genmill("dataset", "diff", "birds:1", "birds:2").out
+
+
+def test_an_update_lets_labels_grow_and_moves_no_picture(genmill, tmp_path):
+    for level in range(20):
+        write_picture(tmp_path / "one" / ("b" if level % 2 else "d"), level)
+    for level in range(20, 30):
+        write_picture(tmp_path / "two" / ("a" if level % 2 else "d"), level)
+    genmill("dataset", "add", "shades", "one", "--augment", "flip,shift=2")
+    updated = genmill("dataset", "update", "shades", "two", "--json").json
+    assert updated["labels"] == ["b", "d", "a"]
+    assert updated["balance"] == [10, 15, 5]
+    assert updated["augmentations"] == {"flip": 1.0, "shift": 2.0}
+    counts = genmill("dataset", "diff", "shades:1", "shades:2", "--json").json["counts"]
+    assert counts == {"same": 20, "added": 10, "removed": 0, "moved": 0, "relabelled": 0}
+    plain = tmp_path / "plain"
+    write_picture(plain, 50)
+    refused = genmill("dataset", "update", "shades", "plain")
+    assert (refused.code, "the version has labels" in refused.err) == (2, True)
+
+
+def write_picture(folder: Path, level: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(level).integers(0, 255, (12, 12), np.uint8)
+    Image.fromarray(noise).save(folder / f"{level}.png")
+
+
+def test_a_sheet_shows_pictures_and_the_steps_are_listed(genmill, tmp_path):
+    for level in range(30):
+        write_picture(tmp_path / "set" / ("x" if level % 2 else "y"), level)
+    write_picture(tmp_path / "set" / "y", 0)
+    (tmp_path / "set" / "y" / "again.png").write_bytes((tmp_path / "set/y/0.png").read_bytes())
+    Image.new("L", (12, 12), 9).save(tmp_path / "set" / "x" / "blank.png")
+    genmill("dataset", "add", "set", "set")
+    shown = genmill("dataset", "show", "set", "--sheet", "sheet.png").out
+    assert "1 blank" in shown
+    assert "1 equal to another item" in shown
+    with Image.open("sheet.png") as sheet:
+        assert min(sheet.size) > 64
+    refused = genmill("dataset", "show", "set", "--sheet", "sheet.txt")
+    assert (refused.code, "sheet.png" in refused.err) == (2, True)
+
+
+def test_options_of_another_medium_and_wrong_values_are_refused(genmill):
+    Path("a.txt").write_text("to be or not to be\n" * 99)
+    for wrong, says in (
+        (("--denoise", "median"), "denoise"),
+        (("--loudness", "-23LUFS"), "loudness"),
+        (("--augment", "flip"), "augmentation"),
+        (("--tag", "x"), "KEY=VALUE"),
+    ):
+        refused = genmill("dataset", "add", "a", "a.txt", *wrong)
+        assert (refused.code, says in refused.err) == (2, True)
+
+
+def test_one_text_is_repaired_masked_and_updated(genmill):
+    Path("a.txt").write_text("To be or not to be.\nAll rights reserved.\n+41 44 668 18 00\n" * 30)
+    Path("b.txt").write_text("".join(f"Line {n}, my lord.\n" for n in range(60)))
+    added = genmill("dataset", "add", "t", "a.txt", "--clean", "--mask-personal")
+    assert (added.out, "phone 30" in added.err) == ("t:1\n", True)
+    assert genmill("dataset", "update", "t", "b.txt").out == "t:2\n"
+    counts = genmill("dataset", "diff", "t:1", "t:2", "--json").json["counts"]
+    assert (counts["same"], counts["added"], counts["removed"]) == (3, 3, 0)
+    assert genmill("dataset", "show", "t", "--sheet", "t.txt").code == 0
+    assert "rights" not in Path("t.txt").read_text()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, PngImagePlugin
 
+from worker.cleaning.steps import Chain
 from worker.media.sources.annotations import Annotations
 from worker.media.sources.image_files import read_headers, read_images
 from worker.source_files.members import Member, Rejects
@@ -238,7 +239,8 @@ def one(data: bytes, suffix: str, mode: str | None = None) -> tuple[np.ndarray |
     member = Member(f"a{suffix}", opener)
     source, rejects = Source(Path("set"), False, lambda _: iter([member])), Rejects()
     headers = read_headers(source)
-    read = partial(read_images, source, headers.names.layout(), Annotations(), rejects)
+    chain = Chain([], min_size=1, unit="pixels")
+    read = partial(read_images, source, headers.names.layout(), Annotations(), rejects, chain)
     items = list(read(size=SIDE, mode=mode or headers.mode))
     return (items[0].pixels if items else None), rejects
 
