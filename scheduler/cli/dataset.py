@@ -1,54 +1,34 @@
 """`genmill dataset`: training data."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from scheduler.cli.lazy import DeclaredChoice
-from scheduler.cli.options import NonEmptyPath, Split, as_json
+from scheduler.cli.dataset_options import about_options, read_about, recipe_options
+from scheduler.cli.dataset_report import describe_steps, stage_progress
+from scheduler.cli.options import NonEmptyPath, as_json
 from scheduler.cli.record import open_record
 
-KINDS = DeclaredChoice("worker.media:MEDIA")
-MODES = DeclaredChoice("worker.media.image:MODES")
+if TYPE_CHECKING:
+    from scheduler.datasets.add import Added
+
 COLUMNS = ("name", "version", "kind", "items", "labels", "size", "rejected", "created_at")
 SHOWN_REJECTS = 20
 
 
 @click.group("dataset")
 def dataset() -> None:
-    """Add, list, show and remove datasets. Versions never change: adding creates a new one."""
+    """Add, update, compare and remove datasets. Versions never change: adding creates a new one."""
 
 
 @dataset.command("add")
 @click.argument("name")
 @click.argument("path", type=NonEmptyPath(path_type=Path))
-@click.option("--kind", type=KINDS, help="Default: detected from the files.")
-@click.option("--size", type=click.IntRange(4, 1024), metavar="N", help="Resize images to N x N.")
-@click.option("--mode", type=MODES, help="Convert images to grey (L) or colour (RGB).")
-@click.option(
-    "--resample/--no-resample",
-    default=None,
-    help="Resample sounds of another rate than most (default), or leave them out.",
-)
-@click.option(
-    "--split",
-    type=Split(),
-    default="90,5,5",
-    show_default=True,
-    metavar="A,B,C",
-    help="Shares of the training, validation and test splits.",
-)
+@recipe_options
+@about_options
 @as_json
-def add(
-    name: str,
-    path: Path,
-    kind: str | None,
-    size: int | None,
-    mode: str | None,
-    resample: bool | None,
-    split: tuple[int, ...],
-    as_json: bool,
-) -> None:
+def add(name: str, path: Path, as_json: bool, **options: Any) -> None:
     """Add PATH as a new version; print NAME:VERSION.
 
     PATH is a folder, a zip or tar (also .gz, .bz2, .xz, .zst), or a file: IDX files, images, sounds
@@ -65,22 +45,52 @@ def add(
     genmill dataset add shakespeare tinyshakespeare.txt --split 90,10,0
     genmill dataset add flowers flowers.zip --size 64 --mode RGB
     genmill dataset add digits spoken.zip --kind audio
+    genmill dataset add letters letters.jsonl --clean --mask-personal --licence CC-BY-4.0
     """
     from scheduler.datasets.add import add_dataset
+    from worker.cleaning.recipe import Recipe
+
+    about = read_about(options)
+    with open_record() as services, stage_progress() as progress:
+        added = add_dataset(services, name, path, Recipe(**options), about, progress=progress)
+    _print_added(added, as_json=as_json)
+
+
+@dataset.command("update")
+@click.argument("name", metavar="NAME[:VERSION]")
+@click.argument("path", type=NonEmptyPath(path_type=Path))
+@about_options
+@as_json
+def update(name: str, path: Path, as_json: bool, **options: Any) -> None:
+    """Add PATH to a version's items as a new version; print NAME:VERSION.
+
+    New files are treated as the version's own were, by the same options. Its items stay and keep
+    their splits; new ones that equal one of them are left out. New labels come after the known
+    ones. Licence, source, tags and augmentations are kept unless new ones are given.
+
+    \b
+    genmill dataset update mnist ./more-digits
+    """
+    from scheduler.datasets.update import update_dataset
+
+    about = read_about(options)
+    with open_record() as services, stage_progress() as progress:
+        added = update_dataset(services, name, path, about, progress=progress)
+    _print_added(added, as_json=as_json)
+
+
+def _print_added(added: "Added", *, as_json: bool) -> None:
+    """Rejects, steps and how the files were read on stderr; the version on stdout."""
     from scheduler.output.documents import dataset_document
     from scheduler.output.render import clean, print_json
 
-    with open_record() as services:
-        added = add_dataset(
-            services, name, path, kind=kind, size=size, mode=mode, resample=resample, split=split
-        )
     rejects = [vars(reject) for reject in added.rejects]
     for reject in rejects[:SHOWN_REJECTS]:
         click.echo(f"rejected {clean(reject['name'])}: {clean(reject['reason'])}", err=True)
     more = added.version.summary["rejected"] - SHOWN_REJECTS
     if more > 0:
         click.echo(f"rejected {more} more; --json lists the first {len(rejects)}", err=True)
-    for what, how in added.reading.items():
+    for what, how in (added.reading | describe_steps(added.version.summary["steps"])).items():
         click.echo(f"{what}: {clean(how)}", err=True)
     if as_json:
         document = dataset_document(added.dataset, added.version)

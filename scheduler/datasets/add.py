@@ -1,16 +1,19 @@
 """Adding a dataset: its files are read and checked on this machine, then stored."""
 
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from db import datasets
 from db.tables import Dataset, DatasetVersion
+from worker.cleaning.recipe import Recipe
+from worker.cleaning.steps import Progress
+from worker.data.dataset import LocalDataset
 from worker.data.versions import publish, summary
-from worker.ingest.ingest import ingest
+from worker.ingest.ingest import NOTHING, PLAIN, About, ingest
 from worker.services import Services
 from worker.source_files.members import Reject
 from worker.specs import check_name
@@ -26,16 +29,23 @@ class Added:
     reading: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Parent:
+    """The version that another is an update of: its reference and its content."""
+
+    reference: str
+    content: LocalDataset
+
+
 def add_dataset(
     services: Services,
     name: str,
     path: Path,
+    recipe: Recipe = PLAIN,
+    about: About = NOTHING,
     *,
-    kind: str | None = None,
-    size: int | None = None,
-    mode: str | None = None,
-    resample: bool | None = None,
-    split: Sequence[int] = (90, 5, 5),
+    parent: Parent | None = None,
+    progress: Progress | None = None,
 ) -> Added:
     """Read `path` into a new version of dataset `name`; the same content again is the same version.
 
@@ -47,13 +57,13 @@ def add_dataset(
         found = ingest(
             path.absolute(),
             Path(scratch),
-            kind=kind,
-            size=size,
-            mode=mode,
-            resample=resample,
-            split=split,
+            recipe,
+            about=about,
+            parent=parent.content if parent else None,
+            progress=progress,
         )
         manifest = publish(services.store, Path(scratch))
+    kept: dict[str, Any] = {"parent": parent.reference if parent else None}
 
     def work(session: Session) -> tuple[Dataset, DatasetVersion]:
         version = datasets.add_version(
@@ -62,7 +72,7 @@ def add_dataset(
             kind=found.manifest["kind"],
             manifest_key=manifest.key,
             manifest_sha256=manifest.sha256,
-            summary=summary(found.manifest),
+            summary=summary(found.manifest) | kept,
         )
         return datasets.resolve(session, f"{name}:{version.number}")
 

@@ -36,6 +36,7 @@ from scheduler.results.verify import verify
 from scheduler.results.waiting import Watched, wait
 from scheduler.schedules.manage import add_schedule, trigger_schedule
 from scheduler.submission.enqueue import enqueue
+from worker.cleaning.recipe import Recipe
 from worker.media.samples.contact_sheet import contact_sheet
 from worker.services import Services, open_services
 from worker.settings import Settings
@@ -136,7 +137,7 @@ class _Demo:
             self.say(f"contact sheet, one row per class: {sheet}")
 
     def _add_dataset(self, name: str, source: Path, *, size: int | None = None) -> None:
-        added = add_dataset(self.services, name, source, size=size)
+        added = add_dataset(self.services, name, source, Recipe(size=size))
         self.say(f"dataset {name}:{added.version.number}  {added.version.summary['counts']}")
 
     def _run(self, specs: dict[str, dict[str, Any]]) -> dict[str, Job]:

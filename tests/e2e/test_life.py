@@ -47,7 +47,9 @@ def write_pictures(folder: Path) -> Path:
     for index in range(30):
         label, brightness = ("dark", 40) if index % 2 else ("bright", 200)
         (folder / label).mkdir(parents=True, exist_ok=True)
-        Image.new("L", (16, 16), brightness + index).save(folder / label / f"{index}.png")
+        picture = Image.new("L", (16, 16), brightness + index)
+        picture.putpixel((index % 16, 8), 0)  # a picture of one colour is left out
+        picture.save(folder / label / f"{index}.png")
     return folder
 
 

@@ -1,6 +1,5 @@
-"""The arrays of a dataset, written item by item before their number is known."""
+"""Arrays of a dataset, written item by item before their number is known, and made shorter."""
 
-from array import array
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -8,7 +7,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from worker.data.split import Counts, Ratio, assign_splits, count_splits, hash_of
+ROWS = 1024  # copied at once
 
 
 class ArrayWriter:
@@ -55,27 +54,30 @@ class ArrayWriter:
         np.lib.format.write_array_header_1_0(self._file, header)
 
 
-class SplitsAndLabels:
-    """Collects the hash, split and label of each item, which takes a few bytes an item."""
+def keep_stretches(
+    path: Path, ends: npt.NDArray[np.int64], keep: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    """Leave only some stretches `ends[i]` to `ends[i + 1]` of an array; return the new ends."""
+    lengths = np.diff(ends)
+    if not keep.all():
+        rows = np.load(path, mmap_mode="r")
+        short = path.with_suffix(".short")
+        with ArrayWriter(short, rows.dtype) as out:
+            for item in np.flatnonzero(keep):
+                out.extend(rows[ends[item] : ends[item + 1]])
+        short.replace(path)
+    return np.concatenate([ends[:1], np.cumsum(lengths[keep])])
 
-    def __init__(self) -> None:
-        self._hashes, self._given, self._labels = array("Q"), array("B"), array("q")
 
-    def add(self, data: bytes, label: int | None, split: int) -> None:
-        """Add an item: its content, its label's number and its split's code."""
-        self._hashes.append(hash_of(data))
-        self._given.append(split)
-        if label is not None:
-            self._labels.append(label)
-
-    def write(
-        self, folder: Path, labels: tuple[str, ...], ratio: Ratio
-    ) -> tuple[tuple[str, ...], Counts]:
-        """Write `split.npy` and, if labelled, `labels.npy`; return the labels in use and counts."""
-        hashes, given = np.frombuffer(self._hashes, np.uint64), np.frombuffer(self._given, np.uint8)
-        codes = assign_splits(hashes, given, ratio)
-        np.save(folder / "split.npy", codes)
-        used, renumbered = np.unique(np.frombuffer(self._labels, np.int64), return_inverse=True)
-        if labels:
-            np.save(folder / "labels.npy", renumbered.astype(np.int64))
-        return tuple(labels[each] for each in used), count_splits(codes)
+def keep_rows(path: Path, keep: npt.NDArray[np.bool_]) -> None:
+    """Leave only some rows in an `.npy` file; memory does not grow with their number."""
+    if keep.all():
+        return
+    rows = np.load(path, mmap_mode="r")
+    short = path.with_suffix(".short")
+    with ArrayWriter(short, rows.dtype) as out:
+        for first in range(0, len(rows), ROWS):
+            kept = rows[first : first + ROWS][keep[first : first + ROWS]]
+            if len(kept):
+                out.extend(kept)
+    short.replace(path)

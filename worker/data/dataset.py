@@ -14,6 +14,7 @@ from db.errors import BadInput
 
 TRAIN, VALIDATION, TEST = 0, 1, 2  # the codes in `split.npy`
 CAPTIONS = "captions.jsonl"
+DOCUMENTS = "documents.jsonl"
 
 
 @dataclass(frozen=True)
@@ -83,16 +84,20 @@ class LocalDataset:
         )
         return array
 
+    @property
+    def has_captions(self) -> bool:
+        """Whether its images have captions."""
+        return (self.folder / CAPTIONS).exists()
+
     def captions(self) -> Iterator[str]:
         """The captions in the order of the images; none if the dataset has no captions."""
-        path = self.folder / CAPTIONS
-        if path.exists():
-            with path.open(encoding="utf-8") as lines:
+        if self.has_captions:
+            with (self.folder / CAPTIONS).open(encoding="utf-8") as lines:
                 yield from (json.loads(line)["text"] for line in lines)
 
     def documents(self, split: int) -> Iterator[dict[str, Any]]:
         """The text rows of one split, in order."""
-        with (self.folder / "documents.jsonl").open(encoding="utf-8") as lines:
+        with (self.folder / DOCUMENTS).open(encoding="utf-8") as lines:
             for line in lines:
                 row = json.loads(line)
                 if row["split"] == split:

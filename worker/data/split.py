@@ -5,7 +5,7 @@ duplicates share one.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,19 @@ def checked_ratio(ratio: Sequence[int]) -> Ratio:
     return (ratio[0], ratio[1], ratio[2])
 
 
+def assign_more(
+    hashes: npt.NDArray[np.uint64], given: Codes, ratio: Ratio, stated: Collection[int]
+) -> Codes:
+    """The split code of items that are added to a version which states those of `stated`.
+
+    Unlike `assign_splits`, it does not move items into an empty split.
+    """
+    free = given == UNASSIGNED
+    codes = given.copy()
+    codes[free] = _by_hash(hashes[free], ratio, stated)
+    return codes
+
+
 def assign_splits(hashes: npt.NDArray[np.uint64], given: Codes, ratio: Ratio) -> Codes:
     """The split code of each item.
 
@@ -47,15 +60,25 @@ def assign_splits(hashes: npt.NDArray[np.uint64], given: Codes, ratio: Ratio) ->
             given, UNASSIGNED
         )  # without items to train on, ignore the given splits
     free = given == UNASSIGNED
-    shares = [0 if code in given else share for code, share in enumerate(ratio)]
-    bounds = np.cumsum(shares[:2]) / sum(shares) * 2.0**53
     codes = given.copy()
-    points = (hashes[free] >> np.uint64(11)).astype(np.float64)  # 53 bits: exact as a float
-    codes[free] = np.searchsorted(bounds, points, side="right")
+    codes[free] = _by_hash(hashes[free], ratio, stated_in(given))
     _move_one(codes, np.where(free, hashes, 0), to=TRAIN, donors=(TEST, VALIDATION))
     if ratio[VALIDATION]:
         _move_one(codes, np.where(free, hashes, 0), to=VALIDATION, donors=(TRAIN, TEST))
     return codes
+
+
+def stated_in(given: Codes) -> set[int]:
+    """The splits that are stated for some item."""
+    return set(np.flatnonzero(np.bincount(given)).tolist()) - {UNASSIGNED}
+
+
+def _by_hash(hashes: npt.NDArray[np.uint64], ratio: Ratio, stated: Collection[int]) -> Codes:
+    """The splits of items by their hashes; none go to a split that is `stated`."""
+    shares = [0 if code in stated else share for code, share in enumerate(ratio)]
+    bounds = np.cumsum(shares[:2]) / sum(shares) * 2.0**53
+    points = (hashes >> np.uint64(11)).astype(np.float64)  # 53 bits: exact as a float
+    return np.searchsorted(bounds, points, side="right").astype(np.uint8)
 
 
 def count_splits(codes: Codes) -> Counts:

@@ -12,13 +12,13 @@ from typing import Any
 
 from db.errors import BadInput, DigestMismatch
 from worker.cache import Cache, HeldFolder
-from worker.data.dataset import CAPTIONS, LocalDataset
+from worker.data.dataset import CAPTIONS, DOCUMENTS, LocalDataset
 from worker.store.base import Blob, ObjectStore
 
 PREFIX = "datasets/blobs"
 _NAMES = {
     *("images.npy", "sounds.npy", "offsets.npy", "labels.npy", "split.npy"),
-    *(CAPTIONS, "documents.jsonl"),
+    *(CAPTIONS, DOCUMENTS),
 }
 
 
@@ -42,9 +42,16 @@ def publish(store: ObjectStore, folder: Path) -> Blob:
 def summary(manifest: dict[str, Any]) -> dict[str, Any]:
     """The part of a manifest that the database keeps, so that listings do not read the store."""
     size = sum(entry["size"] for entry in manifest["objects"])
-    kept = ("counts", "labels", "shape", "rejected")
+    kept = ("counts", "labels", "shape", "rejected", "balance", "steps")
     captioned = any(entry["name"] == CAPTIONS for entry in manifest["objects"])
-    return {key: manifest[key] for key in kept} | {"captions": captioned, "size_bytes": size}
+    said = {
+        "licence": manifest.get("licence"),
+        "source": manifest["source"].get("stated"),
+        "tags": manifest.get("tags", {}),
+        "augmentations": manifest.get("augmentations", {}),
+    }
+    sizes = {"captions": captioned, "size_bytes": size}
+    return {key: manifest[key] for key in kept} | sizes | said
 
 
 def object_keys(store: ObjectStore, manifest_key: str) -> set[str]:

@@ -6,13 +6,19 @@ refused.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from db.errors import BadInput, Refused
-from worker.data.dataset import Shape
+from worker.cleaning.augmentations import check_augmentations
+from worker.cleaning.recipe import Recipe
+from worker.cleaning.settle import Settlement
+from worker.cleaning.steps import Chain, Progress
+from worker.data.dataset import LocalDataset, Shape
 from worker.data.split import Counts, checked_ratio
 from worker.files import canonical_json, digest_of, disk_errors
 from worker.media import all_media, find_medium
@@ -26,6 +32,41 @@ from worker.source_files.unsupported import describe_unsupported
 Choice = tuple[Medium, SourceFormat]
 
 _NOTES = {"readme", "license", "licence", "copying", "notice", "changelog"}  # beside the data
+
+
+@dataclass(frozen=True)
+class About:
+    """What a user says of data: the licence (an SPDX id or free text), the source, free tags.
+
+    `augmentations` are declared with the data, and applied by the training loop.
+    """
+
+    licence: str | None = None
+    source: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    augmentations: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """What was said, as plain data; `source` is beside the name of the files."""
+        said = {
+            "licence": self.licence,
+            "tags": dict(self.tags),
+            "augmentations": dict(self.augmentations),
+        }
+        return {name: value for name, value in said.items() if value}
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any]) -> "About":
+        """What the manifest of a version says."""
+        return cls(
+            manifest.get("licence"),
+            manifest["source"].get("stated"),
+            manifest.get("tags", {}),
+            manifest.get("augmentations", {}),
+        )
+
+
+PLAIN, NOTHING = Recipe(), About()
 
 
 @dataclass(frozen=True)
@@ -44,42 +85,81 @@ class Ingested:
 def ingest(
     path: Path,
     folder: Path,
+    recipe: Recipe = PLAIN,
     *,
-    kind: str | None = None,
-    size: int | None = None,
-    mode: str | None = None,
-    resample: bool | None = None,
-    split: Sequence[int] = (90, 5, 5),
+    about: About = NOTHING,
+    parent: LocalDataset | None = None,
+    progress: Progress | None = None,
 ) -> Ingested:
     """Write the data at `path` into the empty `folder` as `LocalDataset` describes.
 
-    The files show their format, which must be one of medium `kind` if that is given. Images become
-    `size` pixels a side and of colour `mode`, by default as in the data; sounds of another rate
-    than most are resampled, unless `resample` is false. Equal files give equal bytes and manifests.
-    Raises `BadInput` or `Refused` for the files, and `Unreachable` if `folder` is not writable.
+    The files show their format, which must be one of the recipe's medium if that is given. Images
+    become of one size and mode, by default as in the data; sounds of another rate than most are
+    resampled, unless the recipe forbids it. The items of `parent` come first, and keep their
+    splits. Equal files give equal bytes and manifests. Raises `BadInput` or `Refused` for the
+    files, and `Unreachable` if `folder` is not writable.
     """
-    rejects, reading, ratio = Rejects(), dict[str, str](), checked_ratio(split)
-    asked = {"size": size, "mode": mode, "resample": resample}
-    options = {key: value for key, value in asked.items() if value is not None}
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise Refused(f"{folder} is not empty")
         with open_source(path, folder) as source:
-            medium, form = choose_format(source, kind)
-            medium.check_options(path.name, options)
-            shape, counts = form.write(Intake(source, folder, ratio, rejects, options, reading))
+            medium, form = choose_format(source, recipe.kind)
+            medium.check_options(path.name, recipe.of_medium())
+            check_augmentations(about.augmentations, medium.name, medium.augmentations)
+            intake = _intake(source, folder, medium, recipe, parent, progress)
+            shape, counts = form.write(intake)
+        rejects, reading = intake.rejects, intake.reading
         if not sum(counts):
             raise _nothing_usable(path, rejects)
-        manifest = _manifest(folder, shape, counts) | {
-            "source": {"name": path.resolve().name, "format": form.name},
-            "split": list(ratio),
-            "rejected": rejects.count,
-        }
+        manifest = _manifest(folder, shape, counts) | about.to_json() | _origin(path, form, about)
+        manifest |= _record(recipe, intake)
+        if parent is not None:
+            manifest["parent"] = digest_of(parent.folder / "manifest.json")
         (folder / "manifest.json").write_bytes(canonical_json(manifest))
     if rejects.ignored:
         reading["ignored"] = shown(sorted(rejects.ignored))
     return Ingested(manifest, rejects.first, reading)
+
+
+def _intake(
+    source: Source,
+    folder: Path,
+    medium: Medium,
+    recipe: Recipe,
+    parent: LocalDataset | None,
+    progress: Progress | None,
+) -> Intake:
+    """The files on their way, with what is to be done to them."""
+    smallest, unit = medium.smallest
+    min_size = smallest if recipe.min_size is None else recipe.min_size
+    chain = Chain(medium.cleaning(recipe), min_size=min_size, unit=unit, progress=progress)
+    settlement = Settlement(
+        checked_ratio(recipe.split),
+        recipe.duplicates,
+        recipe.near_duplicates,
+        parent=parent,
+        progress=chain.progress,
+    )
+    return Intake(source, folder, Rejects(), chain, settlement, recipe.of_medium(), {})
+
+
+def _origin(path: Path, form: SourceFormat, about: About) -> dict[str, Any]:
+    source = {"name": path.resolve().name, "format": form.name}
+    return {"source": source | ({"stated": about.source} if about.source else {})}
+
+
+def _record(recipe: Recipe, intake: Intake) -> dict[str, Any]:
+    """What was asked for and what was done."""
+    settlement = intake.settlement
+    steps = [*intake.chain.reports(intake.rejects), *settlement.reports]
+    record = {
+        "split": list(settlement.ratio),
+        "rejected": intake.rejects.count,
+        "options": recipe.given(),
+        "steps": [each.to_json() for each in steps],
+    }
+    return record | ({"stated": sorted(settlement.stated)} if settlement.stated else {})
 
 
 def choose_format(source: Source, kind: str | None) -> Choice:
@@ -185,8 +265,15 @@ def _manifest(folder: Path, shape: Shape, counts: Counts) -> dict[str, Any]:
         "labels": list(shape.labels),
         "counts": dict(zip(("train", "validation", "test"), counts, strict=True)),
         "shape": shape.to_json(),
+        "balance": _balance(folder),
         "objects": [
             {"name": each.name, "sha256": digest_of(each), "size": each.stat().st_size}
             for each in sorted(folder.iterdir())
         ],
     }
+
+
+def _balance(folder: Path) -> list[int]:
+    """The number of items of each label."""
+    path = folder / "labels.npy"
+    return np.bincount(np.load(path, mmap_mode="r")).tolist() if path.exists() else []

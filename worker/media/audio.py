@@ -1,15 +1,24 @@
 """Sounds: mono, of one sample rate; WAV samples; pages of spectrograms."""
 
+import itertools
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from worker.data.arrays import ArrayWriter, SplitsAndLabels
-from worker.data.dataset import Shape
-from worker.data.split import Ratio
+from worker.cleaning.alike_sounds import AlikeSounds
+from worker.cleaning.augmentations import Bounds
+from worker.cleaning.blank import BlankSounds
+from worker.cleaning.denoise import SpectralGate, find_filter
+from worker.cleaning.loudness import Loudness, parse_loudness
+from worker.cleaning.recipe import DROP, Recipe
+from worker.cleaning.settle import Settlement
+from worker.cleaning.steps import Step
+from worker.data.arrays import ArrayWriter, keep_stretches
+from worker.data.dataset import LocalDataset, Shape
+from worker.data.split import count_splits
 from worker.media.base import (
     CombinedFiles,
     Content,
@@ -26,6 +35,7 @@ from worker.media.samples.spectrogram import spectrogram_sheet
 from worker.media.samples.wav import encode_wav, read_wav_record
 from worker.media.sources import sound_files
 from worker.media.sources.annotations import describe_reading, read_annotations
+from worker.media.sources.inheritance import labels_of, merge_labels, write_labels
 from worker.media.sources.sound_files import SoundItem
 
 
@@ -35,33 +45,58 @@ def take_sound_files(intake: Intake) -> Content:
     headers = sound_files.read_headers(intake.source)
     layout = headers.names.layout(labelled=not notes.labels, named_labels=True)
     resample = intake.options.get("resample", True)
+    rate = intake.options.get("rate", headers.rate)
+    for step in intake.chain.steps:
+        if isinstance(step, Loudness):
+            step.rate = rate
     items = sound_files.read_sounds(
-        intake.source, layout, notes, intake.rejects, rate=headers.rate, resample=resample
+        intake.source, layout, notes, intake.rejects, intake.chain, rate=rate, resample=resample
     )
     intake.reading.update(describe_reading(layout, notes))
-    intake.reading["sample rate"] = headers.describe_rates(resample=resample)
+    intake.reading["sample rate"] = headers.describe_rates(rate, resample=resample)
     labels = notes.labels or layout.labels
-    return write_sounds(items, intake.folder, labels=labels, rate=headers.rate, ratio=intake.ratio)
+    return write_sounds(items, intake.folder, intake.settlement, labels=labels, rate=rate)
 
 
 def write_sounds(
-    items: Iterable[SoundItem], folder: Path, *, labels: tuple[str, ...], rate: int, ratio: Ratio
+    items: Iterable[SoundItem],
+    folder: Path,
+    settlement: Settlement,
+    *,
+    labels: tuple[str, ...],
+    rate: int,
 ) -> Content:
     """Write `sounds.npy`, `offsets.npy`, `split.npy` and, if labelled, `labels.npy`.
 
-    Either all sounds are labelled or none. Labels that no sound has are dropped.
+    Either all sounds are labelled or none. Labels that no sound has are dropped. The sounds of the
+    version that is updated come first.
     """
-    splits, offsets = SplitsAndLabels(), array("q", [0])
+    index, offsets = settlement.index(), array("q", [0])
+    if settlement.parent is not None:
+        labels, numbers = merge_labels(settlement.parent, labels)
+        new = (each._replace(label=numbers.get(each.label)) for each in items)
+        items = itertools.chain(_sounds_of(settlement.parent), new)
     with ArrayWriter(folder / "sounds.npy", np.int16) as sounds:
         for item in items:
             sounds.extend(item.samples)
             offsets.append(sounds.rows)
-            splits.add(item.samples.tobytes(), item.label, item.split)
+            index.add(item.samples.tobytes(), item.label, item.split)
     if not sounds.rows:
         return Shape("audio"), (0, 0, 0)
-    np.save(folder / "offsets.npy", np.frombuffer(offsets, np.int64))
-    used, counts = splits.write(folder, labels, ratio)
-    return Shape("audio", used, sample_rate=rate), counts
+    path, ends = folder / "sounds.npy", np.frombuffer(offsets, np.int64)
+    keep, codes = settlement.settle(index, lambda: AlikeSounds(np.load(path, mmap_mode="r"), ends))
+    np.save(folder / "offsets.npy", keep_stretches(path, ends, keep))
+    used = write_labels(folder, labels, index.labels[keep] if labels else None, codes)
+    return Shape("audio", used, sample_rate=rate), count_splits(codes)
+
+
+def _sounds_of(parent: LocalDataset) -> Iterator[SoundItem]:
+    """The sounds of a version, in their splits."""
+    sounds, ends, labels = parent.array("sounds"), parent.array("offsets"), labels_of(parent)
+    for start, end, split, label in zip(
+        ends[:-1], ends[1:], parent.array("split"), labels, strict=False
+    ):
+        yield SoundItem(sounds[start:end], label, int(split))
 
 
 class AudioMedium(Medium):
@@ -69,7 +104,13 @@ class AudioMedium(Medium):
 
     name = "audio"
     precedence = 1
-    options = ("resample",)
+    options = ("resample", "rate", "denoise", "loudness")
+    smallest = (0.002, "seconds")
+    augmentations: ClassVar[Bounds] = {
+        "time-shift": (0.001, 10),  # seconds at most
+        "gain": (0.1, 24),  # dB at most, up or down
+        "noise": (0.0001, 1),  # standard deviation, where a full-scale sound is within -1 and 1
+    }
     sources = (
         SourceFormat(
             "sounds",
@@ -88,6 +129,15 @@ class AudioMedium(Medium):
     }
     page = Page(rows=10, columns=2, micro_batch=20, suffix=".png", media_type="image/png")
     pipeline_tag = "text-to-audio"
+
+    def cleaning(self, recipe: Recipe) -> list[Step]:
+        """Silence, noise, loudness."""
+        steps: list[Step] = [BlankSounds()] if recipe.blank == DROP else []
+        if recipe.denoise is not None:
+            steps.append(find_filter({"spectral": SpectralGate}, recipe.denoise, "sounds")())
+        if recipe.loudness is not None:
+            steps.append(Loudness(*parse_loudness(recipe.loudness)))
+        return steps
 
     def encode(self, samples: Sequence[SampleRecord], shape: Shape) -> list[bytes]:
         """WAV files, 16-bit PCM, of float32 (T,) sounds in [-1, 1]."""

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from db.errors import Refused
+from worker.cleaning.recipe import Recipe
+from worker.cleaning.settle import Settlement
+from worker.cleaning.steps import Chain, Step
 from worker.data.dataset import Shape
-from worker.data.split import Counts, Ratio
+from worker.data.split import Counts
 from worker.media.samples.containers import Output, SampleRecord, Writer
 from worker.media.samples.record import Record
 from worker.source_files.members import Rejects
@@ -24,8 +27,9 @@ class Intake:
 
     source: Source  # a file, folder or archive
     folder: Path  # where the dataset is written, as `LocalDataset` describes
-    ratio: Ratio
     rejects: Rejects
+    chain: Chain  # what each item goes through
+    settlement: Settlement  # how duplicates and splits are decided once all are written
     options: Mapping[str, Any]  # the given ones of `Medium.options`
     reading: dict[str, str]  # how labels, splits and captions were read, for people
 
@@ -93,6 +97,8 @@ class Medium(ABC):
     precedence: ClassVar[int]  # in a folder with files of several media, the lowest wins
     options: ClassVar[tuple[str, ...]] = ()  # for adding files, beside those that all media have
     sources: ClassVar[tuple[SourceFormat, ...]]
+    smallest: ClassVar[tuple[float, str]]  # items that are taken by default, and the unit
+    augmentations: ClassVar[Mapping[str, tuple[float, float]]] = {}  # that can be declared: bounds
 
     signature: ClassVar[bytes]  # the first bytes of every sample
     suffix: ClassVar[str]  # of a sample's file
@@ -128,6 +134,10 @@ class Medium(ABC):
                 f"{option} {options[option]}: {name} is {self.name} data, which has no {option}",
                 remedy=f"leave {option} out",
             )
+
+    @abstractmethod
+    def cleaning(self, recipe: Recipe) -> list[Step]:
+        """The steps that each item goes through."""
 
     def open_writer(self, path: Path, shape: Shape) -> Writer:
         """A writer of samples into one object; while it is large, it lies in the file `path`."""

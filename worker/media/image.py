@@ -1,17 +1,26 @@
 """Images: square, of one size, grey or RGB; PNG samples; contact sheets."""
 
+import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from db.errors import Refused
-from worker.data.arrays import ArrayWriter, SplitsAndLabels
-from worker.data.dataset import CAPTIONS, Shape
-from worker.data.split import Ratio
+from db.errors import BadInput, Refused
+from worker.cleaning.alike_images import AlikeImages
+from worker.cleaning.augmentations import Bounds
+from worker.cleaning.blank import BlankImages
+from worker.cleaning.denoise import MedianFilter, NonLocalMeans, find_filter
+from worker.cleaning.recipe import DROP, Recipe
+from worker.cleaning.settle import Settlement
+from worker.cleaning.steps import Step
+from worker.data.arrays import ArrayWriter, keep_rows
+from worker.data.dataset import CAPTIONS, LocalDataset, Shape
+from worker.data.lines import keep_lines
+from worker.data.split import count_splits
 from worker.media.base import (
     CombinedFiles,
     Content,
@@ -29,6 +38,7 @@ from worker.media.samples.record import Record
 from worker.media.sources import idx, image_files
 from worker.media.sources.annotations import describe_reading, read_annotations
 from worker.media.sources.image_files import ImageItem
+from worker.media.sources.inheritance import labels_of, merge_labels, write_labels
 
 SIDES = (4, 1024)  # smallest and largest side of stored images, in pixels
 MODES = ("L", "RGB")  # grey, colour
@@ -38,9 +48,9 @@ def take_idx(intake: Intake) -> Content:
     """IDX files as a dataset, by default in their own size and mode."""
     found = idx.open_idx(intake.source, intake.rejects)
     size, mode = intake.options.get("size", found.size), intake.options.get("mode", found.mode)
-    items = idx.read_idx(found, size=size, mode=mode)
+    items = idx.read_idx(found, intake.rejects, intake.chain, size=size, mode=mode)
     intake.reading.update(found.describe())
-    return write_images(items, intake.folder, labels=found.labels, ratio=intake.ratio)
+    return write_images(items, intake.folder, intake.settlement, labels=found.labels)
 
 
 def take_image_files(intake: Intake) -> Content:
@@ -53,6 +63,7 @@ def take_image_files(intake: Intake) -> Content:
         layout,
         notes,
         intake.rejects,
+        intake.chain,
         size=intake.options.get("size", headers.size),
         mode=intake.options.get("mode", headers.mode),
     )
@@ -60,8 +71,8 @@ def take_image_files(intake: Intake) -> Content:
     return write_images(
         items,
         intake.folder,
+        intake.settlement,
         labels=notes.labels or layout.labels,
-        ratio=intake.ratio,
         captioned=notes.captioned,
     )
 
@@ -69,29 +80,58 @@ def take_image_files(intake: Intake) -> Content:
 def write_images(
     items: Iterable[ImageItem],
     folder: Path,
+    settlement: Settlement,
     *,
     labels: tuple[str, ...],
-    ratio: Ratio,
     captioned: bool = False,
 ) -> Content:
     """Write `images.npy`, `split.npy`, `labels.npy` if labelled, `captions.jsonl` if `captioned`.
 
     All images have one shape, and either all are labelled or none. Labels that no image has are
-    dropped.
+    dropped. The images of the version that is updated come first.
     """
-    splits = SplitsAndLabels()
+    index = settlement.index()
+    if settlement.parent is not None:
+        _check_captions(settlement.parent, captioned=captioned)
+        labels, numbers = merge_labels(settlement.parent, labels)
+        new = (each._replace(label=numbers.get(each.label)) for each in items)
+        items = itertools.chain(_images_of(settlement.parent), new)
     captions = (folder / CAPTIONS).open("w", encoding="utf-8") if captioned else nullcontext()
     with ArrayWriter(folder / "images.npy") as images, captions as lines:
         for item in items:
             images.append(item.pixels)
-            splits.add(item.pixels.tobytes(), item.label, item.split)
+            beside = (item.caption or "").encode()
+            index.add(item.pixels.tobytes(), item.label, item.split, beside=beside)
             if lines is not None:
                 lines.write(json.dumps({"text": item.caption}, ensure_ascii=False) + "\n")
     if not images.rows:
         return Shape("image"), (0, 0, 0)
-    used, counts = splits.write(folder, labels, ratio)
+    path = folder / "images.npy"
+    keep, codes = settlement.settle(index, lambda: AlikeImages(np.load(path, mmap_mode="r")))
+    keep_rows(path, keep)
+    if captioned:
+        keep_lines(folder / CAPTIONS, keep)
+    used = write_labels(folder, labels, index.labels[keep] if labels else None, codes)
     size, _, channels = images.row_shape
-    return Shape("image", used, size, channels), counts
+    return Shape("image", used, size, channels), count_splits(codes)
+
+
+def _images_of(parent: LocalDataset) -> Iterator[ImageItem]:
+    """The images of a version, in their splits."""
+    images, splits, labels = parent.array("images"), parent.array("split"), labels_of(parent)
+    captions = parent.captions() if parent.has_captions else itertools.repeat(None)
+    for pixels, split, label, caption in zip(images, splits, labels, captions, strict=False):
+        yield ImageItem(pixels, label, int(split), caption)
+
+
+def _check_captions(parent: LocalDataset, *, captioned: bool) -> None:
+    if parent.has_captions != captioned:
+        both = ("those of the version", "the new images")
+        have, lack = both if parent.has_captions else both[::-1]
+        raise BadInput(
+            f"{have} have captions, {lack} have none",
+            remedy="add captions, or add the new images as another dataset",
+        )
 
 
 class ImageMedium(Medium):
@@ -99,7 +139,15 @@ class ImageMedium(Medium):
 
     name = "image"
     precedence = 0
-    options = ("size", "mode")
+    options = ("size", "mode", "denoise")
+    smallest = (4, "pixels")
+    augmentations: ClassVar[Bounds] = {
+        "flip": (1, 1),  # left to right, in half of the uses
+        "shift": (1, 64),  # pixels at most, in each direction
+        "crop": (1, 64),  # pixels at most, from each side
+        "colour": (0.01, 1),  # share by which brightness, contrast and saturation change at most
+        "cutout": (1, 512),  # pixels of the side of a grey square
+    }
     sources = (
         SourceFormat(
             "idx", "IDX files or a folder or archive of them", take_idx, recognises=idx.is_idx
@@ -140,6 +188,14 @@ class ImageMedium(Medium):
         images = [np.asarray(output) for output in outputs]
         rows = [images[first : first + columns] for first in range(0, len(images), columns)]
         contact_sheet(rows).save(path)
+
+    def cleaning(self, recipe: Recipe) -> list[Step]:
+        """Blank images, noise."""
+        steps: list[Step] = [BlankImages()] if recipe.blank == DROP else []
+        if recipe.denoise is not None:
+            filters = {"median": MedianFilter, "nlm": NonLocalMeans}
+            steps.append(find_filter(filters, recipe.denoise, "images")())
+        return steps
 
     def check_options(self, name: str, options: Mapping[str, Any]) -> None:
         """Also refuse sizes and modes out of bounds."""

@@ -1,12 +1,17 @@
 """Text in any language, including music as text; JSON Lines samples."""
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from db.errors import Refused
-from worker.data.dataset import Shape
+from worker.cleaning.blank import BlankTexts
+from worker.cleaning.personal import MaskPersonal
+from worker.cleaning.recipe import DROP, Recipe
+from worker.cleaning.steps import Step
+from worker.cleaning.text import CleanText
+from worker.data.dataset import DOCUMENTS, Shape
 from worker.media.base import (
     CombinedFiles,
     Content,
@@ -25,23 +30,25 @@ from worker.media.sources.layout import Layout, Names
 if TYPE_CHECKING:
     from worker.music.notes import Piece
 
-DOCUMENTS = "documents.jsonl"
 TEXT_SUFFIXES = frozenset({".txt"})
 MIDI_SUFFIXES = frozenset({".mid", ".midi", ".kar", ".rmi", ".smf"})
 
 
 def take_one_text(intake: Intake) -> Content:
     """One text file as a dataset, cut in order into the splits."""
-    counts = documents.write_one_text(intake.source.path, intake.folder / DOCUMENTS, intake.ratio)
+    path = documents.repaired(intake.source.path, intake.folder, intake.chain)
+    rows = documents.read_one_text(path, intake.settlement.ratio, intake.chain)
     intake.reading["splits"] = "cut from the text in order"
-    return Shape("text"), counts
+    return _write(rows, intake, cut=True)
 
 
 def take_text_files(intake: Intake) -> Content:
     """Text files as a dataset, one document a file."""
     layout = _layout(intake, TEXT_SUFFIXES)
-    rows = documents.read_files(intake.source, layout, intake.rejects, suffixes=TEXT_SUFFIXES)
-    return Shape("text"), documents.write_rows(rows, intake.folder / DOCUMENTS, intake.ratio)
+    rows = documents.read_files(
+        intake.source, layout, intake.rejects, intake.chain, suffixes=TEXT_SUFFIXES
+    )
+    return _write(rows, intake)
 
 
 def take_midi_files(intake: Intake) -> Content:
@@ -50,16 +57,26 @@ def take_midi_files(intake: Intake) -> Content:
 
     layout = _layout(intake, MIDI_SUFFIXES)
     rows = documents.read_files(
-        intake.source, layout, intake.rejects, suffixes=MIDI_SUFFIXES, decode=midi_to_text
+        intake.source,
+        layout,
+        intake.rejects,
+        intake.chain,
+        suffixes=MIDI_SUFFIXES,
+        decode=midi_to_text,
     )
-    return Shape("text"), documents.write_rows(rows, intake.folder / DOCUMENTS, intake.ratio)
+    return _write(rows, intake)
 
 
 def take_rows(intake: Intake) -> Content:
     """JSON Lines or JSON files as a dataset, one document a line or item."""
     layout = _layout(intake, documents.ROW_SUFFIXES)
-    rows = documents.read_row_files(intake.source, layout, intake.rejects)
-    return Shape("text"), documents.write_rows(rows, intake.folder / DOCUMENTS, intake.ratio)
+    rows = documents.read_row_files(intake.source, layout, intake.rejects, intake.chain)
+    return _write(rows, intake)
+
+
+def _write(rows: Iterator[documents.SplitRow], intake: Intake, *, cut: bool = False) -> Content:
+    target = intake.folder / DOCUMENTS
+    return Shape("text"), documents.write_rows(rows, target, intake.settlement, cut=cut)
 
 
 def _layout(intake: Intake, suffixes: Collection[str]) -> Layout:
@@ -115,6 +132,8 @@ class TextMedium(Medium):
 
     name = "text"
     precedence = 2
+    options = ("clean", "mask_personal")
+    smallest = (1, "characters")
     sources = (
         SourceFormat(
             "music",
@@ -155,6 +174,13 @@ class TextMedium(Medium):
     }
     page = Page(rows=8, columns=1, micro_batch=8, suffix=".txt", media_type="text/plain")
     pipeline_tag = "text-generation"
+
+    def cleaning(self, recipe: Recipe) -> list[Step]:
+        """White space, damaged characters, personal data."""
+        steps: list[Step] = [CleanText()] if recipe.clean else []
+        if recipe.mask_personal:
+            steps.append(MaskPersonal())
+        return [*steps, BlankTexts()] if recipe.blank == DROP else steps
 
     def encode(self, samples: Sequence[SampleRecord], shape: Shape) -> list[bytes]:
         """Lines of JSON: the record and `text`."""

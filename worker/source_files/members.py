@@ -6,6 +6,8 @@ Whatever keeps a file from being read is `BadInput`, so that it is left out and 
 """
 
 import io
+import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ MAX_MEMBERS = 10_000_000
 MAX_MEMBER_BYTES = 64 << 20
 MAX_RATIO = 200  # unpacked to packed size; real images and texts stay far below
 MAX_REPORTED = 1000
+MAX_REASONS = 20  # of a step that are counted apart
+DECODE = "decode"  # the step that reads a file
 SMALL = 1 << 20  # bytes up to which any ratio is harmless
 
 Found = TypeVar("Found")
@@ -32,22 +36,35 @@ class Reject:
     reason: str
 
 
+class Unfit(BadInput):
+    """An item that can be read, but that a `step` of cleaning leaves out."""
+
+    def __init__(self, message: str, *, step: str) -> None:
+        super().__init__(message)
+        self.step = step
+
+
 class Rejects:
-    """What was left out: all are counted, the first `MAX_REPORTED` are kept.
+    """What was left out: all are counted by step and reason, the first `MAX_REPORTED` are kept.
 
     System files are no part of a dataset, so they are counted apart.
     """
 
     def __init__(self) -> None:
         self.count = 0
+        self.by_step: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.first: list[Reject] = []
         self.ignored: set[str] = set()  # names of system and hidden files
 
-    def add(self, name: str, reason: str) -> None:
-        """Note that the file or line `name` was left out."""
+    def add(self, name: str, reason: str | BadInput) -> None:
+        """Note that the file or line `name` was left out; an `Unfit` knows by which step."""
         self.count += 1
+        counts = self.by_step[reason.step if isinstance(reason, Unfit) else DECODE]
+        # without its details, so that equal reasons are counted together
+        kind = re.sub(r"\d[\d,.]*", "N", str(reason).partition(":")[0].partition(";")[0])
+        counts[kind if kind in counts or len(counts) < MAX_REASONS else "other reasons"] += 1
         if len(self.first) < MAX_REPORTED:
-            self.first.append(Reject(name, reason))
+            self.first.append(Reject(name, str(reason)))
 
     def ignore(self, name: str) -> None:
         """Note a system or hidden file."""
@@ -120,7 +137,8 @@ def read_each(
                 raise _other_kind(member, suffixes)
             made = read(member)
         except BadInput as error:
-            rejects.add(member.name, str(_better_known(member) or error))
+            known = None if isinstance(error, Unfit) else _better_known(member)
+            rejects.add(member.name, known or error)
         else:
             yield made
 

@@ -6,33 +6,32 @@ one piece in memory. Line ends stay as they are.
 
 import codecs
 import io
+import itertools
 import json
 import sys
-from array import array
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO
 
-import numpy as np
-
 from db.errors import BadInput
-from worker.data.dataset import TRAIN
-from worker.data.split import (
-    Counts,
-    Ratio,
-    assign_splits,
-    count_splits,
-    cut_points,
-    hash_of,
-)
+from worker.cleaning.alike_texts import AlikeTexts
+from worker.cleaning.personal import MaskPersonal
+from worker.cleaning.rows import texts_of
+from worker.cleaning.settle import Settlement
+from worker.cleaning.steps import Chain
+from worker.cleaning.text import CleanText
+from worker.data.dataset import DOCUMENTS, TRAIN, LocalDataset
+from worker.data.lines import keep_lines
+from worker.data.split import Counts, Ratio, count_splits, cut_points, hash_of
 from worker.files import CHUNK
 from worker.media.sources.json_lines import json_array, parse_object, require_valid_unicode
 from worker.media.sources.layout import Layout
 from worker.media.sources.plain_text import decode_text, decode_utf8
 from worker.media.sources.text_rows import Row, known_row
 from worker.source_files.kinds import AS_ROWS
-from worker.source_files.members import Member, Rejects, read_each, read_errors
+from worker.source_files.members import Member, Rejects, Unfit, read_each, read_errors
 from worker.source_files.source import Source
 
 PIECE = 4 << 20  # characters a row
@@ -45,41 +44,81 @@ ROW_SUFFIXES = frozenset({".jsonl", ".ndjson", ".json"})
 SplitRow = tuple[int, int, Row]  # the row's hash, the code of its stated split, the row
 
 
-def write_one_text(path: Path, target: Path, ratio: Ratio) -> Counts:
-    """Write one text, cut in order into training, validation and test; return the rows of each.
+def repaired(path: Path, folder: Path, chain: Chain) -> Path:
+    """The file, or a copy in `folder` in which the chain's repairs have changed its lines."""
+    repairs = [step for step in chain.steps if isinstance(step, CleanText | MaskPersonal)]
+    if not repairs:
+        return path
+    copy = folder / "repaired.part"
+    with copy.open("w", encoding="utf-8", newline="") as out:
+        for block in _blocks_of_lines(_text(path)):
+            row = {"text": block}
+            for step in repairs:
+                with suppress(Unfit):  # a block of boilerplate alone
+                    row = step(row)
+            out.write(row["text"])
+    return copy
+
+
+def _blocks_of_lines(parts: Iterator[str]) -> Iterator[str]:
+    """The parts of a text cut anew, so that each ends with a line."""
+    held = ""
+    for part in parts:
+        whole, end, rest = (held + part).rpartition("\n")
+        if whole or end:
+            yield whole + end
+        held = rest
+    if held:
+        yield held
+
+
+def read_one_text(path: Path, ratio: Ratio, chain: Chain) -> Iterator[SplitRow]:
+    """One text as rows, cut in order into training, validation and test.
 
     Raises `BadInput` for an empty file, and for the first byte that is not UTF-8.
     """
     length = sum(map(len, _text(path)))
     if not length:
         raise BadInput(f"{path.name}: the file is empty")
-    codes = array("B")
-    with target.open("w", encoding="utf-8") as out:
-        for code, text in _pieces(_text(path), *cut_points(length, ratio)):
-            out.write(_line({"split": code, "text": text}))
-            codes.append(code)
-    return count_splits(np.frombuffer(codes, np.uint8))
+    chain.check_size(length)
+    for code, text in _pieces(_text(path), *cut_points(length, ratio)):
+        yield hash_of(text.encode()), code, {"text": text}
 
 
-def write_rows(rows: Iterator[SplitRow], target: Path, ratio: Ratio) -> Counts:
+def write_rows(
+    rows: Iterator[SplitRow], target: Path, settlement: Settlement, *, cut: bool = False
+) -> Counts:
     """Write rows, given with their hashes (`split.hash_of`) and the splits that are stated.
 
     Returns the rows of each split. The splits follow from all hashes together, so the rows first go
-    to a file beside `target`.
+    to a file beside `target`. The rows of the version that is updated come first. Rows that were
+    `cut` from one text have their splits.
     """
-    hashes, given = array("Q"), array("B")
+    index = settlement.index()
+    if settlement.parent is not None:
+        rows = itertools.chain(_rows_of(settlement.parent), rows)
     waiting = target.with_suffix(".part")
-    with waiting.open("w", encoding="utf-8") as out:
+    with waiting.open("wb") as out:
         for number, split, row in rows:
-            hashes.append(number)
-            given.append(split)
-            out.write(_line(row))
-    codes = assign_splits(np.frombuffer(hashes, np.uint64), np.frombuffer(given, np.uint8), ratio)
-    with waiting.open(encoding="utf-8") as lines, target.open("w", encoding="utf-8") as out:
+            line = _line(row).encode()
+            index.add_hashed(number, line, split)
+            out.write(line)
+    keep, codes = settlement.settle(index, lambda: AlikeTexts(waiting, len(index)), cut=cut)
+    keep_lines(waiting, keep)
+    with waiting.open("rb") as lines, target.open("wb") as out:
         for code, line in zip(codes, lines, strict=True):
-            out.write(f'{{"split":{code},{line[1:]}')
+            out.write(b'{"split":%d,' % code + line[1:])
     waiting.unlink()
     return count_splits(codes)
+
+
+def _rows_of(parent: LocalDataset) -> Iterator[SplitRow]:
+    """The rows of a version, in their splits."""
+    with (parent.folder / DOCUMENTS).open("rb") as lines:
+        for line in lines:
+            row = json.loads(line)
+            split = row.pop("split")
+            yield hash_of(_line(row).encode()), split, row
 
 
 def decode_file(data: bytes) -> str:
@@ -94,6 +133,7 @@ def read_files(
     source: Source,
     layout: Layout,
     rejects: Rejects,
+    chain: Chain,
     *,
     suffixes: Collection[str],
     decode: Callable[[bytes], str] = decode_file,
@@ -103,12 +143,20 @@ def read_files(
     def read(member: Member) -> SplitRow:
         with member.open() as file:
             data = file.read()
-        return hash_of(data), layout.read(member)[1], {"text": decode(data)}
+        split = layout.read(member)[1]
+        return hash_of(data), split, _cleaned({"text": decode(data)}, chain)
 
     return read_each(source.members(rejects), suffixes, read, rejects)
 
 
-def read_row_files(source: Source, layout: Layout, rejects: Rejects) -> Iterator[SplitRow]:
+def _cleaned(row: Row, chain: Chain) -> Row:
+    cleaned: Row = chain(row, sum(map(len, texts_of(row))))
+    return cleaned
+
+
+def read_row_files(
+    source: Source, layout: Layout, rejects: Rejects, chain: Chain
+) -> Iterator[SplitRow]:
     """The rows of every JSON Lines or JSON file; unusable lines go to `rejects`."""
     for member in source.members(rejects):
         place = "" if source.is_single else f"{member.name} "
@@ -117,7 +165,7 @@ def read_row_files(source: Source, layout: Layout, rejects: Rejects) -> Iterator
                 raise BadInput(f"its name ends in none of {', '.join(sorted(ROW_SUFFIXES))}")
             split = layout.read(member)[1]
             with member.open(MAX_ROWS_BYTES) as file:
-                for row in _rows(file, member, place, rejects):
+                for row in _rows(file, member, place, rejects, chain):
                     yield hash_of(_line(row).encode()), split, row
         except BadInput as error:
             if source.is_single:
@@ -125,7 +173,9 @@ def read_row_files(source: Source, layout: Layout, rejects: Rejects) -> Iterator
             rejects.add(member.name, str(error))
 
 
-def _rows(file: IO[bytes], member: Member, place: str, rejects: Rejects) -> Iterator[Row]:
+def _rows(
+    file: IO[bytes], member: Member, place: str, rejects: Rejects, chain: Chain
+) -> Iterator[Row]:
     if _is_array(file):
         found = json_array(file, max_chars=MAX_LINE)
     else:
@@ -139,8 +189,9 @@ def _rows(file: IO[bytes], member: Member, place: str, rejects: Rejects) -> Iter
                 raise value
             row = known_row(value)
             require_valid_unicode(_line(row))
+            row = _cleaned(row, chain)
         except BadInput as error:
-            rejects.add(f"{place}{name}", str(error))
+            rejects.add(f"{place}{name}", error)
         else:
             yield row
 

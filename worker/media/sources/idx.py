@@ -20,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from db.errors import BadInput
+from worker.cleaning.steps import Chain
 from worker.data.dataset import TEST, VALIDATION
 from worker.data.split import UNASSIGNED
 from worker.media.sources.image_files import ImageItem, array_to_square
 from worker.source_files.folders import open_file
-from worker.source_files.members import Member, Rejects
+from worker.source_files.members import Member, Rejects, Unfit
 from worker.source_files.source import Source
 
 MAX_ITEMS = 10_000_000
@@ -91,13 +92,20 @@ def open_idx(source: Source, rejects: Rejects) -> IdxFiles:
     return IdxFiles(pairs, numbers, min(shape[:2]), "RGB" if shape[2:] == (3,) else "L")
 
 
-def read_idx(files: IdxFiles, *, size: int, mode: str) -> Iterator[ImageItem]:
-    """Every image with its label's number and the split that its file's name states."""
+def read_idx(
+    files: IdxFiles, rejects: Rejects, chain: Chain, *, size: int, mode: str
+) -> Iterator[ImageItem]:
+    """Every usable image with its label's number and the split that its file's name states."""
     for pair, numbers in zip(files.pairs, files.numbers, strict=True):
         labels = itertools.repeat(None) if numbers is None else iter(numbers.tolist())
-        for block in _blocks(pair.images):
-            for pixels in block:
-                yield ImageItem(array_to_square(pixels, size, mode), next(labels), pair.split)
+        images = itertools.chain.from_iterable(_blocks(pair.images))
+        for number, (image, label) in enumerate(zip(images, labels, strict=False)):
+            try:
+                pixels = chain(array_to_square(image, size, mode), files.size)
+            except Unfit as error:
+                rejects.add(f"{_base(pair.images)} item {number}", error)
+            else:
+                yield ImageItem(pixels, label, pair.split)
 
 
 def is_idx(source: Source) -> bool:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from db.errors import BadInput
+from worker.cleaning.steps import Chain
 from worker.media.sources.annotations import Annotations
 from worker.media.sources.layout import Layout, Names
 from worker.media.sources.png_repair import without_comments
@@ -82,6 +83,7 @@ def read_images(
     layout: Layout,
     notes: Annotations,
     rejects: Rejects,
+    chain: Chain,
     *,
     size: int,
     mode: str,
@@ -104,7 +106,8 @@ def read_images(
         label, split = layout.read(member)
         given = notes.of(member)
         label = given.label if notes.labels else label
-        pixels = _decode(member, lambda image: to_square(image, size, mode))
+        side, pixels = _decode(member, lambda it: (min(it.size), to_square(it, size, mode)))
+        pixels = chain(pixels, side)
         code = split if given.split is None else given.split
         return ImageItem(pixels, numbers[label] if label else None, code, given.caption)
 

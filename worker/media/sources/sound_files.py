@@ -7,6 +7,7 @@ from io import BytesIO
 from typing import IO, NamedTuple
 
 from db.errors import BadInput
+from worker.cleaning.steps import Chain
 from worker.media.sources import codecs, wav_files
 from worker.media.sources.annotations import Annotations
 from worker.media.sources.codecs import Samples
@@ -42,11 +43,11 @@ class SoundHeaders:
         """The most frequent sample rate; the lowest of several."""
         return min(self.rates, key=lambda rate: (-self.rates[rate], rate), default=0)
 
-    def describe_rates(self, *, resample: bool) -> str:
+    def describe_rates(self, rate: int, *, resample: bool) -> str:
         """The rate of the dataset and what became of files of others, for people."""
-        others = sum(self.rates.values()) - self.rates[self.rate]
+        others = sum(self.rates.values()) - self.rates[rate]
         fate = "resampled" if resample else "left out"
-        return f"{self.rate:,} Hz" + (f"; {others:,} of other rates {fate}" if others else "")
+        return f"{rate:,} Hz" + (f"; {others:,} of other rates {fate}" if others else "")
 
 
 def read_headers(source: Source) -> SoundHeaders:
@@ -69,6 +70,7 @@ def read_sounds(
     layout: Layout,
     notes: Annotations,
     rejects: Rejects,
+    chain: Chain,
     *,
     rate: int,
     resample: bool = True,
@@ -97,6 +99,7 @@ def read_sounds(
             )
         if own_rate != rate:
             samples = codecs.resample(samples, own_rate, rate)
+        samples = chain(samples, len(samples) / rate)
         code = split if given.split is None else given.split
         return SoundItem(samples, numbers[label] if label else None, code)
 

@@ -155,7 +155,7 @@ def test_a_bad_dataset_name_is_refused(genmill):
 def test_a_corrupt_image_among_good_ones_is_told_and_left_out(genmill, tmp_path):
     (tmp_path / "pics").mkdir()
     for shade in range(6):
-        Image.new("L", (8, 8), shade * 40).save(tmp_path / "pics" / f"{shade}.png")
+        Image.linear_gradient("L").resize((8 + shade, 8)).save(tmp_path / "pics" / f"{shade}.png")
     (tmp_path / "pics" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     added = genmill("dataset", "add", "pics", "pics", "--json")
     assert added.code == 0

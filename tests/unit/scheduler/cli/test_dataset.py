@@ -6,6 +6,11 @@ from PIL import Image
 from worker.media.samples.wav import write_wav
 
 
+def shade(level: int) -> Image.Image:
+    """A picture of two halves, the right one brighter."""
+    return Image.fromarray(np.repeat([[level, level + 100]], 12, 0).repeat(6, 1).astype(np.uint8))
+
+
 def test_a_text_file_becomes_a_version_and_the_same_again_is_the_same(genmill):
     Path("poems.txt").write_text("春眠不觉晓、处处闻啼鸟。\n" * 200, encoding="utf-8")
     assert genmill("dataset", "add", "poems", "poems.txt").out == "poems:1\n"
@@ -20,8 +25,9 @@ def test_a_folder_of_pictures_takes_its_labels_from_its_folders(genmill, tmp_pat
     for label in ("dark", "light"):
         (tmp_path / "shades" / label).mkdir(parents=True)
         for i in range(10):
-            picture = Image.new("L", (12, 12), i + (100 if label == "light" else 0))
-            picture.save(tmp_path / "shades" / label / f"{i}.png")
+            shade(i + (100 if label == "light" else 0)).save(
+                tmp_path / "shades" / label / f"{i}.png"
+            )
     added = genmill("dataset", "add", "shades", "shades", "--size", "8", "--json").json
     assert added["labels"] == ["dark", "light"]
     assert (added["shape"]["size"], sum(added["counts"].values())) == (8, 20)
@@ -33,7 +39,7 @@ def test_rejected_files_beyond_those_that_are_kept_are_counted(genmill, tmp_path
     monkeypatch.setattr("worker.source_files.members.MAX_REPORTED", 22)
     (tmp_path / "mixed").mkdir()
     for n in range(10):
-        Image.new("L", (12, 12), n).save(tmp_path / "mixed" / f"{n}.png")
+        shade(n).save(tmp_path / "mixed" / f"{n}.png")
     for n in range(30):
         (tmp_path / "mixed" / f"{n}.mp4").write_bytes(b"film")
     added = genmill("dataset", "add", "mixed", "mixed", "--kind", "image")

@@ -115,6 +115,12 @@ def test_a_summary_says_what_lists_show(tmp_path):
         "labels": [],
         "shape": manifest["shape"],
         "rejected": 0,
+        "balance": [],
+        "steps": manifest["steps"],
         "captions": False,
         "size_bytes": size,
+        "licence": None,
+        "source": None,
+        "tags": {},
+        "augmentations": {},
     }

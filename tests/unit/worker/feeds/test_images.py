@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from db.errors import BadInput
+from worker.cleaning.settle import Settlement
 from worker.data.dataset import TRAIN, VALIDATION, LocalDataset
 from worker.data.split import UNASSIGNED
 from worker.feeds.images import ImageFeed
@@ -26,7 +27,7 @@ def dataset(tmp_path: Path) -> LocalDataset:
         )
         for number in range(100)
     )
-    shape, _ = write_images(items, tmp_path, labels=("a", "b", "c"), ratio=(90, 5, 5))
+    shape, _ = write_images(items, tmp_path, Settlement((90, 5, 5)), labels=("a", "b", "c"))
     manifest = {"kind": "image", "shape": shape.to_json()}
     (tmp_path / "manifest.json").write_bytes(canonical_json(manifest))
     return LocalDataset(tmp_path)
@@ -48,7 +49,7 @@ def test_a_batch_is_channels_first_between_minus_one_and_one_with_its_labels(dat
 
 def test_the_ends_of_the_scale_are_exact(tmp_path):
     items = (ImageItem(np.full((2, 2, 1), value, np.uint8), None, UNASSIGNED) for value in (0, 255))
-    shape, _ = write_images(items, tmp_path, labels=(), ratio=(1, 0, 0))
+    shape, _ = write_images(items, tmp_path, Settlement((1, 0, 0)), labels=())
     (tmp_path / "manifest.json").write_bytes(
         canonical_json({"kind": "image", "shape": shape.to_json()})
     )

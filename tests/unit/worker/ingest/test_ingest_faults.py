@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from db.errors import BadInput, Unreachable
+from worker.cleaning.recipe import Recipe
 from worker.ingest.ingest import ingest
 from worker.media.samples.wav import write_wav
 from worker.music import midi, notes
@@ -161,7 +162,7 @@ def test_the_only_source_that_may_not_be_read_is_named(tmp_path, name, plain_use
 def test_a_pipe_is_refused_before_anything_waits_for_its_writer(tmp_path, kind):
     os.mkfifo(tmp_path / "a.txt")
     with pytest.raises(BadInput, match=r"^a\.txt: a pipe or device, not a file"):
-        ingest(tmp_path / "a.txt", tmp_path / "out", kind=kind)
+        ingest(tmp_path / "a.txt", tmp_path / "out", Recipe(kind=kind))
 
 
 def test_a_folder_of_nothing_but_what_may_not_be_read_says_so(tmp_path, plain_user):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from db.errors import BadInput
+from worker.cleaning.recipe import Recipe
 from worker.data.dataset import TEST, TRAIN, VALIDATION, LocalDataset
 from worker.ingest.ingest import Ingested, ingest
 from worker.media.samples.wav import write_wav
@@ -31,7 +32,7 @@ def write_zip(path: Path, files: dict[str, bytes]) -> Path:
 
 def taken(files: dict[str, bytes], tmp_path: Path, **options) -> tuple[Ingested, LocalDataset]:
     path = write_zip(tmp_path / "sounds.zip", files)
-    return ingest(path, tmp_path / "out", **options), LocalDataset(tmp_path / "out")
+    return ingest(path, tmp_path / "out", Recipe(**options)), LocalDataset(tmp_path / "out")
 
 
 def stored(dataset: LocalDataset) -> list[np.ndarray]:
@@ -157,9 +158,9 @@ def test_a_sound_that_is_too_large_is_left_out(tmp_path, monkeypatch):
 
 def test_sounds_are_told_from_pictures_by_the_kind_asked_for(tmp_path):
     path = write_zip(tmp_path / "mixed.zip", {"a.wav": sound(1), "a.png": b"no picture"})
-    assert ingest(path, tmp_path / "out", kind="audio").manifest["kind"] == "audio"
+    assert ingest(path, tmp_path / "out", Recipe(kind="audio")).manifest["kind"] == "audio"
     with pytest.raises(BadInput, match=r"no usable files, only \.png, \.wav"):
-        ingest(path, tmp_path / "text", kind="text")
+        ingest(path, tmp_path / "text", Recipe(kind="text"))
 
 
 def test_spoken_digits_are_taken_as_they_are(shared_data, tmp_path):

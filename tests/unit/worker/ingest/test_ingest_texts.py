@@ -9,6 +9,7 @@ import pytest
 
 from db.errors import BadInput
 from worker import files
+from worker.cleaning.recipe import Recipe
 from worker.data.dataset import LocalDataset
 from worker.ingest.ingest import Ingested, ingest
 from worker.media.sources import documents
@@ -24,7 +25,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def taken(path: Path, tmp_path: Path, **options) -> tuple[Ingested, LocalDataset]:
-    return ingest(path, tmp_path / "out", **options), LocalDataset(tmp_path / "out")
+    return ingest(path, tmp_path / "out", Recipe(**options)), LocalDataset(tmp_path / "out")
 
 
 def split_texts(dataset: LocalDataset) -> list[str]:
@@ -108,7 +109,7 @@ def test_any_file_can_be_called_text(source, tmp_path):
 def test_text_is_not_taken_for_images(source, tmp_path):
     (source / "text.txt").write_text("hello")
     with pytest.raises(BadInput, match="is text data, and kind 'image' was asked for"):
-        ingest(source / "text.txt", tmp_path / "out", kind="image")
+        ingest(source / "text.txt", tmp_path / "out", Recipe(kind="image"))
 
 
 @pytest.mark.parametrize("packed", [False, True])

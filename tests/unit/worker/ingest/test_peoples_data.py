@@ -15,6 +15,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from db.errors import BadInput
+from worker.cleaning.recipe import Recipe
 from worker.data.dataset import TEST, TRAIN, VALIDATION, LocalDataset
 from worker.ingest.ingest import Ingested, ingest
 from worker.media.samples.wav import write_wav
@@ -51,7 +52,9 @@ def written(folder: Path, files: dict[str, bytes]) -> Path:
 
 def taken(tmp_path: Path, files: dict[str, bytes]) -> tuple[Ingested, LocalDataset]:
     source = written(tmp_path / "set", files)
-    return ingest(source, tmp_path / "out", split=(100, 0, 0)), LocalDataset(tmp_path / "out")
+    return ingest(source, tmp_path / "out", Recipe(split=(100, 0, 0))), LocalDataset(
+        tmp_path / "out"
+    )
 
 
 def labelled(dataset: LocalDataset) -> dict[int, str]:
@@ -302,7 +305,7 @@ def test_a_tree_of_midi_as_the_lakh_set(tmp_path, packed):
         with tarfile.open(tmp_path / "lmd_full.tar.gz", "w:gz") as archive:
             archive.add(source, ".")
         source = tmp_path / "lmd_full.tar.gz"
-    result = ingest(source, tmp_path / "out", split=(100, 0, 0))
+    result = ingest(source, tmp_path / "out", Recipe(split=(100, 0, 0)))
     rows = LocalDataset(tmp_path / "out").documents(TRAIN)
     assert sorted(row["text"] for row in rows) == sorted(tunes.values())
     assert [each.name for each in result.rejects] == ["lmd_full/0/bad.mid"]
@@ -348,7 +351,7 @@ def test_rows_of_conversations(tmp_path, form, rows, expected):
     }[form]
     written(tmp_path, {name: data})
     source = tmp_path / ("folder" if form == "folder" else name)
-    result = ingest(source, tmp_path / "out", split=(100, 0, 0))
+    result = ingest(source, tmp_path / "out", Recipe(split=(100, 0, 0)))
     found = [dict(row, split=None) for row in LocalDataset(tmp_path / "out").documents(TRAIN)]
     assert sorted(map(str, found)) == sorted(str({"split": None} | row) for row in expected)
     assert result.rejects == []

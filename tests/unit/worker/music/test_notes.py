@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from db.errors import BadInput
 from tests.tunes import TUNES
+from worker.cleaning.recipe import Recipe
 from worker.data.dataset import LocalDataset
 from worker.ingest.ingest import ingest
 from worker.music import midi, notes, synthesiser
@@ -163,7 +164,7 @@ def test_a_folder_of_midi_files_becomes_a_dataset_of_texts(tmp_path: Path) -> No
         for file in source.rglob("*.*"):
             archive.write(file, str(file.relative_to(source)))
     for number, path in enumerate((source, tmp_path / "tunes.zip")):
-        taken = ingest(path, tmp_path / f"out{number}", split=(50, 25, 25))
+        taken = ingest(path, tmp_path / f"out{number}", Recipe(split=(50, 25, 25)))
         dataset = LocalDataset(tmp_path / f"out{number}")
         found = [row["text"] for split in range(3) for row in dataset.documents(split)]
         assert sorted(found) == sorted(TUNES.values())

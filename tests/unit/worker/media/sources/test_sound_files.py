@@ -8,6 +8,7 @@ import pytest
 import soundfile
 
 from db.errors import BadInput, Refused
+from worker.cleaning.recipe import Recipe
 from worker.data.dataset import LocalDataset
 from worker.ingest.ingest import ingest
 from worker.media.samples.wav import write_wav
@@ -92,7 +93,7 @@ def test_sounds_of_another_rate_are_resampled(tmp_path, mixed):
 
 
 def test_or_left_out_where_that_is_asked_for(tmp_path, mixed):
-    result = ingest(mixed, tmp_path / "out", resample=False)
+    result = ingest(mixed, tmp_path / "out", Recipe(resample=False))
     assert sum(result.manifest["counts"].values()) == 3
     assert all("leave out --no-resample" in reject.reason for reject in result.rejects)
     assert result.reading["sample rate"] == "8,000 Hz; 5 of other rates left out"
@@ -135,4 +136,4 @@ def test_a_sound_that_unpacks_to_more_than_fits_is_left_out(monkeypatch):
 def test_resample_is_an_option_of_sounds_alone(tmp_path):
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(Refused, match="which has no resample"):
-        ingest(tmp_path / "a.txt", tmp_path / "out", resample=False)
+        ingest(tmp_path / "a.txt", tmp_path / "out", Recipe(resample=False))
