@@ -17,11 +17,10 @@ from db import evaluations
 from db.commits import NewArtifact, blob_prefix
 from db.orders import VERDICTS
 from worker.acceptance import Acceptance
-from worker.data.dataset import TRAIN, LocalDataset, Shape
+from worker.data.dataset import DOCUMENTS, TRAIN, LocalDataset, Shape
 from worker.engine.generate import Sample
 from worker.evaluation import judge
 from worker.evaluation.pictures import MAX_TRAIN, choose, made_pictures, read_items
-from worker.media.text import DOCUMENTS
 from worker.metrics.distances import nearest
 from worker.services.verdicts import (
     AGREEMENT,

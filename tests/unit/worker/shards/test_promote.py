@@ -225,7 +225,10 @@ def test_an_evaluation_on_another_dataset_does_not_count(services, settings):
 @pytest.fixture
 def verses(tmp_path, services, settings):
     """Two versions of a tiny text model, of which the second is evaluated, on two datasets."""
-    for name, line in (("verses", "to be or not to be, that is the question\n\n"), ("old", "o\n\n")):
+    for name, line in (
+        ("verses", "to be or not to be, that is the question\n\n"),
+        ("old", "o\n\n"),
+    ):
         path = tmp_path / f"{name}.txt"
         path.write_text(line * 200)
         add_text(services, name, path)
