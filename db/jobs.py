@@ -87,10 +87,10 @@ def add(
 ) -> Job:
     """Insert a job and one shard for each range, all queued. Commit, then ring the doorbell.
 
-    Shards of equal `work_key` can run together. `origin` may hold batch_id, custom_id,
-    schedule_id, retry_of, idempotency_key and
-    prompts_sha256. Raises `Refused` without a range, and `sqlalchemy.exc.IntegrityError` if the
-    key is taken.
+    Shards of equal `work_key` can run together. `origin` may hold batch_id, custom_id, schedule_id,
+    retry_of, after_id, idempotency_key and prompts_sha256. Without a range, it waits for the job
+    `after_id`. Raises `Refused` with neither, and `sqlalchemy.exc.IntegrityError` if the key is
+    taken.
     """
     batch_id = origin.pop("batch_id", None)
     row = json.dumps(spec)

@@ -147,14 +147,13 @@ def _told(run: "Document") -> "Document":
     """What a run's jobs came to, in words."""
     retried = {job["retry_of"] for job in run["jobs"]}
     stages = [f"{job['kind']} {job['status']}" for job in run["jobs"] if job["id"] not in retried]
-    numbers = {
-        name: run["numbers"][name]["value"] for name in KEY_NUMBERS if name in run["numbers"]
-    }
-    verdict = run["verdict"] or {"outcome": None, "reasons": []}
+    numbers, verdict = run["numbers"], run["verdict"]
+    errors = [job["error"] for job in run["jobs"] if job["error"] and not verdict]
     return {
         "jobs": stages,
-        "numbers": numbers,
-        "verdict": ": ".join(filter(None, [verdict["outcome"], "; ".join(verdict["reasons"])])),
+        "numbers": {name: numbers[name]["value"] for name in KEY_NUMBERS if name in numbers},
+        "verdict": verdict and ": ".join([verdict["outcome"], *verdict["reasons"]]),
+        "reason": "; ".join(filter(None, [run["reason"], *errors])),
     }
 
 

@@ -19,6 +19,7 @@ from tests.chaos.snapshot import Objects, Row, Snapshot, read_doorbells, read_me
 from worker.settings import Settings
 
 FINAL = {"succeeded", "failed", "cancelled"}
+TRAININGS = {"train", "finetune"}
 MAX_BACKOFF_S = 60
 MANY_DOORBELLS = 1000  # Redis is a doorbell, not a queue
 
@@ -54,6 +55,7 @@ class Auditor:
         found += nobody_is_forgotten(snapshot, self.grace)
         found += complete_jobs_are_finished(snapshot, self.grace)
         found += shards_know_their_jobs(snapshot)
+        found += chains_are_in_order(snapshot, self.grace)
         found += times_are_the_databases(snapshot, self.began, self.settings.lease_s)
         found += lost_claims_stay_under(snapshot, self.settings.max_claims)
         found += self._doorbells(snapshot)
@@ -100,9 +102,12 @@ def succeeded_is_complete(s: Snapshot, members: Members) -> Violations:
     for shard in s.shards:
         made = s.artifacts_of[shard["id"]]
         samples = [m["sample"] for row in made for m in members[row["id"]]]
-        if s.job[shard["job_id"]]["kind"] == "generate":
+        kind = s.job[shard["job_id"]]["kind"]
+        if kind == "generate":
             whole = samples == list(range(shard["start"], shard["stop"]))
             nothing = not samples and not made
+        elif kind not in TRAININGS:
+            whole, nothing = bool(made), True  # a refusal has its report too
         else:
             weights = [row["name"] for row in made if row["kind"] == "weights"]
             whole = "model.safetensors" in weights and versions[shard["job_id"]] == 1
@@ -210,6 +215,23 @@ def complete_jobs_are_finished(s: Snapshot, grace: timedelta) -> Violations:
         last = max(shard["ended_at"] for shard in shards)
         if last < s.now - grace:
             yield f"job {job['id']} is {job['status']}, but its last shard succeeded at {last}"
+
+
+def chains_are_in_order(s: Snapshot, grace: timedelta) -> Violations:
+    """A job waits until the one before it has ended, and begins only if that has succeeded."""
+    for job in s.jobs:
+        before = s.job.get(job["after_id"])
+        if job["status"] == "waiting":
+            yield from _waits_wrongly(s, job, before, grace)
+        elif before and before["status"] != "succeeded" and s.shards_of[job["id"]]:
+            yield f"job {job['id']} has begun, and job {before['id']} has not succeeded"
+
+
+def _waits_wrongly(s: Snapshot, job: Row, before: Row | None, grace: timedelta) -> Violations:
+    if before is None or s.shards_of[job["id"]]:
+        yield f"job {job['id']} waits for {before}, with {len(s.shards_of[job['id']])} shards"
+    elif before["status"] in FINAL and before["finished_at"] < s.now - grace:
+        yield f"job {job['id']} still waits for job {before['id']}, which has ended"
 
 
 def shards_know_their_jobs(s: Snapshot) -> Violations:

@@ -40,10 +40,15 @@ LEFT_THE_END = (
     f"'succeeded', 'queued' FROM shards WHERE id = {WON}"
 )
 CALLED_OFF = "(SELECT id FROM jobs WHERE status = 'cancelled')"
+DONE = "(SELECT id FROM jobs WHERE status = 'succeeded')"
+OVERDUE = (
+    f"UPDATE jobs SET after_id = {DONE} WHERE status = 'waiting'",
+    f"UPDATE jobs SET finished_at = '2020-01-01 00:00:00' WHERE id = {DONE}",
+)
 
 
 class Scene:
-    """A succeeded job, a cancelled one, a running one, and an auditor."""
+    """A succeeded job, a cancelled one, a running one, one that waits for it, and an auditor."""
 
     def __init__(self, settings: Settings) -> None:
         self.services = Services(settings)
@@ -59,10 +64,12 @@ class Scene:
         given_back = self.claim(first)
         self.run(lambda s: shards.release(s, given_back, "drained"))
         self.claim(first)
+        self.add(ranges=[], after_id=held)
 
-    def add(self) -> str:
+    def add(self, **words: object) -> str:
         how = {"spec": {}, "spec_hash": "0" * 64, "kind": "generate", "model": "tiny"}
-        return self.run(lambda s: jobs.add(s, ranges=[(0, 2), (2, 4)], **how)).id
+        how |= {"ranges": [(0, 2), (2, 4)]} | words
+        return self.run(lambda s: jobs.add(s, **how)).id
 
     def claim(self, shard_id: str) -> shards.Claim:
         return self.run(lambda s: shards.claim(s, shard_id, owner="ann", lease_s=3600))
@@ -131,6 +138,10 @@ def test_a_sound_record_has_no_violations(scene) -> None:
         (LEFT_ALONE, "nobody has rung"),
         (UNSETTLED, "but its last shard succeeded at"),
         ("UPDATE shards SET urgency = 9", "is chosen by"),
+        (OVERDUE, "still waits for job"),
+        ("UPDATE jobs SET after_id = NULL", "waits for None"),
+        ("UPDATE jobs SET status = 'waiting' WHERE status = 'running'", "with 2 shards"),
+        (f"UPDATE jobs SET after_id = {CALLED_OFF} WHERE status = 'running'", "has begun"),
         (f"UPDATE shards SET waiting = true WHERE id = {HELD}", "waits to be due"),
         (f"UPDATE shards SET lease_until = '2999-01-01' WHERE id = {HELD}", "the database's"),
         ("UPDATE artifacts SET created_at = '2020-01-01 00:00:00'", "outside of any attempt"),

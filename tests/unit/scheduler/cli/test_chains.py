@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from db import chains, jobs
+from db import chains, datasets, evaluations, jobs, models, promotions
+from db.evaluations import NewEvaluation
 
 CHAIN = "enqueue finetune digits --dataset pictures --evaluate --promote --seed 1"
 POLICY = """
@@ -212,3 +213,67 @@ def test_a_chain_has_a_limited_length(call, tmp_path) -> None:
         assert (refused.code, "more than 100 jobs" in refused.err) == (2, True)
     file.write_text("\n".join(map(json.dumps, lines[-2::-1])))
     assert call(f"enqueue batch {file}").code == 0
+
+
+def record_results(session, first, evaluation, promotion):
+    """What the jobs of a chain would record: a version, its numbers, and a refusal."""
+    _, old = models.resolve(session, "digits:1")
+    data = datasets.resolve(session, "pictures")[1].id
+    version = models.add_version(
+        session,
+        name="digits",
+        family="gan",
+        params=old.params,
+        files=old.files,
+        weights_sha256="b" * 64,
+        metrics={},
+        job_id=first,
+    )
+    numbers = {"fid": {"value": 7.25, "better": "lower"}, "precision": {"value": 0.5}}
+    for measured, found in ((version.id, numbers), (old.id, {"fid": {"value": 9.0}})):
+        protocol = ({}, "c" * 64)
+        new = NewEvaluation(measured, data, evaluation, *protocol, found, "jobs/items", "d" * 64)
+        evaluations.add(session, new)
+    verdict = {"reasons": ["fid went from 7 to 7.25"]}
+    reason = promotions.Reason("ann", verdict=verdict, job_id=promotion)
+    model = models.get(session, "digits")
+    promotions.refuse(session, model, "champion", version, reason)
+    jobs.fail(session, promotion, reason="digits:2 does not become the champion")
+
+
+def test_a_schedule_shows_what_came_of_each_run(call, genmill, services) -> None:
+    schedule = ["schedule", "add", "nightly", "--cron", "0 3 * * *", "--new-data-wait", "10m"]
+    added = genmill(*schedule, "--json", "--", *CHAIN.split()).json
+    assert (added["only_if_new_data"], added["new_data_wait_s"]) == (True, 600)
+    first = call("schedule trigger nightly").out.strip()
+    with services.database.read() as session:
+        ids = [job.id for job in chains.whole(session, first)]
+    services.database.transact(lambda session: record_results(session, *ids))
+    (run,) = call("schedule show nightly --json").json["runs"]
+    assert [job["id"] for job in run["jobs"]] == ids
+    assert (run["versions"], run["numbers"]["fid"]["value"]) == (["digits:2"], 7.25)
+    assert run["verdict"] == {
+        "outcome": "refused",
+        "alias": "champion",
+        "reasons": ["fid went from 7 to 7.25"],
+    }
+    shown = call("schedule show nightly").out.splitlines()[-1]
+    for part in ("promote failed", "digits:2", "fid=7.25", "refused: fid went from 7 to 7.25"):
+        assert part in shown
+
+
+def test_a_run_whose_stage_failed_shows_the_reason(call, genmill, services) -> None:
+    genmill("schedule", "add", "nightly", "--cron", "0 3 * * *", "--", *CHAIN.split())
+    first = call("schedule trigger nightly").out.strip()
+    services.database.transact(lambda session: jobs.fail(session, first, reason="loss is NaN"))
+    shown = call("schedule show nightly").out.splitlines()[-1]
+    assert "finetune failed, evaluate cancelled, promote cancelled" in shown
+    assert "loss is NaN" in shown
+
+
+def test_data_that_a_waiting_job_names_is_not_removed(call) -> None:
+    first = call(CHAIN).out.strip()
+    refused = call("dataset remove pictures")
+    assert (refused.code, "is in use by" in refused.err) == (2, True)
+    call(f"job cancel {first}")
+    assert call("dataset remove pictures").code == 0

@@ -1,5 +1,7 @@
 """Chains: jobs that wait are queued, or cancelled with the reason, when it is their turn."""
 
+import multiprocessing
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -201,6 +203,29 @@ def test_four_schedulers_release_a_job_once(line) -> None:
             assert len(jobs.shards_of(session, second.id)) == 1
             steps = jobs.transitions(session, second.id, with_shards=False)
             assert [step.new for step in steps] == ["waiting", "queued"]
+
+
+def _move_and_die(settings: Settings, point: str) -> None:
+    move_chains_on(Services(settings.model_copy(update={"failpoint": point})))
+
+
+@pytest.mark.parametrize(
+    ("point", "state"), [("chain_pinned", "waiting"), ("chain_released", "queued")]
+)
+def test_a_scheduler_that_is_killed_leaves_all_of_a_release_or_nothing(line, point, state) -> None:
+    first, second = line.enqueue(TRAIN, TUNE)
+    line.succeed(first)
+    process = multiprocessing.get_context("fork").Process(
+        target=_move_and_die, args=(line.services.settings, point)
+    )
+    process.start()
+    process.join(timeout=60)
+    assert process.exitcode == -signal.SIGKILL
+    assert line.states(first.id)[1] == state
+    line.move_on()
+    assert line.states(first.id)[1] == "queued"
+    with line.services.database.read() as session:
+        assert len(jobs.shards_of(session, second.id)) == 1
 
 
 def test_a_retry_of_a_failed_job_is_followed_by_those_that_were_to_follow(line) -> None:
