@@ -29,6 +29,7 @@ class Budget:
     """How much is trained and measured."""
 
     family: str
+    size: int  # of the digits
     settings: tuple[str, ...]  # of the family
     first_steps: int
     retrain_steps: int
@@ -52,7 +53,7 @@ def close_the_loop(run: Run, folder: Path, mnist: Path, budget: Budget) -> Story
     """Tell the story on a machine that runs; a command that should succeed and fails ends it."""
     loop, story = _Loop(run, folder, budget), Story()
     sources = write_digits(mnist, folder, budget.more)
-    loop.do("dataset", "add", "digits", sources["first"])
+    loop.add_dataset(sources["first"])
     loop.train()
     story.trained = loop.json("model", "show", "digits")
     story.champions.append(loop.champion())
@@ -62,7 +63,7 @@ def close_the_loop(run: Run, folder: Path, mnist: Path, budget: Budget) -> Story
     story.retrained = loop.next_run(succeeds=True)
     story.champions.append(loop.champion())
 
-    loop.do("dataset", "add", "digits", sources["damaged"])
+    loop.add_dataset(sources["damaged"])
     story.damaged = loop.next_run(succeeds=False)
     story.champions.append(loop.champion())
 
@@ -120,6 +121,10 @@ class _Loop:
 
     def json(self, *words: str | Path) -> Any:
         return json.loads(self.do(*words, "--json"))
+
+    def add_dataset(self, source: Path) -> None:
+        """Add a version of the dataset that holds this source alone."""
+        self.do("dataset", "add", "digits", source, "--size", str(self._budget.size))
 
     def champion(self) -> int:
         """The version that the bare name means, as the champion."""

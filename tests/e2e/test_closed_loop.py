@@ -9,6 +9,7 @@ pytestmark = pytest.mark.xdist_group("e2e")
 # a few hundred samples are too few for a Frechet distance that can be trusted
 SMALL = Budget(
     family="vae",
+    size=16,
     settings=("channels=8", "hidden=64", "latent=16"),
     first_steps=60,
     retrain_steps=240,
