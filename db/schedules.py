@@ -147,6 +147,16 @@ def set_next_due(session: Session, schedule_id: str, next_due: datetime) -> None
 
 
 def runs(session: Session, schedule_id: str, limit: int = 20) -> list[ScheduleRun]:
-    """A schedule's runs, newest first."""
-    statement = select(ScheduleRun).where(ScheduleRun.schedule_id == schedule_id)
-    return list(session.scalars(statement.order_by(ScheduleRun.due.desc()).limit(limit)))
+    """A schedule's newest runs, and its newest that enqueued a job; newest first.
+
+    Without the latter, a schedule that skips most of its due times would hide what it did.
+    """
+    newest = (
+        select(ScheduleRun)
+        .where(ScheduleRun.schedule_id == schedule_id)
+        .order_by(ScheduleRun.due.desc())
+        .limit(limit)
+    )
+    enqueued = newest.where(ScheduleRun.job_id.is_not(None))
+    found = {run.due: run for each in (newest, enqueued) for run in session.scalars(each)}
+    return [found[due] for due in sorted(found, reverse=True)]

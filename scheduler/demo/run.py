@@ -1,8 +1,9 @@
 """`genmill demo`: the main job on real data, through the functions that the commands call.
 
 Handwritten digits (scikit-learn's, 1,797 of 8x8) and Python's own documentation are added as
-datasets; workers train a GAN, a VAE and a GPT on them; digits and texts are generated, retraining
-is scheduled and triggered, and the samples are downloaded and verified.
+datasets; workers train a GAN, a VAE and a GPT on them. The GAN is evaluated and becomes the
+champion. Digits and texts are generated, downloaded and verified; a scheduled retraining is
+triggered, and the gate decides whether its version is better.
 """
 
 import contextlib
@@ -22,13 +23,14 @@ import numpy as np
 from PIL import Image
 from sqlalchemy.orm import Session
 
-from db import jobs, schedules
+from db import jobs, models, schedules
 from db.errors import GenmillError, JobFailed
 from db.states import JobState
 from db.tables import Job
 from scheduler.datasets.add import add_dataset
 from scheduler.demo.data import write_digits, write_documentation
-from scheduler.demo.specs import GENERATION, RETRAIN, SCHEDULE, TRAINING
+from scheduler.demo.specs import GENERATION, RETRAIN, SCHEDULE, SPLIT, THEN, TRAINING
+from scheduler.demo.verdict import chain_of, tell_verdict
 from scheduler.machine import control
 from scheduler.machine.supervisor import Say
 from scheduler.results.download import download
@@ -67,9 +69,11 @@ def run_demo(
         demo.add_datasets()
         demo.train()
         demo.generate()
-        demo.retrain_by_schedule()
+        demo.judge(demo.trained["gan"])
         demo.download_and_verify()
         demo.draw_contact_sheets()
+        demo.retrain_by_schedule()
+        demo.name_champion()
     say(f"pictures: {folder / 'digits'}")
     say(f"texts:    {folder / 'texts' / 'samples.jsonl'}")
     say(f"to use these models: GENMILL_HOME={folder / 'home'} genmill up")
@@ -83,6 +87,7 @@ class _Demo:
     services: Services
     folder: Path
     say: Say
+    trained: dict[str, Job] = field(default_factory=dict)  # by the name in `TRAINING`
     generated: dict[str, Job] = field(default_factory=dict)  # by the name of the folder
 
     def cancel_earlier_jobs(self) -> None:
@@ -98,20 +103,20 @@ class _Demo:
         """Add the digits, a folder of images, and the documentation, a text file."""
         with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
             digits = write_digits(Path(scratch) / "digits")
-            self._add_dataset("digits", digits, size=SIZE)
+            self._add_dataset("digits", digits, Recipe(size=SIZE, split=SPLIT))
             documentation = write_documentation(Path(scratch) / "documentation.txt")
-            self._add_dataset("documentation", documentation)
+            self._add_dataset("documentation", documentation, Recipe())
 
     def train(self) -> None:
-        """Train three models, two at a time."""
-        self._run(TRAINING)
+        """Train three models, two at a time; the GAN is then evaluated and promoted."""
+        self.trained = self._run(TRAINING)
 
     def generate(self) -> None:
         """Generate digits of every class with two models, and texts that continue prompts."""
         self.generated = self._run(GENERATION)
 
     def retrain_by_schedule(self) -> None:
-        """Schedule a nightly fine-tuning and trigger it once: a new version of the GAN."""
+        """Schedule a nightly retraining of the GAN and trigger it once; the gate decides."""
         with self.services.database.read() as session:
             known = {schedule.name for schedule in schedules.listing(session)}
         if SCHEDULE not in known:  # an earlier demo has added it
@@ -119,6 +124,27 @@ class _Demo:
             self.say(f"schedule {SCHEDULE}: every night at three, {RETRAIN}")
         (job,) = trigger_schedule(self.services, SCHEDULE)
         self._wait({SCHEDULE: job})
+        self.judge(job)
+
+    def judge(self, training: Job) -> None:
+        """Wait until the gate has decided about a trained version; say what it went by.
+
+        A refusal ends a promotion as failed: it is an answer here.
+        """
+        _, evaluation, promotion = chain_of(self.services, training)
+        self._wait({"evaluation": evaluation})
+        wait(self.services, [promotion.id])
+        for line in tell_verdict(self.services, [training.id, evaluation.id, promotion.id]):
+            self.say(line)
+        folder = self.folder / "evaluations" / evaluation.id
+        download(self.services, [evaluation], folder)
+        self.say(f"the report, to be opened in a browser: {folder / 'report.html'}")
+
+    def name_champion(self) -> None:
+        """Say which version the bare name means from now on."""
+        with self.services.database.read() as session:
+            _, version = models.resolve(session, f"digits@{models.CHAMPION}")
+        self.say(f"champion: the bare name digits now means digits:{version.number}")
 
     def download_and_verify(self) -> None:
         """Download the samples, each job's into a folder of its own, and verify them."""
@@ -136,14 +162,16 @@ class _Demo:
             draw_sheet(self.folder / name, sheet)
             self.say(f"contact sheet, one row per class: {sheet}")
 
-    def _add_dataset(self, name: str, source: Path, *, size: int | None = None) -> None:
-        added = add_dataset(self.services, name, source, Recipe(size=size))
+    def _add_dataset(self, name: str, source: Path, recipe: Recipe) -> None:
+        added = add_dataset(self.services, name, source, recipe)
         self.say(f"dataset {name}:{added.version.number}  {added.version.summary['counts']}")
 
     def _run(self, specs: dict[str, dict[str, Any]]) -> dict[str, Job]:
-        return self._wait(
-            {name: enqueue(self.services, parse_spec(spec)) for name, spec in specs.items()}
-        )
+        started = {}
+        for name, spec in specs.items():
+            then = [parse_spec(each) for each in THEN.get(name, ())]
+            started[name] = enqueue(self.services, parse_spec(spec), then=then)
+        return self._wait(started)
 
     def _wait(self, started: dict[str, Job]) -> dict[str, Job]:
         """Wait for jobs, reporting their progress now and then. Raises `JobFailed`."""

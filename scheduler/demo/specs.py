@@ -36,6 +36,20 @@ GPT = {
 }
 TRAINING: dict[str, dict[str, Any]] = {"gan": GAN, "gpt": GPT, "vae": VAE}
 
+SPLIT = (75, 5, 20)  # of the digits, in percent: the samples are compared with the last part
+COUNT = 350  # samples of an evaluation: about as many as there are held-out digits
+EVALUATION = {
+    "kind": "evaluate",
+    "model": "digits",
+    "dataset": "digits",
+    "count": COUNT,
+    "against": "digits@champion",
+}
+PROMOTION = {"kind": "promote", "model": "digits"}
+
+# by the name of the training that they follow, one after the other
+THEN: dict[str, tuple[dict[str, Any], ...]] = {"gan": (EVALUATION, PROMOTION)}
+
 PROMPTS = ("The ", "If the ", "An object ", "A class ", "Note that ")
 
 # by the name of the folder that the samples are downloaded into
@@ -53,4 +67,7 @@ GENERATION: dict[str, dict[str, Any]] = {
 }
 
 SCHEDULE = "retrain-digits"
-RETRAIN = "enqueue finetune digits --dataset digits --max-seconds 15"
+RETRAIN = (
+    "enqueue finetune digits --dataset digits --max-seconds 15 "
+    f"--evaluate --evaluate-count {COUNT} --promote"
+)

@@ -70,6 +70,16 @@ def test_runs_come_newest_first_and_limited(record, now):
     assert found == [now + timedelta(hours=4), now + timedelta(hours=3)]
 
 
+def test_runs_that_enqueued_jobs_stay_visible_behind_skipped_ones(record, now):
+    schedule = add(record, now)
+    record.run(schedules.record_run, schedule.id, now, outcome="fired", job_id="j")
+    for hours in range(1, 5):
+        at = now + timedelta(hours=hours)
+        record.run(schedules.record_run, schedule.id, at, outcome="skipped", reason="no new data")
+    found = [run.outcome for run in record.run(schedules.runs, schedule.id, 2)]
+    assert found == ["skipped", "skipped", "fired"]
+
+
 def test_a_name_is_unique(record, now):
     add(record, now)
     with pytest.raises(Refused, match="already"):
