@@ -63,6 +63,11 @@ class LocalDataset:
         loaded: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text("utf-8"))
         return loaded
 
+    @property
+    def augmentations(self) -> dict[str, float]:
+        """The strengths of the augmentations that training applies, by name."""
+        return dict(self.manifest.get("augmentations") or {})
+
     def shape(self, media: str) -> Shape:
         """What the dataset looks like to a network of `media`; `BadInput` for another medium."""
         shape = Shape.from_json(self.manifest["shape"])

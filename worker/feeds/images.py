@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.data.dataset import TRAIN, VALIDATION, LocalDataset
+from worker.feeds.augmentations import augment_images
 from worker.feeds.feed import Arrays, Feed
 
 
@@ -14,7 +15,8 @@ class ImageFeed(Feed):
     """Images float32 (B, C, H, W) in [-1, 1], and their labels int64 (B,) if there are any.
 
     Training batches all hold `batch_size` images, so one may span two epochs. The permutation of an
-    epoch is a pure function of (seed, epoch). With `labelled=False` labels are left out.
+    epoch is a pure function of (seed, epoch). With `labelled=False` labels are left out. Training
+    images are augmented as the dataset declares.
     """
 
     def __init__(
@@ -25,6 +27,7 @@ class ImageFeed(Feed):
             self.shape = replace(self.shape, labels=())
         self.batch_size = batch_size
         self.seed = seed
+        self._augmentations = dataset.augmentations
         split = np.asarray(dataset.array("split"))
         self._train = np.flatnonzero(split == TRAIN)
         self._validation = np.flatnonzero(split == VALIDATION)
@@ -38,7 +41,12 @@ class ImageFeed(Feed):
         first = step * self.batch_size
         epochs, places = np.divmod(np.arange(first, first + self.batch_size), self.train_count)
         items = [self._epoch(int(each))[places[epochs == each]] for each in np.unique(epochs)]
-        return self._batch(np.concatenate(items))
+        images, labels = self._batch(np.concatenate(items))
+        if self._augmentations:
+            philox = np.random.Philox(key=[self.seed, step], counter=[0, 0, 1, 2**63])
+            generator = np.random.Generator(philox)
+            images = np.ascontiguousarray(augment_images(images, self._augmentations, generator))
+        return images, labels
 
     def validation(self) -> Iterator[Arrays]:
         """The validation images once, in order; the last batch may be smaller."""

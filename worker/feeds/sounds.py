@@ -7,7 +7,7 @@ length, and then codes. A negative one, `~c`, is code c as context only: read bu
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from db.errors import BadInput
 from worker.data.dataset import TRAIN, VALIDATION, LocalDataset
+from worker.feeds.augmentations import augment_sound
 from worker.feeds.feed import Arrays, Feed
 from worker.feeds.mulaw import CODES, SILENCE, encode
 
@@ -73,17 +74,29 @@ class Sounds:
         self.lengths: Numbers = self.ends - self.begins
         self._samples = np.asarray(dataset.array("sounds"))  # int16, memory-mapped
 
-    def codes(self, sound: int, start: int, stop: int) -> Numbers:
-        """Codes `start` to `stop` of a sound: `START_CODE` before it, silence after it."""
+    def samples(self, sound: int) -> npt.NDArray[np.int16]:
+        """A sound's samples, int16 (T,)."""
+        found: npt.NDArray[np.int16] = self._samples[self.begins[sound] : self.ends[sound]]
+        return found
+
+    def codes(
+        self, sound: int, start: int, stop: int, samples: npt.NDArray[np.int16] | None = None
+    ) -> Numbers:
+        """Codes `start` to `stop` of a sound: `START_CODE` before it, silence after it.
+
+        `samples` stand in for its own.
+        """
+        samples = self.samples(sound) if samples is None else samples
         codes = np.full(stop - start, SILENCE, np.int64)
         codes[: max(-start, 0)] = START_CODE
         first, last = max(start, 0), min(stop, int(self.lengths[sound]))
         if first < last:
-            begin = int(self.begins[sound])
-            codes[first - start : last - start] = encode(
-                self._samples[begin + first : begin + last]
-            )
+            codes[first - start : last - start] = encode(samples[first:last])
         return codes
+
+    def labels_of(self, sounds: Sequence[int]) -> Numbers | None:
+        """The labels of sounds, if there are any."""
+        return None if self.labels is None else self.labels[list(sounds)]
 
     def statistics(self) -> SoundStatistics:
         """Measure these sounds."""
@@ -109,7 +122,8 @@ class SoundFeed(Feed):
     and `context` codes that are predicted as far as the sound lasts.
 
     An epoch cuts each sound into windows at jittered places and shuffles the windows of all sounds.
-    The silence after a sound is predicted in training but not in validation.
+    The silence after a sound is predicted in training but not in validation. Training sounds are
+    augmented as the dataset declares, anew in each epoch.
     """
 
     def __init__(
@@ -125,6 +139,7 @@ class SoundFeed(Feed):
         self.receptive, self.context = receptive, context
         self.batch_size, self.seed = batch_size, seed
         self.shape = dataset.shape("audio")
+        self._augmentations = dataset.augmentations
         self._train, self._validation = Sounds(dataset, TRAIN), Sounds(dataset, VALIDATION)
         self._ends = self._train.lengths + statistics.silence  # where each sound's silence ends
         self._windows = np.maximum(1, np.rint(self._ends / context)).astype(np.int64)
@@ -135,10 +150,14 @@ class SoundFeed(Feed):
         """The windows of a step and their sounds' labels."""
         first = step * self.batch_size
         places = [divmod(first + row, self.train_count) for row in range(self.batch_size)]
-        chosen = [self._epoch(epoch)[i] for epoch, i in places]
-        return self._batch(
-            self._train, [(int(sound), int(at), int(self._ends[sound])) for sound, at in chosen]
-        )
+        chosen = [(epoch, *map(int, self._epoch(epoch)[i])) for epoch, i in places]
+        windows = [
+            self._window(
+                self._train, sound, at, int(self._ends[sound]), self._augmented(epoch, sound)
+            )
+            for epoch, sound, at in chosen
+        ]
+        return np.stack(windows), self._train.labels_of([sound for _, sound, _ in chosen])
 
     def validation(self) -> Iterator[Arrays]:
         """Adjacent windows: each sample of the split is predicted exactly once."""
@@ -148,17 +167,28 @@ class SoundFeed(Feed):
             for at in range(0, int(length), self.context)
         ]
         for first in range(0, len(windows), self.batch_size):
-            yield self._batch(self._validation, windows[first : first + self.batch_size])
+            some = windows[first : first + self.batch_size]
+            data = np.stack([self._window(self._validation, *window) for window in some])
+            yield data, self._validation.labels_of([sound for sound, _, _ in some])
 
-    def _batch(self, sounds: Sounds, windows: list[tuple[int, int, int]]) -> Arrays:
-        data = np.stack([self._window(sounds, *window) for window in windows])
-        if sounds.labels is None:
-            return data, None
-        return data, sounds.labels[[sound for sound, _, _ in windows]]
+    def _augmented(self, epoch: int, sound: int) -> npt.NDArray[np.int16] | None:
+        """A training sound as this epoch changes it; None if nothing is declared."""
+        if not self._augmentations:
+            return None
+        philox = np.random.Philox(key=[self.seed, epoch], counter=[0, 0, sound, 2**63 + 1])
+        samples, rate = self._train.samples(sound), self._train.rate
+        return augment_sound(samples, self._augmentations, np.random.Generator(philox), rate=rate)
 
-    def _window(self, sounds: Sounds, sound: int, at: int, end: int) -> Numbers:
+    def _window(
+        self,
+        sounds: Sounds,
+        sound: int,
+        at: int,
+        end: int,
+        samples: npt.NDArray[np.int16] | None = None,
+    ) -> Numbers:
         """The window that predicts samples `at` to `at + context`, but none from `end` on."""
-        codes = sounds.codes(sound, at - self.receptive, at + self.context)
+        codes = sounds.codes(sound, at - self.receptive, at + self.context, samples)
         codes[: self.receptive] = ~codes[: self.receptive]
         past = self.receptive + max(end - at, 0)
         codes[past:] = ~codes[past:]
