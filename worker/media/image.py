@@ -149,7 +149,7 @@ class ImageMedium(Medium):
     options = ("size", "mode", "denoise")
     smallest = (4, "pixels")
     augmentations: ClassVar[Bounds] = {
-        "flip": (1, 1),  # left to right, in half of the uses
+        "flip": (0.01, 1),  # left to right; 1 mirrors half of the images
         "shift": (1, 64),  # pixels at most, in each direction
         "crop": (1, 64),  # pixels at most, from each side
         "colour": (0.01, 1),  # share by which brightness, contrast and saturation change at most

@@ -18,7 +18,9 @@ from worker.cleaning.alike.groups import Keys, Likeness, Pairs, near_pairs
 
 SIDE = 8  # frequencies in each direction, of the hash that candidates are found by
 BITS = 4  # of its 64 bits that may differ after the shift
-ROUGHLY = 0.2  # distance of the same frequencies, as vectors of length 1, above which none is alike
+ROUGHLY = (
+    0.16  # distance of the same frequencies, as vectors of length 1, above which none is alike
+)
 SHIFT = 2  # pixels in each direction that a pair may be apart
 DISTANCE = 0.15  # root mean square difference to contrast, at the best shift
 MIN_CONTRAST = 8.0  # standard deviation in levels of 255; flatter images are compared with it
@@ -52,9 +54,11 @@ class AlikeImages(Likeness):
         hashes, vectors = perceptual_hashes(self._images)
         for shift in SHIFTS:
             moved, vectors_moved = perceptual_hashes(self._images, shift)
+            found = [np.empty((0, 2), np.int64)]  # of all bands: a pair is often in several
             for pairs in near_pairs(hashes, moved, bits=BITS):
                 apart = distances(vectors[pairs[:, 0]], vectors_moved[pairs[:, 1]])
-                yield pairs[apart <= ROUGHLY]
+                found.append(pairs[apart <= ROUGHLY])
+            yield np.unique(np.concatenate(found), axis=0)
 
     def alike(self, pairs: Pairs) -> npt.NDArray[np.bool_]:
         """Whether the pixels of each pair agree within `DISTANCE`."""
