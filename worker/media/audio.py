@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from worker.data.arrays import ArrayWriter, SplitsAndLabels
-from worker.data.dataset import Shape
+from worker.data.dataset import LocalDataset, Shape
 from worker.data.split import Ratio
 from worker.media.base import (
     CombinedFiles,
@@ -22,7 +23,7 @@ from worker.media.base import (
 )
 from worker.media.samples.containers import Output, SampleRecord, Tar
 from worker.media.samples.record import Record
-from worker.media.samples.spectrogram import spectrogram_sheet
+from worker.media.samples.spectrogram import spectrogram_picture, spectrogram_sheet
 from worker.media.samples.wav import encode_wav, read_wav_record
 from worker.media.sources import sound_files
 from worker.media.sources.annotations import describe_reading, read_annotations
@@ -86,6 +87,8 @@ class AudioMedium(Medium):
         "webdataset": CombinedFiles.OBJECTS,
         "jsonl": CombinedFiles.RECORDS,
     }
+    evaluated = 500
+    pictured = True
     page = Page(rows=10, columns=2, micro_batch=20, suffix=".png", media_type="image/png")
     pipeline_tag = "text-to-audio"
 
@@ -96,6 +99,18 @@ class AudioMedium(Medium):
     def read_record(self, data: bytes) -> Record:
         """The record in the WAV file's comment."""
         return read_wav_record(data)
+
+    def read_samples(self, dataset: LocalDataset, numbers: Sequence[int]) -> Sequence[Output]:
+        """Sounds, float32 (T,) in [-1, 1]."""
+        offsets, samples = np.asarray(dataset.array("offsets")), dataset.array("sounds")
+        return [
+            samples[offsets[number] : offsets[number + 1]].astype(np.float32) / np.float32(32768)
+            for number in numbers
+        ]
+
+    def pictures(self, samples: Sequence[Output], shape: Shape) -> npt.NDArray[np.uint8]:
+        """Spectrograms of the first second, grey, (N, 64, 64, 1)."""
+        return np.stack([spectrogram_picture(each, shape.sample_rate) for each in samples])
 
     def write_page(self, outputs: Sequence[Output], shape: Shape, path: Path) -> None:
         """Write a sheet of spectrograms."""

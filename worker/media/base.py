@@ -7,8 +7,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+import numpy.typing as npt
+
 from db.errors import Refused
-from worker.data.dataset import Shape
+from worker.data.dataset import LocalDataset, Shape
 from worker.data.split import Counts, Ratio
 from worker.media.samples.containers import Output, SampleRecord, Writer
 from worker.media.samples.record import Record
@@ -99,6 +102,8 @@ class Medium(ABC):
     container: ClassVar[type[Writer]]  # of the samples of a shard
     downloads: ClassVar[Downloads]
 
+    evaluated: ClassVar[int]  # samples that an evaluation makes where nobody says how many
+    pictured: ClassVar[bool] = False  # whether samples can be looked at as pictures
     page: ClassVar[Page]
     pipeline_tag: ClassVar[str]  # on model cards: https://huggingface.co/tasks
 
@@ -120,6 +125,14 @@ class Medium(ABC):
     @abstractmethod
     def write_page(self, outputs: Sequence[Output], shape: Shape, path: Path) -> None:
         """Write a file that shows outputs row by row, as `page` says."""
+
+    def read_samples(self, dataset: LocalDataset, numbers: Sequence[int]) -> Sequence[Output]:
+        """Items of a dataset in the form of samples; only of media that are `pictured`."""
+        raise NotImplementedError
+
+    def pictures(self, samples: Sequence[Output], shape: Shape) -> npt.NDArray[np.uint8]:
+        """Samples as pictures of one size (N, H, W, C); only of media that are `pictured`."""
+        raise NotImplementedError
 
     def check_options(self, name: str, options: Mapping[str, Any]) -> None:
         """Refuse options for adding `name` that this medium does not have."""

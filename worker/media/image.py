@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from db.errors import Refused
 from worker.data.arrays import ArrayWriter, SplitsAndLabels
-from worker.data.dataset import CAPTIONS, Shape
+from worker.data.dataset import CAPTIONS, LocalDataset, Shape
 from worker.data.split import Ratio
 from worker.media.base import (
     CombinedFiles,
@@ -22,7 +23,7 @@ from worker.media.base import (
     SampleFiles,
     SourceFormat,
 )
-from worker.media.samples.contact_sheet import contact_sheet
+from worker.media.samples.contact_sheet import contact_sheet, shrink
 from worker.media.samples.containers import Output, SampleRecord, Tar
 from worker.media.samples.png import encode_png, read_pixels, read_png_record
 from worker.media.samples.record import Record
@@ -119,6 +120,8 @@ class ImageMedium(Medium):
         "webdataset": CombinedFiles.OBJECTS,
         "jsonl": CombinedFiles.RECORDS,
     }
+    evaluated = 10_000
+    pictured = True
     page = Page(rows=10, columns=10, micro_batch=8, suffix=".png", media_type="image/png")
     pipeline_tag = "unconditional-image-generation"
 
@@ -140,6 +143,15 @@ class ImageMedium(Medium):
         images = [np.asarray(output) for output in outputs]
         rows = [images[first : first + columns] for first in range(0, len(images), columns)]
         contact_sheet(rows).save(path)
+
+    def read_samples(self, dataset: LocalDataset, numbers: Sequence[int]) -> Sequence[Output]:
+        """Images, uint8 (H, W, C)."""
+        images = dataset.array("images")  # memory-mapped
+        return [images[number] for number in numbers]
+
+    def pictures(self, samples: Sequence[Output], shape: Shape) -> npt.NDArray[np.uint8]:
+        """The images; those above 64 pixels a side are averaged down to it."""
+        return shrink(samples, size=shape.size, channels=shape.channels)
 
     def check_options(self, name: str, options: Mapping[str, Any]) -> None:
         """Also refuse sizes and modes out of bounds."""
