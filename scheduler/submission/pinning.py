@@ -17,6 +17,7 @@ from db.errors import NotFound, Refused
 from db.tables import Dataset, DatasetVersion, Model, ModelVersion
 from worker.acceptance import WRITTEN, Acceptance
 from worker.conversations import Conversation
+from worker.media import find_medium
 from worker.networks.family import Family
 from worker.networks.version_folder import CONFIG, own_record
 from worker.services import Services
@@ -156,7 +157,8 @@ def _refuse_unfit_protocol(
     other = "validation" if spec.split == "test" else "test"
     if not held_out:
         raise Refused(f"split {spec.split} of {reference} is empty", remedy=f"use --split {other}")
-    if data.kind != "text" and held_out < (spec.count or 1):
+    pictured = find_medium(data.kind).pictured
+    if pictured and held_out < (spec.count or 1):
         raise Refused(
             f"split {spec.split} of {reference} has {held_out:,} items, but {spec.count:,} samples "
             "are asked for: only equal numbers can be compared",
@@ -164,7 +166,7 @@ def _refuse_unfit_protocol(
         )
     pinned.params.check_images(None)
     found, shape = data.summary["shape"], _shape(services, pinned.version)
-    for key in ("size", "channels", "sample_rate") if data.kind != "text" else ():
+    for key in ("size", "channels", "sample_rate") if pictured else ():
         if found.get(key) != shape.get(key):
             raise Refused(
                 f"the items of {reference} have {key} {found.get(key)}, the samples of "

@@ -1,8 +1,8 @@
 """What the samples of an evaluation are asked for, and how many are made."""
 
 from worker.data.dataset import LocalDataset, Shape
-from worker.evaluation.request import DEFAULT_COUNTS
 from worker.evaluation.writings import prompted
+from worker.media import find_medium
 from worker.networks.family import Family
 
 NOTHING = "nothing"
@@ -15,7 +15,7 @@ PROMPTS = "the prompt of a held-out document each"
 def asked_for(family: Family, shape: Shape, dataset: LocalDataset, split: str) -> str:
     """Sample i is asked for what held-out item i is, where model and data know such a thing."""
     labelled = bool(dataset.manifest["shape"]["labels"])
-    if family.media == "text":
+    if not find_medium(family.media).pictured:
         return PROMPTS if next(prompted(dataset, split), None) else NOTHING
     if family.takes_prompts:
         return CAPTIONS
@@ -26,10 +26,11 @@ def asked_for(family: Family, shape: Shape, dataset: LocalDataset, split: str) -
 
 def count_of(asked: int | None, family: Family, dataset: LocalDataset, split: str) -> int:
     """How many samples to make where nobody says: as many as the split has, up to a limit."""
-    most = DEFAULT_COUNTS[family.media]
+    medium = find_medium(family.media)
+    most = medium.evaluated
     if asked is not None:
         return asked
-    if family.media == "text":
+    if not medium.pictured:
         return min(most, sum(1 for _ in prompted(dataset, split)) or most)
     held_out: int = dataset.manifest["counts"][split]
     return max(1, min(most, held_out))

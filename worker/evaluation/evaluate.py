@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,23 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.engine.device import deterministic
-from worker.evaluation import images, sounds, texts
+from worker.evaluation.media import find_measure
 from worker.evaluation.report import write_report
-from worker.evaluation.request import Measured, Request
+from worker.evaluation.request import Request
 from worker.evaluation.stages import Stage
+from worker.media import find_medium
 from worker.networks.family import Family
 
 ITEMS = "items.npz"
-MEASURES: Mapping[str, Callable[[Request, Stage], Measured]] = {
-    "image": images.measure,
-    "audio": sounds.measure,
-    "text": texts.measure,
-}
 
 
 def needs_judge(family: Family) -> bool:
     """Whether samples of this family are looked at as pictures."""
-    return family.media in {"image", "audio"}
+    return find_medium(family.media).pictured
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class Evaluated:
 def evaluate(request: Request, stage: Stage) -> Evaluated:
     """Measure a version by its medium; lets the monitor's `Stopped` through."""
     deterministic()
-    measured = MEASURES[request.family.media](request, stage.part("", 0, 0.97))
+    measured = find_measure(request.family.media)(request, stage.part("", 0, 0.97))
     items = request.folder / ITEMS
     write_items(measured.items, items)
     reports = write_report(request, measured)

@@ -18,9 +18,6 @@ from worker.networks.params import SamplingParams
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 
-# samples made where nobody says how many, if the split has as many
-DEFAULT_COUNTS = {"image": 10_000, "audio": 500, "text": 200}
-
 
 @dataclass(frozen=True)
 class Request:

@@ -10,10 +10,11 @@ import numpy.typing as npt
 from db.errors import Refused
 from worker.evaluation import asking, samples
 from worker.evaluation.judge import Judged, JudgeNetwork, Labels, Pixels, look
-from worker.evaluation.pictures import MAX_TRAIN, Items, choose, made_pictures, read_items
+from worker.evaluation.pictures import MAX_TRAIN, Items, choose, read_items
 from worker.evaluation.request import Request
 from worker.evaluation.samples import Asked
 from worker.evaluation.stages import Stage
+from worker.media import find_medium
 from worker.metrics.distances import nearest
 from worker.metrics.samples import Indices, Values
 from worker.networks.network import Output
@@ -102,7 +103,7 @@ def see(
 ) -> Pictures:
     """Look at made, held-out and training pictures, and find each one's nearest training item."""
     dataset, shape = request.dataset, request.network.shape
-    made = made_pictures(outputs, shape.media, shape.sample_rate)
+    made = find_medium(shape.media).pictures(outputs, shape)
     chosen = choose(dataset, "train", most=MAX_TRAIN, seed=request.protocol.seed)
     train = read_items(dataset, chosen)
     judged = look(judge, made, stage.part("judging samples", 0, 0.1).tick)

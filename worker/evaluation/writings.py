@@ -65,21 +65,23 @@ def read_writings(request: Request, made: list[str], references: list[str]) -> W
     documents = list(islice(Texts(request.dataset, CODES[request.protocol.split]), PIECES))
     training = list(islice(Texts(request.dataset, TRAIN), PIECES))
     made_words = [words_of(text) for text in made]
-    real = references or _excerpts(documents, made_words, request.protocol.seed)
+    real = references or _excerpts(documents, made_words)
     real_words = [words_of(text) for text in real]
     return Writings(made, real, made_words, real_words, bool(references), documents, training)
 
 
-def _excerpts(documents: Sequence[str], like: Sequence[Words], seed: int) -> list[str]:
-    """For each made text a random excerpt of the documents with as many words."""
+def _excerpts(documents: Sequence[str], like: Sequence[Words]) -> list[str]:
+    """For each made text an excerpt of the documents with as many words.
+
+    They are spread evenly, and overlap only where the documents have too few words.
+    """
     text = "\n".join(documents)
     places = [match.span() for match in islice(_WORD.finditer(text), MOST_WORDS)]
-    random, found = generator(seed, 1), []
-    for words in like:
-        size = min(len(words), len(places))
-        if not size:
-            found.append("")
-            continue
-        first = int(random.integers(0, len(places) - size + 1))
-        found.append(text[places[first][0] : places[first + size - 1][1]])
+    sizes = [min(len(words), len(places)) for words in like]
+    room = max(len(places) - sum(sizes), 0)
+    found, taken = [], 0
+    for number, size in enumerate(sizes):
+        first = (taken + room * number // max(len(sizes) - 1, 1)) % max(len(places) - size + 1, 1)
+        found.append(text[places[first][0] : places[first + size - 1][1]] if size else "")
+        taken += size
     return found

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from worker.cleaning.alike.sounds import AlikeSounds
 from worker.cleaning.augmentations import Bounds
@@ -31,7 +32,7 @@ from worker.media.base import (
 )
 from worker.media.samples.containers import Output, SampleRecord, Tar
 from worker.media.samples.record import Record
-from worker.media.samples.spectrogram import spectrogram_sheet
+from worker.media.samples.spectrogram import spectrogram_picture, spectrogram_sheet
 from worker.media.samples.wav import encode_wav, read_wav_record
 from worker.media.sources import sound_files
 from worker.media.sources.annotations import describe_reading, read_annotations
@@ -131,6 +132,8 @@ class AudioMedium(Medium):
         "webdataset": CombinedFiles.OBJECTS,
         "jsonl": CombinedFiles.RECORDS,
     }
+    evaluated = 500
+    pictured = True
     page = Page(rows=10, columns=2, micro_batch=20, suffix=".png", media_type="image/png")
     pipeline_tag = "text-to-audio"
 
@@ -164,6 +167,10 @@ class AudioMedium(Medium):
     def read_record(self, data: bytes) -> Record:
         """The record in the WAV file's comment."""
         return read_wav_record(data)
+
+    def pictures(self, samples: Sequence[Output], shape: Shape) -> npt.NDArray[np.uint8]:
+        """Spectrograms of the first second, grey, (N, 64, 64, 1)."""
+        return np.stack([spectrogram_picture(each, shape.sample_rate) for each in samples])
 
     def write_page(self, outputs: Sequence[Output], shape: Shape, path: Path) -> None:
         """Write a sheet of spectrograms."""

@@ -7,6 +7,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+import numpy.typing as npt
+
 from db.errors import Refused
 from worker.cleaning.recipe import Recipe
 from worker.cleaning.settle import Settlement
@@ -106,6 +109,8 @@ class Medium(ABC):
     downloads: ClassVar[Downloads]
 
     policy: ClassVar[Mapping[str, Any]]  # the gate's, by default: `worker.gate.policy`
+    evaluated: ClassVar[int]  # samples that an evaluation makes where nobody says how many
+    pictured: ClassVar[bool] = False  # whether samples can be looked at as pictures
     page: ClassVar[Page]
     pipeline_tag: ClassVar[str]  # on model cards: https://huggingface.co/tasks
 
@@ -127,6 +132,10 @@ class Medium(ABC):
     @abstractmethod
     def write_page(self, outputs: Sequence[Output], shape: Shape, path: Path) -> None:
         """Write a file that shows outputs row by row, as `page` says."""
+
+    def pictures(self, samples: Sequence[Output], shape: Shape) -> npt.NDArray[np.uint8]:
+        """Samples as pictures of one size (N, H, W, C); only of media that are `pictured`."""
+        raise NotImplementedError
 
     def check_options(self, name: str, options: Mapping[str, Any]) -> None:
         """Refuse options for adding `name` that this medium does not have."""

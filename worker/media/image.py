@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from db.errors import BadInput, Refused
 from worker.cleaning.alike.images import AlikeImages
@@ -31,7 +32,7 @@ from worker.media.base import (
     SampleFiles,
     SourceFormat,
 )
-from worker.media.samples.contact_sheet import contact_sheet
+from worker.media.samples.contact_sheet import contact_sheet, shrink
 from worker.media.samples.containers import Output, SampleRecord, Tar
 from worker.media.samples.png import encode_png, read_pixels, read_png_record
 from worker.media.samples.record import Record
@@ -174,6 +175,8 @@ class ImageMedium(Medium):
         "webdataset": CombinedFiles.OBJECTS,
         "jsonl": CombinedFiles.RECORDS,
     }
+    evaluated = 10_000
+    pictured = True
     page = Page(rows=10, columns=10, micro_batch=8, suffix=".png", media_type="image/png")
     pipeline_tag = "unconditional-image-generation"
 
@@ -217,6 +220,10 @@ class ImageMedium(Medium):
         """Also the size and the mode."""
         mode = MODES[0] if shape.channels == 1 else MODES[1]
         return super().recipe_for(shape) | {"size": shape.size, "mode": mode}
+
+    def pictures(self, samples: Sequence[Output], shape: Shape) -> npt.NDArray[np.uint8]:
+        """The images; those above 64 pixels a side are averaged down to it."""
+        return shrink(samples, size=shape.size, channels=shape.channels)
 
     def check_options(self, name: str, options: Mapping[str, Any]) -> None:
         """Also refuse sizes and modes out of bounds."""

@@ -181,6 +181,7 @@ class TextMedium(Medium):
         "midi": SampleFiles(as_midi, needs="a note such as 60:4"),
         "wav": SampleFiles(as_wav, needs="a note such as 60:4"),
     }
+    evaluated = 200
     page = Page(rows=8, columns=1, micro_batch=8, suffix=".txt", media_type="text/plain")
     pipeline_tag = "text-generation"
 

@@ -63,7 +63,7 @@ def _train(
     version: DatasetVersion,
     dataset: LocalDataset,
 ) -> Judge:
-    lease.log(f"training a judge on {version.summary['counts']}"[:200])
+    lease.log(f"training a judge on {version.summary['counts']['train']:,} items")
     path = folder / FILE
     train: Callable[[], dict[str, Any]] = partial(
         train_judge, dataset, path, device=context.device, stage=stage.part("", 0, 0.95)

@@ -20,7 +20,8 @@ from worker.acceptance import Acceptance
 from worker.data.dataset import DOCUMENTS, TRAIN, LocalDataset, Shape
 from worker.engine.generate import Sample
 from worker.evaluation import judge
-from worker.evaluation.pictures import MAX_TRAIN, choose, made_pictures, read_items
+from worker.evaluation.pictures import MAX_TRAIN, choose, read_items
+from worker.media import find_medium
 from worker.metrics.distances import nearest
 from worker.services.verdicts import (
     AGREEMENT,
@@ -119,7 +120,7 @@ class PictureLook:
     def __call__(self, samples: Sequence[Sample]) -> Found:
         """See `Look`."""
         outputs = [sample.output for sample in samples]
-        pixels = made_pictures(outputs, self._shape.media, self._shape.sample_rate)
+        pixels = find_medium(self._shape.media).pictures(outputs, self._shape)
         seen = judge.look(self._network, pixels, lambda _, __: None)
         codes, values = np.full(len(samples), PASSED, np.uint8), np.zeros(len(samples), np.float32)
         rules = self._rules

@@ -68,10 +68,14 @@ class AlikeImages(Likeness):
 
     def _alike(self, pairs: Pairs) -> npt.NDArray[np.bool_]:
         one, other = (self._images[pairs[:, side]].astype(np.float32) for side in (0, 1))
+        contrast = np.maximum(*(each.std(axis=(1, 2, 3)) for each in (one, other)))
         best = np.full(len(pairs), np.inf, np.float32)
         for down, right in itertools.product(range(-SHIFT, SHIFT + 1), repeat=2):
-            best = np.minimum(best, _distance(one, other, down, right))
-        return best <= DISTANCE
+            best = np.minimum(best, _difference(one, other, down, right))
+        agree: npt.NDArray[np.bool_] = np.sqrt(best) <= DISTANCE * np.maximum(
+            contrast, MIN_CONTRAST
+        )
+        return agree
 
 
 def perceptual_hashes(images: Images, shift: tuple[int, int] = (0, 0)) -> tuple[Keys, Vectors]:
@@ -124,14 +128,13 @@ def _moving(side: int, step: int) -> npt.NDArray[np.float32]:
     return np.eye(side, dtype=np.float32)[np.clip(np.arange(side) - step, 0, side - 1)]
 
 
-def _distance(
+def _difference(
     one: npt.NDArray[np.float32], other: npt.NDArray[np.float32], down: int, right: int
 ) -> npt.NDArray[np.float32]:
-    """The distance of images (M, S, S, C) to others moved, relative to the contrast; (M,)."""
+    """The mean square difference of images (M, S, S, C) to others moved; (M,)."""
     height, width = one.shape[1] - abs(down), one.shape[2] - abs(right)
     here = one[:, max(down, 0) :, max(right, 0) :][:, :height, :width]
     there = other[:, max(-down, 0) :, max(-right, 0) :][:, :height, :width]
-    axes = (1, 2, 3)
-    apart = np.sqrt(np.square(here - there).mean(axis=axes))
-    contrast = np.maximum(here.std(axis=axes), there.std(axis=axes))
-    return np.asarray(apart / np.maximum(contrast, MIN_CONTRAST), np.float32)
+    apart = (here - there).reshape(len(one), -1)
+    squares: npt.NDArray[np.float32] = np.einsum("ij,ij->i", apart, apart)
+    return squares / np.float32(apart.shape[1])

@@ -1,6 +1,7 @@
 """Sheets of spectrograms, with time to the right and frequency upwards."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ FRAMES_A_SECOND = 250  # a frame is a pixel wide
 WINDOW_SECONDS = 0.032
 MAX_SECONDS = 2.0  # longer sounds are cut
 HEIGHT = 96  # pixels of a spectrogram
+PICTURE = 64  # pixels a side of a picture of one sound
 RANGE_DB = 80  # from the loudest point of a sheet down to black
 GAP, LEFT, BOTTOM = 4, 60, 22  # pixels: between spectrograms, of the names, of the axis
 TICK_SECONDS = 0.1
@@ -55,6 +57,20 @@ def spectrogram(sound: Sound, rate: int) -> Levels:
     power = np.abs(np.fft.rfft(windows, axis=1)) ** 2  # (frames, frequencies)
     levels: Levels = 10 * np.log10(power.T[::-1] + 1e-12)
     return levels
+
+
+def spectrogram_picture(sound: Any, rate: int) -> npt.NDArray[np.uint8]:
+    """The first second of a sound as a grey picture (PICTURE, PICTURE, 1).
+
+    White is 20 dB, black is `RANGE_DB` below it and what follows the sound.
+    """
+    levels = spectrogram(np.asarray(sound, np.float32)[:rate], rate) - 20
+    grey = (np.clip(1 + levels / RANGE_DB, 0, 1) * 255).astype(np.uint8)
+    width = max(1, round(PICTURE * min(len(sound) / rate, 1)))
+    scaled = Image.fromarray(grey).resize((width, PICTURE), Image.Resampling.BOX)
+    picture = np.zeros((PICTURE, PICTURE, 1), np.uint8)
+    picture[:, :width, 0] = np.asarray(scaled)
+    return picture
 
 
 def _panel(levels: Levels, width: int) -> Image.Image:

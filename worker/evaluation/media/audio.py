@@ -6,11 +6,12 @@ from worker.evaluation import samples
 from worker.evaluation.held_out import Losses, held_out_losses
 from worker.evaluation.numbers import RESAMPLES, Numbers
 from worker.evaluation.picture_numbers import add_agreement, add_usefulness, measure_pictures
-from worker.evaluation.pictures import choose, read_sounds
+from worker.evaluation.pictures import choose
 from worker.evaluation.request import Measured, Request
 from worker.evaluation.seen import arrays_of, ask, choose_held_out, require_judge, see
 from worker.evaluation.sheets import picture_exhibits
 from worker.evaluation.stages import Stage
+from worker.media import find_medium
 from worker.metrics import bootstrap, sounds
 from worker.networks.network import Output
 
@@ -33,14 +34,15 @@ def measure(request: Request, stage: Stage) -> Measured:
 
 def _add_spectra(numbers: Numbers, request: Request, outputs: list[Output]) -> None:
     dataset, protocol = request.dataset, request.protocol
+    medium = find_medium(request.family.media)
     splits = {"real": protocol.split, "train": "train"}
     chosen = {
         name: choose(dataset, split, most=protocol.count, seed=protocol.seed)
         for name, split in splits.items()
     }
     real, other = (
-        np.array([sounds.spectrum(sound) for sound in read_sounds(dataset, numbers_of)])
-        for numbers_of in chosen.values()
+        np.array([sounds.spectrum(_heard(each)) for each in medium.outputs(dataset, items)])
+        for items in (found.tolist() for found in chosen.values())
     )
     made = np.array([sounds.spectrum(_heard(output)) for output in outputs])
     found = bootstrap.interval(sounds.spectral_distance, real, made, resamples=RESAMPLES)
