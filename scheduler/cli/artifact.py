@@ -136,7 +136,7 @@ def url(artifact_id: str, expires: timedelta, as_json: bool) -> None:
 
 
 @artifact.command("show")
-@click.argument("what", metavar="FILE|ARTIFACT")
+@click.argument("what", type=PathArgument(), metavar="FILE|ARTIFACT")
 @click.option(
     "--line",
     type=click.IntRange(1),
@@ -156,11 +156,13 @@ def show(what: str, line: int, as_json: bool) -> None:
     genmill artifact show digits/000000017.png
     genmill artifact show 0199c0de
     """
+    import os
+
     from scheduler.output.render import print_fields, print_json, print_table
     from scheduler.results.origin import origin_of_artifact, origin_of_file
 
     with open_record() as services:
-        if Path(what).exists() or Path(what).suffix:
+        if os.path.lexists(what) or Path(what).suffix:
             found = origin_of_file(services, Path(what), line)
         else:
             found = origin_of_artifact(services, what)

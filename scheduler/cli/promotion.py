@@ -136,15 +136,18 @@ def compare(
     from scheduler.models.compare import compare as compare_versions
     from scheduler.models.compare import write_sheet
     from scheduler.output.render import print_json, print_table
+    from worker.files import disk_errors
 
     with open_record() as services:
         found = compare_versions(services, first, second, dataset)
         data = found.data
         if output is not None:
-            output.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-            (output / "comparison.json").write_text(text, "utf-8")
-            if not write_sheet(services, found, output / "sheet.png"):
+            with disk_errors(output):
+                output.mkdir(parents=True, exist_ok=True)
+                text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+                (output / "comparison.json").write_text(text, "utf-8")
+                drawn = write_sheet(services, found, output / "sheet.png")
+            if not drawn:
                 click.echo("no sheet: the pictures of an evaluation were removed", err=True)
     if as_json:
         print_json(data)

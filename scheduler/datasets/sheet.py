@@ -6,6 +6,7 @@ import numpy as np
 
 from db.errors import Refused
 from worker.data.dataset import TRAIN, LocalDataset, Shape
+from worker.files import disk_errors
 from worker.media import find_medium
 
 
@@ -20,8 +21,9 @@ def draw_sheet(content: LocalDataset, path: Path) -> None:
             remedy=f"name it {path.stem}{page.suffix}",
         )
     items = _chosen(content, len(shape.labels), page.rows, page.columns)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    medium.write_page(medium.outputs(content, items), shape, path)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        medium.write_page(medium.outputs(content, items), shape, path)
 
 
 def _chosen(content: LocalDataset, labels: int, rows: int, columns: int) -> list[int]:

@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 
 from db import artifacts, jobs, lineage
 from db.errors import BadInput, GenmillError, NotFound, Refused
+from db.path_errors import reading
 from db.states import JobState
 from db.tables import Artifact, Job
 from worker import media
-from worker.files import disk_errors
 from worker.services import Services
 from worker.services.prompts import load_data
 from worker.services.samples import find_sample, read_record
@@ -61,7 +61,7 @@ def origin_of_artifact(services: Services, id_or_prefix: str) -> Origin:
 
 
 def _read(path: Path, line: int) -> bytes:
-    with disk_errors(path):
+    with reading(path):
         data = path.read_bytes()
     if path.suffix.lower() != ".jsonl":
         return data

@@ -8,6 +8,7 @@ import click
 
 from db.models import CHAMPION
 from db.registry import Reference
+from scheduler.submission.path_arguments import PathArgument
 from worker.specs import Finetune, Spec, Train, parse_spec
 
 OPTIONS = ("evaluate", "evaluate_on", "evaluate_count", "promote", "policy", "alias")
@@ -19,7 +20,12 @@ def stage_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--alias", metavar="A", help=f"Alias to give with --promote (default {CHAMPION})."
         ),
-        click.option("--policy", metavar="FILE", help="Rules of the gate, for --promote."),
+        click.option(
+            "--policy",
+            type=PathArgument(dir_okay=False),
+            metavar="FILE",
+            help="Rules of the gate, for --promote.",
+        ),
         click.option(
             "--promote",
             is_flag=True,

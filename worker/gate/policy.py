@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from db.errors import BadInput
+from db.path_errors import reading
 from worker.gate.primaries import PRIMARIES
 from worker.media import find_medium
 from worker.specs import Params, Reference, parse_params
@@ -114,11 +115,8 @@ def to_toml(policy: Policy) -> str:
 
 def read_policy(path: Path) -> dict[str, JsonValue]:
     """The data of a policy file. Raises `BadInput` with the line if it is not TOML."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_POLICY_BYTES + 1)
-    except OSError as error:
-        raise BadInput(f"the policy {path} cannot be read: {error.strerror}") from None
+    with reading(path), path.open("rb") as file:
+        content = file.read(MAX_POLICY_BYTES + 1)
     if len(content) > MAX_POLICY_BYTES:
         raise BadInput(f"the policy {path} has more than {MAX_POLICY_BYTES:,} bytes")
     try:

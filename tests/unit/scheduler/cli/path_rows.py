@@ -18,6 +18,8 @@ TEXT = "once upon a time there was a fox. " * 60
 PROMPT = '{"prompt": "Once"}\n'
 JOB = '{"kind": "generate", "model": "prose", "count": 1}\n'
 SCHEDULE = ("schedule", "add", "n", "--cron", "0 3 * * *", "--")
+POLICY = '[primary]\nmetric = "loss"\n'
+PROMOTED = ("--promote", "--policy", "{path}")
 FORMS = ("files", "jsonl", "webdataset")
 
 
@@ -48,6 +50,10 @@ def texts(path: Path) -> None:
 def pictures(path: Path) -> None:
     path.mkdir()
     Image.new("L", (8, 8), 40).save(path / "a.png")
+
+
+def a_picture(path: Path) -> None:
+    Image.new("L", (8, 8), 40).save(path)
 
 
 def zipped(path: Path) -> None:
@@ -101,6 +107,30 @@ INPUTS: dict[tuple[str, str], list[Row]] = {
         Row((*before, "enqueue", "batch", "{path}"), "b.jsonl", holding(JOB), "file")
         for before in ((), SCHEDULE)
     ],
+    ("dataset update", "path"): [
+        Row(("dataset", "update", "words", "{path}"), "a.txt", holding(TEXT), "either")
+    ],
+    ("artifact show", "what"): [Row(("artifact", "show", "{path}"), "a.png", a_picture, "file")],
+    ("enqueue train", "policy"): [
+        Row(
+            (*before, "enqueue", "train", "gpt", "--dataset", "d", "--name", "m", *PROMOTED),
+            *("p.toml", holding(POLICY), "file"),
+        )
+        for before in ((), SCHEDULE)
+    ],
+    ("enqueue finetune", "policy"): [
+        Row(
+            ("enqueue", "finetune", "prose", "--dataset", "d", *PROMOTED),
+            *("p.toml", holding(POLICY), "file"),
+        )
+    ],
+    ("model promote", "policy"): [
+        Row(("model", "promote", "prose", *PROMOTED[1:]), "p.toml", holding(POLICY), "file")
+    ],
+    ("policy show", "file"): [Row(("policy", "show", "{path}"), "p.toml", holding(POLICY), "file")],
+    ("policy noise", "file"): [
+        Row(("policy", "noise", "a:1", *PROMOTED[1:]), "p.toml", holding(POLICY), "file")
+    ],
     ("model import", "folder"): [
         Row(("model", "import", "{path}", "--name", "m", *more), "m", model, "folder")
         for more in ((), ("--unwrap",))
@@ -114,6 +144,23 @@ TARGETS: dict[tuple[str, str], list[Row]] = {
             codes=(2, 3),
         )
         for form in FORMS
+    ],
+    ("dataset show", "sheet"): [
+        Row(
+            ("dataset", "show", "words", "--sheet", "{path}"),
+            *("s.txt", holding(""), "file"),
+            codes=(2, 3),
+        )
+    ],
+    ("job export", "folder"): [
+        Row(("job", "export", "{job}", "{path}"), "o", Path.mkdir, "folder", codes=(2, 3))
+    ],
+    ("model compare", "output"): [
+        Row(
+            ("model", "compare", "pets:1", "pets:2", "-o", "{path}"),
+            *("o", Path.mkdir, "folder"),
+            codes=(2, 3),
+        )
     ],
     ("model export", "folder"): [
         Row(("model", "export", "prose", "{path}"), "o", Path.mkdir, "folder", codes=(2, 3))

@@ -9,12 +9,14 @@ import pytest
 from psycopg.pq import Conninfo
 from sqlalchemy import func, select
 
+from db import jobs
 from db.database_url import parse_url
 from db.errors import Refused
 from db.path_errors import shown
 from db.tables import Batch, DatasetVersion, Job, ModelVersion, Schedule
 from scheduler.cli import cli
 from scheduler.submission.path_arguments import PathArgument
+from tests.evaluations import add_dataset, add_evaluation, add_version, images
 from tests.unit.scheduler.cli import path_faults as faults
 from tests.unit.scheduler.cli import path_rows as rows
 from worker.redis_address import _TLS, parse_redis_url
@@ -106,12 +108,28 @@ def check_message(result, path: Path, row: rows.Row) -> None:
         assert mine, f"{other} is blamed, too: {line}"
 
 
+def prepare(genmill, services, folder: Path, row: rows.Row, job: str = "") -> None:
+    """What a command needs on record before it comes to its path."""
+    if "words" in row.words:
+        (folder / "good.txt").write_text(rows.TEXT)
+        assert genmill("dataset", "add", "words", str(folder / "good.txt")).code == 0
+    if row.words[:2] == ("job", "export"):
+        with services.database.write() as session:
+            jobs.add_points(session, job, 1, {"loss": 0.5})
+    if row.words[:2] == ("model", "compare"):
+        add_dataset(services)
+        for seed in (1, 2):
+            number = add_version(services, "pets")
+            add_evaluation(services, f"pets:{number}", images(seed))
+
+
 def run_with(genmill, row: rows.Row, **values: object):
     return genmill(*(word.format(**values) if "{" in word else word for word in row.words))
 
 
 @pytest.mark.parametrize(("row", "fault"), cases(rows.INPUTS, faults.OF_INPUTS))
-def test_an_input(genmill, counted, prose, tmp_path, plain_user, row, fault):
+def test_an_input(genmill, services, counted, prose, tmp_path, plain_user, row, fault):
+    prepare(genmill, services, tmp_path, row)
     before, files = counted(), faults.snapshot(tmp_path)
     place = faults.Place(tmp_path / "given", row.name, row.make, row.kind)
     with faults.put(fault, place) as path:
@@ -123,7 +141,8 @@ def test_an_input(genmill, counted, prose, tmp_path, plain_user, row, fault):
 
 
 @pytest.mark.parametrize(("row", "fault"), cases(rows.TARGETS, faults.OF_TARGETS))
-def test_a_target(genmill, picture_job, prose, tmp_path, plain_user, row, fault):
+def test_a_target(genmill, services, picture_job, prose, tmp_path, plain_user, row, fault):
+    prepare(genmill, services, tmp_path, row, picture_job)
     files = faults.snapshot(tmp_path)
     place = faults.Place(tmp_path / "given", row.name, row.make, row.kind)
     with faults.put(fault, place) as path:
