@@ -127,9 +127,9 @@ class _Demo:
             command = [*RETRAIN, str(policy)]
             add_schedule(self.services, SCHEDULE, cron="0 3 * * *", command=command)
             self.say(f"schedule {SCHEDULE}: every night at three, {shlex.join(command)}")
-        (job,) = trigger_schedule(self.services, SCHEDULE)
-        self._wait({SCHEDULE: job})
-        self.judge(job)
+        training, *_ = trigger_schedule(self.services, SCHEDULE)
+        self._wait({SCHEDULE: training})
+        self.judge(training)
 
     def judge(self, training: Job) -> None:
         """Wait until the gate has decided about a trained version; say what it went by.

@@ -11,7 +11,7 @@ SMALL = Budget(
     family="vae",
     size=16,
     settings=("channels=16", "hidden=128", "latent=16", "lr=0.008", "warm_up=0.8"),
-    first_steps=100,
+    first_steps=200,
     retrain_steps=250,
     more=4000,
     count=300,
