@@ -152,16 +152,8 @@ def _refuse_unfit_protocol(
     services: Services, pinned: PinnedEvaluation, data: DatasetVersion, reference: str
 ) -> None:
     """Refuse a split with too few items, and items of another form than the version's samples."""
-    spec, held_out = pinned.spec, data.summary["counts"][pinned.spec.split]
-    other = "validation" if spec.split == "test" else "test"
-    if not held_out:
-        raise Refused(f"split {spec.split} of {reference} is empty", remedy=f"use --split {other}")
-    if data.kind != "text" and held_out < (spec.count or 1):
-        raise Refused(
-            f"split {spec.split} of {reference} has {held_out:,} items, but {spec.count:,} samples "
-            "are asked for: only equal numbers can be compared",
-            remedy=f"use --count {held_out} or fewer",
-        )
+    spec = pinned.spec
+    refuse_small_split(spec, data, reference)
     pinned.params.check_images(None)
     found, shape = data.summary["shape"], _shape(services, pinned.version)
     for key in ("size", "channels", "sample_rate") if data.kind != "text" else ():
@@ -171,6 +163,20 @@ def _refuse_unfit_protocol(
                 f"{spec.model} {shape.get(key)}",
                 remedy="add the items again as a dataset that fits",
             )
+
+
+def refuse_small_split(spec: Evaluate, data: DatasetVersion, reference: str) -> None:
+    """Refuse an evaluation for which a split has too few items."""
+    held_out = data.summary["counts"][spec.split]
+    other = "validation" if spec.split == "test" else "test"
+    if not held_out:
+        raise Refused(f"split {spec.split} of {reference} is empty", remedy=f"use --split {other}")
+    if data.kind != "text" and held_out < (spec.count or 1):
+        raise Refused(
+            f"split {spec.split} of {reference} has {held_out:,} items, but {spec.count:,} samples "
+            "are asked for: only equal numbers can be compared",
+            remedy=f"use --count {held_out} or fewer",
+        )
 
 
 def refuse_unfit_data(family: Family, data: DatasetVersion, reference: str) -> None:
