@@ -16,7 +16,10 @@ MISSED = DeclaredChoice("scheduler.schedules.manage:MISSED")
 OVERLAP = DeclaredChoice("scheduler.schedules.manage:OVERLAP")
 RUN_COLUMNS = ("due", "outcome", "job", "jobs", "versions", "numbers", "verdict", "reason")
 # by which the gate decides unless its policy names another
-KEY_NUMBERS = ("fid", "loss", "bits_per_sample", "memorisation", "made_to_real_accuracy")
+KEY_NUMBERS = (
+    *("fid", "label_agreement", "loss", "bits_per_sample", "class_agreement"),
+    *("memorisation", "made_to_real_accuracy"),
+)
 COLUMNS = ("name", "cron", "timezone", "paused", "next_due", "command")
 
 
@@ -152,7 +155,7 @@ def _told(run: "Document") -> "Document":
     return {
         "jobs": stages,
         "numbers": {name: numbers[name]["value"] for name in KEY_NUMBERS if name in numbers},
-        "verdict": verdict and ": ".join([verdict["outcome"], *verdict["reasons"]]),
+        "verdict": verdict and f"{verdict['outcome']}: {'; '.join(verdict['reasons'])}",
         "reason": "; ".join(filter(None, [run["reason"], *errors])),
     }
 

@@ -93,6 +93,8 @@ def describe_progress(progress: dict[str, Any]) -> str:
     if not progress.get("total"):
         return ""
     done, total = (f"{round(progress.get(key, 0), 1):.12g}" for key in ("done", "total"))
+    if progress.get("unit") == "%":
+        return f"{done}%"
     return f"{done}/{total} {progress.get('unit', '')}".rstrip()
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from db.errors import Refused
+from db.errors import Refused, Unreachable
+from db.path_errors import path_error
 from worker.data.dataset import TRAIN, LocalDataset, Shape
-from worker.files import disk_errors
 from worker.media import find_medium
 
 
@@ -21,9 +21,11 @@ def draw_sheet(content: LocalDataset, path: Path) -> None:
             remedy=f"name it {path.stem}{page.suffix}",
         )
     items = _chosen(content, len(shape.labels), page.rows, page.columns)
-    with disk_errors(path):
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         medium.write_page(medium.outputs(content, items), shape, path)
+    except OSError as error:
+        raise path_error(error, path, verb="written to", kind=Unreachable) from None
 
 
 def _chosen(content: LocalDataset, labels: int, rows: int, columns: int) -> list[int]:

@@ -45,7 +45,9 @@ EVALUATION = {
     "count": COUNT,
     "against": "digits@champion",
 }
-PROMOTION = {"kind": "promote", "model": "digits"}
+# the default policy of images decides by a Frechet distance, which takes more samples
+POLICY = {"primary": {"metric": "label_agreement"}}
+PROMOTION = {"kind": "promote", "model": "digits", "policy": POLICY}
 
 # by the name of the training that they follow, one after the other
 THEN: dict[str, tuple[dict[str, Any], ...]] = {"gan": (EVALUATION, PROMOTION)}
@@ -68,6 +70,6 @@ GENERATION: dict[str, dict[str, Any]] = {
 
 SCHEDULE = "retrain-digits"
 RETRAIN = (
-    "enqueue finetune digits --dataset digits --max-seconds 15 "
-    f"--evaluate --evaluate-count {COUNT} --promote"
-)
+    *("enqueue", "finetune", "digits", "--dataset", "digits", "--max-seconds", "15"),
+    *("--evaluate", "--evaluate-count", str(COUNT), "--promote", "--policy"),
+)  # and the policy file

@@ -6,7 +6,7 @@ from db import chains, outcomes
 from db.tables import Job
 from worker.services import Services
 
-SHOWN = ("fid", "precision", "recall", "label_agreement", "memorisation", "made_to_real_accuracy")
+SHOWN = ("kid", "precision", "recall", "label_agreement", "memorisation", "made_to_real_accuracy")
 
 
 def chain_of(services: Services, first: Job) -> list[Job]:

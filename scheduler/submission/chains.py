@@ -12,7 +12,13 @@ from sqlalchemy.orm import Session
 from db import chains, models
 from db.errors import NotFound
 from db.registry import Reference
-from scheduler.submission.pinning import Names, pin, refuse_unfit_data, refuse_unfit_prompts
+from scheduler.submission.pinning import (
+    Names,
+    pin,
+    refuse_small_split,
+    refuse_unfit_data,
+    refuse_unfit_prompts,
+)
 from worker.networks.family import Family
 from worker.services import Services
 from worker.services.pinned import complete
@@ -37,8 +43,11 @@ def check_waiting(
         refuse_unfit_prompts(spec, family)
     if spec.dataset is not None:
         dataset, data = names.dataset(session, spec.dataset)
+        reference = f"{dataset.name}:{data.number}"
         if not isinstance(spec, Generate):
-            refuse_unfit_data(family, data, f"{dataset.name}:{data.number}")
+            refuse_unfit_data(family, data, reference)
+        if isinstance(spec, Evaluate):
+            refuse_small_split(spec, data, reference)
     return family
 
 

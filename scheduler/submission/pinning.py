@@ -18,6 +18,7 @@ from db.tables import Dataset, DatasetVersion, Model, ModelVersion
 from worker.acceptance import WRITTEN, Acceptance
 from worker.conversations import Conversation
 from worker.media import find_medium
+from worker.media.base import Medium
 from worker.networks.family import Family
 from worker.networks.version_folder import CONFIG, own_record
 from worker.services import Services
@@ -153,26 +154,31 @@ def _refuse_unfit_protocol(
     services: Services, pinned: PinnedEvaluation, data: DatasetVersion, reference: str
 ) -> None:
     """Refuse a split with too few items, and items of another form than the version's samples."""
-    spec, held_out = pinned.spec, data.summary["counts"][pinned.spec.split]
-    other = "validation" if spec.split == "test" else "test"
-    if not held_out:
-        raise Refused(f"split {spec.split} of {reference} is empty", remedy=f"use --split {other}")
-    pictured = find_medium(data.kind).pictured
-    if pictured and held_out < (spec.count or 1):
-        raise Refused(
-            f"split {spec.split} of {reference} has {held_out:,} items, but {spec.count:,} samples "
-            "are asked for: only equal numbers can be compared",
-            remedy=f"use --count {held_out} or fewer",
-        )
+    spec = pinned.spec
+    refuse_small_split(spec, data, reference)
     pinned.params.check_images(None)
     found, shape = data.summary["shape"], _shape(services, pinned.version)
-    for key in ("size", "channels", "sample_rate") if pictured else ():
+    for key in ("size", "channels", "sample_rate") if find_medium(data.kind).pictured else ():
         if found.get(key) != shape.get(key):
             raise Refused(
                 f"the items of {reference} have {key} {found.get(key)}, the samples of "
                 f"{spec.model} {shape.get(key)}",
                 remedy="add the items again as a dataset that fits",
             )
+
+
+def refuse_small_split(spec: Evaluate, data: DatasetVersion, reference: str) -> None:
+    """Refuse an evaluation for which a split has too few items."""
+    held_out = data.summary["counts"][spec.split]
+    other = "validation" if spec.split == "test" else "test"
+    if not held_out:
+        raise Refused(f"split {spec.split} of {reference} is empty", remedy=f"use --split {other}")
+    if find_medium(data.kind).pictured and held_out < (spec.count or 1):
+        raise Refused(
+            f"split {spec.split} of {reference} has {held_out:,} items, but {spec.count:,} samples "
+            "are asked for: only equal numbers can be compared",
+            remedy=f"use --count {held_out} or fewer",
+        )
 
 
 def refuse_unfit_data(family: Family, data: DatasetVersion, reference: str) -> None:
@@ -208,8 +214,8 @@ def _pin_rules(session: Session, pinned: PinnedGeneration) -> PinnedGeneration:
     rules = pinned.spec.accept
     if rules is None:
         return pinned
-    media, trained_on = pinned.family.media, pinned.version.dataset_version_id
-    _refuse_unfit_rules(rules, media)
+    medium, trained_on = find_medium(pinned.family.media), pinned.version.dataset_version_id
+    _refuse_unfit_rules(rules, medium)
     if not rules.looks:
         return pinned
     if trained_on is None:
@@ -221,7 +227,7 @@ def _pin_rules(session: Session, pinned: PinnedGeneration) -> PinnedGeneration:
     data = datasets.version(session, trained_on)
     name = lineage.dataset_reference(session, data)
     added = {"dataset": name}
-    if media != "text":
+    if medium.pictured:
         judge = evaluations.newest_judge(session, trained_on)
         if judge is None:
             raise Refused(
@@ -238,12 +244,12 @@ def _pin_rules(session: Session, pinned: PinnedGeneration) -> PinnedGeneration:
     return replace(pinned, spec=spec)
 
 
-def _refuse_unfit_rules(rules: Acceptance, media: str) -> None:
+def _refuse_unfit_rules(rules: Acceptance, medium: Medium) -> None:
     """Refuse rules that samples of a medium cannot be judged by."""
-    strange = ("agreement", "confidence") if media == "text" else ("max_length", "min_length")
+    strange = ("max_length", "min_length") if medium.pictured else ("agreement", "confidence")
     found = [name for name in strange if getattr(rules, name) not in {None, False}]
     if found:
-        raise Refused(f"{found[0]} is no rule for {media} samples", remedy=f"write {WRITTEN}")
+        raise Refused(f"{found[0]} is no rule for {medium.name} samples", remedy=f"write {WRITTEN}")
 
 
 def refuse_unfit_prompts(spec: Generate, family: Family) -> None:

@@ -10,11 +10,11 @@ pytestmark = pytest.mark.xdist_group("e2e")
 SMALL = Budget(
     family="vae",
     size=16,
-    settings=("channels=8", "hidden=64", "latent=16"),
-    first_steps=60,
-    retrain_steps=240,
+    settings=("channels=16", "hidden=128", "latent=16", "lr=0.008", "warm_up=0.8"),
+    first_steps=200,
+    retrain_steps=250,
     more=4000,
-    count=400,
+    count=300,
     policy='resamples = 200\n[primary]\nmetric = "label_agreement"\nmargin = 0.02\n',
 )
 

@@ -13,6 +13,7 @@ from tests.results.gan import gan_on_cifar, gan_on_mnist
 from tests.results.gate import gate_on_equals_and_better
 from tests.results.hf import hf_on_shakespeare
 from tests.results.hmm import hmm_on_shakespeare, hmm_on_tunes
+from tests.results.loop import loop_on_mnist
 from tests.results.machine import DATA, Machine, Result, running_machine
 from tests.results.queue import through_the_queue
 from tests.results.shakespeare import gpt_on_shakespeare, rnn_on_shakespeare
@@ -28,6 +29,7 @@ CASES: dict[str, Callable[[Machine], list[Result]]] = {
     "hf": hf_on_shakespeare,
     "hmm": hmm_on_shakespeare,
     "hmm-tunes": hmm_on_tunes,
+    "loop": loop_on_mnist,
     "queue": through_the_queue,
     "rnn": rnn_on_shakespeare,
     "text2image": text2image_on_mnist,

@@ -33,14 +33,21 @@ class Machine:
 
     def run(self, *words: str | Path) -> str:
         """Run a command and return its stdout; a command that fails ends the run."""
+        code, output = self.try_to_run(*words)
+        if code:
+            raise subprocess.CalledProcessError(code, [GENMILL, *map(str, words)], output)
+        return output
+
+    def try_to_run(self, *words: str | Path) -> tuple[int, str]:
+        """Run a command; return its exit code and its stdout."""
         done = subprocess.run(
             [GENMILL, *map(str, words)],
             env=os.environ | {"GENMILL_HOME": str(self.folder / "home")},
             stdout=subprocess.PIPE,
             text=True,
-            check=True,
+            check=False,
         )
-        return done.stdout.strip()
+        return done.returncode, done.stdout.strip()
 
     def version(self, model: str) -> dict:
         """The newest version of a model, as `model show --json` prints it."""

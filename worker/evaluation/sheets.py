@@ -1,5 +1,7 @@
 """Sheets of pictures for the report: made and real ones, and made ones beside training ones."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -17,7 +19,7 @@ def picture_exhibits(pictures: Pictures) -> list[Exhibit]:
     """Samples and held-out items, then samples beside the training items nearest to them."""
     real = pictures.held_out.items
     asked = None if (pictures.asked < 0).all() else pictures.asked
-    by_class = "A row a class." if asked is not None else ""
+    by_class = "" if asked is None else _tell_rows(asked, pictures.names)
     return [
         Exhibit("Made", by_class, _sheet(pictures.made, asked)),
         Exhibit("Held out", by_class, _sheet(real.pixels, None if asked is None else real.labels)),
@@ -35,6 +37,12 @@ def picture_exhibits(pictures: Pictures) -> list[Exhibit]:
             "Above: the samples farthest from every training item. Below: the nearest one.",
         ),
     ]
+
+
+def _tell_rows(labels: Labels, names: Sequence[str]) -> str:
+    """Which class each row of a sheet shows."""
+    classes = np.unique(labels)[:ROWS]
+    return f"A row a class: {', '.join(names[each] for each in classes if each >= 0)}."
 
 
 def _sheet(pixels: Pixels, labels: Labels | None) -> Image.Image:

@@ -177,7 +177,7 @@ def begin_judging(context: WorkerContext, part: Part, shape: Shape, folder: Path
     rules = part.pinned.spec.accept
     if rules is None:
         return None
-    if shape.media == "text":
+    if not find_medium(shape.media).pictured:
         return Judging(part, TextLook(rules, lambda: _training_texts(context, rules)))
     with hang_checks_paused([part.lease]):
         network = _network(context, rules, folder)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
 from worker.evaluation.protocol import Number
@@ -66,11 +67,22 @@ def _draw_numbers(axes: Axes, found: dict[str, Number]) -> None:
             axes.plot([low, high], [place, place], color=COLOURS[0], linewidth=2)
             axes.plot(value, place, "o", color=COLOURS[0], markersize=5)
     axes.axvline(1, color=GREY, linewidth=1, linestyle="--")
-    axes.set_xscale("log")
+    _scale_ratios(axes)
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.set_yticks(range(len(names)), names, size=9)
     axes.set_xlabel("as a multiple of real data's value (1: like real data)")
     axes.grid(axis="x", alpha=0.25)
+
+
+def _scale_ratios(axes: Axes) -> None:
+    """A logarithmic axis around 1, with plain numbers that do not overlap."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    low, high = min(low, 0.5), max(high, 2)
+    axes.set_xlim(low, high)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _ratio(value: float, real: float | None) -> float | None:

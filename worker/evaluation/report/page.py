@@ -22,7 +22,8 @@ table { border-collapse: collapse; width: 100% } th, td { padding: .3rem .6rem; 
        border-bottom: 1px solid #d8dee4; vertical-align: top }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 code { font: 13px ui-monospace, monospace } img { max-width: 100%;
-       border: 1px solid #d8dee4 } .pair img { image-rendering: pixelated; width: 100% }
+       border: 1px solid #d8dee4 } .pair img { image-rendering: pixelated; width: 100%;
+       max-height: 34rem; object-fit: contain; object-position: left top }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 1.2rem }
 pre { white-space: pre-wrap; background: #f6f8fa; padding: .7rem; margin: .2rem 0 }
 @media (max-width: 45rem) { .pair { grid-template-columns: 1fr } }

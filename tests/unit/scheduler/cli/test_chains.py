@@ -29,12 +29,12 @@ def stages(services, job_id):
 
 
 def test_a_training_is_followed_by_its_evaluation_and_promotion(call, services) -> None:
-    enqueued = call(f"{CHAIN} --priority 2 --evaluate-count 500 --alias best")
+    enqueued = call(f"{CHAIN} --priority 2 --evaluate-count 1 --alias best")
     first, *after = stages(services, enqueued.out.strip())
     assert (enqueued.code, first[:2]) == (0, ("finetune", "queued"))
     assert [job[:2] for job in after] == [("evaluate", "waiting"), ("promote", "waiting")]
     evaluation, promotion = after[0][2], after[1][2]
-    asked = {"model": "digits", "dataset": "pictures", "count": 500, "against": "digits@best"}
+    asked = {"model": "digits", "dataset": "pictures", "count": 1, "against": "digits@best"}
     assert asked.items() <= evaluation.items()
     assert (promotion["model"], promotion["alias"]) == ("digits", "best")
     assert [line.split(":")[0] for line in enqueued.err.splitlines()[-2:]] == [
@@ -48,6 +48,13 @@ def test_a_training_is_followed_by_its_evaluation_and_promotion(call, services) 
     )
     assert shown["chain"][1]["after"] == shown["id"]
     assert len(call("job list --status waiting --json").json) == 2
+
+
+def test_an_evaluation_that_its_data_are_too_few_for_is_refused_before_the_training(call) -> None:
+    refused = call(f"{CHAIN} --evaluate-count 2")
+    assert refused.code == 2
+    assert "pictures:1 has 1 items, but 2 samples are asked for" in refused.err
+    assert call("job list --json").json == []
 
 
 def test_job_show_draws_the_chain(call) -> None:
@@ -164,7 +171,7 @@ def test_lines_of_a_batch_wait_for_earlier_and_later_ones(call, services, tmp_pa
     assert [job["status"] for job in made] == ["waiting", "queued", "waiting", "waiting", "queued"]
     assert call(f"job list --batch {batch.json['batch']} --status waiting --json").json != []
     cancelled = call(f"job cancel {batch.json['batch']}")
-    assert (cancelled.out.split(), cancelled.err) == (ids, "")
+    assert (cancelled.out.strip(), cancelled.err) == (batch.json["batch"], "")
     assert {job[1] for job in stages(services, ids[1])} == {"cancelled"}
 
 

@@ -132,6 +132,7 @@ def fail(services, job_id: str, reason: str) -> None:
     [
         (36.1941, 300, "s", "36.2/300 s"),
         (1234567, 100000000, "samples", "1234567/100000000 samples"),
+        (31.6, 100, "%", "31.6%"),
         (None, None, "", ""),
     ],
 )

@@ -5,8 +5,9 @@ from PIL import Image
 
 from scheduler.demo.data import write_digits, write_documentation
 from scheduler.demo.run import draw_sheet
-from scheduler.demo.specs import GENERATION, RETRAIN, TRAINING
+from scheduler.demo.specs import GENERATION, POLICY, RETRAIN, THEN, TRAINING
 from scheduler.submission.arguments import parse_repeated
+from worker.gate.policy import policy_for, to_toml
 from worker.media.samples.contact_sheet import GAP, MIN_WIDTH
 from worker.specs import parse_spec
 
@@ -31,7 +32,15 @@ def test_the_demo_s_text_is_the_prose_of_python_s_documentation(tmp_path):
 def test_the_demo_s_jobs_are_specs_that_could_be_submitted():
     for spec in (*TRAINING.values(), *GENERATION.values()):
         assert parse_spec(spec).kind == spec["kind"]
-    assert parse_repeated(RETRAIN.split()).spec is not None
+    for spec in THEN["gan"]:
+        assert parse_spec(spec).kind == spec["kind"]
+
+
+def test_the_demo_s_retraining_is_a_command_that_ends_with_the_gate(tmp_path):
+    policy = tmp_path / "policy.toml"
+    policy.write_text(to_toml(policy_for("image", POLICY)), "utf-8")
+    command = parse_repeated([*RETRAIN, str(policy)])
+    assert [spec.kind for spec in command.then] == ["evaluate", "promote"]
 
 
 def write_sample(folder: Path, index: int, label: str, brightness: int) -> None:
