@@ -1,5 +1,6 @@
 """Datasets and their versions, found by references such as `mnist` and `mnist:2`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -9,7 +10,7 @@ from db.errors import NotFound, Refused
 from db.registry import Reference, Registry
 from db.session import clock
 from db.states import FINAL
-from db.tables import Dataset, DatasetVersion, Job
+from db.tables import Dataset, DatasetVersion, Job, Withdrawal
 
 _registry = Registry(
     "dataset",
@@ -81,21 +82,62 @@ def remove(session: Session, reference: str) -> list[DatasetVersion]:
     _registry.lock(session, dataset.name)
     whole = Reference.parse(reference).number is None
     removed = versions(session, dataset) if whole else [chosen]
-    # the bare name in a waiting job's spec may come to mean any version
-    references = {dataset.name, *(f"{dataset.name}:{row.number}" for row in removed)}
-    using = Job.spec["dataset"].as_string().in_(references)
-    if users := list(session.scalars(select(Job.id).where(Job.status.not_in(FINAL), using))):
-        raise Refused(
-            f"dataset {reference!r} is in use by {', '.join(users)}",
-            remedy="wait for them or cancel them",
-        )
+    _refuse_used(session, dataset, removed)
     for row in removed:
         row.removed_at = clock(session)
     session.flush()
     return removed
 
 
+def all_versions(session: Session, dataset: Dataset) -> list[DatasetVersion]:
+    """The versions of a dataset, hidden ones too, oldest first."""
+    own = select(DatasetVersion).where(DatasetVersion.dataset_id == dataset.id)
+    return list(session.scalars(own.order_by(DatasetVersion.number)))
+
+
+def withdraw(
+    session: Session,
+    *,
+    dataset: Dataset,
+    digests: Sequence[str],
+    versions: Sequence[str],
+    who: str,
+    reason: str | None,
+) -> None:
+    """Bar items, and hide the versions with these ids, which hold them.
+
+    Raises `Refused` with the ids of unfinished jobs that use one of the versions.
+    """
+    _registry.lock(session, dataset.name)
+    found = [version(session, each) for each in versions]
+    _refuse_used(session, dataset, found)
+    now = clock(session)
+    session.add_all(
+        Withdrawal(dataset_id=dataset.id, digest=each, who=who, reason=reason, at=now)
+        for each in digests
+    )
+    for row in found:
+        row.removed_at = row.removed_at or now
+    session.flush()
+
+
+def withdrawn(session: Session) -> frozenset[int]:
+    """The digests of all withdrawn items, as numbers."""
+    return frozenset(int(each, 16) for each in session.scalars(select(Withdrawal.digest)))
+
+
 def manifests_in_use(session: Session) -> set[str]:
     """The store keys of the manifests of versions that are not removed."""
     statement = select(DatasetVersion.manifest_key).where(DatasetVersion.removed_at.is_(None))
     return set(session.scalars(statement))
+
+
+def _refuse_used(session: Session, dataset: Dataset, found: Sequence[DatasetVersion]) -> None:
+    # the bare name in a waiting job's spec may come to mean any version
+    references = {dataset.name, *(f"{dataset.name}:{row.number}" for row in found)}
+    using = Job.spec["dataset"].as_string().in_(references)
+    if users := list(session.scalars(select(Job.id).where(Job.status.not_in(FINAL), using))):
+        raise Refused(
+            f"dataset {dataset.name!r} is in use by {', '.join(users)}",
+            remedy="wait for them or cancel them",
+        )

@@ -67,6 +67,18 @@ class DatasetVersion(Base):
     removed_at: Mapped[datetime | None]
 
 
+class Withdrawal(Base):
+    """An item that may not be used any more, by its digest: no dataset takes it. Append only."""
+
+    __tablename__ = "withdrawals"
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
+    digest: Mapped[str] = mapped_column(String(16), index=True)  # the first 64 bits of its SHA-256
+    who: Mapped[str] = mapped_column(String(200))
+    reason: Mapped[str | None] = mapped_column(PlainText)
+    at: Mapped[datetime]
+
+
 class Model(Base):
     """A named line of trained weights."""
 

@@ -229,6 +229,41 @@ def diff(one: str, other: str, as_json: bool) -> None:
             print_table(rows[:SHOWN_ITEMS], tuple(rows[0]), heading=kind.upper())
 
 
+@dataset.command("withdraw")
+@click.argument("name", metavar="NAME")
+@click.argument("items", nargs=-1, required=True, metavar="ITEM...")
+@click.option("--reason", metavar="TEXT", help="Why, for the record.")
+@click.option("--dry-run", is_flag=True, help="Only show what would follow.")
+@as_json
+def withdraw(
+    name: str, items: tuple[str, ...], reason: str | None, dry_run: bool, as_json: bool
+) -> None:
+    """Bar items from every dataset, and name what was made from them.
+
+    An ITEM is a digest, as `dataset diff --json` lists it, or the file itself. Versions that hold
+    one are hidden from new jobs, and no `dataset add` or `update` takes one again. The models that
+    were trained on such a version, or tuned from one that was, are listed: retrain them, and decide
+    about their samples.
+
+    \b
+    genmill dataset withdraw faces 3f2a9c0d5b7e8812 ./their-picture.png --reason "asked to"
+    """
+    from scheduler.datasets import withdraw as withdrawing
+    from scheduler.output.render import print_json, print_table
+    from worker.services.promotion import who
+
+    with open_record() as services:
+        found = withdrawing.withdraw(
+            services, name, items, who=who(), reason=reason, dry_run=dry_run
+        )
+        document = withdrawing.made_from(services, found) | {"dry_run": dry_run}
+    if as_json:
+        print_json(document)
+        return
+    print_table([{"version": each} for each in document["versions"]], ("version",))
+    print_table(document["retrain"], DESCENT_COLUMNS, heading="TO RETRAIN")
+
+
 @dataset.command("remove")
 @click.argument("name", metavar="NAME[:VERSION]")
 @as_json

@@ -53,6 +53,8 @@ def add_dataset(
     """
     check_name("dataset", name)
     services.settings.home.mkdir(parents=True, exist_ok=True)
+    with services.database.read() as session:
+        withdrawn = datasets.withdrawn(session)
     with tempfile.TemporaryDirectory(dir=services.settings.home, prefix="intake-") as scratch:
         found = ingest(
             path.absolute(),
@@ -61,6 +63,7 @@ def add_dataset(
             about=about,
             parent=parent.content if parent else None,
             progress=progress,
+            withdrawn=withdrawn,
         )
         manifest = publish(services.store, Path(scratch))
     kept: dict[str, Any] = {"parent": parent.reference if parent else None}

@@ -16,7 +16,7 @@ from worker.data.items import ItemIndex
 from worker.data.split import UNASSIGNED, Codes, Ratio, assign_more, assign_splits, stated_in
 
 Mask = npt.NDArray[np.bool_]
-EXACT, NEAR = "exact-duplicates", "near-duplicates"
+EXACT, NEAR, WITHDRAWN = "exact-duplicates", "near-duplicates", "withdrawn"
 
 
 @dataclass
@@ -31,6 +31,7 @@ class Settlement:
     near_duplicates: str = IGNORE
     parent: LocalDataset | None = None
     progress: Progress = lambda _stage, _count: None
+    withdrawn: frozenset[int] = frozenset()  # digests of items that nobody may use
     reports: list[StepReport] = field(default_factory=list)
     stated: set[int] = field(default_factory=set)
 
@@ -58,6 +59,8 @@ class Settlement:
         from one text, they have their splits.
         """
         keep = self._leave_out_equals(items, cut=cut)
+        if self.withdrawn:
+            keep &= self._not_withdrawn(items)
         if cut:
             return keep, items.given[keep]
         hashes, given = items.hashes, items.given
@@ -90,6 +93,14 @@ class Settlement:
             report.found = _label_conflicts(items)
         self.reports.append(report)
         return keep
+
+    def _not_withdrawn(self, items: ItemIndex) -> Mask:
+        barred = np.array(sorted(self.withdrawn), np.uint64)
+        found = np.isin(items.hashes, barred) | np.isin(items.contents, barred)
+        if count := int(found.sum()):
+            rejects = Counter({"it was withdrawn": count})
+            self.reports.append(StepReport(WITHDRAWN, {}, len(items), rejects))
+        return ~found
 
     def _report_near(
         self,

@@ -90,13 +90,15 @@ def ingest(
     about: About = NOTHING,
     parent: LocalDataset | None = None,
     progress: Progress | None = None,
+    withdrawn: frozenset[int] = frozenset(),
 ) -> Ingested:
     """Write the data at `path` into the empty `folder` as `LocalDataset` describes.
 
     The files show their format, which must be one of the recipe's medium if that is given. Images
     become of one size and mode, by default as in the data; sounds of another rate than most are
     resampled, unless the recipe forbids it. The items of `parent` come first, and keep their
-    splits. Equal files give equal bytes and manifests. Raises `BadInput` or `Refused` for the
+    splits; those whose digests were `withdrawn` are left out. Equal files give equal bytes and
+    manifests. Raises `BadInput` or `Refused` for the
     files, and `Unreachable` if `folder` is not writable.
     """
     with disk_errors(folder):
@@ -108,6 +110,7 @@ def ingest(
             medium.check_options(path.name, recipe.of_medium())
             check_augmentations(about.augmentations, medium.name, medium.augmentations)
             intake = _intake(source, folder, medium, recipe, parent, progress)
+            intake.settlement.withdrawn = withdrawn
             shape, counts = form.write(intake)
         rejects, reading = intake.rejects, intake.reading
         if not sum(counts):

@@ -17,7 +17,7 @@ AFTER = "ix_jobs_after_id"
 ONE_PER_RECIPE = "uq_judges_dataset_version_id_recipe"
 FALSE = sa.text("false")
 USED = (
-    *("evaluations", "judges", "promotions"),
+    *("evaluations", "judges", "promotions", "withdrawals"),
     *("jobs WHERE after_id IS NOT NULL", "schedules WHERE only_if_new_data"),
 )
 
@@ -82,6 +82,18 @@ def upgrade() -> None:
     )
     op.create_index("ix_promotions_model_id_id", "promotions", ["model_id", "id"])
     op.create_index("ix_promotions_job_id", "promotions", ["job_id"])
+    op.create_table(
+        "withdrawals",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("dataset_id", Id(), nullable=False),
+        sa.Column("digest", sa.String(16), nullable=False),
+        sa.Column("who", sa.String(200), nullable=False),
+        sa.Column("reason", sa.Text()),
+        sa.Column("at", TIME, nullable=False),
+        *_keys("withdrawals", "dataset_id", "datasets"),
+        sa.PrimaryKeyConstraint("id", name="pk_withdrawals"),
+    )
+    op.create_index("ix_withdrawals_digest", "withdrawals", ["digest"])
     op.add_column("model_versions", sa.Column("card", JSON))
     op.add_column("jobs", sa.Column("after_id", Id()))
     op.add_column("jobs", sa.Column("wanted", sa.BigInteger()))
@@ -105,6 +117,7 @@ def downgrade() -> None:
     op.drop_column("jobs", "wanted")
     op.drop_column("jobs", "after_id")
     op.drop_column("model_versions", "card")
+    op.drop_table("withdrawals")
     op.drop_table("promotions")
     op.drop_table("judges")
     op.drop_table("evaluations")

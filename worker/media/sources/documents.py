@@ -89,7 +89,7 @@ def write_rows(
     with waiting.open("wb") as out:
         for number, split, row in rows:
             line = _line(row).encode()
-            index.add_hashed(number, line, split)
+            index.add_hashed(number, line.removesuffix(b"\n"), split)
             out.write(line)
     keep, codes = settlement.settle(index, lambda: AlikeTexts(waiting, len(index)), cut=cut)
     keep_lines(waiting, keep)

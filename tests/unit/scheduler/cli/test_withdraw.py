@@ -1,0 +1,91 @@
+"""Withdrawn items: barred from every dataset, and traced to what was made from them."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from db import datasets, models
+
+
+def write_pictures(folder, numbers):
+    Path(folder).mkdir()
+    for number in numbers:
+        pixels = np.random.default_rng(number).integers(0, 255, (16, 16), np.uint8)
+        Image.fromarray(pixels).save(Path(folder) / f"{number}.png")
+
+
+@pytest.fixture
+def faces(genmill, services):
+    """Two versions, of which the second alone has picture 9, and models of each."""
+    write_pictures("first", range(8))
+    write_pictures("more", [9])
+    assert genmill("dataset", "add", "faces", "first").out == "faces:1\n"
+    assert genmill("dataset", "update", "faces", "more").out == "faces:2\n"
+    with services.database.write() as session:
+        for number, parent in ((1, None), (2, None), (None, 1)):
+            version = datasets.resolve(session, f"faces:{number}")[1] if number else None
+            models.add_version(
+                session,
+                name="people",
+                family="gan",
+                params={},
+                files={},
+                weights_sha256="0" * 64,
+                metrics={},
+                dataset_version_id=version and version.id,
+                parent_id=models.versions(session, models.get(session, "people"))[1].id
+                if parent
+                else None,
+            )
+
+
+@pytest.mark.usefixtures("faces")
+@pytest.mark.parametrize("by", ["file", "digest"])
+def test_a_withdrawn_item_is_barred_and_traced(genmill, by):
+    item = "more/9.png"
+    if by == "digest":
+        [row] = genmill("dataset", "diff", "faces:1", "faces:2", "--json").json["added"]
+        item = row["digest"]
+    told = genmill("dataset", "withdraw", "faces", item, "--dry-run", "--json").json
+    assert told["versions"] == ["faces:2"]
+    assert genmill("dataset", "show", "faces:2").code == 0
+    done = genmill("dataset", "withdraw", "faces", item, "--reason", "asked to", "--json").json
+    assert [each["version"] for each in done["retrain"]] == ["people:2", "people:3"]
+    assert genmill("dataset", "show", "faces:2").code == 4
+    assert genmill("dataset", "show", "faces").out.splitlines()[1].split() == ["version", "1"]
+
+
+@pytest.mark.usefixtures("faces")
+def test_no_dataset_takes_a_withdrawn_item_again(genmill):
+    genmill("dataset", "withdraw", "faces", "more/9.png")
+    shutil.copy("more/9.png", "first/again.png")
+    added = genmill("dataset", "add", "others", "first", "--json").json
+    assert sum(added["counts"].values()) == 8
+    [step] = [each for each in added["steps"] if each["name"] == "withdrawn"]
+    assert step["rejects"] == {"it was withdrawn": 1}
+    only = genmill("dataset", "update", "faces", "more")
+    assert only.out == "faces:3\n" or only.code == 0
+    assert sum(genmill("dataset", "show", "faces", "--json").json["counts"].values()) == 8
+
+
+@pytest.mark.usefixtures("faces")
+def test_texts_are_withdrawn_too(genmill):
+    Path("a.jsonl").write_text('{"text": "one fine day"}\n{"text": "a secret of mine"}\n' * 1)
+    Path("b.jsonl").write_text('{"text": "a secret of mine"}\n')
+    genmill("dataset", "add", "lines", "a.jsonl")
+    done = genmill("dataset", "withdraw", "lines", "b.jsonl", "--json").json
+    assert (done["versions"], done["retrain"]) == (["lines:1"], [])
+    added = genmill("dataset", "add", "lines", "a.jsonl", "--json").json
+    assert sum(added["counts"].values()) == 1
+
+
+@pytest.mark.usefixtures("faces")
+def test_what_no_version_holds_is_refused_and_changes_nothing(genmill):
+    for item, code in (("0" * 16, 4), ("nothing.png", 2)):
+        done = genmill("dataset", "withdraw", "faces", item)
+        assert done.code == code
+        assert item in done.err
+    assert genmill("dataset", "show", "faces:2").code == 0
