@@ -48,7 +48,7 @@ results: install ## the quality table, on the data sets beside the project (an h
 	$(BIN)/python -m tests.results $(foreach case,$(ONLY),--only $(case))
 
 chaos: install ## random faults against the real system, and an auditor; SEED=N picks them
-	SEED=$(SEED) $(BIN)/pytest -n 0 -m chaos --show-capture=no tests/chaos
+	SEED=$(SEED) $(BIN)/pytest -n 0 -m "chaos or slow" --show-capture=no tests/chaos tests/e2e
 
 fuzz: install ## 20,000 mutated data sets and as many mutated models; FUZZ=N for another number
 	GENMILL_FUZZ=$(or $(FUZZ),20000) $(BIN)/pytest -n 2 --timeout 7200 $(shell find tests -name test_fuzz.py)

@@ -69,11 +69,16 @@ def moves_of(attempts: Iterable[Row], transitions: Iterable[Row]) -> Iterator[Mo
 def job_moves(job: Row, transitions: Iterable[Row]) -> Iterator[Move]:
     """Every change of a job's state, in order.
 
-    Its row tells when it was enqueued, began and succeeded; every other move is a transition.
+    Its row tells when it was enqueued, began and succeeded; every other move is a transition, and
+    so is that it waited for another.
     """
     recorded = sorted(transitions, key=lambda row: (row["at"], row["id"]))
-    yield job["created_at"], None, "queued"
-    state = "queued"
+    waited = [row for row in recorded if row["new"] in {"waiting", "queued"}]
+    recorded = [row for row in recorded if row not in waited]
+    state = waited[-1]["new"] if waited else "queued"
+    yield from ((row["at"], row["old"], row["new"]) for row in waited)
+    if not waited:
+        yield job["created_at"], None, state
     if job["started_at"] is not None:
         yield job["started_at"], state, "running"
         state = "running"

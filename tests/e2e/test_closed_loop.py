@@ -1,10 +1,10 @@
-"""The closed loop, with a small budget; `make results ONLY=loop` has a larger one."""
+"""The closed loop, with a small budget: by `make chaos`. `make results ONLY=loop` has a larger one."""
 
 import pytest
 
 from tests.e2e.closed_loop import Budget, close_the_loop
 
-pytestmark = pytest.mark.xdist_group("e2e")
+pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.slow]
 
 # a few hundred samples are too few for a Frechet distance that can be trusted
 SMALL = Budget(

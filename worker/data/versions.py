@@ -46,7 +46,7 @@ def summary(manifest: dict[str, Any]) -> dict[str, Any]:
     captioned = any(entry["name"] == CAPTIONS for entry in manifest["objects"])
     said = {
         "licence": manifest.get("licence"),
-        "source": manifest["source"].get("stated"),
+        "source": manifest.get("source", {}).get("stated"),
         "tags": manifest.get("tags", {}),
         "augmentations": manifest.get("augmentations", {}),
     }

@@ -78,6 +78,7 @@ def test_a_version_that_is_damaged_in_the_store_is_never_used(store, tmp_path, c
 
 
 def test_a_version_that_is_not_there_is_not_found(store, cache):
+    store.put_bytes("datasets/blobs", b"another")
     with pytest.raises(NotFound):
         fetch(store, "datasets/blobs/x", "0" * 64, Cache(cache, limit_bytes=ROOM))
 

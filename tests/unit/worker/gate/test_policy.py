@@ -56,5 +56,5 @@ def test_what_is_not_toml_is_refused(tmp_path, content):
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     for path in (tmp_path / "none.toml", tmp_path):
-        with pytest.raises(BadInput, match=f"policy {path} cannot be read"):
+        with pytest.raises(BadInput, match=f"{path} cannot be read"):
             read_policy(path)

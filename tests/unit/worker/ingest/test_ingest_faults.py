@@ -88,7 +88,7 @@ def encrypted(archive: bytearray, entry: int, local: int) -> None:
     ("damage", "says"),
     [
         (wrong_sum, "Bad CRC-32"),
-        (deflate64, "compression"),
+        (deflate64, "Deflate64"),
         (damaged_stream, "cannot be unpacked"),
         (cut_short, "cannot be unpacked"),
         (longer_than_stated, "cannot be unpacked"),

@@ -46,7 +46,7 @@ def home(folder, database_url):
     opened = Services(settings)
     data = image_dataset(folder / "data")
     manifest = json.loads((data.folder / "manifest.json").read_text("utf-8"))
-    manifest["rejected"] = 0
+    manifest |= {"rejected": 0, "balance": [], "steps": []}
     manifest["objects"] = [
         {"name": path.name, "sha256": digest_of(path), "size": path.stat().st_size}
         for path in sorted(data.folder.glob("*.npy"))
