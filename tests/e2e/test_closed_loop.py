@@ -1,4 +1,4 @@
-"""The closed loop, with a small budget: by `make chaos`. `make results ONLY=loop` has a larger one."""
+"""The closed loop, small, by `make chaos`; `make results ONLY=loop` runs a larger one."""
 
 import pytest
 
