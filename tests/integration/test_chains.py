@@ -4,6 +4,8 @@ import json
 import signal
 from itertools import pairwise
 
+import pytest
+
 from db import chains, models
 from db.tables import Promotion
 from scheduler.datasets.add import add_dataset
@@ -46,6 +48,7 @@ def promotions_of(deployment, model):
         return outcomes, models.resolve(session, f"{model}@champion")[1].number
 
 
+@pytest.mark.slow
 def test_a_chain_goes_on_though_its_worker_is_killed_after_each_stage(deployment) -> None:
     add_words(deployment)
     made = enqueue_chain(deployment)

@@ -27,6 +27,8 @@ from worker.shards.sample_rules import PictureLook, Training
 
 SIDE = 28
 
+pytestmark = pytest.mark.xdist_group("orders")
+
 
 @pytest.fixture
 def deployment(shared_deployment):

@@ -30,7 +30,13 @@ def test_each_number_has_a_direction_and_a_meaning():
     assert BETTER.keys() == MEANINGS.keys()
 
 
-@pytest.mark.parametrize("name", sorted(families()))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "wavenet" else ())
+        for name in sorted(families())
+    ],
+)
 def test_every_family_is_measured(name, tmp_path):
     family = find_family(name)
     monitor = Recorder()

@@ -16,7 +16,9 @@ from worker.networks.version_folder import read_record
 STAGE = Stage(Recorder(), "", 0, 100)
 
 
-@pytest.mark.parametrize("name", ["gpt", "hmm", "rnn", "wavenet"])
+@pytest.mark.parametrize(
+    "name", ["gpt", "hmm", "rnn", pytest.param("wavenet", marks=pytest.mark.slow)]
+)
 def test_the_rows_add_up_to_the_loss_of_the_whole_split(name, tmp_path):
     request = request_for(find_family(name), tmp_path)
     losses = held_out_losses(request, STAGE)
@@ -53,6 +55,7 @@ def test_of_many_rows_evenly_spaced_ones_are_measured(tmp_path, monkeypatch):
     assert len(held_out_losses(request, STAGE).nll) == 5
 
 
+@pytest.mark.slow
 def test_a_split_takes_the_place_of_the_validation_split(tmp_path):
     request = request_for(find_family("wavenet"), tmp_path)
     whole = request.dataset

@@ -135,7 +135,14 @@ def test_a_refusal_fails_the_job_at_once_with_the_numbers_and_is_in_the_history(
     assert report(services, job_id) == entry.verdict
 
 
-@pytest.mark.parametrize("failpoint", ["claimed", "put_after", "committed"])
+@pytest.mark.parametrize(
+    "failpoint",
+    [
+        pytest.param("claimed", marks=pytest.mark.slow),
+        "put_after",
+        pytest.param("committed", marks=pytest.mark.slow),
+    ],
+)
 def test_a_worker_killed_anywhere_promotes_once(services, settings, failpoint):
     job_id = ask(services, 2)
     left = killed(settings, job_id, failpoint)
