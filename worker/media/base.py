@@ -135,7 +135,7 @@ class Medium(ABC):
 
     def pictures(self, samples: Sequence[Output], shape: Shape) -> npt.NDArray[np.uint8]:
         """Samples as pictures of one size (N, H, W, C); only of media that are `pictured`."""
-        raise NotImplementedError
+        raise Refused(f"{self.name} samples cannot be looked at as pictures")
 
     def check_options(self, name: str, options: Mapping[str, Any]) -> None:
         """Refuse options for adding `name` that this medium does not have."""

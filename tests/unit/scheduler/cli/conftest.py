@@ -15,6 +15,7 @@ import pytest
 
 from db import datasets, jobs, models, shards
 from db.states import JobState
+from db.tables import DatasetVersion, ModelVersion
 from scheduler.cli import run
 from scheduler.submission.enqueue import enqueue
 from worker.data.dataset import Shape
@@ -152,6 +153,31 @@ def pictures(services: Services) -> str:
             summary=summary,
         )
     return "pictures"
+
+
+@pytest.fixture
+def family_tree(services: Services, digits: str, pictures: str) -> None:
+    """digits:1 -> digits:2 (on pictures:1) -> digits:3, and copy:1 tuned from digits:2."""
+    with services.database.write() as session:
+        data = datasets.resolve(session, pictures)[1]
+        first = models.resolve(session, "digits:1")[1]
+
+        def add(name: str, parent: ModelVersion, dataset: DatasetVersion | None) -> ModelVersion:
+            return models.add_version(
+                session,
+                name=name,
+                family="gan",
+                params={},
+                files=first.files,
+                weights_sha256=first.weights_sha256,
+                metrics={},
+                parent_id=parent.id,
+                dataset_version_id=dataset and dataset.id,
+            )
+
+        second = add("digits", first, data)
+        add("digits", second, None)
+        add("copy", second, None)
 
 
 @pytest.fixture

@@ -16,31 +16,6 @@ def downloaded(genmill, picture_job, tmp_path):
     return tmp_path / "out"
 
 
-@pytest.fixture
-def family_tree(services, digits, pictures):
-    """digits:1 -> digits:2 (on pictures:1) -> digits:3, and copy:1 tuned from digits:2."""
-    with services.database.write() as session:
-        data = datasets.resolve(session, pictures)[1]
-        first = models.resolve(session, "digits:1")[1]
-
-        def add(name, parent, dataset):
-            return models.add_version(
-                session,
-                name=name,
-                family="gan",
-                params={},
-                files=first.files,
-                weights_sha256=first.weights_sha256,
-                metrics={},
-                parent_id=parent.id,
-                dataset_version_id=dataset and dataset.id,
-            )
-
-        second = add("digits", first, data)
-        add("digits", second, None)
-        add("copy", second, None)
-
-
 def test_a_downloaded_picture_names_its_origin_and_is_intact(genmill, picture_job, downloaded):
     shown = genmill("artifact", "show", str(downloaded / "000000003.png"), "--json").json
     assert (shown["job"], shown["intact"]) == (picture_job, True)
