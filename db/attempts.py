@@ -49,8 +49,8 @@ def commit_many(session: Session, results: Sequence[Result]) -> dict[str, Genmil
     running = {job_id for job_id, job in jobs.items() if job.status == JobState.RUNNING}
     ended = _end_shards(session, [claim for claim in claims if claim.job_id in running])
     done = [result for result in complete if result.claim.shard_id in ended]
-    if done:  # no job ends before its shard, whatever the order in which they were updated
-        _record(session, done, at=max(ended.values()))
+    if done:  # each shard has a time of its own: objects come before them all, ends of jobs after
+        _record(session, done, made_at=min(ended.values()), ended_at=max(ended.values()))
     lost = {claim.shard_id: claim for claim in claims if claim.shard_id not in ended}
     return outcomes | dict.fromkeys(ended) | _endings(session, lost)
 
@@ -179,17 +179,20 @@ def _alike(claims: Sequence[Claim]) -> dict[tuple[int, bool], list[str]]:
     return shards
 
 
-def _record(session: Session, done: Sequence[Result], *, at: datetime) -> None:
+def _record(
+    session: Session, done: Sequence[Result], *, made_at: datetime, ended_at: datetime
+) -> None:
     for result in done:
         if result.claim.kind != "generate":
-            _record_training(session, result, at=at)
+            _record_training(session, result, at=made_at)
     made = [(result.claim, each) for result in done for each in result.artifacts]
     made = [pair for pair in made if pair[0].kind == "generate"]
-    record_artifacts(session, made, at=at)
+    record_artifacts(session, made, at=made_at)
     whole = {result.claim.job_id: result.manifest for result in done if result.claim.alone}
-    succeed_jobs(session, {key: manifest for key, manifest in whole.items() if manifest}, at=at)
+    ready = {key: manifest for key, manifest in whole.items() if manifest}
+    succeed_jobs(session, ready, at=ended_at)
     others = [key for key, manifest in whole.items() if not manifest]
-    move_jobs(session, others, JobState.RUNNING, JobState.FINALIZING, at=at)
+    move_jobs(session, others, JobState.RUNNING, JobState.FINALIZING, at=ended_at)
 
 
 def _record_training(session: Session, result: Result, *, at: datetime) -> None:

@@ -352,7 +352,7 @@ def test_a_job_whose_manifest_is_stored_succeeds_with_its_only_shard(each_record
     assert moves == [(None, "queued"), ("queued", "running"), ("running", "succeeded")]
 
 
-def test_no_job_ends_before_its_shard_in_a_commit_of_several(each_record):
+def test_a_commit_of_several_has_objects_then_shards_then_ends_of_jobs(each_record):
     made = [each_record.add((0, 2)) for _ in range(6)]
     for _, shard_id in made[:3]:  # of another fence, so that another statement ends them
         each_record.release(each_record.claim(shard_id))
@@ -361,7 +361,10 @@ def test_no_job_ends_before_its_shard_in_a_commit_of_several(each_record):
     results = [shards.Result(each, each_record.samples_of(each), None, manifest) for each in claims]
     each_record.run(shards.commit_many, results)
     for job_id, shard_id in made:
-        assert each_record.job(job_id).finished_at >= each_record.shard(shard_id).ended_at
+        ended_at = each_record.shard(shard_id).ended_at
+        assert each_record.job(job_id).finished_at >= ended_at
+        for artifact in each_record.run(artifacts.of_job, job_id):
+            assert each_record.shard(shard_id).started_at <= artifact.created_at <= ended_at
 
 
 def test_an_incomplete_shard_harms_no_other(record):
