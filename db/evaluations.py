@@ -47,6 +47,12 @@ def of_version(session: Session, version_id: str) -> list[Evaluation]:
     return list(session.scalars(mine.order_by(Evaluation.created_at.desc(), Evaluation.id.desc())))
 
 
+def of_job(session: Session, job_id: str) -> list[Evaluation]:
+    """The evaluations that a job made, oldest first."""
+    made = select(Evaluation).where(Evaluation.job_id == job_id)
+    return list(session.scalars(made.order_by(Evaluation.id)))
+
+
 def newest(
     session: Session, version_id: str, dataset_version_id: str | None = None
 ) -> Evaluation | None:

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from db import models
 from db.states import FINAL
-from db.tables import Dataset, DatasetVersion, Evaluation, Job, Model, ModelVersion
+from db.tables import Dataset, DatasetVersion, Job, Model, ModelVersion
 
 
 class Descent(NamedTuple):
@@ -88,18 +88,6 @@ def made_by(session: Session, job_id: str) -> list[Descent]:
     """The versions that a job made."""
     statement = select(ModelVersion).where(ModelVersion.job_id == job_id)
     return [describe(session, each) for each in session.scalars(statement.order_by("id"))]
-
-
-def evaluations_of(session: Session, version_id: str) -> list[Evaluation]:
-    """A version's evaluations, oldest first."""
-    statement = select(Evaluation).where(Evaluation.version_id == version_id)
-    return list(session.scalars(statement.order_by(Evaluation.id)))
-
-
-def measured_by(session: Session, job_id: str) -> list[Evaluation]:
-    """The evaluations that a job made, oldest first."""
-    statement = select(Evaluation).where(Evaluation.job_id == job_id)
-    return list(session.scalars(statement.order_by(Evaluation.id)))
 
 
 def named(session: Session, reference: str) -> Descent:

@@ -10,10 +10,10 @@ from db.claims import Claim, record_artifacts
 from db.columns import fresh_ids
 from db.commits import NewArtifact
 from db.moves import lock_job, move_job
+from db.new_jobs import insert_shards
 from db.session import clock
-from db.states import JobState, ShardState
+from db.states import JobState
 from db.tables import Artifact, Job, Shard
-from db.tuples import insert_tuples
 
 VERDICTS = "verdicts"  # the kind of artifact that holds what was found of a shard's samples
 SELECTION = "selection"  # and of the one that says which samples were accepted
@@ -61,18 +61,15 @@ def extend(session: Session, job_id: str, made: int, ranges: Sequence[tuple[int,
     job = lock_job(session, job_id)
     if job is None or job.status != JobState.FINALIZING or job.samples != made:
         return False
-    shards = list(session.scalars(select(Shard).where(Shard.job_id == job_id).order_by(Shard.idx)))
-    last = shards[-1]
+    last = _last_shard(session, job_id)
+    common = (job_id, last.group_id, last.urgency, last.work_key)
+    numbered = enumerate(ranges, start=last.idx + 1)
     rows = [
-        (row_id, idx, start, stop, job_id, last.group_id, last.urgency, last.work_key)
-        for row_id, idx, (start, stop) in zip(
-            fresh_ids(), range(last.idx + 1, last.idx + 1 + len(ranges)), ranges, strict=False
-        )
+        (row_id, idx, *part, *common)
+        for row_id, (idx, part) in zip(fresh_ids(), numbered, strict=False)
     ]
     now = clock(session)
-    names = ("id", "idx", "start", "stop", "job_id", "group_id", "urgency", "work_key")
-    queued = {"status": ShardState.QUEUED.value, "not_before": now}
-    insert_tuples(session, Shard, names, rows, **queued)
+    insert_shards(session, rows, at=now)
     more = sum(stop - start for start, stop in ranges)
     session.execute(update(Job).where(Job.id == job_id).values(samples=made + more))
     reason = f"{more} more samples are needed"
@@ -85,11 +82,14 @@ def record_selection(session: Session, job_id: str, artifact: NewArtifact) -> No
     job = lock_job(session, job_id)
     if job is None or job.status != JobState.FINALIZING or selection(session, job_id) is not None:
         return
-    last = session.scalars(
-        select(Shard).where(Shard.job_id == job_id).order_by(Shard.idx.desc()).limit(1)
-    ).one()
+    last = _last_shard(session, job_id)
     place = Claim(
         *(last.id, job_id, last.fence, last.owner or "", last.idx, last.start, last.stop),
         *("generate", False, last.work_key, last.group_id),
     )
     record_artifacts(session, [(place, artifact)], at=clock(session))
+
+
+def _last_shard(session: Session, job_id: str) -> Shard:
+    own = select(Shard).where(Shard.job_id == job_id)
+    return session.scalars(own.order_by(Shard.idx.desc()).limit(1)).one()

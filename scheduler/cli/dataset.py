@@ -248,7 +248,9 @@ def withdraw(
     \b
     genmill dataset withdraw faces 3f2a9c0d5b7e8812 ./their-picture.png --reason "asked to"
     """
+    from db import lineage
     from scheduler.datasets import withdraw as withdrawing
+    from scheduler.output.documents import used_by_document
     from scheduler.output.render import print_json, print_table
     from worker.services.promotion import who
 
@@ -256,12 +258,26 @@ def withdraw(
         found = withdrawing.withdraw(
             services, name, items, who=who(), reason=reason, dry_run=dry_run
         )
-        document = withdrawing.made_from(services, found) | {"dry_run": dry_run}
+        with services.database.read() as session:
+            named, unread = (
+                [lineage.dataset_reference(session, each) for each in some]
+                for some in (found.versions, found.unread)
+            )
+            retrain = used_by_document(session, found.versions)["models"]
+    document = {
+        "digests": found.digests,
+        "versions": named,
+        "unread": unread,
+        "retrain": retrain,
+        "dry_run": dry_run,
+    }
     if as_json:
         print_json(document)
         return
-    print_table([{"version": each} for each in document["versions"]], ("version",))
-    print_table(document["retrain"], DESCENT_COLUMNS, heading="TO RETRAIN")
+    for each in unread:
+        click.echo(f"{each} was removed, and its content is gone: it was not looked at", err=True)
+    print_table([{"version": each} for each in named], ("version",))
+    print_table(retrain, DESCENT_COLUMNS, heading="TO RETRAIN")
 
 
 @dataset.command("remove")

@@ -227,7 +227,7 @@ def export(id: str, folder: Path, form: str, as_json: bool) -> None:
     \b
     genmill job export 0199c0de runs/nightly && tensorboard --logdir runs
     """
-    from db import jobs, lineage
+    from db import evaluations, jobs
     from scheduler.output.render import print_json
     from scheduler.results.event_files import write_events
 
@@ -235,7 +235,7 @@ def export(id: str, folder: Path, form: str, as_json: bool) -> None:
         with services.database.read() as session:
             found = jobs.get(session, id)
             points = jobs.points(session, found.id)
-            measured = lineage.measured_by(session, found.id)
+            measured = evaluations.of_job(session, found.id)
         path = write_events(found, points, measured, folder)
     print_json({"file": str(path), "format": form}) if as_json else click.echo(str(path))
 

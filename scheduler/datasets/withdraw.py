@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from db import datasets, lineage
-from db.errors import GenmillError, NotFound, Refused
+from db import datasets
+from db.errors import NotFound, Refused
 from db.tables import DatasetVersion
 from scheduler.datasets.content import content_of
 from scheduler.datasets.update import recipe_of
@@ -51,14 +50,14 @@ def withdraw(
     unfinished jobs use a version.
     """
     with services.database.read() as session:
-        dataset = datasets.resolve(session, name)[0]
+        dataset, newest = datasets.resolve(session, name)
         versions = datasets.all_versions(session, dataset)
-    digests = _digests_of(services, versions[-1], items)
+    digests = _digests_of(services, newest, items)
     holding, unread, missing = [], [], set(digests)
     for version in versions:
         try:
             own = _content_digests(content_of(services, version))
-        except GenmillError:  # its objects were collected after it had been removed
+        except NotFound:  # its objects were collected after it had been removed
             unread.append(version)
             continue
         found = {each for each in digests if int(each, 16) in own}
@@ -77,29 +76,6 @@ def withdraw(
         versions_held = [each.id for each in holding]
         services.database.transact(partial(record, digests=digests, versions=versions_held))
     return Withdrawn(digests, holding, unread)
-
-
-def made_from(services: Services, withdrawn: Withdrawn) -> dict[str, Any]:
-    """The references of the versions, and the models that were made from them."""
-    ids = [version.id for version in withdrawn.versions]
-    with services.database.read() as session:
-        named = [lineage.dataset_reference(session, each) for each in withdrawn.versions]
-        models = lineage.trained_on(session, ids)
-        counts = lineage.count_generated(session, [each.reference for each in models])
-    return {
-        "digests": withdrawn.digests,
-        "versions": named,
-        "retrain": [
-            {
-                "version": each.reference,
-                "parent": each.parent,
-                "dataset": each.dataset,
-                "generate_jobs": counts.get(each.reference, (0, 0))[0],
-                "samples": counts.get(each.reference, (0, 0))[1],
-            }
-            for each in models
-        ],
-    }
 
 
 def _digests_of(services: Services, newest: DatasetVersion, items: Sequence[str]) -> list[str]:

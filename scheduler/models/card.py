@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from db import datasets, lineage
+from db import datasets, evaluations, lineage
 from db.tables import DatasetVersion, Model, ModelVersion
 from worker.families import find_family
 from worker.media import find_medium
@@ -126,7 +126,7 @@ def make_card(session: Session, model: Model, version: ModelVersion, library: st
     kept: Facts = version.card or {}
     measured = [
         {"protocol": each.protocol, "numbers": each.numbers}
-        for each in lineage.evaluations_of(session, version.id)
+        for each in evaluations.of_version(session, version.id)
     ]
     data = _dataset(session, version.dataset_version_id) or kept.get("dataset")
     line = [

@@ -36,9 +36,11 @@ def origin_of_file(services: Services, path: Path, line: int = 1) -> Origin:
         found: Origin = {"file": str(path), "sha256": digest, "record": record}
         found["versions"] = [_version(each) for each in versions]
         candidates = [
-            job for each in versions for job in _may_have_made(session, each.reference, record)
+            job
+            for each in versions
+            for job in lineage.generated_with(session, each.reference, seed=record["seed"])
         ]
-    return found | _matching(services, candidates, int(record["index"]), digest)
+    return found | _matching(services, candidates, record["index"], digest)
 
 
 def origin_of_artifact(services: Services, id_or_prefix: str) -> Origin:
@@ -77,18 +79,13 @@ def _record_in(path: Path, data: bytes) -> Origin:
         record = media.read_record(data)
     except BadInput as error:
         raise BadInput(f"{path}: {error.message}", remedy=_AS_DOWNLOADED) from None
-    if not isinstance(record.get("weights_sha256"), str):
-        raise BadInput(f"{path}: has no record of Genmill", remedy=_AS_DOWNLOADED)
+    wanted = {"weights_sha256": str, "seed": int, "index": int}
+    if not all(type(record.get(name)) is kind for name, kind in wanted.items()):
+        raise BadInput(f"{path}: has no complete record of Genmill", remedy=_AS_DOWNLOADED)
     return record
 
 
 _AS_DOWNLOADED = "give a sample as it was downloaded: other programs may drop its record"
-
-
-def _may_have_made(session: Session, reference: str, record: Origin) -> list[Job]:
-    """The jobs with this version and the record's seed that have a sample of its number."""
-    found = lineage.generated_with(session, reference, seed=record["seed"])
-    return [job for job in found if (job.samples or 0) > 0]
 
 
 def _matching(services: Services, candidates: list[Job], index: int, digest: str) -> Origin:

@@ -246,6 +246,8 @@ def _pin_rules(session: Session, pinned: PinnedGeneration) -> PinnedGeneration:
 
 def _refuse_unfit_rules(rules: Acceptance, medium: Medium) -> None:
     """Refuse rules that samples of a medium cannot be judged by."""
+    if not rules.looks and rules.min_length is None and rules.max_length is None:
+        raise Refused("these rules reject nothing", remedy=f"write some of {WRITTEN}")
     strange = ("max_length", "min_length") if medium.pictured else ("agreement", "confidence")
     found = [name for name in strange if getattr(rules, name) not in {None, False}]
     if found:

@@ -213,6 +213,8 @@ def test_rules_that_do_not_fit_are_refused_before_anything_is_stored(deployment,
     for terms, says in (
         ({"model": "tiny", "accept": "near_duplicates=no"}, "not on record"),
         ({"model": "ordered", "accept": "length>=3"}, "no rule for image"),
+        ({"model": "ordered", "accept": "near_duplicates=yes"}, "reject nothing"),
+        ({"model": "ordered", "accept": {"tries": 3}}, "reject nothing"),
     ):
         with pytest.raises(Refused, match=says):
             deployment.generate(5, **terms)

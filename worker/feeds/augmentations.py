@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 Images = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.float64]
-DRAWN = 5  # numbers that each augmentation of images may use
+DRAWN = 3  # numbers that each augmentation of images may use
 
 
 def augment_images(

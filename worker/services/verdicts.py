@@ -145,7 +145,7 @@ class _Kept:
         self, part: Verdicts, block: slice, codes: Codes, values: npt.NDArray[np.float32]
     ) -> None:
         own = part.signatures[block]
-        nearest = np.full(len(own), np.inf, np.float32)
+        nearest = np.full(len(own), np.inf)
         for earlier in self._signatures:
             if len(earlier):
                 nearest = np.minimum(nearest, _differences(own, earlier).min(axis=1))
@@ -162,8 +162,11 @@ class _Kept:
                 accepted.append(row)
 
 
-def _differences(left: Signatures, right: Signatures) -> Signatures:
-    """Mean squared differences (N, M) of signatures (N, D) and (M, D)."""
+def _differences(left: Signatures, right: Signatures) -> npt.NDArray[np.float64]:
+    """Mean squared differences (N, M) of signatures (N, D) and (M, D).
+
+    In float64: in float32, rounding depends on how the samples are cut into blocks.
+    """
+    left, right = left.astype(np.float64), right.astype(np.float64)
     squares = (left**2).sum(1)[:, None] + (right**2).sum(1) - 2 * (left @ right.T)
-    found: Signatures = np.maximum(squares, 0) / left.shape[1]
-    return found
+    return np.asarray(np.maximum(squares, 0) / left.shape[1])

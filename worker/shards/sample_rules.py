@@ -4,7 +4,7 @@ Pictures are judged by the network that the order names, which was trained on th
 texts by their characters. What is found is stored beside the shard's samples.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from db import evaluations
 from db.commits import NewArtifact, blob_prefix
 from db.orders import VERDICTS
 from worker.acceptance import Acceptance
+from worker.cleaning.rows import texts_of
 from worker.data.dataset import DOCUMENTS, TRAIN, LocalDataset, Shape
 from worker.engine.generate import Sample
 from worker.evaluation import judge
@@ -167,9 +168,9 @@ class TextLook:
             _mark(codes, values, SHORT, lengths < rules.min_length, lengths)
         if rules.max_length is not None:
             _mark(codes, values, LONG, lengths > rules.max_length, lengths)
-        width = 0 if rules.near_duplicates else wordings.NUMBERS
-        signatures = [wordings.signature(text)[:width] for text in texts]
-        return codes, values, np.stack(signatures)
+        if rules.near_duplicates:
+            return codes, values, np.zeros((len(texts), 0), np.float32)
+        return codes, values, np.stack([wordings.signature(text) for text in texts])
 
 
 def begin_judging(context: WorkerContext, part: Part, shape: Shape, folder: Path) -> Judging | None:
@@ -241,20 +242,8 @@ def _training_texts(context: WorkerContext, rules: Acceptance) -> wordings.Runs:
     key = f"runs {rules.dataset}"
     if key not in context.kept:
         dataset = context.dataset(str(rules.dataset))[1]
-        texts = (" ".join(_texts_in(row)) for row in dataset.documents(TRAIN))
+        texts = (" ".join(texts_of(row)) for row in dataset.documents(TRAIN))
         size = (dataset.folder / DOCUMENTS).stat().st_size
         context.keep(key, wordings.Runs(texts, characters=size))
     found: wordings.Runs = context.kept[key]
     return found
-
-
-def _texts_in(value: Any) -> Iterator[str]:
-    """All texts in a row: its own, its prompt and completion, or those of its messages."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for name in ("text", "prompt", "completion", "messages", "content"):
-            yield from _texts_in(value.get(name))
-    elif isinstance(value, list):
-        for each in value:
-            yield from _texts_in(each)

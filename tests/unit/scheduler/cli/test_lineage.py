@@ -59,6 +59,18 @@ def test_what_is_no_sample_is_refused_by_its_name(genmill, tmp_path, name):
     assert "Traceback" not in done.err
 
 
+@pytest.mark.parametrize(
+    "change", [{"seed": "7"}, {"index": None}, {"seed": None}, {"index": True}]
+)
+def test_a_record_that_was_edited_is_refused_in_words(genmill, text_job, tmp_path, change):
+    genmill("artifact", "download", text_job, "-o", "out")
+    path = tmp_path / "out/samples.jsonl"
+    record = json.loads(path.read_text("utf-8").splitlines()[0]) | change
+    path.write_text(json.dumps(record))
+    done = genmill("artifact", "show", str(path))
+    assert (done.code, "no complete record" in done.err) == (2, True)
+
+
 def test_an_artifact_on_record_names_its_origin(genmill, picture_job):
     [first, *_] = genmill("artifact", "list", picture_job, "--json").json
     shown = genmill("artifact", "show", first["id"], "--json").json
