@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import JSON, DateTime, Float, LargeBinary, String, Text
@@ -24,6 +25,8 @@ CONSTRAINT_NAMES = {
     "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+_IDS_KEPT = 4096  # as bytes: a batch's id is in each of its rows, a job's in several
 
 
 def new_id() -> str:
@@ -41,6 +44,7 @@ def hyphenated(digits: str) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
+@lru_cache(_IDS_KEPT)
 def id_bytes(text: str) -> bytes:
     """An id as it is stored: the UUID's 16 bytes. Other text is the id of no row."""
     return bytes.fromhex(text.replace("-", "")) if _UUID.fullmatch(text) else _encoded(text)

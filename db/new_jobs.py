@@ -19,7 +19,7 @@ from db.states import JobState, ShardState
 from db.tables import Job, Shard, Transition
 from db.tuples import Tuple, insert_tuples
 
-PIECE_ROWS = 3000  # 1,500 jobs of one shard: about a tenth of a second
+PIECE_ROWS = 6000  # 3,000 jobs of one shard: about a tenth of a second
 
 JOB = (
     *("id", "kind", "spec", "spec_hash", "model", "priority", "batch_id", "custom_id"),

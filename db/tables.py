@@ -208,9 +208,9 @@ class Job(Base):
         # of lists: newest first, by a column alone or with the state and kind
         Index("ix_jobs_status_kind_id", "status", "kind", "id"),
         _partial("ix_jobs_model_status_kind_id", "model", "status", "kind", "id"),
-        Index("ix_jobs_batch_id", "batch_id", "id"),
+        _partial("ix_jobs_batch_id", "batch_id", "id"),
         _partial("ix_jobs_batch_id_status_kind_id", "batch_id", "status", "kind", "id"),
-        Index("ix_jobs_schedule_id", "schedule_id", "id"),
+        _partial("ix_jobs_schedule_id", "schedule_id", "id"),
         # of what finished jobs leave behind
         _partial("ix_jobs_finished_at_id", "finished_at", "id"),
         _partial("ix_jobs_collectable", "finished_at", also="collected_at IS NULL"),

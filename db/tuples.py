@@ -4,7 +4,7 @@ The values go to the driver as they are: strings, numbers, bytes, None, and JSON
 ids and digests, which are converted.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -16,7 +16,7 @@ from db.columns import Digest, Id, digest_bytes, id_bytes
 
 Tuple = tuple[str | int | bytes | None, ...]
 UPDATED_AT_ONCE = 512  # rows in one statement
-_BYTES = {Id: id_bytes, Digest: digest_bytes}
+_BYTES: dict[type, Callable[[str], bytes]] = {Id: id_bytes, Digest: digest_bytes}
 
 
 def insert_tuples(

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypedDict, Unpack
 
+from pydantic_core import to_json
+
 from db import workers
 from db.errors import Refused
 from db.new_jobs import NewJob
@@ -71,7 +73,7 @@ class Request:
         row, prompts_sha256 = row_of(asked, data)
         return NewJob(
             asked.kind,
-            json.dumps(row),
+            to_json(row).decode(),
             hash_of(data),
             self.terms.model,
             self.ranges,
@@ -100,7 +102,7 @@ class Unchecked:
         row, prompts_sha256 = row_of(self.asked, data)
         return NewJob(
             self.asked.kind,
-            json.dumps(row),
+            to_json(row).decode(),
             hash_of(data),
             self.model,
             (),

@@ -18,7 +18,7 @@ from scheduler.submission.enqueue import enqueue, estimate
 from worker.services import Services
 from worker.specs import parse_spec
 
-MANY = 4000  # lines: three pieces
+MANY = 8000  # lines: three pieces
 
 
 def generate(**words):
@@ -132,14 +132,14 @@ def test_other_writers_get_a_turn_between_pieces_and_see_none_of_the_jobs(servic
                 seen.append((done, total, sum(jobs.counts(session).values())))
 
     enqueue_batch(services, lines_of(MANY), show=write)
-    assert seen == [(1500, MANY, 0), (3000, MANY, 0), (MANY, MANY, 0)]
+    assert seen == [(3000, MANY, 0), (6000, MANY, 0), (MANY, MANY, 0)]
     assert count_jobs(services) == MANY
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
 def test_an_interrupted_batch_leaves_nothing_behind(services, error) -> None:
     def interrupt(what, done, total):
-        if what == "jobs stored" and done > 1500:
+        if what == "jobs stored" and done > 3000:
             raise error
 
     with pytest.raises(error):
@@ -168,9 +168,9 @@ def kill_submission(services, key=None):
 
 def test_what_a_killed_command_left_is_invisible_and_deleted_after_a_while(services) -> None:
     kill_submission(services)
-    assert (rows(services), count_jobs(services)) == (1500, 0)
+    assert (rows(services), count_jobs(services)) == (3000, 0)
     assert collect_batches(services) == 0
-    assert collect_batches(services, older_than_s=-1) == 1500
+    assert collect_batches(services, older_than_s=-1) == 3000
     assert [rows(services, table) for table in ("batches", "jobs")] == [0, 0]
 
 
