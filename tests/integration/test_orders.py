@@ -173,6 +173,24 @@ def test_a_killed_worker_changes_nothing(deployment, bar):
     assert accepted(deployment, killed.id) == accepted(deployment, calm.id)
 
 
+@pytest.mark.slow
+def test_an_order_of_a_thousand_whose_worker_is_killed_at_three_points_is_the_same(deployment, bar):
+    rules = f"confidence>={bar[0]}"  # which about 70% pass
+    calm = order(deployment, 1000, rules, shard_size=250)
+    deployment.succeed(calm.id)
+    deployment.stop()
+    killed = order(deployment, 1000, rules, shard_size=250)
+    for point in ("claimed", "put_after", "committed"):
+        victim = deployment.worker(failpoint=point)
+        deployment.wait(point, lambda victim=victim: victim.poll() is not None)
+        assert victim.returncode == -signal.SIGKILL
+        assert deployment.job(killed.id).status == "running"
+    deployment.worker()
+    deployment.succeed(killed.id)
+    assert len(accepted(deployment, killed.id)) == 1000
+    assert accepted(deployment, killed.id) == accepted(deployment, calm.id)
+
+
 def test_planted_copies_of_training_are_rejected(judged):
     random = np.random.default_rng(1)
     pixels = random.integers(0, 255, (64, SIDE, SIDE, 1), np.uint8)
