@@ -25,21 +25,33 @@ def busy_processors(database: Database, workers: Sequence[int]) -> Iterator[None
 
 
 def server_pids(database: Database) -> list[int]:
-    """A PostgreSQL server's processes that are connected now."""
+    """The first process of a PostgreSQL server, which starts the others."""
     if database.dialect == "sqlite":
         return []
     with database.read() as session:
-        return list(session.scalars(text("SELECT pid FROM pg_stat_activity")))
+        backend = session.scalar(text("SELECT pg_backend_pid()"))
+    return [_parent(Path(f"/proc/{backend}"))]
 
 
 def seconds_of(pids: Sequence[int]) -> float:
-    """The processor time of processes; those that have ended count nothing."""
-    return sum(map(_seconds, pids))
+    """The processor time of processes and their children, of those that have ended too."""
+    running = [path for path in Path("/proc").iterdir() if path.name.isdigit()]
+    children = [path for path in running if _parent(path) in pids]
+    ended = sum(_seconds(Path(f"/proc/{pid}"), slice(11, 15)) for pid in pids)
+    return ended + sum(_seconds(path, slice(11, 13)) for path in children)
 
 
-def _seconds(pid: int) -> float:
+def _parent(process: Path) -> int:
+    return int((_fields(process) or ["", "0"])[1])
+
+
+def _seconds(process: Path, fields: slice) -> float:
+    return sum(map(int, _fields(process)[fields])) / os.sysconf("SC_CLK_TCK")
+
+
+def _fields(process: Path) -> list[str]:
+    """The fields of `/proc/PID/stat` (proc(5)) from the state on; none if it has ended."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+        return (process / "stat").read_text("utf-8").rpartition(")")[2].split()
     except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return []
