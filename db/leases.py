@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import bindparam, case, or_, select, text, update
+from sqlalchemy import ColumnElement, bindparam, case, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from db.claims import Claim
@@ -115,20 +115,33 @@ def pick(
     return same, min(count, LOST_TOGETHER.get(first.lost, 1)) if first.lost else count
 
 
-def reap(session: Session, *, max_claims: int = MAX_CLAIMS) -> list[str]:
-    """Requeue shards whose lease has expired; return their ids.
+def expired(session: Session, *, without: Collection[str] = ()) -> list[str]:
+    """Some shards whose lease has expired: `reap` them."""
+    found = select(Shard.id).where(*_expired(clock(session))).order_by(Shard.job_id, Shard.idx)
+    others = found.where(Shard.id.not_in(without)) if without else found
+    return list(session.scalars(others.limit(REAPED_AT_ONCE)))
+
+
+def reap(
+    session: Session, shards: Collection[str] | None = None, *, max_claims: int = MAX_CLAIMS
+) -> list[str]:
+    """Requeue shards whose lease has expired, some or these; return their ids.
 
     A shard whose lease expired `max_claims` times is poison: it fails, and its job with it. What
     others have locked is left to the next time.
     """
-    now = clock(session)
-    expired = select(Shard.id, Shard.job_id, *_COUNTERS).where(
-        Shard.status == text("'running'"),  # a literal, so that the partial index is used
-        # a running shard without a lease has lost it; NULL is never less than `now`
-        or_(Shard.lease_until.is_(None), Shard.lease_until < now),
+    ids = expired(session) if shards is None else shards
+    found = select(Shard.id, Shard.job_id, *_COUNTERS).where(
+        Shard.id.in_(ids), *_expired(clock(session))
     )
-    found = session.execute(expired.order_by(Shard.job_id, Shard.idx).limit(REAPED_AT_ONCE)).all()
-    return [row.id for row in found if _reap_one(session, row, max_claims=max_claims)]
+    rows = session.execute(found.order_by(Shard.job_id, Shard.idx)).all()
+    return [row.id for row in rows if _reap_one(session, row, max_claims=max_claims)]
+
+
+def _expired(now: datetime) -> tuple[ColumnElement[bool], ...]:
+    # a running shard without a lease has lost it; NULL is never less than `now`
+    lost = or_(Shard.lease_until.is_(None), Shard.lease_until < now)
+    return (Shard.status == text("'running'"), lost)  # a literal, so that the partial index is used
 
 
 def _reap_one(session: Session, found: Any, *, max_claims: int) -> bool:

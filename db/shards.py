@@ -18,7 +18,7 @@ from db.checkpoints import add_checkpoint, latest_checkpoint, mark_bad
 from db.claims import Claim, unclaimed_samples
 from db.commits import NewArtifact, NewIndex
 from db.due import reset_dispatched, take_due
-from db.leases import MAX_CLAIMS, claim, claim_due, reap
+from db.leases import MAX_CLAIMS, claim, claim_due, expired, reap
 from db.renewals import Beat, over, renew_all
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "claim_due",
     "commit",
     "commit_many",
+    "expired",
     "fail",
     "latest_checkpoint",
     "mark_bad",

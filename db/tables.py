@@ -1,7 +1,7 @@
 """The tables, as a glossary of the record: each noun, and below it what belongs to it.
 
 Datasets and their versions, models and theirs with their evaluations, batches, jobs, a job's shards
-with their attempts, artifacts, curves and logs, workers, and schedules with their runs.
+with their attempts, artifacts, curves and logs, workers, schedules with their runs, and setbacks.
 """
 
 from datetime import datetime
@@ -510,6 +510,22 @@ class ScheduleRun(Base):
     outcome: Mapped[str] = mapped_column(String(20))
     job_id: Mapped[str | None] = mapped_column(Id)
     reason: Mapped[str | None] = mapped_column(PlainText)
+
+
+class Setback(Base):
+    """An item of a loop of the scheduler that fails: how often in a row, and when it is tried next.
+
+    It is deleted once the item works.
+    """
+
+    __tablename__ = "setbacks"
+    loop: Mapped[str] = mapped_column(String(40), primary_key=True)
+    item: Mapped[str] = mapped_column(PlainText, primary_key=True)  # an id, or a step's name
+    times: Mapped[int]
+    error: Mapped[str] = mapped_column(PlainText)
+    since: Mapped[datetime]
+    tried_at: Mapped[datetime]
+    again_at: Mapped[datetime]
 
 
 # for statements that are made once and run often: without the classes, they run much faster

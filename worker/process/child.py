@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from db import workers
 from db.columns import new_id
 from db.errors import Draining, GenmillError, Refused
+from worker.isolation import Survivor
 from worker.services import Services
 from worker.settings import Settings
 from worker.shards.scratch import scratch, sweep
@@ -141,28 +142,24 @@ class Child:
         )
         beat = partial(self._beat, context)
         step: Callable[[Session], None] = start
-        due = time.monotonic()
+        due, survive = time.monotonic(), Survivor(log.warning).survive
+
+        def write(step: Callable[[Session], None]) -> bool:
+            services.database.transact(step)
+            return True
+
         while True:
             if time.monotonic() >= due:
-                if _try_write(services, step):
+                # without the pulse of this thread, the watchdog would kill the child
+                if survive("writing the worker's row", partial(write, step)):
                     step = beat
                 due = time.monotonic() + context.beat_pause_s(MAX_BEAT_S) - MAX_BEAT_S
             if self._ended.wait(min(self.settings.lease_s / 4, MAX_BEAT_S)):
                 break
             self.shared.pulse()
-        _try_write(services, partial(workers.stop, boot_id=self.boot_id))
+        survive(
+            "writing the worker's row", partial(write, partial(workers.stop, boot_id=self.boot_id))
+        )
 
     def _beat(self, context: "WorkerContext", session: Session) -> None:
         context.live_workers = workers.beat(session, self.boot_id)
-
-
-def _try_write(services: Services, step: Callable[[Session], None]) -> bool:
-    try:
-        services.database.transact(step)
-    except GenmillError as error:
-        log.warning("the worker's row was not written: %s", error)
-        return False
-    except Exception:  # keep the thread: without its pulse, the watchdog would kill the child
-        log.exception("the worker's row was not written")
-        return False
-    return True
