@@ -18,7 +18,7 @@ from db.checkpoints import add_checkpoint, latest_checkpoint, mark_bad
 from db.claims import Claim, unclaimed_samples
 from db.commits import NewArtifact, NewIndex
 from db.due import reset_dispatched, take_due
-from db.leases import MAX_CLAIMS, claim, claim_due, reap
+from db.leases import MAX_CLAIMS, claim, claim_due, holds, reap, reap_worker
 from db.renewals import Beat, over, renew_all
 
 __all__ = [
@@ -34,12 +34,14 @@ __all__ = [
     "commit",
     "commit_many",
     "fail",
+    "holds",
     "latest_checkpoint",
     "mark_bad",
     "outcome",
     "over",
     "put_artifact",
     "reap",
+    "reap_worker",
     "release",
     "renew_all",
     "reset_dispatched",

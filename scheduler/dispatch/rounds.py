@@ -16,6 +16,7 @@ from scheduler.dispatch.retention import apply_retention, fold_counts
 from scheduler.schedules.firing import fire_due
 from worker.broker.doorbell import ring_due
 from worker.services import Services
+from worker.services.dead_workers import reap_dead_workers
 from worker.services.finalize import finalize_due
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Counts:
 def run_round(services: Services) -> Counts:
     """Run one round. A step that fails is logged and counts as 0; the others still run."""
     try_step("adding up counts", lambda: fold_counts(services))
+    try_step("taking back from dead workers", lambda: reap_dead_workers(services))
     return Counts(
         fired=try_step("firing schedules", lambda: fire_due(services)),
         reaped=try_step("taking back expired leases", lambda: reap(services)),

@@ -15,8 +15,9 @@ from typing import Protocol
 from sqlalchemy.orm import Session
 
 from db import shards
-from db.errors import GenmillError, Stopped, Unreachable
+from db.errors import GenmillError, Stopped
 from db.shards import Beat, Claim
+from worker.log import surviving
 from worker.services import Services
 
 log = logging.getLogger(__name__)
@@ -138,19 +139,24 @@ class Heartbeat:
         }
 
     def _run(self) -> None:
-        while not self._ended.wait(self._pause_s(MAX_BEAT_S)):
-            work = self._work
-            if hung := [each for each in work if each.hangs]:
-                for each in hung:
-                    each.fail_as_hung()
-                self._on_hang()
-                return
-            try:
-                self.renew(work)
-            except Unreachable as error:
-                log.warning("no heartbeat: %s", error)
-            except Exception:  # without a heartbeat the work would be lost with its lease
-                log.exception("no heartbeat")
+        pause_s = self._pause_s(MAX_BEAT_S)
+        while not self._ended.wait(pause_s):
+            # without a heartbeat the work would be lost with its lease
+            with surviving(log, "no heartbeat"):
+                self._beat()
+                pause_s = self._pause_s(MAX_BEAT_S)
+
+    def _beat(self) -> None:
+        work = self._work
+        hung = [each for each in work if each.hangs]
+        if not hung:
+            self.renew(work)
+            return
+        for each in hung:
+            with surviving(log, "the failure was not recorded"):
+                each.fail_as_hung()
+        self._ended.set()
+        self._on_hang()
 
 
 def _note(pending: Sequence[tuple[Held, list[Write]]], orders: dict[str, Stopped | None]) -> None:
