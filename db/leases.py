@@ -4,12 +4,12 @@ A claim carries a fence, a number that grows with each claim of its shard. Every
 it, and changes nothing if the shard has since been claimed again, cancelled or ended.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, case, or_, select, text, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from db.claims import Claim
@@ -117,9 +117,9 @@ def pick(
 
 def expired(session: Session, *, without: Collection[str] = ()) -> list[str]:
     """Some shards whose lease has expired: `reap` them."""
-    found = select(Shard.id).where(*_expired(clock(session))).order_by(Shard.job_id, Shard.idx)
+    found = select(Shard.id).where(Shard.status == _RUNNING, _is_past(clock(session)))
     others = found.where(Shard.id.not_in(without)) if without else found
-    return list(session.scalars(others.limit(REAPED_AT_ONCE)))
+    return list(session.scalars(others.order_by(Shard.job_id, Shard.idx).limit(REAPED_AT_ONCE)))
 
 
 def reap(
@@ -130,34 +130,68 @@ def reap(
     A shard whose lease expired `max_claims` times is poison: it fails, and its job with it. What
     others have locked is left to the next time.
     """
-    ids = expired(session) if shards is None else shards
-    found = select(Shard.id, Shard.job_id, *_COUNTERS).where(
-        Shard.id.in_(ids), *_expired(clock(session))
-    )
-    rows = session.execute(found.order_by(Shard.job_id, Shard.idx)).all()
-    return [row.id for row in rows if _reap_one(session, row, max_claims=max_claims)]
+    lost = _is_past(clock(session))
+    if shards is not None:
+        lost = and_(lost, Shard.id.in_(shards))
+    why = "the lease expired: its worker stopped reporting"
+    return _take_back(session, lost, _has_expired, why, max_claims=max_claims)
 
 
-def _expired(now: datetime) -> tuple[ColumnElement[bool], ...]:
+def _is_past(now: datetime) -> ColumnElement[bool]:
     # a running shard without a lease has lost it; NULL is never less than `now`
-    lost = or_(Shard.lease_until.is_(None), Shard.lease_until < now)
-    return (Shard.status == text("'running'"), lost)  # a literal, so that the partial index is used
+    return or_(Shard.lease_until.is_(None), Shard.lease_until < now)
 
 
-def _reap_one(session: Session, found: Any, *, max_claims: int) -> bool:
+def reap_worker(session: Session, owner: str, *, max_claims: int = MAX_CLAIMS) -> list[str]:
+    """`reap`, but the shards of a worker boot that is known to be dead, expired or not."""
+
+    def is_held(shard: Any, _: datetime) -> bool:
+        return bool(shard.status == ShardState.RUNNING and shard.owner == owner)
+
+    why = "its worker died"
+    return _take_back(session, Shard.owner == owner, is_held, why, max_claims=max_claims)
+
+
+def holds(session: Session, owner: str) -> bool:
+    """Whether a worker boot holds any shard."""
+    held = select(Shard.id).where(Shard.status == _RUNNING, Shard.owner == owner).limit(1)
+    return session.scalar(held) is not None
+
+
+def _take_back(
+    session: Session,
+    condition: Any,
+    is_lost: Callable[[Any, datetime], bool],
+    why: str,
+    *,
+    max_claims: int,
+) -> list[str]:
+    """Requeue some running shards that meet a condition, which `is_lost` tells of a locked one."""
+    lost = select(Shard.id, Shard.job_id, *_COUNTERS).where(Shard.status == _RUNNING, condition)
+    found = session.execute(lost.order_by(Shard.job_id, Shard.idx).limit(REAPED_AT_ONCE)).all()
+    return [row.id for row in found if _reap_one(session, row, is_lost, why, max_claims=max_claims)]
+
+
+def _reap_one(
+    session: Session,
+    found: Any,
+    is_lost: Callable[[Any, datetime], bool],
+    why: str,
+    *,
+    max_claims: int,
+) -> bool:
     poison = _times_lost(found) >= max_claims
     job = lock_jobs(session, [found.job_id], shared=not poison, skip_locked=True)
     shard = lock_shard(session, found.id, skip_locked=True)
     now = clock(session)
-    if not job or shard is None or shard.fence != found.fence or not _has_expired(shard, now):
+    if not job or shard is None or shard.fence != found.fence or not is_lost(shard, now):
         return False
-    lost = "the lease expired: its worker stopped reporting"
-    end_attempts(session, [shard.id], "lost", at=now, error=lost)
+    end_attempts(session, [shard.id], "lost", at=now, error=why)
     if poison:
         reason = f"poison: its workers stopped reporting {_times_lost(shard)} times"
         give_up(session, job[shard.job_id], shard, reason, at=now)
         return False
-    requeue(session, shard, lost, at=now)
+    requeue(session, shard, why, at=now)
     return True
 
 
@@ -253,6 +287,7 @@ def _claim_of(row: Any, owner: str) -> Claim:
     )
 
 
+_RUNNING = text("'running'")  # a literal, so that the partial index is used
 _COUNTERS = (Shard.fence, Shard.claims, Shard.failures, Shard.releases)
 
 _shard = SHARDS.c

@@ -18,7 +18,7 @@ from db.checkpoints import add_checkpoint, latest_checkpoint, mark_bad
 from db.claims import Claim, unclaimed_samples
 from db.commits import NewArtifact, NewIndex
 from db.due import reset_dispatched, take_due
-from db.leases import MAX_CLAIMS, claim, claim_due, expired, reap
+from db.leases import MAX_CLAIMS, claim, claim_due, expired, holds, reap, reap_worker
 from db.renewals import Beat, over, renew_all
 
 __all__ = [
@@ -35,12 +35,14 @@ __all__ = [
     "commit_many",
     "expired",
     "fail",
+    "holds",
     "latest_checkpoint",
     "mark_bad",
     "outcome",
     "over",
     "put_artifact",
     "reap",
+    "reap_worker",
     "release",
     "renew_all",
     "reset_dispatched",

@@ -16,6 +16,7 @@ from scheduler.dispatch.retention import apply_retention, fold_counts
 from scheduler.schedules.firing import fire_due
 from worker.broker.doorbell import ring_due
 from worker.services import Services
+from worker.services.dead_workers import reap_dead_workers
 from worker.services.finalize import finalize_due
 from worker.services.loops import Loop
 
@@ -40,6 +41,7 @@ def run_round(services: Services) -> Counts:
     """Run one round. A step that fails is told and counts as 0; the others still run."""
     with Steps(services) as steps:
         steps.run("adding up counts", fold_counts)
+        steps.run("taking back from dead workers", reap_dead_workers)
         return Counts(
             fired=steps.run("firing schedules", fire_due),
             reaped=steps.run("taking back expired leases", reap),

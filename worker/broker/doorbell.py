@@ -48,10 +48,10 @@ def ring_due(services: Services) -> int:
     """
     with _producer(services) as producer:
         # workers claim by themselves what is due: doorbells that wait already wake as many
-        waiting = producer.connection.default_channel.client.llen(QUEUE)
+        waiting = producer.connection.default_channel.queue_declare(QUEUE).message_count
     deadline_s = services.settings.deadline_s
     shard_ids = services.database.transact(
-        partial(shards.take_due, per_worker=PER_WORKER, deadline_s=deadline_s, waiting=int(waiting))
+        partial(shards.take_due, per_worker=PER_WORKER, deadline_s=deadline_s, waiting=waiting)
     )
     ring(services, shard_ids)
     return len(shard_ids)

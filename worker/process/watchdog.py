@@ -16,7 +16,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from worker.broker.app import KEY_PREFIX, QUEUE
-from worker.isolation import Survivor
+from worker.log import surviving
 from worker.settings import Settings
 from worker.shared_memory import SharedState
 
@@ -46,14 +46,14 @@ class Watchdog(threading.Thread):
             settings.broker_client, socket_timeout=PERIOD_S, socket_connect_timeout=PERIOD_S
         )
         self._idle_since: float | None = None
-        self._survive = Survivor(log.error).survive
 
     def run(self) -> None:
         """Check the child and the queue every `period_s`."""
         while not self._shared.draining:
             time.sleep(self._period_s)
-            self._survive("looking after the child", self._check_child)
-            self._survive("looking at the queue", self._check_queue)
+            for check in (self._check_child, self._check_queue):
+                with surviving(log, "the watchdog could not look"):
+                    check()
 
     def _check_child(self) -> None:
         if self._shared.child_pid and self._shared.silent_s > self._hang_s:

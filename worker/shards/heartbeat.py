@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from types import TracebackType
 from typing import Protocol
 
@@ -18,7 +17,8 @@ from sqlalchemy.orm import Session
 from db import shards
 from db.errors import Stopped, Unreachable
 from db.shards import Beat, Claim
-from worker.isolation import Isolated, Survivor, described
+from worker.isolation import Isolated, described
+from worker.log import surviving
 from worker.services import Services
 
 log = logging.getLogger(__name__)
@@ -166,16 +166,24 @@ class Heartbeat:
         }
 
     def _run(self) -> None:
-        survive = Survivor(log.warning).survive
-        while not self._ended.wait(self._pause_s(MAX_BEAT_S)):
-            work = self._work
-            if hung := [each for each in work if each.hangs]:
-                for each in hung:
-                    survive("reporting what hangs", each.fail_as_hung)
-                self._on_hang()
-                return
+        pause_s = self._pause_s(MAX_BEAT_S)
+        while not self._ended.wait(pause_s):
             # without a heartbeat the work would be lost with its lease
-            survive("the heartbeat", partial(self.renew, work))
+            with surviving(log, "no heartbeat"):
+                self._beat()
+                pause_s = self._pause_s(MAX_BEAT_S)
+
+    def _beat(self) -> None:
+        work = self._work
+        hung = [each for each in work if each.hangs]
+        if not hung:
+            self.renew(work)
+            return
+        for each in hung:
+            with surviving(log, "the failure was not recorded"):
+                each.fail_as_hung()
+        self._ended.set()
+        self._on_hang()
 
 
 def _note(pending: Sequence[tuple[Held, list[Write]]], orders: dict[str, Stopped | None]) -> None:

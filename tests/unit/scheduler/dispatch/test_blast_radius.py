@@ -124,7 +124,9 @@ def test_moving_jobs_on_to_finalizing(services, monkeypatch, error) -> None:
 def test_taking_back_leases(services, monkeypatch, error) -> None:
     held = [claim(services, add_job(services), lease_s=0.01) for _ in range(3)]
     wait_for_pause()
-    broken = failing_for(held[1].shard_id, error, leases._reap_one, of=lambda _, row, **__: row.id)
+    broken = failing_for(
+        held[1].shard_id, error, leases._reap_one, of=lambda _, row, *__, **___: row.id
+    )
     with monkeypatch.context() as patch:
         patch.setattr(leases, "_reap_one", broken)
         assert reap(services) == 2
