@@ -121,7 +121,7 @@ class Heartbeat:
                 self._write(held, [(each, each.pending[:]) for each in held])
             if together.error is None:
                 return
-            if not any(each.pending for each in held):
+            if isinstance(together.error, Unreachable) or not any(each.pending for each in held):
                 raise together.error
             self._write(held, [(each, []) for each in held])
             for each in held:

@@ -10,6 +10,7 @@ from db import artifacts, jobs, shards
 from db.errors import Cancelled, Draining, LeaseLost, Unreachable
 from db.progress import of
 from db.shards import NewArtifact
+from tests.faults import ERRORS, name_of
 from worker.services import Services
 from worker.settings import Settings
 from worker.shards.commits import commit
@@ -43,7 +44,10 @@ def hasty(services):
 @pytest.fixture
 def claim(services):
     """A claim on the only shard of a fresh one-sample job, its lease run out already."""
+    return claim_new(services)
 
+
+def claim_new(services):
     def work(session):
         job = jobs.add(
             session, spec={}, spec_hash="0" * 64, kind="generate", model="m", ranges=[(0, 1)]
@@ -332,6 +336,27 @@ class Panic(BaseException):
 
 
 TROUBLES = [OSError("disk"), KeyError("key"), RuntimeError("surprise"), SystemExit(1), Panic()]
+
+
+@pytest.mark.parametrize(
+    "error", [each for each in ERRORS if not isinstance(each, Unreachable)], ids=name_of
+)
+def test_what_cannot_be_written_for_one_keeps_no_claim_from_being_renewed(
+    services, claim, error
+) -> None:
+    lease, other = hold(services, claim), hold(services, claim_new(services))
+
+    def spoilt(_):
+        raise error
+
+    lease.held.pending.append(spoilt)
+    lease.log("told")
+    other.log("told too")
+    lease.heartbeat.renew([lease, other])
+    assert lines(services, lease.claim) == ["told"]
+    assert lines(services, other.claim) == ["told too"]
+    assert lease.held.pending == other.held.pending == []
+    assert reap(services) == []
 
 
 def test_no_error_stops_the_heart(services, claim, monkeypatch, caplog) -> None:
