@@ -116,10 +116,17 @@ class Loop:
         trace: TracebackType | None,
     ) -> None:
         with Isolated() as attempt:
+            self._leave_out_told()
             self._record()
         self._log()
         if attempt.error is not None:
             log.warning("setbacks were not recorded: %s", described(attempt.error))
+
+    def _leave_out_told(self) -> None:
+        """What was tried during its pause, and failed as before, is neither recorded nor logged."""
+        for item in self._failed.keys() & self.paused:
+            if self._known[item].error == described(self._failed[item]):
+                del self._failed[item]
 
     def _record(self) -> None:
         failures = {

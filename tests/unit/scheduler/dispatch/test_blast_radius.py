@@ -95,6 +95,21 @@ def test_a_step_that_fails_stops_no_other(services, monkeypatch, error) -> None:
     assert setback_of(services, "finishing jobs") is None
 
 
+def test_a_step_that_fails_in_every_round_does_not_fill_the_log(
+    services, monkeypatch, caplog
+) -> None:
+    def broken(_):
+        raise KeyError("odd")
+
+    monkeypatch.setattr(rounds, "fire_due", broken)
+    patient = Services(services.settings.model_copy(update={"loop_s": 60}))
+    with closing(patient):
+        for _ in range(5):
+            run_round(patient)
+    assert caplog.text.count("firing schedules") == 1
+    assert setback_of(services, "firing schedules").times == 1
+
+
 @every_error
 def test_finishing(services, monkeypatch, error) -> None:
     made = [committed(services).id for _ in range(3)]
