@@ -16,7 +16,7 @@ from sqlalchemy import exc as sql
 
 from db.columns import id_bytes
 from db.database_url import PREPARE, prepare_threshold
-from db.driver_errors import location, settings_remedy
+from db.driver_errors import MOVED, code_of, location, settings_remedy
 from db.errors import Unreachable
 from db.path_errors import explain, named_path, shown
 
@@ -93,6 +93,8 @@ def _postgresql_engine(url: URL) -> Engine:
     def _begin(connection: Connection) -> None:
         connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
 
+    event.listen(engine, "handle_error", _leave_moved_server)
+
     @event.listens_for(engine, "checkin")
     def _put_back(_: Any, record: Any) -> None:
         record.info["idle_since"] = time.monotonic()
@@ -105,6 +107,12 @@ def _postgresql_engine(url: URL) -> Engine:
             raise sql.InvalidatePoolError
 
     return engine
+
+
+def _leave_moved_server(context: Any) -> None:
+    """Have the pool drop its connections to a server that goes or takes no writes any more."""
+    if code_of(context.original_exception) in MOVED:
+        context.is_disconnect = True
 
 
 def _is_pooled(connection: Any) -> bool:
