@@ -16,7 +16,7 @@ from sqlalchemy import exc as sql
 
 from db.columns import id_bytes
 from db.database_url import PREPARE, prepare_threshold
-from db.driver_errors import location, settings_remedy
+from db.driver_errors import MOVED, code_of, location, settings_remedy
 from db.errors import Unreachable
 from db.lost_replies import ask_after_lost_replies
 from db.path_errors import explain, named_path, shown
@@ -90,6 +90,8 @@ def _postgresql_engine(url: URL) -> Engine:
         if threshold is not None and PREPARE not in url.query and _is_pooled(connection):
             connection.prepare_threshold = None
 
+    event.listen(engine, "handle_error", _leave_moved_server)
+
     @event.listens_for(engine, "checkin")
     def _put_back(_: Any, record: Any) -> None:
         record.info["idle_since"] = time.monotonic()
@@ -121,6 +123,12 @@ def _begin_with_ids(engine: Engine) -> None:
         begin = connection.get_execution_options().get("begin", "BEGIN")
         result = connection.exec_driver_sql(begin, execution_options={"no_parameters": True})
         connection.info["transaction"] = result.scalar() if result.returns_rows else None
+
+
+def _leave_moved_server(context: Any) -> None:
+    """Have the pool drop its connections to a server that goes or takes no writes any more."""
+    if code_of(context.original_exception) in MOVED:
+        context.is_disconnect = True
 
 
 def _is_pooled(connection: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Shards: claim, renew, commit, fail, release, reap. The lease protocol.
+"""Shards: claim, renew, commit, fail, decline, release, reap. The lease protocol.
 
 Every change is one fenced update of the shard under a lock on its job: shared, unless it moves the
 job. `tests/unit/db/protocol_model.py` explores every order of these steps.
@@ -8,6 +8,7 @@ from db.attempts import (
     Result,
     commit,
     commit_many,
+    decline,
     fail,
     outcome,
     put_artifact,
@@ -33,6 +34,7 @@ __all__ = [
     "claim_due",
     "commit",
     "commit_many",
+    "decline",
     "expired",
     "fail",
     "holds",

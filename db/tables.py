@@ -348,7 +348,9 @@ class Attempt(Base):
     worker: Mapped[str] = mapped_column(Id)
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime]
-    outcome: Mapped[str] = mapped_column(String(20))  # failed | released | lost | cancelled
+    outcome: Mapped[str] = mapped_column(
+        String(20)
+    )  # failed | declined | released | lost | cancelled
     error: Mapped[str | None] = mapped_column(PlainText)
 
 
@@ -410,7 +412,7 @@ class Checkpoint(Base):
     __tablename__ = "checkpoints"
     shard_id: Mapped[str] = mapped_column(ForeignKey("shards.id"), primary_key=True)
     step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    fence: Mapped[int]
+    fence: Mapped[int]  # of the claim that reached this step first
     key: Mapped[str] = mapped_column(String(200))
     sha256: Mapped[str] = mapped_column(Digest)
     size: Mapped[int] = mapped_column(BigInteger)

@@ -15,6 +15,7 @@ ERRORS = [
     GenmillError("it cannot be done"),
     Unreachable("it is away"),
     OSError(errno.EIO, "Input/output error"),
+    IsADirectoryError(errno.EISDIR, "Is a directory"),
     InternalError("SELECT 1", {}, Exception("cache lookup failed")),
     KeyError("labels"),
     MemoryError(),

@@ -8,7 +8,6 @@ import logging
 from functools import partial
 
 from db import chains, jobs
-from db.errors import DigestMismatch, NotFound, Refused
 from scheduler.submission.chains import names_of_chain, without_missing
 from scheduler.submission.requests import Preparer
 from worker.failpoints import end_at
@@ -19,7 +18,6 @@ from worker.services.prompts import load_spec
 log = logging.getLogger(__name__)
 
 ROUND_S = 2.0  # at most this long in one round; the last step may take a little longer
-NEVER = (Refused, NotFound, DigestMismatch)  # the same tomorrow
 
 
 def move_chains_on(services: Services, *, within_s: float = ROUND_S) -> int:
@@ -41,7 +39,7 @@ def move_chains_on(services: Services, *, within_s: float = ROUND_S) -> int:
     def move(job_id: str) -> bool:
         return _move(services, found[job_id])
 
-    loop = Loop(services, "moving chains on", never=NEVER, give_up=fail, within_s=within_s)
+    loop = Loop(services, "moving chains on", give_up=fail, within_s=within_s)
     with loop:
         while not loop.is_over:
             with services.database.read() as session:

@@ -7,9 +7,10 @@ from datetime import timedelta
 from functools import partial
 
 from db import job_lists, retention
+from db.errors import is_outage
 from worker.isolation import Isolated, described
 from worker.services import Services
-from worker.services.loops import Loop, is_outage
+from worker.services.loops import Loop
 
 log = logging.getLogger(__name__)
 

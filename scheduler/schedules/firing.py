@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from db import datasets, jobs, schedules
-from db.errors import GenmillError
+from db.errors import GenmillError, is_outage
 from db.session import clock
 from db.tables import Schedule
 from scheduler.output.render import to_duration, to_iso
@@ -21,7 +21,7 @@ from scheduler.schedules.cron import due_around, next_due
 from scheduler.submission.enqueue import ring_or_warn
 from worker.isolation import Isolated, described
 from worker.services import Services
-from worker.services.loops import Loop, is_outage
+from worker.services.loops import Loop
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from db import jobs
 from db.commits import NewManifest
-from db.errors import DigestMismatch, Refused
+from db.errors import DigestMismatch
 from db.states import JobState
 from db.tables import Job
 from worker.files import canonical_json
@@ -63,7 +63,7 @@ def _finishing(services: Services) -> Loop:
         told = f"cannot be finished: {reason}"
         services.database.transact(partial(jobs.fail, job_id=job_id, reason=told))
 
-    return Loop(services, "finishing jobs", never=(Refused, DigestMismatch), give_up=fail)
+    return Loop(services, "finishing jobs", give_up=fail)
 
 
 def _complete(services: Services, job_ids: Sequence[str]) -> list[str]:

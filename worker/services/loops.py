@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from db import setbacks
-from db.errors import GenmillError, Unreachable
+from db.errors import Cause, GenmillError, cause_of, is_outage
 from db.setbacks import Failure
 from db.tables import Setback
 from worker.isolation import PATIENCE_S, Isolated, described
@@ -34,9 +34,9 @@ GiveUp = Callable[[str, str], object]  # takes the item and the reason
 class Loop:
     """One pass over items, each known by a text; the end of the `with` block records what failed.
 
-    `never` are the errors that will be the same tomorrow. With `give_up`, an item that fails by one
-    of them, or `MAX_TRIES` times for other reasons than a service that is away, is given up. Once
-    `within_s` have passed, the rest is left to the next pass.
+    With `give_up`, an item that fails in a way that will be the same tomorrow, or `MAX_TRIES` times
+    for reasons of its own, is given up. Once `within_s` have passed, the rest is left to the next
+    pass.
     """
 
     def __init__(
@@ -44,13 +44,11 @@ class Loop:
         services: Services,
         name: str,
         *,
-        never: tuple[type[Exception], ...] = (),
         give_up: GiveUp | None = None,
         within_s: float = PATIENCE_S,
     ) -> None:
         self.services = services
         self._name = name
-        self._never = never
         self._give_up = give_up
         self._deadline = time.monotonic() + within_s
         self._failed: dict[str, BaseException] = {}
@@ -148,8 +146,9 @@ class Loop:
 
     def _is_given_up(self, item: str, error: BaseException) -> bool:
         tries = self._known[item].times + 1 if item in self._known else 1
-        is_final = isinstance(error, self._never) or (tries >= MAX_TRIES and not is_outage(error))
-        if self._give_up is None or not is_final:
+        is_lasting = isinstance(error, GenmillError) and error.lasting
+        is_final = cause_of(error) is Cause.WORK and is_lasting
+        if self._give_up is None or not (is_final or (tries >= MAX_TRIES and not is_outage(error))):
             return False
         with Isolated() as attempt:
             self._give_up(item, described(error))
@@ -169,8 +168,3 @@ class Loop:
             log.warning(text, self._name, shown, reason, exc_info=None if is_known else error)
         if len(reasons) > SHOWN:
             log.warning("%s failed for %d other reasons", self._name, len(reasons) - SHOWN)
-
-
-def is_outage(error: BaseException) -> bool:
-    """Whether a service cannot be used now, which says nothing of the item that needed it."""
-    return isinstance(error, Unreachable)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from db import setbacks
-from db.errors import Unreachable
+from db.errors import is_outage
 from scheduler.schedules import firing
 from scheduler.schedules.firing import fire_due
 from tests.faults import ERRORS, failing_for, name_of
@@ -43,7 +43,7 @@ def test_a_command_that_fails_is_a_failed_run(clockwork, due, monkeypatch, error
 
     monkeypatch.setattr(firing, "prepared_jobs", broken)
     assert fire_due(clockwork.services) == 2
-    if isinstance(error, Unreachable):  # it waits
+    if is_outage(error):  # it waits
         assert clockwork.outcomes(due["first"]) == []
         monkeypatch.setattr(firing, "prepared_jobs", prepare)
         time.sleep(0.05)
