@@ -17,7 +17,7 @@ JOB_GRACE_S = 3600.0  # since the job ended
 UPLOAD_GRACE_S = 86_400.0  # since the object was stored; no command takes that long to record it
 STALE_UPLOAD_S = 86_400.0
 JOBS_AT_ONCE = 20
-BATCH_JOBS_AT_ONCE = 10_000
+BATCH_STEPS_AT_ONCE = 10
 
 
 def collect_jobs(services: Services, *, older_than_s: float = JOB_GRACE_S) -> int:
@@ -46,7 +46,7 @@ def collect_batches(services: Services, *, older_than_s: float = ABANDONED_S) ->
     """Delete some jobs of batches whose submission was killed; return how many."""
     with services.database.read() as session:
         abandoned = batches.abandoned(session, older_than_s)
-    deleted = sum(discard(services, batch_id, at_most=BATCH_JOBS_AT_ONCE) for batch_id in abandoned)
+    deleted = sum(discard(services, batch_id, steps=BATCH_STEPS_AT_ONCE) for batch_id in abandoned)
     if deleted:
         log.info("jobs of unfinished batches deleted", extra={"jobs": deleted})
     return deleted

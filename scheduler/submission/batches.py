@@ -18,7 +18,7 @@ from db.columns import new_id
 from db.errors import GenmillError, Refused
 from db.new_jobs import Piece, insert_piece, pieces
 from db.tables import Batch
-from scheduler.submission.batch_lines import MAX_JOBS, Ignored, check_batch
+from scheduler.submission.batch_lines import Ignored, check_batch
 from scheduler.submission.enqueue import refuse_wrong_broker, ring_or_warn
 from scheduler.submission.idempotency import refuse_different
 from scheduler.submission.pinning import Names
@@ -81,11 +81,12 @@ def staged_batch(services: Services, lines: Iterable[str], columns: Columns) -> 
         yield batch_id
 
 
-def discard(services: Services, batch_id: str, *, at_most: int = MAX_JOBS) -> int:
+def discard(services: Services, batch_id: str, *, steps: int | None = None) -> int:
     """Delete jobs of an incomplete batch in small steps, and it with the last; return how many."""
-    deleted = 0
-    while deleted < at_most and _is_incomplete(services, batch_id):
+    deleted, taken = 0, 0
+    while (steps is None or taken < steps) and _is_incomplete(services, batch_id):
         deleted += services.database.transact(partial(batches.delete_some, batch_id=batch_id))
+        taken += 1
         time.sleep(TURN_S)
     return deleted
 
