@@ -4,7 +4,7 @@ BIN := .venv/bin
 SEED ?= 1
 COVERAGE ?=
 
-.PHONY: help install hooks demo test fix docs coverage structure results chaos fuzz bench bench-scale
+.PHONY: help install hooks demo test fix docs coverage structure results chaos fuzz audit bench bench-scale
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{sub(/:.*/, "", $$1); printf "  make %-11s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ chaos: install ## random faults against the real system, and an auditor; SEED=N 
 
 fuzz: install ## 20,000 mutated data sets and as many mutated models; FUZZ=N for another number
 	GENMILL_FUZZ=$(or $(FUZZ),20000) $(BIN)/pytest -n 2 --timeout 7200 $(shell find tests -name test_fuzz.py)
+
+audit: install ## the pins of constraints.txt against the advisories of PyPI; needs the network
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 bench: install ## speed and memory against baselines; BENCH_JSON=file writes the rows, QUICK=1 takes two minutes
 	$(BIN)/python -m tests.bench $(if $(BENCH_JSON),--json $(BENCH_JSON)) $(if $(QUICK),--quick) $(foreach row,$(ONLY),--only $(row))

@@ -8,7 +8,7 @@ makes them all visible. What a killed command leaves behind is deleted in small 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, delete, func, or_, select
+from sqlalchemy import ColumnElement, Delete, ScalarSelect, Select, delete, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, undefer
 
 from db.columns import new_id
@@ -18,6 +18,7 @@ from db.session import clock
 from db.tables import Batch, Job, Shard, Transition
 
 DELETED_AT_ONCE = 1000  # jobs
+SHARDS_AT_ONCE = 5000
 
 
 def add(session: Session, size: int, batch_id: str | None = None) -> Batch:
@@ -102,7 +103,8 @@ def is_incomplete(session: Session, batch_id: str) -> bool:
 def delete_some(session: Session, batch_id: str, limit: int = DELETED_AT_ONCE) -> int:
     """Delete some jobs of an incomplete batch, and it with the last; return how many jobs.
 
-    0 means that nothing is left to delete, or that the batch is complete.
+    Of jobs with many shards, some of these go first, and no job. It holds locks for a fraction of a
+    second, however large the jobs are.
     """
     batch = _locked(session, batch_id)
     if batch is None or batch.complete_at is not None:
@@ -113,15 +115,20 @@ def delete_some(session: Session, batch_id: str, limit: int = DELETED_AT_ONCE) -
     # newest first: the first job holds the idempotency key, which nobody takes meanwhile
     newest = select(Job.id).where(Job.batch_id == batch_id).order_by(Job.id.desc())
     ids: Sequence[str] = session.scalars(newest.limit(limit)).all()
-    for statement in (
-        delete(Transition).where(Transition.job_id.in_(ids)),
-        delete(Shard).where(Shard.job_id.in_(ids)),
-        delete(Job).where(Job.id.in_(ids)),
-    ):
-        session.execute(statement.execution_options(synchronize_session=False))
+    some = select(Shard.id).where(Shard.job_id.in_(ids)).limit(SHARDS_AT_ONCE)
+    shard_ids = session.scalars(some).all()
+    _delete(session, delete(Shard).where(Shard.id.in_(shard_ids)))
+    if len(shard_ids) == SHARDS_AT_ONCE:
+        return 0
+    _delete(session, delete(Transition).where(Transition.job_id.in_(ids)))
+    _delete(session, delete(Job).where(Job.id.in_(ids)))
     if len(ids) < limit:
         session.execute(delete(Batch).where(Batch.id == batch_id))
     return len(ids)
+
+
+def _delete(session: Session, statement: Delete) -> None:
+    session.execute(statement.execution_options(synchronize_session=False))
 
 
 def _last_written() -> ScalarSelect[datetime]:

@@ -153,7 +153,7 @@ def insert_retry(session: Session, old: Job, new: NewJob) -> Job:
     cancel_after(session, old.id, because(old.id, old.status, old.error))
     found = _and_after(session, old.id)[1:]
     replaced = {job.retry_of for job in found}  # a retry already follows
-    ids = {old.id: new_id()}
+    ids = {old.id: new.id or new_id()}
     again = [new._replace(id=ids[old.id])]
     for job in found:
         if job.id not in replaced and job.after_id in ids:

@@ -115,9 +115,9 @@ class Id(_Hexadecimal):
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> str | None:
         """The text of an id."""
-        if value is None:
-            return None
-        return hyphenated(value.hex()) if 2 * len(value) == ID_DIGITS else str(value, "utf-8")
+        if isinstance(value, bytes) and 2 * len(value) == ID_DIGITS:
+            return hyphenated(value.hex())
+        return _decoded(value)
 
 
 class Digest(_Hexadecimal):
@@ -132,9 +132,16 @@ class Digest(_Hexadecimal):
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> str | None:
         """The text of a digest."""
-        if value is None:
-            return None
-        return value.hex() if 2 * len(value) == DIGEST_DIGITS else str(value, "utf-8")
+        if isinstance(value, bytes) and 2 * len(value) == DIGEST_DIGITS:
+            return value.hex()
+        return _decoded(value)
+
+
+def _decoded(value: Any | None) -> str | None:
+    """Text that somebody else wrote into the column: the id or digest of nothing."""
+    if value is None or isinstance(value, str):
+        return value
+    return bytes(value).decode("utf-8", "replace")
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -45,7 +45,7 @@ def open_engine(url: URL) -> Engine:
 
 def _sqlite_engine(url: URL) -> Engine:
     try:
-        Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+        Path(str(url.database)).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         at_fault = named_path(error, Path(str(url.database)))
         raise Unreachable(

@@ -120,9 +120,9 @@ def insert_shards(session: Session, rows: Sequence[Tuple], *, at: datetime) -> N
 def insert_job(session: Session, job: NewJob, *then: NewJob, batch_id: str | None = None) -> Job:
     """Insert a job with its shards, and those that wait, each for the one before.
 
-    Returns the first, with its spec.
+    Returns the first, with its spec; it keeps an id that it has.
     """
-    ids = list(islice(fresh_ids(), 1 + len(then)))
+    ids = [job.id or new_id(), *islice(fresh_ids(), len(then))]
     waiting = [
         each._replace(id=own, after_id=before)
         for each, (before, own) in zip(then, pairwise(ids), strict=True)

@@ -7,6 +7,7 @@ is downloaded or evicted. A process that dies holds none. Knows no store and no 
 
 import fcntl
 import os
+import re
 import shutil
 import time
 import weakref
@@ -14,12 +15,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from worker.files import disk_errors
+from worker.files import disk_errors, inside
 
 _LOCK_FLAGS = (
     os.O_RDWR | os.O_CREAT
 )  # lock files stay: removing one would let two processes hold it
 _RETRY_S = 0.02
+# what has neither a lock nor such a name is not the cache's: its folder may be somebody else's
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class HeldFolder:
@@ -52,9 +55,10 @@ class Cache:
 
         `download` gets a folder that may hold what an earlier attempt left, and adds the rest. Its
         errors pass, and what it wrote is kept for the next attempt. One process downloads while the
-        others wait. Raises `Unreachable` if the disk is full or not writable.
+        others wait. Raises `Unreachable` if the disk is full or not writable, and `BadInput` for a
+        key that is no plain name.
         """
-        folder = self.root / kind / key
+        folder = inside(self.root / kind, key)
         with disk_errors(folder.parent):
             folder.parent.mkdir(parents=True, exist_ok=True)
             lock = _open_lock(folder)
@@ -72,8 +76,9 @@ class Cache:
         folders = {
             path.with_suffix("")  # `KEY`, `KEY.part` and `KEY.lock` are one entry
             for kind in self.root.iterdir()
-            if kind.is_dir()
+            if kind.is_dir() and not kind.is_symlink()
             for path in kind.iterdir()
+            if path.with_suffix(".lock").exists() or _DIGEST.fullmatch(path.name)
         }
         sizes = {folder: files for folder in folders if (files := _file_sizes(folder))}
         for folder in sorted(sizes, key=_last_used):

@@ -5,9 +5,11 @@ than a command that only reads the record.
 """
 
 import os
+import stat
 from pathlib import Path
 
 PREFIX = "GENMILL_"
+ENV_FILE = Path(".env")
 UNCHECKED = {"HOME", "DATABASE_URL", "REDIS_URL", "STORE_URL", "S3_ENDPOINT_URL"}
 
 
@@ -35,6 +37,26 @@ def sqlite_url(home: Path) -> str:
     return f"sqlite:///{home / 'genmill.db'}"
 
 
+def env_file_fault() -> str | None:
+    """Why the `.env` of the working folder is not read; None if it is read, or not there.
+
+    It says where Genmill works and what it runs there, so it is obeyed only where nobody but this
+    user (and root) can have written it.
+    """
+    if not os.path.lexists(ENV_FILE):
+        return None
+    for path, what in ((ENV_FILE, "it"), (Path(), "its folder")):
+        try:
+            found = path.stat()
+        except OSError:
+            continue  # whoever reads it will say what is wrong
+        if found.st_uid not in {0, os.geteuid()}:
+            return f"{what} belongs to another user"
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return f"other users can write to {what}"
+    return None
+
+
 def database_url() -> str | None:
     """The database's URL; None if the settings must be read, because one of them needs checking.
 
@@ -45,7 +67,7 @@ def database_url() -> str | None:
         for name, value in os.environ.items()
         if name.upper().startswith(PREFIX)
     }
-    if given.keys() - UNCHECKED or Path(".env").exists():
+    if given.keys() - UNCHECKED or ENV_FILE.exists():
         return None
     home = Path(given["HOME"]) if "HOME" in given else default_home()
     return given.get("DATABASE_URL") or sqlite_url(home)

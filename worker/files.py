@@ -1,17 +1,22 @@
-"""Local files that are written whole or not at all, disk errors, and digests of content."""
+"""Local files that are written whole or not at all, disk errors, and digests of content.
+
+What the record or a store names becomes a path in one place, `inside`. Who may read a new file is
+for the umask to say, which the command line sets (`scheduler.cli.private`).
+"""
 
 import errno
 import fcntl
 import hashlib
 import json
 import os
-import tempfile
+import re
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
-from db.errors import GenmillError, Unreachable
+from db.errors import BadInput, GenmillError, Unreachable
 from db.path_errors import DISK, path_error, target_at_fault
 
 CHUNK = 1 << 20  # bytes read or written at once
@@ -22,7 +27,29 @@ _NOT_WRITABLE = (
 )  # fmt: skip
 
 
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def is_plain(name: object) -> bool:
+    """Whether `name` can only be the name of a file: not a path, hidden, or read as an option."""
+    return isinstance(name, str) and _PLAIN.fullmatch(name) is not None
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The file or folder `name` in `folder`; every name from the record or a store goes this way.
+
+    Raises `BadInput` for what is no plain name, or is a link there, which could lead elsewhere.
+    """
+    if not is_plain(name):
+        raise BadInput(
+            f"{str(name)[:120]!r}, which the record or the store gives as a name, is no plain name",
+            remedy="it was changed by hand, or by someone else: restore it from a backup",
+        )
+    path = folder / name
+    if path.is_symlink():
+        raise BadInput(f"{path} is a link, which could lead elsewhere", remedy="remove it")
+    return path
 
 
 def digest_of(path: Path) -> str:
@@ -56,10 +83,9 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """
     with disk_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-        temporary = Path(name)
+        temporary = path.with_name(f".new-{secrets.token_hex(8)}")
         try:
-            with open(handle, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+            with temporary.open("xb") as file:
                 yield file
             durable_rename(temporary, path)
         except BaseException:
@@ -115,16 +141,25 @@ def partial_download(path: Path) -> Iterator[BinaryIO]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    file = part.open("a+b")
+    file = open_no_link(part, "a+b")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(file.fileno()).st_ino != part.stat().st_ino:
             raise FileNotFoundError  # renamed by its owner between our open and our lock
     except (BlockingIOError, FileNotFoundError):
         file.close()
-        file = part.with_name(f".{path.name}.{os.getpid()}.part").open("w+b")
+        file = open_no_link(part.with_name(f".{path.name}.{os.getpid()}.part"), "w+b")
     with file:
         yield file
+
+
+def open_no_link(path: Path, mode: str) -> BinaryIO:
+    """Open a file for writing; an `OSError` if a link lies there, which could lead anywhere."""
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW, 0o666)
+
+    return cast(BinaryIO, open(path, mode, opener=opener))
 
 
 def _sync(path: Path) -> None:

@@ -1,9 +1,12 @@
 """The settings, from the environment and `.env` in the working folder.
 
-Only this module and `environment` read them.
+Only this module and `environment` read them. A `.env` that another user could have written is not
+read, and said to be there.
 """
 
+import logging
 import os
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,10 +20,16 @@ from pydantic_settings import (
 )
 
 from db.errors import Refused, Unreachable
-from db.path_errors import reading
-from worker.environment import default_home, sqlite_url
+from db.path_errors import reading, shown
+from worker.environment import ENV_FILE, PREFIX, default_home, env_file_fault, sqlite_url
 from worker.redis_address import RedisAddress, parse_redis_url
 from worker.specs import explain, matching
+
+log = logging.getLogger(__name__)
+
+ENV_FILE_REMEDY = (
+    "if you trust it, make it and its folder your own and writable by you alone (chown, chmod go-w)"
+)
 
 Device = Annotated[str, matching(r"auto|cpu|cuda(:\d+)?", "use auto, cpu, cuda or cuda:0")]
 
@@ -28,9 +37,7 @@ Device = Annotated[str, matching(r"auto|cpu|cuda(:\d+)?", "use auto, cpu, cuda o
 class Settings(BaseSettings):
     """Everything that can be set from outside. URLs that may hold a password are secret."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="GENMILL_", env_file=".env", extra="ignore", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix="GENMILL_", extra="ignore", frozen=True)
 
     home: Path = Field(
         default_factory=default_home,
@@ -189,10 +196,15 @@ class Settings(BaseSettings):
 
 
 def read_settings() -> Settings:
-    """The settings as the environment has them now. Raises `Refused`, naming each wrong one."""
+    """The settings as they are given now. Raises `Refused`, naming each wrong one.
+
+    Logs a warning about a `.env` that is not read.
+    """
+    if fault := env_file_fault():
+        log.warning("%s is not read: %s; %s", ENV_FILE.absolute(), fault, ENV_FILE_REMEDY)
     try:
-        with reading(Path(".env")):
-            return Settings()
+        with reading(ENV_FILE):
+            return Settings(_env_file=_env_file())
     except ValidationError as error:
         raise Refused(f"environment GENMILL_*: {explain(error)}") from None
     except UnicodeDecodeError as error:
@@ -202,11 +214,35 @@ def read_settings() -> Settings:
         ) from None
 
 
-def names_in_environment() -> set[str]:
-    """Settings in the environment and `.env`, unknown ones included: `HOME` for `GENMILL_HOME`."""
-    found = {**DotEnvSettingsSource(Settings).env_vars, **EnvSettingsSource(Settings).env_vars}
-    names = {name.upper() for name, value in found.items() if value}
-    return {name.removeprefix("GENMILL_") for name in names if name.startswith("GENMILL_")}
+def settings_given() -> dict[str, Path | None]:
+    """The settings that are given, unknown ones included: `HOME` for `GENMILL_HOME`.
+
+    Each with the `.env` that gives it, or None if the environment does.
+    """
+    environment = EnvSettingsSource(Settings).env_vars
+    in_file = DotEnvSettingsSource(Settings, env_file=_env_file()).env_vars
+    found: dict[str, Path | None] = dict.fromkeys(
+        _names({name: value for name, value in in_file.items() if name not in environment}),
+        ENV_FILE.absolute(),
+    )
+    return dict(sorted((found | dict.fromkeys(_names(environment))).items()))
+
+
+def env_file_line() -> str | None:
+    """A line that says which settings a `.env` gives; None if none does."""
+    given = {f"{PREFIX}{name}": file for name, file in settings_given().items() if file}
+    if not given:
+        return None
+    return f"settings from {shown(ENV_FILE.absolute())}: {', '.join(given)}"
+
+
+def _names(values: Mapping[str, str | None]) -> set[str]:
+    names = {name.upper() for name, value in values.items() if value}
+    return {name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)}
+
+
+def _env_file() -> Path | None:
+    return None if env_file_fault() else ENV_FILE
 
 
 def limit_threads(threads: int) -> None:

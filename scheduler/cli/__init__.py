@@ -16,6 +16,7 @@ import click
 
 from db.errors import GenmillError
 from scheduler.cli.lazy import Entry, LazyGroup
+from scheduler.cli.private import private_files
 
 INTERRUPTED = 130
 GC_OBJECTS = 20_000  # new ones, between two collections
@@ -92,7 +93,8 @@ def run(args: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; an expected error is one line on stderr."""
     _prepare_streams()
     try:
-        code = cli.main(args=args, prog_name="genmill", standalone_mode=False)
+        with private_files():
+            code = cli.main(args=args, prog_name="genmill", standalone_mode=False)
         sys.stdout.flush()  # notice a closed pipe or a full disk here, not at exit
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)

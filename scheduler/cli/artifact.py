@@ -9,6 +9,7 @@ import click
 
 from scheduler.cli.lazy import DeclaredChoice
 from scheduler.cli.options import Duration, as_json
+from scheduler.cli.private import shared_as_usual
 from scheduler.cli.record import open_record
 from scheduler.submission.path_arguments import PathArgument
 
@@ -79,14 +80,16 @@ def download(job: str, output: Path | None, form: str | None, as_json: bool) -> 
     genmill artifact download 0199c0de -o tunes --as wav
     """
     from scheduler.output.render import print_json, to_count
+    from scheduler.results.download import default_folder
     from scheduler.results.download import download as fetch
     from scheduler.results.waiting import find_jobs
 
     with open_record() as services:
         with services.database.read() as session:
             found = find_jobs(session, [job])
-        folder = output or Path(f"genmill-{found[0].batch_id if len(found) > 1 else found[0].id}")
-        done = fetch(services, found, folder, form=form, on_progress=_show_progress)
+        folder = output or default_folder(found)
+        with shared_as_usual():
+            done = fetch(services, found, folder, form=form, on_progress=_show_progress)
     if sys.stderr.isatty():
         click.echo("\r", nl=False, err=True)
     if as_json:
@@ -229,7 +232,12 @@ def reproduce(job: str, index: int, as_json: bool) -> None:
     with open_record() as services:
         with services.database.read() as session:
             found = find_job(session, job)
-        compared = make_again(services, found, index)
+        compared = make_again(
+            services,
+            found,
+            index,
+            on_stored=lambda job_id: click.echo(f"made again by job {job_id}", err=True),
+        )
     if as_json:
         print_json(vars(compared) | {"equal": compared.equal})
     if not compared.equal:

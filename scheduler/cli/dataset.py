@@ -15,6 +15,7 @@ from scheduler.cli.dataset_report import (
     step_rows,
 )
 from scheduler.cli.options import as_json
+from scheduler.cli.private import shared_as_usual
 from scheduler.cli.record import open_record
 from scheduler.submission.path_arguments import PathArgument
 
@@ -173,7 +174,9 @@ def show(name: str, sheet: Path | None, used_by: bool, as_json: bool) -> None:
             from scheduler.datasets.content import content_of
             from scheduler.datasets.sheet import draw_sheet
 
-            draw_sheet(content_of(services, version), sheet)
+            content = content_of(services, version)
+            with shared_as_usual():
+                draw_sheet(content, sheet)
     if as_json:
         print_json(document)
         return

@@ -9,32 +9,38 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scheduler.cli.receipt import Receipt
 from scheduler.cli.record import open_record
 from scheduler.submission.arguments import COMMANDS, EnqueueCommand
 
 if TYPE_CHECKING:
+    from scheduler.submission.receipts import OnStored
     from scheduler.submission.requests import Request, Unchecked
     from scheduler.submission.spool import Show
     from worker.services import Services
 
 
 def _submit(command: EnqueueCommand) -> None:
+    from db.errors import JobFailed
     from scheduler.cli.watching import wait_shown
 
     ignored: Counter[str] = Counter()  # keys of a batch's lines
-    with open_record() as services:
+    with open_record() as services, Receipt(as_json=command.as_json) as receipt:
         if command.dry_run:
             _show_plan(services, command, ignored)
             return
-        reference, job_ids = _store(services, command, ignored)
+        reference, job_ids = _store(services, command, ignored, receipt.stored)
         if ignored:
             click.echo(f"ignored, because they change nothing: {_counts(ignored)}", err=True)
-        if not command.as_json:
-            click.echo(reference)
-        elif not command.wait:
+        if command.as_json and not command.wait:
             _print_stored(services, command, reference, ignored)
+            receipt.said()
         if command.wait:
-            wait_shown(services, job_ids, show="json" if command.as_json else "text", err=True)
+            try:
+                wait_shown(services, job_ids, show="json" if command.as_json else "text", err=True)
+            except JobFailed:  # its document has been printed
+                receipt.said()
+                raise
 
 
 enqueue = click.Group(
@@ -54,7 +60,7 @@ def _counts(ignored: Counter[str]) -> str:
 
 
 def _store(
-    services: "Services", command: EnqueueCommand, ignored: Counter[str]
+    services: "Services", command: EnqueueCommand, ignored: Counter[str], on_stored: "OnStored"
 ) -> tuple[str, list[str]]:
     """Enqueue the command's jobs; return the job's or the batch's id, and the ids to wait for."""
     from db import batches, chains
@@ -65,7 +71,12 @@ def _store(
     priority, key = command.priority, command.idempotency_key
     if command.spec is not None:
         job = enqueue(
-            services, command.spec, then=command.then, priority=priority, idempotency_key=key
+            services,
+            command.spec,
+            then=command.then,
+            priority=priority,
+            idempotency_key=key,
+            on_stored=on_stored,
         )
         with services.database.read() as session:
             then = chains.followers(session, job.id) if command.then else []
@@ -75,7 +86,13 @@ def _store(
     lines = read_batch(command.file)
     with _progress_bar() as show:
         batch = enqueue_batch(
-            services, lines, priority=priority, idempotency_key=key, ignored=ignored, show=show
+            services,
+            lines,
+            priority=priority,
+            idempotency_key=key,
+            ignored=ignored,
+            show=show,
+            on_stored=on_stored,
         )
     if not command.wait:
         return batch.id, []

@@ -9,6 +9,8 @@ import click
 
 from scheduler.cli.lazy import DeclaredChoice
 from scheduler.cli.options import Duration, as_json
+from scheduler.cli.private import shared_as_usual
+from scheduler.cli.receipt import Receipt
 from scheduler.cli.record import open_record
 from scheduler.submission.path_arguments import PathArgument
 
@@ -236,7 +238,8 @@ def export(id: str, folder: Path, form: str, as_json: bool) -> None:
             found = jobs.get(session, id)
             points = jobs.points(session, found.id)
             measured = evaluations.of_job(session, found.id)
-        path = write_events(found, points, measured, folder)
+        with shared_as_usual():
+            path = write_events(found, points, measured, folder)
     print_json({"file": str(path), "format": form}) if as_json else click.echo(str(path))
 
 
@@ -307,10 +310,11 @@ def retry(id: str, as_json: bool) -> None:
     from scheduler.results.waiting import find_job
     from scheduler.submission import enqueue
 
-    with open_record() as services:
+    with open_record() as services, Receipt(as_json=as_json) as receipt:
         with services.database.read() as session:
             old = find_job(session, id)
-        new = enqueue.retry(services, old)
-        with services.database.read() as session:
-            [document] = job_documents(session, [new])
-    print_json(document) if as_json else click.echo(new.id)
+        new = enqueue.retry(services, old, on_stored=receipt.stored)
+        if as_json:
+            with services.database.read() as session:
+                [document] = job_documents(session, [new])
+            print_json(document)

@@ -8,6 +8,7 @@ import click
 from db.errors import Refused
 from scheduler.cli import promotion
 from scheduler.cli.options import as_json
+from scheduler.cli.private import shared_as_usual
 from scheduler.cli.record import open_record
 from scheduler.submission.path_arguments import PathArgument
 
@@ -151,7 +152,7 @@ def export(reference: str, folder: Path, merge: bool, as_json: bool) -> None:
     from scheduler.models.export_model import export_model
     from scheduler.output.render import print_json
 
-    with open_record() as services:
+    with open_record() as services, shared_as_usual():
         written = export_model(services, reference, folder, merge=merge)
     if as_json:
         print_json({"folder": str(folder), "files": [path.name for path in written]})

@@ -7,6 +7,7 @@ import click
 
 from db.errors import NotPromoted
 from scheduler.cli.options import as_json
+from scheduler.cli.private import shared_as_usual
 from scheduler.cli.record import open_record
 from scheduler.submission.path_arguments import PathArgument
 
@@ -142,7 +143,7 @@ def compare(
         found = compare_versions(services, first, second, dataset)
         data = found.data
         if output is not None:
-            with disk_errors(output):
+            with disk_errors(output), shared_as_usual():
                 output.mkdir(parents=True, exist_ok=True)
                 text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
                 (output / "comparison.json").write_text(text, "utf-8")

@@ -6,6 +6,7 @@ import click
 
 from scheduler.cli.lazy import DeclaredChoice
 from scheduler.cli.options import Duration, as_json
+from scheduler.cli.receipt import Receipt
 from scheduler.cli.record import open_record
 
 if TYPE_CHECKING:
@@ -207,14 +208,12 @@ def trigger(name: str, as_json: bool) -> None:
     from scheduler.output.render import print_json
     from scheduler.schedules.manage import trigger_schedule
 
-    with open_record() as services:
-        made = trigger_schedule(services, name)
-        with services.database.read() as session:
-            documents = job_documents(session, made)
-    if as_json:
-        print_json(documents)
-    else:
-        click.echo(made[0].batch_id or made[0].id)
+    with open_record() as services, Receipt(as_json=as_json) as receipt:
+        made = trigger_schedule(services, name, on_stored=receipt.stored)
+        if as_json:
+            with services.database.read() as session:
+                documents = job_documents(session, made)
+            print_json(documents)
 
 
 @schedule.command("remove")

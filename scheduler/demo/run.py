@@ -40,6 +40,7 @@ from scheduler.results.waiting import Watched, wait
 from scheduler.schedules.manage import add_schedule, trigger_schedule
 from scheduler.submission.enqueue import enqueue
 from worker.cleaning.recipe import Recipe
+from worker.files import inside
 from worker.gate.policy import policy_for, to_toml
 from worker.media.samples.contact_sheet import contact_sheet
 from worker.services import Services, open_services
@@ -141,7 +142,7 @@ class _Demo:
         wait(self.services, [promotion.id])
         for line in tell_verdict(self.services, [training.id, evaluation.id, promotion.id]):
             self.say(line)
-        folder = self.folder / "evaluations" / evaluation.id
+        folder = inside(self.folder / "evaluations", evaluation.id)
         download(self.services, [evaluation], folder)
         self.say(f"the report, to be opened in a browser: {folder / 'report.html'}")
 

@@ -22,7 +22,7 @@ JOB_GRACE_S = 3600.0  # since the job ended
 UPLOAD_GRACE_S = 86_400.0  # since the object was stored; no command takes that long to record it
 STALE_UPLOAD_S = 86_400.0
 JOBS_AT_ONCE = 20
-BATCH_JOBS_AT_ONCE = 10_000
+BATCH_STEPS_AT_ONCE = 10
 
 
 def collect_jobs(services: Services, *, older_than_s: float = JOB_GRACE_S) -> int:
@@ -70,7 +70,7 @@ def collect_batches(services: Services, *, older_than_s: float = ABANDONED_S) ->
     with Loop(services, "deleting unfinished batches") as loop:
         with services.database.read() as session:
             abandoned = batches.abandoned(session, older_than_s)
-        discard_some = partial(discard, services, at_most=BATCH_JOBS_AT_ONCE)
+        discard_some = partial(discard, services, steps=BATCH_STEPS_AT_ONCE)
         deleted = sum(loop.each(abandoned, discard_some))
     if deleted:
         log.info("jobs of unfinished batches deleted", extra={"jobs": deleted})

@@ -5,6 +5,7 @@ It changes nothing. The workers' rows tell which devices they use, so torch is n
 
 import importlib.util
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -15,20 +16,23 @@ from typing import Any
 from db import jobs, schema, setbacks, upkeep, workers
 from db.driver_errors import location
 from db.errors import GenmillError, Refused
-from db.path_errors import as_genmill, is_missing
+from db.path_errors import as_genmill, is_missing, shown
 from db.session import clock
 from scheduler.machine.broker import ping
 from scheduler.machine.control import has_database
 from scheduler.machine.home import home_error, state_file, supervisor_pid
 from scheduler.output.render import to_count, to_iso
+from worker.environment import ENV_FILE, env_file_fault
 from worker.services import Services, open_services
-from worker.settings import Settings, names_in_environment
+from worker.settings import ENV_FILE_REMEDY, Settings, settings_given
 
 MIN_FREE_BYTES = 2 * 2**30  # weights, checkpoints and samples of a small model, and some more
 MAX_CLOCK_SKEW_S = 5.0
 MAX_SETBACK_S = 60.0  # most things that fail work at the second or third try
 SHOWN = 5  # items that fail
 MAX_ROUND_S = 120.0  # a scheduler whose round takes longer hangs: services time out sooner
+
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 Check = Callable[[Services], str]  # returns what it found; raises `GenmillError` if that is wrong
 
@@ -57,20 +61,36 @@ def examine(settings: Settings, names: Sequence[str] = ()) -> list[dict[str, Any
 
 
 def _settings(_: Services) -> str:
-    known, given = {name.upper() for name in Settings.model_fields}, names_in_environment()
-    if strange := sorted(given - known):
+    known, given = {name.upper() for name in Settings.model_fields}, settings_given()
+    if strange := sorted(given.keys() - known):
         found = [Refused.unknown("GENMILL_ setting", name, known).message for name in strange]
         raise GenmillError(", ".join(found), remedy="correct the name, or remove the setting")
-    return ", ".join(f"GENMILL_{name}" for name in sorted(given)) or "all defaults"
+    if fault := env_file_fault():
+        raise GenmillError(f"{ENV_FILE.absolute()} is not read: {fault}", remedy=ENV_FILE_REMEDY)
+    return ", ".join(_given(name, file) for name, file in given.items()) or "all defaults"
+
+
+def _given(name: str, file: Path | None) -> str:
+    return f"GENMILL_{name}" + (f" (from {shown(file)})" if file else "")
 
 
 def _home(services: Services) -> str:
     home = services.settings.home.absolute()
     try:
         with tempfile.TemporaryFile(dir=_nearest(home)):
-            return f"{home}, " + ("writable" if home.exists() else "created by `genmill up`")
+            found = "writable" if home.exists() else "created by `genmill up`"
+            if home.exists() and _is_open(home):  # made by hand, or by an earlier version
+                found += f", open to other users: `chmod -R go= {home}` closes it"
+            return f"{home}, {found}"
     except OSError as error:
         raise home_error(services.settings, error) from None
+
+
+def _is_open(home: Path) -> bool:
+    """Whether other users can get at anything in the home."""
+    return bool(home.stat().st_mode & OTHERS) and any(
+        path.stat().st_mode & OTHERS for path in home.iterdir() if not path.is_symlink()
+    )
 
 
 def _space(services: Services) -> str:

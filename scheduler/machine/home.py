@@ -15,6 +15,7 @@ from typing import Any
 from db import errors
 from db.errors import GenmillError, Refused
 from db.path_errors import explain, shown, target_at_fault
+from worker.files import open_no_link
 from worker.settings import Settings
 
 LOCK_TRIES = 5  # `supervisor_pid` holds the lock for an instant when it looks
@@ -97,7 +98,7 @@ def supervisor_lock(settings: Settings) -> Iterator[None]:
     """
     create_home(settings)
     try:
-        descriptor = os.open(_lock_file(settings), os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(_lock_file(settings), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise home_error(settings, error) from None
     try:
@@ -125,7 +126,7 @@ def already_running_error(settings: Settings) -> Refused:
 def supervisor_pid(settings: Settings) -> int | None:
     """The process id of the supervisor that runs in this home, if any. Changes nothing."""
     try:
-        descriptor = os.open(_lock_file(settings), os.O_RDWR)
+        descriptor = os.open(_lock_file(settings), os.O_RDWR | os.O_NOFOLLOW)
     except OSError:
         return None
     try:
@@ -158,5 +159,6 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:
     fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(data, indent=1), "utf-8")
+    with open_no_link(fresh, "wb") as file:
+        file.write(json.dumps(data, indent=1).encode())
     fresh.replace(path)

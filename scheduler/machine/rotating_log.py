@@ -15,11 +15,14 @@ LIMIT_BYTES = 10 * 2**20
 
 
 def open_log(path: Path, *, limit_bytes: int = LIMIT_BYTES) -> FileIO:
-    """Open a log for appending, readable by its owner alone, after renaming a large one."""
+    """Open a log for appending, readable by its owner alone, after renaming a large one.
+
+    An `OSError` if a link lies there, which could lead anywhere.
+    """
     if path.exists() and path.stat().st_size > limit_bytes:
         path.replace(path.with_name(f"{path.name}.1"))
-    path.touch(mode=0o600)
-    return FileIO(path, "ab")
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    return FileIO(os.open(path, flags, 0o600), "ab")
 
 
 def copy_to_log(source: int, path: Path, *, limit_bytes: int = LIMIT_BYTES) -> None:

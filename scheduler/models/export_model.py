@@ -9,7 +9,7 @@ from db.tables import Model, ModelVersion
 from scheduler.models.card import CARD, make_card
 from scheduler.models.folder_check import SUMS
 from worker.families import find_family
-from worker.files import atomic_write, digest_of, disk_errors
+from worker.files import atomic_write, digest_of, disk_errors, inside
 from worker.networks.version_folder import CONFIG
 from worker.services import Services
 
@@ -44,7 +44,7 @@ def _write_files(services: Services, version: ModelVersion, folder: Path) -> Dig
     names = sorted(version.files, key=lambda name: (name != CONFIG, name))
     digests = {name: str(version.files[name]["sha256"]) for name in names}
     for name, sha256 in digests.items():
-        services.store.fetch(version.files[name]["key"], folder / name, sha256=sha256)
+        services.store.fetch(version.files[name]["key"], inside(folder, name), sha256=sha256)
     return digests
 
 

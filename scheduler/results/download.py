@@ -8,7 +8,6 @@ not fetched again. A second download into the same folder waits for the first.
 import fcntl
 import logging
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from db import models
-from db.errors import DigestMismatch, GenmillError, NotFound, Refused
+from db.errors import BadInput, DigestMismatch, GenmillError, NotFound, Refused
 from db.orders import VERDICTS
 from db.tables import Artifact, Job, Shard
 from scheduler.results.threads import in_order
 from scheduler.results.unpack import already_written, read_samples, write_files, write_object
 from worker.families import find_family
-from worker.files import CHUNK, disk_errors, durable_rename
+from worker.files import CHUNK, disk_errors, durable_rename, inside, is_plain
 from worker.media import all_media, find_medium
 from worker.media.base import CombinedFiles, Medium, SampleFiles
 from worker.media.samples.index import IndexEntry, SampleIndex
@@ -41,8 +40,6 @@ RECORDS = "samples.jsonl"
 SHOWN = 10  # damaged objects
 
 Entries = SampleIndex | list[IndexEntry]
-
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
 
 
 @dataclass
@@ -76,7 +73,7 @@ class _Object:
     @property
     def part(self) -> Path:
         """Where the object is kept until its samples are unpacked."""
-        return self.folder / PARTS / self.artifact.id
+        return inside(self.folder / PARTS, self.artifact.id)
 
 
 @dataclass(frozen=True)
@@ -161,9 +158,16 @@ def _alone_in(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def plain_name(artifact: Artifact) -> str:
-    """The artifact's file name, or one derived from its id if that name could lead elsewhere."""
-    return artifact.name if _PLAIN.fullmatch(artifact.name) else f"artifact-{artifact.id}"
+def file_of(artifact: Artifact, folder: Path) -> Path:
+    """The artifact's file, named after its id if its own name is no plain one."""
+    name = artifact.name if is_plain(artifact.name) else f"artifact-{artifact.id}"
+    return inside(folder, name)
+
+
+def default_folder(jobs: Sequence[Job]) -> Path:
+    """Where the jobs are downloaded to unless something else is asked for."""
+    first = jobs[0]
+    return inside(Path(), f"genmill-{first.batch_id if len(jobs) > 1 else first.id}")
 
 
 def _objects(
@@ -172,8 +176,10 @@ def _objects(
     """Yield the objects of each job, and prepare its folder."""
     media: dict[str | None, Medium] = {}
     for job in jobs:
-        target = folder if len(jobs) == 1 else folder / job.id
+        target = folder if len(jobs) == 1 else inside(folder, job.id)
         target.mkdir(parents=True, exist_ok=True)
+        if (target / PARTS).is_symlink():
+            raise Refused(f"{target / PARTS} is a link", remedy="remove it")
         (target / PARTS / RECORDS).unlink(missing_ok=True)
         chosen = read_selection(services, job)
         for artifact, shard in stored_objects(services, job):
@@ -192,14 +198,14 @@ def _objects(
 def _try_to_fetch(services: Services, each: _Object) -> _Fetched:
     try:
         return _fetch(services, each)
-    except (DigestMismatch, NotFound) as error:
+    except (BadInput, DigestMismatch, NotFound) as error:
         return _Fetched(each, damage=error)
 
 
 def _damage_found(done: Downloaded, fetched: _Fetched) -> GenmillError | None:
     try:
         done.add(fetched)
-    except DigestMismatch as error:
+    except (BadInput, DigestMismatch) as error:
         return error
     return None
 
@@ -217,7 +223,7 @@ def _fetch(services: Services, each: _Object) -> _Fetched:
     artifact, folder, form = each.artifact, each.folder, each.form
     whole = form is CombinedFiles.OBJECTS and each.chosen is None
     if each.shard is None or each.medium is None or whole:
-        fetch_artifact(services, artifact, folder / plain_name(artifact))
+        fetch_artifact(services, artifact, file_of(artifact, folder))
         return _Fetched(each, each.shard.stop - each.shard.start if each.shard else 0)
     index = _chosen(read_index(services, artifact, each.shard), each.chosen)
     if isinstance(form, SampleFiles) and already_written(index, folder, each.medium, form):
@@ -245,8 +251,7 @@ def _unpack(fetched: _Fetched) -> int:
         if isinstance(each.form, SampleFiles):
             return write_files(file, index, each.folder, each.medium, each.form)
         if each.form is CombinedFiles.OBJECTS:
-            path = each.folder / plain_name(each.artifact)
-            return write_object(file, index, path, each.medium)
+            return write_object(file, index, file_of(each.artifact, each.folder), each.medium)
         (each.folder / PARTS).mkdir(exist_ok=True)
         with (each.folder / PARTS / RECORDS).open("ab") as lines:
             for _, _, record in read_samples(file, index, each.medium):

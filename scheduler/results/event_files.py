@@ -10,7 +10,7 @@ from typing import Any
 
 from db.errors import Refused
 from db.tables import Evaluation, Job, Point
-from worker.files import atomic_write, disk_errors
+from worker.files import atomic_write, disk_errors, inside
 
 
 def write_events(
@@ -32,7 +32,7 @@ def write_events(
     began = (job.started_at or job.created_at).timestamp()
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"events.out.tfevents.{int(began):010d}.{job.id}"
+        path = inside(folder, f"events.out.tfevents.{int(began):010d}.{job.id}")
         with atomic_write(path) as file:
             writer = record_writer(file)
             version = event_type(wall_time=began, file_version="brain.Event:2")

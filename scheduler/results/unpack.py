@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from db.errors import BadInput, DigestMismatch
-from worker.files import atomic_write
+from worker.files import atomic_write, open_no_link
 from worker.media.base import Medium, SampleFiles
 from worker.media.samples.containers import Tar, tar_parts
 from worker.media.samples.index import IndexEntry
@@ -52,7 +52,8 @@ def write_files(
             # no fsync for each of thousands of files: a torn one is found by its digest
             path = folder / f"{entry.sample:09d}{suffix}"
             temporary = path.with_name(f".{path.name}.part")
-            temporary.write_bytes(content)
+            with open_no_link(temporary, "wb") as new:
+                new.write(content)
             temporary.replace(path)
         written += bool(contents)
     return written

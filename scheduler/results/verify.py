@@ -13,6 +13,7 @@ from db.tables import Artifact, Job, Shard
 from scheduler.results.threads import in_order
 from scheduler.results.waiting import wait
 from scheduler.submission.enqueue import enqueue
+from scheduler.submission.receipts import OnStored, say_nothing
 from worker.files import canonical_json
 from worker.media import medium_of
 from worker.media.samples.index import IndexEntry
@@ -154,8 +155,12 @@ def _check_manifest(services: Services, job: Job) -> list[str]:
     return []
 
 
-def reproduce(services: Services, job: Job, index: int) -> Compared:
+def reproduce(
+    services: Services, job: Job, index: int, *, on_stored: OnStored = say_nothing
+) -> Compared:
     """Have a worker make sample `index` of a generate job again, and compare the bytes.
+
+    `on_stored` gets the id of the job that makes it.
 
     Raises `Refused` for other kinds of job, `NotFound` if the sample is not committed, and
     `JobFailed`.
@@ -172,6 +177,7 @@ def reproduce(services: Services, job: Job, index: int) -> Compared:
         ranges=[(index, index + 1)],
         priority=job.priority,
         custom_id=job.custom_id,
+        on_stored=on_stored,
     )
     (ended,) = wait(services, [made.id])
     if ended.status != JobState.SUCCEEDED:

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy.orm import Session
 
 from db import batches
+from db.columns import new_id
 from db.errors import Refused
 from db.registry import Reference
-from db.tables import Job, Schedule
+from db.tables import Batch, Job, Schedule
 from scheduler.submission.arguments import EnqueueCommand, parse_repeated
 from scheduler.submission.batch_lines import check_batch, read_batch
 from scheduler.submission.batches import staged_batch
@@ -25,6 +27,8 @@ class Prepared:
     """The checked jobs of a schedule's command."""
 
     insert: InsertJobs  # returns the first
+    find: Callable[[Session], Job | None]  # the first, if they have been inserted
+    reference: str  # the id of the batch, or else of the first
     dataset: str | None = None  # the version that the first uses, as in `digits:4`
 
 
@@ -55,11 +59,13 @@ def prepared_jobs(services: Services, schedule: Schedule) -> Iterator[Prepared]:
     columns: Columns = {"priority": command.priority, "schedule_id": schedule.id}
     if command.spec is not None:
         request = prepare(services, command.spec, **columns)
-        insert = store(services, request, prepare_then(services, request, command.then))
-        yield Prepared(insert, request.pinned.spec.dataset)
+        then, job_id = prepare_then(services, request, command.then), new_id()
+        insert, find = store(services, request, then, job_id), partial(_find_job, job_id=job_id)
+        yield Prepared(insert, find, job_id, request.pinned.spec.dataset)
         return
     with staged_batch(services, read_batch(command.file), columns) as batch_id:
-        yield Prepared(lambda session: _complete(session, batch_id))
+        complete = partial(_complete, batch_id=batch_id)
+        yield Prepared(complete, partial(_find_batch, batch_id=batch_id), batch_id)
 
 
 def _refuse_without_data(command: EnqueueCommand) -> None:
@@ -79,3 +85,12 @@ def _refuse_without_data(command: EnqueueCommand) -> None:
 def _complete(session: Session, batch_id: str) -> Job:
     batches.complete(session, batch_id)
     return batches.jobs_of(session, batch_id, limit=1)[0]
+
+
+def _find_batch(session: Session, batch_id: str) -> Job | None:
+    done = session.get_one(Batch, batch_id).complete_at is not None
+    return batches.jobs_of(session, batch_id, limit=1)[0] if done else None
+
+
+def _find_job(session: Session, job_id: str) -> Job | None:
+    return session.get(Job, job_id)

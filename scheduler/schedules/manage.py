@@ -14,7 +14,8 @@ from db.tables import Job, Schedule
 from scheduler.schedules.command import check_command, prepared_jobs
 from scheduler.schedules.cron import next_due
 from scheduler.submission.arguments import make_paths_absolute, parse_command
-from scheduler.submission.enqueue import ring_or_warn
+from scheduler.submission.enqueue import refuse_wrong_broker, ring_or_warn
+from scheduler.submission.receipts import OnStored, say_nothing, store_or_find, undivided
 from worker.services import Services
 from worker.specs import check_name, fresh_seed, is_seed_given
 
@@ -102,8 +103,14 @@ def resume_schedule(services: Services, name: str) -> Schedule:
     return services.database.transact(work)
 
 
-def trigger_schedule(services: Services, name: str) -> list[Job]:
-    """Enqueue a schedule's jobs now, outside its due times and even while it is paused."""
+def trigger_schedule(
+    services: Services, name: str, *, on_stored: OnStored = say_nothing
+) -> list[Job]:
+    """Enqueue a schedule's jobs now, outside its due times and even while it is paused.
+
+    `on_stored` gets the id of the batch, or else of the first job, before the ringing.
+    """
+    refuse_wrong_broker(services)
     with services.database.read() as session:
         schedule = schedules.get(session, name)
     with prepared_jobs(services, schedule) as prepared:
@@ -116,7 +123,11 @@ def trigger_schedule(services: Services, name: str) -> list[Job]:
             )
             return job
 
-        first = services.database.transact(work)
+        with undivided():
+            first = store_or_find(
+                services, work, prepared.find, noun="job", reference=prepared.reference
+            )
+            on_stored(prepared.reference)
     ring_or_warn(services)
     with services.database.read() as session:
         if first.batch_id is None:

@@ -18,10 +18,11 @@ from db.columns import new_id
 from db.errors import GenmillError, Refused
 from db.new_jobs import Piece, insert_piece, pieces
 from db.tables import Batch
-from scheduler.submission.batch_lines import MAX_JOBS, Ignored, check_batch
-from scheduler.submission.enqueue import ring_or_warn
+from scheduler.submission.batch_lines import Ignored, check_batch
+from scheduler.submission.enqueue import refuse_wrong_broker, ring_or_warn
 from scheduler.submission.idempotency import refuse_different
 from scheduler.submission.pinning import Names
+from scheduler.submission.receipts import OnStored, say_nothing, store_or_find, undivided
 from scheduler.submission.requests import Columns, Request, Unchecked
 from scheduler.submission.spool import Show, Spool, show_nothing, spooled
 from worker.services import Services
@@ -44,20 +45,26 @@ def enqueue_batch(
     idempotency_key: str | None = None,
     ignored: Ignored | None = None,
     show: Show = show_nothing,
+    on_stored: OnStored = say_nothing,
 ) -> Batch:
     """Store one job per line under a new batch and ring; the same key returns the same batch.
 
-    `ignored` counts as in `check_batch`.
+    `ignored` counts as in `check_batch`. `on_stored` gets the batch's id before the ringing.
 
     Raises `Refused`, naming the wrong lines by number, before anything is stored, and if the key
     was used for other lines.
     """
+    refuse_wrong_broker(services)
     if idempotency_key is not None:
         parse_key("idempotency key", idempotency_key)
     requests = check_batch(services, lines, ignored=ignored, priority=priority)
     checked = _with_prompts_stored(services, requests)
     with spooled(checked, key=idempotency_key, show=show) as spool:
-        batch = _known_batch(services, spool) or _store(services, spool, show)
+        batch = _known_batch(services, spool)
+        if batch is not None:
+            on_stored(batch.id)
+        else:
+            batch = _store(services, spool, show, on_stored)
     ring_or_warn(services)
     return batch
 
@@ -74,11 +81,12 @@ def staged_batch(services: Services, lines: Iterable[str], columns: Columns) -> 
         yield batch_id
 
 
-def discard(services: Services, batch_id: str, *, at_most: int = MAX_JOBS) -> int:
+def discard(services: Services, batch_id: str, *, steps: int | None = None) -> int:
     """Delete jobs of an incomplete batch in small steps, and it with the last; return how many."""
-    deleted = 0
-    while deleted < at_most and _is_incomplete(services, batch_id):
+    deleted, taken = 0, 0
+    while (steps is None or taken < steps) and _is_incomplete(services, batch_id):
         deleted += services.database.transact(partial(batches.delete_some, batch_id=batch_id))
+        taken += 1
         time.sleep(TURN_S)
     return deleted
 
@@ -152,15 +160,29 @@ def _refuse_other_lines(services: Services, key: str, spool: Spool, batch: Batch
                 last = job.id
 
 
-def _store(services: Services, spool: Spool, show: Show) -> Batch:
+def _store(services: Services, spool: Spool, show: Show, on_stored: OnStored) -> Batch:
     try:
-        with _staged(services, spool, show) as batch_id:
-            return services.database.transact(partial(batches.complete, batch_id=batch_id))
+        with _staged(services, spool, show) as batch_id, undivided():
+            batch = _complete(services, batch_id)
+            on_stored(batch_id)
+            return batch
     except IntegrityError:  # another command has just used the same key
         known = _known_batch(services, spool)
         if known is None:
             raise
+        on_stored(known.id)
         return known
+
+
+def _complete(services: Services, batch_id: str) -> Batch:
+    """Make the batch visible; if the database went away meanwhile, look whether it is."""
+
+    def find(session: Session) -> Batch | None:
+        batch = session.get(Batch, batch_id)
+        return batch if batch and batch.complete_at else None
+
+    complete = partial(batches.complete, batch_id=batch_id)
+    return store_or_find(services, complete, find, noun="batch", reference=batch_id)
 
 
 @contextmanager
@@ -178,7 +200,8 @@ def _staged(services: Services, spool: Spool, show: Show) -> Iterator[str]:
             show("jobs stored", stored, spool.count)
         yield batch_id
     except KeyboardInterrupt:
-        log.warning("interrupted: what was stored is deleted, nothing was enqueued")
+        if _discard_or_warn(services, batch_id):
+            log.warning("interrupted: what was stored is deleted, nothing was enqueued")
         raise
     finally:
         _discard_or_warn(services, batch_id)
@@ -191,8 +214,10 @@ def _insert(session: Session, piece: Piece, batch_id: str, size: int | None) -> 
     insert_piece(session, piece)
 
 
-def _discard_or_warn(services: Services, batch_id: str) -> None:
+def _discard_or_warn(services: Services, batch_id: str) -> int:
+    """Delete the batch unless it is complete; return how many jobs were deleted."""
     try:
-        discard(services, batch_id)
+        return discard(services, batch_id)
     except GenmillError as error:
         log.warning("what was stored of batch %s will be deleted later: %s", batch_id, error)
+        return 0

@@ -5,18 +5,22 @@ The queued rows are the outbox: while the broker is down, jobs wait safely in th
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Unpack
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from db import artifacts, batches, chains, jobs
-from db.errors import Refused, Unreachable
+from db.columns import new_id
+from db.errors import GenmillError, Refused, Unreachable
 from db.new_jobs import NewJob, insert_job
 from db.states import FINAL, JobState, ShardState
 from db.tables import Job, Shard
 from scheduler.submission.idempotency import refuse_different, refuse_different_chain
+from scheduler.submission.receipts import OnStored, say_nothing, store_or_find, undivided
 from scheduler.submission.requests import Columns, Preparer, Request, Unchecked, Waiting
 from scheduler.submission.sharding import UNKNOWN_RATE
 from worker.broker.doorbell import ring_due
@@ -50,38 +54,65 @@ def enqueue(
     then: Sequence[Spec] = (),
     shard_size: int | None = None,
     ranges: Sequence[tuple[int, int]] | None = None,
+    on_stored: OnStored = say_nothing,
     **columns: Unpack[Columns],
 ) -> Job:
     """Store a job and ring for it. Raises `Refused` or `NotFound` before anything is stored.
 
     Each job of `then` waits for the one before it; all are stored together, and the first is
     returned. A shard gets `shard_size` samples, by default as many as fit the live workers and the
-    setting `shard_s`; `ranges` states the shards' samples explicitly.
+    setting `shard_s`; `ranges` states the shards' samples explicitly. `on_stored` gets the job's id
+    before the ringing.
     """
+    refuse_wrong_broker(services)
     key = columns.get("idempotency_key")
     job = _job_of_key(services, key, spec, then)
-    if job is None:
+    if job is not None:
+        on_stored(job.id)
+    else:
         request = prepare(services, spec, shard_size=shard_size, ranges=ranges, **columns)
         waiting = prepare_then(services, request, then)
-        try:
-            job = services.database.transact(store(services, request, waiting))
-        except IntegrityError:  # another command has just used the same key
-            job = _job_of_key(services, key, spec, then)
-            if job is None:
-                raise
+        job_id = new_id()
+        insert = store(services, request, waiting, job_id)
+        with undivided():
+            try:
+                job = insert_or_find(services, insert, job_id)
+            except IntegrityError:  # another command has just used the same key
+                job = _job_of_key(services, key, spec, then)
+                if job is None:
+                    raise
+            on_stored(job.id)
     ring_or_warn(services)
     return job
 
 
+def refuse_wrong_broker(services: Services) -> None:
+    """Raise `Refused` for settings that are wrong, among them an address of no broker.
+
+    Called before anything is stored. A broker that does not answer does no harm.
+    """
+    with suppress(Unreachable):
+        _ = services.settings.broker
+
+
 def store(
-    services: Services, request: Request, waiting: Sequence[Waiting]
+    services: Services, request: Request, waiting: Sequence[Waiting], job_id: str | None = None
 ) -> Callable[[Session], Job]:
     """Store the prompts of a job and those after it; return what inserts the jobs."""
     chain: list[Request | Waiting] = [request, *waiting]
     for each in chain:
         store_prompts(services.store, each.asked)
     first, *then = (each.new_job() for each in chain)
-    return lambda session: insert_job(session, first, *then)
+    return lambda session: insert_job(session, first._replace(id=job_id), *then)
+
+
+def insert_or_find(services: Services, insert: Callable[[Session], Job], job_id: str) -> Job:
+    """Insert a job; if the database went away meanwhile, look whether it is there."""
+
+    def find(session: Session) -> Job | None:
+        return session.get(Job, job_id, options=[jobs.WITH_SPEC])
+
+    return store_or_find(services, insert, find, noun="job", reference=job_id)
 
 
 def prepare(
@@ -144,20 +175,22 @@ def estimate_each(services: Services, requests: Iterable[Request | Unchecked]) -
         yield Plan(pinned.data | drawn, shards, seconds, size_bytes, request.ignored)
 
 
-def retry(services: Services, job: Job) -> Job:
+def retry(services: Services, job: Job, *, on_stored: OnStored = say_nothing) -> Job:
     """Enqueue a new job, linked to `job`, for the shards that failed or were cancelled.
 
     The jobs that were to run after it are enqueued again too, to run after the new one.
+    `on_stored` as in `enqueue`.
     """
+    refuse_wrong_broker(services)
     if job.status not in FINAL or job.status == JobState.SUCCEEDED:
         raise Refused(
             f"job {job.id} is {job.status}: only failed and cancelled jobs can be retried"
         )
     if job.wanted is not None:  # which samples are accepted depends on all of them
         spec = load_spec(services.store, job.spec)
-        return enqueue(
-            services, spec, priority=job.priority, custom_id=job.custom_id, retry_of=job.id
-        )
+        columns: Columns = {"priority": job.priority, "custom_id": job.custom_id}
+        columns["retry_of"] = job.id
+        return enqueue(services, spec, on_stored=on_stored, **columns)
     with services.database.read() as session:
         shards = jobs.shards_of(session, job.id)
         if not shards and job.after_id is not None:
@@ -166,7 +199,12 @@ def retry(services: Services, job: Job) -> Job:
         new = _what_is_left(services, job, shards)
     else:
         new = chains.copy_waiting(job)
-    made = services.database.transact(lambda session: chains.insert_retry(session, job, new))
+    job_id = new_id()
+    numbered = new._replace(id=job_id)
+    with undivided():
+        insert = partial(chains.insert_retry, old=job, new=numbered)
+        made = insert_or_find(services, insert, job_id)
+        on_stored(made.id)
     ring_or_warn(services)
     return made
 
@@ -187,11 +225,15 @@ def _what_is_left(services: Services, job: Job, shards: Sequence[Shard]) -> NewJ
 
 
 def ring_or_warn(services: Services) -> None:
-    """Ring for what is due; if the broker is down, log a warning: a scheduler rings later."""
+    """Ring for what is due; whatever prevents it is a warning: a scheduler rings later."""
     try:
         ring_due(services)
     except Unreachable as error:
         log.warning("stored, but it waits for the broker: %s", error)
+    except Exception as error:
+        # what was stored is no failure, whatever a driver raises
+        told = error if isinstance(error, GenmillError) else f"{type(error).__name__}: {error}"
+        log.warning("stored, but no worker was told, a scheduler will do it: %s", told)
 
 
 def _job_of_key(

@@ -13,6 +13,7 @@ from typing import Any
 from db.errors import BadInput, DigestMismatch
 from worker.cache import Cache, HeldFolder
 from worker.data.dataset import CAPTIONS, DOCUMENTS, LocalDataset
+from worker.files import inside
 from worker.store.base import Blob, ObjectStore
 
 PREFIX = "datasets/blobs"
@@ -63,8 +64,7 @@ def object_keys(store: ObjectStore, manifest_key: str) -> set[str]:
         data = file.read()
     if hashlib.sha256(data).hexdigest() != manifest_key.rpartition("/")[2]:
         raise DigestMismatch(f"manifest {manifest_key} is damaged: its SHA-256 is not its name")
-    objects = json.loads(data)["objects"]
-    return {manifest_key} | {f"{PREFIX}/{entry['sha256']}" for entry in objects}
+    return {manifest_key, *_objects(data, manifest_key).values()}
 
 
 def fetch(
@@ -72,17 +72,26 @@ def fetch(
 ) -> CachedDataset:
     """The version on this machine, downloaded and checked unless the cache has it.
 
-    Raises `NotFound`, `Unreachable` or `DigestMismatch` as the store does.
+    Raises `NotFound`, `Unreachable` or `DigestMismatch` as the store does, and `BadInput` for a
+    manifest that names what no dataset has.
     """
 
     def download(folder: Path) -> None:
         manifest = folder / "manifest.json"
         store.fetch(manifest_key, manifest, sha256=manifest_sha256)
-        for entry in json.loads(manifest.read_bytes())["objects"]:
-            name, sha256 = entry["name"], entry["sha256"]
+        for name, key in _objects(manifest.read_bytes(), manifest_sha256).items():
             if name not in _NAMES:
                 raise BadInput(f"manifest {manifest_sha256}: {name!r} is not a file of a dataset")
-            store.fetch(f"{PREFIX}/{sha256}", folder / name, sha256=sha256)
+            store.fetch(key, inside(folder, name), sha256=key.rpartition("/")[2])
 
     held = cache.hold("datasets", manifest_sha256, download)
     return CachedDataset(held.path, held)
+
+
+def _objects(manifest: bytes, name: str) -> dict[str, str]:
+    """The keys of a manifest's objects, by their file names. Raises `BadInput`."""
+    try:
+        entries = json.loads(manifest)["objects"]
+        return {entry["name"]: f"{PREFIX}/{entry['sha256']}" for entry in entries}
+    except (ValueError, KeyError, TypeError):
+        raise BadInput(f"manifest {name} is not that of a dataset") from None

@@ -14,7 +14,7 @@ from db.commits import NewIndex, Range, blob_prefix
 from db.errors import BadInput, DigestMismatch
 from db.tables import Artifact, Job, Shard
 from worker import media
-from worker.files import digest_of, durable_rename
+from worker.files import digest_of, durable_rename, open_no_link
 from worker.media.samples.index import ENTRY_BYTES, IndexEntry, SampleIndex
 from worker.services import Services
 from worker.store.base import ObjectStore
@@ -75,7 +75,8 @@ def fetch_artifact(services: Services, artifact: Artifact, path: Path) -> None:
         services.store.fetch(artifact.key, path, sha256=artifact.sha256)
     elif not path.is_file() or digest_of(path) != artifact.sha256:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-        temporary.write_bytes(read_packed(services, artifact, artifact.packed))
+        with open_no_link(temporary, "wb") as file:
+            file.write(read_packed(services, artifact, artifact.packed))
         durable_rename(temporary, path)
 
 

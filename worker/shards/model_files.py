@@ -6,7 +6,7 @@ from pathlib import Path
 
 from db.tables import ModelVersion
 from worker.cache import Cache, HeldFolder
-from worker.files import digest_of
+from worker.files import digest_of, inside
 from worker.store.base import ObjectStore
 
 
@@ -20,11 +20,12 @@ def fetch_version(store: ObjectStore, version: ModelVersion, cache: Cache) -> He
     """The folder of a version's files, downloaded and checked unless the cache has it.
 
     A file gets its name once its digest is checked, so a file of the right size is not read again.
-    Raises `NotFound`, `Unreachable` or `DigestMismatch` as the store does.
+    Raises `NotFound`, `Unreachable` or `DigestMismatch` as the store does, and `BadInput` for a
+    file whose name on record is no plain one.
     """
 
     def has_file(folder: Path, name: str) -> bool:
-        path = folder / name
+        path = inside(folder, name)
         return path.is_file() and path.stat().st_size == version.files[name]["size"]
 
     def is_complete(folder: Path) -> bool:
@@ -32,8 +33,9 @@ def fetch_version(store: ObjectStore, version: ModelVersion, cache: Cache) -> He
 
     def download(folder: Path) -> None:
         for name, file in version.files.items():
-            if not has_file(folder, name) and not _link_equal_file(folder / name, **file):
-                store.fetch(file["key"], folder / name, sha256=file["sha256"])
+            path = inside(folder, name)
+            if not has_file(folder, name) and not _link_equal_file(path, **file):
+                store.fetch(file["key"], path, sha256=file["sha256"])
 
     return cache.hold("models", content_key(version), download, is_complete=is_complete)
 

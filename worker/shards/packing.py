@@ -20,6 +20,7 @@ from db.errors import contained
 from worker.conversations import Conversation
 from worker.data.dataset import Shape
 from worker.engine.generate import Sample
+from worker.files import inside
 from worker.media import find_medium
 from worker.media.samples.containers import SampleRecord, Writer, Written
 from worker.media.samples.record import Origin, SharedRecord
@@ -166,7 +167,7 @@ class Packer:
     ) -> None:
         try:
             if each.writer is None:
-                path = self._folder / f"samples-{each.part.lease.claim.shard_id}"
+                path = inside(self._folder, f"samples-{each.part.lease.claim.shard_id}")
                 each.writer = self._medium.open_writer(path, self._shape)
             each.writer.append(samples, encoded)
             if samples[-1].index + 1 == each.part.lease.claim.stop:

@@ -8,7 +8,7 @@ from typing import Any
 from db import shards
 from db.jobs import JobBrief
 from db.promotions import Reason
-from worker.files import canonical_json
+from worker.files import canonical_json, inside
 from worker.services.evaluations import AnyEvaluation
 from worker.services.evidence import gather
 from worker.services.pinned import PinnedPromotion
@@ -30,7 +30,7 @@ def promote_job(
 
     def measure(name: str, protocol: Mapping[str, Any]) -> AnyEvaluation:
         parts = (name, str(protocol["dataset"]))
-        inner = folder / "-".join(part.replace(":", "-") for part in parts)
+        inner = inside(folder, "-".join(part.replace(":", "-") for part in parts))
         return measure_again(context, lease, inner, name, protocol)
 
     found = gather(context.services, pinned, measure)

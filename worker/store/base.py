@@ -170,7 +170,11 @@ def checked_key(key: str) -> str:
 
 def is_key(key: str) -> bool:
     """Whether `key` can be an object's, or a folder of objects'."""
-    return len(key) <= MAX_KEY and all(_PART.fullmatch(part) for part in key.split("/"))
+    return (
+        isinstance(key, str)
+        and len(key) <= MAX_KEY
+        and all(_PART.fullmatch(part) for part in key.split("/"))
+    )
 
 
 def checked_expiry(expires_s: int) -> int:

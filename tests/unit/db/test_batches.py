@@ -105,6 +105,16 @@ def test_an_abandoned_batch_is_deleted_in_steps_and_nothing_else_is(each_record)
     assert [count(each_record, table) for table in (Batch, Job, Shard)] == [0, 1, 1]
 
 
+def test_jobs_of_many_shards_are_deleted_in_steps_too(record, monkeypatch):
+    monkeypatch.setattr(batches, "SHARDS_AT_ONCE", 4)
+    batch_id = store(record, *(new_job(number, shards=5) for number in range(2)))
+    left = []
+    while record.run(lambda session: session.get(Batch, batch_id)):
+        record.run(batches.delete_some, batch_id)
+        left.append((count(record, Shard), count(record, Job)))
+    assert left == [(6, 2), (2, 2), (0, 0)]
+
+
 def test_a_batch_without_jobs_is_abandoned_too(record):
     batch_id = store(record, size=3)
     assert record.run(batches.abandoned, -1) == [batch_id]
