@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from db import shards
 from db.errors import GenmillError
 from scheduler.dispatch.chains import move_chains_on
+from scheduler.dispatch.clock_changes import bring_times_back
 from scheduler.dispatch.garbage import collect_batches, collect_jobs
 from scheduler.dispatch.retention import apply_retention, fold_counts
 from scheduler.schedules.firing import fire_due
@@ -38,6 +39,7 @@ class Counts:
 def run_round(services: Services) -> Counts:
     """Run one round. A step that fails is logged and counts as 0; the others still run."""
     try_step("adding up counts", lambda: fold_counts(services))
+    try_step("bringing late times back", lambda: bring_times_back(services))
     return Counts(
         fired=try_step("firing schedules", lambda: fire_due(services)),
         reaped=try_step("taking back expired leases", lambda: reap(services)),
