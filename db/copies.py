@@ -56,11 +56,19 @@ def save(database: Database, path: Path, *, show: Show = lambda _: None) -> None
         _save_pages(database, path, show)
     else:
         _save_rows(database, path, show)
-    with closing(sqlite3.connect(path)) as saved:
-        saved.execute("PRAGMA journal_mode = DELETE")  # one file, which can be read where it lies
-        (found,) = saved.execute("PRAGMA quick_check").fetchone()
-    if found != "ok":
-        raise DigestMismatch(f"the copy {path} is damaged: {found}")
+    _close(path)
+
+
+def upgrade(path: Path) -> None:
+    """Upgrade a copy to this version's schema. Raises `SchemaMismatch` for a newer one."""
+    schema.upgrade(f"sqlite:///{path}")
+    _close(path)
+
+
+def revision_of(copy: Connection) -> str | None:
+    """The revision of a copy's schema."""
+    found: str | None = copy.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
 
 
 @contextmanager
@@ -113,6 +121,15 @@ def load(
         void = _void_leases(session)
         session.flush()
     return rows, void
+
+
+def _close(path: Path) -> None:
+    """Make a copy one file, which can be read where it lies, and check it."""
+    with closing(sqlite3.connect(path)) as saved:
+        saved.execute("PRAGMA journal_mode = DELETE")
+        (found,) = saved.execute("PRAGMA quick_check").fetchone()
+    if found != "ok":
+        raise DigestMismatch(f"the copy {path} is damaged: {found}")
 
 
 def _save_pages(database: Database, path: Path, show: Show) -> None:

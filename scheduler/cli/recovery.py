@@ -65,11 +65,13 @@ def restore(folder: Path, as_json: bool) -> None:
     \b
     GENMILL_HOME=/data/genmill genmill restore /backups/genmill-monday
     """
+    from scheduler.machine.home import create_home
     from scheduler.output.render import print_fields, print_json
     from scheduler.recovery.restore import restore as bring_back
     from worker.services import open_services
 
     services = open_services()
+    create_home(services.settings)
     try:
         restored = bring_back(services, folder, show=_show)
     finally:

@@ -6,10 +6,9 @@ are run again, into the same objects where those are still there.
 """
 
 import shutil
-import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,7 @@ from scheduler.recovery.folder import (
     read_list,
 )
 from scheduler.results.threads import in_order
-from worker.files import digest_of
+from worker.files import digest_of, disk_errors
 from worker.services import Services
 from worker.store.base import SENTINEL, ObjectStore, digest_in_key, is_key
 
@@ -136,11 +135,15 @@ def _store_id(store: ObjectStore, in_backup: str | None) -> str:
 
 @contextmanager
 def _current(record: Path) -> Iterator[Path]:
-    """A copy of the record that is upgraded to this version's schema."""
+    """The record, or a copy of it that is upgraded to this version's schema."""
+    with copies.opened(record) as copy:
+        is_current = copies.revision_of(copy) == schema.HEAD
+    if is_current:
+        yield record
+        return
     with tempfile.TemporaryDirectory(prefix="genmill-restore-") as folder:
-        copy = Path(folder) / RECORD
-        shutil.copyfile(record, copy)
-        schema.upgrade(f"sqlite:///{copy}")
-        with closing(sqlite3.connect(copy)) as opened:
-            opened.execute("PRAGMA journal_mode = DELETE")
-        yield copy
+        upgraded = Path(folder) / RECORD
+        with disk_errors(upgraded.parent):
+            shutil.copyfile(record, upgraded)
+        copies.upgrade(upgraded)
+        yield upgraded
