@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 
 from scheduler.audit.byte_checks import Objects
 from scheduler.audit.history import Row
-from scheduler.audit.objects import PAGE, Snapshot
+from scheduler.audit.objects import PAGE, Snapshot, pack_key
 from scheduler.audit.record import TABLES
 from scheduler.audit.violations import Violation, Violations
 from scheduler.results.threads import in_order
@@ -69,13 +69,14 @@ def _listing(rows: Iterator[tuple[int, str, str]] | list[tuple[int, str, str]]) 
 
 def _check(objects: Objects, job_and_listing: tuple[Row, Listing]) -> list[Violation]:
     job, listing = job_and_listing
-    place = ("jobs", job["id"], job["manifest_key"] or "")
+    number = job["manifest_pack"]
+    key = (job["manifest_key"] or "") if number is None else pack_key(number)
     data = objects.read_manifest(job)
     if data is None or hashlib.sha256(data).hexdigest() != job["manifest_sha256"]:
         text = f"the manifest of job {job['id']} is missing or differs from its digest"
-        return [Violation(text, *place)]
+        return [Violation(text, "jobs", job["id"], key)]
     entries = json.loads(data)["artifacts"]
     listed = _listing(sorted((each["shard"], each["name"], each["sha256"]) for each in entries))
     if listed != listing:
-        return [Violation(f"the manifest of job {job['id']} does not list its artifacts", *place)]
+        return [Violation(f"the manifest of job {job['id']} does not list its artifacts")]
     return []
