@@ -41,6 +41,10 @@ BEGIN_UPGRADE = {  # rewriting a large table may take an hour
     "sqlite": "BEGIN IMMEDIATE",
     "postgresql": f"{_BEGIN}; {_GIVE_UP}",
 }
+BEGIN_SNAPSHOT = {  # every statement sees the record as it was at the first
+    "sqlite": "BEGIN",
+    "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+}
 
 
 class Database:
@@ -76,6 +80,13 @@ class Database:
             session.begin(),
         ):
             yield session
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """Open a bare connection that sees the record as it was at its first statement."""
+        reader = self._engine.execution_options(begin=BEGIN_SNAPSHOT[self.dialect])
+        with translate_errors(self.url), reader.connect() as connection:
+            yield connection
 
     def transact(self, work: Callable[[Session], T]) -> T:
         """Run `work` in a write transaction and return its result; retry when it is `Busy`.

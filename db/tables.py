@@ -468,6 +468,20 @@ class Rate(Base):
     at: Mapped[datetime]  # of the latest measurement
 
 
+class OwnStore(Base):
+    """The object store that belongs to this record, in one row: the id that its sentinel has.
+
+    Without the row, the store has not been used yet.
+    """
+
+    __tablename__ = "own_store"
+    only: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # always 1
+    id: Mapped[str] = mapped_column(Id)
+    made: Mapped[bool]  # the sentinel is in the store
+    # the record named objects before there were sentinels: one is made only where they are
+    had_objects: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+
+
 class Worker(Base):
     """One boot of one worker process."""
 

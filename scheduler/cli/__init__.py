@@ -32,6 +32,8 @@ SECTIONS = {
         "down": _entry("machine:down", "Stop everything on this machine."),
         "status": _entry("machine:status", "Show what runs and what waits."),
         "doctor": _entry("machine:doctor", "Check every part; say how to fix what is wrong."),
+        "backup": _entry("recovery:backup", "Copy everything into a folder while it runs."),
+        "restore": _entry("recovery:restore", "Bring a backup back."),
         "demo": _entry("machine:demo", "Run an example on real data, from start to end."),
     },
     "Jobs and results": {

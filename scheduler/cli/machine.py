@@ -69,19 +69,41 @@ def status(as_json: bool) -> None:
 @click.option(
     "--check", "names", multiple=True, metavar="NAME", help="Run only this check; repeatable."
 )
+@click.option(
+    "--audit",
+    is_flag=True,
+    help="Check every job, shard, artifact and message against the protocol's invariants instead; "
+    "reads every object.",
+)
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="With --audit, show what can be made again; with --yes, do it.",
+)
+@click.option("--dry-run", is_flag=True, help="With --repair, only show what would be done.")
+@click.option("--yes", is_flag=True, help="With --repair, do it without asking.")
 @as_json
-def doctor(names: tuple[str, ...], as_json: bool) -> None:
+def doctor(
+    names: tuple[str, ...], audit: bool, repair: bool, dry_run: bool, yes: bool, as_json: bool
+) -> None:
     """Check every part and say how to fix what is wrong; exit with 1 if anything is.
 
     \b
     genmill doctor
     genmill doctor --check database --check broker
+    genmill doctor --audit --repair --dry-run
     """
     from db.errors import GenmillError
     from scheduler.machine.doctor import examine
     from scheduler.output.render import print_json, print_table
     from worker.settings import read_settings
 
+    _refuse_combinations(names, audit=audit, repair=repair, dry_run=dry_run, yes=yes)
+    if audit:
+        from scheduler.cli.audit import run_audit
+
+        run_audit(repair=repair, dry_run=dry_run, yes=yes, as_json=as_json)
+        return
     checks = examine(read_settings(), names)
     if as_json:
         print_json(checks)
@@ -89,6 +111,19 @@ def doctor(names: tuple[str, ...], as_json: bool) -> None:
         print_table(checks, ("check", "ok", "found", "remedy"))
     if wrong := [check["check"] for check in checks if not check["ok"]]:
         raise GenmillError(f"{len(wrong)} of {len(checks)} checks failed: {', '.join(wrong)}")
+
+
+def _refuse_combinations(
+    names: tuple[str, ...], *, audit: bool, repair: bool, dry_run: bool, yes: bool
+) -> None:
+    if names and audit:
+        raise click.UsageError("--check runs single checks, and --audit none of them")
+    if repair and not audit:
+        raise click.UsageError("--repair repairs what --audit finds; give both")
+    if (dry_run or yes) and not repair:
+        raise click.UsageError("--dry-run and --yes belong to --repair")
+    if dry_run and yes:
+        raise click.UsageError("--dry-run changes nothing, and --yes does it; give one of them")
 
 
 @click.command("demo")

@@ -11,6 +11,7 @@ from functools import partial
 
 from db import shards
 from scheduler.dispatch.chains import move_chains_on
+from scheduler.dispatch.clock_changes import bring_times_back
 from scheduler.dispatch.garbage import collect_batches, collect_jobs
 from scheduler.dispatch.retention import apply_retention, fold_counts
 from scheduler.schedules.firing import fire_due
@@ -41,6 +42,7 @@ def run_round(services: Services) -> Counts:
     """Run one round. A step that fails is told and counts as 0; the others still run."""
     with Steps(services) as steps:
         steps.run("adding up counts", fold_counts)
+        steps.run("bringing late times back", bring_times_back)
         steps.run("taking back from dead workers", reap_dead_workers)
         return Counts(
             fired=steps.run("firing schedules", fire_due),

@@ -178,6 +178,8 @@ def _clock(services: Services) -> str:
 
 def _store(services: Services) -> str:
     services.store.check()
+    if has_database(services.settings):
+        services.store.verify()
     limits = services.store.limits()
     found = "; ".join([services.settings.store, *map(str, limits)])
     if not all(limit.covered for limit in limits):

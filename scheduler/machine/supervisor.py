@@ -76,6 +76,7 @@ class Supervisor:
         else:
             ping(self.settings)
         schema.upgrade(self.settings.database)
+        self.services.store.verify()
         self._ring_again()
         environment = self.settings.child_environment()
         if not self.settings.threads:  # the workers share the cores

@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 import redis
 import torch
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from db import jobs, models, progress, schema
+from db.session import Database
 from db.states import FINAL
 from db.tables import Batch, Job
 from scheduler.datasets.add import add_dataset
@@ -164,6 +166,7 @@ def shared_deployment(
     url = f"sqlite:///{home / 'genmill.db'}"
     if os.environ.get("GENMILL_TEST_DATABASE") == "postgresql":
         url = request.getfixturevalue("postgresql_url")
+        empty(url)  # the record of another file knows another store
     schema.upgrade(url)
     redis.Redis.from_url(broker_server).flushall()
     made = Deployment(quick_settings(home, url, broker_server, store_url=(home / "store").as_uri()))
@@ -172,6 +175,15 @@ def shared_deployment(
     add_tiny(made)
     yield made
     made.stop()
+
+
+def empty(url: str) -> None:
+    """Drop the tables of a PostgreSQL database."""
+    database = Database(url)
+    with database.connect() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    database.dispose()
 
 
 @pytest.fixture

@@ -49,10 +49,13 @@ class Services:
 
     @cached_property
     def store(self) -> ObjectStore:
-        """The object store."""
+        """The object store, which is used only while it is the one that the record knows."""
+        from worker.services.store_owner import StoreOwner  # noqa: PLC0415 - as below
         from worker.store import open_store  # noqa: PLC0415 - not every command needs a store
 
-        return open_store(self.settings.store, s3_endpoint_url=self.settings.s3_endpoint_url)
+        store = open_store(self.settings.store, s3_endpoint_url=self.settings.s3_endpoint_url)
+        store.owner = StoreOwner(lambda: self.database)
+        return store
 
     @cached_property
     def packs(self) -> PackReader:

@@ -1,19 +1,23 @@
 """The interface of object stores, and the code that they share."""
 
 import hashlib
+import math
 import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Protocol, cast
 
-from db.errors import DigestMismatch, Refused
+from db.errors import DigestMismatch, NotFound, Refused
 from worker.files import CHUNK, digest_of, disk_errors, durable_rename, partial_download
 
 MAX_KEY = 400  # characters
+SENTINEL = "store-id"  # key of the object that tells a store from every other
+_MAX_SENTINEL = 100  # bytes
 MAX_URL_S = 7 * 86_400  # S3's own limit on presigned URLs
 
 KEYS = (
@@ -46,13 +50,23 @@ class Limit:
         return f"{self.missing}: {self.follows}"
 
 
+class Owner(Protocol):
+    """Who knows which store this should be."""
+
+    def verify(self, store: "ObjectStore") -> None:
+        """Raise `Unreachable` unless `store` holds the sentinel that it should."""
+
+
 class ObjectStore(ABC):
     """Objects under keys such as `jobs/{id}/blobs/{sha256}`. Reads and writes stream.
 
     Raises `NotFound` for a missing object, and `Unreachable` if the store cannot be used now: a
-    missing or forbidden bucket, a network or disk error. May be shared between threads and used
-    after a fork.
+    missing or forbidden bucket, a network or disk error, or another store than the `owner` knows,
+    as an empty mount point is. May be shared between threads and used after a fork.
     """
+
+    owner: Owner | None = None  # without one, any store will do
+    _verified_at = -math.inf
 
     @abstractmethod
     def put(self, prefix: str, path: Path) -> Blob:
@@ -89,6 +103,10 @@ class ObjectStore(ABC):
         """The key, size and digest of an object, without reading it."""
 
     @abstractmethod
+    def has(self, key: str) -> bool:
+        """Whether an object is there, whichever store this is."""
+
+    @abstractmethod
     def delete(self, key: str) -> None:
         """Remove an object if it exists."""
 
@@ -114,6 +132,29 @@ class ObjectStore(ABC):
     @abstractmethod
     def abort_uploads(self, prefix: str, older_than_s: float) -> int:
         """Remove what interrupted uploads left behind; return their number."""
+
+    def verify(self, *, within_s: float = -1) -> None:
+        """Raise `Unreachable` if this is another store than its owner knows.
+
+        Does nothing if that was verified at most `within_s` ago.
+        """
+        if self.owner is not None and time.monotonic() - self._verified_at > within_s:
+            self.owner.verify(self)
+            self._verified_at = time.monotonic()
+
+    def read_sentinel(self) -> str | None:
+        """The id of this store; None if it has none yet. Raises `Unreachable`."""
+        try:
+            with self.open(SENTINEL) as file:
+                return file.read(_MAX_SENTINEL).decode("utf-8", "replace").strip()
+        except NotFound:
+            return None
+
+    def missing(self, key: str) -> NotFound:
+        """The error for an object that is not there; raises `Unreachable` if the store is away."""
+        if key != SENTINEL:
+            self.verify()
+        return NotFound(f"no object {key!r} in {self}")
 
     def fetch(
         self, key: str, path: Path, *, sha256: str | None = None, durable: bool = True

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import math
 import os
 import tempfile
 import threading
@@ -11,10 +12,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from db.errors import NotFound, Unreachable
+from db.errors import Unreachable
 from db.path_errors import path_error
 from worker.files import CHUNK, disk_errors, durable_rename
 from worker.store.base import (
+    SENTINEL,
     Blob,
     ObjectStore,
     checked_expiry,
@@ -28,13 +30,20 @@ _NO_OBJECT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
 
 
 class FolderStore(ObjectStore):
-    """Objects as files under `root`. Temporary files lie in `root/.tmp`, which no key can name."""
+    """Objects as files under `root`. Temporary files lie in `root/.tmp`, which no key can name.
+
+    What was written counts once the sentinel has been seen after it: a folder that is unmounted
+    leaves its mount point behind, which takes files too.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._temporaries = f"{root}/.tmp"
         self._unflushed = False
         self._flushing = threading.Lock()
+
+    def __str__(self) -> str:
+        return str(self.root)
 
     def put(self, prefix: str, path: Path) -> Blob:
         """See `ObjectStore.put`; the file is copied and digested in one pass."""
@@ -47,7 +56,7 @@ class FolderStore(ObjectStore):
         blob = Blob(checked_key(f"{prefix}/{sha256}"), sha256, len(data))
         if not self._has(blob):
             self._write(blob.key, data, durable=durable)
-        self._note(durable=durable)
+        self._note(blob.key, durable=durable)
         return blob
 
     def put_as(self, key: str, data: bytes, *, durable: bool = True) -> Blob:
@@ -57,7 +66,7 @@ class FolderStore(ObjectStore):
             require_equal(key, target.read_bytes(), data)
         else:
             self._write(key, data, durable=durable)
-        self._note(durable=durable)
+        self._note(key, durable=durable)
         return Blob(key, hashlib.sha256(data).hexdigest(), len(data))
 
     def flush(self) -> None:
@@ -71,6 +80,7 @@ class FolderStore(ObjectStore):
                 except OSError:
                     self._unflushed = True
                     raise
+                self.verify()
 
     @contextmanager
     def open(self, key: str, *, start: int = 0, stop: int | None = None) -> Iterator[BinaryIO]:
@@ -88,6 +98,10 @@ class FolderStore(ObjectStore):
         with self._open(key) as file:
             return Blob(key, digest_in_key(key), os.fstat(file.fileno()).st_size)
 
+    def has(self, key: str) -> bool:
+        """See `ObjectStore.has`."""
+        return self._path(key).is_file()
+
     def delete(self, key: str) -> None:
         """See `ObjectStore.delete`."""
         with disk_errors(self.root):
@@ -95,6 +109,7 @@ class FolderStore(ObjectStore):
 
     def keys(self, prefix: str, *, older_than_s: float | None = None) -> Iterator[str]:
         """See `ObjectStore.keys`."""
+        self.verify()
         limit = None if older_than_s is None else self._now() - older_than_s
         for folder, folders, files in os.walk(self._path(prefix)):
             folders.sort()
@@ -130,6 +145,7 @@ class FolderStore(ObjectStore):
 
     def _store(self, prefix: str, source: BinaryIO) -> Blob:
         checked_key(prefix)
+        self.verify()
         with self._temporary() as temporary:
             digest, size = hashlib.sha256(), 0
             with temporary.open("wb") as file:
@@ -142,15 +158,26 @@ class FolderStore(ObjectStore):
                 target = self._path(blob.key)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 durable_rename(temporary, target)
-            return blob
+        self._note(blob.key, durable=True)
+        return blob
 
     def _write(self, key: str, data: bytes, *, durable: bool) -> None:
+        if key != SENTINEL:
+            self.verify(within_s=math.inf)
         with disk_errors(self.root):
-            write_new(data, self._target(key), self._temporaries, durable=durable)
+            try:
+                write_new(data, self._target(key), self._temporaries, durable=durable)
+            except FileNotFoundError:
+                if key != SENTINEL:
+                    self.verify()  # before anything is made in an empty mount point
+                Path(self._temporaries).mkdir(parents=True, exist_ok=True)
+                write_new(data, self._target(key), self._temporaries, durable=durable)
 
-    def _note(self, *, durable: bool) -> None:
+    def _note(self, key: str, *, durable: bool) -> None:
         if not durable:  # also of an object that was there: its writer may have died before a flush
             self._unflushed = True
+        elif key != SENTINEL:
+            self.verify()
 
     def _has(self, blob: Blob) -> bool:
         """Whether the object is there; its age starts at zero again then."""
@@ -182,8 +209,9 @@ class FolderStore(ObjectStore):
         try:
             return self._path(key).open("rb")
         except OSError as error:
-            if error.errno in _NO_OBJECT and self.root.is_dir():
-                raise NotFound(f"no object {key!r} in {self.root}") from None
+            # a folder that is not there yet has no sentinel
+            if error.errno in _NO_OBJECT and (key == SENTINEL or self.root.is_dir()):
+                raise self.missing(key) from None
             at_fault = self._path(key) if self.root.is_dir() else self.root
             raise path_error(error, at_fault, verb="read", kind=Unreachable) from error
 

@@ -2,11 +2,7 @@
 
 import ctypes
 import os
-from collections.abc import Callable
 from itertools import count
-from typing import TypeVar
-
-T = TypeVar("T")
 
 _numbers = count()
 # flushes one file system; Linux has it, Python does not
@@ -14,15 +10,16 @@ _syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 
 def write_new(data: bytes, target: str, temporaries: str, *, durable: bool) -> None:
-    """Write `target` by way of a file in the folder `temporaries`, making folders as needed.
+    """Write `target` by way of a file in the folder `temporaries`, making its folder if needed.
 
-    Unless it is `durable`, it may be lost in a power failure until `flush_file_system`.
+    Unless it is `durable`, it may be lost in a power failure until `flush_file_system`. Raises
+    `FileNotFoundError` if there is no folder `temporaries`.
     """
     durable = durable or _syncfs is None
     temporary = f"{temporaries}/{os.getpid()}-{next(_numbers)}-{os.urandom(4).hex()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
-        file = _in_folder(lambda: os.open(temporary, flags, 0o600), temporaries)
+        file = os.open(temporary, flags, 0o600)
         try:
             view = memoryview(data)
             while view:
@@ -32,22 +29,17 @@ def write_new(data: bytes, target: str, temporaries: str, *, durable: bool) -> N
         finally:
             os.close(file)
         folder = target.rpartition("/")[0]
-        _in_folder(lambda: os.rename(temporary, target), folder)  # noqa: PTH104 - no Path, see above
+        try:
+            os.rename(temporary, target)  # noqa: PTH104 - no Path, see above
+        except FileNotFoundError:
+            os.makedirs(folder, exist_ok=True)  # noqa: PTH103 - as above
+            os.rename(temporary, target)  # noqa: PTH104 - as above
     except BaseException:
         if os.path.lexists(temporary):
             os.unlink(temporary)  # noqa: PTH108 - as above
         raise
     if durable:
         _sync_folder(folder)
-
-
-def _in_folder(step: Callable[[], T], folder: str) -> T:
-    """Run `step` in `folder`, which is made if it is missing."""
-    try:
-        return step()
-    except FileNotFoundError:
-        os.makedirs(folder, exist_ok=True)  # noqa: PTH103 - as above
-        return step()
 
 
 def _sync_folder(folder: str) -> None:

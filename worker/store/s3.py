@@ -19,6 +19,7 @@ from db.errors import NotFound
 from worker.files import digest_of
 from worker.store.address import S3Address
 from worker.store.base import (
+    SENTINEL,
     Blob,
     Limit,
     checked_expiry,
@@ -44,6 +45,7 @@ UPLOAD_THREADS = 4
 # kept open: shards are stored and jobs finished by several threads each, at once
 CONNECTIONS = 32
 RENEW_S = 3600.0  # an older object is uploaded again, which resets its age
+VERIFIED_S = 60.0  # a bucket that was known then is taken for the same
 
 
 class S3Store(Bucket):
@@ -60,6 +62,9 @@ class S3Store(Bucket):
         self._clients: dict[int, Any] = {}
         self._abilities: dict[Ability, bool] = {}  # those that were probed
 
+    def __str__(self) -> str:
+        return str(self.address)
+
     @property
     def client(self) -> Any:
         """This process's client: a forked process must not share its parent's connections."""
@@ -74,6 +79,7 @@ class S3Store(Bucket):
 
         sha256 = digest_of(path)
         blob = Blob(f"{prefix}/{sha256}", sha256, path.stat().st_size)
+        self.verify(within_s=VERIFIED_S)
         if not self._holds(blob):
             in_parts = blob.size > MULTIPART_BYTES and self._can(Ability.MULTIPART)
             limit = MULTIPART_BYTES if in_parts else MAX_PUT_BYTES
@@ -86,18 +92,22 @@ class S3Store(Bucket):
         """See `ObjectStore.put_bytes`."""
         sha256 = hashlib.sha256(data).hexdigest()
         blob = Blob(f"{prefix}/{sha256}", sha256, len(data))
+        self.verify(within_s=VERIFIED_S)
         if not self._holds(blob):
             self.call("put_object", blob.key, Body=data)
         return blob
 
     def flush(self) -> None:
         """See `ObjectStore.flush`: S3 answers once an object is durable."""
+        self.verify(within_s=VERIFIED_S)
 
     def put_as(self, key: str, data: bytes, *, durable: bool = True) -> Blob:
         """See `ObjectStore.put_as`; a conditional put, so that only one of two writers succeeds.
 
         Where the server knows none, of two writers at once both may succeed: the record decides.
         """
+        if key != SENTINEL:
+            self.verify(within_s=VERIFIED_S)
         try:
             self._put_new(key, data)
         except Taken:
@@ -113,7 +123,18 @@ class S3Store(Bucket):
 
     def stat(self, key: str) -> Blob:
         """See `ObjectStore.stat`."""
-        return Blob(key, digest_in_key(key), self.call("head_object", key)["ContentLength"])
+        try:
+            head = self.call("head_object", key)
+        except NotFound:
+            raise self.missing(key) from None
+        return Blob(key, digest_in_key(key), head["ContentLength"])
+
+    def has(self, key: str) -> bool:
+        """See `ObjectStore.has`."""
+        with suppress(NotFound):
+            self.call("head_object", key)
+            return True
+        return False
 
     def delete(self, key: str) -> None:
         """See `ObjectStore.delete`."""
@@ -121,6 +142,11 @@ class S3Store(Bucket):
 
     def keys(self, prefix: str, *, older_than_s: float | None = None) -> Iterator[str]:
         """See `ObjectStore.keys`; reads a page at a time."""
+        self.verify(within_s=VERIFIED_S)
+        yield from self.listed(prefix, older_than_s)
+
+    def listed(self, prefix: str, older_than_s: float | None = None) -> Iterator[str]:
+        """See `Bucket.listed`."""
         for page in self._listing(prefix):
             for entry in page.get("Contents", []):
                 if older_than_s is None or _age_s(page, entry["LastModified"]) > older_than_s:
@@ -188,8 +214,7 @@ class S3Store(Bucket):
         if self._can(Ability.CONDITIONAL_PUT):
             self.call("put_object", key, Body=data, IfNoneMatch="*")
             return
-        with suppress(NotFound):
-            self.stat(key)
+        if self.has(key):
             raise Taken
         self.call("put_object", key, Body=data)
 
@@ -211,6 +236,8 @@ class S3Store(Bucket):
             response = self.call("get_object", key, **ranged)
         except Empty:
             return None
+        except NotFound:
+            raise self.missing(key) from None
         except Unsupported:
             if not ranged:
                 raise

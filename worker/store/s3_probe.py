@@ -6,7 +6,7 @@ Servers that speak S3 differ: some refuse a header that they do not know, others
 import ssl
 import urllib.request
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from enum import Enum
 from typing import Any
@@ -31,6 +31,10 @@ class Bucket(ObjectStore):
     @abstractmethod
     def call(self, operation: str, key: str, **arguments: Any) -> Any:
         """Send one request about an object, by boto's name; raise our errors in place of boto's."""
+
+    @abstractmethod
+    def listed(self, prefix: str, older_than_s: float | None = None) -> Iterator[str]:
+        """As `keys`, whichever store this is."""
 
 
 class Ability(Enum):
@@ -111,7 +115,7 @@ def _uploads_in_parts(store: Bucket, key: str) -> bool:
 
 def _lists(store: Bucket, key: str) -> bool:
     try:
-        return key in store.keys(PREFIX)
+        return key in store.listed(PREFIX)
     except _LACKING:
         return False
 
@@ -119,12 +123,9 @@ def _lists(store: Bucket, key: str) -> bool:
 def _deletes(store: Bucket, key: str) -> bool:
     try:
         store.delete(key)
-        store.stat(key)
-    except NotFound:
-        return True
+        return not store.has(key)
     except _LACKING:
-        pass
-    return False
+        return False
 
 
 def _presigns(store: Bucket, key: str) -> bool:

@@ -1,0 +1,141 @@
+"""2. Whatever was committed is in the store, byte for byte."""
+
+import hashlib
+from collections.abc import Iterator
+from functools import partial
+
+from db.errors import NotFound, Refused
+from scheduler.audit.history import Row
+from scheduler.audit.objects import (
+    ENTRY,
+    Named,
+    Part,
+    Snapshot,
+    blob_key,
+    is_named,
+    named_objects,
+    pack_key,
+)
+from scheduler.audit.violations import Violation, Violations
+from scheduler.results.threads import in_order
+from worker.files import CHUNK
+from worker.store.base import ObjectStore
+
+
+class Objects:
+    """Reads whole objects and their parts from a store."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+
+    def read(self, key: str | None, *, start: int = 0, stop: int | None = None) -> bytes | None:
+        """An object's bytes; None where there is none. Raises `Unreachable`."""
+        try:
+            with self.store.open(key or "", start=start, stop=stop) as file:
+                return file.read()
+        except (NotFound, Refused):  # Refused: what is on record is no key
+            return None
+
+    def read_manifest(self, job: Row) -> bytes | None:
+        """A job's manifest, which may lie in a pack; None where there is none."""
+        if job["manifest_pack"] is None:
+            return self.read(job["manifest_key"])
+        at = job["manifest_offset"]
+        key = pack_key(job["manifest_pack"])
+        return self.read(key, start=at, stop=at + job["manifest_size"])
+
+    def digest(self, key: str) -> tuple[int, str] | None:
+        """The size and SHA-256 of an object, read in pieces; None where there is none."""
+        size, digest = 0, hashlib.sha256()
+        try:
+            with self.store.open(key) as file:
+                while data := file.read(CHUNK):
+                    size += len(data)
+                    digest.update(data)
+        except (NotFound, Refused):
+            return None
+        return size, digest.hexdigest()
+
+
+def bytes_match(snapshot: Snapshot, objects: Objects) -> Violations:
+    """Every object that is missing or differs from the record."""
+    every = named_objects(snapshot, objects.read, manifests=False)
+    for named, found in in_order(partial(_check, objects), distinct(every)):
+        if found and is_named(snapshot, named):
+            yield from found
+
+
+def distinct(every: Iterator[Named]) -> Iterator[Named]:
+    """Each object once where rows that name the same follow one another closely."""
+    seen: dict[str, None] = {}
+    for named in every:
+        if named.key not in seen:
+            seen[named.key] = None
+            yield named
+        if len(seen) > 10_000:
+            del seen[next(iter(seen))]
+
+
+def _check(objects: Objects, named: Named) -> tuple[Named, list[Violation]]:
+    if any(part.samples is not None for part in named.parts) or named.sha256 is None:
+        return named, list(_check_parts(objects, named))
+    return named, list(_check_whole(objects, named))
+
+
+def _check_whole(objects: Objects, named: Named) -> Violations:
+    found = objects.digest(named.key)
+    if found is None:
+        yield _missing(named)
+    elif found[1] != named.sha256 or (named.size is not None and found[0] != named.size):
+        yield _violation(named, f"{named.key} differs from its digest on record")
+
+
+def _check_parts(objects: Objects, named: Named) -> Violations:
+    data = objects.read(named.key)
+    if data is None:
+        yield _missing(named)
+        return
+    for part in named.parts:
+        piece = data[part.offset : part.offset + part.size]
+        if hashlib.sha256(piece).hexdigest() != part.sha256:
+            yield Violation(
+                f"{named.key} differs from its digest on record", part.table, part.id, named.key
+            )
+        yield from _check_samples(objects, named, part, data)
+
+
+def _check_samples(objects: Objects, named: Named, part: Part, data: bytes) -> Violations:
+    if part.samples is None:
+        return
+    index, end = part.index, part.offset + part.size
+    if part.index_sha256 and named.sha256 is None:  # it lies behind the part
+        index = data[end : end + len(part.samples) * ENTRY.size]
+    elif part.index_sha256:
+        job = named.key.split("/")[1]
+        index = objects.read(blob_key(job, part.index_sha256))
+    if index is None or (
+        part.index_sha256 and hashlib.sha256(index).hexdigest() != part.index_sha256
+    ):
+        yield Violation(
+            f"the index of {named.key} is missing or differs from its digest",
+            *(part.table, part.id, named.key),
+        )
+        return
+    if len(index) != len(part.samples) * ENTRY.size:
+        yield Violation(f"the index of {named.key} has other than {len(part.samples)} samples")
+        return
+    for sample, (offset, size, digest) in zip(part.samples, ENTRY.iter_unpack(index), strict=True):
+        at = part.offset + offset
+        if offset + size > part.size or hashlib.sha256(data[at : at + size]).digest() != digest:
+            yield Violation(
+                f"sample {sample} in {named.key} differs from its digest",
+                *(part.table, part.id, named.key),
+            )
+
+
+def _missing(named: Named) -> Violation:
+    return _violation(named, f"{named.key} is on record but not in the store")
+
+
+def _violation(named: Named, text: str) -> Violation:
+    return Violation(text, named.table, named.id, named.key)

@@ -1,0 +1,82 @@
+"""5. The manifest of a succeeded job is in the store, and lists what the record does."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import partial
+from itertools import groupby
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select
+
+from scheduler.audit.byte_checks import Objects
+from scheduler.audit.history import Row
+from scheduler.audit.objects import PAGE, Snapshot, pack_key
+from scheduler.audit.record import TABLES
+from scheduler.audit.violations import Violation, Violations
+from scheduler.results.threads import in_order
+
+
+class Listing(NamedTuple):
+    """What a job's manifest must list: the number of artifacts and a digest over them."""
+
+    artifacts: int
+    digest: bytes
+
+
+def manifests_match(snapshot: Snapshot, objects: Objects) -> Violations:
+    """Every manifest that is missing, damaged or lists something else."""
+    for found in in_order(partial(_check, objects), _succeeded(snapshot)):
+        yield from found
+
+
+def _succeeded(snapshot: Snapshot) -> Iterator[tuple[Row, Listing]]:
+    """Succeeded jobs with the listing that follows from their rows."""
+    jobs, last = TABLES["jobs"], ""
+    names = ("id", "manifest_key", "manifest_pack", "manifest_offset", "manifest_size")
+    columns = [jobs.c[name] for name in (*names, "manifest_sha256")]
+    while True:
+        page = select(*columns).where(jobs.c.id > last, jobs.c.status == "succeeded")
+        with snapshot() as connection:
+            found = connection.execute(page.order_by(jobs.c.id).limit(PAGE)).mappings().all()
+            listed = dict(_listings(connection, [row["id"] for row in found]))
+        nothing = _listing([])
+        yield from ((row, listed.get(row["id"], nothing)) for row in found)
+        if len(found) < PAGE:
+            return
+        last = found[-1]["id"]
+
+
+def _listings(connection: Connection, job_ids: list[str]) -> Iterator[tuple[str, Listing]]:
+    artifacts, shards = TABLES["artifacts"], TABLES["shards"]
+    columns = (shards.c.job_id, shards.c.idx, artifacts.c.name, artifacts.c.sha256)
+    made = select(*columns).join(shards, shards.c.id == artifacts.c.shard_id)
+    made = made.where(shards.c.job_id.in_(job_ids)).order_by(shards.c.job_id, shards.c.idx)
+    with connection.execute(made.execution_options(yield_per=1000)) as streamed:
+        for job_id, rows in groupby(streamed, key=lambda row: row.job_id):
+            yield job_id, _listing((row.idx, row.name, row.sha256) for row in rows)
+
+
+def _listing(rows: Iterator[tuple[int, str, str]] | list[tuple[int, str, str]]) -> Listing:
+    """A digest over the rows, which come in the order of their shards."""
+    count, digest = 0, hashlib.sha256()
+    for _, some in groupby(rows, key=lambda row: row[0]):
+        for row in sorted(some):  # here, because databases sort names in ways of their own
+            count += 1
+            digest.update(f"{row[0]} {row[1]} {row[2]}\n".encode())
+    return Listing(count, digest.digest())
+
+
+def _check(objects: Objects, job_and_listing: tuple[Row, Listing]) -> list[Violation]:
+    job, listing = job_and_listing
+    number = job["manifest_pack"]
+    key = (job["manifest_key"] or "") if number is None else pack_key(number)
+    data = objects.read_manifest(job)
+    if data is None or hashlib.sha256(data).hexdigest() != job["manifest_sha256"]:
+        text = f"the manifest of job {job['id']} is missing or differs from its digest"
+        return [Violation(text, "jobs", job["id"], key)]
+    entries = json.loads(data)["artifacts"]
+    listed = _listing(sorted((each["shard"], each["name"], each["sha256"]) for each in entries))
+    if listed != listing:
+        return [Violation(f"the manifest of job {job['id']} does not list its artifacts")]
+    return []
