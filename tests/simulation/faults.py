@@ -21,9 +21,9 @@ AT_MOST = {
     "message_lost": 0.5,
     "message_doubled": 0.5,
     "message_late": 0.3,
-    "work_fails": 0.15,
-    "work_is_refused": 0.03,
-    "process_panics": 0.1,
+    "work_fails": 0.4,
+    "work_is_refused": 0.05,
+    "process_panics": 0.2,
     "differs": 0.5,
     "cancel": 0.5,
     "retry": 0.5,
@@ -42,7 +42,8 @@ class Faults:
     def __init__(self, world: "World") -> None:
         self._world = world
         kinds = [
-            *(self._kill, self._kill, self._freeze, self._freeze, self._drain, self._wipe),
+            *(self._kill, self._kill, self._freeze, self._freeze, self._freeze),
+            *(self._freeze, self._drain, self._wipe),
             *(self._ring_again, self._lose_power),
             *(self._take_away_database, self._take_away_store, self._take_away_broker),
         ]
@@ -50,14 +51,15 @@ class Faults:
         self._kinds = random.sample(kinds, random.randint(1, 5))
         self._pause_s = PAUSE_S * random.choice([0.5, 1, 3])
 
-    def run(self) -> None:
+    def begin(self) -> None:
         """Bring them about, one after another."""
         machine = self._world.machine
-        while True:
-            machine.sleep(machine.random.expovariate(1 / self._pause_s))
-            if self._world.calm:
-                return
-            machine.random.choice(self._kinds)()
+        machine.later(machine.random.expovariate(1 / self._pause_s), self._strike)
+
+    def _strike(self) -> None:
+        if not self._world.calm:
+            self._world.machine.random.choice(self._kinds)()
+            self.begin()
 
     def _some_process(self) -> Process | None:
         kept = self._world.kept
@@ -118,5 +120,4 @@ class Faults:
         seconds = min(machine.random.expovariate(1 / 30), left_s)
         self._world.say(f"{what} for {seconds:g} s")
         setattr(self._world, what, True)
-        machine.sleep(seconds)
-        setattr(self._world, what, False)
+        machine.later(seconds, lambda: setattr(self._world, what, False))

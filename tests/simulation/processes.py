@@ -1,16 +1,20 @@
 """The simulated processes: what each runs, over and over, until its simulation ends."""
 
+from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from db import jobs
+from sqlalchemy.orm import Session
+
+from db import jobs, schedules
 from db.columns import id_bytes, new_id
 from db.errors import Draining, GenmillError, Refused, Unreachable
 from db.states import FINAL
 from scheduler.dispatch.rounds import run_round
 from scheduler.submission.enqueue import enqueue, retry
-from tests.simulation.stand_ins import Threading, Time
+from tests.simulation.stand_ins import Time
 from tests.simulation.threads import Process
 from worker.services import Services
 from worker.shards.attempt import work
@@ -21,7 +25,7 @@ from worker.specs import Spec
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-time, threading = Time(), Threading()
+time = Time()
 PRESENCE_S = 55.0
 BOOT = """
 INSERT INTO workers (boot_id, host, pid, device, started_at, heartbeat_at)
@@ -52,19 +56,15 @@ class Worker:
         self.boot_id = new_id()
         self.works = False
         self._context = SimulatedContext(world.services)
-        self._ended = threading.Event()
 
     def run(self) -> None:
         """Work until told to stop."""
         self._process.worker = self  # type: ignore[attr-defined] # for whoever drains it
-        presence = threading.Thread(target=self._keep_present)
-        presence.start()
+        self._begin()
         while not self.shared.draining:
             shard_id = self._world.broker.take(PRESENCE_S)
             if shard_id is not None:
                 self._answer(shard_id)
-        self._ended.set()
-        presence.join()
 
     def _answer(self, shard_id: str) -> None:
         self.works = True
@@ -74,13 +74,18 @@ class Worker:
             self._world.broker.send(shard_id)
         self.works = False
 
-    def _keep_present(self) -> None:
-        """Keep this boot among the live workers, straight in the table: nothing hangs on it."""
-        driver, now = self._world.services.database.driver, self._world.database_time
-        row = (id_bytes(self.boot_id), now(), now())
-        driver.execute(BOOT, row)
-        while not self._ended.wait(PRESENCE_S):
-            driver.execute(BEAT, (now(), row[0]))
+    def _begin(self) -> None:
+        """Put this boot among the live workers, straight into the table: nothing hangs on it."""
+        now = self._world.database_time()
+        row = (id_bytes(self.boot_id), now, now)
+        self._world.services.database.driver.execute(BOOT, row)
+        self._world.machine.later(PRESENCE_S, self._beat)
+
+    def _beat(self) -> None:
+        if not self._process.dead:
+            row = (self._world.database_time(), id_bytes(self.boot_id))
+            self._world.services.database.driver.execute(BEAT, row)
+            self._world.machine.later(PRESENCE_S, self._beat)
 
 
 def run_scheduler(world: "World", _process: Process) -> None:
@@ -88,6 +93,31 @@ def run_scheduler(world: "World", _process: Process) -> None:
     while True:
         run_round(world.services)
         time.sleep(world.services.settings.loop_s)
+
+
+def run_schedule(world: "World") -> None:
+    """A user who adds a schedule, due every minute, and pauses it when the faults cease."""
+    due = world.services.database.now() + timedelta(seconds=world.machine.random.uniform(0, 60))
+    rules = {"missed": world.machine.random.choice(["skip", "once"]), "overlap": "queue"}
+    add = partial(schedules.add, name="plan", cron="* * * * *", timezone="UTC", **rules)
+    _insist(
+        world, partial(add, command=["enqueue", "generate", "tiny", "--count", "2"], next_due=due)
+    )
+    time.sleep(max(0.0, world.calm_at - world.machine.now))
+    _insist(world, partial(schedules.pause, name="plan"))
+
+
+def _insist(world: "World", step: Callable[[Session], object]) -> None:
+    """Take a step until it is known to have been taken."""
+    while True:
+        try:
+            world.services.database.transact(step)
+        except Unreachable:
+            time.sleep(5)
+        except Refused:  # an earlier try, whose answer was lost
+            return
+        else:
+            return
 
 
 class Client:

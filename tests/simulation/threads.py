@@ -3,8 +3,10 @@
 A simulated thread runs real code on a real thread, which holds the turn until it waits: for a time,
 for another thread, or for a service. The clock stands still while a thread can run. A process that
 dies raises `Killed` in each of its threads at once, and whatever they still try does nothing.
+What waits for nothing but the clock is a timer, without a thread.
 """
 
+import heapq
 import random
 import threading
 from collections.abc import Callable
@@ -36,6 +38,7 @@ class Thread:
         self.wake_at = 0.0
         self.ready: Callable[[], object] | None = None
         self.ended = False
+        self.on_end: Callable[[], object] | None = None
         self.carrier: _Carrier | None = None
         self._target, self._arguments = target, arguments
 
@@ -70,6 +73,8 @@ class Machine:
         self.stopped = False
         self._most = most
         self._threads: list[Thread] = []
+        self._timers: list[tuple[float, int, Callable[[], object]]] = []
+        self._timers_set = 0
         self._dead: list[Thread] = []  # of processes that died; they end before anything happens
         self._current: Thread | None = None
         self._main = threading.Lock()
@@ -91,6 +96,11 @@ class Machine:
         process.threads.append(thread)
         self._threads.append(thread)
         return thread
+
+    def later(self, seconds: float, action: Callable[[], object]) -> None:
+        """Take an action after some time; it must not wait."""
+        self._timers_set += 1
+        heapq.heappush(self._timers, (self.now + seconds, self._timers_set, action))
 
     def run(self) -> None:
         """Run until the end; then kill what is left. Raises what ended a thread unforeseen."""
@@ -126,6 +136,11 @@ class Machine:
             raise Killed
         return ready is not None and bool(ready())
 
+    def require_alive(self) -> None:
+        """Raise `Killed` if the current process has died."""
+        if self.process.dead:
+            raise Killed
+
     def kill(self, process: Process) -> None:
         """End a process; raises `Killed` if it is the current one."""
         self.bury(process)
@@ -141,9 +156,9 @@ class Machine:
     def _pass_on(self, giver: Thread | None) -> None:
         """Give the turn to the next thread, or to `run` at the end; wait for the next turn."""
         taker = self._choose()
+        self._current = taker
         if taker is giver and giver is not None:
             return
-        self._current = taker
         if taker is None:
             self._main.release()
         else:
@@ -160,13 +175,30 @@ class Machine:
         if self.stopped or self.failure is not None:
             return None
         self.step += 1
-        while self._threads and self.step <= self._most:
+        while (self._threads or self._timers) and self.step <= self._most:
+            self._act()
+            if self._dead or self.stopped:
+                return self._dead.pop() if self._dead else None
             now = self.now
             able = [thread for thread in self._threads if thread.can_run(now)]
             if able:
                 return able[int(self.random.random() * len(able))]
-            self.now = min([thread.due_at(now) for thread in self._threads])
+            due = [thread.due_at(now) for thread in self._threads]
+            self.now = min([*due, self._timers[0][0]] if self._timers else due)
         return None
+
+    def _act(self) -> None:
+        """Take the actions that are due."""
+        self._current = None
+        while self._timers and self._timers[0][0] <= self.now and not self.stopped:
+            _, _, action = heapq.heappop(self._timers)
+            try:
+                action()
+            except Killed:
+                pass
+            except Exception as error:
+                self.failure = self.failure or error
+                self.stopped = True
 
     def carry(self, thread: Thread) -> None:
         """Run a thread to its end on the real thread that carries it, and pass the turn on."""
@@ -179,6 +211,8 @@ class Machine:
         thread.ended = True
         self._threads.remove(thread)
         thread.process.threads.remove(thread)
+        if thread.on_end is not None:
+            thread.on_end()
         assert thread.carrier is not None
         thread.carrier.give_back()
         self._pass_on(thread)

@@ -11,14 +11,14 @@ from unittest.mock import patch
 from db import columns
 from scheduler.dispatch import rounds
 from scheduler.dispatch.rounds import try_step
-from tests.history import FINAL, History, check
+from tests.history import FINAL, History
 from tests.simulation import stand_ins
-from tests.simulation.audit import audit, left_over
+from tests.simulation.audit import audit, contradictions, left_over
 from tests.simulation.broker import SimulatedApp, SimulatedBroker
 from tests.simulation.database import SimulatedDatabase
 from tests.simulation.faults import Faults, choose_rates
 from tests.simulation.invariants import Invariants
-from tests.simulation.processes import Client, Worker, run_scheduler
+from tests.simulation.processes import Client, Worker, run_schedule, run_scheduler
 from tests.simulation.store import SimulatedStore
 from tests.simulation.threads import Killed, Machine, Process
 from tests.simulation.work import SimulatedWork
@@ -30,8 +30,12 @@ from worker.store.packs import PackReader
 
 CALM_AT_S = 200.0  # the latest time at which faults cease
 BOUND_S = 900.0  # within which every job ends from then on
+WATCH_S = 5.0
 COLLECTED_AFTER_S = 3700.0  # garbage is, in some worlds
 COLLECTED = 0.1
+PROMPT = 0.4  # of the answers
+SCHEDULED = 0.05  # a schedule fires, in some worlds
+DOOMS = [*[None] * 40, "process_panics", "work_fails"]
 SELDOM = {"collecting garbage of jobs", "deleting old data"}  # left out in most rounds
 HAS_WORK = {
     "adding up counts": "SELECT 1 FROM job_counts WHERE slot <> 0",
@@ -67,12 +71,13 @@ class World:
         self.rates = choose_rates(random)
         self.step_s = random.choice([1.0, 5.0, 30.0])  # that a step of work takes
         self.latency_s = random.choice([0.01, 0.1, 1.0])
+        self.doom = random.choice(DOOMS)  # of every attempt, even in calm
         self.stores_manifests = random.random() < 0.7
         self.database_is_away = self.store_is_away = self.broker_is_away = False
         self.history = History(self.machine.tick)
         self.store, self.broker = SimulatedStore(self), SimulatedBroker(self)
         self.services: Any = SimpleNamespace(
-            settings=settings(random.choice([3, 8])),
+            settings=settings(3 if self.doom else random.choice([3, 8])),
             database=database,
             store=self.store,
             packs=PackReader(self.store),
@@ -110,6 +115,8 @@ class World:
     def one_of(self, *faults: str) -> str | None:
         """Which of these faults happens now, if any."""
         drawn = self.machine.random.random()
+        if self.doom in faults:
+            return self.doom
         if self.calm:
             return None
         for fault in faults:
@@ -120,7 +127,10 @@ class World:
         return None
 
     def latency(self) -> None:
-        """Let the current thread wait for an answer."""
+        """Let the current thread wait for an answer, which often comes before anything else."""
+        if self.machine.random.random() < PROMPT:
+            self.machine.require_alive()
+            return
         self.machine.sleep(self.machine.random.random() * self.latency_s)
 
     def die(self) -> None:
@@ -171,31 +181,33 @@ class World:
     # --- how it runs ---
 
     def _begin(self) -> None:
-        random, world = self.machine.random, Process("world")
-        for n in range(random.choice([1, 2, 2, 3])):
+        random = self.machine.random
+        for n in range(random.choice([1, 2, 2, 2, 3])):
             self._keep(f"worker-{n}", lambda process: Worker(self, process).run())
         for n in range(random.choice([1, 1, 2])):
             self._keep(f"scheduler-{n}", lambda process: run_scheduler(self, process))
         for n in range(random.choice([1, 1, 2, 3])):
             self._busy += 1
             self.machine.start(Process(f"client-{n}"), self._live, f"client-{n}")
-        self.machine.start(world, self.faults.run)
-        self.machine.start(world, self._watch)
+        if random.random() < SCHEDULED:
+            self._busy += 1
+            self.machine.start(Process("planner"), self._plan)
+        self.faults.begin()
+        self._watch()
 
     def _keep(self, name: str, main: Callable[[Process], None]) -> None:
         """Start a process, and again whenever it has ended."""
-        self.machine.start(Process(f"init of {name}"), self._tend, name, main)
+        process = Process(name)
+        self.kept.append(process)
+        thread = self.machine.start(process, main, process)
+        thread.on_end = lambda: self._restart(process, main)
 
-    def _tend(self, name: str, main: Callable[[Process], None]) -> None:
-        while True:
-            process = Process(name)
-            self.kept.append(process)
-            thread = self.machine.start(process, main, process)
-            self.machine.wait(ready=lambda thread=thread: thread.ended)
-            self.machine.bury(process)
-            self.kept.remove(process)
-            self.say(f"{name} has ended")
-            self.machine.sleep(self.machine.random.uniform(0.5, 10))
+    def _restart(self, process: Process, main: Callable[[Process], None]) -> None:
+        self.say(f"{process.name} has ended")
+        self.machine.bury(process)
+        self.kept.remove(process)
+        pause_s = self.machine.random.uniform(0.5, 10)
+        self.machine.later(pause_s, lambda: self._keep(process.name, main))
 
     def _live(self, name: str) -> None:
         random = self.machine.random
@@ -206,21 +218,31 @@ class World:
         Client(self, name).run(SPECS[1], then, ranges)
         self._busy -= 1
 
+    def _plan(self) -> None:
+        run_schedule(self)
+        self._busy -= 1
+
     def _watch(self) -> None:
-        """Stop when all is done; what is not done in time never will be."""
-        self.machine.wait(self.calm_at + BOUND_S, lambda: self._over)
+        """Look whether all is done; what is not done in time never will be."""
+        if not self._over and self.machine.now < self.calm_at + BOUND_S:
+            self.machine.later(WATCH_S, self._watch)
+            return
         if not self._over:
             rows = [*self.invariants.jobs.values(), *self.invariants.shards.values()]
             waiting = [str(row) for row in rows if row.status not in FINAL]
             self._violate(iter([f"not ended in {BOUND_S:g} s of calm: {waiting}, {self._busy}"]))
-        self._violate(self._contradictions())
+        self._violate(contradictions(self))
         self._violate(audit(self))
-        if self.machine.random.random() < COLLECTED:
-            self._collects = True
-            self.machine.now += COLLECTED_AFTER_S
-            self.machine.sleep(1.5 * self.services.settings.loop_s)
-            self._violate(left_over(self))
-            self._violate(audit(self))
+        if self.machine.random.random() >= COLLECTED:
+            self.machine.stop()
+            return
+        self._collects = True
+        self.machine.now += COLLECTED_AFTER_S
+        self.machine.later(1.5 * self.services.settings.loop_s, self._look_for_garbage)
+
+    def _look_for_garbage(self) -> None:
+        self._violate(left_over(self))
+        self._violate(audit(self))
         self.machine.stop()
 
     @property
@@ -239,16 +261,6 @@ class World:
             return 0
         has_work = self.services.database.driver.execute(condition).fetchone()
         return try_step(name, step) if has_work else 0
-
-    def _contradictions(self) -> Iterator[str]:
-        rows = self.services.database.driver.execute(
-            "SELECT lower(hex(id)), status, idempotency_key, failures FROM jobs JOIN "
-            "(SELECT job_id, sum(failures) AS failures FROM shards GROUP BY job_id) ON job_id = id"
-        ).fetchall()
-        ids = {row[0]: columns.hyphenated(row[0]) for row in rows}
-        states = {ids[row[0]]: row[1] for row in rows}
-        keys = {row[2]: ids[row[0]] for row in rows if row[2]}
-        yield from check(self.history, states, keys)
 
     @contextmanager
     def _replaced(self) -> Iterator[None]:
