@@ -88,11 +88,9 @@ def read_record(url: str) -> Snapshot:
         with engine.connect() as connection:
             connection.execute(text(BEGIN[kind]))
             rows = {
-                name: rows_of(connection, name)
-                for name in Snapshot.__annotations__
-                if name != "now"
+                name: _rows(connection, name) for name in Snapshot.__annotations__ if name != "now"
             }
-            rows["artifacts"] = [with_key(row) for row in rows["artifacts"]]
+            rows["artifacts"] = [{**row, "key": _key(row)} for row in rows["artifacts"]]
             rows["attempts"] = put_together(rows["attempts"], rows["shards"])
             now = _aware(connection.scalar(text(CLOCK[kind])))
             connection.execute(text("ROLLBACK"))
@@ -185,16 +183,14 @@ def _parsed(data: bytes) -> Any:
         return None  # garbage
 
 
-def rows_of(connection: Connection, name: str) -> list[Row]:
-    """The rows of a table."""
+def _rows(connection: Connection, name: str) -> list[Row]:
     table = tables.Base.metadata.tables[name]
     return [row._mapping for row in connection.execute(select(table))]
 
 
-def with_key(artifact: Row) -> Row:
-    """An artifact's row with the key of its object, which may follow from the others."""
+def _key(artifact: Row) -> str:
     packed = artifact["pack"] is not None and _pack_key(artifact["pack"])
-    return {**artifact, "key": packed or artifact["key"] or _blob_key(artifact, "sha256")}
+    return packed or artifact["key"] or _blob_key(artifact, "sha256")
 
 
 def _pack_key(number: int) -> str:
