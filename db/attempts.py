@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, delete, null, select, update
+from sqlalchemy import bindparam, delete, func, null, select, update
 from sqlalchemy.orm import Session
 
 from db.claims import Claim, check_complete, ending, hold, record_artifacts, replace_artifact
@@ -16,7 +16,12 @@ from db.leases import give_up, requeue
 from db.moves import end_attempts, lock_jobs, move_jobs, succeed_jobs
 from db.session import Now, clock
 from db.states import JobState, ShardState
-from db.tables import SHARDS, Attempt, Checkpoint, Job, Shard
+from db.tables import SHARDS, Attempt, Checkpoint, Job, Shard, Worker
+from db.workers import live
+
+# a quarter of an hour, with the pauses between them
+MAX_DECLINES = 20
+MAX_PAUSE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,51 @@ def release(session: Session, claim: Claim, reason: str, *, backoff_s: float = 0
     now = clock(session)
     end_attempts(session, [shard.id], "released", at=now, error=reason)
     requeue(session, shard, reason, at=now, pause_s=backoff_s, releases=shard.releases + 1)
+
+
+def decline(
+    session: Session, claim: Claim, reason: str, *, lasting: bool, max_failures: int
+) -> ShardState:
+    """Give a shard back that this machine cannot work on; return its new state, queued or failed.
+
+    No failure is counted. It is due after a pause that grows each time, to a minute, and another
+    machine or a later moment may do. At the `MAX_DECLINES`-th time it fails, and its job with it;
+    if the reason is `lasting`, once every live machine has declined it and it was declined
+    `max_failures` times. Raises `Cancelled` or `LeaseLost`.
+    """
+    of_shard = (Attempt.shard_id == claim.shard_id, Attempt.outcome == DECLINED)
+    # read before the locks, to choose the job's; only this claim could have added another
+    before = session.scalar(select(func.count()).where(*of_shard)) or 0
+    declined = before + 1
+    last = declined >= MAX_DECLINES
+    if lasting and declined >= max_failures:
+        last = last or _all_declined(session, claim)
+    job, shard = hold(session, claim, exclusive=last)
+    now = clock(session)
+    end_attempts(session, [shard.id], DECLINED, at=now, error=reason)
+    released = {"releases": shard.releases + 1}
+    if last:
+        error = f"{reason} (tried {declined} times)"
+        give_up(session, job, shard, error, at=now, **released)
+        return ShardState.FAILED
+    pause_s = min(MAX_PAUSE_S, 2.0**declined)
+    requeue(session, shard, reason, at=now, pause_s=pause_s, **released)
+    return ShardState.QUEUED
+
+
+DECLINED = "declined"  # an attempt's outcome; one of the shard's releases
+
+
+def _all_declined(session: Session, claim: Claim) -> bool:
+    """Whether a worker of every live machine, by host and device, has declined the shard."""
+    those = select(Worker.host, Worker.device).join(Attempt, Attempt.worker == Worker.boot_id)
+    found = those.where(Attempt.shard_id == claim.shard_id, Attempt.outcome == DECLINED)
+    declined = {tuple(row) for row in session.execute(found)}
+    others = [each for each in live(session) if each.boot_id != claim.owner]
+    own = session.get(Worker, claim.owner)
+    if own is not None:
+        declined.add((own.host, own.device))
+    return {(each.host, each.device) for each in others} <= declined
 
 
 def _is_complete(result: Result, outcomes: dict[str, GenmillError | None]) -> bool:

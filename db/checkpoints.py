@@ -18,10 +18,12 @@ def add_checkpoint(
     Raises `Cancelled` or `LeaseLost`: a checkpoint of a worker that lost its lease is never used.
     """
     hold(session, claim)
+    # a step that is reached again, after a bad checkpoint, is no progress: see `db.leases`
+    reached = session.get(Checkpoint, (claim.shard_id, step))
     row = {
         "shard_id": claim.shard_id,
         "step": step,
-        "fence": claim.fence,
+        "fence": reached.fence if reached else claim.fence,
         "key": key,
         "sha256": sha256,
         "size": size,

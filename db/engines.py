@@ -16,8 +16,9 @@ from sqlalchemy import exc as sql
 
 from db.columns import id_bytes
 from db.database_url import PREPARE, prepare_threshold
-from db.driver_errors import location, settings_remedy
+from db.driver_errors import MOVED, code_of, location, settings_remedy
 from db.errors import Unreachable
+from db.lost_replies import ask_after_lost_replies
 from db.path_errors import explain, named_path, shown
 
 BUSY_TIMEOUT_S = 30
@@ -89,9 +90,7 @@ def _postgresql_engine(url: URL) -> Engine:
         if threshold is not None and PREPARE not in url.query and _is_pooled(connection):
             connection.prepare_threshold = None
 
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+    event.listen(engine, "handle_error", _leave_moved_server)
 
     @event.listens_for(engine, "checkin")
     def _put_back(_: Any, record: Any) -> None:
@@ -104,7 +103,32 @@ def _postgresql_engine(url: URL) -> Engine:
         if time.monotonic() - idle_since > PING_AFTER_S and not _answers(engine, connection):
             raise sql.InvalidatePoolError
 
+    _begin_with_ids(engine)
+    ask_after_lost_replies(engine)
     return engine
+
+
+def _begin_with_ids(engine: Engine) -> None:
+    """Begin transactions as told; note the id of one that learns it."""
+
+    @event.listens_for(engine, "do_execute_no_params")
+    def _execute_all(cursor: Any, statements: str, _: Any) -> bool:
+        cursor.execute(statements)
+        while cursor.nextset():  # what the last one returns counts
+            pass
+        return True
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        begin = connection.get_execution_options().get("begin", "BEGIN")
+        result = connection.exec_driver_sql(begin, execution_options={"no_parameters": True})
+        connection.info["transaction"] = result.scalar() if result.returns_rows else None
+
+
+def _leave_moved_server(context: Any) -> None:
+    """Have the pool drop its connections to a server that goes or takes no writes any more."""
+    if code_of(context.original_exception) in MOVED:
+        context.is_disconnect = True
 
 
 def _is_pooled(connection: Any) -> bool:

@@ -3,7 +3,9 @@
     GenmillError                 exit code 1: what was asked for failed
     |-- Refused                  exit code 2: wrong usage, a spec or an input that is not accepted
     |   |-- BadInput             a file or value in a dataset, weights or prompts is unusable
-    |   `-- TooLarge             the work does not fit into free memory
+    |   |-- TooLarge             the work takes more memory than this machine has
+    |   `-- NotSupportedHere     this machine, or the Genmill on it, cannot do it
+    |-- ShortOfMemory            exit code 2: memory is short now
     |-- Unreachable              exit code 3: a database, broker or object store cannot be used now
     |-- NotFound                 exit code 4: no such thing
     |-- Removed                  it was there, and retention deleted it
@@ -13,18 +15,40 @@
     |-- NotPromoted              the gate refused a version
     |-- Collapsed                training diverged, and going back to good weights did not help
     |-- SchemaMismatch           the database's schema is not the one this version knows
+    |-- Panic                    native code failed in a way that it does not expect to survive
     `-- Stopped                  the work was stopped; nothing is wrong with it
         |-- Cancelled            its job was cancelled
         |-- LeaseLost            another worker may have claimed the shard: commit nothing
         `-- Draining             this worker is shutting down: save, release the shard and go
 
-The type decides what a worker does with a shard. `Unreachable` and `Draining`: release it without
-counting a failure. `Refused`, `NotFound`, `NonFinite`, `NotPromoted`, `Collapsed` and
-`DigestMismatch`: fail it at once. Anything else: count a failure, and retry up to the limit.
+A worker decides by the `Cause` of an error what becomes of a shard. Each class states its own, so
+that no error is taken for another kind because of what it derives from; `cause_of` tells it of any
+error, also of the system's and, where a room registers them, of libraries'.
+
+    cause      lasting                                  otherwise
+    WORK       failed at once                           counted, and tried again up to the limit
+    SERVICE                        given back after a pause, never counted
+    MACHINE    given back, until every live machine     given back after a growing pause, as often
+               has declined it                          as `db.attempts.MAX_DECLINES` allows
+    UNKNOWN                        counted, with its traceback, and tried again up to the limit
+
+`lasting` says that the same will happen tomorrow: to this work or, of MACHINE, on this machine.
 """
 
+import errno
 from collections.abc import Iterable
-from typing import Self
+from enum import StrEnum
+from functools import singledispatch
+from typing import ClassVar, Self
+
+
+class Cause(StrEnum):
+    """Whose fault an error is."""
+
+    WORK = "work"  # what was asked for, or its input
+    SERVICE = "service"  # a database, broker, store, disk or network cannot be used now
+    MACHINE = "machine"  # this one's: its memory, device or version; another may do the work
+    UNKNOWN = "unknown"
 
 
 class GenmillError(Exception):
@@ -35,6 +59,8 @@ class GenmillError(Exception):
     """
 
     exit_code = 1
+    cause: ClassVar[Cause] = Cause.UNKNOWN
+    lasting: ClassVar[bool] = False
 
     def __init__(self, message: str | None = None, *, remedy: str | None = None) -> None:
         self.message = message or (type(self).__doc__ or "").partition("\n")[0].strip()
@@ -67,67 +93,196 @@ class Refused(GenmillError):
     """The request is not acceptable as it stands."""
 
     exit_code = 2
+    cause = Cause.WORK
+    lasting = True
 
 
 class BadInput(Refused):
     """A file or value is not usable."""
 
+    cause = Cause.WORK
+    lasting = True
+
 
 class TooLarge(Refused):
-    """The work does not fit into memory."""
+    """The work takes more memory than this machine has."""
+
+    cause = Cause.MACHINE
+    lasting = True
+
+
+class NotSupportedHere(Refused):
+    """This machine, or the version of Genmill on it, cannot do the work."""
+
+    cause = Cause.MACHINE
+    lasting = True
+
+
+class ShortOfMemory(GenmillError):
+    """Memory is short on this machine now."""
+
+    exit_code = 2
+    cause = Cause.MACHINE
 
 
 class Unreachable(GenmillError):
     """A service cannot be reached."""
 
     exit_code = 3
+    cause = Cause.SERVICE
 
 
 class NotFound(GenmillError):
     """No such thing."""
 
     exit_code = 4
+    cause = Cause.WORK
+    lasting = True
 
 
 class Removed(GenmillError):
     """It was removed, because it was older than what is kept."""
 
+    cause = Cause.WORK
+    lasting = True
+
 
 class JobFailed(GenmillError):
     """The job did not succeed."""
+
+    cause = Cause.WORK
+    lasting = True
 
 
 class DigestMismatch(GenmillError):
     """The bytes differ from the digest on record."""
 
+    cause = Cause.WORK
+    lasting = True
+
 
 class NonFinite(GenmillError):
     """A number is NaN or infinite."""
+
+    cause = Cause.WORK
+    lasting = True
 
 
 class NotPromoted(GenmillError):
     """The gate refused the version."""
 
+    cause = Cause.WORK
+    lasting = True
+
 
 class Collapsed(GenmillError):
     """Training diverged, and going back to good weights did not help."""
+
+    cause = Cause.WORK
+    lasting = True
 
 
 class SchemaMismatch(GenmillError):
     """The database's schema is not the one this version of Genmill knows."""
 
+    cause = Cause.MACHINE
+    lasting = True
+
+
+class Panic(GenmillError):
+    """Native code failed in a way that it does not expect to survive."""
+
+    cause = Cause.UNKNOWN
+
 
 class Stopped(GenmillError):
     """The work was stopped."""
+
+    cause = Cause.SERVICE
 
 
 class Cancelled(Stopped):
     """The job was cancelled."""
 
+    cause = Cause.SERVICE
+
 
 class LeaseLost(Stopped):
     """The shard's lease was lost to another worker."""
 
+    cause = Cause.SERVICE
+
 
 class Draining(Stopped):
     """The worker is shutting down."""
+
+    cause = Cause.SERVICE
+
+
+# of a disk, a file system, a limit on open files, or the way to a service
+_SERVICE = {
+    *("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EMFILE", "ENFILE", "ESTALE", "EUCLEAN"),
+    *("EBADMSG", "ENOMEDIUM", "EREMOTEIO", "EBUSY", "ETXTBSY", "ENOLCK", "EDEADLK", "EAGAIN"),
+    *("EINTR", "EPIPE", "ESHUTDOWN", "EPROTO", "ECOMM", "ENOLINK", "ENONET", "ETIMEDOUT"),
+    *("ECONNABORTED", "ECONNREFUSED", "ECONNRESET", "ENOTCONN", "EHOSTDOWN", "EHOSTUNREACH"),
+    *("ENETDOWN", "ENETRESET", "ENETUNREACH", "EADDRINUSE", "EADDRNOTAVAIL"),
+    *("EKEYEXPIRED", "EKEYREVOKED", "EKEYREJECTED"),  # of a network file system
+}
+# of this machine's memory and devices, and of what its user may do
+_MACHINE = {"ENOMEM", "ENOBUFS", "EHWPOISON", "ENODEV", "ENXIO", "ENOSYS", "EACCES", "EPERM"}
+_NETWORK_MODULES = {"socket", "ssl", "urllib", "http", "urllib3", "requests"}
+
+
+@singledispatch
+def cause_of(error: BaseException) -> Cause:
+    """Whose fault an error is; `cause_of.register` adds a library's, where that is known."""
+    del error
+    return Cause.UNKNOWN
+
+
+@cause_of.register
+def _(error: GenmillError) -> Cause:
+    return error.cause
+
+
+cause_of.register(MemoryError, lambda _: Cause.MACHINE)
+cause_of.register(ConnectionError, lambda _: Cause.SERVICE)
+cause_of.register(TimeoutError, lambda _: Cause.SERVICE)
+
+
+@cause_of.register
+def _(error: OSError) -> Cause:
+    name = errno.errorcode.get(error.errno or 0)
+    # the numbers of errors of TLS and of look-ups are not the system's
+    of_network = type(error).__module__.partition(".")[0] in _NETWORK_MODULES
+    if of_network or name in _SERVICE:
+        return Cause.SERVICE
+    return Cause.MACHINE if name in _MACHINE else Cause.UNKNOWN
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether an error tells of a service or of this machine, and not of the work or its input."""
+    return cause_of(error) in {Cause.SERVICE, Cause.MACHINE}
+
+
+def raise_outage(error: BaseException) -> None:
+    """Re-raise an error that says nothing of the content that was being read."""
+    if isinstance(error, MemoryError):
+        raise ShortOfMemory("memory ran out", remedy="free some, or give less at once") from error
+    if is_outage(error):
+        raise error
+
+
+def contained(error: BaseException) -> Exception:
+    """The error itself, or a `Panic` in place of one that `except Exception` would miss.
+
+    Raises orders to end the process, or a generator, again.
+    """
+    if isinstance(error, Exception):
+        return error
+    if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+        raise error
+    text = " ".join(str(error).split())[:300]
+    panic = Panic(f"native code panicked ({type(error).__name__}): {text}")
+    panic.__cause__ = error
+    return panic

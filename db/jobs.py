@@ -148,12 +148,13 @@ def fail(session: Session, job_id: str, *, reason: str) -> bool:
     return _end(session, job_id, JobState.FAILED, reason)
 
 
-def next_to_finalize(session: Session, limit: int) -> list[str]:
+def next_to_finalize(session: Session, limit: int, *, without: Collection[str] = ()) -> list[str]:
     """Jobs whose shards have all succeeded but whose manifest is not stored, oldest first."""
     ready = or_(
         Job.status == JobState.FINALIZING, and_(Job.status == JobState.RUNNING, _ALL_SUCCEEDED)
     )
-    return list(session.scalars(select(Job.id).where(ready).order_by(Job.id).limit(limit)))
+    statement = select(Job.id).where(ready, *_others(without))
+    return list(session.scalars(statement.order_by(Job.id).limit(limit)))
 
 
 def complete(session: Session, job_ids: Collection[str]) -> list[str]:
@@ -177,12 +178,14 @@ def succeed_many(session: Session, manifests: Mapping[str, NewManifest]) -> list
     return ready
 
 
-def collectable(session: Session, older_than_s: float, limit: int) -> list[Job]:
+def collectable(
+    session: Session, older_than_s: float, limit: int, *, without: Collection[str] = ()
+) -> list[Job]:
     """Jobs that ended more than `older_than_s` ago and still need collecting, oldest first."""
     ended_before = clock(session) - timedelta(seconds=older_than_s)
     # not by state: an index holds the finished jobs that are not collected, and few others
-    statement = select(Job).where(Job.finished_at < ended_before, Job.collected_at.is_(None))
-    return list(session.scalars(statement.order_by(Job.finished_at).limit(limit)))
+    due = (Job.finished_at < ended_before, Job.collected_at.is_(None), *_others(without))
+    return list(session.scalars(select(Job).where(*due).order_by(Job.finished_at).limit(limit)))
 
 
 def mark_collected(session: Session, job_id: str) -> None:
@@ -195,6 +198,10 @@ def names_prompts(session: Session, sha256: str) -> bool:
     """Whether a job names the prompts with this digest."""
     named = select(Job.id).where(Job.prompts_sha256 == sha256).limit(1)
     return session.scalar(named) is not None
+
+
+def _others(without: Collection[str]) -> list[ColumnElement[bool]]:
+    return [Job.id.not_in(without)] if without else []
 
 
 def _end(session: Session, job_id: str, state: JobState, reason: str) -> bool:

@@ -4,15 +4,16 @@ A claim carries a fence, a number that grows with each claim of its shard. Every
 it, and changes nothing if the shard has since been claimed again, cancelled or ended.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import bindparam, case, or_, select, text, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from db.claims import Claim
+from db.columns import Id
 from db.due import choose
 from db.free_shards import OPEN_JOBS, find, lock_free
 from db.heads import Due
@@ -28,7 +29,7 @@ from db.moves import (
 )
 from db.session import clock
 from db.states import JobState, ShardState
-from db.tables import SHARDS, Shard
+from db.tables import SHARDS, Attempt, Checkpoint, Shard
 
 MAX_CLAIMS = 8
 REAPED_AT_ONCE = 100
@@ -43,18 +44,18 @@ def claim(
     """Claim a queued shard that is due, or one whose lease has expired, for worker boot `owner`.
 
     The attempt is recorded here, on the shard, before any work. Returns None if another worker has
-    the shard, if it has ended or is unknown, or if it was lost `max_claims` times: there is nothing
-    to do then.
+    the shard, if it has ended or is unknown, or if it was lost `max_claims` times without progress:
+    there is nothing to do then.
     """
     found = find(session, shard_id)
-    if found is None or not _is_free(found, found.now, max_claims):
+    if found is None or not _is_free(session, found, found.now, max_claims):
         return None  # not even locked: most doorbells are for shards that somebody has
     job = lock_job(session, found.job_id, shared=found.job_status != JobState.QUEUED)
     if job is None or job.status not in OPEN_JOBS:
         return None
     shard = find(session, shard_id, lock=True)
     now = clock(session)
-    if shard is None or not _is_free(shard, now, max_claims):
+    if shard is None or not _is_free(session, shard, now, max_claims):
         return None
     jobs = {job.id: job.status}
     [taken] = _take(session, [shard], jobs, owner=owner, lease_s=lease_s, at=now)
@@ -115,36 +116,85 @@ def pick(
     return same, min(count, LOST_TOGETHER.get(first.lost, 1)) if first.lost else count
 
 
-def reap(session: Session, *, max_claims: int = MAX_CLAIMS) -> list[str]:
-    """Requeue shards whose lease has expired; return their ids.
+def expired(session: Session, *, without: Collection[str] = ()) -> list[str]:
+    """Some shards whose lease has expired: `reap` them."""
+    found = select(Shard.id).where(Shard.status == _RUNNING, _is_past(clock(session)))
+    others = found.where(Shard.id.not_in(without)) if without else found
+    return list(session.scalars(others.order_by(Shard.job_id, Shard.idx).limit(REAPED_AT_ONCE)))
 
-    A shard whose lease expired `max_claims` times is poison: it fails, and its job with it. What
-    others have locked is left to the next time.
+
+def reap(
+    session: Session, shards: Collection[str] | None = None, *, max_claims: int = MAX_CLAIMS
+) -> list[str]:
+    """Requeue shards whose lease has expired, some or these; return their ids.
+
+    A shard whose lease expired `max_claims` times is poison: it fails, and its job with it. Of a
+    training, those before its newest checkpoint do not count. What others have locked is left to
+    the next time.
     """
-    now = clock(session)
-    expired = select(Shard.id, Shard.job_id, *_COUNTERS).where(
-        Shard.status == text("'running'"),  # a literal, so that the partial index is used
-        # a running shard without a lease has lost it; NULL is never less than `now`
-        or_(Shard.lease_until.is_(None), Shard.lease_until < now),
-    )
-    found = session.execute(expired.order_by(Shard.job_id, Shard.idx).limit(REAPED_AT_ONCE)).all()
-    return [row.id for row in found if _reap_one(session, row, max_claims=max_claims)]
+    lost = _is_past(clock(session))
+    if shards is not None:
+        lost = and_(lost, Shard.id.in_(shards))
+    why = "the lease expired: its worker stopped reporting"
+    return _take_back(session, lost, _has_expired, why, max_claims=max_claims)
 
 
-def _reap_one(session: Session, found: Any, *, max_claims: int) -> bool:
-    poison = _times_lost(found) >= max_claims
+def _is_past(now: datetime) -> ColumnElement[bool]:
+    # a running shard without a lease has lost it; NULL is never less than `now`
+    return or_(Shard.lease_until.is_(None), Shard.lease_until < now)
+
+
+def reap_worker(session: Session, owner: str, *, max_claims: int = MAX_CLAIMS) -> list[str]:
+    """`reap`, but the shards of a worker boot that is known to be dead, expired or not."""
+
+    def is_held(shard: Any, _: datetime) -> bool:
+        return bool(shard.status == ShardState.RUNNING and shard.owner == owner)
+
+    why = "its worker died"
+    return _take_back(session, Shard.owner == owner, is_held, why, max_claims=max_claims)
+
+
+def holds(session: Session, owner: str) -> bool:
+    """Whether a worker boot holds any shard."""
+    held = select(Shard.id).where(Shard.status == _RUNNING, Shard.owner == owner).limit(1)
+    return session.scalar(held) is not None
+
+
+def _take_back(
+    session: Session,
+    condition: Any,
+    is_lost: Callable[[Any, datetime], bool],
+    why: str,
+    *,
+    max_claims: int,
+) -> list[str]:
+    """Requeue some running shards that meet a condition, which `is_lost` tells of a locked one."""
+    lost = select(Shard.id, Shard.job_id, *_COUNTERS).where(Shard.status == _RUNNING, condition)
+    found = session.execute(lost.order_by(Shard.job_id, Shard.idx).limit(REAPED_AT_ONCE)).all()
+    return [row.id for row in found if _reap_one(session, row, is_lost, why, max_claims=max_claims)]
+
+
+def _reap_one(
+    session: Session,
+    found: Any,
+    is_lost: Callable[[Any, datetime], bool],
+    why: str,
+    *,
+    max_claims: int,
+) -> bool:
+    poison = _is_poison(session, found, max_claims)
     job = lock_jobs(session, [found.job_id], shared=not poison, skip_locked=True)
     shard = lock_shard(session, found.id, skip_locked=True)
     now = clock(session)
-    if not job or shard is None or shard.fence != found.fence or not _has_expired(shard, now):
+    if not job or shard is None or shard.fence != found.fence or not is_lost(shard, now):
         return False
-    lost = "the lease expired: its worker stopped reporting"
-    end_attempts(session, [shard.id], "lost", at=now, error=lost)
-    if poison:
-        reason = f"poison: its workers stopped reporting {_times_lost(shard)} times"
+    end_attempts(session, [shard.id], "lost", at=now, error=why)
+    # a worker that is late may have stored a checkpoint meanwhile
+    if poison and _is_poison(session, shard, max_claims):
+        reason = f"poison: its workers stopped reporting {max_claims} times"
         give_up(session, job[shard.job_id], shard, reason, at=now)
         return False
-    requeue(session, shard, lost, at=now)
+    requeue(session, shard, why, at=now)
     return True
 
 
@@ -178,10 +228,10 @@ def give_up(
     end_job(session, job, JobState.FAILED, reason=which + error)
 
 
-def _is_free(shard: Any, now: datetime, max_claims: int) -> bool:
+def _is_free(session: Session, shard: Any, now: datetime, max_claims: int) -> bool:
     due: bool = shard.status == ShardState.QUEUED and shard.not_before <= now
-    # a shard that was lost `max_claims` times is left to `reap`, which fails it
-    return due or (_has_expired(shard, now) and _times_lost(shard) < max_claims)
+    # poison is left to `reap`, which fails it
+    return due or (_has_expired(shard, now) and not _is_poison(session, shard, max_claims))
 
 
 def _has_expired(shard: Any, now: datetime) -> bool:
@@ -189,10 +239,12 @@ def _has_expired(shard: Any, now: datetime) -> bool:
     return shard.status == ShardState.RUNNING and expired
 
 
-def _times_lost(shard: Any) -> int:
-    """Claims that ended in neither a failure nor a release, the current one included."""
-    lost: int = shard.claims - shard.failures - shard.releases
-    return lost
+def _is_poison(session: Session, shard: Any, max_claims: int) -> bool:
+    """Whether a shard's claims, the current one included, were lost too often without progress."""
+    if shard.claims - shard.failures - shard.releases < max_claims:
+        return False
+    lost = session.scalar(_LOST_SINCE_CHECKPOINT, {"shard": shard.id}) or 0
+    return lost + 1 >= max_claims
 
 
 def _take(
@@ -240,7 +292,22 @@ def _claim_of(row: Any, owner: str) -> Claim:
     )
 
 
+_RUNNING = text("'running'")  # a literal, so that the partial index is used
 _COUNTERS = (Shard.fence, Shard.claims, Shard.failures, Shard.releases)
+
+_NEWEST = (
+    select(Checkpoint.fence)
+    .where(Checkpoint.shard_id == bindparam("shard", type_=Id))
+    .order_by(Checkpoint.step.desc())
+    .limit(1)
+    .scalar_subquery()
+)
+# the claim that stored a checkpoint and was lost afterwards is one of them
+_LOST_SINCE_CHECKPOINT = select(func.count()).where(
+    Attempt.shard_id == bindparam("shard", type_=Id),
+    Attempt.outcome == "lost",
+    Attempt.fence >= func.coalesce(_NEWEST, 0),
+)
 
 _shard = SHARDS.c
 _TAKE = (

@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from db.errors import BadInput, GenmillError, Unreachable
+from db.errors import BadInput, Cause, GenmillError, ShortOfMemory, Unreachable, cause_of
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# and those of a disk that fails, or of a limit on open files: they may be met at any file
+DISK = FULL | {errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 
 _ACCESS = "give this user access to it"
 _LINK = "correct or remove the link"
@@ -30,6 +32,7 @@ _REMEDIES = {
     errno.ENAMETOOLONG: "give a shorter path",
     errno.ELOOP: _LINK,
     errno.EIO: "check the disk",
+    errno.ENOMEM: "free some memory",
     errno.EMFILE: "allow this process more open files (ulimit -n)",
     errno.ENFILE: "allow this machine more open files",
 }
@@ -44,18 +47,29 @@ def shown(path: str | bytes | os.PathLike[Any]) -> str:
 def path_error(
     error: OSError, path: os.PathLike[str], *, verb: str, kind: type[GenmillError]
 ) -> GenmillError:
-    """The error of `kind` for a path that cannot be `verb`; a full disk is always `Unreachable`."""
+    """The error of `kind` for a path that cannot be `verb`.
+
+    An error of the disk, such as a full one, is `Unreachable`, and a lack of memory
+    `ShortOfMemory`: they say nothing of the path and what lies there.
+    """
     if error.errno in FULL:
         return Unreachable(
             f"no space left on the disk of {shown(path)}", remedy="free some space and try again"
         )
     reason, remedy = explain(error, Path(path))
+    if cause_of(error) is Cause.SERVICE:
+        kind = Unreachable
+    elif error.errno == errno.ENOMEM:
+        kind = ShortOfMemory
     return kind(f"{shown(path)} cannot be {verb}: {reason}", remedy=remedy)
 
 
 @contextmanager
 def reading(path: os.PathLike[str]) -> Iterator[None]:
-    """Raise `BadInput` in place of the system's errors about `path` and what lies in it."""
+    """Raise `BadInput` in place of the system's errors about `path` and what lies in it.
+
+    Errors of the disk are `Unreachable`.
+    """
     try:
         yield
     except OSError as error:
@@ -72,7 +86,8 @@ def as_genmill(error: OSError | GenmillError) -> GenmillError:
     if named := _name(error):
         return path_error(error, Path(named), verb="used", kind=GenmillError)
     full = "free some space and run the command again" if error.errno in FULL else None
-    return GenmillError(str(error.strerror or error), remedy=full)
+    kind = Unreachable if cause_of(error) is Cause.SERVICE else GenmillError
+    return kind(str(error.strerror or error), remedy=full or _REMEDIES.get(error.errno or 0))
 
 
 def is_missing(path: Path) -> bool:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from db import models
 from db.columns import new_id
-from db.errors import GenmillError, Refused
+from db.errors import Cause, GenmillError, Refused
 from db.session import clock
 from db.tables import Alias, Model, ModelVersion, Promotion
 
@@ -36,6 +36,8 @@ class Reason:
 
 class Moved(GenmillError):
     """The alias was moved meanwhile."""
+
+    cause = Cause.WORK
 
 
 def holder(session: Session, model: Model, alias: str) -> ModelVersion | None:

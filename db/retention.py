@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from db.journal import log
 from db.session import clock, insert_new
 from db.states import FINAL
 from db.tables import (
@@ -100,13 +101,20 @@ def is_due(session: Session, what: str, *, keep: timedelta) -> bool:
     return session.scalar(_jobs(place, clock(session) - keep).limit(1)) is not None
 
 
-def take_step(session: Session, what: str, *, keep: timedelta, limit: int = ROWS_AT_ONCE) -> Step:
-    """Delete at most `limit` rows of each table of jobs that finished before `keep` ago.
+def take_step(
+    session: Session,
+    what: str,
+    *,
+    keep: timedelta,
+    limit: int = ROWS_AT_ONCE,
+    jobs_at_once: int = JOBS_AT_ONCE,
+) -> Step:
+    """Delete at most `limit` rows of each table of some jobs that finished before `keep` ago.
 
     Artifacts are marked as removed, and their objects become garbage, which is collected as ever.
     """
     place = _locked_place(session, what)
-    jobs = session.execute(_jobs(place, clock(session) - keep).limit(JOBS_AT_ONCE)).all()
+    jobs = session.execute(_jobs(place, clock(session) - keep).limit(jobs_at_once)).all()
     if place is None or not jobs:
         return Step({}, more=False)
     ids = [job.id for job in jobs]
@@ -118,6 +126,17 @@ def take_step(session: Session, what: str, *, keep: timedelta, limit: int = ROWS
         place.finished_at, place.job_id = jobs[-1].finished_at, jobs[-1].id
     session.flush()
     return Step(rows, more=True)
+
+
+def pass_over(session: Session, what: str, *, keep: timedelta, reason: str) -> None:
+    """Leave alone for good what the next job left, whose log tells the reason."""
+    place = _locked_place(session, what)
+    job = session.execute(_jobs(place, clock(session) - keep).limit(1)).one_or_none()
+    if place is None or job is None:
+        return
+    place.finished_at, place.job_id = job.finished_at, job.id
+    session.flush()
+    log(session, job.id, f"its {what} are older than what is kept, but stay: {reason}", "warning")
 
 
 def count(session: Session, what: str, *, keep: timedelta) -> dict[str, int]:

@@ -20,6 +20,7 @@ from db.columns import UtcDateTime
 from db.database_url import parse_url
 from db.driver_errors import Busy, translate_errors
 from db.engines import open_engine
+from db.lost_replies import LEARN_ID
 
 T = TypeVar("T")
 
@@ -34,7 +35,7 @@ BEGIN_WRITE = {
     # Not in the connection's startup options: poolers refuse those. The server ends the transaction
     # of a client that freezes while it holds a lock.
     "postgresql": f"{_BEGIN}; {_GIVE_UP}; SET LOCAL statement_timeout = '60s'; "
-    "SET LOCAL idle_in_transaction_session_timeout = '30s'",
+    f"SET LOCAL idle_in_transaction_session_timeout = '30s'; {LEARN_ID}",
 }
 BEGIN_UPGRADE = {  # rewriting a large table may take an hour
     "sqlite": "BEGIN IMMEDIATE",
@@ -66,8 +67,8 @@ class Database:
     def write(self) -> Iterator[Session]:
         """Open a session that commits at the end of the block, or rolls back if it raises.
 
-        After `Unreachable` at the end of the block, the transaction may or may not have been
-        committed: read again in a new session.
+        If the reply to the commit is lost, the database is asked whether it took place. Only if it
+        stays away for a minute after that, it is not known after `Unreachable`.
         """
         with (
             translate_errors(self.url),

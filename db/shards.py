@@ -1,4 +1,4 @@
-"""Shards: claim, renew, commit, fail, release, reap. The lease protocol.
+"""Shards: claim, renew, commit, fail, decline, release, reap. The lease protocol.
 
 Every change is one fenced update of the shard under a lock on its job: shared, unless it moves the
 job. `tests/unit/db/protocol_model.py` explores every order of these steps.
@@ -8,6 +8,7 @@ from db.attempts import (
     Result,
     commit,
     commit_many,
+    decline,
     fail,
     outcome,
     put_artifact,
@@ -18,7 +19,7 @@ from db.checkpoints import add_checkpoint, latest_checkpoint, mark_bad
 from db.claims import Claim, unclaimed_samples
 from db.commits import NewArtifact, NewIndex
 from db.due import reset_dispatched, take_due
-from db.leases import MAX_CLAIMS, claim, claim_due, reap
+from db.leases import MAX_CLAIMS, claim, claim_due, expired, holds, reap, reap_worker
 from db.renewals import Beat, over, renew_all
 
 __all__ = [
@@ -33,13 +34,17 @@ __all__ = [
     "claim_due",
     "commit",
     "commit_many",
+    "decline",
+    "expired",
     "fail",
+    "holds",
     "latest_checkpoint",
     "mark_bad",
     "outcome",
     "over",
     "put_artifact",
     "reap",
+    "reap_worker",
     "release",
     "renew_all",
     "reset_dispatched",

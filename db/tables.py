@@ -1,7 +1,7 @@
 """The tables, as a glossary of the record: each noun, and below it what belongs to it.
 
 Datasets and their versions, models and theirs with their evaluations, batches, jobs, a job's shards
-with their attempts, artifacts, curves and logs, workers, and schedules with their runs.
+with their attempts, artifacts, curves and logs, workers, schedules with their runs, and setbacks.
 """
 
 from datetime import datetime
@@ -348,7 +348,9 @@ class Attempt(Base):
     worker: Mapped[str] = mapped_column(Id)
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime]
-    outcome: Mapped[str] = mapped_column(String(20))  # failed | released | lost | cancelled
+    outcome: Mapped[str] = mapped_column(
+        String(20)
+    )  # failed | declined | released | lost | cancelled
     error: Mapped[str | None] = mapped_column(PlainText)
 
 
@@ -410,7 +412,7 @@ class Checkpoint(Base):
     __tablename__ = "checkpoints"
     shard_id: Mapped[str] = mapped_column(ForeignKey("shards.id"), primary_key=True)
     step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    fence: Mapped[int]
+    fence: Mapped[int]  # of the claim that reached this step first
     key: Mapped[str] = mapped_column(String(200))
     sha256: Mapped[str] = mapped_column(Digest)
     size: Mapped[int] = mapped_column(BigInteger)
@@ -510,6 +512,22 @@ class ScheduleRun(Base):
     outcome: Mapped[str] = mapped_column(String(20))
     job_id: Mapped[str | None] = mapped_column(Id)
     reason: Mapped[str | None] = mapped_column(PlainText)
+
+
+class Setback(Base):
+    """An item of a loop of the scheduler that fails: how often in a row, and when it is tried next.
+
+    It is deleted once the item works.
+    """
+
+    __tablename__ = "setbacks"
+    loop: Mapped[str] = mapped_column(String(40), primary_key=True)
+    item: Mapped[str] = mapped_column(PlainText, primary_key=True)  # an id, or a step's name
+    times: Mapped[int]
+    error: Mapped[str] = mapped_column(PlainText)
+    since: Mapped[datetime]
+    tried_at: Mapped[datetime]
+    again_at: Mapped[datetime]
 
 
 # for statements that are made once and run often: without the classes, they run much faster

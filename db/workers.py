@@ -35,7 +35,7 @@ def beat_pause_s(shortest_s: float, *, live: int, lease_s: float) -> float:
 
 
 def stop(session: Session, boot_id: str) -> None:
-    """Record that a worker shut down cleanly."""
+    """Record that a worker has stopped."""
     now = clock(session)
     session.execute(update(Worker).where(Worker.boot_id == boot_id).values(stopped_at=now))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from db.errors import GenmillError, Unreachable
-from db.path_errors import FULL, path_error, target_at_fault
+from db.path_errors import DISK, path_error, target_at_fault
 
 CHUNK = 1 << 20  # bytes read or written at once
 
@@ -76,25 +76,25 @@ def durable_rename(temporary: Path, path: Path) -> None:
 
 @contextmanager
 def full_disk(folder: Path) -> Iterator[None]:
-    """Raise `Unreachable` in place of the errors of a full disk; other errors pass."""
+    """Raise `Unreachable` in place of the errors of a full or failing disk; other errors pass."""
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK:
             raise
         raise _target_error(error, folder) from error
 
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Raise `Unreachable` in place of the errors of a full disk or a folder not writable.
+    """Raise `Unreachable` for a full or failing disk, and for a folder that is not writable.
 
     Another file or folder that cannot be used is named as such. Other errors pass.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL | _NOT_WRITABLE:
+        if error.errno not in DISK | _NOT_WRITABLE:
             raise
         raise _target_error(error, folder) from error
 

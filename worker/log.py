@@ -3,8 +3,11 @@
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from db.errors import GenmillError
 from worker.settings import Settings
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "data"}
@@ -39,6 +42,17 @@ def set_up_logging(settings: Settings) -> None:
     logging.captureWarnings(capture=True)
     for noisy in ("celery", "kombu", "amqp", "botocore", "boto3", "urllib3", "s3transfer", "PIL"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.root.level))
+
+
+@contextmanager
+def surviving(log: logging.Logger, what: str) -> Iterator[None]:
+    """Log whatever the block raises as `what`, and go on: for threads that must never end."""
+    try:
+        yield
+    except GenmillError as error:
+        log.warning("%s: %s", what, error)
+    except BaseException:  # native code raises what is no Exception
+        log.exception(what)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

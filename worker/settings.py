@@ -78,7 +78,9 @@ class Settings(BaseSettings):
         3, ge=1, description="failures after which a shard has failed for good"
     )
     max_claims: int = Field(
-        8, ge=1, description="lost claims after which a shard has failed for good"
+        8,
+        ge=1,
+        description="claims lost without a new checkpoint after which a shard has failed for good",
     )
     hang_s: float = Field(
         900, gt=0, description="seconds without progress after which a shard has failed"

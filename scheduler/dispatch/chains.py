@@ -5,52 +5,50 @@ guards, so that a crash leaves all of it or nothing.
 """
 
 import logging
-import time
 from functools import partial
 
 from db import chains, jobs
-from db.errors import DigestMismatch, NotFound, Refused
 from scheduler.submission.chains import names_of_chain, without_missing
 from scheduler.submission.requests import Preparer
 from worker.failpoints import end_at
 from worker.services import Services
+from worker.services.loops import Loop
 from worker.services.prompts import load_spec
 
 log = logging.getLogger(__name__)
 
 ROUND_S = 2.0  # at most this long in one round; the last step may take a little longer
-NEVER = (Refused, NotFound, DigestMismatch)  # the same tomorrow
 
 
 def move_chains_on(services: Services, *, within_s: float = ROUND_S) -> int:
     """Queue or cancel jobs whose predecessor has ended; return how many.
 
-    One that can never run fails with the reason, another is left for the next round; neither holds
+    One that can never run fails with the reason, another is left for a later round; neither holds
     up the rest.
     """
-    deadline = time.monotonic() + within_s
-    moved, last = 0, ""
-    while time.monotonic() < deadline:
-        with services.database.read() as session:
-            found = chains.ready(session, after=last)
-        if not found:
-            break
-        moved += sum(_try_move(services, each) for each in found)
-        last = found[-1].id
-    return moved
 
+    def fail(job_id: str, reason: str) -> None:
+        told = f"it could not begin: {reason}"
+        log.warning("job failed", extra={"job": job_id, "reason": told})
+        services.database.transact(partial(jobs.fail, job_id=job_id, reason=told))
+        moved.append(True)
 
-def _try_move(services: Services, ready: chains.Ready) -> bool:
-    try:
-        return _move(services, ready)
-    except NEVER as error:
-        reason = f"it could not begin: {error}"
-        log.warning("job failed", extra={"job": ready.id, "reason": reason})
-        fail = partial(jobs.fail, job_id=ready.id, reason=reason)
-        return services.database.transact(fail)
-    except Exception:
-        log.exception("job %s could not be moved on, will be retried", ready.id)
-        return False
+    moved: list[bool] = []
+    found: dict[str, chains.Ready] = {}
+
+    def move(job_id: str) -> bool:
+        return _move(services, found[job_id])
+
+    loop = Loop(services, "moving chains on", give_up=fail, within_s=within_s)
+    with loop:
+        while not loop.is_over:
+            with services.database.read() as session:
+                page = chains.ready(session, after=max(found, default=""))
+            if not page:
+                break
+            found = {each.id: each for each in page}
+            moved += loop.each(found, move)
+    return sum(moved)
 
 
 def _move(services: Services, ready: chains.Ready) -> bool:

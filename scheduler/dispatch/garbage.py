@@ -4,11 +4,16 @@ Any number of schedulers may collect at once; deleting an object twice is no err
 """
 
 import logging
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from db import artifacts, batches, datasets, jobs
+from db.errors import GenmillError
 from scheduler.submission.batches import ABANDONED_S, discard
 from worker.data.versions import PREFIX, object_keys
+from worker.isolation import described, each
 from worker.services import Services, prompts
+from worker.services.loops import Loop
 from worker.store import packs
 
 log = logging.getLogger(__name__)
@@ -25,28 +30,48 @@ def collect_jobs(services: Services, *, older_than_s: float = JOB_GRACE_S) -> in
 
     Nothing can be committed for these jobs any more.
     """
-    with services.database.read() as session:
-        due = [job.id for job in jobs.collectable(session, older_than_s, JOBS_AT_ONCE)]
-    return sum(_collect_job(services, job_id) for job_id in due)
+    with Loop(services, "collecting garbage") as loop:
+        with services.database.read() as session:
+            due = jobs.collectable(session, older_than_s, JOBS_AT_ONCE, without=loop.paused)
+        return sum(loop.each([job.id for job in due], partial(_collect_job, services)))
 
 
 def _collect_job(services: Services, job_id: str) -> int:
     with services.database.read() as session:
         used = artifacts.referenced_keys(session, job_id)
-    garbage = [key for key in services.store.keys(f"jobs/{job_id}") if key not in used]
-    for key in garbage:
-        services.store.delete(key)
+    keys = services.store.keys(f"jobs/{job_id}")
+    deleted = _delete(services, keys, unless=used.__contains__)
     services.store.abort_uploads(f"jobs/{job_id}", STALE_UPLOAD_S)
     services.database.transact(lambda session: jobs.mark_collected(session, job_id))
-    log.info("garbage collected", extra={"job": job_id, "objects": len(garbage)})
-    return len(garbage)
+    log.info("garbage collected", extra={"job": job_id, "objects": deleted})
+    return deleted
+
+
+def _delete(services: Services, keys: Iterable[str], *, unless: Callable[[str], bool]) -> int:
+    """Delete objects unless they are used; return how many.
+
+    If some cannot be deleted, raises only after all the others.
+    """
+    deleted = 0
+
+    def delete(key: str) -> None:
+        nonlocal deleted
+        if not unless(key):
+            services.store.delete(key)
+            deleted += 1
+
+    for key, error in each(keys, delete).items():
+        raise GenmillError(f"object {key} cannot be deleted: {described(error)}") from error
+    return deleted
 
 
 def collect_batches(services: Services, *, older_than_s: float = ABANDONED_S) -> int:
     """Delete some jobs of batches whose submission was killed; return how many."""
-    with services.database.read() as session:
-        abandoned = batches.abandoned(session, older_than_s)
-    deleted = sum(discard(services, batch_id, at_most=BATCH_JOBS_AT_ONCE) for batch_id in abandoned)
+    with Loop(services, "deleting unfinished batches") as loop:
+        with services.database.read() as session:
+            abandoned = batches.abandoned(session, older_than_s)
+        discard_some = partial(discard, services, at_most=BATCH_JOBS_AT_ONCE)
+        deleted = sum(loop.each(abandoned, discard_some))
     if deleted:
         log.info("jobs of unfinished batches deleted", extra={"jobs": deleted})
     return deleted
@@ -62,12 +87,9 @@ def collect_datasets(services: Services, *, older_than_s: float = UPLOAD_GRACE_S
     with services.database.read() as session:
         manifests = datasets.manifests_in_use(session)
     used = {key for manifest in manifests for key in object_keys(services.store, manifest)}
-    count = 0
     # deleted while listing, because an object may be stored again at any time
-    for key in services.store.keys(PREFIX, older_than_s=older_than_s):
-        if key not in used:
-            services.store.delete(key)
-            count += 1
+    keys = services.store.keys(PREFIX, older_than_s=older_than_s)
+    count = _delete(services, keys, unless=used.__contains__)
     services.store.abort_uploads(PREFIX, STALE_UPLOAD_S)
     if count:
         log.info("garbage of removed datasets collected", extra={"objects": count})
@@ -79,13 +101,13 @@ def collect_prompts(services: Services, *, older_than_s: float = UPLOAD_GRACE_S)
 
     Objects stored recently stay: prompts are stored before the job that names them is recorded.
     """
-    count = 0
-    for key in services.store.keys(prompts.PREFIX, older_than_s=older_than_s):
+
+    def is_used(key: str) -> bool:
         with services.database.read() as session:
-            used = jobs.names_prompts(session, key.rpartition("/")[2])
-        if not used:
-            services.store.delete(key)
-            count += 1
+            return jobs.names_prompts(session, key.rpartition("/")[2])
+
+    keys = services.store.keys(prompts.PREFIX, older_than_s=older_than_s)
+    count = _delete(services, keys, unless=is_used)
     services.store.abort_uploads(prompts.PREFIX, STALE_UPLOAD_S)
     return count
 
@@ -95,16 +117,16 @@ def collect_packs(services: Services, *, older_than_s: float = UPLOAD_GRACE_S) -
 
     Packs stored recently stay: they are stored before what lies in them is recorded.
     """
-    count = 0
-    for key in services.store.keys(packs.PREFIX, older_than_s=older_than_s):
+
+    def is_used(key: str) -> bool:
         number = packs.number_in(key)
         if number is None:  # not ours
-            continue
+            return True
         with services.database.read() as session:
-            used = artifacts.names_pack(session, number)
-        if not used:
-            services.store.delete(key)
-            count += 1
+            return artifacts.names_pack(session, number)
+
+    keys = services.store.keys(packs.PREFIX, older_than_s=older_than_s)
+    count = _delete(services, keys, unless=is_used)
     if count:
         log.info("packs collected", extra={"objects": count})
     return count

@@ -7,7 +7,7 @@ import threading
 import time
 
 from scheduler.dispatch.garbage import collect_datasets, collect_packs, collect_prompts
-from scheduler.dispatch.rounds import run_round, try_step
+from scheduler.dispatch.rounds import Steps, run_round
 from worker.log import set_up_logging
 from worker.services import Services
 from worker.settings import Settings
@@ -31,9 +31,10 @@ def run_scheduler(settings: Settings, stop: threading.Event | None = None) -> No
         touch_scheduler_file(settings)
         run_round(services)
         if time.monotonic() >= collect_at:
-            try_step("collecting garbage of datasets", lambda: collect_datasets(services))
-            try_step("collecting garbage of prompts", lambda: collect_prompts(services))
-            try_step("collecting garbage of packs", lambda: collect_packs(services))
+            with Steps(services) as steps:
+                steps.run("collecting garbage of datasets", collect_datasets)
+                steps.run("collecting garbage of prompts", collect_prompts)
+                steps.run("collecting garbage of packs", collect_packs)
             collect_at = time.monotonic() + COLLECT_UPLOADS_S
         stop.wait(settings.loop_s)
     with contextlib.suppress(OSError):

@@ -1,14 +1,16 @@
 """Retention: deleting what finished jobs left behind once it is old enough, a little each round."""
 
 import logging
-import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 
 from db import job_lists, retention
+from db.errors import is_outage
+from worker.isolation import Isolated, described
 from worker.services import Services
+from worker.services.loops import Loop
 
 log = logging.getLogger(__name__)
 
@@ -26,15 +28,14 @@ def keep_times(services: Services) -> dict[str, timedelta]:
 
 def apply_retention(services: Services, *, within_s: float = ROUND_S) -> int:
     """Delete some of what is older than the settings say; return how many rows."""
-    deadline = time.monotonic() + within_s
-    total = 0
-    for what, keep in keep_times(services).items():
-        with services.database.read() as session:
-            due = retention.is_due(session, what, keep=keep)
-        while due and time.monotonic() < deadline:
-            step = services.database.transact(partial(retention.take_step, what=what, keep=keep))
-            total += sum(step.rows.values())
-            due = step.more
+    kept = keep_times(services)
+    with Loop(services, "deleting old data", within_s=within_s) as loop:
+        total = sum(
+            sum(rows.values())
+            for rows in loop.each(
+                kept, lambda what: _take_steps(services, what, kept[what], lambda: loop.is_over)
+            )
+        )
     if total:
         log.info("old data deleted", extra={"rows": total})
     return total
@@ -56,12 +57,34 @@ def fold_counts(services: Services) -> int:
     return services.database.transact(job_lists.fold_counts)
 
 
-def _take_steps(services: Services, what: str, keep: timedelta) -> Counter[str]:
+def _take_steps(
+    services: Services, what: str, keep: timedelta, is_over: Callable[[], bool] = lambda: False
+) -> Counter[str]:
+    """Delete until nothing is left; a job whose data cannot be deleted is passed over."""
     total: Counter[str] = Counter()
-    more = True
-    while more:
-        step = services.database.transact(partial(retention.take_step, what=what, keep=keep))
-        for table, rows in step.rows.items():
-            total[table] += rows
-        more = step.more
+    at_once = retention.JOBS_AT_ONCE
+    with services.database.read() as session:
+        more = retention.is_due(session, what, keep=keep)
+    while more and not is_over():
+        with Isolated() as attempt:
+            step = services.database.transact(
+                partial(retention.take_step, what=what, keep=keep, jobs_at_once=at_once)
+            )
+            total.update(step.rows)
+            more = step.more
+        if attempt.error is None:
+            at_once = min(2 * at_once, retention.JOBS_AT_ONCE)
+        elif at_once > 1 and not is_outage(attempt.error):
+            at_once //= 2  # to find the one
+        else:
+            _pass_over(services, what, keep, attempt.error)
     return total
+
+
+def _pass_over(services: Services, what: str, keep: timedelta, error: BaseException) -> None:
+    """Leave the next job's data alone. Raises the error if it says nothing of that job."""
+    if is_outage(error):
+        raise error
+    log.warning("what a job left cannot be deleted", exc_info=error)
+    reason = described(error)
+    services.database.transact(partial(retention.pass_over, what=what, keep=keep, reason=reason))

@@ -7,16 +7,18 @@ done twice.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from db import shards
-from db.errors import GenmillError
 from scheduler.dispatch.chains import move_chains_on
 from scheduler.dispatch.garbage import collect_batches, collect_jobs
 from scheduler.dispatch.retention import apply_retention, fold_counts
 from scheduler.schedules.firing import fire_due
 from worker.broker.doorbell import ring_due
 from worker.services import Services
+from worker.services.dead_workers import reap_dead_workers
 from worker.services.finalize import finalize_due
+from worker.services.loops import Loop
 
 log = logging.getLogger(__name__)
 
@@ -36,35 +38,48 @@ class Counts:
 
 
 def run_round(services: Services) -> Counts:
-    """Run one round. A step that fails is logged and counts as 0; the others still run."""
-    try_step("adding up counts", lambda: fold_counts(services))
-    return Counts(
-        fired=try_step("firing schedules", lambda: fire_due(services)),
-        reaped=try_step("taking back expired leases", lambda: reap(services)),
-        finalized=try_step("finishing jobs", lambda: finalize_due(services)),
-        moved_on=try_step("moving chains on", lambda: move_chains_on(services)),
-        rung=try_step("ringing doorbells", lambda: ring_due(services)),
-        collected=try_step("collecting garbage of jobs", lambda: collect_jobs(services)),
-        discarded=try_step("deleting unfinished batches", lambda: collect_batches(services)),
-        deleted=try_step("deleting old data", lambda: apply_retention(services)),
-    )
+    """Run one round. A step that fails is told and counts as 0; the others still run."""
+    with Steps(services) as steps:
+        steps.run("adding up counts", fold_counts)
+        steps.run("taking back from dead workers", reap_dead_workers)
+        return Counts(
+            fired=steps.run("firing schedules", fire_due),
+            reaped=steps.run("taking back expired leases", reap),
+            finalized=steps.run("finishing jobs", finalize_due),
+            moved_on=steps.run("moving chains on", move_chains_on),
+            rung=steps.run("ringing doorbells", ring_due),
+            collected=steps.run("collecting garbage of jobs", collect_jobs),
+            discarded=steps.run("deleting unfinished batches", collect_batches),
+            deleted=steps.run("deleting old data", apply_retention),
+        )
+
+
+class Steps(Loop):
+    """The steps of a round. They are tried in every round, because others depend on them."""
+
+    def __init__(self, services: Services) -> None:
+        super().__init__(services, "the scheduler's round")
+
+    def run(self, name: str, step: Callable[[Services], int]) -> int:
+        """What `step` returns, or 0 if it fails."""
+        counts = [0]
+        self.attempt(name, lambda: counts.append(step(self.services)))
+        return counts[-1]
 
 
 def reap(services: Services) -> int:
     """Requeue shards whose lease has expired, or fail them at the limit of claims."""
     max_claims = services.settings.max_claims
-    reaped = services.database.transact(lambda s: shards.reap(s, max_claims=max_claims))
+
+    def take_back(shard_ids: list[str]) -> list[str]:
+        return services.database.transact(
+            partial(shards.reap, shards=shard_ids, max_claims=max_claims)
+        )
+
+    with Loop(services, "taking back leases") as loop:
+        with services.database.read() as session:
+            expired = shards.expired(session, without=loop.paused)
+        reaped = loop.together(expired, take_back)
     for shard_id in reaped:
         log.warning("lease expired", extra={"shard": shard_id})
     return len(reaped)
-
-
-def try_step(name: str, step: Callable[[], int]) -> int:
-    """The result of `step`, or 0 if it fails; the error is logged and the next round retries."""
-    try:
-        return step()
-    except GenmillError as error:
-        log.warning("%s failed, will be retried: %s", name, error)
-    except Exception:
-        log.exception("%s failed, will be retried", name)
-    return 0

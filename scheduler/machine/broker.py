@@ -49,6 +49,7 @@ class Broker:
             "dir": _quoted(self.socket.parent),
             "save": '""',
             "appendonly": "no",
+            "proto-max-bulk-len": "1mb",  # a worker reads a message whole; ours have 1 kB
         }
         return "".join(f"{name} {value}\n" for name, value in lines.items()).encode()
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from scheduler.machine import rotating_log
+from worker.files import disk_errors
+from worker.isolation import Isolated, described
 
 FIRST_PAUSE_S = 0.5
 LAST_PAUSE_S = 30.0
@@ -77,21 +79,32 @@ class ChildProcess:
     def keep_alive(self) -> str | None:
         """Notice that the process has ended, restart it when due; return what happened, as text."""
         if self._process is None:
-            if time.monotonic() < self.restart_at:
-                return None
-            self.start()
-            self.restarts += 1
-            return f"{self.name} restarted (pid {self.pid})"
+            return self._restart() if time.monotonic() >= self.restart_at else None
         code = self._process.poll()
         if code is None:
             return None
         self._clean_up()
-        now = time.monotonic()
-        pause_s = FIRST_PAUSE_S if now - self.started_at >= HEALTHY_S else self._pause_s
-        self._pause_s = min(LAST_PAUSE_S, pause_s * 2)
-        self.restart_at = now + pause_s
+        if time.monotonic() - self.started_at >= HEALTHY_S:
+            self._pause_s = FIRST_PAUSE_S
         self.last_exit = _exit_text(code)
-        return f"{self.name} ended ({self.last_exit}); restarts in {pause_s:g} s; see {self.log}"
+        return f"{self.name} ended ({self.last_exit}); {self._postpone()}; see {self.log}"
+
+    def _restart(self) -> str:
+        """Start the process again; if that fails, as on a full disk, it is tried again later."""
+        with Isolated() as attempt, disk_errors(self.log.parent):
+            self.start()
+            self.restarts += 1
+        if attempt.error is None:
+            return f"{self.name} restarted (pid {self.pid})"
+        self.last_exit = f"cannot be started: {described(attempt.error)}"
+        return f"{self.name} {self.last_exit}; {self._postpone()}"
+
+    def _postpone(self) -> str:
+        """Put the next start off by the current pause, and double that."""
+        pause_s = self._pause_s
+        self.restart_at = time.monotonic() + pause_s
+        self._pause_s = min(LAST_PAUSE_S, pause_s * 2)
+        return f"restarts in {pause_s:g} s"
 
     def terminate(self) -> None:
         """Send SIGTERM."""

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from db import jobs, schema, upkeep, workers
+from db import jobs, schema, setbacks, upkeep, workers
 from db.driver_errors import location
 from db.errors import GenmillError, Refused
 from db.path_errors import as_genmill, is_missing
@@ -20,12 +20,14 @@ from db.session import clock
 from scheduler.machine.broker import ping
 from scheduler.machine.control import has_database
 from scheduler.machine.home import home_error, state_file, supervisor_pid
-from scheduler.output.render import to_count
+from scheduler.output.render import to_count, to_iso
 from worker.services import Services, open_services
 from worker.settings import Settings, names_in_environment
 
 MIN_FREE_BYTES = 2 * 2**30  # weights, checkpoints and samples of a small model, and some more
 MAX_CLOCK_SKEW_S = 5.0
+MAX_SETBACK_S = 60.0  # most things that fail work at the second or third try
+SHOWN = 5  # items that fail
 MAX_ROUND_S = 120.0  # a scheduler whose round takes longer hangs: services time out sooner
 
 Check = Callable[[Services], str]  # returns what it found; raises `GenmillError` if that is wrong
@@ -123,6 +125,24 @@ def _upkeep(services: Services) -> str:
     return "replaced rows are cleaned up"
 
 
+def _setbacks(services: Services) -> str:
+    if not has_database(services.settings):
+        return "no database to look at"
+    with services.database.read() as session:
+        found = setbacks.lasting(session, longer_than_s=MAX_SETBACK_S)
+    if found:
+        told = [
+            f"{each.loop} fails for {each.item} since {to_iso(each.since)}: {each.error}"
+            for each in found[:SHOWN]
+        ]
+        more = [f"{len(found) - SHOWN} more"] if len(found) > SHOWN else []
+        raise GenmillError(
+            "; ".join([*told, *more]),
+            remedy="they are tried again and hold up nothing else; the scheduler's log says more",
+        )
+    return "nothing has been failing for long"
+
+
 def _clock(services: Services) -> str:
     if not has_database(services.settings):
         return "no database to compare with"
@@ -172,6 +192,7 @@ CHECKS: dict[str, Check] = {
     "scheduler": _scheduler,
     "database": _database,
     "upkeep": _upkeep,
+    "setbacks": _setbacks,
     "clock": _clock,
     "broker": lambda services: f"{ping(services.settings)} at {services.settings.broker}",
     "store": _store,

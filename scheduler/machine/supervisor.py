@@ -5,12 +5,14 @@ elsewhere once the leases have expired.
 """
 
 import contextlib
+import math
 import os
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 
 from db import schema, shards, workers
@@ -19,6 +21,8 @@ from scheduler.machine.broker import ping, prepare_broker
 from scheduler.machine.child_process import ChildProcess
 from scheduler.machine.home import log_folder, state_file, supervisor_lock, write_state
 from scheduler.output.render import to_count
+from worker.files import disk_errors
+from worker.isolation import Survivor
 from worker.services import open_services
 from worker.settings import Settings
 
@@ -26,6 +30,7 @@ DRAIN_TIMEOUT_S = 60.0  # for a worker to save its shard, before it is killed
 BROKER_STOP_TIMEOUT_S = 5.0  # it has nothing to save
 BROKER_START_TIMEOUT_S = 15.0
 POLL_S = 0.1
+STATE_PAUSE_S = 5.0  # between two tries to write the state
 
 Say = Callable[[str], None]  # shows a line to people
 
@@ -46,6 +51,8 @@ class Supervisor:
         self.ready = False
         self.broker_seen_at = 0.0  # when the broker started that knows the doorbells
         self.services = open_services(settings)
+        self._survive = Survivor(say).survive
+        self.state_due_at = math.inf  # when to write it although nothing has happened
         self.broker: ChildProcess | None = None
         self.children: list[ChildProcess] = []  # scheduler and workers
 
@@ -102,18 +109,25 @@ class Supervisor:
                 return
 
     def _watch(self) -> None:
+        """Look after the processes; whatever fails here must not end what works."""
         while not self.stop_requests:
-            events = [event for child in self._processes() if (event := child.keep_alive())]
+            events = [event for child in self._processes() if (event := self._keep_alive(child))]
             if self.broker and self.broker.started_at != self.broker_seen_at:
-                self._ring_again()
-            if not self.ready and self._all_workers_live():
+                self._survive("ringing again", self._ring_again)
+            if not self.ready and self._survive("looking for workers", self._all_workers_live):
                 self.ready = True
                 events.append(f"ready, with {to_count(self.workers, 'worker')}")
             for event in events:
-                self.say(event)
-            if events:
-                self._write_state()
+                self._survive("telling", partial(self.say, event))
+            if events or time.monotonic() > self.state_due_at:
+                again_at = time.monotonic() + STATE_PAUSE_S
+                self.state_due_at = (
+                    self._survive("writing the state", self._write_state) or again_at
+                )
             time.sleep(POLL_S)
+
+    def _keep_alive(self, child: ChildProcess) -> str | None:
+        return self._survive(f"looking after {child.name}", child.keep_alive)
 
     def _all_workers_live(self) -> bool:
         """Whether every worker that was started has recorded itself in the database."""
@@ -142,21 +156,28 @@ class Supervisor:
         if self.children:
             self.say("stopping: workers save their work; interrupt again to kill them")
         for child in self.children:
-            child.terminate()
+            self._survive(f"stopping {child.name}", child.terminate)
         deadline = time.monotonic() + DRAIN_TIMEOUT_S
         left = self.children
-        while (left := [child for child in left if not child.wait_until(0)]) and (
+        while (left := [child for child in left if not self._has_ended(child)]) and (
             self.stop_requests < 2 and time.monotonic() < deadline
         ):
             time.sleep(POLL_S)
         for child in left:
             self.say(f"{child.name} was killed; its shard will resume from its last checkpoint")
-            child.kill()
+            self._survive(f"killing {child.name}", child.kill)
         if self.broker is not None:
-            self.broker.terminate()
-            if not self.broker.wait_until(time.monotonic() + BROKER_STOP_TIMEOUT_S):
-                self.broker.kill()
-        state_file(self.settings).unlink(missing_ok=True)
+            self._survive("stopping the broker", partial(self._stop_broker, self.broker))
+        remove = partial(state_file(self.settings).unlink, missing_ok=True)
+        self._survive("removing the state", remove)
+
+    def _has_ended(self, child: ChildProcess) -> bool | None:
+        return self._survive(f"waiting for {child.name}", lambda: child.wait_until(0))
+
+    def _stop_broker(self, broker: ChildProcess) -> None:
+        broker.terminate()
+        if not broker.wait_until(time.monotonic() + BROKER_STOP_TIMEOUT_S):
+            broker.kill()
 
     def _processes(self) -> list[ChildProcess]:
         return [self.broker, *self.children] if self.broker else self.children
@@ -164,11 +185,13 @@ class Supervisor:
     def _child(self, name: str, command: list[str], environment: dict[str, str]) -> ChildProcess:
         return ChildProcess(name, command, environment, log_folder(self.settings) / f"{name}.log")
 
-    def _write_state(self) -> None:
+    def _write_state(self) -> float:
+        """Write the state; return when it is due again if nothing happens: never."""
         processes = [child.describe() for child in self._processes()]
-        write_state(
-            self.settings, {"pid": os.getpid(), "ready": self.ready, "processes": processes}
-        )
+        state = {"pid": os.getpid(), "ready": self.ready, "processes": processes}
+        with disk_errors(self.settings.home.absolute()):
+            write_state(self.settings, state)
+        return math.inf
 
     @contextlib.contextmanager
     def _counting_stop_signals(self) -> Iterator[None]:

@@ -12,14 +12,16 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from db import datasets, jobs, schedules
-from db.errors import GenmillError, Unreachable
+from db.errors import GenmillError, is_outage
 from db.session import clock
 from db.tables import Schedule
 from scheduler.output.render import to_duration, to_iso
 from scheduler.schedules.command import Prepared, prepared_jobs
 from scheduler.schedules.cron import due_around, next_due
 from scheduler.submission.enqueue import ring_or_warn
+from worker.isolation import Isolated, described
 from worker.services import Services
+from worker.services.loops import Loop
 
 log = logging.getLogger(__name__)
 
@@ -38,26 +40,22 @@ class Decision:
 
 def fire_due(services: Services) -> int:
     """Handle every schedule that is due; return how many of them enqueued jobs."""
-    with services.database.read() as session:
-        due = schedules.due(session)
-    fired = sum(_fire(services, schedule) for schedule in due)
+    with Loop(services, "firing schedules") as loop:
+        with services.database.read() as session:
+            due = {schedule.name: schedule for schedule in schedules.due(session)}
+        fired = sum(loop.each(due, lambda name: _fire(services, due[name])))
     if fired:
         ring_or_warn(services)
     return fired
 
 
 def _fire(services: Services, schedule: Schedule) -> bool:
-    """Handle a due schedule; if a service cannot be reached, it stays due for the next round."""
+    """Handle a due schedule. Raises `Unreachable` if a service is away: it stays due then."""
     with ExitStack() as stack:
         prepared: Prepared | None = None
-        failure = None
-        try:
+        with Isolated() as attempt:
             prepared = stack.enter_context(prepared_jobs(services, schedule))
-        except Unreachable as error:
-            log.warning("schedule %s waits: %s", schedule.name, error)
-            return False
-        except GenmillError as error:
-            failure = str(error)
+        failure = _reason(schedule, attempt.error) if attempt.error else None
         try:
             decisions = services.database.transact(
                 lambda session: _handle(session, schedule, prepared, failure)
@@ -68,6 +66,15 @@ def _fire(services: Services, schedule: Schedule) -> bool:
     for each in decisions:
         log.info("schedule %s: %s", schedule.name, each.outcome, extra={"due": each.due})
     return any(each.outcome == "fired" for each in decisions)
+
+
+def _reason(schedule: Schedule, error: BaseException) -> str:
+    """Why a run failed. Raises what says nothing of the schedule."""
+    if is_outage(error):
+        raise error
+    if not isinstance(error, GenmillError):
+        log.error("schedule %s cannot be fired", schedule.name, exc_info=error)
+    return described(error)
 
 
 def _skip(session: Session, schedule: Schedule) -> None:

@@ -179,14 +179,30 @@ def claims_are_counted(s: Snapshot) -> Violations:
         fences = [row["fence"] for row in attempts]
         if fences != list(range(1, shard["fence"] + 1)) or shard["claims"] != shard["fence"]:
             yield f"shard {shard['id']}: fence {shard['fence']}, {shard['claims']} claims, {fences}"
-        if (outcomes["failed"], outcomes["released"]) != (shard["failures"], shard["releases"]):
+        # what a machine declined was given back, too
+        given_back = outcomes["released"] + outcomes["declined"]
+        if (outcomes["failed"], given_back) != (shard["failures"], shard["releases"]):
             yield f"shard {shard['id']} does not count its failures and releases: {outcomes}"
 
 
 def lost_claims_stay_under(s: Snapshot, limit: int) -> Violations:
-    """8. A shard that was lost as often as the limit allows is not claimed again."""
+    """8. A shard that was lost as often as the limit allows is not claimed again.
+
+    Of a training, losses before its newest checkpoint do not count. One that succeeded keeps no
+    checkpoints: nothing can be said of it any more.
+    """
     for shard in s.shards:
-        if shard["claims"] - shard["failures"] - shard["releases"] > limit:
+        if shard["status"] == "succeeded" and s.job[shard["job_id"]]["kind"] in TRAININGS:
+            continue
+        own = [row for row in s.checkpoints if row["shard_id"] == shard["id"]]
+        since = max(own, key=lambda row: row["step"])["fence"] if own else 0
+        excused = [
+            row["fence"]
+            for row in s.attempts_at[shard["id"]]
+            if row["outcome"] == "lost" and row["fence"] < since
+        ]
+        lost = shard["claims"] - shard["failures"] - shard["releases"] - len(excused)
+        if lost > limit:
             yield f"shard {shard['id']} was claimed beyond the limit: {shard['claims']} times"
 
 

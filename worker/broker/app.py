@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from celery import Celery
+from kombu.transport import TRANSPORT_ALIASES
 
 from worker.redis_address import RedisAddress
 from worker.settings import Settings
@@ -16,18 +17,19 @@ QUEUE = "genmill"
 TASK = "genmill.work"
 KEY_PREFIX = "genmill:"
 
-# Redis delivers a message again when it stays unacknowledged for this long. The second doorbell of
-# a longer shard finds its lease held.
-_VISIBILITY_S = 3600
+# in place of kombu's; as a name, because importing it takes time that few commands need
+TRANSPORT_ALIASES |= dict.fromkeys(("redis", "rediss"), "worker.broker.channel:Transport")
 
 _SETTINGS: dict[str, Any] = {
     "task_serializer": "json",
     "accept_content": ["json"],
     "task_ignore_result": True,
     "result_backend": None,
+    # Redis has forgotten a message once it is read, so this only keeps a worker that is busy from
+    # reading the next one
     "task_acks_late": True,
-    # a shard that kills its worker must not come back from Redis uncounted (measured: six times in
-    # twelve seconds); the reaper queues it again and counts
+    # a shard that kills its worker must not come back uncounted (measured: six times in twelve
+    # seconds); it is queued again and counted
     "task_reject_on_worker_lost": False,
     "task_acks_on_failure": True,
     "task_acks_on_timeout": True,
@@ -52,17 +54,16 @@ _SETTINGS: dict[str, Any] = {
     "worker_redirect_stdouts": False,
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,
-    "visibility_timeout": _VISIBILITY_S,
+    "broker_channel_error_retry": True,  # else an error that Redis answers would end the worker
 }
 
 _TRANSPORT: dict[str, Any] = {
-    "visibility_timeout": _VISIBILITY_S,
     "socket_timeout": 30,
     "socket_connect_timeout": 5,
     "socket_keepalive": True,
     "health_check_interval": 25,
-    "unacked_restore_throttle": 1,
     "global_keyprefix": KEY_PREFIX,
+    "priority_steps": [0],  # one queue, one key
 }
 
 

@@ -14,20 +14,31 @@ from redis.exceptions import RedisError
 from db import shards
 from db.errors import Unreachable
 from worker.broker.app import QUEUE, TASK, celery_app
+from worker.isolation import each
 from worker.services import Services
 
 # one shard running and two waiting keep a worker busy; the real queue is the database
 PER_WORKER = 3
+PATIENCE_S = 2.0  # with a broker that takes no messages: what is not rung for now is rung for later
 
 
 def ring(services: Services, shard_ids: Sequence[str]) -> None:
-    """Send a doorbell for each shard. Raises `Unreachable` if the broker does not answer."""
+    """Send a doorbell for each shard. Raises `Unreachable` if the broker does not answer.
+
+    One that cannot be sent does not keep the others from being sent; its error is raised after
+    them.
+    """
     if not shard_ids:
         return
     app = celery_app(services.settings)
     with _producer(services) as producer:
-        for shard_id in shard_ids:
-            app.send_task(TASK, args=[shard_id], queue=QUEUE, producer=producer)
+        failed = each(
+            shard_ids,
+            lambda shard_id: app.send_task(TASK, args=[shard_id], queue=QUEUE, producer=producer),
+            patience_s=PATIENCE_S,
+        )
+        for error in failed.values():
+            raise error
 
 
 def ring_due(services: Services) -> int:
@@ -37,10 +48,10 @@ def ring_due(services: Services) -> int:
     """
     with _producer(services) as producer:
         # workers claim by themselves what is due: doorbells that wait already wake as many
-        waiting = producer.connection.default_channel.client.llen(QUEUE)
+        waiting = producer.connection.default_channel.queue_declare(QUEUE).message_count
     deadline_s = services.settings.deadline_s
     shard_ids = services.database.transact(
-        partial(shards.take_due, per_worker=PER_WORKER, deadline_s=deadline_s, waiting=int(waiting))
+        partial(shards.take_due, per_worker=PER_WORKER, deadline_s=deadline_s, waiting=waiting)
     )
     ring(services, shard_ids)
     return len(shard_ids)

@@ -11,7 +11,7 @@ from itertools import chain
 
 import torch
 
-from db.errors import Stopped
+from db.errors import Draining, Panic, Stopped, contained
 from worker.engine.generation import Generation, Sample
 from worker.engine.monitor import Monitor
 from worker.engine.sampler import Sampler
@@ -43,8 +43,8 @@ def generate_together(tasks: Sequence[Task], more: More = tuple) -> Iterator[Ste
     further rows, `more` is asked for tasks, until it has none. Yields, after each step of the
     network, what it finished: of each task the next samples in order, or the error that ends this
     task alone, such as a prompt that is too long or its monitor's `Stopped`. Where a step fails,
-    the tasks go on one by one, to find the one at fault. Raises what ends all: `Draining`, and
-    errors of the device.
+    the tasks go on one by one, to find the one at fault. Raises what ends all: `Draining`, also
+    after the `Panic` of one of several tasks, and errors of the device.
     """
     yield from _isolated([Unfinished(task) for task in tasks], more)
 
@@ -54,15 +54,24 @@ def _isolated(group: list[Unfinished], more: More = tuple) -> Iterator[Step]:
         yield from _run(group, more)
     except (Stopped, torch.OutOfMemoryError, torch.AcceleratorError):
         raise
-    except Exception as error:
+    except BaseException as error:  # native code may panic at a task's input
+        failure = contained(error)
         left = [each for each in group if not each.ended]
         if not left:
             raise
         if len(left) == 1:
-            yield [(left[0].task, error)]
+            yield [(left[0].task, failure)]
             return
-        for each in left:
-            yield from _isolated([each])
+        yield from _one_by_one(left)
+
+
+def _one_by_one(group: list[Unfinished]) -> Iterator[Step]:
+    for each in group:
+        for step in _isolated([each]):
+            yield step
+            if any(isinstance(made, Panic) for _, made in step):
+                # the panic may have left locks behind, at which the others would fail as well
+                raise Draining("native code panicked: this process ends")
 
 
 def _run(group: list[Unfinished], more: More) -> Iterator[Step]:

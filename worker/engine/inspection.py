@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from db.errors import BadInput, GenmillError, NonFinite
+from db.errors import BadInput, GenmillError, NonFinite, contained, raise_outage
 from worker.engine.tensors import require_finite
 from worker.engine.weights import load
 from worker.networks.inspection import Inspection
@@ -19,8 +19,10 @@ def inspect(folder: Path) -> Inspection:
         return network.inspect()
     except NonFinite as error:
         raise BadInput(f"the weights are damaged: {error}") from None
-    except (GenmillError, MemoryError, KeyboardInterrupt, SystemExit):
+    except GenmillError:
         raise
     except BaseException as error:  # of a stranger's files; Rust's panics are no `Exception`
+        raise_outage(error)
+        kind = type(contained(error)).__name__
         complaint = " ".join(str(error).split())[:300]
-        raise BadInput(f"the model cannot be used: {type(error).__name__}: {complaint}") from error
+        raise BadInput(f"the model cannot be used: {kind}: {complaint}") from error

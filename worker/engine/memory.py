@@ -18,7 +18,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from db.errors import TooLarge
+from db.errors import Cause, ShortOfMemory, TooLarge, cause_of
 from worker.data.dataset import Shape
 from worker.engine.device import autocast
 from worker.networks.network import Batch, Clock, Network
@@ -28,6 +28,7 @@ STEP_ROWS, FORWARD_ROWS = 4, 2  # measured, and half as many; a training step ne
 MARGIN = 1.2  # for kernels' workspaces and the allocator's rounding
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
+UNLIMITED = 2**62
 
 # (allocations, 2): the bytes held after each allocation, fixed and per row of data
 Trace = npt.NDArray[np.int64]
@@ -178,18 +179,26 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    fields = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
-    return min(int(fields["MemAvailable"].split()[0]) * 1024, _cgroup_bytes())
+    return min(_meminfo_bytes("MemAvailable"), _cgroup_bytes())
+
+
+def total_bytes(device: torch.device) -> int:
+    """Bytes that a process alone on this machine could allocate on `device`, at most."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return min(_meminfo_bytes("MemTotal"), _cgroup_limit())
 
 
 def require(needed_bytes: int, device: torch.device, *, what: str, remedy: str) -> None:
-    """Raise `TooLarge` with both figures and the remedy if the bytes are not free."""
-    free = free_bytes(device)
-    if needed_bytes > free:
-        raise TooLarge(
-            f"{what} needs about {to_gb(needed_bytes)} of memory; {device} has {to_gb(free)} left",
-            remedy=remedy,
-        )
+    """Raise an error with both figures and the remedy if the bytes are not free.
+
+    `TooLarge` if this machine never has as many, else `ShortOfMemory`: another process has them.
+    """
+    needs = f"{what} needs about {to_gb(needed_bytes)} of memory; {device} has"
+    if needed_bytes > (total := total_bytes(device)):
+        raise TooLarge(f"{needs} {to_gb(total)} in all", remedy=remedy)
+    if needed_bytes > (free := free_bytes(device)):
+        raise ShortOfMemory(f"{needs} {to_gb(free)} left", remedy=f"free some, or {remedy}")
 
 
 def to_gb(size: float) -> str:
@@ -197,13 +206,46 @@ def to_gb(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
-def _cgroup_bytes() -> int:
-    """What the control group (cgroup v2) has left; 2^62 without a limit."""
+def _meminfo_bytes(field: str) -> int:
+    """A field of the kernel's account of memory; `UNLIMITED` if it does not tell."""
+    fields = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
+    return int(fields[field].split()[0]) * 1024 if field in fields else UNLIMITED
+
+
+def _cgroup_limit() -> int:
+    """The limit of the control group (cgroup v2); `UNLIMITED` without one."""
     try:
         limit = (CGROUP / "memory.max").read_text().strip()
+    except OSError:
+        return UNLIMITED
+    return UNLIMITED if limit == "max" else int(limit)
+
+
+def _cgroup_bytes() -> int:
+    """What the control group has left; `UNLIMITED` without a limit."""
+    limit = _cgroup_limit()
+    try:
         used = int((CGROUP / "memory.current").read_text())
         stat = (CGROUP / "memory.stat").read_text()
     except OSError:
-        return 2**62
+        return UNLIMITED
     cached = dict(line.split(" ", 1) for line in stat.splitlines()).get("inactive_file", "0")
-    return 2**62 if limit == "max" else int(limit) - used + int(cached)
+    return UNLIMITED if limit == UNLIMITED else limit - used + int(cached)
+
+
+# torch raises a plain `RuntimeError` for all but a GPU's own memory
+_MEMORY = ("can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED", "out of memory")
+_DEVICE = (
+    *("uncorrectable ECC", "busy or unavailable", "no CUDA-capable device", "initialization error"),
+    *("invalid device ordinal", "driver version is insufficient", "fallen off the bus"),
+    *("can't start new thread", "Cannot allocate memory"),
+)
+
+
+@cause_of.register
+def _(error: RuntimeError) -> Cause:
+    """Of torch and CUDA, whose errors only their texts tell apart."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return Cause.MACHINE
+    told = any(words in str(error) for words in (*_MEMORY, *_DEVICE))
+    return Cause.MACHINE if told else Cause.UNKNOWN

@@ -150,8 +150,8 @@ class Run:
 def build_run(training: Training) -> Run:
     """Build a run: from scratch, from a parent version, or from a checkpoint.
 
-    Raises `Refused` if parameters, dataset and parent do not fit together, `TooLarge` if the
-    network does not fit into memory.
+    Raises `Refused` if parameters, dataset and parent do not fit together, `TooLarge` or
+    `ShortOfMemory` if the network does not fit into memory.
     """
     deterministic()
     files = training.folder / VERSION
@@ -189,7 +189,7 @@ def build_run(training: Training) -> Run:
 
 
 def require_memory(run: Run, monitor: Monitor) -> memory.Footprint:
-    """Measure what the run takes, log it, and raise `TooLarge` if it does not fit into memory."""
+    """Measure what the run takes, and log it. Raises as `memory.require`."""
     training, network, batch = run.training, run.network, run.batch(0)
     rows = min(len(batch.data), network.rows_at_once or len(batch.data))
     found = memory.footprint(network, batch, precision=training.precision)

@@ -51,13 +51,16 @@ def copy_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `write_tensors` wrote, onto the CPU; `about` is empty for a file from elsewhere.
 
-    Raises `BadInput` where the file is damaged or is not safetensors.
+    Raises `BadInput` where the file is damaged or is not safetensors. The system's errors pass:
+    they say nothing of the content.
     """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             about: dict[str, Any] = json.loads((file.metadata() or {}).get(ABOUT, "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118 - not a dict
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError) as error:
+        if (system := _system_error(error, path)) is not None:
+            raise system from error
         raise BadInput(f"{path.name} cannot be read as safetensors: {error}") from None
 
 
@@ -80,8 +83,13 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _save(path: Path, tensors: dict[str, Tensor], record: str) -> None:
     try:
         save_file(tensors, path, metadata={ABOUT: record})
-    except SafetensorError as error:  # only its text holds the system's error number
-        number = re.search(r"os error (\d+)", str(error))
-        if number is None:
+    except SafetensorError as error:
+        if (system := _system_error(error, path)) is None:
             raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+        raise system from error
+
+
+def _system_error(error: Exception, path: Path) -> OSError | None:
+    """The system's error that safetensors met: only its text holds the number."""
+    number = re.search(r"os error (\d+)", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1])), str(path)) if number else None

@@ -51,7 +51,7 @@ def load(folder: Path, *, device: torch.device) -> tuple[Family, Network]:
 def fill(network: Network, folder: Path, *, device: torch.device) -> None:
     """Load a folder's weights into a network of the same form that will be on `device`.
 
-    Raises `BadInput` where they do not fit, `TooLarge` where memory is short.
+    Raises `BadInput` where they do not fit, and as `memory.require` where memory is short.
     """
     needed = network.bytes_to_load(folder, device)
     require(needed, device, what="holding the model", remedy=network.memory_remedy)

@@ -80,7 +80,7 @@ def captions_of(dataset: LocalDataset, numbers: Sequence[int]) -> tuple[Prompt, 
 
 
 def require_memory(request: Request, item_bytes: int) -> None:
-    """Raise `TooLarge` where the made and the real items would not fit into memory."""
+    """Raise as `memory.require` where the made and the real items would not fit into memory."""
     needed = 4 * request.protocol.count * item_bytes
     memory.require(
         needed,

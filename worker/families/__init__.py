@@ -10,8 +10,15 @@ import importlib
 import pkgutil
 from functools import cache
 
-from db.errors import NotFound
+from db.errors import Cause, NotFound
 from worker.networks.family import Family
+
+
+class NotInstalled(NotFound):
+    """No such family is installed here."""
+
+    cause = Cause.MACHINE
+    lasting = True
 
 
 @cache
@@ -30,4 +37,4 @@ def find_family(name: str) -> Family:
     try:
         return families()[name]
     except KeyError:
-        raise NotFound.unknown("family", name, families()) from None
+        raise NotInstalled.unknown("family", name, families()) from None

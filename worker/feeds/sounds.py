@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from db.errors import BadInput
+from db.errors import BadInput, raise_outage
 from worker.data.dataset import TRAIN, VALIDATION, LocalDataset
 from worker.feeds.augmentations import augment_sound
 from worker.feeds.feed import Arrays, Feed
@@ -54,6 +54,7 @@ class SoundStatistics:
         try:
             return cls(**json.loads((folder / FILE).read_text("utf-8")))
         except (OSError, ValueError, TypeError) as error:
+            raise_outage(error)
             raise BadInput(f"{FILE} of the version cannot be read: {error}") from None
 
     def save(self, folder: Path) -> None:

@@ -9,7 +9,8 @@ special tokens. Stored as `tokenizer.json`, the format of Hugging Face's `tokeni
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -17,7 +18,7 @@ from typing import Literal
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Inner
 
-from db.errors import BadInput, Refused
+from db.errors import BadInput, Refused, contained, raise_outage
 
 Kind = Literal["characters", "words", "bpe"]
 
@@ -71,12 +72,14 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text; each character (or word) outside the vocabulary is one `unknown`."""
-        ids: list[int] = self._inner.encode(text, add_special_tokens=False).ids
+        with reading_text(text):
+            ids: list[int] = self._inner.encode(text, add_special_tokens=False).ids
         return ids
 
     def ending(self, text: str) -> str:
         """The piece of a text that its last token stands for, even if unknown; "" if empty."""
-        offsets = self._inner.encode(text, add_special_tokens=False).offsets
+        with reading_text(text):
+            offsets = self._inner.encode(text, add_special_tokens=False).offsets
         return text[offsets[-1][0] :] if offsets else ""
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -90,12 +93,29 @@ class Tokenizer:
         return path
 
 
+@contextmanager
+def reading_text(text: object, *, remedy: str | None = None) -> Iterator[None]:
+    """Raise `BadInput` in place of a tokenizer's errors and panics, which no retry can help.
+
+    Its patterns have limits of their own, at which it panics. It holds no locks then.
+    """
+    try:
+        yield
+    except BaseException as error:
+        raise_outage(error)
+        complaint = " ".join(str(contained(error)).split())[:300]
+        raise BadInput(
+            f"the model's tokenizer cannot read {str(text)[:40]!r}: {complaint}", remedy=remedy
+        ) from error
+
+
 def load_tokenizer(folder: Path) -> Tokenizer:
     """Read a folder's `tokenizer.json`; raise `BadInput` if it is missing or not Genmill's."""
     path = folder / FILE
     try:
         inner = Inner.from_str(path.read_text("utf-8"))
     except Exception as error:  # the library raises bare exceptions
+        raise_outage(error)
         raise BadInput(f"{path.name} of the model cannot be read: {error}") from None
     if [inner.id_to_token(i) for i in range(len(SPECIAL))] != list(SPECIAL):
         raise BadInput(f"{path.name} does not begin with the tokens {', '.join(SPECIAL)}")

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from db.errors import BadInput
+from db.errors import BadInput, NotSupportedHere
 from db.path_errors import reading
 
 CONFIG = "config.json"
@@ -66,7 +66,7 @@ def read_record(folder: Path) -> Config:
         if not isinstance(record.get(key), kind):
             raise BadInput(f"{folder / CONFIG}: no {key!r} of type {kind.__name__}")
     if record["genmill"] != FORMAT:
-        raise BadInput(
+        raise NotSupportedHere(
             f"{folder / CONFIG} has format {record['genmill']}, but this Genmill reads {FORMAT}",
             remedy="install a Genmill that reads it",
         )

@@ -22,7 +22,9 @@ from sqlalchemy.orm import Session
 from db import workers
 from db.columns import new_id
 from db.errors import Draining, GenmillError, Refused
+from worker.log import surviving
 from worker.services import Services
+from worker.services.dead_workers import end_life, reap_dead_workers, show_life
 from worker.settings import Settings
 from worker.shards.scratch import scratch, sweep
 from worker.shared_memory import SharedState
@@ -55,7 +57,7 @@ class Child:
         self.shared.pulse()
         try:
             self._boot()
-        except Exception as error:  # Celery would log it and keep a child that cannot work
+        except BaseException as error:  # Celery would log it and keep a child that cannot work
             text = (
                 str(error)
                 if isinstance(error, GenmillError)
@@ -70,6 +72,10 @@ class Child:
             os.kill(os.getppid(), signal.SIGTERM)
 
     def _boot(self) -> None:
+        services = Services(self.settings)
+        # of the child before this one, or of those before this worker: others need not wait for us
+        with surviving(log, "dead workers were not looked for"):
+            reap_dead_workers(services)
         import torch  # noqa: PLC0415 - in the child alone
 
         from worker.engine.device import deterministic, pick_device  # noqa: PLC0415 - as above
@@ -83,11 +89,12 @@ class Child:
             choose_up_to(torch.get_num_threads())
         device = pick_device(self.settings.device)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-        context = WorkerContext(Services(self.settings), device)
+        context = WorkerContext(services, device)
         sweep(self.settings.home / "work")
         with scratch(self.settings.home / "work"):  # if this fails, every shard would fail
             pass
         self.boot_id = new_id()  # new at each boot: hosts and process ids are used again
+        show_life(self.settings.home, self.boot_id)
         self._presence = threading.Thread(
             target=self._keep_present,
             args=(context, f"{device} {name}".rstrip()[:60]),
@@ -106,6 +113,7 @@ class Child:
         self._ended.set()
         if self._presence is not None:
             self._presence.join()
+        end_life(self.settings.home, self.boot_id)
 
     def work(self, shard_id: object) -> None:
         """Answer a doorbell. Doorbells are not trusted: all but a shard's id is dropped.
@@ -144,25 +152,16 @@ class Child:
         due = time.monotonic()
         while True:
             if time.monotonic() >= due:
-                if _try_write(services, step):
+                # the thread must live: without its pulse, the watchdog would kill the child
+                with surviving(log, "the worker's row was not written"):
+                    services.database.transact(step)
                     step = beat
                 due = time.monotonic() + context.beat_pause_s(MAX_BEAT_S) - MAX_BEAT_S
             if self._ended.wait(min(self.settings.lease_s / 4, MAX_BEAT_S)):
                 break
             self.shared.pulse()
-        _try_write(services, partial(workers.stop, boot_id=self.boot_id))
+        with surviving(log, "the worker's stop was not written"):
+            services.database.transact(partial(workers.stop, boot_id=self.boot_id))
 
     def _beat(self, context: "WorkerContext", session: Session) -> None:
         context.live_workers = workers.beat(session, self.boot_id)
-
-
-def _try_write(services: Services, step: Callable[[Session], None]) -> bool:
-    try:
-        services.database.transact(step)
-    except GenmillError as error:
-        log.warning("the worker's row was not written: %s", error)
-        return False
-    except Exception:  # keep the thread: without its pulse, the watchdog would kill the child
-        log.exception("the worker's row was not written")
-        return False
-    return True

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from celery import Celery, signals
-from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning, WorkerLostError
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from redis.exceptions import ConnectionError as BrokerError
@@ -29,26 +29,27 @@ from worker.shared_memory import SharedState
 
 log = logging.getLogger(__name__)
 
-# what kombu raises for something in the queue that is not a message of Celery's
-UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
-
 
 class Listener(Consumer):  # type: ignore[misc] # Celery has no types
-    """Celery's consumer, for a broker that is not trusted.
+    """Celery's consumer, which connects again whatever goes wrong with its connection.
 
-    What is not a message is dropped, at the price of a new connection. Celery's own consumer would
-    end the worker, and with it the shard that its child is running.
+    After an error that it does not expect, Celery's own ends the worker, and with it the shard that
+    its child is running.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         listen: Callable[..., None] = self.loop  # type: ignore[has-type] # as above
+        expected = (WorkerLostError, *self.connection_errors, *self.channel_errors)
 
         def loop(*arguments: Any) -> None:
             try:
                 listen(*arguments)
-            except UNREADABLE as error:
-                raise BrokerError(f"dropped what is not a message: {error}") from error
+            except expected:
+                raise
+            except Exception as error:
+                log.exception("the worker connects to the broker again")
+                raise BrokerError(str(error)) from error
 
         self.loop = loop
 

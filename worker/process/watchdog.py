@@ -16,6 +16,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from worker.broker.app import KEY_PREFIX, QUEUE
+from worker.log import surviving
 from worker.settings import Settings
 from worker.shared_memory import SharedState
 
@@ -50,8 +51,9 @@ class Watchdog(threading.Thread):
         """Check the child and the queue every `period_s`."""
         while not self._shared.draining:
             time.sleep(self._period_s)
-            self._check_child()
-            self._check_queue()
+            for check in (self._check_child, self._check_queue):
+                with surviving(log, "the watchdog could not look"):
+                    check()
 
     def _check_child(self) -> None:
         if self._shared.child_pid and self._shared.silent_s > self._hang_s:

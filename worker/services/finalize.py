@@ -13,11 +13,12 @@ from typing import Any
 
 from db import jobs
 from db.commits import NewManifest
-from db.errors import DigestMismatch, Refused, Unreachable
+from db.errors import DigestMismatch
 from db.states import JobState
 from db.tables import Job
 from worker.files import canonical_json
 from worker.services import Services
+from worker.services.loops import Loop
 from worker.services.orders import settle_orders
 from worker.store.packs import PackWriter
 
@@ -28,9 +29,21 @@ LOGGED_ALONE = 4  # jobs; more have a line together
 
 def finalize_due(services: Services, *, limit: int = 50) -> int:
     """Finish at most `limit` jobs; return how many succeeded."""
-    with services.database.read() as session:
-        due = jobs.next_to_finalize(session, limit)
-    return len(finalize(services, settle(services, due)))
+    with _finishing(services) as loop:
+        with services.database.read() as session:
+            due = jobs.next_to_finalize(session, limit, without=loop.paused)
+        return len(_finalize(services, loop, due, settled=()))
+
+
+def finalize(services: Services, settled: Sequence[str], others: Sequence[str] = ()) -> list[str]:
+    """Finish jobs that are `settled`, and those others whose shards have all succeeded.
+
+    Returns those that succeeded now. One that can never be finished fails with the reason, another
+    is left for the next time; neither holds up the rest.
+    """
+    with _finishing(services) as loop:
+        complete = _complete(services, others) if others else []
+        return _finalize(services, loop, [*settled, *complete], settled=settled)
 
 
 def settle(services: Services, job_ids: Sequence[str]) -> list[str]:
@@ -45,37 +58,35 @@ def settle(services: Services, job_ids: Sequence[str]) -> list[str]:
     ]
 
 
-def settle_complete(services: Services, job_ids: Sequence[str]) -> list[str]:
-    """`settle`, but only for jobs that seem complete to a look without locks, which is cheap."""
+def _finishing(services: Services) -> Loop:
+    def fail(job_id: str, reason: str) -> None:
+        told = f"cannot be finished: {reason}"
+        services.database.transact(partial(jobs.fail, job_id=job_id, reason=told))
+
+    return Loop(services, "finishing jobs", give_up=fail)
+
+
+def _complete(services: Services, job_ids: Sequence[str]) -> list[str]:
+    """Those jobs that seem complete to a look without locks, which is cheap."""
     with services.database.read() as session:
-        complete = jobs.complete(session, job_ids)
-    return settle(services, complete)
+        return jobs.complete(session, job_ids)
 
 
-def finalize(services: Services, job_ids: Sequence[str]) -> list[str]:
-    """Finish jobs that are finalizing; return those that succeeded now.
+def _finalize(
+    services: Services, loop: Loop, job_ids: Sequence[str], *, settled: Sequence[str]
+) -> list[str]:
+    done = frozenset(settled)
 
-    One that can never be finished fails with the reason, another is left for the next time; neither
-    holds up the rest. Raises `Unreachable`.
-    """
-    if not job_ids:
-        return []
-    try:
-        return _finish(services, job_ids)
-    except Unreachable:
-        raise
-    except Exception as error:
-        if len(job_ids) > 1:
-            return [done for job_id in job_ids for done in finalize(services, [job_id])]
-        log.exception("job %s cannot be finished", job_ids[0])
-        if isinstance(error, Refused | DigestMismatch):  # the same tomorrow
-            reason = f"cannot be finished: {error}"
-            services.database.transact(partial(jobs.fail, job_id=job_ids[0], reason=reason))
-        return []
+    def finish(some: list[str]) -> list[str]:
+        return _finish(
+            services, [each for each in some if each in done or settle(services, [each])]
+        )
+
+    return loop.together(job_ids, finish)
 
 
-def _finish(services: Services, job_ids: Sequence[str]) -> list[str]:
-    job_ids = settle_orders(services, [*job_ids])
+def _finish(services: Services, job_ids: list[str]) -> list[str]:
+    job_ids = settle_orders(services, job_ids)
     if not job_ids:
         return []
     with services.database.read() as session:
@@ -109,7 +120,7 @@ def store_manifests(
     digests = {job_id: hashlib.sha256(data).hexdigest() for job_id, data in written.items()}
     if len(written) == 1:
         [(job_id, data)] = written.items()
-        with suppress(DigestMismatch):
+        with suppress(DigestMismatch, OSError):  # as of a folder in its place
             place = services.store.put_as(f"jobs/{job_id}/manifest.json", data, durable=False).key
             return {job_id: NewManifest(place, digests[job_id])}
     pack, stored = PackWriter(), {}

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from db import jobs
-from db.errors import Draining, GenmillError, Refused
+from db.errors import Draining, NotSupportedHere, Panic, contained
 from db.jobs import JobBrief
 from db.shards import Claim
 from worker.failpoints import crash_at
@@ -47,7 +47,8 @@ COMMIT_EVERY_S = 2.0
 def work(context: WorkerContext, shard_id: str, *, owner: str, shared: SharedState) -> None:
     """Answer one doorbell as the worker boot `owner`, then go on until nothing is due.
 
-    Raises `Draining` if the worker shut down before it could claim anything.
+    Raises `Draining` if the worker shut down before it could claim anything. Ends the process where
+    native code has left it in a state that nobody knows.
     """
     claimer = Claimer(context, owner, shared)
     with (
@@ -60,10 +61,15 @@ def work(context: WorkerContext, shard_id: str, *, owner: str, shared: SharedSta
             began = time.monotonic()
             attempt = Attempt(context, heartbeat, claims, shared, finisher, more=claimer.more)
             attempt.run()
+            if attempt.broken:
+                break
             if shared.draining:
                 return
             if len(attempt.done) == len(attempt.claims):
                 claimer.learn(attempt.claims, time.monotonic() - began)
+        else:
+            return
+    _end_process()
 
 
 class Attempt:
@@ -85,6 +91,7 @@ class Attempt:
         self.claims, self.leases = list[Claim](), list[Lease]()
         self._more = more
         self.done: list[Claim] = []  # those that succeeded
+        self.broken = False  # the process cannot be trusted any more
         self._heartbeat = heartbeat
         self._shared = shared
         self._finisher = finisher
@@ -104,11 +111,8 @@ class Attempt:
             reason = "the worker shut down"
             for lease in self._open():
                 self._tell(partial(report_release, reason=reason, backoff_s=0), lease)
-        except torch.AcceleratorError as error:  # every later CUDA call of this process fails too
-            self._report_all(error)
-            _end_process()
-        except Exception as error:
-            self._report_all(error)
+        except BaseException as error:
+            self._report_all(contained(error))
 
     def _begin(self, claims: Sequence[Claim]) -> list[Lease]:
         log_claims("claimed", claims)
@@ -161,8 +165,8 @@ class Attempt:
         """The claim's part of the work; none if its spec is refused, which is reported."""
         try:
             pinned = self.context.pinned(job, lease.claim.work_key)
-        except GenmillError as error:
-            self._report(lease, error)
+        except BaseException as error:
+            self._report(lease, contained(error))
             return []
         assert isinstance(pinned, PinnedGeneration)  # noqa: S101 - for mypy: of this kind
         return [Part(job, pinned, lease)]
@@ -195,6 +199,8 @@ class Attempt:
 
     def _report(self, lease: Lease, error: Exception) -> None:
         lease.held.ended = True
+        # after a CUDA error, every later call of this process fails too
+        self.broken |= isinstance(error, Panic | torch.AcceleratorError)
         self._tell(partial(report_error, error=error), lease)
 
     def _tell(self, report: Callable[..., bool], lease: Lease) -> None:
@@ -215,7 +221,9 @@ def _run_job(context: WorkerContext, job: JobBrief, lease: Lease, folder: Path) 
         return evaluate_job(context, job, pinned, lease, folder)
     if isinstance(pinned, PinnedPromotion):
         return promote_job(context, job, pinned, lease, folder)
-    raise Refused(f"this worker cannot run {pinned.spec.kind} jobs", remedy="upgrade its Genmill")
+    raise NotSupportedHere(
+        f"this worker cannot run {pinned.spec.kind} jobs", remedy="upgrade its Genmill"
+    )
 
 
 def _end_process() -> None:

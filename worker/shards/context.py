@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from db import datasets, workers
 from db.commits import NewArtifact
+from db.errors import NotSupportedHere, Refused
 from db.jobs import JobBrief
 from db.tables import DatasetVersion, ModelVersion
 from worker.cache import Cache, HeldFolder
@@ -69,7 +70,19 @@ class WorkerContext:
         return workers.beat_pause_s(shortest_s, live=self.live_workers, lease_s=lease_s)
 
     def pinned(self, job: JobBrief, work_key: int | None) -> Pinned:
-        """The job's spec with its model's version and settings, which its work key names."""
+        """The job's spec with its model's version and settings, which its work key names.
+
+        Raises `NotSupportedHere` if this version of Genmill does not accept the spec.
+        """
+        try:
+            return self._pin(job, work_key)
+        except Refused as error:  # another version has accepted it, at the enqueue
+            raise NotSupportedHere(
+                f"this worker's Genmill does not accept the job: {error}",
+                remedy="upgrade it, or ask again",
+            ) from error
+
+    def _pin(self, job: JobBrief, work_key: int | None) -> Pinned:
         spec = load_spec(self.services.store, job.spec)
         known = self._pinned.get(work_key) if work_key is not None else None
         if known is not None and isinstance(spec, Generate):

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
-from db.errors import GenmillError
 from db.shards import Claim
+from worker.isolation import Isolated, described
 from worker.services import Services
-from worker.services.finalize import finalize, settle_complete
+from worker.services.finalize import finalize
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +46,7 @@ class Finisher:
     def _finish(self, done: Sequence[Claim]) -> None:
         whole = [claim.job_id for claim in done if claim.alone]
         others = {claim.job_id for claim in done if not claim.alone}
-        try:
-            ready = settle_complete(self._services, sorted(others)) if others else []
-            finalize(self._services, [*whole, *ready])
-        except GenmillError as error:
-            log.warning("left to the scheduler: %s", error)
-        except Exception:  # the shards have succeeded: this must not count as their failure
-            log.exception("left to the scheduler")
+        with Isolated() as attempt:  # the shards have succeeded: this must not count as a failure
+            finalize(self._services, whole, sorted(others))
+        if attempt.error is not None:
+            log.warning("left to the scheduler: %s", described(attempt.error))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from db.errors import Draining, GenmillError, Refused, Stopped
+from db.errors import Draining, GenmillError, Refused, Stopped, contained
 from worker.engine import memory
 from worker.engine.generate import Generation, Sample, Task, generate_together
 from worker.engine.streams import most_streams
@@ -119,8 +119,8 @@ class _Shards:
                 task = Task(_generation(self._context, part, self._loaded), part.lease)
                 shape = self._loaded.network.shape
                 judging = begin_judging(self._context, part, shape, self._folder)
-            except Exception as error:
-                self._packer.add([(part, error)])
+            except BaseException as error:
+                self._packer.add([(part, contained(error))])
             else:
                 begun[task] = part
                 if judging is not None:

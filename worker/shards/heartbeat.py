@@ -7,7 +7,7 @@ not renewed: that work hangs.
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol
@@ -15,8 +15,10 @@ from typing import Protocol
 from sqlalchemy.orm import Session
 
 from db import shards
-from db.errors import GenmillError, Stopped, Unreachable
+from db.errors import Stopped, Unreachable
 from db.shards import Beat, Claim
+from worker.isolation import Isolated, described
+from worker.log import surviving
 from worker.services import Services
 
 log = logging.getLogger(__name__)
@@ -103,19 +105,45 @@ class Heartbeat:
             yield
         finally:
             self._work = ()
-            with suppress(GenmillError):  # the last lines of a log often tell why
+            with Isolated():  # the last lines of a log often tell why
                 self.renew(work)
 
     def renew(self, work: Sequence[Work]) -> None:
-        """Renew the claims now, and write what is pending for them. Raises `Unreachable`."""
+        """Renew the claims now, and write what is pending for them. Raises `Unreachable`.
+
+        What cannot be written for one claim is dropped, and keeps none from being renewed.
+        """
         with self.writing:
             held = [each.held for each in work if each.held.open]
-            pending = [(each, each.pending[:]) for each in held]
-            if held:
-                orders = self.services.database.transact(
-                    lambda session: self._renew(session, held, pending)
-                )
-                _note(pending, orders)
+            if not held:
+                return
+            with Isolated() as together:
+                self._write(held, [(each, each.pending[:]) for each in held])
+            if together.error is None:
+                return
+            if isinstance(together.error, Unreachable) or not any(each.pending for each in held):
+                raise together.error
+            self._write(held, [(each, []) for each in held])
+            for each in held:
+                self._write_pending(each)
+
+    def _write_pending(self, held: Held) -> None:
+        """Write what is pending for one claim, one by one."""
+        for write in held.pending[:] if held.open else ():
+            with Isolated() as attempt:
+                self._write([held], [(held, [write])])
+            if isinstance(attempt.error, Unreachable):
+                return  # next time
+            if attempt.error is not None:
+                del held.pending[:1]
+                told = "a line or point of the job was not written: %s"
+                log.warning(told, described(attempt.error), extra={"job": held.claim.job_id})
+
+    def _write(self, held: Sequence[Held], pending: Sequence[tuple[Held, list[Write]]]) -> None:
+        orders = self.services.database.transact(
+            lambda session: self._renew(session, held, pending)
+        )
+        _note(pending, orders)
 
     def _renew(
         self, session: Session, held: Sequence[Held], pending: Sequence[tuple[Held, list[Write]]]
@@ -138,19 +166,24 @@ class Heartbeat:
         }
 
     def _run(self) -> None:
-        while not self._ended.wait(self._pause_s(MAX_BEAT_S)):
-            work = self._work
-            if hung := [each for each in work if each.hangs]:
-                for each in hung:
-                    each.fail_as_hung()
-                self._on_hang()
-                return
-            try:
-                self.renew(work)
-            except Unreachable as error:
-                log.warning("no heartbeat: %s", error)
-            except Exception:  # without a heartbeat the work would be lost with its lease
-                log.exception("no heartbeat")
+        pause_s = self._pause_s(MAX_BEAT_S)
+        while not self._ended.wait(pause_s):
+            # without a heartbeat the work would be lost with its lease
+            with surviving(log, "no heartbeat"):
+                self._beat()
+                pause_s = self._pause_s(MAX_BEAT_S)
+
+    def _beat(self) -> None:
+        work = self._work
+        hung = [each for each in work if each.hangs]
+        if not hung:
+            self.renew(work)
+            return
+        for each in hung:
+            with surviving(log, "the failure was not recorded"):
+                each.fail_as_hung()
+        self._ended.set()
+        self._on_hang()
 
 
 def _note(pending: Sequence[tuple[Held, list[Write]]], orders: dict[str, Stopped | None]) -> None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import torch
 
-from db.errors import TooLarge
+from db.errors import ShortOfMemory, TooLarge
 from db.tables import ModelVersion
 from worker.engine.weights import load
 from worker.networks.family import Family
@@ -56,14 +56,14 @@ class Networks:
         return content_key(version) in self._loaded
 
     def make_room(self, work: Callable[[], T]) -> T:
-        """Run `work`; while it raises `TooLarge`, evict the least recently used network and retry.
+        """Run `work`; while memory is short, evict the least recently used network and retry.
 
-        Raises `TooLarge` when no network is left to evict.
+        Raises its `TooLarge` or `ShortOfMemory` when no network is left to evict.
         """
         while True:
             try:
                 return work()
-            except TooLarge:
+            except (TooLarge, ShortOfMemory):
                 if not self._loaded:
                     raise
             # not in the handler, where the error's traceback still holds what `work` has allocated

@@ -16,6 +16,7 @@ from types import TracebackType
 
 from db import jobs
 from db.commits import NewArtifact
+from db.errors import contained
 from worker.conversations import Conversation
 from worker.data.dataset import Shape
 from worker.engine.generate import Sample
@@ -150,9 +151,9 @@ class Packer:
         samples = [sample for _, some in batch for sample in some]
         try:
             encoded = iter(self._medium.encode(samples, self._shape))
-        except Exception as error:
+        except BaseException as error:  # of native code too: this is a thread of its own
             if len(batch) == 1:
-                self._fail(batch[0][0], error)
+                self._fail(batch[0][0], contained(error))
             else:  # find the part at fault
                 for one in batch:
                     self._encode([one])
@@ -172,8 +173,8 @@ class Packer:
                 written = each.writer.close()
                 del self._open[each.part]
                 self._finish_object(each.part, written)
-        except Exception as error:
-            self._fail(each, error)
+        except BaseException as error:
+            self._fail(each, contained(error))
 
     def _fail(self, each: "_Object", error: Exception) -> None:
         self._open.pop(each.part, None)
@@ -207,8 +208,9 @@ class Packer:
         try:
             stored = store_finished(self._store, finished)
             results = [(part, _result(part, artifact)) for part, artifact in stored]
-        except Exception as error:
-            results = [(part, error) for part, _ in finished]
+        except BaseException as error:
+            failure = contained(error)
+            results = [(part, failure) for part, _ in finished]
         finally:
             self._room.release()
         for _, written in finished:

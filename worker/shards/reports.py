@@ -8,24 +8,14 @@ from collections.abc import Callable, Sequence
 from sqlalchemy.orm import Session
 
 from db import jobs, shards
-from db.errors import (
-    Collapsed,
-    DigestMismatch,
-    GenmillError,
-    NonFinite,
-    NotFound,
-    NotPromoted,
-    Refused,
-    Stopped,
-    Unreachable,
-)
+from db.errors import Cause, GenmillError, NotPromoted, Stopped, Unreachable, cause_of
+from db.path_errors import as_genmill
 from db.shards import Claim
 from worker.services import Services
 from worker.shards.lease import fail
 
 log = logging.getLogger(__name__)
 
-FINAL_ERRORS = (Refused, NotFound, NonFinite, NotPromoted, Collapsed, DigestMismatch)
 MAX_BACKOFF_S = 60.0
 PAUSE_S = 1.0
 LOGGED_ALONE = 4  # claims; more have a line together
@@ -34,23 +24,29 @@ LOGGED_ALONE = 4  # claims; more have a line together
 class RefusedByGate(NotPromoted):
     """The gate refused a version; `write` notes it in the transaction that fails the job."""
 
+    cause = Cause.WORK
+    lasting = True
+
     def __init__(self, message: str, write: Callable[[Session], object]) -> None:
         super().__init__(message)
         self.write = write
 
 
 def report_error(services: Services, claim: Claim, error: Exception) -> bool:
-    """Report why a claim's work did not succeed; the type of the error decides how.
+    """Report why a claim's work did not succeed; the error's `Cause` decides how.
 
     False if the database did not answer in time.
     """
     if isinstance(error, Stopped):
         log.info("shard dropped: %s", error, extra=log_fields(claim))
         return True
-    if isinstance(error, Unreachable):
+    cause, lasting = cause_of(error), isinstance(error, GenmillError) and error.lasting
+    if cause is Cause.SERVICE:
         backoff_s = min(MAX_BACKOFF_S, 2.0 ** min(claim.fence, 10))
-        return report_release(services, claim, str(error), backoff_s=backoff_s)
-    return _report_failure(services, claim, error, final=isinstance(error, FINAL_ERRORS))
+        return report_release(services, claim, _text(error), backoff_s=backoff_s)
+    if cause is Cause.MACHINE:
+        return _report_decline(services, claim, _text(error), lasting=lasting)
+    return _report_failure(services, claim, error, final=cause is Cause.WORK and lasting)
 
 
 def report_release(services: Services, claim: Claim, reason: str, *, backoff_s: float) -> bool:
@@ -60,6 +56,16 @@ def report_release(services: Services, claim: Claim, reason: str, *, backoff_s: 
         shards.release(session, claim, reason, backoff_s=backoff_s)
 
     log.info("shard released: %s", reason, extra=log_fields(claim))
+    return _report(services, claim, lambda: services.database.transact(give_back))
+
+
+def _report_decline(services: Services, claim: Claim, reason: str, *, lasting: bool) -> bool:
+    max_failures = services.settings.max_failures
+
+    def give_back(session: Session) -> None:
+        shards.decline(session, claim, reason, lasting=lasting, max_failures=max_failures)
+
+    log.warning("shard declined: %s", reason, extra=log_fields(claim))
     return _report(services, claim, lambda: services.database.transact(give_back))
 
 
@@ -80,20 +86,26 @@ def log_fields(claim: Claim) -> dict[str, object]:
 
 
 def _report_failure(services: Services, claim: Claim, error: Exception, *, final: bool) -> bool:
-    text = str(error) if isinstance(error, GenmillError) else f"{type(error).__name__}: {error}"
+    text = _text(error)
     trace = None if final else error
     log.warning("shard failed: %s", text, extra=log_fields(claim), exc_info=trace)
 
     def write_more(session: Session) -> None:
         if isinstance(error, RefusedByGate):
             error.write(session)
-        if not isinstance(error, GenmillError):
+        if cause_of(error) is Cause.UNKNOWN:
             lines = "".join(traceback.format_exception(error))
             jobs.log(session, claim.job_id, lines, level="error")
 
     return _report(
         services, claim, lambda: fail(services, claim, text, final=final, also=write_more)
     )
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, OSError) and cause_of(error) is not Cause.UNKNOWN:
+        return str(as_genmill(error))
+    return str(error) if isinstance(error, GenmillError) else f"{type(error).__name__}: {error}"
 
 
 def _report(services: Services, claim: Claim, step: Callable[[], object]) -> bool:
@@ -110,4 +122,6 @@ def _report(services: Services, claim: Claim, step: Callable[[], object]) -> boo
                 return False
             time.sleep(PAUSE_S)
             continue
+        except Exception:  # the shards beside it are to be reported all the same
+            log.exception("left to the reaper", extra=log_fields(claim))
         return True

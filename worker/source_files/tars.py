@@ -14,7 +14,7 @@ from typing import IO, cast
 
 from backports import zstd
 
-from db.errors import BadInput
+from db.errors import BadInput, raise_outage
 from db.path_errors import reading
 from worker.files import CHUNK, full_disk
 from worker.source_files.encodings import decode_names
@@ -59,7 +59,8 @@ def is_tar(path: Path) -> bool:
     try:
         with path.open("rb") as packed, _decompressed(packed) as file:
             tarfile.TarInfo.frombuf(file.read(512), "utf-8", "surrogateescape")
-    except Exception:  # not even compressed data, or no tar in it; each library has its own errors
+    except Exception as error:  # not even compressed data, or no tar in it
+        raise_outage(error)
         return False
     return True
 
@@ -80,6 +81,7 @@ def open_tar(path: Path, scratch: Path | None) -> Iterator[tarfile.TarFile]:
             archive.getmembers()
             _check_end(archive, file)
         except Exception as error:  # damaged headers give many kinds of errors
+            raise_outage(error)
             raise _damaged(path, error) from error
         yield archive
 
@@ -169,6 +171,7 @@ def _read(path: Path, file: IO[bytes]) -> bytes:
     except BadInput:
         raise
     except Exception as error:  # each decompressor has its own errors for damaged data
+        raise_outage(error)
         raise _damaged(path, error) from error
 
 

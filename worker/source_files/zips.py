@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from db.errors import BadInput
+from db.errors import BadInput, raise_outage
 from db.path_errors import reading
 from worker.source_files.encodings import decode_names
 from worker.source_files.members import (
@@ -34,9 +34,10 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     try:
         with reading(path):
             return zipfile.ZipFile(path)
-    except (BadInput, MemoryError):
+    except BadInput:
         raise
     except Exception as error:  # damaged tables give many kinds of errors
+        raise_outage(error)
         raise BadInput(
             f"{path.name}: not a readable zip ({error})", remedy="download or pack it again"
         ) from error

@@ -3,7 +3,7 @@
 from typing import Any
 
 from db.addresses import readable_file
-from db.errors import GenmillError, NotFound, Unreachable
+from db.errors import Cause, GenmillError, NotFound, Unreachable
 from worker.environment import boto_files
 from worker.store.address import S3Address
 
@@ -14,17 +14,25 @@ _MISSING = {"404", "NoSuchKey", "NotFound"}
 class Unsupported(Unreachable):
     """The server does not know the operation, or one of its headers."""
 
+    cause = Cause.SERVICE
+
 
 class Forbidden(Unreachable):
     """The credentials may not do it."""
+
+    cause = Cause.SERVICE
 
 
 class Taken(GenmillError):
     """A conditional put found an object under its key."""
 
+    cause = Cause.UNKNOWN
+
 
 class Empty(GenmillError):
     """A ranged read begins at or after the object's end."""
+
+    cause = Cause.UNKNOWN
 
 
 _EXPECTED: dict[int, type[GenmillError]] = {409: Taken, 412: Taken, 416: Empty}

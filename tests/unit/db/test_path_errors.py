@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from db.errors import BadInput, GenmillError, Unreachable
+from db.errors import BadInput, GenmillError, ShortOfMemory, Unreachable
 from db.path_errors import as_genmill, is_missing, reading, shown
 from worker.files import disk_errors
 
@@ -22,9 +22,22 @@ def test_what_the_error_names_is_at_fault_and_not_what_is_read(tmp_path):
 
 
 def test_an_error_without_a_name_is_about_what_is_read(tmp_path):
-    unnamed = pytest.raises(BadInput, match=f"^{tmp_path} cannot be read: Input/output error; ")
+    unnamed = pytest.raises(BadInput, match=f"^{tmp_path} cannot be read: Permission denied; ")
     with unnamed, reading(tmp_path):
-        raise error(errno.EIO)
+        raise error(errno.EACCES)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        *[(n, Unreachable) for n in (errno.EIO, errno.EMFILE, errno.ESTALE, errno.EROFS)],
+        (errno.ENOSPC, Unreachable),
+        (errno.ENOMEM, ShortOfMemory),
+    ],
+)
+def test_what_the_disk_or_the_memory_lacks_is_not_blamed_on_the_input(tmp_path, number, kind):
+    with pytest.raises(kind, match=f"{tmp_path}"), reading(tmp_path):
+        raise error(number)
 
 
 def test_a_decoders_error_passes(tmp_path):

@@ -21,7 +21,7 @@ from peft import LoraConfig, PeftModelForCausalLM
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from db.errors import BadInput, Refused
+from db.errors import BadInput, Refused, raise_outage
 from worker.families.hf.folder import ADAPTER_CONFIG, GENERATION_CONFIG, weight_files
 from worker.families.hf.loading import read_base
 from worker.families.hf.merge import stored_tensors
@@ -160,6 +160,7 @@ def read_adapter_config(folder: Path) -> LoraConfig:
     try:
         config = LoraConfig.from_pretrained(str(folder), local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
+        raise_outage(error)
         raise BadInput(f"peft cannot read {ADAPTER_CONFIG}: {error}") from None
     if not isinstance(config, LoraConfig):
         raise BadInput(f"{ADAPTER_CONFIG} does not describe a LoRA adapter")

@@ -7,16 +7,16 @@ the same tokens in training as in generation.
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from db.errors import BadInput, Refused
+from db.errors import BadInput, Refused, contained, raise_outage
 from worker.conversations import Conversation, Message
 from worker.families.hf import Chat
+from worker.feeds.tokenizer import reading_text
 from worker.feeds.tokens import document_segments, is_learnt
 
 SAVE_AGAIN = "save the model's tokenizer again, with save_pretrained() of transformers"
@@ -29,8 +29,9 @@ def read_tokenizer(folder: Path) -> Any:
     """The tokenizer of a version's folder; `BadInput` where transformers cannot read it."""
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # the tokenizers library raises bare exceptions
-        complaint = " ".join(str(error).split())[:300]
+    except BaseException as error:  # the tokenizers library raises bare exceptions, and panics
+        raise_outage(error)
+        complaint = " ".join(str(contained(error)).split())[:300]
         raise BadInput(
             f"transformers cannot read the tokenizer: {complaint}", remedy=SAVE_AGAIN
         ) from None
@@ -197,6 +198,7 @@ class ChatTokenizer:
                     form, tools=list(tools) or None, tokenize=False, add_generation_prompt=begin
                 )
             except Exception as error:  # a template can raise anything
+                raise_outage(error)
                 failure = failure or error
             else:
                 return text
@@ -206,30 +208,16 @@ class ChatTokenizer:
         )
 
     def _encode(self, text: str, *, special: bool) -> list[int]:
-        with _tokenizing(text):
+        with reading_text(text, remedy=SAVE_AGAIN):
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special)
         return ids
 
     def _decode(self, ids: Sequence[int]) -> str:
-        with _tokenizing(ids):
+        with reading_text(ids, remedy=SAVE_AGAIN):
             text: str = self._tokenizer.decode(
                 list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
             )
         return text
-
-
-@contextmanager
-def _tokenizing(what: str | Sequence[int]) -> Iterator[None]:
-    """Raise `BadInput` in place of any error of a tokenizer, which no retry can help."""
-    try:
-        yield
-    except MemoryError:
-        raise
-    except Exception as error:  # the tokenizers library raises bare exceptions
-        complaint = " ".join(str(error).split())[:300]
-        raise BadInput(
-            f"the model's tokenizer cannot read {str(what)[:40]!r}: {complaint}", remedy=SAVE_AGAIN
-        ) from error
 
 
 def _marked(

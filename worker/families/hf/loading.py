@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.utils import logging
 from transformers.utils.import_utils import BITSANDBYTES_MIN_VERSION, is_bitsandbytes_available
 
-from db.errors import BadInput, GenmillError, Refused
+from db.errors import BadInput, GenmillError, NotSupportedHere, raise_outage
 from worker.families.hf.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, INDEX, weight_files
 from worker.families.hf.merge import stored_tensors
 from worker.networks.version_folder import CONFIG, read_json
@@ -30,11 +30,11 @@ logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # as above
 def read_base(folder: Path, device: torch.device, precision: str) -> nn.Module:
     """Read the base of a version's folder, every tensor of it and no other.
 
-    `precision` is fp32, bf16 or nf4. Raises `Refused` where this machine does not support it,
+    `precision` is fp32, bf16 or nf4. Raises `NotSupportedHere` where this machine cannot,
     `BadInput` where the files are not a model.
     """
     if precision == "nf4" and not (device.type == "cuda" and is_bitsandbytes_available()):
-        raise Refused(
+        raise NotSupportedHere(
             f"base=nf4 (QLoRA) needs a CUDA device and the package bitsandbytes, "
             f"{BITSANDBYTES_MIN_VERSION} or newer; this device is {device}",
             remedy="set base to bf16 or fp32",
@@ -70,9 +70,10 @@ def _reading() -> Iterator[None]:
     """Raise `BadInput` in place of whatever transformers raises for files that are not a model."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, GenmillError):
+    except GenmillError:
         raise
     except Exception as error:
+        raise_outage(error)
         complaint = " ".join(str(error).split())[:300]
         raise BadInput(
             f"transformers cannot read the base: {complaint}", remedy=DOWNLOAD_AGAIN

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from db.errors import BadInput
+from db.errors import BadInput, raise_outage
 
 SCALE = "scale.json"
 MAX_NUMBER = 1e9  # absolute value
@@ -60,6 +60,7 @@ def load_scale(folder: Path) -> Scale:
         data = json.loads((folder / SCALE).read_text("utf-8"))
         return Scale(np.array(data["mean"], float), np.array(data["deviation"], float))
     except (OSError, ValueError, KeyError, TypeError) as error:
+        raise_outage(error)
         raise BadInput(f"{SCALE} of the model cannot be read: {error!r}") from None
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from db.errors import BadInput, Refused
+from db.errors import BadInput, Refused, raise_outage
 from worker.data.dataset import TRAIN, LocalDataset
 from worker.feeds.tokenizer import Tokenizer
 
@@ -41,6 +41,7 @@ def load_caption_info(folder: Path) -> CaptionInfo:
         data = json.loads((folder / FILE).read_text("utf-8"))
         return CaptionInfo(int(data["length"]), [str(example) for example in data["examples"]])
     except (OSError, ValueError, KeyError, TypeError) as error:
+        raise_outage(error)
         raise BadInput(f"{FILE} of the model cannot be read: {error!r}") from None
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from db.errors import BadInput, NonFinite
+from db.errors import BadInput, NonFinite, raise_outage
 from worker.media.samples.containers import SampleRecord, describe
 from worker.media.samples.record import Record, SharedRecord, parse_record
 
@@ -85,6 +85,7 @@ def _opened(source: Path | bytes, name: str) -> Iterator[Image.Image]:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
             yield image
     except (OSError, ValueError, SyntaxError) as error:
+        raise_outage(error)
         raise BadInput(f"{name} is not a readable PNG: {error}") from None
 
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from typing import IO, Any, cast
 
-from db.errors import BadInput
+from db.errors import BadInput, Cause
 from worker.source_files import encodings
 
 _MARKS = {
@@ -23,6 +23,9 @@ _OTHERS = ("cp1250", "iso8859_2", "cp1253", "cp1254", "cp1255", "cp1256", "euc_j
 
 class OtherEncoding(BadInput):
     """A text that is not UTF-8."""
+
+    cause = Cause.WORK
+    lasting = True
 
 
 def decode_text(data: bytes) -> str:

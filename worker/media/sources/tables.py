@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-from db.errors import BadInput
+from db.errors import BadInput, raise_outage
 from worker.media.sources.json_lines import parse_object
 from worker.media.sources.plain_text import as_utf8, decode_text
 from worker.source_files.members import Member
@@ -92,6 +92,7 @@ def _parquet(file: IO[bytes]) -> Rows:
                 number += 1
                 yield f"row {number}", row
     except Exception as error:  # the library raises many kinds of errors
+        raise_outage(error)
         raise BadInput(f"not a readable Parquet file: {error}") from error
 
 

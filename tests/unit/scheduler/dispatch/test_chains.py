@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -91,7 +92,11 @@ class Line:
 def line(each_database: Database, tmp_path) -> Iterator[Line]:
     url = each_database.url.render_as_string(hide_password=False)
     settings = Settings(
-        _env_file=None, home=tmp_path, database_url=url, redis_url="redis://127.0.0.1:1/0"
+        loop_s=0.01,
+        _env_file=None,
+        home=tmp_path,
+        database_url=url,
+        redis_url="redis://127.0.0.1:1/0",
     )
     with closing(Services(settings)) as services:
         services.database.transact(add_datasets)
@@ -187,7 +192,9 @@ def test_trouble_with_one_is_left_to_the_next_round_and_holds_up_no_other(
         return real(*args)
 
     monkeypatch.setattr("scheduler.dispatch.chains.names_of_chain", broken_once)
-    assert (line.move_on(), line.move_on()) == (1, 1)
+    assert line.move_on() == 1
+    time.sleep(0.05)
+    assert line.move_on() == 1
     assert [line.states(first.id)[1] for first in firsts] == ["queued", "queued"]
 
 

@@ -3,8 +3,9 @@ import socket
 
 import pytest
 
-from db import workers
+from db import setbacks, workers
 from db.errors import Refused
+from db.setbacks import Failure
 from scheduler.dispatch.loop import touch_scheduler_file
 from scheduler.machine.doctor import examine
 from worker.services import Services
@@ -121,6 +122,21 @@ def test_a_scheduler_that_hangs_is_told(tmp_path):
     found = examined(settings)["scheduler"]
     assert not found["ok"]
     assert "genmill scheduler" in found["remedy"]
+
+
+def test_what_fails_for_long_is_told_with_its_reason(tmp_path, database_url, monkeypatch):
+    monkeypatch.setattr("scheduler.machine.doctor.MAX_SETBACK_S", -1)
+    settings = Settings(_env_file=None, home=tmp_path, database_url=database_url)
+    assert examine(settings, ["setbacks"])[0]["ok"]
+    services = Services(settings)
+    failures = {f"schedule-{n}": Failure("KeyError: 'labels'", True, 5, 60) for n in range(7)}
+    with services.database.write() as session:
+        setbacks.note(session, "firing schedules", failures)
+    services.close()
+    [found] = examine(settings, ["setbacks"])
+    assert not found["ok"]
+    assert "firing schedules fails for schedule-0 since " in found["found"]
+    assert found["found"].endswith("KeyError: 'labels'; 2 more")
 
 
 def test_a_check_that_does_not_exist_is_refused(tmp_path):

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from db.errors import Cancelled, Draining, NonFinite, Refused
+from db.errors import Cancelled, Draining, NonFinite, Panic, Refused
 from tests.families.kit import Recorder
+from tests.panics import PanicException
 from tests.unit.worker.engine.test_generate import Counting, Trickling
 from worker.engine.generate import Generation, Sample, Task, generate, generate_together
 from worker.networks.network import Draws, Finished, Network, Row
@@ -114,6 +115,8 @@ class Choosy(Counting):
             for row, output in made:
                 if row.prompt == "too long":
                     raise Refused("this prompt is too long")
+                if row.prompt == "panic":
+                    raise PanicException("called `unwrap()` on a None")
                 if row.prompt == "nan":
                     output.fill(float("nan"))  # type: ignore[union-attr]
             yield made
@@ -129,6 +132,26 @@ def test_a_task_at_fault_ends_alone(prompt: str, error: type[Exception]) -> None
     assert isinstance(failed[bad], error)
     for each in good:
         assert numbers(made[each]) == alone(each)
+
+
+def test_a_panic_at_one_task_s_input_ends_it_alone_and_then_the_process() -> None:
+    network = Choosy()
+    bad = task(network, 2, 0, 9, prompts=(Prompt(prompt="panic"),))
+    before, after = task(network, 1, 0, 12), task(network, 3, 0, 7)
+    made: dict[Task, list[Any]] = {before: [], bad: [], after: []}
+
+    def run() -> None:
+        for step in generate_together([before, bad, after]):
+            for each, result in step:
+                made[each] += result if isinstance(result, list) else [result]
+
+    with pytest.raises(Draining):  # which gives the others back, unharmed
+        run()
+    assert numbers(made[before]) == alone(before)
+    [panic] = made[bad]
+    assert isinstance(panic, Panic)
+    assert "native code panicked (PanicException): called `unwrap()` on a None" in str(panic)
+    assert not [each for each in made[after] if isinstance(each, Exception)]
 
 
 class Ordered(Recorder):

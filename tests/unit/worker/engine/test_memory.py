@@ -1,12 +1,13 @@
 """What work takes of a device's memory, known before it starts."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from db.errors import Refused
+from db.errors import GenmillError, Refused, ShortOfMemory, TooLarge
 from tests.families.kit import Recorder, dataset_for, small_training
 from worker.engine import memory
 from worker.engine.run import build_run
@@ -61,8 +62,22 @@ def test_network_larger_than_any_machine_is_refused_with_both_numbers(tmp_path: 
 
 
 def test_batch_that_cannot_fit_is_refused_with_the_remedy() -> None:
-    with pytest.raises(Refused, match=r"needs about 1152921504.6 GB .* left; take fewer"):
+    with pytest.raises(TooLarge, match=r"needs about 1152921504.6 GB .* in all; take fewer"):
         memory.require(2**60, CPU, what="this", remedy="take fewer")
+
+
+@pytest.mark.parametrize(
+    ("needed", "raised"), [(3, None), (5, ShortOfMemory), (8, ShortOfMemory), (9, TooLarge)]
+)
+def test_what_others_hold_now_is_not_what_the_machine_never_has(
+    needed: int, raised: type[GenmillError] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    memory.MEMINFO.write_text("MemTotal: 16 kB\nMemAvailable: 4 kB\n")
+    (tmp_path / "memory.max").write_text(f"{8 * 1024}\n")  # a container's limit
+    with pytest.raises(raised) if raised else nullcontext():
+        memory.require(needed * 1024, CPU, what="this", remedy="take fewer")
 
 
 def test_a_run_logs_the_memory_that_it_needs(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig, MistralConfig
 
-from db.errors import BadInput, Refused, TooLarge
+from db.errors import BadInput, Refused, ShortOfMemory
 from db.tables import ModelVersion
 from tests.families.causal import (
     CHAT,
@@ -655,12 +655,12 @@ def test_what_does_not_fit_the_parent_or_the_machine_is_refused(base, tuned, dat
             build_run(training(parent, dataset, tmp_path / str(number), **given))
 
 
-def test_a_base_without_room_is_refused_as_too_large(base, dataset, tmp_path, monkeypatch):
+def test_a_base_without_room_is_told_apart_from_a_bad_one(base, dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
     memory.MEMINFO.write_text("MemAvailable: 1 kB\n")
     asked = training(base, dataset, tmp_path / "run", base="bf16")
     with pytest.raises(
-        TooLarge, match=r"holding the model needs .* left[:;] take a larger machine"
+        ShortOfMemory, match=r"holding the model needs .* left; free some, or take a larger machine"
     ):
         build_run(asked)
 

@@ -4,6 +4,8 @@ import subprocess
 import sys
 
 import pytest
+from tokenizers import Regex, models, pre_tokenizers
+from tokenizers import Tokenizer as Inner
 
 from db.errors import BadInput, Refused
 from worker.feeds.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
@@ -154,3 +156,14 @@ def test_somebody_elses_tokenizer_is_refused(tmp_path):
 def test_a_missing_tokenizer_is_named(tmp_path):
     with pytest.raises(BadInput, match=r"tokenizer\.json of the model cannot be read"):
         load_tokenizer(tmp_path)
+
+
+def test_a_text_at_which_the_library_panics_is_bad_input_and_the_next_is_not():
+    inner = Inner(models.WordLevel({"<|end|>": 0, "<|unknown|>": 1, "b": 2}, "<|unknown|>"))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex("(a+)+$"), "isolated")
+    tokenizer = Tokenizer(inner)
+
+    for read in (tokenizer.encode, tokenizer.ending):
+        with pytest.raises(BadInput, match=r"cannot read 'aaaa.*PanicException"):
+            read("a" * 60 + "!")
+    assert tokenizer.encode("b") == [2]

@@ -97,7 +97,11 @@ from worker.settings import Settings
 from worker.shared_memory import SharedState
 
 module.MAX_BEAT_S = 0.05
-replies = [Unreachable("the reply was lost"), None, RuntimeError("surprise")]
+class Panic(BaseException):
+    pass
+
+troubles = [OSError("disk"), KeyError("key"), RuntimeError("surprise"), SystemExit(1), Panic()]
+replies = [Unreachable("the reply was lost"), None, *troubles]
 transact = Database.transact
 
 def unsteady(self, work):
@@ -121,11 +125,10 @@ os.wait()
 """
 
 
-def test_a_worker_stays_present_after_a_lost_reply_and_an_unexpected_error(
-    tmp_path, database_url
-) -> None:
+def test_a_worker_stays_present_after_a_lost_reply_and_any_error(tmp_path, database_url) -> None:
     alive, said = run(PRESENCE, tmp_path, database_url)
     assert alive is True, said
+    assert "Panic" in said
     database = Database(database_url)
     with database.read() as session:
         (worker,) = workers.live(session, within_s=60)

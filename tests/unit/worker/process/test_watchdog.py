@@ -23,6 +23,20 @@ if stuck == 0:
 if sys.argv[3] == "gone":
     os.waitpid(stuck, 0)
 settings = Settings(_env_file=None, redis_url=sys.argv[1], hang_s=float(sys.argv[2]))
+class Panic(BaseException):
+    pass
+
+troubles = [OSError("disk"), KeyError("key"), RuntimeError("surprise"), SystemExit(1), Panic()]
+
+def unsteady(look):
+    def try_to_look(self):
+        if troubles:
+            raise troubles.pop()
+        look(self)
+    return try_to_look
+
+if name := sys.argv[4]:
+    setattr(Watchdog, name, unsteady(getattr(Watchdog, name)))
 Watchdog(settings, shared, period_s=0.05, idle_s=0.3).start()
 if sys.argv[3] == "gone":
     time.sleep(20)
@@ -31,9 +45,12 @@ os._exit(os.waitstatus_to_exitcode(status) % 256)
 """
 
 
-def watch(broker_url, *, hang_s, child="stuck"):
-    """Run a watchdog over a child that is `stuck` or `gone`; returns the process's exit code."""
-    command = [sys.executable, "-c", PROGRAM, broker_url, str(hang_s), child]
+def watch(broker_url, *, hang_s, child="stuck", unsteady=""):
+    """Run a watchdog over a child that is `stuck` or `gone`; returns the process's exit code.
+
+    Its method `unsteady` raises errors of five types first.
+    """
+    command = [sys.executable, "-c", PROGRAM, broker_url, str(hang_s), child, unsteady]
     return subprocess.run(command, cwd=ROOT, timeout=60, check=False).returncode
 
 
@@ -49,3 +66,9 @@ def test_an_idle_worker_beside_a_full_queue_ends_to_be_restarted(broker_url) -> 
 def test_a_child_that_is_gone_already_does_not_end_the_watch(broker_url) -> None:
     redis.Redis.from_url(broker_url).lpush("genmill:genmill", "a doorbell that no worker takes")
     assert watch(broker_url, hang_s=0.1, child="gone") == 75
+
+
+def test_any_error_of_its_own_leaves_the_watchdog_watching(broker_url) -> None:
+    assert watch(broker_url, hang_s=0.3, unsteady="_check_child") == 256 - 9
+    redis.Redis.from_url(broker_url).lpush("genmill:genmill", "a doorbell that no worker takes")
+    assert watch(broker_url, hang_s=60, unsteady="_check_queue") == 75

@@ -10,6 +10,7 @@ from db import jobs
 from db.columns import new_id
 from db.errors import Draining, Unreachable
 from db.shards import Claim
+from tests.panics import PanicException
 from worker.services import Services
 from worker.settings import Settings
 from worker.shards import reports
@@ -22,19 +23,34 @@ from worker.shared_memory import SharedState
 SPEC = {"kind": "train", "family": "gan", "model": "m", "dataset": "d:1"}
 
 
-class FaultyDevice(WorkerContext):
-    """A device after a GPU fault: every use of it raises what CUDA raises then."""
+GPU_FAULT = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+
+class Faulty(WorkerContext):
+    """Every use of it raises what CUDA raises after a fault, or what Rust does."""
+
+    error = GPU_FAULT
 
     def dataset(self, reference):
-        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+        raise self.error
 
 
-def answer(settings, shard_id):
-    context = FaultyDevice(Services(settings), torch.device("cpu"))
+def answer(settings, shard_id, error):
+    context = Faulty(Services(settings), torch.device("cpu"))
+    context.error = error
     work(context, shard_id, owner="boot", shared=SharedState())
 
 
-def test_a_process_whose_gpu_failed_reports_its_shard_and_ends(tmp_path, database_url) -> None:
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (GPU_FAULT, "illegal memory access"),
+        (PanicException("index out of bounds"), "native code panicked (PanicException): index out"),
+    ],
+)
+def test_a_process_that_cannot_be_trusted_any_more_reports_its_shard_and_ends(
+    tmp_path, database_url, error, says
+) -> None:
     settings = Settings(_env_file=None, home=tmp_path, database_url=database_url)
     services = Services(settings)
 
@@ -45,14 +61,16 @@ def test_a_process_whose_gpu_failed_reports_its_shard_and_ends(tmp_path, databas
         return job.id, jobs.shards_of(session, job.id)[0].id
 
     job_id, shard_id = services.database.transact(add)
-    process = multiprocessing.get_context("spawn").Process(target=answer, args=(settings, shard_id))
+    process = multiprocessing.get_context("spawn").Process(
+        target=answer, args=(settings, shard_id, error)
+    )
     process.start()
     process.join(timeout=120)
     assert process.exitcode == os.EX_SOFTWARE
     with services.database.read() as session:
         (shard,) = jobs.shards_of(session, job_id)
         assert (shard.status, shard.failures) == ("queued", 1)
-        assert "illegal memory access" in shard.last_error
+        assert says in shard.last_error
     services.close()
 
 

@@ -10,6 +10,7 @@ from db import artifacts, jobs, shards
 from db.errors import Cancelled, Draining, LeaseLost, Unreachable
 from db.progress import of
 from db.shards import NewArtifact
+from tests.faults import ERRORS, name_of
 from worker.services import Services
 from worker.settings import Settings
 from worker.shards.commits import commit
@@ -43,7 +44,10 @@ def hasty(services):
 @pytest.fixture
 def claim(services):
     """A claim on the only shard of a fresh one-sample job, its lease run out already."""
+    return claim_new(services)
 
+
+def claim_new(services):
     def work(session):
         job = jobs.add(
             session, spec={}, spec_hash="0" * 64, kind="generate", model="m", ranges=[(0, 1)]
@@ -327,22 +331,62 @@ def test_a_heartbeat_after_a_commit_without_a_reply_is_no_order_to_stop(services
     assert status(services, claim) == "succeeded"
 
 
-def test_an_unexpected_error_does_not_stop_the_heart(services, claim, monkeypatch) -> None:
-    real, trouble = shards.renew_all, [RuntimeError("surprise")]
+class Panic(BaseException):
+    """What native code raises."""
 
-    def renew_all(*arguments, **options):
-        if trouble:
-            raise trouble.pop()
+
+TROUBLES = [OSError("disk"), KeyError("key"), RuntimeError("surprise"), SystemExit(1), Panic()]
+
+
+@pytest.mark.parametrize(
+    "error", [each for each in ERRORS if not isinstance(each, Unreachable)], ids=name_of
+)
+def test_what_cannot_be_written_for_one_keeps_no_claim_from_being_renewed(
+    services, claim, error
+) -> None:
+    lease, other = hold(services, claim), hold(services, claim_new(services))
+
+    def spoilt(_):
+        raise error
+
+    lease.held.pending.append(spoilt)
+    lease.log("told")
+    other.log("told too")
+    lease.heartbeat.renew([lease, other])
+    assert lines(services, lease.claim) == ["told"]
+    assert lines(services, other.claim) == ["told too"]
+    assert lease.held.pending == other.held.pending == []
+    assert reap(services) == []
+
+
+def test_no_error_stops_the_heart(services, claim, monkeypatch, caplog) -> None:
+    real, troubles = shards.renew_all, TROUBLES[:]
+
+    def unsteady(*arguments, **options):
+        if troubles:
+            raise troubles.pop()
         return real(*arguments, **options)
 
-    monkeypatch.setattr("db.shards.renew_all", renew_all)
+    monkeypatch.setattr(shards, "renew_all", unsteady)
     with hold(services, claim) as lease:
         lease.progress(1, 10, "samples")
         deadline = time.monotonic() + 20
         while not progress(services, claim) and time.monotonic() < deadline:
             time.sleep(0.01)
     assert progress(services, claim) == 1
-    assert not trouble
+    assert "Panic" in caplog.text
+
+
+def test_a_hang_ends_the_process_though_its_report_fails(hasty, claim, monkeypatch, caplog) -> None:
+    ended = threading.Event()
+
+    def broken(self):
+        raise Panic
+
+    monkeypatch.setattr(Lease, "fail_as_hung", broken)
+    with hold(hasty, claim, on_hang=ended.set):
+        assert ended.wait(10)
+    assert "Panic" in caplog.text
 
 
 def test_waiting_for_the_database_at_the_commit_is_no_hang(services, hasty, claim) -> None:

@@ -5,7 +5,7 @@ import weakref
 import pytest
 import torch
 
-from db.errors import TooLarge
+from db.errors import ShortOfMemory, TooLarge
 from tests.families.kit import Recorder, dataset_for, small_training, train_small
 from tests.versions import add_version
 from worker.cache import Cache
@@ -54,7 +54,7 @@ def test_where_memory_is_short_idle_networks_leave_one_by_one(resident) -> None:
 
     def work():
         if older() is not None:
-            raise TooLarge("no room beside the older one")
+            raise ShortOfMemory("no room beside the older one")
         return newer() is not None
 
     assert networks.make_room(work)
