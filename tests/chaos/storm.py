@@ -11,7 +11,6 @@ import redis
 from kombu.exceptions import OperationalError
 from sqlalchemy import select
 
-from db import jobs
 from db.states import FINAL
 from db.tables import Job, Shard, Worker
 from tests.chaos.system import Supervised, System
@@ -141,7 +140,7 @@ class Storm:
         if not ids or len(self.cancelled) >= MAX_CANCELLED:
             return
         job_id = self.random.choice(ids)
-        if self.system.services.database.transact(lambda s: jobs.cancel(s, job_id)):
+        if self.system.cancel(job_id):
             self.cancelled.add(job_id)
 
     def _worker(self) -> Supervised:

@@ -19,6 +19,7 @@ from db.tables import Job
 from tests.chaos.auditor import Auditor
 from tests.chaos.storm import Storm
 from tests.chaos.system import System, private_broker
+from tests.history import check as check_history
 from tests.integration.conftest import add_digits, add_tiny
 from worker.settings import Settings
 
@@ -81,6 +82,7 @@ def test_nothing_is_lost_doubled_or_changed_under_random_faults(system, seed, ca
         enqueue_wave(system, wave, rng)
         inject_faults(system, storm, rng)
         check(auditor)
+        system.look()
         say(f"wave {wave + 1}: {dict(states(system))}")
     wait_until_final(system)
     say(f"{dict(states(system))}\nfaults: {dict(Counter(storm.struck))}")
@@ -152,6 +154,7 @@ def check_outcomes(system: System, storm: Storm) -> None:
         for job in everything
     }
     assert ended == expected
+    assert list(check_history(system.history, system.look(), {})) == []
     by_seed = defaultdict(list)
     for job in everything:
         if job.kind == "generate" and job.status == "succeeded":

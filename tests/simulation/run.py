@@ -1,0 +1,138 @@
+"""Running simulations one after another on one database, with the stand-ins in place."""
+
+import gc
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from db import models, schema
+from db.session import Database
+from scheduler.submission import enqueue
+from scheduler.submission.requests import Request
+from tests.simulation import stand_ins
+from tests.simulation.database import SimulatedDatabase
+from tests.simulation.mutations import MUTATIONS
+from tests.simulation.world import SPECS, Violation, World
+from worker.families import find_family
+from worker.services import Services
+from worker.settings import Settings
+from worker.specs import Spec
+
+DIGEST = "0" * 64
+SEEDS_AT_ONCE = 2000  # of one process
+GC_OBJECTS = 100_000  # new ones, between two collections
+
+
+class Simulation(ExitStack):
+    """Runs seeds, with the stand-ins in place during the `with` block."""
+
+    def __init__(self, trace: Callable[[str], None] | None = None) -> None:
+        super().__init__()
+        self.steps = 0
+        self._trace = trace
+
+    def __enter__(self) -> "Simulation":
+        super().__enter__()
+        folder = Path(tempfile.mkdtemp(prefix="genmill-"))
+        self.callback(shutil.rmtree, folder)
+        template = folder / "template.db"
+        make_template(template)
+        self.database = SimulatedDatabase(template)
+        self.callback(self.database.dispose)
+        self.enter_context(patch.object(enqueue, "prepare", prepared(template)))
+        self.enter_context(stand_ins.installed())
+        self._spare_the_collector()
+        logging.disable(logging.CRITICAL)
+        self.callback(logging.disable, logging.NOTSET)
+        return self
+
+    def _spare_the_collector(self) -> None:
+        self.callback(gc.set_threshold, *gc.get_threshold())
+        self.callback(gc.unfreeze)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_OBJECTS)
+
+    def run(self, seed: int) -> World:
+        """Live through the world of a seed. Raises `Violation`."""
+        world = World(seed, self.database, self._trace)
+        try:
+            world.run()
+        except Violation as violation:
+            violation.add_note(f"python -m tests.simulation --seed {seed} --trace")
+            raise
+        except Exception as error:
+            raise Violation(f"an error that nobody foresaw: {type(error).__name__}") from error
+        self.steps += world.machine.step
+        return world
+
+
+def first_violation(
+    seeds: range, *, mutation: str | None = None, processes: int = 1
+) -> tuple[int, str] | None:
+    """The first of the seeds that breaks a rule, and how; None if none does."""
+    if processes == 1:
+        return _first_of(seeds, mutation)
+    parts = [seeds[at : at + SEEDS_AT_ONCE] for at in range(0, len(seeds), SEEDS_AT_ONCE)]
+    with get_context("spawn").Pool(processes) as pool:
+        found = pool.imap(partial(_first_of, mutation=mutation), parts)
+        return next((each for each in found if each is not None), None)
+
+
+def prepared(template: Path) -> Callable[..., Request]:
+    """`prepare`, but what it looks up, checks and pins of a job is the same in all simulations."""
+    services = Services(Settings(_env_file=None, database_url=f"sqlite:///{template}"))
+    prepare = enqueue.prepare
+    known = {spec.model_dump_json(): prepare(services, spec) for spec in SPECS}
+    services.close()
+
+    def prepare_again(now: Services, spec: Spec, *, ranges: Any = None, **options: Any) -> Request:
+        request = known.get(spec.model_dump_json())
+        if request is None:  # of a retry
+            return prepare(now, spec, ranges=ranges, **options)
+        options.pop("shard_size", None)
+        return replace(request, ranges=ranges or request.ranges, columns=options)
+
+    return prepare_again
+
+
+def broken(mutation: str | None) -> AbstractContextManager[object]:
+    """Leave out a rule of the protocol."""
+    return MUTATIONS[mutation]() if mutation else nullcontext()
+
+
+def _first_of(seeds: range, mutation: str | None) -> tuple[int, str] | None:
+    with Simulation() as simulation, broken(mutation):
+        for seed in seeds:
+            try:
+                simulation.run(seed)
+            except Violation as violation:
+                return seed, str(violation)
+    return None
+
+
+def make_template(path: Path) -> None:
+    """A migrated database with a model `tiny`."""
+    schema.upgrade(f"sqlite:///{path}")
+    database = Database(f"sqlite:///{path}")
+    family = find_family("vae")
+    params = family.params.model_validate({}).model_dump(mode="json")
+    add = partial(
+        models.add_version,
+        name="tiny",
+        family="vae",
+        params=params,
+        files={},
+        weights_sha256=DIGEST,
+        metrics={"samples_per_second": 1000.0},
+    )
+    database.transact(add)
+    database.dispose()

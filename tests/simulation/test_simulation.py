@@ -1,0 +1,50 @@
+"""Seeds of the simulation: the protocol holds, and the same seed lives through the same world."""
+
+import os
+from collections import deque
+from collections.abc import Iterator
+
+import pytest
+
+from tests.simulation.mutations import MUTATIONS
+from tests.simulation.run import Simulation, first_violation
+from tests.simulation.world import Violation
+
+SEEDS = 300  # seconds
+MANY = int(os.environ.get("GENMILL_SEEDS", "100000"))
+FOUND_WITHIN = 10_000
+
+
+@pytest.fixture(scope="module")
+def simulation() -> Iterator[Simulation]:
+    with Simulation() as running:
+        yield running
+
+
+def test_no_seed_breaks_a_rule(simulation):
+    for seed in range(SEEDS):
+        simulation.run(seed)
+
+
+def test_a_seed_replays_exactly(simulation):
+    assert traced(7) == traced(7)
+    assert traced(7) != traced(8)
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_each_rule_that_is_left_out_is_found(simulation, name):
+    with MUTATIONS[name](), pytest.raises(Violation):
+        deque(map(simulation.run, range(FOUND_WITHIN)), maxlen=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_no_seed_of_very_many_breaks_a_rule():
+    assert first_violation(range(MANY), processes=os.cpu_count() or 1) is None
+
+
+def traced(seed: int) -> list[str]:
+    lines: list[str] = []
+    with Simulation(lines.append) as running:
+        running.run(seed)
+    return lines

@@ -1,0 +1,298 @@
+"""One simulated world: its services, processes and faults, all of which follow from its seed."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from db import columns
+from scheduler.dispatch import rounds
+from scheduler.dispatch.rounds import try_step
+from tests.history import FINAL, History
+from tests.simulation import stand_ins
+from tests.simulation.audit import audit, contradictions, left_over
+from tests.simulation.broker import SimulatedApp, SimulatedBroker
+from tests.simulation.database import SimulatedDatabase
+from tests.simulation.faults import Faults, choose_rates
+from tests.simulation.invariants import Invariants
+from tests.simulation.processes import Client, Worker, run_schedule, run_scheduler
+from tests.simulation.store import SimulatedStore
+from tests.simulation.threads import Killed, Machine, Process
+from tests.simulation.work import SimulatedWork
+from worker.broker import doorbell
+from worker.settings import Settings
+from worker.shards import attempt
+from worker.specs import parse_spec
+from worker.store.packs import PackReader
+
+CALM_AT_S = 200.0  # the latest time at which faults cease
+BOUND_S = 900.0  # within which every job ends from then on
+WATCH_S = 5.0
+COLLECTED_AFTER_S = 3700.0  # garbage is, in some worlds
+COLLECTED = 0.1
+PROMPT = 0.4  # of the answers
+SCHEDULED = 0.05  # a schedule fires, in some worlds
+DOOMS = [*[None] * 40, "process_panics", "work_fails"]
+SELDOM = {"collecting garbage of jobs", "deleting old data"}  # left out in most rounds
+HAS_WORK = {
+    "adding up counts": "SELECT 1 FROM job_counts WHERE slot <> 0",
+    "firing schedules": "SELECT 1 FROM schedules",
+    "taking back expired leases": "SELECT 1 FROM shards WHERE status = 'running'",
+    "finishing jobs": "SELECT 1 FROM jobs WHERE status IN ('running', 'finalizing')",
+    "moving chains on": "SELECT 1 FROM jobs WHERE status = 'waiting'",
+    "ringing doorbells": "SELECT 1 FROM shards WHERE status = 'queued'",
+    "collecting garbage of jobs": "SELECT 1 FROM jobs",
+    "deleting unfinished batches": "SELECT 1 FROM batches",
+    "deleting old data": "SELECT 1 FROM jobs",
+}
+SPECS = [parse_spec({"kind": "generate", "model": "tiny", "count": n, "seed": n}) for n in (1, 6)]
+
+
+class Violation(AssertionError):
+    """What must not happen has happened."""
+
+
+class World:
+    """The world of one seed. `run` lives through it; `trace` is told what happens."""
+
+    def __init__(
+        self, seed: int, database: SimulatedDatabase, trace: Callable[[str], None] | None = None
+    ) -> None:
+        self.seed = seed
+        self.machine = Machine(seed)
+        self.trace = trace
+        self.violations: list[str] = []
+        self.blamed: set[str] = set()  # jobs whose own work has failed
+        random = self.machine.random
+        self.calm_at = random.uniform(0.2, 1) * CALM_AT_S
+        self.rates = choose_rates(random)
+        self.step_s = random.choice([1.0, 5.0, 30.0])  # that a step of work takes
+        self.latency_s = random.choice([0.01, 0.1, 1.0])
+        self.doom = random.choice(DOOMS)  # of every attempt, even in calm
+        self.stores_manifests = random.random() < 0.7
+        self.database_is_away = self.store_is_away = self.broker_is_away = False
+        self.history = History(self.machine.tick)
+        self.store, self.broker = SimulatedStore(self), SimulatedBroker(self)
+        self.services: Any = SimpleNamespace(
+            settings=settings(3 if self.doom else random.choice([3, 8])),
+            database=database,
+            store=self.store,
+            packs=PackReader(self.store),
+        )
+        self.invariants = Invariants(self)
+        self.faults = Faults(self)
+        self.kept: list[Process] = []
+        self._collects = False
+        self._busy = 0  # clients that have not finished
+        database.world = self
+        database.reset()
+
+    def run(self) -> None:
+        """Live through it. Raises `Violation`."""
+        columns._last = 0
+        with stand_ins.running_on(self.machine), self._replaced():
+            self._begin()
+            self.machine.run()
+        if not self.violations and not self._over:
+            self.violations.append(f"not at rest after {self.machine.step} steps")
+        if self.violations:
+            raise Violation("\n".join(self.violations))
+
+    # --- what may happen ---
+
+    @property
+    def calm(self) -> bool:
+        """Whether the faults have ceased."""
+        return self.machine.now >= self.calm_at
+
+    def happens(self, fault: str) -> bool:
+        """Whether a fault happens now."""
+        return self.one_of(fault) is not None
+
+    def one_of(self, *faults: str) -> str | None:
+        """Which of these faults happens now, if any."""
+        drawn = self.machine.random.random()
+        if self.doom in faults:
+            return self.doom
+        if self.calm:
+            return None
+        for fault in faults:
+            drawn -= self.rates.get(fault, 0.0)
+            if drawn < 0:
+                self.say(f"fault: {fault}")
+                return fault
+        return None
+
+    def latency(self) -> None:
+        """Let the current thread wait for an answer, which often comes before anything else."""
+        if self.machine.random.random() < PROMPT:
+            self.machine.require_alive()
+            return
+        self.machine.sleep(self.machine.random.random() * self.latency_s)
+
+    def die(self) -> None:
+        """End the current process, unless it is a client, who is not simulated to die."""
+        if self.machine.process in self.kept:
+            self.machine.kill(self.machine.process)
+
+    def say(self, line: str) -> None:
+        """Tell the trace."""
+        if self.trace is not None:
+            current = self.machine._current
+            who = current.process.name if current else "-"
+            self.trace(f"{self.machine.now:11.6f} {who:12} {line}")
+
+    # --- what is checked ---
+
+    def committed(self) -> None:
+        """Check the record after a transaction."""
+        worker = getattr(self.machine.process, "worker", None)
+        actor = worker.boot_id.replace("-", "").upper() if worker else ""
+        now = self.database_time()
+        before = (self.invariants.jobs, self.invariants.shards)
+        self._violate(self.invariants.check(actor, now))
+        if self.trace is not None:
+            self._tell_changes(*before)
+
+    def database_time(self) -> str:
+        """The database's time as it stores times."""
+        return str(self.services.database.now().isoformat(" ", "microseconds")[:26])
+
+    def _violate(self, found: Iterator[str]) -> None:
+        lines = list(found)
+        if lines:
+            for line in lines:
+                self.say(f"VIOLATION {line}")
+            self.violations += lines
+            self.machine.stop()
+            raise Killed
+
+    def _tell_changes(self, jobs: Any, shards: Any) -> None:
+        for old, new in ((jobs, self.invariants.jobs), (shards, self.invariants.shards)):
+            for key, row in new.items():
+                before = old[key]._asdict() if key in old else {}
+                changed = {k: v for k, v in row._asdict().items() if v != before.get(k)}
+                if changed:
+                    self.say(f"{type(row).__name__.lower()} {key[-6:]}: {changed}")
+
+    # --- how it runs ---
+
+    def _begin(self) -> None:
+        random = self.machine.random
+        for n in range(random.choice([1, 2, 2, 2, 3])):
+            self._keep(f"worker-{n}", lambda process: Worker(self, process).run())
+        for n in range(random.choice([1, 1, 2])):
+            self._keep(f"scheduler-{n}", lambda process: run_scheduler(self, process))
+        for n in range(random.choice([1, 1, 2, 3])):
+            self._busy += 1
+            self.machine.start(Process(f"client-{n}"), self._live, f"client-{n}")
+        if random.random() < SCHEDULED:
+            self._busy += 1
+            self.machine.start(Process("planner"), self._plan)
+        self.faults.begin()
+        self._watch()
+
+    def _keep(self, name: str, main: Callable[[Process], None]) -> None:
+        """Start a process, and again whenever it has ended."""
+        process = Process(name)
+        self.kept.append(process)
+        thread = self.machine.start(process, main, process)
+        thread.on_end = lambda: self._restart(process, main)
+
+    def _restart(self, process: Process, main: Callable[[Process], None]) -> None:
+        self.say(f"{process.name} has ended")
+        self.machine.bury(process)
+        self.kept.remove(process)
+        pause_s = self.machine.random.uniform(0.5, 10)
+        self.machine.later(pause_s, lambda: self._keep(process.name, main))
+
+    def _live(self, name: str) -> None:
+        random = self.machine.random
+        count = random.choice([1, 2, 3])
+        bounds = sorted({0, 6, *random.sample(range(1, 6), count - 1)})
+        ranges = list(pairwise(bounds))
+        then = [SPECS[0]] if random.random() < 0.2 else []
+        Client(self, name).run(SPECS[1], then, ranges)
+        self._busy -= 1
+
+    def _plan(self) -> None:
+        run_schedule(self)
+        self._busy -= 1
+
+    def _watch(self) -> None:
+        """Look whether all is done; what is not done in time never will be."""
+        if not self._over and self.machine.now < self.calm_at + BOUND_S:
+            self.machine.later(WATCH_S, self._watch)
+            return
+        if not self._over:
+            rows = [*self.invariants.jobs.values(), *self.invariants.shards.values()]
+            waiting = [str(row) for row in rows if row.status not in FINAL]
+            self._violate(iter([f"not ended in {BOUND_S:g} s of calm: {waiting}, {self._busy}"]))
+        self._violate(contradictions(self))
+        self._violate(audit(self))
+        if self.machine.random.random() >= COLLECTED:
+            self.machine.stop()
+            return
+        self._collects = True
+        self.machine.now += COLLECTED_AFTER_S
+        self.machine.later(1.5 * self.services.settings.loop_s, self._look_for_garbage)
+
+    def _look_for_garbage(self) -> None:
+        self._violate(left_over(self))
+        self._violate(audit(self))
+        self.machine.stop()
+
+    @property
+    def _over(self) -> bool:
+        at_work = any(getattr(each, "worker", None) and each.worker.works for each in self.kept)
+        jobs = self.invariants.jobs.values()
+        return not self._busy and not at_work and all(job.status in FINAL for job in jobs)
+
+    def _try_step(self, name: str, step: Callable[[], int]) -> int:
+        """Run a step of a scheduler's round, unless a look at the rows tells that it has no work.
+
+        Saying so costs SQLAlchemy a hundred times as much.
+        """
+        condition = HAS_WORK.get(name, "SELECT 1")
+        if name in SELDOM and not self._collects and self.machine.random.random() < 0.7:
+            return 0
+        has_work = self.services.database.driver.execute(condition).fetchone()
+        return try_step(name, step) if has_work else 0
+
+    @contextmanager
+    def _replaced(self) -> Iterator[None]:
+        app = SimulatedApp(self)
+        with ExitStack() as stack:
+            for place, name, value in (
+                (attempt, "generate_shards", SimulatedWork(self)),
+                (attempt, "scratch", lambda _: nullcontext(Path("scratch"))),
+                (rounds, "try_step", self._try_step),
+                (doorbell, "celery_app", lambda _: app),
+            ):
+                stack.enter_context(patch.object(place, name, value))
+            yield
+
+
+_settings: dict[int, Settings] = {}
+
+
+def settings(max_claims: int) -> Settings:
+    """The settings of all processes."""
+    if max_claims not in _settings:
+        _settings[max_claims] = Settings(
+            _env_file=None,
+            home=Path("simulated"),
+            redis_url="redis://simulated",
+            lease_s=60,
+            loop_s=60,
+            deadline_s=120,
+            max_claims=max_claims,
+            keep_history_days=0,
+            keep_logs_days=0,
+            keep_curves_days=0,
+            keep_previews_days=0,
+        )
+    return _settings[max_claims]
