@@ -8,6 +8,7 @@
     |-- NotFound                 exit code 4: no such thing
     |-- Removed                  it was there, and retention deleted it
     |-- JobFailed                an awaited job failed or was cancelled
+    |-- BadRecord                the record holds what Genmill has not written
     |-- DigestMismatch           bytes differ from the SHA-256 on record
     |-- NonFinite                a loss, weight or sample is NaN or infinite
     |-- NotPromoted              the gate refused a version
@@ -95,6 +96,10 @@ class Removed(GenmillError):
 
 class JobFailed(GenmillError):
     """The job did not succeed."""
+
+
+class BadRecord(GenmillError):
+    """The record holds what Genmill has not written."""
 
 
 class DigestMismatch(GenmillError):
