@@ -13,9 +13,12 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Float, LargeBinary, String, Text
+from sqlalchemy import JSON, DateTime, LargeBinary, Text
+from sqlalchemy import String as PlainString
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from db.checked import Boolean, Bytes, Checked, Float, Integer
 
 # fixed, so that migrations can address a constraint by its name
 CONSTRAINT_NAMES = {
@@ -87,7 +90,7 @@ def _new_ids(count: int) -> Iterator[str]:
         yield f"{head[:8]}-{head[8:12]}-7{head[12:]}-a{tail[:3]}-{tail[3:]}"
 
 
-class _Hexadecimal(TypeDecorator[str]):
+class _Hexadecimal(Checked, TypeDecorator[str]):
     """Hexadecimal text in the code, bytes in the database.
 
     SQLite stores a value as it is, so there the columns are declared as they were when it was text.
@@ -100,12 +103,13 @@ class _Hexadecimal(TypeDecorator[str]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """The database's type."""
         on_sqlite = dialect.name == "sqlite"
-        return dialect.type_descriptor(String(self.characters) if on_sqlite else LargeBinary())
+        return dialect.type_descriptor(PlainString(self.characters) if on_sqlite else LargeBinary())
 
 
 class Id(_Hexadecimal):
     """An id: 16 bytes in place of 36 characters."""
 
+    noun = "an id"
     cache_ok = True
     characters = 36
 
@@ -123,6 +127,7 @@ class Id(_Hexadecimal):
 class Digest(_Hexadecimal):
     """A SHA-256 in hexadecimal: 32 bytes in place of 64 characters."""
 
+    noun = "a digest"
     cache_ok = True
     characters = DIGEST_DIGITS
 
@@ -144,9 +149,10 @@ def _decoded(value: Any | None) -> str | None:
     return bytes(value).decode("utf-8", "replace")
 
 
-class UtcDateTime(TypeDecorator[datetime]):
+class UtcDateTime(Checked, TypeDecorator[datetime]):
     """An aware datetime, stored in UTC. SQLite keeps no zone, so it is put back on reading."""
 
+    noun = "a time"
     impl = DateTime(timezone=True)
     cache_ok = True
 
@@ -165,9 +171,10 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-class PlainText(TypeDecorator[str]):
+class PlainText(Checked, TypeDecorator[str]):
     """Text from anywhere; characters that a database cannot store are replaced."""
 
+    noun, types = "text", (str,)
     impl = Text
     cache_ok = True
 
@@ -182,9 +189,10 @@ class PlainText(TypeDecorator[str]):
         )
 
 
-class Json(TypeDecorator[Any]):
+class Json(Checked, TypeDecorator[Any]):
     """JSON; on PostgreSQL, JSONB. No value is NULL, not JSON's null."""
 
+    noun = "JSON"
     impl = JSON
     cache_ok = True
 
@@ -202,5 +210,41 @@ class Json(TypeDecorator[Any]):
         return self.impl_instance.coerce_compared_value(op, value)
 
 
-# types of the columns that are declared by their annotation alone, beyond SQLAlchemy's defaults
-COLUMN_TYPES = {datetime: UtcDateTime(), float: Float(), dict[str, Any]: Json(), list[Any]: Json()}
+class JsonObject(Json):
+    """A JSON object."""
+
+    noun = "a JSON object"
+    cache_ok = True
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> Any | None:
+        """The object; `ValueError` for any other JSON."""
+        return _instance(value, dict)
+
+
+class JsonList(Json):
+    """A JSON list."""
+
+    noun = "a JSON list"
+    cache_ok = True
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> Any | None:
+        """The list; `ValueError` for any other JSON."""
+        return _instance(value, list)
+
+
+def _instance(value: Any | None, kind: type) -> Any | None:
+    if value is not None and not isinstance(value, kind):
+        raise ValueError
+    return value
+
+
+# types of the columns that are declared by their annotation alone
+COLUMN_TYPES = {
+    int: Integer(),
+    bool: Boolean(),
+    bytes: Bytes(),
+    datetime: UtcDateTime(),
+    float: Float(),
+    dict[str, Any]: JsonObject(),
+    list[Any]: JsonList(),
+}

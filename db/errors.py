@@ -10,6 +10,7 @@
     |-- NotFound                 exit code 4: no such thing
     |-- Removed                  it was there, and retention deleted it
     |-- JobFailed                an awaited job failed or was cancelled
+    |-- BadRecord                the record holds what Genmill has not written
     |-- DigestMismatch           bytes differ from the SHA-256 on record
     |-- NonFinite                a loss, weight or sample is NaN or infinite
     |-- NotPromoted              the gate refused a version
@@ -152,6 +153,10 @@ class JobFailed(GenmillError):
 
     cause = Cause.WORK
     lasting = True
+
+
+class BadRecord(GenmillError):
+    """The record holds what Genmill has not written."""
 
 
 class DigestMismatch(GenmillError):

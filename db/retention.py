@@ -80,8 +80,12 @@ _other = and_(Artifact.kind != "preview", ~_weights_in_use, ~_report_in_use)
 
 
 def _unused_checkpoints(ids: Collection[str]) -> Select[Any]:
-    """A retry that has not ended may still resume from the checkpoint of the job it retries."""
-    retried = select(Job.retry_of).where(Job.retry_of.in_(ids), Job.status.not_in(FINAL))
+    """A retry that has not ended, or one of a retry, may still resume from a checkpoint."""
+    first = select(Job.retry_of.label("origin"), Job.id, Job.status).where(Job.retry_of.in_(ids))
+    line = first.cte("line", recursive=True)
+    later = select(line.c.origin, Job.id, Job.status).join(line, Job.retry_of == line.c.id)
+    line = line.union(later)  # not `union_all`, which would follow a circle for ever
+    retried = select(line.c.origin).where(line.c.status.not_in(FINAL))
     return _by_shard(Checkpoint, Shard.job_id.not_in(retried))(ids)
 
 

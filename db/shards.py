@@ -15,7 +15,12 @@ from db.attempts import (
     release,
     succeeded,
 )
-from db.checkpoints import add_checkpoint, latest_checkpoint, mark_bad
+from db.checkpoints import (
+    add_checkpoint,
+    checkpoints_of_line,
+    latest_checkpoint,
+    mark_bad,
+)
 from db.claims import Claim, unclaimed_samples
 from db.commits import NewArtifact, NewIndex
 from db.due import reset_dispatched, take_due
@@ -30,6 +35,7 @@ __all__ = [
     "NewIndex",
     "Result",
     "add_checkpoint",
+    "checkpoints_of_line",
     "claim",
     "claim_due",
     "commit",

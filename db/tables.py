@@ -8,17 +8,16 @@ from datetime import datetime
 from typing import Any, ClassVar, cast
 
 from sqlalchemy import (
-    BigInteger,
     ForeignKey,
     Index,
     MetaData,
-    String,
     Table,
     UniqueConstraint,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from db.checked import BigInteger, String
 from db.columns import COLUMN_TYPES, CONSTRAINT_NAMES, Digest, Id, PlainText, new_id
 from db.commits import Range, blob_key
 

@@ -1,12 +1,14 @@
 """Many images in one job: against a loop by hand, against the network alone, and in memory."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.bench import hand_loop
 from tests.bench.bench import Bench
 from tests.bench.machine import MODEL, Machine
-from tests.bench.measure import Measure, compare
+from tests.bench.measure import Measure, compare, summary
+from tests.bench.processors import seconds_of
 
 WORKERS = 2
 
@@ -38,6 +40,32 @@ def one_worker(bench: Bench) -> Measure:
 
     name = f"one worker, {count:,} images, against the network alone"
     return compare(name, "images/s", ours, baseline, pairs=bench.pairs, at_least=0.9)
+
+
+def ledger(bench: Bench) -> Iterator[Measure]:
+    """One worker's job of several shards, against the same engine, packer and store alone.
+
+    Wall time from the first claim to the job's end, and processor time of the worker's processes.
+    """
+    count = bench.size(60_000, 2_000)
+    bench.machine.up(1, threads="1")
+    run_job(bench.machine, 256)  # the network is loaded
+    turns = [ledger_turn(bench.machine, count) for _ in range(bench.pairs)]
+    name = f"one worker, {count:,} images, against the same engine without a ledger"
+    for unit, sides in zip(("s", "processor s"), zip(*turns, strict=True), strict=True):
+        yield summary(name, unit, sides, at_most=1.03)
+
+
+def ledger_turn(machine: Machine, count: int) -> list[tuple[float, float]]:
+    """Seconds of both sides, by the clock and by the processor."""
+    parents = machine.worker_pids()
+    pids = [*parents, *(pid for parent in parents for pid in children(parent))]
+    before = seconds_of(pids)
+    job = enqueue_images(machine, count)
+    machine.wait(id=job)
+    ours = machine.duration(job), seconds_of(pids) - before
+    words = machine.python("-m", "tests.bench.without_ledger", str(machine.home), job).split()
+    return list(zip(ours, map(float, words), strict=True))
 
 
 def memory(bench: Bench) -> Measure:
@@ -74,9 +102,14 @@ def _against_the_hand_loop(bench: Bench, *, precision: str, at_least: float) -> 
 
 def run_job(machine: Machine, count: int) -> float:
     """Seconds from the first claim to the end of a job of `count` images."""
-    job = machine.run("enqueue", "generate", MODEL, "--count", str(count), "--seed", "1")
+    job = enqueue_images(machine, count)
     machine.wait(id=job)
     return machine.duration(job)
+
+
+def enqueue_images(machine: Machine, count: int) -> str:
+    """Submit a job of `count` images."""
+    return machine.run("enqueue", "generate", MODEL, "--count", str(count), "--seed", "1")
 
 
 def peak_mib(machine: Machine) -> float:

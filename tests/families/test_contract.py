@@ -3,7 +3,9 @@
 import json
 import re
 import shutil
+import traceback
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,6 +42,21 @@ from worker.specs import parse_params
 
 CPU = torch.device("cpu")
 STEPS = 30
+
+
+class Impatient(Recorder):
+    """Stops the run once the first validation has reported so many batches."""
+
+    def __init__(self, batches: int, **given: Any) -> None:
+        super().__init__(**given)
+        self.left = batches
+
+    def progress(self, done: float, *more: Any, **named: Any) -> None:
+        super().progress(done, *more, **named)
+        stack = [frame.name for frame in traceback.extract_stack(limit=6)]
+        self.left -= "mean_losses" in stack
+        if self.left < 0:
+            raise Draining
 
 
 @pytest.fixture(scope="module", params=sorted(families()))
@@ -137,6 +154,23 @@ def test_a_resumed_run_ends_as_if_it_had_never_stopped(
     weights = [t.files[0].read_bytes() for t in (straight, resumed)]
     assert weights[0] == weights[1]
     assert straight.metrics["loss"] == resumed.metrics["loss"]
+
+
+@pytest.mark.parametrize("batches", [0, 1])
+def test_a_run_stopped_within_a_validation_makes_it_again_when_it_resumes(
+    family: Family, dataset: LocalDataset, tmp_path: Path, batches: int
+) -> None:
+    asked = {"max_steps": 9, "seed": 4, "params": {"validate_every": 4, "batch_size": 8}}
+    straight = train_small(family, dataset, tmp_path / "straight", **asked)
+    monitor = Impatient(batches, keep=tmp_path)
+    with pytest.raises(Draining):
+        train(small_training(family, dataset, tmp_path / "first", **asked), monitor)
+    [(step, checkpoint)] = monitor.checkpoints
+    assert step >= 4
+    resumed = train_small(family, dataset, tmp_path / "second", resume=checkpoint, **asked)
+    assert straight.files[0].read_bytes() == resumed.files[0].read_bytes()
+    for name in ("loss", "kept_step"):
+        assert straight.metrics[name] == resumed.metrics[name]
 
 
 def test_checkpoint_of_another_run_is_refused(

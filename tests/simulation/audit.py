@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from tests.chaos.snapshot import Objects, Snapshot, read_members, rows_of, with_key
+
 from db.columns import hyphenated
 from tests.attempts import put_together
 from tests.chaos import auditor
-from tests.chaos.snapshot import Objects, Snapshot, read_members, rows_of, with_key
 from tests.history import check as told_wrongly
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from worker.engine.device import deterministic
 from worker.engine.memory import copy_network
@@ -36,9 +37,11 @@ class Background:
         self.raise_if_failed()
         self._tasks.append(self._executor.submit(self._attempt, task))
 
-    def raise_if_failed(self) -> None:
-        """Raise the error of a task that has ended, if any."""
+    def raise_if_failed(self, *, but: type[Exception] | tuple[()] = ()) -> None:
+        """Raise the error of a task that has ended, if any; one of the type `but` later."""
         while self._tasks and self._tasks[0].done():
+            if but and isinstance(self._tasks[0].exception(), but):
+                return
             self._tasks.pop(0).result()
 
     @property
@@ -50,6 +53,10 @@ class Background:
         """Return once all tasks are done."""
         while self._tasks:
             self._tasks.pop(0).result()
+
+    def drop_waiting(self) -> None:
+        """Drop the tasks that wait; the current one goes on."""
+        self._failed = True
 
     def close(self) -> None:
         """Drop the tasks that wait, and return once the current one is done; errors are lost."""
@@ -89,6 +96,11 @@ class NetworkCopy:
             return
         copy = self._follow(step)
         self._background.run(lambda: then(task(copy)))
+
+    def weights(self) -> dict[str, Tensor]:
+        """Copies of the weights that the latest task beside the steps was run on, if one was."""
+        copied = self._copy.state_dict() if self._copy else {}
+        return {name: value.detach().clone() for name, value in copied.items()}
 
     def _follow(self, step: int) -> Network:
         if self._copy is None:

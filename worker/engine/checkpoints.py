@@ -1,7 +1,8 @@
 """A checkpoint: everything needed to resume a training run bit for bit.
 
 It holds the weights, the best weights so far, the optimisers' states and the run's `State`. Batches
-and noise are pure functions of (seed, step), so no generator's state is stored.
+and noise are pure functions of (seed, step), so no generator's state is stored. A validation that
+was interrupted is in it too, with its weights, and is made when the run resumes.
 """
 
 from collections.abc import Mapping
@@ -20,12 +21,17 @@ Curves = dict[str, list[tuple[int, float]]]  # name -> (step, value) pairs
 Optimizers = Mapping[str, torch.optim.Optimizer]
 
 
+class BadCheckpoint(BadInput):
+    """A checkpoint that this run cannot use: damaged, or of another run or another version."""
+
+
 @dataclass
 class State:
     """Progress of a training run.
 
     `best_losses` are the validation losses at `best_step`, the step of the best (or last good)
-    weights. Field names are keys of the checkpoint file.
+    weights. `validating` are the steps of validations that are due and have not ended: at most the
+    one before and that of this step. Field names are keys of the checkpoint file.
     """
 
     step: int = 0
@@ -34,6 +40,7 @@ class State:
     best_step: int = 0
     best_losses: dict[str, float] = field(default_factory=dict)
     roll_backs: int = 0
+    validating: list[int] = field(default_factory=list)
     curves: Curves = field(default_factory=dict)
 
 
@@ -54,18 +61,21 @@ class Checkpoint:
     """The parts of a run that are saved and restored.
 
     `best` holds the best weights if the family keeps the best, the last good ones if it rolls back,
-    and is otherwise empty.
+    and is otherwise empty. `validated` holds the weights of an interrupted validation of an earlier
+    step than this.
     """
 
     network: Network
     optimizers: Optimizers
     state: State
     best: dict[str, Tensor]
+    validated: dict[str, Tensor] = field(default_factory=dict)
 
     def snapshot(self, *, fingerprint: str) -> "Snapshot":
         """A copy of all as it is now, on the CPU; `fingerprint` is `Training.fingerprint()`."""
         tensors = {f"weights/{name}": value for name, value in self.network.state_dict().items()}
         tensors |= {f"best/{name}": value for name, value in self.best.items()}
+        tensors |= {f"validated/{name}": value for name, value in self.validated.items()}
         plain: dict[str, Any] = {}
         for name, optimizer in self.optimizers.items():
             parts, plain[name] = _flatten(optimizer.state_dict())
@@ -76,13 +86,26 @@ class Checkpoint:
     def restore(self, path: Path, *, fingerprint: str) -> None:
         """Load the file into network, optimisers and state.
 
-        Raises `BadInput` if it is damaged or was written by a run with another fingerprint.
+        Raises `BadCheckpoint` if it is damaged or was written by a run with another fingerprint;
+        the parts are of no use then.
         """
-        tensors, about = read_tensors(path)
+        tensors, about = _read(path)
         if about.get("identity") != fingerprint:
-            raise BadInput(f"checkpoint {path.name} is damaged or belongs to another training run")
+            raise BadCheckpoint(
+                f"checkpoint {path.name} is damaged or belongs to another training run"
+            )
+        try:
+            self._fill(tensors, about)
+        except torch.OutOfMemoryError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            complaint = " ".join(str(error).split())[:300]
+            raise BadCheckpoint(f"checkpoint {path.name} does not fit: {complaint}") from error
+
+    def _fill(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         self.network.load_state_dict(_under("weights/", tensors))
         self.best = _under("best/", tensors)
+        self.validated = _under("validated/", tensors)
         for name, optimizer in self.optimizers.items():
             parts = _under(f"optimizer/{name}/", tensors)
             optimizer.load_state_dict(_unflatten(parts, about["optimizers"][name]))
@@ -93,11 +116,18 @@ class Checkpoint:
 
 
 def check(path: Path) -> int:
-    """Return a checkpoint file's step; raise `BadInput` if it is damaged or not a checkpoint."""
-    _, about = read_tensors(path)
+    """Return a checkpoint file's step; raise `BadCheckpoint` if it is damaged or none at all."""
+    _, about = _read(path)
     if not {"identity", "state", "optimizers"} <= about.keys():
-        raise BadInput(f"{path.name} is not a checkpoint")
+        raise BadCheckpoint(f"{path.name} is not a checkpoint")
     return int(about["state"]["step"])
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        return read_tensors(path)
+    except BadInput as error:
+        raise BadCheckpoint(error.message) from None
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

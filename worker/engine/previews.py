@@ -1,6 +1,7 @@
 """Previews: pages of samples that a network in training makes; and the speed of sampling."""
 
 import time
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -14,24 +15,32 @@ from worker.networks.network import Network, Output, Row
 TIMED = 3  # micro-batches whose time is measured
 SLOW_S = 0.5  # a page that takes longer is the measurement
 
-
 Report = tuple[str, Path, str]  # name, path, media type
+AfterStep = Callable[[], None]  # called after each step of the network; may raise to stop it
 
 
-def preview_page(network: Network, training: Training, *, name: str) -> Report:
+def _nothing() -> None:
+    pass
+
+
+def preview_page(
+    network: Network, training: Training, *, name: str, after_step: AfterStep = _nothing
+) -> Report:
     """A page of shorter samples, as it is made during training."""
-    sampler = _sampler(network, training, micro_batch=_page_of(network).micro_batch)
+    sampler = _sampler(network, training, after_step, micro_batch=_page_of(network).micro_batch)
     sampler.sampling = sampler.sampling.for_preview()
     return page(sampler, training.folder, name=name, seed=_seed(training))
 
 
-def last_page(network: Network, training: Training) -> tuple[Report, float]:
+def last_page(
+    network: Network, training: Training, *, after_step: AfterStep = _nothing
+) -> tuple[Report, float]:
     """A page of the finished version's samples, and how many it makes a second."""
     began = time.perf_counter()
-    sampler = _sampler(network, training, micro_batch=_page_of(network).micro_batch)
+    sampler = _sampler(network, training, after_step, micro_batch=_page_of(network).micro_batch)
     report = page(sampler, training.folder, name="samples", seed=_seed(training))
     page_s = time.perf_counter() - began
-    return report, time_sampling(_sampler(network, training), page_s=page_s)
+    return report, time_sampling(_sampler(network, training, after_step), page_s=page_s)
 
 
 def page(sampler: Sampler, folder: Path, *, name: str, seed: int) -> Report:
@@ -91,9 +100,11 @@ def _page_of(network: Network) -> Page:
     return find_medium(network.shape.media).page
 
 
-def _sampler(network: Network, training: Training, **settings: int) -> Sampler:
+def _sampler(
+    network: Network, training: Training, after_step: AfterStep, **settings: int
+) -> Sampler:
     sampling = training.family.sampling(**settings)
-    return Sampler(network, sampling, precision=training.precision)
+    return Sampler(network, sampling, precision=training.precision, after_step=after_step)
 
 
 def _seed(training: Training) -> int:

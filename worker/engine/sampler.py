@@ -1,6 +1,6 @@
 """Forward passes of one fixed size, and several streams of them at once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,20 +17,30 @@ class Sampler:
     """Samples in forward passes of one fixed size, halved when a GPU runs out of memory."""
 
     def __init__(
-        self, network: Network, sampling: SamplingParams, *, precision: str = "fp32"
+        self,
+        network: Network,
+        sampling: SamplingParams,
+        *,
+        precision: str = "fp32",
+        after_step: Callable[[], None] | None = None,
     ) -> None:
+        """`after_step` is called after each step of `make`; what it raises ends that."""
         deterministic()
         self.network = network.eval()
         self.sampling = sampling
         self.precision = precision
+        self.after_step = after_step
         self.device = next(network.parameters()).device
 
     def make(self, rows: Sequence[Row]) -> list[Output]:
         """The rows' outputs, in order; out of memory, it tries half the micro-batch."""
         while True:
             try:
-                steps = self.steps(iter(rows))
-                made = {row: output for step in steps for row, output in step}
+                made = dict[Row, Output]()
+                for step in self.steps(iter(rows)):
+                    made |= dict(step)
+                    if self.after_step:
+                        self.after_step()
                 return [made[row] for row in rows]
             except torch.OutOfMemoryError:
                 if self.sampling.micro_batch == 1:

@@ -1,10 +1,12 @@
 """Tensors in safetensors files with one JSON record, written atomically. Never a pickle."""
 
+import errno
 import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,21 @@ from worker.files import durable_rename
 
 # safetensors writes several metadata keys in random order; one key keeps equal files equal
 ABOUT = "genmill"
+# what the system says of a file itself; anything else is said of this machine at this moment
+OF_THE_FILE = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EINVAL,
+        errno.ENXIO,
+        errno.ENODEV,
+    }
+)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, about: Mapping[str, Any]) -> None:
@@ -51,17 +68,19 @@ def copy_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `write_tensors` wrote, onto the CPU; `about` is empty for a file from elsewhere.
 
-    Raises `BadInput` where the file is damaged or is not safetensors. The system's errors pass:
-    they say nothing of the content.
+    Raises `BadInput` where the file is damaged or is not safetensors, and `OSError` where this
+    machine cannot read it now, for want of memory for example.
     """
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
+        with _as_os_error(path), safe_open(path, framework="pt", device="cpu") as file:
             about: dict[str, Any] = json.loads((file.metadata() or {}).get(ABOUT, "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118 - not a dict
+    except OSError as error:
+        if error.errno not in OF_THE_FILE:
+            raise
+        raise _unreadable(path, error) from None
     except (SafetensorError, ValueError) as error:
-        if (system := _system_error(error, path)) is not None:
-            raise system from error
-        raise BadInput(f"{path.name} cannot be read as safetensors: {error}") from None
+        raise _unreadable(path, error) from None
 
 
 def require_finite(name: str, tensor: Tensor) -> None:
@@ -81,15 +100,21 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _save(path: Path, tensors: dict[str, Tensor], record: str) -> None:
-    try:
+    with _as_os_error(path):
         save_file(tensors, path, metadata={ABOUT: record})
+
+
+def _unreadable(path: Path, error: Exception) -> BadInput:
+    return BadInput(f"{path.name} cannot be read as safetensors: {error}")
+
+
+@contextmanager
+def _as_os_error(path: Path) -> Iterator[None]:
+    """Raise the system's error in place of the library's, of which only the text holds it."""
+    try:
+        yield
     except SafetensorError as error:
-        if (system := _system_error(error, path)) is None:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
             raise
-        raise system from error
-
-
-def _system_error(error: Exception, path: Path) -> OSError | None:
-    """The system's error that safetensors met: only its text holds the number."""
-    number = re.search(r"os error (\d+)", str(error))
-    return OSError(int(number[1]), os.strerror(int(number[1])), str(path)) if number else None
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error

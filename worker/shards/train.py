@@ -1,5 +1,6 @@
 """A train or finetune job: the engine makes a new model version, whose files are stored."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,10 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from db import jobs, models, shards
-from db.claims import Claim
-from db.errors import BadInput, DigestMismatch, NotFound
+from db.errors import DigestMismatch, GenmillError, NotFound
 from db.jobs import JobBrief
 from db.tables import Checkpoint, DatasetVersion, ModelVersion
-from worker.engine import checkpoints
+from worker.engine.checkpoints import BadCheckpoint
 from worker.engine.train import Trained, Training, train
 from worker.files import digest_of, weights_digest
 from worker.networks.version_folder import WEIGHTS_SUFFIX, read_record
@@ -31,22 +31,19 @@ def train_job(
     with hang_checks_paused([lease]):
         dataset, local = context.dataset(spec.dataset)
         parent_files = context.files(parent) if parent else None
-        resume = _resume_point(context.services, job, lease, folder / "resume.safetensors")
-    (folder / "run").mkdir()
     training = Training(
         pinned.family,
         pinned.params,
         local,
-        folder / "run",
+        folder,
         seed=spec.seed,
         max_steps=spec.max_steps,
         max_seconds=spec.max_seconds,
         device=context.device,
         precision=context.services.settings.precision,
         parent=parent_files.path if parent_files else None,
-        resume=resume,
     )
-    trained = context.networks.make_room(lambda: train(training, lease))
+    trained = train_from_newest(context, job, lease, training)
     return _store(job, training, trained, lease, dataset=dataset, parent=parent)
 
 
@@ -89,32 +86,49 @@ def _store(
     return ShardResult([*stored, *reports], [add_version])
 
 
-def _resume_point(services: Services, job: JobBrief, lease: Lease, path: Path) -> Path | None:
-    """Download the newest usable checkpoint to `path`; mark the newer ones as bad."""
-    while (found := _newest(services, job, lease.claim)) is not None:
+def train_from_newest(
+    context: WorkerContext, job: JobBrief, lease: Lease, training: Training
+) -> Trained:
+    """Train from the newest checkpoint that can be used; without one from the beginning."""
+    with context.services.database.read() as session:
+        found = shards.checkpoints_of_line(session, job.id)
+    for number, checkpoint in enumerate(found):
+        path = _fetch(context.services, checkpoint, lease, training.folder)
+        if path is None:
+            continue
+        inner = replace(training, folder=training.folder / f"run-{number}", resume=path)
+        context.services.database.transact(
+            partial(jobs.drop_points_after, job_id=job.id, step=checkpoint.step)
+        )
+        lease.log(f"resuming from the checkpoint of step {checkpoint.step}")
         try:
+            return _run(context, inner, lease)
+        except BadCheckpoint as error:  # perhaps another version of Genmill can use it
+            _leave_out(checkpoint, error, lease)
+    return _run(context, replace(training, folder=training.folder / "run"), lease)
+
+
+def _run(context: WorkerContext, training: Training, lease: Lease) -> Trained:
+    training.folder.mkdir()
+    return context.networks.make_room(lambda: train(training, lease))
+
+
+def _fetch(services: Services, found: Checkpoint, lease: Lease, folder: Path) -> Path | None:
+    """Download a checkpoint; if its object is lost or damaged, mark it as bad and return None."""
+    path = folder / "resume.safetensors"
+    path.unlink(missing_ok=True)
+    try:
+        with hang_checks_paused([lease]):
             services.store.fetch(found.key, path, sha256=found.sha256)
-            checkpoints.check(path)
-        except (BadInput, DigestMismatch, NotFound) as error:
-            text = f"the checkpoint of step {found.step} cannot be used: {error}"
-            lease.log(text, level="warning")
-            services.database.transact(
-                partial(shards.mark_bad, shard_id=found.shard_id, step=found.step)
-            )
-        else:
-            services.database.transact(
-                partial(jobs.drop_points_after, job_id=job.id, step=found.step)
-            )
-            lease.log(f"resuming from the checkpoint of step {found.step}")
-            return path
-    return None
+    except (DigestMismatch, NotFound) as error:
+        _leave_out(found, error, lease)
+        services.database.transact(
+            partial(shards.mark_bad, shard_id=found.shard_id, step=found.step)
+        )
+        return None
+    return path
 
 
-def _newest(services: Services, job: JobBrief, claim: Claim) -> Checkpoint | None:
-    """The newest good checkpoint of the shard, else of the job that this one retries."""
-    with services.database.read() as session:
-        found = shards.latest_checkpoint(session, claim.shard_id)
-        if found is None and job.retry_of is not None:
-            earlier = jobs.shards_of(session, job.retry_of)[0]
-            found = shards.latest_checkpoint(session, earlier.id)
-        return found
+def _leave_out(checkpoint: Checkpoint, error: GenmillError, lease: Lease) -> None:
+    text = f"the checkpoint of step {checkpoint.step} cannot be used: {error}"
+    lease.log(text, level="warning")

@@ -1,9 +1,11 @@
 """Checkpoints on record."""
 
 import pytest
+from sqlalchemy import update
 
 from db import artifacts, shards
 from db.errors import Cancelled, LeaseLost
+from db.tables import Job
 
 
 @pytest.fixture
@@ -59,6 +61,48 @@ def test_a_step_reached_again_after_a_bad_one_is_good(record, training):
     record.run(shards.mark_bad, shard_id, 10)
     save(record, claim, 10)
     assert latest(record, shard_id) == 10
+
+
+def test_a_later_claim_that_began_anew_keeps_its_own_although_they_have_lower_steps(
+    record, training
+):
+    _, shard_id, claim = training
+    for step in (100, 200):
+        save(record, claim, step)
+    record.release(claim)
+    heir = record.claim(shard_id, owner="bob")
+    save(record, heir, 5)
+    assert latest(record, shard_id) == 5
+    save(record, heir, 7)
+    record.run(shards.mark_bad, shard_id, 7)
+    assert latest(record, shard_id) == 5
+
+
+def line(record, job_id):
+    return [each.step for each in record.run(shards.checkpoints_of_line, job_id)]
+
+
+def test_a_retry_finds_the_checkpoints_of_its_whole_line(record, training):
+    job_id, _, claim = training
+    save(record, claim, 10)
+    save(record, claim, 20)
+    record.fail(claim, final=True)
+    second, *_ = record.add((0, 1), kind="train", retry_of=job_id)
+    record.cancel(second)  # before it had one of its own
+    third, shard_id = record.add((0, 1), kind="train", retry_of=second)
+    assert line(record, third) == [20, 10]
+    save(record, record.claim(shard_id), 15)
+    assert line(record, third) == [15, 20, 10]
+    assert line(record, second) == [20, 10]
+
+
+def test_a_line_that_bites_its_tail_ends(record, training):
+    job_id, _, claim = training
+    save(record, claim, 10)
+    second, *_ = record.add((0, 1), kind="train", retry_of=job_id)
+    with record.database.write() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(retry_of=second))
+    assert line(record, second) == [10]
 
 
 def test_a_zombies_checkpoint_is_refused(record, training):

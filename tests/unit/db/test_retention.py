@@ -197,6 +197,21 @@ def test_a_checkpoint_stays_while_a_retry_may_resume_from_it(each_record):
     assert left(each_record, job_id)["checkpoints"] == 0
 
 
+def test_a_checkpoint_stays_while_a_retry_of_a_retry_may_resume_from_it(each_record):
+    job_id, shard_id = each_record.add((0, 1), kind="train")
+    claim = each_record.claim(shard_id)
+    each_record.run(shards.add_checkpoint, claim, step=1, key="k", sha256=DIGEST, size=1)
+    each_record.fail(claim, final=True)
+    second, *_ = each_record.add((0, 1), kind="train", retry_of=job_id)
+    each_record.cancel(second)
+    third, *_ = each_record.add((0, 1), kind="train", retry_of=second)
+    for each in (job_id, second):
+        make_older(each_record, each, OLD)
+    assert each_record.run(retention.count, "artifacts", keep=DAY)["checkpoints"] == 0
+    each_record.cancel(third)
+    assert prune(each_record, "artifacts")["checkpoints"] == 1
+
+
 def test_schedulers_that_prune_at_once_take_turns(each_record):
     ids = [finish(each_record) for _ in range(4)]
     steps = [(prune, each_record, "history")] * 4

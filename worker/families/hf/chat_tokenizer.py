@@ -16,6 +16,7 @@ from transformers.utils import logging
 from db.errors import BadInput, Refused, contained, raise_outage
 from worker.conversations import Conversation, Message
 from worker.families.hf import Chat
+from worker.families.hf.templates import TemplateError, renderer
 from worker.feeds.tokenizer import reading_text
 from worker.feeds.tokens import document_segments, is_learnt
 
@@ -194,18 +195,24 @@ class ChatTokenizer:
         failure: Exception | None = None
         for form in (list(messages), _with_json_arguments(messages)):
             try:
-                text: str = self._tokenizer.apply_chat_template(
-                    form, tools=list(tools) or None, tokenize=False, add_generation_prompt=begin
-                )
-            except Exception as error:  # a template can raise anything
-                raise_outage(error)
+                return self.render(form, tools, begin=begin)
+            except TemplateError as error:
                 failure = failure or error
-            else:
-                return text
         raise BadInput(
             "the chat template cannot render messages of the roles "
             f"{[each['role'] for each in messages][:8]}: {failure}"
         )
+
+    def render(
+        self, messages: Sequence[Message], tools: Sequence[Any] = (), *, begin: bool = False
+    ) -> str:
+        """A conversation by the template as it is. Raises as `Renderer.render`."""
+        try:
+            template = self._tokenizer.get_chat_template(tools=list(tools) or None)
+        except Exception as error:  # several templates and none to use, or what is none
+            raise TemplateError(str(error)) from None
+        tokens = self._tokenizer.special_tokens_map
+        return renderer.render(template, messages, tools, tokens=tokens, begin=begin)
 
     def _encode(self, text: str, *, special: bool) -> list[int]:
         with reading_text(text, remedy=SAVE_AGAIN):

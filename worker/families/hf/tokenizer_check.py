@@ -1,11 +1,11 @@
 """Whether a tokenizer, its special tokens and its chat template fit a base that is imported."""
 
+from contextlib import suppress
 from typing import Any
-
-from jinja2 import TemplateSyntaxError
 
 from db.errors import BadInput
 from worker.families.hf.chat_tokenizer import SAVE_AGAIN, ChatTokenizer
+from worker.families.hf.templates import TemplateError, TemplateSyntax
 
 PROBED = 8  # tokens that are decoded, and encoded again
 
@@ -52,15 +52,14 @@ def _try_template(tokenizer: Any) -> None:
     """Refuse a template that is not one; that it refuses some roles is found out by a job."""
     if not tokenizer.chat_template:
         return
-    try:
-        tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
-    except TemplateSyntaxError as error:
-        raise BadInput(
-            f"the chat template cannot be read: line {error.lineno}: {error.message}",
-            remedy="correct it, or remove it from the folder",
-        ) from None
-    except Exception:  # noqa: S110 - it can raise anything, for it may want other roles
-        pass
+    with suppress(TemplateError):  # it may want other roles
+        try:
+            ChatTokenizer(tokenizer, "auto").render([{"role": "user", "content": "x"}])
+        except TemplateSyntax as error:
+            raise BadInput(
+                f"the chat template cannot be read: {error.message}",
+                remedy="correct it, or remove it from the folder",
+            ) from None
 
 
 def _strange_tokens(model: Any, size: int) -> list[str]:

@@ -9,8 +9,9 @@ from db.errors import Unreachable
 from tests.families.kit import Recorder, image_dataset, small_training
 from worker.engine.background import Background, NetworkCopy
 from worker.engine.checkpoints import check
+from worker.engine.loop import Loop
 from worker.engine.run import build_run, require_memory
-from worker.engine.train import Loop, train
+from worker.engine.train import train
 from worker.families import find_family
 
 

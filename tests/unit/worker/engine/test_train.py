@@ -18,8 +18,9 @@ from tests.families.kit import (
     train_small,
 )
 from worker.data.dataset import LocalDataset
+from worker.engine.loop import Loop
 from worker.engine.run import build_run, require_memory
-from worker.engine.train import Loop, train
+from worker.engine.train import train
 from worker.engine.weights import load
 from worker.families import find_family
 

@@ -226,6 +226,33 @@ def test_a_long_transfer_is_no_hang(hasty, claim) -> None:
     assert lease._progress_at >= over
 
 
+def test_work_that_goes_on_after_a_cancellation_ends_with_its_process(services, claim) -> None:
+    ended = threading.Event()
+    with hold(services, claim, on_hang=ended.set):
+        services.database.transact(lambda session: jobs.cancel(session, claim.job_id))
+        assert ended.wait(5)
+
+
+def test_work_that_stops_when_it_is_told_keeps_its_process(services, claim, monkeypatch) -> None:
+    monkeypatch.setattr("worker.shards.heartbeat.STOP_S", 0.3)
+    ended = threading.Event()
+    with hold(services, claim, on_hang=ended.set) as lease:
+        services.database.transact(lambda session: jobs.cancel(session, claim.job_id))
+        assert isinstance(told_to_stop(lease), Cancelled)
+    assert not ended.wait(0.6)
+
+
+def test_a_cancellation_beside_other_work_ends_no_process(services, claim, monkeypatch) -> None:
+    monkeypatch.setattr("worker.shards.heartbeat.STOP_S", 0.3)
+    ended = threading.Event()
+    other = Lease(services, claim_new(services), shared=SharedState())
+    with hold(services, claim, on_hang=ended.set) as lease:
+        lease.heartbeat._work = [lease, other]
+        services.database.transact(lambda session: jobs.cancel(session, claim.job_id))
+        assert isinstance(told_to_stop(lease), Cancelled)
+        assert not ended.wait(0.8)
+
+
 def test_previews_are_replaced_and_checkpoints_kept_on_record(services, claim, tmp_path) -> None:
     path = tmp_path / "p.png"
     with hold(services, claim) as lease:
