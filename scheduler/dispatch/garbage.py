@@ -8,6 +8,7 @@ import logging
 from db import artifacts, batches, datasets, jobs
 from scheduler.submission.batches import ABANDONED_S, discard
 from worker.data.versions import PREFIX, object_keys
+from worker.failpoints import reach
 from worker.services import Services, prompts
 from worker.store import packs
 
@@ -37,6 +38,7 @@ def _collect_job(services: Services, job_id: str) -> int:
     for key in garbage:
         services.store.delete(key)
     services.store.abort_uploads(f"jobs/{job_id}", STALE_UPLOAD_S)
+    reach(services.settings, "collected")
     services.database.transact(lambda session: jobs.mark_collected(session, job_id))
     log.info("garbage collected", extra={"job": job_id, "objects": len(garbage)})
     return len(garbage)

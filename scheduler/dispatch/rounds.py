@@ -15,6 +15,7 @@ from scheduler.dispatch.garbage import collect_batches, collect_jobs
 from scheduler.dispatch.retention import apply_retention, fold_counts
 from scheduler.schedules.firing import fire_due
 from worker.broker.doorbell import ring_due
+from worker.failpoints import reach
 from worker.services import Services
 from worker.services.finalize import finalize_due
 
@@ -54,6 +55,8 @@ def reap(services: Services) -> int:
     """Requeue shards whose lease has expired, or fail them at the limit of claims."""
     max_claims = services.settings.max_claims
     reaped = services.database.transact(lambda s: shards.reap(s, max_claims=max_claims))
+    if reaped:
+        reach(services.settings, "reaped")
     for shard_id in reaped:
         log.warning("lease expired", extra={"shard": shard_id})
     return len(reaped)

@@ -19,6 +19,7 @@ from scheduler.machine.broker import ping, prepare_broker
 from scheduler.machine.child_process import ChildProcess
 from scheduler.machine.home import log_folder, state_file, supervisor_lock, write_state
 from scheduler.output.render import to_count
+from worker.failpoints import reach
 from worker.services import open_services
 from worker.settings import Settings
 
@@ -66,6 +67,7 @@ class Supervisor:
             self.say(f"the object store has {limit}")
         if self.settings.redis_url is None:
             self._start_broker()
+            reach(self.settings, "broker_started")
         else:
             ping(self.settings)
         schema.upgrade(self.settings.database)
@@ -80,6 +82,7 @@ class Supervisor:
             command = genmill_command(name.partition("-")[0])
             self.children.append(self._child(name, command, environment))
             self.children[-1].start()
+            reach(self.settings, "child_started")
         self._write_state()
 
     def _start_broker(self) -> None:

@@ -19,6 +19,7 @@ from scheduler.output.render import to_duration, to_iso
 from scheduler.schedules.command import Prepared, prepared_jobs
 from scheduler.schedules.cron import due_around, next_due
 from scheduler.submission.enqueue import ring_or_warn
+from worker.failpoints import reach
 from worker.services import Services
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ def _fire(services: Services, schedule: Schedule) -> bool:
         failure = None
         try:
             prepared = stack.enter_context(prepared_jobs(services, schedule))
+            reach(services.settings, "schedule_prepared")
         except Unreachable as error:
             log.warning("schedule %s waits: %s", schedule.name, error)
             return False

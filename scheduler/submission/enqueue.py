@@ -20,6 +20,7 @@ from scheduler.submission.idempotency import refuse_different, refuse_different_
 from scheduler.submission.requests import Columns, Preparer, Request, Unchecked, Waiting
 from scheduler.submission.sharding import UNKNOWN_RATE
 from worker.broker.doorbell import ring_due
+from worker.failpoints import reach
 from worker.networks.family import Family
 from worker.services import Services
 from worker.services.pinned import PinnedGeneration, PinnedTraining
@@ -189,6 +190,7 @@ def _what_is_left(services: Services, job: Job, shards: Sequence[Shard]) -> NewJ
 def ring_or_warn(services: Services) -> None:
     """Ring for what is due; if the broker is down, log a warning: a scheduler rings later."""
     try:
+        reach(services.settings, "enqueued")
         ring_due(services)
     except Unreachable as error:
         log.warning("stored, but it waits for the broker: %s", error)

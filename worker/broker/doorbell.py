@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from db import shards
 from db.errors import Unreachable
 from worker.broker.app import QUEUE, TASK, celery_app
+from worker.failpoints import reach
 from worker.services import Services
 
 # one shard running and two waiting keep a worker busy; the real queue is the database
@@ -28,6 +29,7 @@ def ring(services: Services, shard_ids: Sequence[str]) -> None:
     with _producer(services) as producer:
         for shard_id in shard_ids:
             app.send_task(TASK, args=[shard_id], queue=QUEUE, producer=producer)
+    reach(services.settings, "rung")
 
 
 def ring_due(services: Services) -> int:
@@ -42,6 +44,8 @@ def ring_due(services: Services) -> int:
     shard_ids = services.database.transact(
         partial(shards.take_due, per_worker=PER_WORKER, deadline_s=deadline_s, waiting=int(waiting))
     )
+    if shard_ids:
+        reach(services.settings, "dispatched")
     ring(services, shard_ids)
     return len(shard_ids)
 

@@ -16,6 +16,7 @@ from db.commits import NewManifest
 from db.errors import DigestMismatch, Refused, Unreachable
 from db.states import JobState
 from db.tables import Job
+from worker.failpoints import reach
 from worker.files import canonical_json
 from worker.services import Services
 from worker.services.orders import settle_orders
@@ -75,6 +76,7 @@ def finalize(services: Services, job_ids: Sequence[str]) -> list[str]:
 
 
 def _finish(services: Services, job_ids: Sequence[str]) -> list[str]:
+    reach(services.settings, "settled")
     job_ids = settle_orders(services, [*job_ids])
     if not job_ids:
         return []
@@ -83,7 +85,9 @@ def _finish(services: Services, job_ids: Sequence[str]) -> list[str]:
 
     stored = store_manifests(services, {job_id: manifests[job_id] for job_id in job_ids})
     services.store.flush()
+    reach(services.settings, "manifest_stored")
     done = services.database.transact(lambda session: jobs.succeed_many(session, stored))
+    reach(services.settings, "finalized")
     log_succeeded(done)
     return done
 

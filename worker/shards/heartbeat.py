@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from db import shards
 from db.errors import GenmillError, Stopped, Unreachable
 from db.shards import Beat, Claim
+from worker.failpoints import reach
 from worker.services import Services
 
 log = logging.getLogger(__name__)
@@ -112,6 +113,7 @@ class Heartbeat:
             held = [each.held for each in work if each.held.open]
             pending = [(each, each.pending[:]) for each in held]
             if held:
+                reach(self.services.settings, "beat")
                 orders = self.services.database.transact(
                     lambda session: self._renew(session, held, pending)
                 )
