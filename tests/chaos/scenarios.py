@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from sqlalchemy import select
 from db import jobs, schedules, shards
 from db.session import clock
 from db.states import FINAL
-from db.tables import Shard
+from db.tables import Shard, Worker
 from scheduler.cli import run as run_command
 from scheduler.dispatch import loop, rounds
 from scheduler.dispatch.garbage import collect_jobs
@@ -122,12 +123,20 @@ def hurry() -> None:
 
 def _answer(settings: Settings) -> int:
     torch.set_num_threads(1)
+    calm = Services(settings.model_copy(update={"failpoint": ""}))
     child = Child(settings, SharedState())
     child.begin()
+    while not _is_present(calm, child.boot_id):
+        time.sleep(0.01)
     with contextlib.suppress(Reject):
-        child.work(due_shard(Services(settings.model_copy(update={"failpoint": ""}))))
+        child.work(due_shard(calm))
     child.end()
     return 0
+
+
+def _is_present(services: Services, boot_id: str) -> bool:
+    with services.database.read() as session:
+        return session.get(Worker, boot_id) is not None
 
 
 def due_shard(services: Services) -> str | None:

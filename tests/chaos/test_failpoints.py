@@ -3,8 +3,10 @@
 import os
 import shutil
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ LEASE_S, LOOP_S, DEADLINE_S = 1.0, 0.2, 0.5
 BOUND_S = LEASE_S + LOOP_S + 2 * DEADLINE_S + 10  # for the work itself, on a busy machine
 PATIENCE_S = 60.0
 
-ERRORS = ("refused", "unreachable", "memory", "unknown", "panic", "oserror:ENOSPC", "oserror:EIO")
+ERRORS = ("refused", "unreachable", "memory", "unknown", "panic", "oserror:ENOSPC")
 ACTIONS = ("sigkill", "stop", *ERRORS)
 # a job may end as failed where its own work was refused
 FINAL_AT_ONCE = "refused"
@@ -59,16 +61,29 @@ class Struck:
             if acted:
                 (self.trial.settings.home / HOLD).unlink(missing_ok=True)
             ended = not self.process.is_alive()
-            if ended or (acted and action == "stop" and self._is_stopped()):
+            if ended or (acted and action == "stop" and self._is_frozen()):
                 if acted:
                     self.trial.inject()
                 return acted
             assert time.monotonic() < deadline, f"{self.point}: neither ended nor stopped"
             time.sleep(0.02)
 
-    def _is_stopped(self) -> bool:
+    def _is_frozen(self) -> bool:
+        """Whether it is stopped, and not within a write to SQLite: nobody else can write then."""
         state = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return state == "T"
+        if state != "T" or self.trial.services.database.dialect != "sqlite":
+            return state == "T"
+        try:
+            with closing(sqlite3.connect(self.trial.services.database.url.database)) as probe:
+                probe.execute("PRAGMA busy_timeout = 200")
+                probe.execute("BEGIN IMMEDIATE")
+                probe.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            os.killpg(self.process.pid, signal.SIGCONT)
+            time.sleep(0.01)
+            os.killpg(self.process.pid, signal.SIGSTOP)
+            return False
+        return True
 
     def wake(self) -> None:
         """Let a stopped part go on, and wait for its end."""
