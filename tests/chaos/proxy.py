@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 CHUNK = 1 << 16
 NOW = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends a reset
 WAIT_S = 30.0
-COMMIT = b"COMMIT\0"  # as PostgreSQL's clients say it
+COMMIT, ROLLBACK = b"COMMIT\0", b"ROLLBACK\0"  # as PostgreSQL's clients say it
 
 
 class Proxy:
@@ -123,7 +123,7 @@ class Proxy:
             self.lost_reply_to, pair.loses = None, True
         if self.lost_reply_after is None:
             return
-        pair.said = pair.said or self.lost_reply_after in data
+        pair.said = (pair.said or self.lost_reply_after in data) and ROLLBACK not in data
         if pair.said and COMMIT in data:
             pair.said, self.skipped = False, self.skipped - 1
             if self.skipped < 0:

@@ -29,7 +29,8 @@ from scheduler.cli import run as run_command
 from scheduler.dispatch import loop, rounds
 from scheduler.dispatch.garbage import collect_jobs
 from scheduler.schedules.manage import add_schedule
-from tests.chaos.trial import Trial
+from scheduler.submission import batches
+from tests.chaos.trial import Trial, changed
 from tests.integration.conftest import TINY
 from worker.process.child import Child
 from worker.services import Services
@@ -86,7 +87,7 @@ def start(
     """Start a part in a session of its own; what it prints is added to `part.out` and `.log`."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    given = settings.model_copy(update={"failpoint": failpoint})
+    given = changed(settings, failpoint=failpoint)
     process = context.Process(target=_run, args=(part, given, dict(environment)))
     process.start()
     return process
@@ -119,11 +120,12 @@ def hurry() -> None:
     reports.MAX_BACKOFF_S = 0.2
     lease.FAILURE_BACKOFF_S = 0.1
     attempt.COMMIT_EVERY_S = 0.1
+    batches.ABANDONED_S = 1.0
 
 
 def _answer(settings: Settings) -> int:
     torch.set_num_threads(1)
-    calm = Services(settings.model_copy(update={"failpoint": ""}))
+    calm = Services(changed(settings, failpoint=""))
     child = Child(settings, SharedState())
     child.begin()
     while not _is_present(calm, child.boot_id):
@@ -236,7 +238,7 @@ def _download(settings: Settings) -> int:
 
 def _up(settings: Settings) -> int:
     """A machine of its own, with the embedded broker."""
-    own = settings.model_copy(update={"redis_url": None})
+    own = changed(settings, redis_url=None)
     return _command(("up", "--workers", "1"), own)
 
 

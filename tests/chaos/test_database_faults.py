@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import Engine, create_engine, make_url, text
 
 from db import schema
@@ -15,7 +14,15 @@ from db.errors import Unreachable
 from scheduler.dispatch.rounds import run_round
 from tests.chaos.proxy import Proxy, proxied
 from tests.chaos.scenarios import GENERATE, NAMED, command, start, work_through
-from tests.chaos.trial import FOLDER, ONE_BY_ONE, RING_BOUND_S, SERVERS, START_S, Trial
+from tests.chaos.trial import (
+    FOLDER,
+    ONE_BY_ONE,
+    RING_BOUND_S,
+    SERVERS,
+    START_S,
+    Trial,
+    changed,
+)
 from tests.integration.conftest import PATIENCE_S
 from tests.servers import PostgreSQL, own_postgresql
 
@@ -188,7 +195,7 @@ SAID = {
     "commit": b"INSERT INTO artifacts",
     "fail": b"UPDATE shards",
     "release": b"UPDATE shards",
-    "finalise": b"UPDATE jobs",
+    "finalise": b"manifest_key",
     "schedule": b"INSERT INTO schedule_runs",
 }
 LEADS_THERE = {"fail": "claimed:unknown:1", "release": "claimed:unreachable:1"}
@@ -212,7 +219,7 @@ def test_a_worker_asks_what_became_of_a_commit_whose_reply_was_lost(
     # a second kind of write of the same rows comes first: the claim
     proxy.skipped = 1 if step in LEADS_THERE else 0
     proxy.lost_reply_after = SAID[step]
-    settings = made.settings.model_copy(update={"database_url": SecretStr(url)})
+    settings = changed(made.settings, database_url=url)
     process = start(NAMED["generating"].part, settings, LEADS_THERE.get(step, ""), os.environ)
     process.join(PATIENCE_S)
     assert not process.is_alive()
@@ -230,7 +237,7 @@ def test_a_command_whose_commits_reply_was_lost_says_what_was_stored(trial, plac
     proxy, url = way
     made = trial("COMMIT's reply lost", places, bound_s=RING_BOUND_S, failpoint="")
     proxy.lost_reply_after = b"INSERT INTO shards"
-    settings = made.settings.model_copy(update={"database_url": SecretStr(url)})
+    settings = changed(made.settings, database_url=url)
     process = start(command(*GENERATE), settings, "", os.environ)
     process.join(PATIENCE_S)
     made.inject()
@@ -250,7 +257,7 @@ def test_a_schedule_whose_commits_reply_was_lost_fires_once(trial, places, way) 
     scenario = NAMED["firing"]
     scenario.prepare(made)
     proxy.lost_reply_after = SAID["schedule"]
-    settings = made.settings.model_copy(update={"database_url": SecretStr(url)})
+    settings = changed(made.settings, database_url=url)
     process = start(scenario.part, settings, "", os.environ)
     process.join(PATIENCE_S)
     assert proxy.losses == 1

@@ -3,23 +3,19 @@
 import os
 import shutil
 import signal
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 import redis
 
 from db.states import FINAL
 from tests.chaos.scenarios import NAMED, SCENARIOS, Scenario, scheduler, start, work_through
-from tests.chaos.trial import FOLDER, GRACE_S, SERVERS, Trial
-from worker.failpoints import HOLD
+from tests.chaos.struck import PATIENCE_S, Struck
+from tests.chaos.trial import FOLDER, GRACE_S, SERVERS, Trial, changed
 
 LEASE_S, LOOP_S, DEADLINE_S = 1.0, 0.2, 0.5
 BOUND_S = LEASE_S + LOOP_S + 2 * DEADLINE_S + 10  # for the work itself, on a busy machine
-PATIENCE_S = 60.0
 
 ERRORS = ("refused", "unreachable", "memory", "unknown", "panic", "oserror:ENOSPC")
 ACTIONS = ("sigkill", "stop", *ERRORS)
@@ -41,62 +37,6 @@ CASES = [
 ]
 
 
-class Struck:
-    """A part of a trial that has been struck at a failpoint."""
-
-    def __init__(self, trial: Trial, scenario: Scenario, point: str, action: str, nth: int) -> None:
-        self.trial, self.scenario, self.point = trial, scenario, point
-        before = len(trial.struck())
-        first = f"{scenario.also}," if scenario.also else ""
-        failpoint = f"{first}{point}:{action}:{nth}"
-        self.process = start(scenario.part, trial.settings, failpoint, os.environ)
-        self.acted = self._wait(action, before)
-        (trial.settings.home / HOLD).unlink(missing_ok=True)
-
-    def _wait(self, action: str, before: int) -> bool:
-        """Wait until the part has ended, or is stopped; whether the failpoint acted."""
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            acted = self.point in self.trial.struck()[before:]
-            if acted:
-                (self.trial.settings.home / HOLD).unlink(missing_ok=True)
-            ended = not self.process.is_alive()
-            if ended or (acted and action == "stop" and self._is_frozen()):
-                if acted:
-                    self.trial.inject()
-                return acted
-            assert time.monotonic() < deadline, f"{self.point}: neither ended nor stopped"
-            time.sleep(0.02)
-
-    def _is_frozen(self) -> bool:
-        """Whether it is stopped, and not within a write to SQLite: nobody else can write then."""
-        state = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
-        if state != "T" or self.trial.services.database.dialect != "sqlite":
-            return state == "T"
-        try:
-            with closing(sqlite3.connect(self.trial.services.database.url.database)) as probe:
-                probe.execute("PRAGMA busy_timeout = 200")
-                probe.execute("BEGIN IMMEDIATE")
-                probe.execute("ROLLBACK")
-        except sqlite3.OperationalError:
-            os.killpg(self.process.pid, signal.SIGCONT)
-            time.sleep(0.01)
-            os.killpg(self.process.pid, signal.SIGSTOP)
-            return False
-        return True
-
-    def wake(self) -> None:
-        """Let a stopped part go on, and wait for its end."""
-        os.killpg(self.process.pid, signal.SIGCONT)
-        self.process.join(PATIENCE_S)
-        assert not self.process.is_alive()
-
-    def kill(self) -> None:
-        if self.process.is_alive():
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.join(PATIENCE_S)
-
-
 Strike = Callable[..., Struck]
 TIMES = {"lease_s": LEASE_S, "loop_s": LOOP_S, "deadline_s": DEADLINE_S, "failpoint": ""}
 
@@ -116,10 +56,15 @@ def strike() -> Iterator[Strike]:
         each.kill()
 
 
+def all_final(made: Trial, *, at_least: int) -> bool:
+    found = made.everything()
+    return len(found) >= at_least and all(job.status in FINAL for job in found)
+
+
 def recover(made: Trial, scenario: Scenario) -> None:
     """Let healthy processes do what the struck one was to do, until every job has ended."""
     if scenario.name == "starting":
-        settings = made.settings.model_copy(update={"redis_url": None})
+        settings = changed(made.settings, redis_url=None)
         first = made.generate(2)
         again = start(scenario.part, settings, "", os.environ)
         try:

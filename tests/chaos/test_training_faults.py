@@ -1,7 +1,6 @@
 """A training is killed, and its checkpoints are damaged or gone: it ends with the same weights."""
 
 import os
-import signal
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -11,7 +10,8 @@ from sqlalchemy import select
 from db import jobs, models
 from db.states import FINAL
 from db.tables import Checkpoint
-from tests.chaos.scenarios import start, trainer, work_through
+from tests.chaos.scenarios import NAMED, start, trainer, work_through
+from tests.chaos.struck import Struck
 from tests.chaos.trial import FOLDER, LEASE_BOUND_S, Trial
 from tests.integration.conftest import PATIENCE_S
 
@@ -98,14 +98,10 @@ def test_checkpoints_that_are_all_damaged_mean_a_new_beginning(made) -> None:
 @pytest.mark.parametrize("places", [FOLDER], indirect=True)
 def test_a_zombies_checkpoint_is_refused(made) -> None:
     job = made.train(model="resumed", max_steps=STEPS)
-    zombie = start(trainer, made.settings, "checkpoint_stored:stop:3", os.environ)
-    made.until("the freeze", lambda: "checkpoint_stored" in made.struck())
-    made.inject()
+    zombie = Struck(made, NAMED["training"], "checkpoint_stored", "stop", 3)
     work_through(made, lambda: made.job(job.id).status in FINAL)
     before = [(each.step, each.sha256) for each in recorded(made)]
-    os.killpg(zombie.pid, signal.SIGCONT)
-    zombie.join(PATIENCE_S)
-    assert not zombie.is_alive()
+    zombie.wake()
     assert [(each.step, each.sha256) for each in recorded(made)] == before
     made.recover()
     assert weights(made, "resumed") == weights(made, "straight")

@@ -31,6 +31,12 @@ RING_BOUND_S = DEADLINE_S + LOOP_S + START_S
 GRACE_S = 60.0  # on a machine that is busy with other things
 
 
+def changed(settings: Settings, **changes: object) -> Settings:
+    """The settings with changes, which what follows from them has too."""
+    given = {name: getattr(settings, name) for name in Settings.model_fields}
+    return Settings(_env_file=None, **(given | changes))
+
+
 class Trial(Deployment):
     """A deployment with `tiny` and `digits`; every job that it enqueues must end as it should."""
 
@@ -116,7 +122,7 @@ class Trial(Deployment):
 
     def changed(self, **settings: object) -> Services:
         """Services with other settings, which the caller closes."""
-        return Services(self.settings.model_copy(update=settings))
+        return Services(changed(self.settings, **settings))
 
     def until(self, what: str, happens: Callable[[], object], *, within_s: float = 60) -> None:
         """Wait without dispatching."""
