@@ -245,6 +245,7 @@ def _up(settings: Settings) -> int:
 def work_through(trial: Trial, done: Callable[[], object], *, dispatch: bool = True) -> None:
     """Work in this process, and dispatch, until `done`."""
     hurry()
+    torch.set_num_threads(trial.settings.threads)  # sums depend on it
     home = trial.settings.home / "elsewhere"  # another machine's: it shares no locks
     home.mkdir(exist_ok=True)
     services = trial.changed(failpoint="", home=home)
