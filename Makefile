@@ -47,7 +47,7 @@ structure: install ## rooms, imports between them, sizes of functions and files
 results: install ## the quality table, on the data sets beside the project (an hour; ONLY="gan vae" for some)
 	$(BIN)/python -m tests.results $(foreach case,$(ONLY),--only $(case))
 
-chaos: install ## random faults against the real system, and an auditor; SEED=N picks them
+chaos: install ## every fault against the real system, and an auditor; SEED=N picks the random ones, CHAOS_JSON=file writes the table
 	SEED=$(SEED) $(BIN)/pytest -n 0 -m "chaos or slow" --show-capture=no tests
 
 fuzz: install ## 20,000 mutated data sets and as many mutated models; FUZZ=N for another number

@@ -77,36 +77,83 @@ def is_open(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def serve_postgresql(
-    commands: Path, home: Path, *, sync: bool = False, settings: Sequence[str] = ()
-) -> Iterator[str]:
-    """A server by the programs in `commands`, with its data in `home`; yields its URL."""
-    (home / "password").write_text(PASSWORD)
-    if IS_ROOT:  # PostgreSQL refuses to run as root
-        shutil.chown(home, "nobody")
-        shutil.chown(home / "password", "nobody")
-    options = ["--auth=scram-sha-256", "--no-sync", "-U", "genmill", "-E", "UTF8"]
-    initdb = [commands / "initdb", "-D", home / "data", f"--pwfile={home / 'password'}", *options]
-    _as_postgresql(subprocess.run, initdb, check=True, stdout=subprocess.DEVNULL)
-    port = free_port()
-    given = [f"fsync={'on' if sync else 'off'}", "listen_addresses=127.0.0.1", *settings]
-    places = ["-D", home / "data", "-p", str(port), "-k", home, *(f"--{each}" for each in given)]
-    with (home / "log").open("wb") as log:
-        server = _as_postgresql(
-            subprocess.Popen,
-            [commands / "postgres", *places, *(f"--{each}" for each in given)],
-            stderr=log,
-        )
-    ready = [commands / "pg_isready", "-h", "127.0.0.1", "-p", str(port), "-t", "1"]
-    try:
+class PostgreSQL:
+    """A server by the programs in `commands`, with its data in `home`; it may be started again."""
+
+    def __init__(
+        self, commands: Path, home: Path, *, sync: bool = False, settings: Sequence[str] = ()
+    ) -> None:
+        self.port = free_port()
+        self.environment: dict[str, str] = {}  # for its processes, besides the usual one
+        self._commands, self._home = commands, home
+        given = [f"fsync={'on' if sync else 'off'}", "listen_addresses=127.0.0.1", *settings]
+        places = ["-D", home / "data", "-p", str(self.port), "-k", home]
+        self._command = [commands / "postgres", *places, *(f"--{each}" for each in given)]
+        self._server: subprocess.Popen[bytes] | None = None
+        self._create()
+
+    @property
+    def url(self) -> str:
+        """The URL of the server's own database."""
+        return f"postgresql://genmill:{PASSWORD}@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        with (self._home / "log").open("ab") as log:
+            self._server = _as_postgresql(
+                subprocess.Popen, self._command, stderr=log, env=os.environ | self.environment
+            )
+        port = ["-h", "127.0.0.1", "-p", str(self.port), "-t", "1"]
+        ready = [self._commands / "pg_isready", *port]
         wait_until(
             lambda: subprocess.run(ready, check=False, stdout=subprocess.DEVNULL).returncode == 0,
             "PostgreSQL",
         )
-        yield f"postgresql://genmill:{PASSWORD}@127.0.0.1:{port}/postgres"
+
+    def stop(self) -> None:
+        """Stop it without waiting for its clients to leave ("fast")."""
+        if self._server is not None:
+            self._server.send_signal(signal.SIGINT)
+            self._server.wait(timeout=30)
+            self._server = None
+
+    def _create(self) -> None:
+        password = self._home / "password"
+        password.write_text(PASSWORD)
+        if IS_ROOT:  # PostgreSQL refuses to run as root
+            shutil.chown(self._home, "nobody")
+            shutil.chown(password, "nobody")
+        options = ["--auth=scram-sha-256", "--no-sync", "-U", "genmill", "-E", "UTF8"]
+        data = ["-D", self._home / "data", f"--pwfile={password}"]
+        initdb = [self._commands / "initdb", *data, *options]
+        _as_postgresql(subprocess.run, initdb, check=True, stdout=subprocess.DEVNULL)
+
+
+@contextmanager
+def own_postgresql() -> Iterator[PostgreSQL]:
+    """A server that its user may stop and start; it runs at the beginning."""
+    home = Path(tempfile.mkdtemp(prefix="genmill-pg-"))
+    try:
+        server = PostgreSQL(_postgresql_commands(home), home)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
     finally:
-        server.send_signal(signal.SIGINT)  # "fast": it does not wait for clients to leave
-        server.wait(timeout=30)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def serve_postgresql(
+    commands: Path, home: Path, *, sync: bool = False, settings: Sequence[str] = ()
+) -> Iterator[str]:
+    """A server by the programs in `commands`, with its data in `home`; yields its URL."""
+    server = PostgreSQL(commands, home, sync=sync, settings=settings)
+    try:
+        server.start()
+        yield server.url
+    finally:
+        server.stop()
 
 
 def _as_postgresql(start: Callable, command: list, **options):

@@ -13,6 +13,7 @@ from worker.cleaning.recipe import Recipe
 from worker.cleaning.steps import Progress
 from worker.data.dataset import LocalDataset
 from worker.data.versions import publish, summary
+from worker.failpoints import reach
 from worker.ingest.ingest import NOTHING, PLAIN, About, ingest
 from worker.services import Services
 from worker.source_files.members import Reject
@@ -66,6 +67,7 @@ def add_dataset(
             withdrawn=withdrawn,
         )
         manifest = publish(services.store, Path(scratch))
+    reach(services.settings, "dataset_stored")
     kept: dict[str, Any] = {"parent": parent.reference if parent else None}
 
     def work(session: Session) -> tuple[Dataset, DatasetVersion]:

@@ -10,7 +10,7 @@ from functools import partial
 from db import chains, jobs
 from scheduler.submission.chains import names_of_chain, without_missing
 from scheduler.submission.requests import Preparer
-from worker.failpoints import end_at
+from worker.failpoints import reach
 from worker.services import Services
 from worker.services.loops import Loop
 from worker.services.prompts import load_spec
@@ -67,9 +67,9 @@ def _release(services: Services, job_id: str) -> bool:
         names = names_of_chain(session, job_id)
         spec = without_missing(session, load_spec(services.store, job.spec))
     new = Preparer(services, names).prepare(spec, priority=job.priority).new_job()
-    end_at(services.settings, "chain_pinned")
+    reach(services.settings, "chain_pinned")
     released = services.database.transact(partial(chains.release, job_id=job_id, new=new))
-    end_at(services.settings, "chain_released")
+    reach(services.settings, "chain_released")
     if released:
         log.info("job queued after the one before it", extra={"job": job_id})
     return released

@@ -11,6 +11,7 @@ from db import artifacts, batches, datasets, jobs
 from db.errors import GenmillError
 from scheduler.submission.batches import ABANDONED_S, discard
 from worker.data.versions import PREFIX, object_keys
+from worker.failpoints import reach
 from worker.isolation import described, each
 from worker.services import Services, prompts
 from worker.services.loops import Loop
@@ -42,6 +43,7 @@ def _collect_job(services: Services, job_id: str) -> int:
     keys = services.store.keys(f"jobs/{job_id}")
     deleted = _delete(services, keys, unless=used.__contains__)
     services.store.abort_uploads(f"jobs/{job_id}", STALE_UPLOAD_S)
+    reach(services.settings, "collected")
     services.database.transact(lambda session: jobs.mark_collected(session, job_id))
     log.info("garbage collected", extra={"job": job_id, "objects": deleted})
     return deleted

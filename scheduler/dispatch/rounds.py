@@ -16,6 +16,7 @@ from scheduler.dispatch.garbage import collect_batches, collect_jobs
 from scheduler.dispatch.retention import apply_retention, fold_counts
 from scheduler.schedules.firing import fire_due
 from worker.broker.doorbell import ring_due
+from worker.failpoints import reach
 from worker.services import Services
 from worker.services.dead_workers import reap_dead_workers
 from worker.services.finalize import finalize_due
@@ -82,6 +83,8 @@ def reap(services: Services) -> int:
         with services.database.read() as session:
             expired = shards.expired(session, without=loop.paused)
         reaped = loop.together(expired, take_back)
+    if reaped:
+        reach(services.settings, "reaped")
     for shard_id in reaped:
         log.warning("lease expired", extra={"shard": shard_id})
     return len(reaped)

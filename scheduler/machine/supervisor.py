@@ -21,6 +21,7 @@ from scheduler.machine.broker import ping, prepare_broker
 from scheduler.machine.child_process import ChildProcess
 from scheduler.machine.home import log_folder, state_file, supervisor_lock, write_state
 from scheduler.output.render import to_count
+from worker.failpoints import reach
 from worker.files import disk_errors
 from worker.isolation import Survivor
 from worker.services import open_services
@@ -73,6 +74,7 @@ class Supervisor:
             self.say(f"the object store has {limit}")
         if self.settings.redis_url is None:
             self._start_broker()
+            reach(self.settings, "broker_started")
         else:
             ping(self.settings)
         schema.upgrade(self.settings.database)
@@ -88,6 +90,7 @@ class Supervisor:
             command = genmill_command(name.partition("-")[0])
             self.children.append(self._child(name, command, environment))
             self.children[-1].start()
+            reach(self.settings, "child_started")
         self._write_state()
 
     def _start_broker(self) -> None:

@@ -15,6 +15,7 @@ from scheduler.models.folder_check import ModelFolder, check_folder, check_sums
 from scheduler.models.other_files import refuse_other_than_folder
 from scheduler.models.weights_check import unwrapped
 from scheduler.submission.pinning import refuse_other_family
+from worker.failpoints import reach
 from worker.files import digest_of, weights_digest
 from worker.networks.inspection import Inspection
 from worker.networks.version_folder import CONFIG, WEIGHTS_SUFFIX, own_record
@@ -57,6 +58,7 @@ def _import(
     config, params = found.version_config(digests, inspected)
     files = {each: vars(services.store.put(PREFIX, found.folder / each)) for each in found.names}
     files[CONFIG] = vars(services.store.put_bytes(PREFIX, config.encode()))
+    reach(services.settings, "model_stored")
     weights = {each: sha256 for each, sha256 in digests.items() if each.endswith(WEIGHTS_SUFFIX)}
 
     def work(session: Session) -> tuple[Model, ModelVersion]:

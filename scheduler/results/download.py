@@ -23,6 +23,7 @@ from db.orders import VERDICTS
 from db.tables import Artifact, Job, Shard
 from scheduler.results.threads import in_order
 from scheduler.results.unpack import already_written, read_samples, write_files, write_object
+from worker.failpoints import reach
 from worker.families import find_family
 from worker.files import CHUNK, disk_errors, durable_rename, inside, is_plain
 from worker.media import all_media, find_medium
@@ -232,6 +233,7 @@ def _fetch(services: Services, each: _Object) -> _Fetched:
         return _Fetched(each, len(index), index, read_packed(services, artifact, artifact.packed))
     each.part.parent.mkdir(exist_ok=True)
     services.store.fetch(artifact.key, each.part, sha256=artifact.sha256, durable=False)
+    reach(services.settings, "part_fetched")
     return _Fetched(each, len(index), index)
 
 

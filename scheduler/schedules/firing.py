@@ -19,6 +19,7 @@ from scheduler.output.render import to_duration, to_iso
 from scheduler.schedules.command import Prepared, prepared_jobs
 from scheduler.schedules.cron import due_around, next_due
 from scheduler.submission.enqueue import ring_or_warn
+from worker.failpoints import reach
 from worker.isolation import Isolated, described
 from worker.services import Services
 from worker.services.loops import Loop
@@ -55,6 +56,7 @@ def _fire(services: Services, schedule: Schedule) -> bool:
         prepared: Prepared | None = None
         with Isolated() as attempt:
             prepared = stack.enter_context(prepared_jobs(services, schedule))
+            reach(services.settings, "schedule_prepared")
         failure = _reason(schedule, attempt.error) if attempt.error else None
         try:
             decisions = services.database.transact(

@@ -25,6 +25,7 @@ from scheduler.submission.pinning import Names
 from scheduler.submission.receipts import OnStored, say_nothing, store_or_find, undivided
 from scheduler.submission.requests import Columns, Request, Unchecked
 from scheduler.submission.spool import Show, Spool, show_nothing, spooled
+from worker.failpoints import reach
 from worker.services import Services
 from worker.services.prompts import store_prompts
 from worker.specs import parse_key
@@ -197,6 +198,7 @@ def _staged(services: Services, spool: Spool, show: Show) -> Iterator[str]:
             services.database.transact(partial(_insert, piece=piece, batch_id=batch_id, size=size))
             turn_until = time.monotonic() + TURN_S  # in which the next piece is built
             stored += len(piece.jobs)
+            reach(services.settings, "batch_piece")
             show("jobs stored", stored, spool.count)
         yield batch_id
     except KeyboardInterrupt:

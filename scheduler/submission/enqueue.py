@@ -24,6 +24,7 @@ from scheduler.submission.receipts import OnStored, say_nothing, store_or_find, 
 from scheduler.submission.requests import Columns, Preparer, Request, Unchecked, Waiting
 from scheduler.submission.sharding import UNKNOWN_RATE
 from worker.broker.doorbell import ring_due
+from worker.failpoints import reach
 from worker.networks.family import Family
 from worker.services import Services
 from worker.services.pinned import PinnedGeneration, PinnedTraining
@@ -227,6 +228,7 @@ def _what_is_left(services: Services, job: Job, shards: Sequence[Shard]) -> NewJ
 def ring_or_warn(services: Services) -> None:
     """Ring for what is due; whatever prevents it is a warning: a scheduler rings later."""
     try:
+        reach(services.settings, "enqueued")
         ring_due(services)
     except Unreachable as error:
         log.warning("stored, but it waits for the broker: %s", error)

@@ -3,17 +3,20 @@
 import os
 import random
 import signal
+import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 
 import redis
 from kombu.exceptions import OperationalError
-from sqlalchemy import select
+from sqlalchemy import create_engine, select, text
 
+from db.errors import Refused, Unreachable
 from db.states import FINAL
 from db.tables import Job, Shard, Worker
-from tests.chaos.system import Supervised, System
+from tests.chaos.system import Outage, Supervised, System
 from tests.integration.test_faults import children
 from worker.broker.app import QUEUE, TASK, celery_app
 
@@ -28,13 +31,23 @@ GARBAGE: list[dict[str, object]] = [
 ]
 RAW = [b"", b"{", b"[]", b'{"body": 1}', b"\xff\xfe\x00", b'"' + b"x" * 10_000 + b'"']
 MAX_CANCELLED = 15
+END_CONNECTIONS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
 
 
 class Storm:
-    """Injects faults into a system; `cancelled` holds the jobs that it cancelled in time."""
+    """Injects faults into a system; `cancelled` holds the jobs that it cancelled in time.
 
-    def __init__(self, system: System, seed: int) -> None:
+    `outage` takes the store away until the function that it returns is called.
+    """
+
+    def __init__(self, system: System, seed: int, outage: Outage) -> None:
         self.system = system
+        self.store_is_there = threading.Event()
+        self.store_is_there.set()
+        self._outage = outage
         self.random = random.Random(seed)
         self.cancelled: set[str] = set()
         self.struck: list[str] = []
@@ -55,12 +68,16 @@ class Storm:
             self.ring_garbage: 2,
             self.push_garbage: 1,
             self.cancel: 3,
+            self.retry: 2,
+            self.hold_up_database: 2,
+            self.take_store_away: 2,
         }
 
     def strike(self) -> str:
         """Inject the next fault of the seed; return its name."""
         (fault,) = self.random.choices(list(self._faults), list(self._faults.values()))
-        with suppress(redis.RedisError, OperationalError):  # the broker may be down just now
+        # the broker may be down just now, the database or the store away, and nothing left to retry
+        with suppress(redis.RedisError, OperationalError, Unreachable, Refused):
             fault()
         self.struck.append(fault.__name__)
         return fault.__name__
@@ -142,6 +159,38 @@ class Storm:
         job_id = self.random.choice(ids)
         if self.system.cancel(job_id):
             self.cancelled.add(job_id)
+
+    def retry(self) -> None:
+        """Retry a job that was cancelled: what is left of it becomes a new job."""
+        if self.cancelled:
+            self.system.retry(self.random.choice(sorted(self.cancelled)))
+
+    def hold_up_database(self) -> None:
+        """Lock SQLite for up to three seconds, or end every connection to PostgreSQL."""
+        url = self.system.services.database.url
+        if url.get_backend_name() == "postgresql":
+            engine = create_engine(url.set(drivername="postgresql+psycopg"))
+            with engine.connect() as connection:
+                connection.execute(text(END_CONNECTIONS))
+            engine.dispose()
+            return
+        other = sqlite3.connect(str(url.database), isolation_level=None, check_same_thread=False)
+        other.execute("PRAGMA busy_timeout = 5000")
+        other.execute("BEGIN IMMEDIATE")
+        self.system.later(self.random.uniform(0.5, 3), other.close)
+
+    def take_store_away(self) -> None:
+        """Take the store away for up to three seconds."""
+        if not self.store_is_there.is_set():
+            return
+        self.store_is_there.clear()
+        give_back = self._outage()
+
+        def end() -> None:
+            give_back()
+            self.store_is_there.set()
+
+        self.system.later(self.random.uniform(0.5, 3), end)
 
     def _worker(self) -> Supervised:
         """A worker, one with a running shard if possible."""

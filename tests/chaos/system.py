@@ -26,6 +26,7 @@ from tests.integration.conftest import Deployment
 from worker.settings import Settings
 
 ROOT = Path(__file__).parents[2]
+Outage = Callable[[], Callable[[], None]]
 PAUSE_S = 0.5  # before a process that ended is started again
 STEP_S = 0.1
 
@@ -90,6 +91,7 @@ class System(Deployment):
         super().__init__(settings)
         self.broker = broker
         self.history = History(time.monotonic)
+        self.outage: Outage = lambda: lambda: None  # takes the store away, and returns it
         self.workers = [
             self._genmill("worker", 0, skew_s=86_400),
             self._genmill("worker", 1, skew_s=-86_400),

@@ -51,9 +51,13 @@ class Deployment:
         self.services = Services(settings)
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def worker(self, **settings: object) -> subprocess.Popen[bytes]:
-        """Start `genmill worker` as the leader of its own session."""
-        environment = self.settings.child_environment(**settings) | {"PYTHONPATH": str(ROOT)}
+    def worker(self, *, path: Path | None = None, **settings: object) -> subprocess.Popen[bytes]:
+        """Start `genmill worker` as the leader of its own session.
+
+        Modules in `path` come before all others.
+        """
+        found = os.pathsep.join(str(each) for each in (path, ROOT) if each)
+        environment = self.settings.child_environment(**settings) | {"PYTHONPATH": found}
         log = self.settings.home / f"worker-{len(self.processes)}.log"
         with log.open("ab") as file:
             process = subprocess.Popen(

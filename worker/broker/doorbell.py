@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from db import shards
 from db.errors import Unreachable
 from worker.broker.app import QUEUE, TASK, celery_app
+from worker.failpoints import reach
 from worker.isolation import each
 from worker.services import Services
 
@@ -39,6 +40,7 @@ def ring(services: Services, shard_ids: Sequence[str]) -> None:
         )
         for error in failed.values():
             raise error
+    reach(services.settings, "rung")
 
 
 def ring_due(services: Services) -> int:
@@ -53,6 +55,8 @@ def ring_due(services: Services) -> int:
     shard_ids = services.database.transact(
         partial(shards.take_due, per_worker=PER_WORKER, deadline_s=deadline_s, waiting=waiting)
     )
+    if shard_ids:
+        reach(services.settings, "dispatched")
     ring(services, shard_ids)
     return len(shard_ids)
 

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from db import workers
 from db.columns import new_id
 from db.errors import Draining, GenmillError, Refused
+from worker.failpoints import reach, strike_parent_too
 from worker.log import surviving
 from worker.services import Services
 from worker.services.dead_workers import end_life, reap_dead_workers, show_life
@@ -55,7 +56,9 @@ class Child:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         self.shared.pulse()
+        strike_parent_too()
         try:
+            reach(self.settings, "booting")
             self._boot()
         except BaseException as error:  # Celery would log it and keep a child that cannot work
             text = (
@@ -130,6 +133,7 @@ class Child:
         if not is_id:
             log.warning("dropped a doorbell that is not a shard's id: %.80r", shard_id)
             return
+        reach(self.settings, "received")
         try:
             if self._context is None or self.shared.draining:
                 raise Draining

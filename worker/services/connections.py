@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from worker.environment import database_url
+from worker.failpoints import watch_database, watch_store
 
 if TYPE_CHECKING:
     from db.session import Database
@@ -45,7 +46,10 @@ class Services:
         from db.session import Database  # noqa: PLC0415 - SQLAlchemy takes 0.2 s, not always needed
 
         url = None if "settings" in self.__dict__ else database_url()
-        return Database(url or self.settings.database)
+        database = Database(url or self.settings.database)
+        if url is None and self.settings.failpoint:
+            watch_database(database, self.settings)
+        return database
 
     @cached_property
     def store(self) -> ObjectStore:
@@ -55,6 +59,8 @@ class Services:
 
         store = open_store(self.settings.store, s3_endpoint_url=self.settings.s3_endpoint_url)
         store.owner = StoreOwner(lambda: self.database)
+        if self.settings.failpoint:
+            watch_store(store, self.settings)
         return store
 
     @cached_property

@@ -16,6 +16,7 @@ from db.commits import NewManifest
 from db.errors import DigestMismatch
 from db.states import JobState
 from db.tables import Job
+from worker.failpoints import reach
 from worker.files import canonical_json
 from worker.services import Services
 from worker.services.loops import Loop
@@ -89,12 +90,15 @@ def _finish(services: Services, job_ids: list[str]) -> list[str]:
     job_ids = settle_orders(services, job_ids)
     if not job_ids:
         return []
+    reach(services.settings, "settled")
     with services.database.read() as session:
         manifests = jobs.manifests(session, job_ids)
 
     stored = store_manifests(services, {job_id: manifests[job_id] for job_id in job_ids})
     services.store.flush()
+    reach(services.settings, "manifest_stored")
     done = services.database.transact(lambda session: jobs.succeed_many(session, stored))
+    reach(services.settings, "finalized")
     log_succeeded(done)
     return done
 

@@ -16,7 +16,7 @@ from db import jobs
 from db.errors import Draining, NotSupportedHere, Panic, contained
 from db.jobs import JobBrief
 from db.shards import Claim
-from worker.failpoints import crash_at
+from worker.failpoints import reach
 from worker.services.pinned import (
     PinnedEvaluation,
     PinnedGeneration,
@@ -105,7 +105,7 @@ class Attempt:
         home = self.services.settings.home
         try:
             with self._heartbeat.renewing(self.leases), scratch(home / "work") as folder:
-                crash_at(self.services.settings, "claimed")
+                reach(self.services.settings, "claimed")
                 self._run_in(folder)
         except Draining:
             reason = "the worker shut down"
@@ -179,10 +179,10 @@ class Attempt:
 
     def _commit(self, made: Mapping[Lease, ShardResult]) -> None:
         """Record results in one transaction, after which their shards have succeeded."""
-        crash_at(self.services.settings, "put_after")
+        reach(self.services.settings, "put_after")
         with hang_checks_paused(self._open()):
             outcomes = commit(self._heartbeat, made, self._shared)
-        crash_at(self.services.settings, "committed")
+        reach(self.services.settings, "committed")
         done = [lease.claim for lease in made if outcomes[lease.claim.shard_id] is None]
         self.done += done
         log_claims("succeeded", done)

@@ -11,6 +11,7 @@ from db import shards
 from db.commits import NewManifest
 from db.errors import GenmillError, Unreachable
 from db.shards import Result
+from worker.failpoints import reach
 from worker.services import Services
 from worker.services.finalize import log_succeeded, store_manifests
 from worker.shards.context import ShardResult
@@ -36,6 +37,7 @@ def commit(
     with hang_checks_paused(made):
         manifests = _store_manifests(heartbeat.services, made)
         heartbeat.services.store.flush()
+        reach(heartbeat.services.settings, "flushed")
         record = partial(_record, made=made, manifests=manifests)
         outcomes = _until_answered(heartbeat, record, shared)
     ended = [lease.claim for lease in made if outcomes[lease.claim.shard_id] is None]

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from db import shards
 from db.errors import Stopped, Unreachable
 from db.shards import Beat, Claim
+from worker.failpoints import reach
 from worker.isolation import Isolated, described
 from worker.log import surviving
 from worker.services import Services
@@ -119,6 +120,7 @@ class Heartbeat:
             held = [each.held for each in work if each.held.open]
             if not held:
                 return
+            reach(self.services.settings, "beat")
             with Isolated() as together:
                 self._write(held, [(each, each.pending[:]) for each in held])
             if together.error is None:

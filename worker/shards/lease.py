@@ -17,7 +17,7 @@ from db import jobs, shards
 from db.columns import new_id
 from db.errors import Draining, GenmillError, Unreachable
 from db.shards import Claim, NewArtifact
-from worker.failpoints import wait_while_held
+from worker.failpoints import reach, wait_while_held
 from worker.services import Services
 from worker.shards.heartbeat import Held, Report, Write
 from worker.shared_memory import SharedState
@@ -48,6 +48,7 @@ class Lease:
         report: Report = {"done": done, "total": total, "unit": unit, "eta_s": eta_s, "note": note}
         self.held.seq += 1
         self.held.report = report
+        reach(self.services.settings, "step")
         wait_while_held(
             self.services.settings, until=lambda: self.held.order or self._shared.draining
         )
@@ -84,6 +85,7 @@ class Lease:
         """Store a checkpoint; without the store or the database, only log that it failed."""
         with self._warn_if_unreachable(f"the checkpoint of step {step}"):
             blob = self._store(path)
+            reach(self.services.settings, "checkpoint_stored")
             self.raise_if_stopped()
             self.services.database.transact(
                 lambda session: shards.add_checkpoint(

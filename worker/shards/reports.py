@@ -11,6 +11,7 @@ from db import jobs, shards
 from db.errors import Cause, GenmillError, NotPromoted, Stopped, Unreachable, cause_of
 from db.path_errors import as_genmill
 from db.shards import Claim
+from worker.failpoints import reach
 from worker.services import Services
 from worker.shards.lease import fail
 
@@ -113,6 +114,7 @@ def _report(services: Services, claim: Claim, step: Callable[[], object]) -> boo
     deadline = time.monotonic() + services.settings.lease_s
     while True:
         try:
+            reach(services.settings, "reporting")
             step()
         except Stopped as order:  # perhaps an earlier try was recorded and its reply lost
             log.info("nothing left to report: %s", order, extra=log_fields(claim))

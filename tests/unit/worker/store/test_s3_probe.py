@@ -1,16 +1,14 @@
 """S3 servers that lack something: it is found out, made up for where that is sound, and told."""
 
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from db.errors import DigestMismatch, Unreachable
+from tests.faulty_s3 import Handler, faulty_s3
 from worker.store import open_store
 from worker.store import s3 as stores
 from worker.store.s3 import S3Store
-
-from .test_store_faults import Handler, Proxy
 
 DATA = bytes(range(256)) * 4096  # 1 MiB
 NOT_IMPLEMENTED = b"<Error><Code>NotImplemented</Code><Message>no</Message></Error>"
@@ -35,19 +33,13 @@ class Lacking(Handler):
 @pytest.fixture
 def lacking(s3, s3_server) -> Iterator[Callable[[Callable], S3Store]]:
     """Open the store by way of a server with something missing."""
-    server = Proxy(s3_server)
-    server.RequestHandlerClass = Lacking
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
+    with faulty_s3(s3_server, Lacking) as server:
 
-    def open_with(lacks: Callable[[Lacking], int | str | None]) -> S3Store:
-        server.lacks = lacks
-        return open_store(s3.url, s3_endpoint_url=server.url)
+        def open_with(lacks: Callable[[Lacking], int | str | None]) -> S3Store:
+            server.lacks = lacks
+            return open_store(s3.url, s3_endpoint_url=server.url)
 
-    yield open_with
-    server.shutdown()
-    thread.join()
-    server.server_close()
+        yield open_with
 
 
 def conditional(answer: int | str) -> Callable[[Lacking], int | str | None]:

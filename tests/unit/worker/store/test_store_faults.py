@@ -1,20 +1,16 @@
 """What a caller sees of trouble: a proxy that misbehaves between the store and a real S3 server."""
 
 import errno
-import http.client
 import os
 import resource
 import signal
-import threading
-from collections import deque
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
 from db.errors import DigestMismatch, NotFound, Refused, Unreachable
+from tests.faulty_s3 import FaultyS3, faulty_s3
 from worker.files import disk_errors
 from worker.store import open_store
 from worker.store import s3 as stores
@@ -24,87 +20,10 @@ from worker.store.s3 import S3Store
 DATA = bytes(range(256)) * 4096  # 1 MiB
 
 
-class Proxy(ThreadingHTTPServer):
-    """Forwards requests; each fault queued in `faults` spoils the next request of its method."""
-
-    daemon_threads = True
-
-    def __init__(self, target: str) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.target = urlsplit(target).netloc
-        self.faults: deque[tuple[str, object]] = deque()
-        self.seen: list[tuple[str, str | None]] = []  # method and range
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def handle_any(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.server.seen.append((self.command, self.headers.get("Range")))
-        fault = self._fault()
-        if isinstance(fault, int):
-            self._answer(fault, ERRORS.get(fault, b""), {})
-            return
-        connection = http.client.HTTPConnection(self.server.target)
-        connection.request(self.command, self.path, body, dict(self.headers))
-        answer = connection.getresponse()
-        self._forward(answer, answer.read(), fault)
-        connection.close()
-
-    def __getattr__(self, name: str) -> object:
-        if name.startswith("do_"):
-            return self.handle_any
-        raise AttributeError(name)
-
-    def log_message(self, *words: object) -> None:
-        """Quiet."""
-
-    def _fault(self) -> object:
-        faults = self.server.faults
-        return faults.popleft()[1] if faults and faults[0][0] == self.command else None
-
-    def _forward(self, answer: http.client.HTTPResponse, body: bytes, fault: object) -> None:
-        if fault == "reset":  # after the server has done it
-            self.close_connection = True
-            return
-        if fault == "flipped":
-            body = bytes([body[0] ^ 1]) + body[1:]
-        self._answer(answer.status, body, dict(answer.getheaders()), cut=fault == "cut")
-
-    def _answer(
-        self, status: int, body: bytes, headers: dict[str, str], *, cut: bool = False
-    ) -> None:
-        self.send_response_only(status)
-        length = headers.get("Content-Length", str(len(body)))
-        for name, value in (headers | {"Content-Length": length}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body[: len(body) // 2] if cut else body)
-        self.close_connection = self.close_connection or cut
-
-
-ERRORS = {
-    403: b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>",
-    500: b"<Error><Code>InternalError</Code><Message>oops</Message></Error>",
-    503: b"<Error><Code>SlowDown</Code><Message>less</Message></Error>",
-}
-
-
 @pytest.fixture
-def proxy(s3_server: str) -> Iterator[Proxy]:
-    server = Proxy(s3_server)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def proxy(s3_server: str) -> Iterator[FaultyS3]:
+    with faulty_s3(s3_server) as server:
+        yield server
 
 
 @pytest.fixture
