@@ -158,6 +158,9 @@ class JobFailed(GenmillError):
 class BadRecord(GenmillError):
     """The record holds what Genmill has not written."""
 
+    cause = Cause.WORK
+    lasting = True
+
 
 class DigestMismatch(GenmillError):
     """The bytes differ from the digest on record."""

@@ -13,7 +13,7 @@ from functools import partial
 from sqlalchemy.orm import undefer
 
 from db import jobs, own_store, shards
-from db.errors import GenmillError
+from db.errors import Cause, GenmillError
 from db.states import JobState
 from db.tables import Artifact, Job, Shard
 from scheduler.audit.byte_checks import Objects
@@ -33,6 +33,9 @@ Show = Callable[[str], None]
 
 class NotRepaired(GenmillError):
     """It could not be made again."""
+
+    cause = Cause.WORK
+    lasting = True
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from db.errors import BadInput
+from db.errors import BadInput, Cause
 from worker.engine.tensors import copy_tensors, read_tensors, write_tensors
 from worker.networks.network import Network
 
@@ -23,6 +23,9 @@ Optimizers = Mapping[str, torch.optim.Optimizer]
 
 class BadCheckpoint(BadInput):
     """A checkpoint that this run cannot use: damaged, or of another run or another version."""
+
+    cause = Cause.WORK
+    lasting = True
 
 
 @dataclass

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from db.errors import BadInput
+from db.errors import BadInput, Cause
 from worker.conversations import Message
 
 PROGRAM = Path(__file__).with_name("template_process.py")
@@ -29,13 +29,22 @@ TOO_MUCH = "the model may be hostile: use it only if you trust it, without its t
 class TemplateError(BadInput):
     """The chat template cannot render this conversation."""
 
+    cause = Cause.WORK
+    lasting = True
+
 
 class TemplateSyntax(TemplateError):
     """The chat template cannot be read."""
 
+    cause = Cause.WORK
+    lasting = True
+
 
 class TemplateLimit(BadInput):
     """The chat template takes too much time or memory."""
+
+    cause = Cause.WORK
+    lasting = True
 
 
 class Renderer:
