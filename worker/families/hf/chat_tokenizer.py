@@ -208,7 +208,7 @@ class ChatTokenizer:
         )
 
     def _encode(self, text: str, *, special: bool) -> list[int]:
-        with reading_text(text, remedy=SAVE_AGAIN):
+        with reading_text(text, remedy=f"give another text, or {SAVE_AGAIN}"):
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special)
         return ids
 
