@@ -51,5 +51,5 @@ class Finisher:
             finalize(self._services, [*whole, *ready])
         except GenmillError as error:
             log.warning("left to the scheduler: %s", error)
-        except Exception:  # the shards have succeeded: this must not count as their failure
+        except BaseException:  # the shards have succeeded: not even a panic is their failure
             log.exception("left to the scheduler")
