@@ -227,17 +227,20 @@ class Draining(Stopped):
     cause = Cause.SERVICE
 
 
+def _numbers(names: str) -> frozenset[int]:
+    """The numbers of these of the system's errors that it has."""
+    return frozenset(getattr(errno, name) for name in names.split() if hasattr(errno, name))
+
+
 # of a disk, a file system, a limit on open files, or the way to a service
-_SERVICE = {
-    *("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EMFILE", "ENFILE", "ESTALE", "EUCLEAN"),
-    *("EBADMSG", "ENOMEDIUM", "EREMOTEIO", "EBUSY", "ETXTBSY", "ENOLCK", "EDEADLK", "EAGAIN"),
-    *("EINTR", "EPIPE", "ESHUTDOWN", "EPROTO", "ECOMM", "ENOLINK", "ENONET", "ETIMEDOUT"),
-    *("ECONNABORTED", "ECONNREFUSED", "ECONNRESET", "ENOTCONN", "EHOSTDOWN", "EHOSTUNREACH"),
-    *("ENETDOWN", "ENETRESET", "ENETUNREACH", "EADDRINUSE", "EADDRNOTAVAIL"),
-    *("EKEYEXPIRED", "EKEYREVOKED", "EKEYREJECTED"),  # of a network file system
-}
+_SERVICE = _numbers(
+    "ENOSPC EDQUOT EFBIG EIO EROFS EMFILE ENFILE ESTALE EUCLEAN EBADMSG ENOMEDIUM EREMOTEIO EBUSY "
+    "ETXTBSY ENOLCK EDEADLK EAGAIN EINTR EPIPE ESHUTDOWN EPROTO ECOMM ENOLINK ENONET ETIMEDOUT "
+    "ECONNABORTED ECONNREFUSED ECONNRESET ENOTCONN EHOSTDOWN EHOSTUNREACH ENETDOWN ENETRESET "
+    "ENETUNREACH EADDRINUSE EADDRNOTAVAIL EKEYEXPIRED EKEYREVOKED EKEYREJECTED"
+)
 # of this machine's memory and devices, and of what its user may do
-_MACHINE = {"ENOMEM", "ENOBUFS", "EHWPOISON", "ENODEV", "ENXIO", "ENOSYS", "EACCES", "EPERM"}
+_MACHINE = _numbers("ENOMEM ENOBUFS EHWPOISON ENODEV ENXIO ENOSYS EACCES EPERM")
 _NETWORK_MODULES = {"socket", "ssl", "urllib", "http", "urllib3", "requests"}
 
 
@@ -260,12 +263,11 @@ cause_of.register(TimeoutError, lambda _: Cause.SERVICE)
 
 @cause_of.register
 def _(error: OSError) -> Cause:
-    name = errno.errorcode.get(error.errno or 0)
     # the numbers of errors of TLS and of look-ups are not the system's
     of_network = type(error).__module__.partition(".")[0] in _NETWORK_MODULES
-    if of_network or name in _SERVICE:
+    if of_network or error.errno in _SERVICE:
         return Cause.SERVICE
-    return Cause.MACHINE if name in _MACHINE else Cause.UNKNOWN
+    return Cause.MACHINE if error.errno in _MACHINE else Cause.UNKNOWN
 
 
 def is_outage(error: BaseException) -> bool:

@@ -86,8 +86,9 @@ def as_genmill(error: OSError | GenmillError) -> GenmillError:
     if named := _name(error):
         return path_error(error, Path(named), verb="used", kind=GenmillError)
     full = "free some space and run the command again" if error.errno in FULL else None
-    kind = Unreachable if cause_of(error) is Cause.SERVICE else GenmillError
-    return kind(str(error.strerror or error), remedy=full or _REMEDIES.get(error.errno or 0))
+    return GenmillError(
+        str(error.strerror or error), remedy=full or _REMEDIES.get(error.errno or 0)
+    )
 
 
 def is_missing(path: Path) -> bool:

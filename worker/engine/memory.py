@@ -18,7 +18,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from db.errors import Cause, ShortOfMemory, TooLarge, cause_of
+from db.errors import ShortOfMemory, TooLarge
 from worker.data.dataset import Shape
 from worker.engine.device import autocast
 from worker.networks.network import Batch, Clock, Network
@@ -231,21 +231,3 @@ def _cgroup_bytes() -> int:
         return UNLIMITED
     cached = dict(line.split(" ", 1) for line in stat.splitlines()).get("inactive_file", "0")
     return UNLIMITED if limit == UNLIMITED else limit - used + int(cached)
-
-
-# torch raises a plain `RuntimeError` for all but a GPU's own memory
-_MEMORY = ("can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED", "out of memory")
-_DEVICE = (
-    *("uncorrectable ECC", "busy or unavailable", "no CUDA-capable device", "initialization error"),
-    *("invalid device ordinal", "driver version is insufficient", "fallen off the bus"),
-    *("can't start new thread", "Cannot allocate memory"),
-)
-
-
-@cause_of.register
-def _(error: RuntimeError) -> Cause:
-    """Of torch and CUDA, whose errors only their texts tell apart."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return Cause.MACHINE
-    told = any(words in str(error) for words in (*_MEMORY, *_DEVICE))
-    return Cause.MACHINE if told else Cause.UNKNOWN

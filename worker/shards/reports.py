@@ -11,6 +11,7 @@ from db import jobs, shards
 from db.errors import Cause, GenmillError, NotPromoted, Stopped, Unreachable, cause_of
 from db.path_errors import as_genmill
 from db.shards import Claim
+from worker.engine import device_errors  # noqa: F401 - has `cause_of` know torch's errors
 from worker.failpoints import reach
 from worker.services import Services
 from worker.shards.lease import fail

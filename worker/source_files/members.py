@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol, TypeVar
 
-from db.errors import BadInput, Cause, cause_of, raise_outage
-from db.path_errors import as_genmill, explain, named_path
+from db.errors import BadInput, Cause
+from db.path_errors import explain, named_path
 from worker.source_files.kinds import AS_ROWS, AS_TEXT, describe_head, describe_name
 
 MAX_MEMBERS = 10_000_000
@@ -121,8 +121,6 @@ def read_errors(name: str = "") -> Iterator[None]:
     except OSError as error:
         if error.errno is None:  # a decoder's error, not the system's
             raise
-        if cause_of(error) is Cause.SERVICE:
-            raise as_genmill(error) from error
         where = f"{name}: " if name else ""
         reason, _ = explain(error, named_path(error, Path(name)))
         raise BadInput(f"{where}cannot be read: {reason}") from error
@@ -187,7 +185,6 @@ def unpacking(read: Callable[[], IO[bytes]]) -> Iterator[IO[bytes]]:
     except (BadInput, GeneratorExit):
         raise
     except Exception as error:  # each decompressor has its own errors for damaged data
-        raise_outage(error)
         raise BadInput(f"cannot be unpacked: {str(error) or type(error).__name__}") from error
 
 

@@ -3,7 +3,8 @@
 Processes are two workers, a scheduler (reap, settle, finish) and a user who cancels. A transaction
 is several steps; its locks last until it commits, and its writes are seen from then on, as under
 READ COMMITTED. A step that needs a held lock waits. At any moment a lease may expire, a process may
-die, and a COMMIT's reply may be lost. `broken` names rules to leave out, to see what they are for.
+die, and a COMMIT's reply may be lost. A decline is a release or, at its bound, a failure. `broken`
+names rules to leave out, to see what they are for.
 
 Knows nothing of the code: `test_invariants` and `test_races` walk through that.
 """

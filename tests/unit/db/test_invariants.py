@@ -144,6 +144,9 @@ class Walk:
                 lambda claim: record.renew(claim, lease_s=-1),
                 lambda claim: record.fail(claim, max_failures=MAX_FAILURES),
                 record.release,
+                lambda claim: record.run(
+                    shards.decline, claim, "short", lasting=False, max_failures=MAX_FAILURES
+                ),
             ]
         )
 

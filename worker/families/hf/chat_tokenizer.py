@@ -215,7 +215,7 @@ class ChatTokenizer:
         return renderer.render(template, messages, tools, tokens=tokens, begin=begin)
 
     def _encode(self, text: str, *, special: bool) -> list[int]:
-        with reading_text(text, remedy=SAVE_AGAIN):
+        with reading_text(text, remedy=f"give another text, or {SAVE_AGAIN}"):
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special)
         return ids
 

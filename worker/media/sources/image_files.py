@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from db.errors import BadInput, raise_outage
+from db.errors import BadInput
 from worker.cleaning.steps import Chain
 from worker.media.sources.annotations import Annotations
 from worker.media.sources.layout import Layout, Names
@@ -176,5 +176,4 @@ def _use(file: IO[bytes], use: Callable[[Image.Image], Found]) -> Found:
     except UnidentifiedImageError:
         raise BadInput(f"cannot be read as an image: none of {', '.join(FORMATS)}") from None
     except Exception as error:  # decoders raise many kinds of errors for damaged files
-        raise_outage(error)
         raise BadInput(f"cannot be read as an image: {error}") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from db.errors import BadInput, NonFinite, NotFound, Refused
+from db.errors import BadInput, NonFinite, NotFound, NotSupportedHere, Refused
 from tests.families.kit import small_params
 from worker.data.dataset import Shape
 from worker.engine.tensors import read_tensors, write_tensors
@@ -92,7 +92,7 @@ def test_weights_of_another_network_are_refused(folder: Path) -> None:
     ("change", "error", "message"),
     [
         ({"family": "vea"}, NotFound, "did you mean 'vae'"),
-        ({"genmill": 99}, BadInput, "format 99"),
+        ({"genmill": 99}, NotSupportedHere, "format 99"),
         ({"params": {"latnet": 1}}, Refused, "did you mean 'latent'"),
     ],
 )

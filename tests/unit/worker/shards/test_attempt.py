@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 
 import pytest
 import torch
@@ -41,6 +42,36 @@ def answer(settings, shard_id, error):
     work(context, shard_id, owner="boot", shared=SharedState())
 
 
+def add_job(services, spec):
+    def add(session):
+        job = jobs.add(
+            session, spec=spec, spec_hash="0" * 64, kind="train", model="m", ranges=[(0, 1)]
+        )
+        return job.id, jobs.shards_of(session, job.id)[0].id
+
+    return services.database.transact(add)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"newer": 1}, "does not accept the job: .*newer"),
+        ({"kind": "distil"}, "does not accept the job: .*distil"),
+        ({"family": "diffusion"}, "no family 'diffusion'"),
+    ],
+)
+def test_a_job_of_a_newer_version_is_left_to_a_newer_worker(tmp_path, database_url, change, says):
+    services = Services(Settings(_env_file=None, home=tmp_path, database_url=database_url))
+    job_id, shard_id = add_job(services, SPEC | change)
+    context = WorkerContext(services, torch.device("cpu"))
+    work(context, shard_id, owner="boot", shared=SharedState())
+    with services.database.read() as session:
+        (shard,) = jobs.shards_of(session, job_id)
+    assert (shard.status, shard.failures, shard.releases) == ("queued", 0, 1)
+    assert re.search(says, shard.last_error)
+    services.close()
+
+
 @pytest.mark.parametrize(
     ("error", "says"),
     [
@@ -53,14 +84,7 @@ def test_a_process_that_cannot_be_trusted_any_more_reports_its_shard_and_ends(
 ) -> None:
     settings = Settings(_env_file=None, home=tmp_path, database_url=database_url)
     services = Services(settings)
-
-    def add(session):
-        job = jobs.add(
-            session, spec=SPEC, spec_hash="0" * 64, kind="train", model="m", ranges=[(0, 1)]
-        )
-        return job.id, jobs.shards_of(session, job.id)[0].id
-
-    job_id, shard_id = services.database.transact(add)
+    job_id, shard_id = add_job(services, SPEC)
     process = multiprocessing.get_context("spawn").Process(
         target=answer, args=(settings, shard_id, error)
     )
