@@ -30,7 +30,7 @@ LOGGED_ALONE = 4  # jobs; more have a line together
 
 def finalize_due(services: Services, *, limit: int = 50) -> int:
     """Finish at most `limit` jobs; return how many succeeded."""
-    with _finishing(services) as loop:
+    with _finishing(services, first_time=False) as loop:
         with services.database.read() as session:
             due = jobs.next_to_finalize(session, limit, without=loop.paused)
         return len(_finalize(services, loop, due, settled=()))
@@ -42,7 +42,7 @@ def finalize(services: Services, settled: Sequence[str], others: Sequence[str] =
     Returns those that succeeded now. One that can never be finished fails with the reason, another
     is left for the next time; neither holds up the rest.
     """
-    with _finishing(services) as loop:
+    with _finishing(services, first_time=True) as loop:
         complete = _complete(services, others) if others else []
         return _finalize(services, loop, [*settled, *complete], settled=settled)
 
@@ -59,12 +59,12 @@ def settle(services: Services, job_ids: Sequence[str]) -> list[str]:
     ]
 
 
-def _finishing(services: Services) -> Loop:
+def _finishing(services: Services, *, first_time: bool) -> Loop:
     def fail(job_id: str, reason: str) -> None:
         told = f"cannot be finished: {reason}"
         services.database.transact(partial(jobs.fail, job_id=job_id, reason=told))
 
-    return Loop(services, "finishing jobs", give_up=fail)
+    return Loop(services, "finishing jobs", give_up=fail, first_time=first_time)
 
 
 def _complete(services: Services, job_ids: Sequence[str]) -> list[str]:

@@ -35,8 +35,8 @@ class Loop:
     """One pass over items, each known by a text; the end of the `with` block records what failed.
 
     With `give_up`, an item that fails in a way that will be the same tomorrow, or `MAX_TRIES` times
-    for reasons of its own, is given up. Once `within_s` have passed, the rest is left to the next
-    pass.
+    for reasons of its own, is given up. With `first_time`, no item has been tried before, and no
+    setback is looked for. Once `within_s` have passed, the rest is left to the next pass.
     """
 
     def __init__(
@@ -45,11 +45,13 @@ class Loop:
         name: str,
         *,
         give_up: GiveUp | None = None,
+        first_time: bool = False,
         within_s: float = PATIENCE_S,
     ) -> None:
         self.services = services
         self._name = name
         self._give_up = give_up
+        self._first_time = first_time
         self._deadline = time.monotonic() + within_s
         self._failed: dict[str, BaseException] = {}
         self._done: set[str] = set()
@@ -62,7 +64,7 @@ class Loop:
     @cached_property
     def paused(self) -> frozenset[str]:
         """The items that are not to be tried yet."""
-        if not self._known:
+        if self._first_time or not self._known:
             return frozenset()
         with self.services.database.read() as session:
             return setbacks.paused(session, self._name)
@@ -114,8 +116,9 @@ class Loop:
         trace: TracebackType | None,
     ) -> None:
         with Isolated() as attempt:
-            self._leave_out_told()
-            self._record()
+            if self._failed or not self._first_time:
+                self._leave_out_told()
+                self._record()
         self._log()
         if attempt.error is not None:
             log.warning("setbacks were not recorded: %s", described(attempt.error))
