@@ -58,6 +58,7 @@ def doorbell(shard_id: str) -> dict[str, Any]:
 class Channel(redis.Channel):
     """Kombu's channel, without the keys in which it keeps what is being worked on."""
 
+    heard_at = float("-inf")  # when this process last read a message, by the monotonic clock
     ack_emulation = False
     do_restore = False
     _dropped = 0
@@ -76,6 +77,7 @@ class Channel(redis.Channel):
             self._in_poll = None  # type: ignore[assignment] # as the base class does
         if not found:
             raise Empty
+        Channel.heard_at = time.monotonic()
         _, message = found
         shard_id = shard_id_in(message)
         if shard_id is None:
