@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 # What a transaction begins with to learn its id; a standby has none to give, and will not write.
 LEARN_ID = "SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_xact_id()::text END"
-# As long as a lease. By then the server has ended a transaction whose COMMIT never arrived.
-ASK_FOR_S = 60.0
+# By then the server has ended a transaction whose COMMIT never arrived: after 30 s of silence.
+ASK_FOR_S = 40.0
 PAUSE_S = 0.2
 
 _STATUS = text("SELECT pg_xact_status(CAST(CAST(:id AS text) AS xid8))").bindparams(bindparam("id"))

@@ -71,8 +71,8 @@ class Database:
     def write(self) -> Iterator[Session]:
         """Open a session that commits at the end of the block, or rolls back if it raises.
 
-        If the reply to the commit is lost, the database is asked whether it took place. Only if it
-        stays away for a minute after that, it is not known after `Unreachable`.
+        If the reply to the commit is lost, the database is asked whether it took place. Only if the
+        database then stays away, `Unreachable` says that this is not known.
         """
         with (
             translate_errors(self.url),

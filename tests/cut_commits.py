@@ -10,7 +10,7 @@ from selectors import EVENT_READ, DefaultSelector
 from sqlalchemy import make_url
 
 COMMIT = b"COMMIT\0"
-LATE_S = 0.5
+LATE_S = 0.2
 
 
 class Proxy:
@@ -24,17 +24,19 @@ class Proxy:
             hide_password=False
         )
         self._cut: str | None = None
+        self._spared = 0
         self.cuts = 0
         self.refuse = False  # new connections
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def cut(self, how: str) -> None:
-        """At the next COMMIT, lose its `reply`, or the `commit` itself, or have that come `late`.
+    def cut(self, how: str, *, spared: int = 0) -> None:
+        """At the next COMMIT after some that are spared, lose what `how` says.
 
-        Late: the client has lost its connection half a second before the server is told to commit.
-        With `frozen`, the server never is, but learns as much later that the client is gone.
+        The `reply`, or the `commit` itself. Or it comes `late`: the client has lost its connection
+        0.2 s before the server is told to commit. With `frozen`, the server never is, but learns as
+        much later that the client is gone.
         """
-        self._cut = how
+        self._cut, self._spared = how, spared
 
     def close(self) -> None:
         self._listener.close()
@@ -63,13 +65,19 @@ class Proxy:
                         data = source.recv(65536)
                         if not data:
                             return
-                        if source is client and self._cut and COMMIT in data:
-                            how, self._cut = self._cut, None
+                        if source is client and COMMIT in data and (how := self._next_cut()):
                             self._lose(how, data, client, server)
                             return
                         other[source].sendall(data)
             except OSError:
                 return
+
+    def _next_cut(self) -> str | None:
+        if self._cut and self._spared:
+            self._spared -= 1
+            return None
+        how, self._cut = self._cut, None
+        return how
 
     def _lose(self, how: str, data: bytes, client: socket.socket, server: socket.socket) -> None:
         self.cuts += 1

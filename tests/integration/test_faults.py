@@ -16,6 +16,7 @@ from tests.integration.conftest import PATIENCE_S
 from worker.broker.app import KEY_PREFIX, QUEUE, celery_app
 
 ONE_BY_ONE = {"micro_batch": 1}
+LONG_S = 3600  # a lease that no test waits for
 
 
 def running(deployment, job):
@@ -76,7 +77,7 @@ def test_jobs_succeed_while_redis_is_flushed_all_the_time(deployment, tiny) -> N
 def test_the_shard_of_a_killed_worker_is_made_again_with_the_same_samples(deployment, tiny) -> None:
     job = deployment.generate(50, shard_size=25, params=ONE_BY_ONE)
     with deployment.held():
-        victim = deployment.worker()
+        victim = deployment.worker(lease_s=LONG_S)
         deployment.wait("samples", lambda: running(deployment, job))
         os.killpg(victim.pid, signal.SIGKILL)
     same = deployment.generate(50, shard_size=50, params=ONE_BY_ONE)
@@ -121,7 +122,7 @@ def test_a_drained_training_resumes_and_ends_with_the_same_weights(deployment, d
 def test_a_killed_child_is_replaced_and_its_shard_made_again(deployment, tiny) -> None:
     job = deployment.generate(50, params=ONE_BY_ONE)
     with deployment.held():
-        process = deployment.worker()
+        process = deployment.worker(lease_s=LONG_S)
         deployment.wait("samples", lambda: running(deployment, job))
         (child,) = children(process.pid)
         os.kill(child, signal.SIGKILL)

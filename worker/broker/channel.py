@@ -58,8 +58,8 @@ def doorbell(shard_id: str) -> dict[str, Any]:
 class Channel(redis.Channel):
     """Kombu's channel, without the keys in which it keeps what is being worked on."""
 
+    heard_at = float("-inf")  # when this process last read a message, by the monotonic clock
     ack_emulation = False
-    do_restore = False
     _dropped = 0
     _logged_at = float("-inf")
 
@@ -76,6 +76,7 @@ class Channel(redis.Channel):
             self._in_poll = None  # type: ignore[assignment] # as the base class does
         if not found:
             raise Empty
+        Channel.heard_at = time.monotonic()
         _, message = found
         shard_id = shard_id_in(message)
         if shard_id is None:
@@ -103,7 +104,13 @@ class Channel(redis.Channel):
     def _queue_bind(self, *_: Any) -> None:
         """Nothing: messages go to the queue by its name, without a table in Redis."""
 
-    def _restore_at_beginning(self, message: Any) -> None:
+    def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Put a doorbell back; does nothing if it was when the channel was closed."""
+        reject: Any = super().basic_reject
+        with suppress(KeyError):
+            reject(delivery_tag, requeue=requeue)
+
+    def _restore(self, message: Any, leftmost: bool = False) -> None:
         """Put back a doorbell that this worker leaves to others. Best effort."""
         try:
             self._put(QUEUE, doorbell(message.payload[0][0]))

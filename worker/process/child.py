@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_BEAT_S = 5.0
+STOP_S = 10.0  # how long a worker that ends waits for its last word to be recorded
 GC_OBJECTS = 5_000  # new ones, between two collections
 
 
@@ -115,7 +116,7 @@ class Child:
         """Record that this worker has stopped."""
         self._ended.set()
         if self._presence is not None:
-            self._presence.join()
+            self._presence.join(STOP_S)
         end_life(self.settings.home, self.boot_id)
 
     def work(self, shard_id: object) -> None:

@@ -16,6 +16,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from worker.broker.app import KEY_PREFIX, QUEUE
+from worker.broker.channel import Channel
 from worker.log import surviving
 from worker.settings import Settings
 from worker.shared_memory import SharedState
@@ -71,7 +72,8 @@ class Watchdog(threading.Thread):
             self._idle_since = None
             return
         now = time.monotonic()
-        self._idle_since = self._idle_since or now
+        # one that drops what is no doorbell, as fast as it comes, is not deaf
+        self._idle_since = max(self._idle_since or now, Channel.heard_at)
         if now - self._idle_since > self._idle_s:
             log.error("idle although the queue is not empty: the worker ends, to be restarted")
             os._exit(os.EX_TEMPFAIL)

@@ -9,7 +9,8 @@ import redis
 ROOT = Path(__file__).parents[4]
 
 PROGRAM = """
-import os, subprocess, sys, time
+import os, subprocess, sys, threading, time
+from worker.broker.channel import Channel
 from worker.settings import Settings
 from worker.process.watchdog import Watchdog
 from worker.shared_memory import SharedState
@@ -37,6 +38,13 @@ def unsteady(look):
 
 if name := sys.argv[4]:
     setattr(Watchdog, name, unsteady(getattr(Watchdog, name)))
+def listen():
+    while True:
+        Channel.heard_at = time.monotonic()
+        time.sleep(0.05)
+
+if sys.argv[5] == "hears":
+    threading.Thread(target=listen, daemon=True).start()
 Watchdog(settings, shared, period_s=0.05, idle_s=0.3).start()
 if sys.argv[3] == "gone":
     time.sleep(20)
@@ -45,12 +53,13 @@ os._exit(os.waitstatus_to_exitcode(status) % 256)
 """
 
 
-def watch(broker_url, *, hang_s, child="stuck", unsteady=""):
+def watch(broker_url, *, hang_s, child="stuck", unsteady="", hears=False):
     """Run a watchdog over a child that is `stuck` or `gone`; returns the process's exit code.
 
-    Its method `unsteady` raises errors of five types first.
+    Its method `unsteady` raises errors of five types first; `hears`: messages are read all along.
     """
-    command = [sys.executable, "-c", PROGRAM, broker_url, str(hang_s), child, unsteady]
+    ear = "hears" if hears else ""
+    command = [sys.executable, "-c", PROGRAM, broker_url, str(hang_s), child, unsteady, ear]
     return subprocess.run(command, cwd=ROOT, timeout=60, check=False).returncode
 
 
@@ -61,6 +70,11 @@ def test_a_child_without_a_pulse_is_killed(broker_url) -> None:
 def test_an_idle_worker_beside_a_full_queue_ends_to_be_restarted(broker_url) -> None:
     redis.Redis.from_url(broker_url).lpush("genmill:genmill", "a doorbell that no worker takes")
     assert watch(broker_url, hang_s=60) == 75
+
+
+def test_a_worker_that_reads_what_is_no_doorbell_is_not_deaf(broker_url) -> None:
+    redis.Redis.from_url(broker_url).lpush("genmill:genmill", "more than it can read")
+    assert watch(broker_url, hang_s=2, hears=True) == 256 - 9  # no earlier than its child hangs
 
 
 def test_a_child_that_is_gone_already_does_not_end_the_watch(broker_url) -> None:
