@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -112,6 +111,7 @@ def test_an_unexpected_error_shows_no_secret_in_its_traceback(desk, monkeypatch,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.xdist_group("e2e")
 def test_a_system_at_work_shows_no_secret(
     machine: Machine,  # noqa: F811 - the fixture
@@ -143,43 +143,23 @@ def test_a_system_at_work_shows_no_secret(
     (tmp_path / "book.txt").write_text("The wheels of the mill turn in the stream.\n" * 200)
     do("dataset", "add", "book", "book.txt")
     small = ("--set=layers=1", "--set=heads=2", "--set=width=16", "--set=context=16")
-    train = do(
-        *[
-            "enqueue",
-            "train",
-            "gpt",
-            "--dataset",
-            "book",
-            "--name",
-            "w",
-            "--max-steps",
-            "5",
-            "--wait",
-        ],
-        *small,
-    )
-    job = do(*["enqueue", "generate", "w", "--count", "3", "--wait"])
-    do(*["enqueue", "evaluate", "w", "--dataset", "book", "--count", "3", "--wait"])
-    for process in machine.processes():
-        said.append(_command_line(process))
-    for words in ("job show", "job logs", "artifact list", "artifact verify"):
-        do(*words.split(), train)
-        do(*words.split(), job)
-    for words in ("doctor", "status", "job list", "model show w", "db check"):
-        do(*words.split(), "--json")
+    what = ["--dataset", "book", "--name", "w", "--max-steps", "5", "--evaluate", *small]
+    train = do("enqueue", "train", "gpt", *what, "--wait")
+    job = do("enqueue", "generate", "w", "--count", "3", "--wait")
+    said += [_command_line(process) for process in machine.processes()]
+    for words in (["job", "show", train], ["job", "logs", train], ["doctor"], ["status", "--json"]):
+        do(*words)
     do("artifact", "download", job, "-o", "out")
-    do("model", "export", "w", "exported")
-    # a broker and a database that go away are told of in logs
-    broken = make_url(postgresql_database_url).set(port=1).render_as_string(hide_password=False)
-    for name, url in (("DATABASE", broken), ("REDIS", f"redis://:{PASSWORD}@127.0.0.1:1/0")):
+    # a database and a broker that are away are told of in a worker's log
+    away = make_url(postgresql_database_url).set(port=1).render_as_string(hide_password=False)
+    for name, url in (("DATABASE", away), ("REDIS", f"redis://:{PASSWORD}@127.0.0.1:1/0")):
         before = machine.environment[f"GENMILL_{name}_URL"]
         machine.environment[f"GENMILL_{name}_URL"] = url
         worker = machine.start("worker")
-        time.sleep(5)
+        machine.until(f"{name} is told of", lambda: "127.0.0.1:1" in _foreground(tmp_path))
         worker.kill()
-        do("doctor")
-        do("job", "list")
         machine.environment[f"GENMILL_{name}_URL"] = before
+        (machine.folder / "foreground.log").rename(machine.folder / f"{name}.log")
     machine.genmill("down")
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     places = {str(path): path.read_bytes().decode("latin-1") for path in files}
@@ -187,6 +167,10 @@ def test_a_system_at_work_shows_no_secret(
     assert json.loads(machine.genmill("job", "show", job, "--json").out)["status"] == "succeeded"
     leaks = [(where, canary) for where, it in places.items() for canary in canaries if canary in it]
     assert leaks == []
+
+
+def _foreground(folder: Path) -> str:
+    return (folder / "foreground.log").read_text(errors="replace")
 
 
 def _command_line(pid: int) -> str:

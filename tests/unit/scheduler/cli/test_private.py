@@ -11,6 +11,7 @@ import pytest
 
 from scheduler.cli import run
 from tests.commands import RUNNING, WORDS, leaves, words_of
+from tests.e2e.conftest import Machine, machine  # noqa: F401 - a fixture
 from worker.settings import Settings
 
 
@@ -73,3 +74,22 @@ def test_a_scheduler_in_the_foreground_writes_nothing_for_others(nowhere, capsys
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
     assert found == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.xdist_group("e2e")
+def test_a_system_at_work_writes_nothing_for_others(
+    nowhere,
+    machine: Machine,  # noqa: F811 - the fixture
+):
+    machine.move(nowhere)
+    machine.do("up", "--detach")
+    machine.do("dataset", "add", "book", "book.txt")
+    small = ("--set=layers=1", "--set=heads=2", "--set=width=16", "--set=context=16")
+    what = ("--dataset", "book", "--name", "w", "--max-steps", "5", *small)
+    machine.do("enqueue", "train", "gpt", *what, "--wait")
+    machine.do("enqueue", "generate", "w", "--count", "3", "--wait")
+    kinds = {path.suffix or path.name for path in nowhere.rglob("*")}
+    assert {".db", ".db-wal", ".log", ".sock", ".url", ".lock", "cache", "store"} <= kinds
+    assert open_to_others(nowhere) == []

@@ -162,31 +162,26 @@ def test_where_it_cannot_be_looked_for_the_id_is_named(genmill, commands, monkey
     assert "not known" in done.err
 
 
-def real(words, **streams):
-    command = [sys.executable, "-m", "scheduler", *words]
-    return subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, **streams)
-
-
-@pytest.mark.parametrize("fault", ["a full disk", "a closed pipe", "closed"])
-def test_a_standard_output_that_takes_nothing(commands, fault):
-    for words in ([*commands["generate"], "--json"], commands["batch"]):
+@pytest.mark.parametrize("json", [(), ("--json",)], ids=["text", "json"])
+def test_a_full_disk_for_the_output_leaves_the_id_on_stderr(genmill, commands, monkeypatch, json):
+    for name, words in commands.items():
         before = stored()
-        if fault == "a full disk":
-            with Path("/dev/full").open("w") as full:
-                done = real(words, stdout=full)
-        elif fault == "a closed pipe":
-            reading, writing = os.pipe()
-            os.close(reading)
-            done = real(words, stdout=writing)
-            os.close(writing)
-        else:
-            done = real(words, preexec_fn=lambda: os.close(1))
-        new = stored() - before
-        assert "Traceback" not in done.stderr
-        assert new
-        if fault != "closed":  # it was closed from the start: nobody wants the id
-            assert done.returncode == 1
-            assert set(ID.findall(done.stderr)) & new, done.stderr
+        with Path("/dev/full").open("w") as full, monkeypatch.context() as patched:
+            patched.setattr("sys.stdout", full)
+            done = genmill(*words, *json)
+        assert done.code == 1, (name, done.err)
+        assert set(ID.findall(done.err)) & (stored() - before), (name, done.err)
+        assert "No space left" in done.err
+
+
+def test_a_closed_pipe_leaves_the_id_on_stderr(commands):
+    before, (reading, writing) = stored(), os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "scheduler", *commands["generate"]]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert done.returncode == 1
+    assert set(ID.findall(done.stderr)) & (stored() - before), done.stderr
 
 
 def test_a_store_that_cannot_be_used_refuses_what_needs_it(genmill, commands, monkeypatch):
