@@ -33,7 +33,7 @@ from sqlalchemy.orm import Session
 
 from db import schema
 from db.due import reset_dispatched
-from db.errors import BadInput, DigestMismatch, Refused
+from db.errors import BadInput, DigestMismatch, Refused, Unreachable
 from db.moves import NOT_HELD, end_attempts, record_transitions
 from db.session import Database, clock
 from db.states import ShardState
@@ -52,11 +52,16 @@ Show = Callable[[int], None]  # gets the rows or pages that were copied so far
 def save(database: Database, path: Path, *, show: Show = lambda _: None) -> None:
     """Copy the record as it is at one moment into the new file `path`, while others write it."""
     schema.check(database)
-    if database.dialect == "sqlite":
-        _save_pages(database, path, show)
-    else:
-        _save_rows(database, path, show)
-    _close(path)
+    try:
+        if database.dialect == "sqlite":
+            _save_pages(database, path, show)
+        else:
+            _save_rows(database, path, show)
+        _close(path)
+    except sqlite3.Error as error:  # of the driver itself, which copies pages
+        raise Unreachable(
+            f"the record cannot be copied to {path}: {error}", remedy="free some disk space"
+        ) from error
 
 
 def upgrade(path: Path) -> None:
@@ -80,9 +85,11 @@ def opened(path: Path) -> Iterator[Connection]:
     engine = create_engine(URL.create("sqlite", database=place, query=options))
     try:
         with engine.connect() as connection:
+            try:
+                revision_of(connection)
+            except sql.DatabaseError as error:
+                raise BadInput(f"{path} is not a copy of a record: {error.orig}") from error
             yield connection
-    except sql.DatabaseError as error:
-        raise BadInput(f"{path} is not a copy of a record: {error.orig}") from error
     finally:
         engine.dispose()
 

@@ -107,30 +107,36 @@ def _check_parts(objects: Objects, named: Named) -> Violations:
 def _check_samples(objects: Objects, named: Named, part: Part, data: bytes) -> Violations:
     if part.samples is None:
         return
-    index, end = part.index, part.offset + part.size
-    if part.index_sha256 and named.sha256 is None:  # it lies behind the part
-        index = data[end : end + len(part.samples) * ENTRY.size]
-    elif part.index_sha256:
-        job = named.key.split("/")[1]
-        index = objects.read(blob_key(job, part.index_sha256))
-    if index is None or (
-        part.index_sha256 and hashlib.sha256(index).hexdigest() != part.index_sha256
-    ):
-        yield Violation(
-            f"the index of {named.key} is missing or differs from its digest",
-            *(part.table, part.id, named.key),
-        )
-        return
-    if len(index) != len(part.samples) * ENTRY.size:
+    place = (part.table, part.id, named.key)
+    index = _index_of(objects, named, part, data)
+    if index is None:
+        if named.sha256 is None:  # else it is an object of its own, which is checked as such
+            yield Violation(f"an index in {named.key} differs from its digest", *place)
+    elif len(index) != len(part.samples) * ENTRY.size:
         yield Violation(f"the index of {named.key} has other than {len(part.samples)} samples")
-        return
-    for sample, (offset, size, digest) in zip(part.samples, ENTRY.iter_unpack(index), strict=True):
-        at = part.offset + offset
-        if offset + size > part.size or hashlib.sha256(data[at : at + size]).digest() != digest:
-            yield Violation(
-                f"sample {sample} in {named.key} differs from its digest",
-                *(part.table, part.id, named.key),
-            )
+    else:
+        for sample, entry in zip(part.samples, ENTRY.iter_unpack(index), strict=True):
+            offset, size, digest = entry
+            at = part.offset + offset
+            if offset + size > part.size or _sha256(data[at : at + size]) != digest:
+                text = f"sample {sample} in {named.key} differs from its digest"
+                yield Violation(text, *place)
+
+
+def _index_of(objects: Objects, named: Named, part: Part, data: bytes) -> bytes | None:
+    """The index of a part's samples; None if it is missing or differs from its digest."""
+    if part.samples is None or not part.index_sha256:
+        return part.index
+    if named.sha256 is None:  # in a pack, it lies behind the part
+        end = part.offset + part.size
+        found: bytes | None = data[end : end + len(part.samples) * ENTRY.size]
+    else:
+        found = objects.read(blob_key(named.key.split("/")[1], part.index_sha256))
+    return found if found and _sha256(found).hex() == part.index_sha256 else None
+
+
+def _sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 def _missing(named: Named) -> Violation:

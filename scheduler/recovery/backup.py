@@ -19,6 +19,7 @@ from pathlib import Path
 
 from db import copies, schema
 from db.errors import DigestMismatch, NotFound, Refused
+from db.path_errors import shown
 from scheduler.audit.byte_checks import Objects, distinct
 from scheduler.audit.objects import Named, named_objects
 from scheduler.recovery.folder import (
@@ -66,11 +67,13 @@ def back_up(
     """
     folder = folder.absolute()
     if os.path.lexists(folder):
-        raise Refused(f"{folder} exists already", remedy="give another folder, or remove that one")
+        raise Refused(
+            f"{shown(folder)} exists already", remedy="give another folder, or remove that one"
+        )
     services.store.verify()
     mode = mode or ("copy" if isinstance(services.store, FolderStore) else "list")
     part = folder.with_name(f"{folder.name}.partial")
-    with disk_errors(folder.parent), _alone_in(part):
+    with disk_errors(folder), _alone_in(part):
         for _ in range(TRIES):
             made = _take(services, part, Backup(folder, mode), show)
             if not made.problems:
@@ -90,7 +93,9 @@ def _alone_in(part: Path) -> Iterator[None]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise Refused(f"another backup into {part} is under way") from None
+        raise Refused(
+            f"another backup into {shown(part)} is under way", remedy="wait for its end"
+        ) from None
     finally:
         os.close(handle)
 

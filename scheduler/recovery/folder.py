@@ -7,6 +7,7 @@ objects/       the objects by their keys, unless they are only listed
 """
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from db.errors import BadInput, DigestMismatch, NotFound
-from db.path_errors import reading
+from db.path_errors import reading, shown
 from worker.files import digest_of
 
 FORMAT = 1
@@ -52,9 +53,12 @@ class Description:
 
 def read_description(folder: Path) -> Description:
     """The description of a whole backup. Raises `NotFound`, `BadInput` or `DigestMismatch`."""
-    if not (folder / DESCRIPTION).is_file():
-        raise NotFound(f"{folder} is not a backup: it has no {DESCRIPTION}")
     with reading(folder / DESCRIPTION):
+        if folder.is_dir() and DESCRIPTION not in os.listdir(folder):  # noqa: PTH208 - names
+            raise NotFound(
+                f"{shown(folder)} is not a backup: it has no {DESCRIPTION}",
+                remedy="give the folder that `genmill backup` printed",
+            )
         text = (folder / DESCRIPTION).read_text("utf-8", errors="replace")
     try:
         found = Description(**json.loads(text))

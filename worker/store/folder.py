@@ -100,7 +100,8 @@ class FolderStore(ObjectStore):
 
     def has(self, key: str) -> bool:
         """See `ObjectStore.has`."""
-        return self._path(key).is_file()
+        with disk_errors(self.root):
+            return self._path(key).is_file()
 
     def delete(self, key: str) -> None:
         """See `ObjectStore.delete`."""
@@ -209,10 +210,11 @@ class FolderStore(ObjectStore):
         try:
             return self._path(key).open("rb")
         except OSError as error:
+            is_there = os.path.isdir(self.root)  # noqa: PTH112 - Path.is_dir may raise, too
             # a folder that is not there yet has no sentinel
-            if error.errno in _NO_OBJECT and (key == SENTINEL or self.root.is_dir()):
+            if error.errno in _NO_OBJECT and (key == SENTINEL or is_there):
                 raise self.missing(key) from None
-            at_fault = self._path(key) if self.root.is_dir() else self.root
+            at_fault = self._path(key) if is_there else self.root
             raise path_error(error, at_fault, verb="read", kind=Unreachable) from error
 
     def _now(self) -> float:

@@ -7,7 +7,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import select, text
 
-from db import jobs, progress, schema, shards
+from db import jobs, own_store, progress, schema, shards
 from db.schema import MIGRATIONS
 from db.session import Database
 from db.tables import Artifact, Job
@@ -127,3 +127,17 @@ def test_what_was_stored_before_packs_keeps_its_place(database):
         connection.execute(text("UPDATE artifacts SET pack = NULL, pack_offset = NULL"))
     migrate(database, "0005", command.downgrade)
     assert schema.current(database) == "0005"
+
+
+@pytest.mark.parametrize("names_objects", [True, False])
+def test_a_record_that_names_objects_knows_that_its_store_needs_a_sentinel(database, names_objects):
+    migrate(database, "0009")
+    if names_objects:
+        insert(database, "datasets", id="d", name="digits", created_at=AT)
+        version = {"id": "v", "dataset_id": "d", "number": 1, "kind": "image", "summary": "{}"}
+        stored = {"manifest_key": "datasets/blobs/m", "manifest_sha256": "m", "created_at": AT}
+        insert(database, "dataset_versions", **version, **stored)
+    migrate(database, "head")
+    with database.read() as session:
+        known = own_store.expected(session)
+    assert known is None if not names_objects else (known.made, known.had_objects) == (False, True)

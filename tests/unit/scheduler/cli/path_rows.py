@@ -71,6 +71,11 @@ def model(path: Path) -> None:
     (path / "config.json").write_text("{}")
 
 
+def backup(path: Path) -> None:
+    path.mkdir()
+    (path / "backup.json").write_text("{}")
+
+
 def copied(name: str) -> Make:
     """A copy of what lies in the good home, which is the working folder's `home`."""
 
@@ -131,12 +136,16 @@ INPUTS: dict[tuple[str, str], list[Row]] = {
     ("policy noise", "file"): [
         Row(("policy", "noise", "a:1", *PROMOTED[1:]), "p.toml", holding(POLICY), "file")
     ],
+    ("restore", "folder"): [
+        Row(("restore", "{path}"), "b", backup, "folder", codes=(2, 4)),
+    ],
     ("model import", "folder"): [
         Row(("model", "import", "{path}", "--name", "m", *more), "m", model, "folder")
         for more in ((), ("--unwrap",))
     ],
 }
 TARGETS: dict[tuple[str, str], list[Row]] = {
+    ("backup", "folder"): [Row(("backup", "{path}"), "o", Path.mkdir, "folder", codes=(2, 3))],
     ("artifact download", "output"): [
         Row(
             ("artifact", "download", "{job}", "--as", form, "-o", "{path}"),

@@ -1,7 +1,9 @@
 """A backup is taken while things run, and brings everything back: on both databases and stores."""
 
 import json
+import resource
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -164,6 +166,33 @@ def test_an_interrupted_backup_has_another_name_and_is_resumed(genmill, busy, mo
     for path, at in kept.items():
         if path.is_file():
             assert Path("copy", path.relative_to("copy.partial")).stat().st_mtime_ns == at
+
+
+@pytest.fixture
+def small_files():
+    """No file may grow over 100 KB, as on a disk that is nearly full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+
+    def lift() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    yield limit, lift
+    lift()
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_is_told_and_the_backup_resumed(genmill, busy, small_files):
+    fill, free = small_files
+    fill()
+    full = genmill("backup", "copy")
+    free()
+    assert (full.code, full.err.count("\n")) == (3, 1), full.err
+    assert not Path("copy").exists()
+    assert genmill("backup", "copy").code == 0
 
 
 def test_what_retention_deletes_meanwhile_is_not_missed(genmill, busy, services, monkeypatch):
