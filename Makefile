@@ -50,7 +50,7 @@ results: install ## the quality table, on the data sets beside the project (an h
 chaos: install ## every fault against the real system, and an auditor; SEED=N picks the random ones, CHAOS_JSON=file writes the table
 	SEED=$(SEED) $(BIN)/pytest -n 0 -m "chaos or slow" --show-capture=no tests
 
-fuzz: install ## 20,000 mutated data sets and as many mutated models; FUZZ=N for another number
+fuzz: install ## 20,000 mutated data sets, models, batches, addresses and edited records each; FUZZ=N for another number
 	GENMILL_FUZZ=$(or $(FUZZ),20000) $(BIN)/pytest -n 2 --timeout 7200 $(shell find tests -name test_fuzz.py)
 
 audit: install ## the pins of constraints.txt against the advisories of PyPI; needs the network

@@ -34,9 +34,12 @@ class Checked:
             if types and type(value) not in types:
                 raise _bad(value, noun)
             try:
-                return process(value) if process else value
+                found = process(value) if process else value
             except _UNREADABLE:
-                raise _bad(value, noun) from None
+                found = None
+            if found is None:
+                raise _bad(value, noun)
+            return found
 
         return checked
 

@@ -232,6 +232,34 @@ class JsonList(Json):
         return _instance(value, list)
 
 
+class Words(JsonList):
+    """The words of a command."""
+
+    noun = "a command"
+    cache_ok = True
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> Any | None:
+        """The words; `ValueError` for any other JSON."""
+        words = super().process_result_value(value, dialect) or []
+        if not all(isinstance(each, str) for each in words):
+            raise ValueError
+        return value
+
+
+class StoredFiles(JsonObject):
+    """Stored files by name: the key, SHA-256 and size of each."""
+
+    noun = "the files of a version"
+    cache_ok = True
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> Any | None:
+        """The files; `ValueError` for any other JSON."""
+        for file in (super().process_result_value(value, dialect) or {}).values():
+            if [type(file[key]) for key in ("key", "sha256", "size")] != [str, str, int]:
+                raise ValueError
+        return value
+
+
 def _instance(value: Any | None, kind: type) -> Any | None:
     if value is not None and not isinstance(value, kind):
         raise ValueError

@@ -14,7 +14,15 @@ from sqlalchemy import URL
 from sqlalchemy import exc as sql
 
 from db.database_url import hosts_of
-from db.errors import Cause, GenmillError, Refused, SchemaMismatch, ShortOfMemory, Unreachable
+from db.errors import (
+    BadRecord,
+    Cause,
+    GenmillError,
+    Refused,
+    SchemaMismatch,
+    ShortOfMemory,
+    Unreachable,
+)
 from db.path_errors import explain, is_missing, shown
 
 
@@ -127,6 +135,13 @@ def translate_errors(url: URL) -> Iterator[None]:
     """Raise Genmill's errors in place of the driver's; an unknown one is re-raised as it is."""
     try:
         yield
+    except sql.NoResultFound:
+        raise BadRecord(
+            "the record lacks a row that another one refers to",
+            remedy="it was damaged or edited: see `genmill doctor`, or restore a backup",
+        ) from None
+    except OverflowError as error:  # the driver's
+        raise Refused(f"a value cannot be stored: {error}") from None
     except (sql.DBAPIError, sql.TimeoutError) as error:
         translation = _translate(error, url)
         if translation is None:

@@ -5,8 +5,19 @@ Succeeded, failed and cancelled are final: nothing leaves these states, and a re
 
 from enum import StrEnum
 
+from db.errors import BadRecord
 
-class JobState(StrEnum):
+
+class _State(StrEnum):
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        raise BadRecord(
+            f"the record holds {str(value)[:40]!r} where a state belongs",
+            remedy="it was damaged or edited: restore a backup",
+        )
+
+
+class JobState(_State):
     """The state of a job."""
 
     WAITING = "waiting"  # for the job before it in its chain; it has no shards yet
@@ -18,7 +29,7 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
-class ShardState(StrEnum):
+class ShardState(_State):
     """The state of a shard."""
 
     QUEUED = "queued"

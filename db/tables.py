@@ -18,7 +18,16 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from db.checked import BigInteger, String
-from db.columns import COLUMN_TYPES, CONSTRAINT_NAMES, Digest, Id, PlainText, new_id
+from db.columns import (
+    COLUMN_TYPES,
+    CONSTRAINT_NAMES,
+    Digest,
+    Id,
+    PlainText,
+    StoredFiles,
+    Words,
+    new_id,
+)
 from db.commits import Range, blob_key
 
 
@@ -100,7 +109,7 @@ class ModelVersion(Base):
     dataset_version_id: Mapped[str | None] = mapped_column(ForeignKey("dataset_versions.id"))
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)
     params: Mapped[dict[str, Any]]  # the family's parameters, complete
-    files: Mapped[dict[str, Any]]  # file name -> {"key", "sha256", "size"}
+    files: Mapped[dict[str, Any]] = mapped_column(StoredFiles)
     weights_sha256: Mapped[str] = mapped_column(Digest, index=True)  # of model.safetensors
     metrics: Mapped[dict[str, Any]]
     shape: Mapped[dict[str, Any] | None]  # medium, labels, size of samples; NULL if unknown yet
@@ -504,7 +513,7 @@ class Schedule(Base):
     timezone: Mapped[str] = mapped_column(String(60))
     missed: Mapped[str] = mapped_column(String(10))  # skip | once
     overlap: Mapped[str] = mapped_column(String(10))  # skip | queue
-    command: Mapped[list[Any]]  # the words after `--`
+    command: Mapped[list[Any]] = mapped_column(Words)  # after `--`
     # skip a due time unless the dataset has another version than the last run used
     only_if_new_data: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     new_data_wait_s: Mapped[float | None]  # for so long must it have been the newest

@@ -4,6 +4,7 @@
 is a few hundred.
 """
 
+import json
 import os
 import resource
 import time
@@ -16,6 +17,11 @@ from hypothesis import strategies as st
 
 LONGEST_S = 5  # of the processor, so that a busy machine fails no example
 MEMORY_KIB = 1 << 20  # that the process may grow by: 1 GiB
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.text(max_size=8),
+    st.sampled_from([0, -1, 1, 2, 3, 2**31, 0.5, -1e308, float("nan"), [], {}, [[]], [0], "[PAD]"]),
+    st.sampled_from(["gpt2", "llama", "mamba", "F16", "BF16", "I8", "\ud800", "(a+)+$", "../x"]),
+)  # fmt: skip
 
 
 def fuzz(tests: int, *, few: int) -> settings:
@@ -48,6 +54,38 @@ def mutated(draw: Callable[[Any], Any], data: bytes) -> bytes:
         else:
             made += draw(st.binary(max_size=64))
     return bytes(made)
+
+
+def change_value(draw: Any, data: Any) -> None:
+    """Replace, copy or remove a value somewhere in JSON data, as often near the top as deep."""
+    inner = data
+    while True:
+        keys = [*inner] if isinstance(inner, dict) else range(len(inner))
+        if not keys:
+            return
+        key = draw(st.sampled_from(keys))
+        if not isinstance(inner[key], dict | list) or draw(st.booleans()):
+            break
+        inner = inner[key]
+    change = draw(st.sampled_from(["replace", "replace", "copy", "remove", "add"]))
+    if change == "replace":
+        inner[key] = draw(VALUES)
+    elif change == "copy":
+        inner[key] = inner[draw(st.sampled_from(keys))]
+    elif change == "remove":
+        del inner[key]
+    elif isinstance(inner, dict):
+        inner[draw(st.text(max_size=8))] = inner[key]
+    else:
+        inner.append(inner[key])
+
+
+def change_json(draw: Any, text: str | bytes) -> bytes:
+    """JSON with one to three values changed."""
+    data = json.loads(text)
+    for _ in range(draw(st.integers(1, 3))):
+        change_value(draw, data)
+    return json.dumps(data).encode()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Click's, which is that of `Refused`, and an interrupt 130. Importing this module
 nothing heavier.
 """
 
+import contextlib
 import errno
 import gc
 import os
@@ -110,8 +111,8 @@ def run(args: Sequence[str] | None = None) -> int:
         remedy = f"see `{context.command_path} --help`" if context else None
         # a file that cannot be used is wrong usage, too
         return _fail(error.format_message().rstrip("."), remedy, click.UsageError.exit_code)
-    except OSError as error:
-        return _fail_on_os_error(error)
+    except Exception as error:
+        return _fail_on_os_error(error) if isinstance(error, OSError) else _fail_unforeseen(error)
     return code if isinstance(code, int) else 0
 
 
@@ -138,6 +139,20 @@ def _fail_on_os_error(error: OSError) -> int:
 
     known = as_genmill(error)
     return _fail(known.message, known.remedy, known.exit_code)
+
+
+def _fail_unforeseen(error: Exception) -> int:
+    """A line for what nobody foresaw; its traceback is for those who debug."""
+    import traceback
+
+    from worker.settings import read_settings
+
+    with contextlib.suppress(GenmillError):
+        if read_settings().log_level == "debug":
+            click.echo("".join(traceback.format_exception(error)), err=True)
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    remedy = "set GENMILL_LOG_LEVEL=debug to see where, and report it"
+    return _fail(f"unforeseen {what}", remedy, GenmillError.exit_code)
 
 
 def _fail(message: str, remedy: str | None, code: int) -> int:

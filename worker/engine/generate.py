@@ -5,7 +5,7 @@ and every forward pass has the same number of rows, padded if fewer are asked fo
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 
@@ -17,7 +17,7 @@ from worker.engine.monitor import Monitor
 from worker.engine.sampler import Sampler
 from worker.engine.streams import run_streams
 from worker.engine.tasks import Step, Task, Turns, Unfinished
-from worker.networks.network import Row
+from worker.networks.network import Finished, Row
 
 __all__ = ["Generation", "Sample", "Task", "generate", "generate_together"]
 
@@ -83,12 +83,12 @@ def _run(group: list[Unfinished], more: More) -> Iterator[Step]:
     turns = Turns(group)
     while True:
         size = sampler.sampling.micro_batch
+        waiting = _recorded(chain([*taken.items()], rows), taken)
         try:
-            for made in run_streams(sampler, _recorded(chain([*taken.items()], rows), taken)):
-                for row, output in made:
-                    taken[row].add(row, output, size)
-                ready = turns.take(taken.pop(row) for row, _ in made)
-                yield [part for each in ready for part in each.advance()]
+            for made in run_streams(sampler, waiting):
+                yield _advance(made, taken, turns, size)
+                if _all_stopped(group, taken):
+                    return
         except torch.OutOfMemoryError:
             if size == 1:
                 raise
@@ -99,6 +99,20 @@ def _run(group: list[Unfinished], more: More) -> Iterator[Step]:
         for each in group:
             with suppress(Stopped):  # the next report raises it again
                 each.task.monitor.log(message, level="warning")
+
+
+def _advance(
+    made: list[Finished], taken: dict[Row, Unfinished], turns: Turns, micro_batch: int
+) -> Step:
+    for row, output in made:
+        taken[row].add(row, output, micro_batch)
+    ready = turns.take(taken.pop(row) for row, _ in made)
+    return [part for each in ready for part in each.advance()]
+
+
+def _all_stopped(group: list[Unfinished], taken: Mapping[Row, Unfinished]) -> bool:
+    """Whether rows are under way that no task wants any more."""
+    return bool(taken) and all(each.ended for each in group)
 
 
 def _rows(group: list[Unfinished], more: More) -> Iterator[tuple[Row, Unfinished]]:

@@ -216,7 +216,6 @@ def _note(pending: Sequence[tuple[Held, list[Write]]], orders: dict[str, Stopped
 
 
 def _must_stop(work: Sequence[Work]) -> bool:
-    """Whether an order was given that has not been obeyed, and nothing else is worked on."""
+    """Whether an order to stop was given, and nothing is left to work on."""
     held = [each.held for each in work]
-    ordered = any(each.order is not None and not each.ended for each in held)
-    return ordered and not any(each.open for each in held)
+    return any(each.order for each in held) and not any(each.open for each in held)

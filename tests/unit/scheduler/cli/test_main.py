@@ -197,3 +197,16 @@ def test_a_family_s_ranges_are_written_out_in_full(genmill):
     shown = genmill("family", "show", "hf").out
     assert "whole number from 8 to 1048576" in shown
     assert "e+" not in shown
+
+
+def test_what_nobody_foresaw_is_one_line_and_a_traceback_for_those_who_debug(genmill, monkeypatch):
+    def fail(*_, **__):
+        raise KeyError("a key")
+
+    monkeypatch.setattr("db.jobs.listing", fail)
+    told = genmill("job", "list")
+    assert told.code == 1
+    assert told.err.startswith("Error: unforeseen KeyError: 'a key'; ")
+    assert len(told.err.splitlines()) == 1
+    monkeypatch.setenv("GENMILL_LOG_LEVEL", "debug")
+    assert "Traceback" in genmill("job", "list").err

@@ -20,7 +20,7 @@ from tests import fuzzing
 from tests.families.architectures import ARCHITECTURES
 from tests.families.causal import CHAT, END, write_base
 from tests.families.kit import SENTENCES, Recorder
-from tests.fuzzing import mutated, within_limits
+from tests.fuzzing import change_json, mutated, within_limits
 from worker.engine.generate import Generation, generate
 from worker.engine.inspection import inspect
 from worker.engine.tensors import read_tensors, write_tensors
@@ -44,11 +44,6 @@ MUTATED = {
     "adapter": ["adapter_config.json", ADAPTER],
 }
 fuzz = fuzzing.fuzz(len(MUTATED), few=100)
-VALUES = st.one_of(
-    st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.text(max_size=8),
-    st.sampled_from([0, -1, 1, 2, 3, 2**31, 0.5, -1e308, float("nan"), [], {}, [[]], [0], "[PAD]"]),
-    st.sampled_from(["gpt2", "llama", "mamba", "F16", "BF16", "I8", "\ud800", "(a+)+$", "../x"]),
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -118,37 +113,6 @@ def put_adapter(folder):
         "target_modules": ["layers.0.self_attn.q_proj"], "lora_dropout": 0.0,
     }  # fmt: skip
     (folder / "adapter_config.json").write_text(json.dumps(config), "utf-8")
-
-
-def change_value(draw, data):
-    """Replace, copy or remove a value somewhere in JSON data, as often near the top as deep."""
-    inner = data
-    while True:
-        keys = [*inner] if isinstance(inner, dict) else range(len(inner))
-        if not keys:
-            return
-        key = draw(st.sampled_from(keys))
-        if not isinstance(inner[key], dict | list) or draw(st.booleans()):
-            break
-        inner = inner[key]
-    change = draw(st.sampled_from(["replace", "replace", "copy", "remove", "add"]))
-    if change == "replace":
-        inner[key] = draw(VALUES)
-    elif change == "copy":
-        inner[key] = inner[draw(st.sampled_from(keys))]
-    elif change == "remove":
-        del inner[key]
-    elif isinstance(inner, dict):
-        inner[draw(st.text(max_size=8))] = inner[key]
-    else:
-        inner.append(inner[key])
-
-
-def change_json(draw, text):
-    data = json.loads(text)
-    for _ in range(draw(st.integers(1, 3))):
-        change_value(draw, data)
-    return json.dumps(data).encode()
 
 
 def change_header(draw, raw):

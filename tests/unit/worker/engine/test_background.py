@@ -90,6 +90,23 @@ def test_checkpoint_holds_the_step_at_which_it_was_asked_for(tmp_path: Path) -> 
     assert all(torch.equal(v, before[name]) for name, v in run.network.state_dict().items())
 
 
+def test_checkpoint_of_a_run_that_is_told_to_stop_waits_for_no_preview(tmp_path: Path) -> None:
+    dataset = image_dataset(tmp_path / "dataset")
+    run = build_run(small_training(VAE, dataset, tmp_path / "run", max_steps=5))
+    monitor, may_end = Recorder(), threading.Event()
+    loop = Loop(run, monitor, require_memory(run, Recorder()))
+    loop.step()
+
+    def preview() -> None:
+        may_end.wait(60)
+
+    loop.background.run(preview)
+    loop.drain()
+    assert [step for step, _ in monitor.checkpoints] == [1]
+    may_end.set()
+    loop.background.close()
+
+
 def test_error_of_a_preview_ends_the_training(tmp_path: Path) -> None:
     class Away(Recorder):
         def preview(self, name: str, path: Path, media_type: str) -> None:

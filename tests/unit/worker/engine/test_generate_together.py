@@ -177,6 +177,14 @@ def test_an_order_to_stop_one_task_leaves_the_others_running() -> None:
     assert len(network.sizes) < 6, "its other samples are not made"
 
 
+def test_rows_under_way_are_left_when_all_tasks_are_told_to_stop() -> None:
+    network = Trickling()
+    tasks = [task(network, seed, 0, 4, monitor=Ordered(Cancelled())) for seed in (1, 2)]
+    _, failed = gathered(tasks)
+    assert set(failed) == set(tasks)
+    assert network.steps <= 2
+
+
 def test_draining_ends_all_tasks() -> None:
     network = Counting()
     tasks = [task(network, 1, 0, 20), task(network, 2, 0, 20, monitor=Ordered(Draining()))]
