@@ -80,7 +80,8 @@ def recover(made: Trial, scenario: Scenario) -> None:
     work_through(
         made,
         lambda: (
-            all(job.status in FINAL for job in made.everything()) or time.monotonic() > deadline
+            all_final(made, at_least=JOBS_IN_ALL.get(scenario.name, 0))
+            or time.monotonic() > deadline
         ),
     )
     made.row.recovered()
