@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from kombu.exceptions import OperationalError
@@ -57,7 +58,7 @@ class SimulatedApp:
 
     def __init__(self, world: "World") -> None:
         self._world = world
-        self.connection = self.default_channel = self.client = self
+        self.connection = self.default_channel = self
 
     @contextmanager
     def producer_or_acquire(self) -> Iterator["SimulatedApp"]:
@@ -66,9 +67,9 @@ class SimulatedApp:
     def ensure_connection(self, **_: object) -> None:
         self._reach()
 
-    def llen(self, _queue: str) -> int:
+    def queue_declare(self, _queue: str) -> SimpleNamespace:
         self._reach()
-        return len(self._world.broker)
+        return SimpleNamespace(message_count=len(self._world.broker))
 
     def send_task(self, _task: str, args: list[str], **_: object) -> None:
         self._reach()

@@ -150,6 +150,7 @@ class Invariants:
         if new.fence == old.fence and new.status == "running":
             yield f"{actor} renewed the lease of {old.owner} on shard {new.id}"
         expired = old.lease_until is None or old.lease_until < now
+        expired = expired or old.owner in self._world.killed
         if new.status in OPEN and not expired:
             yield f"{actor} took shard {new.id} under the lease of {old.owner}: {old} {new}"
 

@@ -19,7 +19,7 @@ from scheduler.dispatch import garbage, rounds
 from tests.simulation.database import SimulatedDatabase
 from tests.simulation.processes import Client
 from tests.simulation.store import SimulatedStore
-from worker.services import finalize
+from worker.services import dead_workers, finalize
 from worker.store.base import Blob
 
 Mutation = Callable[[], AbstractContextManager[object]]
@@ -75,14 +75,20 @@ def claim_takes_live_leases() -> AbstractContextManager[object]:
     return patch.object(leases, "_has_expired", lambda shard, _: shard.status == "running")
 
 
-def reaper_reads_a_wrong_clock() -> AbstractContextManager[object]:
-    reap = leases.reap
+@contextmanager
+def reaper_reads_a_wrong_clock() -> Iterator[None]:
+    def ahead(step: Callable[..., Any]) -> Callable[..., Any]:
+        def run(session: Any, **options: Any) -> Any:
+            with patch.object(leases, "clock", lambda each: clock(each) + timedelta(minutes=2)):
+                return step(session, **options)
 
-    def ahead(session: Any, **options: Any) -> Any:
-        with patch.object(leases, "clock", lambda each: clock(each) + timedelta(minutes=2)):
-            return reap(session, **options)
+        return run
 
-    return patch.object(shards, "reap", ahead)
+    with (
+        patch.object(shards, "expired", ahead(shards.expired)),
+        patch.object(shards, "reap", ahead(shards.reap)),
+    ):
+        yield
 
 
 def claims_are_not_counted() -> AbstractContextManager[object]:
@@ -92,7 +98,7 @@ def claims_are_not_counted() -> AbstractContextManager[object]:
 @contextmanager
 def losses_have_no_limit() -> Iterator[None]:
     with ExitStack() as stack:
-        for name in ("reap", "claim"):
+        for name in ("reap", "reap_worker", "claim"):
             unlimited = _always(getattr(shards, name), max_claims=1_000_000)
             stack.enter_context(patch.object(shards, name, unlimited))
         yield
@@ -117,12 +123,17 @@ def no_dispatcher() -> AbstractContextManager[object]:
     return patch.object(rounds, "ring_due", lambda _: 0)
 
 
-def nobody_reaps() -> AbstractContextManager[object]:
-    return patch.object(rounds, "reap", lambda _: 0)
+@contextmanager
+def nobody_reaps() -> Iterator[None]:
+    with (
+        patch.object(rounds, "reap", lambda _: 0),
+        patch.object(dead_workers, "_reap", lambda *_: 0),
+    ):
+        yield
 
 
 def nobody_settles_what_a_crash_left() -> AbstractContextManager[object]:
-    def only_settled(session: Any, limit: int) -> list[str]:
+    def only_settled(session: Any, limit: int, **_: Any) -> list[str]:
         ready = select(Job.id).where(Job.status == JobState.FINALIZING).order_by(Job.id)
         return list(session.scalars(ready.limit(limit)))
 
@@ -161,7 +172,7 @@ def keys_can_be_overwritten() -> AbstractContextManager[object]:
 
 
 def collected_while_it_runs() -> AbstractContextManager[object]:
-    def any_job(session: Any, _: float, limit: int) -> list[Job]:
+    def any_job(session: Any, _: float, limit: int, **__: Any) -> list[Job]:
         return list(session.scalars(select(Job).where(Job.collected_at.is_(None)).limit(limit)))
 
     return patch.object(garbage.jobs, "collectable", any_job)

@@ -211,8 +211,11 @@ class Machine:
         thread.ended = True
         self._threads.remove(thread)
         thread.process.threads.remove(thread)
-        if thread.on_end is not None:
-            thread.on_end()
+        try:
+            if thread.on_end is not None:
+                thread.on_end()
+        except Exception as error:
+            self.failure = self.failure or error
         assert thread.carrier is not None
         thread.carrier.give_back()
         self._pass_on(thread)

@@ -10,7 +10,6 @@ from unittest.mock import patch
 
 from db import columns
 from scheduler.dispatch import rounds
-from scheduler.dispatch.rounds import try_step
 from tests.history import FINAL, History
 from tests.simulation import stand_ins
 from tests.simulation.audit import audit, contradictions, left_over
@@ -23,6 +22,7 @@ from tests.simulation.store import SimulatedStore
 from tests.simulation.threads import Killed, Machine, Process
 from tests.simulation.work import SimulatedWork
 from worker.broker import doorbell
+from worker.services import dead_workers
 from worker.settings import Settings
 from worker.shards import attempt
 from worker.specs import parse_spec
@@ -33,12 +33,14 @@ BOUND_S = 900.0  # within which every job ends from then on
 WATCH_S = 5.0
 COLLECTED_AFTER_S = 3700.0  # garbage is, in some worlds
 COLLECTED = 0.1
+NOWHERE = Path("nowhere")
 PROMPT = 0.4  # of the answers
 SCHEDULED = 0.05  # a schedule fires, in some worlds
 DOOMS = [*[None] * 40, "process_panics", "work_fails"]
 SELDOM = {"collecting garbage of jobs", "deleting old data"}  # left out in most rounds
 HAS_WORK = {
     "adding up counts": "SELECT 1 FROM job_counts WHERE slot <> 0",
+    "taking back from dead workers": "SELECT 1 FROM shards WHERE status = 'running'",
     "firing schedules": "SELECT 1 FROM schedules",
     "taking back expired leases": "SELECT 1 FROM shards WHERE status = 'running'",
     "finishing jobs": "SELECT 1 FROM jobs WHERE status IN ('running', 'finalizing')",
@@ -85,6 +87,8 @@ class World:
         self.invariants = Invariants(self)
         self.faults = Faults(self)
         self.kept: list[Process] = []
+        self.dead_workers: dict[str, None] = {}  # boots that were killed, until they are reaped
+        self.killed: set[str] = set()  # every boot that was, as the database writes ids
         self._collects = False
         self._busy = 0  # clients that have not finished
         database.world = self
@@ -150,7 +154,7 @@ class World:
     def committed(self) -> None:
         """Check the record after a transaction."""
         worker = getattr(self.machine.process, "worker", None)
-        actor = worker.boot_id.replace("-", "").upper() if worker else ""
+        actor = in_hex(worker.boot_id) if worker else ""
         now = self.database_time()
         before = (self.invariants.jobs, self.invariants.shards)
         self._violate(self.invariants.check(actor, now))
@@ -204,6 +208,9 @@ class World:
 
     def _restart(self, process: Process, main: Callable[[Process], None]) -> None:
         self.say(f"{process.name} has ended")
+        if process.dead and getattr(process, "worker", None):
+            self.dead_workers[process.worker.boot_id] = None
+            self.killed.add(in_hex(process.worker.boot_id))
         self.machine.bury(process)
         self.kept.remove(process)
         pause_s = self.machine.random.uniform(0.5, 10)
@@ -251,16 +258,29 @@ class World:
         jobs = self.invariants.jobs.values()
         return not self._busy and not at_work and all(job.status in FINAL for job in jobs)
 
-    def _try_step(self, name: str, step: Callable[[], int]) -> int:
+    def _step_runner(self, run: Callable[..., int]) -> Callable[..., int]:
         """Run a step of a scheduler's round, unless a look at the rows tells that it has no work.
 
         Saying so costs SQLAlchemy a hundred times as much.
         """
-        condition = HAS_WORK.get(name, "SELECT 1")
-        if name in SELDOM and not self._collects and self.machine.random.random() < 0.7:
-            return 0
-        has_work = self.services.database.driver.execute(condition).fetchone()
-        return try_step(name, step) if has_work else 0
+
+        def run_if_needed(steps: rounds.Steps, name: str, step: Callable[..., int]) -> int:
+            condition = HAS_WORK.get(name, "SELECT 1")
+            if name in SELDOM and not self._collects and self.machine.random.random() < 0.7:
+                return 0
+            has_work = self.services.database.driver.execute(condition).fetchone()
+            return run(steps, name, step) if has_work else 0
+
+        return run_if_needed
+
+    def _reap_dead_workers(self, services: Any) -> int:
+        """In place of the one that looks at locked files: they tell who has died."""
+        count = 0
+        for boot_id in [*self.dead_workers]:
+            dead_workers._reap(services, boot_id, NOWHERE)
+            self.dead_workers.pop(boot_id, None)
+            count += 1
+        return count
 
     @contextmanager
     def _replaced(self) -> Iterator[None]:
@@ -269,11 +289,17 @@ class World:
             for place, name, value in (
                 (attempt, "generate_shards", SimulatedWork(self)),
                 (attempt, "scratch", lambda _: nullcontext(Path("scratch"))),
-                (rounds, "try_step", self._try_step),
+                (rounds.Steps, "run", self._step_runner(rounds.Steps.run)),
+                (rounds, "reap_dead_workers", self._reap_dead_workers),
                 (doorbell, "celery_app", lambda _: app),
             ):
                 stack.enter_context(patch.object(place, name, value))
             yield
+
+
+def in_hex(boot_id: str) -> str:
+    """An id as SQLite's `hex` writes it."""
+    return boot_id.replace("-", "").upper()
 
 
 _settings: dict[int, Settings] = {}
