@@ -63,6 +63,10 @@ class SimulatedStore(ObjectStore):
     def stat(self, key: str) -> Blob:
         return Blob(key, digest_in_key(key), len(self._find(key).data))
 
+    def has(self, key: str) -> bool:
+        self._reach()
+        return key in self.objects
+
     def delete(self, key: str) -> None:
         self._reach()
         self.objects.pop(key, None)
