@@ -37,7 +37,7 @@ class Simulation(ExitStack):
     def __init__(self, trace: Callable[[str], None] | None = None) -> None:
         super().__init__()
         self.steps = 0
-        self._trace = trace
+        self.trace = trace
 
     def __enter__(self) -> "Simulation":
         super().__enter__()
@@ -63,7 +63,7 @@ class Simulation(ExitStack):
 
     def run(self, seed: int) -> World:
         """Live through the world of a seed. Raises `Violation`."""
-        world = World(seed, self.database, self._trace)
+        world = World(seed, self.database, self.trace)
         try:
             world.run()
         except Violation as violation:
