@@ -116,11 +116,11 @@ class Loop:
         trace: TracebackType | None,
     ) -> None:
         with Isolated() as attempt:
-            if self._failed or not self._first_time:
+            if self._failed or (self._done and not self._first_time):
                 self._leave_out_told()
                 self._record()
         self._log()
-        if attempt.error is not None:
+        if attempt.error is not None and self._failed:
             log.warning("setbacks were not recorded: %s", described(attempt.error))
 
     def _leave_out_told(self) -> None:
