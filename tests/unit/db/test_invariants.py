@@ -4,7 +4,8 @@ import random
 from collections import Counter
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from db import jobs, shards
 from db.errors import Cancelled, LeaseLost
@@ -29,11 +30,10 @@ class Audit:
         self.made = Counter()
 
     def look(self):
-        self.record.run(self._look)
+        with self.record.database.snapshot() as connection, Session(connection) as session:
+            self._look(session)
 
     def _look(self, session):
-        if self.record.database.dialect == "postgresql":  # so that all reads see one moment
-            session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
         by_job = {job.id: job for job in session.scalars(select(Job))}
         made = Counter(session.scalars(select(Artifact.shard_id)))
         everything = list(session.scalars(select(Shard)))
