@@ -252,9 +252,14 @@ class World:
         self._violate(audit(self))
         self.machine.stop()
 
+    def is_at_work(self, process: Process) -> bool:
+        """Whether a process is a worker that answers a doorbell just now."""
+        worker = getattr(process, "worker", None)
+        return worker is not None and bool(worker.works)
+
     @property
     def _over(self) -> bool:
-        at_work = any(getattr(each, "worker", None) and each.worker.works for each in self.kept)
+        at_work = any(map(self.is_at_work, self.kept))
         jobs = self.invariants.jobs.values()
         return not self._busy and not at_work and all(job.status in FINAL for job in jobs)
 
