@@ -71,8 +71,10 @@ class Faults:
             self._world.machine.kill(process)
 
     def _freeze(self) -> None:
-        """Freeze a process, perhaps beyond its lease, after which it goes on."""
-        if process := self._some_process():
+        """Freeze a process, a worker at work if there is one, perhaps beyond its lease."""
+        busy = [each for each in self._world.kept if self._world.is_at_work(each)]
+        process = self._world.machine.random.choice(busy) if busy else self._some_process()
+        if process:
             lease_s = self._world.services.settings.lease_s
             seconds = self._world.machine.random.uniform(0.2, 3) * lease_s
             self._world.say(f"freezes {process.name} for {seconds:g} s")

@@ -18,12 +18,13 @@ from tests.simulation.database import SimulatedDatabase
 from tests.simulation.faults import Faults, choose_rates
 from tests.simulation.invariants import Invariants
 from tests.simulation.processes import Client, Worker, run_schedule, run_scheduler
+from tests.simulation.rounds import run_if_needed
+from tests.simulation.settings import settings
 from tests.simulation.store import SimulatedStore
 from tests.simulation.threads import Killed, Machine, Process
 from tests.simulation.work import SimulatedWork
 from worker.broker import doorbell
 from worker.services import dead_workers
-from worker.settings import Settings
 from worker.shards import attempt
 from worker.specs import parse_spec
 from worker.store.packs import PackReader
@@ -37,19 +38,6 @@ NOWHERE = Path("nowhere")
 PROMPT = 0.4  # of the answers
 SCHEDULED = 0.05  # a schedule fires, in some worlds
 DOOMS = [*[None] * 40, "process_panics", "work_fails"]
-SELDOM = {"collecting garbage of jobs", "deleting old data"}  # left out in most rounds
-HAS_WORK = {
-    "adding up counts": "SELECT 1 FROM job_counts WHERE slot <> 0",
-    "taking back from dead workers": "SELECT 1 FROM shards WHERE status = 'running'",
-    "firing schedules": "SELECT 1 FROM schedules",
-    "taking back expired leases": "SELECT 1 FROM shards WHERE status = 'running'",
-    "finishing jobs": "SELECT 1 FROM jobs WHERE status IN ('running', 'finalizing')",
-    "moving chains on": "SELECT 1 FROM jobs WHERE status = 'waiting'",
-    "ringing doorbells": "SELECT 1 FROM shards WHERE status = 'queued'",
-    "collecting garbage of jobs": "SELECT 1 FROM jobs",
-    "deleting unfinished batches": "SELECT 1 FROM batches",
-    "deleting old data": "SELECT 1 FROM jobs",
-}
 SPECS = [parse_spec({"kind": "generate", "model": "tiny", "count": n, "seed": n}) for n in (1, 6)]
 
 
@@ -89,7 +77,7 @@ class World:
         self.kept: list[Process] = []
         self.dead_workers: dict[str, None] = {}  # boots that were killed, until they are reaped
         self.killed: set[str] = set()  # every boot that was, as the database writes ids
-        self._collects = False
+        self.collects = False
         self._busy = 0  # clients that have not finished
         database.world = self
         database.reset()
@@ -243,7 +231,7 @@ class World:
         if self.machine.random.random() >= COLLECTED:
             self.machine.stop()
             return
-        self._collects = True
+        self.collects = True
         self.machine.now += COLLECTED_AFTER_S
         self.machine.later(1.5 * self.services.settings.loop_s, self._look_for_garbage)
 
@@ -252,26 +240,16 @@ class World:
         self._violate(audit(self))
         self.machine.stop()
 
+    def is_at_work(self, process: Process) -> bool:
+        """Whether a process is a worker that answers a doorbell just now."""
+        worker = getattr(process, "worker", None)
+        return worker is not None and bool(worker.works)
+
     @property
     def _over(self) -> bool:
-        at_work = any(getattr(each, "worker", None) and each.worker.works for each in self.kept)
+        at_work = any(map(self.is_at_work, self.kept))
         jobs = self.invariants.jobs.values()
         return not self._busy and not at_work and all(job.status in FINAL for job in jobs)
-
-    def _step_runner(self, run: Callable[..., int]) -> Callable[..., int]:
-        """Run a step of a scheduler's round, unless a look at the rows tells that it has no work.
-
-        Saying so costs SQLAlchemy a hundred times as much.
-        """
-
-        def run_if_needed(steps: rounds.Steps, name: str, step: Callable[..., int]) -> int:
-            condition = HAS_WORK.get(name, "SELECT 1")
-            if name in SELDOM and not self._collects and self.machine.random.random() < 0.7:
-                return 0
-            has_work = self.services.database.driver.execute(condition).fetchone()
-            return run(steps, name, step) if has_work else 0
-
-        return run_if_needed
 
     def _reap_dead_workers(self, services: Any) -> int:
         """In place of the one that looks at locked files: they tell who has died."""
@@ -289,7 +267,7 @@ class World:
             for place, name, value in (
                 (attempt, "generate_shards", SimulatedWork(self)),
                 (attempt, "scratch", lambda _: nullcontext(Path("scratch"))),
-                (rounds.Steps, "run", self._step_runner(rounds.Steps.run)),
+                (rounds.Steps, "run", run_if_needed(self, rounds.Steps.run)),
                 (rounds, "reap_dead_workers", self._reap_dead_workers),
                 (doorbell, "celery_app", lambda _: app),
             ):
@@ -300,25 +278,3 @@ class World:
 def in_hex(boot_id: str) -> str:
     """An id as SQLite's `hex` writes it."""
     return boot_id.replace("-", "").upper()
-
-
-_settings: dict[int, Settings] = {}
-
-
-def settings(max_claims: int) -> Settings:
-    """The settings of all processes."""
-    if max_claims not in _settings:
-        _settings[max_claims] = Settings(
-            _env_file=None,
-            home=Path("simulated"),
-            redis_url="redis://simulated",
-            lease_s=60,
-            loop_s=60,
-            deadline_s=120,
-            max_claims=max_claims,
-            keep_history_days=0,
-            keep_logs_days=0,
-            keep_curves_days=0,
-            keep_previews_days=0,
-        )
-    return _settings[max_claims]
