@@ -29,6 +29,8 @@ WORDS = ENQUEUE | {
     "dataset diff": "book:1 book:2",
     "dataset withdraw": "book 0123456789abcdef",
     "dataset remove": "book",
+    "backup": "copy",
+    "restore": "copy",
     "db check": "",
     "db prune": "",
     "db upgrade": "",

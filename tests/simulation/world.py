@@ -84,10 +84,13 @@ class World:
 
     def run(self) -> None:
         """Live through it. Raises `Violation`."""
-        columns._last = 0
-        with stand_ins.running_on(self.machine), self._replaced():
-            self._begin()
-            self.machine.run()
+        latest, columns._last = columns._last, 0
+        try:
+            with stand_ins.running_on(self.machine), self._replaced():
+                self._begin()
+                self.machine.run()
+        finally:
+            columns._last = latest
         if not self.violations and not self._over:
             self.violations.append(f"not at rest after {self.machine.step} steps")
         if self.violations:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from db import schema
 from db.errors import Refused, Unreachable
 from tests.chaos.scenarios import SCENARIOS
 from worker import failpoints
@@ -137,7 +138,10 @@ def test_writes_and_objects_are_watched_where_a_failpoint_is_set(settings, tmp_p
     assert "put" not in vars(calm.store)
     points = ("record_write", "record_written", "store_write", "store_written", "store_read")
     given = settings(",".join(f"{point}:note" for point in points))
-    services = Services(given.model_copy(update={"database_url": None}))
+    services = Services(given)
+    schema.upgrade(given.database)
+    services.store.put_bytes("a", b"the first also makes the sentinel")
+    (tmp_path / LOG).unlink()
     blob = services.store.put_bytes("a", b"x")
     with services.store.open(blob.key) as file:
         assert file.read() == b"x"

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from kombu import Connection
 
+from db.columns import new_id
 from db.errors import Refused, Unreachable
 from scheduler.machine.broker import (
     MAX_SOCKET_BYTES,
@@ -16,6 +16,7 @@ from scheduler.machine.broker import (
     ping,
     prepare_broker,
 )
+from worker.broker.app import QUEUE, TASK, celery_app
 from worker.settings import Settings
 
 
@@ -57,10 +58,11 @@ def test_celery_and_redis_reach_the_broker_whatever_the_home_is_called(short_hom
     settings = settings_of(short_home)
     with running(settings):
         assert ping(settings).split()[0] in {"valkey", "redis"}
-        with Connection(settings.broker.celery_url) as connection:
-            queue = connection.SimpleQueue("doorbells")
-            queue.put("an id")
-            assert queue.get(timeout=60).payload == "an id"
+        app, shard_id = celery_app(settings), new_id()
+        app.send_task(TASK, args=[shard_id], queue=QUEUE)
+        with app.connection_for_read() as connection:
+            queue = connection.SimpleQueue(QUEUE)
+            assert queue.get(timeout=60).payload[0] == [shard_id]
             queue.close()
 
 

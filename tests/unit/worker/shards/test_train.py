@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from db import jobs, shards
 from db.errors import Draining, Unreachable
@@ -125,12 +126,18 @@ def test_a_store_that_is_away_condemns_none(services, asked, tmp_path, monkeypat
     assert bad_steps(services, lease) == set()
 
 
-def test_a_machine_that_cannot_read_it_now_condemns_none(services, asked, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [OSError(24, "Too many open files"), SafetensorError("Too many open files (os error 24)")],
+)
+def test_a_machine_that_cannot_read_it_now_condemns_none(
+    services, asked, tmp_path, monkeypatch, error
+):
     job, lease = add(services)
     save(services, lease, asked, tmp_path, 3, 6)
 
     def starved(*_, **__):
-        raise OSError(24, "Too many open files")
+        raise error
 
     monkeypatch.setattr("worker.engine.tensors.safe_open", starved)
     with pytest.raises(OSError, match="Too many open files"):
