@@ -36,6 +36,7 @@ def deployment(shared_deployment):  # noqa: F811 - the fixture
 ENDLESS = 10**6
 WORDS = {"dataset": "words", "seed": 0, "max_steps": ENDLESS}
 TEXTS = {"count": 10**5, "params": {"max_tokens": 60}}
+OFTEN = {"train gan", "generate texts"}  # the others run with `make chaos`
 SPECS = {
     "train gan": {"kind": "train", "family": "gan", "model": "g"}
     | {"dataset": "digits", "max_steps": ENDLESS},
@@ -87,7 +88,10 @@ def child_of(deployment):
     return child
 
 
-@pytest.mark.parametrize("kind", SPECS)
+@pytest.mark.parametrize(
+    "kind",
+    [each if each in OFTEN else pytest.param(each, marks=pytest.mark.slow) for each in SPECS],
+)
 def test_the_device_work_of_a_cancelled_job_ends(deployment, kind):
     job = deployment.enqueue(SPECS[kind])
     started(deployment, job)

@@ -38,6 +38,8 @@ class StoreOwner:
         if expected is None or not expected.made:
             expected = self._introduce(store, found, expected)
             found = expected.id
+        elif found is None:  # another process may have made it before the record was read
+            found = store.read_sentinel()
         if found is None:
             raise Unreachable(
                 f"object store {store}: not mounted, or not the store of this record: "

@@ -27,13 +27,15 @@ def database_url(request) -> str:
     return request.getfixturevalue(request.param)
 
 
-@pytest.fixture(params=["folder", "s3"])
-def store(request, home, monkeypatch):
-    if request.param == "s3":
+@pytest.fixture
+def store(request, database_url, home, monkeypatch):
+    """A folder with SQLite, a bucket with PostgreSQL."""
+    if not database_url.startswith("sqlite"):
         s3 = request.getfixturevalue("s3")
         monkeypatch.setenv("GENMILL_STORE_URL", s3.url)
         monkeypatch.setenv("GENMILL_S3_ENDPOINT_URL", s3.endpoint_url)
-    return request.param
+        return "s3"
+    return "folder"
 
 
 @pytest.fixture
