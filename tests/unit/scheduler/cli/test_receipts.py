@@ -24,6 +24,14 @@ SHAPE = {"media": "image", "labels": LABELS, "size": 8, "channels": 1}
 BATCH = '{"kind": "generate", "model": "digits", "count": 1}\n' * 3
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Ctrl-C as a terminal has it, whatever other tests in this process have left."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def commands(genmill, services, pictures) -> dict[str, list[str]]:
     """Every command that enqueues, and ends then."""

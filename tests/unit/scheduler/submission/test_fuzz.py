@@ -95,7 +95,7 @@ def answered(genmill, *words):
 @fuzz
 @given(name=NAMES, other=NAMES, number=NAMES)
 def test_names_of_any_kind_get_an_answer(genmill, digits, pictures, name, other, number):
-    before = {path for path in Path.cwd().parent.rglob("*") if path.is_dir()}
+    before = {*Path.cwd().parent.iterdir(), *Path.cwd().iterdir()}
     for words in (
         ("enqueue", "generate", name, f"--count={number}", f"--label={other}", f"--set={other}"),
         (
@@ -114,7 +114,7 @@ def test_names_of_any_kind_get_an_answer(genmill, digits, pictures, name, other,
         ("job", "list", f"--since={other}", f"--model={name}", f"--limit={number}"),
     ):
         answered(genmill, *words)
-    assert {path for path in Path.cwd().parent.rglob("*") if path.is_dir()} <= before
+    assert {*Path.cwd().parent.iterdir(), *Path.cwd().iterdir()} <= before
 
 
 @fuzz
