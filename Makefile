@@ -25,7 +25,7 @@ test: install ## lint, types, import contracts, documentation, tests; COVERAGE=1
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory docs
-	$(BIN)/pytest -n 2 --dist loadgroup $(if $(COVERAGE),--cov --cov-report=html)
+	$(BIN)/pytest -n 3 --dist loadgroup $(if $(COVERAGE),--cov --cov-report=html)
 	@$(if $(COVERAGE),echo "coverage: $$($(BIN)/coverage report --format=total)% of the lines; make coverage lists the others")
 
 coverage: install ## the lines that the last `make test COVERAGE=1` did not run; htmlcov/ shows them in place

@@ -26,8 +26,6 @@ QUICK = [  # in the ordinary suite
     ("generating", "received", "sigkill"),
     ("generating", "put_after", "stop"),
     ("generating", "flushed", "unknown"),
-    ("enqueueing", "enqueued", "sigkill"),
-    ("reaping", "dispatched", "sigkill"),
 ]
 CASES = [
     (scenario.name, point, action)

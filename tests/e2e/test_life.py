@@ -34,7 +34,7 @@ def cluster(machine, postgresql_database_url, broker_url, s3):
     return machine
 
 
-@pytest.fixture(params=["embedded", "cluster"])
+@pytest.fixture(params=["embedded", pytest.param("cluster", marks=pytest.mark.slow)])
 def deployment(request):
     """Each kind in turn, with two workers and a scheduler running."""
     machine = request.getfixturevalue(request.param)

@@ -48,6 +48,7 @@ def test_a_home_has_one_up_and_ctrl_c_stops_everything(machine):
     assert password not in machine.logs()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills a child with its parent")
 def test_killed_processes_are_restarted_and_none_outlives_the_supervisor(machine):
     machine.move(

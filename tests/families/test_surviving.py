@@ -109,7 +109,7 @@ def test_twenty_kills_at_random_steps_change_no_bit(family, tmp_path):
     assert trainee.finish("killed") == trainee.finish("straight")
 
 
-@pytest.mark.parametrize("family", ["gan", "rnn"])
+@pytest.mark.parametrize("family", ["gan", pytest.param("rnn", marks=pytest.mark.slow)])
 def test_a_kill_changes_no_bit_and_a_torn_checkpoint_is_passed_over(family, tmp_path):
     trainee = Trainee(family, tmp_path, steps=16)
     trainee.kill_at("killed", 11)

@@ -87,7 +87,11 @@ def test_the_shard_of_a_killed_worker_is_made_again_with_the_same_samples(deploy
     assert deployment.digests(job.id) == deployment.digests(same.id)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, pytest.param(signal.SIGQUIT, marks=pytest.mark.slow)],
+    ids=lambda n: n.name,
+)
 def test_a_worker_told_to_stop_releases_its_shard_and_no_failure_is_counted(
     deployment, tiny, number
 ) -> None:
@@ -140,6 +144,7 @@ def test_a_child_ends_when_its_parent_is_killed(deployment, tiny) -> None:
     deployment.wait("the child's end", lambda: not alive(child), dispatch=False)
 
 
+@pytest.mark.slow
 def test_samples_of_a_worker_that_lost_its_lease_are_refused(deployment, tiny) -> None:
     job = deployment.generate(50, params=ONE_BY_ONE)
     with deployment.held():
@@ -171,6 +176,7 @@ def test_a_worker_that_dies_around_its_commit_leaves_one_artifact(
         assert len(artifacts.of_job(session, job.id)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["put_after", "committed"])
 def test_a_worker_that_dies_around_the_commit_of_many_jobs_leaves_each_once(
     deployment, tiny, point

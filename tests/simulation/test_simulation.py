@@ -10,7 +10,7 @@ from tests.simulation.mutations import MUTATIONS
 from tests.simulation.run import Simulation, first_violation
 from tests.simulation.world import Violation
 
-SEEDS = 100  # some seconds
+SEEDS = 50  # some seconds
 MANY = int(os.environ.get("GENMILL_SEEDS", "100000"))
 FOUND_WITHIN = 10_000
 

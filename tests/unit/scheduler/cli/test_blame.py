@@ -46,12 +46,17 @@ def names_path(param: click.Parameter) -> bool:
 
 
 def cases(table, found) -> list:
-    return [
-        pytest.param(row, fault, id=f"{row}-{fault.__name__}")
+    """Every row with every fault; in the ordinary suite each row meets some of them."""
+    named = [
+        (f"{row}-{fault.__name__}", row, fault)
         for some in table.values()
         for row in some
         for fault in found
         if (row.kind, fault) != ("either", faults.of_the_other_kind)
+    ]
+    return [
+        pytest.param(row, fault, id=name, marks=[] if n % 3 == 0 else pytest.mark.slow)
+        for n, (name, row, fault) in enumerate(named)
     ]
 
 
@@ -155,7 +160,7 @@ def test_a_target(genmill, services, picture_job, prose, tmp_path, plain_user, r
 @pytest.mark.parametrize(
     ("setting", "row", "fault"),
     [
-        pytest.param(name, *case.values, id=f"{name}-{case.id}")
+        pytest.param(name, *case.values, id=f"{name}-{case.id}", marks=case.marks)
         for name, some in rows.SETTINGS.items()
         for case in cases({name: some}, IN_SETTINGS)
         if case.values[0] is not rows.READ_STORE or case.values[1] not in WRITING
