@@ -58,8 +58,7 @@ def ledger(bench: Bench) -> Iterator[Measure]:
 
 def ledger_turn(machine: Machine, count: int) -> list[tuple[float, float]]:
     """Seconds of both sides, by the clock and by the processor."""
-    parents = machine.worker_pids()
-    pids = [*parents, *(pid for parent in parents for pid in children(parent))]
+    pids = machine.worker_pids()
     before = seconds_of(pids)
     job = enqueue_images(machine, count)
     machine.wait(id=job)
