@@ -137,3 +137,5 @@ class Trial(Deployment):
             if process.poll() is None:  # one that is stopped dies too
                 os.killpg(process.pid, signal.SIGKILL)
         super().stop()
+        for services in (self.services, self.auditor.services):
+            services.close()
