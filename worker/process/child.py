@@ -141,6 +141,8 @@ class Child:
             work(self._context, str(shard_id), owner=self.boot_id, shared=self.shared)
         except Draining as stop:
             raise Reject(stop, requeue=True) from None
+        except GenmillError as error:  # met while claiming; the doorbell is rung again
+            log.warning("nothing more was claimed: %s", error)
 
     def _keep_present(self, context: "WorkerContext", device: str) -> None:
         """Write the worker's row: its start, heartbeats and stop, when the database is there."""
