@@ -52,6 +52,12 @@ def get(session: Session, id_or_prefix: str) -> Batch:
     return by_prefix(session, Batch, id_or_prefix, noun="batch", visible=whole)
 
 
+def newest(session: Session, limit: int) -> list[Batch]:
+    """The newest complete batches, newest first."""
+    whole = select(Batch).where(Batch.complete_at.is_not(None))
+    return list(session.scalars(whole.order_by(Batch.id.desc()).limit(limit)))
+
+
 def jobs_of(
     session: Session,
     batch_id: str,

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from db.errors import NotFound, Refused
 from db.registry import Reference, Registry
 from db.session import upsert
-from db.tables import Alias, Model, ModelVersion
+from db.tables import Alias, Job, Model, ModelVersion
 
 CHAMPION = "champion"
 LATEST = "latest"
@@ -75,6 +75,12 @@ def resolve(session: Session, reference: str) -> tuple[Model, ModelVersion]:
         known = [*aliases(session, model), LATEST]
         raise NotFound.unknown("alias", alias, known, of=f"model {name!r}")
     return model, version(session, found.version_id)
+
+
+def check_known(session: Session, name: str) -> None:
+    """Raise `NotFound` with the nearest spelling, unless a model or any job has this name."""
+    if session.scalar(select(Job.id).where(Job.model == name).limit(1)) is None:
+        get(session, name)
 
 
 def set_shape(session: Session, version_id: str, shape: dict[str, Any]) -> None:

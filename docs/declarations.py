@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 import db.errors
 from scheduler.cli import SECTIONS, cli
+from scheduler.output import schema
 from worker.families import find_family
 from worker.settings import Settings
 
@@ -37,6 +38,7 @@ def write(folder: Path) -> None:
     """Bring `folder` up to date; remove pages of what no longer exists."""
     pages = {**command_pages(), **family_pages(), "_settings.md": settings_table()}
     pages["_errors.md"] = errors_text()
+    pages["_json.md"] = json_text()
     for old in folder.rglob("*.md"):
         if old.relative_to(folder).as_posix() not in pages:
             old.unlink()
@@ -207,6 +209,31 @@ def errors_text() -> str:
         depth = (len(found[1]) - 4) // 4
         lines.append(f"{'  ' * depth}- `{found[2]}`: {found[3]}")
     return "\n".join([*lines, "", rest, ""])
+
+
+def json_text() -> str:
+    """What each command prints with `--json`, and the fields of every document."""
+    outputs = {
+        command: " or ".join(_output(each) for each in several)
+        for command, several in schema.outputs().items()
+    }
+    rows = [(f"`genmill {command}`", text) for command, text in outputs.items()]
+    parts = ["## Commands\n", table(("command", "prints"), rows), "\n## Documents\n"]
+    for name in schema.documents():
+        fields = [
+            (f"`{field}`", each.type, each.meaning + (" (may be absent)" if each.optional else ""))
+            for field, each in schema.own_fields(name).items()
+        ]
+        base = schema.extended(name)
+        intro = f"The fields of *{base}*, and:\n" if base else ""
+        parts += [f"### {name[:1].upper()}{name[1:]}\n", intro]
+        parts += [table(("field", "type", "meaning"), fields), ""]
+    return "\n".join(parts)
+
+
+def _output(output: schema.Output) -> str:
+    forms = {"one": "", "list": "a list of ", "lines": "lines, each "}
+    return f"{forms[output.form]}*{output.document}*"
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 PREFIX = "GENMILL_"
 ENV_FILE = Path(".env")
-UNCHECKED = {"HOME", "DATABASE_URL", "REDIS_URL", "STORE_URL", "S3_ENDPOINT_URL"}
+UNCHECKED = {"HOME", "DATABASE_URL", "REDIS_URL", "STORE_URL", "S3_ENDPOINT_URL", "PAGER"}
 
 
 _BOTO_FILES = (
@@ -25,6 +25,21 @@ _BOTO_FILES = (
 def default_home() -> Path:
     """The folder `genmill` in the user's data folder (XDG Base Directory Specification 0.8)."""
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "genmill"
+
+
+def default_pager() -> str:
+    """The command line of the user's pager, for all programs; empty for none."""
+    return os.environ.get("PAGER", "less")
+
+
+def pager_environment() -> dict[str, str]:
+    """The environment of a pager; `less` shows colours, and ends by itself on one screen."""
+    return {"LESS": "FRX", "LV": "-c"} | os.environ
+
+
+def wants_colours() -> bool:
+    """Whether a terminal is to show colours: not with NO_COLOR (no-color.org), nor a dumb one."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def boto_files() -> dict[str, str]:

@@ -6,10 +6,11 @@ read, and said to be there.
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -73,6 +74,11 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field(
         "text", description="log lines for people or for programs"
     )
+    pager: str | None = Field(
+        None,
+        description="program that shows long output on a terminal page by page; cat: none; "
+        "default: that of PAGER, or less",
+    )
     lease_s: float = Field(
         60, gt=0, description="seconds without a heartbeat after which a worker loses its shard"
     )
@@ -124,7 +130,9 @@ class Settings(BaseSettings):
         "of model versions; 0: for ever",
     )
 
-    @field_validator("database_url", "redis_url", "store_url", "s3_endpoint_url", mode="before")
+    @field_validator(
+        *("database_url", "redis_url", "store_url", "s3_endpoint_url", "pager"), mode="before"
+    )
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
@@ -203,10 +211,45 @@ def read_settings() -> Settings:
     if fault := env_file_fault():
         log.warning("%s is not read: %s; %s", ENV_FILE.absolute(), fault, ENV_FILE_REMEDY)
     try:
-        with reading(ENV_FILE):
+        with _reading_env_file():
             return Settings(_env_file=_env_file())
     except ValidationError as error:
         raise Refused(f"environment GENMILL_*: {explain(error)}") from None
+
+
+class Wrong(NamedTuple):
+    """A setting that cannot be used: its value as it was given, and why."""
+
+    given: str
+    why: str
+
+
+def read_leniently(*, with_file: bool = True) -> tuple[Settings, dict[str, Wrong]]:
+    """The settings, with defaults in place of wrong ones, and those, by name, for who tells them.
+
+    Raises `Refused` for a `.env` that cannot be read, unless it is left out.
+    """
+    file = _env_file() if with_file else None
+    with _reading_env_file():
+        try:
+            return Settings(_env_file=file), {}
+        except ValidationError as error:
+            wrong = {
+                str(each["loc"][0]): Wrong(
+                    str(each["input"]), f"{each['msg'][:1].lower()}{each['msg'][1:]}"
+                )
+                for each in error.errors(include_url=False)
+            }
+        fields = Settings.model_fields
+        defaults = {name: fields[name].get_default(call_default_factory=True) for name in wrong}
+        return Settings(_env_file=file, **defaults), wrong
+
+
+@contextmanager
+def _reading_env_file() -> Iterator[None]:
+    try:
+        with reading(ENV_FILE):
+            yield
     except UnicodeDecodeError as error:
         raise Refused(
             f".env is not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}",
@@ -217,10 +260,12 @@ def read_settings() -> Settings:
 def settings_given() -> dict[str, Path | None]:
     """The settings that are given, unknown ones included: `HOME` for `GENMILL_HOME`.
 
-    Each with the `.env` that gives it, or None if the environment does.
+    Each with the `.env` that gives it, or None if the environment does. Raises `Refused` for a
+    `.env` that cannot be read.
     """
     environment = EnvSettingsSource(Settings).env_vars
-    in_file = DotEnvSettingsSource(Settings, env_file=_env_file()).env_vars
+    with _reading_env_file():
+        in_file = DotEnvSettingsSource(Settings, env_file=_env_file()).env_vars
     found: dict[str, Path | None] = dict.fromkeys(
         _names({name: value for name, value in in_file.items() if name not in environment}),
         ENV_FILE.absolute(),

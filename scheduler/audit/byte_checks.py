@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from functools import partial
 
-from db.errors import NotFound, Refused
+from db.errors import NotFound, Refused, Unreachable
 from scheduler.audit.history import Row
 from scheduler.audit.objects import (
     ENTRY,
@@ -77,9 +77,13 @@ def distinct(every: Iterator[Named]) -> Iterator[Named]:
 
 
 def _check(objects: Objects, named: Named) -> tuple[Named, list[Violation]]:
-    if any(part.samples is not None for part in named.parts) or named.sha256 is None:
-        return named, list(_check_parts(objects, named))
-    return named, list(_check_whole(objects, named))
+    in_parts = named.sha256 is None or any(part.samples is not None for part in named.parts)
+    try:
+        return named, list((_check_parts if in_parts else _check_whole)(objects, named))
+    except Unreachable as error:
+        if objects.store.read_sentinel() is None:  # which raises it again if the store is away
+            raise
+        return named, [Violation(f"{named.key} cannot be read: {error.message}")]
 
 
 def _check_whole(objects: Objects, named: Named) -> Violations:

@@ -36,6 +36,8 @@ SECTIONS = {
         "backup": _entry("recovery:backup", "Copy everything into a folder while it runs."),
         "restore": _entry("recovery:restore", "Bring a backup back."),
         "demo": _entry("machine:demo", "Run an example on real data, from start to end."),
+        "config": _entry("config:config", "Settings, where each comes from, what is wrong."),
+        "help": _entry("help:help_", "Show the help of a command."),
     },
     "Jobs and results": {
         "enqueue": _entry("enqueue:enqueue", "Submit training and generation jobs."),
@@ -66,7 +68,8 @@ genmill enqueue train gan --dataset mnist --name digits --max-seconds 180 --wait
 genmill artifact download "$(genmill enqueue generate digits --count 1000 --wait)"
 """
 
-EPILOG = """Every command has --help with an example; those that show something take --json.
+EPILOG = """Every command has --help with an example. Those that show something take --json, and
+--json FIELDS for some fields alone; lists take -q for ids or names alone.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a service cannot be reached, 4 no such thing,
 130 interrupted.

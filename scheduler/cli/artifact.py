@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scheduler.cli.lazy import DeclaredChoice
-from scheduler.cli.options import Duration, as_json
+from scheduler.cli.options import Duration, as_json, listed, shown
 from scheduler.cli.private import shared_as_usual
 from scheduler.cli.record import open_record
 from scheduler.submission.path_arguments import PathArgument
@@ -28,8 +28,8 @@ def artifact() -> None:
 
 @artifact.command("list")
 @click.argument("job")
-@as_json
-def list_artifacts(job: str, as_json: bool) -> None:
+@listed
+def list_artifacts(job: str, as_json: bool, quiet: bool) -> None:
     """List the stored objects of a job.
 
     \b
@@ -37,20 +37,16 @@ def list_artifacts(job: str, as_json: bool) -> None:
     """
     from db import artifacts
     from scheduler.output.documents import artifact_document
-    from scheduler.output.render import print_json, print_table, to_size
+    from scheduler.output.render import print_list, to_size
     from scheduler.results.waiting import find_job
 
     with open_record() as services, services.database.read() as session:
         found = artifacts.of_job(session, find_job(session, job).id)
     documents = [artifact_document(each) for each in found]
-    if as_json:
-        print_json(documents)
-    else:
-        short = [
-            each | {"size": to_size(each["size"]), "sha256": each["sha256"][:12]}
-            for each in documents
-        ]
-        print_table(short, COLUMNS)
+    rows = (
+        each | {"size": to_size(each["size"]), "sha256": each["sha256"][:12]} for each in documents
+    )
+    print_list(documents, COLUMNS, as_json=as_json, quiet=quiet, key="id", rows=rows)
 
 
 @artifact.command("download")
@@ -147,7 +143,7 @@ def url(artifact_id: str, expires: timedelta, as_json: bool) -> None:
     metavar="N",
     help="Of a .jsonl file, the sample in line N (default 1).",
 )
-@as_json
+@shown
 def show(what: str, line: int, as_json: bool) -> None:
     """Show where a sample or an artifact comes from.
 

@@ -14,7 +14,7 @@ from scheduler.cli.dataset_report import (
     stage_progress,
     step_rows,
 )
-from scheduler.cli.options import as_json
+from scheduler.cli.options import as_json, listed, shown
 from scheduler.cli.private import shared_as_usual
 from scheduler.cli.record import open_record
 from scheduler.submission.path_arguments import PathArgument
@@ -111,8 +111,8 @@ def _print_added(added: "Added", *, as_json: bool) -> None:
 
 
 @dataset.command("list")
-@as_json
-def list_datasets(as_json: bool) -> None:
+@listed
+def list_datasets(as_json: bool, quiet: bool) -> None:
     """List the newest version of every dataset.
 
     \b
@@ -120,17 +120,14 @@ def list_datasets(as_json: bool) -> None:
     """
     from db import datasets
     from scheduler.output.documents import dataset_document
-    from scheduler.output.render import print_json, print_table, to_size
+    from scheduler.output.render import print_list, to_size
 
     with open_record() as services, services.database.read() as session:
         found = [
             dataset_document(each, datasets.versions(session, each)[-1])
             for each in datasets.listing(session)
         ]
-    if as_json:
-        print_json(found)
-        return
-    rows = [
+    rows = (
         each
         | {
             "items": sum(each["counts"].values()),
@@ -138,8 +135,8 @@ def list_datasets(as_json: bool) -> None:
             "size": to_size(each["size_bytes"]),
         }
         for each in found
-    ]
-    print_table(rows, COLUMNS)
+    )
+    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, rows=rows)
 
 
 @dataset.command("show")
@@ -151,7 +148,7 @@ def list_datasets(as_json: bool) -> None:
     help="Draw a sheet of its images or sounds (.png), or write its first texts (.txt).",
 )
 @click.option("--used-by", is_flag=True, help="Show the models and jobs that use this version.")
-@as_json
+@shown
 def show(name: str, sheet: Path | None, used_by: bool, as_json: bool) -> None:
     """Show a version: splits, class balance, shape, and what each step of adding it did.
 
@@ -196,7 +193,7 @@ def show(name: str, sheet: Path | None, used_by: bool, as_json: bool) -> None:
 @dataset.command("diff")
 @click.argument("one", metavar="NAME[:VERSION]")
 @click.argument("other", metavar="NAME[:VERSION]")
-@as_json
+@shown
 def diff(one: str, other: str, as_json: bool) -> None:
     """Compare two versions: items added, removed, moved between splits, labelled otherwise.
 

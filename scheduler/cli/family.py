@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scheduler.cli.options import as_json
+from scheduler.cli.options import listed, shown
 
 if TYPE_CHECKING:
     from scheduler.output.documents import Document
     from worker.networks.family import Family
     from worker.specs import Params
 
+FAMILIES = ("name", "media", "labels", "prompts", "images", "title")
 COLUMNS = ("name", "default", "range", "meaning")
 
 
@@ -20,32 +21,30 @@ def family() -> None:
 
 
 @family.command("list")
-@as_json
-def list_families(as_json: bool) -> None:
+@listed
+def list_families(as_json: bool, quiet: bool) -> None:
     """List the model families.
 
     \b
     genmill family list
     """
-    from scheduler.output.render import print_json, print_table
+    from scheduler.output.render import print_list
     from worker.families import families
 
     found = [_document(each) for each in families().values()]
-    print_json(found) if as_json else print_table(
-        found, ("name", "media", "labels", "prompts", "images", "title")
-    )
+    print_list(found, FAMILIES, as_json=as_json, quiet=quiet, prose=True)
 
 
 @family.command("show")
 @click.argument("name")
-@as_json
+@shown
 def show(name: str, as_json: bool) -> None:
     """Show a family: its training parameters, its sampling settings and its papers.
 
     \b
     genmill family show gpt
     """
-    from scheduler.output.render import print_fields, print_json, print_table
+    from scheduler.output.render import print_fields, print_json, print_table, print_text
     from worker.families import find_family
 
     document = _document(find_family(name))
@@ -54,9 +53,9 @@ def show(name: str, as_json: bool) -> None:
         return
     training, sampling, papers = (document.pop(key) for key in ("params", "sampling", "papers"))
     print_fields(document)
-    print_table(training, COLUMNS, heading="TRAINING (--set name=value)")
-    print_table(sampling, COLUMNS, heading="SAMPLING (--set name=value)")
-    click.echo("\nPAPERS\n" + "\n".join(papers))
+    print_table(training, COLUMNS, heading="TRAINING (--set name=value)", prose=True)
+    print_table(sampling, COLUMNS, heading="SAMPLING (--set name=value)", prose=True)
+    print_text("\nPAPERS\n" + "\n".join(papers))
 
 
 def _document(family: "Family") -> "Document":

@@ -1,14 +1,13 @@
 """`genmill job`: listing, following, cancelling and retrying jobs."""
 
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from scheduler.cli.lazy import DeclaredChoice
-from scheduler.cli.options import Duration, as_json
+from scheduler.cli.job_list import list_jobs
+from scheduler.cli.options import as_json, shown
 from scheduler.cli.private import shared_as_usual
 from scheduler.cli.receipt import Receipt
 from scheduler.cli.record import open_record
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
     from db.tables import Job
     from scheduler.output.documents import Document
 
-STATES = DeclaredChoice("db.states:JobState")
-KINDS = DeclaredChoice("worker.specs:KINDS")
-COLUMNS = ("id", "kind", "model", "status", "progress", "created_at")
 SHARD_COLUMNS = ("index", "start", "stop", "status", "failures", "last_error")
 
 
@@ -36,69 +32,12 @@ def job() -> None:
     """Follow, wait for, cancel and retry jobs. Any unique prefix of an id will do."""
 
 
-@job.command("list")
-@click.option("--status", type=STATES, help="Only jobs in this state.")
-@click.option("--kind", type=KINDS, help="Only jobs of this kind.")
-@click.option("--model", metavar="M", help="Only jobs of this model.")
-@click.option("--batch", metavar="B", help="Only jobs of this batch.")
-@click.option("--schedule", metavar="NAME", help="Only jobs of this schedule.")
-@click.option(
-    "--since", type=Duration(), metavar="1h", help="Only jobs created within this time span."
-)
-@click.option("--before", metavar="ID", help="Only jobs older than this one: the next page.")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 10_000),
-    default=50,
-    metavar="N",
-    help="At most N jobs (default 50).",
-)
-@as_json
-def list_jobs(
-    batch: str | None,
-    schedule: str | None,
-    since: timedelta | None,
-    before: str | None,
-    as_json: bool,
-    **filters: Any,
-) -> None:
-    """List jobs, newest first.
-
-    \b
-    genmill job list --status failed --since 1d
-    """
-    from db import batches, jobs, progress, schedules
-    from db.session import clock
-    from scheduler.cli.watching import describe_details
-    from scheduler.output.documents import job_document
-    from scheduler.output.render import print_json, print_table
-    from scheduler.results.waiting import find_job
-
-    with open_record() as services, services.database.read() as session:
-        found = jobs.listing(
-            session,
-            batch=batches.get(session, batch).id if batch else None,
-            schedule=schedules.get(session, schedule).id if schedule else None,
-            since=clock(session) - since if since else None,
-            before=find_job(session, before).id if before else None,
-            with_spec=as_json,
-            **filters,
-        )
-        done = progress.of(session, found)
-    if as_json:
-        print_json([job_document(each, done[each.id]) for each in found])
-    else:
-        rows = [
-            {name: getattr(each, name) for name in COLUMNS if name != "progress"}
-            | {"progress": describe_details(each, done[each.id])}
-            for each in found
-        ]
-        print_table(rows, COLUMNS)
+job.add_command(list_jobs)
 
 
 @job.command("show")
 @click.argument("id")
-@as_json
+@shown
 def show(id: str, as_json: bool) -> None:
     """Show a job: its spec, chain, shards, history and latest metrics.
 
@@ -106,7 +45,7 @@ def show(id: str, as_json: bool) -> None:
     genmill job show 0199c0de --json
     """
     from scheduler.cli.watching import describe_progress
-    from scheduler.output.render import draw_chain, print_fields, print_json, print_table
+    from scheduler.output.render import print_chain, print_fields, print_json, print_table
     from scheduler.results.waiting import find_job
     from worker.services.prompts import load_data
 
@@ -121,7 +60,7 @@ def show(id: str, as_json: bool) -> None:
     chain = document.pop("chain")
     print_fields(document | {"progress": describe_progress(document["progress"])})
     if chain:
-        click.echo("\nCHAIN\n" + "\n".join(draw_chain(chain, document["id"])))
+        print_chain(chain, document["id"])
     print_table(shards, SHARD_COLUMNS, heading="SHARDS")
     print_table(transitions, ("at", "old", "new", "reason"), heading="HISTORY")
 

@@ -68,7 +68,10 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command called `cmd_name`; None if there is no such command."""
         entry = self.entries.get(cmd_name)
-        return entry.load() if entry else None
+        command = entry.load() if entry else None
+        if command and ctx.resilient_parsing:  # the shell asks for completions
+            load("scheduler.cli.completion:add_completions")(command)
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one table per section."""

@@ -2,7 +2,7 @@
 
 import click
 
-from scheduler.cli.options import as_json
+from scheduler.cli.options import as_json, shown
 
 PROCESSES = ("name", "pid", "restarts", "last_exit", "log")
 WORKERS = ("id", "host", "pid", "device")
@@ -43,7 +43,7 @@ def down() -> None:
 
 
 @click.command("status")
-@as_json
+@shown
 def status(as_json: bool) -> None:
     """Show the processes of this machine, the live workers and the number of jobs in each state.
 
@@ -94,9 +94,8 @@ def doctor(
     genmill doctor --audit --repair --dry-run
     """
     from db.errors import GenmillError
-    from scheduler.machine.doctor import examine
+    from scheduler.machine.doctor import examine, settings_to_examine
     from scheduler.output.render import print_json, print_table
-    from worker.settings import read_settings
 
     _refuse_combinations(names, audit=audit, repair=repair, dry_run=dry_run, yes=yes)
     if audit:
@@ -104,11 +103,11 @@ def doctor(
 
         run_audit(repair=repair, dry_run=dry_run, yes=yes, as_json=as_json)
         return
-    checks = examine(read_settings(), names)
+    checks = examine(settings_to_examine(), names)
     if as_json:
         print_json(checks)
     else:
-        print_table(checks, ("check", "ok", "found", "remedy"))
+        print_table(checks, ("check", "ok", "found", "remedy"), prose=True)
     if wrong := [check["check"] for check in checks if not check["ok"]]:
         raise GenmillError(f"{len(wrong)} of {len(checks)} checks failed: {', '.join(wrong)}")
 

@@ -7,7 +7,7 @@ import click
 
 from db.errors import Refused
 from scheduler.cli import promotion
-from scheduler.cli.options import as_json
+from scheduler.cli.options import as_json, listed, shown
 from scheduler.cli.private import shared_as_usual
 from scheduler.cli.record import open_record
 from scheduler.submission.path_arguments import PathArgument
@@ -42,8 +42,8 @@ for command in (
 
 
 @model.command("list")
-@as_json
-def list_models(as_json: bool) -> None:
+@listed
+def list_models(as_json: bool, quiet: bool) -> None:
     """List every model with the version that its bare name means: its champion, or its newest.
 
     \b
@@ -51,7 +51,7 @@ def list_models(as_json: bool) -> None:
     """
     from db import models
     from scheduler.output.documents import model_document
-    from scheduler.output.render import print_json, print_table
+    from scheduler.output.render import print_list
 
     with open_record() as services, services.database.read() as session:
         found = [
@@ -60,16 +60,14 @@ def list_models(as_json: bool) -> None:
             | {"means": models.CHAMPION if models.CHAMPION in aliases else "newest"}
             for each in models.listing(session)
         ]
-    if as_json:
-        print_json(found)
-    else:
-        print_table([each | {"loss": each["metrics"].get("loss")} for each in found], COLUMNS)
+    rows = (each | {"loss": each["metrics"].get("loss")} for each in found)
+    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, rows=rows)
 
 
 @model.command("show")
 @click.argument("reference", metavar="MODEL")
 @click.option("--lineage", is_flag=True, help="Show what it was made from, and what from it.")
-@as_json
+@shown
 def show(reference: str, lineage: bool, as_json: bool) -> None:
     """Show a version: its origin, parameters, metrics, files and evaluations.
 

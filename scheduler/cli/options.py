@@ -1,15 +1,62 @@
 """Options that many commands share, and the types of their values."""
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar
 
 import click
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+from scheduler.output.json_option import as_json
+from scheduler.output.view import current_view
+
+__all__ = ["Duration", "Split", "as_json", "listed", "shown"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LONGEST = timedelta(days=36_500)  # longer ones lead to dates that cannot be represented
+
+
+def _set_full(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        current_view().full = True
+
+
+_full = click.option(
+    "--full",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_full,
+    help="Show long values, ids and times in full on a terminal.",
+)
+_quiet = click.option("-q", "--quiet", is_flag=True, help="Print the names or ids alone.")
+
+
+def shown(command: F) -> F:
+    """Options of a command that shows one thing, `--json` and `--full`; long output is paged."""
+
+    @wraps(command)
+    def page(*arguments: Any, **options: Any) -> Any:
+        from scheduler.output.paging import paged
+
+        with paged():
+            return command(*arguments, **options)
+
+    return as_json(_full(page))  # type: ignore[return-value] # it takes and returns the same
+
+
+def listed(command: F) -> F:
+    """Options of a command that lists things: those of `shown`, and `--quiet`."""
+
+    @wraps(command)
+    def check(*arguments: Any, as_json: bool, quiet: bool, **options: Any) -> Any:
+        if as_json and quiet:
+            raise click.UsageError("--quiet prints names or ids alone: give it, or --json")
+        return command(*arguments, as_json=as_json, quiet=quiet, **options)
+
+    return shown(_quiet(check))  # type: ignore[return-value] # it takes and returns the same
 
 
 class Split(click.ParamType[tuple[int, ...]]):

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from scheduler.cli.lazy import DeclaredChoice
-from scheduler.cli.options import as_json
+from scheduler.cli.options import as_json, shown
 from scheduler.cli.record import open_record
 from scheduler.submission.path_arguments import PathArgument
 
@@ -25,7 +25,7 @@ def policy() -> None:
 @policy.command("show")
 @click.argument("file", type=_file, required=False, metavar="[FILE]")
 @_medium
-@as_json
+@shown
 def show(file: Path | None, medium: str, as_json: bool) -> None:
     """Check a policy file and print it complete, or the default policy of a medium.
 
@@ -33,14 +33,14 @@ def show(file: Path | None, medium: str, as_json: bool) -> None:
     genmill policy show --medium text > policy.toml
     genmill policy show policy.toml
     """
-    from scheduler.output.render import print_json
+    from scheduler.output.render import print_json, print_text
     from worker.gate.policy import policy_for, read_policy, to_toml
 
     found = policy_for(medium, read_policy(file) if file else {})
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:
-        click.echo(to_toml(found), nl=False)
+        print_text(to_toml(found))
 
 
 @policy.command("noise")

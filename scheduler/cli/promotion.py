@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from db.errors import NotPromoted
-from scheduler.cli.options import as_json
+from scheduler.cli.options import as_json, shown
 from scheduler.cli.private import shared_as_usual
 from scheduler.cli.record import open_record
 from scheduler.submission.path_arguments import PathArgument
@@ -19,6 +19,7 @@ CHAMPION = "champion"
 PRIMARY = ("metric", "candidate", "champion", "improvement", "low", "high", "needed")
 GUARDS = ("metric", "dataset", "rule", "limit", "candidate", "champion", "kept")
 COMPARED = ("metric", "a", "b", "change", "low", "high", "better", "wanted", "real", "n")
+ALIASES = ("model", "alias", "version")
 HISTORY = ("at", "alias", "outcome", "version", "previous", "who", "why", "verdict")
 
 _alias = click.option(
@@ -28,23 +29,44 @@ _why = click.option("--why", metavar="TEXT", help="A reason for the history.")
 
 
 @click.command("alias")
-@click.argument("reference", metavar="MODEL")
-@click.option("--as", "alias", required=True, metavar="NAME", help="The alias, as champion.")
-@click.option("--remove", is_flag=True, help="Remove the alias from the model.")
+@click.argument("reference", metavar="[MODEL]", required=False)
+@click.option("--as", "alias", metavar="NAME", help="The alias to give, such as champion.")
+@click.option("--remove", is_flag=True, help="Remove the alias: that of --as, or of NAME@ALIAS.")
 @_why
-@as_json
-def alias(reference: str, alias: str, remove: bool, why: str | None, as_json: bool) -> None:
+@shown
+def alias(
+    reference: str | None, alias: str | None, remove: bool, why: str | None, as_json: bool
+) -> None:
     """Give an alias to a version, without asking the gate. A bare name means its champion.
+
+    Without --as and --remove, list the aliases of MODEL, or of all models.
 
     \b
     genmill model alias digits:2 --as champion
-    genmill model alias digits --as tested --remove
+    genmill model alias digits@tested --remove
+    genmill model alias digits
     """
     from scheduler.models import aliases
 
     with open_record() as services:
-        change = aliases.remove_alias if remove else aliases.set_alias
-        _print_entry(change(services, reference, alias, why=why), as_json=as_json)
+        if alias is None and not remove:
+            with services.database.read() as session:
+                found = aliases.listing(session, reference)
+            _print_aliases(found, as_json=as_json)
+            return
+        if reference is None:
+            raise click.UsageError("give the MODEL that has the alias, or is to have it")
+        if remove:
+            entry = aliases.remove_alias(services, reference, alias, why=why)
+        else:
+            entry = aliases.set_alias(services, reference, str(alias), why=why)
+    _print_entry(entry, as_json=as_json)
+
+
+def _print_aliases(found: "list[Document]", *, as_json: bool) -> None:
+    from scheduler.output.render import print_json, print_table
+
+    print_json(found) if as_json else print_table(found, ALIASES)
 
 
 @click.command("rollback")
@@ -120,7 +142,7 @@ def promote(policy: Path | None, as_json: bool, **options: Any) -> None:
     metavar="DIR",
     help="Write comparison.json and sheet.png, the pictures side by side, into a folder.",
 )
-@as_json
+@shown
 def compare(
     first: str, second: str, dataset: str | None, output: Path | None, as_json: bool
 ) -> None:
@@ -161,7 +183,7 @@ def compare(
 @click.command("history")
 @click.argument("name", metavar="MODEL")
 @click.option("--alias", metavar="NAME", help="Only the history of this alias.")
-@as_json
+@shown
 def history(name: str, alias: str | None, as_json: bool) -> None:
     """Show who moved which alias, when and why, and what the gate refused.
 
@@ -180,7 +202,7 @@ def history(name: str, alias: str | None, as_json: bool) -> None:
         each | {"verdict": "; ".join((each["verdict"] or {}).get("reasons", []))}
         for each in entries
     ]
-    print_table(told, HISTORY)
+    print_table(told, HISTORY, prose=True)
 
 
 def _print_entry(entry: "Document", *, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scheduler.cli.lazy import DeclaredChoice
-from scheduler.cli.options import Duration, as_json
+from scheduler.cli.options import Duration, as_json, listed, shown
 from scheduler.cli.receipt import Receipt
 from scheduler.cli.record import open_record
 
@@ -102,28 +102,33 @@ def _print(found: "Schedule", *, as_json: bool) -> None:
 
 
 @schedule.command("list")
-@as_json
-def list_schedules(as_json: bool) -> None:
-    """List all schedules.
+@listed
+def list_schedules(as_json: bool, quiet: bool) -> None:
+    """List all schedules, and when each is due next. A paused one is not.
 
     \b
     genmill schedule list
     """
+    import shlex
+
     from db import schedules
     from scheduler.output.documents import schedule_document
-    from scheduler.output.render import print_json, print_table
+    from scheduler.output.render import print_list, to_age
 
     with open_record() as services, services.database.read() as session:
         found = [schedule_document(each) for each in schedules.listing(session)]
-    if as_json:
-        print_json(found)
-    else:
-        print_table([each | {"command": " ".join(each["command"])} for each in found], COLUMNS)
+    rows = (
+        each
+        | {"next_due": each["next_due"] and to_age(each["next_due"])}
+        | {"command": shlex.join(each["command"])}
+        for each in found
+    )
+    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, rows=rows)
 
 
 @schedule.command("show")
 @click.argument("name")
-@as_json
+@shown
 def show(name: str, as_json: bool) -> None:
     """Show a schedule and its latest runs: jobs, versions, key numbers and the gate's verdict.
 
@@ -144,7 +149,7 @@ def show(name: str, as_json: bool) -> None:
         print_json(document | {"runs": runs})
         return
     print_fields(document | {"command": shlex.join(document["command"])})
-    print_table([run | _told(run) for run in runs], RUN_COLUMNS, heading="RUNS")
+    print_table([run | _told(run) for run in runs], RUN_COLUMNS, heading="RUNS", prose=True)
 
 
 def _told(run: "Document") -> "Document":

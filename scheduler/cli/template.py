@@ -2,7 +2,7 @@
 
 import click
 
-from scheduler.cli.options import as_json
+from scheduler.cli.options import listed, shown
 
 
 @click.group("template")
@@ -11,27 +11,23 @@ def template() -> None:
 
 
 @template.command("list")
-@as_json
-def list_templates(as_json: bool) -> None:
+@listed
+def list_templates(as_json: bool, quiet: bool) -> None:
     """List the templates and the fields that each needs.
 
     \b
     genmill template list
     """
-    from scheduler.output.render import print_json, print_table
+    from scheduler.output.render import print_list
     from scheduler.submission.prompts import templates
 
     found = [{"name": each.name, "fields": each.fields} for each in templates()]
-    if as_json:
-        print_json(found)
-    else:
-        rows = [{**each, "fields": ", ".join(each["fields"])} for each in found]
-        print_table(rows, ("name", "fields"))
+    print_list(found, ("name", "fields"), as_json=as_json, quiet=quiet, prose=True)
 
 
 @template.command("show")
 @click.argument("name")
-@as_json
+@shown
 def show(name: str, as_json: bool) -> None:
     """Show a template and an example of a prompts file for it.
 
@@ -39,11 +35,11 @@ def show(name: str, as_json: bool) -> None:
     genmill template show summary
     genmill enqueue generate writer --template summary --prompts texts.jsonl
     """
-    from scheduler.output.render import print_json
+    from scheduler.output.render import print_json, print_text
     from scheduler.submission.prompts import find_template
 
     found = find_template(name)
     if as_json:
         print_json({"name": found.name, "fields": found.fields, "text": found.text})
     else:
-        click.echo(f"{found.text}\n\nEXAMPLE OF A PROMPTS FILE\n{found.example}", nl=False)
+        print_text(f"{found.text}\n\nEXAMPLE OF A PROMPTS FILE\n{found.example}")

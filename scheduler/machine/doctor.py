@@ -19,12 +19,13 @@ from db.errors import GenmillError, Refused
 from db.path_errors import as_genmill, is_missing, shown
 from db.session import clock
 from scheduler.machine.broker import ping
+from scheduler.machine.configuration import check_settings
 from scheduler.machine.control import has_database
 from scheduler.machine.home import home_error, state_file, supervisor_pid
 from scheduler.output.render import to_count, to_iso
-from worker.environment import ENV_FILE, env_file_fault
+from worker.environment import PREFIX
 from worker.services import Services, open_services
-from worker.settings import ENV_FILE_REMEDY, Settings, settings_given
+from worker.settings import Settings, read_leniently, settings_given
 
 MIN_FREE_BYTES = 2 * 2**30  # weights, checkpoints and samples of a small model, and some more
 MAX_CLOCK_SKEW_S = 5.0
@@ -51,8 +52,8 @@ def examine(settings: Settings, names: Sequence[str] = ()) -> list[dict[str, Any
             ok, remedy = True, ""
             try:
                 found = CHECKS[name](services)
-            except (GenmillError, OSError) as problem:
-                error = as_genmill(problem)
+            except Exception as problem:  # a part that cannot be looked at is a finding too
+                error = _as_finding(problem)
                 ok, found, remedy = False, error.message, error.remedy or ""
             results.append({"check": name, "ok": ok, "found": found, "remedy": remedy})
     finally:
@@ -60,14 +61,34 @@ def examine(settings: Settings, names: Sequence[str] = ()) -> list[dict[str, Any
     return results
 
 
+def _as_finding(problem: Exception) -> GenmillError:
+    if isinstance(problem, GenmillError | OSError):
+        return as_genmill(problem)
+    what = " ".join(f"{type(problem).__name__}: {problem}".split())[:300]
+    return GenmillError(f"could not be checked: {what}", remedy="report it, with this line")
+
+
+def settings_to_examine() -> Settings:
+    """The settings as far as they can be read: what is wrong with the others is a finding."""
+    try:
+        return read_leniently()[0]
+    except GenmillError:
+        return read_leniently(with_file=False)[0]
+
+
 def _settings(_: Services) -> str:
-    known, given = {name.upper() for name in Settings.model_fields}, settings_given()
-    if strange := sorted(given.keys() - known):
-        found = [Refused.unknown("GENMILL_ setting", name, known).message for name in strange]
-        raise GenmillError(", ".join(found), remedy="correct the name, or remove the setting")
-    if fault := env_file_fault():
-        raise GenmillError(f"{ENV_FILE.absolute()} is not read: {fault}", remedy=ENV_FILE_REMEDY)
-    return ", ".join(_given(name, file) for name, file in given.items()) or "all defaults"
+    wrong = [each for each in check_settings() if not each["ok"]]
+    if wrong:
+        found = [_told(each["setting"], each["found"]) for each in wrong]
+        remedies = dict.fromkeys(each["remedy"] for each in wrong)
+        raise GenmillError("; ".join(found), remedy="; ".join(filter(None, remedies)))
+    given = (_given(name, file) for name, file in settings_given().items())
+    return ", ".join(given) or "all have their defaults"
+
+
+def _told(setting: str, found: str) -> str:
+    """What is wrong with a setting, with its name unless that is part of it."""
+    return found if setting.removeprefix(PREFIX) in found else f"{setting}: {found}"
 
 
 def _given(name: str, file: Path | None) -> str:
@@ -106,18 +127,18 @@ def _space(services: Services) -> str:
 def _supervisor(services: Services) -> str:
     pid = supervisor_pid(services.settings)
     if pid is not None:
-        return f"running, pid {pid}"
+        return f"`genmill up` runs in this home, process {pid}"
     if state_file(services.settings).exists():
-        raise GenmillError("was killed", remedy="start it again with `genmill up`")
-    return "not running here (a cluster needs none)"
+        raise GenmillError("`genmill up` was killed", remedy="start it again with `genmill up`")
+    return "`genmill up` does not run in this home; a cluster needs none"
 
 
 def _scheduler(services: Services) -> str:
     file = services.settings.scheduler_file
     if not file.exists():
-        return "not running in this home"
+        return "no scheduler has run in this home"
     age_s = time.time() - file.stat().st_mtime
-    found = f"began its last round {age_s:.0f} s ago"
+    found = f"looked for work {age_s:.0f} s ago"
     if age_s > max(MAX_ROUND_S, 3 * services.settings.loop_s):
         raise GenmillError(
             found, remedy="see its log, and restart it: `genmill up` or `genmill scheduler`"
@@ -129,12 +150,12 @@ def _database(services: Services) -> str:
     if not has_database(services.settings):
         raise GenmillError("not created yet", remedy="run `genmill up` or `genmill db upgrade`")
     schema.check(services.database)
-    return f"{location(services.database.url)}, schema {schema.HEAD}"
+    return f"{location(services.database.url)}, with the tables of this version ({schema.HEAD})"
 
 
 def _upkeep(services: Services) -> str:
     if not has_database(services.settings):
-        return "no database to look at"
+        return "there is no database yet"
     with services.database.read() as session:
         problems = upkeep.problems(session)
     if problems:
@@ -142,12 +163,12 @@ def _upkeep(services: Services) -> str:
             "; ".join(each.found for each in problems),
             remedy="; ".join(dict.fromkeys(each.remedy for each in problems)),
         )
-    return "replaced rows are cleaned up"
+    return "the database removes rows that are no longer needed"
 
 
 def _setbacks(services: Services) -> str:
     if not has_database(services.settings):
-        return "no database to look at"
+        return "there is no database yet"
     with services.database.read() as session:
         found = setbacks.lasting(session, longer_than_s=MAX_SETBACK_S)
     if found:
@@ -158,22 +179,22 @@ def _setbacks(services: Services) -> str:
         more = [f"{len(found) - SHOWN} more"] if len(found) > SHOWN else []
         raise GenmillError(
             "; ".join([*told, *more]),
-            remedy="they are tried again and hold up nothing else; the scheduler's log says more",
+            remedy="they are tried again and delay nothing else; the scheduler's log says more",
         )
-    return "nothing has been failing for long"
+    return "nothing has failed for longer than a minute"
 
 
 def _clock(services: Services) -> str:
     if not has_database(services.settings):
-        return "no database to compare with"
+        return "there is no database yet to compare with"
     with services.database.read() as session:
         skew_s = abs((datetime.now(UTC) - clock(session)).total_seconds())
     if skew_s > MAX_CLOCK_SKEW_S:
         raise GenmillError(
-            f"{skew_s:.0f} s apart from the database's clock",
+            f"this machine's clock is {skew_s:.0f} s apart from the database's",
             remedy="synchronise this machine's clock (NTP), or times in its logs will mislead",
         )
-    return f"{skew_s:.1f} s apart from the database's clock"
+    return f"this machine's clock agrees with the database's to {skew_s:.1f} s"
 
 
 def _store(services: Services) -> str:
@@ -192,12 +213,14 @@ def _store(services: Services) -> str:
 def _workers(services: Services) -> str:
     remedy = "run `genmill up`, or `genmill worker` on a machine with torch"
     if not has_database(services.settings):
-        raise GenmillError("none", remedy=remedy)
+        raise GenmillError("no worker runs", remedy=remedy)
     with services.database.read() as session:
         live = workers.live(session, within_s=services.settings.lease_s)
         waiting = jobs.counts(session)["queued"]
     if not live:
-        raise GenmillError(f"none, with {to_count(waiting, 'job')} waiting", remedy=remedy)
+        raise GenmillError(
+            f"no worker runs, with {to_count(waiting, 'job')} waiting", remedy=remedy
+        )
     return ", ".join(f"{worker.host}:{worker.pid} on {worker.device}" for worker in live)
 
 

@@ -27,17 +27,40 @@ def set_alias(services: Services, reference: str, alias: str, *, why: str | None
     return _move(services, lambda s: models.resolve(s, reference), alias, promotions.SET, why=why)
 
 
-def remove_alias(services: Services, name: str, alias: str, *, why: str | None) -> Document:
-    """Remove an alias. Raises `NotFound` if no version has it."""
+def remove_alias(
+    services: Services, reference: str, alias: str | None, *, why: str | None
+) -> Document:
+    """Remove an alias, by default that of the reference, as in `digits@tested`.
+
+    Raises `NotFound` if no version has it, and `Refused` if another has it than is named.
+    """
+    name, number, named = Reference.parse(reference)
+    removed = alias or named
+    if removed is None:
+        raise Refused("which alias is to be removed?", remedy=f"write {name}@ALIAS, or --as ALIAS")
 
     def target(session: Session) -> tuple[Model, None]:
         model = models.get(session, name)
-        if promotions.holder(session, model, alias) is None:
+        holder = promotions.holder(session, model, removed)
+        if holder is None:
             known = models.aliases(session, model)
-            raise NotFound.unknown("alias", alias, known, of=f"model {name!r}")
+            raise NotFound.unknown("alias", removed, known, of=f"model {name!r}")
+        if number not in {None, str(holder.number)}:
+            raise Refused(f"{name}@{removed} is {name}:{holder.number}, not {reference}")
         return model, None
 
-    return _move(services, target, alias, promotions.REMOVED, why=why)
+    return _move(services, target, removed, promotions.REMOVED, why=why)
+
+
+def listing(session: Session, reference: str | None) -> list[Document]:
+    """The aliases of a model, or of all: `model`, `alias` and the number of its `version`."""
+    name = reference and Reference.parse(reference).name
+    found = [models.get(session, name)] if name else models.listing(session)
+    return [
+        {"model": model.name, "alias": alias, "version": number}
+        for model in found
+        for alias, number in models.aliases(session, model).items()
+    ]
 
 
 def roll_back(services: Services, name: str, alias: str, *, why: str | None) -> Document:
@@ -66,6 +89,10 @@ def history_of(session: Session, reference: str, alias: str | None = None) -> li
     model = models.get(session, Reference.parse(reference).name)
     numbers = {each.id: each.number for each in models.versions(session, model)}
     found = promotions.history(session, model, alias)
+    known = models.aliases(session, model)
+    if alias is not None and not found and alias not in known:
+        known |= dict.fromkeys((each.alias for each in promotions.history(session, model)), 0)
+        raise NotFound.unknown("alias", alias, known, of=f"model {model.name!r}")
     return [promotion_document(model, entry, numbers) for entry in reversed(found)]
 
 

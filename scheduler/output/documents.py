@@ -201,7 +201,7 @@ def schedule_document(schedule: Schedule) -> Document:
         "only_if_new_data": schedule.only_if_new_data,
         "new_data_wait_s": schedule.new_data_wait_s,
         "paused": schedule.paused,
-        "next_due": schedule.next_due,
+        "next_due": None if schedule.paused else schedule.next_due,
         "command": schedule.command,
         "created_at": schedule.created_at,
         "id": schedule.id,

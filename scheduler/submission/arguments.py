@@ -16,6 +16,7 @@ import click
 from pydantic_core import PydanticCustomError
 
 from db.errors import BadInput, Refused
+from scheduler.output.json_option import as_json
 from scheduler.submission.json_lines import STDIN, refuse_constant
 from scheduler.submission.path_arguments import PathArgument
 from scheduler.submission.prompts import find_template, read_prompts
@@ -135,7 +136,7 @@ _SEED = click.option(
 
 def _enqueue_options(function: Callable[..., EnqueueCommand]) -> Callable[..., EnqueueCommand]:
     for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+        as_json,
         click.option("--dry-run", is_flag=True, help="Show the spec and its cost; store nothing."),
         click.option(
             "--idempotency-key", metavar="K", help="Return the job that K created, if any."

@@ -85,7 +85,15 @@ def test_the_short_help_of_every_group_is_known_without_importing_it():
 
 
 def test_every_command_that_shows_something_takes_json():
-    silent = {("up",), ("down",), ("demo",), ("worker",), ("scheduler",), ("db", "upgrade")}
+    silent = {
+        ("up",),
+        ("down",),
+        ("demo",),
+        ("worker",),
+        ("scheduler",),
+        ("db", "upgrade"),
+        ("help",),
+    }
     for words, command in _leaves(cli, ()):
         takes_json = any("--json" in option.opts for option in command.params)
         assert takes_json == (words not in silent), words

@@ -45,6 +45,33 @@ def test_an_alias_is_set_moved_and_removed(genmill, versions):
     assert [each["outcome"] for each in history(genmill)] == ["removed", "set", "set"]
 
 
+def test_aliases_are_listed_of_one_model_or_of_all(genmill, versions, services):
+    add_version(services, "pets")
+    assert genmill("model", "alias", "--json").json == []
+    genmill("model", "alias", "digits:2", "--as", "champion")
+    genmill("model", "alias", "digits:1", "--as", "tested")
+    genmill("model", "alias", "pets:1", "--as", "tested")
+    champion = {"model": "digits", "alias": "champion", "version": 2}
+    tested = {"model": "digits", "alias": "tested", "version": 1}
+    assert genmill("model", "alias", "digits", "--json").json == [champion, tested]
+    assert len(genmill("model", "alias", "--json").json) == 3
+    assert "champion  2" in genmill("model", "alias", "digits").out
+    (row, _) = genmill("model", "list").out.splitlines()[1:]
+    assert row.split()[:3] == ["digits", "2", "champion"]
+
+
+def test_an_alias_is_removed_by_its_reference(genmill, versions):
+    genmill("model", "alias", "digits:2", "--as", "tested")
+    wrong = genmill("model", "alias", "digits:1", "--as", "tested", "--remove")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "digits@tested is digits:2, not digits:1" in wrong.err
+    assert genmill("model", "alias", "digits", "--remove").code == 2
+    assert genmill("model", "alias", "--as", "tested").code == 2
+    removed = genmill("model", "alias", "digits@tested", "--remove")
+    assert (removed.code, removed.out) == (0, "digits@tested was removed\n")
+    assert genmill("model", "alias", "digits", "--json").json == []
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [

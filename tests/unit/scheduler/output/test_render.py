@@ -71,7 +71,7 @@ def test_a_terminal_gets_short_ids_and_ages(capsys, monkeypatch):
     print_table([row], ("id", "created_at"))
     out = capsys.readouterr().out
     assert "01a203dc-c0b4-7a23 " in out
-    assert "0s ago" in out
+    assert "0 s ago" in out
 
 
 def test_values_are_one_clean_line():

@@ -1,0 +1,137 @@
+"""The settings in use, where each comes from, and what is wrong with those that are given."""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from db.database_url import parse_url
+from db.errors import Refused
+from db.path_errors import shown
+from worker.environment import ENV_FILE, PREFIX, default_pager, env_file_fault
+from worker.redis_address import parse_redis_url
+from worker.settings import ENV_FILE_REMEDY, Settings, Wrong, read_leniently, settings_given
+from worker.store.address import parse_store_url
+
+Document = dict[str, Any]
+
+HIDDEN = "***"
+# the password of user:password@, and the values of options that hold secrets
+_PASSWORD = re.compile(r"(?<=://)([^/?#@:]*):.*@")
+_SECRETS = re.compile(r"([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&]*", re.IGNORECASE)
+
+# settings whose text is taken apart only where it is used
+_PARSERS: Mapping[str, Callable[[str], object]] = {
+    "database_url": parse_url,
+    "redis_url": parse_redis_url,
+    "store_url": parse_store_url,
+    "s3_endpoint_url": lambda text: parse_store_url("s3://bucket", s3_endpoint_url=text),
+}
+
+
+def settings_in_use() -> list[Document]:
+    """Every setting: `setting`, `value`, `default`, `source` and `meaning`. Passwords are masked.
+
+    A wrong value is shown as it was given. Raises `Refused` for a `.env` that cannot be read.
+    """
+    settings, wrong = read_leniently()
+    given = settings_given()
+    return [
+        {
+            "setting": f"{PREFIX}{name.upper()}",
+            "value": wrong[name].given if name in wrong else _value(settings, name),
+            "default": _text(field.get_default(call_default_factory=True)),
+            "source": _source(given, name),
+            "meaning": str(field.description),
+        }
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def check_settings() -> list[Document]:
+    """Each setting that is given, known or not: `setting`, `ok`, `found` and `remedy`.
+
+    And the `.env` of the working folder if it cannot or must not be read.
+    """
+    try:
+        settings, wrong = read_leniently()
+        given = settings_given()
+    except Refused as error:
+        return [_check(str(ENV_FILE), error)]
+    checks = []
+    if fault := env_file_fault():
+        refused = Refused(f"{ENV_FILE.absolute()} is not read: {fault}", remedy=ENV_FILE_REMEDY)
+        checks.append(_check(str(ENV_FILE), refused))
+    for name in given:
+        problem = _problem(settings, name, wrong.get(name.lower()))
+        checks.append(_check(f"{PREFIX}{name}", problem, _source(given, name)))
+    return checks
+
+
+def _problem(settings: Settings, name: str, wrong: Wrong | None) -> Refused | None:
+    """What is wrong with a setting, if anything is."""
+    field = Settings.model_fields.get(name.lower())
+    if field is None:
+        known = {each.upper() for each in Settings.model_fields}
+        error = Refused.unknown(f"{PREFIX} setting", name, known)
+        return Refused(error.message, remedy="correct the name, or remove the setting")
+    if wrong is not None:
+        remedy = f"correct or remove it; it is the {field.description}"
+        return Refused(f"{wrong.why} (got {wrong.given[:80]!r})", remedy=remedy)
+    return _address_problem(settings, name.lower())
+
+
+def _address_problem(settings: Settings, name: str) -> Refused | None:
+    """What is wrong with an address, which is taken apart only where it is used."""
+    text = _text(getattr(settings, name))
+    try:
+        if name in _PARSERS and text is not None:
+            _PARSERS[name](text)
+    except Refused as error:
+        return error
+    return None
+
+
+def _check(setting: str, problem: Refused | None, source: str = "") -> Document:
+    return {
+        "setting": setting,
+        "ok": problem is None,
+        "found": problem.message if problem else f"from {source}",
+        "remedy": (problem.remedy or "") if problem else "",
+    }
+
+
+def _source(given: Mapping[str, Path | None], name: str) -> str:
+    """Where a setting comes from."""
+    if name.upper() not in given:
+        return "default"
+    file = given[name.upper()]
+    return shown(file) if file else "environment"
+
+
+def _value(settings: Settings, name: str) -> str | None:
+    """What is in use, also where a default follows from other settings."""
+    implied = {"database_url": "database", "store_url": "store"}
+    value = getattr(settings, implied.get(name, name))
+    if name == "pager" and value is None:
+        value = default_pager()
+    text = _text(value)
+    if text is None or name not in _PARSERS:
+        return text
+    # of one that cannot be taken apart, any part may be a password
+    return HIDDEN if _address_problem(settings, name) else _masked(text)
+
+
+def _masked(url: str) -> str:
+    """A URL without its password and other secrets."""
+    return _SECRETS.sub(rf"\g<1>{HIDDEN}", _PASSWORD.sub(rf"\g<1>:{HIDDEN}@", url))
+
+
+def _text(value: Any) -> str | None:
+    """A setting's value, with passwords, as text; None if it is not set."""
+    if value is None:
+        return None
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    secret = getattr(value, "get_secret_value", None)
+    return str(secret() if secret else value)
