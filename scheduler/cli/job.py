@@ -1,4 +1,4 @@
-"""`genmill job`: listing, following, cancelling and retrying jobs."""
+"""`genmill job`: listing, following and retrying jobs."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from scheduler.cli.job_changes import cancel, note, set_priority
 from scheduler.cli.lazy import DeclaredChoice
-from scheduler.cli.options import Duration, as_json
+from scheduler.cli.options import Duration, as_json, full, with_timeout
 from scheduler.cli.private import shared_as_usual
 from scheduler.cli.receipt import Receipt
 from scheduler.cli.record import open_record
@@ -43,6 +44,11 @@ def job() -> None:
 @click.option("--batch", metavar="B", help="Only jobs of this batch.")
 @click.option("--schedule", metavar="NAME", help="Only jobs of this schedule.")
 @click.option(
+    "--owner",
+    metavar="me|NAME",
+    help="Only jobs that you, or this user or user@host, enqueued.",
+)
+@click.option(
     "--since", type=Duration(), metavar="1h", help="Only jobs created within this time span."
 )
 @click.option("--before", metavar="ID", help="Only jobs older than this one: the next page.")
@@ -57,6 +63,7 @@ def job() -> None:
 def list_jobs(
     batch: str | None,
     schedule: str | None,
+    owner: str | None,
     since: timedelta | None,
     before: str | None,
     as_json: bool,
@@ -73,12 +80,14 @@ def list_jobs(
     from scheduler.output.documents import job_document
     from scheduler.output.render import print_json, print_table
     from scheduler.results.waiting import find_job
+    from worker.identity import who
 
     with open_record() as services, services.database.read() as session:
         found = jobs.listing(
             session,
             batch=batches.get(session, batch).id if batch else None,
             schedule=schedules.get(session, schedule).id if schedule else None,
+            owner=who() if owner == "me" else owner,
             since=clock(session) - since if since else None,
             before=find_job(session, before).id if before else None,
             with_spec=as_json,
@@ -98,14 +107,18 @@ def list_jobs(
 
 @job.command("show")
 @click.argument("id")
+@full
 @as_json
-def show(id: str, as_json: bool) -> None:
+def show(id: str, full: bool, as_json: bool) -> None:
     """Show a job: its spec, chain, shards, history and latest metrics.
+
+    Long values are cut; --full and --json tell them whole.
 
     \b
     genmill job show 0199c0de --json
     """
     from scheduler.cli.watching import describe_progress
+    from scheduler.output.cutting import cut_fields, cut_rows
     from scheduler.output.render import draw_chain, print_fields, print_json, print_table
     from scheduler.results.waiting import find_job
     from worker.services.prompts import load_data
@@ -119,11 +132,13 @@ def show(id: str, as_json: bool) -> None:
         return
     shards, transitions = document.pop("shards"), document.pop("transitions")
     chain = document.pop("chain")
-    print_fields(document | {"progress": describe_progress(document["progress"])})
+    fields = document | {"progress": describe_progress(document["progress"])}
+    print_fields(fields if full else cut_fields(fields, but={"error", "note"}))
     if chain:
         click.echo("\nCHAIN\n" + "\n".join(draw_chain(chain, document["id"])))
-    print_table(shards, SHARD_COLUMNS, heading="SHARDS")
-    print_table(transitions, ("at", "old", "new", "reason"), heading="HISTORY")
+    print_table(shards if full else cut_rows(shards), SHARD_COLUMNS, heading="SHARDS")
+    history = transitions if full else cut_rows(transitions)
+    print_table(history, ("at", "old", "new", "reason"), heading="HISTORY")
 
 
 def _document(session: "Session", job: "Job") -> "Document":
@@ -146,8 +161,9 @@ def _document(session: "Session", job: "Job") -> "Document":
 @job.command("watch")
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @with_chain
+@with_timeout
 @as_json
-def watch(ids: tuple[str, ...], chain: bool, as_json: bool) -> None:
+def watch(ids: tuple[str, ...], chain: bool, timeout: timedelta | None, as_json: bool) -> None:
     """Show the progress of jobs or batches until they end.
 
     Exits with 1 if any of them does not succeed.
@@ -155,14 +171,15 @@ def watch(ids: tuple[str, ...], chain: bool, as_json: bool) -> None:
     \b
     genmill job watch 0199c0de
     """
-    _wait_for(ids, chain=chain, show="json" if as_json else "text", err=False)
+    _wait_for(ids, timeout, chain=chain, show="json" if as_json else "text", err=False)
 
 
 @job.command("wait")
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @with_chain
+@with_timeout
 @as_json
-def wait(ids: tuple[str, ...], chain: bool, as_json: bool) -> None:
+def wait(ids: tuple[str, ...], chain: bool, timeout: timedelta | None, as_json: bool) -> None:
     """Wait for jobs or batches to end, without output.
 
     Exits with 1 if any of them does not succeed.
@@ -170,11 +187,12 @@ def wait(ids: tuple[str, ...], chain: bool, as_json: bool) -> None:
     \b
     genmill job wait 0199c0de && genmill artifact download 0199c0de
     """
-    _wait_for(ids, chain=chain, show="json" if as_json else "nothing", err=True)
+    _wait_for(ids, timeout, chain=chain, show="json" if as_json else "nothing", err=True)
 
 
 def _wait_for(
     references: Sequence[str],
+    timeout: timedelta | None,
     *,
     chain: bool,
     show: Literal["json", "text", "nothing"],
@@ -187,7 +205,7 @@ def _wait_for(
         with services.database.read() as session:
             found = find_jobs(session, references, with_chains=chain)
         job_ids = [job.id for job in found]
-        wait_shown(services, job_ids, show=show, err=err)
+        wait_shown(services, job_ids, timeout=timeout, show=show, err=err)
 
 
 @job.command("logs")
@@ -243,56 +261,6 @@ def export(id: str, folder: Path, form: str, as_json: bool) -> None:
     print_json({"file": str(path), "format": form}) if as_json else click.echo(str(path))
 
 
-@job.command("cancel")
-@click.argument("ids", nargs=-1, required=True, metavar="ID...")
-@as_json
-def cancel(ids: tuple[str, ...], as_json: bool) -> None:
-    """Cancel jobs or batches, and the jobs that wait for them.
-
-    Committed samples are kept; a job that has ended stays as it is. Prints the ids of what was
-    cancelled.
-
-    \b
-    genmill job cancel 0199c0de 0199c0df
-    """
-    from functools import partial
-
-    from db import jobs
-    from db.states import JobState
-    from scheduler.output.render import print_json
-    from scheduler.results.waiting import find_groups
-
-    with open_record() as services:
-        with services.database.read() as session:
-            groups = find_groups(session, ids)
-        found = {job.id: job for group in groups.values() for job in group}.values()
-        cancelled = {
-            each.id: services.database.transact(partial(jobs.cancel, job_id=each.id))
-            for each in found
-        }
-        with services.database.read() as session:  # some went with the one that they waited for
-            went = {each.id for each in found if each.status == JobState.WAITING}
-            cancelled |= {
-                job_id: jobs.get(session, job_id).status == JobState.CANCELLED for job_id in went
-            }
-    if as_json:
-        print_json([{"id": key, "cancelled": done} for key, done in cancelled.items()])
-        return
-    for key, group in groups.items():
-        _say_cancelled(key, [cancelled[each.id] for each in group])
-
-
-def _say_cancelled(reference: str, cancelled: Sequence[bool]) -> None:
-    """Print a job's or a batch's id if any job was cancelled, and how many had ended before."""
-    if any(cancelled):
-        click.echo(reference)
-    ended = cancelled.count(False)
-    if ended and len(cancelled) == 1:
-        click.echo(f"{reference} has already ended", err=True)
-    elif ended:
-        click.echo(f"{ended} of {len(cancelled)} jobs of {reference} have already ended", err=True)
-
-
 @job.command("retry")
 @click.argument("id")
 @as_json
@@ -318,3 +286,7 @@ def retry(id: str, as_json: bool) -> None:
             with services.database.read() as session:
                 [document] = job_documents(session, [new])
             print_json(document)
+
+
+for changing in (cancel, set_priority, note):
+    job.add_command(changing)
