@@ -78,9 +78,11 @@ def release(session: Session, job_id: str, new: NewJob) -> bool:
     job = lock_job(session, job_id)
     if job is None or job.status != JobState.WAITING:
         return False
-    batch_id = session.scalar(select(Job.batch_id).where(Job.id == job_id))
+    # its priority may have changed since `new` was made
+    own = session.execute(select(Job.batch_id, Job.priority).where(Job.id == job_id)).one()
+    new = new._replace(priority=own.priority)
     now = clock(session)
-    rows = shard_rows(new, job_id, group_id=batch_id or job_id, ids=fresh_ids())
+    rows = shard_rows(new, job_id, group_id=own.batch_id or job_id, ids=fresh_ids())
     insert_shards(session, list(rows), at=now)
     move_job(
         session,
@@ -158,7 +160,8 @@ def insert_retry(session: Session, old: Job, new: NewJob) -> Job:
     for job in found:
         if job.id not in replaced and job.after_id in ids:
             ids[job.id] = new_id()
-            again.append(copy_waiting(job)._replace(id=ids[job.id], after_id=ids[job.after_id]))
+            copy = copy_waiting(job)._replace(owner=new.owner)
+            again.append(copy._replace(id=ids[job.id], after_id=ids[job.after_id]))
     for piece in pieces(again):
         insert_piece(session, piece)
     return session.get_one(Job, ids[old.id], options=[undefer(Job.spec)])

@@ -1,15 +1,21 @@
 """Checkpoints: training states that a shard can resume from. One exists once its row does."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Select, delete, select, update
 from sqlalchemy.orm import Session
 
 from db.claims import Claim, hold
+from db.errors import LeaseLost
+from db.moves import lock_job, lock_shard
 from db.session import clock, upsert
-from db.tables import Checkpoint, Job, Shard
+from db.states import ShardState
+from db.tables import Attempt, Checkpoint, Job, Shard
 
 KEPT = 2
+LEFT_WITHIN = timedelta(minutes=10)  # long before the garbage of an ended job is collected
+LEFT_SOON = timedelta(seconds=3)  # usually: a heartbeat, a step and a transfer
 
 
 def add_checkpoint(
@@ -20,6 +26,32 @@ def add_checkpoint(
     Raises `Cancelled` or `LeaseLost`: a checkpoint of a worker that lost its lease is never used.
     """
     hold(session, claim)
+    _record(session, claim, step=step, key=key, sha256=sha256, size=size, at=clock(session))
+
+
+def leave_checkpoint(
+    session: Session, claim: Claim, *, step: int, key: str, sha256: str, size: int
+) -> None:
+    """`add_checkpoint` for a shard that was cancelled under this claim: its retry resumes there.
+
+    Nobody can claim the shard any more, so nobody else can leave one. It is dated by the end of the
+    attempt, which had made its steps before. Raises `LeaseLost` if the shard has ended otherwise.
+    """
+    lock_job(session, claim.job_id, shared=True)
+    shard = lock_shard(session, claim.shard_id)
+    attempt = (Attempt.shard_id == claim.shard_id, Attempt.fence == claim.fence)
+    ended_at = session.scalar(select(Attempt.ended_at).where(*attempt))
+    found = shard and (shard.status, shard.fence)
+    if found != (ShardState.CANCELLED, claim.fence) or ended_at is None:
+        raise LeaseLost(f"shard {claim.shard_id} was not cancelled under claim {claim.fence}")
+    if clock(session) - ended_at > LEFT_WITHIN:
+        raise LeaseLost(f"claim {claim.fence} of shard {claim.shard_id} ended at {ended_at}")
+    _record(session, claim, step=step, key=key, sha256=sha256, size=size, at=ended_at)
+
+
+def _record(
+    session: Session, claim: Claim, *, step: int, key: str, sha256: str, size: int, at: datetime
+) -> None:
     # a step that is reached again, after a bad checkpoint, is no progress: see `db.leases`
     reached = session.get(Checkpoint, (claim.shard_id, step))
     row = {
@@ -30,7 +62,7 @@ def add_checkpoint(
         "sha256": sha256,
         "size": size,
         "bad": False,
-        "created_at": clock(session),
+        "created_at": at,
     }
     upsert(session, Checkpoint, [row])
     kept = session.scalars(_newest_first(claim.shard_id, Checkpoint.step).limit(KEPT)).all()
@@ -64,6 +96,24 @@ def checkpoints_of_line(session: Session, job_id: str) -> list[Checkpoint]:
             found += session.scalars(_newest_first(shard_id, Checkpoint))
         current = session.scalar(select(Job.retry_of).where(Job.id == current))
     return found
+
+
+def is_being_left(session: Session, job_id: str) -> bool:
+    """Whether the training that this one retries was cancelled just now and leaves a checkpoint.
+
+    Its worker may not have heard yet, and the retry need not begin further back.
+    """
+    ended = (
+        select(Attempt.shard_id, Attempt.ended_at)
+        .join(Shard, Shard.id == Attempt.shard_id)
+        .join(Job, Job.retry_of == Shard.job_id)
+        .where(Job.id == job_id, Attempt.outcome == "cancelled")
+    )
+    found = session.execute(ended).first()
+    if found is None or clock(session) - found.ended_at > LEFT_SOON:
+        return False
+    newest = latest_checkpoint(session, found.shard_id)
+    return newest is None or newest.created_at < found.ended_at
 
 
 def mark_bad(session: Session, shard_id: str, step: int) -> None:

@@ -10,6 +10,7 @@
     |-- NotFound                 exit code 4: no such thing
     |-- Removed                  it was there, and retention deleted it
     |-- JobFailed                an awaited job failed or was cancelled
+    |-- TimedOut                 an awaited job had not ended when the wait was over
     |-- BadRecord                the record holds what Genmill has not written
     |-- DigestMismatch           bytes differ from the SHA-256 on record
     |-- NonFinite                a loss, weight or sample is NaN or infinite
@@ -19,6 +20,7 @@
     |-- Panic                    native code failed in a way that it does not expect to survive
     `-- Stopped                  the work was stopped; nothing is wrong with it
         |-- Cancelled            its job was cancelled
+        |-- NothingToKeep        its training was told to end before its first step
         |-- LeaseLost            another worker may have claimed the shard: commit nothing
         `-- Draining             this worker is shutting down: save, release the shard and go
 
@@ -155,6 +157,13 @@ class JobFailed(GenmillError):
     lasting = True
 
 
+class TimedOut(GenmillError):
+    """The wait was over before the job ended."""
+
+    cause = Cause.WORK
+    lasting = True
+
+
 class BadRecord(GenmillError):
     """The record holds what Genmill has not written."""
 
@@ -211,6 +220,12 @@ class Stopped(GenmillError):
 
 class Cancelled(Stopped):
     """The job was cancelled."""
+
+    cause = Cause.SERVICE
+
+
+class NothingToKeep(Stopped):
+    """The training was told to end before its first step."""
 
     cause = Cause.SERVICE
 

@@ -40,12 +40,14 @@ def listing(
     limit: int = 50,
     since: datetime | None = None,
     before: str | None = None,
+    owner: str | None = None,
     with_spec: bool = False,
     **filters: str | None,
 ) -> list[Job]:
     """Jobs that match every filter, newest first; `before` is the previous page's last id.
 
-    The filters are `status`, `kind`, `model`, `batch` and `schedule`. At most 10,000 jobs.
+    The filters are `status`, `kind`, `model`, `batch` and `schedule`; `owner` is user@host, or a
+    user on any host, and no index has it. At most 10,000 jobs.
     """
     limit = min(limit, MAX_LIMIT)
     statement = select(Job.id).where(VISIBLE).order_by(Job.id.desc()).limit(limit)
@@ -54,6 +56,9 @@ def listing(
         statement = statement.where(Job.id >= earliest, Job.created_at >= since)
     if before is not None:
         statement = statement.where(Job.id < before)
+    if owner is not None:
+        on_any_host = Job.owner.startswith(f"{owner}@", autoescape=True)
+        statement = statement.where(Job.owner == owner if "@" in owner else on_any_host)
     given = {name: value for name, value in filters.items() if value is not None}
     if hidden := incomplete_batches(session):
         statement = statement.where(or_(Job.batch_id.is_(None), Job.batch_id.not_in(hidden)))

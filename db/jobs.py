@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, bindparam, or_, select, text, update
@@ -16,6 +16,7 @@ from db.job_lists import counts, listing
 from db.journal import (
     add_points,
     drop_points_after,
+    inherit_points,
     last_points,
     log,
     log_lines,
@@ -49,6 +50,7 @@ __all__ = [
     "drop_points_after",
     "fail",
     "get",
+    "inherit_points",
     "last_points",
     "listing",
     "log",
@@ -123,6 +125,7 @@ class JobBrief(NamedTuple):
     retry_of: str | None
     spec_hash: str
     spec: dict[str, Any]
+    stop_asked_at: datetime | None = None
 
 
 def briefs(session: Session, ids: Collection[str]) -> dict[str, JobBrief]:

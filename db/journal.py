@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from db.columns import new_id
 from db.session import clock, insert_new, upsert
 from db.states import JobState
-from db.tables import Job, LogLine, Point, Transition
+from db.tables import Job, LogLine, Point, Shard, Transition
 
 
 def log(
@@ -65,6 +65,16 @@ def last_points(session: Session, job_id: str) -> dict[str, float]:
 def drop_points_after(session: Session, job_id: str, step: int) -> None:
     """Delete the points after `step`: a resumed training writes them again."""
     session.execute(delete(Point).where(Point.job_id == job_id, Point.step > step))
+
+
+def inherit_points(session: Session, job_id: str, *, shard_id: str, step: int) -> None:
+    """Copy the points up to `step` of the training of this shard, which the job goes on from."""
+    origin = session.scalar(select(Shard.job_id).where(Shard.id == shard_id))
+    if origin in {None, job_id}:
+        return
+    earlier = [point for point in points(session, str(origin)) if point.step <= step]
+    rows = [{"name": each.name, "step": each.step, "value": each.value} for each in earlier]
+    insert_new(session, Point, [{"job_id": job_id, **row} for row in rows])
 
 
 def transitions(session: Session, job_id: str, *, with_shards: bool = True) -> list[Transition]:

@@ -24,7 +24,7 @@ PIECE_ROWS = 6000  # 3,000 jobs of one shard: about a tenth of a second
 JOB = (
     *("id", "kind", "spec", "spec_hash", "model", "priority", "batch_id", "custom_id"),
     *("schedule_id", "retry_of", "idempotency_key", "prompts_sha256"),
-    *("samples", "after_id", "wanted", "status"),
+    *("samples", "after_id", "wanted", "owner", "status"),
 )
 SHARD = ("id", "idx", "start", "stop", "job_id", "group_id", "urgency", "work_key")
 TRANSITION = ("id", "job_id", "new")
@@ -48,6 +48,7 @@ class NewJob(NamedTuple):
     after_id: str | None = None  # the one before it in its chain
     id: str | None = None  # by default a fresh one
     wanted: int | None = None  # accepted samples, of an order with rules
+    owner: str | None = None  # who enqueues it, as user@host
 
     @property
     def waits(self) -> bool:
@@ -137,5 +138,5 @@ def _job_row(job: NewJob, job_id: str, batch_id: str | None) -> Tuple:
         *(job_id, job.kind, job.spec, job.spec_hash, job.model, job.priority),
         *(batch_id, job.custom_id, job.schedule_id, job.retry_of, job.idempotency_key),
         job.prompts_sha256,
-        *(progress.total(job.kind, job.ranges), job.after_id, job.wanted),
+        *(progress.total(job.kind, job.ranges), job.after_id, job.wanted, job.owner),
     )

@@ -18,7 +18,9 @@ from db.attempts import (
 from db.checkpoints import (
     add_checkpoint,
     checkpoints_of_line,
+    is_being_left,
     latest_checkpoint,
+    leave_checkpoint,
     mark_bad,
 )
 from db.claims import Claim, unclaimed_samples
@@ -44,7 +46,9 @@ __all__ = [
     "expired",
     "fail",
     "holds",
+    "is_being_left",
     "latest_checkpoint",
+    "leave_checkpoint",
     "mark_bad",
     "outcome",
     "over",

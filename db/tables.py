@@ -243,6 +243,10 @@ class Job(Base):
     samples: Mapped[int | None] = mapped_column(BigInteger)  # to make; NULL unless it generates
     # how many must be accepted, of an order with rules; shards are added until they are
     wanted: Mapped[int | None] = mapped_column(BigInteger)
+    owner: Mapped[str | None] = mapped_column(String(200))  # who enqueued it, as user@host
+    note: Mapped[str | None] = mapped_column(PlainText)  # a user's
+    # when a training was told to end early and to keep its best weights
+    stop_asked_at: Mapped[datetime | None]
     error: Mapped[str | None] = mapped_column(PlainText)
     # its manifest is an object of its own, or a range of a pack
     manifest_key: Mapped[str | None] = mapped_column(String(200))

@@ -48,6 +48,8 @@ WORDS = ENQUEUE | {
     "job logs": "0",
     "job export": "0 folder",
     "job cancel": "0",
+    "job priority": "0 5",
+    "job note": "0 text",
     "job retry": "0",
     "model list": "",
     "model show": "m",

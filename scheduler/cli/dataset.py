@@ -1,7 +1,7 @@
 """`genmill dataset`: training data."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -10,7 +10,7 @@ from scheduler.cli.dataset_report import (
     BALANCE,
     STEPS,
     balance_rows,
-    describe_steps,
+    print_added,
     stage_progress,
     step_rows,
 )
@@ -19,12 +19,8 @@ from scheduler.cli.private import shared_as_usual
 from scheduler.cli.record import open_record
 from scheduler.submission.path_arguments import PathArgument
 
-if TYPE_CHECKING:
-    from scheduler.datasets.add import Added
-
 DESCENT_COLUMNS = ("version", "parent", "dataset", "generate_jobs", "samples")
 COLUMNS = ("name", "version", "kind", "items", "labels", "size", "rejected", "created_at")
-SHOWN_REJECTS = 20
 SHOWN_ITEMS = 10
 
 
@@ -64,7 +60,7 @@ def add(name: str, path: Path, as_json: bool, **options: Any) -> None:
     about = read_about(options)
     with open_record() as services, stage_progress() as progress:
         added = add_dataset(services, name, path, Recipe(**options), about, progress=progress)
-    _print_added(added, as_json=as_json)
+    print_added(added, as_json=as_json)
 
 
 @dataset.command("update")
@@ -87,27 +83,7 @@ def update(name: str, path: Path, as_json: bool, **options: Any) -> None:
     about = read_about(options)
     with open_record() as services, stage_progress() as progress:
         added = update_dataset(services, name, path, about, progress=progress)
-    _print_added(added, as_json=as_json)
-
-
-def _print_added(added: "Added", *, as_json: bool) -> None:
-    """Rejects, steps and how the files were read on stderr; the version on stdout."""
-    from scheduler.output.documents import dataset_document
-    from scheduler.output.render import clean, print_json
-
-    rejects = [vars(reject) for reject in added.rejects]
-    for reject in rejects[:SHOWN_REJECTS]:
-        click.echo(f"rejected {clean(reject['name'])}: {clean(reject['reason'])}", err=True)
-    more = added.version.summary["rejected"] - SHOWN_REJECTS
-    if more > 0:
-        click.echo(f"rejected {more} more; --json lists the first {len(rejects)}", err=True)
-    for what, how in (added.reading | describe_steps(added.version.summary["steps"])).items():
-        click.echo(f"{what}: {clean(how)}", err=True)
-    if as_json:
-        document = dataset_document(added.dataset, added.version)
-        print_json(document | {"rejects": rejects, "reading": added.reading})
-    else:
-        click.echo(f"{added.dataset.name}:{added.version.number}")
+    print_added(added, as_json=as_json)
 
 
 @dataset.command("list")

@@ -24,6 +24,14 @@ RECIPE = (
     ),
     click.option("--mode", type=MODES, help="Convert images to grey (L) or colour (RGB)."),
     click.option(
+        "--fit",
+        type=click.Choice(["crop", "pad", "stretch"]),
+        default="crop",
+        show_default=True,
+        help="Images that are not square: crop them to their centre, pad them with white, or "
+        "stretch them.",
+    ),
+    click.option(
         "--resample/--no-resample",
         default=None,
         help="Resample sounds of another rate than most (default), or leave them out.",

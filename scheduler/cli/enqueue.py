@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 
 def _submit(command: EnqueueCommand) -> None:
-    from db.errors import JobFailed
+    from db.errors import JobFailed, TimedOut
     from scheduler.cli.watching import wait_shown
 
+    if command.timeout and not command.wait:
+        raise click.UsageError("--timeout limits the time of --wait: give both")
     ignored: Counter[str] = Counter()  # keys of a batch's lines
     with open_record() as services, Receipt(as_json=command.as_json) as receipt:
         if command.dry_run:
@@ -37,8 +39,14 @@ def _submit(command: EnqueueCommand) -> None:
             receipt.said()
         if command.wait:
             try:
-                wait_shown(services, job_ids, show="json" if command.as_json else "text", err=True)
-            except JobFailed:  # its document has been printed
+                wait_shown(
+                    services,
+                    job_ids,
+                    timeout=command.timeout,
+                    show="json" if command.as_json else "text",
+                    err=True,
+                )
+            except (JobFailed, TimedOut):  # its document has been printed
                 receipt.said()
                 raise
 

@@ -1,13 +1,15 @@
-"""`genmill job`: listing, following, cancelling and retrying jobs."""
+"""`genmill job`: listing, following and retrying jobs."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
+from scheduler.cli.job_changes import cancel, note, set_priority
 from scheduler.cli.job_list import list_jobs
-from scheduler.cli.options import as_json, shown
+from scheduler.cli.options import as_json, shown, with_timeout
 from scheduler.cli.private import shared_as_usual
 from scheduler.cli.receipt import Receipt
 from scheduler.cli.record import open_record
@@ -85,8 +87,9 @@ def _document(session: "Session", job: "Job") -> "Document":
 @job.command("watch")
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @with_chain
+@with_timeout
 @as_json
-def watch(ids: tuple[str, ...], chain: bool, as_json: bool) -> None:
+def watch(ids: tuple[str, ...], chain: bool, timeout: timedelta | None, as_json: bool) -> None:
     """Show the progress of jobs or batches until they end.
 
     Exits with 1 if any of them does not succeed.
@@ -94,14 +97,15 @@ def watch(ids: tuple[str, ...], chain: bool, as_json: bool) -> None:
     \b
     genmill job watch 0199c0de
     """
-    _wait_for(ids, chain=chain, show="json" if as_json else "text", err=False)
+    _wait_for(ids, timeout, chain=chain, show="json" if as_json else "text", err=False)
 
 
 @job.command("wait")
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @with_chain
+@with_timeout
 @as_json
-def wait(ids: tuple[str, ...], chain: bool, as_json: bool) -> None:
+def wait(ids: tuple[str, ...], chain: bool, timeout: timedelta | None, as_json: bool) -> None:
     """Wait for jobs or batches to end, without output.
 
     Exits with 1 if any of them does not succeed.
@@ -109,11 +113,12 @@ def wait(ids: tuple[str, ...], chain: bool, as_json: bool) -> None:
     \b
     genmill job wait 0199c0de && genmill artifact download 0199c0de
     """
-    _wait_for(ids, chain=chain, show="json" if as_json else "nothing", err=True)
+    _wait_for(ids, timeout, chain=chain, show="json" if as_json else "nothing", err=True)
 
 
 def _wait_for(
     references: Sequence[str],
+    timeout: timedelta | None,
     *,
     chain: bool,
     show: Literal["json", "text", "nothing"],
@@ -126,7 +131,7 @@ def _wait_for(
         with services.database.read() as session:
             found = find_jobs(session, references, with_chains=chain)
         job_ids = [job.id for job in found]
-        wait_shown(services, job_ids, show=show, err=err)
+        wait_shown(services, job_ids, timeout=timeout, show=show, err=err)
 
 
 @job.command("logs")
@@ -182,56 +187,6 @@ def export(id: str, folder: Path, form: str, as_json: bool) -> None:
     print_json({"file": str(path), "format": form}) if as_json else click.echo(str(path))
 
 
-@job.command("cancel")
-@click.argument("ids", nargs=-1, required=True, metavar="ID...")
-@as_json
-def cancel(ids: tuple[str, ...], as_json: bool) -> None:
-    """Cancel jobs or batches, and the jobs that wait for them.
-
-    Committed samples are kept; a job that has ended stays as it is. Prints the ids of what was
-    cancelled.
-
-    \b
-    genmill job cancel 0199c0de 0199c0df
-    """
-    from functools import partial
-
-    from db import jobs
-    from db.states import JobState
-    from scheduler.output.render import print_json
-    from scheduler.results.waiting import find_groups
-
-    with open_record() as services:
-        with services.database.read() as session:
-            groups = find_groups(session, ids)
-        found = {job.id: job for group in groups.values() for job in group}.values()
-        cancelled = {
-            each.id: services.database.transact(partial(jobs.cancel, job_id=each.id))
-            for each in found
-        }
-        with services.database.read() as session:  # some went with the one that they waited for
-            went = {each.id for each in found if each.status == JobState.WAITING}
-            cancelled |= {
-                job_id: jobs.get(session, job_id).status == JobState.CANCELLED for job_id in went
-            }
-    if as_json:
-        print_json([{"id": key, "cancelled": done} for key, done in cancelled.items()])
-        return
-    for key, group in groups.items():
-        _say_cancelled(key, [cancelled[each.id] for each in group])
-
-
-def _say_cancelled(reference: str, cancelled: Sequence[bool]) -> None:
-    """Print a job's or a batch's id if any job was cancelled, and how many had ended before."""
-    if any(cancelled):
-        click.echo(reference)
-    ended = cancelled.count(False)
-    if ended and len(cancelled) == 1:
-        click.echo(f"{reference} has already ended", err=True)
-    elif ended:
-        click.echo(f"{ended} of {len(cancelled)} jobs of {reference} have already ended", err=True)
-
-
 @job.command("retry")
 @click.argument("id")
 @as_json
@@ -257,3 +212,7 @@ def retry(id: str, as_json: bool) -> None:
             with services.database.read() as session:
                 [document] = job_documents(session, [new])
             print_json(document)
+
+
+for changing in (cancel, set_priority, note):
+    job.add_command(changing)

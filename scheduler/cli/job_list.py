@@ -21,6 +21,11 @@ COLUMNS = ("id", "kind", "model", "status", "progress", "created_at")
 @click.option("--batch", metavar="B", help="Only jobs of this batch.")
 @click.option("--schedule", metavar="NAME", help="Only jobs of this schedule.")
 @click.option(
+    "--owner",
+    metavar="me|NAME",
+    help="Only jobs that you, or this user or user@host, enqueued.",
+)
+@click.option(
     "--since", type=Duration(), metavar="1h", help="Only jobs created within this time span."
 )
 @click.option("--before", metavar="ID", help="Only jobs older than this one: the next page.")
@@ -35,6 +40,7 @@ COLUMNS = ("id", "kind", "model", "status", "progress", "created_at")
 def list_jobs(
     batch: str | None,
     schedule: str | None,
+    owner: str | None,
     since: timedelta | None,
     before: str | None,
     as_json: bool,
@@ -54,6 +60,7 @@ def list_jobs(
     from scheduler.output.documents import job_document
     from scheduler.output.render import print_list
     from scheduler.results.waiting import find_job
+    from worker.identity import who
 
     with open_record() as services, services.database.read() as session:
         if filters["model"] is not None:
@@ -62,6 +69,7 @@ def list_jobs(
             session,
             batch=batches.get(session, batch).id if batch is not None else None,
             schedule=schedules.get(session, schedule).id if schedule is not None else None,
+            owner=who() if owner == "me" else owner,
             since=clock(session) - since if since else None,
             before=find_job(session, before).id if before is not None else None,
             with_spec=as_json,

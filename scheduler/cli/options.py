@@ -1,8 +1,6 @@
 """Options that many commands share, and the types of their values."""
 
-import re
 from collections.abc import Callable
-from datetime import timedelta
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -10,13 +8,18 @@ import click
 
 from scheduler.output.json_option import as_json
 from scheduler.output.view import current_view
+from scheduler.submission.durations import Duration
 
-__all__ = ["Duration", "Split", "as_json", "listed", "shown"]
+__all__ = ["Duration", "Split", "as_json", "listed", "shown", "with_timeout"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_LONGEST = timedelta(days=36_500)  # longer ones lead to dates that cannot be represented
+with_timeout = click.option(
+    "--timeout",
+    type=Duration(),
+    metavar="15m",
+    help="Stop waiting after this time span, with exit code 1; the jobs go on.",
+)
 
 
 def _set_full(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -72,23 +75,3 @@ class Split(click.ParamType[tuple[int, ...]]):
             return tuple(int(part) for part in str(value).split(","))
         except ValueError:
             self.fail(f"{value!r} is not three whole numbers as in 90,5,5", param, ctx)
-
-
-class Duration(click.ParamType[timedelta]):
-    """A time span such as 90s, 15m, 1h, 7d or 2w; a bare number means seconds."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        """Parse `value`."""
-        if isinstance(value, timedelta):
-            return value
-        match = re.fullmatch(r"(\d{1,9})([smhdw]?)", str(value).strip())
-        if not match or int(match[1]) == 0:
-            self.fail(f"{value!r} is not a time span; write it as 90s, 15m, 1h or 7d", param, ctx)
-        seconds = int(match[1]) * _UNITS[match[2] or "s"]
-        if seconds > _LONGEST.total_seconds():
-            self.fail(f"{value!r} is longer than a hundred years, {_LONGEST.days}d", param, ctx)
-        return timedelta(seconds=seconds)

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -27,10 +28,12 @@ def wait_shown(
     *,
     show: Literal["json", "text", "nothing"],
     err: bool,
+    timeout: timedelta | None = None,
 ) -> None:
     """Wait for the jobs and show their progress; text goes to stderr with `err`.
 
-    Raises `JobFailed`, with each reason, unless all of them succeed.
+    Raises `JobFailed`, with each reason, unless all of them succeed, and `TimedOut` if they have
+    not ended within `timeout`.
     """
     from db.errors import JobFailed
     from db.states import JobState
@@ -39,7 +42,7 @@ def wait_shown(
 
     try:
         with _display(show, err=err) as display:
-            ended = wait(services, job_ids, display)
+            ended = wait(services, job_ids, display, timeout=timeout)
     except KeyboardInterrupt:
         click.echo("stopped waiting; the jobs continue (`genmill job cancel` ends them)", err=True)
         raise

@@ -17,17 +17,22 @@ from worker.failpoints import reach
 from worker.ingest.ingest import NOTHING, PLAIN, About, ingest
 from worker.services import Services
 from worker.source_files.members import Reject
+from worker.source_files.source import bytes_at
 from worker.specs import check_name
 
 
 @dataclass(frozen=True)
 class Added:
-    """A dataset version, the first of the files that were rejected, and how labels were read."""
+    """A dataset version, the first of the files that were rejected, and how labels were read.
+
+    `source_bytes` is the size of the files that it was made from.
+    """
 
     dataset: Dataset
     version: DatasetVersion
     rejects: list[Reject]
     reading: dict[str, str]
+    source_bytes: int
 
 
 @dataclass(frozen=True)
@@ -81,4 +86,5 @@ def add_dataset(
         )
         return datasets.resolve(session, f"{name}:{version.number}")
 
-    return Added(*services.database.transact(work), found.rejects, found.reading)
+    made = services.database.transact(work)
+    return Added(*made, found.rejects, found.reading, bytes_at(path))

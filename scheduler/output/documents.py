@@ -34,6 +34,8 @@ def job_document(job: Job, done: Document) -> Document:
         "status": job.status,
         "model": job.model,
         "priority": job.priority,
+        "owner": job.owner,
+        "note": job.note,
         "progress": done,
         "error": job.error,
         "spec": job.spec,
@@ -47,6 +49,7 @@ def job_document(job: Job, done: Document) -> Document:
         "manifest_sha256": job.manifest_sha256,
         "created_at": job.created_at,
         "started_at": job.started_at,
+        "stop_asked_at": job.stop_asked_at,
         "finished_at": job.finished_at,
     }
 

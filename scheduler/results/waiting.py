@@ -1,18 +1,20 @@
 """Finding jobs by their ids, and waiting for them to end by reading the record."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
 from db import batches, chains, jobs, progress, workers
-from db.errors import NotFound
+from db.errors import NotFound, TimedOut
 from db.states import FINAL
 from db.tables import Batch, Job
-from scheduler.output.render import to_count
+from scheduler.output.render import first_lines, to_count, to_duration
 from worker.services import Services
 
 log = logging.getLogger(__name__)
@@ -82,11 +84,15 @@ def wait(
     services: Services,
     job_ids: Sequence[str],
     on_poll: Callable[[list[Watched]], None] = lambda _: None,
+    *,
+    timeout: timedelta | None = None,
 ) -> list[Job]:
     """Return the jobs once all of them have ended; `on_poll` gets them each time they are read.
 
-    Logs a warning if no worker is running: the wait may never end.
+    Logs a warning if no worker is running: the wait may never end. Raises `TimedOut` if they have
+    not ended within `timeout`.
     """
+    deadline = time.monotonic() + (timeout.total_seconds() if timeout else math.inf)
     with services.database.read() as session:
         if not workers.live(session):
             log.warning("no worker is running; start one with `genmill up`")
@@ -100,4 +106,20 @@ def wait(
         on_poll([Watched(job, done[job.id]) for job in latest.values()])
         if all(job.status in FINAL for job in latest.values()):
             return list(latest.values())
-        time.sleep(max(POLL_S, len(job_ids) / JOBS_PER_SECOND))
+        left_s = deadline - time.monotonic()
+        if timeout is not None and left_s <= 0:
+            raise _timed_out(list(latest.values()), timeout)
+        time.sleep(min(max(POLL_S, len(job_ids) / JOBS_PER_SECOND), left_s))
+
+
+def _timed_out(waited: Sequence[Job], timeout: timedelta) -> TimedOut:
+    """The error that names the jobs which have not ended."""
+    still = [f"job {job.id} is {job.status}" for job in waited if job.status not in FINAL]
+    after = f"after {to_duration(timeout.total_seconds())}"
+    if len(waited) == 1:
+        told = f"{after}, {still[0]}; it goes on"
+    else:
+        lines = first_lines(still)
+        counted = f"{after}, {len(still)} of {len(waited)} jobs have not ended; they go on"
+        told = "\n".join([counted, *lines])
+    return TimedOut(told, remedy="wait again, or end it with `genmill job cancel`")

@@ -9,6 +9,7 @@ import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from db.errors import BadInput, Refused
 from scheduler.output.json_option import as_json
+from scheduler.submission.durations import Duration
 from scheduler.submission.json_lines import STDIN, refuse_constant
 from scheduler.submission.path_arguments import PathArgument
 from scheduler.submission.prompts import find_template, read_prompts
@@ -36,6 +38,7 @@ class EnqueueCommand:
     priority: int = 0
     idempotency_key: str | None = None
     wait: bool = False
+    timeout: timedelta | None = None
     dry_run: bool = False
     as_json: bool = False
 
@@ -71,6 +74,7 @@ def parse_repeated(words: Sequence[str]) -> EnqueueCommand:
     command = parse_command(words)
     for option, given in (
         ("--wait", command.wait),
+        ("--timeout", command.timeout is not None),
         ("--dry-run", command.dry_run),
         ("--idempotency-key", command.idempotency_key is not None),
     ):
@@ -143,6 +147,13 @@ def _enqueue_options(function: Callable[..., EnqueueCommand]) -> Callable[..., E
         ),
         click.option(
             "--priority", type=int, default=0, metavar="N", help="Higher runs first (default 0)."
+        ),
+        click.option(
+            "--timeout",
+            type=Duration(),
+            metavar="15m",
+            help="With --wait: stop waiting after this time span, with exit code 1; the job goes "
+            "on.",
         ),
         click.option("--wait", is_flag=True, help="Wait for the end; exit 1 unless it succeeds."),
     ):
@@ -369,7 +380,7 @@ COMMANDS: dict[str, click.Command] = {
 
 def _command(data: dict[str, Any], options: dict[str, Any]) -> EnqueueCommand:
     """The command whose spec has the fields `data` and those of `options` that are a spec's."""
-    how = ("priority", "idempotency_key", "wait", "dry_run", "as_json")
+    how = ("priority", "idempotency_key", "wait", "timeout", "dry_run", "as_json")
     fields = {name: options[name] for name in options.keys() - {*how, *STAGES}}
     if fields["seed"] is None:
         del fields["seed"]

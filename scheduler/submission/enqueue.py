@@ -25,6 +25,7 @@ from scheduler.submission.requests import Columns, Preparer, Request, Unchecked,
 from scheduler.submission.sharding import UNKNOWN_RATE
 from worker.broker.doorbell import ring_due
 from worker.failpoints import reach
+from worker.identity import who
 from worker.networks.family import Family
 from worker.services import Services
 from worker.services.pinned import PinnedGeneration, PinnedTraining
@@ -199,7 +200,7 @@ def retry(services: Services, job: Job, *, on_stored: OnStored = say_nothing) ->
     if shards or job.after_id is None:
         new = _what_is_left(services, job, shards)
     else:
-        new = chains.copy_waiting(job)
+        new = chains.copy_waiting(job)._replace(owner=who())
     job_id = new_id()
     numbered = new._replace(id=job_id)
     with undivided():

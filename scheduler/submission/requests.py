@@ -12,19 +12,19 @@ from typing import Any, TypedDict, Unpack
 from pydantic_core import to_json
 
 from db import workers
-from db.errors import Refused
+from db.interventions import check_priority
 from db.new_jobs import NewJob
 from db.registry import Reference
 from scheduler.submission.chains import Families, check_waiting
 from scheduler.submission.pinning import Names, holds_conversation, pin, refuse_unfit_prompts
 from scheduler.submission.sharding import cut, fitting_size, samples_per_second
+from worker.identity import who
 from worker.networks.family import Family
 from worker.services import Services
 from worker.services.pinned import Pinned, PinnedGeneration, hash_of
 from worker.services.prompts import row_of
 from worker.specs import Evaluate, Generate, Promote, Spec
 
-MAX_PRIORITY = 1_000_000
 _KEPT = 1000  # checked combinations of names and settings
 
 
@@ -79,6 +79,7 @@ class Request:
             self.ranges,
             work_key=self.terms.work_key,
             prompts_sha256=prompts_sha256,
+            owner=who(),
             **self.columns,
         )
 
@@ -107,6 +108,7 @@ class Unchecked:
             self.model,
             (),
             prompts_sha256=prompts_sha256,
+            owner=who(),
             **self.columns,
         )
 
@@ -143,7 +145,7 @@ class Preparer:
         A shard gets `shard_size` samples, by default as many as fit the live workers and the
         setting `shard_s` (`sharding`); `ranges` states the shards' samples explicitly.
         """
-        _check_priority(columns)
+        check_priority(columns.get("priority", 0))
         terms, rate = self._terms(spec)
         if ranges is None:
             ranges = self._cut(spec, terms, rate, shard_size)
@@ -154,7 +156,7 @@ class Preparer:
 
     def prepare_waiting(self, spec: Spec, made: Families, **columns: Unpack[Columns]) -> Waiting:
         """Check the spec of a job after others, which make versions of the models `made`."""
-        _check_priority(columns)
+        check_priority(columns.get("priority", 0))
         with self._services.database.read() as session:
             family = check_waiting(self._services, session, spec, made, self._names)
         return Waiting(spec, columns, family=family)
@@ -195,12 +197,6 @@ class Preparer:
             if self._workers is None:
                 self._workers = workers.count_live(session)
             return pinned, samples_per_second(session, pinned)
-
-
-def _check_priority(columns: Columns) -> None:
-    priority = columns.get("priority", 0)
-    if abs(priority) > MAX_PRIORITY:
-        raise Refused(f"priority {priority}: allowed are -{MAX_PRIORITY} to {MAX_PRIORITY}")
 
 
 def _what_is_checked(spec: Spec) -> tuple[object, ...]:

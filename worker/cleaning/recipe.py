@@ -10,13 +10,15 @@ from typing import Any, Self
 from db.errors import Refused
 
 DROP, KEEP, IGNORE = "drop", "keep", "ignore"
+CROP, PAD, STRETCH = "crop", "pad", "stretch"
 CHOICES: dict[str, tuple[str, ...]] = {
     "blank": (DROP, KEEP),
     "duplicates": (DROP, KEEP),
     "near_duplicates": (KEEP, DROP, IGNORE),
     "denoise": ("median", "nlm", "spectral"),
+    "fit": (CROP, PAD, STRETCH),
 }
-FOR_ALL = {"kind", "split", "min_size", *CHOICES} - {"denoise"}
+FOR_ALL = {"kind", "split", "min_size", *CHOICES} - {"denoise", "fit"}
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,14 @@ class Recipe:
 
     By itself it leaves out nothing that can be read; the defaults of the command do.
 
-    `min_size` is in pixels of the shorter side, seconds or characters. `loudness` is a level and
-    its unit, such as `-23LUFS`.
+    `min_size` is in pixels of the shorter side, seconds or characters. `fit` is how pictures that
+    are not square become so. `loudness` is a level and its unit, such as `-23LUFS`.
     """
 
     kind: str | None = None
     size: int | None = None
     mode: str | None = None
+    fit: str = CROP
     resample: bool | None = None
     rate: int | None = None
     split: Sequence[int] = (90, 5, 5)

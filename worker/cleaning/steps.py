@@ -64,6 +64,7 @@ class Chain:
     ) -> None:
         self.steps, self.unit = steps, unit
         self.progress = progress or (lambda _stage, _count: None)
+        self.notes: list[StepReport] = []  # of what a source did to items before they came here
         self._min_size = min_size
         self._seen: Counter[str] = Counter()
 
@@ -97,6 +98,7 @@ class Chain:
         smallest = {"min": self._min_size, "unit": self.unit}
         return [
             StepReport(DECODE, {}, self._seen[SIZE] + unread.total(), unread),
+            *self.notes,
             StepReport(SIZE, smallest, self._seen[SIZE], rejects.by_step[SIZE]),
             *(
                 StepReport(

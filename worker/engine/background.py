@@ -37,8 +37,8 @@ class Background:
         self.raise_if_failed()
         self._tasks.append(self._executor.submit(self._attempt, task))
 
-    def raise_if_failed(self, *, but: type[Exception] | tuple[()] = ()) -> None:
-        """Raise the error of a task that has ended, if any; one of the type `but` later."""
+    def raise_if_failed(self, *, but: type[Exception] | tuple[type[Exception], ...] = ()) -> None:
+        """Raise the error of a task that has ended, if any; one of the types `but` later."""
         while self._tasks and self._tasks[0].done():
             if but and isinstance(self._tasks[0].exception(), but):
                 return

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from db.errors import Collapsed, Draining, NonFinite
+from db.errors import Cancelled, Collapsed, Draining, NonFinite
 from worker.engine.background import Background, NetworkCopy
 from worker.engine.budget import TimeShare, cadences
 from worker.engine.device import autocast
@@ -27,6 +27,7 @@ from worker.networks.network import Clock, Network
 PREVIEW_SHARE = 0.015  # of a run's time, if its parameters do not say when to make previews
 CHECKPOINT, LAST_CHECKPOINT = "checkpoint.safetensors", "last-checkpoint.safetensors"
 MAX_ROLL_BACKS = 2  # the next bad validation fails the run
+ORDERS = (Draining, Cancelled)  # that leave a checkpoint
 LOWER_RATE = "no version was written; a lower lr may help"
 
 
@@ -51,6 +52,7 @@ class Loop:
         self.threads = ThreadChoice(None if self.training.device.type == "cpu" else 1)
         self._logged_threads = 0
         self.preview_time = TimeShare(PREVIEW_SHARE)
+        self.replaced = False  # the weights, by the best ones: no checkpoint would hold this step's
 
     @property
     def progress(self) -> float:
@@ -59,8 +61,13 @@ class Loop:
 
     @property
     def over(self) -> bool:
-        """Whether the budget is spent."""
-        return self.progress >= 1
+        """Whether the budget is spent, or the run is to end early."""
+        return self.progress >= 1 or self.training.ends_early()
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether the run ends before its budget is spent."""
+        return self.over and self.progress < 1
 
     def step(self) -> None:
         """One update of the network."""
@@ -138,15 +145,21 @@ class Loop:
 
         What is waited for is a batch of a validation: the rest of it is made on resuming.
         """
-        self.background.raise_if_failed(but=Draining)
+        self.background.raise_if_failed(but=ORDERS)
         self.background.drop_waiting()
         if self.state.validating:
-            with suppress(Draining):
+            with suppress(*ORDERS):
                 self.background.wait()
         earlier = any(step != self.state.step for step in self.state.validating)
         if earlier and not self.run.parts.validated:
             self.run.parts.validated = self.beside.weights()
         self._snapshot(LAST_CHECKPOINT)()
+
+    def leave(self) -> None:
+        """As `drain`, for a retry of a run that was cancelled; what prevents it is no error."""
+        with suppress(Exception):
+            if self.state.step and not self.replaced:
+                self.drain()
 
     def _snapshot(self, name: str) -> Callable[[], None]:
         """What stores this step's checkpoint, which is copied now."""

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -39,6 +39,7 @@ class Training:
     """A request to train, and the empty folder to work in.
 
     `parent` is the folder of the version to fine-tune; `resume` is a checkpoint of this same run.
+    Once `ends_early` says so, the run ends as if its budget were spent.
     """
 
     family: Family
@@ -53,6 +54,7 @@ class Training:
     parent: Path | None = None
     resume: Path | None = None
     checkpoint_every_s: float = 60.0
+    ends_early: Callable[[], bool] = lambda: False
 
     @property
     def budget(self) -> Budget:

@@ -7,7 +7,7 @@ steps, an interruption and N-k more, bit for bit on the CPU if the number of thr
 from dataclasses import dataclass
 from pathlib import Path
 
-from db.errors import Draining, NonFinite
+from db.errors import Cancelled, Draining, NonFinite, NothingToKeep
 from worker.engine.background import NetworkCopy
 from worker.engine.curves import draw_curves
 from worker.engine.loop import LOWER_RATE, Loop
@@ -27,7 +27,7 @@ class Trained:
 
     `metrics` holds the validation losses of the version's weights and their step (`kept_step`),
     `steps`, `seconds`, `samples_per_second`, the measured speed of generation, and `row_bytes`, the
-    memory that one row of a forward pass takes.
+    memory that one row of a forward pass takes; and that the run `ended_early`, if it did.
     """
 
     folder: Path
@@ -38,12 +38,12 @@ class Trained:
 
 
 def train(training: Training, monitor: Monitor) -> Trained:
-    """Train until the budget is spent.
+    """Train until the budget is spent, or the training `ends_early`.
 
     Raises `NonFinite` if a loss or weight is NaN or infinite, `Collapsed` if roll-backs did not
-    help and `BadCheckpoint` if the run cannot resume from it, and lets the monitor's `Stopped`
-    through: on `Draining` it stores a checkpoint first, without waiting for a preview or a
-    validation.
+    help, `BadCheckpoint` if the run cannot resume from it and `NothingToKeep` if it ends before its
+    first step, and lets the monitor's `Stopped` through: on `Draining` and `Cancelled` it stores a
+    checkpoint first, without waiting for a preview or a validation.
     """
     run = build_run(training)
     loop = Loop(run, monitor, require_memory(run, monitor))
@@ -52,19 +52,33 @@ def train(training: Training, monitor: Monitor) -> Trained:
         while not loop.over:
             loop.step()
             loop.after_step()
-        return _finish(loop)
+        if early := loop.ended_early:
+            _end_early(loop)
+        return _finish(loop, early=early)
     except Draining:
         loop.drain()
+        raise
+    except Cancelled:
+        loop.leave()
         raise
     finally:
         loop.background.close()
 
 
-def _finish(loop: Loop) -> Trained:
+def _end_early(loop: Loop) -> None:
+    """Store a checkpoint, from which another worker finishes if this one dies."""
+    if not loop.state.step:
+        raise NothingToKeep("told to end early before its first step: there is nothing to keep")
+    loop.monitor.log(f"ending early after step {loop.state.step}, and keeping the best weights")
+    loop.checkpoint()
+
+
+def _finish(loop: Loop, *, early: bool) -> Trained:
     """Restore the best weights, validate them, and write the version and the reports."""
     loop.background.wait()
     loop.read_losses()
     loop.judge(loop.network, loop.state.step)
+    loop.replaced = True
     if loop.network.keeps_best and loop.run.parts.best:
         loop.network.load_state_dict(loop.run.parts.best)
     loop.network.end_training()
@@ -90,7 +104,10 @@ def _finish(loop: Loop) -> Trained:
     reports = [report, (curves.name, curves, "image/png")]
     first = [folder / loop.network.weights_file, folder / CONFIG]
     files = first + sorted(path for path in folder.iterdir() if path not in first)
-    return Trained(folder, files, _metrics(loop, speed), loop.state.step, reports)
+    metrics = _metrics(loop, speed)
+    if early:
+        metrics["ended_early"] = True
+    return Trained(folder, files, metrics, loop.state.step, reports)
 
 
 def _metrics(loop: Loop, samples_per_second: float) -> dict[str, float]:

@@ -15,7 +15,7 @@ from worker.cleaning.alike.images import AlikeImages
 from worker.cleaning.augmentations import Bounds
 from worker.cleaning.blank import BlankImages
 from worker.cleaning.denoise import MedianFilter, NonLocalMeans, find_filter
-from worker.cleaning.recipe import DROP, Recipe
+from worker.cleaning.recipe import CROP, DROP, Recipe
 from worker.cleaning.settle import Settlement
 from worker.cleaning.steps import Step
 from worker.data.arrays import ArrayWriter, keep_rows
@@ -49,8 +49,9 @@ def take_idx(intake: Intake) -> Content:
     """IDX files as a dataset, by default in their own size and mode."""
     found = idx.open_idx(intake.source, intake.rejects)
     size, mode = intake.options.get("size", found.size), intake.options.get("mode", found.mode)
-    items = idx.read_idx(found, intake.rejects, intake.chain, size=size, mode=mode)
-    intake.reading.update(found.describe())
+    fit = intake.options.get("fit", CROP)
+    items = idx.read_idx(found, intake.rejects, intake.chain, size=size, mode=mode, fit=fit)
+    intake.reading.update(found.describe(size, mode))
     return write_images(items, intake.folder, intake.settlement, labels=found.labels)
 
 
@@ -59,16 +60,19 @@ def take_image_files(intake: Intake) -> Content:
     notes = read_annotations(intake.source, image_files.SUFFIXES, intake.rejects)
     headers = image_files.read_headers(intake.source)
     layout = headers.names.layout(labelled=not notes.labels)
+    size = intake.options.get("size", headers.size)
+    mode = intake.options.get("mode", headers.mode)
     items = image_files.read_images(
         intake.source,
         layout,
         notes,
         intake.rejects,
         intake.chain,
-        size=intake.options.get("size", headers.size),
-        mode=intake.options.get("mode", headers.mode),
+        size=size,
+        mode=mode,
+        fit=intake.options.get("fit", CROP),
     )
-    intake.reading.update(describe_reading(layout, notes))
+    intake.reading.update(describe_reading(layout, notes) | headers.describe(size, mode))
     return write_images(
         items,
         intake.folder,
@@ -147,7 +151,7 @@ class ImageMedium(Medium):
             {"metric": "class_kl", "not_worse_by": 0.05, "optional": True},
         ],
     }
-    options = ("size", "mode", "denoise")
+    options = ("size", "mode", "fit", "denoise")
     smallest = (4, "pixels")
     augmentations: ClassVar[Bounds] = {
         "flip": (0.01, 1),  # left to right; 1 mirrors half of the images

@@ -1,8 +1,5 @@
 """What the gate decides about a version, and the change of the alias that follows."""
 
-import getpass
-import os
-import socket
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +10,7 @@ from db.errors import BadInput, DigestMismatch, NotFound
 from db.promotions import Reason
 from worker.gate.decide import decide
 from worker.gate.verdict import Verdict, refusal
+from worker.identity import who as who  # noqa: PLC0414 - exported
 from worker.services.connections import Services
 from worker.services.evaluations import read_items
 from worker.services.evidence import Evidence
@@ -96,12 +94,3 @@ def record(session: Session, judged: Judgement, reason: Reason) -> None:
         return
     expected = found.champion.id if found.champion else None
     promotions.move(*about, expected=expected, outcome=judged.outcome, reason=reason)
-
-
-def who() -> str:
-    """The user and the host of this process, as user@host."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"[:200]

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from db import shards
 from db.errors import Stopped, Unreachable
+from db.interventions import TRAININGS, ending_early
 from db.shards import Beat, Claim
 from worker.failpoints import reach
 from worker.isolation import Isolated, described
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 MAX_BEAT_S = 1.0  # a cancellation is noticed within this time, with up to 100 workers
 # for work to stop after an order; with a beat, device work ends within 2 s of a cancellation
 STOP_S = 0.75
+LEAVE_S = 30.0  # for work that has heard the order, to store what a retry resumes from
 
 Report = dict[str, float | str | None]
 Write = Callable[[Session], None]
@@ -34,13 +36,19 @@ Write = Callable[[Session], None]
 
 @dataclass
 class Held:
-    """One claim in a worker's hands; `order` is why it must stop, once it must."""
+    """One claim in a worker's hands; `order` is why it must stop, once it must.
+
+    The order is `heard` once it was raised where the work goes on. `ends_early`: the training is to
+    end now, and to keep its best weights.
+    """
 
     claim: Claim
     seq: int = 0
     report: Report | None = None
     pending: list[Write] = field(default_factory=list)  # log lines and points for the next write
     order: Stopped | None = None
+    heard: bool = False
+    ends_early: bool = False
     ended: bool = False
 
     @property
@@ -148,19 +156,34 @@ class Heartbeat:
             lambda session: self._renew(session, held, pending)
         )
         _note(pending, orders)
+        self._pass_on_early_ends(held)
         if any(orders.values()):
             self._see_that_it_stops(self._work)
 
-    def _see_that_it_stops(self, work: Sequence[Work]) -> None:
+    def _pass_on_early_ends(self, held: Sequence[Held]) -> None:
+        """Tell trainings that are to end early."""
+        trainings = [each for each in held if each.open and each.claim.kind in TRAININGS]
+        if trainings:
+            with self.services.database.read() as session:
+                early = ending_early(session, {each.claim.job_id for each in trainings})
+            for each in trainings:
+                each.ends_early |= each.claim.job_id in early
+
+    def _see_that_it_stops(self, work: Sequence[Work], *, patience_s: float = LEAVE_S) -> None:
         """End the process if all of the work was told to stop and goes on after `STOP_S`.
 
-        It may be in one long computation, which nothing else stops.
+        It may be in one long computation, which nothing else stops. Work that has heard the order
+        has `patience_s` to leave.
         """
 
         def check() -> None:
-            if self._work is work and _must_stop(work):
-                log.warning("work that was told to stop goes on: the process ends")
-                self._on_hang()
+            if self._work is not work or not _must_stop(work):
+                return
+            if _is_leaving(work) and patience_s > 0:
+                self._see_that_it_stops(work, patience_s=patience_s - STOP_S)
+                return
+            log.warning("work that was told to stop goes on: the process ends")
+            self._on_hang()
 
         timer = threading.Timer(STOP_S, check)
         timer.daemon = True
@@ -219,3 +242,8 @@ def _must_stop(work: Sequence[Work]) -> bool:
     """Whether an order to stop was given, and nothing is left to work on."""
     held = [each.held for each in work]
     return any(each.order for each in held) and not any(each.open for each in held)
+
+
+def _is_leaving(work: Sequence[Work]) -> bool:
+    """Whether all that was told to stop has heard it, so that no computation goes on."""
+    return all(each.held.heard for each in work if each.held.order)

@@ -5,17 +5,18 @@ engine's next call raises that. Every write is fenced: it is refused once the sh
 """
 
 import logging
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy.orm import Session
 
 from db import jobs, shards
 from db.columns import new_id
-from db.errors import Draining, GenmillError, Unreachable
+from db.errors import Cancelled, Draining, GenmillError, Unreachable
 from db.shards import Claim, NewArtifact
 from worker.failpoints import reach, wait_while_held
 from worker.services import Services
@@ -36,6 +37,7 @@ class Lease:
         self.claim = claim
         self.held = Held(claim)
         self._shared = shared
+        self._thread = threading.current_thread()  # where the work goes on
         self._hang_s = self.services.settings.hang_s
         self._progress_at = time.monotonic()
         self._hang_check_pauses = 0
@@ -82,16 +84,28 @@ class Lease:
             )
 
     def checkpoint(self, step: int, path: Path) -> None:
-        """Store a checkpoint; without the store or the database, only log that it failed."""
+        """Store a checkpoint; without the store or the database, only log that it failed.
+
+        That of a job which has been cancelled is stored too, and `Cancelled` raised then.
+        """
+        self._note_heard()
         with self._warn_if_unreachable(f"the checkpoint of step {step}"):
             blob = self._store(path)
             reach(self.services.settings, "checkpoint_stored")
-            self.raise_if_stopped()
-            self.services.database.transact(
-                lambda session: shards.add_checkpoint(
-                    session, self.claim, step=step, key=blob.key, sha256=blob.sha256, size=blob.size
-                )
-            )
+            if not isinstance(self.held.order, Cancelled):
+                self.raise_if_stopped()
+            row: dict[str, Any] = {
+                "step": step,
+                "key": blob.key,
+                "sha256": blob.sha256,
+                "size": blob.size,
+            }
+            transact = self.services.database.transact
+            try:
+                transact(lambda session: shards.add_checkpoint(session, self.claim, **row))
+            except Cancelled:  # a retry resumes from it
+                transact(lambda session: shards.leave_checkpoint(session, self.claim, **row))
+                raise
 
     def put(self, kind: str, name: str, path: Path, media_type: str) -> NewArtifact:
         """Store a file among the job's blobs; the caller records it."""
@@ -101,7 +115,13 @@ class Lease:
     def raise_if_stopped(self) -> None:
         """Raise the order to stop that a heartbeat has received, if any."""
         if self.held.order is not None:
+            self._note_heard()
             raise self.held.order
+
+    def _note_heard(self) -> None:
+        """Note that the work knows of the order to stop, if any."""
+        if self.held.order is not None and threading.current_thread() is self._thread:
+            self.held.heard = True
 
     def pause_hang_check(self) -> None:
         """Before a transfer, which reports no progress and has timeouts of its own."""

@@ -1,5 +1,6 @@
 """A train or finetune job: the engine makes a new model version, whose files are stored."""
 
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from db import jobs, models, shards
-from db.errors import DigestMismatch, GenmillError, NotFound
+from db.errors import DigestMismatch, GenmillError, NotFound, NothingToKeep
+from db.interventions import cancel_unkept
 from db.jobs import JobBrief
 from db.tables import Checkpoint, DatasetVersion, ModelVersion
 from worker.engine.checkpoints import BadCheckpoint
@@ -20,6 +22,7 @@ from worker.services.pinned import PinnedTraining
 from worker.shards.context import ShardResult, WorkerContext
 from worker.shards.lease import Lease, hang_checks_paused
 
+POLL_S = 0.1
 MEDIA_TYPES = {".json": "application/json", ".safetensors": "application/octet-stream"}
 
 
@@ -42,8 +45,15 @@ def train_job(
         device=context.device,
         precision=context.services.settings.precision,
         parent=parent_files.path if parent_files else None,
+        ends_early=lambda: lease.held.ends_early,
     )
-    trained = train_from_newest(context, job, lease, training)
+    lease.held.ends_early |= job.stop_asked_at is not None
+    try:
+        trained = train_from_newest(context, job, lease, training)
+    except NothingToKeep as order:
+        cancel = partial(cancel_unkept, claim=lease.claim, reason=order.message)
+        context.services.database.transact(cancel)
+        raise
     return _store(job, training, trained, lease, dataset=dataset, parent=parent)
 
 
@@ -90,6 +100,7 @@ def train_from_newest(
     context: WorkerContext, job: JobBrief, lease: Lease, training: Training
 ) -> Trained:
     """Train from the newest checkpoint that can be used; without one from the beginning."""
+    _await_the_last(context.services, lease)
     with context.services.database.read() as session:
         found = shards.checkpoints_of_line(session, job.id)
     for number, checkpoint in enumerate(found):
@@ -97,15 +108,29 @@ def train_from_newest(
         if path is None:
             continue
         inner = replace(training, folder=training.folder / f"run-{number}", resume=path)
-        context.services.database.transact(
-            partial(jobs.drop_points_after, job_id=job.id, step=checkpoint.step)
-        )
+        context.services.database.transact(partial(_resume_curves, job.id, checkpoint))
         lease.log(f"resuming from the checkpoint of step {checkpoint.step}")
         try:
             return _run(context, inner, lease)
         except BadCheckpoint as error:  # perhaps another version of Genmill can use it
             _leave_out(checkpoint, error, lease)
     return _run(context, replace(training, folder=training.folder / "run"), lease)
+
+
+def _await_the_last(services: Services, lease: Lease) -> None:
+    """Wait for the checkpoint of a training that was cancelled just now, and is retried by this."""
+    while True:
+        with services.database.read() as session:
+            if not shards.is_being_left(session, lease.claim.job_id):
+                return
+        lease.raise_if_stopped()
+        time.sleep(POLL_S)
+
+
+def _resume_curves(job_id: str, found: Checkpoint, session: Session) -> None:
+    """Let the job's curves end at a checkpoint of its own, or of the training that it retries."""
+    jobs.drop_points_after(session, job_id, found.step)
+    jobs.inherit_points(session, job_id, shard_id=found.shard_id, step=found.step)
 
 
 def _run(context: WorkerContext, training: Training, lease: Lease) -> Trained:

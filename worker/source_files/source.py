@@ -1,8 +1,9 @@
 """What a user gave: a folder, a zip, a tar or a single file, open for reading its members."""
 
+import itertools
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -65,6 +66,15 @@ def open_source(path: Path, scratch: Path | None = None) -> Iterator[Source]:
     else:
         only = Member(entry_name(path.name), partial(open_file, path))
         yield Source(path, True, lambda _: iter((only,)))
+
+
+def bytes_at(path: Path) -> int:
+    """The size of a file, or of the files in a folder; what cannot be looked at counts nothing."""
+    total = 0
+    for each in itertools.chain([path], path.rglob("*")):
+        with suppress(OSError):
+            total += each.stat().st_size if each.is_file() else 0
+    return total
 
 
 def _check(path: Path) -> None:

@@ -20,10 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from db.errors import BadInput
+from worker.cleaning.recipe import CROP
 from worker.cleaning.steps import Chain
 from worker.data.dataset import TEST, VALIDATION
 from worker.data.split import UNASSIGNED
-from worker.media.sources.image_files import ImageItem, array_to_square
+from worker.media.sources.image_files import ImageItem
+from worker.media.sources.squares import Squares, describe_sizes
 from worker.source_files.folders import open_file
 from worker.source_files.members import Member, Rejects, Unfit
 from worker.source_files.source import Source
@@ -58,21 +60,31 @@ class IdxFiles:
 
     pairs: list[Pair]
     numbers: list[npt.NDArray[np.uint8] | None]  # the labels of each pair's images
-    size: int  # the shorter side of the images, in pixels
-    mode: str  # L | RGB
+    shape: tuple[int, ...]  # of the images: height, width, perhaps channels
+
+    @property
+    def size(self) -> int:
+        """The shorter side of the images, in pixels."""
+        return min(self.shape[:2])
+
+    @property
+    def mode(self) -> str:
+        """Grey, or colour."""
+        return "RGB" if self.shape[2:] == (3,) else "L"
 
     @property
     def labels(self) -> tuple[str, ...]:
         """All possible labels, by number; none if the images are unlabelled."""
         return tuple(str(number) for number in range(256)) if self.numbers[0] is not None else ()
 
-    def describe(self) -> dict[str, str]:
-        """How labels and splits were read, for people."""
+    def describe(self, size: int, mode: str) -> dict[str, str]:
+        """How labels and splits were read, and what the images become, for people."""
         files = ", ".join(_base(pair.labels) for pair in self.pairs if pair.labels)
         named = any(pair.split != UNASSIGNED for pair in self.pairs)
         return {
             "labels": f"from {files}" if files else "none",
             "splits": "from the names of the files" if named else "from the items' content",
+            "pictures": describe_sizes([(self.shape[1], self.shape[0])], size, mode),
         }
 
 
@@ -89,23 +101,25 @@ def open_idx(source: Source, rejects: Rejects) -> IdxFiles:
     if len({each is None for each in numbers}) > 1:
         raise BadInput(f"{source.name}: some of its files of images have labels, others have none")
     (shape,) = shapes
-    return IdxFiles(pairs, numbers, min(shape[:2]), "RGB" if shape[2:] == (3,) else "L")
+    return IdxFiles(pairs, numbers, shape)
 
 
 def read_idx(
-    files: IdxFiles, rejects: Rejects, chain: Chain, *, size: int, mode: str
+    files: IdxFiles, rejects: Rejects, chain: Chain, *, size: int, mode: str, fit: str = CROP
 ) -> Iterator[ImageItem]:
     """Every usable image with its label's number and the split that its file's name states."""
+    squares = Squares(size, mode, fit)
     for pair, numbers in zip(files.pairs, files.numbers, strict=True):
         labels = itertools.repeat(None) if numbers is None else iter(numbers.tolist())
         images = itertools.chain.from_iterable(_blocks(pair.images))
         for number, (image, label) in enumerate(zip(images, labels, strict=False)):
             try:
-                pixels = chain(array_to_square(image, size, mode), files.size)
+                pixels = chain(squares.of_array(image), files.size)
             except Unfit as error:
                 rejects.add(f"{_base(pair.images)} item {number}", error)
             else:
                 yield ImageItem(pixels, label, pair.split)
+    chain.notes += squares.reports()
 
 
 def is_idx(source: Source) -> bool:

@@ -1,21 +1,21 @@
 """A folder or zip of images of any size and format, made square and of one size."""
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, NamedTuple, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from db.errors import BadInput
+from worker.cleaning.recipe import CROP
 from worker.cleaning.steps import Chain
 from worker.media.sources.annotations import Annotations
 from worker.media.sources.layout import Layout, Names
 from worker.media.sources.png_repair import without_comments
+from worker.media.sources.squares import Pixels, Squares, describe_sizes
 from worker.source_files.members import Member, Rejects, read_each
 from worker.source_files.source import Source
 
@@ -24,8 +24,6 @@ SUFFIXES = frozenset(
     {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif"}
 )
 MAX_PIXELS = 64_000_000
-
-Pixels = npt.NDArray[np.uint8]  # (size, size, channels)
 
 Found = TypeVar("Found")
 
@@ -46,6 +44,8 @@ class ImageHeaders:
     """What the headers and folders of all images tell."""
 
     sides: Counter[int] = field(default_factory=Counter)  # images by their shorter side
+    smallest: tuple[int, int] | None = None  # width and height
+    largest: tuple[int, int] = (0, 0)
     coloured: bool = False
     names: Names = field(default_factory=Names)
 
@@ -62,15 +62,27 @@ class ImageHeaders:
         """`L` if every image is grey, else `RGB`."""
         return "RGB" if self.coloured else "L"
 
+    def add(self, size: tuple[int, int], *, coloured: bool) -> None:
+        """Take an image into account."""
+        self.sides[min(size)] += 1
+        self.coloured |= coloured
+        self.smallest = min(self.smallest or size, size, key=math.prod)
+        self.largest = max(self.largest, size, key=math.prod)
+
+    def describe(self, size: int, mode: str) -> dict[str, str]:
+        """The sizes of the images, and what they become, for people."""
+        if self.smallest is None:
+            return {}
+        return {"pictures": describe_sizes([self.smallest, self.largest], size, mode)}
+
 
 def read_headers(source: Source) -> ImageHeaders:
     """Read every image's header. Files that are not images are skipped."""
     found = ImageHeaders()
 
     def look(member: Member) -> None:
-        side, coloured = _decode(member, lambda it: (min(it.size), it.mode not in _GREY))
-        found.sides[side] += 1
-        found.coloured |= coloured
+        size, coloured = _decode(member, lambda it: (it.size, it.mode not in _GREY))
+        found.add(size, coloured=coloured)
         found.names.add(member)
 
     for _ in read_each(source.members(), SUFFIXES, look, Rejects()):
@@ -87,12 +99,14 @@ def read_images(
     *,
     size: int,
     mode: str,
+    fit: str = CROP,
 ) -> Iterator[ImageItem]:
     """Every usable image with its label, split and caption; unusable files go to `rejects`.
 
     What the `notes` say of an image goes before what its folders say. If they give captions or
     labels, images without one go to `rejects` too, and so do captions without an image.
     """
+    squares = Squares(size, mode, fit)
     unused = {name: given.source for name, given in notes.given.items()}
     numbers = {label: number for number, label in enumerate(notes.labels or layout.labels)}
 
@@ -106,42 +120,15 @@ def read_images(
         label, split = layout.read(member)
         given = notes.of(member)
         label = given.label if notes.labels else label
-        side, pixels = _decode(member, lambda it: (min(it.size), to_square(it, size, mode)))
+        side, pixels = _decode(member, lambda it: (min(it.size), squares.of_image(it)))
         pixels = chain(pixels, side)
         code = split if given.split is None else given.split
         return ImageItem(pixels, numbers[label] if label else None, code, given.caption)
 
     yield from read_each(found(), SUFFIXES, read, rejects)
+    chain.notes += squares.reports()
     for name, source_of_row in unused.items():
         rejects.add(source_of_row, f"no file {name}")
-
-
-def to_square(image: Image.Image, size: int, mode: str) -> Pixels:
-    """The centre of an image as (size, size, channels), resized by a Lanczos filter.
-
-    The image is turned as its EXIF orientation says; transparent parts become white.
-    """
-    image.draft(None, (2 * size, 2 * size))  # the JPEG decoder may skip what is not needed
-    image.load()  # so that the next line fails for damaged EXIF data alone
-    with suppress(Exception):
-        image = ImageOps.exif_transpose(image)
-    upright = image
-    if upright.mode.startswith("I"):
-        values = np.asarray(upright).astype(np.int64)  # 16 bits
-        upright = Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8))
-    if upright.has_transparency_data:
-        whole = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole)
-    fitted = ImageOps.fit(upright.convert(mode), (size, size), Image.Resampling.LANCZOS)
-    return np.asarray(fitted, np.uint8).reshape(size, size, -1)
-
-
-def array_to_square(pixels: Pixels, size: int, mode: str) -> Pixels:
-    """Like `to_square`, of an (H, W) or (H, W, 1 or 3) array; unchanged if it already fits."""
-    flat = pixels[..., 0] if pixels.shape[2:] == (1,) else pixels
-    if flat.shape == ((size, size) if mode == "L" else (size, size, 3)):
-        return flat.reshape(size, size, -1)
-    return to_square(Image.fromarray(flat), size, mode)
 
 
 def _decode(member: Member, use: Callable[[Image.Image], Found]) -> Found:

@@ -178,3 +178,61 @@ def test_one_text_is_repaired_masked_and_updated(genmill):
     assert (counts["same"], counts["added"], counts["removed"]) == (3, 3, 0)
     assert genmill("dataset", "show", "t", "--sheet", "t.txt").code == 0
     assert "rights" not in Path("t.txt").read_text()
+
+
+def write_oblong(folder: Path, level: int, width: int = 24) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(level).integers(0, 255, (12, width), np.uint8)
+    Image.fromarray(noise).save(folder / f"{level}.png")
+
+
+def test_what_was_added_is_summarised_on_stderr_and_the_version_alone_on_stdout(genmill, tmp_path):
+    for level in range(12):
+        write_oblong(tmp_path / "set" / ("x" if level % 3 else "y"), level, 12 + 12 * (level % 2))
+    (tmp_path / "set" / "y" / "again.png").write_bytes((tmp_path / "set/y/0.png").read_bytes())
+    (tmp_path / "set" / "y" / "cut.png").write_bytes(b"\x89PNG no more")
+    added = genmill("dataset", "add", "set", "set", "--size", "8")
+    assert added.out == "set:1\n"
+    told = added.err.splitlines()
+    assert "pictures: of 12x12 to 24x12 pixels, made 8x8 L" in told
+    assert "balance: x 8, y 4" in told
+    assert any(line.startswith("items: 12 (") and "train" in line for line in told)
+    [left_out] = [line for line in told if line.startswith("left out: 2 (")]
+    assert "1 equal to another item" in left_out
+    assert "1 cannot be read as an image" in left_out
+    [fitted] = [line for line in told if line.startswith("not square: ")]
+    assert fitted == (
+        "not square: 6 of 13, cropped to their centre (--fit pad or stretch keeps all of a picture)"
+    )
+    assert any(line.startswith("stored: ") and line.endswith("that were read") for line in told)
+    document = genmill("dataset", "add", "set", "set", "--size", "8", "--json").json
+    size = sum(each.stat().st_size for each in (tmp_path / "set").rglob("*.png"))
+    assert (document["version"], document["source_bytes"]) == (1, size)
+
+
+def test_an_update_fits_pictures_as_the_version_did_and_show_tells(genmill, tmp_path):
+    for level in range(6):
+        write_oblong(tmp_path / "one", level)
+        write_oblong(tmp_path / "two", 50 + level)
+    genmill("dataset", "add", "set", "one", "--fit", "pad", "--size", "16")
+    updated = genmill("dataset", "update", "set", "two")
+    assert "not square: 6 of 6, padded with white" in updated.err.splitlines()
+    shown = genmill("dataset", "show", "set", "--json").json
+    [step] = [each for each in shown["steps"] if each["name"] == "fit"]
+    assert step["parameters"] == {"fit": "pad", "colour": "white"}
+    assert "fit pad, colour white" in genmill("dataset", "show", "set").out
+
+
+def test_long_values_of_a_dataset_are_cut_unless_asked_for(genmill, tmp_path):
+    for level in range(80):
+        write_picture(tmp_path / "set" / f"a-long-label-{level}", level)
+    genmill("dataset", "add", "set", "set")
+    cut, whole = (
+        genmill("dataset", "show", "set").out,
+        genmill("dataset", "show", "set", "--full").out,
+    )
+    labels = ", ".join(f"a-long-label-{level}" for level in range(80))
+    assert ("…" in cut, labels in cut) == (True, False)
+    assert ("…" in whole, labels in whole) == (False, True)
+    told = genmill("dataset", "add", "set", "set").err
+    assert "and 70 more labels" in told

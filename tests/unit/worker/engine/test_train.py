@@ -1,13 +1,15 @@
 import json
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from db.errors import Draining, NonFinite, Refused
+from db.errors import Cancelled, Draining, NonFinite, NothingToKeep, Refused
 from tests.families.kit import (
     Recorder,
     image_dataset,
@@ -171,6 +173,96 @@ def test_draining_stores_a_checkpoint_first(dataset: LocalDataset, tmp_path: Pat
     with pytest.raises(Draining):
         train(small_training(VAE, dataset, tmp_path / "run", max_steps=9), monitor)
     assert [step for step, _ in monitor.checkpoints] == [3]
+
+
+class CancelledAt(Recorder):
+    """A monitor whose job is cancelled after some steps."""
+
+    def __init__(self, step: int, keep: Path) -> None:
+        super().__init__(keep=keep)
+        self.step = step
+
+    def progress(self, done: float, total: float, unit: str, **more: Any) -> None:
+        super().progress(done, total, unit, **more)
+        if done >= self.step:
+            raise Cancelled
+
+
+@pytest.mark.parametrize("family", [VAE, GAN])
+def test_a_cancelled_run_leaves_a_checkpoint_from_which_a_retry_ends_the_same(
+    dataset: LocalDataset, tmp_path: Path, family: Any
+) -> None:
+    asked = {"max_steps": 6, "seed": 2}
+    straight = train_small(family, dataset, tmp_path / "a", **asked)
+    monitor = CancelledAt(4, tmp_path)
+    with pytest.raises(Cancelled):
+        train(small_training(family, dataset, tmp_path / "b", **asked), monitor)
+    [(step, left)] = monitor.checkpoints
+    assert step == 4
+    resumed = train_small(family, dataset, tmp_path / "c", resume=left, **asked)
+    assert resumed.files[0].read_bytes() == straight.files[0].read_bytes()
+
+
+def test_a_run_that_is_cancelled_while_it_finishes_leaves_none(
+    dataset: LocalDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cancelled(*_: Any, **__: Any) -> None:
+        raise Cancelled
+
+    monkeypatch.setattr("worker.engine.train.last_page", cancelled)
+    monitor = Recorder()
+    with pytest.raises(Cancelled):
+        train(small_training(VAE, dataset, tmp_path / "run", max_steps=3), monitor)
+    assert monitor.checkpoints == []
+
+
+def test_what_prevents_the_last_checkpoint_hides_no_cancellation(
+    dataset: LocalDataset, tmp_path: Path
+) -> None:
+    monitor = CancelledAt(2, tmp_path / "nowhere")  # it cannot write there
+    with pytest.raises(Cancelled):
+        train(small_training(VAE, dataset, tmp_path / "run", max_steps=9), monitor)
+
+
+def steps_of(monitor: Recorder) -> float:
+    """The steps that a run has told of."""
+    return max((done for done, *_ in monitor.told), default=0)
+
+
+def test_a_run_that_ends_early_keeps_its_best_weights(
+    dataset: LocalDataset, tmp_path: Path
+) -> None:
+    monitor = Recorder(keep=tmp_path)
+
+    asked = small_training(VAE, dataset, tmp_path / "run", max_steps=50)
+    trained = train(replace(asked, ends_early=lambda: steps_of(monitor) >= 5), monitor)
+    assert trained.metrics["ended_early"] is True
+    assert trained.metrics["steps"] == trained.steps == 5
+    assert "loss" in trained.metrics
+    [(step, left)] = monitor.checkpoints
+    assert step == 5
+    assert "info: ending early after step 5, and keeping the best weights" in monitor.logs
+
+    # whoever goes on after a worker that died meanwhile makes the same version
+    again = replace(asked, folder=tmp_path / "again", resume=left, ends_early=lambda: True)
+    resumed = train(again, Recorder())
+    assert resumed.files[0].read_bytes() == trained.files[0].read_bytes()
+    assert resumed.metrics["ended_early"] is True
+
+
+def test_a_run_told_to_end_at_its_end_has_not_ended_early(
+    dataset: LocalDataset, tmp_path: Path
+) -> None:
+    monitor = Recorder()
+    asked = small_training(VAE, dataset, tmp_path / "run", max_steps=3)
+    trained = train(replace(asked, ends_early=lambda: steps_of(monitor) >= 3), monitor)
+    assert "ended_early" not in trained.metrics
+
+
+def test_a_run_without_a_step_has_nothing_to_keep(dataset: LocalDataset, tmp_path: Path) -> None:
+    asked = small_training(VAE, dataset, tmp_path / "run", max_steps=3)
+    with pytest.raises(NothingToKeep, match="before its first step"):
+        train(replace(asked, ends_early=lambda: True), Recorder())
 
 
 def test_checkpoints_come_as_often_as_asked(dataset: LocalDataset, tmp_path: Path) -> None:

@@ -366,3 +366,35 @@ def test_mnist_is_taken_as_it_is(shared_data, tmp_path):
     assert result.manifest["labels"] == [str(digit) for digit in range(10)]
     train = dataset.array("split") == TRAIN
     assert np.bincount(dataset.array("labels")[train]).min() > 4500
+
+
+def test_how_pictures_that_are_not_square_were_fitted_is_a_step_and_an_option(source, tmp_path):
+    for n in range(4):
+        (source / f"{n}.png").write_bytes(picture((n, 0, 0), size=(40, 30 + 10 * (n % 2))))
+    padded = ingest(source, tmp_path / "padded", Recipe(fit="pad"))
+    names = [step["name"] for step in padded.manifest["steps"]]
+    assert names[:3] == ["decode", "fit", "size"]
+    assert padded.manifest["steps"][1]["found"] == {"not square": 2}
+    assert padded.manifest["options"]["fit"] == "pad"
+    cropped = ingest(source, tmp_path / "cropped")
+    assert cropped.manifest["steps"][1]["parameters"] == {"fit": "crop"}
+    assert "fit" not in cropped.manifest["options"]
+    assert cropped.reading["pictures"] == "of 40x30 to 40x40 pixels, made 32x32 RGB"
+
+
+def test_idx_images_are_padded_too(source, tmp_path):
+    (source / "wide-idx3-ubyte").write_bytes(idx(np.full((5, 6, 12), 9)))
+    result, dataset = taken(source, tmp_path, fit="pad", size=12)
+    images = dataset.array("images")[..., 0]
+    assert (images[:, 3:9] == 9).all()
+    assert (images[:, :3] == 255).all()
+    assert (images[:, 9:] == 255).all()
+    assert result.reading["pictures"] == "of 12x6 pixels, made 12x12 L"
+
+
+def test_texts_and_sounds_have_no_fit(source, tmp_path):
+    (source / "a.txt").write_text("to be or not to be\n" * 50)
+    with pytest.raises(Refused, match=r"fit pad.*text data, which has no fit"):
+        ingest(source / "a.txt", tmp_path / "out", Recipe(fit="pad"))
+    with pytest.raises(Refused, match="fit 'tile'"):
+        Recipe(fit="tile")

@@ -3,11 +3,13 @@
 import threading
 import time
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
 from db import artifacts, jobs, shards
 from db.errors import Cancelled, Draining, LeaseLost, Unreachable
+from db.interventions import end_early
 from db.progress import of
 from db.shards import NewArtifact
 from tests.faults import ERRORS, name_of
@@ -265,6 +267,68 @@ def test_previews_are_replaced_and_checkpoints_kept_on_record(services, claim, t
         checkpoint = shards.latest_checkpoint(session, claim.shard_id)
     assert (artifact.kind, artifact.size) == ("preview", 6)
     assert (checkpoint.step, checkpoint.key) == (5, artifact.key)
+
+
+def claim_training(services):
+    def work(session):
+        job = jobs.add(
+            session, spec={}, spec_hash="0" * 64, kind="train", model="m", ranges=[(0, 1)]
+        )
+        shard = jobs.shards_of(session, job.id)[0]
+        return shards.claim(session, shard.id, owner="me", lease_s=60)
+
+    return services.database.transact(work)
+
+
+def test_a_training_learns_with_a_heartbeat_that_it_is_to_end_early(services) -> None:
+    claim = claim_training(services)
+    with hold(services, claim) as lease:
+        lease.renew()
+        assert not lease.held.ends_early
+        services.database.transact(partial(end_early, job_id=claim.job_id))
+        lease.renew()
+        assert lease.held.ends_early
+        lease.progress(1, 10, "step")  # that is no order to stop
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_cancelled_training_leaves_its_last_checkpoint(services, tmp_path, heard) -> None:
+    claim, path = claim_training(services), tmp_path / "c"
+    path.write_bytes(b"state")
+    lease = Lease(services, claim, shared=SharedState())
+    services.database.transact(lambda session: jobs.cancel(session, claim.job_id))
+    if heard:
+        lease.held.order = Cancelled()
+    with pytest.raises(Cancelled):
+        lease.checkpoint(7, path)
+    with services.database.read() as session:
+        assert shards.latest_checkpoint(session, claim.shard_id).step == 7
+
+
+def test_a_zombie_leaves_none(services, tmp_path) -> None:
+    claim, path = claim_training(services), tmp_path / "c"
+    path.write_bytes(b"state")
+    lease = Lease(services, claim, shared=SharedState())
+    services.database.transact(lambda session: shards.release(session, claim, "away"))
+    services.database.transact(
+        lambda session: shards.claim(session, claim.shard_id, owner="heir", lease_s=60)
+    )
+    services.database.transact(lambda session: jobs.cancel(session, claim.job_id))
+    with pytest.raises(LeaseLost):
+        lease.checkpoint(7, path)
+    with services.database.read() as session:
+        assert shards.latest_checkpoint(session, claim.shard_id) is None
+
+
+def test_work_that_has_heard_has_time_to_leave_and_no_more(services, claim, monkeypatch) -> None:
+    monkeypatch.setattr("worker.shards.heartbeat.STOP_S", 0.1)
+    ended = threading.Event()
+    with hold(services, claim, on_hang=ended.set) as lease:
+        services.database.transact(lambda session: jobs.cancel(session, claim.job_id))
+        assert isinstance(told_to_stop(lease), Cancelled)
+        assert not ended.wait(0.5)
+        lease.heartbeat._see_that_it_stops(lease.heartbeat._work, patience_s=0.2)
+        assert ended.wait(5)
 
 
 class LostReplies:

@@ -1,14 +1,18 @@
 """Which checkpoint a training resumes from: the newest of its line that can be used."""
 
 from dataclasses import replace
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors import SafetensorError
 
 from db import jobs, shards
-from db.errors import Draining, Unreachable
+from db.errors import Cancelled, Draining, NothingToKeep, Unreachable
+from db.interventions import end_early
 from tests.families.kit import Recorder, image_dataset, small_training
 from worker.engine.train import train
 from worker.families import find_family
@@ -16,7 +20,7 @@ from worker.services import Services
 from worker.settings import Settings
 from worker.shards.context import WorkerContext
 from worker.shards.lease import Lease
-from worker.shards.train import train_from_newest
+from worker.shards.train import _resume_curves, train_from_newest, train_job
 from worker.shared_memory import SharedState
 
 STEPS = 9
@@ -158,7 +162,10 @@ def test_those_of_a_run_with_other_numbers_are_passed_over_and_not_condemned(
     assert bad_steps(services, lease) == set()
 
 
-def test_a_retry_resumes_where_the_retry_before_it_did(services, asked, weights, tmp_path):
+def test_a_retry_resumes_where_the_retry_before_it_did(
+    services, asked, weights, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("db.checkpoints.LEFT_SOON", timedelta())
     first, lease = add(services)
     save(services, lease, asked, tmp_path, 6)
     services.database.transact(lambda session: jobs.cancel(session, first.id))
@@ -170,6 +177,47 @@ def test_a_retry_resumes_where_the_retry_before_it_did(services, asked, weights,
     assert "resuming from the checkpoint of step 6" in log
 
 
+def test_the_curves_of_a_retry_begin_with_those_of_what_it_retries(services, asked, tmp_path):
+    first, lease = add(services)
+    save(services, lease, asked, tmp_path, 6)
+
+    def end(session):
+        for step in (2, 6, 7):
+            jobs.add_points(session, first.id, step, {"train/loss": step})
+        jobs.cancel(session, first.id)
+
+    services.database.transact(end)
+    second, held = add(services, retry_of=first.id)
+    held.held.pending.clear()
+    with services.database.write() as session:
+        [found] = shards.checkpoints_of_line(session, second.id)
+        for _ in range(2):  # a resumed one may be resumed again
+            _resume_curves(second.id, found, session)
+        made = [(point.step, point.value) for point in jobs.points(session, second.id)]
+    assert made == [(2, 2), (6, 6)]
+
+
+def test_a_retry_waits_for_the_checkpoint_that_is_being_left(
+    services, asked, weights, tmp_path, monkeypatch
+):
+    first, lease = add(services)
+    recorder = Recorder(drain_at=6, keep=tmp_path)
+    with pytest.raises(Draining):
+        train(replace(asked, folder=tmp_path / "first"), recorder)
+    services.database.transact(lambda session: jobs.cancel(session, first.id))
+    second, held = add(services, retry_of=first.id)
+
+    def leave(_):
+        monkeypatch.undo()
+        with pytest.raises(Cancelled):
+            lease.checkpoint(6, recorder.checkpoints[-1][1])
+
+    monkeypatch.setattr("worker.shards.train.time", SimpleNamespace(sleep=leave))
+    made, log = run(services, second, held, asked, tmp_path / "again")
+    assert made == weights
+    assert "resuming from the checkpoint of step 6" in log
+
+
 def test_without_a_usable_one_it_begins_anew(services, asked, weights, tmp_path):
     job, lease = add(services)
     for key in save(services, lease, asked, tmp_path, 3, 6):
@@ -177,3 +225,23 @@ def test_without_a_usable_one_it_begins_anew(services, asked, weights, tmp_path)
     made, log = run(services, job, lease, asked, tmp_path / "again")
     assert made == weights
     assert not any("resuming" in line for line in log)
+
+
+def test_a_training_with_nothing_to_keep_is_cancelled(services, asked, tmp_path, monkeypatch):
+    job, lease = add(services)
+    services.database.transact(partial(end_early, job_id=job.id))
+    with services.database.read() as session:
+        job = jobs.briefs(session, [job.id])[job.id]
+    local = SimpleNamespace(folder=asked.dataset.folder, manifest=asked.dataset.manifest)
+    monkeypatch.setattr(WorkerContext, "dataset", lambda *_: (local, asked.dataset))
+    spec = SimpleNamespace(dataset="d:1", seed=3, max_steps=STEPS, max_seconds=None)
+    pinned = SimpleNamespace(spec=spec, version=None, family=asked.family, params=asked.params)
+    context = WorkerContext(services, torch.device("cpu"))
+    (tmp_path / "work").mkdir()
+    with pytest.raises(NothingToKeep):
+        train_job(context, job, pinned, lease, tmp_path / "work")
+    with services.database.read() as session:
+        ended = jobs.get(session, job.id)
+        reasons = [step.reason for step in jobs.transitions(session, job.id)]
+    assert ended.status == "cancelled"
+    assert any("nothing to keep" in str(reason) for reason in reasons)
