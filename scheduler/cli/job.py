@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from scheduler.cli import removal
 from scheduler.cli.lazy import DeclaredChoice
 from scheduler.cli.options import Duration, as_json
 from scheduler.cli.private import shared_as_usual
@@ -34,6 +35,9 @@ with_chain = click.option(
 @click.group("job")
 def job() -> None:
     """Follow, wait for, cancel and retry jobs. Any unique prefix of an id will do."""
+
+
+job.add_command(removal.remove_jobs)
 
 
 @job.command("list")
