@@ -3,12 +3,23 @@
 from bisect import bisect_right
 from datetime import datetime
 
-from sqlalchemy import String, cast, func, or_, select
+from sqlalchemy import String, cast, func, literal_column, or_, select
 from sqlalchemy.orm import Session, undefer
 
 from db.errors import NotFound, Removed
 from db.lookup import by_prefix
-from db.tables import Artifact, Checkpoint, Evaluation, Job, Judge, ModelVersion, Shard
+from db.states import JobState
+from db.tables import (
+    Artifact,
+    Checkpoint,
+    Evaluation,
+    Job,
+    Judge,
+    ModelVersion,
+    Shard,
+    Tombstone,
+)
+from db.tombstones import gone, refuse
 
 
 def of_job(session: Session, job_id: str, kind: str | None = None) -> list[Artifact]:
@@ -26,10 +37,11 @@ def of_job(session: Session, job_id: str, kind: str | None = None) -> list[Artif
 def get(session: Session, id_or_prefix: str) -> Artifact:
     """The artifact with this id or unambiguous prefix.
 
-    Raises `NotFound`, `Refused`, and `Removed` if retention removed it.
+    Raises `NotFound`, `Refused`, `Gone` if a command removed it, and `Removed` if retention did.
     """
     found = by_prefix(session, Artifact, id_or_prefix, noun="artifact")
     if found.removed_at is not None:
+        refuse(session, found.id)
         raise _removed(f"artifact {found.id} was", found.removed_at)
     return found
 
@@ -46,9 +58,13 @@ def removed_at(session: Session, job_id: str) -> datetime | None:
 
 
 def refuse_removed(session: Session, job_id: str) -> None:
-    """Raise `Removed` if retention has removed artifacts of a job, previews aside."""
+    """Raise `Removed`, or `Gone`, if artifacts of a job were removed, previews aside."""
     at = removed_at(session, job_id)
     if at is not None:
+        own = select(Artifact.id).join(Shard, Shard.id == Artifact.shard_id)
+        with_version = Tombstone.id.in_(own.where(Shard.job_id == job_id))
+        if found := session.scalar(select(Tombstone).where(with_version).limit(1)):
+            raise gone(found)
         raise _removed(f"the artifacts of job {job_id} were", at)
 
 
@@ -105,6 +121,13 @@ def names_pack(session: Session, number: int) -> bool:
     kept = select(Artifact.id).where(Artifact.pack == number, Artifact.removed_at.is_(None))
     manifest = select(Job.id).where(Job.manifest_pack == number)
     return session.scalar(select(or_(kept.exists(), manifest.exists()))) is True
+
+
+def work_is_under_way(session: Session) -> bool:
+    """Whether a shard runs or a job is being finished, so that something stored may be recorded."""
+    running = select(Shard.id).where(Shard.status == literal_column("'running'"))
+    finishing = select(Job.id).where(Job.status == JobState.FINALIZING)
+    return session.scalar(select(or_(running.exists(), finishing.exists()))) is True
 
 
 def _removed(what: str, at: datetime) -> Removed:

@@ -16,6 +16,7 @@ from db.errors import GenmillError
 from db.lookup import by_prefix
 from db.session import clock
 from db.tables import Batch, Job, Shard, Transition
+from db.tombstones import not_removed
 
 DELETED_AT_ONCE = 1000  # jobs
 SHARDS_AT_ONCE = 5000
@@ -65,9 +66,15 @@ def jobs_of(
     after: str = "",
     limit: int | None = None,
     with_spec: bool = False,
+    kept: bool = True,
 ) -> list[Job]:
-    """A batch's jobs in the order of its lines; `after` is the previous page's last id."""
+    """A batch's jobs in the order of its lines; `after` is the previous page's last id.
+
+    With `kept`, also those that were removed and whose artifacts were kept.
+    """
     statement = select(Job).where(Job.batch_id == batch_id, Job.id > after).order_by(Job.id)
+    if not kept:
+        statement = statement.where(not_removed(Job.id))
     if with_spec:
         statement = statement.options(undefer(Job.spec))
     return list(session.scalars(statement.limit(limit)))

@@ -1,16 +1,16 @@
 """Datasets and their versions, found by references such as `mnist` and `mnist:2`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from db.errors import NotFound, Refused
 from db.registry import Reference, Registry
 from db.session import clock
 from db.states import FINAL
-from db.tables import Dataset, DatasetVersion, Job, Withdrawal
+from db.tables import Dataset, DatasetVersion, Job, Tombstone, Withdrawal
 
 _registry = Registry(
     "dataset",
@@ -19,6 +19,7 @@ _registry = Registry(
     DatasetVersion.dataset_id,
     visible=DatasetVersion.removed_at.is_(None),
 )
+all_versions = _registry.all_versions
 listing = _registry.listing
 version = _registry.version
 versions = _registry.versions
@@ -44,6 +45,7 @@ def add_version(
     known: DatasetVersion | None = session.scalar(same)
     if known is not None:
         known.removed_at = None
+        session.execute(delete(Tombstone).where(Tombstone.id == known.id))
         session.flush()
         return known
     return _registry.add(
@@ -79,20 +81,23 @@ def remove(session: Session, reference: str) -> list[DatasetVersion]:
     Raises `NotFound`, and `Refused` with the ids of unfinished jobs that use one of them.
     """
     dataset, chosen = resolve(session, reference)
-    _registry.lock(session, dataset.name)
     whole = Reference.parse(reference).number is None
     removed = versions(session, dataset) if whole else [chosen]
-    _refuse_used(session, dataset, removed)
-    for row in removed:
-        row.removed_at = clock(session)
+    return hide(session, dataset, [each.id for each in removed])
+
+
+def hide(session: Session, dataset: Dataset, ids: Collection[str]) -> list[DatasetVersion]:
+    """Hide versions of a dataset, by their ids, from new jobs.
+
+    Raises `Refused` with the ids of unfinished jobs that use one of them.
+    """
+    _registry.lock(session, dataset.name)
+    found = [version(session, each) for each in ids]
+    refuse_used(session, dataset, found)
+    for row in found:
+        row.removed_at = row.removed_at or clock(session)
     session.flush()
-    return removed
-
-
-def all_versions(session: Session, dataset: Dataset) -> list[DatasetVersion]:
-    """The versions of a dataset, hidden ones too, oldest first."""
-    own = select(DatasetVersion).where(DatasetVersion.dataset_id == dataset.id)
-    return list(session.scalars(own.order_by(DatasetVersion.number)))
+    return found
 
 
 def withdraw(
@@ -108,17 +113,15 @@ def withdraw(
 
     Raises `Refused` with the ids of unfinished jobs that use one of the versions.
     """
-    _registry.lock(session, dataset.name)
-    found = [version(session, each) for each in versions]
-    _refuse_used(session, dataset, found)
     now = clock(session)
+    found = hide(session, dataset, versions)
     session.add_all(
         Withdrawal(dataset_id=dataset.id, digest=each, who=who, reason=reason, at=now)
         for each in digests
     )
-    for row in found:
-        row.removed_at = row.removed_at or now
     session.flush()
+    hidden = (Tombstone.id.in_([row.id for row in found]), Tombstone.kept)
+    session.execute(update(Tombstone).where(*hidden).values(kept=False, sweep_at=now))
 
 
 def withdrawn(session: Session) -> frozenset[int]:
@@ -126,13 +129,19 @@ def withdrawn(session: Session) -> frozenset[int]:
     return frozenset(int(each, 16) for each in session.scalars(select(Withdrawal.digest)))
 
 
-def manifests_in_use(session: Session) -> set[str]:
-    """The store keys of the manifests of versions that are not removed."""
-    statement = select(DatasetVersion.manifest_key).where(DatasetVersion.removed_at.is_(None))
-    return set(session.scalars(statement))
+def manifests_in_use(session: Session, *, without: Collection[str] = ()) -> set[str]:
+    """The store keys of the manifests of versions that are not removed, or only hidden.
+
+    `without` are the ids of versions to leave out.
+    """
+    hidden = select(Tombstone.id).where(Tombstone.id == DatasetVersion.id, Tombstone.kept)
+    in_use = or_(DatasetVersion.removed_at.is_(None), hidden.exists())
+    others = DatasetVersion.id.not_in(without)
+    return set(session.scalars(select(DatasetVersion.manifest_key).where(in_use, others)))
 
 
-def _refuse_used(session: Session, dataset: Dataset, found: Sequence[DatasetVersion]) -> None:
+def refuse_used(session: Session, dataset: Dataset, found: Sequence[DatasetVersion]) -> None:
+    """Raise `Refused` with the ids of unfinished jobs that use one of a dataset's versions."""
     # the bare name in a waiting job's spec may come to mean any version
     references = {dataset.name, *(f"{dataset.name}:{row.number}" for row in found)}
     using = Job.spec["dataset"].as_string().in_(references)

@@ -8,6 +8,7 @@
     |-- ShortOfMemory            exit code 2: memory is short now
     |-- Unreachable              exit code 3: a database, broker or object store cannot be used now
     |-- NotFound                 exit code 4: no such thing
+    |   `-- Gone                 it was there, and a command removed it
     |-- Removed                  it was there, and retention deleted it
     |-- JobFailed                an awaited job failed or was cancelled
     |-- TimedOut                 an awaited job had not ended when the wait was over
@@ -139,6 +140,13 @@ class NotFound(GenmillError):
     """No such thing."""
 
     exit_code = 4
+    cause = Cause.WORK
+    lasting = True
+
+
+class Gone(NotFound):
+    """It was removed by a command."""
+
     cause = Cause.WORK
     lasting = True
 

@@ -1,21 +1,24 @@
 """Lists of jobs, newest first, and how many there are: by index, whatever the number of jobs."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from heapq import nlargest
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Select, func, or_, select, text, union_all
+from sqlalchemy import Select, and_, func, literal_column, or_, select, text, union_all
 from sqlalchemy.orm import Session, undefer
 
 from db.batches import incomplete, incomplete_batches, visible
 from db.columns import first_id
 from db.errors import Refused
+from db.session import clock
 from db.states import JobState
-from db.tables import Job, JobCount
+from db.tables import Job, JobCount, Tombstone
+from db.tombstones import not_removed
 
 MAX_LIMIT = 10_000
-VISIBLE = visible(Job.batch_id)
+VISIBLE = and_(visible(Job.batch_id), not_removed(Job.id))
 # Ids hold the time by the clock of the machine that submitted, `created_at` that by the database's.
 CLOCK_SKEW = timedelta(minutes=1)
 
@@ -32,6 +35,13 @@ WITH gone AS (
 )
 SELECT count(*) FROM gone
 """)
+
+
+class EndedJob(NamedTuple):
+    """A job that has ended, and when."""
+
+    id: str
+    finished_at: datetime
 
 
 def listing(
@@ -69,14 +79,40 @@ def listing(
     return list(session.scalars(found.options(undefer(Job.spec)) if with_spec else found))
 
 
+def ended_before(
+    session: Session, keep: timedelta, *, after: EndedJob | None = None, limit: int
+) -> list[EndedJob]:
+    """Jobs that ended longer ago than `keep`, the last first; `after` is the previous page's last.
+
+    A job that names another ended after it, and so comes before it.
+    """
+    ended = select(Job.id, Job.finished_at).where(not_removed(Job.id))
+    ended = ended.where(Job.finished_at < clock(session) - keep)
+    if after is not None:
+        beyond = and_(Job.finished_at == after.finished_at, Job.id < after.id)
+        earlier = or_(Job.finished_at < after.finished_at, beyond)
+        ended = ended.where(Job.finished_at <= after.finished_at, earlier)
+    rows: Any = session.execute(ended.order_by(Job.finished_at.desc(), Job.id.desc()).limit(limit))
+    return [EndedJob(*row) for row in rows]
+
+
 def counts(session: Session) -> dict[str, int]:
     """The number of jobs in each state."""
     # an index of the batch finds them
     of_incomplete = select(Job.status, func.count()).where(Job.batch_id.in_(incomplete()))
-    hidden = {row[0]: row[1] for row in session.execute(of_incomplete.group_by(Job.status))}
+    hidden = Counter(dict(_by_status(session, of_incomplete)))
+    # as the condition of the index says it, which holds few rows
+    kept = select(Tombstone.id).where(literal_column("tombstones.kept"), Tombstone.kind == "job")
+    hidden.update(
+        dict(_by_status(session, select(Job.status, func.count()).where(Job.id.in_(kept))))
+    )
     rows = session.execute(select(JobCount.status, func.sum(JobCount.jobs)).group_by("status"))
     found = dict.fromkeys(map(str, JobState), 0) | {status: int(jobs) for status, jobs in rows}
-    return {status: max(0, jobs - hidden.get(status, 0)) for status, jobs in found.items()}
+    return {status: max(0, jobs - hidden[status]) for status, jobs in found.items()}
+
+
+def _by_status(session: Session, counted: Any) -> Iterator[tuple[str, int]]:
+    yield from ((row[0], row[1]) for row in session.execute(counted.group_by(Job.status)))
 
 
 def fold_counts(session: Session) -> int:

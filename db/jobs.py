@@ -36,6 +36,7 @@ from db.new_jobs import NewJob, insert_job
 from db.session import clock
 from db.states import FINAL, JobState
 from db.tables import JOBS, Job, Shard
+from db.tombstones import not_removed, refuse
 
 __all__ = [
     "JobBrief",
@@ -69,7 +70,8 @@ __all__ = [
     "unfinished",
 ]
 
-VISIBLE = visible(Job.batch_id)
+STORED = visible(Job.batch_id)
+VISIBLE = and_(STORED, not_removed(Job.id))
 WITH_SPEC = undefer(Job.spec)  # lists and claims do without
 
 
@@ -99,9 +101,14 @@ def add(
 
 
 def by_idempotency_key(session: Session, key: str) -> Job | None:
-    """The job that was submitted under this key, if any, even if its batch is incomplete."""
+    """The job that was submitted under this key, if any, even if its batch is incomplete.
+
+    Raises `Gone` if it was removed and its artifacts were kept.
+    """
     statement = select(Job).where(Job.idempotency_key == key).options(WITH_SPEC)
     found: Job | None = session.scalar(statement)
+    if found is not None:
+        refuse(session, found.id)
     return found
 
 
@@ -111,9 +118,14 @@ def unfinished(session: Session, *, limit: int = 1, **columns: str) -> list[Job]
     return list(session.scalars(statement.order_by(Job.id).limit(limit)))
 
 
-def get(session: Session, id_or_prefix: str) -> Job:
-    """The job with this id or unambiguous prefix, with its spec. Raises `NotFound` or `Refused`."""
-    return by_prefix(session, Job, id_or_prefix, WITH_SPEC, noun="job", visible=VISIBLE)
+def get(session: Session, id_or_prefix: str, *, kept: bool = False) -> Job:
+    """The job with this id or unambiguous prefix, with its spec.
+
+    With `kept`, also one that was removed and whose artifacts were kept. Raises `NotFound`, `Gone`
+    or `Refused`.
+    """
+    shown = STORED if kept else VISIBLE
+    return by_prefix(session, Job, id_or_prefix, WITH_SPEC, noun="job", visible=shown)
 
 
 class JobBrief(NamedTuple):
@@ -192,9 +204,9 @@ def collectable(
 
 
 def mark_collected(session: Session, job_id: str) -> None:
-    """Record that a job's unreferenced objects were collected."""
-    job = _locked(session, job_id)
-    session.execute(update(Job).where(Job.id == job.id).values(collected_at=clock(session)))
+    """Record that a job's unreferenced objects were collected, unless it was removed since."""
+    if lock_job(session, job_id) is not None:
+        session.execute(update(Job).where(Job.id == job_id).values(collected_at=clock(session)))
 
 
 def names_prompts(session: Session, sha256: str) -> bool:

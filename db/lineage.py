@@ -102,6 +102,13 @@ def unfinished_with(session: Session, references: Collection[str]) -> list[Job]:
     return list(session.scalars(statement.order_by(Job.id)))
 
 
+def count_ended_with(session: Session, references: Collection[str]) -> int:
+    """How many jobs that have ended name one of these dataset versions, such as `mnist:1`."""
+    using = Job.spec["dataset"].as_string().in_(references)
+    ended = select(func.count()).select_from(Job).where(Job.status.in_(FINAL), using)
+    return session.scalar(ended) or 0
+
+
 def by_weights(session: Session, sha256: str) -> list[Descent]:
     """The versions that have weights of this digest, oldest first."""
     statement = select(ModelVersion).where(ModelVersion.weights_sha256 == sha256)

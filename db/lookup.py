@@ -9,6 +9,7 @@ from sqlalchemy.sql.base import ExecutableOption
 
 from db.columns import ID_DIGITS, hyphenated
 from db.errors import NotFound, Refused
+from db.tombstones import refuse_range
 
 T = TypeVar("T")
 SHOWN = 5
@@ -24,7 +25,8 @@ def by_prefix(
 ) -> T:
     """The one row whose id starts with `prefix`, of those `visible`, loaded with these `options`.
 
-    Raises `NotFound` if there is none, and `Refused` with the candidates if there are several.
+    Raises `NotFound` if there is none, `Gone` if there was one, and `Refused` with the candidates
+    if there are several.
     """
     key: Any = table
     if not re.fullmatch(r"[0-9a-f-]{1,36}", prefix.lower()):
@@ -38,6 +40,7 @@ def by_prefix(
     statement = select(table).where(*in_range, shown).order_by(key.id).options(*options)
     found: list[Any] = list(session.scalars(statement.limit(SHOWN + 1)))
     if not found:
+        refuse_range(session, noun, first, last)
         raise NotFound(f"no {noun} {prefix!r}")
     if len(found) > 1:
         ids = ", ".join(row.id for row in found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")

@@ -2,18 +2,22 @@
 
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import String, cast, select, update
 from sqlalchemy.orm import Session
 
 from db.errors import NotFound, Refused
 from db.registry import Reference, Registry
 from db.session import upsert
 from db.tables import Alias, Job, Model, ModelVersion
+from db.tombstones import not_removed, refuse
 
 CHAMPION = "champion"
 LATEST = "latest"
 
-_registry = Registry("model", Model, ModelVersion, ModelVersion.model_id)
+_registry = Registry(
+    "model", Model, ModelVersion, ModelVersion.model_id, visible=not_removed(ModelVersion.id)
+)
+all_versions = _registry.all_versions
 get = _registry.get
 listing = _registry.listing
 version = _registry.version
@@ -60,7 +64,7 @@ def resolve(session: Session, reference: str) -> tuple[Model, ModelVersion]:
     """The model and version that a reference means now.
 
     A bare `name` means its champion, or else its newest version; `name:3`, `name@alias` and
-    `name@latest` say which. Raises `NotFound` with the nearest spelling.
+    `name@latest` say which. Raises `NotFound` with the nearest spelling, or `Gone`.
     """
     name, number, alias = Reference.parse(reference)
     model = get(session, name)
@@ -83,6 +87,13 @@ def check_known(session: Session, name: str) -> None:
         get(session, name)
 
 
+def names_file(session: Session, key: str) -> bool:
+    """Whether a version of any model has the file under this key of the store."""
+    named = cast(ModelVersion.files, String).contains(key, autoescape=True)
+    files = select(ModelVersion.files).where(named)
+    return any(f["key"] == key for each in session.scalars(files) for f in each.values())
+
+
 def set_shape(session: Session, version_id: str, shape: dict[str, Any]) -> None:
     """Note the shape of a version that was made before versions kept it."""
     session.execute(update(ModelVersion).where(ModelVersion.id == version_id).values(shape=shape))
@@ -98,7 +109,7 @@ def aliases(session: Session, model: Model) -> dict[str, int]:
 
 
 def set_alias(session: Session, model: Model, alias: str, version: ModelVersion) -> None:
-    """Point `alias` at a version of `model`, moving it if it exists. Raises `Refused`."""
+    """Point `alias` at a version of `model`, moving it if it exists. Raises `Refused` or `Gone`."""
     if version.model_id != model.id:
         raise Refused(f"version {version.id} is not a version of model {model.name!r}")
     if alias == LATEST or alias.isdigit():
@@ -106,6 +117,7 @@ def set_alias(session: Session, model: Model, alias: str, version: ModelVersion)
             f"{alias!r} cannot be an alias: it already means a version",
             remedy="choose another name",
         )
+    refuse(session, version.id)
     row = {"model_id": model.id, "alias": alias, "version_id": version.id}
     upsert(session, Alias, [row])
     session.expire_all()

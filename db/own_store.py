@@ -40,6 +40,15 @@ def confirm(session: Session, store_id: str) -> None:
     session.execute(unconfirmed.values(id=store_id, made=True))
 
 
+def lock_objects(session: Session, *, shared: bool) -> None:
+    """Hold the objects that versions may share as they are, until the transaction ends.
+
+    Whoever records a version shares the lock, and looks whether its objects are there; whoever
+    deletes some has it alone, and looks whether a version names them.
+    """
+    session.execute(select(OwnStore.only).with_for_update(read=shared))
+
+
 def some_keys(session: Session) -> list[str]:
     """Keys of a few of the newest objects on record."""
     stored = select(Artifact).where(Artifact.removed_at.is_(None))

@@ -15,6 +15,7 @@ from db.columns import new_id
 from db.errors import Cause, GenmillError, Refused
 from db.session import clock
 from db.tables import Alias, Model, ModelVersion, Promotion
+from db.tombstones import refuse as refuse_removed
 
 PROMOTED = "promoted"
 FORCED = "forced"
@@ -95,7 +96,7 @@ def history(session: Session, model: Model, alias: str | None = None) -> list[Pr
 
 
 def previous_holder(session: Session, model: Model, alias: str) -> ModelVersion:
-    """The version that had the alias before the one that has it now. Raises `Refused`.
+    """The version that had the alias before the one that has it now. Raises `Refused` or `Gone`.
 
     Rolling back twice goes back two steps: what was rolled back is not returned to.
     """
@@ -111,6 +112,7 @@ def previous_holder(session: Session, model: Model, alias: str) -> ModelVersion:
             f"no version of model {model.name!r} had the alias {alias!r} before",
             remedy=f"`genmill model alias {model.name}:VERSION --as {alias}` sets it",
         )
+    refuse_removed(session, holders[-2])
     return models.version(session, holders[-2])
 
 

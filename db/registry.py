@@ -9,7 +9,8 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from db.columns import new_id
 from db.errors import NotFound
 from db.session import clock, insert_new
-from db.tables import Dataset, DatasetVersion, Model, ModelVersion
+from db.tables import Dataset, DatasetVersion, Model, ModelVersion, Tombstone
+from db.tombstones import gone, refuse_named
 
 N = TypeVar("N", Dataset, Model)
 V = TypeVar("V", DatasetVersion, ModelVersion)
@@ -72,9 +73,10 @@ class Registry(Generic[N, V]):
         return list(session.scalars(self._visible_names().order_by(self.name_table.name)))
 
     def get(self, session: Session, name: str) -> N:
-        """The row of `name`. Raises `NotFound` with the nearest spelling."""
+        """The row of `name`. Raises `NotFound` with the nearest spelling, or `Gone`."""
         found = session.scalar(self._visible_names().where(self.name_table.name == name))
         if found is None:
+            self._refuse_gone(session, name)
             known = [each.name for each in self.listing(session)]
             raise NotFound.unknown(self.noun, name, known)
         return found
@@ -85,9 +87,10 @@ class Registry(Generic[N, V]):
         return list(session.scalars(statement.order_by(self.version_table.number)))
 
     def numbered(self, session: Session, named: N, number: str) -> V:
-        """Version `number` of a name. Raises `NotFound` with the known numbers."""
+        """Version `number` of a name. Raises `NotFound` with the known numbers, or `Gone`."""
         versions = {str(each.number): each for each in self.versions(session, named)}
         if number not in versions:
+            refuse_named(session, self.noun, f"{named.name}:{number}")
             raise NotFound.unknown("version", number, versions, of=f"{self.noun} {named.name!r}")
         return versions[number]
 
@@ -97,6 +100,22 @@ class Registry(Generic[N, V]):
         if found is None:
             raise NotFound(f"no {self.noun} version {version_id!r}")
         return found
+
+    def all_versions(self, session: Session, named: N) -> list[V]:
+        """The versions of a name, hidden ones too, oldest first."""
+        own = select(self.version_table).where(self.foreign_key == named.id)
+        return list(session.scalars(own.order_by(self.version_table.number)))
+
+    def _refuse_gone(self, session: Session, name: str) -> None:
+        """Raise `Gone` if the versions of a name were removed; it tells of the last."""
+        removed = (
+            select(Tombstone)
+            .join(self.version_table, self.version_table.id == Tombstone.id)
+            .join(self.name_table, self.name_table.id == self.foreign_key)
+            .where(self.name_table.name == name)
+        )
+        if found := session.scalar(removed.order_by(Tombstone.at.desc()).limit(1)):
+            raise gone(found)
 
     def _visible_names(self) -> Select[N]:
         visible = select(self.version_table.id).where(

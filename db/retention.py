@@ -96,6 +96,7 @@ WHAT: dict[str, dict[Any, Found]] = {
     "curves": {Point: _by_job(Point)},
     "previews": {Artifact: _by_shard(Artifact, _kept, Artifact.kind == "preview")},
     "artifacts": {Artifact: _by_shard(Artifact, _kept, _other), Checkpoint: _unused_checkpoints},
+    "checkpoints": {Checkpoint: _unused_checkpoints},
 }
 
 
@@ -123,7 +124,7 @@ def take_step(
         return Step({}, more=False)
     ids = [job.id for job in jobs]
     rows = {
-        table.__tablename__: _delete(session, table, found(ids).limit(limit))
+        table.__tablename__: delete_rows(session, table, found(ids).limit(limit))
         for table, found in WHAT[what].items()
     }
     if max(rows.values()) < limit:  # nothing is left of these
@@ -175,12 +176,13 @@ def _locked_place(session: Session, what: str) -> Retention | None:
     )
 
 
-def _delete(session: Session, table: Any, found: Select[Any]) -> int:
+def delete_rows(session: Session, table: Any, found: Select[Any]) -> int:
+    """Delete the rows with the keys that are found, or mark them if they are artifacts."""
     if table is Artifact:
         return _remove_artifacts(session, found)
     keys = session.execute(found).all()
     if table is Checkpoint:
-        _collect_again(session, [shard_id for shard_id, _ in keys])
+        _collect_of_shards(session, [shard_id for shard_id, _ in keys])
     target: Table = table.__table__
     columns = tuple_(*target.primary_key)
     session.execute(delete(target).where(columns.in_([tuple(key) for key in keys])))
@@ -190,7 +192,7 @@ def _delete(session: Session, table: Any, found: Select[Any]) -> int:
 def _remove_artifacts(session: Session, found: Select[Any]) -> int:
     ids = session.scalars(found).all()
     shards = select(Artifact.shard_id).where(Artifact.id.in_(ids)).distinct()
-    _collect_again(session, session.scalars(shards).all())
+    _collect_of_shards(session, session.scalars(shards).all())
     session.execute(
         update(Artifact)
         .where(Artifact.id.in_(ids))
@@ -200,12 +202,16 @@ def _remove_artifacts(session: Session, found: Select[Any]) -> int:
     return len(ids)
 
 
-def _collect_again(session: Session, shard_ids: Collection[str]) -> None:
-    """Let garbage collection visit the jobs of these shards once more."""
+def _collect_of_shards(session: Session, shard_ids: Collection[str]) -> None:
     jobs = select(Shard.job_id).where(Shard.id.in_(shard_ids)).distinct()
+    collect_again(session, session.scalars(jobs).all())
+
+
+def collect_again(session: Session, job_ids: Collection[str]) -> None:
+    """Let garbage collection visit these jobs once more."""
     session.execute(
         update(Job)
-        .where(Job.id.in_(session.scalars(jobs).all()))
+        .where(Job.id.in_(job_ids))
         .values(collected_at=None)
         .execution_options(synchronize_session=False)
     )

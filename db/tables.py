@@ -1,7 +1,8 @@
 """The tables, as a glossary of the record: each noun, and below it what belongs to it.
 
 Datasets and their versions, models and theirs with their evaluations, batches, jobs, a job's shards
-with their attempts, artifacts, curves and logs, workers, schedules with their runs, and setbacks.
+with their attempts, artifacts, curves and logs, workers, schedules with their runs, setbacks, and
+tombstones of what was removed.
 """
 
 from datetime import datetime
@@ -554,6 +555,33 @@ class Setback(Base):
     since: Mapped[datetime]
     tried_at: Mapped[datetime]
     again_at: Mapped[datetime]
+
+
+class Tombstone(Base):
+    """Something that a command removed, by the id that it had.
+
+    A job's rows are deleted; a version's stay, without its files. What is `kept` is only hidden:
+    its row names its objects, which stay in the store. Artifacts have one each, with what they went
+    with in `about`; their bytes are counted there.
+    """
+
+    __tablename__ = "tombstones"
+    __table_args__ = (
+        _partial("ix_tombstones_name", "name"),
+        _partial("ix_tombstones_sweep_at", "sweep_at"),
+        _where("ix_tombstones_kept", "id", "kept"),
+    )
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(10))  # job | batch | artifact | model | dataset
+    # of a version, as in digits:2; of a job, the version that it began with
+    name: Mapped[str | None] = mapped_column(String(120))
+    about: Mapped[dict[str, Any] | None]  # what it was
+    who: Mapped[str] = mapped_column(String(200))
+    at: Mapped[datetime]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    kept: Mapped[bool]
+    # when objects of it are looked for in the store; NULL once there can be none
+    sweep_at: Mapped[datetime | None]
 
 
 # for statements that are made once and run often: without the classes, they run much faster

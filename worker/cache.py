@@ -11,9 +11,10 @@ import re
 import shutil
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from worker.files import disk_errors, inside
 
@@ -31,6 +32,14 @@ class HeldFolder:
     def __init__(self, path: Path, lock: int) -> None:
         self.path = path
         weakref.finalize(self, os.close, lock)  # closing the descriptor releases the lock
+
+
+class Cleared(NamedTuple):
+    """How many folders were removed, the bytes that freed, and how many are in use."""
+
+    folders: int
+    size_bytes: int
+    held: int
 
 
 class Cache:
@@ -71,23 +80,39 @@ class Cache:
                 raise
             return HeldFolder(folder, lock)
 
-    def _evict(self) -> None:
-        """Evict folders that nobody holds, the least recently used first, until the rest fit."""
+    def clear(self) -> "Cleared":
+        """Remove every folder that nobody holds. Raises `Unreachable` for errors of the disk."""
+        with disk_errors(self.root):
+            sizes = self.sizes()
+            held = [folder for folder in sizes if not _try_evict(folder)]
+        left = _unique({folder: sizes[folder] for folder in held})
+        freed = {inode: size for inode, size in _unique(sizes).items() if inode not in left}
+        return Cleared(len(sizes) - len(held), sum(freed.values()), len(held))
+
+    def sizes(self) -> dict[Path, dict[int, int]]:
+        """The folders that are not empty, each with the bytes of its files by inode."""
         folders = {
             path.with_suffix("")  # `KEY`, `KEY.part` and `KEY.lock` are one entry
-            for kind in self.root.iterdir()
+            for kind in (self.root.iterdir() if self.root.is_dir() else ())
             if kind.is_dir() and not kind.is_symlink()
             for path in kind.iterdir()
             if path.with_suffix(".lock").exists() or _DIGEST.fullmatch(path.name)
         }
-        sizes = {folder: files for folder in folders if (files := _file_sizes(folder))}
+        return {folder: files for folder in folders if (files := _file_sizes(folder))}
+
+    def _evict(self) -> None:
+        """Evict folders that nobody holds, the least recently used first, until the rest fit."""
+        sizes = self.sizes()
         for folder in sorted(sizes, key=_last_used):
-            # a file that is linked into several folders counts once
-            unique = {inode: size for files in sizes.values() for inode, size in files.items()}
-            if sum(unique.values()) <= self.limit_bytes:
+            if sum(_unique(sizes).values()) <= self.limit_bytes:
                 return
             if _try_evict(folder):
                 del sizes[folder]
+
+
+def _unique(sizes: Mapping[Path, Mapping[int, int]]) -> dict[int, int]:
+    """Bytes by inode: a file that is linked into several folders counts once."""
+    return {inode: size for files in sizes.values() for inode, size in files.items()}
 
 
 def _open_lock(folder: Path) -> int:

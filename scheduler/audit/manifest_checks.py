@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 
 from scheduler.audit.byte_checks import Objects
 from scheduler.audit.history import Row
-from scheduler.audit.objects import PAGE, Snapshot, pack_key
+from scheduler.audit.objects import PAGE, Named, Snapshot, is_named, pack_key
 from scheduler.audit.record import TABLES
 from scheduler.audit.violations import Violation, Violations
 from scheduler.results.threads import in_order
@@ -26,8 +26,9 @@ class Listing(NamedTuple):
 
 def manifests_match(snapshot: Snapshot, objects: Objects) -> Violations:
     """Every manifest that is missing, damaged or lists something else."""
-    for found in in_order(partial(_check, objects), _succeeded(snapshot)):
-        yield from found
+    for job_id, found in in_order(partial(_check, objects), _succeeded(snapshot)):
+        if found and is_named(snapshot, Named("", "jobs", job_id)):  # not removed meanwhile
+            yield from found
 
 
 def _succeeded(snapshot: Snapshot) -> Iterator[tuple[Row, Listing]]:
@@ -67,8 +68,12 @@ def _listing(rows: Iterator[tuple[int, str, str]] | list[tuple[int, str, str]]) 
     return Listing(count, digest.digest())
 
 
-def _check(objects: Objects, job_and_listing: tuple[Row, Listing]) -> list[Violation]:
+def _check(objects: Objects, job_and_listing: tuple[Row, Listing]) -> tuple[str, list[Violation]]:
     job, listing = job_and_listing
+    return job["id"], _check_manifest(objects, job, listing)
+
+
+def _check_manifest(objects: Objects, job: Row, listing: Listing) -> list[Violation]:
     number = job["manifest_pack"]
     key = (job["manifest_key"] or "") if number is None else pack_key(number)
     data = objects.read_manifest(job)

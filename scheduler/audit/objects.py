@@ -196,7 +196,9 @@ def _judges(snapshot: Snapshot) -> Iterator[Named]:
 def _datasets(snapshot: Snapshot, read: Read) -> Iterator[Named]:
     table = TABLES["dataset_versions"]
     columns = (table.c.id, table.c.manifest_key, table.c.manifest_sha256)
-    kept = select(*columns).where(table.c.removed_at.is_(None))
+    graves = TABLES["tombstones"]
+    hidden = select(graves.c.id).where(graves.c.id == table.c.id, graves.c.kept)
+    kept = select(*columns).where(or_(table.c.removed_at.is_(None), hidden.exists()))
     for row in _rows(snapshot, kept, table):
         place = ("dataset_versions", row["id"])
         yield Named(row["manifest_key"], *place, row["manifest_sha256"])

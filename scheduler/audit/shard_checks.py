@@ -113,10 +113,11 @@ def lost_claims_stay_under(view: ShardView, limit: int) -> Violations:
     """8. A shard that was lost as often as the limit allows is not claimed again.
 
     Of a training, losses before its newest checkpoint do not count. One that succeeded keeps no
-    checkpoints: nothing can be said of it any more.
+    checkpoints, and those of another are deleted with time: nothing can be said of it any more.
     """
     row = view.row
-    if row["status"] == "succeeded" and view.job["kind"] in TRAININGS:
+    ended = row["status"] in FINAL and (row["status"] == "succeeded" or not view.checkpoints)
+    if ended and view.job["kind"] in TRAININGS:
         return
     newest = max(view.checkpoints, key=lambda each: each["step"], default={"fence": 0})
     excused = [

@@ -41,7 +41,7 @@ def list_artifacts(job: str, as_json: bool, quiet: bool) -> None:
     from scheduler.results.waiting import find_job
 
     with open_record() as services, services.database.read() as session:
-        found = artifacts.of_job(session, find_job(session, job).id)
+        found = artifacts.of_job(session, find_job(session, job, kept=True).id)
     documents = [artifact_document(each) for each in found]
     rows = (
         each | {"size": to_size(each["size"]), "sha256": each["sha256"][:12]} for each in documents
@@ -82,7 +82,7 @@ def download(job: str, output: Path | None, form: str | None, as_json: bool) -> 
 
     with open_record() as services:
         with services.database.read() as session:
-            found = find_jobs(session, [job])
+            found = find_jobs(session, [job], kept=True)
         folder = output or default_folder(found)
         with shared_as_usual():
             done = fetch(services, found, folder, form=form, on_progress=_show_progress)
@@ -192,7 +192,7 @@ def verify(job: str, as_json: bool) -> None:
 
     with open_record() as services:
         with services.database.read() as session:
-            found = find_jobs(session, [job])
+            found = find_jobs(session, [job], kept=True)
         checked = {each.id: check(services, each) for each in found}
     if as_json:
         print_json([{"job": key} | vars(result) for key, result in checked.items()])
@@ -227,7 +227,7 @@ def reproduce(job: str, index: int, as_json: bool) -> None:
 
     with open_record() as services:
         with services.database.read() as session:
-            found = find_job(session, job)
+            found = find_job(session, job, kept=True)
         compared = make_again(
             services,
             found,

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from scheduler.cli import removal
 from scheduler.cli.dataset_options import about_options, read_about, recipe_options
 from scheduler.cli.dataset_report import (
     BALANCE,
@@ -256,20 +257,4 @@ def withdraw(
     print_table(retrain, DESCENT_COLUMNS, heading="TO RETRAIN")
 
 
-@dataset.command("remove")
-@click.argument("name", metavar="NAME[:VERSION]")
-@as_json
-def remove(name: str, as_json: bool) -> None:
-    """Hide a dataset, or one version, from new jobs. Models trained on it stay.
-
-    \b
-    genmill dataset remove mnist:1
-    """
-    from db import datasets
-    from db.registry import Reference
-    from scheduler.output.render import print_json
-
-    with open_record() as services:
-        removed = services.database.transact(lambda session: datasets.remove(session, name))
-    references = [f"{Reference.parse(name).name}:{version.number}" for version in removed]
-    print_json({"removed": references}) if as_json else click.echo("\n".join(references))
+dataset.add_command(removal.remove_dataset)

@@ -1,8 +1,15 @@
 """`genmill db`: the schema of the database, and deleting what is old."""
 
+from collections.abc import Mapping
+from datetime import timedelta
+
 import click
 
-from scheduler.cli.options import as_json
+from scheduler.cli.lazy import DeclaredChoice
+from scheduler.cli.options import Duration, as_json
+from scheduler.cli.removal import agree
+
+KINDS = DeclaredChoice("scheduler.dispatch.retention:KINDS")
 
 
 @click.group("db")
@@ -49,25 +56,68 @@ def check(as_json: bool) -> None:
 
 
 @db.command("prune")
+@click.option(
+    "--older-than",
+    type=Duration(),
+    metavar="30d",
+    help="Delete what is older than this. Default: than the settings say.",
+)
+@click.option(
+    "--kind",
+    "kinds",
+    type=KINDS,
+    multiple=True,
+    help="Only data of this kind; repeatable. Default: all that the settings keep for some time. "
+    "`jobs` are whole jobs, with what they made.",
+)
 @click.option("--dry-run", is_flag=True, help="Only show how many rows would be deleted.")
+@click.option("--yes", is_flag=True, help="Remove jobs without asking.")
 @as_json
-def prune(dry_run: bool, as_json: bool) -> None:
+def prune(
+    older_than: timedelta | None, kinds: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool
+) -> None:
     """Delete what finished jobs left behind and the settings GENMILL_KEEP_..._DAYS no longer keep.
 
-    A scheduler does the same, a little in each round. Jobs, shards and model versions stay.
+    A scheduler does the same, a little in each round. Jobs, shards and model versions stay, but for
+    jobs that --kind jobs names: of those, the ones stay that anything names.
 
     \b
     genmill db prune --dry-run
     GENMILL_KEEP_LOGS_DAYS=7 genmill db prune
+    genmill db prune --kind logs --kind checkpoints --older-than 30d
     """
     from scheduler.cli.record import open_record
     from scheduler.dispatch import retention
     from scheduler.output.render import print_json, print_table
 
+    if dry_run and yes:
+        raise click.UsageError("--dry-run changes nothing, and --yes does it; give one of them")
     with open_record() as services:
-        keep = retention.keep_times(services)
+        keep = retention.chosen(services, kinds, older_than)
+        jobs = keep.pop(retention.JOBS, None)
+        if jobs is not None and not (dry_run or yes):
+            agree("jobs that nothing names, with what they made,")
         deleted = (retention.prunable if dry_run else retention.prune)(services, keep)
-    rows = [
+        rows = _rows(deleted, keep)
+        document: dict[str, object] = {"dry_run": dry_run, "deleted": rows}
+        told: list[str] = []
+        if jobs is not None:
+            pruned = retention.prune_jobs(services, jobs, dry_run=dry_run)
+            rows.append(pruned.row)
+            document |= {"size_bytes": pruned.size_bytes, "held": pruned.held}
+            told = list(pruned.told)
+    if as_json:
+        print_json(document)
+        return
+    print_table(rows, ("data", "older_than_days", "table", "rows"))
+    for line in told:
+        click.echo(line, err=True)
+
+
+def _rows(
+    deleted: Mapping[str, Mapping[str, int]], keep: Mapping[str, timedelta]
+) -> list[dict[str, object]]:
+    return [
         {
             "data": what,
             "older_than_days": keep[what].total_seconds() / 86_400,
@@ -77,7 +127,42 @@ def prune(dry_run: bool, as_json: bool) -> None:
         for what, tables in deleted.items()
         for table, count in tables.items()
     ]
+
+
+@db.command("removed")
+@click.option(
+    "--kind",
+    type=click.Choice(["job", "batch", "model", "dataset", "artifact"]),
+    help="Only what was of this kind. Default: all but artifacts.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=50,
+    metavar="N",
+    help="At most N (default 50).",
+)
+@as_json
+def removed(kind: str | None, limit: int, as_json: bool) -> None:
+    """List what was removed, the latest first: what it was, how large, by whom and when.
+
+    \b
+    genmill db removed --kind model
+    """
+    from db import tombstones
+    from scheduler.cli.record import open_record
+    from scheduler.output.documents import tombstone_document
+    from scheduler.output.render import print_json, print_table, to_size
+
+    with open_record() as services, services.database.read() as session:
+        found = [
+            tombstone_document(each) for each in tombstones.listing(session, kind=kind, limit=limit)
+        ]
     if as_json:
-        print_json({"dry_run": dry_run, "deleted": rows})
-    else:
-        print_table(rows, ("data", "older_than_days", "table", "rows"))
+        print_json(found)
+        return
+    rows = [
+        each | {"size": to_size(each["size_bytes"]), "then": "hidden" if each["kept"] else "gone"}
+        for each in found
+    ]
+    print_table(rows, ("at", "kind", "name", "size", "then", "who"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from scheduler.cli import removal
 from scheduler.cli.job_changes import cancel, note, set_priority
 from scheduler.cli.job_list import list_jobs
 from scheduler.cli.options import as_json, shown, with_timeout
@@ -214,5 +215,5 @@ def retry(id: str, as_json: bool) -> None:
             print_json(document)
 
 
-for changing in (cancel, set_priority, note):
+for changing in (cancel, set_priority, note, removal.remove_jobs):
     job.add_command(changing)

@@ -76,6 +76,11 @@ def status(as_json: bool) -> None:
     "reads every object.",
 )
 @click.option(
+    "--disk",
+    is_flag=True,
+    help="Show what takes the space instead, by job, model, dataset and cache; lists the store.",
+)
+@click.option(
     "--repair",
     is_flag=True,
     help="With --audit, show what can be made again; with --yes, do it.",
@@ -84,7 +89,13 @@ def status(as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="With --repair, do it without asking.")
 @as_json
 def doctor(
-    names: tuple[str, ...], audit: bool, repair: bool, dry_run: bool, yes: bool, as_json: bool
+    names: tuple[str, ...],
+    audit: bool,
+    disk: bool,
+    repair: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Check every part and say how to fix what is wrong; exit with 1 if anything is.
 
@@ -92,12 +103,18 @@ def doctor(
     genmill doctor
     genmill doctor --check database --check broker
     genmill doctor --audit --repair --dry-run
+    genmill doctor --disk
     """
     from db.errors import GenmillError
     from scheduler.machine.doctor import examine, settings_to_examine
     from scheduler.output.render import print_json, print_table
 
     _refuse_combinations(names, audit=audit, repair=repair, dry_run=dry_run, yes=yes)
+    if disk:
+        if names or audit:
+            raise click.UsageError("--disk checks nothing: leave --check and --audit out")
+        _show_disk(as_json=as_json)
+        return
     if audit:
         from scheduler.cli.audit import run_audit
 
@@ -110,6 +127,24 @@ def doctor(
         print_table(checks, ("check", "ok", "found", "remedy"), prose=True)
     if wrong := [check["check"] for check in checks if not check["ok"]]:
         raise GenmillError(f"{len(wrong)} of {len(checks)} checks failed: {', '.join(wrong)}")
+
+
+def _show_disk(*, as_json: bool) -> None:
+    from scheduler.cli.record import open_record
+    from scheduler.machine.disk import measure
+    from scheduler.output.render import print_json, print_table, to_size
+
+    with open_record() as services:
+        found = measure(services)
+    if as_json:
+        print_json(found)
+        return
+    totals, largest = (
+        [row | {"size": to_size(row["size_bytes"])} for row in found[part]]
+        for part in ("totals", "largest")
+    )
+    print_table(totals, ("what", "size", "objects", "where"))
+    print_table(largest, ("kind", "name", "size"), heading="LARGEST")
 
 
 def _refuse_combinations(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from db.errors import Refused
-from scheduler.cli import promotion
+from scheduler.cli import promotion, removal
 from scheduler.cli.options import as_json, listed, shown
 from scheduler.cli.private import shared_as_usual
 from scheduler.cli.record import open_record
@@ -37,6 +37,7 @@ for command in (
     promotion.promote,
     promotion.rollback,
     promotion.history,
+    removal.remove_model,
 ):
     model.add_command(command)
 

@@ -12,10 +12,12 @@ from db.tables import Dataset, DatasetVersion
 from worker.cleaning.recipe import Recipe
 from worker.cleaning.steps import Progress
 from worker.data.dataset import LocalDataset
-from worker.data.versions import publish, summary
+from worker.data.versions import PREFIX, publish, summary
 from worker.failpoints import reach
+from worker.files import digest_of
 from worker.ingest.ingest import NOTHING, PLAIN, About, ingest
 from worker.services import Services
+from worker.services.shared_objects import store_and_record
 from worker.source_files.members import Reject
 from worker.source_files.source import bytes_at
 from worker.specs import check_name
@@ -71,20 +73,32 @@ def add_dataset(
             progress=progress,
             withdrawn=withdrawn,
         )
-        manifest = publish(services.store, Path(scratch))
-    reach(services.settings, "dataset_stored")
+        added = _record(services, name, Path(scratch), found.manifest, parent)
+    return Added(*added, found.rejects, found.reading, bytes_at(path))
+
+
+def _record(
+    services: Services, name: str, folder: Path, about: dict[str, Any], parent: Parent | None
+) -> tuple[Dataset, DatasetVersion]:
+    """Store what was ingested into a folder, and record it as a version."""
+    sha256 = digest_of(folder / "manifest.json")
+    key = f"{PREFIX}/{sha256}"
     kept: dict[str, Any] = {"parent": parent.reference if parent else None}
 
-    def work(session: Session) -> tuple[Dataset, DatasetVersion]:
+    def store() -> list[str]:
+        publish(services.store, folder)
+        reach(services.settings, "dataset_stored")
+        return [key, *(f"{PREFIX}/{entry['sha256']}" for entry in about["objects"])]
+
+    def record(session: Session) -> tuple[Dataset, DatasetVersion]:
         version = datasets.add_version(
             session,
             name=name,
-            kind=found.manifest["kind"],
-            manifest_key=manifest.key,
-            manifest_sha256=manifest.sha256,
-            summary=summary(found.manifest) | kept,
+            kind=about["kind"],
+            manifest_key=key,
+            manifest_sha256=sha256,
+            summary=summary(about) | kept,
         )
         return datasets.resolve(session, f"{name}:{version.number}")
 
-    made = services.database.transact(work)
-    return Added(*made, found.rejects, found.reading, bytes_at(path))
+    return store_and_record(services, store, record)

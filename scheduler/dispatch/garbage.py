@@ -4,15 +4,13 @@ Any number of schedulers may collect at once; deleting an object twice is no err
 """
 
 import logging
-from collections.abc import Callable, Iterable
 from functools import partial
 
 from db import artifacts, batches, datasets, jobs
-from db.errors import GenmillError
+from scheduler.removal.objects import STALE_UPLOAD_S, delete_garbage_of, delete_unnamed
 from scheduler.submission.batches import ABANDONED_S, discard
 from worker.data.versions import PREFIX, object_keys
 from worker.failpoints import reach
-from worker.isolation import described, each
 from worker.services import Services, prompts
 from worker.services.loops import Loop
 from worker.store import packs
@@ -21,7 +19,6 @@ log = logging.getLogger(__name__)
 
 JOB_GRACE_S = 3600.0  # since the job ended
 UPLOAD_GRACE_S = 86_400.0  # since the object was stored; no command takes that long to record it
-STALE_UPLOAD_S = 86_400.0
 JOBS_AT_ONCE = 20
 BATCH_STEPS_AT_ONCE = 10
 
@@ -38,32 +35,10 @@ def collect_jobs(services: Services, *, older_than_s: float = JOB_GRACE_S) -> in
 
 
 def _collect_job(services: Services, job_id: str) -> int:
-    with services.database.read() as session:
-        used = artifacts.referenced_keys(session, job_id)
-    keys = services.store.keys(f"jobs/{job_id}")
-    deleted = _delete(services, keys, unless=used.__contains__)
-    services.store.abort_uploads(f"jobs/{job_id}", STALE_UPLOAD_S)
+    deleted = delete_garbage_of(services, job_id)
     reach(services.settings, "collected")
     services.database.transact(lambda session: jobs.mark_collected(session, job_id))
     log.info("garbage collected", extra={"job": job_id, "objects": deleted})
-    return deleted
-
-
-def _delete(services: Services, keys: Iterable[str], *, unless: Callable[[str], bool]) -> int:
-    """Delete objects unless they are used; return how many.
-
-    If some cannot be deleted, raises only after all the others.
-    """
-    deleted = 0
-
-    def delete(key: str) -> None:
-        nonlocal deleted
-        if not unless(key):
-            services.store.delete(key)
-            deleted += 1
-
-    for key, error in each(keys, delete).items():
-        raise GenmillError(f"object {key} cannot be deleted: {described(error)}") from error
     return deleted
 
 
@@ -91,7 +66,7 @@ def collect_datasets(services: Services, *, older_than_s: float = UPLOAD_GRACE_S
     used = {key for manifest in manifests for key in object_keys(services.store, manifest)}
     # deleted while listing, because an object may be stored again at any time
     keys = services.store.keys(PREFIX, older_than_s=older_than_s)
-    count = _delete(services, keys, unless=used.__contains__)
+    count = delete_unnamed(services, keys, is_named=used.__contains__)
     services.store.abort_uploads(PREFIX, STALE_UPLOAD_S)
     if count:
         log.info("garbage of removed datasets collected", extra={"objects": count})
@@ -109,7 +84,7 @@ def collect_prompts(services: Services, *, older_than_s: float = UPLOAD_GRACE_S)
             return jobs.names_prompts(session, key.rpartition("/")[2])
 
     keys = services.store.keys(prompts.PREFIX, older_than_s=older_than_s)
-    count = _delete(services, keys, unless=is_used)
+    count = delete_unnamed(services, keys, is_named=is_used)
     services.store.abort_uploads(prompts.PREFIX, STALE_UPLOAD_S)
     return count
 
@@ -128,7 +103,7 @@ def collect_packs(services: Services, *, older_than_s: float = UPLOAD_GRACE_S) -
             return artifacts.names_pack(session, number)
 
     keys = services.store.keys(packs.PREFIX, older_than_s=older_than_s)
-    count = _delete(services, keys, unless=is_used)
+    count = delete_unnamed(services, keys, is_named=is_used)
     if count:
         log.info("packs collected", extra={"objects": count})
     return count

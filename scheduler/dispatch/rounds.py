@@ -14,6 +14,7 @@ from scheduler.dispatch.chains import move_chains_on
 from scheduler.dispatch.clock_changes import bring_times_back
 from scheduler.dispatch.garbage import collect_batches, collect_jobs
 from scheduler.dispatch.retention import apply_retention, fold_counts
+from scheduler.removal.objects import sweep_due
 from scheduler.schedules.firing import fire_due
 from worker.broker.doorbell import ring_due
 from worker.failpoints import reach
@@ -51,7 +52,8 @@ def run_round(services: Services) -> Counts:
             finalized=steps.run("finishing jobs", finalize_due),
             moved_on=steps.run("moving chains on", move_chains_on),
             rung=steps.run("ringing doorbells", ring_due),
-            collected=steps.run("collecting garbage of jobs", collect_jobs),
+            collected=steps.run("collecting garbage of jobs", collect_jobs)
+            + steps.run("finishing removals", sweep_due),
             discarded=steps.run("deleting unfinished batches", collect_batches),
             deleted=steps.run("deleting old data", apply_retention),
         )

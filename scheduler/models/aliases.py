@@ -87,7 +87,7 @@ def promote(services: Services, spec: Spec) -> Judgement:
 def history_of(session: Session, reference: str, alias: str | None = None) -> list[Document]:
     """The history of a model's aliases, newest first."""
     model = models.get(session, Reference.parse(reference).name)
-    numbers = {each.id: each.number for each in models.versions(session, model)}
+    numbers = {each.id: each.number for each in models.all_versions(session, model)}
     found = promotions.history(session, model, alias)
     known = models.aliases(session, model)
     if alias is not None and not found and alias not in known:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -20,6 +21,7 @@ from worker.files import digest_of, weights_digest
 from worker.networks.inspection import Inspection
 from worker.networks.version_folder import CONFIG, WEIGHTS_SUFFIX, own_record
 from worker.services import Services
+from worker.services.shared_objects import store_and_record
 from worker.specs import check_name
 
 PREFIX = "models/blobs"
@@ -56,12 +58,18 @@ def _import(
         inspected = inspect(version)
     card = read_card(found.folder)
     config, params = found.version_config(digests, inspected)
-    files = {each: vars(services.store.put(PREFIX, found.folder / each)) for each in found.names}
-    files[CONFIG] = vars(services.store.put_bytes(PREFIX, config.encode()))
-    reach(services.settings, "model_stored")
+    files: dict[str, dict[str, Any]] = {}
+
+    def store() -> list[str]:
+        for each in found.names:
+            files[each] = vars(services.store.put(PREFIX, found.folder / each))
+        files[CONFIG] = vars(services.store.put_bytes(PREFIX, config.encode()))
+        reach(services.settings, "model_stored")
+        return [file["key"] for file in files.values()]
+
     weights = {each: sha256 for each, sha256 in digests.items() if each.endswith(WEIGHTS_SUFFIX)}
 
-    def work(session: Session) -> tuple[Model, ModelVersion]:
+    def record(session: Session) -> tuple[Model, ModelVersion]:
         refuse_other_family(session, name, found.family)
         added = models.add_version(
             session,
@@ -76,4 +84,4 @@ def _import(
         added.card = card
         return models.resolve(session, f"{name}:{added.number}")
 
-    return services.database.transact(work)
+    return store_and_record(services, store, record)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from db import chains, lineage, models, outcomes, progress
+from db import chains, lineage, models, outcomes, progress, tombstones
 from db.tables import (
     Artifact,
     Dataset,
@@ -21,6 +21,7 @@ from db.tables import (
     Schedule,
     ScheduleRun,
     Shard,
+    Tombstone,
 )
 
 Document = dict[str, Any]
@@ -190,6 +191,20 @@ def evaluation_document(evaluation: Evaluation) -> Document:
         "protocol_sha256": evaluation.protocol_sha256,
         "numbers": evaluation.numbers,
         "created_at": evaluation.created_at,
+    }
+
+
+def tombstone_document(removed: Tombstone) -> Document:
+    """What was removed, when and by whom; `name` is its id where it had no other."""
+    return {
+        "id": removed.id,
+        "kind": removed.kind,
+        "name": tombstones.label(removed),
+        "about": removed.about,
+        "who": removed.who,
+        "at": removed.at,
+        "size_bytes": removed.size_bytes,
+        "kept": removed.kept,
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from db import artifacts, jobs, lineage
+from db import artifacts, jobs, lineage, tombstones
 from db.errors import BadInput, GenmillError, NotFound, Refused
 from db.path_errors import reading
 from db.states import JobState
@@ -40,14 +40,20 @@ def origin_of_file(services: Services, path: Path, line: int = 1) -> Origin:
             for each in versions
             for job in lineage.generated_with(session, each.reference, seed=record["seed"])
         ]
-    return found | _matching(services, candidates, record["index"], digest)
+        gone = [
+            tombstones.gone(each).message
+            for version in versions
+            for each in tombstones.of_generation(session, version.reference, record["seed"])
+        ]
+    found |= _matching(services, candidates, record["index"], digest)
+    return found | {"removed": gone} if found["job"] is None and gone else found
 
 
 def origin_of_artifact(services: Services, id_or_prefix: str) -> Origin:
     """Where an artifact on record comes from. Raises `NotFound`, `Refused` or `Removed`."""
     with services.database.read() as session:
         artifact = artifacts.get(session, id_or_prefix)
-        job = jobs.get(session, artifact.job_id)
+        job = jobs.get(session, artifact.job_id, kept=True)
         versions = _versions_of(session, job)
     found: Origin = {
         "artifact": artifact.id,

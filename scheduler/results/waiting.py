@@ -4,14 +4,13 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
 from db import batches, chains, jobs, progress, workers
-from db.errors import NotFound, TimedOut
+from db.errors import Gone, NotFound, TimedOut
 from db.states import FINAL
 from db.tables import Batch, Job
 from scheduler.output.render import first_lines, to_count, to_duration
@@ -31,39 +30,49 @@ class Watched(NamedTuple):
 
 
 def find_jobs(
-    session: Session, references: Sequence[str], *, with_chains: bool = False
+    session: Session,
+    references: Sequence[str],
+    *,
+    with_chains: bool = False,
+    kept: bool = False,
 ) -> list[Job]:
     """The jobs with these ids, and those of batches with these ids, each job once.
 
-    `with_chains`, the jobs to run after them too. Unambiguous prefixes of ids will do. Raises
-    `NotFound` or `Refused`.
+    `with_chains`, the jobs to run after them too; with `kept`, also those that were removed and
+    whose artifacts were kept. Unambiguous prefixes of ids will do. Raises `NotFound`, `Gone` or
+    `Refused`.
     """
-    groups = find_groups(session, references).values()
+    groups = find_groups(session, references, kept=kept).values()
     found = {job.id: job for group in groups for job in group}
     for job in list(found.values()) if with_chains else ():
         found |= {each.id: each for each in chains.followers(session, job.id)}
     return list(found.values())
 
 
-def find_groups(session: Session, references: Sequence[str]) -> dict[str, list[Job]]:
+def find_groups(
+    session: Session, references: Sequence[str], *, kept: bool = False
+) -> dict[str, list[Job]]:
     """As `find_jobs`, by the id of the job or batch that each reference names."""
     found: dict[str, list[Job]] = {}
     for reference in references:
         try:
-            job = jobs.get(session, reference)
+            job = jobs.get(session, reference, kept=kept)
             found[job.id] = [job]
         except NotFound:
             batch = _batch(session, reference)
             if batch is None:
                 raise
-            found[batch.id] = batches.jobs_of(session, batch.id)
+            found[batch.id] = batches.jobs_of(session, batch.id, kept=kept)
     return found
 
 
-def find_job(session: Session, reference: str) -> Job:
-    """The job with this id or unambiguous prefix. Raises `NotFound`, also for a batch's id."""
+def find_job(session: Session, reference: str, *, kept: bool = False) -> Job:
+    """The job with this id or unambiguous prefix. Raises `NotFound`, also for a batch's id.
+
+    `kept` as in `find_jobs`.
+    """
     try:
-        return jobs.get(session, reference)
+        return jobs.get(session, reference, kept=kept)
     except NotFound:
         batch = _batch(session, reference)
         if batch is None:
@@ -75,9 +84,12 @@ def find_job(session: Session, reference: str) -> Job:
 
 
 def _batch(session: Session, reference: str) -> Batch | None:
-    with suppress(NotFound):
+    try:
         return batches.get(session, reference)
-    return None
+    except Gone:
+        raise
+    except NotFound:
+        return None
 
 
 def wait(

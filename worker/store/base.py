@@ -6,7 +6,7 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -116,6 +116,12 @@ class ObjectStore(ABC):
 
         With `older_than_s`, only objects last stored longer ago than that, by the store's clock.
         """
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Every key below the folder `prefix`, with its object's size."""
+        for key in self.keys(prefix):
+            with suppress(NotFound):  # deleted meanwhile
+                yield key, self.stat(key).size
 
     @abstractmethod
     def url(self, key: str, expires_s: int) -> str:

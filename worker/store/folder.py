@@ -118,6 +118,12 @@ class FolderStore(ObjectStore):
                 if limit is None or _is_older(path, limit):
                     yield path.relative_to(self.root).as_posix()
 
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """See `ObjectStore.sizes`."""
+        for key in self.keys(prefix):
+            with suppress(FileNotFoundError):
+                yield key, os.stat(self._target(key)).st_size  # noqa: PTH116 - as in _target
+
     def url(self, key: str, expires_s: int) -> str:
         """The file's own URL, which does not expire."""
         checked_expiry(expires_s)

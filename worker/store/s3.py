@@ -145,6 +145,13 @@ class S3Store(Bucket):
         self.verify(within_s=VERIFIED_S)
         yield from self.listed(prefix, older_than_s)
 
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """See `ObjectStore.sizes`; the listing has them."""
+        self.verify(within_s=VERIFIED_S)
+        for page in self._listing(prefix):
+            for entry in page.get("Contents", []):
+                yield entry["Key"].removeprefix(self.prefix), entry["Size"]
+
     def listed(self, prefix: str, older_than_s: float | None = None) -> Iterator[str]:
         """See `Bucket.listed`."""
         for page in self._listing(prefix):

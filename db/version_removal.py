@@ -1,0 +1,192 @@
+"""Removing versions of models and datasets: they are hidden, and give up their files.
+
+Their rows stay, for the history names them, and so do their numbers. Their objects are deleted
+afterwards, by whoever finds the tombstone.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import String, cast, delete, or_, select, update
+from sqlalchemy.orm import Session
+
+from db import datasets, holders, models
+from db.holders import Held
+from db.registry import Reference
+from db.retention import collect_again
+from db.session import clock
+from db.tables import (
+    Artifact,
+    Dataset,
+    DatasetVersion,
+    Evaluation,
+    Judge,
+    Model,
+    ModelVersion,
+    Shard,
+    Tombstone,
+)
+from db.tombstones import bury, bury_artifacts, find
+
+
+def version_sizes(session: Session, versions: Sequence[ModelVersion]) -> dict[str, dict[str, int]]:
+    """The objects that removing model versions will free, with their sizes, by the version's id."""
+    shared = _shared_keys(session, versions)
+    seen: set[str] = set()
+    sizes = {}
+    for version in versions:
+        own = {f["key"]: f["size"] for f in version.files.values()}
+        sizes[version.id] = {key: own[key] for key in own.keys() - shared - seen}
+        seen |= own.keys()
+    return sizes
+
+
+def remove_versions(
+    session: Session, model: Model, ids: Collection[str], *, who: str, kept: bool
+) -> Held:
+    """Remove versions of a model, unless any of them is held: then that is returned.
+
+    Their numbers are not used again. Evaluations of a version go with it, and so do its job's
+    weights. Where files are `kept`, it is only hidden.
+    """
+    session.execute(select(Model.id).where(Model.id == model.id).with_for_update(key_share=True))
+    mine = select(ModelVersion).where(ModelVersion.id.in_(ids)).order_by(ModelVersion.number)
+    versions = session.scalars(mine.execution_options(populate_existing=True)).all()
+    if held := version_holders(session, model, versions, kept=kept):
+        return held
+    sizes = version_sizes(session, versions)
+    for version in versions:
+        grave = Tombstone(
+            id=version.id,
+            kind="model",
+            name=f"{model.name}:{version.number}",
+            about={"family": model.family, "job": version.job_id},
+            who=who,
+            kept=kept,
+        )
+        if not kept:
+            keys = [file["key"] for file in version.files.values()]
+            grave.about = {**(grave.about or {}), "keys": keys}
+            grave.size_bytes, grave.sweep_at = sum(sizes[version.id].values()), clock(session)
+            _remove_weights(session, version, f"model {grave.name}", who=who)
+            session.execute(delete(Evaluation).where(Evaluation.version_id == version.id))
+            version.files = {}
+        bury(session, grave)
+    session.flush()
+    return {}
+
+
+def version_holders(
+    session: Session, model: Model, versions: Sequence[ModelVersion], *, kept: bool
+) -> Held:
+    """What holds versions of a model that are removed together; where files are `kept`, fewer."""
+    held = holders.of_versions(session, model, versions)
+    for version_id, phrases in ({} if kept else holders.of_files(session, versions)).items():
+        held.setdefault(version_id, []).extend(phrases)
+    return held
+
+
+def removable_versions(session: Session, reference: str) -> tuple[Model, list[ModelVersion]]:
+    """The model versions that a reference means: of a bare name all, hidden ones too.
+
+    Raises `NotFound`, or `Gone` for what has been removed.
+    """
+    name, number, _ = Reference.parse(reference)
+    model = session.scalar(select(Model).where(Model.name == name))
+    found = [
+        each
+        for each in (models.all_versions(session, model) if model else ())
+        if number in (None, str(each.number)) and _has_objects(session, each.id)
+    ]
+    if model is None or not found:
+        model, version = models.resolve(session, reference)  # raises
+        found = [version]
+    return model, found
+
+
+def removable_datasets(session: Session, reference: str) -> tuple[Dataset, list[DatasetVersion]]:
+    """The dataset versions that a reference means: of a bare name all, hidden ones too.
+
+    Raises `NotFound`, or `Gone` for what has been removed.
+    """
+    name, number, _ = Reference.parse(reference)
+    dataset = session.scalar(select(Dataset).where(Dataset.name == name))
+    found = [
+        each
+        for each in (datasets.all_versions(session, dataset) if dataset else ())
+        if number in (None, str(each.number)) and _has_objects(session, each.id, each.removed_at)
+    ]
+    if dataset is None or not found:
+        dataset, version = datasets.resolve(session, reference)  # raises
+        found = [version]
+    return dataset, found
+
+
+def remove_content(
+    session: Session, dataset: Dataset, sizes: Mapping[str, int], *, who: str, kept: bool
+) -> Held:
+    """Hide dataset versions from new jobs, and give up the content of those that nothing names.
+
+    `sizes` are the bytes that each frees, by its id.
+    Returns what names the content of the others. Raises `Refused` with the ids of unfinished jobs
+    that use one of them.
+    """
+    versions = datasets.hide(session, dataset, list(sizes))
+    named = holders.of_content(session, versions)
+    for version in versions:
+        grave = Tombstone(
+            id=version.id,
+            kind="dataset",
+            name=f"{dataset.name}:{version.number}",
+            about={"manifest_key": version.manifest_key},
+            who=who,
+            kept=kept or version.id in named,
+        )
+        if not grave.kept:
+            grave.size_bytes, grave.sweep_at = sizes.get(version.id, 0), clock(session)
+            _remove_judges(session, version.id)
+        bury(session, grave)
+    return named
+
+
+def _shared_keys(session: Session, versions: Sequence[ModelVersion]) -> set[str]:
+    """The keys of these versions' files that other versions name too."""
+    keys = {file["key"] for each in versions for file in each.files.values()}
+    if not keys:
+        return set()
+    text = cast(ModelVersion.files, String)
+    among = or_(*(text.contains(each, autoescape=True) for each in sorted(keys)))
+    others = select(ModelVersion.files).where(
+        among, ModelVersion.id.not_in([each.id for each in versions])
+    )
+    return keys & {f["key"] for files in session.scalars(others) for f in files.values()}
+
+
+def _remove_weights(session: Session, version: ModelVersion, name: str, *, who: str) -> None:
+    """Mark the weights that a version's job stored for it as removed."""
+    if version.job_id is None:
+        return
+    shards = select(Shard.id).where(Shard.job_id == version.job_id)
+    weights = (
+        Artifact.shard_id.in_(shards),
+        Artifact.kind == "weights",
+        Artifact.removed_at.is_(None),
+    )
+    bury_artifacts(session, weights, name, who=who)
+    removed = update(Artifact).where(*weights)
+    session.execute(
+        removed.values(removed_at=clock(session)).execution_options(synchronize_session=False)
+    )
+    collect_again(session, [version.job_id])
+
+
+def _remove_judges(session: Session, dataset_version_id: str) -> None:
+    mine = Judge.dataset_version_id == dataset_version_id
+    collect_again(session, session.scalars(select(Judge.job_id).where(mine)).all())
+    session.execute(delete(Judge).where(mine).execution_options(synchronize_session=False))
+
+
+def _has_objects(session: Session, version_id: str, hidden_at: datetime | None = None) -> bool:
+    """Whether a version is not removed, or only hidden with its objects kept."""
+    found = find(session, version_id)
+    return hidden_at is None if found is None else found.kept

@@ -1,0 +1,118 @@
+"""`genmill doctor --disk`: what takes the space, in the store and on this machine."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from db import disk_use
+from db.errors import GenmillError
+from scheduler.removal.objects import used_by
+from worker.cache import Cache
+from worker.services import Services
+from worker.settings import Settings
+
+FOLDERS = ("jobs", "datasets", "models", "packs", "prompts")  # of the store
+UNNAMED = "not on record"
+LARGEST = 15
+
+
+@dataclass
+class Use:
+    """Bytes and objects, by what they are, and by what they belong to."""
+
+    size_bytes: Counter[str] = field(default_factory=Counter)
+    objects: Counter[str] = field(default_factory=Counter)
+    things: Counter[tuple[str, str]] = field(default_factory=Counter)  # kind and name -> bytes
+
+    def add(self, what: str, size: int, thing: tuple[str, str] | None = None) -> None:
+        """Count an object."""
+        self.size_bytes[what] += size
+        self.objects[what] += 1
+        if thing is not None:
+            self.things[thing] += size
+
+
+def measure(services: Services) -> dict[str, Any]:
+    """Totals by what takes the space, and what takes most of it."""
+    use = Use()
+    with services.database.read() as session:
+        owners = disk_use.owners(session)
+        owners |= _dataset_objects(services, session)
+        for job_id, size in disk_use.packed_by_job(session).items():
+            use.things["job", job_id] += size  # their packs are counted as such
+        database_bytes = disk_use.database_bytes(session)
+    _measure_store(services, use, owners)
+    place = str(services.store)
+    totals = [
+        {"what": what, "where": place, "size_bytes": size, "objects": use.objects[what]}
+        for what, size in use.size_bytes.most_common()
+    ]
+    database = {"what": "database", "where": services.database.dialect, "objects": None}
+    totals += [*_local(services.settings), database | {"size_bytes": database_bytes}]
+    largest = [
+        {"kind": kind, "name": name, "size_bytes": size}
+        for (kind, name), size in use.things.most_common(LARGEST)
+    ]
+    return {"totals": totals, "largest": largest}
+
+
+def _measure_store(services: Services, use: Use, owners: disk_use.Owners) -> None:
+    unknown: dict[str, list[int]] = {}  # by job: sizes of objects that no other thing names
+    for folder in FOLDERS:
+        for key, size in services.store.sizes(folder):
+            if key in owners:
+                what, kind, name = owners[key]
+                use.add(what, size, (kind, name))
+            elif folder == "jobs":
+                unknown.setdefault(key.split("/")[1], []).append(size)
+            else:
+                use.add(folder if folder in ("packs", "prompts") else UNNAMED, size)
+    with services.database.read() as session:
+        known = disk_use.known_jobs(session, list(unknown))
+    for job_id, sizes in unknown.items():
+        for size in sizes:
+            if job_id in known:
+                use.add("jobs", size, ("job", job_id))
+            else:
+                use.add(UNNAMED, size, ("removed job", job_id))
+
+
+def _dataset_objects(services: Services, session: Session) -> disk_use.Owners:
+    """The objects of dataset versions, by key; those whose manifest is lost are left out."""
+    found: disk_use.Owners = {}
+    for name, manifest in disk_use.manifests(session):
+        with suppress(GenmillError):
+            owner = ("datasets", "dataset", name)
+            found |= {key: owner for key in used_by(services, manifest) if key not in found}
+    return found
+
+
+def _local(settings: Settings) -> Iterator[dict[str, Any]]:
+    """What lies in this machine's home, beside the store and the database."""
+    cache = Cache(settings.cache, limit_bytes=settings.cache_bytes).sizes()
+    for kind in sorted({folder.parent for folder in cache}):
+        inside = [files for folder, files in cache.items() if folder.parent == kind]
+        unique = {inode: size for files in inside for inode, size in files.items()}
+        yield _row(f"cache of {kind.name}", kind, sum(unique.values()), len(inside))
+    for name in ("logs", "work"):
+        folder = settings.home.absolute() / name
+        sizes = list(_file_sizes(folder))
+        if sizes:
+            yield _row(name, folder, sum(sizes), len(sizes))
+
+
+def _row(what: str, where: Path, size: int, objects: int) -> dict[str, Any]:
+    return {"what": what, "where": str(where), "size_bytes": size, "objects": objects}
+
+
+def _file_sizes(folder: Path) -> Iterator[int]:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                yield Path(parent, name).stat().st_size

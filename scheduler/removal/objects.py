@@ -1,0 +1,181 @@
+"""Deleting the objects of what was removed, which nothing on record names any more.
+
+Any number of processes may do it at once, and be killed at any point: a tombstone says what is
+still to be looked for. Objects that versions share are deleted under a lock that whoever records a
+version shares.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+
+from sqlalchemy.orm import Session
+
+from db import artifacts, datasets, models, own_store, tombstones
+from db.commits import pack_key
+from db.errors import BadInput, Cause, DigestMismatch, GenmillError, NotFound
+from db.tables import Tombstone
+from worker.data.versions import object_keys
+from worker.isolation import described, each
+from worker.services import Services
+from worker.services.loops import Loop
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 50
+STALE_UPLOAD_S = 86_400.0
+
+
+class UnreadableManifest(GenmillError):
+    """The manifest of a dataset version in use cannot be read."""
+
+    cause = Cause.WORK
+
+
+def delete_unnamed(
+    services: Services, keys: Iterable[str], *, is_named: Callable[[str], bool]
+) -> int:
+    """Delete the objects that are not named; return how many.
+
+    If some cannot be deleted, raises only after all the others.
+    """
+    deleted = 0
+
+    def delete(key: str) -> None:
+        nonlocal deleted
+        if not is_named(key):
+            services.store.delete(key)
+            deleted += 1
+
+    for key, error in each(keys, delete).items():
+        raise GenmillError(f"object {key} cannot be deleted: {described(error)}") from error
+    return deleted
+
+
+def delete_garbage_of(services: Services, job_id: str) -> int:
+    """Delete the objects of an ended or removed job that nothing names; return how many."""
+    with services.database.read() as session:
+        used = artifacts.referenced_keys(session, job_id)
+    keys = services.store.keys(f"jobs/{job_id}")
+    deleted = delete_unnamed(services, keys, is_named=used.__contains__)
+    services.store.abort_uploads(f"jobs/{job_id}", STALE_UPLOAD_S)
+    return deleted
+
+
+def delete_packs(services: Services, numbers: Collection[int]) -> int:
+    """Delete those packs in which nothing lies that is kept; return how many.
+
+    While any work is under way, something else in one may be about to be recorded: then they are
+    left to the scheduler.
+    """
+    if not numbers:
+        return 0
+    with services.database.read() as session:
+        if artifacts.work_is_under_way(session):
+            return 0
+        unnamed = [each for each in numbers if not artifacts.names_pack(session, each)]
+    return delete_unnamed(services, map(pack_key, unnamed), is_named=lambda _: False)
+
+
+def sweep(services: Services, removed: Tombstone) -> int:
+    """Delete what is left of something that was removed; return how many objects."""
+    deleted = _SWEEPS[removed.kind](services, removed) if removed.kind in _SWEEPS else 0
+    services.database.transact(partial(tombstones.swept, thing_id=removed.id))
+    return deleted
+
+
+def sweep_all(services: Services, ids: Sequence[str]) -> int:
+    """Delete what is left of some things that were removed; of what is kept, nothing."""
+    with services.database.read() as session:
+        found = [tombstones.find(session, each) for each in ids]
+    return sum(sweep(services, each) for each in found if each is not None and not each.kept)
+
+
+def finish_versions(services: Services, kind: str, reference: str) -> list[str]:
+    """Delete what interrupted removals of versions have left; return their names.
+
+    Those that have left nothing are not among them.
+    """
+    with services.database.read() as session:
+        found = tombstones.unswept(session, kind, reference)
+    return [str(each.name) for each in found if sweep(services, each)]
+
+
+def sweep_due(services: Services) -> int:
+    """Delete what removals have left, for any reason; return how many objects."""
+
+    def sweep_one(thing_id: str) -> int:
+        with services.database.read() as session:
+            found = tombstones.find(session, thing_id)
+        return sweep(services, found) if found else 0
+
+    with Loop(services, "finishing removals") as loop:
+        with services.database.read() as session:
+            due = tombstones.due(session, AT_ONCE, without=loop.paused)
+        deleted = sum(loop.each([one.id for one in due], sweep_one))
+    if deleted:
+        log.info("objects of what was removed are deleted", extra={"objects": deleted})
+    return deleted
+
+
+def _sweep_job(services: Services, removed: Tombstone) -> int:
+    return delete_garbage_of(services, removed.id)
+
+
+def _sweep_model(services: Services, removed: Tombstone) -> int:
+    keys = (removed.about or {}).get("keys", [])
+
+    def work(session: Session) -> int:
+        own_store.lock_objects(session, shared=False)
+        return delete_unnamed(services, keys, is_named=partial(_is_named, session))
+
+    return services.database.transact(work)
+
+
+def _is_named(session: Session, key: str) -> bool:
+    """Whether anything names a file of a model version."""
+    folder, _, rest = key.partition("/")
+    if folder == "jobs":
+        return key in artifacts.referenced_keys(session, rest.partition("/")[0])
+    return models.names_file(session, key)
+
+
+def _sweep_dataset(services: Services, removed: Tombstone) -> int:
+    manifest = (removed.about or {})["manifest_key"]
+    try:
+        keys = object_keys(services.store, manifest)
+    except NotFound:  # nothing was left but its row
+        return 0
+    with services.database.read() as session:
+        known = {each: used_by(services, each) for each in datasets.manifests_in_use(session)}
+
+    def work(session: Session) -> int:
+        own_store.lock_objects(session, shared=False)
+        manifests = datasets.manifests_in_use(session)
+        used = set[str]().union(*(known.get(one) or used_by(services, one) for one in manifests))
+        # the manifest last: it says what else there is
+        ordered = [*sorted(keys - {manifest}), manifest]
+        return delete_unnamed(services, ordered, is_named=used.__contains__)
+
+    return services.database.transact(work)
+
+
+def used_by(services: Services, manifest: str) -> set[str]:
+    """The objects of a dataset version in use.
+
+    Raises `UnreadableManifest`: it may share objects with others.
+    """
+    try:
+        return object_keys(services.store, manifest)
+    except (NotFound, DigestMismatch, BadInput) as error:
+        raise UnreadableManifest(
+            f"no objects of datasets can be deleted, because one in use cannot be read: {error}",
+            remedy="see `genmill doctor --audit`",
+        ) from error
+
+
+_SWEEPS: dict[str, Callable[[Services, Tombstone], int]] = {
+    "job": _sweep_job,
+    "model": _sweep_model,
+    "dataset": _sweep_dataset,
+}

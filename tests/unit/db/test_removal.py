@@ -1,0 +1,94 @@
+"""Removal of rows: all of a job's, on each database, and nothing that something else names."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, select, text
+
+from db import artifacts, jobs, retention, shards, tombstones
+from db.errors import Gone
+from db.job_removal import remove_jobs
+from db.tables import (
+    Artifact,
+    Attempt,
+    Checkpoint,
+    Job,
+    LogLine,
+    Point,
+    Shard,
+    Tombstone,
+    Transition,
+)
+from tests.unit.db.test_retention import finish, make_older, prune
+
+TABLES = (Artifact, Attempt, Checkpoint, Job, LogLine, Point, Shard, Transition)
+
+
+def remove(record, *ids, kept=False):
+    return record.run(remove_jobs, ids, leaving=set(ids), who="ann@host", kept=kept)
+
+
+def rows(record) -> dict[str, int]:
+    return record.run(
+        lambda session: {
+            table.__tablename__: session.scalar(select(func.count()).select_from(table))
+            for table in TABLES
+        }
+    )
+
+
+def test_every_row_of_a_job_goes_and_one_tombstone_is_left(each_record):
+    job_id = finish(each_record)
+    [first, *_] = each_record.run(artifacts.of_job, job_id)
+    done = remove(each_record, job_id)
+    assert done.held == {}
+    assert set(rows(each_record).values()) == {0}
+    assert sum(each_record.run(jobs.counts).values()) == 0
+    for ask, thing in ((jobs.get, job_id[:20]), (artifacts.get, first.id)):
+        with pytest.raises(Gone, match=r"was removed on 20\d\d.* by ann@host"):
+            each_record.run(ask, thing)
+    [told] = each_record.run(tombstones.listing)
+    assert (told.kind, told.id, told.about["kind"]) == ("job", job_id, "generate")
+    assert told.size_bytes > 0
+    assert told.sweep_at is not None
+    if each_record.database.dialect == "sqlite":
+        assert each_record.run(lambda s: s.execute(text("PRAGMA foreign_key_check")).all()) == []
+
+
+def test_a_retry_holds_what_it_retries_unless_both_go(each_record):
+    first, shard_id = each_record.add()
+    each_record.fail(each_record.claim(shard_id), final=True)
+    second, *_ = each_record.add(retry_of=first)
+    held = remove(each_record, first).held
+    assert held == {first: [f"job {second} is a retry of it"]}
+    each_record.cancel(second)
+    assert remove(each_record, first, second).held == {}
+    third, *_ = each_record.add()
+    assert remove(each_record, third).held == {third: ["it is queued: cancel it first"]}
+
+
+def test_kept_artifacts_stay_and_the_job_is_neither_listed_nor_counted(each_record):
+    job_id = finish(each_record)
+    before = rows(each_record)
+    assert remove(each_record, job_id, kept=True).held == {}
+    after = rows(each_record)
+    assert (after["log_lines"], after["points"]) == (0, 0)
+    assert after["shards"] == before["shards"]
+    assert {each.kind for each in each_record.run(artifacts.of_job, job_id)} == {"samples"}
+    assert each_record.run(jobs.listing) == []
+    assert sum(each_record.run(jobs.counts).values()) == 0
+    assert each_record.run(jobs.get, job_id, kept=True).id == job_id
+    assert remove(each_record, job_id).held == {}
+    assert each_record.run(lambda s: s.get(Tombstone, job_id).kept) is False
+
+
+def test_checkpoints_can_be_pruned_alone(each_record):
+    job_id, shard_id = each_record.add((0, 1), kind="train")
+    claim = each_record.claim(shard_id)
+    each_record.run(shards.add_checkpoint, claim, step=1, key="k", sha256="ab" * 32, size=1)
+    each_record.fail(claim, final=True)
+    make_older(each_record, job_id, timedelta(days=9))
+    assert each_record.run(retention.count, "checkpoints", keep=timedelta(days=1)) == {
+        "checkpoints": 1
+    }
+    assert prune(each_record, "checkpoints") == {"checkpoints": 1}
