@@ -40,6 +40,7 @@ __all__ = [
     "JobBrief",
     "add",
     "add_points",
+    "as_they_are",
     "briefs",
     "by_idempotency_key",
     "cancel",
@@ -68,6 +69,7 @@ __all__ = [
 ]
 
 VISIBLE = visible(Job.batch_id)
+AT_ONCE = 500  # ids in one statement
 WITH_SPEC = undefer(Job.spec)  # lists and claims do without
 
 
@@ -112,6 +114,15 @@ def unfinished(session: Session, *, limit: int = 1, **columns: str) -> list[Job]
 def get(session: Session, id_or_prefix: str) -> Job:
     """The job with this id or unambiguous prefix, with its spec. Raises `NotFound` or `Refused`."""
     return by_prefix(session, Job, id_or_prefix, WITH_SPEC, noun="job", visible=VISIBLE)
+
+
+def as_they_are(session: Session, ids: Sequence[str]) -> list[Job]:
+    """The jobs with these ids, in this order; those that are no longer on record are left out."""
+    found: dict[str, Job] = {}
+    for first in range(0, len(ids), AT_ONCE):
+        some = select(Job).where(Job.id.in_(ids[first : first + AT_ONCE]))
+        found |= {job.id: job for job in session.scalars(some)}
+    return [found[each] for each in ids if each in found]
 
 
 class JobBrief(NamedTuple):

@@ -27,6 +27,25 @@ class Split(click.ParamType[tuple[int, ...]]):
             self.fail(f"{value!r} is not three whole numbers as in 90,5,5", param, ctx)
 
 
+class Numbers(click.ParamType[tuple[range, ...]]):
+    """Numbers of samples and ranges of them, as in `17,20-30`."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[range, ...]:
+        """Parse `value`."""
+        from scheduler.results.choice import parse_ranges
+
+        if isinstance(value, tuple):
+            return value
+        try:
+            return parse_ranges(str(value))
+        except ValueError as error:
+            self.fail(f"{error}; write numbers and ranges as in 17,20-30", param, ctx)
+
+
 class Duration(click.ParamType[timedelta]):
     """A time span such as 90s, 15m, 1h, 7d or 2w; a bare number means seconds."""
 
