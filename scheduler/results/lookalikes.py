@@ -25,7 +25,7 @@ from worker.services.samples import open_artifact, read_index, read_sample
 
 BLOCK = 256  # samples whose sketches are made at once
 NEAREST = 8  # samples by their sketches, whose content is compared
-FAR = 0.35 * 127  # between sketches, above which content is not compared
+FAR = 0.6 * 127  # between sketches, above which content is not compared
 
 OnCompared = Callable[[int], object]
 

@@ -5,15 +5,22 @@ frequencies first, then by the pixels. Of a picture that is not square, the midd
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from worker.cleaning.alike.images import DISTANCE, MIN_CONTRAST, Vectors, perceptual_hashes
-from worker.media.samples.png import read_pixels
+from worker.media.samples.png import Pixels, read_pixels
 from worker.media.sources.image_files import decode_image, to_square
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue, as in JPEG
+LARGEST = 1024  # pixels of the side of a file's picture that is compared at its own size
+FILTERS = (
+    *(Image.Resampling.NEAREST, Image.Resampling.BOX, Image.Resampling.BILINEAR),
+    *(Image.Resampling.BICUBIC, Image.Resampling.LANCZOS),
+)
 SIDE = 64  # pixels of a file's picture for its sketch; sketches of all sizes are comparable
 
 
@@ -32,16 +39,27 @@ def sketch_of_file(data: bytes) -> Vectors:
 def difference(sample: bytes, data: bytes) -> float:
     """The root mean square difference of the pixels to contrast; 1 is that of near-duplicates.
 
-    Colours may differ by twice as much as brightness: JPEG and WebP halve their resolution.
+    At the sample's size, and at the file's: whoever changed it used one of a few filters.
     """
-    mine = read_pixels(sample).astype(np.float32)
-    size, mode = len(mine), "L" if mine.ndim == 2 else "RGB"
-    theirs = decode_image(data, lambda image: to_square(image, size, mode)).astype(np.float32)
-    if mine.ndim == 2:
-        return _apart(mine, theirs[..., 0])
-    return max(_apart(mine @ LUMA, theirs @ LUMA), _apart(mine, theirs) / 2)
+    mine = read_pixels(sample)
+    mode = "L" if mine.ndim == 2 else "RGB"
+    own, side = len(mine), decode_image(data, lambda image: min(image.size))
+    found = [_apart(mine, decode_image(data, lambda image: to_square(image, own, mode)))]
+    if own != side <= LARGEST:
+        theirs = decode_image(data, lambda image: to_square(image, side, mode))
+        resized = (Image.fromarray(mine).resize((side, side), each) for each in FILTERS)
+        found += [_apart(np.asarray(each), theirs) for each in resized]
+    return min(found)
 
 
-def _apart(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:
-    contrast = max(float(one.std()), float(other.std()), MIN_CONTRAST)
-    return float(np.sqrt(np.mean((one - other) ** 2))) / (DISTANCE * contrast)
+def _apart(one: Pixels, other: Pixels) -> float:
+    """Colours may be twice as far apart as brightness: JPEG and WebP halve their resolution."""
+    if one.ndim == 2:
+        return _difference(one, other[..., 0])
+    return max(_difference(one @ LUMA, other @ LUMA), _difference(one, other) / 2)
+
+
+def _difference(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
+    here, there = one.astype(np.float32), other.astype(np.float32)
+    contrast = max(float(here.std()), float(there.std()), MIN_CONTRAST)
+    return float(np.sqrt(np.mean((here - there) ** 2))) / (DISTANCE * contrast)

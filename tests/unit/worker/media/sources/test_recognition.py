@@ -44,6 +44,7 @@ WAYS = {
     "JPEG of quality 75": {"form": "JPEG", "quality": 75},
     "WebP": {"form": "WEBP", "quality": 80},
     "four times as large": {"form": "JPEG", "side": 112, "quality": 90},
+    "half as large": {"form": "PNG", "side": 14},
     "a PNG without a record": {"form": "PNG"},
 }
 
@@ -61,3 +62,17 @@ def test_the_nearest_sample_is_the_one_that_was_encoded_again(channels, way):
         assert int(np.argmin(differences)) == number
         assert differences[number] <= 1
         assert sorted(differences)[1] > 1
+
+
+@pytest.mark.parametrize("side", [8, 20, 64])
+def test_noise_is_known_at_another_size(side):
+    noise = np.random.default_rng(0).integers(0, 256, (50, 16, 16, 1), np.uint8)
+    records = [SampleRecord(i, image, SHARED) for i, image in enumerate(noise)]
+    samples = MEDIUM.encode(records, Shape("image", size=16, channels=1))
+    data = again(samples[7], "PNG", side=side)
+    apart = np.square(MEDIUM.sketches(samples).astype(int) - MEDIUM.sketch_of_file(data)).sum(1)
+    assert 7 in np.argsort(apart)[:3]
+    assert apart[7] < (0.6 * 127) ** 2
+    differences = [MEDIUM.difference(sample, data) for sample in samples]
+    assert (int(np.argmin(differences)), differences[7] <= 1) == (7, True)
+    assert sorted(differences)[1] > 1
