@@ -1,9 +1,11 @@
 """Artifacts, the stored objects that shards committed, and which of them holds which sample."""
 
 from bisect import bisect_right
+from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
-from sqlalchemy import String, cast, func, literal_column, or_, select
+from sqlalchemy import String, case, cast, func, literal_column, or_, select
 from sqlalchemy.orm import Session, undefer
 
 from db.errors import NotFound, Removed
@@ -20,6 +22,16 @@ from db.tables import (
     Tombstone,
 )
 from db.tombstones import gone, refuse
+
+AT_ONCE = 500  # ids or digests in one statement
+
+
+class Stored(NamedTuple):
+    """What jobs have committed so far."""
+
+    objects: int = 0
+    samples: int = 0
+    size_bytes: int = 0
 
 
 def of_job(session: Session, job_id: str, kind: str | None = None) -> list[Artifact]:
@@ -81,6 +93,49 @@ def samples_page(
     )
     rows = session.execute(statement.order_by(Shard.idx).limit(limit))
     return [(artifact, shard) for artifact, shard in rows]
+
+
+def samples_newest_first(
+    session: Session, media_types: Collection[str], *, before: str | None = None, limit: int = 100
+) -> list[tuple[Artifact, Shard]]:
+    """Up to `limit` samples artifacts of all jobs, of these types and made `before` that one."""
+    statement = (
+        select(Artifact, Shard)
+        .join(Shard, Shard.id == Artifact.shard_id)
+        .where(Artifact.kind == "samples", Artifact.removed_at.is_(None))
+        .where(Artifact.media_type.in_(media_types))
+        .options(undefer(Artifact.index_data))
+    )
+    if before is not None:
+        statement = statement.where(Artifact.id < before)
+    rows = session.execute(statement.order_by(Artifact.id.desc()).limit(limit))
+    return [(artifact, shard) for artifact, shard in rows]
+
+
+def with_digests(session: Session, digests: Sequence[str]) -> list[Artifact]:
+    """Every artifact with one of these digests, oldest first, also those that retention removed.
+
+    Reads the whole table, once for `AT_ONCE` digests: they have no index.
+    """
+    found: list[Artifact] = []
+    for first in range(0, len(digests), AT_ONCE):
+        some = Artifact.sha256.in_(digests[first : first + AT_ONCE])
+        found += session.scalars(select(Artifact).where(some))
+    return sorted(found, key=lambda each: each.id)
+
+
+def stored(session: Session, job_ids: Sequence[str], *, without: str) -> Stored:
+    """What these jobs have committed so far, artifacts of the kind `without` aside."""
+    samples = case((Artifact.kind == "samples", Shard.stop - Shard.start), else_=0)
+    sums = (func.count(), func.sum(samples), func.sum(Artifact.size))
+    statement = select(*sums).select_from(Artifact).join(Shard, Shard.id == Artifact.shard_id)
+    kept = (Artifact.removed_at.is_(None), Artifact.kind != without)
+    found = Stored()
+    for first in range(0, len(job_ids), AT_ONCE):
+        some = Shard.job_id.in_(job_ids[first : first + AT_ONCE])
+        row = session.execute(statement.where(some, *kept)).one()
+        found = Stored(*(one + int(more or 0) for one, more in zip(found, row, strict=True)))
+    return found
 
 
 def holding(session: Session, job_id: str, sample: int) -> tuple[Artifact, Shard]:

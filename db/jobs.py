@@ -42,6 +42,7 @@ __all__ = [
     "JobBrief",
     "add",
     "add_points",
+    "as_they_are",
     "briefs",
     "by_idempotency_key",
     "cancel",
@@ -72,6 +73,7 @@ __all__ = [
 
 STORED = visible(Job.batch_id)
 VISIBLE = and_(STORED, not_removed(Job.id))
+AT_ONCE = 500  # ids in one statement
 WITH_SPEC = undefer(Job.spec)  # lists and claims do without
 
 
@@ -126,6 +128,15 @@ def get(session: Session, id_or_prefix: str, *, kept: bool = False) -> Job:
     """
     shown = STORED if kept else VISIBLE
     return by_prefix(session, Job, id_or_prefix, WITH_SPEC, noun="job", visible=shown)
+
+
+def as_they_are(session: Session, ids: Sequence[str]) -> list[Job]:
+    """The jobs with these ids, in this order; those that are no longer on record are left out."""
+    found: dict[str, Job] = {}
+    for first in range(0, len(ids), AT_ONCE):
+        some = select(Job).where(Job.id.in_(ids[first : first + AT_ONCE]))
+        found |= {job.id: job for job in session.scalars(some)}
+    return [found[each] for each in ids if each in found]
 
 
 class JobBrief(NamedTuple):

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import BigInteger, cast, func, select
 from sqlalchemy.orm import Session
 
 from db import models
@@ -18,6 +18,14 @@ class Descent(NamedTuple):
     version: ModelVersion
     parent: str | None
     dataset: str | None
+
+
+class Generated(NamedTuple):
+    """A generate job, in brief."""
+
+    job_id: str
+    custom_id: str | None
+    seed: int
 
 
 def model_reference(session: Session, version: ModelVersion) -> str:
@@ -61,15 +69,19 @@ def trained_on(session: Session, dataset_version_ids: Collection[str]) -> list[D
     return own + descendants(session, ids)
 
 
-def generated_with(session: Session, reference: str, *, seed: int) -> list[Job]:
-    """The generate jobs of a version, such as `digits:2`, and a seed, newest first."""
+def generated_with(session: Session, reference: str, *, seed: int | None) -> list[Generated]:
+    """The generate jobs of a version, such as `digits:2`, oldest first; of one seed, if given."""
     name = reference.partition(":")[0]
+    # as text first: an integer of PostgreSQL's is too short for most seeds
+    own = cast(Job.spec["seed"].as_string(), BigInteger)
     statement = (
-        select(Job)
+        select(Job.id, Job.custom_id, own)
         .where(Job.model == name, Job.kind == "generate")
-        .where(Job.spec["model"].as_string() == reference, Job.spec["seed"].as_integer() == seed)
+        .where(Job.spec["model"].as_string() == reference)
     )
-    return list(session.scalars(statement.order_by(Job.id.desc())))
+    if seed is not None:
+        statement = statement.where(own == seed)
+    return [Generated(*row) for row in session.execute(statement.order_by(Job.id))]
 
 
 def count_generated(session: Session, references: Collection[str]) -> dict[str, tuple[int, int]]:

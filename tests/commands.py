@@ -20,6 +20,7 @@ WORDS = ENQUEUE | {
     "artifact download": "0",
     "artifact url": "0",
     "artifact show": "0",
+    "artifact which": "book.txt",
     "artifact verify": "0",
     "artifact reproduce": "0 0",
     "dataset add": "book book.txt",

@@ -1,6 +1,5 @@
 """`genmill artifact`: listing, downloading, verifying and reproducing what jobs made."""
 
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,12 +7,15 @@ from typing import TYPE_CHECKING
 import click
 
 from scheduler.cli.lazy import DeclaredChoice
-from scheduler.cli.options import Duration, as_json, listed, shown
+from scheduler.cli.options import Duration, Numbers, as_json, listed
+from scheduler.cli.origin import show, which
 from scheduler.cli.private import shared_as_usual
 from scheduler.cli.record import open_record
 from scheduler.submission.path_arguments import PathArgument
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from scheduler.results.download import Downloaded
     from scheduler.results.verify import Verified
 
@@ -24,6 +26,10 @@ COLUMNS = ("id", "kind", "name", "size", "media_type", "sha256")
 @click.group("artifact")
 def artifact() -> None:
     """Download and verify what jobs made. Any unique prefix of an id will do."""
+
+
+artifact.add_command(show)
+artifact.add_command(which)
 
 
 @artifact.command("list")
@@ -62,20 +68,55 @@ def list_artifacts(job: str, as_json: bool, quiet: bool) -> None:
     "--as",
     "form",
     type=FORMS,
-    help="Format of the samples: single files, tars (webdataset) or JSON Lines; texts of notes "
-    "also as MIDI or WAV. Default: jsonl for text, else files.",
+    help="Format of the samples: single files, tars (webdataset), JSON Lines, a Parquet table; "
+    "pictures and sounds also as folders of labels with metadata.jsonl (imagefolder, audiofolder); "
+    "texts of notes also as MIDI or WAV. Default: jsonl for text, else files.",
+)
+@click.option(
+    "--sample",
+    "numbers",
+    type=Numbers(),
+    multiple=True,
+    metavar="N",
+    help="Only the samples with these numbers, as in 17,20-30. Can be repeated.",
+)
+@click.option(
+    "--pattern",
+    "patterns",
+    multiple=True,
+    metavar="GLOB",
+    help="Only files whose names match, as in '*.png'. Can be repeated.",
+)
+@click.option(
+    "--partial", is_flag=True, help="Take what is there so far of a job that has not ended."
 )
 @as_json
-def download(job: str, output: Path | None, form: str | None, as_json: bool) -> None:
+def download(
+    job: str,
+    output: Path | None,
+    form: str | None,
+    numbers: tuple[tuple[range, ...], ...],
+    patterns: tuple[str, ...],
+    partial: bool,
+    as_json: bool,
+) -> None:
     """Download what a job or a batch made; print the folder.
 
     Every digest is checked, and an interrupted download is resumed. Nothing is written outside DIR.
+    Of a batch, each job has a folder of its id, but JSON Lines and Parquet are one file for all, in
+    the order of the batch.
 
     \b
     genmill artifact download 0199c0de -o digits
+    genmill artifact download 0199c0de -o digits --sample 17,20-30 --pattern '*.png'
+    genmill artifact download 0199c0de -o table --as parquet
     genmill artifact download 0199c0de -o tunes --as wav
     """
-    from scheduler.output.render import print_json, to_count
+    from itertools import chain
+
+    from scheduler.cli.transfer_bar import TransferBar
+    from scheduler.output.render import print_json
+    from scheduler.results.choice import Choice
     from scheduler.results.download import default_folder
     from scheduler.results.download import download as fetch
     from scheduler.results.waiting import find_jobs
@@ -83,26 +124,38 @@ def download(job: str, output: Path | None, form: str | None, as_json: bool) -> 
     with open_record() as services:
         with services.database.read() as session:
             found = find_jobs(session, [job], kept=True)
-        folder = output or default_folder(found)
-        with shared_as_usual():
-            done = fetch(services, found, folder, form=form, on_progress=_show_progress)
-    if sys.stderr.isatty():
-        click.echo("\r", nl=False, err=True)
+        with shared_as_usual(), TransferBar() as bar:
+            done = fetch(
+                services,
+                found,
+                output or default_folder(found),
+                form=form,
+                choice=Choice.of(chain.from_iterable(numbers), patterns),
+                partial=partial,
+                on_total=bar.expect,
+                on_bytes=bar.advance,
+            )
     if as_json:
-        print_json(vars(done) | {"folder": str(done.folder)})
+        print_json(done.document())
         return
-    click.echo(_counted(done), err=True)
-    if done.silent:
-        click.echo(f"{to_count(done.silent, 'text')} without notes skipped", err=True)
+    for line in _told(done):
+        click.echo(line, err=True)
     click.echo(str(done.folder))
 
 
-def _show_progress(done: "Downloaded") -> None:
-    """Show the progress of a download, over the terminal's last line."""
-    from scheduler.output.render import to_size
+def _told(done: "Downloaded") -> "Iterator[str]":
+    """What people should know of a download."""
+    from scheduler.output.render import to_count, to_size
 
-    if sys.stderr.isatty():
-        click.echo(f"\r{_counted(done)}, {to_size(done.size_bytes)}", nl=False, err=True)
+    yield f"{_counted(done)}, {to_size(done.size_bytes)}"
+    if done.silent:
+        yield f"{to_count(done.silent, 'text')} without notes skipped"
+    if done.unfinished:
+        so_far = f"{done.samples:,} of {done.expected:,} samples so far" if done.expected else ""
+        so_far = so_far or f"{to_count(done.unfinished, 'job')} not ended yet"
+        yield f"partial: {so_far}; run the same command again for the rest"
+    elif done.partial:
+        yield f"incomplete: {done.expected:,} samples were asked for, {done.samples:,} were made"
 
 
 def _counted(done: "Downloaded | Verified") -> str:
@@ -132,45 +185,6 @@ def url(artifact_id: str, expires: timedelta, as_json: bool) -> None:
             found = artifacts.get(session, artifact_id)
         address = services.store.url(own_object(services, found), int(expires.total_seconds()))
     print_json({"id": found.id, "url": address}) if as_json else click.echo(address)
-
-
-@artifact.command("show")
-@click.argument("what", type=PathArgument(), metavar="FILE|ARTIFACT")
-@click.option(
-    "--line",
-    type=click.IntRange(1),
-    default=1,
-    metavar="N",
-    help="Of a .jsonl file, the sample in line N (default 1).",
-)
-@shown
-def show(what: str, line: int, as_json: bool) -> None:
-    """Show where a sample or an artifact comes from.
-
-    Names the job, the model version and its data, the version of the code, the seed and the number
-    of the sample. A FILE is a sample as it was downloaded; whether its bytes are still those on
-    record is said as well.
-
-    \b
-    genmill artifact show digits/000000017.png
-    genmill artifact show 0199c0de
-    """
-    import os
-
-    from scheduler.output.render import print_fields, print_json, print_table
-    from scheduler.results.origin import origin_of_artifact, origin_of_file
-
-    with open_record() as services:
-        if os.path.lexists(what) or Path(what).suffix:
-            found = origin_of_file(services, Path(what), line)
-        else:
-            found = origin_of_artifact(services, what)
-    if as_json:
-        print_json(found)
-        return
-    versions = found.pop("versions")
-    print_fields(found)
-    print_table(versions, ("version", "dataset", "parent", "job"), heading="VERSION")
 
 
 @artifact.command("verify")

@@ -10,7 +10,7 @@ from scheduler.output.json_option import as_json
 from scheduler.output.view import current_view
 from scheduler.submission.durations import Duration
 
-__all__ = ["Duration", "Split", "as_json", "listed", "shown", "with_timeout"]
+__all__ = ["Duration", "Numbers", "Split", "as_json", "listed", "shown", "with_timeout"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -75,3 +75,22 @@ class Split(click.ParamType[tuple[int, ...]]):
             return tuple(int(part) for part in str(value).split(","))
         except ValueError:
             self.fail(f"{value!r} is not three whole numbers as in 90,5,5", param, ctx)
+
+
+class Numbers(click.ParamType[tuple[range, ...]]):
+    """Numbers of samples and ranges of them, as in `17,20-30`."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[range, ...]:
+        """Parse `value`."""
+        from scheduler.results.choice import parse_ranges
+
+        if isinstance(value, tuple):
+            return value
+        try:
+            return parse_ranges(str(value))
+        except ValueError as error:
+            self.fail(f"{error}; write numbers and ranges as in 17,20-30", param, ctx)

@@ -1,46 +1,47 @@
 """Downloading what jobs made into a folder: complete, checked against the record, resumable.
 
-Objects are fetched whole, several at once. File names are generated, or checked to be plain names;
-nothing is ever written outside the folder. Files that are there already with the right digest are
-not fetched again. A second download into the same folder waits for the first.
+Objects are fetched several at once. File names are generated, or checked to be plain names; nothing
+is ever written outside the folder. Files that are there already with the right digest are not
+fetched again; files of many samples are begun anew. A second download into the same folder waits
+for the first.
 """
 
 import fcntl
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from io import BytesIO
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
-from typing import BinaryIO
+from types import TracebackType
+from typing import Any
 
-from db import models
+from db import artifacts
 from db.errors import BadInput, DigestMismatch, GenmillError, NotFound, Refused
+from db.jobs import as_they_are
 from db.orders import VERDICTS
-from db.tables import Artifact, Job, Shard
+from db.states import FINAL
+from db.tables import Artifact, Job
+from scheduler.results.choice import ALL, Choice
+from scheduler.results.fetching import Fetched, try_to_fetch
+from scheduler.results.objects import JOINED, PARTS, Listing, StoredObject
+from scheduler.results.shortfalls import SHOWN, incomplete, no_samples, not_ended, nothing
+from scheduler.results.sinks import Sink, new_sink
+from scheduler.results.table import Table
 from scheduler.results.threads import in_order
-from scheduler.results.unpack import already_written, read_samples, write_files, write_object
-from worker.failpoints import reach
-from worker.families import find_family
-from worker.files import CHUNK, disk_errors, durable_rename, inside, is_plain
-from worker.media import all_media, find_medium
+from scheduler.results.unpack import read_samples
+from worker.files import disk_errors, inside
+from worker.media import all_media
 from worker.media.base import CombinedFiles, Medium, SampleFiles
-from worker.media.samples.index import IndexEntry, SampleIndex
 from worker.services import Services
-from worker.services.orders import read_selection
-from worker.services.samples import fetch_artifact, read_index, read_packed, stored_objects
+from worker.store.base import OnBytes, ignore_bytes
 
 log = logging.getLogger(__name__)
 
 FORMS = tuple(dict.fromkeys(form for medium in all_media() for form in medium.downloads))
-PARTS = ".genmill-parts"  # folder of objects being fetched; removed at the end
-RECORDS = "samples.jsonl"
-SHOWN = 10  # damaged objects
-
-Entries = SampleIndex | list[IndexEntry]
+OnTotal = Callable[[int | None], object]  # bytes to come, if that is known
 
 
 @dataclass
@@ -52,54 +53,76 @@ class Downloaded:
     samples: int = 0
     size_bytes: int = 0
     silent: int = 0  # texts without notes, skipped in a download as MIDI or WAV
-
-    def add(self, fetched: "_Fetched") -> None:
-        """Unpack and count an object. Raises `DigestMismatch`."""
-        self.silent += fetched.samples - _unpack(fetched)
-        self.samples += fetched.samples
-        self.size_bytes += fetched.object.artifact.size
-
-
-@dataclass(frozen=True)
-class _Object:
-    """An object to fetch into `folder`; samples have their shard, medium and format."""
-
-    folder: Path
-    artifact: Artifact
-    shard: Shard | None = None
-    medium: Medium | None = None
-    chosen: frozenset[int] | None = None  # of an order: the accepted samples; None: all
-    form: SampleFiles | CombinedFiles = CombinedFiles.OBJECTS
+    expected: int | None = None  # samples that the jobs are to make; None: some were chosen
+    unfinished: int = 0  # jobs
+    numbers: set[int] = field(default_factory=set)  # of the samples, if some were chosen
 
     @property
-    def part(self) -> Path:
-        """Where the object is kept until its samples are unpacked."""
-        return inside(self.folder / PARTS, self.artifact.id)
+    def partial(self) -> bool:
+        """Whether samples are missing that jobs may still make, or did not make."""
+        return self.unfinished > 0 or (self.expected or 0) > self.samples
+
+    def document(self) -> dict[str, Any]:
+        """It as plain data."""
+        keys = ("objects", "samples", "size_bytes", "silent", "expected", "partial")
+        return {"folder": str(self.folder)} | {key: getattr(self, key) for key in keys}
 
 
-@dataclass(frozen=True)
-class _Fetched:
-    """A fetched object; without an `index`, there is nothing to unpack.
+class Sinks:
+    """The sinks that a download writes to; those left open at its end are abandoned."""
 
-    Its bytes are in its part, or are `content` if they came out of a pack. With `damage`, it could
-    not be fetched.
-    """
+    def __init__(self) -> None:
+        self._open: dict[tuple[Path, str], Sink] = {}
 
-    object: _Object
-    samples: int = 0
-    index: Entries | None = None
-    content: bytes | None = None
-    damage: GenmillError | None = None
+    def unpack(self, fetched: Fetched) -> int:
+        """Write what an object holds; return how many samples had anything to write.
 
-    @contextmanager
-    def open(self) -> Iterator[BinaryIO]:
-        """Its bytes; the part is removed at the end."""
-        if self.content is not None:
-            yield BytesIO(self.content)
-            return
-        with self.object.part.open("rb", buffering=CHUNK) as file:
-            yield file
-        self.object.part.unlink()
+        One thread does it for all: a folder takes one new file at a time, so more would only wait.
+        Raises `DigestMismatch`.
+        """
+        each = fetched.object
+        if fetched.unpacked or each.medium is None:
+            return fetched.samples
+        with fetched.open() as file:
+            samples = read_samples(file, fetched.entries, each.medium)
+            return self._of(each, each.medium).write(each, samples)
+
+    def finish(self, folder: Path) -> None:
+        """Give files of many samples in `folder` their names, and remove the parts."""
+        for key in [key for key in self._open if key[0] == folder]:
+            self._open[key].close()
+            del self._open[key]
+        if (parts := folder / PARTS).is_dir():
+            for part in parts.iterdir():
+                part.unlink()
+            parts.rmdir()
+
+    def __enter__(self) -> "Sinks":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for sink in self._open.values():
+            sink.abandon()
+
+    def _of(self, each: StoredObject, medium: Medium) -> Sink:
+        key = (each.folder, medium.name)
+        if key not in self._open:
+            sink = new_sink(each.form, each.folder) or self._table(each.folder, medium)
+            sink.open()
+            self._open[key] = sink
+        return self._open[key]
+
+    def _table(self, folder: Path, medium: Medium) -> Table:
+        """A table of this medium; one of another medium in the same folder has the usual name."""
+        name = JOINED[CombinedFiles.TABLE]
+        if any(sink.folder == folder for sink in self._open.values()):
+            name = f"samples-{medium.name}.parquet"
+        return Table(folder, name, medium)
 
 
 def download(
@@ -108,37 +131,57 @@ def download(
     folder: Path,
     *,
     form: str | None = None,
-    on_progress: Callable[[Downloaded], None] = lambda _: None,
+    choice: Choice = ALL,
+    partial: bool = False,
+    on_total: OnTotal = lambda _: None,
+    on_bytes: OnBytes = ignore_bytes,
 ) -> Downloaded:
-    """Fetch everything that the jobs committed; of several jobs, each into a folder of its id.
+    """Fetch what the jobs committed, or the chosen samples and files of it.
 
+    Of several jobs, each has a folder of its id; JSON Lines and tables are one file for all.
     `form` is one of the medium's `downloads`, by default the first. What is damaged or lost is left
-    out, and named once all else is there. Raises `NotFound` if nothing is committed yet, `Refused`
-    for a form that the medium or the samples do not have, `DigestMismatch`, `Removed`, and
-    `Unreachable`, also for a full disk.
+    out, and named once all else is there. Raises `NotFound` if nothing is committed yet or chosen,
+    `Refused` for a form that the medium or the samples do not have and, unless `partial`, for jobs
+    that have not ended, `DigestMismatch`, `Removed`, and `Unreachable`, also for a full disk.
     """
-    done, damaged = Downloaded(folder), []
-    with disk_errors(folder), _alone_in(folder):
-        results = in_order(partial(_try_to_fetch, services), _objects(services, jobs, folder, form))
-        for target, fetched in groupby(results, key=lambda each: each.object.folder):
-            for each in fetched:
-                done.objects += 1
-                if (damage := each.damage or _damage_found(done, each)) is not None:
-                    damaged.append((each.object.artifact, damage))
-                on_progress(done)
-            _finish(target)
+    with services.database.read() as session:
+        jobs = as_they_are(session, [job.id for job in jobs])
+        stored = artifacts.stored(session, [job.id for job in jobs], without=VERDICTS)
+    done = _expect(jobs, folder, choice, stored, partial=partial)
+    on_total(None if choice else stored.size_bytes)
+    damaged: list[tuple[Artifact, GenmillError]] = []
+    listing = Listing(services, jobs, folder, form)
+    with disk_errors(folder), _alone_in(folder), Sinks() as sinks:
+        objects = _prepared(listing.objects(choice))
+        results = in_order(_fetching(services, on_bytes), objects)
+        for target, group in groupby(results, key=lambda each: each.object.folder):
+            for each in group:
+                if not each.is_empty:
+                    damaged += _take(sinks, done, each)
+            if target != folder:
+                sinks.finish(target)
+        sinks.finish(folder)
     if damaged:
-        raise _incomplete(done, damaged)
-    if not done.objects:
-        raise NotFound(f"nothing is committed yet by {', '.join(job.id for job in jobs[:3])}")
-    if done.samples and done.silent == done.samples:
-        chosen = _medium(services, str(jobs[0].model)).download(form)
-        needs = chosen.needs if isinstance(chosen, SampleFiles) else "anything"
-        raise Refused(
-            f"none of the {done.samples} samples holds {needs}, so there is nothing to write",
-            remedy="use --as jsonl to read them",
-        )
+        raise incomplete(done.folder, done.objects, damaged)
+    _require_all(listing, jobs, choice, done, form)
     return done
+
+
+def _fetching(services: Services, on_bytes: OnBytes) -> Callable[[StoredObject], Fetched]:
+    return partial(try_to_fetch, services, on_bytes)
+
+
+def _expect(
+    jobs: Sequence[Job], folder: Path, choice: Choice, stored: artifacts.Stored, *, partial: bool
+) -> Downloaded:
+    """An empty result that says what is to come. Raises `Refused` for jobs that have not ended."""
+    _first(jobs)
+    unfinished = [job for job in jobs if job.status not in FINAL]
+    expected = sum(job.wanted or job.samples or 0 for job in jobs)
+    if unfinished and stored.objects and not partial:
+        raise not_ended(jobs, unfinished, stored, expected)
+    wanted = None if choice or not expected else expected
+    return Downloaded(folder, expected=wanted, unfinished=len(unfinished))
 
 
 @contextmanager
@@ -159,119 +202,60 @@ def _alone_in(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def file_of(artifact: Artifact, folder: Path) -> Path:
-    """The artifact's file, named after its id if its own name is no plain one."""
-    name = artifact.name if is_plain(artifact.name) else f"artifact-{artifact.id}"
-    return inside(folder, name)
-
-
 def default_folder(jobs: Sequence[Job]) -> Path:
     """Where the jobs are downloaded to unless something else is asked for."""
-    first = jobs[0]
+    first = _first(jobs)
     return inside(Path(), f"genmill-{first.batch_id if len(jobs) > 1 else first.id}")
 
 
-def _objects(
-    services: Services, jobs: Sequence[Job], folder: Path, form: str | None
-) -> Iterator[_Object]:
-    """Yield the objects of each job, and prepare its folder."""
-    media: dict[str | None, Medium] = {}
-    for job in jobs:
-        target = folder if len(jobs) == 1 else inside(folder, job.id)
-        target.mkdir(parents=True, exist_ok=True)
-        if (target / PARTS).is_symlink():
-            raise Refused(f"{target / PARTS} is a link", remedy="remove it")
-        (target / PARTS / RECORDS).unlink(missing_ok=True)
-        chosen = read_selection(services, job)
-        for artifact, shard in stored_objects(services, job):
-            if shard is None:
-                if artifact.kind != VERDICTS:
-                    yield _Object(target, artifact)
-                continue
-            if chosen is not None and chosen.isdisjoint(range(shard.start, shard.stop)):
-                continue
-            if job.model not in media:
-                media[job.model] = _medium(services, str(job.model))
-            medium = media[job.model]
-            yield _Object(target, artifact, shard, medium, chosen, medium.download(form))
+def _first(jobs: Sequence[Job]) -> Job:
+    if not jobs:
+        raise NotFound("no job is left to download from", remedy="its jobs were removed")
+    return jobs[0]
 
 
-def _try_to_fetch(services: Services, each: _Object) -> _Fetched:
-    try:
-        return _fetch(services, each)
-    except (BadInput, DigestMismatch, NotFound) as error:
-        return _Fetched(each, damage=error)
+def _prepared(objects: Iterable[StoredObject]) -> Iterator[StoredObject]:
+    """The objects, each folder made before its first one."""
+    for folder, group in groupby(objects, key=lambda each: each.folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / PARTS).is_symlink():
+            raise Refused(f"{folder / PARTS} is a link", remedy="remove it")
+        yield from group
 
 
-def _damage_found(done: Downloaded, fetched: _Fetched) -> GenmillError | None:
-    try:
-        done.add(fetched)
-    except (BadInput, DigestMismatch) as error:
-        return error
-    return None
+def _take(sinks: Sinks, done: Downloaded, fetched: Fetched) -> list[tuple[Artifact, GenmillError]]:
+    """Unpack and count an object; what is wrong with it is returned."""
+    artifact, damage = fetched.object.artifact, fetched.damage
+    done.objects += 1
+    if damage is None:
+        try:
+            done.silent += fetched.samples - sinks.unpack(fetched)
+            done.samples += fetched.samples
+            done.size_bytes += artifact.size if fetched.content is None else len(fetched.content)
+        except (BadInput, DigestMismatch) as error:
+            damage = error
+        if fetched.object.choice.numbers:
+            done.numbers.update(entry.sample for entry in fetched.entries)
+    return [(artifact, damage)] if damage is not None else []
 
 
-def _incomplete(done: Downloaded, damaged: Sequence[tuple[Artifact, GenmillError]]) -> GenmillError:
-    lines = [f"{each.name} of job {each.job_id}: {error}" for each, error in damaged]
-    more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    return DigestMismatch(
-        f"{len(damaged)} of {done.objects} objects are damaged or lost; the rest is in "
-        f"{done.folder}:\n  " + "\n  ".join(lines[:SHOWN] + more)
-    )
+def _require_all(
+    listing: Listing, jobs: Sequence[Job], choice: Choice, done: Downloaded, form: str | None
+) -> None:
+    """Raise an error if nothing was found, a chosen sample is missing, or no text holds notes."""
+    missing = [] if choice.patterns else _first_missing(choice, done)
+    if missing:
+        raise no_samples(jobs, missing, done.folder if done.numbers else None)
+    if not done.objects:
+        raise nothing(jobs, choice.patterns)
+    if done.samples and done.silent == done.samples:
+        chosen = listing.medium(jobs[0]).download(form)
+        needs = chosen.needs if isinstance(chosen, SampleFiles) else "anything"
+        raise Refused(
+            f"none of the {done.samples} samples holds {needs}, so there is nothing to write",
+            remedy="use --as jsonl to read them",
+        )
 
 
-def _fetch(services: Services, each: _Object) -> _Fetched:
-    artifact, folder, form = each.artifact, each.folder, each.form
-    whole = form is CombinedFiles.OBJECTS and each.chosen is None
-    if each.shard is None or each.medium is None or whole:
-        fetch_artifact(services, artifact, file_of(artifact, folder))
-        return _Fetched(each, each.shard.stop - each.shard.start if each.shard else 0)
-    index = _chosen(read_index(services, artifact, each.shard), each.chosen)
-    if isinstance(form, SampleFiles) and already_written(index, folder, each.medium, form):
-        return _Fetched(each, len(index))
-    if artifact.packed is not None:
-        return _Fetched(each, len(index), index, read_packed(services, artifact, artifact.packed))
-    each.part.parent.mkdir(exist_ok=True)
-    services.store.fetch(artifact.key, each.part, sha256=artifact.sha256, durable=False)
-    reach(services.settings, "part_fetched")
-    return _Fetched(each, len(index), index)
-
-
-def _chosen(index: SampleIndex, chosen: frozenset[int] | None) -> Entries:
-    return index if chosen is None else [each for each in index if each.sample in chosen]
-
-
-def _unpack(fetched: _Fetched) -> int:
-    """Write what a part holds; return how many samples had anything to write in this form.
-
-    One thread does it for all: a folder takes one new file at a time, so more would only wait.
-    """
-    each, index = fetched.object, fetched.index
-    if index is None or each.medium is None:
-        return fetched.samples
-    with fetched.open() as file:
-        if isinstance(each.form, SampleFiles):
-            return write_files(file, index, each.folder, each.medium, each.form)
-        if each.form is CombinedFiles.OBJECTS:
-            return write_object(file, index, file_of(each.artifact, each.folder), each.medium)
-        (each.folder / PARTS).mkdir(exist_ok=True)
-        with (each.folder / PARTS / RECORDS).open("ab") as lines:
-            for _, _, record in read_samples(file, index, each.medium):
-                lines.write(record + b"\n")
-        return len(index)
-
-
-def _finish(folder: Path) -> None:
-    """Give the records their name, and remove the parts."""
-    parts = folder / PARTS
-    if (parts / RECORDS).exists():
-        durable_rename(parts / RECORDS, folder / RECORDS)
-    if parts.is_dir():
-        for part in parts.iterdir():
-            part.unlink()
-        parts.rmdir()
-
-
-def _medium(services: Services, model: str) -> Medium:
-    with services.database.read() as session:
-        return find_medium(find_family(models.get(session, model).family).media)
+def _first_missing(choice: Choice, done: Downloaded) -> list[int]:
+    return list(islice((each for each in choice if each not in done.numbers), SHOWN))

@@ -1,7 +1,7 @@
 """Where an artifact comes from: the job, the version, the data, the code, the seed.
 
-Asked by a file, its record says so, and the job on record that made it says whether the bytes are
-still the same.
+Asked by a file, its record says so, and the job on record that made it (`finder`) says whether the
+bytes are still the same.
 """
 
 import hashlib
@@ -11,11 +11,12 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from db import artifacts, jobs, lineage, tombstones
-from db.errors import BadInput, GenmillError, NotFound, Refused
+from db.errors import BadInput, NotFound, Refused
 from db.path_errors import reading
 from db.states import JobState
 from db.tables import Artifact, Job
-from worker import media
+from scheduler.results.finder import SampleFinder
+from scheduler.results.pieces import Piece, find_piece
 from worker.services import Services
 from worker.services.prompts import load_data
 from worker.services.samples import find_sample, read_record
@@ -29,24 +30,21 @@ def origin_of_file(services: Services, path: Path, line: int = 1) -> Origin:
     Raises `BadInput` if it is no sample of ours.
     """
     data = _read(path, line)
-    record = _record_in(path, data)
-    digest = hashlib.sha256(data).hexdigest()
+    piece = _piece_in(path, data)
+    record, digest = piece.record, hashlib.sha256(data).hexdigest()
     with services.database.read() as session:
         versions = lineage.by_weights(session, record["weights_sha256"])
         found: Origin = {"file": str(path), "sha256": digest, "record": record}
         found["versions"] = [_version(each) for each in versions]
-        candidates = [
-            job
-            for each in versions
-            for job in lineage.generated_with(session, each.reference, seed=record["seed"])
-        ]
         gone = [
             tombstones.gone(each).message
             for version in versions
             for each in tombstones.of_generation(session, version.reference, record["seed"])
         ]
-    found |= _matching(services, candidates, record["index"], digest)
-    return found | {"removed": gone} if found["job"] is None and gone else found
+    maker = SampleFinder(services).find(piece)
+    if maker is None:
+        return found | {"job": None, "intact": None} | ({"removed": gone} if gone else {})
+    return found | {"job": maker.job, "artifact": maker.artifact, "intact": maker.intact}
 
 
 def origin_of_artifact(services: Services, id_or_prefix: str) -> Origin:
@@ -79,34 +77,18 @@ def _read(path: Path, line: int) -> bytes:
     return lines[line - 1]
 
 
-def _record_in(path: Path, data: bytes) -> Origin:
-    """The record that a sample carries. Raises `BadInput`, naming the file."""
+def _piece_in(path: Path, data: bytes) -> Piece:
+    """The sample in a file. Raises `BadInput`, naming the file."""
     try:
-        record = media.read_record(data)
+        return find_piece(data)
     except BadInput as error:
         raise BadInput(f"{path}: {error.message}", remedy=_AS_DOWNLOADED) from None
-    wanted = {"weights_sha256": str, "seed": int, "index": int}
-    if not all(type(record.get(name)) is kind for name, kind in wanted.items()):
-        raise BadInput(f"{path}: has no complete record of Genmill", remedy=_AS_DOWNLOADED)
-    return record
 
 
-_AS_DOWNLOADED = "give a sample as it was downloaded: other programs may drop its record"
-
-
-def _matching(services: Services, candidates: list[Job], index: int, digest: str) -> Origin:
-    """The job whose sample has the file's bytes; else one that has a sample of that number."""
-    other: Origin = {"job": None, "intact": None}
-    for job in candidates:
-        try:
-            artifact, entry = find_sample(services, job.id, index)
-        except GenmillError:  # not made by this job, or no longer in the store
-            continue
-        found = {"job": job.id, "artifact": artifact.id, "intact": entry.sha256 == digest}
-        if found["intact"]:
-            return found
-        other = found
-    return other
+_AS_DOWNLOADED = (
+    "give a sample as it was downloaded: other programs may drop its record; "
+    "`genmill artifact which` knows pictures by their look as well"
+)
 
 
 def _first_record(services: Services, artifact: Artifact) -> Origin | None:

@@ -1,6 +1,5 @@
-"""Unpacking the samples in a shard's object.
+"""Reading the samples in a shard's object, each checked by its digest.
 
-Every sample's digest is checked before it gets a file name, which is generated from its index.
 Nothing inside the object is used as a path.
 """
 
@@ -10,9 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from db.errors import BadInput, DigestMismatch
-from worker.files import atomic_write, open_no_link
+from scheduler.results.choice import Choice
 from worker.media.base import Medium, SampleFiles
-from worker.media.samples.containers import Tar, tar_parts
 from worker.media.samples.index import IndexEntry
 from worker.media.samples.record import to_json
 
@@ -38,48 +36,18 @@ def read_samples(file: BinaryIO, entries: Iterable[IndexEntry], medium: Medium) 
         yield entry, data, record
 
 
-def write_files(
-    file: BinaryIO, entries: Iterable[IndexEntry], folder: Path, medium: Medium, form: SampleFiles
-) -> int:
-    """Write the files of each sample into `folder`; return how many samples had any.
-
-    Raises `DigestMismatch`.
-    """
-    written = 0
-    for entry, data, record in read_samples(file, entries, medium):
-        contents = form.contents(data, record)
-        for suffix, content in contents.items():
-            # no fsync for each of thousands of files: a torn one is found by its digest
-            path = folder / f"{entry.sample:09d}{suffix}"
-            temporary = path.with_name(f".{path.name}.part")
-            with open_no_link(temporary, "wb") as new:
-                new.write(content)
-            temporary.replace(path)
-        written += bool(contents)
-    return written
-
-
-def write_object(file: BinaryIO, entries: Iterable[IndexEntry], path: Path, medium: Medium) -> int:
-    """Write a tar of some of the samples of another; return how many. As `write_files`."""
-    written = 0
-    with atomic_write(path) as target:
-        for entry, data, record in read_samples(file, entries, medium):
-            stem = f"{entry.sample:09d}"
-            target.writelines(tar_parts(f"{stem}{medium.suffix}".encode(), data))
-            target.writelines(tar_parts(f"{stem}.json".encode(), record))
-            written += 1
-        target.write(Tar.end_marker)
-    return written
-
-
 def already_written(
-    entries: Iterable[IndexEntry], folder: Path, medium: Medium, form: SampleFiles
+    entries: Iterable[IndexEntry], folder: Path, medium: Medium, form: SampleFiles, choice: Choice
 ) -> bool:
-    """Whether all files of every sample are in `folder` already, byte for byte."""
-    return form.is_exact and all(_is_written(entry, folder, medium, form) for entry in entries)
+    """Whether all chosen files of every sample are in `folder` already, byte for byte."""
+    return form.is_exact and all(
+        _is_written(entry, folder, medium, form, choice) for entry in entries
+    )
 
 
-def _is_written(entry: IndexEntry, folder: Path, medium: Medium, form: SampleFiles) -> bool:
+def _is_written(
+    entry: IndexEntry, folder: Path, medium: Medium, form: SampleFiles, choice: Choice
+) -> bool:
     stem = f"{entry.sample:09d}"
     try:
         data = (folder / f"{stem}{medium.suffix}").read_bytes()
@@ -87,7 +55,9 @@ def _is_written(entry: IndexEntry, folder: Path, medium: Medium, form: SampleFil
             return False
         record = to_json(medium.read_record(data)).encode()
         contents = form.contents(data, record).items()
-        return all((folder / f"{stem}{suffix}").read_bytes() == part for suffix, part in contents)
+        chosen = ((f"{stem}{suffix}", part) for suffix, part in contents)
+        return all((folder / name).read_bytes() == part for name, part in chosen
+                   if choice.takes(name))  # fmt: skip
     except OSError:
         return False
 

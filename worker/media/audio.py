@@ -128,10 +128,15 @@ class AudioMedium(Medium):
     suffix = ".wav"
     container = Tar
     downloads: ClassVar[Downloads] = {
-        "files": SampleFiles(lambda sample, record: {".json": record, ".wav": sample}),
+        "files": SampleFiles(
+            lambda sample, record: {".json": record, ".wav": sample}, (".json", ".wav")
+        ),
         "webdataset": CombinedFiles.OBJECTS,
         "jsonl": CombinedFiles.RECORDS,
+        "parquet": CombinedFiles.TABLE,
+        "audiofolder": CombinedFiles.FOLDER,
     }
+    feature = "Audio"
     evaluated = 500
     pictured = True
     page = Page(rows=10, columns=2, micro_batch=20, suffix=".png", media_type="image/png")

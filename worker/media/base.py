@@ -22,6 +22,7 @@ from worker.source_files.members import Rejects
 from worker.source_files.source import Source
 
 Content = tuple[Shape, Counts]  # of the dataset that was written
+Sketches = npt.NDArray[np.int8]  # (N, D); distances between rows tell how alike items look
 
 
 @dataclass(frozen=True)
@@ -71,17 +72,20 @@ class CombinedFiles(Enum):
 
     OBJECTS = "the stored objects as they are"
     RECORDS = "one JSON Lines file of all records"
+    TABLE = "one Parquet table of all samples with their records"
+    FOLDER = "files in folders of their labels, and one JSON Lines file of their records"
 
 
 @dataclass(frozen=True)
 class SampleFiles:
     """A download with separate files for each sample, named `000000017` and a suffix.
 
-    `contents` makes them, by suffix, from the bytes of a sample and its record. It makes none of a
-    sample that lacks what the format `needs`.
+    `contents` makes them, by one of the `suffixes`, from the bytes of a sample and its record. It
+    makes none of a sample that lacks what the format `needs`.
     """
 
     contents: Callable[[bytes, bytes], Mapping[str, bytes]]
+    suffixes: tuple[str, ...]
     needs: str = ""
 
     @property
@@ -107,6 +111,9 @@ class Medium(ABC):
     suffix: ClassVar[str]  # of a sample's file
     container: ClassVar[type[Writer]]  # of the samples of a shard
     downloads: ClassVar[Downloads]
+    # the type of a column of samples in the library `datasets`; None: the record has the content
+    feature: ClassVar[str | None] = None
+    recognised: ClassVar[bool] = False  # whether a sample is known by its look, encoded again
 
     policy: ClassVar[Mapping[str, Any]]  # the gate's, by default: `worker.gate.policy`
     evaluated: ClassVar[int]  # samples that an evaluation makes where nobody says how many
@@ -136,6 +143,24 @@ class Medium(ABC):
     def pictures(self, samples: Sequence[Output], shape: Shape) -> npt.NDArray[np.uint8]:
         """Samples as pictures of one size (N, H, W, C); only of media that are `pictured`."""
         raise Refused(f"{self.name} samples cannot be looked at as pictures")
+
+    def sketches(self, samples: Sequence[bytes]) -> Sketches:
+        """What encoding again leaves of samples of one shape; only of media that are `recognised`.
+
+        One row of numbers a sample, near that of the same sample in another encoding.
+        """
+        raise self._not_recognised()
+
+    def sketch_of_file(self, data: bytes) -> Sketches:
+        """The sketch of a file in any format, one row; `BadInput` if it cannot be read."""
+        raise self._not_recognised()
+
+    def difference(self, sample: bytes, data: bytes) -> float:
+        """How far a file is from being this sample encoded again: at most 1 if it may be that."""
+        raise self._not_recognised()
+
+    def _not_recognised(self) -> Refused:
+        return Refused(f"{self.name} samples are not known by their look")
 
     def check_options(self, name: str, options: Mapping[str, Any]) -> None:
         """Refuse options for adding `name` that this medium does not have."""

@@ -30,13 +30,14 @@ from worker.media.base import (
     Medium,
     Page,
     SampleFiles,
+    Sketches,
     SourceFormat,
 )
 from worker.media.samples.contact_sheet import contact_sheet, shrink
 from worker.media.samples.containers import Output, SampleRecord, Tar
 from worker.media.samples.png import encode_png, read_pixels, read_png_record
 from worker.media.samples.record import Record
-from worker.media.sources import idx, image_files
+from worker.media.sources import idx, image_files, recognition
 from worker.media.sources.annotations import describe_reading, read_annotations
 from worker.media.sources.image_files import ImageItem
 from worker.media.sources.inheritance import labels_of, merge_labels, write_labels
@@ -175,10 +176,16 @@ class ImageMedium(Medium):
     suffix = ".png"
     container = Tar
     downloads: ClassVar[Downloads] = {
-        "files": SampleFiles(lambda sample, record: {".json": record, ".png": sample}),
+        "files": SampleFiles(
+            lambda sample, record: {".json": record, ".png": sample}, (".json", ".png")
+        ),
         "webdataset": CombinedFiles.OBJECTS,
         "jsonl": CombinedFiles.RECORDS,
+        "parquet": CombinedFiles.TABLE,
+        "imagefolder": CombinedFiles.FOLDER,
     }
+    feature = "Image"
+    recognised = True
     evaluated = 10_000
     pictured = True
     page = Page(rows=10, columns=10, micro_batch=8, suffix=".png", media_type="image/png")
@@ -195,6 +202,18 @@ class ImageMedium(Medium):
     def content(self, data: bytes) -> bytes:
         """The pixels."""
         return read_pixels(data).tobytes()
+
+    def sketches(self, samples: Sequence[bytes]) -> Sketches:
+        """The lowest frequencies of the pictures."""
+        return recognition.sketches(samples)
+
+    def sketch_of_file(self, data: bytes) -> Sketches:
+        """The lowest frequencies of a picture."""
+        return recognition.sketch_of_file(data)
+
+    def difference(self, sample: bytes, data: bytes) -> float:
+        """That of the pixels."""
+        return recognition.difference(sample, data)
 
     def write_page(self, outputs: Sequence[Output], shape: Shape, path: Path) -> None:
         """Write a contact sheet."""

@@ -105,19 +105,20 @@ def as_text(sample: bytes, record: bytes) -> Mapping[str, bytes]:
 
 
 def as_midi(sample: bytes, record: bytes) -> Mapping[str, bytes]:
-    """The notes of the text as a MIDI file; words that are not notes are skipped."""
+    """The notes of the text as a MIDI file with the record; words that are no notes are skipped."""
     from worker.music.midi import write_midi  # noqa: PLC0415 - as above
 
-    return _played(sample, ".mid", write_midi)
+    return _played(sample, ".mid", lambda piece: write_midi(piece, comment=record.decode()))
 
 
 def as_wav(sample: bytes, record: bytes) -> Mapping[str, bytes]:
-    """The notes of the text as a WAV file, made by the synthesiser."""
-    from worker.media.samples.wav import write_wav  # noqa: PLC0415 - with the next, needed here only
-    from worker.music import synthesiser  # noqa: PLC0415
+    """The notes of the text as a WAV file with the record, made by the synthesiser."""
+    from worker.media.samples.wav import comments, write_wav  # noqa: PLC0415 - as the next
+    from worker.music import synthesiser  # noqa: PLC0415 - needed here only
 
+    info = comments(record, json.loads(record).get("genmill"))
     return _played(
-        sample, ".wav", lambda piece: write_wav(synthesiser.play(piece), synthesiser.RATE, {})
+        sample, ".wav", lambda piece: write_wav(synthesiser.play(piece), synthesiser.RATE, info)
     )
 
 
@@ -177,9 +178,10 @@ class TextMedium(Medium):
     container = JsonLines
     downloads: ClassVar[Downloads] = {
         "jsonl": CombinedFiles.RECORDS,
-        "files": SampleFiles(as_text),
-        "midi": SampleFiles(as_midi, needs="a note such as 60:4"),
-        "wav": SampleFiles(as_wav, needs="a note such as 60:4"),
+        "files": SampleFiles(as_text, (".txt", ".json")),
+        "parquet": CombinedFiles.TABLE,
+        "midi": SampleFiles(as_midi, (".mid",), needs="a note such as 60:4"),
+        "wav": SampleFiles(as_wav, (".wav",), needs="a note such as 60:4"),
     }
     evaluated = 200
     page = Page(rows=8, columns=1, micro_batch=8, suffix=".txt", media_type="text/plain")

@@ -11,7 +11,7 @@ from io import BytesIO
 
 import mido
 
-from db.errors import BadInput
+from db.errors import BadInput, raise_outage
 from worker.music.midi_events import Event, read_events
 from worker.music.notes import FASTEST, SLOWEST, Note, Piece, piece_of, write
 
@@ -19,6 +19,7 @@ MAX_SIXTEENTHS = 100_000  # in a piece; an opera has far fewer
 TICKS = 24  # in a sixteenth, in files that we write
 VELOCITY = 80  # of 127
 DRUMS = 9  # channel 10, counted from 0
+CHARSET = "utf-8"  # of texts; mido's own would be Latin-1
 
 
 def read_midi(data: bytes) -> Piece:
@@ -42,9 +43,11 @@ def midi_to_text(data: bytes) -> str:
     return write(read_midi(data))
 
 
-def write_midi(piece: Piece) -> bytes:
-    """A piece as a standard MIDI file for one piano."""
+def write_midi(piece: Piece, *, comment: str = "") -> bytes:
+    """A piece as a standard MIDI file for one piano, with a text event for a comment."""
     messages: list[tuple[int, int, mido.Message | mido.MetaMessage]] = []
+    if comment:
+        messages.append((0, -1, mido.MetaMessage("text", text=comment)))
     for at, tempo in piece.tempi:
         change = mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(tempo))
         messages.append((at, 0, change))
@@ -58,10 +61,24 @@ def write_midi(piece: Piece) -> bytes:
         track.append(message.copy(time=(at - last) * TICKS))
         last = at
     track.append(mido.MetaMessage("end_of_track", time=0))
-    file = mido.MidiFile(type=0, ticks_per_beat=4 * TICKS, tracks=[track])
+    file = mido.MidiFile(type=0, ticks_per_beat=4 * TICKS, tracks=[track], charset=CHARSET)
     target = BytesIO()
     file.save(file=target)
     return target.getvalue()
+
+
+def read_comment(data: bytes) -> str:
+    """The first text event of a MIDI file; `BadInput` if there is none."""
+    try:
+        tracks = mido.MidiFile(file=BytesIO(data), charset=CHARSET).tracks
+        texts = (each.text for track in tracks for each in track if each.type == "text")
+        comment = next(texts, None)
+    except Exception as error:  # the library raises many kinds of errors
+        raise_outage(error)
+        raise BadInput(f"not a readable MIDI file: {error}") from error
+    if comment is None:
+        raise BadInput("a MIDI file without a text event")
+    return str(comment)
 
 
 def _notes(played: list[tuple[int, Event]], ending: int) -> list[Note]:

@@ -17,7 +17,7 @@ from worker import media
 from worker.files import digest_of, durable_rename, open_no_link
 from worker.media.samples.index import ENTRY_BYTES, IndexEntry, SampleIndex
 from worker.services import Services
-from worker.store.base import ObjectStore
+from worker.store.base import ObjectStore, OnBytes, ignore_bytes
 
 INLINE_SAMPLES = 4  # an index of so few is kept in the artifact's row
 PAGE = 100
@@ -66,14 +66,17 @@ def open_artifact(services: Services, artifact: Artifact) -> Iterator[BinaryIO]:
         yield file
 
 
-def fetch_artifact(services: Services, artifact: Artifact, path: Path) -> None:
+def fetch_artifact(
+    services: Services, artifact: Artifact, path: Path, *, on_bytes: OnBytes = ignore_bytes
+) -> None:
     """Download an artifact to `path`, whole or not at all, unless it is there.
 
     Raises `DigestMismatch`, and `NotFound` or `Unreachable` as the store does.
     """
     if artifact.packed is None:
-        services.store.fetch(artifact.key, path, sha256=artifact.sha256)
+        services.store.fetch(artifact.key, path, sha256=artifact.sha256, on_bytes=on_bytes)
     elif not path.is_file() or digest_of(path) != artifact.sha256:
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
         with open_no_link(temporary, "wb") as file:
             file.write(read_packed(services, artifact, artifact.packed))
@@ -146,11 +149,15 @@ def read_record(services: Services, artifact: Artifact, entry: IndexEntry) -> di
 
 def read_sample(services: Services, artifact: Artifact, entry: IndexEntry) -> bytes:
     """One sample's bytes, fetched by one ranged read."""
+    return read_range(services, artifact, range(entry.offset, entry.offset + entry.size))
+
+
+def read_range(services: Services, artifact: Artifact, part: range) -> bytes:
+    """Some of an artifact's bytes, fetched by one ranged read."""
     whole = artifact.packed
     if whole is not None:
-        return services.packs.read(Range(whole.pack, whole.offset + entry.offset, entry.size))
-    stop = entry.offset + entry.size
-    with services.store.open(artifact.key, start=entry.offset, stop=stop) as file:
+        return services.packs.read(Range(whole.pack, whole.offset + part.start, len(part)))
+    with services.store.open(artifact.key, start=part.start, stop=part.stop) as file:
         return file.read()
 
 

@@ -5,7 +5,7 @@ import math
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
@@ -27,6 +27,13 @@ KEYS = (
 
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+OnBytes = Callable[[int], object]  # called from several threads
+
+
+def ignore_bytes(size: int) -> None:
+    """An `OnBytes` for who shows no progress."""
 
 
 @dataclass(frozen=True)
@@ -163,11 +170,18 @@ class ObjectStore(ABC):
         return NotFound(f"no object {key!r} in {self}")
 
     def fetch(
-        self, key: str, path: Path, *, sha256: str | None = None, durable: bool = True
+        self,
+        key: str,
+        path: Path,
+        *,
+        sha256: str | None = None,
+        durable: bool = True,
+        on_bytes: OnBytes = ignore_bytes,
     ) -> None:
         """Download to `path`, whole or not at all, resuming an interrupted download.
 
         A file that is not `durable` may be lost or torn by a power failure: for temporary ones.
+        `on_bytes` gets the number of bytes whenever some have come.
 
         With `sha256`, an existing file that has it is not downloaded again; a download that does
         not have it is removed and raises `DigestMismatch`.
@@ -177,11 +191,11 @@ class ObjectStore(ABC):
                 return
             with partial_download(path) as part:
                 resumed, temporary = part.tell() > 0, Path(part.name)
-                found = self._append(key, part)
+                found = self._append(key, part, on_bytes)
                 if resumed and sha256 and found != sha256:
                     # what was there may be damaged or of another object: start over
                     part.truncate(0)
-                    found = self._append(key, part)
+                    found = self._append(key, part, on_bytes)
                 if sha256 and found != sha256:
                     temporary.unlink(missing_ok=True)
                     raise DigestMismatch(f"object {key} has SHA-256 {found}, not {sha256}")
@@ -190,7 +204,7 @@ class ObjectStore(ABC):
                 else:
                     temporary.replace(path)
 
-    def _append(self, key: str, part: BinaryIO) -> str:
+    def _append(self, key: str, part: BinaryIO, on_bytes: OnBytes) -> str:
         """Download the rest of the object after what `part` holds; return the SHA-256 of all."""
         part.seek(0)
         digest = hashlib.file_digest(cast(BufferedReader, part), "sha256")
@@ -204,6 +218,7 @@ class ObjectStore(ABC):
             while chunk := cast(BufferedReader, source).read1(CHUNK):
                 part.write(chunk)
                 digest.update(chunk)
+                on_bytes(len(chunk))
         part.flush()
         return digest.hexdigest()
 

@@ -84,7 +84,7 @@ def _opened(source: Path | bytes, name: str) -> Iterator[Image.Image]:
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
             yield image
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise_outage(error)
         raise BadInput(f"{name} is not a readable PNG: {error}") from None
 

@@ -109,7 +109,7 @@ def parse_record(text: str | bytes, source: str) -> Record:
     """The inverse of `to_json`; `BadInput` about `source` if `text` is not a record."""
     try:
         record = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{source} has no readable record: {error}") from None
     if not isinstance(record, dict):
         raise BadInput(f"{source} holds {str(record)[:80]!r} in place of a record")

@@ -31,9 +31,13 @@ def encode_wav(sample: SampleRecord, sample_rate: int) -> bytes:
     output = sample.output
     if isinstance(output, str) or output.dtype != np.float32 or output.ndim != 1:
         raise NonFinite(f"sample {sample.index} is {describe(output)}, not a float32 (T,) sound")
-    version = sample.shared.record["genmill"]
-    info = {"ISFT": f"genmill {version}", "ICMT": sample.json.decode()}
+    info = comments(sample.json, sample.shared.record["genmill"])
     return write_wav(float_to_int16(output), sample_rate, info)
+
+
+def comments(record: bytes, version: object) -> dict[str, str]:
+    """The comments that hold a record, and name the version of the program that made it."""
+    return {"ISFT": f"genmill {version}", "ICMT": record.decode()}
 
 
 def read_wav_record(source: Path | bytes) -> Record:

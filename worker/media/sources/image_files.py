@@ -5,6 +5,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import IO, NamedTuple, TypeVar
 
 from PIL import Image, UnidentifiedImageError
@@ -144,6 +145,11 @@ def _decode(member: Member, use: Callable[[Image.Image], Found]) -> Found:
             if repaired is None:
                 raise
         return _use(repaired, use)
+
+
+def decode_image(data: bytes, use: Callable[[Image.Image], Found]) -> Found:
+    """What `use` returns for the bytes of an image, as `_decode`."""
+    return _use(BytesIO(data), use)
 
 
 def _use(file: IO[bytes], use: Callable[[Image.Image], Found]) -> Found:

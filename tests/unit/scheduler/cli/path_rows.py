@@ -20,7 +20,7 @@ JOB = '{"kind": "generate", "model": "prose", "count": 1}\n'
 SCHEDULE = ("schedule", "add", "n", "--cron", "0 3 * * *", "--")
 POLICY = '[primary]\nmetric = "loss"\n'
 PROMOTED = ("--promote", "--policy", "{path}")
-FORMS = ("files", "jsonl", "webdataset")
+FORMS = ("files", "jsonl", "webdataset", "parquet")
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,9 @@ INPUTS: dict[tuple[str, str], list[Row]] = {
         Row(("dataset", "update", "words", "{path}"), "a.txt", holding(TEXT), "either")
     ],
     ("artifact show", "what"): [Row(("artifact", "show", "{path}"), "a.png", a_picture, "file")],
+    ("artifact which", "files"): [
+        Row(("artifact", "which", "{path}"), "a.png", a_picture, "file"),
+    ],
     ("enqueue train", "policy"): [
         Row(
             (*before, "enqueue", "train", "gpt", "--dataset", "d", "--name", "m", *PROMOTED),
