@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from scheduler.cli.job_logs import logs
 from scheduler.cli.lazy import DeclaredChoice
 from scheduler.cli.options import Duration, as_json
 from scheduler.cli.private import shared_as_usual
@@ -34,6 +35,9 @@ with_chain = click.option(
 @click.group("job")
 def job() -> None:
     """Follow, wait for, cancel and retry jobs. Any unique prefix of an id will do."""
+
+
+job.add_command(logs)
 
 
 @job.command("list")
@@ -105,7 +109,7 @@ def show(id: str, as_json: bool) -> None:
     \b
     genmill job show 0199c0de --json
     """
-    from scheduler.cli.watching import describe_progress
+    from scheduler.cli.watching import describe_stages
     from scheduler.output.render import draw_chain, print_fields, print_json, print_table
     from scheduler.results.waiting import find_job
     from worker.services.prompts import load_data
@@ -119,7 +123,9 @@ def show(id: str, as_json: bool) -> None:
         return
     shards, transitions = document.pop("shards"), document.pop("transitions")
     chain = document.pop("chain")
-    print_fields(document | {"progress": describe_progress(document["progress"])})
+    progress = document["progress"]
+    told = {"progress": describe_stages(progress), "warnings": progress.get("warnings")}
+    print_fields(document | told)
     if chain:
         click.echo("\nCHAIN\n" + "\n".join(draw_chain(chain, document["id"])))
     print_table(shards, SHARD_COLUMNS, heading="SHARDS")
@@ -188,28 +194,6 @@ def _wait_for(
             found = find_jobs(session, references, with_chains=chain)
         job_ids = [job.id for job in found]
         wait_shown(services, job_ids, show=show, err=err)
-
-
-@job.command("logs")
-@click.argument("id")
-@as_json
-def logs(id: str, as_json: bool) -> None:
-    """Print the log of a job, oldest line first.
-
-    \b
-    genmill job logs 0199c0de
-    """
-    from db import jobs
-    from scheduler.output.render import clean, print_json, to_iso
-    from scheduler.results.waiting import find_job
-
-    with open_record() as services, services.database.read() as session:
-        for line in jobs.log_lines(session, find_job(session, id).id):
-            if as_json:
-                row = {"at": line.at, "level": line.level, "message": line.message}
-                print_json(row, line=True)
-            else:
-                click.echo(f"{to_iso(line.at)} {line.level:7} {clean(line.message)}")
 
 
 @job.command("export")

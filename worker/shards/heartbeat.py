@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy.orm import Session
 
@@ -28,7 +28,7 @@ MAX_BEAT_S = 1.0  # a cancellation is noticed within this time, with up to 100 w
 # for work to stop after an order; with a beat, device work ends within 2 s of a cancellation
 STOP_S = 0.75
 
-Report = dict[str, float | str | None]
+Report = dict[str, Any]  # done, total, unit, eta_s, note; stages and warnings where there are any
 Write = Callable[[Session], None]
 
 

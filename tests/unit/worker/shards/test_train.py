@@ -167,7 +167,7 @@ def test_a_retry_resumes_where_the_retry_before_it_did(services, asked, weights,
     third, held = add(services, retry_of=second.id)
     made, log = run(services, third, held, asked, tmp_path / "again")
     assert made == weights
-    assert "resuming from the checkpoint of step 6" in log
+    assert f"resuming from the checkpoint of step 6 of job {first.id}" in log
 
 
 def test_without_a_usable_one_it_begins_anew(services, asked, weights, tmp_path):
