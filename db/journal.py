@@ -21,13 +21,24 @@ def log(
     insert_new(session, LogLine, [row | {"level": level, "message": message}])
 
 
-def log_lines(session: Session, job_id: str, after: str | None = None) -> list[LogLine]:
-    """The job's log, oldest first; with `after`, only the lines that follow the one of that id."""
+def log_lines(
+    session: Session,
+    job_id: str,
+    after: str | None = None,
+    *,
+    since: datetime | None = None,
+) -> list[LogLine]:
+    """The job's log, oldest first.
+
+    With `after`, only the lines that follow the one of that id; with `since`, those from then on.
+    """
     statement = select(LogLine).where(LogLine.job_id == job_id)
     seen = session.get(LogLine, after) if after is not None else None
     if seen is not None:
         beyond = and_(LogLine.at == seen.at, LogLine.id > seen.id)
         statement = statement.where(or_(LogLine.at > seen.at, beyond))
+    if since is not None:
+        statement = statement.where(LogLine.at >= since)
     # an id begins with its writer's clock, which may be a day off; `at` is the database's
     return list(session.scalars(statement.order_by(LogLine.at, LogLine.id)))
 

@@ -21,18 +21,26 @@ Progress = dict[str, Any]
 def of(session: Session, jobs: Sequence[Job]) -> dict[str, Progress]:
     """By job id: `done`, `total` and `unit`, and `eta_s` and `note` where they are known.
 
-    A training that has not begun has none of them.
+    A training that has not begun has none of them. While a job runs, `stages` are those under way,
+    each with its `name` and, where it has parts, with `done`, `total` and `unit`. `warnings` are
+    about what a training made.
     """
     counted = [job.id for job in jobs if job.samples is not None and _is_part_done(job)]
     sums = _sums(session, counted)
     reports = _reports(session, [job.id for job in jobs if job.samples is None])
     now = clock(session) if any(job.status == JobState.RUNNING for job in jobs) else None
     return {
-        job.id: dict(reports.get(job.id, {}))
+        job.id: _as_reported(job, reports.get(job.id, {}))
         if job.samples is None
         else _of_samples(job, sums.get(job.id), now)
         for job in jobs
     }
+
+
+def _as_reported(job: Job, report: Progress) -> Progress:
+    """A worker's last report; once the job has ended, nothing is under way."""
+    running = job.status == JobState.RUNNING
+    return {key: value for key, value in report.items() if running or key != "stages"}
 
 
 def _is_part_done(job: Job) -> bool:
@@ -48,12 +56,14 @@ def _sums(session: Session, ids: Sequence[str]) -> dict[str, Any]:
     made = case((Shard.status == ShardState.SUCCEEDED, Shard.stop - Shard.start), else_=0)
     so_far = case((running, Shard.report["done"].as_float()), else_=0.0)
     note = case((running, Shard.report["note"].as_string()))
+    stage = case((running, Shard.report["stages", 0, "name"].as_string()))
     statement = (
         select(
             Shard.job_id,
             func.coalesce(func.sum(made), 0).label("committed"),
             func.coalesce(func.sum(so_far), 0.0).label("running"),
             func.max(note).label("note"),
+            func.max(stage).label("stage"),
         )
         .where(Shard.job_id.in_(ids))
         .group_by(Shard.job_id)
@@ -78,6 +88,8 @@ def _of_samples(job: Job, sums: Any | None, now: datetime | None) -> Progress:
     found: Progress = {"done": _whole(done), "total": total, "unit": "samples"}
     if sums.note:
         found["note"] = sums.note
+    if sums.stage:
+        found["stages"] = [{"name": sums.stage}]
     if done and now and job.started_at and job.status == JobState.RUNNING:
         elapsed_s = (now - job.started_at).total_seconds()
         found["eta_s"] = round(elapsed_s * (total - done) / done, 1)

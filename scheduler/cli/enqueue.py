@@ -2,8 +2,8 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,8 @@ from scheduler.cli.record import open_record
 from scheduler.submission.arguments import COMMANDS, EnqueueCommand
 
 if TYPE_CHECKING:
+    from db.tables import Job
+    from scheduler.submission.estimates import Plan
     from scheduler.submission.receipts import OnStored
     from scheduler.submission.requests import Request, Unchecked
     from scheduler.submission.spool import Show
@@ -86,6 +88,7 @@ def _store(
             idempotency_key=key,
             on_stored=on_stored,
         )
+        _say_expected(services, job)
         with services.database.read() as session:
             then = chains.followers(session, job.id) if command.then else []
         for each in then:
@@ -106,6 +109,21 @@ def _store(
         return batch.id, []
     with services.database.read() as session:
         return batch.id, batches.job_ids(session, batch.id)
+
+
+def _say_expected(services: "Services", job: "Job") -> None:
+    """Say on stderr what a training can be expected to take."""
+    from db.errors import GenmillError
+    from scheduler.submission.estimates import expected_of
+
+    with suppress(GenmillError):  # the job is stored, whatever goes wrong here
+        found = expected_of(services, job)
+        if found is not None:
+            time = _training_time(found.total_s, found.outside, found.trainings)
+            epochs = f"; {_epochs(found.epochs)} epochs" if found.epochs else ""
+            click.echo(f"expected: {time}{epochs}", err=True)
+            if found.advice:
+                click.echo(f"note: {found.advice}", err=True)
 
 
 @contextmanager
@@ -149,9 +167,11 @@ def _print_stored(
 
 def _show_plan(services: "Services", command: EnqueueCommand, ignored: Counter[str]) -> None:
     from scheduler.output.render import print_fields, print_json, to_size
-    from scheduler.submission.enqueue import Plan, estimate_each
+    from scheduler.submission.estimates import estimate_each
 
-    plans: Iterable[Plan] = estimate_each(services, _requests(services, command, ignored))
+    plans: Iterable[Plan] = estimate_each(
+        services, _requests(services, command, ignored), together=command.spec is None
+    )
     if command.as_json:
         documents = [asdict(plan) for plan in plans]
         chain = {"chain": documents[1:]} if command.then else {}
@@ -162,14 +182,40 @@ def _show_plan(services: "Services", command: EnqueueCommand, ignored: Counter[s
             if number:
                 click.echo("\nTHEN")
             size = f"about {to_size(plan.bytes)}" if plan.bytes else None
-            cost = {"shards": plan.shards, "time": _worker_time(plan.seconds)}
-            print_fields({**plan.spec, **cost, "size": size})
+            cost = {"shards": plan.shards, "time": _time_of(plan), "size": size}
+            epochs = {"epochs": _epochs(plan.epochs), "note": plan.advice}
+            print_fields({**plan.spec, **cost, **epochs})
         return
     count, shards, seconds = 0, 0, 0.0
     for plan in plans:
         count, shards, seconds = count + 1, shards + plan.shards, seconds + plan.seconds
     cost = {"shards": shards, "time": _worker_time(seconds)}
     print_fields({"jobs": count, **cost, "ignored": _counts(ignored) or None})
+
+
+def _time_of(plan: "Plan") -> str:
+    if plan.spec["kind"] not in {"train", "finetune"}:
+        return _worker_time(plan.seconds)
+    return _training_time(plan.seconds, plan.outside, plan.trainings)
+
+
+def _training_time(total_s: float, outside: Mapping[str, float], trainings: int) -> str:
+    """How long a training takes, its budget, and what is outside of it."""
+    from scheduler.output.render import to_count, to_duration
+    from worker.services.estimates import STAGES, describe_stages
+
+    if not trainings:
+        rest = f"{', '.join(STAGES)}: how long is not known before the first training"
+        return f"{_worker_time(total_s)} in the budget, and more outside of it ({rest})"
+    outside_s = sum(outside.values())
+    budget = f"{to_duration(total_s - outside_s)} in the budget"
+    rest = f"{to_duration(outside_s)} outside of it ({describe_stages(outside)})"
+    told = f"as {to_count(trainings, 'earlier training')} took"
+    return f"{_worker_time(total_s)}: {budget} and {rest}, {told}"
+
+
+def _epochs(epochs: float | None) -> str:
+    return "" if epochs is None else f"about {epochs:.2g}"
 
 
 def _worker_time(seconds: float) -> str:

@@ -10,6 +10,7 @@ import click
 from scheduler.cli import removal
 from scheduler.cli.job_changes import cancel, note, set_priority
 from scheduler.cli.job_list import list_jobs
+from scheduler.cli.job_logs import logs
 from scheduler.cli.options import as_json, shown, with_timeout
 from scheduler.cli.private import shared_as_usual
 from scheduler.cli.receipt import Receipt
@@ -47,7 +48,7 @@ def show(id: str, as_json: bool) -> None:
     \b
     genmill job show 0199c0de --json
     """
-    from scheduler.cli.watching import describe_progress
+    from scheduler.cli.watching import describe_stages
     from scheduler.output.render import print_chain, print_fields, print_json, print_table
     from scheduler.results.waiting import find_job
     from worker.services.prompts import load_data
@@ -61,7 +62,9 @@ def show(id: str, as_json: bool) -> None:
         return
     shards, transitions = document.pop("shards"), document.pop("transitions")
     chain = document.pop("chain")
-    print_fields(document | {"progress": describe_progress(document["progress"])})
+    progress = document["progress"]
+    told = {"progress": describe_stages(progress), "warnings": progress.get("warnings")}
+    print_fields(document | told)
     if chain:
         print_chain(chain, document["id"])
     print_table(shards, SHARD_COLUMNS, heading="SHARDS")
@@ -135,28 +138,6 @@ def _wait_for(
         wait_shown(services, job_ids, timeout=timeout, show=show, err=err)
 
 
-@job.command("logs")
-@click.argument("id")
-@as_json
-def logs(id: str, as_json: bool) -> None:
-    """Print the log of a job, oldest line first.
-
-    \b
-    genmill job logs 0199c0de
-    """
-    from db import jobs
-    from scheduler.output.render import clean, print_json, to_iso
-    from scheduler.results.waiting import find_job
-
-    with open_record() as services, services.database.read() as session:
-        for line in jobs.log_lines(session, find_job(session, id).id):
-            if as_json:
-                row = {"at": line.at, "level": line.level, "message": line.message}
-                print_json(row, line=True)
-            else:
-                click.echo(f"{to_iso(line.at)} {line.level:7} {clean(line.message)}")
-
-
 @job.command("export")
 @click.argument("id")
 @click.argument("folder", type=PathArgument(file_okay=False, path_type=Path), metavar="DIR")
@@ -215,5 +196,5 @@ def retry(id: str, as_json: bool) -> None:
             print_json(document)
 
 
-for changing in (cancel, set_priority, note, removal.remove_jobs):
-    job.add_command(changing)
+for other in (logs, cancel, set_priority, note, removal.remove_jobs):
+    job.add_command(other)

@@ -6,6 +6,7 @@ from scheduler.cli.options import as_json, shown
 
 PROCESSES = ("name", "pid", "restarts", "last_exit", "log")
 WORKERS = ("id", "host", "pid", "device")
+UNDER_WAY = ("id", "kind", "model", "progress")
 
 
 @click.command("up")
@@ -45,11 +46,14 @@ def down() -> None:
 @click.command("status")
 @shown
 def status(as_json: bool) -> None:
-    """Show the processes of this machine, the live workers and the number of jobs in each state.
+    """Show the processes of this machine, the live workers and the jobs.
+
+    Of the jobs, the number in each state, and how far those are that run.
 
     \b
     genmill status --json
     """
+    from scheduler.cli.watching import describe_stages
     from scheduler.machine import control
     from scheduler.output.render import print_fields, print_json, print_table
     from worker.settings import read_settings
@@ -58,11 +62,14 @@ def status(as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    tables = {key: found.pop(key) for key in ("processes", "workers")}
+    tables = {key: found.pop(key) for key in ("processes", "workers", "under_way")}
+    for each in tables["under_way"]:
+        each["progress"] = describe_stages(each["progress"])
     print_fields(found)
-    for name, columns in (("processes", PROCESSES), ("workers", WORKERS)):
-        if tables[name]:
-            print_table(tables[name], columns, heading=name.upper())
+    columns = {"processes": PROCESSES, "workers": WORKERS, "under_way": UNDER_WAY}
+    for name, rows in tables.items():
+        if rows:
+            print_table(rows, columns[name], heading=name.replace("_", " ").upper())
 
 
 @click.command("doctor")

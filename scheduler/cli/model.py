@@ -76,7 +76,7 @@ def show(reference: str, lineage: bool, as_json: bool) -> None:
     genmill model show digits:2 --lineage
     """
     from scheduler.output.documents import lineage_document
-    from scheduler.output.numbers import NUMBER_COLUMNS, number_rows, protocol_line
+    from scheduler.output.numbers import NUMBER_COLUMNS, number_rows, protocol_line, scalars
     from scheduler.output.render import print_fields, print_json, print_table, to_size
 
     with open_record() as services, services.database.read() as session:
@@ -92,8 +92,11 @@ def show(reference: str, lineage: bool, as_json: bool) -> None:
         {"name": name, "size": to_size(file["size"]), "sha256": file["sha256"]}
         for name, file in document.pop("files").items()
     ]
-    print_fields(document)
+    warnings = document["metrics"].get("warnings")
+    print_fields(document | {"metrics": scalars(document["metrics"]), "warnings": warnings})
     print_table(files, ("name", "size", "sha256"), heading="FILES")
+    for each in versions:
+        each["metrics"] = scalars(each["metrics"])
     print_table(versions, ("version", "metrics", "created_at"), heading="VERSIONS")
     for direction, found in (tree or {}).items():
         print_table(found, DESCENT_COLUMNS, heading=direction.upper())

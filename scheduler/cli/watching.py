@@ -1,6 +1,7 @@
 """Showing jobs while they run: bars on a terminal, a line per change in a pipe, or JSON lines.
 
-Of more than `MANY` jobs, as in most batches, one bar or line shows the totals.
+A single job has a bar for each of its stages. Of more than `MANY` jobs, as in most batches, one bar
+or line shows the totals.
 """
 
 import sys
@@ -78,14 +79,15 @@ def _ended(watched: Sequence["Watched"]) -> int:
 
 
 def describe_details(job: "Job", progress: dict[str, Any]) -> str:
-    """A job's progress, time left, worker's note and error, without its state."""
+    """A job's progress, stages, time left, worker's note, warnings and error, without its state."""
     from scheduler.output.render import clean, to_duration
 
     left_s = progress.get("eta_s") if job.status == "running" else None
     details = (
-        describe_progress(progress),
-        f"{to_duration(left_s)} left" if left_s is not None else "",
+        describe_stages(progress),
+        f"{to_duration(left_s)} left" if left_s else "",
         progress.get("note"),
+        *(f"warning: {each}" for each in progress.get("warnings", ())),
         job.error,
     )
     return clean(", ".join(detail for detail in details if detail))
@@ -99,6 +101,15 @@ def describe_progress(progress: dict[str, Any]) -> str:
     if progress.get("unit") == "%":
         return f"{done}%"
     return f"{done}/{total} {progress.get('unit', '')}".rstrip()
+
+
+def describe_stages(progress: dict[str, Any]) -> str:
+    """How far a job and its stages are, as in `120/500 steps, validating 3/20 batches`."""
+    stages = (
+        f"{stage['name']} {describe_progress(stage)}".rstrip()
+        for stage in progress.get("stages", ())
+    )
+    return ", ".join(each for each in (describe_progress(progress), *stages) if each)
 
 
 def _display(show: str, *, err: bool) -> AbstractContextManager[Display]:
@@ -131,13 +142,14 @@ def _on_totals(show: Callable[[str], None]) -> Display:
 
 
 def _on_change(show: Callable[["Watched"], None]) -> Display:
-    """Call `show` when a job's state changes, and at each tenth of its progress."""
-    shown: dict[str, tuple[str, int]] = {}
+    """Call `show` when a job's state or stages change, and at each tenth of its progress."""
+    shown: dict[str, tuple[object, ...]] = {}
 
     def display(watched: list["Watched"]) -> None:
         for each in watched:
             share = each.progress.get("done", 0) / (each.progress.get("total") or 1)
-            now = (each.job.status, int(share * 10))
+            names = [stage["name"] for stage in each.progress.get("stages", ())]
+            now = (each.job.status, names, int(share * 10))
             if shown.get(each.job.id) != now:
                 shown[each.job.id] = now
                 show(each)
@@ -146,7 +158,10 @@ def _on_change(show: Callable[["Watched"], None]) -> Display:
 
 
 class _Bars:
-    """A progress bar for each job, or one for many, drawn by rich, which honours NO_COLOR."""
+    """A progress bar for each job, or one for many, drawn by rich, which honours NO_COLOR.
+
+    Below that of a single job is one for each of the stages that it has come to.
+    """
 
     def __init__(self, *, err: bool) -> None:
         from rich.console import Console
@@ -156,6 +171,7 @@ class _Bars:
         after = TextColumn("{task.fields[state]}", markup=False)
         self._progress = Progress(text, BarColumn(), after, console=Console(stderr=err))
         self._bars: dict[str, Any] = {}
+        self._stages: dict[str, dict[str, Any]] = {}  # by name, as they were shown last
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -168,8 +184,30 @@ class _Bars:
         if len(watched) > MANY:
             self._update("all", "", len(watched), _ended(watched), describe_totals(watched))
             return
-        for each in watched:
-            self._show_one(each)
+        if len(watched) > 1:
+            for each in watched:
+                self._show_one(each)
+            return
+        (one,) = watched
+        progress = one.progress
+        own = {key: value for key, value in progress.items() if key != "stages"}
+        self._show_one(one._replace(progress=own))
+        self._show_stages({"training": own}, progress.get("stages", ()))
+
+    def _show_stages(
+        self, counted: dict[str, dict[str, Any]], stages: Sequence[dict[str, Any]]
+    ) -> None:
+        """Show the stages that are under way; those before them are done.
+
+        Some are `counted` by the progress of the whole job.
+        """
+        now = {stage["name"]: counted.get(stage["name"], {}) | stage for stage in stages}
+        self._stages |= now
+        for name, stage in self._stages.items():
+            total, done = stage.get("total"), stage.get("done", 0)
+            if name not in now:
+                total = done = total or 1
+            self._update(f"stage {name}", f"  {name}", total, done, describe_progress(stage))
 
     def _show_one(self, watched: "Watched") -> None:
         from scheduler.output.render import to_prefix

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from sqlalchemy.orm import Session
 
-from db import jobs, schema, workers
+from db import jobs, progress, schema, workers
 from db.database_url import parse_url
 from db.errors import GenmillError
 from db.path_errors import is_missing
+from db.states import JobState
 from scheduler.machine.broker import ping
 from scheduler.machine.home import (
     already_running_error,
@@ -39,6 +41,7 @@ from worker.settings import Settings, env_file_line
 
 START_TIMEOUT_S = 120.0  # each worker imports torch, which is slow the first time
 POLL_S = 0.1
+SHOWN = 10  # running jobs
 
 
 def say_on_stderr(line: str) -> None:
@@ -159,22 +162,33 @@ def _database_status(settings: Settings) -> dict[str, Any]:
     services = open_services(settings)
     try:
         if not has_database(settings):
-            return {"database": "not created yet", "jobs": {}, "workers": []}
+            return {"database": "not created yet", "jobs": {}, "under_way": [], "workers": []}
         schema.check(services.database)  # with another version's tables, what follows would fail
         with services.database.read() as session:
             live = workers.live(session, within_s=settings.lease_s)
             return {
                 "database": "ok",
                 "jobs": jobs.counts(session),
+                "under_way": _under_way(session),
                 "workers": [
                     {"id": w.boot_id, "host": w.host, "pid": w.pid, "device": w.device}
                     for w in live
                 ],
             }
     except GenmillError as error:
-        return {"database": str(error), "jobs": {}, "workers": []}
+        return {"database": str(error), "jobs": {}, "under_way": [], "workers": []}
     finally:
         services.close()
+
+
+def _under_way(session: Session) -> list[dict[str, Any]]:
+    """Some of the jobs that run now, newest first, with their progress."""
+    running = jobs.listing(session, status=JobState.RUNNING, limit=SHOWN)
+    done = progress.of(session, running)
+    return [
+        {"id": job.id, "kind": job.kind, "model": job.model, "progress": done[job.id]}
+        for job in running
+    ]
 
 
 def has_database(settings: Settings) -> bool:

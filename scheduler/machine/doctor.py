@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from db import jobs, schema, setbacks, upkeep, workers
+from db import jobs, past_jobs, schema, setbacks, upkeep, workers
 from db.driver_errors import location
 from db.errors import GenmillError, Refused
 from db.path_errors import as_genmill, is_missing, shown
@@ -25,12 +25,14 @@ from scheduler.machine.home import home_error, state_file, supervisor_pid
 from scheduler.output.render import to_count, to_iso
 from worker.environment import PREFIX
 from worker.services import Services, open_services
+from worker.services.estimates import misjudged_generations, misjudged_trainings
 from worker.settings import Settings, read_leniently, settings_given
 
 MIN_FREE_BYTES = 2 * 2**30  # weights, checkpoints and samples of a small model, and some more
 MAX_CLOCK_SKEW_S = 5.0
 MAX_SETBACK_S = 60.0  # most things that fail work at the second or third try
 SHOWN = 5  # items that fail
+LOOKED_AT = 3  # models, whose jobs' estimates are compared with what they took
 MAX_ROUND_S = 120.0  # a scheduler whose round takes longer hangs: services time out sooner
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -224,6 +226,20 @@ def _workers(services: Services) -> str:
     return ", ".join(f"{worker.host}:{worker.pid} on {worker.device}" for worker in live)
 
 
+def _estimates(services: Services) -> str:
+    if not has_database(services.settings):
+        return "no database to look at"
+    with services.database.read() as session:
+        models = past_jobs.recent_models(session, LOOKED_AT)
+        generations = [past_jobs.generations(session, model) for model in models]
+        trainings = past_jobs.trainings(session)
+    found = [*misjudged_generations(generations), *misjudged_trainings(trainings)]
+    told = [f"{each.what} {each.factor:.1f} times ({to_count(each.jobs, 'job')})" for each in found]
+    if not told:
+        return "too few jobs have ended to compare estimates with what they took"
+    return f"predicted against real, half are off by less than: {', '.join(told)}"
+
+
 def _nearest(folder: Path) -> Path:
     """The folder, or its nearest parent that is there, even if it cannot be used."""
     return next(path for path in (folder, *folder.parents) if not is_missing(path))
@@ -242,6 +258,7 @@ CHECKS: dict[str, Check] = {
     "broker": lambda services: f"{ping(services.settings)} at {services.settings.broker}",
     "store": _store,
     "workers": _workers,
+    "estimates": _estimates,
     "torch": lambda _: (
         "installed"
         if importlib.util.find_spec("torch")

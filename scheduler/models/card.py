@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from db import datasets, evaluations, lineage
 from db.tables import DatasetVersion, Model, ModelVersion
+from scheduler.output.numbers import scalars
 from worker.families import find_family
 from worker.media import find_medium
 from worker.networks.version_folder import read_small
@@ -78,7 +79,9 @@ class Card:
 
     def _body(self) -> str:
         family, version, name = find_family(self.model.family), self.version, self.model.name
-        numbers = "\n".join(f"| {key} | {each} |" for key, each in sorted(version.metrics.items()))
+        metrics = sorted(scalars(version.metrics).items())
+        numbers = "\n".join(f"| {key} | {each} |" for key, each in metrics)
+        warnings = "".join(f"Warning: {each}.\n\n" for each in version.metrics.get("warnings", ()))
         settings = json.dumps(version.params, indent=2, sort_keys=True)
         return f"""# {name}, version {version.number}
 
@@ -93,7 +96,7 @@ Import it with `genmill model import DIR --name {name}`, then
 | --- | --- |
 {numbers}
 
-## Evaluation
+{warnings}## Evaluation
 
 {_evaluations(self.facts["evaluations"])}
 

@@ -1,4 +1,4 @@
-"""The numbers of evaluations as rows of a table."""
+"""The numbers of evaluations and trainings, for tables."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,6 +30,11 @@ def protocol_line(protocol: Mapping[str, Any]) -> str:
         f"{protocol['count']:,} samples of seed {protocol['seed']} against split "
         f"{protocol['split']} of {protocol['dataset']}{judge}"
     )
+
+
+def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of a version that are single numbers."""
+    return {name: each for name, each in metrics.items() if isinstance(each, int | float)}
 
 
 def _shown(value: float | None) -> str | None:

@@ -4,16 +4,15 @@ The queued rows are the outbox: while the broker is down, jobs wait safely in th
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Unpack
+from typing import Unpack
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from db import artifacts, batches, chains, jobs
+from db import batches, chains, jobs
 from db.columns import new_id
 from db.errors import GenmillError, Refused, Unreachable
 from db.new_jobs import NewJob, insert_job
@@ -21,32 +20,16 @@ from db.states import FINAL, JobState, ShardState
 from db.tables import Job, Shard
 from scheduler.submission.idempotency import refuse_different, refuse_different_chain
 from scheduler.submission.receipts import OnStored, say_nothing, store_or_find, undivided
-from scheduler.submission.requests import Columns, Preparer, Request, Unchecked, Waiting
-from scheduler.submission.sharding import UNKNOWN_RATE
+from scheduler.submission.requests import Columns, Preparer, Request, Waiting
 from worker.broker.doorbell import ring_due
 from worker.failpoints import reach
 from worker.identity import who
 from worker.networks.family import Family
 from worker.services import Services
-from worker.services.pinned import PinnedGeneration, PinnedTraining
 from worker.services.prompts import load_spec, store_prompts
-from worker.specs import Finetune, Generate, Spec, Train, is_seed_given, parse_key
+from worker.specs import Finetune, Spec, Train, parse_key
 
 log = logging.getLogger(__name__)
-
-UNKNOWN_EVALUATION_S = 60.0
-UNKNOWN_TRAINING_S = 180.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a job would be: its pinned spec, number of shards and estimated cost."""
-
-    spec: dict[str, Any]
-    shards: int
-    seconds: float  # of one worker's time
-    bytes: int | None  # of samples; None without an earlier job to go by
-    ignored: tuple[str, ...] = ()  # keys of a batch's line that change nothing
 
 
 def enqueue(
@@ -146,37 +129,6 @@ def prepare_then(services: Services, first: Request, then: Sequence[Spec]) -> li
     return waiting
 
 
-def estimate(services: Services, request: Request | Unchecked) -> Plan:
-    """Estimate what a prepared job will cost."""
-    return next(estimate_each(services, [request]))
-
-
-def estimate_each(services: Services, requests: Iterable[Request | Unchecked]) -> Iterator[Plan]:
-    """Estimate what each prepared job will cost."""
-    sizes: dict[str, float | None] = {}  # of a sample, by model
-    for request in requests:
-        if isinstance(request, Unchecked):
-            yield _plan_of_waiting(request)
-            continue
-        pinned, shards = request.pinned, len(request.ranges)
-        # another one is drawn when the job is enqueued
-        drawn = {} if is_seed_given(request.asked) else {"seed": None}
-        if isinstance(pinned, PinnedTraining):
-            # the time of a budget in steps depends on the machine, which is not known yet
-            seconds = pinned.spec.max_seconds or pinned.family.default_seconds
-            yield Plan(pinned.data | drawn, shards, seconds, None)
-            continue
-        if not isinstance(pinned, PinnedGeneration):
-            yield Plan(pinned.data, shards, UNKNOWN_EVALUATION_S, None)
-            continue
-        if pinned.model not in sizes:
-            sizes[pinned.model] = _sample_bytes(services, pinned.model)
-        count, size = pinned.spec.count, sizes[pinned.model]
-        size_bytes = None if size is None else round(count * size)
-        seconds = count / (request.rate or UNKNOWN_RATE)
-        yield Plan(pinned.data | drawn, shards, seconds, size_bytes, request.ignored)
-
-
 def retry(services: Services, job: Job, *, on_stored: OnStored = say_nothing) -> Job:
     """Enqueue a new job, linked to `job`, for the shards that failed or were cancelled.
 
@@ -256,31 +208,3 @@ def _job_of_key(
             refuse_different(session, key, asked, job)
             refuse_different_chain(session, key, then, job)
     return job
-
-
-def _plan_of_waiting(waiting: Unchecked) -> Plan:
-    """What a job will cost whose names may mean nothing yet."""
-    asked, seconds = waiting.asked, UNKNOWN_EVALUATION_S
-    if isinstance(asked, Train | Finetune):
-        family = waiting.family if isinstance(waiting, Waiting) else None
-        seconds = asked.max_seconds or (family.default_seconds if family else UNKNOWN_TRAINING_S)
-    elif isinstance(asked, Generate):
-        seconds = asked.count / UNKNOWN_RATE
-    drawn = {} if is_seed_given(asked) or "seed" not in type(asked).model_fields else {"seed": None}
-    data = asked.model_dump(mode="json") | drawn
-    return Plan(data, 1, seconds, None, waiting.ignored)
-
-
-def _sample_bytes(services: Services, model: str) -> float | None:
-    """Mean size of a sample in the model's last succeeded generate job."""
-    with services.database.read() as session:
-        found = jobs.listing(
-            session, status=JobState.SUCCEEDED, kind="generate", model=model, limit=1
-        )
-        if not found:
-            return None
-        stored = artifacts.of_job(session, found[0].id, kind="samples")
-        shards = jobs.shards_of(session, found[0].id)
-    # a job that retries or reproduces another makes only some of its spec's samples
-    made = sum(shard.stop - shard.start for shard in shards)
-    return sum(artifact.size for artifact in stored) / made or None  # they may be removed

@@ -1,7 +1,8 @@
 """A monitor that does nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 
 class NullMonitor:
@@ -10,6 +11,9 @@ class NullMonitor:
     def progress(
         self, done: float, total: float, unit: str, *, eta_s: float | None = None, note: str = ""
     ) -> None:
+        """Ignored."""
+
+    def stages(self, under_way: Sequence[Mapping[str, Any]]) -> None:
         """Ignored."""
 
     def log(self, message: str, *, level: str = "info") -> None:

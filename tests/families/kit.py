@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Recorder:
         self.drain_at = drain_at
         self.keep = keep
         self.told: list[tuple[float, float, str, float | None]] = []
+        self.stages_told: list[list[Mapping[str, Any]]] = []
         self.logs: list[str] = []
         self.curves: dict[str, list[tuple[int, float]]] = {}
         self.previews: list[tuple[str, bytes, str]] = []
@@ -50,6 +51,9 @@ class Recorder:
         self.told.append((done, total, unit, eta_s))
         if self.drain_at is not None and done >= self.drain_at:
             raise Draining
+
+    def stages(self, under_way: Sequence[Mapping[str, Any]]) -> None:
+        self.stages_told.append(list(under_way))
 
     def log(self, message: str, *, level: str = "info") -> None:
         self.logs.append(f"{level}: {message}")

@@ -118,14 +118,6 @@ class Checkpoint:
         self.state = State(**state)
 
 
-def check(path: Path) -> int:
-    """Return a checkpoint file's step; raise `BadCheckpoint` if it is damaged or none at all."""
-    _, about = _read(path)
-    if not {"identity", "state", "optimizers"} <= about.keys():
-        raise BadCheckpoint(f"{path.name} is not a checkpoint")
-    return int(about["state"]["step"])
-
-
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         return read_tensors(path)

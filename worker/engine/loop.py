@@ -20,6 +20,7 @@ from worker.engine.memory import Footprint
 from worker.engine.monitor import Monitor
 from worker.engine.previews import Report, preview_page
 from worker.engine.run import Run
+from worker.engine.stages import VALIDATING, Stages
 from worker.engine.threads import ThreadChoice
 from worker.engine.validation import mean_losses
 from worker.networks.network import Clock, Network
@@ -29,6 +30,8 @@ CHECKPOINT, LAST_CHECKPOINT = "checkpoint.safetensors", "last-checkpoint.safeten
 MAX_ROLL_BACKS = 2  # the next bad validation fails the run
 ORDERS = (Draining, Cancelled)  # that leave a checkpoint
 LOWER_RATE = "no version was written; a lower lr may help"
+SPEED_STEPS, SPEED_SHARE, SPEED_S = 20, 0.05, 10.0  # steps, share and seconds: it is known then
+TOO_FEW = "; a network that has not seen all of its data once often makes noise"
 
 
 @dataclass
@@ -51,6 +54,8 @@ class Loop:
         self.beside = NetworkCopy(self.network, self.training.device, self.background)
         self.threads = ThreadChoice(None if self.training.device.type == "cpu" else 1)
         self._logged_threads = 0
+        self._told_epochs = False
+        self.stages = Stages(self.monitor.stages)
         self.preview_time = TimeShare(PREVIEW_SHARE)
         self.replaced = False  # the weights, by the best ones: no checkpoint would hold this step's
 
@@ -90,6 +95,7 @@ class Loop:
         """Do what is due between two steps: curve points, validation, preview, checkpoint."""
         self.background.raise_if_failed(but=Draining)  # raised again where its weights would go
         self._log_threads()
+        self._log_epochs()
         if self._due("points"):
             self.read_losses()
             self._add_points("train", self.losses.take_means())
@@ -180,6 +186,21 @@ class Loop:
             self._logged_threads = self.threads.chosen
             self.monitor.log(f"CPU threads from step {self.state.step} on: {self.threads.chosen}")
 
+    def _log_epochs(self) -> None:
+        """Once the speed is known, say how much of the data the budget is going to show."""
+        step, elapsed_s, progress = self.state.step, self.state.elapsed_s, self.progress
+        early = progress < SPEED_SHARE and elapsed_s < SPEED_S
+        if self._told_epochs or step < SPEED_STEPS or early:
+            return
+        self._told_epochs = True
+        steps, speed = step / progress, step / max(elapsed_s, 1e-6)
+        epochs = self.run.epochs(round(steps))
+        told = (
+            f"{speed:.3g} steps/s: the budget holds about {steps:,.0f} steps, {epochs:.2g} epochs"
+        )
+        few = epochs < 1 and not self.training.parent
+        self.monitor.log(f"{told}{TOO_FEW if few else ''}", level="warning" if few else "info")
+
     def read_losses(self) -> None:
         """Read the losses that a GPU may still compute; roll back if one is not finite."""
         if reason := self.losses.read():
@@ -202,14 +223,23 @@ class Loop:
         self, network: Network, *, after_batch: Callable[[], None], whole: bool = False
     ) -> dict[str, float]:
         """Mean losses over the validation split, or part of it; empty if the split is."""
-        batches = self.run.validation(whole=whole)
-        return mean_losses(network, batches, self.training, after_batch=after_batch)
+        batches, count = self.run.validation(whole=whole), self.run.validation_count(whole=whole)
+        with self.stages.under_way(VALIDATING, count, "batches") as advance:
+
+            def after_one() -> None:
+                advance()
+                after_batch()
+
+            return mean_losses(network, batches, self.training, after_batch=after_one)
 
     def _keep_weights(self, network: Network, step: int, losses: dict[str, float]) -> None:
         """Keep losses and weights if they are the best, or if the family keeps the last ones."""
         state, best = self.state, self.state.best_losses
+        told = f"step {step:,}: validation loss {losses['loss']:.4g}"
         if network.keeps_best and best and losses["loss"] >= best["loss"]:
+            self.monitor.log(f"{told}; the best is {best['loss']:.4g} of step {state.best_step:,}")
             return
+        self.monitor.log(f"{told}, the best so far" if network.keeps_best else told)
         state.best_step, state.best_losses = step, losses
         if network.keeps_best or network.rolls_back:
             weights = network.state_dict().items()

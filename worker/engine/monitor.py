@@ -1,8 +1,8 @@
 """The interface through which the engine reports, and through which it is stopped."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Monitor(Protocol):
@@ -15,6 +15,11 @@ class Monitor(Protocol):
         self, done: float, total: float, unit: str, *, eta_s: float | None = None, note: str = ""
     ) -> None:
         """Report progress; called at least once per micro-batch or step, so it must be cheap."""
+
+    def stages(self, under_way: Sequence[Mapping[str, Any]]) -> None:
+        """Tell which stages are under way from now on: each its `name`, and with parts to count
+        `done`, `total` and `unit`. Must be cheap; raises nothing.
+        """
 
     def log(self, message: str, *, level: str = "info") -> None:
         """Add a line to the job's log."""

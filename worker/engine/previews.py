@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from worker.conversations import Conversation
 from worker.engine.run import Training, derive_seed
@@ -16,6 +17,16 @@ TIMED = 3  # micro-batches whose time is measured
 SLOW_S = 0.5  # a page that takes longer is the measurement
 
 Report = tuple[str, Path, str]  # name, path, media type
+
+
+class LastPage(NamedTuple):
+    """The page of a finished version: the file, the samples on it, and the measured speed."""
+
+    report: Report
+    samples: list[Output]
+    samples_per_second: float
+
+
 AfterStep = Callable[[], None]  # called after each step of the network; may raise to stop it
 
 
@@ -29,34 +40,53 @@ def preview_page(
     """A page of shorter samples, as it is made during training."""
     sampler = _sampler(network, training, after_step, micro_batch=_page_of(network).micro_batch)
     sampler.sampling = sampler.sampling.for_preview()
-    return page(sampler, training.folder, name=name, seed=_seed(training))
+    return page(sampler, training.folder, name=name, seed=_seed(training))[0]
 
 
 def last_page(
-    network: Network, training: Training, *, after_step: AfterStep = _nothing
-) -> tuple[Report, float]:
-    """A page of the finished version's samples, and how many it makes a second."""
+    network: Network,
+    training: Training,
+    *,
+    after_step: AfterStep = _nothing,
+    after_rows: AfterStep = _nothing,
+) -> LastPage:
+    """A page of the finished version's samples, and how many it makes a second.
+
+    `after_rows` is called after each of the page's `micro_batches`.
+    """
     began = time.perf_counter()
     sampler = _sampler(network, training, after_step, micro_batch=_page_of(network).micro_batch)
-    report = page(sampler, training.folder, name="samples", seed=_seed(training))
+    seed = _seed(training)
+    report, made = page(sampler, training.folder, name="samples", seed=seed, after_rows=after_rows)
     page_s = time.perf_counter() - began
-    return report, time_sampling(_sampler(network, training, after_step), page_s=page_s)
+    speed = time_sampling(_sampler(network, training, after_step), page_s=page_s)
+    return LastPage(report, made, speed)
 
 
-def page(sampler: Sampler, folder: Path, *, name: str, seed: int) -> Report:
-    """Write a page of samples to `folder`, in their medium's format; return name, path, media type.
+def micro_batches(network: Network) -> int:
+    """The micro-batches of a page."""
+    shown = _page_of(network)
+    return -(-len(_rows(network, shown)) // shown.micro_batch)
+
+
+def page(
+    sampler: Sampler, folder: Path, *, name: str, seed: int, after_rows: AfterStep = _nothing
+) -> tuple[Report, list[Output]]:
+    """Write a page of samples to `folder`, in their medium's format; return it and the samples.
 
     The rows of the page are classes or example prompts, if there are any.
     """
     shape = sampler.network.shape
     medium = find_medium(shape.media)
-    remaining, outputs = iter(_rows(sampler.network, medium.page, seed)), list[Output]()
+    rows, made = _rows(sampler.network, medium.page, seed), list[Output]()
+    remaining = iter(rows)
     while some := list(islice(remaining, sampler.sampling.micro_batch)):
-        made = sampler.make(some)
-        outputs += [_with_prompt(row, output) for row, output in zip(some, made, strict=True)]
+        made += sampler.make(some)
+        after_rows()
     path = folder / f"{name}{medium.page.suffix}"
-    medium.write_page(outputs, shape, path)
-    return path.name, path, medium.page.media_type
+    shown = [_with_prompt(row, output) for row, output in zip(rows, made, strict=True)]
+    medium.write_page(shown, shape, path)
+    return (path.name, path, medium.page.media_type), made
 
 
 def _with_prompt(row: Row, output: Output) -> Output:

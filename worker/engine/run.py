@@ -112,9 +112,22 @@ class Run:
             if index % stride == 0:
                 yield self._batch(arrays, "validation", index)
 
+    def validation_count(self, *, whole: bool = True) -> int:
+        """How many batches `validation` yields."""
+        return -(-len(self._sizes) // (1 if whole else self._stride))
+
+    def epochs(self, steps: int) -> float:
+        """How often as much data as the training split holds was seen in so many steps."""
+        return steps * self.training.params.batch_size / max(self.feed.train_count, 1)
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        """The rows of each validation batch."""
+        return [len(data) for data, _ in self._held_out()]
+
     @cached_property
     def _stride(self) -> int:
-        sizes = [len(data) for data, _ in self._held_out()]
+        sizes = self._sizes
         stride = min(8, max(1, len(sizes) // 4))
         affordable = self._affordable_rows
         if affordable is None or not sizes:

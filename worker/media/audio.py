@@ -139,6 +139,7 @@ class AudioMedium(Medium):
     feature = "Audio"
     evaluated = 500
     pictured = True
+    compared = 500  # a spectrogram takes a millisecond
     page = Page(rows=10, columns=2, micro_batch=20, suffix=".png", media_type="image/png")
     pipeline_tag = "text-to-audio"
 

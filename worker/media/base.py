@@ -14,8 +14,9 @@ from db.errors import Refused
 from worker.cleaning.recipe import Recipe
 from worker.cleaning.settle import Settlement
 from worker.cleaning.steps import Chain, Step
-from worker.data.dataset import LocalDataset, Shape
+from worker.data.dataset import TRAIN, VALIDATION, LocalDataset, Shape
 from worker.data.split import Counts
+from worker.media.faults.pictures import most_compared, picture_faults, spread_over
 from worker.media.samples.containers import Output, SampleRecord, Writer
 from worker.media.samples.record import Record
 from worker.source_files.members import Rejects
@@ -118,6 +119,7 @@ class Medium(ABC):
     policy: ClassVar[Mapping[str, Any]]  # the gate's, by default: `worker.gate.policy`
     evaluated: ClassVar[int]  # samples that an evaluation makes where nobody says how many
     pictured: ClassVar[bool] = False  # whether samples can be looked at as pictures
+    compared: ClassVar[int] = 10_000  # training pictures that a page of samples is compared with
     page: ClassVar[Page]
     pipeline_tag: ClassVar[str]  # on model cards: https://huggingface.co/tasks
 
@@ -161,6 +163,26 @@ class Medium(ABC):
 
     def _not_recognised(self) -> Refused:
         return Refused(f"{self.name} samples are not known by their look")
+
+    def faults(
+        self, samples: Sequence[Output], dataset: LocalDataset, shape: Shape, *, tuned: bool
+    ) -> list[str]:
+        """What is plainly wrong with a page of samples of a version that learnt from `dataset`.
+
+        A version that was `tuned` from another knows more than the dataset. Here for media that are
+        `pictured`.
+        """
+        splits = dataset.splits()
+
+        def some(split: int, most: int) -> npt.NDArray[np.uint8]:
+            places = spread_over(np.flatnonzero(splits == split), most)
+            return self.pictures(self.outputs(dataset, places.tolist()), shape)
+
+        if not all((splits == split).any() for split in (TRAIN, VALIDATION)):
+            return []
+        made = self.pictures(samples, shape)
+        most = min(self.compared, most_compared(made.shape[1:]))
+        return picture_faults(made, some(VALIDATION, len(made)), some(TRAIN, most))
 
     def check_options(self, name: str, options: Mapping[str, Any]) -> None:
         """Refuse options for adding `name` that this medium does not have."""

@@ -10,10 +10,10 @@ from db.errors import Refused
 from worker.cleaning.blank import BlankTexts
 from worker.cleaning.personal import MaskPersonal
 from worker.cleaning.recipe import DROP, Recipe
-from worker.cleaning.rows import texts_of
+from worker.cleaning.rows import learnt_texts_of, texts_of
 from worker.cleaning.steps import Step
 from worker.cleaning.text import CleanText
-from worker.data.dataset import DOCUMENTS, LocalDataset, Shape
+from worker.data.dataset import DOCUMENTS, TRAIN, VALIDATION, LocalDataset, Shape
 from worker.media.base import (
     CombinedFiles,
     Content,
@@ -24,6 +24,7 @@ from worker.media.base import (
     SampleFiles,
     SourceFormat,
 )
+from worker.media.faults.texts import text_faults
 from worker.media.samples.containers import JsonLines, Output, SampleRecord, describe
 from worker.media.samples.record import Record, parse_record, to_json
 from worker.media.sources import documents
@@ -129,6 +130,10 @@ def _line(sample: SampleRecord) -> bytes:
     return sample.json[:-1] + b"," + text[1:]
 
 
+def _learnt(dataset: LocalDataset, split: int) -> Iterator[str]:
+    return (text for row in dataset.documents(split) for text in learnt_texts_of(row))
+
+
 def _played(sample: bytes, suffix: str, play: "Callable[[Piece], bytes]") -> Mapping[str, bytes]:
     from worker.music import notes  # noqa: PLC0415 - needed here only
 
@@ -206,6 +211,14 @@ class TextMedium(Medium):
         rows = islice(dataset.rows(), max(chosen, default=-1) + 1)
         found = (row for number, row in enumerate(rows) if number in chosen)
         return ["\n".join(texts_of(row))[:SHOWN_CHARACTERS] for row in found]
+
+    def faults(
+        self, samples: Sequence[Output], dataset: LocalDataset, shape: Shape, *, tuned: bool
+    ) -> list[str]:
+        """By the runs of characters that they share with the dataset and with one another."""
+        made = [str(each) for each in samples]
+        held_out, train = _learnt(dataset, VALIDATION), _learnt(dataset, TRAIN)
+        return text_faults(made, held_out, train, tuned=tuned)
 
     def encode(self, samples: Sequence[SampleRecord], shape: Shape) -> list[bytes]:
         """Lines of JSON: the record and `text`."""

@@ -58,7 +58,7 @@ def work(context: WorkerContext, shard_id: str, *, owner: str, shared: SharedSta
         Finisher(context.services) as finisher,
     ):
         for claims in claimer.claims(shard_id):
-            began = time.monotonic()
+            began, loading_s = time.monotonic(), context.loading_s
             attempt = Attempt(context, heartbeat, claims, shared, finisher, more=claimer.more)
             attempt.run()
             if attempt.broken:
@@ -66,7 +66,8 @@ def work(context: WorkerContext, shard_id: str, *, owner: str, shared: SharedSta
             if shared.draining:
                 return
             if len(attempt.done) == len(attempt.claims):
-                claimer.learn(attempt.claims, time.monotonic() - began)
+                loading_s = context.loading_s - loading_s
+                claimer.learn(attempt.claims, time.monotonic() - began - loading_s)
         else:
             return
     _end_process()

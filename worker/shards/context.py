@@ -1,5 +1,6 @@
 """What shards run with: services, device, cache, networks in memory; and what they result in."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -54,6 +55,7 @@ class WorkerContext:
     recorded_at: dict[int, float] = field(default_factory=dict)  # when it recorded a rate, by key
     live_workers: int = 1
     fair_at: float = 0.0  # when it last claimed the fairest shard, by the monotonic clock
+    loading_s: float = 0.0  # spent on loading networks, which says nothing of their speed
     _pinned: dict[int, PinnedGeneration] = field(default_factory=dict)  # by work key
 
     kept: dict[str, Any] = field(default_factory=dict)  # what orders' shards share, by key
@@ -93,6 +95,11 @@ class WorkerContext:
             remember(self._pinned, work_key, pinned)
         return pinned
 
+    def rows_of(self, work_key: int) -> int:
+        """The rows of a forward pass of these shards; 1 if it has run none of them lately."""
+        known = self._pinned.get(work_key)
+        return known.params.micro_batch if known else 1
+
     def keys_in_memory(self) -> list[int]:
         """The work keys of those shards whose network is in memory."""
         return [key for key, each in self._pinned.items() if each.version in self.networks]
@@ -114,8 +121,12 @@ class WorkerContext:
 
     def load(self, version: ModelVersion) -> LoadedNetwork:
         """The version's network, downloaded and read unless it is in memory."""
-        held = self.files(version)
-        return self.networks.get(version, held.path)
+        began = time.monotonic()
+        try:
+            held = self.files(version)
+            return self.networks.get(version, held.path)
+        finally:
+            self.loading_s += time.monotonic() - began
 
     def dataset(self, reference: str) -> tuple[DatasetVersion, LocalDataset]:
         """The dataset version that a pinned reference names, downloaded unless in the cache."""

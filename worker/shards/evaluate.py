@@ -13,6 +13,7 @@ from db.evaluations import NewEvaluation
 from db.jobs import JobBrief
 from db.tables import DatasetVersion, Evaluation, ModelVersion
 from worker.data.dataset import LocalDataset
+from worker.engine.stages import LOADING, STORING, Stages
 from worker.evaluation.asking import asked_for, count_of
 from worker.evaluation.evaluate import Evaluated, evaluate, needs_judge
 from worker.evaluation.protocol import Protocol
@@ -97,7 +98,7 @@ def ensure_evaluated(
     """
     folder.mkdir()
     work = _Work(context, lease, folder, name, terms)
-    with hang_checks_paused([lease]):
+    with hang_checks_paused([lease]), Stages(lease.stages).under_way(LOADING):
         work.prepare()
     judge = work.judge(stage.part("judge", 0, JUDGE_SHARE))
     protocol = work.protocol(judge)
@@ -208,10 +209,11 @@ class _Work:
 
     def ensured(self, protocol: Protocol, measured: Evaluated, prefix: str) -> Ensured:
         """Store the files of an evaluation that was made now."""
-        put = [
-            self.lease.put("report", f"{prefix}{path.name}", path, media_type)
-            for path, media_type in measured.files
-        ]
+        with Stages(self.lease.stages).under_way(STORING):
+            put = [
+                self.lease.put("report", f"{prefix}{path.name}", path, media_type)
+                for path, media_type in measured.files
+            ]
         items = put[0]
         new = NewEvaluation(
             version_id=self.version.id,

@@ -5,6 +5,7 @@ fill micro-batches, and each shard is stored as soon as its last sample is made.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,13 +13,14 @@ from pathlib import Path
 from db.errors import Draining, GenmillError, Refused, Stopped, contained
 from worker.engine import memory
 from worker.engine.generate import Generation, Sample, Task, generate_together
+from worker.engine.stages import LOADING
 from worker.engine.streams import most_streams
 from worker.feeds.source_images import SourceImages
 from worker.media.samples.record import Origin
 from worker.networks.network import StreamingNetwork
 from worker.services.pinned import PinnedGeneration
 from worker.shards.context import ShardResult, WorkerContext
-from worker.shards.lease import hang_checks_paused
+from worker.shards.lease import Lease, hang_checks_paused
 from worker.shards.loaded_networks import LoadedNetwork
 from worker.shards.packing import Made, Packer
 from worker.shards.sample_rules import Judging, begin_judging
@@ -38,13 +40,27 @@ def generate_shards(
     `Stopped` included; the caller commits or reports it. Raises what ends all: `Draining`, after
     the shards whose samples are all made, errors of the device, and any that loading raises.
     """
-    with hang_checks_paused(part.lease for part in parts):
-        loaded = context.load(parts[0].pinned.version)
+    leases, version = [part.lease for part in parts], parts[0].pinned.version
+    shown = [] if version in context.networks else leases
+    with hang_checks_paused(leases), _shown_as_loading(shown):
+        loaded = context.load(version)
         _require_memory(context, parts[0].pinned, loaded)
     shared = _origin(context, parts[0].pinned)  # the settings are equal
     origins = {part: _origin_of(part, shared) for part in parts}
     with Packer(context.services.store, loaded.network.shape, origins, folder) as packer:
         yield from _Shards(context, loaded, packer, shared, folder).run(parts, more)
+
+
+@contextmanager
+def _shown_as_loading(leases: Sequence[Lease]) -> Iterator[None]:
+    """Show during the block that the network is being loaded."""
+    for lease in leases:
+        lease.stages([{"name": LOADING}])
+    try:
+        yield
+    finally:
+        for lease in leases:
+            lease.stages([])
 
 
 class _Shards:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy.orm import Session
 
@@ -30,7 +30,7 @@ MAX_BEAT_S = 1.0  # a cancellation is noticed within this time, with up to 100 w
 STOP_S = 0.75
 LEAVE_S = 30.0  # for work that has heard the order, to store what a retry resumes from
 
-Report = dict[str, float | str | None]
+Report = dict[str, Any]  # done, total, unit, eta_s, note; stages and warnings where there are any
 Write = Callable[[Session], None]
 
 

@@ -7,7 +7,7 @@ engine's next call raises that. Every write is fenced: it is refused once the sh
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,6 +41,7 @@ class Lease:
         self._hang_s = self.services.settings.hang_s
         self._progress_at = time.monotonic()
         self._hang_check_pauses = 0
+        self._shown: Report = {}  # beside the progress: stages and warnings
 
     def progress(
         self, done: float, total: float, unit: str, *, eta_s: float | None = None, note: str = ""
@@ -49,7 +50,7 @@ class Lease:
         self._progress_at = time.monotonic()
         report: Report = {"done": done, "total": total, "unit": unit, "eta_s": eta_s, "note": note}
         self.held.seq += 1
-        self.held.report = report
+        self.held.report = report | self._shown if self._shown else report
         reach(self.services.settings, "step")
         wait_while_held(
             self.services.settings, until=lambda: self.held.order or self._shared.draining
@@ -58,9 +59,27 @@ class Lease:
         if self._shared.draining and done < total:
             raise Draining
 
+    def stages(self, under_way: Sequence[Mapping[str, Any]]) -> None:
+        """Tell which stages are under way, with the next heartbeat; see `Monitor.stages`."""
+        self._show("stages", under_way)
+
+    def warn(self, message: str) -> None:
+        """Write a warning into the job's log, and show it beside its progress from now on."""
+        self.log(message, level="warning")
+        self._show("warnings", [*self._shown.get("warnings", ()), message])
+
+    def _show(self, name: str, what: Sequence[object]) -> None:
+        shown = {key: value for key, value in self._shown.items() if key != name}
+        self._shown = shown | {name: list(what)} if what else shown
+        report = {key: value for key, value in (self.held.report or {}).items() if key != name}
+        self.held.report = report | self._shown or None
+
     def log(self, message: str, *, level: str = "info") -> None:
         """Write a line of the job's log with the next heartbeat."""
         self.raise_if_stopped()
+        self._note(message, level)
+
+    def _note(self, message: str, level: str = "info") -> None:
         job_id, line_id = self.claim.job_id, new_id()  # written again, it is still one line
         self.held.pending.append(
             lambda session: jobs.log(session, job_id, message, level, line_id=line_id)
@@ -106,6 +125,8 @@ class Lease:
             except Cancelled:  # a retry resumes from it
                 transact(lambda session: shards.leave_checkpoint(session, self.claim, **row))
                 raise
+            # even after an order to stop: it tells from where the training can go on
+            self._note(f"checkpoint of step {step} stored, {blob.size / 2**20:.1f} MiB")
 
     def put(self, kind: str, name: str, path: Path, media_type: str) -> NewArtifact:
         """Store a file among the job's blobs; the caller records it."""

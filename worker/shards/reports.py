@@ -56,6 +56,7 @@ def report_release(services: Services, claim: Claim, reason: str, *, backoff_s: 
 
     def give_back(session: Session) -> None:
         shards.release(session, claim, reason, backoff_s=backoff_s)
+        _log_end(session, claim, f"given back: {reason}")
 
     log.info("shard released: %s", reason, extra=log_fields(claim))
     return _report(services, claim, lambda: services.database.transact(give_back))
@@ -66,6 +67,7 @@ def _report_decline(services: Services, claim: Claim, reason: str, *, lasting: b
 
     def give_back(session: Session) -> None:
         shards.decline(session, claim, reason, lasting=lasting, max_failures=max_failures)
+        _log_end(session, claim, f"declined by this worker: {reason}")
 
     log.warning("shard declined: %s", reason, extra=log_fields(claim))
     return _report(services, claim, lambda: services.database.transact(give_back))
@@ -95,6 +97,7 @@ def _report_failure(services: Services, claim: Claim, error: Exception, *, final
     def write_more(session: Session) -> None:
         if isinstance(error, RefusedByGate):
             error.write(session)
+        _log_end(session, claim, f"attempt {claim.fence} failed: {text}")
         if cause_of(error) is Cause.UNKNOWN:
             lines = "".join(traceback.format_exception(error))
             jobs.log(session, claim.job_id, lines, level="error")
@@ -102,6 +105,12 @@ def _report_failure(services: Services, claim: Claim, error: Exception, *, final
     return _report(
         services, claim, lambda: fail(services, claim, text, final=final, also=write_more)
     )
+
+
+def _log_end(session: Session, claim: Claim, message: str) -> None:
+    """Write why an attempt ended into the log of a job that is one shard."""
+    if claim.kind != "generate":
+        jobs.log(session, claim.job_id, message, level="warning")
 
 
 def _text(error: Exception) -> str:

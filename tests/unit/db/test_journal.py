@@ -18,6 +18,16 @@ def test_log_lines_come_in_order_and_after_a_given_line(record):
     assert lines[0].level == "info"
 
 
+def test_log_lines_of_a_time_span(record):
+    job_id, _ = record.add()
+    record.run(jobs.log, job_id, "early")
+    time.sleep(0.002)  # SQLite's clock counts milliseconds
+    now = record.run(clock)
+    record.run(jobs.log, job_id, "late")
+    lines = record.run(jobs.log_lines, job_id, since=now)
+    assert [line.message for line in lines] == ["late"]
+
+
 def test_log_lines_keep_their_order_when_a_workers_clock_is_a_day_ahead(record):
     job_id, _ = record.add()
     for name, number in (("first", 9), ("second", 1)):

@@ -14,7 +14,8 @@ from db.errors import Refused
 from scheduler.dispatch.garbage import collect_batches
 from scheduler.submission.batch_lines import check_batch
 from scheduler.submission.batches import discard, enqueue_batch, staged_batch
-from scheduler.submission.enqueue import enqueue, estimate
+from scheduler.submission.enqueue import enqueue
+from scheduler.submission.estimates import estimate
 from worker.services import Services
 from worker.specs import parse_spec
 

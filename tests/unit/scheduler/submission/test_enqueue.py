@@ -9,7 +9,8 @@ from db import datasets, jobs, rates, shards, workers
 from db.errors import NotFound, Refused
 from scheduler.submission import enqueue as submission
 from scheduler.submission.batches import enqueue_batch
-from scheduler.submission.enqueue import estimate, prepare, retry
+from scheduler.submission.enqueue import prepare, retry
+from scheduler.submission.estimates import estimate
 from worker.services.finalize import finalize, settle
 from worker.services.pinned import pin_model
 from worker.specs import parse_spec

@@ -9,7 +9,7 @@ from db import batches
 from db.errors import Refused
 from scheduler.submission.batch_lines import check_batch
 from scheduler.submission.batches import enqueue_batch
-from scheduler.submission.enqueue import estimate
+from scheduler.submission.estimates import estimate
 from worker.services.prompts import SHA256, load_spec
 
 USER = {"role": "user", "content": "Hi"}

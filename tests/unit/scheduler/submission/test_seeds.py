@@ -7,7 +7,8 @@ import pytest
 from db import batches, jobs
 from db.errors import Refused
 from scheduler.submission.batches import enqueue_batch
-from scheduler.submission.enqueue import enqueue, estimate, prepare, retry
+from scheduler.submission.enqueue import enqueue, prepare, retry
+from scheduler.submission.estimates import estimate
 from worker.specs import SEED_BITS, parse_spec
 
 GENERATE = {"kind": "generate", "model": "digits", "count": 3}

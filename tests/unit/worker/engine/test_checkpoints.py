@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from db.errors import BadInput
 from tests.families.kit import image_dataset, small_training
-from worker.engine.checkpoints import State, check
+from worker.engine.checkpoints import BadCheckpoint, State
 from worker.engine.run import Run, build_run
 from worker.families import find_family
 from worker.networks.network import Clock
@@ -48,23 +48,17 @@ def test_checkpoint_gives_back_all_that_a_run_is(run: Run, path: Path) -> None:
             assert all(torch.equal(v, again["state"][index][key]) for key, v in values.items())
 
 
-def test_step_of_a_checkpoint_can_be_asked(path: Path) -> None:
-    assert check(path) == 3
-
-
 @pytest.mark.parametrize("damage", [b"", b"not safetensors at all", None])
-def test_damaged_checkpoint_is_refused(path: Path, damage: bytes | None) -> None:
+def test_damaged_checkpoint_is_refused(run: Run, path: Path, damage: bytes | None) -> None:
     path.write_bytes(path.read_bytes()[:-9] if damage is None else damage)
-    with pytest.raises(BadInput, match="cannot be read"):
-        check(path)
+    with pytest.raises(BadCheckpoint, match="cannot be read"):
+        run.parts.restore(path, fingerprint=run.fingerprint)
 
 
-def test_weights_are_no_checkpoint(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
+def test_weights_are_no_checkpoint(run: Run, tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "weights")
-    with pytest.raises(BadInput, match="is not a checkpoint"):
-        check(tmp_path / "weights")
+    with pytest.raises(BadCheckpoint, match="belongs to another training run"):
+        run.parts.restore(tmp_path / "weights", fingerprint=run.fingerprint)
 
 
 def test_parameters_seed_budget_and_data_make_a_run_s_identity(run: Run, tmp_path: Path) -> None:

@@ -339,7 +339,7 @@ def breadth(samples: list[Sample]) -> float:
 
 def test_sheet_has_a_row_for_each_example(reader: Network, tmp_path: Path) -> None:
     sampler = Sampler(reader, Sampling(micro_batch=20))
-    _, path, _ = page(sampler, tmp_path, name="sheet", seed=0)
+    (_, path, _), _ = page(sampler, tmp_path, name="sheet", seed=0)
     rows = [Row(10 + column, prompt=reader.examples[1]) for column in range(10)]
     with Image.open(path) as sheet:
         assert sheet.size == (5 * (10 * 14 + 2), 5 * (2 * 14 + 2))  # two examples

@@ -159,15 +159,53 @@ def test_the_last_log_lines_of_work_that_failed_are_kept(services, claim) -> Non
         assert [line.message for line in jobs.log_lines(session, claim.job_id)] == ["dividing"]
 
 
-def test_a_commit_tells_the_progress_that_no_heartbeat_has_told(services) -> None:
+def test_stages_and_warnings_are_shown_beside_the_progress(services) -> None:
+    job, claim = add_training(services)
+    with hold(services, claim) as lease:
+        lease.stages([{"name": "loading"}])
+        lease.renew()
+        assert shown(services, job) == {"stages": [{"name": "loading"}]}
+        lease.progress(1, 5, "step")
+        lease.renew()
+        assert shown(services, job)["stages"] == [{"name": "loading"}]
+        lease.stages([])
+        lease.warn("they hardly differ")
+        lease.renew()
+        assert shown(services, job).keys() == {"done", "total", "unit", "eta_s", "note", "warnings"}
+        lease.progress(5, 5, "step")
+        lease.commit_one([])
+    assert shown(services, job)["warnings"] == ["they hardly differ"]
+    assert lines(services, claim) == ["they hardly differ"]
+
+
+def test_while_a_network_is_loaded_its_job_says_so(services, claim) -> None:
+    with hold(services, claim) as lease:
+        lease.stages([{"name": "loading"}])
+        lease.renew()
+        with services.database.read() as session:
+            job = jobs.get(session, claim.job_id)
+            found = of(session, [job])[job.id]
+        assert (found["done"], found["stages"]) == (0, [{"name": "loading"}])
+
+
+def shown(services, job):
+    with services.database.read() as session:
+        return of(session, [jobs.get(session, job.id)])[job.id]
+
+
+def add_training(services):
     def add(session):
         job = jobs.add(
             session, spec={}, spec_hash="0" * 64, kind="train", model="m", ranges=[(0, 1)]
         )
         shard = jobs.shards_of(session, job.id)[0]
-        return shards.claim(session, shard.id, owner="me", lease_s=60)
+        return job, shards.claim(session, shard.id, owner="me", lease_s=60)
 
-    claim = services.database.transact(add)
+    return services.database.transact(add)
+
+
+def test_a_commit_tells_the_progress_that_no_heartbeat_has_told(services) -> None:
+    _, claim = add_training(services)
     with hold(services, claim) as lease:
         lease.progress(5, 5, "step")
         lease.commit_one([])

@@ -62,6 +62,16 @@ def test_short_work_of_few_samples_does_not_make_the_worker_look_slow(context) -
     assert context.rates[KEY] == 5
 
 
+def test_less_than_a_forward_pass_tells_nothing(context, monkeypatch) -> None:
+    """As when one sample is made again: the pass is padded, and most of the time is overhead."""
+    monkeypatch.setattr(context, "rows_of", {KEY: 64}.get)
+    claimer = Claimer(context, "boot", SharedState())
+    claimer.learn([claim(1)], 3.0)
+    assert (context.rates, recorded(context)) == ({}, None)
+    claimer.learn([claim(40), claim(24)], 2.0)
+    assert (context.rates[KEY], recorded(context)) == (32, 32)
+
+
 @pytest.mark.parametrize(
     ("sizes", "live", "share"),
     [([1] * 300, 2, 150), ([1] * 300, 8, LEAST_TOGETHER), ([3] * 301, 2, 452), ([], 4, 64)],

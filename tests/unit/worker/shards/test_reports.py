@@ -121,6 +121,23 @@ def test_the_cause_of_an_error_decides_for_every_kind_of_job(services, kind) -> 
         assert bool(trace) == (row == ("queued", 1, 0)), "a traceback for what nobody knows"
 
 
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (Unreachable("the store is away"), "given back: the store is away"),
+        (Refused("no"), "attempt 1 failed: no"),
+        (ValueError("x"), "attempt 1 failed: ValueError: x"),
+    ],
+)
+def test_the_log_of_a_training_tells_what_ended_an_attempt(services, error, line) -> None:
+    for kind in ("train", "generate"):  # a job of many shards would have a line for each
+        claim = claimed(services, kind)
+        report_error(services, claim, error)
+        with services.database.read() as session:
+            found = [each.message for each in jobs.log_lines(session, claim.job_id)]
+        assert (line in found) == (kind == "train")
+
+
 def test_a_disk_that_is_full_or_fails_says_so(services) -> None:
     for name, says in (("ENOSPC", "no space left on the disk of /some/file"), ("EIO", "check the")):
         claim = claimed(services, "generate")
