@@ -8,6 +8,7 @@
     |-- ShortOfMemory            exit code 2: memory is short now
     |-- Unreachable              exit code 3: a database, broker or object store cannot be used now
     |-- NotFound                 exit code 4: no such thing
+    |-- MissingPackage           this machine's Genmill lacks a package that an extra brings
     |-- Removed                  it was there, and retention deleted it
     |-- JobFailed                an awaited job failed or was cancelled
     |-- BadRecord                the record holds what Genmill has not written
@@ -138,6 +139,13 @@ class NotFound(GenmillError):
 
     exit_code = 4
     cause = Cause.WORK
+    lasting = True
+
+
+class MissingPackage(GenmillError):
+    """A package that this needs is not installed here."""
+
+    cause = Cause.MACHINE
     lasting = True
 
 

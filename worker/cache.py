@@ -91,7 +91,7 @@ class Cache:
 
 
 def _open_lock(folder: Path) -> int:
-    return os.open(folder.with_suffix(".lock"), _LOCK_FLAGS, 0o600)
+    return os.open(folder.with_suffix(".lock"), _LOCK_FLAGS, 0o660)  # less the umask
 
 
 def _ensure_complete(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from db.errors import BadInput, raise_outage
+from worker.extras import needed_for
 from worker.media.sources.json_lines import parse_object
 from worker.media.sources.plain_text import as_utf8, decode_text
 from worker.source_files.members import Member
@@ -75,13 +76,8 @@ def _csv(file: IO[bytes], is_file: Callable[[str], bool]) -> Rows:
 
 
 def _parquet(file: IO[bytes]) -> Rows:
-    try:
+    with needed_for("a Parquet file", remedy="save the table as metadata.jsonl"):
         from pyarrow import parquet  # noqa: PLC0415 - large, and an optional extra
-    except ImportError:
-        raise BadInput(
-            "Parquet needs pyarrow, which is not installed",
-            remedy="install genmill[parquet], or save the table as metadata.jsonl",
-        ) from None
     try:
         table = parquet.ParquetFile(file)
         plain = [f.name for f in table.schema_arrow if not hasattr(f.type, "num_fields")
