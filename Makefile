@@ -1,6 +1,10 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
+TORCH ?=
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# programs in .venv know where it lies
+MOVED := $(shell [ ! -s .venv/installed ] || [ "$$(cat .venv/installed)" = "$(CURDIR)" ] || echo FORCE)
 SEED ?= 1
 COVERAGE ?=
 
@@ -9,12 +13,17 @@ COVERAGE ?=
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{sub(/:.*/, "", $$1); printf "  make %-11s %s\n", $$1, $$2}'
 
-install: .venv/installed ## virtual environment .venv with the pins of constraints.txt
+install: .venv/installed ## virtual environment .venv with the pins of constraints.txt; TORCH=cpu leaves CUDA out
 
-.venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[worker,dev,docs]'
-	@touch $@
+.venv/installed: pyproject.toml constraints.txt $(if $(TORCH),FORCE) $(MOVED)
+	@command -v $(PYTHON) >/dev/null || { echo "there is no $(PYTHON): install Python 3.12, or name another: make install PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) .ci/environment.py "$(TORCH)"
+	$(if $(TORCH),$(PIP) install --no-deps -c constraints.txt --index-url https://download.pytorch.org/whl/$(TORCH) torch)
+	$(PIP) install -c constraints.txt -e '.[worker,dev,docs]'
+	@$(BIN)/genmill --version
+	@echo "$(CURDIR)" > $@
+
+FORCE:
 
 demo: install ## the main job on real data: train, generate, schedule, download (minutes)
 	$(BIN)/genmill demo

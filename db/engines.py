@@ -20,6 +20,7 @@ from db.driver_errors import MOVED, code_of, location, settings_remedy
 from db.errors import Unreachable
 from db.lost_replies import ask_after_lost_replies
 from db.path_errors import explain, named_path, shown
+from db.sharing import file_mode, is_shared
 
 BUSY_TIMEOUT_S = 30
 WAL_BYTES = 64 * 2**20  # to which the file is cut back after it grew
@@ -44,10 +45,14 @@ def open_engine(url: URL) -> Engine:
 
 
 def _sqlite_engine(url: URL) -> Engine:
+    file = Path(str(url.database))
     try:
-        Path(str(url.database)).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if is_shared(file.parent):
+            # by itself, SQLite makes a file that a group cannot write; others take its mode
+            file.touch(file_mode(file.parent))
     except OSError as error:
-        at_fault = named_path(error, Path(str(url.database)))
+        at_fault = named_path(error, file)
         raise Unreachable(
             f"the {location(url)} cannot be created in {shown(at_fault)}: "
             f"{explain(error, at_fault)[0]}",

@@ -9,6 +9,7 @@
     |-- Unreachable              exit code 3: a database, broker or object store cannot be used now
     |-- NotFound                 exit code 4: no such thing
     |   `-- Gone                 it was there, and a command removed it
+    |-- MissingPackage           this machine's Genmill lacks a package that an extra brings
     |-- Removed                  it was there, and retention deleted it
     |-- JobFailed                an awaited job failed or was cancelled
     |-- TimedOut                 an awaited job had not ended when the wait was over
@@ -148,6 +149,13 @@ class Gone(NotFound):
     """It was removed by a command."""
 
     cause = Cause.WORK
+    lasting = True
+
+
+class MissingPackage(GenmillError):
+    """A package that this needs is not installed here."""
+
+    cause = Cause.MACHINE
     lasting = True
 
 

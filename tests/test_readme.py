@@ -1,8 +1,10 @@
 """The README's bash block is run; what all other pages show is looked up by `test_docs`."""
 
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,58 +15,69 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 
 
-def letters(folder: Path) -> None:
-    """Forty pictures of two classes: bars that stand and bars that lie."""
-    rng = np.random.default_rng(0)
-    for number in range(40):
-        pixels = rng.integers(0, 40, (28, 28), dtype=np.uint8)
-        place = int(rng.integers(4, 22))
-        pixels[
-            (slice(None), slice(place, place + 3)) if number % 2 else slice(place, place + 3)
-        ] = 255
-        target = folder / "images" / "il"[number % 2]
-        target.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(target / f"{number}.png")
-
-
 @pytest.fixture
-def desk(tmp_path: Path) -> Path:
-    """A working folder as the README supposes: images and a text."""
-    letters(tmp_path)
-    lines = (
-        f"The {n} small {w} of the mill turn.\n" for n in range(200) for w in ("wheels", "stones")
+def desk(tmp_path: Path) -> Iterator[Path]:
+    """An empty working folder; what runs there is stopped at the end."""
+    yield tmp_path
+    subprocess.run(
+        [sys.executable, "-m", "scheduler", "down"],
+        cwd=tmp_path,
+        env=environment(tmp_path) | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=False,
     )
-    (tmp_path / "book.txt").write_text("".join(lines), "utf-8")
-    return tmp_path
 
 
-@pytest.mark.timeout(400)
-def test_the_commands_by_hand_do_what_they_say(desk: Path) -> None:
-    (script,) = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-    environment = {
+def environment(desk: Path) -> dict[str, str]:
+    return {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
         "GENMILL_HOME": str(desk / "home"),
         "HOME": str(desk),
         "LANG": "C.UTF-8",
     }
-    try:
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script],
-            cwd=desk,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=380,
-            check=False,
-        )
-    finally:
-        subprocess.run(
-            [sys.executable, "-m", "scheduler", "down"],
-            cwd=desk,
-            env=environment | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            check=False,
-        )
+
+
+def run_block(desk: Path, *, shorter: bool) -> str:
+    """Run the block and return what it printed; `shorter` trains for two seconds each time."""
+    (script,) = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    if shorter:
+        script = re.sub(r"--max-seconds \d+", "--max-seconds 2", script)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=desk,
+        env=environment(desk),
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(list((desk / "out").rglob("*.png"))) >= 200
-    assert "nightly" in done.stdout
+    return done.stdout
+
+
+@pytest.mark.timeout(400)
+def test_the_commands_by_hand_do_what_they_say(desk: Path) -> None:
+    said = run_block(desk, shorter=True)
+    assert len(list((desk / "out").rglob("*.png"))) == 200
+    assert "nightly" in said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1300)
+def test_as_they_stand_they_make_digits_that_can_be_read(desk: Path) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    run_block(desk, shorter=False)
+    real = sorted((desk / "digits").rglob("*.png"))
+    reader = LogisticRegression(max_iter=500).fit(
+        [pixels(path) for path in real], [path.parent.name for path in real]
+    )
+    made = sorted((desk / "out").rglob("*.png"))
+    labels = [json.loads(path.with_suffix(".json").read_text("utf-8"))["label"] for path in made]
+    assert reader.score([pixels(path) for path in made], labels) > 0.7
+
+
+def pixels(path: Path) -> np.ndarray:
+    """A picture as 64 numbers, whatever its size."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L").resize((8, 8), Image.Resampling.BOX)).ravel() / 255

@@ -116,7 +116,7 @@ def _unique(sizes: Mapping[Path, Mapping[int, int]]) -> dict[int, int]:
 
 
 def _open_lock(folder: Path) -> int:
-    return os.open(folder.with_suffix(".lock"), _LOCK_FLAGS, 0o600)
+    return os.open(folder.with_suffix(".lock"), _LOCK_FLAGS, 0o660)  # less the umask
 
 
 def _ensure_complete(

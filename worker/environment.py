@@ -8,6 +8,9 @@ import os
 import stat
 from pathlib import Path
 
+from db.errors import Refused
+from db.sharing import share_new_files
+
 PREFIX = "GENMILL_"
 ENV_FILE = Path(".env")
 UNCHECKED = {"HOME", "DATABASE_URL", "REDIS_URL", "STORE_URL", "S3_ENDPOINT_URL", "PAGER"}
@@ -23,8 +26,17 @@ _BOTO_FILES = (
 
 
 def default_home() -> Path:
-    """The folder `genmill` in the user's data folder (XDG Base Directory Specification 0.8)."""
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "genmill"
+    """The folder `genmill` in the user's data folder (XDG Base Directory Specification 0.8).
+
+    Raises `Refused` for a user without a folder, as in a container.
+    """
+    try:
+        return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "genmill"
+    except RuntimeError:
+        raise Refused(
+            f"user {os.geteuid()} has no folder for data, and HOME is not set",
+            remedy="set GENMILL_HOME to a folder that you can write",
+        ) from None
 
 
 def default_pager() -> str:
@@ -85,4 +97,5 @@ def database_url() -> str | None:
     if given.keys() - UNCHECKED or ENV_FILE.exists():
         return None
     home = Path(given["HOME"]) if "HOME" in given else default_home()
+    share_new_files(home)
     return given.get("DATABASE_URL") or sqlite_url(home)

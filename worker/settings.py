@@ -22,6 +22,8 @@ from pydantic_settings import (
 
 from db.errors import Refused, Unreachable
 from db.path_errors import reading, shown
+from db.sharing import share_new_files
+from worker import own_broker
 from worker.environment import ENV_FILE, PREFIX, default_home, env_file_fault, sqlite_url
 from worker.redis_address import RedisAddress, parse_redis_url
 from worker.specs import explain, matching
@@ -155,18 +157,19 @@ class Settings(BaseSettings):
 
         Without `redis_url`, it is read from the file that `genmill up` writes when it starts the
         embedded broker, each time anew, because that may happen later. Raises `Unreachable` if
-        there is no such file, and `Refused` if `redis_url` is not the URL of a Redis server.
+        there is no such file, or it came here with a copied or moved home, and `Refused` if
+        `redis_url` is not the URL of a Redis server.
         """
         if self.redis_url is not None:
             return parse_redis_url(self.redis_url.get_secret_value())
-        try:
-            written = self.broker_file.read_text("utf-8")
-        except OSError as error:
+        address = own_broker.read_address(self.broker_file)
+        if came_from := own_broker.origin(address, self.broker_file.parent):
             raise Unreachable(
-                f"no broker: {self.broker_file} cannot be read ({error.strerror})",
-                remedy="start this machine's own with `genmill up`, or set GENMILL_REDIS_URL",
-            ) from None
-        return parse_redis_url(written, setting=str(self.broker_file))
+                f"no broker runs in {self.home.absolute()}, which was copied or moved from "
+                f"{came_from}",
+                remedy="start its own with `genmill up`",
+            )
+        return address
 
     @property
     def broker_client(self) -> str:
@@ -206,15 +209,18 @@ class Settings(BaseSettings):
 def read_settings() -> Settings:
     """The settings as they are given now. Raises `Refused`, naming each wrong one.
 
-    Logs a warning about a `.env` that is not read.
+    Logs a warning about a `.env` that is not read. In a home that a group shares, the files that
+    this process makes from now on are the group's, too.
     """
     if fault := env_file_fault():
         log.warning("%s is not read: %s; %s", ENV_FILE.absolute(), fault, ENV_FILE_REMEDY)
     try:
         with _reading_env_file():
-            return Settings(_env_file=_env_file())
+            settings = Settings(_env_file=_env_file())
     except ValidationError as error:
         raise Refused(f"environment GENMILL_*: {explain(error)}") from None
+    share_new_files(settings.home)
+    return settings
 
 
 class Wrong(NamedTuple):

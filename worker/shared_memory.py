@@ -13,6 +13,7 @@ import time
 _DRAINING, _BOOT_FAILED, _REFUSED = 0, 1, 2  # one byte each
 _PULSE, _PULSE_AT = struct.Struct("@d"), 8
 _PID, _PID_AT = struct.Struct("@q"), 16
+_REASON = slice(64, 64 + 2048)  # padded with zeros
 
 
 class SharedState:
@@ -30,8 +31,10 @@ class SharedState:
         """Whether the worker is shutting down."""
         return self._memory[_DRAINING] == 1
 
-    def fail_boot(self, *, refused: bool) -> None:
-        """Tell the parent that the child could not boot; `refused`: no other child could either."""
+    def fail_boot(self, reason: str, *, refused: bool) -> None:
+        """Tell the parent why the child could not boot; `refused`: no other child could either."""
+        size = _REASON.stop - _REASON.start
+        self._memory[_REASON] = reason.encode(errors="replace")[:size].ljust(size, b"\0")
         self._memory[_REFUSED] = refused
         self._memory[_BOOT_FAILED] = 1
 
@@ -39,6 +42,11 @@ class SharedState:
     def boot_failed(self) -> bool:
         """Whether the child could not boot."""
         return self._memory[_BOOT_FAILED] == 1
+
+    @property
+    def boot_error(self) -> str:
+        """Why the child could not boot."""
+        return self._memory[_REASON].rstrip(b"\0").decode(errors="ignore")
 
     @property
     def refused(self) -> bool:

@@ -149,8 +149,11 @@ def _fail_unforeseen(error: Exception) -> int:
     """A line for what nobody foresaw; its traceback is for those who debug."""
     import traceback
 
+    from worker.extras import missing_package
     from worker.settings import read_settings
 
+    if isinstance(error, ModuleNotFoundError) and (known := missing_package(error)):
+        return _fail(known.message, known.remedy, known.exit_code)
     with contextlib.suppress(GenmillError):
         if read_settings().log_level == "debug":
             click.echo("".join(traceback.format_exception(error)), err=True)

@@ -1,8 +1,12 @@
 """`genmill up`, `down`, `status`, `doctor` and `demo`: the whole system on this machine."""
 
+from pathlib import Path
+
 import click
 
 from scheduler.cli.options import as_json, shown
+from scheduler.cli.private import shared_as_usual
+from scheduler.submission.path_arguments import PathArgument
 
 PROCESSES = ("name", "pid", "restarts", "last_exit", "log")
 WORKERS = ("id", "host", "pid", "device")
@@ -11,7 +15,11 @@ UNDER_WAY = ("id", "kind", "model", "progress")
 
 @click.command("up")
 @click.option(
-    "--workers", type=click.IntRange(1, 256), metavar="N", help="Number of workers (default 1)."
+    "--workers",
+    type=click.IntRange(0, 256),
+    metavar="N",
+    help="Number of workers (default 1). With 0, workers are started by hand, and PyTorch is not "
+    "needed.",
 )
 @click.option(
     "--detach", is_flag=True, help="Return once everything runs; `genmill down` stops it."
@@ -168,12 +176,30 @@ def _refuse_combinations(
 
 
 @click.command("demo")
-def demo() -> None:
+@click.option(
+    "--write-data",
+    "folder",
+    type=PathArgument(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Only write its data into DIR: digits/, pictures in a folder for each digit, and "
+    "documentation.txt.",
+)
+def demo(folder: Path | None) -> None:
     """Train, generate, schedule and download on real data, in a few minutes.
+
+    The results are in genmill-demo/. Whatever ends it, nothing runs on.
 
     \b
     genmill demo
+    genmill demo --write-data .
     """
+    if folder is not None:
+        from scheduler.demo.data import write_data
+
+        with shared_as_usual():
+            for path in write_data(folder):
+                click.echo(str(path))
+        return
     from scheduler.demo.run import run_demo
     from worker.settings import read_settings
 

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from db.errors import Refused
 from scheduler.cli import promotion, removal
 from scheduler.cli.options import as_json, listed, shown
 from scheduler.cli.private import shared_as_usual
@@ -196,11 +195,10 @@ def import_(folder: Path, name: str, unwrap: bool, as_json: bool) -> None:
 
 
 def _inspect(folder: Path) -> "Inspection":
-    try:
+    from worker.extras import needed_for
+
+    elsewhere = "import it where a worker is installed, with the same database and store"
+    with needed_for("trying the model", remedy=elsewhere):
         from worker.engine.inspection import inspect
-    except ModuleNotFoundError as error:
-        raise Refused(
-            f"the model cannot be tried here, because {error.name} is not installed",
-            remedy="import it where a worker is installed, with the same database and store",
-        ) from None
-    return inspect(folder)
+
+        return inspect(folder)

@@ -1,8 +1,9 @@
 """Who may read what Genmill writes: its owner alone, from the first byte, whatever the umask.
 
 The record, the store, logs, sockets and caches hold prompts, weights and passwords. All of them are
-made by this process or its children, which have its umask. Files that the user asks for by name
-(downloads, exports, sheets) are an exception: `shared_as_usual` makes them as other programs would.
+made by this process or its children, which have its umask. In a home that a group shares, reading
+the settings lets the group in (`db.sharing`). Files that the user asks for by name (downloads,
+exports, sheets) are an exception: `shared_as_usual` makes them as other programs would.
 """
 
 import os

@@ -15,9 +15,11 @@ def worker() -> None:
     \b
     GENMILL_DEVICE=cuda:0 genmill worker
     """
+    from worker.extras import require
     from worker.process.parent import run_worker
     from worker.settings import read_settings
 
+    require("worker", "a worker")
     settings = read_settings()
     refuse_other_schema(settings)
     run_worker(settings)

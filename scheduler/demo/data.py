@@ -7,23 +7,30 @@ from pydoc_data.topics import topics
 import numpy as np
 from PIL import Image
 
-from db.errors import GenmillError
+from worker.extras import needed_for
+from worker.files import disk_errors
 
 DARKEST = 16  # scikit-learn counts ink from 0 to 16
+
+
+def write_data(folder: Path) -> list[Path]:
+    """Write all of it into `folder`; return what was written."""
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        return [
+            write_digits(folder / "digits"),
+            write_documentation(folder / "documentation.txt"),
+        ]
 
 
 def write_digits(folder: Path) -> Path:
     """Write scikit-learn's handwritten digits as PNG files of 8x8, one sub-folder per class.
 
     1,797 digits by 43 people (Alpaydin, Kaynak 1998, UCI "Optical Recognition of Handwritten
-    Digits"). Raises `GenmillError` if scikit-learn is not installed.
+    Digits"). Raises `MissingPackage` if scikit-learn is not installed.
     """
-    try:
+    with needed_for("the demo"):
         from sklearn.datasets import load_digits  # noqa: PLC0415 - the scheduler's image has none
-    except ImportError:
-        raise GenmillError(
-            "the demo needs scikit-learn's digits", remedy="run pip install 'genmill[worker]'"
-        ) from None
     digits = load_digits()
     pixels = np.round(digits.images * (255 / DARKEST)).astype(np.uint8)  # (N, 8, 8)
     for number, (image, label) in enumerate(zip(pixels, digits.target, strict=True)):

@@ -58,7 +58,8 @@ def run_demo(
 ) -> None:
     """Run the demo in `folder`, with a home of its own there, and say where the results are.
 
-    Raises `JobFailed` if a job does not succeed.
+    Nothing of it runs on after the call, however that ends. Raises `MissingPackage` without a
+    worker's packages, and `JobFailed` if a job does not succeed.
     """
     began = time.monotonic()
     folder = folder.absolute()
@@ -219,13 +220,24 @@ def draw_sheet(folder: Path, path: Path, *, columns: int = 16) -> None:
 
 @contextlib.contextmanager
 def _running_system(settings: Settings, say: Say) -> Iterator[Services]:
-    """Run broker, database, workers and scheduler inside the block."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # stop everything, as Ctrl-C does
-    control.up(settings, workers=WORKERS, detach=True, say=say)
-    services = open_services(settings)
+    """Run broker, database, workers and scheduler inside the block, whatever ends it."""
+    with _stopped_by_signals(), control.running(settings, workers=WORKERS, say=say):
+        services = open_services(settings)
+        try:
+            yield services
+        finally:
+            services.close()
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Let SIGTERM and a terminal that closes end the block as Ctrl-C does."""
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # `nohup` makes it ignored
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
-        yield services
+        yield
     finally:
-        services.close()
-        control.down(settings, say=say)
+        for number, handler in before.items():
+            signal.signal(number, handler)

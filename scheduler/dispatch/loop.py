@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 
+from db.sharing import folder_mode
 from scheduler.dispatch.garbage import collect_datasets, collect_packs, collect_prompts
 from scheduler.dispatch.rounds import Steps, run_round
 from worker.log import set_up_logging
@@ -46,5 +47,6 @@ def run_scheduler(settings: Settings, stop: threading.Event | None = None) -> No
 def touch_scheduler_file(settings: Settings) -> None:
     """Touch the file that shows `genmill doctor` that a scheduler is alive, if it is writable."""
     with contextlib.suppress(OSError):
-        settings.scheduler_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = folder_mode(settings.home)
+        settings.scheduler_file.parent.mkdir(mode=mode, parents=True, exist_ok=True)
         settings.scheduler_file.touch()

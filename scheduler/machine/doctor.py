@@ -3,7 +3,8 @@
 It changes nothing. The workers' rows tell which devices they use, so torch is not loaded.
 """
 
-import importlib.util
+import grp
+import importlib.metadata
 import shutil
 import stat
 import tempfile
@@ -18,12 +19,15 @@ from db.driver_errors import location
 from db.errors import GenmillError, Refused
 from db.path_errors import as_genmill, is_missing, shown
 from db.session import clock
+from db.sharing import is_shared
 from scheduler.machine.broker import ping
 from scheduler.machine.configuration import check_settings
 from scheduler.machine.control import has_database
-from scheduler.machine.home import home_error, state_file, supervisor_pid
+from scheduler.machine.file_systems import sqlite_on_network
+from scheduler.machine.home import copied_from, home_error, state_file, supervisor_pid
 from scheduler.output.render import to_count, to_iso
 from worker.environment import PREFIX
+from worker.extras import require
 from worker.services import Services, open_services
 from worker.services.estimates import misjudged_generations, misjudged_trainings
 from worker.settings import Settings, read_leniently, settings_given
@@ -34,8 +38,6 @@ MAX_SETBACK_S = 60.0  # most things that fail work at the second or third try
 SHOWN = 5  # items that fail
 LOOKED_AT = 3  # models, whose jobs' estimates are compared with what they took
 MAX_ROUND_S = 120.0  # a scheduler whose round takes longer hangs: services time out sooner
-
-OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 Check = Callable[[Services], str]  # returns what it found; raises `GenmillError` if that is wrong
 
@@ -101,19 +103,32 @@ def _home(services: Services) -> str:
     home = services.settings.home.absolute()
     try:
         with tempfile.TemporaryFile(dir=_nearest(home)):
-            found = "writable" if home.exists() else "created by `genmill up`"
-            if home.exists() and _is_open(home):  # made by hand, or by an earlier version
-                found += f", open to other users: `chmod -R go= {home}` closes it"
-            return f"{home}, {found}"
+            found = _sharing(home) if home.exists() else "created by `genmill up`"
     except OSError as error:
         raise home_error(services.settings, error) from None
+    if problem := sqlite_on_network(services.settings):
+        raise problem
+    return f"{home}, {found}"
 
 
-def _is_open(home: Path) -> bool:
-    """Whether other users can get at anything in the home."""
-    return bool(home.stat().st_mode & OTHERS) and any(
-        path.stat().st_mode & OTHERS for path in home.iterdir() if not path.is_symlink()
-    )
+def _sharing(home: Path) -> str:
+    """Who can get at what is in a home that is there."""
+    status = home.stat()
+    shared = is_shared(home)
+    found = f"writable, shared by the group {_group(status.st_gid)}" if shared else "writable"
+    others = stat.S_IRWXO if shared else stat.S_IRWXG | stat.S_IRWXO
+    inside = (path.stat().st_mode for path in home.iterdir() if not path.is_symlink())
+    if status.st_mode & others and any(mode & others for mode in inside):
+        # made by hand, or by an earlier version
+        found += f", open to other users: `chmod -R {'o' if shared else 'go'}= {home}` closes it"
+    return found
+
+
+def _group(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:  # a container's group may have no name
+        return str(number)
 
 
 def _space(services: Services) -> str:
@@ -131,6 +146,8 @@ def _supervisor(services: Services) -> str:
     if pid is not None:
         return f"`genmill up` runs in this home, process {pid}"
     if state_file(services.settings).exists():
+        if came_from := copied_from(services.settings):
+            return f"`genmill up` does not run in this home, copied or moved from {came_from}"
         raise GenmillError("`genmill up` was killed", remedy="start it again with `genmill up`")
     return "`genmill up` does not run in this home; a cluster needs none"
 
@@ -240,6 +257,11 @@ def _estimates(services: Services) -> str:
     return f"predicted against real, half are off by less than: {', '.join(told)}"
 
 
+def _torch(_: Services) -> str:
+    require("worker", "a worker", remedy="leave it if this machine only submits jobs")
+    return f"PyTorch {importlib.metadata.version('torch')}"
+
+
 def _nearest(folder: Path) -> Path:
     """The folder, or its nearest parent that is there, even if it cannot be used."""
     return next(path for path in (folder, *folder.parents) if not is_missing(path))
@@ -258,10 +280,5 @@ CHECKS: dict[str, Check] = {
     "broker": lambda services: f"{ping(services.settings)} at {services.settings.broker}",
     "store": _store,
     "workers": _workers,
-    "estimates": _estimates,
-    "torch": lambda _: (
-        "installed"
-        if importlib.util.find_spec("torch")
-        else "not installed: this machine can submit jobs, but not run them"
-    ),
+    "torch": _torch,
 }

@@ -15,6 +15,8 @@ from typing import Any
 from db import errors
 from db.errors import GenmillError, Refused
 from db.path_errors import explain, shown, target_at_fault
+from db.sharing import file_mode, folder_mode, is_shared
+from worker import own_broker
 from worker.files import open_no_link
 from worker.settings import Settings
 
@@ -23,23 +25,31 @@ LOCK_PAUSE_S = 0.05
 
 
 def create_home(settings: Settings) -> None:
-    """Create the home, for its owner alone. Raises `Refused` if it cannot be used."""
+    """Create the home, for its owner alone; one that a group shares was made by hand.
+
+    Raises `Refused` if it cannot be used.
+    """
     try:
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        log_folder(settings).mkdir(mode=0o700, exist_ok=True)
-        private_folder(_lock_file(settings).parent)
+        log_folder(settings).mkdir(mode=folder_mode(settings.home), exist_ok=True)
+        private_folder(_lock_file(settings).parent, shared=is_shared(settings.home))
     except OSError as error:
         raise home_error(settings, error) from None
 
 
-def private_folder(folder: Path) -> Path:
-    """Create `folder`, for its owner alone. Raises `Refused` if it is another user's."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.is_symlink() or folder.lstat().st_uid != os.getuid():
+def private_folder(folder: Path, *, shared: bool = False) -> Path:
+    """Create `folder`, for its owner alone or, if `shared`, for the group of the folder above.
+
+    Raises `Refused` if it is another user's and not shared.
+    """
+    folder.mkdir(mode=0o770 if shared else 0o700, parents=True, exist_ok=True)
+    is_own = folder.lstat().st_uid == os.getuid()
+    if folder.is_symlink() or not (is_own or shared):
         raise Refused(
             f"{folder} is not a folder of this user", remedy="remove it, or set GENMILL_HOME"
         )
-    folder.chmod(0o700)
+    if not shared:
+        folder.chmod(0o700)
     return folder
 
 
@@ -52,6 +62,14 @@ def home_error(settings: Settings, error: OSError) -> Refused:
         f"the home {shown(home)} cannot be used: {explain(error, at_fault)[0]}{where}",
         remedy="set GENMILL_HOME to a folder that you can write, on a disk with space",
     )
+
+
+def copied_from(settings: Settings) -> str | None:
+    """Where a home came from that was copied or moved since its broker last started, if it was."""
+    file = settings.broker_file
+    with contextlib.suppress(GenmillError, ValueError):
+        return own_broker.origin(own_broker.read_address(file), file.parent)
+    return None
 
 
 def state_file(settings: Settings) -> Path:
@@ -91,14 +109,15 @@ def write_failure(settings: Settings, error: GenmillError) -> None:
 
 
 @contextlib.contextmanager
-def supervisor_lock(settings: Settings) -> Iterator[None]:
-    """Hold the home's lock. Raises `Refused` if a supervisor runs or the home is unusable.
+def supervisor_lock(settings: Settings) -> Iterator[int]:
+    """Hold the home's lock; yields its file. Raises `Refused` if a supervisor runs or none can.
 
     The kernel releases the lock when its holder dies for any reason.
     """
     create_home(settings)
     try:
-        descriptor = os.open(_lock_file(settings), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        flags, mode = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, file_mode(settings.home)
+        descriptor = os.open(_lock_file(settings), flags, mode)
     except OSError as error:
         raise home_error(settings, error) from None
     try:
@@ -110,9 +129,17 @@ def supervisor_lock(settings: Settings) -> Iterator[None]:
             raise already_running_error(settings)
         os.ftruncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode())
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def is_gone(settings: Settings, lock: int) -> bool:
+    """Whether the home of this lock is no longer where it was: it was moved or removed."""
+    try:
+        return not os.path.samestat(_lock_file(settings).stat(), os.fstat(lock))
+    except FileNotFoundError:
+        return True
 
 
 def already_running_error(settings: Settings) -> Refused:

@@ -12,17 +12,20 @@ from io import FileIO
 from pathlib import Path
 
 LIMIT_BYTES = 10 * 2**20
+GROUP_SHARED = 0o2070  # as in `db.sharing`
 
 
 def open_log(path: Path, *, limit_bytes: int = LIMIT_BYTES) -> FileIO:
-    """Open a log for appending, readable by its owner alone, after renaming a large one.
+    """Open a log for appending, for its owner alone or the group that shares its folder.
 
+    A large one is renamed first.
     An `OSError` if a link lies there, which could lead anywhere.
     """
     if path.exists() and path.stat().st_size > limit_bytes:
         path.replace(path.with_name(f"{path.name}.1"))
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    return FileIO(os.open(path, flags, 0o600), "ab")
+    is_shared = path.parent.stat().st_mode & GROUP_SHARED == GROUP_SHARED
+    return FileIO(os.open(path, flags, 0o660 if is_shared else 0o600), "ab")
 
 
 def copy_to_log(source: int, path: Path, *, limit_bytes: int = LIMIT_BYTES) -> None:

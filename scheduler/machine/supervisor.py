@@ -16,10 +16,17 @@ from functools import partial
 from types import FrameType
 
 from db import schema, shards, workers
-from db.errors import Unreachable
+from db.errors import Refused, Unreachable
 from scheduler.machine.broker import ping, prepare_broker
-from scheduler.machine.child_process import ChildProcess
-from scheduler.machine.home import log_folder, state_file, supervisor_lock, write_state
+from scheduler.machine.child_process import ChildProcess, last_error
+from scheduler.machine.home import (
+    copied_from,
+    is_gone,
+    log_folder,
+    state_file,
+    supervisor_lock,
+    write_state,
+)
 from scheduler.output.render import to_count
 from worker.failpoints import reach
 from worker.files import disk_errors
@@ -49,6 +56,7 @@ class Supervisor:
         self.workers = workers
         self.say = say
         self.stop_requests = 0  # the second one kills what still runs
+        self.lock: int | None = None  # the file that is locked, once it is
         self.ready = False
         self.broker_seen_at = 0.0  # when the broker started that knows the doorbells
         self.services = open_services(settings)
@@ -59,7 +67,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Start everything, watch it, stop it. Raises `Refused` if another one runs here."""
-        with supervisor_lock(self.settings), self._counting_stop_signals():
+        with supervisor_lock(self.settings) as self.lock, self._counting_stop_signals():
             try:
                 self._start()
                 self._watch()
@@ -82,7 +90,7 @@ class Supervisor:
         self._ring_again()
         environment = self.settings.child_environment()
         if not self.settings.threads:  # the workers share the cores
-            share = max(1, (os.cpu_count() or 1) // self.workers)
+            share = max(1, (os.cpu_count() or 1) // max(1, self.workers))
             environment.setdefault("OMP_NUM_THREADS", str(share))
         self.say(f"starting in {self.settings.home.absolute()}; stop with Ctrl-C")
         names = ["scheduler", *(f"worker-{n + 1}" for n in range(self.workers))]
@@ -94,6 +102,7 @@ class Supervisor:
         self._write_state()
 
     def _start_broker(self) -> None:
+        self._warn_of_copy()
         broker = prepare_broker(self.settings)
         environment = self.settings.child_environment()
         self.broker = self._child("broker", [str(broker.server), "-"], environment)
@@ -112,10 +121,25 @@ class Supervisor:
             else:
                 return
 
+    def _warn_of_copy(self) -> None:
+        """Two records on one store would each delete as garbage what only the other one names."""
+        settings = self.settings
+        came_from = copied_from(settings)
+        if came_from and settings.store_url and settings.database_url is None:
+            self.say(
+                f"warning: this home was copied or moved from {came_from}; if that one is still "
+                f"used, give this one a store of its own, because both use {settings.store}"
+            )
+
     def _watch(self) -> None:
         """Look after the processes; whatever fails here must not end what works."""
         while not self.stop_requests:
             events = [event for child in self._processes() if (event := self._keep_alive(child))]
+            if not self.ready:
+                self._refuse_wrong_settings()
+            if self._survive("looking for the home", self._is_home_gone):
+                events.append("the home was moved or removed, so everything stops")
+                self.stop_requests += 1
             if self.broker and self.broker.started_at != self.broker_seen_at:
                 self._survive("ringing again", self._ring_again)
             if not self.ready and self._survive("looking for workers", self._all_workers_live):
@@ -129,6 +153,16 @@ class Supervisor:
                     self._survive("writing the state", self._write_state) or again_at
                 )
             time.sleep(POLL_S)
+
+    def _is_home_gone(self) -> bool:
+        return self.lock is not None and is_gone(self.settings, self.lock)
+
+    def _refuse_wrong_settings(self) -> None:
+        """Raise `Refused` if a process has ended because of its settings: it always would."""
+        for child in self.children:
+            if child.last_code == Refused.exit_code:
+                reason = last_error(child.log) or child.last_exit
+                raise Refused(f"{child.name}: {reason}", remedy=f"see {child.log}")
 
     def _keep_alive(self, child: ChildProcess) -> str | None:
         return self._survive(f"looking after {child.name}", child.keep_alive)

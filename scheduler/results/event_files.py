@@ -10,6 +10,7 @@ from typing import Any
 
 from db.errors import Refused
 from db.tables import Evaluation, Job, Point
+from worker.extras import needed_for
 from worker.files import atomic_write, disk_errors, inside
 
 
@@ -47,15 +48,10 @@ def write_events(
 
 def _tensorboard() -> tuple[Any, Any, Any]:
     """TensorBoard's writer and messages, which take a second to load."""
-    try:
+    with needed_for("an event file"):
         from tensorboard.compat.proto.event_pb2 import Event  # noqa: PLC0415
         from tensorboard.compat.proto.summary_pb2 import Summary  # noqa: PLC0415
         from tensorboard.summary.writer.record_writer import RecordWriter  # noqa: PLC0415
-    except ModuleNotFoundError:
-        raise Refused(
-            "event files need the package tensorboard, which is not installed",
-            remedy="run `pip install 'genmill[tensorboard]'`",
-        ) from None
     return RecordWriter, Event, Summary
 
 

@@ -67,12 +67,11 @@ class Child:
                 if isinstance(error, GenmillError)
                 else f"{type(error).__name__}: {error}"
             )
+            reason = text.partition("\n")[0]
             log.error(  # noqa: TRY400 - a line is enough; the traceback is for debugging
-                "the worker cannot start: %s",
-                text.partition("\n")[0],
-                exc_info=log.isEnabledFor(logging.DEBUG),
+                "the worker cannot start: %s", reason, exc_info=log.isEnabledFor(logging.DEBUG)
             )
-            self.shared.fail_boot(refused=isinstance(error, Refused))
+            self.shared.fail_boot(reason, refused=isinstance(error, Refused))
             os.kill(os.getppid(), signal.SIGTERM)
 
     def _boot(self) -> None:

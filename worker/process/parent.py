@@ -97,7 +97,7 @@ def run_worker(settings: Settings) -> None:
     log.info("worker stopped", extra={"pid": os.getpid()})
     if shared.boot_failed:
         kind = Refused if shared.refused else GenmillError
-        raise kind("the worker could not start", remedy="its log says why")
+        raise kind(f"the worker cannot start: {shared.boot_error}")
     if not shared.draining:
         raise GenmillError("the worker ended by itself", remedy="read its log and start it again")
 

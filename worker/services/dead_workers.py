@@ -16,6 +16,7 @@ from pathlib import Path
 from uuid import UUID
 
 from db import shards, workers
+from db.sharing import file_mode, folder_mode
 from worker.services.connections import Services
 from worker.services.loops import Loop
 
@@ -29,9 +30,9 @@ def show_life(home: Path, boot_id: str) -> None:
     folder = _folder(home)
     fresh = folder / f".{boot_id}"
     try:
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        file = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        folder.parent.mkdir(mode=folder_mode(home), parents=True, exist_ok=True)
+        folder.mkdir(mode=folder_mode(home), exist_ok=True)
+        file = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL, file_mode(home))
         fcntl.flock(file, fcntl.LOCK_EX)  # before it has its name: unlocked, it would mean death
         os.write(file, _machine().encode())
         fresh.replace(folder / boot_id)

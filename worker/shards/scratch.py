@@ -8,8 +8,8 @@ could find a new folder before its owner has locked it.
 import fcntl
 import logging
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -30,7 +30,8 @@ def scratch(root: Path) -> Iterator[Path]:
         with disk_errors(root):
             root.mkdir(parents=True, exist_ok=True)
             with _locked(root):
-                folder = Path(tempfile.mkdtemp(dir=root, prefix="work-"))
+                folder = root / f"work-{secrets.token_hex(8)}"
+                folder.mkdir(0o770)  # less the umask
                 stack.enter_context(_locked(folder))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         with full_disk(root):
@@ -67,7 +68,7 @@ def _remove_if_dead(folder: Path) -> bool:
 @contextmanager
 def _locked(folder: Path, flags: int = 0) -> Iterator[None]:
     """Hold the lock of a folder, a file `.lock` in it, which is made if missing."""
-    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o660)  # less the umask
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | flags)
         yield

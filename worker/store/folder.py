@@ -5,7 +5,7 @@ import hashlib
 import io
 import math
 import os
-import tempfile
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -199,12 +199,12 @@ class FolderStore(ObjectStore):
     def _temporary(self) -> Iterator[Path]:
         with disk_errors(self.root):
             (self.root / ".tmp").mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.root / ".tmp")
-            os.close(handle)
+            temporary = self.root / ".tmp" / f"{os.getpid()}-{secrets.token_hex(8)}"
+            temporary.touch(0o660, exist_ok=False)  # less the umask
             try:
-                yield Path(name)
+                yield temporary
             finally:
-                Path(name).unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
 
     def _target(self, key: str) -> str:
         return f"{self.root}/{key}"  # a Path would take as long as writing a small file

@@ -19,7 +19,7 @@ def write_new(data: bytes, target: str, temporaries: str, *, durable: bool) -> N
     temporary = f"{temporaries}/{os.getpid()}-{next(_numbers)}-{os.urandom(4).hex()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
-        file = os.open(temporary, flags, 0o600)
+        file = os.open(temporary, flags, 0o660)  # less the umask
         try:
             view = memoryview(data)
             while view:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from db.errors import Refused
 from worker.environment import database_url
 from worker.services import open_services
 from worker.settings import Settings, read_settings
@@ -52,3 +53,15 @@ def test_settings_that_are_handed_over_win(bare, tmp_path):
     bare.setenv("GENMILL_HOME", str(tmp_path / "environment"))
     services = open_services(Settings(_env_file=None, home=tmp_path / "given"))
     assert services.database.url.database == f"{tmp_path}/given/genmill.db"
+
+
+def test_a_user_without_a_folder_is_told_to_name_a_home(bare):
+    def unknown(_):
+        raise KeyError
+
+    for name in ("HOME", "XDG_DATA_HOME"):
+        bare.delenv(name, raising=False)
+    bare.setattr("pwd.getpwuid", unknown)
+    for read in (database_url, read_settings):
+        with pytest.raises(Refused, match=r"has no folder for data.*set GENMILL_HOME"):
+            read()

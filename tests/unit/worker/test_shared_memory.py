@@ -24,8 +24,10 @@ def test_a_child_sees_the_drain_and_its_parent_sees_that_the_boot_failed(refused
     assert not shared.draining
     shared.drain()
     assert shared.draining
-    in_a_child(lambda: shared.fail_boot(refused=refused) if shared.draining else None)
+    reason = "no such device: über " + "x" * 3000
+    in_a_child(lambda: shared.fail_boot(reason, refused=refused) if shared.draining else None)
     assert shared.boot_failed
+    assert shared.boot_error == reason.encode()[:2048].decode()
     assert shared.refused is refused
 
 

@@ -2,20 +2,15 @@
 
 from typing import Any
 
-from db.errors import BadInput
+from worker.extras import needed_for
 
 
 def load_pyarrow(instead: str) -> tuple[Any, Any]:
     """The modules `pyarrow` and `pyarrow.parquet`.
 
-    Raises `BadInput` if they are not installed; `instead` says what to do without them.
+    Raises `MissingPackage` if they are not installed; `instead` says what to do without them.
     """
-    try:
+    with needed_for("Parquet", remedy=instead):
         import pyarrow  # noqa: PLC0415 - large, and an optional extra
         from pyarrow import parquet  # noqa: PLC0415 - as above
-    except ImportError:
-        raise BadInput(
-            "Parquet needs pyarrow, which is not installed",
-            remedy=f"install genmill[parquet], or {instead}",
-        ) from None
     return pyarrow, parquet

@@ -157,6 +157,9 @@ TARGETS: dict[tuple[str, str], list[Row]] = {
         )
         for form in FORMS
     ],
+    ("demo", "folder"): [
+        Row(("demo", "--write-data", "{path}"), "o", Path.mkdir, "folder", codes=(2, 3))
+    ],
     ("dataset show", "sheet"): [
         Row(
             ("dataset", "show", "words", "--sheet", "{path}"),

@@ -1,3 +1,4 @@
+import errno
 import os
 import sqlite3
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 
 from db import schema
 from db.errors import GenmillError, Refused, Unreachable
-from scheduler.machine.control import status, wait_until_ready
+from scheduler.machine.control import down, running, status, wait_until_ready
 from scheduler.machine.home import (
     create_home,
     read_state,
@@ -69,6 +70,45 @@ def test_a_start_that_crashes_points_to_the_log(settings):
     write_failure(settings, Refused("of another process"))
     with pytest.raises(GenmillError, match=r"ended with exit code 1; see .*up\.log"):
         wait_until_ready(settings, ended("raise SystemExit(1)"))
+
+
+def test_a_process_that_fails_again_and_again_is_told_with_its_reason(settings):
+    create_home(settings)
+    log = settings.home / "logs" / "worker-1.log"
+    log.write_text("booting\nError: the worker cannot start: torch is broken\n")
+    worker = {"name": "worker-1", "restarts": 3, "last_exit": "exit code 1", "log": str(log)}
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        write_state(settings, {"pid": process.pid, "ready": False, "processes": [worker]})
+        with pytest.raises(GenmillError, match=r"worker-1 has failed 3 times.*torch is broken"):
+            wait_until_ready(settings, process)
+
+
+def test_what_runs_for_a_block_ends_with_it(settings):
+    said: list[str] = []
+
+    def work():
+        with running(settings, workers=0, say=said.append):
+            said.append(f"{read_state(settings)['ready']}, pid {supervisor_pid(settings)}")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        work()
+    assert supervisor_pid(settings) is None
+    ready, inside, stopped = said
+    assert (ready, stopped) == ("ready, with no workers", "stopped")
+    assert inside.startswith("True, pid ")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(inside.rpartition(" ")[2]), 0)
+
+
+def test_what_another_user_runs_is_not_stopped(settings, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    with supervisor_lock(settings):
+        monkeypatch.setattr(os, "kill", refuse)
+        with pytest.raises(GenmillError, match="is run by another user"):
+            down(settings)
 
 
 def test_the_lock_goes_with_a_killed_holder(settings):

@@ -7,9 +7,10 @@ import time
 
 import pytest
 
+from db.errors import Refused
 from scheduler.machine import supervisor as module
 from scheduler.machine.child_process import ChildProcess
-from scheduler.machine.home import create_home, read_state, state_file
+from scheduler.machine.home import create_home, read_state, state_file, supervisor_lock
 from scheduler.machine.supervisor import Supervisor
 from tests.faults import ERRORS, name_of
 from worker.settings import Settings
@@ -132,6 +133,33 @@ def test_workers_that_cannot_be_looked_for(watch, monkeypatch, error) -> None:
     monkeypatch.setattr(watch.supervisor, "_all_workers_live", fail)
     os.kill(watch.two.pid, 9)
     watch.until(lambda: watch.two.restarts)
+
+
+def ending(code: int, *said: str) -> list[str]:
+    return [sys.executable, "-c", f"print({chr(10).join(said)!r}); raise SystemExit({code})"]
+
+
+def test_a_process_whose_settings_are_wrong_ends_a_start_with_its_reason(watch) -> None:
+    watch.supervisor.ready = False
+    watch.one.command = ending(2, "booting", "Error: no device 'cuda:7'; known: cpu")
+    os.kill(watch.one.pid, 9)
+    with pytest.raises(Refused) as told:
+        watch.supervisor._watch()
+    assert told.value.message == "one: no device 'cuda:7'; known: cpu"
+    assert str(watch.one.log) in told.value.remedy
+
+
+def test_once_all_have_been_ready_it_is_started_again(watch) -> None:
+    watch.one.command = ending(2, "Error: no device")
+    os.kill(watch.one.pid, 9)
+    watch.until(lambda: watch.one.restarts > 1)
+
+
+def test_everything_stops_when_the_home_is_moved(watch, tmp_path) -> None:
+    with supervisor_lock(watch.settings) as watch.supervisor.lock:
+        (tmp_path / "run").rename(tmp_path / "gone")
+        watch.supervisor._watch()
+    assert "the home was moved or removed, so everything stops" in watch.said
 
 
 @every_error
