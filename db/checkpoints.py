@@ -20,7 +20,7 @@ def add_checkpoint(
     Raises `Cancelled` or `LeaseLost`: a checkpoint of a worker that lost its lease is never used.
     """
     hold(session, claim)
-    # a step that is reached again, after a bad checkpoint, is no progress: see `db.leases`
+    # a step that is reached again, after a bad checkpoint, is no progress: see `db.reaping`
     reached = session.get(Checkpoint, (claim.shard_id, step))
     row = {
         "shard_id": claim.shard_id,
