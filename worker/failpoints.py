@@ -9,18 +9,22 @@ only the `nth` time; several are joined by commas. `POINTS` lists the names. The
     note         nothing but the note
     refused, unreachable, memory, unknown, panic
                  raise an error of that class
+    device       raise that of a device without memory, where there is torch: else as `memory`
     oserror:NAME raise `OSError` with the errno `NAME`, as in `oserror:ENOSPC`
 
 Each time, a line is added to the home's file `failpoints.log` first. `hold` alone pauses the work
-between two steps, but not beyond an order to stop.
+between two steps, but not beyond an order to stop. A setting that names anything else is refused
+by every process that reads it.
 """
 
 import errno
 import os
+import re
 import signal
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, wraps
@@ -85,15 +89,25 @@ class Panic(BaseException):
     """What the bindings of native code raise when it panics: no `Exception`."""
 
 
+def _out_of_memory(text: str) -> BaseException:
+    """Torch's error, which this module must not import: the scheduler reads it, too."""
+    kind = getattr(sys.modules.get("torch"), "OutOfMemoryError", MemoryError)
+    error: BaseException = kind(text)
+    return error
+
+
 _ERRORS: dict[str, Callable[[str], BaseException]] = {
     "refused": Refused,
     "unreachable": Unreachable,
     "memory": MemoryError,
+    "device": _out_of_memory,
     "unknown": KeyError,
     "panic": Panic,
 }
 ACTIONS = ("sigkill", "stop", HOLD, "note", *_ERRORS)
 
+_ERRNOS = [*filter(str.isupper, vars(errno))]
+_NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 _reached: Counter[tuple[object, ...]] = Counter()
 _also_struck: list[int] = []  # processes that share this one's signals
 
@@ -207,16 +221,30 @@ def _strike(text: str, home: "Path", name: str) -> None:
 
 def _parse_one(text: str) -> Failpoint:
     name, _, action = text.partition(":")
-    action, _, last = action.rpartition(":") if action[-1:].isdigit() else (action, "", "")
-    kind, _, code = action.partition(":")
-    known = hasattr(errno, code) if kind == "oserror" else action in ("", *ACTIONS)
-    if name not in POINTS or not known:
+    nth = ""
+    if action.rpartition(":")[2][:1].isdigit():
+        action, _, nth = action.rpartition(":")
+    try:
+        _refuse_unknown("failpoint", name, POINTS)
+        kind, _, code = action.partition(":")
+        if kind == "oserror":
+            _refuse_unknown("errno", code, _ERRNOS)
+        elif action:
+            _refuse_unknown("action", action, (*ACTIONS, "oserror:NAME"))
+        if nth and not _NUMBER.fullmatch(nth):
+            raise Refused(f"{nth} is not a number from 1 to 999999")
+    except Refused as error:
         raise Refused(
-            f"GENMILL_FAILPOINT: {text!r} is not a failpoint",
+            f"GENMILL_FAILPOINT: {text!r} is not a failpoint: {error.message}",
             remedy=f"use NAME:ACTION:NTH; names: {', '.join(POINTS)}; "
             f"actions: {', '.join(ACTIONS)}, oserror:NAME",
-        )
-    return Failpoint(name, action or "sigkill", int(last) if last else None)
+        ) from None
+    return Failpoint(name, action or "sigkill", int(nth) if nth else None)
+
+
+def _refuse_unknown(noun: str, name: str, known: Iterable[str]) -> None:
+    if name not in known:
+        raise Refused.unknown(noun, name, known)
 
 
 def _signal(number: signal.Signals) -> None:

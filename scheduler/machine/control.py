@@ -35,7 +35,7 @@ from scheduler.machine.supervisor import (
 from scheduler.output.render import to_count
 from worker.files import disk_errors
 from worker.services import open_services
-from worker.settings import Settings, env_file_line
+from worker.settings import Settings
 
 START_TIMEOUT_S = 120.0  # each worker imports torch, which is slow the first time
 POLL_S = 0.1
@@ -60,8 +60,6 @@ def up(
     home or the home cannot be used, and `Unreachable` if a configured service does not answer.
     """
     count = workers or 1
-    if line := env_file_line():
-        say(line)
     create_home(settings)
     with disk_errors(settings.home.absolute()):
         if detach:
