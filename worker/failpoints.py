@@ -28,14 +28,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from db.errors import Refused, Unreachable
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from worker.settings import Settings
 
 HOLD = "hold"
 LOG = "failpoints.log"
@@ -141,19 +139,31 @@ class Failpoint:
         return _ERRORS[kind](f"failpoint {self.name}")
 
 
+class Places(Protocol):
+    """The settings that tell where a process acts, and its home."""
+
+    @property
+    def failpoint(self) -> str:
+        """The failpoints."""
+
+    @property
+    def home(self) -> "Path":
+        """The folder that holds the log of those that have acted."""
+
+
 @cache
 def parse(text: str) -> tuple[Failpoint, ...]:
     """The failpoints that the setting names. Raises `Refused` for an unknown name or action."""
     return tuple(_parse_one(each) for each in text.split(",") if each)
 
 
-def reach(settings: "Settings", name: str) -> None:
+def reach(settings: Places, name: str) -> None:
     """Note that the process is at this point: it acts if the settings name the point."""
     if settings.failpoint:
         _strike(settings.failpoint, settings.home, name)
 
 
-def wait_while_held(settings: "Settings", *, until: Callable[[], object]) -> None:
+def wait_while_held(settings: Places, *, until: Callable[[], object]) -> None:
     """Wait at the point `hold`, but not beyond the moment that `until` becomes true."""
     if not settings.failpoint or all(each.name != HOLD for each in parse(settings.failpoint)):
         return
@@ -166,7 +176,7 @@ def strike_parent_too() -> None:
     _also_struck[:] = [os.getppid()]
 
 
-def watch_database(database: object, settings: "Settings") -> None:
+def watch_database(database: object, settings: Places) -> None:
     """Reach a point before and after each write transaction of a `db.session.Database`."""
     write: Callable[[], AbstractContextManager[Any]] = database.write  # type: ignore[attr-defined] # importing it is slow
 
@@ -180,7 +190,7 @@ def watch_database(database: object, settings: "Settings") -> None:
     database.write = watched  # type: ignore[attr-defined] # as above
 
 
-def watch_store(store: object, settings: "Settings") -> None:
+def watch_store(store: object, settings: Places) -> None:
     """Reach a point before and after each change of a `worker.store.ObjectStore`."""
     for method in ("put", "put_bytes", "put_as"):
         _watch(store, method, settings, before="store_write", after="store_written")
@@ -196,7 +206,7 @@ def note(home: "Path", failpoint: Failpoint) -> None:
 
 
 def _watch(
-    target: object, method: str, settings: "Settings", *, before: str, after: str | None = None
+    target: object, method: str, settings: Places, *, before: str, after: str | None = None
 ) -> None:
     call = getattr(target, method)
 
