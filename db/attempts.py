@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from db.claims import Claim, check_complete, ending, hold, record_artifacts, replace_artifact
 from db.commits import NewArtifact, NewManifest
 from db.errors import GenmillError, LeaseLost
-from db.leases import give_up, requeue
 from db.moves import end_attempts, lock_jobs, move_jobs, succeed_jobs
+from db.reaping import give_up, requeue
 from db.session import Now, clock
 from db.states import JobState, ShardState
 from db.tables import SHARDS, Attempt, Checkpoint, Job, Shard, Worker

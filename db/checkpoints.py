@@ -52,7 +52,7 @@ def leave_checkpoint(
 def _record(
     session: Session, claim: Claim, *, step: int, key: str, sha256: str, size: int, at: datetime
 ) -> None:
-    # a step that is reached again, after a bad checkpoint, is no progress: see `db.leases`
+    # a step that is reached again, after a bad checkpoint, is no progress: see `db.reaping`
     reached = session.get(Checkpoint, (claim.shard_id, step))
     row = {
         "shard_id": claim.shard_id,

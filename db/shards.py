@@ -26,7 +26,8 @@ from db.checkpoints import (
 from db.claims import Claim, unclaimed_samples
 from db.commits import NewArtifact, NewIndex
 from db.due import reset_dispatched, take_due
-from db.leases import MAX_CLAIMS, claim, claim_due, expired, holds, reap, reap_worker
+from db.leases import claim, claim_due
+from db.reaping import MAX_CLAIMS, expired, holds, reap, reap_worker
 from db.renewals import Beat, over, renew_all
 
 __all__ = [

@@ -84,16 +84,21 @@ def env_file_fault() -> str | None:
     return None
 
 
+def variables() -> dict[str, str]:
+    """The settings in the environment: `HOME` for `GENMILL_HOME`. Some hold passwords."""
+    return {
+        name.upper().removeprefix(PREFIX): value
+        for name, value in os.environ.items()
+        if name.upper().startswith(PREFIX)
+    }
+
+
 def database_url() -> str | None:
     """The database's URL; None if the settings must be read, because one of them needs checking.
 
     It may hold a password: never print it.
     """
-    given = {
-        name.upper().removeprefix(PREFIX): value
-        for name, value in os.environ.items()
-        if name.upper().startswith(PREFIX)
-    }
+    given = variables()
     if given.keys() - UNCHECKED or ENV_FILE.exists():
         return None
     home = Path(given["HOME"]) if "HOME" in given else default_home()

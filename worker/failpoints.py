@@ -9,29 +9,31 @@ only the `nth` time; several are joined by commas. `POINTS` lists the names. The
     note         nothing but the note
     refused, unreachable, memory, unknown, panic
                  raise an error of that class
+    device       raise that of a device without memory, where there is torch: else as `memory`
     oserror:NAME raise `OSError` with the errno `NAME`, as in `oserror:ENOSPC`
 
 Each time, a line is added to the home's file `failpoints.log` first. `hold` alone pauses the work
-between two steps, but not beyond an order to stop.
+between two steps, but not beyond an order to stop. A setting that names anything else is refused
+by every process that reads it.
 """
 
 import errno
 import os
+import re
 import signal
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from db.errors import Refused, Unreachable
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from worker.settings import Settings
 
 HOLD = "hold"
 LOG = "failpoints.log"
@@ -85,15 +87,25 @@ class Panic(BaseException):
     """What the bindings of native code raise when it panics: no `Exception`."""
 
 
+def _out_of_memory(text: str) -> BaseException:
+    """Torch's error, which this module must not import: the scheduler reads it, too."""
+    kind = getattr(sys.modules.get("torch"), "OutOfMemoryError", MemoryError)
+    error: BaseException = kind(text)
+    return error
+
+
 _ERRORS: dict[str, Callable[[str], BaseException]] = {
     "refused": Refused,
     "unreachable": Unreachable,
     "memory": MemoryError,
+    "device": _out_of_memory,
     "unknown": KeyError,
     "panic": Panic,
 }
 ACTIONS = ("sigkill", "stop", HOLD, "note", *_ERRORS)
 
+_ERRNOS = [*filter(str.isupper, vars(errno))]
+_NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 _reached: Counter[tuple[object, ...]] = Counter()
 _also_struck: list[int] = []  # processes that share this one's signals
 
@@ -127,19 +139,31 @@ class Failpoint:
         return _ERRORS[kind](f"failpoint {self.name}")
 
 
+class Places(Protocol):
+    """The settings that tell where a process acts, and its home."""
+
+    @property
+    def failpoint(self) -> str:
+        """The failpoints."""
+
+    @property
+    def home(self) -> "Path":
+        """The folder that holds the log of those that have acted."""
+
+
 @cache
 def parse(text: str) -> tuple[Failpoint, ...]:
     """The failpoints that the setting names. Raises `Refused` for an unknown name or action."""
     return tuple(_parse_one(each) for each in text.split(",") if each)
 
 
-def reach(settings: "Settings", name: str) -> None:
+def reach(settings: Places, name: str) -> None:
     """Note that the process is at this point: it acts if the settings name the point."""
     if settings.failpoint:
         _strike(settings.failpoint, settings.home, name)
 
 
-def wait_while_held(settings: "Settings", *, until: Callable[[], object]) -> None:
+def wait_while_held(settings: Places, *, until: Callable[[], object]) -> None:
     """Wait at the point `hold`, but not beyond the moment that `until` becomes true."""
     if not settings.failpoint or all(each.name != HOLD for each in parse(settings.failpoint)):
         return
@@ -152,7 +176,7 @@ def strike_parent_too() -> None:
     _also_struck[:] = [os.getppid()]
 
 
-def watch_database(database: object, settings: "Settings") -> None:
+def watch_database(database: object, settings: Places) -> None:
     """Reach a point before and after each write transaction of a `db.session.Database`."""
     write: Callable[[], AbstractContextManager[Any]] = database.write  # type: ignore[attr-defined] # importing it is slow
 
@@ -166,7 +190,7 @@ def watch_database(database: object, settings: "Settings") -> None:
     database.write = watched  # type: ignore[attr-defined] # as above
 
 
-def watch_store(store: object, settings: "Settings") -> None:
+def watch_store(store: object, settings: Places) -> None:
     """Reach a point before and after each change of a `worker.store.ObjectStore`."""
     for method in ("put", "put_bytes", "put_as"):
         _watch(store, method, settings, before="store_write", after="store_written")
@@ -182,7 +206,7 @@ def note(home: "Path", failpoint: Failpoint) -> None:
 
 
 def _watch(
-    target: object, method: str, settings: "Settings", *, before: str, after: str | None = None
+    target: object, method: str, settings: Places, *, before: str, after: str | None = None
 ) -> None:
     call = getattr(target, method)
 
@@ -207,16 +231,30 @@ def _strike(text: str, home: "Path", name: str) -> None:
 
 def _parse_one(text: str) -> Failpoint:
     name, _, action = text.partition(":")
-    action, _, last = action.rpartition(":") if action[-1:].isdigit() else (action, "", "")
-    kind, _, code = action.partition(":")
-    known = hasattr(errno, code) if kind == "oserror" else action in ("", *ACTIONS)
-    if name not in POINTS or not known:
+    nth = ""
+    if action.rpartition(":")[2][:1].isdigit():
+        action, _, nth = action.rpartition(":")
+    try:
+        _refuse_unknown("failpoint", name, POINTS)
+        kind, _, code = action.partition(":")
+        if kind == "oserror":
+            _refuse_unknown("errno", code, _ERRNOS)
+        elif action:
+            _refuse_unknown("action", action, (*ACTIONS, "oserror:NAME"))
+        if nth and not _NUMBER.fullmatch(nth):
+            raise Refused(f"{nth} is not a number from 1 to 999999")
+    except Refused as error:
         raise Refused(
-            f"GENMILL_FAILPOINT: {text!r} is not a failpoint",
+            f"GENMILL_FAILPOINT: {text!r} is not a failpoint: {error.message}",
             remedy=f"use NAME:ACTION:NTH; names: {', '.join(POINTS)}; "
             f"actions: {', '.join(ACTIONS)}, oserror:NAME",
-        )
-    return Failpoint(name, action or "sigkill", int(last) if last else None)
+        ) from None
+    return Failpoint(name, action or "sigkill", int(nth) if nth else None)
+
+
+def _refuse_unknown(noun: str, name: str, known: Iterable[str]) -> None:
+    if name not in known:
+        raise Refused.unknown(noun, name, known)
 
 
 def _signal(number: signal.Signals) -> None:

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from db.errors import GenmillError
+from worker.watched import pulse
 
 T = TypeVar("T")
 
@@ -20,12 +21,13 @@ class Isolated:
     """A `with` block that ends at any error, keeps it as `error`, and goes on after the block.
 
     That includes what is no `Exception`, as the panics of native libraries, but not what is meant
-    to end the process.
+    to end the process. A watched thread that comes to such a block gets on.
     """
 
     error: BaseException | None = None
 
     def __enter__(self) -> "Isolated":
+        pulse()
         return self
 
     def __exit__(

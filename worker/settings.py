@@ -1,7 +1,7 @@
 """The settings, from the environment and `.env` in the working folder.
 
 Only this module and `environment` read them. A `.env` that another user could have written is not
-read, and said to be there.
+read; that it is there, and what any other gives, is said.
 """
 
 import logging
@@ -25,6 +25,7 @@ from db.path_errors import reading, shown
 from db.sharing import share_new_files
 from worker import own_broker
 from worker.environment import ENV_FILE, PREFIX, default_home, env_file_fault, sqlite_url
+from worker.failpoints import parse
 from worker.redis_address import RedisAddress, parse_redis_url
 from worker.specs import explain, matching
 
@@ -98,7 +99,10 @@ class Settings(BaseSettings):
         description="claims lost without a new checkpoint after which a shard has failed for good",
     )
     hang_s: float = Field(
-        900, gt=0, description="seconds without progress after which a shard has failed"
+        900,
+        gt=0,
+        description="seconds without progress after which a shard has failed, or the scheduler is "
+        "started again",
     )
     failpoint: str = Field("", description="for tests: where a worker crashes or waits")
     loaded_bytes: int = Field(
@@ -138,6 +142,12 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("failpoint")
+    @classmethod
+    def _names_failpoints(cls, value: str) -> str:
+        parse(value)
+        return value
 
     @cached_property
     def database(self) -> str:
@@ -209,16 +219,18 @@ class Settings(BaseSettings):
 def read_settings() -> Settings:
     """The settings as they are given now. Raises `Refused`, naming each wrong one.
 
-    Logs a warning about a `.env` that is not read. In a home that a group shares, the files that
-    this process makes from now on are the group's, too.
+    Logs a warning about a `.env`: which settings it gives, or why it is not read. In a home that a
+    group shares, the files that this process makes from now on are the group's, too.
     """
     if fault := env_file_fault():
         log.warning("%s is not read: %s; %s", ENV_FILE.absolute(), fault, ENV_FILE_REMEDY)
     try:
         with _reading_env_file():
-            settings = Settings(_env_file=_env_file())
+            settings, told = Settings(_env_file=_env_file()), env_file_line()
     except ValidationError as error:
         raise Refused(f"environment GENMILL_*: {explain(error)}") from None
+    if told is not None:  # whoever works in a folder from strangers must see where that leads
+        log.warning("%s", told)
     share_new_files(settings.home)
     return settings
 
@@ -281,7 +293,7 @@ def settings_given() -> dict[str, Path | None]:
 
 def env_file_line() -> str | None:
     """A line that says which settings a `.env` gives; None if none does."""
-    given = {f"{PREFIX}{name}": file for name, file in settings_given().items() if file}
+    given = [shown(f"{PREFIX}{name}") for name, file in settings_given().items() if file]
     if not given:
         return None
     return f"settings from {shown(ENV_FILE.absolute())}: {', '.join(given)}"

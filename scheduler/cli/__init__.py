@@ -77,10 +77,22 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a service cannot be reached, 4 no
 
 Shell completion: eval "$(_GENMILL_COMPLETE=bash_source genmill)", or zsh_source, fish_source."""
 
+
+def _refuse_unknown_failpoints() -> None:
+    """Also for commands that read no settings: whoever misspells one tests nothing."""
+    from worker.environment import variables
+
+    if text := variables().get("FAILPOINT"):
+        from worker.failpoints import parse
+
+        parse(text)
+
+
 cli = click.version_option(package_name="genmill", message="genmill %(version)s")(
     LazyGroup(
         "genmill",
         SECTIONS,
+        callback=_refuse_unknown_failpoints,
         help=HELP,
         epilog=EPILOG,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -35,16 +35,12 @@ def open_record() -> Iterator["Services"]:
 def refuse_other_schema(settings: "Settings") -> None:
     """Raise `SchemaMismatch` unless the database has this version's schema.
 
-    Says on stderr which settings a `.env` gave. A database that cannot be reached is accepted: the
-    process waits for it.
+    A database that cannot be reached is accepted: the process waits for it.
     """
     from db import schema
     from db.errors import Unreachable
     from worker.services import Services
-    from worker.settings import env_file_line
 
-    if line := env_file_line():
-        click.echo(line, err=True)
     services = Services(settings)
     try:
         schema.check(services.database)

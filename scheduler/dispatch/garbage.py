@@ -4,6 +4,7 @@ Any number of schedulers may collect at once; deleting an object twice is no err
 """
 
 import logging
+from collections.abc import Iterable
 from functools import partial
 
 from db import artifacts, batches, datasets, jobs
@@ -14,6 +15,7 @@ from worker.failpoints import reach
 from worker.services import Services, prompts
 from worker.services.loops import Loop
 from worker.store import packs
+from worker.watched import pulse
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ def collect_datasets(services: Services, *, older_than_s: float = UPLOAD_GRACE_S
     """
     with services.database.read() as session:
         manifests = datasets.manifests_in_use(session)
-    used = {key for manifest in manifests for key in object_keys(services.store, manifest)}
+    used = {key for manifest in manifests for key in _objects_of(services, manifest)}
     # deleted while listing, because an object may be stored again at any time
     keys = services.store.keys(PREFIX, older_than_s=older_than_s)
     count = delete_unnamed(services, keys, is_named=used.__contains__)
@@ -71,6 +73,11 @@ def collect_datasets(services: Services, *, older_than_s: float = UPLOAD_GRACE_S
     if count:
         log.info("garbage of removed datasets collected", extra={"objects": count})
     return count
+
+
+def _objects_of(services: Services, manifest: str) -> Iterable[str]:
+    pulse()
+    return object_keys(services.store, manifest)
 
 
 def collect_prompts(services: Services, *, older_than_s: float = UPLOAD_GRACE_S) -> int:

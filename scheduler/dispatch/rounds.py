@@ -23,6 +23,7 @@ from worker.services.dead_workers import reap_dead_workers
 from worker.services.finalize import finalize_due
 from worker.services.loops import Loop
 
+RunStep = Callable[[str, Callable[[], int]], int]
 log = logging.getLogger(__name__)
 
 
@@ -40,9 +41,9 @@ class Counts:
     deleted: int  # rows, by retention
 
 
-def run_round(services: Services) -> Counts:
+def run_round(services: Services, run_step: RunStep | None = None) -> Counts:
     """Run one round. A step that fails is told and counts as 0; the others still run."""
-    with Steps(services) as steps:
+    with Steps(services, run_step) as steps:
         steps.run("adding up counts", fold_counts)
         steps.run("bringing late times back", bring_times_back)
         steps.run("taking back from dead workers", reap_dead_workers)
@@ -60,15 +61,20 @@ def run_round(services: Services) -> Counts:
 
 
 class Steps(Loop):
-    """The steps of a round. They are tried in every round, because others depend on them."""
+    """The steps of a round. They are tried in every round, because others depend on them.
 
-    def __init__(self, services: Services) -> None:
+    `run_step` runs each, by its name; by default it is called here.
+    """
+
+    def __init__(self, services: Services, run_step: RunStep | None = None) -> None:
         super().__init__(services, "the scheduler's round")
+        self._run_step = run_step
 
     def run(self, name: str, step: Callable[[Services], int]) -> int:
         """What `step` returns, or 0 if it fails."""
-        counts = [0]
-        self.attempt(name, lambda: counts.append(step(self.services)))
+        counts, act = [0], partial(step, self.services)
+        run_step = self._run_step
+        self.attempt(name, lambda: counts.append(run_step(name, act) if run_step else act()))
         return counts[-1]
 
 

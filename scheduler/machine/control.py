@@ -42,7 +42,7 @@ from scheduler.output.render import to_count
 from worker.extras import require
 from worker.files import disk_errors
 from worker.services import open_services
-from worker.settings import Settings, env_file_line
+from worker.settings import Settings
 
 START_TIMEOUT_S = 120.0  # each worker imports torch, which is slow the first time
 START_TRIES = 3  # restarts before all are ready, after which nobody waits any more
@@ -103,8 +103,6 @@ def _prepare(settings: Settings, workers: int, say: Say) -> None:
     if workers:
         rest = "start the rest alone with `genmill up --workers 0`"
         require("worker", "a worker", remedy=rest)
-    if line := env_file_line():
-        say(line)
     create_home(settings)
     if problem := sqlite_on_network(settings):
         say(f"warning: {problem}")

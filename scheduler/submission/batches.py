@@ -29,6 +29,7 @@ from worker.failpoints import reach
 from worker.services import Services
 from worker.services.prompts import store_prompts
 from worker.specs import parse_key
+from worker.watched import pulse
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +104,7 @@ def _with_prompts_stored(
     for request in requests:
         # if a later line is wrong, the prompts are garbage that a scheduler collects
         store_prompts(services.store, request.asked)
+        pulse()
         yield request
 
 
@@ -198,6 +200,7 @@ def _staged(services: Services, spool: Spool, show: Show) -> Iterator[str]:
             services.database.transact(partial(_insert, piece=piece, batch_id=batch_id, size=size))
             turn_until = time.monotonic() + TURN_S  # in which the next piece is built
             stored += len(piece.jobs)
+            pulse()
             reach(services.settings, "batch_piece")
             show("jobs stored", stored, spool.count)
         yield batch_id

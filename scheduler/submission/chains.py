@@ -1,5 +1,9 @@
 """Jobs that wait for another: what can be refused at once, and what their names come to mean.
 
+What follows a training may name data as `digits@champion`: the version that the champion was
+trained on, by which the new version is measured. Its own data may be damaged, and a model of damage
+is near to them.
+
 The version that such a job names may not exist yet, so its spec is stored as it was asked for. It
 is pinned when the job before it has succeeded: a model's bare name then means the version that its
 chain made, and a dataset's bare name the version that its chain used.
@@ -9,9 +13,10 @@ from collections.abc import Mapping
 
 from sqlalchemy.orm import Session
 
-from db import chains, models
+from db import chains, datasets, models
 from db.errors import NotFound
 from db.registry import Reference
+from db.tables import DatasetVersion
 from scheduler.submission.pinning import (
     Names,
     pin,
@@ -22,7 +27,7 @@ from scheduler.submission.pinning import (
 from worker.networks.family import Family
 from worker.services import Services
 from worker.services.pinned import complete
-from worker.specs import Evaluate, Generate, Spec, Train
+from worker.specs import Evaluate, Finetune, Generate, Spec, Train
 
 Families = Mapping[str, Family]  # of the models that a chain makes, by name
 
@@ -49,6 +54,38 @@ def check_waiting(
         if isinstance(spec, Evaluate):
             refuse_small_split(spec, data, reference)
     return family
+
+
+def on_known_data(session: Session, spec: Spec, training: Train | Finetune) -> Spec:
+    """A spec that follows a training, with a dataset version in place of `DATASET@ALIAS`.
+
+    It is the training's own dataset if no version of its model has the alias, or if the one that
+    has was trained on other data, or on data that are removed, of another form or never held out.
+    """
+    name, _, alias = Reference.parse(spec.dataset or "")
+    if alias is None or name != Reference.parse(training.dataset).name:
+        return spec
+    new = datasets.resolve(session, training.dataset)[1]
+    known = _data_of(session, f"{spec.model}@{alias}")
+    reference = training.dataset
+    if known and known.dataset_id == new.dataset_id and not known.removed_at:
+        fits = known.summary["counts"]["test"] and _form(known) == _form(new)
+        reference = f"{name}:{known.number}" if fits else reference
+    return spec.model_copy(update={"dataset": reference})
+
+
+def _data_of(session: Session, model: str) -> DatasetVersion | None:
+    """The data that a model version was trained on, if there are both."""
+    try:
+        trained_on = models.resolve(session, model)[1].dataset_version_id
+    except NotFound:
+        return None
+    return datasets.version(session, trained_on) if trained_on else None
+
+
+def _form(data: DatasetVersion) -> tuple[object, ...]:
+    """What must be equal of two versions that a model can be measured by."""
+    return data.kind, data.summary["shape"] | {"labels": data.summary.get("labels") or []}
 
 
 def names_of_chain(session: Session, job_id: str) -> Names:

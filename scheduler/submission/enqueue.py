@@ -18,6 +18,7 @@ from db.errors import GenmillError, Refused, Unreachable
 from db.new_jobs import NewJob, insert_job
 from db.states import FINAL, JobState, ShardState
 from db.tables import Job, Shard
+from scheduler.submission.chains import on_known_data
 from scheduler.submission.idempotency import refuse_different, refuse_different_chain
 from scheduler.submission.receipts import OnStored, say_nothing, store_or_find, undivided
 from scheduler.submission.requests import Columns, Preparer, Request, Waiting
@@ -115,6 +116,9 @@ def prepare(
 
 def prepare_then(services: Services, first: Request, then: Sequence[Spec]) -> list[Waiting]:
     """Check the jobs that are to run after the first, each after the one before it."""
+    if isinstance(first.asked, Train | Finetune) and then:
+        with services.database.read() as session:
+            then = [on_known_data(session, spec, first.asked) for spec in then]
     columns: Columns = {"priority": first.columns.get("priority", 0)}
     if (schedule_id := first.columns.get("schedule_id")) is not None:
         columns["schedule_id"] = schedule_id

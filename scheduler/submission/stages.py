@@ -35,7 +35,10 @@ def stage_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--evaluate-count", type=int, metavar="N", help="Samples to make for --evaluate."
         ),
         click.option(
-            "--evaluate-on", metavar="D", help="Dataset for --evaluate. Default: that of --dataset."
+            "--evaluate-on",
+            metavar="D",
+            help="Dataset for --evaluate. Default: D@champion, the version of --dataset that the "
+            "champion was trained on, or that of the training if there is none that fits.",
         ),
         click.option("--evaluate", is_flag=True, help="Then measure the new version."),
     ):
@@ -55,7 +58,8 @@ def stages_of(training: Spec, options: Mapping[str, Any]) -> tuple[Spec, ...]:
     if not (evaluates or promotes) or not isinstance(training, Train | Finetune):
         return ()
     model, alias = Reference.parse(training.model).name, options["alias"] or CHAMPION
-    data = {"model": model, "dataset": options["evaluate_on"] or training.dataset}
+    own = f"{Reference.parse(training.dataset).name}@{alias}"
+    data = {"model": model, "dataset": options["evaluate_on"] or own}
     against = {"against": f"{model}@{alias}"} if promotes else {}
     evaluation = {"kind": "evaluate", "count": options["evaluate_count"], **data, **against}
     if not promotes:

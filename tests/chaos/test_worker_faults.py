@@ -152,6 +152,30 @@ def test_a_machine_that_is_short_now_is_not_the_fault_of_the_job(trial, places, 
 
 
 @pytest.mark.parametrize("places", [FOLDER], indirect=True)
+def test_a_device_without_memory_halves_the_micro_batch(trial, places) -> None:
+    made = trial("device out of memory: samples", places, bound_s=START_S)
+    job = made.generate(24, params={"micro_batch": 4})
+    made.worker(failpoint="step:device:2")
+    made.wait("the shortage", lambda: "step" in made.struck())
+    made.inject()
+    made.recover()
+    assert made.outcomes(job) == ["succeeded"]
+    assert "out of memory: continuing with micro-batches of 2" in told(made, job)
+
+
+@pytest.mark.parametrize("places", [FOLDER], indirect=True)
+def test_a_device_without_memory_gives_a_training_back(trial, places) -> None:
+    made = trial("device out of memory: training", places, bound_s=LEASE_BOUND_S).digits()
+    job = made.train(max_steps=6)
+    made.worker(failpoint="step:device:2")
+    made.wait("the shortage", lambda: "step" in made.struck())
+    made.inject()
+    made.recover()
+    assert made.outcomes(job) == ["declined", "succeeded"]
+    assert made.counted(job) == 0
+
+
+@pytest.mark.parametrize("places", [FOLDER], indirect=True)
 def test_a_panic_of_native_code_ends_the_process_with_its_reason_on_record(trial, places) -> None:
     made = trial("a panic in native code", places, bound_s=LEASE_BOUND_S)
     job = made.generate(20, params=ONE_BY_ONE)
@@ -213,6 +237,12 @@ def test_a_job_cancelled_at_a_failpoint_ends_once(trial, places, point) -> None:
     process.join(PATIENCE_S)
     made.recover(ends=FINAL)
     assert made.job(job.id).status == ("cancelled" if cancelled else "succeeded")
+
+
+def told(made: Trial, job) -> str:
+    """The job's log."""
+    with made.services.database.read() as session:
+        return "\n".join(line.message for line in jobs.log_lines(session, job.id))
 
 
 def _all_final(made: Trial) -> bool:

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
 from db import engines
-from db.columns import id_bytes
+from db.columns import hyphenated, id_bytes
 from db.driver_errors import Busy
 from db.engines import open_engine
 from db.errors import Unreachable
@@ -88,6 +88,12 @@ class SimulatedDatabase(Database):
         key = (id_bytes(job_id),)
         found = self.driver.execute("SELECT status FROM jobs WHERE id = ?", key).fetchone()
         return str(found[0]) if found else "not on record"
+
+    def jobs_of(self, batch_id: str) -> list[str]:
+        """The ids of a batch's jobs, as they were printed."""
+        key = (id_bytes(batch_id),)
+        found = self.driver.execute("SELECT hex(id) FROM jobs WHERE batch_id = ? ORDER BY id", key)
+        return [hyphenated(digits.lower()) for (digits,) in found]
 
     def now(self) -> datetime:
         """The time by its clock."""

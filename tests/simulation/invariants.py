@@ -15,11 +15,17 @@ JOBS = """
 SELECT hex(id), status, finished_at IS NOT NULL, manifest_key IS NOT NULL OR manifest_pack IS NOT
 NULL, error IS NOT NULL, hex(after_id), (SELECT count(*) FROM transitions WHERE job_id = jobs.id
 AND shard_id IS NULL AND new IN ('succeeded', 'failed', 'cancelled')) FROM jobs
+WHERE batch_id IS NULL OR batch_id IN (SELECT id FROM batches WHERE complete_at IS NOT NULL)
 """
 SHARDS = """
 SELECT hex(id), hex(job_id), status, fence, claims, failures, releases, hex(owner), lease_until,
 not_before, (SELECT count(*) FROM artifacts WHERE shard_id = shards.id AND kind = 'samples'),
 (SELECT count(*) FROM attempts WHERE shard_id = shards.id), waiting FROM shards
+"""
+TOUCHED = """
+SELECT hex(shards.id) FROM batches JOIN jobs ON jobs.batch_id = batches.id
+JOIN shards ON shards.job_id = jobs.id
+WHERE complete_at IS NULL AND (fence <> 0 OR shards.status <> 'queued')
 """
 OPEN = frozenset({"queued", "running"})
 NEXT = {  # of a shard: what one transaction may make of it
@@ -76,7 +82,9 @@ class Invariants:
         """What the transaction of `actor`, a worker's boot id or nothing, broke."""
         cursor = self._world.services.database.driver
         jobs = {row[0]: Job(*row) for row in cursor.execute(JOBS)}
-        shards = {row[0]: Shard(*row) for row in cursor.execute(SHARDS)}
+        shards = {row[0]: Shard(*row) for row in cursor.execute(SHARDS) if row[1] in jobs}
+        for (touched,) in cursor.execute(TOUCHED):
+            yield f"shard {touched} is not as it was submitted, and its batch is incomplete"
         for row in jobs.values():
             if row != self.jobs.get(row.id):
                 yield from self._job(self.jobs.get(row.id), row, jobs)

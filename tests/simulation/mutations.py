@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from sqlalchemy import Integer, bindparam, null, select, text, update
 
-from db import attempts, chains, due, jobs, leases, moves, renewals, shards
+from db import attempts, chains, due, jobs, leases, moves, reaping, renewals, shards
 from db.columns import Id, UtcDateTime
 from db.session import Now, clock
 from db.states import JobState, ShardState
@@ -72,14 +72,14 @@ def heartbeat_renews_anybodys_lease() -> AbstractContextManager[object]:
 
 
 def claim_takes_live_leases() -> AbstractContextManager[object]:
-    return patch.object(leases, "_has_expired", lambda shard, _: shard.status == "running")
+    return patch.object(leases, "has_expired", lambda shard, _: shard.status == "running")
 
 
 @contextmanager
 def reaper_reads_a_wrong_clock() -> Iterator[None]:
     def ahead(step: Callable[..., Any]) -> Callable[..., Any]:
         def run(session: Any, **options: Any) -> Any:
-            with patch.object(leases, "clock", lambda each: clock(each) + timedelta(minutes=2)):
+            with patch.object(reaping, "clock", lambda each: clock(each) + timedelta(minutes=2)):
                 return step(session, **options)
 
         return run
@@ -108,8 +108,13 @@ def failures_have_no_limit() -> AbstractContextManager[object]:
     return patch.object(shards, "fail", _always(shards.fail, max_failures=1_000_000))
 
 
-def attempts_are_not_recorded() -> AbstractContextManager[object]:
-    return patch.object(leases, "end_attempts", lambda *_, **__: None)
+@contextmanager
+def attempts_are_not_recorded() -> Iterator[None]:
+    with (
+        patch.object(leases, "end_attempts", lambda *_, **__: None),
+        patch.object(reaping, "end_attempts", lambda *_, **__: None),
+    ):
+        yield
 
 
 def nobody_rings_again() -> AbstractContextManager[object]:

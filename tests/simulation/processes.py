@@ -13,6 +13,7 @@ from db.columns import id_bytes, new_id
 from db.errors import Draining, GenmillError, Refused, Unreachable
 from db.states import FINAL
 from scheduler.dispatch.rounds import run_round
+from scheduler.submission.batches import enqueue_batch
 from scheduler.submission.enqueue import enqueue, retry
 from tests.simulation.stand_ins import Time
 from tests.simulation.threads import Process
@@ -160,6 +161,40 @@ class Client:
                 return call.reply
             time.sleep(self._world.machine.random.expovariate(1 / 5))
         return None
+
+    def run_batch(self, lines: list[str]) -> None:
+        """Submit a batch and follow each of its jobs."""
+        time.sleep(self._world.machine.random.uniform(0, 20))
+        for job_id in self._submit_batch(lines):
+            self._follow(job_id)
+
+    def _submit_batch(self, lines: list[str]) -> list[str]:
+        key, services = f"key-{self._name}", self._world.services
+        for _ in range(self._world.machine.random.choice([1, 30])):
+            with self._world.history.call(self._name, "enqueue", key=key) as call:
+                try:
+                    batch_id = enqueue_batch(services, lines, idempotency_key=key).id
+                except Refused:
+                    call.refuse()
+                    return []
+                except Unreachable:  # stored or not; what is incomplete is deleted later
+                    call.refused = self.refuses_unknown
+                else:
+                    ids = services.database.jobs_of(batch_id)
+                    call.reply = ids[0]
+            if call.reply is not None:
+                self._note(ids[1:])
+                return ids
+            if call.refused:
+                return []
+            time.sleep(self._world.machine.random.expovariate(1 / 5))
+        return []
+
+    def _note(self, job_ids: list[str]) -> None:
+        """The other jobs of a batch were told of, too."""
+        for job_id in job_ids:
+            with self._world.history.call(self._name, "enqueue") as call:
+                call.reply = job_id
 
     def _cancel(self, job_id: str) -> None:
         transact = self._world.services.database.transact

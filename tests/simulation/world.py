@@ -36,8 +36,14 @@ COLLECTED_AFTER_S = 3700.0  # garbage is, in some worlds
 COLLECTED = 0.1
 NOWHERE = Path("nowhere")
 PROMPT = 0.4  # of the answers
+BATCHED = 0.1  # of the clients submit a batch
 SCHEDULED = 0.05  # a schedule fires, in some worlds
 DOOMS = [*[None] * 40, "process_panics", "work_fails"]
+LINES = [
+    '{"kind": "generate", "model": "tiny", "count": 4, "seed": 1, "custom_id": "a"}',
+    '{"kind": "generate", "model": "tiny", "count": 2, "seed": 2}',
+    '{"kind": "generate", "model": "tiny", "count": 2, "seed": 3, "after": "a"}',
+]
 SPECS = [parse_spec({"kind": "generate", "model": "tiny", "count": n, "seed": n}) for n in (1, 6)]
 
 
@@ -213,7 +219,10 @@ class World:
         bounds = sorted({0, 6, *random.sample(range(1, 6), count - 1)})
         ranges = list(pairwise(bounds))
         then = [SPECS[0]] if random.random() < 0.2 else []
-        Client(self, name).run(SPECS[1], then, ranges)
+        if random.random() < BATCHED:
+            Client(self, name).run_batch(LINES[: random.randint(1, len(LINES))])
+        else:
+            Client(self, name).run(SPECS[1], then, ranges)
         self._busy -= 1
 
     def _plan(self) -> None:

@@ -7,12 +7,16 @@ import torch
 from db.errors import BadInput, GenmillError, NonFinite, contained, raise_outage
 from worker.engine.tensors import require_finite
 from worker.engine.weights import load
+from worker.feeds.tokenizer import FILE
+from worker.feeds.tokenizer_check import check_expressions
 from worker.networks.inspection import Inspection
 
 
 def inspect(folder: Path) -> Inspection:
     """Load a version's folder and try it; `BadInput` where it is not usable."""
     try:
+        if (folder / FILE).is_file():
+            check_expressions(folder / FILE)
         _, network = load(folder, device=torch.device("cpu"))
         for name, tensor in network.state_dict().items():
             require_finite(name, tensor)

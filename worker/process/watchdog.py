@@ -20,6 +20,7 @@ from worker.broker.channel import Channel
 from worker.log import surviving
 from worker.settings import Settings
 from worker.shared_memory import SharedState
+from worker.watched import end_process
 
 log = logging.getLogger(__name__)
 
@@ -75,5 +76,4 @@ class Watchdog(threading.Thread):
         # one that drops what is no doorbell, as fast as it comes, is not deaf
         self._idle_since = max(self._idle_since or now, Channel.heard_at)
         if now - self._idle_since > self._idle_s:
-            log.error("idle although the queue is not empty: the worker ends, to be restarted")
-            os._exit(os.EX_TEMPFAIL)
+            end_process("idle although the queue is not empty")

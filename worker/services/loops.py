@@ -9,7 +9,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property, partial
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -55,19 +55,26 @@ class Loop:
         self._deadline = time.monotonic() + within_s
         self._failed: dict[str, BaseException] = {}
         self._done: set[str] = set()
+        # no `cached_property`: on Python 3.11, passes in other threads would wait for its lock
+        self._setbacks: dict[str, Setback] | None = None
+        self._paused: frozenset[str] | None = None
 
-    @cached_property
+    @property
     def _known(self) -> dict[str, Setback]:
-        with self.services.database.read() as session:
-            return setbacks.known(session, self._name)
+        if self._setbacks is None:
+            with self.services.database.read() as session:
+                self._setbacks = setbacks.known(session, self._name)
+        return self._setbacks
 
-    @cached_property
+    @property
     def paused(self) -> frozenset[str]:
         """The items that are not to be tried yet."""
         if self._first_time or not self._known:
             return frozenset()
-        with self.services.database.read() as session:
-            return setbacks.paused(session, self._name)
+        if self._paused is None:
+            with self.services.database.read() as session:
+                self._paused = setbacks.paused(session, self._name)
+        return self._paused
 
     @property
     def is_over(self) -> bool:
@@ -162,7 +169,7 @@ class Loop:
         reasons = defaultdict(list)
         for item, error in self._failed.items():
             reasons[described(error)].append(item)
-        before: dict[str, Setback] = self.__dict__.get("_known", {})  # empty without a database
+        before = self._setbacks or {}  # empty without a database
         for reason, items in [*reasons.items()][:SHOWN]:
             error, last = self._failed[items[0]], before.get(items[0])
             is_known = isinstance(error, GenmillError) or (last and last.error == reason)

@@ -74,10 +74,10 @@ def test_a_checkpoint_that_comes_late_saves_a_training_from_the_reaper(training,
         looked.append(found)
         return found
 
-    from db import leases
+    from db import reaping
 
-    real = leases._is_poison
-    monkeypatch.setattr(leases, "_is_poison", is_poison)
+    real = reaping.is_poison
+    monkeypatch.setattr(reaping, "is_poison", is_poison)
     assert record.run(shards.reap, max_claims=LIMIT) == [shard_id]
     assert looked == [True, False]
     assert record.job(job_id).status == "running"

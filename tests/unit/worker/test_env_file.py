@@ -44,7 +44,7 @@ FAULTS = {
 def test_one_s_own_is_read(project, caplog):
     settings = read_settings()
     assert (settings.home, settings.lease_s) == (Path("elsewhere"), 7)
-    assert caplog.text == ""
+    assert caplog.messages == [f"settings from {project / '.env'}: GENMILL_HOME, GENMILL_LEASE_S"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -86,3 +86,14 @@ def test_what_it_gives_is_told_with_its_path_but_not_what_the_environment_gives(
     monkeypatch.setenv("GENMILL_LEASE_S", "")
     assert settings_given() == {"HOME": None, "THREADS": None}
     assert env_file_line() is None
+
+
+def test_one_that_gives_nothing_is_not_told_of(project, caplog):
+    (project / ".env").write_text("OTHER=1\nGENMILL_HOME=\n")
+    read_settings()
+    assert caplog.messages == []
+
+
+def test_its_names_do_not_drive_the_terminal(project):
+    (project / ".env").write_text("GENMILL_\x1b]0;mine\x07=1\n")
+    assert (env_file_line() or "").isprintable()

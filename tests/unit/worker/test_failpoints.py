@@ -5,6 +5,7 @@ import errno
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,16 @@ from db import schema
 from db.errors import Refused, Unreachable
 from tests.chaos.scenarios import SCENARIOS
 from worker import failpoints
-from worker.failpoints import HOLD, LOG, POINTS, Panic, parse, reach, wait_while_held
+from worker.failpoints import (
+    HOLD,
+    LOG,
+    POINTS,
+    Failpoint,
+    Panic,
+    parse,
+    reach,
+    wait_while_held,
+)
 from worker.services import Services
 from worker.settings import Settings
 
@@ -63,13 +73,28 @@ def test_nothing_happens_where_none_is_set(settings, text) -> None:
     reach(settings("").model_copy(update={"failpoint": text}), "claimed")
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["nowhere", "claimed:explode", "claimed:oserror:ENOTHING", "claimed:oserror", ":sigkill"],
-)
-def test_what_is_not_a_failpoint_is_refused_with_the_names(settings, text) -> None:
-    with pytest.raises(Refused, match="is not a failpoint; use NAME:ACTION:NTH; names: booting, "):
-        reach(settings(text), "claimed")
+WRONG = {
+    "clamed": "no failpoint 'clamed' (did you mean 'claimed'?)",
+    ":sigkill": "no failpoint ''",
+    "claimed, committed": "no failpoint ' committed' (did you mean 'committed'?)",
+    "claimed:sigkil": "no action 'sigkil' (did you mean 'sigkill'?)",
+    "claimed:stop:twice": "no action 'stop:twice'",
+    "claimed:oserror": "no errno ''",
+    "claimed:oserror:ENOSPACE": "no errno 'ENOSPACE' (did you mean 'ENOSPC'?)",
+    "claimed:oserror:errorcode": "no errno 'errorcode'",
+    "claimed:stop:0": "0 is not a number from 1 to 999999",
+    "claimed:stop:2x": "2x is not a number from 1 to 999999",
+    "claimed:stop:1000000": "1000000 is not a number from 1 to 999999",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_what_is_not_a_failpoint_is_refused_by_whoever_reads_the_settings(settings, text) -> None:
+    with pytest.raises(Refused) as caught:
+        settings(text)
+    assert f"is not a failpoint: {WRONG[text]}; use NAME:ACTION:NTH; names: booting, " in str(
+        caught.value
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,6 +105,7 @@ def test_what_is_not_a_failpoint_is_refused_with_the_names(settings, text) -> No
         ("memory", MemoryError),
         ("unknown", KeyError),
         ("panic", Panic),
+        ("device", getattr(sys.modules.get("torch"), "OutOfMemoryError", MemoryError)),
         ("oserror:ENOSPC", OSError),
     ],
 )
@@ -103,6 +129,15 @@ def test_only_the_nth_time_counts_where_one_is_named(settings) -> None:
     reach(given, "claimed")
     with pytest.raises(KeyError):
         reach(given, "committed")
+
+
+def test_every_form_is_read() -> None:
+    assert parse("claimed,claimed:3,claimed:note:2,claimed:oserror:EWOULDBLOCK:1,") == (
+        Failpoint("claimed"),
+        Failpoint("claimed", nth=3),
+        Failpoint("claimed", "note", 2),
+        Failpoint("claimed", "oserror:EWOULDBLOCK", 1),
+    )
 
 
 @pytest.mark.parametrize(("text", "action"), [("claimed", "sigkill"), ("claimed:stop", "stop")])

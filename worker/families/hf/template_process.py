@@ -1,17 +1,11 @@
-"""The process that renders chat templates, which are programs of strangers: one JSON line each way.
+"""Renders chat templates, which are programs of strangers, in a process of `worker.confined`.
 
-    python -I template_process.py CPU_SECONDS MEMORY_BYTES TEXT_LENGTH
-
-It is run by its path, with the standard library and Jinja alone. Jinja's sandbox keeps a template
-from files and from Python; the kernel ends the process where a rendering takes too much of the
-processor, and refuses it more memory. Templates see what `apply_chat_template` of transformers
-shows them; a test compares the two.
+It has the standard library and Jinja alone. Jinja's sandbox keeps a template from files and from
+Python. Templates see what `apply_chat_template` of transformers shows them; a test compares the
+two.
 """
 
 import json
-import resource
-import signal
-import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
@@ -26,6 +20,7 @@ from jinja2.utils import Namespace
 
 REASONING = ("reasoning_content", "thinking", "reasoning")  # names of an answer's thoughts
 COMPILED = 8  # templates that are kept
+TEXT_LENGTH = 16 * 2**20  # characters of one conversation
 
 
 class Generation(Extension):
@@ -86,31 +81,19 @@ def compiled(template: str) -> Template:
     return environment.from_string(template)
 
 
-def answer(line: str, most: int) -> dict[str, Any]:
-    """The reply to a request."""
+def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The text, or the kind of an error and what it says."""
     try:
-        text = render(json.loads(line))
+        text = render(request)
     except TemplateSyntaxError as error:
         return {"error": f"line {error.lineno}: {error.message}", "kind": "syntax"}
     except MemoryError:
-        return {"error": "it takes too much memory", "kind": "limit"}
+        raise
     except Exception as error:
         return {"error": " ".join(str(error).split())[:300], "kind": "template"}
-    if len(text) > most:
-        return {"error": f"it makes a text of {len(text):,} characters", "kind": "limit"}
+    if len(text) > TEXT_LENGTH:
+        return {"limit": f"it makes a text of {len(text):,} characters"}
     return {"text": text}
-
-
-def main(cpu_s: float, memory_bytes: int, most: int) -> None:
-    """Answer requests until the input ends."""
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for line in sys.stdin:
-        signal.setitimer(signal.ITIMER_PROF, cpu_s)  # without a handler, it ends the process
-        reply = answer(line, most)
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        sys.stdout.write(json.dumps(reply) + "\n")
-        sys.stdout.flush()
 
 
 def _with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
@@ -149,7 +132,3 @@ def _raise(message: str) -> None:
 def _refuse_private(name: object) -> None:
     if isinstance(name, str) and name.startswith("_"):
         raise SecurityError(f"a namespace takes no name that begins with _, but got {name!r}")
-
-
-if __name__ == "__main__":
-    main(float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -73,6 +73,95 @@ def test_an_evaluation_alone_compares_with_nothing(call, services) -> None:
     assert (evaluation[2]["dataset"], evaluation[2]["against"]) == ("pictures:1", None)
 
 
+def add_pictures(services, number, **changes):
+    """Another version of the pictures; return it."""
+    with services.database.write() as session:
+        summary = datasets.resolve(session, "pictures:1")[1].summary
+        digest = str(number) * 64
+        return datasets.add_version(
+            session,
+            name="pictures",
+            kind="image",
+            manifest_key=f"datasets/blobs/{digest}",
+            manifest_sha256=digest,
+            summary=summary | changes,
+        )
+
+
+@pytest.fixture
+def champion(services, family_tree, pictures):
+    """digits:2, trained on pictures:1, is the champion; there are newer pictures."""
+    with services.database.write() as session:
+        model, second = models.resolve(session, "digits:2")
+        models.set_alias(session, model, "champion", second)
+    add_pictures(services, 2)
+
+
+RETRAINING = "enqueue finetune digits --dataset pictures --promote"
+
+
+@pytest.mark.parametrize(
+    ("words", "measured_on"),
+    [
+        (RETRAINING, "pictures:1"),
+        (RETRAINING.replace("--promote", "--evaluate"), "pictures:1"),
+        (RETRAINING.replace("pictures", "pictures:2"), "pictures:1"),
+        (RETRAINING.replace("finetune digits", "train gan --name digits"), "pictures:1"),
+        (f"{RETRAINING} --evaluate-on pictures@champion", "pictures:1"),
+        (f"{RETRAINING} --evaluate-on pictures", "pictures"),
+        (f"{RETRAINING} --evaluate-on pictures:2", "pictures:2"),
+        (f"{RETRAINING} --alias best", "pictures"),  # that nothing has yet
+        (RETRAINING.replace("finetune digits", "train gan --name new"), "pictures"),
+    ],
+)
+def test_a_retraining_is_measured_on_the_data_of_the_champion(
+    call, services, champion, words, measured_on
+) -> None:
+    _, *after = stages(services, call(words).out.strip())
+    assert {job[2]["dataset"] for job in after} == {measured_on}
+    shown = call(f"{words} --dry-run --json").json["chain"]
+    assert {plan["spec"]["dataset"] for plan in shown} == {measured_on}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"labels": [*"ab"]}, {"shape": {"media": "image", "size": 16, "channels": 1}}],
+)
+def test_it_is_measured_on_its_own_data_where_those_have_another_form(
+    call, services, champion, change
+) -> None:
+    add_pictures(services, 3, **change)
+    words = "enqueue train gan --name digits --dataset pictures --dry-run --json --evaluate"
+    assert call(words).json["chain"][0]["spec"]["dataset"] == "pictures"
+
+
+def test_new_data_need_no_items_to_measure_by(call, services, champion) -> None:
+    add_pictures(services, 3, counts={"train": 8, "validation": 0, "test": 0})
+    assert (
+        call(f"{RETRAINING} --dry-run --json").json["chain"][0]["spec"]["dataset"] == "pictures:1"
+    )
+
+
+def test_it_is_measured_on_its_own_data_where_the_champions_are_removed(call, champion) -> None:
+    assert call("dataset remove pictures:1").code == 0
+    assert call(f"{RETRAINING} --dry-run --json").json["chain"][0]["spec"]["dataset"] == "pictures"
+
+
+def test_a_key_returns_the_chain_also_after_another_champion(call, services, champion) -> None:
+    first = call(f"{RETRAINING} --seed 1 --idempotency-key k")
+    with services.database.write() as session:
+        model, version = models.resolve(session, "digits:3")
+        models.set_alias(session, model, "champion", version)
+    assert call(f"{RETRAINING} --seed 1 --idempotency-key k").out == first.out
+    other = call(f"{RETRAINING} --seed 1 --idempotency-key k --evaluate-on pictures:2")
+    assert "differs in dataset" in other.err
+
+
+def test_data_of_the_champion_are_those_that_the_training_uses(call, champion) -> None:
+    refused = call(f"{RETRAINING} --evaluate-on others@champion")
+    assert (refused.code, "datasets have no aliases" in refused.err) == (4, True)
+
+
 def test_a_policy_is_read_and_checked_at_once(call, services, tmp_path) -> None:
     file = tmp_path / "policy.toml"
     file.write_text(POLICY)

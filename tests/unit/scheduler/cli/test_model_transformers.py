@@ -13,6 +13,12 @@ from tests.families.kit import SENTENCES
 from worker.engine.tensors import read_tensors, write_tensors
 
 DIGEST = "0" * 64
+SPLIT = {
+    "type": "Split",
+    "pattern": {"Regex": "(a+)+$"},
+    "behavior": "Isolated",
+    "invert": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +162,7 @@ def spoil(how):
         "lora bias": lambda: put_adapter(Path("tiny"), lora_bias=True),
         "pissa": lambda: put_adapter(Path("tiny"), init_lora_weights="pissa_niter_4"),
         "new tokens": lambda: put_adapter(Path("tiny"), trainable_token_indices=[3]),
+        "backtracking": lambda: change(Path("tiny/tokenizer.json"), pre_tokenizer=SPLIT),
         "torn": lambda: weights.write_bytes(weights.read_bytes()[:-8]),
     }
     steps[how]()
@@ -180,6 +187,7 @@ def spoil(how):
         ("lora bias", "not lora_bias True"),
         ("pissa", "not init_lora_weights 'pissa_niter_4'"),
         ("new tokens", "not trainable_token_indices [3]"),
+        ("backtracking", "tokenizer.json: a regular expression takes too much"),
         ("torn", "bytes of tensors, but the header says"),
     ],
 )

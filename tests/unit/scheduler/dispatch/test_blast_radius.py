@@ -8,7 +8,7 @@ import pytest
 import redis
 from sqlalchemy import update
 
-from db import batches, chains, jobs, leases, retention, setbacks
+from db import batches, chains, jobs, reaping, retention, setbacks
 from db.errors import is_outage
 from db.session import clock
 from db.tables import Job
@@ -141,10 +141,10 @@ def test_taking_back_leases(services, monkeypatch, error) -> None:
     held = [claim(services, add_job(services), lease_s=0.01) for _ in range(3)]
     wait_for_pause()
     broken = failing_for(
-        held[1].shard_id, error, leases._reap_one, of=lambda _, row, *__, **___: row.id
+        held[1].shard_id, error, reaping._reap_one, of=lambda _, row, *__, **___: row.id
     )
     with monkeypatch.context() as patch:
-        patch.setattr(leases, "_reap_one", broken)
+        patch.setattr(reaping, "_reap_one", broken)
         assert reap(services) == 2
         assert "taking back leases failed: " in lines(services, held[1].job_id)[-1]
     wait_for_pause()

@@ -9,7 +9,7 @@ from scheduler.dispatch.loop import run_scheduler
 def test_the_loop_leaves_a_sign_of_life_while_it_runs(services, monkeypatch) -> None:
     stop, seen = threading.Event(), []
 
-    def round_that_ends_it(_):
+    def round_that_ends_it(*_):
         seen.append(services.settings.scheduler_file.exists())
         stop.set()
 
@@ -27,6 +27,6 @@ def test_garbage_that_cannot_be_collected_does_not_end_the_loop(services, monkey
         raise OSError("the disk is away")
 
     monkeypatch.setattr(loop, "collect_datasets", broken)
-    monkeypatch.setattr(loop, "run_round", lambda _: failures and stop.set())
+    monkeypatch.setattr(loop, "run_round", lambda *_: failures and stop.set())
     run_scheduler(services.settings.model_copy(update={"loop_s": 0.01}), stop)
     assert failures == [1]

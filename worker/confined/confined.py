@@ -1,0 +1,88 @@
+"""A process that answers requests within limits of time and memory."""
+
+import json
+import select
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from db.errors import BadInput, Cause
+
+PROCESS = Path(__file__).with_name("process.py")
+WALL_S = 120.0  # of one answer, on a machine that is very busy
+ONE_THREAD = {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+class TooMuch(BadInput):
+    """It takes too much time or memory."""
+
+    cause = Cause.WORK
+    lasting = True
+
+
+class Confined:
+    """Has `program` answer requests, one at a time; threads take turns.
+
+    `program` is a file with a function `answer`, from JSON to JSON, that needs nothing of Genmill.
+    The process is started at the first request, and anew after one that took too much: more than
+    `cpu_s` of the processor, more than `memory_bytes` in all, or a crash.
+    """
+
+    def __init__(
+        self, program: Path, *, cpu_s: float, memory_bytes: int, wall_s: float = WALL_S
+    ) -> None:
+        self._arguments = [str(PROCESS), str(program), str(memory_bytes)]
+        self._cpu_s, self._wall_s = cpu_s, wall_s
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+
+    def ask(self, request: object, *, cpu_s: float | None = None) -> dict[str, Any]:
+        """The program's answer. Raises `TooMuch`."""
+        allowed_s = cpu_s or self._cpu_s
+        with self._lock:
+            answered = self._exchange(json.dumps([allowed_s, request], default=str))
+            if answered is None:
+                self.close()
+        if answered is None:
+            raise TooMuch(f"it takes more than {allowed_s:g} s, or crashes")
+        if (limit := answered.get("limit")) is not None:
+            raise TooMuch(str(limit))
+        return answered
+
+    def close(self) -> None:
+        """End the process; the next request starts another."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def _exchange(self, line: str) -> dict[str, Any] | None:
+        """The answer to a line; None if the process ended, or has not answered in time."""
+        process = self._process = self._process or self._start()
+        assert process.stdin is not None  # noqa: S101 - for mypy: both are pipes
+        assert process.stdout is not None  # noqa: S101 - as above
+        answered = ""
+        try:
+            process.stdin.write(line + "\n")
+            process.stdin.flush()
+            if select.select([process.stdout], [], [], self._wall_s)[0]:
+                answered = process.stdout.readline()
+        except BrokenPipeError:  # it ended
+            pass
+        if not answered.endswith("\n"):
+            return None
+        found: dict[str, Any] = json.loads(answered)
+        return found
+
+    def _start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(  # noqa: S603 - our own program, no shell
+            [sys.executable, "-I", *self._arguments],
+            env=ONE_THREAD,  # ours holds passwords
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="utf-8",
+            start_new_session=True,  # Ctrl-C is for the process that asks
+        )
