@@ -3,12 +3,15 @@
 from collections.abc import Collection
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import BigInteger, cast, func, select
 from sqlalchemy.orm import Session
 
 from db import models
 from db.states import FINAL
 from db.tables import Dataset, DatasetVersion, Job, Model, ModelVersion
+
+# a number of 64 bits, which `as_integer` does not take
+SEED = cast(Job.spec["seed"].as_string(), BigInteger)
 
 
 class Descent(NamedTuple):
@@ -67,7 +70,7 @@ def generated_with(session: Session, reference: str, *, seed: int) -> list[Job]:
     statement = (
         select(Job)
         .where(Job.model == name, Job.kind == "generate")
-        .where(Job.spec["model"].as_string() == reference, Job.spec["seed"].as_integer() == seed)
+        .where(Job.spec["model"].as_string() == reference, seed == SEED)
     )
     return list(session.scalars(statement.order_by(Job.id.desc())))
 
