@@ -152,8 +152,10 @@ def _last_runs(session: Session, ids: Collection[str]) -> Iterator[_Hold]:
 
 
 def _aliases(session: Session, ids: Collection[str]) -> Iterator[_Hold]:
-    mine = select(Alias.version_id, Alias.alias).where(Alias.version_id.in_(ids))
-    return _rows(session, mine, "the alias {1} means it")
+    mine = select(Alias.version_id, Alias.alias, Model.name)
+    mine = mine.join(Model, Model.id == Alias.model_id).where(Alias.version_id.in_(ids))
+    phrase = "the alias {1} means it (`genmill model alias {2} --as {1} --remove`)"
+    return _rows(session, mine, phrase)
 
 
 def _children(session: Session, ids: Collection[str]) -> Iterator[_Hold]:

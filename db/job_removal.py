@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from db import holders
+from db import holders, lineage
 from db.holders import Held
 from db.moves import lock_jobs
 from db.retention import ROWS_AT_ONCE, WHAT, delete_rows
@@ -103,7 +103,7 @@ def remove_jobs(
 def _bury_jobs(session: Session, ids: Sequence[str], *, who: str, kept: bool) -> None:
     sizes, now = job_sizes(session, ids, kept=kept), clock(session)
     columns = (Job.id, Job.kind, Job.model, Job.status, Job.samples, Job.batch_id, Job.finished_at)
-    started = (Job.spec["model"].as_string().label("of"), Job.spec["seed"].as_integer())
+    started = (Job.spec["model"].as_string().label("of"), lineage.SEED)
     for job in session.execute(select(*columns, *started).where(Job.id.in_(ids))).all():
         known = ("kind", "model", "status", "samples")
         about = {name: getattr(job, name) for name in known} | {"batch": job.batch_id}

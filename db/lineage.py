@@ -10,6 +10,9 @@ from db import models
 from db.states import FINAL
 from db.tables import Dataset, DatasetVersion, Job, Model, ModelVersion
 
+# a number of 64 bits, which `as_integer` does not take
+SEED = cast(Job.spec["seed"].as_string(), BigInteger)
+
 
 class Descent(NamedTuple):
     """A version of a model, with what it was made from: references, and None where nothing."""

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from db import disk_use
+from db.driver_errors import location
 from db.errors import GenmillError
 from scheduler.removal.objects import used_by
 from worker.cache import Cache
@@ -53,7 +54,8 @@ def measure(services: Services) -> dict[str, Any]:
         {"what": what, "where": place, "size_bytes": size, "objects": use.objects[what]}
         for what, size in use.size_bytes.most_common()
     ]
-    database = {"what": "database", "where": services.database.dialect, "objects": None}
+    where = location(services.database.url)
+    database = {"what": "database", "where": where, "objects": None}
     totals += [*_local(services.settings), database | {"size_bytes": database_bytes}]
     largest = [
         {"kind": kind, "name": name, "size_bytes": size}
@@ -80,7 +82,7 @@ def _measure_store(services: Services, use: Use, owners: disk_use.Owners) -> Non
             if job_id in known:
                 use.add("jobs", size, ("job", job_id))
             else:
-                use.add(UNNAMED, size, ("removed job", job_id))
+                use.add(UNNAMED, size, (UNNAMED, f"jobs/{job_id}"))
 
 
 def _dataset_objects(services: Services, session: Session) -> disk_use.Owners:

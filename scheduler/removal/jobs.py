@@ -21,8 +21,7 @@ from worker.services.promotion import who
 
 AT_ONCE = 200  # jobs in one transaction
 REMEDY = (
-    "cancel what has not ended, and remove what names a job before it or with it; "
-    "--keep-artifacts only takes jobs off the lists, with their logs, curves and checkpoints"
+    "remove what names it first, or together with it; --keep-artifacts only takes it off the lists"
 )
 
 Groups = dict[str, list[Job]]  # by the id of a job or a batch

@@ -18,9 +18,8 @@ from worker.services import Services
 from worker.services.promotion import who
 
 REMEDY = (
-    "take its aliases away (`genmill model alias NAME --as ALIAS --remove`), let its jobs end, "
-    "remove the schedules and first the versions that were tuned from it; --keep-artifacts only "
-    "hides a version, and needs none of its descendants to go"
+    "remove or end what names it first, or together with it; one that only others were tuned from "
+    "can be hidden with --keep-artifacts"
 )
 
 

@@ -5,9 +5,20 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select, text
 
-from db import artifacts, jobs, retention, shards, tombstones
+from db import (
+    artifacts,
+    jobs,
+    lineage,
+    models,
+    promotions,
+    retention,
+    schedules,
+    shards,
+    tombstones,
+)
 from db.errors import Gone
 from db.job_removal import remove_jobs
+from db.session import clock
 from db.tables import (
     Artifact,
     Attempt,
@@ -19,6 +30,7 @@ from db.tables import (
     Tombstone,
     Transition,
 )
+from tests.unit.db.conftest import DIGEST
 from tests.unit.db.test_retention import finish, make_older, prune
 
 TABLES = (Artifact, Attempt, Checkpoint, Job, LogLine, Point, Shard, Transition)
@@ -55,6 +67,17 @@ def test_every_row_of_a_job_goes_and_one_tombstone_is_left(each_record):
         assert each_record.run(lambda s: s.execute(text("PRAGMA foreign_key_check")).all()) == []
 
 
+def test_a_seed_of_any_size_is_kept(each_record):
+    seed = 2**63 - 1
+    job_id, _ = each_record.add(spec={"model": "digits:1", "seed": seed})
+    [found] = each_record.run(lineage.generated_with, "digits:1", seed=seed)
+    assert found.id == job_id
+    each_record.cancel(job_id)
+    remove(each_record, job_id)
+    [told] = each_record.run(tombstones.of_generation, "digits:1", seed)
+    assert told.id == job_id
+
+
 def test_a_retry_holds_what_it_retries_unless_both_go(each_record):
     first, shard_id = each_record.add()
     each_record.fail(each_record.claim(shard_id), final=True)
@@ -65,6 +88,42 @@ def test_a_retry_holds_what_it_retries_unless_both_go(each_record):
     assert remove(each_record, first, second).held == {}
     third, *_ = each_record.add()
     assert remove(each_record, third).held == {third: ["it is queued: cancel it first"]}
+
+
+def test_histories_hold_the_jobs_that_they_name(record):
+    decided, _ = record.add(kind="promote")
+    fired, _ = record.add()
+    record.run(name_in_histories, decided, fired)
+    for job_id in (decided, fired):
+        record.cancel(job_id)
+    held = remove(record, decided, fired).held
+    assert held == {
+        decided: ["it decided about the alias digits@champion, whose history names it"],
+        fired: ["the schedule nightly compares new data with those of this run"],
+    }
+    record.run(schedules.remove, "nightly")
+    assert remove(record, fired).held == {}
+
+
+def name_in_histories(session, decided, fired):
+    rest = {"params": {}, "files": {}, "weights_sha256": DIGEST, "metrics": {}}
+    version = models.add_version(session, name="digits", family="gan", **rest)
+    model, reason = models.get(session, "digits"), promotions.Reason("ann", job_id=decided)
+    promotions.move(
+        session, model, "champion", version, expected=None, outcome="promoted", reason=reason
+    )
+    schedule = schedules.add(
+        session,
+        name="nightly",
+        cron="0 3 * * *",
+        timezone="UTC",
+        command=[],
+        next_due=clock(session),
+        missed="skip",
+        overlap="skip",
+        only_if_new_data=True,
+    )
+    schedules.record_run(session, schedule.id, clock(session), outcome="fired", job_id=fired)
 
 
 def test_kept_artifacts_stay_and_the_job_is_neither_listed_nor_counted(each_record):

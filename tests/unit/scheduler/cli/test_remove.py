@@ -257,6 +257,11 @@ def test_versions_that_others_were_tuned_from_stay_and_shared_files_too(genmill,
 def test_a_version_that_a_schedule_or_a_job_uses_stays(genmill, services, digits):
     add = ("schedule", "add", "often", "--cron", "0 3 * * *", "--", "enqueue", "generate")
     genmill(*add, digits, "--count", "1")
+    job = genmill("schedule", "trigger", "often").out.strip()
+    genmill("job", "cancel", job)
+    assert genmill("job", "remove", job, "--yes").code == 0
+    [run] = genmill("schedule", "show", "often", "--json").json["runs"]
+    assert (run["job"], run["jobs"]) == (job, [])
     held = genmill("model", "remove", digits, "--yes")
     assert (held.code, "the schedule often uses it" in held.err) == (2, True)
     genmill("schedule", "remove", "often")
