@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from enum import StrEnum
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from db import jobs
@@ -40,9 +40,9 @@ def refuse_to_keep(job_id: str, kind: str) -> None:
 def end_early(session: Session, job_id: str) -> Answer:
     """Tell a training to end now and to make a version of its best weights.
 
-    The flag on its row outlives its worker: whoever claims the shard next goes on from its last
-    checkpoint, and ends at once. One that has not begun is cancelled, with what waits for it.
-    Raises `NotFound`, and `Refused` for a job of another kind.
+    The mark on its row outlives its worker: whoever claims the shard next goes on from its last
+    checkpoint until it is as far as it was now, and ends then. One that has not begun is cancelled,
+    with what waits for it. Raises `NotFound`, and `Refused` for a job of another kind.
     """
     job = lock_job(session, job_id)
     if job is None:
@@ -54,11 +54,18 @@ def end_early(session: Session, job_id: str) -> Answer:
     if not began and not checkpoints_of_line(session, job_id):
         jobs.cancel(session, job_id)
         return Answer.CANCELLED
-    asked_at = func.coalesce(Job.stop_asked_at, Now())  # the first time counts
-    asked = update(Job).where(Job.id == job_id).values(stop_asked_at=asked_at)
-    session.execute(asked.execution_options(synchronize_session=False))
+    asked = update(Job).where(Job.id == job_id, Job.stop_asked_at.is_(None))
+    values = {"stop_asked_at": Now(), "stop_after": _done(session, job_id)}
+    session.execute(asked.values(values).execution_options(synchronize_session=False))
     jobs.log(session, job_id, "told to end early and to keep its best weights")
     return Answer.ASKED
+
+
+def _done(session: Session, job_id: str) -> float:
+    """How far a training is, by its worker's last report."""
+    report = session.scalar(select(Shard.report).where(Shard.job_id == job_id))
+    done = (report or {}).get("done")
+    return float(done) if isinstance(done, int | float) else 0.0
 
 
 def ending_early(session: Session, job_ids: Collection[str]) -> set[str]:

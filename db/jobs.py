@@ -149,6 +149,7 @@ class JobBrief(NamedTuple):
     spec_hash: str
     spec: dict[str, Any]
     stop_asked_at: datetime | None = None
+    stop_after: float | None = None
 
 
 def briefs(session: Session, ids: Collection[str]) -> dict[str, JobBrief]:

@@ -246,8 +246,9 @@ class Job(Base):
     wanted: Mapped[int | None] = mapped_column(BigInteger)
     owner: Mapped[str | None] = mapped_column(String(200))  # who enqueued it, as user@host
     note: Mapped[str | None] = mapped_column(PlainText)  # a user's
-    # when a training was told to end early and to keep its best weights
+    # when a training was told to end early and to keep its best weights, and how far it was then
     stop_asked_at: Mapped[datetime | None]
+    stop_after: Mapped[float | None]  # steps, or seconds, as it reports
     error: Mapped[str | None] = mapped_column(PlainText)
     # its manifest is an object of its own, or a range of a pack
     manifest_key: Mapped[str | None] = mapped_column(String(200))

@@ -59,6 +59,7 @@ def test_a_worker_that_dies_while_keeping_leaves_it_to_the_next(
     deployment.succeed(job.id)
     (version,) = versions(deployment, "small")
     assert version.metrics["ended_early"] is True
+    assert version.metrics["steps"] >= deployment.job(job.id).stop_after > 0
     assert len(attempts(deployment, job)) == (1 if point == "committed" else 2)
     assert auditor.audit() == []
 

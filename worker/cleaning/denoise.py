@@ -79,7 +79,12 @@ class NonLocalMeans(Step):
 
 
 def noise_of(pixels: npt.NDArray[np.float32]) -> float:
-    """The standard deviation of an image's noise (Immerkaer 1996, fast noise variance)."""
+    """The standard deviation of an image's noise (Immerkaer 1996, fast noise variance).
+
+    Zero for less than three pixels a side, of which nothing can be told.
+    """
+    if min(pixels.shape[:2]) < 3:
+        return 0.0
     rows = pixels[:-2] - 2 * pixels[1:-1] + pixels[2:]
     both = rows[:, :-2] - 2 * rows[:, 1:-1] + rows[:, 2:]
     return float(np.sqrt(np.pi / 2) * np.abs(both).mean() / 6)

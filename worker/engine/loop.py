@@ -67,7 +67,10 @@ class Loop:
     @property
     def over(self) -> bool:
         """Whether the budget is spent, or the run is to end early."""
-        return self.progress >= 1 or self.training.ends_early()
+        if self.progress >= 1:
+            return True
+        done, *_ = self.training.budget.spent(self.state.step, self.state.elapsed_s)
+        return self.training.ends_early(done)
 
     @property
     def ended_early(self) -> bool:

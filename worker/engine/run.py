@@ -39,7 +39,8 @@ class Training:
     """A request to train, and the empty folder to work in.
 
     `parent` is the folder of the version to fine-tune; `resume` is a checkpoint of this same run.
-    Once `ends_early` says so, the run ends as if its budget were spent.
+    Once `ends_early` says so, given the steps or seconds of the budget that are spent, the run ends
+    as if all were.
     """
 
     family: Family
@@ -54,7 +55,7 @@ class Training:
     parent: Path | None = None
     resume: Path | None = None
     checkpoint_every_s: float = 60.0
-    ends_early: Callable[[], bool] = lambda: False
+    ends_early: Callable[[float], bool] = lambda _: False
 
     @property
     def budget(self) -> Budget:

@@ -48,7 +48,8 @@ def train_job(
         device=context.device,
         precision=context.services.settings.precision,
         parent=parent_files.path if parent_files else None,
-        ends_early=lambda: lease.held.ends_early,
+        # after a worker that died, it ends where that one was told to
+        ends_early=lambda done: lease.held.ends_early and done >= (job.stop_after or 0),
     )
     _log_request(context.services, pinned, training, lease)
     laps.end(LOADING)

@@ -114,7 +114,7 @@ def read_idx(
         images = itertools.chain.from_iterable(_blocks(pair.images))
         for number, (image, label) in enumerate(zip(images, labels, strict=False)):
             try:
-                pixels = chain(squares.of_array(image), files.size)
+                pixels = squares.padded(chain(squares.of_array(image), files.size))
             except Unfit as error:
                 rejects.add(f"{_base(pair.images)} item {number}", error)
             else:

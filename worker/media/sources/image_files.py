@@ -122,7 +122,7 @@ def read_images(
         given = notes.of(member)
         label = given.label if notes.labels else label
         side, pixels = _decode(member, lambda it: (min(it.size), squares.of_image(it)))
-        pixels = chain(pixels, side)
+        pixels = squares.padded(chain(pixels, side))
         code = split if given.split is None else given.split
         return ImageItem(pixels, numbers[label] if label else None, code, given.caption)
 

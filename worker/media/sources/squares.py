@@ -13,12 +13,16 @@ from worker.cleaning.steps import StepReport
 
 Pixels = npt.NDArray[np.uint8]  # (size, size, channels)
 
-PADDING = "white"  # as transparent parts become
+PADDING, WHITE = "white", 255  # as transparent parts become
 
 
 @dataclass
 class Squares:
-    """Makes pictures square, as `fit` says, and counts those that were not."""
+    """Makes pictures square, as `fit` says, and counts those that were not.
+
+    What is padded is padded last, so that cleaning sees the picture alone: one of a single colour
+    is blank, whatever lies around it.
+    """
 
     size: int
     mode: str
@@ -27,9 +31,9 @@ class Squares:
     not_square: int = 0
 
     def of_image(self, image: Image.Image) -> Pixels:
-        """A picture as (size, size, channels)."""
+        """A picture as (height, width, channels), in its place in the square: see `padded`."""
         width, height = image.size
-        pixels = to_square(image, self.size, self.mode, self.fit)
+        pixels = resized(image, self.size, self.mode, self.fit)
         self._count(width, height)  # a damaged one may be tried twice
         return pixels
 
@@ -40,7 +44,17 @@ class Squares:
         wanted = (self.size, self.size) if self.mode == "L" else (self.size, self.size, 3)
         if flat.shape == wanted:
             return flat.reshape(self.size, self.size, -1)
-        return to_square(Image.fromarray(flat), self.size, self.mode, self.fit)
+        return resized(Image.fromarray(flat), self.size, self.mode, self.fit)
+
+    def padded(self, pixels: Pixels) -> Pixels:
+        """The picture in the middle of a square, as (size, size, channels)."""
+        height, width, channels = pixels.shape
+        if (height, width) == (self.size, self.size):
+            return pixels
+        square = np.full((self.size, self.size, channels), WHITE, np.uint8)
+        top, left = (self.size - height) // 2, (self.size - width) // 2
+        square[top : top + height, left : left + width] = pixels
+        return square
 
     def reports(self) -> list[StepReport]:
         """The step, if there was anything to do."""
@@ -60,8 +74,8 @@ def describe_sizes(found: Iterable[tuple[int, int]], size: int, mode: str) -> st
     return f"of {before} pixels, made {size}x{size} {mode}"
 
 
-def to_square(image: Image.Image, size: int, mode: str, fit: str = CROP) -> Pixels:
-    """An image as (size, size, channels), resized by a Lanczos filter.
+def resized(image: Image.Image, size: int, mode: str, fit: str = CROP) -> Pixels:
+    """An image as (height, width, channels), resized by a Lanczos filter to fit a square.
 
     The image is turned as its EXIF orientation says; transparent parts become white.
     """
@@ -77,21 +91,17 @@ def to_square(image: Image.Image, size: int, mode: str, fit: str = CROP) -> Pixe
         whole = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", whole.size, PADDING), whole)
     fitted = _fitted(upright.convert(mode), size, fit)
-    return np.asarray(fitted, np.uint8).reshape(size, size, -1)
+    return np.asarray(fitted, np.uint8).reshape(fitted.height, fitted.width, -1)
 
 
 def _fitted(image: Image.Image, size: int, fit: str) -> Image.Image:
-    """The centre of the image, all of it on a white square, or all of it distorted."""
+    """The centre of an image as a square, all of it within one, or all of it distorted."""
     filtering = Image.Resampling.LANCZOS
     if fit == CROP:
         return ImageOps.fit(image, (size, size), filtering)
     if fit != PAD:
         return image.resize((size, size), filtering)
-    # not `ImageOps.pad`, which fails where the shorter side comes to nothing
+    # not `ImageOps.contain`, which fails where the shorter side comes to nothing
     longest = max(image.size)
     width, height = (max(1, round(side * size / longest)) for side in image.size)
-    square = Image.new(image.mode, (size, size), PADDING)
-    square.paste(
-        image.resize((width, height), filtering), ((size - width) // 2, (size - height) // 2)
-    )
-    return square
+    return image.resize((width, height), filtering)

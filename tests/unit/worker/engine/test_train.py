@@ -224,18 +224,13 @@ def test_what_prevents_the_last_checkpoint_hides_no_cancellation(
         train(small_training(VAE, dataset, tmp_path / "run", max_steps=9), monitor)
 
 
-def steps_of(monitor: Recorder) -> float:
-    """The steps that a run has told of."""
-    return max((done for done, *_ in monitor.told), default=0)
-
-
 def test_a_run_that_ends_early_keeps_its_best_weights(
     dataset: LocalDataset, tmp_path: Path
 ) -> None:
     monitor = Recorder(keep=tmp_path)
 
     asked = small_training(VAE, dataset, tmp_path / "run", max_steps=50)
-    trained = train(replace(asked, ends_early=lambda: steps_of(monitor) >= 5), monitor)
+    trained = train(replace(asked, ends_early=lambda done: done >= 5), monitor)
     assert trained.metrics["ended_early"] is True
     assert trained.metrics["steps"] == trained.steps == 5
     assert "loss" in trained.metrics
@@ -244,7 +239,7 @@ def test_a_run_that_ends_early_keeps_its_best_weights(
     assert "info: ending early after step 5, and keeping the best weights" in monitor.logs
 
     # whoever goes on after a worker that died meanwhile makes the same version
-    again = replace(asked, folder=tmp_path / "again", resume=left, ends_early=lambda: True)
+    again = replace(asked, folder=tmp_path / "again", resume=left, ends_early=lambda _: True)
     resumed = train(again, Recorder())
     assert resumed.files[0].read_bytes() == trained.files[0].read_bytes()
     assert resumed.metrics["ended_early"] is True
@@ -255,14 +250,14 @@ def test_a_run_told_to_end_at_its_end_has_not_ended_early(
 ) -> None:
     monitor = Recorder()
     asked = small_training(VAE, dataset, tmp_path / "run", max_steps=3)
-    trained = train(replace(asked, ends_early=lambda: steps_of(monitor) >= 3), monitor)
+    trained = train(replace(asked, ends_early=lambda done: done >= 3), monitor)
     assert "ended_early" not in trained.metrics
 
 
 def test_a_run_without_a_step_has_nothing_to_keep(dataset: LocalDataset, tmp_path: Path) -> None:
     asked = small_training(VAE, dataset, tmp_path / "run", max_steps=3)
     with pytest.raises(NothingToKeep, match="before its first step"):
-        train(replace(asked, ends_early=lambda: True), Recorder())
+        train(replace(asked, ends_early=lambda _: True), Recorder())
 
 
 def test_checkpoints_come_as_often_as_asked(dataset: LocalDataset, tmp_path: Path) -> None:

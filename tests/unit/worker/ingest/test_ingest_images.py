@@ -382,6 +382,17 @@ def test_how_pictures_that_are_not_square_were_fitted_is_a_step_and_an_option(so
     assert cropped.reading["pictures"] == "of 40x30 to 40x40 pixels, made 32x32 RGB"
 
 
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_a_picture_of_one_colour_is_blank_however_it_is_fitted(source, tmp_path, fit):
+    (source / "grey.png").write_bytes(picture("grey", size=(40, 20)))
+    striped = Image.new("RGB", (40, 20), "red")
+    striped.paste("blue", (0, 0, 25, 10))
+    striped.save(source / "striped.png")
+    result, dataset = taken(source, tmp_path, fit=fit, blank="drop")
+    assert [reject.name for reject in result.rejects] == ["grey.png"]
+    assert dataset.array("images").shape == (1, 32, 32, 3)
+
+
 def test_idx_images_are_padded_too(source, tmp_path):
     (source / "wide-idx3-ubyte").write_bytes(idx(np.full((5, 6, 12), 9)))
     result, dataset = taken(source, tmp_path, fit="pad", size=12)

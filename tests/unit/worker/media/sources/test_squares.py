@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.media.sources.squares import Squares, describe_sizes, to_square
+from worker.cleaning.denoise import MedianFilter, NonLocalMeans
+from worker.media.sources.squares import Pixels, Squares, describe_sizes
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -23,6 +24,11 @@ def reopened(image: Image.Image, form: str, **options: object) -> Image.Image:
     target = io.BytesIO()
     image.save(target, form, **options)
     return Image.open(target)
+
+
+def to_square(image: Image.Image, size: int, mode: str, fit: str) -> Pixels:
+    squares = Squares(size, mode, fit)
+    return squares.padded(squares.of_image(image))
 
 
 def colours(pixels: np.ndarray, row: int) -> list[tuple[int, ...]]:
@@ -107,3 +113,12 @@ def test_the_default_says_nothing_of_pictures_that_are_all_square():
 def test_sizes_are_told_from_the_smallest_to_the_largest():
     assert describe_sizes([(4, 3), (90, 30)], 8, "L") == "of 4x3 to 90x30 pixels, made 8x8 L"
     assert describe_sizes([(4, 3), (4, 3)], 8, "L") == "of 4x3 pixels, made 8x8 L"
+
+
+@pytest.mark.parametrize("clean", [MedianFilter(), NonLocalMeans()], ids=lambda step: step.name)
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_what_is_to_be_padded_can_be_cleaned_however_thin_it_is(clean, mode):
+    squares = Squares(16, mode, "pad")
+    thin = clean(squares.of_image(Image.new("RGB", (4000, 4), "red")))
+    assert thin.shape[:2] == (1, 16)
+    assert squares.padded(thin).shape[:2] == (16, 16)
