@@ -26,12 +26,15 @@ from worker.services.samples import open_artifact, read_index, read_sample
 BLOCK = 256  # samples whose sketches are made at once
 NEAREST = 8  # samples by their sketches, whose content is compared
 FAR = 0.6 * 127  # between sketches, above which content is not compared
+CERTAIN = 1.0  # a difference that proves a file to be a sample
+LARGEST = 2.0  # and one that does if that of any other sample is CLEARLY larger
+CLEARLY = 1.5
 
 OnCompared = Callable[[int], object]
 
 
 class Alike(NamedTuple):
-    """The sample that is most like a file; 1 is the largest `difference` that counts."""
+    """The sample that a file shows, and how far it is from it."""
 
     job: str
     artifact: str
@@ -168,17 +171,26 @@ def _distances(some: Sketches, others: Sketches) -> npt.NDArray[np.float32]:
 def _most_alike(
     services: Services, medium: Medium, data: bytes, near: Sequence[_Near]
 ) -> Alike | None:
-    """The sample with the least difference, if it is small enough."""
-    best: Alike | None = None
-    for each in near:
-        try:
-            sample = read_sample(services, each.artifact, each.entry)
-            difference = medium.difference(sample, data)
-            record = medium.read_record(sample)
-        except Unreachable:
-            raise
-        except GenmillError:  # damaged
-            continue
-        if difference < (1.0 if best is None else best.difference):
-            best = Alike(each.artifact.job_id, each.artifact_id, record, difference)
-    return best
+    """The sample with the least difference, if that is small, or much less than any other's."""
+    found = [(*_difference(services, medium, data, each), each) for each in near]
+    best, sample, hit = min(found, key=lambda it: it[0], default=(np.inf, b"", None))
+    if hit is None or best > LARGEST:
+        return None
+    others = [difference for difference, _, it in found if it.entry.sha256 != hit.entry.sha256]
+    if best > CERTAIN and min(others, default=np.inf) < CLEARLY * best:
+        return None
+    return Alike(hit.artifact.job_id, hit.artifact_id, medium.read_record(sample), best)
+
+
+def _difference(
+    services: Services, medium: Medium, data: bytes, near: _Near
+) -> tuple[float, bytes]:
+    """How far a file is from a sample, and the sample; infinite for a damaged one."""
+    try:
+        sample = read_sample(services, near.artifact, near.entry)
+        medium.read_record(sample)
+        return medium.difference(sample, data), sample
+    except Unreachable:
+        raise
+    except GenmillError:
+        return np.inf, b""

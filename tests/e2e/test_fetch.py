@@ -130,7 +130,7 @@ def test_chat_fine_tuning_and_five_hundred_answers_with_their_ids(machine, tmp_p
     answers = [json.loads(line) for line in (out / "samples.jsonl").read_text("utf-8").splitlines()]
     assert [answer["custom_id"] for answer in answers] == ids
     assert all(isinstance(answer["text"], str) for answer in answers)
-    assert answers[9]["prompt"][-1]["content"] == f"Where is {ids[9]}?"
+    assert answers[9]["prompt"] == f"Where is {ids[9]}?"
     assert {answer["model"] for answer in answers} == {"talker:2"}
     rows = json.loads(machine.do("artifact", "which", out / "samples.jsonl", "--json"))
     assert (len(rows), {row["found_by"] for row in rows}) == (500, {"bytes"})

@@ -158,7 +158,7 @@ class Medium(ABC):
         raise self._not_recognised()
 
     def difference(self, sample: bytes, data: bytes) -> float:
-        """How far a file is from being this sample encoded again: at most 1 if it may be that."""
+        """How far a file is from being this sample encoded again; 1 is that of near-duplicates."""
         raise self._not_recognised()
 
     def _not_recognised(self) -> Refused:
