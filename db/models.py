@@ -83,8 +83,12 @@ def resolve(session: Session, reference: str) -> tuple[Model, ModelVersion]:
 
 def check_known(session: Session, name: str) -> None:
     """Raise `NotFound` with the nearest spelling, unless a model or any job has this name."""
-    if session.scalar(select(Job.id).where(Job.model == name).limit(1)) is None:
-        get(session, name)
+    if session.scalar(select(Job.id).where(Job.model == name).limit(1)) is not None:
+        return
+    known = {each.name for each in listing(session)}
+    if name not in known:  # a model that jobs are to train is not one yet
+        named = session.scalars(select(Job.model).where(Job.model.is_not(None)).distinct())
+        raise NotFound.unknown("model", name, known.union(filter(None, named)))
 
 
 def names_file(session: Session, key: str) -> bool:

@@ -69,7 +69,7 @@ class LazyGroup(click.Group):
         """Import the command called `cmd_name`; None if there is no such command."""
         entry = self.entries.get(cmd_name)
         command = entry.load() if entry else None
-        if command and ctx.resilient_parsing:  # the shell asks for completions
+        if command and ctx and ctx.resilient_parsing:  # the shell asks for completions
             load("scheduler.cli.completion:add_completions")(command)
         return command
 

@@ -1,13 +1,27 @@
 """Fitting text into the columns of a terminal: widths, cuts and line breaks.
 
-Widths are in cells: an East Asian wide character takes two, a combining mark none.
+Widths are in cells: an East Asian wide character takes two (Unicode TR 11), a combining mark none.
 """
 
+import unicodedata
 from collections.abc import Sequence
-
-from rich.cells import cell_len, chop_cells, split_text
+from functools import cache
 
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+_NO_CELL = {"Mn", "Me", "Cf"}  # categories: marks on another character, and format characters
+_AS_EMOJI = "\N{VARIATION SELECTOR-16}"  # makes the character before it wide
+
+
+def cell_len(text: str) -> int:
+    """The cells that a text takes."""
+    return len(text) if text.isascii() else sum(map(_cells, text))
+
+
+@cache
+def _cells(mark: str) -> int:
+    if unicodedata.category(mark) in _NO_CELL:
+        return int(mark == _AS_EMOJI)
+    return 2 if unicodedata.east_asian_width(mark) in "WF" else 1
 
 
 def fit(natural: Sequence[int], least: Sequence[int], width: int) -> list[int] | None:
@@ -28,7 +42,7 @@ def cut(text: str, width: int) -> str:
     """`text`, with an ellipsis in place of what is beyond `width` cells."""
     if cell_len(text) <= width:
         return text
-    return split_text(text, width - 1)[0].rstrip() + ELLIPSIS
+    return _chop(text, width - 1)[0].rstrip() + ELLIPSIS
 
 
 def wrap(text: str, width: int) -> list[str]:
@@ -44,9 +58,21 @@ def wrap(text: str, width: int) -> list[str]:
             continue
         if line:
             lines.append(line)
-        *whole, line = chop_cells(word, width) or [word]  # marks alone take no cell
+        *whole, line = _chop(word, width)
         lines += whole
     return [*lines, line]
+
+
+def _chop(text: str, width: int) -> list[str]:
+    """`text` in pieces of at most `width` cells, but at least a character."""
+    pieces, start, taken = [], 0, 0
+    for place, mark in enumerate(text):
+        cells = _cells(mark)
+        if taken + cells > width and place > start:
+            pieces.append(text[start:place])
+            start, taken = place, 0
+        taken += cells
+    return [*pieces, text[start:]]
 
 
 def longest_word(text: str) -> int:

@@ -11,9 +11,8 @@ from itertools import zip_longest
 from typing import Any
 
 import click
-from rich.cells import cell_len
 
-from scheduler.output.layout import cut, fit, longest_word, wrap
+from scheduler.output.layout import cell_len, cut, fit, longest_word, wrap
 from scheduler.output.values import PREFIX, show, to_age
 
 Row = Mapping[str, Any]

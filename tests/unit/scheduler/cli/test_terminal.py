@@ -165,6 +165,7 @@ def test_jobs_of_a_model_that_is_not_trained_yet_are_listed(genmill, pictures):
     job = genmill(*words, "--max-steps", "5").out.strip()
     assert genmill("job", "list", "--model", "fresh", "-q").out == f"{job}\n"
     assert genmill("job", "list", "--model", "fresh", "--status", "failed", "-q").code == 0
+    assert "did you mean 'fresh'" in genmill("job", "list", "--model", "frseh").err
 
 
 def test_help_is_that_of_the_command(genmill):
