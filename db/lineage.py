@@ -75,15 +75,13 @@ def trained_on(session: Session, dataset_version_ids: Collection[str]) -> list[D
 def generated_with(session: Session, reference: str, *, seed: int | None) -> list[Generated]:
     """The generate jobs of a version, such as `digits:2`, oldest first; of one seed, if given."""
     name = reference.partition(":")[0]
-    # as text first: an integer of PostgreSQL's is too short for most seeds
-    own = cast(Job.spec["seed"].as_string(), BigInteger)
     statement = (
-        select(Job.id, Job.custom_id, own)
+        select(Job.id, Job.custom_id, SEED)
         .where(Job.model == name, Job.kind == "generate")
         .where(Job.spec["model"].as_string() == reference)
     )
     if seed is not None:
-        statement = statement.where(own == seed)
+        statement = statement.where(seed == SEED)
     return [Generated(*row) for row in session.execute(statement.order_by(Job.id))]
 
 
