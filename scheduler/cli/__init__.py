@@ -73,7 +73,23 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a service cannot be reached, 4 no
 
 Shell completion: eval "$(_GENMILL_COMPLETE=bash_source genmill)", or zsh_source, fish_source."""
 
-cli = click.version_option(package_name="genmill", message="genmill %(version)s")(
+
+def _print_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        from worker.code_version import code_version
+
+        click.echo(f"genmill {code_version()}")
+        context.exit()
+
+
+cli = click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version, with its commit, and exit.",
+)(
     LazyGroup(
         "genmill",
         SECTIONS,
