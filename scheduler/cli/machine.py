@@ -94,6 +94,7 @@ def doctor(
     genmill doctor --audit --repair --dry-run
     """
     from db.errors import GenmillError
+    from scheduler.cli.db import refuse_other_tensors
     from scheduler.machine.doctor import examine
     from scheduler.output.render import print_json, print_table
     from worker.settings import read_settings
@@ -104,7 +105,7 @@ def doctor(
 
         run_audit(repair=repair, dry_run=dry_run, yes=yes, as_json=as_json)
         return
-    checks = examine(read_settings(), names)
+    checks = examine(read_settings(), names, fits=refuse_other_tensors)
     if as_json:
         print_json(checks)
     else:

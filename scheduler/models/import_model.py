@@ -18,7 +18,7 @@ from scheduler.submission.pinning import refuse_other_family
 from worker.failpoints import reach
 from worker.files import digest_of, weights_digest
 from worker.networks.inspection import Inspection
-from worker.networks.version_folder import CONFIG, WEIGHTS_SUFFIX, own_record
+from worker.networks.version_folder import CONFIG, WEIGHTS_SUFFIX, made_by, own_record
 from worker.services import Services
 from worker.specs import check_name
 
@@ -59,6 +59,7 @@ def _import(
     files = {each: vars(services.store.put(PREFIX, found.folder / each)) for each in found.names}
     files[CONFIG] = vars(services.store.put_bytes(PREFIX, config.encode()))
     reach(services.settings, "model_stored")
+    record = own_record(json.loads(config))
     weights = {each: sha256 for each, sha256 in digests.items() if each.endswith(WEIGHTS_SUFFIX)}
 
     def work(session: Session) -> tuple[Model, ModelVersion]:
@@ -68,10 +69,12 @@ def _import(
             name=name,
             family=found.family.name,
             params=params.model_dump(mode="json"),
+            format=found.family.format,
             files=files,
             weights_sha256=weights_digest(weights),
             metrics=dict(inspected.metrics),
-            shape=own_record(json.loads(config))["shape"],
+            shape=record["shape"],
+            made_by=made_by(record),
         )
         added.card = card
         return models.resolve(session, f"{name}:{added.number}")

@@ -14,7 +14,7 @@ from db.tables import Checkpoint, DatasetVersion, ModelVersion
 from worker.engine.checkpoints import BadCheckpoint
 from worker.engine.train import Trained, Training, train
 from worker.files import digest_of, weights_digest
-from worker.networks.version_folder import WEIGHTS_SUFFIX, read_record
+from worker.networks.version_folder import WEIGHTS_SUFFIX, made_by, read_record
 from worker.services import Services
 from worker.services.pinned import PinnedTraining
 from worker.shards.context import ShardResult, WorkerContext
@@ -65,7 +65,7 @@ def _store(
         files[path.name] = {"key": put.key, "sha256": put.sha256, "size": put.size}
         stored.append(put)
     digests = {name: f["sha256"] for name, f in files.items() if name.endswith(WEIGHTS_SUFFIX)}
-    shape = read_record(trained.folder)["shape"]
+    record = read_record(trained.folder)
     reports = [lease.put("report", path.name, path, media) for _, path, media in trained.reports]
 
     def add_version(session: Session) -> None:
@@ -74,13 +74,15 @@ def _store(
             name=str(job.model),
             family=training.family.name,
             params=training.params.model_dump(mode="json"),
+            format=training.family.format,
             files=files,
             weights_sha256=weights_digest(digests),
             metrics=trained.metrics,
-            shape=shape,
+            shape=record["shape"],
             parent_id=parent.id if parent else None,
             dataset_version_id=dataset.id,
             job_id=job.id,
+            made_by=made_by(record),
         )
 
     return ShardResult([*stored, *reports], [add_version])
