@@ -103,7 +103,7 @@ def remove_jobs(
 def _bury_jobs(session: Session, ids: Sequence[str], *, who: str, kept: bool) -> None:
     sizes, now = job_sizes(session, ids, kept=kept), clock(session)
     columns = (Job.id, Job.kind, Job.model, Job.status, Job.samples, Job.batch_id, Job.finished_at)
-    started = (Job.spec["model"].as_string().label("of"), lineage.SEED)
+    started = (Job.spec["model"].as_string().label("of"), lineage.spec_seed)
     for job in session.execute(select(*columns, *started).where(Job.id.in_(ids))).all():
         known = ("kind", "model", "status", "samples")
         about = {name: getattr(job, name) for name in known} | {"batch": job.batch_id}

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, cast, func, select
+from sqlalchemy import BigInteger, ColumnElement, cast, func, select
 from sqlalchemy.orm import Session
 
 from db import models
@@ -11,7 +11,7 @@ from db.states import FINAL
 from db.tables import Dataset, DatasetVersion, Job, Model, ModelVersion
 
 # a number of 64 bits, which `as_integer` does not take
-SEED = cast(Job.spec["seed"].as_string(), BigInteger)
+spec_seed: ColumnElement[int] = cast(Job.spec["seed"].as_string(), BigInteger)
 
 
 class Descent(NamedTuple):
@@ -76,12 +76,12 @@ def generated_with(session: Session, reference: str, *, seed: int | None) -> lis
     """The generate jobs of a version, such as `digits:2`, oldest first; of one seed, if given."""
     name = reference.partition(":")[0]
     statement = (
-        select(Job.id, Job.custom_id, SEED)
+        select(Job.id, Job.custom_id, spec_seed)
         .where(Job.model == name, Job.kind == "generate")
         .where(Job.spec["model"].as_string() == reference)
     )
     if seed is not None:
-        statement = statement.where(seed == SEED)
+        statement = statement.where(spec_seed == seed)
     return [Generated(*row) for row in session.execute(statement.order_by(Job.id))]
 
 

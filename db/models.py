@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import String, cast, select, update
+from sqlalchemy import String, cast, func, select, update
 from sqlalchemy.orm import Session
 
 from db.errors import NotFound, Refused
@@ -34,13 +34,13 @@ def add_version(
     weights_sha256: str,
     metrics: dict[str, Any],
     shape: dict[str, Any] | None = None,
-    **origin: str | None,
+    **origin: str | int | None,
 ) -> ModelVersion:
     """Add the next version of model `name`, creating the model if needed.
 
     `files` maps file names to `{"key", "sha256", "size"}`; `shape` is that of `config.json`.
-    `origin` may hold parent_id, dataset_version_id and job_id. Raises `Refused` if the model is of
-    another family.
+    `origin` may hold parent_id, dataset_version_id, job_id, made_by, and format, the number of the
+    family's format that `params` are of. Raises `Refused` if the model is of another family.
     """
     model = _registry.lock(session, name, family=family)
     if model.family != family:
@@ -96,6 +96,18 @@ def names_file(session: Session, key: str) -> bool:
     named = cast(ModelVersion.files, String).contains(key, autoescape=True)
     files = select(ModelVersion.files).where(named)
     return any(f["key"] == key for each in session.scalars(files) for f in each.values())
+
+
+def newest(session: Session, limit: int) -> list[tuple[Model, ModelVersion]]:
+    """The newest versions of all models, each with its model, the newest first."""
+    statement = select(Model, ModelVersion).join(Model, Model.id == ModelVersion.model_id)
+    rows = session.execute(statement.order_by(ModelVersion.id.desc()).limit(limit))
+    return [(row[0], row[1]) for row in rows]
+
+
+def count_versions(session: Session) -> int:
+    """How many versions all models have."""
+    return session.scalar(select(func.count()).select_from(ModelVersion)) or 0
 
 
 def set_shape(session: Session, version_id: str, shape: dict[str, Any]) -> None:

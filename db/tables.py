@@ -110,6 +110,9 @@ class ModelVersion(Base):
     dataset_version_id: Mapped[str | None] = mapped_column(ForeignKey("dataset_versions.id"))
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)
     params: Mapped[dict[str, Any]]  # the family's parameters, complete
+    # the number of the family's format that `params` are of
+    format: Mapped[int] = mapped_column(default=1, server_default=text("1"))
+    made_by: Mapped[str | None] = mapped_column(String(100))  # as in "genmill 0.1.0+g6efa71a"
     files: Mapped[dict[str, Any]] = mapped_column(StoredFiles)
     weights_sha256: Mapped[str] = mapped_column(Digest, index=True)  # of model.safetensors
     metrics: Mapped[dict[str, Any]]

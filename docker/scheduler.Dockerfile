@@ -5,7 +5,10 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY db db
 COPY worker worker
 COPY scheduler scheduler
-RUN python -m venv /opt/genmill \
+# the commit, which records tell: --build-arg COMMIT="$(git describe --always --dirty)"
+ARG COMMIT=""
+RUN printf %s "$COMMIT" > worker/commit.txt \
+ && python -m venv /opt/genmill \
  && /opt/genmill/bin/pip install --no-cache-dir -c constraints.txt .
 
 FROM python:3.12-slim

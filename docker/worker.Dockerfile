@@ -6,7 +6,10 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY db db
 COPY worker worker
 COPY scheduler scheduler
-RUN python -m venv /opt/genmill \
+# the commit, which records tell: --build-arg COMMIT="$(git describe --always --dirty)"
+ARG COMMIT=""
+RUN printf %s "$COMMIT" > worker/commit.txt \
+ && python -m venv /opt/genmill \
  && /opt/genmill/bin/pip install --no-cache-dir -c constraints.txt '.[worker]'
 
 FROM python:3.12-slim
@@ -19,6 +22,7 @@ USER genmill
 WORKDIR /data
 # SIGTERM drains: the worker finishes its micro-batch, saves a checkpoint and releases the shard.
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=15s --start-period=60s --retries=3 CMD ["genmill", "doctor"]
+HEALTHCHECK --interval=30s --timeout=15s --start-period=60s --retries=3 \
+    CMD ["genmill", "doctor", "--check", "database", "--check", "broker", "--check", "store", "--check", "workers"]
 ENTRYPOINT ["genmill"]
 CMD ["worker"]

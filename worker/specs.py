@@ -28,7 +28,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from db.errors import Refused
+from db.errors import NotSupportedHere, Refused
 from worker.acceptance import Rules
 from worker.conversations import Conversation
 
@@ -108,7 +108,13 @@ class Prompt(Params):
     custom_id: Text | None = Field(None, max_length=200)
 
 
-class _Training(Params):
+class _Request(Params):
+    """`format`: of the family, that the settings are of; None: today's, as users give them."""
+
+    format: int | None = Field(None, ge=1, exclude_if=lambda number: number is None)
+
+
+class _Training(_Request):
     dataset: Reference
     params: dict[str, JsonValue] = Field(
         default_factory=dict, description="the family's parameters"
@@ -133,7 +139,7 @@ class Finetune(_Training):
     model: Reference
 
 
-class Generate(Params):
+class Generate(_Request):
     """Make `count` samples. Sample i depends on the weights, these settings, `seed` and i alone.
 
     With `prompts`, sample i takes prompt i modulo their number. With neither `label` nor `prompts`,
@@ -158,7 +164,7 @@ class Generate(Params):
     )
 
 
-class Evaluate(Params):
+class Evaluate(_Request):
     """Measure a version against the data of one split, by the family's default sampling settings.
 
     Its seed is fixed unless another is given, because only equal protocols can be compared.
@@ -180,7 +186,7 @@ class Evaluate(Params):
     )
 
 
-class Promote(Params):
+class Promote(_Request):
     """Let `alias` name a version, if the gate finds it better than the one that has the alias.
 
     The gate reads the version's newest evaluation, on `dataset` if that is given.
@@ -201,6 +207,7 @@ Spec = Train | Finetune | Generate | Evaluate | Promote
 KINDS: tuple[str, ...] = tuple(kind.model_fields["kind"].default for kind in get_args(Spec))
 _SPEC_ADAPTER: TypeAdapter[Spec] = TypeAdapter(Annotated[Spec, Field(discriminator="kind")])
 _KEY_ADAPTER: TypeAdapter[str] = TypeAdapter(Key)
+_NEWER = {"extra_forbidden", "union_tag_invalid"}  # complaints about a field or kind unknown here
 
 
 def parse_spec(data: Mapping[str, Any]) -> Spec:
@@ -208,6 +215,22 @@ def parse_spec(data: Mapping[str, Any]) -> Spec:
     try:
         return _SPEC_ADAPTER.validate_python(dict(data))
     except ValidationError as error:
+        raise Refused(explain(error)) from None
+
+
+def parse_recorded(data: Mapping[str, Any]) -> Spec:
+    """The spec that a job's row keeps, whose settings are of format 1 if it does not say of which.
+
+    Raises `NotSupportedHere` for what a newer Genmill has written, `Refused` for what none writes.
+    """
+    try:
+        return _SPEC_ADAPTER.validate_python({"format": 1, **data})
+    except ValidationError as error:
+        if _NEWER & {item["type"] for item in error.errors(include_url=False)}:
+            raise NotSupportedHere(
+                f"the job was submitted by a newer genmill: {explain(error)}",
+                remedy="upgrade genmill",
+            ) from None
         raise Refused(explain(error)) from None
 
 

@@ -88,7 +88,22 @@ def _refuse_unknown_failpoints() -> None:
         parse(text)
 
 
-cli = click.version_option(package_name="genmill", message="genmill %(version)s")(
+def _print_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        from worker.code_version import code_version
+
+        click.echo(f"genmill {code_version()}")
+        context.exit()
+
+
+cli = click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version, with its commit, and exit.",
+)(
     LazyGroup(
         "genmill",
         SECTIONS,

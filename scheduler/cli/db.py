@@ -1,7 +1,9 @@
-"""`genmill db`: the schema of the database, and deleting what is old."""
+"""`genmill db`: the schema of the database and what depends on it, and deleting what is old."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +13,10 @@ from scheduler.cli.removal import agree
 
 KINDS = DeclaredChoice("scheduler.dispatch.retention:KINDS")
 
+if TYPE_CHECKING:
+    from scheduler.models.loadable import Shapes, Unloadable
+    from worker.networks.version_folder import Config
+
 
 @click.group("db")
 def db() -> None:
@@ -19,40 +25,77 @@ def db() -> None:
 
 @db.command("upgrade")
 def upgrade() -> None:
-    """Create the tables, or upgrade them to this version.
+    """Create the tables, or upgrade them to this version; warn of models that would not load.
 
     \b
     GENMILL_DATABASE_URL=postgresql://user@host/genmill genmill db upgrade
     """
     from db import schema
+    from db.errors import GenmillError
+    from scheduler.models.loadable import look_at_versions
+    from worker.services import open_services
     from worker.settings import read_settings
 
     schema.upgrade(read_settings().database)
     click.echo("the database is up to date", err=True)
+    with suppress(GenmillError):  # the store may come later; `db check` tells
+        services = open_services()
+        try:
+            wrong = look_at_versions(services).unloadable
+        finally:
+            services.close()
+        for each in wrong:
+            click.echo(f"warning: {_told(each)}", err=True)
 
 
 @db.command("check")
 @as_json
 def check(as_json: bool) -> None:
-    """Check that the schema is the one this version needs; exit with 1 if not.
+    """Check that this version can use what is there; exit with 1 if not.
+
+    The schema must be the one it needs, and every model version must load. Settings and headers are
+    read, no tensors; the newest 2,000 versions are looked at.
 
     \b
-    genmill db check && genmill scheduler
+    genmill db check
     """
     from db import schema
-    from scheduler.output.render import print_json
+    from db.errors import GenmillError
+    from scheduler.models.loadable import look_at_versions
+    from scheduler.output.render import print_json, print_table, to_count
     from worker.services import open_services
 
     services = open_services()
     try:
         schema.check(services.database)
         revision = schema.current(services.database)
+        looked = look_at_versions(services, refuse_other_tensors)
     finally:
         services.close()
+    wrong = [each._asdict() for each in looked.unloadable]
     if as_json:
-        print_json({"revision": revision, "ok": True})
+        told = {"checked": looked.count, "not_checked": looked.left_out, "unloadable": wrong}
+        print_json({"revision": revision, "ok": not wrong, "models": told})
     else:
         click.echo(f"schema {revision}: up to date")
+        click.echo(f"models: {looked}")
+        if wrong:
+            print_table(wrong, ("version", "found", "remedy"))
+    if wrong:
+        raise GenmillError(f"{len(wrong)} of {to_count(looked.count, 'version')} would not load")
+
+
+def refuse_other_tensors(record: "Config", shapes: "Shapes") -> None:
+    """Raise unless the network of a version's record has these tensors; needs PyTorch to know."""
+    try:
+        from worker.engine import fitting
+    except ModuleNotFoundError:
+        return
+    fitting.refuse_other_tensors(record, shapes)
+
+
+def _told(each: "Unloadable") -> str:
+    return f"{each.version} would not load: {each.found}; {each.remedy}"
 
 
 @db.command("prune")

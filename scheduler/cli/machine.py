@@ -121,6 +121,7 @@ def doctor(
     genmill doctor --disk
     """
     from db.errors import GenmillError
+    from scheduler.cli.db import refuse_other_tensors
     from scheduler.machine.doctor import examine, settings_to_examine
     from scheduler.output.render import print_json, print_table
 
@@ -135,7 +136,7 @@ def doctor(
 
         run_audit(repair=repair, dry_run=dry_run, yes=yes, as_json=as_json)
         return
-    checks = examine(settings_to_examine(), names)
+    checks = examine(settings_to_examine(), names, fits=refuse_other_tensors)
     if as_json:
         print_json(checks)
     else:

@@ -1,6 +1,6 @@
 """`genmill doctor`: one check per part, with what it found and how to fix what is wrong.
 
-It changes nothing. The workers' rows tell which devices they use, so torch is not loaded.
+It changes nothing. The workers' rows tell which devices they use, so torch is not loaded for them.
 """
 
 import grp
@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from scheduler.machine.configuration import check_settings
 from scheduler.machine.control import has_database
 from scheduler.machine.file_systems import sqlite_on_network
 from scheduler.machine.home import copied_from, home_error, state_file, supervisor_pid
+from scheduler.models.loadable import Fits, look_at_versions
 from scheduler.output.render import to_count, to_iso
 from worker.environment import PREFIX
 from worker.extras import require
@@ -42,11 +44,14 @@ MAX_ROUND_S = 120.0  # a scheduler whose round takes longer hangs: services time
 Check = Callable[[Services], str]  # returns what it found; raises `GenmillError` if that is wrong
 
 
-def examine(settings: Settings, names: Sequence[str] = ()) -> list[dict[str, Any]]:
+def examine(
+    settings: Settings, names: Sequence[str] = (), *, fits: Fits | None = None
+) -> list[dict[str, Any]]:
     """The results of the checks `names`, or of all: `check`, `ok`, `found` and `remedy`.
 
-    `remedy` is empty where all is well.
+    `remedy` is empty where all is well. `fits` compares the tensors of models with their networks.
     """
+    checks = CHECKS | {"models": partial(_models, fits=fits)}
     for name in names:
         if name not in CHECKS:
             raise Refused.unknown("check", name, CHECKS)
@@ -55,7 +60,7 @@ def examine(settings: Settings, names: Sequence[str] = ()) -> list[dict[str, Any
         for name in names or CHECKS:
             ok, remedy = True, ""
             try:
-                found = CHECKS[name](services)
+                found = checks[name](services)
             except Exception as problem:  # a part that cannot be looked at is a finding too
                 error = _as_finding(problem)
                 ok, found, remedy = False, error.message, error.remedy or ""
@@ -229,6 +234,21 @@ def _store(services: Services) -> str:
     return found
 
 
+def _models(services: Services, fits: Fits | None = None) -> str:
+    if not has_database(services.settings):
+        return "no database to look at"
+    schema.check(services.database)
+    looked = look_at_versions(services, fits)
+    if wrong := looked.unloadable:
+        told = [f"{each.version} would not load: {each.found}" for each in wrong[:SHOWN]]
+        more = [f"{len(wrong) - SHOWN} more"] if len(wrong) > SHOWN else []
+        raise GenmillError(
+            "; ".join([*told, *more]),
+            remedy="; ".join(dict.fromkeys(each.remedy for each in wrong[:SHOWN])),
+        )
+    return str(looked)
+
+
 def _workers(services: Services) -> str:
     remedy = "run `genmill up`, or `genmill worker` on a machine with torch"
     if not has_database(services.settings):
@@ -279,6 +299,7 @@ CHECKS: dict[str, Check] = {
     "clock": _clock,
     "broker": lambda services: f"{ping(services.settings)} at {services.settings.broker}",
     "store": _store,
+    "models": _models,
     "workers": _workers,
     "torch": _torch,
 }

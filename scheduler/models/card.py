@@ -8,7 +8,6 @@ which an import reads back.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from sqlalchemy.orm import Session
 from db import datasets, evaluations, lineage
 from db.tables import DatasetVersion, Model, ModelVersion
 from scheduler.output.numbers import scalars
+from worker.code_version import code_version
 from worker.families import find_family
 from worker.media import find_medium
 from worker.networks.version_folder import read_small
@@ -143,7 +143,7 @@ def make_card(session: Session, model: Model, version: ModelVersion, library: st
         "dataset": data,
         "licence": (data or {}).get("licence") or kept.get("licence"),
         "lineage": line or kept.get("lineage", []),
-        "genmill": installed("genmill"),
+        "genmill": code_version(),
     }
     return Card(model, version, library, facts)
 

@@ -27,14 +27,16 @@ from worker.networks.inspection import Inspection
 from worker.networks.params import TrainingParams
 from worker.networks.version_folder import (
     CONFIG,
-    FORMAT,
     WEIGHTS,
     WEIGHTS_SUFFIX,
     Config,
+    format_of,
+    new_record,
     own_record,
     read_json,
     read_record,
     read_small,
+    refuse_newer,
 )
 from worker.specs import parse_params
 
@@ -60,19 +62,31 @@ class ModelFolder:
         `digests` are the SHA-256s of the other files by name.
         """
         path = self.folder / CONFIG
+        what = f"{path} of {self.family.name}"
         if self.layout is None:
-            return read_small(path), _params(path, self.family, own_record(self.config))
-        described = self.layout.record(self.folder, self.config, digests)
+            record = own_record(self.config)
+            return read_small(path), self.family.read_params(record, what=what)
+        described = self.layout.record(self.folder, self._with_settings_of_today(what), digests)
         if found:
             described |= found.record
             described["params"] = found.defaults | described["params"] | found.params
-        params = _params(path, self.family, described)
-        record = described | {
-            "genmill": FORMAT,
-            "family": self.family.name,
-            "params": params.model_dump(mode="json"),
-        }
+        params = parse_params(self.family.params, described["params"], what=what)
+        record = described | new_record(
+            family=self.family.name,
+            number=self.family.format,
+            params=params.model_dump(mode="json"),
+            shape=described["shape"],
+        )
         return json.dumps({**self.config, "genmill": record}, indent=2) + "\n", params
+
+    def _with_settings_of_today(self, what: str) -> Config:
+        """The configuration; if a version was exported, its parameters are in today's format."""
+        earlier = self.config.get("genmill")
+        if not isinstance(earlier, dict) or not isinstance(earlier.get("params"), dict):
+            return self.config
+        refuse_newer(earlier, what)
+        params = self.family.training_settings(earlier["params"], format_of(earlier), what=what)
+        return {**self.config, "genmill": {**earlier, "params": params}}
 
     @contextmanager
     def as_version(self, digests: Mapping[str, str]) -> Iterator[Path]:
@@ -95,7 +109,7 @@ def check_folder(folder: Path) -> ModelFolder:
     if layout:
         names = layout.files(folder, config)
     else:
-        params = _params(path, family, own_record(config))
+        params = family.read_params(own_record(config), what=f"{path} of {family.name}")
         names = [WEIGHTS, *(file.name for file in family.files if file.needed(params))]
     for name in names:
         if not (folder / name).is_file():
@@ -153,7 +167,3 @@ def _family_of(folder: Path, config: Config) -> tuple[Family, ForeignLayout | No
 def _remedy() -> str:
     libraries = [family.foreign for family in families().values() if family.foreign]
     return f"give a folder that {' or '.join(['`genmill model export`', *libraries])} wrote"
-
-
-def _params(path: Path, family: Family, record: Config) -> TrainingParams:
-    return parse_params(family.params, record["params"], what=f"{path} of {family.name}")

@@ -19,7 +19,7 @@ from scheduler.submission.pinning import refuse_other_family
 from worker.failpoints import reach
 from worker.files import digest_of, weights_digest
 from worker.networks.inspection import Inspection
-from worker.networks.version_folder import CONFIG, WEIGHTS_SUFFIX, own_record
+from worker.networks.version_folder import CONFIG, WEIGHTS_SUFFIX, made_by, own_record
 from worker.services import Services
 from worker.services.shared_objects import store_and_record
 from worker.specs import check_name
@@ -67,6 +67,7 @@ def _import(
         reach(services.settings, "model_stored")
         return [file["key"] for file in files.values()]
 
+    own = own_record(json.loads(config))
     weights = {each: sha256 for each, sha256 in digests.items() if each.endswith(WEIGHTS_SUFFIX)}
 
     def record(session: Session) -> tuple[Model, ModelVersion]:
@@ -76,10 +77,12 @@ def _import(
             name=name,
             family=found.family.name,
             params=params.model_dump(mode="json"),
+            format=found.family.format,
             files=files,
             weights_sha256=weights_digest(weights),
             metrics=dict(inspected.metrics),
-            shape=own_record(json.loads(config))["shape"],
+            shape=own["shape"],
+            made_by=made_by(own),
         )
         added.card = card
         return models.resolve(session, f"{name}:{added.number}")

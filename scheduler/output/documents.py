@@ -125,6 +125,8 @@ def model_document(model: Model, version: ModelVersion) -> Document:
         "family": model.family,
         "metrics": version.metrics,
         "params": version.params,
+        "format": version.format,
+        "made_by": version.made_by,
         "files": version.files,
         "weights_sha256": version.weights_sha256,
         "job": version.job_id,

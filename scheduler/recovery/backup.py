@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 from db import copies, schema
@@ -32,6 +31,7 @@ from scheduler.recovery.folder import (
     StoredObject,
 )
 from scheduler.results.threads import in_order
+from worker.code_version import code_version
 from worker.files import digest_of, disk_errors, durable_rename
 from worker.services import Services
 from worker.store.base import SENTINEL, ObjectStore
@@ -173,7 +173,7 @@ def _look(store: ObjectStore) -> Callable[[Named], StoredObject | str]:
 def _describe(part: Path, made: Backup) -> None:
     Description(
         FORMAT,
-        version("genmill"),
+        code_version(),
         schema.HEAD,
         datetime.now(UTC).isoformat(timespec="seconds"),
         made.mode,

@@ -30,6 +30,7 @@ from worker.services.samples import (
 
 CHUNK = 1 << 20
 NOT_DAMAGE = (Unreachable, Refused)  # the store's address may be wrong
+SOFTWARE = {"genmill", "torch"}  # in a record, the versions that made the sample
 
 Stored = tuple[Artifact, Shard | None]  # an object, and the shard of its samples
 
@@ -45,12 +46,23 @@ class Verified:
 
 @dataclass(frozen=True)
 class Compared:
-    """A sample made again: the digests, and the settings that differ between the two records."""
+    """A sample made again: the digests, what differs between the two records, and whether the
+    content is the same: the pixels, the sound or the text.
+    """
 
     job: str
     old_sha256: str
     new_sha256: str
     differences: dict[str, Any]
+    same_content: bool
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether the sample is the same but for the versions of software in its record."""
+        upgraded = (
+            self.same_content and bool(self.differences) and self.differences.keys() <= SOFTWARE
+        )
+        return self.equal or upgraded
 
     @property
     def equal(self) -> bool:
@@ -183,10 +195,14 @@ def reproduce(
     if ended.status != JobState.SUCCEEDED:
         raise JobFailed(f"making the sample again: job {ended.id} {ended.status}: {ended.error}")
     new_artifact, new = find_sample(services, made.id, index)
-    differences = find_differences(
-        read_sample(services, old_artifact, old), read_sample(services, new_artifact, new)
-    )
-    return Compared(made.id, old.sha256, new.sha256, differences)
+    was, now = read_sample(services, old_artifact, old), read_sample(services, new_artifact, new)
+    same = old.sha256 == new.sha256 or content_of(was) == content_of(now)
+    return Compared(made.id, old.sha256, new.sha256, find_differences(was, now), same)
+
+
+def content_of(sample: bytes) -> bytes:
+    """What a sample shows, whatever its encoding and record."""
+    return medium_of(sample).content(sample)
 
 
 def find_differences(old: bytes, new: bytes) -> dict[str, Any]:
@@ -198,6 +214,6 @@ def find_differences(old: bytes, new: bytes) -> dict[str, Any]:
         for key in sorted(then.keys() | now.keys())
         if then.get(key) != now.get(key)
     }
-    if old != new and not differences and medium.content(old) == medium.content(new):
+    if old != new and not differences and content_of(old) == content_of(new):
         differences["encoding"] = {"then": "that of another version", "now": "of equal content"}
     return differences

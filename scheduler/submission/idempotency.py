@@ -15,7 +15,7 @@ from db.tables import Job
 from scheduler.submission.pinning import Names
 from worker.services.pinned import REFERENCES, complete, is_pinned, pin_model
 from worker.services.prompts import SHA256, digest, with_prompts
-from worker.specs import Generate, Spec, is_seed_given, parse_spec
+from worker.specs import Generate, Spec, is_seed_given, parse_recorded
 
 
 def refuse_different(
@@ -25,7 +25,7 @@ def refuse_different(
     prompts = asked.prompts if isinstance(asked, Generate) else []
     named = job.spec.get(SHA256)  # their digest tells whether they are the same
     data = with_prompts(job.spec, prompts) if named else job.spec
-    spec = parse_spec(data)
+    spec = parse_recorded(data)
     pinned = job.after_id is None or is_pinned(spec)
     stored = pin_model(session, spec, (names or Names()).model) if pinned else None
     different = _different_fields(asked, stored.spec if stored else spec)
@@ -48,7 +48,7 @@ def refuse_different(
 
 def refuse_different_chain(session: Session, key: str, then: Sequence[Spec], job: Job) -> None:
     """Raise `Refused` unless the jobs after `job` are those of the request that repeats its key."""
-    found = [parse_spec(each.spec) for each in chains.followers(session, job.id)]
+    found = [parse_recorded(each.spec) for each in chains.followers(session, job.id)]
     if [each.kind for each in found] != [each.kind for each in then]:
         kinds = ", ".join(each.kind for each in found) or "nothing"
         raise Refused(
@@ -68,7 +68,7 @@ def refuse_different_chain(session: Session, key: str, then: Sequence[Spec], job
 
 
 def _different_fields(asked: Spec, stored: Spec) -> list[str]:
-    """The fields other than `params` that differ.
+    """The fields other than `params`, and the format that those are of, that differ.
 
     A request without a seed does not differ in the one that was drawn for it. A reference without a
     version number, such as `pets` or `pets@best`, may once have meant any
@@ -80,7 +80,7 @@ def _different_fields(asked: Spec, stored: Spec) -> list[str]:
         if name == "accept" and value and found:
             found = found.asked  # without what was pinned
         drawn = name == "seed" and not is_seed_given(asked)
-        if name == "params" or drawn or value == found:
+        if name in {"params", "format"} or drawn or value == found:
             continue
         if name in REFERENCES and value and found:
             reference = Reference.parse(value)

@@ -116,7 +116,7 @@ def _pin_training_data(
     named = spec.model_copy(update={"dataset": f"{dataset.name}:{data.number}"})
     refuse_unfit_data(family, data, named.dataset)
     labels = data.summary.get("labels") or []
-    if parent and labels and family.takes_labels and parent.params.get("conditional", True):
+    if parent and labels and family.takes_labels and _is_conditional(family, parent):
         # a network cannot learn labels that it was not built for
         known = _shape(services, parent)["labels"]
         if strange := sorted(set(labels) - set(known)):
@@ -125,6 +125,11 @@ def _pin_training_data(
                 remedy=f"known: {', '.join(known) or 'none'}",
             )
     return replace(pinned, spec=named)
+
+
+def _is_conditional(family: Family, version: ModelVersion) -> bool:
+    settings = family.training_settings(version.params, version.format, what="the parent")
+    return bool(settings.get("conditional", True))
 
 
 def _pin_evaluation_data(

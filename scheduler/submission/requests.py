@@ -21,7 +21,7 @@ from scheduler.submission.sharding import cut, fitting_size, samples_per_second
 from worker.identity import who
 from worker.networks.family import Family
 from worker.services import Services
-from worker.services.pinned import Pinned, PinnedGeneration, hash_of
+from worker.services.pinned import Pinned, PinnedGeneration, format_in_row, hash_of
 from worker.services.prompts import row_of
 from worker.specs import Evaluate, Generate, Promote, Spec
 
@@ -97,9 +97,14 @@ class Unchecked:
         """The model's name, without a version."""
         return Reference.parse(self.asked.model).name
 
+    @property
+    def added(self) -> dict[str, Any]:
+        """What the row says besides the spec."""
+        return {}
+
     def new_job(self) -> NewJob:
         """The job to insert, with its spec as it was asked for."""
-        data = self.asked.model_dump(mode="json")
+        data = self.asked.model_dump(mode="json") | self.added
         row, prompts_sha256 = row_of(self.asked, data)
         return NewJob(
             self.asked.kind,
@@ -118,6 +123,11 @@ class Waiting(Unchecked):
     """A job that waits for another, of which all has been checked that is known yet."""
 
     family: Family = field(kw_only=True)
+
+    @property
+    def added(self) -> dict[str, Any]:
+        """See `Unchecked.added`."""
+        return format_in_row(self.family)
 
 
 class Preparer:
@@ -207,4 +217,4 @@ def _what_is_checked(spec: Spec) -> tuple[object, ...]:
     own: Any = spec.label if isinstance(spec, Generate) else getattr(spec, "family", None)
     talks = isinstance(spec, Generate) and holds_conversation(spec)
     rules = spec.accept if isinstance(spec, Generate) else None
-    return spec.kind, spec.model, spec.dataset, own, params, talks, rules
+    return spec.kind, spec.model, spec.dataset, own, params, spec.format, talks, rules

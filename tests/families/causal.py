@@ -52,25 +52,31 @@ def write_base(
     kind: str | Callable[[int], PretrainedConfig] = "gpt2",
     chat: str | None = None,
     seed: int = 0,
+    vocabulary: int = 320,
 ) -> Path:
     """Save a random model and a tokenizer trained on `texts`, as transformers does."""
     folder.mkdir(parents=True)
     torch.manual_seed(seed)
     describe = KINDS[kind] if isinstance(kind, str) else kind
-    config = describe(write_tokenizer(folder, texts, chat=chat))
+    config = describe(write_tokenizer(folder, texts, chat=chat, vocabulary=vocabulary))
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     return folder
 
 
-def write_tokenizer(folder: Path, texts: Iterable[str], *, chat: str | None = None) -> int:
-    """Save a byte-level BPE of at most 320 tokens; return how many it has."""
+def write_tokenizer(
+    folder: Path, texts: Iterable[str], *, chat: str | None = None, vocabulary: int = 320
+) -> int:
+    """Save a byte-level BPE of at most so many tokens; return how many it has.
+
+    With too few for every byte, it knows those of `texts` alone.
+    """
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=320,
+        vocab_size=vocabulary,
         special_tokens=[END, "<|user|>", "<|assistant|>", "<|system|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet() if vocabulary > 260 else [],
         show_progress=False,
     )
     inner.train_from_iterator(texts, trainer)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from db.errors import BadInput
+from db.errors import BadInput, NotSupportedHere
 
 TRAIN, VALIDATION, TEST = 0, 1, 2  # the codes in `split.npy`
 CAPTIONS = "captions.jsonl"
@@ -38,8 +38,19 @@ class Shape:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Shape":
-        """The inverse of `to_json`."""
-        return cls(**(data | {"labels": tuple(data["labels"])}))
+        """The inverse of `to_json`.
+
+        Raises `NotSupportedHere` for what this Genmill does not know of, `BadInput` if it is none.
+        """
+        if strange := sorted(data.keys() - {each.name for each in fields(cls)}):
+            raise NotSupportedHere(
+                f"a shape with {', '.join(strange)} was made by a newer genmill",
+                remedy="upgrade genmill",
+            )
+        try:
+            return cls(**(data | {"labels": tuple(data["labels"])}))
+        except (KeyError, TypeError):
+            raise BadInput("a shape without its labels or its medium is none") from None
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ class Checkpoint:
         tensors, about = _read(path)
         if about.get("identity") != fingerprint:
             raise BadCheckpoint(
-                f"checkpoint {path.name} is damaged or belongs to another training run"
+                f"checkpoint {path.name} is damaged, or of another training run or another genmill"
             )
         try:
             self._fill(tensors, about)
@@ -107,8 +107,8 @@ class Checkpoint:
 
     def _fill(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         self.network.load_state_dict(_under("weights/", tensors))
-        self.best = _under("best/", tensors)
-        self.validated = _under("validated/", tensors)
+        self.best = self._weights("best/", tensors)
+        self.validated = self._weights("validated/", tensors)
         for name, optimizer in self.optimizers.items():
             parts = _under(f"optimizer/{name}/", tensors)
             optimizer.load_state_dict(_unflatten(parts, about["optimizers"][name]))
@@ -116,6 +116,14 @@ class Checkpoint:
         state["curves"] = {name: [(s, v) for s, v in c] for name, c in state["curves"].items()}
         state["marks"] = {name: (period, step) for name, (period, step) in state["marks"].items()}
         self.state = State(**state)
+
+    def _weights(self, prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Further weights of the network, or none; they are only loaded later."""
+        found = _under(prefix, tensors)
+        own = {name: tensor.shape for name, tensor in self.network.state_dict().items()}
+        if found and {name: tensor.shape for name, tensor in found.items()} != own:
+            raise ValueError(f"the tensors under {prefix} are not the network's")
+        return found
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

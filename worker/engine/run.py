@@ -27,7 +27,7 @@ from worker.files import digest_of, weights_digest
 from worker.networks.family import Family
 from worker.networks.network import Batch, Draw, Network
 from worker.networks.params import TrainingParams
-from worker.networks.version_folder import CONFIG, WEIGHTS_SUFFIX, read_record
+from worker.networks.version_folder import CONFIG, WEIGHTS_SUFFIX, format_of, read_record
 
 VALIDATION_SHARE = 0.03  # of the time of the steps between two validations
 FORWARDS = 3  # passes that take as long as a step on as many rows
@@ -77,6 +77,8 @@ class Training:
             "dataset": digest_of(self.dataset.folder / "manifest.json"),
             "parent": parent if self.parent else None,
         }
+        if self.family.format > 1:  # so that the checkpoints of runs before that still fit
+            request["format"] = self.family.format
         return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
@@ -188,7 +190,7 @@ def build_run(training: Training) -> Run:
     seed_torch(training.seed, "weights", 0)
     network = make(training.params, shape)
     if training.parent:
-        _load_parent(network, training.parent, training.device)
+        _load_parent(network, training, training.parent)
     network.load_files(files)
     network.examples = network.examples or feed.examples
     if training.parent:
@@ -259,9 +261,11 @@ def _shape(training: Training, found: Shape) -> Shape:
     return shape
 
 
-def _load_parent(network: Network, parent: Path, device: torch.device) -> None:
+def _load_parent(network: Network, training: Training, parent: Path) -> None:
+    number = format_of(read_record(parent))
+    steps = training.family.steps_from(number, what=f"{CONFIG} of the parent")
     try:
-        fill(network, parent, device=device)
+        fill(network, parent, steps, device=training.device)
     except BadInput as error:
         remedy = "keep the parent's values of the parameters that change the network"
         raise BadInput(error.message, remedy=error.remedy or remedy) from None

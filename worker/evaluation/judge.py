@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from db.errors import NotSupportedHere
 from worker.engine.device import deterministic
 from worker.engine.run import seed_torch
 from worker.engine.tensors import read_tensors, write_tensors
@@ -176,10 +177,20 @@ def save(network: JudgeNetwork, path: Path, *, height: int, width: int) -> None:
 
 
 def load(path: Path, device: torch.device) -> JudgeNetwork:
-    """Read what `save` wrote. Raises `BadInput` where the file is damaged."""
+    """Read what `save` wrote. Raises `BadInput` where the file is damaged.
+
+    Raises `NotSupportedHere` for a judge of another form than this Genmill builds.
+    """
     tensors, about = read_tensors(path)
-    network = JudgeNetwork(*about["form"])
-    network.load_state_dict(tensors)
+    try:
+        network = JudgeNetwork(*about["form"])
+        network.load_state_dict(tensors)
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        complaint = " ".join(str(error).split())[:300]
+        raise NotSupportedHere(
+            f"another genmill trained the judge, and it does not fit here: {complaint}",
+            remedy="use that one, or add the dataset again to have a new judge",
+        ) from error
     return network.to(device).eval()
 
 

@@ -33,7 +33,7 @@ from worker.media.base import (
 from worker.media.samples.containers import Output, SampleRecord, Tar
 from worker.media.samples.record import Record
 from worker.media.samples.spectrogram import spectrogram_picture, spectrogram_sheet
-from worker.media.samples.wav import encode_wav, read_wav_record
+from worker.media.samples.wav import encode_wav, read_sound, read_wav_record
 from worker.media.sources import sound_files
 from worker.media.sources.annotations import describe_reading, read_annotations
 from worker.media.sources.inheritance import labels_of, merge_labels, write_labels
@@ -173,6 +173,10 @@ class AudioMedium(Medium):
     def read_record(self, data: bytes) -> Record:
         """The record in the WAV file's comment."""
         return read_wav_record(data)
+
+    def content(self, data: bytes) -> bytes:
+        """The rate and the samples."""
+        return read_sound(data)
 
     def pictures(self, samples: Sequence[Output], shape: Shape) -> npt.NDArray[np.uint8]:
         """Spectrograms of the first second, grey, (N, 64, 64, 1)."""

@@ -135,7 +135,7 @@ class Medium(ABC):
         """The record inside a sample's bytes; `BadInput` if there is none."""
 
     def content(self, data: bytes) -> bytes:
-        """What a sample's bytes show, however they are encoded; `BadInput` if they are damaged."""
+        """What a sample shows, whatever its encoding and record; `BadInput` if it is damaged."""
         return data
 
     @abstractmethod

@@ -228,6 +228,10 @@ class TextMedium(Medium):
         """The line itself."""
         return parse_record(data, "the text")
 
+    def content(self, data: bytes) -> bytes:
+        """The text."""
+        return to_json({"text": self.read_record(data).get("text")}).encode()
+
     def write_page(self, outputs: Sequence[Output], shape: Shape, path: Path) -> None:
         """Write a file of all texts."""
         path.write_text(f"\n{'-' * 40}\n".join(map(str, outputs)) + "\n", encoding="utf-8")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from db.errors import NotSupportedHere
+from worker.networks.formats import UPGRADE, Changes, Migration, Settings, steps_from
 from worker.networks.params import SamplingParams, TrainingParams
+from worker.networks.version_folder import format_of, made_by
+from worker.specs import parse_params
 
 if TYPE_CHECKING:
     from worker.networks.network import Network
@@ -77,6 +81,49 @@ class Family:
     needs_captions: bool = False  # learns from captions, or labels' names where there are none
     files: tuple[KeptFile, ...] = ()  # beside weights and `config.json`
     foreign: str | None = None  # the library whose models can be imported; see `layout`
+    migrations: tuple[Migration, ...] = ()  # from format 1 to 2, from 2 to 3, ...
+
+    @property
+    def format(self) -> int:
+        """The number of the format that is written today."""
+        return 1 + len(self.migrations)
+
+    def steps_from(self, number: int, *, what: str) -> Sequence[Migration]:
+        """The migrations that `what`, of format `number`, has still to make.
+
+        Raises `NotSupportedHere` where there is no way from there to today's.
+        """
+        return steps_from(self.migrations, number, what=what)
+
+    def training_settings(
+        self, given: Mapping[str, Any], number: int, *, what: str, whole: bool = True
+    ) -> Settings:
+        """Training parameters of format `number` in today's. Raises as `steps_from`.
+
+        If they are not `whole`, those left out come from elsewhere, as from a version's parent.
+        """
+        changes = [step.params for step in self.steps_from(number, what=what)]
+        return _changed(given, changes, whole=whole)
+
+    def sampling_settings(self, given: Mapping[str, Any], number: int, *, what: str) -> Settings:
+        """Sampling settings of format `number` in today's. Raises as `steps_from`."""
+        return _changed(given, [step.sampling for step in self.steps_from(number, what=what)])
+
+    def read_params(self, record: Mapping[str, Any], *, what: str) -> TrainingParams:
+        """The parameters in the record of a version's `config.json`, which errors call `what`.
+
+        Raises `NotSupportedHere` for those that this Genmill does not know, and `Refused` for
+        values outside the limits.
+        """
+        given = self.training_settings(record["params"], format_of(record), what=what)
+        known = self.params.model_fields
+        if strange := min(given.keys() - known.keys(), default=None):
+            unknown = NotSupportedHere.unknown("parameter", strange, known, of=what)
+            raise NotSupportedHere(
+                f"{unknown.message}; it was made by {made_by(record) or 'another genmill'}",
+                remedy=f"{UPGRADE}, if it is older than that one",
+            )
+        return parse_params(self.params, given, what=what)
 
     def network(self) -> type[Network]:
         """Import the family's network class, and with it torch."""
@@ -91,3 +138,12 @@ class Family:
         module = importlib.import_module(f"worker.families.{self.name}.layout")
         layout: ForeignLayout = module.LAYOUT
         return layout
+
+
+def _changed(
+    given: Mapping[str, Any], changes: Sequence[Changes], *, whole: bool = True
+) -> Settings:
+    settings = dict(given)
+    for each in changes:
+        settings = each.apply(settings, whole=whole)
+    return settings

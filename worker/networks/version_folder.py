@@ -1,15 +1,19 @@
 """A version's folder: `config.json`, the weights, and the files that the family keeps.
 
-`config.json` is Genmill's record (`genmill`, the format; `family`, `params`, `shape`), or another
-library's own configuration with that record under `genmill`. No torch here.
+`config.json` is Genmill's record (`genmill`, its own format; `family`, and `format`, the number of
+the family's format; `params`, `shape`, `made_by`), or another library's own configuration with that
+record under `genmill`. No torch here.
 """
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from db.errors import BadInput, NotSupportedHere
 from db.path_errors import reading
+from worker.code_version import code_version
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -17,6 +21,7 @@ WEIGHTS_SUFFIX = ".safetensors"
 FORMAT = 1  # of the record
 MAX_SMALL_BYTES = 64 << 20  # of a file that is not weights
 RECORD = {"genmill": int, "family": str, "params": dict, "shape": dict}
+FAMILY_FORMAT, MADE_BY = "format", "made_by"  # which earlier versions do not have
 
 Config = dict[str, Any]
 
@@ -59,15 +64,73 @@ def own_record(config: Config) -> Config:
     return inner if isinstance(inner, dict) else config
 
 
+def new_record(
+    *, family: str, number: int, params: dict[str, Any], shape: dict[str, Any]
+) -> Config:
+    """Genmill's record of a version that is made now; `number` is that of the family's format."""
+    return {
+        "genmill": FORMAT,
+        "family": family,
+        FAMILY_FORMAT: number,
+        "params": params,
+        "shape": shape,
+        MADE_BY: f"genmill {code_version()}",
+    }
+
+
 def read_record(folder: Path) -> Config:
-    """Genmill's record of a version's folder; `BadInput` where it is incomplete or unknown."""
-    record = own_record(read_json(folder / CONFIG))
+    """Genmill's record of a version's folder. Raises as `checked_record`."""
+    return checked_record(read_json(folder / CONFIG), str(folder / CONFIG))
+
+
+def checked_record(config: Config, what: str) -> Config:
+    """Genmill's record in a `config.json`, which errors call `what`.
+
+    Raises `BadInput` where it is incomplete, and `NotSupportedHere` where it is newer than this
+    Genmill.
+    """
+    record = own_record(config)
+    refuse_newer(record, what)
     for key, kind in RECORD.items():
         if not isinstance(record.get(key), kind):
-            raise BadInput(f"{folder / CONFIG}: no {key!r} of type {kind.__name__}")
-    if record["genmill"] != FORMAT:
-        raise NotSupportedHere(
-            f"{folder / CONFIG} has format {record['genmill']}, but this Genmill reads {FORMAT}",
-            remedy="install a Genmill that reads it",
-        )
+            raise BadInput(f"{what}: no {key!r} of type {kind.__name__}")
+    _require_number("genmill", record["genmill"], what)
+    format_of(record, what)
     return record
+
+
+def refuse_newer(record: Config, what: str) -> None:
+    """Raise `NotSupportedHere` for a record whose own format is newer than this Genmill's."""
+    number: Any = record.get("genmill")
+    if _is_number(number) and number > FORMAT:
+        raise NotSupportedHere(
+            f"{what} was made by a newer genmill: its record has format {number}, and this one "
+            f"reads {FORMAT}",
+            remedy="upgrade genmill",
+        )
+
+
+def format_of(record: Mapping[str, Any], what: str = CONFIG) -> int:
+    """The number of the family's format that a record states; 1 where it states none.
+
+    Raises `BadInput` where it states something else.
+    """
+    number: int = record.get(FAMILY_FORMAT, 1)
+    _require_number(FAMILY_FORMAT, number, what)
+    return number
+
+
+def made_by(record: Mapping[str, Any]) -> str | None:
+    """Which Genmill made a version, as in `genmill 0.1.0`; None if its record does not say so."""
+    stated = record.get(MADE_BY)
+    known = isinstance(stated, str) and re.fullmatch(r"genmill [A-Za-z0-9.+_-]{1,80}", stated)
+    return stated if known else None
+
+
+def _require_number(key: str, stated: object, what: str) -> None:
+    if not isinstance(stated, int) or not _is_number(stated) or stated < 1:
+        raise BadInput(f"{what}: {key} is {str(stated)[:40]!r}, not the number of a format")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

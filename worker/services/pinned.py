@@ -61,12 +61,14 @@ class _Pinned:
 
     def data_of(self, spec: Spec) -> dict[str, Any]:
         """The data of another `spec` that names the same things and has the same settings."""
-        return spec.model_dump(mode="json") | self._pinned_data
+        return spec.model_dump(mode="json", exclude={"format"}) | self._pinned_data
 
     @cached_property
     def _pinned_data(self) -> dict[str, Any]:
-        settings = "policy" if isinstance(self.spec, Promote) else "params"
-        return self.names | {settings: self.params.model_dump(mode="json")}
+        if isinstance(self.spec, Promote):
+            return self.names | {"policy": self.params.model_dump(mode="json")}
+        settings = {"params": self.params.model_dump(mode="json")}
+        return self.names | settings | format_in_row(self.family)
 
     @property
     def sha256(self) -> str:
@@ -134,6 +136,11 @@ def hash_of(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(data)).hexdigest()
 
 
+def format_in_row(family: Family) -> dict[str, int]:
+    """What a job's row says of the format of its settings: nothing, if that is the first."""
+    return {"format": family.format} if family.format > 1 else {}
+
+
 def is_pinned(spec: Spec) -> bool:
     """Whether the spec names its model's version, or needs none."""
     return isinstance(spec, Train) or Reference.parse(spec.model).number is not None
@@ -179,7 +186,19 @@ def complete(spec: Spec, family: Family, version: ModelVersion | None) -> Params
     """
     if isinstance(spec, Promote):
         return policy_for(family.media, spec.policy)
+    what = f"sampling from {family.name}"
     if isinstance(spec, Generate | Evaluate):
-        return parse_params(family.sampling, spec.params, what=f"sampling from {family.name}")
-    inherited = version.params if version else {}
-    return parse_params(family.params, {**inherited, **spec.params}, what=family.name)
+        given = family.sampling_settings(spec.params, spec.format or family.format, what=what)
+        return parse_params(family.sampling, given, what=what)
+    given = family.training_settings(
+        spec.params, spec.format or family.format, what=family.name, whole=version is None
+    )
+    return parse_params(family.params, _inherited(family, version) | given, what=family.name)
+
+
+def _inherited(family: Family, version: ModelVersion | None) -> dict[str, Any]:
+    """The parameters that fine-tuning takes from the version that it starts from."""
+    if version is None:
+        return {}
+    what = f"model version {version.number}"
+    return family.training_settings(version.params, version.format, what=what)

@@ -12,7 +12,7 @@ from typing import Any
 
 from db.errors import DigestMismatch
 from worker.files import canonical_json
-from worker.specs import Generate, Prompt, Spec, parse_spec
+from worker.specs import Generate, Prompt, Spec, parse_recorded
 from worker.store.base import ObjectStore
 
 PREFIX = "prompts/blobs"
@@ -53,10 +53,13 @@ def with_prompts(row: Mapping[str, Any], prompts: Sequence[Any]) -> dict[str, An
 
 
 def load_spec(store: ObjectStore, row: Mapping[str, Any]) -> Spec:
-    """The whole spec of a job's row. Raises as the store does, and `DigestMismatch`."""
+    """The whole spec of a job's row.
+
+    Raises as the store does and as `parse_recorded`, and `DigestMismatch`.
+    """
     if SHA256 not in row:
-        return parse_spec(row)
-    return parse_spec(with_prompts(row, _load(store, row[SHA256])))
+        return parse_recorded(row)
+    return parse_recorded(with_prompts(row, _load(store, row[SHA256])))
 
 
 def load_data(store: ObjectStore, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -78,6 +78,8 @@ class WorkerContext:
         """
         try:
             return self._pin(job, work_key)
+        except NotSupportedHere:
+            raise
         except Refused as error:  # another version has accepted it, at the enqueue
             raise NotSupportedHere(
                 f"this worker's Genmill does not accept the job: {error}",

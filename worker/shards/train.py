@@ -18,7 +18,7 @@ from worker.engine.checkpoints import BadCheckpoint
 from worker.engine.stages import LOADING, STORING, Laps, Stages
 from worker.engine.train import Trained, Training, train
 from worker.files import digest_of, weights_digest
-from worker.networks.version_folder import WEIGHTS_SUFFIX, read_record
+from worker.networks.version_folder import WEIGHTS_SUFFIX, made_by, read_record
 from worker.services import Services
 from worker.services.estimates import STAGES, describe_stages, training_estimate
 from worker.services.pinned import PinnedTraining
@@ -131,8 +131,8 @@ def _store(made: _Made, lease: Lease) -> ShardResult:
     made.laps.end(STORING)
     metrics = made.metrics()
     lease.log(f"outside the budget: {describe_stages(metrics['stage_seconds'])}")
-    shape = read_record(trained.folder)["shape"]
-    add = partial(_add_version, made=made, files=files, metrics=metrics, shape=shape)
+    record = read_record(trained.folder)
+    add = partial(_add_version, made=made, files=files, metrics=metrics, record=record)
     return ShardResult(stored, [add])
 
 
@@ -147,7 +147,7 @@ def _add_version(
     made: _Made,
     files: dict[str, Any],
     metrics: dict[str, Any],
-    shape: dict[str, Any],
+    record: Mapping[str, Any],
 ) -> None:
     job, training, parent = made.job, made.training, made.parent
     digests = {name: f["sha256"] for name, f in files.items() if name.endswith(WEIGHTS_SUFFIX)}
@@ -156,13 +156,15 @@ def _add_version(
         name=str(job.model),
         family=training.family.name,
         params=training.params.model_dump(mode="json"),
+        format=training.family.format,
         files=files,
         weights_sha256=weights_digest(digests),
         metrics=metrics,
-        shape=shape,
+        shape=record["shape"],
         parent_id=parent.id if parent else None,
         dataset_version_id=made.dataset.id,
         job_id=job.id,
+        made_by=made_by(record),
     )
     size = sum(file["size"] for file in files.values())
     stored = f"stored as {job.model}:{version.number}, {size / 2**20:.1f} MiB"

@@ -7,7 +7,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import select, text
 
-from db import jobs, own_store, progress, schema, shards
+from db import jobs, models, own_store, progress, schema, shards
 from db.schema import MIGRATIONS
 from db.session import Database
 from db.tables import Artifact, Job
@@ -141,3 +141,17 @@ def test_a_record_that_names_objects_knows_that_its_store_needs_a_sentinel(datab
     with database.read() as session:
         known = own_store.expected(session)
     assert known is None if not names_objects else (known.made, known.had_objects) == (False, True)
+
+
+def test_versions_from_before_formats_had_numbers_are_of_the_first(database):
+    migrate(database, "0012")
+    insert(database, "models", id="m", name="digits", family="gan", created_at=AT)
+    plain = dict.fromkeys(("params", "files", "metrics"), "{}")
+    version = {"id": "v", "model_id": "m", "number": 1, "weights_sha256": "0" * 64}
+    insert(database, "model_versions", **version, **plain, created_at=AT)
+    migrate(database, "head")
+    with database.read() as session:
+        [(model, found)] = models.newest(session, 9)
+    assert (model.name, found.format, found.made_by) == ("digits", 1, None)
+    migrate(database, "0012", command.downgrade)
+    assert schema.current(database) == "0012"

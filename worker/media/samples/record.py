@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import Any
 
 from db.errors import BadInput
+from worker.code_version import code_version
 from worker.conversations import Conversation
 
 AI_GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -24,8 +25,8 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan
 
 
 @cache
-def _version(package: str) -> str:
-    return version(package)  # reads and parses a file
+def _torch_version() -> str:
+    return version("torch")  # reads and parses a file
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Origin:
     device: str = "cpu"  # cpu | cuda: bytes are equal on devices of one type
     precision: str = "fp32"
     dataset: str | None = None  # pinned, "mnist:1", if samples are made from images
-    genmill: str = field(default_factory=lambda: _version("genmill"))
-    torch: str = field(default_factory=lambda: _version("torch"))
+    genmill: str = field(default_factory=code_version)
+    torch: str = field(default_factory=_torch_version)
 
     def record(
         self,

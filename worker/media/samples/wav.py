@@ -85,6 +85,13 @@ def read_info(data: bytes) -> dict[str, str]:
     return found
 
 
+def read_sound(data: bytes) -> bytes:
+    """All that a WAV file holds but its comments; `BadInput` if it is not a WAV file."""
+    file = BytesIO(data)
+    _check_riff(file)
+    return b"".join(name + file.read(size) for name, size in _chunks(file) if name != b"LIST")
+
+
 def _check_riff(file: IO[bytes]) -> None:
     head = file.read(12)
     if not head:

@@ -14,7 +14,7 @@ from PIL import Image
 from worker.cleaning.alike.images import DISTANCE, MIN_CONTRAST, Vectors, perceptual_hashes
 from worker.media.samples.png import Pixels, read_pixels
 from worker.media.sources.image_files import decode_image
-from worker.media.sources.squares import to_square
+from worker.media.sources.squares import resized
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue, as in JPEG
 LARGEST = 1024  # pixels of the side of a file's picture that is compared at its own size
@@ -33,7 +33,7 @@ def sketches(samples: Sequence[bytes]) -> Vectors:
 
 def sketch_of_file(data: bytes) -> Vectors:
     """The lowest frequencies of an image in any format, (1, 64); `BadInput` if it is none."""
-    pixels = decode_image(data, lambda image: to_square(image, SIDE, "RGB"))
+    pixels = decode_image(data, lambda image: resized(image, SIDE, "RGB"))
     return perceptual_hashes(pixels[None])[1]
 
 
@@ -45,11 +45,11 @@ def difference(sample: bytes, data: bytes) -> float:
     mine = read_pixels(sample)
     mode = "L" if mine.ndim == 2 else "RGB"
     own, side = len(mine), decode_image(data, lambda image: min(image.size))
-    found = [_apart(mine, decode_image(data, lambda image: to_square(image, own, mode)))]
+    found = [_apart(mine, decode_image(data, lambda image: resized(image, own, mode)))]
     if own != side <= LARGEST:
-        theirs = decode_image(data, lambda image: to_square(image, side, mode))
-        resized = (Image.fromarray(mine).resize((side, side), each) for each in FILTERS)
-        found += [_apart(np.asarray(each), theirs) for each in resized]
+        theirs = decode_image(data, lambda image: resized(image, side, mode))
+        remade = (Image.fromarray(mine).resize((side, side), each) for each in FILTERS)
+        found += [_apart(np.asarray(each), theirs) for each in remade]
     return min(found)
 
 

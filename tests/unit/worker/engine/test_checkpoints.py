@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from tests.families.kit import image_dataset, small_training
 from worker.engine.checkpoints import BadCheckpoint, State
 from worker.engine.run import Run, build_run
 from worker.families import find_family
+from worker.networks.formats import Migration
 from worker.networks.network import Clock
 
 
@@ -30,7 +32,7 @@ def path(run: Run, tmp_path: Path) -> Path:
         best_losses={"loss": 1 / 3},
         curves={"train/loss": [(1, 0.5)]},
     )
-    run.parts.best = {"x": torch.ones(2)}
+    run.parts.best = {n: torch.ones_like(value) for n, value in run.network.state_dict().items()}
     run.parts.snapshot(fingerprint=run.fingerprint).write(tmp_path / "checkpoint")
     return tmp_path / "checkpoint"
 
@@ -39,7 +41,8 @@ def test_checkpoint_gives_back_all_that_a_run_is(run: Run, path: Path) -> None:
     fresh = build_run(run.training)
     fresh.parts.restore(path, fingerprint=run.fingerprint)
     assert fresh.parts.state == run.parts.state
-    assert torch.equal(fresh.parts.best["x"], torch.ones(2))
+    assert fresh.parts.best.keys() == run.network.state_dict().keys()
+    assert all(torch.equal(value, torch.ones_like(value)) for value in fresh.parts.best.values())
     for name, optimizer in run.parts.optimizers.items():
         state, again = optimizer.state_dict(), fresh.parts.optimizers[name].state_dict()
         assert state["state"].keys() == again["state"].keys()
@@ -72,3 +75,15 @@ def test_parameters_seed_budget_and_data_make_a_run_s_identity(run: Run, tmp_pat
         small_training(family, image_dataset(tmp_path / "b", size=28), folder, max_steps=9),
     ]
     assert run.fingerprint not in {other.fingerprint() for other in others}
+
+
+def test_a_run_of_another_format_is_another_run(run: Run, monkeypatch) -> None:
+    family = replace(run.training.family, migrations=(Migration(),))
+    assert replace(run.training, family=family).fingerprint() != run.fingerprint
+
+
+def test_a_checkpoint_with_other_weights_among_the_best_is_refused(run: Run, path: Path) -> None:
+    run.parts.best = {"x": torch.ones(2)}
+    run.parts.snapshot(fingerprint=run.fingerprint).write(path)
+    with pytest.raises(BadCheckpoint, match="best/ are not the network's"):
+        build_run(run.training).parts.restore(path, fingerprint=run.fingerprint)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from db.errors import NotSupportedHere
+from worker.engine.tensors import write_tensors
 from worker.evaluation import judge
 from worker.evaluation.judge import JudgeNetwork
 
@@ -90,3 +92,11 @@ def test_it_takes_pictures_of_any_size(size, classes):
     features = network.features(pictures)
     assert features.shape == (2, judge.FEATURES)
     assert network.judge(features).shape == ((2, 3) if classes else pictures.shape)
+
+
+def test_a_judge_of_another_form_is_left_to_the_genmill_that_trained_it(tmp_path):
+    path, about = tmp_path / "judge", {"form": [1, 16, 16, 2]}
+    for told in (about, {}, {"form": [1]}):
+        write_tensors(path, {"trunk.other": torch.zeros(1)}, about=told)
+        with pytest.raises(NotSupportedHere, match="another genmill trained the judge"):
+            judge.load(path, CPU)

@@ -43,6 +43,13 @@ def test_a_sample_gives_its_record_back(medium, shape):
     assert read_record(sample) == found
 
 
+def test_the_content_of_a_sample_does_not_depend_on_its_record(medium, shape):
+    output = OUTPUTS[medium.name]
+    one, other = (encode(medium, output, shape, RECORD | {"genmill": n}) for n in ("1", "2.0"))
+    assert one != other
+    assert medium.content(one) == medium.content(other)
+
+
 def test_the_output_of_another_medium_is_refused(medium, shape):
     for name, output in OUTPUTS.items():
         if name != medium.name:

@@ -55,8 +55,9 @@ def add_job(services, spec):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"newer": 1}, "does not accept the job: .*newer"),
-        ({"kind": "distil"}, "does not accept the job: .*distil"),
+        ({"newer": 1}, "submitted by a newer genmill: newer: .*; upgrade genmill"),
+        ({"kind": "distil"}, "submitted by a newer genmill: .*distil"),
+        ({"format": 2}, "made by a newer genmill: it has format 2, .*up to 1; upgrade genmill"),
         ({"family": "diffusion"}, "no family 'diffusion'"),
     ],
 )
