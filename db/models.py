@@ -101,13 +101,15 @@ def names_file(session: Session, key: str) -> bool:
 def newest(session: Session, limit: int) -> list[tuple[Model, ModelVersion]]:
     """The newest versions of all models, each with its model, the newest first."""
     statement = select(Model, ModelVersion).join(Model, Model.id == ModelVersion.model_id)
+    statement = statement.where(not_removed(ModelVersion.id))
     rows = session.execute(statement.order_by(ModelVersion.id.desc()).limit(limit))
     return [(row[0], row[1]) for row in rows]
 
 
 def count_versions(session: Session) -> int:
     """How many versions all models have."""
-    return session.scalar(select(func.count()).select_from(ModelVersion)) or 0
+    counted = select(func.count()).select_from(ModelVersion).where(not_removed(ModelVersion.id))
+    return session.scalar(counted) or 0
 
 
 def set_shape(session: Session, version_id: str, shape: dict[str, Any]) -> None:
