@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, cast, func, select
+from sqlalchemy import BigInteger, ColumnElement, cast, func, select
 from sqlalchemy.orm import Session
 
 from db import models
@@ -11,7 +11,7 @@ from db.states import FINAL
 from db.tables import Dataset, DatasetVersion, Job, Model, ModelVersion
 
 # a number of 64 bits, which `as_integer` does not take
-SEED = cast(Job.spec["seed"].as_string(), BigInteger)
+SEED: ColumnElement[int] = cast(Job.spec["seed"].as_string(), BigInteger)
 
 
 class Descent(NamedTuple):
