@@ -1,9 +1,9 @@
 """What was made from what: data, versions, jobs, in both directions."""
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, cast, func, select
+from sqlalchemy import BigInteger, cast, func, select
 from sqlalchemy.orm import Session
 
 from db import models
@@ -11,7 +11,7 @@ from db.states import FINAL
 from db.tables import Dataset, DatasetVersion, Job, Model, ModelVersion
 
 # a number of 64 bits, which `as_integer` does not take
-SEED: ColumnElement[int] = cast(Job.spec["seed"].as_string(), BigInteger)
+SEED: Any = cast(Job.spec["seed"].as_string(), BigInteger)
 
 
 class Descent(NamedTuple):
