@@ -41,6 +41,7 @@ class JobPlan(Plan):
 
     def carry_out(self, services: Services) -> None:
         """Remove them. Raises `Refused` if something has come to name one: that one stayed."""
+        services.store.verify()  # before anything goes
         held = remove_jobs(services, [item.id for item in self.items], kept=self.kept)
         refuse_held(held, {each: f"job {each}" for each in held}, remedy=REMEDY)
 
