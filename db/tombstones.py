@@ -1,6 +1,6 @@
 """Tombstones of what commands removed: set, and found by the id or the name that it had."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -113,9 +113,9 @@ def unswept(session: Session, kind: str, reference: str) -> list[Tombstone]:
     return list(session.scalars(select(Tombstone).where(*chosen).order_by(Tombstone.id)))
 
 
-def swept(session: Session, thing_id: str) -> None:
-    """Record that there are no objects left, unless some may still come."""
-    over = (Tombstone.id == thing_id, Tombstone.sweep_at <= clock(session))
+def swept(session: Session, ids: Collection[str]) -> None:
+    """Record that no objects are left of some things, unless more may still come."""
+    over = (Tombstone.id.in_(ids), Tombstone.sweep_at <= clock(session))
     session.execute(update(Tombstone).where(*over).values(sweep_at=None))
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, or_, select
 
 from scheduler.audit.history import Row
 from scheduler.audit.record import TABLES
@@ -79,7 +79,7 @@ def is_named(snapshot: Snapshot, named: Named) -> bool:
         table = TABLES[named.table]
         where = table.c.id == named.id
         if "removed_at" in table.columns:
-            where = and_(where, table.c.removed_at.is_(None))
+            where = and_(where, _is_kept(table))
     with snapshot() as connection:
         return connection.execute(select(table).where(where).limit(1)).first() is not None
 
@@ -196,14 +196,18 @@ def _judges(snapshot: Snapshot) -> Iterator[Named]:
 def _datasets(snapshot: Snapshot, read: Read) -> Iterator[Named]:
     table = TABLES["dataset_versions"]
     columns = (table.c.id, table.c.manifest_key, table.c.manifest_sha256)
-    graves = TABLES["tombstones"]
-    hidden = select(graves.c.id).where(graves.c.id == table.c.id, graves.c.kept)
-    kept = select(*columns).where(or_(table.c.removed_at.is_(None), hidden.exists()))
-    for row in _rows(snapshot, kept, table):
+    for row in _rows(snapshot, select(*columns).where(_is_kept(table)), table):
         place = ("dataset_versions", row["id"])
         yield Named(row["manifest_key"], *place, row["manifest_sha256"])
         for entry in _entries(read(row["manifest_key"])):
             yield Named(f"datasets/blobs/{entry['sha256']}", *place, entry["sha256"])
+
+
+def _is_kept(table: Table) -> ColumnElement[bool]:
+    """Whether a row is not removed, or only hidden: then its objects are kept."""
+    graves = TABLES["tombstones"]
+    hidden = select(graves.c.id).where(graves.c.id == table.c.id, graves.c.kept)
+    return or_(table.c.removed_at.is_(None), hidden.exists())
 
 
 def _entries(manifest: bytes | None) -> Sequence[dict[str, Any]]:

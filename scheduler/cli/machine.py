@@ -160,7 +160,8 @@ def _show_disk(*, as_json: bool) -> None:
         for part in ("totals", "largest")
     )
     print_table(totals, ("what", "size", "objects", "where"))
-    print_table(largest, ("kind", "name", "size"), heading="LARGEST")
+    if largest:
+        print_table(largest, ("kind", "name", "size"), heading="LARGEST")
 
 
 def _refuse_combinations(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from db import datasets, holders, lineage, version_removal
-from db.errors import Gone, NotFound
+from db.errors import Gone, NotFound, Unreachable
 from db.holders import Held
 from db.registry import Reference
 from db.tables import Dataset, DatasetVersion
@@ -66,7 +66,7 @@ def plan_datasets(services: Services, reference: str, *, kept: bool, dry_run: bo
     plan = DatasetPlan(dataset=found.dataset, kept=kept, follows=found.follows)
     try:
         plan.items = list(_items(services, found, kept=kept))
-    except UnreadableManifest as error:  # nobody knows what may go
+    except (UnreadableManifest, Unreachable) as error:  # nobody knows what may go
         plan.kept, found = True, found._replace(named={each: [str(error)] for each in found.names})
         plan.items = list(_items(services, found, kept=True))
     return plan

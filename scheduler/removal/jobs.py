@@ -41,6 +41,7 @@ class JobPlan(Plan):
 
     def carry_out(self, services: Services) -> None:
         """Remove them. Raises `Refused` if something has come to name one: that one stayed."""
+        services.store.verify()  # before anything goes
         held = remove_jobs(services, [item.id for item in self.items], kept=self.kept)
         refuse_held(held, {each: f"job {each}" for each in held}, remedy=REMEDY)
 
@@ -90,8 +91,10 @@ def remove_jobs(services: Services, ids: Sequence[str], *, kept: bool) -> Held:
         held |= done.held
         packs |= done.packs
         leaving -= done.held.keys()  # it stays, and so does what it names
-        for job_id in (each for each in some if each not in done.held):
-            _delete_objects(services, job_id)
+        gone = [each for each in some if each not in done.held]
+        for job_id in gone:
+            delete_garbage_of(services, job_id)
+        services.database.transact(partial(tombstones.swept, ids=gone))
     delete_packs(services, packs)
     return held
 
@@ -130,15 +133,6 @@ def _finish(services: Services, reference: str) -> list[str]:
     with services.database.read() as session:
         found = by_prefix(session, Tombstone, reference, noun="job", visible=of_jobs)
     return [found.id] if sweep(services, found) else []
-
-
-def _delete_objects(services: Services, job_id: str) -> None:
-    with services.database.read() as session:
-        found = tombstones.find(session, job_id)
-    if found is None or found.kept:
-        delete_garbage_of(services, job_id)
-    else:
-        sweep(services, found)
 
 
 def _pieces(ids: Sequence[str]) -> Iterator[Sequence[str]]:

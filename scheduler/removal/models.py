@@ -34,6 +34,7 @@ class ModelPlan(Plan):
         """Remove them. Raises `Refused` if something has come to name one: then all stay."""
         if self.model is None:
             return
+        services.store.verify()  # before anything goes
         ids = [item.id for item in self.items]
         work = partial(version_removal.remove_versions, model=self.model, ids=ids)
         held = services.database.transact(partial(work, who=who(), kept=self.kept))

@@ -8,6 +8,7 @@ version shares.
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
+from itertools import chain
 
 from sqlalchemy.orm import Session
 
@@ -54,10 +55,11 @@ def delete_unnamed(
 
 def delete_garbage_of(services: Services, job_id: str) -> int:
     """Delete the objects of an ended or removed job that nothing names; return how many."""
-    with services.database.read() as session:
-        used = artifacts.referenced_keys(session, job_id)
-    keys = services.store.keys(f"jobs/{job_id}")
-    deleted = delete_unnamed(services, keys, is_named=used.__contains__)
+    keys, deleted = services.store.keys(f"jobs/{job_id}"), 0
+    if (first := next(keys, None)) is not None:  # small jobs lie in packs
+        with services.database.read() as session:
+            used = artifacts.referenced_keys(session, job_id)
+        deleted = delete_unnamed(services, chain([first], keys), is_named=used.__contains__)
     services.store.abort_uploads(f"jobs/{job_id}", STALE_UPLOAD_S)
     return deleted
 
@@ -80,7 +82,7 @@ def delete_packs(services: Services, numbers: Collection[int]) -> int:
 def sweep(services: Services, removed: Tombstone) -> int:
     """Delete what is left of something that was removed; return how many objects."""
     deleted = _SWEEPS[removed.kind](services, removed) if removed.kind in _SWEEPS else 0
-    services.database.transact(partial(tombstones.swept, thing_id=removed.id))
+    services.database.transact(partial(tombstones.swept, ids=[removed.id]))
     return deleted
 
 

@@ -18,6 +18,7 @@ HAS_WORK = {
     "moving chains on": "SELECT 1 FROM jobs WHERE status = 'waiting'",
     "ringing doorbells": "SELECT 1 FROM shards WHERE status = 'queued'",
     "collecting garbage of jobs": "SELECT 1 FROM jobs",
+    "finishing removals": "SELECT 1 FROM tombstones",
     "deleting unfinished batches": "SELECT 1 FROM batches",
     "deleting old data": "SELECT 1 FROM jobs",
 }

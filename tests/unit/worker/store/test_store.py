@@ -126,6 +126,13 @@ def test_keys_are_those_of_the_folder_and_not_of_its_namesakes(store):
     assert list(store.keys("nothing")) == []
 
 
+def test_sizes_are_those_of_the_objects_below_a_folder(store):
+    made = {store.put_bytes("jobs/1", bytes(size)).key: size for size in (0, 7)}
+    store.put_bytes("jobs2", b"x")
+    assert dict(store.sizes("jobs")) == made
+    assert dict(store.sizes("nothing")) == {}
+
+
 def test_keys_go_over_pages(store):
     made = {store.put_bytes("many", str(number).encode()).key for number in range(30)}
     assert set(store.keys("many")) == made
