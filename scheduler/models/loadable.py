@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from db import models
 from db.errors import BadInput, DigestMismatch, GenmillError, Unreachable
 from db.tables import Model, ModelVersion
-from scheduler.output.render import to_count
 from scheduler.results.threads import in_order
 from worker.data.dataset import Shape
 from worker.families import find_family
@@ -56,7 +55,8 @@ class Looked:
             return "none yet"
         loading = self.count - len(self.unloadable)
         older = f", {self.left_out:,} older ones were not looked at" if self.left_out else ""
-        return f"{loading:,} of {to_count(self.count, 'version')} would load{older}"
+        noun = "version" if self.count == 1 else "versions"
+        return f"{loading:,} of {self.count:,} {noun} would load{older}"
 
 
 def look_at_versions(services: Services, fits: Fits | None = None) -> Looked:

@@ -50,13 +50,12 @@ class Upgraded:
 def upgraded(machine, old_code) -> Upgraded:
     (machine.folder / "words.txt").write_text("The cat sees the mat. The dog has a box. " * 200)
     pictures = machine.folder / "pictures"
-    for kind in ("dark", "bright"):
+    draw = np.random.default_rng(0)
+    for kind, level in (("dark", 60), ("bright", 190)):
         (pictures / kind).mkdir(parents=True)
         for number in range(30):
-            level = number + (200 if kind == "bright" else 0)
-            Image.fromarray(np.full((28, 28), level, np.uint8)).save(
-                pictures / kind / f"{number}.png"
-            )
+            values = draw.normal(level, 20, (28, 28)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(values).save(pictures / kind / f"{number}.png")
     return Upgraded(machine, old_code)
 
 

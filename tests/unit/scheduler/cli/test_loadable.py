@@ -62,10 +62,13 @@ def test_a_record_that_cannot_be_used_is_told(genmill, services, loadable_digits
     assert found["version"] == "digits:1"
     assert says in found["found"]
     assert found["remedy"]
+
+
+def test_doctor_and_an_upgrade_tell_it_too(genmill, services, loadable_digits):
+    set_record(services, format=9)
     (row,) = genmill(*CHECK).json
     assert not row["ok"]
-    assert "digits:1 would not load: " in row["found"]
-    assert says in row["found"]
+    assert "digits:1 would not load: config.json of gan was made by a newer" in row["found"]
     upgraded = genmill("db", "upgrade")
     assert (upgraded.code, "warning: digits:1 would not load" in upgraded.err) == (0, True)
 
