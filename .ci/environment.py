@@ -14,7 +14,7 @@ VENV = Path(".venv")
 SITE_PACKAGES = "lib/python3*/site-packages"
 PROBE = "import sys, pip; print(*sys.version_info[:2])"
 TORCH = "cpu"  # the one word that TORCH= takes
-DISK_GB, CUDA_GB = 2.0, 5.0  # with PyTorch for CPUs, and what CUDA's libraries add
+DISK_GB, CUDA_GB = 2.5, 5.0  # with PyTorch for CPUs, and what CUDA's libraries add
 
 
 def main(torch: str) -> None:
@@ -64,8 +64,8 @@ def fault_of(venv: Path) -> "str | None":
 def refuse_interpreter(version: "tuple[int, ...]", python: str) -> None:
     """End with what to do if this Python is not one that Genmill runs on, or lacks a module."""
     if not LOWEST <= version[:2] <= HIGHEST:
-        numbers = range(LOWEST[1], HIGHEST[1] + 1)
-        names = [f"python3.{n}" for n in reversed(numbers) if shutil.which(f"python3.{n}")]
+        numbers = range(HIGHEST[1], LOWEST[1] - 1, -1)
+        names = [f"python3.{n}" for n in numbers if runs(f"python3.{n}")]
         other = names[0] if names else "python3.12"
         remedy = f"run make install PYTHON={other}"
         if not names:
@@ -83,6 +83,15 @@ def refuse_interpreter(version: "tuple[int, ...]", python: str) -> None:
             f"`sudo apt install python{dotted(version[:2])}-venv`, or use another Python: "
             "make install PYTHON=..."
         )
+
+
+def runs(name: str) -> bool:
+    """Whether a command called `name` is a Python; a shim's may not be installed."""
+    command = [name, "-c", ""]
+    try:
+        return subprocess.call(command, stderr=subprocess.DEVNULL) == 0  # noqa: S603 - a Python
+    except OSError:
+        return False
 
 
 def has_cuda(venv: Path) -> bool:

@@ -189,7 +189,7 @@ def _refuse_combinations(
 def demo(folder: Path | None) -> None:
     """Train, generate, schedule and download on real data, in a few minutes.
 
-    The results are in genmill-demo/. Whatever ends it, nothing runs on.
+    The results are in genmill-demo/. It leaves nothing running, however it ends.
 
     \b
     genmill demo

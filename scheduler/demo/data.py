@@ -16,7 +16,6 @@ DARKEST = 16  # scikit-learn counts ink from 0 to 16
 def write_data(folder: Path) -> list[Path]:
     """Write all of it into `folder`; return what was written."""
     with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
         return [
             write_digits(folder / "digits"),
             write_documentation(folder / "documentation.txt"),

@@ -71,7 +71,10 @@ def up(
     `Unreachable` if a configured service does not answer.
     """
     count = 1 if workers is None else workers
-    _prepare(settings, count, say)
+    if count:
+        rest = "start the rest alone with `genmill up --workers 0`"
+        require("worker", "a worker", remedy=rest)
+    _prepare(settings, say)
     with disk_errors(settings.home.absolute()):
         if detach:
             _detach(settings, count, say)
@@ -86,7 +89,9 @@ def running(settings: Settings, *, workers: int, say: Say = say_on_stderr) -> It
     All of it ends with the block, however that ends; if this process is killed, the kernel kills
     the rest (on Linux).
     """
-    _prepare(settings, workers, say)
+    if workers:
+        require("worker", "a worker")
+    _prepare(settings, say)
     with disk_errors(settings.home.absolute()):
         process = _start(settings, workers, ends_with=os.getpid())
     try:
@@ -98,11 +103,8 @@ def running(settings: Settings, *, workers: int, say: Say = say_on_stderr) -> It
         say("stopped")
 
 
-def _prepare(settings: Settings, workers: int, say: Say) -> None:
-    """Refuse what could not work, before anything is made or started."""
-    if workers:
-        rest = "start the rest alone with `genmill up --workers 0`"
-        require("worker", "a worker", remedy=rest)
+def _prepare(settings: Settings, say: Say) -> None:
+    """Make the home; say what the user may not expect of it."""
     create_home(settings)
     if problem := sqlite_on_network(settings):
         say(f"warning: {problem}")

@@ -17,6 +17,8 @@ from tests.e2e.conftest import COMMAND, QUICK, Machine, Result
 GROUP, ANN, BOB, CARL = "34001", "34011", "34012", "34013"
 READ = "+dac_read_search"  # to reach a Python in a folder that is closed to others; writes nothing
 CAPABILITIES = ("--inh-caps", f"-all,{READ}", "--ambient-caps", f"-all,{READ}")
+# one that cannot reach this Python's own libraries may come up with another's
+PROBE = "import sys, redis, torch, scheduler.cli; sys.exit(sys.version != sys.argv[1])"
 SMALL = [f"--set={pair}" for pair in ("layers=1", "heads=2", "width=16", "context=16")]
 
 pytestmark = [
@@ -32,7 +34,7 @@ def acting_as(user: str, *groups: str) -> tuple[str, ...]:
     words = ("setpriv", "--reuid", user, "--regid", user)
     words += ("--groups", ",".join(groups)) if groups else ("--clear-groups",)
     for more in ((), CAPABILITIES):
-        probe = [*words, *more, sys.executable, "-c", "import scheduler.cli"]
+        probe = [*words, *more, sys.executable, "-c", PROBE, sys.version]
         if subprocess.run(probe, capture_output=True, cwd="/", check=False).returncode == 0:
             return (*words, *more)
     pytest.skip("other users cannot run this Python")

@@ -46,16 +46,21 @@ def test_the_versions_are_those_of_the_project():
 
 @pytest.mark.parametrize("version", [(3, 10, 12), (3, 14, 0), (3, 6, 9)])
 def test_another_python_is_refused_by_name_with_what_to_type(version, monkeypatch):
-    monkeypatch.setattr(environment.shutil, "which", lambda name: name == "python3.12" or None)
+    monkeypatch.setattr(environment, "runs", lambda name: name == "python3.12")
     with pytest.raises(SystemExit) as refused:
         environment.refuse_interpreter(version, "/usr/bin/python3")
     assert refused.value.code == (
         f"Genmill needs Python 3.11 to 3.13, and /usr/bin/python3 is Python "
         f"{'.'.join(map(str, version))}; run make install PYTHON=python3.12"
     )
-    monkeypatch.setattr(environment.shutil, "which", lambda _: None)
+    monkeypatch.setattr(environment, "runs", lambda _: False)
     with pytest.raises(SystemExit, match=r"sudo apt install python3\.12 python3\.12-venv"):
         environment.refuse_interpreter(version, "/usr/bin/python3")
+
+
+def test_only_a_python_that_runs_is_named(tmp_path):
+    assert environment.runs(sys.executable)
+    assert not environment.runs(str(tmp_path / "python3.12"))
 
 
 def test_a_python_without_the_module_for_environments_is_told_with_its_package(monkeypatch):

@@ -80,6 +80,7 @@ def test_the_data_of_the_demo(base, genmill):
     told = genmill("demo", "--write-data", "data")
     assert told.code == 1
     assert "the demo needs scikit-learn" in told.err
+    assert not Path("data").exists()
 
 
 def test_an_import_that_nobody_foresaw(base, genmill, monkeypatch):
