@@ -101,7 +101,7 @@ def test_a_training_says_before_it_starts_what_its_budget_leaves_out(
     assert check["ok"]
 
 
-def test_a_single_job_has_a_bar_for_each_stage(monkeypatch) -> None:
+def test_a_single_job_has_a_bar_for_each_stage(monkeypatch, capsys) -> None:
     out = StringIO()
     monkeypatch.setattr(
         "rich.console.Console", lambda **_: Console(file=out, width=100, force_terminal=True)
@@ -110,9 +110,12 @@ def test_a_single_job_has_a_bar_for_each_stage(monkeypatch) -> None:
     with watching._Bars(err=False) as show:
         show([Watched(job, PROGRESS)])
         show([Watched(job, PROGRESS | {"stages": [{"name": "storing"}]})])
+        show([Watched(job, PROGRESS | {"stages": (), "warnings": [COLLAPSED]})])
     last = out.getvalue().replace("\r", "")
-    for each in ("train m", "  training", "  validating", "  storing", "3/20 batches"):
+    for each in ("train m", "  training", "  validating", "  storing", "20/20 batches"):
         assert each in last
+    assert COLLAPSED not in last
+    assert capsys.readouterr().out == f"warning of job {job.id}: {COLLAPSED}\n"
     assert describe(Watched(job, PROGRESS)) == (
         "running 120/500 step, training, validating 3/20 batches, 8s left"
     )
