@@ -10,6 +10,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -21,7 +22,7 @@ VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.text(max_size=8),
     st.sampled_from([0, -1, 1, 2, 3, 2**31, 0.5, -1e308, float("nan"), [], {}, [[]], [0], "[PAD]"]),
     st.sampled_from(["gpt2", "llama", "mamba", "F16", "BF16", "I8", "\ud800", "(a+)+$", "../x"]),
-)  # fmt: skip
+).map(deepcopy)  # fmt: skip # a list that two places shared could come to hold itself
 
 
 def fuzz(tests: int, *, few: int) -> settings:
@@ -71,13 +72,13 @@ def change_value(draw: Any, data: Any) -> None:
     if change == "replace":
         inner[key] = draw(VALUES)
     elif change == "copy":
-        inner[key] = inner[draw(st.sampled_from(keys))]
+        inner[key] = deepcopy(inner[draw(st.sampled_from(keys))])
     elif change == "remove":
         del inner[key]
     elif isinstance(inner, dict):
-        inner[draw(st.text(max_size=8))] = inner[key]
+        inner[draw(st.text(max_size=8))] = deepcopy(inner[key])
     else:
-        inner.append(inner[key])
+        inner.append(deepcopy(inner[key]))
 
 
 def change_json(draw: Any, text: str | bytes) -> bytes:

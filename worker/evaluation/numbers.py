@@ -22,6 +22,12 @@ BETTER = {
     "spectral_distance": "lower",
 }
 
+# between 0 and 1; the shift of a bootstrap interval could leave that range
+SHARES = {
+    *("precision", "recall", "coverage", "label_agreement", "class_agreement"),
+    *("made_to_real_accuracy", "distinct_1", "distinct_2", "distinct_3"),
+}
+
 
 class Numbers:
     """The numbers of an evaluation, and why others are left out."""
@@ -37,6 +43,8 @@ class Numbers:
             return
         known = real if real is not None and math.isfinite(real) else None
         value, low, high = map(float, interval)
+        if name in SHARES:
+            low, high = max(low, 0.0), min(high, 1.0)
         # by rounding, the interval of equal resamples may miss the value
         self.found[name] = Number(value, min(low, value), max(high, value), known, n, BETTER[name])
 

@@ -92,15 +92,24 @@ def tell_guard(guard: Guard, result: GuardResult) -> str:
 
 def tell_primary(result: PrimaryResult, margin: float, confidence: float) -> str:
     """How the primary metric changed, in words."""
-    change = (
-        f"{result.metric} went from {result.champion:.4g} to {result.candidate:.4g}: better by "
-        f"{result.improvement:.4g} ({100 * confidence:g}%: {result.low:.4g} to {result.high:.4g})"
-    )
+    change = f"{result.metric} went from {result.champion:.4g} to {result.candidate:.4g}: "
+    change += _tell_change(result.improvement, result.low, result.high, confidence)
     if result.low > margin:
         return f"{change}, more than the margin of {margin:g}"
     if result.high > margin:
-        return f"{change}, and {result.needed:.4g} would be enough for the margin of {margin:g}"
+        needed = f"better by {result.needed:.4g} would be enough for the margin of {margin:g}"
+        return f"{change}, and {needed}"
+    if result.improvement < 0:
+        return f"{change}, where the policy wants it better by more than {margin:g}"
     return f"{change}, less than the margin of {margin:g}"
+
+
+def _tell_change(by: float, low: float, high: float, confidence: float) -> str:
+    """An improvement with its interval, or how much worse it is."""
+    word = "better"
+    if by < 0:
+        word, by, low, high = "worse", -by, -high, -low
+    return f"{word} by {by:.4g} ({100 * confidence:g}%: {low:.4g} to {high:.4g})"
 
 
 def _rounded(values: dict[str, Any]) -> dict[str, Any]:

@@ -99,7 +99,13 @@ class ChatTokenizer:
             )
         whole = [{"role": "system", "content": system}, *messages] if system else messages
         self._refuse_hidden(whole, begin=True)
-        return self._encode(self._render(whole, begin=True), special=False)
+        ids = self._encode(self._render(whole, begin=True), special=False)
+        if not ids:
+            raise Refused(
+                "the chat template and the tokenizer make no tokens of a conversation",
+                remedy=f"give another one, or {SAVE_AGAIN}",
+            )
+        return ids
 
     def _text_prompt(self, text: str, system: str) -> list[int]:
         if system:

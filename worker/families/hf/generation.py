@@ -27,7 +27,6 @@ from worker.networks.network import Draws, Finished, Row
 from worker.networks.token_choice import choose
 
 WINDOW = 16  # micro-batches of rows that are sorted by length together
-YIELD_EVERY = 16  # tokens after which control returns to the caller
 
 
 class LanguageModel(Protocol):
@@ -88,7 +87,10 @@ class TextGenerator:
         self.positions, self.ends = positions, ends | tokenizer.tokens(sampling.stop)
 
     def generate(self, rows: Iterator[Row], draws: Draws) -> Iterator[list[Finished]]:
-        """Generate a text for each row; now and then yield nothing."""
+        """Generate a text for each row. Yields after each token, most often nothing.
+
+        Steps of equal work are what the number of CPU threads is chosen by.
+        """
         batches = (self._read_prompts(batch, draws) for batch in self._batches(rows))
         if self.model.has_slots():
             yield from self._in_slots(batches)
@@ -140,21 +142,18 @@ class TextGenerator:
             chosen = self._choose(logits, uniform[:, step])
             self._add(prompts.texts, chosen.tolist())
             ids = chosen[:, None]
-            if step % YIELD_EVERY == 0:
-                yield []
+            yield []
 
     def _in_slots(self, batches: Iterator[Prompts]) -> Iterator[list[Finished]]:
         """Continue each text in a slot of its own; the next one takes the slot when it is done."""
         slots: list[Slot | None] = [None] * self.sampling.micro_batch
         waiting = Waiting(batches, self.sampling.micro_batch)
-        for step in count(1):
+        while True:
             finished = waiting.fill(slots)
             if not any(slots):
                 yield finished
                 return
-            finished += self._step(slots, waiting.cache)
-            if finished or step % YIELD_EVERY == 0:
-                yield finished
+            yield finished + self._step(slots, waiting.cache)
 
     def _step(self, slots: list[Slot | None], cache: SlotCache) -> list[Finished]:
         """One more token of each text; returns the texts that are done, whose slots are empty."""

@@ -7,7 +7,7 @@ from db.errors import BadInput
 from worker.families.hf.chat_tokenizer import SAVE_AGAIN, ChatTokenizer
 from worker.families.hf.templates import TemplateError, TemplateSyntax
 
-PROBED = 8  # tokens that are decoded, and encoded again
+PROBED = 8  # tokens, from all of the vocabulary, that are decoded and encoded again
 
 
 def check_tokenizer(model: Any, tokenizer: Any) -> list[str]:
@@ -33,9 +33,18 @@ def _refuse_unfit(tokenizer: Any, size: int) -> None:
             remedy="call resize_token_embeddings and save the model again, or take the tokenizer "
             "without the tokens that were added",
         )
-    plain = ChatTokenizer(tokenizer, "never")
-    text = plain.text([*range(min(PROBED, largest + 1))], [])
-    _ = [*plain.examples({"text": text})]  # raises where it cannot be encoded
+    _refuse_silent(ChatTokenizer(tokenizer, "never"), largest)
+
+
+def _refuse_silent(plain: ChatTokenizer, largest: int) -> None:
+    """Refuse a tokenizer that cannot read what it writes, or makes nothing of it."""
+    text = plain.text([*range(0, largest + 1, largest // PROBED + 1)], [])
+    for ids in plain.examples({"text": text}):
+        if text.strip() and not {*ids} - {plain.end}:
+            raise BadInput(
+                f"the tokenizer makes no tokens of {text[:40]!r}, which it wrote itself",
+                remedy=SAVE_AGAIN,
+            )
 
 
 def _refuse_endless(model: Any, tokenizer: Any, size: int) -> None:

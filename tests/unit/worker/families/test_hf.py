@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from tokenizers import Regex
+from tokenizers.normalizers import Replace
 from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig, MistralConfig
 
 from db.errors import BadInput, Refused, ShortOfMemory
@@ -477,6 +479,13 @@ def test_tools_and_their_calls_are_shown_by_the_template(chatty):
         '[look]<|user|>Who sees the mat?<|assistant|>[look{"at": "mat"}]'
         "<|tool|>cat<|assistant|>[The cat.<|endoftext|>]"
     )
+
+
+def test_a_conversation_of_no_tokens_is_refused(chatty):
+    tokenizer = chats_by(chatty, "{% for m in messages %}{{ m.content }}{% endfor %}")
+    tokenizer._tokenizer.backend_tokenizer.normalizer = Replace(Regex(r"[\s\S]"), "")
+    with pytest.raises(Refused, match="make no tokens of a conversation"):
+        tokenizer.prompt(Conversation.parse([{"role": "user", "content": "犬"}]))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The gate decides by the data, by the policy, and by nothing else."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -43,6 +44,14 @@ def test_the_improvement_must_exceed_the_margin_with_confidence():
     close = decide(better, worse, policy("loss", margin=0.098))
     assert not close.promoted
     assert "would be enough for the margin of 0.098" in close.text
+
+
+def test_a_worse_version_is_called_worse():
+    better, worse = texts(1), texts(2, better_by=-0.1)
+    told = decide(worse, better, policy("loss", margin=0.05)).text
+    by, low, high = map(float, re.findall(r"worse by (\S+) \(95%: (\S+) to (\S+)\)", told)[0])
+    assert 0 < low < by < high
+    assert told.endswith("where the policy wants it better by more than 0.05")
 
 
 def test_noise_between_training_seeds_widens_the_interval():
