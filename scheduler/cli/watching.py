@@ -85,7 +85,7 @@ def describe_details(job: "Job", progress: dict[str, Any]) -> str:
     left_s = progress.get("eta_s") if job.status == "running" else None
     details = (
         describe_stages(progress),
-        f"{to_duration(left_s)} left" if left_s else "",
+        f"{to_duration(left_s)} left" if left_s and left_s >= 1 else "",
         progress.get("note"),
         *(f"warning: {each}" for each in progress.get("warnings", ())),
         job.error,
@@ -160,7 +160,7 @@ def _on_change(show: Callable[["Watched"], None]) -> Display:
 class _Bars:
     """A progress bar for each job, or one for many, drawn by rich, which honours NO_COLOR.
 
-    Below that of a single job is one for each of the stages that it has come to.
+    Below that of a single job is one for each of the stages that it has come to. Warnings follow.
     """
 
     def __init__(self, *, err: bool) -> None:
@@ -170,7 +170,9 @@ class _Bars:
         text = TextColumn("{task.description}", markup=False)
         after = TextColumn("{task.fields[state]}", markup=False)
         self._progress = Progress(text, BarColumn(), after, console=Console(stderr=err))
+        self._err = err
         self._bars: dict[str, Any] = {}
+        self._warnings: dict[str, Sequence[str]] = {}  # by job
         self._stages: dict[str, dict[str, Any]] = {}  # by name, as they were shown last
 
     def __enter__(self) -> Display:
@@ -178,7 +180,12 @@ class _Bars:
         return self._show
 
     def __exit__(self, *_: object) -> None:
+        from scheduler.output.render import clean
+
         self._progress.stop()
+        for job_id, warnings in self._warnings.items():
+            for warning in warnings:
+                click.echo(f"warning of job {job_id}: {clean(warning)}", err=self._err)
 
     def _show(self, watched: list["Watched"]) -> None:
         if len(watched) > MANY:
@@ -190,7 +197,7 @@ class _Bars:
             return
         (one,) = watched
         progress = one.progress
-        own = {key: value for key, value in progress.items() if key != "stages"}
+        own = progress | {"stages": ()}
         self._show_one(one._replace(progress=own))
         self._show_stages({"training": own}, progress.get("stages", ()))
 
@@ -203,11 +210,12 @@ class _Bars:
         """
         now = {stage["name"]: counted.get(stage["name"], {}) | stage for stage in stages}
         self._stages |= now
-        for name, stage in self._stages.items():
-            total, done = stage.get("total"), stage.get("done", 0)
-            if name not in now:
-                total = done = total or 1
-            self._update(f"stage {name}", f"  {name}", total, done, describe_progress(stage))
+        for name, latest in self._stages.items():
+            total, over = latest.get("total"), name not in now
+            stage = latest | ({"done": total} if over else {})
+            done = stage.get("done") or 0
+            whole, part = (1, 1) if over and not total else (total, done)
+            self._update(f"stage {name}", f"  {name}", whole, part, describe_progress(stage))
 
     def _show_one(self, watched: "Watched") -> None:
         from scheduler.output.render import to_prefix
@@ -216,7 +224,9 @@ class _Bars:
         title = f"{to_prefix(job.id)} {job.kind} {job.model or ''}"
         total = progress.get("total") or (1 if job.finished_at else None)
         done = progress.get("done", 0) or bool(job.finished_at)
-        self._update(job.id, title, total, done, describe(watched))
+        self._warnings[job.id] = progress.get("warnings", ())
+        told = watched._replace(progress=progress | {"warnings": ()})  # they would take all room
+        self._update(job.id, title, total, done, describe(told))
 
     def _update(self, key: str, title: str, total: float | None, done: float, state: str) -> None:
         if key not in self._bars:

@@ -31,7 +31,7 @@ MAX_ROLL_BACKS = 2  # the next bad validation fails the run
 ORDERS = (Draining, Cancelled)  # that leave a checkpoint
 LOWER_RATE = "no version was written; a lower lr may help"
 SPEED_STEPS, SPEED_SHARE, SPEED_S = 20, 0.05, 10.0  # steps, share and seconds: it is known then
-TOO_FEW = "; a network that has not seen all of its data once often makes noise"
+TOO_FEW = "; it will not have seen all of its data once: expect rough samples, or noise"
 
 
 @dataclass

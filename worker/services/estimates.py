@@ -72,8 +72,8 @@ class TrainingEstimate:
         if self.tuned or self.epochs is None or not 0 < self.epochs < ONE_EPOCH:
             return None
         return (
-            f"the budget holds about {self.epochs:.2g} epochs: a network that has not seen all of "
-            "its data once often makes noise. An epoch takes about "
+            f"the budget holds about {self.epochs:.2g} epochs, so the network will not have seen "
+            "all of its data once: expect rough samples, or noise. An epoch takes about "
             f"{self.seconds / self.epochs:,.0f} s of training here"
         )
 

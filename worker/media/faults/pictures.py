@@ -6,12 +6,13 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.metrics.distances import nearest, squared_radii
+from worker.metrics.diversity import perceptual_diversity
 from worker.metrics.memorisation import copying_probability
 from worker.metrics.samples import Features, Values
 
 LEAST = 8  # pictures; fewer tell nothing
 COMPARED_BYTES = 32 * 2**20  # of training pictures, as numbers
-CLOSE_TOGETHER = 0.25  # of the distance between held-out neighbours
+CLOSE_TOGETHER = 0.25  # of the distance between held-out neighbours, and between any two
 OFF_THE_DATA = 0.01  # probability that a made picture is nearer to training than a held-out one
 COPY = 0.25  # of the distance from a held-out picture to its nearest training picture
 COPIES = 0.2  # share of the samples, beyond that of held-out pictures
@@ -25,12 +26,12 @@ def picture_faults(made: Pixels, held_out: Pixels, train: Pixels) -> list[str]:
     if count < LEAST or len(train) < LEAST:
         return []
     some, real, known = (_rows(each) for each in (_spread(made, count), held_out[:count], train))
-    between, usual = _spacing(some), _spacing(real)
-    if between < CLOSE_TOGETHER * usual:
+    measures = (_spacing, perceptual_diversity)
+    apart = min(_share(measure(some), measure(real)) for measure in measures)
+    if apart < CLOSE_TOGETHER:
         return [
-            f"the {count} samples that were looked at hardly differ: neighbours are "
-            f"{between / usual:.2f} times as far apart as held-out items are (collapse, or too "
-            "little training)"
+            f"the {count} samples that were looked at hardly differ: they are {apart:.2f} times as "
+            "far apart as held-out items are (collapse, or too little training)"
         ]
     near, held_out_near = nearest(some, known)[0], nearest(real, known)[0]
     return [*_noise(near, held_out_near), *_copies(near, held_out_near)]
@@ -63,6 +64,11 @@ def _copies(near: Values, held_out_near: Values) -> list[str]:
     if share <= usual + COPIES:
         return []
     return [f"{share:.0%} of {len(near)} samples are near-copies of training items"]
+
+
+def _share(made: float, real: float) -> float:
+    """A part of what real items have; all of it where they have nothing."""
+    return made / real if real else 1.0
 
 
 def _spacing(rows: Features) -> float:

@@ -88,20 +88,20 @@ def test_a_training_says_before_it_starts_what_its_budget_leaves_out(
         "expected: about 32s of one worker: 10s in the budget and 22s outside of it "
         "(loading 2.0 s, validating 12 s, measuring speed 7 s, storing 1.0 s), as 1 earlier "
         "training took; about 0.5 epochs",
-        "note: the budget holds about 0.5 epochs: a network that has not seen all of its data once "
-        "often makes noise. An epoch takes about 20 s of training here",
+        "note: the budget holds about 0.5 epochs, so the network will not have seen all of its "
+        "data once: expect rough samples, or noise. An epoch takes about 20 s of training here",
     ]
     assert len(said.out.split()) == 1
     plan = genmill(*words, "--dry-run", "--json").json
     assert (plan["seconds"], plan["outside"]["validating"], plan["epochs"]) == (32, 12, 0.5)
     text = genmill(*words, "--dry-run").out
     assert "22s outside of it (loading 2.0 s" in text
-    assert "often makes noise" in text
+    assert "expect rough samples" in text
     (check,) = genmill("doctor", "--check", "estimates", "--json").json
     assert check["ok"]
 
 
-def test_a_single_job_has_a_bar_for_each_stage(monkeypatch) -> None:
+def test_a_single_job_has_a_bar_for_each_stage(monkeypatch, capsys) -> None:
     out = StringIO()
     monkeypatch.setattr(
         "rich.console.Console", lambda **_: Console(file=out, width=100, force_terminal=True)
@@ -110,9 +110,12 @@ def test_a_single_job_has_a_bar_for_each_stage(monkeypatch) -> None:
     with watching._Bars(err=False) as show:
         show([Watched(job, PROGRESS)])
         show([Watched(job, PROGRESS | {"stages": [{"name": "storing"}]})])
+        show([Watched(job, PROGRESS | {"stages": (), "warnings": [COLLAPSED]})])
     last = out.getvalue().replace("\r", "")
-    for each in ("train m", "  training", "  validating", "  storing", "3/20 batches"):
+    for each in ("train m", "  training", "  validating", "  storing", "20/20 batches"):
         assert each in last
+    assert COLLAPSED not in last
+    assert capsys.readouterr().out == f"warning of job {job.id}: {COLLAPSED}\n"
     assert describe(Watched(job, PROGRESS)) == (
         "running 120/500 step, training, validating 3/20 batches, 8s left"
     )
