@@ -19,6 +19,7 @@ MAX_SIXTEENTHS = 100_000  # in a piece; an opera has far fewer
 TICKS = 24  # in a sixteenth, in files that we write
 VELOCITY = 80  # of 127
 DRUMS = 9  # channel 10, counted from 0
+COMMENT = "text"  # the type of event that holds one
 CHARSET = "utf-8"  # of texts; mido's own would be Latin-1
 
 
@@ -47,7 +48,7 @@ def write_midi(piece: Piece, *, comment: str = "") -> bytes:
     """A piece as a standard MIDI file for one piano, with a text event for a comment."""
     messages: list[tuple[int, int, mido.Message | mido.MetaMessage]] = []
     if comment:
-        messages.append((0, -1, mido.MetaMessage("text", text=comment)))
+        messages.append((0, -1, mido.MetaMessage(COMMENT, text=comment)))
     for at, tempo in piece.tempi:
         change = mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(tempo))
         messages.append((at, 0, change))
@@ -71,7 +72,7 @@ def read_comment(data: bytes) -> str:
     """The first text event of a MIDI file; `BadInput` if there is none."""
     try:
         tracks = mido.MidiFile(file=BytesIO(data), charset=CHARSET).tracks
-        texts = (each.text for track in tracks for each in track if each.type == "text")
+        texts = (each.text for track in tracks for each in track if each.type == COMMENT)
         comment = next(texts, None)
     except Exception as error:  # the library raises many kinds of errors
         raise_outage(error)
