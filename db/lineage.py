@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import BigInteger, cast, func, select
 from sqlalchemy.orm import Session
 
 from db import models
@@ -64,10 +64,11 @@ def trained_on(session: Session, dataset_version_ids: Collection[str]) -> list[D
 def generated_with(session: Session, reference: str, *, seed: int) -> list[Job]:
     """The generate jobs of a version, such as `digits:2`, and a seed, newest first."""
     name = reference.partition(":")[0]
+    own_seed = cast(Job.spec["seed"].as_string(), BigInteger)  # `as_integer` has 32 bits
     statement = (
         select(Job)
         .where(Job.model == name, Job.kind == "generate")
-        .where(Job.spec["model"].as_string() == reference, Job.spec["seed"].as_integer() == seed)
+        .where(Job.spec["model"].as_string() == reference, own_seed == seed)
     )
     return list(session.scalars(statement.order_by(Job.id.desc())))
 

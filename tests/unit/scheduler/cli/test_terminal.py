@@ -127,6 +127,7 @@ def test_long_lists_go_to_the_pager(genmill, terminal, monkeypatch, tmp_path):
 def test_a_schedule_s_next_due_is_told_for_people(genmill, family_tree):
     genmill(*ADD, *AGAIN)
     assert re.search(r"in \d+ (h|min|s)", genmill("schedule", "list").out)
+    assert re.search(r"T03:00:00Z, in \d+ ", genmill("schedule", "show", "nightly").out)
     (row,) = genmill("schedule", "list", "--json").json
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT03:00:00Z", row["next_due"])
     genmill("schedule", "pause", "nightly")
