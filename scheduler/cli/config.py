@@ -53,4 +53,4 @@ def check(as_json: bool) -> None:
     else:
         click.echo("no setting is given: all have their defaults", err=True)
     if wrong := [each["setting"] for each in checks if not each["ok"]]:
-        raise GenmillError(f"{len(wrong)} of {len(checks)} are wrong: {', '.join(wrong)}")
+        raise GenmillError(f"{len(wrong)} of {len(checks)} settings are wrong: {', '.join(wrong)}")

@@ -139,7 +139,7 @@ def show(name: str, as_json: bool) -> None:
 
     from db import schedules
     from scheduler.output.documents import run_document, schedule_document
-    from scheduler.output.render import print_fields, print_json, print_table
+    from scheduler.output.render import print_fields, print_json, print_table, to_age, to_iso
 
     with open_record() as services, services.database.read() as session:
         found = schedules.get(session, name)
@@ -148,7 +148,9 @@ def show(name: str, as_json: bool) -> None:
     if as_json:
         print_json(document | {"runs": runs})
         return
-    print_fields(document | {"command": shlex.join(document["command"])})
+    due = document["next_due"]
+    told = {"next_due": due and f"{to_iso(due)}, {to_age(due)}"}
+    print_fields(document | told | {"command": shlex.join(document["command"])})
     print_table([run | _told(run) for run in runs], RUN_COLUMNS, heading="RUNS", prose=True)
 
 

@@ -76,7 +76,7 @@ def _problem(settings: Settings, name: str, wrong: Wrong | None) -> Refused | No
         error = Refused.unknown(f"{PREFIX} setting", name, known)
         return Refused(error.message, remedy="correct the name, or remove the setting")
     if wrong is not None:
-        remedy = f"correct or remove it; it is the {field.description}"
+        remedy = f"correct or remove it; its meaning: {field.description}"
         return Refused(f"{wrong.why} (got {wrong.given[:80]!r})", remedy=remedy)
     return _address_problem(settings, name.lower())
 

@@ -103,7 +103,7 @@ def test_what_is_wrong_is_told_for_each_setting(genmill, desk, monkeypatch):
     assert "(did you mean 'DATABASE_URL'?)" in found["GENMILL_DATABSE_URL"]["found"]
     assert all(row["remedy"] for row in found.values() if not row["ok"])
     text = genmill("config", "check")
-    assert text.err.startswith("Error: 6 of 8 are wrong: ")
+    assert text.err.startswith("Error: 6 of 8 settings are wrong: ")
 
 
 def test_nothing_wrong_is_no_error(genmill, desk):

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from scheduler.cli import cli
 from tests.commands import leaves
 
-WIDTHS = (40, 80, 120)
+WIDTHS = [40, *(pytest.param(columns, marks=pytest.mark.slow) for columns in (80, 120))]
 ADD = ("schedule", "add", "nightly", "--cron", "0 3 * * *", "--")
 AGAIN = ("enqueue", "finetune", "digits", "--dataset", "pictures", "--max-steps", "5")
 TRAIN = ("enqueue", "finetune", "digits@champion", "--dataset", "pictures", "--max-steps", "5")
@@ -29,8 +29,9 @@ def terminal(monkeypatch):
     return become
 
 
+@pytest.mark.parametrize("columns", WIDTHS)
 def test_no_line_is_wider_than_the_terminal_and_no_id_is_broken(
-    genmill, services, family_tree, picture_job, terminal, monkeypatch
+    genmill, family_tree, picture_job, terminal, monkeypatch, columns
 ):
     monkeypatch.setenv("GENMILL_DATABSE_URL", "typed wrong")
     genmill("model", "alias", "digits:2", "--as", "champion", "--why", "a reason " * 9)
@@ -40,16 +41,15 @@ def test_no_line_is_wider_than_the_terminal_and_no_id_is_broken(
     genmill("job", "cancel", genmill("job", "list", "-q", "--status", "queued").out.strip())
     (artifact, *_) = genmill("artifact", "list", picture_job, "-q").out.split()
     stem = re.escape(picture_job[:6])
-    for columns in WIDTHS:
-        terminal(columns)
-        for words in commands(picture_job, artifact):
-            done = genmill(*words)
-            assert done.code == (1 if words[:2] in {("doctor",), ("config", "check")} else 0)
-            lines = click.unstyle(done.out).splitlines()
-            assert lines, words
-            assert max(map(cell_len, lines)) <= columns, (columns, words)
-            found = re.findall(rf"{stem}[0-9a-f-]*", "\n".join(lines))
-            assert {len(each) for each in found} <= {18, 36}, (columns, words, found)
+    terminal(columns)
+    for words in commands(picture_job, artifact):
+        done = genmill(*words)
+        assert done.code == (1 if words[:2] in {("doctor",), ("config", "check")} else 0)
+        lines = click.unstyle(done.out).splitlines()
+        assert lines, words
+        assert max(map(cell_len, lines)) <= columns, (columns, words)
+        found = re.findall(rf"{stem}[0-9a-f-]*", "\n".join(lines))
+        assert {len(each) for each in found} <= {18, 36}, (columns, words, found)
 
 
 def commands(job: str, artifact: str) -> list[tuple[str, ...]]:
@@ -127,6 +127,7 @@ def test_long_lists_go_to_the_pager(genmill, terminal, monkeypatch, tmp_path):
 def test_a_schedule_s_next_due_is_told_for_people(genmill, family_tree):
     genmill(*ADD, *AGAIN)
     assert re.search(r"in \d+ (h|min|s)", genmill("schedule", "list").out)
+    assert re.search(r"T03:00:00Z, in \d+ ", genmill("schedule", "show", "nightly").out)
     (row,) = genmill("schedule", "list", "--json").json
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT03:00:00Z", row["next_due"])
     genmill("schedule", "pause", "nightly")
