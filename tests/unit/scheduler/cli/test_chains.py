@@ -100,39 +100,35 @@ def champion(services, family_tree, pictures):
 RETRAINING = "enqueue finetune digits --dataset pictures --promote"
 
 
-@pytest.mark.parametrize(
-    ("words", "measured_on"),
-    [
-        (RETRAINING, "pictures:1"),
-        (RETRAINING.replace("--promote", "--evaluate"), "pictures:1"),
-        (RETRAINING.replace("pictures", "pictures:2"), "pictures:1"),
-        (RETRAINING.replace("finetune digits", "train gan --name digits"), "pictures:1"),
-        (f"{RETRAINING} --evaluate-on pictures@champion", "pictures:1"),
-        (f"{RETRAINING} --evaluate-on pictures", "pictures"),
-        (f"{RETRAINING} --evaluate-on pictures:2", "pictures:2"),
-        (f"{RETRAINING} --alias best", "pictures"),  # that nothing has yet
-        (RETRAINING.replace("finetune digits", "train gan --name new"), "pictures"),
-    ],
-)
-def test_a_retraining_is_measured_on_the_data_of_the_champion(
-    call, services, champion, words, measured_on
-) -> None:
-    _, *after = stages(services, call(words).out.strip())
-    assert {job[2]["dataset"] for job in after} == {measured_on}
-    shown = call(f"{words} --dry-run --json").json["chain"]
-    assert {plan["spec"]["dataset"] for plan in shown} == {measured_on}
+MEASURED_ON = {
+    RETRAINING: "pictures:1",
+    RETRAINING.replace("--promote", "--evaluate"): "pictures:1",
+    RETRAINING.replace("pictures", "pictures:2"): "pictures:1",
+    RETRAINING.replace("finetune digits", "train gan --name digits"): "pictures:1",
+    f"{RETRAINING} --evaluate-on pictures@champion": "pictures:1",
+    f"{RETRAINING} --evaluate-on pictures": "pictures",
+    f"{RETRAINING} --evaluate-on pictures:2": "pictures:2",
+    f"{RETRAINING} --alias best": "pictures",  # that nothing has yet
+    RETRAINING.replace("finetune digits", "train gan --name new"): "pictures",
+}
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"labels": [*"ab"]}, {"shape": {"media": "image", "size": 16, "channels": 1}}],
-)
+def test_a_retraining_is_measured_on_the_data_of_the_champion(call, services, champion) -> None:
+    for words, measured_on in MEASURED_ON.items():
+        shown = call(f"{words} --dry-run --json").json["chain"]
+        assert {plan["spec"]["dataset"] for plan in shown} == {measured_on}, words
+    _, *after = stages(services, call(RETRAINING).out.strip())
+    assert {job[2]["dataset"] for job in after} == {"pictures:1"}
+
+
 def test_it_is_measured_on_its_own_data_where_those_have_another_form(
-    call, services, champion, change
+    call, services, champion
 ) -> None:
-    add_pictures(services, 3, **change)
     words = "enqueue train gan --name digits --dataset pictures --dry-run --json --evaluate"
-    assert call(words).json["chain"][0]["spec"]["dataset"] == "pictures"
+    other = {"labels": [*"ab"]}, {"shape": {"media": "image", "size": 16, "channels": 1}}
+    for number, change in enumerate(other, start=3):
+        add_pictures(services, number, **change)
+        assert call(words).json["chain"][0]["spec"]["dataset"] == "pictures"
 
 
 def test_new_data_need_no_items_to_measure_by(call, services, champion) -> None:
