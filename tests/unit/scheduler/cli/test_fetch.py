@@ -88,11 +88,11 @@ def test_samples_that_are_not_there_are_named(genmill, picture_job, digits, text
     assert names() == ["000000004.json", "000000004.png"]
 
 
-@pytest.mark.parametrize("value", ["x", "3-1", "1,,2", "-1", "", "99999999999"])
-def test_what_is_no_number_is_refused_with_an_example(genmill, picture_job, value):
-    wrong = genmill("artifact", "download", picture_job, f"--sample={value}")
-    assert (wrong.code, wrong.out) == (2, "")
-    assert "write numbers and ranges as in 17,20-30" in wrong.err
+def test_what_is_no_number_is_refused_with_an_example(genmill):
+    for value in ("x", "3-1", "1,,2", "-1", "", "99999999999"):
+        wrong = genmill("artifact", "download", "0199", f"--sample={value}")
+        assert (wrong.code, wrong.out) == (2, "")
+        assert "write numbers and ranges as in 17,20-30" in wrong.err
 
 
 def test_files_whose_names_match_a_pattern_are_downloaded(genmill, picture_job):

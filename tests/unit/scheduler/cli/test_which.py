@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from PIL import Image
 
 from scheduler.results.finder import SampleFinder
 from scheduler.submission.enqueue import enqueue
-from tests.unit.scheduler.cli.conftest import make_samples
+from tests.unit.scheduler.cli.conftest import make_samples, safetensors
 from worker.specs import parse_spec
 
 
@@ -137,11 +136,10 @@ def test_a_picture_of_something_else_is_unknown_and_the_others_are_told(genmill,
     assert [row["job"] for row in listed.json] == [picture_job, None]
 
 
-def test_what_a_training_stored_and_an_imported_version_s_weights_are_known(
-    genmill, services, loadable_digits
-):
-    genmill("model", "export", loadable_digits, "out")
-    [row] = makers(genmill, "out/model.safetensors")
+@pytest.mark.usefixtures("digits")
+def test_the_weights_of_a_version_are_known(genmill):
+    Path("model.safetensors").write_bytes(safetensors())
+    [row] = makers(genmill, "model.safetensors")
     assert (row["model"], row["job"], row["found_by"]) == ("digits:1", None, "bytes")
 
 
@@ -189,13 +187,11 @@ def test_show_and_which_agree(genmill, picture_job):
     assert (shown["job"], shown["artifact"]) == (row["job"], row["artifact"])
 
 
-@pytest.mark.parametrize("form", ["JPEG", "WEBP", "GIF"])
-def test_show_says_who_knows_a_picture_without_a_record(genmill, picture_job, form):
-    data = BytesIO()
-    Image.new("L", (8, 8), 30).save(data, form)
-    Path("photo.img").write_bytes(data.getvalue())
-    done = genmill("artifact", "show", "photo.img")
-    assert (done.code, "`genmill artifact which`" in done.err) == (2, True)
+def test_show_says_who_knows_a_picture_without_a_record(genmill):
+    for form in ("jpeg", "webp", "gif"):
+        Image.new("L", (8, 8), 30).save(f"photo.{form}")
+        done = genmill("artifact", "show", f"photo.{form}")
+        assert (done.code, "`genmill artifact which`" in done.err) == (2, True)
 
 
 def test_jobs_are_found_by_their_seed_whether_read_one_by_one_or_at_once(services, prose):
