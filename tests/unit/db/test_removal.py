@@ -71,7 +71,7 @@ def test_a_seed_of_any_size_is_kept(each_record):
     seed = 2**63 - 1
     job_id, _ = each_record.add(spec={"model": "digits:1", "seed": seed})
     [found] = each_record.run(lineage.generated_with, "digits:1", seed=seed)
-    assert found.id == job_id
+    assert found.job_id == job_id
     each_record.cancel(job_id)
     remove(each_record, job_id)
     [told] = each_record.run(tombstones.of_generation, "digits:1", seed)

@@ -73,7 +73,7 @@ def test_captions_in_parquet(base, genmill):
     Image.new("L", (8, 8), 40).save(folder / "a.png")
     told = genmill("dataset", "add", "pictures", str(folder))
     assert told.code == 1
-    assert "a Parquet file needs pyarrow" in told.err
+    assert "Parquet needs pyarrow" in told.err
 
 
 def test_the_data_of_the_demo(base, genmill):

@@ -13,6 +13,7 @@ from tests.unit.scheduler.cli.test_blame import leaves
 OTHERS = {
     *(("artifact url", "artifact_id"), ("artifact reproduce", "index")),
     *(("dataset withdraw", "items"), ("help", "words"), ("schedule add", "words")),
+    *(("job priority", "priority"), ("job note", "text")),
 }
 
 

@@ -138,14 +138,3 @@ def test_enqueue_waits_no_longer_than_it_is_told(genmill, digits):
     assert len(genmill("job", "list", "--json").json) == 1
     scheduled = genmill("schedule", "add", "s", "--cron", "@daily", "--", *words, "--timeout", "1s")
     assert (scheduled.code, "makes no sense in a schedule" in scheduled.err) == (2, True)
-
-
-def test_long_values_are_cut_and_told_whole_if_asked_for(genmill, prose):
-    prompt = "word " * 200
-    words = ("enqueue", "generate", prose, "--count", "1", "--prompt", prompt)
-    job = genmill(*words).out.strip()
-    cut, whole = genmill("job", "show", job).out, genmill("job", "show", job, "--full").out
-    assert "…" in cut
-    assert prompt.strip() not in cut
-    assert "…" not in whole
-    assert prompt.strip() in whole
