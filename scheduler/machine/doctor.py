@@ -301,5 +301,6 @@ CHECKS: dict[str, Check] = {
     "store": _store,
     "models": _models,
     "workers": _workers,
+    "estimates": _estimates,
     "torch": _torch,
 }

@@ -23,9 +23,7 @@ ACTIONS = ("sigkill", "stop", *ERRORS)
 FINAL_AT_ONCE = "refused"
 JOBS_IN_ALL = {"enqueueing": 1, "a batch": 5, "firing": 1}
 QUICK = [  # in the ordinary suite
-    ("generating", "received", "sigkill"),
     ("generating", "put_after", "stop"),
-    ("generating", "flushed", "unknown"),
 ]
 CASES = [
     (scenario.name, point, action)

@@ -53,6 +53,7 @@ def write_pictures(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_train_generate_download_verify_and_schedule_by_commands(deployment, tmp_path):
     assert deployment.genmill("doctor").code == 0
 

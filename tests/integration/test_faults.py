@@ -123,6 +123,7 @@ def test_a_drained_training_resumes_and_ends_with_the_same_weights(deployment, d
     assert weights(deployment, "small:1") == weights(deployment, "small:2")
 
 
+@pytest.mark.slow
 def test_a_killed_child_is_replaced_and_its_shard_made_again(deployment, tiny) -> None:
     job = deployment.generate(50, params=ONE_BY_ONE)
     with deployment.held():
@@ -232,6 +233,7 @@ def test_two_workers_share_a_job(deployment, tiny) -> None:
     assert len(owners) == 2
 
 
+@pytest.mark.slow
 def test_malformed_doorbells_are_dropped(deployment, tiny) -> None:
     process = deployment.worker()
     app = celery_app(deployment.settings)

@@ -95,6 +95,7 @@ def test_a_million_mutated_messages_end_no_worker_and_fail_no_job(deployment, ti
     flood(deployment, client, int(os.environ.get("GENMILL_FUZZ", "1000000")))
 
 
+@pytest.mark.slow
 def test_a_doorbell_with_a_time_limit_costs_no_attempt(deployment, tiny, client) -> None:
     job = deployment.generate(50, params={"micro_batch": 1})
     with deployment.services.database.read() as session:
@@ -119,6 +120,7 @@ def poison(client):
     client.set(KEY, "x")
 
 
+@pytest.mark.slow
 def test_keys_of_another_type_stop_neither_ringing_nor_working(deployment, tiny, client) -> None:
     poison(client)
     first = deployment.generate(2)
@@ -130,6 +132,7 @@ def test_keys_of_another_type_stop_neither_ringing_nor_working(deployment, tiny,
     assert process.poll() is None
 
 
+@pytest.mark.slow
 def test_a_full_broker_delays_and_ends_nothing(deployment, tiny, client) -> None:
     process = deployment.worker()
     deployment.succeed(deployment.generate(2).id)

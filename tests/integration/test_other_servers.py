@@ -25,8 +25,10 @@ from worker.store import open_store
 
 from .conftest import Deployment, add_digits, add_tiny, quick_settings
 
+LONGER = [pytest.param(each, marks=pytest.mark.slow) for each in ("pgbouncer", "s3rver")]
 
-@pytest.fixture(params=["pgbouncer", "postgresql with tls", "redis with tls", "s3rver", "rclone"])
+
+@pytest.fixture(params=["postgresql with tls", "redis with tls", "rclone", *LONGER])
 def elsewhere(
     tmp_path: Path,
     sqlite_url: str,

@@ -40,6 +40,7 @@ def elsewhere(tmp_path: Path, database_url: str, broker_url: str):
         each.stop()
 
 
+@pytest.mark.slow
 def test_every_job_ends_after_backup_loss_and_restore(deployment, tiny, digits, elsewhere):
     deployment.worker()
     slow = {"params": {"micro_batch": 1}}

@@ -10,7 +10,7 @@ from tests.simulation.mutations import MUTATIONS
 from tests.simulation.run import Simulation, first_violation
 from tests.simulation.world import Violation
 
-SEEDS = 50  # some seconds
+SEEDS = 30  # some seconds
 MANY = int(os.environ.get("GENMILL_SEEDS", "5000"))
 FOUND_WITHIN = 10_000
 

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from db import datasets, past_jobs
 from db.past_jobs import PastGeneration, PastTraining
+from db.tables import DatasetVersion
 from worker.services.pinned import PinnedTraining
 
 STAGES = ("loading", "validating", "measuring speed", "storing")  # outside a training's budget
@@ -114,15 +115,23 @@ def of_generation(
 
 
 def training_estimate(
-    session: Session, pinned: PinnedTraining, past: Sequence[PastTraining] | None = None
+    session: Session,
+    pinned: PinnedTraining,
+    past: Sequence[PastTraining] | None = None,
+    *,
+    data: DatasetVersion | None = None,
 ) -> TrainingEstimate:
-    """What a training will take; `past` are those of its family, if they have been read."""
+    """What a training will take.
+
+    `past` are those of its family, if they have been read, and `data` the version of its dataset,
+    which may have been hidden since.
+    """
     spec = pinned.spec
-    dataset, data = datasets.resolve(session, spec.dataset)
+    data = data or datasets.resolve(session, spec.dataset)[1]
     return of_training(
         past_jobs.trainings(session, pinned.family.name) if past is None else past,
         Budget(spec.max_steps, spec.max_seconds, pinned.family.default_seconds),
-        dataset_id=dataset.id,
+        dataset_id=data.dataset_id,
         data_bytes=int(data.summary.get("size_bytes") or 0),
         params=pinned.params.model_dump(mode="json"),
         tuned=pinned.version is not None,

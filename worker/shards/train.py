@@ -51,7 +51,7 @@ def train_job(
         # after a worker that died, it ends where that one was told to
         ends_early=lambda done: lease.held.ends_early and done >= (job.stop_after or 0),
     )
-    _log_request(context.services, pinned, training, lease)
+    _log_request(context.services, pinned, training, lease, data=dataset)
     laps.end(LOADING)
     lease.held.ends_early |= job.stop_asked_at is not None
     try:
@@ -67,7 +67,12 @@ def train_job(
 
 
 def _log_request(
-    services: Services, pinned: PinnedTraining, training: Training, lease: Lease
+    services: Services,
+    pinned: PinnedTraining,
+    training: Training,
+    lease: Lease,
+    *,
+    data: DatasetVersion,
 ) -> None:
     """Begin the log with what is asked for, and how long it can be expected to take."""
     spec, counts = pinned.spec, training.dataset.manifest["counts"]
@@ -82,7 +87,7 @@ def _log_request(
     where = f"on {training.device} in {training.precision}"
     lease.log(f"budget: {budget}, seed {spec.seed}, {where}")
     with services.database.read() as session:
-        expected = training_estimate(session, pinned)
+        expected = training_estimate(session, pinned, data=data)
     if expected.trainings:
         lease.log(
             f"outside the budget about {expected.outside_s:.0f} s more: {expected.stages} "

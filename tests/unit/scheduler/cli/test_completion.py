@@ -39,7 +39,7 @@ OFFERED = {
     "schedule pause ": ["nightly"],
     "job list --schedule ": ["nightly"],
     "job list --model c": ["copy"],
-    "job list --json id,st": ["id,status", "id,started_at"],
+    "job list --json id,st": ["id,status", "id,started_at", "id,stop_asked_at"],
     "family show w": ["wavenet"],
     "template show su": ["summary"],
     "doctor --check sto": ["store"],

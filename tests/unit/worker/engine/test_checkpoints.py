@@ -60,7 +60,7 @@ def test_damaged_checkpoint_is_refused(run: Run, path: Path, damage: bytes | Non
 
 def test_weights_are_no_checkpoint(run: Run, tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "weights")
-    with pytest.raises(BadCheckpoint, match="belongs to another training run"):
+    with pytest.raises(BadCheckpoint, match="of another training run or another genmill"):
         run.parts.restore(tmp_path / "weights", fingerprint=run.fingerprint)
 
 

@@ -10,6 +10,8 @@ from worker.families.gpt import FAMILY
 from worker.families.gpt.linear import Linear
 from worker.networks.version_folder import WEIGHTS
 
+pytestmark = pytest.mark.xdist_group("gpt-lora")  # its trainings are made once
+
 TUNING = {"lora_rank": 2, "lora_alpha": 8.0, "finetune_rate": 1.0, "validate_every": 2}
 
 

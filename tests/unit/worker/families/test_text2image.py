@@ -35,6 +35,8 @@ from worker.feeds.tokenizer import train_tokenizer
 from worker.networks.network import Batch, Clock, Draw, Network, Row
 from worker.specs import Prompt
 
+pytestmark = pytest.mark.xdist_group("text2image")  # its trainings are made once
+
 SMALL = {"channels": 4, "layers": 2, "heads": 2, "width": 16, "levels": [4, 3], "codes": 8}
 
 

@@ -142,6 +142,7 @@ def test_the_version_to_compare_with_is_measured_in_the_same_job(services):
     assert first.version_id != second.version_id
 
 
+@pytest.mark.slow
 def test_two_homes_give_equal_items(services, tmp_path, sqlite_template):
     import shutil
 

@@ -139,7 +139,7 @@ def test_a_refusal_fails_the_job_at_once_with_the_numbers_and_is_in_the_history(
     "failpoint",
     [
         pytest.param("claimed", marks=pytest.mark.slow),
-        "put_after",
+        pytest.param("put_after", marks=pytest.mark.slow),
         pytest.param("committed", marks=pytest.mark.slow),
     ],
 )

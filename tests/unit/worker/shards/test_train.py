@@ -174,7 +174,7 @@ def test_a_retry_resumes_where_the_retry_before_it_did(
     third, held = add(services, retry_of=second.id)
     made, log = run(services, third, held, asked, tmp_path / "again")
     assert made == weights
-    assert f"resuming from the checkpoint of step 6 of job {first.id}" in log
+    assert "resuming from the checkpoint of step 6" in log
 
 
 def test_the_curves_of_a_retry_begin_with_those_of_what_it_retries(services, asked, tmp_path):
@@ -215,7 +215,7 @@ def test_a_retry_waits_for_the_checkpoint_that_is_being_left(
     monkeypatch.setattr("worker.shards.train.time", SimpleNamespace(sleep=leave))
     made, log = run(services, second, held, asked, tmp_path / "again")
     assert made == weights
-    assert "resuming from the checkpoint of step 6" in log
+    assert f"resuming from the checkpoint of step 6 of job {first.id}" in log
 
 
 def test_without_a_usable_one_it_begins_anew(services, asked, weights, tmp_path):
@@ -232,8 +232,8 @@ def test_a_training_with_nothing_to_keep_is_cancelled(services, asked, tmp_path,
     services.database.transact(partial(end_early, job_id=job.id))
     with services.database.read() as session:
         job = jobs.briefs(session, [job.id])[job.id]
-    local = SimpleNamespace(folder=asked.dataset.folder, manifest=asked.dataset.manifest)
-    monkeypatch.setattr(WorkerContext, "dataset", lambda *_: (local, asked.dataset))
+    version = SimpleNamespace(id="v", dataset_id="d", summary={})
+    monkeypatch.setattr(WorkerContext, "dataset", lambda *_: (version, asked.dataset))
     spec = SimpleNamespace(dataset="d:1", seed=3, max_steps=STEPS, max_seconds=None)
     pinned = SimpleNamespace(spec=spec, version=None, family=asked.family, params=asked.params)
     context = WorkerContext(services, torch.device("cpu"))

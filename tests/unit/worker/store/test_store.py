@@ -310,6 +310,7 @@ def test_a_url_of_no_store_is_refused_with_what_is_taken(url):
         open_store(url)
 
 
+@pytest.mark.slow
 def test_as_many_threads_as_a_worker_stores_with_keep_their_connections(s3, caplog):
     store = open_store(s3.url, s3_endpoint_url=s3.endpoint_url)
     with ThreadPoolExecutor(24) as threads:
