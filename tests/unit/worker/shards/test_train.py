@@ -174,7 +174,7 @@ def test_a_retry_resumes_where_the_retry_before_it_did(
     third, held = add(services, retry_of=second.id)
     made, log = run(services, third, held, asked, tmp_path / "again")
     assert made == weights
-    assert "resuming from the checkpoint of step 6" in log
+    assert f"resuming from the checkpoint of step 6 of job {first.id}" in log
 
 
 def test_the_curves_of_a_retry_begin_with_those_of_what_it_retries(services, asked, tmp_path):
