@@ -16,7 +16,7 @@ from db.errors import GenmillError
 from db.lookup import by_prefix
 from db.session import clock
 from db.tables import Batch, Job, Shard, Transition
-from db.tombstones import not_removed
+from db.tombstones import not_hidden
 
 DELETED_AT_ONCE = 1000  # jobs
 SHARDS_AT_ONCE = 5000
@@ -74,7 +74,7 @@ def jobs_of(
     """
     statement = select(Job).where(Job.batch_id == batch_id, Job.id > after).order_by(Job.id)
     if not kept:
-        statement = statement.where(not_removed(Job.id))
+        statement = statement.where(not_hidden(Job.id))
     if with_spec:
         statement = statement.options(undefer(Job.spec))
     return list(session.scalars(statement.limit(limit)))

@@ -15,10 +15,10 @@ from db.errors import Refused
 from db.session import clock
 from db.states import JobState
 from db.tables import Job, JobCount, Tombstone
-from db.tombstones import not_removed
+from db.tombstones import not_hidden
 
 MAX_LIMIT = 10_000
-VISIBLE = and_(visible(Job.batch_id), not_removed(Job.id))
+VISIBLE = and_(visible(Job.batch_id), not_hidden(Job.id))
 # Ids hold the time by the clock of the machine that submitted, `created_at` that by the database's.
 CLOCK_SKEW = timedelta(minutes=1)
 
@@ -86,7 +86,7 @@ def ended_before(
 
     A job that names another ended after it, and so comes before it.
     """
-    ended = select(Job.id, Job.finished_at).where(not_removed(Job.id))
+    ended = select(Job.id, Job.finished_at).where(not_hidden(Job.id))
     ended = ended.where(Job.finished_at < clock(session) - keep)
     if after is not None:
         beyond = and_(Job.finished_at == after.finished_at, Job.id < after.id)

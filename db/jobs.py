@@ -36,7 +36,7 @@ from db.new_jobs import NewJob, insert_job
 from db.session import clock
 from db.states import FINAL, JobState
 from db.tables import JOBS, Job, Shard
-from db.tombstones import not_removed, refuse
+from db.tombstones import not_hidden, refuse
 
 __all__ = [
     "JobBrief",
@@ -72,7 +72,7 @@ __all__ = [
 ]
 
 STORED = visible(Job.batch_id)
-VISIBLE = and_(STORED, not_removed(Job.id))
+VISIBLE = and_(STORED, not_hidden(Job.id))
 AT_ONCE = 500  # ids in one statement
 WITH_SPEC = undefer(Job.spec)  # lists and claims do without
 

@@ -10,6 +10,7 @@ from sqlalchemy import (
     exists,
     insert,
     literal,
+    literal_column,
     select,
     update,
 )
@@ -24,6 +25,18 @@ from db.tables import Artifact, Tombstone
 def not_removed(thing: InstrumentedAttribute[str]) -> ColumnElement[bool]:
     """Whether what has the id in this column has no tombstone."""
     return ~exists(select(Tombstone.id).where(Tombstone.id == thing))
+
+
+def not_hidden(job: InstrumentedAttribute[str]) -> ColumnElement[bool]:
+    """Whether the job that has the id in this column is shown.
+
+    Only what was kept has both a row and a tombstone, and of those there are few: an index has them
+    alone.
+    """
+    kept: ColumnElement[bool] = literal_column(
+        "tombstones.kept"
+    )  # as the condition of the index says it
+    return ~exists(select(Tombstone.id).where(Tombstone.id == job, kept))
 
 
 def find(session: Session, thing_id: str) -> Tombstone | None:

@@ -3,7 +3,7 @@
 `pyproject.toml` has hatchling read it from here at a build, so this module imports nothing of ours.
 """
 
-import subprocess
+import re
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -13,15 +13,14 @@ VERSION = "0.1.0"
 _FILE = Path(__file__)
 _ROOT = _FILE.parents[1]
 _COMMIT = _FILE.with_name("commit.txt")  # `6efa71a`: for builds where there is no repository
-_PATIENCE_S = 5.0
+_SHOWN = 7  # digits of a commit
 
 
 @cache
 def code_version() -> str:
-    """`0.1.0+g6efa71a`; with `.dirty` where a checkout has files that are not as committed.
+    """`0.1.0+g6efa71a`: in a checkout the commit now, of an installed wheel that of its build.
 
-    In a checkout, the commit now; of an installed wheel, that of its build. Just `0.1.0` where no
-    commit is known, because there is no git for example. Runs git once: call it where it is needed.
+    Just `0.1.0` where no commit is known.
     """
     return _of_checkout() or _of_wheel() or VERSION
 
@@ -32,26 +31,31 @@ def version_to_build() -> str:
 
 
 def _of_checkout() -> str | None:
-    repository = _ROOT / ".git"  # a folder or, in a further work tree, a file
-    if not repository.exists():
-        return None
-    # named, so that variables of a git hook that runs us do not lead to another repository
-    where = [f"--git-dir={repository}", f"--work-tree={_ROOT}"]
-    what = ["describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
     try:
-        found = subprocess.run(  # noqa: S603 - words of ours
-            ["git", "--no-optional-locks", *where, *what],  # noqa: S607 - the user's own git
-            cwd=_ROOT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_PATIENCE_S,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
+        commit = _head(_ROOT / ".git")
+    except (OSError, UnicodeDecodeError):
         return None
-    return _with_commit(found.stdout)
+    return _with_commit(commit[:_SHOWN]) if re.fullmatch(r"[0-9a-f]{40,64}", commit) else None
+
+
+def _head(git: Path) -> str:
+    """The commit that is checked out: gitrepository-layout(5), without running git.
+
+    Files are read, so that all processes of a checkout say the same, whether git answers or not.
+    """
+    folder = git
+    if git.is_file():  # of a further work tree
+        folder = git.parent / git.read_text("utf-8").removeprefix("gitdir:").strip()
+    head = (folder / "HEAD").read_text("utf-8").strip()
+    if not head.startswith("ref:"):
+        return head
+    ref, common = head.removeprefix("ref:").strip(), folder / "commondir"
+    places = [folder, folder / common.read_text("utf-8").strip()] if common.is_file() else [folder]
+    for place in places:
+        if (place / ref).is_file():
+            return (place / ref).read_text("utf-8").strip()
+    lines = (places[-1] / "packed-refs").read_text("utf-8").splitlines()
+    return next((line.split()[0] for line in lines if line.endswith(f" {ref}")), "")
 
 
 def _of_wheel() -> str | None:
@@ -65,7 +69,7 @@ def _of_wheel() -> str | None:
 
 
 def _with_commit(described: str) -> str | None:
-    """`6efa71a-dirty`, as git describes a commit, after the version; None if there is none."""
+    """A commit, as `git describe` may say it, after the version; None if there is none."""
     commit = described.strip().replace("-", ".")
     return f"{VERSION}+g{commit}" if commit else None
 

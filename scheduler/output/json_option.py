@@ -117,7 +117,8 @@ def _arguments_in(words: Sequence[str], command: click.Command) -> Iterator[str]
 
 
 def _is_option(word: str) -> bool:
-    return word.startswith("-") and word != "-"
+    # a negative number is an argument
+    return word.startswith("-") and word != "-" and not word[1:].isdigit()
 
 
 def _command(ctx: click.Context) -> str:

@@ -42,9 +42,12 @@ class Confined:
         """The program's answer. Raises `TooMuch`."""
         allowed_s = cpu_s or self._cpu_s
         with self._lock:
-            answered = self._exchange(json.dumps([allowed_s, request], default=str))
-            if answered is None:
-                self.close()
+            answered = None
+            try:
+                answered = self._exchange(json.dumps([allowed_s, request], default=str))
+            finally:
+                if answered is None:
+                    self.close()  # also after an error: a late answer would be the next one's
         if answered is None:
             raise TooMuch(f"it takes more than {allowed_s:g} s, or crashes")
         if (limit := answered.get("limit")) is not None:
@@ -67,7 +70,9 @@ class Confined:
         try:
             process.stdin.write(line + "\n")
             process.stdin.flush()
-            if select.select([process.stdout], [], [], self._wall_s)[0]:
+            waiting = select.poll()  # not `select`, which takes no descriptor above 1,023
+            waiting.register(process.stdout, select.POLLIN)
+            if waiting.poll(self._wall_s * 1000):
                 answered = process.stdout.readline()
         except BrokenPipeError:  # it ended
             pass

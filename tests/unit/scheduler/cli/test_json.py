@@ -273,3 +273,8 @@ def _find(command: str) -> click.Command:
         assert inner is not None
         found = inner
     return found
+
+
+def test_a_negative_number_is_an_argument(genmill, queued):
+    for words in (("--json", "id,changed", queued, "-5"), (queued, "--json", "id,changed", "-5")):
+        assert genmill("job", "priority", *words).json == [{"id": queued, "changed": True}]
