@@ -127,7 +127,8 @@ def test_chat_fine_tuning_and_five_hundred_answers_with_their_ids(machine, tmp_p
     batch = machine.do("enqueue", "batch", tmp_path / "lines.jsonl", "--wait")
     out = tmp_path / "answers"
     machine.do("artifact", "download", batch, "-o", out)
-    answers = [json.loads(line) for line in (out / "samples.jsonl").read_text("utf-8").splitlines()]
+    with (out / "samples.jsonl").open(encoding="utf-8") as lines:
+        answers = [json.loads(line) for line in lines]
     assert [answer["custom_id"] for answer in answers] == ids
     assert all(isinstance(answer["text"], str) for answer in answers)
     assert answers[9]["prompt"] == f"Where is {ids[9]}?"

@@ -9,8 +9,6 @@ import pytest
 from worker.confined import Confined
 
 PROGRAM = "import time\ndef answer(it):\n    time.sleep(it.get('sleep', 0))\n    return it\n"
-    "import time\ndef answer(asked):\n    time.sleep(asked.get('sleep', 0))\n    return asked\n"
-)
 
 
 @pytest.fixture
