@@ -98,7 +98,8 @@ _KEPT = {
     "job": "`genmill artifact list` and `download` still know it; `genmill job remove` without "
     "--keep-artifacts frees the space",
     "model": "`genmill model remove` without --keep-artifacts frees the space",
-    "dataset": "`genmill dataset remove` frees the space once nothing names it",
+    "dataset": "`genmill dataset add` of the same files brings it back; `genmill dataset remove` "
+    "frees the space once nothing names it",
 }
 
 

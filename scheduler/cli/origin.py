@@ -67,7 +67,7 @@ def which(files: tuple[Path, ...], as_json: bool) -> None:
     genmill artifact which holiday.jpg answers.jsonl model.safetensors
     """
     from db.errors import NotFound
-    from scheduler.output.render import first_lines, print_json, print_table
+    from scheduler.output.render import clean, first_lines, print_json, print_table
     from scheduler.results.which import find_makers
 
     with open_record() as services:
@@ -81,6 +81,9 @@ def which(files: tuple[Path, ...], as_json: bool) -> None:
             columns = ("file", "job", "sample", "model", "seed", "found_by", "also")
             print_table(rows, columns if any(row["also"] for row in rows) else columns[:-1])
     unknown = [each for each in found if not each["found_by"]]
+    for each in unknown:
+        for line in each.get("removed", []):
+            click.echo(clean(f"{each['file']}: {line}"), err=True)
     if unknown:
         names = (f"{each['file']}{_counted_unknown(each)}" for each in unknown)
         raise NotFound(

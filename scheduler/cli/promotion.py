@@ -47,6 +47,7 @@ def alias(
     genmill model alias digits
     """
     from scheduler.models import aliases
+    from scheduler.removal.schedules import refuse_alias
 
     with open_record() as services:
         if alias is None and not remove:
@@ -57,6 +58,8 @@ def alias(
         if reference is None:
             raise click.UsageError("give the MODEL that has the alias, or is to have it")
         if remove:
+            with services.database.read() as session:
+                refuse_alias(session, aliases.removed_alias(reference, alias))
             entry = aliases.remove_alias(services, reference, alias, why=why)
         else:
             entry = aliases.set_alias(services, reference, str(alias), why=why)

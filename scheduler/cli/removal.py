@@ -110,16 +110,16 @@ def remove_dataset(name: str, keep_artifacts: bool, **options: bool) -> None:
     )
 
 
-def agree(what: str) -> None:
+def agree(what: str, *, then: str = "go for good") -> None:
     """Ask on a terminal whether something is to go; raise `Exit` if not. Elsewhere, `Refused`."""
     from db.errors import Refused
 
     if not sys.stdin.isatty():
         raise Refused(
-            f"nothing was removed: {what} would go for good",
+            f"nothing was removed: {what} would {then}",
             remedy="give --yes to remove, or --dry-run to see what would go",
         )
-    if not click.confirm(f"Remove {what} for good?", err=True):
+    if not click.confirm(f"{what} will {then}. Go on?", err=True):
         click.echo("nothing was removed", err=True)
         raise click.exceptions.Exit(1)
 
@@ -156,7 +156,11 @@ def _agree_to(plan: "Plan", *, always_asks: bool) -> None:
         return
     if sys.stdin.isatty():
         _explain(plan)
-    agree(f"{to_count(len(plan.items), plan.items[0].kind)}, {to_size(plan.size_bytes)},")
+    counted = to_count(len(plan.items), plan.items[0].kind)
+    if all(item.kept for item in plan.items):
+        agree(counted, then="be hidden")
+    else:
+        agree(f"{counted}, {to_size(plan.size_bytes)},")
 
 
 def _show(plan: "Plan") -> None:
@@ -182,7 +186,9 @@ def _explain(plan: "Plan") -> None:
 
     for item in plan.items:
         if item.kept and item.because:
-            text = f"{item.name} is only hidden, and its content stays: {listed(item.because)}"
+            told = f"{item.name} is only hidden, and its content stays"
+            back = "; added again, it is back" if item.kind == "dataset" else ""
+            text = f"{told}: {listed(item.because)}{back}"
             click.echo(clean(text), err=True)
     for line in plan.follows:
         click.echo(clean(line), err=True)

@@ -1,13 +1,15 @@
 """The settings in use, where each comes from, and what is wrong with those that are given."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dotenv.parser import parse_stream
+
 from db.database_url import parse_url
 from db.errors import Refused
-from db.path_errors import shown
+from db.path_errors import reading, shown
 from worker.environment import ENV_FILE, PREFIX, default_pager, env_file_fault
 from worker.redis_address import parse_redis_url
 from worker.settings import ENV_FILE_REMEDY, Settings, Wrong, read_leniently, settings_given
@@ -58,7 +60,7 @@ def check_settings() -> list[Document]:
         given = settings_given()
     except Refused as error:
         return [_check(str(ENV_FILE), error)]
-    checks = []
+    checks = [_check(str(ENV_FILE), error) for error in _unreadable_lines()]
     if fault := env_file_fault():
         refused = Refused(f"{ENV_FILE.absolute()} is not read: {fault}", remedy=ENV_FILE_REMEDY)
         checks.append(_check(str(ENV_FILE), refused))
@@ -66,6 +68,19 @@ def check_settings() -> list[Document]:
         problem = _problem(settings, name, wrong.get(name.lower()))
         checks.append(_check(f"{PREFIX}{name}", problem, _source(given, name)))
     return checks
+
+
+def _unreadable_lines() -> Iterator[Refused]:
+    """The lines of a `.env` that say nothing, which whoever reads it passes over."""
+    if env_file_fault() or not ENV_FILE.is_file():
+        return
+    with reading(ENV_FILE), ENV_FILE.open(encoding="utf-8") as lines:
+        for each in parse_stream(lines):
+            if each.error:
+                yield Refused(  # without its text, which may be a password
+                    f"line {each.original.line} is no setting",
+                    remedy="write NAME=VALUE, or begin the line with #",
+                )
 
 
 def _problem(settings: Settings, name: str, wrong: Wrong | None) -> Refused | None:

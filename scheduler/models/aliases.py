@@ -27,6 +27,15 @@ def set_alias(services: Services, reference: str, alias: str, *, why: str | None
     return _move(services, lambda s: models.resolve(s, reference), alias, promotions.SET, why=why)
 
 
+def removed_alias(reference: str, alias: str | None) -> str:
+    """The alias that is to be removed, as in `digits@tested`. Raises `Refused` if none is named."""
+    name, _, named = Reference.parse(reference)
+    removed = alias or named
+    if removed is None:
+        raise Refused("which alias is to be removed?", remedy=f"write {name}@ALIAS, or --as ALIAS")
+    return f"{name}@{removed}"
+
+
 def remove_alias(
     services: Services, reference: str, alias: str | None, *, why: str | None
 ) -> Document:
@@ -34,10 +43,8 @@ def remove_alias(
 
     Raises `NotFound` if no version has it, and `Refused` if another has it than is named.
     """
-    name, number, named = Reference.parse(reference)
-    removed = alias or named
-    if removed is None:
-        raise Refused("which alias is to be removed?", remedy=f"write {name}@ALIAS, or --as ALIAS")
+    number = Reference.parse(reference).number
+    name, _, removed = removed_alias(reference, alias).partition("@")
 
     def target(session: Session) -> tuple[Model, None]:
         model = models.get(session, name)

@@ -6,9 +6,10 @@ from contextlib import suppress
 from sqlalchemy.orm import Session
 
 from db import schedules
-from db.errors import GenmillError
+from db.errors import GenmillError, Refused
 from db.registry import Reference
 from db.tables import Schedule
+from scheduler.output.render import first_lines, to_count
 from scheduler.submission.arguments import parse_repeated
 from scheduler.submission.batch_lines import read_batch
 from scheduler.submission.json_lines import parse_object
@@ -20,6 +21,17 @@ Means = Callable[[Reference], bool]
 def naming_models(session: Session, means: Means) -> list[str]:
     """The names of the schedules whose jobs start from a model, or compare with one."""
     return [each.name for each in schedules.listing(session) if any(map(means, _models(each)))]
+
+
+def refuse_alias(session: Session, reference: str) -> None:
+    """Raise `Refused` if a schedule names an alias, such as `digits@tested`."""
+    named = Reference.parse(reference)
+    if using := naming_models(session, lambda each: each == named):
+        raise Refused(
+            f"{reference} is not removed: {to_count(len(using), 'schedule')} would fail without "
+            f"it: {', '.join(first_lines(using))}",
+            remedy="remove these schedules, or give the alias to another version",
+        )
 
 
 def naming_datasets(session: Session, means: Means) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from db import artifacts, lineage
+from db import artifacts, lineage, tombstones
 from db.path_errors import reading
 from scheduler.results.choice import show_ranges
 from scheduler.results.finder import Found, SampleFinder, model_and_seed
@@ -30,7 +30,20 @@ def find_makers(
     found = {path: list(_by_samples(finder, path)) for path in paths}
     found |= _by_digests(services, _unknown(found))
     found |= _by_look(services, _unknown(found), on_compared)
-    return [each for path in paths for each in found[path] or [_document(path)]]
+    documents = [each for path in paths for each in found[path] or [_document(path)]]
+    _tell_removed(services, [each for each in documents if not each["found_by"]])
+    return documents
+
+
+def _tell_removed(services: Services, unknown: Sequence[Document]) -> None:
+    """Of what nobody knows, add which jobs may have made it that were `removed`."""
+    with services.database.read() as session:
+        for each in unknown:
+            model, seed = each["model"], each["seed"]  # as the file says, which may say anything
+            if isinstance(model, str) and model.isprintable() and type(seed) is int:
+                made = tombstones.of_generation(session, model, seed)
+                if made:
+                    each["removed"] = [tombstones.gone(one).message for one in made]
 
 
 def _unknown(found: Mapping[Path, Sequence[Document]]) -> list[Path]:

@@ -160,3 +160,10 @@ def test_an_object_that_cannot_be_read_does_not_end_an_audit(
     assert done.code == 1
     texts = [each["text"] for each in done.json["violations"]]
     assert any("cannot be read" in text and first.name in text for text in texts), texts
+
+
+def test_a_line_of_the_file_that_is_no_setting_is_told(genmill, desk):
+    Path(".env").write_text("GENMILL_LOOP_S=2\nbad line\n# a note\n")
+    checked = genmill("config", "check", "--json")
+    [wrong] = [each for each in checked.json if not each["ok"]]
+    assert (checked.code, wrong["setting"], wrong["found"]) == (1, ".env", "line 2 is no setting")

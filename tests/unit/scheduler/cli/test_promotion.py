@@ -201,3 +201,15 @@ def test_another_alias_has_its_own_holder(genmill, versions):
     assert "digits:2 is the challenger now: there is no champion" in done.err
     assert champion(genmill) == (1, "champion")
     assert [each["alias"] for each in history(genmill, "--alias", "challenger")] == ["challenger"]
+
+
+def test_an_alias_that_a_schedule_names_stays(genmill, versions):
+    assert genmill("model", "alias", "digits:1", "--as", "tested").code == 0
+    words = ("enqueue", "generate", "digits@tested", "--count", "2")
+    genmill("schedule", "add", "nightly", "--cron", "0 3 * * *", "--", *words)
+    refused = genmill("model", "alias", "digits@tested", "--remove")
+    assert refused.code == 2
+    assert "1 schedule would fail without it: nightly" in refused.err
+    assert genmill("model", "alias", "digits:2", "--as", "tested").code == 0
+    assert genmill("schedule", "remove", "nightly").code == 0
+    assert genmill("model", "alias", "digits@tested", "--remove").code == 0

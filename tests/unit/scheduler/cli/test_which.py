@@ -202,3 +202,13 @@ def test_jobs_are_found_by_their_seed_whether_read_one_by_one_or_at_once(service
     for seed, job in [*zip(seeds, made, strict=True), (seeds[1], made[1])]:
         assert finder._jobs_of("prose:1", seed) == {None: [job]}
     assert finder._jobs_of("prose:1", 99) == {}
+
+
+def test_a_sample_of_a_removed_job_says_so(genmill, picture_job):
+    genmill("artifact", "download", picture_job, "-o", "out")
+    genmill("job", "remove", picture_job, "--yes")
+    done = genmill("artifact", "which", "out/000000001.png", "--json")
+    assert done.code == 4
+    [found] = done.json
+    assert (found["job"], len(found["removed"])) == (None, 1)
+    assert f"out/000000001.png: job {picture_job} was removed on" in done.err
