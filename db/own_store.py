@@ -2,13 +2,15 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
 from db.session import insert_new
 from db.tables import Artifact, DatasetVersion, ModelVersion, OwnStore
 
 TRIED = 3  # of each kind of object
+
+_PATIENTLY = text("SET LOCAL idle_in_transaction_session_timeout = '10min'")
 
 
 class StoreId(NamedTuple):
@@ -44,8 +46,11 @@ def lock_objects(session: Session, *, shared: bool) -> None:
     """Hold the objects that versions may share as they are, until the transaction ends.
 
     Whoever records a version shares the lock, and looks whether its objects are there; whoever
-    deletes some has it alone, and looks whether a version names them.
+    deletes one has it alone, and looks whether a version names it. One request to the store may be
+    slow: the server then waits for longer than for others before it ends the transaction.
     """
+    if not shared and session.get_bind().dialect.name == "postgresql":
+        session.execute(_PATIENTLY)
     session.execute(select(OwnStore.only).with_for_update(read=shared))
 
 

@@ -2,12 +2,12 @@
 
 Any number of processes may do it at once, and be killed at any point: a tombstone says what is
 still to be looked for. Objects that versions share are deleted under a lock that whoever records a
-version shares.
+version shares: one object in a transaction, so that it is held for one request to the store.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache, partial
 from itertools import chain
 
 from sqlalchemy.orm import Session
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 50
 STALE_UPLOAD_S = 86_400.0
+
+ObjectsOf = Callable[[str], set[str]]  # the objects of a dataset version in use, by its manifest
 
 
 class UnreadableManifest(GenmillError):
@@ -48,8 +50,36 @@ def delete_unnamed(
             services.store.delete(key)
             deleted += 1
 
-    for key, error in each(keys, delete).items():
+    _raise_first(each(keys, delete))
+    return deleted
+
+
+def _raise_first(failed: Mapping[str, BaseException]) -> None:
+    for key, error in failed.items():
         raise GenmillError(f"object {key} cannot be deleted: {described(error)}") from error
+
+
+def _delete_shared(
+    services: Services, keys: Iterable[str], *, is_named: Callable[[Session, str], bool]
+) -> int:
+    """Delete those objects that no version names now, one in a transaction; return how many.
+
+    Raises as `delete_unnamed`.
+    """
+    deleted = 0
+
+    def delete(key: str) -> None:
+        nonlocal deleted
+
+        def work(session: Session) -> bool:
+            own_store.lock_objects(session, shared=False)
+            if goes := not is_named(session, key):
+                services.store.delete(key)
+            return goes
+
+        deleted += services.database.transact(work)
+
+    _raise_first(each(keys, delete))
     return deleted
 
 
@@ -79,18 +109,29 @@ def delete_packs(services: Services, numbers: Collection[int]) -> int:
     return delete_unnamed(services, map(pack_key, unnamed), is_named=lambda _: False)
 
 
-def sweep(services: Services, removed: Tombstone) -> int:
-    """Delete what is left of something that was removed; return how many objects."""
-    deleted = _SWEEPS[removed.kind](services, removed) if removed.kind in _SWEEPS else 0
+def sweep(services: Services, removed: Tombstone, objects_of: ObjectsOf | None = None) -> int:
+    """Delete what is left of something that was removed; return how many objects.
+
+    Many that are swept share `objects_of`, from `remembering`.
+    """
+    objects_of = objects_of or remembering(services)
+    act = _SWEEPS.get(removed.kind)
+    deleted = act(services, removed, objects_of) if act else 0
     services.database.transact(partial(tombstones.swept, ids=[removed.id]))
     return deleted
+
+
+def remembering(services: Services) -> ObjectsOf:
+    """`used_by`, which reads each manifest once: they never change."""
+    return cache(partial(used_by, services))
 
 
 def sweep_all(services: Services, ids: Sequence[str]) -> int:
     """Delete what is left of some things that were removed; of what is kept, nothing."""
     with services.database.read() as session:
         found = [tombstones.find(session, each) for each in ids]
-    return sum(sweep(services, each) for each in found if each is not None and not each.kept)
+    left, objects_of = [one for one in found if one and not one.kept], remembering(services)
+    return sum(sweep(services, one, objects_of) for one in left)
 
 
 def finish_versions(services: Services, kind: str, reference: str) -> list[str]:
@@ -100,16 +141,18 @@ def finish_versions(services: Services, kind: str, reference: str) -> list[str]:
     """
     with services.database.read() as session:
         found = tombstones.unswept(session, kind, reference)
-    return [str(each.name) for each in found if sweep(services, each)]
+    objects_of = remembering(services)
+    return [str(each.name) for each in found if sweep(services, each, objects_of)]
 
 
 def sweep_due(services: Services) -> int:
     """Delete what removals have left, for any reason; return how many objects."""
+    objects_of = remembering(services)
 
     def sweep_one(thing_id: str) -> int:
         with services.database.read() as session:
             found = tombstones.find(session, thing_id)
-        return sweep(services, found) if found else 0
+        return sweep(services, found, objects_of) if found else 0
 
     with Loop(services, "finishing removals") as loop:
         with services.database.read() as session:
@@ -120,18 +163,12 @@ def sweep_due(services: Services) -> int:
     return deleted
 
 
-def _sweep_job(services: Services, removed: Tombstone) -> int:
+def _sweep_job(services: Services, removed: Tombstone, _: ObjectsOf) -> int:
     return delete_garbage_of(services, removed.id)
 
 
-def _sweep_model(services: Services, removed: Tombstone) -> int:
-    keys = (removed.about or {}).get("keys", [])
-
-    def work(session: Session) -> int:
-        own_store.lock_objects(session, shared=False)
-        return delete_unnamed(services, keys, is_named=partial(_is_named, session))
-
-    return services.database.transact(work)
+def _sweep_model(services: Services, removed: Tombstone, _: ObjectsOf) -> int:
+    return _delete_shared(services, (removed.about or {}).get("keys", []), is_named=_is_named)
 
 
 def _is_named(session: Session, key: str) -> bool:
@@ -142,24 +179,33 @@ def _is_named(session: Session, key: str) -> bool:
     return models.names_file(session, key)
 
 
-def _sweep_dataset(services: Services, removed: Tombstone) -> int:
+def _sweep_dataset(services: Services, removed: Tombstone, objects_of: ObjectsOf) -> int:
     manifest = (removed.about or {})["manifest_key"]
-    try:
-        keys = object_keys(services.store, manifest)
-    except NotFound:  # nothing was left but its row
+    keys = _left_of(services, manifest)
+    if not keys:
         return 0
     with services.database.read() as session:
-        known = {each: used_by(services, each) for each in datasets.manifests_in_use(session)}
+        in_use = datasets.manifests_in_use(session)
+    for used in in_use:  # read now, before a lock is held
+        objects_of(used)
 
-    def work(session: Session) -> int:
-        own_store.lock_objects(session, shared=False)
-        manifests = datasets.manifests_in_use(session)
-        used = set[str]().union(*(known.get(one) or used_by(services, one) for one in manifests))
-        # the manifest last: it says what else there is
-        ordered = [*sorted(keys - {manifest}), manifest]
-        return delete_unnamed(services, ordered, is_named=used.__contains__)
+    def is_named(session: Session, key: str) -> bool:
+        return any(key in objects_of(used) for used in datasets.manifests_in_use(session))
 
-    return services.database.transact(work)
+    # the manifest last, once all the others are gone: it says what else there is
+    deleted = _delete_shared(services, sorted(keys - {manifest}), is_named=is_named)
+    return deleted + _delete_shared(services, sorted(keys & {manifest}), is_named=is_named)
+
+
+def _left_of(services: Services, manifest: str) -> set[str]:
+    """The objects of a removed dataset version; of a damaged one, only the manifest is known."""
+    try:
+        return object_keys(services.store, manifest)
+    except NotFound:  # nothing was left but its row
+        return set()
+    except (DigestMismatch, BadInput) as error:
+        log.warning("only the manifest of a removed dataset version is deleted: %s", error)
+        return {manifest}
 
 
 def used_by(services: Services, manifest: str) -> set[str]:
@@ -176,7 +222,7 @@ def used_by(services: Services, manifest: str) -> set[str]:
         ) from error
 
 
-_SWEEPS: dict[str, Callable[[Services, Tombstone], int]] = {
+_SWEEPS: dict[str, Callable[[Services, Tombstone, ObjectsOf], int]] = {
     "job": _sweep_job,
     "model": _sweep_model,
     "dataset": _sweep_dataset,
