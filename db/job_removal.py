@@ -34,6 +34,7 @@ from db.tombstones import bury, bury_artifacts
 
 SWEEP_AFTER = timedelta(hours=1)  # since a job's end: nothing of it can be stored any more
 INDEX_ENTRY = 44  # bytes for each sample in an object's index
+LONGEST_NAME = 120  # of a tombstone; longer are only aliases that no job has resolved
 AROUND_ARTIFACTS = ("logs", "curves", "previews", "checkpoints")  # what goes where they are kept
 
 
@@ -108,7 +109,9 @@ def _bury_jobs(session: Session, ids: Sequence[str], *, who: str, kept: bool) ->
         known = ("kind", "model", "status", "samples")
         about = {name: getattr(job, name) for name in known} | {"batch": job.batch_id}
         about["seed"] = job[-1]
-        grave = Tombstone(id=job.id, kind="job", name=job.of, about=about, who=who, kept=kept)
+        grave = Tombstone(id=job.id, kind="job", about=about, who=who, kept=kept)
+        if job.of and len(job.of) <= LONGEST_NAME:
+            grave.name = job.of
         grave.size_bytes = sizes[job.id].size_bytes
         if not kept:
             grave.sweep_at = max(now, (job.finished_at or now) + SWEEP_AFTER)

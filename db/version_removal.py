@@ -28,6 +28,8 @@ from db.tables import (
 )
 from db.tombstones import bury, bury_artifacts, find
 
+KEYS_AT_ONCE = 200  # in one statement: SQLite allows expressions that are 1,000 deep
+
 
 def version_sizes(session: Session, versions: Sequence[ModelVersion]) -> dict[str, dict[str, int]]:
     """The objects that removing model versions will free, with their sizes, by the version's id."""
@@ -154,12 +156,17 @@ def _shared_keys(session: Session, versions: Sequence[ModelVersion]) -> set[str]
     keys = {file["key"] for each in versions for file in each.files.values()}
     if not keys:
         return set()
-    text = cast(ModelVersion.files, String)
-    among = or_(*(text.contains(each, autoescape=True) for each in sorted(keys)))
+    text, ordered = cast(ModelVersion.files, String), sorted(keys)
     others = select(ModelVersion.files).where(
-        among, ModelVersion.id.not_in([each.id for each in versions])
+        ModelVersion.id.not_in([each.id for each in versions])
     )
-    return keys & {f["key"] for files in session.scalars(others) for f in files.values()}
+    named = set[str]()
+    for start in range(0, len(ordered), KEYS_AT_ONCE):
+        some = ordered[start : start + KEYS_AT_ONCE]
+        among = or_(*(text.contains(each, autoescape=True) for each in some))
+        for files in session.scalars(others.where(among)):
+            named.update(file["key"] for file in files.values())
+    return keys & named
 
 
 def _remove_weights(session: Session, version: ModelVersion, name: str, *, who: str) -> None:

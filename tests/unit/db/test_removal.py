@@ -15,6 +15,7 @@ from db import (
     schedules,
     shards,
     tombstones,
+    version_removal,
 )
 from db.errors import Gone
 from db.job_removal import remove_jobs
@@ -88,6 +89,31 @@ def test_a_retry_holds_what_it_retries_unless_both_go(each_record):
     assert remove(each_record, first, second).held == {}
     third, *_ = each_record.add()
     assert remove(each_record, third).held == {third: ["it is queued: cancel it first"]}
+
+
+def test_a_job_whose_model_has_a_long_reference_can_be_removed(each_record):
+    job_id, _ = each_record.add(spec={"model": f"{'m' * 100}@{'a' * 40}", "seed": 1})
+    each_record.cancel(job_id)
+    assert remove(each_record, job_id).held == {}
+    [told] = each_record.run(tombstones.listing)
+    assert (told.id, told.name) == (job_id, None)
+
+
+def test_files_of_very_many_versions_are_told_from_shared_ones(each_record):
+    blob = {"sha256": DIGEST, "size": 1}
+
+    def add(session, name: str, keys) -> None:
+        files = {str(key): {"key": f"models/blobs/{key:064x}", **blob} for key in keys}
+        rest = {"params": {}, "weights_sha256": DIGEST, "metrics": {}}
+        models.add_version(session, name=name, family="gan", files=files, **rest)
+
+    for first in range(0, 1100, 110):
+        each_record.run(add, "many", range(first, first + 110))
+    each_record.run(add, "other", [0, 1099])
+    _, versions = each_record.run(version_removal.removable_versions, "many")
+    sizes = each_record.run(version_removal.version_sizes, versions)
+    assert len(sizes) == 10
+    assert sum(map(len, sizes.values())) == 1098
 
 
 def test_histories_hold_the_jobs_that_they_name(record):
