@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, aliased, undefer
 from db.columns import fresh_ids, new_id
 from db.errors import Refused
 from db.moves import lock_job, lock_jobs, move_job, move_jobs
-from db.new_jobs import NewJob, insert_piece, insert_shards, pieces, shard_rows
+from db.new_jobs import NewJob, hold_original, insert_piece, insert_shards, pieces, shard_rows
 from db.progress import total
 from db.session import clock
 from db.states import FINAL, JobState
@@ -151,9 +151,15 @@ def followers(session: Session, job_id: str) -> list[Job]:
 
 
 def insert_retry(session: Session, old: Job, new: NewJob) -> Job:
-    """Insert a retry of a job that failed or was cancelled, and of those that were to follow it."""
+    """Insert a retry of a job that failed or was cancelled, and of those that were to follow it.
+
+    Raises `Gone` or `NotFound` if it has been removed; a follower that has been is left out.
+    """
+    hold_original(session, old.id)
     cancel_after(session, old.id, because(old.id, old.status, old.error))
     found = _and_after(session, old.id)[1:]
+    there = lock_jobs(session, [job.id for job in found], shared=True)
+    found = [job for job in found if job.id in there]
     replaced = {job.retry_of for job in found}  # a retry already follows
     ids = {old.id: new.id or new_id()}
     again = [new._replace(id=ids[old.id])]
@@ -169,7 +175,9 @@ def insert_retry(session: Session, old: Job, new: NewJob) -> Job:
 
 def refuse_retry(session: Session, job: Job) -> None:
     """Raise `Refused` if the job waited for one that did not succeed: that one is to be retried."""
-    before = session.get_one(Job, job.after_id)
+    before = session.get(Job, job.after_id)
+    if before is None:  # removed just now, as `job` is: inserting the retry tells it
+        return
     if before.status in FINAL and before.status != JobState.SUCCEEDED:
         raise Refused(
             f"job {job.id} cannot begin, because job {before.id} before it {_ended(before.status)}",

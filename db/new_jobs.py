@@ -13,10 +13,12 @@ from sqlalchemy.orm import Session, undefer
 
 from db import progress
 from db.columns import fresh_ids, new_id
-from db.errors import Refused
+from db.errors import NotFound, Refused
+from db.moves import lock_job
 from db.session import clock
 from db.states import JobState, ShardState
 from db.tables import Job, Shard, Transition
+from db.tombstones import refuse
 from db.tuples import Tuple, insert_tuples
 
 PIECE_ROWS = 6000  # 3,000 jobs of one shard: about a tenth of a second
@@ -121,8 +123,11 @@ def insert_shards(session: Session, rows: Sequence[Tuple], *, at: datetime) -> N
 def insert_job(session: Session, job: NewJob, *then: NewJob, batch_id: str | None = None) -> Job:
     """Insert a job with its shards, and those that wait, each for the one before.
 
-    Returns the first, with its spec; it keeps an id that it has.
+    Returns the first, with its spec; it keeps an id that it has. Raises `Gone` or `NotFound` for a
+    retry of a job that has been removed.
     """
+    if job.retry_of is not None:
+        hold_original(session, job.retry_of)
     ids = [job.id or new_id(), *islice(fresh_ids(), len(then))]
     waiting = [
         each._replace(id=own, after_id=before)
@@ -131,6 +136,17 @@ def insert_job(session: Session, job: NewJob, *then: NewJob, batch_id: str | Non
     for piece in pieces([job._replace(id=ids[0]), *waiting], batch_id=batch_id):
         insert_piece(session, piece)
     return session.get_one(Job, ids[0], options=[undefer(Job.spec)])
+
+
+def hold_original(session: Session, job_id: str) -> None:
+    """Keep a job that is retried from being removed until the transaction ends.
+
+    Raises `Gone` or `NotFound` if it has been.
+    """
+    found = lock_job(session, job_id, shared=True)
+    refuse(session, job_id)
+    if found is None:
+        raise NotFound(f"job {job_id} is not on record any more, and cannot be retried")
 
 
 def _job_row(job: NewJob, job_id: str, batch_id: str | None) -> Tuple:

@@ -12,7 +12,7 @@ from typing import Unpack
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from db import batches, chains, jobs
+from db import batches, chains, jobs, tombstones
 from db.columns import new_id
 from db.errors import GenmillError, Refused, Unreachable
 from db.new_jobs import NewJob, insert_job
@@ -137,7 +137,7 @@ def retry(services: Services, job: Job, *, on_stored: OnStored = say_nothing) ->
     """Enqueue a new job, linked to `job`, for the shards that failed or were cancelled.
 
     The jobs that were to run after it are enqueued again too, to run after the new one.
-    `on_stored` as in `enqueue`.
+    `on_stored` as in `enqueue`. Raises `Gone` if `job` has been removed meanwhile.
     """
     refuse_wrong_broker(services)
     if job.status not in FINAL or job.status == JobState.SUCCEEDED:
@@ -150,6 +150,7 @@ def retry(services: Services, job: Job, *, on_stored: OnStored = say_nothing) ->
         columns["retry_of"] = job.id
         return enqueue(services, spec, on_stored=on_stored, **columns)
     with services.database.read() as session:
+        tombstones.refuse(session, job.id)
         shards = jobs.shards_of(session, job.id)
         if not shards and job.after_id is not None:
             chains.refuse_retry(session, job)

@@ -1,12 +1,15 @@
 """Removal of rows: all of a job's, on each database, and nothing that something else names."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import func, select, text
 
 from db import (
     artifacts,
+    chains,
     jobs,
     lineage,
     models,
@@ -17,8 +20,10 @@ from db import (
     tombstones,
     version_removal,
 )
-from db.errors import Gone
+from db.columns import new_id
+from db.errors import Gone, NotFound
 from db.job_removal import remove_jobs
+from db.new_jobs import NewJob, insert_job
 from db.session import clock
 from db.tables import (
     Artifact,
@@ -89,6 +94,72 @@ def test_a_retry_holds_what_it_retries_unless_both_go(each_record):
     assert remove(each_record, first, second).held == {}
     third, *_ = each_record.add()
     assert remove(each_record, third).held == {third: ["it is queued: cancel it first"]}
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_removed_job_is_not_retried(each_record, kept):
+    job_id, shard_id = each_record.add()
+    each_record.fail(each_record.claim(shard_id), final=True)
+    old = each_record.job(job_id)
+    remove(each_record, job_id, kept=kept)
+    again = NewJob("generate", "{}", DIGEST, "digits", [(0, 4)], retry_of=job_id)
+    with pytest.raises(Gone, match=f"job {job_id} was removed"):
+        each_record.run(chains.insert_retry, old, again)
+    with pytest.raises(Gone, match=f"job {job_id} was removed"):
+        each_record.run(insert_job, again)
+    assert each_record.run(jobs.listing) == []
+
+
+def test_a_job_without_a_trace_is_not_retried(each_record):
+    again = NewJob("generate", "{}", DIGEST, "digits", [(0, 4)], retry_of=new_id())
+    with pytest.raises(NotFound, match="not on record any more"):
+        each_record.run(insert_job, again)
+
+
+@pytest.mark.parametrize("how", ["retry", "enqueue"])
+def test_a_removal_waits_for_a_retry_that_is_under_way(each_record, how):
+    first, shard_id = each_record.add()
+    each_record.fail(each_record.claim(shard_id), final=True)
+    old = each_record.job(first)
+    again = NewJob("generate", "{}", DIGEST, "digits", [(0, 4)], retry_of=first)
+    with ThreadPoolExecutor(1) as thread:
+        with each_record.database.write() as session:
+            insert = partial(chains.insert_retry, session, old)
+            second = (insert if how == "retry" else partial(insert_job, session))(again).id
+            removing = thread.submit(remove, each_record, first)
+            with pytest.raises(TimeoutError):
+                removing.result(timeout=0.2)
+        assert removing.result().held == {first: [f"job {second} is a retry of it"]}
+
+
+def test_retries_and_removals_at_once_leave_both_or_refuse_one(each_record):
+    for _ in range(5):
+        job_id, shard_id = each_record.add()
+        each_record.fail(each_record.claim(shard_id), final=True)
+        again = NewJob("generate", "{}", DIGEST, "digits", [(0, 4)], retry_of=job_id)
+        retry = (each_record.run, chains.insert_retry, each_record.job(job_id), again)
+        retried, removed = each_record.together(retry, (remove, each_record, job_id))
+        if isinstance(retried, Gone):
+            assert removed.held == {}
+        else:
+            assert removed.held == {job_id: [f"job {retried.id} is a retry of it"]}
+
+
+def test_a_follower_that_was_removed_is_not_enqueued_again(each_record):
+    first, shard_id = each_record.add()
+    second = each_record.run(add_after, first)
+    each_record.fail(each_record.claim(shard_id), final=True)
+    each_record.cancel(second)
+    old = each_record.job(first)
+    remove(each_record, second)
+    again = NewJob("generate", "{}", DIGEST, "digits", [(0, 4)], retry_of=first)
+    third = each_record.run(chains.insert_retry, old, again)
+    assert {each.id for each in each_record.run(jobs.listing)} == {first, third.id}
+
+
+def add_after(session, job_id: str) -> str:
+    spec = {"spec": {}, "spec_hash": DIGEST, "kind": "generate", "model": "digits"}
+    return jobs.add(session, ranges=[], after_id=job_id, **spec).id
 
 
 def test_a_job_whose_model_has_a_long_reference_can_be_removed(each_record):

@@ -2,11 +2,13 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
 from db import datasets, jobs, rates, shards, workers
-from db.errors import NotFound, Refused
+from db.errors import Gone, NotFound, Refused
+from db.job_removal import remove_jobs
 from scheduler.submission import enqueue as submission
 from scheduler.submission.batches import enqueue_batch
 from scheduler.submission.enqueue import prepare, retry
@@ -269,6 +271,32 @@ def test_a_job_cancelled_after_its_last_shard_has_nothing_to_retry(services) -> 
     with pytest.raises(Refused, match="every shard succeeded"):
         retry(services, cancelled)
     assert count_jobs(services) == 1
+
+
+@pytest.mark.parametrize("rules", [{}, {"model": "imported", "accept": "length>=2"}])
+@pytest.mark.parametrize("early", [True, False])
+def test_a_job_that_is_removed_meanwhile_is_not_retried(
+    services, monkeypatch, rules, early
+) -> None:
+    job = enqueue(services, generate(**rules))
+    assert (job.wanted is not None) == bool(rules)
+    services.database.transact(lambda session: jobs.cancel(session, job.id))
+    with services.database.read() as session:
+        cancelled = jobs.get(session, job.id)
+    remove = partial(remove_jobs, ids=[job.id], leaving={job.id}, who="ann@host", kept=False)
+    if early:
+        services.database.transact(remove)
+    else:  # right before the retry is inserted
+        real = submission.insert_or_find
+
+        def remove_then_insert(*asked):
+            services.database.transact(remove)
+            return real(*asked)
+
+        monkeypatch.setattr(submission, "insert_or_find", remove_then_insert)
+    with pytest.raises(Gone, match=f"job {job.id} was removed"):
+        retry(services, cancelled)
+    assert count_jobs(services) == 0
 
 
 def test_a_job_under_way_cannot_be_retried(services) -> None:
