@@ -11,7 +11,7 @@ from db.errors import Unreachable
 from worker.services.connections import Services
 
 T = TypeVar("T")
-TRIES = 3
+TRIES = 20  # a removal deletes one object at a time, and each may cost a try
 
 
 class _Deleted(Exception):

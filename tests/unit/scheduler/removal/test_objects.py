@@ -117,6 +117,21 @@ def test_what_is_recorded_between_two_deletions_stays_whole(services):
     assert grave(services, removed).sweep_at is None
 
 
+def test_a_version_is_recorded_though_a_removal_takes_its_objects_one_by_one(services):
+    texts = ("a girl", "a fox", "the woods")
+    keys = store_texts(services, *texts)
+    going = list(keys)
+
+    def store_then_lose():
+        store_texts(services, *texts)
+        if going:
+            services.store.delete(going.pop(0))
+        return keys
+
+    store_and_record(services, store_then_lose, lambda session: record(session, "tale", keys[-1]))
+    assert all(map(services.store.has, keys))
+
+
 def test_a_model_file_that_is_named_between_two_deletions_stays(services):
     files = {
         name: vars(services.store.put_bytes("models/blobs", name.encode()))
