@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from db import batches, jobs
 from db.columns import new_id
-from db.errors import GenmillError, Refused
+from db.errors import GenmillError, Refused, Unreachable
 from db.new_jobs import Piece, insert_piece, pieces
 from db.tables import Batch
 from scheduler.submission.batch_lines import Ignored, check_batch
@@ -34,6 +34,7 @@ from worker.watched import pulse
 log = logging.getLogger(__name__)
 
 ABANDONED_S = 60.0  # since the last piece was inserted
+TRIES = 20  # to store a batch whose key others use, too
 TURN_S = 0.02  # that other writers have between two pieces
 POLL_S = 0.5
 COMPARED_AT_ONCE = 1000  # jobs
@@ -164,17 +165,21 @@ def _refuse_other_lines(services: Services, key: str, spool: Spool, batch: Batch
 
 
 def _store(services: Services, spool: Spool, show: Show, on_stored: OnStored) -> Batch:
-    try:
-        with _staged(services, spool, show) as batch_id, undivided():
-            batch = _complete(services, batch_id)
-            on_stored(batch_id)
-            return batch
-    except IntegrityError:  # another command has just used the same key
-        known = _known_batch(services, spool)
-        if known is None:
-            raise
-        on_stored(known.id)
-        return known
+    for _ in range(TRIES):
+        try:
+            with _staged(services, spool, show) as batch_id, undivided():
+                batch = _complete(services, batch_id)
+                on_stored(batch_id)
+                return batch
+        except IntegrityError:  # another command uses the same key
+            known = _known_batch(services, spool)
+            if known is not None:
+                on_stored(known.id)
+                return known
+        time.sleep(POLL_S)  # that one has given up
+    raise Unreachable(
+        f"other commands use the key {spool.key!r}, and give up each time", remedy="try again"
+    )
 
 
 def _complete(services: Services, batch_id: str) -> Batch:

@@ -68,9 +68,9 @@ def test_a_move_that_expects_another_holder_changes_nothing(record, versions):
 
 
 def test_of_two_promotions_at_once_one_happens(each_record):
-    first, second, third = (_add(each_record) for _ in range(3))
+    first, second, third, fourth = (_add(each_record) for _ in range(4))
     move(each_record, first, None)
-    for old, ours, theirs in ((first, second, third), (None, first, second)):
+    for old, ours, theirs in ((first, second, third), (None, first, fourth)):
         expected = (
             old.id
             if old

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from db import batches, jobs
 from db.errors import Refused
@@ -226,3 +227,13 @@ def test_a_staged_batch_that_is_completed_stays(services) -> None:
     with services.database.read() as session:
         made = jobs.listing(session, schedule="s")
     assert [job.priority for job in made] == [2, 2, 2]
+
+
+def test_who_meets_a_key_of_a_command_that_gives_up_stores_its_own(services, monkeypatch) -> None:
+    def refuse(*_, **__):
+        monkeypatch.undo()
+        raise IntegrityError("", {}, Exception("as of a batch that is deleted at once"))
+
+    monkeypatch.setattr("scheduler.submission.batches.insert_piece", refuse)
+    batch = enqueue_batch(services, lines_of(3), idempotency_key="k")
+    assert (batch.size, count_jobs(services)) == (3, 3)
