@@ -100,6 +100,7 @@ def test_train_generate_download_verify_and_schedule_by_commands(deployment, tmp
     assert len(versions) == 2
 
 
+@pytest.mark.slow
 def test_the_scheduler_enqueues_what_comes_due(embedded, tmp_path):
     embedded.do("up", "--detach")
     embedded.do("dataset", "add", "shades", write_pictures(tmp_path / "shades"), "--size", "16")

@@ -62,6 +62,7 @@ def test_twenty_queued_jobs_survive_the_loss_of_all_of_redis(deployment, tiny) -
     deployment.succeed(*waiting)
 
 
+@pytest.mark.slow
 def test_jobs_succeed_while_redis_is_flushed_all_the_time(deployment, tiny) -> None:
     client = redis.Redis.from_url(deployment.settings.broker_client)
     waiting = [deployment.generate(2, seed=n).id for n in range(3)]
@@ -106,6 +107,7 @@ def test_a_worker_told_to_stop_releases_its_shard_and_no_failure_is_counted(
     assert (released.status, released.releases, released.failures) == ("queued", 1, 0)
 
 
+@pytest.mark.slow
 def test_a_drained_training_resumes_and_ends_with_the_same_weights(deployment, digits) -> None:
     job = deployment.train(max_steps=20)
     with deployment.held():

@@ -157,6 +157,7 @@ def test_an_order_that_cannot_be_met_fails_with_the_counts(deployment, judged):
     assert "0 of 16" in ended.error
 
 
+@pytest.mark.slow
 def test_a_killed_worker_changes_nothing(deployment, bar):
     rules = f"confidence>={bar[0]}, copies_of_training=no"
     calm = order(deployment, 60, rules, shard_size=8)

@@ -158,6 +158,7 @@ def test_two_homes_give_equal_items(services, tmp_path, sqlite_template):
     other.close()
 
 
+@pytest.mark.slow
 def test_the_first_judge_that_is_recorded_counts(services, monkeypatch):
     """Another worker records its judge while this one still trains."""
     trained = judges.train_judge

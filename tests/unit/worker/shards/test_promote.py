@@ -256,6 +256,7 @@ def run_job(services, settings, spec):
     return job_id
 
 
+@pytest.mark.slow
 def test_what_was_never_measured_of_the_champion_is_measured_first(services, settings, verses):
     force = {"kind": "promote", "model": "poet:1", "force": True}
     run_job(services, settings, force)
