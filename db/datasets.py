@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import ColumnElement, delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from db.errors import NotFound, Refused
@@ -129,15 +129,20 @@ def withdrawn(session: Session) -> frozenset[int]:
     return frozenset(int(each, 16) for each in session.scalars(select(Withdrawal.digest)))
 
 
+def content_is_kept() -> ColumnElement[bool]:
+    """Whether a version is not removed, or only hidden with its content kept."""
+    hidden = select(Tombstone.id).where(Tombstone.id == DatasetVersion.id, Tombstone.kept)
+    return or_(DatasetVersion.removed_at.is_(None), hidden.exists())
+
+
 def manifests_in_use(session: Session, *, without: Collection[str] = ()) -> set[str]:
     """The store keys of the manifests of versions that are not removed, or only hidden.
 
     `without` are the ids of versions to leave out.
     """
-    hidden = select(Tombstone.id).where(Tombstone.id == DatasetVersion.id, Tombstone.kept)
-    in_use = or_(DatasetVersion.removed_at.is_(None), hidden.exists())
     others = DatasetVersion.id.not_in(without)
-    return set(session.scalars(select(DatasetVersion.manifest_key).where(in_use, others)))
+    kept = select(DatasetVersion.manifest_key).where(content_is_kept(), others)
+    return set(session.scalars(kept))
 
 
 def refuse_used(session: Session, dataset: Dataset, found: Sequence[DatasetVersion]) -> None:

@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
-from sqlalchemy import func, or_, select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
+from db import datasets
 from db.tables import (
     Artifact,
     Checkpoint,
@@ -14,7 +15,6 @@ from db.tables import (
     Model,
     ModelVersion,
     Shard,
-    Tombstone,
 )
 
 Owner = tuple[str, str, str]  # what it counts as, and the kind and name of its owner
@@ -38,10 +38,9 @@ def owners(session: Session) -> Owners:
 
 def manifests(session: Session) -> Iterator[tuple[str, str]]:
     """The name of each dataset version whose content is kept, and its manifest's key."""
-    hidden = select(Tombstone.id).where(Tombstone.id == DatasetVersion.id, Tombstone.kept)
-    kept = or_(DatasetVersion.removed_at.is_(None), hidden.exists())
     versions = select(Dataset.name, DatasetVersion.number, DatasetVersion.manifest_key)
-    versions = versions.join(Dataset, Dataset.id == DatasetVersion.dataset_id).where(kept)
+    versions = versions.join(Dataset, Dataset.id == DatasetVersion.dataset_id)
+    versions = versions.where(datasets.content_is_kept())
     for name, number, key in session.execute(versions.order_by(DatasetVersion.id)).all():
         yield f"{name}:{number}", key
 

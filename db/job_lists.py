@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from heapq import nlargest
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, and_, func, literal_column, or_, select, text, union_all
+from sqlalchemy import Select, and_, func, or_, select, text, union_all
 from sqlalchemy.orm import Session, undefer
 
 from db.batches import incomplete, incomplete_batches, visible
@@ -15,7 +15,7 @@ from db.errors import Refused
 from db.session import clock
 from db.states import JobState
 from db.tables import Job, JobCount, Tombstone
-from db.tombstones import not_hidden
+from db.tombstones import KEPT, not_hidden
 
 MAX_LIMIT = 10_000
 VISIBLE = and_(visible(Job.batch_id), not_hidden(Job.id))
@@ -101,8 +101,7 @@ def counts(session: Session) -> dict[str, int]:
     # an index of the batch finds them
     of_incomplete = select(Job.status, func.count()).where(Job.batch_id.in_(incomplete()))
     hidden = Counter(dict(_by_status(session, of_incomplete)))
-    # as the condition of the index says it, which holds few rows
-    kept = select(Tombstone.id).where(literal_column("tombstones.kept"), Tombstone.kind == "job")
+    kept = select(Tombstone.id).where(KEPT, Tombstone.kind == "job")
     hidden.update(
         dict(_by_status(session, select(Job.status, func.count()).where(Job.id.in_(kept))))
     )

@@ -21,6 +21,9 @@ from db.errors import Gone
 from db.session import clock, upsert
 from db.tables import Artifact, Tombstone
 
+# as the condition of the index says it, which holds few rows
+KEPT: ColumnElement[bool] = literal_column("tombstones.kept")
+
 
 def not_removed(thing: InstrumentedAttribute[str]) -> ColumnElement[bool]:
     """Whether what has the id in this column has no tombstone."""
@@ -30,13 +33,9 @@ def not_removed(thing: InstrumentedAttribute[str]) -> ColumnElement[bool]:
 def not_hidden(job: InstrumentedAttribute[str]) -> ColumnElement[bool]:
     """Whether the job that has the id in this column is shown.
 
-    Only what was kept has both a row and a tombstone, and of those there are few: an index has them
-    alone.
+    Only what was kept has both a row and a tombstone.
     """
-    kept: ColumnElement[bool] = literal_column(
-        "tombstones.kept"
-    )  # as the condition of the index says it
-    return ~exists(select(Tombstone.id).where(Tombstone.id == job, kept))
+    return ~exists(select(Tombstone.id).where(Tombstone.id == job, KEPT))
 
 
 def find(session: Session, thing_id: str) -> Tombstone | None:

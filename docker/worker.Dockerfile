@@ -6,7 +6,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY db db
 COPY worker worker
 COPY scheduler scheduler
-# the commit, which records tell: --build-arg COMMIT="$(git describe --always --dirty)"
+# the commit, which records tell: --build-arg COMMIT="$(git rev-parse --short=7 HEAD)"
 ARG COMMIT=""
 RUN printf %s "$COMMIT" > worker/commit.txt \
  && python -m venv /opt/genmill \
