@@ -79,6 +79,14 @@ def reading(path: os.PathLike[str]) -> Iterator[None]:
         raise path_error(error, at_fault, verb="read", kind=BadInput) from error
 
 
+def require_file(path: Path) -> None:
+    """Raise `BadInput` unless a file is there: a device never ends, and a pipe is read only once."""
+    with reading(path):
+        mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise BadInput(f"{shown(path)} is not a file", remedy="give a file")
+
+
 def as_genmill(error: OSError | GenmillError) -> GenmillError:
     """The error, as a `GenmillError` if the system raised it where nobody said what was used."""
     if isinstance(error, GenmillError):

@@ -19,9 +19,20 @@ EXTRAS = {
         "tokenizers": "tokenizers",
         "sklearn": "scikit-learn",
         "matplotlib": "matplotlib",
+        "c2pa": "c2pa-python",
+        "mutagen": "mutagen",
     },
     "parquet": {"pyarrow": "pyarrow"},
     "tensorboard": {"tensorboard": "tensorboard"},
+    "publishing": {
+        "asyncssh": "asyncssh",
+        "feedgen": "feedgen",
+        "httpx": "httpx",
+        "huggingface_hub": "huggingface-hub",
+        "jinja2": "jinja2",
+        "standardwebhooks": "standardwebhooks",
+        "webdav4": "webdav4",
+    },
 }
 
 

@@ -60,13 +60,14 @@ def which(files: tuple[Path, ...], as_json: bool) -> None:
 
     A file is known by its bytes, or by the record inside it. A picture that was encoded again, as
     JPEG or larger, is compared with every picture in the store. In JSON Lines, tars and Parquet
-    tables, all samples are looked up. Exits with 4 if nobody knows a file.
+    tables, all samples are looked up. Exits with 4 if nobody knows a file, and with 2 if one cannot
+    be read; the others are told all the same.
 
     \b
     genmill artifact which digits/*.png
     genmill artifact which holiday.jpg answers.jsonl model.safetensors
     """
-    from db.errors import NotFound
+    from db.errors import BadInput, NotFound
     from scheduler.output.render import clean, first_lines, print_json, print_table
     from scheduler.results.which import find_makers
 
@@ -80,10 +81,13 @@ def which(files: tuple[Path, ...], as_json: bool) -> None:
         if rows:
             columns = ("file", "job", "sample", "model", "seed", "found_by", "also")
             print_table(rows, columns if any(row["also"] for row in rows) else columns[:-1])
-    unknown = [each for each in found if not each["found_by"]]
+    faults = [each["fault"] for each in found if "fault" in each]
+    unknown = [each for each in found if not each["found_by"] and "fault" not in each]
     for each in unknown:
         for line in each.get("removed", []):
             click.echo(clean(f"{each['file']}: {line}"), err=True)
+    if faults:
+        raise BadInput("; ".join(first_lines(faults)))
     if unknown:
         names = (f"{each['file']}{_counted_unknown(each)}" for each in unknown)
         raise NotFound(

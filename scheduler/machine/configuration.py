@@ -93,7 +93,17 @@ def _problem(settings: Settings, name: str, wrong: Wrong | None) -> Refused | No
     if wrong is not None:
         remedy = f"correct or remove it; its meaning: {field.description}"
         return Refused(f"{wrong.why} (got {wrong.given[:80]!r})", remedy=remedy)
+    if name.lower() == "home":
+        return _folder_problem(settings.home)
     return _address_problem(settings, name.lower())
+
+
+def _folder_problem(path: Path) -> Refused | None:
+    """What keeps a path from being a folder, or from becoming one."""
+    for part in (*reversed(path.parents), path):
+        if part.exists() and not part.is_dir():
+            return Refused(f"{shown(part)} is not a folder", remedy="give a folder")
+    return None
 
 
 def _address_problem(settings: Settings, name: str) -> Refused | None:

@@ -43,7 +43,9 @@ class JobPlan(Plan):
         """Remove them. Raises `Refused` if something has come to name one: that one stayed."""
         services.store.verify()  # before anything goes
         held = remove_jobs(services, [item.id for item in self.items], kept=self.kept)
-        refuse_held(held, {each: f"job {each}" for each in held}, remedy=REMEDY)
+        names = {each: f"job {each}" for each in held}
+        gone = f"{len(self.items) - len(held)} of {to_count(len(self.items), 'job')} were removed"
+        refuse_held(held, names, remedy=REMEDY, removed=gone)
 
 
 def plan_jobs(

@@ -57,11 +57,13 @@ class Plan:
         }
 
 
-def refuse_held(held: Held, names: Mapping[str, str], *, remedy: str) -> None:
+def refuse_held(
+    held: Held, names: Mapping[str, str], *, remedy: str, removed: str = "nothing was removed"
+) -> None:
     """Raise `Refused` if anything is held; `names` says what is called how, by id."""
     if held:
         told = [f"{names.get(thing, thing)}: {listed(why)}" for thing, why in held.items()]
-        raise Refused(f"nothing was removed; {listed(told, '; ')}", remedy=remedy)
+        raise Refused(f"{removed}; {listed(told, '; ')}", remedy=remedy)
 
 
 def listed(texts: Sequence[str], separator: str = ", ") -> str:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from db import artifacts, lineage, tombstones
-from db.path_errors import reading
+from db.errors import BadInput
+from db.path_errors import reading, require_file
 from scheduler.results.choice import show_ranges
 from scheduler.results.finder import Found, SampleFinder, model_and_seed
 from scheduler.results.lookalikes import OnCompared, find_alike
@@ -24,14 +25,14 @@ def find_makers(
 ) -> list[Document]:
     """Where files come from: a document for each file, of one with many samples for each job.
 
-    `job` is None for what nobody knows. Raises `BadInput` for a file that cannot be read.
+    `job` is None for what nobody knows, and for a file that cannot be read, whose `fault` says why.
     """
     finder = SampleFinder(services)
-    found = {path: list(_by_samples(finder, path)) for path in paths}
+    found = {path: _read_samples(finder, path) for path in paths}
     found |= _by_digests(services, _unknown(found))
     found |= _by_look(services, _unknown(found), on_compared)
     documents = [each for path in paths for each in found[path] or [_document(path)]]
-    _tell_removed(services, [each for each in documents if not each["found_by"]])
+    _tell_removed(services, [each for each in documents if _is_unknown(each)])
     return documents
 
 
@@ -47,7 +48,12 @@ def _tell_removed(services: Services, unknown: Sequence[Document]) -> None:
 
 
 def _unknown(found: Mapping[Path, Sequence[Document]]) -> list[Path]:
-    return [path for path, each in found.items() if not any(one["found_by"] for one in each)]
+    return [path for path, each in found.items() if all(map(_is_unknown, each))]
+
+
+def _is_unknown(document: Document) -> bool:
+    """Whether nobody knows a file that could be read."""
+    return not document["found_by"] and "fault" not in document
 
 
 def _document(path: Path, **known: Any) -> Document:
@@ -80,6 +86,15 @@ class _Samples:
             known["sample"] = self.numbers[0]
         known |= {"samples": show_ranges(self.numbers), "count": len(self.numbers)}
         return _document(path, **known)
+
+
+def _read_samples(finder: SampleFinder, path: Path) -> list[Document]:
+    """A document for each job whose samples are in a file, or one with its `fault`."""
+    try:
+        require_file(path)
+        return list(_by_samples(finder, path))
+    except BadInput as error:
+        return [_document(path, fault=str(error))]
 
 
 def _by_samples(finder: SampleFinder, path: Path) -> Iterator[Document]:

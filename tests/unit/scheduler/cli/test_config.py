@@ -167,3 +167,13 @@ def test_a_line_of_the_file_that_is_no_setting_is_told(genmill, desk):
     checked = genmill("config", "check", "--json")
     [wrong] = [each for each in checked.json if not each["ok"]]
     assert (checked.code, wrong["setting"], wrong["found"]) == (1, ".env", "line 2 is no setting")
+
+
+@pytest.mark.parametrize("below", ["", "deeper/home"])
+def test_a_home_that_can_be_no_folder_is_wrong(genmill, desk, tmp_path, monkeypatch, below):
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setenv("GENMILL_HOME", str(file / below))
+    code, found = checked(genmill)
+    assert code == 1
+    assert found["GENMILL_HOME"]["found"] == f"{file} is not a folder"

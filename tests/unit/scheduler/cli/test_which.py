@@ -212,3 +212,15 @@ def test_a_sample_of_a_removed_job_says_so(genmill, picture_job):
     [found] = done.json
     assert (found["job"], len(found["removed"])) == (None, 1)
     assert f"out/000000001.png: job {picture_job} was removed on" in done.err
+
+
+@pytest.mark.parametrize("kind", ["missing", "device", "folder"])
+def test_a_file_that_cannot_be_read_is_named_and_the_others_are_told(
+    genmill, picture_job, tmp_path, kind
+):
+    bad = {"missing": tmp_path / "none.png", "device": Path("/dev/zero"), "folder": tmp_path}[kind]
+    sample = fetch(genmill, picture_job, "p") / "000000003.png"
+    done = genmill("artifact", "which", str(bad), str(sample))
+    assert done.code == 2
+    assert done.err.startswith(f"error: {bad} ")
+    assert picture_job in done.out

@@ -162,3 +162,8 @@ def test_status_says_that_a_database_of_another_version_needs_an_upgrade(setting
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
         connection.commit()
     assert "run `genmill db upgrade`" in status(settings)["database"]
+
+
+def test_status_says_that_the_embedded_broker_is_not_running(settings):
+    create_home(settings)
+    assert status(settings)["broker"] == "not running; `genmill up` starts it"
