@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from worker.families.gpt import GptParams
-from worker.families.gpt.kv_cache import AttentionMode
+from worker.families.gpt.attention import AttentionMode
 from worker.families.gpt.linear import Linear
 
 Angles = tuple[Tensor, Tensor]  # cosines and sines

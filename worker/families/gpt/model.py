@@ -10,15 +10,10 @@ from torch.nn import functional
 from worker.data.dataset import Shape
 from worker.families.gpt import GptParams
 from worker.families.gpt.blocks import Block, Rotation, norm
-from worker.families.gpt.kv_cache import (
-    AttentionMode,
-    DecodeStep,
-    FullAttention,
-    KVCache,
-    PrefillChunk,
-)
+from worker.families.gpt.attention import AttentionMode, FullAttention, PrefillChunk
 from worker.families.gpt.linear import Linear
 from worker.feeds.tokens import TokenFeed
+from worker.networks.kv_cache import DecodeStep, KVCache
 from worker.networks.learning_rates import cosine, step, warm_up
 from worker.networks.network import Batch, Clock, Losses
 from worker.networks.params import TrainingParams

@@ -1,15 +1,13 @@
 """Keys and values of texts of different lengths, read by one forward of a `transformers` model.
 
 A model that uses transformers' attention interface can read a `SlotCache`. Each slot attends to its
-own text alone, by the same kernel as in a batch of texts of its length, and a CPU's kernel computes
-each row of a batch by itself. So no text's numbers depend on the other slots. Whether a model can
-is found by trying.
+own text alone, in pages of one shape, and a CPU's kernel computes each row of a batch by itself. So
+no text's numbers depend on the other slots. Whether a model can is found by trying.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -17,64 +15,40 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from worker.networks.kv_cache import DecodeStep, KVCache
 
 ATTENTION = "genmill_slots"  # the name of `attend` among transformers' attention functions
-ROOM = 64  # positions that are allocated beyond those needed
+ROOM = 128  # positions of each slot that are allocated at first
 
 
 class SlotLayer(CacheLayerMixin):
-    """One layer's keys and values, each (slots, heads, positions, D)."""
+    """What a model takes for one layer's keys and values: they are kept by `attend`."""
 
     is_sliding = False
-    keys: Tensor
-    values: Tensor
 
-    def __init__(self, cache: "SlotCache", like: Any) -> None:
-        """`like` is the layer of another cache, which gives heads, D, type and device."""
+    def __init__(self, cache: "SlotCache", number: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-        self.cache = cache
-        self.lazy_initialization(like.keys, like.values)
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Allocate the cache's positions for keys and values like these, (.., heads, .., D)."""
-        slots, positions = len(self.cache.lengths), self.cache.positions
-        self.keys, self.values = (
-            each.new_zeros(slots, each.shape[1], positions, each.shape[3])
-            for each in (key_states, value_states)
-        )
+        self.cache, self.number = cache, number
         self.is_initialized = True
 
-    def grow(self) -> None:
-        """Allocate the cache's positions again, and keep what there is."""
-        keys, values = self.keys, self.values
-        self.lazy_initialization(keys, values)
-        self.keys[:, :, : keys.shape[2]] = keys
-        self.values[:, :, : values.shape[2]] = values
-
-    def join(self, slot: int, like: Any, row: int) -> None:
-        """Copy row `row` of another cache's layer into a slot."""
-        length = like.keys.shape[2]
-        self.keys[slot, :, :length], self.values[slot, :, :length] = (
-            like.keys[row],
-            like.values[row],
-        )
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Nothing: `KVCache` allocates."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Store the last position of each slot, both (slots, heads, 1, D); return all positions."""
-        self.keys[self.cache.place] = key_states[:, :, 0]
-        self.values[self.cache.place] = value_states[:, :, 0]
-        return self.keys, self.values
+        """Say which layer attends next, to the keys and values that are given (slots, .., 1, D)."""
+        self.cache.layer = self.number
+        return key_states, value_states
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """See `CacheLayerMixin`."""
-        return self.cache.positions, 0
+        """See `CacheLayerMixin`; no mask is made for `attend`."""
+        return self.get_seq_length() + query_length, 0
 
     def get_seq_length(self) -> int:
         """Positions of the longest text."""
-        return max(self.cache.lengths)
+        return max(self.cache.kept.lengths)
 
     def get_max_length(self) -> int:
         """No limit."""
@@ -82,37 +56,36 @@ class SlotLayer(CacheLayerMixin):
 
 
 class SlotCache(Cache):
-    """Keys and values of every layer, for one text in each slot; `lengths` include padding."""
+    """Keys and values of every layer, for one text in each slot."""
 
     def __init__(self, slots: int, like: Cache) -> None:
         """`like` is the cache of a batch of prompts."""
-        self.lengths, self.positions = [0] * slots, ROOM
-        self._layers = [SlotLayer(self, layer) for layer in like.layers]
-        super().__init__(layers=[*self._layers])
-        self.device = self._layers[0].keys.device
-        self._padding = [0] * slots  # positions to the left of the texts
-        self._slots = torch.arange(slots, device=self.device)
+        layers = [SlotLayer(self, number) for number in range(len(like.layers))]
+        super().__init__(layers=[*layers])
+        self.device = like.layers[0].keys.device  # type: ignore[union-attr]  # of `DynamicLayer`s
+        self.kept = KVCache(len(layers), slots, ROOM, self.device)
+        self.layer = 0  # that attends
+        self._in_use = [False] * slots
 
     def join(self, slot: int, prompts: Cache, row: int, *, padding: int) -> None:
         """Start a slot with row `row` of a batch of prompts, padded on the left."""
-        self.lengths[slot], self._padding[slot] = prompts.get_seq_length(), padding
-        self._make_room()
-        for layer, their in zip(self._layers, prompts.layers, strict=True):
-            layer.join(slot, their, row)
+        length = prompts.get_seq_length() - padding
+        places = self.kept.places(slot, length)
+        for number, layer in enumerate(prompts.layers):
+            for which, each in enumerate((layer.keys, layer.values)):  # type: ignore[union-attr]
+                kept = self.kept.tensor(each)[number, which]
+                kept[places] = each[row, :, padding:].transpose(0, 1)
+        self.kept.lengths[slot], self._in_use[slot] = length, True
 
     def leave(self, slot: int) -> None:
         """Empty a slot. From now on each step overwrites its only position."""
-        self.lengths[slot] = self._padding[slot] = 0
+        self.kept.reset(slot)
+        self._in_use[slot] = False
 
     @contextmanager
     def step(self, model: Any) -> Iterator[None]:
         """In this context a forward of `model` reads one more token in each slot."""
-        self.lengths = [length + 1 for length in self.lengths]
-        self._make_room()
-        last = torch.tensor(self.lengths, device=self.device) - 1
-        self.place = (self._slots, slice(None), last)
-        self.hidden = self._hide_padding()
-        self.runs = [*self._find_runs()]
+        self.reading = DecodeStep(self.kept)
         before, token = model.config._attn_implementation, _reading.set(self)
         model.config._attn_implementation = ATTENTION
         try:
@@ -120,30 +93,8 @@ class SlotCache(Cache):
         finally:
             model.config._attn_implementation = before
             _reading.reset(token)
-        for slot, padding in enumerate(self._padding):
-            if not padding:  # every text has some
-                self.lengths[slot] = 0
-
-    def _make_room(self) -> None:
-        if (needed := max(self.lengths)) > self.positions:
-            self.positions = needed * 5 // 4 + ROOM
-            for layer in self._layers:
-                layer.grow()
-
-    def _hide_padding(self) -> Tensor:
-        """What to add to scores, (slots, 1, 1, positions): -inf at padding."""
-        padding = torch.tensor(self._padding, device=self.device)[:, None, None, None]
-        hidden = torch.arange(self.positions, device=self.device) < padding
-        like = self._layers[0].keys
-        return like.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
-
-    def _find_runs(self) -> Iterator[tuple[slice, int]]:
-        """Neighbouring slots of one length, and the length."""
-        start = 0
-        for length, run in groupby(self.lengths):
-            stop = start + len([*run])
-            yield slice(start, stop), length
-            start = stop
+        for slot, in_use in enumerate(self._in_use):
+            self.kept.lengths[slot] += in_use
 
 
 _reading: ContextVar[SlotCache] = ContextVar("reading")
@@ -160,15 +111,18 @@ def read_slots(model: Any, ids: Tensor, positions: Tensor, cache: SlotCache) -> 
 def supports_slots(model: Any) -> bool:
     """Whether a model reads texts in slots as it reads them in batches, found by trying.
 
-    It must use transformers' attention interface, and cache plain keys and values in every layer.
-    Only on a CPU: elsewhere a kernel may depend on the batch, and many small ones are slow.
+    It must use transformers' attention interface, and cache plain keys and values in every layer,
+    all of one shape. Only on a CPU: elsewhere a kernel may depend on the batch.
     """
     backend = getattr(model, "_supports_attention_backend", False)
     if not backend or model.config._attn_implementation != "sdpa" or model.device.type != "cpu":
         return False
     lengths = torch.tensor([[3], [6]], device=next(model.parameters()).device)
     expected, caches = zip(*(_read_batch(model, int(length)) for length in lengths), strict=True)
-    if not all(type(layer) is DynamicLayer for layer in getattr(caches[0], "layers", [None])):
+    layers = getattr(caches[0], "layers", [None])
+    if not all(type(layer) is DynamicLayer for layer in layers):
+        return False
+    if len({kept.shape for layer in layers for kept in (layer.keys, layer.values)}) != 1:
         return False
     slots = SlotCache(2, caches[0])
     for slot, cache in enumerate(caches):
@@ -191,22 +145,18 @@ def _read_batch(model: Any, length: int) -> tuple[Tensor, Cache]:
 
 
 def attend(
-    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, _: Any, **kwargs: Any
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    _: Any,
+    scaling: float | None = None,
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """The attention of one query in each slot (slots, heads, 1, D), for transformers' models."""
     cache = _reading.get()
-    found = [
-        sdpa_attention_forward(
-            module,
-            query[slots],
-            key[slots, :, :length],
-            value[slots, :, :length],
-            cache.hidden[slots, :, :, :length],
-            **kwargs,
-        )[0]
-        for slots, length in cache.runs
-    ]
-    return torch.cat(found), None
+    found = cache.reading.attend(cache.layer, query, key, value, scale=scaling)
+    return found.transpose(1, 2), None
 
 
 AttentionInterface.register(ATTENTION, attend)

@@ -10,9 +10,10 @@ from tests.families.kit import Recorder
 from worker.data.dataset import LocalDataset
 from worker.engine.generate import Generation, generate
 from worker.families import find_family
-from worker.families.gpt import FAMILY, GptParams, kv_cache
-from worker.families.gpt.kv_cache import PAGE, KVCache
+from worker.families.gpt import FAMILY, GptParams
 from worker.families.gpt.model import NETWORK
+from worker.networks import kv_cache
+from worker.networks.kv_cache import PAGE
 from worker.networks.network import Batch, Clock, Draw, Row
 from worker.networks.params import TextSampling
 from worker.networks.token_choice import choose
@@ -154,26 +155,6 @@ def test_a_slot_that_is_reset_reads_as_a_new_one_bit_for_bit(fresh):
             other = ids[:, 20 - position].clone()
             other[2] = ids[5, position]
             assert torch.equal(used.read(other)[2], new.read(ids[:, position])[5])
-
-
-def test_pages_in_use_come_first_and_a_reset_slot_leaves_no_gap():
-    cache = KVCache(1, 3, 4 * PAGE, torch.device("cpu"))
-    kept = cache.tensor(torch.zeros(3, 1, 1, 2))
-    for slot, length in ((0, PAGE + 1), (1, 3 * PAGE), (2, PAGE + 2), (0, PAGE)):
-        cache.make_room(slot, length)
-        cache.lengths[slot] += length
-    for slot, pages in enumerate(cache.pages):
-        for depth, page in enumerate(pages):
-            kept[:, :, page] = 10 * slot + depth
-
-    assert cache.used == 3 + 3 + 2
-    cache.reset(1)
-
-    assert cache.used == 1 + 3 + 2
-    assert sorted(page for pages in cache.pages for page in pages) == [*range(6)]
-    assert [kept[0, 0, page, 0, 0, 0].item() for page in cache.pages[0]] == [0, 1, 2]
-    assert [kept[0, 0, page, 0, 0, 0].item() for page in cache.pages[2]] == [20, 21]
-    assert [cache.owners[page] for page in cache.pages[2]] == [2, 2]
 
 
 def test_a_text_does_not_depend_on_its_neighbours(fresh):

@@ -1,46 +1,26 @@
-"""Attention with and without a cache of keys and values.
+"""A cache of keys and values for texts of different lengths, and attention to it.
 
-Training reads whole texts. Decoding continues from a `KVCache`, with one token in every slot or a
-chunk of tokens in one slot. The cache has pages, as in vLLM (Kwon et al. 2023), but those in use
-always come first: one product over them reads no more than what the slots have read.
+Decoding reads one more token in every slot. The cache has pages, as in vLLM (Kwon et al. 2023), but
+those in use always come first: one product over them reads no more than what the slots have read.
 """
 
 from functools import reduce
 from itertools import zip_longest
-from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 PAGE = 64  # positions that a CPU attends to at once
 
-
-class AttentionMode(Protocol):
-    """How tokens (B, T) that are read together attend, and their positions."""
-
-    positions: Tensor  # int64 (B, T), or (1, T) if the same in every row
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """The attention of a layer's queries, all (B, heads, T, D)."""
-
-
-class FullAttention:
-    """Whole texts: each token attends to itself and to those before it."""
-
-    def __init__(self, ids: Tensor) -> None:
-        self.positions = torch.arange(ids.shape[1], device=ids.device)[None]
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Causal attention, the same in every layer."""
-        return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+Places = tuple[Tensor, slice, Tensor]  # an index of (pages, heads, page, D)
 
 
 class KVCache:
     """Keys and values of every layer, in pages of `page` positions, `lengths` of them in slots.
 
     `pages[slot]` are a slot's pages in order, the first of which is always page number `slot`. The
-    first `used` of all pages are in use, by the slots `owners`.
+    first `used` of all pages are in use, by the slots `owners`. For `context` positions in each slot
+    there is room from the start; more is allocated when it is needed.
     """
 
     def __init__(self, layers: int, slots: int, context: int, device: torch.device) -> None:
@@ -48,7 +28,7 @@ class KVCache:
         self.lengths = [0] * slots
         # on a GPU, launching more kernels costs more than skipping pages saves
         self.page = PAGE if device.type == "cpu" else context
-        self.limit = slots * -(-context // self.page)  # pages
+        self._room = slots * -(-context // self.page)  # pages to allocate
         self.pages = [[slot] for slot in range(slots)]
         self.owners = [*range(slots)]  # the slots of the pages in use
         self._kept: Tensor | None = None
@@ -59,15 +39,19 @@ class KVCache:
         return len(self.owners)
 
     def tensor(self, like: Tensor) -> Tensor:
-        """Keys and values (layers, 2, pages, heads, page, D), allocated at the first call.
+        """Keys and values (layers, 2, pages, heads, page, D), of at least the pages in use.
 
         `like` (.., heads, .., D) gives heads, D, type and device.
         """
-        if self._kept is None:
+        if self._kept is None or self.used > self._kept.shape[2]:
+            if self.used > self._room:
+                self._room = self.used * 5 // 4 + self.slots
             _, heads, _, D = like.shape  # noqa: N806 - the papers' name
-            shape = (self.layers, 2, self.limit, heads, self.page, D)
+            shape = (self.layers, 2, self._room, heads, self.page, D)
             # zeros, because a weight of 0 for a hidden position would not remove a NaN
-            self._kept = like.new_zeros(shape)
+            before, self._kept = self._kept, like.new_zeros(shape)
+            if before is not None:
+                self._kept[:, :, : before.shape[2]] = before
         return self._kept
 
     def make_room(self, slot: int, tokens: int) -> None:
@@ -87,6 +71,14 @@ class KVCache:
                 if self._kept is not None:
                     self._kept[:, :, gap] = self._kept[:, :, last]
         del self.pages[slot][1:]
+
+    def places(self, slot: int, tokens: int) -> Places:
+        """Where the next tokens of a slot lie; makes room for them."""
+        self.make_room(slot, tokens)
+        start = self.lengths[slot]
+        positions = torch.arange(start, start + tokens, device=self.device)
+        pages = torch.tensor(self.pages[slot], device=self.device)[positions // self.page]
+        return pages, slice(None), positions % self.page
 
 
 class DecodeStep:
@@ -109,49 +101,31 @@ class DecodeStep:
         places = starts[:-1, None] + torch.arange(cache.page, device=device)
         self._hidden = (places > self.positions[self._owners])[:, None, None]  # (pages, 1, 1, page)
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None
+    ) -> Tensor:
         """Store k and v, and attend to each slot's positions so far.
 
-        softmax(q K^T) V is computed for each page in use, all of one shape, and summed over each
-        slot's pages in order. So no slot's length changes another's text.
+        softmax(scale q K^T) V is computed for each page in use, all of one shape, and summed over
+        each slot's pages in order. So no slot's length changes another's text. Each head of k and v
+        may serve several of q, which follow one another (Ainslie et al. 2023, "GQA"). `scale` is
+        1 / sqrt(D) by default.
         """
         keys, values = self.cache.tensor(v)[layer]  # each (pages, heads, page, D)
         keys[self._place] = k[:, :, 0].to(keys.dtype)
         values[self._place] = v[:, :, 0]
         keys, values = keys[: self.cache.used], values[: self.cache.used]
-        q = (q * q.shape[-1] ** -0.5).to(keys.dtype)[self._owners]  # (pages, heads, 1, D)
-        scores = (q @ keys.mT).float().masked_fill_(self._hidden, -torch.inf)
-        top = self._by_slot(scores.amax(-1, keepdim=True), -torch.inf).amax(0)  # (B, heads, 1, 1)
-        weights = (scores - top[self._owners]).exp()  # (pages, heads, 1, page)
-        parts = (weights.to(values.dtype) @ values).float()  # (pages, heads, 1, D)
+        asked = (q * (scale or q.shape[-1] ** -0.5)).to(keys.dtype)
+        asked = asked.reshape(len(q), k.shape[1], -1, q.shape[-1])  # (B, heads, n, D)
+        asked = asked[self._owners]
+        scores = (asked @ keys.mT).float().masked_fill_(self._hidden, -torch.inf)
+        top = self._by_slot(scores.amax(-1, keepdim=True), -torch.inf).amax(0)  # (B, heads, n, 1)
+        weights = (scores - top[self._owners]).exp()  # (pages, heads, n, page)
+        parts = (weights.to(values.dtype) @ values).float()  # (pages, heads, n, D)
         total = reduce(torch.add, self._by_slot(weights.sum(-1, keepdim=True), 0.0))
-        y: Tensor = reduce(torch.add, self._by_slot(parts, 0.0)) / total  # (B, heads, 1, D)
-        return y.to(v.dtype)
+        y: Tensor = reduce(torch.add, self._by_slot(parts, 0.0)) / total  # (B, heads, n, D)
+        return y.to(v.dtype).view(q.shape)
 
     def _by_slot(self, pages: Tensor, absent: float) -> Tensor:
         """Pages (pages, ...) as (depth, B, ...), `absent` where a slot has none so deep."""
         return torch.cat((pages, torch.full_like(pages[:1], absent)))[self._table]
-
-
-class PrefillChunk:
-    """Several more tokens in one slot (B is 1)."""
-
-    def __init__(self, cache: KVCache, slot: int, tokens: int) -> None:
-        self.cache, self.pages = cache, cache.pages[slot]
-        cache.make_room(slot, tokens)
-        start = cache.lengths[slot]
-        self.stop = start + tokens
-        self.positions = torch.arange(start, self.stop, device=cache.device)[None]  # (1, T)
-        pages = torch.tensor(self.pages, device=cache.device)[self.positions[0] // cache.page]
-        self._place = (pages, slice(None), self.positions[0] % cache.page)
-        self._seen = torch.arange(self.stop, device=cache.device) <= self.positions.mT  # (T, stop)
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Store k and v, and attend to the slot's positions so far."""
-        kept = self.cache.tensor(v)[layer]  # (2, pages, heads, page, D)
-        kept[0][self._place] = k[0].transpose(0, 1).to(kept.dtype)
-        kept[1][self._place] = v[0].transpose(0, 1)
-        mine = kept[:, self.pages].transpose(1, 2).flatten(2, 3)  # (2, heads, positions, D)
-        keys, values = mine[:, None, :, : self.stop]
-        q = q.to(keys.dtype)
-        return functional.scaled_dot_product_attention(q, keys, values, self._seen)
