@@ -80,7 +80,7 @@ def reading(path: os.PathLike[str]) -> Iterator[None]:
 
 
 def require_file(path: Path) -> None:
-    """Raise `BadInput` unless a file is there: a device never ends, and a pipe is read only once."""
+    """Raise `BadInput` unless a file is there: a device may never end, a pipe is read only once."""
     with reading(path):
         mode = path.stat().st_mode
     if not stat.S_ISREG(mode):

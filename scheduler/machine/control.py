@@ -149,7 +149,9 @@ def status(settings: Settings) -> dict[str, Any]:
     try:
         broker = f"{ping(settings)} at {settings.broker}"
     except GenmillError as error:
-        broker = str(error) if state or settings.redis_url else "not running; `genmill up` starts it"
+        broker = (
+            str(error) if state or settings.redis_url else "not running; `genmill up` starts it"
+        )
     return {
         "home": str(settings.home.absolute()),
         "running": bool(state),

@@ -19,8 +19,8 @@ class KVCache:
     """Keys and values of every layer, in pages of `page` positions, `lengths` of them in slots.
 
     `pages[slot]` are a slot's pages in order, the first of which is always page number `slot`. The
-    first `used` of all pages are in use, by the slots `owners`. For `context` positions in each slot
-    there is room from the start; more is allocated when it is needed.
+    first `used` of all pages are in use, by the slots `owners`. There is room for `context`
+    positions in each slot from the start; more is allocated when it is needed.
     """
 
     def __init__(self, layers: int, slots: int, context: int, device: torch.device) -> None:

@@ -167,8 +167,7 @@ class Network(nn.Module, ABC):
     validation_batches: ClassVar[int] = 0  # at most, of the validation split; 0: all
     weights_file: ClassVar[str] = WEIGHTS  # of a version
     memory_remedy: ClassVar[str] = "take a larger machine"  # where the weights do not fit
-    # on a CPU, several streams of one thread each are faster than one stream of several threads
-    parallel_streams: ClassVar[bool] = False
+    read_ahead: ClassVar[int] = 1  # micro-batches of rows that a stream may take before they start
     rows_at_once: int = 0  # rows of a training step in one forward; 0: all
     stages: Sequence[float] = (0.0,)  # progress at which each kind of training step begins
     # prompts to preview, one for each row of the contact sheet
@@ -259,6 +258,13 @@ class Network(nn.Module, ABC):
         Where rows hold different numbers of items, `count` is how many the means are over.
         """
 
+    def has_parallel_streams(self) -> bool:
+        """Whether, on a CPU, several streams of one thread each beat one of several threads.
+
+        Then `stream` is called from several threads at once.
+        """
+        return False
+
     @abstractmethod
     def sample(self, rows: Sequence[Row], draw: Draw, sampling: SamplingParams) -> list[Output]:
         """The rows' samples, in order, from one forward of exactly `len(rows)` rows.
@@ -273,7 +279,8 @@ class Network(nn.Module, ABC):
         """Yield the samples that each step has finished, in any order, often none.
 
         Here a step is a micro-batch. A family whose samples end at different times may put the
-        next row in a finished one's place; a row is taken from `rows` when its work begins.
+        next row in a finished one's place; a row is taken from `rows` when its work begins, or
+        `read_ahead` micro-batches before.
         """
         while some := list(islice(rows, sampling.micro_batch)):
             padded = [*some, *[some[-1]] * (sampling.micro_batch - len(some))]

@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from worker.data.dataset import Shape
 from worker.families.gpt import GptParams
-from worker.families.gpt.blocks import Block, Rotation, norm
 from worker.families.gpt.attention import AttentionMode, FullAttention, PrefillChunk
+from worker.families.gpt.blocks import Block, Rotation, norm
 from worker.families.gpt.linear import Linear
 from worker.feeds.tokens import TokenFeed
 from worker.networks.kv_cache import DecodeStep, KVCache
@@ -28,7 +28,6 @@ class Transformer(TextNetwork):
 
     params: GptParams
     makes_feed: ClassVar[MakesFeed] = TokenFeed
-    parallel_streams = True
 
     def __init__(self, params: TrainingParams, shape: Shape) -> None:
         super().__init__(params, shape)
@@ -91,6 +90,10 @@ class Transformer(TextNetwork):
         """`loss` in nats a token and, if the tokenizer is loaded, in nats a character."""
         targets = batch.data[:, 1:]
         return self.losses(self._loss(batch.data), targets[targets >= 0])
+
+    def has_parallel_streams(self) -> bool:
+        """Yes: see `Network.has_parallel_streams`."""
+        return True
 
     def decoder(self, slots: int) -> "CachedDecoder":
         """A decoder with a cache of keys and values."""

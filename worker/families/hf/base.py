@@ -48,7 +48,7 @@ class Base:
         self.key = key
         weights = [*model.parameters(), *model.buffers()]
         self.size_bytes = sum(tensor.numel() * tensor.element_size() for tensor in weights)
-        self.has_slots: bool | None = None  # see `slots.supports_slots`; None: not tried yet
+        self.has_slots: bool | None = None  # see `slots.enable_slots`; None: not tried yet
         self.has_cache: bool | None = None  # see `probes.has_cache`; None: not tried yet
         self._peft: Any = None  # a PeftModelForCausalLM, once there is an adapter
         self._active: tuple[str | None, bool] | None = (None, False)  # adapter, training

@@ -28,11 +28,11 @@ from worker.families.hf.base import (
 from worker.families.hf.chat_tokenizer import ChatTokenizer, read_tokenizer
 from worker.families.hf.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, positions
 from worker.families.hf.forwards import read_again, read_on, targets, total_loss
-from worker.families.hf.generation import TextGenerator
+from worker.families.hf.generation import WINDOW, TextGenerator
 from worker.families.hf.inspection import inspect_base
 from worker.families.hf.packing import PackedFeed
 from worker.families.hf.probes import has_cache, supports_packing
-from worker.families.hf.slots import SlotCache, read_slots, supports_slots
+from worker.families.hf.slots import SlotCache, enable_slots, is_static, read_slots
 from worker.networks.inspection import Inspection
 from worker.networks.learning_rates import step, warm_up
 from worker.networks.network import Batch, Clock, Draws, Finished, Losses, Row, StreamingNetwork
@@ -50,6 +50,7 @@ class CausalModel(StreamingNetwork):
 
     params: HfParams
     weights_file: ClassVar[str] = ADAPTER_WEIGHTS
+    read_ahead: ClassVar[int] = WINDOW
     memory_remedy: ClassVar[str] = "take a larger machine, or set base to bf16 or nf4"
 
     def __init__(self, params: TrainingParams, shape: Shape) -> None:
@@ -215,8 +216,12 @@ class CausalModel(StreamingNetwork):
         """Whether the base can read a `SlotCache`."""
         with self._base.using(self.adapter) as model:
             if self._base.has_slots is None:
-                self._base.has_slots = self.has_cache() and supports_slots(model)
+                self._base.has_slots = self.has_cache() and enable_slots(model)
             return self._base.has_slots
+
+    def has_parallel_streams(self) -> bool:
+        """See `Network`; forwards that change the model, or only batches, leave no gain."""
+        return self.has_slots() and is_static(self._base.model)
 
     @property
     def positions(self) -> int:

@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from worker.networks.kv_cache import DecodeStep, KVCache
 
@@ -71,8 +73,9 @@ class SlotCache(Cache):
         """Start a slot with row `row` of a batch of prompts, padded on the left."""
         length = prompts.get_seq_length() - padding
         places = self.kept.places(slot, length)
-        for number, layer in enumerate(prompts.layers):
-            for which, each in enumerate((layer.keys, layer.values)):  # type: ignore[union-attr]
+        layers: list[Any] = prompts.layers  # each a `DynamicLayer`
+        for number, layer in enumerate(layers):
+            for which, each in enumerate((layer.keys, layer.values)):
                 kept = self.kept.tensor(each)[number, which]
                 kept[places] = each[row, :, padding:].transpose(0, 1)
         self.kept.lengths[slot], self._in_use[slot] = length, True
@@ -83,33 +86,31 @@ class SlotCache(Cache):
         self._in_use[slot] = False
 
     @contextmanager
-    def step(self, model: Any) -> Iterator[None]:
-        """In this context a forward of `model` reads one more token in each slot."""
+    def step(self) -> Iterator[None]:
+        """In this context a forward of a model reads one more token in each slot."""
         self.reading = DecodeStep(self.kept)
-        before, token = model.config._attn_implementation, _reading.set(self)
-        model.config._attn_implementation = ATTENTION
+        token = _reading.set(self)
         try:
             yield
         finally:
-            model.config._attn_implementation = before
             _reading.reset(token)
         for slot, in_use in enumerate(self._in_use):
             self.kept.lengths[slot] += in_use
 
 
-_reading: ContextVar[SlotCache] = ContextVar("reading")
+_reading: ContextVar[SlotCache | None] = ContextVar("reading", default=None)
 
 
 def read_slots(model: Any, ids: Tensor, positions: Tensor, cache: SlotCache) -> Tensor:
     """Read one more token in each slot, ids and their positions (B, 1); logits float32 (B, V)."""
-    with cache.step(model):
+    with cache.step():
         read = model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True)
     logits: Tensor = read.logits[:, -1].float()
     return logits
 
 
-def supports_slots(model: Any) -> bool:
-    """Whether a model reads texts in slots as it reads them in batches, found by trying.
+def enable_slots(model: Any) -> bool:
+    """Let a model read texts in slots, if it then reads them as in batches, found by trying.
 
     It must use transformers' attention interface, and cache plain keys and values in every layer,
     all of one shape. Only on a CPU: elsewhere a kernel may depend on the batch.
@@ -125,12 +126,22 @@ def supports_slots(model: Any) -> bool:
     if len({kept.shape for layer in layers for kept in (layer.keys, layer.values)}) != 1:
         return False
     slots = SlotCache(2, caches[0])
+    model.config._attn_implementation = ATTENTION
     for slot, cache in enumerate(caches):
         cache.crop(-1)
         slots.join(slot, cache, slot, padding=1)
     found = read_slots(model, torch.ones_like(lengths), lengths, slots)
     wanted = torch.stack([expected[0][0], expected[1][1]])
-    return bool((found - wanted).abs().max() <= 0.02 * wanted.abs().max())
+    if equal := bool((found - wanted).abs().max() <= 0.02 * wanted.abs().max()):
+        return equal
+    model.config._attn_implementation = "sdpa"
+    return False
+
+
+def is_static(model: Any) -> bool:
+    """Whether forwards leave a model as it is, so that several may run at once."""
+    kinds = [getattr(module, "rope_type", None) for module in model.modules()]
+    return not any("dynamic" in str(kind) or "longrope" in str(kind) for kind in kinds)
 
 
 def _read_batch(model: Any, length: int) -> tuple[Tensor, Cache]:
@@ -145,18 +156,15 @@ def _read_batch(model: Any, length: int) -> tuple[Tensor, Cache]:
 
 
 def attend(
-    module: torch.nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    _: Any,
-    scaling: float | None = None,
-    **kwargs: Any,
+    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any
 ) -> tuple[Tensor, None]:
-    """The attention of one query in each slot (slots, heads, 1, D), for transformers' models."""
-    cache = _reading.get()
-    found = cache.reading.attend(cache.layer, query, key, value, scale=scaling)
+    """The attention of transformers' models: in slots one query each (slots, heads, 1, D)."""
+    if (cache := _reading.get()) is None:
+        return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+    scale = kwargs.get("scaling")
+    found = cache.reading.attend(cache.layer, query, key, value, scale=scale)
     return found.transpose(1, 2), None
 
 
 AttentionInterface.register(ATTENTION, attend)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)

@@ -222,5 +222,5 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_told(
     sample = fetch(genmill, picture_job, "p") / "000000003.png"
     done = genmill("artifact", "which", str(bad), str(sample))
     assert done.code == 2
-    assert done.err.startswith(f"error: {bad} ")
+    assert done.err.startswith(f"Error: {bad} ")
     assert picture_job in done.out

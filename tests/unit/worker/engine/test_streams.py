@@ -18,13 +18,16 @@ from worker.networks.params import SamplingParams
 class Parallel(Counting):
     """Two streams of it meet at their first step; sample `bad` is not finite."""
 
-    parallel_streams = True
+    read_ahead = 2
 
     def __init__(self, *, bad: int = -1) -> None:
         super().__init__()
         self.bad = bad
         self.threads: list[int] = []
         self.meeting = threading.Barrier(2, timeout=60)
+
+    def has_parallel_streams(self) -> bool:
+        return True
 
     def stream(
         self, rows: Iterator[Row], draw: Draws, sampling: SamplingParams

@@ -9,7 +9,13 @@ import torch
 from peft import PeftModel
 from tokenizers import Regex
 from tokenizers.normalizers import Replace
-from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig, MistralConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BloomConfig,
+    LlamaConfig,
+    MistralConfig,
+)
 
 from db.errors import BadInput, Refused, ShortOfMemory
 from db.tables import ModelVersion
@@ -26,7 +32,7 @@ from tests.families.export import export_and_import
 from tests.families.kit import SENTENCES, Recorder, run
 from worker.conversations import Conversation
 from worker.data.dataset import TRAIN, LocalDataset, Shape
-from worker.engine import memory
+from worker.engine import memory, threads
 from worker.engine.generate import Generation, generate
 from worker.engine.previews import preview_page
 from worker.engine.run import build_run
@@ -347,6 +353,23 @@ def test_texts_are_the_same_in_slots_and_batch_after_batch(tuned_ones, kind, mon
     assert len({len(text) for text in in_slots}) > 6
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_are_the_same_in_one_stream_and_in_two(tuned_ones, kind, monkeypatch):
+    network = opened(tuned_ones[kind])
+    prompts = ["The cat", "The dog sees the mat. " * 3, "", "The hen has", "A" * 32, "The " * 9]
+    alone = texts(network, prompts, 0, 29, micro_batch=4, max_tokens=20)
+    monkeypatch.setattr(threads, "_most", 2)
+    assert network.has_parallel_streams()
+    assert texts(network, prompts, 0, 29, micro_batch=4, max_tokens=20) == alone
+
+
+def test_a_model_whose_rotation_changes_as_it_reads_has_one_stream():
+    scaled = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
+    for rope, expected in ((None, True), (scaled, False)):
+        model = AutoModelForCausalLM.from_config(LlamaConfig(rope_parameters=rope, **TINY))
+        assert slots.is_static(model) == expected
+
+
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
@@ -360,7 +383,7 @@ def test_texts_are_the_same_in_slots_and_batch_after_batch(tuned_ones, kind, mon
 def test_models_with_plain_keys_and_values_have_slots(config, expected):
     model = AutoModelForCausalLM.from_config(config).eval()
     with torch.inference_mode():
-        assert slots.supports_slots(model) == expected
+        assert slots.enable_slots(model) == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)

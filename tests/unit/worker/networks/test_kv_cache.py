@@ -31,7 +31,7 @@ def test_pages_in_use_come_first_and_a_reset_slot_leaves_no_gap():
 @pytest.mark.parametrize("scale", [None, 0.5])
 def test_slots_of_any_length_attend_as_by_one_product(heads, served, scale):
     torch.manual_seed(0)
-    lengths, D = [0, 5, PAGE - 1, PAGE, 2 * PAGE + 7], 8  # noqa: N806 - the papers' name
+    lengths, D = [0, 5, PAGE - 1, PAGE, 2 * PAGE + 7], 8
     cache = KVCache(1, len(lengths), 1, CPU)  # all but a page of each slot is allocated later
     texts = [torch.randn(2, heads, length, D) for length in lengths]
     for slot, kept in enumerate(texts):
@@ -49,7 +49,9 @@ def test_slots_of_any_length_attend_as_by_one_product(heads, served, scale):
             torch.cat((old, new[slot]), 1) for old, new in zip(kept, (k, v), strict=True)
         )
         wanted = functional.scaled_dot_product_attention(
-            q[slot], keys.repeat_interleave(served, 0), values.repeat_interleave(served, 0),
+            q[slot],
+            keys.repeat_interleave(served, 0),
+            values.repeat_interleave(served, 0),
             scale=scale,
         )
         torch.testing.assert_close(found[slot], wanted, rtol=1e-5, atol=1e-5)
