@@ -16,6 +16,7 @@
     |-- BadRecord                the record holds what Genmill has not written
     |-- DigestMismatch           bytes differ from the SHA-256 on record
     |-- NonFinite                a loss, weight or sample is NaN or infinite
+    |-- MarkFailed               a sample's marks do not read back
     |-- NotPromoted              the gate refused a version
     |-- Collapsed                training diverged, and going back to good weights did not help
     |-- SchemaMismatch           the database's schema is not the one this version knows
@@ -199,6 +200,12 @@ class NonFinite(GenmillError):
 
     cause = Cause.WORK
     lasting = True
+
+
+class MarkFailed(GenmillError):
+    """The marks of a sample do not read back."""
+
+    cause = Cause.WORK
 
 
 class NotPromoted(GenmillError):
