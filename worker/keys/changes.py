@@ -59,7 +59,8 @@ def create(
                 f"{found.id} is the current {purpose} key already",
                 remedy=f"`genmill key rotate {found.id}` replaces it",
             )
-    made = _make(master, known, purpose, tenant, name or DEFAULT_NAME, imported)
+    name = DEFAULT_NAME if name is None else name
+    made = _make(master, known, purpose, tenant, name, imported)
     return database.transact(lambda session: [keys.add(session, each) for each in made][-1])
 
 
@@ -82,7 +83,8 @@ def rotate(
             remedy="give the next one with --certificate and --private-key, or revoke this one and "
             "create another",
         )
-    name = name or _organisation(old) or DEFAULT_NAME
+    if name is None:
+        name = _organisation(old) or DEFAULT_NAME
     *before, new = _make(master, known, purpose, old.tenant, name, imported)
 
     def replace(session: Session) -> "Key":
