@@ -2,7 +2,7 @@
 
 Datasets and their versions, models and theirs with their evaluations, batches, jobs, a job's shards
 with their attempts, artifacts, curves and logs, workers, schedules with their runs, setbacks,
-tombstones of what was removed, the audit trail and the ledger.
+tombstones of what was removed, keys, the audit trail and the ledger.
 """
 
 from datetime import datetime
@@ -647,6 +647,33 @@ class LedgerHead(Base):
     at: Mapped[datetime]
     key_id: Mapped[str] = mapped_column(String(60))
     signature: Mapped[bytes]  # Ed25519, of `db.leaves.head_text`
+
+
+class Key(Base):
+    """A key of the installation: what is public of it, and its secret as it is wrapped.
+
+    A tenant has one current key for each purpose. Rotated and revoked ones stay, for what they made
+    must be verified.
+    """
+
+    __tablename__ = "keys"
+    __table_args__ = (
+        Index(
+            "ix_keys_current",
+            *("purpose", "tenant"),
+            unique=True,
+            info={"where": "rotated_at IS NULL AND revoked_at IS NULL"},
+        ),
+    )
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    purpose: Mapped[str] = mapped_column(String(12))  # authority | signing | watermark | head
+    tenant: Mapped[str] = mapped_column(String(100))
+    public: Mapped[str | None] = mapped_column(PlainText)  # PEM; NULL: there is only the secret
+    wrapped: Mapped[bytes]  # by the installation key: `worker.keys.master`
+    created_at: Mapped[datetime]
+    rotated_at: Mapped[datetime | None]  # since then, another is the current one
+    revoked_at: Mapped[datetime | None]  # nothing that it made may be trusted
+    reason: Mapped[str | None] = mapped_column(PlainText)  # why it was revoked
 
 
 # for statements that are made once and run often: without the classes, they run much faster

@@ -29,6 +29,7 @@ class Generation:
     precision: str = "fp32"
     sources: SourceImages | None = None
     labels: Sequence[int] = ()
+    watermark_key: bytes | None = None  # by which tokens are drawn, of a text watermark
 
     def row(self, index: int) -> Row:
         """The request for sample `index`."""

@@ -12,7 +12,7 @@ from db.leaves import PROMOTION, REMOVAL, SOURCES, WITHDRAWAL, leaf_text, row_da
 from db.merkle import leaf_hash
 
 revision = "0017"
-down_revision = "0015"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
 
