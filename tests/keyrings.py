@@ -18,16 +18,16 @@ def settings_in(home: Path) -> Settings:
 def add_key(database: Database, settings: Settings, purpose: str, **options: object) -> str:
     """Create a key; return its id."""
     master, tenant = open_master(settings), str(options.pop("tenant", settings.tenant))
-    return changes.create(database, master, Purpose(purpose), tenant, **options).id
+    return changes.create(database, master, Purpose(purpose), tenant, who="ann", **options).id
 
 
 def rotate_key(database: Database, settings: Settings, key_id: str) -> str:
     """Rotate a key; return the new one's id."""
-    return changes.rotate(database, open_master(settings), key_id).id
+    return changes.rotate(database, open_master(settings), key_id, who="ann").id
 
 
 def revoke_key(database: Database, key_id: str) -> None:
-    database.transact(lambda session: changes.revoke(session, key_id, "it was stolen"))
+    database.transact(lambda session: changes.revoke(session, key_id, "it was stolen", who="ann"))
 
 
 def keyring_of(database: Database, settings: Settings, **options: str) -> Keyring:

@@ -19,7 +19,7 @@ from pydantic import JsonValue
 
 from db.errors import GenmillError, raise_outage
 from worker.extras import needed_for
-from worker.keys.certificates import ACCEPTED, Signer
+from worker.keys.certificates import ACCEPTED
 from worker.marks.base import ABSENT, DAMAGED, NOT_APPLICABLE, PRESENT, Mark, Marking, Reading, Stage
 from worker.media.samples.containers import SampleRecord
 from worker.media.samples.record import AI_GENERATED
@@ -54,7 +54,7 @@ class C2pa(Mark):
         self, samples: Sequence[SampleRecord], data: Sequence[bytes], marking: Marking
     ) -> list[bytes]:
         """Sign every file, in threads: the library signs while another thread goes on."""
-        signing = _signing(marking.keys.signer())
+        signing = _signing(_ring(marking))
         form = FORMATS[marking.medium.suffix]
         licence = _licence(marking)
 
@@ -92,7 +92,7 @@ class C2pa(Mark):
         """See `Mark.expected`."""
         return {
             "trust": OURS,
-            "key": marking.keys.current("signing").id,
+            "key": _ring(marking).current("signing").id,
             "claims": claims(sample, _licence(marking)),
         }
 
@@ -114,6 +114,11 @@ def claims(sample: SampleRecord, licence: Mapping[str, JsonValue]) -> dict[str, 
     found: dict[str, JsonValue] = {name: record[name] for name in CLAIMED if record.get(name)}
     found |= {"seed": record["seed"], "index": sample.index}
     return found | ({"licence": dict(licence)} if licence else {})
+
+
+def _ring(marking: Marking) -> "Keyring":
+    """The keys that the job was enqueued with, whatever is current now."""
+    return marking.keys.use(marking.profile.keys)
 
 
 def _licence(marking: Marking) -> Mapping[str, JsonValue]:
@@ -224,11 +229,12 @@ _lock = threading.Lock()
 _contexts: dict[str, Any] = {}  # of the library, by key id or anchors; threads share them
 
 
-def _signing(signer: Signer) -> Any:
-    """A context that signs with this key. The private key stays in the library's memory."""
+def _signing(ring: "Keyring") -> Any:
+    """A context that signs with the key in use. The private key stays in the library's memory."""
+    key_id = ring.current("signing").id
     with _lock:
-        if signer.key_id not in _contexts:
-            library = _library()
+        if key_id not in _contexts:
+            library, signer = _library(), ring.signer()
             info = library.C2paSignerInfo(
                 signer.algorithm.encode(), signer.chain.encode(), signer.private, None
             )
@@ -236,10 +242,10 @@ def _signing(signer: Signer) -> Any:
                 "verify": {"verify_after_sign": False},  # it is read back, by `read`
                 "builder": {"thumbnail": {"enabled": False}},
             }
-            _contexts[signer.key_id] = library.Context.from_dict(
+            _contexts[key_id] = library.Context.from_dict(
                 settings, signer=library.Signer.from_info(info)
             )
-        return _contexts[signer.key_id]
+        return _contexts[key_id]
 
 
 def _reading(anchors: str) -> Any:
