@@ -152,8 +152,9 @@ class _Signing:
         kind = (self._key.id, self._container.media_type, self._ring.anchors, claimed)
         if kind not in _patterns:
             _remember(kind, self._learn(sample, content))
-        pattern = _patterns.get(kind)
-        return pattern and pattern.template.sign(content, sample.index, pattern.private)
+        if (pattern := _patterns.get(kind)) is None:
+            return None
+        return pattern.template.sign(content, sample.index, pattern.private)
 
     def by_library(self, sample: SampleRecord, content: bytes) -> bytes:
         """The signed file."""

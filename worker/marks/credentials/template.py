@@ -1,10 +1,10 @@
 """A manifest store that the library made, as the pattern of those of other files.
 
 Between files of one kind with one key, these differ: the name of the manifest and the id of the
-file, the number of the sample, the digest of the file and where its chunk begins, the digests of the
-two assertions that state these, and the signature. All have a fixed length, so they are put into
-their places. A signed file is checked in the same way: that nothing else differs from the pattern,
-and then every digest and the signature, as a C2PA reader does.
+file, the number of the sample, the digest of the file and where its chunk begins, the digests of
+the two assertions that state these, and the signature. All have a fixed length, so they are put
+into their places. A signed file is checked in the same way: that nothing else differs from the
+pattern, and then every digest and the signature, as a C2PA reader does.
 """
 
 import hashlib
@@ -12,7 +12,6 @@ import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
 
 from cryptography.x509 import Certificate
 
@@ -31,7 +30,7 @@ PATTERN_INDEX = 0x7FFF_FFFF  # the number of the sample that the library signs
 INDEX_BYTES, DIGEST_BYTES = 4, 32
 _UUID = rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _NAME = re.compile(rb"urn:(?:c2pa|uuid):(" + _UUID + rb")")
-_FILE_ID = re.compile(rb"instanceID\x78.xmp:iid:(" + _UUID + rb")", re.DOTALL)
+_FILE_ID = re.compile(rb"instanceID\x78.xmp[.:]iid:(" + _UUID + rb")", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -66,16 +65,16 @@ class Template:
     before_claim: bytes  # of what is signed: RFC 9052, section 4.4
     fixed: tuple[tuple[slice, bytes], ...]  # all the rest
 
-    @classmethod
+    @staticmethod
     def learn(
-        cls, container: Container, certificate: Certificate, content: bytes, signed: bytes
-    ) -> Self | None:
+        container: Container, certificate: Certificate, content: bytes, signed: bytes
+    ) -> "Template | None":
         """The pattern of what the library made of `content`; None if it is not as expected.
 
         The sample must have the number `PATTERN_INDEX`.
         """
         try:
-            return _Learner(container, certificate, content, signed).template(cls)
+            return _Learner(container, certificate, content, signed).template()
         except (ValueError, LookupError):
             return None
 
@@ -150,7 +149,7 @@ class _Learner:
         self.start, self.digest = chunk.start, _sha256(before, after)
         self.boxes = {each.label: each for each in boxes(self.store)}
 
-    def template(self, kind: type[Template]) -> Template:
+    def template(self) -> Template:
         claim = next(self.boxes[label] for label in self.boxes if label.startswith("c2pa.claim"))
         signature, before_claim = self._signature(claim.body)
         index = self._after(b"\x65index\x1a", PATTERN_INDEX.to_bytes(INDEX_BYTES))
@@ -168,7 +167,7 @@ class _Learner:
             *(*names, slice(*file_id.span(1)), index, start, digest, signature),
             *(each.digest for each in assertions),
         )
-        return kind(
+        return Template(
             container=self.container,
             certificate=self.certificate,
             store=self.store,
@@ -226,7 +225,11 @@ class _Learner:
     def _fixed(self, places: tuple[slice, ...]) -> Iterator[tuple[slice, bytes]]:
         """What is between the places, the longest first: it is the likeliest to differ."""
         edges = sorted((place.start, place.stop) for place in places)
-        between = zip([0, *(stop for _, stop in edges)], [*(s for s, _ in edges), len(self.store)], strict=True)
+        between = zip(
+            [0, *(stop for _, stop in edges)],
+            [*(s for s, _ in edges), len(self.store)],
+            strict=True,
+        )
         found = (slice(*each) for each in between if each[0] < each[1])
         for each in sorted(found, key=lambda each: each.start - each.stop):
             yield each, self.store[each]
