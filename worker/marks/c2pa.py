@@ -107,7 +107,8 @@ def claims(sample: SampleRecord, licence: Mapping[str, JsonValue]) -> dict[str, 
 
 
 def _licence(marking: Marking) -> Mapping[str, JsonValue]:
-    return {k: v for k, v in marking.profile.settings.get("licence", {}).items() if v is not None}
+    """What the mark of that name states, if the samples carry it."""
+    return {k: v for k, v in marking.profile.settings.get("licence", {}).items() if v}
 
 
 def _ring(marking: Marking) -> "Keyring":
