@@ -15,7 +15,9 @@
     |-- TimedOut                 an awaited job had not ended when the wait was over
     |-- BadRecord                the record holds what Genmill has not written
     |-- DigestMismatch           bytes differ from the SHA-256 on record
+    |-- WrongKey                 this machine has not the installation key that opens a secret
     |-- NonFinite                a loss, weight or sample is NaN or infinite
+    |-- MarkFailed               a sample's marks do not read back
     |-- NotPromoted              the gate refused a version
     |-- Collapsed                training diverged, and going back to good weights did not help
     |-- SchemaMismatch           the database's schema is not the one this version knows
@@ -194,11 +196,24 @@ class DigestMismatch(GenmillError):
     lasting = True
 
 
+class WrongKey(GenmillError):
+    """The installation key is not here, or is not the one that wrapped this."""
+
+    cause = Cause.MACHINE
+    lasting = True
+
+
 class NonFinite(GenmillError):
     """A number is NaN or infinite."""
 
     cause = Cause.WORK
     lasting = True
+
+
+class MarkFailed(GenmillError):
+    """The marks of a sample do not read back."""
+
+    cause = Cause.WORK
 
 
 class NotPromoted(GenmillError):

@@ -31,6 +31,7 @@ from pydantic_core import PydanticCustomError
 from db.errors import NotSupportedHere, Refused
 from worker.acceptance import Rules
 from worker.conversations import Conversation
+from worker.mark_profile import Marks
 
 MAX_SAMPLES = 100_000_000
 MAX_PROMPTS = 100_000
@@ -161,6 +162,11 @@ class Generate(_Request):
         None,
         description="make samples until `count` meet these rules",
         exclude_if=lambda rules: rules is None,  # so that most specs stay as short as they were
+    )
+    marks: Marks | None = Field(
+        None,
+        description="what the samples carry about themselves: a profile",
+        exclude_if=lambda marks: marks is None,  # as above
     )
 
 

@@ -11,6 +11,7 @@ from db.database_url import parse_url
 from db.errors import Refused
 from db.path_errors import reading, shown
 from worker.environment import ENV_FILE, PREFIX, default_pager, env_file_fault
+from worker.mark_profile import Profile
 from worker.redis_address import parse_redis_url
 from worker.settings import ENV_FILE_REMEDY, Settings, Wrong, read_leniently, settings_given
 from worker.store.address import parse_store_url
@@ -95,6 +96,8 @@ def _problem(settings: Settings, name: str, wrong: Wrong | None) -> Refused | No
         return Refused(f"{wrong.why} (got {wrong.given[:80]!r})", remedy=remedy)
     if name.lower() == "home":
         return _folder_problem(settings.home)
+    if name.lower() == "marks":
+        return _profile_problem(settings)
     return _address_problem(settings, name.lower())
 
 
@@ -103,6 +106,17 @@ def _folder_problem(path: Path) -> Refused | None:
     for part in (*reversed(path.parents), path):
         if part.exists() and not part.is_dir():
             return Refused(f"{shown(part)} is not a folder", remedy="give a folder")
+    return None
+
+
+def _profile_problem(settings: Settings) -> Refused | None:
+    """What is wrong with the profile of marks."""
+    from worker.marks.profiles import looked_up  # noqa: PLC0415 - loads what reads every medium
+
+    try:
+        looked_up(Profile(name=settings.marks))
+    except Refused as error:
+        return error
     return None
 
 
@@ -136,7 +150,7 @@ def _source(given: Mapping[str, Path | None], name: str) -> str:
 
 def _value(settings: Settings, name: str) -> str | None:
     """What is in use, also where a default follows from other settings."""
-    implied = {"database_url": "database", "store_url": "store"}
+    implied = {"database_url": "database", "store_url": "store", "key_file": "master_key"}
     value = getattr(settings, implied.get(name, name))
     if name == "pager" and value is None:
         value = default_pager()

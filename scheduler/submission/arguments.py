@@ -25,6 +25,7 @@ from scheduler.submission.prompts import find_template, read_prompts
 from scheduler.submission.stages import OPTIONS as STAGES
 from scheduler.submission.stages import stage_options, stages_of
 from worker.acceptance import parse_rules
+from worker.mark_profile import Profile, names_file
 from worker.specs import Spec, parse_spec
 
 
@@ -108,7 +109,9 @@ def _files(words: Sequence[str]) -> set[str]:
     if command is None:
         return set()
     given = command.make_context(words[1], list(words[2:]), resilient_parsing=True).params
-    return {given[name] for name in ("file", "prompts", "policy") if given.get(name)}
+    named = {given[name] for name in ("file", "prompts", "policy") if given.get(name)}
+    marks = given.get("marks") or ""
+    return named | ({marks} if names_file(marks) else set())
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
@@ -258,6 +261,13 @@ def finetune(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
     metavar="T",
     help="Template to fill with the lines of --prompts. See `genmill template list`.",
 )
+@click.option(
+    "--marks",
+    type=PathArgument(dir_okay=False),
+    metavar="PROFILE",
+    help="What the samples carry about themselves: none, eu-art50, cn-gb45438, or your own profile "
+    "in a FILE.toml. Default: that of the model, or of GENMILL_MARKS.",
+)
 @_SET
 @_enqueue_options
 def generate(
@@ -268,6 +278,7 @@ def generate(
     settings: tuple[str, ...],
     accept: str | None,
     tries: int | None,
+    marks: str | None,
     **options: Any,
 ) -> EnqueueCommand:
     """Generate samples with a model.
@@ -295,6 +306,7 @@ def generate(
         "count": len(given) if count is None else count,
         "params": parse_settings(settings),
         "accept": _rules(accept, tries),
+        "marks": None if marks is None else _profile(marks),
     }
     return _command(data, options)
 
@@ -339,6 +351,12 @@ def evaluate(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
     genmill enqueue evaluate digits:2 --dataset mnist --count 2000 --against digits@champion
     """
     return _command({"kind": "evaluate", "params": parse_settings(settings)}, options)
+
+
+def _profile(reference: str) -> Profile:
+    from worker.marks.profiles import looked_up  # noqa: PLC0415 - loads what reads every medium
+
+    return looked_up(Profile(name=reference))
 
 
 def _rules(accept: str | None, tries: int | None) -> dict[str, Any] | None:

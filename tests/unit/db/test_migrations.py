@@ -10,7 +10,7 @@ from sqlalchemy import select, text
 from db import jobs, models, own_store, progress, schema, shards
 from db.schema import MIGRATIONS
 from db.session import Database
-from db.tables import Artifact, Job
+from db.tables import Artifact, Job, Model
 
 A1, A2 = (f"0000000{n}-0000-7000-8000-000000000000" for n in (1, 2))
 AT = "2026-01-02 03:04:05.000000+00:00"
@@ -155,3 +155,14 @@ def test_versions_from_before_formats_had_numbers_are_of_the_first(database):
     assert (model.name, found.format, found.made_by) == ("digits", 1, None)
     migrate(database, "0012", command.downgrade)
     assert schema.current(database) == "0012"
+
+
+def test_models_from_before_there_were_marks_have_none(database):
+    migrate(database, "0015")
+    insert(database, "models", id="m", name="digits", family="gan", created_at=AT)
+    migrate(database, "head")
+    with database.read() as session:
+        assert session.scalars(select(Model.marks)).all() == [None]
+        assert session.scalars(select(Artifact.marks)).all() == []
+    migrate(database, "0015", command.downgrade)
+    assert schema.current(database) == "0015"
