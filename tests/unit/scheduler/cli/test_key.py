@@ -130,3 +130,14 @@ def test_a_lost_installation_key_says_so(genmill, home):
     assert told.code == 1
     assert "the installation key is missing: there is no" in told.err
     assert genmill("key", "list", "-q").code == 0
+
+
+def test_a_job_pins_its_key_and_the_data_that_its_signatures_state(genmill, family_tree):
+    Path("signed.toml").write_text('marks = ["c2pa"]\n')
+    words = ("enqueue", "generate", "digits:3", "--count", "1", "--marks", "signed.toml")
+    refused = genmill(*words)
+    assert (refused.code, "`genmill key create signing` makes one" in refused.err) == (4, True)
+    key = genmill("key", "create", "signing").out.strip()
+    marks = genmill(*words, "--json").json["spec"]["marks"]
+    assert marks["keys"] == {"signing": key}
+    assert marks["settings"]["c2pa"] == {"trained_on": ["pictures:1"]}
