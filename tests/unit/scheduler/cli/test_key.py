@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.keyrings import keyring_of
-from tests.unit.worker.keys.test_keyring import own_chain
+from tests.keyrings import keyring_of, own_chain
 
 ID = re.compile(r"key_[0-9a-f]{16}\n")
 

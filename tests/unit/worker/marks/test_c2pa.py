@@ -12,8 +12,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from PIL import Image
 
-from tests.keyrings import add_key, keyring_of, revoke_key, rotate_key, settings_in
-from tests.unit.worker.keys.test_keyring import own_chain
+from tests.keyrings import (
+    add_key,
+    keyring_of,
+    own_chain,
+    revoke_key,
+    rotate_key,
+    settings_in,
+)
 from worker.data.dataset import Shape
 from worker.keys.bundle import bundle, parse_bundle
 from worker.mark_profile import Profile
