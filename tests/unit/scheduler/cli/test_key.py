@@ -129,6 +129,16 @@ def test_a_lost_installation_key_says_so(genmill, home):
     assert told.code == 1
     assert "the installation key is missing: there is no" in told.err
     assert genmill("key", "list", "-q").code == 0
+    checked = genmill("doctor", "--check", "keys")
+    assert (checked.code, "is missing: there is no" in checked.out) == (1, True)
+
+
+def test_doctor_says_how_many_keys_there_are(genmill):
+    assert "`genmill key create` makes them" in genmill("doctor", "--check", "keys").out
+    genmill("key", "create", "signing")
+    genmill("key", "rotate", "signing")
+    told = genmill("doctor", "--check", "keys")
+    assert (told.code, "3 on record, 2 of them current" in told.out) == (0, True)
 
 
 def test_a_job_pins_its_key_and_the_data_that_its_signatures_state(genmill, family_tree):

@@ -168,6 +168,11 @@ def test_a_certificate_is_not_imported_that(database, settings, add, fault):
     assert keyring_of(database, settings).keys == ()
 
 
+def test_a_certificate_that_has_run_out_is_told():
+    with pytest.raises(Refused, match=r"key_a was valid until .*; `genmill key rotate key_a` makes"):
+        certificates.refuse_expired("key_a", own_chain(days=-1).chain)
+
+
 def test_an_encrypted_private_key_is_told_what_to_do_with():
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(
