@@ -169,7 +169,7 @@ def test_a_certificate_is_not_imported_that(database, settings, add, fault):
 
 
 def test_a_certificate_that_has_run_out_is_told():
-    with pytest.raises(Refused, match=r"key_a was valid until .*; `genmill key rotate key_a` makes"):
+    with pytest.raises(Refused, match=r"key_a was valid until .*; `genmill key rotate key_a` mak"):
         certificates.refuse_expired("key_a", own_chain(days=-1).chain)
 
 
