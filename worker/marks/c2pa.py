@@ -20,7 +20,16 @@ from pydantic import JsonValue
 from db.errors import GenmillError, raise_outage
 from worker.extras import needed_for
 from worker.keys.certificates import ACCEPTED
-from worker.marks.base import ABSENT, DAMAGED, NOT_APPLICABLE, PRESENT, Mark, Marking, Reading, Stage
+from worker.marks.base import (
+    ABSENT,
+    DAMAGED,
+    NOT_APPLICABLE,
+    PRESENT,
+    Mark,
+    Marking,
+    Reading,
+    Stage,
+)
 from worker.media.samples.containers import SampleRecord
 from worker.media.samples.record import AI_GENERATED
 
@@ -34,8 +43,15 @@ CLAIMED = ("model", "weights_sha256", "family", "dataset", "trained_on", "seed",
 THREADS = min(8, os.cpu_count() or 1)
 CHUNK = 8  # files that a thread signs in a row
 UNTRUSTED = "signingCredential.untrusted"
+# codes that a signature of a trusted key has, whatever became of the file that it signs
+SIGNED = {"claimSignature.validated", "signingCredential.trusted"}
 OURS, FOREIGN, REVOKED = "ours", "untrusted", "revoked"
 _NO_PLACE = "C2PA has no place for a signature inside {} files"
+_RIFF = {b"WAVE": "audio/wav", b"WEBP": "image/webp"}
+_HEADS = {
+    **{b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"},
+    **{b"ID3": "audio/mpeg", b"\xff\xfb": "audio/mpeg", b"fLaC": "audio/flac"},
+}
 
 
 class C2pa(Mark):
@@ -71,14 +87,12 @@ class C2pa(Mark):
 
     def read(self, data: bytes, keys: "Keyring", medium: "Medium") -> Reading:
         """Whether the file is as it was signed, by which key, and whether that key is ours."""
-        form = FORMATS.get(medium.suffix)
+        form = _form_of(data) or FORMATS.get(medium.suffix)
         if form is None:
             return Reading(self.name, NOT_APPLICABLE, why=_NO_PLACE.format(medium.suffix))
         library = _library()
         try:
-            reader = library.Reader.try_create(
-                form, BytesIO(data), context=_reading(keys.anchors)
-            )
+            reader = library.Reader.try_create(form, BytesIO(data), context=_reading(keys.anchors))
             if reader is None:
                 return Reading(self.name, ABSENT)
             with reader:
@@ -159,11 +173,13 @@ def _told(name: str, found: Mapping[str, Any], keys: "Keyring") -> Reading:
         if each.get("code") != UNTRUSTED
     ]
     key = keys.signing_key(str(signature.get("cert_serial_number", "")))
-    trusted = found.get("validation_state") == "Trusted" and key is not None
+    passed = {each.get("code") for each in next(_validations(found)).get("success", ())}
+    trusted = key is not None and passed >= SIGNED  # also if the file was changed since
+    trust = (REVOKED if key and key.revoked_at else OURS) if trusted else FOREIGN
     assertions = {each["label"]: each.get("data") for each in manifest.get("assertions", ())}
     broken = list(dict.fromkeys(str(each.get("code")) for each in failures))
     says: dict[str, JsonValue] = {
-        "trust": OURS if trusted else FOREIGN,
+        "trust": trust,
         "key": key.id if key and trusted else None,
         "signer": signature.get("issuer"),
         "common_name": signature.get("common_name"),
@@ -176,8 +192,8 @@ def _told(name: str, found: Mapping[str, Any], keys: "Keyring") -> Reading:
     if broken or found.get("validation_state") == "Invalid":
         reasons = [f"{each.get('code')}: {each.get('explanation', '')}" for each in failures]
         return Reading(name, DAMAGED, says, "; ".join(dict.fromkeys(reasons)) or "it is invalid")
-    if trusted and key is not None and key.revoked_at is not None:
-        return Reading(name, DAMAGED, says | {"trust": REVOKED}, _revoked(key))
+    if trust == REVOKED and key is not None:
+        return Reading(name, DAMAGED, says, _revoked(key))
     return Reading(name, PRESENT, says, "" if trusted else _foreign(signature))
 
 
@@ -206,6 +222,13 @@ def _is_generated(assertions: Mapping[str, Any]) -> bool:
         each.get("action") == "c2pa.created" and each.get("digitalSourceType") == AI_GENERATED
         for each in actions
     )
+
+
+def _form_of(data: bytes) -> str | None:
+    """The media type of a file, which may have been encoded again, by its first bytes."""
+    if data.startswith(b"RIFF"):
+        return _RIFF.get(data[8:12])
+    return next((form for head, form in _HEADS.items() if data.startswith(head)), None)
 
 
 def _line(error: Exception) -> str:
