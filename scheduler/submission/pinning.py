@@ -251,9 +251,7 @@ def _pin_rules(session: Session, pinned: PinnedGeneration) -> PinnedGeneration:
     return replace(pinned, spec=spec)
 
 
-def _pin_marks(
-    services: Services, session: Session, pinned: PinnedGeneration
-) -> PinnedGeneration:
+def _pin_marks(services: Services, session: Session, pinned: PinnedGeneration) -> PinnedGeneration:
     """Complete the profile of marks, which the job, its model or the installation names."""
     marks = pin_marks(services, session, pinned.spec, find_medium(pinned.family.media))
     if marks is None and pinned.spec.marks is None:
