@@ -5,6 +5,7 @@ time-stamp server, so a signature can be verified for as long as its certificate
 that are made here are valid for long.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -57,7 +58,9 @@ def issue(authority: str, authority_key: bytes, name: str) -> tuple[str, bytes]:
     private = ec.generate_private_key(ec.SECP256R1())
     subject = _subject(name, f"{name} content signing")
     builder = _builder(subject, issuer.subject, private.public_key(), SIGNING_DAYS)
-    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    builder = builder.add_extension(
+        x509.BasicConstraints(ca=False, path_length=None), critical=True
+    )
     builder = builder.add_extension(_usage(digital_signature=True), critical=True)
     used_for = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
     builder = builder.add_extension(used_for, critical=False)
@@ -82,7 +85,7 @@ def check_import(chain: str, private: bytes) -> None:
     algorithm_of(key)
     _check_dates(signing)
     _check_usage(signing)
-    for issued, issuer in zip(certificates, certificates[1:], strict=False):
+    for issued, issuer in itertools.pairwise(certificates):
         try:
             issued.verify_directly_issued_by(issuer)
         except Exception as error:
@@ -158,6 +161,13 @@ def organisation_of(chain: str) -> str | None:
     return str(found[0].value) if found else None
 
 
+def without_root(chain: str) -> str:
+    """A chain as signatures carry it: who trusts the root has it, and nobody else needs it."""
+    certificates = read_certificates(chain)
+    sent = [each for each in certificates if each.issuer != each.subject] or certificates
+    return "".join(each.public_bytes(serialization.Encoding.PEM).decode() for each in sent)
+
+
 def anchor_of(chain: str) -> str:
     """The last certificate of a chain, as PEM: who trusts it, trusts what the chain signs."""
     return read_certificates(chain)[-1].public_bytes(serialization.Encoding.PEM).decode()
@@ -178,7 +188,7 @@ def _check_usage(signing: x509.Certificate) -> None:
     usage, extended = found.get(x509.KeyUsage), found.get(x509.ExtendedKeyUsage)
     if not isinstance(usage, x509.KeyUsage) or not usage.digital_signature:
         raise BadInput(f"{_named(signing)} is not for digital signatures", remedy=_REMEDY)
-    oids = {each.dotted_string for each in extended or ()}  # type: ignore[attr-defined] # its own
+    oids = {each.dotted_string for each in extended or ()}
     if not oids & ACCEPTED.keys():
         raise BadInput(
             f"{_named(signing)} has no extended key usage that C2PA accepts",

@@ -21,6 +21,7 @@ from worker.keys.certificates import (
     anchor_of,
     read_private,
     serial_of,
+    without_root,
 )
 from worker.keys.master import Master, open_master
 
@@ -139,7 +140,8 @@ class Keyring:
         """What signatures are made with: the tenant's current signing key, or the pinned one."""
         key = self.current(Purpose.SIGNING)
         private = self.secret_of(key.id)
-        return Signer(key.id, algorithm_of(read_private(private)), key.public or "", private)
+        chain = without_root(key.public or "")
+        return Signer(key.id, algorithm_of(read_private(private)), chain, private)
 
     def head_key(self) -> tuple[str, ed25519.Ed25519PrivateKey]:
         """The id and the private key by which heads of the ledger are signed."""
@@ -166,9 +168,7 @@ class Keyring:
         return next(known, None)
 
 
-def load_keyring(
-    session: "Session", settings: "Settings", *, tenant: str | None = None
-) -> Keyring:
+def load_keyring(session: "Session", settings: "Settings", *, tenant: str | None = None) -> Keyring:
     """The keyring of the record. No secret is unwrapped yet. `tenant` is by default that set."""
     rows = keys.listing(session)
     return Keyring(

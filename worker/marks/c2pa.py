@@ -1,25 +1,23 @@
 """C2PA Content Credentials: a signed statement of what a file is and of what it was made by.
 
-The only module that knows `c2pa-python`. The signature binds every byte of the file, so it comes
-last. Nothing is asked over the network: there is no time stamp, and no revocation list but that of
-the keyring. Source: C2PA Technical Specification 2.2, 2025.
+The signature binds every byte of the file, so it comes last. There is no time stamp, and no
+revocation list but that of the keyring. The library signs and reads the first file of a kind; those
+like it follow its pattern. Source: C2PA Technical Specification 2.2, 2025.
 """
 
 import json
 import os
-import struct
 import threading
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cache
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
-from db.errors import GenmillError, raise_outage
-from worker.extras import needed_for
-from worker.keys.certificates import ACCEPTED
+from worker.keys.certificates import Private, read_certificates, read_private
 from worker.marks.base import (
     ABSENT,
     DAMAGED,
@@ -30,6 +28,9 @@ from worker.marks.base import (
     Reading,
     Stage,
 )
+from worker.marks.credentials import library
+from worker.marks.credentials.containers import CONTAINERS, Container
+from worker.marks.credentials.template import PATTERN_INDEX, Template
 from worker.media.samples.containers import SampleRecord
 from worker.media.samples.record import AI_GENERATED
 
@@ -37,21 +38,13 @@ if TYPE_CHECKING:
     from worker.keys.keyring import HeldKey, Keyring
     from worker.media.base import Medium
 
-FORMATS = {".png": "image/png", ".wav": "audio/wav"}  # that samples have and C2PA can be inside
 CLAIMS = "genmill.origin"  # the label of the assertion that says what a sample was made by
-CLAIMED = ("model", "weights_sha256", "family", "dataset", "trained_on", "seed", "label", "genmill")
+CLAIMED = ("model", "weights_sha256", "family", "dataset", "seed", "label", "genmill")
 THREADS = min(8, os.cpu_count() or 1)
-CHUNK = 8  # files that a thread signs in a row
+MAX_PATTERNS = 1000  # one for each model, seed and label
 UNTRUSTED = "signingCredential.untrusted"
-# codes that a signature of a trusted key has, whatever became of the file that it signs
-SIGNED = {"claimSignature.validated", "signingCredential.trusted"}
 OURS, FOREIGN, REVOKED = "ours", "untrusted", "revoked"
 _NO_PLACE = "C2PA has no place for a signature inside {} files"
-_RIFF = {b"WAVE": "audio/wav", b"WEBP": "image/webp"}
-_HEADS = {
-    **{b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"},
-    **{b"ID3": "audio/mpeg", b"\xff\xfb": "audio/mpeg", b"fLaC": "audio/flac"},
-}
 
 
 class C2pa(Mark):
@@ -64,43 +57,25 @@ class C2pa(Mark):
     def misfit(self, sample: SampleRecord, marking: Marking) -> str:
         """See `Mark.misfit`."""
         suffix = marking.medium.suffix
-        return "" if suffix in FORMATS else _NO_PLACE.format(suffix)
+        return "" if suffix in CONTAINERS else _NO_PLACE.format(suffix)
 
     def apply_bytes(
         self, samples: Sequence[SampleRecord], data: Sequence[bytes], marking: Marking
     ) -> list[bytes]:
-        """Sign every file, in threads: the library signs while another thread goes on."""
-        signing = _signing(_ring(marking))
-        form = FORMATS[marking.medium.suffix]
-        licence = _licence(marking)
-
-        def sign(start: int) -> list[bytes]:
-            some = slice(start, start + CHUNK)
-            return [
-                _sign(signing, form, claims(sample, licence), content)
-                for sample, content in zip(samples[some], data[some], strict=True)
-            ]
-
-        starts = range(0, len(samples), CHUNK)
-        chunks = _pool().map(sign, starts) if len(starts) > 1 else map(sign, starts)
-        return [signed for chunk in chunks for signed in chunk]
+        """Sign every file. What the library has to sign is signed in threads."""
+        signing = _Signing(_ring(marking), CONTAINERS[marking.medium.suffix], _licence(marking))
+        signed = [signing.by_pattern(*each) for each in zip(samples, data, strict=True)]
+        left = [number for number, each in enumerate(signed) if each is None]
+        slow = _pool().map(lambda at: signing.by_library(samples[at], data[at]), left)
+        found = dict(zip(left, slow, strict=True))
+        return [each or found[number] for number, each in enumerate(signed)]
 
     def read(self, data: bytes, keys: "Keyring", medium: "Medium") -> Reading:
         """Whether the file is as it was signed, by which key, and whether that key is ours."""
-        form = _form_of(data) or FORMATS.get(medium.suffix)
-        if form is None:
+        container = CONTAINERS.get(medium.suffix)
+        if container is None:
             return Reading(self.name, NOT_APPLICABLE, why=_NO_PLACE.format(medium.suffix))
-        library = _library()
-        try:
-            reader = library.Reader.try_create(form, BytesIO(data), context=_reading(keys.anchors))
-            if reader is None:
-                return Reading(self.name, ABSENT)
-            with reader:
-                found = json.loads(reader.json())
-        except (library.C2paError, ValueError) as error:
-            raise_outage(error)
-            return Reading(self.name, DAMAGED, why=f"it cannot be read: {_line(error)}")
-        return _told(self.name, found, keys)
+        return _read_by_pattern(data, keys, container) or _read(data, keys, container)
 
     def expected(self, sample: SampleRecord, marking: Marking) -> Mapping[str, JsonValue]:
         """See `Mark.expected`."""
@@ -112,8 +87,7 @@ class C2pa(Mark):
 
     def signed_part(self, data: bytes, medium: "Medium") -> bytes:
         """See `Mark.signed_part`."""
-        parts = _without_png if data.startswith(b"\x89PNG") else _without_riff
-        return b"".join(parts(data))
+        return CONTAINERS[medium.suffix].strip(data)
 
 
 MARK = C2pa()
@@ -125,9 +99,15 @@ def claims(sample: SampleRecord, licence: Mapping[str, JsonValue]) -> dict[str, 
     All other settings are in the record inside the file, which the signature binds too.
     """
     record = sample.shared.record
-    found: dict[str, JsonValue] = {name: record[name] for name in CLAIMED if record.get(name)}
-    found |= {"seed": record["seed"], "index": sample.index}
+    found: dict[str, JsonValue] = {
+        name: record[name] for name in CLAIMED if record.get(name) is not None
+    }
+    found["index"] = sample.index
     return found | ({"licence": dict(licence)} if licence else {})
+
+
+def _licence(marking: Marking) -> Mapping[str, JsonValue]:
+    return {k: v for k, v in marking.profile.settings.get("licence", {}).items() if v is not None}
 
 
 def _ring(marking: Marking) -> "Keyring":
@@ -135,51 +115,108 @@ def _ring(marking: Marking) -> "Keyring":
     return marking.keys.use(marking.profile.keys)
 
 
-def _licence(marking: Marking) -> Mapping[str, JsonValue]:
-    return {k: v for k, v in marking.profile.settings.get("licence", {}).items() if v is not None}
+@dataclass(frozen=True)
+class _Pattern:
+    """How files with equal claims but for their numbers are signed, and what a reading says."""
+
+    template: Template
+    private: Private
+    said: Reading  # by the library, of a file of this pattern
+    manifest: str  # the id in the name of that file's manifest
+    anchors: str  # that it was read with
+
+    def reading(self, index: int, manifest: str) -> Reading:
+        """What the library says of another file of this pattern."""
+        says = dict(self.said.says)
+        of_file = says["claims"]
+        assert isinstance(of_file, dict)  # noqa: S101 - for mypy: it was compared when learnt
+        says["claims"] = {**of_file, "index": index}
+        says["manifest"] = str(says["manifest"]).replace(self.manifest, manifest)
+        return replace(self.said, says=says)
 
 
-def _sign(signing: Any, form: str, said: Mapping[str, JsonValue], content: bytes) -> bytes:
-    """The file with its signature inside."""
-    library = _library()
-    definition = {
-        "claim_generator_info": [{"name": "Genmill", "version": str(said.get("genmill", ""))}],
-        "assertions": [{"label": CLAIMS, "data": said}],
-    }
-    signed = BytesIO()
+class _Signing:
+    """Signs files of one kind with one key."""
+
+    def __init__(
+        self, ring: "Keyring", container: Container, licence: Mapping[str, JsonValue]
+    ) -> None:
+        self._ring, self._container, self._licence = ring, container, licence
+        self._key = ring.current("signing")
+        self._stated = json.dumps(licence, sort_keys=True)
+
+    def by_pattern(self, sample: SampleRecord, content: bytes) -> bytes | None:
+        """The signed file; None if it is for the library to sign it."""
+        record = sample.shared.record
+        claimed = (*(record.get(name) for name in CLAIMED), self._stated)
+        kind = (self._key.id, self._container.media_type, self._ring.anchors, claimed)
+        if kind not in _patterns:
+            _remember(kind, self._learn(sample, content))
+        if (pattern := _patterns.get(kind)) is None:
+            return None
+        return pattern.template.sign(content, sample.index, pattern.private)
+
+    def by_library(self, sample: SampleRecord, content: bytes) -> bytes:
+        """The signed file."""
+        said = claims(sample, self._licence)
+        return library.sign(
+            self._key.id,
+            self._ring.signer,
+            self._container.media_type,
+            {CLAIMS: said},
+            content,
+            version=str(said.get("genmill", "")),
+        )
+
+    def _learn(self, sample: SampleRecord, content: bytes) -> _Pattern | None:
+        """A pattern, once the library's own reader has accepted a file of it; else None."""
+        signed = self.by_library(replace(sample, index=PATTERN_INDEX), content)
+        certificate = read_certificates(self._key.public or "")[0]
+        template = Template.learn(self._container, certificate, content, signed)
+        private = read_private(self._ring.signer().private)
+        made = template and template.sign(content, sample.index, private)
+        where = made and self._container.find(made)
+        if not template or not made or not where or not (found := template.check(made, *where)):
+            return None
+        said = _read(made, self._ring, self._container)
+        as_claimed = said.says.get("claims") == claims(sample, self._licence)
+        if said.state != PRESENT or said.says["trust"] != OURS or not as_claimed:
+            return None
+        return _Pattern(template, private, said, found.manifest, self._ring.anchors)
+
+
+def _read_by_pattern(data: bytes, keys: "Keyring", container: Container) -> Reading | None:
+    """What a file says that follows a pattern of this process exactly; None for any other."""
+    found = container.find(data)
+    if found is None:
+        return None
+    for pattern in tuple(_by_size.get(len(found[1]), ())):
+        if pattern.anchors != keys.anchors:
+            continue
+        if checked := pattern.template.check(data, *found):
+            key = keys.get(str(pattern.said.says["key"]))
+            said = pattern.reading(checked.index, checked.manifest)
+            return said if key.revoked_at is None else _as_revoked(said, key)
+    return None
+
+
+def _read(data: bytes, keys: "Keyring", container: Container) -> Reading:
+    """What the library says of a file."""
     try:
-        with library.Builder(json.dumps(definition), context=signing) as builder:
-            builder.set_intent(
-                library.C2paBuilderIntent.CREATE,
-                library.C2paDigitalSourceType.TRAINED_ALGORITHMIC_MEDIA,
-            )
-            builder.sign(form, BytesIO(content), signed)
-    except library.C2paError as error:
-        raise GenmillError(
-            f"sample {said['index']} cannot be signed: {_line(error)}",
-            remedy="see whether its certificate is valid: `genmill key list`",
-        ) from None
-    return signed.getvalue()
-
-
-def _told(name: str, found: Mapping[str, Any], keys: "Keyring") -> Reading:
-    """The reading of a manifest store as the library gives it."""
+        found = library.read(data, container.media_type, keys.anchors)
+    except library.Unreadable as error:
+        return Reading(MARK.name, DAMAGED, why=f"it cannot be read: {error}")
+    if found is None:
+        return Reading(MARK.name, ABSENT)
     manifest = found.get("manifests", {}).get(found.get("active_manifest"), {})
     signature = manifest.get("signature_info") or {}
-    failures = [
-        each
-        for part in _validations(found)
-        for each in part.get("failure", ())
-        if each.get("code") != UNTRUSTED
-    ]
+    failures = [each for each in _failures(found) if each.get("code") != UNTRUSTED]
     key = keys.signing_key(str(signature.get("cert_serial_number", "")))
-    passed = {each.get("code") for each in next(_validations(found)).get("success", ())}
-    trusted = key is not None and passed >= SIGNED  # also if the file was changed since
-    trust = (REVOKED if key and key.revoked_at else OURS) if trusted else FOREIGN
+    trusted = found.get("validation_state") == "Trusted" and key is not None
     assertions = {each["label"]: each.get("data") for each in manifest.get("assertions", ())}
     broken = list(dict.fromkeys(str(each.get("code")) for each in failures))
     says: dict[str, JsonValue] = {
-        "trust": trust,
+        "trust": OURS if trusted else FOREIGN,
         "key": key.id if key and trusted else None,
         "signer": signature.get("issuer"),
         "common_name": signature.get("common_name"),
@@ -190,57 +227,34 @@ def _told(name: str, found: Mapping[str, Any], keys: "Keyring") -> Reading:
         "broken": list[JsonValue](broken),
     }
     if broken or found.get("validation_state") == "Invalid":
-        reasons = [f"{each.get('code')}: {each.get('explanation', '')}" for each in failures]
-        return Reading(name, DAMAGED, says, "; ".join(dict.fromkeys(reasons)) or "it is invalid")
-    if trust == REVOKED and key is not None:
-        return Reading(name, DAMAGED, says, _revoked(key))
-    return Reading(name, PRESENT, says, "" if trusted else _foreign(signature))
+        reasons = (f"{each.get('code')}: {each.get('explanation', '')}" for each in failures)
+        return Reading(MARK.name, DAMAGED, says, "; ".join(dict.fromkeys(reasons)) or "invalid")
+    why = f"it is signed by {signature.get('issuer')!r}, not by a key of this installation"
+    said = Reading(MARK.name, PRESENT, says, "" if trusted else why)
+    return _as_revoked(said, key) if trusted and key and key.revoked_at else said
 
 
-def _validations(found: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The results for the file's own manifest, and for those of what it was made from."""
+def _failures(found: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What was found wrong with the file's own manifest, and with those of what it is made from."""
     results = found.get("validation_results") or {}
-    yield results.get("activeManifest") or {}
-    for each in results.get("ingredientDeltas") or ():
-        yield each.get("validationDeltas") or {}
+    parts = [results.get("activeManifest") or {}]
+    parts += [each.get("validationDeltas") or {} for each in results.get("ingredientDeltas") or ()]
+    for part in parts:
+        yield from part.get("failure", ())
 
 
-def _revoked(key: "HeldKey") -> str:
-    return f"its key {key.id} was revoked on {key.revoked_at:%Y-%m-%d}: {key.reason}"
-
-
-def _foreign(signature: Mapping[str, Any]) -> str:
-    return f"it is signed by {signature.get('issuer')!r}, not by a key of this installation"
+def _as_revoked(said: Reading, key: "HeldKey") -> Reading:
+    why = f"its key {key.id} was revoked on {key.revoked_at:%Y-%m-%d}: {key.reason}"
+    return replace(said, state=DAMAGED, says={**said.says, "trust": REVOKED}, why=why)
 
 
 def _is_generated(assertions: Mapping[str, Any]) -> bool:
     """Whether the file says that it was created by a trained model."""
-    actions = (assertions.get("c2pa.actions.v2") or assertions.get("c2pa.actions") or {}).get(
-        "actions", ()
-    )
+    found = assertions.get("c2pa.actions.v2") or assertions.get("c2pa.actions") or {}
     return any(
         each.get("action") == "c2pa.created" and each.get("digitalSourceType") == AI_GENERATED
-        for each in actions
+        for each in found.get("actions", ())
     )
-
-
-def _form_of(data: bytes) -> str | None:
-    """The media type of a file, which may have been encoded again, by its first bytes."""
-    if data.startswith(b"RIFF"):
-        return _RIFF.get(data[8:12])
-    return next((form for head, form in _HEADS.items() if data.startswith(head)), None)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
-
-
-@cache
-def _library() -> Any:
-    """c2pa-python, which takes a while to load."""
-    with needed_for("signing and reading C2PA"):
-        import c2pa  # noqa: PLC0415 - of an extra; and as above
-    return c2pa
 
 
 @cache
@@ -248,74 +262,26 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(THREADS, thread_name_prefix="c2pa")
 
 
-_lock = threading.Lock()
-_contexts: dict[str, Any] = {}  # of the library, by key id or anchors; threads share them
+_patterns: dict[tuple[Any, ...], _Pattern | None] = {}
+_by_size: defaultdict[int, list[_Pattern]] = defaultdict(list)
+_remembering = threading.Lock()
 
 
-def _signing(ring: "Keyring") -> Any:
-    """A context that signs with the key in use. The private key stays in the library's memory."""
-    key_id = ring.current("signing").id
-    with _lock:
-        if key_id not in _contexts:
-            library, signer = _library(), ring.signer()
-            info = library.C2paSignerInfo(
-                signer.algorithm.encode(), signer.chain.encode(), signer.private, None
-            )
-            settings = {
-                "verify": {"verify_after_sign": False},  # it is read back, by `read`
-                "builder": {"thumbnail": {"enabled": False}},
-            }
-            _contexts[key_id] = library.Context.from_dict(
-                settings, signer=library.Signer.from_info(info)
-            )
-        return _contexts[key_id]
-
-
-def _reading(anchors: str) -> Any:
-    """A context that trusts what these certificates lead up to."""
-    with _lock:
-        if anchors not in _contexts:
-            trust = {"trust_anchors": anchors, "trust_config": "\n".join(ACCEPTED)}
-            settings = {
-                "verify": {
-                    "verify_trust": True,
-                    "ocsp_fetch": False,
-                    "remote_manifest_fetch": False,
-                },
-                **({"trust": trust} if anchors else {}),
-            }
-            _contexts[anchors] = _library().Context.from_dict(settings)
-        return _contexts[anchors]
+def _remember(kind: tuple[Any, ...], pattern: _Pattern | None) -> None:
+    with _remembering:
+        if len(_patterns) >= MAX_PATTERNS:
+            _patterns.clear()
+            _by_size.clear()
+        _patterns[kind] = pattern
+        if pattern is not None:
+            _by_size[len(pattern.template.store)].append(pattern)
 
 
 def _forget() -> None:
-    """In a forked child: the threads are not there, and the library's objects are the parent's."""
-    _contexts.clear()
+    """In a forked child: the threads of the parent are not there, nor who may hold the lock."""
+    global _remembering  # noqa: PLW0603 - as above
+    _remembering = threading.Lock()
     _pool.cache_clear()
 
 
 os.register_at_fork(after_in_child=_forget)
-
-
-def _without_png(data: bytes) -> Iterator[bytes]:
-    """A PNG file without its `caBX` chunks."""
-    yield data[:8]
-    at = 8
-    while at + 12 <= len(data):
-        size, kind = struct.unpack_from(">I4s", data, at)
-        if kind != b"caBX":
-            yield data[at : at + 12 + size]
-        at += 12 + size
-    yield data[at:]
-
-
-def _without_riff(data: bytes) -> Iterator[bytes]:
-    """A RIFF file without its `C2PA` chunks."""
-    kept, at = bytearray(), 12
-    while at + 8 <= len(data):
-        kind, size = struct.unpack_from("<4sI", data, at)
-        end = at + 8 + size + size % 2
-        if kind != b"C2PA":
-            kept += data[at:end]
-        at = end
-    yield data[:4] + struct.pack("<I", 4 + len(kept)) + data[8:12] + bytes(kept)

@@ -222,9 +222,7 @@ def test_the_bundle_has_all_that_is_public_and_no_secret(database, settings, add
     text = files[0].read_text()
     assert [word for word in ("PRIVATE", "acme", "wrapped") if word in text] == []
     read = read_bundle(tmp_path / "out")
-    assert [(key.id, key.state) for key in read.keys] == [
-        (key.id, key.state) for key in ring.keys
-    ]
+    assert [(key.id, key.state) for key in read.keys] == [(key.id, key.state) for key in ring.keys]
     assert (read.anchors, files[1].read_text()) == (ring.anchors, ring.anchors)
     assert read.get(head).public == ring.get(head).public
     assert read.signing_key(ring.get(signing).serial).id == signing
@@ -259,5 +257,5 @@ BUNDLES = {
 
 @pytest.mark.parametrize("fault", BUNDLES)
 def test_a_file_is_refused_as_a_bundle_that(fault):
-    with pytest.raises(BadInput, match="a.json is no trust bundle of Genmill; `genmill key exp"):
+    with pytest.raises(BadInput, match=r"a\.json is no trust bundle of Genmill; `genmill key exp"):
         parse_bundle(BUNDLES[fault], "a.json")
