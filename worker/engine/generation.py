@@ -1,7 +1,7 @@
 """A request for samples, and a sample. Knows no queue and no family by name."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from worker.conversations import Conversation
 from worker.feeds.source_images import SourceImages
@@ -29,7 +29,8 @@ class Generation:
     precision: str = "fp32"
     sources: SourceImages | None = None
     labels: Sequence[int] = ()
-    watermark_key: bytes | None = None  # by which tokens are drawn, of a text watermark
+    # by which tokens are drawn, of a text watermark
+    watermark_key: bytes | None = field(default=None, repr=False)
 
     def row(self, index: int) -> Row:
         """The request for sample `index`."""
@@ -39,7 +40,8 @@ class Generation:
             own = self.label is None
             images = tuple(SourceImage(pix, label if own else self.label) for pix, label in found)
         prompt = self.prompts[index % len(self.prompts)].prompt if self.prompts else None
-        return Row(index, self._label(index, images), prompt, images, self.seed)
+        label = self._label(index, images)
+        return Row(index, label, prompt, images, self.seed, self.watermark_key)
 
     def _label(self, index: int, images: Sequence[SourceImage]) -> int | None:
         """The class of a sample; None between source images of two classes."""

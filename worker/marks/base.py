@@ -6,7 +6,7 @@ medium writes in one go when it encodes. See `worker.marks.apply.Marker`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -50,6 +50,8 @@ class Marking:
     profile: Profile
     keys: "Keyring"  # the secrets that the marks need
     shape: Shape  # of the samples; its `media` is the medium
+    # the tokens of a text by the tokenizer of the model that made it, if it makes texts
+    tokens: Callable[[str], Sequence[int]] | None = field(default=None, compare=False, repr=False)
     _settings: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property

@@ -133,6 +133,7 @@ class AudioMedium(Medium):
     label_text = "AI"
     signature = b"RIFF"
     suffix = ".wav"
+    watermark = "sound_watermark"
     container = Tar
     downloads: ClassVar[Downloads] = {
         "files": SampleFiles(

@@ -118,6 +118,7 @@ class Medium(ABC):
     # the type of a column of samples in the library `datasets`; None: the record has the content
     feature: ClassVar[str | None] = None
     recognised: ClassVar[bool] = False  # whether a sample is known by its look, encoded again
+    watermark: ClassVar[str]  # the mark of `worker.marks` that its content can carry
 
     policy: ClassVar[Mapping[str, Any]]  # the gate's, by default: `worker.gate.policy`
     evaluated: ClassVar[int]  # samples that an evaluation makes where nobody says how many

@@ -181,6 +181,7 @@ class ImageMedium(Medium):
     label_text = "AI生成"
     signature = b"\x89PNG"
     suffix = ".png"
+    watermark = "picture_watermark"
     container = Tar
     downloads: ClassVar[Downloads] = {
         "files": SampleFiles(

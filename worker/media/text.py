@@ -198,6 +198,7 @@ class TextMedium(Medium):
     label_text = "（AI生成）"  # noqa: RUF001 - Chinese brackets
     signature = b"{"
     suffix = ".json"
+    watermark = "text_watermark"
     container = JsonLines
     downloads: ClassVar[Downloads] = {
         "jsonl": CombinedFiles.RECORDS,

@@ -24,6 +24,7 @@ from worker.feeds.tokenizer import Tokenizer
 from worker.networks.network import Draws, Finished, Row
 from worker.networks.params import TextSampling
 from worker.networks.token_choice import choose
+from worker.networks.token_watermark import Marked, MarkedText
 
 MAX_PADDING = 64  # tokens that an empty slot reads until it is reset, which keeps it cheap
 YIELD_EVERY = 16  # steps without a finished text after which control returns to the caller
@@ -83,6 +84,7 @@ class Text:
         self.output = ""
         self.done = False
         self._tokenizer, self._sampling, self._uniform = tokenizer, sampling, uniform
+        self._watermark = MarkedText(row.watermark_key, seed=row.seed, index=row.index)
         ending = tokenizer.ending(prompt)
         healing = tokenizer.completions(ending)
         # the first token must be one of these; []: any, as where only the prompt's last token fits
@@ -109,6 +111,10 @@ class Text:
             logits.fill_(-torch.inf)
             logits[self.first] = kept
         return float(self._uniform[self.count])
+
+    def to_mark(self) -> Marked | None:
+        """The next token, if it is to carry a watermark."""
+        return self._watermark.next(self.tokens, self.count)
 
     def add(self, token: int) -> None:
         """Append a chosen token; the text is done at its end, a stop string or the limit."""
@@ -224,9 +230,11 @@ class Slots:
             return
         logits[:, Tokenizer.unknown] = -torch.inf
         uniform = [0.0] * len(logits)
+        marked: list[Marked | None] = [None] * len(logits)
         for number, text in texts.items():
             uniform[number] = text.restrict(logits[number])
+            marked[number] = text.to_mark()
         numbers = torch.tensor(uniform, device=logits.device)
-        chosen = choose(logits, numbers, self.sampling).tolist()
+        chosen = choose(logits, numbers, self.sampling, marked).tolist()
         for number, text in texts.items():
             text.add(chosen[number])

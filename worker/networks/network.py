@@ -8,7 +8,7 @@ database or store. Its randomness is an argument: a `Draw` made from a seed and 
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from math import prod
 from pathlib import Path
@@ -128,6 +128,7 @@ class Row:
     prompt: str | Conversation | None = None
     sources: tuple[SourceImage, ...] = ()  # those of `SamplingParams.source_indices`
     seed: int = 0
+    watermark_key: bytes | None = field(default=None, repr=False)  # of a text's watermark, if any
 
     @property
     def key(self) -> Key:
@@ -214,6 +215,11 @@ class Network(nn.Module, ABC):
 
     def load_files(self, folder: Path) -> None:
         """Read the files of `feed` that sampling needs; often none."""
+
+    @property
+    def tokenize(self) -> Callable[[str], Sequence[int]] | None:
+        """The tokens of a text, without special ones; None of networks that make no texts."""
+        return None
 
     def inspect(self) -> Inspection:
         """Try a loaded version that is being imported; `BadInput` where it is not usable.

@@ -1,7 +1,7 @@
 """Parts that networks of text share: the feed, the tokenizer, losses a character."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol, cast
 
@@ -73,6 +73,11 @@ class TextNetwork(StreamingNetwork):
     def load_files(self, folder: Path) -> None:
         """Read the tokenizer, which generating text needs."""
         self.tokenizer = load_tokenizer(folder)
+
+    @property
+    def tokenize(self) -> Callable[[str], Sequence[int]] | None:
+        """See `Network`."""
+        return self.tokenizer.encode if self.tokenizer else None
 
     def inspect(self) -> Inspection:
         """Refuse a tokenizer that the network was not trained with."""

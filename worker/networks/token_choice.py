@@ -1,9 +1,12 @@
 """Choosing the next token by inverse transform sampling, from one uniform number a row."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from worker.networks.token_watermark import Marked, tournament
 
 MIN_TEMPERATURE = 1e-100  # below it logits overflow; at it the likeliest is certain
 
@@ -24,12 +27,22 @@ class TokenSampling(Protocol):
         """Choose among the likeliest tokens that together hold this probability."""
 
 
-def choose(logits: Tensor, uniform: Tensor, sampling: TokenSampling) -> Tensor:
-    """The next token of each row, int64 (B,), from logits (B, V) and `uniform` (B,) in [0, 1)."""
+def choose(
+    logits: Tensor,
+    uniform: Tensor,
+    sampling: TokenSampling,
+    marked: Sequence[Marked | None] = (),
+) -> Tensor:
+    """The next token of each row, int64 (B,), from logits (B, V) and `uniform` (B,) in [0, 1).
+
+    `marked` says in which rows the choice carries a watermark: there is none at temperature 0.
+    """
     if sampling.temperature == 0:
         return logits.argmax(-1)
     scaled = logits.double() / max(sampling.temperature, MIN_TEMPERATURE)
     chances = torch.softmax(_top_p(_top_k(scaled, sampling.top_k), sampling.top_p), -1)
+    if any(marked):
+        chances = tournament(chances, marked)
     cumulated = chances.cumsum(-1)  # (B, V)
     # "right" finds the first sum above the mark, so a token of chance 0 is never chosen
     mark = uniform.double()[:, None] * cumulated[:, -1:]

@@ -50,6 +50,8 @@ def generate_shards(
         _require_memory(context, parts[0].pinned, loaded)
     pinned, shape = parts[0].pinned, loaded.network.shape  # the settings and marks are equal
     shared, marking = _origin(context, pinned), marking_of(context.services, pinned.spec, shape)
+    if marking:
+        marking = replace(marking, tokens=loaded.network.tokenize)
     origins = {part: _origin_of(part, shared) for part in parts}
     with Packer(context.services.store, shape, origins, folder, marking) as packer:
         yield from _Shards(context, loaded, packer, shared, folder, marking).run(parts, more)

@@ -125,6 +125,10 @@ class ChatTokenizer:
             return [begin]
         return ids[:-1] if len(ids) > 1 and ids[-1] == self.end else ids
 
+    def plain_tokens(self, text: str) -> list[int]:
+        """The tokens of a text alone, without special ones."""
+        return self._encode(text, special=False)
+
     def tokens(self, texts: Sequence[str]) -> set[int]:
         """The added tokens among `texts`, which may be special ones that decoding leaves out."""
         added: dict[str, int] = self._tokenizer.get_added_vocab()

@@ -25,6 +25,7 @@ from worker.families.hf.slots import SlotCache
 from worker.families.hf.text import Text, pad
 from worker.networks.network import Draws, Finished, Row
 from worker.networks.token_choice import choose
+from worker.networks.token_watermark import Marked
 
 WINDOW = 16  # micro-batches of rows that are sorted by length together
 
@@ -139,7 +140,8 @@ class TextGenerator:
                 return
             mask = torch.cat((mask, mask.new_ones(len(mask), 1)), dim=1)
             logits, cache = self.model.next_logits(ids, mask, cache)
-            chosen = self._choose(logits, uniform[:, step])
+            marked = [text.to_mark() for text in prompts.texts]
+            chosen = self._choose(logits, uniform[:, step], marked)
             self._add(prompts.texts, chosen.tolist())
             ids = chosen[:, None]
             yield []
@@ -161,7 +163,8 @@ class TextGenerator:
         ids, positions = torch.tensor(read, device=cache.device).unbind(1)
         logits = self.model.next_slot_logits(ids[:, None], positions[:, None], cache)
         uniform = [slot.uniform[len(slot.text.tokens)] if slot else 0.0 for slot in slots]
-        chosen = self._choose(logits, torch.tensor(uniform, device=logits.device)).tolist()
+        marked = [slot.text.to_mark() if slot else None for slot in slots]
+        chosen = self._choose(logits, torch.tensor(uniform, device=logits.device), marked).tolist()
         finished: list[Finished] = []
         for number, slot in enumerate(slots):
             if slot:
@@ -173,11 +176,13 @@ class TextGenerator:
                     cache.leave(number)
         return finished
 
-    def _choose(self, logits: Tensor, uniform: Tensor) -> Tensor:
-        """The next token of each row (B,)."""
+    def _choose(
+        self, logits: Tensor, uniform: Tensor, marked: Sequence[Marked | None] = ()
+    ) -> Tensor:
+        """The next token of each row (B,); the first one of a text is never marked."""
         if not torch.isfinite(logits).all():
             raise NonFinite("the model's logits are not finite: its weights are damaged")
-        return choose(logits, uniform, self.sampling)
+        return choose(logits, uniform, self.sampling, marked)
 
     def _add(self, texts: Sequence[Text], tokens: Sequence[int]) -> None:
         for text, token in zip(texts, tokens, strict=False):

@@ -5,7 +5,7 @@ trained and W frozen. The network's state is the adapter; the base is identified
 """
 
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -245,6 +245,11 @@ class CausalModel(StreamingNetwork):
         if self.base is None:
             raise RuntimeError("open() comes first: the base is missing")
         return self.base
+
+    @property
+    def tokenize(self) -> Callable[[str], Sequence[int]] | None:
+        """See `Network`."""
+        return self.chat_tokenizer("never").plain_tokens if self._tokenizer is not None else None
 
     def chat_tokenizer(self, chat: Chat) -> ChatTokenizer:
         """The version's tokenizer, with its chat template if `chat` allows it."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from worker.families.hf.chat_tokenizer import ChatTokenizer
 from worker.networks.network import Row
+from worker.networks.token_watermark import Marked, MarkedText
 
 STRIDE = 32  # padded prompts are multiples of this many tokens
 BYTES = 4  # the most of a character in UTF-8, and so the most tokens of one
@@ -23,6 +24,15 @@ class Text:
     tokens: list[int] = field(default_factory=list)  # generated
     output: str = ""
     done: bool = False
+    watermark: MarkedText = field(init=False)
+
+    def __post_init__(self) -> None:
+        row = self.row
+        self.watermark = MarkedText(row.watermark_key, seed=row.seed, index=row.index)
+
+    def to_mark(self) -> Marked | None:
+        """The next token, if it is to carry a watermark."""
+        return None if self.done else self.watermark.next(self.tokens, len(self.tokens))
 
     @property
     def padded_length(self) -> int:

@@ -13,6 +13,7 @@ from worker.families import find_family
 from worker.families.gpt import FAMILY, GptParams, kv_cache
 from worker.families.gpt.kv_cache import PAGE, KVCache
 from worker.families.gpt.model import NETWORK
+from worker.marks.watermarks.tokens import detect, variant_of
 from worker.networks.network import Batch, Clock, Draw, Row
 from worker.networks.params import TextSampling
 from worker.networks.token_choice import choose
@@ -368,3 +369,14 @@ class TestChoose:
         for number in (0.0, 0.5, 1 - 2**-24):
             chosen = choose(logits, torch.tensor([number]), TextSampling(temperature=1))
             assert chosen.tolist() == [1]
+
+
+def test_a_marked_text_is_known_by_its_tokens(fresh):
+    sampling = TextSampling(micro_batch=4, max_tokens=250, temperature=1, top_p=1)
+    rows = [Row(index, prompt="The cat", seed=3, watermark_key=b"secret") for index in range(4)]
+    with torch.inference_mode():
+        texts = fresh.network.sample(rows, Draw([row.key for row in rows]), sampling)
+    for row, text in zip(rows, texts, strict=True):
+        ids, variant = fresh.network.tokenize(text), variant_of(row.seed, row.index)
+        assert detect(ids, b"secret", variant).p_value < 1e-6
+        assert detect(ids, b"another", variant).p_value > 1e-4

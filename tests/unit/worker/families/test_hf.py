@@ -42,6 +42,7 @@ from worker.families.hf.model import NETWORK, CausalModel
 from worker.families.hf.packing import as_batch, pack
 from worker.families.hf.probes import supports_packing
 from worker.files import digest_of
+from worker.marks.watermarks.tokens import g_values, ngrams_of, variant_of, watermark_of
 from worker.networks.network import Batch, Clock, Draw
 from worker.shards.loaded_networks import LoadedNetwork, Networks
 from worker.specs import Prompt
@@ -138,10 +139,18 @@ def opened(folder):
     return network
 
 
-def texts(network, prompts, first, end, *, seed=3, **settings):
+def texts(network, prompts, first, end, *, seed=3, watermark_key=None, **settings):
     known = {"max_tokens": 10, "micro_batch": 8} | settings
     asked = tuple(Prompt(prompt=prompt) for prompt in prompts)
-    job = Generation(network, HfSampling(**known), seed, first, end, prompts=asked)
+    job = Generation(
+        network,
+        HfSampling(**known),
+        seed,
+        first,
+        end,
+        prompts=asked,
+        watermark_key=watermark_key,
+    )
     return [sample.output for sample in generate(job, Recorder())]
 
 
@@ -709,3 +718,26 @@ def test_rows_of_the_split_are_the_feed_s(base, dataset):
     [batch, *_] = NETWORK.feed(small(), dataset, seed=0, files=base).validation()
     assert batch[0].dtype == np.int64
     assert batch[0].shape[1] == 2
+
+
+@pytest.mark.parametrize("in_slots", [True, False])
+def test_marked_texts_are_known_by_their_tokens(tmp_path, monkeypatch, in_slots):
+    folder = write_base(
+        tmp_path / "base", SENTENCES, kind=lambda size: llama(size, positions=256), vocabulary=10
+    )
+    network = opened(add_record(folder))
+    monkeypatch.setattr(CausalModel, "has_slots", lambda _: in_slots)
+
+    def share_of_ones(key):
+        """Of the first layer's bits; the texts end where chance ends them."""
+        settings = {"max_tokens": 40, "micro_batch": 24, "temperature": 1.0, "top_p": 1.0}
+        made = texts(network, ["the cat"], 0, 24, watermark_key=key, **settings)
+        bits = []
+        for index, text in enumerate(made):
+            keys, table = watermark_of(b"secret", variant_of(3, index))
+            bits += g_values(ngrams_of(network.tokenize(text)), keys[:1, None], table)[0].tolist()
+        assert len(bits) > 200
+        return np.mean(bits)
+
+    assert share_of_ones(b"secret") > 0.6
+    assert share_of_ones(None) == pytest.approx(0.5, abs=0.08)

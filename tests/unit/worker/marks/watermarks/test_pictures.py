@@ -1,0 +1,125 @@
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from worker.marks.watermarks.pictures import (
+    ORDERS,
+    TILES,
+    detect,
+    detect_cropped,
+    embed,
+    luminance,
+    waves,
+)
+
+SECRET, OTHER = b"a secret of a tenant", b"that of another"
+SURE = 1e-6
+BOX, BILINEAR, BICUBIC, LANCZOS = (
+    getattr(Image.Resampling, name) for name in ("BOX", "BILINEAR", "BICUBIC", "LANCZOS")
+)
+
+
+def landscapes(count, side=64, channels=3, seed=0):
+    """Pictures whose frequencies fall off as those of photographs."""
+    rng = np.random.default_rng(seed)
+    away = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)) * side + 1
+    noise = np.fft.rfft2(rng.normal(size=(count, channels, side, side))) / away**1.2
+    fields = np.fft.irfft2(noise, (side, side))
+    fields = 128 + 50 * fields / fields.std((2, 3), keepdims=True)
+    return np.clip(np.rint(fields), 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+def brightness(picture):
+    pixels = np.asarray(picture, np.float64)
+    return luminance(pixels if pixels.ndim == 3 else pixels[..., None])
+
+
+def as_image(picture):
+    return Image.fromarray(picture.squeeze())
+
+
+def as_jpeg(image):
+    file = BytesIO()
+    image.save(file, "JPEG", quality=75)
+    return Image.open(file)
+
+
+def psnr(one, other):
+    return 10 * np.log10(255**2 / np.mean((one.astype(float) - other.astype(float)) ** 2))
+
+
+@pytest.mark.parametrize("side", [64, 72, 100, 256])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_marked_picture_is_known_by_its_key_and_looks_the_same(side, channels):
+    plain = landscapes(2, side, channels)
+    marked = embed(plain, SECRET)
+
+    assert marked.dtype == np.uint8
+    assert min(psnr(*pair) for pair in zip(plain, marked, strict=True)) > 38.5
+    for each in marked:
+        assert detect(brightness(each), SECRET).p_value < 1e-30
+        assert detect(brightness(each), OTHER).p_value > SURE
+    for each in plain:
+        assert detect(brightness(each), SECRET).p_value > SURE
+
+
+def test_a_picture_is_marked_alike_in_any_batch():
+    plain = landscapes(5)
+    together = embed(plain, SECRET)
+
+    for index in range(5):
+        assert (embed(plain[index : index + 1], SECRET)[0] == together[index]).all()
+    assert (embed(plain[::-1], SECRET)[::-1] == together).all()
+
+
+@pytest.mark.parametrize("side", [64, 96])
+def test_the_mark_survives_jpeg_resizing_and_noise(side):
+    rng = np.random.default_rng(0)
+    for each in embed(landscapes(4, side), SECRET):
+        image = as_image(each)
+        noisy = np.clip(each + rng.normal(0, 5, each.shape), 0, 255)
+        copies = [as_jpeg(image), image.convert("L"), noisy]
+        copies += [image.resize((side // 2, side // 2), how) for how in (BICUBIC, BOX)]
+        copies += [image.resize((side * 2, side * 2), how) for how in (BILINEAR, LANCZOS)]
+        for copy in copies:
+            assert detect(brightness(copy), SECRET).p_value < SURE
+
+
+@pytest.mark.parametrize("side", [64, 80])
+def test_the_mark_survives_cropping_by_a_tenth(side):
+    left = side - side // 10
+    for number, each in enumerate(embed(landscapes(2, side), SECRET)):
+        x, y = number * 2, side - left - number
+        crop = as_image(each).crop((x, y, x + left, y + left))
+        for copy in (crop, as_jpeg(crop)):
+            assert detect(brightness(copy), SECRET).p_value > SURE
+            assert detect_cropped(brightness(copy), SECRET).p_value < SURE
+        assert detect_cropped(brightness(crop), OTHER).p_value > SURE
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_flat_pictures_carry_the_mark(level):
+    marked = embed(np.full((1, 64, 64, 1), level, np.uint8), SECRET)
+
+    assert detect(brightness(marked[0]), SECRET).p_value < SURE
+    assert psnr(marked, np.float64(level)) > 34
+
+
+def test_a_cut_tile_does_not_count():
+    found = waves(58, 64, 3)
+    assert found.whole.tolist() == [False, *[True] * 6, False]
+    assert waves(64).whole.all()
+
+
+def test_each_wave_answers_to_itself_alone():
+    rows = waves(64).rows.reshape(TILES, ORDERS, 64)
+    at = (np.arange(8) + 0.5) / 8
+    for order in range(ORDERS):
+        wave = np.zeros(64)
+        wave[16:24] = np.cos(np.pi * order * at) * (np.sqrt(2) if order else 1)
+        answers = rows @ wave
+        assert answers[2, order] == pytest.approx(1)
+        answers[2, order] = 0
+        assert np.abs(answers).max() < 1e-12

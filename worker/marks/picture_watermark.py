@@ -1,0 +1,77 @@
+"""The watermark of pictures: in their brightness, from 64 pixels a side."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import JsonValue
+
+from db.errors import BadInput
+from worker.marks.base import DAMAGED, NOT_APPLICABLE, Mark, Marking, Reading, Stage
+from worker.marks.watermarks import pictures
+from worker.marks.watermarks.dither import Detection, Numbers
+from worker.marks.watermarks.readings import PURPOSE, Found, read_by_keys
+from worker.media.samples.containers import SampleRecord
+from worker.media.sources.image_files import decode_image
+
+if TYPE_CHECKING:
+    from worker.keys.keyring import Keyring
+    from worker.media.base import Medium
+
+LEVEL = 1e-6  # p-value up to which a picture counts as marked
+
+
+class PictureWatermark(Mark):
+    """See `worker.marks.watermarks.pictures`."""
+
+    name = "picture_watermark"
+    stage = Stage.CONTENT
+    purposes = (PURPOSE,)
+
+    def misfit(self, sample: SampleRecord, marking: Marking) -> str:
+        """Small pictures have too few waves."""
+        if isinstance(sample.output, str) or sample.output.ndim != 3:
+            return "not a picture"
+        if min(sample.output.shape[:2]) < pictures.LEAST_SIDE:
+            return f"under {pictures.LEAST_SIDE} pixels a side"
+        return ""
+
+    def apply_content(
+        self, samples: Sequence[SampleRecord], marking: Marking
+    ) -> Sequence[SampleRecord]:
+        """The pictures with the mark, all at once."""
+        batch = np.stack([np.asarray(each.output) for each in samples])
+        marked = pictures.embed(batch, marking.keys.secret(PURPOSE))
+        return [replace(each, output=made) for each, made in zip(samples, marked, strict=True)]
+
+    def expected(self, sample: SampleRecord, marking: Marking) -> Mapping[str, JsonValue]:
+        """The mark of the job's own key."""
+        return {"key": marking.keys.current(PURPOSE).id}
+
+    def read(self, data: bytes, keys: "Keyring", medium: "Medium") -> Reading:
+        """A picture in any format and size; a whole one is tested before any part of a larger."""
+        if medium.watermark != self.name:
+            return Reading(self.name, NOT_APPLICABLE, why="a watermark of pictures")
+        try:
+            brightness = _brightness(data)
+        except BadInput as error:
+            return Reading(self.name, DAMAGED, why=error.message)
+        tests = (
+            lambda secret: _found(pictures.detect(brightness, secret)),
+            lambda secret: _found(pictures.detect_cropped(brightness, secret)),
+        )
+        return read_by_keys(self.name, keys, tests, level=LEVEL)
+
+
+def _brightness(data: bytes) -> Numbers:
+    """The luminance (H, W) of a picture in any format; `BadInput` if it cannot be read."""
+    pixels = decode_image(data, lambda image: np.asarray(image.convert("RGB"), np.float64))
+    return pictures.luminance(pixels)
+
+
+def _found(test: Detection) -> Found:
+    return test.p_value, {"z": round(test.z, 2), "coefficients": test.coefficients}
+
+
+MARK = PictureWatermark()

@@ -1,0 +1,207 @@
+"""A watermark in the brightness of pictures: the slowest waves of each of 8 x 8 tiles.
+
+Whatever its size, a picture has the same tiles, and a wave is the same wave in a smaller copy. So
+the mark survives resizing and, because JPEG keeps slow waves best, JPEG. A cropped copy has lost
+some tiles; the others are found by trying where in the whole picture it may lie.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.marks.watermarks.dither import (
+    Detection,
+    Numbers,
+    agreement,
+    dithers,
+    nearest,
+    p_value,
+    z_scores,
+)
+
+Pixels = npt.NDArray[np.uint8]
+
+LEAST_SIDE = 64  # pixels; below, the waves would be of two or three pixels
+TILES = 8  # along a side
+ORDERS = 3  # waves of 0, 1 and 2 half periods in each direction, but not of 0 in both
+STEP = 3.0  # grey levels between two points of a lattice: a PSNR of 40 dB
+PASSES = 12  # at most, to mark where brightness is at its limit
+DONE = 0.95  # mean agreement after which no more passes are made
+LUMINANCE = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as JPEG
+# how often pixels were averaged when the picture was made smaller, as filters amount to
+SOFTENED = (0.0, 0.5, 1.0, 1.5, 2.0)
+CROPPED = 0.8  # of a side, at least, that a cropped copy still has
+
+
+class Waves(NamedTuple):
+    """Along one side: what each wave of each tile holds of the pixels."""
+
+    rows: Numbers  # (TILES * ORDERS, pixels)
+    whole: npt.NDArray[np.bool_]  # (TILES,): tiles of which nothing was cropped
+
+
+class Placed(NamedTuple):
+    """Agreement at several places: sums and counts of coefficients."""
+
+    sums: Numbers
+    counts: npt.NDArray[np.int64]
+
+
+def embed(pictures: Pixels, secret: bytes) -> Pixels:
+    """Pictures uint8 (N, H, W, 1 or 3) with the mark. Each depends on itself and the secret alone.
+
+    Where pixels are black or white already, waves are clipped; a few passes make up for it, at the
+    price of slightly brighter or darker tiles.
+    """
+    marked = pictures.astype(np.float64)
+    height, width = pictures.shape[1:3]
+    down, across = _whole(height), _whole(width)
+    back = _inverse(height), _inverse(width)
+    dither, marks = _dither(secret), _marked_orders()
+    found = _analyse(luminance(marked), down, across)
+    wanted = nearest(found, dither, STEP)
+    left = np.arange(len(marked))
+    for _ in range(PASSES):
+        missing = np.where(marks, wanted[left] - found, 0).reshape(len(left), *_matrix_shape())
+        marked[left] += (back[0] @ missing @ back[1].T)[..., None]
+        np.clip(marked, 0, 255, out=marked)
+        found = _analyse(luminance(np.rint(marked[left])), down, across)
+        reached = agreement(found, dither, STEP)[:, marks].mean(-1) >= DONE
+        left, found = left[~reached], found[~reached]
+        if not len(left):
+            break
+    return np.rint(marked).astype(np.uint8)
+
+
+def detect(brightness: Numbers, secret: bytes) -> Detection:
+    """The test of a whole picture, by its luminance (H, W): of any size, not cropped."""
+    found = _analyse(brightness, *(_whole(size) for size in brightness.shape))
+    averaged = np.multiply.outer(*(_averaged(size) for size in brightness.shape))
+    return _best(_agreed(found / averaged**each, _dither(secret)) for each in SOFTENED)
+
+
+def detect_cropped(brightness: Numbers, secret: bytes) -> Detection:
+    """The test of part of a square picture, by its luminance (H, W): not resized."""
+    return _best(_crops(brightness, _dither(secret)))
+
+
+def luminance(pictures: Numbers) -> Numbers:
+    """The brightness (..., H, W) of pictures (..., H, W, 1 or 3)."""
+    if pictures.shape[-1] == 1:
+        return pictures[..., 0]
+    found: Numbers = pictures @ LUMINANCE
+    return found
+
+
+def waves(pixels: int, side: int = 0, start: int = 0) -> Waves:
+    """The waves along some pixels, of a picture of `side` pixels in which they begin at `start`.
+
+    A pixel counts by the part of it that lies in a tile. A row's response to its own wave is 1.
+    """
+    tile = (side or pixels) / TILES
+    edges = (np.arange(pixels + 1) + start) / tile  # in tiles
+    tiles = np.arange(TILES)[:, None]
+    first, last = (np.clip(each - tiles, 0, 1) for each in (edges[:-1], edges[1:]))
+    middle = np.clip((edges[:-1] + edges[1:]) / 2 - tiles, 0, 1)
+    rows = np.zeros((TILES, ORDERS, pixels))
+    for order in range(ORDERS):
+        weights = _integral(last, order) - _integral(first, order)
+        response = (weights * _wave(middle, order)).sum(-1, keepdims=True)
+        rows[:, order] = weights / np.where(np.abs(response) > 1e-9, response, 1)
+    whole = (edges[0] <= tiles[:, 0] + 1e-9) & (edges[-1] >= tiles[:, 0] + 1 - 1e-9)
+    return Waves(rows.reshape(TILES * ORDERS, pixels), whole)
+
+
+@lru_cache(maxsize=64)
+def _whole(pixels: int) -> Waves:
+    return waves(pixels)
+
+
+def _wave(at: Numbers, order: int) -> Numbers:
+    scale = np.sqrt(2) if order else 1.0
+    return scale * np.cos(np.pi * order * at)
+
+
+def _integral(at: Numbers, order: int) -> Numbers:
+    return np.sqrt(2) * np.sin(np.pi * order * at) / (np.pi * order) if order else at
+
+
+@lru_cache(maxsize=64)
+def _inverse(pixels: int) -> Numbers:
+    """Pixels (pixels, TILES * ORDERS) by which each wave changes by 1 and no other one does."""
+    return np.asarray(np.linalg.pinv(_whole(pixels).rows), np.float64)
+
+
+def _matrix_shape() -> tuple[int, int]:
+    return TILES * ORDERS, TILES * ORDERS
+
+
+def _analyse(brightness: Numbers, down: Waves, across: Waves) -> Numbers:
+    """The coefficients (..., TILES, ORDERS, TILES, ORDERS) of luminance (..., H, W)."""
+    found = down.rows @ brightness @ across.rows.T
+    return found.reshape(*found.shape[:-2], TILES, ORDERS, TILES, ORDERS)
+
+
+def _dither(secret: bytes) -> Numbers:
+    return dithers(secret, "picture", TILES, ORDERS, TILES, ORDERS)
+
+
+@lru_cache(maxsize=1)
+def _marked_orders() -> npt.NDArray[np.bool_]:
+    """Which coefficients carry the mark: all but the mean of each tile."""
+    found = np.ones((TILES, ORDERS, TILES, ORDERS), bool)
+    found[:, 0, :, 0] = False
+    return found
+
+
+def _agreed(found: Numbers, dither: Numbers) -> Placed:
+    """The agreement of the coefficients of a whole picture."""
+    agreed = agreement(found, dither, STEP)[_marked_orders()]
+    return Placed(np.array([agreed.sum()]), np.array([agreed.size]))
+
+
+def _averaged(pixels: int) -> Numbers:
+    """What is left of each wave (TILES, ORDERS) after averaging it over pixels of this size."""
+    return np.tile(np.sinc(np.arange(ORDERS) * TILES / (2 * pixels)), (TILES, 1))
+
+
+def _crops(brightness: Numbers, dither: Numbers) -> Iterator[Placed]:
+    """The agreement wherever in a larger square picture this one may lie."""
+    height, width = brightness.shape
+    longest = max(height, width)
+    grid = 8 if longest <= 256 else 64  # sides of pictures are mostly multiples of it
+    for side in range(longest - longest % grid + grid, int(longest / CROPPED) + 1, grid):
+        pace = max(1, side // 512)  # fine enough: a sixteenth of a pixel of 64
+        across = [waves(width, side, start) for start in range(0, side - width + 1, pace)]
+        right = np.concatenate([each.rows for each in across]).T  # (W, places * waves)
+        kept = np.array([each.whole for each in across])  # (places, TILES)
+        half = brightness @ right
+        for start in range(0, side - height + 1, pace):
+            down = waves(height, side, start)
+            yield _row_of_places(down, half, kept, dither)
+
+
+def _row_of_places(
+    down: Waves, half: Numbers, kept: npt.NDArray[np.bool_], dither: Numbers
+) -> Placed:
+    """The agreement at all places across, given one place down. Tiles that are cut do not count."""
+    found = (down.rows @ half).reshape(TILES, ORDERS, len(kept), TILES, ORDERS)
+    found = found.transpose(2, 0, 1, 3, 4)  # (places, TILES, ORDERS, TILES, ORDERS)
+    agreed = np.where(_marked_orders(), agreement(found, dither, STEP), 0).sum((2, 4))
+    tiles = down.whole[:, None] & kept[:, None, :]  # (places, TILES, TILES)
+    return Placed((agreed * tiles).sum((1, 2)), tiles.sum((1, 2)) * (ORDERS**2 - 1))
+
+
+def _best(places: Iterator[Placed]) -> Detection:
+    """The highest z of all places."""
+    best, coefficients, tried = 0.0, 0, 0
+    for sums, counts in places:
+        scores = z_scores(sums, counts)
+        at = int(scores.argmax())
+        tried += len(scores)
+        if scores[at] > best:
+            best, coefficients = float(scores[at]), int(counts[at])
+    return Detection(p_value(best, tried), best, coefficients)
