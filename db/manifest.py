@@ -45,7 +45,7 @@ def manifests(session: Session, job_ids: Collection[str]) -> dict[str, dict[str,
 
 
 def manifest_to_be(claim: Claim, spec_hash: str, made: Iterable[NewArtifact]) -> dict[str, Any]:
-    """The manifest of a job whose only shard is about to commit these artifacts, and nothing else."""
+    """The manifest of a job whose only shard is about to commit these, and nothing else."""
     count = claim.stop - claim.start
     entries = [
         _entry(each, claim.idx, count, each.index.members_sha256 if each.index else None)

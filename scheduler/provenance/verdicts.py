@@ -58,7 +58,7 @@ class Evidence:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether the record does not know it: neither its bytes nor, by its record, its content."""
+        """Whether no sample on record is it: neither by its bytes nor by its record and content."""
         return self.found is None or (self.found.intact is False and not self.is_sample)
 
     @property
@@ -149,7 +149,9 @@ def _by_claim(evidence: Evidence) -> Judgement | None:
         why = "The record of a sample that was made here; the sample itself is not in this file."
         return Judgement(Verdict.UNPROVEN, KnownBy.RECORD, why)
     if evidence.found is not None:
-        why = "It has the record of a sample that was made here, as anybody could copy it, and is not it."
+        why = (
+            "It has the record of a sample of ours, as anybody can copy it, and is not that sample."
+        )
         return Judgement(Verdict.UNPROVEN, None, why)
     gone = f" {evidence.removed[0]}." if evidence.removed else ""
     why = (

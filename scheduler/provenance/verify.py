@@ -1,12 +1,10 @@
 """Verifying files: each is looked up by its bytes, its record, its marks and its fingerprint."""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from worker.marks.text_watermark import MARK as TEXTS
 
 from db import jobs, lineage
 from db.errors import (
@@ -32,6 +30,7 @@ from scheduler.results.pieces import Item, read_items
 from worker.keys.keyring import Keyring
 from worker.marks import all_marks
 from worker.marks.base import DAMAGED, NOT_APPLICABLE, Mark, Reading
+from worker.marks.text_watermark import MARK as TEXTS
 from worker.media import medium_of
 from worker.media.base import Medium
 from worker.media.samples.tags import COPYRIGHT
@@ -160,7 +159,7 @@ class _Verifier:
             "licence": self._licence(evidence.readings, found.job if found else None),
             "changes": [change.document() for change in evidence.changes],
             "same_content": evidence.same_content,
-            "marks": [asdict(each) | {"says": dict(each.says)} for each in evidence.readings],
+            "marks": [_reading(each) for each in evidence.readings],
             "nearest": [near.document() for near in evidence.nearest],
         }
 
@@ -232,6 +231,15 @@ def _read(mark: Mark, data: bytes, keys: Keyring, medium: Medium) -> Reading:
         raise_outage(error)
         reason = " ".join(str(contained(error)).split())[:200]
         return Reading(mark.name, DAMAGED, why=f"cannot be read: {reason}")
+
+
+def _reading(reading: Reading) -> Document:
+    """A reading as plain data; numbers that JSON has not, as anybody may write, are null."""
+    try:
+        says = json.loads(json.dumps(dict(reading.says)), parse_constant=lambda _: None)
+    except RecursionError:
+        says = {}
+    return {"mark": reading.mark, "state": reading.state, "says": says, "why": reading.why}
 
 
 def _from_tags(reading: Reading) -> dict[str, Any]:

@@ -35,6 +35,7 @@ DATASETS = {
     "shakespeare": ("tinyshakespeare.txt",),
 }
 SETTINGS = {"prose": ["--set", "max_tokens=400"], "voice": ["--set", "seconds=0.5"]}
+HEAD = "| model | profile | files | verdicts | right sample | marks |"
 PAGE = 1000  # characters of a text that no model wrote
 
 Document = dict[str, Any]
@@ -79,8 +80,8 @@ def marks_and_changes(machine: Machine) -> list[Result]:
         row for name in ("digits", "photos", "voice", "prose") for row in _strangers(machine, name)
     ]
     PICTURES.mkdir(exist_ok=True)
-    head = "| model | profile | files | verdicts | right sample | marks |\n| --- | --- | --- | --- | --- | --- |"
-    Path(PICTURES, "marks.md").write_text("\n".join([head, *map(str, rows)]) + "\n", "utf-8")
+    lines = [HEAD, "| --- " * 6 + "|", *map(str, rows)]
+    Path(PICTURES, "marks.md").write_text("\n".join(lines) + "\n", "utf-8")
     return [*map(_result, rows)]
 
 

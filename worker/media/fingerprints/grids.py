@@ -43,7 +43,8 @@ def means_over(points: int, span: Span, bins: int = BINS) -> Grid:
     cells = np.arange(points)
     overlap = np.minimum(edges[1:, None], cells + 1) - np.maximum(edges[:-1, None], cells)
     weights = np.maximum(overlap, 0)
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
+    means: Grid = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return means
 
 
 def bits_of(low: Grid, *, plain: float) -> Fingerprints:
@@ -54,7 +55,7 @@ def bits_of(low: Grid, *, plain: float) -> Fingerprints:
     ranked = np.sort(low, axis=1)
     third = low.shape[1] // 3
     bits = np.concatenate([low > ranked[:, [third]], low > ranked[:, [-third - 1]]], axis=1)
-    # by Parseval: 2 * BINS for each axis, of cosines that are twice too long
+    # by Parseval's theorem, of frequencies that are 2 * BINS times those of an orthonormal DCT
     deviation = np.linalg.norm(low, axis=1) / (2 * BINS * BINS)
     return pack(bits & (deviation >= plain)[:, None])
 
