@@ -194,7 +194,9 @@ class Packer:
                 written = each.writer.close()
                 del self._open[each.part]
                 marks = each.marker.data if each.marker else None
-                finished = Finished(each.part, written, marks, bytes(each.fingerprints))
+                finished = Finished(
+                    each.part, written, marks, bytes(each.fingerprints), self._medium
+                )
                 self._finish_object(finished)
         except BaseException as error:
             self._fail(each, contained(error))

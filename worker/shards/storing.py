@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from db.commits import NewArtifact, NewIndex, Range, blob_prefix
 from db.jobs import JobBrief
-from worker.media import find_medium
+from worker.media.base import Medium
 from worker.media.samples.containers import Written
 from worker.services.fingerprints import describe_fingerprints
 from worker.services.pinned import PinnedGeneration
@@ -33,6 +33,7 @@ class Finished(NamedTuple):
     written: Written
     marks: Mapping[str, Any] | None = None  # what became of each, of marked samples
     fingerprints: bytes = b""  # of the samples, if they are kept
+    medium: Medium | None = None  # of samples that have some
 
 
 def store_finished(
@@ -84,9 +85,8 @@ def _packed(place: Range, content: bytes) -> Blob:
 
 
 def _fingerprints(finished: Finished, blob: Blob, packed: Range | None = None) -> NewArtifact:
-    part = finished.part
-    medium = find_medium(part.pinned.family.media)
-    return describe_fingerprints(part.lease.claim.idx, medium, blob, packed)
+    assert finished.medium is not None  # noqa: S101 - for mypy
+    return describe_fingerprints(finished.part.lease.claim.idx, finished.medium, blob, packed)
 
 
 def _artifact(

@@ -43,7 +43,7 @@ def means_over(points: int, span: Span, bins: int = BINS) -> Grid:
     cells = np.arange(points)
     overlap = np.minimum(edges[1:, None], cells + 1) - np.maximum(edges[:-1, None], cells)
     weights = np.maximum(overlap, 0)
-    means: Grid = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    means: Grid = np.asarray(weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
     return means
 
 
@@ -66,7 +66,7 @@ def frequencies(grids: Grid, rows: Sequence[Grid], columns: Sequence[Grid]) -> G
     (N * pairs, K * K), the pairs of a grid one after another.
     """
     found = [each @ grids @ other.T for each in rows for other in columns]
-    return np.stack(found, axis=1).reshape(len(grids) * len(found), -1)
+    return np.asarray(np.stack(found, axis=1), np.float32).reshape(len(grids) * len(found), -1)
 
 
 @lru_cache(maxsize=4096)
