@@ -188,6 +188,8 @@ def _check_usage(signing: x509.Certificate) -> None:
     usage, extended = found.get(x509.KeyUsage), found.get(x509.ExtendedKeyUsage)
     if not isinstance(usage, x509.KeyUsage) or not usage.digital_signature:
         raise BadInput(f"{_named(signing)} is not for digital signatures", remedy=_REMEDY)
+    if x509.AuthorityKeyIdentifier not in found:
+        raise BadInput(f"{_named(signing)} does not name the key of its issuer", remedy=_REMEDY)
     oids = {each.dotted_string for each in extended or ()}
     if not oids & ACCEPTED.keys():
         raise BadInput(

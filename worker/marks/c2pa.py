@@ -9,7 +9,7 @@ import json
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -114,12 +114,14 @@ def claims(sample: SampleRecord, licence: Mapping[str, JsonValue]) -> dict[str, 
 
 
 def _licence(marking: Marking) -> Mapping[str, JsonValue]:
-    return {k: v for k, v in marking.profile.settings.get("licence", {}).items() if v is not None}
+    """What the mark of that name states, if the samples carry it."""
+    return {k: v for k, v in marking.profile.settings.get("licence", {}).items() if v}
 
 
 def _ring(marking: Marking) -> "Keyring":
     """The keys that the job was enqueued with, whatever is current now."""
-    return marking.keys.use(marking.profile.keys)
+    keys, pinned = marking.keys, marking.profile.keys
+    return keys if keys.pinned == pinned else keys.use(pinned)
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class _Pattern:
         assert isinstance(of_file, dict)  # noqa: S101 - for mypy: it was compared when learnt
         says["claims"] = {**of_file, "index": index}
         says["manifest"] = str(says["manifest"]).replace(self.manifest, manifest)
-        return replace(self.said, says=says)
+        return Reading(MARK.name, self.said.state, says)
 
 
 class _Signing:
@@ -197,10 +199,12 @@ def _read_by_pattern(data: bytes, keys: "Keyring", container: Container) -> Read
     found = container.find(data)
     if found is None:
         return None
-    for pattern in tuple(_by_size.get(len(found[1]), ())):
-        if pattern.anchors != keys.anchors:
+    size, first = len(found[1]), found[1].start
+    for start, stop in tuple(_telling.get(size, ())):
+        pattern = _by_text.get((size, start, data[first + start : first + stop]))
+        if pattern is None or pattern.anchors != keys.anchors:
             continue
-        if checked := pattern.template.check(data, *found):
+        if checked := pattern.template.check(data, *found, pattern.private):
             key = keys.get(str(pattern.said.says["key"]))
             said = pattern.reading(checked.index, checked.manifest)
             return said if key.revoked_at is None else _as_revoked(said, key)
@@ -218,7 +222,7 @@ def _read(data: bytes, keys: "Keyring", container: Container) -> Reading:
         return Reading(MARK.name, ABSENT)
     manifest = found.get("manifests", {}).get(found.get("active_manifest"), {})
     signature = manifest.get("signature_info") or {}
-    failures = [each for each in _failures(found) if each.get("code") != UNTRUSTED]
+    failures = [each for each in library.failures(found) if each.get("code") != UNTRUSTED]
     key = keys.signing_key(str(signature.get("cert_serial_number", "")))
     trusted = key is not None and _passed(found) >= SIGNED  # also if the file was changed since
     assertions = {each["label"]: each.get("data") for each in manifest.get("assertions", ())}
@@ -257,15 +261,6 @@ def _media_type(data: bytes) -> str | None:
     return next((form for head, form in _HEADS.items() if data.startswith(head)), None)
 
 
-def _failures(found: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """What was found wrong with the file's own manifest, and with those of what it is made from."""
-    results = found.get("validation_results") or {}
-    parts = [results.get("activeManifest") or {}]
-    parts += [each.get("validationDeltas") or {} for each in results.get("ingredientDeltas") or ()]
-    for part in parts:
-        yield from part.get("failure", ())
-
-
 def _as_revoked(said: Reading, key: "HeldKey") -> Reading:
     why = f"its key {key.id} was revoked on {key.revoked_at:%Y-%m-%d}: {key.reason}"
     return replace(said, state=DAMAGED, says={**said.says, "trust": REVOKED}, why=why)
@@ -286,18 +281,28 @@ def _pool() -> ThreadPoolExecutor:
 
 
 _patterns: dict[tuple[Any, ...], _Pattern | None] = {}
-_by_size: defaultdict[int, list[_Pattern]] = defaultdict(list)
+# a pattern by its size, and by a text of its own and where that starts; and where those texts are
+_by_text: dict[tuple[int, int, bytes], _Pattern] = {}
+_telling: defaultdict[int, set[tuple[int, int]]] = defaultdict(set)
 _remembering = threading.Lock()
+
+
+def forget_patterns() -> None:
+    """Let the library sign and read the next file of each kind."""
+    for each in (_patterns, _by_text, _telling):
+        each.clear()
 
 
 def _remember(kind: tuple[Any, ...], pattern: _Pattern | None) -> None:
     with _remembering:
         if len(_patterns) >= MAX_PATTERNS:
-            _patterns.clear()
-            _by_size.clear()
+            forget_patterns()
         _patterns[kind] = pattern
         if pattern is not None:
-            _by_size[len(pattern.template.store)].append(pattern)
+            where, text = pattern.template.fixed[0]
+            size = len(pattern.template.store)
+            _telling[size].add((where.start, where.stop))
+            _by_text[size, where.start, text] = pattern
 
 
 def _forget() -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import select, text
 from db import jobs, models, own_store, progress, schema, shards
 from db.schema import MIGRATIONS
 from db.session import Database
-from db.tables import Artifact, Job
+from db.tables import Artifact, Job, Model
 
 A1, A2 = (f"0000000{n}-0000-7000-8000-000000000000" for n in (1, 2))
 AT = "2026-01-02 03:04:05.000000+00:00"
@@ -162,7 +162,7 @@ def test_models_from_before_there_were_marks_have_none(database):
     insert(database, "models", id="m", name="digits", family="gan", created_at=AT)
     migrate(database, "head")
     with database.read() as session:
-        assert models.get(session, "digits").marks is None
+        assert session.scalars(select(Model.marks)).all() == [None]
         assert session.scalars(select(Artifact.marks)).all() == []
     migrate(database, "0015", command.downgrade)
     assert schema.current(database) == "0015"

@@ -27,7 +27,7 @@ def test_a_key_from_its_creation_to_its_revocation(genmill):
     assert (found[second]["state"], found[second]["signer"]) == ("current", "Example Ltd")
     assert genmill("key", "list", "--purpose", "signing", "-q").out.split() == [first, second]
     shown = genmill("key", "list").out
-    assert [line.split()[3] for line in shown.splitlines()[1:]] == ["current", "revoked", "current"]
+    assert ["revoked" in line for line in shown.splitlines()] == [False, False, True, False]
 
 
 def test_tenants_have_keys_of_their_own(genmill, monkeypatch):

@@ -25,7 +25,7 @@ def add(database, settings):
     return lambda purpose, **options: add_key(database, settings, purpose, **options)
 
 
-def own_chain(private=None, *, days=30, usage="signing", changes=()):
+def own_chain(private=None, *, days=30, usage="signing", names_issuer=True):
     """A chain as a user's own CA would issue it, and the private key."""
     authority, authority_key = certificates.make_authority("Their CA")
     issuer = certificates.read_certificates(authority)[0]
@@ -44,7 +44,11 @@ def own_chain(private=None, *, days=30, usage="signing", changes=()):
     )
     oid = {"web": "1.3.6.1.5.5.7.3.1"}.get(usage, "1.3.6.1.5.5.7.3.4")
     builder = builder.add_extension(x509.ExtendedKeyUsage([x509.ObjectIdentifier(oid)]), False)
-    signed = builder.sign(certificates.read_private(authority_key), hashes.SHA256())
+    issuer_key = certificates.read_private(authority_key)
+    if names_issuer:
+        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
+        builder = builder.add_extension(identifier, critical=False)
+    signed = builder.sign(issuer_key, hashes.SHA256())
     pem = signed.public_bytes(certificates.serialization.Encoding.PEM).decode()
     return Import(pem + authority, certificates.private_pem(private))
 
@@ -162,6 +166,7 @@ IMPORTS = {
     "is not valid at its dates": (lambda: own_chain(days=-1), "and not now; give one that is val"),
     "is for no signatures": (lambda: own_chain(usage="none"), "is not for digital signatures"),
     "is for web servers": (lambda: own_chain(usage="web"), "has no extended key usage that C2PA"),
+    "names no issuer": (lambda: own_chain(names_issuer=False), "does not name the key of its iss"),
     "has another key": (
         lambda: Import(own_chain().chain, own_chain().private),
         "the private key is not that of the first certificate",

@@ -36,8 +36,7 @@ MARK = mark.MARK
 @pytest.fixture(autouse=True)
 def no_patterns():
     """Each test begins as a process does."""
-    mark._patterns.clear()
-    mark._by_size.clear()
+    mark.forget_patterns()
 
 
 @pytest.fixture
