@@ -29,8 +29,9 @@ TILES = 8  # along a side
 ORDERS = 3  # waves of 0, 1 and 2 half periods in each direction, but not of 0 in both
 STEP = 3.0  # grey levels between two points of a lattice: a PSNR of 40 dB
 PASSES = 12  # at most, to mark where brightness is at its limit
+AT_ONCE = 16  # pictures, which fit into a processor's cache
 DONE = 0.95  # mean agreement after which no more passes are made
-LUMINANCE = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as JPEG
+LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as JPEG
 # how often pixels were averaged when the picture was made smaller, as filters amount to
 SOFTENED = (0.0, 0.5, 1.0, 1.5, 2.0)
 CROPPED = 0.8  # of a side, at least, that a cropped copy still has
@@ -56,29 +57,34 @@ def embed(pictures: Pixels, secret: bytes) -> Pixels:
     Where pixels are black or white already, waves are clipped; a few passes make up for it, at the
     price of slightly brighter or darker tiles.
     """
-    marked = pictures.astype(np.float64)
+    parts = range(0, len(pictures), AT_ONCE)
+    return np.concatenate([_embed(pictures[each : each + AT_ONCE], secret) for each in parts])
+
+
+def _embed(pictures: Pixels, secret: bytes) -> Pixels:
     height, width = pictures.shape[1:3]
-    down, across = _whole(height), _whole(width)
-    back = _inverse(height), _inverse(width)
+    down, across, above, beside = *map(waves, (height, width)), *map(_inverse, (height, width))
     dither, marks = _dither(secret), _marked_orders()
+    made, left, marked = pictures.copy(), np.arange(len(pictures)), pictures.astype(np.float64)
     found = _analyse(luminance(marked), down, across)
     wanted = nearest(found, dither, STEP)
-    left = np.arange(len(marked))
     for _ in range(PASSES):
-        missing = np.where(marks, wanted[left] - found, 0).reshape(len(left), *_matrix_shape())
-        marked[left] += (back[0] @ missing @ back[1].T)[..., None]
+        missing = np.where(marks, wanted - found, 0).reshape(len(left), *_matrix_shape())
+        marked += (above @ missing @ beside.T)[..., None]
         np.clip(marked, 0, 255, out=marked)
-        found = _analyse(luminance(np.rint(marked[left])), down, across)
-        reached = agreement(found, dither, STEP)[:, marks].mean(-1) >= DONE
-        left, found = left[~reached], found[~reached]
+        rounded = np.rint(marked)
+        made[left] = rounded
+        found = _analyse(luminance(rounded), down, across)
+        more = agreement(found, dither, STEP)[:, marks].mean(-1) < DONE
+        left, marked, found, wanted = left[more], marked[more], found[more], wanted[more]
         if not len(left):
             break
-    return np.rint(marked).astype(np.uint8)
+    return made
 
 
 def detect(brightness: Numbers, secret: bytes) -> Detection:
     """The test of a whole picture, by its luminance (H, W): of any size, not cropped."""
-    found = _analyse(brightness, *(_whole(size) for size in brightness.shape))
+    found = _analyse(brightness, *(waves(size) for size in brightness.shape))
     averaged = np.multiply.outer(*(_averaged(size) for size in brightness.shape))
     return _best(_agreed(found / averaged**each, _dither(secret)) for each in SOFTENED)
 
@@ -92,10 +98,11 @@ def luminance(pictures: Numbers) -> Numbers:
     """The brightness (..., H, W) of pictures (..., H, W, 1 or 3)."""
     if pictures.shape[-1] == 1:
         return pictures[..., 0]
-    found: Numbers = pictures @ LUMINANCE
-    return found
+    red, green, blue = (pictures[..., each] * LUMINANCE[each] for each in range(3))
+    return red + green + blue
 
 
+@lru_cache(maxsize=256)
 def waves(pixels: int, side: int = 0, start: int = 0) -> Waves:
     """The waves along some pixels, of a picture of `side` pixels in which they begin at `start`.
 
@@ -115,11 +122,6 @@ def waves(pixels: int, side: int = 0, start: int = 0) -> Waves:
     return Waves(rows.reshape(TILES * ORDERS, pixels), whole)
 
 
-@lru_cache(maxsize=64)
-def _whole(pixels: int) -> Waves:
-    return waves(pixels)
-
-
 def _wave(at: Numbers, order: int) -> Numbers:
     scale = np.sqrt(2) if order else 1.0
     return scale * np.cos(np.pi * order * at)
@@ -132,7 +134,7 @@ def _integral(at: Numbers, order: int) -> Numbers:
 @lru_cache(maxsize=64)
 def _inverse(pixels: int) -> Numbers:
     """Pixels (pixels, TILES * ORDERS) by which each wave changes by 1 and no other one does."""
-    return np.asarray(np.linalg.pinv(_whole(pixels).rows), np.float64)
+    return np.asarray(np.linalg.pinv(waves(pixels).rows), np.float64)
 
 
 def _matrix_shape() -> tuple[int, int]:
