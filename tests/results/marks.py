@@ -76,9 +76,7 @@ def marks_and_changes(machine: Machine) -> list[Result]:
     rows = [
         row for name in MODELS for profile in PROFILES for row in _of_job(machine, name, profile)
     ]
-    rows += [
-        row for name in ("digits", "photos", "voice", "prose") for row in _strangers(machine, name)
-    ]
+    rows += [row for name in MODELS for row in _strangers(machine, name)]
     PICTURES.mkdir(exist_ok=True)
     lines = [HEAD, "| --- " * 6 + "|", *map(str, rows)]
     Path(PICTURES, "marks.md").write_text("\n".join(lines) + "\n", "utf-8")

@@ -134,7 +134,7 @@ INPUTS: dict[tuple[str, str], list[Row]] = {
     ],
     ("provenance verify", "trust"): [
         Row(
-            ("provenance", "verify", "{text}", "--trust", "{path}"),
+            ("provenance", "verify", "home", "--trust", "{path}"),
             *("trust.json", holding(TRUST), "either"),
         )
     ],
