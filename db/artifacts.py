@@ -25,6 +25,7 @@ from db.tables import (
 from db.tombstones import gone, refuse
 
 AT_ONCE = 500  # ids or digests in one statement
+FINGERPRINTS = "fingerprints"  # the kind of artifact with those of a shard's samples
 
 
 class Stored(NamedTuple):
@@ -35,15 +36,19 @@ class Stored(NamedTuple):
     size_bytes: int = 0
 
 
-def of_job(session: Session, job_id: str, kind: str | None = None) -> list[Artifact]:
-    """A job's artifacts in the order of its shards, then by name; only those of `kind` if given.
+def of_job(
+    session: Session, job_id: str, kind: str | None = None, *, without: str | None = None
+) -> list[Artifact]:
+    """A job's artifacts in the order of its shards, then by name.
 
-    Those that retention removed are left out.
+    Only those of `kind` if given, not those of the kind `without`, nor what retention removed.
     """
     statement = select(Artifact).join(Shard, Shard.id == Artifact.shard_id)
     statement = statement.where(Shard.job_id == job_id, Artifact.removed_at.is_(None))
     if kind is not None:
         statement = statement.where(Artifact.kind == kind)
+    if without is not None:
+        statement = statement.where(Artifact.kind != without)
     return list(session.scalars(statement.order_by(Shard.idx, Artifact.name)))
 
 
@@ -112,14 +117,19 @@ def samples_page(
     return [(artifact, shard) for artifact, shard in rows]
 
 
-def samples_newest_first(
-    session: Session, media_types: Collection[str], *, before: str | None = None, limit: int = 100
+def newest_first(
+    session: Session,
+    kind: str,
+    media_types: Collection[str],
+    *,
+    before: str | None = None,
+    limit: int = 100,
 ) -> list[tuple[Artifact, Shard]]:
-    """Up to `limit` samples artifacts of all jobs, of these types and made `before` that one."""
+    """Up to `limit` artifacts of a kind, of all jobs, of these types and made `before` that one."""
     statement = (
         select(Artifact, Shard)
         .join(Shard, Shard.id == Artifact.shard_id)
-        .where(Artifact.kind == "samples", Artifact.removed_at.is_(None))
+        .where(Artifact.kind == kind, Artifact.removed_at.is_(None))
         .where(Artifact.media_type.in_(media_types))
         .options(undefer(Artifact.index_data))
     )
@@ -141,12 +151,12 @@ def with_digests(session: Session, digests: Sequence[str]) -> list[Artifact]:
     return sorted(found, key=lambda each: each.id)
 
 
-def stored(session: Session, job_ids: Sequence[str], *, without: str) -> Stored:
-    """What these jobs have committed so far, artifacts of the kind `without` aside."""
+def stored(session: Session, job_ids: Sequence[str], *, without: Collection[str]) -> Stored:
+    """What these jobs have committed so far, artifacts of the kinds `without` aside."""
     samples = case((Artifact.kind == "samples", Shard.stop - Shard.start), else_=0)
     sums = (func.count(), func.sum(samples), func.sum(Artifact.size))
     statement = select(*sums).select_from(Artifact).join(Shard, Shard.id == Artifact.shard_id)
-    kept = (Artifact.removed_at.is_(None), Artifact.kind != without)
+    kept = (Artifact.removed_at.is_(None), Artifact.kind.not_in(without))
     found = Stored()
     for first in range(0, len(job_ids), AT_ONCE):
         some = Shard.job_id.in_(job_ids[first : first + AT_ONCE])

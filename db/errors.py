@@ -19,6 +19,7 @@
     |-- NonFinite                a loss, weight or sample is NaN or infinite
     |-- MarkFailed               a sample's marks do not read back
     |-- NotPromoted              the gate refused a version
+    |-- NotVerified              a file is not ours, or not as it was made
     |-- Collapsed                training diverged, and going back to good weights did not help
     |-- SchemaMismatch           the database's schema is not the one this version knows
     |-- Panic                    native code failed in a way that it does not expect to survive
@@ -218,6 +219,13 @@ class MarkFailed(GenmillError):
 
 class NotPromoted(GenmillError):
     """The gate refused the version."""
+
+    cause = Cause.WORK
+    lasting = True
+
+
+class NotVerified(GenmillError):
+    """A file is not ours, or not as it was made."""
 
     cause = Cause.WORK
     lasting = True

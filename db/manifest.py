@@ -1,6 +1,6 @@
 """A job's manifest: what it made, in a form that depends on nothing but the record."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from sqlalchemy import select
@@ -44,11 +44,14 @@ def manifests(session: Session, job_ids: Collection[str]) -> dict[str, dict[str,
     return found
 
 
-def manifest_to_be(claim: Claim, spec_hash: str, made: NewArtifact) -> dict[str, Any]:
-    """The manifest of a job whose only shard is about to commit these samples, and nothing else."""
-    members = made.index.members_sha256 if made.index else None
-    entry = _entry(made, claim.idx, claim.stop - claim.start, members)
-    return _manifest(claim.job_id, claim.kind, spec_hash, [entry])
+def manifest_to_be(claim: Claim, spec_hash: str, made: Iterable[NewArtifact]) -> dict[str, Any]:
+    """The manifest of a job whose only shard is about to commit these, and nothing else."""
+    count = claim.stop - claim.start
+    entries = [
+        _entry(each, claim.idx, count, each.index.members_sha256 if each.index else None)
+        for each in sorted(made, key=lambda each: each.name)
+    ]
+    return _manifest(claim.job_id, claim.kind, spec_hash, entries)
 
 
 def _manifest(job_id: str, kind: str, spec_hash: str, entries: list[Any]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ WORDS = ENQUEUE | {
     "family list": "",
     "family show": "gan",
     "help": "",
+    "provenance verify": "book.txt",
     "key create": "watermark",
     "key list": "",
     "key rotate": "watermark",

@@ -55,6 +55,7 @@ SECTIONS = {
     },
     "Marks and provenance": {
         "key": _entry("key:key", "Keys that sign and mark samples."),
+        "provenance": _entry("provenance:provenance", "Whether files were made here, unchanged."),
     },
     "Cluster processes": {
         "worker": _entry("worker:worker", "Run a worker."),

@@ -21,12 +21,11 @@ from typing import Any
 from db import artifacts
 from db.errors import BadInput, DigestMismatch, GenmillError, NotFound, Refused
 from db.jobs import as_they_are
-from db.orders import VERDICTS
 from db.states import FINAL
 from db.tables import Artifact, Job
 from scheduler.results.choice import ALL, Choice
 from scheduler.results.fetching import Fetched, try_to_fetch
-from scheduler.results.objects import JOINED, PARTS, Listing, StoredObject
+from scheduler.results.objects import ABOUT_SAMPLES, JOINED, PARTS, Listing, StoredObject
 from scheduler.results.shortfalls import SHOWN, incomplete, no_samples, not_ended, nothing
 from scheduler.results.sinks import Sink, new_sink
 from scheduler.results.table import Table
@@ -146,7 +145,7 @@ def download(
     """
     with services.database.read() as session:
         jobs = as_they_are(session, [job.id for job in jobs])
-        stored = artifacts.stored(session, [job.id for job in jobs], without=VERDICTS)
+        stored = artifacts.stored(session, [job.id for job in jobs], without=ABOUT_SAMPLES)
     done = _expect(jobs, folder, choice, stored, partial=partial)
     on_total(None if choice else stored.size_bytes)
     damaged: list[tuple[Artifact, GenmillError]] = []

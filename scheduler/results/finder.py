@@ -7,10 +7,11 @@ counts that has these bytes under this number, or a sample with an equal record.
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from db import artifacts, jobs, lineage
+from db import artifacts, jobs, lineage, tombstones
 from db.errors import GenmillError, NotFound, Unreachable
 from db.tables import Artifact
 from scheduler.results.pieces import Piece
@@ -152,3 +153,13 @@ def model_and_seed(services: Services, job_id: str) -> tuple[str | None, int | N
         model = made[0].reference if made else job.spec.get("model")
         return model, job.spec.get("seed")
     return None, None
+
+
+def removed_makers(services: Services, record: Mapping[str, Any]) -> list[str]:
+    """Which jobs that were removed may have made a sample with this model and seed, in words."""
+    model, seed = record.get("model"), record.get("seed")
+    if not isinstance(model, str) or not model.isprintable() or type(seed) is not int:
+        return []
+    with services.database.read() as session:
+        made = tombstones.of_generation(session, model, seed)
+        return [tombstones.gone(each).message for each in made]

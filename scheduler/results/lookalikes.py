@@ -103,7 +103,7 @@ def _stored(services: Services, wanted: Sequence[_Wanted]) -> Iterator[Stored]:
     before: str | None = None
     while True:
         with services.database.read() as session:
-            page = artifacts.samples_newest_first(session, types, before=before)
+            page = artifacts.newest_first(session, "samples", types, before=before)
         if not page:
             return
         yield from page

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from db import models
+from db.artifacts import FINGERPRINTS
 from db.errors import NotFound
 from db.orders import VERDICTS
 from db.tables import Artifact, Job, Shard
@@ -20,6 +21,8 @@ from worker.services.orders import read_selection
 from worker.services.samples import read_index, read_sample, sample_objects, stored_objects
 
 PARTS = ".genmill-parts"  # folder of objects being fetched; removed at the end
+# kinds of artifacts that are about samples, and are kept in the store alone
+ABOUT_SAMPLES = frozenset({VERDICTS, FINGERPRINTS})
 # files with the samples of all jobs of a download
 JOINED = {CombinedFiles.RECORDS: "samples.jsonl", CombinedFiles.TABLE: "samples.parquet"}
 
@@ -95,7 +98,7 @@ class Listing:
             accepted = read_selection(self._services, job)
             for artifact, shard in stored_objects(self._services, job):
                 if shard is None:
-                    wanted = artifact.kind != VERDICTS and not choice.numbers
+                    wanted = artifact.kind not in ABOUT_SAMPLES and not choice.numbers
                     if wanted and choice.takes(artifact.name):
                         yield StoredObject(self._folder_of(job), artifact)
                     continue

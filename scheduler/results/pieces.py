@@ -33,8 +33,24 @@ class Piece(NamedTuple):
     sha256: str | None
 
 
+class Item(NamedTuple):
+    """Something in a file that may be a sample: where, its bytes, and the sample if it is one."""
+
+    place: str  # inside a file with many; "" if it is the file
+    data: bytes
+    piece: Piece | None
+
+
 def read_pieces(path: Path) -> Iterator[Piece]:
     """Every sample whose record is in a file; none for a file of anything else.
+
+    Raises `BadInput` for a file that cannot be read.
+    """
+    yield from (item.piece for item in read_items(path) if item.piece is not None)
+
+
+def read_items(path: Path) -> Iterator[Item]:
+    """Everything in a file that may be a sample, also what is none; of most files, the file.
 
     Raises `BadInput` for a file that cannot be read.
     """
@@ -75,18 +91,19 @@ def _is_complete(record: Record) -> bool:
     )
 
 
-def _found(data: bytes) -> Iterator[Piece]:
+def _piece(data: bytes) -> Piece | None:
     with suppress(BadInput):
-        yield find_piece(data)
+        return find_piece(data)
+    return None
 
 
-def _single(path: Path) -> Iterator[Piece]:
+def _single(path: Path) -> Iterator[Item]:
     data = read_file(path)
-    found = list(_found(data))
-    beside = path.with_suffix(".json")
-    if not found and beside != path and beside.is_file():
-        found = [each for each in _found(read_file(beside)) if _is_text_of(each.record, data)]
-    yield from found
+    piece, beside = _piece(data), path.with_suffix(".json")
+    if piece is None and beside != path and beside.is_file():
+        found = _piece(read_file(beside))
+        piece = found if found and _is_text_of(found.record, data) else None
+    yield Item("", data, piece)
 
 
 def _is_text_of(record: Record, data: bytes) -> bool:
@@ -94,24 +111,26 @@ def _is_text_of(record: Record, data: bytes) -> bool:
     return isinstance(text, str) and text.encode("utf-8", "replace") == data
 
 
-def _lines(path: Path) -> Iterator[Piece]:
+def _lines(path: Path) -> Iterator[Item]:
     with path.open("rb") as file:
-        for line in file:
-            yield from _found(line.removesuffix(b"\n"))
+        for number, line in enumerate(file, 1):
+            data = line.removesuffix(b"\n")
+            yield Item(f"line {number}", data, _piece(data))
 
 
-def _members(path: Path) -> Iterator[Piece]:
+def _members(path: Path) -> Iterator[Item]:
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
                 sample = member.isfile() and not member.name.endswith(".json")
                 if sample and (file := tar.extractfile(member)) is not None:
-                    yield from _found(file.read(MAX_BYTES))
+                    data = file.read(MAX_BYTES)
+                    yield Item(member.name, data, _piece(data))
     except tarfile.TarError:
         return
 
 
-def _rows(path: Path) -> Iterator[Piece]:
+def _rows(path: Path) -> Iterator[Item]:
     arrow, parquet = load_pyarrow("give files of another format")
     with path.open("rb") as file:
         try:
@@ -119,27 +138,22 @@ def _rows(path: Path) -> Iterator[Piece]:
             content = [f.name for f in table.schema_arrow if arrow.types.is_struct(f.type)]
             known = [name for name in _COLUMNS if name in table.schema_arrow.names]
             batches = table.iter_batches(batch_size=256, columns=known + content)
-            yield from (piece for batch in batches for piece in _of_batch(batch, known, content))
+            rows = (row for batch in batches for row in batch.to_pylist())
+            for number, row in enumerate(rows, 1):
+                yield _row(f"row {number}", row, known, content)
         except Exception as error:  # the library raises many kinds of errors
             raise_outage(error)
 
 
-def _of_batch(batch: Any, known: list[str], content: list[str]) -> Iterator[Piece]:
-    for row in batch.to_pylist():
-        record = {name: row[name] for name in known}
-        if _is_complete(record):
-            yield Piece(record, _digest_in(row, content))
+def _row(place: str, row: dict[str, Any], known: list[str], columns: list[str]) -> Item:
+    record = {name: row[name] for name in known}
+    found = ((row[name] or {}).get("bytes") for name in columns)
+    data = next((each for each in found if isinstance(each, bytes)), None)
+    sha256 = None if data is None else hashlib.sha256(data).hexdigest()
+    return Item(place, data or b"", Piece(record, sha256) if _is_complete(record) else None)
 
 
-def _digest_in(row: dict[str, Any], columns: list[str]) -> str | None:
-    for name in columns:
-        data = (row[name] or {}).get("bytes")
-        if isinstance(data, bytes):
-            return hashlib.sha256(data).hexdigest()
-    return None
-
-
-_READERS: dict[str, Callable[[Path], Iterator[Piece]]] = {
+_READERS: dict[str, Callable[[Path], Iterator[Item]]] = {
     ".jsonl": _lines,
     ".tar": _members,
     ".parquet": _rows,

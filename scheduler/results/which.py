@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from db import artifacts, lineage, tombstones
+from db import artifacts, lineage
 from db.errors import BadInput
 from db.path_errors import reading, require_file
 from scheduler.results.choice import show_ranges
-from scheduler.results.finder import Found, SampleFinder, model_and_seed
+from scheduler.results.finder import Found, SampleFinder, model_and_seed, removed_makers
 from scheduler.results.lookalikes import OnCompared, find_alike
 from scheduler.results.pieces import Piece, read_file, read_pieces
 from worker.files import digest_of
@@ -38,13 +38,9 @@ def find_makers(
 
 def _tell_removed(services: Services, unknown: Sequence[Document]) -> None:
     """Of what nobody knows, add which jobs may have made it that were `removed`."""
-    with services.database.read() as session:
-        for each in unknown:
-            model, seed = each["model"], each["seed"]  # as the file says, which may say anything
-            if isinstance(model, str) and model.isprintable() and type(seed) is int:
-                made = tombstones.of_generation(session, model, seed)
-                if made:
-                    each["removed"] = [tombstones.gone(one).message for one in made]
+    for each in unknown:
+        if made := removed_makers(services, each):  # as the file says, which may say anything
+            each["removed"] = made
 
 
 def _unknown(found: Mapping[Path, Sequence[Document]]) -> list[Path]:

@@ -15,6 +15,7 @@ from tests.results.hf import hf_on_shakespeare
 from tests.results.hmm import hmm_on_shakespeare, hmm_on_tunes
 from tests.results.loop import loop_on_mnist
 from tests.results.machine import DATA, Machine, Result, running_machine
+from tests.results.marks import marks_and_changes
 from tests.results.queue import through_the_queue
 from tests.results.shakespeare import gpt_on_shakespeare, rnn_on_shakespeare
 from tests.results.text2image import text2image_on_mnist
@@ -30,6 +31,7 @@ CASES: dict[str, Callable[[Machine], list[Result]]] = {
     "hmm": hmm_on_shakespeare,
     "hmm-tunes": hmm_on_tunes,
     "loop": loop_on_mnist,
+    "marks": marks_and_changes,
     "queue": through_the_queue,
     "rnn": rnn_on_shakespeare,
     "text2image": text2image_on_mnist,

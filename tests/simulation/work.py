@@ -69,5 +69,5 @@ class SimulatedWork:
             "samples", name, blob.key, blob.sha256, blob.size, "application/x-tar", index
         )
         ends = claim.alone and self._world.stores_manifests
-        manifest = jobs.manifest_to_be(claim, part.job.spec_hash, made) if ends else None
+        manifest = jobs.manifest_to_be(claim, part.job.spec_hash, [made]) if ends else None
         return ShardResult([made], manifest=manifest)

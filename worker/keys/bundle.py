@@ -69,8 +69,8 @@ def bundle(keyring: Keyring) -> dict[str, Any]:
 
 def read_bundle(path: Path) -> Keyring:
     """The keyring of a bundle, a file or the folder that it is in. Raises `BadInput`."""
-    path = path / NAME if path.is_dir() else path
     with reading(path):
+        path = path / NAME if path.is_dir() else path
         if path.stat().st_size > MAX_BYTES:
             raise BadInput(f"{shown(path)} is too large for a trust bundle", remedy=_REMEDY)
         data = path.read_bytes()

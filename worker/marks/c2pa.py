@@ -44,8 +44,15 @@ CLAIMED = ("model", "weights_sha256", "family", "dataset", "seed", "label", "gen
 THREADS = min(8, os.cpu_count() or 1)
 MAX_PATTERNS = 1000  # one for each model, seed and label
 UNTRUSTED = "signingCredential.untrusted"
+# codes that a signature of a trusted key has, whatever became of the file that it signs
+SIGNED = {"claimSignature.validated", "signingCredential.trusted"}
 OURS, FOREIGN, REVOKED = "ours", "untrusted", "revoked"
 _NO_PLACE = "C2PA has no place for a signature inside {} files"
+_RIFF = {b"WAVE": "audio/wav", b"WEBP": "image/webp"}
+_HEADS = {
+    **{b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"},
+    **{b"ID3": "audio/mpeg", b"\xff\xfb": "audio/mpeg", b"fLaC": "audio/flac"},
+}
 
 
 class C2paSettings(Params):
@@ -220,7 +227,8 @@ def _read_by_pattern(data: bytes, keys: "Keyring", container: Container) -> Read
 def _read(data: bytes, keys: "Keyring", container: Container) -> Reading:
     """What the library says of a file."""
     try:
-        found = library.read(data, container.media_type, keys.anchors)
+        media_type = _media_type(data) or container.media_type
+        found = library.read(data, media_type, keys.anchors)
     except library.Unreadable as error:
         return Reading(MARK.name, DAMAGED, why=f"it cannot be read: {error}")
     if found is None:
@@ -229,7 +237,7 @@ def _read(data: bytes, keys: "Keyring", container: Container) -> Reading:
     signature = manifest.get("signature_info") or {}
     failures = [each for each in library.failures(found) if each.get("code") != UNTRUSTED]
     key = keys.signing_key(str(signature.get("cert_serial_number", "")))
-    trusted = found.get("validation_state") == "Trusted" and key is not None
+    trusted = key is not None and _passed(found) >= SIGNED  # also if the file was changed since
     assertions = {each["label"]: each.get("data") for each in manifest.get("assertions", ())}
     broken = list(dict.fromkeys(str(each.get("code")) for each in failures))
     says: dict[str, JsonValue] = {
@@ -245,10 +253,25 @@ def _read(data: bytes, keys: "Keyring", container: Container) -> Reading:
     }
     if broken or found.get("validation_state") == "Invalid":
         reasons = (f"{each.get('code')}: {each.get('explanation', '')}" for each in failures)
-        return Reading(MARK.name, DAMAGED, says, "; ".join(dict.fromkeys(reasons)) or "invalid")
+        said = Reading(MARK.name, DAMAGED, says, "; ".join(dict.fromkeys(reasons)) or "invalid")
+        return _as_revoked(said, key) if trusted and key and key.revoked_at else said
     why = f"it is signed by {signature.get('issuer')!r}, not by a key of this installation"
     said = Reading(MARK.name, PRESENT, says, "" if trusted else why)
     return _as_revoked(said, key) if trusted and key and key.revoked_at else said
+
+
+def _passed(found: Mapping[str, Any]) -> set[str]:
+    """The codes of what was found right with the file's own manifest."""
+    results = found.get("validation_results") or {}
+    active = results.get("activeManifest") or {}
+    return {str(each.get("code")) for each in active.get("success", ())}
+
+
+def _media_type(data: bytes) -> str | None:
+    """That of a file by its first bytes: a copy may be in another format than samples."""
+    if data.startswith(b"RIFF"):
+        return _RIFF.get(data[8:12])
+    return next((form for head, form in _HEADS.items() if data.startswith(head)), None)
 
 
 def _as_revoked(said: Reading, key: "HeldKey") -> Reading:

@@ -1,21 +1,15 @@
-"""The look of a sample, by which a near copy of it is found; nothing is written into the file.
+"""The fingerprint: nothing in the file, but a row beside the samples, by which copies are found.
 
-It stands in where no watermark fits: the samples on record can be asked whose copy a file is.
+What finds a copy that lost all its other marks: encoded again, smaller, cropped. The worker stores
+a row for each sample as the artifact `KIND` of its shard (`worker.media.fingerprints.bits`);
+`genmill provenance verify` looks a file up in those of all jobs.
 """
 
 from typing import TYPE_CHECKING
 
 from db.errors import BadInput
-from worker.marks.base import (
-    DAMAGED,
-    NOT_APPLICABLE,
-    PRESENT,
-    Mark,
-    Marking,
-    Reading,
-    Stage,
-)
-from worker.media.samples.containers import SampleRecord
+from worker.marks.base import DAMAGED, NOT_APPLICABLE, PRESENT, Mark, Reading, Stage
+from worker.media.fingerprints.bits import encode
 
 if TYPE_CHECKING:
     from worker.keys.keyring import Keyring
@@ -23,27 +17,21 @@ if TYPE_CHECKING:
 
 
 class Fingerprint(Mark):
-    """The lowest frequencies of a picture; other media have none."""
+    """What a sample looks, sounds or reads like, kept by the installation that made it."""
 
     name = "fingerprint"
     stage = Stage.BYTES
     is_written = False
 
-    def misfit(self, sample: SampleRecord, marking: Marking) -> str:
-        """Only media whose samples are known by their look."""
-        medium = marking.medium
-        return "" if medium.recognised else f"{medium.name} samples are not known by their look"
-
     def read(self, data: bytes, keys: "Keyring", medium: "Medium") -> Reading:
-        """The frequencies as hexadecimal digits, two for each."""
-        if not medium.recognised:
-            why = f"{medium.name} samples are not known by their look"
-            return Reading(self.name, NOT_APPLICABLE, why=why)
+        """The fingerprint of a file; whose it is only the record of the installation says."""
         try:
-            found = medium.sketch_of_file(data)
+            row = medium.fingerprints_of_file(data)[:1]
         except BadInput as error:
             return Reading(self.name, DAMAGED, why=error.message)
-        return Reading(self.name, PRESENT, {"sketch": found.tobytes().hex()})
+        if not row.any():
+            return Reading(self.name, NOT_APPLICABLE, why="too plain to have a fingerprint")
+        return Reading(self.name, PRESENT, {"fingerprint": encode(row).hex()})
 
 
 MARK = Fingerprint()

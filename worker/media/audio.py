@@ -30,8 +30,11 @@ from worker.media.base import (
     SampleFiles,
     SourceFormat,
 )
+from worker.media.fingerprints import sounds as fingerprints
+from worker.media.fingerprints.bits import Fingerprints
 from worker.media.samples import sound_label
 from worker.media.samples.containers import Output, SampleRecord, Tar
+from worker.media.samples.parts import Part, riff_parts
 from worker.media.samples.record import Record
 from worker.media.samples.spectrogram import spectrogram_picture, spectrogram_sheet
 from worker.media.samples.tags import Label, Tag
@@ -209,6 +212,23 @@ class AudioMedium(Medium):
     def content(self, data: bytes) -> bytes:
         """The rate and the samples."""
         return read_sound(data)
+
+    def parts(self, data: bytes) -> Iterator[Part]:
+        """The chunks of a WAV file."""
+        return riff_parts(data)
+
+    def fingerprints(self, outputs: Sequence[Output], shape: Shape) -> Fingerprints:
+        """Of the lowest frequencies of the sounds' spectrograms."""
+        return fingerprints.of_sounds((np.asarray(each) for each in outputs), shape.sample_rate)
+
+    def fingerprints_of_file(self, data: bytes) -> Fingerprints:
+        """Of a sound that was cut in one of several ways."""
+        return fingerprints.of_sound_file(data)
+
+    def copy_distance(self, sample: bytes, data: bytes) -> float:
+        """By the correlation of the sounds at the best shift."""
+        whole, copy = fingerprints.read_sound(sample), fingerprints.read_sound(data)
+        return fingerprints.cut_distance(whole, copy)
 
     def pictures(self, samples: Sequence[Output], shape: Shape) -> npt.NDArray[np.uint8]:
         """Spectrograms of the first second, grey, (N, 64, 64, 1)."""

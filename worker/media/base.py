@@ -17,7 +17,9 @@ from worker.cleaning.steps import Chain, Step
 from worker.data.dataset import TRAIN, VALIDATION, LocalDataset, Shape
 from worker.data.split import Counts
 from worker.media.faults.pictures import most_compared, picture_faults, spread_over
+from worker.media.fingerprints.bits import Fingerprints
 from worker.media.samples.containers import Output, SampleRecord, Writer
+from worker.media.samples.parts import Part
 from worker.media.samples.record import Record
 from worker.media.samples.tags import Label, Tag
 from worker.source_files.members import Rejects
@@ -171,6 +173,28 @@ class Medium(ABC):
     def content(self, data: bytes) -> bytes:
         """What a sample shows, whatever its encoding and record; `BadInput` if it is damaged."""
         return data
+
+    @abstractmethod
+    def parts(self, data: bytes) -> Iterator[Part]:
+        """What each stretch of a sample's file is; the file may be damaged."""
+
+    @abstractmethod
+    def fingerprints(self, outputs: Sequence[Output], shape: Shape) -> Fingerprints:
+        """A fingerprint of each sample, which that of a changed copy is near."""
+
+    @abstractmethod
+    def fingerprints_of_file(self, data: bytes) -> Fingerprints:
+        """Those of a file in any format, one for each way it may have been cut.
+
+        Raises `BadInput` for a file of another medium, and for one that is damaged.
+        """
+
+    @abstractmethod
+    def copy_distance(self, sample: bytes, data: bytes) -> float:
+        """How far a file is from being a copy of this sample, or a part of one.
+
+        1 is the distance of near-duplicates. Raises `BadInput` as `fingerprints_of_file`.
+        """
 
     @abstractmethod
     def write_page(self, outputs: Sequence[Output], shape: Shape, path: Path) -> None:

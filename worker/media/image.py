@@ -33,9 +33,12 @@ from worker.media.base import (
     Sketches,
     SourceFormat,
 )
+from worker.media.fingerprints import pictures as fingerprints
+from worker.media.fingerprints.bits import Fingerprints
 from worker.media.samples import picture_label
 from worker.media.samples.contact_sheet import contact_sheet, shrink
 from worker.media.samples.containers import Output, SampleRecord, Tar
+from worker.media.samples.parts import Part, png_parts
 from worker.media.samples.png import encode_png, read_pixels, read_png_record
 from worker.media.samples.png_tags import png_places, read_picture_tags, tag_png
 from worker.media.samples.record import Record
@@ -240,6 +243,24 @@ class ImageMedium(Medium):
     def content(self, data: bytes) -> bytes:
         """The pixels."""
         return read_pixels(data).tobytes()
+
+    def parts(self, data: bytes) -> Iterator[Part]:
+        """The chunks of a PNG file."""
+        return png_parts(data)
+
+    def fingerprints(self, outputs: Sequence[Output], shape: Shape) -> Fingerprints:
+        """Of the lowest frequencies of the pictures' middles."""
+        return fingerprints.of_pictures(np.stack([np.asarray(each) for each in outputs]))
+
+    def fingerprints_of_file(self, data: bytes) -> Fingerprints:
+        """Of a picture that was cropped in one of several ways."""
+        return fingerprints.of_picture_file(data)
+
+    def copy_distance(self, sample: bytes, data: bytes) -> float:
+        """That of the pixels, at the best size or crop."""
+        whole, copy = (fingerprints.read_brightness(each) for each in (sample, data))
+        cropped = fingerprints.cropped_distance(whole, copy)
+        return min(cropped, recognition.difference(sample, data))
 
     def sketches(self, samples: Sequence[bytes]) -> Sketches:
         """The lowest frequencies of the pictures."""

@@ -27,7 +27,10 @@ from worker.media.base import (
     SourceFormat,
 )
 from worker.media.faults.texts import text_faults
+from worker.media.fingerprints import texts as fingerprints
+from worker.media.fingerprints.bits import Fingerprints
 from worker.media.samples.containers import JsonLines, Output, SampleRecord, describe
+from worker.media.samples.parts import Part, line_parts
 from worker.media.samples.record import Record, parse_record, to_json
 from worker.media.samples.tags import Label, Tag
 from worker.media.sources import documents
@@ -273,6 +276,24 @@ class TextMedium(Medium):
     def content(self, data: bytes) -> bytes:
         """The text."""
         return to_json({"text": self.read_record(data).get("text")}).encode()
+
+    def parts(self, data: bytes) -> Iterator[Part]:
+        """The record and the text."""
+        return line_parts(data)
+
+    def fingerprints(self, outputs: Sequence[Output], shape: Shape) -> Fingerprints:
+        """Of the texts' shingles."""
+        return fingerprints.of_texts(map(str, outputs))
+
+    def fingerprints_of_file(self, data: bytes) -> Fingerprints:
+        """Of a text of a sample, or of a file of text."""
+        return fingerprints.of_text_file(data)
+
+    def copy_distance(self, sample: bytes, data: bytes) -> float:
+        """By the shingles that the shorter text shares."""
+        return fingerprints.part_distance(
+            fingerprints.read_text(sample), fingerprints.read_text(data)
+        )
 
     def write_page(self, outputs: Sequence[Output], shape: Shape, path: Path) -> None:
         """Write a file of all texts."""

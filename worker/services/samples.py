@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from db import artifacts, orders
+from db import artifacts
 from db.commits import NewIndex, Range, blob_prefix
 from db.errors import BadInput, DigestMismatch
 from db.tables import Artifact, Job, Shard
@@ -105,16 +105,9 @@ def stored_objects(services: Services, job: Job) -> Iterator[tuple[Artifact, Sha
     """Yield a job's artifacts in order, those of samples with their shard. Raises `Removed`."""
     with services.database.read() as session:
         artifacts.refuse_removed(session, job.id)
-    if job.kind == "generate":
-        yield from sample_objects(services, job.id)
-        if job.wanted is not None:  # it commits nothing else
-            with services.database.read() as session:
-                others = [*orders.verdicts(session, job.id), orders.selection(session, job.id)]
-            yield from ((artifact, None) for artifact in others if artifact is not None)
-        return
-    with services.database.read() as session:
-        stored = artifacts.of_job(session, job.id)
-    yield from ((artifact, None) for artifact in stored)
+        others = artifacts.of_job(session, job.id, without="samples")
+    yield from sample_objects(services, job.id)
+    yield from ((artifact, None) for artifact in others)
 
 
 def sample_objects(services: Services, job_id: str) -> Iterator[tuple[Artifact, Shard]]:

@@ -24,6 +24,7 @@ from worker.files import inside
 from worker.marks.apply import Marker
 from worker.marks.base import Marking
 from worker.media import find_medium
+from worker.media.fingerprints.bits import encode
 from worker.media.samples.containers import SampleRecord, Writer
 from worker.media.samples.record import Origin, SharedRecord
 from worker.shards.context import ShardResult
@@ -38,6 +39,7 @@ QUEUED_OBJECTS = 2 * STORE_THREADS
 SMALL_BYTES = 64 << 10  # a larger object is not put into a pack with others
 TOGETHER = 512  # objects in a pack
 PACK_EVERY_S = 1.0  # at most this long, finished objects wait for others
+FINGERPRINT = "fingerprint"  # the mark
 
 
 Made = tuple[Part, list[Sample] | Exception]
@@ -187,13 +189,24 @@ class Packer:
                 path = inside(self._folder, f"samples-{each.part.lease.claim.shard_id}")
                 each.writer = self._medium.open_writer(path, self._shape)
             each.writer.append(samples, encoded)
+            each.fingerprints += self._fingerprints(samples)
             if samples[-1].index + 1 == each.part.lease.claim.stop:
                 written = each.writer.close()
                 del self._open[each.part]
                 marks = each.marker.data if each.marker else None
-                self._finish_object(Finished(each.part, written, marks))
+                finished = Finished(
+                    each.part, written, marks, bytes(each.fingerprints), self._medium
+                )
+                self._finish_object(finished)
         except BaseException as error:
             self._fail(each, contained(error))
+
+    def _fingerprints(self, samples: Sequence[SampleRecord]) -> bytes:
+        """Those of samples whose marks have them kept."""
+        if self._marking is None or FINGERPRINT not in self._marking.profile.marks:
+            return b""
+        outputs = [sample.output for sample in samples]
+        return encode(self._medium.fingerprints(outputs, self._shape))
 
     def _fail(self, each: "_Object", error: Exception) -> None:
         self._open.pop(each.part, None)
@@ -226,7 +239,7 @@ class Packer:
         results: list[Result]
         try:
             stored = store_finished(self._store, finished)
-            results = [(part, _result(part, artifact)) for part, artifact in stored]
+            results = [(part, _result(part, artifacts)) for part, artifacts in stored]
         except BaseException as error:
             failure = contained(error)
             results = [(each.part, failure) for each in finished]
@@ -239,11 +252,11 @@ class Packer:
             self._results.put(result)
 
 
-def _result(part: Part, artifact: NewArtifact) -> ShardResult:
+def _result(part: Part, artifacts: list[NewArtifact]) -> ShardResult:
     claim, spec_hash = part.lease.claim, part.job.spec_hash
     ends = claim.alone and part.pinned.spec.accept is None  # an order may need more samples
-    manifest = jobs.manifest_to_be(claim, spec_hash, artifact) if ends else None
-    return ShardResult([artifact], manifest=manifest)
+    manifest = jobs.manifest_to_be(claim, spec_hash, artifacts) if ends else None
+    return ShardResult(artifacts, manifest=manifest)
 
 
 class _Object:
@@ -252,6 +265,7 @@ class _Object:
     def __init__(self, part: Part, origin: Origin, marker: Marker | None) -> None:
         self.part, self.marker = part, marker
         self.writer: Writer | None = None
+        self.fingerprints = bytearray()
         self._origin = origin
         self._shared = lru_cache(maxsize=256)(self._make_shared)
 

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 from db.commits import NewArtifact, NewIndex, Range, blob_prefix
 from db.jobs import JobBrief
+from worker.media.base import Medium
 from worker.media.samples.containers import Written
+from worker.services.fingerprints import describe_fingerprints
 from worker.services.pinned import PinnedGeneration
 from worker.services.samples import describe_index, store_index
 from worker.shards.lease import Lease
@@ -30,12 +32,17 @@ class Finished(NamedTuple):
     part: Part
     written: Written
     marks: Mapping[str, Any] | None = None  # what became of each, of marked samples
+    fingerprints: bytes = b""  # of the samples, if they are kept
+    medium: Medium | None = None  # of samples that have some
 
 
 def store_finished(
     store: ObjectStore, finished: Sequence[Finished]
-) -> list[tuple[Part, NewArtifact]]:
-    """Store objects with their indexes, several in a pack; the caller records them."""
+) -> list[tuple[Part, list[NewArtifact]]]:
+    """Store objects with their indexes and fingerprints, several in a pack.
+
+    The caller records them.
+    """
     if len(finished) == 1:
         [one] = finished
         return [(one.part, _store_alone(store, one))]
@@ -45,27 +52,41 @@ def store_finished(
     return packed
 
 
-def _add_to_pack(pack: PackWriter, finished: Finished) -> NewArtifact:
-    """Add an object, and its index unless the record is going to hold that."""
+def _add_to_pack(pack: PackWriter, finished: Finished) -> list[NewArtifact]:
+    """Add an object, its index unless the record is going to hold that, and its fingerprints."""
     written = finished.written
     content, index = written.read(), describe_index(written.index)
     place = pack.add(content)
     if index.sha256:
         pack.add(written.index.data)
-    sha256 = hashlib.sha256(content).hexdigest()
-    blob = Blob(place.key, sha256, place.size)
-    return _artifact(finished, blob, index=index, packed=place)
+    made = [_artifact(finished, _packed(place, content), index=index, packed=place)]
+    if rows := finished.fingerprints:
+        place = pack.add(rows)
+        made.append(_fingerprints(finished, _packed(place, rows), place))
+    return made
 
 
-def _store_alone(store: ObjectStore, finished: Finished) -> NewArtifact:
-    """Store a part's object and its index; the caller records them."""
+def _store_alone(store: ObjectStore, finished: Finished) -> list[NewArtifact]:
+    """Store a part's object, its index and its fingerprints; the caller records them."""
     part, written = finished.part, finished.written
     prefix, content = blob_prefix(part.job.id), written.content
     if isinstance(content, bytes):
         blob = store.put_bytes(prefix, content, durable=False)  # the commit flushes
     else:
         blob = store.put(prefix, content)
-    return _artifact(finished, blob, index=store_index(store, part.job.id, written.index))
+    made = [_artifact(finished, blob, index=store_index(store, part.job.id, written.index))]
+    if rows := finished.fingerprints:
+        made.append(_fingerprints(finished, store.put_bytes(prefix, rows, durable=False)))
+    return made
+
+
+def _packed(place: Range, content: bytes) -> Blob:
+    return Blob(place.key, hashlib.sha256(content).hexdigest(), place.size)
+
+
+def _fingerprints(finished: Finished, blob: Blob, packed: Range | None = None) -> NewArtifact:
+    assert finished.medium is not None  # noqa: S101 - for mypy
+    return describe_fingerprints(finished.part.lease.claim.idx, finished.medium, blob, packed)
 
 
 def _artifact(

@@ -80,7 +80,7 @@ class AlikeImages(Likeness):
 
 def perceptual_hashes(images: Images, shift: tuple[int, int] = (0, 0)) -> tuple[Keys, Vectors]:
     """The hashes (N,) of images that are moved down and right, and their vectors (N, 64)."""
-    left, right = (_frequencies(images.shape[1]) @ _moving(images.shape[1], step) for step in shift)
+    left, right = (cosines(images.shape[1]) @ _moving(images.shape[1], step) for step in shift)
     hashes, vectors = np.empty(len(images), np.uint64), np.empty((len(images), SIDE**2), np.int8)
     rows = _block(images)
     for first in range(0, len(images), rows):
@@ -91,7 +91,7 @@ def perceptual_hashes(images: Images, shift: tuple[int, int] = (0, 0)) -> tuple[
 
 def hash_of(grey: npt.NDArray[np.float32]) -> tuple[np.uint64, npt.NDArray[np.int8]]:
     """The hash and the vector of one grey image (S, S)."""
-    rows = _frequencies(len(grey))
+    rows = cosines(len(grey))
     hashes, vectors = _described(np.asarray(grey[None], np.float32), rows, rows)
     return hashes[0], vectors[0]
 
@@ -117,10 +117,10 @@ def _block(images: Images) -> int:
     return max(1, _BLOCK // max(1, images[:1].size))
 
 
-def _frequencies(side: int) -> npt.NDArray[np.float32]:
-    """The lowest rows of the DCT-II of `side` points, (SIDE, side)."""
+def cosines(side: int, count: int = SIDE) -> npt.NDArray[np.float32]:
+    """The lowest `count` rows of the DCT-II of `side` points, (count, side)."""
     points = (2 * np.arange(side) + 1) * np.pi / (2 * side)
-    return np.asarray(2 * np.cos(np.arange(SIDE)[:, None] * points), np.float32)
+    return np.asarray(2 * np.cos(np.arange(count)[:, None] * points), np.float32)
 
 
 def _moving(side: int, step: int) -> npt.NDArray[np.float32]:

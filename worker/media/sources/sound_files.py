@@ -106,6 +106,12 @@ def read_sounds(
     return read_each(found(), SUFFIXES, read, rejects)
 
 
+def decode_sound(data: bytes) -> tuple[int, Samples]:
+    """The sample rate and the samples of a sound in any format; `BadInput` if it cannot be read."""
+    decoder, file = _recognise(BytesIO(data))
+    return decoder.read(file)
+
+
 class Decoder(NamedTuple):
     """How a format is read. Both functions raise `BadInput` for files of other formats."""
 

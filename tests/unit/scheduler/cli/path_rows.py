@@ -20,6 +20,7 @@ JOB = '{"kind": "generate", "model": "prose", "count": 1}\n'
 SCHEDULE = ("schedule", "add", "n", "--cron", "0 3 * * *", "--")
 MARKS = 'marks = ["iptc"]\n'
 POLICY = '[primary]\nmetric = "loss"\n'
+TRUST = '{"format": "genmill-trust-1", "keys": []}'
 PROMOTED = ("--promote", "--policy", "{path}")
 FORMS = ("files", "jsonl", "webdataset", "parquet")
 
@@ -127,6 +128,16 @@ INPUTS: dict[tuple[str, str], list[Row]] = {
         Row(("dataset", "update", "words", "{path}"), "a.txt", holding(TEXT), "either")
     ],
     ("artifact show", "what"): [Row(("artifact", "show", "{path}"), "a.png", a_picture, "file")],
+    ("provenance verify", "files"): [
+        Row(("provenance", "verify", "{path}"), name, make, "either")
+        for name, make in (("a.png", a_picture), ("pictures", pictures))
+    ],
+    ("provenance verify", "trust"): [
+        Row(
+            ("provenance", "verify", "home", "--trust", "{path}"),
+            *("trust.json", holding(TRUST), "either"),
+        )
+    ],
     ("artifact which", "files"): [
         Row(("artifact", "which", "{path}"), "a.png", a_picture, "file"),
     ],

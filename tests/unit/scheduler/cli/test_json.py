@@ -190,6 +190,7 @@ def _commands(genmill, job: str) -> Iterator[tuple[str, ...]]:
     yield ("artifact", "show", artifact)
     (sample,) = Path().glob("genmill-*/000000000.png")
     yield ("artifact", "show", str(sample))
+    yield ("provenance", "verify", str(sample))
     queued = genmill(*enqueue).out.strip()
     yield ("job", "cancel", queued)
     yield ("job", "retry", queued)

@@ -40,7 +40,7 @@ def made_together(services, count):
         artifact = shards.NewArtifact(
             "samples", "s.tar", place.key, f"{number:064x}", 1, "application/x-tar", index, place
         )
-        manifest = jobs.manifest_to_be(held, job.spec_hash, artifact)
+        manifest = jobs.manifest_to_be(held, job.spec_hash, [artifact])
         lease = Lease(services, held, shared=SharedState())
         made[lease] = ShardResult([artifact], manifest=manifest)
         added.append(job)

@@ -17,6 +17,7 @@ from worker.keys.keyring import Keyring
 from worker.mark_profile import Profile
 from worker.marks.base import Marking
 from worker.media import read_record
+from worker.media.fingerprints.bits import ROW_BYTES, encode
 from worker.media.image import ImageMedium
 from worker.media.samples.index import ENTRY_BYTES
 from worker.media.samples.record import Origin
@@ -170,6 +171,33 @@ def test_each_part_counts_its_own_marks(store, tmp_path):
         [artifact] = results[each].artifacts
         done = {"applied": count, "not_applied": {}}
         assert artifact.marks == {"aigc": done, "iptc": done}
+
+
+FINGERPRINTED = Marking(Profile(name="found", marks=("fingerprint",)), Keyring(()), SHAPE)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_fingerprints_lie_beside_the_samples_alone_and_in_a_pack(store, tmp_path, count):
+    parts = [part(str(number), 5 * number, 5 * number + 5) for number in range(count)]
+    drawn = np.random.default_rng(0).integers(0, 256, (5 * count, 8, 8, 1), np.uint8)
+    made = [Sample(i, each, "a", None, None, micro_batch=4) for i, each in enumerate(drawn)]
+    with packer(store, parts, tmp_path, FINGERPRINTED) as packing:
+        for each in parts:
+            first, stop = each.lease.claim.start, each.lease.claim.stop
+            packing.add([(each, made[first : first + 2])])
+            packing.add([(each, made[first + 2 : stop])])
+        results = dict(packing.finish())
+    rows = encode(ImageMedium().fingerprints(list(drawn), SHAPE))
+    for each in parts:
+        samples, fingerprints = results[each].artifacts
+        assert (samples.kind, fingerprints.kind) == ("samples", "fingerprints")
+        assert (fingerprints.packed is None) == (count == 1)
+        whole = range(*(ROW_BYTES * n for n in (each.lease.claim.start, each.lease.claim.stop)))
+        expected = rows[whole.start : whole.stop]
+        assert hashlib.sha256(expected).hexdigest() == fingerprints.sha256
+        if fingerprints.packed is not None:
+            assert packed(store, fingerprints) == expected
+        assert fingerprints.media_type.endswith("medium=image")
 
 
 def test_a_part_whose_marks_do_not_read_back_fails_alone(store, tmp_path, monkeypatch):

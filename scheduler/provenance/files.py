@@ -1,0 +1,47 @@
+"""The files to verify: those that were named, and all in the folders that were named."""
+
+import os
+from collections.abc import Container, Iterator, Sequence
+from pathlib import Path
+
+from db.errors import BadInput
+from db.path_errors import reading, shown
+
+RECORDS = "metadata.jsonl"  # of a folder of labels: records alone
+
+
+def walk(paths: Sequence[Path]) -> Iterator[Path]:
+    """Every file, in the order of the paths and, inside a folder, of their names.
+
+    In folders, hidden files and records beside their samples are skipped, and no link is followed.
+    Raises `BadInput` for a path that cannot be read, and for a folder without files.
+    """
+    for path in paths:
+        with reading(path):
+            is_folder = bool(path.stat()) and path.is_dir()
+        yield from _inside(path) if is_folder else [path]
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    found = False
+    with reading(folder):
+        for place, folders, names in os.walk(folder, onerror=_fail):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            samples = {Path(name).stem for name in names if not name.endswith(".json")}
+            for path in (Path(place, name) for name in sorted(names)):
+                if not _is_skipped(path, samples):
+                    found = True
+                    yield path
+    if not found:
+        raise BadInput(f"{shown(folder)} holds no files to verify", remedy="check the path")
+
+
+def _is_skipped(path: Path, samples: Container[str]) -> bool:
+    """Whether a file is no sample; `samples` are the names, without suffix, of those beside it."""
+    if path.name.startswith(".") or path.is_symlink() or not path.is_file():
+        return True
+    return path.name == RECORDS or (path.suffix == ".json" and path.stem in samples)
+
+
+def _fail(error: OSError) -> None:
+    raise error

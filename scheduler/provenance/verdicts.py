@@ -1,0 +1,166 @@
+"""The verdict on a file: what is known of it, folded into one of four answers."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from scheduler.provenance.changes import Change
+from scheduler.provenance.registry import Near
+from scheduler.results.finder import Found
+from scheduler.results.pieces import Item
+from worker.marks import find_mark
+from worker.marks.base import DAMAGED, PRESENT, Reading, Stage
+from worker.media.base import Medium
+from worker.media.samples.record import Record
+
+OURS = "ours"  # what a signature says of a key of this installation
+
+
+class Verdict(StrEnum):
+    """Whether a file was made here, and whether it is still as it was made."""
+
+    INTACT = "intact"
+    CHANGED = "changed"
+    UNPROVEN = "unproven"
+    FOREIGN = "not ours"
+
+
+class KnownBy(StrEnum):
+    """What shows that a file was made here."""
+
+    BYTES = "bytes"  # all of them are on record
+    SIGNATURE = "signature"
+    RECORD = "record"  # that it carries, and that a sample on record has
+    WATERMARK = "watermark"
+    FINGERPRINT = "fingerprint"
+
+
+@dataclass
+class Evidence:
+    """What is known of a file, or of something inside a file of many samples."""
+
+    file: str
+    item: Item
+    medium: Medium | None = None
+    found: Found | None = None  # the sample on record that it says it is, or has the bytes of
+    readings: list[Reading] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    same_content: bool | None = None
+    is_sample: bool = False  # whether it still is the sample that its record names
+    nearest: list[Near] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)  # jobs that may have made it, in words
+
+    @property
+    def record(self) -> Record:
+        """That of the sample that the file is a copy of, or else the one that it carries."""
+        if self.copied is not None:
+            return self.copied.record
+        return self.item.piece.record if self.item.piece else {}
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether no sample on record is it: neither by its bytes nor by its record and content."""
+        return self.found is None or (self.found.intact is False and not self.is_sample)
+
+    @property
+    def copied(self) -> Near | None:
+        """The sample that the file is a copy of, by its look, sound or words."""
+        return self.nearest[0] if self.nearest and self.nearest[0].is_copy else None
+
+    def of_keys(self, state: str, *, signature: bool) -> Reading | None:
+        """A mark in this state that our keys made: a signature, or else a watermark."""
+        for reading in self.readings:
+            mark = find_mark(reading.mark)
+            is_signature = mark.stage is Stage.SIGNATURE
+            # a watermark is found by our keys alone
+            ours = reading.says.get("trust", None if signature else OURS) == OURS
+            if reading.state == state and mark.purposes and is_signature == signature and ours:
+                return reading
+        return None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict, what shows it, and a sentence that says so."""
+
+    verdict: Verdict
+    known_by: KnownBy | None
+    why: str
+
+
+def judge(evidence: Evidence) -> Judgement:
+    """Fold what is known of a file into a verdict: the strongest evidence decides."""
+    for rule in _RULES:
+        if (found := rule(evidence)) is not None:
+            return found
+    why = "No mark of ours is in it, and no sample on record is like it."
+    return Judgement(Verdict.FOREIGN, None, why)
+
+
+def _by_bytes(evidence: Evidence) -> Judgement | None:
+    if evidence.found is None or not evidence.found.intact:
+        return None
+    why = "Made here, and not changed since: every byte is as it was stored."
+    return Judgement(Verdict.INTACT, KnownBy.BYTES, why)
+
+
+def _by_signature(evidence: Evidence) -> Judgement | None:
+    if not evidence.of_keys(PRESENT, signature=True):
+        return None
+    why = "Made here, and not changed since: our signature fits every byte."
+    return Judgement(Verdict.INTACT, KnownBy.SIGNATURE, why)
+
+
+def _by_broken_signature(evidence: Evidence) -> Judgement | None:
+    if not evidence.of_keys(DAMAGED, signature=True):
+        return None
+    why = (
+        "It has a signature of ours that does not fit it: it was changed since, or the signature "
+        "is that of another file."
+    )
+    return Judgement(Verdict.UNPROVEN, None, why)
+
+
+def _by_record(evidence: Evidence) -> Judgement | None:
+    if evidence.found is None or not evidence.is_sample:
+        return None
+    shown = "It still shows the same." if evidence.same_content else ""
+    why = f"Made here, but changed since: it is not as it was stored. {shown}"
+    return Judgement(Verdict.CHANGED, KnownBy.RECORD, why.strip())
+
+
+def _by_watermark(evidence: Evidence) -> Judgement | None:
+    if not evidence.of_keys(PRESENT, signature=False):
+        return None
+    why = "Made here: our watermark is in it. It is not as it was stored, or no longer on record."
+    return Judgement(Verdict.CHANGED, KnownBy.WATERMARK, why)
+
+
+def _by_look(evidence: Evidence) -> Judgement | None:
+    if evidence.copied is None:
+        return None
+    why = "A changed copy of a sample that was made here: it is like no other."
+    return Judgement(Verdict.CHANGED, KnownBy.FINGERPRINT, why)
+
+
+def _by_claim(evidence: Evidence) -> Judgement | None:
+    if evidence.item.piece is None:
+        return None
+    if evidence.found is not None and evidence.found.intact is None:
+        why = "The record of a sample that was made here; the sample itself is not in this file."
+        return Judgement(Verdict.UNPROVEN, KnownBy.RECORD, why)
+    if evidence.found is not None:
+        why = (
+            "It has the record of a sample of ours, as anybody can copy it, and is not that sample."
+        )
+        return Judgement(Verdict.UNPROVEN, None, why)
+    gone = f" {evidence.removed[0]}." if evidence.removed else ""
+    why = (
+        f"It says that it was made by Genmill, as anybody could write: nothing here shows it.{gone}"
+    )
+    return Judgement(Verdict.UNPROVEN, None, why)
+
+
+_RULES = (
+    *(_by_bytes, _by_signature, _by_record, _by_watermark, _by_look),
+    *(_by_broken_signature, _by_claim),
+)

@@ -1,0 +1,264 @@
+"""Verifying files: each is looked up by its bytes, its record, its marks and its fingerprint."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from db import jobs, lineage
+from db.errors import (
+    GenmillError,
+    MissingPackage,
+    NotFound,
+    Unreachable,
+    contained,
+    raise_outage,
+)
+from scheduler.provenance.changes import (
+    find_changes,
+    find_damage,
+    is_same_sample,
+    same_content,
+)
+from scheduler.provenance.files import walk
+from scheduler.provenance.registry import compare, find_nearest, look_at
+from scheduler.provenance.text_watermarks import TextWatermarks
+from scheduler.provenance.verdicts import Evidence, Judgement, KnownBy, Verdict, judge
+from scheduler.results.finder import SampleFinder, removed_makers
+from scheduler.results.pieces import Item, read_items
+from worker.keys.keyring import Keyring
+from worker.marks import all_marks
+from worker.marks.base import DAMAGED, NOT_APPLICABLE, Mark, Reading
+from worker.marks.text_watermark import MARK as TEXTS
+from worker.media import medium_of
+from worker.media.base import Medium
+from worker.media.samples.tags import COPYRIGHT
+from worker.services import Services
+from worker.services.samples import find_sample, read_sample
+
+Document = dict[str, Any]
+OnFile = Callable[[int], object]
+
+AT_ONCE, AT_MOST = 256, 64 << 20  # files, and bytes of files, that are held
+LICENCE = "licence"  # the mark
+
+
+def verify(
+    services: Services | None,
+    keys: Keyring,
+    paths: Sequence[Path],
+    on_file: OnFile = lambda _: None,
+) -> Iterator[Document]:
+    """A document for each file, and for each sample of a file with many.
+
+    Without `services`, by the keys alone: then only a signature shows that a file is ours. Raises
+    `BadInput` for a path that cannot be read.
+    """
+    verifier = _Verifier(services, keys)
+    waiting: list[Evidence] = []
+    held = 0
+    for count, path in enumerate(walk(paths), 1):
+        for item in read_items(path):
+            waiting.append(verifier.examine(str(path), item))
+            held += len(item.data)
+            if len(waiting) >= AT_ONCE or held > AT_MOST:
+                yield from verifier.conclude(waiting)
+                waiting, held = [], 0
+        on_file(count)
+    yield from verifier.conclude(waiting)
+
+
+class _Verifier:
+    """Remembers what it has looked up of jobs and versions."""
+
+    def __init__(self, services: Services | None, keys: Keyring) -> None:
+        self._services, self._keys = services, keys
+        self._finder = SampleFinder(services) if services else None
+        self._texts = TextWatermarks(services, keys) if services else None
+        self._marks = [mark for mark in all_marks() if mark.is_written]
+        self._licences: dict[str, object] = {}  # by job
+        self._data: dict[str, str | None] = {}  # a version's dataset, by the digest of its weights
+
+    def examine(self, file: str, item: Item) -> Evidence:
+        """What a file itself and the record say; the registry of fingerprints is asked later."""
+        evidence = Evidence(file, item)
+        if self._finder is not None and item.piece is not None:
+            evidence.found = self._finder.find(item.piece)
+        evidence.medium = _medium(item.data)
+        if evidence.medium is not None:
+            evidence.readings = [
+                _read(mark, item.data, self._keys, evidence.medium) for mark in self._marks
+            ]
+            self._find_changes(evidence, evidence.medium)
+        return evidence
+
+    def conclude(self, waiting: Sequence[Evidence]) -> Iterator[Document]:
+        """The documents, once what is not known otherwise was looked up by its fingerprint."""
+        if self._services is not None:
+            self._find_copies(self._services, [each for each in waiting if each.is_unknown])
+        for evidence in waiting:
+            medium, data = evidence.medium, evidence.item.data
+            if self._texts is not None and medium is not None and medium.watermark == TEXTS.name:
+                weights = _text(evidence.record.get("weights_sha256"))
+                evidence.readings.append(self._texts.read(data, weights))
+            yield self._document(evidence, judge(evidence))
+
+    def _find_changes(self, evidence: Evidence, medium: Medium) -> None:
+        """Compare a file with the sample that its record names; alone, by its own checksums."""
+        found, data = evidence.found, evidence.item.data
+        if found is not None and found.intact:
+            return
+        evidence.changes = find_damage(medium, data)
+        if self._services is None or found is None or found.intact is None:
+            return
+        piece = evidence.item.piece
+        try:
+            number = piece.record["index"] if piece else 0
+            original = read_sample(self._services, *find_sample(self._services, found.job, number))
+        except Unreachable:
+            raise
+        except GenmillError:  # the sample is damaged or lost, as `artifact verify` tells
+            return
+        evidence.changes = find_changes(medium, original, data)
+        evidence.same_content = same_content(medium, original, data)
+        evidence.is_sample = is_same_sample(medium, original, data)
+
+    def _find_copies(self, services: Services, unknown: Sequence[Evidence]) -> None:
+        looks = [look_at(each.item.data) for each in unknown]
+        candidates = find_nearest(services, looks)
+        for evidence, look, near in zip(unknown, looks, candidates, strict=True):
+            if look is not None and near:
+                evidence.nearest = compare(services, look.medium, evidence.item.data, near)
+            if evidence.item.piece is not None and evidence.copied is None:
+                evidence.removed = removed_makers(services, evidence.item.piece.record)
+
+    def _document(self, evidence: Evidence, judgement: Judgement) -> Document:
+        record, copied = evidence.record, evidence.copied
+        known = judgement.known_by not in {None, KnownBy.WATERMARK}
+        found = (copied or evidence.found) if known else None
+        weights = _text(record.get("weights_sha256"))
+        return {
+            "file": evidence.file,
+            "place": evidence.item.place or None,
+            "sha256": hashlib.sha256(evidence.item.data).hexdigest(),
+            "medium": evidence.medium.name if evidence.medium else None,
+            "verdict": judgement.verdict.value,
+            "ours": _OURS[judgement.verdict],
+            "intact": _INTACT[judgement.verdict],
+            "known_by": judgement.known_by.value if judgement.known_by else None,
+            "why": judgement.why,
+            "job": found.job if found else None,
+            "artifact": found.artifact if found else None,
+            "sample": copied.sample if copied else _number(record.get("index")),
+            "also": list(evidence.found.also) if evidence.found and not copied else [],
+            "model": _text(record.get("model")),
+            "seed": _number(record.get("seed")),
+            "dataset": self._dataset(weights) if known and weights else None,
+            "weights_sha256": weights,
+            "licence": self._licence(evidence.readings, found.job if found else None),
+            "changes": [change.document() for change in evidence.changes],
+            "same_content": evidence.same_content,
+            "marks": [_reading(each) for each in evidence.readings],
+            "nearest": [near.document() for near in evidence.nearest],
+        }
+
+    def _dataset(self, weights: str) -> str | None:
+        """The dataset version that a model version learnt from."""
+        if self._services is None:
+            return None
+        if weights not in self._data:
+            with self._services.database.read() as session:
+                versions = lineage.by_weights(session, weights)
+            self._data[weights] = next((each.dataset for each in versions if each.dataset), None)
+        return self._data[weights]
+
+    def _licence(self, readings: Sequence[Reading], job_id: str | None) -> str | None:
+        """What the job was submitted with, what the signature says, or what the metadata say."""
+        found = [self._job_settings(job_id)] if job_id else []
+        for reading in readings:
+            claims = reading.says.get("claims")
+            found.append(claims.get("licence") if isinstance(claims, Mapping) else None)
+        found += [_from_tags(reading) for reading in readings if reading.mark == LICENCE]
+        return next(filter(None, map(_in_words, found)), None)
+
+    def _job_settings(self, job_id: str) -> object:
+        """The licence in the profile of marks that a job was submitted with."""
+        if self._services is None:
+            return None
+        if job_id not in self._licences:
+            try:
+                with self._services.database.read() as session:
+                    spec = jobs.get(session, job_id, kept=True).spec
+            except NotFound:
+                spec = {}
+            self._licences[job_id] = ((spec.get("marks") or {}).get("settings") or {}).get(LICENCE)
+        return self._licences[job_id]
+
+
+_OURS = {
+    Verdict.INTACT: True,
+    Verdict.CHANGED: True,
+    Verdict.UNPROVEN: None,
+    Verdict.FOREIGN: False,
+}
+_INTACT = {
+    Verdict.INTACT: True,
+    Verdict.CHANGED: False,
+    Verdict.UNPROVEN: None,
+    Verdict.FOREIGN: None,
+}
+
+
+def _medium(data: bytes) -> Medium | None:
+    """What a file is: by its first bytes if it is a sample's, else by reading it."""
+    try:
+        return medium_of(data)
+    except GenmillError:
+        look = look_at(data)
+        return look.medium if look else None
+
+
+def _read(mark: Mark, data: bytes, keys: Keyring, medium: Medium) -> Reading:
+    """What a mark says, whatever the file is: a decoder's failure is told as damage."""
+    try:
+        return mark.read(data, keys, medium)
+    except Unreachable:
+        raise
+    except MissingPackage as error:
+        return Reading(mark.name, NOT_APPLICABLE, why=error.message)
+    except BaseException as error:  # native decoders raise many kinds of errors
+        raise_outage(error)
+        reason = " ".join(str(contained(error)).split())[:200]
+        return Reading(mark.name, DAMAGED, why=f"cannot be read: {reason}")
+
+
+def _reading(reading: Reading) -> Document:
+    """A reading as plain data; numbers that JSON has not, as anybody may write, are null."""
+    try:
+        says = json.loads(json.dumps(dict(reading.says)), parse_constant=lambda _: None)
+    except RecursionError:
+        says = {}
+    return {"mark": reading.mark, "state": reading.state, "says": says, "why": reading.why}
+
+
+def _from_tags(reading: Reading) -> dict[str, Any]:
+    """What metadata say of a licence, by the names that it has in a profile."""
+    names = {"licence": "Licence", "licence_url": "LicenceUrl", "copyright": COPYRIGHT}
+    return {name: reading.says.get(tag) for name, tag in names.items()}
+
+
+def _in_words(licence: object) -> str | None:
+    """A licence as one line."""
+    if not isinstance(licence, Mapping):
+        return None
+    parts = (licence.get(name) for name in ("licence", "licence_url", "copyright"))
+    return ", ".join(part for part in parts if isinstance(part, str) and part) or None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _number(value: object) -> int | None:
+    return value if type(value) is int else None

@@ -1,0 +1,428 @@
+"""`genmill provenance verify`: ours or not, intact or changed and where, of files of every kind."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.marked import make_marked
+from tests.unit.scheduler.cli.conftest import add_model
+
+SYLLABLES = [
+    "ba",
+    "ce",
+    "di",
+    "fo",
+    "gu",
+    "ha",
+    "ki",
+    "lo",
+    "mu",
+    "ne",
+    "pa",
+    "qui",
+    "ra",
+    "se",
+    "ti",
+    "vo",
+    "wa",
+    "xe",
+    "yo",
+    "zu",
+]
+
+
+def drawn(count: int, seed: int = 0) -> list[np.ndarray]:
+    """Grey pictures of three soft blots each."""
+    draw = np.random.default_rng(seed)
+    y, x = np.mgrid[:32, :32] / 32
+    images = []
+    for _ in range(count):
+        blots = np.zeros((32, 32))
+        for _ in range(3):
+            across, down, size = draw.uniform(0.2, 0.8), draw.uniform(0.2, 0.8), draw.uniform(8, 40)
+            blots += np.exp(-((x - across) ** 2 + (y - down) ** 2) * size)
+        images.append((blots / blots.max() * 255).astype(np.uint8)[..., None])
+    return images
+
+
+def written(count: int) -> list[str]:
+    draw = np.random.default_rng(1)
+    return [" ".join("".join(draw.choice(SYLLABLES, 3)) for _ in range(80)) for _ in range(count)]
+
+
+def played(count: int) -> list[np.ndarray]:
+    draw = np.random.default_rng(2)
+    time = np.arange(1600) / 8000
+    return [
+        np.concatenate(
+            [np.sin(2 * np.pi * draw.uniform(150, 1500) * time) * draw.uniform(0.2, 0.9)
+             for _ in range(6)]
+        ).astype(np.float32)
+        for _ in range(count)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def picture_job(services, digits, tmp_path) -> str:
+    return make_marked(services, digits, drawn(6), tmp_path)
+
+
+@pytest.fixture
+def text_job(services, prose, tmp_path) -> str:
+    return make_marked(services, prose, written(4), tmp_path)
+
+
+@pytest.fixture
+def sound_job(services, tmp_path) -> str:
+    model = add_model(services, "voices", "wavenet", {"media": "audio", "labels": []})
+    return make_marked(services, model, played(4), tmp_path)
+
+
+def fetch(genmill, job: str, folder: str, *words: str) -> Path:
+    done = genmill("artifact", "download", job, "-o", folder, *words)
+    assert done.code == 0, done.err
+    return Path(folder)
+
+
+def verify(genmill, *paths, code: int = 0):
+    done = genmill("provenance", "verify", *map(str, paths), "--json")
+    assert done.code == code, done.err
+    return done.json
+
+
+def test_samples_of_every_medium_are_ours_and_intact(genmill, picture_job, sound_job, text_job):
+    files = [
+        fetch(genmill, picture_job, "p") / "000000004.png",
+        fetch(genmill, sound_job, "s") / "000000001.wav",
+        fetch(genmill, text_job, "t", "--as", "files") / "000000002.json",
+        Path("t/000000002.txt"),
+    ]
+    rows = verify(genmill, *files)
+    numbers = [(row["job"], row["sample"]) for row in rows]
+    assert numbers == [(picture_job, 4), (sound_job, 1), (text_job, 2), (text_job, 2)]
+    assert {(row["verdict"], row["ours"], row["intact"], row["known_by"]) for row in rows} == {
+        ("intact", True, True, "bytes")
+    }
+    assert [row["medium"] for row in rows] == ["image", "audio", "text", "text"]
+    assert (rows[0]["model"], rows[0]["seed"], rows[0]["changes"]) == ("digits:1", 7, [])
+
+
+def test_files_of_many_samples_are_verified_sample_by_sample(genmill, picture_job, text_job):
+    lines = fetch(genmill, text_job, "t") / "samples.jsonl"
+    [first, *rest] = lines.read_text("utf-8").splitlines()
+    lines.write_text("\n".join([first.replace(" ", "  ", 1), *rest]) + "\n", "utf-8")
+    tar = fetch(genmill, picture_job, "w", "--as", "webdataset") / "samples-000000.tar"
+    table = fetch(genmill, picture_job, "q", "--as", "parquet") / "samples.parquet"
+    rows = verify(genmill, lines, tar, table, code=1)
+    assert [row["place"] for row in rows[:4]] == ["line 1", "line 2", "line 3", "line 4"]
+    assert [row["verdict"] for row in rows[:4]] == ["changed", "intact", "intact", "intact"]
+    assert rows[4]["place"] == "000000000.png"
+    assert {row["verdict"] for row in rows[4:]} == {"intact"}
+    assert [row["sample"] for row in rows if row["file"] == str(table)] == list(range(6))
+
+
+def test_a_folder_is_verified_without_the_records_beside_the_samples(genmill, picture_job):
+    folder = fetch(genmill, picture_job, "p")
+    Path("p/more").mkdir()
+    shutil.copy("p/000000001.png", "p/more")
+    Path("p/.hidden").write_text("nothing")
+    rows = verify(genmill, folder)
+    assert [Path(row["file"]).name for row in rows] == [
+        *(f"{number:09d}.png" for number in range(6)), "000000001.png",
+    ]  # fmt: skip
+    labelled = fetch(genmill, picture_job, "f", "--as", "imagefolder")
+    assert len(verify(genmill, labelled)) == 6
+
+
+def test_one_flipped_byte_is_found_and_named(genmill, picture_job, sound_job):
+    for path, part in (
+        (fetch(genmill, picture_job, "p") / "000000003.png", "the pixels"),
+        (fetch(genmill, sound_job, "s") / "000000003.wav", "the sound"),
+    ):
+        data = bytearray(path.read_bytes())
+        at = data.find(b"IDAT") + 12 if path.suffix == ".png" else 1000
+        data[at] ^= 1
+        path.write_bytes(data)
+        [row] = verify(genmill, path, code=1)
+        assert (row["verdict"], row["ours"], row["intact"]) == ("changed", True, False)
+        assert (row["known_by"], row["sample"], row["same_content"]) == ("record", 3, False)
+        assert row["changes"] == [{"part": part, "what": "differs", "start": at, "stop": at + 1}]
+
+
+CHANGES: dict[str, Callable[[Image.Image], None]] = {
+    "a.jpg": lambda image: image.save("a.jpg", quality=75),
+    "half.png": lambda image: image.resize((16, 16)).save("half.png"),
+    "cropped.png": lambda image: image.crop((2, 1, 31, 30)).save("cropped.png"),
+    "plain.png": lambda image: Image.fromarray(np.asarray(image)).save("plain.png"),
+}
+
+
+def test_a_changed_picture_is_known_by_its_fingerprint(genmill, picture_job):
+    with Image.open(fetch(genmill, picture_job, "p") / "000000002.png") as image:
+        for change in CHANGES.values():
+            change(image)
+    rows = verify(genmill, *CHANGES, code=1)
+    for row in rows:
+        assert (row["verdict"], row["known_by"]) == ("changed", "fingerprint"), row
+        assert (row["job"], row["sample"], row["model"]) == (picture_job, 2, "digits:1")
+        assert row["nearest"][0]["difference"] <= 1
+    assert rows[3]["nearest"][0]["difference"] < 0.1
+
+
+def test_part_of_a_text_is_known_by_its_fingerprint(genmill, text_job):
+    text = json.loads(fetch(genmill, text_job, "t", "--as", "files").joinpath(
+        "000000001.json").read_text("utf-8"))["text"]  # fmt: skip
+    words = text.split()
+    Path("cut.txt").write_text(" ".join(words[:60]))
+    Path("turned.txt").write_text(" ".join(words[40:] + words[:40]))
+    for row in verify(genmill, "cut.txt", "turned.txt", code=1):
+        assert (row["verdict"], row["known_by"], row["sample"]) == ("changed", "fingerprint", 1)
+
+
+def test_a_stranger_s_file_is_not_ours(genmill, picture_job):
+    Image.fromarray(drawn(1, seed=9)[0][..., 0]).save("other.png")
+    Path("notes.txt").write_text("Nothing of this was made by a machine, as far as anybody knows.")
+    rows = verify(genmill, "other.png", "notes.txt", code=1)
+    assert [(row["verdict"], row["ours"], row["job"]) for row in rows] == [
+        ("not ours", False, None)
+    ] * 2
+
+
+def test_a_record_that_nobody_knows_proves_nothing(genmill, picture_job, text_job):
+    line = (
+        fetch(genmill, text_job, "t").joinpath("samples.jsonl").read_text("utf-8").splitlines()[0]
+    )
+    Path("forged.json").write_text(json.dumps(json.loads(line) | {"weights_sha256": "ab" * 32}))
+    fetch(genmill, picture_job, "p")
+    rows = verify(genmill, "forged.json", "p/000000000.json", code=1)
+    assert rows[0]["known_by"] in {"fingerprint", None}
+    assert (rows[1]["verdict"], rows[1]["ours"], rows[1]["known_by"]) == (
+        "unproven",
+        None,
+        "record",
+    )
+    empty = json.loads(line) | {"weights_sha256": "ab" * 32, "text": "a few words"}
+    Path("empty.json").write_text(json.dumps(empty))
+    [row] = verify(genmill, "empty.json", code=1)
+    assert (row["verdict"], row["ours"], row["known_by"]) == ("unproven", None, None)
+    assert "nothing here shows it" in row["why"]
+
+
+def test_what_people_read_says_it_in_plain_words(genmill, picture_job):
+    path = fetch(genmill, picture_job, "p") / "000000005.png"
+    done = genmill("provenance", "verify", str(path))
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(f"{path}: intact\n  Made here, and not changed since")
+    assert {"job", "sample", "model", "seed"} <= {line.split()[0] for line in done.out.splitlines()}
+    path.write_bytes(path.read_bytes() + b"more")
+    done = genmill("provenance", "verify", str(path), "p/000000001.png")
+    assert done.code == 1
+    assert "what follows: bytes " in done.out
+    assert done.out.rstrip().endswith("2 files: 1 changed, 1 intact")
+    assert done.err == "Error: not all are ours and unchanged: 2 files: 1 changed, 1 intact\n"
+
+
+def test_many_files_are_summed_up(genmill, picture_job):
+    fetch(genmill, picture_job, "p")
+    for number in range(30):
+        shutil.copy("p/000000001.png", f"p/{number}.png")
+    assert genmill("provenance", "verify", "p").out == "36 files: 36 intact\n"
+
+
+HOSTILE = {
+    "empty": b"",
+    "noise.png": np.random.default_rng(0).bytes(3000),
+    "head.png": b"\x89PNG\r\n\x1a\n",
+    "huge.png": b"\x89PNG\r\n\x1a\n\xff\xff\xff\xffIHDR" + bytes(40),
+    "head.wav": b"RIFF\xff\xff\xff\xffWAVEfmt ",
+    "open.wav": b"RIFF\x24\0\0\0WAVEfmt \xf0\xff\xff\xff" + bytes(64),
+    "deep.json": b'{"text":' * 20_000,
+    "text.json": b'{"text": {"a": 1}, "seed": [], "index": 1e400, "model": "\\u0000"}',
+    "lone.json": b'{"text": "\\ud800 and some more words here", "weights_sha256": 3}',
+    "escape.txt": b"\x1b[31mred \x00\x1b]0;title\x07",
+    "bom.txt": "﻿words that a program wrote with a mark in front".encode("utf-16"),
+    "not.tar": b"no tar" * 400,
+    "not.parquet": b"PAR1 and no more",
+    "lines.jsonl": b'{"a": 1}\nnot json\n\n\xff\xfe\n',
+    "song.mid": b"MThd\0\0\0\x06\0\1\0\1\0\x60MTrk\xff\xff\xff\xff",
+    "photo.jpg": b"\xff\xd8\xff\xe0\0\x10JFIF" + bytes(300),
+    "a.gif": b"GIF89a\xff\xff\xff\xff\0\0\0",
+}
+
+
+def test_hostile_files_get_a_verdict_and_never_a_traceback(genmill, picture_job):
+    folder = Path("hostile")
+    folder.mkdir()
+    for name, data in HOSTILE.items():
+        (folder / name).write_bytes(data)
+    sample = (fetch(genmill, picture_job, "p") / "000000000.png").read_bytes()
+    for cut in range(0, len(sample), 97):
+        (folder / f"cut-{cut}.png").write_bytes(sample[:cut])
+    done = genmill("provenance", "verify", str(folder), "--json")
+    assert (done.code, "Traceback" in done.err, "unforeseen" in done.err) == (1, False, False), (
+        done.err
+    )
+    assert {row["verdict"] for row in done.json} <= {"changed", "unproven", "not ours"}
+    for words in ((), ("--trust", str(trust(genmill)))):
+        told = genmill("provenance", "verify", str(folder), *words)
+        assert (told.code, "Traceback" in told.err, "\x1b" in told.out) == (1, False, False)
+
+
+def trust(genmill) -> Path:
+    done = genmill("key", "export", "trust.json")
+    assert done.code == 0, done.err
+    return Path("trust.json")
+
+
+def test_a_trust_bundle_needs_no_database(genmill, picture_job, monkeypatch, tmp_path):
+    path, bundle = fetch(genmill, picture_job, "p") / "000000001.png", trust(genmill)
+    monkeypatch.setenv("GENMILL_HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("GENMILL_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    done = genmill("provenance", "verify", "--trust", str(bundle), str(path), "--json")
+    [row] = done.json
+    assert (done.code, row["verdict"], row["job"]) == (1, "unproven", None)
+    assert (row["model"], row["sample"]) == ("digits:1", 1)
+    assert not (tmp_path / "elsewhere").exists()
+    refused = genmill("provenance", "verify", str(path))
+    assert (refused.code, "--trust" in refused.err) == (3, True)
+
+
+def test_what_is_no_trust_bundle_is_refused(genmill, picture_job):
+    path = fetch(genmill, picture_job, "p") / "000000001.png"
+    Path("other.json").write_text("{}")
+    for wrong in ("other.json", "missing.json", "p"):
+        done = genmill("provenance", "verify", "--trust", wrong, str(path))
+        assert (done.code, done.out) == (2, ""), wrong
+
+
+def test_paths_that_cannot_be_verified_are_wrong_usage(genmill):
+    Path("empty").mkdir()
+    for wrong in ("missing.png", "empty"):
+        done = genmill("provenance", "verify", wrong)
+        assert (done.code, wrong in done.err) == (2, True)
+
+
+def test_a_pipe_in_a_folder_is_skipped(genmill, picture_job):
+    folder = fetch(genmill, picture_job, "p")
+    os.mkfifo(folder / "pipe")
+    assert len(verify(genmill, folder)) == 6
+
+
+def test_lost_samples_and_fingerprints_do_not_stop_the_search(genmill, services, picture_job):
+    with Image.open(fetch(genmill, picture_job, "p") / "000000002.png") as image:
+        image.save("a.jpg", quality=75)
+    shutil.rmtree(services.settings.home / "store" / "jobs")
+    [row] = verify(genmill, "a.jpg", code=1)
+    assert (row["verdict"], row["nearest"]) == ("not ours", [])
+
+
+def test_fingerprints_are_checked_and_not_downloaded(genmill, picture_job):
+    folder = fetch(genmill, picture_job, "p")
+    assert not list(folder.glob("*fingerprints*"))
+    kinds = [each["kind"] for each in genmill("artifact", "list", picture_job, "--json").json]
+    assert kinds.count("fingerprints") == kinds.count("samples") == 3
+    assert genmill("artifact", "verify", picture_job).code == 0
+
+
+def test_a_copied_record_makes_no_other_picture_ours(genmill, picture_job):
+    """Anybody can write the record of a sample, which is in its file, into a picture of theirs."""
+    sample = (fetch(genmill, picture_job, "p") / "000000001.png").read_bytes()
+    other = (fetch(genmill, picture_job, "q") / "000000004.png").read_bytes()
+    Image.fromarray(drawn(1, seed=9)[0][..., 0]).save("theirs.png")
+    theirs = Path("theirs.png").read_bytes()
+    for name, pixels in (("forged.png", theirs), ("swapped.png", other)):
+        Path(name).write_bytes(_with_pixels_of(sample, pixels))
+    forged, swapped = verify(genmill, "forged.png", "swapped.png", code=1)
+    assert (forged["verdict"], forged["ours"], forged["job"]) == ("unproven", None, None)
+    assert "is not that sample" in forged["why"]
+    # of another sample of ours: known by its look, not by what it says
+    assert (swapped["verdict"], swapped["known_by"], swapped["sample"]) == (
+        "changed", "fingerprint", 4,
+    )  # fmt: skip
+
+
+def _with_pixels_of(sample: bytes, other: bytes) -> bytes:
+    """A PNG file whose pixels are those of another."""
+    from worker.media import find_medium
+
+    parts = {
+        data: [
+            (part.name, data[part.start : part.stop]) for part in find_medium("image").parts(data)
+        ]
+        for data in (sample, other)
+    }
+    pixels = b"".join(chunk for name, chunk in parts[other] if name == "the pixels")
+    return b"".join(pixels if name == "the pixels" else chunk for name, chunk in parts[sample])
+
+
+@pytest.fixture
+def signed_job(genmill, services, digits, tmp_path) -> str:
+    """A job with a licence and a signature, by keys that were made by commands."""
+    assert genmill("key", "create", "signing", "--name", "Example Ltd").code == 0
+    lines = ['marks = ["record", "licence", "iptc", "c2pa"]', "[licence]", 'licence = "CC-BY-4.0"']
+    Path("house.toml").write_text("\n".join(lines))
+    return make_marked(services, digits, drawn(4), tmp_path, marks="./house.toml")
+
+
+def test_a_signature_shows_a_stranger_that_a_file_is_ours(
+    genmill, signed_job, tmp_path, monkeypatch
+):
+    folder, bundle = fetch(genmill, signed_job, "p"), trust(genmill)
+    monkeypatch.setenv("GENMILL_HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("GENMILL_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    offline = ("--trust", str(bundle))
+    rows = verify(genmill, *offline, folder)
+    assert [(row["verdict"], row["known_by"], row["sample"]) for row in rows] == [
+        ("intact", "signature", number) for number in range(4)
+    ]
+    assert (rows[0]["model"], rows[0]["seed"], rows[0]["licence"]) == ("digits:1", 7, "CC-BY-4.0")
+    sample = (folder / "000000002.png").read_bytes()
+    at = sample.index(b"IDAT") + 12
+    Path("flipped.png").write_bytes(sample[:at] + bytes([sample[at] ^ 1]) + sample[at + 1 :])
+    with Image.open(folder / "000000002.png") as image:
+        Image.fromarray(np.asarray(image)).save("stripped.png")
+    flipped, stripped = verify(genmill, *offline, "flipped.png", "stripped.png", code=1)
+    assert (flipped["verdict"], flipped["ours"]) == ("unproven", None)
+    assert "does not fit" in flipped["why"]
+    [change] = flipped["changes"]
+    assert (change["part"], change["what"]) == ("the pixels", "damaged")
+    assert change["start"] < at < change["stop"]
+    [mark] = [each for each in flipped["marks"] if each["mark"] == "c2pa"]
+    assert (mark["state"], mark["says"]["broken"]) == ("damaged", ["assertion.dataHash.mismatch"])
+    assert (stripped["verdict"], stripped["ours"]) == ("not ours", False)
+
+
+def test_another_installation_s_signature_is_not_ours(genmill, signed_job, tmp_path, monkeypatch):
+    folder = fetch(genmill, signed_job, "p")
+    monkeypatch.setenv("GENMILL_HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.delenv("GENMILL_DATABASE_URL", raising=False)
+    assert genmill("key", "create", "signing", "--name", "Another").code == 0
+    [row] = verify(genmill, folder / "000000000.png", code=1)
+    assert (row["verdict"], row["ours"], row["known_by"]) == ("unproven", None, None)
+    assert "Example Ltd" in str(row["marks"])
+
+
+def test_a_revoked_key_shows_nothing(genmill, signed_job):
+    folder = fetch(genmill, signed_job, "p")
+    [key] = [
+        each["id"] for each in genmill("key", "list", "--json").json if each["purpose"] == "signing"
+    ]
+    assert genmill("key", "revoke", key, "--reason", "stolen").code == 0
+    [row] = verify(genmill, "--trust", trust(genmill), folder / "000000000.png", code=1)
+    assert (row["verdict"], row["ours"]) == ("unproven", None)
+    assert "was revoked" in str(row["marks"])
+    assert verify(genmill, folder / "000000000.png")[0]["known_by"] == "bytes"
+
+
+def test_a_licence_and_marks_are_told_to_people(genmill, signed_job):
+    path = fetch(genmill, signed_job, "p") / "000000001.png"
+    done = genmill("provenance", "verify", str(path))
+    assert (done.code, "licence" in done.out, "CC-BY-4.0" in done.out) == (0, True, True)
+    assert "present" in done.out
+    assert "Example Ltd" in done.out
