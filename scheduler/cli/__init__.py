@@ -55,6 +55,8 @@ SECTIONS = {
     },
     "Marks and provenance": {
         "key": _entry("key:key", "Keys that sign and mark samples."),
+        "provenance": _entry("provenance:provenance", "Whether files were made here, unchanged."),
+        "audit": _entry("audit_trail:audit", "Who promoted, published, withdrew, removed."),
     },
     "Cluster processes": {
         "worker": _entry("worker:worker", "Run a worker."),

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from db import chains, lineage, models, outcomes, progress, tombstones
 from db.tables import (
     Artifact,
+    AuditEntry,
     Dataset,
     DatasetVersion,
     Evaluation,
@@ -207,6 +208,18 @@ def tombstone_document(removed: Tombstone) -> Document:
         "at": removed.at,
         "size_bytes": removed.size_bytes,
         "kept": removed.kept,
+    }
+
+
+def audit_document(entry: AuditEntry) -> Document:
+    """Something that a user did on purpose."""
+    return {
+        "id": entry.id,
+        "at": entry.at,
+        "who": entry.who,
+        "action": entry.action,
+        "subject": entry.subject,
+        "detail": entry.detail,
     }
 
 
