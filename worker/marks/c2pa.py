@@ -1,0 +1,286 @@
+"""C2PA Content Credentials: a signed statement of what a file is and of what it was made by.
+
+The signature binds every byte of the file, so it comes last. There is no time stamp, and no
+revocation list but that of the keyring. The library signs and reads the first file of a kind; those
+like it follow its pattern. Source: C2PA Technical Specification 2.2, 2025.
+"""
+
+import json
+import os
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from pydantic import JsonValue
+
+from worker.keys.certificates import Private, read_certificates, read_private
+from worker.marks.base import (
+    ABSENT,
+    DAMAGED,
+    NOT_APPLICABLE,
+    PRESENT,
+    Mark,
+    Marking,
+    Reading,
+    Stage,
+)
+from worker.marks.credentials import library
+from worker.marks.credentials.containers import CONTAINERS, Container
+from worker.marks.credentials.template import PATTERN_INDEX, Template
+from worker.media.samples.containers import SampleRecord
+from worker.media.samples.record import AI_GENERATED
+
+if TYPE_CHECKING:
+    from worker.keys.keyring import HeldKey, Keyring
+    from worker.media.base import Medium
+
+CLAIMS = "genmill.origin"  # the label of the assertion that says what a sample was made by
+CLAIMED = ("model", "weights_sha256", "family", "dataset", "seed", "label", "genmill")
+THREADS = min(8, os.cpu_count() or 1)
+MAX_PATTERNS = 1000  # one for each model, seed and label
+UNTRUSTED = "signingCredential.untrusted"
+OURS, FOREIGN, REVOKED = "ours", "untrusted", "revoked"
+_NO_PLACE = "C2PA has no place for a signature inside {} files"
+
+
+class C2pa(Mark):
+    """The signature. Its key is the tenant's signing key that the spec pins."""
+
+    name = "c2pa"
+    stage = Stage.SIGNATURE
+    purposes = ("signing",)
+
+    def misfit(self, sample: SampleRecord, marking: Marking) -> str:
+        """See `Mark.misfit`."""
+        suffix = marking.medium.suffix
+        return "" if suffix in CONTAINERS else _NO_PLACE.format(suffix)
+
+    def apply_bytes(
+        self, samples: Sequence[SampleRecord], data: Sequence[bytes], marking: Marking
+    ) -> list[bytes]:
+        """Sign every file. What the library has to sign is signed in threads."""
+        signing = _Signing(_ring(marking), CONTAINERS[marking.medium.suffix], _licence(marking))
+        signed = [signing.by_pattern(*each) for each in zip(samples, data, strict=True)]
+        left = [number for number, each in enumerate(signed) if each is None]
+        slow = _pool().map(lambda at: signing.by_library(samples[at], data[at]), left)
+        found = dict(zip(left, slow, strict=True))
+        return [each or found[number] for number, each in enumerate(signed)]
+
+    def read(self, data: bytes, keys: "Keyring", medium: "Medium") -> Reading:
+        """Whether the file is as it was signed, by which key, and whether that key is ours."""
+        container = CONTAINERS.get(medium.suffix)
+        if container is None:
+            return Reading(self.name, NOT_APPLICABLE, why=_NO_PLACE.format(medium.suffix))
+        return _read_by_pattern(data, keys, container) or _read(data, keys, container)
+
+    def expected(self, sample: SampleRecord, marking: Marking) -> Mapping[str, JsonValue]:
+        """See `Mark.expected`."""
+        return {
+            "trust": OURS,
+            "key": _ring(marking).current("signing").id,
+            "claims": claims(sample, _licence(marking)),
+        }
+
+    def signed_part(self, data: bytes, medium: "Medium") -> bytes:
+        """See `Mark.signed_part`."""
+        return CONTAINERS[medium.suffix].strip(data)
+
+
+MARK = C2pa()
+
+
+def claims(sample: SampleRecord, licence: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """What a file's signature says that it was made by: model, data, seed and number, licence.
+
+    All other settings are in the record inside the file, which the signature binds too.
+    """
+    record = sample.shared.record
+    found: dict[str, JsonValue] = {
+        name: record[name] for name in CLAIMED if record.get(name) is not None
+    }
+    found["index"] = sample.index
+    return found | ({"licence": dict(licence)} if licence else {})
+
+
+def _licence(marking: Marking) -> Mapping[str, JsonValue]:
+    return {k: v for k, v in marking.profile.settings.get("licence", {}).items() if v is not None}
+
+
+def _ring(marking: Marking) -> "Keyring":
+    """The keys that the job was enqueued with, whatever is current now."""
+    return marking.keys.use(marking.profile.keys)
+
+
+@dataclass(frozen=True)
+class _Pattern:
+    """How files with equal claims but for their numbers are signed, and what a reading says."""
+
+    template: Template
+    private: Private
+    said: Reading  # by the library, of a file of this pattern
+    manifest: str  # the id in the name of that file's manifest
+    anchors: str  # that it was read with
+
+    def reading(self, index: int, manifest: str) -> Reading:
+        """What the library says of another file of this pattern."""
+        says = dict(self.said.says)
+        of_file = says["claims"]
+        assert isinstance(of_file, dict)  # noqa: S101 - for mypy: it was compared when learnt
+        says["claims"] = {**of_file, "index": index}
+        says["manifest"] = str(says["manifest"]).replace(self.manifest, manifest)
+        return replace(self.said, says=says)
+
+
+class _Signing:
+    """Signs files of one kind with one key."""
+
+    def __init__(
+        self, ring: "Keyring", container: Container, licence: Mapping[str, JsonValue]
+    ) -> None:
+        self._ring, self._container, self._licence = ring, container, licence
+        self._key = ring.current("signing")
+        self._stated = json.dumps(licence, sort_keys=True)
+
+    def by_pattern(self, sample: SampleRecord, content: bytes) -> bytes | None:
+        """The signed file; None if it is for the library to sign it."""
+        record = sample.shared.record
+        claimed = (*(record.get(name) for name in CLAIMED), self._stated)
+        kind = (self._key.id, self._container.media_type, self._ring.anchors, claimed)
+        if kind not in _patterns:
+            _remember(kind, self._learn(sample, content))
+        pattern = _patterns.get(kind)
+        return pattern and pattern.template.sign(content, sample.index, pattern.private)
+
+    def by_library(self, sample: SampleRecord, content: bytes) -> bytes:
+        """The signed file."""
+        said = claims(sample, self._licence)
+        return library.sign(
+            self._key.id,
+            self._ring.signer,
+            self._container.media_type,
+            {CLAIMS: said},
+            content,
+            version=str(said.get("genmill", "")),
+        )
+
+    def _learn(self, sample: SampleRecord, content: bytes) -> _Pattern | None:
+        """A pattern, once the library's own reader has accepted a file of it; else None."""
+        signed = self.by_library(replace(sample, index=PATTERN_INDEX), content)
+        certificate = read_certificates(self._key.public or "")[0]
+        template = Template.learn(self._container, certificate, content, signed)
+        private = read_private(self._ring.signer().private)
+        made = template and template.sign(content, sample.index, private)
+        where = made and self._container.find(made)
+        if not template or not made or not where or not (found := template.check(made, *where)):
+            return None
+        said = _read(made, self._ring, self._container)
+        as_claimed = said.says.get("claims") == claims(sample, self._licence)
+        if said.state != PRESENT or said.says["trust"] != OURS or not as_claimed:
+            return None
+        return _Pattern(template, private, said, found.manifest, self._ring.anchors)
+
+
+def _read_by_pattern(data: bytes, keys: "Keyring", container: Container) -> Reading | None:
+    """What a file says that follows a pattern of this process exactly; None for any other."""
+    found = container.find(data)
+    if found is None:
+        return None
+    for pattern in tuple(_by_size.get(len(found[1]), ())):
+        if pattern.anchors != keys.anchors:
+            continue
+        if checked := pattern.template.check(data, *found):
+            key = keys.get(str(pattern.said.says["key"]))
+            said = pattern.reading(checked.index, checked.manifest)
+            return said if key.revoked_at is None else _as_revoked(said, key)
+    return None
+
+
+def _read(data: bytes, keys: "Keyring", container: Container) -> Reading:
+    """What the library says of a file."""
+    try:
+        found = library.read(data, container.media_type, keys.anchors)
+    except library.Unreadable as error:
+        return Reading(MARK.name, DAMAGED, why=f"it cannot be read: {error}")
+    if found is None:
+        return Reading(MARK.name, ABSENT)
+    manifest = found.get("manifests", {}).get(found.get("active_manifest"), {})
+    signature = manifest.get("signature_info") or {}
+    failures = [each for each in _failures(found) if each.get("code") != UNTRUSTED]
+    key = keys.signing_key(str(signature.get("cert_serial_number", "")))
+    trusted = found.get("validation_state") == "Trusted" and key is not None
+    assertions = {each["label"]: each.get("data") for each in manifest.get("assertions", ())}
+    broken = list(dict.fromkeys(str(each.get("code")) for each in failures))
+    says: dict[str, JsonValue] = {
+        "trust": OURS if trusted else FOREIGN,
+        "key": key.id if key and trusted else None,
+        "signer": signature.get("issuer"),
+        "common_name": signature.get("common_name"),
+        "algorithm": signature.get("alg"),
+        "generated": _is_generated(assertions),
+        "claims": assertions.get(CLAIMS),
+        "manifest": found.get("active_manifest"),
+        "broken": list[JsonValue](broken),
+    }
+    if broken or found.get("validation_state") == "Invalid":
+        reasons = (f"{each.get('code')}: {each.get('explanation', '')}" for each in failures)
+        return Reading(MARK.name, DAMAGED, says, "; ".join(dict.fromkeys(reasons)) or "invalid")
+    why = f"it is signed by {signature.get('issuer')!r}, not by a key of this installation"
+    said = Reading(MARK.name, PRESENT, says, "" if trusted else why)
+    return _as_revoked(said, key) if trusted and key and key.revoked_at else said
+
+
+def _failures(found: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What was found wrong with the file's own manifest, and with those of what it is made from."""
+    results = found.get("validation_results") or {}
+    parts = [results.get("activeManifest") or {}]
+    parts += [each.get("validationDeltas") or {} for each in results.get("ingredientDeltas") or ()]
+    for part in parts:
+        yield from part.get("failure", ())
+
+
+def _as_revoked(said: Reading, key: "HeldKey") -> Reading:
+    why = f"its key {key.id} was revoked on {key.revoked_at:%Y-%m-%d}: {key.reason}"
+    return replace(said, state=DAMAGED, says={**said.says, "trust": REVOKED}, why=why)
+
+
+def _is_generated(assertions: Mapping[str, Any]) -> bool:
+    """Whether the file says that it was created by a trained model."""
+    found = assertions.get("c2pa.actions.v2") or assertions.get("c2pa.actions") or {}
+    return any(
+        each.get("action") == "c2pa.created" and each.get("digitalSourceType") == AI_GENERATED
+        for each in found.get("actions", ())
+    )
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="c2pa")
+
+
+_patterns: dict[tuple[Any, ...], _Pattern | None] = {}
+_by_size: defaultdict[int, list[_Pattern]] = defaultdict(list)
+_remembering = threading.Lock()
+
+
+def _remember(kind: tuple[Any, ...], pattern: _Pattern | None) -> None:
+    with _remembering:
+        if len(_patterns) >= MAX_PATTERNS:
+            _patterns.clear()
+            _by_size.clear()
+        _patterns[kind] = pattern
+        if pattern is not None:
+            _by_size[len(pattern.template.store)].append(pattern)
+
+
+def _forget() -> None:
+    """In a forked child: the threads of the parent are not there, nor who may hold the lock."""
+    global _remembering  # noqa: PLW0603 - as above
+    _remembering = threading.Lock()
+    _pool.cache_clear()
+
+
+os.register_at_fork(after_in_child=_forget)
