@@ -1,5 +1,6 @@
 """`genmill provenance proof` and `audit`: the ledger, for strangers and for ourselves."""
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from scheduler.cli.record import open_record
 from scheduler.submission.path_arguments import PathArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from scheduler.audit.violations import Violation
     from scheduler.results.heads import Head
@@ -70,10 +71,13 @@ def proof(job: str, out: Path | None, older: Path | None, as_json: bool) -> None
     type=_FILE,
     multiple=True,
     metavar="FILE",
-    help="A head that was kept outside: a proof, or what --json printed. Repeatable.",
+    help="A head that was kept outside, by --out or in a proof. Repeatable.",
+)
+@click.option(
+    "--out", type=_FILE, metavar="FILE", help="Write the newest head to a file, if all is well."
 )
 @as_json
-def audit(files: tuple[Path, ...], as_json: bool) -> None:
+def audit(files: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     """Find whatever was changed behind the ledger's back; exit with 1 if anything was.
 
     Every leaf, hash and signed head is checked, every row that the ledger tells of, and every
@@ -81,7 +85,7 @@ def audit(files: tuple[Path, ...], as_json: bool) -> None:
     everything was written anew. `genmill doctor --audit` checks the whole record.
 
     \b
-    genmill provenance audit --json > /safe/place/head.json
+    genmill provenance audit --out /safe/place/head.json
     genmill provenance audit --head /safe/place/head.json
     """
     from db.errors import GenmillError
@@ -89,23 +93,41 @@ def audit(files: tuple[Path, ...], as_json: bool) -> None:
     from scheduler.results.heads import read_head
 
     outside = [read_head(file) for file in files]
-    with open_record() as services:
+    with open_record() as services, _kept(out) as keep:
         head = _newest_head(services)
         found = _violations(services, outside, quiet=as_json)
-    if as_json:
-        print_json(
-            {
-                "ok": not found,
-                "head": head and head.document,
-                "leaves": head.size if head else 0,
-                "violations": [str(each) for each in found],
-            }
-        )
-    if found:
-        raise GenmillError(f"{to_count(len(found), 'violation')} found")
+        if as_json:
+            told = {"ok": not found, "head": head and head.document}
+            texts = [str(each) for each in found]
+            print_json(told | {"leaves": head.size if head else 0, "violations": texts})
+        if found:
+            raise GenmillError(f"{to_count(len(found), 'violation')} found")
+        keep(head)
     if not as_json:
         signed = f"; {head.size:,} leaves, signed {to_iso(head.at)}" if head else ""
         click.echo(clean(f"no violation{signed}"), err=True)
+
+
+@contextmanager
+def _kept(out: Path | None) -> "Iterator[Callable[[Head | None], None]]":
+    """What writes a head to a file, which takes its place if the block ends without an error."""
+    import json
+
+    from db.errors import Refused
+    from scheduler.cli.private import shared_as_usual
+    from worker.files import atomic_write
+
+    if out is None:
+        yield lambda _: None
+        return
+    with shared_as_usual(), atomic_write(out) as file:
+
+        def keep(head: "Head | None") -> None:
+            if head is None:
+                raise Refused("the ledger has no head yet", remedy="wait until a job has ended")
+            file.write((json.dumps(head.document, indent=2) + "\n").encode())
+
+        yield keep
 
 
 def _newest_head(services: "Services") -> "Head | None":

@@ -84,7 +84,7 @@ def is_signature(public_key: str, signature: bytes, text: str) -> bool:
 
 
 def read_head(path: Path) -> Head:
-    """The head in a file: of a proof, of what an audit printed, or on its own.
+    """The head in a file: on its own, or in a proof or what an audit printed.
 
     Raises `BadInput`, also if the head is not signed as it says.
     """
@@ -104,7 +104,7 @@ def read_head(path: Path) -> Head:
     return head
 
 
-_REMEDY = "give a proof, or what `genmill provenance audit --json` printed"
+_REMEDY = "give a proof, or what `genmill provenance audit --out FILE` wrote"
 
 
 def _parse(document: Any) -> Head:

@@ -14,6 +14,7 @@ from db.keys import ALL_TENANTS, Purpose
 from db.leaves import MANIFEST, head_text
 from db.session import clock
 from db.tables import LedgerHead
+from worker.identity import who
 from worker.keys.keyring import Keyring, load_keyring
 from worker.services.connections import Services
 
@@ -88,7 +89,7 @@ def _with_head_key(services: Services, keyring: Keyring) -> Keyring:
     except NotFound:
         master = open_master(services.settings)
         try:
-            changes.create(services.database, master, Purpose.HEAD, ALL_TENANTS)
+            changes.create(services.database, master, Purpose.HEAD, ALL_TENANTS, who=who())
         except Refused:  # another process has just made one
             with services.database.read() as session:
                 if keys.current(session, Purpose.HEAD, ALL_TENANTS) is None:

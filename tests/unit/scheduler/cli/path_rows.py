@@ -167,6 +167,13 @@ for _verb, _words in (("proof", ("{job}",)), ("audit", ())):
         Row(("provenance", _verb, *_words, "--head", "{path}"), "h.json", holding("{}"), "file")
     ]
 TARGETS: dict[tuple[str, str], list[Row]] = {
+    ("provenance audit", "out"): [
+        Row(
+            ("provenance", "audit", "--out", "{path}"),
+            *("h.json", holding(""), "file"),
+            codes=(2, 3),
+        )
+    ],
     ("provenance proof", "out"): [
         Row(
             ("provenance", "proof", "{job}", "--out", "{path}"),

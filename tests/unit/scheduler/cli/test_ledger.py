@@ -76,9 +76,8 @@ def pictures() -> list[Path]:
 
 def keep_head(genmill) -> str:
     """Keep the newest head outside; the file."""
-    done = genmill("provenance", "audit", "--json")
+    done = genmill("provenance", "audit", "--out", "head.json")
     assert done.code == 0, done.out
-    Path("head.json").write_text(done.out)
     return "head.json"
 
 
@@ -213,9 +212,9 @@ def test_a_round_of_the_scheduler_appends_and_signs(services, picture_job, genmi
     assert run_round(services).leaves == 1
     with services.database.read() as session:
         assert ledger.newest_head(session).size == 1
-    run_round(services)  # the key that signed it is a leaf, too
+    run_round(services)  # the key that signed it is told, too, and that it was made
     with services.database.read() as session:
-        assert ledger.current(session).size == 2
+        assert ledger.current(session).size == 3
         assert ledger.newest_head(session).size == 1  # one a minute
     assert genmill("provenance", "audit").code == 0
 
@@ -236,6 +235,9 @@ def kept(genmill, services, picture_job, prose, tmp_path) -> None:
     done = genmill("provenance", "audit", "--head", "head.json")
     assert done.code == 0, done.out
     assert "no violation; " in done.err
+    told = genmill("provenance", "audit", "--json").json
+    assert (told["ok"], told["violations"]) == (True, [])
+    assert told["head"] == json.loads(Path("head.json").read_text())
 
 
 def tamper(services, statement: str, **values: object) -> None:
