@@ -1,6 +1,5 @@
 """`genmill provenance proof` and `audit`: the ledger, for strangers and for ourselves."""
 
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from scheduler.cli.record import open_record
 from scheduler.submission.path_arguments import PathArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from scheduler.audit.violations import Violation
     from scheduler.results.heads import Head
@@ -44,8 +43,8 @@ def proof(job: str, out: Path | None, older: Path | None, as_json: bool) -> None
     """
     from scheduler.cli.private import shared_as_usual
     from scheduler.output.render import print_json, to_count
-    from scheduler.results.heads import read_head
-    from scheduler.results.proof import make_proof, write_proof
+    from scheduler.results.heads import read_head, write_json
+    from scheduler.results.proof import make_proof
 
     before = read_head(older) if older else None
     with open_record() as services:
@@ -57,7 +56,7 @@ def proof(job: str, out: Path | None, older: Path | None, as_json: bool) -> None
         print_json(made.document)
         return
     with shared_as_usual():
-        write_proof(made, out)
+        write_json(out, made.document)
     if as_json:
         print_json(made.brief | {"file": str(out)})
     else:
@@ -88,46 +87,29 @@ def audit(files: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     genmill provenance audit --out /safe/place/head.json
     genmill provenance audit --head /safe/place/head.json
     """
-    from db.errors import GenmillError
+    from db.errors import GenmillError, Refused
+    from scheduler.cli.private import shared_as_usual
     from scheduler.output.render import clean, print_json, to_count, to_iso
-    from scheduler.results.heads import read_head
+    from scheduler.results.heads import read_head, write_json
 
     outside = [read_head(file) for file in files]
-    with open_record() as services, _kept(out) as keep:
+    with open_record() as services:
         head = _newest_head(services)
         found = _violations(services, outside, quiet=as_json)
-        if as_json:
-            told = {"ok": not found, "head": head and head.document}
-            texts = [str(each) for each in found]
-            print_json(told | {"leaves": head.size if head else 0, "violations": texts})
-        if found:
-            raise GenmillError(f"{to_count(len(found), 'violation')} found")
-        keep(head)
+    if as_json:
+        told = {"ok": not found, "head": head and head.document}
+        texts = [str(each) for each in found]
+        print_json(told | {"leaves": head.size if head else 0, "violations": texts})
+    if found:
+        raise GenmillError(f"{to_count(len(found), 'violation')} found")
+    if out is not None:
+        if head is None:
+            raise Refused("the ledger has no head yet", remedy="wait until a job has ended")
+        with shared_as_usual():
+            write_json(out, head.document)
     if not as_json:
         signed = f"; {head.size:,} leaves, signed {to_iso(head.at)}" if head else ""
         click.echo(clean(f"no violation{signed}"), err=True)
-
-
-@contextmanager
-def _kept(out: Path | None) -> "Iterator[Callable[[Head | None], None]]":
-    """What writes a head to a file, which takes its place if the block ends without an error."""
-    import json
-
-    from db.errors import Refused
-    from scheduler.cli.private import shared_as_usual
-    from worker.files import atomic_write
-
-    if out is None:
-        yield lambda _: None
-        return
-    with shared_as_usual(), atomic_write(out) as file:
-
-        def keep(head: "Head | None") -> None:
-            if head is None:
-                raise Refused("the ledger has no head yet", remedy="wait until a job has ended")
-            file.write((json.dumps(head.document, indent=2) + "\n").encode())
-
-        yield keep
 
 
 def _newest_head(services: "Services") -> "Head | None":

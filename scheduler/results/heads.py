@@ -11,9 +11,9 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from db.errors import BadInput
+from db.errors import BadInput, Unreachable
 from db.leaves import ORIGIN, head_text
-from db.path_errors import reading, shown
+from db.path_errors import path_error, reading, shown
 from db.tables import LedgerHead
 
 MAX_BYTES = 256 << 20  # of a file: proofs hold the digests of many samples
@@ -81,6 +81,16 @@ def is_signature(public_key: str, signature: bytes, text: str) -> bool:
     except (InvalidSignature, UnsupportedAlgorithm, ValueError):
         return False
     return True
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write a proof or a head to a file that the user named. Raises `Unreachable`."""
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise path_error(error, path, verb="written to", kind=Unreachable) from None
 
 
 def read_head(path: Path) -> Head:

@@ -4,10 +4,8 @@ With the digests of samples, which a manifest sums up, a downloaded file can be 
 signature by `docs/verify_proof.py`, without Genmill.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
@@ -18,7 +16,6 @@ from db.leaves import MANIFEST, leaf_text, row_data
 from db.merkle import consistency_spans, inclusion_spans
 from db.tables import Artifact, Job, LedgerHead, LedgerLeaf, Shard
 from scheduler.results.heads import Head, head_of
-from worker.files import atomic_write, disk_errors
 from worker.services import Services
 from worker.services.finalize import read_manifest
 from worker.services.ledger import seal
@@ -69,13 +66,6 @@ def make_proof(services: Services, what: str, older: Head | None = None) -> Proo
         document = _ledger_part(session, job, head_row, older)
     told = {"format": FORMAT, "job": job.id, "manifest": manifest.decode(), "members": members}
     return Proof(job, told | document, left_out)
-
-
-def write_proof(proof: Proof, path: Path) -> None:
-    """Write a proof to a file, whole or not at all."""
-    text = json.dumps(proof.document, indent=2, ensure_ascii=False) + "\n"
-    with disk_errors(path.parent), atomic_write(path) as file:
-        file.write(text.encode())
 
 
 _AUDIT = "`genmill provenance audit` tells what is wrong"

@@ -161,7 +161,7 @@ for _verb, _what in (("create", "signing"), ("rotate", "key_0")):
             *("k.pem", holding("no PEM"), "file"),
         )
     ]
-for _verb, _words in (("proof", ("{job}",)), ("audit", ())):
+for _verb, _words in (("proof", ("0",)), ("audit", ())):
     _name = "older" if _verb == "proof" else "files"
     INPUTS[f"provenance {_verb}", _name] = [
         Row(("provenance", _verb, *_words, "--head", "{path}"), "h.json", holding("{}"), "file")
