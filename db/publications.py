@@ -13,7 +13,7 @@ from sqlalchemy import Select, func, select, true
 from sqlalchemy.orm import Session
 
 from db.claims import Claim, hold
-from db.columns import fresh_ids
+from db.columns import fresh_ids, new_id
 from db.session import clock, insert_new
 from db.tables import Publication, Target
 
@@ -51,6 +51,7 @@ class Begun(NamedTuple):
     """An item that is to be put at the target; it may be there `already`, unrecorded."""
 
     item: str
+    event: str  # the id of this publishing of it, however often it is tried
     already: bool
 
 
@@ -72,7 +73,7 @@ def begin(
     hold(session, claim)
     fixed = {"target_id": target.id, "by_job_id": claim.job_id, "fence": claim.fence}
     rows = [
-        {"id": row_id, "state": BEGUN, **item._asdict(), **fixed}
+        {"id": row_id, "state": BEGUN, "event_id": row_id, **item._asdict(), **fixed}
         for row_id, item in zip(fresh_ids(), items, strict=False)
     ]
     insert_new(session, Publication, rows)
@@ -83,8 +84,9 @@ def begin(
         row = found[item.item]
         if row.state == PUBLISHED and row.sha256 == item.sha256:
             continue
-        begun.append(Begun(item.item, already=row.state in THERE and row.id not in mine))
+        already = row.state in THERE and row.id not in mine
         _begin_again(row, item, claim)
+        begun.append(Begun(item.item, row.event_id, already))
     session.flush()
     return begun
 
@@ -205,6 +207,8 @@ def _of(statement: Select[Any], chosen: Chosen) -> Select[Any]:
 
 
 def _begin_again(row: Publication, item: NewItem, claim: Claim) -> None:
+    if row.state not in THERE:
+        row.event_id = new_id()
     row.state, row.reason, row.remote_id = BEGUN, None, None
     row.sha256, row.size, row.marks = item.sha256, item.size, item.marks
     row.by_job_id, row.fence = claim.job_id, claim.fence

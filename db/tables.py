@@ -638,6 +638,7 @@ class Publication(Base):
     reason: Mapped[str | None] = mapped_column(PlainText)  # why it was refused
     # whether what the target gave back was verified; NULL: it gives nothing back
     marks_verified: Mapped[bool | None]
+    event_id: Mapped[str] = mapped_column(Id)  # of its publishing since it was last taken down
     by_job_id: Mapped[str] = mapped_column(Id)  # the publish job that changed it last
     fence: Mapped[int]
     published_at: Mapped[datetime | None]

@@ -48,6 +48,7 @@ class Item:
     """Something to publish: its `key` at every target, and what it is."""
 
     key: str  # plain names joined by slashes, as in JOB/000000017.png
+    event: str  # the id of this publishing of it; another once it was taken down in between
     sha256: str
     media_type: str
     job: str | None = None  # that made the sample
@@ -93,7 +94,7 @@ def record_json(record: Record) -> bytes:
 class Target(ABC, Generic[S]):
     """A place to publish to, opened with its settings and secrets.
 
-    A remote id says where an item is at the target; it follows from the item's key.
+    A remote id says where an item is at the target. It follows from the item, mostly from its key.
     """
 
     title: ClassVar[str]  # of the kind, for people
@@ -139,8 +140,8 @@ class Target(ABC, Generic[S]):
         """Raise `Unreachable` unless items can be put and taken down now; leaves nothing behind."""
 
     @abstractmethod
-    def locate(self, key: str) -> str:
-        """The remote id of the item with this key."""
+    def locate(self, item: Item) -> str:
+        """The remote id that an item has, or would have."""
 
     @abstractmethod
     def put(self, item: Item, data: bytes, record: Record) -> str:

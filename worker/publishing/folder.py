@@ -36,15 +36,15 @@ class Folder(Target[TargetSettings]):
         public_files.write(self.root, _PROBE, b"written by `genmill target check`\n")
         public_files.remove(self.root, _PROBE)
 
-    def locate(self, key: str) -> str:
+    def locate(self, item: Item) -> str:
         """See `Target.locate`: the key is the path below the folder."""
-        return key
+        return item.key
 
     def put(self, item: Item, data: bytes, record: Record) -> str:
         """See `Target.put`; the record comes first, so that no file is without one."""
         public_files.write(self.root, f"{item.key}{RECORD_SUFFIX}", record_json(record))
         public_files.write(self.root, item.key, data)
-        return self.locate(item.key)
+        return self.locate(item)
 
     def fetch(self, remote_id: str) -> bytes:
         """See `Target.fetch`."""

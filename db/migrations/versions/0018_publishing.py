@@ -48,6 +48,7 @@ def upgrade() -> None:
         sa.Column("remote_id", sa.Text()),
         sa.Column("reason", sa.Text()),
         sa.Column("marks_verified", sa.Boolean()),
+        sa.Column("event_id", Id(), nullable=False),
         sa.Column("by_job_id", Id(), nullable=False),
         sa.Column("fence", sa.Integer(), nullable=False),
         sa.Column("published_at", TIME),
