@@ -244,7 +244,8 @@ class Job(Base):
     retry_of: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
     after_id: Mapped[str | None] = mapped_column(Id)  # the one before it in its chain
     idempotency_key: Mapped[str | None] = mapped_column(String(200), unique=True)
-    samples: Mapped[int | None] = mapped_column(BigInteger)  # to make; NULL unless it generates
+    # to make, or items to publish; NULL of any other kind
+    samples: Mapped[int | None] = mapped_column(BigInteger)
     # how many must be accepted, of an order with rules; shards are added until they are
     wanted: Mapped[int | None] = mapped_column(BigInteger)
     owner: Mapped[str | None] = mapped_column(String(200))  # who enqueued it, as user@host

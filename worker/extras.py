@@ -22,6 +22,13 @@ EXTRAS = {
     },
     "parquet": {"pyarrow": "pyarrow"},
     "tensorboard": {"tensorboard": "tensorboard"},
+    "publishing": {
+        "asyncssh": "asyncssh",
+        "httpx": "httpx",
+        "huggingface_hub": "huggingface_hub",
+        "standardwebhooks": "standardwebhooks",
+        "webdav4": "webdav4",
+    },
 }
 
 

@@ -126,6 +126,7 @@ class AudioMedium(Medium):
     )
     signature = b"RIFF"
     suffix = ".wav"
+    sample_type = "audio/wav"
     container = Tar
     downloads: ClassVar[Downloads] = {
         "files": SampleFiles(

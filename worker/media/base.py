@@ -110,6 +110,7 @@ class Medium(ABC):
 
     signature: ClassVar[bytes]  # the first bytes of every sample
     suffix: ClassVar[str]  # of a sample's file
+    sample_type: ClassVar[str]  # the media type of that file
     container: ClassVar[type[Writer]]  # of the samples of a shard
     downloads: ClassVar[Downloads]
     # the type of a column of samples in the library `datasets`; None: the record has the content

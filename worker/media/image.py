@@ -174,6 +174,7 @@ class ImageMedium(Medium):
     )
     signature = b"\x89PNG"
     suffix = ".png"
+    sample_type = "image/png"
     container = Tar
     downloads: ClassVar[Downloads] = {
         "files": SampleFiles(

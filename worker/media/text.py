@@ -180,6 +180,7 @@ class TextMedium(Medium):
     )
     signature = b"{"
     suffix = ".json"
+    sample_type = "application/json"
     container = JsonLines
     downloads: ClassVar[Downloads] = {
         "jsonl": CombinedFiles.RECORDS,

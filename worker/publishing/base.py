@@ -108,6 +108,7 @@ class Target(ABC, Generic[S]):
         self._secrets = secrets
 
     def __enter__(self) -> Self:
+        self.open()
         return self
 
     def __exit__(
@@ -172,6 +173,9 @@ class Target(ABC, Generic[S]):
         Called when the items of a shard are put or taken down, before that is committed. May be
         called by several workers at once, and again.
         """
+
+    def open(self) -> None:  # noqa: B027 - as below
+        """Make what its threads share; connects to nothing yet. Raises `MissingPackage`."""
 
     def close(self) -> None:  # noqa: B027 - most keep nothing open
         """Close connections."""
