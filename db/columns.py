@@ -171,6 +171,11 @@ class UtcDateTime(Checked, TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+def storable(text: str) -> str:
+    """The text without what a database cannot store."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 class PlainText(Checked, TypeDecorator[str]):
     """Text from anywhere; characters that a database cannot store are replaced."""
 
@@ -180,13 +185,7 @@ class PlainText(Checked, TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """Replace NUL, which PostgreSQL refuses, and lone surrogates, which UTF-8 cannot encode."""
-        if value is None:
-            return None
-        return (
-            value.encode("utf-8", "replace")
-            .decode("utf-8")
-            .replace("\0", "\N{REPLACEMENT CHARACTER}")
-        )
+        return None if value is None else storable(value)
 
 
 class Json(Checked, TypeDecorator[Any]):

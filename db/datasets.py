@@ -3,10 +3,13 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, or_, select, update
+from sqlalchemy import ColumnElement, or_, select, update
 from sqlalchemy.orm import Session
 
+from db import ledger, tombstones
+from db.audit_trail import note
 from db.errors import NotFound, Refused
+from db.leaves import WITHDRAWAL
 from db.registry import Reference, Registry
 from db.session import clock
 from db.states import FINAL
@@ -45,7 +48,7 @@ def add_version(
     known: DatasetVersion | None = session.scalar(same)
     if known is not None:
         known.removed_at = None
-        session.execute(delete(Tombstone).where(Tombstone.id == known.id))
+        tombstones.restore(session, known.id)
         session.flush()
         return known
     return _registry.add(
@@ -115,11 +118,16 @@ def withdraw(
     """
     now = clock(session)
     found = hide(session, dataset, versions)
-    session.add_all(
+    barred = [
         Withdrawal(dataset_id=dataset.id, digest=each, who=who, reason=reason, at=now)
         for each in digests
-    )
+    ]
+    session.add_all(barred)
     session.flush()
+    ledger.enter(session, WITHDRAWAL, *barred)
+    hidden_ones = [row.number for row in found]
+    detail = {"items": len(barred), "reason": reason, "versions": hidden_ones}
+    note(session, who, "withdrawn", dataset.name, detail)
     hidden = (Tombstone.id.in_([row.id for row in found]), Tombstone.kept)
     session.execute(update(Tombstone).where(*hidden).values(kept=False, sweep_at=now))
 

@@ -15,6 +15,7 @@
     |-- TimedOut                 an awaited job had not ended when the wait was over
     |-- BadRecord                the record holds what Genmill has not written
     |-- DigestMismatch           bytes differ from the SHA-256 on record
+    |-- WrongKey                 this machine has not the installation key that opens a secret
     |-- NonFinite                a loss, weight or sample is NaN or infinite
     |-- NotPromoted              the gate refused a version
     |-- Collapsed                training diverged, and going back to good weights did not help
@@ -191,6 +192,13 @@ class DigestMismatch(GenmillError):
     """The bytes differ from the digest on record."""
 
     cause = Cause.WORK
+    lasting = True
+
+
+class WrongKey(GenmillError):
+    """The installation key is not here, or is not the one that wrapped this."""
+
+    cause = Cause.MACHINE
     lasting = True
 
 

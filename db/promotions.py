@@ -10,9 +10,11 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from db import models
+from db import ledger, models
+from db.audit_trail import note
 from db.columns import new_id
 from db.errors import Cause, GenmillError, Refused
+from db.leaves import PROMOTION
 from db.session import clock
 from db.tables import Alias, Model, ModelVersion, Promotion
 from db.tombstones import refuse as refuse_removed
@@ -23,6 +25,8 @@ REFUSED = "refused"
 ROLLED_BACK = "rolled back"
 SET = "set"
 REMOVED = "removed"
+
+ACTIONS = {SET: "alias set", REMOVED: "alias removed"}  # in the audit trail, others as above
 
 
 @dataclass(frozen=True)
@@ -141,4 +145,8 @@ def _enter(
     )
     session.add(entry)
     session.flush()
+    ledger.enter(session, PROMOTION, entry)
+    subject = f"{model.name}:{version.number}" if version else f"{model.name}@{alias}"
+    detail = {"alias": alias, "why": reason.why, "job": reason.job_id}
+    note(session, reason.who, ACTIONS.get(outcome, outcome), subject, detail)
     return entry

@@ -8,7 +8,7 @@ turns.
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -19,15 +19,15 @@ from sqlalchemy import (
     delete,
     exists,
     func,
-    or_,
     select,
     tuple_,
     update,
 )
 from sqlalchemy.orm import Session
 
+from db.ended_jobs import ended_jobs, locked_place
 from db.journal import log
-from db.session import clock, insert_new
+from db.session import clock
 from db.states import FINAL
 from db.tables import (
     Artifact,
@@ -45,7 +45,6 @@ from db.tables import (
 
 JOBS_AT_ONCE = 500
 ROWS_AT_ONCE = 1000
-EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 Found = Callable[[Collection[str]], Select[Any]]  # the keys of the rows that some jobs left
 
@@ -103,7 +102,7 @@ WHAT: dict[str, dict[Any, Found]] = {
 def is_due(session: Session, what: str, *, keep: timedelta) -> bool:
     """Whether a job finished before `keep` ago that `take_step` has not visited."""
     place = session.get(Retention, what, populate_existing=True)
-    return session.scalar(_jobs(place, clock(session) - keep).limit(1)) is not None
+    return session.scalar(ended_jobs(place, clock(session) - keep).limit(1)) is not None
 
 
 def take_step(
@@ -118,8 +117,8 @@ def take_step(
 
     Artifacts are marked as removed, and their objects become garbage, which is collected as ever.
     """
-    place = _locked_place(session, what)
-    jobs = session.execute(_jobs(place, clock(session) - keep).limit(jobs_at_once)).all()
+    place = locked_place(session, what)
+    jobs = session.execute(ended_jobs(place, clock(session) - keep).limit(jobs_at_once)).all()
     if place is None or not jobs:
         return Step({}, more=False)
     ids = [job.id for job in jobs]
@@ -135,8 +134,8 @@ def take_step(
 
 def pass_over(session: Session, what: str, *, keep: timedelta, reason: str) -> None:
     """Leave alone for good what the next job left, whose log tells the reason."""
-    place = _locked_place(session, what)
-    job = session.execute(_jobs(place, clock(session) - keep).limit(1)).one_or_none()
+    place = locked_place(session, what)
+    job = session.execute(ended_jobs(place, clock(session) - keep).limit(1)).one_or_none()
     if place is None or job is None:
         return
     place.finished_at, place.job_id = job.finished_at, job.id
@@ -146,34 +145,13 @@ def pass_over(session: Session, what: str, *, keep: timedelta, reason: str) -> N
 
 def count(session: Session, what: str, *, keep: timedelta) -> dict[str, int]:
     """How many rows of each table `take_step` would delete in all. Reads every such job."""
-    jobs = _jobs(session.get(Retention, what), clock(session) - keep).subquery()
+    jobs = ended_jobs(session.get(Retention, what), clock(session) - keep).subquery()
     ids: Any = select(jobs.c.id)
     return {
         table.__tablename__: session.scalar(select(func.count()).select_from(found(ids).subquery()))
         or 0
         for table, found in WHAT[what].items()
     }
-
-
-def _jobs(place: Retention | None, before: datetime) -> Select[str, datetime | None]:
-    """Jobs that finished after `place` and before a time, in that order."""
-    statement = select(Job.id, Job.finished_at).where(Job.finished_at < before)
-    if place is not None:
-        beyond = and_(Job.finished_at == place.finished_at, Job.id > place.job_id)
-        # the first condition lets the database use the index
-        statement = statement.where(
-            Job.finished_at >= place.finished_at, or_(Job.finished_at > place.finished_at, beyond)
-        )
-    return statement.order_by(Job.finished_at, Job.id)
-
-
-def _locked_place(session: Session, what: str) -> Retention | None:
-    """The row that keeps how far this kind of data has come; None if another step holds it."""
-    insert_new(session, Retention, [{"what": what, "finished_at": EPOCH, "job_id": ""}])
-    statement = select(Retention).where(Retention.what == what)
-    return session.scalar(
-        statement.with_for_update(skip_locked=True).execution_options(populate_existing=True)
-    )
 
 
 def delete_rows(session: Session, table: Any, found: Select[Any]) -> int:

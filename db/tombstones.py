@@ -7,6 +7,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     String,
+    delete,
     exists,
     insert,
     literal,
@@ -16,8 +17,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from db import ledger
+from db.audit_trail import note
 from db.columns import JsonObject, UtcDateTime
 from db.errors import Gone
+from db.leaves import REMOVAL
 from db.session import clock, upsert
 from db.tables import Artifact, Tombstone
 
@@ -136,7 +140,18 @@ def bury(session: Session, grave: Tombstone) -> None:
     """Set a tombstone, in place of one that said that the objects are kept."""
     row = {column.name: getattr(grave, column.name) for column in Tombstone.__table__.columns}
     defaults = {"at": clock(session), "size_bytes": grave.size_bytes or 0, "kept": bool(grave.kept)}
-    upsert(session, Tombstone, [row | defaults])
+    row |= defaults
+    upsert(session, Tombstone, [row])
+    ledger.enter(session, REMOVAL, row)
+    action = "hidden" if grave.kept else "removed"
+    note(session, grave.who, action, label(grave), {"kind": grave.kind})
+
+
+def restore(session: Session, thing_id: str) -> None:
+    """Delete the tombstone of what was added again; there may be none."""
+    gone: Any = session.execute(delete(Tombstone).where(Tombstone.id == thing_id))
+    if gone.rowcount:
+        ledger.append(session, REMOVAL, thing_id, {})
 
 
 def bury_artifacts(session: Session, which: Sequence[Any], together: str, *, who: str) -> None:

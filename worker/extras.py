@@ -12,7 +12,10 @@ from db.errors import MissingPackage
 
 # the distributions of `pyproject.toml` by the names that they are imported by
 EXTRAS = {
+    "marks": {"c2pa": "c2pa-python", "mutagen": "mutagen"},
     "worker": {
+        "c2pa": "c2pa-python",
+        "mutagen": "mutagen",
         "torch": "torch",
         "transformers": "transformers",
         "peft": "peft",

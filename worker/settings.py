@@ -27,7 +27,7 @@ from worker import own_broker
 from worker.environment import ENV_FILE, PREFIX, default_home, env_file_fault, sqlite_url
 from worker.failpoints import parse
 from worker.redis_address import RedisAddress, parse_redis_url
-from worker.specs import explain, matching
+from worker.specs import Name, explain, matching
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +105,19 @@ class Settings(BaseSettings):
         "started again",
     )
     failpoint: str = Field("", description="for tests: where a worker crashes or waits")
+    key_file: Path | None = Field(
+        None,
+        description="file of the installation key, which wraps all others; it must exist; default: "
+        "keys/master.key in the home, made when it is first needed",
+    )
+    key_command: str | None = Field(
+        None,
+        description="command that wraps and unwraps in place of such a file, as a KMS does: it gets "
+        "`wrap` or `unwrap` as its last argument, and bytes on stdin, and writes bytes to stdout",
+    )
+    tenant: Name = Field(
+        "default", description="whose keys mark what the jobs make that are submitted from here"
+    )
     loaded_bytes: int = Field(
         2 * 2**30, ge=0, description="limit of the networks that a worker keeps in memory, in bytes"
     )
@@ -137,7 +150,9 @@ class Settings(BaseSettings):
     )
 
     @field_validator(
-        *("database_url", "redis_url", "store_url", "s3_endpoint_url", "pager"), mode="before"
+        *("database_url", "redis_url", "store_url", "s3_endpoint_url", "pager"),
+        *("key_file", "key_command"),
+        mode="before",
     )
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
@@ -195,6 +210,11 @@ class Settings(BaseSettings):
     def scheduler_file(self) -> Path:
         """A file that this home's scheduler touches before each round, as a sign of life."""
         return self.home / "run" / "scheduler.alive"
+
+    @cached_property
+    def master_key(self) -> Path:
+        """The file of the installation key, where no command wraps keys."""
+        return self.key_file or self.home / "keys" / "master.key"
 
     @cached_property
     def cache(self) -> Path:

@@ -53,6 +53,9 @@ SECTIONS = {
         "template": _entry("template:template", "Prompt templates."),
         "family": _entry("family:family", "Model families and their parameters."),
     },
+    "Marks and provenance": {
+        "key": _entry("key:key", "Keys that sign and mark samples."),
+    },
     "Cluster processes": {
         "worker": _entry("worker:worker", "Run a worker."),
         "scheduler": _entry("scheduler:scheduler", "Run a scheduler."),

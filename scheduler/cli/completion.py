@@ -176,6 +176,12 @@ def _workers(session: "Session", _: str) -> Found:
     yield from ((each.boot_id, f"{each.host} {each.device}") for each in workers.live(session))
 
 
+def _keys(session: "Session", _: str) -> Found:
+    from db import keys
+
+    yield from ((each.id, f"{each.purpose} {each.tenant}") for each in keys.listing(session))
+
+
 def _families(_: str) -> Found:
     from worker.families import families
 
@@ -201,6 +207,7 @@ _FINDERS: dict[str, Callable[[str], Found]] = {
     "dataset": _from_record(_datasets),
     "schedule": _from_record(_schedules),
     "worker": _from_record(_workers),
+    "key": _from_record(_keys),
     "family": _families,
     "template": _templates,
     "doctor": _checks,

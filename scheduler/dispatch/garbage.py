@@ -7,7 +7,9 @@ import logging
 from collections.abc import Iterable
 from functools import partial
 
-from db import artifacts, batches, datasets, jobs
+from sqlalchemy.orm import Session
+
+from db import artifacts, batches, datasets, jobs, ledger
 from scheduler.removal.objects import STALE_UPLOAD_S, delete_garbage_of, delete_unnamed
 from scheduler.submission.batches import ABANDONED_S, discard
 from worker.data.versions import PREFIX, object_keys
@@ -39,9 +41,15 @@ def collect_jobs(services: Services, *, older_than_s: float = JOB_GRACE_S) -> in
 def _collect_job(services: Services, job_id: str) -> int:
     deleted = delete_garbage_of(services, job_id)
     reach(services.settings, "collected")
-    services.database.transact(lambda session: jobs.mark_collected(session, job_id))
+    services.database.transact(partial(_mark_collected, job_id=job_id))
     log.info("garbage collected", extra={"job": job_id, "objects": deleted})
     return deleted
+
+
+def _mark_collected(session: Session, job_id: str) -> None:
+    """Record that a job has nothing left to see to: its manifest is in the ledger, too."""
+    ledger.enter_manifests(session, [job_id])
+    jobs.mark_collected(session, job_id)
 
 
 def collect_batches(services: Services, *, older_than_s: float = ABANDONED_S) -> int:

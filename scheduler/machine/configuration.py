@@ -126,7 +126,7 @@ def _source(given: Mapping[str, Path | None], name: str) -> str:
 
 def _value(settings: Settings, name: str) -> str | None:
     """What is in use, also where a default follows from other settings."""
-    implied = {"database_url": "database", "store_url": "store"}
+    implied = {"database_url": "database", "store_url": "store", "key_file": "master_key"}
     value = getattr(settings, implied.get(name, name))
     if name == "pager" and value is None:
         value = default_pager()

@@ -7,7 +7,7 @@ from sqlalchemy.dialects import postgresql
 from db.columns import Digest, Id
 
 revision = "0018"
-down_revision = "0015"
+down_revision = "0017"
 branch_labels = None
 depends_on = None
 

@@ -147,6 +147,20 @@ INPUTS: dict[tuple[str, str], list[Row]] = {
         for more in ((), ("--unwrap",))
     ],
 }
+for _verb, _what in (("create", "signing"), ("rotate", "key_0")):
+    # the certificate is read first; any file will do for it
+    INPUTS[f"key {_verb}", "certificate"] = [
+        Row(
+            ("key", _verb, _what, "--certificate", "{path}", "--private-key", "{path}"),
+            *("c.pem", holding("no PEM"), "file"),
+        )
+    ]
+    INPUTS[f"key {_verb}", "private_key"] = [
+        Row(
+            ("key", _verb, _what, "--certificate", "home/genmill.db", "--private-key", "{path}"),
+            *("k.pem", holding("no PEM"), "file"),
+        )
+    ]
 TARGETS: dict[tuple[str, str], list[Row]] = {
     ("backup", "folder"): [Row(("backup", "{path}"), "o", Path.mkdir, "folder", codes=(2, 3))],
     ("artifact download", "output"): [
@@ -177,6 +191,9 @@ TARGETS: dict[tuple[str, str], list[Row]] = {
             codes=(2, 3),
         )
     ],
+    ("key export", "path"): [
+        Row(("key", "export", "{path}"), "o", Path.mkdir, "folder", codes=(2, 3))
+    ],
     ("model export", "folder"): [
         Row(("model", "export", "prose", "{path}"), "o", Path.mkdir, "folder", codes=(2, 3))
     ],
@@ -186,8 +203,11 @@ HOME_COMMANDS = (("job", "list"), ("db", "upgrade"), ("up",))
 READ_STORE = Row(
     ("artifact", "download", "{job}"), "s", copied("store"), "folder", "file://{path}", (3,)
 )
+READ_KEY = Row(("key", "create", "head"), "k", holding("ab" * 32), "file", codes=(2, 3))
+ONLY_READ = (READ_STORE, READ_KEY)
 SETTINGS: dict[str, list[Row]] = {
     "home": [Row(words, "h", home, "folder", codes=(2, 3)) for words in HOME_COMMANDS],
+    "key_file": [READ_KEY],
     "database_url": [Row(ADD, "x.db", copied("genmill.db"), "file", "sqlite:///{path}", (3,))],
     "store_url": [
         Row(ADD, "s", Path.mkdir, "folder", "file://{path}", (3,)),

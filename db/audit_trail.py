@@ -1,0 +1,58 @@
+"""The audit trail: who published, promoted, forced, withdrew, removed, or changed a key, and when.
+
+An entry is made in the transaction of the act, and is a leaf of the ledger.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from db import ledger
+from db.columns import new_id
+from db.leaves import AUDIT
+from db.session import clock
+from db.tables import AuditEntry
+
+
+def note(
+    session: Session,
+    who: str,
+    action: str,
+    subject: str,
+    detail: Mapping[str, Any] | None = None,
+) -> AuditEntry:
+    """Enter what `who` did, in the past tense, as in `removed`, to `subject`, as in `digits:2`."""
+    entry = AuditEntry(
+        id=new_id(),
+        at=clock(session),
+        who=who,
+        action=action,
+        subject=subject,
+        detail=None if detail is None else dict(detail),
+    )
+    session.add(entry)
+    session.flush()
+    ledger.enter(session, AUDIT, entry)
+    return entry
+
+
+def entries(
+    session: Session,
+    *,
+    since: datetime | None = None,
+    action: str | None = None,
+    subject: str | None = None,
+    limit: int = 50,
+) -> list[AuditEntry]:
+    """The newest entries; only those `since` a time, of an action, about a subject."""
+    newest = select(AuditEntry).order_by(AuditEntry.at.desc(), AuditEntry.id.desc())
+    if since is not None:
+        newest = newest.where(AuditEntry.at >= since)
+    if action is not None:
+        newest = newest.where(AuditEntry.action == action)
+    if subject is not None:
+        newest = newest.where(AuditEntry.subject == subject)
+    return list(session.scalars(newest.limit(limit)))

@@ -1,0 +1,82 @@
+"""What the ledger says: the text of a leaf, what it repeats of which row, and of a tree's head.
+
+These bytes are hashed and signed: whoever changes how they are written invalidates every proof.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from db.columns import storable
+
+MANIFEST = "manifest"
+PROMOTION = "promotion"
+WITHDRAWAL = "withdrawal"
+REMOVAL = "removal"
+AUDIT = "audit"
+
+ORIGIN = "genmill/{}"  # names a ledger in its heads
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kind of leaf: the table whose rows it repeats, and what of them never changes.
+
+    Rows with one value of a column have none: `but` names both.
+    """
+
+    table: str
+    fields: tuple[str, ...]
+    but: tuple[str, str] | None = None
+
+
+# A new kind needs a line here, and `ledger.enter` where its rows are made. Fields cannot be changed
+# once there are leaves with them.
+SOURCES = {
+    MANIFEST: Source("jobs", ("manifest_sha256",)),
+    PROMOTION: Source(
+        "promotions",
+        ("model_id", "alias", "outcome", "version_id", "previous_id", "who", "why", "verdict", "at"),
+    ),
+    WITHDRAWAL: Source("withdrawals", ("dataset_id", "digest", "who", "reason", "at")),
+    REMOVAL: Source("tombstones", ("kind", "name", "who", "at"), but=("kind", "artifact")),
+    AUDIT: Source("audit_entries", ("at", "who", "action", "subject", "detail")),
+}
+
+
+def row_data(kind: str, row: Any) -> dict[str, Any]:
+    """What a leaf of this kind repeats of a row, which is a mapping or an object."""
+    fields = SOURCES[kind].fields
+    if isinstance(row, Mapping):
+        return {name: row[name] for name in fields}
+    return {name: getattr(row, name) for name in fields}
+
+
+def leaf_text(kind: str, subject: str, data: Mapping[str, Any]) -> str:
+    """A leaf: canonical JSON in ASCII. Data are empty where the row was deleted again."""
+    leaf = {"kind": kind, "subject": subject, "data": _plain(data)}
+    return json.dumps(leaf, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def head_text(ledger_id: str, size: int, root: bytes, at: datetime) -> str:
+    """What is signed of a head: the text of a C2SP checkpoint, with the time as its extension."""
+    lines = (ORIGIN.format(ledger_id), size, base64.b64encode(root).decode(), _plain(at))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _plain(value: Any) -> Any:
+    """The value as every database gives it back."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # PostgreSQL's JSON knows no difference
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, Mapping):
+        return {storable(str(key)): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value

@@ -1,0 +1,259 @@
+"""The installation key: it wraps every other secret, and is itself in a file or behind a command.
+
+`wrap` encrypts with AES-256-GCM and binds the result to its `context`, so that one wrapped secret
+cannot stand in another's place. What is wrapped says which key opens it: another one is refused
+with `WrongKey`, and so is anything that was changed.
+"""
+
+import hashlib
+import os
+import secrets
+import shlex
+import stat
+import subprocess
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from db.errors import Refused, Unreachable, WrongKey
+from db.path_errors import is_missing, reading, shown
+from db.sharing import file_mode, folder_mode, is_shared
+from worker.files import disk_errors
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
+
+KEY_BYTES, NONCE_BYTES, NAME_BYTES = 32, 12, 8
+MAX_WRAPPED = 64 << 10  # bytes of a data key as a command wraps it
+COMMAND_S = 60.0
+LENGTH_BYTES = 2
+
+
+class Master(ABC):
+    """Wraps and unwraps secrets. Use from threads is safe."""
+
+    mark: ClassVar[bytes]  # what everything begins with that this kind has wrapped
+
+    @abstractmethod
+    def wrap(self, data: bytes, context: str) -> bytes:
+        """`data`, encrypted; only `unwrap` with an equal `context` gives it back."""
+
+    @abstractmethod
+    def unwrap(self, wrapped: bytes, context: str) -> bytes:
+        """The inverse of `wrap`. Raises `WrongKey`."""
+
+
+def open_master(settings: "Settings") -> Master:
+    """The installation key of these settings. It is read, or its command run, when it is used."""
+    if settings.key_command is not None:
+        return CommandMaster(settings.key_command)
+    return FileMaster(settings.master_key, home=None if settings.key_file else settings.home)
+
+
+class FileMaster(Master):
+    """The key is a file of 64 hexadecimal digits, readable by its owner alone."""
+
+    mark = b"gmf1"
+
+    def __init__(self, path: Path, *, home: Path | None = None) -> None:
+        """With `home`, the file is made when something is wrapped for the first time."""
+        self.path, self._home = path, home
+
+    def wrap(self, data: bytes, context: str) -> bytes:
+        """See `Master.wrap`."""
+        if self._home is not None and is_missing(self.path):
+            make_key_file(self.path, self._home)
+        key = self._read()
+        return self.mark + key_name(key) + seal(key, data, context)
+
+    def unwrap(self, wrapped: bytes, context: str) -> bytes:
+        """See `Master.unwrap`."""
+        name, sealed = _taken_apart(self, wrapped)
+        key = self._read()
+        if key_name(key) != name:
+            raise WrongKey(
+                f"the installation key in {shown(self.path)} is not the one that wrapped {context}",
+                remedy="set GENMILL_KEY_FILE to the file that was in use then",
+            )
+        return unseal(key, sealed, context)
+
+    def _read(self) -> bytes:
+        """The key. It is read each time, so that it does not stay in memory."""
+        if is_missing(self.path):
+            raise WrongKey(
+                f"the installation key is missing: there is no {shown(self.path)}",
+                remedy="bring the file back from your copy of it, or set GENMILL_KEY_FILE or "
+                "GENMILL_KEY_COMMAND as on the other machines; without it, nothing that it wrapped "
+                "can be read",
+            )
+        with reading(self.path):
+            self._refuse_readable_by_others()
+            text = self.path.read_bytes()
+        try:
+            key = bytes.fromhex(text.decode("ascii"))
+        except ValueError:  # do not show what it is
+            key = b""
+        if len(key) != KEY_BYTES:
+            raise Refused(
+                f"{shown(self.path)} is no installation key: it is not 64 hexadecimal digits",
+                remedy="`openssl rand -hex 32` makes one; keep the one that was in use",
+            )
+        return key
+
+    def _refuse_readable_by_others(self) -> None:
+        mode = self.path.stat().st_mode
+        if stat.S_ISREG(mode) and mode & stat.S_IRWXO:
+            raise Refused(
+                f"{shown(self.path)} can be used by every user of this machine",
+                remedy=f"chmod o-rwx {shlex.quote(shown(self.path))}",
+            )
+
+
+class CommandMaster(Master):
+    """A command of the user's wraps one data key a process; the data key wraps everything else.
+
+    So a KMS sees nothing but data keys, and is asked once, not for each secret.
+    """
+
+    mark = b"gmc1"
+
+    def __init__(self, command: str) -> None:
+        try:
+            self._words = shlex.split(command)
+        except ValueError as error:
+            raise Refused(f"GENMILL_KEY_COMMAND cannot be taken apart: {error}") from None
+        if not self._words:
+            raise Refused("GENMILL_KEY_COMMAND holds no command")
+        self._made: tuple[bytes, bytes] | None = None  # a data key, and as it is wrapped
+        self._opened: dict[bytes, bytes] = {}
+
+    def wrap(self, data: bytes, context: str) -> bytes:
+        """See `Master.wrap`."""
+        if self._made is None:
+            self._made = self._make()
+        key, wrapped_key = self._made
+        length = len(wrapped_key).to_bytes(LENGTH_BYTES, "big")
+        return self.mark + key_name(key) + length + wrapped_key + seal(key, data, context)
+
+    def unwrap(self, wrapped: bytes, context: str) -> bytes:
+        """See `Master.unwrap`."""
+        name, rest = _taken_apart(self, wrapped)
+        length, rest = int.from_bytes(rest[:LENGTH_BYTES], "big"), rest[LENGTH_BYTES:]
+        wrapped_key, sealed = rest[:length], rest[length:]
+        key = self._opened.get(wrapped_key) or self._run("unwrap", wrapped_key)
+        if len(key) != KEY_BYTES or key_name(key) != name:
+            raise WrongKey(
+                f"the command of GENMILL_KEY_COMMAND did not give back the key that wrapped "
+                f"{context}",
+                remedy="let it use the key that it used then",
+            )
+        self._opened[wrapped_key] = key
+        return unseal(key, sealed, context)
+
+    def _make(self) -> tuple[bytes, bytes]:
+        """A fresh data key; what cannot be unwrapped again, or is not wrapped at all, is refused.
+
+        A command that passes its input on would leave all secrets readable.
+        """
+        key = secrets.token_bytes(KEY_BYTES)
+        wrapped = self._run("wrap", key)
+        if key in wrapped or not 0 < len(wrapped) < MAX_WRAPPED:
+            raise Refused(
+                f"the command of GENMILL_KEY_COMMAND does not wrap: it wrote {len(wrapped)} bytes, "
+                + ("the key itself among them" if key in wrapped else f"not 1 to {MAX_WRAPPED:,}"),
+                remedy="let `COMMAND wrap` encrypt what it reads on stdin",
+            )
+        if self._run("unwrap", wrapped) != key:
+            raise Refused(
+                "the command of GENMILL_KEY_COMMAND does not unwrap what it has wrapped",
+                remedy="let `COMMAND unwrap` give back what `COMMAND wrap` read",
+            )
+        return key, wrapped
+
+    def _run(self, what: str, data: bytes) -> bytes:
+        """What the command writes. Nothing that it says is shown: it might be the secret."""
+        command = shlex.join([*self._words, what])
+        remedy = "run it by hand to see what it says"
+        try:
+            done = subprocess.run(  # noqa: S603 - the user's own command, from the settings
+                [*self._words, what], input=data, capture_output=True, timeout=COMMAND_S, check=True
+            )
+        except subprocess.CalledProcessError as error:
+            raise Unreachable(f"`{command}` failed with {error.returncode}", remedy=remedy) from None
+        except subprocess.TimeoutExpired:
+            raise Unreachable(
+                f"`{command}` has not ended after {COMMAND_S:.0f} s", remedy=remedy
+            ) from None
+        except OSError as error:
+            raise Refused(
+                f"`{command}` cannot be run: {error.strerror}", remedy="correct GENMILL_KEY_COMMAND"
+            ) from None
+        return done.stdout
+
+
+def make_key_file(path: Path, home: Path) -> None:
+    """Make a fresh key, unless another process is quicker. A home that a group shares is its too.
+
+    The file is complete and on the disk before it has its name, and a file that is there stays.
+    """
+    temporary = path.with_name(f".new-{secrets.token_hex(8)}")
+    with disk_errors(path.parent):
+        path.parent.mkdir(mode=folder_mode(home), parents=True, exist_ok=True)
+        try:
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, file_mode(home))
+            with os.fdopen(handle, "w") as file:
+                file.write(f"{secrets.token_hex(KEY_BYTES)}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            if not is_shared(home):
+                temporary.chmod(0o400)
+            try:
+                path.hardlink_to(temporary)
+            except FileExistsError:
+                return
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def key_name(key: bytes) -> bytes:
+    """What tells keys apart and says nothing of them: they are random."""
+    return hashlib.sha256(b"genmill installation key" + key).digest()[:NAME_BYTES]
+
+
+def seal(key: bytes, data: bytes, context: str) -> bytes:
+    """A nonce, and `data` under AES-256-GCM, bound to its context."""
+    nonce = secrets.token_bytes(NONCE_BYTES)
+    return nonce + AESGCM(key).encrypt(nonce, data, context.encode())
+
+
+def unseal(key: bytes, sealed: bytes, context: str) -> bytes:
+    """The inverse of `seal`. Raises `WrongKey` for what was changed, or belongs elsewhere."""
+    try:
+        nonce, text = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
+        return AESGCM(key).decrypt(nonce, text, context.encode())
+    except (InvalidTag, ValueError):
+        raise WrongKey(
+            f"{context} was changed since it was wrapped, or belongs to something else",
+            remedy="restore it from a backup",
+        ) from None
+
+
+def _taken_apart(master: Master, wrapped: bytes) -> tuple[bytes, bytes]:
+    """The name of the key that wrapped something, and what follows it."""
+    if wrapped.startswith(master.mark):
+        rest = wrapped[len(master.mark) :]
+        return rest[:NAME_BYTES], rest[NAME_BYTES:]
+    if wrapped.startswith((FileMaster.mark, CommandMaster.mark)):
+        by_file = wrapped.startswith(FileMaster.mark)
+        setting = "GENMILL_KEY_FILE" if by_file else "GENMILL_KEY_COMMAND"
+        raise WrongKey(
+            f"it was wrapped by a {'file' if by_file else 'command'}, not as the settings say now",
+            remedy=f"set {setting} as it was then",
+        )
+    raise WrongKey("this was not wrapped by an installation key", remedy="restore a backup")
