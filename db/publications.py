@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from db.claims import Claim, hold
 from db.columns import fresh_ids, new_id
 from db.session import clock, insert_new
-from db.tables import Publication, Target
+from db.tables import Job, Publication, Target
 
 BEGUN, PUBLISHED, REFUSED = "begun", "published", "refused"
 TAKEN_DOWN, ABANDONED = "taken down", "abandoned"
@@ -60,6 +60,7 @@ class Chosen(NamedTuple):
 
     target_id: str | None = None
     job_id: str | None = None  # that made the samples, or that published them
+    by_job_id: str | None = None  # that published them
     state: str | None = None
 
 
@@ -158,6 +159,13 @@ def count_there(session: Session, target_id: str) -> int:
     return session.scalar(mine) or 0
 
 
+def by_state(session: Session, target_id: str) -> dict[str, int]:
+    """How many items are in which state at a target."""
+    state, mine = Publication.state, Publication.target_id == target_id
+    found = session.execute(select(state, func.count()).where(mine).group_by(state))
+    return dict(sorted((row[0], row[1]) for row in found))
+
+
 def counts(
     session: Session,
     target_id: str,
@@ -195,11 +203,18 @@ def listing(
     return [(publication, target) for publication, target in rows]
 
 
+def publish_jobs(session: Session, job_ids: Collection[str]) -> list[str]:
+    """Those of these jobs that publish."""
+    return list(session.scalars(select(Job.id).where(Job.id.in_(job_ids), Job.kind == "publish")))
+
+
 def _of(statement: Select[Any], chosen: Chosen) -> Select[Any]:
     if chosen.target_id is not None:
         statement = statement.where(Publication.target_id == chosen.target_id)
     if chosen.state is not None:
         statement = statement.where(Publication.state == chosen.state)
+    if chosen.by_job_id is not None:
+        statement = statement.where(Publication.by_job_id == chosen.by_job_id)
     if chosen.job_id is not None:
         made = Publication.job_id == chosen.job_id
         statement = statement.where(made | (Publication.by_job_id == chosen.job_id))

@@ -2,8 +2,8 @@
 
 Datasets and their versions, models and theirs with their evaluations, batches, jobs, a job's shards
 with their attempts, artifacts, curves and logs, workers, schedules with their runs, setbacks,
-tombstones of what was removed, keys, the audit trail and the ledger, and
-targets with what is published there.
+tombstones of what was removed, keys, the audit trail and the ledger, and targets with what is
+published there.
 """
 
 from datetime import datetime

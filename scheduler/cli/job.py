@@ -74,9 +74,15 @@ def show(id: str, as_json: bool) -> None:
 def _document(session: "Session", job: "Job") -> "Document":
     """A job with its chain, shards and transitions, and the last point of each of its curves."""
     from db import artifacts, jobs, progress
-    from scheduler.output.documents import chain_documents, job_document, shard_document
+    from scheduler.output.documents import (
+        chain_documents,
+        job_document,
+        published_counts,
+        shard_document,
+    )
 
-    return job_document(job, progress.of(session, [job])[job.id]) | {
+    published = {"publications": published_counts(session, job)} if job.kind == "publish" else {}
+    return job_document(job, progress.of(session, [job])[job.id]) | published | {
         "chain": chain_documents(session, job.id),
         "artifacts_removed_at": artifacts.removed_at(session, job.id),
         "shards": [shard_document(shard) for shard in jobs.shards_of(session, job.id)],

@@ -12,8 +12,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from db import datasets, evaluations, jobs, lineage, models
+from db import artifacts, datasets, evaluations, jobs, lineage, models, targets
 from db.errors import NotFound, Refused
+from db.states import JobState
 from db.tables import Dataset, DatasetVersion, Model, ModelVersion
 from worker.acceptance import WRITTEN, Acceptance
 from worker.conversations import Conversation
@@ -27,10 +28,11 @@ from worker.services.pinned import (
     PinnedEvaluation,
     PinnedGeneration,
     PinnedPromotion,
+    PinnedPublication,
     PinnedTraining,
     pin_model,
 )
-from worker.specs import Evaluate, Generate, Spec, Train
+from worker.specs import BEFORE, Evaluate, Generate, Publish, Spec, Train
 
 MAX_PROMPTS_BYTES = 20 * 2**20
 
@@ -39,14 +41,17 @@ class Names:
     """The versions that names mean: each is looked up once, and means the same afterwards.
 
     `models` are known from the start; `used` is what the names of datasets stand for, if not for
-    the newest version.
+    the newest version; `generated` is the job whose samples are published `before` the end.
     """
 
     def __init__(
         self,
         models: Mapping[str, tuple[Model, ModelVersion]] | None = None,
         used: Mapping[str, str] | None = None,
+        *,
+        generated: str | None = None,
     ) -> None:
+        self.generated = generated
         self._models = dict(models or {})
         self._used = dict(used or {})
         self._datasets: dict[str, tuple[Dataset, DatasetVersion]] = {}
@@ -68,7 +73,11 @@ class Names:
 def pin(services: Services, session: Session, spec: Spec, names: Names | None = None) -> Pinned:
     """Resolve the names in a spec and check its settings. Raises `NotFound` or `Refused`."""
     names = names or Names()
+    if isinstance(spec, Publish):
+        spec = of_job(session, spec, names)
     pinned = pin_model(session, spec, names.model)
+    if isinstance(pinned, PinnedPublication):
+        return _pin_publication(session, pinned)
     if isinstance(pinned, PinnedTraining):
         return _pin_training_data(services, session, pinned, names)
     if isinstance(pinned, PinnedEvaluation | PinnedPromotion):
@@ -82,6 +91,43 @@ def pin(services: Services, session: Session, spec: Spec, names: Names | None = 
         pinned.params.check_images(None)
         return pinned
     return _pin_images(services, pinned, *names.dataset(session, spec.dataset))
+
+
+def of_job(session: Session, spec: Publish, names: Names) -> Publish:
+    """The spec with the whole id of the job that it names, and the model that made its samples.
+
+    Raises `Refused` for a job without samples.
+    """
+    named = names.generated if spec.job == BEFORE else spec.job
+    if named is None:
+        if spec.model and spec.job is None:
+            return spec
+        none = "no job before it in its chain makes samples" if spec.job else "nothing is named"
+        raise Refused(f"{none}, so there is nothing to publish", remedy="give a job or a model")
+    job = jobs.get(session, named, kept=spec.take_down)
+    if job.kind != "generate":
+        raise Refused(
+            f"job {job.id} is a {job.kind} job: samples of generate jobs are published, and model "
+            "versions by their names"
+        )
+    if job.status != JobState.SUCCEEDED and not spec.take_down:
+        raise Refused(
+            f"job {job.id} is {job.status}: only the samples of jobs that succeeded are published",
+            remedy="wait for it first; `genmill enqueue generate --publish TARGET` does both",
+        )
+    return spec.model_copy(update={"job": job.id, "model": str(job.spec["model"])})
+
+
+def _pin_publication(session: Session, pinned: PinnedPublication) -> PinnedPublication:
+    """Check the target, and count the items; what was removed is only taken down."""
+    spec = pinned.spec
+    targets.get(session, spec.target)
+    if spec.job is None:
+        return replace(pinned, items=len(pinned.version.files))
+    if not spec.take_down:
+        artifacts.refuse_removed(session, spec.job)
+    job = jobs.get(session, spec.job, kept=spec.take_down)
+    return replace(pinned, items=job.samples or 0)
 
 
 def refuse_other_family(session: Session, name: str, family: Family) -> None:

@@ -136,6 +136,7 @@ class PinnedPublication(_Pinned):
 
     spec: Publish
     version: ModelVersion
+    items: int = 0  # how many samples or files; known where the job is cut into shards
 
 
 Pinned = (
@@ -168,6 +169,8 @@ def pin_model(session: Session, spec: Spec, resolve: Resolve = models.resolve) -
     if isinstance(spec, Train):
         family = find_family(spec.family)
         return PinnedTraining(spec, family, complete(spec, family, None), None)
+    if isinstance(spec, Publish) and spec.take_down:
+        resolve = models.resolve_removed
     model, version = resolve(session, spec.model)
     family = find_family(model.family)
     named = spec.model_copy(update={"model": f"{model.name}:{version.number}"})
