@@ -108,13 +108,13 @@ class Deliveries:
         works = [
             _work(each, begun[each.new.item], model) for each in some if each.new.item in begun
         ]
-        self._reach("publication_begun")
+        reach(self._services.settings, "publication_begun")
         self._each(self._read, works)
         self._put_all(works) if self._target.batched else self._each(self._put, works)
         self._each(self._verify, works)
         self._each(self._withdraw, works, refused=True)
         self._record(works)
-        self._reach("publication_recorded")
+        reach(self._services.settings, "publication_recorded")
         for work in works:
             if work.error is not None:
                 raise work.error
@@ -153,7 +153,7 @@ class Deliveries:
         self._wait_for_turn(1)
         put = partial(self._target.put, work.item, work.data, work.record)
         work.remote_id = self._tried(_never_missing(put, self._target))
-        self._reach("publication_put")
+        reach(self._services.settings, "publication_put")
 
     def _put_all(self, works: Sequence[_Work]) -> None:
         wanted = [work for work in works if work.is_open]
@@ -172,7 +172,7 @@ class Deliveries:
                 work.error = result
             else:
                 work.remote_id = result
-        self._reach("publication_put")
+        reach(self._services.settings, "publication_put")
 
     def _is_there(self, work: _Work) -> bool:
         """Whether an attempt that was killed has put the item, whole."""
@@ -190,7 +190,7 @@ class Deliveries:
             return
         fetch = _never_missing(partial(self._target.fetch, str(work.remote_id)), self._target)
         found = hashlib.sha256(self._tried(fetch)).hexdigest()
-        self._reach("publication_fetched")
+        reach(self._services.settings, "publication_fetched")
         if found != work.item.sha256:
             raise ItemRefused(f"the target gives back other bytes, with SHA-256 {found}")
         work.verified = True
@@ -222,9 +222,6 @@ class Deliveries:
 
     def _tried(self, act: Callable[[], T]) -> T:
         return tried(self._target, self._lease, act)
-
-    def _reach(self, point: str) -> None:
-        reach(self._services.settings, point)
 
 
 def tried(target: AnyTarget, lease: Lease, act: Callable[[], T]) -> T:
