@@ -96,6 +96,7 @@ class Model(Base):
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     name: Mapped[str] = mapped_column(String(100), unique=True)
     family: Mapped[str] = mapped_column(String(40))
+    marks: Mapped[dict[str, Any] | None]  # the profile that its samples get by default
     created_at: Mapped[datetime]
 
 
@@ -400,6 +401,8 @@ class Artifact(Base):
     members_sha256: Mapped[str | None] = mapped_column(Digest)  # over the lines `number digest`
     index_sha256: Mapped[str | None] = mapped_column(Digest)  # of an index outside the row
     index_data: Mapped[bytes | None] = mapped_column(deferred=True)  # an index inside the row
+    # of marked samples: for each mark, how many have it, and why others do not
+    marks: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime]
     removed_at: Mapped[datetime | None]  # by retention: the object is no longer in the store
 

@@ -66,6 +66,7 @@ def create(purpose: str, tenant: str | None, as_json: bool, **given: Any) -> Non
     genmill key create watermark --tenant acme
     """
     from db.keys import Purpose
+    from worker.identity import who
     from worker.keys import changes
     from worker.keys.master import open_master
 
@@ -78,6 +79,7 @@ def create(purpose: str, tenant: str | None, as_json: bool, **given: Any) -> Non
             tenant or services.settings.tenant,
             name=given["name"],
             imported=imported,
+            who=who(),
         )
         _print_made(services, made.id, as_json=as_json)
 
@@ -117,6 +119,7 @@ def rotate(reference: str, tenant: str | None, as_json: bool, **given: Any) -> N
     genmill key rotate signing
     genmill key rotate watermark --tenant acme
     """
+    from worker.identity import who
     from worker.keys import changes
     from worker.keys.master import open_master
 
@@ -130,6 +133,7 @@ def rotate(reference: str, tenant: str | None, as_json: bool, **given: Any) -> N
             old.id,
             name=given["name"],
             imported=imported,
+            who=who(),
         )
         _print_made(services, made.id, as_json=as_json)
 
@@ -148,11 +152,13 @@ def revoke(reference: str, reason: str, as_json: bool) -> None:
     genmill key revoke key_0123456789abcdef --reason "the laptop was stolen"
     """
     from scheduler.output.render import print_json
+    from worker.identity import who
     from worker.keys import changes
 
+    me = who()
     with open_record() as services:
         revoked = services.database.transact(
-            lambda session: [each.id for each in changes.revoke(session, reference, reason)]
+            lambda session: [each.id for each in changes.revoke(session, reference, reason, who=me)]
         )
         found = [_document(each) for each in _keys(services) if each.id in revoked]
     if as_json:

@@ -85,6 +85,19 @@ def _brief(job: Job) -> Document:
     return {"after": job.after_id} | {key: getattr(job, key) for key in keys}
 
 
+def mark_documents(marks: Mapping[str, Any]) -> list[Document]:
+    """What each mark of a job's samples did, from what `artifacts.marks_of` found."""
+    return [
+        {
+            "mark": name,
+            "applied": found["applied"],
+            "not_applied": sum(found["not_applied"].values()),
+            "why": dict(found["not_applied"]),
+        }
+        for name, found in sorted(marks.items())
+    ]
+
+
 def shard_document(shard: Shard) -> Document:
     """A shard: its range of samples, its state and its failures."""
     return {

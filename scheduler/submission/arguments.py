@@ -25,6 +25,7 @@ from scheduler.submission.prompts import find_template, read_prompts
 from scheduler.submission.stages import OPTIONS as STAGES
 from scheduler.submission.stages import publish_option, stage_options, stages_of
 from worker.acceptance import parse_rules
+from worker.mark_profile import names_file
 from worker.specs import Spec, parse_spec
 
 
@@ -109,7 +110,9 @@ def _files(words: Sequence[str]) -> set[str]:
     if command is None:
         return set()
     given = command.make_context(words[1], list(words[2:]), resilient_parsing=True).params
-    return {given[name] for name in ("file", "prompts", "policy") if given.get(name)}
+    named = {given[name] for name in ("file", "prompts", "policy") if given.get(name)}
+    marks = given.get("marks") or ""
+    return named | ({marks} if names_file(marks) else set())
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
@@ -258,6 +261,13 @@ def finetune(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
     "--template",
     metavar="T",
     help="Template to fill with the lines of --prompts. See `genmill template list`.",
+)
+@click.option(
+    "--marks",
+    type=PathArgument(dir_okay=False),
+    metavar="PROFILE",
+    help="What the samples carry about themselves: none, eu-art50, cn-gb45438, or your own profile "
+    "in a FILE.toml. Default: that of the model, or of GENMILL_MARKS.",
 )
 @_SET
 @publish_option

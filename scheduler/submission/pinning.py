@@ -23,6 +23,7 @@ from worker.media.base import Medium
 from worker.networks.family import Family
 from worker.networks.version_folder import CONFIG, own_record
 from worker.services import Services
+from worker.services.marking import pin_marks
 from worker.services.pinned import (
     Pinned,
     PinnedEvaluation,
@@ -87,6 +88,7 @@ def pin(services: Services, session: Session, spec: Spec, names: Names | None = 
     if holds_conversation(pinned.spec):
         _refuse_conversation(services, pinned)
     pinned = _pin_rules(session, pinned)
+    pinned = _pin_marks(services, session, pinned)
     if spec.dataset is None:
         pinned.params.check_images(None)
         return pinned
@@ -293,6 +295,16 @@ def _pin_rules(session: Session, pinned: PinnedGeneration) -> PinnedGeneration:
             )
     spec = pinned.spec.model_copy(update={"accept": rules.model_copy(update=added)})
     return replace(pinned, spec=spec)
+
+
+def _pin_marks(
+    services: Services, session: Session, pinned: PinnedGeneration
+) -> PinnedGeneration:
+    """Complete the profile of marks, which the job, its model or the installation names."""
+    marks = pin_marks(services, session, pinned.spec, find_medium(pinned.family.media))
+    if marks is None and pinned.spec.marks is None:
+        return pinned
+    return replace(pinned, spec=pinned.spec.model_copy(update={"marks": marks}))
 
 
 def _refuse_unfit_rules(rules: Acceptance, medium: Medium) -> None:

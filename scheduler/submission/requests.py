@@ -21,6 +21,7 @@ from scheduler.submission.sharding import ITEMS_PER_SHARD, cut, fitting_size, sa
 from worker.identity import who
 from worker.networks.family import Family
 from worker.services import Services
+from worker.services.marking import with_profile_read
 from worker.services.pinned import (
     Pinned,
     PinnedGeneration,
@@ -167,9 +168,12 @@ class Preparer:
             ranges = self._cut(spec, terms, rate, shard_size)
         if isinstance(terms, PinnedPublication):
             spec = terms.spec
-        if isinstance(terms, PinnedGeneration) and isinstance(spec, Generate) and spec.accept:
-            spec = spec.model_copy(update={"accept": terms.spec.accept})
-            columns["wanted"] = spec.count
+        if isinstance(terms, PinnedGeneration) and isinstance(spec, Generate):
+            if spec.marks or terms.spec.marks:
+                spec = spec.model_copy(update={"marks": terms.spec.marks})
+            if spec.accept:
+                spec = spec.model_copy(update={"accept": terms.spec.accept})
+                columns["wanted"] = spec.count
         return Request(spec, terms, rate, ranges, columns)
 
     def prepare_waiting(self, spec: Spec, made: Families, **columns: Unpack[Columns]) -> Waiting:
@@ -177,7 +181,7 @@ class Preparer:
         check_priority(columns.get("priority", 0))
         with self._services.database.read() as session:
             family = check_waiting(self._services, session, spec, made, self._names)
-        return Waiting(spec, columns, family=family)
+        return Waiting(with_profile_read(spec), columns, family=family)
 
     def _cut(
         self, spec: Spec, terms: Pinned, rate: float | None, size: int | None
@@ -228,4 +232,5 @@ def _what_is_checked(spec: Spec) -> tuple[object, ...]:
     own: Any = spec.label if isinstance(spec, Generate) else getattr(spec, "family", None)
     talks = isinstance(spec, Generate) and holds_conversation(spec)
     rules = spec.accept if isinstance(spec, Generate) else None
-    return spec.kind, spec.model, spec.dataset, own, params, spec.format, talks, rules
+    marks = spec.marks.model_dump_json() if isinstance(spec, Generate) and spec.marks else ""
+    return spec.kind, spec.model, spec.dataset, own, params, spec.format, talks, rules, marks

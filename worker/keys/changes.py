@@ -1,4 +1,4 @@
-"""Creating, rotating and revoking keys. What is made is wrapped before it is recorded.
+"""Creating, rotating and revoking keys; each is in the audit trail.
 
 Before anything is wrapped, a secret on record is unwrapped: a machine with another installation key
 would add a key that no other machine can use. Wrapping may run a command, so it is done before the
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.orm import Session
 
 from db import keys
+from db.audit_trail import note
 from db.errors import NotFound, Refused
 from db.keys import ALL_TENANTS, NewKey, Purpose
 from worker.keys import certificates
@@ -45,6 +46,7 @@ def create(
     *,
     name: str | None = None,
     imported: Import | None = None,
+    who: str,
 ) -> "Key":
     """Make the first key of a tenant for a purpose, for signing with the organisation's `name`.
 
@@ -59,8 +61,9 @@ def create(
                 f"{found.id} is the current {purpose} key already",
                 remedy=f"`genmill key rotate {found.id}` replaces it",
             )
-    made = _make(master, known, purpose, tenant, name or DEFAULT_NAME, imported)
-    return database.transact(lambda session: [keys.add(session, each) for each in made][-1])
+    name = DEFAULT_NAME if name is None else name
+    made = _make(master, known, purpose, tenant, name, imported)
+    return database.transact(lambda session: _add(session, made, who)[-1])
 
 
 def rotate(
@@ -70,6 +73,7 @@ def rotate(
     *,
     name: str | None = None,
     imported: Import | None = None,
+    who: str,
 ) -> "Key":
     """Make a key in place of a current one, which goes on verifying what it made."""
     with database.read() as session:
@@ -82,24 +86,27 @@ def rotate(
             remedy="give the next one with --certificate and --private-key, or revoke this one and "
             "create another",
         )
-    name = name or _organisation(old) or DEFAULT_NAME
+    if name is None:
+        name = _organisation(old) or DEFAULT_NAME
     *before, new = _make(master, known, purpose, old.tenant, name, imported)
 
     def replace(session: Session) -> "Key":
-        for each in before:
-            keys.add(session, each)
+        _add(session, before, who)
+        note(session, who, "rotated", old.id, {"purpose": purpose.value, "replaced_by": new.id})
         return keys.rotate(session, new, replaced=old.id)
 
     return database.transact(replace)
 
 
-def revoke(session: Session, key_id: str, reason: str) -> list["Key"]:
+def revoke(session: Session, key_id: str, reason: str, *, who: str) -> list["Key"]:
     """Revoke a key, and with an authority every key that it issued; return all of them."""
     key = keys.get(session, key_id)
     also: list[str] = []
     if key.purpose == Purpose.AUTHORITY and key.public:
         signing = keys.listing(session, Purpose.SIGNING)
         also = [each.id for each in signing if (each.public or "").endswith(key.public)]
+    for each in (key.id, *also):
+        note(session, who, "revoked", each, {"reason": reason})
     return keys.revoke(session, [key.id, *also], reason)
 
 
@@ -119,6 +126,12 @@ def find(session: Session, what: str, tenant: str) -> "Key":
             remedy=f"`genmill key create {purpose}` makes one",
         )
     return found
+
+
+def _add(session: Session, made: Sequence[NewKey], who: str) -> list["Key"]:
+    for each in made:
+        note(session, who, "created", each.id, {"purpose": each.purpose.value})
+    return [keys.add(session, each) for each in made]
 
 
 def _make(

@@ -90,6 +90,11 @@ class Mark(ABC):
     purposes: ClassVar[tuple[str, ...]] = ()  # of the keys that it needs: signing, watermark
     # whether a reading may miss the mark by chance; what does is counted, and does not fail
     statistical: ClassVar[bool] = False
+    precedence: ClassVar[int] = 0  # among the marks of its stage: lower ones are applied first
+    is_written: ClassVar[bool] = True  # into the file, so that it can be read back
+
+    def check(self, settings: Any, medium: "Medium") -> None:
+        """Refuse settings that samples of a medium cannot have. They are of this mark's schema."""
 
     def misfit(self, sample: SampleRecord, marking: Marking) -> str:
         """Why the mark does not fit this sample, in words that many samples share; "" if it fits.

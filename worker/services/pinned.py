@@ -102,12 +102,14 @@ class PinnedGeneration(_Pinned):
 
     @cached_property
     def work_key(self) -> int | None:
-        """See `_Pinned.work_key`: 64 bits over version, settings and the data to begin from.
+        """See `_Pinned.work_key`: 64 bits over version, settings, marks and the data to begin from.
 
         Seeds, labels and prompts may differ within one pass; the precision is the worker's own.
         """
         params = self.params.model_dump(mode="json")
         shared = {"version": self.version.id, "params": params, "dataset": self.spec.dataset}
+        if self.spec.marks is not None:
+            shared["marks"] = self.spec.marks.model_dump(mode="json")
         digest = hashlib.sha256(canonical_json(shared)).digest()
         return int.from_bytes(digest[:8], "big", signed=True)
 

@@ -6,7 +6,7 @@ digest, is `ItemRefused`: that item is not published, and the others are.
 
 import mimetypes
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from worker.services.pinned import PinnedPublication
 from worker.services.samples import read_index, read_sample, require_digest
 
 MAX_BYTES = 2 << 30  # of a file of a model version
+MAX_NAME = 100  # of a profile, which may be a file's path
 OTHER_TYPE = "application/octet-stream"
 _LOST = (NotFound, Removed, DigestMismatch, BadInput)
 
@@ -92,7 +93,7 @@ class _Samples(Source):
         except BadInput as error:
             raise ItemRefused(f"it carries no record: {error.message}") from None
         self._refuse_other(entry.sample, record)
-        self._refuse_unmarked(data)
+        self._refuse_unmarked(data, artifact.marks)
         return data, record
 
     def _new(self, entry: IndexEntry) -> NewItem:
@@ -104,7 +105,7 @@ class _Samples(Source):
             media_type=self._medium.sample_type,
             job_id=self._job.id,
             sample=entry.sample,
-            marks=self._marks.name if self._marks else None,
+            marks=self._marks.name[:MAX_NAME] if self._marks else None,
         )
 
     def _stored(self, artifact: Artifact, entry: IndexEntry) -> bytes:
@@ -123,13 +124,13 @@ class _Samples(Source):
         if record.get("digital_source_type") != AI_GENERATED:
             raise ItemRefused("its record does not say that it was made by AI")
 
-    def _refuse_unmarked(self, data: bytes) -> None:
+    def _refuse_unmarked(self, data: bytes, counts: Mapping[str, Any] | None) -> None:
         own = self._marks.name if self._marks else "none"
         if self._wanted not in {None, own}:
             raise ItemRefused(
                 f"its job's profile of marks is {own!r}, and the target takes {self._wanted!r}"
             )
-        if why := self._checks.fault(data):
+        if why := self._checks.fault(data, counts):
             raise ItemRefused(why)
 
 

@@ -1,0 +1,256 @@
+"""Content Credentials, read by c2pa-python's own reader as well as by ours."""
+
+import io
+import json
+import os
+from types import SimpleNamespace
+
+import c2pa
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.keyrings import add_key, keyring_of, revoke_key, rotate_key, settings_in
+from worker.data.dataset import Shape
+from worker.keys.bundle import bundle, parse_bundle
+from worker.mark_profile import Profile
+from worker.marks import find_mark
+from worker.marks.base import Marking
+from worker.media import find_medium
+from worker.media.samples.containers import SampleRecord
+from worker.media.samples.record import AI_GENERATED, Origin
+
+ORIGIN = Origin("gan", "digits:3", "ab" * 32, 7, {"micro_batch": 4}, 4, torch="2", genmill="1+g0")
+SHAPES = {
+    "image": Shape("image", ("cat",), size=28, channels=1),
+    "audio": Shape("audio", sample_rate=8000, length=800),
+    "text": Shape("text"),
+}
+LICENCE = {"licence": {"licence": "CC-BY-4.0"}}
+MARK = find_mark("c2pa")
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return settings_in(tmp_path / "home")
+
+
+@pytest.fixture
+def key(database, settings):
+    return add_key(database, settings, "signing", name="Example Ltd")
+
+
+@pytest.fixture
+def keys(database, settings, key):
+    """The keyring as it is now."""
+    return lambda: keyring_of(database, settings)
+
+
+def marking_of(media, ring, **settings):
+    return Marking(Profile(name="p", marks=("c2pa",), settings=settings), ring, SHAPES[media])
+
+
+def make(media, count=3):
+    """Samples and their files."""
+    shared = ORIGIN.shared(label="cat")
+    random = np.random.default_rng(0)
+    outputs = {
+        "image": lambda: random.integers(0, 256, (28, 28, 1), np.uint8),
+        "audio": lambda: random.uniform(-0.5, 0.5, 800).astype(np.float32),
+        "text": lambda: "a text",
+    }
+    samples = [SampleRecord(n, outputs[media](), shared) for n in range(count)]
+    return samples, find_medium(media).encode(samples, SHAPES[media])
+
+
+def sign(media, ring, count=3):
+    samples, files = make(media, count)
+    return files, MARK.apply_bytes(samples, files, marking_of(media, ring, **LICENCE))
+
+
+def read(data, ring, media="image"):
+    return MARK.read(data, ring, find_medium(media))
+
+
+def other_reader(data, form, anchors=None):
+    """What the library's own reader says, with settings of its own."""
+    trust = {"trust": {"trust_anchors": anchors}, "verify": {"verify_trust": True}}
+    context = c2pa.Context.from_dict(trust) if anchors else None
+    with c2pa.Reader(form, io.BytesIO(data), context=context) as reader:
+        return json.loads(reader.json())
+
+
+@pytest.mark.parametrize(("media", "form"), [("image", "image/png"), ("audio", "audio/wav")])
+def test_another_reader_finds_what_was_signed(keys, media, form):
+    _, signed = sign(media, keys())
+    for number, data in enumerate(signed):
+        found = other_reader(data, form, keys().anchors)
+        assert found["validation_state"] == "Trusted"
+        manifest = found["manifests"][found["active_manifest"]]
+        assert manifest["signature_info"]["issuer"] == "Example Ltd"
+        assert "thumbnail" not in manifest
+        said = {each["label"]: each["data"] for each in manifest["assertions"]}
+        [created] = said["c2pa.actions.v2"]["actions"]
+        assert (created["action"], created["digitalSourceType"]) == ("c2pa.created", AI_GENERATED)
+        assert said["genmill.origin"] == {
+            "model": "digits:3",
+            "weights_sha256": "ab" * 32,
+            "family": "gan",
+            "seed": 7,
+            "index": number,
+            "label": "cat",
+            "genmill": "1+g0",
+            "licence": {"licence": "CC-BY-4.0"},
+        }
+        assert manifest["claim_generator_info"][0]["name"] == "Genmill"
+        assert len(data) < 12_000
+    # without our trust anchors, others see that it is intact, and that they do not know the signer
+    assert other_reader(signed[0], form)["validation_state"] == "Valid"
+
+
+@pytest.mark.parametrize("media", ["image", "audio"])
+def test_our_reading_says_what_was_expected(keys, key, media):
+    samples, _ = make(media)
+    _, signed = sign(media, keys())
+    marking = marking_of(media, keys(), **LICENCE)
+    for sample, data in zip(samples, signed, strict=True):
+        found = read(data, keys(), media)
+        assert (found.mark, found.state, found.why) == ("c2pa", "present", "")
+        assert dict(MARK.expected(sample, marking)).items() <= found.says.items()
+        assert found.says["key"] == key
+        assert (found.says["signer"], found.says["generated"]) == ("Example Ltd", True)
+        json.dumps(found.says)
+
+
+@pytest.mark.parametrize("media", ["image", "audio"])
+def test_without_the_signature_the_file_is_as_it_was(keys, media):
+    files, signed = sign(media, keys())
+    medium = find_medium(media)
+    assert [MARK.signed_part(each, medium) for each in signed] == files
+    assert [MARK.signed_part(each, medium) for each in files] == files
+    assert [medium.read_record(each) for each in signed] == [
+        medium.read_record(each) for each in files
+    ]
+
+
+def test_a_signed_picture_opens_everywhere(keys):
+    files, signed = sign("image", keys())
+    for before, after in zip(files, signed, strict=True):
+        one, other = (Image.open(io.BytesIO(each)) for each in (before, after))
+        assert (np.asarray(one) == np.asarray(other)).all()
+        assert one.info["genmill"] == other.info["genmill"]
+
+
+@pytest.mark.parametrize("media", ["image", "audio"])
+def test_a_flipped_byte_is_named(keys, media):
+    _, [signed, *_] = sign(media, keys())
+    data = bytearray(signed)
+    data[-20] ^= 1  # of the pixels, or of the sound
+    found = read(bytes(data), keys(), media)
+    assert found.state == "damaged"
+    assert "assertion.dataHash.mismatch" in found.says["broken"]
+    assert "assertion.dataHash.mismatch" in found.why
+
+
+def test_a_changed_statement_is_named(keys):
+    _, [signed, *_] = sign("image", keys())
+    assert signed.count(b"digits:3") >= 2
+    at = signed.index(b"digits:3", signed.index(b"caBX"))
+    changed = signed[:at] + b"digits:4" + signed[at + 8 :]
+    found = read(changed, keys())
+    assert found.state == "damaged"
+    assert found.says["broken"] == ["assertion.hashedURI.mismatch"]
+
+
+def test_a_file_without_the_mark_is_told_so(keys):
+    for media in ("image", "audio"):
+        files, _ = sign(media, keys())
+        assert read(files[0], keys(), media).state == "absent"
+
+
+@pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", b"no picture", bytes(4096)])
+def test_no_content_makes_reading_fail(keys, data):
+    for media in ("image", "audio"):
+        assert read(data, keys(), media).state in {"absent", "damaged"}
+
+
+@pytest.mark.parametrize("size", range(0, 6000, 577))
+def test_a_file_that_was_cut_is_never_present(keys, size):
+    _, [signed, *_] = sign("image", keys(), 1)
+    if size < len(signed):
+        assert read(signed[:size], keys()).state in {"absent", "damaged"}
+
+
+def test_texts_have_no_place_for_it_and_say_so(keys):
+    samples, files = make("text")
+    marking = marking_of("text", keys())
+    assert MARK.misfit(samples[0], marking) == "C2PA has no place for a signature inside .json files"
+    found = read(files[0], keys(), "text")
+    assert (found.state, bool(found.why)) == ("not applicable", True)
+
+
+def test_a_rotated_key_still_verifies(database, settings, keys, key):
+    _, [old, *_] = sign("image", keys())
+    new = rotate_key(database, settings, key)
+    _, [late, *_] = sign("image", keys())
+    said = [read(data, keys()) for data in (old, late)]
+    assert [(each.state, each.says["key"], each.says["trust"]) for each in said] == [
+        ("present", key, "ours"),
+        ("present", new, "ours"),
+    ]
+
+
+def test_a_revoked_key_verifies_as_revoked(database, keys, key):
+    _, [signed, *_] = sign("image", keys())
+    revoke_key(database, key)
+    found = read(signed, keys())
+    assert (found.state, found.says["trust"], found.says["key"]) == ("damaged", "revoked", key)
+    assert f"its key {key} was revoked on " in found.why
+    assert "it was stolen" in found.why
+
+
+def test_a_bundle_verifies_offline(database, keys, key):
+    _, [signed, *_] = sign("image", keys())
+    offline = parse_bundle(json.dumps(bundle(keys())).encode(), "trust.json")
+    assert (read(signed, offline).state, read(signed, offline).says["key"]) == ("present", key)
+    revoke_key(database, key)
+    offline = parse_bundle(json.dumps(bundle(keys())).encode(), "trust.json")
+    assert read(signed, offline).says["trust"] == "revoked"
+
+
+def test_what_another_installation_signed_is_intact_and_not_ours(database, settings, keys, tmp_path):
+    _, [signed, *_] = sign("image", keys())
+    stranger = parse_bundle(b'{"format": "genmill-trust-1", "keys": []}', "trust.json")
+    found = read(signed, stranger)
+    assert (found.state, found.says["trust"], found.says["key"]) == ("present", "untrusted", None)
+    assert found.says["broken"] == []
+    assert "signed by 'Example Ltd', not by a key of this installation" in found.why
+
+
+def test_a_serial_number_alone_does_not_make_a_signature_ours(database, settings, keys, key):
+    """A stranger may issue a certificate with any number."""
+    _, [signed, *_] = sign("image", keys())
+    ring = keys()
+    copy = SimpleNamespace(anchors="", signing_key=ring.signing_key)
+    found = read(signed, copy)
+    assert (found.says["trust"], found.says["key"]) == ("untrusted", None)
+
+
+def test_many_files_are_signed_in_threads_each_with_its_own_number(keys):
+    _, signed = sign("image", keys(), 40)
+    numbers = [read(each, keys()).says["claims"]["index"] for each in signed]
+    assert numbers == list(range(40))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_signs_too(keys):
+    ring = keys()
+    sign("image", ring, 20)  # with threads and objects of the parent
+    child = os.fork()
+    if not child:
+        try:
+            _, signed = sign("image", ring, 20)
+            os._exit(0 if read(signed[19], ring).says["trust"] == "ours" else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
