@@ -91,10 +91,10 @@ def pin(services: Services, session: Session, spec: Spec, names: Names | None = 
         _refuse_conversation(services, pinned)
     pinned = _pin_rules(session, pinned)
     pinned = _pin_marks(services, session, pinned)
-    if spec.dataset is None:
+    if pinned.spec.dataset is None:
         pinned.params.check_images(None)
         return pinned
-    return _pin_images(services, pinned, *names.dataset(session, spec.dataset))
+    return _pin_images(services, pinned, *names.dataset(session, pinned.spec.dataset))
 
 
 def of_job(session: Session, spec: Publish, names: Names) -> Publish:
@@ -316,9 +316,7 @@ def _pin_rules(session: Session, pinned: R) -> R:
     return replace(pinned, spec=named)
 
 
-def _pin_marks(
-    services: Services, session: Session, pinned: PinnedGeneration
-) -> PinnedGeneration:
+def _pin_marks(services: Services, session: Session, pinned: PinnedGeneration) -> PinnedGeneration:
     """Complete the profile of marks, which the job, its model or the installation names."""
     marks = pin_marks(services, session, pinned.spec, find_medium(pinned.family.media))
     if marks is None and pinned.spec.marks is None:

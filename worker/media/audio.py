@@ -30,10 +30,10 @@ from worker.media.base import (
     SampleFiles,
     SourceFormat,
 )
+from worker.media.samples import sound_label
 from worker.media.samples.containers import Output, SampleRecord, Tar
 from worker.media.samples.record import Record
 from worker.media.samples.spectrogram import spectrogram_picture, spectrogram_sheet
-from worker.media.samples import sound_label
 from worker.media.samples.tags import Label, Tag
 from worker.media.samples.wav import encode_wav, read_samples, read_sound, read_wav_record
 from worker.media.samples.wav_tags import read_wav_tags, tag_wav, wav_places

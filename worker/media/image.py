@@ -33,13 +33,13 @@ from worker.media.base import (
     Sketches,
     SourceFormat,
 )
+from worker.media.samples import picture_label
 from worker.media.samples.contact_sheet import contact_sheet, shrink
 from worker.media.samples.containers import Output, SampleRecord, Tar
-from worker.media.samples import picture_label
 from worker.media.samples.png import encode_png, read_pixels, read_png_record
 from worker.media.samples.png_tags import png_places, read_picture_tags, tag_png
-from worker.media.samples.tags import Label, Tag
 from worker.media.samples.record import Record
+from worker.media.samples.tags import Label, Tag
 from worker.media.sources import idx, image_files, recognition
 from worker.media.sources.annotations import describe_reading, read_annotations
 from worker.media.sources.image_files import ImageItem, decode_image

@@ -247,7 +247,10 @@ class TextMedium(Medium):
     def read_tags(self, data: bytes) -> Mapping[str, str]:
         """The keys of a line."""
         keys = parse_record(data, "the text").items()
-        return {f"JSON {key}": value if isinstance(value, str) else to_json(value) for key, value in keys}
+        return {
+            f"JSON {key}": value if isinstance(value, str) else to_json(value)
+            for key, value in keys
+        }
 
     def tag_places(self, name: str, xmp: str) -> tuple[str, ...]:
         """See `Medium`."""

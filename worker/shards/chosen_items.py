@@ -48,7 +48,7 @@ def _judge(
     look: Look, source: Source, items: Sequence[Publishable], shape: Shape
 ) -> dict[str, bool]:
     """Whether each item meets the rules; nothing of those that cannot be read."""
-    samples, medium = {}, find_medium(shape.media)
+    samples, medium = dict[str, Sample](), find_medium(shape.media)
     for item in items:
         try:
             data, record = source.read(item)
@@ -58,5 +58,7 @@ def _judge(
         label = record.get("label")
         told = str(label) if label is not None else None
         samples[item.new.item] = Sample(item.new.sample or 0, output, told, None, None, 1)
-    codes = look(list(samples.values()))[0] if samples else []
+    if not samples:
+        return {}
+    codes = look(list(samples.values()))[0]
     return {key: bool(code == PASSED) for key, code in zip(samples, codes, strict=True)}

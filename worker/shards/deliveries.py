@@ -121,9 +121,7 @@ class Deliveries:
 
     def _begin(self, some: Sequence[Publishable]) -> list[Begun]:
         items = [each.new for each in some]
-        begin = partial(
-            publications.begin, claim=self._lease.claim, target=self._row, items=items
-        )
+        begin = partial(publications.begin, claim=self._lease.claim, target=self._row, items=items)
         return self._services.database.transact(begin)
 
     def _each(

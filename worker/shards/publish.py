@@ -2,7 +2,7 @@
 
 Items are handled a few at a time. They are on record before they are put (`db.publications`), and
 what became of each is recorded as soon as it is there and was given back with the same digest. A
-worker that takes the shard over goes on with what is not recorded; putting an item again leaves one.
+worker that takes the shard over goes on with what is not recorded; put again, an item is one.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -141,4 +141,3 @@ def _note(session: Session, subject: str, detail: dict[str, Any]) -> None:
     action = "taken down" if detail["taken_down"] else "published"
     if detail["taken_down"] or detail["published"]:
         audit_trail.note(session, who(), action, subject, detail)
-

@@ -176,7 +176,9 @@ class TextLook:
 def begin_judging(context: WorkerContext, part: Part, shape: Shape, folder: Path) -> Judging | None:
     """Judge a part's samples of this shape, if its job has rules; `folder` is scratch space."""
     rules = part.pinned.spec.accept
-    return None if rules is None else Judging(part, look_of(context, rules, part.lease, shape, folder))
+    return (
+        None if rules is None else Judging(part, look_of(context, rules, part.lease, shape, folder))
+    )
 
 
 def look_of(

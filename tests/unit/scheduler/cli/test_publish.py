@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -151,7 +150,7 @@ def damage(services, job_id, *, shard: int) -> None:
     path = services.settings.home / "store" / artifact.key
     data = bytearray(path.read_bytes())
     data[600] ^= 1
-    os.chmod(path, 0o600)
+    path.chmod(0o600)
     path.write_bytes(data)
 
 
