@@ -1,9 +1,10 @@
 """Artifacts, the stored objects that shards committed, and which of them holds which sample."""
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import String, case, cast, func, literal_column, or_, select
 from sqlalchemy.orm import Session, undefer
@@ -78,6 +79,22 @@ def refuse_removed(session: Session, job_id: str) -> None:
         if found := session.scalar(select(Tombstone).where(with_version).limit(1)):
             raise gone(found)
         raise _removed(f"the artifacts of job {job_id} were", at)
+
+
+def marks_of(session: Session, job_id: str) -> dict[str, Any]:
+    """What became of the marks of a job's samples, over all of its shards; none, if unmarked.
+
+    Of each mark, how many samples have it, and how many do not for each reason.
+    """
+    statement = select(Artifact.marks).join(Shard, Shard.id == Artifact.shard_id)
+    statement = statement.where(Shard.job_id == job_id, Artifact.marks.is_not(None))
+    total: dict[str, Any] = {}
+    for marks in session.scalars(statement):
+        for name, found in (marks or {}).items():
+            mark = total.setdefault(name, {"applied": 0, "not_applied": Counter()})
+            mark["applied"] += found["applied"]
+            mark["not_applied"].update(found["not_applied"])
+    return total
 
 
 def samples_page(

@@ -1,5 +1,6 @@
 """Claims: a worker's hold on a shard, the check that it still counts, and its artifacts."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -129,6 +130,7 @@ ARTIFACT = (
     "members_sha256",
     "index_sha256",
     "index_data",
+    "marks",
 )
 
 
@@ -150,4 +152,5 @@ def _artifact_row(row_id: str, claim: Claim, artifact: NewArtifact) -> Tuple:
         index.members_sha256 if index else None,
         index.sha256 if index else None,
         index.data if index else None,
+        json.dumps(artifact.marks, sort_keys=True) if artifact.marks else None,
     )

@@ -1,6 +1,8 @@
 """What a worker commits, as plain data, for code that knows no database."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 def blob_prefix(job_id: str) -> str:
@@ -61,7 +63,7 @@ class NewArtifact:
 
     `kind` is samples, weights, preview or report; `name` is its file name when downloaded, unique
     within its shard. Only samples have an `index`. One that is not an object of its own is a range
-    of `packed`.
+    of `packed`. `marks` says what became of each mark of samples that have some.
     """
 
     kind: str
@@ -72,3 +74,4 @@ class NewArtifact:
     media_type: str
     index: NewIndex | None = None
     packed: Range | None = None
+    marks: Mapping[str, Any] | None = None

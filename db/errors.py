@@ -17,6 +17,7 @@
     |-- DigestMismatch           bytes differ from the SHA-256 on record
     |-- WrongKey                 this machine has not the installation key that opens a secret
     |-- NonFinite                a loss, weight or sample is NaN or infinite
+    |-- MarkFailed               a sample's marks do not read back
     |-- NotPromoted              the gate refused a version
     |-- Collapsed                training diverged, and going back to good weights did not help
     |-- SchemaMismatch           the database's schema is not the one this version knows
@@ -207,6 +208,12 @@ class NonFinite(GenmillError):
 
     cause = Cause.WORK
     lasting = True
+
+
+class MarkFailed(GenmillError):
+    """The marks of a sample do not read back."""
+
+    cause = Cause.WORK
 
 
 class NotPromoted(GenmillError):

@@ -18,6 +18,7 @@ WITHDRAWAL = "withdrawal"
 REMOVAL = "removal"
 AUDIT = "audit"
 KEY = "key"
+PUBLICATION = "publication"
 
 ORIGIN = "genmill/{}"  # names a ledger in its heads
 
@@ -55,6 +56,14 @@ SOURCES = {
     WITHDRAWAL: Source("withdrawals", ("dataset_id", "digest", "who", "reason", "at")),
     REMOVAL: Source("tombstones", ("kind", "name", "who", "at"), but=("kind", "artifact")),
     AUDIT: Source("audit_entries", ("at", "who", "action", "subject", "detail")),
+    PUBLICATION: Source(
+        "publications",
+        (
+            *("target_id", "item", "job_id", "sample", "version_id", "sha256", "marks", "state"),
+            *("remote_id", "marks_verified", "published_at", "taken_down_at"),
+        ),
+        but=("state", "begun"),
+    ),
     KEY: Source(
         "keys",
         ("purpose", "tenant", "public", "created_at", "rotated_at", "revoked_at", "reason"),

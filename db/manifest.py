@@ -17,6 +17,8 @@ FIELDS = ("kind", "name", "key", "sha256", "size", "media_type")
 def manifest(session: Session, job_id: str) -> dict[str, Any]:
     r"""Job id, spec hash, and the artifacts by shard and name; no times, so it never changes.
 
+    Of marked samples, an artifact says how many have each mark, and why others do not.
+
     An artifact with samples has their count and the SHA-256 over the lines `index digest\n`, so
     that the manifest of a million samples stays small. Raises `NotFound`.
     """
@@ -59,6 +61,8 @@ def _entry(
     entry = {name: getattr(artifact, name) for name in FIELDS} | {"shard": shard}
     if artifact.packed is not None:
         entry["offset"] = artifact.packed.offset
+    if artifact.marks:
+        entry["marks"] = dict(artifact.marks)
     if members_sha256:
         entry["members"] = {"count": count, "sha256": members_sha256}
     return entry

@@ -60,6 +60,11 @@ def add_version(
     )
 
 
+def set_marks(session: Session, name: str, marks: dict[str, Any] | None) -> None:
+    """Set the profile of marks that a model's samples get by default; None: the installation's."""
+    get(session, name).marks = marks
+
+
 def resolve(session: Session, reference: str) -> tuple[Model, ModelVersion]:
     """The model and version that a reference means now.
 
@@ -79,6 +84,15 @@ def resolve(session: Session, reference: str) -> tuple[Model, ModelVersion]:
         known = [*aliases(session, model), LATEST]
         raise NotFound.unknown("alias", alias, known, of=f"model {name!r}")
     return model, version(session, found.version_id)
+
+
+def resolve_removed(session: Session, reference: str) -> tuple[Model, ModelVersion]:
+    """As `resolve`, also of a version that was removed: what came of it may still be somewhere."""
+    name, number, _ = Reference.parse(reference)
+    named = select(Model, ModelVersion).join(ModelVersion, ModelVersion.model_id == Model.id)
+    numbered = (Model.name == name, cast(ModelVersion.number, String) == number)
+    found = session.execute(named.where(*numbered)).first()
+    return (found[0], found[1]) if found else resolve(session, reference)
 
 
 def check_known(session: Session, name: str) -> None:

@@ -25,6 +25,13 @@ EXTRAS = {
     },
     "parquet": {"pyarrow": "pyarrow"},
     "tensorboard": {"tensorboard": "tensorboard"},
+    "publishing": {
+        "asyncssh": "asyncssh",
+        "httpx": "httpx",
+        "huggingface_hub": "huggingface_hub",
+        "standardwebhooks": "standardwebhooks",
+        "webdav4": "webdav4",
+    },
 }
 
 

@@ -23,6 +23,7 @@ from scheduler.results.waiting import wait
 from scheduler.submission.enqueue import enqueue
 from worker.files import canonical_json
 from worker.services import Services
+from worker.services.marking import with_same_marks
 from worker.services.prompts import load_spec
 from worker.services.samples import open_artifact, read_index, sample_objects
 from worker.store import packs
@@ -176,7 +177,7 @@ def _run_again(services: Services, artifact: Artifact) -> str:
     with services.database.read() as session:
         job = session.get_one(Job, artifact.job_id, options=[undefer(Job.spec)])
         shard = session.get_one(Shard, artifact.shard_id)
-    spec = load_spec(services.store, job.spec).model_copy(update={"accept": None})
+    spec = with_same_marks(load_spec(services.store, job.spec)).model_copy(update={"accept": None})
     ranges = [(shard.start, shard.stop)]
     return enqueue(services, spec, ranges=ranges, priority=job.priority, custom_id=job.custom_id).id
 
@@ -189,7 +190,9 @@ def _content(services: Services, job: Job, old: Artifact) -> Content:
         data = file.read()
     if hashlib.sha256(data).hexdigest() != old.sha256:
         raise NotRepaired(
-            f"job {job.id} made other bytes", remedy="another version or device made the first"
+            f"job {job.id} made other bytes",
+            remedy="another version or device made the first, or they are signed: a signature "
+            "carries a time",
         )
     return Content(data, read_index(services, artifact, shard).data)
 

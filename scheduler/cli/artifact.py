@@ -231,6 +231,7 @@ def reproduce(job: str, index: int, as_json: bool) -> None:
 
     A worker makes it. Exits with 1 if a byte differs. The versions of Genmill and PyTorch in its
     record may be others than they were, after an upgrade: then pixels, sound or text are compared.
+    Signatures carry a time: what they sign is compared.
 
     \b
     genmill artifact reproduce 0199c0de 17
@@ -257,5 +258,7 @@ def reproduce(job: str, index: int, as_json: bool) -> None:
     if as_json:
         return
     click.echo(f"sample {index} is the same: {compared.new_sha256}")
+    if compared.same_but_signed:
+        click.echo("only its signature differs, which carries a time", err=True)
     for name, made in compared.differences.items():
         click.echo(f"its record names {name} {made['now']}; it was {made['then']}", err=True)

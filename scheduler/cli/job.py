@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from db.tables import Job
     from scheduler.output.documents import Document
 
+MARK_COLUMNS = ("mark", "applied", "not_applied", "why")
 SHARD_COLUMNS = ("index", "start", "stop", "status", "failures", "last_error")
 
 
@@ -61,12 +62,14 @@ def show(id: str, as_json: bool) -> None:
         print_json(document)
         return
     shards, transitions = document.pop("shards"), document.pop("transitions")
-    chain = document.pop("chain")
+    chain, marks = document.pop("chain"), document.pop("marks")
     progress = document["progress"]
     told = {"progress": describe_stages(progress), "warnings": progress.get("warnings")}
     print_fields(document | told)
     if chain:
         print_chain(chain, document["id"])
+    if marks:
+        print_table(marks, MARK_COLUMNS, heading="MARKS")
     print_table(shards, SHARD_COLUMNS, heading="SHARDS")
     print_table(transitions, ("at", "old", "new", "reason"), heading="HISTORY")
 
@@ -74,18 +77,30 @@ def show(id: str, as_json: bool) -> None:
 def _document(session: "Session", job: "Job") -> "Document":
     """A job with its chain, shards and transitions, and the last point of each of its curves."""
     from db import artifacts, jobs, progress
-    from scheduler.output.documents import chain_documents, job_document, shard_document
+    from scheduler.output.documents import (
+        chain_documents,
+        job_document,
+        mark_documents,
+        published_counts,
+        shard_document,
+    )
 
-    return job_document(job, progress.of(session, [job])[job.id]) | {
-        "chain": chain_documents(session, job.id),
-        "artifacts_removed_at": artifacts.removed_at(session, job.id),
-        "shards": [shard_document(shard) for shard in jobs.shards_of(session, job.id)],
-        "transitions": [
-            {"at": step.at, "old": step.old, "new": step.new, "reason": step.reason}
-            for step in jobs.transitions(session, job.id, with_shards=False)
-        ],
-        "metrics": jobs.last_points(session, job.id),
-    }
+    published = {"publications": published_counts(session, job)} if job.kind == "publish" else {}
+    return (
+        job_document(job, progress.of(session, [job])[job.id])
+        | published
+        | {
+            "chain": chain_documents(session, job.id),
+            "artifacts_removed_at": artifacts.removed_at(session, job.id),
+            "marks": mark_documents(artifacts.marks_of(session, job.id)),
+            "shards": [shard_document(shard) for shard in jobs.shards_of(session, job.id)],
+            "transitions": [
+                {"at": step.at, "old": step.old, "new": step.new, "reason": step.reason}
+                for step in jobs.transitions(session, job.id, with_shards=False)
+            ],
+            "metrics": jobs.last_points(session, job.id),
+        }
+    )
 
 
 @job.command("watch")

@@ -11,6 +11,7 @@ from db.chains import MAX_LENGTH
 from db.errors import NotFound, Refused
 from scheduler.submission.chains import Families
 from scheduler.submission.requests import Columns, Preparer, Request, Unchecked, Waiting
+from worker.services.marking import with_profile_read
 from worker.specs import Finetune, Spec, Train
 
 
@@ -55,7 +56,7 @@ class BatchChains:
         self._early.append(early)
         if columns.get("custom_id") is not None:
             self._early_ids[hash(columns["custom_id"])] = early
-        return Unchecked(spec, columns)
+        return Unchecked(with_profile_read(spec), columns)
 
     def check_early(self, seen: dict[int, int]) -> Iterator[tuple[int, Waiting | Exception]]:
         """Check the lines that could not be checked before; the result of each, by its number.

@@ -27,6 +27,7 @@ from worker.failpoints import reach
 from worker.identity import who
 from worker.networks.family import Family
 from worker.services import Services
+from worker.services.marking import with_same_marks
 from worker.services.prompts import load_spec, store_prompts
 from worker.specs import Finetune, Spec, Train, parse_key
 
@@ -145,7 +146,7 @@ def retry(services: Services, job: Job, *, on_stored: OnStored = say_nothing) ->
             f"job {job.id} is {job.status}: only failed and cancelled jobs can be retried"
         )
     if job.wanted is not None:  # which samples are accepted depends on all of them
-        spec = load_spec(services.store, job.spec)
+        spec = with_same_marks(load_spec(services.store, job.spec))
         columns: Columns = {"priority": job.priority, "custom_id": job.custom_id}
         columns["retry_of"] = job.id
         return enqueue(services, spec, on_stored=on_stored, **columns)
@@ -174,7 +175,7 @@ def _what_is_left(services: Services, job: Job, shards: Sequence[Shard]) -> NewJ
         raise Refused(f"job {job.id} has nothing to retry: every shard succeeded")
     return prepare(
         services,
-        load_spec(services.store, job.spec),
+        with_same_marks(load_spec(services.store, job.spec)),
         priority=job.priority,
         custom_id=job.custom_id,
         retry_of=job.id,

@@ -16,7 +16,7 @@ from db.errors import Refused
 if TYPE_CHECKING:
     from worker.marks.base import Mark
 
-OTHERS = frozenset({"base", "profiles", "apply"})  # modules that are no marks
+OTHERS = frozenset({"base", "tagged", "profiles", "apply"})  # modules that are no marks
 MARKS = tuple(
     sorted(
         module.name

@@ -2,7 +2,7 @@
 
 import itertools
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,10 +30,13 @@ from worker.media.base import (
     SampleFiles,
     SourceFormat,
 )
+from worker.media.samples import sound_label
 from worker.media.samples.containers import Output, SampleRecord, Tar
 from worker.media.samples.record import Record
 from worker.media.samples.spectrogram import spectrogram_picture, spectrogram_sheet
-from worker.media.samples.wav import encode_wav, read_sound, read_wav_record
+from worker.media.samples.tags import Label, Tag
+from worker.media.samples.wav import encode_wav, read_samples, read_sound, read_wav_record
+from worker.media.samples.wav_tags import read_wav_tags, tag_wav, wav_places
 from worker.media.sources import sound_files
 from worker.media.sources.annotations import describe_reading, read_annotations
 from worker.media.sources.inheritance import labels_of, merge_labels, write_labels
@@ -124,8 +127,10 @@ class AudioMedium(Medium):
             member_suffixes=sound_files.SUFFIXES,
         ),
     )
+    label_text = "AI"
     signature = b"RIFF"
     suffix = ".wav"
+    sample_type = "audio/wav"
     container = Tar
     downloads: ClassVar[Downloads] = {
         "files": SampleFiles(
@@ -173,6 +178,37 @@ class AudioMedium(Medium):
     def read_record(self, data: bytes) -> Record:
         """The record in the WAV file's comment."""
         return read_wav_record(data)
+
+    def with_tags(self, data: bytes, tags: Sequence[Tag]) -> bytes:
+        """In an XMP packet, ID3 texts and comments."""
+        return tag_wav(data, tags)
+
+    def read_tags(self, data: bytes) -> Mapping[str, str]:
+        """From a WAV file."""
+        return read_wav_tags(data)
+
+    def tag_places(self, name: str, xmp: str) -> tuple[str, ...]:
+        """See `Medium`."""
+        return wav_places(name, xmp)
+
+    def label_misfit(self, output: Output, label: Label, shape: Shape) -> str:
+        """A tone needs a sample rate of some kHz."""
+        if shape.sample_rate >= sound_label.LOWEST_RATE:
+            return ""
+        return f"sounds of {shape.sample_rate} Hz cannot hold the label's tone"
+
+    def with_label(self, output: Output, label: Label, shape: Shape) -> Output:
+        """A rhythm of tones before the sound; it has no text."""
+        return sound_label.with_label(np.asarray(output, np.float32), shape.sample_rate)
+
+    def has_label(self, data: bytes, label: Label) -> bool:
+        """By the beginning of a WAV file."""
+        samples, rate = read_samples(data)
+        return sound_label.has_label(samples, rate)
+
+    def decode(self, data: bytes) -> Output:
+        """The samples, float32 in [-1, 1]."""
+        return read_samples(data)[0]
 
     def content(self, data: bytes) -> bytes:
         """The rate and the samples."""

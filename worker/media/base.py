@@ -19,6 +19,7 @@ from worker.data.split import Counts
 from worker.media.faults.pictures import most_compared, picture_faults, spread_over
 from worker.media.samples.containers import Output, SampleRecord, Writer
 from worker.media.samples.record import Record
+from worker.media.samples.tags import Label, Tag
 from worker.source_files.members import Rejects
 from worker.source_files.source import Source
 
@@ -110,6 +111,7 @@ class Medium(ABC):
 
     signature: ClassVar[bytes]  # the first bytes of every sample
     suffix: ClassVar[str]  # of a sample's file
+    sample_type: ClassVar[str]  # the media type of that file
     container: ClassVar[type[Writer]]  # of the samples of a shard
     downloads: ClassVar[Downloads]
     # the type of a column of samples in the library `datasets`; None: the record has the content
@@ -133,6 +135,42 @@ class Medium(ABC):
     @abstractmethod
     def read_record(self, data: bytes) -> Record:
         """The record inside a sample's bytes; `BadInput` if there is none."""
+
+    @abstractmethod
+    def with_tags(self, data: bytes, tags: Sequence[Tag]) -> bytes:
+        """A sample's file with tags that it does not have yet."""
+
+    @abstractmethod
+    def read_tags(self, data: bytes) -> Mapping[str, str]:
+        """What the metadata of a file say, by place, in any format that the medium's readers know.
+
+        Raises `BadInput` if it is damaged, or another medium's.
+        """
+
+    @abstractmethod
+    def tag_places(self, name: str, xmp: str) -> tuple[str, ...]:
+        """Where a sample's file has a tag of this name and XMP property, as `read_tags` says."""
+
+    label_text: ClassVar[str]  # of a label that people see or hear, unless another is asked for
+
+    def check_label(self, text: str) -> None:  # noqa: B027 - most take any
+        """Refuse the text of a label that samples cannot have."""
+
+    @abstractmethod
+    def label_misfit(self, output: Output, label: Label, shape: Shape) -> str:
+        """Why an output has no room for a label; empty if it has."""
+
+    @abstractmethod
+    def with_label(self, output: Output, label: Label, shape: Shape) -> Output:
+        """A copy of an output with a label."""
+
+    @abstractmethod
+    def has_label(self, data: bytes, label: Label) -> bool:
+        """Whether a file has a label; `BadInput` if it cannot be read."""
+
+    @abstractmethod
+    def decode(self, data: bytes) -> Output:
+        """What was encoded in a sample, as far as it was kept; `BadInput` if it is damaged."""
 
     def content(self, data: bytes) -> bytes:
         """What a sample shows, whatever its encoding and record; `BadInput` if it is damaged."""

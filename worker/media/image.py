@@ -33,13 +33,16 @@ from worker.media.base import (
     Sketches,
     SourceFormat,
 )
+from worker.media.samples import picture_label
 from worker.media.samples.contact_sheet import contact_sheet, shrink
 from worker.media.samples.containers import Output, SampleRecord, Tar
 from worker.media.samples.png import encode_png, read_pixels, read_png_record
+from worker.media.samples.png_tags import png_places, read_picture_tags, tag_png
 from worker.media.samples.record import Record
+from worker.media.samples.tags import Label, Tag
 from worker.media.sources import idx, image_files, recognition
 from worker.media.sources.annotations import describe_reading, read_annotations
-from worker.media.sources.image_files import ImageItem
+from worker.media.sources.image_files import ImageItem, decode_image
 from worker.media.sources.inheritance import labels_of, merge_labels, write_labels
 
 SIDES = (4, 1024)  # smallest and largest side of stored images, in pixels
@@ -172,8 +175,10 @@ class ImageMedium(Medium):
             member_suffixes=image_files.SUFFIXES,
         ),
     )
+    label_text = "AI生成"
     signature = b"\x89PNG"
     suffix = ".png"
+    sample_type = "image/png"
     container = Tar
     downloads: ClassVar[Downloads] = {
         "files": SampleFiles(
@@ -198,6 +203,44 @@ class ImageMedium(Medium):
     def read_record(self, data: bytes) -> Record:
         """The record in the PNG file's text chunk."""
         return read_png_record(data)
+
+    def with_tags(self, data: bytes, tags: Sequence[Tag]) -> bytes:
+        """In an XMP packet, EXIF fields and text chunks."""
+        return tag_png(data, tags)
+
+    def read_tags(self, data: bytes) -> Mapping[str, str]:
+        """From a picture of any format."""
+        return read_picture_tags(data)
+
+    def tag_places(self, name: str, xmp: str) -> tuple[str, ...]:
+        """See `Medium`."""
+        return png_places(name, xmp)
+
+    def check_label(self, text: str) -> None:
+        """Refuse what cannot be drawn."""
+        picture_label.check_text(text)
+
+    def label_misfit(self, output: Output, label: Label, shape: Shape) -> str:
+        """A label of legible letters may cover a quarter of the picture."""
+        height, width = np.asarray(output).shape[:2]
+        if picture_label.room_for(label, width, height):
+            return ""
+        return f"{width}x{height} pixels have no room for the legible label {label.text!r}"
+
+    def with_label(self, output: Output, label: Label, shape: Shape) -> Output:
+        """In the lower right corner."""
+        return picture_label.with_label(np.asarray(output), label)
+
+    def has_label(self, data: bytes, label: Label) -> bool:
+        """By the pixels of the corner."""
+        own = data.startswith(self.signature)
+        pixels = read_pixels(data) if own else decode_image(data, lambda it: it.convert("RGB"))
+        return picture_label.has_label(np.asarray(pixels), label)
+
+    def decode(self, data: bytes) -> Output:
+        """The pixels, (H, W, C)."""
+        pixels = read_pixels(data)
+        return pixels[..., None] if pixels.ndim == 2 else pixels
 
     def content(self, data: bytes) -> bytes:
         """The pixels."""

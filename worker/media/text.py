@@ -6,6 +6,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from pydantic import JsonValue
+
 from db.errors import Refused
 from worker.cleaning.blank import BlankTexts
 from worker.cleaning.personal import MaskPersonal
@@ -27,6 +29,7 @@ from worker.media.base import (
 from worker.media.faults.texts import text_faults
 from worker.media.samples.containers import JsonLines, Output, SampleRecord, describe
 from worker.media.samples.record import Record, parse_record, to_json
+from worker.media.samples.tags import Label, Tag
 from worker.media.sources import documents
 from worker.media.sources.layout import Layout, Names
 
@@ -130,6 +133,17 @@ def _line(sample: SampleRecord) -> bytes:
     return sample.json[:-1] + b"," + text[1:]
 
 
+def _plain(text: str) -> JsonValue:
+    """A tag's text; one that is JSON itself as what it means."""
+    value: JsonValue = json.loads(text) if text.startswith("{") else text
+    return value
+
+
+def _of_tag(value: JsonValue) -> str:
+    """The inverse of `_plain`; JSON in tags is ASCII."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
 def _learnt(dataset: LocalDataset, split: int) -> Iterator[str]:
     return (text for row in dataset.documents(split) for text in learnt_texts_of(row))
 
@@ -178,8 +192,10 @@ class TextMedium(Medium):
             any_suffix=True,
         ),
     )
+    label_text = "（AI生成）"  # noqa: RUF001 - Chinese brackets
     signature = b"{"
     suffix = ".json"
+    sample_type = "application/json"
     container = JsonLines
     downloads: ClassVar[Downloads] = {
         "jsonl": CombinedFiles.RECORDS,
@@ -227,6 +243,36 @@ class TextMedium(Medium):
     def read_record(self, data: bytes) -> Record:
         """The line itself."""
         return parse_record(data, "the text")
+
+    def with_tags(self, data: bytes, tags: Sequence[Tag]) -> bytes:
+        """As further keys of the line."""
+        keys = {tag.name: _plain(tag.text) for tag in tags}
+        return data[:-1] + b"," + to_json(keys).encode()[1:] if keys else data
+
+    def read_tags(self, data: bytes) -> Mapping[str, str]:
+        """The keys of a line."""
+        keys = parse_record(data, "the text").items()
+        return {f"JSON {key}": _of_tag(value) for key, value in keys}
+
+    def tag_places(self, name: str, xmp: str) -> tuple[str, ...]:
+        """See `Medium`."""
+        return (f"JSON {name}",)
+
+    def label_misfit(self, output: Output, label: Label, shape: Shape) -> str:
+        """Any text has room."""
+        return ""
+
+    def with_label(self, output: Output, label: Label, shape: Shape) -> Output:
+        """As a line of its own at the end."""
+        return f"{output}\n{label.text}"
+
+    def has_label(self, data: bytes, label: Label) -> bool:
+        """By the end of the text."""
+        return str(self.read_record(data).get("text")).rstrip().endswith(f"\n{label.text}")
+
+    def decode(self, data: bytes) -> Output:
+        """The text."""
+        return str(self.read_record(data).get("text", ""))
 
     def content(self, data: bytes) -> bytes:
         """The text."""

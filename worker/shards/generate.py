@@ -16,8 +16,11 @@ from worker.engine.generate import Generation, Sample, Task, generate_together
 from worker.engine.stages import LOADING
 from worker.engine.streams import most_streams
 from worker.feeds.source_images import SourceImages
+from worker.marks.apply import token_key
+from worker.marks.base import Marking
 from worker.media.samples.record import Origin
 from worker.networks.network import StreamingNetwork
+from worker.services.marking import marking_of
 from worker.services.pinned import PinnedGeneration
 from worker.shards.context import ShardResult, WorkerContext
 from worker.shards.lease import Lease, hang_checks_paused
@@ -45,10 +48,11 @@ def generate_shards(
     with hang_checks_paused(leases), _shown_as_loading(shown):
         loaded = context.load(version)
         _require_memory(context, parts[0].pinned, loaded)
-    shared = _origin(context, parts[0].pinned)  # the settings are equal
+    pinned, shape = parts[0].pinned, loaded.network.shape  # the settings and marks are equal
+    shared, marking = _origin(context, pinned), marking_of(context.services, pinned.spec, shape)
     origins = {part: _origin_of(part, shared) for part in parts}
-    with Packer(context.services.store, loaded.network.shape, origins, folder) as packer:
-        yield from _Shards(context, loaded, packer, shared, folder).run(parts, more)
+    with Packer(context.services.store, shape, origins, folder, marking) as packer:
+        yield from _Shards(context, loaded, packer, shared, folder, marking).run(parts, more)
 
 
 @contextmanager
@@ -73,10 +77,11 @@ class _Shards:
         packer: Packer,
         shared: Origin,
         folder: Path,
+        marking: Marking | None,
     ) -> None:
         """`shared` is the origin of all samples, but for seeds and names."""
         self._context, self._loaded, self._packer, self._shared = context, loaded, packer, shared
-        self._folder = folder
+        self._folder, self._watermark_key = folder, token_key(marking)
         self._tasks: dict[Task, Part] = {}
         self._judged: dict[Part, Judging] = {}  # those of orders with rules
 
@@ -132,7 +137,9 @@ class _Shards:
         begun: dict[Task, Part] = {}
         for part in parts:
             try:
-                task = Task(_generation(self._context, part, self._loaded), part.lease)
+                generation = _generation(self._context, part, self._loaded)
+                generation = replace(generation, watermark_key=self._watermark_key)
+                task = Task(generation, part.lease)
                 shape = self._loaded.network.shape
                 judging = begin_judging(self._context, part, shape, self._folder)
             except BaseException as error:
@@ -188,6 +195,7 @@ def _origin(context: WorkerContext, pinned: PinnedGeneration) -> Origin:
         device=context.device.type,
         precision=context.services.settings.precision,
         dataset=spec.dataset,
+        marks=spec.marks.name if spec.marks else None,
     )
 
 

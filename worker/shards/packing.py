@@ -21,8 +21,10 @@ from worker.conversations import Conversation
 from worker.data.dataset import Shape
 from worker.engine.generate import Sample
 from worker.files import inside
+from worker.marks.apply import Marker
+from worker.marks.base import Marking
 from worker.media import find_medium
-from worker.media.samples.containers import SampleRecord, Writer, Written
+from worker.media.samples.containers import SampleRecord, Writer
 from worker.media.samples.record import Origin, SharedRecord
 from worker.shards.context import ShardResult
 from worker.shards.lease import hang_checks_paused
@@ -46,12 +48,20 @@ class Packer:
     """Turns samples into stored objects: one for each part, or for many parts that are small."""
 
     def __init__(
-        self, store: ObjectStore, shape: Shape, origins: Mapping[Part, Origin], folder: Path
+        self,
+        store: ObjectStore,
+        shape: Shape,
+        origins: Mapping[Part, Origin],
+        folder: Path,
+        marking: Marking | None = None,
     ) -> None:
-        """The samples of all parts have one `shape`; large objects are built in `folder`."""
+        """The samples of all parts have one `shape` and one `marking`, if they are marked at all.
+
+        Large objects are built in `folder`.
+        """
         self._store, self._shape, self._folder = store, shape, folder
-        self._medium = find_medium(shape.media)
-        self._open = {part: _Object(part, origin) for part, origin in origins.items()}
+        self._medium, self._marking = find_medium(shape.media), marking
+        self._open = {part: self._object(part, origin) for part, origin in origins.items()}
         self._unresolved = set(origins)
         self._stored_next: set[Part] = set()
         self._steps: queue.Queue[Sequence[Made] | None] = queue.Queue(QUEUED_STEPS)
@@ -68,7 +78,7 @@ class Packer:
 
     def open(self, part: Part, origin: Origin) -> None:
         """Begin a further part."""
-        self._open[part] = _Object(part, origin)
+        self._open[part] = self._object(part, origin)
         self._unresolved.add(part)
 
     def add(self, step: Sequence[Made]) -> None:
@@ -84,6 +94,9 @@ class Packer:
             if isinstance(made, Exception) or made[-1].index + 1 == part.lease.claim.stop:
                 self._stored_next.add(part)
                 part.lease.pause_hang_check()
+
+    def _object(self, part: Part, origin: Origin) -> "_Object":
+        return _Object(part, origin, Marker(self._marking) if self._marking else None)
 
     def results(self) -> Iterator[Result]:
         """The results there are by now."""
@@ -145,13 +158,17 @@ class Packer:
                 self._fail(each, made)
             else:
                 batch.append((each, each.records(made)))
-        if batch:
+        if self._marking is None and batch:
             self._encode(batch)
+        elif batch:  # each part counts its own marks
+            for one in batch:
+                self._encode([one])
 
     def _encode(self, batch: Sequence[tuple["_Object", list[SampleRecord]]]) -> None:
         samples = [sample for _, some in batch for sample in some]
         try:
-            encoded = iter(self._medium.encode(samples, self._shape))
+            marker = batch[0][0].marker
+            encoded = iter((marker or self._medium).encode(samples, self._shape))
         except BaseException as error:  # of native code too: this is a thread of its own
             if len(batch) == 1:
                 self._fail(batch[0][0], contained(error))
@@ -173,7 +190,8 @@ class Packer:
             if samples[-1].index + 1 == each.part.lease.claim.stop:
                 written = each.writer.close()
                 del self._open[each.part]
-                self._finish_object(each.part, written)
+                marks = each.marker.data if each.marker else None
+                self._finish_object(Finished(each.part, written, marks))
         except BaseException as error:
             self._fail(each, contained(error))
 
@@ -182,15 +200,15 @@ class Packer:
         each.discard()
         self._results.put((each.part, error))
 
-    def _finish_object(self, part: Part, written: Written) -> None:
+    def _finish_object(self, finished: Finished) -> None:
         """Store an object, now or together with other small ones."""
-        content = written.content
+        content = finished.written.content
         if not self._together or isinstance(content, Path) or len(content) > SMALL_BYTES:
-            self._submit([(part, written)])
+            self._submit([finished])
             return
         if not self._small:
             self._pack_at = time.monotonic() + PACK_EVERY_S
-        self._small.append((part, written))
+        self._small.append(finished)
         self._small_bytes += len(content)
         if len(self._small) == TOGETHER or self._small_bytes >= PACK_BYTES:
             self._store_small()
@@ -211,12 +229,12 @@ class Packer:
             results = [(part, _result(part, artifact)) for part, artifact in stored]
         except BaseException as error:
             failure = contained(error)
-            results = [(part, failure) for part, _ in finished]
+            results = [(each.part, failure) for each in finished]
         finally:
             self._room.release()
-        for _, written in finished:
-            if isinstance(written.content, Path):
-                written.content.unlink(missing_ok=True)
+        for each in finished:
+            if isinstance(each.written.content, Path):
+                each.written.content.unlink(missing_ok=True)
         for result in results:
             self._results.put(result)
 
@@ -231,8 +249,8 @@ def _result(part: Part, artifact: NewArtifact) -> ShardResult:
 class _Object:
     """A part's object while it is packed."""
 
-    def __init__(self, part: Part, origin: Origin) -> None:
-        self.part = part
+    def __init__(self, part: Part, origin: Origin, marker: Marker | None) -> None:
+        self.part, self.marker = part, marker
         self.writer: Writer | None = None
         self._origin = origin
         self._shared = lru_cache(maxsize=256)(self._make_shared)

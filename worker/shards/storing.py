@@ -1,8 +1,9 @@
 """Storing finished objects of samples: one each, or many small ones in a pack."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from db.commits import NewArtifact, NewIndex, Range, blob_prefix
 from db.jobs import JobBrief
@@ -23,7 +24,12 @@ class Part:
     lease: Lease
 
 
-Finished = tuple[Part, Written]
+class Finished(NamedTuple):
+    """An object of a part's samples that is to be stored."""
+
+    part: Part
+    written: Written
+    marks: Mapping[str, Any] | None = None  # what became of each, of marked samples
 
 
 def store_finished(
@@ -31,45 +37,49 @@ def store_finished(
 ) -> list[tuple[Part, NewArtifact]]:
     """Store objects with their indexes, several in a pack; the caller records them."""
     if len(finished) == 1:
-        [(part, written)] = finished
-        return [(part, _store_alone(store, part, written))]
+        [one] = finished
+        return [(one.part, _store_alone(store, one))]
     pack = PackWriter()
-    packed = [(part, _add_to_pack(pack, part, written)) for part, written in finished]
+    packed = [(each.part, _add_to_pack(pack, each)) for each in finished]
     pack.store(store)
     return packed
 
 
-def _add_to_pack(pack: PackWriter, part: Part, written: Written) -> NewArtifact:
+def _add_to_pack(pack: PackWriter, finished: Finished) -> NewArtifact:
     """Add an object, and its index unless the record is going to hold that."""
+    written = finished.written
     content, index = written.read(), describe_index(written.index)
     place = pack.add(content)
     if index.sha256:
         pack.add(written.index.data)
     sha256 = hashlib.sha256(content).hexdigest()
     blob = Blob(place.key, sha256, place.size)
-    return _artifact(part, written, blob, index=index, packed=place)
+    return _artifact(finished, blob, index=index, packed=place)
 
 
-def _store_alone(store: ObjectStore, part: Part, written: Written) -> NewArtifact:
+def _store_alone(store: ObjectStore, finished: Finished) -> NewArtifact:
     """Store a part's object and its index; the caller records them."""
+    part, written = finished.part, finished.written
     prefix, content = blob_prefix(part.job.id), written.content
     if isinstance(content, bytes):
         blob = store.put_bytes(prefix, content, durable=False)  # the commit flushes
     else:
         blob = store.put(prefix, content)
-    return _artifact(part, written, blob, index=store_index(store, part.job.id, written.index))
+    return _artifact(finished, blob, index=store_index(store, part.job.id, written.index))
 
 
 def _artifact(
-    part: Part, written: Written, blob: Blob, *, index: NewIndex, packed: Range | None = None
+    finished: Finished, blob: Blob, *, index: NewIndex, packed: Range | None = None
 ) -> NewArtifact:
+    written = finished.written
     return NewArtifact(
         "samples",
-        f"samples-{part.lease.claim.idx:06d}{written.extension}",
+        f"samples-{finished.part.lease.claim.idx:06d}{written.extension}",
         blob.key,
         blob.sha256,
         blob.size,
         written.media_type,
         index=index,
         packed=packed,
+        marks=finished.marks,
     )

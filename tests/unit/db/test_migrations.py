@@ -177,3 +177,14 @@ def test_what_was_done_before_there_was_a_ledger_waits_for_a_place_in_it(databas
         assert list(ledger_is_whole(connection)) == []
     migrate(database, "0016", command.downgrade)
     assert schema.current(database) == "0016"
+
+
+def test_models_from_before_there_were_marks_have_none(database):
+    migrate(database, "0015")
+    insert(database, "models", id="m", name="digits", family="gan", created_at=AT)
+    migrate(database, "head")
+    with database.read() as session:
+        assert models.get(session, "digits").marks is None
+        assert session.scalars(select(Artifact.marks)).all() == []
+    migrate(database, "0015", command.downgrade)
+    assert schema.current(database) == "0015"

@@ -10,8 +10,7 @@ import json
 import re
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -23,11 +22,11 @@ from PIL import Image
 
 from db.errors import BadInput, NonFinite, raise_outage
 from worker.media.samples.containers import SampleRecord, describe
+from worker.media.samples.png_chunks import EXIF, SIGNATURE, chunk, metadata_chunks, read_text
 from worker.media.samples.record import Record, SharedRecord, parse_record
 
 Pixels = npt.NDArray[np.uint8]
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 3: 2}  # by channels: grey, RGB
 NONE, UP = 0, 2  # filters
 _MISLEADING = re.compile("[,:\n]")
@@ -45,10 +44,10 @@ def encode_png(samples: Sequence[SampleRecord]) -> list[bytes]:
             )
         images.append(image)
     batch = np.stack(images)
-    start, end = _header(*batch.shape[1:]), _chunk(b"IEND", b"")
+    start, end = _header(*batch.shape[1:]), chunk(b"IEND", b"")
     size = batch.shape[2], batch.shape[1]
     return [
-        b"".join((start, *_texts(sample, size), _chunk(b"IDAT", zlib.compress(rows, LEVEL)), end))
+        b"".join((start, *_texts(sample, size), chunk(b"IDAT", zlib.compress(rows, LEVEL)), end))
         for sample, rows in zip(samples, _filtered(batch), strict=True)
     ]
 
@@ -66,27 +65,25 @@ def parameters(record: Mapping[str, Any], size: tuple[int, int]) -> str:
 def read_png_record(source: Path | bytes) -> Record:
     """The record inside a PNG file made by Genmill; `BadInput` if there is none."""
     name = str(source) if isinstance(source, Path) else "the image"
-    with _opened(source, name) as image:
-        text = image.info.get("genmill")
-    if text is None:
+    try:
+        data = source.read_bytes() if isinstance(source, Path) else source
+        texts = dict(read_text(*each) for each in metadata_chunks(data) if each[0] != EXIF)
+    except (OSError, BadInput) as error:
+        raise_outage(error)
+        raise BadInput(f"{name} is not a readable PNG: {error}") from None
+    if (text := texts.get("genmill")) is None:
         raise BadInput(f"{name} was not made by Genmill: it has no text chunk 'genmill'")
     return parse_record(text, name)
 
 
 def read_pixels(data: bytes) -> Pixels:
     """The pixels of a PNG file, (H, W) or (H, W, C); `BadInput` if it is damaged."""
-    with _opened(data, "the image") as image:
-        return np.asarray(image)
-
-
-@contextmanager
-def _opened(source: Path | bytes, name: str) -> Iterator[Image.Image]:
     try:
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
-            yield image
+        with Image.open(BytesIO(data)) as image:
+            return np.asarray(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise_outage(error)
-        raise BadInput(f"{name} is not a readable PNG: {error}") from None
+        raise BadInput(f"the image is not a readable PNG: {error}") from None
 
 
 def _filtered(batch: Pixels) -> Pixels:
@@ -107,12 +104,12 @@ def _filtered(batch: Pixels) -> Pixels:
 
 def _header(height: int, width: int, channels: int) -> bytes:
     fields = struct.pack(">IIBBBBB", width, height, 8, COLOUR_TYPES[channels], 0, 0, 0)
-    return SIGNATURE + _chunk(b"IHDR", fields)
+    return SIGNATURE + chunk(b"IHDR", fields)
 
 
 def _texts(sample: SampleRecord, size: tuple[int, int]) -> list[bytes]:
     index = b"%d" % sample.index
-    return [_chunk(name, index.join(ends)) for name, ends in _text_parts(sample.shared, size)]
+    return [chunk(name, index.join(ends)) for name, ends in _text_parts(sample.shared, size)]
 
 
 @lru_cache(maxsize=1024)
@@ -161,8 +158,3 @@ def _parameters(record: Mapping[str, Any], size: tuple[int, int]) -> tuple[str, 
     }
     text = record["prompt"] or record["label"] or ""
     return f"{text}\n{joined(before)}, Sample: ", f", {joined(after)}"
-
-
-def _chunk(name: bytes, data: bytes) -> bytes:
-    length, check = len(data).to_bytes(4), zlib.crc32(data, zlib.crc32(name))
-    return b"".join((length, name, data, check.to_bytes(4)))

@@ -42,6 +42,7 @@ class Origin:
     device: str = "cpu"  # cpu | cuda: bytes are equal on devices of one type
     precision: str = "fp32"
     dataset: str | None = None  # pinned, "mnist:1", if samples are made from images
+    marks: str | None = None  # the profile of marks, if samples carry more than this record
     genmill: str = field(default_factory=code_version)
     torch: str = field(default_factory=_torch_version)
 
@@ -55,7 +56,7 @@ class Origin:
     ) -> Record:
         """The record of sample `index`: plain data with the same keys in the same order."""
         settings = {k: v for k, v in self.sampling.items() if k != "micro_batch"}
-        return {
+        record = {
             "custom_id": custom_id,
             "index": index,
             "seed": self.seed,
@@ -73,6 +74,7 @@ class Origin:
             "torch": self.torch,
             "digital_source_type": AI_GENERATED,
         }
+        return record | ({"marks": self.marks} if self.marks else {})
 
     def shared(
         self,

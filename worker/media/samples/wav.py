@@ -5,10 +5,8 @@ Interface and Data Specifications 1.0, 1991, chapter 3.
 """
 
 import struct
-from collections.abc import Iterator, Mapping
-from io import BytesIO
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +16,7 @@ from worker.media.samples.containers import SampleRecord, describe
 from worker.media.samples.record import Record, parse_record
 
 Samples = npt.NDArray[np.int16]  # (T,), mono
+Chunk = tuple[bytes, bytes]  # its name and content
 
 RATES = (500, 384_000)  # Hz
 PCM = 1  # the format tag
@@ -55,13 +54,18 @@ def write_wav(samples: Samples, rate: int, info: Mapping[str, str]) -> bytes:
     The LIST chunk comes last, because some readers expect the samples at byte 44.
     """
     form = struct.pack("<HHIIHH", PCM, 1, rate, 2 * rate, 2, 16)
-    entries = b"".join(_chunk(name, text.encode() + b"\0") for name, text in info.items())
-    chunks = [
-        ("fmt ", form),
-        ("data", samples.astype("<i2").tobytes()),
-        ("LIST", b"INFO" + entries),
-    ]
-    body = b"".join(_chunk(name, data) for name, data in chunks)
+    return riff([(b"fmt ", form), (b"data", samples.astype("<i2").tobytes()), info_chunk(info)])
+
+
+def info_chunk(info: Mapping[str, str]) -> Chunk:
+    """The LIST chunk of comments, by four-letter name."""
+    texts = ((name.encode("ascii"), text.encode() + b"\0") for name, text in info.items())
+    return b"LIST", b"INFO" + b"".join(_bytes_of(name, text) for name, text in texts)
+
+
+def riff(chunks: Iterable[Chunk]) -> bytes:
+    """A WAV file of these chunks."""
+    body = b"".join(_bytes_of(name, content) for name, content in chunks)
     return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body
 
 
@@ -73,41 +77,51 @@ def float_to_int16(values: npt.NDArray[np.floating]) -> Samples:
 
 def read_info(data: bytes) -> dict[str, str]:
     """The comments in a WAV file's LIST INFO chunk; `BadInput` if it is not a WAV file."""
-    file, found = BytesIO(data), {}
-    _check_riff(file)
-    for name, size in _chunks(file):
-        content = file.read(size) if name == b"LIST" else b""
-        if content.startswith(b"INFO"):
-            entries = BytesIO(content[4:])
-            for entry, length in _chunks(entries):
-                text = entries.read(length).split(b"\0")[0]
-                found[entry.decode("latin-1")] = text.decode("utf-8", "replace")
+    found = {}
+    for name, content in riff_chunks(data):
+        if name == b"LIST" and content.startswith(b"INFO"):
+            for entry, text in _entries(content, 4):
+                found[entry.decode("latin-1")] = text.split(b"\0")[0].decode("utf-8", "replace")
     return found
 
 
 def read_sound(data: bytes) -> bytes:
-    """All that a WAV file holds but its comments; `BadInput` if it is not a WAV file."""
-    file = BytesIO(data)
-    _check_riff(file)
-    return b"".join(name + file.read(size) for name, size in _chunks(file) if name != b"LIST")
+    """The format and the samples of a WAV file; `BadInput` if it is not a WAV file."""
+    return b"".join(
+        name + content for name, content in riff_chunks(data) if name in {b"fmt ", b"data"}
+    )
 
 
-def _check_riff(file: IO[bytes]) -> None:
-    head = file.read(12)
-    if not head:
+def read_samples(data: bytes) -> tuple[npt.NDArray[np.float32], int]:
+    """The samples of a WAV file of ours, float32 (T,) in [-1, 1], and its rate in Hz.
+
+    Raises `BadInput` if it is another kind of file: not 16-bit PCM, mono.
+    """
+    chunks = dict(riff_chunks(data))
+    form = chunks.get(b"fmt ", b"").ljust(16, b"\0")
+    kind, channels, rate, _, _, bits = struct.unpack("<HHIIHH", form[:16])
+    if (kind, channels, bits) != (PCM, 1, 16):
+        raise BadInput("not a WAV file of 16-bit PCM, mono")
+    data = chunks.get(b"data", b"")
+    whole = np.frombuffer(data[: len(data) // 2 * 2], "<i2")
+    return whole.astype(np.float32) / np.float32(32768), int(rate)
+
+
+def riff_chunks(data: bytes) -> Iterator[Chunk]:
+    """Each chunk of a WAV file, the last one perhaps cut off; `BadInput` if it is none."""
+    if not data:
         raise BadInput("empty")
-    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
-        raise BadInput(f"not a WAV file: begins with {head[:4].hex(' ')}")
+    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
+        raise BadInput(f"not a WAV file: begins with {data[:4].hex(' ')}")
+    yield from _entries(data, 12)
 
 
-def _chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Each chunk's name and size; the file is at its content, which the caller may read."""
-    while len(head := file.read(8)) == 8:
-        name, size = struct.unpack("<4sI", head)
-        begin = file.tell()
-        yield name, size
-        file.seek(begin + size + size % 2)
+def _entries(data: bytes, at: int) -> Iterator[Chunk]:
+    while at + 8 <= len(data):
+        name, size = struct.unpack_from("<4sI", data, at)
+        yield name, data[at + 8 : at + 8 + size]
+        at += 8 + size + size % 2
 
 
-def _chunk(name: str, data: bytes) -> bytes:
-    return name.encode("ascii") + struct.pack("<I", len(data)) + data + bytes(len(data) % 2)
+def _bytes_of(name: bytes, data: bytes) -> bytes:
+    return name + struct.pack("<I", len(data)) + data + bytes(len(data) % 2)

@@ -1,0 +1,56 @@
+"""What marks share that are metadata: tags, which each medium writes where its readers look."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import JsonValue
+
+from db.errors import BadInput
+from worker.marks.base import ABSENT, DAMAGED, PRESENT, Mark, Marking, Reading, Stage
+from worker.media.samples.containers import SampleRecord
+from worker.media.samples.tags import Tag
+
+if TYPE_CHECKING:
+    from worker.keys.keyring import Keyring
+    from worker.media.base import Medium
+
+
+class TagMark(Mark):
+    """A mark that consists of tags. A reading says each tag's text, and where it is missing."""
+
+    stage = Stage.BYTES
+    properties: ClassVar[Mapping[str, str]]  # the XMP property of each tag, by the tag's name
+
+    @abstractmethod
+    def texts(self, sample: SampleRecord, marking: Marking) -> dict[str, str]:
+        """The text of each tag that the sample gets, by the tag's name."""
+
+    def tags(self, sample: SampleRecord, marking: Marking) -> Sequence[Tag]:
+        """The texts as tags."""
+        texts = self.texts(sample, marking).items()
+        return [Tag(name, text, self.properties[name]) for name, text in texts]
+
+    def expected(self, sample: SampleRecord, marking: Marking) -> Mapping[str, JsonValue]:
+        """Every text, in every place."""
+        return {**self.texts(sample, marking), "missing": []}
+
+    def read(self, data: bytes, keys: "Keyring", medium: "Medium") -> Reading:
+        """Damaged if a text differs from place to place."""
+        try:
+            places = medium.read_tags(data)
+        except BadInput as error:
+            return Reading(self.name, DAMAGED, why=error.message)
+        says: dict[str, JsonValue] = {}
+        missing: list[JsonValue] = []
+        for name, xmp in self.properties.items():
+            here = {place: places.get(place) for place in medium.tag_places(name, xmp)}
+            told = {text for text in here.values() if text is not None}
+            if len(told) > 1:
+                return Reading(self.name, DAMAGED, why=f"its {name} differs from place to place")
+            if told:
+                says[name] = told.pop()
+                missing += [place for place, text in here.items() if text is None]
+        if not says:
+            return Reading(self.name, ABSENT)
+        return Reading(self.name, PRESENT, {**says, "missing": missing})

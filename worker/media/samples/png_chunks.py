@@ -1,0 +1,75 @@
+"""The chunks of a PNG file, written and walked. Source: PNG, third edition, W3C 2025."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+from db.errors import BadInput
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+HEADER_END = len(SIGNATURE) + 12 + 13  # where the chunk IHDR ends
+MAX_TEXT_BYTES = 16 << 20  # of a text that is compressed
+TEXTS = {b"tEXt", b"iTXt", b"zTXt"}
+EXIF = b"eXIf"
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    """A chunk with its length and checksum."""
+    length, check = len(data).to_bytes(4), zlib.crc32(data, zlib.crc32(name))
+    return b"".join((length, name, data, check.to_bytes(4)))
+
+
+def text_chunk(keyword: str, text: str) -> bytes:
+    """A text chunk: of the international kind only if the text needs it."""
+    try:
+        return chunk(b"tEXt", f"{keyword}\0{text}".encode("latin-1"))
+    except UnicodeError:
+        return international_chunk(keyword, text.encode())
+
+
+def international_chunk(keyword: str, text: bytes) -> bytes:
+    """A chunk of a text in UTF-8: not compressed, of no language."""
+    return chunk(b"iTXt", b"%b\0\0\0\0\0%b" % (keyword.encode(), text))
+
+
+def metadata_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The name and content of each chunk with text or EXIF fields.
+
+    Raises `BadInput` if one is damaged, or if the file ends before the picture does. The checksums
+    of other chunks are not looked at.
+    """
+    at, name = len(SIGNATURE), b""
+    if not data.startswith(SIGNATURE):
+        raise BadInput(f"not a PNG file: begins with {data[:4].hex(' ') or 'nothing'}")
+    while name != b"IEND":
+        if at + 12 > len(data):
+            raise BadInput("the PNG file is cut off")
+        size, name = struct.unpack_from(">I4s", data, at)
+        content, check = data[at + 8 : at + 8 + size], data[at + 8 + size : at + 12 + size]
+        at += 12 + size
+        if name in TEXTS or name == EXIF:
+            if zlib.crc32(content, zlib.crc32(name)).to_bytes(4) != check:
+                raise BadInput(f"the chunk {name.decode()} of the PNG file is damaged")
+            yield name, content
+
+
+def read_text(name: bytes, content: bytes) -> tuple[str, str]:
+    """The keyword and the text of a text chunk; `BadInput` if it cannot be read."""
+    keyword, _, rest = content.partition(b"\0")
+    try:
+        return keyword.decode("latin-1"), _decoded(name, rest)
+    except (zlib.error, ValueError) as error:
+        raise BadInput(f"the PNG file's text {keyword[:80]!r} cannot be read: {error}") from None
+
+
+def _decoded(name: bytes, rest: bytes) -> str:
+    if name == b"tEXt":
+        return rest.decode("latin-1")
+    if name == b"zTXt":
+        return _inflated(rest[1:]).decode("latin-1")
+    compressed, text = rest[:1] == b"\1", rest[2:].split(b"\0", 2)[-1]
+    return (_inflated(text) if compressed else text).decode()
+
+
+def _inflated(data: bytes) -> bytes:
+    return zlib.decompressobj().decompress(data, MAX_TEXT_BYTES)

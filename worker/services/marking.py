@@ -1,0 +1,70 @@
+"""The marks that a generate job asks for: pinned when it is enqueued, and read by its workers."""
+
+from sqlalchemy.orm import Session
+
+from db import models
+from db.registry import Reference
+from worker.data.dataset import Shape
+from worker.mark_profile import NONE, Profile
+from worker.marks.base import Marking
+from worker.marks.profiles import complete, looked_up, purposes
+from worker.media.base import Medium
+from worker.services.connections import Services
+from worker.specs import Generate, Spec
+
+UNMARKED = Profile(name=NONE)
+
+
+def pin_marks(
+    services: Services, session: Session, spec: Generate, medium: Medium
+) -> Profile | None:
+    """The job's profile, else its model's, else the installation's; None if that has no marks.
+
+    It is complete: with every setting, and the ids of the keys that its marks need. Raises
+    `Refused`, or `NotFound` for a key that has not been made yet.
+    """
+    asked = spec.marks or _default(services, session, spec)
+    profile = complete(asked, medium)
+    if profile is None or profile.keys:
+        return profile
+    needed = sorted(purposes(profile))
+    if not needed:
+        return profile
+    from worker.keys.keyring import load_keyring  # noqa: PLC0415 - loads cryptography
+
+    ring = load_keyring(session, services.settings)
+    keys = {purpose: ring.current(purpose).id for purpose in needed}
+    return profile.model_copy(update={"keys": keys})
+
+
+def _default(services: Services, session: Session, spec: Generate) -> Profile:
+    """The profile of a job that asks for none."""
+    own = models.get(session, Reference.parse(spec.model).name).marks
+    return Profile(name=services.settings.marks) if own is None else Profile.model_validate(own)
+
+
+def with_profile_read(spec: Spec) -> Spec:
+    """The spec with the content of its profile's file: it is pinned later, and elsewhere."""
+    if not isinstance(spec, Generate) or spec.marks is None:
+        return spec
+    return spec.model_copy(update={"marks": looked_up(spec.marks)})
+
+
+def with_same_marks(spec: Spec) -> Spec:
+    """The spec of a job on record, to run it again: with its marks, or without any."""
+    if not isinstance(spec, Generate):
+        return spec
+    return spec.model_copy(update={"marks": spec.marks or UNMARKED})
+
+
+def marking_of(services: Services, spec: Generate, shape: Shape) -> Marking | None:
+    """What the samples of a pinned spec share; None if they are not marked."""
+    if spec.marks is None:
+        return None
+    from worker.keys.keyring import Keyring, load_keyring  # noqa: PLC0415 - as above
+
+    keys = Keyring(())
+    if spec.marks.keys:
+        with services.database.read() as session:
+            keys = load_keyring(session, services.settings).use(spec.marks.keys)
+    return Marking(spec.marks, keys, shape)
