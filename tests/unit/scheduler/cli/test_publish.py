@@ -12,7 +12,7 @@ from db.columns import new_id
 from db.errors import Unreachable
 from db.session import clock
 from db.states import FINAL, JobState
-from db.tables import Shard
+from db.tables import Publication, Shard
 from scheduler.dispatch.chains import move_chains_on
 from tests.receivers import VARIABLES, Hook, Mounted, WebdavServer, record_of, running
 from worker.services.samples import entries, sample_objects
@@ -144,6 +144,10 @@ def test_what_was_published_is_taken_down_and_can_be_published_again(
     work()
     assert published(genmill, again) == ALL
     assert shelf.digests() == digests(services, picture_job)
+    assert genmill("provenance", "audit").code == 0
+    with services.database.write() as session:
+        session.query(Publication).filter(Publication.sample == 1).update({"remote_id": "x"})
+    assert "publication" in genmill("provenance", "audit").out
 
 
 def damage(services, job_id, *, shard: int) -> None:
