@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from db import ledger
 from db.columns import new_id
-from db.leaves import AUDIT
+from db.leaves import AUDIT, plain
 from db.session import clock
 from db.tables import AuditEntry
 
@@ -31,7 +31,7 @@ def note(
         who=who,
         action=action,
         subject=subject,
-        detail=None if detail is None else dict(detail),
+        detail=None if detail is None else plain(detail),
     )
     session.add(entry)
     session.flush()

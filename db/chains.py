@@ -52,6 +52,7 @@ class Made:
 
     models: dict[str, tuple[Model, ModelVersion]] = field(default_factory=dict)
     datasets: list[str] = field(default_factory=list)  # pinned references, the nearest last
+    generated: str | None = None  # the nearest job that made samples
 
 
 def because(before: str, state: str, error: str | None = None) -> str:
@@ -131,9 +132,16 @@ def made_before(session: Session, job_id: str) -> Made:
         .where(before.c.distance > 0)
         .order_by(before.c.distance.desc())
     )
+    generated = (
+        select(Job.id)
+        .join(before, before.c.id == Job.id)
+        .where(before.c.distance > 0, Job.kind == "generate")
+        .order_by(before.c.distance)
+    )
     return Made(
         {model.name: (model, version) for model, version in session.execute(versions)},
         [name for name in session.scalars(used) if name],
+        session.scalar(generated.limit(1)),
     )
 
 

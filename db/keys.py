@@ -13,7 +13,9 @@ from enum import StrEnum
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from db import ledger
 from db.errors import NotFound, Refused
+from db.leaves import KEY
 from db.session import clock, insert_new
 from db.tables import Key
 
@@ -48,7 +50,9 @@ def add(session: Session, key: NewKey) -> Key:
             f"tenant {key.tenant!r} has a current {key.purpose} key already",
             remedy=f"`genmill key rotate {key.purpose}` replaces it",
         )
-    return get(session, key.id)
+    made = get(session, key.id)
+    ledger.enter(session, KEY, made)
+    return made
 
 
 def rotate(session: Session, key: NewKey, *, replaced: str) -> Key:
@@ -63,10 +67,13 @@ def rotate(session: Session, key: NewKey, *, replaced: str) -> Key:
 def revoke(session: Session, key_ids: Iterable[str], reason: str) -> list[Key]:
     """Revoke keys: nothing that they made may be trusted. Those revoked before stay as they are."""
     now, found = clock(session), [get(session, each) for each in key_ids]
+    revoked: list[Key] = []
     for key in found:
         if key.revoked_at is None:
             key.revoked_at, key.reason = now, reason
+            revoked.append(key)
     session.flush()
+    ledger.enter(session, KEY, *revoked)
     return found
 
 
@@ -101,3 +108,4 @@ def _retire(session: Session, key_id: str, *, rotated_at: datetime) -> None:
         raise Refused(
             f"key {key_id} was rotated or revoked meanwhile", remedy="see `genmill key list`"
         )
+    ledger.enter(session, KEY, get(session, key_id))

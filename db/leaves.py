@@ -17,6 +17,8 @@ PROMOTION = "promotion"
 WITHDRAWAL = "withdrawal"
 REMOVAL = "removal"
 AUDIT = "audit"
+KEY = "key"
+PUBLICATION = "publication"
 
 ORIGIN = "genmill/{}"  # names a ledger in its heads
 
@@ -39,11 +41,33 @@ SOURCES = {
     MANIFEST: Source("jobs", ("manifest_sha256",)),
     PROMOTION: Source(
         "promotions",
-        ("model_id", "alias", "outcome", "version_id", "previous_id", "who", "why", "verdict", "at"),
+        (
+            "model_id",
+            "alias",
+            "outcome",
+            "version_id",
+            "previous_id",
+            "who",
+            "why",
+            "verdict",
+            "at",
+        ),
     ),
     WITHDRAWAL: Source("withdrawals", ("dataset_id", "digest", "who", "reason", "at")),
     REMOVAL: Source("tombstones", ("kind", "name", "who", "at"), but=("kind", "artifact")),
     AUDIT: Source("audit_entries", ("at", "who", "action", "subject", "detail")),
+    PUBLICATION: Source(
+        "publications",
+        (
+            *("target_id", "item", "job_id", "sample", "version_id", "sha256", "marks", "state"),
+            *("remote_id", "marks_verified", "published_at", "taken_down_at"),
+        ),
+        but=("state", "begun"),
+    ),
+    KEY: Source(
+        "keys",
+        ("purpose", "tenant", "public", "created_at", "rotated_at", "revoked_at", "reason"),
+    ),
 }
 
 
@@ -57,18 +81,18 @@ def row_data(kind: str, row: Any) -> dict[str, Any]:
 
 def leaf_text(kind: str, subject: str, data: Mapping[str, Any]) -> str:
     """A leaf: canonical JSON in ASCII. Data are empty where the row was deleted again."""
-    leaf = {"kind": kind, "subject": subject, "data": _plain(data)}
+    leaf = {"kind": kind, "subject": subject, "data": plain(data)}
     return json.dumps(leaf, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def head_text(ledger_id: str, size: int, root: bytes, at: datetime) -> str:
     """What is signed of a head: the text of a C2SP checkpoint, with the time as its extension."""
-    lines = (ORIGIN.format(ledger_id), size, base64.b64encode(root).decode(), _plain(at))
+    lines = (ORIGIN.format(ledger_id), size, base64.b64encode(root).decode(), plain(at))
     return "".join(f"{line}\n" for line in lines)
 
 
-def _plain(value: Any) -> Any:
-    """The value as every database gives it back."""
+def plain(value: Any) -> Any:
+    """Plain data as every database gives them back."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     if isinstance(value, float) and value.is_integer():
@@ -76,7 +100,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return storable(value)
     if isinstance(value, Mapping):
-        return {storable(str(key)): _plain(each) for key, each in value.items()}
+        return {storable(str(key)): plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     return value

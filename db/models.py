@@ -86,6 +86,15 @@ def resolve(session: Session, reference: str) -> tuple[Model, ModelVersion]:
     return model, version(session, found.version_id)
 
 
+def resolve_removed(session: Session, reference: str) -> tuple[Model, ModelVersion]:
+    """As `resolve`, also of a version that was removed: what came of it may still be somewhere."""
+    name, number, _ = Reference.parse(reference)
+    named = select(Model, ModelVersion).join(ModelVersion, ModelVersion.model_id == Model.id)
+    numbered = (Model.name == name, cast(ModelVersion.number, String) == number)
+    found = session.execute(named.where(*numbered)).first()
+    return (found[0], found[1]) if found else resolve(session, reference)
+
+
 def check_known(session: Session, name: str) -> None:
     """Raise `NotFound` with the nearest spelling, unless a model or any job has this name."""
     if session.scalar(select(Job.id).where(Job.model == name).limit(1)) is not None:

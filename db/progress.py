@@ -1,7 +1,7 @@
 """A job's progress, summed when it is read: shards report, and nobody rewrites the job's row.
 
-A training job shows its worker's last report. A generate job counts the samples of its shards: all
-of those that succeeded, and what each running one has made so far.
+A training job shows its worker's last report. A generate or publish job counts the samples of its
+shards: all of those that succeeded, and what each running one has done so far.
 """
 
 from collections.abc import Sequence
@@ -80,12 +80,12 @@ def _reports(session: Session, ids: Sequence[str]) -> dict[str, Progress]:
 
 
 def _of_samples(job: Job, sums: Any | None, now: datetime | None) -> Progress:
-    total = job.samples or 0
+    total, unit = job.samples or 0, "items" if job.kind == "publish" else "samples"
     if sums is None:
         complete = job.status in {JobState.FINALIZING, JobState.SUCCEEDED}
-        return {"done": total if complete else 0, "total": total, "unit": "samples"}
+        return {"done": total if complete else 0, "total": total, "unit": unit}
     done = min(int(sums.committed) + sums.running, total)
-    found: Progress = {"done": _whole(done), "total": total, "unit": "samples"}
+    found: Progress = {"done": _whole(done), "total": total, "unit": unit}
     if sums.note:
         found["note"] = sums.note
     if sums.stage:
@@ -101,6 +101,9 @@ def _whole(number: float) -> float:
 
 
 def total(kind: str, ranges: Sequence[tuple[int, int]]) -> int | None:
-    """The samples that a job of these ranges makes; None unless it generates, and without any."""
-    generates = kind == "generate" and ranges
-    return sum(stop - start for start, stop in ranges) if generates else None
+    """The samples that a job of these ranges makes, or the items that it publishes.
+
+    None of any other job, and without ranges.
+    """
+    counts = kind in {"generate", "publish"} and ranges
+    return sum(stop - start for start, stop in ranges) if counts else None

@@ -104,3 +104,8 @@ def database_url() -> str | None:
     home = Path(given["HOME"]) if "HOME" in given else default_home()
     share_new_files(home)
     return given.get("DATABASE_URL") or sqlite_url(home)
+
+
+def variable(name: str) -> str | None:
+    """A variable of the environment that a user has named, as one that holds a secret."""
+    return os.environ.get(name)

@@ -52,6 +52,12 @@ POINTS = {
     "flushed": "All that the commit is about to name is durable.",
     "committed": "The commit has been recorded.",
     "reporting": "A failed or released shard is about to be reported.",
+    "publication_begun": "Items are on record that are about to be put at a target.",
+    "publication_put": "An item is at a target and not verified.",
+    "publication_fetched": "An item was given back by its target, and it is not on record.",
+    "publication_recorded": "What became of some items is on record.",
+    "publication_removed": "Items are taken down at a target, and this is not on record.",
+    "publication_finished": "A target's pages are made, and the shard is not committed.",
     # a worker or a scheduler
     "settled": "A job's last shard is done and its manifest is not stored.",
     "manifest_stored": "A job's manifest is stored and the job has not succeeded.",

@@ -1,6 +1,6 @@
 """What a job asks for, according to its `kind`.
 
-`Train`, `Finetune`, `Generate`, `Evaluate` or `Promote`.
+`Train`, `Finetune`, `Generate`, `Evaluate`, `Promote` or `Publish`.
 
 A spec without a seed draws one when it is parsed, and keeps it from then on: in the job's row, for
 each attempt and for a retry.
@@ -58,7 +58,8 @@ def matching(pattern: str, rule: str) -> AfterValidator:
 
 
 Name = Annotated[str, matching(NAME_PATTERN, NAME_RULE)]
-Reference = Annotated[str, matching(REFERENCE_PATTERN, "use NAME, NAME:VERSION or NAME@ALIAS")]
+_REFERENCE_RULE = "use NAME, NAME:VERSION or NAME@ALIAS"
+Reference = Annotated[str, matching(REFERENCE_PATTERN, _REFERENCE_RULE)]
 # PostgreSQL's JSON holds no NUL
 Text = Annotated[str, matching(r"[^\0]*", "remove the NUL characters")]
 Key = Annotated[str, matching(r"[^\0\ud800-\udfff]{1,200}", "use 1 to 200 characters, no NUL")]
@@ -209,7 +210,29 @@ class Promote(_Request):
     why: Text | None = Field(None, max_length=2000)
 
 
-Spec = Train | Finetune | Generate | Evaluate | Promote
+class Publish(_Request):
+    """Publish samples of a generate job, or a model version, to a target; or take them down again.
+
+    Of a job with rules, only the accepted samples are published, and with `accept` only those of
+    them that meet these rules too.
+    """
+
+    kind: Literal["publish"] = "publish"
+    target: Name
+    job: Key | None = Field(
+        None,
+        description="the generate job; `before`: the last one before this in its chain; without "
+        "one, the files of the model version are published",
+    )
+    model: Annotated[str, matching(f"({REFERENCE_PATTERN[1:-1]})?", _REFERENCE_RULE)] = Field(
+        "", description="the model version; that of the job if there is one"
+    )
+    accept: Rules | None = Field(None, exclude_if=lambda rules: rules is None)
+    take_down: bool = False
+
+
+BEFORE = "before"  # in place of a job's id
+Spec = Train | Finetune | Generate | Evaluate | Promote | Publish
 KINDS: tuple[str, ...] = tuple(kind.model_fields["kind"].default for kind in get_args(Spec))
 _SPEC_ADAPTER: TypeAdapter[Spec] = TypeAdapter(Annotated[Spec, Field(discriminator="kind")])
 _KEY_ADAPTER: TypeAdapter[str] = TypeAdapter(Key)

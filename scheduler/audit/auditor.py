@@ -7,7 +7,7 @@ a count that does not fit. Memory stays flat: jobs are read a page at a time.
 import base64
 import binascii
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,10 +18,12 @@ from sqlalchemy import Connection, select
 from db.errors import GenmillError
 from scheduler.audit.byte_checks import Objects, bytes_match
 from scheduler.audit.job_checks import Tally, check_job
+from scheduler.audit.ledger_checks import ledger_is_whole
 from scheduler.audit.manifest_checks import manifests_match
 from scheduler.audit.record import FINAL, TABLES, ShardView, clock, pages
 from scheduler.audit.shard_checks import check_shard
 from scheduler.audit.violations import OWN_STORE, Bounds, Violation, Violations
+from scheduler.results.heads import Head
 from worker.services import Services
 from worker.store.base import SENTINEL
 
@@ -72,6 +74,7 @@ class Auditor:
             now = clock(connection)
             bounds = self.bounds or usual_bounds(self.services, connection, now)
             yield from self.check_record(connection, now, bounds)
+            yield from ledger_is_whole(connection)
             yield from doorbells_say_ids_only(connection, self._doorbells())
         if self.services.store.read_sentinel() is None:
             yield Violation(
@@ -84,6 +87,13 @@ class Auditor:
         snapshot = self.services.database.snapshot
         yield from manifests_match(snapshot, self.objects)
         yield from bytes_match(snapshot, self.objects)
+
+    def ledger_violations(self, outside: Sequence[Head] = ()) -> Violations:
+        """What was changed behind the ledger's back, also against heads kept `outside`."""
+        with self.services.database.snapshot() as connection:
+            yield from ledger_is_whole(connection, outside)
+        self.services.store.verify()
+        yield from manifests_match(self.services.database.snapshot, self.objects)
 
     def check_record(self, connection: Connection, now: datetime, bounds: Bounds) -> Violations:
         """What the record alone shows."""

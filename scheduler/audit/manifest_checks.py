@@ -1,4 +1,4 @@
-"""5. The manifest of a succeeded job is in the store, and lists what the record does."""
+"""5. The manifest of a succeeded job is in the store, and tells what the record does."""
 
 import hashlib
 import json
@@ -15,6 +15,7 @@ from scheduler.audit.objects import PAGE, Named, Snapshot, is_named, pack_key
 from scheduler.audit.record import TABLES
 from scheduler.audit.violations import Violation, Violations
 from scheduler.results.threads import in_order
+from worker.files import canonical_json
 
 
 class Listing(NamedTuple):
@@ -35,7 +36,8 @@ def _succeeded(snapshot: Snapshot) -> Iterator[tuple[Row, Listing]]:
     """Succeeded jobs with the listing that follows from their rows."""
     jobs, last = TABLES["jobs"], ""
     names = ("id", "manifest_key", "manifest_pack", "manifest_offset", "manifest_size")
-    columns = [jobs.c[name] for name in (*names, "manifest_sha256")]
+    about = ("manifest_sha256", "kind", "spec", "spec_hash", "prompts_sha256")
+    columns = [jobs.c[name] for name in (*names, *about)]
     while True:
         page = select(*columns).where(jobs.c.id > last, jobs.c.status == "succeeded")
         with snapshot() as connection:
@@ -80,8 +82,18 @@ def _check_manifest(objects: Objects, job: Row, listing: Listing) -> list[Violat
     if data is None or hashlib.sha256(data).hexdigest() != job["manifest_sha256"]:
         text = f"the manifest of job {job['id']} is missing or differs from its digest"
         return [Violation(text, "jobs", job["id"], key)]
-    entries = json.loads(data)["artifacts"]
+    manifest = json.loads(data)
+    entries = manifest["artifacts"]
     listed = _listing(sorted((each["shard"], each["name"], each["sha256"]) for each in entries))
+    found = []
     if listed != listing:
-        return [Violation(f"the manifest of job {job['id']} does not list its artifacts")]
-    return []
+        found.append(Violation(f"the manifest of job {job['id']} does not list its artifacts"))
+    if (manifest["kind"], manifest["spec_sha256"]) != (job["kind"], job["spec_hash"]):
+        found.append(Violation(f"the manifest of job {job['id']} is of another kind or spec"))
+    if not job["prompts_sha256"] and _spec_hash(job) != job["spec_hash"]:
+        found.append(Violation(f"the spec of job {job['id']} differs from its digest"))
+    return found
+
+
+def _spec_hash(job: Row) -> str:
+    return hashlib.sha256(canonical_json(job["spec"])).hexdigest()

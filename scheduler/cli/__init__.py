@@ -46,6 +46,11 @@ SECTIONS = {
         "artifact": _entry("artifact:artifact", "Download and verify what jobs made."),
         "schedule": _entry("schedule:schedule", "Repeat enqueue commands on a cron schedule."),
     },
+    "Publishing": {
+        "publish": _entry("publish:publish", "Publish samples and models, or take them down."),
+        "publications": _entry("publications:publications", "What is published where."),
+        "target": _entry("target:target", "Places to publish to."),
+    },
     "Data and models": {
         "dataset": _entry("dataset:dataset", "Training data."),
         "model": _entry("model:model", "Trained models and their versions."),
@@ -56,6 +61,7 @@ SECTIONS = {
     "Marks and provenance": {
         "key": _entry("key:key", "Keys that sign and mark samples."),
         "provenance": _entry("provenance:provenance", "Whether files were made here, unchanged."),
+        "audit": _entry("audit_trail:audit", "Who promoted, published, withdrew, removed."),
     },
     "Cluster processes": {
         "worker": _entry("worker:worker", "Run a worker."),

@@ -26,9 +26,10 @@ Find = Callable[["Session", str], Found]
 
 # nouns by the names of parameters; the others of `_OF_NOUN` name what their command's noun says
 _NOUNS = {
-    **dict.fromkeys(("id", "ids", "job", "jobs", "before"), "job"),
+    **dict.fromkeys(("id", "ids", "job", "jobs", "before", "what"), "job"),
     **dict.fromkeys(("model", "models", "against"), "model"),
     **dict.fromkeys(("dataset", "datasets", "evaluate_on"), "dataset"),
+    **dict.fromkeys(("target", "publish"), "target"),
     **{name: name for name in ("family", "schedule", "template", "batch", "worker")},
 }
 _OF_NOUN = {"name", "names", "reference", "references", "one", "other", "first", "second"}
@@ -170,6 +171,12 @@ def _schedules(session: "Session", _: str) -> Found:
     yield from ((each.name, each.cron) for each in schedules.listing(session))
 
 
+def _targets(session: "Session", _: str) -> Found:
+    from db import targets
+
+    yield from ((each.name, each.kind) for each in targets.listing(session))
+
+
 def _workers(session: "Session", _: str) -> Found:
     from db import workers
 
@@ -206,6 +213,7 @@ _FINDERS: dict[str, Callable[[str], Found]] = {
     "model": _from_record(_models),
     "dataset": _from_record(_datasets),
     "schedule": _from_record(_schedules),
+    "target": _from_record(_targets),
     "worker": _from_record(_workers),
     "key": _from_record(_keys),
     "family": _families,

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from worker.services import Services
 
 
-def _submit(command: EnqueueCommand) -> None:
+def submit(command: EnqueueCommand) -> None:
+    """Store the jobs of a command and print what it asks for."""
     from db.errors import JobFailed, TimedOut
     from scheduler.cli.watching import wait_shown
 
@@ -56,7 +57,7 @@ def _submit(command: EnqueueCommand) -> None:
 enqueue = click.Group(
     "enqueue",
     commands=COMMANDS,
-    result_callback=_submit,
+    result_callback=submit,
     help="""Submit training and generation jobs. Prints nothing but the job's id.
 
     \b
@@ -74,7 +75,6 @@ def _store(
 ) -> tuple[str, list[str]]:
     """Enqueue the command's jobs; return the job's or the batch's id, and the ids to wait for."""
     from db import batches, chains
-    from scheduler.submission.batch_lines import read_batch
     from scheduler.submission.batches import enqueue_batch
     from scheduler.submission.enqueue import enqueue
 
@@ -94,7 +94,7 @@ def _store(
         for each in then:
             click.echo(f"then {each.kind}: {each.id}", err=True)
         return job.id, [job.id, *(each.id for each in then)]
-    lines = read_batch(command.file)
+    lines = _lines(command)
     with _progress_bar() as show:
         batch = enqueue_batch(
             services,
@@ -109,6 +109,12 @@ def _store(
         return batch.id, []
     with services.database.read() as session:
         return batch.id, batches.job_ids(session, batch.id)
+
+
+def _lines(command: EnqueueCommand) -> Iterable[str]:
+    from scheduler.submission.batch_lines import read_batch
+
+    return command.lines or read_batch(command.file)
 
 
 def _say_expected(services: "Services", job: "Job") -> None:
@@ -227,11 +233,11 @@ def _worker_time(seconds: float) -> str:
 def _requests(
     services: "Services", command: EnqueueCommand, ignored: Counter[str]
 ) -> Iterable["Request | Unchecked"]:
-    from scheduler.submission.batch_lines import check_batch, read_batch
+    from scheduler.submission.batch_lines import check_batch
     from scheduler.submission.enqueue import prepare, prepare_then
 
     if command.spec is not None:
         first = prepare(services, command.spec, priority=command.priority)
         return [first, *prepare_then(services, first, command.then)]
-    lines = read_batch(command.file)
+    lines = _lines(command)
     return check_batch(services, lines, ignored=ignored, priority=command.priority)

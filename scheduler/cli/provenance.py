@@ -2,6 +2,7 @@
 
 import click
 
+from scheduler.cli import ledger
 from scheduler.cli.verify import verify
 
 
@@ -10,5 +11,5 @@ def provenance() -> None:
     """Show where files come from, and that they are unchanged."""
 
 
-for command in (verify,):
+for command in (verify, ledger.proof, ledger.audit):
     provenance.add_command(command)

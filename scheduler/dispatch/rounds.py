@@ -1,4 +1,4 @@
-"""One round of the scheduler: schedules, leases, finished jobs, chains, doorbells, garbage.
+"""One round of the scheduler: schedules, leases, finished jobs, doorbells, garbage, the ledger.
 
 Any number of schedulers may run at once: each step is one guarded transaction, so that no work is
 done twice.
@@ -21,6 +21,7 @@ from worker.failpoints import reach
 from worker.services import Services
 from worker.services.dead_workers import reap_dead_workers
 from worker.services.finalize import finalize_due
+from worker.services.ledger import write_ledger
 from worker.services.loops import Loop
 
 RunStep = Callable[[str, Callable[[], int]], int]
@@ -39,6 +40,7 @@ class Counts:
     collected: int
     discarded: int
     deleted: int  # rows, by retention
+    leaves: int  # of the ledger
 
 
 def run_round(services: Services, run_step: RunStep | None = None) -> Counts:
@@ -57,6 +59,7 @@ def run_round(services: Services, run_step: RunStep | None = None) -> Counts:
             + steps.run("finishing removals", sweep_due),
             discarded=steps.run("deleting unfinished batches", collect_batches),
             deleted=steps.run("deleting old data", apply_retention),
+            leaves=steps.run("writing the ledger", write_ledger),
         )
 
 

@@ -8,9 +8,20 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from db import chains, lineage, models, outcomes, progress, tombstones
+from db import (
+    chains,
+    lineage,
+    models,
+    outcomes,
+    progress,
+    publications,
+    targets,
+    tombstones,
+)
+from db.errors import NotFound
 from db.tables import (
     Artifact,
+    AuditEntry,
     Dataset,
     DatasetVersion,
     Evaluation,
@@ -18,13 +29,16 @@ from db.tables import (
     Model,
     ModelVersion,
     Promotion,
+    Publication,
     Schedule,
     ScheduleRun,
     Shard,
+    Target,
     Tombstone,
 )
 
 Document = dict[str, Any]
+BEFORE = "before"  # as in a spec: the job is not known yet
 
 
 def job_document(job: Job, done: Document) -> Document:
@@ -221,6 +235,69 @@ def tombstone_document(removed: Tombstone) -> Document:
         "size_bytes": removed.size_bytes,
         "kept": removed.kept,
     }
+
+
+def audit_document(entry: AuditEntry) -> Document:
+    """Something that a user did on purpose."""
+    return {
+        "id": entry.id,
+        "at": entry.at,
+        "who": entry.who,
+        "action": entry.action,
+        "subject": entry.subject,
+        "detail": entry.detail,
+    }
+
+
+def target_document(target: Target, settings: Mapping[str, Any]) -> Document:
+    """A target with all of its `settings`, and where its secrets are."""
+    return {
+        "name": target.name,
+        "kind": target.kind,
+        "settings": dict(settings),
+        "secrets": target.secrets,
+        "expires_after_s": target.expires_after_s,
+        "who": target.who,
+        "created_at": target.created_at,
+    }
+
+
+def publication_document(publication: Publication, target: Target) -> Document:
+    """An item at a target: what it is, whether it is there, and whether it was verified there."""
+    return {
+        "item": publication.item,
+        "target": target.name,
+        "state": publication.state,
+        "remote_id": publication.remote_id,
+        "job": publication.job_id,
+        "sample": publication.sample,
+        "version": publication.version_id,
+        "sha256": publication.sha256,
+        "size": publication.size,
+        "media_type": publication.media_type,
+        "marks": publication.marks,
+        "marks_verified": publication.marks_verified,
+        "reason": publication.reason,
+        "by_job": publication.by_job_id,
+        "published_at": publication.published_at,
+        "taken_down_at": publication.taken_down_at,
+        "expires_at": publication.expires_at,
+    }
+
+
+def published_counts(session: Session, job: Job) -> Document:
+    """Of a publish job, how many of its items are in which state at its target."""
+    spec = job.spec
+    if job.kind != "publish" or spec["job"] == BEFORE:
+        return {}
+    try:
+        target = targets.get(session, spec["target"])
+        made: Document = {"job_id": spec["job"]}
+        if spec["job"] is None:
+            made = {"version_id": models.resolve_removed(session, spec["model"])[1].id}
+    except NotFound:
+        return {}
+    return publications.counts(session, target.id, by_job_id=job.id, **made)
 
 
 def schedule_document(schedule: Schedule) -> Document:

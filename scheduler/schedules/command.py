@@ -61,7 +61,7 @@ def prepared_jobs(services: Services, schedule: Schedule) -> Iterator[Prepared]:
         request = prepare(services, command.spec, **columns)
         then, job_id = prepare_then(services, request, command.then), new_id()
         insert, find = store(services, request, then, job_id), partial(_find_job, job_id=job_id)
-        yield Prepared(insert, find, job_id, request.pinned.spec.dataset)
+        yield Prepared(insert, find, job_id, getattr(request.pinned.spec, "dataset", None))
         return
     with staged_batch(services, read_batch(command.file), columns) as batch_id:
         complete = partial(_complete, batch_id=batch_id)
@@ -69,7 +69,7 @@ def prepared_jobs(services: Services, schedule: Schedule) -> Iterator[Prepared]:
 
 
 def _refuse_without_data(command: EnqueueCommand) -> None:
-    dataset = command.spec.dataset if command.spec else None
+    dataset = getattr(command.spec, "dataset", None)
     if dataset is None:
         raise Refused(
             "the command uses no dataset, so no data can be new to it",

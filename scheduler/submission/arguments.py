@@ -1,4 +1,4 @@
-"""The arguments of `genmill enqueue`, parsed into an `EnqueueCommand`. Touches no service.
+"""The arguments of `genmill enqueue` and `publish`, as an `EnqueueCommand`. Touches no service.
 
 The command line and the schedules parse the same arguments, so `schedule add NAME -- enqueue ...`
 repeats exactly what could be typed. Files of prompts are read here; a batch's file is read when its
@@ -23,7 +23,7 @@ from scheduler.submission.json_lines import STDIN, refuse_constant
 from scheduler.submission.path_arguments import PathArgument
 from scheduler.submission.prompts import find_template, read_prompts
 from scheduler.submission.stages import OPTIONS as STAGES
-from scheduler.submission.stages import stage_options, stages_of
+from scheduler.submission.stages import publish_option, stage_options, stages_of
 from worker.acceptance import parse_rules
 from worker.mark_profile import Profile, names_file
 from worker.specs import Spec, parse_spec
@@ -36,6 +36,7 @@ class EnqueueCommand:
     spec: Spec | None = None
     then: tuple[Spec, ...] = ()  # jobs that run after it, each after the one before
     file: str = ""  # of a batch's lines; empty with a spec
+    lines: tuple[str, ...] = ()  # of a batch, in place of a file
     priority: int = 0
     idempotency_key: str | None = None
     wait: bool = False
@@ -49,23 +50,23 @@ def parse_command(words: Sequence[str]) -> EnqueueCommand:
 
     Raises `Refused` for what the command line would refuse.
     """
-    if len(words) < 2 or words[0] != "enqueue":
+    if not words or words[0] not in _ROOTS or len(words) < 2:
         raise Refused(
             f"not an enqueue command: {shlex.join(words)!r}",
-            remedy=f"write `enqueue {'|'.join(COMMANDS)} ...`",
+            remedy=f"write `enqueue {'|'.join(COMMANDS)} ...` or `publish ...`",
         )
-    group = click.Group("enqueue", commands=COMMANDS)
+    root = _ROOTS[words[0]]
     try:
-        command: EnqueueCommand = group.main(
+        command: EnqueueCommand = root.main(
             list(words[1:]),
-            prog_name="genmill enqueue",
+            prog_name=f"genmill {words[0]}",
             standalone_mode=False,
             help_option_names=[],  # --help would print help and enqueue nothing
         )
     except click.ClickException as error:
         raise Refused(
-            f"enqueue command: {error.format_message().rstrip('.')}",
-            remedy="see `genmill enqueue --help`",
+            f"{words[0]} command: {error.format_message().rstrip('.')}",
+            remedy=f"see `genmill {words[0]} --help`",
         ) from None
     return command
 
@@ -105,7 +106,7 @@ def make_paths_absolute(words: Sequence[str]) -> list[str]:
 
 def _files(words: Sequence[str]) -> set[str]:
     """The files that an enqueue command names."""
-    command = COMMANDS.get(words[1]) if len(words) > 1 else None
+    command = COMMANDS.get(words[1]) if len(words) > 1 and words[0] == "enqueue" else None
     if command is None:
         return set()
     given = command.make_context(words[1], list(words[2:]), resilient_parsing=True).params
@@ -269,6 +270,7 @@ def finetune(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
     "in a FILE.toml. Default: that of the model, or of GENMILL_MARKS.",
 )
 @_SET
+@publish_option
 @_enqueue_options
 def generate(
     prompt: tuple[str, ...],
@@ -290,6 +292,7 @@ def generate(
     genmill enqueue generate digits --count 1000 --label 3 --accept 'confidence>=0.8'
     genmill enqueue generate prose --count 50 --prompt "Once upon" --set temperature=0.8
     genmill enqueue generate faces --count 9 --dataset mine --set mode=reconstruct
+    genmill enqueue generate digits --count 1000 --publish shelf
     """
     if prompt and prompts:
         raise click.UsageError("give --prompt or --prompts, not both")
@@ -387,12 +390,46 @@ def batch(file: str, **how: Any) -> EnqueueCommand:
     return EnqueueCommand(file=file, **how)
 
 
+@click.command("publish")
+@click.argument("what", metavar="JOB|BATCH|MODEL")
+@click.option("--target", required=True, metavar="NAME", help="Where to. See `genmill target`.")
+@click.option(
+    "--accept",
+    metavar="RULES",
+    help="Publish only samples that meet these rules, separated by commas: confidence>=P, "
+    "agreement=yes, copies_of_training=no, length>=N, length<=N.",
+)
+@click.option("--take-down", is_flag=True, help="Take down what was published, at the target.")
+@_enqueue_options
+def publish(
+    what: str, target: str, accept: str | None, take_down: bool, **how: Any
+) -> EnqueueCommand:
+    """Publish samples of a job or batch, or a model version, at a target.
+
+    Each item is verified before it is put there, with its marks, and fetched back afterwards; what
+    cannot be verified is not published. Of a job with --accept, only accepted samples are
+    published. Published again, an item is still there once. Prints the job's id.
+
+    \b
+    genmill publish 0199c0de --target shelf --wait
+    genmill publish digits@champion --target hub
+    genmill publish 0199c0de --target shelf --take-down --wait
+    """
+    data = {"kind": "publish", "target": target, "model": what, "take_down": take_down}
+    spec = parse_spec(data | {"accept": _rules(accept, None)})
+    return EnqueueCommand(spec=spec, **how)
+
+
 COMMANDS: dict[str, click.Command] = {
     "train": train,
     "finetune": finetune,
     "generate": generate,
     "evaluate": evaluate,
     "batch": batch,
+}
+_ROOTS: dict[str, click.Command] = {
+    "enqueue": click.Group("enqueue", commands=COMMANDS),
+    "publish": publish,
 }
 
 

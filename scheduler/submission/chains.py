@@ -13,21 +13,23 @@ from collections.abc import Mapping
 
 from sqlalchemy.orm import Session
 
-from db import chains, datasets, models
+from db import chains, datasets, models, targets
 from db.errors import NotFound
 from db.registry import Reference
 from db.tables import DatasetVersion
 from scheduler.submission.pinning import (
     Names,
+    of_job,
     pin,
     refuse_small_split,
     refuse_unfit_data,
     refuse_unfit_prompts,
 )
+from worker.families import find_family
 from worker.networks.family import Family
 from worker.services import Services
 from worker.services.pinned import complete
-from worker.specs import Evaluate, Finetune, Generate, Spec, Train
+from worker.specs import BEFORE, Evaluate, Finetune, Generate, Publish, Spec, Train
 
 Families = Mapping[str, Family]  # of the models that a chain makes, by name
 
@@ -39,6 +41,8 @@ def check_waiting(
 
     `made` are the models that the jobs before it make.
     """
+    if isinstance(spec, Publish):
+        return _check_waiting_publication(session, spec, made, names)
     model, number, alias = Reference.parse(spec.model)
     if isinstance(spec, Train) or model not in made or number or alias:
         return pin(services, session, without_missing(session, spec), names).family
@@ -56,12 +60,24 @@ def check_waiting(
     return family
 
 
+def _check_waiting_publication(
+    session: Session, spec: Publish, made: Families, names: Names
+) -> Family:
+    targets.get(session, spec.target)
+    if spec.job not in {None, BEFORE}:
+        spec = of_job(session, spec, names)
+    model = Reference.parse(spec.model).name
+    return made[model] if model in made else find_family(names.model(session, spec.model)[0].family)
+
+
 def on_known_data(session: Session, spec: Spec, training: Train | Finetune) -> Spec:
     """A spec that follows a training, with a dataset version in place of `DATASET@ALIAS`.
 
     It is the training's own dataset if no version of its model has the alias, or if the one that
     has was trained on other data, or on data that are removed, of another form or never held out.
     """
+    if isinstance(spec, Publish):
+        return spec
     name, _, alias = Reference.parse(spec.dataset or "")
     if alias is None or name != Reference.parse(training.dataset).name:
         return spec
@@ -92,7 +108,7 @@ def names_of_chain(session: Session, job_id: str) -> Names:
     """What the names in a waiting job's spec mean: first what the jobs before it made and used."""
     made = chains.made_before(session, job_id)
     used = {Reference.parse(each).name: each for each in made.datasets}
-    return Names(made.models, used)
+    return Names(made.models, used, generated=made.generated)
 
 
 def without_missing(session: Session, spec: Spec) -> Spec:

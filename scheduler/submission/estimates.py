@@ -17,11 +17,17 @@ from worker.services.estimates import (
     of_generation,
     training_estimate,
 )
-from worker.services.pinned import PinnedGeneration, PinnedTraining, pin_model
+from worker.services.pinned import (
+    PinnedGeneration,
+    PinnedPublication,
+    PinnedTraining,
+    pin_model,
+)
 from worker.specs import Finetune, Generate, Train, is_seed_given, parse_spec
 
 UNKNOWN_EVALUATION_S = 60.0
 UNKNOWN_TRAINING_S = 180.0
+UNKNOWN_PUBLISHING_RATE = 20.0  # items a second
 KEPT = 1000  # estimates
 
 
@@ -140,6 +146,8 @@ def _plan(history: _History, request: Request | Unchecked) -> Plan:
         found = history.of_generation(request, request.terms)
         seconds, size = found.seconds or 0.0, found.size_bytes
         return Plan(pinned.data | drawn, shards, seconds, size, request.ignored)
+    if isinstance(pinned, PinnedPublication):
+        return Plan(pinned.data, shards, pinned.items / UNKNOWN_PUBLISHING_RATE, None)
     return Plan(pinned.data, shards, history.evaluation_s(pinned.model), None)
 
 

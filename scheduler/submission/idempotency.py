@@ -16,7 +16,7 @@ from scheduler.submission.pinning import Names
 from worker.marks.profiles import is_same
 from worker.services.pinned import REFERENCES, complete, is_pinned, pin_model
 from worker.services.prompts import SHA256, digest, with_prompts
-from worker.specs import Generate, Spec, is_seed_given, parse_recorded
+from worker.specs import BEFORE, Generate, Publish, Spec, is_seed_given, parse_recorded
 
 
 def refuse_different(
@@ -72,7 +72,8 @@ def _different_fields(asked: Spec, stored: Spec) -> list[str]:
     """The fields other than `params`, and the format that those are of, that differ.
 
     A request without a seed does not differ in the one that was drawn for it, nor one without marks
-    in those that samples get by default. A reference without a
+    in those that samples get by default, nor one that publishes in the job and model that were
+    found for it. A reference without a
     version number, such as `pets` or `pets@best`, may once have meant any
     version: `pets:1` does not differ from it.
     """
@@ -82,7 +83,8 @@ def _different_fields(asked: Spec, stored: Spec) -> list[str]:
         if name == "accept" and value and found:
             found = found.asked  # without what was pinned
         drawn = name == "seed" and not is_seed_given(asked)
-        if name in {"params", "format"} or drawn or value == found:
+        named = isinstance(asked, Publish) and name in {"job", "model"} and value in {"", BEFORE}
+        if name in {"params", "format"} or drawn or named or value == found:
             continue
         if name == "marks" and is_same(value, found):
             continue

@@ -8,12 +8,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
-from db import datasets, evaluations, jobs, lineage, models
+from db import artifacts, datasets, evaluations, jobs, lineage, models, targets
 from db.errors import NotFound, Refused
+from db.states import JobState
 from db.tables import Dataset, DatasetVersion, Model, ModelVersion
 from worker.acceptance import WRITTEN, Acceptance
 from worker.conversations import Conversation
@@ -28,26 +29,32 @@ from worker.services.pinned import (
     PinnedEvaluation,
     PinnedGeneration,
     PinnedPromotion,
+    PinnedPublication,
     PinnedTraining,
     pin_model,
 )
-from worker.specs import Evaluate, Generate, Spec, Train
+from worker.specs import BEFORE, Evaluate, Generate, Publish, Spec, Train
 
 MAX_PROMPTS_BYTES = 20 * 2**20
+
+R = TypeVar("R", PinnedGeneration, PinnedPublication)
 
 
 class Names:
     """The versions that names mean: each is looked up once, and means the same afterwards.
 
     `models` are known from the start; `used` is what the names of datasets stand for, if not for
-    the newest version.
+    the newest version; `generated` is the job whose samples are published `before` the end.
     """
 
     def __init__(
         self,
         models: Mapping[str, tuple[Model, ModelVersion]] | None = None,
         used: Mapping[str, str] | None = None,
+        *,
+        generated: str | None = None,
     ) -> None:
+        self.generated = generated
         self._models = dict(models or {})
         self._used = dict(used or {})
         self._datasets: dict[str, tuple[Dataset, DatasetVersion]] = {}
@@ -69,7 +76,11 @@ class Names:
 def pin(services: Services, session: Session, spec: Spec, names: Names | None = None) -> Pinned:
     """Resolve the names in a spec and check its settings. Raises `NotFound` or `Refused`."""
     names = names or Names()
+    if isinstance(spec, Publish):
+        spec = of_job(session, spec, names)
     pinned = pin_model(session, spec, names.model)
+    if isinstance(pinned, PinnedPublication):
+        return _pin_publication(services, session, pinned)
     if isinstance(pinned, PinnedTraining):
         return _pin_training_data(services, session, pinned, names)
     if isinstance(pinned, PinnedEvaluation | PinnedPromotion):
@@ -80,10 +91,64 @@ def pin(services: Services, session: Session, spec: Spec, names: Names | None = 
         _refuse_conversation(services, pinned)
     pinned = _pin_rules(session, pinned)
     pinned = _pin_marks(services, session, pinned)
-    if spec.dataset is None:
+    if pinned.spec.dataset is None:
         pinned.params.check_images(None)
         return pinned
-    return _pin_images(services, pinned, *names.dataset(session, spec.dataset))
+    return _pin_images(services, pinned, *names.dataset(session, pinned.spec.dataset))
+
+
+def of_job(session: Session, spec: Publish, names: Names) -> Publish:
+    """The spec with the whole id of the job that it names, and the model that made its samples.
+
+    Raises `Refused` for a job without samples.
+    """
+    named = names.generated if spec.job == BEFORE else spec.job
+    if named is None:
+        if spec.model and spec.job is None:
+            return spec
+        none = "no job before it in its chain makes samples" if spec.job else "nothing is named"
+        raise Refused(f"{none}, so there is nothing to publish", remedy="give a job or a model")
+    job = jobs.get(session, named, kept=spec.take_down)
+    if job.kind != "generate":
+        raise Refused(
+            f"job {job.id} is a {job.kind} job: samples of generate jobs are published, and model "
+            "versions by their names"
+        )
+    if job.status != JobState.SUCCEEDED and not spec.take_down:
+        raise Refused(
+            f"job {job.id} is {job.status}: only the samples of jobs that succeeded are published",
+            remedy="wait for it first; `genmill enqueue generate --publish TARGET` does both",
+        )
+    return spec.model_copy(update={"job": job.id, "model": str(job.spec["model"])})
+
+
+def _pin_publication(
+    services: Services, session: Session, pinned: PinnedPublication
+) -> PinnedPublication:
+    """Check the target and the rules, and count the items; what was removed is taken down only."""
+    spec = pinned.spec
+    targets.get(session, spec.target)
+    if spec.accept is not None:
+        _refuse_unfit_choice(spec, spec.accept)
+        _shape(services, pinned.version)  # its worker needs it on record
+        pinned = _pin_rules(session, pinned)
+    if spec.job is None:
+        return replace(pinned, items=len(pinned.version.files))
+    if not spec.take_down:
+        artifacts.refuse_removed(session, spec.job)
+    job = jobs.get(session, spec.job, kept=spec.take_down)
+    return replace(pinned, items=job.samples or 0)
+
+
+def _refuse_unfit_choice(spec: Publish, rules: Acceptance) -> None:
+    """Refuse rules that are for making samples, or where there is nothing to choose from."""
+    if spec.job is None or spec.take_down:
+        raise Refused("rules choose among the samples that are published", remedy="leave them out")
+    if rules.tries is not None or not rules.near_duplicates:
+        raise Refused(
+            "near_duplicates and tries are for making samples",
+            remedy="give them to `genmill enqueue generate --accept`",
+        )
 
 
 def refuse_other_family(session: Session, name: str, family: Family) -> None:
@@ -216,7 +281,7 @@ def _refuse_unfit_label(services: Services, pinned: PinnedGeneration) -> None:
             raise Refused.unknown("label", spec.label, labels, of=f"model {spec.model}")
 
 
-def _pin_rules(session: Session, pinned: PinnedGeneration) -> PinnedGeneration:
+def _pin_rules(session: Session, pinned: R) -> R:
     """Name the judge and the training data that an order's rules need."""
     rules = pinned.spec.accept
     if rules is None:
@@ -247,8 +312,8 @@ def _pin_rules(session: Session, pinned: PinnedGeneration) -> PinnedGeneration:
                 f"{name} has no labels, so no judge can tell classes apart",
                 remedy="leave confidence and agreement out",
             )
-    spec = pinned.spec.model_copy(update={"accept": rules.model_copy(update=added)})
-    return replace(pinned, spec=spec)
+    named: Any = pinned.spec.model_copy(update={"accept": rules.model_copy(update=added)})
+    return replace(pinned, spec=named)
 
 
 def _pin_marks(services: Services, session: Session, pinned: PinnedGeneration) -> PinnedGeneration:

@@ -17,14 +17,20 @@ from db.new_jobs import NewJob
 from db.registry import Reference
 from scheduler.submission.chains import Families, check_waiting
 from scheduler.submission.pinning import Names, holds_conversation, pin, refuse_unfit_prompts
-from scheduler.submission.sharding import cut, fitting_size, samples_per_second
+from scheduler.submission.sharding import ITEMS_PER_SHARD, cut, fitting_size, samples_per_second
 from worker.identity import who
 from worker.networks.family import Family
 from worker.services import Services
 from worker.services.marking import with_profile_read
-from worker.services.pinned import Pinned, PinnedGeneration, format_in_row, hash_of
+from worker.services.pinned import (
+    Pinned,
+    PinnedGeneration,
+    PinnedPublication,
+    format_in_row,
+    hash_of,
+)
 from worker.services.prompts import row_of
-from worker.specs import Evaluate, Generate, Promote, Spec
+from worker.specs import Evaluate, Generate, Promote, Publish, Spec
 
 _KEPT = 1000  # checked combinations of names and settings
 
@@ -111,7 +117,7 @@ class Unchecked:
             self.asked.kind,
             to_json(row).decode(),
             hash_of(data),
-            self.model,
+            self.model or None,
             (),
             prompts_sha256=prompts_sha256,
             owner=who(),
@@ -160,6 +166,8 @@ class Preparer:
         terms, rate = self._terms(spec)
         if ranges is None:
             ranges = self._cut(spec, terms, rate, shard_size)
+        if isinstance(terms, PinnedPublication):
+            spec = terms.spec
         if isinstance(terms, PinnedGeneration) and isinstance(spec, Generate):
             if spec.marks or terms.spec.marks:
                 spec = spec.model_copy(update={"marks": terms.spec.marks})
@@ -178,7 +186,10 @@ class Preparer:
     def _cut(
         self, spec: Spec, terms: Pinned, rate: float | None, size: int | None
     ) -> list[tuple[int, int]]:
-        """The ranges of a generate job's shards; any other job is one shard."""
+        """The ranges of a generate or publish job's shards; any other job is one shard."""
+        if isinstance(terms, PinnedPublication):
+            together = terms.items if terms.spec.job is None else ITEMS_PER_SHARD
+            return cut(terms.items, size or together)
         if not isinstance(spec, Generate) or not isinstance(terms, PinnedGeneration) or not rate:
             return [(0, 1)]
         if not size:
@@ -215,7 +226,7 @@ class Preparer:
 
 def _what_is_checked(spec: Spec) -> tuple[object, ...]:
     """What `pin` looks at, but for the prompts' content."""
-    if isinstance(spec, Evaluate | Promote):
+    if isinstance(spec, Evaluate | Promote | Publish):
         return (spec.model_dump_json(),)
     params = json.dumps(spec.params, sort_keys=True) if spec.params else ""
     own: Any = spec.label if isinstance(spec, Generate) else getattr(spec, "family", None)

@@ -17,6 +17,7 @@ FEW_S = 3.0  # a shorter job is not worth sharing
 SHARDS_PER_WORKER = 4
 LEAST_S = 0.25  # a shorter shard costs more than it saves
 MAX_SHARDS = 100_000
+ITEMS_PER_SHARD = 200  # of publish jobs
 
 
 def samples_per_second(session: Session, pinned: PinnedGeneration) -> float:

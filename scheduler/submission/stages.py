@@ -1,6 +1,6 @@
-"""What is to follow a training: `--evaluate` and `--promote`, as jobs that wait for it."""
+"""What is to follow a job: `--evaluate`, `--promote` and `--publish`, as jobs that wait for it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +9,25 @@ import click
 from db.models import CHAMPION
 from db.registry import Reference
 from scheduler.submission.path_arguments import PathArgument
-from worker.specs import Finetune, Spec, Train, parse_spec
+from worker.specs import BEFORE, Finetune, Generate, Spec, Train, parse_spec
 
-OPTIONS = ("evaluate", "evaluate_on", "evaluate_count", "promote", "policy", "alias")
+OPTIONS = (
+    *("evaluate", "evaluate_on", "evaluate_count", "promote", "policy", "alias"),
+    "publish",
+)
+
+publish_option = click.option(
+    "--publish",
+    metavar="TARGET",
+    multiple=True,
+    help="Then publish what was made at this target; repeatable. See `genmill target list`.",
+)
 
 
 def stage_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of what is to follow a training."""
     for option in (
+        publish_option,
         click.option(
             "--alias", metavar="A", help=f"Alias to give with --promote (default {CHAMPION})."
         ),
@@ -46,8 +57,8 @@ def stage_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def stages_of(training: Spec, options: Mapping[str, Any]) -> tuple[Spec, ...]:
-    """The jobs to run after a training, each after the one before it.
+def stages_of(first: Spec, options: Mapping[str, Any]) -> tuple[Spec, ...]:
+    """The jobs to run after a training or a generate job, each after the one before it.
 
     Raises `click.UsageError` for an option without the one that it belongs to, and `BadInput` or
     `Refused` for a bad policy.
@@ -55,17 +66,26 @@ def stages_of(training: Spec, options: Mapping[str, Any]) -> tuple[Spec, ...]:
     evaluates, promotes = options.get("evaluate"), options.get("promote")
     _refuse_alone(options, ("evaluate_on", "evaluate_count"), evaluates or promotes, "--evaluate")
     _refuse_alone(options, ("policy", "alias"), promotes, "--promote")
-    if not (evaluates or promotes) or not isinstance(training, Train | Finetune):
-        return ()
-    model, alias = Reference.parse(training.model).name, options["alias"] or CHAMPION
-    own = f"{Reference.parse(training.dataset).name}@{alias}"
+    then = _publications(first, options.get("publish") or ())
+    if not (evaluates or promotes) or not isinstance(first, Train | Finetune):
+        return then
+    model, alias = Reference.parse(first.model).name, options["alias"] or CHAMPION
+    own = f"{Reference.parse(first.dataset).name}@{alias}"
     data = {"model": model, "dataset": options["evaluate_on"] or own}
     against = {"against": f"{model}@{alias}"} if promotes else {}
     evaluation = {"kind": "evaluate", "count": options["evaluate_count"], **data, **against}
     if not promotes:
-        return (parse_spec(evaluation),)
+        return parse_spec(evaluation), *then
     promotion = {"kind": "promote", "alias": alias, "policy": _policy(options["policy"]), **data}
-    return parse_spec(evaluation), parse_spec(promotion)
+    return parse_spec(evaluation), parse_spec(promotion), *then
+
+
+def _publications(first: Spec, names: Sequence[str]) -> tuple[Spec, ...]:
+    """What is to be published where, in the end: samples, or the version that was trained."""
+    made = {"model": Reference.parse(first.model).name}
+    if isinstance(first, Generate):
+        made = {"model": first.model, "job": BEFORE}
+    return tuple(parse_spec({"kind": "publish", "target": name, **made}) for name in names)
 
 
 def _policy(path: str | None) -> dict[str, Any]:

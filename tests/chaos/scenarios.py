@@ -28,6 +28,7 @@ from db.tables import Shard, Worker
 from scheduler.cli import run as run_command
 from scheduler.dispatch import loop, rounds
 from scheduler.dispatch.garbage import collect_jobs
+from scheduler.publishing.manage import add_target
 from scheduler.schedules.manage import add_schedule
 from scheduler.submission import batches
 from tests.chaos.trial import Trial, changed
@@ -219,6 +220,24 @@ def _finished(trial: Trial) -> None:
     (trial.settings.home / "last").write_text(job.id)
 
 
+def _publication(trial: Trial) -> None:
+    """Samples that are to be published in a folder."""
+    job = trial.generate(6)
+    work_through(trial, lambda: trial.job(job.id).status in FINAL)
+    folder = trial.settings.home / "shelf"
+    folder.mkdir()
+    add_target(trial.services, "shelf", "folder", str(folder), settings=["concurrency=2"])
+    trial.enqueue({"kind": "publish", "job": job.id, "target": "shelf"})
+
+
+def _published(trial: Trial) -> None:
+    """Samples that are published, and are to be taken down."""
+    _publication(trial)
+    work_through(trial, lambda: all(trial.job(each).status in FINAL for each in trial.mine))
+    spec = {"kind": "publish", "job": trial.mine[0], "target": "shelf", "take_down": True}
+    trial.enqueue(spec)
+
+
 def _lines(trial: Trial) -> None:
     line = {"kind": "generate", "model": "tiny", "count": 1}
     lines = [json.dumps(line | {"seed": seed}) for seed in range(5)]
@@ -279,6 +298,22 @@ SCENARIOS = (
         ("step", "checkpoint_stored", "put_after", "committed", *OF_ANY, *OF_STORE),
         trainer,
         _training,
+    ),
+    Scenario(
+        "publishing",
+        (
+            *("publication_begun", "publication_put", "publication_fetched"),
+            *("publication_recorded", "publication_finished", "put_after", "committed"),
+            *("finalized", *OF_ANY),
+        ),
+        worker,
+        _publication,
+    ),
+    Scenario(
+        "taking down",
+        ("publication_removed", "publication_finished", "committed", *OF_ANY),
+        worker,
+        _published,
     ),
     Scenario("firing", ("schedule_prepared", *OF_ANY), scheduler, _due_schedule),
     Scenario("reaping", ("reaped", "dispatched", "rung", *OF_ANY), scheduler, _expired_lease),

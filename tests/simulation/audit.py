@@ -41,6 +41,7 @@ SELECT hex(shards.id), fence, shards.started_at, shards.ended_at, jobs.finished_
 FROM shards JOIN jobs ON jobs.id = job_id WHERE shards.status = 'succeeded'
 ORDER BY 1, 2
 """
+LEAVES = "SELECT idx, subject FROM ledger_leaves ORDER BY idx"
 
 
 def audit(world: "World") -> Iterator[str]:
@@ -61,6 +62,7 @@ def audit(world: "World") -> Iterator[str]:
         elif [each["sha256"] for each in json.loads(data)["artifacts"]] != listed[job]:
             yield f"the manifest of job {job} does not list its artifacts"
     yield from _wrong_attempts(execute(ATTEMPTS).fetchall())
+    yield from _wrong_leaves(execute(LEAVES).fetchall())
 
 
 def _read(
@@ -80,6 +82,15 @@ def _wrong_attempts(rows: list[tuple[Any, ...]]) -> Iterator[str]:
         earlier = before if before and before[0] == shard else (shard, 0, "", created_at)
         if fence != earlier[1] + 1 or not earlier[3] <= started_at <= ended_at <= finished_at:
             yield f"attempt {fence} at shard {shard}: {started_at} to {ended_at} after {earlier}"
+
+
+def _wrong_leaves(rows: list[tuple[Any, ...]]) -> Iterator[str]:
+    """The manifest of a job has one leaf at most, and the ledger has no gap."""
+    if len({subject for _, subject in rows}) < len(rows):
+        yield "the manifest of a job has two leaves"
+    numbered = [idx for idx, _ in rows if idx is not None]
+    if numbered != [*range(len(numbered))]:
+        yield f"the leaves of the ledger are numbered {numbered}"
 
 
 def contradictions(world: "World") -> Iterator[str]:

@@ -8,7 +8,11 @@ from scheduler.dispatch.rounds import Steps
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-SELDOM = {"collecting garbage of jobs", "deleting old data"}  # left out in most rounds
+SELDOM = {
+    "collecting garbage of jobs",
+    "deleting old data",
+    "writing the ledger",
+}  # left out in most rounds
 HAS_WORK = {
     "adding up counts": "SELECT 1 FROM job_counts WHERE slot <> 0",
     "taking back from dead workers": "SELECT 1 FROM shards WHERE status = 'running'",
@@ -21,6 +25,7 @@ HAS_WORK = {
     "finishing removals": "SELECT 1 FROM tombstones",
     "deleting unfinished batches": "SELECT 1 FROM batches",
     "deleting old data": "SELECT 1 FROM jobs",
+    "writing the ledger": "SELECT 1 FROM jobs WHERE status = 'succeeded'",
 }
 
 

@@ -24,7 +24,7 @@ from tests.simulation.store import SimulatedStore
 from tests.simulation.threads import Killed, Machine, Process
 from tests.simulation.work import SimulatedWork
 from worker.broker import doorbell
-from worker.services import dead_workers
+from worker.services import dead_workers, ledger
 from worker.shards import attempt
 from worker.specs import parse_spec
 from worker.store.packs import PackReader
@@ -282,6 +282,7 @@ class World:
                 (rounds.Steps, "run", run_if_needed(self, rounds.Steps.run)),
                 (rounds, "reap_dead_workers", self._reap_dead_workers),
                 (doorbell, "celery_app", lambda _: app),
+                (ledger, "sign_head", lambda _: None),  # there is no disk with keys
             ):
                 stack.enter_context(patch.object(place, name, value))
             yield

@@ -134,6 +134,7 @@ class AudioMedium(Medium):
     signature = b"RIFF"
     suffix = ".wav"
     watermark = "sound_watermark"
+    sample_type = "audio/wav"
     container = Tar
     downloads: ClassVar[Downloads] = {
         "files": SampleFiles(
@@ -208,6 +209,10 @@ class AudioMedium(Medium):
         """By the beginning of a WAV file."""
         samples, rate = read_samples(data)
         return sound_label.has_label(samples, rate)
+
+    def decode(self, data: bytes) -> Output:
+        """The samples, float32 in [-1, 1]."""
+        return read_samples(data)[0]
 
     def content(self, data: bytes) -> bytes:
         """The rate and the samples."""

@@ -113,6 +113,7 @@ class Medium(ABC):
 
     signature: ClassVar[bytes]  # the first bytes of every sample
     suffix: ClassVar[str]  # of a sample's file
+    sample_type: ClassVar[str]  # the media type of that file
     container: ClassVar[type[Writer]]  # of the samples of a shard
     downloads: ClassVar[Downloads]
     # the type of a column of samples in the library `datasets`; None: the record has the content
@@ -169,6 +170,10 @@ class Medium(ABC):
     @abstractmethod
     def has_label(self, data: bytes, label: Label) -> bool:
         """Whether a file has a label; `BadInput` if it cannot be read."""
+
+    @abstractmethod
+    def decode(self, data: bytes) -> Output:
+        """What was encoded in a sample, as far as it was kept; `BadInput` if it is damaged."""
 
     def content(self, data: bytes) -> bytes:
         """What a sample shows, whatever its encoding and record; `BadInput` if it is damaged."""

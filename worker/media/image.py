@@ -182,6 +182,7 @@ class ImageMedium(Medium):
     signature = b"\x89PNG"
     suffix = ".png"
     watermark = "picture_watermark"
+    sample_type = "image/png"
     container = Tar
     downloads: ClassVar[Downloads] = {
         "files": SampleFiles(
@@ -239,6 +240,11 @@ class ImageMedium(Medium):
         own = data.startswith(self.signature)
         pixels = read_pixels(data) if own else decode_image(data, lambda it: it.convert("RGB"))
         return picture_label.has_label(np.asarray(pixels), label)
+
+    def decode(self, data: bytes) -> Output:
+        """The pixels, (H, W, C)."""
+        pixels = read_pixels(data)
+        return pixels[..., None] if pixels.ndim == 2 else pixels
 
     def content(self, data: bytes) -> bytes:
         """The pixels."""

@@ -199,6 +199,7 @@ class TextMedium(Medium):
     signature = b"{"
     suffix = ".json"
     watermark = "text_watermark"
+    sample_type = "application/json"
     container = JsonLines
     downloads: ClassVar[Downloads] = {
         "jsonl": CombinedFiles.RECORDS,
@@ -272,6 +273,10 @@ class TextMedium(Medium):
     def has_label(self, data: bytes, label: Label) -> bool:
         """By the end of the text."""
         return str(self.read_record(data).get("text")).rstrip().endswith(f"\n{label.text}")
+
+    def decode(self, data: bytes) -> Output:
+        """The text."""
+        return str(self.read_record(data).get("text", ""))
 
     def content(self, data: bytes) -> bytes:
         """The text."""

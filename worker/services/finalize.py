@@ -21,6 +21,7 @@ from worker.files import canonical_json
 from worker.services import Services
 from worker.services.loops import Loop
 from worker.services.orders import settle_orders
+from worker.services.publication_ends import settle_publications
 from worker.store.packs import PackWriter
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ def _finalize(
 
 
 def _finish(services: Services, job_ids: list[str]) -> list[str]:
-    job_ids = settle_orders(services, job_ids)
+    job_ids = settle_publications(services, settle_orders(services, job_ids))
     if not job_ids:
         return []
     reach(services.settings, "settled")

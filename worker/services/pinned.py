@@ -26,6 +26,7 @@ from worker.specs import (
     Generate,
     Params,
     Promote,
+    Publish,
     Spec,
     Train,
     parse_params,
@@ -65,6 +66,8 @@ class _Pinned:
 
     @cached_property
     def _pinned_data(self) -> dict[str, Any]:
+        if isinstance(self.spec, Publish):
+            return self.names
         if isinstance(self.spec, Promote):
             return self.names | {"policy": self.params.model_dump(mode="json")}
         settings = {"params": self.params.model_dump(mode="json")}
@@ -129,7 +132,16 @@ class PinnedPromotion(_Pinned):
     version: ModelVersion
 
 
-Pinned = PinnedTraining | PinnedGeneration | PinnedEvaluation | PinnedPromotion
+@dataclass(frozen=True)
+class PinnedPublication(_Pinned):
+    """The samples of a job that `version` made, or the files of `version`."""
+
+    spec: Publish
+    version: ModelVersion
+    items: int = 0  # how many samples or files; known where the job is cut into shards
+
+
+Pinned = PinnedTraining | PinnedGeneration | PinnedEvaluation | PinnedPromotion | PinnedPublication
 Resolve = Callable[[Session, str], tuple[Model, ModelVersion]]
 
 
@@ -157,11 +169,15 @@ def pin_model(session: Session, spec: Spec, resolve: Resolve = models.resolve) -
     if isinstance(spec, Train):
         family = find_family(spec.family)
         return PinnedTraining(spec, family, complete(spec, family, None), None)
+    if isinstance(spec, Publish) and spec.take_down:
+        resolve = models.resolve_removed
     model, version = resolve(session, spec.model)
     family = find_family(model.family)
     named = spec.model_copy(update={"model": f"{model.name}:{version.number}"})
     if isinstance(named, Finetune):
         return PinnedTraining(named, family, complete(named, family, version), version)
+    if isinstance(named, Publish):
+        return PinnedPublication(named, family, complete(named, family, version), version)
     if isinstance(named, Promote):
         return PinnedPromotion(named, family, complete(named, family, version), version)
     if isinstance(named, Evaluate):
@@ -184,8 +200,10 @@ def complete(spec: Spec, family: Family, version: ModelVersion | None) -> Params
 def complete(spec: Spec, family: Family, version: ModelVersion | None) -> Params:
     """All settings of a spec: its own, else (to finetune) the version's, else the family's.
 
-    Those of a promotion are its policy, completed by the medium's.
+    Those of a promotion are its policy, completed by the medium's; a publication has none.
     """
+    if isinstance(spec, Publish):
+        return Params()
     if isinstance(spec, Promote):
         return policy_for(family.media, spec.policy)
     what = f"sampling from {family.name}"

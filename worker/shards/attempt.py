@@ -21,6 +21,7 @@ from worker.services.pinned import (
     PinnedEvaluation,
     PinnedGeneration,
     PinnedPromotion,
+    PinnedPublication,
     PinnedTraining,
 )
 from worker.shards.claiming import Claimer
@@ -32,6 +33,7 @@ from worker.shards.generate import generate_shards
 from worker.shards.heartbeat import Heartbeat
 from worker.shards.lease import Lease, hang_checks_paused
 from worker.shards.promote import promote_job
+from worker.shards.publish import publish_job
 from worker.shards.reports import log_claims, report_error, report_release
 from worker.shards.scratch import scratch
 from worker.shards.storing import Part
@@ -222,6 +224,8 @@ def _run_job(context: WorkerContext, job: JobBrief, lease: Lease, folder: Path) 
         return evaluate_job(context, job, pinned, lease, folder)
     if isinstance(pinned, PinnedPromotion):
         return promote_job(context, job, pinned, lease, folder)
+    if isinstance(pinned, PinnedPublication):
+        return publish_job(context, job, pinned, lease, folder)
     raise NotSupportedHere(
         f"this worker cannot run {pinned.spec.kind} jobs", remedy="upgrade its Genmill"
     )

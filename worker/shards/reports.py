@@ -13,6 +13,7 @@ from db.path_errors import as_genmill
 from db.shards import Claim
 from worker.engine import device_errors  # noqa: F401 - has `cause_of` know torch's errors
 from worker.failpoints import reach
+from worker.publishing.base import TargetAway
 from worker.services import Services
 from worker.shards.lease import fail
 
@@ -45,6 +46,8 @@ def report_error(services: Services, claim: Claim, error: Exception) -> bool:
     cause, lasting = cause_of(error), isinstance(error, GenmillError) and error.lasting
     if cause is Cause.SERVICE:
         backoff_s = min(MAX_BACKOFF_S, 2.0 ** min(claim.fence, 10))
+        asked_s = error.retry_after_s if isinstance(error, TargetAway) else None
+        backoff_s = max(backoff_s, asked_s or 0)
         return report_release(services, claim, _text(error), backoff_s=backoff_s)
     if cause is Cause.MACHINE:
         return _report_decline(services, claim, _text(error), lasting=lasting)

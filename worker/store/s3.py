@@ -13,7 +13,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from db.errors import NotFound
 from worker.files import digest_of
@@ -48,15 +48,26 @@ RENEW_S = 3600.0  # an older object is uploaded again, which resets its age
 VERIFIED_S = 60.0  # a bucket that was known then is taken for the same
 
 
+class Credentials(NamedTuple):
+    """An access key. In place of what boto finds by itself."""
+
+    access_key: str
+    secret_key: str
+
+    def __repr__(self) -> str:
+        return "<credentials>"
+
+
 class S3Store(Bucket):
     """Objects in an S3 bucket under `prefix`, at AWS or any endpoint that speaks S3.
 
-    Credentials come from boto3's chain of providers. Requests are retried within bounds, and a
-    broken stream is resumed by a ranged read.
+    Without credentials, those of boto3's chain of providers are used. Requests are retried within
+    bounds, and a broken stream is resumed by a ranged read.
     """
 
-    def __init__(self, address: S3Address) -> None:
+    def __init__(self, address: S3Address, credentials: Credentials | None = None) -> None:
         self.address = address
+        self._credentials = credentials
         self.bucket = address.bucket
         self.prefix = f"{address.prefix}/" if address.prefix else ""
         self._clients: dict[int, Any] = {}
@@ -70,7 +81,7 @@ class S3Store(Bucket):
         """This process's client: a forked process must not share its parent's connections."""
         if os.getpid() not in self._clients:
             with self._errors():
-                self._clients = {os.getpid(): _new_client(self.address)}
+                self._clients = {os.getpid(): _new_client(self.address, self._credentials)}
         return self._clients[os.getpid()]
 
     def put(self, prefix: str, path: Path) -> Blob:
@@ -293,7 +304,7 @@ def _age_s(response: dict[str, Any], since: datetime) -> float:
     return (now - since).total_seconds()
 
 
-def _new_client(address: S3Address) -> Any:
+def _new_client(address: S3Address, credentials: Credentials | None) -> Any:
     """A client with bounded retries that also works with servers other than AWS."""
     import boto3  # noqa: PLC0415 - takes 0.2 s, and a folder store does not need it
     from botocore.config import Config  # noqa: PLC0415 - as above
@@ -317,5 +328,7 @@ def _new_client(address: S3Address) -> Any:
         endpoint_url=address.endpoint_url,
         region_name=address.region,
         verify=address.ca_bundle,  # None: the usual certificates
+        aws_access_key_id=credentials.access_key if credentials else None,
+        aws_secret_access_key=credentials.secret_key if credentials else None,
         config=config,
     )

@@ -7,10 +7,11 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import select, text
 
-from db import jobs, models, own_store, progress, schema, shards
+from db import jobs, ledger, models, own_store, progress, schema, shards
 from db.schema import MIGRATIONS
 from db.session import Database
 from db.tables import Artifact, Job, Model
+from scheduler.audit.ledger_checks import ledger_is_whole
 
 A1, A2 = (f"0000000{n}-0000-7000-8000-000000000000" for n in (1, 2))
 AT = "2026-01-02 03:04:05.000000+00:00"
@@ -155,6 +156,27 @@ def test_versions_from_before_formats_had_numbers_are_of_the_first(database):
     assert (model.name, found.format, found.made_by) == ("digits", 1, None)
     migrate(database, "0012", command.downgrade)
     assert schema.current(database) == "0012"
+
+
+def test_what_was_done_before_there_was_a_ledger_waits_for_a_place_in_it(database):
+    migrate(database, "0016")
+    one, two, three, four, five, six = (bytes.fromhex(f"{n:032x}") for n in range(1, 7))
+    insert(database, "models", id=one, name="digits", family="gan", created_at=AT)
+    entry = {"alias": "champion", "outcome": "promoted", "who": "ann", "verdict": '{"p": 1.0}'}
+    insert(database, "promotions", id=two, model_id=one, at=AT, **entry)
+    insert(database, "datasets", id=three, name="faces", created_at=AT)
+    item = {"digest": "0" * 16, "who": "ann", "reason": "asked for"}
+    insert(database, "withdrawals", id=four, dataset_id=three, at=AT, **item)
+    for grave, kind in ((five, "job"), (six, "artifact")):
+        rest = {"who": "ann", "at": AT, "size_bytes": 9, "kept": False}
+        insert(database, "tombstones", id=grave, kind=kind, **rest)
+    schema.upgrade(database.url.render_as_string(hide_password=False))
+    with database.write() as session:
+        assert ledger.extend(session) == 3
+    with database.snapshot() as connection:
+        assert list(ledger_is_whole(connection)) == []
+    migrate(database, "0016", command.downgrade)
+    assert schema.current(database) == "0016"
 
 
 def test_models_from_before_there_were_marks_have_none(database):

@@ -183,7 +183,26 @@ for _verb, _what in (("create", "signing"), ("rotate", "key_0")):
             *("k.pem", holding("no PEM"), "file"),
         )
     ]
+for _verb, _words in (("proof", ("0",)), ("audit", ())):
+    _name = "older" if _verb == "proof" else "files"
+    INPUTS[f"provenance {_verb}", _name] = [
+        Row(("provenance", _verb, *_words, "--head", "{path}"), "h.json", holding("{}"), "file")
+    ]
 TARGETS: dict[tuple[str, str], list[Row]] = {
+    ("provenance audit", "out"): [
+        Row(
+            ("provenance", "audit", "--out", "{path}"),
+            *("h.json", holding(""), "file"),
+            codes=(2, 3),
+        )
+    ],
+    ("provenance proof", "out"): [
+        Row(
+            ("provenance", "proof", "{job}", "--out", "{path}"),
+            *("p.json", holding(""), "file"),
+            codes=(2, 3),
+        )
+    ],
     ("backup", "folder"): [Row(("backup", "{path}"), "o", Path.mkdir, "folder", codes=(2, 3))],
     ("artifact download", "output"): [
         Row(

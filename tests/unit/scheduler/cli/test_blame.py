@@ -121,6 +121,8 @@ def prepare(genmill, services, folder: Path, row: rows.Row, job: str = "") -> No
     if row.words[:2] == ("job", "export"):
         with services.database.write() as session:
             jobs.add_points(session, job, 1, {"loss": 0.5})
+    if row.words[:3] == ("provenance", "audit", "--out"):
+        assert genmill("provenance", "proof", job).code == 0  # so there is a head
     if row.words[:2] == ("model", "compare"):
         add_dataset(services)
         for seed in (1, 2):

@@ -13,7 +13,8 @@ from tests.unit.scheduler.cli.test_blame import leaves
 OTHERS = {
     *(("artifact url", "artifact_id"), ("artifact reproduce", "index")),
     *(("dataset withdraw", "items"), ("help", "words"), ("schedule add", "words")),
-    *(("job priority", "priority"), ("job note", "text")),
+    *(("job priority", "priority"), ("job note", "text"), ("target add", "address")),
+    ("target add", "kind"),
     ("key create", "purpose"),  # Click completes what may be chosen
 }
 
@@ -38,6 +39,9 @@ OFFERED = {
     "dataset show ": ["pictures"],
     "dataset show pictures:": ["pictures:1"],
     "schedule pause ": ["nightly"],
+    "target show ": ["shelf"],
+    "publish digits --target ": ["shelf"],
+    "enqueue generate digits --publish ": ["shelf"],
     "job list --schedule ": ["nightly"],
     "job list --model c": ["copy"],
     "job list --json id,st": ["id,status", "id,started_at", "id,stop_asked_at"],
@@ -55,6 +59,7 @@ def test_names_are_completed(genmill, family_tree):
     genmill("model", "alias", "digits:2", "--as", "champion")
     command = ("enqueue", "generate", "digits", "--count", "1")
     genmill("schedule", "add", "nightly", "--cron", "0 3 * * *", "--", *command)
+    genmill("target", "add", "shelf", "folder", "/srv/shelf")
     assert {line: sorted(complete(line)) for line in OFFERED} == {
         line: sorted(names) for line, names in OFFERED.items()
     }

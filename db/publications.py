@@ -1,0 +1,249 @@
+"""Publications: which items are at which target, and which were refused or taken down.
+
+An item is on record as `begun` before it is put at its target, and what became of it afterwards. So
+the record knows everything that may be there, wherever a worker was killed. The attempt that began
+an item is named by its job and fence; nothing is recorded for any other.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import func, select, true
+from sqlalchemy.orm import Session
+
+from db import ledger
+from db.claims import Claim, hold
+from db.columns import fresh_ids, new_id
+from db.leaves import PUBLICATION
+from db.session import clock, insert_new
+from db.tables import Job, Publication, Target
+
+BEGUN, PUBLISHED, REFUSED = "begun", "published", "refused"
+TAKEN_DOWN, ABANDONED = "taken down", "abandoned"
+STATES = (BEGUN, PUBLISHED, REFUSED, TAKEN_DOWN, ABANDONED)
+THERE = (BEGUN, PUBLISHED)  # what is, or may be, at the target
+BEFORE = "published before"  # what `counts` calls items that another job has published
+PAGE = 500
+
+
+class NewItem(NamedTuple):
+    """An item that is about to be published: a sample, or a file of a model version."""
+
+    item: str  # its key at the target
+    sha256: str
+    size: int
+    media_type: str
+    job_id: str | None = None
+    sample: int | None = None
+    version_id: str | None = None
+    marks: str | None = None  # the profile of its marks
+
+
+class Outcome(NamedTuple):
+    """What became of an item that was begun: it is published as `remote_id`, or refused."""
+
+    item: str
+    remote_id: str | None = None
+    marks_verified: bool | None = None
+    refused: str | None = None
+
+
+class Begun(NamedTuple):
+    """An item that is to be put at the target; it may be there `already`, unrecorded."""
+
+    item: str
+    event: str  # the id of this publishing of it, however often it is tried
+    already: bool
+
+
+class Chosen(NamedTuple):
+    """Which publications are wanted; None: of any."""
+
+    target_id: str | None = None
+    job_id: str | None = None  # that made the samples, or that published them
+    by_job_id: str | None = None  # that published them
+    state: str | None = None
+
+
+def begin(session: Session, claim: Claim, target: Target, items: Sequence[NewItem]) -> list[Begun]:
+    """Record that these items are about to be put; return those that are not published yet.
+
+    Raises `Cancelled` or `LeaseLost` if the claim is over.
+    """
+    hold(session, claim)
+    fixed = {"target_id": target.id, "by_job_id": claim.job_id, "fence": claim.fence}
+    rows = [
+        {"id": row_id, "state": BEGUN, "event_id": row_id, **item._asdict(), **fixed}
+        for row_id, item in zip(fresh_ids(), items, strict=False)
+    ]
+    insert_new(session, Publication, rows)
+    mine = {row["id"] for row in rows}
+    found = {each.item: each for each in _locked(session, target.id, [i.item for i in items])}
+    begun = []
+    for item in items:
+        row = found[item.item]
+        if row.state == PUBLISHED and row.sha256 == item.sha256:
+            continue
+        already = row.state in THERE and row.id not in mine
+        _begin_again(row, item, claim)
+        begun.append(Begun(item.item, row.event_id, already))
+    session.flush()
+    return begun
+
+
+def record(
+    session: Session, claim: Claim, target: Target, outcomes: Sequence[Outcome]
+) -> list[Outcome]:
+    """Record what became of items that the claim's attempt began; return those that it recorded.
+
+    It needs no lease: whoever has begun an item after this attempt has taken it over.
+    """
+    now = clock(session)
+    expires = None
+    if target.expires_after_s is not None:
+        expires = now + timedelta(seconds=target.expires_after_s)
+    found = {each.item: each for each in _locked(session, target.id, [o.item for o in outcomes])}
+    done, changed = [], []
+    for outcome in outcomes:
+        row = found.get(outcome.item)
+        if row is None or row.state != BEGUN or not _is_of(row, claim):
+            continue
+        if outcome.refused is not None:
+            row.state, row.reason = REFUSED, outcome.refused
+        else:
+            row.state, row.remote_id = PUBLISHED, outcome.remote_id
+            row.marks_verified, row.published_at = outcome.marks_verified, now
+            row.expires_at = expires
+        done.append(outcome)
+        changed.append(row)
+    session.flush()
+    ledger.enter(session, PUBLICATION, *changed)
+    return done
+
+
+def there(
+    session: Session, target_id: str, *, job_id: str | None, version_id: str | None, part: range
+) -> list[Publication]:
+    """What is or may be at a target of a job's samples in a range, or of a version's files."""
+    own: Any = Publication.version_id == version_id
+    if job_id is not None:
+        numbers = Publication.sample.between(part.start, part.stop - 1)
+        own = (Publication.job_id == job_id) & numbers
+    statement = select(Publication).where(Publication.target_id == target_id, own)
+    return list(session.scalars(statement.where(_IS_THERE).order_by(Publication.item)))
+
+
+def take_down(session: Session, claim: Claim, ids: Collection[str]) -> int:
+    """Record that these publications were taken down; how many were still there."""
+    now, statement = clock(session), select(Publication).where(Publication.id.in_(ids), _IS_THERE)
+    found = session.scalars(statement.order_by(Publication.item).with_for_update()).all()
+    for row in found:
+        row.state, row.taken_down_at, row.expires_at = TAKEN_DOWN, now, None
+        row.by_job_id, row.fence = claim.job_id, claim.fence
+    session.flush()
+    ledger.enter(session, PUBLICATION, *found)
+    return len(found)
+
+
+def abandon(session: Session, target_id: str) -> int:
+    """Follow what is at a target no more; how many items that is."""
+    statement = select(Publication).where(Publication.target_id == target_id, _IS_THERE)
+    found = session.scalars(statement.order_by(Publication.item).with_for_update()).all()
+    for row in found:
+        row.state, row.expires_at = ABANDONED, None
+    session.flush()
+    ledger.enter(session, PUBLICATION, *found)
+    return len(found)
+
+
+def count_there(session: Session, target_id: str) -> int:
+    """How many items are or may be at a target."""
+    mine = select(func.count()).where(Publication.target_id == target_id, _IS_THERE)
+    return session.scalar(mine) or 0
+
+
+def by_state(session: Session, target_id: str) -> dict[str, int]:
+    """How many items are in which state at a target."""
+    state, mine = Publication.state, Publication.target_id == target_id
+    found = session.execute(select(state, func.count()).where(mine).group_by(state))
+    return dict(sorted((row[0], row[1]) for row in found))
+
+
+def counts(
+    session: Session,
+    target_id: str,
+    *,
+    job_id: str | None = None,
+    version_id: str | None = None,
+    by_job_id: str | None = None,
+) -> dict[str, int]:
+    """How many of a job's samples, or a version's files, are in which state at a target.
+
+    With `by_job_id`, those that another job has published count as `BEFORE`.
+    """
+    of = Publication.version_id == version_id if job_id is None else Publication.job_id == job_id
+    own = Publication.by_job_id == by_job_id if by_job_id else true()
+    statement = (
+        select(Publication.state, own.label("own"), func.count())
+        .where(Publication.target_id == target_id, of)
+        .group_by(Publication.state, own)
+    )
+    found: dict[str, int] = {}
+    for state, is_own, number in session.execute(statement):
+        if is_own or state == PUBLISHED:
+            name = state if is_own else BEFORE
+            found[name] = found.get(name, 0) + number
+    return dict(sorted(found.items()))
+
+
+def listing(
+    session: Session, chosen: Chosen, *, after: str = "", limit: int | None = None
+) -> list[tuple[Publication, Target]]:
+    """Publications with their targets, in the order in which they were first begun."""
+    statement = select(Publication, Target).join(Target, Target.id == Publication.target_id)
+    statement = statement.where(*_conditions(chosen), Publication.id > after)
+    rows = session.execute(statement.order_by(Publication.id).limit(limit))
+    return [(row[0], row[1]) for row in rows]
+
+
+def publish_jobs(session: Session, job_ids: Collection[str]) -> list[str]:
+    """Those of these jobs that publish."""
+    return list(session.scalars(select(Job.id).where(Job.id.in_(job_ids), Job.kind == "publish")))
+
+
+def _conditions(chosen: Chosen) -> list[Any]:
+    wanted: list[Any] = []
+    if chosen.target_id is not None:
+        wanted.append(Publication.target_id == chosen.target_id)
+    if chosen.state is not None:
+        wanted.append(Publication.state == chosen.state)
+    if chosen.by_job_id is not None:
+        wanted.append(Publication.by_job_id == chosen.by_job_id)
+    if chosen.job_id is not None:
+        made = Publication.job_id == chosen.job_id
+        wanted.append(made | (Publication.by_job_id == chosen.job_id))
+    return wanted
+
+
+def _begin_again(row: Publication, item: NewItem, claim: Claim) -> None:
+    if row.state not in THERE:
+        row.event_id = new_id()
+    row.state, row.reason, row.remote_id = BEGUN, None, None
+    row.sha256, row.size, row.marks = item.sha256, item.size, item.marks
+    row.by_job_id, row.fence = claim.job_id, claim.fence
+    row.marks_verified = row.published_at = row.taken_down_at = row.expires_at = None
+
+
+def _is_of(row: Publication, claim: Claim) -> bool:
+    return (row.by_job_id, row.fence) == (claim.job_id, claim.fence)
+
+
+def _locked(session: Session, target_id: str, items: Iterable[str]) -> list[Publication]:
+    """The rows of items, locked in one order."""
+    own = (Publication.target_id == target_id, Publication.item.in_(list(items)))
+    statement = select(Publication).where(*own).order_by(Publication.item).with_for_update()
+    return list(session.scalars(statement.execution_options(populate_existing=True)))
+
+
+_IS_THERE = Publication.state.in_(THERE)

@@ -1,0 +1,129 @@
+"""What the ledger tells is on record, unchanged, and what belongs in the ledger is there."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, exists, or_, select
+
+from db.leaves import MANIFEST, REMOVAL, SOURCES, leaf_text, row_data
+from scheduler.audit.history import Row
+from scheduler.audit.record import TABLES
+from scheduler.audit.violations import Violation, Violations
+
+LEAVES = TABLES["ledger_leaves"]
+AT_ONCE = 500
+
+
+def rows_are_as_told(connection: Connection) -> Violations:
+    """Every row that differs from the last leaf about it, and every one that has no leaf."""
+    for kind, source in SOURCES.items():
+        for page in _pages(connection, _last_leaves(kind), LEAVES.c.id):
+            yield from _compare(connection, kind, page)
+        table = TABLES[source.table]
+        for page in _pages(connection, _rows_with_leaf(kind), table.c.id):
+            yield from _without_leaf(connection, kind, page)
+
+
+def _last_leaves(kind: str) -> Select[Any]:
+    """The leaves of a kind that no later one is about the same row."""
+    other = LEAVES.alias()
+    later = or_(
+        other.c.idx > LEAVES.c.idx,
+        and_(other.c.idx.is_(None), or_(LEAVES.c.idx.is_not(None), other.c.id > LEAVES.c.id)),
+    )
+    same = and_(other.c.subject == LEAVES.c.subject, other.c.kind == LEAVES.c.kind)
+    return select(LEAVES).where(LEAVES.c.kind == kind, ~exists().where(same, later))
+
+
+def _rows_with_leaf(kind: str) -> Select[Any]:
+    """The rows that must be in the ledger, by their ids.
+
+    A job is when its garbage has been collected, unless it ended before the ledger looked there.
+    """
+    source = SOURCES[kind]
+    table = TABLES[source.table]
+    rows = select(table.c.id)
+    if source.but is not None:
+        column, value = source.but
+        rows = rows.where(table.c[column] != value)
+    if kind == MANIFEST:
+        seen = TABLES["retention"]
+        place = select(seen.c.finished_at).where(seen.c.what == "ledger").scalar_subquery()
+        rows = rows.where(
+            table.c.manifest_sha256.is_not(None),
+            table.c.collected_at.is_not(None),
+            table.c.finished_at < place,
+        )
+    return rows
+
+
+def _compare(connection: Connection, kind: str, leaves: Sequence[Row]) -> Violations:
+    source = SOURCES[kind]
+    table = TABLES[source.table]
+    names = {"id", *source.fields, *(source.but or ())[:1]}
+    subjects = [leaf["subject"] for leaf in leaves]
+    wanted = select(*(table.c[name] for name in sorted(names))).where(table.c.id.in_(subjects))
+    rows = {row["id"]: row for row in connection.execute(wanted).mappings()}
+    removed = _removed(connection, subjects) if kind == MANIFEST else set()
+    for leaf in leaves:
+        row = rows.get(leaf["subject"])
+        if row is not None and source.but and row[source.but[0]] == source.but[1]:
+            continue
+        if row is None and leaf["subject"] in removed:
+            continue
+        data = {} if row is None else row_data(kind, row)
+        if leaf["text"] != leaf_text(kind, leaf["subject"], data):
+            yield _differs(kind, leaf, data)
+
+
+def _differs(kind: str, leaf: Row, data: dict[str, Any]) -> Violation:
+    """Which fields of a row are not as the ledger tells."""
+    table, subject = SOURCES[kind].table, leaf["subject"]
+    told: dict[str, Any] = {}
+    with suppress(ValueError, LookupError, TypeError):
+        told = dict(json.loads(leaf["text"])["data"])
+    if not data:
+        text = f"{kind} {subject} is in the ledger, and its row is gone"
+    elif not told:
+        text = f"{kind} {subject} is on record, and the ledger tells that it was deleted"
+    else:
+        now = json.loads(leaf_text(kind, subject, data))["data"]
+        fields = [name for name in now if now[name] != told.get(name)]
+        was = "; ".join(f"{name} was {_short(told.get(name))}" for name in fields)
+        text = f"{kind} {subject} was changed since it was recorded: {was or 'its leaf differs'}"
+    return Violation(text, table, subject)
+
+
+def _short(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)[:80]
+
+
+def _removed(connection: Connection, subjects: Sequence[str]) -> set[str]:
+    """Those of the jobs whose removal is in the ledger."""
+    told = select(LEAVES.c.subject).where(LEAVES.c.kind == REMOVAL, LEAVES.c.subject.in_(subjects))
+    return set(connection.scalars(told))
+
+
+def _without_leaf(connection: Connection, kind: str, rows: Sequence[Row]) -> Violations:
+    ids = [row["id"] for row in rows]
+    told = select(LEAVES.c.subject).where(LEAVES.c.kind == kind, LEAVES.c.subject.in_(ids))
+    known = set(connection.scalars(told))
+    for each in ids:
+        if each not in known:
+            text = f"{kind} {each} is on record, and not in the ledger"
+            yield Violation(text, SOURCES[kind].table, each)
+
+
+def _pages(connection: Connection, rows: Select[Any], key: Any) -> Iterator[Sequence[Row]]:
+    """The rows in the order of their key, some at a time."""
+    last: Any = ""
+    while True:
+        page = rows.where(key > last).order_by(key).limit(AT_ONCE)
+        found = connection.execute(page).mappings().all()
+        if found:
+            yield found
+        if len(found) < AT_ONCE:
+            return
+        last = found[-1]["id"]

@@ -1,0 +1,125 @@
+"""Adding, removing and checking targets."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json
+from sqlalchemy.orm import Session
+
+from db import audit_trail, jobs, publications, targets
+from db.errors import Refused
+from db.tables import Target
+from worker.identity import who
+from worker.publishing import find_kind, open_target
+from worker.publishing.access.secrets import parse_places
+from worker.services import Services
+from worker.specs import check_name
+
+
+def add_target(
+    services: Services,
+    name: str,
+    kind: str,
+    address: str,
+    *,
+    settings: Sequence[str] = (),
+    secrets: Sequence[str] = (),
+    expires_after: timedelta | None = None,
+) -> Target:
+    """Add a target. Nothing is connected; `check_target` does that.
+
+    Raises `Refused` for a name, setting or secret that is wrong, or missing, repeating no value.
+    """
+    check_name("target", name)
+    target = find_kind(kind)
+    places = parse_places(secrets, target.secrets)
+    given = parse_settings(settings) | {"address": _absolute(address)}
+    checked = target.parse(given)
+    target(checked, dict.fromkeys(places, "?"))  # refuses what does not go together
+
+    def work(session: Session) -> Target:
+        added = targets.add(
+            session,
+            name=name,
+            kind=kind,
+            settings=checked.model_dump(mode="json", exclude_defaults=True),
+            secrets=places,
+            who=who(),
+            expires_after_s=expires_after.total_seconds() if expires_after else None,
+        )
+        audit_trail.note(session, who(), "added a target", name, {"kind": kind})
+        return added
+
+    return services.database.transact(work)
+
+
+def remove_target(services: Services, name: str, *, abandon: bool) -> int:
+    """Remove a target; how many items stay there, to be followed no more.
+
+    Raises `Refused` while a job that has not ended publishes there, and, without `abandon`, while
+    items are there.
+    """
+
+    def work(session: Session) -> int:
+        target = targets.get(session, name)
+        for job in jobs.unfinished(session, kind="publish", limit=1000):
+            if job.spec["target"] == name:
+                raise Refused(f"job {job.id} is {job.status}, and publishes at {name!r}")
+        there = publications.count_there(session, target.id)
+        if there and not abandon:
+            raise Refused(
+                f"{there:,} items are published at {name!r}",
+                remedy=f"take them down with `genmill publish JOB --target {name} --take-down`, "
+                "or give --abandon to leave them there and follow them no more",
+            )
+        left = publications.abandon(session, target.id)
+        targets.remove(session, target)
+        audit_trail.note(session, who(), "removed a target", name, {"abandoned": left})
+        return left
+
+    return services.database.transact(work)
+
+
+def check_target(services: Services, name: str) -> str:
+    """Put something at a target and take it down again; where that is.
+
+    Raises what publishing there would: `Unreachable`, `SecretMissing`, `MissingPackage`.
+    """
+    with services.database.read() as session:
+        row = targets.get(session, name)
+    with open_target(row.kind, row.settings, row.secrets) as target:
+        target.check()
+        return str(target)
+
+
+def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """Settings from `key=value`: JSON if it parses, else the text. No error repeats a value."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise Refused("--set: expected KEY=VALUE")
+        if key in found or key == "address":
+            raise Refused(f"--set {key} was given twice")
+        try:
+            found[key] = from_json(value)
+        except ValueError:
+            found[key] = value
+    return found
+
+
+def _absolute(address: str) -> str:
+    """The address; of a folder by its path, the whole path, for workers that are elsewhere."""
+    return address if "://" in address else str(Path(address).absolute())
+
+
+def settings_of(row: Target) -> dict[str, Any]:
+    """All settings of a target, those that were not given too."""
+    try:
+        parsed = find_kind(row.kind).parse(row.settings)
+    except Refused:  # of another version
+        return dict(row.settings)
+    found: dict[str, Any] = parsed.model_dump(mode="json")
+    return found

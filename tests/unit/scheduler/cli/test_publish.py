@@ -1,0 +1,478 @@
+"""Publishing as a job: commands, the work of a shard, and what is on record afterwards."""
+
+import hashlib
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from db import jobs, targets
+from db.columns import new_id
+from db.errors import Unreachable
+from db.session import clock
+from db.states import FINAL, JobState
+from db.tables import Publication, Shard
+from scheduler.dispatch.chains import move_chains_on
+from tests.receivers import VARIABLES, Hook, Mounted, WebdavServer, record_of, running
+from worker.services.samples import entries, sample_objects
+
+ALL = {"published": 5}
+SLOW = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def secrets(monkeypatch) -> None:
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def shelf(genmill, tmp_path) -> Mounted:
+    """A folder as a target."""
+    receiver = Mounted(tmp_path / "shelf")
+    add(genmill, receiver)
+    return receiver
+
+
+@pytest.fixture
+def work(services):
+    """Do the work of every job that is queued, in this process."""
+    import torch
+
+    from worker.shards.attempt import work as answer
+    from worker.shards.context import WorkerContext
+    from worker.shared_memory import SharedState
+
+    def run(**settings):
+        given = services.settings.model_copy(update=settings)
+        worker = type(services)(given)
+        context = WorkerContext(worker, torch.device("cpu"))
+        for _ in range(50):
+            shard_id = due(services)
+            if shard_id is None:
+                break
+            answer(context, shard_id, owner=new_id(), shared=SharedState())
+        worker.close()
+
+    return run
+
+
+def due(services) -> str | None:
+    with services.database.read() as session:
+        queued = session.query(Shard).filter(Shard.status == "queued").all()
+        now = clock(session)
+        return next((each.id for each in queued if each.not_before <= now), None)
+
+
+def hurry(services) -> None:
+    """Make all that waits due."""
+    with services.database.write() as session:
+        for each in session.query(Shard).filter(Shard.status == "queued"):
+            each.not_before, each.waiting = clock(session), False
+
+
+def add(genmill, receiver, *more: str, name: str = "shelf"):
+    words = [word for pair in receiver.settings for word in ("--set", pair)]
+    words += [word for pair in receiver.secrets for word in ("--secret", pair)]
+    made = genmill("target", "add", name, receiver.kind, receiver.address, *words, *more)
+    assert made.code == 0, made.err
+    return made
+
+
+def digests(services, job_id) -> list[str]:
+    return sorted(entry.sha256 for entry in entries(services, job_id))
+
+
+def published(genmill, job_id) -> dict[str, int]:
+    return genmill("job", "show", job_id, "--json").json["publications"]
+
+
+def test_samples_are_published_with_their_records_and_verified_there(
+    genmill, services, picture_job, shelf, work
+):
+    job_id = genmill("publish", picture_job, "--target", "shelf").out.strip()
+    work()
+    shown = genmill("job", "show", job_id, "--json").json
+    assert (shown["status"], shown["kind"], shown["publications"]) == ("succeeded", "publish", ALL)
+    assert shown["progress"] == {"done": 5, "total": 5, "unit": "items"}
+    assert shelf.digests() == digests(services, picture_job)
+    rows = genmill("publications", "list", "--target", "shelf", "--json").json
+    assert [row["sample"] for row in rows] == [0, 1, 2, 3, 4]
+    assert {(row["state"], row["marks_verified"], row["job"]) for row in rows} == {
+        ("published", True, picture_job)
+    }
+    path = shelf.folder / picture_job / "000000003.png"
+    assert record_of(path)["index"] == 3
+    assert rows[3]["remote_id"] == f"{picture_job}/000000003.png"
+    quiet = genmill("publications", "list", "--job", job_id, "-q").out.split()
+    assert quiet[3] == rows[3]["item"]
+    [report] = genmill("artifact", "list", job_id, "--json").json
+    assert report["name"] == "publication-000000.json"
+
+
+@SLOW
+def test_what_is_published_already_stays_and_is_there_once(
+    genmill, services, picture_job, shelf, work
+):
+    genmill("publish", picture_job, "--target", "shelf")
+    work()
+    before = {path: path.stat().st_mtime_ns for path in shelf.files()}
+    again = genmill("publish", picture_job, "--target", "shelf").out.strip()
+    work()
+    assert published(genmill, again) == {"published before": 5}
+    assert {path: path.stat().st_mtime_ns for path in shelf.files()} == before
+
+
+def test_what_was_published_is_taken_down_and_can_be_published_again(
+    genmill, services, picture_job, shelf, work
+):
+    take_down = ("publish", picture_job, "--target", "shelf", "--take-down")
+    genmill("publish", picture_job, "--target", "shelf")
+    work()
+    down = genmill(*take_down).out.strip()
+    work()
+    assert shelf.files() == []
+    assert published(genmill, down) == {"taken down": 5}
+    rows = genmill("publications", "list", "--state", "taken down", "--json").json
+    assert len(rows) == 5
+    assert all(row["taken_down_at"] and row["published_at"] for row in rows)
+    nothing = genmill(*take_down).out.strip()
+    work()
+    assert genmill("job", "show", nothing, "--json").json["status"] == "succeeded"
+    again = genmill("publish", picture_job, "--target", "shelf").out.strip()
+    work()
+    assert published(genmill, again) == ALL
+    assert shelf.digests() == digests(services, picture_job)
+    assert genmill("provenance", "audit").code == 0
+    with services.database.write() as session:
+        session.query(Publication).filter(Publication.sample == 1).update({"remote_id": "x"})
+    assert "publication" in genmill("provenance", "audit").out
+
+
+def damage(services, job_id, *, shard: int) -> None:
+    """Change a byte of the first sample in an object of the store."""
+    artifact = [each for each, _ in sample_objects(services, job_id)][shard]
+    path = services.settings.home / "store" / artifact.key
+    data = bytearray(path.read_bytes())
+    data[600] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(data)
+
+
+def test_a_sample_that_cannot_be_verified_is_not_published_and_named(
+    genmill, services, picture_job, shelf, work
+):
+    damage(services, picture_job, shard=1)
+    job_id = genmill("publish", picture_job, "--target", "shelf").out.strip()
+    work()
+    assert published(genmill, job_id) == {"published": 4, "refused": 1}
+    [row] = genmill("publications", "list", "--state", "refused", "--json").json
+    assert (row["sample"], row["remote_id"]) == (2, None)
+    assert "SHA-256" in row["reason"]
+    assert len(shelf.digests()) == 4
+    assert "was not published" in genmill("job", "logs", job_id).out
+    assert set(shelf.digests()) < set(digests(services, picture_job))
+
+
+def test_a_job_fails_of_which_nothing_was_published(genmill, services, text_job, shelf, work):
+    genmill("target", "add", "strict", "folder", shelf.address, "--set", "marks=eu-art50")
+    job_id = genmill("publish", text_job, "--target", "strict").out.strip()
+    work()
+    shown = genmill("job", "show", job_id, "--json").json
+    assert (shown["status"], shown["publications"]) == ("failed", {"refused": 3})
+    assert "none of 3 items was published" in shown["error"]
+    assert "'eu-art50'" in shown["error"]
+    assert shelf.files() == []
+
+
+@SLOW
+def test_sounds_and_texts_are_published_too(genmill, services, text_job, sound_job, shelf, work):
+    for job_id in (text_job, sound_job):
+        genmill("publish", job_id, "--target", "shelf")
+    work()
+    assert shelf.digests() == sorted(digests(services, text_job) + digests(services, sound_job))
+    rows = genmill("publications", "list", "--json").json
+    assert {row["media_type"] for row in rows} == {"application/json", "audio/wav"}
+
+
+def test_a_model_version_is_published_with_what_is_known_of_it(
+    genmill, services, digits, shelf, work
+):
+    job_id = genmill("publish", digits, "--target", "shelf").out.strip()
+    work()
+    assert published(genmill, job_id) == {"published": 2}
+    path = shelf.folder / "models/digits/1/model.safetensors"
+    assert record_of(path)["model"] == "digits:1"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert record_of(path)["weights_sha256"] == digest
+    genmill("publish", "digits:1", "--target", "shelf", "--take-down")
+    work()
+    assert shelf.files() == []
+
+
+@SLOW
+def test_a_batch_is_published_as_a_batch(genmill, services, digits, shelf, commit, work):
+    line = {"kind": "generate", "model": "digits", "count": 2}
+    Path("jobs.jsonl").write_text("\n".join(json.dumps(line | {"seed": n}) for n in range(2)))
+    batch = genmill("enqueue", "batch", "jobs.jsonl").out.strip()
+    for job_id in genmill("job", "list", "--batch", batch, "-q").out.split():
+        commit(job_id)
+    made = genmill("publish", batch, "--target", "shelf", "--json").json
+    assert [job["kind"] for job in made["jobs"]] == ["publish", "publish"]
+    work()
+    assert len(shelf.files()) == 8
+    states = genmill("job", "list", "--batch", made["batch"], "--json").json
+    assert {job["status"] for job in states} == {"succeeded"}
+
+
+def test_publishing_follows_a_generate_job_in_its_chain(
+    genmill, services, digits, shelf, commit, work
+):
+    words = ("enqueue", "generate", digits, "--count", "3", "--publish", "shelf", "--json")
+    made = genmill(*words).json
+    [first, then] = made["chain"]
+    assert (first["kind"], then["kind"], then["status"]) == ("generate", "publish", "waiting")
+    commit(first["id"])
+    assert move_chains_on(services) == 1
+    work()
+    assert published(genmill, then["id"]) == {"published": 3}
+    spec = genmill("job", "show", then["id"], "--json").json["spec"]
+    assert (spec["job"], spec["model"]) == (first["id"], "digits:1")
+    assert shelf.digests() == digests(services, first["id"])
+
+
+@SLOW
+def test_schedules_publish_too(genmill, digits, shelf):
+    cron = ("--cron", "0 3 * * *", "--")
+    for name, words in (
+        ("nightly", ("publish", "digits", "--target", "shelf")),
+        ("daily", ("enqueue", "generate", digits, "--count", "3", "--publish", "shelf")),
+    ):
+        assert genmill("schedule", "add", name, *cron, *words).code == 0
+    assert genmill("schedule", "trigger", "nightly", "--json").json[0]["kind"] == "publish"
+    made = genmill("schedule", "trigger", "daily", "--json").json
+    assert [job["kind"] for job in made] == ["generate", "publish"]
+    wrong = genmill("schedule", "add", "x", *cron, "publish", "digits", "--target", "nowhere")
+    assert (wrong.code, "no target 'nowhere'" in wrong.err) == (4, True)
+
+
+def test_a_dry_run_tells_the_plan_and_stores_nothing(genmill, picture_job, shelf):
+    plan = genmill("publish", picture_job, "--target", "shelf", "--dry-run", "--json").json
+    assert (plan["spec"]["kind"], plan["spec"]["job"], plan["shards"]) == (
+        *("publish", picture_job),
+        1,
+    )
+    assert genmill("job", "list", "--kind", "publish", "--json").json == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("nothing", "--target", "shelf"), 4, "no job, batch or model 'nothing'"),
+        (("0" * 8, "--target", "shelf"), 4, "no job '00000000'"),
+        (("digits", "--target", "shelv"), 4, "did you mean 'shelf'?"),
+        (("digits:9", "--target", "shelf"), 4, "has no version '9'"),
+        (("digits",), 2, "Missing option '--target'"),
+        (("digits", "--target", "shelf", "--accept", "fluffy=yes"), 2, "is not a rule"),
+    ],
+)
+def test_what_cannot_be_published_is_refused(genmill, digits, shelf, words, code, told):
+    found = genmill("publish", *words)
+    assert (found.code, told in found.err) == (code, True), found.err
+
+
+def test_a_job_that_has_not_succeeded_is_refused(genmill, digits, shelf):
+    job_id = genmill("enqueue", "generate", digits, "--count", "1").out.strip()
+    found = genmill("publish", job_id, "--target", "shelf")
+    assert (found.code, "is queued" in found.err) == (2, True)
+
+
+def test_a_target_that_is_away_is_a_pause_and_nothing_is_counted(
+    genmill, services, picture_job, work, tmp_path
+):
+    with running(WebdavServer(tmp_path / "dav")) as receiver:
+        add(genmill, receiver, "--set", "tries=1")
+        job_id = genmill("publish", picture_job, "--target", "shelf").out.strip()
+        receiver.stop()
+        work()
+        [shard] = genmill("job", "show", job_id, "--json").json["shards"]
+        assert (shard["status"], shard["failures"], shard["releases"]) == ("queued", 0, 1)
+        assert "does not answer" in shard["last_error"]
+        receiver.start()
+        hurry(services)
+        work()
+        assert published(genmill, job_id) == ALL
+        assert receiver.digests() == digests(services, picture_job)
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "publication_put",
+        pytest.param("publication_begun", marks=SLOW),
+        pytest.param("publication_recorded", marks=SLOW),
+        pytest.param("publication_finished", marks=SLOW),
+    ],
+)
+def test_an_attempt_goes_on_where_another_was_broken_off(
+    genmill, services, picture_job, work, point
+):
+    with running(Hook()) as receiver:
+        add(genmill, receiver, "--set", "concurrency=1", name="hook")
+        job_id = genmill("publish", picture_job, "--target", "hook").out.strip()
+        work(failpoint=f"{point}:unreachable:1")
+        assert genmill("job", "show", job_id, "--json").json["status"] == "running"
+        hurry(services)
+        work()
+        assert published(genmill, job_id) == ALL
+        assert receiver.digests() == digests(services, picture_job)
+        assert len(receiver.messages) == 5
+
+
+@SLOW
+def test_an_item_that_the_target_refuses_is_its_own_fault(genmill, services, picture_job, work):
+    with running(Hook()) as receiver:
+        add(genmill, receiver)
+        unwanted = f"{picture_job}/000000001.png"
+
+        def answer(message):
+            return (422 if message.body["data"]["key"] == unwanted else 204), {}, b""
+
+        receiver.answer = answer
+        job_id = genmill("publish", picture_job, "--target", "shelf").out.strip()
+        work()
+        assert published(genmill, job_id) == {"published": 4, "refused": 1}
+        [row] = genmill("publications", "list", "--state", "refused", "--json").json
+        assert (row["item"], "422" in row["reason"]) == (unwanted, True)
+        verified = genmill("publications", "list", "--state", "published", "--json").json
+        assert {row["marks_verified"] for row in verified} == {None}
+
+
+@SLOW
+def test_a_target_that_gives_back_other_bytes_keeps_nothing(
+    genmill, services, picture_job, shelf, work, monkeypatch
+):
+    from worker.publishing.folder import Folder
+
+    fetch = Folder.fetch
+    monkeypatch.setattr(
+        Folder, "fetch", lambda self, place: fetch(self, place) + b"!" * ("03.png" in place)
+    )
+    job_id = genmill("publish", picture_job, "--target", "shelf").out.strip()
+    work()
+    assert published(genmill, job_id) == {"published": 4, "refused": 1}
+    assert len(shelf.digests()) == 4
+
+
+@SLOW
+def test_what_a_cancelled_job_has_left_is_taken_down(genmill, services, picture_job, shelf, work):
+    job_id = genmill("publish", picture_job, "--target", "shelf").out.strip()
+    with suppress(Unreachable):
+        work(failpoint="publication_put:unreachable:1")
+    genmill("job", "cancel", job_id)
+    assert shelf.files()
+    assert genmill("publications", "list", "--state", "begun", "--json").json
+    genmill("publish", picture_job, "--target", "shelf", "--take-down")
+    work()
+    assert shelf.files() == []
+    assert genmill("publications", "list", "--state", "begun", "--json").json == []
+
+
+def test_all_workers_share_a_target_s_rate(services, genmill, shelf):
+    with services.database.write() as session:
+        target = targets.get(session, "shelf")
+        waits = [targets.reserve(session, target.id, 2, rate=4.0) for _ in range(3)]
+    assert [round(wait, 1) for wait in waits] == [0.0, 0.5, 1.0]
+
+
+def test_a_target_is_shown_checked_and_removed(genmill, services, picture_job, shelf, work):
+    assert genmill("target", "check", "shelf").out == f"shelf: {shelf.address} works\n"
+    genmill("publish", picture_job, "--target", "shelf")
+    busy = genmill("target", "remove", "shelf")
+    assert (busy.code, "is queued" in busy.err) == (2, True)
+    work()
+    [listed] = genmill("target", "list", "--json").json
+    assert (listed["there"], listed["settings"]["concurrency"]) == (5, 4)
+    assert genmill("target", "show", "shelf", "--json").json["publications"] == {"published": 5}
+    held = genmill("target", "remove", "shelf")
+    assert (held.code, "5 items are published at 'shelf'" in held.err) == (2, True)
+    assert genmill("target", "remove", "shelf", "--abandon", "--json").json["abandoned"] == 5
+    assert genmill("target", "list", "-q").out == ""
+    assert {row["state"] for row in genmill("publications", "list", "--json").json} == {"abandoned"}
+    assert genmill("target", "add", "shelf", "folder", shelf.address).code == 0
+    again = genmill("target", "add", "shelf", "folder", shelf.address)
+    assert (again.code, "there is a target 'shelf' already" in again.err) == (2, True)
+
+
+def test_no_secret_is_on_record_or_told(genmill, services, picture_job, work, tmp_path):
+    with running(WebdavServer(tmp_path / "dav")) as receiver:
+        add(genmill, receiver)
+        genmill("publish", picture_job, "--target", "shelf")
+        work()
+        assert receiver.digests() == digests(services, picture_job)
+    shown = "".join(
+        genmill(*words).out
+        for words in (
+            ("target", "list", "--json"),
+            ("target", "show", "shelf"),
+            ("publications", "list", "--json"),
+            ("job", "list", "--json"),
+        )
+    )
+    with services.database.read() as session:
+        rows = repr([vars(row) for row in targets.listing(session)])
+    everything = b"".join(
+        path.read_bytes() for path in services.settings.home.rglob("*") if path.is_file()
+    )
+    assert "env:TARGET_PASSWORD" in shown
+    assert "canary" not in shown + rows
+    assert b"canary" not in everything
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("folder", "relative", "--set", "speed=canary"),
+        ("webdav", "https://ann:canary@h/"),
+        ("webdav", "https://h/", "--secret", "password=canary"),
+        ("webdav", "https://h/", "--set", "user=ann"),
+        ("webhook", "https://h/in"),
+        ("sftp", "sftp://h/in", "--set", "user=ann", "--secret", "password=env:X"),
+        ("folder", "/x", "--set", "canary"),
+        ("folder", "/x", "--set", "rate=canary1", "--set", "rate=canary2"),
+    ],
+)
+def test_a_target_that_is_wrong_is_refused_without_repeating_a_secret(genmill, words):
+    found = genmill("target", "add", "x", *words)
+    assert found.code == 2
+    assert "canary" not in found.err
+    assert genmill("target", "list", "-q").out == ""
+
+
+@SLOW
+def test_a_cancelled_publish_job_ends(genmill, services, picture_job, shelf):
+    job_id = genmill("publish", picture_job, "--target", "shelf").out.strip()
+    genmill("job", "cancel", job_id)
+    retried = genmill("job", "retry", job_id).out.strip()
+    with services.database.read() as session:
+        assert jobs.get(session, job_id).status == JobState.CANCELLED
+        again = jobs.get(session, retried)
+        assert again.status not in FINAL
+        assert again.spec["job"] == picture_job
+        assert [(s.start, s.stop) for s in jobs.shards_of(session, retried)] == [(0, 5)]
+
+
+@pytest.mark.parametrize(
+    ("rules", "count"), [("length>=5", 3), pytest.param("length>=500", 0, marks=SLOW)]
+)
+def test_only_samples_that_meet_the_rules_are_published(
+    genmill, services, text_job, shelf, work, rules, count
+):
+    words = ("publish", text_job, "--target", "shelf", "--accept", rules)
+    job_id = genmill(*words).out.strip()
+    work()
+    assert genmill("job", "show", job_id, "--json").json["status"] == "succeeded"
+    assert len(shelf.digests()) == count
+    wrong = genmill(*words[:-1], "near_duplicates=no")
+    assert (wrong.code, "near_duplicates" in wrong.err) == (2, True)

@@ -1,0 +1,269 @@
+"""Every kind of target passes the same suite, against a real server; and what is particular."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from db.errors import MissingPackage, NotFound, Refused, Unreachable
+from tests.receivers import (
+    HOOK_SECRET,
+    PASSWORD,
+    VARIABLES,
+    Bucket,
+    Hook,
+    Mounted,
+    SftpServer,
+    WebdavServer,
+    running,
+)
+from worker.publishing import KINDS, find_kind, open_target
+from worker.publishing.access.secrets import SecretMissing, parse_places
+from worker.publishing.base import Item, ItemRefused, TargetAway
+
+SLOW = pytest.mark.slow
+RECORD = {"model": "digits:1", "index": 7, "prompt": "Grüße"}
+KINDS_WITH_FILES = {"folder": Mounted, "webdav": WebdavServer, "sftp": SftpServer}
+
+
+def item(data: bytes, number: int = 7) -> Item:
+    digest = hashlib.sha256(data).hexdigest()
+    return Item(f"0199c0de/{number:09d}.png", f"event-{number}", digest, "image/png")
+
+
+@pytest.fixture(autouse=True)
+def secrets(monkeypatch) -> None:
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(
+    params=["folder", *(pytest.param(kind, marks=SLOW) for kind in ("webdav", "sftp", "s3"))]
+)
+def receiver(request, tmp_path) -> Iterator:
+    if request.param == "s3":
+        found = Bucket(request.getfixturevalue("s3"))
+    else:
+        found = KINDS_WITH_FILES[request.param](tmp_path / "root")
+    with running(found):
+        yield found
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    with running(Hook()) as found:
+        yield found
+
+
+def opened(receiver, **more):
+    target = find_kind(receiver.kind)
+    places = parse_places(receiver.secrets, target.secrets)
+    given = dict(pair.split("=", 1) for pair in receiver.settings)
+    return open_target(receiver.kind, {**given, "address": receiver.address, **more}, places)
+
+
+def test_an_item_is_put_once_given_back_listed_and_taken_down(receiver):
+    data = b"\x89PNG" + bytes(range(256)) * 30
+    with opened(receiver) as target:
+        place = target.put(item(data), data, RECORD)
+        assert target.put(item(data), data, RECORD) == place == target.locate(item(data))
+        target.put(item(b"other", 8), b"other", RECORD)
+        assert target.fetch(place) == data
+        assert sorted(target.list()) == sorted([place, target.locate(item(b"other", 8))])
+        assert receiver.digests() == sorted(
+            hashlib.sha256(each).hexdigest() for each in (data, b"other")
+        )
+        for _ in range(2):
+            target.take_down(place)
+        assert list(target.list()) == [target.locate(item(b"other", 8))]
+        with pytest.raises(NotFound):
+            target.fetch(place)
+
+
+def test_a_check_leaves_nothing_behind(receiver):
+    with opened(receiver) as target:
+        target.check()
+        assert list(target.list()) == []
+    assert receiver.digests() == []
+
+
+def test_an_item_of_the_same_key_is_replaced_whole(receiver):
+    with opened(receiver) as target:
+        place = target.put(item(b"a long first one"), b"a long first one", RECORD)
+        target.put(item(b"second"), b"second", RECORD)
+        assert target.fetch(place) == b"second"
+
+
+@pytest.mark.parametrize("kind", [pytest.param("webdav", marks=SLOW), "sftp", "folder"])
+def test_a_target_that_is_down_is_away_and_back_again(kind, tmp_path):
+    with running(KINDS_WITH_FILES[kind](tmp_path / "root")) as receiver, opened(receiver) as target:
+        place = target.put(item(b"one"), b"one", RECORD)
+        receiver.stop()
+        for act in (lambda: target.put(item(b"two", 8), b"two", RECORD), target.check):
+            with pytest.raises(Unreachable):
+                act()
+        receiver.start()
+        assert target.fetch(place) == b"one"
+        target.put(item(b"two", 8), b"two", RECORD)
+
+
+def test_the_record_lies_beside_the_item(tmp_path):
+    with running(Mounted(tmp_path / "root")) as receiver, opened(receiver) as target:
+        target.put(item(b"one"), b"one", RECORD)
+        path = receiver.folder / "0199c0de" / "000000007.png"
+        assert json.loads(path.with_name(f"{path.name}.json").read_text()) == RECORD
+        assert path.stat().st_mode & 0o777 == 0o644
+        assert path.parent.stat().st_mode & 0o777 == 0o755
+
+
+@SLOW
+def test_a_bucket_has_its_items_with_their_media_types(s3):
+    receiver = Bucket(s3)
+    with opened(receiver) as target:
+        place = target.put(item(b"one"), b"one", RECORD)
+        head = target.store.call("head_object", place)
+    assert head["ContentType"] == "image/png"
+    assert set(receiver.keys()) == {f"public/{place}", f"public/{place}.json"}
+
+
+def test_messages_are_signed_and_repeated_under_one_id(hook):
+    with opened(hook) as target:
+        place = target.put(item(b"one"), b"one", RECORD)
+        target.put(item(b"one"), b"one", RECORD)
+        [message] = hook.messages
+        assert (message.id, hook.repeated, hook.forged) == (place, 1, 0)
+        assert message.body["data"]["record"] == RECORD
+        assert hook.digests() == [hashlib.sha256(b"one").hexdigest()]
+        target.take_down(place)
+    assert hook.digests() == []
+
+
+def test_a_receiver_s_answers_decide_about_the_item_or_the_target(hook):
+    with opened(hook) as target:
+        for status, headers, kind in (
+            (422, {}, ItemRefused),
+            (413, {}, ItemRefused),
+            (503, {"retry-after": "7"}, TargetAway),
+            (429, {}, TargetAway),
+            (401, {}, TargetAway),
+            (404, {}, TargetAway),
+            (302, {"location": "http://127.0.0.1:1/"}, TargetAway),
+        ):
+            hook.answer = lambda _, status=status, headers=headers: (status, headers, b"")
+            with pytest.raises(kind, match=str(status)) as raised:
+                target.put(item(b"one"), b"one", RECORD)
+            if status == 503:
+                assert raised.value.retry_after_s == 7
+        hook.answer = lambda _: (200, {}, json.dumps({"sha256": "0" * 64}).encode())
+        with pytest.raises(ItemRefused, match="other bytes"):
+            target.put(item(b"one"), b"one", RECORD)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"fingerprint": f"SHA256:{'A' * 43}"},
+        {"known_hosts": "known_hosts"},
+    ],
+)
+def test_nothing_is_sent_to_a_server_with_another_host_key(settings, tmp_path):
+    with running(SftpServer(tmp_path / "root")) as receiver:
+        known = tmp_path / "known_hosts"
+        known.write_text("")
+        if "known_hosts" in settings:
+            settings = {"known_hosts": str(known)}
+        receiver.settings = receiver.settings[:1]
+        with opened(receiver, **settings) as target, pytest.raises(TargetAway, match="host key"):
+            target.put(item(b"one"), b"one", RECORD)
+        assert receiver.digests() == []
+
+
+def test_a_server_in_the_file_of_known_hosts_is_trusted(tmp_path):
+    with running(SftpServer(tmp_path / "root")) as receiver:
+        public = receiver.key.export_public_key().decode().split()[:2]
+        known = tmp_path / "known_hosts"
+        known.write_text(f"[127.0.0.1]:{receiver.port} {' '.join(public)}\n")
+        receiver.settings = receiver.settings[:1]
+        with opened(receiver, known_hosts=str(known)) as target:
+            target.check()
+
+
+def test_a_wrong_password_is_told_without_it(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("TARGET_PASSWORD", "canary-that-is-wrong")
+    caplog.set_level(logging.DEBUG)
+    for kind in ("webdav", "sftp"):
+        with (
+            running(KINDS_WITH_FILES[kind](tmp_path / kind)) as receiver,
+            opened(receiver) as target,
+            pytest.raises(TargetAway) as raised,
+        ):
+            target.check()
+        assert "canary" not in str(raised.value)
+    assert "canary" not in "".join(
+        record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG
+    )
+
+
+WRONG = {
+    "webdav": ["http://example.org/in", "https://ann:canary@h/", "ftp://h/", "https://h/?canary=1"],
+    "webhook": ["http://10.0.0.1/in", "https://canary@h/", "canary"],
+    "sftp": ["sftp://ann:canary@h/in", "ssh://h/in", "sftp:///in"],
+    "s3": ["s3://key:canary@bucket", "file:///tmp/x", "https://bucket"],
+    "folder": ["relative/canary", "s3://bucket"],
+}
+
+
+@pytest.mark.parametrize(("kind", "address"), [(k, a) for k, each in WRONG.items() for a in each])
+def test_an_address_that_is_wrong_is_refused_and_not_repeated(kind, address):
+    with pytest.raises(Refused) as raised:
+        find_kind(kind).parse({"address": address})
+    assert "canary" not in str(raised.value)
+
+
+def test_where_a_secret_is_must_be_said_and_the_secret_is_not_repeated(monkeypatch):
+    known = {"password": "of the user"}
+    for pair in ("password=canary", "canary", "password=env:", "password=file:canary", "=canary"):
+        with pytest.raises(Refused) as raised:
+            parse_places([pair], known)
+        assert "canary" not in str(raised.value)
+    with pytest.raises(Refused, match="known: password"):
+        parse_places(["pasword=env:X"], known)
+    monkeypatch.delenv("TARGET_PASSWORD")
+    with pytest.raises(SecretMissing, match="TARGET_PASSWORD"):
+        open_target(
+            "webdav",
+            {"address": "https://h/", "user": "ann"},
+            {"password": "env:TARGET_PASSWORD"},
+        )
+
+
+def test_a_secret_may_be_in_a_file(tmp_path, hook):
+    path = tmp_path / "secret"
+    path.write_text(f"{HOOK_SECRET}\n")
+    place = {"secret": f"file:{path}"}
+    with open_target("webhook", {"address": hook.address}, place) as target:
+        target.put(item(b"one"), b"one", RECORD)
+    path.write_text("not base64!")
+    with pytest.raises(Refused) as raised, open_target("webhook", {"address": hook.address}, place):
+        pass
+    assert "not base64!" not in repr(raised.value.__context__)
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "webdav4.client", None)
+    target = open_target("webdav", {"address": "https://h/"}, {})
+    with pytest.raises(MissingPackage, match=r"webdav4"), target:
+        pass
+
+
+def test_every_kind_says_what_it_is():
+    assert {"folder", "s3", "sftp", "webdav", "webhook"} <= set(KINDS)
+    for kind in KINDS:
+        target = find_kind(kind)
+        assert target.title
+        assert PASSWORD not in str(target.schema.model_json_schema())
+        assert all(field.description for field in target.schema.model_fields.values())

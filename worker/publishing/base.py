@@ -1,0 +1,184 @@
+"""The contract of a target, and what all kinds have in common.
+
+An item is put under a key that follows from what it is, so that putting it again, after a crash or
+by another worker, leaves one item. The methods of a target are called from several threads.
+
+What goes wrong is told by the type of the error: `Unreachable` for a target that cannot be used
+now, which is a pause for the whole job; `ItemRefused` for an item that the target does not take,
+which concerns that item alone; `NotFound` for an item that is not there.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from pydantic import Field, JsonValue
+
+from db.errors import Cause, GenmillError, Unreachable
+from worker.specs import Params, parse_params
+
+Record = Mapping[str, JsonValue]  # what an item says of itself
+
+
+class TargetSettings(Params):
+    """What can be set of a target of any kind. Never a secret."""
+
+    address: str = Field(min_length=1, max_length=1000, description="where it is")
+    concurrency: int = Field(4, ge=1, le=64, description="items that are put at once")
+    rate: float | None = Field(
+        None, gt=0, le=10_000, description="items a second, of all workers; default: no limit"
+    )
+    tries: int = Field(4, ge=1, le=20, description="tries of a transfer before the job pauses")
+    timeout_s: float = Field(60, gt=0, le=600, description="seconds that a transfer may take")
+    marks: str | None = Field(
+        None,
+        description="the profile of marks that a sample must carry to be published here; default: "
+        "that of its job, whichever it is",
+    )
+
+
+S = TypeVar("S", bound=TargetSettings)
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something to publish: its `key` at every target, and what it is."""
+
+    key: str  # plain names joined by slashes, as in JOB/000000017.png
+    event: str  # the id of this publishing of it; another once it was taken down in between
+    sha256: str
+    media_type: str
+    job: str | None = None  # that made the sample
+    sample: int | None = None
+    model: str | None = None  # the version that made it, or that it is a file of: digits:3
+    marks: str | None = None  # the profile of its marks
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """An item with its bytes and record; it may be there `already`, put by a killed attempt."""
+
+    item: Item
+    data: bytes
+    record: Record
+    already: bool = False
+
+
+class ItemRefused(GenmillError):
+    """The target does not take the item."""
+
+    cause = Cause.WORK
+    lasting = True
+
+
+class TargetAway(Unreachable):
+    """The target cannot be used now; `retry_after_s` is what it says of when it can be again."""
+
+    cause = Cause.SERVICE
+
+    def __init__(
+        self, message: str, *, remedy: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.retry_after_s = retry_after_s
+
+
+def record_json(record: Record) -> bytes:
+    """A record as a file of its own, for people too."""
+    return json.dumps(record, ensure_ascii=False, indent=1).encode() + b"\n"
+
+
+class Target(ABC, Generic[S]):
+    """A place to publish to, opened with its settings and secrets.
+
+    A remote id says where an item is at the target. It follows from the item, mostly from its key.
+    """
+
+    title: ClassVar[str]  # of the kind, for people
+    schema: ClassVar[type[TargetSettings]]
+    secrets: ClassVar[Mapping[str, str]] = {}  # what each one is, by its name
+    gives_back: ClassVar[bool] = True  # whether `fetch` and `list` work
+    batched: ClassVar[bool] = False  # whether `put_all` is used in place of `put`
+
+    def __init__(self, settings: S, secrets: Mapping[str, str]) -> None:
+        self.settings = settings
+        self._secrets = secrets
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @classmethod
+    def parse(cls, settings: Mapping[str, Any]) -> S:
+        """Settings by the kind's own schema. Raises `Refused`, repeating no part of the address."""
+        if address := settings.get("address"):
+            cls.place(str(address))
+        kind = cls.__module__.rpartition(".")[2]
+        return parse_params(cls.schema, settings, what=f"{kind} target")  # type: ignore[return-value] # the schema's
+
+    @classmethod
+    @abstractmethod
+    def place(cls, address: str) -> Any:
+        """What an address names. Raises `Refused`, repeating no part of it."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """Where it is, for people; no secret."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise `Unreachable` unless items can be put and taken down now; leaves nothing behind."""
+
+    @abstractmethod
+    def locate(self, item: Item) -> str:
+        """The remote id that an item has, or would have."""
+
+    @abstractmethod
+    def put(self, item: Item, data: bytes, record: Record) -> str:
+        """Put an item, in place of one with its key if there is one; its remote id.
+
+        When it returns, the item is there whole, or will be once `finish` has returned.
+        """
+
+    def put_all(self, deliveries: Sequence[Delivery]) -> Sequence[str | GenmillError]:
+        """Put several at once where the target can; each one's remote id, or what went wrong."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def fetch(self, remote_id: str) -> bytes:
+        """The bytes of an item. Raises `NotFound`."""
+
+    @abstractmethod
+    def list(self) -> Iterator[str]:
+        """The remote ids of all items that are there, in no order."""
+
+    @abstractmethod
+    def take_down(self, remote_id: str) -> None:
+        """Remove an item, if it is there."""
+
+    def finish(self) -> None:
+        """Bring up to date what is made from all items, such as pages and cards.
+
+        Called when the items of a shard are put or taken down, before that is committed. May be
+        called by several workers at once, and again.
+        """
+
+    def open(self) -> None:
+        """Make what its threads share; connects to nothing yet. Raises `MissingPackage`."""
+
+    def close(self) -> None:
+        """Close connections."""
+
+
+AnyTarget = Target[Any]

@@ -1,0 +1,318 @@
+"""An SFTP server: each item is a file, with its record beside it as `FILE.json`.
+
+The server's host key must be pinned by its fingerprint, or be in a file of known hosts; nothing is
+sent to any other server.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+
+from pydantic import Field
+
+from db.errors import GenmillError, NotFound, Refused
+from worker.extras import needed_for
+from worker.publishing.access import addresses
+from worker.publishing.base import (
+    Item,
+    Record,
+    Target,
+    TargetAway,
+    TargetSettings,
+    record_json,
+)
+from worker.specs import matching
+
+if TYPE_CHECKING:
+    from asyncssh import SFTPClient, SSHClient, SSHClientConnection
+
+RECORD_SUFFIX = ".json"
+PORT = 22
+
+T = TypeVar("T")
+
+
+class SftpSettings(TargetSettings):
+    """What can be set of an SFTP target."""
+
+    user: str = Field(max_length=200, description="the user to log in as")
+    fingerprint: Annotated[
+        str, matching(r"SHA256:[A-Za-z0-9+/]{43}", "as in SHA256:uNiVztks...")
+    ] | (None) = Field(None, description="the SHA-256 fingerprint of the server's host key")
+    known_hosts: str | None = Field(
+        None, max_length=1000, description="file of known host keys, in place of a fingerprint"
+    )
+
+
+class Sftp(Target[SftpSettings]):
+    """Files on an SFTP server, in the folder of the address and below it."""
+
+    title: ClassVar[str] = "an SFTP server"
+    schema: ClassVar[type[TargetSettings]] = SftpSettings
+    secrets: ClassVar[Mapping[str, str]] = {
+        "password": "the user's password",
+        "key": "the user's private key, as in ~/.ssh/id_ed25519",
+    }
+
+    def __init__(self, settings: SftpSettings, secrets: Mapping[str, str]) -> None:
+        super().__init__(settings, secrets)
+        self._server = self.place(settings.address)
+        self._session: _Session | None = None
+        if (settings.fingerprint is None) == (settings.known_hosts is None):
+            raise Refused(
+                "an SFTP target needs its server's host key",
+                remedy="give --set fingerprint=SHA256:..., as `ssh-keygen -lf` shows it, or "
+                "--set known_hosts=/path",
+            )
+        if not secrets:
+            raise Refused(
+                "an SFTP target needs a password or a key",
+                remedy="give --secret password=env:VARIABLE or --secret key=file:/path",
+            )
+
+    @classmethod
+    def place(cls, address: str) -> addresses.Server:
+        """See `Target.place`."""
+        return addresses.server(address, "sftp")
+
+    def __str__(self) -> str:
+        return self._server.url
+
+    def check(self) -> None:
+        """See `Target.check`."""
+        self._run(self._write("genmill-check", b"written by `genmill target check`\n", "check"))
+        self._run(self._remove("genmill-check"))
+
+    def locate(self, item: Item) -> str:
+        """See `Target.locate`: the path below the address."""
+        return item.key
+
+    def put(self, item: Item, data: bytes, record: Record) -> str:
+        """See `Target.put`; the record comes first, so that no file is without one."""
+        self._run(self._write(f"{item.key}{RECORD_SUFFIX}", record_json(record), item.event))
+        self._run(self._write(item.key, data, item.event))
+        return self.locate(item)
+
+    def fetch(self, remote_id: str) -> bytes:
+        """See `Target.fetch`."""
+        return self._run(self._read(remote_id))
+
+    def list(self) -> Iterator[str]:
+        """See `Target.list`."""
+        files = self._run(self._files())
+        yield from (each for each in sorted(files) if f"{each}{RECORD_SUFFIX}" in files)
+
+    def take_down(self, remote_id: str) -> None:
+        """See `Target.take_down`; the file goes first, for the reason in `put`."""
+        self._run(self._remove(remote_id))
+        self._run(self._remove(f"{remote_id}{RECORD_SUFFIX}"))
+
+    def open(self) -> None:
+        """See `Target.open`."""
+        if self._session is None:
+            self._session = _Session(self._server, self.settings, self._secrets)
+
+    def close(self) -> None:
+        """See `Target.close`."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        self.open()
+        assert self._session is not None  # noqa: S101 - for mypy: just opened
+        return self._session.run(work)
+
+    @asynccontextmanager
+    async def _client(self) -> "AsyncIterator[SFTPClient]":
+        assert self._session is not None  # noqa: S101 - for mypy: of `_run`
+        async with self._session.client() as client:
+            yield client
+
+    def _path(self, key: str) -> str:
+        return f"{self._server.path.rstrip('/')}/{key}"
+
+    async def _write(self, key: str, data: bytes, event: str) -> None:
+        """Write a file whole: under another name first, which is changed then."""
+        path = self._path(key)
+        folder, _, name = path.rpartition("/")
+        part = f"{folder}/part-{event}-{name}"
+        async with self._client() as client:
+            if folder:
+                await client.makedirs(folder, exist_ok=True)
+            async with client.open(part, "wb") as file:
+                await file.write(data)
+            await _replace(client, part, path)
+
+    async def _read(self, key: str) -> bytes:
+        async with self._client() as client, client.open(self._path(key), "rb") as file:
+            content: bytes = await file.read()
+            return content
+
+    async def _remove(self, key: str) -> None:
+        with suppress(NotFound):
+            async with self._client() as client:
+                await client.remove(self._path(key))
+
+    async def _files(self) -> set[str]:
+        root, found = self._path(""), set[str]()
+        async with self._client() as client:
+            waiting = [""]
+            while waiting:
+                folder = waiting.pop()
+                async for entry in client.scandir(f"{root}{folder}".rstrip("/") or "/"):
+                    name = str(entry.filename)
+                    if name in {".", ".."}:
+                        continue
+                    is_folder = entry.attrs.type == FOLDER_TYPE
+                    (waiting.append if is_folder else found.add)(f"{folder}{name}{'/' * is_folder}")
+        return found
+
+
+FOLDER_TYPE = 2  # SSH_FILEXFER_TYPE_DIRECTORY
+
+
+class _Session:
+    """A connection in an event loop of its own thread; opened again once it is lost."""
+
+    def __init__(
+        self, server: addresses.Server, settings: SftpSettings, secrets: Mapping[str, str]
+    ) -> None:
+        with needed_for("publishing to SFTP"):
+            import asyncssh  # noqa: F401, PLC0415 - of an extra
+        self._server, self._settings, self._secrets = server, settings, secrets
+        self._loop = asyncio.new_event_loop()
+        self._connection: SSHClientConnection | None = None
+        self._opened: SFTPClient | None = None
+        self._opening = asyncio.Lock()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="sftp", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the loop. Raises `TargetAway` after the target's time."""
+        bounded = asyncio.wait_for(work, self._settings.timeout_s)
+        try:
+            return asyncio.run_coroutine_threadsafe(bounded, self._loop).result()
+        except TimeoutError as error:
+            took = f"within {self._settings.timeout_s:g} s"
+            raise TargetAway(f"{self._server.url} does not answer {took}") from error
+
+    def close(self) -> None:
+        """Close the connection and end the thread."""
+        asyncio.run_coroutine_threadsafe(self._disconnect(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    @asynccontextmanager
+    async def client(self) -> "AsyncIterator[SFTPClient]":
+        """The client, connected; the library's errors become ours."""
+        try:
+            async with self._opening:
+                if self._opened is None:
+                    self._opened = await self._connect()
+            yield self._opened
+        except Exception as error:
+            ours = self._ours(error)
+            if ours is None:
+                raise
+            if isinstance(ours, TargetAway):
+                await self._disconnect()
+            raise ours from error
+
+    async def _connect(self) -> "SFTPClient":
+        import asyncssh  # noqa: PLC0415 - of an extra
+
+        key = self._secrets.get("key")
+        fingerprint = self._settings.fingerprint
+        self._connection = await asyncssh.connect(
+            self._server.host,
+            self._server.port or PORT,
+            username=self._settings.user,
+            password=self._secrets.get("password"),
+            client_keys=[_private_key(key)] if key else None,
+            known_hosts=([], [], []) if fingerprint else self._known_hosts(),
+            client_factory=lambda: _pinning(fingerprint),
+            agent_path=None,
+            config=None,
+            connect_timeout=self._settings.timeout_s,
+            login_timeout=self._settings.timeout_s,
+            keepalive_interval=15,
+        )
+        return await self._connection.start_sftp_client()
+
+    def _known_hosts(self) -> str:
+        path = Path(str(self._settings.known_hosts))
+        if not path.is_file():
+            raise TargetAway(f"the file of known hosts {path} is not there")
+        return str(path)
+
+    async def _disconnect(self) -> None:
+        connection, self._connection, self._opened = self._connection, None, None
+        if connection is not None:
+            connection.abort()
+            with suppress(Exception):  # it may be lost already
+                await connection.wait_closed()
+
+    def _ours(self, error: Exception) -> GenmillError | None:
+        """The error to raise in place of one of the library or the network; None for others."""
+        import asyncssh  # noqa: PLC0415 - of an extra
+
+        where = self._server.url
+        if isinstance(error, GenmillError):
+            return error
+        if isinstance(error, asyncssh.SFTPNoSuchFile | asyncssh.SFTPNoSuchPath):
+            return NotFound(f"no such file at {where}")
+        if isinstance(error, asyncssh.HostKeyNotVerifiable):
+            return TargetAway(
+                f"{where} shows another host key than the one that is known: nothing was sent",
+                remedy="find out why before you change the fingerprint or the known hosts",
+            )
+        if isinstance(error, asyncssh.PermissionDenied):
+            return TargetAway(f"{where} refuses the login", remedy="check its user and secrets")
+        if isinstance(error, asyncssh.Error | OSError | TimeoutError):
+            told = str(error) or type(error).__name__
+            return TargetAway(f"{where}: {told}")
+        return None
+
+
+async def _replace(client: "SFTPClient", part: str, path: str) -> None:
+    """Rename a file in place of another; servers without that take the other away first."""
+    import asyncssh  # noqa: PLC0415 - of an extra
+
+    try:
+        await client.posix_rename(part, path)
+    except asyncssh.SFTPOpUnsupported:
+        with suppress(asyncssh.SFTPNoSuchFile):
+            await client.remove(path)
+        await client.rename(part, path)
+
+
+def _pinning(fingerprint: str | None) -> "SSHClient":
+    """What decides about a host key that is in no file of known hosts."""
+    import asyncssh  # noqa: PLC0415 - of an extra
+
+    class Pinning(asyncssh.SSHClient):
+        def validate_host_public_key(
+            self, host: str, addr: str, port: int, key: asyncssh.SSHKey
+        ) -> bool:
+            return fingerprint is not None and key.get_fingerprint() == fingerprint
+
+    return Pinning()
+
+
+def _private_key(text: str) -> Any:
+    import asyncssh  # noqa: PLC0415 - of an extra
+
+    with suppress(asyncssh.KeyImportError):
+        return asyncssh.import_private_key(text if text.endswith("\n") else f"{text}\n")
+    raise Refused(
+        "the target's key is no private key that can be read",
+        remedy="give one without a passphrase",
+    )
+
+
+TARGET = Sftp

@@ -1,0 +1,173 @@
+"""A WebDAV server: each item is a file, with its record beside it as `FILE.json`."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from http import HTTPStatus
+from io import BytesIO
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from db.errors import GenmillError, NotFound, Refused
+from worker.extras import needed_for
+from worker.publishing.access import addresses
+from worker.publishing.access.http import failure, network_errors
+from worker.publishing.base import (
+    Item,
+    Record,
+    Target,
+    TargetAway,
+    TargetSettings,
+    record_json,
+)
+
+if TYPE_CHECKING:
+    from webdav4.client import Client
+
+RECORD_SUFFIX = ".json"
+
+
+class WebdavSettings(TargetSettings):
+    """What can be set of a WebDAV target."""
+
+    user: str | None = Field(None, max_length=200, description="the user of the password")
+
+
+class Webdav(Target[WebdavSettings]):
+    """Files on a WebDAV server, in the folder of the address and below it."""
+
+    title: ClassVar[str] = "a WebDAV server"
+    schema: ClassVar[type[TargetSettings]] = WebdavSettings
+    secrets: ClassVar[Mapping[str, str]] = {"password": "the user's password"}
+
+    def __init__(self, settings: WebdavSettings, secrets: Mapping[str, str]) -> None:
+        super().__init__(settings, secrets)
+        self._server = self.place(settings.address)
+        self._folders: set[str] = set()  # that are there
+        if (settings.user is None) != ("password" not in secrets):
+            raise Refused(
+                "a user and a password belong together",
+                remedy="give --set user=NAME and --secret password=env:VARIABLE, or neither",
+            )
+
+    @classmethod
+    def place(cls, address: str) -> addresses.Server:
+        """See `Target.place`."""
+        found = addresses.server(address, "http", "https")
+        found.require_privacy()
+        return found
+
+    def __str__(self) -> str:
+        return self._server.url
+
+    def check(self) -> None:
+        """See `Target.check`."""
+        self._write("genmill-check", b"written by `genmill target check`\n", event="check")
+        self._remove("genmill-check")
+
+    def locate(self, item: Item) -> str:
+        """See `Target.locate`: the path below the address."""
+        return item.key
+
+    def put(self, item: Item, data: bytes, record: Record) -> str:
+        """See `Target.put`; the record comes first, so that no file is without one."""
+        self._write(f"{item.key}{RECORD_SUFFIX}", record_json(record), event=item.event)
+        self._write(item.key, data, event=item.event)
+        return self.locate(item)
+
+    def fetch(self, remote_id: str) -> bytes:
+        """See `Target.fetch`."""
+        with self._errors():
+            content: bytes = self._client.request("GET", remote_id).content
+        return content
+
+    def list(self) -> Iterator[str]:
+        """See `Target.list`."""
+        files = set(self._files(""))
+        yield from (each for each in sorted(files) if f"{each}{RECORD_SUFFIX}" in files)
+
+    def take_down(self, remote_id: str) -> None:
+        """See `Target.take_down`; the file goes first, for the reason in `put`."""
+        self._remove(remote_id)
+        self._remove(f"{remote_id}{RECORD_SUFFIX}")
+
+    def open(self) -> None:
+        """See `Target.open`."""
+        _ = self._client
+
+    def close(self) -> None:
+        """See `Target.close`."""
+        if "_client" in self.__dict__:
+            self._client.http.close()
+
+    @cached_property
+    def _client(self) -> "Client":
+        with needed_for("publishing to WebDAV"):
+            from webdav4.client import Client  # noqa: PLC0415 - of an extra
+
+        password = self._secrets.get("password")
+        auth = (self.settings.user, password) if password is not None else None
+        return Client(self._server.url, auth=auth, retry=False, timeout=self.settings.timeout_s)
+
+    def _write(self, path: str, data: bytes, *, event: str) -> None:
+        """Write a file whole: under another name first, which the server then changes."""
+        folder, _, name = path.rpartition("/")
+        part = f"{folder}/part-{event}-{name}".lstrip("/")
+        self._make_folders(folder)
+        with self._errors():
+            self._client.upload_fileobj(BytesIO(data), part, overwrite=True, size=len(data))
+            self._client.move(part, path, overwrite=True)
+
+    def _make_folders(self, folder: str) -> None:
+        from webdav4.client import ResourceAlreadyExists  # noqa: PLC0415 - of an extra
+
+        parts = [part for part in folder.split("/") if part]
+        for depth in range(1, len(parts) + 1):
+            path = "/".join(parts[:depth])
+            if path in self._folders:
+                continue
+            with self._errors(), suppress(ResourceAlreadyExists):
+                self._client.mkdir(path)
+            self._folders.add(path)
+
+    def _remove(self, path: str) -> None:
+        with suppress(NotFound), self._errors():
+            self._client.remove(path)
+
+    def _files(self, folder: str) -> Iterator[str]:
+        with self._errors():
+            found = self._client.ls(folder, detail=True)
+        for each in found:
+            if each["type"] != "directory":
+                yield each["name"]
+            elif each["name"].strip("/") != folder:
+                yield from self._files(each["name"].strip("/"))
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Our errors in place of the client's."""
+        with needed_for("publishing to WebDAV"):
+            from webdav4 import client  # noqa: PLC0415 - of an extra
+
+        with network_errors(self):
+            try:
+                yield
+            except client.ResourceAlreadyExists:
+                raise
+            except client.ResourceNotFound as error:
+                raise NotFound(f"no file {error.path!r} at {self}") from error
+            except client.HTTPError as error:
+                answer = error.response
+                raise self._failure(answer.status_code, answer.headers) from error
+            except client.ClientError as error:
+                raise TargetAway(f"{self}: {error}") from error
+
+    def _failure(self, status: int, headers: Mapping[str, str]) -> GenmillError:
+        if status == HTTPStatus.CONFLICT:  # a folder above it is not there any more
+            self._folders.clear()
+            return TargetAway(f"{self} answers 409: a folder is missing")
+        return failure(self, status, headers.get("retry-after"))
+
+
+TARGET = Webdav

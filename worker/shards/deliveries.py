@@ -1,0 +1,302 @@
+"""Deliveries: items on their way to a target, a few at once, each through the same steps.
+
+begin (record) -> read and verify -> put -> fetch back and compare -> record. An item that fails a
+check is refused: it is taken down if it may be at the target, and recorded with its reason. An
+error of the target or of a service stops none of the others; it is raised once they are recorded.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from db import publications, targets
+from db.errors import BadInput, GenmillError, NotFound, Stopped, Unreachable
+from db.publications import Begun, Outcome
+from db.tables import Target as Row
+from worker.failpoints import reach
+from worker.publishing.base import (
+    AnyTarget,
+    Delivery,
+    Item,
+    ItemRefused,
+    Record,
+    TargetAway,
+)
+from worker.services import Services
+from worker.services.publishable import Publishable, Source
+from worker.shards.lease import Lease
+
+PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0  # between two tries of a transfer
+POLL_S = 0.2
+
+T = TypeVar("T")
+
+
+@dataclass
+class Tally:
+    """What became of a shard's items."""
+
+    published: list[tuple[str, str]] = field(default_factory=list)  # item and digest
+    before: int = 0  # were there already, and on record
+    refused: dict[str, str] = field(default_factory=dict)  # the reason of each
+    taken_down: int = 0
+
+    def report(self, **about: Any) -> dict[str, Any]:
+        """The report of a shard, as plain data."""
+        lines = "".join(f"{item} {sha256}\n" for item, sha256 in sorted(self.published))
+        return {
+            **about,
+            "published": len(self.published),
+            "published_before": self.before,
+            "taken_down": self.taken_down,
+            "refused": [{"item": item, "reason": why} for item, why in self.refused.items()],
+            "items_sha256": hashlib.sha256(lines.encode()).hexdigest(),
+        }
+
+
+@dataclass(eq=False)
+class _Work:
+    """An item on its way, and how far it has come."""
+
+    each: Publishable
+    item: Item
+    already: bool
+    data: bytes = b""
+    record: Record = field(default_factory=dict)
+    remote_id: str | None = None
+    verified: bool | None = None
+    refused: str | None = None
+    error: Exception | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.refused is None and self.error is None
+
+    @property
+    def delivery(self) -> Delivery:
+        return Delivery(self.item, self.data, self.record, self.already)
+
+
+class Deliveries:
+    """Puts items of a source at a target, for one claim."""
+
+    def __init__(
+        self,
+        services: Services,
+        lease: Lease,
+        row: Row,
+        target: AnyTarget,
+        source: Source,
+        pool: ThreadPoolExecutor,
+        tally: Tally,
+    ) -> None:
+        self._services, self._lease, self._row = services, lease, row
+        self._target, self._source, self._pool, self._tally = target, source, pool, tally
+
+    def publish(self, some: Sequence[Publishable], *, model: str) -> None:
+        """Publish those of some items that are not published yet.
+
+        Raises the first error that is no single item's fault, once the others are recorded.
+        """
+        begun = {each.item: each for each in self._begin(some)}
+        self._tally.before += len(some) - len(begun)
+        works = [
+            _work(each, begun[each.new.item], model) for each in some if each.new.item in begun
+        ]
+        reach(self._services.settings, "publication_begun")
+        self._each(self._read, works)
+        self._put_all(works) if self._target.batched else self._each(self._put, works)
+        self._each(self._verify, works)
+        self._each(self._withdraw, works, refused=True)
+        self._record(works)
+        reach(self._services.settings, "publication_recorded")
+        for work in works:
+            if work.error is not None:
+                raise work.error
+
+    def _begin(self, some: Sequence[Publishable]) -> list[Begun]:
+        items = [each.new for each in some]
+        begin = partial(publications.begin, claim=self._lease.claim, target=self._row, items=items)
+        return self._services.database.transact(begin)
+
+    def _each(
+        self, step: Callable[[_Work], None], works: Sequence[_Work], *, refused: bool = False
+    ) -> None:
+        """Take a step with each item that is still open, or was refused; errors stay with it."""
+
+        def guarded(work: _Work) -> None:
+            try:
+                self._lease.raise_if_stopped()
+                step(work)
+            except (ItemRefused, BadInput) as error:
+                work.refused = str(error)
+            except Exception as error:
+                work.error = error
+
+        wanted = [w for w in works if (w.refused is not None if refused else w.is_open)]
+        in_threads(self._pool, self._lease, guarded, wanted)
+
+    def _read(self, work: _Work) -> None:
+        work.data, work.record = self._source.read(work.each)
+
+    def _put(self, work: _Work) -> None:
+        if work.already and self._is_there(work):
+            work.remote_id = self._target.locate(work.item)
+            return
+        self._wait_for_turn(1)
+        put = partial(self._target.put, work.item, work.data, work.record)
+        work.remote_id = self._tried(_never_missing(put, self._target))
+        reach(self._services.settings, "publication_put")
+
+    def _put_all(self, works: Sequence[_Work]) -> None:
+        wanted = [work for work in works if work.is_open]
+        if not wanted:
+            return
+        self._wait_for_turn(len(wanted))
+        deliveries = [work.delivery for work in wanted]
+        try:
+            results = self._tried(partial(self._target.put_all, deliveries))
+        except GenmillError as error:
+            results = [error] * len(wanted)
+        for work, result in zip(wanted, results, strict=True):
+            if isinstance(result, ItemRefused):
+                work.refused = str(result)
+            elif isinstance(result, Exception):
+                work.error = result
+            else:
+                work.remote_id = result
+        reach(self._services.settings, "publication_put")
+
+    def _is_there(self, work: _Work) -> bool:
+        """Whether an attempt that was killed has put the item, whole."""
+        if not self._target.gives_back:
+            return False
+        try:
+            found = self._tried(partial(self._target.fetch, self._target.locate(work.item)))
+        except NotFound:
+            return False
+        return found == work.data
+
+    def _verify(self, work: _Work) -> None:
+        """Fetch the item back: it must have the digest of the sample whose marks were verified."""
+        if not self._target.gives_back:
+            return
+        fetch = _never_missing(partial(self._target.fetch, str(work.remote_id)), self._target)
+        found = hashlib.sha256(self._tried(fetch)).hexdigest()
+        reach(self._services.settings, "publication_fetched")
+        if found != work.item.sha256:
+            raise ItemRefused(f"the target gives back other bytes, with SHA-256 {found}")
+        work.verified = True
+
+    def _withdraw(self, work: _Work) -> None:
+        """Take down an item that was refused and may be at the target."""
+        if work.already or work.remote_id is not None:
+            place = work.remote_id or self._target.locate(work.item)
+            self._tried(partial(self._target.take_down, place))
+
+    def _record(self, works: Sequence[_Work]) -> None:
+        outcomes = [
+            Outcome(work.item.key, work.remote_id, work.verified, work.refused)
+            for work in works
+            if work.error is None
+        ]
+        record = partial(
+            publications.record, claim=self._lease.claim, target=self._row, outcomes=outcomes
+        )
+        digests = {work.item.key: work.item.sha256 for work in works}
+        for outcome in self._services.database.transact(record) if outcomes else ():
+            if outcome.refused is None:
+                self._tally.published.append((outcome.item, digests[outcome.item]))
+            else:
+                self._tally.refused[outcome.item] = outcome.refused
+
+    def _wait_for_turn(self, items: int) -> None:
+        wait_for_turn(self._services, self._lease, self._row, self._target, items)
+
+    def _tried(self, act: Callable[[], T]) -> T:
+        return tried(self._target, self._lease, act)
+
+
+def tried(target: AnyTarget, lease: Lease, act: Callable[[], T]) -> T:
+    """Run a transfer, again after a pause while the target is away, as often as it is set to.
+
+    Raises the last `Unreachable`, and what the lease's order to stop is.
+    """
+    for number in range(1, target.settings.tries):
+        try:
+            return act()
+        except Unreachable as error:
+            asked = error.retry_after_s if isinstance(error, TargetAway) else None
+            if asked is not None and asked > LONGEST_PAUSE_S:
+                raise
+            pause_s = min(asked or PAUSE_S * 2 ** (number - 1), LONGEST_PAUSE_S)
+        _pause(lease, pause_s)
+    return act()
+
+
+def in_threads(
+    pool: ThreadPoolExecutor, lease: Lease, act: Callable[[T], object], items: Sequence[T]
+) -> None:
+    """Act on each item, several at once; raises the first error once all have ended.
+
+    An order to stop is heard meanwhile, so that what is under way may end by itself.
+    """
+    pending = running = {pool.submit(act, item) for item in items}
+    while pending:
+        pending = wait(pending, timeout=POLL_S).not_done
+        with suppress(Stopped):
+            lease.raise_if_stopped()
+    for each in running:
+        each.result()
+
+
+def wait_for_turn(
+    services: Services, lease: Lease, row: Row, target: AnyTarget, items: int
+) -> None:
+    """Wait as long as the target's rate asks before so many items; all workers share it."""
+    rate = target.settings.rate
+    if rate is not None:
+        reserve = partial(targets.reserve, target_id=row.id, items=items, rate=rate)
+        _pause(lease, services.database.transact(reserve))
+
+
+def _pause(lease: Lease, pause_s: float) -> None:
+    until = time.monotonic() + pause_s
+    while (left := until - time.monotonic()) > 0:
+        lease.raise_if_stopped()
+        time.sleep(min(POLL_S, left))
+
+
+def item_of(row: Any, event: str, *, model: str | None = None) -> Item:
+    """The item of a publication, or of one that is about to be."""
+    return Item(
+        row.item,
+        event,
+        row.sha256,
+        row.media_type,
+        job=row.job_id,
+        sample=row.sample,
+        model=model,
+        marks=row.marks,
+    )
+
+
+def _work(each: Publishable, begun: Begun, model: str) -> _Work:
+    return _Work(each, item_of(each.new, begun.event, model=model), begun.already)
+
+
+def _never_missing(act: Callable[[], T], target: AnyTarget) -> Callable[[], T]:
+    """What was not found is a fault of the target, where an item was or is being put."""
+
+    def run() -> T:
+        try:
+            return act()
+        except NotFound as error:
+            raise TargetAway(f"{target}: {error.message}") from error
+
+    return run
