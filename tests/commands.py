@@ -49,6 +49,7 @@ WORDS = ENQUEUE | {
     "key rotate": "watermark",
     "key revoke": "key_0 --reason lost",
     "key export": "folder",
+    "key rewrap": "--old-key-command cat",
     "job list": "",
     "job show": "0",
     "job watch": "0",
@@ -80,6 +81,7 @@ WORDS = ENQUEUE | {
     "schedule trigger": "often",
     "schedule remove": "often",
     "status": "",
+    "store encrypt": "",
     "template list": "",
     "template show": "caption",
 }
