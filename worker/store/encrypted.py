@@ -31,8 +31,10 @@ from worker.store.sealing import (
     HEADER,
     SEALED,
     Chunks,
+    Pieces,
     SealedFile,
     Secrets,
+    cut,
     offset_of,
     opened_size,
     seal,
@@ -43,8 +45,8 @@ from worker.store.sealing import (
 class EncryptedStore(ObjectStore):
     """Objects of `store`, encrypted there. Raises `DigestMismatch` for what was changed in it.
 
-    A ranged read fetches the header and the chunks concerned. The objects that tell of the store
-    itself are not encrypted.
+    A ranged read fetches the chunks concerned; before them the header, if the key has no digest. The
+    objects that tell of the store itself are not encrypted.
     """
 
     def __init__(self, store: ByteStore, data_key: DataKey) -> None:
@@ -129,7 +131,7 @@ class EncryptedStore(ObjectStore):
                 yield io.BytesIO()
             else:
                 pieces = self._window(key, start, stop, stack)
-                yield cast(BinaryIO, io.BufferedReader(_Pieces(pieces), CHUNK))
+                yield cast(BinaryIO, io.BufferedReader(Pieces(pieces), CHUNK))
 
     def stat(self, key: str) -> Blob:
         """See `ObjectStore.stat`; the size is that of the content."""
@@ -197,14 +199,20 @@ class EncryptedStore(ObjectStore):
         last = None if stop is None else (stop - 1) // CHUNK
         with self._by_key(key):
             if first:
-                with self._store.open(name, stop=HEADER) as stored:
-                    header = stored.read()
+                header = self._header(secrets, key)
             begin = offset_of(first) if first else 0
             end = None if last is None else offset_of(last + 1)
             stored = stack.enter_context(self._store.open(name, start=begin, stop=end))
         chunks = secrets.chunks(key, header or stored.read(HEADER))
         pieces = self._pieces(stored, chunks, name, first, last)
-        return _cut(pieces, start - first * CHUNK, None if stop is None else stop - start)
+        return cut(pieces, start - first * CHUNK, None if stop is None else stop - start)
+
+    def _header(self, secrets: Secrets, key: str) -> bytes:
+        """What an object begins with; it follows from the digest that most keys end in."""
+        if sha256 := digest_in_key(key):
+            return secrets.header(key, sha256)
+        with self._store.open(secrets.name(key), stop=HEADER) as stored:
+            return stored.read()
 
     def _pieces(
         self, stored: BinaryIO, chunks: Chunks, name: str, first: int, last: int | None
@@ -251,40 +259,6 @@ class EncryptedStore(ObjectStore):
             yield
         except NotFound:
             raise NotFound(f"no object {key!r} in {self}") from None
-
-
-class _Pieces(io.RawIOBase):
-    """A stream of pieces, which may be of any size."""
-
-    def __init__(self, pieces: Iterator[memoryview]) -> None:
-        self._pieces = pieces
-        self._left = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override] # a Buffer, in effect
-        if not self._left:
-            self._left = next(self._pieces, self._left)
-        data = self._left[: len(buffer)]
-        buffer[: len(data)] = data
-        self._left = self._left[len(data) :]
-        return len(data)
-
-    def readall(self) -> bytes:
-        return b"".join([self._left, *self._pieces])
-
-
-def _cut(pieces: Iterator[bytes], skip: int, size: int | None) -> Iterator[memoryview]:
-    """All but the first `skip` bytes, and at most `size`; no piece is empty."""
-    for piece in pieces:
-        view = memoryview(piece)[skip:]
-        skip = 0  # it is less than a chunk
-        if size is not None:
-            view = view[:size]
-            size -= len(view)
-        if view:
-            yield view
 
 
 def _as_stored(secrets: Secrets, blob: Blob) -> Blob:

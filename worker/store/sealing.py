@@ -210,6 +210,43 @@ class SealedFile(io.RawIOBase):
             )
 
 
+class Pieces(io.RawIOBase):
+    """A stream of pieces, which may be of any size."""
+
+    def __init__(self, pieces: Iterator[memoryview]) -> None:
+        self._pieces = pieces
+        self._left = memoryview(b"")
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override] # a Buffer, in effect
+        """Read some bytes."""
+        if not self._left:
+            self._left = next(self._pieces, self._left)
+        data = self._left[: len(buffer)]
+        buffer[: len(data)] = data
+        self._left = self._left[len(data) :]
+        return len(data)
+
+    def readall(self) -> bytes:
+        """Read what is left."""
+        return b"".join([self._left, *self._pieces])
+
+
+def cut(pieces: Iterator[bytes], skip: int, size: int | None) -> Iterator[memoryview]:
+    """All but the first `skip` bytes, less than a chunk, and at most `size`; no piece is empty."""
+    for piece in pieces:
+        view = memoryview(piece)[skip:]
+        skip = 0
+        if size is not None:
+            view = view[:size]
+            size -= len(view)
+        if view:
+            yield view
+
+
 def _parts(view: memoryview) -> Iterator[memoryview]:
     for number in range(len(view) // CHUNK + 1):
         yield view[number * CHUNK : (number + 1) * CHUNK]
