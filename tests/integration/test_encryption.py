@@ -59,7 +59,7 @@ def test_jobs_live_on_an_encrypted_store(deployment):
     samples = deployment.generate(100, shard_size=32)
     small = [deployment.generate(2, seed=seed).id for seed in range(6)]
     deployment.succeed(training.id, images.id, samples.id, *small)
-    prompts = {"model": "writer", "prompts": [{"text": MARKER[:20]}] * 3, "count": 3}
+    prompts = {"model": "writer", "prompts": [{"prompt": MARKER[:20]}] * 3, "count": 3}
     deployment.succeed(deployment.enqueue({"kind": "generate", "seed": 0, **prompts}).id)
 
     artifact, entry = find_sample(deployment.services, samples.id, 77)

@@ -45,8 +45,8 @@ from worker.store.sealing import (
 class EncryptedStore(ObjectStore):
     """Objects of `store`, encrypted there. Raises `DigestMismatch` for what was changed in it.
 
-    A ranged read fetches the chunks concerned; before them the header, if the key has no digest. The
-    objects that tell of the store itself are not encrypted.
+    A ranged read fetches the chunks concerned; before them the header, where the key has no digest.
+    The objects that tell of the store itself are not encrypted.
     """
 
     def __init__(self, store: ByteStore, data_key: DataKey) -> None:
