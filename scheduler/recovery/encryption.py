@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from db import own_store, workers
 from db.errors import Refused
-from scheduler.audit.byte_checks import Objects
+from scheduler.audit.byte_checks import Objects, distinct
 from scheduler.audit.objects import named_objects
 from scheduler.output.render import to_count
 from scheduler.results.threads import in_order
@@ -58,9 +58,10 @@ def encrypt_store(services: Services, *, show: Show = lambda *_: None) -> Encryp
     store.verify()
     plain.owner = None  # the store is no plain one any more
     delete = partial(_delete, plain, store)
-    for deleted in in_order(delete, _keys(services, plain, store)):
-        done.deleted += deleted
-        show("plain objects deleted", done.deleted)
+    for keys in _passes(services, plain, store):
+        for deleted in in_order(delete, keys):
+            done.deleted += deleted
+            show("plain objects deleted", done.deleted)
     return done
 
 
@@ -92,10 +93,11 @@ def _encrypt(services: Services, plain: ByteStore, done: Encrypted, show: Show) 
     home = services.settings.home
     with disk_errors(home), tempfile.TemporaryDirectory(prefix="encrypt-", dir=home) as folder:
         copy = partial(_copy, plain, encrypted, Path(folder))
-        for size in in_order(copy, _keys(services, plain, plain)):
-            done.objects += size is not None
-            done.size_bytes += size or 0
-            show("objects encrypted", done.objects)
+        for keys in _passes(services, plain, plain):
+            for size in in_order(copy, keys):
+                done.objects += size is not None
+                done.size_bytes += size or 0
+                show("objects encrypted", done.objects)
     encrypted.flush()
     data_key.take_over(store_id)
 
@@ -105,18 +107,18 @@ def _prepare(session: Session, *, data_key: DataKey) -> None:
     data_key.prepare()
 
 
-def _keys(services: Services, plain: ByteStore, readable: ObjectStore) -> Iterator[str]:
-    """Every key in the store, and every key on record, many of them twice."""
-    snapshot = services.database.snapshot
-    named = named_objects(snapshot, Objects(readable).read)
-    return chain(*map(plain.keys, FOLDERS), (each.key for each in named))
+def _passes(services: Services, plain: ByteStore, readable: ObjectStore) -> Iterator[Iterator[str]]:
+    """Every key in the store; then every key on record, wherever it is in the store."""
+    yield chain.from_iterable(map(plain.keys, FOLDERS))
+    named = named_objects(services.database.snapshot, Objects(readable).read)
+    yield (each.key for each in distinct(named))
 
 
 def _copy(plain: ByteStore, encrypted: EncryptedStore, folder: Path, key: str) -> int | None:
     """Encrypt an object, and return its size; None if it was or is encrypted, or is missing."""
     if encrypted.is_name(key) or encrypted.has(key) or not plain.has(key):
         return None
-    path = folder / secrets.token_hex(8)  # a key may be in work twice
+    path = folder / secrets.token_hex(8)
     sha256 = digest_in_key(key)
     plain.fetch(key, path, sha256=sha256 or None, durable=False)
     try:
