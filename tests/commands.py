@@ -53,6 +53,7 @@ WORDS = ENQUEUE | {
     "provenance proof": "0",
     "provenance audit": "",
     "audit": "",
+    "key rewrap": "--old-key-command cat",
     "job list": "",
     "job show": "0",
     "job watch": "0",
@@ -93,6 +94,7 @@ WORDS = ENQUEUE | {
     "schedule trigger": "often",
     "schedule remove": "often",
     "status": "",
+    "store encrypt": "",
     "template list": "",
     "template show": "caption",
 }

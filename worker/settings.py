@@ -59,6 +59,11 @@ class Settings(BaseSettings):
     s3_endpoint_url: str | None = Field(
         None, description="URL of an S3 server other than AWS: MinIO, R2, Ceph"
     )
+    store_encryption: Literal["none", "aes-256-gcm"] = Field(
+        "none",
+        description="whether objects are encrypted in the store, from its first use on: none or "
+        "aes-256-gcm",
+    )
     device: Device = Field(
         "auto", description="where models run: auto (a GPU if there is one), cpu, cuda or cuda:0"
     )

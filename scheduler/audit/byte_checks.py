@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from functools import partial
 
-from db.errors import NotFound, Refused, Unreachable
+from db.errors import DigestMismatch, NotFound, Refused, Unreachable
 from scheduler.audit.history import Row
 from scheduler.audit.objects import (
     ENTRY,
@@ -29,10 +29,15 @@ class Objects:
         self.store = store
 
     def read(self, key: str | None, *, start: int = 0, stop: int | None = None) -> bytes | None:
-        """An object's bytes; None where there is none. Raises `Unreachable`."""
+        """An object's bytes; None where there is none. Raises `Unreachable`.
+
+        None are left of one that an encrypted store finds changed.
+        """
         try:
             with self.store.open(key or "", start=start, stop=stop) as file:
                 return file.read()
+        except DigestMismatch:
+            return b""
         except (NotFound, Refused):  # Refused: what is on record is no key
             return None
 
@@ -52,6 +57,8 @@ class Objects:
                 while data := file.read(CHUNK):
                     size += len(data)
                     digest.update(data)
+        except DigestMismatch:  # of an encrypted store: it was changed there
+            return size, ""
         except (NotFound, Refused):
             return None
         return size, digest.hexdigest()

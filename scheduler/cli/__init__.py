@@ -35,6 +35,7 @@ SECTIONS = {
         "doctor": _entry("machine:doctor", "Check every part; say how to fix what is wrong."),
         "backup": _entry("recovery:backup", "Copy everything into a folder while it runs."),
         "restore": _entry("recovery:restore", "Bring a backup back."),
+        "store": _entry("store:store", "The object store: encrypt what is in it."),
         "cache": _entry("cache:cache", "This machine's copies of datasets and weights."),
         "demo": _entry("machine:demo", "Run an example on real data, from start to end."),
         "config": _entry("config:config", "Settings, where each comes from, what is wrong."),

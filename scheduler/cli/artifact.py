@@ -173,6 +173,8 @@ def _counted(done: "Downloaded | Verified") -> str:
 def url(artifact_id: str, expires: timedelta, as_json: bool) -> None:
     """Print a temporary URL of one object. What is stored together with others is copied first.
 
+    Objects of an encrypted store have none.
+
     \b
     curl -o shard.tar "$(genmill artifact url 0199c0de --expires 1h)"
     """
@@ -183,6 +185,7 @@ def url(artifact_id: str, expires: timedelta, as_json: bool) -> None:
     with open_record() as services:
         with services.database.read() as session:
             found = artifacts.get(session, artifact_id)
+        services.store.refuse_without_urls()
         address = services.store.url(own_object(services, found), int(expires.total_seconds()))
     print_json({"id": found.id, "url": address}) if as_json else click.echo(address)
 

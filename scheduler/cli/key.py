@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scheduler.cli.key_rewrap import rewrap
 from scheduler.cli.lazy import DeclaredChoice
 from scheduler.cli.options import as_json, listed
 from scheduler.cli.record import open_record
@@ -44,6 +45,9 @@ _private_key = click.option(
 @click.group("key")
 def key() -> None:
     """Keys that sign and mark samples. Secrets are stored wrapped, and never shown."""
+
+
+key.add_command(rewrap)
 
 
 @key.command("create")

@@ -38,11 +38,11 @@ def backup(folder: Path, mode: str | None, as_json: bool) -> None:
 
     try:
         with open_record() as services:
-            made = back_up(services, folder, mode=mode, show=_show)  # type: ignore[arg-type] # Click has checked it
+            made = back_up(services, folder, mode=mode, show=show_progress)  # type: ignore[arg-type] # Click has checked it
     except KeyboardInterrupt:
         click.echo("interrupted; run it again to go on where it stopped", err=True)
         raise
-    _end_progress()
+    end_progress()
     if as_json:
         print_json(vars(made) | {"folder": str(made.folder)})
     else:
@@ -73,20 +73,21 @@ def restore(folder: Path, as_json: bool) -> None:
     services = open_services()
     create_home(services.settings)
     try:
-        restored = bring_back(services, folder, show=_show)
+        restored = bring_back(services, folder, show=show_progress)
     finally:
         services.close()
-    _end_progress()
+    end_progress()
     document = vars(restored) | {"folder": str(restored.folder)}
     print_json(document) if as_json else print_fields(document)
 
 
-def _show(what: str, count: int) -> None:
+def show_progress(what: str, count: int) -> None:
     """Show progress over the terminal's last line."""
     if sys.stderr.isatty():
         click.echo(f"\r{what}: {count:,}   ", nl=False, err=True)
 
 
-def _end_progress() -> None:
+def end_progress() -> None:
+    """Begin a new line after the progress."""
     if sys.stderr.isatty():
         click.echo("\r", nl=False, err=True)

@@ -226,7 +226,9 @@ def _store(services: Services) -> str:
     if has_database(services.settings):
         services.store.verify()
     limits = services.store.limits()
-    found = "; ".join([services.settings.store, *map(str, limits)])
+    encrypted = services.settings.store_encryption
+    how = [] if encrypted == "none" else [f"encrypted ({encrypted})"]
+    found = "; ".join([services.settings.store, *how, *map(str, limits)])
     if not all(limit.covered for limit in limits):
         raise GenmillError(
             found, remedy="allow it by the bucket's policy, or use a server that can do it"

@@ -71,7 +71,7 @@ def back_up(
             f"{shown(folder)} exists already", remedy="give another folder, or remove that one"
         )
     services.store.verify()
-    mode = mode or ("copy" if isinstance(services.store, FolderStore) else "list")
+    mode = mode or ("copy" if isinstance(services.store.raw, FolderStore) else "list")
     part = folder.with_name(f"{folder.name}.partial")
     with disk_errors(folder), _alone_in(part):
         for _ in range(TRIES):

@@ -29,6 +29,7 @@ from scheduler.recovery.folder import (
 from scheduler.results.threads import in_order
 from worker.files import digest_of, disk_errors
 from worker.services import Services
+from worker.services.store_owner import refuse_encrypted
 from worker.store.base import SENTINEL, ObjectStore, digest_in_key, is_key
 
 SHOWN = 5  # missing objects
@@ -59,6 +60,8 @@ def restore(services: Services, folder: Path, *, show: Show = lambda *_: None) -
     copies.refuse_used(services.database)
     restored = Restored(folder, described.made_at)
     services.store.owner = None  # the record is about to be another
+    if services.store.raw is services.store:
+        refuse_encrypted(services.store)
     services.store.check()
     _restore_objects(services.store, described, restored, show)
     with _current(folder / RECORD) as record, copies.opened(record) as copy:

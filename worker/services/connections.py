@@ -17,7 +17,8 @@ from worker.failpoints import watch_database, watch_store
 if TYPE_CHECKING:
     from db.session import Database
     from worker.settings import Settings
-    from worker.store import ObjectStore
+    from worker.store import ByteStore, ObjectStore
+    from worker.store.data_key import DataKey
     from worker.store.packs import PackReader
 
 
@@ -57,11 +58,25 @@ class Services:
         from worker.services.store_owner import StoreOwner  # noqa: PLC0415 - as below
         from worker.store import open_store  # noqa: PLC0415 - not every command needs a store
 
-        store = open_store(self.settings.store, s3_endpoint_url=self.settings.s3_endpoint_url)
-        store.owner = StoreOwner(lambda: self.database)
+        lies_in = open_store(self.settings.store, s3_endpoint_url=self.settings.s3_endpoint_url)
+        store: ObjectStore = lies_in
+        if (data_key := self.data_key(lies_in)) is not None:
+            from worker.store.encrypted import EncryptedStore  # noqa: PLC0415 - as in data_key
+
+            store = EncryptedStore(lies_in, data_key)
+        lies_in.owner = StoreOwner(lambda: self.database, data_key)
         if self.settings.failpoint:
             watch_store(store, self.settings)
         return store
+
+    def data_key(self, store: ByteStore) -> DataKey | None:
+        """What `store` is encrypted with; None if the settings say that it is not."""
+        if self.settings.store_encryption == "none":
+            return None
+        from worker.keys.master import open_master  # noqa: PLC0415 - cryptography takes 0.1 s
+        from worker.store.data_key import DataKey  # noqa: PLC0415 - as above
+
+        return DataKey(store, lambda: open_master(self.settings))
 
     @cached_property
     def packs(self) -> PackReader:

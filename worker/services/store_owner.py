@@ -6,13 +6,19 @@ is. What is missing there is not lost, so nothing may be decided by it, and noth
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
+
+from sqlalchemy.orm import Session
 
 from db import own_store
 from db.columns import new_id
 from db.errors import DigestMismatch, Unreachable
 from db.own_store import StoreId
 from db.session import Database
-from worker.store.base import SENTINEL, ObjectStore
+from worker.store.base import ENCRYPTION, SENTINEL, ObjectStore
+
+if TYPE_CHECKING:
+    from worker.store.data_key import DataKey
 
 AWAY = (
     "mount it, or set GENMILL_STORE_URL as on the other machines; if its objects are lost for good,"
@@ -23,9 +29,12 @@ AWAY = (
 class StoreOwner:
     """The record of a database, as the owner of its store; makes the sentinel at first use."""
 
-    def __init__(self, database: Callable[[], Database]) -> None:
-        """`database` opens it when it is needed: the record is asked until the sentinel is seen."""
-        self._database = database
+    def __init__(self, database: Callable[[], Database], data_key: "DataKey | None" = None) -> None:
+        """`database` opens it when it is needed: the record is asked until the sentinel is seen.
+
+        With `data_key`, the store is encrypted.
+        """
+        self._database, self._data_key = database, data_key
         self._known: str | None = None
 
     def verify(self, store: ObjectStore) -> None:
@@ -52,6 +61,7 @@ class StoreOwner:
                 f"and the one of this record has {expected.id}",
                 remedy="set GENMILL_STORE_URL as on the other machines",
             )
+        self._check_encryption(store)
         self._known = found
 
     def _introduce(
@@ -64,7 +74,7 @@ class StoreOwner:
         store_id = database.transact(partial(own_store.introduce, store_id=found or new_id())).id
         if found is None:
             try:
-                store.put_as(SENTINEL, store_id.encode())
+                self._put_sentinel(store, store_id, expected)
             except DigestMismatch:  # another process was quicker
                 found = store.read_sentinel()
         database.transact(partial(own_store.confirm, store_id=found or store_id))
@@ -72,6 +82,26 @@ class StoreOwner:
             known = own_store.expected(session)
         assert known is not None  # noqa: S101 - for mypy: it was introduced
         return known
+
+    def _put_sentinel(self, store: ObjectStore, store_id: str, expected: StoreId | None) -> None:
+        data_key = self._data_key
+        # a store that was in use before there were sentinels is a plain one
+        if data_key is None or (expected is not None and expected.had_objects):
+            store.put_as(SENTINEL, store_id.encode())
+            return
+
+        def work(session: Session) -> None:
+            own_store.lock_objects(session, shared=False)  # one process alone makes the key
+            data_key.put_sentinel(store_id)
+
+        self._database().transact(work)
+
+    def _check_encryption(self, store: ObjectStore) -> None:
+        """Raise `Unreachable` unless the store is encrypted just if this process encrypts."""
+        if self._data_key is not None:
+            self._data_key.require()
+        else:
+            refuse_encrypted(store)
 
     def _refuse_without_objects(self, store: ObjectStore) -> None:
         with self._database().read() as session:
@@ -82,3 +112,12 @@ class StoreOwner:
                 f"of {len(keys)} objects on record, such as {keys[0]!r}",
                 remedy=AWAY,
             )
+
+
+def refuse_encrypted(store: ObjectStore) -> None:
+    """Raise `Unreachable` if a store that was opened as a plain one is encrypted."""
+    if store.read_cipher():
+        raise Unreachable(
+            f"object store {store} is encrypted, and {ENCRYPTION} is none",
+            remedy=f"set {ENCRYPTION}=aes-256-gcm, as on the other machines",
+        )

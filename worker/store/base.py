@@ -17,6 +17,9 @@ from worker.files import CHUNK, digest_of, disk_errors, durable_rename, partial_
 
 MAX_KEY = 400  # characters
 SENTINEL = "store-id"  # key of the object that tells a store from every other
+STORE_KEY = "store-key"  # key of the object that holds the wrapped data key of an encrypted one
+ENCRYPTION = "GENMILL_STORE_ENCRYPTION"  # the setting
+OWN = frozenset({SENTINEL, STORE_KEY})  # what a store says of itself; never encrypted
 _MAX_SENTINEL = 100  # bytes
 MAX_URL_S = 7 * 86_400  # S3's own limit on presigned URLs
 
@@ -134,6 +137,14 @@ class ObjectStore(ABC):
     def url(self, key: str, expires_s: int) -> str:
         """A URL for reading this one object, which expires after `expires_s`."""
 
+    def refuse_without_urls(self) -> None:  # noqa: B027 - most stores have them
+        """Raise `Refused` if no object of this store has a URL."""
+
+    @property
+    def raw(self) -> "ObjectStore":
+        """The store of the bytes as they lie there: this one, unless it encrypts them."""
+        return self
+
     @abstractmethod
     def check(self) -> None:
         """Write and remove a small object; `Unreachable` says what prevents it."""
@@ -157,15 +168,28 @@ class ObjectStore(ABC):
 
     def read_sentinel(self) -> str | None:
         """The id of this store; None if it has none yet. Raises `Unreachable`."""
+        lines = self._sentinel_lines()
+        return lines[0] if lines else None
+
+    def read_cipher(self) -> str | None:
+        """What the objects of this store are encrypted with, by its sentinel; None: they are not.
+
+        Raises `Unreachable`.
+        """
+        lines = self._sentinel_lines()
+        return lines[1] if len(lines) > 1 else None
+
+    def _sentinel_lines(self) -> list[str]:
         try:
             with self.open(SENTINEL) as file:
-                return file.read(_MAX_SENTINEL).decode("utf-8", "replace").strip()
+                text = file.read(_MAX_SENTINEL).decode("utf-8", "replace")
         except NotFound:
-            return None
+            return []
+        return text.strip().splitlines()
 
     def missing(self, key: str) -> NotFound:
         """The error for an object that is not there; raises `Unreachable` if the store is away."""
-        if key != SENTINEL:
+        if key not in OWN:
             self.verify()
         return NotFound(f"no object {key!r} in {self}")
 

@@ -6,6 +6,7 @@ import io
 import math
 import os
 import secrets
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,20 +17,20 @@ from db.errors import Unreachable
 from db.path_errors import path_error
 from worker.files import CHUNK, disk_errors, durable_rename
 from worker.store.base import (
-    SENTINEL,
+    OWN,
     Blob,
-    ObjectStore,
     checked_expiry,
     checked_key,
     digest_in_key,
     require_equal,
 )
+from worker.store.byte_store import ByteStore
 from worker.store.new_files import flush_file_system, write_new
 
 _NO_OBJECT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
 
 
-class FolderStore(ObjectStore):
+class FolderStore(ByteStore):
     """Objects as files under `root`. Temporary files lie in `root/.tmp`, which no key can name.
 
     What was written counts once the sentinel has been seen after it: a folder that is unmounted
@@ -50,14 +51,20 @@ class FolderStore(ObjectStore):
         with path.open("rb") as source:
             return self._store(prefix, source)
 
-    def put_bytes(self, prefix: str, data: bytes, *, durable: bool = True) -> Blob:
-        """See `ObjectStore.put_bytes`."""
-        sha256 = hashlib.sha256(data).hexdigest()
-        blob = Blob(checked_key(f"{prefix}/{sha256}"), sha256, len(data))
+    def keep(self, blob: Blob, source: BinaryIO | bytes, *, durable: bool = True) -> None:
+        """See `ByteStore.keep`."""
+        checked_key(blob.key)
         if not self._has(blob):
-            self._write(blob.key, data, durable=durable)
+            if isinstance(source, bytes):
+                self._write(blob.key, source, durable=durable)
+            else:
+                self._copy(blob.key, source)
         self._note(blob.key, durable=durable)
-        return blob
+
+    def replace(self, key: str, data: bytes) -> None:
+        """See `ByteStore.replace`."""
+        self._write(checked_key(key), data, durable=True)
+        self._note(key, durable=True)
 
     def put_as(self, key: str, data: bytes, *, durable: bool = True) -> Blob:
         """See `ObjectStore.put_as`."""
@@ -162,20 +169,30 @@ class FolderStore(ObjectStore):
             sha256 = digest.hexdigest()
             blob = Blob(f"{prefix}/{sha256}", sha256, size)
             if not self._has(blob):
-                target = self._path(blob.key)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                durable_rename(temporary, target)
+                self._place(temporary, blob.key)
         self._note(blob.key, durable=True)
         return blob
 
+    def _copy(self, key: str, source: BinaryIO) -> None:
+        self.verify()
+        with self._temporary() as temporary:
+            with temporary.open("wb") as file:
+                shutil.copyfileobj(source, file, CHUNK)
+            self._place(temporary, key)
+
+    def _place(self, temporary: Path, key: str) -> None:
+        target = self._path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        durable_rename(temporary, target)
+
     def _write(self, key: str, data: bytes, *, durable: bool) -> None:
-        if key != SENTINEL:
+        if key not in OWN:
             self.verify(within_s=math.inf)
         with disk_errors(self.root):
             try:
                 write_new(data, self._target(key), self._temporaries, durable=durable)
             except FileNotFoundError:
-                if key != SENTINEL:
+                if key not in OWN:
                     self.verify()  # before anything is made in an empty mount point
                 Path(self._temporaries).mkdir(parents=True, exist_ok=True)
                 write_new(data, self._target(key), self._temporaries, durable=durable)
@@ -183,7 +200,7 @@ class FolderStore(ObjectStore):
     def _note(self, key: str, *, durable: bool) -> None:
         if not durable:  # also of an object that was there: its writer may have died before a flush
             self._unflushed = True
-        elif key != SENTINEL:
+        elif key not in OWN:
             self.verify()
 
     def _has(self, blob: Blob) -> bool:
@@ -218,7 +235,7 @@ class FolderStore(ObjectStore):
         except OSError as error:
             is_there = os.path.isdir(self.root)  # noqa: PTH112 - Path.is_dir may raise, too
             # a folder that is not there yet has no sentinel
-            if error.errno in _NO_OBJECT and (key == SENTINEL or is_there):
+            if error.errno in _NO_OBJECT and (key in OWN or is_there):
                 raise self.missing(key) from None
             at_fault = self._path(key) if is_there else self.root
             raise path_error(error, at_fault, verb="read", kind=Unreachable) from error

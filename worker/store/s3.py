@@ -12,14 +12,12 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from db.errors import NotFound
-from worker.files import digest_of
 from worker.store.address import S3Address
 from worker.store.base import (
-    SENTINEL,
+    OWN,
     Blob,
     Limit,
     checked_expiry,
@@ -84,29 +82,19 @@ class S3Store(Bucket):
                 self._clients = {os.getpid(): _new_client(self.address, self._credentials)}
         return self._clients[os.getpid()]
 
-    def put(self, prefix: str, path: Path) -> Blob:
-        """See `ObjectStore.put`; large files go up in parts, which are removed if one fails."""
-        from boto3.s3.transfer import TransferConfig  # noqa: PLC0415 - as in _new_client
-
-        sha256 = digest_of(path)
-        blob = Blob(f"{prefix}/{sha256}", sha256, path.stat().st_size)
+    def keep(self, blob: Blob, source: BinaryIO | bytes, *, durable: bool = True) -> None:
+        """See `ByteStore.keep`; large files go up in parts, which are removed if one fails."""
         self.verify(within_s=VERIFIED_S)
-        if not self._holds(blob):
-            in_parts = blob.size > MULTIPART_BYTES and self._can(Ability.MULTIPART)
-            limit = MULTIPART_BYTES if in_parts else MAX_PUT_BYTES
-            config = TransferConfig(limit, UPLOAD_THREADS, PART_BYTES)
-            with path.open("rb") as file, self._errors(blob.key):
-                self.client.upload_fileobj(file, self.bucket, self._name(blob.key), Config=config)
-        return blob
+        if self._holds(blob):
+            return
+        if isinstance(source, bytes):
+            self.call("put_object", blob.key, Body=source)
+        else:
+            self._upload(blob, source)
 
-    def put_bytes(self, prefix: str, data: bytes, *, durable: bool = True) -> Blob:
-        """See `ObjectStore.put_bytes`."""
-        sha256 = hashlib.sha256(data).hexdigest()
-        blob = Blob(f"{prefix}/{sha256}", sha256, len(data))
-        self.verify(within_s=VERIFIED_S)
-        if not self._holds(blob):
-            self.call("put_object", blob.key, Body=data)
-        return blob
+    def replace(self, key: str, data: bytes) -> None:
+        """See `ByteStore.replace`."""
+        self.call("put_object", key, Body=data)
 
     def flush(self) -> None:
         """See `ObjectStore.flush`: S3 answers once an object is durable."""
@@ -117,7 +105,7 @@ class S3Store(Bucket):
 
         Where the server knows none, of two writers at once both may succeed: the record decides.
         """
-        if key != SENTINEL:
+        if key not in OWN:
             self.verify(within_s=VERIFIED_S)
         try:
             self._put_new(key, data)
@@ -226,6 +214,15 @@ class S3Store(Bucket):
         if ability not in self._abilities:
             self._abilities |= probe(self, [ability])
         return self._abilities[ability]
+
+    def _upload(self, blob: Blob, source: BinaryIO) -> None:
+        from boto3.s3.transfer import TransferConfig  # noqa: PLC0415 - as in _new_client
+
+        in_parts = blob.size > MULTIPART_BYTES and self._can(Ability.MULTIPART)
+        limit = MULTIPART_BYTES if in_parts else MAX_PUT_BYTES
+        config = TransferConfig(limit, UPLOAD_THREADS, PART_BYTES)
+        with self._errors(blob.key):
+            self.client.upload_fileobj(source, self.bucket, self._name(blob.key), Config=config)
 
     def _put_new(self, key: str, data: bytes) -> None:
         """Store an object that does not exist. Raises `Taken` if it does."""

@@ -14,7 +14,8 @@ from uuid import uuid4
 
 from db.errors import GenmillError, NotFound, Unreachable
 from worker.store.address import S3Address
-from worker.store.base import Limit, ObjectStore
+from worker.store.base import Limit
+from worker.store.byte_store import ByteStore
 from worker.store.s3_errors import Forbidden, Taken, Unsupported
 
 PREFIX = "probe"
@@ -23,7 +24,7 @@ _TIMEOUT_S = 10.0
 _DATA = b"genmill"
 
 
-class Bucket(ObjectStore):
+class Bucket(ByteStore):
     """An object store that answers single requests of S3 too."""
 
     address: S3Address

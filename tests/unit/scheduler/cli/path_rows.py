@@ -161,6 +161,9 @@ INPUTS: dict[tuple[str, str], list[Row]] = {
     ("policy noise", "file"): [
         Row(("policy", "noise", "a:1", *PROMOTED[1:]), "p.toml", holding(POLICY), "file")
     ],
+    ("key rewrap", "old_key_file"): [
+        Row(("key", "rewrap", "--old-key-file", "{path}"), "k", holding("ab" * 32), "file")
+    ],
     ("restore", "folder"): [
         Row(("restore", "{path}"), "b", backup, "folder", codes=(2, 4)),
     ],

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from db import datasets, own_store
+from db import datasets, own_store, schema
 from db.errors import NotFound, Unreachable
 from db.tables import OwnStore
 from worker.services import Services
@@ -143,3 +143,38 @@ def test_reading_what_is_there_never_asks_for_the_sentinel(opened, monkeypatch):
     with store.open(key) as file:
         assert file.read() == b"x"
     assert store.stat(key).size == 1
+
+
+def test_processes_that_begin_together_agree_on_one_key(opened):
+    every = [opened(store_encryption="aes-256-gcm") for _ in range(6)]
+
+    def store(number: int) -> str:
+        return every[number].store.put_bytes("a", bytes([number])).key
+
+    with ThreadPoolExecutor(6) as threads:
+        keys = list(threads.map(store, range(6)))
+    again = opened(store_encryption="aes-256-gcm").store
+    for number, key in enumerate(keys):
+        with again.open(key) as file:
+            assert file.read() == bytes([number])
+
+
+def test_a_store_is_encrypted_from_its_first_use_on_or_not_at_all(opened):
+    for first, then, says in (
+        ("none", "aes-256-gcm", "is not encrypted, and GENMILL_STORE_ENCRYPTION is aes-256-gcm"),
+        ("aes-256-gcm", "none", "is encrypted, and GENMILL_STORE_ENCRYPTION is none"),
+    ):
+        place = f"{opened().settings.store}-{first}"
+        database = f"sqlite:///{opened().settings.home / first}.db"
+        schema.upgrade(database)
+        where = {"store_url": place, "database_url": database}
+        key = opened(**where, store_encryption=first).store.put_bytes("a", b"x").key
+        for ask in (
+            lambda store, key=key: store.stat(key),
+            lambda store: store.put_bytes("a", b"y"),
+            lambda store: store.put_as("a/b", b"y"),
+            lambda store: list(store.keys("a")),
+        ):
+            with pytest.raises(Unreachable, match=says):
+                ask(opened(**where, store_encryption=then).store)
+        assert opened(**where, store_encryption=first).store.stat(key).size == 1

@@ -1,4 +1,4 @@
-"""One suite that both stores pass; the S3 one speaks HTTP to a server."""
+"""One suite that all stores pass, encrypted or not; the S3 ones speak HTTP to a server."""
 
 import hashlib
 import multiprocessing
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from db.errors import DigestMismatch, NotFound, Refused
+from tests.encrypting import encrypt
 from worker.store import open_store
 from worker.store import s3 as stores
 from worker.store.base import Blob, ObjectStore
@@ -21,12 +22,20 @@ from worker.store.s3 import S3Store
 DATA = bytes(range(256)) * 40  # 10,240 bytes
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(
+    params=[
+        *("folder", "s3", "encrypted folder"),
+        pytest.param("encrypted s3", marks=pytest.mark.slow),
+    ]
+)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    if request.param == "folder":
-        return open_store((tmp_path / "a store").as_uri())
-    s3 = request.getfixturevalue("s3")
-    return open_store(s3.url, s3_endpoint_url=s3.endpoint_url)
+    encrypted, kind = "encrypted" in request.param, request.param.split()[-1]
+    if kind == "folder":
+        store = open_store((tmp_path / "a store").as_uri())
+    else:
+        s3 = request.getfixturevalue("s3")
+        store = open_store(s3.url, s3_endpoint_url=s3.endpoint_url)
+    return encrypt(store, tmp_path) if encrypted else store
 
 
 @pytest.fixture
@@ -146,17 +155,19 @@ def test_keys_by_age_are_of_objects_stored_longer_ago(store, file):
 
 def test_an_old_object_that_is_stored_again_counts_as_new(store, tmp_path, s3, monkeypatch):
     key = store.put_bytes("a", b"x").key
-    if isinstance(store, FolderStore):
-        os.utime(store.root / key, (0, 0))
+    raw = store.raw
+    [name] = raw.keys("a")  # an encrypted object has another one
+    if isinstance(raw, FolderStore):
+        os.utime(raw.root / name, (0, 0))
         assert list(store.keys("a", older_than_s=60)) == [key]
     else:
         monkeypatch.setattr(stores, "RENEW_S", -1.0)  # the server's clock cannot be set
-        before = store.client.head_object(Bucket=store.bucket, Key=store.prefix + key)
+        before = raw.client.head_object(Bucket=raw.bucket, Key=raw.prefix + name)
         time.sleep(1.1)  # its times are whole seconds
     assert store.put_bytes("a", b"x").key == key
     assert list(store.keys("a", older_than_s=60)) == []
-    if isinstance(store, S3Store):
-        after = store.client.head_object(Bucket=store.bucket, Key=store.prefix + key)
+    if isinstance(raw, S3Store):
+        after = raw.client.head_object(Bucket=raw.bucket, Key=raw.prefix + name)
         assert after["LastModified"] > before["LastModified"]
 
 
@@ -186,7 +197,7 @@ def test_fetch_refuses_bytes_that_are_not_those_on_record(store, file, tmp_path)
     key = store.put("a", file).key
     with pytest.raises(DigestMismatch, match=f"not {sha256(b'other')}"):
         store.fetch(key, tmp_path / "copy", sha256=sha256(b"other"))
-    assert {each.name for each in tmp_path.iterdir()} <= {"file", "a store"}
+    assert {each.name for each in tmp_path.iterdir()} <= {"file", "a store", "master.key"}
 
 
 def test_fetch_replaces_a_file_whose_bytes_differ(store, file, tmp_path):
@@ -196,13 +207,20 @@ def test_fetch_replaces_a_file_whose_bytes_differ(store, file, tmp_path):
     assert (tmp_path / "copy").read_bytes() == DATA
 
 
+def skip_without_urls(store):
+    if store.raw is not store:
+        pytest.skip("encrypted objects have no URL")
+
+
 def test_an_address_reads_the_object(store, file):
+    skip_without_urls(store)
     key = store.put("a", file).key
     with urllib.request.urlopen(store.url(key, 60)) as answer:
         assert answer.read() == DATA
 
 
 def test_an_address_that_never_or_hardly_expires_is_refused(store, file):
+    skip_without_urls(store)
     key = store.put("a", file).key
     for expires_s in (0, -1, 8 * 86_400):
         with pytest.raises(Refused, match=f"{expires_s} s; use 1 to 604,800"):
