@@ -65,7 +65,7 @@ def test_an_item_has_one_event_until_it_is_taken_down(database, target):
     assert [each.event for each in begin(database, claim, target)] == [e.event for e in before]
     record(database, claim, target, *[Outcome(each.item, "there") for each in ITEMS])
     with database.write() as session:
-        found = publications.there(
+        found = publications.of_part(
             session, target.id, job_id=claim.job_id, version_id=None, part=range(2)
         )
         assert publications.take_down(session, claim, [row.id for row in found]) == 2
