@@ -122,16 +122,16 @@ def record(
     return done
 
 
-def there(
+def of_part(
     session: Session, target_id: str, *, job_id: str | None, version_id: str | None, part: range
 ) -> list[Publication]:
-    """What is or may be at a target of a job's samples in a range, or of a version's files."""
+    """What is on record at a target of a job's samples in a range, or of a version's files."""
     own: Any = Publication.version_id == version_id
     if job_id is not None:
         numbers = Publication.sample.between(part.start, part.stop - 1)
         own = (Publication.job_id == job_id) & numbers
     statement = select(Publication).where(Publication.target_id == target_id, own)
-    return list(session.scalars(statement.where(_IS_THERE).order_by(Publication.item)))
+    return list(session.scalars(statement.order_by(Publication.item)))
 
 
 def take_down(session: Session, claim: Claim, ids: Collection[str]) -> int:
