@@ -27,8 +27,10 @@ EXTRAS = {
     "tensorboard": {"tensorboard": "tensorboard"},
     "publishing": {
         "asyncssh": "asyncssh",
+        "feedgen": "feedgen",
         "httpx": "httpx",
         "huggingface_hub": "huggingface_hub",
+        "jinja2": "jinja2",
         "standardwebhooks": "standardwebhooks",
         "webdav4": "webdav4",
     },

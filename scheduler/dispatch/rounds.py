@@ -12,6 +12,7 @@ from functools import partial
 from db import shards
 from scheduler.dispatch.chains import move_chains_on
 from scheduler.dispatch.clock_changes import bring_times_back
+from scheduler.dispatch.expiry import take_down_expired
 from scheduler.dispatch.garbage import collect_batches, collect_jobs
 from scheduler.dispatch.retention import apply_retention, fold_counts
 from scheduler.removal.objects import sweep_due
@@ -39,6 +40,7 @@ class Counts:
     collected: int
     discarded: int
     deleted: int  # rows, by retention
+    expired: int  # jobs that take down what has
 
 
 def run_round(services: Services, run_step: RunStep | None = None) -> Counts:
@@ -57,6 +59,7 @@ def run_round(services: Services, run_step: RunStep | None = None) -> Counts:
             + steps.run("finishing removals", sweep_due),
             discarded=steps.run("deleting unfinished batches", collect_batches),
             deleted=steps.run("deleting old data", apply_retention),
+            expired=steps.run("taking down what has expired", take_down_expired),
         )
 
 

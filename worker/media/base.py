@@ -18,6 +18,7 @@ from worker.data.dataset import TRAIN, VALIDATION, LocalDataset, Shape
 from worker.data.split import Counts
 from worker.media.faults.pictures import most_compared, picture_faults, spread_over
 from worker.media.samples.containers import Output, SampleRecord, Writer
+from worker.media.samples.exhibit import Exhibit
 from worker.media.samples.record import Record
 from worker.media.samples.tags import Label, Tag
 from worker.source_files.members import Rejects
@@ -112,6 +113,7 @@ class Medium(ABC):
     signature: ClassVar[bytes]  # the first bytes of every sample
     suffix: ClassVar[str]  # of a sample's file
     sample_type: ClassVar[str]  # the media type of that file
+    schema_type: ClassVar[str]  # https://schema.org/CreativeWork or one of those below it
     container: ClassVar[type[Writer]]  # of the samples of a shard
     downloads: ClassVar[Downloads]
     # the type of a column of samples in the library `datasets`; None: the record has the content
@@ -171,6 +173,10 @@ class Medium(ABC):
     def content(self, data: bytes) -> bytes:
         """What a sample shows, whatever its encoding and record; `BadInput` if it is damaged."""
         return data
+
+    @abstractmethod
+    def exhibit(self, data: bytes) -> Exhibit:
+        """What a page shows of a sample; `BadInput` if it is damaged."""
 
     @abstractmethod
     def write_page(self, outputs: Sequence[Output], shape: Shape, path: Path) -> None:

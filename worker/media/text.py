@@ -28,6 +28,7 @@ from worker.media.base import (
 )
 from worker.media.faults.texts import text_faults
 from worker.media.samples.containers import JsonLines, Output, SampleRecord, describe
+from worker.media.samples.exhibit import Exhibit, draw
 from worker.media.samples.record import Record, parse_record, to_json
 from worker.media.samples.tags import Label, Tag
 from worker.media.sources import documents
@@ -191,6 +192,7 @@ class TextMedium(Medium):
     signature = b"{"
     suffix = ".json"
     sample_type = "application/json"
+    schema_type = "CreativeWork"
     container = JsonLines
     downloads: ClassVar[Downloads] = {
         "jsonl": CombinedFiles.RECORDS,
@@ -247,7 +249,10 @@ class TextMedium(Medium):
     def read_tags(self, data: bytes) -> Mapping[str, str]:
         """The keys of a line."""
         keys = parse_record(data, "the text").items()
-        return {f"JSON {key}": value if isinstance(value, str) else to_json(value) for key, value in keys}
+        return {
+            f"JSON {key}": value if isinstance(value, str) else to_json(value)
+            for key, value in keys
+        }
 
     def tag_places(self, name: str, xmp: str) -> tuple[str, ...]:
         """See `Medium`."""
@@ -268,6 +273,19 @@ class TextMedium(Medium):
     def content(self, data: bytes) -> bytes:
         """The text."""
         return to_json({"text": self.read_record(data).get("text")}).encode()
+
+    def exhibit(self, data: bytes) -> Exhibit:
+        """The text; of music, also its notes as a picture, played by the synthesiser."""
+        from worker.media.samples.piano_roll import piano_roll  # noqa: PLC0415 - as the next
+        from worker.music import notes  # noqa: PLC0415 - needed for music only
+
+        text = str(self.read_record(data).get("text") or "")
+        piece = notes.read(text) if notes.is_music(text) else notes.Piece(())
+        if not piece.notes:
+            return Exhibit(text=text)
+        picture, size = draw(piano_roll(piece))
+        sound = as_wav(data, data)[".wav"]
+        return Exhibit(picture, size, is_sketch=True, sound=sound, text=text)
 
     def write_page(self, outputs: Sequence[Output], shape: Shape, path: Path) -> None:
         """Write a file of all texts."""

@@ -55,6 +55,7 @@ class Item:
     sample: int | None = None
     model: str | None = None  # the version that made it, or that it is a file of: digits:3
     marks: str | None = None  # the profile of its marks
+    dataset: str | None = None  # that the model learnt from: mnist:1
 
 
 @dataclass(frozen=True)
@@ -167,17 +168,17 @@ class Target(ABC, Generic[S]):
     def take_down(self, remote_id: str) -> None:
         """Remove an item, if it is there."""
 
-    def finish(self) -> None:  # noqa: B027 - most have no pages
+    def finish(self) -> None:
         """Bring up to date what is made from all items, such as pages and cards.
 
         Called when the items of a shard are put or taken down, before that is committed. May be
         called by several workers at once, and again.
         """
 
-    def open(self) -> None:  # noqa: B027 - as below
+    def open(self) -> None:
         """Make what its threads share; connects to nothing yet. Raises `MissingPackage`."""
 
-    def close(self) -> None:  # noqa: B027 - most keep nothing open
+    def close(self) -> None:
         """Close connections."""
 
 

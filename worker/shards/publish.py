@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
-from db import audit_trail, publications, targets
+from db import audit_trail, lineage, publications, retention, targets
 from db.jobs import JobBrief
 from db.tables import Publication
 from db.tables import Target as Row
@@ -67,12 +67,14 @@ def _publish(
     tally: Tally,
 ) -> None:
     source = open_source(context.services, pinned, target.settings.marks)
+    with context.services.database.read() as session:
+        made = lineage.describe(session, pinned.version)
     part = range(lease.claim.start, lease.claim.stop)
     with ThreadPoolExecutor(target.settings.concurrency, "publishing") as pool:
         deliveries = Deliveries(context.services, lease, row, target, source, pool, tally)
         for some in _chunks(lease, source.items(part), len(part), target):
             with hang_checks_paused([lease]):
-                deliveries.publish(some, model=pinned.spec.model)
+                deliveries.publish(some, made, expires_after_s=pinned.spec.expires_after_s)
 
 
 def _take_down(
@@ -87,8 +89,18 @@ def _take_down(
     part = range(lease.claim.start, lease.claim.stop)
     with services.database.read() as session:
         found = publications.there(
-            session, row.id, job_id=pinned.spec.job, version_id=version_id, part=part
+            session,
+            row.id,
+            job_id=pinned.spec.job,
+            version_id=version_id,
+            part=part,
+            expired=pinned.spec.expired,
         )
+
+    def record(session: Session, ids: list[str]) -> int:
+        if pinned.spec.job:
+            retention.look_again(session, [pinned.spec.job])
+        return publications.take_down(session, lease.claim, ids)
 
     def remove(each: Publication) -> None:
         place = each.remote_id or target.locate(item_of(each, each.event_id))
@@ -101,8 +113,7 @@ def _take_down(
                 in_threads(pool, lease, remove, some)
                 reach(services.settings, "publication_removed")
                 ids = [each.id for each in some]
-                record = partial(publications.take_down, claim=lease.claim, ids=ids)
-                tally.taken_down += services.database.transact(record)
+                tally.taken_down += services.database.transact(partial(record, ids=ids))
 
 
 def _chunks(
@@ -137,4 +148,3 @@ def _note(session: Session, subject: str, detail: dict[str, Any]) -> None:
     action = "taken down" if detail["taken_down"] else "published"
     if detail["taken_down"] or detail["published"]:
         audit_trail.note(session, who(), action, subject, detail)
-
