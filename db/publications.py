@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, func, select, true
+from sqlalchemy import func, select, true
 from sqlalchemy.orm import Session
 
 from db.claims import Claim, hold
@@ -213,9 +213,9 @@ def listing(
 ) -> list[tuple[Publication, Target]]:
     """Publications with their targets, in the order in which they were first begun."""
     statement = select(Publication, Target).join(Target, Target.id == Publication.target_id)
-    statement = _of(statement, chosen).where(Publication.id > after)
+    statement = statement.where(*_conditions(chosen), Publication.id > after)
     rows = session.execute(statement.order_by(Publication.id).limit(limit))
-    return [(publication, target) for publication, target in rows]
+    return [(row[0], row[1]) for row in rows]
 
 
 def publish_jobs(session: Session, job_ids: Collection[str]) -> list[str]:
@@ -223,17 +223,18 @@ def publish_jobs(session: Session, job_ids: Collection[str]) -> list[str]:
     return list(session.scalars(select(Job.id).where(Job.id.in_(job_ids), Job.kind == "publish")))
 
 
-def _of(statement: Select[Any], chosen: Chosen) -> Select[Any]:
+def _conditions(chosen: Chosen) -> list[Any]:
+    wanted: list[Any] = []
     if chosen.target_id is not None:
-        statement = statement.where(Publication.target_id == chosen.target_id)
+        wanted.append(Publication.target_id == chosen.target_id)
     if chosen.state is not None:
-        statement = statement.where(Publication.state == chosen.state)
+        wanted.append(Publication.state == chosen.state)
     if chosen.by_job_id is not None:
-        statement = statement.where(Publication.by_job_id == chosen.by_job_id)
+        wanted.append(Publication.by_job_id == chosen.by_job_id)
     if chosen.job_id is not None:
         made = Publication.job_id == chosen.job_id
-        statement = statement.where(made | (Publication.by_job_id == chosen.job_id))
-    return statement
+        wanted.append(made | (Publication.by_job_id == chosen.job_id))
+    return wanted
 
 
 def _begin_again(row: Publication, item: NewItem, claim: Claim) -> None:

@@ -128,13 +128,16 @@ class SftpServer(InFolder):
 
     def start(self) -> None:
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
         self._acceptor = self._run(self._listen())
 
     def stop(self) -> None:
         if self._loop is not None:
             self._run(self._close())
             self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
             self._loop = None
 
     def _run(self, work: Any) -> Any:
@@ -314,7 +317,7 @@ class HubServer(Receiver):
                     found: object = None
                 else:
                     found = hub.take(self.path.partition("?")[0], body)
-                data = found if isinstance(found, bytes) else json.dumps(found).encode()
+                data = found if isinstance(found, bytes) else json.dumps(found or {}).encode()
                 self.send_response(404 if found is None else 200)
                 self.send_header("content-length", str(len(data)))
                 self.send_header("content-type", "application/json")
@@ -328,7 +331,9 @@ class HubServer(Receiver):
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def take(self, path: str, body: bytes) -> object:
-        api, url = f"/api/{self.repository}", f"http://127.0.0.1:{self.port}/{self.repository}"
+        kind = "" if self.repository.startswith("datasets/") else "models/"
+        api = f"/api/{kind}{self.repository}"
+        url = f"http://127.0.0.1:{self.port}/{self.repository}"
         oid = f"{len(self.commits):040x}"
         if path == "/api/repos/create":
             return {"url": url}
@@ -367,9 +372,7 @@ class HubServer(Receiver):
             self._server = None
 
     def digests(self) -> list[str]:
-        items = [
-            data for name, data in self.files.items() if f"records/{name}.json" in self.files
-        ]
+        items = [data for name, data in self.files.items() if f"records/{name}.json" in self.files]
         return sorted(hashlib.sha256(data).hexdigest() for data in items)
 
 

@@ -41,7 +41,17 @@ def set_up_logging(settings: Settings) -> None:
     handler.setFormatter(_Json() if settings.log_format == "json" else _Text())
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
     logging.captureWarnings(capture=True)
-    for noisy in ("celery", "kombu", "amqp", "botocore", "boto3", "urllib3", "s3transfer", "PIL", *_TARGETS):
+    for noisy in (
+        "celery",
+        "kombu",
+        "amqp",
+        "botocore",
+        "boto3",
+        "urllib3",
+        "s3transfer",
+        "PIL",
+        *_TARGETS,
+    ):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.root.level))
 
 

@@ -48,7 +48,7 @@ SECTIONS = {
     },
     "Publishing": {
         "publish": _entry("publish:publish", "Publish samples and models, or take them down."),
-        "publications": _entry("publish:publications", "What is published where."),
+        "publications": _entry("publications:publications", "What is published where."),
         "target": _entry("target:target", "Places to publish to."),
     },
     "Data and models": {

@@ -86,17 +86,21 @@ def _document(session: "Session", job: "Job") -> "Document":
     )
 
     published = {"publications": published_counts(session, job)} if job.kind == "publish" else {}
-    return job_document(job, progress.of(session, [job])[job.id]) | published | {
-        "chain": chain_documents(session, job.id),
-        "artifacts_removed_at": artifacts.removed_at(session, job.id),
-        "marks": mark_documents(artifacts.marks_of(session, job.id)),
-        "shards": [shard_document(shard) for shard in jobs.shards_of(session, job.id)],
-        "transitions": [
-            {"at": step.at, "old": step.old, "new": step.new, "reason": step.reason}
-            for step in jobs.transitions(session, job.id, with_shards=False)
-        ],
-        "metrics": jobs.last_points(session, job.id),
-    }
+    return (
+        job_document(job, progress.of(session, [job])[job.id])
+        | published
+        | {
+            "chain": chain_documents(session, job.id),
+            "artifacts_removed_at": artifacts.removed_at(session, job.id),
+            "marks": mark_documents(artifacts.marks_of(session, job.id)),
+            "shards": [shard_document(shard) for shard in jobs.shards_of(session, job.id)],
+            "transitions": [
+                {"at": step.at, "old": step.old, "new": step.new, "reason": step.reason}
+                for step in jobs.transitions(session, job.id, with_shards=False)
+            ],
+            "metrics": jobs.last_points(session, job.id),
+        }
+    )
 
 
 @job.command("watch")

@@ -1,6 +1,6 @@
 """Adding, removing and checking targets."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ def check_target(services: Services, name: str) -> str:
         return str(target)
 
 
-def parse_settings(pairs: Sequence[str]) -> Mapping[str, Any]:
+def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
     """Settings from `key=value`: JSON if it parses, else the text. No error repeats a value."""
     found: dict[str, Any] = {}
     for pair in pairs:

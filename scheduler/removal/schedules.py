@@ -49,8 +49,8 @@ def _models(schedule: Schedule) -> Iterator[Reference]:
 
 def _datasets(schedule: Schedule) -> Iterator[Reference]:
     for spec in _specs(schedule):
-        if spec.dataset is not None:
-            yield Reference.parse(spec.dataset)
+        if dataset := getattr(spec, "dataset", None):
+            yield Reference.parse(dataset)
 
 
 def _specs(schedule: Schedule) -> Iterator[Spec]:

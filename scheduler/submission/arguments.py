@@ -388,7 +388,8 @@ def batch(file: str, **how: Any) -> EnqueueCommand:
 @click.option(
     "--accept",
     metavar="RULES",
-    help="Publish only samples that meet these rules, too: length>=N, length<=N.",
+    help="Publish only samples that meet these rules, separated by commas: confidence>=P, "
+    "agreement=yes, copies_of_training=no, length>=N, length<=N.",
 )
 @click.option("--take-down", is_flag=True, help="Take down what was published, at the target.")
 @click.option(

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -36,6 +36,8 @@ from worker.services.pinned import (
 from worker.specs import BEFORE, Evaluate, Generate, Publish, Spec, Train
 
 MAX_PROMPTS_BYTES = 20 * 2**20
+
+R = TypeVar("R", PinnedGeneration, PinnedPublication)
 
 
 class Names:
@@ -78,7 +80,7 @@ def pin(services: Services, session: Session, spec: Spec, names: Names | None = 
         spec = of_job(session, spec, names)
     pinned = pin_model(session, spec, names.model)
     if isinstance(pinned, PinnedPublication):
-        return _pin_publication(session, pinned)
+        return _pin_publication(services, session, pinned)
     if isinstance(pinned, PinnedTraining):
         return _pin_training_data(services, session, pinned, names)
     if isinstance(pinned, PinnedEvaluation | PinnedPromotion):
@@ -89,10 +91,10 @@ def pin(services: Services, session: Session, spec: Spec, names: Names | None = 
         _refuse_conversation(services, pinned)
     pinned = _pin_rules(session, pinned)
     pinned = _pin_marks(services, session, pinned)
-    if spec.dataset is None:
+    if pinned.spec.dataset is None:
         pinned.params.check_images(None)
         return pinned
-    return _pin_images(services, pinned, *names.dataset(session, spec.dataset))
+    return _pin_images(services, pinned, *names.dataset(session, pinned.spec.dataset))
 
 
 def of_job(session: Session, spec: Publish, names: Names) -> Publish:
@@ -120,16 +122,33 @@ def of_job(session: Session, spec: Publish, names: Names) -> Publish:
     return spec.model_copy(update={"job": job.id, "model": str(job.spec["model"])})
 
 
-def _pin_publication(session: Session, pinned: PinnedPublication) -> PinnedPublication:
-    """Check the target, and count the items; what was removed is only taken down."""
+def _pin_publication(
+    services: Services, session: Session, pinned: PinnedPublication
+) -> PinnedPublication:
+    """Check the target and the rules, and count the items; what was removed is taken down only."""
     spec = pinned.spec
     targets.get(session, spec.target)
+    if spec.accept is not None:
+        _refuse_unfit_choice(spec, spec.accept)
+        _shape(services, pinned.version)  # its worker needs it on record
+        pinned = _pin_rules(session, pinned)
     if spec.job is None:
         return replace(pinned, items=len(pinned.version.files))
     if not spec.take_down:
         artifacts.refuse_removed(session, spec.job)
     job = jobs.get(session, spec.job, kept=spec.take_down)
     return replace(pinned, items=job.samples or 0)
+
+
+def _refuse_unfit_choice(spec: Publish, rules: Acceptance) -> None:
+    """Refuse rules that are for making samples, or where there is nothing to choose from."""
+    if spec.job is None or spec.take_down:
+        raise Refused("rules choose among the samples that are published", remedy="leave them out")
+    if rules.tries is not None or not rules.near_duplicates:
+        raise Refused(
+            "near_duplicates and tries are for making samples",
+            remedy="give them to `genmill enqueue generate --accept`",
+        )
 
 
 def refuse_other_family(session: Session, name: str, family: Family) -> None:
@@ -262,7 +281,7 @@ def _refuse_unfit_label(services: Services, pinned: PinnedGeneration) -> None:
             raise Refused.unknown("label", spec.label, labels, of=f"model {spec.model}")
 
 
-def _pin_rules(session: Session, pinned: PinnedGeneration) -> PinnedGeneration:
+def _pin_rules(session: Session, pinned: R) -> R:
     """Name the judge and the training data that an order's rules need."""
     rules = pinned.spec.accept
     if rules is None:
@@ -293,13 +312,11 @@ def _pin_rules(session: Session, pinned: PinnedGeneration) -> PinnedGeneration:
                 f"{name} has no labels, so no judge can tell classes apart",
                 remedy="leave confidence and agreement out",
             )
-    spec = pinned.spec.model_copy(update={"accept": rules.model_copy(update=added)})
-    return replace(pinned, spec=spec)
+    named: Any = pinned.spec.model_copy(update={"accept": rules.model_copy(update=added)})
+    return replace(pinned, spec=named)
 
 
-def _pin_marks(
-    services: Services, session: Session, pinned: PinnedGeneration
-) -> PinnedGeneration:
+def _pin_marks(services: Services, session: Session, pinned: PinnedGeneration) -> PinnedGeneration:
     """Complete the profile of marks, which the job, its model or the installation names."""
     marks = pin_marks(services, session, pinned.spec, find_medium(pinned.family.media))
     if marks is None and pinned.spec.marks is None:

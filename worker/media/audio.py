@@ -212,6 +212,10 @@ class AudioMedium(Medium):
         samples, rate = read_samples(data)
         return sound_label.has_label(samples, rate)
 
+    def decode(self, data: bytes) -> Output:
+        """The samples, float32 in [-1, 1]."""
+        return read_samples(data)[0]
+
     def content(self, data: bytes) -> bytes:
         """The rate and the samples."""
         return read_sound(data)

@@ -170,6 +170,10 @@ class Medium(ABC):
     def has_label(self, data: bytes, label: Label) -> bool:
         """Whether a file has a label; `BadInput` if it cannot be read."""
 
+    @abstractmethod
+    def decode(self, data: bytes) -> Output:
+        """What was encoded in a sample, as far as it was kept; `BadInput` if it is damaged."""
+
     def content(self, data: bytes) -> bytes:
         """What a sample shows, whatever its encoding and record; `BadInput` if it is damaged."""
         return data

@@ -240,6 +240,11 @@ class ImageMedium(Medium):
         pixels = read_pixels(data) if own else decode_image(data, lambda it: it.convert("RGB"))
         return picture_label.has_label(np.asarray(pixels), label)
 
+    def decode(self, data: bytes) -> Output:
+        """The pixels, (H, W, C)."""
+        pixels = read_pixels(data)
+        return pixels[..., None] if pixels.ndim == 2 else pixels
+
     def content(self, data: bytes) -> bytes:
         """The pixels."""
         return read_pixels(data).tobytes()

@@ -270,6 +270,10 @@ class TextMedium(Medium):
         """By the end of the text."""
         return str(self.read_record(data).get("text")).rstrip().endswith(f"\n{label.text}")
 
+    def decode(self, data: bytes) -> Output:
+        """The text."""
+        return str(self.read_record(data).get("text", ""))
+
     def content(self, data: bytes) -> bytes:
         """The text."""
         return to_json({"text": self.read_record(data).get("text")}).encode()

@@ -33,9 +33,7 @@ def find_kind(kind: str) -> "type[AnyTarget]":
     return found
 
 
-def open_target(
-    kind: str, settings: Mapping[str, Any], secrets: Mapping[str, str]
-) -> "AnyTarget":
+def open_target(kind: str, settings: Mapping[str, Any], secrets: Mapping[str, str]) -> "AnyTarget":
     """A target by its settings, and by where its secrets are; nothing is connected yet.
 
     Raises `Refused` for wrong settings, and `SecretMissing` without a secret.

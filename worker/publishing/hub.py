@@ -201,7 +201,7 @@ def _record_of(place: str) -> str:
 
 
 def metadata(samples: Mapping[str, Record]) -> str:
-    """The lines of `metadata.jsonl`: each sample's file and what its record says in plain values."""
+    """The lines of `metadata.jsonl`: a sample's file, and what its record says in plain values."""
     lines = []
     for place, record in sorted(samples.items()):
         plain = {key: each for key, each in record.items() if isinstance(each, str | int | float)}
@@ -227,7 +227,10 @@ def card(records: Mapping[str, Record], samples: Mapping[str, Record], license: 
         "",
         "| model | items | SHA-256 of its weights |",
         "| --- | --- | --- |",
-        *(f"| {name} | {number:,} | `{weights[name]}` |" for name, number in sorted(models.items())),
+        *(
+            f"| {name} | {number:,} | `{weights[name]}` |"
+            for name, number in sorted(models.items())
+        ),
     ]
     return "\n".join([*head, "---", "", *body, ""])
 

@@ -39,9 +39,9 @@ class SftpSettings(TargetSettings):
     """What can be set of an SFTP target."""
 
     user: str = Field(max_length=200, description="the user to log in as")
-    fingerprint: Annotated[str, matching(r"SHA256:[A-Za-z0-9+/]{43}", "as in SHA256:uNiVztks...")] | (
-        None
-    ) = Field(None, description="the SHA-256 fingerprint of the server's host key")
+    fingerprint: Annotated[
+        str, matching(r"SHA256:[A-Za-z0-9+/]{43}", "as in SHA256:uNiVztks...")
+    ] | (None) = Field(None, description="the SHA-256 fingerprint of the server's host key")
     known_hosts: str | None = Field(
         None, max_length=1000, description="file of known host keys, in place of a fingerprint"
     )
@@ -310,7 +310,8 @@ def _private_key(text: str) -> Any:
     with suppress(asyncssh.KeyImportError):
         return asyncssh.import_private_key(text if text.endswith("\n") else f"{text}\n")
     raise Refused(
-        "the target's key is no private key that can be read", remedy="give one without a passphrase"
+        "the target's key is no private key that can be read",
+        remedy="give one without a passphrase",
     )
 
 

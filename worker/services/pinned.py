@@ -141,9 +141,7 @@ class PinnedPublication(_Pinned):
     items: int = 0  # how many samples or files; known where the job is cut into shards
 
 
-Pinned = (
-    PinnedTraining | PinnedGeneration | PinnedEvaluation | PinnedPromotion | PinnedPublication
-)
+Pinned = PinnedTraining | PinnedGeneration | PinnedEvaluation | PinnedPromotion | PinnedPublication
 Resolve = Callable[[Session, str], tuple[Model, ModelVersion]]
 
 

@@ -12,9 +12,7 @@ def settle_publications(services: Services, job_ids: list[str]) -> list[str]:
     """Those of these finalizing jobs that can succeed; publish jobs of which nothing can, fail."""
     with services.database.read() as session:
         publishing = publications.publish_jobs(session, job_ids)
-    failed = {
-        job_id: reason for job_id in publishing if (reason := _all_refused(services, job_id))
-    }
+    failed = {job_id: reason for job_id in publishing if (reason := _all_refused(services, job_id))}
     for job_id, reason in failed.items():
         services.database.transact(partial(jobs.fail, job_id=job_id, reason=reason))
     return [job_id for job_id in job_ids if job_id not in failed]

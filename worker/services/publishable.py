@@ -189,4 +189,3 @@ def describe(services: Services, pinned: PinnedPublication) -> Record:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float)
-

@@ -2,7 +2,7 @@
 
 Items are handled a few at a time. They are on record before they are put (`db.publications`), and
 what became of each is recorded as soon as it is there and was given back with the same digest. A
-worker that takes the shard over goes on with what is not recorded; putting an item again leaves one.
+worker that takes the shard over goes on with what is not recorded; put again, an item is one.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +25,7 @@ from worker.publishing import open_target
 from worker.publishing.base import AnyTarget
 from worker.services.pinned import PinnedPublication
 from worker.services.publishable import open_source
+from worker.shards.chosen_items import chosen
 from worker.shards.context import ShardResult, WorkerContext
 from worker.shards.deliveries import Deliveries, Tally, in_threads, item_of, tried, wait_for_turn
 from worker.shards.lease import Lease, hang_checks_paused
@@ -46,7 +47,7 @@ def publish_job(
         row = targets.get(session, spec.target)
     with open_target(row.kind, row.settings, row.secrets) as target:
         act = _take_down if spec.take_down else _publish
-        act(context, pinned, lease, row, target, tally)
+        act(context, pinned, lease, row, target, tally, folder)
         _tell(lease, tally)
         with hang_checks_paused([lease]):
             tried(target, lease, target.finish)
@@ -65,6 +66,7 @@ def _publish(
     row: Row,
     target: AnyTarget,
     tally: Tally,
+    folder: Path,
 ) -> None:
     source = open_source(context.services, pinned, target.settings.marks)
     with context.services.database.read() as session:
@@ -72,7 +74,8 @@ def _publish(
     part = range(lease.claim.start, lease.claim.stop)
     with ThreadPoolExecutor(target.settings.concurrency, "publishing") as pool:
         deliveries = Deliveries(context.services, lease, row, target, source, pool, tally)
-        for some in _chunks(lease, source.items(part), len(part), target):
+        wanted = chosen(context, pinned, source, source.items(part), lease, folder)
+        for some in _chunks(lease, wanted, len(part), target):
             with hang_checks_paused([lease]):
                 deliveries.publish(some, made, expires_after_s=pinned.spec.expires_after_s)
 
@@ -84,6 +87,7 @@ def _take_down(
     row: Row,
     target: AnyTarget,
     tally: Tally,
+    _: Path,
 ) -> None:
     services, version_id = context.services, None if pinned.spec.job else pinned.version.id
     part = range(lease.claim.start, lease.claim.stop)

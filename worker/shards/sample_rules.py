@@ -37,7 +37,7 @@ from worker.services.verdicts import (
 )
 from worker.shards import wordings
 from worker.shards.context import WorkerContext
-from worker.shards.lease import hang_checks_paused
+from worker.shards.lease import Lease, hang_checks_paused
 from worker.shards.storing import Part
 
 RADIUS_QUANTILE = 0.01  # of the distances from held-out items to their nearest training items
@@ -176,16 +176,23 @@ class TextLook:
 def begin_judging(context: WorkerContext, part: Part, shape: Shape, folder: Path) -> Judging | None:
     """Judge a part's samples of this shape, if its job has rules; `folder` is scratch space."""
     rules = part.pinned.spec.accept
-    if rules is None:
-        return None
+    return (
+        None if rules is None else Judging(part, look_of(context, rules, part.lease, shape, folder))
+    )
+
+
+def look_of(
+    context: WorkerContext, rules: Acceptance, lease: Lease, shape: Shape, folder: Path
+) -> Look:
+    """What judges samples of this shape by rules; `folder` is scratch space."""
     if not find_medium(shape.media).pictured:
-        return Judging(part, TextLook(rules, lambda: _training_texts(context, rules)))
-    with hang_checks_paused([part.lease]):
+        return TextLook(rules, lambda: _training_texts(context, rules))
+    with hang_checks_paused([lease]):
         network = _network(context, rules, folder)
         dataset = context.dataset(str(rules.dataset))[1]
         training = partial(_training_items, context, rules, network, dataset)
         labels = dataset.manifest["shape"]["labels"]
-        return Judging(part, PictureLook(rules, network, shape, labels, training))
+        return PictureLook(rules, network, shape, labels, training)
 
 
 def _mark(

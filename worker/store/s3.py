@@ -61,8 +61,8 @@ class Credentials(NamedTuple):
 class S3Store(Bucket):
     """Objects in an S3 bucket under `prefix`, at AWS or any endpoint that speaks S3.
 
-    Without credentials, those of boto3's chain of providers are used. Requests are retried within bounds, and a
-    broken stream is resumed by a ranged read.
+    Without credentials, those of boto3's chain of providers are used. Requests are retried within
+    bounds, and a broken stream is resumed by a ranged read.
     """
 
     def __init__(self, address: S3Address, credentials: Credentials | None = None) -> None:

@@ -53,7 +53,8 @@ def server(text: str, *schemes: str) -> Server:
     refuse_user(address)
     if len(address.hosts) != 1 or not address.hosts[0].name:
         address.refuse("names no server", forms)
-    address.refuse_unknown(())
+    if address.options:
+        address.refuse("has a query, behind its ?", forms)
     host = address.hosts[0]
     return Server(address.scheme, host.name, host.port, address.path or "/")
 

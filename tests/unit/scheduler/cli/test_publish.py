@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -151,7 +150,7 @@ def damage(services, job_id, *, shard: int) -> None:
     path = services.settings.home / "store" / artifact.key
     data = bytearray(path.read_bytes())
     data[600] ^= 1
-    os.chmod(path, 0o600)
+    path.chmod(0o600)
     path.write_bytes(data)
 
 
@@ -446,3 +445,16 @@ def test_a_cancelled_publish_job_ends(genmill, services, picture_job, shelf):
         assert again.status not in FINAL
         assert again.spec["job"] == picture_job
         assert [(s.start, s.stop) for s in jobs.shards_of(session, retried)] == [(0, 5)]
+
+
+@pytest.mark.parametrize(("rules", "count"), [("length>=5", 3), ("length>=500", 0)])
+def test_only_samples_that_meet_the_rules_are_published(
+    genmill, services, text_job, shelf, work, rules, count
+):
+    words = ("publish", text_job, "--target", "shelf", "--accept", rules)
+    job_id = genmill(*words).out.strip()
+    work()
+    assert genmill("job", "show", job_id, "--json").json["status"] == "succeeded"
+    assert len(shelf.digests()) == count
+    wrong = genmill(*words[:-1], "near_duplicates=no")
+    assert (wrong.code, "near_duplicates" in wrong.err) == (2, True)

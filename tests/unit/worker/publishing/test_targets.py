@@ -190,9 +190,12 @@ def test_a_wrong_password_is_told_without_it(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("TARGET_PASSWORD", "canary-that-is-wrong")
     caplog.set_level(logging.DEBUG)
     for kind in ("webdav", "sftp"):
-        with running(KINDS_WITH_FILES[kind](tmp_path / kind)) as receiver:
-            with opened(receiver) as target, pytest.raises(TargetAway) as raised:
-                target.check()
+        with (
+            running(KINDS_WITH_FILES[kind](tmp_path / kind)) as receiver,
+            opened(receiver) as target,
+            pytest.raises(TargetAway) as raised,
+        ):
+            target.check()
         assert "canary" not in str(raised.value)
     assert "canary" not in "".join(
         record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG

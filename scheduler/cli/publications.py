@@ -1,0 +1,50 @@
+"""`genmill publications`: what is published where."""
+
+import click
+
+from scheduler.cli.lazy import DeclaredChoice
+from scheduler.cli.options import listed
+from scheduler.cli.record import open_record
+
+STATES = DeclaredChoice("db.publications:STATES")
+COLUMNS = ("item", "target", "state", "marks", "marks_verified", "published_at", "reason")
+
+
+@click.group("publications")
+def publications() -> None:
+    """What is, or was, published where."""
+
+
+@publications.command("list")
+@click.option("--target", metavar="NAME", help="Only at this target.")
+@click.option("--job", metavar="ID", help="Only samples of this job, or what it has published.")
+@click.option("--state", type=STATES, help="Only those in this state.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=1000, show_default=True, help="How many at most."
+)
+@listed
+def list_publications(
+    target: str | None, job: str | None, state: str | None, limit: int, as_json: bool, quiet: bool
+) -> None:
+    """List publications: where each item is, whether it was verified there, why one was refused.
+
+    \b
+    genmill publications list --target shelf --state refused
+    genmill publications list --job 0199c0de --json item,remote_id
+    """
+    from db import jobs, targets
+    from db import publications as record
+    from scheduler.output.documents import publication_document
+    from scheduler.output.render import print_list
+
+    with open_record() as services, services.database.read() as session:
+        chosen = record.Chosen(
+            target_id=targets.get(session, target).id if target else None,
+            job_id=jobs.get(session, job, kept=True).id if job else None,
+            state=state,
+        )
+        rows = record.listing(session, chosen, limit=limit + 1)
+    found = [publication_document(*row) for row in rows[:limit]]
+    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, key="item")
+    if len(rows) > limit:
+        click.echo(f"there are more: give --limit above {limit:,}", err=True)

@@ -1,0 +1,144 @@
+"""A worker dies at each step of publishing to each target: every item is there once, and whole."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from db import publications
+from db.publications import Chosen
+from db.states import FINAL
+from scheduler.publishing.manage import add_target
+from tests.chaos.scenarios import start, work_through, worker
+from tests.chaos.test_failpoints import BOUND_S, TIMES
+from tests.chaos.trial import FOLDER
+from tests.receivers import (
+    VARIABLES,
+    Bucket,
+    Hook,
+    HubServer,
+    Mounted,
+    SftpServer,
+    WebdavServer,
+)
+
+COUNT = 6
+IN_FOLDERS = {"folder": Mounted, "webdav": WebdavServer, "sftp": SftpServer}
+KINDS = (*IN_FOLDERS, "s3", "webhook", "hub")
+POINTS = (
+    *("claimed", "publication_begun", "publication_put", "publication_fetched"),
+    *("publication_recorded", "publication_finished", "put_after", "committed", "finalized"),
+)
+BLIND = {"webhook"}  # they give nothing back
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.parametrize("places", [FOLDER], indirect=True),
+]
+
+
+@pytest.fixture(autouse=True)
+def secrets(monkeypatch) -> None:
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def receiver(request, tmp_path):
+    kind = request.param
+    if kind == "s3":
+        found = Bucket(request.getfixturevalue("s3"))
+    elif kind in IN_FOLDERS:
+        found = IN_FOLDERS[kind](tmp_path / "root")
+    else:
+        found = Hook() if kind == "webhook" else HubServer()
+    found.start()
+    yield found
+    found.stop()
+
+
+def published(made, receiver, **more: str):
+    """A job with samples, and one that is to publish them."""
+    job = made.generate(COUNT)
+    work_through(made, lambda: made.job(job.id).status in FINAL)
+    settings = {"concurrency": "2", "tries": "2", "timeout_s": "5", **more}
+    given = [*receiver.settings, *(f"{name}={value}" for name, value in settings.items())]
+    add_target(
+        made.services,
+        "there",
+        receiver.kind,
+        receiver.address,
+        settings=given,
+        secrets=receiver.secrets,
+    )
+    return job, made.enqueue({"kind": "publish", "job": job.id, "target": "there"})
+
+
+def check(made, receiver, job, publication) -> None:
+    """Every item is there once, whole, and verified."""
+    made.row.recovered()
+    made.check()
+    assert receiver.digests() == sorted(made.digests(job.id))
+    with made.services.database.read() as session:
+        rows = publications.listing(session, Chosen(by_job_id=publication.id))
+    assert [row.state for row, _ in rows] == ["published"] * COUNT
+    verified = None if receiver.kind in BLIND else True
+    assert [row.marks_verified for row, _ in rows] == [verified] * COUNT
+
+
+@pytest.mark.parametrize(
+    ("receiver", "point"),
+    [
+        (kind, point)
+        for kind in KINDS
+        for point in POINTS
+        if not (kind in BLIND and point == "publication_fetched")
+    ],
+    indirect=["receiver"],
+)
+def test_a_worker_is_killed_at_a_step(trial, places, receiver, point) -> None:
+    made = trial("sigkill while publishing", places, bound_s=BOUND_S, **TIMES)
+    job, publication = published(made, receiver)
+    process = start(worker, made.settings, f"{point}:sigkill:1", os.environ)
+    process.join(60)
+    assert point in made.struck(), (made.settings.home / "part.log").read_text()
+    made.inject()
+    work_through(made, lambda: made.job(publication.id).status in FINAL)
+    check(made, receiver, job, publication)
+
+
+@pytest.mark.parametrize("receiver", [k for k in KINDS if k != "s3"], indirect=True)
+def test_a_target_is_down_for_a_minute(trial, places, receiver) -> None:
+    made = trial("the target is down", places, bound_s=60 + BOUND_S, **TIMES)
+    job, publication = published(made, receiver, rate="4")
+    timers = [threading.Timer(0.6, receiver.stop), threading.Timer(60, receiver.start)]
+    for timer in timers:
+        timer.start()
+    made.inject()
+    began = time.monotonic()
+    work_through(made, lambda: made.job(publication.id).status in FINAL)
+    assert time.monotonic() - began > 50
+    assert made.counted(publication) == 0
+    check(made, receiver, job, publication)
+
+
+@pytest.mark.parametrize("receiver", KINDS, indirect=True)
+@pytest.mark.parametrize("point", ["publication_removed", "publication_finished"])
+def test_a_worker_is_killed_while_it_takes_down(trial, places, receiver, point) -> None:
+    made = trial("sigkill while taking down", places, bound_s=BOUND_S, **TIMES)
+    job, publication = published(made, receiver)
+    work_through(made, lambda: made.job(publication.id).status in FINAL)
+    check(made, receiver, job, publication)
+    spec = {"kind": "publish", "job": job.id, "target": "there", "take_down": True}
+    down = made.enqueue(spec)
+    process = start(worker, made.settings, f"{point}:sigkill:1", os.environ)
+    process.join(60)
+    assert point in made.struck()
+    work_through(made, lambda: made.job(down.id).status in FINAL)
+    made.check()
+    assert receiver.digests() == []
+    with made.services.database.read() as session:
+        rows = publications.listing(session, Chosen(by_job_id=down.id))
+    assert [row.state for row, _ in rows] == ["taken down"] * COUNT
