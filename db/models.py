@@ -60,6 +60,11 @@ def add_version(
     )
 
 
+def set_marks(session: Session, name: str, marks: dict[str, Any] | None) -> None:
+    """Set the profile of marks that a model's samples get by default; None: the installation's."""
+    get(session, name).marks = marks
+
+
 def resolve(session: Session, reference: str) -> tuple[Model, ModelVersion]:
     """The model and version that a reference means now.
 

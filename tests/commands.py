@@ -68,6 +68,7 @@ WORDS = ENQUEUE | {
     "model history": "m",
     "model alias": "m:1 --as champion",
     "model remove": "m:1",
+    "model marks": "m",
     "model export": "m folder",
     "model import": "folder --name m",
     "policy noise": "m",

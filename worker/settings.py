@@ -118,6 +118,12 @@ class Settings(BaseSettings):
     tenant: Name = Field(
         "default", description="whose keys mark what the jobs make that are submitted from here"
     )
+    marks: str = Field(
+        "none",
+        min_length=1,
+        description="profile of marks of generated samples, unless the job or its model has one: "
+        "none, eu-art50, cn-gb45438, or the path of a TOML file",
+    )
     loaded_bytes: int = Field(
         2 * 2**30, ge=0, description="limit of the networks that a worker keeps in memory, in bytes"
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scheduler.cli import promotion, removal
+from scheduler.cli.model_marks import marks
 from scheduler.cli.options import as_json, listed, shown
 from scheduler.cli.private import shared_as_usual
 from scheduler.cli.record import open_record
@@ -37,6 +38,7 @@ for command in (
     promotion.rollback,
     promotion.history,
     removal.remove_model,
+    marks,
 ):
     model.add_command(command)
 

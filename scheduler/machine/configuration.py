@@ -11,6 +11,7 @@ from db.database_url import parse_url
 from db.errors import Refused
 from db.path_errors import reading, shown
 from worker.environment import ENV_FILE, PREFIX, default_pager, env_file_fault
+from worker.mark_profile import Profile
 from worker.redis_address import parse_redis_url
 from worker.settings import ENV_FILE_REMEDY, Settings, Wrong, read_leniently, settings_given
 from worker.store.address import parse_store_url
@@ -93,7 +94,20 @@ def _problem(settings: Settings, name: str, wrong: Wrong | None) -> Refused | No
     if wrong is not None:
         remedy = f"correct or remove it; its meaning: {field.description}"
         return Refused(f"{wrong.why} (got {wrong.given[:80]!r})", remedy=remedy)
+    if name.lower() == "marks":
+        return _profile_problem(settings)
     return _address_problem(settings, name.lower())
+
+
+def _profile_problem(settings: Settings) -> Refused | None:
+    """What is wrong with the profile of marks."""
+    from worker.marks.profiles import looked_up  # noqa: PLC0415 - loads what reads every medium
+
+    try:
+        looked_up(Profile(name=settings.marks))
+    except Refused as error:
+        return error
+    return None
 
 
 def _address_problem(settings: Settings, name: str) -> Refused | None:

@@ -25,7 +25,7 @@ from scheduler.submission.prompts import find_template, read_prompts
 from scheduler.submission.stages import OPTIONS as STAGES
 from scheduler.submission.stages import publish_option, stage_options, stages_of
 from worker.acceptance import parse_rules
-from worker.mark_profile import names_file
+from worker.mark_profile import Profile, names_file
 from worker.specs import Spec, parse_spec
 
 
@@ -280,6 +280,7 @@ def generate(
     settings: tuple[str, ...],
     accept: str | None,
     tries: int | None,
+    marks: str | None,
     **options: Any,
 ) -> EnqueueCommand:
     """Generate samples with a model.
@@ -308,6 +309,7 @@ def generate(
         "count": len(given) if count is None else count,
         "params": parse_settings(settings),
         "accept": _rules(accept, tries),
+        "marks": None if marks is None else _profile(marks),
     }
     return _command(data, options)
 
@@ -352,6 +354,12 @@ def evaluate(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
     genmill enqueue evaluate digits:2 --dataset mnist --count 2000 --against digits@champion
     """
     return _command({"kind": "evaluate", "params": parse_settings(settings)}, options)
+
+
+def _profile(reference: str) -> Profile:
+    from worker.marks.profiles import looked_up  # noqa: PLC0415 - loads what reads every medium
+
+    return looked_up(Profile(name=reference))
 
 
 def _rules(accept: str | None, tries: int | None) -> dict[str, Any] | None:

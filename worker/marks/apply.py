@@ -5,17 +5,20 @@ counted with its reason, for the manifest.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from db.errors import MarkFailed
 from worker.data.dataset import Shape
 from worker.marks import find_mark
-from worker.marks.base import NOT_APPLICABLE, PRESENT, Mark, Marking, Reading, Stage
+from worker.marks.base import ABSENT, NOT_APPLICABLE, PRESENT, Mark, Marking, Reading, Stage
 from worker.media.samples.containers import SampleRecord
 
 T = TypeVar("T")
+MAX_REASONS = 20  # that are told apart, so that manifests stay small
+OTHER = "other reasons"
 _ORDER = (Stage.CONTENT, Stage.BYTES, Stage.SIGNATURE)
 
 
@@ -25,6 +28,15 @@ class Count:
 
     applied: int = 0
     not_applied: Counter[str] = field(default_factory=Counter)  # by the reason
+
+    def note(self, why: str) -> None:
+        """Count a sample that has the mark, or that lacks it for a reason."""
+        if not why:
+            self.applied += 1
+        elif why in self.not_applied or len(self.not_applied) < MAX_REASONS:
+            self.not_applied[why] += 1
+        else:
+            self.not_applied[OTHER] += 1
 
     @property
     def data(self) -> dict[str, Any]:
@@ -54,24 +66,23 @@ class Marker:
         made = self._with_content(samples, fitting)
         data = self._marking.medium.encode(made, shape)
         data = self._with_tags(samples, data, fitting)
-        for mark in self._of_stage(Stage.BYTES, Stage.SIGNATURE):
-
-            def apply(chosen: Sequence[bytes], mark: Mark = mark) -> Sequence[bytes]:
-                some = _chosen(samples, fitting[mark.name])
-                return mark.apply_bytes(some, chosen, self._marking)
-
-            data = _changed(data, fitting[mark.name], apply)
+        for mark, places in self._of_stage(fitting, Stage.BYTES, Stage.SIGNATURE):
+            some = _chosen(samples, places)
+            data = _changed(data, places, partial(mark.apply_bytes, some, marking=self._marking))
         self._read_back(samples, data, fitting)
         return data
 
-    def _of_stage(self, *stages: Stage) -> list[Mark]:
-        return [mark for mark in self._marks if mark.stage in stages]
+    def _of_stage(self, fitting: Fitting, *stages: Stage) -> Iterator[tuple[Mark, Sequence[int]]]:
+        """The marks of some stages that fit any sample, in order, and the places of those."""
+        for mark in self._marks:
+            if mark.stage in stages and fitting[mark.name]:
+                yield mark, fitting[mark.name]
 
     def _fitting(self, mark: Mark, samples: Sequence[SampleRecord]) -> list[int]:
         places = []
         for place, sample in enumerate(samples):
             if why := mark.misfit(sample, self._marking):
-                self.counts[mark.name].not_applied[why] += 1
+                self.counts[mark.name].note(why)
             else:
                 places.append(place)
         return places
@@ -79,16 +90,9 @@ class Marker:
     def _with_content(
         self, samples: Sequence[SampleRecord], fitting: Fitting
     ) -> Sequence[SampleRecord]:
-        made = list(samples)
-        for mark in self._of_stage(Stage.CONTENT):
-
-            def apply(
-                chosen: Sequence[SampleRecord], mark: Mark = mark
-            ) -> Sequence[SampleRecord]:
-                return mark.apply_content(chosen, self._marking)
-
-            made = _changed(made, fitting[mark.name], apply)
-        return made
+        for mark, places in self._of_stage(fitting, Stage.CONTENT):
+            samples = _changed(samples, places, partial(mark.apply_content, marking=self._marking))
+        return samples
 
     def _with_tags(
         self, samples: Sequence[SampleRecord], data: Sequence[bytes], fitting: Fitting
@@ -104,21 +108,25 @@ class Marker:
         self, samples: Sequence[SampleRecord], data: Sequence[bytes], fitting: Fitting
     ) -> None:
         """Count what reads back; raise `MarkFailed` for what does not and should."""
-        keys, medium = self._marking.keys, self._marking.medium
         for mark in self._marks:
-            count = self.counts[mark.name]
             for place in fitting[mark.name]:
-                if not mark.is_written:
-                    count.applied += 1
-                    continue
-                reading = mark.read(data[place], keys, medium)
-                fault = _fault(reading, mark.expected(samples[place], self._marking))
-                if not fault:
-                    count.applied += 1
-                elif mark.statistical or reading.state == NOT_APPLICABLE:
-                    count.not_applied[reading.why or f"reads back as {reading.state}"] += 1
-                else:
-                    raise _failed(mark, samples[place], fault)
+                missed = self._missed(mark, samples[place], data[place]) if mark.is_written else ""
+                self.counts[mark.name].note(missed)
+
+    def _missed(self, mark: Mark, sample: SampleRecord, data: bytes) -> str:
+        """Why a mark that may be missed does not read back; empty if it does."""
+        marking = self._marking
+        reading = mark.read(data, marking.keys, marking.medium)
+        fault = _fault(reading, mark.expected(sample, marking))
+        may_miss = reading.state in (
+            {NOT_APPLICABLE, ABSENT} if mark.statistical else {NOT_APPLICABLE}
+        )
+        if fault and not may_miss:
+            raise MarkFailed(
+                f"the mark {mark.name} of sample {sample.index} failed: {fault}",
+                remedy=f"see what docs/marks.md says of it, or leave {mark.name} out",
+            )
+        return fault and (reading.why or fault)
 
 
 def token_key(marking: Marking | None) -> bytes | None:
@@ -140,13 +148,6 @@ def _fault(reading: Reading, expected: Mapping[str, Any]) -> str:
     return ""
 
 
-def _failed(mark: Mark, sample: SampleRecord, fault: str) -> MarkFailed:
-    return MarkFailed(
-        f"the mark {mark.name} of sample {sample.index} failed: {fault}",
-        remedy=f"leave {mark.name} out of the profile, or see what is said of it in the docs",
-    )
-
-
 def _in_order(mark: Mark) -> tuple[int, int, str]:
     return _ORDER.index(mark.stage), mark.precedence, mark.name
 
@@ -160,7 +161,6 @@ def _changed(
 ) -> list[T]:
     """The items, of which those at `places` were changed."""
     made = list(items)
-    if places:
-        for place, item in zip(places, change(_chosen(items, places)), strict=True):
-            made[place] = item
+    for place, item in zip(places, change(_chosen(items, places)), strict=True):
+        made[place] = item
     return made

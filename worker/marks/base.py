@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import JsonValue
@@ -51,7 +52,7 @@ class Marking:
     shape: Shape  # of the samples; its `media` is the medium
     _settings: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
-    @property
+    @cached_property
     def medium(self) -> "Medium":
         """The medium of the samples."""
         return find_medium(self.shape.media)
@@ -93,7 +94,7 @@ class Mark(ABC):
     precedence: ClassVar[int] = 0  # among the marks of its stage: lower ones are applied first
     is_written: ClassVar[bool] = True  # into the file, so that it can be read back
 
-    def check(self, settings: Any, medium: "Medium") -> None:
+    def check(self, settings: Any, medium: "Medium") -> None:  # noqa: B027 - most refuse none
         """Refuse settings that samples of a medium cannot have. They are of this mark's schema."""
 
     def misfit(self, sample: SampleRecord, marking: Marking) -> str:

@@ -1,4 +1,4 @@
-"""The explicit label of GB 45438-2025: one that people see in a picture or text, or hear in a sound.
+"""The explicit label of GB 45438-2025, which people see in a picture or text, or hear in a sound.
 
 Pictures get letters of at least 5% of their shortest side, sounds a rhythm, texts a closing line.
 """

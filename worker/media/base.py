@@ -155,7 +155,7 @@ class Medium(ABC):
 
     label_text: ClassVar[str]  # of a label that people see or hear, unless another is asked for
 
-    def check_label(self, text: str) -> None:
+    def check_label(self, text: str) -> None:  # noqa: B027 - most take any
         """Refuse the text of a label that samples cannot have."""
 
     @abstractmethod

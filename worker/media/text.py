@@ -140,6 +140,11 @@ def _plain(text: str) -> JsonValue:
     return value
 
 
+def _of_tag(value: JsonValue) -> str:
+    """The inverse of `_plain`; JSON in tags is ASCII."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
 def _learnt(dataset: LocalDataset, split: int) -> Iterator[str]:
     return (text for row in dataset.documents(split) for text in learnt_texts_of(row))
 
@@ -249,10 +254,7 @@ class TextMedium(Medium):
     def read_tags(self, data: bytes) -> Mapping[str, str]:
         """The keys of a line."""
         keys = parse_record(data, "the text").items()
-        return {
-            f"JSON {key}": value if isinstance(value, str) else to_json(value)
-            for key, value in keys
-        }
+        return {f"JSON {key}": _of_tag(value) for key, value in keys}
 
     def tag_places(self, name: str, xmp: str) -> tuple[str, ...]:
         """See `Medium`."""

@@ -5,7 +5,6 @@ from sqlalchemy.orm import Session
 from db import models
 from db.registry import Reference
 from worker.data.dataset import Shape
-from worker.keys.keyring import Keyring, load_keyring
 from worker.mark_profile import NONE, Profile
 from worker.marks.base import Marking
 from worker.marks.profiles import complete, looked_up, purposes
@@ -31,6 +30,8 @@ def pin_marks(
     needed = sorted(purposes(profile))
     if not needed:
         return profile
+    from worker.keys.keyring import load_keyring  # noqa: PLC0415 - loads cryptography
+
     ring = load_keyring(session, services.settings)
     keys = {purpose: ring.current(purpose).id for purpose in needed}
     return profile.model_copy(update={"keys": keys})
@@ -60,6 +61,8 @@ def marking_of(services: Services, spec: Generate, shape: Shape) -> Marking | No
     """What the samples of a pinned spec share; None if they are not marked."""
     if spec.marks is None:
         return None
+    from worker.keys.keyring import Keyring, load_keyring  # noqa: PLC0415 - as above
+
     keys = Keyring(())
     if spec.marks.keys:
         with services.database.read() as session:

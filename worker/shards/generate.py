@@ -195,7 +195,7 @@ def _origin(context: WorkerContext, pinned: PinnedGeneration) -> Origin:
         device=context.device.type,
         precision=context.services.settings.precision,
         dataset=spec.dataset,
-        marks=spec.marks and spec.marks.name,
+        marks=spec.marks.name if spec.marks else None,
     )
 
 

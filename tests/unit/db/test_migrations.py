@@ -155,3 +155,14 @@ def test_versions_from_before_formats_had_numbers_are_of_the_first(database):
     assert (model.name, found.format, found.made_by) == ("digits", 1, None)
     migrate(database, "0012", command.downgrade)
     assert schema.current(database) == "0012"
+
+
+def test_models_from_before_there_were_marks_have_none(database):
+    migrate(database, "0015")
+    insert(database, "models", id="m", name="digits", family="gan", created_at=AT)
+    migrate(database, "head")
+    with database.read() as session:
+        assert models.get(session, "digits").marks is None
+        assert session.scalars(select(Artifact.marks)).all() == []
+    migrate(database, "0015", command.downgrade)
+    assert schema.current(database) == "0015"

@@ -88,7 +88,8 @@ def has_label(picture: Pixels, label: Label) -> bool:
 
 
 def _letter_height(label: Label, width: int, height: int) -> int:
-    return max(SMALLEST, math.ceil(label.share * min(width, height)))
+    # the strokes of a character do not fill its square
+    return max(SMALLEST, math.ceil(1.1 * label.share * min(width, height)))
 
 
 @lru_cache(maxsize=32)

@@ -51,9 +51,7 @@ def _chunks(tags: tuple[Tag, ...]) -> bytes:
         parts.append(international_chunk(XMP_KEYWORD, packet))
     if fields := {_IN_EXIF[tag.name]: tag.text for tag in tags if tag.name in _IN_EXIF}:
         parts.append(chunk(EXIF, exif.write_exif(fields)))
-    parts += [
-        text_chunk(tag.name, tag.text) for tag in tags if tag.name in _IN_TEXT or not tag.xmp
-    ]
+    parts += [text_chunk(tag.name, tag.text) for tag in tags if tag.name in _IN_TEXT or not tag.xmp]
     return b"".join(parts)
 
 

@@ -42,4 +42,5 @@ def _rhythm(rate: int) -> Sound:
     on = np.repeat([float(each) for each in _RHYTHM], unit)
     smooth = np.convolve(on, np.full(ramp, 1 / ramp), mode="same")
     tone = np.sin(2 * np.pi * _TONE_HZ / rate * np.arange(len(on)))
-    return (_AMPLITUDE * smooth * tone).astype(np.float32)
+    rhythm: Sound = (_AMPLITUDE * smooth * tone).astype(np.float32)
+    return rhythm

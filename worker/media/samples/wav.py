@@ -102,8 +102,9 @@ def read_samples(data: bytes) -> tuple[npt.NDArray[np.float32], int]:
     kind, channels, rate, _, _, bits = struct.unpack("<HHIIHH", form[:16])
     if (kind, channels, bits) != (PCM, 1, 16):
         raise BadInput("not a WAV file of 16-bit PCM, mono")
-    samples = chunks.get(b"data", b"")
-    return np.frombuffer(samples[: len(samples) // 2 * 2], "<i2").astype(np.float32) / 32768, rate
+    data = chunks.get(b"data", b"")
+    whole = np.frombuffer(data[: len(data) // 2 * 2], "<i2")
+    return whole.astype(np.float32) / np.float32(32768), int(rate)
 
 
 def riff_chunks(data: bytes) -> Iterator[Chunk]:

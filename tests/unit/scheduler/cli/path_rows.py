@@ -18,6 +18,7 @@ TEXT = "once upon a time there was a fox. " * 60
 PROMPT = '{"prompt": "Once"}\n'
 JOB = '{"kind": "generate", "model": "prose", "count": 1}\n'
 SCHEDULE = ("schedule", "add", "n", "--cron", "0 3 * * *", "--")
+MARKS = 'marks = ["iptc"]\n'
 POLICY = '[primary]\nmetric = "loss"\n'
 PROMOTED = ("--promote", "--policy", "{path}")
 FORMS = ("files", "jsonl", "webdataset", "parquet")
@@ -107,6 +108,16 @@ INPUTS: dict[tuple[str, str], list[Row]] = {
     ("enqueue generate", "prompts"): [
         Row((*before, "enqueue", "generate", "prose", option), "p.jsonl", holding(PROMPT), "file")
         for before, option in (((), "--prompts={path}"), (SCHEDULE, "--prompts={path}"))
+    ],
+    ("enqueue generate", "marks"): [
+        Row(
+            (*before, "enqueue", "generate", "prose", "--count", "1", "--marks={path}"),
+            *("m.toml", holding(MARKS), "file"),
+        )
+        for before in ((), SCHEDULE)
+    ],
+    ("model marks", "profile"): [
+        Row(("model", "marks", "prose", "{path}"), "m.toml", holding(MARKS), "file")
     ],
     ("enqueue batch", "file"): [
         Row((*before, "enqueue", "batch", "{path}"), "b.jsonl", holding(JOB), "file")

@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from db.errors import Cancelled, NonFinite, Unreachable
+from db.errors import Cancelled, MarkFailed, NonFinite, Unreachable
 from worker.data.dataset import Shape
 from worker.engine.generate import Sample
+from worker.keys.keyring import Keyring
+from worker.mark_profile import Profile
+from worker.marks.base import Marking
 from worker.media import read_record
+from worker.media.image import ImageMedium
 from worker.media.samples.index import ENTRY_BYTES
 from worker.media.samples.record import Origin
 from worker.shards.packing import QUEUED_STEPS, Packer
@@ -53,8 +57,10 @@ def samples(start: int, stop: int, dtype: type = np.uint8) -> list[Sample]:
     ]
 
 
-def packer(store: FolderStore, parts: list[Part], folder: Path) -> Packer:
-    return Packer(store, SHAPE, {each: ORIGIN for each in parts}, folder)
+def packer(
+    store: FolderStore, parts: list[Part], folder: Path, marking: Marking | None = None
+) -> Packer:
+    return Packer(store, SHAPE, {each: ORIGIN for each in parts}, folder, marking)
 
 
 @pytest.fixture
@@ -149,6 +155,36 @@ def test_a_part_with_a_bad_sample_fails_alone(store, tmp_path):
     assert isinstance(results[bad], NonFinite)
     assert results[one].artifacts
     assert results[two].artifacts
+
+
+MARKED = Marking(Profile(name="house", marks=("iptc", "aigc")), Keyring(()), SHAPE)
+
+
+def test_each_part_counts_its_own_marks(store, tmp_path):
+    one, two = part("1", 0, 3), part("2", 4, 9)
+    with packer(store, [one, two], tmp_path, MARKED) as packing:
+        packing.add([(one, samples(0, 3)), (two, samples(4, 6))])
+        packing.add([(two, samples(6, 9))])
+        results = dict(packing.finish())
+    for each, count in ((one, 3), (two, 5)):
+        [artifact] = results[each].artifacts
+        done = {"applied": count, "not_applied": {}}
+        assert artifact.marks == {"aigc": done, "iptc": done}
+
+
+def test_a_part_whose_marks_do_not_read_back_fails_alone(store, tmp_path, monkeypatch):
+    tag = ImageMedium.with_tags
+
+    def forget(self, data, tags):
+        return data if b'"index":4,' in data else tag(self, data, tags)
+
+    monkeypatch.setattr(ImageMedium, "with_tags", forget)
+    one, two = part("1", 0, 3), part("2", 4, 9)
+    with packer(store, [one, two], tmp_path, MARKED) as packing:
+        packing.add([(one, samples(0, 3)), (two, samples(4, 9))])
+        results = dict(packing.finish())
+    assert isinstance(results[two], MarkFailed)
+    assert results[one].artifacts
 
 
 def test_an_error_from_the_engine_ends_its_part(store, tmp_path):
