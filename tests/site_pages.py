@@ -15,7 +15,8 @@ from worker.media import find_medium
 from worker.media.samples.containers import Output, SampleRecord
 from worker.media.samples.record import Origin
 from worker.publishing.base import Item
-from worker.store import FolderStore, S3Store
+from worker.store.folder import FolderStore
+from worker.store.s3 import S3Store
 
 JOB = "01999999-0000-7000-8000-000000000001"
 OUTPUTS: dict[str, Output] = {

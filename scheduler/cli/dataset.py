@@ -236,7 +236,7 @@ def withdraw(
     from scheduler.datasets import withdraw as withdrawing
     from scheduler.output.documents import used_by_document
     from scheduler.output.render import print_json, print_table
-    from scheduler.submission.take_downs import take_down as take_down_shown
+    from scheduler.submission.take_downs import take_all_down
     from worker.services.promotion import who
 
     with open_record() as services:
@@ -250,8 +250,7 @@ def withdraw(
             )
             retrain = used_by_document(session, found.versions)["models"]
             shown = published.made_from(session, found.versions)
-        going = shown if take_down and not dry_run else []
-        jobs = [take_down_shown(services, each) for each in going]
+        jobs = take_all_down(services, shown) if take_down and not dry_run else []
     document = {
         "digests": found.digests,
         "versions": named,
@@ -269,8 +268,8 @@ def withdraw(
     print_table([{"version": each} for each in named], ("version",))
     print_table(retrain, DESCENT_COLUMNS, heading="TO RETRAIN")
     print_table([each.row for each in shown], PUBLISHED, heading="PUBLISHED")
-    for each in [] if take_down else shown:
-        click.echo(f"take it down: {each.remedy}", err=True)
+    for still in [] if take_down else shown:
+        click.echo(f"take it down: {still.remedy}", err=True)
     for job_id in jobs:
         click.echo(f"taken down by job {job_id}", err=True)
 

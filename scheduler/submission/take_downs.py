@@ -1,7 +1,9 @@
 """Taking down what is published, by jobs: what has expired, what was made from withdrawn data."""
 
 import hashlib
+from collections.abc import Sequence
 
+from db.errors import GenmillError
 from db.published import Shown
 from scheduler.submission.enqueue import enqueue
 from worker.services import Services
@@ -21,6 +23,19 @@ def take_down(
         {"target": shown.target, "take_down": True, "expired": expired, **what}
     )
     return enqueue(services, spec, idempotency_key=key).id
+
+
+def take_all_down(services: Services, shown: Sequence[Shown]) -> list[str]:
+    """Enqueue a job for each; their ids. Raises what hindered some once all others are enqueued."""
+    jobs, failed = list[str](), list[str]()
+    for each in shown:
+        try:
+            jobs.append(take_down(services, each))
+        except GenmillError as error:
+            failed.append(f"{each.remedy}: {error.message}")
+    if failed:
+        raise GenmillError(f"not everything is being taken down: {'; '.join(failed)}")
+    return jobs
 
 
 def key_of(occasion: str, shown: Shown) -> str:

@@ -25,8 +25,9 @@ from worker.publishing import s3
 from worker.publishing.access import addresses, public_files
 from worker.publishing.base import Item, ItemRefused, Record, Target, TargetAway, TargetSettings
 from worker.publishing.pages import entry as pages
-from worker.store import FolderStore, S3Store
 from worker.store.address import S3Address
+from worker.store.folder import FolderStore
+from worker.store.s3 import S3Store
 
 if TYPE_CHECKING:
     from worker.publishing.pages.site import Site

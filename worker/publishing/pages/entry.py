@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import cached_property
+from textwrap import shorten
 from typing import Any
 
 from db.errors import BadInput
@@ -85,7 +86,7 @@ class Item:
     def name(self) -> str:
         """What it is called: its label, the beginning of its prompt, or else its number."""
         label = self.record.get("label")
-        name = label if label is not None else _beginning(self.prompt, NAME)
+        name = label if label is not None else shorten(self.prompt, NAME, placeholder=" …")
         return str(name) or f"Sample {self.record.get('index')}"
 
     def entry(self) -> "Entry":
@@ -109,7 +110,7 @@ class Item:
             height=height,
             is_sketch=self.exhibit.is_sketch,
             sound=self.sound,
-            text=_beginning(self.exhibit.text, EXCERPT),
+            text=_beginning(self.exhibit.text.strip()),
         )
 
 
@@ -187,6 +188,6 @@ def parse_entry(data: Any) -> Entry:
     return entry
 
 
-def _beginning(text: str, characters: int) -> str:
-    short = " ".join(text[:characters].split())
-    return f"{short} …" if len(text) > characters else short
+def _beginning(text: str) -> str:
+    """The first characters of a text, with its lines."""
+    return text if len(text) <= EXCERPT else f"{text[:EXCERPT].rstrip()} …"

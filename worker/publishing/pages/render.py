@@ -83,8 +83,8 @@ class Renderer:
         """The pages of all selections whose names are wanted, the front page last."""
         for noun in NOUNS:
             if wanted(all_page(noun)):
-                choices = lists.every(noun)
-                yield self._page("choices.html", all_page(noun), noun=noun, choices=choices)
+                every = lists.every(noun)
+                yield self._page("choices.html", all_page(noun), noun=noun, choices=every)
         for selection, items in reversed(lists.of.items()):  # everything is the first
             choices = list(lists.choices(selection))
             parts = list(pages(items))

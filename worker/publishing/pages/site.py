@@ -29,7 +29,8 @@ from worker.publishing.pages.entry import (
 from worker.publishing.pages.feed import write_feed
 from worker.publishing.pages.render import GONE, File, Look, Renderer
 from worker.publishing.pages.selections import EVERYTHING, FRONT, Lists
-from worker.store import FolderStore, S3Store
+from worker.store.folder import FolderStore
+from worker.store.s3 import S3Store
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ CATALOGUE = "catalogue.json"  # all entries as of the last listing: read in plac
 THREADS = 8
 AT_ONCE = 64  # files that are rendered before they are written
 
-A, B = TypeVar("A"), TypeVar("B")
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 class Site:

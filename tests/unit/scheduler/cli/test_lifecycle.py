@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import select
 
-from db import models, targets
+from db import jobs, models, targets
 from db.tables import Job, Publication
 from scheduler.dispatch.expiry import take_down_expired
 from tests.publications import add_target, publish, take_all_down
@@ -53,8 +53,11 @@ def test_a_job_whose_samples_are_published_is_not_removed(genmill, services, pub
     assert genmill("job", "remove", published, "--yes", *options).code == 0
 
 
-def test_pruning_passes_over_what_is_published(genmill, published):
-    done = genmill("db", "prune", "jobs", "--older-than", "0d")
+def test_pruning_passes_over_what_is_published(genmill, services, published):
+    with services.database.write() as session:
+        job = jobs.get(session, published)
+        job.finished_at = job.finished_at - FUTURE
+    done = genmill("db", "prune", "--kind", "jobs", "--older-than", "1d", "--yes")
     assert done.code == 0, done.err
     assert f"job {published} stays: 2 of its samples are at the target site" in done.err
     assert genmill("artifact", "verify", published).code == 0
@@ -103,7 +106,9 @@ def test_a_withdrawal_names_what_was_published_and_takes_it_down(
         site = add_target(session)
         publish(session, site, job_id=made)
         publish(session, site, job_id=other)
-        publish(session, site, version_id=models.resolve(session, "people:3")[1].id)
+        tuned = models.resolve(session, "people:3")[1]
+        tuned.files = {"config.json": {"key": "k", "sha256": "ab" * 32, "size": 1}}
+        publish(session, site, version_id=tuned.id)
     words = ("dataset", "withdraw", "faces", "more/9.png")
     told = genmill(*words, "--dry-run", "--take-down", "--json").json
     rows = [{"reference": each, "target": "site", "items": 2} for each in (made, "people:3")]
