@@ -173,7 +173,9 @@ class UtcDateTime(Checked, TypeDecorator[datetime]):
 
 def storable(text: str) -> str:
     """The text without what a database cannot store."""
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return (
+        text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    )
 
 
 class PlainText(Checked, TypeDecorator[str]):

@@ -39,7 +39,17 @@ SOURCES = {
     MANIFEST: Source("jobs", ("manifest_sha256",)),
     PROMOTION: Source(
         "promotions",
-        ("model_id", "alias", "outcome", "version_id", "previous_id", "who", "why", "verdict", "at"),
+        (
+            "model_id",
+            "alias",
+            "outcome",
+            "version_id",
+            "previous_id",
+            "who",
+            "why",
+            "verdict",
+            "at",
+        ),
     ),
     WITHDRAWAL: Source("withdrawals", ("dataset_id", "digest", "who", "reason", "at")),
     REMOVAL: Source("tombstones", ("kind", "name", "who", "at"), but=("kind", "artifact")),

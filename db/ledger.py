@@ -167,9 +167,7 @@ def _enter_manifests(session: Session, job_ids: Collection[str]) -> None:
 
 def _insert(session: Session, kind: str, leaves: Collection[tuple[str, str]]) -> None:
     """Insert leaves, each given by its subject and its text."""
-    rows = [
-        (new_id(), subject, text, leaf_hash(text.encode()).hex()) for subject, text in leaves
-    ]
+    rows = [(new_id(), subject, text, leaf_hash(text.encode()).hex()) for subject, text in leaves]
     columns = ("id", "subject", "text", "leaf_hash")
     insert_tuples(session, LedgerLeaf, columns, rows, kind=kind)
 

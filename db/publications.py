@@ -124,7 +124,7 @@ def record(
     return done
 
 
-def there(
+def of_part(
     session: Session,
     target_id: str,
     *,
@@ -133,7 +133,7 @@ def there(
     part: range,
     expired: bool = False,
 ) -> list[Publication]:
-    """What is or may be at a target of a job's samples in a range, or of a version's files.
+    """What is on record at a target of a job's samples in a range, or of a version's files.
 
     With `expired`, only what has been there for as long as it may be.
     """
@@ -144,7 +144,7 @@ def there(
     statement = select(Publication).where(Publication.target_id == target_id, own)
     if expired:
         statement = statement.where(Publication.expires_at <= clock(session))
-    return list(session.scalars(statement.where(_IS_THERE).order_by(Publication.item)))
+    return list(session.scalars(statement.order_by(Publication.item)))
 
 
 def take_down(session: Session, claim: Claim, ids: Collection[str]) -> int:

@@ -38,28 +38,6 @@ POLL_S = 0.2
 T = TypeVar("T")
 
 
-@dataclass
-class Tally:
-    """What became of a shard's items."""
-
-    published: list[tuple[str, str]] = field(default_factory=list)  # item and digest
-    before: int = 0  # were there already, and on record
-    refused: dict[str, str] = field(default_factory=dict)  # the reason of each
-    taken_down: int = 0
-
-    def report(self, **about: Any) -> dict[str, Any]:
-        """The report of a shard, as plain data."""
-        lines = "".join(f"{item} {sha256}\n" for item, sha256 in sorted(self.published))
-        return {
-            **about,
-            "published": len(self.published),
-            "published_before": self.before,
-            "taken_down": self.taken_down,
-            "refused": [{"item": item, "reason": why} for item, why in self.refused.items()],
-            "items_sha256": hashlib.sha256(lines.encode()).hexdigest(),
-        }
-
-
 @dataclass(eq=False)
 class _Work:
     """An item on its way, and how far it has come."""
@@ -94,10 +72,9 @@ class Deliveries:
         target: AnyTarget,
         source: Source,
         pool: ThreadPoolExecutor,
-        tally: Tally,
     ) -> None:
         self._services, self._lease, self._row = services, lease, row
-        self._target, self._source, self._pool, self._tally = target, source, pool, tally
+        self._target, self._source, self._pool = target, source, pool
 
     def publish(
         self, some: Sequence[Publishable], made: Descent, *, expires_after_s: float | None = None
@@ -107,7 +84,6 @@ class Deliveries:
         Raises the first error that is no single item's fault, once the others are recorded.
         """
         begun = {each.item: each for each in self._begin(some)}
-        self._tally.before += len(some) - len(begun)
         works = [_work(each, begun[each.new.item], made) for each in some if each.new.item in begun]
         reach(self._services.settings, "publication_begun")
         self._each(self._read, works)
@@ -213,12 +189,8 @@ class Deliveries:
             outcomes=outcomes,
             expires_after_s=expires_after_s,
         )
-        digests = {work.item.key: work.item.sha256 for work in works}
-        for outcome in self._services.database.transact(record) if outcomes else ():
-            if outcome.refused is None:
-                self._tally.published.append((outcome.item, digests[outcome.item]))
-            else:
-                self._tally.refused[outcome.item] = outcome.refused
+        if outcomes:
+            self._services.database.transact(record)
 
     def _wait_for_turn(self, items: int) -> None:
         wait_for_turn(self._services, self._lease, self._row, self._target, items)

@@ -5,8 +5,10 @@ what became of each is recorded as soon as it is there and was given back with t
 worker that takes the shard over goes on with what is not recorded; put again, an item is one.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -16,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from db import audit_trail, lineage, publications, retention, targets
 from db.jobs import JobBrief
+from db.publications import PUBLISHED, REFUSED, TAKEN_DOWN, THERE
 from db.tables import Publication
 from db.tables import Target as Row
 from worker.failpoints import reach
@@ -23,11 +26,12 @@ from worker.files import canonical_json
 from worker.identity import who
 from worker.publishing import open_target
 from worker.publishing.base import AnyTarget
+from worker.services import Services
 from worker.services.pinned import PinnedPublication
 from worker.services.publishable import open_source
 from worker.shards.chosen_items import chosen
 from worker.shards.context import ShardResult, WorkerContext
-from worker.shards.deliveries import Deliveries, Tally, in_threads, item_of, tried, wait_for_turn
+from worker.shards.deliveries import Deliveries, in_threads, item_of, tried, wait_for_turn
 from worker.shards.lease import Lease, hang_checks_paused
 
 NAMED = 20  # refused items that the job's log names
@@ -42,113 +46,126 @@ def publish_job(
 
     Raises `TargetAway` if the target cannot be used: what is there by then is on record.
     """
-    services, spec, tally = context.services, pinned.spec, Tally()
+    services = context.services
     with services.database.read() as session:
-        row = targets.get(session, spec.target)
+        row = targets.get(session, pinned.spec.target)
     with open_target(row.kind, row.settings, row.secrets) as target:
-        act = _take_down if spec.take_down else _publish
-        act(context, pinned, lease, row, target, tally, folder)
-        _tell(lease, tally)
+        shard = _Shard(services, pinned, lease, row, target)
+        shard.take_down() if pinned.spec.take_down else shard.publish(context, folder)
         with hang_checks_paused([lease]):
             tried(target, lease, target.finish)
         reach(services.settings, "publication_finished")
-    report = tally.report(target=row.name, job=spec.job, model=spec.model)
+    report = shard.report()
     path = folder / f"publication-{lease.claim.idx:06d}.json"
     path.write_bytes(canonical_json(report))
-    write = partial(_note, subject=spec.job or spec.model, detail=_brief(report, job.id))
+    write = partial(_note, by_job=job.id, report=report)
     return ShardResult([lease.put("report", path.name, path, "application/json")], [write])
 
 
-def _publish(
-    context: WorkerContext,
-    pinned: PinnedPublication,
-    lease: Lease,
-    row: Row,
-    target: AnyTarget,
-    tally: Tally,
-    folder: Path,
-) -> None:
-    source = open_source(context.services, pinned, target.settings.marks)
-    with context.services.database.read() as session:
-        made = lineage.describe(session, pinned.version)
-    part = range(lease.claim.start, lease.claim.stop)
-    with ThreadPoolExecutor(target.settings.concurrency, "publishing") as pool:
-        deliveries = Deliveries(context.services, lease, row, target, source, pool, tally)
-        wanted = chosen(context, pinned, source, source.items(part), lease, folder)
-        for some in _chunks(lease, wanted, len(part), target):
-            with hang_checks_paused([lease]):
-                deliveries.publish(some, made, expires_after_s=pinned.spec.expires_after_s)
+@dataclass(frozen=True)
+class _Shard:
+    """A range of items, and the target where they go or from which they are taken."""
+
+    services: Services
+    pinned: PinnedPublication
+    lease: Lease
+    row: Row
+    target: AnyTarget
+
+    @property
+    def part(self) -> range:
+        return range(self.lease.claim.start, self.lease.claim.stop)
+
+    def publish(self, context: WorkerContext, folder: Path) -> None:
+        """Publish what is not published yet, of the items that meet the job's rules."""
+        services, lease, target = self.services, self.lease, self.target
+        source, spec = open_source(services, self.pinned, target.settings.marks), self.pinned.spec
+        with services.database.read() as session:
+            made = lineage.describe(session, self.pinned.version)
+        with ThreadPoolExecutor(target.settings.concurrency, "publishing") as pool:
+            deliveries = Deliveries(services, lease, self.row, target, source, pool)
+            items = chosen(context, self.pinned, source, source.items(self.part), lease, folder)
+            for some in self._chunks(items, len(self.part)):
+                with hang_checks_paused([lease]):
+                    deliveries.publish(some, made, expires_after_s=spec.expires_after_s)
+
+    def take_down(self) -> None:
+        """Take down what is, or may be, at the target."""
+        on_record = self._on_record(expired=self.pinned.spec.expired)
+        found = [each for each in on_record if each.state in THERE]
+        with ThreadPoolExecutor(self.target.settings.concurrency, "publishing") as pool:
+            for some in self._chunks(found, len(found)):
+                with hang_checks_paused([self.lease]):
+                    in_threads(pool, self.lease, self._remove, some)
+                    reach(self.services.settings, "publication_removed")
+                    ids = [each.id for each in some]
+                    self.services.database.transact(partial(self._record_removed, ids=ids))
+
+    def report(self) -> dict[str, Any]:
+        """What became of the items, by the record; refused ones are named in the job's log."""
+        claim, states = self.lease.claim, dict[str, list[Publication]]()
+        for each in self._on_record():
+            own = each.by_job_id == claim.job_id
+            states.setdefault(each.state if own else "of others", []).append(each)
+        refused = states.get(REFUSED, [])
+        self._tell(refused)
+        lines = [f"{each.item} {each.sha256}\n" for each in states.get(PUBLISHED, [])]
+        return {
+            "target": self.row.name,
+            "job": self.pinned.spec.job,
+            "model": self.pinned.spec.model,
+            "published": len(lines),
+            "taken_down": len(states.get(TAKEN_DOWN, [])),
+            "refused": [{"item": each.item, "reason": each.reason} for each in refused],
+            "published_sha256": hashlib.sha256("".join(lines).encode()).hexdigest(),
+        }
+
+    def _record_removed(self, session: Session, ids: Sequence[str]) -> None:
+        publications.take_down(session, self.lease.claim, ids)
+        if self.pinned.spec.job:
+            retention.look_again(session, [self.pinned.spec.job])
+
+    def _on_record(self, *, expired: bool = False) -> list[Publication]:
+        spec = self.pinned.spec
+        version_id = None if spec.job else self.pinned.version.id
+        with self.services.database.read() as session:
+            return publications.of_part(
+                session,
+                self.row.id,
+                job_id=spec.job,
+                version_id=version_id,
+                part=self.part,
+                expired=expired,
+            )
+
+    def _remove(self, each: Publication) -> None:
+        place = each.remote_id or self.target.locate(item_of(each, each.event_id))
+        wait_for_turn(self.services, self.lease, self.row, self.target, 1)
+        tried(self.target, self.lease, partial(self.target.take_down, place))
+
+    def _chunks(self, items: Iterable[T], total: int) -> Iterator[Sequence[T]]:
+        """Items, as many as are put at once; reports progress before each chunk."""
+        done, waiting = 0, iter(items)
+        while some := list(islice(waiting, 2 * self.target.settings.concurrency)):
+            self.lease.progress(done, max(total, done + 1), "items")
+            yield some
+            done += len(some)
+        self.lease.progress(total, total, "items")
+
+    def _tell(self, refused: Sequence[Publication]) -> None:
+        for each in refused[:NAMED]:
+            self.lease.log(f"{each.item} was not published: {each.reason}", level="warning")
+        if refused:
+            told = f"{len(refused):,} items were not published: see `genmill publications list`"
+            self.lease.warn(told)
 
 
-def _take_down(
-    context: WorkerContext,
-    pinned: PinnedPublication,
-    lease: Lease,
-    row: Row,
-    target: AnyTarget,
-    tally: Tally,
-    _: Path,
-) -> None:
-    services, version_id = context.services, None if pinned.spec.job else pinned.version.id
-    part = range(lease.claim.start, lease.claim.stop)
-    with services.database.read() as session:
-        found = publications.there(
-            session,
-            row.id,
-            job_id=pinned.spec.job,
-            version_id=version_id,
-            part=part,
-            expired=pinned.spec.expired,
-        )
-
-    def record(session: Session, ids: list[str]) -> int:
-        if pinned.spec.job:
-            retention.look_again(session, [pinned.spec.job])
-        return publications.take_down(session, lease.claim, ids)
-
-    def remove(each: Publication) -> None:
-        place = each.remote_id or target.locate(item_of(each, each.event_id))
-        wait_for_turn(services, lease, row, target, 1)
-        tried(target, lease, partial(target.take_down, place))
-
-    with ThreadPoolExecutor(target.settings.concurrency, "publishing") as pool:
-        for some in _chunks(lease, found, len(found), target):
-            with hang_checks_paused([lease]):
-                in_threads(pool, lease, remove, some)
-                reach(services.settings, "publication_removed")
-                ids = [each.id for each in some]
-                tally.taken_down += services.database.transact(partial(record, ids=ids))
-
-
-def _chunks(
-    lease: Lease, items: Iterable[T], total: int, target: AnyTarget
-) -> Iterator[Sequence[T]]:
-    """Items, as many as are put at once; reports progress before each."""
-    done, waiting = 0, iter(items)
-    while some := list(islice(waiting, 2 * target.settings.concurrency)):
-        lease.progress(done, max(total, done + 1), "items")
-        yield some
-        done += len(some)
-    lease.progress(total, total, "items")
-
-
-def _tell(lease: Lease, tally: Tally) -> None:
-    """Name refused items in the job's log, and say beside the progress that there are some."""
-    if not tally.refused:
-        return
-    for item, reason in islice(tally.refused.items(), NAMED):
-        lease.log(f"{item} was not published: {reason}", level="warning")
-    lease.warn(f"{len(tally.refused):,} items were not published: see `genmill publications list`")
-
-
-def _brief(report: dict[str, Any], job_id: str) -> dict[str, Any]:
-    """What the audit trail keeps of a shard's report."""
-    kept = ("target", "published", "taken_down", "items_sha256")
-    refused = len(report["refused"])
-    return {"by_job": job_id, "refused": refused} | {name: report[name] for name in kept}
-
-
-def _note(session: Session, subject: str, detail: dict[str, Any]) -> None:
-    action = "taken down" if detail["taken_down"] else "published"
-    if detail["taken_down"] or detail["published"]:
-        audit_trail.note(session, who(), action, subject, detail)
+def _note(session: Session, by_job: str, report: dict[str, Any]) -> None:
+    """Enter into the audit trail what was published, with a digest over its items and theirs."""
+    subject = report["job"] or report["model"]
+    kept = ("target", "published", "taken_down", "published_sha256")
+    detail = {"by_job": by_job, "refused": len(report["refused"])}
+    detail |= {name: report[name] for name in kept}
+    for action in ("published", "taken_down"):
+        if report[action]:
+            audit_trail.note(session, who(), action.replace("_", " "), subject, detail)

@@ -58,7 +58,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["target_id"], ["targets.id"], name="fk_publications_target_id_targets"
         ),
-        sa.UniqueConstraint("target_id", "item", name="uq_publications_target_id"),
+        sa.UniqueConstraint("target_id", "item", name="uq_publications_target_id_item"),
     )
     op.create_index("ix_publications_by_job_id", "publications", ["by_job_id"])
     _index("job_id_sample", "job_id", "sample")

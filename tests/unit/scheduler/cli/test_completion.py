@@ -14,6 +14,7 @@ OTHERS = {
     *(("artifact url", "artifact_id"), ("artifact reproduce", "index")),
     *(("dataset withdraw", "items"), ("help", "words"), ("schedule add", "words")),
     *(("job priority", "priority"), ("job note", "text"), ("target add", "address")),
+    ("target add", "kind"),
     ("key create", "purpose"),  # Click completes what may be chosen
 }
 

@@ -47,6 +47,7 @@ def test_a_folder_has_the_layout_that_datasets_reads(tmp_path):
     assert "| digits:1 | 1 |" in card
 
 
+@pytest.mark.slow
 def test_items_are_pushed_in_one_commit_and_described_in_another():
     with running(HubServer()) as hub:
         given = {"address": hub.address, "endpoint": f"http://127.0.0.1:{hub.port}"}
@@ -66,6 +67,7 @@ def test_items_are_pushed_in_one_commit_and_described_in_another():
         assert hub.refused == 0
 
 
+@pytest.mark.slow
 def test_files_of_a_model_lie_where_the_hub_has_them():
     with running(HubServer()) as hub:
         hub.repository = "ann/digits"

@@ -23,6 +23,7 @@ from worker.publishing import KINDS, find_kind, open_target
 from worker.publishing.access.secrets import SecretMissing, parse_places
 from worker.publishing.base import Item, ItemRefused, TargetAway
 
+SLOW = pytest.mark.slow
 RECORD = {"model": "digits:1", "index": 7, "prompt": "Grüße"}
 KINDS_WITH_FILES = {"folder": Mounted, "webdav": WebdavServer, "sftp": SftpServer}
 
@@ -38,7 +39,9 @@ def secrets(monkeypatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-@pytest.fixture(params=[*KINDS_WITH_FILES, "s3"])
+@pytest.fixture(
+    params=["folder", *(pytest.param(kind, marks=SLOW) for kind in ("webdav", "sftp", "s3"))]
+)
 def receiver(request, tmp_path) -> Iterator:
     if request.param == "s3":
         found = Bucket(request.getfixturevalue("s3"))
@@ -93,7 +96,7 @@ def test_an_item_of_the_same_key_is_replaced_whole(receiver):
         assert target.fetch(place) == b"second"
 
 
-@pytest.mark.parametrize("kind", KINDS_WITH_FILES)
+@pytest.mark.parametrize("kind", [pytest.param("webdav", marks=SLOW), "sftp", "folder"])
 def test_a_target_that_is_down_is_away_and_back_again(kind, tmp_path):
     with running(KINDS_WITH_FILES[kind](tmp_path / "root")) as receiver, opened(receiver) as target:
         place = target.put(item(b"one"), b"one", RECORD)
@@ -115,6 +118,7 @@ def test_the_record_lies_beside_the_item(tmp_path):
         assert path.parent.stat().st_mode & 0o777 == 0o755
 
 
+@SLOW
 def test_a_bucket_has_its_items_with_their_media_types(s3):
     receiver = Bucket(s3)
     with opened(receiver) as target:

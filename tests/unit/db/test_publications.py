@@ -1,0 +1,95 @@
+"""Publications: who records what became of an item, and what the record knows after a crash."""
+
+import pytest
+
+from db import jobs, publications, shards, targets
+from db.errors import Cancelled, Refused
+from db.publications import Chosen, NewItem, Outcome
+
+ITEMS = [NewItem(f"j/{n}.png", f"{n:064x}", 9, "image/png", sample=n) for n in range(2)]
+
+
+@pytest.fixture
+def target(database):
+    with database.write() as session:
+        return add(session)
+
+
+def add(session, name="shelf"):
+    fixed = {"kind": "folder", "settings": {"address": "/x"}, "secrets": {}, "who": "ann@here"}
+    return targets.add(session, name=name, **fixed)
+
+
+def claimed(database):
+    """A claim of the only shard of a new job."""
+    with database.write() as session:
+        spec = {"target": "shelf", "job": "j"}
+        job = jobs.add(
+            session, spec=spec, spec_hash="0" * 64, kind="publish", model=None, ranges=[(0, 2)]
+        )
+        [shard] = jobs.shards_of(session, job.id)
+        return shards.claim(session, shard.id, owner="w", lease_s=60)
+
+
+def begin(database, claim, target):
+    items = [each._replace(job_id=claim.job_id) for each in ITEMS]
+    with database.write() as session:
+        return publications.begin(session, claim, target, items)
+
+
+def record(database, claim, target, *outcomes):
+    with database.write() as session:
+        return publications.record(session, claim, target, outcomes)
+
+
+def states(database):
+    with database.read() as session:
+        return [row.state for row, _ in publications.listing(session, Chosen())]
+
+
+def test_only_the_attempt_that_began_an_item_last_records_it(database, target):
+    first, second = claimed(database), claimed(database)
+    assert [each.already for each in begin(database, first, target)] == [False, False]
+    again = begin(database, second, target)
+    assert [each.already for each in again] == [True, True]
+    done = [Outcome(each.item, "there", True) for each in ITEMS]
+    assert record(database, first, target, *done) == []
+    assert states(database) == ["begun", "begun"]
+    assert record(database, second, target, *done) == done
+    assert begin(database, first, target) == []
+
+
+def test_an_item_has_one_event_until_it_is_taken_down(database, target):
+    claim = claimed(database)
+    before = begin(database, claim, target)
+    assert [each.event for each in begin(database, claim, target)] == [e.event for e in before]
+    record(database, claim, target, *[Outcome(each.item, "there") for each in ITEMS])
+    with database.write() as session:
+        found = publications.of_part(
+            session, target.id, job_id=claim.job_id, version_id=None, part=range(2)
+        )
+        assert publications.take_down(session, claim, [row.id for row in found]) == 2
+        assert publications.take_down(session, claim, [row.id for row in found]) == 0
+    after = begin(database, claim, target)
+    assert {each.event for each in after}.isdisjoint(each.event for each in before)
+    assert [each.already for each in after] == [False, False]
+
+
+def test_what_a_cancelled_job_has_put_is_still_recorded_and_nothing_new_is_begun(database, target):
+    claim = claimed(database)
+    begin(database, claim, target)
+    with database.write() as session:
+        jobs.cancel(session, claim.job_id)
+    assert len(record(database, claim, target, Outcome(ITEMS[0].item, "there", True))) == 1
+    with pytest.raises(Cancelled):
+        begin(database, claim, target)
+    assert states(database) == ["published", "begun"]
+
+
+def test_a_name_is_used_again_once_its_target_was_removed(database, target):
+    with database.write() as session:
+        with pytest.raises(Refused, match="already"):
+            add(session)
+        targets.remove(session, targets.get(session, "shelf"))
+        assert targets.listing(session) == []
+        assert add(session).id == target.id
