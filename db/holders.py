@@ -7,9 +7,10 @@ together holds nothing.
 from collections.abc import Callable, Collection, Container, Iterator, Sequence, Set
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, and_, or_, select
+from sqlalchemy import Select, and_, func, or_, select
 from sqlalchemy.orm import Session
 
+from db.publications import THERE
 from db.states import FINAL
 from db.tables import (
     Alias,
@@ -21,8 +22,10 @@ from db.tables import (
     Model,
     ModelVersion,
     Promotion,
+    Publication,
     Schedule,
     ScheduleRun,
+    Target,
 )
 from db.tombstones import not_removed
 
@@ -54,8 +57,8 @@ def of_jobs(session: Session, ids: Collection[str], leaving: Set[str], *, kept: 
 
 
 def of_versions(session: Session, model: Model, versions: Sequence[ModelVersion]) -> Held:
-    """What names these versions of a model: aliases and unfinished jobs."""
-    held = _held(session, [each.id for each in versions], (), [_aliases])
+    """What names these versions of a model: aliases, publications and unfinished jobs."""
+    held = _held(session, [each.id for each in versions], (), [_aliases, _published_files])
     references = {f"{model.name}:{each.number}": each.id for each in versions}
     for job in session.execute(_unfinished_naming(model.name, references)):
         named = {job.model, job.against}
@@ -151,6 +154,27 @@ def _last_runs(session: Session, ids: Collection[str]) -> Iterator[_Hold]:
             yield _Hold(str(last), schedule.id, phrase)
 
 
+def _published_samples(session: Session, ids: Collection[str]) -> Iterator[_Hold]:
+    """Whoever sees a sample there may ask where it comes from."""
+    columns = (Publication.job_id, Target.id, Target.name, func.count())
+    there = select(*columns).join(Target, Target.id == Publication.target_id)
+    mine = there.where(Publication.job_id.in_(ids), Publication.state.in_(THERE))
+    phrase = (
+        "{3} of its samples are at the target {2} (`genmill publish {0} --target {2} --take-down`)"
+    )
+    return _rows(session, mine.group_by(*columns[:3]), phrase)
+
+
+def _published_files(session: Session, ids: Collection[str]) -> Iterator[_Hold]:
+    columns = (Publication.version_id, Target.id, Target.name, Model.name, ModelVersion.number)
+    there = select(*columns).join(Target, Target.id == Publication.target_id)
+    there = there.join(ModelVersion, ModelVersion.id == Publication.version_id)
+    there = there.join(Model, Model.id == ModelVersion.model_id)
+    mine = there.where(Publication.version_id.in_(ids), Publication.state.in_(THERE)).distinct()
+    phrase = "it is at the target {2} (`genmill publish {3}:{4} --target {2} --take-down`)"
+    return _rows(session, mine, phrase)
+
+
 def _aliases(session: Session, ids: Collection[str]) -> Iterator[_Hold]:
     mine = select(Alias.version_id, Alias.alias, Model.name)
     mine = mine.join(Model, Model.id == Alias.model_id).where(Alias.version_id.in_(ids))
@@ -199,7 +223,7 @@ def _unfinished_phrase(job: Any) -> str:
     return f"job {job.id}, which is {job.status}, uses it"
 
 
-_OF_KEPT_JOBS: list[_Rule] = [_unended]
+_OF_KEPT_JOBS: list[_Rule] = [_unended, _published_samples]
 _OF_JOBS: list[_Rule] = [
     *_OF_KEPT_JOBS,
     *(_retries, _followers, _made, _evaluations, _judges, _promotions, _last_runs),

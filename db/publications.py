@@ -93,16 +93,22 @@ def begin(session: Session, claim: Claim, target: Target, items: Sequence[NewIte
 
 
 def record(
-    session: Session, claim: Claim, target: Target, outcomes: Sequence[Outcome]
+    session: Session,
+    claim: Claim,
+    target: Target,
+    outcomes: Sequence[Outcome],
+    *,
+    expires_after_s: float | None = None,
 ) -> list[Outcome]:
     """Record what became of items that the claim's attempt began; return those that it recorded.
+
+    They expire after that time, or else as the target says.
 
     It needs no lease: whoever has begun an item after this attempt has taken it over.
     """
     now = clock(session)
-    expires = None
-    if target.expires_after_s is not None:
-        expires = now + timedelta(seconds=target.expires_after_s)
+    stays_s = target.expires_after_s if expires_after_s is None else expires_after_s
+    expires = None if stays_s is None else now + timedelta(seconds=stays_s)
     found = {each.item: each for each in _locked(session, target.id, [o.item for o in outcomes])}
     done, changed = [], []
     for outcome in outcomes:
@@ -123,14 +129,25 @@ def record(
 
 
 def of_part(
-    session: Session, target_id: str, *, job_id: str | None, version_id: str | None, part: range
+    session: Session,
+    target_id: str,
+    *,
+    job_id: str | None,
+    version_id: str | None,
+    part: range,
+    expired: bool = False,
 ) -> list[Publication]:
-    """What is on record at a target of a job's samples in a range, or of a version's files."""
+    """What is on record at a target of a job's samples in a range, or of a version's files.
+
+    With `expired`, only what has been there for as long as it may be.
+    """
     own: Any = Publication.version_id == version_id
     if job_id is not None:
         numbers = Publication.sample.between(part.start, part.stop - 1)
         own = (Publication.job_id == job_id) & numbers
     statement = select(Publication).where(Publication.target_id == target_id, own)
+    if expired:
+        statement = statement.where(Publication.expires_at <= clock(session))
     return list(session.scalars(statement.order_by(Publication.item)))
 
 

@@ -27,6 +27,7 @@ from sqlalchemy.orm import Session
 
 from db.ended_jobs import ended_jobs, locked_place
 from db.journal import log
+from db.publications import THERE
 from db.session import clock
 from db.states import FINAL
 from db.tables import (
@@ -38,6 +39,7 @@ from db.tables import (
     LogLine,
     ModelVersion,
     Point,
+    Publication,
     Retention,
     Shard,
     Transition,
@@ -75,7 +77,9 @@ _weights_in_use = and_(
 _report_in_use = and_(
     Artifact.kind == "report", exists().where(Evaluation.job_id == Artifact.job_id)
 )
-_other = and_(Artifact.kind != "preview", ~_weights_in_use, ~_report_in_use)
+# strangers may ask where what is at a target comes from
+_published = exists().where(Publication.job_id == Artifact.job_id, Publication.state.in_(THERE))
+_other = and_(Artifact.kind != "preview", ~_weights_in_use, ~_report_in_use, ~_published)
 
 
 def _unused_checkpoints(ids: Collection[str]) -> Select[Any]:
@@ -130,6 +134,13 @@ def take_step(
         place.finished_at, place.job_id = jobs[-1].finished_at, jobs[-1].id
     session.flush()
     return Step(rows, more=True)
+
+
+def look_again(session: Session, job_ids: Collection[str]) -> None:
+    """Let retention come again to jobs of which something has been taken down."""
+    ended = select(func.min(Job.finished_at)).where(Job.id.in_(job_ids)).scalar_subquery()
+    place = update(Retention).where(Retention.what == "artifacts", Retention.finished_at >= ended)
+    session.execute(place.values(finished_at=ended, job_id=""))
 
 
 def pass_over(session: Session, what: str, *, keep: timedelta, reason: str) -> None:

@@ -229,6 +229,16 @@ class Publish(_Request):
     )
     accept: Rules | None = Field(None, exclude_if=lambda rules: rules is None)
     take_down: bool = False
+    expired: bool = Field(
+        False, description="take down only what has been there for as long as it may be"
+    )
+    expires_after_s: float | None = Field(
+        None,
+        gt=0,
+        le=36_500 * 86_400,
+        allow_inf_nan=False,
+        description="seconds after which it is taken down; default: as the target says",
+    )
 
 
 BEFORE = "before"  # in place of a job's id

@@ -22,6 +22,7 @@ from scheduler.submission.path_arguments import PathArgument
 
 DESCENT_COLUMNS = ("version", "parent", "dataset", "generate_jobs", "samples")
 COLUMNS = ("name", "version", "kind", "items", "labels", "size", "rejected", "created_at")
+PUBLISHED = ("reference", "target", "items")
 SHOWN_ITEMS = 10
 
 
@@ -210,25 +211,32 @@ def diff(one: str, other: str, as_json: bool) -> None:
 @click.argument("name", metavar="NAME")
 @click.argument("items", nargs=-1, required=True, metavar="ITEM...")
 @click.option("--reason", metavar="TEXT", help="Why, for the record.")
+@click.option("--take-down", is_flag=True, help="Take down what was published of it.")
 @click.option("--dry-run", is_flag=True, help="Only show what would follow.")
 @as_json
 def withdraw(
-    name: str, items: tuple[str, ...], reason: str | None, dry_run: bool, as_json: bool
+    name: str,
+    items: tuple[str, ...],
+    reason: str | None,
+    take_down: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Bar items from every dataset, and name what was made from them.
 
     An ITEM is a digest, as `dataset diff --json` lists it, or the file itself. Versions that hold
     one are hidden from new jobs, and no `dataset add` or `update` takes one again. The models that
-    were trained on such a version, or tuned from one that was, are listed: retrain them, and decide
-    about their samples.
+    were trained on such a version, or tuned from one that was, are listed: retrain them. So is what
+    is published of these models and their samples: --take-down enqueues jobs that take it down.
 
     \b
     genmill dataset withdraw faces 3f2a9c0d5b7e8812 ./their-picture.png --reason "asked to"
     """
-    from db import lineage
+    from db import lineage, published
     from scheduler.datasets import withdraw as withdrawing
     from scheduler.output.documents import used_by_document
     from scheduler.output.render import print_json, print_table
+    from scheduler.submission.take_downs import take_all_down
     from worker.services.promotion import who
 
     with open_record() as services:
@@ -241,11 +249,15 @@ def withdraw(
                 for some in (found.versions, found.unread)
             )
             retrain = used_by_document(session, found.versions)["models"]
+            shown = published.made_from(session, found.versions)
+        jobs = take_all_down(services, shown) if take_down and not dry_run else []
     document = {
         "digests": found.digests,
         "versions": named,
         "unread": unread,
         "retrain": retrain,
+        "published": [each.row for each in shown],
+        "taken_down_by": jobs,
         "dry_run": dry_run,
     }
     if as_json:
@@ -255,6 +267,11 @@ def withdraw(
         click.echo(f"{each} was removed, and its content is gone: it was not looked at", err=True)
     print_table([{"version": each} for each in named], ("version",))
     print_table(retrain, DESCENT_COLUMNS, heading="TO RETRAIN")
+    print_table([each.row for each in shown], PUBLISHED, heading="PUBLISHED")
+    for still in [] if take_down else shown:
+        click.echo(f"take it down: {still.remedy}", err=True)
+    for job_id in jobs:
+        click.echo(f"taken down by job {job_id}", err=True)
 
 
 dataset.add_command(removal.remove_dataset)

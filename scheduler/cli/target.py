@@ -41,7 +41,8 @@ def target() -> None:
     help="Say where a secret is, as env:VARIABLE or file:/path; repeatable. Workers read it there.",
 )
 @click.option(
-    "--expires-after",
+    "--expires",
+    "expires_after",
     type=Duration(),
     metavar="30d",
     help="Take items down after this time span. Default: never.",

@@ -12,6 +12,7 @@ from functools import partial
 from db import shards
 from scheduler.dispatch.chains import move_chains_on
 from scheduler.dispatch.clock_changes import bring_times_back
+from scheduler.dispatch.expiry import take_down_expired
 from scheduler.dispatch.garbage import collect_batches, collect_jobs
 from scheduler.dispatch.retention import apply_retention, fold_counts
 from scheduler.removal.objects import sweep_due
@@ -41,6 +42,7 @@ class Counts:
     discarded: int
     deleted: int  # rows, by retention
     leaves: int  # of the ledger
+    expired: int  # jobs that take down what has
 
 
 def run_round(services: Services, run_step: RunStep | None = None) -> Counts:
@@ -60,6 +62,7 @@ def run_round(services: Services, run_step: RunStep | None = None) -> Counts:
             discarded=steps.run("deleting unfinished batches", collect_batches),
             deleted=steps.run("deleting old data", apply_retention),
             leaves=steps.run("writing the ledger", write_ledger),
+            expired=steps.run("taking down what has expired", take_down_expired),
         )
 
 

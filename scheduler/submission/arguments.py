@@ -400,9 +400,20 @@ def batch(file: str, **how: Any) -> EnqueueCommand:
     "agreement=yes, copies_of_training=no, length>=N, length<=N.",
 )
 @click.option("--take-down", is_flag=True, help="Take down what was published, at the target.")
+@click.option(
+    "--expires",
+    type=Duration(),
+    metavar="30d",
+    help="Take it down again after this time span. Default: as the target says.",
+)
 @_enqueue_options
 def publish(
-    what: str, target: str, accept: str | None, take_down: bool, **how: Any
+    what: str,
+    target: str,
+    accept: str | None,
+    take_down: bool,
+    expires: timedelta | None,
+    **how: Any,
 ) -> EnqueueCommand:
     """Publish samples of a job or batch, or a model version, at a target.
 
@@ -415,8 +426,11 @@ def publish(
     genmill publish digits@champion --target hub
     genmill publish 0199c0de --target shelf --take-down --wait
     """
+    if take_down and expires:
+        raise click.UsageError("--expires is of what is published: leave it out with --take-down")
     data = {"kind": "publish", "target": target, "model": what, "take_down": take_down}
-    spec = parse_spec(data | {"accept": _rules(accept, None)})
+    data |= {"accept": _rules(accept, None)}
+    spec = parse_spec(data | {"expires_after_s": expires and expires.total_seconds()})
     return EnqueueCommand(spec=spec, **how)
 
 

@@ -35,8 +35,13 @@ from worker.media.fingerprints.bits import Fingerprints
 from worker.media.samples import sound_label
 from worker.media.samples.containers import Output, SampleRecord, Tar
 from worker.media.samples.parts import Part, riff_parts
+from worker.media.samples.exhibit import Exhibit, draw
 from worker.media.samples.record import Record
-from worker.media.samples.spectrogram import spectrogram_picture, spectrogram_sheet
+from worker.media.samples.spectrogram import (
+    spectrogram_image,
+    spectrogram_picture,
+    spectrogram_sheet,
+)
 from worker.media.samples.tags import Label, Tag
 from worker.media.samples.wav import encode_wav, read_samples, read_sound, read_wav_record
 from worker.media.samples.wav_tags import read_wav_tags, tag_wav, wav_places
@@ -135,6 +140,7 @@ class AudioMedium(Medium):
     suffix = ".wav"
     watermark = "sound_watermark"
     sample_type = "audio/wav"
+    schema_type = "AudioObject"
     container = Tar
     downloads: ClassVar[Downloads] = {
         "files": SampleFiles(
@@ -234,6 +240,11 @@ class AudioMedium(Medium):
         """By the correlation of the sounds at the best shift."""
         whole, copy = fingerprints.read_sound(sample), fingerprints.read_sound(data)
         return fingerprints.cut_distance(whole, copy)
+
+    def exhibit(self, data: bytes) -> Exhibit:
+        """The sound and its spectrogram."""
+        picture, size = draw(spectrogram_image(*read_samples(data)))
+        return Exhibit(picture, size, is_sketch=True, sound=data)
 
     def pictures(self, samples: Sequence[Output], shape: Shape) -> npt.NDArray[np.uint8]:
         """Spectrograms of the first second, grey, (N, 64, 64, 1)."""

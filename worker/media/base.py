@@ -20,6 +20,7 @@ from worker.media.faults.pictures import most_compared, picture_faults, spread_o
 from worker.media.fingerprints.bits import Fingerprints
 from worker.media.samples.containers import Output, SampleRecord, Writer
 from worker.media.samples.parts import Part
+from worker.media.samples.exhibit import Exhibit
 from worker.media.samples.record import Record
 from worker.media.samples.tags import Label, Tag
 from worker.source_files.members import Rejects
@@ -114,6 +115,7 @@ class Medium(ABC):
     signature: ClassVar[bytes]  # the first bytes of every sample
     suffix: ClassVar[str]  # of a sample's file
     sample_type: ClassVar[str]  # the media type of that file
+    schema_type: ClassVar[str]  # https://schema.org/CreativeWork or one of those below it
     container: ClassVar[type[Writer]]  # of the samples of a shard
     downloads: ClassVar[Downloads]
     # the type of a column of samples in the library `datasets`; None: the record has the content
@@ -200,6 +202,10 @@ class Medium(ABC):
 
         1 is the distance of near-duplicates. Raises `BadInput` as `fingerprints_of_file`.
         """
+
+    @abstractmethod
+    def exhibit(self, data: bytes) -> Exhibit:
+        """What a page shows of a sample; `BadInput` if it is damaged."""
 
     @abstractmethod
     def write_page(self, outputs: Sequence[Output], shape: Shape, path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from db.errors import BadInput, Refused
 from worker.cleaning.alike.images import AlikeImages
@@ -39,6 +40,7 @@ from worker.media.samples import picture_label
 from worker.media.samples.contact_sheet import contact_sheet, shrink
 from worker.media.samples.containers import Output, SampleRecord, Tar
 from worker.media.samples.parts import Part, png_parts
+from worker.media.samples.exhibit import LARGEST, Exhibit, draw
 from worker.media.samples.png import encode_png, read_pixels, read_png_record
 from worker.media.samples.png_tags import png_places, read_picture_tags, tag_png
 from worker.media.samples.record import Record
@@ -183,6 +185,7 @@ class ImageMedium(Medium):
     suffix = ".png"
     watermark = "picture_watermark"
     sample_type = "image/png"
+    schema_type = "ImageObject"
     container = Tar
     downloads: ClassVar[Downloads] = {
         "files": SampleFiles(
@@ -279,6 +282,14 @@ class ImageMedium(Medium):
     def difference(self, sample: bytes, data: bytes) -> float:
         """That of the pixels."""
         return recognition.difference(sample, data)
+
+    def exhibit(self, data: bytes) -> Exhibit:
+        """The picture."""
+        pixels = read_pixels(data)
+        height, width = pixels.shape[:2]
+        if max(height, width) <= LARGEST:
+            return Exhibit(data, (width, height))  # with all of its marks
+        return Exhibit(*draw(Image.fromarray(pixels)))
 
     def write_page(self, outputs: Sequence[Output], shape: Shape, path: Path) -> None:
         """Write a contact sheet."""

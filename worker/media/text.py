@@ -31,6 +31,7 @@ from worker.media.fingerprints import texts as fingerprints
 from worker.media.fingerprints.bits import Fingerprints
 from worker.media.samples.containers import JsonLines, Output, SampleRecord, describe
 from worker.media.samples.parts import Part, line_parts
+from worker.media.samples.exhibit import Exhibit, draw
 from worker.media.samples.record import Record, parse_record, to_json
 from worker.media.samples.tags import Label, Tag
 from worker.media.sources import documents
@@ -200,6 +201,7 @@ class TextMedium(Medium):
     suffix = ".json"
     watermark = "text_watermark"
     sample_type = "application/json"
+    schema_type = "CreativeWork"
     container = JsonLines
     downloads: ClassVar[Downloads] = {
         "jsonl": CombinedFiles.RECORDS,
@@ -299,6 +301,19 @@ class TextMedium(Medium):
         return fingerprints.part_distance(
             fingerprints.read_text(sample), fingerprints.read_text(data)
         )
+
+    def exhibit(self, data: bytes) -> Exhibit:
+        """The text; of music, also its notes as a picture, played by the synthesiser."""
+        from worker.media.samples.piano_roll import piano_roll  # noqa: PLC0415 - as the next
+        from worker.music import notes  # noqa: PLC0415 - needed for music only
+
+        text = str(self.read_record(data).get("text") or "")
+        piece = notes.read(text) if notes.is_music(text) else notes.Piece(())
+        if not piece.notes:
+            return Exhibit(text=text)
+        picture, size = draw(piano_roll(piece))
+        sound = as_wav(data, data)[".wav"]
+        return Exhibit(picture, size, is_sketch=True, sound=sound, text=text)
 
     def write_page(self, outputs: Sequence[Output], shape: Shape, path: Path) -> None:
         """Write a file of all texts."""

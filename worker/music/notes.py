@@ -92,6 +92,12 @@ def read(text: str) -> Piece:
     return piece_of(notes, tempi)
 
 
+def is_music(text: str) -> bool:
+    """Whether most of the words of a text are events and tempi, as in a piece of music."""
+    words = text.split()
+    return 2 * sum(bool(_TEMPO.fullmatch(each) or _event(each)) for each in words) > len(words)
+
+
 def write(piece: Piece) -> str:
     """The text of a piece."""
     tempi = dict(piece.tempi)

@@ -55,6 +55,7 @@ class Item:
     sample: int | None = None
     model: str | None = None  # the version that made it, or that it is a file of: digits:3
     marks: str | None = None  # the profile of its marks
+    dataset: str | None = None  # that the model learnt from: mnist:1
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from db import publications, targets
 from db.errors import BadInput, GenmillError, NotFound, Stopped, Unreachable
+from db.lineage import Descent
 from db.publications import Begun, Outcome
 from db.tables import Target as Row
 from worker.failpoints import reach
@@ -75,21 +76,21 @@ class Deliveries:
         self._services, self._lease, self._row = services, lease, row
         self._target, self._source, self._pool = target, source, pool
 
-    def publish(self, some: Sequence[Publishable], *, model: str) -> None:
-        """Publish those of some items that are not published yet.
+    def publish(
+        self, some: Sequence[Publishable], made: Descent, *, expires_after_s: float | None = None
+    ) -> None:
+        """Publish those of some items that are not published yet; `made` is their model.
 
         Raises the first error that is no single item's fault, once the others are recorded.
         """
         begun = {each.item: each for each in self._begin(some)}
-        works = [
-            _work(each, begun[each.new.item], model) for each in some if each.new.item in begun
-        ]
+        works = [_work(each, begun[each.new.item], made) for each in some if each.new.item in begun]
         reach(self._services.settings, "publication_begun")
         self._each(self._read, works)
         self._put_all(works) if self._target.batched else self._each(self._put, works)
         self._each(self._verify, works)
         self._each(self._withdraw, works, refused=True)
-        self._record(works)
+        self._record(works, expires_after_s)
         reach(self._services.settings, "publication_recorded")
         for work in works:
             if work.error is not None:
@@ -175,14 +176,18 @@ class Deliveries:
             place = work.remote_id or self._target.locate(work.item)
             self._tried(partial(self._target.take_down, place))
 
-    def _record(self, works: Sequence[_Work]) -> None:
+    def _record(self, works: Sequence[_Work], expires_after_s: float | None) -> None:
         outcomes = [
             Outcome(work.item.key, work.remote_id, work.verified, work.refused)
             for work in works
             if work.error is None
         ]
         record = partial(
-            publications.record, claim=self._lease.claim, target=self._row, outcomes=outcomes
+            publications.record,
+            claim=self._lease.claim,
+            target=self._row,
+            outcomes=outcomes,
+            expires_after_s=expires_after_s,
         )
         if outcomes:
             self._services.database.transact(record)
@@ -244,7 +249,7 @@ def _pause(lease: Lease, pause_s: float) -> None:
         time.sleep(min(POLL_S, left))
 
 
-def item_of(row: Any, event: str, *, model: str | None = None) -> Item:
+def item_of(row: Any, event: str, made: Descent | None = None) -> Item:
     """The item of a publication, or of one that is about to be."""
     return Item(
         row.item,
@@ -253,13 +258,14 @@ def item_of(row: Any, event: str, *, model: str | None = None) -> Item:
         row.media_type,
         job=row.job_id,
         sample=row.sample,
-        model=model,
+        model=made and made.reference,
         marks=row.marks,
+        dataset=made and made.dataset,
     )
 
 
-def _work(each: Publishable, begun: Begun, model: str) -> _Work:
-    return _Work(each, item_of(each.new, begun.event, model=model), begun.already)
+def _work(each: Publishable, begun: Begun, made: Descent) -> _Work:
+    return _Work(each, item_of(each.new, begun.event, made), begun.already)
 
 
 def _never_missing(act: Callable[[], T], target: AnyTarget) -> Callable[[], T]:

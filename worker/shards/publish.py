@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
-from db import audit_trail, publications, targets
+from db import audit_trail, lineage, publications, retention, targets
 from db.jobs import JobBrief
 from db.publications import PUBLISHED, REFUSED, TAKEN_DOWN, THERE
 from db.tables import Publication
@@ -79,25 +79,27 @@ class _Shard:
     def publish(self, context: WorkerContext, folder: Path) -> None:
         """Publish what is not published yet, of the items that meet the job's rules."""
         services, lease, target = self.services, self.lease, self.target
-        source = open_source(services, self.pinned, target.settings.marks)
+        source, spec = open_source(services, self.pinned, target.settings.marks), self.pinned.spec
+        with services.database.read() as session:
+            made = lineage.describe(session, self.pinned.version)
         with ThreadPoolExecutor(target.settings.concurrency, "publishing") as pool:
             deliveries = Deliveries(services, lease, self.row, target, source, pool)
             items = chosen(context, self.pinned, source, source.items(self.part), lease, folder)
             for some in self._chunks(items, len(self.part)):
                 with hang_checks_paused([lease]):
-                    deliveries.publish(some, model=self.pinned.spec.model)
+                    deliveries.publish(some, made, expires_after_s=spec.expires_after_s)
 
     def take_down(self) -> None:
         """Take down what is, or may be, at the target."""
-        found = [each for each in self._on_record() if each.state in THERE]
+        on_record = self._on_record(expired=self.pinned.spec.expired)
+        found = [each for each in on_record if each.state in THERE]
         with ThreadPoolExecutor(self.target.settings.concurrency, "publishing") as pool:
             for some in self._chunks(found, len(found)):
                 with hang_checks_paused([self.lease]):
                     in_threads(pool, self.lease, self._remove, some)
                     reach(self.services.settings, "publication_removed")
                     ids = [each.id for each in some]
-                    record = partial(publications.take_down, claim=self.lease.claim, ids=ids)
-                    self.services.database.transact(record)
+                    self.services.database.transact(partial(self._record_removed, ids=ids))
 
     def report(self) -> dict[str, Any]:
         """What became of the items, by the record; refused ones are named in the job's log."""
@@ -118,12 +120,22 @@ class _Shard:
             "published_sha256": hashlib.sha256("".join(lines).encode()).hexdigest(),
         }
 
-    def _on_record(self) -> list[Publication]:
+    def _record_removed(self, session: Session, ids: Sequence[str]) -> None:
+        publications.take_down(session, self.lease.claim, ids)
+        if self.pinned.spec.job:
+            retention.look_again(session, [self.pinned.spec.job])
+
+    def _on_record(self, *, expired: bool = False) -> list[Publication]:
         spec = self.pinned.spec
         version_id = None if spec.job else self.pinned.version.id
         with self.services.database.read() as session:
             return publications.of_part(
-                session, self.row.id, job_id=spec.job, version_id=version_id, part=self.part
+                session,
+                self.row.id,
+                job_id=spec.job,
+                version_id=version_id,
+                part=self.part,
+                expired=expired,
             )
 
     def _remove(self, each: Publication) -> None:

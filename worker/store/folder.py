@@ -27,6 +27,7 @@ from worker.store.base import (
 from worker.store.byte_store import ByteStore
 from worker.store.new_files import flush_file_system, write_new
 
+PUBLIC_FILE, PUBLIC_FOLDER = 0o644, 0o755
 _NO_OBJECT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
 
 
@@ -42,6 +43,7 @@ class FolderStore(ByteStore):
         self._temporaries = f"{root}/.tmp"
         self._unflushed = False
         self._flushing = threading.Lock()
+        self._public = set[Path]()  # folders that were opened to readers
 
     def __str__(self) -> str:
         return str(self.root)
@@ -75,6 +77,18 @@ class FolderStore(ByteStore):
             self._write(key, data, durable=durable)
         self._note(key, durable=durable)
         return Blob(key, hashlib.sha256(data).hexdigest(), len(data))
+
+    def replace(self, key: str, data: bytes, *, media_type: str) -> None:
+        """Store a file that anyone may read, in place of what lies there; `flush` makes it durable.
+
+        A reader sees the old bytes or the new ones. The `media_type` is for buckets.
+        """
+        path = self._path(key)
+        with disk_errors(self.root):
+            self._write(key, data, durable=False)
+            self._note(key, durable=False)
+            path.chmod(PUBLIC_FILE)  # whatever the umask, which keeps all other files private
+            self._publish_folder(path.parent)
 
     def flush(self) -> None:
         """See `ObjectStore.flush`; one call for the whole file system of the folder."""
@@ -222,6 +236,12 @@ class FolderStore(ByteStore):
                 yield temporary
             finally:
                 temporary.unlink(missing_ok=True)
+
+    def _publish_folder(self, folder: Path) -> None:
+        while folder != self.root and folder not in self._public:
+            folder.chmod(PUBLIC_FOLDER)
+            self._public.add(folder)
+            folder = folder.parent
 
     def _target(self, key: str) -> str:
         return f"{self.root}/{key}"  # a Path would take as long as writing a small file

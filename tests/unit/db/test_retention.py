@@ -10,6 +10,7 @@ from db.commits import NewArtifact
 from db.errors import Removed
 from db.session import clock
 from db.tables import Artifact, Attempt, Checkpoint, Job, LogLine, Point, Shard, Transition
+from tests.publications import add_target, publish, take_all_down
 from tests.shards import succeed
 from tests.unit.db.conftest import DIGEST, Record
 
@@ -237,3 +238,16 @@ def test_no_row_is_deleted_that_another_refers_to(each_record, finished):
     if each_record.database.dialect == "sqlite":
         assert each_record.run(lambda s: s.execute(text("PRAGMA foreign_key_check")).all()) == []
     assert each_record.job(finished).status == "succeeded"
+
+
+def test_what_is_published_stays_until_it_has_been_taken_down(each_record, finished):
+    def show(session):
+        publish(session, add_target(session), job_id=finished)
+
+    each_record.run(show)
+    assert prune(each_record, "artifacts")["artifacts"] == 0
+    assert left(each_record, finished)["artifacts"] == 4
+    each_record.run(take_all_down)
+    assert prune(each_record, "artifacts") == {}  # it was visited
+    each_record.run(retention.look_again, [finished])
+    assert prune(each_record, "artifacts")["artifacts"] == 2

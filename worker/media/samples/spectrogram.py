@@ -15,6 +15,7 @@ WINDOW_SECONDS = 0.032
 MAX_SECONDS = 2.0  # longer sounds are cut
 HEIGHT = 96  # pixels of a spectrogram
 PICTURE = 64  # pixels a side of a picture of one sound
+WIDE, TALL = 480, 270  # pixels of a coloured picture of one sound
 RANGE_DB = 80  # from the loudest point of a sheet down to black
 GAP, LEFT, BOTTOM = 4, 60, 22  # pixels: between spectrograms, of the names, of the axis
 TICK_SECONDS = 0.1
@@ -71,6 +72,13 @@ def spectrogram_picture(sound: Any, rate: int) -> npt.NDArray[np.uint8]:
     picture = np.zeros((PICTURE, PICTURE, 1), np.uint8)
     picture[:, :width, 0] = np.asarray(scaled)
     return picture
+
+
+def spectrogram_image(sound: Sound, rate: int) -> Image.Image:
+    """The first seconds of a sound as a coloured picture (WIDE, TALL), without names or axes."""
+    levels = spectrogram(sound[: round(MAX_SECONDS * rate)], rate)
+    panel = _panel(np.clip(1 + (levels - levels.max()) / RANGE_DB, 0, 1), levels.shape[1])
+    return panel.resize((WIDE, TALL), Image.Resampling.BICUBIC)
 
 
 def _panel(levels: Levels, width: int) -> Image.Image:

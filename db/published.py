@@ -1,0 +1,86 @@
+"""What is at targets, by the jobs and model versions that it is of."""
+
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, String, cast, func, or_, select
+from sqlalchemy.orm import Session
+
+from db import lineage
+from db.publications import THERE
+from db.session import clock
+from db.states import FINAL
+from db.tables import DatasetVersion, Job, Model, ModelVersion, Publication, Target
+
+
+class Shown(NamedTuple):
+    """What a job's samples, or the files of a model version, are at a target: so many items."""
+
+    target: str  # its name
+    job_id: str | None
+    model: str  # the version, as in digits:3, if there is no job
+    items: int
+
+    @property
+    def reference(self) -> str:
+        """What `genmill publish` takes for it."""
+        return self.job_id or self.model
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Plain data about it."""
+        return {"reference": self.reference, "target": self.target, "items": self.items}
+
+    @property
+    def remedy(self) -> str:
+        """The command that takes it down."""
+        return f"genmill publish {self.reference} --target {self.target} --take-down"
+
+
+def expired(session: Session) -> list[Shown]:
+    """What has been at a target for as long as it may be, and no unfinished job takes down."""
+    due = _shown(session, Publication.expires_at <= clock(session))
+    if not due:  # as almost always
+        return []
+    spec: Any = Job.spec
+    columns = (spec[name].as_string() for name in ("target", "job", "model"))
+    going = select(*columns).where(Job.kind == "publish", Job.status.not_in(FINAL))
+    unfinished = session.execute(going.where(spec["take_down"].as_boolean()))
+    named = {(target, job_id or model) for target, job_id, model in unfinished}
+    return [each for each in due if (each.target, each.reference) not in named]
+
+
+def made_from(session: Session, data: Sequence[DatasetVersion]) -> list[Shown]:
+    """What came of dataset versions: files of models that learnt from them, and their samples."""
+    versions = lineage.trained_on(session, [each.id for each in data])
+    models = [each.reference for each in versions]
+    names = [lineage.dataset_reference(session, each) for each in data]
+    spec: Any = Job.spec
+    made = or_(spec["model"].as_string().in_(models), spec["dataset"].as_string().in_(names))
+    jobs = select(Job.id).where(Job.kind == "generate", made)
+    ids = [each.version.id for each in versions]
+    return _shown(session, or_(Publication.job_id.in_(jobs), Publication.version_id.in_(ids)))
+
+
+def known_keys(session: Session, keys: Collection[str]) -> set[str]:
+    """Those of some idempotency keys that jobs have."""
+    known = select(Job.idempotency_key).where(Job.idempotency_key.in_(keys))
+    return {str(each) for each in session.scalars(known)}
+
+
+def _shown(session: Session, which: ColumnElement[bool]) -> list[Shown]:
+    version = Model.name + ":" + cast(ModelVersion.number, String)
+    of = (Target.name, Publication.job_id, version)
+    statement = (
+        select(*of, func.count())
+        .join(Target, Target.id == Publication.target_id)
+        .outerjoin(ModelVersion, ModelVersion.id == Publication.version_id)
+        .outerjoin(Model, Model.id == ModelVersion.model_id)
+        .where(Publication.state.in_(THERE), Target.removed_at.is_(None), which)
+        .group_by(*of)
+        .order_by(*of)
+    )
+    return [
+        Shown(target, job_id, "" if job_id else str(model), items)
+        for target, job_id, model, items in session.execute(statement)
+    ]

@@ -1,0 +1,177 @@
+"""A site in a folder or a bucket: items put, taken down, and listed anew.
+
+An item is listed once its entry is there, which is written after all else that its page needs, and
+deleted before any of it. So whenever the work is killed, every link on a list leads to a page, and
+doing it again completes it. Several processes may write one site at once: each lists the items
+again until nothing has changed meanwhile.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from itertools import islice
+from typing import Any, TypeVar
+
+from db.errors import BadInput, NotFound
+from worker.publishing.pages.entry import (
+    Entry,
+    Item,
+    entry_of,
+    files_of,
+    key_of,
+    page_of,
+    parse_entry,
+)
+from worker.publishing.pages.feed import write_feed
+from worker.publishing.pages.render import GONE, File, Look, Renderer
+from worker.publishing.pages.selections import EVERYTHING, FRONT, Lists
+from worker.store.folder import FolderStore
+from worker.store.s3 import S3Store
+
+log = logging.getLogger(__name__)
+
+ENTRIES, ITEMS, LISTS = "entries", "items", "lists"
+CATALOGUE = "catalogue.json"  # all entries as of the last listing: read in place of each of them
+THREADS = 8
+AT_ONCE = 64  # files that are rendered before they are written
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class Site:
+    """The site in `place`. Raises what the place does: `Unreachable`, `NotFound`."""
+
+    def __init__(self, place: FolderStore | S3Store, look: Look) -> None:
+        self.place = place
+        self._renderer = Renderer(look)
+        self._look = look
+        self._has_style = False
+
+    def put(self, item: Item) -> str:
+        """Write an item and return the name of its page; `refresh` lists it.
+
+        One that is there keeps the time at which it was published.
+        """
+        self._write_style()
+        known = self._read_entry(entry_of(item.key))
+        if known is not None:
+            item = replace(item, published_at=datetime.fromisoformat(known.published_at))
+        for name, data in item.files.items():
+            self._write(File(name, data))
+        page = self._renderer.item(item)
+        self._write(page)
+        self._write(File(entry_of(item.key), _json(item.entry().to_json())))
+        return page.name
+
+    def take_down(self, key: str) -> None:
+        """Delete an item. Its page says so until `refresh`, once no list names it, deletes it."""
+        self.place.delete(entry_of(key))
+        if self.place.has(page_of(key)):
+            self._write(self._renderer.gone(page_of(key)))
+        for name in files_of(key):
+            self.place.delete(name)
+
+    def keys(self) -> set[str]:
+        """The keys of all items that are there."""
+        return {key_of(name) for name in self._listed()}
+
+    def fetch(self, key: str) -> bytes:
+        """The file of an item. Raises `NotFound`."""
+        entry = self._read_entry(entry_of(key))
+        if entry is None:
+            raise NotFound(f"no item {key} in {self.place}")
+        return self._read(entry.file)
+
+    def refresh(self) -> None:
+        """Write the lists and the feed anew, and delete what nothing names any more."""
+        self._write_style()
+        names: set[str] | None = None
+        while names != (found := self._listed()):
+            names = found
+            self._write_lists(self._read_entries(names))
+        self._delete_gone(names)
+        self.place.flush()
+
+    def _write_lists(self, entries: list[Entry]) -> None:
+        lists = Lists(entries)
+        newest = lists.of[EVERYTHING]
+        catalogue = {each.key: each.to_json() for each in newest}
+        self._write(File(CATALOGUE, _json(catalogue)))
+        self._write(write_feed(self._look, newest))
+        there, written = set(self.place.keys(LISTS)) | {FRONT}, set[str]()
+        # no list names one that is not there yet, until all are
+        for wanted in (lambda name: name not in there, there.__contains__):
+            for files in _pieces(self._renderer.lists(lists, wanted)):
+                _each(self._write, files[:-1])
+                self._write(files[-1])  # the front page, in the end
+                written |= {file.name for file in files}
+        for name in set(self.place.keys(LISTS)) - written:
+            self.place.delete(name)
+
+    def _delete_gone(self, entries: set[str]) -> None:
+        """Delete the pages that say that their items were taken down."""
+        for page in self.place.keys(ITEMS):
+            if entry_of(key_of(page)) not in entries:
+                with suppress(NotFound):  # another worker was faster
+                    if GONE in self._read(page):
+                        self.place.delete(page)
+
+    def _listed(self) -> set[str]:
+        return set(self.place.keys(ENTRIES))
+
+    def _read_entries(self, names: set[str]) -> list[Entry]:
+        """The entries with these names; those that cannot be read are told and left out."""
+        known = {entry_of(each.key): each for each in self._catalogue()}
+        read = _each(self._read_entry, sorted(names - known.keys()))
+        return [known[name] for name in names & known.keys()] + [each for each in read if each]
+
+    def _catalogue(self) -> Iterator[Entry]:
+        try:
+            found = json.loads(self._read(CATALOGUE))
+            yield from [parse_entry(each) for each in found.values()]
+        except NotFound:
+            return
+        except (ValueError, AttributeError, BadInput) as error:
+            log.warning("the catalogue of %s is made anew: %s", self.place, error)
+
+    def _read_entry(self, name: str) -> Entry | None:
+        try:
+            return parse_entry(json.loads(self._read(name)))
+        except NotFound:
+            return None
+        except (ValueError, BadInput) as error:
+            log.warning("%s in %s is left out: %s", name, self.place, error)
+            return None
+
+    def _write_style(self) -> None:
+        if not self._has_style:
+            self._write(self._renderer.style())
+            self._has_style = True
+
+    def _read(self, name: str) -> bytes:
+        with self.place.open(name) as file:
+            return file.read()
+
+    def _write(self, file: File) -> None:
+        self.place.replace(file.name, file.data, media_type=file.media_type)
+
+
+def _each(act: Callable[[A], B], things: Iterable[A]) -> list[B]:
+    """What `act` returns of each thing, by several threads."""
+    with ThreadPoolExecutor(THREADS) as threads:
+        return list(threads.map(act, things))
+
+
+def _pieces(things: Iterable[A]) -> Iterator[list[A]]:
+    rest = iter(things)
+    while some := list(islice(rest, AT_ONCE)):
+        yield some
+
+
+def _json(data: Any) -> bytes:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
