@@ -22,8 +22,6 @@ EXTRAS = {
         "tokenizers": "tokenizers",
         "sklearn": "scikit-learn",
         "matplotlib": "matplotlib",
-        "c2pa": "c2pa-python",
-        "mutagen": "mutagen",
     },
     "parquet": {"pyarrow": "pyarrow"},
     "tensorboard": {"tensorboard": "tensorboard"},

@@ -5,13 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from worker.marks.text_watermark import LEVEL, MARK, Tokenize, tokenizer_in
-
 from db import lineage, models
 from db.errors import GenmillError, MissingPackage, Unreachable
 from db.tables import ModelVersion
 from worker.keys.keyring import Keyring
 from worker.marks.base import ABSENT, NOT_APPLICABLE, PRESENT, Reading
+from worker.marks.text_watermark import LEVEL, MARK, Tokenize, tokenizer_in
 from worker.services import Services
 
 NAME = "tokenizer.json"

@@ -34,8 +34,8 @@ from worker.media.fingerprints import sounds as fingerprints
 from worker.media.fingerprints.bits import Fingerprints
 from worker.media.samples import sound_label
 from worker.media.samples.containers import Output, SampleRecord, Tar
-from worker.media.samples.parts import Part, riff_parts
 from worker.media.samples.exhibit import Exhibit, draw
+from worker.media.samples.parts import Part, riff_parts
 from worker.media.samples.record import Record
 from worker.media.samples.spectrogram import (
     spectrogram_image,

@@ -19,8 +19,8 @@ from worker.data.split import Counts
 from worker.media.faults.pictures import most_compared, picture_faults, spread_over
 from worker.media.fingerprints.bits import Fingerprints
 from worker.media.samples.containers import Output, SampleRecord, Writer
-from worker.media.samples.parts import Part
 from worker.media.samples.exhibit import Exhibit
+from worker.media.samples.parts import Part
 from worker.media.samples.record import Record
 from worker.media.samples.tags import Label, Tag
 from worker.source_files.members import Rejects

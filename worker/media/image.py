@@ -39,8 +39,8 @@ from worker.media.fingerprints.bits import Fingerprints
 from worker.media.samples import picture_label
 from worker.media.samples.contact_sheet import contact_sheet, shrink
 from worker.media.samples.containers import Output, SampleRecord, Tar
-from worker.media.samples.parts import Part, png_parts
 from worker.media.samples.exhibit import LARGEST, Exhibit, draw
+from worker.media.samples.parts import Part, png_parts
 from worker.media.samples.png import encode_png, read_pixels, read_png_record
 from worker.media.samples.png_tags import png_places, read_picture_tags, tag_png
 from worker.media.samples.record import Record

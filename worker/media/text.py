@@ -30,8 +30,8 @@ from worker.media.faults.texts import text_faults
 from worker.media.fingerprints import texts as fingerprints
 from worker.media.fingerprints.bits import Fingerprints
 from worker.media.samples.containers import JsonLines, Output, SampleRecord, describe
-from worker.media.samples.parts import Part, line_parts
 from worker.media.samples.exhibit import Exhibit, draw
+from worker.media.samples.parts import Part, line_parts
 from worker.media.samples.record import Record, parse_record, to_json
 from worker.media.samples.tags import Label, Tag
 from worker.media.sources import documents

@@ -78,7 +78,7 @@ class FolderStore(ByteStore):
         self._note(key, durable=durable)
         return Blob(key, hashlib.sha256(data).hexdigest(), len(data))
 
-    def replace(self, key: str, data: bytes, *, media_type: str) -> None:
+    def replace_public(self, key: str, data: bytes, *, media_type: str) -> None:
         """Store a file that anyone may read, in place of what lies there; `flush` makes it durable.
 
         A reader sees the old bytes or the new ones. The `media_type` is for buckets.

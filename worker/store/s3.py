@@ -114,7 +114,7 @@ class S3Store(Bucket):
                 require_equal(key, existing.read(), data)
         return Blob(key, hashlib.sha256(data).hexdigest(), len(data))
 
-    def replace(self, key: str, data: bytes, *, media_type: str) -> None:
+    def replace_public(self, key: str, data: bytes, *, media_type: str) -> None:
         """Store an object in place of what lies there. Browsers are told the `media_type`."""
         self.verify(within_s=VERIFIED_S)
         self.call("put_object", key, Body=data, ContentType=media_type)

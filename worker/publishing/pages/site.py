@@ -158,7 +158,7 @@ class Site:
             return file.read()
 
     def _write(self, file: File) -> None:
-        self.place.replace(file.name, file.data, media_type=file.media_type)
+        self.place.replace_public(file.name, file.data, media_type=file.media_type)
 
 
 def _each(act: Callable[[A], B], things: Iterable[A]) -> list[B]:

@@ -12,9 +12,9 @@ from worker.engine.generate import Generation, generate
 from worker.families import find_family
 from worker.families.gpt import FAMILY, GptParams
 from worker.families.gpt.model import NETWORK
+from worker.marks.watermarks.tokens import detect, variant_of
 from worker.networks import kv_cache
 from worker.networks.kv_cache import PAGE
-from worker.marks.watermarks.tokens import detect, variant_of
 from worker.networks.network import Batch, Clock, Draw, Row
 from worker.networks.params import TextSampling
 from worker.networks.token_choice import choose

@@ -10,9 +10,9 @@ import pyexiv2
 import pytest
 import soundfile
 from PIL import Image
-from tests.unit.worker.marks.kit import SHAPES, samples_of
 
 from tests.keyrings import add_key, keyring_of, settings_in
+from tests.unit.worker.marks.kit import SHAPES, samples_of
 from worker.mark_profile import Profile
 from worker.marks.apply import Marker
 from worker.marks.base import Marking
