@@ -226,9 +226,7 @@ class ImageMedium(Medium):
     def label_misfit(self, output: Output, label: Label, shape: Shape) -> str:
         """A label of legible letters may cover a quarter of the picture."""
         height, width = np.asarray(output).shape[:2]
-        if picture_label.room_for(label, width, height):
-            return ""
-        return f"{width}x{height} pixels have no room for the legible label {label.text!r}"
+        return picture_label.misfit(label, width, height)
 
     def with_label(self, output: Output, label: Label, shape: Shape) -> Output:
         """In the lower right corner."""

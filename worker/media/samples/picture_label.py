@@ -64,6 +64,13 @@ def room_for(label: Label, width: int, height: int) -> bool:
     return fits and box.size <= MOST * width * height
 
 
+def misfit(label: Label, width: int, height: int) -> str:
+    """Why a picture has no room for a label; empty if it has."""
+    if room_for(label, width, height):
+        return ""
+    return f"{width}x{height} pixels have no room for the legible label {label.text!r}"
+
+
 def with_label(picture: Pixels, label: Label) -> Pixels:
     """A copy of a (H, W, C) picture that has room for the label, with the label."""
     height, width, _ = picture.shape

@@ -1,12 +1,14 @@
 """Marks of a job's samples: asked for, made by a worker, counted and shown."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
 from db import jobs
+from db.states import JobState
 from worker.marks import find_mark
 from worker.media import find_medium
 from worker.services.finalize import finalize, read_manifest, settle
@@ -108,6 +110,44 @@ def test_a_sample_whose_mark_does_not_read_back_is_not_committed(genmill, make, 
     assert shown["status"] != "succeeded"
     assert "of sample 0 failed: it reads back as absent" in shown["shards"][0]["last_error"]
     assert genmill("artifact", "list", job, "--json").json == []
+
+
+@pytest.fixture
+def busy(services):
+    """A worker that does what is queued."""
+
+    def serve():
+        while not stop.wait(0.05):
+            with services.database.read() as session:
+                queued = jobs.listing(session, status=JobState.QUEUED)
+            for job in queued:
+                do(services, job.id)
+
+    stop = threading.Event()
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+def test_a_signed_sample_is_made_again_and_what_its_signature_signs_is_compared(
+    genmill, make, house, busy
+):
+    Path(house).write_text('marks = ["record", "iptc", "c2pa"]')
+    refused = genmill("enqueue", "generate", "digits", "--count", "1", "--marks", house)
+    assert (refused.code, "`genmill key create signing` makes one" in refused.err) == (4, True)
+    key = genmill("key", "create", "signing", "--name", "Example Ltd").out.strip()
+    job = genmill("enqueue", "generate", "digits", "--count", "2", "--marks", house, "--wait")
+    assert job.code == 0, job.err
+    job_id = job.out.strip()
+    assert spec_of(genmill, job_id)["marks"]["keys"] == {"signing": key}
+    genmill("key", "rotate", key)
+    told = genmill("artifact", "reproduce", job_id, "1", "--json")
+    assert told.code == 0, told.err
+    again = told.json
+    assert (again["equal"], again["same_but_signed"], again["differences"]) == (True, True, {})
+    assert again["old_sha256"] != again["new_sha256"]
 
 
 def test_the_spec_pins_the_profile_with_every_setting(genmill, digits, house):
