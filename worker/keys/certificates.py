@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from db.errors import BadInput
+from db.errors import BadInput, Refused
 
 AUTHORITY_DAYS, SIGNING_DAYS = 30 * 365, 20 * 365
 EARLIER = timedelta(days=1)  # clocks differ
@@ -152,6 +152,16 @@ def private_pem(key: Private) -> bytes:
 def serial_of(chain: str) -> str:
     """The serial number of the signing certificate, in decimal digits."""
     return str(read_certificates(chain)[0].serial_number)
+
+
+def refuse_expired(key_id: str, chain: str) -> None:
+    """Raise `Refused` if the signing certificate of a key is not valid any more."""
+    until = read_certificates(chain)[0].not_valid_after_utc
+    if until < datetime.now(UTC):
+        raise Refused(
+            f"the certificate of key {key_id} was valid until {until:%Y-%m-%d}",
+            remedy=f"`genmill key rotate {key_id}` makes another",
+        )
 
 
 def organisation_of(chain: str) -> str | None:

@@ -20,6 +20,7 @@ from worker.keys.certificates import (
     algorithm_of,
     anchor_of,
     read_private,
+    refuse_expired,
     serial_of,
     without_root,
 )
@@ -161,6 +162,19 @@ class Keyring:
         found = [key.public for key in self.all(Purpose.AUTHORITY) if key.public]
         found += [anchor_of(key.public) for key in self.all(Purpose.SIGNING) if key.public]
         return "".join(dict.fromkeys(found))
+
+    def examine(self) -> str:
+        """What there is, in words. Raises `WrongKey` for a secret that cannot be unwrapped here.
+
+        And `Refused` for a current certificate that is not valid any more.
+        """
+        current = [key for key in self.keys if key.is_current]
+        for key in self.keys:
+            self.secret_of(key.id)
+        for key in current:
+            if key.is_certified and key.public:
+                refuse_expired(key.id, key.public)
+        return f"{len(self.keys)} on record, {len(current)} of them current; all can be unwrapped"
 
     def signing_key(self, serial: str) -> HeldKey | None:
         """The signing key whose certificate has this serial number."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from worker.keys.certificates import Private, read_certificates, read_private
 from worker.marks.base import (
@@ -33,6 +33,7 @@ from worker.marks.credentials.containers import CONTAINERS, Container
 from worker.marks.credentials.template import PATTERN_INDEX, Template
 from worker.media.samples.containers import SampleRecord
 from worker.media.samples.record import AI_GENERATED
+from worker.specs import Params, Reference
 
 if TYPE_CHECKING:
     from worker.keys.keyring import HeldKey, Keyring
@@ -54,11 +55,20 @@ _HEADS = {
 }
 
 
+class C2paSettings(Params):
+    """What a signature states beside the record of its sample."""
+
+    trained_on: tuple[Reference, ...] = Field(
+        (), description="the data that the model learnt from; by default those on record"
+    )
+
+
 class C2pa(Mark):
     """The signature. Its key is the tenant's signing key that the spec pins."""
 
     name = "c2pa"
     stage = Stage.SIGNATURE
+    schema = C2paSettings
     purposes = ("signing",)
 
     def misfit(self, sample: SampleRecord, marking: Marking) -> str:
@@ -70,7 +80,7 @@ class C2pa(Mark):
         self, samples: Sequence[SampleRecord], data: Sequence[bytes], marking: Marking
     ) -> list[bytes]:
         """Sign every file. What the library has to sign is signed in threads."""
-        signing = _Signing(_ring(marking), CONTAINERS[marking.medium.suffix], _licence(marking))
+        signing = _Signing(_ring(marking), CONTAINERS[marking.medium.suffix], _stated(marking))
         signed = [signing.by_pattern(*each) for each in zip(samples, data, strict=True)]
         left = [number for number, each in enumerate(signed) if each is None]
         slow = _pool().map(lambda at: signing.by_library(samples[at], data[at]), left)
@@ -89,7 +99,7 @@ class C2pa(Mark):
         return {
             "trust": OURS,
             "key": _ring(marking).current("signing").id,
-            "claims": claims(sample, _licence(marking)),
+            "claims": claims(sample, _stated(marking)),
         }
 
     def signed_part(self, data: bytes, medium: "Medium") -> bytes:
@@ -100,7 +110,7 @@ class C2pa(Mark):
 MARK = C2pa()
 
 
-def claims(sample: SampleRecord, licence: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+def claims(sample: SampleRecord, stated: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """What a file's signature says that it was made by: model, data, seed and number, licence.
 
     All other settings are in the record inside the file, which the signature binds too.
@@ -109,13 +119,16 @@ def claims(sample: SampleRecord, licence: Mapping[str, JsonValue]) -> dict[str, 
     found: dict[str, JsonValue] = {
         name: record[name] for name in CLAIMED if record.get(name) is not None
     }
-    found["index"] = sample.index
-    return found | ({"licence": dict(licence)} if licence else {})
+    return {**found, "index": sample.index, **stated}
 
 
-def _licence(marking: Marking) -> Mapping[str, JsonValue]:
-    """What the mark of that name states, if the samples carry it."""
-    return {k: v for k, v in marking.profile.settings.get("licence", {}).items() if v}
+def _stated(marking: Marking) -> dict[str, JsonValue]:
+    """What all samples of a job state: the data, and the licence if they carry that mark."""
+    data = marking.settings(MARK.name, C2paSettings).trained_on
+    licence: dict[str, JsonValue] = dict(marking.profile.settings.get("licence", {}))
+    told: JsonValue = {name: value for name, value in licence.items() if value}
+    found = {"trained_on": list[JsonValue](data), "licence": told}
+    return {name: value for name, value in found.items() if value}
 
 
 def _ring(marking: Marking) -> "Keyring":
@@ -148,16 +161,16 @@ class _Signing:
     """Signs files of one kind with one key."""
 
     def __init__(
-        self, ring: "Keyring", container: Container, licence: Mapping[str, JsonValue]
+        self, ring: "Keyring", container: Container, stated: Mapping[str, JsonValue]
     ) -> None:
-        self._ring, self._container, self._licence = ring, container, licence
+        self._ring, self._container, self._stated = ring, container, stated
         self._key = ring.current("signing")
-        self._stated = json.dumps(licence, sort_keys=True)
+        self._text = json.dumps(stated, sort_keys=True)
 
     def by_pattern(self, sample: SampleRecord, content: bytes) -> bytes | None:
         """The signed file; None if it is for the library to sign it."""
         record = sample.shared.record
-        claimed = (*(record.get(name) for name in CLAIMED), self._stated)
+        claimed = (*(record.get(name) for name in CLAIMED), self._text)
         kind = (self._key.id, self._container.media_type, self._ring.anchors, claimed)
         if kind not in _patterns:
             _remember(kind, self._learn(sample, content))
@@ -167,7 +180,7 @@ class _Signing:
 
     def by_library(self, sample: SampleRecord, content: bytes) -> bytes:
         """The signed file."""
-        said = claims(sample, self._licence)
+        said = claims(sample, self._stated)
         return library.sign(
             self._key.id,
             self._ring.signer,
@@ -188,7 +201,7 @@ class _Signing:
         if not template or not made or not where or not (found := template.check(made, *where)):
             return None
         said = _read(made, self._ring, self._container)
-        as_claimed = said.says.get("claims") == claims(sample, self._licence)
+        as_claimed = said.says.get("claims") == claims(sample, self._stated)
         if said.state != PRESENT or said.says["trust"] != OURS or not as_claimed:
             return None
         return _Pattern(template, private, said, found.manifest, self._ring.anchors)

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 from cryptography.x509 import Certificate
@@ -47,7 +47,10 @@ class _Ecdsa(Scheme):
         super().__init__(public)
         self._size = -(-public.key_size // 8)
         digest = _CURVE_HASHES[public.key_size]
-        self._algorithm = ec.ECDSA(digest, deterministic_signing=True)  # RFC 6979
+        try:
+            self._algorithm = ec.ECDSA(digest, deterministic_signing=True)  # RFC 6979
+        except UnsupportedAlgorithm:  # an OpenSSL before 3.2
+            self._algorithm, self.is_deterministic = ec.ECDSA(digest), False
 
     def sign(self, private: Any, data: bytes) -> bytes:
         r, s = utils.decode_dss_signature(private.sign(data, self._algorithm))

@@ -1,15 +1,12 @@
 """Keys from their creation to their revocation, and the bundle that strangers verify with."""
 
 import json
-from datetime import UTC, datetime, timedelta
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from db.errors import BadInput, NotFound, Refused, WrongKey
-from tests.keyrings import add_key, keyring_of, revoke_key, rotate_key, settings_in
+from tests.keyrings import add_key, keyring_of, own_chain, revoke_key, rotate_key, settings_in
 from worker.keys import certificates
 from worker.keys.bundle import export_bundle, parse_bundle, read_bundle
 from worker.keys.changes import Import
@@ -23,34 +20,6 @@ def settings(tmp_path):
 @pytest.fixture
 def add(database, settings):
     return lambda purpose, **options: add_key(database, settings, purpose, **options)
-
-
-def own_chain(private=None, *, days=30, usage="signing", names_issuer=True):
-    """A chain as a user's own CA would issue it, and the private key."""
-    authority, authority_key = certificates.make_authority("Their CA")
-    issuer = certificates.read_certificates(authority)[0]
-    private = private or ec.generate_private_key(ec.SECP384R1())
-    now = datetime.now(UTC)
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "They")])
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.subject)
-        .public_key(private.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=60))
-        .not_valid_after(now + timedelta(days=days))
-        .add_extension(certificates._usage(digital_signature=usage != "none"), critical=True)
-    )
-    oid = {"web": "1.3.6.1.5.5.7.3.1"}.get(usage, "1.3.6.1.5.5.7.3.4")
-    builder = builder.add_extension(x509.ExtendedKeyUsage([x509.ObjectIdentifier(oid)]), False)
-    issuer_key = certificates.read_private(authority_key)
-    if names_issuer:
-        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
-        builder = builder.add_extension(identifier, critical=False)
-    signed = builder.sign(issuer_key, hashes.SHA256())
-    pem = signed.public_bytes(certificates.serialization.Encoding.PEM).decode()
-    return Import(pem + authority, certificates.private_pem(private))
 
 
 def test_the_first_signing_key_makes_the_authority_that_issues_the_next(database, settings, add):
@@ -197,6 +166,11 @@ def test_a_certificate_is_not_imported_that(database, settings, add, fault):
         add("signing", imported=make())
     assert "secret" not in str(refused.value)
     assert keyring_of(database, settings).keys == ()
+
+
+def test_a_certificate_that_has_run_out_is_told():
+    with pytest.raises(Refused, match=r"key_a was valid until .*; `genmill key rotate key_a` mak"):
+        certificates.refuse_expired("key_a", own_chain(days=-1).chain)
 
 
 def test_an_encrypted_private_key_is_told_what_to_do_with():

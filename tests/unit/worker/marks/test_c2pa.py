@@ -12,8 +12,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from PIL import Image
 
-from tests.keyrings import add_key, keyring_of, revoke_key, rotate_key, settings_in
-from tests.unit.worker.keys.test_keyring import own_chain
+from tests.keyrings import (
+    add_key,
+    keyring_of,
+    own_chain,
+    revoke_key,
+    rotate_key,
+    settings_in,
+)
 from worker.data.dataset import Shape
 from worker.keys.bundle import bundle, parse_bundle
 from worker.mark_profile import Profile
@@ -29,7 +35,7 @@ SHAPES = {
     "audio": Shape("audio", sample_rate=8000),
     "text": Shape("text"),
 }
-LICENCE = {"licence": {"licence": "CC-BY-4.0"}}
+STATED = {"licence": {"licence": "CC-BY-4.0", "copyright": ""}, "c2pa": {"trained_on": ["mnist:1"]}}
 MARK = mark.MARK
 
 
@@ -74,7 +80,7 @@ def make(media, count=3):
 
 def sign(media, ring, count=3):
     samples, files = make(media, count)
-    return files, MARK.apply_bytes(samples, files, marking_of(media, ring, **LICENCE))
+    return files, MARK.apply_bytes(samples, files, marking_of(media, ring, **STATED))
 
 
 def read(data, ring, media="image"):
@@ -109,6 +115,7 @@ def test_another_reader_finds_what_was_signed(keys, media, form):
             "index": number,
             "label": "cat",
             "genmill": "1+g0",
+            "trained_on": ["mnist:1"],
             "licence": {"licence": "CC-BY-4.0"},
         }
         assert manifest["claim_generator_info"][0]["name"] == "Genmill"
@@ -121,7 +128,7 @@ def test_another_reader_finds_what_was_signed(keys, media, form):
 def test_our_reading_says_what_was_expected(keys, key, media):
     samples, _ = make(media)
     _, signed = sign(media, keys())
-    marking = marking_of(media, keys(), **LICENCE)
+    marking = marking_of(media, keys(), **STATED)
     for sample, data in zip(samples, signed, strict=True):
         found = read(data, keys(), media)
         assert (found.mark, found.state, found.why) == ("c2pa", "present", "")
