@@ -63,7 +63,7 @@ def embed(pictures: Pixels, secret: bytes) -> Pixels:
 
 def _embed(pictures: Pixels, secret: bytes) -> Pixels:
     height, width = pictures.shape[1:3]
-    down, across, above, beside = *map(waves, (height, width)), *map(_inverse, (height, width))
+    down, across, above, beside = waves(height), waves(width), _inverse(height), _inverse(width)
     dither, marks = _dither(secret), _marked_orders()
     made, left, marked = pictures.copy(), np.arange(len(pictures)), pictures.astype(np.float64)
     found = _analyse(luminance(marked), down, across)
