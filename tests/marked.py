@@ -52,7 +52,8 @@ def _commit(services: Services, shard_id: str, outputs: Sequence[Output], scratc
         assert claim
         job = jobs.get(session, claim.job_id)
     medium, shape = find_medium(MEDIA[job.model]), Shape(MEDIA[job.model], sample_rate=8000)
-    origin = Origin("family", job.spec["model"], WEIGHTS, 7, {}, 64, torch="0")
+    named = (job.spec.get("marks") or {}).get("name")
+    origin = Origin("family", job.spec["model"], WEIGHTS, 7, {}, 64, torch="0", marks=named)
     own = outputs[claim.start : claim.stop]
     samples = [
         SampleRecord(index, output, origin.shared())

@@ -62,7 +62,8 @@ def _fields(found: Document) -> Iterator[tuple[str, str]]:
     for number, change in enumerate(found["changes"][:CHANGES]):
         yield ("changed" if not number else f"changed {number + 1}"), _change(change)
     for mark in found["marks"]:
-        if mark["state"] != "absent" and mark["mark"] not in UNTOLD:
+        silent = mark["state"] == "not applicable" and not mark["says"]
+        if mark["state"] != "absent" and not silent and mark["mark"] not in UNTOLD:
             yield _plain(mark["mark"]), _reading(mark)
     yield "absent", ", ".join(_plain(m["mark"]) for m in found["marks"] if m["state"] == "absent")
     for number, near in enumerate(found["nearest"]):
@@ -89,7 +90,7 @@ def _change(change: Document) -> str:
     return f"{change['part']}: {span} {_VERBS.get(change['what'], change['what'])}"
 
 
-_VERBS = {"differs": "differ from the original", "added": "were added", "damaged": "are damaged"}
+_VERBS = {"differs": "changed"}
 
 
 def _reading(mark: Document) -> str:

@@ -138,7 +138,7 @@ def _by_watermark(evidence: Evidence) -> Judgement | None:
 def _by_look(evidence: Evidence) -> Judgement | None:
     if evidence.copied is None:
         return None
-    why = "A changed copy of a sample that was made here: it is like no other."
+    why = "A changed copy of a sample that was made here: its content is that of no other."
     return Judgement(Verdict.CHANGED, KnownBy.FINGERPRINT, why)
 
 

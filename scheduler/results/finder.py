@@ -28,6 +28,8 @@ FEW_SEEDS = 4  # of a version, each asked for by itself
 ByCustomId = dict[str | None, list[str]]  # ids of jobs
 
 _CONTENT = "text"  # of a record that holds the sample itself
+_WHOLE = "sampling"  # of a record that is not only some columns of a table
+_MARKS = "marks"  # of the record of a marked sample
 
 
 class Found(NamedTuple):
@@ -137,6 +139,8 @@ class SampleFinder:
             raise
         except GenmillError:
             return False
+        if _WHOLE in record and stored.get(_MARKS) != record.get(_MARKS):
+            return False  # of a job with other marks, whose samples are other files
         common = (stored.keys() & record.keys()) - {_CONTENT}
         return all(stored[name] == record[name] for name in common)
 

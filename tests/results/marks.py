@@ -23,10 +23,10 @@ COUNT = 200
 FOREIGN = {"image": 10_000, "audio": 1000, "text": 1000}
 PROFILES = ("none", "eu-art50", "cn-gb45438")
 MODELS = {  # short trainings: what samples show does not matter here
-    "digits": ("image", "gan", "mnist", ["--max-steps", "200"]),
+    "digits": ("image", "gan", "mnist", ["--max-steps", "100"]),
     "photos": ("image", "gan", "photos", ["--max-steps", "40"]),
-    "voice": ("audio", "wavenet", "spoken", ["--max-steps", "40"]),
-    "prose": ("text", "gpt", "shakespeare", ["--max-steps", "150"]),
+    "voice": ("audio", "wavenet", "spoken", ["--max-steps", "10"]),
+    "prose": ("text", "gpt", "shakespeare", ["--max-steps", "60"]),
 }
 DATASETS = {
     "mnist": ("mnist",),

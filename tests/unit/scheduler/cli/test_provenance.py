@@ -420,6 +420,20 @@ def test_a_revoked_key_shows_nothing(genmill, signed_job):
     assert verify(genmill, folder / "000000000.png")[0]["known_by"] == "bytes"
 
 
+def test_of_jobs_with_other_marks_and_one_seed_the_right_one_is_named(
+    genmill, services, digits, tmp_path
+):
+    make_marked(services, digits, drawn(4), tmp_path)
+    Path("iptc.toml").write_text('marks = ["record", "iptc"]')
+    marked = make_marked(services, digits, drawn(4), tmp_path, marks="./iptc.toml")
+    path = fetch(genmill, marked, "p") / "000000003.png"
+    data = bytearray(path.read_bytes())
+    data[data.index(b"IDAT") + 12] ^= 1
+    path.write_bytes(data)
+    [row] = verify(genmill, path, code=1)
+    assert (row["verdict"], row["known_by"], row["job"]) == ("changed", "record", marked)
+
+
 def test_a_licence_and_marks_are_told_to_people(genmill, signed_job):
     path = fetch(genmill, signed_job, "p") / "000000001.png"
     done = genmill("provenance", "verify", str(path))
