@@ -77,12 +77,6 @@ def revoke(session: Session, key_ids: Iterable[str], reason: str) -> list[Key]:
     return found
 
 
-def rewrap(session: Session, key: Key, wrapped: bytes) -> None:
-    """Put another wrapping of the same secret in place, if the key still has the one it had."""
-    unchanged = (Key.id == key.id, Key.wrapped == key.wrapped)
-    session.execute(update(Key).where(*unchanged).values(wrapped=wrapped))
-
-
 def get(session: Session, key_id: str) -> Key:
     """The key with this id. Raises `NotFound` with the nearest spelling."""
     found = session.get(Key, key_id, populate_existing=True)

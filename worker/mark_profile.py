@@ -34,7 +34,7 @@ class Profile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[^\x00]{1,1000}$")
+    name: str = Field(pattern=r"^[^\x00]+$")
     marks: tuple[str, ...] = Field((), max_length=MAX_MARKS)
     settings: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)  # by mark
     keys: dict[str, str] = Field(default_factory=dict)  # by purpose

@@ -112,7 +112,7 @@ class Settings(BaseSettings):
     )
     key_command: str | None = Field(
         None,
-        description="command that wraps and unwraps in place of such a file, as a KMS does: it gets "
+        description="command that wraps keys in place of such a file, as a KMS does: it gets "
         "`wrap` or `unwrap` as its last argument, and bytes on stdin, and writes bytes to stdout",
     )
     tenant: Name = Field(

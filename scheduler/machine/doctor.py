@@ -234,6 +234,16 @@ def _store(services: Services) -> str:
     return found
 
 
+def _keys(services: Services) -> str:
+    if not has_database(services.settings):
+        return "there is no database yet"
+    from worker.keys.keyring import load_keyring  # noqa: PLC0415 - loads cryptography
+
+    with services.database.read() as session:
+        ring = load_keyring(session, services.settings)
+    return ring.examine() if ring.keys else "there are none: `genmill key create` makes them"
+
+
 def _models(services: Services, fits: Fits | None = None) -> str:
     if not has_database(services.settings):
         return "no database to look at"
@@ -299,6 +309,7 @@ CHECKS: dict[str, Check] = {
     "clock": _clock,
     "broker": lambda services: f"{ping(services.settings)} at {services.settings.broker}",
     "store": _store,
+    "keys": _keys,
     "models": _models,
     "workers": _workers,
     "estimates": _estimates,

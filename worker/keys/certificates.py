@@ -5,6 +5,7 @@ time-stamp server, so a signature can be verified for as long as its certificate
 that are made here are valid for long.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from db.errors import BadInput
+from db.errors import BadInput, Refused
 
 AUTHORITY_DAYS, SIGNING_DAYS = 30 * 365, 20 * 365
 EARLIER = timedelta(days=1)  # clocks differ
@@ -57,7 +58,9 @@ def issue(authority: str, authority_key: bytes, name: str) -> tuple[str, bytes]:
     private = ec.generate_private_key(ec.SECP256R1())
     subject = _subject(name, f"{name} content signing")
     builder = _builder(subject, issuer.subject, private.public_key(), SIGNING_DAYS)
-    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    builder = builder.add_extension(
+        x509.BasicConstraints(ca=False, path_length=None), critical=True
+    )
     builder = builder.add_extension(_usage(digital_signature=True), critical=True)
     used_for = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
     builder = builder.add_extension(used_for, critical=False)
@@ -82,7 +85,7 @@ def check_import(chain: str, private: bytes) -> None:
     algorithm_of(key)
     _check_dates(signing)
     _check_usage(signing)
-    for issued, issuer in zip(certificates, certificates[1:], strict=False):
+    for issued, issuer in itertools.pairwise(certificates):
         try:
             issued.verify_directly_issued_by(issuer)
         except Exception as error:
@@ -151,11 +154,28 @@ def serial_of(chain: str) -> str:
     return str(read_certificates(chain)[0].serial_number)
 
 
+def refuse_expired(key_id: str, chain: str) -> None:
+    """Raise `Refused` if the signing certificate of a key is not valid any more."""
+    until = read_certificates(chain)[0].not_valid_after_utc
+    if until < datetime.now(UTC):
+        raise Refused(
+            f"the certificate of key {key_id} was valid until {until:%Y-%m-%d}",
+            remedy=f"`genmill key rotate {key_id}` makes another",
+        )
+
+
 def organisation_of(chain: str) -> str | None:
     """The organisation that the signing certificate names."""
     subject = read_certificates(chain)[0].subject
     found = subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     return str(found[0].value) if found else None
+
+
+def without_root(chain: str) -> str:
+    """A chain as signatures carry it: who trusts the root has it, and nobody else needs it."""
+    certificates = read_certificates(chain)
+    sent = [each for each in certificates if each.issuer != each.subject] or certificates
+    return "".join(each.public_bytes(serialization.Encoding.PEM).decode() for each in sent)
 
 
 def anchor_of(chain: str) -> str:
@@ -178,7 +198,9 @@ def _check_usage(signing: x509.Certificate) -> None:
     usage, extended = found.get(x509.KeyUsage), found.get(x509.ExtendedKeyUsage)
     if not isinstance(usage, x509.KeyUsage) or not usage.digital_signature:
         raise BadInput(f"{_named(signing)} is not for digital signatures", remedy=_REMEDY)
-    oids = {each.dotted_string for each in extended or ()}  # type: ignore[attr-defined] # its own
+    if x509.AuthorityKeyIdentifier not in found:
+        raise BadInput(f"{_named(signing)} does not name the key of its issuer", remedy=_REMEDY)
+    oids = {each.dotted_string for each in extended or ()}
     if not oids & ACCEPTED.keys():
         raise BadInput(
             f"{_named(signing)} has no extended key usage that C2PA accepts",

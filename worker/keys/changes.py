@@ -5,6 +5,7 @@ would add a key that no other machine can use. Wrapping may run a command, so it
 transaction begins.
 """
 
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from db.keys import ALL_TENANTS, NewKey, Purpose
 from worker.keys import certificates
 from worker.keys.keyring import OF_INSTALLATION, context_of, tenant_of
 from worker.keys.master import Master
+from worker.specs import NAME_PATTERN, NAME_RULE
 
 if TYPE_CHECKING:
     from db.session import Database
@@ -53,6 +55,8 @@ def create(
     The first signing key makes the installation's authority. Raises `Refused` if there is a current
     key, and `BadInput` for what cannot be imported.
     """
+    if not re.fullmatch(NAME_PATTERN, tenant):
+        raise Refused(f"{tenant[:80]!r} cannot be the name of a tenant", remedy=NAME_RULE)
     tenant = tenant_of(purpose, tenant)
     with database.read() as session:
         known = keys.listing(session)

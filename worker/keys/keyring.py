@@ -20,7 +20,9 @@ from worker.keys.certificates import (
     algorithm_of,
     anchor_of,
     read_private,
+    refuse_expired,
     serial_of,
+    without_root,
 )
 from worker.keys.master import Master, open_master
 
@@ -139,7 +141,8 @@ class Keyring:
         """What signatures are made with: the tenant's current signing key, or the pinned one."""
         key = self.current(Purpose.SIGNING)
         private = self.secret_of(key.id)
-        return Signer(key.id, algorithm_of(read_private(private)), key.public or "", private)
+        chain = without_root(key.public or "")
+        return Signer(key.id, algorithm_of(read_private(private)), chain, private)
 
     def head_key(self) -> tuple[str, ed25519.Ed25519PrivateKey]:
         """The id and the private key by which heads of the ledger are signed."""
@@ -160,15 +163,26 @@ class Keyring:
         found += [anchor_of(key.public) for key in self.all(Purpose.SIGNING) if key.public]
         return "".join(dict.fromkeys(found))
 
+    def examine(self) -> str:
+        """What there is, in words. Raises `WrongKey` for a secret that cannot be unwrapped here.
+
+        And `Refused` for a current certificate that is not valid any more.
+        """
+        current = [key for key in self.keys if key.is_current]
+        for key in self.keys:
+            self.secret_of(key.id)
+        for key in current:
+            if key.is_certified and key.public:
+                refuse_expired(key.id, key.public)
+        return f"{len(self.keys)} on record, {len(current)} of them current; all can be unwrapped"
+
     def signing_key(self, serial: str) -> HeldKey | None:
         """The signing key whose certificate has this serial number."""
         known = (key for key in self.all(Purpose.SIGNING) if key.serial == serial)
         return next(known, None)
 
 
-def load_keyring(
-    session: "Session", settings: "Settings", *, tenant: str | None = None
-) -> Keyring:
+def load_keyring(session: "Session", settings: "Settings", *, tenant: str | None = None) -> Keyring:
     """The keyring of the record. No secret is unwrapped yet. `tenant` is by default that set."""
     rows = keys.listing(session)
     return Keyring(

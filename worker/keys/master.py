@@ -182,7 +182,9 @@ class CommandMaster(Master):
                 [*self._words, what], input=data, capture_output=True, timeout=COMMAND_S, check=True
             )
         except subprocess.CalledProcessError as error:
-            raise Unreachable(f"`{command}` failed with {error.returncode}", remedy=remedy) from None
+            raise Unreachable(
+                f"`{command}` failed with {error.returncode}", remedy=remedy
+            ) from None
         except subprocess.TimeoutExpired:
             raise Unreachable(
                 f"`{command}` has not ended after {COMMAND_S:.0f} s", remedy=remedy

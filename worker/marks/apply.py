@@ -108,9 +108,13 @@ class Marker:
         self, samples: Sequence[SampleRecord], data: Sequence[bytes], fitting: Fitting
     ) -> None:
         """Count what reads back; raise `MarkFailed` for what does not and should."""
+        by_place: list[list[Mark]] = [[] for _ in samples]
         for mark in self._marks:
             for place in fitting[mark.name]:
-                missed = self._missed(mark, samples[place], data[place]) if mark.is_written else ""
+                by_place[place].append(mark)
+        for sample, made, marks in zip(samples, data, by_place, strict=True):
+            for mark in marks:
+                missed = self._missed(mark, sample, made) if mark.is_written else ""
                 self.counts[mark.name].note(missed)
 
     def _missed(self, mark: Mark, sample: SampleRecord, data: bytes) -> str:

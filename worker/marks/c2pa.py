@@ -9,13 +9,13 @@ import json
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from worker.keys.certificates import Private, read_certificates, read_private
 from worker.marks.base import (
@@ -33,6 +33,7 @@ from worker.marks.credentials.containers import CONTAINERS, Container
 from worker.marks.credentials.template import PATTERN_INDEX, Template
 from worker.media.samples.containers import SampleRecord
 from worker.media.samples.record import AI_GENERATED
+from worker.specs import Params, Reference
 
 if TYPE_CHECKING:
     from worker.keys.keyring import HeldKey, Keyring
@@ -47,11 +48,20 @@ OURS, FOREIGN, REVOKED = "ours", "untrusted", "revoked"
 _NO_PLACE = "C2PA has no place for a signature inside {} files"
 
 
+class C2paSettings(Params):
+    """What a signature states beside the record of its sample."""
+
+    trained_on: tuple[Reference, ...] = Field(
+        (), description="the data that the model learnt from; by default those on record"
+    )
+
+
 class C2pa(Mark):
     """The signature. Its key is the tenant's signing key that the spec pins."""
 
     name = "c2pa"
     stage = Stage.SIGNATURE
+    schema = C2paSettings
     purposes = ("signing",)
 
     def misfit(self, sample: SampleRecord, marking: Marking) -> str:
@@ -63,7 +73,7 @@ class C2pa(Mark):
         self, samples: Sequence[SampleRecord], data: Sequence[bytes], marking: Marking
     ) -> list[bytes]:
         """Sign every file. What the library has to sign is signed in threads."""
-        signing = _Signing(_ring(marking), CONTAINERS[marking.medium.suffix], _licence(marking))
+        signing = _Signing(_ring(marking), CONTAINERS[marking.medium.suffix], _stated(marking))
         signed = [signing.by_pattern(*each) for each in zip(samples, data, strict=True)]
         left = [number for number, each in enumerate(signed) if each is None]
         slow = _pool().map(lambda at: signing.by_library(samples[at], data[at]), left)
@@ -82,7 +92,7 @@ class C2pa(Mark):
         return {
             "trust": OURS,
             "key": _ring(marking).current("signing").id,
-            "claims": claims(sample, _licence(marking)),
+            "claims": claims(sample, _stated(marking)),
         }
 
     def signed_part(self, data: bytes, medium: "Medium") -> bytes:
@@ -93,7 +103,7 @@ class C2pa(Mark):
 MARK = C2pa()
 
 
-def claims(sample: SampleRecord, licence: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+def claims(sample: SampleRecord, stated: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """What a file's signature says that it was made by: model, data, seed and number, licence.
 
     All other settings are in the record inside the file, which the signature binds too.
@@ -102,17 +112,22 @@ def claims(sample: SampleRecord, licence: Mapping[str, JsonValue]) -> dict[str, 
     found: dict[str, JsonValue] = {
         name: record[name] for name in CLAIMED if record.get(name) is not None
     }
-    found["index"] = sample.index
-    return found | ({"licence": dict(licence)} if licence else {})
+    return {**found, "index": sample.index, **stated}
 
 
-def _licence(marking: Marking) -> Mapping[str, JsonValue]:
-    return {k: v for k, v in marking.profile.settings.get("licence", {}).items() if v is not None}
+def _stated(marking: Marking) -> dict[str, JsonValue]:
+    """What all samples of a job state: the data, and the licence if they carry that mark."""
+    data = marking.settings(MARK.name, C2paSettings).trained_on
+    licence: dict[str, JsonValue] = dict(marking.profile.settings.get("licence", {}))
+    told: JsonValue = {name: value for name, value in licence.items() if value}
+    found = {"trained_on": list[JsonValue](data), "licence": told}
+    return {name: value for name, value in found.items() if value}
 
 
 def _ring(marking: Marking) -> "Keyring":
     """The keys that the job was enqueued with, whatever is current now."""
-    return marking.keys.use(marking.profile.keys)
+    keys, pinned = marking.keys, marking.profile.keys
+    return keys if keys.pinned == pinned else keys.use(pinned)
 
 
 @dataclass(frozen=True)
@@ -132,32 +147,33 @@ class _Pattern:
         assert isinstance(of_file, dict)  # noqa: S101 - for mypy: it was compared when learnt
         says["claims"] = {**of_file, "index": index}
         says["manifest"] = str(says["manifest"]).replace(self.manifest, manifest)
-        return replace(self.said, says=says)
+        return Reading(MARK.name, self.said.state, says)
 
 
 class _Signing:
     """Signs files of one kind with one key."""
 
     def __init__(
-        self, ring: "Keyring", container: Container, licence: Mapping[str, JsonValue]
+        self, ring: "Keyring", container: Container, stated: Mapping[str, JsonValue]
     ) -> None:
-        self._ring, self._container, self._licence = ring, container, licence
+        self._ring, self._container, self._stated = ring, container, stated
         self._key = ring.current("signing")
-        self._stated = json.dumps(licence, sort_keys=True)
+        self._text = json.dumps(stated, sort_keys=True)
 
     def by_pattern(self, sample: SampleRecord, content: bytes) -> bytes | None:
         """The signed file; None if it is for the library to sign it."""
         record = sample.shared.record
-        claimed = (*(record.get(name) for name in CLAIMED), self._stated)
+        claimed = (*(record.get(name) for name in CLAIMED), self._text)
         kind = (self._key.id, self._container.media_type, self._ring.anchors, claimed)
         if kind not in _patterns:
             _remember(kind, self._learn(sample, content))
-        pattern = _patterns.get(kind)
-        return pattern and pattern.template.sign(content, sample.index, pattern.private)
+        if (pattern := _patterns.get(kind)) is None:
+            return None
+        return pattern.template.sign(content, sample.index, pattern.private)
 
     def by_library(self, sample: SampleRecord, content: bytes) -> bytes:
         """The signed file."""
-        said = claims(sample, self._licence)
+        said = claims(sample, self._stated)
         return library.sign(
             self._key.id,
             self._ring.signer,
@@ -178,7 +194,7 @@ class _Signing:
         if not template or not made or not where or not (found := template.check(made, *where)):
             return None
         said = _read(made, self._ring, self._container)
-        as_claimed = said.says.get("claims") == claims(sample, self._licence)
+        as_claimed = said.says.get("claims") == claims(sample, self._stated)
         if said.state != PRESENT or said.says["trust"] != OURS or not as_claimed:
             return None
         return _Pattern(template, private, said, found.manifest, self._ring.anchors)
@@ -189,10 +205,12 @@ def _read_by_pattern(data: bytes, keys: "Keyring", container: Container) -> Read
     found = container.find(data)
     if found is None:
         return None
-    for pattern in tuple(_by_size.get(len(found[1]), ())):
-        if pattern.anchors != keys.anchors:
+    size, first = len(found[1]), found[1].start
+    for start, stop in tuple(_telling.get(size, ())):
+        pattern = _by_text.get((size, start, data[first + start : first + stop]))
+        if pattern is None or pattern.anchors != keys.anchors:
             continue
-        if checked := pattern.template.check(data, *found):
+        if checked := pattern.template.check(data, *found, pattern.private):
             key = keys.get(str(pattern.said.says["key"]))
             said = pattern.reading(checked.index, checked.manifest)
             return said if key.revoked_at is None else _as_revoked(said, key)
@@ -209,7 +227,7 @@ def _read(data: bytes, keys: "Keyring", container: Container) -> Reading:
         return Reading(MARK.name, ABSENT)
     manifest = found.get("manifests", {}).get(found.get("active_manifest"), {})
     signature = manifest.get("signature_info") or {}
-    failures = [each for each in _failures(found) if each.get("code") != UNTRUSTED]
+    failures = [each for each in library.failures(found) if each.get("code") != UNTRUSTED]
     key = keys.signing_key(str(signature.get("cert_serial_number", "")))
     trusted = found.get("validation_state") == "Trusted" and key is not None
     assertions = {each["label"]: each.get("data") for each in manifest.get("assertions", ())}
@@ -233,15 +251,6 @@ def _read(data: bytes, keys: "Keyring", container: Container) -> Reading:
     return _as_revoked(said, key) if trusted and key and key.revoked_at else said
 
 
-def _failures(found: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """What was found wrong with the file's own manifest, and with those of what it is made from."""
-    results = found.get("validation_results") or {}
-    parts = [results.get("activeManifest") or {}]
-    parts += [each.get("validationDeltas") or {} for each in results.get("ingredientDeltas") or ()]
-    for part in parts:
-        yield from part.get("failure", ())
-
-
 def _as_revoked(said: Reading, key: "HeldKey") -> Reading:
     why = f"its key {key.id} was revoked on {key.revoked_at:%Y-%m-%d}: {key.reason}"
     return replace(said, state=DAMAGED, says={**said.says, "trust": REVOKED}, why=why)
@@ -262,18 +271,28 @@ def _pool() -> ThreadPoolExecutor:
 
 
 _patterns: dict[tuple[Any, ...], _Pattern | None] = {}
-_by_size: defaultdict[int, list[_Pattern]] = defaultdict(list)
+# a pattern by its size, and by a text of its own and where that starts; and where those texts are
+_by_text: dict[tuple[int, int, bytes], _Pattern] = {}
+_telling: defaultdict[int, set[tuple[int, int]]] = defaultdict(set)
 _remembering = threading.Lock()
+
+
+def forget_patterns() -> None:
+    """Let the library sign and read the next file of each kind."""
+    for each in (_patterns, _by_text, _telling):
+        each.clear()
 
 
 def _remember(kind: tuple[Any, ...], pattern: _Pattern | None) -> None:
     with _remembering:
         if len(_patterns) >= MAX_PATTERNS:
-            _patterns.clear()
-            _by_size.clear()
+            forget_patterns()
         _patterns[kind] = pattern
         if pattern is not None:
-            _by_size[len(pattern.template.store)].append(pattern)
+            where, text = pattern.template.fixed[0]
+            size = len(pattern.template.store)
+            _telling[size].add((where.start, where.stop))
+            _by_text[size, where.start, text] = pattern
 
 
 def _forget() -> None:

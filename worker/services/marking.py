@@ -2,7 +2,7 @@
 
 from sqlalchemy.orm import Session
 
-from db import models
+from db import lineage, models
 from db.registry import Reference
 from worker.data.dataset import Shape
 from worker.mark_profile import NONE, Profile
@@ -13,6 +13,7 @@ from worker.services.connections import Services
 from worker.specs import Generate, Spec
 
 UNMARKED = Profile(name=NONE)
+SIGNATURE = "c2pa"  # the mark that states data
 
 
 def pin_marks(
@@ -27,6 +28,7 @@ def pin_marks(
     profile = complete(asked, medium)
     if profile is None or profile.keys:
         return profile
+    profile = _with_data(session, spec, profile)
     needed = sorted(purposes(profile))
     if not needed:
         return profile
@@ -35,6 +37,17 @@ def pin_marks(
     ring = load_keyring(session, services.settings)
     keys = {purpose: ring.current(purpose).id for purpose in needed}
     return profile.model_copy(update={"keys": keys})
+
+
+def _with_data(session: Session, spec: Generate, profile: Profile) -> Profile:
+    """The profile whose signature states the data that the model and its parents learnt from."""
+    stated = profile.settings.get(SIGNATURE)
+    if stated is None or stated["trained_on"]:
+        return profile
+    version = lineage.named(session, spec.model).version
+    learnt = [each.dataset for each in lineage.ancestors(session, version) if each.dataset]
+    settings = {**profile.settings, SIGNATURE: stated | {"trained_on": list(dict.fromkeys(learnt))}}
+    return profile.model_copy(update={"settings": settings})
 
 
 def _default(services: Services, session: Session, spec: Generate) -> Profile:

@@ -58,10 +58,3 @@ def test_an_unknown_key_is_told_with_the_nearest(record):
     record.run(keys.add, key("abc"))
     with pytest.raises(NotFound, match="no key 'key_abd' \\(did you mean 'key_abc'"):
         record.run(keys.revoke, ["key_abd"], "lost")
-
-
-def test_the_wrapping_of_a_secret_is_replaced_if_it_is_still_the_one_it_was(record):
-    made = record.run(keys.add, key("a"))
-    record.run(keys.rewrap, made, b"anew")
-    record.run(keys.rewrap, made, b"late")
-    assert record.run(keys.get, "key_a").wrapped == b"anew"

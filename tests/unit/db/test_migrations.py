@@ -10,7 +10,7 @@ from sqlalchemy import select, text
 from db import jobs, ledger, models, own_store, progress, schema, shards
 from db.schema import MIGRATIONS
 from db.session import Database
-from db.tables import Artifact, Job
+from db.tables import Artifact, Job, Model
 from scheduler.audit.ledger_checks import ledger_is_whole
 
 A1, A2 = (f"0000000{n}-0000-7000-8000-000000000000" for n in (1, 2))
@@ -184,7 +184,7 @@ def test_models_from_before_there_were_marks_have_none(database):
     insert(database, "models", id="m", name="digits", family="gan", created_at=AT)
     migrate(database, "head")
     with database.read() as session:
-        assert models.get(session, "digits").marks is None
+        assert session.scalars(select(Model.marks)).all() == [None]
         assert session.scalars(select(Artifact.marks)).all() == []
     migrate(database, "0015", command.downgrade)
     assert schema.current(database) == "0015"

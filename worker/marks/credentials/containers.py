@@ -11,7 +11,7 @@ from typing import ClassVar
 
 
 class Container(ABC):
-    """A kind of file. A signed one is `before + chunk + after`; the signature binds all but the chunk."""
+    """A kind of file. Signed, it is `before + chunk + after`: all but the chunk is bound."""
 
     media_type: ClassVar[str]
 
@@ -73,7 +73,7 @@ class Png(Container):
 
 
 class Riff(Container):
-    """The chunk is the last one; all chunks have an even size."""
+    """The chunk is the last one; a byte after one of an odd size makes it even, and is bound."""
 
     media_type = "audio/wav"
 
@@ -81,17 +81,19 @@ class Riff(Container):
         """See `Container.split`."""
         [size] = struct.unpack_from("<I", content, 4)
         size += 8 + store_size + store_size % 2
-        return b"".join((content[:4], struct.pack("<I", size), content[8:])), b""
+        before = b"".join((content[:4], struct.pack("<I", size), content[8:]))
+        return before, bytes(store_size % 2)
 
     def chunk(self, store: bytes) -> bytes:
         """See `Container.chunk`."""
-        return b"".join((b"C2PA", struct.pack("<I", len(store)), store, bytes(len(store) % 2)))
+        return b"".join((b"C2PA", struct.pack("<I", len(store)), store))
 
     def find(self, data: bytes) -> tuple[range, range] | None:
         """See `Container.find`."""
         for kind, where, size in self._chunks(data):
             if kind == b"C2PA":
-                return where, range(where.start + 8, where.start + 8 + size)
+                end = where.start + 8 + size
+                return range(where.start, end), range(where.start + 8, end)
         return None
 
     def strip(self, data: bytes) -> bytes:

@@ -6,7 +6,7 @@ Nothing is asked over the network.
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from io import BytesIO
 from typing import Any
@@ -77,6 +77,15 @@ def read(data: bytes, media_type: str, anchors: str) -> dict[str, Any] | None:
         raise_outage(error)
         raise Unreadable(_line(error)) from None
     return found
+
+
+def failures(found: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What was found wrong with the file's own manifest, and with those of what it is made from."""
+    results = found.get("validation_results") or {}
+    parts = [results.get("activeManifest") or {}]
+    parts += [each.get("validationDeltas") or {} for each in results.get("ingredientDeltas") or ()]
+    for part in parts:
+        yield from part.get("failure", ())
 
 
 def _signing(signer: Signer) -> Any:

@@ -1,6 +1,9 @@
 """Signatures in the form that COSE has them in (RFC 9053): of one length for each key."""
 
-from cryptography.exceptions import InvalidSignature
+from abc import ABC, abstractmethod
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 from cryptography.x509 import Certificate
@@ -11,33 +14,80 @@ _CURVE_HASHES = {256: hashes.SHA256(), 384: hashes.SHA384(), 521: hashes.SHA512(
 _PSS = padding.PSS(padding.MGF1(hashes.SHA256()), hashes.SHA256.digest_size)
 
 
-def sign(private: Private, data: bytes) -> bytes:
-    """The signature of `data`."""
-    if isinstance(private, ed25519.Ed25519PrivateKey):
-        return private.sign(data)
-    if isinstance(private, rsa.RSAPrivateKey):
-        return private.sign(data, _PSS, hashes.SHA256())
-    size = -(-private.key_size // 8)
-    der = private.sign(data, ec.ECDSA(_CURVE_HASHES[private.key_size]))
-    r, s = utils.decode_dss_signature(der)
-    return r.to_bytes(size) + s.to_bytes(size)
+class Scheme(ABC):
+    """How one public key's signatures are made and checked."""
 
+    # whether a signature of equal data is equal: then making it again checks it, in less time
+    is_deterministic = True
 
-def is_valid(signature: bytes, data: bytes, certificate: Certificate) -> bool:
-    """Whether a signature of `data` is by the key of a certificate."""
-    public = certificate.public_key()
-    try:
-        if isinstance(public, ed25519.Ed25519PublicKey):
-            public.verify(signature, data)
-        elif isinstance(public, rsa.RSAPublicKey):
-            public.verify(signature, data, _PSS, hashes.SHA256())
-        elif isinstance(public, ec.EllipticCurvePublicKey):
-            half = len(signature) // 2
-            r, s = int.from_bytes(signature[:half]), int.from_bytes(signature[half:])
-            der = utils.encode_dss_signature(r, s)
-            public.verify(der, data, ec.ECDSA(_CURVE_HASHES[public.key_size]))
-        else:
+    def __init__(self, public: Any) -> None:
+        self.public = public
+
+    @abstractmethod
+    def sign(self, private: Any, data: bytes) -> bytes:
+        """The signature of `data` by the private key of the pair."""
+
+    @abstractmethod
+    def verify(self, signature: bytes, data: bytes) -> None:
+        """Raise `InvalidSignature` or `ValueError` unless a signature of `data` is valid."""
+
+    def is_valid(self, signature: bytes, data: bytes, private: Private | None = None) -> bool:
+        """Whether a signature is valid. The private key, if it is at hand, makes that quicker."""
+        if private is not None and self.is_deterministic:
+            return self.sign(private, data) == signature
+        try:
+            self.verify(signature, data)
+        except (InvalidSignature, ValueError):
             return False
-    except (InvalidSignature, ValueError):
-        return False
-    return True
+        return True
+
+
+class _Ecdsa(Scheme):
+    def __init__(self, public: Any) -> None:
+        super().__init__(public)
+        self._size = -(-public.key_size // 8)
+        digest = _CURVE_HASHES[public.key_size]
+        try:
+            self._algorithm = ec.ECDSA(digest, deterministic_signing=True)  # RFC 6979
+        except UnsupportedAlgorithm:  # an OpenSSL before 3.2
+            self._algorithm, self.is_deterministic = ec.ECDSA(digest), False
+
+    def sign(self, private: Any, data: bytes) -> bytes:
+        r, s = utils.decode_dss_signature(private.sign(data, self._algorithm))
+        return r.to_bytes(self._size) + s.to_bytes(self._size)
+
+    def verify(self, signature: bytes, data: bytes) -> None:
+        r, s = (int.from_bytes(each) for each in (signature[: self._size], signature[self._size :]))
+        self.public.verify(utils.encode_dss_signature(r, s), data, self._algorithm)
+
+
+class _Ed25519(Scheme):
+    def sign(self, private: Any, data: bytes) -> bytes:
+        found: bytes = private.sign(data)
+        return found
+
+    def verify(self, signature: bytes, data: bytes) -> None:
+        self.public.verify(signature, data)
+
+
+class _Rsa(Scheme):
+    is_deterministic = False
+
+    def sign(self, private: Any, data: bytes) -> bytes:
+        found: bytes = private.sign(data, _PSS, hashes.SHA256())
+        return found
+
+    def verify(self, signature: bytes, data: bytes) -> None:
+        self.public.verify(signature, data, _PSS, hashes.SHA256())
+
+
+def scheme_of(certificate: Certificate) -> Scheme:
+    """How signatures with a certificate are made. Raises `ValueError` for a key of another kind."""
+    public = certificate.public_key()
+    if isinstance(public, ec.EllipticCurvePublicKey) and public.key_size in _CURVE_HASHES:
+        return _Ecdsa(public)
+    if isinstance(public, ed25519.Ed25519PublicKey):
+        return _Ed25519(public)
+    if isinstance(public, rsa.RSAPublicKey):
+        return _Rsa(public)
+    raise ValueError("a key of another kind")

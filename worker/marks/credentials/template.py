@@ -1,23 +1,21 @@
 """A manifest store that the library made, as the pattern of those of other files.
 
 Between files of one kind with one key, these differ: the name of the manifest and the id of the
-file, the number of the sample, the digest of the file and where its chunk begins, the digests of the
-two assertions that state these, and the signature. All have a fixed length, so they are put into
-their places. A signed file is checked in the same way: that nothing else differs from the pattern,
-and then every digest and the signature, as a C2PA reader does.
+file, the number of the sample, the digest of the file and where its chunk begins, the digests of
+the two assertions that state these, and the signature. All have a fixed length, so they are put
+into their places. A signed file is checked in the same way: that nothing else differs from the
+pattern, and then every digest and the signature, as a C2PA reader does.
 """
 
 import hashlib
+import os
 import re
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
 
 from cryptography.x509 import Certificate
 
 from worker.keys.certificates import Private
-from worker.marks.credentials import raw_signatures
 from worker.marks.credentials.boxes import (
     boxes,
     byte_string,
@@ -26,12 +24,13 @@ from worker.marks.credentials.boxes import (
     uint,
 )
 from worker.marks.credentials.containers import Container
+from worker.marks.credentials.raw_signatures import Scheme, scheme_of
 
 PATTERN_INDEX = 0x7FFF_FFFF  # the number of the sample that the library signs
 INDEX_BYTES, DIGEST_BYTES = 4, 32
 _UUID = rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _NAME = re.compile(rb"urn:(?:c2pa|uuid):(" + _UUID + rb")")
-_FILE_ID = re.compile(rb"instanceID\x78.xmp:iid:(" + _UUID + rb")", re.DOTALL)
+_FILE_ID = re.compile(rb"instanceID\x78.xmp[.:]iid:(" + _UUID + rb")", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Template:
     """The pattern; slices are places in `store`."""
 
     container: Container
-    certificate: Certificate
+    scheme: Scheme
     store: bytes
     names: tuple[slice, ...]
     file_id: slice
@@ -64,18 +63,19 @@ class Template:
     claim: slice
     signature: slice
     before_claim: bytes  # of what is signed: RFC 9052, section 4.4
-    fixed: tuple[tuple[slice, bytes], ...]  # all the rest
+    # all the rest, and first of it a text that no other pattern has: what is stated, with a salt
+    fixed: tuple[tuple[slice, bytes], ...]
 
-    @classmethod
+    @staticmethod
     def learn(
-        cls, container: Container, certificate: Certificate, content: bytes, signed: bytes
-    ) -> Self | None:
+        container: Container, certificate: Certificate, content: bytes, signed: bytes
+    ) -> "Template | None":
         """The pattern of what the library made of `content`; None if it is not as expected.
 
         The sample must have the number `PATTERN_INDEX`.
         """
         try:
-            return _Learner(container, certificate, content, signed).template(cls)
+            return _Learner(container, certificate, content, signed).template()
         except (ValueError, LookupError):
             return None
 
@@ -86,20 +86,24 @@ class Template:
         if start is None or index >= 1 << 8 * INDEX_BYTES:
             return None
         store = bytearray(self.store)
-        name = str(uuid.uuid4()).encode()
+        name, store[self.file_id] = _fresh_uuid(), _fresh_uuid()
         for each in self.names:
             store[each] = name
-        store[self.file_id] = str(uuid.uuid4()).encode()
         store[self.index] = index.to_bytes(INDEX_BYTES)
         store[self.start] = start
         store[self.digest] = _sha256(before, after)
         for assertion in self.assertions:
             store[assertion.digest] = _sha256(store[assertion.content])
-        store[self.signature] = raw_signatures.sign(private, self._signed(store))
+        store[self.signature] = self.scheme.sign(private, self._signed(store))
         return b"".join((before, self.container.chunk(bytes(store)), after))
 
-    def check(self, data: bytes, chunk: range, within: range) -> Found | None:
-        """What a file says of itself, if it is of this pattern and as it was signed; else None."""
+    def check(
+        self, data: bytes, chunk: range, within: range, private: Private | None = None
+    ) -> Found | None:
+        """What a file says of itself, if it is of this pattern and as it was signed; else None.
+
+        The private key, if it is at hand, makes that quicker.
+        """
         store = data[within.start : within.stop]
         if not self._fits(store) or store[self.start] != uint(
             chunk.start, self.start.stop - self.start.start
@@ -113,9 +117,7 @@ class Template:
             return None
         if data[chunk.start : chunk.stop] != self.container.chunk(store):
             return None
-        if not raw_signatures.is_valid(
-            store[self.signature], self._signed(store), self.certificate
-        ):
+        if not self.scheme.is_valid(store[self.signature], self._signed(store), private):
             return None
         name = store[self.names[0]].decode("ascii", "replace")
         return Found(int.from_bytes(store[self.index]), name)
@@ -138,7 +140,7 @@ class _Learner:
     def __init__(
         self, container: Container, certificate: Certificate, content: bytes, signed: bytes
     ) -> None:
-        self.container, self.certificate = container, certificate
+        self.container, self.scheme = container, scheme_of(certificate)
         found = container.find(signed)
         if found is None:
             raise ValueError("no chunk")
@@ -150,7 +152,7 @@ class _Learner:
         self.start, self.digest = chunk.start, _sha256(before, after)
         self.boxes = {each.label: each for each in boxes(self.store)}
 
-    def template(self, kind: type[Template]) -> Template:
+    def template(self) -> Template:
         claim = next(self.boxes[label] for label in self.boxes if label.startswith("c2pa.claim"))
         signature, before_claim = self._signature(claim.body)
         index = self._after(b"\x65index\x1a", PATTERN_INDEX.to_bytes(INDEX_BYTES))
@@ -168,9 +170,9 @@ class _Learner:
             *(*names, slice(*file_id.span(1)), index, start, digest, signature),
             *(each.digest for each in assertions),
         )
-        return kind(
+        return Template(
             container=self.container,
-            certificate=self.certificate,
+            scheme=self.scheme,
             store=self.store,
             names=names,
             file_id=slice(*file_id.span(1)),
@@ -181,7 +183,7 @@ class _Learner:
             claim=claim.body,
             signature=signature,
             before_claim=before_claim,
-            fixed=tuple(self._fixed(places)),
+            fixed=tuple(self._fixed(places, index)),
         )
 
     def _signature(self, claim: slice) -> tuple[slice, bytes]:
@@ -196,7 +198,7 @@ class _Learner:
         text = self.store[claim]
         head = byte_string(text)[: -len(text)]
         before = b"".join((b"\x84\x6aSignature1", byte_string(protected), b"\x40", head))
-        if not raw_signatures.is_valid(self.store[place], before + text, self.certificate):
+        if not self.scheme.is_valid(self.store[place], before + text):
             raise ValueError("a signature of another form")
         return place, before
 
@@ -223,13 +225,24 @@ class _Learner:
         found = self._only(before + text)
         return slice(found.start + len(before), found.stop)
 
-    def _fixed(self, places: tuple[slice, ...]) -> Iterator[tuple[slice, bytes]]:
-        """What is between the places, the longest first: it is the likeliest to differ."""
+    def _fixed(self, places: tuple[slice, ...], index: slice) -> Iterator[tuple[slice, bytes]]:
+        """What is between the places; first what follows the index."""
         edges = sorted((place.start, place.stop) for place in places)
-        between = zip([0, *(stop for _, stop in edges)], [*(s for s, _ in edges), len(self.store)], strict=True)
+        between = zip(
+            [0, *(stop for _, stop in edges)],
+            [*(s for s, _ in edges), len(self.store)],
+            strict=True,
+        )
         found = (slice(*each) for each in between if each[0] < each[1])
-        for each in sorted(found, key=lambda each: each.start - each.stop):
+        for each in sorted(found, key=lambda each: index.stop != each.start):
             yield each, self.store[each]
+
+
+def _fresh_uuid() -> bytes:
+    """A random UUID (RFC 9562, version 4) as text."""
+    digits = os.urandom(16).hex()
+    parts = (digits[:8], digits[8:12], f"4{digits[13:16]}", f"a{digits[17:20]}", digits[20:])
+    return "-".join(parts).encode()
 
 
 def _signature_size(cose: bytes) -> int:

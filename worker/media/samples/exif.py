@@ -5,6 +5,8 @@ Source: Exif 3.0, CIPA DC-008; TIFF 6.0.
 
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 
 from PIL import Image
 
@@ -33,7 +35,8 @@ def write_exif(texts: Mapping[int, str]) -> bytes:
     return head + _directory(fields, _START) + own
 
 
-def read_exif(data: bytes) -> dict[int, str]:
+@lru_cache(maxsize=64)  # most samples of a job have the same
+def read_exif(data: bytes) -> Mapping[int, str]:
     """Those fields of the two that a block has; `BadInput` if it cannot be parsed."""
     exif = Image.Exif()
     try:
@@ -41,7 +44,7 @@ def read_exif(data: bytes) -> dict[int, str]:
         found = {COPYRIGHT: exif.get(COPYRIGHT), COMMENT: exif.get_ifd(_IFD).get(COMMENT)}
     except (OSError, ValueError, SyntaxError, KeyError, TypeError, struct.error) as error:
         raise BadInput(f"the EXIF fields cannot be read: {error}") from None
-    return {number: _text(value) for number, value in found.items() if value}
+    return MappingProxyType({number: _text(value) for number, value in found.items() if value})
 
 
 def _directory(fields: list[_Field], place: int) -> bytes:

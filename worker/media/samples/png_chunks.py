@@ -3,6 +3,7 @@
 import struct
 import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 
 from db.errors import BadInput
 
@@ -32,12 +33,17 @@ def international_chunk(keyword: str, text: bytes) -> bytes:
     return chunk(b"iTXt", b"%b\0\0\0\0\0%b" % (keyword.encode(), text))
 
 
-def metadata_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+@lru_cache(maxsize=2)  # several marks read a file, one after the other
+def metadata_chunks(data: bytes) -> tuple[tuple[bytes, bytes], ...]:
     """The name and content of each chunk with text or EXIF fields.
 
     Raises `BadInput` if one is damaged, or if the file ends before the picture does. The checksums
     of other chunks are not looked at.
     """
+    return tuple(_walk(data))
+
+
+def _walk(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     at, name = len(SIGNATURE), b""
     if not data.startswith(SIGNATURE):
         raise BadInput(f"not a PNG file: begins with {data[:4].hex(' ') or 'nothing'}")

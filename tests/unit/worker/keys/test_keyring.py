@@ -1,15 +1,12 @@
 """Keys from their creation to their revocation, and the bundle that strangers verify with."""
 
 import json
-from datetime import UTC, datetime, timedelta
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from db.errors import BadInput, NotFound, Refused, WrongKey
-from tests.keyrings import add_key, keyring_of, revoke_key, rotate_key, settings_in
+from tests.keyrings import add_key, keyring_of, own_chain, revoke_key, rotate_key, settings_in
 from worker.keys import certificates
 from worker.keys.bundle import export_bundle, parse_bundle, read_bundle
 from worker.keys.changes import Import
@@ -23,30 +20,6 @@ def settings(tmp_path):
 @pytest.fixture
 def add(database, settings):
     return lambda purpose, **options: add_key(database, settings, purpose, **options)
-
-
-def own_chain(private=None, *, days=30, usage="signing", changes=()):
-    """A chain as a user's own CA would issue it, and the private key."""
-    authority, authority_key = certificates.make_authority("Their CA")
-    issuer = certificates.read_certificates(authority)[0]
-    private = private or ec.generate_private_key(ec.SECP384R1())
-    now = datetime.now(UTC)
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "They")])
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.subject)
-        .public_key(private.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=60))
-        .not_valid_after(now + timedelta(days=days))
-        .add_extension(certificates._usage(digital_signature=usage != "none"), critical=True)
-    )
-    oid = {"web": "1.3.6.1.5.5.7.3.1"}.get(usage, "1.3.6.1.5.5.7.3.4")
-    builder = builder.add_extension(x509.ExtendedKeyUsage([x509.ObjectIdentifier(oid)]), False)
-    signed = builder.sign(certificates.read_private(authority_key), hashes.SHA256())
-    pem = signed.public_bytes(certificates.serialization.Encoding.PEM).decode()
-    return Import(pem + authority, certificates.private_pem(private))
 
 
 def test_the_first_signing_key_makes_the_authority_that_issues_the_next(database, settings, add):
@@ -162,6 +135,7 @@ IMPORTS = {
     "is not valid at its dates": (lambda: own_chain(days=-1), "and not now; give one that is val"),
     "is for no signatures": (lambda: own_chain(usage="none"), "is not for digital signatures"),
     "is for web servers": (lambda: own_chain(usage="web"), "has no extended key usage that C2PA"),
+    "names no issuer": (lambda: own_chain(names_issuer=False), "does not name the key of its iss"),
     "has another key": (
         lambda: Import(own_chain().chain, own_chain().private),
         "the private key is not that of the first certificate",
@@ -194,6 +168,11 @@ def test_a_certificate_is_not_imported_that(database, settings, add, fault):
     assert keyring_of(database, settings).keys == ()
 
 
+def test_a_certificate_that_has_run_out_is_told():
+    with pytest.raises(Refused, match=r"key_a was valid until .*; `genmill key rotate key_a` mak"):
+        certificates.refuse_expired("key_a", own_chain(days=-1).chain)
+
+
 def test_an_encrypted_private_key_is_told_what_to_do_with():
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(
@@ -222,9 +201,7 @@ def test_the_bundle_has_all_that_is_public_and_no_secret(database, settings, add
     text = files[0].read_text()
     assert [word for word in ("PRIVATE", "acme", "wrapped") if word in text] == []
     read = read_bundle(tmp_path / "out")
-    assert [(key.id, key.state) for key in read.keys] == [
-        (key.id, key.state) for key in ring.keys
-    ]
+    assert [(key.id, key.state) for key in read.keys] == [(key.id, key.state) for key in ring.keys]
     assert (read.anchors, files[1].read_text()) == (ring.anchors, ring.anchors)
     assert read.get(head).public == ring.get(head).public
     assert read.signing_key(ring.get(signing).serial).id == signing
@@ -259,5 +236,5 @@ BUNDLES = {
 
 @pytest.mark.parametrize("fault", BUNDLES)
 def test_a_file_is_refused_as_a_bundle_that(fault):
-    with pytest.raises(BadInput, match="a.json is no trust bundle of Genmill; `genmill key exp"):
+    with pytest.raises(BadInput, match=r"a\.json is no trust bundle of Genmill; `genmill key exp"):
         parse_bundle(BUNDLES[fault], "a.json")

@@ -70,7 +70,7 @@ def test_a_lost_key_says_so_and_is_not_made_anew(master, tmp_path):
     wrapped = master.wrap(SECRET, "key a")
     path = tmp_path / "home" / "keys" / "master.key"
     path.unlink()
-    with pytest.raises(WrongKey, match="the installation key is missing: there is no .*master.key"):
+    with pytest.raises(WrongKey, match="installation key is missing: there is no"):
         master.unwrap(wrapped, "key a")
     assert not path.exists()
 

@@ -3,18 +3,27 @@
 import io
 import json
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 
 import c2pa
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from PIL import Image
 
-from tests.keyrings import add_key, keyring_of, revoke_key, rotate_key, settings_in
+from tests.keyrings import (
+    add_key,
+    keyring_of,
+    own_chain,
+    revoke_key,
+    rotate_key,
+    settings_in,
+)
 from worker.data.dataset import Shape
 from worker.keys.bundle import bundle, parse_bundle
 from worker.mark_profile import Profile
-from worker.marks import find_mark
+from worker.marks import c2pa as mark
 from worker.marks.base import Marking
 from worker.media import find_medium
 from worker.media.samples.containers import SampleRecord
@@ -23,11 +32,17 @@ from worker.media.samples.record import AI_GENERATED, Origin
 ORIGIN = Origin("gan", "digits:3", "ab" * 32, 7, {"micro_batch": 4}, 4, torch="2", genmill="1+g0")
 SHAPES = {
     "image": Shape("image", ("cat",), size=28, channels=1),
-    "audio": Shape("audio", sample_rate=8000, length=800),
+    "audio": Shape("audio", sample_rate=8000),
     "text": Shape("text"),
 }
-LICENCE = {"licence": {"licence": "CC-BY-4.0"}}
-MARK = find_mark("c2pa")
+STATED = {"licence": {"licence": "CC-BY-4.0", "copyright": ""}, "c2pa": {"trained_on": ["mnist:1"]}}
+MARK = mark.MARK
+
+
+@pytest.fixture(autouse=True)
+def no_patterns():
+    """Each test begins as a process does."""
+    mark.forget_patterns()
 
 
 @pytest.fixture
@@ -65,7 +80,7 @@ def make(media, count=3):
 
 def sign(media, ring, count=3):
     samples, files = make(media, count)
-    return files, MARK.apply_bytes(samples, files, marking_of(media, ring, **LICENCE))
+    return files, MARK.apply_bytes(samples, files, marking_of(media, ring, **STATED))
 
 
 def read(data, ring, media="image"):
@@ -100,6 +115,7 @@ def test_another_reader_finds_what_was_signed(keys, media, form):
             "index": number,
             "label": "cat",
             "genmill": "1+g0",
+            "trained_on": ["mnist:1"],
             "licence": {"licence": "CC-BY-4.0"},
         }
         assert manifest["claim_generator_info"][0]["name"] == "Genmill"
@@ -112,7 +128,7 @@ def test_another_reader_finds_what_was_signed(keys, media, form):
 def test_our_reading_says_what_was_expected(keys, key, media):
     samples, _ = make(media)
     _, signed = sign(media, keys())
-    marking = marking_of(media, keys(), **LICENCE)
+    marking = marking_of(media, keys(), **STATED)
     for sample, data in zip(samples, signed, strict=True):
         found = read(data, keys(), media)
         assert (found.mark, found.state, found.why) == ("c2pa", "present", "")
@@ -141,11 +157,11 @@ def test_a_signed_picture_opens_everywhere(keys):
         assert one.info["genmill"] == other.info["genmill"]
 
 
-@pytest.mark.parametrize("media", ["image", "audio"])
-def test_a_flipped_byte_is_named(keys, media):
+@pytest.mark.parametrize(("media", "at"), [("image", -20), ("audio", 60)])
+def test_a_flipped_byte_is_named(keys, media, at):
     _, [signed, *_] = sign(media, keys())
     data = bytearray(signed)
-    data[-20] ^= 1  # of the pixels, or of the sound
+    data[at] ^= 1  # not of the manifest
     found = read(bytes(data), keys(), media)
     assert found.state == "damaged"
     assert "assertion.dataHash.mismatch" in found.says["broken"]
@@ -168,6 +184,59 @@ def test_a_file_without_the_mark_is_told_so(keys):
         assert read(files[0], keys(), media).state == "absent"
 
 
+@pytest.mark.parametrize(("media", "count"), [("image", 40), ("audio", 9)])
+def test_files_of_a_kind_are_signed_by_a_pattern_and_read_alike_by_the_library(keys, media, count):
+    """What the pattern makes and reads, the library makes and reads, too."""
+    ring, medium = keys(), find_medium(media)
+    _, signed = sign(media, ring, count)
+    container = mark.CONTAINERS[medium.suffix]
+    assert [each is not None for each in mark._patterns.values()] == [True]
+    for number, data in enumerate(signed):
+        fast = mark._read_by_pattern(data, ring, container)
+        assert fast == mark._read(data, ring, container)
+        assert (fast.state, fast.says["claims"]["index"]) == ("present", number)
+    assert len({MARK.read(each, ring, medium).says["manifest"] for each in signed}) == count
+
+
+def test_the_pattern_is_not_fitted_by_a_file_with_any_byte_changed(keys):
+    """Of the file or of the manifest: whatever is changed, the library reads it."""
+    ring = keys()
+    _, [signed, *_] = sign("image", ring)
+    container = mark.CONTAINERS[".png"]
+    assert mark._read_by_pattern(signed, ring, container)
+    for at in range(0, len(signed), 7):
+        changed = bytearray(signed)
+        changed[at] ^= 1
+        assert mark._read_by_pattern(bytes(changed), ring, container) is None, at
+
+
+def test_numbers_that_the_pattern_has_no_room_for_are_signed_by_the_library(keys):
+    ring, numbers = keys(), [5, 2**32 - 1, 2**32, 2**40]
+    [sample], [data] = make("image", 1)
+    samples = [replace(sample, index=number) for number in numbers]
+    signed = MARK.apply_bytes(samples, [data] * 4, marking_of("image", ring))
+    assert [read(each, ring).says["claims"]["index"] for each in signed] == numbers
+
+
+@pytest.mark.parametrize(
+    "private",
+    [
+        ec.generate_private_key(ec.SECP384R1()),
+        ed25519.Ed25519PrivateKey.generate(),
+        rsa.generate_private_key(65537, 2048),
+    ],
+    ids=["es384", "ed25519", "ps256"],
+)
+def test_keys_of_every_kind_sign_by_a_pattern_too(database, settings, private):
+    add_key(database, settings, "signing", imported=own_chain(private))
+    ring = keyring_of(database, settings)
+    _, signed = sign("image", ring)
+    assert [each is not None for each in mark._patterns.values()] == [True]
+    found = other_reader(signed[2], "image/png", ring.anchors)
+    assert found["validation_state"] == "Trusted"
+    assert found["manifests"][found["active_manifest"]]["signature_info"]["issuer"] == "They"
+
+
 @pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", b"no picture", bytes(4096)])
 def test_no_content_makes_reading_fail(keys, data):
     for media in ("image", "audio"):
@@ -184,7 +253,9 @@ def test_a_file_that_was_cut_is_never_present(keys, size):
 def test_texts_have_no_place_for_it_and_say_so(keys):
     samples, files = make("text")
     marking = marking_of("text", keys())
-    assert MARK.misfit(samples[0], marking) == "C2PA has no place for a signature inside .json files"
+    assert (
+        MARK.misfit(samples[0], marking) == "C2PA has no place for a signature inside .json files"
+    )
     found = read(files[0], keys(), "text")
     assert (found.state, bool(found.why)) == ("not applicable", True)
 
@@ -218,7 +289,9 @@ def test_a_bundle_verifies_offline(database, keys, key):
     assert read(signed, offline).says["trust"] == "revoked"
 
 
-def test_what_another_installation_signed_is_intact_and_not_ours(database, settings, keys, tmp_path):
+def test_what_another_installation_signed_is_intact_and_not_ours(
+    database, settings, keys, tmp_path
+):
     _, [signed, *_] = sign("image", keys())
     stranger = parse_bundle(b'{"format": "genmill-trust-1", "keys": []}', "trust.json")
     found = read(signed, stranger)
