@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, select, tuple_
+from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.orm import Session
 
 from db.columns import new_id
@@ -104,10 +104,12 @@ def hashes(session: Session, wanted: Collection[Place]) -> dict[Place, bytes]:
     leaves = [place.number for place in wanted if not place.level]
     of_leaves = select(LedgerLeaf.idx, LedgerLeaf.leaf_hash).where(LedgerLeaf.idx.in_(leaves))
     found = {Place(0, idx or 0): digest for idx, digest in session.execute(of_leaves)}
-    columns = tuple_(LedgerNode.level, LedgerNode.number)
-    above = columns.in_([tuple(place) for place in wanted if place.level])
-    of_nodes = select(LedgerNode.level, LedgerNode.number, LedgerNode.hash).where(above)
-    found |= {Place(level, number): digest for level, number, digest in session.execute(of_nodes)}
+    above = sorted({place for place in wanted if place.level})
+    if above:
+        # not as pairs in a list, for which SQLite reads the whole table
+        each = [and_(LedgerNode.level == level, LedgerNode.number == n) for level, n in above]
+        of_nodes = select(LedgerNode.level, LedgerNode.number, LedgerNode.hash).where(or_(*each))
+        found |= {Place(level, n): digest for level, n, digest in session.execute(of_nodes)}
     if missing := set(wanted) - found.keys():
         level, number = min(missing)
         raise BadRecord(

@@ -4,7 +4,7 @@ import json
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import event, func, select, text
 
 from db import audit_trail, datasets, job_removal, keys, ledger, models, promotions
 from db.commits import NewManifest
@@ -131,6 +131,30 @@ def test_appending_reads_and_writes_a_logarithm_of_the_tree(record):
     assert record.run(ledger.root, 40) == naive_root(
         [leaf_hash(leaf.text.encode()) for leaf in leaves(record)[:40]]
     )
+
+
+def test_hashes_are_found_by_their_key(record):
+    if record.database.dialect != "sqlite":
+        pytest.skip("the plan of SQLite")
+    steps = []
+
+    def explain(conn, cursor, statement, parameters, *_):
+        if "ledger_nodes" in statement:
+            plan = conn.connection.driver_connection.execute(
+                f"EXPLAIN QUERY PLAN {statement}", parameters
+            )
+            steps.extend(row[3] for row in plan)
+
+    def look(session):
+        event.listen(session.connection(), "before_cursor_execute", explain)
+        return ledger.hashes(session, [Place(1, 0), Place(2, 0)])
+
+    for number in range(4):
+        record.run(ledger.append, "audit", digest(number)[:32], {})
+    extend(record)
+    assert len(record.run(look)) == 2
+    assert steps
+    assert not [step for step in steps if step.startswith("SCAN")]
 
 
 def test_a_hash_that_is_gone_is_named(record):

@@ -21,6 +21,7 @@ from db import audit_trail, ledger
 from db.leaves import MANIFEST, head_text, leaf_text, row_data
 from db.merkle import leaf_hash
 from db.tables import Job, LedgerHead, LedgerLeaf
+from scheduler.audit.auditor import Auditor
 from scheduler.dispatch.rounds import run_round
 from tests.evaluations import add_version
 from tests.proofs import SCRIPT, verify_proof
@@ -127,36 +128,30 @@ def forge(proof: dict, what: str) -> None:
         head["signature"] = base64.b64encode(key.sign(head["text"].encode())).decode()
 
 
-@pytest.mark.parametrize(
-    ("what", "why"),
-    [
-        ("a digest", "are not those that the manifest sums up"),
-        ("the manifest", "the manifest is not the one in the ledger"),
-        ("the leaf", "the leaf is not in the tree that was signed"),
-        ("the size", "not signed by"),
-        ("the path", "the path is too long"),
-        ("the signature", "not signed by"),
-    ],
-)
-def test_a_proof_in_which_anything_was_changed_does_not_hold(proven, what, why):
-    proof = json.loads(proven.read_text())
-    forge(proof, what)
-    proven.write_text(json.dumps(proof))
-    code, told = verify(proven)
-    assert code == 1
-    assert why in told
+FORGED = {
+    "a digest": "are not those that the manifest sums up",
+    "the manifest": "the manifest is not the one in the ledger",
+    "the leaf": "the leaf is not in the tree that was signed",
+    "the size": "not signed by",
+    "the path": "the path is too long",
+    "the signature": "not signed by",
+}
 
 
-def test_another_key_than_the_one_you_know_is_told(proven):
+def test_a_proof_in_which_anything_was_changed_does_not_hold(proven):
+    whole = proven.read_text()
+    for what, why in FORGED.items():
+        proof = json.loads(whole)
+        forge(proof, what)
+        proven.write_text(json.dumps(proof))
+        code, told = verify(proven)
+        assert (code, why in told) == (1, True), (what, told)
     other = Ed25519PrivateKey.generate().public_key()
-    Path("other.pem").write_bytes(
-        other.public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+    pem = other.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    document = json.loads(proven.read_text())
     with pytest.raises(verify_proof.NotProvenError, match="the key that you gave"):
-        list(verify_proof.verify_proof(document, Path("other.pem").read_bytes()))
+        list(verify_proof.verify_proof(json.loads(whole), pem))
 
 
 def test_the_proof_of_an_artifact_holds_its_samples_alone(genmill, picture_job):
@@ -279,21 +274,14 @@ def test_every_change_behind_the_ledgers_back_is_named(genmill, services, home):
         record.backup(whole)
         for statement, told in CHANGES.items():
             tamper(services, statement)
-            done = genmill("provenance", "audit")
-            if done.code != 1 or told not in done.out:
-                missed[statement] = done.out
+            found = "\n".join(map(str, Auditor(services).ledger_violations()))
+            if told not in found:
+                missed[statement] = found
             whole.backup(record)
     assert missed == {}
-    assert genmill("provenance", "audit", "--head", "head.json").code == 0
-
-
-@pytest.mark.usefixtures("kept")
-def test_the_audit_of_everything_looks_at_the_ledger_too(genmill, services):
     assert genmill("doctor", "--audit").code == 0
-    tamper(services, "UPDATE promotions SET why = 'because'")
-    done = genmill("doctor", "--audit")
-    assert done.code == 1
-    assert 'why was "sharper"' in done.out
+    tamper(services, next(iter(CHANGES)))
+    assert next(iter(CHANGES.values())) in genmill("doctor", "--audit").out
 
 
 @pytest.mark.usefixtures("kept")
@@ -389,6 +377,7 @@ def test_only_a_head_that_was_kept_outside_shows_that_the_end_was_cut_off(genmil
     assert f"the ledger was cut to {size - 1} leaves" in done.out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("kept")
 def test_a_restored_ledger_is_whole_and_goes_on(genmill, prose, services, home, monkeypatch):
     assert genmill("backup", "copy").code == 0
