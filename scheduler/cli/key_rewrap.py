@@ -54,7 +54,8 @@ def rewrap(old_key_file: Path | None, old_key_command: str | None, as_json: bool
     if as_json:
         print_json(vars(done))
         return
-    click.echo(f"{to_count(done.keys, 'key')} wrapped anew")
+    if done.keys or not done.store:
+        click.echo(f"{to_count(done.keys, 'key')} wrapped anew")
     if done.store:
         click.echo("the key of the object store wrapped anew")
     if done.already:

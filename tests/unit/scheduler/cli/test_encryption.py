@@ -107,6 +107,7 @@ def test_garbage_is_found_by_its_key(encrypted, services, text_job):
     assert set(services.store.keys("jobs")) == kept
 
 
+@pytest.mark.slow
 def test_a_backup_moves_a_plain_store_into_an_encrypted_one_and_back(
     genmill, services, text_job, tmp_path, monkeypatch
 ):
@@ -292,7 +293,7 @@ def test_a_store_in_use_is_encrypted_where_it_is(
     assert genmill("artifact", "verify", alone).code == 3
 
 
-@pytest.mark.parametrize("nth", ["first", "third", "last"])
+@pytest.mark.parametrize("nth", ["first", pytest.param("third", marks=pytest.mark.slow), "last"])
 def test_an_encryption_that_was_interrupted_goes_on(genmill, services, text_job, monkeypatch, nth):
     objects = len(stored(services))
     strikes_at = {"first": 1, "third": 3, "last": objects + 1}[nth]

@@ -159,6 +159,7 @@ def test_processes_that_begin_together_agree_on_one_key(opened):
             assert file.read() == bytes([number])
 
 
+@pytest.mark.slow
 def test_a_store_is_encrypted_from_its_first_use_on_or_not_at_all(opened):
     for first, then, says in (
         ("none", "aes-256-gcm", "is not encrypted, and GENMILL_STORE_ENCRYPTION is aes-256-gcm"),
