@@ -85,9 +85,9 @@ class FolderStore(ByteStore):
         """
         path = self._path(key)
         with disk_errors(self.root):
-            self._write(key, data, durable=False)
+            # whatever the umask, which keeps all other files private
+            self._write(key, data, durable=False, mode=PUBLIC_FILE)
             self._note(key, durable=False)
-            path.chmod(PUBLIC_FILE)  # whatever the umask, which keeps all other files private
             self._publish_folder(path.parent)
 
     def flush(self) -> None:
@@ -199,17 +199,17 @@ class FolderStore(ByteStore):
         target.parent.mkdir(parents=True, exist_ok=True)
         durable_rename(temporary, target)
 
-    def _write(self, key: str, data: bytes, *, durable: bool) -> None:
+    def _write(self, key: str, data: bytes, *, durable: bool, mode: int | None = None) -> None:
         if key not in OWN:
             self.verify(within_s=math.inf)
         with disk_errors(self.root):
             try:
-                write_new(data, self._target(key), self._temporaries, durable=durable)
+                write_new(data, self._target(key), self._temporaries, durable=durable, mode=mode)
             except FileNotFoundError:
                 if key not in OWN:
                     self.verify()  # before anything is made in an empty mount point
                 Path(self._temporaries).mkdir(parents=True, exist_ok=True)
-                write_new(data, self._target(key), self._temporaries, durable=durable)
+                write_new(data, self._target(key), self._temporaries, durable=durable, mode=mode)
 
     def _note(self, key: str, *, durable: bool) -> None:
         if not durable:  # also of an object that was there: its writer may have died before a flush

@@ -9,11 +9,14 @@ _numbers = count()
 _syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 
-def write_new(data: bytes, target: str, temporaries: str, *, durable: bool) -> None:
+def write_new(
+    data: bytes, target: str, temporaries: str, *, durable: bool, mode: int | None = None
+) -> None:
     """Write `target` by way of a file in the folder `temporaries`, making its folder if needed.
 
-    Unless it is `durable`, it may be lost in a power failure until `flush_file_system`. Raises
-    `FileNotFoundError` if there is no folder `temporaries`.
+    It gets the `mode`, or else what the umask leaves. Unless it is `durable`, it may be lost in a
+    power failure until `flush_file_system`. Raises `FileNotFoundError` if there is no folder
+    `temporaries`.
     """
     durable = durable or _syncfs is None
     temporary = f"{temporaries}/{os.getpid()}-{next(_numbers)}-{os.urandom(4).hex()}"
@@ -21,6 +24,8 @@ def write_new(data: bytes, target: str, temporaries: str, *, durable: bool) -> N
     try:
         file = os.open(temporary, flags, 0o660)  # less the umask
         try:
+            if mode is not None:
+                os.fchmod(file, mode)
             view = memoryview(data)
             while view:
                 view = view[os.write(file, view) :]

@@ -4,6 +4,7 @@ import json
 import stat
 import threading
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import feedparser
 import pytest
@@ -14,6 +15,8 @@ from worker.media.samples.record import AI_GENERATED
 from worker.publishing import find_kind
 from worker.publishing.base import Item, ItemRefused, TargetAway
 from worker.publishing.gallery import Gallery
+from worker.publishing.pages import render
+from worker.publishing.pages.selections import pages as pages_of_items
 
 
 def opened(address: str, **settings) -> Gallery:
@@ -184,20 +187,23 @@ def resolve_chip(shown: Page, words: str) -> str:
     return shown.text[:at].rpartition('href="')[2].partition('"')[0].removeprefix("../lists/")
 
 
-def test_many_items_are_on_pages_each_once_the_newest_first(gallery):
-    put(gallery, *(sample(index, label=str(index % 2)) for index in range(130)))
+def test_many_items_are_on_pages_each_once_the_newest_first(gallery, monkeypatch):
+    monkeypatch.setattr(render, "pages", partial(pages_of_items, size=6))
+    put(gallery, *(sample(index, label=str(index % 2)) for index in range(13)))
     pages = pages_of(files_of(gallery))
     names = ["index.html", "lists/all.2.html", "lists/all.3.html"]
     found = [listed({name: pages[name]}) for name in names]
-    assert [len(each) for each in found] == [60, 60, 10]
-    assert len(set.union(*found)) == 130
+    assert [len(each) for each in found] == [6, 6, 1]
+    assert len(set.union(*found)) == 13
+    assert gallery.locate(sample(12)[0]) in found[0]
     assert "page 2 of 3" in pages[names[1]].words
-    for index in range(40, 130):
+    assert len(listed({"lists/label.0.2.html": pages["lists/label.0.2.html"]})) == 1
+    for index in range(4, 13):
         gallery.take_down(gallery.locate(sample(index)[0]))
     gallery.finish()
     left = pages_of(files_of(gallery))
     assert not {"lists/all.2.html", "lists/all.3.html"} & left.keys()
-    assert len(listed(left)) == 40
+    assert len(listed(left)) == 4
 
 
 def test_the_feed_is_read_by_other_people_s_readers(tmp_path):
