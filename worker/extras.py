@@ -29,7 +29,7 @@ EXTRAS = {
         "asyncssh": "asyncssh",
         "feedgen": "feedgen",
         "httpx": "httpx",
-        "huggingface_hub": "huggingface-hub",
+        "huggingface_hub": "huggingface_hub",
         "jinja2": "jinja2",
         "standardwebhooks": "standardwebhooks",
         "webdav4": "webdav4",

@@ -198,12 +198,11 @@ def reproduce(
     if ended.status != JobState.SUCCEEDED:
         raise JobFailed(f"making the sample again: job {ended.id} {ended.status}: {ended.error}")
     new_artifact, new = find_sample(services, made.id, index)
-    was, now = (
-        _unsigned(read_sample(services, *each), spec)
-        for each in ((old_artifact, old), (new_artifact, new))
-    )
+    then = read_sample(services, old_artifact, old)
+    intact = hashlib.sha256(then).hexdigest() == old.sha256
+    was, now = (_unsigned(each, spec) for each in (then, read_sample(services, new_artifact, new)))
     same = was == now or content_of(was) == content_of(now)
-    anew = was == now and old.sha256 != new.sha256
+    anew = intact and was == now and old.sha256 != new.sha256
     return Compared(made.id, old.sha256, new.sha256, find_differences(was, now), same, anew)
 
 

@@ -55,7 +55,7 @@ def create(
     The first signing key makes the installation's authority. Raises `Refused` if there is a current
     key, and `BadInput` for what cannot be imported.
     """
-    if not re.fullmatch(NAME_PATTERN, tenant):
+    if purpose not in OF_INSTALLATION and not re.fullmatch(NAME_PATTERN, tenant):
         raise Refused(f"{tenant[:80]!r} cannot be the name of a tenant", remedy=NAME_RULE)
     tenant = tenant_of(purpose, tenant)
     with database.read() as session:

@@ -68,7 +68,10 @@ def test_a_batch_line_without_a_kind_is_told_which_there_are(genmill):
     Path("jobs.jsonl").write_text('{"model": "digits", "count": 1}\n')
     wrong = genmill("enqueue", "batch", "jobs.jsonl")
     assert wrong.code == 2
-    assert "spec: a kind is needed: train, finetune, generate, evaluate or promote" in wrong.err
+    assert (
+        "spec: a kind is needed: train, finetune, generate, evaluate, promote or publish"
+        in wrong.err
+    )
 
 
 def test_an_idempotency_key_used_for_another_request_is_refused(genmill, digits):

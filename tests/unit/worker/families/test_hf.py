@@ -744,12 +744,13 @@ def test_rows_of_the_split_are_the_feed_s(base, dataset):
 
 
 @pytest.mark.parametrize("in_slots", [True, False])
-def test_marked_texts_are_known_by_their_tokens(tmp_path, monkeypatch, in_slots):
+def test_marked_texts_are_known_by_their_tokens(tmp_path, in_slots):
     folder = write_base(
         tmp_path / "base", SENTENCES, kind=lambda size: llama(size, positions=256), vocabulary=10
     )
     network = opened(add_record(folder))
-    monkeypatch.setattr(CausalModel, "has_slots", lambda _: in_slots)
+    assert network.has_slots()
+    network.base.has_slots = in_slots
 
     def share_of_ones(key):
         """Of the first layer's bits; the texts end where chance ends them."""

@@ -293,7 +293,7 @@ def killed_at(step: int, gallery, samples, monkeypatch) -> bool:
 
         return call
 
-    for name in ("replace", "delete"):
+    for name in ("replace_public", "delete"):
         monkeypatch.setattr(gallery.store, name, counted(getattr(gallery.store, name)))
     try:
         replace(gallery, samples)
