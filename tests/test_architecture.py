@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted(
     path for package in ("db", "worker", "scheduler") for path in (ROOT / package).rglob("*.py")
 )
+pytestmark = pytest.mark.xdist_group("architecture")  # each file is parsed once
 FAMILIES = {path.parent.name for path in ROOT.glob("worker/families/*/__init__.py")}
 
 

@@ -253,6 +253,7 @@ class Killed(BaseException):
     """What stands for the end of the process."""
 
 
+@pytest.mark.slow
 def test_killed_at_any_step_no_link_is_dead_and_the_next_try_completes_it(tmp_path, monkeypatch):
     samples = [sample(0, label="cat"), sample(1, "audio", label="dog"), sample(2, "music")]
     done, step = False, 0
@@ -302,6 +303,7 @@ def killed_at(step: int, gallery, samples, monkeypatch) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_several_workers_may_publish_to_one_gallery_at_once(gallery, tmp_path):
     def work(first: int) -> None:
         mine = opened(str(tmp_path / "site"))
