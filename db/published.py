@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, String, cast, func, or_, select
+from sqlalchemy import ColumnElement, String, cast, func, or_, select, true
 from sqlalchemy.orm import Session
 
 from db import lineage
@@ -37,17 +37,38 @@ class Shown(NamedTuple):
         return f"genmill publish {self.reference} --target {self.target} --take-down"
 
 
+class Going(NamedTuple):
+    """A publish job that has not ended."""
+
+    by_job_id: str
+    target: str  # its name
+    reference: str  # the job or the version that it is about
+
+
 def expired(session: Session) -> list[Shown]:
     """What has been at a target for as long as it may be, and no unfinished job takes down."""
     due = _shown(session, Publication.expires_at <= clock(session))
     if not due:  # as almost always
         return []
+    named = {(each.target, each.reference) for each in going(session, take_down=True)}
+    return [each for each in due if (each.target, each.reference) not in named]
+
+
+def going(session: Session, *, take_down: bool, before: str | None = None) -> list[Going]:
+    """The jobs that publish, or take down, and have not ended, oldest first.
+
+    With `before`, those that are older than that job.
+    """
     spec: Any = Job.spec
     columns = (spec[name].as_string() for name in ("target", "job", "model"))
-    going = select(*columns).where(Job.kind == "publish", Job.status.not_in(FINAL))
-    unfinished = session.execute(going.where(spec["take_down"].as_boolean()))
-    named = {(target, job_id or model) for target, job_id, model in unfinished}
-    return [each for each in due if (each.target, each.reference) not in named]
+    statement = select(spec["take_down"].as_boolean(), Job.id, *columns)
+    older = Job.id < before if before else true()
+    unfinished = statement.where(Job.kind == "publish", Job.status.not_in(FINAL), older)
+    return [
+        Going(by, target, job_id or model)
+        for removes, by, target, job_id, model in session.execute(unfinished.order_by(Job.id))
+        if bool(removes) is take_down
+    ]
 
 
 def made_from(session: Session, data: Sequence[DatasetVersion]) -> list[Shown]:

@@ -14,10 +14,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from db import publications, targets
+from sqlalchemy.orm import Session
+
+from db import publications, retention, targets
+from db.claims import Claim
 from db.errors import BadInput, GenmillError, NotFound, Stopped, Unreachable
 from db.lineage import Descent
 from db.publications import Begun, Outcome
+from db.tables import Publication
 from db.tables import Target as Row
 from worker.failpoints import reach
 from worker.publishing.base import (
@@ -90,7 +94,7 @@ class Deliveries:
         self._put_all(works) if self._target.batched else self._each(self._put, works)
         self._each(self._verify, works)
         self._each(self._withdraw, works, refused=True)
-        self._record(works, expires_after_s)
+        self._undo(works, self._record(works, expires_after_s))
         reach(self._services.settings, "publication_recorded")
         for work in works:
             if work.error is not None:
@@ -176,7 +180,8 @@ class Deliveries:
             place = work.remote_id or self._target.locate(work.item)
             self._tried(partial(self._target.take_down, place))
 
-    def _record(self, works: Sequence[_Work], expires_after_s: float | None) -> None:
+    def _record(self, works: Sequence[_Work], expires_after_s: float | None) -> set[str]:
+        """Record what became of items that are still this attempt's; their keys."""
         outcomes = [
             Outcome(work.item.key, work.remote_id, work.verified, work.refused)
             for work in works
@@ -189,8 +194,26 @@ class Deliveries:
             outcomes=outcomes,
             expires_after_s=expires_after_s,
         )
-        if outcomes:
-            self._services.database.transact(record)
+        done = self._services.database.transact(record) if outcomes else []
+        return {each.item for each in done}
+
+    def _undo(self, works: Sequence[_Work], recorded: set[str]) -> None:
+        """Take down what was put although it had been taken down meanwhile, by the record.
+
+        An attempt does that too whose job was cancelled, or which lost its lease.
+        """
+        late = [work for work in works if work.refused is None and work.remote_id is not None]
+        places = {each.item.key: str(each.remote_id) for each in late}
+        items = places.keys() - recorded
+        if not items:
+            return
+        database, claim = self._services.database, self._lease.claim
+        reopen = partial(publications.reopen, claim=claim, target=self._row, items=items)
+        if rows := database.transact(reopen):
+            for row in rows:
+                self._tried(partial(self._target.take_down, places[row.item]))
+            self._tried(self._target.finish)
+            database.transact(partial(record_removed, claim=claim, rows=rows))
 
     def _wait_for_turn(self, items: int) -> None:
         wait_for_turn(self._services, self._lease, self._row, self._target, items)
@@ -230,6 +253,13 @@ def in_threads(
             lease.raise_if_stopped()
     for each in running:
         each.result()
+
+
+def record_removed(session: Session, claim: Claim, rows: Sequence[Publication]) -> None:
+    """Record that publications were taken down, so that retention comes to their jobs again."""
+    publications.take_down(session, claim, rows)
+    if made := {row.job_id for row in rows if row.job_id is not None}:
+        retention.look_again(session, made)
 
 
 def wait_for_turn(

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
-from db import audit_trail, lineage, publications, retention, targets
+from db import audit_trail, lineage, publications, published, targets
 from db.jobs import JobBrief
 from db.publications import PUBLISHED, REFUSED, TAKEN_DOWN, THERE
 from db.tables import Publication
@@ -25,13 +25,20 @@ from worker.failpoints import reach
 from worker.files import canonical_json
 from worker.identity import who
 from worker.publishing import open_target
-from worker.publishing.base import AnyTarget
+from worker.publishing.base import AnyTarget, TargetAway
 from worker.services import Services
 from worker.services.pinned import PinnedPublication
 from worker.services.publishable import open_source
 from worker.shards.chosen_items import chosen
 from worker.shards.context import ShardResult, WorkerContext
-from worker.shards.deliveries import Deliveries, in_threads, item_of, tried, wait_for_turn
+from worker.shards.deliveries import (
+    Deliveries,
+    in_threads,
+    item_of,
+    record_removed,
+    tried,
+    wait_for_turn,
+)
 from worker.shards.lease import Lease, hang_checks_paused
 
 NAMED = 20  # refused items that the job's log names
@@ -78,6 +85,7 @@ class _Shard:
 
     def publish(self, context: WorkerContext, folder: Path) -> None:
         """Publish what is not published yet, of the items that meet the job's rules."""
+        self._wait_for_others()
         services, lease, target = self.services, self.lease, self.target
         source, spec = open_source(services, self.pinned, target.settings.marks), self.pinned.spec
         with services.database.read() as session:
@@ -91,15 +99,15 @@ class _Shard:
 
     def take_down(self) -> None:
         """Take down what is, or may be, at the target."""
-        on_record = self._on_record(expired=self.pinned.spec.expired)
-        found = [each for each in on_record if each.state in THERE]
+        claim = self.lease.claim
         with ThreadPoolExecutor(self.target.settings.concurrency, "publishing") as pool:
-            for some in self._chunks(found, len(found)):
-                with hang_checks_paused([self.lease]):
-                    in_threads(pool, self.lease, self._remove, some)
-                    reach(self.services.settings, "publication_removed")
-                    ids = [each.id for each in some]
-                    self.services.database.transact(partial(self._record_removed, ids=ids))
+            while found := self._there():
+                for some in self._chunks(found, len(found)):
+                    with hang_checks_paused([self.lease]):
+                        in_threads(pool, self.lease, self._remove, some)
+                        reach(self.services.settings, "publication_removed")
+                        record = partial(record_removed, claim=claim, rows=some)
+                        self.services.database.transact(record)
 
     def report(self) -> dict[str, Any]:
         """What became of the items, by the record; refused ones are named in the job's log."""
@@ -120,10 +128,23 @@ class _Shard:
             "published_sha256": hashlib.sha256("".join(lines).encode()).hexdigest(),
         }
 
-    def _record_removed(self, session: Session, ids: Sequence[str]) -> None:
-        publications.take_down(session, self.lease.claim, ids)
-        if self.pinned.spec.job:
-            retention.look_again(session, [self.pinned.spec.job])
+    def _there(self) -> Sequence[Publication]:
+        """What is to be taken down, and may be at the target."""
+        self._wait_for_others()
+        on_record = self._on_record(expired=self.pinned.spec.expired)
+        return [each for each in on_record if each.state in THERE]
+
+    def _wait_for_others(self) -> None:
+        """Pause while an older job takes down here what this one publishes, or the reverse."""
+        spec, job_id = self.pinned.spec, self.lease.claim.job_id
+        with self.services.database.read() as session:
+            older = published.going(session, take_down=not spec.take_down, before=job_id)
+        does = "publishes" if spec.take_down else "takes it down"
+        for each in older:
+            if (each.target, each.reference) == (spec.target, spec.job or spec.model):
+                raise TargetAway(
+                    f"job {each.by_job_id} {does} at {spec.target!r}", remedy="cancel it, or wait"
+                )
 
     def _on_record(self, *, expired: bool = False) -> list[Publication]:
         spec = self.pinned.spec

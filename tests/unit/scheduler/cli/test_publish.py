@@ -2,14 +2,16 @@
 
 import hashlib
 import json
+import threading
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from db import jobs, targets
 from db.columns import new_id
-from db.errors import Unreachable
+from db.errors import Stopped, Unreachable
 from db.session import clock
 from db.states import FINAL, JobState
 from db.tables import Publication, Shard
@@ -377,6 +379,70 @@ def test_what_a_cancelled_job_has_left_is_taken_down(genmill, services, picture_
     work()
     assert shelf.files() == []
     assert genmill("publications", "list", "--state", "begun", "--json").json == []
+
+
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """Have something done once, when the first item is about to be put in a folder."""
+    from worker.publishing.folder import Folder
+
+    put, lock, acts = Folder.put, threading.Lock(), []
+
+    def act_and_put(self, *args):
+        with lock:
+            if acts:
+                acts.pop()()
+        return put(self, *args)
+
+    monkeypatch.setattr(Folder, "put", act_and_put)
+    return acts.append
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_take_down_that_meets_a_running_publish_removes_everything(
+    genmill, services, picture_job, shelf, work, meanwhile, cancelled
+):
+    job_id = genmill("publish", picture_job, "--target", "shelf").out.strip()
+
+    def take_down() -> None:
+        if cancelled:
+            genmill("job", "cancel", job_id)
+        genmill("publish", picture_job, "--target", "shelf", "--take-down")
+        work()
+
+    meanwhile(take_down)
+    with suppress(Stopped):
+        work()
+    if not cancelled:
+        assert len(shelf.digests()) == 5
+        [shard] = genmill("job", "list", "--kind", "publish", "-q").out.split()[:1]
+        assert f"job {job_id} publishes" in genmill("job", "show", shard).out
+    hurry(services)
+    work()
+    assert shelf.files() == []
+    rows = genmill("publications", "list", "--json").json
+    assert {row["state"] for row in rows} == {"taken down"}
+    assert genmill("provenance", "audit").code == 0
+
+
+def test_what_is_published_after_a_take_down_waits_for_it(
+    genmill, services, picture_job, shelf, work
+):
+    words = ("publish", picture_job, "--target", "shelf")
+    genmill(*words)
+    work()
+    down = genmill(*words, "--take-down").out.strip()
+    again = genmill(*words).out.strip()
+    with services.database.write() as session:  # another worker is about to begin
+        [shard] = jobs.shards_of(session, down)
+        shard.not_before = clock(session) + timedelta(hours=1)
+    work()
+    assert f"job {down} takes it down" in genmill("job", "show", again).out
+    for _ in range(2):
+        hurry(services)
+        work()
+    assert published(genmill, again) == ALL
+    assert len(shelf.digests()) == 5
 
 
 def test_all_workers_share_a_target_s_rate(services, genmill, shelf):
