@@ -31,15 +31,9 @@ from worker.services.pinned import PinnedPublication
 from worker.services.publishable import open_source
 from worker.shards.chosen_items import chosen
 from worker.shards.context import ShardResult, WorkerContext
-from worker.shards.deliveries import (
-    Deliveries,
-    in_threads,
-    item_of,
-    record_removed,
-    tried,
-    wait_for_turn,
-)
+from worker.shards.deliveries import Deliveries, item_of, record_removed
 from worker.shards.lease import Lease, hang_checks_paused
+from worker.shards.transfers import in_threads, tried, wait_for_turn
 
 NAMED = 20  # refused items that the job's log names
 

@@ -16,7 +16,7 @@ from db.session import clock
 from db.states import FINAL, JobState
 from db.tables import Publication, Shard
 from scheduler.dispatch.chains import move_chains_on
-from tests.receivers import VARIABLES, Hook, Mounted, WebdavServer, record_of, running
+from tests.receivers import VARIABLES, Hook, HubServer, Mounted, WebdavServer, record_of, running
 from worker.services.samples import entries, sample_objects
 
 ALL = {"published": 5}
@@ -349,6 +349,60 @@ def test_an_item_that_the_target_refuses_is_its_own_fault(genmill, services, pic
         assert (row["item"], "422" in row["reason"]) == (unwanted, True)
         verified = genmill("publications", "list", "--state", "published", "--json").json
         assert {row["marks_verified"] for row in verified} == {None}
+
+
+def test_what_was_refused_after_it_had_been_taken_is_taken_down(
+    genmill, services, picture_job, work
+):
+    with running(Hook()) as receiver:
+        add(genmill, receiver, "--set", "concurrency=1")
+        bad, deaf = f"{picture_job}/000000001.png", [True]
+
+        def answer(message):
+            data = message.body["data"]
+            if data.get("key") == bad:
+                return 200, {}, json.dumps({"sha256": "0" * 64}).encode()
+            return (400 if "key" not in data and deaf else 204), {}, b""
+
+        receiver.answer = answer
+        job_id = genmill("publish", picture_job, "--target", "shelf").out.strip()
+        work()
+        [row] = genmill("publications", "list", "--state", "begun", "--json").json
+        [shard] = genmill("job", "show", job_id, "--json").json["shards"]
+        assert (row["item"], shard["status"], shard["failures"]) == (bad, "queued", 0)
+        assert "cannot be taken down" in shard["last_error"]
+        deaf.clear()
+        hurry(services)
+        work()
+        assert published(genmill, job_id) == {"published": 4, "refused": 1}
+        assert len(receiver.digests()) == 4
+
+
+@pytest.mark.parametrize("kind", ["folder", pytest.param("hub", marks=SLOW)])
+def test_what_a_target_kept_of_an_item_that_it_refused_is_taken_down(
+    genmill, services, picture_job, work, tmp_path, monkeypatch, kind
+):
+    from worker.publishing import find_kind
+    from worker.publishing.base import ItemRefused
+
+    target = find_kind(kind)
+    method = "put_all" if target.batched else "put"
+    put = getattr(target, method)
+
+    def put_and_refuse(self, *given):
+        done = put(self, *given)
+        refused = ItemRefused("it is too large")
+        if isinstance(done, str):
+            raise refused
+        return [refused for _ in done]
+
+    monkeypatch.setattr(target, method, put_and_refuse)
+    with running(HubServer() if kind == "hub" else Mounted(tmp_path / "shelf")) as receiver:
+        add(genmill, receiver)
+        job_id = genmill("publish", picture_job, "--target", "shelf").out.strip()
+        work()
+        assert published(genmill, job_id) == {"refused": 5}
+        assert receiver.digests() == []
 
 
 @SLOW
