@@ -80,7 +80,7 @@ def begin(session: Session, claim: Claim, target: Target, items: Sequence[NewIte
     insert_new(session, Publication, rows)
     mine = {row["id"] for row in rows}
     found = {each.item: each for each in _locked(session, target.id, [i.item for i in items])}
-    begun = []
+    begun, again = [], []
     for item in items:
         row = found[item.item]
         if row.state == PUBLISHED and row.sha256 == item.sha256:
@@ -88,7 +88,10 @@ def begin(session: Session, claim: Claim, target: Target, items: Sequence[NewIte
         already = row.state in THERE and row.id not in mine
         _begin_again(row, item, claim)
         begun.append(Begun(item.item, row.event_id, already))
+        if row.id not in mine:
+            again.append(row)
     session.flush()
+    ledger.enter(session, PUBLICATION, *again)
     return begun
 
 
@@ -263,7 +266,7 @@ def _conditions(chosen: Chosen) -> list[Any]:
 
 
 def _begin_again(row: Publication, item: NewItem, claim: Claim) -> None:
-    if row.state not in THERE:
+    if row.state not in THERE or row.sha256 != item.sha256:  # other bytes are not a repetition
         row.event_id = new_id()
     row.state, row.reason, row.remote_id = BEGUN, None, None
     row.sha256, row.size, row.marks = item.sha256, item.size, item.marks

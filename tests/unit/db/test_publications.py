@@ -75,6 +75,17 @@ def test_an_item_has_one_event_until_it_is_taken_down(database, target):
     assert [each.already for each in after] == [False, False]
 
 
+def test_other_content_has_another_event(database, target):
+    claim = claimed(database)
+    [before, _] = begin(database, claim, target)
+    record(database, claim, target, Outcome(before.item, "there"))
+    other = ITEMS[0]._replace(job_id=claim.job_id, sha256="f" * 64)
+    with database.write() as session:
+        [after] = publications.begin(session, claim, target, [other])
+    assert (after.item, after.already) == (before.item, True)
+    assert after.event != before.event
+
+
 def test_what_a_cancelled_job_has_put_is_still_recorded_and_nothing_new_is_begun(database, target):
     claim = claimed(database)
     begin(database, claim, target)

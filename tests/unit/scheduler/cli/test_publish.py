@@ -148,8 +148,33 @@ def test_what_was_published_is_taken_down_and_can_be_published_again(
     assert shelf.digests() == digests(services, picture_job)
     assert genmill("provenance", "audit").code == 0
     with services.database.write() as session:
-        session.query(Publication).filter(Publication.sample == 1).update({"remote_id": "x"})
-    assert "publication" in genmill("provenance", "audit").out
+        hidden = {"remote_id": "x", "state": "begun"}
+        session.query(Publication).filter(Publication.sample == 1).update(hidden)
+    told = genmill("provenance", "audit").out
+    assert 'state was "published"' in told
+    assert "remote_id was" in told
+
+
+def test_the_audit_finds_a_publication_that_was_made_to_look_begun(
+    genmill, services, picture_job, shelf, work
+):
+    words = ("publish", picture_job, "--target", "shelf")
+    for more in ([], ["--take-down"]):
+        genmill(*words, *more)
+        work()
+    job_id = genmill(*words).out.strip()
+    work(failpoint="publication_begun:unreachable:1")
+    genmill("job", "cancel", job_id)
+    rows = genmill("publications", "list", "--state", "begun", "--json").json
+    assert len(rows) == 5
+    assert genmill("provenance", "audit").code == 0
+    with services.database.write() as session:
+        found = session.query(Publication).filter(Publication.sample == 1)
+        found.update({"marks": "eu-art50"})
+    assert "marks was null" in genmill("provenance", "audit").out
+    with services.database.write() as session:
+        session.query(Publication).update({"marks": None, "state": "published"})
+    assert 'state was "begun"' in genmill("provenance", "audit").out
 
 
 def damage(services, job_id, *, shard: int) -> None:
