@@ -6,11 +6,10 @@ worker that takes the shard over goes on with what is not recorded; put again, a
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +35,7 @@ from worker.shards.lease import Lease, hang_checks_paused
 from worker.shards.transfers import in_threads, tried, wait_for_turn
 
 NAMED = 20  # refused items that the job's log names
+BYTES_AT_ONCE = 256 << 20  # of items that are held in memory together
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ class _Shard:
         with ThreadPoolExecutor(target.settings.concurrency, "publishing") as pool:
             deliveries = Deliveries(services, lease, self.row, target, source, pool)
             items = chosen(context, self.pinned, source, source.items(self.part), lease, folder)
-            for some in self._chunks(items, len(self.part)):
+            for some in self._chunks(items, len(self.part), lambda each: each.new.size):
                 with hang_checks_paused([lease]):
                     deliveries.publish(some, made, expires_after_s=spec.expires_after_s)
 
@@ -158,10 +158,12 @@ class _Shard:
         wait_for_turn(self.services, self.lease, self.row, self.target, 1)
         tried(self.target, self.lease, partial(self.target.take_down, place))
 
-    def _chunks(self, items: Iterable[T], total: int) -> Iterator[Sequence[T]]:
+    def _chunks(
+        self, items: Iterable[T], total: int, size_of: Callable[[T], int] = lambda _: 0
+    ) -> Iterator[Sequence[T]]:
         """Items, as many as are put at once; reports progress before each chunk."""
-        done, waiting = 0, iter(items)
-        while some := list(islice(waiting, 2 * self.target.settings.concurrency)):
+        done, most = 0, 2 * self.target.settings.concurrency
+        for some in chunks(items, most, size_of):
             self.lease.progress(done, max(total, done + 1), "items")
             yield some
             done += len(some)
@@ -173,6 +175,22 @@ class _Shard:
         if refused:
             told = f"{len(refused):,} items were not published: see `genmill publications list`"
             self.lease.warn(told)
+
+
+def chunks(
+    items: Iterable[T], most: int, size_of: Callable[[T], int], at_once: int = BYTES_AT_ONCE
+) -> Iterator[list[T]]:
+    """Items in lists of at most so many, and of so many bytes; larger items each by themselves."""
+    some, total = list[T](), 0
+    for each in items:
+        size = size_of(each)
+        if some and (len(some) == most or total + size > at_once):
+            yield some
+            some, total = [], 0
+        some.append(each)
+        total += size
+    if some:
+        yield some
 
 
 def _note(session: Session, by_job: str, report: dict[str, Any]) -> None:
