@@ -72,7 +72,10 @@ def going(session: Session, *, take_down: bool, before: str | None = None) -> li
 
 
 def made_from(session: Session, data: Sequence[DatasetVersion]) -> list[Shown]:
-    """What came of dataset versions: files of models that learnt from them, and their samples."""
+    """What came of dataset versions: files of models that learnt from them, and their samples.
+
+    Of what is only about to be published, there are 0 items.
+    """
     versions = lineage.trained_on(session, [each.id for each in data])
     models = [each.reference for each in versions]
     names = [lineage.dataset_reference(session, each) for each in data]
@@ -80,7 +83,15 @@ def made_from(session: Session, data: Sequence[DatasetVersion]) -> list[Shown]:
     made = or_(spec["model"].as_string().in_(models), spec["dataset"].as_string().in_(names))
     jobs = select(Job.id).where(Job.kind == "generate", made)
     ids = [each.version.id for each in versions]
-    return _shown(session, or_(Publication.job_id.in_(jobs), Publication.version_id.in_(ids)))
+    shown = _shown(session, or_(Publication.job_id.in_(jobs), Publication.version_id.in_(ids)))
+    there = {(each.target, each.reference) for each in shown}
+    coming = {(each.target, each.reference) for each in going(session, take_down=False)} - there
+    own = set(session.scalars(jobs.where(Job.id.in_([of for _, of in coming]))))
+    return shown + [
+        Shown(target, of if of in own else None, "" if of in own else of, 0)
+        for target, of in sorted(coming)
+        if of in own or of in models
+    ]
 
 
 def known_keys(session: Session, keys: Collection[str]) -> set[str]:
