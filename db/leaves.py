@@ -27,7 +27,7 @@ ORIGIN = "genmill/{}"  # names a ledger in its heads
 class Source:
     """A kind of leaf: the table whose rows it repeats, and what of them never changes.
 
-    Rows with one value of a column have none: `but` names both.
+    New rows with one value of a column need none yet: `but` names both.
     """
 
     table: str

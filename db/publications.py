@@ -80,7 +80,7 @@ def begin(session: Session, claim: Claim, target: Target, items: Sequence[NewIte
     insert_new(session, Publication, rows)
     mine = {row["id"] for row in rows}
     found = {each.item: each for each in _locked(session, target.id, [i.item for i in items])}
-    begun = []
+    begun, again = [], []
     for item in items:
         row = found[item.item]
         if row.state == PUBLISHED and row.sha256 == item.sha256:
@@ -88,7 +88,10 @@ def begin(session: Session, claim: Claim, target: Target, items: Sequence[NewIte
         already = row.state in THERE and row.id not in mine
         _begin_again(row, item, claim)
         begun.append(Begun(item.item, row.event_id, already))
+        if row.id not in mine:
+            again.append(row)
     session.flush()
+    ledger.enter(session, PUBLICATION, *again)
     return begun
 
 
@@ -151,10 +154,29 @@ def of_part(
     return list(session.scalars(statement.order_by(Publication.item)))
 
 
-def take_down(session: Session, claim: Claim, ids: Collection[str]) -> int:
-    """Record that these publications were taken down; how many were still there."""
-    now, statement = clock(session), select(Publication).where(Publication.id.in_(ids), _IS_THERE)
-    found = session.scalars(statement.order_by(Publication.item).with_for_update()).all()
+def reopen(
+    session: Session, claim: Claim, target: Target, items: Collection[str]
+) -> list[Publication]:
+    """Record that the claim's attempt put items after they had been taken down; return those."""
+    gone = {TAKEN_DOWN, ABANDONED}
+    found = [each for each in _locked(session, target.id, items) if each.state in gone]
+    for row in found:
+        row.state, row.by_job_id, row.fence = BEGUN, claim.job_id, claim.fence
+    session.flush()
+    ledger.enter(session, PUBLICATION, *found)
+    return found
+
+
+def take_down(session: Session, claim: Claim, rows: Collection[Publication]) -> int:
+    """Record that publications were taken down; how many were as they are in these rows.
+
+    Another job may have put the others again: they may be there.
+    """
+    now, known = clock(session), {_attempt(row) for row in rows}
+    ids = [row.id for row in rows]
+    statement = select(Publication).where(Publication.id.in_(ids), _IS_THERE)
+    locked = session.scalars(statement.order_by(Publication.item).with_for_update()).all()
+    found = [row for row in locked if _attempt(row) in known]
     for row in found:
         row.state, row.taken_down_at, row.expires_at = TAKEN_DOWN, now, None
         row.by_job_id, row.fence = claim.job_id, claim.fence
@@ -244,12 +266,16 @@ def _conditions(chosen: Chosen) -> list[Any]:
 
 
 def _begin_again(row: Publication, item: NewItem, claim: Claim) -> None:
-    if row.state not in THERE:
+    if row.state not in THERE or row.sha256 != item.sha256:  # other bytes are not a repetition
         row.event_id = new_id()
     row.state, row.reason, row.remote_id = BEGUN, None, None
     row.sha256, row.size, row.marks = item.sha256, item.size, item.marks
     row.by_job_id, row.fence = claim.job_id, claim.fence
     row.marks_verified = row.published_at = row.taken_down_at = row.expires_at = None
+
+
+def _attempt(row: Publication) -> tuple[str, str, str, int]:
+    return row.id, row.state, row.by_job_id, row.fence
 
 
 def _is_of(row: Publication, claim: Claim) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, String, cast, func, or_, select
+from sqlalchemy import ColumnElement, String, cast, func, or_, select, true
 from sqlalchemy.orm import Session
 
 from db import lineage
@@ -37,21 +37,45 @@ class Shown(NamedTuple):
         return f"genmill publish {self.reference} --target {self.target} --take-down"
 
 
+class Going(NamedTuple):
+    """A publish job that has not ended."""
+
+    by_job_id: str
+    target: str  # its name
+    reference: str  # the job or the version that it is about
+
+
 def expired(session: Session) -> list[Shown]:
     """What has been at a target for as long as it may be, and no unfinished job takes down."""
     due = _shown(session, Publication.expires_at <= clock(session))
     if not due:  # as almost always
         return []
-    spec: Any = Job.spec
-    columns = (spec[name].as_string() for name in ("target", "job", "model"))
-    going = select(*columns).where(Job.kind == "publish", Job.status.not_in(FINAL))
-    unfinished = session.execute(going.where(spec["take_down"].as_boolean()))
-    named = {(target, job_id or model) for target, job_id, model in unfinished}
+    named = {(each.target, each.reference) for each in going(session, take_down=True)}
     return [each for each in due if (each.target, each.reference) not in named]
 
 
+def going(session: Session, *, take_down: bool, before: str | None = None) -> list[Going]:
+    """The jobs that publish, or take down, and have not ended, oldest first.
+
+    With `before`, those that are older than that job.
+    """
+    spec: Any = Job.spec
+    columns = (spec[name].as_string() for name in ("target", "job", "model"))
+    statement = select(spec["take_down"].as_boolean(), Job.id, *columns)
+    older = Job.id < before if before else true()
+    unfinished = statement.where(Job.kind == "publish", Job.status.not_in(FINAL), older)
+    return [
+        Going(by, target, job_id or model)
+        for removes, by, target, job_id, model in session.execute(unfinished.order_by(Job.id))
+        if bool(removes) is take_down
+    ]
+
+
 def made_from(session: Session, data: Sequence[DatasetVersion]) -> list[Shown]:
-    """What came of dataset versions: files of models that learnt from them, and their samples."""
+    """What came of dataset versions: files of models that learnt from them, and their samples.
+
+    Of what is only about to be published, there are 0 items.
+    """
     versions = lineage.trained_on(session, [each.id for each in data])
     models = [each.reference for each in versions]
     names = [lineage.dataset_reference(session, each) for each in data]
@@ -59,7 +83,15 @@ def made_from(session: Session, data: Sequence[DatasetVersion]) -> list[Shown]:
     made = or_(spec["model"].as_string().in_(models), spec["dataset"].as_string().in_(names))
     jobs = select(Job.id).where(Job.kind == "generate", made)
     ids = [each.version.id for each in versions]
-    return _shown(session, or_(Publication.job_id.in_(jobs), Publication.version_id.in_(ids)))
+    shown = _shown(session, or_(Publication.job_id.in_(jobs), Publication.version_id.in_(ids)))
+    there = {(each.target, each.reference) for each in shown}
+    coming = {(each.target, each.reference) for each in going(session, take_down=False)} - there
+    own = set(session.scalars(jobs.where(Job.id.in_([of for _, of in coming]))))
+    return shown + [
+        Shown(target, of if of in own else None, "" if of in own else of, 0)
+        for target, of in sorted(coming)
+        if of in own or of in models
+    ]
 
 
 def known_keys(session: Session, keys: Collection[str]) -> set[str]:

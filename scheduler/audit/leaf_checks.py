@@ -62,15 +62,13 @@ def _rows_with_leaf(kind: str) -> Select[Any]:
 def _compare(connection: Connection, kind: str, leaves: Sequence[Row]) -> Violations:
     source = SOURCES[kind]
     table = TABLES[source.table]
-    names = {"id", *source.fields, *(source.but or ())[:1]}
+    names = {"id", *source.fields}
     subjects = [leaf["subject"] for leaf in leaves]
     wanted = select(*(table.c[name] for name in sorted(names))).where(table.c.id.in_(subjects))
     rows = {row["id"]: row for row in connection.execute(wanted).mappings()}
     removed = _removed(connection, subjects) if kind == MANIFEST else set()
     for leaf in leaves:
         row = rows.get(leaf["subject"])
-        if row is not None and source.but and row[source.but[0]] == source.but[1]:
-            continue
         if row is None and leaf["subject"] in removed:
             continue
         data = {} if row is None else row_data(kind, row)

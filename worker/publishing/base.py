@@ -75,6 +75,10 @@ class ItemRefused(GenmillError):
     lasting = True
 
 
+class NotTaken(ItemRefused):
+    """The target does not take the item, and keeps nothing of it."""
+
+
 class TargetAway(Unreachable):
     """The target cannot be used now; `retry_after_s` is what it says of when it can be again."""
 
@@ -149,7 +153,8 @@ class Target(ABC, Generic[S]):
     def put(self, item: Item, data: bytes, record: Record) -> str:
         """Put an item, in place of one with its key if there is one; its remote id.
 
-        When it returns, the item is there whole, or will be once `finish` has returned.
+        When it returns, the item is there whole, or will be once `finish` has returned. When it
+        raises anything but `NotTaken`, some of it may be there.
         """
 
     def put_all(self, deliveries: Sequence[Delivery]) -> Sequence[str | GenmillError]:

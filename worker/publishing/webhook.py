@@ -16,7 +16,7 @@ from db.errors import NotSupportedHere, Refused
 from worker.extras import needed_for
 from worker.publishing.access import addresses
 from worker.publishing.access.http import failure, network_errors
-from worker.publishing.base import Item, ItemRefused, Record, Target, TargetSettings
+from worker.publishing.base import Item, ItemRefused, NotTaken, Record, Target, TargetSettings
 
 if TYPE_CHECKING:
     import httpx
@@ -74,7 +74,10 @@ class Webhook(Target[TargetSettings]):
             "record": dict(record),
             "content": base64.b64encode(data).decode(),
         }
-        found = self._send(message_id, PUBLISHED, content)
+        try:
+            found = self._send(message_id, PUBLISHED, content)
+        except ItemRefused as error:
+            raise NotTaken(error.message) from error
         if found not in {None, item.sha256}:
             raise ItemRefused(f"{self} answers that it has received other bytes")
         return message_id

@@ -6,18 +6,20 @@ error of the target or of a service stops none of the others; it is raised once 
 """
 
 import hashlib
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from db import publications, targets
-from db.errors import BadInput, GenmillError, NotFound, Stopped, Unreachable
+from sqlalchemy.orm import Session
+
+from db import publications, retention
+from db.claims import Claim
+from db.errors import BadInput, GenmillError, NotFound
 from db.lineage import Descent
 from db.publications import Begun, Outcome
+from db.tables import Publication
 from db.tables import Target as Row
 from worker.failpoints import reach
 from worker.publishing.base import (
@@ -25,15 +27,14 @@ from worker.publishing.base import (
     Delivery,
     Item,
     ItemRefused,
+    NotTaken,
     Record,
     TargetAway,
 )
 from worker.services import Services
 from worker.services.publishable import Publishable, Source
 from worker.shards.lease import Lease
-
-PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0  # between two tries of a transfer
-POLL_S = 0.2
+from worker.shards.transfers import in_threads, never_missing, tried, wait_for_turn
 
 T = TypeVar("T")
 
@@ -90,7 +91,7 @@ class Deliveries:
         self._put_all(works) if self._target.batched else self._each(self._put, works)
         self._each(self._verify, works)
         self._each(self._withdraw, works, refused=True)
-        self._record(works, expires_after_s)
+        self._undo(works, self._record(works, expires_after_s))
         reach(self._services.settings, "publication_recorded")
         for work in works:
             if work.error is not None:
@@ -126,9 +127,18 @@ class Deliveries:
             work.remote_id = self._target.locate(work.item)
             return
         self._wait_for_turn(1)
-        put = partial(self._target.put, work.item, work.data, work.record)
-        work.remote_id = self._tried(_never_missing(put, self._target))
+        put = never_missing(partial(self._put_once, work), self._target)
+        work.remote_id = self._tried(put)
         reach(self._services.settings, "publication_put")
+
+    def _put_once(self, work: _Work) -> str:
+        try:
+            return self._target.put(work.item, work.data, work.record)
+        except NotTaken:
+            raise
+        except GenmillError:
+            work.remote_id = self._target.locate(work.item)  # some of it may be there
+            raise
 
     def _put_all(self, works: Sequence[_Work]) -> None:
         wanted = [work for work in works if work.is_open]
@@ -136,6 +146,8 @@ class Deliveries:
             return
         self._wait_for_turn(len(wanted))
         deliveries = [work.delivery for work in wanted]
+        for work in wanted:
+            work.remote_id = self._target.locate(work.item)
         try:
             results = self._tried(partial(self._target.put_all, deliveries))
         except GenmillError as error:
@@ -163,7 +175,7 @@ class Deliveries:
         """Fetch the item back: it must have the digest of the sample whose marks were verified."""
         if not self._target.gives_back:
             return
-        fetch = _never_missing(partial(self._target.fetch, str(work.remote_id)), self._target)
+        fetch = never_missing(partial(self._target.fetch, str(work.remote_id)), self._target)
         found = hashlib.sha256(self._tried(fetch)).hexdigest()
         reach(self._services.settings, "publication_fetched")
         if found != work.item.sha256:
@@ -171,12 +183,17 @@ class Deliveries:
         work.verified = True
 
     def _withdraw(self, work: _Work) -> None:
-        """Take down an item that was refused and may be at the target."""
+        """Take down a refused item that may be at the target; it stays begun until then."""
         if work.already or work.remote_id is not None:
             place = work.remote_id or self._target.locate(work.item)
-            self._tried(partial(self._target.take_down, place))
+            try:
+                self._tried(partial(self._target.take_down, place))
+            except ItemRefused as error:
+                told = f"{work.refused}, and it cannot be taken down: {error.message}"
+                raise TargetAway(told, remedy=error.remedy) from error
 
-    def _record(self, works: Sequence[_Work], expires_after_s: float | None) -> None:
+    def _record(self, works: Sequence[_Work], expires_after_s: float | None) -> set[str]:
+        """Record what became of items that are still this attempt's; their keys."""
         outcomes = [
             Outcome(work.item.key, work.remote_id, work.verified, work.refused)
             for work in works
@@ -189,8 +206,26 @@ class Deliveries:
             outcomes=outcomes,
             expires_after_s=expires_after_s,
         )
-        if outcomes:
-            self._services.database.transact(record)
+        done = self._services.database.transact(record) if outcomes else []
+        return {each.item for each in done}
+
+    def _undo(self, works: Sequence[_Work], recorded: set[str]) -> None:
+        """Take down what was put although it had been taken down meanwhile, by the record.
+
+        An attempt does that too whose job was cancelled, or which lost its lease.
+        """
+        late = [work for work in works if work.refused is None and work.remote_id is not None]
+        places = {each.item.key: str(each.remote_id) for each in late}
+        items = places.keys() - recorded
+        if not items:
+            return
+        database, claim = self._services.database, self._lease.claim
+        reopen = partial(publications.reopen, claim=claim, target=self._row, items=items)
+        if rows := database.transact(reopen):
+            for row in rows:
+                self._tried(partial(self._target.take_down, places[row.item]))
+            self._tried(self._target.finish)
+            database.transact(partial(record_removed, claim=claim, rows=rows))
 
     def _wait_for_turn(self, items: int) -> None:
         wait_for_turn(self._services, self._lease, self._row, self._target, items)
@@ -199,54 +234,11 @@ class Deliveries:
         return tried(self._target, self._lease, act)
 
 
-def tried(target: AnyTarget, lease: Lease, act: Callable[[], T]) -> T:
-    """Run a transfer, again after a pause while the target is away, as often as it is set to.
-
-    Raises the last `Unreachable`, and what the lease's order to stop is.
-    """
-    for number in range(1, target.settings.tries):
-        try:
-            return act()
-        except Unreachable as error:
-            asked = error.retry_after_s if isinstance(error, TargetAway) else None
-            if asked is not None and asked > LONGEST_PAUSE_S:
-                raise
-            pause_s = min(asked or PAUSE_S * 2 ** (number - 1), LONGEST_PAUSE_S)
-        _pause(lease, pause_s)
-    return act()
-
-
-def in_threads(
-    pool: ThreadPoolExecutor, lease: Lease, act: Callable[[T], object], items: Sequence[T]
-) -> None:
-    """Act on each item, several at once; raises the first error once all have ended.
-
-    An order to stop is heard meanwhile, so that what is under way may end by itself.
-    """
-    pending = running = {pool.submit(act, item) for item in items}
-    while pending:
-        pending = wait(pending, timeout=POLL_S).not_done
-        with suppress(Stopped):
-            lease.raise_if_stopped()
-    for each in running:
-        each.result()
-
-
-def wait_for_turn(
-    services: Services, lease: Lease, row: Row, target: AnyTarget, items: int
-) -> None:
-    """Wait as long as the target's rate asks before so many items; all workers share it."""
-    rate = target.settings.rate
-    if rate is not None:
-        reserve = partial(targets.reserve, target_id=row.id, items=items, rate=rate)
-        _pause(lease, services.database.transact(reserve))
-
-
-def _pause(lease: Lease, pause_s: float) -> None:
-    until = time.monotonic() + pause_s
-    while (left := until - time.monotonic()) > 0:
-        lease.raise_if_stopped()
-        time.sleep(min(POLL_S, left))
+def record_removed(session: Session, claim: Claim, rows: Sequence[Publication]) -> None:
+    """Record that publications were taken down, so that retention comes to their jobs again."""
+    publications.take_down(session, claim, rows)
+    if made := {row.job_id for row in rows if row.job_id is not None}:
+        retention.look_again(session, made)
 
 
 def item_of(row: Any, event: str, made: Descent | None = None) -> Item:
@@ -266,15 +258,3 @@ def item_of(row: Any, event: str, made: Descent | None = None) -> Item:
 
 def _work(each: Publishable, begun: Begun, made: Descent) -> _Work:
     return _Work(each, item_of(each.new, begun.event, made), begun.already)
-
-
-def _never_missing(act: Callable[[], T], target: AnyTarget) -> Callable[[], T]:
-    """What was not found is a fault of the target, where an item was or is being put."""
-
-    def run() -> T:
-        try:
-            return act()
-        except NotFound as error:
-            raise TargetAway(f"{target}: {error.message}") from error
-
-    return run

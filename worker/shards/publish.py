@@ -6,17 +6,16 @@ worker that takes the shard over goes on with what is not recorded; put again, a
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
-from db import audit_trail, lineage, publications, retention, targets
+from db import audit_trail, lineage, publications, published, targets
 from db.jobs import JobBrief
 from db.publications import PUBLISHED, REFUSED, TAKEN_DOWN, THERE
 from db.tables import Publication
@@ -25,16 +24,18 @@ from worker.failpoints import reach
 from worker.files import canonical_json
 from worker.identity import who
 from worker.publishing import open_target
-from worker.publishing.base import AnyTarget
+from worker.publishing.base import AnyTarget, TargetAway
 from worker.services import Services
 from worker.services.pinned import PinnedPublication
 from worker.services.publishable import open_source
 from worker.shards.chosen_items import chosen
 from worker.shards.context import ShardResult, WorkerContext
-from worker.shards.deliveries import Deliveries, in_threads, item_of, tried, wait_for_turn
+from worker.shards.deliveries import Deliveries, item_of, record_removed
 from worker.shards.lease import Lease, hang_checks_paused
+from worker.shards.transfers import in_threads, tried, wait_for_turn
 
 NAMED = 20  # refused items that the job's log names
+BYTES_AT_ONCE = 256 << 20  # of items that are held in memory together
 
 T = TypeVar("T")
 
@@ -78,6 +79,7 @@ class _Shard:
 
     def publish(self, context: WorkerContext, folder: Path) -> None:
         """Publish what is not published yet, of the items that meet the job's rules."""
+        self._wait_for_others()
         services, lease, target = self.services, self.lease, self.target
         source, spec = open_source(services, self.pinned, target.settings.marks), self.pinned.spec
         with services.database.read() as session:
@@ -85,21 +87,21 @@ class _Shard:
         with ThreadPoolExecutor(target.settings.concurrency, "publishing") as pool:
             deliveries = Deliveries(services, lease, self.row, target, source, pool)
             items = chosen(context, self.pinned, source, source.items(self.part), lease, folder)
-            for some in self._chunks(items, len(self.part)):
+            for some in self._chunks(items, len(self.part), lambda each: each.new.size):
                 with hang_checks_paused([lease]):
                     deliveries.publish(some, made, expires_after_s=spec.expires_after_s)
 
     def take_down(self) -> None:
         """Take down what is, or may be, at the target."""
-        on_record = self._on_record(expired=self.pinned.spec.expired)
-        found = [each for each in on_record if each.state in THERE]
+        claim = self.lease.claim
         with ThreadPoolExecutor(self.target.settings.concurrency, "publishing") as pool:
-            for some in self._chunks(found, len(found)):
-                with hang_checks_paused([self.lease]):
-                    in_threads(pool, self.lease, self._remove, some)
-                    reach(self.services.settings, "publication_removed")
-                    ids = [each.id for each in some]
-                    self.services.database.transact(partial(self._record_removed, ids=ids))
+            while found := self._there():
+                for some in self._chunks(found, len(found)):
+                    with hang_checks_paused([self.lease]):
+                        in_threads(pool, self.lease, self._remove, some)
+                        reach(self.services.settings, "publication_removed")
+                        record = partial(record_removed, claim=claim, rows=some)
+                        self.services.database.transact(record)
 
     def report(self) -> dict[str, Any]:
         """What became of the items, by the record; refused ones are named in the job's log."""
@@ -120,10 +122,23 @@ class _Shard:
             "published_sha256": hashlib.sha256("".join(lines).encode()).hexdigest(),
         }
 
-    def _record_removed(self, session: Session, ids: Sequence[str]) -> None:
-        publications.take_down(session, self.lease.claim, ids)
-        if self.pinned.spec.job:
-            retention.look_again(session, [self.pinned.spec.job])
+    def _there(self) -> Sequence[Publication]:
+        """What is to be taken down, and may be at the target."""
+        self._wait_for_others()
+        on_record = self._on_record(expired=self.pinned.spec.expired)
+        return [each for each in on_record if each.state in THERE]
+
+    def _wait_for_others(self) -> None:
+        """Pause while an older job takes down here what this one publishes, or the reverse."""
+        spec, job_id = self.pinned.spec, self.lease.claim.job_id
+        with self.services.database.read() as session:
+            older = published.going(session, take_down=not spec.take_down, before=job_id)
+        does = "publishes" if spec.take_down else "takes it down"
+        for each in older:
+            if (each.target, each.reference) == (spec.target, spec.job or spec.model):
+                raise TargetAway(
+                    f"job {each.by_job_id} {does} at {spec.target!r}", remedy="cancel it, or wait"
+                )
 
     def _on_record(self, *, expired: bool = False) -> list[Publication]:
         spec = self.pinned.spec
@@ -143,10 +158,12 @@ class _Shard:
         wait_for_turn(self.services, self.lease, self.row, self.target, 1)
         tried(self.target, self.lease, partial(self.target.take_down, place))
 
-    def _chunks(self, items: Iterable[T], total: int) -> Iterator[Sequence[T]]:
+    def _chunks(
+        self, items: Iterable[T], total: int, size_of: Callable[[T], int] = lambda _: 0
+    ) -> Iterator[Sequence[T]]:
         """Items, as many as are put at once; reports progress before each chunk."""
-        done, waiting = 0, iter(items)
-        while some := list(islice(waiting, 2 * self.target.settings.concurrency)):
+        done, most = 0, 2 * self.target.settings.concurrency
+        for some in chunks(items, most, size_of):
             self.lease.progress(done, max(total, done + 1), "items")
             yield some
             done += len(some)
@@ -158,6 +175,22 @@ class _Shard:
         if refused:
             told = f"{len(refused):,} items were not published: see `genmill publications list`"
             self.lease.warn(told)
+
+
+def chunks(
+    items: Iterable[T], most: int, size_of: Callable[[T], int], at_once: int = BYTES_AT_ONCE
+) -> Iterator[list[T]]:
+    """Items in lists of at most so many, and of so many bytes; larger items each by themselves."""
+    some, total = list[T](), 0
+    for each in items:
+        size = size_of(each)
+        if some and (len(some) == most or total + size > at_once):
+            yield some
+            some, total = [], 0
+        some.append(each)
+        total += size
+    if some:
+        yield some
 
 
 def _note(session: Session, by_job: str, report: dict[str, Any]) -> None:

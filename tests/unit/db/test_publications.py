@@ -68,11 +68,22 @@ def test_an_item_has_one_event_until_it_is_taken_down(database, target):
         found = publications.of_part(
             session, target.id, job_id=claim.job_id, version_id=None, part=range(2)
         )
-        assert publications.take_down(session, claim, [row.id for row in found]) == 2
-        assert publications.take_down(session, claim, [row.id for row in found]) == 0
+        assert publications.take_down(session, claim, found) == 2
+        assert publications.take_down(session, claim, found) == 0
     after = begin(database, claim, target)
     assert {each.event for each in after}.isdisjoint(each.event for each in before)
     assert [each.already for each in after] == [False, False]
+
+
+def test_other_content_has_another_event(database, target):
+    claim = claimed(database)
+    [before, _] = begin(database, claim, target)
+    record(database, claim, target, Outcome(before.item, "there"))
+    other = ITEMS[0]._replace(job_id=claim.job_id, sha256="f" * 64)
+    with database.write() as session:
+        [after] = publications.begin(session, claim, target, [other])
+    assert (after.item, after.already) == (before.item, True)
+    assert after.event != before.event
 
 
 def test_what_a_cancelled_job_has_put_is_still_recorded_and_nothing_new_is_begun(database, target):
@@ -93,3 +104,29 @@ def test_a_name_is_used_again_once_its_target_was_removed(database, target):
         targets.remove(session, targets.get(session, "shelf"))
         assert targets.listing(session) == []
         assert add(session).id == target.id
+
+
+def test_what_was_put_again_is_not_recorded_as_taken_down(database, target):
+    first, second = claimed(database), claimed(database)
+    begin(database, first, target)
+    with database.read() as session:
+        read = [row for row, _ in publications.listing(session, Chosen())]
+    items = [each._replace(job_id=first.job_id) for each in ITEMS[:1]]
+    with database.write() as session:
+        publications.begin(session, second, target, items)
+    with database.write() as session:
+        assert publications.take_down(session, first, read) == 1
+    assert states(database) == ["begun", "taken down"]
+
+
+def test_what_was_put_after_it_was_taken_down_is_begun_again(database, target):
+    late, other = claimed(database), claimed(database)
+    begin(database, late, target)
+    with database.write() as session:
+        rows = [row for row, _ in publications.listing(session, Chosen())]
+        publications.take_down(session, other, rows[:1])
+    assert record(database, late, target, Outcome(ITEMS[0].item, "there", True)) == []
+    with database.write() as session:
+        again = publications.reopen(session, late, target, [each.item for each in ITEMS])
+        assert [row.item for row in again] == [ITEMS[0].item]
+    assert states(database) == ["begun", "begun"]

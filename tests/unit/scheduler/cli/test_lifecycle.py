@@ -122,6 +122,19 @@ def test_a_withdrawal_names_what_was_published_and_takes_it_down(
     assert found == {made, "people:3"}
 
 
+def test_a_withdrawal_takes_down_what_is_about_to_be_published(genmill, services, faces, tmp_path):
+    made, other = (make_samples(services, f"people:{n}", 2, tmp_path) for n in (2, 1))
+    with services.database.write() as session:
+        add_target(session)
+    for each in (made, other):
+        assert genmill("publish", each, "--target", "site").code == 0
+    words = ("dataset", "withdraw", "faces", "more/9.png", "--take-down", "--json")
+    done = genmill(*words).json
+    assert done["published"] == [{"reference": made, "target": "site", "items": 0}]
+    [job_id] = done["taken_down_by"]
+    assert genmill("job", "show", job_id, "--json").json["spec"]["job"] == made
+
+
 def test_a_gallery_shows_a_job_s_samples_until_they_expire(
     genmill, services, picture_job, work, tmp_path
 ):

@@ -2,19 +2,21 @@
 
 import hashlib
 import json
+import threading
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from db import jobs, targets
 from db.columns import new_id
-from db.errors import Unreachable
+from db.errors import Stopped, Unreachable
 from db.session import clock
 from db.states import FINAL, JobState
 from db.tables import Publication, Shard
 from scheduler.dispatch.chains import move_chains_on
-from tests.receivers import VARIABLES, Hook, Mounted, WebdavServer, record_of, running
+from tests.receivers import VARIABLES, Hook, HubServer, Mounted, WebdavServer, record_of, running
 from worker.services.samples import entries, sample_objects
 
 ALL = {"published": 5}
@@ -146,8 +148,33 @@ def test_what_was_published_is_taken_down_and_can_be_published_again(
     assert shelf.digests() == digests(services, picture_job)
     assert genmill("provenance", "audit").code == 0
     with services.database.write() as session:
-        session.query(Publication).filter(Publication.sample == 1).update({"remote_id": "x"})
-    assert "publication" in genmill("provenance", "audit").out
+        hidden = {"remote_id": "x", "state": "begun"}
+        session.query(Publication).filter(Publication.sample == 1).update(hidden)
+    told = genmill("provenance", "audit").out
+    assert 'state was "published"' in told
+    assert "remote_id was" in told
+
+
+def test_the_audit_finds_a_publication_that_was_made_to_look_begun(
+    genmill, services, picture_job, shelf, work
+):
+    words = ("publish", picture_job, "--target", "shelf")
+    for more in ([], ["--take-down"]):
+        genmill(*words, *more)
+        work()
+    job_id = genmill(*words).out.strip()
+    work(failpoint="publication_begun:unreachable:1")
+    genmill("job", "cancel", job_id)
+    rows = genmill("publications", "list", "--state", "begun", "--json").json
+    assert len(rows) == 5
+    assert genmill("provenance", "audit").code == 0
+    with services.database.write() as session:
+        found = session.query(Publication).filter(Publication.sample == 1)
+        found.update({"marks": "eu-art50"})
+    assert "marks was null" in genmill("provenance", "audit").out
+    with services.database.write() as session:
+        session.query(Publication).update({"marks": None, "state": "published"})
+    assert 'state was "begun"' in genmill("provenance", "audit").out
 
 
 def damage(services, job_id, *, shard: int) -> None:
@@ -349,6 +376,60 @@ def test_an_item_that_the_target_refuses_is_its_own_fault(genmill, services, pic
         assert {row["marks_verified"] for row in verified} == {None}
 
 
+def test_what_was_refused_after_it_had_been_taken_is_taken_down(
+    genmill, services, picture_job, work
+):
+    with running(Hook()) as receiver:
+        add(genmill, receiver, "--set", "concurrency=1")
+        bad, deaf = f"{picture_job}/000000001.png", [True]
+
+        def answer(message):
+            data = message.body["data"]
+            if data.get("key") == bad:
+                return 200, {}, json.dumps({"sha256": "0" * 64}).encode()
+            return (400 if "key" not in data and deaf else 204), {}, b""
+
+        receiver.answer = answer
+        job_id = genmill("publish", picture_job, "--target", "shelf").out.strip()
+        work()
+        [row] = genmill("publications", "list", "--state", "begun", "--json").json
+        [shard] = genmill("job", "show", job_id, "--json").json["shards"]
+        assert (row["item"], shard["status"], shard["failures"]) == (bad, "queued", 0)
+        assert "cannot be taken down" in shard["last_error"]
+        deaf.clear()
+        hurry(services)
+        work()
+        assert published(genmill, job_id) == {"published": 4, "refused": 1}
+        assert len(receiver.digests()) == 4
+
+
+@pytest.mark.parametrize("kind", ["folder", pytest.param("hub", marks=SLOW)])
+def test_what_a_target_kept_of_an_item_that_it_refused_is_taken_down(
+    genmill, services, picture_job, work, tmp_path, monkeypatch, kind
+):
+    from worker.publishing import find_kind
+    from worker.publishing.base import ItemRefused
+
+    target = find_kind(kind)
+    method = "put_all" if target.batched else "put"
+    put = getattr(target, method)
+
+    def put_and_refuse(self, *given):
+        done = put(self, *given)
+        refused = ItemRefused("it is too large")
+        if isinstance(done, str):
+            raise refused
+        return [refused for _ in done]
+
+    monkeypatch.setattr(target, method, put_and_refuse)
+    with running(HubServer() if kind == "hub" else Mounted(tmp_path / "shelf")) as receiver:
+        add(genmill, receiver)
+        job_id = genmill("publish", picture_job, "--target", "shelf").out.strip()
+        work()
+        assert published(genmill, job_id) == {"refused": 5}
+        assert receiver.digests() == []
+
+
 @SLOW
 def test_a_target_that_gives_back_other_bytes_keeps_nothing(
     genmill, services, picture_job, shelf, work, monkeypatch
@@ -377,6 +458,70 @@ def test_what_a_cancelled_job_has_left_is_taken_down(genmill, services, picture_
     work()
     assert shelf.files() == []
     assert genmill("publications", "list", "--state", "begun", "--json").json == []
+
+
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """Have something done once, when the first item is about to be put in a folder."""
+    from worker.publishing.folder import Folder
+
+    put, lock, acts = Folder.put, threading.Lock(), []
+
+    def act_and_put(self, *args):
+        with lock:
+            if acts:
+                acts.pop()()
+        return put(self, *args)
+
+    monkeypatch.setattr(Folder, "put", act_and_put)
+    return acts.append
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_take_down_that_meets_a_running_publish_removes_everything(
+    genmill, services, picture_job, shelf, work, meanwhile, cancelled
+):
+    job_id = genmill("publish", picture_job, "--target", "shelf").out.strip()
+
+    def take_down() -> None:
+        if cancelled:
+            genmill("job", "cancel", job_id)
+        genmill("publish", picture_job, "--target", "shelf", "--take-down")
+        work()
+
+    meanwhile(take_down)
+    with suppress(Stopped):
+        work()
+    if not cancelled:
+        assert len(shelf.digests()) == 5
+        [shard] = genmill("job", "list", "--kind", "publish", "-q").out.split()[:1]
+        assert f"job {job_id} publishes" in genmill("job", "show", shard).out
+    hurry(services)
+    work()
+    assert shelf.files() == []
+    rows = genmill("publications", "list", "--json").json
+    assert {row["state"] for row in rows} == {"taken down"}
+    assert genmill("provenance", "audit").code == 0
+
+
+def test_what_is_published_after_a_take_down_waits_for_it(
+    genmill, services, picture_job, shelf, work
+):
+    words = ("publish", picture_job, "--target", "shelf")
+    genmill(*words)
+    work()
+    down = genmill(*words, "--take-down").out.strip()
+    again = genmill(*words).out.strip()
+    with services.database.write() as session:  # another worker is about to begin
+        [shard] = jobs.shards_of(session, down)
+        shard.not_before = clock(session) + timedelta(hours=1)
+    work()
+    assert f"job {down} takes it down" in genmill("job", "show", again).out
+    for _ in range(2):
+        hurry(services)
+        work()
+    assert published(genmill, again) == ALL
+    assert len(shelf.digests()) == 5
 
 
 def test_all_workers_share_a_target_s_rate(services, genmill, shelf):
