@@ -102,7 +102,7 @@ class Target(ABC, Generic[S]):
     schema: ClassVar[type[TargetSettings]]
     secrets: ClassVar[Mapping[str, str]] = {}  # what each one is, by its name
     gives_back: ClassVar[bool] = True  # whether `fetch` and `list` work
-    batched: ClassVar[bool] = False  # whether `put_all` is used in place of `put`
+    batched: ClassVar[bool] = False  # whether several are put, and taken down, at once
 
     def __init__(self, settings: S, secrets: Mapping[str, str]) -> None:
         self.settings = settings
@@ -166,7 +166,12 @@ class Target(ABC, Generic[S]):
 
     @abstractmethod
     def take_down(self, remote_id: str) -> None:
-        """Remove an item, if it is there."""
+        """Remove an item, if it is there, and what a killed `put` may have left of it."""
+
+    def take_down_all(self, remote_ids: Sequence[str]) -> None:
+        """Remove several, at once where the target can."""
+        for each in remote_ids:
+            self.take_down(each)
 
     def finish(self) -> None:
         """Bring up to date what is made from all items, such as pages and cards.

@@ -163,6 +163,8 @@ class Gallery(Target[GallerySettings]):
         """See `Target.finish`."""
         with self._errors():
             self.site.refresh()
+        if isinstance(self.store, FolderStore):
+            public_files.sweep(self.store.root)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

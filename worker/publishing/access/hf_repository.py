@@ -27,6 +27,9 @@ class Files(ABC):
     def close(self) -> None:  # noqa: B027 - as above
         """Close connections."""
 
+    def sweep(self) -> None:  # noqa: B027 - a commit leaves nothing unfinished
+        """Remove what killed workers left of files."""
+
     @abstractmethod
     def write(self, files: Mapping[str, bytes], *, why: str) -> None:
         """Write files, together where that is possible."""
