@@ -35,8 +35,9 @@ class TargetSettings(Params):
     timeout_s: float = Field(60, gt=0, le=600, description="seconds that a transfer may take")
     marks: str | None = Field(
         None,
-        description="the profile of marks that a sample must carry to be published here; default: "
-        "that of its job, whichever it is",
+        pattern=r"^[^\x00]+$",
+        description="the profile of marks that a sample must carry to be published here, built in "
+        "or the file of one; default: that of its job, whichever it is",
     )
 
 

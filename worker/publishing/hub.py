@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -95,6 +95,13 @@ class Hub(Target[HubSettings]):
         if len(parts) != (3 if parts[0] == "datasets" else 2) or not all(map(is_plain, parts)):
             raise Refused(f"{addresses.ADDRESS} names no repository", remedy=ADDRESSES)
         return "/".join(parts)
+
+    @classmethod
+    def parse(cls, settings: Mapping[str, Any]) -> HubSettings:
+        """See `Target.parse`."""
+        if endpoint := settings.get("endpoint"):
+            addresses.endpoint(str(endpoint), "the target's endpoint")
+        return super().parse(settings)
 
     @cached_property
     def _files(self) -> Files:

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from db.errors import NotFound
+from db.errors import NotFound, Refused
 from tests.receivers import VARIABLES, HubServer, running
 from worker.publishing import open_target
 from worker.publishing.access.hf_repository import Files
@@ -123,6 +123,20 @@ def of_version(version: int, data: bytes, name: str = "model.safetensors") -> De
     key = f"models/digits/{version}/{name}"
     item = Item(key, "event", hashlib.sha256(data).hexdigest(), "x", model=f"digits:{version}")
     return Delivery(item, data, {"model": f"digits:{version}"})
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://canary.example.org", "https://ann:canary@h", "canary", "ftp://canary"]
+)
+def test_an_endpoint_that_others_could_read_along_is_refused(endpoint, monkeypatch):
+    with pytest.raises(Refused) as raised:
+        Hub.parse({"address": "hf://ann/cats", "endpoint": endpoint})
+    assert "canary" not in str(raised.value)
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)  # HF_ENDPOINT is read at import
+    with pytest.raises(Refused), Hub(Hub.parse({"address": "hf://ann/cats"}), {}):
+        pass
 
 
 def test_the_metadata_keep_nothing_of_the_last_sample_that_was_taken_down(tmp_path):

@@ -262,7 +262,12 @@ WRONG = {
     "webdav": ["http://example.org/in", "https://ann:canary@h/", "ftp://h/", "https://h/?canary=1"],
     "webhook": ["http://10.0.0.1/in", "https://canary@h/", "canary"],
     "sftp": ["sftp://ann:canary@h/in", "ssh://h/in", "sftp:///in"],
-    "s3": ["s3://key:canary@bucket", "file:///tmp/x", "https://bucket"],
+    "s3": [
+        *("s3://key:canary@bucket", "file:///tmp/x", "https://bucket"),
+        "s3://bucket/p?endpoint_url=http://canary.example.org",
+        "s3://bucket/p?endpoint_url=https://ann:canary@h",
+    ],
+    "gallery": ["s3://bucket/p?endpoint_url=http://canary.example.org"],
     "folder": ["relative/canary", "s3://bucket"],
 }
 
