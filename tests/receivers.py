@@ -372,7 +372,9 @@ class HubServer(Receiver):
             self._server = None
 
     def digests(self) -> list[str]:
-        items = [data for name, data in self.files.items() if f"records/{name}.json" in self.files]
+        names = [each[8:-5] for each in self.files if each.startswith("records/")]
+        found = ((name, name.partition("/")[2].split("/", 2)[-1]) for name in names)
+        items = [self.files[name if name in self.files else short] for name, short in found]
         return sorted(hashlib.sha256(data).hexdigest() for data in items)
 
 

@@ -12,8 +12,11 @@ from db import audit_trail, jobs, publications, targets
 from db.errors import Refused
 from db.tables import Target
 from worker.identity import who
+from worker.mark_profile import Profile
+from worker.marks.profiles import looked_up
 from worker.publishing import find_kind, open_target
 from worker.publishing.access.secrets import parse_places
+from worker.publishing.base import TargetSettings
 from worker.services import Services
 from worker.specs import check_name
 
@@ -36,7 +39,7 @@ def add_target(
     target = find_kind(kind)
     places = parse_places(secrets, target.secrets)
     given = parse_settings(settings) | {"address": _absolute(address)}
-    checked = target.parse(given)
+    checked = _with_profile(target.parse(given))
     target(checked, dict.fromkeys(places, "?"))  # refuses what does not go together
 
     def work(session: Session) -> Target:
@@ -108,6 +111,14 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             found[key] = value
     return found
+
+
+def _with_profile(settings: TargetSettings) -> TargetSettings:
+    """Settings whose profile of marks is known: a built-in one, or that of a file by its name."""
+    if settings.marks is None:
+        return settings
+    known = looked_up(Profile(name=settings.marks)).name
+    return settings.model_copy(update={"marks": known})
 
 
 def _absolute(address: str) -> str:

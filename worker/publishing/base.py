@@ -35,8 +35,9 @@ class TargetSettings(Params):
     timeout_s: float = Field(60, gt=0, le=600, description="seconds that a transfer may take")
     marks: str | None = Field(
         None,
-        description="the profile of marks that a sample must carry to be published here; default: "
-        "that of its job, whichever it is",
+        pattern=r"^[^\x00]+$",
+        description="the profile of marks that a sample must carry to be published here, built in "
+        "or the file of one; default: that of its job, whichever it is",
     )
 
 
@@ -106,7 +107,7 @@ class Target(ABC, Generic[S]):
     schema: ClassVar[type[TargetSettings]]
     secrets: ClassVar[Mapping[str, str]] = {}  # what each one is, by its name
     gives_back: ClassVar[bool] = True  # whether `fetch` and `list` work
-    batched: ClassVar[bool] = False  # whether `put_all` is used in place of `put`
+    batched: ClassVar[bool] = False  # whether several are put, and taken down, at once
 
     def __init__(self, settings: S, secrets: Mapping[str, str]) -> None:
         self.settings = settings
@@ -171,7 +172,12 @@ class Target(ABC, Generic[S]):
 
     @abstractmethod
     def take_down(self, remote_id: str) -> None:
-        """Remove an item, if it is there."""
+        """Remove an item, if it is there, and what a killed `put` may have left of it."""
+
+    def take_down_all(self, remote_ids: Sequence[str]) -> None:
+        """Remove several, at once where the target can."""
+        for each in remote_ids:
+            self.take_down(each)
 
     def finish(self) -> None:
         """Bring up to date what is made from all items, such as pages and cards.

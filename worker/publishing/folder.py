@@ -63,5 +63,9 @@ class Folder(Target[TargetSettings]):
         public_files.remove(self.root, remote_id)
         public_files.remove(self.root, f"{remote_id}{RECORD_SUFFIX}")
 
+    def finish(self) -> None:
+        """See `Target.finish`: nothing is made, but what killed workers left is removed."""
+        public_files.sweep(self.root)
+
 
 TARGET = Folder

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -78,6 +78,13 @@ class Gallery(Target[GallerySettings]):
             return addresses.folder(address)
         except Refused as error:
             raise Refused(error.message, remedy=FORMS) from None
+
+    @classmethod
+    def parse(cls, settings: Mapping[str, Any]) -> GallerySettings:
+        """See `Target.parse`; its URL is told to everybody."""
+        if url := settings.get("url"):
+            addresses.server(str(url), "http", "https", called="the gallery's url")
+        return super().parse(settings)
 
     @cached_property
     def store(self) -> FolderStore | S3Store:
@@ -163,6 +170,8 @@ class Gallery(Target[GallerySettings]):
         """See `Target.finish`."""
         with self._errors():
             self.site.refresh()
+        if isinstance(self.store, FolderStore):
+            public_files.sweep(self.store.root)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 from db.errors import NotFound, Refused, Unreachable
-from worker.publishing.access.addresses import ADDRESS
+from worker.publishing.access.addresses import ADDRESS, endpoint
 from worker.publishing.base import Item, Record, Target, TargetAway, TargetSettings, record_json
 from worker.store.address import SETTING, S3Address, parse_store_url
 from worker.store.s3 import Credentials, S3Store
@@ -47,6 +47,8 @@ class Bucket(Target[TargetSettings]):
             ) from None
         if not isinstance(found, S3Address):
             raise Refused(f"{ADDRESS} is no bucket", remedy="use s3://bucket/prefix")
+        if found.endpoint_url:
+            endpoint(found.endpoint_url, f"endpoint_url in {ADDRESS}")
         return found
 
     def __str__(self) -> str:

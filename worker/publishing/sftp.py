@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from asyncssh import SFTPClient, SSHClient, SSHClientConnection
 
 RECORD_SUFFIX = ".json"
+PART_SUFFIX = ".part"  # of a file that is not whole yet
 PORT = 22
 
 T = TypeVar("T")
@@ -83,7 +84,7 @@ class Sftp(Target[SftpSettings]):
 
     def check(self) -> None:
         """See `Target.check`."""
-        self._run(self._write("genmill-check", b"written by `genmill target check`\n", "check"))
+        self._run(self._write("genmill-check", b"written by `genmill target check`\n"))
         self._run(self._remove("genmill-check"))
 
     def locate(self, item: Item) -> str:
@@ -92,8 +93,8 @@ class Sftp(Target[SftpSettings]):
 
     def put(self, item: Item, data: bytes, record: Record) -> str:
         """See `Target.put`; the record comes first, so that no file is without one."""
-        self._run(self._write(f"{item.key}{RECORD_SUFFIX}", record_json(record), item.event))
-        self._run(self._write(item.key, data, item.event))
+        self._run(self._write(f"{item.key}{RECORD_SUFFIX}", record_json(record)))
+        self._run(self._write(item.key, data))
         return self.locate(item)
 
     def fetch(self, remote_id: str) -> bytes:
@@ -135,11 +136,10 @@ class Sftp(Target[SftpSettings]):
     def _path(self, key: str) -> str:
         return f"{self._server.path.rstrip('/')}/{key}"
 
-    async def _write(self, key: str, data: bytes, event: str) -> None:
+    async def _write(self, key: str, data: bytes) -> None:
         """Write a file whole: under another name first, which is changed then."""
         path = self._path(key)
-        folder, _, name = path.rpartition("/")
-        part = f"{folder}/part-{event}-{name}"
+        folder, part = path.rpartition("/")[0], f"{path}{PART_SUFFIX}"
         async with self._client() as client:
             if folder:
                 await client.makedirs(folder, exist_ok=True)
@@ -153,9 +153,11 @@ class Sftp(Target[SftpSettings]):
             return content
 
     async def _remove(self, key: str) -> None:
-        with suppress(NotFound):
-            async with self._client() as client:
-                await client.remove(self._path(key))
+        """Remove a file, and what a killed worker left of it."""
+        for path in (self._path(key), f"{self._path(key)}{PART_SUFFIX}"):
+            with suppress(NotFound):
+                async with self._client() as client:
+                    await client.remove(path)
 
     async def _files(self) -> set[str]:
         root, found = self._path(""), set[str]()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from webdav4.client import Client
 
 RECORD_SUFFIX = ".json"
+PART_SUFFIX = ".part"  # of a file that is not whole yet
 
 
 class WebdavSettings(TargetSettings):
@@ -63,7 +64,7 @@ class Webdav(Target[WebdavSettings]):
 
     def check(self) -> None:
         """See `Target.check`."""
-        self._write("genmill-check", b"written by `genmill target check`\n", event="check")
+        self._write("genmill-check", b"written by `genmill target check`\n")
         self._remove("genmill-check")
 
     def locate(self, item: Item) -> str:
@@ -72,8 +73,8 @@ class Webdav(Target[WebdavSettings]):
 
     def put(self, item: Item, data: bytes, record: Record) -> str:
         """See `Target.put`; the record comes first, so that no file is without one."""
-        self._write(f"{item.key}{RECORD_SUFFIX}", record_json(record), event=item.event)
-        self._write(item.key, data, event=item.event)
+        self._write(f"{item.key}{RECORD_SUFFIX}", record_json(record))
+        self._write(item.key, data)
         return self.locate(item)
 
     def fetch(self, remote_id: str) -> bytes:
@@ -110,11 +111,10 @@ class Webdav(Target[WebdavSettings]):
         auth = (self.settings.user, password) if password is not None else None
         return Client(self._server.url, auth=auth, retry=False, timeout=self.settings.timeout_s)
 
-    def _write(self, path: str, data: bytes, *, event: str) -> None:
+    def _write(self, path: str, data: bytes) -> None:
         """Write a file whole: under another name first, which the server then changes."""
-        folder, _, name = path.rpartition("/")
-        part = f"{folder}/part-{event}-{name}".lstrip("/")
-        self._make_folders(folder)
+        part = f"{path}{PART_SUFFIX}"
+        self._make_folders(path.rpartition("/")[0])
         with self._errors():
             self._client.upload_fileobj(BytesIO(data), part, overwrite=True, size=len(data))
             self._client.move(part, path, overwrite=True)
@@ -132,8 +132,10 @@ class Webdav(Target[WebdavSettings]):
             self._folders.add(path)
 
     def _remove(self, path: str) -> None:
-        with suppress(NotFound), self._errors():
-            self._client.remove(path)
+        """Remove a file, and what a killed worker left of it."""
+        for each in (path, f"{path}{PART_SUFFIX}"):
+            with suppress(NotFound), self._errors():
+                self._client.remove(each)
 
     def _files(self, folder: str) -> Iterator[str]:
         with self._errors():

@@ -98,7 +98,8 @@ class _Shard:
             while found := self._there():
                 for some in self._chunks(found, len(found)):
                     with hang_checks_paused([self.lease]):
-                        in_threads(pool, self.lease, self._remove, some)
+                        steps = [some] if self.target.batched else [[each] for each in some]
+                        in_threads(pool, self.lease, self._remove, steps)
                         reach(self.services.settings, "publication_removed")
                         record = partial(record_removed, claim=claim, rows=some)
                         self.services.database.transact(record)
@@ -153,10 +154,11 @@ class _Shard:
                 expired=expired,
             )
 
-    def _remove(self, each: Publication) -> None:
-        place = each.remote_id or self.target.locate(item_of(each, each.event_id))
-        wait_for_turn(self.services, self.lease, self.row, self.target, 1)
-        tried(self.target, self.lease, partial(self.target.take_down, place))
+    def _remove(self, some: Sequence[Publication]) -> None:
+        target = self.target
+        places = [each.remote_id or target.locate(item_of(each, each.event_id)) for each in some]
+        wait_for_turn(self.services, self.lease, self.row, target, len(some))
+        tried(target, self.lease, partial(target.take_down_all, places))
 
     def _chunks(
         self, items: Iterable[T], total: int, size_of: Callable[[T], int] = lambda _: 0

@@ -21,6 +21,7 @@ class Server:
     host: str
     port: int | None
     path: str  # with its leading slash, unescaped
+    called: str = ADDRESS
 
     @property
     def is_loopback(self) -> bool:
@@ -41,22 +42,27 @@ class Server:
         """Raise `Refused` where secrets or items would cross a network in the clear."""
         if self.scheme == "http" and not self.is_loopback:
             raise Refused(
-                f"{ADDRESS} is http:// on another machine: anybody on the way could read along",
+                f"{self.called} is http:// on another machine: anybody on the way could read along",
                 remedy="use https://",
             )
 
 
-def server(text: str, *schemes: str) -> Server:
-    """The server of a URL. Raises `Refused`."""
+def server(text: str, *schemes: str, called: str = ADDRESS) -> Server:
+    """The server of a URL; errors call it what it is `called`. Raises `Refused`."""
     forms = f"use a URL such as {schemes[-1]}://host/path"
-    address = parse_address(text, setting=ADDRESS, schemes=schemes, remedy=forms)
+    address = parse_address(text, setting=called, schemes=schemes, remedy=forms)
     refuse_user(address)
     if len(address.hosts) != 1 or not address.hosts[0].name:
         address.refuse("names no server", forms)
     if address.options:
         address.refuse("has a query, behind its ?", forms)
     host = address.hosts[0]
-    return Server(address.scheme, host.name, host.port, address.path or "/")
+    return Server(address.scheme, host.name, host.port, address.path or "/", called)
+
+
+def endpoint(text: str, called: str) -> None:
+    """Refuse the URL of a service that secrets and items are sent to, unless it is a safe one."""
+    server(text, "http", "https", called=called).require_privacy()
 
 
 def refuse_user(address: Address) -> None:

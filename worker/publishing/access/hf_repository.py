@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from db.errors import NotFound
 from worker.extras import needed_for
+from worker.publishing.access import addresses
 from worker.publishing.access.http import failure, network_errors
 from worker.publishing.base import TargetAway
 
@@ -26,6 +27,9 @@ class Files(ABC):
 
     def close(self) -> None:  # noqa: B027 - as above
         """Close connections."""
+
+    def sweep(self) -> None:  # noqa: B027 - a commit leaves nothing unfinished
+        """Remove what killed workers left of files."""
 
     @abstractmethod
     def write(self, files: Mapping[str, bytes], *, why: str) -> None:
@@ -115,7 +119,9 @@ class Repository(Files):
         with needed_for("publishing to the hub"):
             from huggingface_hub import HfApi  # noqa: PLC0415 - of an extra
 
-        return HfApi(endpoint=self._endpoint, token=self._token or False)
+        api = HfApi(endpoint=self._endpoint, token=self._token or False)
+        addresses.endpoint(api.endpoint, "the endpoint of the hub")  # may be that of HF_ENDPOINT
+        return api
 
     @cached_property
     def _client(self) -> "httpx.Client":

@@ -1,13 +1,18 @@
 """Files in a folder that others serve or read: whole or not at all, and readable by everybody."""
 
+import hashlib
+import secrets
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from db.errors import NotFound
-from worker.files import atomic_write, disk_errors, inside
+from worker.files import disk_errors, durable_rename, inside
 from worker.publishing.base import TargetAway
 
 FILE_MODE, FOLDER_MODE = 0o644, 0o755  # whatever the umask of the worker, which is private
+UNFINISHED = ".tmp"  # a folder of the worker's alone, as that of `worker.store.folder`
+ABANDONED_S = 3600  # no file takes as long to write
 
 
 def require_folder(root: Path) -> None:
@@ -30,9 +35,15 @@ def write(root: Path, key: str, data: bytes) -> None:
     path = path_of(root, key)
     with disk_errors(root):
         _make_folders(root, path.parent)
-        with atomic_write(path) as file:
-            Path(file.name).chmod(FILE_MODE)
-            file.write(data)
+        (root / UNFINISHED).mkdir(mode=0o700, exist_ok=True)
+        temporary = root / UNFINISHED / f"{_mark(key)}-{secrets.token_hex(8)}"
+        try:
+            temporary.write_bytes(data)
+            temporary.chmod(FILE_MODE)
+            durable_rename(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def read(root: Path, key: str) -> bytes:
@@ -46,16 +57,32 @@ def read(root: Path, key: str) -> bytes:
 
 
 def remove(root: Path, key: str) -> None:
-    """Remove a file if it is there, and the folders that this leaves empty."""
+    """Remove a file if it is there, what killed workers left of it, and folders left empty."""
     require_folder(root)
     path = path_of(root, key)
-    with disk_errors(root), suppress(FileNotFoundError):
-        path.unlink()
+    with disk_errors(root):
+        path.unlink(missing_ok=True)
+        for each in (root / UNFINISHED).glob(f"{_mark(key)}-*"):
+            each.unlink(missing_ok=True)
     with suppress(OSError):  # not empty, or in use again
         for folder in path.parents:
             if folder == root:
                 break
             folder.rmdir()
+
+
+def sweep(root: Path) -> None:
+    """Remove what killed workers left of any file."""
+    with disk_errors(root):
+        for each in (root / UNFINISHED).glob("*"):
+            with suppress(FileNotFoundError):
+                if time.time() - each.stat().st_mtime > ABANDONED_S:
+                    each.unlink()
+
+
+def _mark(key: str) -> str:
+    """By which unfinished files of a key are known."""
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
 def _make_folders(root: Path, folder: Path) -> None:

@@ -35,7 +35,6 @@ class Item:
     licence: str = ""
     dataset: str = ""
     statement: Mapping[str, str] = field(default_factory=dict)  # Copyright, Creator
-    proof: bytes = b""
 
     @cached_property
     def exhibit(self) -> Exhibit:
@@ -50,7 +49,6 @@ class Item:
             f"records/{self.key}.json": record_json(self.record),
             self.picture: self.exhibit.picture,
             self.sound: self.exhibit.sound,
-            f"proofs/{self.key}.json": self.proof,
         }
         return {name: data for name, data in found.items() if name and data}
 
@@ -174,7 +172,7 @@ def files_of(key: str) -> list[str]:
         *own,
         f"pictures/{key}.png",
         f"sounds/{key}.wav",
-        *(f"{each}/{key}.json" for each in ("records", "proofs")),
+        f"records/{key}.json",
     ]
 
 

@@ -585,6 +585,10 @@ def test_no_secret_is_on_record_or_told(genmill, services, picture_job, work, tm
         ("webhook", "https://h/in"),
         ("sftp", "sftp://h/in", "--set", "user=ann", "--secret", "password=env:X"),
         ("folder", "/x", "--set", "canary"),
+        ("hub", "hf://ann/cats", "--set", "endpoint=https://ann:canary@h"),
+        ("hub", "hf://ann/cats", "--set", "endpoint=http://canary.example.org"),
+        ("gallery", "/x", "--set", "url=https://ann:canary@h/"),
+        ("gallery", "s3://b/p?endpoint_url=http://canary.example.org"),
         ("folder", "/x", "--set", "rate=canary1", "--set", "rate=canary2"),
     ],
 )
@@ -593,6 +597,17 @@ def test_a_target_that_is_wrong_is_refused_without_repeating_a_secret(genmill, w
     assert found.code == 2
     assert "canary" not in found.err
     assert genmill("target", "list", "-q").out == ""
+
+
+def test_a_target_takes_a_profile_of_marks_that_is_known(genmill, tmp_path):
+    found = genmill("target", "add", "x", "folder", "/x", "--set", "marks=eu-art5")
+    assert found.code == 2
+    assert "eu-art50" in found.err
+    own = tmp_path / "own.toml"
+    own.write_text('name = "of-ours"\nmarks = ["record"]\n')
+    for name, given, kept in (("x", "cn-gb45438", "cn-gb45438"), ("y", str(own), "of-ours")):
+        genmill("target", "add", name, "folder", "/x", "--set", f"marks={given}")
+        assert genmill("target", "show", name, "--json").json["settings"]["marks"] == kept
 
 
 @SLOW

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import logging
+import os
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -20,6 +22,7 @@ from tests.receivers import (
     running,
 )
 from worker.publishing import KINDS, find_kind, open_target
+from worker.publishing.access import public_files
 from worker.publishing.access.secrets import SecretMissing, parse_places
 from worker.publishing.base import Item, ItemRefused, TargetAway
 
@@ -94,6 +97,55 @@ def test_an_item_of_the_same_key_is_replaced_whole(receiver):
         place = target.put(item(b"a long first one"), b"a long first one", RECORD)
         target.put(item(b"second"), b"second", RECORD)
         assert target.fetch(place) == b"second"
+
+
+class Killed(BaseException):
+    """The end of a worker, which cleans nothing up."""
+
+
+UPLOADS = {  # what comes after the upload of a file, before it has its name
+    "webdav": "webdav4.client.Client.move",
+    "sftp": "worker.publishing.sftp._replace",
+    "folder": "worker.publishing.access.public_files.durable_rename",
+}
+WRITES = {  # the writing of a file, of an item or a record
+    "webdav": lambda target, name: target._write(name, b"half"),
+    "sftp": lambda target, name: target._run(target._write(name, b"half")),
+    "folder": lambda target, name: public_files.write(target.root, name, b"half"),
+}
+
+
+@pytest.mark.parametrize("kind", [pytest.param("webdav", marks=SLOW), "sftp", "folder"])
+def test_what_a_worker_that_was_killed_left_goes_with_its_item(kind, tmp_path, monkeypatch):
+    def kill(*_, **__):
+        raise Killed
+
+    with running(KINDS_WITH_FILES[kind](tmp_path / "root")) as receiver, opened(receiver) as target:
+        place = target.put(item(b"one"), b"one", RECORD)
+        target.put(item(b"two", 8), b"two", RECORD)
+        before = set(receiver.files())
+        with monkeypatch.context() as patched:
+            patched.setattr(UPLOADS[kind], kill)
+            patched.setattr("pathlib.Path.unlink", kill)
+            for name in (place, f"{place}.json"):
+                with pytest.raises(Killed):
+                    WRITES[kind](target, name)
+        assert {each.read_bytes() for each in set(receiver.files()) - before} == {b"half"}
+        target.take_down(place)
+        assert len(receiver.files()) == 2
+        assert target.fetch(target.locate(item(b"two", 8))) == b"two"
+
+
+def test_an_unfinished_file_is_private_and_is_removed_in_the_end(tmp_path):
+    with running(Mounted(tmp_path / "root")) as receiver, opened(receiver) as target:
+        target.put(item(b"one"), b"one", RECORD)
+        folder = receiver.folder / ".tmp"
+        assert folder.stat().st_mode & 0o777 == 0o700
+        for name, age_s in (("new", 0), ("old", 4000)):
+            (folder / name).write_bytes(b"half")
+            os.utime(folder / name, (time.time() - age_s,) * 2)
+        target.finish()
+        assert [each.name for each in folder.iterdir()] == ["new"]
 
 
 @pytest.mark.parametrize("kind", [pytest.param("webdav", marks=SLOW), "sftp", "folder"])
@@ -210,7 +262,12 @@ WRONG = {
     "webdav": ["http://example.org/in", "https://ann:canary@h/", "ftp://h/", "https://h/?canary=1"],
     "webhook": ["http://10.0.0.1/in", "https://canary@h/", "canary"],
     "sftp": ["sftp://ann:canary@h/in", "ssh://h/in", "sftp:///in"],
-    "s3": ["s3://key:canary@bucket", "file:///tmp/x", "https://bucket"],
+    "s3": [
+        *("s3://key:canary@bucket", "file:///tmp/x", "https://bucket"),
+        "s3://bucket/p?endpoint_url=http://canary.example.org",
+        "s3://bucket/p?endpoint_url=https://ann:canary@h",
+    ],
+    "gallery": ["s3://bucket/p?endpoint_url=http://canary.example.org"],
     "folder": ["relative/canary", "s3://bucket"],
 }
 
