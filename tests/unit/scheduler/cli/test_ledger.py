@@ -47,7 +47,7 @@ def verify(*words: object) -> tuple[int, str]:
     proof, *files = map(str, words)
     document = json.loads(Path(proof).read_text())
     try:
-        list(verify_proof.verify_proof(document, None))
+        list(verify_proof.verify_proof(document, []))
         known = verify_proof.known_digests(document)
         for file in files:
             verify_proof.verify_file(Path(file), known, document["job"])
@@ -151,7 +151,48 @@ def test_a_proof_in_which_anything_was_changed_does_not_hold(proven):
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     with pytest.raises(verify_proof.NotProvenError, match="the key that you gave"):
-        list(verify_proof.verify_proof(json.loads(whole), pem))
+        list(verify_proof.verify_proof(json.loads(whole), [pem]))
+
+
+def signed_by(private: Ed25519PrivateKey, head: dict, **changes: str) -> dict:
+    """A head signed by another key, with other texts in it."""
+    text = head["text"]
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    pem = private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    signature = base64.b64encode(private.sign(text.encode())).decode()
+    return head | {"text": text, "public_key": pem.decode(), "signature": signature}
+
+
+@pytest.mark.parametrize("content", ["", "\n", "no key"])
+def test_a_file_without_a_key_accepts_no_proof(proven, content):
+    Path("key.pem").write_text(content)
+    done = run_alone(proven, "--key", "key.pem")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "a key that you gave, or that of a head, is no public key as PEM" in done.stderr
+
+
+def test_an_older_head_is_signed_by_a_key_that_was_given_and_of_the_same_ledger(proven):
+    proof, thief = json.loads(proven.read_text()), Ed25519PrivateKey.generate()
+    true, consistency = [proof["head"]["public_key"].encode()], []
+    forged = signed_by(thief, proof["head"])
+
+    def told_of(head: dict, keys: list[bytes]) -> str:
+        proof["older"] = {"head": head, "consistency": consistency}
+        try:
+            return list(verify_proof.verify_proof(proof, keys))[-1]
+        except verify_proof.NotProvenError as error:
+            return str(error)
+
+    assert told_of(proof["head"], true).endswith("its leaves are still the first ones")
+    assert "not signed by the key that you gave" in told_of(forged, true)
+    both = [*true, forged["public_key"].encode()]  # the key was replaced in between
+    assert told_of(forged, both).endswith("its leaves are still the first ones")
+    another = signed_by(thief, proof["head"], genmill="another")
+    assert told_of(another, both) == "the older head is another ledger's"
+    assert told_of(another, []) == "the older head is another ledger's"
 
 
 def test_the_proof_of_an_artifact_holds_its_samples_alone(genmill, picture_job):
