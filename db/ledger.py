@@ -130,6 +130,22 @@ def add_head(session: Session, head: LedgerHead) -> None:
     insert_new(session, LedgerHead, [row])
 
 
+def require_head(session: Session, head: LedgerHead) -> None:
+    """Raise `BadRecord` unless the ledger still begins with the leaves that a head is of."""
+    log = current(session)
+    size = 0 if log is None else log.size
+    if size < head.size:
+        told = f"the ledger has {size} leaves, and {head.size} of it were signed"
+    elif root(session, head.size).hex() != head.root:
+        told = f"the first {head.size} leaves of the ledger are not those that were signed"
+    else:
+        return
+    raise BadRecord(
+        f"{told}: it was cut or written anew",
+        remedy="restore a backup; `genmill provenance audit` says what differs",
+    )
+
+
 def new_head(session: Session) -> tuple[str, LedgerHead] | None:
     """The ledger's id and the head of all its leaves, unsigned; None before its first leaf."""
     ledger = current(session)

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select, text
 
-from db import audit_trail, ledger
+from db import audit_trail, ledger, setbacks
+from db.errors import BadRecord
 from db.leaves import MANIFEST, head_text, leaf_text, row_data
 from db.merkle import leaf_hash
 from db.tables import Job, LedgerHead, LedgerLeaf
@@ -416,6 +417,39 @@ def test_only_a_head_that_was_kept_outside_shows_that_the_end_was_cut_off(genmil
     done = genmill("provenance", "audit", "--head", "head.json")
     assert done.code == 1
     assert f"the ledger was cut to {size - 1} leaves" in done.out
+
+
+@pytest.mark.parametrize("cut", [1, "all"])
+def test_a_ledger_that_was_cut_is_not_signed_again(
+    services, genmill, picture_job, monkeypatch, cut
+):
+    def shorten(session):
+        size = ledger.current(session).size
+        left = size - cut if cut != "all" else 0
+        ledger.current(session).size = left
+        session.execute(text("DELETE FROM ledger_leaves WHERE idx >= :n"), {"n": left})
+        gone = "DELETE FROM ledger_nodes WHERE (number + 1) * (1 << level) > :n"
+        session.execute(text(gone), {"n": left})
+        return size
+
+    assert genmill("provenance", "proof", picture_job).code == 0
+    write_ledger(services)
+    sign_head(services)
+    size = services.database.transact(shorten)
+    monkeypatch.setattr("worker.services.ledger.HEAD_EVERY", timedelta(0))
+    counts = run_round(services)
+    assert (counts.leaves, counts.reaped) == (0, 0)  # the other steps ran
+    with services.database.read() as session:
+        told = setbacks.known(session, "the scheduler's round")["writing the ledger"].error
+    assert f"and {size} of it were signed" in told
+    for _ in range(3):  # more leaves than before
+        with services.database.write() as session:
+            audit_trail.note(session, "ann", "published", "glyphs:2")
+    services.database.transact(ledger.extend)
+    with pytest.raises(BadRecord, match=r"are not those that were signed|were signed"):
+        sign_head(services)
+    with services.database.read() as session:
+        assert ledger.newest_head(session).size == size
 
 
 @pytest.mark.slow
