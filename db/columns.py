@@ -37,6 +37,12 @@ def new_id() -> str:
     return next(_new_ids(1))
 
 
+def id_after(last: str) -> str:
+    """A fresh id that sorts after another one, even if a faster clock has made that."""
+    fresh = new_id()
+    return fresh if fresh > last else hyphenated(f"{int(last.replace('-', ''), 16) + 1:032x}")
+
+
 def first_id(at: datetime) -> str:
     """The first of the ids of a time: no id of an earlier millisecond sorts after it."""
     return hyphenated(f"{max(0, int(at.timestamp() * 1000)):012x}".ljust(ID_DIGITS, "0"))

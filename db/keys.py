@@ -66,7 +66,7 @@ def rotate(session: Session, key: NewKey, *, replaced: str) -> Key:
 
 def revoke(session: Session, key_ids: Iterable[str], reason: str) -> list[Key]:
     """Revoke keys: nothing that they made may be trusted. Those revoked before stay as they are."""
-    now, found = clock(session), [get(session, each) for each in key_ids]
+    now, found = clock(session), [get(session, each, lock=True) for each in key_ids]
     revoked: list[Key] = []
     for key in found:
         if key.revoked_at is None:
@@ -83,9 +83,9 @@ def rewrap(session: Session, key: Key, wrapped: bytes) -> None:
     session.execute(update(Key).where(*unchanged).values(wrapped=wrapped))
 
 
-def get(session: Session, key_id: str) -> Key:
+def get(session: Session, key_id: str, *, lock: bool = False) -> Key:
     """The key with this id. Raises `NotFound` with the nearest spelling."""
-    found = session.get(Key, key_id, populate_existing=True)
+    found = session.get(Key, key_id, populate_existing=True, with_for_update=lock or None)
     if found is None:
         raise NotFound.unknown("key", key_id, session.scalars(select(Key.id)))
     return found

@@ -5,14 +5,14 @@ wait their places. Manifests of jobs are entered there too, so that finishing a 
 Whoever extends locks the row of `Ledger`: any number of schedulers may do it.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.orm import Session
 
-from db.columns import new_id
+from db.columns import id_after, new_id
 from db.ended_jobs import ended_jobs, locked_place
 from db.errors import BadRecord
 from db.leaves import MANIFEST, leaf_text, row_data
@@ -130,6 +130,22 @@ def add_head(session: Session, head: LedgerHead) -> None:
     insert_new(session, LedgerHead, [row])
 
 
+def require_head(session: Session, head: LedgerHead) -> None:
+    """Raise `BadRecord` unless the ledger still begins with the leaves that a head is of."""
+    log = current(session)
+    size = 0 if log is None else log.size
+    if size < head.size:
+        told = f"the ledger has {size} leaves, and {head.size} of it were signed"
+    elif root(session, head.size).hex() != head.root:
+        told = f"the first {head.size} leaves of the ledger are not those that were signed"
+    else:
+        return
+    raise BadRecord(
+        f"{told}: it was cut or written anew",
+        remedy="restore a backup; `genmill provenance audit` says what differs",
+    )
+
+
 def new_head(session: Session) -> tuple[str, LedgerHead] | None:
     """The ledger's id and the head of all its leaves, unsigned; None before its first leaf."""
     ledger = current(session)
@@ -167,11 +183,22 @@ def _enter_manifests(session: Session, job_ids: Collection[str]) -> None:
     enter(session, MANIFEST, *session.execute(_without_leaf(job_ids)).mappings())
 
 
-def _insert(session: Session, kind: str, leaves: Collection[tuple[str, str]]) -> None:
-    """Insert leaves, each given by its subject and its text."""
-    rows = [(new_id(), subject, text, leaf_hash(text.encode()).hex()) for subject, text in leaves]
+def _insert(session: Session, kind: str, leaves: Sequence[tuple[str, str]]) -> None:
+    """Insert leaves, each given by its subject and its text.
+
+    Each gets its place after those about the same row, whatever clocks say: whoever writes them has
+    locked or made that row, so the earlier ones can be seen.
+    """
     columns = ("id", "subject", "text", "leaf_hash")
-    insert_tuples(session, LedgerLeaf, columns, rows, kind=kind)
+    for start in range(0, len(leaves), LEAVES_AT_ONCE):
+        some = leaves[start : start + LEAVES_AT_ONCE]
+        about = LedgerLeaf.subject.in_([subject for subject, _ in some])
+        earlier = select(LedgerLeaf.id).where(about, LedgerLeaf.kind == kind)
+        last, rows = max(session.scalars(earlier), default=""), []
+        for subject, text in some:
+            last = id_after(last)
+            rows.append((last, subject, text, leaf_hash(text.encode()).hex()))
+        insert_tuples(session, LedgerLeaf, columns, rows, kind=kind)
 
 
 def _without_leaf(job_ids: Collection[str]) -> Select[str, str | None]:

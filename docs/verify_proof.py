@@ -5,12 +5,12 @@ r"""Verify a Genmill proof, and files that are said to come from it, without Gen
 
 Needs Python 3.11, `cryptography`, and no network. Each line of its output is a step that holds:
 
-1. the signature of the ledger's head, by the Ed25519 key in the proof, or by yours (--key);
+1. the signature of the ledger's head, by the Ed25519 key in the proof, or by one of yours (--key);
 2. the path from the leaf to the head's root: the leaf is in that ledger (RFC 9162, section 2.1.3);
 3. the manifest: the leaf holds its SHA-256;
 4. the digests of the samples: the manifest holds the SHA-256 over all of them;
 5. each FILE: its SHA-256 is that of an artifact or a sample. Of a .jsonl, every line is looked up;
-6. an older head in the proof: the ledger has only grown since (RFC 9162, section 2.1.4).
+6. an older head in the proof, signed alike: this ledger has only grown since (section 2.1.4).
 """
 
 import argparse
@@ -19,12 +19,13 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 FORMAT = "genmill-proof-1"
 
@@ -43,29 +44,27 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\1" + left + right).digest()
 
 
-def climb(number: int, last: int) -> tuple[int, int]:
-    """Up from a node to one that is a right child, or to the root."""
-    while number and not number & 1:
+def turns(number: int, last: int, path: list[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """The siblings on the way up from a node, and whether each is a left one."""
+    for sibling in path:
+        if not last:
+            fail("the path is too long")
+        is_left = bool(number & 1) or number == last
+        yield sibling, is_left
+        while is_left and number and not number & 1:
+            number, last = number >> 1, last >> 1
         number, last = number >> 1, last >> 1
-    return number, last
+    if last:
+        fail("the path is too short")
 
 
 def root_of_inclusion(leaf: bytes, index: int, size: int, path: list[bytes]) -> bytes:
     """The root that a path leads to from a leaf (RFC 9162, section 2.1.3.2)."""
     if not 0 <= index < size:
         fail(f"leaf {index} cannot be in a tree of {size} leaves")
-    number, last, node = index, size - 1, leaf
-    for sibling in path:
-        if not last:
-            fail("the path is too long")
-        if number & 1 or number == last:
-            node = node_hash(sibling, node)
-            number, last = climb(number, last)
-        else:
-            node = node_hash(node, sibling)
-        number, last = number >> 1, last >> 1
-    if last:
-        fail("the path is too short")
+    node = leaf
+    for sibling, is_left in turns(index, size - 1, path):
+        node = node_hash(sibling, node) if is_left else node_hash(node, sibling)
     return node
 
 
@@ -76,41 +75,39 @@ def roots_of_consistency(old: int, new: int, root: bytes, path: list[bytes]) -> 
     nodes = [*([] if old & (old - 1) else [root]), *path] or [b""]
     if old == new:
         return [root, root]
-    number, last = old - 1, new - 1
-    while number & 1:
-        number, last = number >> 1, last >> 1
+    up = (old & -old).bit_length() - 1  # levels, to the root of the last whole part of the old one
     first = second = nodes[0]
-    for node in nodes[1:]:
-        if not last:
-            fail("the path is too long")
-        if number & 1 or number == last:
-            first, second = node_hash(node, first), node_hash(node, second)
-            number, last = climb(number, last)
-        else:
-            second = node_hash(second, node)
-        number, last = number >> 1, last >> 1
-    if last:
-        fail("the path is too short")
+    for node, is_left in turns((old - 1) >> up, (new - 1) >> up, nodes[1:]):
+        first = node_hash(node, first) if is_left else first
+        second = node_hash(node, second) if is_left else node_hash(second, node)
     return [first, second]
 
 
-def verify_head(head: dict[str, Any], pinned: bytes | None) -> tuple[int, bytes, str]:
+def key_of(head: dict[str, Any], pinned: list[bytes]) -> Ed25519PublicKey:
+    """The key that signed a head: one of yours, or else the one that it names."""
+    for pem in pinned or [head["public_key"].encode()]:
+        try:
+            key = load_pem_public_key(pem)
+        except (ValueError, UnsupportedAlgorithm):
+            fail("a key that you gave, or that of a head, is no public key as PEM")
+        if not isinstance(key, Ed25519PublicKey):
+            fail("the key is not an Ed25519 public key")
+        with suppress(InvalidSignature):
+            key.verify(base64.b64decode(head["signature"], validate=True), head["text"].encode())
+            return key
+    fail("the head is not signed by " + ("the key that you gave" if pinned else "its key"))
+
+
+def verify_head(head: dict[str, Any], pinned: list[bytes]) -> tuple[int, bytes, str]:
     """Verify a head's signature; return its size, its root, and what was verified."""
-    key = serialization.load_pem_public_key(pinned or head["public_key"].encode())
-    if not isinstance(key, Ed25519PublicKey):
-        fail("the key is not an Ed25519 public key")
-    try:
-        key.verify(base64.b64decode(head["signature"], validate=True), head["text"].encode())
-    except InvalidSignature:
-        fail("the head is not signed by " + ("the key that you gave" if pinned else "its key"))
+    key = key_of(head, pinned).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     origin, size, root, at, *_ = head["text"].split("\n")
-    form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    of_key = hashlib.sha256(key.public_bytes(*form)).hexdigest()
+    of_key = hashlib.sha256(key).hexdigest()
     told = f"head: {size} leaves of {origin}, signed {at} by the key with SHA-256 {of_key}"
     return int(size), base64.b64decode(root, validate=True), told
 
 
-def verify_proof(proof: dict[str, Any], pinned: bytes | None) -> Iterator[str]:
+def verify_proof(proof: dict[str, Any], pinned: list[bytes]) -> Iterator[str]:
     """Verify everything but files; a line for each step that holds."""
     if proof["format"] != FORMAT:
         fail(f"this script verifies {FORMAT}, not {proof['format']}")
@@ -131,12 +128,14 @@ def verify_proof(proof: dict[str, Any], pinned: bytes | None) -> Iterator[str]:
         fail("the manifest is another job's")
     yield f"manifest: {len(made['artifacts'])} artifacts, SHA-256 {told}"
     if older := proof.get("older"):
-        yield verify_older(older, size, root)
+        if older["head"]["text"].split("\n")[0] != proof["head"]["text"].split("\n")[0]:
+            fail("the older head is another ledger's")
+        yield verify_older(older, size, root, pinned)
 
 
-def verify_older(older: dict[str, Any], size: int, root: bytes) -> str:
+def verify_older(older: dict[str, Any], size: int, root: bytes, pinned: list[bytes]) -> str:
     """Verify that the ledger goes on from an older head."""
-    old_size, old_root, told = verify_head(older["head"], None)
+    old_size, old_root, told = verify_head(older["head"], pinned)
     path = [bytes.fromhex(each) for each in older["consistency"]]
     if roots_of_consistency(old_size, size, old_root, path) != [old_root, root]:
         fail(f"the ledger does not go on from the older head of {old_size} leaves")
@@ -177,11 +176,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Verify a Genmill proof and files of its job.")
     parser.add_argument("proof", type=Path, help="what `genmill provenance proof` wrote")
     parser.add_argument("files", type=Path, nargs="*", help="files that were downloaded")
-    parser.add_argument("--key", type=Path, help="the ledger's public key, as PEM, as you know it")
+    told = "a public key of the ledger, as PEM, as you know it; again for each that it has had"
+    parser.add_argument("--key", type=Path, action="append", default=[], help=told)
     given = parser.parse_args()
     try:
         proof = json.loads(given.proof.read_text("utf-8"))
-        for line in verify_proof(proof, given.key.read_bytes() if given.key else None):
+        for line in verify_proof(proof, [each.read_bytes() for each in given.key]):
             print("ok:", line)
         known = known_digests(proof)
         for file in given.files:

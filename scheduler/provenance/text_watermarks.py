@@ -9,7 +9,7 @@ from db import lineage, models
 from db.errors import GenmillError, MissingPackage, Unreachable
 from db.tables import ModelVersion
 from worker.keys.keyring import Keyring
-from worker.marks.base import ABSENT, NOT_APPLICABLE, PRESENT, Reading
+from worker.marks.base import ABSENT, NOT_APPLICABLE, Reading
 from worker.marks.text_watermark import LEVEL, MARK, Tokenize, tokenizer_in
 from worker.services import Services
 
@@ -83,8 +83,8 @@ def _clearest(readings: Sequence[Reading]) -> Reading:
     if "p_value" not in best.says:
         return best
     chance = min(1.0, _p_value(best) * len(readings))
-    state = PRESENT if best.state == PRESENT and chance <= LEVEL else ABSENT
-    return replace(best, state=state, says={**best.says, "p_value": chance})
+    says = {**best.says, "p_value": chance}
+    return replace(best, says=says) if chance <= LEVEL else Reading(MARK.name, ABSENT, says)
 
 
 def _p_value(reading: Reading) -> float:

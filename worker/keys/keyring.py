@@ -70,6 +70,11 @@ class HeldKey:
         """Of a signing key, the serial number of its certificate."""
         return serial_of(self.public) if self.public and self.purpose is Purpose.SIGNING else None
 
+    @cached_property
+    def anchor(self) -> str:
+        """Of a signing key, the certificate that its signatures lead up to, as PEM."""
+        return anchor_of(self.public) if self.public and self.purpose is Purpose.SIGNING else ""
+
 
 @dataclass(frozen=True)
 class Keyring:
@@ -160,7 +165,7 @@ class Keyring:
         revoked keys too: what they signed is ours, and is told as revoked.
         """
         found = [key.public for key in self.all(Purpose.AUTHORITY) if key.public]
-        found += [anchor_of(key.public) for key in self.all(Purpose.SIGNING) if key.public]
+        found += [key.anchor for key in self.all(Purpose.SIGNING)]
         return "".join(dict.fromkeys(found))
 
     def examine(self) -> str:

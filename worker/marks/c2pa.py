@@ -238,6 +238,8 @@ def _read(data: bytes, keys: "Keyring", container: Container) -> Reading:
     failures = [each for each in library.failures(found) if each.get("code") != UNTRUSTED]
     key = keys.signing_key(str(signature.get("cert_serial_number", "")))
     trusted = key is not None and _passed(found) >= SIGNED  # also if the file was changed since
+    if trusted and key and key.anchor != keys.anchors:
+        trusted = _is_by(key, data, media_type)
     assertions = {each["label"]: each.get("data") for each in manifest.get("assertions", ())}
     broken = list(dict.fromkeys(str(each.get("code")) for each in failures))
     says: dict[str, JsonValue] = {
@@ -258,6 +260,15 @@ def _read(data: bytes, keys: "Keyring", container: Container) -> Reading:
     why = f"it is signed by {signature.get('issuer')!r}, not by a key of this installation"
     said = Reading(MARK.name, PRESENT, says, "" if trusted else why)
     return _as_revoked(said, key) if trusted and key and key.revoked_at else said
+
+
+def _is_by(key: "HeldKey", data: bytes, media_type: str) -> bool:
+    """Whether the certificate is of the authority that issued the key's, as its number is.
+
+    Numbers are public, and any other authority of ours, once it was stolen, can use them again.
+    """
+    found = library.read(data, media_type, key.anchor)
+    return found is not None and _passed(found) >= SIGNED
 
 
 def _passed(found: Mapping[str, Any]) -> set[str]:

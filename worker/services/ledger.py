@@ -55,9 +55,16 @@ def seal(services: Services, job_id: str) -> LedgerHead | None:
 
 
 def sign_head(services: Services) -> LedgerHead | None:
-    """The head of all leaves, signed unless it is signed already; None before the first leaf."""
+    """The head of all leaves, signed unless it is signed already; None before the first leaf.
+
+    Raises `BadRecord` if the ledger does not go on from the newest head: that would be a second
+    ledger under the name of the first.
+    """
     with services.database.read() as session:
-        newest, found = ledger.newest_head(session), ledger.new_head(session)
+        newest = ledger.newest_head(session)
+        if newest is not None:
+            ledger.require_head(session, newest)
+        found = ledger.new_head(session)
         if found is None or (newest is not None and newest.size == found[1].size):
             return newest
         keyring = load_keyring(session, services.settings)

@@ -1,23 +1,25 @@
 """The ledger on each database: every leaf once, whoever appends, and what each act enters."""
 
 import json
+import time
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import event, func, select, text
 
-from db import audit_trail, datasets, job_removal, keys, ledger, models, promotions
+from db import audit_trail, columns, datasets, job_removal, keys, ledger, models, promotions
 from db.commits import NewManifest
 from db.ended_jobs import ended_jobs
 from db.errors import BadRecord, Refused
 from db.jobs import succeed_many
-from db.keys import NewKey, Purpose
+from db.keys import ALL_TENANTS, NewKey, Purpose
 from db.leaves import AUDIT, MANIFEST, PROMOTION, REMOVAL, WITHDRAWAL, head_text, leaf_text
 from db.merkle import Place, leaf_hash
 from db.promotions import Reason
 from db.session import clock
 from db.tables import Ledger, LedgerLeaf, LedgerNode, Retention
 from db.version_removal import remove_content
+from scheduler.audit.leaf_checks import rows_are_as_told
 from tests.unit.db.test_merkle import naive_root
 
 NOW = timedelta(0)
@@ -226,6 +228,22 @@ def test_keys_are_entered_when_made_and_whenever_their_state_changes(each_record
     states = [(each["rotated_at"] is None, each["reason"]) for each in told(each_record, "key")]
     assert states == [(True, None), (False, None), (True, None), (True, "lost")]
     assert b"secret" not in b"".join(leaf.text.encode() for leaf in leaves(each_record))
+
+
+def test_leaves_about_a_row_keep_their_order_whatever_clocks_say(each_record, monkeypatch):
+    """Each machine makes ids by its own clock; here the second one's is an hour late."""
+    each_record.run(keys.add, NewKey("key_1", Purpose.HEAD, ALL_TENANTS, "public", b"w"))
+    time_ns = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: time_ns() - 3600 * 10**9)
+    monkeypatch.setattr("db.columns._last", 0)
+    each_record.run(keys.revoke, ["key_1"], "lost")
+    late = columns.new_id()
+    extend(each_record)
+    found = [json.loads(leaf.text)["data"]["reason"] for leaf in leaves(each_record)]
+    assert found == [None, "lost"]
+    assert late < leaves(each_record)[0].id
+    with each_record.database.read() as session:
+        assert list(rows_are_as_told(session.connection())) == []
 
 
 def test_the_trail_is_found_by_time_action_and_subject(record):

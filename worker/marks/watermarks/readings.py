@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from db.errors import GenmillError
-from worker.marks.base import ABSENT, NOT_APPLICABLE, PRESENT, Reading
+from worker.marks.base import ABSENT, DAMAGED, NOT_APPLICABLE, PRESENT, Reading
 
 if TYPE_CHECKING:
-    from worker.keys.keyring import Keyring
+    from worker.keys.keyring import HeldKey, Keyring
 
 PURPOSE = "watermark"  # of the keys
 
@@ -20,23 +20,37 @@ Test = Callable[[bytes], Found]
 def read_by_keys(mark: str, keys: "Keyring", tests: Sequence[Test], *, level: float) -> Reading:
     """Present if a test of a secret, all keys tried, has a p-value of at most `level`.
 
-    Each of `tests` is tried with all keys before the next one, which takes longer.
+    Damaged if only a revoked key's has. Each of `tests` is tried with all keys before the next one,
+    which takes longer.
     """
     secrets, missing = _secrets(keys)
     if not secrets:
         return Reading(mark, NOT_APPLICABLE, why=missing or "there is no watermark key to test for")
-    chance, says, key = 1.0, dict[str, JsonValue](), ""
+    best = dict[str, Found]()  # by key
     for test in tests:
         for key_id, secret in secrets.items():
-            found, details = test(secret)
-            if found < chance or not key:
-                chance, says, key = found, dict(details), key_id
-        if _by_chance(chance, secrets, tests) <= level:
+            found = test(secret)
+            if key_id not in best or found[0] < best[key_id][0]:
+                best[key_id] = found
+        bounds = {each: _by_chance(found[0], secrets, tests) for each, found in best.items()}
+        if min(bounds.values()) <= level:
             break
-    bound = _by_chance(chance, secrets, tests)
-    says["p_value"] = bound
-    present = bound <= level
-    return Reading(mark, PRESENT, says | {"key": key}) if present else Reading(mark, ABSENT, says)
+
+    def rank(key_id: str) -> tuple[bool, bool, float]:
+        return bounds[key_id] > level, keys.get(key_id).revoked_at is not None, best[key_id][0]
+
+    key = min(best, key=rank)  # a thief may add the mark of a revoked one
+    says = {**best[key][1], "p_value": bounds[key]}
+    return _told(mark, keys.get(key), says) if bounds[key] <= level else Reading(mark, ABSENT, says)
+
+
+def _told(mark: str, key: "HeldKey", says: Mapping[str, JsonValue]) -> Reading:
+    """What was found by a key: of a revoked one, anybody may have made it."""
+    says = {**says, "key": key.id}
+    if key.revoked_at is None:
+        return Reading(mark, PRESENT, says)
+    why = f"its key {key.id} was revoked on {key.revoked_at:%Y-%m-%d}: {key.reason}"
+    return Reading(mark, DAMAGED, {**says, "trust": "revoked"}, why)
 
 
 def _by_chance(chance: float, secrets: Mapping[str, bytes], tests: Sequence[Test]) -> float:

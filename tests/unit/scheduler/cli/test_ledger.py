@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select, text
 
-from db import audit_trail, ledger
+from db import audit_trail, ledger, setbacks
+from db.errors import BadRecord
 from db.leaves import MANIFEST, head_text, leaf_text, row_data
 from db.merkle import leaf_hash
 from db.tables import Job, LedgerHead, LedgerLeaf
@@ -47,7 +48,7 @@ def verify(*words: object) -> tuple[int, str]:
     proof, *files = map(str, words)
     document = json.loads(Path(proof).read_text())
     try:
-        list(verify_proof.verify_proof(document, None))
+        list(verify_proof.verify_proof(document, []))
         known = verify_proof.known_digests(document)
         for file in files:
             verify_proof.verify_file(Path(file), known, document["job"])
@@ -151,7 +152,48 @@ def test_a_proof_in_which_anything_was_changed_does_not_hold(proven):
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     with pytest.raises(verify_proof.NotProvenError, match="the key that you gave"):
-        list(verify_proof.verify_proof(json.loads(whole), pem))
+        list(verify_proof.verify_proof(json.loads(whole), [pem]))
+
+
+def signed_by(private: Ed25519PrivateKey, head: dict, **changes: str) -> dict:
+    """A head signed by another key, with other texts in it."""
+    text = head["text"]
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    pem = private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    signature = base64.b64encode(private.sign(text.encode())).decode()
+    return head | {"text": text, "public_key": pem.decode(), "signature": signature}
+
+
+@pytest.mark.parametrize("content", ["", "\n", "no key"])
+def test_a_file_without_a_key_accepts_no_proof(proven, content):
+    Path("key.pem").write_text(content)
+    done = run_alone(proven, "--key", "key.pem")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "a key that you gave, or that of a head, is no public key as PEM" in done.stderr
+
+
+def test_an_older_head_is_signed_by_a_key_that_was_given_and_of_the_same_ledger(proven):
+    proof, thief = json.loads(proven.read_text()), Ed25519PrivateKey.generate()
+    true, consistency = [proof["head"]["public_key"].encode()], []
+    forged = signed_by(thief, proof["head"])
+
+    def told_of(head: dict, keys: list[bytes]) -> str:
+        proof["older"] = {"head": head, "consistency": consistency}
+        try:
+            return list(verify_proof.verify_proof(proof, keys))[-1]
+        except verify_proof.NotProvenError as error:
+            return str(error)
+
+    assert told_of(proof["head"], true).endswith("its leaves are still the first ones")
+    assert "not signed by the key that you gave" in told_of(forged, true)
+    both = [*true, forged["public_key"].encode()]  # the key was replaced in between
+    assert told_of(forged, both).endswith("its leaves are still the first ones")
+    another = signed_by(thief, proof["head"], genmill="another")
+    assert told_of(another, both) == "the older head is another ledger's"
+    assert told_of(another, []) == "the older head is another ledger's"
 
 
 def test_the_proof_of_an_artifact_holds_its_samples_alone(genmill, picture_job):
@@ -375,6 +417,39 @@ def test_only_a_head_that_was_kept_outside_shows_that_the_end_was_cut_off(genmil
     done = genmill("provenance", "audit", "--head", "head.json")
     assert done.code == 1
     assert f"the ledger was cut to {size - 1} leaves" in done.out
+
+
+@pytest.mark.parametrize("cut", [1, "all"])
+def test_a_ledger_that_was_cut_is_not_signed_again(
+    services, genmill, picture_job, monkeypatch, cut
+):
+    def shorten(session):
+        size = ledger.current(session).size
+        left = size - cut if cut != "all" else 0
+        ledger.current(session).size = left
+        session.execute(text("DELETE FROM ledger_leaves WHERE idx >= :n"), {"n": left})
+        gone = "DELETE FROM ledger_nodes WHERE (number + 1) * (1 << level) > :n"
+        session.execute(text(gone), {"n": left})
+        return size
+
+    assert genmill("provenance", "proof", picture_job).code == 0
+    write_ledger(services)
+    sign_head(services)
+    size = services.database.transact(shorten)
+    monkeypatch.setattr("worker.services.ledger.HEAD_EVERY", timedelta(0))
+    counts = run_round(services)
+    assert (counts.leaves, counts.reaped) == (0, 0)  # the other steps ran
+    with services.database.read() as session:
+        told = setbacks.known(session, "the scheduler's round")["writing the ledger"].error
+    assert f"and {size} of it were signed" in told
+    for _ in range(3):  # more leaves than before
+        with services.database.write() as session:
+            audit_trail.note(session, "ann", "published", "glyphs:2")
+    services.database.transact(ledger.extend)
+    with pytest.raises(BadRecord, match=r"are not those that were signed|were signed"):
+        sign_head(services)
+    with services.database.read() as session:
+        assert ledger.newest_head(session).size == size
 
 
 @pytest.mark.slow

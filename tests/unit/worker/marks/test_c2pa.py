@@ -9,7 +9,9 @@ from types import SimpleNamespace
 import c2pa
 import numpy as np
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from PIL import Image
 
 from tests.keyrings import (
@@ -21,10 +23,13 @@ from tests.keyrings import (
     settings_in,
 )
 from worker.data.dataset import Shape
+from worker.keys import certificates
 from worker.keys.bundle import bundle, parse_bundle
+from worker.keys.certificates import read_certificates, read_private
 from worker.mark_profile import Profile
 from worker.marks import c2pa as mark
 from worker.marks.base import Marking
+from worker.marks.credentials import library
 from worker.media import find_medium
 from worker.media.samples.containers import SampleRecord
 from worker.media.samples.record import AI_GENERATED, Origin
@@ -307,6 +312,45 @@ def test_a_serial_number_alone_does_not_make_a_signature_ours(database, settings
     copy = SimpleNamespace(anchors="", signing_key=ring.signing_key)
     found = read(signed, copy)
     assert (found.says["trust"], found.says["key"]) == ("untrusted", None)
+
+
+def forged_by(authority, authority_key, serial):
+    """A file signed by a certificate that a stolen authority gave this number."""
+    issuer, stolen = read_certificates(authority)[0], read_private(authority_key)
+    private = ec.generate_private_key(ec.SECP256R1())
+    subject = certificates._subject("Example Ltd", "Example Ltd content signing")
+    builder = certificates._builder(subject, issuer.subject, private.public_key(), 300)
+    builder._serial_number = serial
+    usages = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
+    for extension, critical in [
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (certificates._usage(digital_signature=True), True),
+        (usages, False),
+    ]:
+        builder = builder.add_extension(extension, critical=critical)
+    signed = certificates._signed(builder, stolen)
+    name = f"thief {serial}"  # of the library's context
+    signer = certificates.Signer(name, "es256", signed, certificates.private_pem(private))
+    claims = {"genmill.origin": {"model": "digits:9"}}
+    [file] = make("image", 1)[1]
+    return library.sign(name, lambda: signer, "image/png", claims, file, version="1")
+
+
+def test_a_stolen_authority_cannot_use_the_number_of_another_ones_key(database, settings, keys):
+    revoked, *_ = keys().all("authority")
+    stolen = keys().secret_of(revoked.id)
+    old, *_ = keys().all("signing")
+    revoke_key(database, revoked.id)
+    new = add_key(database, settings, "signing", name="Example Ltd")
+    ring = keys()
+    assert len(ring.all("authority")) == 2
+    for key, trust in [(ring.get(new), "untrusted"), (ring.get(old.id), "revoked")]:
+        found = read(forged_by(revoked.public, stolen, int(key.serial)), ring)
+        assert found.says["trust"] == trust
+    _, [signed, *_] = sign("image", ring)
+    mark.forget_patterns()  # the library reads it
+    found = read(signed, ring)
+    assert (found.state, found.says["trust"], found.says["key"]) == ("present", "ours", new)
 
 
 def test_many_files_are_signed_in_threads_each_with_its_own_number(keys):

@@ -1,11 +1,15 @@
 """The watermarks as marks: of samples and files, by the keys on record."""
 
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from scheduler.provenance.text_watermarks import _clearest
+from scheduler.provenance.verdicts import Evidence, judge
+from scheduler.results.pieces import Item
 from tests.keyrings import add_key, keyring_of, revoke_key, rotate_key, settings_in
 from tests.unit.worker.marks.watermarks.test_pictures import landscapes
 from tests.unit.worker.marks.watermarks.test_sounds import voice
@@ -16,8 +20,9 @@ from worker.keys.keyring import Keyring
 from worker.mark_profile import Profile
 from worker.marks import find_mark
 from worker.marks.apply import Marker, token_key
-from worker.marks.base import Marking
+from worker.marks.base import Marking, Reading
 from worker.marks.text_watermark import tokenizer_in
+from worker.marks.watermarks.readings import read_by_keys
 from worker.media import find_medium
 from worker.media.samples.containers import SampleRecord
 from worker.media.samples.record import Origin
@@ -87,10 +92,44 @@ def test_what_an_older_key_marked_is_still_known(database, settings, keys, key, 
     [data] = Marker(marking_of(media, keys())).encode(samples(outputs(media)[:1]), SHAPES[media])
     newer = rotate_key(database, settings, key)
     assert read(media, data, keys()).says["key"] == key
-    revoke_key(database, key)
-    assert read(media, data, keys()).says["key"] == key
     [other] = Marker(marking_of(media, keys())).encode(samples(outputs(media)[:1]), SHAPES[media])
     assert read(media, other, keys()).says["key"] == newer
+
+
+@pytest.mark.parametrize("media", ["image", "audio"])
+def test_what_a_revoked_key_marked_is_no_proof(database, settings, keys, key, media):
+    [data] = Marker(marking_of(media, keys())).encode(samples(outputs(media)[:1]), SHAPES[media])
+    rotate_key(database, settings, key)
+    revoke_key(database, key)
+    found = read(media, data, keys())
+    assert (found.state, found.says["trust"], found.says["key"]) == ("damaged", "revoked", key)
+    assert f"its key {key} was revoked on " in found.why
+    medium = find_medium(media)
+    evidence = Evidence("a.png", Item("", data, None), medium, readings=[found])
+    assert judge(evidence).known_by is None
+
+
+def test_the_clearest_reading_of_a_text_by_a_revoked_key_stays_one():
+    readings = [
+        Reading("text_watermark", "absent", {"p_value": 0.4}),
+        Reading("text_watermark", "damaged", {"p_value": 1e-9, "trust": "revoked"}, "revoked"),
+    ]
+    found = _clearest(readings)
+    assert (found.state, found.says) == ("damaged", {"p_value": 2e-9, "trust": "revoked"})
+    assert (
+        _clearest([replace(readings[1], says={"p_value": 0.0009}), readings[0]]).state == "absent"
+    )
+
+
+def test_a_thief_cannot_hide_a_mark_of_ours_under_one_of_a_revoked_key(database, settings, keys):
+    revoked, current = (
+        keys().current("watermark").id,
+        add_key(database, settings, "watermark", tenant="b"),
+    )
+    revoke_key(database, revoked)
+    chances = {keys().secret_of(revoked): 1e-90, keys().secret_of(current): 1e-40}
+    found = read_by_keys("m", keys(), [lambda secret: (chances[secret], {})], level=1e-6)
+    assert (found.state, found.says["key"]) == ("present", current)
 
 
 def test_a_cropped_jpeg_is_known(keys):
