@@ -150,6 +150,23 @@ def test_what_was_published_is_taken_down_and_can_be_published_again(
     assert "publication" in genmill("provenance", "audit").out
 
 
+def test_a_hub_keeps_nothing_of_what_was_taken_down(genmill, services, picture_job, work, tmp_path):
+    receiver = Mounted(tmp_path / "hub")
+    receiver.kind = "hub"
+    add(genmill, receiver)
+    genmill("publish", picture_job, "--target", "shelf")
+    work()
+    metadata = receiver.folder / "metadata.jsonl"
+    assert len(metadata.read_text().splitlines()) == 5
+    down = genmill("publish", picture_job, "--target", "shelf", "--take-down").out.strip()
+    work()
+    assert published(genmill, down) == {"taken down": 5}
+    assert {each.name: each.read_text()[:3] for each in receiver.files()} == {
+        "metadata.jsonl": "",
+        "README.md": "---",
+    }
+
+
 def damage(services, job_id, *, shard: int) -> None:
     """Change a byte of the first sample in an object of the store."""
     artifact = [each for each, _ in sample_objects(services, job_id)][shard]
