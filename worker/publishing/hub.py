@@ -16,8 +16,8 @@ from pydantic import Field
 
 from db.errors import GenmillError, NotFound, Refused
 from worker.files import is_plain
-from worker.publishing.access import addresses, public_files
-from worker.publishing.access.hf_repository import Files, Repository
+from worker.publishing.access import addresses
+from worker.publishing.access.hf_repository import Files, InFolder, Repository
 from worker.publishing.base import (
     Delivery,
     Item,
@@ -45,33 +45,6 @@ class HubSettings(TargetSettings):
     license: str | None = Field(
         None, max_length=100, description="the licence that the card names, as in cc-by-4.0"
     )
-
-
-class _InFolder(Files):
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def __str__(self) -> str:
-        return str(self._root)
-
-    def write(self, files: Mapping[str, bytes], *, why: str) -> None:
-        for name, data in files.items():
-            public_files.write(self._root, name, data)
-
-    def read(self, name: str) -> bytes:
-        return public_files.read(self._root, name)
-
-    def remove(self, names: Sequence[str], *, why: str) -> None:
-        for name in names:
-            public_files.remove(self._root, name)
-
-    def sweep(self) -> None:
-        public_files.sweep(self._root)
-
-    def names(self) -> list[str]:
-        public_files.require_folder(self._root)
-        found = (each for each in self._root.rglob("*") if each.is_file())
-        return sorted(each.relative_to(self._root).as_posix() for each in found)
 
 
 class Hub(Target[HubSettings]):
@@ -107,7 +80,7 @@ class Hub(Target[HubSettings]):
     def _files(self) -> Files:
         place = self.place(self.settings.address)
         if isinstance(place, Path):
-            return _InFolder(place)
+            return InFolder(place)
         return Repository(
             place,
             token=self._secrets.get("token"),

@@ -8,6 +8,7 @@ worker that takes the shard over goes on with what is not recorded; put again, a
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 from sqlalchemy.orm import Session
 
 from db import audit_trail, lineage, publications, published, targets
+from db.errors import Cancelled, Unreachable
 from db.jobs import JobBrief
 from db.publications import PUBLISHED, REFUSED, TAKEN_DOWN, THERE
 from db.tables import Publication
@@ -52,7 +54,12 @@ def publish_job(
         row = targets.get(session, pinned.spec.target)
     with open_target(row.kind, row.settings, row.secrets) as target:
         shard = _Shard(services, pinned, lease, row, target)
-        shard.take_down() if pinned.spec.take_down else shard.publish(context, folder)
+        try:
+            shard.take_down() if pinned.spec.take_down else shard.publish(context, folder)
+        except Cancelled:  # nobody goes on: what is there by now shall be told rightly
+            with hang_checks_paused([lease]), suppress(Unreachable):
+                target.finish()
+            raise
         with hang_checks_paused([lease]):
             tried(target, lease, target.finish)
         reach(services.settings, "publication_finished")

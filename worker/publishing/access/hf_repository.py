@@ -1,16 +1,17 @@
-"""A repository of the Hugging Face hub as files that are written in commits."""
+"""A repository of the Hugging Face hub, written in commits, or a folder of its layout, as files."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from db.errors import NotFound
 from worker.extras import needed_for
-from worker.publishing.access import addresses
+from worker.publishing.access import addresses, public_files
 from worker.publishing.access.http import failure, network_errors
 from worker.publishing.base import TargetAway
 
@@ -46,6 +47,40 @@ class Files(ABC):
     @abstractmethod
     def names(self) -> list[str]:
         """All files, in order."""
+
+
+class InFolder(Files):
+    """A folder of the layout of a repository."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __str__(self) -> str:
+        return str(self._root)
+
+    def write(self, files: Mapping[str, bytes], *, why: str) -> None:
+        """See `Files.write`."""
+        for name, data in files.items():
+            public_files.write(self._root, name, data)
+
+    def read(self, name: str) -> bytes:
+        """See `Files.read`."""
+        return public_files.read(self._root, name)
+
+    def remove(self, names: Sequence[str], *, why: str) -> None:
+        """See `Files.remove`."""
+        for name in names:
+            public_files.remove(self._root, name)
+
+    def sweep(self) -> None:
+        """See `Files.sweep`."""
+        public_files.sweep(self._root)
+
+    def names(self) -> list[str]:
+        """See `Files.names`."""
+        public_files.require_folder(self._root)
+        found = (each for each in self._root.rglob("*") if each.is_file())
+        return sorted(each.relative_to(self._root).as_posix() for each in found)
 
 
 class Repository(Files):

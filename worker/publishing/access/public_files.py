@@ -12,7 +12,7 @@ from worker.publishing.base import TargetAway
 
 FILE_MODE, FOLDER_MODE = 0o644, 0o755  # whatever the umask of the worker, which is private
 UNFINISHED = ".tmp"  # a folder of the worker's alone, as that of `worker.store.folder`
-ABANDONED_S = 3600  # no file takes as long to write
+ABANDONED_S = 600  # without a write: no worker is at it any more
 
 
 def require_folder(root: Path) -> None:

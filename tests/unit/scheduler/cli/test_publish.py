@@ -11,12 +11,13 @@ import pytest
 
 from db import jobs, targets
 from db.columns import new_id
-from db.errors import Stopped, Unreachable
+from db.errors import Cancelled, Stopped, Unreachable
 from db.session import clock
 from db.states import FINAL, JobState
 from db.tables import Publication, Shard
 from scheduler.dispatch.chains import move_chains_on
 from tests.receivers import VARIABLES, Hook, HubServer, Mounted, WebdavServer, record_of, running
+from worker.publishing.hub import Hub
 from worker.services.samples import entries, sample_objects
 
 ALL = {"published": 5}
@@ -175,6 +176,47 @@ def test_the_audit_finds_a_publication_that_was_made_to_look_begun(
     with services.database.write() as session:
         session.query(Publication).update({"marks": None, "state": "published"})
     assert 'state was "begun"' in genmill("provenance", "audit").out
+
+
+def test_a_hub_keeps_nothing_of_what_was_taken_down(genmill, services, picture_job, work, tmp_path):
+    receiver = Mounted(tmp_path / "hub")
+    receiver.kind = "hub"
+    add(genmill, receiver)
+    genmill("publish", picture_job, "--target", "shelf")
+    work()
+    metadata = receiver.folder / "metadata.jsonl"
+    assert len(metadata.read_text().splitlines()) == 5
+    down = genmill("publish", picture_job, "--target", "shelf", "--take-down").out.strip()
+    work()
+    assert published(genmill, down) == {"taken down": 5}
+    assert {each.name: each.read_text()[:3] for each in receiver.files()} == {
+        "metadata.jsonl": "",
+        "README.md": "---",
+    }
+
+
+def test_a_cancelled_taking_down_leaves_no_metadata_of_what_is_gone(
+    genmill, services, picture_job, work, tmp_path, monkeypatch
+):
+    receiver = Mounted(tmp_path / "hub")
+    receiver.kind = "hub"
+    add(genmill, receiver, "--set", "concurrency=1")
+    genmill("publish", picture_job, "--target", "shelf")
+    work()
+    genmill("publish", picture_job, "--target", "shelf", "--take-down")
+    take_down_all, calls = Hub.take_down_all, []
+
+    def cancelled(target, places):
+        calls.append(places)
+        if len(calls) > 1:
+            raise Cancelled("the job was cancelled")
+        take_down_all(target, places)
+
+    monkeypatch.setattr(Hub, "take_down_all", cancelled)
+    with suppress(Cancelled):
+        work()
+    lines = (receiver.folder / "metadata.jsonl").read_text().splitlines()
+    assert len(lines) == len(list(receiver.folder.glob("data/*/*"))) == 5 - len(calls[0])
 
 
 def damage(services, job_id, *, shard: int) -> None:

@@ -1,8 +1,10 @@
 """A gallery as its visitors see it, in a folder and in a bucket."""
 
 import json
+import os
 import stat
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -353,6 +355,16 @@ def test_a_wrong_address_is_refused(address):
 def test_a_wrong_url_is_refused(tmp_path):
     with pytest.raises(Refused, match="use a URL such as"):
         opened(str(tmp_path), url="javascript:alert(1)")
+
+
+def test_what_a_killed_worker_left_half_written_is_removed(gallery):
+    put(gallery, sample())
+    folder = gallery.store.root / ".tmp"
+    for name, age_s in (("new", 0), ("old", 4000)):
+        (folder / name).write_bytes(b"half")
+        os.utime(folder / name, (time.time() - age_s,) * 2)
+    gallery.finish()
+    assert [each.name for each in folder.iterdir()] == ["new"]
 
 
 def test_a_folder_that_is_not_there_is_no_place_to_publish(tmp_path):
