@@ -155,6 +155,9 @@ def _value(settings: Settings, name: str) -> str | None:
     if name == "pager" and value is None:
         value = default_pager()
     text = _text(value)
+    if name == "key_command" and text:
+        program, *arguments = text.split(maxsplit=1)
+        return f"{program} {HIDDEN}" if arguments else program  # any of them may be a password
     if text is None or name not in _PARSERS:
         return text
     # of one that cannot be taken apart, any part may be a password

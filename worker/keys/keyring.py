@@ -4,7 +4,7 @@ Secrets stay wrapped until they are asked for, so that a keyring can be printed 
 keyring of a trust bundle has no secrets: it only verifies.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -164,9 +164,12 @@ class Keyring:
         The installation's authorities, and the last certificates of imported chains. Those of
         revoked keys too: what they signed is ours, and is told as revoked.
         """
-        found = [key.public for key in self.all(Purpose.AUTHORITY) if key.public]
-        found += [key.anchor for key in self.all(Purpose.SIGNING)]
-        return "".join(dict.fromkeys(found))
+        return _anchors_of(self.keys)
+
+    @property
+    def live_anchors(self) -> str:
+        """Those of keys that are not revoked: for readers who know of no revocation."""
+        return _anchors_of(key for key in self.keys if key.revoked_at is None)
 
     def examine(self) -> str:
         """What there is, in words. Raises `WrongKey` for a secret that cannot be unwrapped here.
@@ -185,6 +188,12 @@ class Keyring:
         """The signing key whose certificate has this serial number."""
         known = (key for key in self.all(Purpose.SIGNING) if key.serial == serial)
         return next(known, None)
+
+
+def _anchors_of(keys: Iterable[HeldKey]) -> str:
+    found = sorted(keys, key=lambda key: key.purpose is not Purpose.AUTHORITY)
+    given = (key.public if key.purpose is Purpose.AUTHORITY else key.anchor for key in found)
+    return "".join(dict.fromkeys(filter(None, given)))
 
 
 def load_keyring(session: "Session", settings: "Settings", *, tenant: str | None = None) -> Keyring:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from db.errors import Refused, Unreachable, WrongKey
 from db.path_errors import is_missing, reading, shown
-from db.sharing import file_mode, folder_mode, is_shared
+from db.sharing import GROUP_TOO, OWNER_ONLY, file_mode, folder_mode, is_shared
 from worker.files import disk_errors
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def open_master(settings: "Settings") -> Master:
 
 
 class FileMaster(Master):
-    """The key is a file of 64 hexadecimal digits, readable by its owner alone."""
+    """The key is a file of 64 hexadecimal digits, for its owner alone or a group that shares it."""
 
     mark = b"gmf1"
 
@@ -104,11 +104,15 @@ class FileMaster(Master):
         return key
 
     def _refuse_readable_by_others(self) -> None:
+        """Its group may use it where it shares the home, or else the folder of the file."""
         mode = self.path.stat().st_mode
-        if stat.S_ISREG(mode) and mode & stat.S_IRWXO:
+        group_too = is_shared(self._home or self.path.parent)
+        others = mode & (GROUP_TOO if group_too else OWNER_ONLY)
+        if stat.S_ISREG(mode) and others:
+            who = "every user of this machine" if others & GROUP_TOO else "every user of its group"
             raise Refused(
-                f"{shown(self.path)} can be used by every user of this machine",
-                remedy=f"chmod o-rwx {shlex.quote(shown(self.path))}",
+                f"{shown(self.path)} can be used by {who}",
+                remedy=f"chmod {'o' if group_too else 'go'}-rwx {shlex.quote(shown(self.path))}",
             )
 
 
@@ -174,8 +178,11 @@ class CommandMaster(Master):
         return key, wrapped
 
     def _run(self, what: str, data: bytes) -> bytes:
-        """What the command writes. Nothing that it says is shown: it might be the secret."""
-        command = shlex.join([*self._words, what])
+        """What the command writes. Nothing that it says is shown: it might be the secret.
+
+        Nor are its arguments, which may hold a password.
+        """
+        command = f"{shlex.quote(self._words[0])} ... {what}"
         remedy = "run it by hand to see what it says"
         try:
             done = subprocess.run(  # noqa: S603 - the user's own command, from the settings

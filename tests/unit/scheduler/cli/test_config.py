@@ -64,6 +64,8 @@ def test_every_setting_is_listed_with_its_value_source_and_meaning(genmill, desk
         ("REDIS_URL", "canary", "***"),
         ("STORE_URL", "s3://ann:canary@bucket", "***"),
         ("STORE_URL", "s3://bucket/prefix", "s3://bucket/prefix"),
+        ("KEY_COMMAND", "/etc/kms --token=canary -v", "/etc/kms ***"),
+        ("KEY_COMMAND", "/etc/kms", "/etc/kms"),
     ],
 )
 def test_passwords_are_masked(genmill, desk, monkeypatch, setting, given, value):

@@ -209,6 +209,9 @@ def test_the_bundle_has_all_that_is_public_and_no_secret(database, settings, add
     for secret in (lambda: read.secret_of(mark), lambda: read.secret_of(signing)):
         with pytest.raises(WrongKey, match="a trust bundle has none"):
             secret()
+    [authority] = ring.all("authority")
+    revoke_key(database, authority.id)
+    assert export_bundle(keyring_of(database, settings), tmp_path / "late")[1].read_text() == ""
     [one] = export_bundle(ring, tmp_path / "one.json")
     assert read_bundle(one) == read
 

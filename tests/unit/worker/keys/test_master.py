@@ -100,14 +100,35 @@ def test_a_file_that_is_no_key_is_refused_without_showing_it(tmp_path, text):
     assert not text or text not in str(refused.value)
 
 
-def test_a_file_that_everybody_can_read_is_refused(tmp_path):
-    path = tmp_path / "key"
+def key_file(folder):
+    path = folder / "key"
     path.write_text("ab" * 32)
-    path.chmod(0o644)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("mode", "who"), [(0o644, "user of this machine"), (0o440, "user of its group")]
+)
+def test_a_file_that_others_can_use_is_refused(tmp_path, mode, who):
+    path = key_file(tmp_path)
+    path.chmod(mode)
+    with pytest.raises(Refused, match=f"every {who}; chmod go-rwx"):
+        FileMaster(path).wrap(SECRET, "key a")
+    path.chmod(0o400)
+    assert FileMaster(path).unwrap(FileMaster(path).wrap(SECRET, "key a"), "key a") == SECRET
+
+
+def test_a_group_that_shares_the_home_shares_its_key(tmp_path):
+    tmp_path.chmod(0o2770)
+    path = key_file(tmp_path)
+    path.chmod(0o440)
+    FileMaster(path).wrap(SECRET, "key a")
+    FileMaster(path, home=tmp_path).wrap(SECRET, "key a")
+    path.chmod(0o444)
     with pytest.raises(Refused, match="every user of this machine; chmod o-rwx"):
         FileMaster(path).wrap(SECRET, "key a")
-    path.chmod(0o440)
-    assert FileMaster(path).unwrap(FileMaster(path).wrap(SECRET, "key a"), "key a") == SECRET
+    (tmp_path / "keys").mkdir(mode=0o700)
+    FileMaster(tmp_path / "keys" / "master.key", home=tmp_path).wrap(SECRET, "key a")
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path, plain_user):
@@ -157,6 +178,14 @@ def test_a_command_that_does_not_protect_is_refused(command, error, says, capfd)
     with pytest.raises(error, match=says):
         CommandMaster(command).wrap(SECRET, "key a")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("command", ["sh -c 'exit 7'", "no-such-program"])
+def test_the_arguments_of_a_command_are_not_shown(command):
+    with pytest.raises((Refused, Unreachable)) as told:
+        CommandMaster(f"{command} --token=s3cret --user=ann").wrap(SECRET, "key a")
+    assert "s3cret" not in str(told.value)
+    assert f"`{command.split()[0]} ... wrap`" in str(told.value)
 
 
 def test_what_a_file_wrapped_is_not_given_to_a_command(kms, master):
