@@ -9,16 +9,20 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from db.errors import BadInput, raise_outage
 from db.path_errors import reading
 from worker import media
+from worker.media.samples.containers import MAX_RECORD_BYTES
 from worker.media.samples.parquet import load_pyarrow
 from worker.media.samples.record import Record, parse_record
 
 MAX_BYTES = 256 << 20  # of a sample
+MAX_PARTS = 40_000  # of a file: as a PNG file of this size has, in pieces of 8 KiB
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MIDI = b"MThd"
@@ -39,6 +43,7 @@ class Item(NamedTuple):
     place: str  # inside a file with many; "" if it is the file
     data: bytes
     piece: Piece | None
+    refused: str = ""  # why it was not looked at, and is no sample
 
 
 def read_pieces(path: Path) -> Iterator[Piece]:
@@ -98,12 +103,21 @@ def _piece(data: bytes) -> Piece | None:
 
 
 def _single(path: Path) -> Iterator[Item]:
-    data = read_file(path)
-    piece, beside = _piece(data), path.with_suffix(".json")
-    if piece is None and beside != path and beside.is_file():
+    item, beside = _item("", read_file(path)), path.with_suffix(".json")
+    if item.piece is None and beside != path and beside.is_file():
         found = _piece(read_file(beside))
-        piece = found if found and _is_text_of(found.record, data) else None
-    yield Item("", data, piece)
+        if found and _is_text_of(found.record, item.data):
+            item = item._replace(piece=found)
+    yield item
+
+
+def _item(place: str, data: bytes) -> Item:
+    """An item, unless reading it would take minutes for its many parts."""
+    with suppress(BadInput):
+        parts = media.medium_of(data).parts(data)
+        if any(islice(parts, MAX_PARTS, None)):
+            return Item(place, data, None, f"it has over {MAX_PARTS:,} parts")
+    return Item(place, data, _piece(data))
 
 
 def _is_text_of(record: Record, data: bytes) -> bool:
@@ -113,21 +127,31 @@ def _is_text_of(record: Record, data: bytes) -> bool:
 
 def _lines(path: Path) -> Iterator[Item]:
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            data = line.removesuffix(b"\n")
-            yield Item(f"line {number}", data, _piece(data))
+        lines = iter(partial(file.readline, MAX_RECORD_BYTES), b"")
+        for number, line in enumerate(lines, 1):
+            place = f"line {number}"
+            if len(line) < MAX_RECORD_BYTES or line.endswith(b"\n"):
+                yield _item(place, line.removesuffix(b"\n"))
+                continue
+            for rest in iter(partial(file.readline, 1 << 20), b""):
+                if rest.endswith(b"\n"):
+                    break
+            yield Item(place, b"", None, f"the line is over {MAX_RECORD_BYTES:,} bytes")
 
 
 def _members(path: Path) -> Iterator[Item]:
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
+                tar.members = []  # type: ignore[attr-defined] # it would remember them all
+                if member.issparse():  # a few bytes may be as many gigabytes
+                    yield Item(member.name, b"", None, "it is a sparse file")
+                    continue
                 sample = member.isfile() and not member.name.endswith(".json")
                 if sample and (file := tar.extractfile(member)) is not None:
-                    data = file.read(MAX_BYTES)
-                    yield Item(member.name, data, _piece(data))
-    except tarfile.TarError:
-        return
+                    yield _item(member.name, file.read(MAX_BYTES))
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError):
+        return  # damaged, or headers of headers without end
 
 
 def _rows(path: Path) -> Iterator[Item]:
