@@ -100,7 +100,7 @@ def judge(evidence: Evidence) -> Judgement:
 def _by_size(evidence: Evidence) -> Judgement | None:
     if not evidence.item.refused:
         return None
-    why = f"No sample that was made here is like this: {evidence.item.refused}. It was not read."
+    why = f"It was not read, and is like no sample that was made here: {evidence.item.refused}."
     return Judgement(Verdict.FOREIGN, None, why)
 
 

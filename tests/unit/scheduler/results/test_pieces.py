@@ -6,7 +6,9 @@ import tracemalloc
 import zlib
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from scheduler.results import pieces
 from scheduler.results.pieces import MAX_PARTS, read_items
@@ -94,4 +96,36 @@ def test_a_tar_of_headers_without_end_is_read_to_where_it_can_be(tmp_path: Path,
     text = b"11 path=ab\n".ljust(512, b"\0")
     headers = (header.tobuf(tarfile.GNU_FORMAT) + text) * 3000
     (tmp_path / "a.tar").write_bytes(sample + headers + sample + bytes(1024))
-    assert [each.place for each in read_items(tmp_path / "a.tar")] == ["a.png"]
+    items = [*read_items(tmp_path / "a.tar")]
+    assert [each.place for each in items] == ["a.png", "the rest"]
+    assert items[1].refused == "it cannot be read"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [
+        ("a.tar", b"no tar", "it cannot be read"),
+        ("a.tar", bytes(10240), "nothing is in it"),
+        ("a.jsonl", b"", "nothing is in it"),
+        ("a.parquet", b"PAR1 and no more", "it cannot be read"),
+    ],
+)
+def test_a_file_without_samples_is_not_passed_over(tmp_path: Path, name, data, why) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert [each.refused for each in read_items(tmp_path / name)] == [why]
+
+
+def test_a_table_that_repeats_a_large_value_is_read_within_bounds(tmp_path: Path) -> None:
+    kind = pyarrow.struct([("bytes", pyarrow.binary())])
+    column = pyarrow.array([{"bytes": b"a" * (4 << 20)}] * 100, kind)
+    table = pyarrow.table({"weights_sha256": ["ab" * 32] * 100, "image": column})
+    parquet.write_table(table, tmp_path / "a.parquet", compression="zstd")
+    assert (tmp_path / "a.parquet").stat().st_size < 10_000
+    del table, column
+    items, held = [], 0
+    for item in read_items(tmp_path / "a.parquet"):
+        items.append(item._replace(data=b""))
+        held = max(held, pyarrow.total_allocated_bytes())
+    assert held < 200 << 20
+    assert items[-1].refused == "the rows up to here are 100 times as large as their file"
+    assert (len(items), items[0].refused) == (64, "")
