@@ -77,10 +77,14 @@ def revoke(session: Session, key_ids: Iterable[str], reason: str) -> list[Key]:
     return found
 
 
-def rewrap(session: Session, key: Key, wrapped: bytes) -> None:
-    """Put another wrapping of the same secret in place, if the key still has the one it had."""
+def rewrap(session: Session, key: Key, wrapped: bytes) -> bool:
+    """Put another wrapping of the same secret in place, if the key still has the one it had.
+
+    Returns whether it had.
+    """
     unchanged = (Key.id == key.id, Key.wrapped == key.wrapped)
-    session.execute(update(Key).where(*unchanged).values(wrapped=wrapped))
+    changed = update(Key).where(*unchanged).values(wrapped=wrapped).returning(Key.id)
+    return session.scalar(changed) is not None
 
 
 def get(session: Session, key_id: str) -> Key:

@@ -95,7 +95,9 @@ class DataKey:
     def rewrap(self, wrapping: Wrapping) -> None:
         """Have the key wrapped by something else from now on."""
         self._store.verify()
-        self._store.replace(STORE_KEY, _document(wrapping, self.require()))
+        if (key := self.find()) is None:
+            raise self._damaged("it is missing")
+        self._store.replace(STORE_KEY, _document(wrapping, key))
 
     def _unwrap(self) -> bytes:
         key_id, wrapped = self._read()

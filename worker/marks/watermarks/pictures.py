@@ -35,6 +35,7 @@ LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as JPEG
 # how often pixels were averaged when the picture was made smaller, as filters amount to
 SOFTENED = (0.0, 0.5, 1.0, 1.5, 2.0)
 CROPPED = 0.8  # of a side, at least, that a cropped copy still has
+LARGEST = 1024  # pixels a side of samples, so of what a copy may be part of
 
 
 class Waves(NamedTuple):
@@ -90,7 +91,10 @@ def detect(brightness: Numbers, secret: bytes) -> Detection:
 
 
 def detect_cropped(brightness: Numbers, secret: bytes) -> Detection:
-    """The test of part of a square picture, by its luminance (H, W): not resized."""
+    """The test of part of a square picture, by its luminance (H, W): not resized.
+
+    Nothing is part of a sample if it is as large as samples can be; it is not looked at.
+    """
     return _best(_crops(brightness, _dither(secret)))
 
 
@@ -175,7 +179,8 @@ def _crops(brightness: Numbers, dither: Numbers) -> Iterator[Placed]:
     height, width = brightness.shape
     longest = max(height, width)
     grid = 8 if longest <= 256 else 64  # sides of pictures are mostly multiples of it
-    for side in range(longest - longest % grid + grid, int(longest / CROPPED) + 1, grid):
+    most = min(LARGEST, int(longest / CROPPED))
+    for side in range(longest - longest % grid + grid, most + 1, grid):
         pace = max(1, side // 512)  # fine enough: a sixteenth of a pixel of 64
         across = [waves(width, side, start) for start in range(0, side - width + 1, pace)]
         right = np.concatenate([each.rows for each in across]).T  # (W, places * waves)

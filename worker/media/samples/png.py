@@ -22,7 +22,7 @@ from PIL import Image
 
 from db.errors import BadInput, NonFinite, raise_outage
 from worker.media.samples.containers import SampleRecord, describe
-from worker.media.samples.png_chunks import EXIF, SIGNATURE, chunk, metadata_chunks, read_text
+from worker.media.samples.png_chunks import SIGNATURE, chunk, texts
 from worker.media.samples.record import Record, SharedRecord, parse_record
 
 Pixels = npt.NDArray[np.uint8]
@@ -67,11 +67,11 @@ def read_png_record(source: Path | bytes) -> Record:
     name = str(source) if isinstance(source, Path) else "the image"
     try:
         data = source.read_bytes() if isinstance(source, Path) else source
-        texts = dict(read_text(*each) for each in metadata_chunks(data) if each[0] != EXIF)
+        found = dict(texts(data))
     except (OSError, BadInput) as error:
         raise_outage(error)
         raise BadInput(f"{name} is not a readable PNG: {error}") from None
-    if (text := texts.get("genmill")) is None:
+    if (text := found.get("genmill")) is None:
         raise BadInput(f"{name} was not made by Genmill: it has no text chunk 'genmill'")
     return parse_record(text, name)
 

@@ -9,7 +9,7 @@ from db.errors import BadInput
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEADER_END = len(SIGNATURE) + 12 + 13  # where the chunk IHDR ends
-MAX_TEXT_BYTES = 16 << 20  # of a text that is compressed
+MAX_TEXT_BYTES = 16 << 20  # of all texts of a file that are compressed
 TEXTS = {b"tEXt", b"iTXt", b"zTXt"}
 EXIF = b"eXIf"
 
@@ -59,23 +59,33 @@ def _walk(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             yield name, content
 
 
-def read_text(name: bytes, content: bytes) -> tuple[str, str]:
-    """The keyword and the text of a text chunk; `BadInput` if it cannot be read."""
-    keyword, _, rest = content.partition(b"\0")
-    try:
-        return keyword.decode("latin-1"), _decoded(name, rest)
-    except (zlib.error, ValueError) as error:
-        raise BadInput(f"the PNG file's text {keyword[:80]!r} cannot be read: {error}") from None
+def texts(data: bytes) -> Iterator[tuple[str, str]]:
+    """The keyword and the text of each text chunk; `BadInput` if one cannot be read.
+
+    A few compressed bytes may be gigabytes of text: there is a limit for all of a file together.
+    """
+    left = MAX_TEXT_BYTES
+    for name, content in metadata_chunks(data):
+        if name != EXIF:
+            keyword, _, rest = content.partition(b"\0")
+            try:
+                text, inflated = _decoded(name, rest, left)
+            except (zlib.error, ValueError) as error:
+                why = f"the PNG file's text {keyword[:80]!r} cannot be read: {error}"
+                raise BadInput(why) from None
+            left -= inflated
+            yield keyword.decode("latin-1"), text
 
 
-def _decoded(name: bytes, rest: bytes) -> str:
+def _decoded(name: bytes, rest: bytes, left: int) -> tuple[str, int]:
+    """A text, and how many bytes of it were compressed, of which there may be `left`."""
     if name == b"tEXt":
-        return rest.decode("latin-1")
-    if name == b"zTXt":
-        return _inflated(rest[1:]).decode("latin-1")
-    compressed, text = rest[:1] == b"\1", rest[2:].split(b"\0", 2)[-1]
-    return (_inflated(text) if compressed else text).decode()
-
-
-def _inflated(data: bytes) -> bytes:
-    return zlib.decompressobj().decompress(data, MAX_TEXT_BYTES)
+        return rest.decode("latin-1"), 0
+    is_latin = name == b"zTXt"
+    text = rest[1:] if is_latin else rest[2:].split(b"\0", 2)[-1]
+    inflated = 0
+    if is_latin or rest[:1] == b"\1":
+        text = zlib.decompressobj().decompress(text, left + 1)
+        if (inflated := len(text)) > left:
+            raise ValueError(f"with others it is over {MAX_TEXT_BYTES:,} bytes, uncompressed")
+    return text.decode("latin-1" if is_latin else "utf-8"), inflated

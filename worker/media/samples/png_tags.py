@@ -16,13 +16,12 @@ from worker.media.samples.png_chunks import (
     chunk,
     international_chunk,
     metadata_chunks,
-    read_text,
     text_chunk,
+    texts,
 )
 from worker.media.samples.tags import AIGC, COPYRIGHT, Tag
 
 XMP_KEYWORD = "XML:com.adobe.xmp"
-_PLAIN_XMP = XMP_KEYWORD.encode() + bytes(5)  # how its chunk begins, not compressed
 _IN_TEXT = {AIGC, COPYRIGHT}  # have a text chunk, beside those tags that have no XMP property
 _IN_EXIF = MappingProxyType({COPYRIGHT: exif.COPYRIGHT, AIGC: exif.COMMENT})
 _FIELDS = MappingProxyType({exif.COPYRIGHT: "EXIF Copyright", exif.COMMENT: "EXIF UserComment"})
@@ -64,12 +63,9 @@ def read_picture_tags(data: bytes) -> dict[str, str]:
     for name, content in metadata_chunks(data):
         if name == EXIF:
             found |= _fields(content)
-        elif content.startswith(_PLAIN_XMP):
-            found |= _properties(content[len(_PLAIN_XMP) :])
-        else:
-            keyword, text = read_text(name, content)
-            is_xmp = keyword == XMP_KEYWORD  # compressed
-            found |= _properties(text.encode()) if is_xmp else {f"PNG text {keyword}": text}
+    for keyword, text in texts(data):
+        is_xmp = keyword == XMP_KEYWORD
+        found |= _properties(text.encode()) if is_xmp else {f"PNG text {keyword}": text}
     return found
 
 

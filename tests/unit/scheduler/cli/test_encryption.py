@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from db import workers
+from db import keys, workers
 from db.columns import new_id
+from db.keys import ALL_TENANTS, Purpose
 from scheduler.dispatch.garbage import collect_datasets, collect_jobs, collect_packs
 from scheduler.submission.enqueue import enqueue
 from tests.encrypting import make_kms
+from worker.keys import changes
+from worker.keys.keyring import context_of
+from worker.keys.master import FileMaster
 from worker.services import open_services
 from worker.specs import parse_spec
 from worker.store.base import SENTINEL, STORE_KEY
@@ -237,6 +241,90 @@ def test_the_installation_key_can_be_changed(encrypted, genmill, home, text_job,
     assert again.json == {"keys": 0, "already": 2, "store": False}
     monkeypatch.setenv("GENMILL_KEY_FILE", str(old))
     assert genmill("artifact", "verify", text_job).code == 3
+
+
+@pytest.fixture
+def new_key(home, monkeypatch) -> Path:
+    """The settings name another installation key than the one that was in use until now."""
+    path = home / "new.key"
+    path.write_text("ab" * 32)
+    path.chmod(0o600)
+    monkeypatch.setenv("GENMILL_KEY_FILE", str(path))
+    return path
+
+
+def test_the_store_s_key_is_wrapped_anew_whatever_the_settings_say(
+    encrypted, genmill, home, text_job, new_key, monkeypatch
+):
+    old = home / "keys" / "master.key"
+    monkeypatch.setenv(ENCRYPTED, "none")
+    done = genmill("key", "rewrap", "--old-key-file", str(old), "--json")
+    assert (done.code, done.json) == (0, {"keys": 0, "already": 0, "store": True}), done.err
+    old.unlink()
+    monkeypatch.setenv(ENCRYPTED, "aes-256-gcm")
+    assert genmill("artifact", "verify", text_job).code == 0
+
+
+def test_an_encryption_that_was_interrupted_goes_on_with_another_installation_key(
+    genmill, home, text_job, monkeypatch
+):
+    monkeypatch.setenv(ENCRYPTED, "aes-256-gcm")
+    with monkeypatch.context() as changed:
+        changed.setattr(DataKey, "take_over", lambda *_: sys.exit("killed"))
+        with pytest.raises(SystemExit):
+            genmill("store", "encrypt")
+    old, new = home / "keys" / "master.key", home / "new.key"
+    new.write_text("ab" * 32)
+    new.chmod(0o600)
+    monkeypatch.setenv("GENMILL_KEY_FILE", str(new))
+    done = genmill("key", "rewrap", "--old-key-file", str(old), "--json")
+    assert (done.code, done.json["store"]) == (0, True), done.err
+    old.unlink()
+    assert genmill("store", "encrypt").code == 0
+    assert genmill("artifact", "verify", text_job).code == 0
+
+
+@pytest.mark.parametrize("lost", ["store", f"store/{STORE_KEY}"])
+def test_an_installation_key_is_not_changed_behind_the_back_of_a_store_that_is_away(
+    encrypted, genmill, home, text_job, new_key, lost
+):
+    (home / lost).rename(home / "elsewhere")
+    told = genmill("key", "rewrap", "--old-key-file", str(home / "keys" / "master.key"))
+    assert told.code == 3
+    assert "not mounted" in told.err or "it is missing" in told.err, told.err
+    (home / "elsewhere").rename(home / lost)
+    done = genmill("key", "rewrap", "--old-key-file", str(home / "keys" / "master.key"))
+    assert done.code == 0, done.err
+    assert genmill("artifact", "verify", text_job).code == 0
+
+
+def test_keys_that_others_make_or_wrap_meanwhile_are_wrapped_anew(
+    genmill, services, home, new_key, monkeypatch
+):
+    old = FileMaster(home / "keys" / "master.key", home=home)
+
+    def add(purpose: Purpose, tenant: str) -> None:
+        changes.create(services.database, old, purpose, tenant, who="another")
+
+    add(Purpose.WATERMARK, "acme")
+    listing, took = keys.listing, keys.rewrap
+
+    def meanwhile(session, *arguments):
+        found = listing(session, *arguments)
+        monkeypatch.setattr(keys, "listing", listing)
+        add(Purpose.HEAD, ALL_TENANTS)
+        [mark] = found
+        secret = old.unwrap(mark.wrapped, context_of(mark.id))
+        again = old.wrap(secret, context_of(mark.id))
+        services.database.transact(lambda s: took(s, mark, again))
+        return found
+
+    monkeypatch.setattr(keys, "listing", meanwhile)
+    done = genmill("key", "rewrap", "--old-key-file", str(old.path), "--json")
+    assert (done.code, done.json["keys"]) == (0, 2), done.err
+    with services.database.read() as session:
+        for row in listing(session):
+            FileMaster(new_key).unwrap(row.wrapped, context_of(row.id))
 
 
 def test_a_command_can_take_the_place_of_the_key_file(

@@ -123,3 +123,9 @@ def test_each_wave_answers_to_itself_alone():
         assert answers[2, order] == pytest.approx(1)
         answers[2, order] = 0
         assert np.abs(answers).max() < 1e-12
+
+
+@pytest.mark.parametrize("size", [(1024, 1024), (1100, 400)])
+def test_what_is_as_large_as_samples_can_be_is_not_sought_in_a_larger_one(size):
+    found = detect_cropped(np.random.default_rng(0).random(size) * 255, SECRET)
+    assert (found.p_value, found.coefficients) == (1.0, 0)

@@ -1,11 +1,17 @@
 import io
+import tracemalloc
+import zlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from db.errors import BadInput
 from worker.media.samples.containers import SampleRecord
-from worker.media.samples.png import encode_png, parameters
+from worker.media.samples.png import encode_png, parameters, read_png_record
+from worker.media.samples.png_chunks import HEADER_END, MAX_TEXT_BYTES, chunk
+from worker.media.samples.png_tags import read_picture_tags
 from worker.media.samples.record import Origin, SharedRecord, to_json
 
 ORIGIN = Origin("gan", "digits:1", "ab" * 32, 5, {"micro_batch": 64, "truncation": 0.7}, 64)
@@ -64,3 +70,25 @@ def test_colour_pictures_are_about_as_small_as_pillow_makes_them() -> None:
     other = io.BytesIO()
     Image.fromarray(image).save(other, "PNG")
     assert len(data) < 1.15 * len(other.getvalue()) + 1000
+
+
+@pytest.mark.parametrize("read", [read_png_record, read_picture_tags])
+@pytest.mark.parametrize(("name", "flags"), [(b"zTXt", b"\0"), (b"iTXt", b"\1\0\0\0")])
+def test_compressed_texts_have_one_limit_together(
+    read: Callable[[bytes], object], name: bytes, flags: bytes
+) -> None:
+    [data] = encode_png([SampleRecord(0, images(1, (4, 4, 1))[0], ORIGIN.shared())])
+    packed = zlib.compress(b"a" * (MAX_TEXT_BYTES // 4), 9)
+
+    def with_texts(count: int) -> bytes:
+        each = (chunk(name, b"k%d\0%b%b" % (at, flags, packed)) for at in range(count))
+        return data[:HEADER_END] + b"".join(each) + data[HEADER_END:]
+
+    assert read(with_texts(4))
+    bomb = with_texts(40)
+    tracemalloc.start()
+    with pytest.raises(BadInput, match="16,777,216 bytes, uncompressed"):
+        read(bomb)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * MAX_TEXT_BYTES
