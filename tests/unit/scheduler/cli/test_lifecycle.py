@@ -173,3 +173,24 @@ def test_only_what_has_expired_is_taken_down(genmill, services, picture_job, wor
     assert take_down_expired(services) == 1
     work()
     assert len(listed(pages_of(read_site(place)))) == 4
+
+
+def test_an_expiry_counts_for_what_is_published_already(
+    genmill, services, picture_job, work, tmp_path
+):
+    (tmp_path / "shelf").mkdir()
+    genmill("target", "add", "shelf", "folder", str(tmp_path / "shelf"))
+
+    def spans(*more) -> set[int]:
+        genmill("publish", picture_job, "--target", "shelf", *more)
+        work()
+        rows = genmill("publications", "list", "--json").json
+        ends = [
+            row["expires_at"] and between(row["published_at"], row["expires_at"]) for row in rows
+        ]
+        return {each and round(each / timedelta(hours=1)) for each in ends}
+
+    assert spans() == {None}
+    assert spans("--expires", "1d") == {24}
+    assert spans() == {24}  # it says nothing of it
+    assert spans("--expires", "2h") == {2}
