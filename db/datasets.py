@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, or_, select, update
+from sqlalchemy import ColumnElement, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from db import ledger, tombstones
@@ -13,7 +13,9 @@ from db.leaves import WITHDRAWAL
 from db.registry import Reference, Registry
 from db.session import clock
 from db.states import FINAL
-from db.tables import Dataset, DatasetVersion, Job, Tombstone, Withdrawal
+from db.tables import AuditEntry, Dataset, DatasetVersion, Job, Tombstone, Withdrawal
+
+ACTION = "withdrawn"  # in the audit trail
 
 _registry = Registry(
     "dataset",
@@ -78,6 +80,15 @@ def resolve(session: Session, reference: str) -> tuple[Dataset, DatasetVersion]:
     return dataset, versions(session, dataset)[-1]
 
 
+def resolve_hidden(session: Session, reference: str) -> tuple[Dataset, DatasetVersion]:
+    """As `resolve`, also of a dataset of which no version is left: things came of it."""
+    named = session.scalar(select(Dataset).where(Dataset.name == reference))
+    hidden = all_versions(session, named) if named is not None else []
+    if named is None or not hidden or versions(session, named):
+        return resolve(session, reference)
+    return named, hidden[-1]
+
+
 def remove(session: Session, reference: str) -> list[DatasetVersion]:
     """Hide a version, or all versions of a bare name, from new jobs; return the hidden ones.
 
@@ -112,29 +123,49 @@ def withdraw(
     who: str,
     reason: str | None,
 ) -> None:
-    """Bar items, and hide the versions with these ids, which hold them.
+    """Bar items, and hide the versions with these ids, which hold them; again changes nothing.
 
     Raises `Refused` with the ids of unfinished jobs that use one of the versions.
     """
-    now = clock(session)
-    found = hide(session, dataset, versions)
+    shown = {each.id for each in _registry.versions(session, dataset)}
+    found, now = hide(session, dataset, versions), clock(session)
+    before = {f"{each:016x}" for each in withdrawn(session, dataset)}
     barred = [
         Withdrawal(dataset_id=dataset.id, digest=each, who=who, reason=reason, at=now)
         for each in digests
+        if each not in before
     ]
+    if not barred and shown.isdisjoint(versions):
+        return
     session.add_all(barred)
     session.flush()
     ledger.enter(session, WITHDRAWAL, *barred)
     hidden_ones = [row.number for row in found]
     detail = {"items": len(barred), "reason": reason, "versions": hidden_ones}
-    note(session, who, "withdrawn", dataset.name, detail)
+    note(session, who, ACTION, dataset.name, detail)
     hidden = (Tombstone.id.in_([row.id for row in found]), Tombstone.kept)
     session.execute(update(Tombstone).where(*hidden).values(kept=False, sweep_at=now))
 
 
-def withdrawn(session: Session) -> frozenset[int]:
-    """The digests of all withdrawn items, as numbers."""
-    return frozenset(int(each, 16) for each in session.scalars(select(Withdrawal.digest)))
+def withdrawn(session: Session, dataset: Dataset | None = None) -> frozenset[int]:
+    """The digests of all withdrawn items, or of those of one dataset, as numbers."""
+    own = true() if dataset is None else Withdrawal.dataset_id == dataset.id
+    return frozenset(
+        int(each, 16) for each in session.scalars(select(Withdrawal.digest).where(own))
+    )
+
+
+def withdrawn_versions(session: Session, dataset: Dataset, digests: Collection[str]) -> set[int]:
+    """The numbers of the versions that earlier withdrawals of any of these digests have hidden."""
+    own = (Withdrawal.dataset_id == dataset.id, Withdrawal.digest.in_(digests))
+    numbers = set[int]()
+    for at in session.scalars(select(Withdrawal.at).where(*own).distinct()):
+        # the entry of the same transaction, in which the dataset was locked
+        noted = (AuditEntry.action == ACTION, AuditEntry.subject == dataset.name)
+        acts = select(AuditEntry.detail).where(*noted, AuditEntry.at >= at)
+        detail = session.scalar(acts.order_by(AuditEntry.at, AuditEntry.id).limit(1))
+        numbers.update((detail or {}).get("versions", ()))
+    return numbers
 
 
 def content_is_kept() -> ColumnElement[bool]:

@@ -15,7 +15,8 @@
     |-- TimedOut                 an awaited job had not ended when the wait was over
     |-- BadRecord                the record holds what Genmill has not written
     |-- DigestMismatch           bytes differ from the SHA-256 on record
-    |-- WrongKey                 this machine has not the installation key that opens a secret
+    |-- WrongKey                 this process has not the installation key that opens a secret
+    |   `-- DamagedSecret        no key opens it
     |-- NonFinite                a loss, weight or sample is NaN or infinite
     |-- MarkFailed               a sample's marks do not read back
     |-- NotPromoted              the gate refused a version
@@ -199,6 +200,12 @@ class DigestMismatch(GenmillError):
 
 class WrongKey(GenmillError):
     """The installation key is not here, or is not the one that wrapped this."""
+
+    cause = Cause.SERVICE  # it may be brought, or the process started anew with the right one
+
+
+class DamagedSecret(WrongKey):
+    """It was changed since it was wrapped: no installation key opens it."""
 
     cause = Cause.MACHINE
     lasting = True

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 from sqlalchemy.orm import Session
 
 from db import ledger
@@ -39,6 +40,13 @@ class NewKey:
     purpose: Purpose
     tenant: str
     public: str | None
+    wrapped: bytes
+
+
+class Wrapped(NamedTuple):
+    """A key's secret as it is on record."""
+
+    id: str
     wrapped: bytes
 
 
@@ -109,6 +117,13 @@ def listing(session: Session, purpose: Purpose | None = None) -> list[Key]:
     if purpose is not None:
         statement = statement.where(Key.purpose == purpose.value)
     return list(session.scalars(statement))
+
+
+def newest(record: Session | Connection) -> Wrapped | None:
+    """What the newest key of a record, or of a copy of one, is wrapped as."""
+    statement = select(Key.id, Key.wrapped).order_by(Key.created_at.desc(), Key.id.desc())
+    found = record.execute(statement.limit(1)).first()
+    return None if found is None else Wrapped(*found)
 
 
 def _retire(session: Session, key_id: str, *, rotated_at: datetime) -> None:

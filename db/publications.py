@@ -66,9 +66,17 @@ class Chosen(NamedTuple):
     state: str | None = None
 
 
-def begin(session: Session, claim: Claim, target: Target, items: Sequence[NewItem]) -> list[Begun]:
+def begin(
+    session: Session,
+    claim: Claim,
+    target: Target,
+    items: Sequence[NewItem],
+    *,
+    expires_after_s: float | None = None,
+) -> list[Begun]:
     """Record that these items are about to be put; return those that are not published yet.
 
+    Those that an older job has published expire after that time from now on, if one is given.
     Raises `Cancelled` or `LeaseLost` if the claim is over.
     """
     hold(session, claim)
@@ -84,6 +92,8 @@ def begin(session: Session, claim: Claim, target: Target, items: Sequence[NewIte
     for item in items:
         row = found[item.item]
         if row.state == PUBLISHED and row.sha256 == item.sha256:
+            if expires_after_s is not None and row.by_job_id < claim.job_id:
+                row.expires_at = clock(session) + timedelta(seconds=expires_after_s)
             continue
         already = row.state in THERE and row.id not in mine
         _begin_again(row, item, claim)

@@ -26,8 +26,9 @@ def rewrap(old_key_file: Path | None, old_key_command: str | None, as_json: bool
     """Wrap all keys with another installation key: that of the settings as they are now.
 
     The keys themselves stay, and no object in the store is written again but the store's wrapped
-    key. Processes that run go on; afterwards, all that start need the new settings. If it is
-    interrupted, run it again. Keep the old key for as long as you keep backups from before.
+    key. Restart every worker and scheduler with the new settings afterwards: until then, jobs that
+    use keys on record, to mark samples or sign heads, pause, and nothing is counted against them.
+    If it is interrupted, run it again. Keep the old key while you keep backups from before.
 
     \b
     openssl rand -hex 32 > new.key && chmod 400 new.key

@@ -46,19 +46,23 @@ def withdraw(
 ) -> Withdrawn:
     """Bar items of a dataset, given by digest or as files, and every version that holds one.
 
-    With `dry_run`, only find them. Raises `NotFound` if no version holds an item, and `Refused` if
-    unfinished jobs use a version.
+    With `dry_run`, only find them. What was withdrawn before is found again. Raises `NotFound` if
+    no version holds an item, and `Refused` if unfinished jobs use a version.
     """
     with services.database.read() as session:
-        dataset, newest = datasets.resolve(session, name)
+        dataset, newest = datasets.resolve_hidden(session, name)
         versions = datasets.all_versions(session, dataset)
     digests = _digests_of(services, newest, items)
-    holding, unread, missing = [], [], set(digests)
+    with services.database.read() as session:
+        known = datasets.withdrawn(session, dataset)
+        hidden = datasets.withdrawn_versions(session, dataset, digests)
+    missing = {each for each in digests if int(each, 16) not in known}
+    holding, unread = list[DatasetVersion](), list[DatasetVersion]()
     for version in versions:
         try:
             own = _content_digests(content_of(services, version))
         except NotFound:  # its objects were collected after it had been removed
-            unread.append(version)
+            (holding if version.number in hidden else unread).append(version)
             continue
         found = {each for each in digests if int(each, 16) in own}
         missing -= found
@@ -91,7 +95,14 @@ def _digests_of(services: Services, newest: DatasetVersion, items: Sequence[str]
                 remedy="give 16 hexadecimal digits, as `genmill dataset diff --json` lists them, "
                 "or the file itself",
             )
-        recipe = recipe_of(content_of(services, newest))
+        try:
+            recipe = recipe_of(content_of(services, newest))
+        except NotFound as gone:
+            raise Refused(
+                f"the content of dataset version {newest.number} is gone, so {item!r} cannot be "
+                "compared with it",
+                remedy="give the digests, as the withdrawal before or `--json` has told them",
+            ) from gone
         with tempfile.TemporaryDirectory(dir=services.settings.home, prefix="intake-") as scratch:
             ingest(Path(item).absolute(), Path(scratch) / "items", recipe)
             own = _content_digests(LocalDataset(Path(scratch) / "items"))

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from db import copies, schema
+from sqlalchemy import Connection
+
+from db import copies, keys, schema
 from db.columns import new_id
 from db.errors import DigestMismatch, Refused
 from db.path_errors import reading
@@ -28,8 +30,11 @@ from scheduler.recovery.folder import (
 )
 from scheduler.results.threads import in_order
 from worker.files import digest_of, disk_errors
+from worker.keys.keyring import refuse_other
+from worker.keys.master import open_master
 from worker.services import Services
 from worker.services.store_owner import refuse_encrypted
+from worker.store import open_store
 from worker.store.base import SENTINEL, ObjectStore, digest_in_key, is_key
 
 SHOWN = 5  # missing objects
@@ -53,7 +58,7 @@ def restore(services: Services, folder: Path, *, show: Show = lambda *_: None) -
     """Restore a backup, whose digests are checked.
 
     Raises `Refused` if the record is not empty, `NotFound`, `BadInput` or `DigestMismatch` for the
-    folder, and `Unreachable`.
+    folder, `WrongKey` if another installation key wrapped its keys, and `Unreachable`.
     """
     described = read_description(folder)
     schema.upgrade(services.settings.database)
@@ -62,14 +67,24 @@ def restore(services: Services, folder: Path, *, show: Show = lambda *_: None) -
     services.store.owner = None  # the record is about to be another
     if services.store.raw is services.store:
         refuse_encrypted(services.store)
-    services.store.check()
-    _restore_objects(services.store, described, restored, show)
     with _current(folder / RECORD) as record, copies.opened(record) as copy:
+        _refuse_other_key(services, copy)
+        services.store.check()
+        _restore_objects(services.store, described, restored, show)
         store_id = _store_id(services.store, copies.store_id_in(copy))
         restored.rows, restored.released = copies.load(
             copy, services.database, store_id=store_id, show=partial(show, "rows")
         )
     return restored
+
+
+def _refuse_other_key(services: Services, copy: Connection) -> None:
+    """Raise `WrongKey` if a new store's key would be wrapped by another than the backup's keys."""
+    settings = services.settings
+    plain = open_store(settings.store, s3_endpoint_url=settings.s3_endpoint_url)
+    data_key = services.data_key(plain)
+    if data_key is not None and data_key.find() is None:
+        refuse_other(open_master(services.settings), keys.newest(copy))
 
 
 def _restore_objects(

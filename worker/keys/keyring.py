@@ -226,6 +226,20 @@ def tenant_of(purpose: Purpose, tenant: str) -> str:
     return ALL_TENANTS if purpose in OF_INSTALLATION else tenant
 
 
+def refuse_other(master: Master, known: keys.Wrapped | None) -> None:
+    """Raise `WrongKey` unless `master` is the installation key that wrapped what is known."""
+    if known is None:
+        return
+    try:
+        master.unwrap(known.wrapped, context_of(known.id))
+    except WrongKey as error:
+        raise WrongKey(
+            f"keys on record were wrapped by another installation key: {error.message}",
+            remedy="set GENMILL_KEY_FILE to the file that wrapped them, or GENMILL_KEY_COMMAND; "
+            "`genmill key rewrap` changes to another one afterwards",
+        ) from error
+
+
 def context_of(key_id: str) -> str:
     """What a secret is bound to when it is wrapped."""
     return f"key {key_id}"

@@ -2,7 +2,7 @@
 
 `wrap` encrypts with AES-256-GCM and binds the result to its `context`, so that one wrapped secret
 cannot stand in another's place. What is wrapped says which key opens it: another one is refused
-with `WrongKey`, and so is anything that was changed.
+with `WrongKey`, and what was changed with `DamagedSecret`.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from db.errors import Refused, Unreachable, WrongKey
+from db.errors import DamagedSecret, Refused, Unreachable, WrongKey
 from db.path_errors import is_missing, reading, shown
 from db.sharing import GROUP_TOO, OWNER_ONLY, file_mode, folder_mode, is_shared
 from worker.files import disk_errors
@@ -76,7 +76,8 @@ class FileMaster(Master):
         if key_name(key) != name:
             raise WrongKey(
                 f"the installation key in {shown(self.path)} is not the one that wrapped {context}",
-                remedy="set GENMILL_KEY_FILE to the file that was in use then",
+                remedy="set GENMILL_KEY_FILE to the file that was in use then; if the keys were "
+                "wrapped anew since, restart with the new GENMILL_KEY_FILE",
             )
         return unseal(key, sealed, context)
 
@@ -242,12 +243,12 @@ def seal(key: bytes, data: bytes, context: str) -> bytes:
 
 
 def unseal(key: bytes, sealed: bytes, context: str) -> bytes:
-    """The inverse of `seal`. Raises `WrongKey` for what was changed, or belongs elsewhere."""
+    """The inverse of `seal`. Raises `DamagedSecret` for what was changed, or belongs elsewhere."""
     try:
         nonce, text = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
         return AESGCM(key).decrypt(nonce, text, context.encode())
     except (InvalidTag, ValueError):
-        raise WrongKey(
+        raise DamagedSecret(
             f"{context} was changed since it was wrapped, or belongs to something else",
             remedy="restore it from a backup",
         ) from None
@@ -263,6 +264,7 @@ def _taken_apart(master: Master, wrapped: bytes) -> tuple[bytes, bytes]:
         setting = "GENMILL_KEY_FILE" if by_file else "GENMILL_KEY_COMMAND"
         raise WrongKey(
             f"it was wrapped by a {'file' if by_file else 'command'}, not as the settings say now",
-            remedy=f"set {setting} as it was then",
+            remedy=f"set {setting} as it was then; if the keys were wrapped anew since, restart "
+            f"with the new {setting}",
         )
-    raise WrongKey("this was not wrapped by an installation key", remedy="restore a backup")
+    raise DamagedSecret("this was not wrapped by an installation key", remedy="restore a backup")

@@ -76,7 +76,14 @@ class Services:
         from worker.keys.master import open_master  # noqa: PLC0415 - cryptography takes 0.1 s
         from worker.store.data_key import DataKey  # noqa: PLC0415 - as above
 
-        return DataKey(store, lambda: open_master(self.settings))
+        def refuse_other() -> None:
+            from db import keys  # noqa: PLC0415 - as above
+            from worker.keys.keyring import refuse_other as refuse  # noqa: PLC0415 - as above
+
+            with self.database.read() as session:
+                refuse(open_master(self.settings), keys.newest(session))
+
+        return DataKey(store, lambda: open_master(self.settings), refuse_other=refuse_other)
 
     @cached_property
     def packs(self) -> PackReader:

@@ -84,7 +84,7 @@ class Deliveries:
 
         Raises the first error that is no single item's fault, once the others are recorded.
         """
-        begun = {each.item: each for each in self._begin(some)}
+        begun = {each.item: each for each in self._begin(some, expires_after_s)}
         works = [_work(each, begun[each.new.item], made) for each in some if each.new.item in begun]
         reach(self._services.settings, "publication_begun")
         self._each(self._read, works)
@@ -97,9 +97,14 @@ class Deliveries:
             if work.error is not None:
                 raise work.error
 
-    def _begin(self, some: Sequence[Publishable]) -> list[Begun]:
-        items = [each.new for each in some]
-        begin = partial(publications.begin, claim=self._lease.claim, target=self._row, items=items)
+    def _begin(self, some: Sequence[Publishable], expires_after_s: float | None) -> list[Begun]:
+        begin = partial(
+            publications.begin,
+            claim=self._lease.claim,
+            target=self._row,
+            items=[each.new for each in some],
+            expires_after_s=expires_after_s,
+        )
         return self._services.database.transact(begin)
 
     def _each(

@@ -38,9 +38,18 @@ class DataKey:
     another machine may have that, and this one may have it later.
     """
 
-    def __init__(self, store: ByteStore, wrapping: Callable[[], Wrapping]) -> None:
-        """`wrapping` gives what wraps keys; it is asked when that is needed."""
-        self._store, self._wrapping = store, wrapping
+    def __init__(
+        self,
+        store: ByteStore,
+        wrapping: Callable[[], Wrapping],
+        *,
+        refuse_other: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`wrapping` gives what wraps keys; it is asked when that is needed.
+
+        `refuse_other` is called before a key is made: it raises for another one than others use.
+        """
+        self._store, self._wrapping, self._refuse_other = store, wrapping, refuse_other
         self._found: bytes | None = None
         self._lock = threading.RLock()
 
@@ -77,6 +86,7 @@ class DataKey:
         """Make the key, also of a plain store in use, which stays one until `take_over`."""
         with self._lock:
             if self.find() is None:
+                self._refuse_other()
                 document = _document(self._wrapping(), secrets.token_bytes(KEY_BYTES))
                 self._store.put_as(STORE_KEY, document)
 

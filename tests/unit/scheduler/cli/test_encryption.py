@@ -436,3 +436,29 @@ def test_a_store_is_not_encrypted_while_a_worker_lives(genmill, services, text_j
     monkeypatch.setenv(ENCRYPTED, "aes-256-gcm")
     refused = genmill("store", "encrypt")
     assert (refused.code, "1 worker is live, such as a:7" in refused.err) == (2, True), refused.err
+
+
+def test_no_second_installation_key_is_made_beside_keys_on_record(
+    genmill, home, text_job, new_key, monkeypatch
+):
+    assert genmill("key", "create", "watermark").code == 0
+    assert genmill("backup", "copy").code == 0
+    monkeypatch.delenv("GENMILL_KEY_FILE")
+    monkeypatch.setenv(ENCRYPTED, "aes-256-gcm")
+    own = home / "keys" / "master.key"
+    told = genmill("store", "encrypt")
+    assert told.code != 0
+    assert "wrapped by another installation key" in told.err
+    assert all(each in told.err for each in ("GENMILL_KEY_FILE", "key rewrap"))
+    assert not own.exists()
+    monkeypatch.setenv("GENMILL_DATABASE_URL", f"sqlite:///{home / 'restored.db'}")
+    monkeypatch.setenv("GENMILL_STORE_URL", (home / "restored").as_uri())
+    told = genmill("restore", "copy")
+    assert told.code != 0
+    assert "wrapped by another installation key" in told.err
+    assert not own.exists()
+    assert not (home / "restored" / STORE_KEY).exists()
+    monkeypatch.setenv("GENMILL_KEY_FILE", str(new_key))
+    assert genmill("restore", "copy").code == 0
+    assert genmill("artifact", "verify", text_job).code == 0
+    assert genmill("doctor", "--check", "keys").code == 0

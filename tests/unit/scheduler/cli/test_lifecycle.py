@@ -1,12 +1,13 @@
 """What is published stays on record and in the store; what has expired or is withdrawn goes."""
 
+import shutil
 from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import select
 
 from db import jobs, models, targets
-from db.tables import Job, Publication
+from db.tables import DatasetVersion, Job, Publication
 from scheduler.dispatch.expiry import take_down_expired
 from tests.publications import add_target, publish, take_all_down
 from tests.site_pages import check_links, folder, listed, pages_of, read_site
@@ -173,3 +174,49 @@ def test_only_what_has_expired_is_taken_down(genmill, services, picture_job, wor
     assert take_down_expired(services) == 1
     work()
     assert len(listed(pages_of(read_site(place)))) == 4
+
+
+def test_an_expiry_counts_for_what_is_published_already(
+    genmill, services, picture_job, work, tmp_path
+):
+    (tmp_path / "shelf").mkdir()
+    genmill("target", "add", "shelf", "folder", str(tmp_path / "shelf"))
+
+    def spans(*more) -> set[int]:
+        genmill("publish", picture_job, "--target", "shelf", *more)
+        work()
+        rows = genmill("publications", "list", "--json").json
+        ends = [
+            row["expires_at"] and between(row["published_at"], row["expires_at"]) for row in rows
+        ]
+        return {each and round(each / timedelta(hours=1)) for each in ends}
+
+    assert spans() == {None}
+    assert spans("--expires", "1d") == {24}
+    assert spans() == {24}  # it says nothing of it
+    assert spans("--expires", "2h") == {2}
+
+
+@pytest.mark.parametrize("content", ["there", "gone"])
+def test_a_withdrawal_is_accepted_again_when_no_version_is_left(
+    genmill, services, faces, tmp_path, content
+):
+    made = make_samples(services, "people:2", 2, tmp_path)
+    assert genmill("dataset", "remove", "faces:1", "--yes").code == 0
+    [row] = genmill("dataset", "withdraw", "faces", "more/9.png", "--json").json["digests"]
+    assert genmill("dataset", "show", "faces").code == 4
+    with services.database.write() as session:
+        publish(session, add_target(session), job_id=made)
+        if content == "gone":
+            for version in session.scalars(select(DatasetVersion)):
+                services.store.delete(version.manifest_key)
+    if content == "gone":
+        shutil.rmtree(services.settings.cache)
+        assert "give the digests" in genmill("dataset", "withdraw", "faces", "more/9.png").err
+    words = ("dataset", "withdraw", "faces", row, "--take-down", "--json")
+    done = genmill(*words)
+    assert done.code == 0, done.err
+    assert done.json["versions"] == ["faces:2"]
+    assert done.json["published"] == [{"reference": made, "target": "site", "items": 2}]
+    assert len(done.json["taken_down_by"]) == 1
+    assert len(genmill("audit", "--action", "withdrawn", "--json").json) == 1

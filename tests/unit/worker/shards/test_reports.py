@@ -10,6 +10,7 @@ from db.errors import (
     BadInput,
     Cancelled,
     Collapsed,
+    DamagedSecret,
     DigestMismatch,
     Draining,
     GenmillError,
@@ -25,6 +26,7 @@ from db.errors import (
     ShortOfMemory,
     TooLarge,
     Unreachable,
+    WrongKey,
     contained,
 )
 from tests.attempts import attempts_at
@@ -45,12 +47,14 @@ def system(name: str) -> OSError:
 
 
 RELEASED = [
+    WrongKey("the keys were wrapped anew"),
     *(Unreachable("away"), Forbidden("403"), ConnectionResetError("cut"), TimeoutError("slow")),
     *map(
         system, ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EMFILE", "ENFILE", "ESTALE", "ECONNREFUSED")
     ),
 ]
 DECLINED = [
+    DamagedSecret("changed"),
     *(ShortOfMemory("short"), TooLarge("too large"), MemoryError(), NotSupportedHere("no GPU")),
     *(SchemaMismatch("newer"), NotInstalled("no family"), torch.OutOfMemoryError("CUDA")),
     *(RuntimeError(NO_CPU_MEMORY), torch.AcceleratorError("CUDA error: out of memory")),
