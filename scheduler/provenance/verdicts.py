@@ -96,6 +96,14 @@ def judge(evidence: Evidence) -> Judgement:
     return Judgement(Verdict.FOREIGN, None, why)
 
 
+def _by_break(evidence: Evidence) -> Judgement | None:
+    """Of a file of many samples; those that can still be read have verdicts of their own."""
+    if not evidence.item.broken:
+        return None
+    why = f"Not verified as a whole: {evidence.item.broken}."
+    return Judgement(Verdict.UNPROVEN, None, why)
+
+
 def _by_bytes(evidence: Evidence) -> Judgement | None:
     if evidence.found is None or not evidence.found.intact:
         return None
@@ -161,6 +169,7 @@ def _by_claim(evidence: Evidence) -> Judgement | None:
 
 
 _RULES = (
+    _by_break,
     *(_by_bytes, _by_signature, _by_record, _by_watermark, _by_look),
     *(_by_broken_signature, _by_claim),
 )

@@ -141,7 +141,7 @@ class _Verifier:
         return {
             "file": evidence.file,
             "place": evidence.item.place or None,
-            "sha256": hashlib.sha256(evidence.item.data).hexdigest(),
+            "sha256": None if evidence.item.broken else _digest(evidence.item.data),
             "medium": evidence.medium.name if evidence.medium else None,
             "verdict": judgement.verdict.value,
             "ours": _OURS[judgement.verdict],
@@ -208,6 +208,10 @@ _INTACT = {
     Verdict.UNPROVEN: None,
     Verdict.FOREIGN: None,
 }
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _medium(data: bytes) -> Medium | None:

@@ -39,6 +39,7 @@ class Item(NamedTuple):
     place: str  # inside a file with many; "" if it is the file
     data: bytes
     piece: Piece | None
+    broken: str = ""  # of a file of many: why it has no more, or no sample at all
 
 
 def read_pieces(path: Path) -> Iterator[Piece]:
@@ -52,10 +53,16 @@ def read_pieces(path: Path) -> Iterator[Piece]:
 def read_items(path: Path) -> Iterator[Item]:
     """Everything in a file that may be a sample, also what is none; of most files, the file.
 
-    Raises `BadInput` for a file that cannot be read.
+    A file of many samples that ends too soon, is of no such format or has none in it gives an item
+    of its own that says so. Raises `BadInput` for a file that cannot be read.
     """
+    empty = True
     with reading(path):
-        yield from _READERS.get(path.suffix.lower(), _single)(path)
+        for item in _READERS.get(path.suffix.lower(), _single)(path):
+            empty = False
+            yield item
+    if empty:
+        yield _broken("there is nothing in it")
 
 
 def read_file(path: Path, most: int = MAX_BYTES) -> bytes:
@@ -118,6 +125,10 @@ def _lines(path: Path) -> Iterator[Item]:
             yield Item(f"line {number}", data, _piece(data))
 
 
+def _broken(why: str) -> Item:
+    return Item("", b"", None, broken=why)
+
+
 def _members(path: Path) -> Iterator[Item]:
     try:
         with tarfile.open(path, "r:") as tar:
@@ -126,8 +137,17 @@ def _members(path: Path) -> Iterator[Item]:
                 if sample and (file := tar.extractfile(member)) is not None:
                     data = file.read(MAX_BYTES)
                     yield Item(member.name, data, _piece(data))
-    except tarfile.TarError:
-        return
+            whole = _has_end(tar)
+    except (tarfile.TarError, ValueError, OverflowError):
+        whole = False
+    if not whole:
+        yield _broken("it is cut off, or not readable as tar")
+
+
+def _has_end(tar: tarfile.TarFile) -> bool:
+    """Whether zeros follow the last member; what is no header ends the iteration too."""
+    tar.fileobj.seek(tar.offset)
+    return tar.fileobj.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
 
 
 def _rows(path: Path) -> Iterator[Item]:
@@ -143,6 +163,7 @@ def _rows(path: Path) -> Iterator[Item]:
                 yield _row(f"row {number}", row, known, content)
         except Exception as error:  # the library raises many kinds of errors
             raise_outage(error)
+            yield _broken("it is cut off, or not readable as Parquet")
 
 
 def _row(place: str, row: dict[str, Any], known: list[str], columns: list[str]) -> Item:

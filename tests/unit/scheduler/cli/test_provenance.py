@@ -440,3 +440,30 @@ def test_a_licence_and_marks_are_told_to_people(genmill, signed_job):
     assert (done.code, "licence" in done.out, "CC-BY-4.0" in done.out) == (0, True, True)
     assert "present" in done.out
     assert "Example Ltd" in done.out
+
+
+def test_a_broken_file_of_many_samples_is_never_passed(genmill, picture_job, tmp_path):
+    """What is cut off has a row that says so, after the samples that can still be read."""
+    tar = fetch(genmill, picture_job, "w", "--as", "webdataset") / "samples-000000.tar"
+    table = fetch(genmill, picture_job, "q", "--as", "parquet") / "samples.parquet"
+    whole = tar.read_bytes()
+    ends = whole.rindex(b"000000001.png")  # where the second member begins
+    for name, data in {
+        "half.tar": whole[: len(whole) // 2],
+        "header.tar": whole[: ends + 100],
+        "between.tar": whole[:ends],
+        "none.tar": b"nontar" * 100,
+        "empty.tar": b"",
+        "cut.parquet": table.read_bytes()[:-20],
+        "empty.parquet": b"",
+        "empty.jsonl": b"",
+    }.items():
+        Path(name).write_bytes(data)
+        *samples, last = verify(genmill, name, code=1)
+        assert (last["verdict"], last["ours"], last["place"]) == ("unproven", None, None), name
+        assert "Not verified" in last["why"]
+        assert last["sha256"] is None
+        assert {row["verdict"] for row in samples} <= {"intact"}
+        assert len(samples) == (name in {"half.tar", "header.tar", "between.tar"}), name
+    done = genmill("artifact", "which", "header.tar", "--json")
+    assert (done.code, [row["job"] for row in done.json]) == (0, [picture_job])
