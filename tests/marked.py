@@ -20,6 +20,29 @@ from worker.services.marking import marking_of
 from worker.services.samples import store_index
 from worker.specs import parse_recorded, parse_spec
 
+SYLLABLES = [
+    "ba",
+    "ce",
+    "di",
+    "fo",
+    "gu",
+    "ha",
+    "ki",
+    "lo",
+    "mu",
+    "ne",
+    "pa",
+    "qui",
+    "ra",
+    "se",
+    "ti",
+    "vo",
+    "wa",
+    "xe",
+    "yo",
+    "zu",
+]  # of words
+
 WEIGHTS = hashlib.sha256(safetensors()).hexdigest()
 
 
@@ -61,9 +84,13 @@ def _commit(services: Services, shard_id: str, outputs: Sequence[Output], scratc
     ]
     marking = marking_of(services, parse_recorded(job.spec), shape)
     with medium.open_writer(scratch / "shard", shape) as writer:
-        encode_all = Marker(marking).encode if marking else medium.encode
-        writer.append(samples, encode_all(samples, shape))
+        if marking:
+            delivered, encoded = Marker(marking).mark(samples, shape)
+        else:
+            delivered, encoded = samples, medium.encode(samples, shape)
+        writer.append(samples, encoded)
         written = writer.close()
+    own = [sample.output for sample in delivered]
     rows = services.store.put_bytes(f"jobs/{job.id}/blobs", encode(medium.fingerprints(own, shape)))
     made = [_samples(services, claim, written), describe_fingerprints(claim.idx, medium, rows)]
     with services.database.write() as session:

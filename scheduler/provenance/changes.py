@@ -43,7 +43,7 @@ def find_changes(medium: Medium, original: bytes, data: bytes) -> list[Change]:
 
 def find_damage(medium: Medium, data: bytes) -> list[Change]:
     """The parts of a file that show by themselves that they were changed."""
-    if not data.startswith(medium.signature):
+    if not medium.claims(data):
         return []  # in another format
     parts = (part for part in medium.parts(data) if not part.intact)
     told = islice(parts, MOST)

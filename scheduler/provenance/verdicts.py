@@ -97,11 +97,11 @@ def judge(evidence: Evidence) -> Judgement:
     return Judgement(Verdict.FOREIGN, None, why)
 
 
-def _by_size(evidence: Evidence) -> Judgement | None:
+def _by_refusal(evidence: Evidence) -> Judgement | None:
+    """Of what was not read; samples beside it that were have verdicts of their own."""
     if not evidence.item.refused:
         return None
-    why = f"It was not read, and is like no sample that was made here: {evidence.item.refused}."
-    return Judgement(Verdict.FOREIGN, None, why)
+    return Judgement(Verdict.UNPROVEN, None, f"Not verified: {evidence.item.refused}.")
 
 
 def _by_bytes(evidence: Evidence) -> Judgement | None:
@@ -169,6 +169,6 @@ def _by_claim(evidence: Evidence) -> Judgement | None:
 
 
 _RULES = (
-    *(_by_size, _by_bytes, _by_signature, _by_record, _by_watermark, _by_look),
+    *(_by_refusal, _by_bytes, _by_signature, _by_record, _by_watermark, _by_look),
     *(_by_broken_signature, _by_claim),
 )

@@ -45,10 +45,7 @@ class Item(NamedTuple):
     place: str  # inside a file with many; "" if it is the file
     data: bytes
     piece: Piece | None
-    refused: str = ""  # why it was not looked at, and is no sample
-
-
-UNREADABLE = Item("the rest", b"", None, "it cannot be read")
+    refused: str = ""  # why it, or the rest of a file, was not looked at
 
 
 def read_pieces(path: Path) -> Iterator[Piece]:
@@ -62,13 +59,16 @@ def read_pieces(path: Path) -> Iterator[Piece]:
 def read_items(path: Path) -> Iterator[Item]:
     """Everything in a file that may be a sample, also what is none; of most files, the file.
 
-    There is one at least, and one for what cannot be read.
-    Raises `BadInput` for a file that cannot be read.
+    A file of many samples that ends too soon, is of no such format or has none in it gives an item
+    of its own that says so. Raises `BadInput` for a file that cannot be read.
     """
+    empty = True
     with reading(path):
-        items = _READERS.get(path.suffix.lower(), _single)(path)
-        yield next(items, None) or Item("", b"", None, "nothing is in it")
-        yield from items
+        for item in _READERS.get(path.suffix.lower(), _single)(path):
+            empty = False
+            yield item
+    if empty:
+        yield _unread("there is nothing in it")
 
 
 def read_file(path: Path, most: int = MAX_BYTES) -> bytes:
@@ -151,6 +151,10 @@ def _lines(path: Path) -> Iterator[Item]:
             yield Item(place, b"", None, f"the line is over {MAX_RECORD_BYTES:,} bytes")
 
 
+def _unread(why: str) -> Item:
+    return Item("", b"", None, refused=why)
+
+
 def _members(path: Path) -> Iterator[Item]:
     try:
         with tarfile.open(path, "r:") as tar:
@@ -162,8 +166,17 @@ def _members(path: Path) -> Iterator[Item]:
                 sample = member.isfile() and not member.name.endswith(".json")
                 if sample and (file := tar.extractfile(member)) is not None:
                     yield _item(member.name, file.read(MAX_BYTES))
+            whole = _has_end(tar)
     except (tarfile.TarError, ValueError, OverflowError, RecursionError):
-        yield UNREADABLE  # damaged, or headers of headers without end
+        whole = False  # damaged, or headers of headers without end
+    if not whole:
+        yield _unread("it is cut off, or not readable as tar")
+
+
+def _has_end(tar: tarfile.TarFile) -> bool:
+    """Whether zeros follow the last member; what is no header ends the iteration too."""
+    tar.fileobj.seek(tar.offset)
+    return tar.fileobj.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
 
 
 def _rows(path: Path) -> Iterator[Item]:
@@ -187,7 +200,7 @@ def _rows(path: Path) -> Iterator[Item]:
                 yield item
         except Exception as error:  # the library raises many kinds of errors
             raise_outage(error)
-            yield UNREADABLE
+            yield _unread("it is cut off, or not readable as Parquet")
 
 
 def _rows_at_once(table: Any) -> int:

@@ -61,7 +61,16 @@ class Marker:
         return {name: count.data for name, count in sorted(self.counts.items())}
 
     def encode(self, samples: Sequence[SampleRecord], shape: Shape) -> list[bytes]:
-        """The marked bytes of each sample, read back. Raises `MarkFailed`, and as encoding does."""
+        """The marked bytes of each sample, as `mark`."""
+        return self.mark(samples, shape)[1]
+
+    def mark(
+        self, samples: Sequence[SampleRecord], shape: Shape
+    ) -> tuple[Sequence[SampleRecord], list[bytes]]:
+        """The samples with the marks of their content, and the marked bytes of each, read back.
+
+        Raises `MarkFailed`, and as encoding does.
+        """
         fitting = {mark.name: self._fitting(mark, samples) for mark in self._marks}
         made = self._with_content(samples, fitting)
         data = self._marking.medium.encode(made, shape)
@@ -70,7 +79,7 @@ class Marker:
             some = _chosen(samples, places)
             data = _changed(data, places, partial(mark.apply_bytes, some, marking=self._marking))
         self._read_back(samples, data, fitting)
-        return data
+        return made, data
 
     def _of_stage(self, fitting: Fitting, *stages: Stage) -> Iterator[tuple[Mark, Sequence[int]]]:
         """The marks of some stages that fit any sample, in order, and the places of those."""

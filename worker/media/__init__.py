@@ -47,6 +47,6 @@ def read_record(data: bytes) -> "Record":
 def medium_of(data: bytes) -> "Medium":
     """The medium of a sample's bytes; `BadInput` if there is none."""
     for medium in all_media():
-        if data.startswith(medium.signature):
+        if medium.claims(data):
             return medium
     raise BadInput(f"not a sample made by Genmill: begins with {data[:4].hex(' ') or 'nothing'}")

@@ -181,6 +181,10 @@ class AudioMedium(Medium):
         """Also the sample rate."""
         return super().recipe_for(shape) | {"rate": shape.sample_rate}
 
+    def claims(self, data: bytes) -> bool:
+        """WebP pictures and AVI films begin with `RIFF` as well."""
+        return super().claims(data) and data[8:12] == b"WAVE"
+
     def encode(self, samples: Sequence[SampleRecord], shape: Shape) -> list[bytes]:
         """WAV files, 16-bit PCM, of float32 (T,) sounds in [-1, 1]."""
         return [encode_wav(sample, shape.sample_rate) for sample in samples]

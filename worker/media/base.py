@@ -130,6 +130,10 @@ class Medium(ABC):
     page: ClassVar[Page]
     pipeline_tag: ClassVar[str]  # on model cards: https://huggingface.co/tasks
 
+    def claims(self, data: bytes) -> bool:
+        """Whether a file begins as the medium's samples do."""
+        return data.startswith(self.signature)
+
     @abstractmethod
     def encode(self, samples: Sequence[SampleRecord], shape: Shape) -> list[bytes]:
         """The bytes of each sample with its record inside.

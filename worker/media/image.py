@@ -238,7 +238,7 @@ class ImageMedium(Medium):
 
     def has_label(self, data: bytes, label: Label) -> bool:
         """By the pixels of the corner."""
-        own = data.startswith(self.signature)
+        own = self.claims(data)
         pixels = read_pixels(data) if own else decode_image(data, lambda it: it.convert("RGB"))
         return picture_label.has_label(np.asarray(pixels), label)
 

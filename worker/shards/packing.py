@@ -167,10 +167,12 @@ class Packer:
                 self._encode([one])
 
     def _encode(self, batch: Sequence[tuple["_Object", list[SampleRecord]]]) -> None:
-        samples = [sample for _, some in batch for sample in some]
+        samples: Sequence[SampleRecord] = [sample for _, some in batch for sample in some]
         try:
-            marker = batch[0][0].marker
-            encoded = iter((marker or self._medium).encode(samples, self._shape))
+            if marker := batch[0][0].marker:
+                samples, encoded = marker.mark(samples, self._shape)
+            else:
+                encoded = self._medium.encode(samples, self._shape)
         except BaseException as error:  # of native code too: this is a thread of its own
             if len(batch) == 1:
                 self._fail(batch[0][0], contained(error))
@@ -178,8 +180,11 @@ class Packer:
                 for one in batch:
                     self._encode([one])
             return
+        start = 0
         for each, some in batch:
-            self._append(each, some, [next(encoded) for _ in some])
+            stop = start + len(some)
+            self._append(each, samples[start:stop], encoded[start:stop])
+            start = stop
 
     def _append(
         self, each: "_Object", samples: Sequence[SampleRecord], encoded: Sequence[bytes]
@@ -202,7 +207,7 @@ class Packer:
             self._fail(each, contained(error))
 
     def _fingerprints(self, samples: Sequence[SampleRecord]) -> bytes:
-        """Those of samples whose marks have them kept."""
+        """Those of samples as they are delivered, if their marks have them kept."""
         if self._marking is None or FINGERPRINT not in self._marking.profile.marks:
             return b""
         outputs = [sample.output for sample in samples]

@@ -10,31 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.marked import make_marked
+from tests.marked import SYLLABLES, make_marked
 from tests.unit.scheduler.cli.conftest import add_model
-
-SYLLABLES = [
-    "ba",
-    "ce",
-    "di",
-    "fo",
-    "gu",
-    "ha",
-    "ki",
-    "lo",
-    "mu",
-    "ne",
-    "pa",
-    "qui",
-    "ra",
-    "se",
-    "ti",
-    "vo",
-    "wa",
-    "xe",
-    "yo",
-    "zu",
-]
+from tests.unit.worker.marks.watermarks.test_pictures import landscapes
+from worker.media.samples.wav import float_to_int16, read_samples, write_wav
 
 
 def drawn(count: int, seed: int = 0) -> list[np.ndarray]:
@@ -278,7 +257,7 @@ def test_hostile_files_get_a_verdict_and_never_a_traceback(genmill, picture_job)
 def test_files_in_which_nothing_is_are_not_all_ours(genmill, picture_job, name):
     Path(name).write_bytes(b"" if name.startswith("empty") else b"no tar")
     done = genmill("provenance", "verify", name)
-    assert (done.code, "It was not read" in done.out) == (1, True), done.out
+    assert (done.code, "Not verified" in done.out) == (1, True), done.out
 
 
 def trust(genmill) -> Path:
@@ -447,3 +426,68 @@ def test_a_licence_and_marks_are_told_to_people(genmill, signed_job):
     assert (done.code, "licence" in done.out, "CC-BY-4.0" in done.out) == (0, True, True)
     assert "present" in done.out
     assert "Example Ltd" in done.out
+
+
+def test_a_broken_file_of_many_samples_is_never_passed(genmill, picture_job, tmp_path):
+    """What is cut off has a row that says so, after the samples that can still be read."""
+    tar = fetch(genmill, picture_job, "w", "--as", "webdataset") / "samples-000000.tar"
+    table = fetch(genmill, picture_job, "q", "--as", "parquet") / "samples.parquet"
+    whole = tar.read_bytes()
+    ends = whole.rindex(b"000000001.png")  # where the second member begins
+    for name, data in {
+        "half.tar": whole[: len(whole) // 2],
+        "header.tar": whole[: ends + 100],
+        "between.tar": whole[:ends],
+        "none.tar": b"nontar" * 100,
+        "empty.tar": b"",
+        "cut.parquet": table.read_bytes()[:-20],
+        "empty.parquet": b"",
+        "empty.jsonl": b"",
+    }.items():
+        Path(name).write_bytes(data)
+        *samples, last = verify(genmill, name, code=1)
+        assert (last["verdict"], last["ours"], last["place"]) == ("unproven", None, None), name
+        assert "Not verified" in last["why"]
+        assert last["sha256"] is None
+        assert {row["verdict"] for row in samples} <= {"intact"}
+        assert len(samples) == (name in {"half.tar", "header.tar", "between.tar"}), name
+    done = genmill("artifact", "which", "header.tar", "--json")
+    assert (done.code, [row["job"] for row in done.json]) == (0, [picture_job])
+
+
+@pytest.fixture
+def watermarked_job(genmill, services, digits, tmp_path) -> str:
+    assert genmill("key", "create", "watermark").code == 0
+    Path("house.toml").write_text('marks = ["record", "picture_watermark"]')
+    return make_marked(services, digits, list(landscapes(1)), tmp_path, marks="./house.toml")
+
+
+def test_a_webp_copy_is_read_as_a_picture(genmill, watermarked_job):
+    """Its file begins as a sound's does, with `RIFF`."""
+    with Image.open(fetch(genmill, watermarked_job, "p") / "000000000.png") as image:
+        picture = image.convert("RGB")
+    picture.save("lossless.webp", lossless=True)
+    picture.save("lossy.webp", quality=90)
+    picture.resize((128, 128), Image.Resampling.BICUBIC).save("doubled.webp", lossless=True)
+    for row in verify(genmill, "lossless.webp", "lossy.webp", "doubled.webp", code=1):
+        assert (row["medium"], row["verdict"]) == ("image", "changed")
+        states = {mark["mark"]: mark["state"] for mark in row["marks"]}
+        assert states["picture_watermark"] == "present", row["file"]
+        assert states["sound_watermark"] == "not applicable"
+    Path("film.avi").write_bytes(b"RIFF\x24\0\0\0AVI LIST" + bytes(24))
+    [film] = verify(genmill, "film.avi", code=1)
+    assert (film["medium"], film["verdict"], film["marks"]) == (None, "not ours", [])
+
+
+def test_a_labelled_sound_without_its_metadata_is_known_by_its_fingerprint(
+    genmill, services, tmp_path
+):
+    model = add_model(services, "voices", "wavenet", {"media": "audio", "labels": []})
+    Path("house.toml").write_text('marks = ["record", "fingerprint", "visible_label"]')
+    sounds = [each[:3200] for each in played(3)]  # shorter than the label
+    job = make_marked(services, model, sounds, tmp_path, marks="./house.toml")
+    data = (fetch(genmill, job, "s") / "000000001.wav").read_bytes()
+    samples, rate = read_samples(data)
+    Path("bare.wav").write_bytes(write_wav(float_to_int16(samples), rate, {}))
+    [row] = verify(genmill, "bare.wav", code=1)
+    assert (row["verdict"], row["known_by"], row["sample"]) == ("changed", "fingerprint", 1)

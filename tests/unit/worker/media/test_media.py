@@ -1,13 +1,15 @@
 """What every medium does, whichever it is."""
 
 import hashlib
+from io import BytesIO
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from db.errors import BadInput, NonFinite, Refused
 from worker.data.dataset import Shape
-from worker.media import MEDIA, all_media, find_medium, read_record
+from worker.media import MEDIA, all_media, find_medium, medium_of, read_record
 from worker.media.base import CombinedFiles, Medium, SampleFiles
 from worker.media.samples.containers import Output, SampleRecord
 from worker.media.samples.record import Origin, SharedRecord, to_json
@@ -116,3 +118,12 @@ def test_the_bytes_of_a_sample_are_those_that_earlier_versions_wrote(name, tmp_p
     shape = Shape(name, sample_rate=8000)
     sample = encode(find_medium(name), OUTPUTS[name], shape, record)
     assert hashlib.sha256(sample).hexdigest() == DIGESTS[name]
+
+
+def test_what_is_riff_and_no_wave_is_no_sound():
+    picture = BytesIO()
+    Image.new("L", (8, 8)).save(picture, "WEBP")
+    for data in (picture.getvalue(), b"RIFF\x24\0\0\0AVI LIST", b"RIFF"):
+        assert data.startswith(b"RIFF")
+        with pytest.raises(BadInput, match="not a sample"):
+            medium_of(data)

@@ -16,11 +16,12 @@ from worker.engine.generate import Sample
 from worker.keys.keyring import Keyring
 from worker.mark_profile import Profile
 from worker.marks.base import Marking
-from worker.media import read_record
+from worker.media import find_medium, read_record
 from worker.media.fingerprints.bits import ROW_BYTES, encode
 from worker.media.image import ImageMedium
 from worker.media.samples.index import ENTRY_BYTES
 from worker.media.samples.record import Origin
+from worker.media.samples.tags import Label
 from worker.shards.packing import QUEUED_STEPS, Packer
 from worker.shards.storing import Part
 from worker.store.folder import FolderStore
@@ -321,3 +322,19 @@ def test_what_is_abandoned_leaves_no_file(store, tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         fail_half_way()
     assert list(folder.iterdir()) == []
+
+
+def test_fingerprints_are_those_of_what_is_delivered(store, tmp_path):
+    """A label before a sound is part of the sound that people get."""
+    shape = Shape("audio", sample_rate=8000)
+    profile = Profile(name="labelled", marks=("fingerprint", "visible_label"))
+    marking, each = Marking(profile, Keyring(()), shape), part("1", 0, 1)
+    sound = np.sin(np.arange(8000) ** 1.2 / 9).astype(np.float32) / 2
+    with Packer(store, shape, {each: ORIGIN}, tmp_path, marking) as packing:
+        packing.add([(each, [Sample(0, sound, None, None, None, micro_batch=4)])])
+        results = dict(packing.finish())
+    medium = find_medium("audio")
+    delivered = medium.with_label(sound, Label(medium.label_text, 0.05), shape)
+    rows = encode(medium.fingerprints([delivered], shape))
+    assert hashlib.sha256(rows).hexdigest() == results[each].artifacts[1].sha256
+    assert rows != encode(medium.fingerprints([sound], shape))

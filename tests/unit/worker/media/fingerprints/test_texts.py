@@ -7,34 +7,13 @@ import numpy as np
 import pytest
 
 from db.errors import BadInput
+from tests.marked import SYLLABLES
 from worker.data.dataset import Shape
 from worker.media import find_medium
 from worker.media.fingerprints.bits import fewest_bits
 
 MEDIUM = find_medium("text")
 COUNT = 60
-SYLLABLES = [
-    "ba",
-    "ce",
-    "di",
-    "fo",
-    "gu",
-    "ha",
-    "ki",
-    "lo",
-    "mu",
-    "ne",
-    "pa",
-    "qui",
-    "ra",
-    "se",
-    "ti",
-    "vo",
-    "wa",
-    "xe",
-    "yo",
-    "zu",
-]
 
 
 def words(draw: np.random.Generator, count: int) -> list[str]:
