@@ -21,27 +21,9 @@ from worker.services.samples import store_index
 from worker.specs import parse_recorded, parse_spec
 
 SYLLABLES = [
-    "ba",
-    "ce",
-    "di",
-    "fo",
-    "gu",
-    "ha",
-    "ki",
-    "lo",
-    "mu",
-    "ne",
-    "pa",
-    "qui",
-    "ra",
-    "se",
-    "ti",
-    "vo",
-    "wa",
-    "xe",
-    "yo",
-    "zu",
-]  # of words
+    "ba", "ce", "di", "fo", "gu", "ha", "ki", "lo", "mu", "ne",
+    "pa", "qui", "ra", "se", "ti", "vo", "wa", "xe", "yo", "zu",
+]  # fmt: skip
 
 WEIGHTS = hashlib.sha256(safetensors()).hexdigest()
 
