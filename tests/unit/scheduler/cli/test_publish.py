@@ -139,9 +139,8 @@ def test_what_was_published_is_taken_down_and_can_be_published_again(
     rows = genmill("publications", "list", "--state", "taken down", "--json").json
     assert len(rows) == 5
     assert all(row["taken_down_at"] and row["published_at"] for row in rows)
-    nothing = genmill(*take_down).out.strip()
-    work()
-    assert genmill("job", "show", nothing, "--json").json["status"] == "succeeded"
+    nothing = genmill(*take_down)
+    assert (nothing.code, "nothing of" in nothing.err) == (4, True)
     again = genmill("publish", picture_job, "--target", "shelf").out.strip()
     work()
     assert published(genmill, again) == ALL
@@ -460,6 +459,25 @@ def test_what_a_cancelled_job_has_left_is_taken_down(genmill, services, picture_
     work()
     assert shelf.files() == []
     assert genmill("publications", "list", "--state", "begun", "--json").json == []
+
+
+def test_a_take_down_of_what_was_never_published_is_refused(
+    genmill, services, picture_job, digits, shelf, work
+):
+    for what in (picture_job, digits):
+        words = ("publish", what, "--target", "shelf", "--take-down")
+        told = genmill(*words)
+        assert told.code == 4
+        assert f"nothing of '{what}' is published at 'shelf'" in told.err
+        assert genmill("publish", what, "--target", "shelf").code == 0
+        assert genmill(*words).code == 0  # the other may have begun
+    work()
+    keyed = ("publish", picture_job, "--target", "shelf")
+    genmill(*keyed)
+    work()
+    first = genmill(*keyed, "--take-down", "--idempotency-key", "once").out
+    work()
+    assert genmill(*keyed, "--take-down", "--idempotency-key", "once").out == first
 
 
 @pytest.fixture
