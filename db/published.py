@@ -71,6 +71,16 @@ def going(session: Session, *, take_down: bool, before: str | None = None) -> li
     ]
 
 
+def there(session: Session, target: Target, references: Sequence[str]) -> set[str]:
+    """Those jobs and versions of which something is at a target, or may come to be."""
+    of = or_(Publication.job_id.in_(references), Publication.version_id.is_not(None))
+    found = {each.reference for each in _shown(session, of & (Target.id == target.id))}
+    coming = going(session, take_down=False)
+    return (found | {each.reference for each in coming if each.target == target.name}) & {
+        *references
+    }
+
+
 def made_from(session: Session, data: Sequence[DatasetVersion]) -> list[Shown]:
     """What came of dataset versions: files of models that learnt from them, and their samples.
 

@@ -1,6 +1,7 @@
 """Adding, removing and checking targets."""
 
-from collections.abc import Sequence
+import posixpath
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,14 @@ from worker.identity import who
 from worker.mark_profile import Profile
 from worker.marks.profiles import looked_up
 from worker.publishing import find_kind, open_target
+from worker.publishing.access.addresses import Server
 from worker.publishing.access.secrets import parse_places
 from worker.publishing.base import TargetSettings
 from worker.services import Services
 from worker.specs import check_name
+from worker.store.address import S3Address
+
+PORTS = {"http": 80, "https": 443, "sftp": 22}
 
 
 def add_target(
@@ -33,7 +38,8 @@ def add_target(
 ) -> Target:
     """Add a target. Nothing is connected; `check_target` does that.
 
-    Raises `Refused` for a name, setting or secret that is wrong, or missing, repeating no value.
+    Raises `Refused` for a name, setting or secret that is wrong, or missing, repeating no value;
+    and for the address of another target.
     """
     check_name("target", name)
     target = find_kind(kind)
@@ -43,6 +49,7 @@ def add_target(
     target(checked, dict.fromkeys(places, "?"))  # refuses what does not go together
 
     def work(session: Session) -> Target:
+        _refuse_shared(session, name, _place(kind, given))
         added = targets.add(
             session,
             name=name,
@@ -56,6 +63,33 @@ def add_target(
         return added
 
     return services.database.transact(work)
+
+
+def _refuse_shared(session: Session, name: str, place: Hashable) -> None:
+    """Raise `Refused` if another target is there: what one takes down is the other's too."""
+    for other in targets.listing(session):
+        if other.name != name and place == _place(other.kind, other.settings):
+            raise Refused(
+                f"target {other.name!r} has this address already: what is taken down at one would "
+                "be gone from the other",
+                remedy=f"use {other.name!r}, or another folder or prefix",
+            )
+
+
+def _place(kind: str, settings: Mapping[str, Any]) -> Hashable:
+    """What is the same for targets that put items at the same place, of whichever kind."""
+    try:
+        place: object = find_kind(kind).place(str(settings["address"]))
+    except Refused:  # of another version
+        return str(settings["address"])
+    if isinstance(place, Path):
+        return place.resolve()
+    if isinstance(place, Server):
+        path = posixpath.normpath(place.path).lstrip("/")
+        return place.scheme, place.host.lower(), place.port or PORTS.get(place.scheme), path
+    if isinstance(place, S3Address):
+        return place.bucket, place.prefix.strip("/"), place.endpoint_url
+    return place if isinstance(place, Hashable) else str(place)
 
 
 def remove_target(services: Services, name: str, *, abandon: bool) -> int:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from sqlalchemy.orm import Session
 
-from db import models, targets
+from db import models, published, targets
 from db.errors import GenmillError, NotFound, Refused
 from db.registry import Reference
 from scheduler.results.waiting import find_groups
@@ -17,12 +17,21 @@ from worker.specs import Publish
 def resolved(services: Services, command: EnqueueCommand) -> EnqueueCommand:
     """The command with what it names: one publish job, or a batch of one for each of its jobs.
 
-    Raises `NotFound` or `Refused`.
+    Raises `NotFound`, also where there is nothing to take down, or `Refused`.
     """
     assert isinstance(command.spec, Publish)  # noqa: S101 - for mypy: of `publish`
     with services.database.read() as session:
-        targets.get(session, command.spec.target)
+        target = targets.get(session, command.spec.target)
         job_ids = _jobs(session, command.spec.model)
+        if command.spec.take_down and not _is_repeated(session, command):
+            named = job_ids or [_version(session, command.spec.model)]
+            there = published.there(session, target, named)
+            if not there:
+                raise NotFound(
+                    f"nothing of {command.spec.model!r} is published at {target.name!r}",
+                    remedy=f"`genmill publications list --target {target.name}` shows what is",
+                )
+            job_ids = job_ids and [each for each in job_ids if each in there]
     if job_ids is None:
         return command
     specs = [command.spec.model_copy(update={"job": each, "model": ""}) for each in job_ids]
@@ -30,6 +39,18 @@ def resolved(services: Services, command: EnqueueCommand) -> EnqueueCommand:
         return replace(command, spec=specs[0])
     lines = tuple(json.dumps(spec.model_dump(mode="json")) for spec in specs)
     return replace(command, spec=None, lines=lines)
+
+
+def _is_repeated(session: Session, command: EnqueueCommand) -> bool:
+    """Whether a job was made with the command's key before: it will be found again."""
+    key = command.idempotency_key
+    return key is not None and bool(published.known_keys(session, [key]))
+
+
+def _version(session: Session, reference: str) -> str:
+    """The whole name of a model version, such as digits:3, removed or not."""
+    model, version = models.resolve_removed(session, reference)
+    return f"{model.name}:{version.number}"
 
 
 def _jobs(session: Session, what: str) -> list[str] | None:

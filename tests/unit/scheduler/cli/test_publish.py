@@ -139,9 +139,8 @@ def test_what_was_published_is_taken_down_and_can_be_published_again(
     rows = genmill("publications", "list", "--state", "taken down", "--json").json
     assert len(rows) == 5
     assert all(row["taken_down_at"] and row["published_at"] for row in rows)
-    nothing = genmill(*take_down).out.strip()
-    work()
-    assert genmill("job", "show", nothing, "--json").json["status"] == "succeeded"
+    nothing = genmill(*take_down)
+    assert (nothing.code, "nothing of" in nothing.err) == (4, True)
     again = genmill("publish", picture_job, "--target", "shelf").out.strip()
     work()
     assert published(genmill, again) == ALL
@@ -244,7 +243,9 @@ def test_a_sample_that_cannot_be_verified_is_not_published_and_named(
 
 
 def test_a_job_fails_of_which_nothing_was_published(genmill, services, text_job, shelf, work):
-    genmill("target", "add", "strict", "folder", shelf.address, "--set", "marks=eu-art50")
+    genmill(
+        "target", "add", "strict", "folder", f"{shelf.address}/strict", "--set", "marks=eu-art50"
+    )
     job_id = genmill("publish", text_job, "--target", "strict").out.strip()
     work()
     shown = genmill("job", "show", job_id, "--json").json
@@ -501,6 +502,25 @@ def test_what_a_cancelled_job_has_left_is_taken_down(genmill, services, picture_
     assert genmill("publications", "list", "--state", "begun", "--json").json == []
 
 
+def test_a_take_down_of_what_was_never_published_is_refused(
+    genmill, services, picture_job, digits, shelf, work
+):
+    for what in (picture_job, digits):
+        words = ("publish", what, "--target", "shelf", "--take-down")
+        told = genmill(*words)
+        assert told.code == 4
+        assert f"nothing of '{what}' is published at 'shelf'" in told.err
+        assert genmill("publish", what, "--target", "shelf").code == 0
+        assert genmill(*words).code == 0  # the other may have begun
+    work()
+    keyed = ("publish", picture_job, "--target", "shelf")
+    genmill(*keyed)
+    work()
+    first = genmill(*keyed, "--take-down", "--idempotency-key", "once").out
+    work()
+    assert genmill(*keyed, "--take-down", "--idempotency-key", "once").out == first
+
+
 @pytest.fixture
 def meanwhile(monkeypatch):
     """Have something done once, when the first item is about to be put in a folder."""
@@ -592,6 +612,27 @@ def test_a_target_is_shown_checked_and_removed(genmill, services, picture_job, s
     assert genmill("target", "add", "shelf", "folder", shelf.address).code == 0
     again = genmill("target", "add", "shelf", "folder", shelf.address)
     assert (again.code, "there is a target 'shelf' already" in again.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("folder {0}/shelf", "folder {0}/shelf/"),
+        ("folder {0}/shelf", "gallery {0}/more/../shelf"),
+        ("folder {0}/shelf", "hub file://{0}/linked"),
+        ("webdav https://h/in", "webdav https://H:443/in/"),
+        ("s3 s3://pictures/public", "gallery s3://pictures/public/"),
+        ("hub hf://datasets/ann/cats", "hub hf://datasets/ann/cats"),
+    ],
+)
+def test_two_targets_cannot_have_one_address(genmill, tmp_path, first, second):
+    (tmp_path / "linked").symlink_to(tmp_path / "shelf")
+    assert genmill("target", "add", "one", *first.format(tmp_path).split()).code == 0
+    told = genmill("target", "add", "two", *second.format(tmp_path).split())
+    assert (told.code, "target 'one' has this address already" in told.err) == (2, True), told.err
+    assert genmill("target", "list", "-q").out == "one\n"
+    elsewhere = genmill("target", "add", "two", *f"{first}-too".format(tmp_path).split())
+    assert elsewhere.code == 0, elsewhere.err
 
 
 def test_no_secret_is_on_record_or_told(genmill, services, picture_job, work, tmp_path):
