@@ -51,9 +51,14 @@ class Evidence:
 
     @property
     def record(self) -> Record:
-        """That of the sample that the file is a copy of, or else the one that it carries."""
-        if self.copied is not None:
-            return self.copied.record
+        """Of the samples that the file is a copy of what they share, or else the one it carries."""
+        if self.copies:
+            first, *others = (copy.record for copy in self.copies)
+            return {
+                name: value
+                for name, value in first.items()
+                if all(name in other and other[name] == value for other in others)
+            }
         return self.item.piece.record if self.item.piece else {}
 
     @property
@@ -62,9 +67,14 @@ class Evidence:
         return self.found is None or (self.found.intact is False and not self.is_sample)
 
     @property
+    def copies(self) -> list[Near]:
+        """The samples that the file may be a copy of, by its look, sound or words."""
+        return [near for near in self.nearest if near.is_copy]
+
+    @property
     def copied(self) -> Near | None:
-        """The sample that the file is a copy of, by its look, sound or words."""
-        return self.nearest[0] if self.nearest and self.nearest[0].is_copy else None
+        """The sample that the file is a copy of; None if samples of several jobs may be it."""
+        return self.copies[0] if len({copy.job for copy in self.copies}) == 1 else None
 
     def of_keys(self, state: str, *, signature: bool) -> Reading | None:
         """A mark in this state that our keys made: a signature, or else a watermark."""
@@ -144,9 +154,15 @@ def _by_watermark(evidence: Evidence) -> Judgement | None:
 
 
 def _by_look(evidence: Evidence) -> Judgement | None:
-    if evidence.copied is None:
+    if not evidence.copies:
         return None
-    why = "A changed copy of a sample that was made here: its content is that of no other."
+    why = "A changed copy of a sample that was made here: its content is that of "
+    if len(evidence.copies) == 1:
+        why += "no other."
+    elif evidence.copied is not None:
+        why += "several samples of this job."
+    else:
+        why += "samples of several jobs, and which of them it was is not known."
     return Judgement(Verdict.CHANGED, KnownBy.FINGERPRINT, why)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from tests.marked import make_marked
@@ -507,3 +508,36 @@ def test_a_labelled_sound_without_its_metadata_is_known_by_its_fingerprint(
     Path("bare.wav").write_bytes(write_wav(float_to_int16(samples), rate, {}))
     [row] = verify(genmill, "bare.wav", code=1)
     assert (row["verdict"], row["known_by"], row["sample"]) == ("changed", "fingerprint", 1)
+
+
+def test_of_jobs_with_the_same_content_none_is_named(genmill, services, digits, tmp_path):
+    """What is left of a copy is what they share: the model, the seed and the sample."""
+    lines = ['marks = ["record", "fingerprint", "licence"]', "[licence]", 'licence = "CC-BY-4.0"']
+    Path("house.toml").write_text("\n".join(lines))
+    jobs = [
+        make_marked(services, digits, drawn(4), tmp_path),
+        make_marked(services, digits, drawn(4), tmp_path, marks="./house.toml"),
+    ]
+    with Image.open(fetch(genmill, jobs[0], "p") / "000000003.png") as image:
+        Image.fromarray(np.asarray(image)).save("copy.png")
+    [row] = verify(genmill, "copy.png", code=1)
+    assert (row["verdict"], row["known_by"]) == ("changed", "fingerprint")
+    assert (row["job"], row["artifact"], row["licence"], row["also"]) == (None, None, None, [])
+    assert (row["model"], row["seed"], row["sample"]) == ("digits:1", 7, 3)
+    assert "several jobs" in row["why"]
+    assert {near["job"] for near in row["nearest"] if near["copy"]} == set(jobs)
+
+
+def test_a_mark_that_is_not_in_such_files_is_not_damaged(genmill, picture_job):
+    with Image.open(fetch(genmill, picture_job, "p") / "000000000.png") as image:
+        image.save("copy.bmp")
+    Path("cut.bmp").write_bytes(Path("copy.bmp").read_bytes()[:60])
+    Path("plain.txt").write_text("Nothing of genmill is in this text, which a person wrote. " * 9)
+    Path("brace.txt").write_text("{draft} of a text")
+    with soundfile.SoundFile("tone.mp3", "w", 8000, 1) as file:
+        file.write(played(1)[0])
+    for name in ("copy.bmp", "cut.bmp", "plain.txt", "brace.txt", "tone.mp3"):
+        [row] = verify(genmill, name, code=1)
+        states = {mark["mark"]: mark["state"] for mark in row["marks"]}
+        assert set(states.values()) <= {"absent", "not applicable"}, (name, row["marks"])
+        assert "BytesIO" not in str(row)
