@@ -9,6 +9,7 @@ from scheduler.results.finder import Found
 from scheduler.results.pieces import Item
 from worker.marks import find_mark
 from worker.marks.base import DAMAGED, PRESENT, Reading, Stage
+from worker.marks.record import MARK as RECORD
 from worker.media.base import Medium
 from worker.media.samples.record import Record
 
@@ -45,6 +46,7 @@ class Evidence:
     readings: list[Reading] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     same_content: bool | None = None
+    only_spelling: bool = False  # whether it is the same JSON, with other spaces or line ends
     is_sample: bool = False  # whether it still is the sample that its record names
     nearest: list[Near] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)  # jobs that may have made it, in words
@@ -142,6 +144,8 @@ def _by_record(evidence: Evidence) -> Judgement | None:
     if evidence.found is None or not evidence.is_sample:
         return None
     shown = "It still shows the same." if evidence.same_content else ""
+    if evidence.only_spelling:
+        shown = "Only the spacing, line ends or escapes of its JSON differ."
     why = f"Made here, but changed since: it is not as it was stored. {shown}"
     return Judgement(Verdict.CHANGED, KnownBy.RECORD, why.strip())
 
@@ -184,8 +188,18 @@ def _by_claim(evidence: Evidence) -> Judgement | None:
     return Judgement(Verdict.UNPROVEN, None, why)
 
 
+def _by_remains(evidence: Evidence) -> Judgement | None:
+    if not any(each.mark == RECORD.name and each.state == DAMAGED for each in evidence.readings):
+        return None
+    why = (
+        "It names Genmill, and is cut off or damaged: its record cannot be read, so nothing here "
+        "shows whether it is ours."
+    )
+    return Judgement(Verdict.UNPROVEN, None, why)
+
+
 _RULES = (
     _by_break,
     *(_by_bytes, _by_signature, _by_record, _by_watermark, _by_look),
-    *(_by_broken_signature, _by_claim),
+    *(_by_broken_signature, _by_claim, _by_remains),
 )

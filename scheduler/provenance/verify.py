@@ -21,6 +21,7 @@ from scheduler.provenance.changes import (
     find_changes,
     find_damage,
     is_same_sample,
+    only_spelling,
     same_content,
 )
 from scheduler.provenance.files import walk
@@ -124,6 +125,7 @@ class _Verifier:
             return
         evidence.changes = find_changes(medium, original, data)
         evidence.same_content = same_content(medium, original, data)
+        evidence.only_spelling = only_spelling(original, data)
         evidence.is_sample = is_same_sample(medium, original, data)
 
     def _find_copies(self, services: Services, unknown: Sequence[Evidence]) -> None:

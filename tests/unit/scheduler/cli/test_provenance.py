@@ -541,3 +541,31 @@ def test_a_mark_that_is_not_in_such_files_is_not_damaged(genmill, picture_job):
         states = {mark["mark"]: mark["state"] for mark in row["marks"]}
         assert set(states.values()) <= {"absent", "not applicable"}, (name, row["marks"])
         assert "BytesIO" not in str(row)
+
+
+def test_a_file_of_ours_that_is_cut_off_is_not_called_a_stranger_s(
+    genmill, picture_job, sound_job, text_job
+):
+    line = (fetch(genmill, text_job, "t") / "samples.jsonl").read_bytes().splitlines()[0]
+    for path in (
+        fetch(genmill, picture_job, "p") / "000000003.png",
+        fetch(genmill, sound_job, "s") / "000000003.wav",
+        Path("t/line.json"),
+    ):
+        data = line if path.suffix == ".json" else path.read_bytes()
+        at = data.index(b"genmill")
+        for size in {at + 20, (at + len(data)) // 2, len(data) - 3}:
+            Path(f"cut{path.suffix}").write_bytes(data[:size])
+            [row] = verify(genmill, f"cut{path.suffix}", code=1)
+            assert row["verdict"] in {"changed", "unproven"}, (path, size, row["why"])
+            assert "No mark of ours" not in row["why"]
+
+
+def test_json_lines_that_are_only_spaced_differently_say_so(genmill, text_job):
+    lines = (fetch(genmill, text_job, "t") / "samples.jsonl").read_bytes().splitlines()
+    spaced = json.dumps(json.loads(lines[1]), ensure_ascii=False, separators=(" , ", " : "))
+    other = json.dumps({**json.loads(lines[2]), "note": 1})
+    Path("t.jsonl").write_bytes(b"\r\n".join([lines[0], spaced.encode(), other.encode()]) + b"\r\n")
+    rows = verify(genmill, "t.jsonl", code=1)
+    assert [row["verdict"] for row in rows] == ["changed"] * 3
+    assert ["Only the spacing" in row["why"] for row in rows] == [True, True, False]
