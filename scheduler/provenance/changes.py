@@ -1,5 +1,6 @@
 """Where a file differs from the sample that it was: which bytes, and what these bytes are."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -56,6 +57,16 @@ def same_content(medium: Medium, original: bytes, data: bytes) -> bool:
         return medium.content(original) == medium.content(data)
     except GenmillError:
         return False
+
+
+def only_spelling(original: bytes, data: bytes) -> bool:
+    """Whether two files are the same JSON, written with other spaces, line ends or escapes."""
+    try:
+        # as text: 1, 1.0 and true are equal in Python
+        one, other = (repr(json.loads(each, object_pairs_hook=tuple)) for each in (original, data))
+    except (ValueError, RecursionError):
+        return False
+    return one == other
 
 
 def is_same_sample(medium: Medium, original: bytes, data: bytes) -> bool:

@@ -29,6 +29,7 @@ AT_ONCE = 1 << 16  # fingerprints that are searched together
 COMPARED = 32  # nearest samples by their fingerprints, whose content is compared
 FAR = 44  # bits that differ, from which on none is near: those of strangers differ in 57 to 64
 TOLD = 3  # samples of one file
+ORIGIN = ("weights_sha256", "seed", "index")  # in a record: what made a sample
 LARGEST, CLEARLY = 2.0, 2.0  # a copy that differs by more has no other sample so near
 MOST_TOLD = 999.0  # of a difference
 
@@ -96,13 +97,23 @@ def find_nearest(services: Services, looks: Sequence[Look | None]) -> list[list[
 def compare(
     services: Services, medium: Medium, data: bytes, candidates: Sequence[_Candidate]
 ) -> list[Near]:
-    """The samples that a file is a copy of; if there are none, the nearest ones."""
+    """All samples that a file may be a copy of; if there are none, the nearest ones."""
     compared = (_compared(services, medium, data, each) for each in candidates)
     found = sorted(filter(None, compared), key=lambda near: (near.difference, near.bits))
     if not found or not _is_copy(found):
         return found[:TOLD]
-    same = (near for near in found if near.content == found[0].content)
-    return [near._replace(is_copy=True) for near in same][:TOLD]
+    return [near._replace(is_copy=True) for near in found if _is_as_near(near, found[0])]
+
+
+def _is_as_near(near: Near, best: Near) -> bool:
+    """Whether a file may as well be a copy of this sample: one of equal content, or made alike.
+
+    Jobs of one model and seed make the same samples, and may mark them differently.
+    """
+    if near.content == best.content:
+        return True
+    origins = [[each.record.get(name) for name in ORIGIN] for each in (near, best)]
+    return origins[0] == origins[1] and near.difference <= CLEARLY * best.difference
 
 
 def _is_copy(found: Sequence[Near]) -> bool:

@@ -9,6 +9,7 @@ from scheduler.results.finder import Found
 from scheduler.results.pieces import Item
 from worker.marks import find_mark
 from worker.marks.base import DAMAGED, PRESENT, Reading, Stage
+from worker.marks.record import MARK as RECORD
 from worker.media.base import Medium
 from worker.media.samples.record import Record
 
@@ -45,15 +46,21 @@ class Evidence:
     readings: list[Reading] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     same_content: bool | None = None
+    only_spelling: bool = False  # whether it is the same JSON, with other spaces or line ends
     is_sample: bool = False  # whether it still is the sample that its record names
     nearest: list[Near] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)  # jobs that may have made it, in words
 
     @property
     def record(self) -> Record:
-        """That of the sample that the file is a copy of, or else the one that it carries."""
-        if self.copied is not None:
-            return self.copied.record
+        """Of the samples that the file is a copy of what they share, or else the one it carries."""
+        if self.copies:
+            first, *others = (copy.record for copy in self.copies)
+            return {
+                name: value
+                for name, value in first.items()
+                if all(name in other and other[name] == value for other in others)
+            }
         return self.item.piece.record if self.item.piece else {}
 
     @property
@@ -63,9 +70,14 @@ class Evidence:
         return not is_known and not self.item.refused
 
     @property
+    def copies(self) -> list[Near]:
+        """The samples that the file may be a copy of, by its look, sound or words."""
+        return [near for near in self.nearest if near.is_copy]
+
+    @property
     def copied(self) -> Near | None:
-        """The sample that the file is a copy of, by its look, sound or words."""
-        return self.nearest[0] if self.nearest and self.nearest[0].is_copy else None
+        """The sample that the file is a copy of; None if samples of several jobs may be it."""
+        return self.copies[0] if len({copy.job for copy in self.copies}) == 1 else None
 
     def of_keys(self, state: str, *, signature: bool) -> Reading | None:
         """A mark in this state that our keys made: a signature, or else a watermark."""
@@ -132,6 +144,8 @@ def _by_record(evidence: Evidence) -> Judgement | None:
     if evidence.found is None or not evidence.is_sample:
         return None
     shown = "It still shows the same." if evidence.same_content else ""
+    if evidence.only_spelling:
+        shown = "Only the spacing, line ends or escapes of its JSON differ."
     why = f"Made here, but changed since: it is not as it was stored. {shown}"
     return Judgement(Verdict.CHANGED, KnownBy.RECORD, why.strip())
 
@@ -144,9 +158,15 @@ def _by_watermark(evidence: Evidence) -> Judgement | None:
 
 
 def _by_look(evidence: Evidence) -> Judgement | None:
-    if evidence.copied is None:
+    if not evidence.copies:
         return None
-    why = "A changed copy of a sample that was made here: its content is that of no other."
+    why = "A changed copy of a sample that was made here: its content is that of "
+    if len(evidence.copies) == 1:
+        why += "no other."
+    elif evidence.copied is not None:
+        why += "several samples of this job."
+    else:
+        why += "samples of several jobs, and which of them it was is not known."
     return Judgement(Verdict.CHANGED, KnownBy.FINGERPRINT, why)
 
 
@@ -168,7 +188,17 @@ def _by_claim(evidence: Evidence) -> Judgement | None:
     return Judgement(Verdict.UNPROVEN, None, why)
 
 
+def _by_remains(evidence: Evidence) -> Judgement | None:
+    if not any(each.mark == RECORD.name and each.state == DAMAGED for each in evidence.readings):
+        return None
+    why = (
+        "It names Genmill, and is cut off or damaged: its record cannot be read, so nothing here "
+        "shows whether it is ours."
+    )
+    return Judgement(Verdict.UNPROVEN, None, why)
+
+
 _RULES = (
     *(_by_refusal, _by_bytes, _by_signature, _by_record, _by_watermark, _by_look),
-    *(_by_broken_signature, _by_claim),
+    *(_by_broken_signature, _by_claim, _by_remains),
 )

@@ -3,11 +3,13 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from db import jobs, lineage
 from db.errors import (
+    BadInput,
     GenmillError,
     MissingPackage,
     NotFound,
@@ -19,17 +21,18 @@ from scheduler.provenance.changes import (
     find_changes,
     find_damage,
     is_same_sample,
+    only_spelling,
     same_content,
 )
 from scheduler.provenance.files import walk
-from scheduler.provenance.registry import compare, find_nearest, look_at
+from scheduler.provenance.registry import TOLD, compare, find_nearest, look_at
 from scheduler.provenance.text_watermarks import TextWatermarks
 from scheduler.provenance.verdicts import Evidence, Judgement, KnownBy, Verdict, judge
 from scheduler.results.finder import SampleFinder, removed_makers
 from scheduler.results.pieces import Item, read_items
 from worker.keys.keyring import Keyring
 from worker.marks import all_marks
-from worker.marks.base import DAMAGED, NOT_APPLICABLE, Mark, Reading
+from worker.marks.base import NOT_APPLICABLE, Mark, Reading, unreadable
 from worker.marks.text_watermark import MARK as TEXTS
 from worker.media import medium_of
 from worker.media.base import Medium
@@ -124,6 +127,7 @@ class _Verifier:
             return
         evidence.changes = find_changes(medium, original, data)
         evidence.same_content = same_content(medium, original, data)
+        evidence.only_spelling = only_spelling(original, data)
         evidence.is_sample = is_same_sample(medium, original, data)
 
     def _find_copies(self, services: Services, unknown: Sequence[Evidence]) -> None:
@@ -132,13 +136,15 @@ class _Verifier:
         for evidence, look, near in zip(unknown, looks, candidates, strict=True):
             if look is not None and near:
                 evidence.nearest = compare(services, look.medium, evidence.item.data, near)
-            if evidence.item.piece is not None and evidence.copied is None:
+            if evidence.item.piece is not None and not evidence.copies:
                 evidence.removed = removed_makers(services, evidence.item.piece.record)
 
     def _document(self, evidence: Evidence, judgement: Judgement) -> Document:
-        record, copied, item = evidence.record, evidence.copied, evidence.item
+        record, item = evidence.record, evidence.item
+        copied, copies = evidence.copied, evidence.copies
         known = judgement.known_by not in {None, KnownBy.WATERMARK}
-        found = (copied or evidence.found) if known else None
+        found = (copied if copies else evidence.found) if known else None
+        shards = {copy.artifact for copy in copies}
         weights = _text(record.get("weights_sha256"))
         return {
             "file": evidence.file,
@@ -151,9 +157,9 @@ class _Verifier:
             "known_by": judgement.known_by.value if judgement.known_by else None,
             "why": judgement.why,
             "job": found.job if found else None,
-            "artifact": found.artifact if found else None,
-            "sample": copied.sample if copied else _number(record.get("index")),
-            "also": list(evidence.found.also) if evidence.found and not copied else [],
+            "artifact": found.artifact if found and len(shards) < 2 else None,
+            "sample": _number(record.get("index")),
+            "also": list(evidence.found.also) if evidence.found and not copies else [],
             "model": _text(record.get("model")),
             "seed": _number(record.get("seed")),
             "dataset": self._dataset(weights) if known and weights else None,
@@ -162,7 +168,7 @@ class _Verifier:
             "changes": [change.document() for change in evidence.changes],
             "same_content": evidence.same_content,
             "marks": [_reading(each) for each in evidence.readings],
-            "nearest": [near.document() for near in evidence.nearest],
+            "nearest": [near.document() for near in evidence.nearest[:TOLD]],
         }
 
     def _dataset(self, weights: str) -> str | None:
@@ -224,7 +230,7 @@ def _medium(data: bytes) -> Medium | None:
 def _read(mark: Mark, data: bytes, keys: Keyring, medium: Medium) -> Reading:
     """What a mark says, whatever the file is: a decoder's failure is told as damage."""
     try:
-        return mark.read(data, keys, medium)
+        reading = mark.read(data, keys, medium)
     except Unreachable:
         raise
     except MissingPackage as error:
@@ -232,7 +238,10 @@ def _read(mark: Mark, data: bytes, keys: Keyring, medium: Medium) -> Reading:
     except BaseException as error:  # native decoders raise many kinds of errors
         raise_outage(error)
         reason = " ".join(str(contained(error)).split())[:200]
-        return Reading(mark.name, DAMAGED, why=f"cannot be read: {reason}")
+        reading = unreadable(mark.name, BadInput(f"cannot be read: {reason}"))
+    if reading.is_unread and not (medium.claims(data) and b"genmill" in data):
+        return replace(reading, state=NOT_APPLICABLE)  # not a file as ours are, cut or whole
+    return reading
 
 
 def _reading(reading: Reading) -> Document:

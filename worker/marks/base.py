@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import JsonValue
 
+from db.errors import BadInput
 from worker.data.dataset import Shape
 from worker.mark_profile import Profile
 from worker.media import find_medium
@@ -79,6 +80,12 @@ class Reading:
     state: str  # "present" | "absent" | "damaged" | "not applicable"
     says: Mapping[str, JsonValue] = field(default_factory=dict)  # plain data
     why: str = ""  # of "damaged" and "not applicable"
+    is_unread: bool = False  # whether the file could not be read: nothing shows that it had a mark
+
+
+def unreadable(mark: str, error: BadInput) -> Reading:
+    """Of a mark that cannot be sought, because no decoder takes the file."""
+    return Reading(mark, DAMAGED, why=error.message, is_unread=True)
 
 
 class Mark(ABC):

@@ -92,6 +92,8 @@ class C2pa(Mark):
         container = CONTAINERS.get(medium.suffix)
         if container is None:
             return Reading(self.name, NOT_APPLICABLE, why=_NO_PLACE.format(medium.suffix))
+        if _media_type(data) is None and not medium.claims(data):
+            return Reading(self.name, ABSENT)
         return _read_by_pattern(data, keys, container) or _read(data, keys, container)
 
     def expected(self, sample: SampleRecord, marking: Marking) -> Mapping[str, JsonValue]:

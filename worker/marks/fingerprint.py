@@ -8,7 +8,7 @@ a row for each sample as the artifact `KIND` of its shard (`worker.media.fingerp
 from typing import TYPE_CHECKING
 
 from db.errors import BadInput
-from worker.marks.base import DAMAGED, NOT_APPLICABLE, PRESENT, Mark, Reading, Stage
+from worker.marks.base import NOT_APPLICABLE, PRESENT, Mark, Reading, Stage, unreadable
 from worker.media.fingerprints.bits import encode
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Fingerprint(Mark):
         try:
             row = medium.fingerprints_of_file(data)[:1]
         except BadInput as error:
-            return Reading(self.name, DAMAGED, why=error.message)
+            return unreadable(self.name, error)
         if not row.any():
             return Reading(self.name, NOT_APPLICABLE, why="too plain to have a fingerprint")
         return Reading(self.name, PRESENT, {"fingerprint": encode(row).hex()})

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from db.errors import BadInput
-from worker.marks.base import DAMAGED, NOT_APPLICABLE, Mark, Marking, Reading, Stage
+from worker.marks.base import NOT_APPLICABLE, Mark, Marking, Reading, Stage, unreadable
 from worker.marks.watermarks import pictures
 from worker.marks.watermarks.dither import Detection, Numbers
 from worker.marks.watermarks.readings import PURPOSE, Found, read_by_keys
@@ -56,7 +56,7 @@ class PictureWatermark(Mark):
         try:
             brightness = _brightness(data)
         except BadInput as error:
-            return Reading(self.name, DAMAGED, why=error.message)
+            return unreadable(self.name, error)
         tests = (
             lambda secret: _found(pictures.detect(brightness, secret)),
             lambda secret: _found(pictures.detect_cropped(brightness, secret)),

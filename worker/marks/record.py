@@ -25,7 +25,7 @@ class RecordMark(Mark):
         try:
             return Reading(self.name, PRESENT, medium.read_record(data))
         except BadInput as error:
-            state = DAMAGED if b"genmill" in data else ABSENT
+            state = DAMAGED if medium.claims(data) and b"genmill" in data else ABSENT
             return Reading(self.name, state, why=error.message if state == DAMAGED else "")
 
     def expected(self, sample: SampleRecord, marking: Marking) -> Mapping[str, JsonValue]:

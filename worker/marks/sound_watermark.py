@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from db.errors import BadInput
-from worker.marks.base import DAMAGED, NOT_APPLICABLE, Mark, Marking, Reading, Stage
+from worker.marks.base import NOT_APPLICABLE, Mark, Marking, Reading, Stage, unreadable
 from worker.marks.watermarks import sounds
 from worker.marks.watermarks.dither import Detection
 from worker.marks.watermarks.readings import PURPOSE, Found, read_by_keys
@@ -57,7 +57,7 @@ class SoundWatermark(Mark):
         try:
             rate, sound = decode(BytesIO(data))
         except BadInput as error:
-            return Reading(self.name, DAMAGED, why=error.message)
+            return unreadable(self.name, error)
         tests = (
             lambda secret: _found(sounds.detect(sound / 32768, rate, secret)),
             lambda secret: _found(sounds.detect_cut(sound / 32768, rate, secret)),

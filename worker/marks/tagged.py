@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import JsonValue
 
 from db.errors import BadInput
-from worker.marks.base import ABSENT, DAMAGED, PRESENT, Mark, Marking, Reading, Stage
+from worker.marks.base import ABSENT, DAMAGED, PRESENT, Mark, Marking, Reading, Stage, unreadable
 from worker.media.samples.containers import SampleRecord
 from worker.media.samples.tags import Tag
 
@@ -40,7 +40,7 @@ class TagMark(Mark):
         try:
             places = medium.read_tags(data)
         except BadInput as error:
-            return Reading(self.name, DAMAGED, why=error.message)
+            return unreadable(self.name, error)
         says: dict[str, JsonValue] = {}
         missing: list[JsonValue] = []
         for name, xmp in self.properties.items():

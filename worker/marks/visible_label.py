@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from db.errors import BadInput
-from worker.marks.base import ABSENT, DAMAGED, PRESENT, Mark, Marking, Reading, Stage
+from worker.marks.base import ABSENT, PRESENT, Mark, Marking, Reading, Stage, unreadable
 from worker.media.samples.containers import SampleRecord
 from worker.media.samples.tags import Label, Tag
 from worker.specs import Params, matching
@@ -75,7 +75,7 @@ class VisibleLabel(Mark):
             label = _named(medium, data)
             found = medium.has_label(data, label)
         except BadInput as error:
-            return Reading(self.name, DAMAGED, why=error.message)
+            return unreadable(self.name, error)
         says = {"text": label.text} if found else {}
         return Reading(self.name, PRESENT if found else ABSENT, says)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from db.errors import BadInput, NonFinite, raise_outage
 from worker.media.samples.containers import SampleRecord, describe
@@ -81,6 +81,8 @@ def read_pixels(data: bytes) -> Pixels:
     try:
         with Image.open(BytesIO(data)) as image:
             return np.asarray(image)
+    except UnidentifiedImageError:
+        raise BadInput("the image is not a readable PNG") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise_outage(error)
         raise BadInput(f"the image is not a readable PNG: {error}") from None

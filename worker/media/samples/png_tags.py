@@ -5,7 +5,7 @@ from functools import lru_cache
 from io import BytesIO
 from types import MappingProxyType
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from db.errors import BadInput, raise_outage
 from worker.media.samples import exif, xmp
@@ -72,6 +72,8 @@ def _read_others(data: bytes) -> dict[str, str]:
     try:
         with Image.open(BytesIO(data)) as image:
             packet, fields = image.info.get("xmp"), image.info.get("exif")
+    except UnidentifiedImageError:
+        raise BadInput("not a readable picture") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise_outage(error)
         raise BadInput(f"not a readable picture: {error}") from None

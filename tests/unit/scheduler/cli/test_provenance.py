@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from tests.marked import SYLLABLES, make_marked
@@ -491,3 +492,64 @@ def test_a_labelled_sound_without_its_metadata_is_known_by_its_fingerprint(
     Path("bare.wav").write_bytes(write_wav(float_to_int16(samples), rate, {}))
     [row] = verify(genmill, "bare.wav", code=1)
     assert (row["verdict"], row["known_by"], row["sample"]) == ("changed", "fingerprint", 1)
+
+
+def test_of_jobs_with_the_same_content_none_is_named(genmill, services, digits, tmp_path):
+    """What is left of a copy is what they share: the model, the seed and the sample."""
+    lines = ['marks = ["record", "fingerprint", "licence"]', "[licence]", 'licence = "CC-BY-4.0"']
+    Path("house.toml").write_text("\n".join(lines))
+    jobs = [
+        make_marked(services, digits, drawn(4), tmp_path),
+        make_marked(services, digits, drawn(4), tmp_path, marks="./house.toml"),
+    ]
+    with Image.open(fetch(genmill, jobs[0], "p") / "000000003.png") as image:
+        Image.fromarray(np.asarray(image)).save("copy.png")
+    [row] = verify(genmill, "copy.png", code=1)
+    assert (row["verdict"], row["known_by"]) == ("changed", "fingerprint")
+    assert (row["job"], row["artifact"], row["licence"], row["also"]) == (None, None, None, [])
+    assert (row["model"], row["seed"], row["sample"]) == ("digits:1", 7, 3)
+    assert "several jobs" in row["why"]
+    assert {near["job"] for near in row["nearest"] if near["copy"]} == set(jobs)
+
+
+def test_a_mark_that_is_not_in_such_files_is_not_damaged(genmill, picture_job):
+    with Image.open(fetch(genmill, picture_job, "p") / "000000000.png") as image:
+        image.save("copy.bmp")
+    Path("cut.bmp").write_bytes(Path("copy.bmp").read_bytes()[:60])
+    Path("plain.txt").write_text("Nothing of genmill is in this text, which a person wrote. " * 9)
+    Path("brace.txt").write_text("{draft} of a text")
+    with soundfile.SoundFile("tone.mp3", "w", 8000, 1) as file:
+        file.write(played(1)[0])
+    for name in ("copy.bmp", "cut.bmp", "plain.txt", "brace.txt", "tone.mp3"):
+        [row] = verify(genmill, name, code=1)
+        states = {mark["mark"]: mark["state"] for mark in row["marks"]}
+        assert set(states.values()) <= {"absent", "not applicable"}, (name, row["marks"])
+        assert "BytesIO" not in str(row)
+
+
+def test_a_file_of_ours_that_is_cut_off_is_not_called_a_stranger_s(
+    genmill, picture_job, sound_job, text_job
+):
+    line = (fetch(genmill, text_job, "t") / "samples.jsonl").read_bytes().splitlines()[0]
+    for path in (
+        fetch(genmill, picture_job, "p") / "000000003.png",
+        fetch(genmill, sound_job, "s") / "000000003.wav",
+        Path("t/line.json"),
+    ):
+        data = line if path.suffix == ".json" else path.read_bytes()
+        at = data.index(b"genmill")
+        for size in {at + 20, (at + len(data)) // 2, len(data) - 3}:
+            Path(f"cut{path.suffix}").write_bytes(data[:size])
+            [row] = verify(genmill, f"cut{path.suffix}", code=1)
+            assert row["verdict"] in {"changed", "unproven"}, (path, size, row["why"])
+            assert "No mark of ours" not in row["why"]
+
+
+def test_json_lines_that_are_only_spaced_differently_say_so(genmill, text_job):
+    lines = (fetch(genmill, text_job, "t") / "samples.jsonl").read_bytes().splitlines()
+    spaced = json.dumps(json.loads(lines[1]), ensure_ascii=False, separators=(" , ", " : "))
+    other = json.dumps({**json.loads(lines[2]), "note": 1})
+    Path("t.jsonl").write_bytes(b"\r\n".join([lines[0], spaced.encode(), other.encode()]) + b"\r\n")
+    rows = verify(genmill, "t.jsonl", code=1)
+    assert [row["verdict"] for row in rows] == ["changed"] * 3
+    assert ["Only the spacing" in row["why"] for row in rows] == [True, True, False]
