@@ -12,6 +12,8 @@ FILE_MODE, FOLDER_MODE = 0o644, 0o755  # whatever the umask of the worker, which
 
 def require_folder(root: Path) -> None:
     """Raise `TargetAway` if a folder is missing, as one is that is not mounted."""
+    if root.is_file():
+        raise TargetAway(f"{root} is a file, not a folder", remedy="remove it, or use another path")
     if not root.is_dir():
         raise TargetAway(f"folder {root} is not there", remedy="create it, or mount it")
 
