@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def find_changes(medium: Medium, original: bytes, data: bytes) -> list[Change]:
         found = _overwritten(medium, original, data)
     else:
         found = _rewritten([*medium.parts(original)], original, [*medium.parts(data)], data)
-    return [change for change, _ in zip(found, range(MOST), strict=False)]
+    return list(islice(found, MOST))
 
 
 def find_damage(medium: Medium, data: bytes) -> list[Change]:
@@ -45,7 +46,8 @@ def find_damage(medium: Medium, data: bytes) -> list[Change]:
     if not data.startswith(medium.signature):
         return []  # in another format
     parts = (part for part in medium.parts(data) if not part.intact)
-    return [Change(part.name, DAMAGED, part.start, part.stop) for part in parts][:MOST]
+    told = islice(parts, MOST)
+    return [Change(part.name, DAMAGED, part.start, part.stop) for part in told]
 
 
 def same_content(medium: Medium, original: bytes, data: bytes) -> bool:

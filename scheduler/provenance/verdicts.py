@@ -59,7 +59,8 @@ class Evidence:
     @property
     def is_unknown(self) -> bool:
         """Whether no sample on record is it: neither by its bytes nor by its record and content."""
-        return self.found is None or (self.found.intact is False and not self.is_sample)
+        is_known = self.found is not None and (self.found.intact is not False or self.is_sample)
+        return not is_known and not self.item.refused
 
     @property
     def copied(self) -> Near | None:
@@ -93,6 +94,13 @@ def judge(evidence: Evidence) -> Judgement:
         if (found := rule(evidence)) is not None:
             return found
     why = "No mark of ours is in it, and no sample on record is like it."
+    return Judgement(Verdict.FOREIGN, None, why)
+
+
+def _by_size(evidence: Evidence) -> Judgement | None:
+    if not evidence.item.refused:
+        return None
+    why = f"It was not read, and is like no sample that was made here: {evidence.item.refused}."
     return Judgement(Verdict.FOREIGN, None, why)
 
 
@@ -161,6 +169,6 @@ def _by_claim(evidence: Evidence) -> Judgement | None:
 
 
 _RULES = (
-    *(_by_bytes, _by_signature, _by_record, _by_watermark, _by_look),
+    *(_by_size, _by_bytes, _by_signature, _by_record, _by_watermark, _by_look),
     *(_by_broken_signature, _by_claim),
 )

@@ -83,6 +83,8 @@ class _Verifier:
     def examine(self, file: str, item: Item) -> Evidence:
         """What a file itself and the record say; the registry of fingerprints is asked later."""
         evidence = Evidence(file, item)
+        if item.refused:
+            return evidence
         if self._finder is not None and item.piece is not None:
             evidence.found = self._finder.find(item.piece)
         evidence.medium = _medium(item.data)
@@ -134,14 +136,14 @@ class _Verifier:
                 evidence.removed = removed_makers(services, evidence.item.piece.record)
 
     def _document(self, evidence: Evidence, judgement: Judgement) -> Document:
-        record, copied = evidence.record, evidence.copied
+        record, copied, item = evidence.record, evidence.copied, evidence.item
         known = judgement.known_by not in {None, KnownBy.WATERMARK}
         found = (copied or evidence.found) if known else None
         weights = _text(record.get("weights_sha256"))
         return {
             "file": evidence.file,
-            "place": evidence.item.place or None,
-            "sha256": hashlib.sha256(evidence.item.data).hexdigest(),
+            "place": item.place or None,
+            "sha256": None if item.refused else hashlib.sha256(item.data).hexdigest(),
             "medium": evidence.medium.name if evidence.medium else None,
             "verdict": judgement.verdict.value,
             "ours": _OURS[judgement.verdict],

@@ -9,16 +9,22 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from db.errors import BadInput, raise_outage
 from db.path_errors import reading
 from worker import media
+from worker.media.samples.containers import MAX_RECORD_BYTES
 from worker.media.samples.parquet import load_pyarrow
 from worker.media.samples.record import Record, parse_record
 
 MAX_BYTES = 256 << 20  # of a sample
+MAX_PARTS = 40_000  # of a file: as a PNG file of this size has, in pieces of 8 KiB
+MAX_UNFOLDED = 100  # times the size of its file, that a table may be in memory if it is a large one
+ROW_BYTES = 100  # of a row beside its sample
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MIDI = b"MThd"
@@ -39,6 +45,10 @@ class Item(NamedTuple):
     place: str  # inside a file with many; "" if it is the file
     data: bytes
     piece: Piece | None
+    refused: str = ""  # why it was not looked at, and is no sample
+
+
+UNREADABLE = Item("the rest", b"", None, "it cannot be read")
 
 
 def read_pieces(path: Path) -> Iterator[Piece]:
@@ -52,10 +62,13 @@ def read_pieces(path: Path) -> Iterator[Piece]:
 def read_items(path: Path) -> Iterator[Item]:
     """Everything in a file that may be a sample, also what is none; of most files, the file.
 
+    There is one at least, and one for what cannot be read.
     Raises `BadInput` for a file that cannot be read.
     """
     with reading(path):
-        yield from _READERS.get(path.suffix.lower(), _single)(path)
+        items = _READERS.get(path.suffix.lower(), _single)(path)
+        yield next(items, None) or Item("", b"", None, "nothing is in it")
+        yield from items
 
 
 def read_file(path: Path, most: int = MAX_BYTES) -> bytes:
@@ -98,12 +111,25 @@ def _piece(data: bytes) -> Piece | None:
 
 
 def _single(path: Path) -> Iterator[Item]:
-    data = read_file(path)
-    piece, beside = _piece(data), path.with_suffix(".json")
-    if piece is None and beside != path and beside.is_file():
+    item, beside = _item("", read_file(path)), path.with_suffix(".json")
+    if item.piece is None and beside != path and beside.is_file():
         found = _piece(read_file(beside))
-        piece = found if found and _is_text_of(found.record, data) else None
-    yield Item("", data, piece)
+        if found and _is_text_of(found.record, item.data):
+            item = item._replace(piece=found)
+    yield item
+
+
+def _item(place: str, data: bytes) -> Item:
+    why = _refusal(data)
+    return Item(place, data, None if why else _piece(data), why)
+
+
+def _refusal(data: bytes) -> str:
+    """Why bytes are not looked at: it would take minutes for their many parts."""
+    with suppress(BadInput):
+        if any(islice(media.medium_of(data).parts(data), MAX_PARTS, None)):
+            return f"it has over {MAX_PARTS:,} parts"
+    return ""
 
 
 def _is_text_of(record: Record, data: bytes) -> bool:
@@ -113,42 +139,75 @@ def _is_text_of(record: Record, data: bytes) -> bool:
 
 def _lines(path: Path) -> Iterator[Item]:
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            data = line.removesuffix(b"\n")
-            yield Item(f"line {number}", data, _piece(data))
+        lines = iter(partial(file.readline, MAX_RECORD_BYTES), b"")
+        for number, line in enumerate(lines, 1):
+            place = f"line {number}"
+            if len(line) < MAX_RECORD_BYTES or line.endswith(b"\n"):
+                yield _item(place, line.removesuffix(b"\n"))
+                continue
+            for rest in iter(partial(file.readline, 1 << 20), b""):
+                if rest.endswith(b"\n"):
+                    break
+            yield Item(place, b"", None, f"the line is over {MAX_RECORD_BYTES:,} bytes")
 
 
 def _members(path: Path) -> Iterator[Item]:
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
+                tar.members = []  # type: ignore[attr-defined] # it would remember them all
+                if member.issparse():  # a few bytes may be as many gigabytes
+                    yield Item(member.name, b"", None, "it is a sparse file")
+                    continue
                 sample = member.isfile() and not member.name.endswith(".json")
                 if sample and (file := tar.extractfile(member)) is not None:
-                    data = file.read(MAX_BYTES)
-                    yield Item(member.name, data, _piece(data))
-    except tarfile.TarError:
-        return
+                    yield _item(member.name, file.read(MAX_BYTES))
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError):
+        yield UNREADABLE  # damaged, or headers of headers without end
 
 
 def _rows(path: Path) -> Iterator[Item]:
     arrow, parquet = load_pyarrow("give files of another format")
+    left = max(MAX_BYTES, MAX_UNFOLDED * path.stat().st_size)
     with path.open("rb") as file:
         try:
             table = parquet.ParquetFile(file)
             content = [f.name for f in table.schema_arrow if arrow.types.is_struct(f.type)]
             known = [name for name in _COLUMNS if name in table.schema_arrow.names]
-            batches = table.iter_batches(batch_size=256, columns=known + content)
+            at_once = _rows_at_once(table.metadata)
+            batches = table.iter_batches(batch_size=at_once, columns=known + content)
             rows = (row for batch in batches for row in batch.to_pylist())
             for number, row in enumerate(rows, 1):
-                yield _row(f"row {number}", row, known, content)
+                item = _row(f"row {number}", row, known, content)
+                left -= len(item.data) + ROW_BYTES
+                if left < 0:
+                    why = f"the rows up to here are {MAX_UNFOLDED} times as large as their file"
+                    yield Item(item.place, b"", None, why)
+                    return
+                yield item
         except Exception as error:  # the library raises many kinds of errors
             raise_outage(error)
+            yield UNREADABLE
+
+
+def _rows_at_once(table: Any) -> int:
+    """So few rows that memory holds them, though each may repeat the largest value of its column.
+
+    A column with a dictionary holds each value once, for as many rows as there are.
+    """
+    groups = (table.row_group(number) for number in range(table.num_row_groups))
+    columns = (group.column(at) for group in groups for at in range(group.num_columns))
+    repeated = (each for each in columns if any("DICTIONARY" in way for way in each.encodings))
+    largest = max((each.total_uncompressed_size for each in repeated), default=0)
+    return max(1, min(256, (64 << 20) // max(1, largest)))
 
 
 def _row(place: str, row: dict[str, Any], known: list[str], columns: list[str]) -> Item:
     record = {name: row[name] for name in known}
     found = ((row[name] or {}).get("bytes") for name in columns)
     data = next((each for each in found if isinstance(each, bytes)), None)
+    if data is not None and (why := _refusal(data)):
+        return Item(place, data, None, why)
     sha256 = None if data is None else hashlib.sha256(data).hexdigest()
     return Item(place, data or b"", Piece(record, sha256) if _is_complete(record) else None)
 

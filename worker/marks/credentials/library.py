@@ -17,12 +17,25 @@ from db.errors import GenmillError, raise_outage
 from worker.extras import needed_for
 from worker.keys.certificates import ACCEPTED, Signer
 
+MAX_READS = 300_000  # of a file, each of which takes a few microseconds
+
 _contexts: dict[str, Any] = {}  # of the library, by key id or anchors; threads share them
 _lock = threading.Lock()
 
 
 class Unreadable(ValueError):
     """What a file holds in place of a manifest store."""
+
+
+class _Bounded(BytesIO):
+    """A file that ends when it was read from too often: one of millions of tiny parts."""
+
+    left = MAX_READS
+
+    def readinto(self, buffer: Any, /) -> int:
+        """See `BytesIO`."""
+        self.left -= 1
+        return super().readinto(buffer) if self.left >= 0 else 0
 
 
 def sign(
@@ -68,7 +81,10 @@ def read(data: bytes, media_type: str, anchors: str) -> dict[str, Any] | None:
     library = _library()
     try:
         context = _context(anchors, lambda: _trusting(anchors))
-        reader = library.Reader.try_create(media_type, BytesIO(data), context=context)
+        file = _Bounded(data)
+        reader = library.Reader.try_create(media_type, file, context=context)
+        if file.left < 0:
+            raise Unreadable("it has too many parts")
         if reader is None:
             return None
         with reader:

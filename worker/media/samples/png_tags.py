@@ -59,14 +59,13 @@ def read_picture_tags(data: bytes) -> dict[str, str]:
     """What a picture's metadata say, by the places of `png_places`; `BadInput` if damaged."""
     if not data.startswith(SIGNATURE):
         return _read_others(data)
-    found: dict[str, str] = {}
-    for name, content in metadata_chunks(data):
-        if name == EXIF:
-            found |= _fields(content)
-    for keyword, text in texts(data):
-        is_xmp = keyword == XMP_KEYWORD
-        found |= _properties(text.encode()) if is_xmp else {f"PNG text {keyword}": text}
-    return found
+    blocks = [content for name, content in metadata_chunks(data) if name == EXIF]
+    if len(blocks) > 1:
+        raise BadInput(f"it has {len(blocks):,} chunks of EXIF fields")
+    named = [*texts(data)]
+    found = xmp.properties_in([text.encode() for name, text in named if name == XMP_KEYWORD])
+    found |= {f"PNG text {name}": text for name, text in named if name != XMP_KEYWORD}
+    return found | (_fields(blocks[0]) if blocks else {})
 
 
 def _read_others(data: bytes) -> dict[str, str]:
@@ -77,11 +76,7 @@ def _read_others(data: bytes) -> dict[str, str]:
         raise_outage(error)
         raise BadInput(f"not a readable picture: {error}") from None
     found = _fields(fields) if isinstance(fields, bytes) else {}
-    return found | (_properties(packet) if isinstance(packet, bytes) else {})
-
-
-def _properties(packet: bytes) -> dict[str, str]:
-    return {f"XMP {name}": text for name, text in xmp.properties(packet).items()}
+    return found | xmp.properties_in([packet] if isinstance(packet, bytes) else [])
 
 
 def _fields(block: bytes) -> dict[str, str]:

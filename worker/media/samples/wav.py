@@ -19,6 +19,7 @@ Samples = npt.NDArray[np.int16]  # (T,), mono
 Chunk = tuple[bytes, bytes]  # its name and content
 
 RATES = (500, 384_000)  # Hz
+MAX_ENTRIES = 40_000  # chunks, comments or frames of tags that are read
 PCM = 1  # the format tag
 
 
@@ -117,7 +118,10 @@ def riff_chunks(data: bytes) -> Iterator[Chunk]:
 
 
 def _entries(data: bytes, at: int) -> Iterator[Chunk]:
+    left = MAX_ENTRIES
     while at + 8 <= len(data):
+        if (left := left - 1) < 0:
+            raise BadInput(f"it has over {MAX_ENTRIES:,} chunks or comments")
         name, size = struct.unpack_from("<4sI", data, at)
         yield name, data[at + 8 : at + 8 + size]
         at += 8 + size + size % 2

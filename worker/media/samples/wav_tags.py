@@ -9,7 +9,7 @@ from types import MappingProxyType
 from db.errors import BadInput
 from worker.media.samples import xmp
 from worker.media.samples.tags import AIGC, COPYRIGHT, Tag
-from worker.media.samples.wav import info_chunk, read_info, riff, riff_chunks
+from worker.media.samples.wav import MAX_ENTRIES, info_chunk, read_info, riff, riff_chunks
 
 XMP_CHUNK, ID3_CHUNK = b"_PMX", b"id3 "
 _IN_COMMENTS = MappingProxyType({COPYRIGHT: "ICOP"})
@@ -44,10 +44,10 @@ def tag_wav(data: bytes, tags: Sequence[Tag]) -> bytes:
 def read_wav_tags(data: bytes) -> dict[str, str]:
     """What a WAV file's metadata say, by the places of `wav_places`; `BadInput` if damaged."""
     found = {f"RIFF {name}": text for name, text in read_info(data).items()}
-    for name, content in riff_chunks(data):
-        if name == XMP_CHUNK:
-            found |= {f"XMP {each}": text for each, text in xmp.properties(content).items()}
-        elif name.lower() == ID3_CHUNK:
+    chunks = [*riff_chunks(data)]
+    found |= xmp.properties_in([content for name, content in chunks if name == XMP_CHUNK])
+    for name, content in chunks:
+        if name.lower() == ID3_CHUNK:
             found |= {f"ID3 TXXX {each}": text for each, text in _id3_texts(content)}
     return found
 
@@ -65,10 +65,12 @@ def _id3_texts(data: bytes) -> Iterator[tuple[str, str]]:
     """The names and values of the `TXXX` frames in UTF-8; all others are skipped."""
     if data[:4] != b"ID3\4":
         return
-    at, end = 10, 10 + _plain(data[6:10])
+    at, end, left = 10, 10 + _plain(data[6:10]), MAX_ENTRIES
     if end > len(data):
         raise BadInput("the ID3 tag of the sound is cut off")
     while at + 10 <= end:
+        if (left := left - 1) < 0:
+            raise BadInput(f"its ID3 tag has over {MAX_ENTRIES:,} frames")
         size = _plain(data[at + 4 : at + 8])
         value = data[at + 10 : at + 10 + size]
         if data[at : at + 4] == b"TXXX" and value[:1] == _UTF8:

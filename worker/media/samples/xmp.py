@@ -67,6 +67,13 @@ def properties(data: bytes) -> MappingProxyType[str, str]:
     return MappingProxyType(dict(_found(root)))
 
 
+def properties_in(packets: Sequence[bytes]) -> dict[str, str]:
+    """The properties of a file's packets, of which it may have one, by `XMP dc:rights`."""
+    if len(packets) > 1:
+        raise BadInput(f"it has {len(packets):,} XMP packets")
+    return {f"XMP {name}": text for each in packets for name, text in properties(each).items()}
+
+
 def _found(root: ET.Element) -> Iterator[tuple[str, str]]:
     for about in root.iter(f"{{{_RDF}}}Description"):
         for name, text in about.items():

@@ -274,6 +274,13 @@ def test_hostile_files_get_a_verdict_and_never_a_traceback(genmill, picture_job)
         assert (told.code, "Traceback" in told.err, "\x1b" in told.out) == (1, False, False)
 
 
+@pytest.mark.parametrize("name", ["not.tar", "empty.jsonl"])
+def test_files_in_which_nothing_is_are_not_all_ours(genmill, picture_job, name):
+    Path(name).write_bytes(b"" if name.startswith("empty") else b"no tar")
+    done = genmill("provenance", "verify", name)
+    assert (done.code, "It was not read" in done.out) == (1, True), done.out
+
+
 def trust(genmill) -> Path:
     done = genmill("key", "export", "trust.json")
     assert done.code == 0, done.err

@@ -1,14 +1,17 @@
 """What of a file changed is told in parts and bytes."""
 
+from collections.abc import Iterator
 from io import BytesIO
+from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image
 
-from scheduler.provenance.changes import Change, find_changes, find_damage, same_content
+from scheduler.provenance.changes import MOST, Change, find_changes, find_damage, same_content
 from worker.data.dataset import Shape
 from worker.media import find_medium
 from worker.media.samples.containers import SampleRecord
+from worker.media.samples.parts import SIGNATURE, Part
 from worker.media.samples.record import Origin
 
 IMAGE, TEXT = find_medium("image"), find_medium("text")
@@ -81,3 +84,15 @@ def test_very_many_changes_are_not_all_told():
     sample = picture()
     found = find_changes(IMAGE, sample, bytes(len(sample)))
     assert 0 < len(found) <= 20
+
+
+def test_of_a_file_of_very_many_damaged_parts_the_first_are_told() -> None:
+    bad = b"\0\0\0\0abCd\0\0\0\0"
+
+    def parts(data: bytes) -> Iterator[Part]:
+        for number, part in enumerate(IMAGE.parts(data)):
+            assert number < 100
+            yield part
+
+    medium = SimpleNamespace(signature=SIGNATURE, parts=parts)
+    assert len(find_damage(medium, SIGNATURE + bad * 1000)) == MOST

@@ -25,6 +25,7 @@ from worker.keys.bundle import bundle, parse_bundle
 from worker.mark_profile import Profile
 from worker.marks import c2pa as mark
 from worker.marks.base import Marking
+from worker.marks.credentials import library
 from worker.media import find_medium
 from worker.media.samples.containers import SampleRecord
 from worker.media.samples.record import AI_GENERATED, Origin
@@ -327,3 +328,8 @@ def test_a_forked_process_signs_too(keys):
         finally:
             os._exit(2)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_file_of_very_many_parts_is_read_no_further():
+    with pytest.raises(library.Unreadable, match="too many parts"):
+        library.read(b"GIF89a" + bytes(7) + b"\x21\xfe\1a\0" * 40_000 + b";", "image/gif", "")

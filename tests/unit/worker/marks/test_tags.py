@@ -10,10 +10,18 @@ import pytest
 import soundfile
 from PIL import Image
 
+from db.errors import BadInput
 from tests.unit.worker.marks.kit import NO_KEYS, marked, samples_of
 from worker.marks import find_mark
 from worker.media import find_medium
+from worker.media.samples import xmp
+from worker.media.samples.exif import COPYRIGHT, write_exif
+from worker.media.samples.png_chunks import SIGNATURE, chunk, international_chunk
+from worker.media.samples.png_tags import XMP_KEYWORD, read_picture_tags
 from worker.media.samples.record import AI_GENERATED
+from worker.media.samples.tags import Tag
+from worker.media.samples.wav import MAX_ENTRIES, riff
+from worker.media.samples.wav_tags import read_wav_tags
 
 LICENCE = {
     "copyright": "© 2026 Ünser <Verlag> & Co",
@@ -149,3 +157,21 @@ def test_files_of_anybody_do_not_upset_a_reading(media, mark):
     broken.append(b"RIFF" + struct.pack("<I", len(body)) + body)
     for data in broken:
         assert read(mark, data, media).state in {"absent", "damaged"}
+
+
+@pytest.mark.parametrize("hostile", ["comments", "frames", "packets", "PNG packets", "EXIF"])
+def test_metadata_without_end_are_damage_and_read_no_further(hostile):
+    frames = b"TXXX\0\0\0\2\0\0\3\0" * (MAX_ENTRIES + 1)
+    size = bytes(len(frames) >> shift & 0x7F for shift in (21, 14, 7, 0))
+    packet = xmp.packet([Tag("a", "b", "dc:rights")])
+    chunks = {
+        "comments": [(b"LIST", b"INFO" + b"abcd\0\0\0\0" * (MAX_ENTRIES + 1))],
+        "frames": [(b"id3 ", b"ID3\4\0\0" + size + frames)],
+        "packets": [(b"_PMX", packet)] * 2,
+        "PNG packets": [international_chunk(XMP_KEYWORD, packet)] * 2,
+        "EXIF": [chunk(b"eXIf", write_exif({COPYRIGHT: "a"}))] * 2,
+    }[hostile]
+    is_sound = hostile in {"comments", "frames", "packets"}
+    data = riff(chunks) if is_sound else SIGNATURE + b"".join(chunks) + chunk(b"IEND", b"")
+    with pytest.raises(BadInput, match=r"it has|has over"):
+        (read_wav_tags if is_sound else read_picture_tags)(data)
