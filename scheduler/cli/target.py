@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from scheduler.output.documents import Document
 
 KINDS = DeclaredChoice("worker.publishing:KINDS")
-COLUMNS = ("name", "kind", "address", "there", "expires_after_s")
+COLUMNS = ("name", "kind", "address", "there", "expires_after")
 
 
 @click.group("target")
@@ -107,13 +107,18 @@ def list_targets(as_json: bool, quiet: bool) -> None:
     """
     from db import publications, targets
     from scheduler.output.render import print_list
+    from scheduler.submission.durations import as_typed
 
     with open_record() as services, services.database.read() as session:
         found = [
             _document(each) | {"there": publications.count_there(session, each.id)}
             for each in targets.listing(session)
         ]
-    rows = [each | {"address": each["settings"]["address"]} for each in found]
+    rows = [
+        each | {"address": each["settings"]["address"]} | {"expires_after": span and as_typed(span)}
+        for each in found
+        for span in [each["expires_after_s"]]
+    ]
     print_list(found, COLUMNS, as_json=as_json, quiet=quiet, rows=rows)
 
 

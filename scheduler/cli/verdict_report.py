@@ -90,13 +90,14 @@ def _change(change: Document) -> str:
     return f"{change['part']}: {span} {_VERBS.get(change['what'], change['what'])}"
 
 
+UNDERFLOW = "<1e-300"  # a p-value that is too small for a float
 _VERBS = {"differs": "changed"}
 
 
 def _reading(mark: Document) -> str:
     """The state of a mark and what it says."""
     says = ", ".join(
-        f"{_plain(name)} {show(value)}"
+        f"{_plain(name)} {UNDERFLOW if name == 'p_value' and value == 0 else show(value)}"
         for name, value in mark["says"].items()
         if not isinstance(value, Mapping) and value not in (None, "", [])
     )

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from db import audit_trail, jobs, publications, targets
 from db.errors import Refused
+from db.publications import THERE
 from db.tables import Target
 from worker.identity import who
 from worker.mark_profile import Profile
@@ -104,10 +105,11 @@ def remove_target(services: Services, name: str, *, abandon: bool) -> int:
         for job in jobs.unfinished(session, kind="publish", limit=1000):
             if job.spec["target"] == name:
                 raise Refused(f"job {job.id} is {job.status}, and publishes at {name!r}")
-        there = publications.count_there(session, target.id)
+        states = publications.by_state(session, target.id)
+        there = [f"{states[each]:,} items are {each}" for each in THERE if each in states]
         if there and not abandon:
             raise Refused(
-                f"{there:,} items are published at {name!r}",
+                f"{' and '.join(reversed(there))} at {name!r}",
                 remedy=f"take them down with `genmill publish JOB --target {name} --take-down`, "
                 "or give --abandon to leave them there and follow them no more",
             )

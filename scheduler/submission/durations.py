@@ -10,6 +10,14 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LONGEST = timedelta(days=36_500)  # longer ones lead to dates that cannot be represented
 
 
+def as_typed(seconds: float) -> str:
+    """A time span as people type it: in the largest unit of which it is a multiple."""
+    for unit in "dhms":
+        if seconds % _UNITS[unit] == 0:
+            return f"{seconds / _UNITS[unit]:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
 class Duration(click.ParamType[timedelta]):
     """A time span such as 90s, 15m, 1h, 7d or 2w; a bare number means seconds."""
 

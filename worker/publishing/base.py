@@ -79,6 +79,9 @@ class ItemRefused(GenmillError):
 class NotTaken(ItemRefused):
     """The target does not take the item, and keeps nothing of it."""
 
+    cause = Cause.WORK
+    lasting = True
+
 
 class TargetAway(Unreachable):
     """The target cannot be used now; `retry_after_s` is what it says of when it can be again."""

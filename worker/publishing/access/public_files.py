@@ -17,6 +17,8 @@ ABANDONED_S = 600  # without a write: no worker is at it any more
 
 def require_folder(root: Path) -> None:
     """Raise `TargetAway` if a folder is missing, as one is that is not mounted."""
+    if root.is_file():
+        raise TargetAway(f"{root} is a file, not a folder", remedy="remove it, or use another path")
     if not root.is_dir():
         raise TargetAway(f"folder {root} is not there", remedy="create it, or mount it")
 

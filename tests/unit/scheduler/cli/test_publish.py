@@ -488,6 +488,22 @@ def test_a_target_that_gives_back_other_bytes_keeps_nothing(
     assert len(shelf.digests()) == 4
 
 
+def test_a_target_tells_what_it_is_and_holds(genmill, services, picture_job, tmp_path, work):
+    receiver = Mounted(tmp_path / "shelf")
+    add(genmill, receiver, "--expires", "90d")
+    assert " 90d" in genmill("target", "list").out
+    job_id = genmill("publish", picture_job, "--target", "shelf").out.strip()
+    with suppress(Unreachable):
+        work(failpoint="publication_put:unreachable:1")
+    genmill("job", "cancel", job_id)
+    told = genmill("target", "remove", "shelf").err
+    assert "items are begun at 'shelf'" in told
+    assert "published at" not in told
+    (tmp_path / "file").write_text("")
+    assert genmill("target", "add", "other", "folder", str(tmp_path / "file")).code == 0
+    assert "is a file, not a folder" in genmill("target", "check", "other").err
+
+
 @SLOW
 def test_what_a_cancelled_job_has_left_is_taken_down(genmill, services, picture_job, shelf, work):
     job_id = genmill("publish", picture_job, "--target", "shelf").out.strip()
