@@ -707,7 +707,7 @@ def test_a_target_takes_a_profile_of_marks_that_is_known(genmill, tmp_path):
     own = tmp_path / "own.toml"
     own.write_text('name = "of-ours"\nmarks = ["record"]\n')
     for name, given, kept in (("x", "cn-gb45438", "cn-gb45438"), ("y", str(own), "of-ours")):
-        genmill("target", "add", name, "folder", "/x", "--set", f"marks={given}")
+        genmill("target", "add", name, "folder", f"/{name}", "--set", f"marks={given}")
         assert genmill("target", "show", name, "--json").json["settings"]["marks"] == kept
 
 

@@ -94,5 +94,5 @@ def test_of_a_file_of_very_many_damaged_parts_the_first_are_told() -> None:
             assert number < 100
             yield part
 
-    medium = SimpleNamespace(signature=SIGNATURE, parts=parts)
+    medium = SimpleNamespace(claims=IMAGE.claims, parts=parts)
     assert len(find_damage(medium, SIGNATURE + bad * 1000)) == MOST
