@@ -48,9 +48,7 @@ class Webhook(Target[TargetSettings]):
     @classmethod
     def place(cls, address: str) -> addresses.Server:
         """See `Target.place`."""
-        found = addresses.server(address, "http", "https")
-        found.require_privacy()
-        return found
+        return addresses.endpoint(address)
 
     def __str__(self) -> str:
         return self._server.url

@@ -60,9 +60,11 @@ def server(text: str, *schemes: str, called: str = ADDRESS) -> Server:
     return Server(address.scheme, host.name, host.port, address.path or "/", called)
 
 
-def endpoint(text: str, called: str) -> None:
-    """Refuse the URL of a service that secrets and items are sent to, unless it is a safe one."""
-    server(text, "http", "https", called=called).require_privacy()
+def endpoint(text: str, called: str = ADDRESS) -> Server:
+    """The service of a URL that secrets and items are sent to. Raises `Refused` for unsafe ones."""
+    found = server(text, "http", "https", called=called)
+    found.require_privacy()
+    return found
 
 
 def refuse_user(address: Address) -> None:
