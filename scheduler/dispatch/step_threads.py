@@ -6,7 +6,8 @@ A step that still runs may do so beside the others, because any number of schedu
 from collections.abc import Callable
 from typing import Any
 
-from db.errors import Cause, GenmillError
+from db.causes import Cause
+from db.errors import GenmillError
 from worker.watched import Watched
 
 STEP_S = 30.0  # most steps take a moment, and none that loops over items much more than ten seconds

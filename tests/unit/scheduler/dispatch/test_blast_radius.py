@@ -9,7 +9,7 @@ import redis
 from sqlalchemy import update
 
 from db import batches, chains, jobs, reaping, retention, setbacks
-from db.errors import is_outage
+from db.causes import is_outage
 from db.session import clock
 from db.tables import Job
 from scheduler.dispatch import chains as moving
