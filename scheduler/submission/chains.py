@@ -17,14 +17,8 @@ from db import chains, datasets, models, targets
 from db.errors import NotFound
 from db.registry import Reference
 from db.tables import DatasetVersion
-from scheduler.submission.pinning import (
-    Names,
-    of_job,
-    pin,
-    refuse_small_split,
-    refuse_unfit_data,
-    refuse_unfit_prompts,
-)
+from scheduler.submission.checks import refuse_small_split, refuse_unfit_data, refuse_unfit_prompts
+from scheduler.submission.pinning import Names, of_job, pin
 from worker.families import find_family
 from worker.networks.family import Family
 from worker.services import Services
