@@ -133,11 +133,6 @@ def test_a_version_without_an_adapter_has_nothing_to_merge(genmill, tiny, digits
         assert not (Path("out") / "model.safetensors").exists()
 
 
-def change_map(weight_map):
-    path = Path("tiny/model.safetensors.index.json")
-    path.write_text(json.dumps({"weight_map": weight_map}), "utf-8")
-
-
 def spoil(how):
     """What may be wrong with a folder, by name."""
     config, tokenizer = Path("tiny/config.json"), Path("tiny/tokenizer_config.json")

@@ -25,7 +25,6 @@ from worker.services.finalize import finalize_due
 from worker.services.prompts import PREFIX
 
 every_error = pytest.mark.parametrize("error", ERRORS, ids=name_of)
-EVERY_SECOND_DAY = {"logs": timedelta(days=2)}
 
 
 @pytest.fixture
