@@ -1,6 +1,7 @@
-"""Whose fault an error is: stated by Genmill's own, told of the system's by its number.
+"""Whose fault an error is: that of the work, of a service, of this machine, or nobody knows.
 
-What follows from a cause is in `db.errors`. A room that meets a library's errors registers theirs.
+Genmill's errors state their cause; an error of the system has it by its number. A module that meets
+a library's errors registers theirs. What follows from a cause is in `db.errors`.
 """
 
 import errno
@@ -18,7 +19,7 @@ class Cause(StrEnum):
 
 
 def _numbers(names: str) -> frozenset[int]:
-    """The numbers of these of the system's errors that it has."""
+    """The numbers of the errors with these names, as far as the system has them."""
     return frozenset(getattr(errno, name) for name in names.split() if hasattr(errno, name))
 
 
@@ -56,5 +57,5 @@ def _(error: OSError) -> Cause:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether an error tells of a service or of this machine, and not of the work or its input."""
+    """Whether a service or this machine is at fault, and not the work or its input."""
     return cause_of(error) in {Cause.SERVICE, Cause.MACHINE}

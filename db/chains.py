@@ -56,7 +56,7 @@ class Made:
 
 
 def because(before: str, state: str, error: str | None = None) -> str:
-    """Why a job is cancelled that waits for a job which did not succeed."""
+    """Why a job is cancelled: the one that it waits for, `before`, did not succeed."""
     return f"it was to run after job {before}, which {_ended(state)}" + (
         f": {error}" if error and state == JobState.FAILED else ""
     )

@@ -112,7 +112,7 @@ def is_missing(path: Path) -> bool:
 
 
 def named_path(error: OSError, default: os.PathLike[str]) -> Path:
-    """The path that an error names, of a rename the new one; else the `default`."""
+    """The path that an error names (of a rename, the new one), or else the `default`."""
     return Path(_name(error) or default)
 
 
