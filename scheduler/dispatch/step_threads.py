@@ -48,7 +48,7 @@ class StepThreads:
         )
 
     def has(self, name: str) -> bool:
-        """Whether a step was begun of which `run` has not told the end."""
+        """Whether a step was begun whose end `run` has not reported yet."""
         return name in self._running
 
     def running(self) -> list[Watched[Any]]:
