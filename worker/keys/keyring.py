@@ -197,7 +197,7 @@ def _anchors_of(keys: Iterable[HeldKey]) -> str:
 
 
 def load_keyring(session: "Session", settings: "Settings", *, tenant: str | None = None) -> Keyring:
-    """The keyring of the record. No secret is unwrapped yet. `tenant` is by default that set."""
+    """The keyring of the record. No secret is unwrapped yet. `tenant`: by default the set one."""
     rows = keys.listing(session)
     return Keyring(
         tuple(map(held, rows)),
