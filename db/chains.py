@@ -56,7 +56,7 @@ class Made:
 
 
 def because(before: str, state: str, error: str | None = None) -> str:
-    """Why a job is cancelled that waits for a job which did not succeed."""
+    """Why a job is cancelled: the one that it waits for, `before`, did not succeed."""
     return f"it was to run after job {before}, which {_ended(state)}" + (
         f": {error}" if error and state == JobState.FAILED else ""
     )
@@ -145,11 +145,11 @@ def made_before(session: Session, job_id: str) -> Made:
     )
 
 
-def whole(session: Session, job_id: str, *, limit: int = SHOWN) -> list[Job]:
-    """A job's chain with its retries, each job after the one that it waits for."""
+def whole(session: Session, job_id: str) -> list[Job]:
+    """A job's chain with its retries, each job after the one that it waits for; the first 100."""
     before = _before(job_id)
     first = session.scalar(select(before.c.id).order_by(before.c.distance.desc()).limit(1))
-    return _and_after(session, str(first), limit=limit)
+    return _and_after(session, str(first), limit=SHOWN)
 
 
 def followers(session: Session, job_id: str) -> list[Job]:

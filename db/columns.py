@@ -38,7 +38,7 @@ def new_id() -> str:
 
 
 def id_after(last: str) -> str:
-    """A fresh id that sorts after another one, even if a faster clock has made that."""
+    """A fresh id that sorts after `last`, even if the clock that made that one is ahead."""
     fresh = new_id()
     return fresh if fresh > last else hyphenated(f"{int(last.replace('-', ''), 16) + 1:032x}")
 
@@ -99,7 +99,7 @@ def _new_ids(count: int) -> Iterator[str]:
 class _Hexadecimal(Checked, TypeDecorator[str]):
     """Hexadecimal text in the code, bytes in the database.
 
-    SQLite stores a value as it is, so there the columns are declared as they were when it was text.
+    SQLite stores any value in any column, so there the columns are still declared as text.
     """
 
     impl = LargeBinary

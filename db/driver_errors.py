@@ -13,16 +13,9 @@ from typing import NamedTuple
 from sqlalchemy import URL
 from sqlalchemy import exc as sql
 
+from db.causes import Cause
 from db.database_url import hosts_of
-from db.errors import (
-    BadRecord,
-    Cause,
-    GenmillError,
-    Refused,
-    SchemaMismatch,
-    ShortOfMemory,
-    Unreachable,
-)
+from db.errors import BadRecord, GenmillError, Refused, SchemaMismatch, ShortOfMemory, Unreachable
 from db.path_errors import explain, is_missing, shown
 
 

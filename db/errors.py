@@ -44,20 +44,10 @@ error, also of the system's and, where a room registers them, of libraries'.
 `lasting` says that the same will happen tomorrow: to this work or, of MACHINE, on this machine.
 """
 
-import errno
 from collections.abc import Iterable
-from enum import StrEnum
-from functools import singledispatch
 from typing import ClassVar, Self
 
-
-class Cause(StrEnum):
-    """Whose fault an error is."""
-
-    WORK = "work"  # what was asked for, or its input
-    SERVICE = "service"  # a database, broker, store, disk or network cannot be used now
-    MACHINE = "machine"  # this one's: its memory, device or version; another may do the work
-    UNKNOWN = "unknown"
+from db.causes import Cause, cause_of, is_outage
 
 
 class GenmillError(Exception):
@@ -288,52 +278,9 @@ class Draining(Stopped):
     cause = Cause.SERVICE
 
 
-def _numbers(names: str) -> frozenset[int]:
-    """The numbers of these of the system's errors that it has."""
-    return frozenset(getattr(errno, name) for name in names.split() if hasattr(errno, name))
-
-
-# of a disk, a file system, a limit on open files, or the way to a service
-_SERVICE = _numbers(
-    "ENOSPC EDQUOT EFBIG EIO EROFS EMFILE ENFILE ESTALE EUCLEAN EBADMSG ENOMEDIUM EREMOTEIO EBUSY "
-    "ETXTBSY ENOLCK EDEADLK EAGAIN EINTR EPIPE ESHUTDOWN EPROTO ECOMM ENOLINK ENONET ETIMEDOUT "
-    "ECONNABORTED ECONNREFUSED ECONNRESET ENOTCONN EHOSTDOWN EHOSTUNREACH ENETDOWN ENETRESET "
-    "ENETUNREACH EADDRINUSE EADDRNOTAVAIL EKEYEXPIRED EKEYREVOKED EKEYREJECTED"
-)
-# of this machine's memory and devices, and of what its user may do
-_MACHINE = _numbers("ENOMEM ENOBUFS EHWPOISON ENODEV ENXIO ENOSYS EACCES EPERM")
-_NETWORK_MODULES = {"socket", "ssl", "urllib", "http", "urllib3", "requests"}
-
-
-@singledispatch
-def cause_of(error: BaseException) -> Cause:
-    """Whose fault an error is; `cause_of.register` adds a library's, where that is known."""
-    del error
-    return Cause.UNKNOWN
-
-
 @cause_of.register
 def _(error: GenmillError) -> Cause:
     return error.cause
-
-
-cause_of.register(MemoryError, lambda _: Cause.MACHINE)
-cause_of.register(ConnectionError, lambda _: Cause.SERVICE)
-cause_of.register(TimeoutError, lambda _: Cause.SERVICE)
-
-
-@cause_of.register
-def _(error: OSError) -> Cause:
-    # the numbers of errors of TLS and of look-ups are not the system's
-    of_network = type(error).__module__.partition(".")[0] in _NETWORK_MODULES
-    if of_network or error.errno in _SERVICE:
-        return Cause.SERVICE
-    return Cause.MACHINE if error.errno in _MACHINE else Cause.UNKNOWN
-
-
-def is_outage(error: BaseException) -> bool:
-    """Whether an error tells of a service or of this machine, and not of the work or its input."""
-    return cause_of(error) in {Cause.SERVICE, Cause.MACHINE}
 
 
 def raise_outage(error: BaseException) -> None:

@@ -45,9 +45,9 @@ def lock_free(
 
 
 def _lock_jobs_of(session: Session, rows: Sequence[Any]) -> Mapping[str, str]:
-    """Lock the jobs of shards, those exclusively that begin with them; what others hold is out.
+    """Lock the jobs of shards, exclusively those that begin with them; skip what others hold.
 
-    Returns their states by their ids.
+    Returns the states of the locked jobs, by their ids.
     """
     begin = {row.job_id for row in rows if row.job_status == JobState.QUEUED}
     go_on = {row.job_id for row in rows if row.job_status == JobState.RUNNING}

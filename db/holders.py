@@ -42,7 +42,7 @@ _Rule = Callable[[Session, Collection[str]], Iterator[_Hold]]
 
 
 def of_jobs(session: Session, ids: Collection[str], leaving: Set[str], *, kept: bool) -> Held:
-    """What holds these jobs, but for jobs that are `leaving`; what is held does not leave.
+    """What holds these jobs, apart from jobs that are `leaving`; a job that is held stays.
 
     A job whose artifacts are `kept` stays on record for all that name it: it only has to have
     ended.

@@ -21,7 +21,7 @@ MAX_NOTE = 1000  # characters
 
 
 class Answer(StrEnum):
-    """What became of the wish that a training ends early and keeps its best weights."""
+    """The outcome of telling a training to end early and to keep its best weights."""
 
     ASKED = "asked"  # it ends within a moment, and succeeds with a version
     CANCELLED = "cancelled"  # it had nothing to keep

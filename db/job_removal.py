@@ -49,7 +49,7 @@ class Size(NamedTuple):
 
 
 class Removed(NamedTuple):
-    """What is held and stayed, and the packs in which something lay that went."""
+    """The jobs that are held and stayed, and the packs that held objects of the removed ones."""
 
     held: Held
     packs: frozenset[int] = frozenset()

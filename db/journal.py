@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, delete, func, or_, select
+from sqlalchemy import and_, delete, func, select
 from sqlalchemy.orm import Session
 
 from db.columns import new_id
@@ -21,22 +21,9 @@ def log(
     insert_new(session, LogLine, [row | {"level": level, "message": message}])
 
 
-def log_lines(
-    session: Session,
-    job_id: str,
-    after: str | None = None,
-    *,
-    since: datetime | None = None,
-) -> list[LogLine]:
-    """The job's log, oldest first.
-
-    With `after`, only the lines that follow the one of that id; with `since`, those from then on.
-    """
+def log_lines(session: Session, job_id: str, *, since: datetime | None = None) -> list[LogLine]:
+    """The job's log, or its lines from a time on, oldest first."""
     statement = select(LogLine).where(LogLine.job_id == job_id)
-    seen = session.get(LogLine, after) if after is not None else None
-    if seen is not None:
-        beyond = and_(LogLine.at == seen.at, LogLine.id > seen.id)
-        statement = statement.where(or_(LogLine.at > seen.at, beyond))
     if since is not None:
         statement = statement.where(LogLine.at >= since)
     # an id begins with its writer's clock, which may be a day off; `at` is the database's
@@ -52,11 +39,9 @@ def add_points(session: Session, job_id: str, step: int, values: Mapping[str, fl
     upsert(session, Point, rows)
 
 
-def points(session: Session, job_id: str, name: str | None = None) -> list[Point]:
-    """The points of a job's curves, or of curve `name` only, in the order of names and steps."""
+def points(session: Session, job_id: str) -> list[Point]:
+    """The points of a job's curves, in the order of names and steps."""
     statement = select(Point).where(Point.job_id == job_id).order_by(Point.name, Point.step)
-    if name is not None:
-        statement = statement.where(Point.name == name)
     return list(session.scalars(statement))
 
 

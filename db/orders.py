@@ -54,9 +54,9 @@ def selection(session: Session, job_id: str) -> Artifact | None:
 
 
 def extend(session: Session, job_id: str, made: int, ranges: Sequence[tuple[int, int]]) -> bool:
-    """Give an order whose `made` samples are too few further shards, and let it run again.
+    """Add shards to an order whose `made` samples are too few, and let it run again.
 
-    False if somebody else has moved it on meanwhile.
+    Returns False if another process has moved it on meanwhile.
     """
     job = lock_job(session, job_id)
     if job is None or job.status != JobState.FINALIZING or job.samples != made:

@@ -46,10 +46,10 @@ class PastTraining(NamedTuple):
     seconds: float | None
 
 
-def generations(session: Session, model: str, limit: int = LIMIT) -> list[PastGeneration]:
+def generations(session: Session, model: str) -> list[PastGeneration]:
     """A model's latest succeeded generate jobs, newest first."""
     done = JobState.SUCCEEDED
-    found = listing(session, limit=limit, model=model, status=done, kind="generate", with_spec=True)
+    found = listing(session, limit=LIMIT, model=model, status=done, kind="generate", with_spec=True)
     past = [_generation(session, job) for job in found]
     return [each for each in past if each.samples]
 
@@ -71,9 +71,7 @@ def recent_models(session: Session, limit: int) -> list[str]:
     return [name for name in dict.fromkeys(job.model for job in found) if name][:limit]
 
 
-def trainings(
-    session: Session, family: str | None = None, limit: int = LIMIT
-) -> list[PastTraining]:
+def trainings(session: Session, family: str | None = None) -> list[PastTraining]:
     """The latest succeeded trainings of a family, or of all, newest first."""
     statement = (
         select(ModelVersion, Model.family, DatasetVersion, Job, Shard.claims)
@@ -83,7 +81,7 @@ def trainings(
         .outerjoin(DatasetVersion, DatasetVersion.id == ModelVersion.dataset_version_id)
         .where(Job.status == JobState.SUCCEEDED)
         .order_by(ModelVersion.id.desc())
-        .limit(limit)
+        .limit(LIMIT)
     )
     if family is not None:
         statement = statement.where(Model.family == family)

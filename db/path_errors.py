@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from db.errors import BadInput, Cause, GenmillError, ShortOfMemory, Unreachable, cause_of
+from db.causes import Cause, cause_of
+from db.errors import BadInput, GenmillError, ShortOfMemory, Unreachable
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # and those of a disk that fails, or of a limit on open files: they may be met at any file
@@ -111,7 +112,7 @@ def is_missing(path: Path) -> bool:
 
 
 def named_path(error: OSError, default: os.PathLike[str]) -> Path:
-    """The path that an error names, of a rename the new one; else the `default`."""
+    """The path that an error names (of a rename, the new one), or else the `default`."""
     return Path(_name(error) or default)
 
 

@@ -103,7 +103,7 @@ def _whole(number: float) -> float:
 def total(kind: str, ranges: Sequence[tuple[int, int]]) -> int | None:
     """The samples that a job of these ranges makes, or the items that it publishes.
 
-    None of any other job, and without ranges.
+    None for any other job, and without ranges.
     """
     counts = kind in {"generate", "publish"} and ranges
     return sum(stop - start for start, stop in ranges) if counts else None

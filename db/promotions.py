@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 
 from db import ledger, models
 from db.audit_trail import note
+from db.causes import Cause
 from db.columns import new_id
-from db.errors import Cause, GenmillError, Refused
+from db.errors import GenmillError, Refused
 from db.leaves import PROMOTION
 from db.session import clock
 from db.tables import Alias, Model, ModelVersion, Promotion

@@ -178,7 +178,7 @@ def reopen(
 
 
 def take_down(session: Session, claim: Claim, rows: Collection[Publication]) -> int:
-    """Record that publications were taken down; how many were as they are in these rows.
+    """Record that publications were taken down; return how many still were as these rows say.
 
     Another job may have put the others again: they may be there.
     """
@@ -196,7 +196,7 @@ def take_down(session: Session, claim: Claim, rows: Collection[Publication]) -> 
 
 
 def abandon(session: Session, target_id: str) -> int:
-    """Follow what is at a target no more; how many items that is."""
+    """Stop tracking what is at a target; return how many items that is."""
     statement = select(Publication).where(Publication.target_id == target_id, _IS_THERE)
     found = session.scalars(statement.order_by(Publication.item).with_for_update()).all()
     for row in found:

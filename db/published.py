@@ -1,4 +1,4 @@
-"""What is at targets, by the jobs and model versions that it is of."""
+"""What is at targets, by job and by model version."""
 
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from db.tables import DatasetVersion, Job, Model, ModelVersion, Publication, Tar
 
 
 class Shown(NamedTuple):
-    """What a job's samples, or the files of a model version, are at a target: so many items."""
+    """How many of a job's samples, or of a model version's files, are at a target."""
 
     target: str  # its name
     job_id: str | None
@@ -46,7 +46,7 @@ class Going(NamedTuple):
 
 
 def expired(session: Session) -> list[Shown]:
-    """What has been at a target for as long as it may be, and no unfinished job takes down."""
+    """What has expired at a target, unless an unfinished job takes it down."""
     due = _shown(session, Publication.expires_at <= clock(session))
     if not due:  # as almost always
         return []

@@ -116,7 +116,7 @@ def _take_back(
     *,
     max_claims: int,
 ) -> list[str]:
-    """Requeue some running shards that meet a condition, which `is_lost` tells of a locked one."""
+    """Requeue some running shards that meet a condition, checked again under lock by `is_lost`."""
     lost = select(Shard.id, Shard.job_id, *_COUNTERS).where(Shard.status == _RUNNING, condition)
     found = session.execute(lost.order_by(Shard.job_id, Shard.idx).limit(REAPED_AT_ONCE)).all()
     return [row.id for row in found if _reap_one(session, row, is_lost, why, max_claims=max_claims)]

@@ -144,7 +144,7 @@ def look_again(session: Session, job_ids: Collection[str]) -> None:
 
 
 def pass_over(session: Session, what: str, *, keep: timedelta, reason: str) -> None:
-    """Leave alone for good what the next job left, whose log tells the reason."""
+    """Skip what the next job left behind, for good; its log says why."""
     place = locked_place(session, what)
     job = session.execute(ended_jobs(place, clock(session) - keep).limit(1)).one_or_none()
     if place is None or job is None:

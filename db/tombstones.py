@@ -82,7 +82,7 @@ def of_generation(session: Session, reference: str, seed: int) -> list[Tombstone
 
 
 def label(found: Tombstone) -> str:
-    """What was removed was called: a version by its name, anything else by its id."""
+    """How to call what was removed: a version by its name, anything else by its id."""
     return found.name if found.name and found.kind in ("model", "dataset") else found.id
 
 

@@ -4,15 +4,14 @@ Their rows stay, for the history names them, and so do their numbers. Their obje
 afterwards, by whoever finds the tombstone.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from sqlalchemy import String, cast, delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from db import datasets, holders, models
 from db.holders import Held
-from db.registry import Reference
+from db.registry import N, Reference, V
 from db.retention import collect_again
 from db.session import clock
 from db.tables import (
@@ -93,35 +92,32 @@ def removable_versions(session: Session, reference: str) -> tuple[Model, list[Mo
 
     Raises `NotFound`, or `Gone` for what has been removed.
     """
-    name, number, _ = Reference.parse(reference)
-    model = session.scalar(select(Model).where(Model.name == name))
-    found = [
-        each
-        for each in (models.all_versions(session, model) if model else ())
-        if number in (None, str(each.number)) and _has_objects(session, each.id)
-    ]
-    if model is None or not found:
-        model, version = models.resolve(session, reference)  # raises
-        found = [version]
-    return model, found
+    return _removable(session, reference, Model, models.all_versions, models.resolve)
 
 
 def removable_datasets(session: Session, reference: str) -> tuple[Dataset, list[DatasetVersion]]:
-    """The dataset versions that a reference means: of a bare name all, hidden ones too.
+    """The dataset versions that a reference means, as `removable_versions` of a model."""
+    return _removable(session, reference, Dataset, datasets.all_versions, datasets.resolve)
 
-    Raises `NotFound`, or `Gone` for what has been removed.
-    """
+
+def _removable(
+    session: Session,
+    reference: str,
+    table: type[N],
+    all_versions: Callable[[Session, N], list[V]],
+    resolve: Callable[[Session, str], tuple[N, V]],
+) -> tuple[N, list[V]]:
     name, number, _ = Reference.parse(reference)
-    dataset = session.scalar(select(Dataset).where(Dataset.name == name))
+    named = session.scalar(select(table).where(table.name == name))
     found = [
         each
-        for each in (datasets.all_versions(session, dataset) if dataset else ())
-        if number in (None, str(each.number)) and _has_objects(session, each.id, each.removed_at)
+        for each in (all_versions(session, named) if named else ())
+        if number in (None, str(each.number)) and _has_objects(session, each)
     ]
-    if dataset is None or not found:
-        dataset, version = datasets.resolve(session, reference)  # raises
+    if named is None or not found:
+        named, version = resolve(session, reference)  # raises
         found = [version]
-    return dataset, found
+    return named, found
 
 
 def remove_content(
@@ -193,7 +189,9 @@ def _remove_judges(session: Session, dataset_version_id: str) -> None:
     session.execute(delete(Judge).where(mine).execution_options(synchronize_session=False))
 
 
-def _has_objects(session: Session, version_id: str, hidden_at: datetime | None = None) -> bool:
+def _has_objects(session: Session, version: ModelVersion | DatasetVersion) -> bool:
     """Whether a version is not removed, or only hidden with its objects kept."""
-    found = find(session, version_id)
-    return hidden_at is None if found is None else found.kept
+    grave = find(session, version.id)
+    if grave is None:
+        return isinstance(version, ModelVersion) or version.removed_at is None
+    return grave.kept

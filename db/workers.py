@@ -40,9 +40,9 @@ def stop(session: Session, boot_id: str) -> None:
     session.execute(update(Worker).where(Worker.boot_id == boot_id).values(stopped_at=now))
 
 
-def count_live(session: Session, within_s: float = LIVE_S, *, now: datetime | None = None) -> int:
+def count_live(session: Session, *, now: datetime | None = None) -> int:
     """How many workers `live` would return; `now` is the database's time, if it is known."""
-    since = (now or clock(session)) - timedelta(seconds=within_s)
+    since = (now or clock(session)) - timedelta(seconds=LIVE_S)
     return session.scalar(_COUNT_LIVE, {"since": since}) or 0
 
 

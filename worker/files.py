@@ -1,4 +1,4 @@
-"""Local files that are written whole or not at all, disk errors, and digests of content.
+"""Local files: written whole or not at all, read as TOML, their digests, and errors of the disk.
 
 What the record or a store names becomes a path in one place, `inside`. Who may read a new file is
 for the umask to say, which the command line sets (`scheduler.cli.private`).
@@ -11,13 +11,14 @@ import json
 import os
 import re
 import secrets
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from db.errors import BadInput, GenmillError, Unreachable
-from db.path_errors import DISK, path_error, target_at_fault
+from db.path_errors import DISK, path_error, reading, target_at_fault
 
 CHUNK = 1 << 20  # bytes read or written at once
 
@@ -50,6 +51,18 @@ def inside(folder: Path, name: str) -> Path:
     if path.is_symlink():
         raise BadInput(f"{path} is a link, which could lead elsewhere", remedy="remove it")
     return path
+
+
+def read_toml(path: Path, noun: str, *, limit_bytes: int) -> dict[str, Any]:
+    """The data of a user's TOML file. Raises `BadInput`, with the line, calling it the `noun`."""
+    with reading(path), path.open("rb") as file:
+        content = file.read(limit_bytes + 1)
+    if len(content) > limit_bytes:
+        raise BadInput(f"the {noun} {path} has more than {limit_bytes:,} bytes")
+    try:
+        return tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"the {noun} {path} is not TOML: {error}") from None
 
 
 def digest_of(path: Path) -> str:

@@ -39,11 +39,6 @@ class Profile(BaseModel):
     settings: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)  # by mark
     keys: dict[str, str] = Field(default_factory=dict)  # by purpose
 
-    @property
-    def without_keys(self) -> "Profile":
-        """The profile as a file describes it."""
-        return self.model_copy(update={"keys": {}})
-
 
 def names_file(reference: str) -> bool:
     """Whether a reference means a file: one that ends in .toml, or a path with folders."""

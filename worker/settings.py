@@ -1,7 +1,7 @@
 """The settings, from the environment and `.env` in the working folder.
 
 Only this module and `environment` read them. A `.env` that another user could have written is not
-read; that it is there, and what any other gives, is said.
+read; a warning says so, and which settings any other one gives.
 """
 
 import logging
@@ -274,7 +274,7 @@ class Wrong(NamedTuple):
 
 
 def read_leniently(*, with_file: bool = True) -> tuple[Settings, dict[str, Wrong]]:
-    """The settings, with defaults in place of wrong ones, and those, by name, for who tells them.
+    """The settings, with defaults in place of wrong ones, and the wrong ones by name, to report.
 
     Raises `Refused` for a `.env` that cannot be read, unless it is left out.
     """

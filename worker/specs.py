@@ -1,6 +1,4 @@
-"""What a job asks for, according to its `kind`.
-
-`Train`, `Finetune`, `Generate`, `Evaluate`, `Promote` or `Publish`.
+"""Specs: what a job asks for. Its `kind` is that of a class here, from `Train` to `Publish`.
 
 A spec without a seed draws one when it is parsed, and keeps it from then on: in the job's row, for
 each attempt and for a retry.

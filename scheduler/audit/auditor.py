@@ -142,7 +142,7 @@ class Waiting:
             self.sign = max(self.sign or sign, sign)
 
     def forgotten(self, now: datetime) -> Violations:
-        """The violation, if nobody saw to those that wait."""
+        """The violation, if the waiting shards were neglected."""
         since = now - self.bounds.grace
         if self.bounds.workers_live and self.count and self.sign is not None and self.sign < since:
             yield Violation(

@@ -27,7 +27,7 @@ def rows_are_as_told(connection: Connection) -> Violations:
 
 
 def _last_leaves(kind: str) -> Select[Any]:
-    """The leaves of a kind that no later one is about the same row."""
+    """The last leaf of a kind about each row."""
     other = LEAVES.alias()
     later = or_(
         other.c.idx > LEAVES.c.idx,

@@ -13,7 +13,8 @@ from functools import partial
 from sqlalchemy.orm import undefer
 
 from db import jobs, own_store, shards
-from db.errors import Cause, GenmillError
+from db.causes import Cause
+from db.errors import GenmillError
 from db.states import JobState
 from db.tables import Artifact, Job, Shard
 from scheduler.audit.byte_checks import Objects

@@ -184,7 +184,7 @@ def _fail_on_os_error(error: OSError) -> int:
 
 
 def _fail_unforeseen(error: Exception) -> int:
-    """A line for what nobody foresaw; its traceback is for those who debug."""
+    """One line for an unexpected error; its traceback is shown for debugging only."""
     import traceback
 
     from worker.extras import missing_package

@@ -1,7 +1,7 @@
 """`genmill dataset`: training data."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +19,11 @@ from scheduler.cli.options import as_json, listed, shown
 from scheduler.cli.private import shared_as_usual
 from scheduler.cli.record import open_record
 from scheduler.submission.path_arguments import PathArgument
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from scheduler.datasets.withdraw import Withdrawn
 
 DESCENT_COLUMNS = ("version", "parent", "dataset", "generate_jobs", "samples")
 COLUMNS = ("name", "version", "kind", "items", "labels", "size", "rejected", "created_at")
@@ -232,10 +237,9 @@ def withdraw(
     \b
     genmill dataset withdraw faces 3f2a9c0d5b7e8812 ./their-picture.png --reason "asked to"
     """
-    from db import lineage, published
+    from db import published
     from scheduler.datasets import withdraw as withdrawing
-    from scheduler.output.documents import used_by_document
-    from scheduler.output.render import print_json, print_table
+    from scheduler.output.render import print_json
     from scheduler.submission.take_downs import take_all_down
     from worker.services.promotion import who
 
@@ -244,34 +248,42 @@ def withdraw(
             services, name, items, who=who(), reason=reason, dry_run=dry_run
         )
         with services.database.read() as session:
-            named, unread = (
-                [lineage.dataset_reference(session, each) for each in some]
-                for some in (found.versions, found.unread)
-            )
-            retrain = used_by_document(session, found.versions)["models"]
+            document = _withdrawn(session, found)
             shown = published.made_from(session, found.versions)
         jobs = take_all_down(services, shown) if take_down and not dry_run else []
-    document = {
-        "digests": found.digests,
-        "versions": named,
-        "unread": unread,
-        "retrain": retrain,
-        "published": [each.row for each in shown],
-        "taken_down_by": jobs,
-        "dry_run": dry_run,
-    }
+    document["published"] = [each.row for each in shown]
+    document |= {"taken_down_by": jobs, "dry_run": dry_run}
     if as_json:
         print_json(document)
         return
-    for each in unread:
-        click.echo(f"{each} was removed, and its content is gone: it was not looked at", err=True)
-    print_table([{"version": each} for each in named], ("version",))
-    print_table(retrain, DESCENT_COLUMNS, heading="TO RETRAIN")
-    print_table([each.row for each in shown], PUBLISHED, heading="PUBLISHED")
+    _print_withdrawn(document)
     for still in [] if take_down else shown:
         click.echo(f"take it down: {still.remedy}", err=True)
     for job_id in jobs:
         click.echo(f"taken down by job {job_id}", err=True)
+
+
+def _withdrawn(session: "Session", found: "Withdrawn") -> dict[str, Any]:
+    """What was barred, and the models that were trained on it, as the document begins."""
+    from db.lineage import dataset_reference
+    from scheduler.output.documents import used_by_document
+
+    return {
+        "digests": found.digests,
+        "versions": [dataset_reference(session, each) for each in found.versions],
+        "unread": [dataset_reference(session, each) for each in found.unread],
+        "retrain": used_by_document(session, found.versions)["models"],
+    }
+
+
+def _print_withdrawn(document: dict[str, Any]) -> None:
+    from scheduler.output.render import print_table
+
+    for each in document["unread"]:
+        click.echo(f"{each} was removed, and its content is gone: it was not looked at", err=True)
+    print_table([{"version": each} for each in document["versions"]], ("version",))
+    print_table(document["retrain"], DESCENT_COLUMNS, heading="TO RETRAIN")
+    print_table(document["published"], PUBLISHED, heading="PUBLISHED")
 
 
 dataset.add_command(removal.remove_dataset)

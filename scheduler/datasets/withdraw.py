@@ -56,19 +56,8 @@ def withdraw(
     with services.database.read() as session:
         known = datasets.withdrawn(session, dataset)
         hidden = datasets.withdrawn_versions(session, dataset, digests)
-    missing = {each for each in digests if int(each, 16) not in known}
-    holding, unread = list[DatasetVersion](), list[DatasetVersion]()
-    for version in versions:
-        try:
-            own = _content_digests(content_of(services, version))
-        except NotFound:  # its objects were collected after it had been removed
-            (holding if version.number in hidden else unread).append(version)
-            continue
-        found = {each for each in digests if int(each, 16) in own}
-        missing -= found
-        if found:
-            holding.append(version)
-    if missing:
+    holding, unread, seen = _look(services, versions, digests, hidden)
+    if missing := {each for each in digests if int(each, 16) not in known} - seen:
         some = ", ".join(sorted(missing)[:SHOWN])
         raise NotFound(
             f"no version of dataset {name!r} holds {some}",
@@ -80,6 +69,27 @@ def withdraw(
         versions_held = [each.id for each in holding]
         services.database.transact(partial(record, digests=digests, versions=versions_held))
     return Withdrawn(digests, holding, unread)
+
+
+def _look(
+    services: Services, versions: Sequence[DatasetVersion], digests: Sequence[str], hidden: set[int]
+) -> tuple[list[DatasetVersion], list[DatasetVersion], set[str]]:
+    """The versions that hold any of the digests, those whose content is gone, and the digests seen.
+
+    One whose content is gone holds them if its number is among those `hidden` by them before.
+    """
+    holding, unread, seen = list[DatasetVersion](), list[DatasetVersion](), set[str]()
+    for version in versions:
+        try:
+            own = _content_digests(content_of(services, version))
+        except NotFound:  # its objects were collected after it had been removed
+            (holding if version.number in hidden else unread).append(version)
+            continue
+        found = {each for each in digests if int(each, 16) in own}
+        seen |= found
+        if found:
+            holding.append(version)
+    return holding, unread, seen
 
 
 def _digests_of(services: Services, newest: DatasetVersion, items: Sequence[str]) -> list[str]:

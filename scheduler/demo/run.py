@@ -53,16 +53,13 @@ SIZE = 16  # twice the original: enough to look smooth, and quick to learn
 REPORT_S = 15.0  # between two lines about running jobs
 
 
-def run_demo(
-    settings: Settings, *, folder: Path = FOLDER, say: Say = control.say_on_stderr
-) -> None:
-    """Run the demo in `folder`, with a home of its own there, and say where the results are.
+def run_demo(settings: Settings) -> None:
+    """Run the demo in `FOLDER`, with a home of its own there, and say where the results are.
 
     Nothing of it runs on after the call, however that ends. Raises `MissingPackage` without a
     worker's packages, and `JobFailed` if a job does not succeed.
     """
-    began = time.monotonic()
-    folder = folder.absolute()
+    began, folder, say = time.monotonic(), FOLDER.absolute(), control.say_on_stderr
     # the embedded defaults, whatever else is configured here
     own: dict[str, Any] = dict.fromkeys(("database_url", "redis_url", "store_url"))
     own |= {"s3_endpoint_url": None, "home": folder / "home", "loop_s": 1}

@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any
 
 from db import job_lists, retention
-from db.errors import Refused, is_outage
+from db.causes import is_outage
+from db.errors import Refused
 from db.holders import Held
 from scheduler.output.render import to_size
 from scheduler.removal import jobs as removal

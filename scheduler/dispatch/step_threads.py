@@ -6,7 +6,8 @@ A step that still runs may do so beside the others, because any number of schedu
 from collections.abc import Callable
 from typing import Any
 
-from db.errors import Cause, GenmillError
+from db.causes import Cause
+from db.errors import GenmillError
 from worker.watched import Watched
 
 STEP_S = 30.0  # most steps take a moment, and none that loops over items much more than ten seconds
@@ -47,7 +48,7 @@ class StepThreads:
         )
 
     def has(self, name: str) -> bool:
-        """Whether a step was begun of which `run` has not told the end."""
+        """Whether a step was begun whose end `run` has not reported yet."""
         return name in self._running
 
     def running(self) -> list[Watched[Any]]:

@@ -224,7 +224,7 @@ class Supervisor:
         return ChildProcess(name, command, environment, log_folder(self.settings) / f"{name}.log")
 
     def _write_state(self) -> float:
-        """Write the state; return when it is due again if nothing happens: never."""
+        """Write the state. Returns when to write it again if nothing changes: never."""
         processes = [child.describe() for child in self._processes()]
         state = {"pid": os.getpid(), "ready": self.ready, "processes": processes}
         with disk_errors(self.settings.home.absolute()):

@@ -15,7 +15,7 @@ from scheduler.models.card import read_card
 from scheduler.models.folder_check import ModelFolder, check_folder, check_sums
 from scheduler.models.other_files import refuse_other_than_folder
 from scheduler.models.weights_check import unwrapped
-from scheduler.submission.pinning import refuse_other_family
+from scheduler.submission.checks import refuse_other_family
 from worker.failpoints import reach
 from worker.files import digest_of, weights_digest
 from worker.networks.inspection import Inspection

@@ -53,7 +53,7 @@ class Evidence:
 
     @property
     def record(self) -> Record:
-        """Of the samples that the file is a copy of what they share, or else the one it carries."""
+        """What the records of the copied samples have in common, or else the file's own record."""
         if self.copies:
             first, *others = (copy.record for copy in self.copies)
             return {
@@ -65,7 +65,7 @@ class Evidence:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether no sample on record is it: neither by its bytes nor by its record and content."""
+        """Whether it is no sample on record, neither by its bytes nor by its record and content."""
         is_known = self.found is not None and (self.found.intact is not False or self.is_sample)
         return not is_known and not self.item.refused
 
@@ -110,7 +110,7 @@ def judge(evidence: Evidence) -> Judgement:
 
 
 def _by_refusal(evidence: Evidence) -> Judgement | None:
-    """Of what was not read; samples beside it that were have verdicts of their own."""
+    """For a part that was not read; the samples beside it have verdicts of their own."""
     if not evidence.item.refused:
         return None
     return Judgement(Verdict.UNPROVEN, None, f"Not verified: {evidence.item.refused}.")

@@ -78,7 +78,7 @@ def _refuse_shared(session: Session, name: str, place: Hashable) -> None:
 
 
 def _place(kind: str, settings: Mapping[str, Any]) -> Hashable:
-    """What is the same for targets that put items at the same place, of whichever kind."""
+    """A key that is equal for two targets, of any kind, which put items at the same place."""
     try:
         place: object = find_kind(kind).place(str(settings["address"]))
     except Refused:  # of another version
@@ -94,7 +94,7 @@ def _place(kind: str, settings: Mapping[str, Any]) -> Hashable:
 
 
 def remove_target(services: Services, name: str, *, abandon: bool) -> int:
-    """Remove a target; how many items stay there, to be followed no more.
+    """Remove a target; return how many items stay there, untracked from now on.
 
     Raises `Refused` while a job that has not ended publishes there, and, without `abandon`, while
     items are there.
@@ -122,7 +122,7 @@ def remove_target(services: Services, name: str, *, abandon: bool) -> int:
 
 
 def check_target(services: Services, name: str) -> str:
-    """Put something at a target and take it down again; where that is.
+    """Put something at a target and take it down again; return where that was.
 
     Raises what publishing there would: `Unreachable`, `SecretMissing`, `MissingPackage`.
     """
@@ -163,7 +163,7 @@ def _absolute(address: str) -> str:
 
 
 def settings_of(row: Target) -> dict[str, Any]:
-    """All settings of a target, those that were not given too."""
+    """All settings of a target, defaults included."""
     try:
         parsed = find_kind(row.kind).parse(row.settings)
     except Refused:  # of another version

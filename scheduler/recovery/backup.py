@@ -130,7 +130,7 @@ def _with_sentinel(every: Iterator[Named]) -> Iterator[Named]:
 
 
 def _keep(store: ObjectStore, part: Path, named: Named) -> StoredObject | str:
-    """Copy an object, unless it was copied before, and read the copy again; or what is wrong."""
+    """Copy an object, unless there is a copy, and verify that; return it, or what is wrong."""
     path = part / OBJECTS / named.key
     try:
         if not (path.is_file() and _is_whole(path, named)):

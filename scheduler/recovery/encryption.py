@@ -130,7 +130,7 @@ def _copy(plain: ByteStore, encrypted: EncryptedStore, folder: Path, key: str) -
 
 
 def _delete(plain: ByteStore, encrypted: ObjectStore, key: str) -> bool:
-    """Delete a plain object that there is encrypted; whether it was there."""
+    """Delete a plain object that has an encrypted copy; return whether it was there."""
     if not encrypted.has(key) or not plain.has(key):
         return False
     plain.delete(key)

@@ -127,7 +127,7 @@ def _find(store: ObjectStore, wanted: StoredObject) -> bool | str:
 
 
 def _bring(store: ObjectStore, folder: Path, wanted: StoredObject) -> bool | str:
-    """Store an object unless it is there, whole; whether it was stored, or what is wrong."""
+    """Store an object unless it is there, whole; return whether it was, or what is wrong."""
     if Objects(store).digest(wanted.key) == (wanted.size, wanted.sha256):
         return False
     path = folder / wanted.key

@@ -13,8 +13,9 @@ from itertools import chain
 from sqlalchemy.orm import Session
 
 from db import artifacts, datasets, models, own_store, tombstones
+from db.causes import Cause
 from db.commits import pack_key
-from db.errors import BadInput, Cause, DigestMismatch, GenmillError, NotFound
+from db.errors import BadInput, DigestMismatch, GenmillError, NotFound
 from db.tables import Tombstone
 from worker.data.versions import object_keys
 from worker.isolation import described, each

@@ -10,7 +10,7 @@ from db.errors import GenmillError, Refused
 from db.registry import Reference
 from db.tables import Schedule
 from scheduler.output.render import first_lines, to_count
-from scheduler.submission.arguments import parse_repeated
+from scheduler.schedules.parsing import parse_repeated
 from scheduler.submission.batch_lines import read_batch
 from scheduler.submission.json_lines import parse_object
 from worker.specs import Spec, Train, parse_spec

@@ -104,7 +104,7 @@ def _fetch(services: Services, tell: OnBytes, each: StoredObject) -> Fetched:
 
 
 def _around(entries: Entries, index: SampleIndex, size: int) -> range:
-    """The bytes of chosen samples and their records; empty if the whole object is as well read."""
+    """The bytes of chosen samples and their records; empty if the whole object is to be read."""
     if entries is index:
         return range(0)
     offsets = [entry.offset for entry in entries]

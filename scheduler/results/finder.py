@@ -132,7 +132,7 @@ class SampleFinder:
         return artifact, index.entry(number)
 
     def _has_record(self, artifact: Artifact, entry: IndexEntry, record: Record) -> bool:
-        """Whether a stored sample says the same of itself, its own words aside."""
+        """Whether a stored sample has the same record, apart from its content."""
         try:
             stored = read_record(self._services, artifact, entry)
         except Unreachable:

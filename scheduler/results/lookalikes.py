@@ -1,4 +1,4 @@
-"""Finding the sample that a picture shows which was encoded again and has no record any more.
+"""Finding the sample that a picture shows, after it was encoded again and lost its record.
 
 Every stored sample of a medium that is `recognised` is compared by its sketch, then the nearest
 ones by their content. Nothing is kept for that beforehand: it takes a look at all samples in the

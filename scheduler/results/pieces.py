@@ -40,7 +40,7 @@ class Piece(NamedTuple):
 
 
 class Item(NamedTuple):
-    """Something in a file that may be a sample: where, its bytes, and the sample if it is one."""
+    """A part of a file that may be a sample: its place and bytes, and the sample if it is one."""
 
     place: str  # inside a file with many; "" if it is the file
     data: bytes
@@ -57,7 +57,7 @@ def read_pieces(path: Path) -> Iterator[Piece]:
 
 
 def read_items(path: Path) -> Iterator[Item]:
-    """Everything in a file that may be a sample, also what is none; of most files, the file.
+    """Every part of a file that may be a sample, or may not; of most files, the whole file.
 
     A file of many samples that ends too soon, is of no such format or has none in it gives an item
     of its own that says so. Raises `BadInput` for a file that cannot be read.

@@ -77,7 +77,7 @@ class Files(Sink):
 
 
 class Objects(Files):
-    """Tars of some of the samples of others; whole ones are copied."""
+    """Tars: whole objects as they are, and of others new ones with the chosen samples."""
 
     def write(self, each: StoredObject, samples: Iterable[Sample]) -> int:
         """See `Sink.write`."""

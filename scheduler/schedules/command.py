@@ -12,7 +12,8 @@ from db.columns import new_id
 from db.errors import Refused
 from db.registry import Reference
 from db.tables import Batch, Job, Schedule
-from scheduler.submission.arguments import EnqueueCommand, parse_repeated
+from scheduler.schedules.parsing import parse_repeated
+from scheduler.submission.arguments import EnqueueCommand
 from scheduler.submission.batch_lines import check_batch, read_batch
 from scheduler.submission.batches import staged_batch
 from scheduler.submission.enqueue import prepare, prepare_then, store

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from db import datasets, jobs, schedules
-from db.errors import GenmillError, is_outage
+from db.causes import is_outage
+from db.errors import GenmillError
 from db.session import clock
 from db.tables import Schedule
 from scheduler.output.render import to_duration, to_iso

@@ -13,7 +13,7 @@ from db.session import clock
 from db.tables import Job, Schedule
 from scheduler.schedules.command import check_command, prepared_jobs
 from scheduler.schedules.cron import next_due
-from scheduler.submission.arguments import make_paths_absolute, parse_command
+from scheduler.schedules.parsing import make_paths_absolute, parse_command
 from scheduler.submission.enqueue import refuse_wrong_broker, ring_or_warn
 from scheduler.submission.receipts import OnStored, say_nothing, store_or_find, undivided
 from worker.services import Services

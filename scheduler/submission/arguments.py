@@ -1,31 +1,29 @@
-"""The arguments of `genmill enqueue` and `publish`, as an `EnqueueCommand`. Touches no service.
+"""The commands `genmill enqueue ...` and `genmill publish`: each makes an `EnqueueCommand`.
 
 The command line and the schedules parse the same arguments, so `schedule add NAME -- enqueue ...`
 repeats exactly what could be typed. Files of prompts are read here; a batch's file is read when its
-lines are checked.
+lines are checked. Touches no service.
 """
 
 import json
-import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import click
 from pydantic_core import PydanticCustomError
 
 from db.errors import BadInput, Refused
-from scheduler.output.json_option import as_json
 from scheduler.submission.durations import Duration
-from scheduler.submission.json_lines import STDIN, refuse_constant
+from scheduler.submission.enqueue_options import SEED, SET, enqueue_options, training_options
+from scheduler.submission.json_lines import refuse_constant
 from scheduler.submission.path_arguments import PathArgument
 from scheduler.submission.prompts import find_template, read_prompts
 from scheduler.submission.stages import OPTIONS as STAGES
-from scheduler.submission.stages import publish_option, stage_options, stages_of
+from scheduler.submission.stages import publish_option, stages_of
 from worker.acceptance import parse_rules
-from worker.mark_profile import Profile, names_file
+from worker.mark_profile import Profile
 from worker.specs import Spec, parse_spec
 
 
@@ -43,76 +41,6 @@ class EnqueueCommand:
     timeout: timedelta | None = None
     dry_run: bool = False
     as_json: bool = False
-
-
-def parse_command(words: Sequence[str]) -> EnqueueCommand:
-    """Parse the arguments of an enqueue command, as in `["enqueue", "train", "gan", ...]`.
-
-    Raises `Refused` for what the command line would refuse.
-    """
-    if not words or words[0] not in _ROOTS or len(words) < 2:
-        raise Refused(
-            f"not an enqueue command: {shlex.join(words)!r}",
-            remedy=f"write `enqueue {'|'.join(COMMANDS)} ...` or `publish ...`",
-        )
-    root = _ROOTS[words[0]]
-    try:
-        command: EnqueueCommand = root.main(
-            list(words[1:]),
-            prog_name=f"genmill {words[0]}",
-            standalone_mode=False,
-            help_option_names=[],  # --help would print help and enqueue nothing
-        )
-    except click.ClickException as error:
-        raise Refused(
-            f"{words[0]} command: {error.format_message().rstrip('.')}",
-            remedy=f"see `genmill {words[0]} --help`",
-        ) from None
-    return command
-
-
-def parse_repeated(words: Sequence[str]) -> EnqueueCommand:
-    """Parse the arguments that a schedule repeats; refuse options that only make sense once."""
-    command = parse_command(words)
-    for option, given in (
-        ("--wait", command.wait),
-        ("--timeout", command.timeout is not None),
-        ("--dry-run", command.dry_run),
-        ("--idempotency-key", command.idempotency_key is not None),
-    ):
-        if given:
-            raise Refused(f"{option} makes no sense in a schedule", remedy="leave it out")
-    return command
-
-
-def make_paths_absolute(words: Sequence[str]) -> list[str]:
-    """The arguments with absolute file names, for a scheduler that runs in another folder.
-
-    Raises `Refused` if one is the standard input.
-    """
-    named = _files(words)
-    if STDIN in named:
-        raise Refused(
-            "a schedule cannot read the standard input",
-            remedy="name a file, which is read at each run",
-        )
-    absolute = list(words[:2])
-    for word in words[2:]:
-        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-        path = f"{option}{equals}{Path(value).absolute()}"
-        absolute.append(path if value in named else word)
-    return absolute
-
-
-def _files(words: Sequence[str]) -> set[str]:
-    """The files that an enqueue command names."""
-    command = COMMANDS.get(words[1]) if len(words) > 1 and words[0] == "enqueue" else None
-    if command is None:
-        return set()
-    given = command.make_context(words[1], list(words[2:]), resilient_parsing=True).params
-    named = {given[name] for name in ("file", "prompts", "policy") if given.get(name)}
-    marks = given.get("marks") or ""
-    return named | ({marks} if names_file(marks) else set())
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
@@ -133,72 +61,11 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-_SEED = click.option(
-    "--seed",
-    type=int,
-    metavar="N",
-    help="Random seed: the same seed makes the same again. Default: a fresh one, which the job's "
-    "spec records.",
-)
-
-
-def _enqueue_options(function: Callable[..., EnqueueCommand]) -> Callable[..., EnqueueCommand]:
-    for option in (
-        as_json,
-        click.option("--dry-run", is_flag=True, help="Show the spec and its cost; store nothing."),
-        click.option(
-            "--idempotency-key", metavar="K", help="Return the job that K created, if any."
-        ),
-        click.option(
-            "--priority", type=int, default=0, metavar="N", help="Higher runs first (default 0)."
-        ),
-        click.option(
-            "--timeout",
-            type=Duration(),
-            metavar="15m",
-            help="With --wait: stop waiting after this time span, with exit code 1; the job goes "
-            "on.",
-        ),
-        click.option("--wait", is_flag=True, help="Wait for the end; exit 1 unless it succeeds."),
-    ):
-        function = option(function)
-    return function
-
-
-def _training_options(function: Callable[..., EnqueueCommand]) -> Callable[..., EnqueueCommand]:
-    for option in (
-        stage_options,
-        _SEED,
-        click.option(
-            "--max-seconds",
-            type=float,
-            metavar="S",
-            help="Stop after S seconds. Default without --max-steps: the family's default_seconds.",
-        ),
-        click.option("--max-steps", type=int, metavar="N", help="Stop after N steps."),
-        _SET,
-        click.option(
-            "--dataset", required=True, metavar="D", help="Dataset: NAME or NAME:VERSION."
-        ),
-    ):
-        function = option(function)
-    return function
-
-
-_SET = click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Set a parameter; repeatable. See `genmill family show`.",
-)
-
-
 @click.command("train")
 @click.argument("family")
 @click.option("--name", "model", required=True, metavar="MODEL", help="Name of the model.")
-@_training_options
-@_enqueue_options
+@training_options
+@enqueue_options
 def train(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
     """Train a model from scratch.
 
@@ -213,8 +80,8 @@ def train(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
 
 @click.command("finetune")
 @click.argument("model")
-@_training_options
-@_enqueue_options
+@training_options
+@enqueue_options
 def finetune(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
     """Train a model version further, into a new version.
 
@@ -230,7 +97,7 @@ def finetune(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
 @click.command("generate")
 @click.argument("model")
 @click.option("--count", type=int, metavar="N", help="Number of samples.")
-@_SEED
+@SEED
 @click.option(
     "--accept",
     metavar="RULES",
@@ -269,9 +136,9 @@ def finetune(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
     help="What the samples carry about themselves: none, eu-art50, cn-gb45438, or your own profile "
     "in a FILE.toml. Default: that of the model, or of GENMILL_MARKS.",
 )
-@_SET
+@SET
 @publish_option
-@_enqueue_options
+@enqueue_options
 def generate(
     prompt: tuple[str, ...],
     prompts: str | None,
@@ -340,8 +207,8 @@ def generate(
     help="Random seed. Only evaluations of one seed can be compared.",
 )
 @click.option("--against", metavar="MODEL", help="A version to evaluate too, unless it has been.")
-@_SET
-@_enqueue_options
+@SET
+@enqueue_options
 def evaluate(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
     """Measure a model version against held-out data.
 
@@ -376,7 +243,7 @@ def _rules(accept: str | None, tries: int | None) -> dict[str, Any] | None:
 
 @click.command("batch")
 @click.argument("file", type=PathArgument(dir_okay=False, allow_dash=True), metavar="FILE.jsonl")
-@_enqueue_options
+@enqueue_options
 def batch(file: str, **how: Any) -> EnqueueCommand:
     """Submit many jobs, one spec per line; print the batch id.
 
@@ -406,7 +273,7 @@ def batch(file: str, **how: Any) -> EnqueueCommand:
     metavar="30d",
     help="Take it down again after this time span. Default: as the target says.",
 )
-@_enqueue_options
+@enqueue_options
 def publish(
     what: str,
     target: str,
@@ -441,7 +308,7 @@ COMMANDS: dict[str, click.Command] = {
     "evaluate": evaluate,
     "batch": batch,
 }
-_ROOTS: dict[str, click.Command] = {
+ROOTS: dict[str, click.Command] = {
     "enqueue": click.Group("enqueue", commands=COMMANDS),
     "publish": publish,
 }

@@ -1,8 +1,8 @@
 """Jobs that wait for another: what can be refused at once, and what their names come to mean.
 
 What follows a training may name data as `digits@champion`: the version that the champion was
-trained on, by which the new version is measured. Its own data may be damaged, and a model of damage
-is near to them.
+trained on, by which the new version is measured. The new version's own data may be damaged, and
+measured by them, a model that has learnt the damage would look good.
 
 The version that such a job names may not exist yet, so its spec is stored as it was asked for. It
 is pinned when the job before it has succeeded: a model's bare name then means the version that its
@@ -17,14 +17,8 @@ from db import chains, datasets, models, targets
 from db.errors import NotFound
 from db.registry import Reference
 from db.tables import DatasetVersion
-from scheduler.submission.pinning import (
-    Names,
-    of_job,
-    pin,
-    refuse_small_split,
-    refuse_unfit_data,
-    refuse_unfit_prompts,
-)
+from scheduler.submission.checks import refuse_small_split, refuse_unfit_data, refuse_unfit_prompts
+from scheduler.submission.pinning import Names, of_job, pin
 from worker.families import find_family
 from worker.networks.family import Family
 from worker.services import Services

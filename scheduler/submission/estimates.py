@@ -50,11 +50,6 @@ class Plan:
     advice: str | None = None
 
 
-def estimate(services: Services, request: Request | Unchecked) -> Plan:
-    """Estimate what a prepared job will cost."""
-    return next(estimate_each(services, [request]))
-
-
 def estimate_each(
     services: Services, requests: Iterable[Request | Unchecked], *, together: bool = False
 ) -> Iterator[Plan]:

@@ -16,7 +16,8 @@ from db.interventions import check_priority
 from db.new_jobs import NewJob
 from db.registry import Reference
 from scheduler.submission.chains import Families, check_waiting
-from scheduler.submission.pinning import Names, holds_conversation, pin, refuse_unfit_prompts
+from scheduler.submission.checks import holds_conversation, refuse_unfit_prompts
+from scheduler.submission.pinning import Names, pin
 from scheduler.submission.sharding import ITEMS_PER_SHARD, cut, fitting_size, samples_per_second
 from worker.identity import who
 from worker.networks.family import Family

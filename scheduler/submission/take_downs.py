@@ -26,7 +26,7 @@ def take_down(
 
 
 def take_all_down(services: Services, shown: Sequence[Shown]) -> list[str]:
-    """Enqueue a job for each; their ids. Raises what hindered some once all others are enqueued."""
+    """Enqueue a job for each; return their ids. Errors are raised once all others are enqueued."""
     jobs, failed = list[str](), list[str]()
     for each in shown:
         try:

@@ -14,18 +14,11 @@ from worker.engine.weights import load
 from worker.families import families, find_family
 from worker.networks.version_folder import format_of, read_record
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
 KEPT = sorted(path.parent.name for path in FOLDER.glob(f"*/{SAMPLES}"))
 # what rounding on another processor may change; after a near-tie, a text or a sound is another one
 LEVELS, LOUDNESS, SHARE = 1.0, 33.0, 0.75  # of 255, of 32767, and of the samples
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def agree(media: str, was: bytes, now: bytes) -> bool:

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.families.kit import base_for, dataset_for
 from tests.families.surviving import STEP, checkpoints, run
@@ -19,15 +18,7 @@ from worker.families import families, find_family
 ROOT = Path(__file__).parents[2]
 KILLS = 20
 PATIENCE_S = 120.0
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The threads of the processes that are killed: sums depend on their number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")  # as the processes that are killed have
 
 
 class Trainee:

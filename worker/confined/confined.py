@@ -8,7 +8,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from db.errors import BadInput, Cause
+from db.causes import Cause
+from db.errors import BadInput
 
 PROCESS = Path(__file__).with_name("process.py")
 WALL_S = 120.0  # of one answer, on a machine that is very busy

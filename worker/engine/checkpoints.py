@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from db.errors import BadInput, Cause
+from db.causes import Cause
+from db.errors import BadInput
 from worker.engine.tensors import copy_tensors, read_tensors, write_tensors
 from worker.networks.network import Network
 

@@ -1,11 +1,11 @@
 """The causes of torch's and CUDA's errors, which only their texts tell apart.
 
-Importing this module has `db.errors.cause_of` know them.
+Importing this module has `db.causes.cause_of` know them.
 """
 
 import torch
 
-from db.errors import Cause, cause_of
+from db.causes import Cause, cause_of
 
 # of memory; torch has a class only for that of a GPU
 _MEMORY = ("can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED", "out of memory")

@@ -62,11 +62,11 @@ class Laps:
         self._at = time.monotonic()
 
     def skip(self) -> None:
-        """What has gone on since the last end counts for none of them."""
+        """Do not count the time since the last end."""
         self._at = time.monotonic()
 
     def end(self, name: str) -> None:
-        """What ends now is (more of) stage `name`."""
+        """Count the time since the last end for stage `name`."""
         now = time.monotonic()
         self.seconds[name] = round(self.seconds.get(name, 0.0) + now - self._at, 3)
         self._at = now

@@ -10,7 +10,8 @@ import importlib
 import pkgutil
 from functools import cache
 
-from db.errors import Cause, NotFound
+from db.causes import Cause
+from db.errors import NotFound
 from worker.networks.family import Family
 
 

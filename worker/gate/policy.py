@@ -1,15 +1,13 @@
 """Policies: the rules by which the gate decides, checked. Each medium has a default one."""
 
 import json
-import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from db.errors import BadInput
-from db.path_errors import reading
+from worker.files import read_toml
 from worker.gate.primaries import PRIMARIES
 from worker.media import find_medium
 from worker.specs import Params, Reference, parse_params
@@ -115,14 +113,7 @@ def to_toml(policy: Policy) -> str:
 
 def read_policy(path: Path) -> dict[str, JsonValue]:
     """The data of a policy file. Raises `BadInput` with the line if it is not TOML."""
-    with reading(path), path.open("rb") as file:
-        content = file.read(MAX_POLICY_BYTES + 1)
-    if len(content) > MAX_POLICY_BYTES:
-        raise BadInput(f"the policy {path} has more than {MAX_POLICY_BYTES:,} bytes")
-    try:
-        return tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"the policy {path} is not TOML: {error}") from None
+    return read_toml(path, "policy", limit_bytes=MAX_POLICY_BYTES)
 
 
 def _assignments(values: dict[str, Any]) -> list[str]:

@@ -124,9 +124,9 @@ class Keyring:
         """Every key for a purpose, of all tenants, to verify with: rotated and revoked ones too."""
         return tuple(key for key in self.keys if key.purpose == purpose)
 
-    def use(self, pinned: Mapping[str, str], tenant: str | None = None) -> Self:
+    def use(self, pinned: Mapping[str, str]) -> Self:
         """This keyring, using the keys with these ids, by purpose, in place of the current ones."""
-        return replace(self, pinned=dict(pinned), tenant=tenant or self.tenant)
+        return replace(self, pinned=dict(pinned))
 
     def secret(self, purpose: str) -> bytes:
         """The secret of the key in use. Raises what `current` and `secret_of` raise."""
@@ -197,7 +197,7 @@ def _anchors_of(keys: Iterable[HeldKey]) -> str:
 
 
 def load_keyring(session: "Session", settings: "Settings", *, tenant: str | None = None) -> Keyring:
-    """The keyring of the record. No secret is unwrapped yet. `tenant` is by default that set."""
+    """The keyring of the record. No secret is unwrapped yet. `tenant`: by default the set one."""
     rows = keys.listing(session)
     return Keyring(
         tuple(map(held, rows)),

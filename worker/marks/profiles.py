@@ -4,7 +4,6 @@ A profile promises no legal compliance: it says what is done, and `genmill prove
 whether it was.
 """
 
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from pydantic import JsonValue, ValidationError
 
 from db.errors import BadInput, GenmillError, Refused
-from db.path_errors import reading
+from worker.files import read_toml
 from worker.mark_profile import BUILT_IN, NONE, Profile, names_file
 from worker.marks import MARKS, find_mark
 from worker.media.base import Medium
@@ -78,7 +77,7 @@ def read_profile(path: Path) -> Profile:
     `marks` lists its marks, beside those of the built-in profile that it is `like`; a table of a
     mark's name has its settings; `name` is that of the file if it has none.
     """
-    data = _read_toml(path)
+    data = read_toml(path, "profile", limit_bytes=MAX_BYTES)
     try:
         return _profile(data, path)
     except BadInput:
@@ -126,14 +125,3 @@ def _settings(profile: Profile, name: str, medium: Medium) -> dict[str, Any]:
     told = parse_params(mark.schema, profile.settings.get(name, {}), what=f"mark {name}")
     mark.check(told, medium)
     return told.model_dump(mode="json")
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    with reading(path), path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise BadInput(f"the profile {path} has more than {MAX_BYTES:,} bytes")
-    try:
-        return tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"the profile {path} is not TOML: {error}") from None

@@ -69,17 +69,7 @@ def run_worker(settings: Settings) -> None:
     warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     limit_threads(settings.threads)
     shared = SharedState()
-    app = _app(settings, Child(settings, shared))
-    worker = app.Worker(
-        hostname=f"genmill-{os.getpid()}@{socket.gethostname()}",
-        pool="prefork",
-        consumer_cls=Listener,
-        queues=[QUEUE],
-        quiet=True,
-        without_gossip=True,
-        without_mingle=True,
-        without_heartbeat=True,
-    )
+    worker = _celery_worker(_app(settings, Child(settings, shared)))
 
     def drain(_number: int, _frame: FrameType | None) -> None:
         shared.drain()
@@ -100,6 +90,19 @@ def run_worker(settings: Settings) -> None:
         raise kind(f"the worker cannot start: {shared.boot_error}")
     if not shared.draining:
         raise GenmillError("the worker ended by itself", remedy="read its log and start it again")
+
+
+def _celery_worker(app: Celery) -> Any:
+    return app.Worker(
+        hostname=f"genmill-{os.getpid()}@{socket.gethostname()}",
+        pool="prefork",
+        consumer_cls=Listener,
+        queues=[QUEUE],
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
 
 
 def _app(settings: Settings, child: Child) -> Celery:

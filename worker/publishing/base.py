@@ -17,7 +17,8 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import Field, JsonValue
 
-from db.errors import Cause, GenmillError, Unreachable
+from db.causes import Cause
+from db.errors import GenmillError, Unreachable
 from worker.specs import Params, parse_params
 
 Record = Mapping[str, JsonValue]  # what an item says of itself

@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from db import setbacks
-from db.errors import Cause, GenmillError, cause_of, is_outage
+from db.causes import Cause, cause_of, is_outage
+from db.errors import GenmillError
 from db.setbacks import Failure
 from db.tables import Setback
 from worker.isolation import PATIENCE_S, Isolated, described

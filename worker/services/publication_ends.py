@@ -9,7 +9,7 @@ from worker.services.connections import Services
 
 
 def settle_publications(services: Services, job_ids: list[str]) -> list[str]:
-    """Those of these finalizing jobs that can succeed; publish jobs of which nothing can, fail."""
+    """The finalizing jobs that can succeed; a publish job without a published item fails here."""
     with services.database.read() as session:
         publishing = publications.publish_jobs(session, job_ids)
     failed = {job_id: reason for job_id in publishing if (reason := _all_refused(services, job_id))}

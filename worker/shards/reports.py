@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from sqlalchemy.orm import Session
 
 from db import jobs, shards
-from db.errors import Cause, GenmillError, NotPromoted, Stopped, Unreachable, cause_of
+from db.causes import Cause, cause_of
+from db.errors import GenmillError, NotPromoted, Stopped, Unreachable
 from db.path_errors import as_genmill
 from db.shards import Claim
 from worker.engine import device_errors  # noqa: F401 - has `cause_of` know torch's errors

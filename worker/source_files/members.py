@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol, TypeVar
 
-from db.errors import BadInput, Cause
+from db.causes import Cause
+from db.errors import BadInput
 from db.path_errors import explain, named_path
 from worker.source_files.kinds import AS_ROWS, AS_TEXT, describe_head, describe_name
 

@@ -3,7 +3,8 @@
 from typing import Any
 
 from db.addresses import readable_file
-from db.errors import Cause, GenmillError, NotFound, Unreachable
+from db.causes import Cause
+from db.errors import GenmillError, NotFound, Unreachable
 from worker.environment import boto_files
 from worker.store.address import S3Address
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -12,6 +13,7 @@ from db import jobs, progress, shards
 from db.session import Database
 from db.shards import Claim, NewArtifact, NewIndex
 from db.tables import Job, Shard
+from tests.unit.db.old_revisions import new_postgresql
 
 DIGEST = "ab" * 32
 
@@ -114,3 +116,15 @@ def record(database: Database) -> Record:
 def each_record(each_database: Database) -> Iterator[Record]:
     """A record on each kind of database in turn."""
     return Record(each_database)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def unmigrated(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database of each kind in turn, without tables."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'old.db'}"
+    else:
+        url = new_postgresql(request.getfixturevalue("postgresql_url"))
+    database = Database(url)
+    yield database
+    database.dispose()

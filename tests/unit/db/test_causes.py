@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from db.causes import Cause, cause_of
 from db.errors import (
     BadInput,
-    Cause,
     GenmillError,
     Panic,
     ShortOfMemory,
     Unreachable,
-    cause_of,
     contained,
     raise_outage,
 )

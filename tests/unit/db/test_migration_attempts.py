@@ -1,12 +1,12 @@
 """Revision 0007 moves attempts onto their shards' rows; nothing of what they say is lost."""
 
 import pytest
+from alembic import command
 from sqlalchemy import text
 
-from db import jobs, schema, shards
-from db.session import Database
+from db import jobs, shards
 from tests.attempts import attempts_at
-from tests.unit.db.test_migrations import add_shard, empty, insert, migrate
+from tests.unit.db.old_revisions import add_shard, insert, migrate, upgrade
 
 START, END = "2026-01-02 03:04:05.000000+00:00", "2026-01-02 03:04:06.000000+00:00"
 OPEN = {"status": "running", "lease_until": END}
@@ -30,23 +30,12 @@ NOW_THERE = {
 }
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request, tmp_path):
+@pytest.fixture
+def database(unmigrated):
     """A database of the revision before, with attempts of every kind."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'genmill.db'}"
-    else:
-        url = request.getfixturevalue("postgresql_database_url")
-    opened = Database(url)
-    if request.param == "postgresql":
-        empty(opened)
-    migrate(opened, "0006")
-    fill(opened)
-    yield opened
-    if request.param == "postgresql":
-        empty(opened)
-        schema.upgrade(url)
-    opened.dispose()
+    migrate(unmigrated, "0006")
+    fill(unmigrated)
+    return unmigrated
 
 
 def fill(database):
@@ -58,10 +47,6 @@ def fill(database):
         at = {"started_at": START, "ended_at": END if outcome else None}
         row = {"shard_id": shard_id, "fence": fence, "worker": worker, "outcome": outcome}
         insert(database, "attempts", **row, **at)
-
-
-def upgrade(database):
-    schema.upgrade(database.url.render_as_string(hide_password=False))
 
 
 def test_every_attempt_is_still_told(database):
@@ -94,8 +79,6 @@ def test_work_that_was_going_on_is_committed_after_the_upgrade(database):
 
 
 def test_downgrading_puts_the_attempts_back(database):
-    from alembic import command
-
     upgrade(database)
     migrate(database, "0006", command.downgrade)
     with database.read() as session:

@@ -2,34 +2,18 @@
 
 import pytest
 from alembic import command
-from alembic.config import Config
 from sqlalchemy import text
 
-from db import batches, jobs, schema
+from db import batches, jobs
 from db.columns import new_id
-from db.session import Database
-from tests.unit.db.test_migration_payload import new_postgresql
-
-AT = "2026-01-02 03:04:05"
+from tests.unit.db.old_revisions import AT, migrate
 
 
-def migrate(database, revision, run=command.upgrade):
-    with database.connect() as connection:
-        config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", str(schema.MIGRATIONS))
-        run(config, revision)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def old(request, tmp_path):
+@pytest.fixture
+def old(unmigrated):
     """A database at the first revision."""
-    url = f"sqlite:///{tmp_path / 'old.db'}"
-    if request.param == "postgresql":
-        url = new_postgresql(request.getfixturevalue("postgresql_url"))
-    database = Database(url)
-    migrate(database, "0001")
-    yield database
-    database.dispose()
+    migrate(unmigrated, "0001")
+    return unmigrated
 
 
 def add_rows(database):

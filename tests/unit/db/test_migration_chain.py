@@ -1,14 +1,11 @@
 """The chain of migrations keeps the rows of a database that was made by the first one."""
 
 import struct
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -19,15 +16,14 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Table,
-    create_engine,
     insert,
-    make_url,
     select,
     text,
 )
 
 from db import jobs, schema
 from db.session import Database
+from tests.unit.db.old_revisions import migrate, upgrade
 
 NOW = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
 ROWS = 3
@@ -36,38 +32,15 @@ MOVED = {"members", "attempts"}  # into the rows of artifacts and of shards
 STATES = ("succeeded", "queued", "failed")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def first(request: pytest.FixtureRequest, tmp_path) -> Iterator[Database]:
+@pytest.fixture
+def first(unmigrated: Database) -> Database:
     """A database at the first revision, with rows in every table."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'old.db'}"
-    else:
-        url = new_postgresql(request.getfixturevalue("postgresql_url"))
-    database = Database(url)
-    with database.connect() as connection:
-        move(connection, "0001")
+    migrate(unmigrated, "0001")
+    with unmigrated.connect() as connection:
         for table in reflected(connection).sorted_tables:
             if table.name != "alembic_version":
                 connection.execute(insert(table), [row(table, n) for n in range(ROWS)])
-    yield database
-    database.dispose()
-
-
-def new_postgresql(url: str) -> str:
-    name = f"chain_{uuid4().hex}"
-    server = create_engine(
-        make_url(url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
-    )
-    with server.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    server.dispose()
-    return make_url(url).set(database=name).render_as_string(hide_password=False)
-
-
-def move(connection: Connection, revision: str) -> None:
-    config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(schema.MIGRATIONS))
-    command.upgrade(config, revision)
+    return unmigrated
 
 
 def reflected(connection: Connection) -> MetaData:
@@ -150,7 +123,7 @@ def test_every_row_is_kept_with_what_its_columns_held(first):
             if name not in MOVED | {"alembic_version"}
         }
         old = contents(connection, everything)
-    schema.upgrade(first.url.render_as_string(hide_password=False))
+    upgrade(first)
     schema.check(first)
     with first.connect() as connection:
         now = reflected(connection).tables
@@ -168,7 +141,7 @@ def test_every_row_is_kept_with_what_its_columns_held(first):
 
 
 def test_the_record_works_on_an_upgraded_database(first):
-    schema.upgrade(first.url.render_as_string(hide_password=False))
+    upgrade(first)
     with first.write() as session:
         assert jobs.counts(session)["queued"] == 1
         [job] = jobs.listing(session, status="queued")
@@ -182,7 +155,7 @@ def test_the_record_works_on_an_upgraded_database(first):
 
 
 def test_ids_and_digests_are_bytes_and_still_refer_to_each_other(first):
-    schema.upgrade(first.url.render_as_string(hide_password=False))
+    upgrade(first)
     with first.read() as session:
         joined = (
             "SELECT artifacts.sha256, jobs.id FROM jobs JOIN shards ON shards.job_id = jobs.id "
@@ -195,7 +168,7 @@ def test_ids_and_digests_are_bytes_and_still_refer_to_each_other(first):
 
 
 def test_samples_are_indexed(first):
-    schema.upgrade(first.url.render_as_string(hide_password=False))
+    upgrade(first)
     with first.read() as session:
         data = session.scalars(text("SELECT index_data FROM artifacts")).all()
     assert [len(each) for each in data] == [struct.calcsize("<QI32s")] * ROWS

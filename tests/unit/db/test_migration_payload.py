@@ -3,15 +3,13 @@
 import hashlib
 import struct
 from datetime import UTC, datetime
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import MetaData, create_engine, insert, make_url, text
+from sqlalchemy import MetaData, insert
 
 from db import artifacts, jobs, models, schema
-from db.session import Database
+from tests.unit.db.old_revisions import migrate, upgrade
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 JOB, OTHER = str(UUID(int=1)), str(UUID(int=2))
@@ -22,32 +20,13 @@ def digest(number):
     return hashlib.sha256(str(number).encode()).hexdigest()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def old(request, tmp_path):
-    """The URL of a database at the first revision, with a finished job and a model version."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'old.db'}"
-    else:
-        url = new_postgresql(request.getfixturevalue("postgresql_url"))
-    database = Database(url)
-    with database.connect() as connection:
-        config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", str(schema.MIGRATIONS))
-        command.upgrade(config, "0001")
+@pytest.fixture
+def old(unmigrated):
+    """A database at the first revision, with a finished job and a model version."""
+    migrate(unmigrated, "0001")
+    with unmigrated.connect() as connection:
         fill(connection)
-    database.dispose()
-    return url
-
-
-def new_postgresql(url):
-    name = f"old_{uuid4().hex}"
-    server = create_engine(
-        make_url(url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
-    )
-    with server.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    server.dispose()
-    return make_url(url).set(database=name).render_as_string(hide_password=False)
+    return unmigrated
 
 
 def fill(connection):
@@ -113,12 +92,10 @@ def fill(connection):
 
 
 def test_samples_are_indexed_in_their_artifacts_row(old):
-    schema.upgrade(old)
-    database = Database(old)
-    schema.check(database)
-    with database.read() as session:
+    upgrade(old)
+    schema.check(old)
+    with old.read() as session:
         page = artifacts.samples_page(session, JOB)
-    database.dispose()
     assert [artifact.key for artifact, _ in page] == [
         "elsewhere/object",
         f"jobs/{JOB}/blobs/{'b' * 64}",
@@ -132,12 +109,10 @@ def test_samples_are_indexed_in_their_artifacts_row(old):
 
 
 def test_the_manifest_stays_as_it_was(old):
-    schema.upgrade(old)
-    database = Database(old)
-    with database.read() as session:
+    upgrade(old)
+    with old.read() as session:
         manifest = jobs.manifest(session, JOB)
         assert jobs.manifest(session, OTHER)["artifacts"] == []
-    database.dispose()
     for entry, samples in zip(manifest["artifacts"], (range(3), range(3, SAMPLES)), strict=True):
         lines = "".join(f"{n} {digest(n)}\n" for n in samples)
         sha256 = hashlib.sha256(lines.encode()).hexdigest()
@@ -145,10 +120,8 @@ def test_the_manifest_stays_as_it_was(old):
 
 
 def test_versions_and_jobs_stay(old):
-    schema.upgrade(old)
-    database = Database(old)
-    with database.read() as session:
+    upgrade(old)
+    with old.read() as session:
         _, version = models.resolve(session, "digits")
         assert (version.params, version.shape) == ({"a": 1}, None)
         assert {jobs.get(session, each).prompts_sha256 for each in (JOB, OTHER)} == {None}
-    database.dispose()

@@ -4,65 +4,19 @@ import json
 
 import pytest
 from alembic import command
-from alembic.config import Config
 from sqlalchemy import select, text
 
 from db import jobs, ledger, models, own_store, progress, schema, shards
-from db.schema import MIGRATIONS
-from db.session import Database
 from db.tables import Artifact, Job, Model
 from scheduler.audit.ledger_checks import ledger_is_whole
+from tests.unit.db.old_revisions import AT, add_job, add_shard, insert, migrate, upgrade
 
 A1, A2 = (f"0000000{n}-0000-7000-8000-000000000000" for n in (1, 2))
-AT = "2026-01-02 03:04:05.000000+00:00"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request, tmp_path):
-    """An empty database of each kind, without tables."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'genmill.db'}"
-    else:
-        url = request.getfixturevalue("postgresql_database_url")
-    opened = Database(url)
-    if request.param == "postgresql":
-        empty(opened)
-    yield opened
-    if request.param == "postgresql":
-        empty(opened)
-        schema.upgrade(url)
-    opened.dispose()
-
-
-def empty(database):
-    with database.connect() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
-
-
-def migrate(database, revision, step=command.upgrade):
-    with database.connect() as connection:
-        config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", str(MIGRATIONS))
-        step(config, revision)
-
-
-def insert(database, table, **row):
-    names = ", ".join(row)
-    values = ", ".join(f":{name}" for name in row)
-    with database.write() as session:
-        session.execute(text(f"INSERT INTO {table} ({names}) VALUES ({values})"), row)
-
-
-def add_job(database, job_id, **columns):
-    fixed = {"spec": "{}", "spec_hash": "0" * 64, "created_at": AT, "progress": "{}"}
-    insert(database, "jobs", id=job_id, **{**fixed, "priority": 0} | columns)
-
-
-def add_shard(database, shard_id, job_id, **columns):
-    fixed = {"idx": 0, "start": 0, "stop": 4, "status": "queued", "fence": 0, "not_before": AT}
-    counters = dict.fromkeys(("heartbeat_seq", "claims", "failures", "releases", "dispatch_no"), 0)
-    insert(database, "shards", id=shard_id, job_id=job_id, **{**fixed, **counters, **columns})
+@pytest.fixture
+def database(unmigrated):
+    return unmigrated
 
 
 def test_jobs_and_shards_from_before_leases_touched_one_row_are_kept(database):
@@ -78,7 +32,7 @@ def test_jobs_and_shards_from_before_leases_touched_one_row_are_kept(database):
     add_shard(database, "s3", A2, stop=1, **lease)
     insert(database, "attempts", shard_id="s3", fence=1, worker="w", started_at=AT)
     insert(database, "transitions", id="x", job_id=A2, shard_id="s3", at=AT, new="running")
-    schema.upgrade(database.url.render_as_string(hide_password=False))
+    upgrade(database)
     with database.write() as session:
         found = {job_id: jobs.get(session, job_id) for job_id in (A1, A2)}
         assert progress.of(session, list(found.values()))[A2] == said
@@ -170,7 +124,7 @@ def test_what_was_done_before_there_was_a_ledger_waits_for_a_place_in_it(databas
     for grave, kind in ((five, "job"), (six, "artifact")):
         rest = {"who": "ann", "at": AT, "size_bytes": 9, "kept": False}
         insert(database, "tombstones", id=grave, kind=kind, **rest)
-    schema.upgrade(database.url.render_as_string(hide_password=False))
+    upgrade(database)
     with database.write() as session:
         assert ledger.extend(session) == 3
     with database.snapshot() as connection:

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from db.errors import BadInput, Cause
+from db.causes import Cause
+from db.errors import BadInput
 from worker.confined import Confined, TooMuch
 from worker.conversations import Message
 

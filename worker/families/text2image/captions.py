@@ -20,6 +20,7 @@ from worker.feeds.tokenizer import Tokenizer
 
 FILE = "captions.json"
 EXAMPLES = 10
+EXAMINED = 2_000  # captions, to choose examples from
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,12 @@ def encode_all(
     return table
 
 
-def choose_examples(captions: TrainingCaptions, *, among: int = 2_000) -> list[str]:
-    """A few captions with many different words, from the first `among` distinct ones."""
+def choose_examples(captions: TrainingCaptions) -> list[str]:
+    """A few captions with many different words, from the first 2,000 distinct ones."""
     found: dict[str, None] = {}
     for text in captions:
         found[text] = None
-        if len(found) >= among:
+        if len(found) >= EXAMINED:
             break
     examples, seen = list[str](), set[str]()
     while found and len(examples) < EXAMPLES:

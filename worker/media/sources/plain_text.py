@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Iterator
 from typing import IO, Any, cast
 
-from db.errors import BadInput, Cause
+from db.causes import Cause
+from db.errors import BadInput
 from worker.source_files import encodings
 
 _MARKS = {

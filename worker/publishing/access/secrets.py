@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from db.errors import Cause, GenmillError, Refused
+from db.causes import Cause
+from db.errors import GenmillError, Refused
 from worker.environment import variable
 
 FORMS = "write NAME=env:VARIABLE or NAME=file:/path: a secret itself is never stored"

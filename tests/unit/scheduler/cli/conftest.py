@@ -341,3 +341,18 @@ def write(media: str, indices: range, path: Path, *, words: str = "", model: str
             }[media]
             writer.add([SampleRecord(index, output, origin.shared(label="cat"))])
         return writer.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama, as transformers saves it."""
+    from tests.families.causal import write_base
+    from tests.families.kit import SENTENCES
+
+    return write_base(tmp_path_factory.mktemp("bases") / "tiny", SENTENCES, kind="llama")
+
+
+@pytest.fixture
+def tiny(tiny_llama: Path, home: Path) -> Path:
+    """A copy of it in the working folder, `./tiny`."""
+    return shutil.copytree(tiny_llama, Path("tiny"))

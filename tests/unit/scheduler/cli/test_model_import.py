@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -22,18 +21,6 @@ from tests.families.folder_faults import (
 )
 from tests.families.kit import SENTENCES
 from worker.engine.tensors import read_tensors
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    """A tiny Llama as transformers saves it; each test has a copy of it, `./tiny`."""
-    return write_base(tmp_path_factory.mktemp("bases") / "tiny", SENTENCES, kind="llama")
-
-
-@pytest.fixture
-def tiny(written, home):
-    shutil.copytree(written, "tiny")
-    return Path("tiny")
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -1,15 +1,12 @@
 """Causal language models in the layout of transformers, taken in and handed on by the command."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from db import models
 from scheduler.dispatch.garbage import collect_jobs
-from tests.families.causal import write_base
-from tests.families.kit import SENTENCES
 from worker.engine.tensors import read_tensors, write_tensors
 
 DIGEST = "0" * 64
@@ -19,18 +16,6 @@ SPLIT = {
     "behavior": "Isolated",
     "invert": False,
 }
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    """A tiny model as transformers saves it; each test has a copy of it, `./tiny`."""
-    return write_base(tmp_path_factory.mktemp("bases") / "tiny", SENTENCES, kind="llama")
-
-
-@pytest.fixture
-def tiny(written, home):
-    shutil.copytree(written, "tiny")
-    return Path("tiny")
 
 
 def change(path, **values):
@@ -131,11 +116,6 @@ def test_a_version_without_an_adapter_has_nothing_to_merge(genmill, tiny, digits
         wrong = genmill("model", "export", name, "out", "--merge")
         assert (wrong.code, "no adapter" in wrong.err) == (2, True)
         assert not (Path("out") / "model.safetensors").exists()
-
-
-def change_map(weight_map):
-    path = Path("tiny/model.safetensors.index.json")
-    path.write_text(json.dumps({"weight_map": weight_map}), "utf-8")
 
 
 def spoil(how):

@@ -6,7 +6,7 @@ from PIL import Image
 from scheduler.demo.data import write_digits, write_documentation
 from scheduler.demo.run import draw_sheet
 from scheduler.demo.specs import GENERATION, POLICY, RETRAIN, THEN, TRAINING
-from scheduler.submission.arguments import parse_repeated
+from scheduler.schedules.parsing import parse_repeated
 from worker.gate.policy import policy_for, to_toml
 from worker.media.samples.contact_sheet import GAP, MIN_WIDTH
 from worker.specs import parse_spec

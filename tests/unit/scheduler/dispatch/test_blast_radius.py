@@ -9,7 +9,7 @@ import redis
 from sqlalchemy import update
 
 from db import batches, chains, jobs, reaping, retention, setbacks
-from db.errors import is_outage
+from db.causes import is_outage
 from db.session import clock
 from db.tables import Job
 from scheduler.dispatch import chains as moving
@@ -25,7 +25,6 @@ from worker.services.finalize import finalize_due
 from worker.services.prompts import PREFIX
 
 every_error = pytest.mark.parametrize("error", ERRORS, ids=name_of)
-EVERY_SECOND_DAY = {"logs": timedelta(days=2)}
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from db import setbacks
-from db.errors import is_outage
+from db.causes import is_outage
 from scheduler.schedules import firing
 from scheduler.schedules.firing import fire_due
 from tests.faults import ERRORS, failing_for, name_of

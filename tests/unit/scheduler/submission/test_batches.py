@@ -16,7 +16,7 @@ from scheduler.dispatch.garbage import collect_batches
 from scheduler.submission.batch_lines import check_batch
 from scheduler.submission.batches import discard, enqueue_batch, staged_batch
 from scheduler.submission.enqueue import enqueue
-from scheduler.submission.estimates import estimate
+from scheduler.submission.estimates import estimate_each
 from worker.services import Services
 from worker.specs import parse_spec
 
@@ -85,7 +85,7 @@ def test_lines_of_an_openai_batch_become_generate_jobs(services) -> None:
     spec = request.pinned.spec
     assert (request.columns["custom_id"], spec.count, spec.seed) == ("r1", 2, 4)
     assert [prompt.prompt for prompt in spec.prompts] == ["Hi"]
-    assert estimate(services, request).shards == 1
+    assert next(estimate_each(services, [request])).shards == 1
 
 
 @pytest.mark.parametrize(

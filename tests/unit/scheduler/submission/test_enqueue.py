@@ -12,7 +12,7 @@ from db.job_removal import remove_jobs
 from scheduler.submission import enqueue as submission
 from scheduler.submission.batches import enqueue_batch
 from scheduler.submission.enqueue import prepare, retry
-from scheduler.submission.estimates import estimate
+from scheduler.submission.estimates import estimate_each
 from worker.services.finalize import finalize, settle
 from worker.services.pinned import pin_model
 from worker.specs import parse_spec
@@ -31,7 +31,7 @@ def enqueue(services, spec, **how):
 
 
 def plan(services, spec):
-    return estimate(services, prepare(services, parse_spec(spec)))
+    return next(estimate_each(services, [prepare(services, parse_spec(spec))]))
 
 
 def ranges(services, job):
@@ -167,7 +167,7 @@ def test_every_live_worker_gets_several_shards_at_the_rate_that_was_learnt(
     sizes = {stop - start for start, stop in request.ranges[:-1]}
     assert 0.95 * least <= len(request.ranges) <= 1.3 * least
     assert all(size % 64 == 0 for size in sizes)
-    assert estimate(services, request).seconds == 20
+    assert next(estimate_each(services, [request])).seconds == 20
 
 
 def test_other_settings_have_another_rate(services) -> None:

@@ -9,7 +9,7 @@ from db import batches
 from db.errors import Refused
 from scheduler.submission.batch_lines import check_batch
 from scheduler.submission.batches import enqueue_batch
-from scheduler.submission.estimates import estimate
+from scheduler.submission.estimates import estimate_each
 from worker.services.prompts import SHA256, load_spec
 
 USER = {"role": "user", "content": "Hi"}
@@ -74,7 +74,7 @@ def test_sampling_keys_are_used(services, given, params) -> None:
 def test_keys_that_change_nothing_are_ignored_and_listed(services, given) -> None:
     request = checked(services, **given)
     assert request.ignored == tuple(sorted(given))
-    assert estimate(services, request).ignored == request.ignored
+    assert next(estimate_each(services, [request])).ignored == request.ignored
     assert request.new_job() == checked(services).new_job()
 
 

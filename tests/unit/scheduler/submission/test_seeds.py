@@ -8,7 +8,7 @@ from db import batches, jobs
 from db.errors import Refused
 from scheduler.submission.batches import enqueue_batch
 from scheduler.submission.enqueue import enqueue, prepare, retry
-from scheduler.submission.estimates import estimate
+from scheduler.submission.estimates import estimate_each
 from worker.specs import SEED_BITS, parse_spec
 
 GENERATE = {"kind": "generate", "model": "digits", "count": 3}
@@ -74,7 +74,7 @@ def test_a_retry_keeps_the_seed(services):
 
 def test_a_plan_names_no_seed_that_another_will_be_drawn_for(services):
     for spec, seed in ((GENERATE, None), (TRAIN, None), (GENERATE | {"seed": 4}, 4)):
-        plan = estimate(services, prepare(services, parse_spec(spec)))
+        plan = next(estimate_each(services, [prepare(services, parse_spec(spec))]))
         assert plan.spec["seed"] == seed
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from db.errors import BadInput, Cause, NotSupportedHere, Refused
+from db.causes import Cause
+from db.errors import BadInput, NotSupportedHere, Refused
 from worker.data.dataset import Shape
 from worker.engine.fitting import refuse_other_tensors
 from worker.engine.weights import load, save

@@ -4,18 +4,9 @@ import pytest
 
 from tests.unit.worker.marks.kit import marked, marking_of
 from worker.media import find_medium
-from worker.services import Services
 from worker.services.mark_checks import MarkChecks
-from worker.settings import Settings
 
 MARKS = ("record", "iptc")
-
-
-@pytest.fixture
-def services(tmp_path, database_url):
-    opened = Services(Settings(_env_file=None, home=tmp_path, database_url=database_url))
-    yield opened
-    opened.close()
 
 
 @pytest.mark.parametrize("medium", ["image", "audio", "text"])

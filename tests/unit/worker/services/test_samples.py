@@ -26,13 +26,6 @@ from worker.settings import Settings
 from worker.store.packs import PackWriter
 
 
-@pytest.fixture
-def services(database_url, tmp_path):
-    made = Services(Settings(_env_file=None, home=tmp_path, database_url=database_url))
-    yield made
-    made.close()
-
-
 def commit(services, count):
     """Commit a shard of `count` samples; return the job's id and the recorded index."""
     job = add_job(services, sizes=[count])

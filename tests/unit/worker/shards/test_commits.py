@@ -6,22 +6,13 @@ from db import jobs, shards
 from db.errors import Cancelled, Unreachable
 from tests.shards import add_job, claim, read
 from worker.files import canonical_json
-from worker.services import Services
 from worker.services.finalize import finalize_due, read_manifest
-from worker.settings import Settings
 from worker.shards.commits import commit
 from worker.shards.context import ShardResult
 from worker.shards.heartbeat import Heartbeat
 from worker.shards.lease import Lease
 from worker.shared_memory import SharedState
 from worker.store.packs import PackWriter
-
-
-@pytest.fixture
-def services(tmp_path, database_url):
-    opened = Services(Settings(_env_file=None, home=tmp_path, database_url=database_url))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

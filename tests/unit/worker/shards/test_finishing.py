@@ -5,16 +5,8 @@ import pytest
 from db import jobs
 from tests.faults import ERRORS, name_of
 from tests.shards import add_job, claim, commit
-from worker.services import Services, finalize
-from worker.settings import Settings
+from worker.services import finalize
 from worker.shards.finishing import Finisher
-
-
-@pytest.fixture
-def services(tmp_path, database_url):
-    opened = Services(Settings(_env_file=None, home=tmp_path, database_url=database_url))
-    yield opened
-    opened.close()
 
 
 def committed(services, **how):

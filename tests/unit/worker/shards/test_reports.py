@@ -32,8 +32,6 @@ from db.errors import (
 from tests.attempts import attempts_at
 from tests.panics import PanicException
 from worker.families import NotInstalled
-from worker.services import Services
-from worker.settings import Settings
 from worker.shards import reports
 from worker.shards.reports import report_error
 from worker.specs import KINDS
@@ -82,14 +80,6 @@ TABLE = (
     (DROPPED, ("running", 0, 0), None),  # the record says already what became of it
 )
 CASES = [(error, row, outcome) for errors, row, outcome in TABLE for error in errors]
-
-
-@pytest.fixture
-def services(tmp_path, database_url):
-    settings = Settings(_env_file=None, home=tmp_path, database_url=database_url)
-    opened = Services(settings)
-    yield opened
-    opened.close()
 
 
 def claimed(services, kind):

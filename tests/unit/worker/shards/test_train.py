@@ -16,21 +16,12 @@ from db.interventions import end_early
 from tests.families.kit import Recorder, image_dataset, small_training
 from worker.engine.train import train
 from worker.families import find_family
-from worker.services import Services
-from worker.settings import Settings
 from worker.shards.context import WorkerContext
 from worker.shards.lease import Lease
 from worker.shards.train import _resume_curves, train_from_newest, train_job
 from worker.shared_memory import SharedState
 
 STEPS = 9
-
-
-@pytest.fixture
-def services(tmp_path, database_url):
-    opened = Services(Settings(_env_file=None, home=tmp_path, database_url=database_url))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

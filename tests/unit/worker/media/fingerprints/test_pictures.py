@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from db.errors import BadInput
+from tests.drawings import strokes
 from worker.data.dataset import Shape
 from worker.media import find_medium
 from worker.media.fingerprints.bits import BITS, decode, encode, fewest_bits
@@ -16,22 +17,6 @@ from worker.media.samples.record import Origin
 MEDIUM = find_medium("image")
 SHARED = Origin("f", "m:1", "ab" * 32, 5, {}, 1, torch="0").shared()
 COUNT = 100
-
-
-def strokes(size: int, channels: int, count: int = COUNT) -> np.ndarray:
-    """Strokes on a dark ground, as digits are, (N, size, size, channels)."""
-    draw = np.random.default_rng(size)
-    y, x = np.mgrid[:size, :size] / size
-    images = np.zeros((count, size, size, channels), np.uint8)
-    for image in images:
-        for _ in range(3):
-            across, down, angle = draw.uniform(0.2, 0.8), draw.uniform(0.2, 0.8), draw.uniform(0, 3)
-            along = (x - across) * np.cos(angle) + (y - down) * np.sin(angle)
-            beside = (y - down) * np.cos(angle) - (x - across) * np.sin(angle)
-            stroke = np.exp(-((along / 0.3) ** 2) - (beside / 0.05) ** 2)
-            colour = draw.uniform(120, 255, channels)
-            np.maximum(image, (stroke[..., None] * colour).astype(np.uint8), out=image)
-    return images
 
 
 def again(pixels: np.ndarray, form: str = "PNG", *, side: int = 0, box=None, **options) -> bytes:
@@ -59,7 +44,7 @@ WAYS = {
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (64, 3)])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_copy_is_nearest_to_its_sample_and_confirmed(size, channels, way):
-    images = strokes(size, channels)
+    images = strokes(COUNT, size, channels, seed=size)
     rows = MEDIUM.fingerprints(list(images), Shape("image", size=size, channels=channels))
     options = WAYS[way] | {"side": round(WAYS[way].get("side", 0) * size)}
     for number in range(0, COUNT, 50):
@@ -74,7 +59,7 @@ def test_a_copy_is_nearest_to_its_sample_and_confirmed(size, channels, way):
 
 
 def test_a_picture_of_something_else_is_no_copy():
-    images, others = strokes(28, 1), strokes(27, 1)
+    images, others = (strokes(COUNT, side, 1, seed=side) for side in (28, 27))
     rows = MEDIUM.fingerprints(list(images), Shape("image", size=28, channels=1))
     for other in others[:20]:
         file = again(other, "JPEG")
@@ -83,7 +68,7 @@ def test_a_picture_of_something_else_is_no_copy():
 
 
 def test_neither_brightness_nor_contrast_counts():
-    images = strokes(28, 1, 20)
+    images = strokes(20, 28, 1, seed=28)
     shape = Shape("image", size=28, channels=1)
     pale = (images // 2 + 60).astype(np.uint8)
     apart = np.bitwise_count(MEDIUM.fingerprints(images, shape) ^ MEDIUM.fingerprints(pale, shape))
@@ -99,7 +84,7 @@ def test_a_plain_picture_has_no_fingerprint_and_is_near_nothing():
 
 
 def test_fingerprints_are_16_bytes_and_come_back():
-    images = strokes(16, 1, 3)
+    images = strokes(3, 16, 1, seed=16)
     rows = MEDIUM.fingerprints(images, Shape("image", size=16, channels=1))
     assert len(encode(rows)) == 48
     assert (decode(encode(rows)) == rows).all()
@@ -108,7 +93,7 @@ def test_fingerprints_are_16_bytes_and_come_back():
 
 
 def test_fingerprints_do_not_depend_on_the_batch():
-    images = strokes(28, 3, 40)
+    images = strokes(40, 28, 3, seed=28)
     shape = Shape("image", size=28, channels=3)
     whole = MEDIUM.fingerprints(images, shape)
     alone = np.concatenate([MEDIUM.fingerprints([image], shape) for image in images])
@@ -122,7 +107,9 @@ def test_what_is_no_picture_is_refused(data):
 
 
 def test_the_parts_of_a_sample_cover_it_and_show_damage():
-    [sample] = MEDIUM.encode([SampleRecord(0, strokes(16, 1, 1)[0], SHARED)], Shape("image"))
+    [sample] = MEDIUM.encode(
+        [SampleRecord(0, strokes(1, 16, 1, seed=16)[0], SHARED)], Shape("image")
+    )
     parts = list(MEDIUM.parts(sample))
     assert [part.start for part in parts] == [0, *(part.stop for part in parts[:-1])]
     assert parts[-1].stop == len(sample)

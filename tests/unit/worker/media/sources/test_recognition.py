@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.drawings import strokes
 from worker.data.dataset import Shape
 from worker.media import find_medium
 from worker.media.samples.containers import SampleRecord
@@ -16,18 +17,7 @@ SHARED = Origin("f", "m:1", "ab" * 32, 5, {}, 1).shared()
 
 
 def pictures(channels: int, count: int = 60, size: int = 28) -> list[bytes]:
-    """Strokes on a dark ground, as digits are."""
-    draw = np.random.default_rng(channels)
-    y, x = np.mgrid[:size, :size] / size
-    images = np.zeros((count, size, size, channels), np.uint8)
-    for image in images:
-        for _ in range(3):
-            across, down, angle = draw.uniform(0.2, 0.8), draw.uniform(0.2, 0.8), draw.uniform(0, 3)
-            along = (x - across) * np.cos(angle) + (y - down) * np.sin(angle)
-            beside = (y - down) * np.cos(angle) - (x - across) * np.sin(angle)
-            stroke = np.exp(-((along / 0.3) ** 2) - (beside / 0.05) ** 2)
-            colour = draw.uniform(120, 255, channels)
-            np.maximum(image, (stroke[..., None] * colour).astype(np.uint8), out=image)
+    images = strokes(count, size, channels, seed=channels)
     records = [SampleRecord(i, image, SHARED) for i, image in enumerate(images)]
     return MEDIUM.encode(records, Shape("image", size=size, channels=channels))
 
