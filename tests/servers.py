@@ -15,6 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from sqlalchemy import URL, Connection, NullPool, create_engine, make_url, text
+
+from db import schema
+
 PASSWORD = secrets.token_hex(16)
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 PATIENCE_S = 30.0
@@ -127,6 +131,24 @@ class PostgreSQL:
         data = ["-D", self._home / "data", f"--pwfile={password}"]
         initdb = [self._commands / "initdb", *data, *options]
         _as_postgresql(subprocess.run, initdb, check=True, stdout=subprocess.DEVNULL)
+
+
+@contextmanager
+def autocommitting(url: str | URL) -> Iterator[Connection]:
+    """A connection to PostgreSQL beside Genmill's own, which commits each statement."""
+    driven = make_url(url).set(drivername="postgresql+psycopg")
+    engine = create_engine(driven, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with engine.connect() as connection:
+        yield connection
+
+
+def create_database(url: str) -> str:
+    """Create a migrated database `genmill` on the server of a PostgreSQL URL; its URL."""
+    with autocommitting(url) as connection:
+        connection.execute(text("CREATE DATABASE genmill"))
+    made = make_url(url).set(database="genmill").render_as_string(hide_password=False)
+    schema.upgrade(made)
+    return made
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from scheduler.audit.auditor import Auditor as Audit
 from scheduler.audit.record import FINAL, ShardView, clock
 from scheduler.audit.violations import Bounds
 from worker.services import Services
-from worker.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -25,9 +24,10 @@ class Seen:
 class Auditor(Audit):
     """Audits the whole system, repeatedly; remembers what must not change between two audits."""
 
-    def __init__(self, settings: Settings, *, grace_s: float) -> None:
-        super().__init__(Services(settings))
-        with self.services.database.snapshot() as connection:
+    def __init__(self, services: Services, *, grace_s: float) -> None:
+        super().__init__(services)
+        settings = services.settings
+        with services.database.snapshot() as connection:
             began = clock(connection)
         lease = timedelta(seconds=settings.lease_s)
         limit = settings.max_claims

@@ -68,7 +68,7 @@ def deployment(tmp_path: Path, each_database: Database) -> Iterator[Deployment]:
 def test_a_chain_killed_at_every_point_completes_and_promotes_once(deployment) -> None:
     settings = deployment.settings
     add_words(deployment)
-    auditor = Auditor(settings, grace_s=GRACE_S)
+    auditor = Auditor(deployment.services, grace_s=GRACE_S)
     made = enqueue_chain(deployment)
     worker = Doomed("worker", settings, list(WORKER_POINTS * len(made)))
     scheduler = Doomed("scheduler", settings, list(SCHEDULER_POINTS * (len(made) - 1)))

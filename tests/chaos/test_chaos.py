@@ -127,7 +127,7 @@ def test_nothing_is_lost_doubled_or_changed_under_random_faults(system, seed, ca
 
     say(f"\nchaos with SEED={seed}")
     rng, storm = random.Random(seed), Storm(system, seed, system.outage)
-    auditor = Auditor(system.settings, grace_s=GRACE_S)
+    auditor = Auditor(system.services, grace_s=GRACE_S)
     add_schedule(system.services, "nightly", cron="* * * * *", command=SCHEDULED, overlap="queue")
     system.start()
     for wave in range(WAVES):

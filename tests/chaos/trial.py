@@ -46,7 +46,7 @@ class Trial(Deployment):
         self.mine: list[str] = []  # the jobs of this trial
         self._counted: set[str] = set()  # those in the row
         add_tiny(self)
-        self.auditor = Auditor(settings, grace_s=GRACE_S)
+        self.auditor = Auditor(self.services, grace_s=GRACE_S)
 
     def digits(self) -> "Trial":
         """This trial, with the dataset `digits`."""
@@ -137,5 +137,3 @@ class Trial(Deployment):
             if process.poll() is None:  # one that is stopped dies too
                 os.killpg(process.pid, signal.SIGKILL)
         super().stop()
-        for services in (self.services, self.auditor.services):
-            services.close()
