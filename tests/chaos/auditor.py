@@ -1,6 +1,6 @@
 """The auditor of `genmill doctor --audit`, strict, and with a memory of what must not change."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -47,6 +47,11 @@ class Auditor(Audit):
         job, row = view.job, view.row
         made = tuple(artifact["id"] for artifact in view.artifacts)
         self.now[view.id] = Seen(job["id"], job["status"], row["status"], row["fence"], made)
+
+
+def made_twice(found: Sequence[str]) -> int:
+    """How many of the violations are samples that were committed more than once."""
+    return sum("was committed" in line and "times" in line for line in found)
 
 
 def nothing_went_back(before: dict[str, Seen], now: dict[str, Seen]) -> Iterator[str]:

@@ -42,16 +42,18 @@ class Supervised:
     due_at: float = 0.0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
-    def tend(self) -> None:
-        """Notice that the process ended; start it when it is due."""
+    def tend(self) -> bool:
+        """Notice whether the process has ended, and start it when it is due."""
         now = time.monotonic()
-        if self.process is not None and self.process.poll() is not None:
+        ended = self.process is not None and self.process.poll() is not None
+        if ended:
             self.signal(signal.SIGKILL)  # whatever it left behind
             self.process, self.due_at = None, now + PAUSE_S
         if self.process is None and now >= self.due_at:
             with self.log.open("ab") as log:
                 self.process = self._start(log)
             self.starts += 1
+        return ended
 
     def signal(self, number: signal.Signals, *, whole: bool = True) -> None:
         """Send a signal to the process, or to its `whole` group, if there is one."""
