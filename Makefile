@@ -67,7 +67,7 @@ simulate: install ## the protocol under simulated faults: 100,000 seeds; SEEDS=N
 
 fuzz: install ## 20,000 mutated data sets, models, batches, addresses and edited records each, a million messages; FUZZ=N, MESSAGES=N
 	GENMILL_FUZZ=$(or $(FUZZ),20000) GENMILL_MESSAGES=$(or $(MESSAGES),1000000) $(BIN)/pytest -n 2 --timeout 7200 -m "" \
-		$(shell find tests -name test_fuzz.py) tests/integration/test_messages.py -k "fuzz or very_many"
+		$(shell find tests -name test_fuzz.py) tests/integration/test_messages.py::test_very_many_mutated_messages_do_neither
 
 audit: install ## the pins of constraints.txt against the advisories of PyPI; needs the network
 	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
