@@ -41,7 +41,8 @@ WITH RECURSIVE line (job_id, distance) AS (
     SELECT retry_of, distance + 1 FROM jobs JOIN line ON jobs.id = job_id WHERE retry_of IS NOT NULL
 )
 SELECT step, key, lower(hex(sha256)) FROM line JOIN shards USING (job_id)
-JOIN checkpoints ON shard_id = shards.id WHERE NOT bad ORDER BY distance, checkpoints.fence DESC, step DESC
+JOIN checkpoints ON shard_id = shards.id WHERE NOT bad
+ORDER BY distance, checkpoints.fence DESC, step DESC
 """
 Find = Callable[[Session, str], list[Checkpoint]]
 
