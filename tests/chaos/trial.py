@@ -14,8 +14,9 @@ from db.states import FINAL
 from db.tables import Job
 from scheduler.dispatch.rounds import run_round
 from tests.chaos.auditor import Auditor, made_twice
+from tests.chaos.remembering import Remembering
 from tests.chaos.table import Row
-from tests.integration.conftest import PATIENCE_S, Deployment, add_digits, add_tiny
+from tests.integration.conftest import PATIENCE_S, add_digits, add_tiny
 from tests.integration.test_faults import attempts, running
 from worker.failpoints import LOG
 from worker.services import Services
@@ -39,7 +40,7 @@ def changed(settings: Settings, **changes: object) -> Settings:
     return Settings(_env_file=None, **(given | changes))
 
 
-class Trial(Deployment):
+class Trial(Remembering):
     """A deployment with `tiny` and `digits`; every job that it enqueues must end as it should."""
 
     def __init__(self, settings: Settings, row: Row) -> None:
@@ -99,6 +100,7 @@ class Trial(Deployment):
         }
         assert not wrong, f"{wrong}\n{self.logs()[-20_000:]}"
         assert found == [], self.logs()[-20_000:]
+        assert self.contradictions() == []
 
     def outcomes(self, job: Job) -> list[str | None]:
         """Those of all attempts at the job's shards, oldest first."""

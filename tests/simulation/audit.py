@@ -69,9 +69,8 @@ def audit(world: "World") -> Iterator[str]:
     execute = world.services.database.driver.execute
     listed: dict[str, list[str]] = defaultdict(list)
     made: dict[tuple[str, str], list[bytes]] = defaultdict(list)  # by job and kind
-    for job, idx, key, pack, offset, size, sha256, kind, name, made_at, *times in execute(
-        ARTIFACTS
-    ):
+    rows = execute(ARTIFACTS)
+    for job, idx, key, pack, offset, size, sha256, kind, name, made_at, *times in rows:
         place = (key, pack, offset)
         listed[job].append(sha256)
         data = _read(world, f"jobs/{hyphenated(job)}/blobs/{sha256}", *place, size)
