@@ -65,24 +65,29 @@ def deployment(tmp_path: Path, each_database: Database) -> Iterator[Deployment]:
     shutil.rmtree(Path(url.partition("@")[2]).parent)
 
 
-def test_a_chain_killed_at_every_point_completes_and_promotes_once(deployment) -> None:
+def test_a_chain_killed_at_every_point_completes_and_promotes_once(deployment, table) -> None:
     settings = deployment.settings
     add_words(deployment)
-    auditor = Auditor(settings, grace_s=GRACE_S)
+    auditor = Auditor(deployment.services, grace_s=GRACE_S)
     made = enqueue_chain(deployment)
     worker = Doomed("worker", settings, list(WORKER_POINTS * len(made)))
     scheduler = Doomed("scheduler", settings, list(SCHEDULER_POINTS * (len(made) - 1)))
+    row = table.row("a chain killed at every point of every stage", bound_s=PATIENCE_S)
+    row.jobs += len(made)
     deadline = time.monotonic() + PATIENCE_S
     try:
         while not set(states(deployment, made[0].id)) <= FINAL:
             for kept in (worker, scheduler):
-                kept.tend()
+                if kept.tend():
+                    row.inject()
             assert time.monotonic() < deadline, deployment.logs()
             assert auditor.audit() == []
             time.sleep(STEP_S)
     finally:
         for kept in (worker, scheduler):
             kept.end()
+    row.recovered()
+    row.lost += sum(state not in FINAL for state in states(deployment, made[0].id))
     assert auditor.audit() == []
     assert states(deployment, made[0].id) == ["succeeded"] * 3
     # each was killed at every point, and started once more
