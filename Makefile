@@ -8,7 +8,7 @@ MOVED := $(shell [ ! -s .venv/installed ] || [ "$$(cat .venv/installed)" = "$(CU
 SEED ?= 1
 COVERAGE ?=
 
-.PHONY: help install hooks demo test slow fix docs coverage structure results chaos simulate fuzz audit bench bench-scale
+.PHONY: help install hooks demo test lint types slow fix docs coverage structure results chaos simulate fuzz audit bench bench-scale
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{sub(/:.*/, "", $$1); printf "  make %-11s %s\n", $$1, $$2}'
@@ -29,16 +29,20 @@ demo: install ## the main job on real data: train, generate, schedule, download 
 	$(BIN)/genmill demo
 
 test: install ## lint, types, import contracts, documentation, tests; COVERAGE=1 measures coverage
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	@$(MAKE) --no-print-directory docs
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target types docs lint
 	$(BIN)/pytest -n 3 --dist loadgroup $(if $(COVERAGE),--cov --cov-report=html)
 	@$(if $(COVERAGE),echo "coverage: $$($(BIN)/coverage report --format=total)% of the lines; make coverage lists the others")
 
 slow: install ## the longer tests, which `make test` leaves out
 	$(BIN)/pytest -n 2 --dist loadgroup -m slow
+
+lint: install ## style and import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+types: install ## mypy
+	$(BIN)/mypy
 
 coverage: install ## the lines that the last `make test COVERAGE=1` did not run; htmlcov/ shows them in place
 	$(BIN)/coverage report --show-missing

@@ -169,7 +169,7 @@ def read_adapter_config(folder: Path) -> LoraConfig:
 
 def write_adapter_config(config: LoraConfig, folder: Path) -> None:
     """Write peft's `adapter_config.json`; equal adapters give equal bytes."""
-    stated: dict[str, Any] = config.to_dict()  # type: ignore[no-untyped-call]  # peft leaves it so
+    stated: dict[str, Any] = config.to_dict()
     data = {**stated, "base_model_name_or_path": None, "inference_mode": True}
     text = json.dumps(data, indent=2, sort_keys=True, default=sorted)  # sets have no order
     (folder / ADAPTER_CONFIG).write_text(text + "\n", "utf-8")

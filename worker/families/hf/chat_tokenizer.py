@@ -23,7 +23,7 @@ from worker.feeds.tokens import document_segments, is_learnt
 SAVE_AGAIN = "save the model's tokenizer again, with save_pretrained() of transformers"
 Part = tuple[str, bool]  # a text, and whether the model learns to predict it
 
-logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+logging.set_verbosity_error()
 
 
 def read_tokenizer(folder: Path) -> Any:

@@ -23,8 +23,8 @@ DOWNLOAD_AGAIN = "download or save the model again, weights and config.json toge
 SHOWN = 3  # names in a message
 LAYERS = {"num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers"}
 
-logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # as above
+logging.set_verbosity_error()
+logging.disable_progress_bar()
 
 
 def read_base(folder: Path, device: torch.device, precision: str) -> nn.Module:
@@ -41,7 +41,7 @@ def read_base(folder: Path, device: torch.device, precision: str) -> nn.Module:
         )
     quantisation = None
     if precision == "nf4":
-        quantisation = BitsAndBytesConfig(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+        quantisation = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
@@ -84,7 +84,7 @@ def empty_model(folder: Path) -> Any:
     """The model that `config.json` describes, without memory for its weights."""
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+        return AutoModelForCausalLM.from_config(config)
 
 
 def _refuse_larger(folder: Path) -> None:

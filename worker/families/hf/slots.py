@@ -24,13 +24,13 @@ ATTENTION = "genmill_slots"  # the name of `attend` among transformers' attentio
 ROOM = 128  # positions of each slot that are allocated at first
 
 
-class SlotLayer(CacheLayerMixin):
+class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # mypy does not read transformers
     """What a model takes for one layer's keys and values: they are kept by `attend`."""
 
     is_sliding = False
 
     def __init__(self, cache: "SlotCache", number: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+        super().__init__()
         self.cache, self.number = cache, number
         self.is_initialized = True
 
@@ -57,14 +57,14 @@ class SlotLayer(CacheLayerMixin):
         return -1
 
 
-class SlotCache(Cache):
+class SlotCache(Cache):  # type: ignore[misc]  # as above
     """Keys and values of every layer, for one text in each slot."""
 
     def __init__(self, slots: int, like: Cache) -> None:
         """`like` is the cache of a batch of prompts."""
         layers = [SlotLayer(self, number) for number in range(len(like.layers))]
         super().__init__(layers=[*layers])
-        self.device = like.layers[0].keys.device  # type: ignore[union-attr]  # of `DynamicLayer`s
+        self.device = like.layers[0].keys.device  # of a `DynamicLayer`
         self.kept = KVCache(len(layers), slots, ROOM, self.device)
         self.layer = 0  # that attends
         self._in_use = [False] * slots
@@ -160,7 +160,10 @@ def attend(
 ) -> tuple[Tensor, None]:
     """The attention of transformers' models: in slots one query each (slots, heads, 1, D)."""
     if (cache := _reading.get()) is None:
-        return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+        usual: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, mask, **kwargs
+        )
+        return usual
     scale = kwargs.get("scaling")
     found = cache.reading.attend(cache.layer, query, key, value, scale=scale)
     return found.transpose(1, 2), None
