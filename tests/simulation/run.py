@@ -30,7 +30,7 @@ from worker.specs import Spec
 
 DIGEST = "0" * 64
 SPLITS = ("train", "validation", "test")
-SEEDS_AT_ONCE = 2000  # of one process
+SEEDS_AT_ONCE = 1000  # of one process
 GC_OBJECTS = 100_000  # new ones, between two collections
 
 
@@ -79,15 +79,26 @@ class Simulation(ExitStack):
 
 
 def first_violation(
-    seeds: range, *, mutation: str | None = None, processes: int = 1
+    seeds: range,
+    *,
+    mutation: str | None = None,
+    processes: int = 1,
+    tell: Callable[[str], object] = lambda _: None,
 ) -> tuple[int, str] | None:
-    """The first of the seeds that breaks a rule, and how; None if none does."""
-    if processes == 1:
-        return _first_of(seeds, mutation)
+    """The first of the seeds that breaks a rule, and how; None if none does.
+
+    `tell` is told how far it is.
+    """
     parts = [seeds[at : at + SEEDS_AT_ONCE] for at in range(0, len(seeds), SEEDS_AT_ONCE)]
-    with get_context("spawn").Pool(processes) as pool:
-        found = pool.imap(partial(_first_of, mutation=mutation), parts)
-        return next((each for each in found if each is not None), None)
+    run = partial(_first_of, mutation=mutation)
+    with get_context("spawn").Pool(processes) if processes > 1 else nullcontext() as pool:
+        for part, found in zip(
+            parts, pool.imap(run, parts) if pool else map(run, parts), strict=True
+        ):
+            if found is not None:
+                return found
+            tell(f"seeds {part.start:,} to {part.stop - 1:,}: no violation")
+    return None
 
 
 def prepared(template: Path) -> Callable[..., Request]:
