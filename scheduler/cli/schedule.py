@@ -18,7 +18,7 @@ OVERLAP = DeclaredChoice("scheduler.schedules.manage:OVERLAP")
 RUN_COLUMNS = ("due", "outcome", "job", "jobs", "versions", "numbers", "verdict", "reason")
 # by which the gate decides unless its policy names another
 KEY_NUMBERS = (
-    *("fid", "label_agreement", "loss", "bits_per_sample", "class_agreement"),
+    *("kid", "fid", "label_agreement", "loss", "bits_per_sample", "class_agreement"),
     *("memorisation", "made_to_real_accuracy"),
 )
 COLUMNS = ("name", "cron", "timezone", "paused", "next_due", "command")

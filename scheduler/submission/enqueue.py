@@ -18,7 +18,7 @@ from db.errors import GenmillError, Refused, Unreachable
 from db.new_jobs import NewJob, insert_job
 from db.states import FINAL, JobState, ShardState
 from db.tables import Job, Shard
-from scheduler.submission.chains import on_known_data
+from scheduler.submission.chains import on_known_data, refuse_undecidable
 from scheduler.submission.idempotency import refuse_different, refuse_different_chain
 from scheduler.submission.receipts import OnStored, say_nothing, store_or_find, undivided
 from scheduler.submission.requests import Columns, Preparer, Request, Waiting
@@ -29,7 +29,7 @@ from worker.networks.family import Family
 from worker.services import Services
 from worker.services.marking import with_same_marks
 from worker.services.prompts import load_spec, store_prompts
-from worker.specs import Finetune, Spec, Train, parse_key
+from worker.specs import Evaluate, Finetune, Promote, Spec, Train, parse_key
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,10 @@ def prepare_then(services: Services, first: Request, then: Sequence[Spec]) -> li
     for spec in then:
         if isinstance(before.asked, Train | Finetune):
             made[before.model] = before.family
-        before = preparer.prepare_waiting(spec, made, **columns)
+        measured, before = before.asked, preparer.prepare_waiting(spec, made, **columns)
+        if isinstance(measured, Evaluate) and isinstance(spec, Promote):
+            with services.database.read() as session:
+                refuse_undecidable(session, measured, spec, before.family)
         waiting.append(before)
     return waiting
 

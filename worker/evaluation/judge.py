@@ -144,13 +144,13 @@ def set_scale(network: JudgeNetwork, pixels: Pixels) -> None:
 
 def explained_variance(network: JudgeNetwork, pixels: Pixels, tick: Tick) -> float:
     """The share of the variance of pixels that a judge without classes restores."""
-    error, spread = 0.0, float(to_tensor(pixels).var(dim=0).mean())
+    error, spread = 0.0, float(to_tensor(pixels).var(dim=0, correction=0).mean())
     with torch.inference_mode():
         for first in range(0, len(pixels), ROWS):
             some = to_tensor(pixels[first : first + ROWS]).to(network.scale.device)
             error += float(network.loss(some, None)) * len(some)
             tick(min(first + ROWS, len(pixels)), len(pixels))
-    return 1 - error / len(pixels) / spread if spread else 1.0
+    return 1 - error / len(pixels) / spread if spread else 0.0
 
 
 def to_tensor(pixels: Pixels) -> Tensor:

@@ -38,11 +38,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A part of the report for people: a picture, or texts side by side."""
+    """A part of the report for people: a picture, sounds and texts, or some of these."""
 
     title: str
     note: str = ""
     picture: Image.Image | None = None
+    sounds: Sequence[tuple[str, bytes]] = ()  # heading and WAV file
     texts: Sequence[tuple[str, str]] = ()  # heading and text
 
 

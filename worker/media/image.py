@@ -154,7 +154,7 @@ class ImageMedium(Medium):
     name = "image"
     precedence = 0
     policy = {  # noqa: RUF012 - read only
-        "primary": {"metric": "fid"},
+        "primary": {"metric": "kid"},
         "guard": [
             {"metric": "memorisation", "not_worse_by": 0.02, "optional": True},
             {"metric": "class_kl", "not_worse_by": 0.05, "optional": True},

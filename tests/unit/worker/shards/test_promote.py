@@ -129,7 +129,7 @@ def test_a_refusal_fails_the_job_at_once_with_the_numbers_and_is_in_the_history(
     run(settings, job_id)
     job, champion, outcomes, entry = state(services, job_id)
     assert (job.status, champion) == ("failed", 1)
-    assert "digits:3 does not become the champion: fid went from" in job.error
+    assert "digits:3 does not become the champion: kid went from" in job.error
     assert outcomes == ["set", "refused"]
     assert (entry.job_id, entry.verdict["promoted"]) == (job_id, False)
     assert report(services, job_id) == entry.verdict
