@@ -1,5 +1,6 @@
 """Text in any language, including music as text; JSON Lines samples."""
 
+import base64
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import islice
@@ -32,7 +33,7 @@ from worker.media.fingerprints.bits import Fingerprints
 from worker.media.samples.containers import JsonLines, Output, SampleRecord, describe
 from worker.media.samples.exhibit import Exhibit, draw
 from worker.media.samples.parts import Part, line_parts
-from worker.media.samples.record import Record, parse_record, to_json
+from worker.media.samples.record import CREDENTIALS, Record, parse_record, to_json
 from worker.media.samples.tags import Label, Tag
 from worker.media.sources import documents
 from worker.media.sources.layout import Layout, Names
@@ -107,9 +108,12 @@ def _layout(intake: Intake, suffixes: Collection[str]) -> Layout:
 
 
 def as_text(sample: bytes, record: bytes) -> Mapping[str, bytes]:
-    """The text, and the JSON line that it comes from."""
-    text: str = json.loads(sample)["text"]
-    return {".txt": text.encode(), ".json": sample}
+    """The text, the JSON line that it comes from and, of a signed one, its C2PA manifest."""
+    line = json.loads(sample)
+    files = {".txt": line["text"].encode(), ".json": sample}
+    if CREDENTIALS in line:
+        files[".c2pa"] = base64.b64decode(line[CREDENTIALS])
+    return files
 
 
 def as_midi(sample: bytes, record: bytes) -> Mapping[str, bytes]:
@@ -205,7 +209,7 @@ class TextMedium(Medium):
     container = JsonLines
     downloads: ClassVar[Downloads] = {
         "jsonl": CombinedFiles.RECORDS,
-        "files": SampleFiles(as_text, (".txt", ".json")),
+        "files": SampleFiles(as_text, (".txt", ".json", ".c2pa")),
         "parquet": CombinedFiles.TABLE,
         "midi": SampleFiles(as_midi, (".mid",), needs="a note such as 60:4"),
         "wav": SampleFiles(as_wav, (".wav",), needs="a note such as 60:4"),
@@ -285,7 +289,7 @@ class TextMedium(Medium):
         return to_json({"text": self.read_record(data).get("text")}).encode()
 
     def parts(self, data: bytes) -> Iterator[Part]:
-        """The record and the text."""
+        """The record, the text and its signed manifest."""
         return line_parts(data)
 
     def fingerprints(self, outputs: Sequence[Output], shape: Shape) -> Fingerprints:

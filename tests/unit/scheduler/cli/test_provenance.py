@@ -385,6 +385,58 @@ def test_a_signature_shows_a_stranger_that_a_file_is_ours(
     assert (stripped["verdict"], stripped["ours"]) == ("not ours", False)
 
 
+@pytest.fixture
+def signed_texts(genmill, services, prose, tmp_path) -> str:
+    """A job of signed texts."""
+    assert genmill("key", "create", "signing", "--name", "Example Ltd").code == 0
+    Path("house.toml").write_text('marks = ["record", "iptc", "c2pa"]')
+    return make_marked(services, prose, written(4), tmp_path, marks="./house.toml")
+
+
+def test_signed_texts_are_ours_to_a_stranger_in_every_form(
+    genmill, signed_texts, tmp_path, monkeypatch
+):
+    lines = fetch(genmill, signed_texts, "lines", "--as", "jsonl")
+    files = fetch(genmill, signed_texts, "files", "--as", "files")
+    table = fetch(genmill, signed_texts, "table", "--as", "parquet")
+    offline = ("--trust", str(trust(genmill)))
+    monkeypatch.setenv("GENMILL_HOME", str(tmp_path / "elsewhere"))
+    assert len(list(files.iterdir())) == 12
+    for folder in (lines, files, table):
+        rows = verify(genmill, *offline, folder)
+        assert [(row["verdict"], row["known_by"], row["sample"]) for row in rows] == [
+            ("intact", "signature", number) for number in range(4)
+        ]
+        assert (rows[0]["model"], rows[0]["seed"]) == ("prose:1", 7)
+    # the text is bound by its manifest, and what the record beside it says is not
+    record = files / "000000002.json"
+    record.write_text(record.read_text().replace('"prose:1"', '"bard:9"'))
+    [row] = verify(genmill, *offline, files / "000000002.txt")
+    assert (row["verdict"], row["model"]) == ("intact", "prose:1")
+    [row] = verify(genmill, *offline, record, code=1)
+    assert (row["verdict"], row["ours"]) == ("unproven", None)
+    text = files / "000000003.txt"
+    text.write_text(text.read_text() + "more")
+    [row] = verify(genmill, *offline, text, code=1)
+    assert (row["verdict"], "does not fit" in row["why"]) == ("unproven", True)
+
+
+def test_of_a_signed_line_the_changed_part_is_named(genmill, signed_texts):
+    path = fetch(genmill, signed_texts, "lines") / "samples.jsonl"
+    first, *_ = path.read_text().splitlines()
+    for part, (old, new) in {
+        "the text": ('"text":"', '"text":"A'),
+        "the record": ('"seed":7', '"seed": 7'),
+        "the signed manifest": ('"c2pa":"AAAM', '"c2pa":"AABM'),
+    }.items():
+        assert old in first
+        Path("one.jsonl").write_text(first.replace(old, new) + "\n")
+        [row] = verify(genmill, "one.jsonl", code=1)
+        assert (row["verdict"], {each["part"] for each in row["changes"]}) == ("changed", {part})
+        [mark] = [each for each in row["marks"] if each["mark"] == "c2pa"]
+        assert mark["state"] == "damaged"
+
+
 def test_another_installation_s_signature_is_not_ours(genmill, signed_job, tmp_path, monkeypatch):
     folder = fetch(genmill, signed_job, "p")
     monkeypatch.setenv("GENMILL_HOME", str(tmp_path / "elsewhere"))
