@@ -32,8 +32,8 @@ from worker.marks.base import Marking
 from worker.marks.credentials import library
 from worker.media import find_medium
 from worker.media.samples.containers import SampleRecord
-from worker.media.text import as_text
 from worker.media.samples.record import AI_GENERATED, Origin
+from worker.media.text import as_text
 
 ORIGIN = Origin("gan", "digits:3", "ab" * 32, 7, {"micro_batch": 4}, 4, torch="2", genmill="1+g0")
 SHAPES = {
