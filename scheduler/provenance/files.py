@@ -7,8 +7,9 @@ from pathlib import Path
 from db.errors import BadInput
 from db.path_errors import reading, shown
 from scheduler.results.pieces import SIDECAR
+from scheduler.results.sinks import MARKS, METADATA
 
-RECORDS = "metadata.jsonl"  # of a folder of labels: records alone
+ABOUT = {METADATA, MARKS}  # files of a download that say something of others
 RECORD = ".json"  # of a sample of the same name
 
 
@@ -50,7 +51,7 @@ def _is_skipped(path: Path, beside: Container[str]) -> bool:
     """Whether a file is no sample; `beside` are the names of records and manifests."""
     if path.name.startswith(".") or path.is_symlink() or not path.is_file():
         return True
-    return path.name == RECORDS or path.name in beside
+    return path.name in ABOUT or path.name in beside
 
 
 def _fail(error: OSError) -> None:

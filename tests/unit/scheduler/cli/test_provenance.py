@@ -421,6 +421,46 @@ def test_signed_texts_are_ours_to_a_stranger_in_every_form(
     assert (row["verdict"], "does not fit" in row["why"]) == ("unproven", True)
 
 
+@pytest.fixture
+def marked_tunes(genmill, services, tmp_path) -> str:
+    """A job of two tunes with the marks of `eu-art50`."""
+    for purpose in ("signing", "watermark"):
+        assert genmill("key", "create", purpose).code == 0
+    model = add_model(services, "tunes", "gpt", {"media": "text", "labels": []})
+    tunes = [" ".join(f"{60 + step * n}:4" for n in range(9)) for step in (1, 2)]
+    return make_marked(services, model, tunes, tmp_path, marks="eu-art50")
+
+
+def test_sounds_made_of_texts_are_marked_anew(genmill, marked_tunes, tmp_path, monkeypatch):
+    done = genmill("artifact", "download", marked_tunes, "-o", "w", "--as", "wav")
+    assert done.code == 0, done.err
+    assert "marks made anew in the converted files: c2pa 2, iptc 2, record 2" in done.err
+    assert "without the mark text_watermark: 2, not a text" in done.err
+    told = json.loads(Path("w/marks.json").read_text())
+    assert (told["job"], told["files"]) == (marked_tunes, 2)
+    assert told["marks"]["sound_watermark"] == {"applied": 2, "not_applied": {}}
+    row, _ = verify(genmill, "w")
+    states = {each["mark"]: each["state"] for each in row["marks"]}
+    assert (row["verdict"], row["known_by"]) == ("intact", "signature")
+    assert {states[name] for name in ("c2pa", "iptc", "record", "sound_watermark")} == {"present"}
+    line = json.loads(
+        genmill("artifact", "download", marked_tunes, "-o", "m", "--as", "midi", "--json").out
+    )
+    assert line["marks"]["c2pa"] == {"applied": 0, "not_applied": {".mid files cannot carry it": 2}}
+    assert "record" not in line["marks"]
+    assert {each.name for each in Path("m").iterdir()} >= {"marks.json", "000000001.mid"}
+    [row, _] = verify(genmill, "m", code=1)
+    assert (row["verdict"], row["known_by"], row["job"]) == ("unproven", "record", marked_tunes)
+
+
+def test_without_the_keys_no_unmarked_sound_is_made(genmill, marked_tunes, home):
+    (home / "keys" / "master.key").rename("elsewhere")
+    done = genmill("artifact", "download", marked_tunes, "-o", "w", "--as", "wav")
+    assert (done.code, "the installation key is missing" in done.err) == (1, True)
+    assert not list(Path("w").glob("*.wav"))
+    assert genmill("artifact", "download", marked_tunes, "-o", "m", "--as", "midi").code == 0
+
+
 def test_of_a_signed_line_the_changed_part_is_named(genmill, signed_texts):
     path = fetch(genmill, signed_texts, "lines") / "samples.jsonl"
     first, *_ = path.read_text().splitlines()
