@@ -73,9 +73,8 @@ class Downloaded:
 class Sinks:
     """The sinks that a download writes to; those left open at its end are abandoned."""
 
-    def __init__(self, convert: Callable[[str, Conversion], Converter]) -> None:
-        """`convert` gives what converts the samples of a job, by its id."""
-        self._convert = convert
+    def __init__(self, services: Services) -> None:
+        self._services = services
         self._open: dict[tuple[Path, str], Sink] = {}
         self.converters: list[Converter] = []
 
@@ -126,7 +125,7 @@ class Sinks:
         return self._open[key]
 
     def _converted(self, each: StoredObject, form: Conversion) -> Converted:
-        self.converters.append(self._convert(each.artifact.job_id, form))
+        self.converters.append(converter_of(self._services, each.artifact.job_id, form))
         return Converted(each.folder, self.converters[-1])
 
     def _table(self, folder: Path, medium: Medium) -> Table:
@@ -164,8 +163,7 @@ def download(
     on_total(None if choice else stored.size_bytes)
     damaged: list[tuple[Artifact, GenmillError]] = []
     listing = Listing(services, jobs, folder, form)
-    convert = partial(converter_of, services)
-    with disk_errors(folder), _alone_in(folder), Sinks(convert) as sinks:
+    with disk_errors(folder), _alone_in(folder), Sinks(services) as sinks:
         objects = _prepared(listing.objects(choice))
         results = in_order(_fetching(services, on_bytes), objects)
         for target, group in groupby(results, key=lambda each: each.object.folder):

@@ -166,6 +166,7 @@ class Line(Container):
     media_type = "text/plain"
     is_external = True
 
+    _key = f'"{CREDENTIALS}"'.encode()
     _begin, _end = f',"{CREDENTIALS}":"'.encode(), b'"'
 
     def bound(self, before: Bytes, after: Bytes) -> tuple[Bytes, ...]:
@@ -174,8 +175,7 @@ class Line(Container):
 
     def asset(self, data: bytes) -> Asset | None:
         """See `Container.asset`; however the JSON is written."""
-        line = _parsed(data)
-        if CREDENTIALS not in line:
+        if self._key not in data or CREDENTIALS not in (line := _parsed(data)):
             return None
         store = line[CREDENTIALS]
         if not isinstance(store, str):

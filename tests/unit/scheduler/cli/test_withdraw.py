@@ -63,7 +63,7 @@ def test_a_withdrawn_item_is_barred_and_traced(genmill, by):
 def test_schedules_that_would_train_on_it_again_are_paused(genmill):
     commands = {
         "fixed": "enqueue train gan --name others --dataset faces:2",
-        "newest": "enqueue train gan --name people --dataset faces --evaluate --promote",
+        "newest": "enqueue train gan --name people --dataset faces",
         "tuned": "enqueue finetune people:3 --dataset faces:1",
         "clean": "enqueue finetune people:1 --dataset faces",
         "samples": "enqueue generate people --count 1",  # people:3
