@@ -15,6 +15,7 @@ from db.errors import (
     MissingPackage,
     NotFound,
     Unreachable,
+    WrongKey,
     contained,
     raise_outage,
 )
@@ -250,7 +251,7 @@ def _guarded(mark: Mark, item: Item, read: Callable[[], Reading]) -> Reading:
         reading = read()
     except Unreachable:
         raise
-    except MissingPackage as error:
+    except (MissingPackage, WrongKey) as error:
         return Reading(mark.name, NOT_APPLICABLE, why=error.message)
     except BaseException as error:  # native decoders raise many kinds of errors
         raise_outage(error)
