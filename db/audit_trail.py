@@ -1,4 +1,4 @@
-"""The audit trail: who published, promoted, forced, withdrew, removed, or changed a key, and when.
+"""The audit trail: who published, promoted, forced, withdrew, removed, restored or changed a key.
 
 An entry is made in the transaction of the act, and is a leaf of the ledger.
 """

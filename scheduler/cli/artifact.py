@@ -16,6 +16,7 @@ from scheduler.submission.path_arguments import PathArgument
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from scheduler.results.conversion import Marks
     from scheduler.results.download import Downloaded
     from scheduler.results.verify import Verified
 
@@ -103,6 +104,8 @@ def download(
     """Download what a job or a batch made; print the folder.
 
     Every digest is checked, and an interrupted download is resumed. Nothing is written outside DIR.
+    Files that are made of samples, as MIDI and WAV are of notes, are marked anew with what of the
+    job's marks fits them; what does not is told, and listed in marks.json.
     Of a batch, each job has a folder of its id, but JSON Lines and Parquet are one file for all, in
     the order of the batch.
 
@@ -150,12 +153,26 @@ def _told(done: "Downloaded") -> "Iterator[str]":
     yield f"{_counted(done)}, {to_size(done.size_bytes)}"
     if done.silent:
         yield f"{to_count(done.silent, 'text')} without notes skipped"
+    if done.marks:
+        yield from _told_marks(done.marks)
     if done.unfinished:
         so_far = f"{done.samples:,} of {done.expected:,} samples so far" if done.expected else ""
         so_far = so_far or f"{to_count(done.unfinished, 'job')} not ended yet"
         yield f"partial: {so_far}; run the same command again for the rest"
     elif done.partial:
         yield f"incomplete: {done.expected:,} samples were asked for, {done.samples:,} were made"
+
+
+def _told_marks(marks: "Marks") -> "Iterator[str]":
+    """What became of the marks of samples in files that were made of them."""
+    from scheduler.output.render import clean
+
+    made = [f"{name} {count['applied']:,}" for name, count in marks.items() if count["applied"]]
+    if made:
+        yield f"marks made anew in the converted files: {', '.join(made)}"
+    for name, count in marks.items():
+        for why, files in count["not_applied"].items():
+            yield clean(f"without the mark {name}: {files:,}, {why}")
 
 
 def _counted(done: "Downloaded | Verified") -> str:

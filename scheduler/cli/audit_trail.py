@@ -30,7 +30,9 @@ COLUMNS = ("at", "action", "subject", "who", "detail")
 )
 @listed
 def audit(since: timedelta | None, as_json: bool, quiet: bool, **filters: Any) -> None:
-    """List who published, promoted, forced, withdrew, removed, or changed keys; the latest first.
+    """List who published, promoted, forced, withdrew, removed, changed keys or restored a backup.
+
+    The latest first.
 
     Each entry is a leaf of the ledger: `genmill provenance audit` finds those that were changed.
 

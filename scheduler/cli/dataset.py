@@ -23,11 +23,12 @@ from scheduler.submission.path_arguments import PathArgument
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from scheduler.datasets.withdraw import Withdrawn
+    from scheduler.removal.withdrawal import Withdrawn
 
 DESCENT_COLUMNS = ("version", "parent", "dataset", "generate_jobs", "samples")
 COLUMNS = ("name", "version", "kind", "items", "labels", "size", "rejected", "created_at")
 PUBLISHED = ("reference", "target", "items")
+AFFECTED = ("schedule", "uses", "paused")
 SHOWN_ITEMS = 10
 
 
@@ -231,20 +232,21 @@ def withdraw(
 
     An ITEM is a digest, as `dataset diff --json` lists it, or the file itself. Versions that hold
     one are hidden from new jobs, and no `dataset add` or `update` takes one again. The models that
-    were trained on such a version, or tuned from one that was, are listed: retrain them. So is what
-    is published of these models and their samples: --take-down enqueues jobs that take it down.
+    were trained on such a version, or tuned from one that was, are listed: retrain them. Schedules
+    that would train on either are paused; others that use either are listed. So is what is
+    published of these models and their samples: --take-down enqueues jobs that take it down.
 
     \b
     genmill dataset withdraw faces 3f2a9c0d5b7e8812 ./their-picture.png --reason "asked to"
     """
     from db import published
-    from scheduler.datasets import withdraw as withdrawing
     from scheduler.output.render import print_json
+    from scheduler.removal import withdrawal
     from scheduler.submission.take_downs import take_all_down
     from worker.services.promotion import who
 
     with open_record() as services:
-        found = withdrawing.withdraw(
+        found = withdrawal.withdraw(
             services, name, items, who=who(), reason=reason, dry_run=dry_run
         )
         with services.database.read() as session:
@@ -257,6 +259,10 @@ def withdraw(
         print_json(document)
         return
     _print_withdrawn(document)
+    for each in found.schedules if not dry_run else ():
+        if each.trains:
+            told = f"{each.schedule} is paused: it would train on {', '.join(each.uses)}"
+            click.echo(f"{told}; remove it, and add it again with other data", err=True)
     for still in [] if take_down else shown:
         click.echo(f"take it down: {still.remedy}", err=True)
     for job_id in jobs:
@@ -264,7 +270,7 @@ def withdraw(
 
 
 def _withdrawn(session: "Session", found: "Withdrawn") -> dict[str, Any]:
-    """What was barred, and the models that were trained on it, as the document begins."""
+    """What was barred, and the models and schedules that use it, as the document begins."""
     from db.lineage import dataset_reference
     from scheduler.output.documents import used_by_document
 
@@ -273,6 +279,7 @@ def _withdrawn(session: "Session", found: "Withdrawn") -> dict[str, Any]:
         "versions": [dataset_reference(session, each) for each in found.versions],
         "unread": [dataset_reference(session, each) for each in found.unread],
         "retrain": used_by_document(session, found.versions)["models"],
+        "schedules": [each.row for each in found.schedules],
     }
 
 
@@ -283,6 +290,7 @@ def _print_withdrawn(document: dict[str, Any]) -> None:
         click.echo(f"{each} was removed, and its content is gone: it was not looked at", err=True)
     print_table([{"version": each} for each in document["versions"]], ("version",))
     print_table(document["retrain"], DESCENT_COLUMNS, heading="TO RETRAIN")
+    print_table(document["schedules"], AFFECTED, heading="SCHEDULES")
     print_table(document["published"], PUBLISHED, heading="PUBLISHED")
 
 

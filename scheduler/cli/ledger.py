@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from worker.services import Services
 
 _FILE = PathArgument(dir_okay=False, path_type=Path)
+outside_heads = click.option(
+    "--head",
+    "heads",
+    type=_FILE,
+    multiple=True,
+    metavar="FILE",
+    help="A head that was kept outside, by `provenance audit --out` or in a proof. Repeatable.",
+)
 
 
 @click.command("proof")
@@ -64,19 +72,12 @@ def proof(job: str, out: Path | None, older: Path | None, as_json: bool) -> None
 
 
 @click.command("audit")
-@click.option(
-    "--head",
-    "files",
-    type=_FILE,
-    multiple=True,
-    metavar="FILE",
-    help="A head that was kept outside, by --out or in a proof. Repeatable.",
-)
+@outside_heads
 @click.option(
     "--out", type=_FILE, metavar="FILE", help="Write the newest head to a file, if all is well."
 )
 @as_json
-def audit(files: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
+def audit(heads: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     """Find whatever was changed behind the ledger's back; exit with 1 if anything was.
 
     Every leaf, hash and signed head is checked, every row that the ledger tells of, and every
@@ -92,7 +93,7 @@ def audit(files: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     from scheduler.output.render import clean, print_json, to_count, to_iso
     from scheduler.results.heads import read_head, write_json
 
-    outside = [read_head(file) for file in files]
+    outside = [read_head(file) for file in heads]
     with open_record() as services:
         head = _newest_head(services)
         found = _violations(services, outside, quiet=as_json)

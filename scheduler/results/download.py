@@ -24,16 +24,17 @@ from db.jobs import as_they_are
 from db.states import FINAL
 from db.tables import Artifact, Job
 from scheduler.results.choice import ALL, Choice
+from scheduler.results.conversion import Converter, converter_of, total
 from scheduler.results.fetching import Fetched, try_to_fetch
 from scheduler.results.objects import ABOUT_SAMPLES, JOINED, PARTS, Listing, StoredObject
 from scheduler.results.shortfalls import SHOWN, incomplete, no_samples, not_ended, nothing
-from scheduler.results.sinks import Sink, new_sink
+from scheduler.results.sinks import Converted, Sink, new_sink
 from scheduler.results.table import Table
 from scheduler.results.threads import in_order
 from scheduler.results.unpack import read_samples
 from worker.files import disk_errors, inside
 from worker.media import all_media
-from worker.media.base import CombinedFiles, Medium, SampleFiles
+from worker.media.base import CombinedFiles, Conversion, Medium, SampleFiles
 from worker.services import Services
 from worker.store.base import OnBytes, ignore_bytes
 
@@ -55,6 +56,8 @@ class Downloaded:
     expected: int | None = None  # samples that the jobs are to make; None: some were chosen
     unfinished: int = 0  # jobs
     numbers: set[int] = field(default_factory=set)  # of the samples, if some were chosen
+    # of converted files, what each mark of their samples did, as in a manifest
+    marks: dict[str, Any] = field(default_factory=dict)
 
     @property
     def partial(self) -> bool:
@@ -63,15 +66,17 @@ class Downloaded:
 
     def document(self) -> dict[str, Any]:
         """It as plain data."""
-        keys = ("objects", "samples", "size_bytes", "silent", "expected", "partial")
+        keys = ("objects", "samples", "size_bytes", "silent", "expected", "partial", "marks")
         return {"folder": str(self.folder)} | {key: getattr(self, key) for key in keys}
 
 
 class Sinks:
     """The sinks that a download writes to; those left open at its end are abandoned."""
 
-    def __init__(self) -> None:
+    def __init__(self, services: Services) -> None:
+        self._services = services
         self._open: dict[tuple[Path, str], Sink] = {}
+        self.converters: list[Converter] = []
 
     def unpack(self, fetched: Fetched) -> int:
         """Write what an object holds; return how many samples had anything to write.
@@ -111,10 +116,17 @@ class Sinks:
     def _of(self, each: StoredObject, medium: Medium) -> Sink:
         key = (each.folder, medium.name)
         if key not in self._open:
-            sink = new_sink(each.form, each.folder) or self._table(each.folder, medium)
+            if isinstance(each.form, Conversion):
+                sink: Sink = self._converted(each, each.form)
+            else:
+                sink = new_sink(each.form, each.folder) or self._table(each.folder, medium)
             sink.open()
             self._open[key] = sink
         return self._open[key]
+
+    def _converted(self, each: StoredObject, form: Conversion) -> Converted:
+        self.converters.append(converter_of(self._services, each.artifact.job_id, form))
+        return Converted(each.folder, self.converters[-1])
 
     def _table(self, folder: Path, medium: Medium) -> Table:
         """A table of this medium; one of another medium in the same folder has the usual name."""
@@ -138,10 +150,11 @@ def download(
     """Fetch what the jobs committed, or the chosen samples and files of it.
 
     Of several jobs, each has a folder of its id; JSON Lines and tables are one file for all.
-    `form` is one of the medium's `downloads`, by default the first. What is damaged or lost is left
-    out, and named once all else is there. Raises `NotFound` if nothing is committed yet or chosen,
-    `Refused` for a form that the medium or the samples do not have and, unless `partial`, for jobs
-    that have not ended, `DigestMismatch`, `Removed`, and `Unreachable`, also for a full disk.
+    `form` is one of the medium's `downloads`, by default the first; converted files are marked as
+    `Converter` says. What is damaged or lost is left out, and named once all else is there. Raises
+    `NotFound` if nothing is committed yet or chosen, `Refused` for a form that the medium or the
+    samples do not have and, unless `partial`, for jobs that have not ended, `DigestMismatch`,
+    `Removed`, and `Unreachable`, also for a full disk.
     """
     with services.database.read() as session:
         jobs = as_they_are(session, [job.id for job in jobs])
@@ -150,7 +163,7 @@ def download(
     on_total(None if choice else stored.size_bytes)
     damaged: list[tuple[Artifact, GenmillError]] = []
     listing = Listing(services, jobs, folder, form)
-    with disk_errors(folder), _alone_in(folder), Sinks() as sinks:
+    with disk_errors(folder), _alone_in(folder), Sinks(services) as sinks:
         objects = _prepared(listing.objects(choice))
         results = in_order(_fetching(services, on_bytes), objects)
         for target, group in groupby(results, key=lambda each: each.object.folder):
@@ -160,6 +173,7 @@ def download(
             if target != folder:
                 sinks.finish(target)
         sinks.finish(folder)
+        done.marks = total(sinks.converters)
     if damaged:
         raise incomplete(done.folder, done.objects, damaged)
     _require_all(listing, jobs, choice, done, form)

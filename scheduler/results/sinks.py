@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from db.errors import Refused
+from scheduler.results.conversion import Converter
 from scheduler.results.objects import JOINED, PARTS, StoredObject, file_of
 from scheduler.results.unpack import Sample
 from worker.files import atomic_write, durable_rename, open_no_link
@@ -20,6 +21,7 @@ from worker.media.samples.containers import Tar, tar_parts
 from worker.media.samples.record import to_json
 
 METADATA = "metadata.jsonl"
+MARKS = "marks.json"  # what the marks of converted files are
 LONGEST_LABEL = 60  # characters of the name of a folder, 240 bytes at most
 
 _STRANGE = re.compile(r"[^\w .-]")
@@ -64,7 +66,7 @@ class Files(Sink):
         """See `Sink.write`: the chosen ones of each sample's files."""
         form, written = cast(SampleFiles, each.form), 0
         for entry, data, record in samples:
-            contents = form.contents(data, record)
+            contents = self._contents(form, data, record)
             for suffix, content in contents.items():
                 name = f"{entry.sample:09d}{suffix}"
                 if each.choice.takes(name):
@@ -74,6 +76,26 @@ class Files(Sink):
 
     def close(self) -> None:
         """Nothing, as above."""
+
+    def _contents(self, form: SampleFiles, data: bytes, record: bytes) -> Mapping[str, bytes]:
+        return form.contents(data, record)
+
+
+class Converted(Files):
+    """Files made of a job's samples, and one that says what their marks are."""
+
+    def __init__(self, folder: Path, converter: Converter) -> None:
+        super().__init__(folder)
+        self.converter = converter
+
+    def close(self) -> None:
+        """Write what became of the marks, if the samples had any."""
+        if self.converter.marks:
+            text = json.dumps(self.converter.document, indent=2, ensure_ascii=False) + "\n"
+            write_file(self.folder / MARKS, text.encode())
+
+    def _contents(self, form: SampleFiles, data: bytes, record: bytes) -> Mapping[str, bytes]:
+        return self.converter.contents(data, record)
 
 
 class Objects(Files):

@@ -5,6 +5,7 @@ revocation list but that of the keyring. The library signs and reads the first f
 like it follow its pattern. Source: C2PA Technical Specification 2.2, 2025.
 """
 
+import hashlib
 import json
 import os
 import threading
@@ -29,7 +30,7 @@ from worker.marks.base import (
     Stage,
 )
 from worker.marks.credentials import library
-from worker.marks.credentials.containers import CONTAINERS, Container
+from worker.marks.credentials.containers import CONTAINERS, Asset, Container
 from worker.marks.credentials.template import PATTERN_INDEX, Template
 from worker.media.samples.containers import SampleRecord
 from worker.media.samples.record import AI_GENERATED
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from worker.media.base import Medium
 
 CLAIMS = "genmill.origin"  # the label of the assertion that says what a sample was made by
+WHOLE = "genmill.line"  # and of that with the digest of the line that a signed text is in
 CLAIMED = ("model", "weights_sha256", "family", "dataset", "seed", "label", "genmill")
 THREADS = min(8, os.cpu_count() or 1)
 MAX_PATTERNS = 1000  # one for each model, seed and label
@@ -95,6 +97,10 @@ class C2pa(Mark):
         if _media_type(data) is None and not medium.claims(data):
             return Reading(self.name, ABSENT)
         return _read_by_pattern(data, keys, container) or _read(data, keys, container)
+
+    def read_beside(self, data: bytes, store: bytes, keys: "Keyring") -> Reading:
+        """As `read`, by a manifest store that lies beside a file, such as `NAME.c2pa`."""
+        return _say(Asset(data, _media_type(data) or "text/plain", store), keys)
 
     def expected(self, sample: SampleRecord, marking: Marking) -> Mapping[str, JsonValue]:
         """See `Mark.expected`."""
@@ -182,15 +188,16 @@ class _Signing:
 
     def by_library(self, sample: SampleRecord, content: bytes) -> bytes:
         """The signed file."""
-        said = claims(sample, self._stated)
-        return library.sign(
-            self._key.id,
-            self._ring.signer,
-            self._container.media_type,
-            {CLAIMS: said},
-            content,
-            version=str(said.get("genmill", "")),
-        )
+        said, container = claims(sample, self._stated), self._container
+        assertions: dict[str, JsonValue] = {CLAIMS: said}
+        key = (self._key.id, self._ring.signer, container.media_type)
+        version = str(said.get("genmill", ""))
+        if not container.is_external:
+            return library.sign(*key, assertions, content, version=version)
+        assertions[WHOLE] = {"sha256": hashlib.sha256(content).hexdigest()}
+        [bound] = container.bound(content, b"")
+        store = library.sign(*key, assertions, bytes(bound), version=version, external=True)
+        return container.insert(content, store)
 
     def _learn(self, sample: SampleRecord, content: bytes) -> _Pattern | None:
         """A pattern, once the library's own reader has accepted a file of it; else None."""
@@ -200,7 +207,7 @@ class _Signing:
         private = read_private(self._ring.signer().private)
         made = template and template.sign(content, sample.index, private)
         where = made and self._container.find(made)
-        if not template or not made or not where or not (found := template.check(made, *where)):
+        if not template or not made or not where or not (found := template.check(made, where)):
             return None
         said = _read(made, self._ring, self._container)
         as_claimed = said.says.get("claims") == claims(sample, self._stated)
@@ -214,12 +221,12 @@ def _read_by_pattern(data: bytes, keys: "Keyring", container: Container) -> Read
     found = container.find(data)
     if found is None:
         return None
-    size, first = len(found[1]), found[1].start
+    size = len(found.store)
     for start, stop in tuple(_telling.get(size, ())):
-        pattern = _by_text.get((size, start, data[first + start : first + stop]))
+        pattern = _by_text.get((size, start, found.store[start:stop]))
         if pattern is None or pattern.anchors != keys.anchors:
             continue
-        if checked := pattern.template.check(data, *found, pattern.private):
+        if checked := pattern.template.check(data, found, pattern.private):
             key = keys.get(str(pattern.said.says["key"]))
             said = pattern.reading(checked.index, checked.manifest)
             return said if key.revoked_at is None else _as_revoked(said, key)
@@ -229,8 +236,19 @@ def _read_by_pattern(data: bytes, keys: "Keyring", container: Container) -> Read
 def _read(data: bytes, keys: "Keyring", container: Container) -> Reading:
     """What the library says of a file."""
     try:
-        media_type = _media_type(data) or container.media_type
-        found = library.read(data, media_type, keys.anchors)
+        asset = container.asset(data)
+    except ValueError as error:
+        return Reading(MARK.name, DAMAGED, why=f"it cannot be read: {error}")
+    if asset is None:
+        return Reading(MARK.name, ABSENT)
+    whole = hashlib.sha256(container.strip(data)).hexdigest() if container.is_external else None
+    return _say(asset._replace(media_type=_media_type(data) or asset.media_type), keys, whole)
+
+
+def _say(asset: Asset, keys: "Keyring", whole: str | None = None) -> Reading:
+    """What the library says of an asset; `whole` is the digest of the line that it was in."""
+    try:
+        found = library.read(asset.data, asset.media_type, keys.anchors, asset.store)
     except library.Unreadable as error:
         return Reading(MARK.name, DAMAGED, why=f"it cannot be read: {error}")
     if found is None:
@@ -241,8 +259,12 @@ def _read(data: bytes, keys: "Keyring", container: Container) -> Reading:
     key = keys.signing_key(str(signature.get("cert_serial_number", "")))
     trusted = key is not None and _passed(found) >= SIGNED  # also if the file was changed since
     if trusted and key and key.anchor != keys.anchors:
-        trusted = _is_by(key, data, media_type)
+        trusted = _is_by(key, asset)
     assertions = {each["label"]: each.get("data") for each in manifest.get("assertions", ())}
+    if whole is not None and assertions.get(WHOLE) != {"sha256": whole}:
+        failures.append(
+            {"code": f"{WHOLE}.mismatch", "explanation": "not the line around its text"}
+        )
     broken = list(dict.fromkeys(str(each.get("code")) for each in failures))
     says: dict[str, JsonValue] = {
         "trust": OURS if trusted else FOREIGN,
@@ -264,12 +286,12 @@ def _read(data: bytes, keys: "Keyring", container: Container) -> Reading:
     return _as_revoked(said, key) if trusted and key and key.revoked_at else said
 
 
-def _is_by(key: "HeldKey", data: bytes, media_type: str) -> bool:
+def _is_by(key: "HeldKey", asset: Asset) -> bool:
     """Whether the certificate is of the authority that issued the key's, as its number is.
 
     Numbers are public, and any other authority of ours, once it was stolen, can use them again.
     """
-    found = library.read(data, media_type, key.anchor)
+    found = library.read(asset.data, asset.media_type, key.anchor, asset.store)
     return found is not None and _passed(found) >= SIGNED
 
 

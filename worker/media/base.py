@@ -99,6 +99,18 @@ class SampleFiles:
         return not self.needs
 
 
+@dataclass(frozen=True)
+class Conversion(SampleFiles):
+    """A download of files of another kind than the samples, which lack what marks samples have.
+
+    Where they are samples of another medium, of this `shape`, `convert` gives the output and the
+    record of such a one, and its marks are made anew; None of a sample that lacks what is needed.
+    """
+
+    shape: Shape | None = None
+    convert: Callable[[bytes], tuple[Output, Record] | None] | None = None
+
+
 Downloads = Mapping[str, SampleFiles | CombinedFiles]  # by `--as`, the default first
 
 

@@ -2,15 +2,16 @@
 
 Between files of one kind with one key, these differ: the name of the manifest and the id of the
 file, the number of the sample, the digest of the file and where its chunk begins, the digests of
-the two assertions that state these, and the signature. All have a fixed length, so they are put
-into their places. A signed file is checked in the same way: that nothing else differs from the
-pattern, and then every digest and the signature, as a C2PA reader does.
+the assertions that state these, and the signature. The manifest of a text names no place in it; it
+has the digest of the line that holds both instead. All have a fixed length, so they are put into
+their places. A signed file is checked in the same way: that nothing else differs from the pattern,
+and then every digest and the signature, as a C2PA reader does.
 """
 
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cryptography.x509 import Certificate
@@ -23,7 +24,7 @@ from worker.marks.credentials.boxes import (
     shortest,
     uint,
 )
-from worker.marks.credentials.containers import Container
+from worker.marks.credentials.containers import Bytes, Container, Signed
 from worker.marks.credentials.raw_signatures import Scheme, scheme_of
 
 PATTERN_INDEX = 0x7FFF_FFFF  # the number of the sample that the library signs
@@ -57,7 +58,8 @@ class Template:
     names: tuple[slice, ...]
     file_id: slice
     index: slice
-    start: slice  # of the chunk, as CBOR
+    start: slice | None  # of the chunk, as CBOR; None if the store is an external one
+    whole: slice | None  # the digest, in hexadecimal, of the line around an external one
     digest: slice
     assertions: tuple[_Assertion, ...]
     claim: slice
@@ -82,40 +84,35 @@ class Template:
     def sign(self, content: bytes, index: int, private: Private) -> bytes | None:
         """A signed file; None if a number does not fit into its place."""
         before, after = self.container.split(content, len(self.store))
-        start = uint(len(before), self.start.stop - self.start.start)
-        if start is None or index >= 1 << 8 * INDEX_BYTES:
+        stated = [*self._stated(before, after)]
+        if index >= 1 << 8 * INDEX_BYTES or any(value is None for _, value in stated):
             return None
         store = bytearray(self.store)
         name, store[self.file_id] = _fresh_uuid(), _fresh_uuid()
         for each in self.names:
             store[each] = name
         store[self.index] = index.to_bytes(INDEX_BYTES)
-        store[self.start] = start
-        store[self.digest] = _sha256(before, after)
+        for place, value in stated:
+            store[place] = value or b""
         for assertion in self.assertions:
             store[assertion.digest] = _sha256(store[assertion.content])
         store[self.signature] = self.scheme.sign(private, self._signed(store))
         return b"".join((before, self.container.chunk(bytes(store)), after))
 
-    def check(
-        self, data: bytes, chunk: range, within: range, private: Private | None = None
-    ) -> Found | None:
+    def check(self, data: bytes, found: Signed, private: Private | None = None) -> Found | None:
         """What a file says of itself, if it is of this pattern and as it was signed; else None.
 
         The private key, if it is at hand, makes that quicker.
         """
-        store = data[within.start : within.stop]
-        if not self._fits(store) or store[self.start] != uint(
-            chunk.start, self.start.stop - self.start.start
-        ):
+        (chunk, store), view = found, memoryview(data)
+        if not self._fits(store) or view[chunk.start : chunk.stop] != self.container.chunk(store):
             return None
-        view = memoryview(data)
-        digest = _sha256(view[: chunk.start], view[chunk.stop :])
-        if store[self.digest] != digest or not all(
-            store[each.digest] == _sha256(store[each.content]) for each in self.assertions
-        ):
+        try:
+            stated = [*self._stated(view[: chunk.start], view[chunk.stop :])]
+        except ValueError:
             return None
-        if data[chunk.start : chunk.stop] != self.container.chunk(store):
+        stated += [(each.digest, _sha256(store[each.content])) for each in self.assertions]
+        if not all(store[place] == value for place, value in stated):
             return None
         if not self.scheme.is_valid(store[self.signature], self._signed(store), private):
             return None
@@ -129,6 +126,14 @@ class Template:
             and all(store[where] == text for where, text in self.fixed)
             and len({store[each] for each in self.names}) == 1
         )
+
+    def _stated(self, before: Bytes, after: Bytes) -> Iterator[tuple[slice, bytes | None]]:
+        """What a store says of the file that it is in, and where; None: there is no room for it."""
+        if self.start is not None:
+            yield self.start, uint(len(before), self.start.stop - self.start.start)
+        if self.whole is not None:
+            yield self.whole, _sha256(before, after).hex().encode()
+        yield self.digest, _sha256(*self.container.bound(before, after))
 
     def _signed(self, store: bytes | bytearray) -> bytes:
         return self.before_claim + bytes(store[self.claim])
@@ -144,30 +149,33 @@ class _Learner:
         found = container.find(signed)
         if found is None:
             raise ValueError("no chunk")
-        chunk, within = found
-        self.store = signed[within.start : within.stop]
+        self.store = found.store
         before, after = container.split(content, len(self.store))
-        if b"".join((before, container.chunk(self.store), after)) != signed:
+        if container.insert(content, self.store) != signed:
             raise ValueError("another layout")
-        self.start, self.digest = chunk.start, _sha256(before, after)
+        self.start, self.whole = found.chunk.start, _sha256(before, after).hex().encode()
+        self.digest = _sha256(*container.bound(before, after))
         self.boxes = {each.label: each for each in boxes(self.store)}
 
     def template(self) -> Template:
         claim = next(self.boxes[label] for label in self.boxes if label.startswith("c2pa.claim"))
         signature, before_claim = self._signature(claim.body)
         index = self._after(b"\x65index\x1a", PATTERN_INDEX.to_bytes(INDEX_BYTES))
-        start = self._after(b"\x65start", shortest(self.start))
+        is_external = self.container.is_external
+        start = None if is_external else self._after(b"\x65start", shortest(self.start))
+        whole = self._only(self.whole) if is_external else None
         digest = self._only(self.digest)
+        stated = [each for each in (index, start, whole, digest) if each]
         matches = list(_NAME.finditer(self.store))
         if len({each[1] for each in matches}) != 1:
             raise ValueError("several manifests")
         file_id = _FILE_ID.search(self.store)
         if file_id is None:
             raise ValueError("no id of the file")
-        assertions = tuple(self._assertions(claim.body, (index, start, digest)))
+        assertions = tuple(self._assertions(claim.body, stated))
         names = tuple(slice(*each.span(1)) for each in matches)
         places = (
-            *(*names, slice(*file_id.span(1)), index, start, digest, signature),
+            *(*names, slice(*file_id.span(1)), *stated, signature),
             *(each.digest for each in assertions),
         )
         return Template(
@@ -178,6 +186,7 @@ class _Learner:
             file_id=slice(*file_id.span(1)),
             index=index,
             start=start,
+            whole=whole,
             digest=digest,
             assertions=assertions,
             claim=claim.body,
@@ -202,7 +211,7 @@ class _Learner:
             raise ValueError("a signature of another form")
         return place, before
 
-    def _assertions(self, claim: slice, places: tuple[slice, ...]) -> Iterator[_Assertion]:
+    def _assertions(self, claim: slice, places: Sequence[slice]) -> Iterator[_Assertion]:
         """The assertions in which these places are."""
         for label, box in self.boxes.items():
             inner = self.boxes["c2pa.assertions"].content
@@ -258,7 +267,7 @@ def _contains(outer: slice, inner: slice) -> bool:
     return within
 
 
-def _sha256(*parts: bytes | bytearray | memoryview) -> bytes:
+def _sha256(*parts: Bytes | bytearray) -> bytes:
     found = hashlib.sha256()
     for part in parts:
         found.update(part)

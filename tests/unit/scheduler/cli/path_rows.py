@@ -186,10 +186,13 @@ for _verb, _what in (("create", "signing"), ("rotate", "key_0")):
             *("k.pem", holding("no PEM"), "file"),
         )
     ]
-for _verb, _words in (("proof", ("0",)), ("audit", ())):
-    _name = "older" if _verb == "proof" else "files"
-    INPUTS[f"provenance {_verb}", _name] = [
-        Row(("provenance", _verb, *_words, "--head", "{path}"), "h.json", holding("{}"), "file")
+for _command, _name, _words in (
+    ("provenance proof", "older", ("0",)),
+    ("provenance audit", "heads", ()),
+    ("doctor", "heads", ("--audit",)),
+):
+    INPUTS[_command, _name] = [
+        Row((*_command.split(), *_words, "--head", "{path}"), "h.json", holding("{}"), "file")
     ]
 TARGETS: dict[tuple[str, str], list[Row]] = {
     ("provenance audit", "out"): [

@@ -417,6 +417,9 @@ def test_only_a_head_that_was_kept_outside_shows_that_the_end_was_cut_off(genmil
     done = genmill("provenance", "audit", "--head", "head.json")
     assert done.code == 1
     assert f"the ledger was cut to {size - 1} leaves" in done.out
+    assert genmill("doctor", "--audit").code == 0
+    done = genmill("doctor", "--audit", "--head", "head.json")
+    assert (done.code, f"the ledger was cut to {size - 1} leaves" in done.out) == (1, True)
 
 
 @pytest.mark.parametrize("cut", [1, "all"])
