@@ -9,7 +9,7 @@ from typing import Any
 from pydantic_core import from_json
 from sqlalchemy.orm import Session
 
-from db import audit_trail, jobs, publications, targets
+from db import audit_trail, jobs, publications, published, targets
 from db.errors import Refused
 from db.publications import THERE
 from db.tables import Target
@@ -105,7 +105,7 @@ def remove_target(services: Services, name: str, *, abandon: bool) -> int:
         for job in jobs.unfinished(session, kind="publish", limit=1000):
             if job.spec["target"] == name:
                 raise Refused(f"job {job.id} is {job.status}, and publishes at {name!r}")
-        states = publications.by_state(session, target.id)
+        states = published.by_state(session, target.id)
         there = [f"{states[each]:,} items are {each}" for each in THERE if each in states]
         if there and not abandon:
             raise Refused(

@@ -15,7 +15,17 @@ from db.session import clock
 from db.states import FINAL, JobState
 from db.tables import Publication, Shard
 from scheduler.dispatch.chains import move_chains_on
-from tests.receivers import VARIABLES, Hook, HubServer, Mounted, WebdavServer, record_of, running
+from tests.receivers import (
+    VARIABLES,
+    Bucket,
+    Hook,
+    HubServer,
+    Mounted,
+    SftpServer,
+    WebdavServer,
+    record_of,
+    running,
+)
 from worker.publishing.hub import Hub
 from worker.services.samples import entries, sample_objects
 
@@ -122,8 +132,108 @@ def test_what_is_published_already_stays_and_is_there_once(
     before = {path: path.stat().st_mtime_ns for path in shelf.files()}
     again = genmill("publish", picture_job, "--target", "shelf").out.strip()
     work()
-    assert published(genmill, again) == {"published before": 5}
+    assert published(genmill, again) == {"unchanged": 5}
     assert {path: path.stat().st_mtime_ns for path in shelf.files()} == before
+
+
+KEPT_BY = {  # receivers, with what holds an item's own file and what tells of it, by its number
+    "folder": (Mounted, "{:09d}.png", "{:09d}.png.json"),
+    "webdav": (WebdavServer, "{:09d}.png", "{:09d}.png.json"),
+    "sftp": (SftpServer, "{:09d}.png", "{:09d}.png.json"),
+    "s3": (Bucket, "{:09d}.png", "{:09d}.png.json"),
+    "gallery": (Mounted, "files/{job}-{:09d}.png", "items/{job}-{:09d}.html"),
+    "hub": (HubServer, "{:09d}.png", "{:09d}.png.json"),
+}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("folder", "gallery"),
+        *(pytest.param(each, marks=SLOW) for each in ("webdav", "sftp", "s3", "hub")),
+    ],
+)
+def test_publishing_again_puts_back_what_is_missing_or_altered(
+    genmill, services, picture_job, work, tmp_path, request, kind
+):
+    make, own, other = KEPT_BY[kind]
+    given = {"s3": lambda: request.getfixturevalue("s3")}.get(kind, lambda: tmp_path / "root")()
+    with running(make() if kind == "hub" else make(given)) as receiver:
+        receiver.kind = kind
+        add(genmill, receiver, "--expires", "90d")
+        words = ("publish", picture_job, "--target", "shelf")
+        genmill(*words)
+        work()
+        before = genmill("publications", "list", "--json").json
+        receiver.change(own.format(1, job=picture_job), None)
+        receiver.change(own.format(2, job=picture_job), b"defaced")
+        receiver.change(other.format(3, job=picture_job), b"defaced")
+        again = genmill(*words).out.strip()
+        work()
+        assert published(genmill, again) == {"put back": 1, "repaired": 2, "unchanged": 2}
+        log = genmill("job", "logs", again).out
+        assert "of what was published before: 2 unchanged, 2 repaired, 1 put back" in log
+        after = genmill("publications", "list", "--json").json
+        assert [row["reason"] for row in after] == [
+            *(None, "it was missing", "it was altered", "it was altered", None)
+        ]
+        kept = ("item", "remote_id", "sha256", "state", "expires_at", "marks_verified")
+        assert [[row[name] for name in kept] for row in after] == [
+            [row[name] for name in kept] for row in before
+        ]
+        if kind != "gallery":
+            assert receiver.digests() == digests(services, picture_job)
+        last = genmill(*words).out.strip()
+        work()
+        assert published(genmill, last) == {"unchanged": 5}
+        assert genmill("provenance", "audit").code == 0
+
+
+def test_a_receiver_of_messages_gets_each_item_once_and_the_job_says_why(
+    genmill, services, picture_job, work
+):
+    with running(Hook()) as receiver:
+        add(genmill, receiver)
+        for _ in range(2):
+            last = genmill("publish", picture_job, "--target", "shelf").out.strip()
+            work()
+        assert published(genmill, last) == {"published before": 5}
+        assert "cannot tell how they are" in genmill("job", "logs", last).out
+        assert (len(receiver.messages), receiver.repeated) == (5, 0)
+
+
+def test_what_cannot_be_compared_stays_as_it_is(genmill, services, picture_job, shelf, work):
+    words = ("publish", picture_job, "--target", "shelf")
+    genmill(*words)
+    work()
+    damage(services, picture_job, shard=1)  # here, not at the target
+    again = genmill(*words).out.strip()
+    work()
+    assert published(genmill, again) == {"published before": 1, "unchanged": 4}
+    assert "cannot be compared" in genmill("job", "logs", again).out
+    assert len(shelf.digests()) == 5
+
+
+def test_a_repair_that_was_broken_off_goes_on(genmill, services, picture_job, shelf, work):
+    words = ("publish", picture_job, "--target", "shelf")
+    genmill(*words)
+    work()
+    for path in shelf.files():
+        path.unlink()
+    again = genmill(*words).out.strip()
+    work(failpoint="publication_put:unreachable:2")
+    hurry(services)
+    work()
+    assert published(genmill, again) == {"put back": 5}
+    assert shelf.digests() == digests(services, picture_job)
+
+
+def test_waiting_tells_what_became_of_the_items(genmill, picture_job, shelf, work):
+    for key, told in (("first", "5 published"), ("second", "5 unchanged")):
+        words = ("publish", picture_job, "--target", "shelf", "--idempotency-key", key)
+        genmill(*words)
+        work()
+        assert genmill(*words, "--wait").err.endswith(f"items: {told}\n")
 
 
 def test_what_was_published_is_taken_down_and_can_be_published_again(
