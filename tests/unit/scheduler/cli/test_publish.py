@@ -13,7 +13,7 @@ from db.columns import new_id
 from db.errors import Cancelled, Stopped, Unreachable
 from db.session import clock
 from db.states import FINAL, JobState
-from db.tables import Publication, Shard
+from db.tables import ModelVersion, Publication, Shard
 from scheduler.dispatch.chains import move_chains_on
 from tests.receivers import (
     VARIABLES,
@@ -354,7 +354,7 @@ def test_a_sample_that_cannot_be_verified_is_not_published_and_named(
 
 def test_a_job_fails_of_which_nothing_was_published(genmill, services, text_job, shelf, work):
     genmill(
-        "target", "add", "strict", "folder", f"{shelf.address}/strict", "--set", "marks=eu-art50"
+        "target", "add", "strict", "folder", f"{shelf.address}-strict", "--set", "marks=eu-art50"
     )
     job_id = genmill("publish", text_job, "--target", "strict").out.strip()
     work()
@@ -388,6 +388,20 @@ def test_a_model_version_is_published_with_what_is_known_of_it(
     genmill("publish", "digits:1", "--target", "shelf", "--take-down")
     work()
     assert shelf.files() == []
+
+
+def test_a_version_with_a_file_that_is_too_large_is_refused_as_a_whole(
+    genmill, services, digits, shelf
+):
+    with services.database.write() as session:
+        [version] = session.query(ModelVersion)
+        size = {"size": 3 << 30}
+        version.files = version.files | {"x.bin": version.files["model.safetensors"] | size}
+    told = genmill("publish", digits, "--target", "shelf")
+    assert told.code == 2
+    assert "digits:1: x.bin has 3,221,225,472 bytes" in told.err
+    assert "genmill model export digits:1 DIR" in told.err
+    assert genmill("job", "list", "--kind", "publish", "-q").out == ""
 
 
 @SLOW
@@ -759,6 +773,37 @@ def test_two_targets_cannot_have_one_address(genmill, tmp_path, first, second):
     assert genmill("target", "list", "-q").out == "one\n"
     elsewhere = genmill("target", "add", "two", *f"{first}-too".format(tmp_path).split())
     assert elsewhere.code == 0, elsewhere.err
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "lies"),
+    [
+        ("folder {0}/shelf", "gallery {0}/shelf/inner", "inside of"),
+        ("gallery {0}/shelf/lists", "folder {0}/shelf", "around"),
+        ("folder {0}/shelf", "hub {0}/linked/inner", "inside of"),
+        ("webdav https://h/in", "webdav https://h/in/a/../b", "inside of"),
+        ("webdav https://h/in/b", "webdav https://h/", "around"),
+        ("s3 s3://pictures", "gallery s3://pictures/public", "inside of"),
+        (
+            "s3 s3://pictures/a?endpoint_url=https://h:443",
+            "s3 s3://pictures/a/b?endpoint_url=https://H",
+            "inside of",
+        ),
+    ],
+)
+def test_no_target_is_inside_of_another_s_folder(genmill, tmp_path, first, second, lies):
+    (tmp_path / "linked").symlink_to(tmp_path / "shelf")
+    assert genmill("target", "add", "one", *first.format(tmp_path).split()).code == 0
+    told = genmill("target", "add", "two", *second.format(tmp_path).split())
+    assert (told.code, f"lies {lies} that of target 'one'" in told.err) == (2, True), told.err
+
+
+def test_receivers_of_messages_may_have_paths_below_one_another(genmill):
+    for name, path in (("one", ""), ("two", "/deeper")):
+        words = ("target", "add", name, "webhook", f"https://h/in{path}")
+        assert genmill(*words, "--secret", "secret=env:TARGET_HOOK").code == 0
+    told = genmill(*words[:2], "three", *words[3:], "--secret", "secret=env:TARGET_HOOK")
+    assert (told.code, "target 'two' has this address already" in told.err) == (2, True)
 
 
 def test_no_secret_is_on_record_or_told(genmill, services, picture_job, work, tmp_path):
