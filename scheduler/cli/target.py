@@ -105,13 +105,13 @@ def list_targets(as_json: bool, quiet: bool) -> None:
     \b
     genmill target list
     """
-    from db import publications, targets
+    from db import published, targets
     from scheduler.output.render import print_list
     from scheduler.submission.durations import as_typed
 
     with open_record() as services, services.database.read() as session:
         found = [
-            _document(each) | {"there": publications.count_there(session, each.id)}
+            _document(each) | {"there": published.count_there(session, each.id)}
             for each in targets.listing(session)
         ]
     rows = [
@@ -162,12 +162,12 @@ def show(name: str, as_json: bool) -> None:
     \b
     genmill target show shelf
     """
-    from db import publications, targets
+    from db import published, targets
     from scheduler.output.render import print_fields, print_json
 
     with open_record() as services, services.database.read() as session:
         found = targets.get(session, name)
-        counts = publications.by_state(session, found.id)
+        counts = published.by_state(session, found.id)
         document = _document(found) | {"publications": counts}
     print_json(document) if as_json else print_fields(document)
 

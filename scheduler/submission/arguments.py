@@ -286,7 +286,8 @@ def publish(
 
     Each item is verified before it is put there, with its marks, and fetched back afterwards; what
     cannot be verified is not published. Of a job with --accept, only accepted samples are
-    published. Published again, an item is still there once. Prints the job's id.
+    published. Published again, an item is compared with what is there, and put back if it is
+    missing or altered; it is there once. Prints the job's id.
 
     \b
     genmill publish 0199c0de --target shelf --wait

@@ -40,6 +40,7 @@ from worker.services.pinned import (
     PinnedTraining,
     pin_model,
 )
+from worker.services.publishable import refuse_too_large
 from worker.specs import BEFORE, Evaluate, Publish, Spec, Train
 
 R = TypeVar("R", PinnedGeneration, PinnedPublication)
@@ -138,6 +139,8 @@ def _pin_publication(
         shape_of(services, pinned.version)  # its worker needs it on record
         pinned = _pin_rules(session, pinned)
     if spec.job is None:
+        if not spec.take_down:
+            refuse_too_large(pinned.spec.model, pinned.version)
         return replace(pinned, items=len(pinned.version.files))
     if not spec.take_down:
         artifacts.refuse_removed(session, spec.job)
