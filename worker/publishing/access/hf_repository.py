@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
-from db.errors import Cause, NotFound, Refused
+from db.causes import Cause
+from db.errors import NotFound, Refused
 from worker.extras import needed_for
 from worker.publishing.access import addresses, public_files
 from worker.publishing.access.http import failure, network_errors
