@@ -148,6 +148,7 @@ class JobBrief(NamedTuple):
     retry_of: str | None
     spec_hash: str
     spec: dict[str, Any]
+    owner: str | None = None  # None: an earlier Genmill did not record it
     stop_asked_at: datetime | None = None
     stop_after: float | None = None
 

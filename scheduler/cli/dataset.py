@@ -237,7 +237,7 @@ def withdraw(
     from scheduler.output.documents import used_by_document
     from scheduler.output.render import print_json, print_table
     from scheduler.submission.take_downs import take_all_down
-    from worker.services.promotion import who
+    from worker.identity import who
 
     with open_record() as services:
         found = withdrawing.withdraw(

@@ -12,10 +12,11 @@ from db.registry import Reference
 from db.tables import Model, ModelVersion
 from scheduler.output.documents import Document, promotion_document
 from scheduler.submission.pinning import pin
+from worker.identity import who
 from worker.services import Services
 from worker.services.evidence import gather
 from worker.services.pinned import PinnedPromotion
-from worker.services.promotion import Judgement, judge, record, who
+from worker.services.promotion import Judgement, judge, record
 from worker.specs import Spec, check_alias
 
 Target = Callable[[Session], tuple[Model, ModelVersion | None]]
