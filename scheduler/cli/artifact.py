@@ -102,7 +102,8 @@ def download(
 ) -> None:
     """Download what a job or a batch made; print the folder.
 
-    Every digest is checked, and an interrupted download is resumed. Nothing is written outside DIR.
+    Every digest is checked, and an interrupted download is resumed. Nothing is written outside DIR,
+    and samples of other downloads in it are not replaced.
     Of a batch, each job has a folder of its id, but JSON Lines and Parquet are one file for all, in
     the order of the batch.
 
