@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from db import ledger
@@ -39,15 +39,14 @@ def note(
     return entry
 
 
-def entries(
-    session: Session,
+def select_newest(
     *,
     since: datetime | None = None,
     action: str | None = None,
     subject: str | None = None,
     limit: int = 50,
-) -> list[AuditEntry]:
-    """The newest entries; only those `since` a time, of an action, about a subject."""
+) -> Select[AuditEntry]:
+    """The statement of the newest entries: those `since` a time, of an action, about a subject."""
     newest = select(AuditEntry).order_by(AuditEntry.at.desc(), AuditEntry.id.desc())
     if since is not None:
         newest = newest.where(AuditEntry.at >= since)
@@ -55,4 +54,4 @@ def entries(
         newest = newest.where(AuditEntry.action == action)
     if subject is not None:
         newest = newest.where(AuditEntry.subject == subject)
-    return list(session.scalars(newest.limit(limit)))
+    return newest.limit(limit)

@@ -12,7 +12,7 @@ from db import chains
 from db.batches import visible
 from db.commits import NewManifest
 from db.errors import NotFound
-from db.job_lists import counts, listing
+from db.job_lists import counts, listing, newest
 from db.journal import (
     add_points,
     drop_points_after,
@@ -62,6 +62,7 @@ __all__ = [
     "manifests",
     "mark_collected",
     "names_prompts",
+    "newest",
     "next_to_finalize",
     "points",
     "settle",

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, select, true
+from sqlalchemy import Select, func, select, true
 from sqlalchemy.orm import Session
 
 from db import ledger
@@ -246,14 +246,10 @@ def counts(
     return dict(sorted(found.items()))
 
 
-def listing(
-    session: Session, chosen: Chosen, *, after: str = "", limit: int | None = None
-) -> list[tuple[Publication, Target]]:
-    """Publications with their targets, in the order in which they were first begun."""
+def select_chosen(chosen: Chosen, *, limit: int | None = None) -> Select[Publication, Target]:
+    """The statement of publications with their targets, in the order in which they were begun."""
     statement = select(Publication, Target).join(Target, Target.id == Publication.target_id)
-    statement = statement.where(*_conditions(chosen), Publication.id > after)
-    rows = session.execute(statement.order_by(Publication.id).limit(limit))
-    return [(row[0], row[1]) for row in rows]
+    return statement.where(*_conditions(chosen)).order_by(Publication.id).limit(limit)
 
 
 def publish_jobs(session: Session, job_ids: Collection[str]) -> list[str]:

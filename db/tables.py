@@ -27,6 +27,7 @@ from db.columns import (
     Id,
     PlainText,
     StoredFiles,
+    Summary,
     Words,
     new_id,
 )
@@ -72,7 +73,8 @@ class DatasetVersion(Base):
     kind: Mapped[str] = mapped_column(String(10))  # image | text | audio
     manifest_key: Mapped[str] = mapped_column(String(200))
     manifest_sha256: Mapped[str] = mapped_column(Digest, index=True)
-    summary: Mapped[dict[str, Any]]  # counts per split, labels, shape, size_bytes, rejected
+    # counts per split, labels, shape, size_bytes, rejected
+    summary: Mapped[dict[str, Any]] = mapped_column(Summary)
     created_at: Mapped[datetime]
     removed_at: Mapped[datetime | None]
 

@@ -42,17 +42,20 @@ def list_artifacts(job: str, as_json: bool, quiet: bool) -> None:
     genmill artifact list 0199c0de
     """
     from db import artifacts
+    from db.readable import read_each, refuse_unreadable
     from scheduler.output.documents import artifact_document
     from scheduler.output.render import print_list, to_size
     from scheduler.results.waiting import find_job
 
     with open_record() as services, services.database.read() as session:
-        found = artifacts.of_job(session, find_job(session, job, kept=True).id)
-    documents = [artifact_document(each) for each in found]
-    rows = (
-        each | {"size": to_size(each["size"]), "sha256": each["sha256"][:12]} for each in documents
-    )
-    print_list(documents, COLUMNS, as_json=as_json, quiet=quiet, key="id", rows=rows)
+        found, bad = read_each(
+            session,
+            artifacts.select_of_job(find_job(session, job, kept=True).id),
+            lambda rows: [artifact_document(each) for (each,) in rows],
+        )
+    told = (each | {"size": to_size(each["size"]), "sha256": each["sha256"][:12]} for each in found)
+    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, key="id", rows=told)
+    refuse_unreadable("artifact", bad)
 
 
 @artifact.command("download")

@@ -97,24 +97,31 @@ def list_datasets(as_json: bool, quiet: bool) -> None:
     genmill dataset list
     """
     from db import datasets
+    from db.readable import read_each, refuse_unreadable
+    from db.tables import Dataset
     from scheduler.output.documents import dataset_document
     from scheduler.output.render import print_list, to_size
 
     with open_record() as services, services.database.read() as session:
-        found = [
-            dataset_document(each, datasets.versions(session, each)[-1])
-            for each in datasets.listing(session)
-        ]
-    rows = (
+        found, bad = read_each(
+            session,
+            datasets.select_all(),
+            lambda rows: [
+                dataset_document(each, datasets.versions(session, each)[-1]) for (each,) in rows
+            ],
+            called=Dataset.name,
+        )
+    told = (
         each
         | {
-            "items": sum(each["counts"].values()),
-            "labels": len(each["labels"]) or None,
-            "size": to_size(each["size_bytes"]),
+            "items": sum(each.get("counts", {}).values()),
+            "labels": len(each.get("labels", ())) or None,
+            "size": to_size(each.get("size_bytes", 0)),
         }
         for each in found
     )
-    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, rows=rows)
+    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, rows=told)
+    refuse_unreadable("dataset", bad)
 
 
 @dataset.command("show")

@@ -106,20 +106,28 @@ def list_targets(as_json: bool, quiet: bool) -> None:
     genmill target list
     """
     from db import publications, targets
+    from db.readable import read_each, refuse_unreadable
+    from db.tables import Target
     from scheduler.output.render import print_list
     from scheduler.submission.durations import as_typed
 
     with open_record() as services, services.database.read() as session:
-        found = [
-            _document(each) | {"there": publications.count_there(session, each.id)}
-            for each in targets.listing(session)
-        ]
-    rows = [
+        found, bad = read_each(
+            session,
+            targets.select_all(),
+            lambda rows: [
+                _document(each) | {"there": publications.count_there(session, each.id)}
+                for (each,) in rows
+            ],
+            called=Target.name,
+        )
+    told = [
         each | {"address": each["settings"]["address"]} | {"expires_after": span and as_typed(span)}
         for each in found
         for span in [each["expires_after_s"]]
     ]
-    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, rows=rows)
+    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, rows=told)
+    refuse_unreadable("target", bad)
 
 
 @target.command("kinds")
