@@ -12,7 +12,7 @@ from db import chains
 from db.batches import visible
 from db.commits import NewManifest
 from db.errors import NotFound
-from db.job_lists import counts, listing, newest
+from db.job_lists import counts, listing, newest, select_jobs
 from db.journal import (
     add_points,
     drop_points_after,
@@ -65,6 +65,7 @@ __all__ = [
     "newest",
     "next_to_finalize",
     "points",
+    "select_jobs",
     "settle",
     "shards_of",
     "succeed_many",

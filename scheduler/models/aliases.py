@@ -126,7 +126,7 @@ def _move(
         now = promotions.holder(session, model, alias)
         if version is not None and now is not None and now.id == version.id:
             raise Refused(f"{model.name}:{version.number} has the alias {alias!r} already")
-        promotions.move(
+        entry = promotions.move(
             session,
             model,
             alias,
@@ -135,7 +135,7 @@ def _move(
             outcome=outcome,
             reason=Reason(who(), why),
         )
-        return history_of(session, model.name, alias)[0]
+        return promotion_document(model, entry, models.numbers(session, model))
 
     return services.database.transact(work)
 

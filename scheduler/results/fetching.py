@@ -110,9 +110,10 @@ def _refuse_loss(services: Services, each: StoredObject) -> None:
     if each.shard is None or each.form is not CombinedFiles.OBJECTS:
         return
     there = file_of(each.artifact, each.folder)
-    if there.is_file() and digest_of(there) != each.artifact.sha256:
-        index = read_index(services, each.artifact, each.shard)
-        refuse_lost_members(there, each.entries(index))
+    if not there.is_file() or (each.is_copied and digest_of(there) == each.artifact.sha256):
+        return
+    index = read_index(services, each.artifact, each.shard)
+    refuse_lost_members(there, each.entries(index))
 
 
 def _around(entries: Entries, index: SampleIndex, size: int) -> range:

@@ -35,7 +35,7 @@ LISTS = {
     "dataset list": Row("dataset_versions.summary", "dataset", "name", f"'{SUMMARY}'"),
     "schedule list": Row("schedules.command", "schedule", "name", "'[\"x\"]'", "'{}'"),
     "target list": Row("targets.settings", "target", "name", '\'{"address": "/x"}\''),
-    "publications list": Row("publications.marks", "publication", "item"),
+    "publications list": Row("publications.size", "publication", "item", "10", "'x'"),
     "key list": Row("keys.purpose", "key", "id", "'watermark'", "'x'"),
     "audit": Row("audit_entries.detail", "audit entry"),
     "db removed": Row("tombstones.about", "tombstone", "name", "'{}'"),
@@ -57,7 +57,7 @@ def record(genmill, services, family_tree, picture_job, pictures):
         datasets.add_version(session, name="words", summary=summary, **fixed)
         for name in ("shelf", "site"):
             publish(session, add_target(session, name), job_id=picture_job, samples=[0])
-    for alias in ("digits:2", "digits:3", "copy:1"):
+    for alias in ("copy:1", "digits:2", "digits:3"):
         do(f"model alias {alias} --as champion")
     for name in ("nightly", "weekly"):
         do(f"schedule add {name} --cron @daily -- enqueue generate digits --count 1")
@@ -84,13 +84,15 @@ def test_every_list_of_rows_is_among_these():
 
 def test_each_list_shows_what_can_be_read_and_names_the_rest(genmill, services, record):
     for line, row in LISTS.items():
+        if row.column == "publications.size" and services.database.dialect == "postgresql":
+            continue  # which lets no text into a column of numbers
         words = line.format(job=record).split()
         before = genmill(*words, "--json").json
         assert len(before) > 1, line
         set_newest(services, row.column, row.damaged)
         for form in (["--json"], []):
             done = genmill(*words, *form)
-            assert (done.code, "Traceback" in done.err) == (1, False), done.err
+            assert (done.code, "Traceback" in done.err) == (1, False), (line, done)
             assert done.err.startswith(f"Error: {row.noun} "), done.err
             if form:
                 left = done.json
@@ -104,16 +106,17 @@ def test_each_list_shows_what_can_be_read_and_names_the_rest(genmill, services, 
         assert genmill(*words).code == 0, line
 
 
-def test_ids_alone_need_no_more_than_ids(genmill, services, record):
+def test_status_tells_of_the_jobs_that_can_be_read_and_ids_are_found_alone(
+    genmill, services, pictures
+):
+    for name in ("m", "n"):
+        words = ("gan", "--dataset", pictures, "--name", name, "--max-steps", "9")
+        assert genmill("enqueue", "train", *words).code == 0
+    with services.database.write() as session:
+        session.execute(text("UPDATE jobs SET status = 'running'"))
     set_newest(services, "shards.report", "'[1]'")
     whole = genmill("job", "list", "-q")
-    assert (whole.code, len(whole.out.split())) == (0, 3)
-
-
-def test_status_tells_of_the_jobs_that_can_be_read(genmill, services, record):
-    with services.database.write() as session:
-        session.execute(text("UPDATE jobs SET status = 'running' WHERE kind = 'train'"))
-    set_newest(services, "shards.report", "'[1]'")
+    assert (whole.code, len(whole.out.split())) == (0, 2)
     found = genmill("status", "--json").json
     assert len(found["under_way"]) == 1
     assert "where a JSON object belongs" in found["database"]
