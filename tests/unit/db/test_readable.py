@@ -28,9 +28,7 @@ def named(each_record):
 
 def damage(record, name):
     with record.database.write() as session:
-        session.execute(
-            text(f"UPDATE schedules SET command = '{{}}' WHERE name = '{name}'")
-        )
+        session.execute(text(f"UPDATE schedules SET command = '{{}}' WHERE name = '{name}'"))
 
 
 def read(record, make=lambda rows: [row.name for (row,) in rows]):
