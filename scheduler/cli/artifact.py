@@ -106,13 +106,12 @@ def download(
     """Download what a job or a batch made; print the folder.
 
     Every digest is checked, and an interrupted download is resumed. Nothing is written outside DIR,
-    and samples of other downloads in it are not replaced.
-    Of a batch, each job has a folder of its id, but JSON Lines and Parquet are one file for all, in
-    the order of the batch.
+    and samples of other downloads in it are not replaced. Of a batch, each job has a folder of its
+    id, but JSON Lines and Parquet are one file for all, in the order of the batch.
 
     \b
     genmill artifact download 0199c0de -o digits
-    genmill artifact download 0199c0de -o digits --sample 17,20-30 --pattern '*.png'
+    genmill artifact download 0199c0de --sample 17,20-30 --pattern '*.png'
     genmill artifact download 0199c0de -o table --as parquet
     genmill artifact download 0199c0de -o tunes --as wav
     """

@@ -54,7 +54,7 @@ def add(name: str, path: Path, as_json: bool, **options: Any) -> None:
     genmill dataset add shakespeare tinyshakespeare.txt --split 90,10,0
     genmill dataset add flowers flowers.zip --size 64 --mode RGB
     genmill dataset add digits spoken.zip --kind audio
-    genmill dataset add letters letters.jsonl --clean --mask-personal --licence CC-BY-4.0
+    genmill dataset add letters mails.jsonl --mask-personal --licence CC-BY-4.0
     """
     from scheduler.datasets.add import add_dataset
     from worker.cleaning.recipe import Recipe
@@ -237,7 +237,7 @@ def withdraw(
     is published of these models and their samples: --take-down enqueues jobs that take it down.
 
     \b
-    genmill dataset withdraw faces 3f2a9c0d5b7e8812 ./their-picture.png --reason "asked to"
+    genmill dataset withdraw faces 3f2a9c0d5b7e8812 ./me.png --reason "asked to"
     """
     from db import lineage, published
     from scheduler.datasets import withdraw as withdrawing

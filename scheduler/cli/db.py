@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scheduler.cli.lazy import DeclaredChoice
-from scheduler.cli.options import Duration, as_json, listed
+from scheduler.cli.options import Duration, as_json, listed, shown
 from scheduler.cli.removal import agree
 
 KINDS = DeclaredChoice("scheduler.dispatch.retention:KINDS")
@@ -50,7 +50,7 @@ def upgrade() -> None:
 
 
 @db.command("check")
-@as_json
+@shown
 def check(as_json: bool) -> None:
     """Check that this version can use what is there; exit with 1 if not.
 
@@ -81,7 +81,7 @@ def check(as_json: bool) -> None:
         click.echo(f"schema {revision}: up to date")
         click.echo(f"models: {looked}")
         if wrong:
-            print_table(wrong, ("version", "found", "remedy"))
+            print_table(wrong, ("version", "found", "remedy"), prose=True)
     if wrong:
         raise GenmillError(f"{len(wrong)} of {to_count(looked.count, 'version')} would not load")
 

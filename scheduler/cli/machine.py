@@ -159,7 +159,7 @@ def _show_disk(*, as_json: bool) -> None:
         [row | {"size": to_size(row["size_bytes"])} for row in found[part]]
         for part in ("totals", "largest")
     )
-    print_table(totals, ("what", "size", "objects", "where"))
+    print_table(totals, ("what", "size", "objects", "where"), prose=True)
     if largest:
         print_table(largest, ("kind", "name", "size"), heading="LARGEST")
 

@@ -65,7 +65,8 @@ def add(
     \b
     genmill target add shelf folder /srv/shelf
     genmill target add bucket s3 s3://pictures/public --set rate=50
-    genmill target add hook webhook https://example.org/in --secret secret=env:HOOK_SECRET
+    genmill target add hook webhook https://example.org/in \\
+        --secret secret=env:HOOK_SECRET
     genmill target add files sftp sftp://example.org/in --set user=ann \\
         --set fingerprint=SHA256:... --secret key=file:/run/secrets/key
     """

@@ -259,6 +259,8 @@ def test_the_trail_is_found_by_time_action_and_subject(record):
     later = found.at + timedelta(hours=1)
     assert record.run(trail, since=later) == []
     assert record.run(trail, subject="digits") == []
+    record.run(audit_trail.note, "ann", "removed", job := columns.new_id())
+    assert [each.subject for each in record.run(trail, subject=job[:18])] == [job]
 
 
 def test_texts_are_the_same_for_ever(record):
