@@ -101,7 +101,7 @@ def show(reference: str, lineage: bool, as_json: bool) -> None:
         {"name": name, "size": to_size(file["size"]), "sha256": file["sha256"]}
         for name, file in document.pop("files").items()
     ]
-    warnings = document["metrics"].get("warnings")
+    warnings = "; ".join(document["metrics"].get("warnings", ()))
     print_fields(document | {"metrics": scalars(document["metrics"]), "warnings": warnings})
     print_table(files, ("name", "size", "sha256"), heading="FILES")
     for each in versions:
