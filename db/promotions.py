@@ -7,7 +7,7 @@ two changes at once the second fails. Refusals of the gate are in the history to
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session
 
 from db import ledger, models
@@ -92,12 +92,17 @@ def refuse(
     return _enter(session, model, alias, version, previous=previous, outcome=REFUSED, reason=reason)
 
 
-def history(session: Session, model: Model, alias: str | None = None) -> list[Promotion]:
-    """The entries of a model's aliases, or of one of them, oldest first."""
+def select_history(model: Model, alias: str | None = None) -> Select[Promotion]:
+    """The statement of the entries of a model's aliases, or of one of them, oldest first."""
     statement = select(Promotion).where(Promotion.model_id == model.id)
     if alias is not None:
         statement = statement.where(Promotion.alias == alias)
-    return list(session.scalars(statement.order_by(Promotion.at, Promotion.id)))
+    return statement.order_by(Promotion.at, Promotion.id)
+
+
+def history(session: Session, model: Model, alias: str | None = None) -> list[Promotion]:
+    """The entries of a model's aliases, or of one of them, oldest first."""
+    return list(session.scalars(select_history(model, alias)))
 
 
 def previous_holder(session: Session, model: Model, alias: str) -> ModelVersion:

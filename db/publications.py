@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from db import ledger
@@ -232,14 +232,10 @@ def abandon(session: Session, target_id: str) -> int:
     return len(found)
 
 
-def listing(
-    session: Session, chosen: Chosen, *, after: str = "", limit: int | None = None
-) -> list[tuple[Publication, Target]]:
-    """Publications with their targets, in the order in which they were first begun."""
+def select_chosen(chosen: Chosen, *, limit: int | None = None) -> Select[Publication, Target]:
+    """The statement of publications with their targets, in the order in which they were begun."""
     statement = select(Publication, Target).join(Target, Target.id == Publication.target_id)
-    statement = statement.where(*_conditions(chosen), Publication.id > after)
-    rows = session.execute(statement.order_by(Publication.id).limit(limit))
-    return [(row[0], row[1]) for row in rows]
+    return statement.where(*_conditions(chosen)).order_by(Publication.id).limit(limit)
 
 
 def publish_jobs(session: Session, job_ids: Collection[str]) -> list[str]:

@@ -85,7 +85,7 @@ def add_dataset(services, name="pets", kind="image"):
         return f"{name}:{found.number}"
 
 
-def add_evaluation(services, reference, items, *, dataset="pets"):
+def add_evaluation(services, reference, items, *, dataset="pets", judge=None):
     """Record an evaluation of a version, as an evaluate job would."""
     file = io.BytesIO()
     np.savez(file, **items.arrays)
@@ -102,7 +102,7 @@ def add_evaluation(services, reference, items, *, dataset="pets"):
                 version_id=version.id,
                 dataset_version_id=data.id,
                 job_id=job.id,
-                protocol={"name": items.protocol},
+                protocol={"name": items.protocol} | ({"judge": judge} if judge else {}),
                 protocol_sha256=hashlib.sha256(items.protocol.encode()).hexdigest(),
                 numbers=dict(items.numbers),
                 items_key=blob.key,

@@ -43,17 +43,20 @@ def list_artifacts(job: str, as_json: bool, quiet: bool) -> None:
     genmill artifact list 0199c0de
     """
     from db import artifacts
+    from db.readable import read_each, refuse_unreadable
     from scheduler.output.documents import artifact_document
     from scheduler.output.render import print_list, to_size
     from scheduler.results.waiting import find_job
 
     with open_record() as services, services.database.read() as session:
-        found = artifacts.of_job(session, find_job(session, job, kept=True).id)
-    documents = [artifact_document(each) for each in found]
-    rows = (
-        each | {"size": to_size(each["size"]), "sha256": each["sha256"][:12]} for each in documents
-    )
-    print_list(documents, COLUMNS, as_json=as_json, quiet=quiet, key="id", rows=rows)
+        found, bad = read_each(
+            session,
+            artifacts.select_of_job(find_job(session, job, kept=True).id),
+            lambda rows: [artifact_document(each) for (each,) in rows],
+        )
+    told = (each | {"size": to_size(each["size"]), "sha256": each["sha256"][:12]} for each in found)
+    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, key="id", rows=told)
+    refuse_unreadable("artifact", bad)
 
 
 @artifact.command("download")
@@ -103,15 +106,15 @@ def download(
 ) -> None:
     """Download what a job or a batch made; print the folder.
 
-    Every digest is checked, and an interrupted download is resumed. Nothing is written outside DIR.
-    Files that are made of samples, as MIDI and WAV are of notes, are marked anew with what of the
-    job's marks fits them; what does not is told, and listed in marks.json.
-    Of a batch, each job has a folder of its id, but JSON Lines and Parquet are one file for all, in
-    the order of the batch.
+    Every digest is checked, and an interrupted download is resumed. Nothing is written outside DIR,
+    and samples of other downloads in it are not replaced. Files that are made of samples, as MIDI
+    and WAV are of notes, are marked anew with what of the job's marks fits them; what does not is
+    told, and listed in marks.json. Of a batch, each job has a folder of its id, but JSON Lines and
+    Parquet are one file for all, in the order of the batch.
 
     \b
     genmill artifact download 0199c0de -o digits
-    genmill artifact download 0199c0de -o digits --sample 17,20-30 --pattern '*.png'
+    genmill artifact download 0199c0de --sample 17,20-30 --pattern '*.png'
     genmill artifact download 0199c0de -o table --as parquet
     genmill artifact download 0199c0de -o tunes --as wav
     """

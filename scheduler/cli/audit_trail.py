@@ -42,17 +42,21 @@ def audit(since: timedelta | None, as_json: bool, quiet: bool, **filters: Any) -
     genmill audit --subject digits:3
     """
     from db import audit_trail
+    from db.readable import read_each, refuse_unreadable
     from db.session import clock
     from scheduler.output.documents import audit_document
     from scheduler.output.render import print_list
 
     with open_record() as services, services.database.read() as session:
         start = clock(session) - since if since else None
-        found = [
-            audit_document(each) for each in audit_trail.entries(session, since=start, **filters)
-        ]
-    rows = [each | {"detail": _told(each["detail"])} for each in found]
-    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, key="id", rows=rows, prose=True)
+        found, bad = read_each(
+            session,
+            audit_trail.select_newest(since=start, **filters),
+            lambda rows: [audit_document(each) for (each,) in rows],
+        )
+    told = [each | {"detail": _told(each["detail"])} for each in found]
+    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, key="id", rows=told, prose=True)
+    refuse_unreadable("audit entry", bad)
 
 
 def _told(detail: dict[str, Any] | None) -> str:

@@ -60,7 +60,7 @@ def add(name: str, path: Path, as_json: bool, **options: Any) -> None:
     genmill dataset add shakespeare tinyshakespeare.txt --split 90,10,0
     genmill dataset add flowers flowers.zip --size 64 --mode RGB
     genmill dataset add digits spoken.zip --kind audio
-    genmill dataset add letters letters.jsonl --clean --mask-personal --licence CC-BY-4.0
+    genmill dataset add letters mails.jsonl --mask-personal --licence CC-BY-4.0
     """
     from scheduler.datasets.add import add_dataset
     from worker.cleaning.recipe import Recipe
@@ -103,24 +103,31 @@ def list_datasets(as_json: bool, quiet: bool) -> None:
     genmill dataset list
     """
     from db import datasets
+    from db.readable import read_each, refuse_unreadable
+    from db.tables import Dataset
     from scheduler.output.documents import dataset_document
     from scheduler.output.render import print_list, to_size
 
     with open_record() as services, services.database.read() as session:
-        found = [
-            dataset_document(each, datasets.versions(session, each)[-1])
-            for each in datasets.listing(session)
-        ]
-    rows = (
+        found, bad = read_each(
+            session,
+            datasets.select_all(),
+            lambda rows: [
+                dataset_document(each, datasets.versions(session, each)[-1]) for (each,) in rows
+            ],
+            called=Dataset.name,
+        )
+    told = (
         each
         | {
-            "items": sum(each["counts"].values()),
-            "labels": len(each["labels"]) or None,
-            "size": to_size(each["size_bytes"]),
+            "items": sum(each.get("counts", {}).values()),
+            "labels": len(each.get("labels", ())) or None,
+            "size": to_size(each.get("size_bytes", 0)),
         }
         for each in found
     )
-    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, rows=rows)
+    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, rows=told)
+    refuse_unreadable("dataset", bad)
 
 
 @dataset.command("show")
@@ -237,13 +244,13 @@ def withdraw(
     published of these models and their samples: --take-down enqueues jobs that take it down.
 
     \b
-    genmill dataset withdraw faces 3f2a9c0d5b7e8812 ./their-picture.png --reason "asked to"
+    genmill dataset withdraw faces 3f2a9c0d5b7e8812 ./me.png --reason "asked to"
     """
     from db import published
     from scheduler.output.render import print_json
     from scheduler.removal import withdrawal
     from scheduler.submission.take_downs import take_all_down
-    from worker.services.promotion import who
+    from worker.identity import who
 
     with open_record() as services:
         found = withdrawal.withdraw(

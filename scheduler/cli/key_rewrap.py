@@ -33,7 +33,7 @@ def rewrap(old_key_file: Path | None, old_key_command: str | None, as_json: bool
 
     \b
     openssl rand -hex 32 > new.key && chmod 400 new.key
-    GENMILL_KEY_FILE=$PWD/new.key genmill key rewrap --old-key-file ~/keys/master.key
+    GENMILL_KEY_FILE=$PWD/new.key genmill key rewrap --old-key-file old.key
     """
     from db.path_errors import reading
     from scheduler.output.render import print_json, to_count

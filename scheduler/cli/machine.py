@@ -161,13 +161,15 @@ def _show_disk(*, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    totals, largest = (
+    totals, largest, could_be_freed = (
         [row | {"size": to_size(row["size_bytes"])} for row in found[part]]
-        for part in ("totals", "largest")
+        for part in ("totals", "largest", "could_be_freed")
     )
-    print_table(totals, ("what", "size", "objects", "where"))
+    print_table(totals, ("what", "size", "objects", "where"), prose=True)
     if largest:
         print_table(largest, ("kind", "name", "size"), heading="LARGEST")
+    if could_be_freed:
+        print_table(could_be_freed, ("what", "size", "by"), heading="COULD BE FREED", prose=True)
 
 
 def _refuse_combinations(

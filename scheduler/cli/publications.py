@@ -34,6 +34,8 @@ def list_publications(
     """
     from db import jobs, targets
     from db import publications as record
+    from db.readable import read_each, refuse_unreadable
+    from db.tables import Publication
     from scheduler.output.documents import publication_document
     from scheduler.output.render import print_list
 
@@ -43,8 +45,13 @@ def list_publications(
             job_id=jobs.get(session, job, kept=True).id if job else None,
             state=state,
         )
-        rows = record.listing(session, chosen, limit=limit + 1)
-    found = [publication_document(*row) for row in rows[:limit]]
-    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, key="item")
-    if len(rows) > limit:
+        found, bad = read_each(
+            session,
+            record.select_chosen(chosen, limit=limit + 1),
+            lambda rows: [publication_document(*row) for row in rows],
+            called=Publication.item,
+        )
+    print_list(found[:limit], COLUMNS, as_json=as_json, quiet=quiet, key="item")
+    if len(found) + len(bad) > limit:
         click.echo(f"there are more: give --limit above {limit:,}", err=True)
+    refuse_unreadable("publication", bad)

@@ -112,18 +112,26 @@ def list_schedules(as_json: bool, quiet: bool) -> None:
     import shlex
 
     from db import schedules
+    from db.readable import read_each, refuse_unreadable
+    from db.tables import Schedule
     from scheduler.output.documents import schedule_document
     from scheduler.output.render import print_list, to_age
 
     with open_record() as services, services.database.read() as session:
-        found = [schedule_document(each) for each in schedules.listing(session)]
-    rows = (
+        found, bad = read_each(
+            session,
+            schedules.select_all(),
+            lambda rows: [schedule_document(each) for (each,) in rows],
+            called=Schedule.name,
+        )
+    told = (
         each
         | {"next_due": each["next_due"] and to_age(each["next_due"])}
         | {"command": shlex.join(each["command"])}
         for each in found
     )
-    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, rows=rows)
+    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, rows=told)
+    refuse_unreadable("schedule", bad)
 
 
 @schedule.command("show")

@@ -73,7 +73,7 @@ def train(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
 
     \b
     genmill enqueue train gan --dataset mnist --name digits --max-seconds 180
-    genmill enqueue train gpt --dataset books --name prose --set layers=4 --set width=128
+    genmill enqueue train gpt --dataset books --name prose --set layers=4
     """
     return _command({"kind": "train", "params": parse_settings(settings)}, options)
 
@@ -156,8 +156,8 @@ def generate(
     --prompts is one sample per line.
 
     \b
-    genmill enqueue generate digits --count 1000 --label 3 --accept 'confidence>=0.8'
-    genmill enqueue generate prose --count 50 --prompt "Once upon" --set temperature=0.8
+    genmill enqueue generate digits --count 9 --label 3 --accept 'confidence>=0.8'
+    genmill enqueue generate prose --count 5 --prompt "Once" --set temperature=0.8
     genmill enqueue generate faces --count 9 --dataset mine --set mode=reconstruct
     genmill enqueue generate digits --count 1000 --publish shelf
     """
@@ -218,7 +218,7 @@ def evaluate(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
 
     \b
     genmill enqueue evaluate digits --dataset mnist
-    genmill enqueue evaluate digits:2 --dataset mnist --count 2000 --against digits@champion
+    genmill enqueue evaluate digits:2 --dataset mnist --against digits@champion
     """
     return _command({"kind": "evaluate", "params": parse_settings(settings)}, options)
 
@@ -251,7 +251,7 @@ def batch(file: str, **how: Any) -> EnqueueCommand:
     standard input. A line without "seed" draws its own.
 
     \b
-    {"custom_id": "a", "kind": "generate", "model": "digits", "count": 100, "label": "3"}
+    {"custom_id": "a", "kind": "generate", "model": "digits", "count": 100}
     {"custom_id": "b", "kind": "generate", "model": "prose", "count": 5}
     """
     return EnqueueCommand(file=file, **how)

@@ -148,11 +148,6 @@ def retry(services: Services, job: Job, *, on_stored: OnStored = say_nothing) ->
         raise Refused(
             f"job {job.id} is {job.status}: only failed and cancelled jobs can be retried"
         )
-    if job.wanted is not None:  # which samples are accepted depends on all of them
-        spec = with_same_marks(load_spec(services.store, job.spec))
-        columns: Columns = {"priority": job.priority, "custom_id": job.custom_id}
-        columns["retry_of"] = job.id
-        return enqueue(services, spec, on_stored=on_stored, **columns)
     with services.database.read() as session:
         tombstones.refuse(session, job.id)
         shards = jobs.shards_of(session, job.id)
@@ -173,14 +168,17 @@ def retry(services: Services, job: Job, *, on_stored: OnStored = say_nothing) ->
 
 
 def _what_is_left(services: Services, job: Job, shards: Sequence[Shard]) -> NewJob:
-    ranges = [(s.start, s.stop) for s in shards if s.status != ShardState.SUCCEEDED]
-    if not ranges:
-        raise Refused(f"job {job.id} has nothing to retry: every shard succeeded")
+    ranges: list[tuple[int, int]] | None = None
+    if job.wanted is None:  # else which samples are accepted depends on all of them
+        ranges = [(s.start, s.stop) for s in shards if s.status != ShardState.SUCCEEDED]
+        if not ranges:
+            raise Refused(f"job {job.id} has nothing to retry: every shard succeeded")
     return prepare(
         services,
         with_same_marks(load_spec(services.store, job.spec)),
         priority=job.priority,
         custom_id=job.custom_id,
+        schedule_id=job.schedule_id,
         retry_of=job.id,
         after_id=job.after_id,
         ranges=ranges,

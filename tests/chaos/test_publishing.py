@@ -82,7 +82,7 @@ def check(made, receiver, job, publication) -> None:
     made.check()
     assert receiver.digests() == sorted(made.digests(job.id))
     with made.services.database.read() as session:
-        rows = publications.listing(session, Chosen(by_job_id=publication.id))
+        rows = session.execute(publications.select_chosen(Chosen(by_job_id=publication.id))).all()
     assert [row.state for row, _ in rows] == ["published"] * COUNT
     verified = None if receiver.kind in BLIND else True
     assert [row.marks_verified for row, _ in rows] == [verified] * COUNT
@@ -140,5 +140,5 @@ def test_a_worker_is_killed_while_it_takes_down(trial, places, receiver, point) 
     made.check()
     assert receiver.digests() == []
     with made.services.database.read() as session:
-        rows = publications.listing(session, Chosen(by_job_id=down.id))
+        rows = session.execute(publications.select_chosen(Chosen(by_job_id=down.id))).all()
     assert [row.state for row, _ in rows] == ["taken down"] * COUNT

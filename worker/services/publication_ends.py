@@ -29,10 +29,9 @@ def _all_refused(services: Services, job_id: str) -> str | None:
             return None
         made = {"job_id": spec["job"]} if spec["job"] else {}
         chosen = Chosen(target.id, by_job_id=job_id, state=REFUSED)
-        refused = publications.listing(session, chosen, limit=1)
-        if not refused:
+        item = session.scalar(publications.select_chosen(chosen, limit=1))
+        if item is None:
             return None
-        item = refused[0][0]
         found = published.counts(
             session, target.id, version_id=item.version_id, by_job_id=job_id, **made
         )

@@ -72,7 +72,7 @@ def publish_job(
     report = shard.report(*compared)
     path = folder / f"publication-{lease.claim.idx:06d}.json"
     path.write_bytes(canonical_json(report))
-    write = partial(_note, by_job=job.id, report=report)
+    write = partial(_note, by=job, report=report)
     return ShardResult([lease.put("report", path.name, path, "application/json")], [write])
 
 
@@ -234,12 +234,15 @@ def chunks(
         yield some
 
 
-def _note(session: Session, by_job: str, report: dict[str, Any]) -> None:
-    """Enter into the audit trail what was published, with a digest over its items and theirs."""
+def _note(session: Session, by: JobBrief, report: dict[str, Any]) -> None:
+    """Enter into the audit trail what was published, with a digest over its items and theirs.
+
+    It was published by who enqueued the job.
+    """
     subject = report["job"] or report["model"]
     kept = ("target", "published", "repaired", "put_back", "taken_down", "published_sha256")
-    detail = {"by_job": by_job, "refused": len(report["refused"])}
+    detail = {"by_job": by.id, "refused": len(report["refused"])}
     detail |= {name: report[name] for name in kept}
     for action in ("published", "taken_down"):
         if report[action]:
-            audit_trail.note(session, who(), action.replace("_", " "), subject, detail)
+            audit_trail.note(session, by.owner or who(), action.replace("_", " "), subject, detail)

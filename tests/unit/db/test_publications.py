@@ -44,7 +44,7 @@ def record(database, claim, target, *outcomes):
 
 def states(database):
     with database.read() as session:
-        return [row.state for row, _ in publications.listing(session, Chosen())]
+        return [row.state for row, _ in session.execute(publications.select_chosen(Chosen()))]
 
 
 def test_only_the_attempt_that_began_an_item_last_records_it(database, target):
@@ -112,7 +112,7 @@ def test_what_was_put_again_is_not_recorded_as_taken_down(database, target):
     first, second = claimed(database), claimed(database)
     begin(database, first, target)
     with database.read() as session:
-        read = [row for row, _ in publications.listing(session, Chosen())]
+        read = [row for row, _ in session.execute(publications.select_chosen(Chosen()))]
     items = [each._replace(job_id=first.job_id) for each in ITEMS[:1]]
     with database.write() as session:
         publications.begin(session, second, target, items)
@@ -125,7 +125,7 @@ def test_what_was_put_after_it_was_taken_down_is_begun_again(database, target):
     late, other = claimed(database), claimed(database)
     begin(database, late, target)
     with database.write() as session:
-        rows = [row for row, _ in publications.listing(session, Chosen())]
+        rows = [row for row, _ in session.execute(publications.select_chosen(Chosen()))]
         publications.take_down(session, other, rows[:1])
     assert record(database, late, target, Outcome(ITEMS[0].item, "there", True)) == []
     with database.write() as session:
@@ -142,7 +142,7 @@ def repair(database, claim, target, *items: str):
 
 def rows(database):
     with database.read() as session:
-        return [row for row, _ in publications.listing(session, Chosen())]
+        return [row for row, _ in session.execute(publications.select_chosen(Chosen()))]
 
 
 def test_a_repair_keeps_the_time_at_which_the_item_expires(database, target):
