@@ -48,6 +48,7 @@ class Going(NamedTuple):
     """A publish job that has not ended."""
 
     by_job_id: str
+    status: str
     target: str  # its name
     reference: str  # the job or the version that it is about
 
@@ -61,20 +62,34 @@ def expired(session: Session) -> list[Shown]:
     return [each for each in due if (each.target, each.reference) not in named]
 
 
-def going(session: Session, *, take_down: bool, before: str | None = None) -> list[Going]:
+def going(
+    session: Session,
+    *,
+    take_down: bool | None = None,
+    before: str | None = None,
+    target: str | None = None,
+    reference: str | None = None,
+) -> list[Going]:
     """The jobs that publish, or take down, and have not ended, oldest first.
 
-    With `before`, those that are older than that job.
+    Only those that are older than the job `before`, at a target, about a job or version.
     """
     spec: Any = Job.spec
-    columns = (spec[name].as_string() for name in ("target", "job", "model"))
-    statement = select(spec["take_down"].as_boolean(), Job.id, *columns)
-    older = Job.id < before if before else true()
-    unfinished = statement.where(Job.kind == "publish", Job.status.not_in(FINAL), older)
+    names = {name: spec[name].as_string() for name in ("target", "job", "model")}
+    wanted = [Job.kind == "publish", Job.status.not_in(FINAL)]
+    if before is not None:
+        wanted.append(Job.id < before)
+    if target is not None:
+        wanted.append(names["target"] == target)
+    if reference is not None:
+        wanted.append(func.coalesce(names["job"], names["model"]) == reference)
+    statement = select(spec["take_down"].as_boolean(), Job.id, Job.status, *names.values())
     return [
-        Going(by, target, job_id or model)
-        for removes, by, target, job_id, model in session.execute(unfinished.order_by(Job.id))
-        if bool(removes) is take_down
+        Going(by, status, at, job_id or model)
+        for removes, by, status, at, job_id, model in session.execute(
+            statement.where(*wanted).order_by(Job.id)
+        )
+        if take_down is None or bool(removes) is take_down
     ]
 
 

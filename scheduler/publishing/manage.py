@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pydantic_core import from_json
 from sqlalchemy.orm import Session
 
-from db import audit_trail, jobs, publications, published, targets
+from db import audit_trail, publications, published, targets
 from db.errors import Refused
 from db.publications import THERE
 from db.tables import Target
@@ -138,9 +138,8 @@ def remove_target(services: Services, name: str, *, abandon: bool) -> int:
 
     def work(session: Session) -> int:
         target = targets.get(session, name)
-        for job in jobs.unfinished(session, kind="publish", limit=1000):
-            if job.spec["target"] == name:
-                raise Refused(f"job {job.id} is {job.status}, and publishes at {name!r}")
+        for each in published.going(session, target=name):
+            raise Refused(f"job {each.by_job_id} is {each.status}, and publishes at {name!r}")
         states = published.by_state(session, target.id)
         there = [f"{states[each]:,} items are {each}" for each in THERE if each in states]
         if there and not abandon:

@@ -187,16 +187,18 @@ class _Session:
     @asynccontextmanager
     async def client(self) -> "AsyncIterator[SFTPClient]":
         """The client, connected; the library's errors become ours."""
+        opened: SFTPClient | None = None
         try:
             async with self._opening:
                 if self._opened is None:
                     self._opened = await self._connect()
-            yield self._opened
+                opened = self._opened
+            yield opened
         except Exception as error:
             ours = self._ours(error)
             if ours is None:
                 raise
-            if isinstance(ours, TargetAway):
+            if isinstance(ours, TargetAway) and self._opened is opened:  # not one since then
                 await self._disconnect()
             raise ours from error
 

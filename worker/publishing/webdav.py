@@ -48,7 +48,13 @@ class Webdav(ItemFiles[WebdavSettings]):
     @classmethod
     def place(cls, address: str) -> addresses.Server:
         """See `Target.place`."""
-        return addresses.endpoint(address)
+        found = addresses.endpoint(address)
+        if set(found.path) & set("%?#"):  # the client escapes a path twice, or not at all
+            raise Refused(
+                f"{addresses.ADDRESS} has an escaped %, ? or # in its path",
+                remedy="use a folder whose name has none of them",
+            )
+        return found
 
     def __str__(self) -> str:
         return self._server.url

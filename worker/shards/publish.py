@@ -160,15 +160,20 @@ class _Shard:
 
     def _wait_for_others(self) -> None:
         """Pause while an older job takes down here what this one publishes, or the reverse."""
-        spec, job_id = self.pinned.spec, self.lease.claim.job_id
+        spec = self.pinned.spec
         with self.services.database.read() as session:
-            older = published.going(session, take_down=not spec.take_down, before=job_id)
-        does = "publishes" if spec.take_down else "takes it down"
-        for each in older:
-            if (each.target, each.reference) == (spec.target, spec.job or spec.model):
-                raise TargetAway(
-                    f"job {each.by_job_id} {does} at {spec.target!r}", remedy="cancel it, or wait"
-                )
+            older = published.going(
+                session,
+                take_down=not spec.take_down,
+                before=self.lease.claim.job_id,
+                target=spec.target,
+                reference=spec.job or spec.model,
+            )
+        if older:
+            does = "publishes" if spec.take_down else "takes it down"
+            raise TargetAway(
+                f"job {older[0].by_job_id} {does} at {spec.target!r}", remedy="cancel it, or wait"
+            )
 
     def _on_record(self, *, expired: bool = False) -> list[Publication]:
         spec = self.pinned.spec

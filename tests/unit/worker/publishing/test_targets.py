@@ -302,7 +302,10 @@ def test_a_wrong_password_is_told_without_it(tmp_path, monkeypatch, caplog):
 
 
 WRONG = {
-    "webdav": ["http://example.org/in", "https://ann:canary@h/", "ftp://h/", "https://h/?canary=1"],
+    "webdav": [
+        *("http://example.org/in", "https://ann:canary@h/", "ftp://h/", "https://h/?canary=1"),
+        *("https://h/canary%2541", "https://h/canary%3Fx"),
+    ],
     "webhook": ["http://10.0.0.1/in", "https://canary@h/", "canary"],
     "sftp": ["sftp://ann:canary@h/in", "ssh://h/in", "sftp:///in"],
     "s3": [
