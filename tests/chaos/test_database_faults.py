@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from db.errors import Unreachable
 from scheduler.dispatch.rounds import run_round
+from tests.chaos.forked import changed
 from tests.chaos.proxy import Proxy, proxied
 from tests.chaos.scenarios import GENERATE, NAMED, command, start, work_through
 from tests.chaos.trial import (
@@ -19,7 +20,6 @@ from tests.chaos.trial import (
     SERVERS,
     START_S,
     Trial,
-    changed,
 )
 from tests.integration.conftest import PATIENCE_S
 from tests.servers import PostgreSQL, autocommitting, create_database, own_postgresql

@@ -2,9 +2,10 @@
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -14,6 +15,7 @@ from db.states import FINAL
 from db.tables import Job
 from scheduler.dispatch.rounds import run_round
 from tests.chaos.auditor import Auditor, made_twice
+from tests.chaos.forked import Forked, changed, command, fork
 from tests.chaos.remembering import Remembering
 from tests.chaos.table import Row
 from tests.integration.conftest import PATIENCE_S, add_digits, add_tiny
@@ -32,12 +34,6 @@ RING_BOUND_S = DEADLINE_S + LOOP_S + START_S
 # of a service that is away for longer than leases last; two minutes for leases of a minute
 AWAY_S = float(os.environ.get("CHAOS_REFUSES_S", "12"))
 GRACE_S = 60.0  # on a machine that is busy with other things
-
-
-def changed(settings: Settings, **changes: object) -> Settings:
-    """The settings with changes, which what follows from them has too."""
-    given = {name: getattr(settings, name) for name in Settings.model_fields}
-    return Settings(_env_file=None, **(given | changes))
 
 
 class Trial(Remembering):
@@ -69,7 +65,16 @@ class Trial(Remembering):
         """Note that the fault has just been injected."""
         self.row.inject(times)
 
-    def start(self, job: Job, **settings: object) -> subprocess.Popen[bytes]:
+    def worker(self, *, path: Path | None = None, **settings: object) -> Any:
+        """`Deployment.worker`, forked: one with modules or clocks of its own is started anew."""
+        if path is not None or "LD_PRELOAD" in os.environ:
+            return super().worker(path=path, **settings)
+        given = changed(self.settings, **settings)
+        log = self.settings.home / f"worker-{len(self.processes)}.log"
+        self.processes.append(Forked(fork(command("worker"), given, os.environ, log)))
+        return self.processes[-1]
+
+    def start(self, job: Job, **settings: object) -> Any:
         """Start a worker; return once it makes samples of the job. Call it while `held`."""
         process = self.worker(**settings)
         self.wait("samples", lambda: running(self, job))
