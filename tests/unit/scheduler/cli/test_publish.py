@@ -15,6 +15,7 @@ from db.session import clock
 from db.states import FINAL, JobState
 from db.tables import ModelVersion, Publication, Shard
 from scheduler.dispatch.chains import move_chains_on
+from scheduler.submission.sharding import publish_size
 from tests.receivers import (
     VARIABLES,
     Bucket,
@@ -26,6 +27,7 @@ from tests.receivers import (
     record_of,
     running,
 )
+from worker.publishing.folder import Folder
 from worker.publishing.hub import Hub
 from worker.services.samples import entries, sample_objects
 
@@ -226,6 +228,33 @@ def test_a_repair_that_was_broken_off_goes_on(genmill, services, picture_job, sh
     work()
     assert published(genmill, again) == {"put back": 5}
     assert shelf.digests() == digests(services, picture_job)
+
+
+def test_what_is_made_of_all_items_is_written_by_shards_that_change_some(
+    genmill, services, picture_job, shelf, work, monkeypatch
+):
+    monkeypatch.setattr("scheduler.submission.sharding.ITEMS_PER_SHARD", 2)
+    finish, finished = Folder.finish, []
+    monkeypatch.setattr(Folder, "finish", lambda self: finished.append(finish(self)))
+    words = ("publish", picture_job, "--target", "shelf")
+    for missing, times, found in (
+        (0, 3, ALL),
+        (0, 1, {"unchanged": 5}),  # by the first: somebody may have changed them, too
+        (1, 2, {"put back": 1, "unchanged": 4}),
+    ):
+        for path in sorted(shelf.folder.rglob("*.png"))[5 - missing :]:
+            path.unlink()
+        finished.clear()
+        job_id = genmill(*words).out.strip()
+        work()
+        assert (published(genmill, job_id), len(finished)) == (found, times)
+
+
+@pytest.mark.parametrize(
+    ("items", "size"), [(0, 200), (20_000, 200), (20_001, 201), (1_000_000, 10_000)]
+)
+def test_a_publish_job_has_a_hundred_shards_at_most(items, size):
+    assert publish_size(items) == size
 
 
 def test_waiting_tells_what_became_of_the_items(genmill, picture_job, shelf, work):
@@ -600,8 +629,6 @@ def test_what_a_target_kept_of_an_item_that_it_refused_is_taken_down(
 def test_a_target_that_gives_back_other_bytes_keeps_nothing(
     genmill, services, picture_job, shelf, work, monkeypatch
 ):
-    from worker.publishing.folder import Folder
-
     fetch = Folder.fetch
     monkeypatch.setattr(
         Folder, "fetch", lambda self, place: fetch(self, place) + b"!" * ("03.png" in place)
@@ -664,8 +691,6 @@ def test_a_take_down_of_what_was_never_published_is_refused(
 @pytest.fixture
 def meanwhile(monkeypatch):
     """Have something done once, when the first item is about to be put in a folder."""
-    from worker.publishing.folder import Folder
-
     put, lock, acts = Folder.put, threading.Lock(), []
 
     def act_and_put(self, *args):
