@@ -150,7 +150,12 @@ def _enqueue_options(function: Callable[..., EnqueueCommand]) -> Callable[..., E
             "--idempotency-key", metavar="K", help="Return the job that K created, if any."
         ),
         click.option(
-            "--priority", type=int, default=0, metavar="N", help="Higher runs first (default 0)."
+            "--priority",
+            type=int,
+            default=0,
+            show_default=True,
+            metavar="N",
+            help="Higher runs first.",
         ),
         click.option(
             "--timeout",
@@ -242,7 +247,7 @@ def finetune(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
     "--tries",
     type=click.IntRange(1),
     metavar="N",
-    help="With --accept: fail after N samples for each that is wanted (default 10).",
+    help="With --accept: fail after N samples for each that is wanted. Default: 10.",
 )
 @click.option("--label", metavar="L", help="Samples of this class only. Default: all in turn.")
 @click.option(
