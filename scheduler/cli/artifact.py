@@ -66,7 +66,7 @@ def list_artifacts(job: str, as_json: bool, quiet: bool) -> None:
     "--output",
     type=PathArgument(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Target folder (default genmill-JOB).",
+    help="Target folder. Default: genmill-JOB.",
 )
 @click.option(
     "--as",
@@ -82,14 +82,14 @@ def list_artifacts(job: str, as_json: bool, quiet: bool) -> None:
     type=Numbers(),
     multiple=True,
     metavar="N",
-    help="Only the samples with these numbers, as in 17,20-30. Can be repeated.",
+    help="Only the samples with these numbers, as in 17,20-30; repeatable.",
 )
 @click.option(
     "--pattern",
     "patterns",
     multiple=True,
     metavar="GLOB",
-    help="Only files whose names match, as in '*.png'. Can be repeated.",
+    help="Only files whose names match, as in '*.png'; repeatable.",
 )
 @click.option(
     "--partial", is_flag=True, help="Take what is there so far of a job that has not ended."
@@ -187,7 +187,12 @@ def _counted(done: "Downloaded | Verified") -> str:
 @artifact.command("url")
 @click.argument("artifact_id", metavar="ARTIFACT")
 @click.option(
-    "--expires", type=Duration(), default="15m", help="How long the URL is valid (default 15m)."
+    "--expires",
+    type=Duration(),
+    default="15m",
+    show_default=True,
+    metavar="15m",
+    help="How long the URL is valid.",
 )
 @as_json
 def url(artifact_id: str, expires: timedelta, as_json: bool) -> None:

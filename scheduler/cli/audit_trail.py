@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from scheduler.cli.options import Duration, listed
+from scheduler.cli.options import Duration, listed, with_limit
 from scheduler.cli.record import open_record
 
 COLUMNS = ("at", "action", "subject", "who", "detail")
@@ -21,13 +21,7 @@ COLUMNS = ("at", "action", "subject", "who", "detail")
 @click.option(
     "--subject", metavar="NAME", help="Only what was done to this: NAME:VERSION, an id or a name."
 )
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 10_000),
-    default=50,
-    metavar="N",
-    help="At most N (default 50).",
-)
+@with_limit("entries")
 @listed
 def audit(since: timedelta | None, as_json: bool, quiet: bool, **filters: Any) -> None:
     """List who published, promoted, forced, withdrew, removed, changed keys or restored a backup.

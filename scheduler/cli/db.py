@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scheduler.cli.lazy import DeclaredChoice
-from scheduler.cli.options import Duration, as_json, listed, shown
+from scheduler.cli.options import Duration, as_json, listed, shown, with_limit
 from scheduler.cli.removal import agree
 
 KINDS = DeclaredChoice("scheduler.dispatch.retention:KINDS")
@@ -179,13 +179,7 @@ def _rows(
     type=click.Choice(["job", "batch", "model", "dataset", "artifact"]),
     help="Only what was of this kind. Default: all but artifacts.",
 )
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 10_000),
-    default=50,
-    metavar="N",
-    help="At most N (default 50).",
-)
+@with_limit("of them")
 @listed
 def removed(kind: str | None, limit: int, as_json: bool, quiet: bool) -> None:
     """List what was removed, the latest first: what it was, how large, by whom and when.

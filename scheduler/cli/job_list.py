@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scheduler.cli.lazy import DeclaredChoice
-from scheduler.cli.options import Duration, listed
+from scheduler.cli.options import Duration, listed, with_limit
 from scheduler.cli.record import open_record
 
 if TYPE_CHECKING:
@@ -39,13 +39,7 @@ COLUMNS = ("id", "kind", "model", "status", "progress", "created_at")
     "--since", type=Duration(), metavar="1h", help="Only jobs created within this time span."
 )
 @click.option("--before", metavar="ID", help="Only jobs older than this one: the next page.")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 10_000),
-    default=50,
-    metavar="N",
-    help="At most N jobs (default 50).",
-)
+@with_limit("jobs")
 @listed
 def list_jobs(
     batch: str | None,

@@ -21,7 +21,7 @@ COLUMNS = ("id", "purpose", "tenant", "state", "signer", "created_at", "revoked_
 PURPOSE = DeclaredChoice("db.keys:Purpose")
 
 _tenant = click.option(
-    "--tenant", metavar="NAME", help="Whose key it is (default: that of GENMILL_TENANT)."
+    "--tenant", metavar="NAME", help="Whose key it is. Default: that of GENMILL_TENANT."
 )
 _name = click.option(
     "--name",

@@ -19,7 +19,7 @@ UNDER_WAY = ("id", "kind", "model", "progress")
     "--workers",
     type=click.IntRange(0, 256),
     metavar="N",
-    help="Number of workers (default 1). With 0, workers are started by hand, and PyTorch is not "
+    help="Number of workers. Default: 1. With 0, workers are started by hand, and PyTorch is not "
     "needed.",
 )
 @click.option(

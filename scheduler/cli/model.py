@@ -173,7 +173,7 @@ def export(reference: str, folder: Path, merge: bool, as_json: bool) -> None:
 
 @model.command("import")
 @click.argument("folder", type=PathArgument(path_type=Path), metavar="DIR")
-@click.option("--name", required=True, metavar="N", help="Name of the model.")
+@click.option("--name", required=True, metavar="MODEL", help="Name of the model.")
 @click.option(
     "--unwrap",
     is_flag=True,

@@ -17,8 +17,9 @@ from scheduler.submission.path_arguments import PathArgument
     "--line",
     type=click.IntRange(1),
     default=1,
+    show_default=True,
     metavar="N",
-    help="Of a .jsonl file, the sample in line N (default 1).",
+    help="Of a .jsonl file, the sample in line N.",
 )
 @shown
 def show(what: str, line: int, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 import click
 
 from scheduler.cli.lazy import DeclaredChoice
-from scheduler.cli.options import listed
+from scheduler.cli.options import listed, with_limit
 from scheduler.cli.record import open_record
 
 STATES = DeclaredChoice("db.publications:STATES")
@@ -19,9 +19,7 @@ def publications() -> None:
 @click.option("--target", metavar="NAME", help="Only at this target.")
 @click.option("--job", metavar="ID", help="Only samples of this job, or what it has published.")
 @click.option("--state", type=STATES, help="Only those in this state.")
-@click.option(
-    "--limit", type=click.IntRange(1), default=1000, show_default=True, help="How many at most."
-)
+@with_limit("publications", default=1000, most=1_000_000)
 @listed
 def list_publications(
     target: str | None, job: str | None, state: str | None, limit: int, as_json: bool, quiet: bool

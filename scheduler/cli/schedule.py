@@ -38,25 +38,32 @@ def schedule() -> None:
     help="Cron expression: minute hour day month weekday.",
 )
 @click.option(
-    "--timezone", default="UTC", metavar="TZ", help="Time zone, as in Europe/Berlin (default UTC)."
+    "--timezone",
+    default="UTC",
+    show_default=True,
+    metavar="TZ",
+    help="Time zone, as in Europe/Berlin.",
 )
 @click.option(
     "--missed",
     type=MISSED,
     default="skip",
-    help="Due times missed while no scheduler ran: skip them (default), or run once for all.",
+    show_default=True,
+    help="Due times missed while no scheduler ran: skip them, or run once for all.",
 )
 @click.option(
     "--overlap",
     type=OVERLAP,
     default="skip",
-    help="While the previous job still runs: skip (default) or queue another.",
+    show_default=True,
+    help="While the previous job still runs: skip the run, or queue another.",
 )
 @click.option(
     "--seed",
     default="fresh",
-    metavar="fixed|fresh|N",
-    help="Seed of the jobs: a fresh one at each run (default), one drawn now for all runs, or N.",
+    show_default=True,
+    metavar="fresh|fixed|N",
+    help="Seed of the jobs: a fresh one at each run, one drawn now for all runs, or N.",
 )
 @click.option(
     "--only-if-new-data",

@@ -109,7 +109,7 @@ def finetune(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
     "--tries",
     type=click.IntRange(1),
     metavar="N",
-    help="With --accept: fail after N samples for each that is wanted (default 10).",
+    help="With --accept: fail after N samples for each that is wanted. Default: 10.",
 )
 @click.option("--label", metavar="L", help="Samples of this class only. Default: all in turn.")
 @click.option(

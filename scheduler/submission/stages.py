@@ -29,7 +29,7 @@ def stage_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         publish_option,
         click.option(
-            "--alias", metavar="A", help=f"Alias to give with --promote (default {CHAMPION})."
+            "--alias", metavar="NAME", help=f"Alias to give with --promote. Default: {CHAMPION}."
         ),
         click.option(
             "--policy",
