@@ -5,9 +5,10 @@ counted with its reason, for the manifest.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import repeat
 from typing import Any, TypeVar
 
 from db.errors import MarkFailed
@@ -29,14 +30,15 @@ class Count:
     applied: int = 0
     not_applied: Counter[str] = field(default_factory=Counter)  # by the reason
 
-    def note(self, why: str) -> None:
-        """Count a sample that has the mark, or that lacks it for a reason."""
-        if not why:
-            self.applied += 1
-        elif why in self.not_applied or len(self.not_applied) < MAX_REASONS:
-            self.not_applied[why] += 1
-        else:
-            self.not_applied[OTHER] += 1
+    def note(self, whys: Iterable[str]) -> None:
+        """Count samples: each has the mark, which is an empty text, or lacks it for a reason."""
+        for why, samples in Counter(whys).items():
+            if not why:
+                self.applied += samples
+            elif why in self.not_applied or len(self.not_applied) < MAX_REASONS:
+                self.not_applied[why] += samples
+            else:
+                self.not_applied[OTHER] += samples
 
     @property
     def data(self) -> dict[str, Any]:
@@ -53,6 +55,7 @@ class Marker:
     def __init__(self, marking: Marking) -> None:
         self._marking = marking
         self._marks = sorted(map(find_mark, marking.profile.marks), key=_in_order)
+        self._misfits = {mark.name: mark.misfit_of_job(marking) for mark in self._marks}
         self.counts = {mark.name: Count() for mark in self._marks}
 
     @property
@@ -87,14 +90,15 @@ class Marker:
             if mark.stage in stages and fitting[mark.name]:
                 yield mark, fitting[mark.name]
 
-    def _fitting(self, mark: Mark, samples: Sequence[SampleRecord]) -> list[int]:
-        places = []
-        for place, sample in enumerate(samples):
-            if why := mark.misfit(sample, self._marking):
-                self.counts[mark.name].note(why)
-            else:
-                places.append(place)
-        return places
+    def _fitting(self, mark: Mark, samples: Sequence[SampleRecord]) -> Sequence[int]:
+        if why := self._misfits[mark.name]:
+            self.counts[mark.name].note([why] * len(samples))
+            return ()
+        whys = [mark.misfit(sample, self._marking) for sample in samples]
+        if not any(whys):
+            return range(len(samples))
+        self.counts[mark.name].note(filter(None, whys))
+        return [place for place, why in enumerate(whys) if not why]
 
     def _with_content(
         self, samples: Sequence[SampleRecord], fitting: Fitting
@@ -117,24 +121,32 @@ class Marker:
         self, samples: Sequence[SampleRecord], data: Sequence[bytes], fitting: Fitting
     ) -> None:
         """Count what reads back; raise `MarkFailed` for what does not and should."""
-        by_place: list[list[Mark]] = [[] for _ in samples]
+        turns: list[list[tuple[list[str], Iterator[str]]]] = [[] for _ in samples]
+        missed: dict[str, list[str]] = {}
         for mark in self._marks:
-            for place in fitting[mark.name]:
-                by_place[place].append(mark)
-        for sample, made, marks in zip(samples, data, by_place, strict=True):
-            for mark in marks:
-                missed = self._missed(mark, sample, made) if mark.is_written else ""
-                self.counts[mark.name].note(missed)
+            places, missed[mark.name] = fitting[mark.name], []
+            some, files = _chosen(samples, places), _chosen(data, places)
+            found = self._missed(mark, some, files) if mark.is_written else repeat("")
+            for place in places:
+                turns[place].append((missed[mark.name], found))
+        for turn in turns:  # file by file: some marks read the same part of one
+            for whys, found in turn:
+                whys.append(next(found))
+        for name, whys in missed.items():
+            self.counts[name].note(whys)
 
-    def _missed(self, mark: Mark, sample: SampleRecord, data: bytes) -> str:
+    def _missed(
+        self, mark: Mark, samples: Sequence[SampleRecord], data: Sequence[bytes]
+    ) -> Iterator[str]:
+        """For each sample, what `_missing` says."""
+        readings = mark.read_back(samples, data, self._marking)
+        for sample, reading in zip(samples, readings, strict=True):
+            yield "" if reading is None else self._missing(mark, sample, reading)
+
+    def _missing(self, mark: Mark, sample: SampleRecord, reading: Reading) -> str:
         """Why a mark that may be missed does not read back; empty if it does."""
-        marking = self._marking
-        reading = mark.read(data, marking.keys, marking.medium)
-        fault = _fault(reading, mark.expected(sample, marking))
-        may_miss = reading.state in (
-            {NOT_APPLICABLE, ABSENT} if mark.statistical else {NOT_APPLICABLE}
-        )
-        if fault and not may_miss:
+        fault = _fault(reading, mark.expected(sample, self._marking))
+        if fault and not _may_miss(mark, reading):
             raise MarkFailed(
                 f"the mark {mark.name} of sample {sample.index} failed: {fault}",
                 remedy=f"see what docs/marks.md says of it, or leave {mark.name} out",
@@ -159,6 +171,10 @@ def _fault(reading: Reading, expected: Mapping[str, Any]) -> str:
             found = repr(reading.says.get(name))[:80]
             return f"its {name} reads back as {found}, not {value!r:.80}"
     return ""
+
+
+def _may_miss(mark: Mark, reading: Reading) -> bool:
+    return reading.state == NOT_APPLICABLE or (mark.statistical and reading.state == ABSENT)
 
 
 def _in_order(mark: Mark) -> tuple[int, int, str]:

@@ -1,6 +1,6 @@
 """The record in the file: model, weights, seed and settings, in plain JSON. Every sample has it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
@@ -28,9 +28,24 @@ class RecordMark(Mark):
             state = DAMAGED if medium.claims(data) and b"genmill" in data else ABSENT
             return Reading(self.name, state, why=error.message if state == DAMAGED else "")
 
+    def read_back(
+        self, samples: Sequence[SampleRecord], data: Sequence[bytes], marking: Marking
+    ) -> Iterator[Reading | None]:
+        """A record need not be parsed if its text is, letter for letter, that of the sample's."""
+        for sample, each in zip(samples, data, strict=True):
+            written = _has_text(each, sample.shared.text(sample.index), marking.medium)
+            yield None if written else self.read(each, marking.keys, marking.medium)
+
     def expected(self, sample: SampleRecord, marking: Marking) -> Mapping[str, JsonValue]:
         """The whole record."""
         return {**sample.shared.record, "index": sample.index}
+
+
+def _has_text(data: bytes, text: str, medium: "Medium") -> bool:
+    try:
+        return medium.record_text(data) == text
+    except BadInput:
+        return False
 
 
 MARK = RecordMark()

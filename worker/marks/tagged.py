@@ -1,7 +1,7 @@
 """What marks share that are metadata: tags, which each medium writes where its readers look."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import JsonValue
@@ -22,14 +22,38 @@ class TagMark(Mark):
     stage = Stage.BYTES
     properties: ClassVar[Mapping[str, str]]  # the XMP property of each tag, by the tag's name
 
+    varies: ClassVar[bool] = False  # whether the texts depend on the sample, not on the job alone
+
     @abstractmethod
     def texts(self, sample: SampleRecord, marking: Marking) -> dict[str, str]:
         """The text of each tag that the sample gets, by the tag's name."""
 
     def tags(self, sample: SampleRecord, marking: Marking) -> Sequence[Tag]:
         """The texts as tags."""
-        texts = self.texts(sample, marking).items()
-        return [Tag(name, text, self.properties[name]) for name, text in texts]
+
+        def make() -> list[Tag]:
+            texts = self.texts(sample, marking).items()
+            return [Tag(name, text, self.properties[name]) for name, text in texts]
+
+        return make() if self.varies else marking.once(f"tags of {self.name}", make)
+
+    def _places(self, sample: SampleRecord, marking: Marking) -> Mapping[str, str]:
+        """The text in each place of a sample's file."""
+
+        def make() -> dict[str, str]:
+            tags, places = self.tags(sample, marking), marking.medium.tag_places
+            return {at: tag.text for tag in tags for at in places(tag.name, tag.xmp)}
+
+        return make() if self.varies else marking.once(f"places of {self.name}", make)
+
+    def read_back(
+        self, samples: Sequence[SampleRecord], data: Sequence[bytes], marking: Marking
+    ) -> Iterator[Reading | None]:
+        """A file says all that is expected if every place of every text holds that text."""
+        for sample, each in zip(samples, data, strict=True):
+            places = self._places(sample, marking)
+            whole = places and places.items() <= _tags_in(each, marking.medium).items()
+            yield None if whole else self.read(each, marking.keys, marking.medium)
 
     def expected(self, sample: SampleRecord, marking: Marking) -> Mapping[str, JsonValue]:
         """Every text, in every place."""
@@ -54,3 +78,10 @@ class TagMark(Mark):
         if not says:
             return Reading(self.name, ABSENT)
         return Reading(self.name, PRESENT, {**says, "missing": missing})
+
+
+def _tags_in(data: bytes, medium: "Medium") -> Mapping[str, str]:
+    try:
+        return medium.read_tags(data)
+    except BadInput:
+        return {}

@@ -146,6 +146,10 @@ class Medium(ABC):
         """The record inside a sample's bytes; `BadInput` if there is none."""
 
     @abstractmethod
+    def record_text(self, data: bytes) -> str:
+        """The record inside a sample's bytes as JSON, letter for letter; `BadInput` if none."""
+
+    @abstractmethod
     def with_tags(self, data: bytes, tags: Sequence[Tag]) -> bytes:
         """A sample's file with tags that it does not have yet."""
 

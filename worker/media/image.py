@@ -41,7 +41,12 @@ from worker.media.samples.contact_sheet import contact_sheet, shrink
 from worker.media.samples.containers import Output, SampleRecord, Tar
 from worker.media.samples.exhibit import LARGEST, Exhibit, draw
 from worker.media.samples.parts import Part, png_parts
-from worker.media.samples.png import encode_png, read_pixels, read_png_record
+from worker.media.samples.png import (
+    encode_png,
+    png_record_text,
+    read_pixels,
+    read_png_record,
+)
 from worker.media.samples.png_tags import png_places, read_picture_tags, tag_png
 from worker.media.samples.record import Record
 from worker.media.samples.tags import Label, Tag
@@ -210,6 +215,10 @@ class ImageMedium(Medium):
     def read_record(self, data: bytes) -> Record:
         """The record in the PNG file's text chunk."""
         return read_png_record(data)
+
+    def record_text(self, data: bytes) -> str:
+        """The text chunk."""
+        return png_record_text(data)
 
     def with_tags(self, data: bytes, tags: Sequence[Tag]) -> bytes:
         """In an XMP packet, EXIF fields and text chunks."""

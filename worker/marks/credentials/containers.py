@@ -20,7 +20,7 @@ class Container(ABC):
         """What is before and after the chunk, with lengths corrected for a store of this size."""
 
     @abstractmethod
-    def chunk(self, store: bytes) -> bytes:
+    def chunk(self, store: bytes | bytearray) -> bytes:
         """The chunk that holds a manifest store."""
 
     @abstractmethod
@@ -43,10 +43,10 @@ class Png(Container):
         """See `Container.split`."""
         return content[: self.header_end], content[self.header_end :]
 
-    def chunk(self, store: bytes) -> bytes:
+    def chunk(self, store: bytes | bytearray) -> bytes:
         """See `Container.chunk`."""
-        body = b"caBX" + store
-        return b"".join((len(store).to_bytes(4), body, zlib.crc32(body).to_bytes(4)))
+        check = zlib.crc32(store, zlib.crc32(b"caBX"))
+        return b"".join((len(store).to_bytes(4), b"caBX", store, check.to_bytes(4)))
 
     def find(self, data: bytes) -> tuple[range, range] | None:
         """See `Container.find`."""
@@ -84,7 +84,7 @@ class Riff(Container):
         before = b"".join((content[:4], struct.pack("<I", size), content[8:]))
         return before, bytes(store_size % 2)
 
-    def chunk(self, store: bytes) -> bytes:
+    def chunk(self, store: bytes | bytearray) -> bytes:
         """See `Container.chunk`."""
         return b"".join((b"C2PA", struct.pack("<I", len(store)), store))
 

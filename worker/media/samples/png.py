@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 
 from db.errors import BadInput, NonFinite, raise_outage
 from worker.media.samples.containers import SampleRecord, describe
-from worker.media.samples.png_chunks import SIGNATURE, chunk, texts
+from worker.media.samples.png_chunks import SIGNATURE, chunk, metadata
 from worker.media.samples.record import Record, SharedRecord, parse_record
 
 Pixels = npt.NDArray[np.uint8]
@@ -67,13 +67,21 @@ def read_png_record(source: Path | bytes) -> Record:
     name = str(source) if isinstance(source, Path) else "the image"
     try:
         data = source.read_bytes() if isinstance(source, Path) else source
-        found = dict(texts(data))
-    except (OSError, BadInput) as error:
+    except OSError as error:
         raise_outage(error)
+        raise BadInput(f"{name} is not a readable PNG: {error}") from None
+    return parse_record(png_record_text(data, name), name)
+
+
+def png_record_text(data: bytes, name: str = "the image") -> str:
+    """The JSON of the record inside a PNG file made by Genmill; `BadInput` if there is none."""
+    try:
+        found = dict(metadata(data).texts)
+    except BadInput as error:
         raise BadInput(f"{name} is not a readable PNG: {error}") from None
     if (text := found.get("genmill")) is None:
         raise BadInput(f"{name} was not made by Genmill: it has no text chunk 'genmill'")
-    return parse_record(text, name)
+    return text
 
 
 def read_pixels(data: bytes) -> Pixels:

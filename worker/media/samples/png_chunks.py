@@ -3,15 +3,16 @@
 import struct
 import zlib
 from collections.abc import Iterator
-from functools import lru_cache
+from typing import NamedTuple
 
 from db.errors import BadInput
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEADER_END = len(SIGNATURE) + 12 + 13  # where the chunk IHDR ends
 MAX_TEXT_BYTES = 16 << 20  # of all texts of a file that are compressed
-TEXTS = {b"tEXt", b"iTXt", b"zTXt"}
 EXIF = b"eXIf"
+_READ = {b"tEXt", b"iTXt", b"zTXt", EXIF}
+_HEAD = struct.Struct(">I4s")
 
 
 def chunk(name: bytes, data: bytes) -> bytes:
@@ -33,48 +34,71 @@ def international_chunk(keyword: str, text: bytes) -> bytes:
     return chunk(b"iTXt", b"%b\0\0\0\0\0%b" % (keyword.encode(), text))
 
 
-@lru_cache(maxsize=2)  # several marks read a file, one after the other
-def metadata_chunks(data: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """The name and content of each chunk with text or EXIF fields.
+class Metadata(NamedTuple):
+    """What a file says beside its pixels."""
+
+    texts: tuple[tuple[str, str], ...]  # keyword and text, of each chunk of text
+    exif: tuple[bytes, ...]  # blocks of EXIF fields
+
+
+class _Latest:
+    """The metadata of the file that was read last: several marks read one, in turn."""
+
+    def __init__(self) -> None:
+        self._held: tuple[bytes, Metadata] | None = None
+
+    def read(self, data: bytes) -> Metadata:
+        held = self._held
+        if held is None or held[0] is not data:
+            held = self._held = data, _read(data)
+        return held[1]
+
+
+_latest = _Latest()
+
+
+def metadata(data: bytes) -> Metadata:
+    """The texts and EXIF fields of a PNG file.
 
     Raises `BadInput` if one is damaged, or if the file ends before the picture does. The checksums
-    of other chunks are not looked at.
+    of other chunks are not looked at. A few compressed bytes may be gigabytes of text: there is a
+    limit for all of a file together.
     """
-    return tuple(_walk(data))
+    return _latest.read(data)
+
+
+def _read(data: bytes) -> Metadata:
+    found, exif, left = [], [], MAX_TEXT_BYTES
+    for name, content in _walk(data):
+        if name == EXIF:
+            exif.append(content)
+            continue
+        keyword, _, rest = content.partition(b"\0")
+        try:
+            text, inflated = _decoded(name, rest, left)
+        except (zlib.error, ValueError) as error:
+            why = f"the PNG file's text {keyword[:80]!r} cannot be read: {error}"
+            raise BadInput(why) from None
+        left -= inflated
+        found.append((keyword.decode("latin-1"), text))
+    return Metadata(tuple(found), tuple(exif))
 
 
 def _walk(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The name and content of each chunk with text or EXIF fields."""
     at, name = len(SIGNATURE), b""
     if not data.startswith(SIGNATURE):
         raise BadInput(f"not a PNG file: begins with {data[:4].hex(' ') or 'nothing'}")
     while name != b"IEND":
         if at + 12 > len(data):
             raise BadInput("the PNG file is cut off")
-        size, name = struct.unpack_from(">I4s", data, at)
-        content, check = data[at + 8 : at + 8 + size], data[at + 8 + size : at + 12 + size]
-        at += 12 + size
-        if name in TEXTS or name == EXIF:
-            if zlib.crc32(content, zlib.crc32(name)).to_bytes(4) != check:
+        size, name = _HEAD.unpack_from(data, at)
+        end = at + 8 + size
+        if name in _READ:
+            if zlib.crc32(data[at + 4 : end]).to_bytes(4) != data[end : end + 4]:
                 raise BadInput(f"the chunk {name.decode()} of the PNG file is damaged")
-            yield name, content
-
-
-def texts(data: bytes) -> Iterator[tuple[str, str]]:
-    """The keyword and the text of each text chunk; `BadInput` if one cannot be read.
-
-    A few compressed bytes may be gigabytes of text: there is a limit for all of a file together.
-    """
-    left = MAX_TEXT_BYTES
-    for name, content in metadata_chunks(data):
-        if name != EXIF:
-            keyword, _, rest = content.partition(b"\0")
-            try:
-                text, inflated = _decoded(name, rest, left)
-            except (zlib.error, ValueError) as error:
-                why = f"the PNG file's text {keyword[:80]!r} cannot be read: {error}"
-                raise BadInput(why) from None
-            left -= inflated
-            yield keyword.decode("latin-1"), text
+            yield name, data[at + 8 : end]
+        at = end + 4
 
 
 def _decoded(name: bytes, rest: bytes, left: int) -> tuple[str, int]:
