@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import repeat
 from typing import Any, TypeVar
 
 from db.errors import MarkFailed
@@ -30,15 +29,12 @@ class Count:
     applied: int = 0
     not_applied: Counter[str] = field(default_factory=Counter)  # by the reason
 
-    def note(self, whys: Iterable[str]) -> None:
-        """Count samples: each has the mark, which is an empty text, or lacks it for a reason."""
+    def add(self, applied: int, whys: Iterable[str]) -> None:
+        """Count samples that have the mark, and others, of which each lacks it for a reason."""
+        self.applied += applied
         for why, samples in Counter(whys).items():
-            if not why:
-                self.applied += samples
-            elif why in self.not_applied or len(self.not_applied) < MAX_REASONS:
-                self.not_applied[why] += samples
-            else:
-                self.not_applied[OTHER] += samples
+            known = why in self.not_applied or len(self.not_applied) < MAX_REASONS
+            self.not_applied[why if known else OTHER] += samples
 
     @property
     def data(self) -> dict[str, Any]:
@@ -92,12 +88,12 @@ class Marker:
 
     def _fitting(self, mark: Mark, samples: Sequence[SampleRecord]) -> Sequence[int]:
         if why := self._misfits[mark.name]:
-            self.counts[mark.name].note([why] * len(samples))
+            self.counts[mark.name].add(0, [why] * len(samples))
             return ()
         whys = [mark.misfit(sample, self._marking) for sample in samples]
         if not any(whys):
             return range(len(samples))
-        self.counts[mark.name].note(filter(None, whys))
+        self.counts[mark.name].add(0, filter(None, whys))
         return [place for place, why in enumerate(whys) if not why]
 
     def _with_content(
@@ -121,27 +117,31 @@ class Marker:
         self, samples: Sequence[SampleRecord], data: Sequence[bytes], fitting: Fitting
     ) -> None:
         """Count what reads back; raise `MarkFailed` for what does not and should."""
-        turns: list[list[tuple[list[str], Iterator[str]]]] = [[] for _ in samples]
-        missed: dict[str, list[str]] = {}
-        for mark in self._marks:
-            places, missed[mark.name] = fitting[mark.name], []
-            some, files = _chosen(samples, places), _chosen(data, places)
-            found = self._missed(mark, some, files) if mark.is_written else repeat("")
-            for place in places:
-                turns[place].append((missed[mark.name], found))
-        for turn in turns:  # file by file: some marks read the same part of one
-            for whys, found in turn:
-                whys.append(next(found))
+        missed: dict[str, list[str]] = {mark.name: [] for mark in self._marks}
+        marks = [mark for mark in self._marks if mark.is_written]
+        readings = [self._readings(mark, samples, data, fitting[mark.name]) for mark in marks]
+        # file by file: some marks read the same part of one
+        for sample, *found in zip(samples, *readings, strict=True):
+            if any(found):
+                for mark, reading in zip(marks, found, strict=True):
+                    if reading and (why := self._missing(mark, sample, reading)):
+                        missed[mark.name].append(why)
         for name, whys in missed.items():
-            self.counts[name].note(whys)
+            self.counts[name].add(len(fitting[name]) - len(whys), whys)
 
-    def _missed(
-        self, mark: Mark, samples: Sequence[SampleRecord], data: Sequence[bytes]
-    ) -> Iterator[str]:
-        """For each sample, what `_missing` says."""
-        readings = mark.read_back(samples, data, self._marking)
-        for sample, reading in zip(samples, readings, strict=True):
-            yield "" if reading is None else self._missing(mark, sample, reading)
+    def _readings(
+        self,
+        mark: Mark,
+        samples: Sequence[SampleRecord],
+        data: Sequence[bytes],
+        places: Sequence[int],
+    ) -> Iterator[Reading | None]:
+        """What `Mark.read_back` says of each sample; None, too, where the mark does not fit."""
+        found = mark.read_back(_chosen(samples, places), _chosen(data, places), self._marking)
+        if len(places) == len(samples):
+            return found
+        fitting = set(places)
+        return (next(found) if place in fitting else None for place in range(len(samples)))
 
     def _missing(self, mark: Mark, sample: SampleRecord, reading: Reading) -> str:
         """Why a mark that may be missed does not read back; empty if it does."""

@@ -24,6 +24,10 @@ class Container(ABC):
         """The chunk that holds a manifest store."""
 
     @abstractmethod
+    def place(self, size: int, store_size: int) -> range:
+        """Where the chunk is in a file of this size that was signed as above."""
+
+    @abstractmethod
     def find(self, data: bytes) -> tuple[range, range] | None:
         """Where the first chunk is in a file, and the store in it; None if there is none."""
 
@@ -47,6 +51,10 @@ class Png(Container):
         """See `Container.chunk`."""
         check = zlib.crc32(store, zlib.crc32(b"caBX"))
         return b"".join((len(store).to_bytes(4), b"caBX", store, check.to_bytes(4)))
+
+    def place(self, size: int, store_size: int) -> range:
+        """See `Container.place`."""
+        return range(self.header_end, self.header_end + 12 + store_size)
 
     def find(self, data: bytes) -> tuple[range, range] | None:
         """See `Container.find`."""
@@ -87,6 +95,11 @@ class Riff(Container):
     def chunk(self, store: bytes | bytearray) -> bytes:
         """See `Container.chunk`."""
         return b"".join((b"C2PA", struct.pack("<I", len(store)), store))
+
+    def place(self, size: int, store_size: int) -> range:
+        """See `Container.place`."""
+        end = size - store_size % 2
+        return range(end - 8 - store_size, end)
 
     def find(self, data: bytes) -> tuple[range, range] | None:
         """See `Container.find`."""

@@ -95,8 +95,9 @@ class Template:
         self.fresh.add((index, len(before), digest), chunk)
         return b"".join((before, chunk, after))
 
-    def is_fresh(self, data: bytes, chunk: range, index: int) -> bool:
-        """Whether a file with this chunk is one that was just signed, for sample `index`."""
+    def is_fresh(self, data: bytes, index: int) -> bool:
+        """Whether a file is one that was just signed, for sample `index`."""
+        chunk = self.container.place(len(data), len(self.store))
         signed = index, chunk.start, _digest_around(data, chunk)
         return self.fresh.has(signed, data[chunk.start : chunk.stop])
 
@@ -282,8 +283,8 @@ def _digest_around(data: bytes, chunk: range) -> bytes:
     return _sha256(view[: chunk.start], view[chunk.stop :])
 
 
-def _sha256(first: bytes | bytearray | memoryview, *others: bytes | memoryview) -> bytes:
+def _sha256(first: bytes | bytearray | memoryview, second: bytes | memoryview = b"") -> bytes:
     found = hashlib.sha256(first)
-    for each in others:
-        found.update(each)
+    if second:
+        found.update(second)
     return found.digest()

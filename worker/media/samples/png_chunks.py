@@ -2,7 +2,6 @@
 
 import struct
 import zlib
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from db.errors import BadInput
@@ -68,25 +67,24 @@ def metadata(data: bytes) -> Metadata:
 
 
 def _read(data: bytes) -> Metadata:
-    found, exif, left = [], [], MAX_TEXT_BYTES
+    texts, exif, left = [], [], MAX_TEXT_BYTES
     for name, content in _walk(data):
         if name == EXIF:
             exif.append(content)
             continue
         keyword, _, rest = content.partition(b"\0")
-        try:
-            text, inflated = _decoded(name, rest, left)
-        except (zlib.error, ValueError) as error:
-            why = f"the PNG file's text {keyword[:80]!r} cannot be read: {error}"
-            raise BadInput(why) from None
-        left -= inflated
-        found.append((keyword.decode("latin-1"), text))
-    return Metadata(tuple(found), tuple(exif))
+        if name == b"tEXt":
+            text = rest.decode("latin-1")
+        else:
+            text, inflated = _decoded(name, rest, left, keyword)
+            left -= inflated
+        texts.append((keyword.decode("latin-1"), text))
+    return Metadata(tuple(texts), tuple(exif))
 
 
-def _walk(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _walk(data: bytes) -> list[tuple[bytes, bytes]]:
     """The name and content of each chunk with text or EXIF fields."""
-    at, name = len(SIGNATURE), b""
+    found, at, name = [], len(SIGNATURE), b""
     if not data.startswith(SIGNATURE):
         raise BadInput(f"not a PNG file: begins with {data[:4].hex(' ') or 'nothing'}")
     while name != b"IEND":
@@ -97,14 +95,21 @@ def _walk(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         if name in _READ:
             if zlib.crc32(data[at + 4 : end]).to_bytes(4) != data[end : end + 4]:
                 raise BadInput(f"the chunk {name.decode()} of the PNG file is damaged")
-            yield name, data[at + 8 : end]
+            found.append((name, data[at + 8 : end]))
         at = end + 4
+    return found
 
 
-def _decoded(name: bytes, rest: bytes, left: int) -> tuple[str, int]:
+def _decoded(name: bytes, rest: bytes, left: int, keyword: bytes) -> tuple[str, int]:
     """A text, and how many bytes of it were compressed, of which there may be `left`."""
-    if name == b"tEXt":
-        return rest.decode("latin-1"), 0
+    try:
+        return _inflated(name, rest, left)
+    except (zlib.error, ValueError) as error:
+        why = f"the PNG file's text {keyword[:80]!r} cannot be read: {error}"
+        raise BadInput(why) from None
+
+
+def _inflated(name: bytes, rest: bytes, left: int) -> tuple[str, int]:
     is_latin = name == b"zTXt"
     text = rest[1:] if is_latin else rest[2:].split(b"\0", 2)[-1]
     inflated = 0

@@ -62,8 +62,8 @@ def read_picture_tags(data: bytes) -> dict[str, str]:
     texts, blocks = metadata(data)
     if len(blocks) > 1:
         raise BadInput(f"it has {len(blocks):,} chunks of EXIF fields")
-    found = xmp.properties_in([text.encode() for name, text in texts if name == XMP_KEYWORD])
-    found |= {f"PNG text {name}": text for name, text in texts if name != XMP_KEYWORD}
+    found = {f"PNG text {name}": text for name, text in texts if name != XMP_KEYWORD}
+    found |= xmp.properties_in([text.encode() for name, text in texts if name == XMP_KEYWORD])
     return found | (_fields(blocks[0]) if blocks else {})
 
 
