@@ -43,13 +43,7 @@ from worker.media.samples.spectrogram import (
     spectrogram_sheet,
 )
 from worker.media.samples.tags import Label, Tag
-from worker.media.samples.wav import (
-    encode_wav,
-    read_samples,
-    read_sound,
-    read_wav_record,
-    wav_record_text,
-)
+from worker.media.samples.wav import encode_wav, read_samples, read_sound, read_wav_record
 from worker.media.samples.wav_tags import read_wav_tags, tag_wav, wav_places
 from worker.media.sources import sound_files
 from worker.media.sources.annotations import describe_reading, read_annotations
@@ -198,10 +192,6 @@ class AudioMedium(Medium):
     def read_record(self, data: bytes) -> Record:
         """The record in the WAV file's comment."""
         return read_wav_record(data)
-
-    def record_text(self, data: bytes) -> str:
-        """The comment."""
-        return wav_record_text(data)
 
     def with_tags(self, data: bytes, tags: Sequence[Tag]) -> bytes:
         """In an XMP packet, ID3 texts and comments."""

@@ -250,10 +250,6 @@ class TextMedium(Medium):
         """The line itself."""
         return parse_record(data, "the text")
 
-    def record_text(self, data: bytes) -> str:
-        """The line itself, which holds more than the record."""
-        return data.decode("utf-8", "replace")
-
     def with_tags(self, data: bytes, tags: Sequence[Tag]) -> bytes:
         """As further keys of the line."""
         keys = {tag.name: _plain(tag.text) for tag in tags}

@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 
 from db.errors import BadInput, NonFinite, raise_outage
 from worker.media.samples.containers import SampleRecord, describe
-from worker.media.samples.png_chunks import SIGNATURE, chunk, metadata
+from worker.media.samples.png_chunks import PARAMETERS, SIGNATURE, chunk, metadata, tag_chunks
 from worker.media.samples.record import Record, SharedRecord, parse_record
 
 Pixels = npt.NDArray[np.uint8]
@@ -67,21 +67,19 @@ def read_png_record(source: Path | bytes) -> Record:
     name = str(source) if isinstance(source, Path) else "the image"
     try:
         data = source.read_bytes() if isinstance(source, Path) else source
-    except OSError as error:
-        raise_outage(error)
-        raise BadInput(f"{name} is not a readable PNG: {error}") from None
-    return parse_record(png_record_text(data, name), name)
-
-
-def png_record_text(data: bytes, name: str = "the image") -> str:
-    """The JSON of the record inside a PNG file made by Genmill; `BadInput` if there is none."""
-    try:
         found = dict(metadata(data).texts)
-    except BadInput as error:
+    except (OSError, BadInput) as error:
+        raise_outage(error)
         raise BadInput(f"{name} is not a readable PNG: {error}") from None
     if (text := found.get("genmill")) is None:
         raise BadInput(f"{name} was not made by Genmill: it has no text chunk 'genmill'")
-    return text
+    return parse_record(text, name)
+
+
+def has_texts(data: bytes, sample: SampleRecord) -> bool:
+    """Whether a file has a sample's text chunks, byte for byte, behind its tags."""
+    height, width = np.asarray(sample.output).shape[:2]
+    return data.startswith(b"".join(_texts(sample, (width, height))), tag_chunks(data).stop)
 
 
 def read_pixels(data: bytes) -> Pixels:
@@ -128,7 +126,7 @@ def _text_parts(
 ) -> list[tuple[bytes, tuple[bytes, bytes]]]:
     """The name of each text chunk, and its content before and after the index."""
     return [
-        _text_part("parameters", _parameters(shared.record, size)),
+        _text_part(PARAMETERS, _parameters(shared.record, size)),
         _text_part("genmill", shared.parts),
     ]
 

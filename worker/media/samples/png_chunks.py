@@ -10,7 +10,10 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEADER_END = len(SIGNATURE) + 12 + 13  # where the chunk IHDR ends
 MAX_TEXT_BYTES = 16 << 20  # of all texts of a file that are compressed
 EXIF = b"eXIf"
+SIGNED = b"caBX"  # a manifest store of C2PA
+PARAMETERS = "parameters"  # the keyword of the first of our own texts
 _READ = {b"tEXt", b"iTXt", b"zTXt", EXIF}
+_PARAMETERS = f"{PARAMETERS}\0".encode()
 _HEAD = struct.Struct(">I4s")
 
 
@@ -64,6 +67,20 @@ def metadata(data: bytes) -> Metadata:
     limit for all of a file together.
     """
     return _latest.read(data)
+
+
+def tag_chunks(data: bytes) -> slice:
+    """Where the chunks with tags are in a file of ours: before its own texts; maybe empty."""
+    start = HEADER_END
+    if data[start + 4 : start + 8] == SIGNED:
+        start += 12 + int.from_bytes(data[start : start + 4])
+    stop = start
+    while stop + 12 <= len(data):
+        size, name = _HEAD.unpack_from(data, stop)
+        if name not in _READ or data.startswith(_PARAMETERS, stop + 8):
+            break
+        stop += 12 + size
+    return slice(start, stop)
 
 
 def _read(data: bytes) -> Metadata:

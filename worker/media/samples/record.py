@@ -103,11 +103,6 @@ class SharedRecord:
         )  # of the JSON around the index
         self._bytes = self.parts[0].encode(), self.parts[1].encode()
 
-    def text(self, index: int) -> str:
-        """The record of sample `index` as `to_json` writes it."""
-        before, after = self.parts
-        return f"{before}{index}{after}"
-
     def json(self, index: int) -> bytes:
         """The record of sample `index` as `to_json` writes it, in UTF-8."""
         return (b"%d" % index).join(self._bytes)

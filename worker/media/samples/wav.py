@@ -43,16 +43,10 @@ def comments(record: bytes, version: object) -> dict[str, str]:
 def read_wav_record(source: Path | bytes) -> Record:
     """The record inside a WAV file made by Genmill; `BadInput` if there is none."""
     name = str(source) if isinstance(source, Path) else "the sound"
-    data = source if isinstance(source, bytes) else source.read_bytes()
-    return parse_record(wav_record_text(data, name), name)
-
-
-def wav_record_text(data: bytes, name: str = "the sound") -> str:
-    """The JSON of the record inside a WAV file made by Genmill; `BadInput` if it was not."""
-    info = read_info(data)
+    info = read_info(source if isinstance(source, bytes) else source.read_bytes())
     if not info.get("ISFT", "").startswith("genmill "):
         raise BadInput(f"{name} was not made by Genmill: its comments do not name it")
-    return info.get("ICMT", "")
+    return parse_record(info.get("ICMT", ""), name)
 
 
 def write_wav(samples: Samples, rate: int, info: Mapping[str, str]) -> bytes:
