@@ -71,15 +71,22 @@ class PictureWatermark(Mark):
     def read_back(
         self, samples: Sequence[SampleRecord], data: Sequence[bytes], marking: Marking
     ) -> Iterator[Reading | None]:
-        """Pictures that are plainly marked with the job's own key are not tested any further."""
-        keys, medium = marking.keys, marking.medium
-        secret, tests = keys.secret(PURPOSE), len(keys.all(PURPOSE)) * len(TESTS)
+        """Pictures that the job's own key has marked beyond doubt are not tested any further."""
         for first in range(0, len(data), pictures.AT_ONCE):
             some = data[first : first + pictures.AT_ONCE]
-            found = pictures.detect_unchanged(np.stack([*map(_brightness, some)]), secret)
-            for each, test in zip(some, found, strict=True):
-                marked = by_chance(test.p_value, tests) <= LEVEL
-                yield None if marked else self.read(each, keys, medium)
+            for each, marked in zip(some, _marked(some, marking.keys), strict=True):
+                yield None if marked else self.read(each, marking.keys, marking.medium)
+
+
+def _marked(data: Sequence[bytes], keys: "Keyring") -> Sequence[bool]:
+    """Which pictures, all of one size, the current key has marked beyond doubt."""
+    tests = len(keys.all(PURPOSE)) * len(TESTS)
+    try:
+        brightness = np.stack([*map(_brightness, data)])
+    except BadInput:
+        return [False] * len(data)
+    found = pictures.detect_unchanged(brightness, keys.secret(PURPOSE))
+    return [by_chance(test.p_value, tests) <= LEVEL for test in found]
 
 
 def _brightness(data: bytes) -> Numbers:

@@ -30,6 +30,7 @@ Pixels = npt.NDArray[np.uint8]
 COLOUR_TYPES = {1: 0, 3: 2}  # by channels: grey, RGB
 NONE, UP = 0, 2  # filters
 _MISLEADING = re.compile("[,:\n]")
+_END = chunk(b"IEND", b"")
 LEVEL = 3  # of zlib; beyond it, time grows faster than files shrink
 
 
@@ -44,10 +45,10 @@ def encode_png(samples: Sequence[SampleRecord]) -> list[bytes]:
             )
         images.append(image)
     batch = np.stack(images)
-    start, end = _header(*batch.shape[1:]), chunk(b"IEND", b"")
+    start = _header(*batch.shape[1:])
     size = batch.shape[2], batch.shape[1]
     return [
-        b"".join((start, *_texts(sample, size), chunk(b"IDAT", zlib.compress(rows, LEVEL)), end))
+        b"".join((start, *_texts(sample, size), chunk(b"IDAT", zlib.compress(rows, LEVEL)), _END))
         for sample, rows in zip(samples, _filtered(batch), strict=True)
     ]
 
@@ -77,9 +78,20 @@ def read_png_record(source: Path | bytes) -> Record:
 
 
 def has_texts(data: bytes, sample: SampleRecord) -> bool:
-    """Whether a file has a sample's text chunks, byte for byte, behind its tags."""
-    height, width = np.asarray(sample.output).shape[:2]
-    return data.startswith(b"".join(_texts(sample, (width, height))), tag_chunks(data).stop)
+    """Whether a file has a sample's text chunks, byte for byte, where `encode_png` writes them.
+
+    They are behind the header and the tags; the pixels follow, and end the file.
+    """
+    height, width, channels = np.asarray(sample.output).shape
+    texts, at = b"".join(_texts(sample, (width, height))), tag_chunks(data).stop
+    after = at + len(texts)
+    pixels = int.from_bytes(data[after : after + 4])
+    return (
+        data.startswith(_header(height, width, channels))
+        and data.startswith(texts, at)
+        and data.endswith(_END)
+        and after + 12 + pixels + len(_END) == len(data)
+    )
 
 
 def read_pixels(data: bytes) -> Pixels:
@@ -110,6 +122,7 @@ def _filtered(batch: Pixels) -> Pixels:
     return rows
 
 
+@lru_cache(maxsize=64)
 def _header(height: int, width: int, channels: int) -> bytes:
     fields = struct.pack(">IIBBBBB", width, height, 8, COLOUR_TYPES[channels], 0, 0, 0)
     return SIGNATURE + chunk(b"IHDR", fields)
