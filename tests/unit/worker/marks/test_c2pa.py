@@ -271,6 +271,24 @@ def test_a_file_that_was_cut_is_never_present(keys, size):
         assert read(signed[:size], keys()).state in {"absent", "damaged"}
 
 
+@pytest.mark.parametrize("media", FORMS)
+def test_a_file_just_signed_is_not_read_again_unless_a_byte_of_it_changed(keys, media):
+    samples, files = make(media, 2)
+    marking = marking_of(media, keys(), **STATED)
+
+    def read_back(data):
+        return next(iter(MARK.read_back(samples[1:], [data], marking)))
+
+    for at in (9, -2000, -1):
+        _, signed = MARK.apply_bytes(samples, files, marking)
+        changed = bytearray(signed)
+        changed[at] ^= 1
+        assert read_back(bytes(changed)).state != "present"
+    _, signed = MARK.apply_bytes(samples, files, marking)
+    assert read_back(signed) is None
+    assert read_back(signed).state == "present"
+
+
 def test_of_a_line_whatever_is_around_the_text_is_signed_too(keys):
     _, [signed, *_] = sign("text", keys())
     line = json.loads(signed)
