@@ -157,6 +157,13 @@ class Medium(ABC):
     def read_record(self, data: bytes) -> Record:
         """The record inside a sample's bytes; `BadInput` if there is none."""
 
+    def has_record(self, data: bytes, sample: SampleRecord) -> bool:
+        """Whether a file has a sample's record, byte for byte, where `encode` writes it.
+
+        False also where that cannot be told without reading the record.
+        """
+        return False
+
     @abstractmethod
     def with_tags(self, data: bytes, tags: Sequence[Tag]) -> bytes:
         """A sample's file with tags that it does not have yet."""
@@ -167,6 +174,10 @@ class Medium(ABC):
 
         Raises `BadInput` if it is damaged, or another medium's.
         """
+
+    def tag_bytes(self, data: bytes) -> bytes:
+        """What `with_tags` added to a file: equal bytes are equal tags. Empty if they lie apart."""
+        return b""
 
     @abstractmethod
     def tag_places(self, name: str, xmp: str) -> tuple[str, ...]:

@@ -59,8 +59,12 @@ class Container(ABC):
         """What is before and after the chunk, with lengths corrected for a store of this size."""
 
     @abstractmethod
-    def chunk(self, store: bytes) -> bytes:
+    def chunk(self, store: bytes | bytearray) -> bytes:
         """The chunk that holds a manifest store."""
+
+    @abstractmethod
+    def place(self, size: int, store_size: int) -> range:
+        """Where the chunk is in a file of this size that was signed as above."""
 
     @abstractmethod
     def find(self, data: bytes) -> Signed | None:
@@ -82,10 +86,14 @@ class Png(Container):
         """See `Container.split`."""
         return content[: self.header_end], content[self.header_end :]
 
-    def chunk(self, store: bytes) -> bytes:
+    def chunk(self, store: bytes | bytearray) -> bytes:
         """See `Container.chunk`."""
-        body = b"caBX" + store
-        return b"".join((len(store).to_bytes(4), body, zlib.crc32(body).to_bytes(4)))
+        check = zlib.crc32(store, zlib.crc32(b"caBX"))
+        return b"".join((len(store).to_bytes(4), b"caBX", store, check.to_bytes(4)))
+
+    def place(self, size: int, store_size: int) -> range:
+        """See `Container.place`."""
+        return range(self.header_end, self.header_end + 12 + store_size)
 
     def find(self, data: bytes) -> Signed | None:
         """See `Container.find`."""
@@ -123,9 +131,14 @@ class Riff(Container):
         before = b"".join((content[:4], struct.pack("<I", size), content[8:]))
         return before, bytes(store_size % 2)
 
-    def chunk(self, store: bytes) -> bytes:
+    def chunk(self, store: bytes | bytearray) -> bytes:
         """See `Container.chunk`."""
         return b"".join((b"C2PA", struct.pack("<I", len(store)), store))
+
+    def place(self, size: int, store_size: int) -> range:
+        """See `Container.place`."""
+        end = size - store_size % 2
+        return range(end - 8 - store_size, end)
 
     def find(self, data: bytes) -> Signed | None:
         """See `Container.find`."""
@@ -186,9 +199,14 @@ class Line(Container):
         """See `Container.split`."""
         return content[:-1], content[-1:]
 
-    def chunk(self, store: bytes) -> bytes:
+    def chunk(self, store: bytes | bytearray) -> bytes:
         """See `Container.chunk`."""
         return b"".join((self._begin, base64.b64encode(store), self._end))
+
+    def place(self, size: int, store_size: int) -> range:
+        """See `Container.place`."""
+        end = size - 1
+        return range(end - len(self._begin) - 4 * -(-store_size // 3) - len(self._end), end)
 
     def find(self, data: bytes) -> Signed | None:
         """See `Container.find`; quotes in texts are escaped, so this is a key, and the last."""

@@ -65,10 +65,12 @@ def _embed(pictures: Pixels, secret: bytes) -> Pixels:
     wanted = nearest(found, dither, STEP)
     for _ in range(PASSES):
         missing = np.where(marks, wanted - found, 0).reshape(len(left), *_matrix_shape())
-        marked += (above @ missing @ beside.T)[..., None]
+        change = above @ missing @ beside.T
+        for colour in range(marked.shape[-1]):  # in one go, NumPy would add three numbers at a time
+            marked[..., colour] += change
         np.clip(marked, 0, 255, out=marked)
         rounded = np.rint(marked)
-        made[left] = rounded
+        made[left] = rounded.astype(np.uint8)
         found = _analyse(luminance(rounded), down, across)
         more = agreement(found, dither, STEP)[:, marks].mean(-1) < DONE
         left, marked, found, wanted = left[more], marked[more], found[more], wanted[more]
@@ -80,8 +82,20 @@ def _embed(pictures: Pixels, secret: bytes) -> Pixels:
 def detect(brightness: Numbers, secret: bytes) -> Detection:
     """The test of a whole picture, by its luminance (H, W): of any size, not cropped."""
     found = _analyse(brightness, *(waves(size) for size in brightness.shape))
-    averaged = np.multiply.outer(*(_averaged(size) for size in brightness.shape))
-    return _best(_agreed(found / averaged**each, _dither(secret)) for each in SOFTENED)
+    left = (_left(*brightness.shape, times) for times in SOFTENED)
+    return _best(_agreed(found / each, _dither(secret)) for each in left)
+
+
+def detect_unchanged(brightness: Numbers, secret: bytes) -> list[Detection]:
+    """The test of pictures as they were made, by their luminance (N, H, W).
+
+    A picture that passes it passes `detect`, whose p-value is at most as high.
+    """
+    found = _analyse(brightness, *(waves(size) for size in brightness.shape[1:]))
+    agreed = agreement(found, _dither(secret), STEP)[:, _marked_orders()]
+    count = agreed.shape[1]
+    scores = z_scores(agreed.sum(1), count).tolist()
+    return [Detection(p_value(each, len(SOFTENED)), each, count) for each in scores]
 
 
 def detect_cropped(brightness: Numbers, secret: bytes) -> Detection:
@@ -159,6 +173,13 @@ def _agreed(found: Numbers, dither: Numbers) -> Placed:
     """The agreement of the coefficients of a whole picture."""
     agreed = agreement(found, dither, STEP)[_marked_orders()]
     return Placed(np.array([agreed.sum()]), np.array([agreed.size]))
+
+
+@lru_cache(maxsize=64)
+def _left(height: int, width: int, times: float) -> Numbers:
+    """What is left of the coefficients of a picture after averaging its pixels so many times."""
+    found: Numbers = np.multiply.outer(_averaged(height), _averaged(width)) ** times
+    return found
 
 
 def _averaged(pixels: int) -> Numbers:

@@ -33,7 +33,8 @@ def read_by_keys(mark: str, keys: "Keyring", tests: Sequence[Test], *, level: fl
             found = test(secret)
             if key_id not in best or found[0] < best[key_id][0]:
                 best[key_id] = found
-        bounds = {each: _by_chance(found[0], secrets, tests) for each, found in best.items()}
+        tried = len(secrets) * len(tests)
+        bounds = {each: by_chance(found[0], tried) for each, found in best.items()}
         if min(bounds.values()) <= level:
             break
 
@@ -56,9 +57,9 @@ def _told(mark: str, key: "HeldKey", says: Mapping[str, JsonValue]) -> Reading:
     return Reading(mark, DAMAGED, {**says, "trust": "revoked"}, why)
 
 
-def _by_chance(chance: float, secrets: Mapping[str, bytes], tests: Sequence[Test]) -> float:
-    """A p-value in view of how many tests there were: Bonferroni's bound."""
-    return min(1.0, chance * len(secrets) * len(tests))
+def by_chance(chance: float, tests: int) -> float:
+    """A p-value in view of how many tests there are, with all keys: Bonferroni's bound."""
+    return min(1.0, chance * tests)
 
 
 def _secrets(keys: "Keyring") -> tuple[dict[str, bytes], GenmillError | None]:

@@ -14,6 +14,7 @@ from worker.marks.watermarks.pictures import (
     _tiled,
     detect,
     detect_cropped,
+    detect_unchanged,
     embed,
     luminance,
     waves,
@@ -77,6 +78,13 @@ def test_a_picture_is_marked_alike_in_any_batch():
     for index in range(5):
         assert (embed(plain[index : index + 1], SECRET)[0] == together[index]).all()
     assert (embed(plain[::-1], SECRET)[::-1] == together).all()
+
+
+def test_what_passes_the_quick_test_passes_the_whole_one():
+    for pictures in (landscapes(8), embed(landscapes(8), SECRET), landscapes(3) // 200 * 255):
+        numbers = np.stack([*map(brightness, pictures)])
+        for one, quick in zip(numbers, detect_unchanged(numbers, SECRET), strict=True):
+            assert detect(one, SECRET).p_value <= quick.p_value * (1 + 1e-6)
 
 
 @pytest.mark.parametrize("side", [64, 96])
