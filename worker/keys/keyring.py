@@ -98,6 +98,8 @@ class Keyring:
         wanted = Purpose(purpose)
         if wanted in self.pinned:
             key = self.get(self.pinned[wanted])
+            if key.purpose is not wanted:
+                raise Refused(f"key {key.id} is no {wanted} key: it is for {key.purpose}")
             if key.revoked_at is not None:
                 raise Refused(
                     f"key {key.id} was revoked on {key.revoked_at:%Y-%m-%d}: {key.reason}",

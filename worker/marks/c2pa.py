@@ -202,11 +202,10 @@ class _Signing:
 
     def by_library(self, sample: SampleRecord, content: bytes) -> bytes:
         """The signed file."""
-        container = self._container
         said = claims(sample.shared, sample.index, self._stated)
         assertions: dict[str, JsonValue] = {CLAIMS: said}
+        container, version = self._container, str(said.get("genmill", ""))
         key = (self.key.id, self._ring.signer, container.media_type)
-        version = str(said.get("genmill", ""))
         if not container.is_external:
             return library.sign(*key, assertions, content, version=version)
         assertions[WHOLE] = {"sha256": hashlib.sha256(content).hexdigest()}
@@ -252,7 +251,9 @@ def _read_by_pattern(data: bytes, keys: "Keyring", container: Container) -> Read
         if pattern is None or pattern.anchors != keys.anchors:
             continue
         if checked := pattern.template.check(data, found):
-            key = keys.get(str(pattern.said.says["key"]))
+            key = next((each for each in keys.keys if each.id == pattern.said.says["key"]), None)
+            if key is None:  # of an older bundle
+                return None
             said = pattern.reading(checked.index, checked.manifest)
             return said if key.revoked_at is None else _as_revoked(said, key)
     return None

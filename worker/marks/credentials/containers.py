@@ -205,8 +205,8 @@ class Line(Container):
 
     def place(self, size: int, store_size: int) -> range:
         """See `Container.place`."""
-        held = len(self._begin) + 4 * -(-store_size // 3) + len(self._end)
-        return range(size - 1 - held, size - 1)
+        end = size - 1
+        return range(end - len(self._begin) - 4 * -(-store_size // 3) - len(self._end), end)
 
     def find(self, data: bytes) -> Signed | None:
         """See `Container.find`; quotes in texts are escaped, so this is a key, and the last."""

@@ -5,7 +5,8 @@ from itertools import count
 CHECKED = 256  # one signature in so many is checked by the public key
 KEPT = 2048  # manifests at most, of 2 to 3 kB each
 
-Signed = tuple[int, int, bytes]  # the number of a sample, where its manifest is, the file's digest
+# the number of a sample, where its manifest is, the digest of what that binds, and of its line
+Signed = tuple[int, int, bytes, bytes]
 
 
 class FreshSignatures:

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography.x509 import Certificate
 
@@ -52,6 +52,14 @@ class _Assertion:
     digest: slice  # where the claim has it
 
 
+class _Around(NamedTuple):
+    """What a store says of the file that it is in."""
+
+    start: int  # of its chunk
+    digest: bytes
+    whole: bytes  # the digest, in hexadecimal, of the line around an external one
+
+
 @dataclass(frozen=True)
 class Template:
     """The pattern; slices are places in `store`."""
@@ -63,7 +71,7 @@ class Template:
     file_id: slice
     index: slice
     start: slice | None  # of the chunk, as CBOR; None if the store is an external one
-    whole: slice | None  # the digest, in hexadecimal, of the line around an external one
+    whole: slice | None  # the digest of the line around an external one
     digest: slice
     assertions: tuple[_Assertion, ...]
     claim: slice
@@ -88,20 +96,22 @@ class Template:
     def sign(self, content: bytes, index: int, private: Private) -> bytes | None:
         """A signed file; None if a number does not fit into its place."""
         before, after = self.container.split(content, len(self.store))
-        name, digest = _fresh_uuid(), _sha256(before, after)
-        store = self._filled(index, (before, after), digest, name=name, file_id=name)
+        name, around = _fresh_uuid(), self._around(before, after)
+        store = self._filled(index, around, name=name, file_id=name)
         if store is None:
             return None
         store[self.signature] = self.scheme.sign(private, self._signed(store))
         chunk = self.container.chunk(store)
-        self.fresh.add((index, len(before), digest), chunk)
+        self.fresh.add((index, *around), chunk)
         return b"".join((before, chunk, after))
 
     def is_fresh(self, data: bytes, index: int) -> bool:
         """Whether a file is one that was just signed, for sample `index`."""
         chunk = self.container.place(len(data), len(self.store))
-        signed = index, chunk.start, _sha256(*_around(data, chunk))
-        return self.fresh.has(signed, data[chunk.start : chunk.stop])
+        around = self._found_around(data, chunk)
+        return around is not None and self.fresh.has(
+            (index, *around), data[chunk.start : chunk.stop]
+        )
 
     def check(self, data: bytes, found: Signed) -> Found | None:
         """What a file says of itself, if it is of this pattern and as it was signed; else None."""
@@ -109,12 +119,9 @@ class Template:
         if len(store) != len(self.store):
             return None
         index, name = int.from_bytes(store[self.index]), store[self.names[0]]
-        around, file_id = _around(data, chunk), store[self.file_id]
-        try:
-            filled = self._filled(index, around, _sha256(*around), name=name, file_id=file_id)
-        except ValueError:
-            return None
-        if filled is None:
+        around = self._found_around(data, chunk)
+        filled = around and self._filled(index, around, name=name, file_id=store[self.file_id])
+        if not filled:
             return None
         filled[self.signature] = signature = store[self.signature]
         if self.container.chunk(filled) != data[chunk.start : chunk.stop]:
@@ -123,38 +130,41 @@ class Template:
             return None
         return Found(index, name.decode("ascii", "replace"))
 
-    def _filled(
-        self, index: int, around: tuple[Bytes, Bytes], digest: bytes, *, name: bytes, file_id: bytes
-    ) -> bytearray | None:
-        """The store of a file but for its signature; None if a number does not fit.
+    def _around(self, before: Bytes, after: Bytes) -> _Around:
+        """Raises `ValueError` for what is no such file."""
+        digest = _sha256(*self.container.bound(before, after))
+        whole = b"" if self.whole is None else _sha256(before, after).hex().encode()
+        return _Around(len(before), digest, whole)
 
-        `around` is what is before and after the chunk, and `digest` that of both. Raises
-        `ValueError` as `Container.bound`.
-        """
-        stated = [*self._stated(*around, digest)]
-        if index >= 1 << 8 * INDEX_BYTES or any(value is None for _, value in stated):
+    def _found_around(self, data: bytes, chunk: range) -> _Around | None:
+        view = memoryview(data)
+        try:
+            return self._around(view[: chunk.start], view[chunk.stop :])
+        except ValueError:
+            return None
+
+    def _filled(
+        self, index: int, around: _Around, *, name: bytes, file_id: bytes
+    ) -> bytearray | None:
+        """The store of a file but for its signature; None if a number does not fit."""
+        if index >= 1 << 8 * INDEX_BYTES:
             return None
         store = bytearray(self.store)
         for each in self.names:
             store[each] = name
         store[self.file_id] = file_id
         store[self.index] = index.to_bytes(INDEX_BYTES)
-        for place, value in stated:
-            store[place] = value or b""
+        if self.start is not None:
+            place = uint(around.start, self.start.stop - self.start.start)
+            if place is None:
+                return None
+            store[self.start] = place
+        if self.whole is not None:
+            store[self.whole] = around.whole
+        store[self.digest] = around.digest
         for assertion in self.assertions:
             store[assertion.digest] = _sha256(store[assertion.content])
         return store
-
-    def _stated(
-        self, before: Bytes, after: Bytes, digest: bytes
-    ) -> Iterator[tuple[slice, bytes | None]]:
-        """What a store says of the file that it is in, and where; None: there is no room for it."""
-        if self.start is not None:
-            yield self.start, uint(len(before), self.start.stop - self.start.start)
-        if self.whole is not None:
-            yield self.whole, digest.hex().encode()
-            digest = _sha256(*self.container.bound(before, after))
-        yield self.digest, digest
 
     def _signed(self, store: bytearray) -> bytes:
         return self.before_claim + store[self.claim]
@@ -227,7 +237,8 @@ class _Learner:
         if at < len(_PAD):
             return template
         zeros = byte_string(read_byte_string(template.store, at))
-        cut, store = len(zeros) - 1, bytearray(template.store)
+        cut = len(zeros) - 1
+        store = bytearray(template.store)
         if not self.container.is_external:
             length = self._after(b"\x66length", shortest(self.length))
             shorter = uint(self.length - cut, length.stop - length.start)
@@ -301,14 +312,8 @@ def _contains(outer: slice, inner: slice) -> bool:
     return within
 
 
-def _around(data: bytes, chunk: range) -> tuple[memoryview, memoryview]:
-    """A file but for its chunk."""
-    view = memoryview(data)
-    return view[: chunk.start], view[chunk.stop :]
-
-
-def _sha256(*parts: Bytes | bytearray) -> bytes:
-    found = hashlib.sha256()
-    for part in parts:
-        found.update(part)
+def _sha256(first: Bytes | bytearray, second: Bytes = b"") -> bytes:
+    found = hashlib.sha256(first)
+    if second:
+        found.update(second)
     return found.digest()

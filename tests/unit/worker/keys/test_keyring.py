@@ -66,6 +66,8 @@ def test_a_job_uses_the_key_that_its_spec_pins_until_it_is_revoked(database, set
     new = rotate_key(database, settings, old)
     ring = keyring_of(database, settings)
     assert ring.current("watermark").id == new
+    with pytest.raises(Refused, match=f"key {old} is no signing key: it is for watermark"):
+        ring.use({"signing": old}).current("signing")
     pinned = ring.use({"watermark": old})
     assert pinned.secret("watermark") == ring.secret_of(old) != ring.secret("watermark")
     revoke_key(database, old)
