@@ -182,10 +182,17 @@ def run_without(blocked: set[str], *words: str, home: Path) -> subprocess.Comple
     )
 
 
+@pytest.fixture
+def home(sqlite_url: str, tmp_path: Path) -> Path:
+    """A home with a database."""
+    return tmp_path
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ["--help"],
+        ["db", "upgrade"],
         ["job", "list"],
         ["family", "list"],
         ["family", "show", "gan"],
@@ -198,9 +205,8 @@ def run_without(blocked: set[str], *words: str, home: Path) -> subprocess.Comple
     ],
     ids=" ".join,
 )
-def test_no_command_but_a_worker_imports_torch(words: list[str], tmp_path: Path) -> None:
-    assert run_without({"torch"}, "db", "upgrade", home=tmp_path).returncode == 0
-    done = run_without({"torch"}, *words, home=tmp_path)
+def test_no_command_but_a_worker_imports_torch(words: list[str], home: Path) -> None:
+    done = run_without({"torch"}, *words, home=home)
     assert done.returncode == 0, done.stderr
 
 
@@ -211,10 +217,9 @@ def test_help_imports_click_and_little_else(tmp_path: Path) -> None:
     assert "enqueue" in done.stdout
 
 
-def test_a_list_of_jobs_imports_sqlalchemy_and_little_else(tmp_path: Path) -> None:
-    assert run_without({"torch"}, "db", "upgrade", home=tmp_path).returncode == 0
+def test_a_list_of_jobs_imports_sqlalchemy_and_little_else(home: Path) -> None:
     heavy = {"numpy", "pydantic", "alembic", "celery", "redis", "boto3", "rich", "worker.families"}
-    done = run_without(heavy | {"sqlalchemy.dialects.postgresql"}, "job", "list", home=tmp_path)
+    done = run_without(heavy | {"sqlalchemy.dialects.postgresql"}, "job", "list", home=home)
     assert done.returncode == 0, done.stderr
 
 

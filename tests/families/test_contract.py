@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ from worker.specs import parse_params
 
 CPU = torch.device("cpu")
 STEPS = 30
+RESUMABLE = {
+    "max_steps": 9,
+    "seed": 4,
+    "params": {"validate_every": 4, "batch_size": 8},
+}  # a training that is stopped on the way
 
 
 class Impatient(Recorder):
@@ -56,6 +62,16 @@ class Impatient(Recorder):
         stack = [frame.name for frame in traceback.extract_stack(limit=6)]
         self.left -= "mean_losses" in stack
         if self.left < 0:
+            raise Draining
+
+
+class UntilLower(Recorder):
+    """Stops the run once the validation loss is a fifth lower than at first."""
+
+    def points(self, step: int, values: Mapping[str, float]) -> None:
+        super().points(step, values)
+        first, *more = (value for _, value in self.curves.get("validation/loss", [(0, 0.0)]))
+        if len(more) >= 3 and np.mean(more[-3:]) < 0.8 * first:
             raise Draining
 
 
@@ -77,6 +93,14 @@ def trained(
     return train_small(family, dataset, folder, max_steps=STEPS, seed=1)
 
 
+@pytest.fixture(scope="module")
+def straight(
+    family: Family, dataset: LocalDataset, tmp_path_factory: pytest.TempPathFactory
+) -> Trained:
+    """A run that was never stopped."""
+    return train_small(family, dataset, tmp_path_factory.mktemp(family.name) / "run", **RESUMABLE)
+
+
 @pytest.fixture
 def network(trained: Trained) -> Network:
     return load(trained.folder, device=CPU)[1]
@@ -85,11 +109,9 @@ def network(trained: Trained) -> Network:
 def test_validation_loss_falls_in_a_short_run(
     family: Family, dataset: LocalDataset, tmp_path: Path
 ) -> None:
-    monitor = Recorder()
-    every = {"validate_every": 5}
-    train(small_training(family, dataset, tmp_path / "run", params=every, max_steps=150), monitor)
-    losses = [value for _, value in monitor.curves["validation/loss"]]
-    assert np.mean(losses[-3:]) < 0.8 * losses[0]
+    asked = {"params": {"validate_every": 5}, "max_steps": 150}
+    with pytest.raises(Draining):
+        train(small_training(family, dataset, tmp_path / "run", **asked), UntilLower())
 
 
 def test_version_holds_weights_and_configuration(family: Family, trained: Trained) -> None:
@@ -141,16 +163,14 @@ def test_samples_of_different_indices_differ(family: Family, network: Network) -
 
 
 def test_a_resumed_run_ends_as_if_it_had_never_stopped(
-    family: Family, dataset: LocalDataset, tmp_path: Path
+    family: Family, dataset: LocalDataset, straight: Trained, tmp_path: Path
 ) -> None:
-    asked = {"max_steps": 12, "seed": 4, "params": {"validate_every": 5}}
-    straight = train_small(family, dataset, tmp_path / "straight", **asked)
-    monitor = Recorder(drain_at=7, keep=tmp_path)
+    monitor = Recorder(drain_at=6, keep=tmp_path)
     with pytest.raises(Draining):
-        train(small_training(family, dataset, tmp_path / "first", **asked), monitor)
+        train(small_training(family, dataset, tmp_path / "first", **RESUMABLE), monitor)
     [(step, checkpoint)] = monitor.checkpoints
-    assert step == 7
-    resumed = train_small(family, dataset, tmp_path / "second", resume=checkpoint, **asked)
+    assert step == 6
+    resumed = train_small(family, dataset, tmp_path / "second", resume=checkpoint, **RESUMABLE)
     weights = [t.files[0].read_bytes() for t in (straight, resumed)]
     assert weights[0] == weights[1]
     assert straight.metrics["loss"] == resumed.metrics["loss"]
@@ -158,16 +178,14 @@ def test_a_resumed_run_ends_as_if_it_had_never_stopped(
 
 @pytest.mark.parametrize("batches", [0, 1])
 def test_a_run_stopped_within_a_validation_makes_it_again_when_it_resumes(
-    family: Family, dataset: LocalDataset, tmp_path: Path, batches: int
+    family: Family, dataset: LocalDataset, straight: Trained, tmp_path: Path, batches: int
 ) -> None:
-    asked = {"max_steps": 9, "seed": 4, "params": {"validate_every": 4, "batch_size": 8}}
-    straight = train_small(family, dataset, tmp_path / "straight", **asked)
     monitor = Impatient(batches, keep=tmp_path)
     with pytest.raises(Draining):
-        train(small_training(family, dataset, tmp_path / "first", **asked), monitor)
+        train(small_training(family, dataset, tmp_path / "first", **RESUMABLE), monitor)
     [(step, checkpoint)] = monitor.checkpoints
     assert step >= 4
-    resumed = train_small(family, dataset, tmp_path / "second", resume=checkpoint, **asked)
+    resumed = train_small(family, dataset, tmp_path / "second", resume=checkpoint, **RESUMABLE)
     assert straight.files[0].read_bytes() == resumed.files[0].read_bytes()
     for name in ("loss", "kept_step"):
         assert straight.metrics[name] == resumed.metrics[name]
