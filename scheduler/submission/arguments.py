@@ -23,7 +23,13 @@ from scheduler.submission.json_lines import STDIN, refuse_constant
 from scheduler.submission.path_arguments import PathArgument
 from scheduler.submission.prompts import find_template, read_prompts
 from scheduler.submission.stages import OPTIONS as STAGES
-from scheduler.submission.stages import publish_option, stage_options, stages_of
+from scheduler.submission.stages import (
+    judge_option,
+    publish_option,
+    read_judge,
+    stage_options,
+    stages_of,
+)
 from worker.acceptance import parse_rules
 from worker.mark_profile import Profile, names_file
 from worker.specs import Spec, parse_spec
@@ -110,7 +116,8 @@ def _files(words: Sequence[str]) -> set[str]:
     if command is None:
         return set()
     given = command.make_context(words[1], list(words[2:]), resilient_parsing=True).params
-    named = {given[name] for name in ("file", "prompts", "policy") if given.get(name)}
+    names = ("file", "prompts", "policy", "judge", "evaluate_judge")
+    named = {given[name] for name in names if given.get(name)}
     marks = given.get("marks") or ""
     return named | ({marks} if names_file(marks) else set())
 
@@ -340,20 +347,24 @@ def generate(
     help="Random seed. Only evaluations of one seed can be compared.",
 )
 @click.option("--against", metavar="MODEL", help="A version to evaluate too, unless it has been.")
+@judge_option("--judge")
 @_SET
 @_enqueue_options
-def evaluate(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
+def evaluate(settings: tuple[str, ...], judge: str | None, **options: Any) -> EnqueueCommand:
     """Measure a model version against held-out data.
 
     MODEL is NAME, NAME@ALIAS or NAME:VERSION. The numbers are shown by `genmill model show`; the
     job's report, in HTML and PNG, is downloaded by `genmill artifact download`. A version is
-    measured once under one protocol: the dataset version, split, count, seed and --set settings.
+    measured once under one protocol: the dataset version, split, count, seed, judge and --set
+    settings.
 
     \b
     genmill enqueue evaluate digits --dataset mnist
     genmill enqueue evaluate digits:2 --dataset mnist --count 2000 --against digits@champion
+    genmill enqueue evaluate faces --dataset photos --judge ./dinov2-small
     """
-    return _command({"kind": "evaluate", "params": parse_settings(settings)}, options)
+    data = {"kind": "evaluate", "params": parse_settings(settings), "judge": read_judge(judge)}
+    return _command(data, options)
 
 
 def _profile(reference: str) -> Profile:

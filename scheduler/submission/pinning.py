@@ -240,7 +240,9 @@ def _refuse_unfit_protocol(
 
 
 def refuse_small_split(spec: Evaluate, data: DatasetVersion, reference: str) -> None:
-    """Refuse an evaluation for which a split has too few items."""
+    """Refuse an evaluation for which a split has too few items, or whose items need no judge."""
+    if spec.judge is not None and not find_medium(data.kind).pictured:
+        raise Refused(f"no judge looks at {data.kind} samples", remedy="leave the judge out")
     held_out = data.summary["counts"][spec.split]
     other = "validation" if spec.split == "test" else "test"
     if not held_out:
@@ -300,7 +302,7 @@ def _pin_rules(session: Session, pinned: R) -> R:
     name = lineage.dataset_reference(session, data)
     added = {"dataset": name}
     if medium.pictured:
-        judge = evaluations.newest_judge(session, trained_on)
+        judge = evaluations.own_judge(session, trained_on)
         if judge is None:
             raise Refused(
                 f"no judge has been trained on {name} yet, and the rules need one",
