@@ -21,7 +21,7 @@ from scheduler.submission.json_lines import refuse_constant
 from scheduler.submission.path_arguments import PathArgument
 from scheduler.submission.prompts import find_template, read_prompts
 from scheduler.submission.stages import OPTIONS as STAGES
-from scheduler.submission.stages import publish_option, stages_of
+from scheduler.submission.stages import judge_option, publish_option, read_judge, stages_of
 from worker.acceptance import parse_rules
 from worker.mark_profile import Profile
 from worker.specs import Spec, parse_spec
@@ -207,20 +207,24 @@ def generate(
     help="Random seed. Only evaluations of one seed can be compared.",
 )
 @click.option("--against", metavar="MODEL", help="A version to evaluate too, unless it has been.")
+@judge_option("--judge")
 @SET
 @enqueue_options
-def evaluate(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
+def evaluate(settings: tuple[str, ...], judge: str | None, **options: Any) -> EnqueueCommand:
     """Measure a model version against held-out data.
 
     MODEL is NAME, NAME@ALIAS or NAME:VERSION. The numbers are shown by `genmill model show`; the
     job's report, in HTML and PNG, is downloaded by `genmill artifact download`. A version is
-    measured once under one protocol: the dataset version, split, count, seed and --set settings.
+    measured once under one protocol: the dataset version, split, count, seed, judge and --set
+    settings.
 
     \b
     genmill enqueue evaluate digits --dataset mnist
     genmill enqueue evaluate digits:2 --dataset mnist --against digits@champion
+    genmill enqueue evaluate faces --dataset photos --judge ./dinov2-small
     """
-    return _command({"kind": "evaluate", "params": parse_settings(settings)}, options)
+    data = {"kind": "evaluate", "params": parse_settings(settings), "judge": read_judge(judge)}
+    return _command(data, options)
 
 
 def _profile(reference: str) -> Profile:

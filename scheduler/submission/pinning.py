@@ -209,7 +209,7 @@ def _pin_rules(session: Session, pinned: R) -> R:
     name = lineage.dataset_reference(session, data)
     added = {"dataset": name}
     if medium.pictured:
-        judge = evaluations.newest_judge(session, trained_on)
+        judge = evaluations.own_judge(session, trained_on)
         if judge is None:
             raise Refused(
                 f"no judge has been trained on {name} yet, and the rules need one",

@@ -6,7 +6,7 @@ import numpy as np
 
 from worker.evaluation import usefulness
 from worker.evaluation.distances import add_distances, intra_class_interval
-from worker.evaluation.judge import JudgeNetwork
+from worker.evaluation.judge import Judge
 from worker.evaluation.numbers import RESAMPLES, Numbers
 from worker.evaluation.seen import Pictures
 from worker.evaluation.stages import Stage
@@ -44,7 +44,7 @@ def add_agreement(numbers: Numbers, name: str, pictures: Pictures) -> None:
 
 
 def add_usefulness(
-    numbers: Numbers, pictures: Pictures, judge: JudgeNetwork, stage: Stage
+    numbers: Numbers, pictures: Pictures, judge: Judge, stage: Stage
 ) -> dict[str, Flags]:
     """Add a classifier's accuracy on held-out items after training on made ones, and on real.
 

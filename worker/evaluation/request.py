@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from worker.data.dataset import LocalDataset
-from worker.evaluation.judge import JudgeNetwork
+from worker.evaluation.judge import Judge
 from worker.evaluation.numbers import Numbers
 from worker.evaluation.protocol import Protocol
 from worker.networks.family import Family
@@ -31,7 +31,7 @@ class Request:
     protocol: Protocol
     folder: Path
     files: Path  # the version's own, read only
-    judge: JudgeNetwork | None = None  # of pictures
+    judge: Judge | None = None  # of pictures
     judge_metrics: Mapping[str, Any] = field(default_factory=dict)
     curves: Curves = field(default_factory=dict)  # of the job that trained the version
 

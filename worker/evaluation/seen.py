@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from db.errors import Refused
 from worker.evaluation import asking, samples
-from worker.evaluation.judge import Judged, JudgeNetwork, Labels, Pixels, look
+from worker.evaluation.judge import Judge, Judged, Labels, Pixels, look
 from worker.evaluation.numbers import Numbers
 from worker.evaluation.pictures import MAX_TRAIN, Items, choose, read_items
 from worker.evaluation.request import Request
@@ -70,7 +70,7 @@ class Pictures:
         return ssim.pair_dissimilarities(made), ssim.pair_dissimilarities(real)
 
 
-def require_judge(request: Request) -> JudgeNetwork:
+def require_judge(request: Request) -> Judge:
     """The request's judge, which pictures need."""
     assert request.judge is not None  # noqa: S101 - for mypy: whoever evaluates pictures has one
     return request.judge
@@ -104,7 +104,7 @@ def ask(request: Request, held_out: Items) -> tuple[Asked, Labels]:
 
 def see(
     request: Request,
-    judge: JudgeNetwork,
+    judge: Judge,
     held_out: Items,
     outputs: Sequence[Output],
     labels: Labels,

@@ -105,7 +105,7 @@ class PictureLook:
     def __init__(
         self,
         rules: Acceptance,
-        network: judge.JudgeNetwork,
+        network: judge.Judge,
         shape: Shape,
         labels: Sequence[str],
         training: Callable[[], Training],
@@ -116,7 +116,7 @@ class PictureLook:
         compares = not (rules.near_duplicates and rules.copies_of_training)
         self._training = training() if compares else None
         distance = self._training.radius if self._training else 0.0
-        self.radius = distance**2 / judge.FEATURES
+        self.radius = distance**2 / network.width
 
     def __call__(self, samples: Sequence[Sample]) -> Found:
         """See `Look`."""
@@ -203,7 +203,7 @@ def _mark(
     codes[chosen], values[chosen] = code, np.asarray(found, np.float32)[chosen]
 
 
-def _network(context: WorkerContext, rules: Acceptance, folder: Path) -> judge.JudgeNetwork:
+def _network(context: WorkerContext, rules: Acceptance, folder: Path) -> judge.Judge:
     """The judge that an order names."""
     key = f"judge {rules.judge}"
     if key not in context.kept:
@@ -212,14 +212,14 @@ def _network(context: WorkerContext, rules: Acceptance, folder: Path) -> judge.J
         path = folder / "judge.safetensors"
         context.services.store.fetch(found.key, path, sha256=found.sha256)
         context.keep(key, judge.load(path, context.device))
-    loaded: judge.JudgeNetwork = context.kept[key]
+    loaded: judge.Judge = context.kept[key]
     return loaded
 
 
 def _training_items(
     context: WorkerContext,
     rules: Acceptance,
-    network: judge.JudgeNetwork,
+    network: judge.Judge,
     dataset: LocalDataset,
 ) -> Training:
     """The training items as the judge sees them; held-out ones show how near is near."""
@@ -237,9 +237,7 @@ def _training_items(
     return found
 
 
-def _features(
-    dataset: LocalDataset, split: str, network: judge.JudgeNetwork
-) -> npt.NDArray[np.float32]:
+def _features(dataset: LocalDataset, split: str, network: judge.Judge) -> npt.NDArray[np.float32]:
     items = read_items(dataset, choose(dataset, split, most=MAX_TRAIN, seed=0))
     return judge.look(network, items.pixels, lambda _, __: None).features
 

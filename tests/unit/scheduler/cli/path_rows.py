@@ -19,9 +19,10 @@ PROMPT = '{"prompt": "Once"}\n'
 JOB = '{"kind": "generate", "model": "prose", "count": 1}\n'
 SCHEDULE = ("schedule", "add", "n", "--cron", "0 3 * * *", "--")
 MARKS = 'marks = ["iptc"]\n'
-POLICY = '[primary]\nmetric = "loss"\n'
+POLICY = "resamples = 200\n"
 TRUST = '{"format": "genmill-trust-1", "keys": []}'
 PROMOTED = ("--promote", "--policy", "{path}")
+JUDGED = ("--evaluate", "--evaluate-judge", "{path}")
 FORMS = ("files", "jsonl", "webdataset", "parquet")
 
 
@@ -153,6 +154,22 @@ INPUTS: dict[tuple[str, str], list[Row]] = {
             ("enqueue", "finetune", "prose", "--dataset", "d", *PROMOTED),
             *("p.toml", holding(POLICY), "file"),
         )
+    ],
+    ("enqueue evaluate", "judge"): [
+        Row(
+            (*before, "enqueue", "evaluate", "prose", "--dataset", "d", "--judge={path}"),
+            *("m", model, "folder"),
+        )
+        for before in ((), SCHEDULE)
+    ],
+    ("enqueue train", "evaluate_judge"): [
+        Row(
+            ("enqueue", "train", "gpt", "--dataset", "d", "--name", "m", *JUDGED),
+            *("m", model, "folder"),
+        )
+    ],
+    ("enqueue finetune", "evaluate_judge"): [
+        Row(("enqueue", "finetune", "prose", "--dataset", "d", *JUDGED), "m", model, "folder")
     ],
     ("model promote", "policy"): [
         Row(("model", "promote", "prose", *PROMOTED[1:]), "p.toml", holding(POLICY), "file")
