@@ -108,22 +108,33 @@ def history(session: Session, model: Model, alias: str | None = None) -> list[Pr
 def previous_holder(session: Session, model: Model, alias: str) -> ModelVersion:
     """The version that had the alias before the one that has it now. Raises `Refused` or `Gone`.
 
-    Rolling back twice goes back two steps: what was rolled back is not returned to.
+    Rolling back twice goes back two steps: what was rolled back is not returned to. A time without
+    the alias is no step.
     """
     entries = [each for each in history(session, model, alias) if each.outcome != REFUSED]
     holders = [entries[0].previous_id] if entries else []
     for entry in entries:
         if entry.outcome == ROLLED_BACK:
-            holders.pop()
+            _step_back(holders)
         else:
             holders.append(entry.version_id)
-    if len(holders) < 2 or holders[-2] is None:
+    _step_back(holders)
+    if not holders:
         raise Refused(
             f"no version of model {model.name!r} had the alias {alias!r} before",
             remedy=f"`genmill model alias {model.name}:VERSION --as {alias}` sets it",
         )
-    refuse_removed(session, holders[-2])
-    return models.version(session, holders[-2])
+    found = str(holders[-1])
+    refuse_removed(session, found)
+    return models.version(session, found)
+
+
+def _step_back(holders: list[str | None]) -> None:
+    """Leave the last holder out, and the times before it when no version had the alias."""
+    if holders:
+        holders.pop()
+    while holders and holders[-1] is None:
+        holders.pop()
 
 
 def _enter(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import click
 
+from tests.results.chain import chain_killed_everywhere
 from tests.results.gan import gan_on_cifar, gan_on_mnist
 from tests.results.gate import gate_on_equals_and_better
 from tests.results.hf import hf_on_shakespeare
@@ -16,6 +17,9 @@ from tests.results.hmm import hmm_on_shakespeare, hmm_on_tunes
 from tests.results.loop import loop_on_mnist
 from tests.results.machine import DATA, Machine, Result, running_machine
 from tests.results.marks import CASES as MARKS
+from tests.results.metrics import metrics_and_others
+from tests.results.order import order_of_a_thousand
+from tests.results.planted import planted_everywhere
 from tests.results.queue import through_the_queue
 from tests.results.shakespeare import gpt_on_shakespeare, rnn_on_shakespeare
 from tests.results.text2image import text2image_on_mnist
@@ -23,6 +27,8 @@ from tests.results.vae import vae_on_mnist
 from tests.results.wavenet import wavenet_on_spoken_digits
 
 CASES: dict[str, Callable[[Machine], list[Result]]] = {
+    "chain": chain_killed_everywhere,
+    "digits": loop_on_mnist,
     "gan": gan_on_mnist,
     "gan-cifar": gan_on_cifar,
     "gate": gate_on_equals_and_better,
@@ -30,15 +36,21 @@ CASES: dict[str, Callable[[Machine], list[Result]]] = {
     "hf": hf_on_shakespeare,
     "hmm": hmm_on_shakespeare,
     "hmm-tunes": hmm_on_tunes,
-    "loop": loop_on_mnist,
     **MARKS,
+    "metrics": metrics_and_others,
+    "order": order_of_a_thousand,
+    "planted": planted_everywhere,
     "queue": through_the_queue,
     "rnn": rnn_on_shakespeare,
     "text2image": text2image_on_mnist,
     "vae": vae_on_mnist,
     "wavenet": wavenet_on_spoken_digits,
 }
-GROUPS = {"marks": tuple(MARKS)}
+GROUPS = {
+    # the closed loop: data, metrics, gate, orders, chains
+    "loop": ("digits", "gate", "metrics", "planted", "order", "chain"),
+    "marks": tuple(MARKS),
+}
 
 
 @click.command()
