@@ -42,7 +42,7 @@ def manifests(session: Session, job_ids: Collection[str]) -> dict[str, dict[str,
         job.id: _manifest(job.id, job.kind, job.spec_hash, [])
         for job in session.execute(select(*columns).where(Job.id.in_(job_ids)))
     }
-    shard = (Shard.job_id, Shard.idx, (Shard.stop - Shard.start).label("count"))
+    shard = (Shard.job_id, Shard.idx, (Shard.stop - Shard.start).label("samples"))
     statement = select(*_STORED, *shard).join(Shard, Shard.id == Artifact.shard_id)
     statement = statement.where(Shard.job_id.in_(job_ids)).order_by(Shard.idx, Artifact.name)
     for row in session.execute(statement.execution_options(yield_per=ROWS_AT_ONCE)):
@@ -50,7 +50,7 @@ def manifests(session: Session, job_ids: Collection[str]) -> dict[str, dict[str,
         own = row.other_key or blob_key(row.job_id, row.sha256)
         made = {name: getattr(row, name) for name in FIELDS if name != "key"}
         made |= {"key": place.key if place else own, "packed": place, "marks": row.marks}
-        entry = _entry(NewArtifact(**made), row.idx, row.count, row.members_sha256)
+        entry = _entry(NewArtifact(**made), row.idx, row.samples, row.members_sha256)
         found[row.job_id]["artifacts"].append(entry)
     return found
 

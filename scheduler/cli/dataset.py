@@ -272,9 +272,9 @@ def withdraw(
     print_table(retrain, DESCENT_COLUMNS, heading="TO RETRAIN")
     print_table(document["schedules"], AFFECTED, heading="SCHEDULES")
     print_table([each.row for each in shown], PUBLISHED, heading="PUBLISHED")
-    for each in found.schedules if not dry_run else ():
-        if each.trains:
-            told = f"{each.schedule} is paused: it would train on {', '.join(each.uses)}"
+    for affected in found.schedules if not dry_run else ():
+        if affected.trains:
+            told = f"{affected.schedule} is paused: it would train on {', '.join(affected.uses)}"
             click.echo(f"{told}; remove it, and add it again with other data", err=True)
     for still in [] if take_down else shown:
         click.echo(f"take it down: {still.remedy}", err=True)
