@@ -266,9 +266,9 @@ def withdraw(
         print_json(document)
         return
     _print_withdrawn(document)
-    for each in found.schedules if not dry_run else ():
-        if each.trains:
-            told = f"{each.schedule} is paused: it would train on {', '.join(each.uses)}"
+    for affected in found.schedules if not dry_run else ():
+        if affected.trains:
+            told = f"{affected.schedule} is paused: it would train on {', '.join(affected.uses)}"
             click.echo(f"{told}; remove it, and add it again with other data", err=True)
     for still in [] if take_down else shown:
         click.echo(f"take it down: {still.remedy}", err=True)

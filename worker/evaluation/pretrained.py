@@ -34,8 +34,8 @@ POOLER = "pooler."  # of a checkpoint that was trained without one: then the mea
 
 Form = Mapping[str, Any]
 
-logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # as above
+logging.set_verbosity_error()
+logging.disable_progress_bar()
 
 
 class PretrainedJudge(Judge):
@@ -221,7 +221,7 @@ def _train_head(head: nn.Linear, inputs: npt.NDArray[np.float64], labels: Labels
     optimizer = torch.optim.Adam(head.parameters(), LR)
     for _ in range(STEPS):
         optimizer.zero_grad(set_to_none=True)
-        functional.cross_entropy(head(given), wanted).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        functional.cross_entropy(head(given), wanted).backward()
         optimizer.step()
 
 

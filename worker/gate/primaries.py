@@ -86,7 +86,7 @@ def _distinct(n: int) -> Primary:
 
 
 def _of_losses(
-    under: str, *, same: tuple[str, ...] = (), paired: tuple[str, ...] = (), **how: float
+    under: str, *, same: tuple[str, ...] = (), paired: tuple[str, ...] = (), **how: Any
 ) -> Primary:
     """A number of the losses of held-out rows, which each version may cut in its own way."""
     prepare = partial(sums.ratio, **how)
