@@ -3,6 +3,7 @@
 `GENMILL_TEST_DATABASE=postgresql` runs every test that asks for `database` on PostgreSQL.
 """
 
+import gc
 import os
 import secrets
 import shutil
@@ -20,6 +21,9 @@ from db.session import Database
 from db.tables import Base
 from tests.servers import PASSWORD, create_database, free_port, run_postgresql
 from worker.settings import limit_threads
+
+# looking for garbage at every 700 new objects would take a fifth of the tests' time
+gc.set_threshold(50_000)
 
 # before torch is imported: test processes that share the cores must not wait for each other's
 limit_threads(
