@@ -22,7 +22,7 @@ class Unreadable(NamedTuple):
 
 def read_each(
     session: Session,
-    statement: Select[Any],
+    statement: Select[*tuple[Any, ...]],
     make: Make[T],
     *,
     called: InstrumentedAttribute[str] | None = None,
@@ -48,7 +48,7 @@ def read_each(
 
 def _read_some(
     session: Session,
-    statement: Select[Any],
+    statement: Select[*tuple[Any, ...]],
     make: Make[T],
     key: InstrumentedAttribute[str],
     ids: Sequence[str],
