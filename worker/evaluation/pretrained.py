@@ -221,7 +221,8 @@ def _train_head(head: nn.Linear, inputs: npt.NDArray[np.float64], labels: Labels
     optimizer = torch.optim.Adam(head.parameters(), LR)
     for _ in range(STEPS):
         optimizer.zero_grad(set_to_none=True)
-        functional.cross_entropy(head(given), wanted).backward()
+        loss = functional.cross_entropy(head(given), wanted)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
 
 

@@ -6,6 +6,7 @@ The number itself is the recorded one; resampling says how far a difference is f
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
