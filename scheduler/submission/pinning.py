@@ -89,7 +89,7 @@ def pin(services: Services, session: Session, spec: Spec, names: Names | None = 
     refuse_unfit_prompts(pinned.spec, pinned.family)
     if holds_conversation(pinned.spec):
         _refuse_conversation(services, pinned)
-    pinned = _pin_rules(session, pinned)
+    pinned = _pin_rules(services, session, pinned)
     pinned = _pin_marks(services, session, pinned)
     if pinned.spec.dataset is None:
         pinned.params.check_images(None)
@@ -131,7 +131,7 @@ def _pin_publication(
     if spec.accept is not None:
         _refuse_unfit_choice(spec, spec.accept)
         _shape(services, pinned.version)  # its worker needs it on record
-        pinned = _pin_rules(session, pinned)
+        pinned = _pin_rules(services, session, pinned)
     if spec.job is None:
         return replace(pinned, items=len(pinned.version.files))
     if not spec.take_down:
@@ -283,7 +283,7 @@ def _refuse_unfit_label(services: Services, pinned: PinnedGeneration) -> None:
             raise Refused.unknown("label", spec.label, labels, of=f"model {spec.model}")
 
 
-def _pin_rules(session: Session, pinned: R) -> R:
+def _pin_rules(services: Services, session: Session, pinned: R) -> R:
     """Name the judge and the training data that an order's rules need."""
     rules = pinned.spec.accept
     if rules is None:
@@ -313,6 +313,11 @@ def _pin_rules(session: Session, pinned: R) -> R:
             raise Refused(
                 f"{name} has no labels, so no judge can tell classes apart",
                 remedy="leave confidence and agreement out",
+            )
+        if rules.agreement and not _shape(services, pinned.version)["labels"]:
+            raise Refused(
+                f"samples of {pinned.spec.model} are asked for no class that a judge could see",
+                remedy="write confidence>=P in place of agreement=yes: of the likeliest class",
             )
     named: Any = pinned.spec.model_copy(update={"accept": rules.model_copy(update=added)})
     return replace(pinned, spec=named)
