@@ -11,6 +11,7 @@ from worker.networks.version_folder import CONFIG, WEIGHTS_SUFFIX, Config, read_
 
 PREPROCESSOR = "preprocessor_config.json"
 INDEX = "model.safetensors.index.json"
+REMEDY = "name a folder that save_pretrained of the library transformers wrote"
 NAMED_BY = 12  # digits of the digest
 MAX_NAME = 40 - 1 - NAMED_BY  # characters of the folder's name, of 40 that a recipe may have
 
@@ -38,15 +39,13 @@ def read_image_model(folder: Path) -> ImageModel:
     """
     with reading(folder):
         if not folder.is_dir():
-            raise BadInput(
-                f"{shown(folder)} is no folder", remedy="name the folder of an image model"
-            )
+            raise BadInput(f"{shown(folder)} is no folder", remedy=REMEDY)
         config, weights = folder / CONFIG, sorted(folder.glob(f"*{WEIGHTS_SUFFIX}"))
         weights = [path for path in weights if path.is_file()]
         if not config.is_file() or not weights:
             raise BadInput(
                 f"{shown(folder)} has no {f'*{WEIGHTS_SUFFIX}' if config.is_file() else CONFIG}",
-                remedy="name a folder that save_pretrained of the library transformers wrote",
+                remedy=REMEDY,
             )
         optional = [path for name in (PREPROCESSOR, INDEX) if (path := folder / name).is_file()]
         files = {path.name: digest_of(path) for path in (config, *optional, *weights)}
@@ -57,14 +56,13 @@ def read_image_model(folder: Path) -> ImageModel:
 
 
 def _refuse_strange(path: Path, config: Config) -> None:
+    name = shown(path)
     if "auto_map" in config:
         raise BadInput(
-            f"{shown(path)}: auto_map names code of the model's own, which is never run",
+            f"{name}: auto_map names code of the model's own, which is never run",
             remedy="use a model that the library transformers has itself",
         )
     if "quantization_config" in config:
-        raise BadInput(
-            f"{shown(path)}: the weights are quantised", remedy="use those in full precision"
-        )
+        raise BadInput(f"{name}: the weights are quantised", remedy="use those in full precision")
     if not isinstance(config.get("model_type"), str):
-        raise BadInput(f"{shown(path)}: no model_type, as models of the library transformers have")
+        raise BadInput(f"{name}: no model_type, as models of the library transformers have")

@@ -134,16 +134,23 @@ class PictureLook:
                 wrong = seen.labels != asked
                 _mark(codes, values, AGREEMENT, wrong, seen.labels)
             if rules.confidence is not None:
-                sure = seen.probabilities[np.arange(len(samples)), asked]
+                known = seen.probabilities[np.arange(len(samples)), asked]
+                sure = np.where(asked < 0, 0, known)
                 _mark(codes, values, CONFIDENCE, sure < rules.confidence, sure)
         signatures = seen.features if not rules.near_duplicates else seen.features[:, :0]
         return codes, values, signatures
 
     def _asked(self, samples: Sequence[Sample], seen: judge.Judged) -> npt.NDArray[np.int64]:
-        """The class that each sample should show: the one asked for, else the likeliest."""
-        asked = [self._numbers.get(sample.label or "", -1) for sample in samples]
-        numbers = np.array(asked, np.int64)
-        return np.where(numbers < 0, seen.labels, numbers)
+        """The class that each sample should show: the one asked for, else the likeliest.
+
+        -1 for a label that the judge does not know.
+        """
+        pairs = zip(samples, seen.labels.tolist(), strict=True)
+        asked = [
+            likeliest if sample.label is None else self._numbers.get(sample.label, -1)
+            for sample, likeliest in pairs
+        ]
+        return np.array(asked, np.int64)
 
 
 class TextLook:
