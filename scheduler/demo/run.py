@@ -30,7 +30,7 @@ from db.states import JobState
 from db.tables import Job
 from scheduler.datasets.add import add_dataset
 from scheduler.demo.data import write_digits, write_documentation
-from scheduler.demo.specs import GENERATION, POLICY, RETRAIN, SCHEDULE, SPLIT, THEN, TRAINING
+from scheduler.demo.specs import GENERATION, RETRAIN, SCHEDULE, SPLIT, THEN, TRAINING
 from scheduler.demo.verdict import chain_of, tell_verdict
 from scheduler.machine import control
 from scheduler.machine.supervisor import Say
@@ -41,7 +41,6 @@ from scheduler.schedules.manage import add_schedule, trigger_schedule
 from scheduler.submission.enqueue import enqueue
 from worker.cleaning.recipe import Recipe
 from worker.files import inside
-from worker.gate.policy import policy_for, to_toml
 from worker.media.samples.contact_sheet import contact_sheet
 from worker.services import Services, open_services
 from worker.settings import Settings
@@ -121,11 +120,8 @@ class _Demo:
         with self.services.database.read() as session:
             known = {schedule.name for schedule in schedules.listing(session)}
         if SCHEDULE not in known:  # an earlier demo has added it
-            policy = self.folder / "policy.toml"
-            policy.write_text(to_toml(policy_for("image", POLICY)), "utf-8")
-            command = [*RETRAIN, str(policy)]
-            add_schedule(self.services, SCHEDULE, cron="0 3 * * *", command=command)
-            self.say(f"schedule {SCHEDULE}: every night at three, {shlex.join(command)}")
+            add_schedule(self.services, SCHEDULE, cron="0 3 * * *", command=RETRAIN)
+            self.say(f"schedule {SCHEDULE}: every night at three, {shlex.join(RETRAIN)}")
         training, *_ = trigger_schedule(self.services, SCHEDULE)
         self._wait({SCHEDULE: training})
         self.judge(training)

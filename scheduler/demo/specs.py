@@ -45,9 +45,7 @@ EVALUATION = {
     "count": COUNT,
     "against": "digits@champion",
 }
-# the default policy of images decides by a Frechet distance, which takes more samples
-POLICY = {"primary": {"metric": "label_agreement"}}
-PROMOTION = {"kind": "promote", "model": "digits", "policy": POLICY}
+PROMOTION = {"kind": "promote", "model": "digits"}
 
 # by the name of the training that they follow, one after the other
 THEN: dict[str, tuple[dict[str, Any], ...]] = {"gan": (EVALUATION, PROMOTION)}
@@ -71,5 +69,5 @@ GENERATION: dict[str, dict[str, Any]] = {
 SCHEDULE = "retrain-digits"
 RETRAIN = (
     *("enqueue", "finetune", "digits", "--dataset", "digits", "--max-seconds", "15"),
-    *("--evaluate", "--evaluate-count", str(COUNT), "--promote", "--policy"),
-)  # and the policy file
+    *("--evaluate", "--evaluate-count", str(COUNT), "--promote"),
+)

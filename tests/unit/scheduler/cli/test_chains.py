@@ -6,6 +6,8 @@ import pytest
 
 from db import chains, datasets, evaluations, jobs, models, promotions
 from db.evaluations import NewEvaluation
+from scheduler.submission.arguments import make_paths_absolute, parse_repeated
+from worker.networks.image_model import read_image_model
 
 CHAIN = "enqueue finetune digits --dataset pictures --evaluate --promote --seed 1"
 POLICY = """
@@ -176,9 +178,43 @@ def test_a_policy_is_read_and_checked_at_once(call, services, tmp_path) -> None:
     assert call(f"{CHAIN} --policy none.toml").code == 2
 
 
+@pytest.fixture
+def image_model(tmp_path):
+    """A folder of an image model, as far as commands look into it."""
+    folder = tmp_path / "tiny-vit"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "vit"}')
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+def test_the_folder_of_an_image_model_is_named_with_its_digest(call, services, image_model) -> None:
+    digest = read_image_model(image_model).sha256
+    named = {"folder": str(image_model), "sha256": digest}
+    first = call(f"{CHAIN} --evaluate-judge tiny-vit").out.strip()
+    assert stages(services, first)[1][2]["judge"] == named
+    assert "judge" not in stages(services, call(CHAIN).out.strip())[1][2]
+
+    words = ["enqueue", "evaluate", "digits", "--dataset", "pictures", "--judge", "tiny-vit"]
+    assert parse_repeated(make_paths_absolute(words)).spec.judge.model_dump() == named
+    (image_model / "config.json").unlink()
+    refused = call(" ".join(words))
+    assert (refused.code, "tiny-vit has no config.json" in refused.err) == (2, True)
+
+
+def test_texts_have_no_judge(genmill, prose, image_model, tmp_path) -> None:
+    (tmp_path / "words.txt").write_text("Some words, and some more of them. " * 100)
+    assert genmill("dataset", "add", "words", "words.txt").code == 0
+    refused = genmill(
+        "enqueue", "evaluate", "prose", "--dataset", "words", "--judge", str(image_model)
+    )
+    assert (refused.code, "no judge looks at text samples" in refused.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        ("--evaluate-judge .", "--evaluate-judge belongs to --evaluate"),
         ("--policy p.toml", "--policy belongs to --promote"),
         ("--evaluate --alias best", "--alias belongs to --promote"),
         ("--evaluate-count 3", "--evaluate-count belongs to --evaluate"),

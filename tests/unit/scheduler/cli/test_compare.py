@@ -14,7 +14,11 @@ from tests.evaluations import add_dataset, add_evaluation, add_version, images, 
 from worker.gate.policy import policy_for
 from worker.media import MEDIA
 
-NUMBERS = {"emd": number("emd", 2.0, real=0.1), "mind": number("mind", 0.5)}
+NUMBERS = {
+    "emd": number("emd", 2.0, real=0.1),
+    "mind": number("mind", 0.5),
+    "perceptual_diversity": number("perceptual_diversity", 3.0, real=3.0),
+}
 
 
 @pytest.fixture
@@ -36,6 +40,8 @@ def test_a_comparison_has_the_numbers_of_both_and_the_interval_of_the_change(gen
     assert kid["better"] == "digits:2"
     assert emd["low"] < emd["change"] == 0 < emd["high"]
     assert (emd["better"], emd["real"]) == (None, 0.1)
+    near = rows["perceptual_diversity"]  # the interval would be that of a distance
+    assert (near["wanted"], near["low"], near["better"]) == ("closer", None, None)
     found = genmill("model", "compare", "digits:2", "digits:1", "--json").json["numbers"]
     back = next(row for row in found if row["metric"] == "kid")
     assert (back["low"], back["high"]) == pytest.approx((-kid["high"], -kid["low"]), rel=1e-9)

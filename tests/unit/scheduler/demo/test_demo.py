@@ -5,9 +5,8 @@ from PIL import Image
 
 from scheduler.demo.data import write_digits, write_documentation
 from scheduler.demo.run import draw_sheet
-from scheduler.demo.specs import GENERATION, POLICY, RETRAIN, THEN, TRAINING
+from scheduler.demo.specs import GENERATION, RETRAIN, THEN, TRAINING
 from scheduler.schedules.parsing import parse_repeated
-from worker.gate.policy import policy_for, to_toml
 from worker.media.samples.contact_sheet import GAP, MIN_WIDTH
 from worker.specs import parse_spec
 
@@ -36,10 +35,8 @@ def test_the_demo_s_jobs_are_specs_that_could_be_submitted():
         assert parse_spec(spec).kind == spec["kind"]
 
 
-def test_the_demo_s_retraining_is_a_command_that_ends_with_the_gate(tmp_path):
-    policy = tmp_path / "policy.toml"
-    policy.write_text(to_toml(policy_for("image", POLICY)), "utf-8")
-    command = parse_repeated([*RETRAIN, str(policy)])
+def test_the_demo_s_retraining_is_a_command_that_ends_with_the_gate():
+    command = parse_repeated(RETRAIN)
     assert [spec.kind for spec in command.then] == ["evaluate", "promote"]
 
 
