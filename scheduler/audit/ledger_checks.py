@@ -116,7 +116,7 @@ class _Tree:
         ledger, nodes, leaves = (TABLES[f"ledger{end}"] for end in ("", "_nodes", "_leaves"))
         outside = select(func.count()).select_from(leaves).where(leaves.c.idx < 0)
         if aside := self._connection.scalar(outside):
-            yield Violation(f"leaves of the ledger have a place below 0, so not in it: {aside}")
+            yield Violation(f"leaves of the ledger with a place below 0, so not in it: {aside}")
         told = self._connection.scalar(select(ledger.c.size)) or 0
         if told != self.size:
             yield Violation(f"the ledger has {self.size} leaves, and says that it has {told}")

@@ -62,15 +62,14 @@ def affected_by(session: Session, withdrawn: Sequence[DatasetVersion]) -> list[A
     return [each for each in found if each.uses]
 
 
-def pause_trainings(session: Session, withdrawn: Sequence[DatasetVersion], who: str) -> None:
-    """Pause the schedules that would train on withdrawn data, or on a version that did.
-
-    The audit trail says so of each that was not paused before.
-    """
-    for each in affected_by(session, withdrawn):
-        if each.trains and not schedules.get(session, each.schedule).paused:
-            schedules.pause(session, each.schedule)
-            note(session, who, "paused", each.schedule, {"reason": "withdrawn", "uses": each.uses})
+def pause_trainings(session: Session, affected: Sequence[Affected], who: str) -> None:
+    """Pause those that train. The audit trail says so of each that was not paused before."""
+    for each in affected:
+        with suppress(NotFound):  # it was removed meanwhile
+            if each.trains and not schedules.get(session, each.schedule).paused:
+                schedules.pause(session, each.schedule)
+                told = {"reason": "withdrawn", "uses": each.uses}
+                note(session, who, "paused", each.schedule, told)
 
 
 def _without_data(session: Session, withdrawn: Sequence[DatasetVersion]) -> set[str]:

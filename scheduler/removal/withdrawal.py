@@ -72,16 +72,16 @@ def withdraw(
             remedy="digests are listed by `genmill dataset diff --json`; a file must have the "
             "content that was added",
         )
+    with services.database.read() as session:  # it may read files: not while others wait
+        affected = affected_by(session, found.holding)
 
     def work(session: Session) -> None:
         named = {"digests": digests, "versions": [each.id for each in found.holding]}
         datasets.withdraw(session, dataset=dataset, who=who, reason=reason, **named)
-        pause_trainings(session, found.holding, who)
+        pause_trainings(session, affected, who)
 
     if not dry_run:
         services.database.transact(work)
-    with services.database.read() as session:
-        affected = affected_by(session, found.holding)
     return Withdrawn(digests, found.holding, found.unread, affected)
 
 
