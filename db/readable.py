@@ -9,6 +9,8 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from db.errors import BadRecord, GenmillError, Unreachable
 
+AT_ONCE = 1000  # rows that a statement names; PostgreSQL takes 65,535 parameters
+
 T = TypeVar("T")
 Make = Callable[[Sequence[Any]], list[T]]
 
@@ -41,7 +43,12 @@ def read_each(
     except GenmillError:
         key = statement.column_descriptions[0]["entity"].id
     ids = session.scalars(statement.with_only_columns(key)).all()
-    found, bad = _read_some(session, statement, make, key, ids)
+    found, bad = list[T](), list[tuple[str, GenmillError]]()
+    for first in range(0, len(ids), AT_ONCE):
+        some = ids[first : first + AT_ONCE]
+        read, unread = _read_some(session, statement, make, key, some)
+        found += read
+        bad += unread
     named = ((_name(session, called or key, key == row_id) or row_id, why) for row_id, why in bad)
     return found, [Unreadable(*each) for each in named]
 

@@ -31,6 +31,7 @@ from worker.marks.base import (
 )
 from worker.marks.credentials import library
 from worker.marks.credentials.containers import CONTAINERS, Asset, Container
+from worker.marks.credentials.fresh_signatures import FreshSignatures
 from worker.marks.credentials.template import PATTERN_INDEX, Template
 from worker.media.samples.containers import SampleRecord
 from worker.media.samples.record import AI_GENERATED, SharedRecord
@@ -237,6 +238,7 @@ class _Signing:
         as_claimed = said.says.get("claims") == claims(sample.shared, sample.index, self._stated)
         if said.state != PRESENT or said.says["trust"] != OURS or not as_claimed:
             return None
+        template = replace(template, fresh=FreshSignatures())  # none of it was on the trial
         return _Pattern(template, private, said, found.manifest, self._ring.anchors)
 
 

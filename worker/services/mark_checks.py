@@ -46,4 +46,5 @@ class MarkChecks:
     @cached_property
     def _keys(self) -> "Keyring":
         with self._services.database.read() as session:
-            return load_keyring(session, self._services.settings)
+            ring = load_keyring(session, self._services.settings)
+        return ring.use(self._profile.keys) if self._profile else ring

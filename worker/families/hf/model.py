@@ -33,6 +33,7 @@ from worker.families.hf.inspection import inspect_base
 from worker.families.hf.packing import PackedFeed
 from worker.families.hf.probes import has_cache, supports_packing
 from worker.families.hf.slots import SlotCache, enable_slots, is_static, read_slots
+from worker.families.hf.special_tokens import known
 from worker.networks.inspection import Inspection
 from worker.networks.learning_rates import step, warm_up
 from worker.networks.network import Batch, Clock, Draws, Finished, Losses, Row, StreamingNetwork
@@ -184,9 +185,9 @@ class CausalModel(StreamingNetwork):
         """Continue each row's prompt, or answer it where there is a chat template."""
         settings = cast(HfSampling, sampling)
         tokenizer = self.chat_tokenizer(settings.chat)
-        stated = self._base.model.generation_config.eos_token_id
-        found = [*(stated if isinstance(stated, list) else [stated]), tokenizer.end]
-        ends = {token for token in found if token is not None}
+        ends = {*known(self._base.model, "eos_token_id")}
+        if tokenizer.end is not None:
+            ends.add(tokenizer.end)
         generator = TextGenerator(self, tokenizer, settings, positions=self.positions, ends=ends)
         return generator.generate(rows, draw)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from db.errors import BadInput
 from worker.families.hf.chat_tokenizer import SAVE_AGAIN, ChatTokenizer
+from worker.families.hf.special_tokens import embeddings, is_token, known, stated
 from worker.families.hf.templates import TemplateError, TemplateSyntax
 
 PROBED = 8  # tokens, from all of the vocabulary, that are decoded and encoded again
@@ -16,11 +17,11 @@ def check_tokenizer(model: Any, tokenizer: Any) -> list[str]:
     Raises `BadInput` for tokens that the model does not know, for texts that would never end, and
     for a tokenizer or a template that cannot be used at all.
     """
-    size = int(model.get_input_embeddings().weight.shape[0])
+    size = embeddings(model)
     _refuse_unfit(tokenizer, size)
     _refuse_endless(model, tokenizer, size)
     _try_template(tokenizer)
-    return [*_strange_tokens(model, size), *_differences(model, tokenizer, size)]
+    return [*_strange_tokens(model, size), *_differences(model, tokenizer)]
 
 
 def _refuse_unfit(tokenizer: Any, size: int) -> None:
@@ -48,10 +49,10 @@ def _refuse_silent(plain: ChatTokenizer, largest: int) -> None:
 
 
 def _refuse_endless(model: Any, tokenizer: Any, size: int) -> None:
-    stated = _stated(model, "eos_token_id")
-    if stated and tokenizer.eos_token_id is None and not _known(stated, size):
+    ends = stated(model, "eos_token_id")
+    if ends and tokenizer.eos_token_id is None and not known(model, "eos_token_id"):
         raise BadInput(
-            f"the model's eos_token_id is {stated}, but it has {size} embeddings, and the "
+            f"the model's eos_token_id is {ends}, but it has {size} embeddings, and the "
             "tokenizer has no eos_token: no text would end",
             remedy="correct generation_config.json",
         )
@@ -75,28 +76,18 @@ def _strange_tokens(model: Any, size: int) -> list[str]:
     return [
         f"{key} is {each!r}, but the model's tokens are 0 to {size - 1}: it is not used"
         for key in ("bos_token_id", "eos_token_id", "pad_token_id")
-        for each in _stated(model, key)
-        if not _known([each], size)
+        for each in stated(model, key)
+        if not is_token(each, size)
     ]
 
 
-def _differences(model: Any, tokenizer: Any, size: int) -> list[str]:
+def _differences(model: Any, tokenizer: Any) -> list[str]:
     """Where the model's generation settings and the tokenizer disagree, and which one counts."""
     counts = {"eos_token_id": "either ends a text", "bos_token_id": "the tokenizer's is used"}
     found = []
     for key, what in counts.items():
-        stated, own = _known(_stated(model, key), size), getattr(tokenizer, key)
-        if stated and own is not None and own not in stated:
-            shown = ", ".join(map(str, stated))
+        ids, own = known(model, key), getattr(tokenizer, key)
+        if ids and own is not None and own not in ids:
+            shown = ", ".join(map(str, ids))
             found.append(f"{key} is {shown}, but {own} by the tokenizer: {what}")
     return found
-
-
-def _stated(model: Any, key: str) -> list[Any]:
-    """A special token, or several, by the model's generation settings."""
-    stated = getattr(model.generation_config, key, None)
-    return [each for each in (stated if isinstance(stated, list) else [stated]) if each is not None]
-
-
-def _known(stated: list[Any], size: int) -> list[int]:
-    return [each for each in stated if type(each) is int and 0 <= each < size]

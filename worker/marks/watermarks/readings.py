@@ -22,9 +22,11 @@ def read_by_keys(mark: str, keys: "Keyring", tests: Sequence[Test], *, level: fl
 
     Damaged if only a revoked key's has. Each of `tests` is tried with all keys before the next one,
     which takes longer. Raises `WrongKey` or `Unreachable` if no key was found that is here, and one
-    is not here: the mark may be that one's.
+    is not here whose mark it may be: the pinned one, or any if none is pinned.
     """
-    secrets, missing = _secrets(keys)
+    secrets, absent = _secrets(keys)
+    pinned = keys.pinned.get(PURPOSE)
+    missing = absent.get(pinned) if pinned else next(iter(absent.values()), None)
     if not secrets and missing is None:
         return Reading(mark, NOT_APPLICABLE, why="there is no watermark key to test for")
     best, bounds = dict[str, Found](), dict[str, float]()  # by key
@@ -62,12 +64,12 @@ def by_chance(chance: float, tests: int) -> float:
     return min(1.0, chance * tests)
 
 
-def _secrets(keys: "Keyring") -> tuple[dict[str, bytes], GenmillError | None]:
-    """The secret of each key that is here, the newest first; and why one is not."""
-    found, missing = dict[str, bytes](), None
+def _secrets(keys: "Keyring") -> tuple[dict[str, bytes], dict[str, GenmillError]]:
+    """The secret of each key that is here, the newest first; and why the others are not."""
+    found, absent = dict[str, bytes](), dict[str, GenmillError]()
     for key in reversed(keys.all(PURPOSE)):
         try:
             found[key.id] = keys.secret_of(key.id)
         except (WrongKey, Unreachable) as error:
-            missing = missing or error
-    return found, missing
+            absent[key.id] = error
+    return found, absent

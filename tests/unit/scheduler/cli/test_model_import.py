@@ -39,6 +39,7 @@ def test_a_folder_that_is_not_what_was_meant_is_refused_in_words(genmill, tiny, 
 ODD_TOKENS = {
     "beyond": ({"pad_token_id": 4096, "eos_token_id": [0, 4096]}, "pad_token_id is 4096, but"),
     "of another kind": ({"bos_token_id": -1}, "bos_token_id is -1, but the model's tokens are 0"),
+    "no number": ({"eos_token_id": [{}, "2", True]}, "eos_token_id is {}, but the model's tokens"),
     "another end": ({"eos_token_id": [5, 6]}, "eos_token_id is 5, 6, but 0 by the tokenizer"),
     "another begin": ({"bos_token_id": 7}, "bos_token_id is 7, but 0 by the tokenizer"),
     "none": ({"eos_token_id": None}, None),

@@ -323,6 +323,16 @@ def test_equal_weights_with_other_settings_are_another_base(base, tmp_path, name
     assert one.base is opened(base).base
 
 
+@pytest.mark.parametrize("ends", [{}, [{}, "2", None], "2", -1, 4096, True])
+def test_what_is_no_token_ends_no_text(base, tmp_path, ends):
+    other = tmp_path / "other"
+    shutil.copytree(base, other)
+    path = other / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"eos_token_id": ends}))
+    prompts = ["a", "b"]
+    assert texts(opened(other), prompts, 0, 2) == texts(opened(base), prompts, 0, 2)
+
+
 def test_a_shared_base_counts_once(base, tuned):
     networks = Networks(CPU, limit_bytes=2**40)
     for folder in (base, tuned):

@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import update
 
 from db.errors import WrongKey
+from db.tables import Key
 from tests.keyrings import add_key, keyring_of
 from tests.unit.worker.marks.kit import marked, marking_of, samples_of
 from worker.marks.apply import Marker
@@ -24,6 +26,19 @@ def test_a_machine_without_the_key_refuses_no_sample(services, tmp_path):
     services.settings.master_key.rename(tmp_path / "elsewhere")
     with pytest.raises(WrongKey, match="the installation key is missing"):
         checks.fault(data, None)
+
+
+def test_another_tenant_s_lost_key_refuses_no_sample(services):
+    lost = add_key(services.database, services.settings, "watermark", tenant="theirs")
+    own = add_key(services.database, services.settings, "watermark")
+    services.database.transact(
+        lambda session: session.execute(update(Key).where(Key.id == lost).values(wrapped=b"lost"))
+    )
+    marking = marking_of("image", "picture_watermark")
+    profile = marking.profile.model_copy(update={"keys": {"watermark": own}})
+    [without, _] = marked("image", "record")[1]
+    lacking = {"picture_watermark": {"applied": 1, "not_applied": {"too small": 1}}}
+    assert MarkChecks(services, profile, marking.medium).fault(without, lacking) == ""
 
 
 @pytest.mark.parametrize("medium", ["image", "audio", "text"])
