@@ -1,5 +1,6 @@
 """Adding, removing and checking targets."""
 
+import os
 import posixpath
 from collections.abc import Hashable, Mapping, Sequence
 from datetime import timedelta
@@ -106,7 +107,7 @@ def _place(kind: str, settings: Mapping[str, Any]) -> _Place:
     except Refused:  # of another version
         return _Place(address)
     if isinstance(place, Path):
-        return _Place(Path, place.resolve().parts)
+        return _Place(Path, Path(os.path.realpath(place)).parts)  # of a loop of links, itself
     if isinstance(place, Server):
         folder = _parts(posixpath.normpath(place.path))
         # a receiver of messages has no folders: each path is another

@@ -97,8 +97,8 @@ class Converted(Files):
         self.converter = converter
 
     def close(self) -> None:
-        """Write what became of the marks, if the samples had any."""
-        if self.converter.marks:
+        """Write what became of the marks, if the samples had any and were converted."""
+        if self.converter.marks and self.converter.document["files"]:
             text = json.dumps(self.converter.document, indent=2, ensure_ascii=False) + "\n"
             write_file(self.folder / MARKS, text.encode())
 

@@ -82,12 +82,18 @@ def fit(
 ) -> tuple[PretrainedJudge, float]:
     """A judge of pictures, and the share of the variance of the model's features that it keeps.
 
-    `labels` are None without `classes`. Raises `BadInput` where the folder holds no image model.
+    `labels` are None without `classes`. Raises `BadInput` where the folder holds no image model, or
+    one whose features are not finite.
     """
     deterministic()
     model, form = _read(source)
     plain = _Whole(form, model).to(device).eval()
     found = look(plain, pixels, tick).features.astype(np.float64)
+    if not np.isfinite(found).all():
+        raise BadInput(
+            "the image model's features of the training items are not finite numbers",
+            remedy="use other weights",
+        )
     centre, axes, kept = _components(found)
     form |= {"width": axes.shape[1], "classes": classes}
     network = PretrainedJudge(form, model).eval()

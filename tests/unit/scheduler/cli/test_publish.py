@@ -823,6 +823,12 @@ def test_no_target_is_inside_of_another_s_folder(genmill, tmp_path, first, secon
     assert (told.code, f"lies {lies} that of target 'one'" in told.err) == (2, True), told.err
 
 
+def test_a_loop_of_links_is_found_by_the_check(genmill, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    assert genmill("target", "add", "loop", "folder", f"{tmp_path}/loop").code == 0
+    assert genmill("target", "check", "loop").code in (2, 3)
+
+
 def test_receivers_of_messages_may_have_paths_below_one_another(genmill):
     for name, path in (("one", ""), ("two", "/deeper")):
         words = ("target", "add", name, "webhook", f"https://h/in{path}")

@@ -1,10 +1,12 @@
 """Judges on image models that users bring: CLIP, ViT, ResNet and the like, never run as code."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from db.errors import BadInput
 from tests.evaluating import CPU
@@ -43,6 +45,15 @@ def test_without_labels_it_names_no_classes(tmp_path):
     pixels, _ = stripes(count=40, channels=3)
     network, _ = fitted(save_image_model(tmp_path / "m"), pixels, None)
     assert judge.look(network, pixels, nothing).probabilities.shape == (40, 0)
+
+
+def test_weights_that_are_not_finite_judge_nothing(tmp_path):
+    pixels, labels = stripes(count=40)
+    folder = save_image_model(tmp_path / "m")
+    [path] = folder.glob("*.safetensors")
+    save_file({name: each * math.nan for name, each in load_file(path).items()}, path)
+    with pytest.raises(BadInput, match="not finite numbers"):
+        fitted(folder, pixels, labels)
 
 
 def test_a_picture_is_judged_alike_among_others_and_alone(tmp_path):
