@@ -24,6 +24,7 @@ TAKEN_DOWN, ABANDONED = "taken down", "abandoned"
 STATES = (BEGUN, PUBLISHED, REFUSED, TAKEN_DOWN, ABANDONED)
 THERE = (BEGUN, PUBLISHED)  # what is, or may be, at the target
 MISSING, ALTERED = "it was missing", "it was altered"  # why a published item was put again
+REPAIRS = (MISSING, ALTERED)
 
 
 class NewItem(NamedTuple):
@@ -40,12 +41,16 @@ class NewItem(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of an item that was begun: it is published as `remote_id`, or refused."""
+    """What became of an item that was begun: it is published as `remote_id`, or refused.
+
+    `unrepaired` says why a published item, which is there still, was not repaired.
+    """
 
     item: str
     remote_id: str | None = None
     marks_verified: bool | None = None
     refused: str | None = None
+    unrepaired: str | None = None
 
 
 class Begun(NamedTuple):
@@ -53,11 +58,13 @@ class Begun(NamedTuple):
 
     `was` is its state before, if it is, or may be, at the target: `BEGUN` by an attempt that was
     broken off, or `PUBLISHED` by another job. The record of the latter stays as it was.
+    `repairs` says that what was broken off is the repair of a published item.
     """
 
     item: str
     event: str  # the id of this publishing of it, however often it is tried
     was: str | None = None
+    repairs: bool = False
 
 
 class Chosen(NamedTuple):
@@ -102,7 +109,7 @@ def begin(
             continue
         was = BEGUN if row.state in THERE and row.id not in mine else None
         _begin_again(row, item, claim)
-        begun.append(Begun(item.item, row.event_id, was))
+        begun.append(Begun(item.item, row.event_id, was, row.reason in REPAIRS))
         if row.id not in mine:
             again.append(row)
     session.flush()
@@ -158,8 +165,10 @@ def record(
         else:
             row.state, row.remote_id = PUBLISHED, outcome.remote_id
             row.marks_verified, row.published_at = outcome.marks_verified, now
-            if row.expires_at is None or expires_after_s is not None:
+            if row.reason not in REPAIRS or expires_after_s is not None:
                 row.expires_at = expires
+            if outcome.unrepaired is not None:
+                row.reason = outcome.unrepaired
         done.append(outcome)
         changed.append(row)
     session.flush()
@@ -197,7 +206,8 @@ def reopen(
     gone = {TAKEN_DOWN, ABANDONED}
     found = [each for each in _locked(session, target.id, items) if each.state in gone]
     for row in found:
-        row.state, row.by_job_id, row.fence = BEGUN, claim.job_id, claim.fence
+        row.state, row.reason = BEGUN, None  # this is no repair
+        row.by_job_id, row.fence = claim.job_id, claim.fence
     session.flush()
     ledger.enter(session, PUBLICATION, *found)
     return found

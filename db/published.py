@@ -51,6 +51,7 @@ class Going(NamedTuple):
     status: str
     target: str  # its name
     reference: str  # the job or the version that it is about
+    takes_down: bool
 
 
 def expired(session: Session) -> list[Shown]:
@@ -85,7 +86,7 @@ def going(
         wanted.append(func.coalesce(names["job"], names["model"]) == reference)
     statement = select(spec["take_down"].as_boolean(), Job.id, Job.status, *names.values())
     return [
-        Going(by, status, at, job_id or model)
+        Going(by, status, at, job_id or model, bool(removes))
         for removes, by, status, at, job_id, model in session.execute(
             statement.where(*wanted).order_by(Job.id)
         )

@@ -10,7 +10,7 @@ which concerns that item alone; `NotFound` for an item that is not there.
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
@@ -21,6 +21,8 @@ from pydantic import Field, JsonValue
 from db.causes import Cause
 from db.errors import GenmillError, NotFound, Unreachable
 from worker.specs import Params, parse_params
+
+ROUNDS = 5  # of reading what is there and writing what follows from it, until none was changed
 
 Record = Mapping[str, JsonValue]  # what an item says of itself
 
@@ -211,8 +213,11 @@ class Target(ABC, Generic[S]):
         for each in remote_ids:
             self.take_down(each)
 
-    def finish(self) -> None:
+    def finish(self, changed: Collection[str] = ()) -> None:
         """Bring up to date what is made from all items, such as pages and cards.
+
+        What is said there of the items `changed`, by remote id, is made anew: a worker that was
+        killed may have put them and not said so.
 
         Whoever put or took down an item calls this afterwards, before that is committed. May be
         called by several workers at once, and again: what was made from another list of items than

@@ -1,6 +1,6 @@
 """A folder: each item is a file, with its record beside it as `FILE.json`."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,7 +28,7 @@ class Folder(ItemFiles[TargetSettings]):
     def __str__(self) -> str:
         return str(self.root)
 
-    def finish(self) -> None:
+    def finish(self, changed: Collection[str] = ()) -> None:
         """See `Target.finish`: nothing is made, but what killed workers left is removed."""
         public_files.sweep(self.root)
 

@@ -5,7 +5,7 @@ remote id of an item is the name of its page.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -181,7 +181,7 @@ class Gallery(Target[GallerySettings]):
         with self._errors():
             self.site.take_down(_key_of(remote_id))
 
-    def finish(self) -> None:
+    def finish(self, changed: Collection[str] = ()) -> None:
         """See `Target.finish`."""
         with self._errors():
             self.site.refresh()
@@ -195,7 +195,7 @@ class Gallery(Target[GallerySettings]):
             public_files.require_folder(self.store.root)
         try:
             yield
-        except NotFound:
+        except (NotFound, TargetAway):
             raise
         except Unreachable as error:
             raise TargetAway(

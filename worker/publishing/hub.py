@@ -9,7 +9,7 @@ none was changed since they were listed, and else from a new list.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from itertools import chain
@@ -23,6 +23,7 @@ from worker.files import is_plain
 from worker.publishing.access import addresses
 from worker.publishing.access.hf_repository import Files, InFolder, Listing, Outdated, Repository
 from worker.publishing.base import (
+    ROUNDS,
     Delivery,
     Item,
     ItemRefused,
@@ -39,7 +40,6 @@ DATA, RECORDS, METADATA, CARD = "data", "records", "metadata.jsonl", "README.md"
 RESERVED = {CARD, METADATA}  # are no names of items at the top
 PER_FOLDER = 5000  # samples: the hub takes no folder of more than 10,000 files
 SCHEME = "hf://"
-ROUNDS = 5  # of reading the files and writing what follows from them, until none was changed
 ADDRESSES = "use hf://datasets/OWNER/NAME, hf://OWNER/NAME for a model, or a folder's path"
 
 T = TypeVar("T")
@@ -177,10 +177,10 @@ class Hub(Target[HubSettings]):
         else:
             self._until_unchanged(partial(self._remove, set(remote_ids)))
 
-    def finish(self) -> None:
+    def finish(self, changed: Collection[str] = ()) -> None:
         """See `Target.finish`: the metadata and the card follow from the records."""
         self._files.sweep()
-        self._until_unchanged(self._describe)
+        self._until_unchanged(partial(self._describe, changed=changed))
 
     def _until_unchanged(self, act: Callable[[Listing], T]) -> T:
         """Act on the files as they are listed, and again if they were changed meanwhile."""
@@ -223,10 +223,10 @@ class Hub(Target[HubSettings]):
         if gone:
             self._files.remove(sorted(gone), why=f"Take down {len(going)} items", after=after)
 
-    def _describe(self, there: Listing) -> None:
+    def _describe(self, there: Listing, *, changed: Collection[str]) -> None:
         """Write the metadata and the card of all items that are listed."""
         items = self._items(there)
-        lines = self._lines([each for each in items if _is_sample(each)])
+        lines = self._lines([each for each in items if _is_sample(each)], changed)
         records = [self._record(each) for each in items if not _is_sample(each)]
         told = chain(map(json.loads, lines), records)
         pages = {CARD: card(told, len(lines), self.settings.license).encode()}
@@ -238,12 +238,15 @@ class Hub(Target[HubSettings]):
         if pages:
             self._files.write(pages, why="Describe what is published", after=there)
 
-    def _lines(self, samples: Sequence[str]) -> Sequence[str]:
+    def _lines(self, samples: Sequence[str], changed: Collection[str]) -> Sequence[str]:
         """The lines of the metadata about samples; their records are read where nothing else tells.
 
-        In a folder, the metadata may be of a record that another worker has replaced since.
+        The metadata may be of a record that was replaced since: in a folder by another worker, and
+        anywhere by one that was killed before it described what it had `changed`.
         """
         known = self._read_metadata() if self._files.is_atomic else {}
+        for each in changed:
+            known.pop(each, None)
         known |= {place: metadata_line(place, each) for place, each in self._records.items()}
         return [known.get(each) or metadata_line(each, self._record(each)) for each in samples]
 

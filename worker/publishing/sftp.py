@@ -170,12 +170,21 @@ class _Session:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the loop. Raises `TargetAway` after the target's time."""
-        bounded = asyncio.wait_for(work, self._settings.timeout_s)
         try:
-            return asyncio.run_coroutine_threadsafe(bounded, self._loop).result()
+            return asyncio.run_coroutine_threadsafe(self._in_time(work), self._loop).result()
         except TimeoutError as error:
             took = f"within {self._settings.timeout_s:g} s"
             raise TargetAway(f"{self._server.url} does not answer {took}") from error
+
+    async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine; raises `TimeoutError`, and gives the connection up, if it takes long."""
+        task = asyncio.ensure_future(work)
+        if not (await asyncio.wait([task], timeout=self._settings.timeout_s))[0]:
+            await self._disconnect()  # first: to end, the work may wait for the server once more
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            raise TimeoutError
+        return task.result()
 
     def close(self) -> None:
         """Close the connection and end the thread."""
@@ -221,7 +230,11 @@ class _Session:
             login_timeout=self._settings.timeout_s,
             keepalive_interval=15,
         )
-        return await self._connection.start_sftp_client()
+        try:
+            return await self._connection.start_sftp_client()
+        except BaseException:  # a cancellation, too
+            await self._disconnect()
+            raise
 
     def _known_hosts(self) -> str:
         path = Path(str(self._settings.known_hosts))

@@ -1,7 +1,8 @@
 """Deliveries: items on their way to a target, a few at once, each through the same steps.
 
 begin (record) -> read and verify -> put -> fetch back and compare -> record. An item that fails a
-check is refused: it is taken down if it may be at the target, and recorded with its reason. An
+check is refused: it is taken down if it may be at the target, and recorded with its reason. A
+published item whose repair the target refuses stays published if its own file is as it was. An
 error of the target or of a service stops none of the others; it is raised once they are recorded.
 
 An item that another job has published is compared with what is at the target, and takes these steps
@@ -19,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from db import publications, retention
 from db.claims import Claim
-from db.errors import BadInput, GenmillError
+from db.errors import BadInput, GenmillError, NotFound
 from db.lineage import Descent
 from db.publications import ALTERED, BEGUN, MISSING, PUBLISHED, Begun, Outcome
 from db.published import UNCHANGED
@@ -53,12 +54,14 @@ class _Work:
     each: Publishable
     item: Item
     was: str | None  # as in `Begun`
+    repairs: bool = False  # as there, and once a published item is begun again
     data: bytes = b""
     record: Record = field(default_factory=dict)
     found: Presence | None = None  # at the target, if it was compared
     remote_id: str | None = None
     verified: bool | None = None
     refused: str | None = None
+    unrepaired: str | None = None  # why, of a published item that stays
     error: Exception | None = None
 
     @property
@@ -142,7 +145,10 @@ class Deliveries:
             publications.begin_repair, claim=self._lease.claim, target=self._row, reasons=reasons
         )
         begun = self._services.database.transact(repair)
-        return [work for work in before if work.item.key in begun]
+        repaired = [work for work in before if work.item.key in begun]
+        for work in repaired:
+            work.repairs = True
+        return repaired
 
     def _each(
         self, step: Callable[[_Work], None], works: Sequence[_Work], *, refused: bool = False
@@ -225,7 +231,12 @@ class Deliveries:
 
     def _withdraw(self, work: _Work) -> None:
         """Take down a refused item that may be at the target; it stays begun until then."""
-        if work.was is not None or work.remote_id is not None:
+        if work.repairs and self._is_whole(work):
+            work.unrepaired, work.refused = f"it was not repaired: {work.refused}", None
+            work.remote_id, work.verified = self._target.locate(work.item), True
+            told = f"{work.item.key} stays published, though {work.unrepaired}"
+            self._lease.log(told, level="warning")
+        elif work.was is not None or work.remote_id is not None:
             place = work.remote_id or self._target.locate(work.item)
             try:
                 self._tried(partial(self._target.take_down, place))
@@ -233,10 +244,20 @@ class Deliveries:
                 told = f"{work.refused}, and it cannot be taken down: {error.message}"
                 raise TargetAway(told, remedy=error.remedy) from error
 
+    def _is_whole(self, work: _Work) -> bool:
+        """Whether the item's own file is at the target as it should be, if it passed its checks."""
+        if not work.data:  # it was not read: a check of ours refused it
+            return False
+        try:
+            found = self._tried(partial(self._target.fetch, self._target.locate(work.item)))
+        except NotFound:
+            return False
+        return hashlib.sha256(found).hexdigest() == work.item.sha256
+
     def _record(self, works: Sequence[_Work], expires_after_s: float | None) -> set[str]:
         """Record what became of items that are still this attempt's; their keys."""
         outcomes = [
-            Outcome(work.item.key, work.remote_id, work.verified, work.refused)
+            Outcome(work.item.key, work.remote_id, work.verified, work.refused, work.unrepaired)
             for work in works
             if work.error is None
         ]
@@ -298,4 +319,4 @@ def item_of(row: Any, event: str, made: Descent | None = None) -> Item:
 
 
 def _work(each: Publishable, begun: Begun, made: Descent) -> _Work:
-    return _Work(each, item_of(each.new, begun.event, made), begun.was)
+    return _Work(each, item_of(each.new, begun.event, made), begun.was, begun.repairs)

@@ -65,9 +65,11 @@ def publish_job(
             with hang_checks_paused([lease]), suppress(Unreachable):
                 target.finish()
             raise
-        if lease.claim.idx == 0 or shard.has_changed:
+        changed = shard.changed
+        if lease.claim.idx == 0 or changed:
+            places = [each.remote_id for each in changed if each.remote_id]
             with hang_checks_paused([lease]):
-                tried(target, lease, target.finish)
+                tried(target, lease, partial(target.finish, places))
         reach(services.settings, "publication_finished")
     report = shard.report(*compared)
     path = folder / f"publication-{lease.claim.idx:06d}.json"
@@ -123,9 +125,10 @@ class _Shard:
                         self.services.database.transact(record)
 
     @property
-    def has_changed(self) -> bool:
-        """Whether the job has changed anything of the shard's at the target, in any attempt."""
-        return any(each.by_job_id == self.lease.claim.job_id for each in self._on_record())
+    def changed(self) -> Sequence[Publication]:
+        """What the job has changed of the shard's at the target, in any attempt."""
+        mine = self.lease.claim.job_id
+        return [each for each in self._on_record() if each.by_job_id == mine]
 
     def report(self, unchanged: int, not_compared: int) -> dict[str, Any]:
         """What became of the items, by the record; refused ones are named in the job's log."""
@@ -159,18 +162,21 @@ class _Shard:
         return [each for each in on_record if each.state in THERE]
 
     def _wait_for_others(self) -> None:
-        """Pause while an older job takes down here what this one publishes, or the reverse."""
+        """Pause while an older job publishes here what this one does, or takes it down.
+
+        A job that takes down waits for none that does so too.
+        """
         spec = self.pinned.spec
         with self.services.database.read() as session:
             older = published.going(
                 session,
-                take_down=not spec.take_down,
+                take_down=False if spec.take_down else None,
                 before=self.lease.claim.job_id,
                 target=spec.target,
                 reference=spec.job or spec.model,
             )
         if older:
-            does = "publishes" if spec.take_down else "takes it down"
+            does = "takes it down" if older[0].takes_down else "publishes"
             raise TargetAway(
                 f"job {older[0].by_job_id} {does} at {spec.target!r}", remedy="cancel it, or wait"
             )

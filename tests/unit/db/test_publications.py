@@ -164,6 +164,34 @@ def test_a_repair_keeps_the_time_at_which_the_item_expires(database, target):
         assert (row.expires_at == before) is (expires_after_s is None)
 
 
+def test_a_repair_makes_nothing_expire_that_did_not(database, target):
+    first, second = claimed(database), claimed(database)
+    begin(database, first, target)
+    record(database, first, target, *[Outcome(each.item, "there", True) for each in ITEMS])
+    with database.write() as session:
+        targets.get(session, "shelf").expires_after_s = 60  # by then, it has a default
+    repair(database, second, target, ITEMS[0].item)
+    with database.write() as session:
+        row = targets.get(session, "shelf")
+        publications.record(session, second, row, [Outcome(ITEMS[0].item, "there", True)])
+    assert [row.expires_at for row in rows(database)] == [None, None]
+
+
+def test_what_could_not_be_repaired_is_published_still_and_says_why(database, target):
+    first, second, third = claimed(database), claimed(database), claimed(database)
+    begin(database, first, target)
+    done = [Outcome(each.item, "there", True) for each in ITEMS]
+    record(database, first, target, *done)
+    repair(database, second, target, ITEMS[0].item)
+    [begun, _] = begin(database, third, target)
+    assert (begun.was, begun.repairs) == ("begun", True)
+    record(database, third, target, done[0]._replace(unrepaired="it was not repaired: full"))
+    assert [(row.state, row.reason) for row in rows(database)] == [
+        ("published", "it was not repaired: full"),
+        ("published", None),
+    ]
+
+
 def test_what_was_taken_down_meanwhile_is_not_put_back(database, target):
     claim, other = claimed(database), claimed(database)
     begin(database, claim, target)

@@ -5,6 +5,7 @@ meanwhile, it is refused (`Outdated`), and the caller reads the files again.
 """
 
 import hashlib
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -239,9 +240,9 @@ class Repository(Files):
             HFValidationError,
         )
 
-        get_session().timeout = self._timeout_s
         try:
-            yield
+            with _bounded(get_session(), self._timeout_s):
+                yield
         except HFValidationError as error:
             raise Refused(f"{self} names no repository: {error}") from error
         except HfHubHTTPError as error:
@@ -249,12 +250,43 @@ class Repository(Files):
             if status in {HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED}:
                 raise Outdated(f"{self}: another commit came before") from error
             raise failure(self, status, headers.get("retry-after")) from error
-        except RuntimeError as error:  # of an upload; its text may hold a signed address
-            answer = getattr(error.__cause__, "response", None)
+        except Exception as error:
+            if _is_of_network(error):
+                raise TargetAway(f"{self} does not answer: {error}") from error
+            cause = error.__cause__ or error.__context__
+            if type(error) is not RuntimeError or not _is_of_network(cause):
+                raise
+            # of an upload; its text may hold a signed address
+            answer = getattr(cause, "response", None)
             told = f", answered with {answer.status_code}" if answer is not None else ""
             raise TargetAway(f"{self}: an upload failed{told}") from error
-        except Exception as error:
-            # the library has an httpx of its own
-            if not type(error).__module__.startswith("httpx"):
-                raise
-            raise TargetAway(f"{self} does not answer: {error}") from error
+
+
+def _is_of_network(error: BaseException | None) -> bool:
+    """Whether an error is one of HTTP or of the network; the library has an httpx of its own."""
+    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415 - of an extra
+
+    told = isinstance(error, HfHubHTTPError | ConnectionError | TimeoutError)
+    return told or type(error).__module__.startswith("httpx")
+
+
+_bounding = threading.Lock()
+_bounded_sessions: dict[Any, tuple[Any, int]] = {}  # what each waited before; users now
+
+
+@contextmanager
+def _bounded(session: Any, timeout_s: float) -> Iterator[None]:
+    """Let the library's session, which all of the process share, wait so long until the end."""
+    with _bounding:
+        before, users = _bounded_sessions.get(session, (session.timeout, 0))
+        _bounded_sessions[session] = before, users + 1
+        session.timeout = timeout_s
+    try:
+        yield
+    finally:
+        with _bounding:
+            before, users = _bounded_sessions.pop(session)
+            if users > 1:
+                _bounded_sessions[session] = before, users - 1
+            else:
+                session.timeout = before

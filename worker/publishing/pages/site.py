@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from db.errors import BadInput, NotFound
-from worker.publishing.base import Presence, compare_files
+from worker.publishing.base import ROUNDS, Presence, TargetAway, compare_files
 from worker.publishing.pages.entry import (
     Entry,
     Item,
@@ -96,12 +96,20 @@ class Site:
         return self._read(entry.file)
 
     def refresh(self) -> None:
-        """Write the lists and the feed anew, and delete what nothing names any more."""
+        """Write the lists and the feed anew, and delete what nothing names any more.
+
+        Raises `TargetAway` if items were changed meanwhile, however often it began anew.
+        """
         self._write_style()
-        listed: dict[str, str] | None = None
-        while listed != (found := dict(self.place.versions(ENTRIES))):
+        found = dict(self.place.versions(ENTRIES))
+        for _ in range(ROUNDS):
             listed = found
-            self._write_lists(self._read_entries(found), found)
+            self._write_lists(self._read_entries(listed), listed)
+            found = dict(self.place.versions(ENTRIES))
+            if found == listed:
+                break
+        else:
+            raise TargetAway(f"{self.place}: its items were changed while they were listed")
         self._delete_gone(set(found))
         self.place.flush()
 

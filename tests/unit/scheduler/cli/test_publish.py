@@ -204,6 +204,51 @@ def test_a_receiver_of_messages_gets_each_item_once_and_the_job_says_why(
         assert (len(receiver.messages), receiver.repeated) == (5, 0)
 
 
+def test_a_published_item_stays_whose_repair_is_refused(
+    genmill, services, picture_job, shelf, work, monkeypatch
+):
+    from worker.publishing.base import ItemRefused
+
+    words = ("publish", picture_job, "--target", "shelf")
+    genmill(*words)
+    work()
+    shelf.change(f"{picture_job}/000000001.png.json", b"reformatted")
+    shelf.change(f"{picture_job}/000000002.png", b"defaced")
+
+    def refuse(self, *given):
+        raise ItemRefused("it is too large")
+
+    monkeypatch.setattr(Folder, "put", refuse)
+    again = genmill(*words).out.strip()
+    work()
+    assert published(genmill, again) == {"published": 1, "refused": 1, "unchanged": 3}
+    reasons = [row["reason"] for row in genmill("publications", "list", "--json").json]
+    refused = "it is too large"
+    assert reasons == [None, f"it was not repaired: {refused}", refused, None, None]
+    assert "stays published, though it was not repaired" in genmill("job", "logs", again).out
+    assert set(shelf.digests()) < set(digests(services, picture_job))
+    assert len(shelf.digests()) == 4
+    assert genmill("provenance", "audit").code == 0
+
+
+def test_what_another_job_publishes_is_waited_for(genmill, services, picture_job, shelf, work):
+    words = ("publish", picture_job, "--target", "shelf")
+    first, again = (genmill(*words).out.strip() for _ in range(2))
+    with services.database.write() as session:  # another worker has begun
+        [shard] = jobs.shards_of(session, first)
+        claim = shards.claim(session, shard.id, owner="other", lease_s=600)
+    work()
+    assert f"job {first} publishes" in genmill("job", "show", again).out
+    assert shelf.files() == []
+    with services.database.write() as session:
+        shards.release(session, claim, "it is shutting down", backoff_s=0)
+    for _ in range(2):
+        hurry(services)
+        work()
+    assert published(genmill, first) == ALL
+    assert published(genmill, again) == {"unchanged": 5}
+
+
 def test_what_cannot_be_compared_stays_as_it_is(genmill, services, picture_job, shelf, work):
     words = ("publish", picture_job, "--target", "shelf")
     genmill(*words)

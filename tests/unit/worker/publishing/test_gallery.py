@@ -379,6 +379,23 @@ def test_what_somebody_changed_on_a_site_is_seen_and_repaired(gallery):
     assert compared() is Presence.MISSING
 
 
+def test_items_that_change_again_and_again_are_not_listed_without_an_end(gallery, monkeypatch):
+    put(gallery, sample(0))
+    asked = []
+    with monkeypatch.context() as patch:
+        versions = gallery.store.versions
+
+        def changing(prefix):
+            asked.append(prefix)
+            return [(name, f"{len(asked)}") for name, _ in versions(prefix)]
+
+        patch.setattr(gallery.store, "versions", changing)
+        with pytest.raises(TargetAway, match="were changed while they were listed"):
+            gallery.finish()
+    assert len(asked) < 10
+    gallery.finish()
+
+
 def test_damaged_entries_are_left_out_and_told(gallery, tmp_path, caplog):
     put(gallery, sample(0), sample(1))
     (tmp_path / "site/catalogue.json").write_text("{")

@@ -299,6 +299,47 @@ def test_a_hub_that_never_answers_is_away_after_the_target_s_time(server):
         server.silent = False
 
 
+def test_the_library_s_session_waits_as_before_and_its_bugs_are_told(server, monkeypatch):
+    from huggingface_hub import HfApi, get_session
+
+    before = get_session().timeout
+    with pushing(server, timeout_s=7) as hub:
+        waited = []
+        server.before = lambda path: waited.append(get_session().timeout)
+        hub.put_all([delivery(1)])
+        assert {each.read for each in waited} == {7}
+        assert get_session().timeout == before
+
+        def failing(error, cause):
+            def fail(self, *given, **named):
+                raise error from cause
+
+            return fail
+
+        for error, cause, raised in (
+            (NotImplementedError("no"), None, NotImplementedError),
+            (RecursionError("deep"), TimeoutError(), RecursionError),
+            (RuntimeError("a bug"), KeyError("x"), RuntimeError),
+            (RuntimeError("an upload"), ConnectionError(), TargetAway),
+        ):
+            monkeypatch.setattr(HfApi, "create_commit", failing(error, cause))
+            with pytest.raises(raised):
+                hub.put_all([delivery(2)])
+
+
+def test_what_a_killed_worker_had_repaired_is_described_anew(server):
+    line = b'{"file_name": "data/0199c0de/000000001.png", "label": "dog"}\n'
+    with pushing(server) as hub:
+        [place] = hub.put_all([delivery(1)])
+        hub.finish()
+    server.change("metadata.jsonl", line)
+    with pushing(server) as hub:
+        hub.put_all([delivery(1)])  # and is killed
+    with pushing(server) as hub:
+        hub.finish([place])
+        assert hub.compare(delivery(1)) is Presence.UNCHANGED
+
+
 @pytest.mark.parametrize("where", ["folder", "server"])
 def test_what_somebody_changed_in_a_repository_is_seen_and_repaired(where, request, tmp_path):
     if where == "folder":

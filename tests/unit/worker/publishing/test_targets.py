@@ -1,5 +1,6 @@
 """Every kind of target passes the same suite, against a real server; and what is particular."""
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -7,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 
+import asyncssh
 import pytest
 
 from db.errors import MissingPackage, NotFound, Refused, Unreachable
@@ -273,6 +275,29 @@ def test_nothing_is_sent_to_a_server_with_another_host_key(settings, tmp_path):
         with opened(receiver, **settings) as target, pytest.raises(TargetAway, match="host key"):
             target.put(item(b"one"), b"one", RECORD)
         assert receiver.digests() == []
+
+
+def test_a_connection_that_does_not_answer_in_time_is_given_up(tmp_path, monkeypatch):
+    with running(SftpServer(tmp_path / "root")) as receiver, opened(receiver) as target:
+        place, session = target.put(item(b"one"), b"one", RECORD), target._session
+        patient = session._settings
+        session._settings = patient.model_copy(update={"timeout_s": 0.2})
+        for method in (
+            asyncssh.SFTPClientFile.read,
+            asyncssh.SSHClientConnection.start_sftp_client,
+        ):
+            with monkeypatch.context() as patch:
+                kind, _, name = method.__qualname__.partition(".")
+                patch.setattr(getattr(asyncssh, kind), name, never)
+                with pytest.raises(TargetAway, match="does not answer"):
+                    target.fetch(place)
+            assert (session._connection, session._opened) == (None, None)
+        session._settings = patient
+        assert target.fetch(place) == b"one"
+
+
+async def never(*given, **named):
+    await asyncio.sleep(60)
 
 
 def test_a_server_in_the_file_of_known_hosts_is_trusted(tmp_path):
