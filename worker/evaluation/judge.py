@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from db.errors import NotSupportedHere
 from worker.engine.device import deterministic
 from worker.engine.run import seed_torch
-from worker.engine.tensors import read_tensors, write_tensors
+from worker.engine.tensors import write_tensors
 
 Pixels = npt.NDArray[np.uint8]  # (N, H, W, C)
 Labels = npt.NDArray[np.int64]  # (N,)
@@ -194,33 +193,6 @@ def save(network: JudgeNetwork, path: Path, *, height: int, width: int) -> None:
     """Write a judge's weights and its form; equal judges give equal bytes."""
     about = {"form": [network.channels, height, width, network.classes]}
     write_tensors(path, network.state_dict(), about=about)
-
-
-def load(path: Path, device: torch.device) -> Judge:
-    """Read what `save` of this module or of `pretrained` wrote.
-
-    Raises `BadInput` where the file is damaged, and `NotSupportedHere` for a judge of another form
-    than this Genmill builds.
-    """
-    tensors, about = read_tensors(path)
-    try:
-        network = _of_form(about["form"])
-        network.load_state_dict(tensors)
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:
-        complaint = " ".join(str(error).split())[:300]
-        raise NotSupportedHere(
-            f"another genmill trained the judge, and it does not fit here: {complaint}",
-            remedy="use that one, or add the dataset again to have a new judge",
-        ) from error
-    return network.to(device).eval()
-
-
-def _of_form(form: Any) -> Judge:
-    if isinstance(form, dict):
-        from worker.evaluation import pretrained  # noqa: PLC0415 - loads transformers
-
-        return pretrained.of_form(form)
-    return JudgeNetwork(*form)
 
 
 def _layer(before: int, after: int, stride: int) -> nn.Sequential:

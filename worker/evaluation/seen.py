@@ -131,7 +131,7 @@ def see(
 def arrays_of(pictures: Pictures, numbers: Numbers) -> dict[str, npt.NDArray[Any]]:
     """The arrays that comparisons resample."""
     made, real = pictures.judged, pictures.held_out.judged
-    arrays = {
+    arrays: dict[str, npt.NDArray[Any]] = {
         "made_features": made.features,
         "made_labels": pictures.asked.astype(np.int64),
         "made_nearest_train": pictures.neighbours.made.astype(np.float64),

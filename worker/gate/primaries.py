@@ -6,6 +6,7 @@ The number itself is the recorded one; resampling says how far a difference is f
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -86,7 +87,7 @@ def _distinct(n: int) -> Primary:
 
 
 def _of_losses(
-    under: str, *, same: tuple[str, ...] = (), paired: tuple[str, ...] = (), **how: float
+    under: str, *, same: tuple[str, ...] = (), paired: tuple[str, ...] = (), **how: Any
 ) -> Primary:
     """A number of the losses of held-out rows, which each version may cut in its own way."""
     prepare = partial(sums.ratio, **how)
