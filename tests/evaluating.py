@@ -6,10 +6,9 @@ import torch
 
 from tests.families.kit import Recorder, dataset_for, small_sampling, train_small
 from worker.engine.weights import load
-from worker.evaluation import stored_judges
 from worker.evaluation.asking import asked_for
 from worker.evaluation.evaluate import evaluate, needs_judge
-from worker.evaluation.judging import recipe_of, train_judge
+from worker.evaluation.judging import load_judge, recipe_of, train_judge
 from worker.evaluation.protocol import Protocol
 from worker.evaluation.request import Request
 from worker.evaluation.stages import Stage
@@ -57,7 +56,7 @@ def with_judge(request, folder):
     name = f"{recipe_of(request.dataset)}:{digest_of(path)}"
     return replace(
         request,
-        judge=stored_judges.load(path, CPU),
+        judge=load_judge(path, CPU),
         judge_metrics=metrics,
         protocol=replace(request.protocol, judge=name),
     )

@@ -13,6 +13,7 @@ from worker.acceptance import Acceptance
 from worker.data.dataset import Shape
 from worker.engine.generation import Sample
 from worker.evaluation import judge
+from worker.evaluation.judging import load_judge
 from worker.media.samples.png import read_pixels
 from worker.metrics.distances import nearest
 from worker.services import Services, open_services
@@ -75,7 +76,7 @@ def _judge_of(services: Services, machine: Machine) -> judge.Judge:
     assert found is not None
     path = machine.folder / "judge.safetensors"
     services.store.fetch(found.key, path, sha256=found.sha256)
-    return judge.load(path, torch.device("cpu"))
+    return load_judge(path, torch.device("cpu"))
 
 
 def _shape_of(services: Services) -> Shape:

@@ -1,4 +1,4 @@
-"""Training the judge of a dataset, and how well it does its own task on held-out items."""
+"""Building the judge of a dataset, and how well it does its own task on held-out items."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from db.errors import BadInput
+from db.errors import BadInput, NotSupportedHere
 from worker.data.dataset import LocalDataset
+from worker.engine.tensors import read_tensors
 from worker.evaluation import judge
 from worker.evaluation.pictures import MAX_TRAIN, Items, choose, read_items
 from worker.evaluation.stages import Stage
@@ -71,6 +72,32 @@ def fit_judge(
     metrics = {} if items.labels is None else _try(network, _held_out(dataset), trying)
     pretrained.save(network, path)
     return metrics | {"kept": round(kept, 4), "items": len(items), "device": device.type}
+
+
+def load_judge(path: Path, device: torch.device) -> judge.Judge:
+    """Read a judge's file. Raises `BadInput` where it is damaged.
+
+    Raises `NotSupportedHere` for a judge of another form than this Genmill builds.
+    """
+    tensors, about = read_tensors(path)
+    try:
+        network = _of_form(about["form"])
+        network.load_state_dict(tensors)
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        complaint = " ".join(str(error).split())[:300]
+        raise NotSupportedHere(
+            f"another genmill trained the judge, and it does not fit here: {complaint}",
+            remedy="use that one, or add the dataset again to have a new judge",
+        ) from error
+    return network.to(device).eval()
+
+
+def _of_form(form: Any) -> judge.Judge:
+    if not isinstance(form, dict):
+        return judge.JudgeNetwork(*form)
+    from worker.evaluation import pretrained  # noqa: PLC0415 - loads transformers
+
+    return pretrained.of_form(form)
 
 
 def _training_items(dataset: LocalDataset, *, most: int) -> Items:

@@ -13,8 +13,8 @@ from db import evaluations
 from db.errors import BadInput, NotSupportedHere
 from db.tables import DatasetVersion, Judge
 from worker.data.dataset import LocalDataset
-from worker.evaluation import judge, stored_judges
-from worker.evaluation.judging import fit_judge, recipe_of, train_judge
+from worker.evaluation import judge
+from worker.evaluation.judging import fit_judge, load_judge, recipe_of, train_judge
 from worker.evaluation.stages import Stage
 from worker.networks import image_model
 from worker.networks.image_model import ImageModel
@@ -64,7 +64,7 @@ def find_judge(
     with hang_checks_paused([lease]):
         context.services.store.fetch(found.key, path, sha256=found.sha256)
     stage.tick(1, 1)
-    network = stored_judges.load(path, context.device)
+    network = load_judge(path, context.device)
     return FoundJudge(network, f"{recipe}:{found.sha256}", found.metrics)
 
 

@@ -20,7 +20,8 @@ from worker.acceptance import Acceptance
 from worker.cleaning.rows import texts_of
 from worker.data.dataset import DOCUMENTS, TRAIN, LocalDataset, Shape
 from worker.engine.generate import Sample
-from worker.evaluation import judge, stored_judges
+from worker.evaluation import judge
+from worker.evaluation.judging import load_judge
 from worker.evaluation.pictures import MAX_TRAIN, choose, read_items
 from worker.media import find_medium
 from worker.metrics.distances import nearest
@@ -218,7 +219,7 @@ def _network(context: WorkerContext, rules: Acceptance, folder: Path) -> judge.J
             found = evaluations.judge_of_digest(session, str(rules.judge))
         path = folder / "judge.safetensors"
         context.services.store.fetch(found.key, path, sha256=found.sha256)
-        context.keep(key, stored_judges.load(path, context.device))
+        context.keep(key, load_judge(path, context.device))
     loaded: judge.Judge = context.kept[key]
     return loaded
 

@@ -12,7 +12,8 @@ from db.errors import BadInput
 from tests.evaluating import CPU
 from tests.families.image_models import KINDS, save_image_model
 from tests.unit.worker.evaluation.test_judge import nothing, stripes
-from worker.evaluation import judge, pretrained, stored_judges
+from worker.evaluation import judge, pretrained
+from worker.evaluation.judging import load_judge
 from worker.networks.image_model import read_image_model, recipe_of
 
 
@@ -36,7 +37,7 @@ def test_it_tells_classes_apart_and_is_the_same_after_it_was_stored(tmp_path, ki
     for name in ("a", "b"):
         pretrained.save(network, tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    again = judge.look(stored_judges.load(tmp_path / "a", CPU), pixels, nothing)
+    again = judge.look(load_judge(tmp_path / "a", CPU), pixels, nothing)
     assert np.array_equal(again.features, found.features)
     assert np.array_equal(again.probabilities, found.probabilities)
 
