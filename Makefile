@@ -8,7 +8,7 @@ MOVED := $(shell [ ! -s .venv/installed ] || [ "$$(cat .venv/installed)" = "$(CU
 SEED ?= 1
 COVERAGE ?=
 
-.PHONY: help install hooks demo test lint types fix docs coverage structure results chaos fuzz audit bench bench-scale
+.PHONY: help install hooks demo test lint types slow fix docs coverage structure results chaos simulate fuzz audit bench bench-scale
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{sub(/:.*/, "", $$1); printf "  make %-11s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ test: install ## lint, types, import contracts, documentation, tests; COVERAGE=1
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target types docs lint
 	$(BIN)/pytest -n 3 --dist loadgroup $(if $(COVERAGE),--cov --cov-report=html)
 	@$(if $(COVERAGE),echo "coverage: $$($(BIN)/coverage report --format=total)% of the lines; make coverage lists the others")
+
+slow: install ## the longer tests, which `make test` leaves out
+	$(BIN)/pytest -n 2 --dist loadgroup -m slow
 
 lint: install ## style and import contracts
 	$(BIN)/ruff check
@@ -61,10 +64,14 @@ results: install ## the quality table, on the data sets beside the project (an h
 	$(BIN)/python -m tests.results $(foreach case,$(ONLY),--only $(case))
 
 chaos: install ## every fault against the real system, and an auditor; SEED=N picks the random ones, CHAOS_JSON=file writes the table
-	SEED=$(SEED) $(BIN)/pytest -n 0 -m "chaos or slow" --show-capture=no tests
+	SEED=$(SEED) $(BIN)/pytest -n 3 --dist worksteal -m chaos --show-capture=no tests/chaos
 
-fuzz: install ## 20,000 mutated data sets, models, batches, addresses and edited records each; FUZZ=N for another number
-	GENMILL_FUZZ=$(or $(FUZZ),20000) $(BIN)/pytest -n 2 --timeout 7200 $(shell find tests -name test_fuzz.py)
+simulate: install ## the protocol under simulated faults: 100,000 seeds; SEEDS=N for another number, FIRST=N begins there
+	$(BIN)/python -m tests.simulation --processes 2 --seeds $(or $(SEEDS),100000) --first $(or $(FIRST),0)
+
+fuzz: install ## 20,000 mutated data sets, models, batches, addresses and edited records each, a million messages; FUZZ=N, MESSAGES=N
+	GENMILL_FUZZ=$(or $(FUZZ),20000) GENMILL_MESSAGES=$(or $(MESSAGES),1000000) $(BIN)/pytest -n 2 --timeout 7200 -m "" \
+		$(shell find tests -name test_fuzz.py) tests/integration/test_messages.py::test_very_many_mutated_messages_do_neither
 
 audit: install ## the pins of constraints.txt against the advisories of PyPI; needs the network
 	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict

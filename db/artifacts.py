@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import String, case, cast, func, literal_column, or_, select
+from sqlalchemy import Select, String, case, cast, func, literal_column, or_, select
 from sqlalchemy.orm import Session, undefer
 
 from db.errors import NotFound, Removed
@@ -36,10 +36,10 @@ class Stored(NamedTuple):
     size_bytes: int = 0
 
 
-def of_job(
-    session: Session, job_id: str, kind: str | None = None, *, without: str | None = None
-) -> list[Artifact]:
-    """A job's artifacts in the order of its shards, then by name.
+def select_of_job(
+    job_id: str, kind: str | None = None, *, without: str | None = None
+) -> Select[Artifact]:
+    """The statement of a job's artifacts in the order of its shards, then by name.
 
     Only those of `kind` if given, not those of the kind `without`, nor what retention removed.
     """
@@ -49,7 +49,14 @@ def of_job(
         statement = statement.where(Artifact.kind == kind)
     if without is not None:
         statement = statement.where(Artifact.kind != without)
-    return list(session.scalars(statement.order_by(Shard.idx, Artifact.name)))
+    return statement.order_by(Shard.idx, Artifact.name)
+
+
+def of_job(
+    session: Session, job_id: str, kind: str | None = None, *, without: str | None = None
+) -> list[Artifact]:
+    """A job's artifacts, as `select_of_job` chooses them."""
+    return list(session.scalars(select_of_job(job_id, kind, without=without)))
 
 
 def get(session: Session, id_or_prefix: str) -> Artifact:

@@ -1,13 +1,14 @@
-"""The audit trail: who published, promoted, forced, withdrew, removed, or changed a key, and when.
+"""The audit trail: who published, promoted, forced, withdrew, removed, restored or changed a key.
 
 An entry is made in the transaction of the act, and is a leaf of the ledger.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from db import ledger
@@ -15,6 +16,8 @@ from db.columns import new_id
 from db.leaves import AUDIT, plain
 from db.session import clock
 from db.tables import AuditEntry
+
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]+")
 
 
 def note(
@@ -39,20 +42,23 @@ def note(
     return entry
 
 
-def entries(
-    session: Session,
+def select_newest(
     *,
     since: datetime | None = None,
     action: str | None = None,
     subject: str | None = None,
     limit: int = 50,
-) -> list[AuditEntry]:
-    """The newest entries; only those `since` a time, of an action, about a subject."""
+) -> Select[AuditEntry]:
+    """The statement of the newest entries: those `since` a time, of an action, about a subject.
+
+    The subject may be the beginning of an id.
+    """
     newest = select(AuditEntry).order_by(AuditEntry.at.desc(), AuditEntry.id.desc())
     if since is not None:
         newest = newest.where(AuditEntry.at >= since)
     if action is not None:
         newest = newest.where(AuditEntry.action == action)
     if subject is not None:
-        newest = newest.where(AuditEntry.subject == subject)
-    return list(session.scalars(newest.limit(limit)))
+        begins = AuditEntry.subject.startswith(subject, autoescape=True)
+        newest = newest.where(begins if _ID.fullmatch(subject) else AuditEntry.subject == subject)
+    return newest.limit(limit)

@@ -203,6 +203,7 @@ def copy_waiting(job: Job) -> NewJob:
         (),
         job.priority,
         custom_id=job.custom_id,
+        schedule_id=job.schedule_id,
         retry_of=job.id,
         prompts_sha256=job.prompts_sha256,
         after_id=job.after_id,

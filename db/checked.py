@@ -1,6 +1,7 @@
 """Column types that check what they read from SQLite, which stores a value of any type anywhere.
 
-They raise `BadRecord` where somebody has written something else than Genmill.
+Documents are checked on PostgreSQL too: it looks at their content no more. What is wrong raises
+`BadRecord`: somebody else than Genmill has written it.
 """
 
 from collections.abc import Callable
@@ -20,11 +21,12 @@ class Checked:
 
     noun: ClassVar[str]  # what belongs in such a column
     types: ClassVar[tuple[type, ...]] = ()  # of the values; none: reading one shows it
+    is_document: ClassVar[bool] = False  # whose content no database checks
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
-        """What turns a value of the database into one of the code."""
+        """What turns a value of the database into one of the code. It raises `BadRecord`."""
         process = super().result_processor(dialect, coltype)  # type: ignore[misc]  # a mixin
-        if dialect.name != "sqlite":
+        if dialect.name != "sqlite" and not self.is_document:
             return process  # type: ignore[no-any-return]  # as above
         noun, types = self.noun, self.types
 

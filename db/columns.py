@@ -199,7 +199,7 @@ class PlainText(Checked, TypeDecorator[str]):
 class Json(Checked, TypeDecorator[Any]):
     """JSON; on PostgreSQL, JSONB. No value is NULL, not JSON's null."""
 
-    noun = "JSON"
+    noun, is_document = "JSON", True
     impl = JSON
     cache_ok = True
 
@@ -250,6 +250,22 @@ class Words(JsonList):
         words = super().process_result_value(value, dialect) or []
         if not all(isinstance(each, str) for each in words):
             raise ValueError
+        return value
+
+
+class Summary(JsonObject):
+    """What a dataset version holds: `counts` by split, `labels`, `size_bytes` and more."""
+
+    noun = "the summary of a dataset"
+    cache_ok = True
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> Any | None:
+        """The summary; `ValueError` for any other JSON."""
+        summary = super().process_result_value(value, dialect) or {}
+        numbers = [*summary.get("counts", {}).values(), summary.get("size_bytes", 0)]
+        if not all(type(each) is int for each in numbers):
+            raise ValueError
+        _instance(summary.get("labels"), list)
         return value
 
 

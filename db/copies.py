@@ -32,6 +32,7 @@ from sqlalchemy import exc as sql
 from sqlalchemy.orm import Session
 
 from db import schema
+from db.audit_trail import note
 from db.due import reset_dispatched
 from db.errors import BadInput, DigestMismatch, Refused, Unreachable
 from db.moves import NOT_HELD, end_attempts, record_transitions
@@ -39,6 +40,7 @@ from db.session import Database, clock
 from db.states import ShardState
 from db.tables import Base, JobCount, OwnStore, Rate, Retention, Shard, Worker
 
+RESTORED = "restored"  # in the audit trail
 PAGES_AT_ONCE = 2000  # of SQLite
 ROWS_AT_ONCE = 1000
 # the one is kept by triggers; the other belongs to the database, whatever is loaded into it
@@ -107,12 +109,19 @@ def refuse_used(database: Database) -> None:
 
 
 def load(
-    copy: Connection, database: Database, *, store_id: str, show: Show = lambda _: None
+    copy: Connection,
+    database: Database,
+    *,
+    store_id: str,
+    made_at: str,
+    who: str,
+    show: Show = lambda _: None,
 ) -> tuple[int, int]:
     """Load a copy into an empty record, all of it or nothing; return the rows and void leases.
 
     Attempts that ran when the copy was made are given back, not counted as failures. `store_id` is
-    the store's from now on. Raises `Refused` if the record is not empty.
+    the store's from now on. The audit trail says that `who` restored a copy that was `made_at` that
+    time. Raises `Refused` if the record is not empty.
     """
     with database.connect() as connection:
         if database.dialect == "postgresql":  # on SQLite, BEGIN IMMEDIATE has locked already
@@ -126,6 +135,7 @@ def load(
         session.execute(delete(OwnStore))
         session.execute(insert(OwnStore).values(only=1, id=store_id, made=True))
         void = _void_leases(session)
+        note(session, who, RESTORED, "record", {"backup": made_at, "rows": rows, "released": void})
         session.flush()
     return rows, void
 

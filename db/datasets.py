@@ -26,6 +26,7 @@ _registry = Registry(
 )
 all_versions = _registry.all_versions
 listing = _registry.listing
+select_all = _registry.select_all
 version = _registry.version
 versions = _registry.versions
 

@@ -82,9 +82,10 @@ def add_judge(session: Session, *, dataset_version_id: str, recipe: str, **colum
     return found
 
 
-def newest_judge(session: Session, dataset_version_id: str) -> Judge | None:
-    """The newest judge of a dataset version; None if none has been trained."""
-    statement = select(Judge).where(Judge.dataset_version_id == dataset_version_id)
+def own_judge(session: Session, dataset_version_id: str) -> Judge | None:
+    """The judge that was trained on a dataset version alone; None if none has been."""
+    mine = (Judge.dataset_version_id == dataset_version_id, Judge.recipe.startswith("own-"))
+    statement = select(Judge).where(*mine)
     found: Judge | None = session.scalar(statement.order_by(Judge.id.desc()).limit(1))
     return found
 

@@ -126,11 +126,31 @@ def _evaluations(session: Session, ids: Collection[str]) -> Iterator[_Hold]:
 
 
 def _judges(session: Session, ids: Collection[str]) -> Iterator[_Hold]:
-    columns = (Judge.job_id, Judge.id, Dataset.name, DatasetVersion.number)
-    made = select(*columns).join(DatasetVersion, DatasetVersion.id == Judge.dataset_version_id)
+    """A judge by which nothing on record was measured, nor is being, goes with its job."""
+    made = select(Judge, Dataset.name, DatasetVersion.number)
+    made = made.join(DatasetVersion, DatasetVersion.id == Judge.dataset_version_id)
     made = made.join(Dataset, Dataset.id == DatasetVersion.dataset_id)
-    phrase = "it trained the judge of the dataset {2}:{3}"
-    return _rows(session, made.where(Judge.job_id.in_(ids)), phrase)
+    for judge, name, number in session.execute(made.where(Judge.job_id.in_(ids))):
+        data = f"{name}:{number}"
+        if use := _use_of(session, judge, data):
+            phrase = f"it trained the judge of the dataset {data}, by which {use}"
+            yield _Hold(judge.job_id, judge.id, phrase)
+
+
+def _use_of(session: Session, judge: Judge, data: str) -> str | None:
+    """What is, or is to be, measured by a judge of the dataset version `data`; None if nothing."""
+    measured = select(Model.name, ModelVersion.number)
+    measured = measured.join(ModelVersion, ModelVersion.model_id == Model.id)
+    measured = measured.join(Evaluation, Evaluation.version_id == ModelVersion.id)
+    protocol = f"{judge.recipe}:{judge.sha256}"
+    mine = measured.where(Evaluation.protocol["judge"].as_string() == protocol)
+    if found := session.execute(mine.limit(1)).first():
+        return f"the model {found[0]}:{found[1]} was measured"
+    evaluates = and_(Job.kind == "evaluate", Job.spec["dataset"].as_string() == data)
+    orders = Job.spec["accept", "judge"].as_string() == judge.sha256
+    due = select(Job.id).where(Job.status.not_in(FINAL), or_(evaluates, orders))
+    job_id = session.scalar(due.limit(1))
+    return None if job_id is None else f"job {job_id} is to measure"
 
 
 def _promotions(session: Session, ids: Collection[str]) -> Iterator[_Hold]:

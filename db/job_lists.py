@@ -1,7 +1,7 @@
 """Lists of jobs, newest first, and how many there are: by index, whatever the number of jobs."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from heapq import nlargest
 from typing import Any, NamedTuple
@@ -44,17 +44,28 @@ class EndedJob(NamedTuple):
     finished_at: datetime
 
 
-def listing(
+def select_jobs(ids: Collection[str], *, with_spec: bool = False) -> Select[Job]:
+    """The statement of the jobs with these ids, newest first."""
+    found = select(Job).where(Job.id.in_(ids)).order_by(Job.id.desc())
+    return found.options(undefer(Job.spec)) if with_spec else found
+
+
+def listing(session: Session, *, with_spec: bool = False, **filters: Any) -> list[Job]:
+    """Jobs that match every filter of `newest`, newest first."""
+    ids = newest(session, **filters)
+    return list(session.scalars(select_jobs(ids, with_spec=with_spec))) if ids else []
+
+
+def newest(
     session: Session,
     *,
     limit: int = 50,
     since: datetime | None = None,
     before: str | None = None,
     owner: str | None = None,
-    with_spec: bool = False,
     **filters: str | None,
-) -> list[Job]:
-    """Jobs that match every filter, newest first; `before` is the previous page's last id.
+) -> list[str]:
+    """The ids of jobs that match every filter, newest first; `before` is the last page's last.
 
     The filters are `status`, `kind`, `model`, `batch` and `schedule`; `owner` is user@host, or a
     user on any host, and no index has it. At most 10,000 jobs.
@@ -72,11 +83,7 @@ def listing(
     given = {name: value for name, value in filters.items() if value is not None}
     if hidden := incomplete_batches(session):
         statement = statement.where(or_(Job.batch_id.is_(None), Job.batch_id.not_in(hidden)))
-    ids = _newest(session, _searches(session, statement, **given), limit)
-    if not ids:
-        return []
-    found = select(Job).where(Job.id.in_(ids)).order_by(Job.id.desc())
-    return list(session.scalars(found.options(undefer(Job.spec)) if with_spec else found))
+    return _found(session, _searches(session, statement, **given), limit)
 
 
 def ended_before(
@@ -153,7 +160,7 @@ def _searches(
     ]
 
 
-def _newest(session: Session, searches: Sequence[Select[str]], limit: int) -> list[str]:
+def _found(session: Session, searches: Sequence[Select[str]], limit: int) -> list[str]:
     """The newest ids that any of the searches finds."""
     if len(searches) > 1:
         each = (select(search.subquery().c.id) for search in searches)

@@ -22,6 +22,7 @@ from db.tables import (
     Batch,
     Checkpoint,
     Job,
+    Judge,
     LogLine,
     ModelVersion,
     Point,
@@ -140,7 +141,7 @@ def _delete_jobs(session: Session, ids: Sequence[str]) -> None:
     """Delete jobs with all of their rows; what was removed before, and named them, forgets them."""
     shards = select(Shard.id).where(Shard.job_id.in_(ids))
     of_shards: tuple[Any, ...] = (Artifact, Checkpoint, Attempt)
-    of_jobs: tuple[Any, ...] = (Transition, LogLine, Point, Shard)
+    of_jobs: tuple[Any, ...] = (Transition, LogLine, Point, Judge, Shard)
     for table in of_shards:
         _run(session, delete(table).where(table.shard_id.in_(shards)))
     for table in of_jobs:

@@ -12,7 +12,7 @@ from db import chains
 from db.batches import visible
 from db.commits import NewManifest
 from db.errors import NotFound
-from db.job_lists import counts, listing
+from db.job_lists import counts, listing, newest, select_jobs
 from db.journal import (
     add_points,
     drop_points_after,
@@ -62,8 +62,10 @@ __all__ = [
     "manifests",
     "mark_collected",
     "names_prompts",
+    "newest",
     "next_to_finalize",
     "points",
+    "select_jobs",
     "settle",
     "shards_of",
     "succeed_many",
@@ -148,6 +150,7 @@ class JobBrief(NamedTuple):
     retry_of: str | None
     spec_hash: str
     spec: dict[str, Any]
+    owner: str | None = None  # None: an earlier Genmill did not record it
     stop_asked_at: datetime | None = None
     stop_after: float | None = None
 

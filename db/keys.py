@@ -11,11 +11,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Select, select, update
 from sqlalchemy.orm import Session
 
 from db import ledger
-from db.errors import NotFound, Refused
+from db.errors import BadRecord, NotFound, Refused
 from db.leaves import KEY
 from db.session import clock, insert_new
 from db.tables import Key
@@ -30,6 +30,13 @@ class Purpose(StrEnum):
     SIGNING = "signing"  # signs the provenance of samples
     WATERMARK = "watermark"  # the secret of a tenant's watermarks
     HEAD = "head"  # signs the heads of the ledger
+
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        raise BadRecord(
+            f"the record holds {str(value)[:40]!r} where the purpose of a key belongs",
+            remedy="it was damaged or edited: restore a backup",
+        )
 
 
 @dataclass(frozen=True)
@@ -111,12 +118,15 @@ def current(session: Session, purpose: Purpose, tenant: str) -> Key | None:
     return found
 
 
+def select_all(purpose: Purpose | None = None) -> Select[Key]:
+    """The statement of all keys, or of those for a purpose, oldest first."""
+    statement = select(Key).order_by(Key.created_at, Key.id)
+    return statement if purpose is None else statement.where(Key.purpose == purpose.value)
+
+
 def listing(session: Session, purpose: Purpose | None = None) -> list[Key]:
     """All keys, or those for a purpose, oldest first."""
-    statement = select(Key).order_by(Key.created_at, Key.id)
-    if purpose is not None:
-        statement = statement.where(Key.purpose == purpose.value)
-    return list(session.scalars(statement))
+    return list(session.scalars(select_all(purpose)))
 
 
 def newest(record: Session | Connection) -> Wrapped | None:

@@ -7,11 +7,18 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.claims import Claim
-from db.commits import NewArtifact
+from db.commits import NewArtifact, Range, blob_key
 from db.errors import NotFound
 from db.tables import Artifact, Job, Shard
 
 FIELDS = ("kind", "name", "key", "sha256", "size", "media_type")
+ROWS_AT_ONCE = 1000
+# not whole rows: a job of a million samples has tens of thousands of them
+_STORED = (
+    *(Artifact.kind, Artifact.name, Artifact.other_key, Artifact.sha256, Artifact.size),
+    *(Artifact.media_type, Artifact.pack, Artifact.pack_offset, Artifact.members_sha256),
+    Artifact.marks,
+)
 
 
 def manifest(session: Session, job_id: str) -> dict[str, Any]:
@@ -35,12 +42,16 @@ def manifests(session: Session, job_ids: Collection[str]) -> dict[str, dict[str,
         job.id: _manifest(job.id, job.kind, job.spec_hash, [])
         for job in session.execute(select(*columns).where(Job.id.in_(job_ids)))
     }
-    shard = (Shard.job_id, Shard.idx, Shard.stop - Shard.start)
-    statement = select(Artifact, *shard).join(Shard, Shard.id == Artifact.shard_id)
+    shard = (Shard.job_id, Shard.idx, (Shard.stop - Shard.start).label("samples"))
+    statement = select(*_STORED, *shard).join(Shard, Shard.id == Artifact.shard_id)
     statement = statement.where(Shard.job_id.in_(job_ids)).order_by(Shard.idx, Artifact.name)
-    for artifact, job_id, idx, count in session.execute(statement):
-        entry = _entry(artifact, idx, count, artifact.members_sha256)
-        found[job_id]["artifacts"].append(entry)
+    for row in session.execute(statement.execution_options(yield_per=ROWS_AT_ONCE)):
+        place = None if row.pack is None else Range(row.pack, row.pack_offset or 0, row.size)
+        own = row.other_key or blob_key(row.job_id, row.sha256)
+        made = {name: getattr(row, name) for name in FIELDS if name != "key"}
+        made |= {"key": place.key if place else own, "packed": place, "marks": row.marks}
+        entry = _entry(NewArtifact(**made), row.idx, row.samples, row.members_sha256)
+        found[row.job_id]["artifacts"].append(entry)
     return found
 
 
@@ -59,7 +70,7 @@ def _manifest(job_id: str, kind: str, spec_hash: str, entries: list[Any]) -> dic
 
 
 def _entry(
-    artifact: Artifact | NewArtifact, shard: int, count: int, members_sha256: str | None
+    artifact: NewArtifact, shard: int, count: int, members_sha256: str | None
 ) -> dict[str, Any]:
     entry = {name: getattr(artifact, name) for name in FIELDS} | {"shard": shard}
     if artifact.packed is not None:

@@ -20,6 +20,9 @@ _registry = Registry(
 all_versions = _registry.all_versions
 get = _registry.get
 listing = _registry.listing
+names = _registry.names
+numbers = _registry.numbers
+select_all = _registry.select_all
 version = _registry.version
 versions = _registry.versions
 
@@ -99,7 +102,7 @@ def check_known(session: Session, name: str) -> None:
     """Raise `NotFound` with the nearest spelling, unless a model or any job has this name."""
     if session.scalar(select(Job.id).where(Job.model == name).limit(1)) is not None:
         return
-    known = {each.name for each in listing(session)}
+    known = set(names(session))
     if name not in known:  # a model that jobs are to train is not one yet
         named = session.scalars(select(Job.model).where(Job.model.is_not(None)).distinct())
         raise NotFound.unknown("model", name, known.union(filter(None, named)))

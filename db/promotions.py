@@ -7,7 +7,7 @@ two changes at once the second fails. Refusals of the gate are in the history to
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session
 
 from db import ledger, models
@@ -92,33 +92,49 @@ def refuse(
     return _enter(session, model, alias, version, previous=previous, outcome=REFUSED, reason=reason)
 
 
-def history(session: Session, model: Model, alias: str | None = None) -> list[Promotion]:
-    """The entries of a model's aliases, or of one of them, oldest first."""
+def select_history(model: Model, alias: str | None = None) -> Select[Promotion]:
+    """The statement of the entries of a model's aliases, or of one of them, oldest first."""
     statement = select(Promotion).where(Promotion.model_id == model.id)
     if alias is not None:
         statement = statement.where(Promotion.alias == alias)
-    return list(session.scalars(statement.order_by(Promotion.at, Promotion.id)))
+    return statement.order_by(Promotion.at, Promotion.id)
+
+
+def history(session: Session, model: Model, alias: str | None = None) -> list[Promotion]:
+    """The entries of a model's aliases, or of one of them, oldest first."""
+    return list(session.scalars(select_history(model, alias)))
 
 
 def previous_holder(session: Session, model: Model, alias: str) -> ModelVersion:
     """The version that had the alias before the one that has it now. Raises `Refused` or `Gone`.
 
-    Rolling back twice goes back two steps: what was rolled back is not returned to.
+    Rolling back twice goes back two steps: what was rolled back is not returned to. A time without
+    the alias is no step.
     """
     entries = [each for each in history(session, model, alias) if each.outcome != REFUSED]
     holders = [entries[0].previous_id] if entries else []
     for entry in entries:
         if entry.outcome == ROLLED_BACK:
-            holders.pop()
+            _step_back(holders)
         else:
             holders.append(entry.version_id)
-    if len(holders) < 2 or holders[-2] is None:
+    _step_back(holders)
+    if not holders:
         raise Refused(
             f"no version of model {model.name!r} had the alias {alias!r} before",
             remedy=f"`genmill model alias {model.name}:VERSION --as {alias}` sets it",
         )
-    refuse_removed(session, holders[-2])
-    return models.version(session, holders[-2])
+    found = str(holders[-1])
+    refuse_removed(session, found)
+    return models.version(session, found)
+
+
+def _step_back(holders: list[str | None]) -> None:
+    """Leave the last holder out, and the times before it when no version had the alias."""
+    if holders:
+        holders.pop()
+    while holders and holders[-1] is None:
+        holders.pop()
 
 
 def _enter(

@@ -5,11 +5,11 @@ the record knows everything that may be there, wherever a worker was killed. The
 an item is named by its job and fence; nothing is recorded for any other.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, select, true
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from db import ledger
@@ -23,8 +23,7 @@ BEGUN, PUBLISHED, REFUSED = "begun", "published", "refused"
 TAKEN_DOWN, ABANDONED = "taken down", "abandoned"
 STATES = (BEGUN, PUBLISHED, REFUSED, TAKEN_DOWN, ABANDONED)
 THERE = (BEGUN, PUBLISHED)  # what is, or may be, at the target
-BEFORE = "published before"  # what `counts` calls items that another job has published
-PAGE = 500
+MISSING, ALTERED = "it was missing", "it was altered"  # why a published item was put again
 
 
 class NewItem(NamedTuple):
@@ -50,11 +49,15 @@ class Outcome(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """An item that is to be put at the target; it may be there `already`, unrecorded."""
+    """An item that is to be put at the target, or to be looked for there.
+
+    `was` is its state before, if it is, or may be, at the target: `BEGUN` by an attempt that was
+    broken off, or `PUBLISHED` by another job. The record of the latter stays as it was.
+    """
 
     item: str
     event: str  # the id of this publishing of it, however often it is tried
-    already: bool
+    was: str | None = None
 
 
 class Chosen(NamedTuple):
@@ -74,7 +77,7 @@ def begin(
     *,
     expires_after_s: float | None = None,
 ) -> list[Begun]:
-    """Record that these items are about to be put; return those that are not published yet.
+    """Record that these items are about to be put; return those that this job has not published.
 
     Those that an older job has published expire after that time from now on, if one is given.
     Raises `Cancelled` or `LeaseLost` if the claim is over.
@@ -94,15 +97,36 @@ def begin(
         if row.state == PUBLISHED and row.sha256 == item.sha256:
             if expires_after_s is not None and row.by_job_id < claim.job_id:
                 row.expires_at = clock(session) + timedelta(seconds=expires_after_s)
+            if row.by_job_id != claim.job_id:
+                begun.append(Begun(item.item, row.event_id, PUBLISHED))
             continue
-        already = row.state in THERE and row.id not in mine
+        was = BEGUN if row.state in THERE and row.id not in mine else None
         _begin_again(row, item, claim)
-        begun.append(Begun(item.item, row.event_id, already))
+        begun.append(Begun(item.item, row.event_id, was))
         if row.id not in mine:
             again.append(row)
     session.flush()
     ledger.enter(session, PUBLICATION, *again)
     return begun
+
+
+def begin_repair(
+    session: Session, claim: Claim, target: Target, reasons: Mapping[str, str]
+) -> set[str]:
+    """Record that items are about to be put again, and why, by their keys.
+
+    Returns those that are published still. They expire when they would have. Raises `Cancelled` or
+    `LeaseLost` if the claim is over.
+    """
+    hold(session, claim)
+    found = [row for row in _locked(session, target.id, reasons) if row.state == PUBLISHED]
+    for row in found:
+        row.state, row.reason = BEGUN, reasons[row.item]
+        row.by_job_id, row.fence = claim.job_id, claim.fence
+        row.remote_id = row.marks_verified = row.published_at = None
+    session.flush()
+    ledger.enter(session, PUBLICATION, *found)
+    return {row.item for row in found}
 
 
 def record(
@@ -115,7 +139,8 @@ def record(
 ) -> list[Outcome]:
     """Record what became of items that the claim's attempt began; return those that it recorded.
 
-    They expire after that time, or else as the target says.
+    They expire after that time, or else as the target says; what is put again only for being
+    damaged, when it would have.
 
     It needs no lease: whoever has begun an item after this attempt has taken it over.
     """
@@ -129,11 +154,12 @@ def record(
         if row is None or row.state != BEGUN or not _is_of(row, claim):
             continue
         if outcome.refused is not None:
-            row.state, row.reason = REFUSED, outcome.refused
+            row.state, row.reason, row.expires_at = REFUSED, outcome.refused, None
         else:
             row.state, row.remote_id = PUBLISHED, outcome.remote_id
             row.marks_verified, row.published_at = outcome.marks_verified, now
-            row.expires_at = expires
+            if row.expires_at is None or expires_after_s is not None:
+                row.expires_at = expires
         done.append(outcome)
         changed.append(row)
     session.flush()
@@ -206,54 +232,10 @@ def abandon(session: Session, target_id: str) -> int:
     return len(found)
 
 
-def count_there(session: Session, target_id: str) -> int:
-    """How many items are or may be at a target."""
-    mine = select(func.count()).where(Publication.target_id == target_id, _IS_THERE)
-    return session.scalar(mine) or 0
-
-
-def by_state(session: Session, target_id: str) -> dict[str, int]:
-    """How many items are in which state at a target."""
-    state, mine = Publication.state, Publication.target_id == target_id
-    found = session.execute(select(state, func.count()).where(mine).group_by(state))
-    return dict(sorted((row[0], row[1]) for row in found))
-
-
-def counts(
-    session: Session,
-    target_id: str,
-    *,
-    job_id: str | None = None,
-    version_id: str | None = None,
-    by_job_id: str | None = None,
-) -> dict[str, int]:
-    """How many of a job's samples, or a version's files, are in which state at a target.
-
-    With `by_job_id`, those that another job has published count as `BEFORE`.
-    """
-    of = Publication.version_id == version_id if job_id is None else Publication.job_id == job_id
-    own = Publication.by_job_id == by_job_id if by_job_id else true()
-    statement = (
-        select(Publication.state, own.label("own"), func.count())
-        .where(Publication.target_id == target_id, of)
-        .group_by(Publication.state, own)
-    )
-    found: dict[str, int] = {}
-    for state, is_own, number in session.execute(statement):
-        if is_own or state == PUBLISHED:
-            name = state if is_own else BEFORE
-            found[name] = found.get(name, 0) + number
-    return dict(sorted(found.items()))
-
-
-def listing(
-    session: Session, chosen: Chosen, *, after: str = "", limit: int | None = None
-) -> list[tuple[Publication, Target]]:
-    """Publications with their targets, in the order in which they were first begun."""
+def select_chosen(chosen: Chosen, *, limit: int | None = None) -> Select[Publication, Target]:
+    """The statement of publications with their targets, in the order in which they were begun."""
     statement = select(Publication, Target).join(Target, Target.id == Publication.target_id)
-    statement = statement.where(*_conditions(chosen), Publication.id > after)
-    rows = session.execute(statement.order_by(Publication.id).limit(limit))
-    return [(row[0], row[1]) for row in rows]
+    return statement.where(*_conditions(chosen)).order_by(Publication.id).limit(limit)
 
 
 def publish_jobs(session: Session, job_ids: Collection[str]) -> list[str]:
@@ -278,10 +260,12 @@ def _conditions(chosen: Chosen) -> list[Any]:
 def _begin_again(row: Publication, item: NewItem, claim: Claim) -> None:
     if row.state not in THERE or row.sha256 != item.sha256:  # other bytes are not a repetition
         row.event_id = new_id()
-    row.state, row.reason, row.remote_id = BEGUN, None, None
+    if row.state != BEGUN or row.sha256 != item.sha256:  # nor is a repair that was broken off
+        row.reason = row.expires_at = None
+    row.state, row.remote_id = BEGUN, None
     row.sha256, row.size, row.marks = item.sha256, item.size, item.marks
     row.by_job_id, row.fence = claim.job_id, claim.fence
-    row.marks_verified = row.published_at = row.taken_down_at = row.expires_at = None
+    row.marks_verified = row.published_at = row.taken_down_at = None
 
 
 def _attempt(row: Publication) -> tuple[str, str, str, int]:

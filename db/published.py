@@ -1,16 +1,23 @@
 """What is at targets, by job and by model version."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, String, cast, func, or_, select, true
+from sqlalchemy import ColumnElement, String, case, cast, func, or_, select, true
 from sqlalchemy.orm import Session
 
 from db import lineage
-from db.publications import THERE
+from db.publications import ALTERED, MISSING, PUBLISHED, THERE
 from db.session import clock
 from db.states import FINAL
-from db.tables import DatasetVersion, Job, Model, ModelVersion, Publication, Target
+from db.tables import DatasetVersion, Job, Model, ModelVersion, Publication, Shard, Target
+
+# what `counts` calls items that another job has published: whether it is known how they are, and
+# what this one did about those that were missing or altered
+BEFORE, UNCHANGED = "published before", "unchanged"
+PUT_BACK, REPAIRED = "put back", "repaired"
+_AGAIN = {MISSING: PUT_BACK, ALTERED: REPAIRED}
 
 
 class Shown(NamedTuple):
@@ -41,6 +48,7 @@ class Going(NamedTuple):
     """A publish job that has not ended."""
 
     by_job_id: str
+    status: str
     target: str  # its name
     reference: str  # the job or the version that it is about
 
@@ -54,20 +62,34 @@ def expired(session: Session) -> list[Shown]:
     return [each for each in due if (each.target, each.reference) not in named]
 
 
-def going(session: Session, *, take_down: bool, before: str | None = None) -> list[Going]:
+def going(
+    session: Session,
+    *,
+    take_down: bool | None = None,
+    before: str | None = None,
+    target: str | None = None,
+    reference: str | None = None,
+) -> list[Going]:
     """The jobs that publish, or take down, and have not ended, oldest first.
 
-    With `before`, those that are older than that job.
+    Only those that are older than the job `before`, at a target, about a job or version.
     """
     spec: Any = Job.spec
-    columns = (spec[name].as_string() for name in ("target", "job", "model"))
-    statement = select(spec["take_down"].as_boolean(), Job.id, *columns)
-    older = Job.id < before if before else true()
-    unfinished = statement.where(Job.kind == "publish", Job.status.not_in(FINAL), older)
+    names = {name: spec[name].as_string() for name in ("target", "job", "model")}
+    wanted = [Job.kind == "publish", Job.status.not_in(FINAL)]
+    if before is not None:
+        wanted.append(Job.id < before)
+    if target is not None:
+        wanted.append(names["target"] == target)
+    if reference is not None:
+        wanted.append(func.coalesce(names["job"], names["model"]) == reference)
+    statement = select(spec["take_down"].as_boolean(), Job.id, Job.status, *names.values())
     return [
-        Going(by, target, job_id or model)
-        for removes, by, target, job_id, model in session.execute(unfinished.order_by(Job.id))
-        if bool(removes) is take_down
+        Going(by, status, at, job_id or model)
+        for removes, by, status, at, job_id, model in session.execute(
+            statement.where(*wanted).order_by(Job.id)
+        )
+        if take_down is None or bool(removes) is take_down
     ]
 
 
@@ -108,6 +130,59 @@ def known_keys(session: Session, keys: Collection[str]) -> set[str]:
     """Those of some idempotency keys that jobs have."""
     known = select(Job.idempotency_key).where(Job.idempotency_key.in_(keys))
     return {str(each) for each in session.scalars(known)}
+
+
+def count_there(session: Session, target_id: str) -> int:
+    """How many items are or may be at a target."""
+    mine = select(func.count()).where(
+        Publication.target_id == target_id, Publication.state.in_(THERE)
+    )
+    return session.scalar(mine) or 0
+
+
+def by_state(session: Session, target_id: str) -> dict[str, int]:
+    """How many items are in which state at a target."""
+    state, mine = Publication.state, Publication.target_id == target_id
+    found = session.execute(select(state, func.count()).where(mine).group_by(state))
+    return dict(sorted((row[0], row[1]) for row in found))
+
+
+def counts(
+    session: Session,
+    target_id: str,
+    *,
+    job_id: str | None = None,
+    version_id: str | None = None,
+    by_job_id: str | None = None,
+) -> dict[str, int]:
+    """How many of a job's samples, or a version's files, are in which state at a target.
+
+    With `by_job_id`, those that another job has published count as `BEFORE`, or as `UNCHANGED` as
+    far as this one has compared them; and those that this one has put again by the reason.
+    """
+    of = Publication.version_id == version_id if job_id is None else Publication.job_id == job_id
+    own = Publication.by_job_id == by_job_id if by_job_id else true()
+    why = case((Publication.state == PUBLISHED, Publication.reason))
+    columns = (Publication.state, own.label("own"), why.label("why"))
+    statement = (
+        select(*columns, func.count())
+        .where(Publication.target_id == target_id, of)
+        .group_by(*columns)
+    )
+    found = Counter[str]()
+    for state, is_own, reason, number in session.execute(statement):
+        if is_own or state == PUBLISHED:
+            found[_AGAIN.get(reason, state) if is_own else BEFORE] += number
+    if by_job_id and (compared := _unchanged(session, by_job_id)):
+        found[UNCHANGED] = compared
+        found[BEFORE] -= compared
+    return {name: number for name, number in sorted(found.items()) if number > 0}
+
+
+def _unchanged(session: Session, by_job_id: str) -> int:
+    """How many items a publish job has found as they were put, as its shards report."""
+    reported = func.sum(Shard.report[UNCHANGED].as_integer())
+    return session.scalar(select(reported).where(Shard.job_id == by_job_id)) or 0
 
 
 def _shown(session: Session, which: ColumnElement[bool]) -> list[Shown]:

@@ -68,17 +68,27 @@ class Registry(Generic[N, V]):
         session.flush()
         return version
 
+    def select_all(self) -> Select[N]:
+        """The statement of every name's row, in alphabetical order."""
+        visible = select(self.version_table.id).where(
+            self.foreign_key == self.name_table.id, self.visible
+        )
+        return select(self.name_table).where(visible.exists()).order_by(self.name_table.name)
+
     def listing(self, session: Session) -> list[N]:
         """Every name's row, in alphabetical order."""
-        return list(session.scalars(self._visible_names().order_by(self.name_table.name)))
+        return list(session.scalars(self.select_all()))
+
+    def names(self, session: Session) -> list[str]:
+        """Every name, in alphabetical order."""
+        return list(session.scalars(self.select_all().with_only_columns(self.name_table.name)))
 
     def get(self, session: Session, name: str) -> N:
         """The row of `name`. Raises `NotFound` with the nearest spelling, or `Gone`."""
-        found = session.scalar(self._visible_names().where(self.name_table.name == name))
+        found = session.scalar(self.select_all().where(self.name_table.name == name))
         if found is None:
             self._refuse_gone(session, name)
-            known = [each.name for each in self.listing(session)]
-            raise NotFound.unknown(self.noun, name, known)
+            raise NotFound.unknown(self.noun, name, self.names(session))
         return found
 
     def versions(self, session: Session, named: N) -> list[V]:
@@ -106,6 +116,12 @@ class Registry(Generic[N, V]):
         own = select(self.version_table).where(self.foreign_key == named.id)
         return list(session.scalars(own.order_by(self.version_table.number)))
 
+    def numbers(self, session: Session, named: N) -> dict[str, int]:
+        """The numbers of a name's versions by their ids, of hidden ones too."""
+        table = self.version_table
+        own = select(table.id, table.number).where(self.foreign_key == named.id)
+        return {row[0]: row[1] for row in session.execute(own)}
+
     def _refuse_gone(self, session: Session, name: str) -> None:
         """Raise `Gone` if the versions of a name were removed; it tells of the last."""
         removed = (
@@ -116,9 +132,3 @@ class Registry(Generic[N, V]):
         )
         if found := session.scalar(removed.order_by(Tombstone.at.desc()).limit(1)):
             raise gone(found)
-
-    def _visible_names(self) -> Select[N]:
-        visible = select(self.version_table.id).where(
-            self.foreign_key == self.name_table.id, self.visible
-        )
-        return select(self.name_table).where(visible.exists())

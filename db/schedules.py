@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import NotRequired, TypedDict, Unpack
 
-from sqlalchemy import delete, select
+from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session
 
 from db.columns import new_id
@@ -63,9 +63,14 @@ def lock(session: Session, schedule_id: str) -> Schedule | None:
     return session.get(Schedule, schedule_id, with_for_update=True, populate_existing=True)
 
 
+def select_all() -> Select[Schedule]:
+    """The statement of every schedule, by name."""
+    return select(Schedule).order_by(Schedule.name)
+
+
 def listing(session: Session) -> list[Schedule]:
     """Every schedule, by name."""
-    return list(session.scalars(select(Schedule).order_by(Schedule.name)))
+    return list(session.scalars(select_all()))
 
 
 def pause(session: Session, name: str) -> Schedule:

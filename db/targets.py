@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from db.columns import new_id
@@ -50,13 +50,19 @@ def get(session: Session, name: str) -> Target:
     """The target of this name. Raises `NotFound` with the nearest spelling."""
     found = session.scalar(_PRESENT.where(Target.name == name))
     if found is None:
-        raise NotFound.unknown("target", name, [each.name for each in listing(session)])
+        known = session.scalars(select_all().with_only_columns(Target.name))
+        raise NotFound.unknown("target", name, known)
     return found
+
+
+def select_all() -> Select[Target]:
+    """The statement of every target, in alphabetical order."""
+    return _PRESENT.order_by(Target.name)
 
 
 def listing(session: Session) -> list[Target]:
     """Every target, in alphabetical order."""
-    return list(session.scalars(_PRESENT.order_by(Target.name)))
+    return list(session.scalars(select_all()))
 
 
 def by_id(session: Session, target_id: str) -> Target:

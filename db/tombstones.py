@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Select,
     String,
     delete,
     exists,
@@ -106,11 +107,11 @@ _KEPT = {
 }
 
 
-def listing(session: Session, *, kind: str | None = None, limit: int = 50) -> list[Tombstone]:
-    """The newest tombstones; without a `kind`, of everything but artifacts."""
+def select_newest(*, kind: str | None = None, limit: int = 50) -> Select[Tombstone]:
+    """The statement of the newest tombstones; without a `kind`, of everything but artifacts."""
     chosen = Tombstone.kind == kind if kind else Tombstone.kind != "artifact"
     newest = select(Tombstone).where(chosen).order_by(Tombstone.at.desc(), Tombstone.id)
-    return list(session.scalars(newest.limit(limit)))
+    return newest.limit(limit)
 
 
 def due(session: Session, limit: int, *, without: Any = ()) -> list[Tombstone]:

@@ -115,3 +115,14 @@ def leaves(command: click.Command = cli, *words: str) -> Iterator[str]:
         found = command.get_command(click.Context(command), name)
         assert found is not None
         yield from leaves(found, *words, name)
+
+
+def find(command: str) -> click.Command:
+    """The command of these words."""
+    found: click.Command = cli
+    for word in command.split():
+        assert isinstance(found, click.Group)
+        inner = found.get_command(click.Context(found), word)
+        assert inner is not None
+        found = inner
+    return found

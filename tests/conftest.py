@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL, Engine, create_engine, make_url, text
+from sqlalchemy import Engine, create_engine, make_url, text
 
 from db import schema
 from db.session import Database
 from db.tables import Base
-from tests.servers import PASSWORD, free_port, run_postgresql
+from tests.servers import PASSWORD, create_database, free_port, run_postgresql
 from worker.settings import limit_threads
 
 # looking for garbage at every 700 new objects would take a fifth of the tests' time
@@ -87,14 +87,10 @@ def postgresql_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgresql_migrated(postgresql_url: str) -> Iterator[tuple[str, Engine]]:
     """The URL of a migrated PostgreSQL database, and a connection to empty it with."""
-    url = make_url(postgresql_url).set(database="genmill")
-    server = create_engine(_driven(postgresql_url), isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:
-        connection.execute(text("CREATE DATABASE genmill"))
-    server.dispose()
-    schema.upgrade(url.render_as_string(hide_password=False))
-    engine = create_engine(_driven(url), isolation_level="AUTOCOMMIT")
-    yield url.render_as_string(hide_password=False), engine
+    url = create_database(postgresql_url)
+    driven = make_url(url).set(drivername="postgresql+psycopg")
+    engine = create_engine(driven, isolation_level="AUTOCOMMIT")
+    yield url, engine
     engine.dispose()
 
 
@@ -182,7 +178,3 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> S3:
     with closing(boto3.client("s3", endpoint_url=s3_server)) as client:
         client.create_bucket(Bucket=bucket)
     return S3(s3_server, bucket)
-
-
-def _driven(url: str | URL) -> URL:
-    return make_url(url).set(drivername="postgresql+psycopg")

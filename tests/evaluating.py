@@ -6,7 +6,7 @@ import torch
 
 from tests.families.kit import Recorder, dataset_for, small_sampling, train_small
 from worker.engine.weights import load
-from worker.evaluation import judge
+from worker.evaluation import stored_judges
 from worker.evaluation.asking import asked_for
 from worker.evaluation.evaluate import evaluate, needs_judge
 from worker.evaluation.judging import recipe_of, train_judge
@@ -57,7 +57,7 @@ def with_judge(request, folder):
     name = f"{recipe_of(request.dataset)}:{digest_of(path)}"
     return replace(
         request,
-        judge=judge.load(path, CPU),
+        judge=stored_judges.load(path, CPU),
         judge_metrics=metrics,
         protocol=replace(request.protocol, judge=name),
     )

@@ -10,6 +10,8 @@ from db.session import clock
 from db.tables import Evaluation
 from worker.gate.items import Items
 from worker.gate.policy import Policy
+from worker.metrics.catalogue import METRICS
+from worker.metrics.kernel import squared_mmd
 
 WIDTH = 6
 REAL = np.random.default_rng(99).normal(size=(400, WIDTH)).astype(np.float32)
@@ -18,16 +20,25 @@ REAL = np.random.default_rng(99).normal(size=(400, WIDTH)).astype(np.float32)
 def images(seed, *, count=400, shift=0.0, numbers=None, protocol="p"):
     """Made features whose mean is `shift` away from the real ones'."""
     made = np.random.default_rng(seed).normal(shift, size=(count, WIDTH)).astype(np.float32)
-    return Items({"made_features": made, "real_features": REAL}, numbers or {}, protocol)
+    arrays = {"made_features": made, "real_features": REAL[:count]}
+    found = {"kid": number("kid", squared_mmd(REAL[:count], made), n=count)}
+    return Items(arrays, found | (numbers or {}), protocol)
 
 
-def texts(seed, *, count=300, better_by=0.0, protocol="p"):
+def texts(seed, *, count=300, better_by=0.0, protocol="p", tokenizer=1):
     """Documents with the same lengths and difficulty for every seed, and noise of a version."""
     fixed = np.random.default_rng(5)
     tokens = fixed.integers(20, 200, count)
     hardness = fixed.normal(2.0, 0.4, count)
     own = np.random.default_rng(seed).normal(-better_by, 0.05, count)
-    return Items({"nll": tokens * (hardness + own), "tokens": tokens}, {}, protocol)
+    nll = tokens * (hardness + own)
+    loss = float(nll.sum() / tokens.sum())
+    numbers = {
+        "loss": number("loss", loss, n=count),
+        "perplexity": number("perplexity", float(np.exp(loss)), n=count),
+    }
+    digest = np.full(32, tokenizer, np.uint8)
+    return Items({"nll": nll, "tokens": tokens, "tokenizer_sha256": digest}, numbers, protocol)
 
 
 def classes(seed, *, count=1000, right=0.8, protocol="p"):
@@ -35,7 +46,14 @@ def classes(seed, *, count=1000, right=0.8, protocol="p"):
     random = np.random.default_rng(seed)
     labels = np.arange(count) % 10
     seen = np.where(random.random(count) < right, labels, (labels + 1) % 10)
-    return Items({"made_labels": labels, "made_probabilities": np.eye(10)[seen]}, {}, protocol)
+    agreement = number("label_agreement", float((seen == labels).mean()), n=count)
+    arrays = {"made_labels": labels, "made_probabilities": np.eye(10)[seen]}
+    return Items(arrays, {"label_agreement": agreement}, protocol)
+
+
+def number(metric, value, *, n=400, real=None):
+    """A number as an evaluation records it, without its interval."""
+    return {"value": value, "better": METRICS[metric].better, "real": real, "n": n}
 
 
 def policy(metric, *, resamples=200, guard=(), training_sd=None, **primary):
@@ -67,7 +85,7 @@ def add_dataset(services, name="pets", kind="image"):
         return f"{name}:{found.number}"
 
 
-def add_evaluation(services, reference, items, *, dataset="pets"):
+def add_evaluation(services, reference, items, *, dataset="pets", judge=None):
     """Record an evaluation of a version, as an evaluate job would."""
     file = io.BytesIO()
     np.savez(file, **items.arrays)
@@ -84,7 +102,7 @@ def add_evaluation(services, reference, items, *, dataset="pets"):
                 version_id=version.id,
                 dataset_version_id=data.id,
                 job_id=job.id,
-                protocol={"name": items.protocol},
+                protocol={"name": items.protocol} | ({"judge": judge} if judge else {}),
                 protocol_sha256=hashlib.sha256(items.protocol.encode()).hexdigest(),
                 numbers=dict(items.numbers),
                 items_key=blob.key,

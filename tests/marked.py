@@ -56,7 +56,7 @@ def _commit(services: Services, shard_id: str, outputs: Sequence[Output], scratc
         claim = shards.claim(session, shard_id, owner="0" * 36, lease_s=60)
         assert claim
         job = jobs.get(session, claim.job_id)
-    medium, shape = find_medium(MEDIA[job.model]), Shape(MEDIA[job.model], sample_rate=8000)
+    medium, shape = find_medium(MEDIA[job.model]), _shape(MEDIA[job.model], outputs[0])
     named = (job.spec.get("marks") or {}).get("name")
     origin = Origin("family", job.spec["model"], WEIGHTS, 7, {}, 64, torch="0", marks=named)
     own = outputs[claim.start : claim.stop]
@@ -77,6 +77,12 @@ def _commit(services: Services, shard_id: str, outputs: Sequence[Output], scratc
     made = [_samples(services, claim, written), describe_fingerprints(claim.idx, medium, rows)]
     with services.database.write() as session:
         shards.commit(session, claim, made)
+
+
+def _shape(media: str, output: Output) -> Shape:
+    if media != "image":
+        return Shape(media, sample_rate=8000)
+    return Shape(media, size=output.shape[0], channels=output.shape[2])
 
 
 def _samples(services: Services, claim: shards.Claim, written: Written) -> shards.NewArtifact:

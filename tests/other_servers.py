@@ -1,7 +1,7 @@
 """Servers as people have them: behind a pooler, with TLS, of other makes.
 
-Their programs come from Debian and npm; a test that needs one that is not installed is skipped, and
-says which.
+Their programs come from Debian, npm and PyPI; a test that needs one that is not installed is
+skipped, and says which.
 """
 
 import datetime
@@ -9,6 +9,7 @@ import ipaddress
 import os
 import shutil
 import subprocess
+import sysconfig
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +37,8 @@ class Certificate:
 
 def find_program(name: str, *folders: str) -> str:
     """The path of a program; the test is skipped if it is not installed."""
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", *folders])
+    scripts = sysconfig.get_path("scripts")
+    path = os.pathsep.join([scripts, os.environ.get("PATH", ""), "/usr/sbin", *folders])
     found = shutil.which(name, path=path)
     if found is None:
         pytest.skip(f"{name} is not installed")

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,6 +44,10 @@ class Receiver:
         """The SHA-256 of each item that it holds, without records."""
         raise NotImplementedError
 
+    def change(self, end: str, data: bytes | None) -> None:
+        """Change the file whose name has this end, as somebody might; None: delete it."""
+        raise NotImplementedError
+
 
 class InFolder(Receiver):
     """Anything that keeps files in a folder."""
@@ -61,6 +66,10 @@ class InFolder(Receiver):
         names = {str(path) for path in self.files()}
         items = [path for path in self.files() if f"{path}.json" in names]
         return sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in items)
+
+    def change(self, end: str, data: bytes | None) -> None:
+        [path] = [each for each in self.files() if each.as_posix().endswith(end)]
+        path.unlink() if data is None else path.write_bytes(data)
 
 
 class Mounted(InFolder):
@@ -205,6 +214,17 @@ class Bucket(Receiver):
         items = [data for name, data in found.items() if f"{name}.json" in found]
         return sorted(hashlib.sha256(data).hexdigest() for data in items)
 
+    def change(self, end: str, data: bytes | None) -> None:
+        import boto3
+
+        [key] = [each for each in self.keys() if each.endswith(end)]
+        client = boto3.client("s3", endpoint_url=self._s3.endpoint_url)
+        if data is None:
+            client.delete_object(Bucket=self._s3.bucket, Key=key)
+        else:
+            client.put_object(Bucket=self._s3.bucket, Key=key, Body=data)
+        client.close()
+
 
 @dataclass
 class Message:
@@ -246,7 +266,7 @@ class Hook(Receiver):
                 """Nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def take(self, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
         try:
@@ -290,6 +310,8 @@ class HubServer(Receiver):
     files: dict[str, bytes] = field(default_factory=dict)
     commits: list[str] = field(default_factory=list)
     refused: int = 0
+    before: Callable[[str], object] = lambda _: None  # is called with the path of each request
+    silent: bool = False  # it takes requests and answers none
     _server: Any = None
     repository = "datasets/ann/cats"
 
@@ -312,13 +334,19 @@ class HubServer(Receiver):
                 self._answer(b"")
 
             def _answer(self, body: bytes) -> None:
+                found: object = None
                 if self.headers.get("authorization") != f"Bearer {PASSWORD}":
                     hub.refused += 1
-                    found: object = None
                 else:
-                    found = hub.take(self.path.partition("?")[0], body)
-                data = found if isinstance(found, bytes) else json.dumps(found or {}).encode()
-                self.send_response(404 if found is None else 200)
+                    path = self.path.partition("?")[0]
+                    hub.before(path)
+                    while hub.silent:
+                        time.sleep(0.02)
+                    found = hub.take(path, body)
+                status = found if isinstance(found, int) else 404 if found is None else 200
+                told = {} if found is None or isinstance(found, int) else found
+                data = told if isinstance(told, bytes) else json.dumps(told).encode()
+                self.send_response(status)
                 self.send_header("content-length", str(len(data)))
                 self.send_header("content-type", "application/json")
                 self.end_headers()
@@ -328,42 +356,52 @@ class HubServer(Receiver):
                 """Nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def take(self, path: str, body: bytes) -> object:
         kind = "" if self.repository.startswith("datasets/") else "models/"
         api = f"/api/{kind}{self.repository}"
         url = f"http://127.0.0.1:{self.port}/{self.repository}"
-        oid = f"{len(self.commits):040x}"
         if path == "/api/repos/create":
             return {"url": url}
         if path == "/api/validate-yaml":
             return {"errors": [], "warnings": []}
         if path == f"{api}/preupload/main":
-            asked = json.loads(body)["files"]
+            names = [each["path"] for each in json.loads(body)["files"]]
             fixed = {"uploadMode": "regular", "shouldIgnore": False}
-            return {"files": [{"path": each["path"], **fixed} for each in asked]}
+            known = {name: blob_id(data) for name, data in self.files.items()}
+            return {"files": [{"path": name, **fixed, "oid": known.get(name)} for name in names]}
         if path == f"{api}/commit/main":
-            self.commit([json.loads(line) for line in body.splitlines()])
+            if not self.commit([json.loads(line) for line in body.splitlines()]):
+                return 412
+            oid = self.head
             return {"commitUrl": f"{url}/commit/{oid}", "commitOid": oid, "success": True}
-        if path == f"{api}/tree/main":
+        if path in {f"{api}/tree/main", f"{api}/tree/{self.head}"}:
             return [
-                {"type": "file", "path": name, "size": len(data), "oid": oid}
+                {"type": "file", "path": name, "size": len(data), "oid": blob_id(data)}
                 for name, data in self.files.items()
             ]
         if path.startswith(f"/{self.repository}/resolve/main/"):
             return self.files.get(path.partition("/resolve/main/")[2])
-        return {"id": self.repository, "sha": oid} if path.startswith(api) else None
+        return {"id": self.repository, "sha": self.head} if path.startswith(api) else None
 
-    def commit(self, lines: list[dict[str, Any]]) -> None:
+    @property
+    def head(self) -> str:
+        return f"{len(self.commits):040x}"
+
+    def commit(self, lines: list[dict[str, Any]]) -> bool:
+        """Whether a commit was made: not if its parent is another than the latest."""
         for line in lines:
             value = line["value"]
             if line["key"] == "header":
+                if value.get("parentCommit", self.head) != self.head:
+                    return False
                 self.commits.append(value["summary"])
             elif line["key"] == "file":
                 self.files[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "deletedFile":
                 del self.files[value["path"]]
+        return True
 
     def stop(self) -> None:
         if self._server is not None:
@@ -376,6 +414,16 @@ class HubServer(Receiver):
         found = ((name, name.partition("/")[2].split("/", 2)[-1]) for name in names)
         items = [self.files[name if name in self.files else short] for name, short in found]
         return sorted(hashlib.sha256(data).hexdigest() for data in items)
+
+    def change(self, end: str, data: bytes | None) -> None:
+        [name] = [each for each in self.files if each.endswith(end)]
+        self.commits.append(f"change {name}")
+        self.files.pop(name) if data is None else self.files.update({name: data})
+
+
+def blob_id(data: bytes) -> str:
+    """By what git knows the content of a file."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 @contextmanager

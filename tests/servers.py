@@ -15,6 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from sqlalchemy import URL, Connection, NullPool, create_engine, make_url, text
+
+from db import schema
+
 PASSWORD = secrets.token_hex(16)
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 PATIENCE_S = 30.0
@@ -78,10 +82,19 @@ def is_open(port: int) -> bool:
 
 
 class PostgreSQL:
-    """A server by the programs in `commands`, with its data in `home`; it may be started again."""
+    """A server by the programs in `commands`, with its data in `home`; it may be started again.
+
+    With a `primary`, which must run, it is a replica of that.
+    """
 
     def __init__(
-        self, commands: Path, home: Path, *, sync: bool = False, settings: Sequence[str] = ()
+        self,
+        commands: Path,
+        home: Path,
+        *,
+        sync: bool = False,
+        settings: Sequence[str] = (),
+        primary: "PostgreSQL | None" = None,
     ) -> None:
         self.port = free_port()
         self.environment: dict[str, str] = {}  # for its processes, besides the usual one
@@ -90,7 +103,12 @@ class PostgreSQL:
         places = ["-D", home / "data", "-p", str(self.port), "-k", home]
         self._command = [commands / "postgres", *places, *(f"--{each}" for each in given)]
         self._server: subprocess.Popen[bytes] | None = None
-        self._create()
+        if IS_ROOT:  # PostgreSQL refuses to run as root
+            shutil.chown(self._home, "nobody")
+        if primary is None:
+            self._create()
+        else:
+            self._copy(primary)
 
     @property
     def url(self) -> str:
@@ -112,16 +130,40 @@ class PostgreSQL:
 
     def stop(self) -> None:
         """Stop it without waiting for its clients to leave ("fast")."""
+        self._end(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End it at once, as a crash does ("immediate")."""
+        self._end(signal.SIGQUIT)
+
+    def require_replica(self) -> None:
+        """Wait until a replica follows; from then on, no commit is answered before it has it."""
+        with autocommitting(self.url) as connection:
+            wait_until(lambda: _replicates(connection, "streaming"), "the replica")
+            connection.execute(text("ALTER SYSTEM SET synchronous_standby_names = '*'"))
+            connection.execute(text("SELECT pg_reload_conf()"))
+            wait_until(lambda: _replicates(connection, "sync"), "the replica")
+
+    def promote(self) -> None:
+        """Let a replica take writes."""
+        command = [self._commands / "pg_ctl", "promote", "-w", "-D", self._home / "data"]
+        _as_postgresql(subprocess.run, command, check=True, stdout=subprocess.DEVNULL)
+
+    def _end(self, number: signal.Signals) -> None:
         if self._server is not None:
-            self._server.send_signal(signal.SIGINT)
+            self._server.send_signal(number)
             self._server.wait(timeout=30)
             self._server = None
+
+    def _copy(self, primary: "PostgreSQL") -> None:
+        command = [self._commands / "pg_basebackup", "-d", primary.url, "-D", self._home / "data"]
+        options = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+        _as_postgresql(subprocess.run, [*command, *options], check=True)
 
     def _create(self) -> None:
         password = self._home / "password"
         password.write_text(PASSWORD)
-        if IS_ROOT:  # PostgreSQL refuses to run as root
-            shutil.chown(self._home, "nobody")
+        if IS_ROOT:
             shutil.chown(password, "nobody")
         options = ["--auth=scram-sha-256", "--no-sync", "-U", "genmill", "-E", "UTF8"]
         data = ["-D", self._home / "data", f"--pwfile={password}"]
@@ -130,11 +172,34 @@ class PostgreSQL:
 
 
 @contextmanager
-def own_postgresql() -> Iterator[PostgreSQL]:
-    """A server that its user may stop and start; it runs at the beginning."""
+def autocommitting(url: str | URL) -> Iterator[Connection]:
+    """A connection to PostgreSQL beside Genmill's own, which commits each statement."""
+    driven = make_url(url).set(drivername="postgresql+psycopg")
+    engine = create_engine(driven, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with engine.connect() as connection:
+        yield connection
+
+
+def create_database(url: str) -> str:
+    """Create a migrated database `genmill` on the server of a PostgreSQL URL; its URL."""
+    with autocommitting(url) as connection:
+        connection.execute(text("CREATE DATABASE genmill"))
+    made = make_url(url).set(database="genmill").render_as_string(hide_password=False)
+    schema.upgrade(made)
+    return made
+
+
+def _replicates(connection: Connection, state: str) -> bool:
+    found = connection.execute(text("SELECT state, sync_state FROM pg_stat_replication"))
+    return any(state in row for row in found)
+
+
+@contextmanager
+def own_postgresql(primary: PostgreSQL | None = None) -> Iterator[PostgreSQL]:
+    """A server that its user may stop and start; it runs at the beginning. See `PostgreSQL`."""
     home = Path(tempfile.mkdtemp(prefix="genmill-pg-"))
     try:
-        server = PostgreSQL(_postgresql_commands(home), home)
+        server = PostgreSQL(_postgresql_commands(home), home, primary=primary)
         try:
             server.start()
             yield server

@@ -109,7 +109,7 @@ def test_make_targets_named_exist(page: str) -> None:
 def test_settings_named_exist(page: str) -> None:
     known = {f"GENMILL_{name.upper()}" for name in Settings.model_fields}
     named = set(re.findall(r"\bGENMILL_[A-Z0-9_]+", PAGES[page]))
-    assert named - {"GENMILL_TEST_DATABASE", "GENMILL_SEEDS"} <= known
+    assert named - {"GENMILL_TEST_DATABASE"} <= known
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -169,6 +170,17 @@ class Generate(_Request):
     )
 
 
+class JudgeFolder(Params):
+    """A folder of an image model, on which a judge is built; with the digest of its files."""
+
+    folder: Text = Field(min_length=1, max_length=4000)
+    sha256: Annotated[str, matching("[0-9a-f]{64}", "use 64 hexadecimal digits")] | None = None
+
+
+def _folder_alone(value: object) -> object:
+    return {"folder": value} if isinstance(value, str) else value
+
+
 class Evaluate(_Request):
     """Measure a version against the data of one split, by the family's default sampling settings.
 
@@ -185,6 +197,11 @@ class Evaluate(_Request):
     seed: int = Field(0, ge=0, lt=2**63)
     against: Reference | None = Field(
         None, description="a version to compare with: measured too, unless it has been"
+    )
+    judge: Annotated[JudgeFolder, BeforeValidator(_folder_alone)] | None = Field(
+        None,
+        description="an image model that looks at the pictures, in place of the dataset's own",
+        exclude_if=lambda judge: judge is None,  # so that most specs stay as short as they were
     )
     params: dict[str, JsonValue] = Field(
         default_factory=dict, description="the family's sampling settings"

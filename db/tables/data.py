@@ -7,7 +7,7 @@ from sqlalchemy import ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.checked import String
-from db.columns import Digest, Id, PlainText, new_id
+from db.columns import Digest, Id, PlainText, Summary, new_id
 from db.tables.base import Base
 
 
@@ -31,7 +31,8 @@ class DatasetVersion(Base):
     kind: Mapped[str] = mapped_column(String(10))  # image | text | audio
     manifest_key: Mapped[str] = mapped_column(String(200))
     manifest_sha256: Mapped[str] = mapped_column(Digest, index=True)
-    summary: Mapped[dict[str, Any]]  # counts per split, labels, shape, size_bytes, rejected
+    # counts per split, labels, shape, size_bytes, rejected
+    summary: Mapped[dict[str, Any]] = mapped_column(Summary)
     created_at: Mapped[datetime]
     removed_at: Mapped[datetime | None]
 

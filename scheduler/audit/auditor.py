@@ -68,13 +68,16 @@ class Auditor:
         self.objects = Objects(services.store)
         self.bounds = bounds
 
-    def violations(self) -> Violations:
-        """Every violation found now. Raises `Unreachable` if the database or store is away."""
+    def violations(self, outside: Sequence[Head] = ()) -> Violations:
+        """Every violation found now, also against heads of the ledger that were kept `outside`.
+
+        Raises `Unreachable` if the database or store is away.
+        """
         with self.services.database.snapshot() as connection:
             now = clock(connection)
             bounds = self.bounds or usual_bounds(self.services, connection, now)
             yield from self.check_record(connection, now, bounds)
-            yield from ledger_is_whole(connection)
+            yield from ledger_is_whole(connection, outside)
             yield from doorbells_say_ids_only(connection, self._doorbells())
         if self.services.store.read_sentinel() is None:
             yield Violation(

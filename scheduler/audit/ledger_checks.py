@@ -19,6 +19,7 @@ from scheduler.results.heads import Head, is_signature
 
 LEAVES_AT_ONCE = 1024
 SHOWN = 20  # of leaves that are missing or were changed
+MOST_MISSING = 1 << 20  # leaves before one; more would take minutes to step over
 
 
 def ledger_is_whole(connection: Connection, outside: Sequence[Head] = ()) -> Violations:
@@ -48,6 +49,9 @@ class _Tree:
         for page in self._pages():
             self._nodes = dict(_nodes(self._connection, self.size, page[-1]["idx"] + 1))
             for leaf in page:
+                if leaf["idx"] - self.size > MOST_MISSING:
+                    yield _of(leaf, "is none: before it, over a million are missing")
+                    return
                 for violation in self._add(leaf):
                     found += 1
                     if found <= SHOWN:
@@ -109,7 +113,10 @@ class _Tree:
             self.roots.pop(size + 1, None)  # nobody knows them any more
 
     def _counts(self) -> Violations:
-        ledger, nodes = TABLES["ledger"], TABLES["ledger_nodes"]
+        ledger, nodes, leaves = (TABLES[f"ledger{end}"] for end in ("", "_nodes", "_leaves"))
+        outside = select(func.count()).select_from(leaves).where(leaves.c.idx < 0)
+        if aside := self._connection.scalar(outside):
+            yield Violation(f"leaves of the ledger have a place below 0, so not in it: {aside}")
         told = self._connection.scalar(select(ledger.c.size)) or 0
         if told != self.size:
             yield Violation(f"the ledger has {self.size} leaves, and says that it has {told}")

@@ -76,8 +76,9 @@ HELP = """Generate content in bulk: submit jobs, workers run the models, no job 
 \b
 genmill up --detach
 genmill dataset add mnist ./mnist
-genmill enqueue train gan --dataset mnist --name digits --max-seconds 180 --wait
-genmill artifact download "$(genmill enqueue generate digits --count 1000 --wait)"
+genmill enqueue train gan --dataset mnist --name digits --wait
+job=$(genmill enqueue generate digits --count 1000 --wait)
+genmill artifact download "$job"
 """
 
 EPILOG = """Every command has --help with an example. Those that show something take --json, and

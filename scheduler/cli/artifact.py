@@ -16,6 +16,7 @@ from scheduler.submission.path_arguments import PathArgument
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from scheduler.results.conversion import Marks
     from scheduler.results.download import Downloaded
     from scheduler.results.verify import Verified
 
@@ -42,17 +43,20 @@ def list_artifacts(job: str, as_json: bool, quiet: bool) -> None:
     genmill artifact list 0199c0de
     """
     from db import artifacts
+    from db.readable import read_each, refuse_unreadable
     from scheduler.output.documents import artifact_document
     from scheduler.output.render import print_list, to_size
     from scheduler.results.waiting import find_job
 
     with open_record() as services, services.database.read() as session:
-        found = artifacts.of_job(session, find_job(session, job, kept=True).id)
-    documents = [artifact_document(each) for each in found]
-    rows = (
-        each | {"size": to_size(each["size"]), "sha256": each["sha256"][:12]} for each in documents
-    )
-    print_list(documents, COLUMNS, as_json=as_json, quiet=quiet, key="id", rows=rows)
+        found, bad = read_each(
+            session,
+            artifacts.select_of_job(find_job(session, job, kept=True).id),
+            lambda rows: [artifact_document(each) for (each,) in rows],
+        )
+    told = (each | {"size": to_size(each["size"]), "sha256": each["sha256"][:12]} for each in found)
+    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, key="id", rows=told)
+    refuse_unreadable("artifact", bad)
 
 
 @artifact.command("download")
@@ -62,7 +66,7 @@ def list_artifacts(job: str, as_json: bool, quiet: bool) -> None:
     "--output",
     type=PathArgument(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Target folder (default genmill-JOB).",
+    help="Target folder. Default: genmill-JOB.",
 )
 @click.option(
     "--as",
@@ -78,14 +82,14 @@ def list_artifacts(job: str, as_json: bool, quiet: bool) -> None:
     type=Numbers(),
     multiple=True,
     metavar="N",
-    help="Only the samples with these numbers, as in 17,20-30. Can be repeated.",
+    help="Only the samples with these numbers, as in 17,20-30; repeatable.",
 )
 @click.option(
     "--pattern",
     "patterns",
     multiple=True,
     metavar="GLOB",
-    help="Only files whose names match, as in '*.png'. Can be repeated.",
+    help="Only files whose names match, as in '*.png'; repeatable.",
 )
 @click.option(
     "--partial", is_flag=True, help="Take what is there so far of a job that has not ended."
@@ -102,13 +106,15 @@ def download(
 ) -> None:
     """Download what a job or a batch made; print the folder.
 
-    Every digest is checked, and an interrupted download is resumed. Nothing is written outside DIR.
-    Of a batch, each job has a folder of its id, but JSON Lines and Parquet are one file for all, in
-    the order of the batch.
+    Every digest is checked, and an interrupted download is resumed. Nothing is written outside DIR,
+    and samples of other downloads in it are not replaced. Files that are made of samples, as MIDI
+    and WAV are of notes, are marked anew with what of the job's marks fits them; what does not is
+    told, and listed in marks.json. Of a batch, each job has a folder of its id, but JSON Lines and
+    Parquet are one file for all, in the order of the batch.
 
     \b
     genmill artifact download 0199c0de -o digits
-    genmill artifact download 0199c0de -o digits --sample 17,20-30 --pattern '*.png'
+    genmill artifact download 0199c0de --sample 17,20-30 --pattern '*.png'
     genmill artifact download 0199c0de -o table --as parquet
     genmill artifact download 0199c0de -o tunes --as wav
     """
@@ -150,12 +156,26 @@ def _told(done: "Downloaded") -> "Iterator[str]":
     yield f"{_counted(done)}, {to_size(done.size_bytes)}"
     if done.silent:
         yield f"{to_count(done.silent, 'text')} without notes skipped"
+    if done.marks:
+        yield from _told_marks(done.marks)
     if done.unfinished:
         so_far = f"{done.samples:,} of {done.expected:,} samples so far" if done.expected else ""
         so_far = so_far or f"{to_count(done.unfinished, 'job')} not ended yet"
         yield f"partial: {so_far}; run the same command again for the rest"
     elif done.partial:
         yield f"incomplete: {done.expected:,} samples were asked for, {done.samples:,} were made"
+
+
+def _told_marks(marks: "Marks") -> "Iterator[str]":
+    """What became of the marks of samples in files that were made of them."""
+    from scheduler.output.render import clean
+
+    made = [f"{name} {count['applied']:,}" for name, count in marks.items() if count["applied"]]
+    if made:
+        yield f"marks made anew in the converted files: {', '.join(made)}"
+    for name, count in marks.items():
+        for why, files in count["not_applied"].items():
+            yield clean(f"without the mark {name}: {files:,}, {why}")
 
 
 def _counted(done: "Downloaded | Verified") -> str:
@@ -167,7 +187,12 @@ def _counted(done: "Downloaded | Verified") -> str:
 @artifact.command("url")
 @click.argument("artifact_id", metavar="ARTIFACT")
 @click.option(
-    "--expires", type=Duration(), default="15m", help="How long the URL is valid (default 15m)."
+    "--expires",
+    type=Duration(),
+    default="15m",
+    show_default=True,
+    metavar="15m",
+    help="How long the URL is valid.",
 )
 @as_json
 def url(artifact_id: str, expires: timedelta, as_json: bool) -> None:

@@ -1,7 +1,9 @@
 """`genmill doctor --audit`: what the audit finds, and repairs of it."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,20 +14,25 @@ if TYPE_CHECKING:
     from worker.services import Services
 
 
-def run_audit(*, repair: bool, dry_run: bool, yes: bool, as_json: bool) -> None:
+def run_audit(
+    heads: Sequence[Path], *, repair: bool, dry_run: bool, yes: bool, as_json: bool
+) -> None:
     """Audit, print each violation, and repair what can be made again if that is wanted.
 
-    Raises `GenmillError` if anything is wrong afterwards.
+    The ledger is compared with the heads of it in the files `heads`, too. Raises `GenmillError` if
+    anything is wrong afterwards, and `BadInput` for a file without a head.
     """
     from db.errors import GenmillError
     from scheduler.audit.auditor import Auditor
     from scheduler.audit.repair import plan_repairs
     from scheduler.cli.record import open_record
     from scheduler.output.render import clean, print_json, to_count
+    from scheduler.results.heads import read_head
 
+    outside = [read_head(file) for file in heads]
     with open_record() as services:
         found: list[Violation] = []
-        for violation in Auditor(services).violations():
+        for violation in Auditor(services).violations(outside):
             found.append(violation)
             if not as_json:
                 click.echo(clean(str(violation)))

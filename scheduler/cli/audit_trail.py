@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from scheduler.cli.options import Duration, listed
+from scheduler.cli.options import Duration, listed, with_limit
 from scheduler.cli.record import open_record
 
 COLUMNS = ("at", "action", "subject", "who", "detail")
@@ -21,16 +21,12 @@ COLUMNS = ("at", "action", "subject", "who", "detail")
 @click.option(
     "--subject", metavar="NAME", help="Only what was done to this: NAME:VERSION, an id or a name."
 )
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 10_000),
-    default=50,
-    metavar="N",
-    help="At most N (default 50).",
-)
+@with_limit("entries")
 @listed
 def audit(since: timedelta | None, as_json: bool, quiet: bool, **filters: Any) -> None:
-    """List who published, promoted, forced, withdrew, removed, or changed keys; the latest first.
+    """List who published, promoted, forced, withdrew, removed, changed keys or restored a backup.
+
+    The latest first.
 
     Each entry is a leaf of the ledger: `genmill provenance audit` finds those that were changed.
 
@@ -40,17 +36,21 @@ def audit(since: timedelta | None, as_json: bool, quiet: bool, **filters: Any) -
     genmill audit --subject digits:3
     """
     from db import audit_trail
+    from db.readable import read_each, refuse_unreadable
     from db.session import clock
     from scheduler.output.documents import audit_document
     from scheduler.output.render import print_list
 
     with open_record() as services, services.database.read() as session:
         start = clock(session) - since if since else None
-        found = [
-            audit_document(each) for each in audit_trail.entries(session, since=start, **filters)
-        ]
-    rows = [each | {"detail": _told(each["detail"])} for each in found]
-    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, key="id", rows=rows, prose=True)
+        found, bad = read_each(
+            session,
+            audit_trail.select_newest(since=start, **filters),
+            lambda rows: [audit_document(each) for (each,) in rows],
+        )
+    told = [each | {"detail": _told(each["detail"])} for each in found]
+    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, key="id", rows=told, prose=True)
+    refuse_unreadable("audit entry", bad)
 
 
 def _told(detail: dict[str, Any] | None) -> str:

@@ -23,11 +23,12 @@ from scheduler.submission.path_arguments import PathArgument
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from scheduler.datasets.withdraw import Withdrawn
+    from scheduler.removal.withdrawal import Withdrawn
 
 DESCENT_COLUMNS = ("version", "parent", "dataset", "generate_jobs", "samples")
 COLUMNS = ("name", "version", "kind", "items", "labels", "size", "rejected", "created_at")
 PUBLISHED = ("reference", "target", "items")
+AFFECTED = ("schedule", "uses", "paused")
 SHOWN_ITEMS = 10
 
 
@@ -59,7 +60,7 @@ def add(name: str, path: Path, as_json: bool, **options: Any) -> None:
     genmill dataset add shakespeare tinyshakespeare.txt --split 90,10,0
     genmill dataset add flowers flowers.zip --size 64 --mode RGB
     genmill dataset add digits spoken.zip --kind audio
-    genmill dataset add letters letters.jsonl --clean --mask-personal --licence CC-BY-4.0
+    genmill dataset add letters mails.jsonl --mask-personal --licence CC-BY-4.0
     """
     from scheduler.datasets.add import add_dataset
     from worker.cleaning.recipe import Recipe
@@ -102,24 +103,31 @@ def list_datasets(as_json: bool, quiet: bool) -> None:
     genmill dataset list
     """
     from db import datasets
+    from db.readable import read_each, refuse_unreadable
+    from db.tables import Dataset
     from scheduler.output.documents import dataset_document
     from scheduler.output.render import print_list, to_size
 
     with open_record() as services, services.database.read() as session:
-        found = [
-            dataset_document(each, datasets.versions(session, each)[-1])
-            for each in datasets.listing(session)
-        ]
-    rows = (
+        found, bad = read_each(
+            session,
+            datasets.select_all(),
+            lambda rows: [
+                dataset_document(each, datasets.versions(session, each)[-1]) for (each,) in rows
+            ],
+            called=Dataset.name,
+        )
+    told = (
         each
         | {
-            "items": sum(each["counts"].values()),
-            "labels": len(each["labels"]) or None,
-            "size": to_size(each["size_bytes"]),
+            "items": sum(each.get("counts", {}).values()),
+            "labels": len(each.get("labels", ())) or None,
+            "size": to_size(each.get("size_bytes", 0)),
         }
         for each in found
     )
-    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, rows=rows)
+    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, rows=told)
+    refuse_unreadable("dataset", bad)
 
 
 @dataset.command("show")
@@ -231,20 +239,21 @@ def withdraw(
 
     An ITEM is a digest, as `dataset diff --json` lists it, or the file itself. Versions that hold
     one are hidden from new jobs, and no `dataset add` or `update` takes one again. The models that
-    were trained on such a version, or tuned from one that was, are listed: retrain them. So is what
-    is published of these models and their samples: --take-down enqueues jobs that take it down.
+    were trained on such a version, or tuned from one that was, are listed: retrain them. Schedules
+    that would train on either are paused; others that use either are listed. So is what is
+    published of these models and their samples: --take-down enqueues jobs that take it down.
 
     \b
-    genmill dataset withdraw faces 3f2a9c0d5b7e8812 ./their-picture.png --reason "asked to"
+    genmill dataset withdraw faces 3f2a9c0d5b7e8812 ./me.png --reason "asked to"
     """
     from db import published
-    from scheduler.datasets import withdraw as withdrawing
     from scheduler.output.render import print_json
+    from scheduler.removal import withdrawal
     from scheduler.submission.take_downs import take_all_down
-    from worker.services.promotion import who
+    from worker.identity import who
 
     with open_record() as services:
-        found = withdrawing.withdraw(
+        found = withdrawal.withdraw(
             services, name, items, who=who(), reason=reason, dry_run=dry_run
         )
         with services.database.read() as session:
@@ -257,6 +266,10 @@ def withdraw(
         print_json(document)
         return
     _print_withdrawn(document)
+    for affected in found.schedules if not dry_run else ():
+        if affected.trains:
+            told = f"{affected.schedule} is paused: it would train on {', '.join(affected.uses)}"
+            click.echo(f"{told}; remove it, and add it again with other data", err=True)
     for still in [] if take_down else shown:
         click.echo(f"take it down: {still.remedy}", err=True)
     for job_id in jobs:
@@ -264,7 +277,7 @@ def withdraw(
 
 
 def _withdrawn(session: "Session", found: "Withdrawn") -> dict[str, Any]:
-    """What was barred, and the models that were trained on it, as the document begins."""
+    """What was barred, and the models and schedules that use it, as the document begins."""
     from db.lineage import dataset_reference
     from scheduler.output.documents import used_by_document
 
@@ -273,6 +286,7 @@ def _withdrawn(session: "Session", found: "Withdrawn") -> dict[str, Any]:
         "versions": [dataset_reference(session, each) for each in found.versions],
         "unread": [dataset_reference(session, each) for each in found.unread],
         "retrain": used_by_document(session, found.versions)["models"],
+        "schedules": [each.row for each in found.schedules],
     }
 
 
@@ -283,6 +297,7 @@ def _print_withdrawn(document: dict[str, Any]) -> None:
         click.echo(f"{each} was removed, and its content is gone: it was not looked at", err=True)
     print_table([{"version": each} for each in document["versions"]], ("version",))
     print_table(document["retrain"], DESCENT_COLUMNS, heading="TO RETRAIN")
+    print_table(document["schedules"], AFFECTED, heading="SCHEDULES")
     print_table(document["published"], PUBLISHED, heading="PUBLISHED")
 
 

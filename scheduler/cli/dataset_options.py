@@ -34,7 +34,7 @@ RECIPE = (
     click.option(
         "--resample/--no-resample",
         default=None,
-        help="Resample sounds of another rate than most (default), or leave them out.",
+        help="Resample sounds of another rate than most, or leave them out. Default: resample.",
     ),
     click.option(
         "--rate",
@@ -54,8 +54,8 @@ RECIPE = (
         "--min-size",
         type=click.FloatRange(min=0),
         metavar="N",
-        help="Leave out images with a side below N pixels (default 4), sounds below N seconds "
-        "(0.002), texts below N characters (1).",
+        help="Leave out images with a side below N pixels, sounds below N seconds, texts below N "
+        "characters. Default: 4, 0.002, 1.",
     ),
     click.option(
         "--blank",

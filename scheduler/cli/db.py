@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from scheduler.cli.lazy import DeclaredChoice
-from scheduler.cli.options import Duration, as_json
+from scheduler.cli.options import Duration, as_json, listed, shown, with_limit
 from scheduler.cli.removal import agree
 
 KINDS = DeclaredChoice("scheduler.dispatch.retention:KINDS")
+REMOVED = ("at", "kind", "name", "size", "then", "who")
 
 if TYPE_CHECKING:
     from scheduler.models.loadable import Shapes, Unloadable
@@ -49,7 +50,7 @@ def upgrade() -> None:
 
 
 @db.command("check")
-@as_json
+@shown
 def check(as_json: bool) -> None:
     """Check that this version can use what is there; exit with 1 if not.
 
@@ -80,7 +81,7 @@ def check(as_json: bool) -> None:
         click.echo(f"schema {revision}: up to date")
         click.echo(f"models: {looked}")
         if wrong:
-            print_table(wrong, ("version", "found", "remedy"))
+            print_table(wrong, ("version", "found", "remedy"), prose=True)
     if wrong:
         raise GenmillError(f"{len(wrong)} of {to_count(looked.count, 'version')} would not load")
 
@@ -178,34 +179,29 @@ def _rows(
     type=click.Choice(["job", "batch", "model", "dataset", "artifact"]),
     help="Only what was of this kind. Default: all but artifacts.",
 )
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 10_000),
-    default=50,
-    metavar="N",
-    help="At most N (default 50).",
-)
-@as_json
-def removed(kind: str | None, limit: int, as_json: bool) -> None:
+@with_limit("of them")
+@listed
+def removed(kind: str | None, limit: int, as_json: bool, quiet: bool) -> None:
     """List what was removed, the latest first: what it was, how large, by whom and when.
 
     \b
     genmill db removed --kind model
     """
     from db import tombstones
+    from db.readable import read_each, refuse_unreadable
     from scheduler.cli.record import open_record
     from scheduler.output.documents import tombstone_document
-    from scheduler.output.render import print_json, print_table, to_size
+    from scheduler.output.render import print_list, to_size
 
     with open_record() as services, services.database.read() as session:
-        found = [
-            tombstone_document(each) for each in tombstones.listing(session, kind=kind, limit=limit)
-        ]
-    if as_json:
-        print_json(found)
-        return
-    rows = [
+        found, bad = read_each(
+            session,
+            tombstones.select_newest(kind=kind, limit=limit),
+            lambda rows: [tombstone_document(each) for (each,) in rows],
+        )
+    told = [
         each | {"size": to_size(each["size_bytes"]), "then": "hidden" if each["kept"] else "gone"}
         for each in found
     ]
-    print_table(rows, ("at", "kind", "name", "size", "then", "who"))
+    print_list(found, REMOVED, as_json=as_json, quiet=quiet, rows=told)
+    refuse_unreadable("tombstone", bad)

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -21,9 +21,14 @@ if TYPE_CHECKING:
     from scheduler.submission.spool import Show
     from worker.services import Services
 
+    Tell = Callable[["Services", Sequence[str]], None]
 
-def submit(command: EnqueueCommand) -> None:
-    """Store the jobs of a command and print what it asks for."""
+
+def submit(command: EnqueueCommand, tell: "Tell | None" = None) -> None:
+    """Store the jobs of a command and print what it asks for.
+
+    With `--wait`, `tell` is called once all of them have succeeded.
+    """
     from db.errors import JobFailed, TimedOut
     from scheduler.cli.watching import wait_shown
 
@@ -52,6 +57,8 @@ def submit(command: EnqueueCommand) -> None:
             except (JobFailed, TimedOut):  # its document has been printed
                 receipt.said()
                 raise
+            if tell is not None:
+                tell(services, job_ids)
 
 
 enqueue = click.Group(

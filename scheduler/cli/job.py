@@ -64,7 +64,8 @@ def show(id: str, as_json: bool) -> None:
     shards, transitions = document.pop("shards"), document.pop("transitions")
     chain, marks = document.pop("chain"), document.pop("marks")
     progress = document["progress"]
-    told = {"progress": describe_stages(progress), "warnings": progress.get("warnings")}
+    warnings = "; ".join(progress.get("warnings", ()))
+    told = {"progress": describe_stages(progress), "warnings": warnings}
     print_fields(document | told)
     if chain:
         print_chain(chain, document["id"])

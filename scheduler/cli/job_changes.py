@@ -115,8 +115,8 @@ def _explain(job_id: str, answer: "Answer") -> None:
 def set_priority(ids: tuple[str, ...], priority: int, as_json: bool) -> None:
     """Give jobs or batches, and the jobs that wait for them, the priority N.
 
-    What is queued is chosen by it from now on, the highest first (default 0); what runs goes on. A
-    job that has ended stays as it is. Prints the ids of what was changed.
+    What is queued is chosen by it from now on, the highest first; what runs goes on. By default it
+    is 0. A job that has ended stays as it is. Prints the ids of what was changed.
 
     \b
     genmill job priority 0199c0de 10

@@ -21,7 +21,7 @@ COLUMNS = ("id", "purpose", "tenant", "state", "signer", "created_at", "revoked_
 PURPOSE = DeclaredChoice("db.keys:Purpose")
 
 _tenant = click.option(
-    "--tenant", metavar="NAME", help="Whose key it is (default: that of GENMILL_TENANT)."
+    "--tenant", metavar="NAME", help="Whose key it is. Default: that of GENMILL_TENANT."
 )
 _name = click.option(
     "--name",
@@ -98,12 +98,19 @@ def list_keys(purpose: str | None, as_json: bool, quiet: bool) -> None:
     genmill key list
     genmill key list --purpose signing --json id,state
     """
+    from db import keys
+    from db.readable import read_each, refuse_unreadable
     from scheduler.output.render import print_list
+    from worker.keys.keyring import held
 
-    with open_record() as services:
-        found = [_document(each) for each in _keys(services)]
-    found = [each for each in found if purpose in {None, each["purpose"]}]
+    with open_record() as services, services.database.read() as session:
+        found, bad = read_each(
+            session,
+            keys.select_all(keys.Purpose(purpose) if purpose else None),
+            lambda rows: [_document(held(each)) for (each,) in rows],
+        )
     print_list(found, COLUMNS, as_json=as_json, quiet=quiet, key="id")
+    refuse_unreadable("key", bad)
 
 
 @key.command("rotate")

@@ -26,13 +26,14 @@ def rewrap(old_key_file: Path | None, old_key_command: str | None, as_json: bool
     """Wrap all keys with another installation key: that of the settings as they are now.
 
     The keys themselves stay, and no object in the store is written again but the store's wrapped
-    key. Restart every worker and scheduler with the new settings afterwards: until then, jobs that
-    use keys on record, to mark samples or sign heads, pause, and nothing is counted against them.
-    If it is interrupted, run it again. Keep the old key while you keep backups from before.
+    key. Restart every worker and scheduler with the new settings afterwards, or move the new file
+    into the place of the old one: until then, jobs that use keys on record wait for a worker that
+    has the new key, and nothing is counted against them. If it is interrupted, run it again. Keep
+    the old key while you keep backups from before.
 
     \b
     openssl rand -hex 32 > new.key && chmod 400 new.key
-    GENMILL_KEY_FILE=$PWD/new.key genmill key rewrap --old-key-file ~/keys/master.key
+    GENMILL_KEY_FILE=$PWD/new.key genmill key rewrap --old-key-file old.key
     """
     from db.path_errors import reading
     from scheduler.output.render import print_json, to_count

@@ -10,18 +10,33 @@ from scheduler.cli.record import open_record
 from scheduler.submission.path_arguments import PathArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import Any, TypeVar
 
     from scheduler.audit.violations import Violation
     from scheduler.results.heads import Head
     from worker.services import Services
 
+    F = TypeVar("F", bound=Callable[..., Any])
+
 _FILE = PathArgument(dir_okay=False, path_type=Path)
+outside_heads = click.option(
+    "--head",
+    "heads",
+    type=_FILE,
+    multiple=True,
+    metavar="FILE",
+    help="A head that was kept outside, by `provenance audit --output` or in a proof; repeatable.",
+)
+
+
+def _output(told: str) -> "Callable[[F], F]":
+    return click.option("-o", "--output", "--out", "out", type=_FILE, metavar="FILE", help=told)
 
 
 @click.command("proof")
 @click.argument("job", metavar="ARTIFACT|JOB")
-@click.option("--out", type=_FILE, metavar="FILE", help="Write the proof to a file.")
+@_output("Write the proof to a file.")
 @click.option(
     "--head",
     "older",
@@ -38,7 +53,7 @@ def proof(job: str, out: Path | None, older: Path | None, as_json: bool) -> None
     the manifest to a signed head of the ledger. docs/verify_proof.py checks it, without Genmill.
 
     \b
-    genmill provenance proof 0199c0de --out proof.json
+    genmill provenance proof 0199c0de -o proof.json
     python verify_proof.py proof.json digits/000000017.png --key key.pem
     """
     from scheduler.cli.private import shared_as_usual
@@ -64,19 +79,10 @@ def proof(job: str, out: Path | None, older: Path | None, as_json: bool) -> None
 
 
 @click.command("audit")
-@click.option(
-    "--head",
-    "files",
-    type=_FILE,
-    multiple=True,
-    metavar="FILE",
-    help="A head that was kept outside, by --out or in a proof. Repeatable.",
-)
-@click.option(
-    "--out", type=_FILE, metavar="FILE", help="Write the newest head to a file, if all is well."
-)
+@outside_heads
+@_output("Write the newest head to a file, if all is well.")
 @as_json
-def audit(files: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
+def audit(heads: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     """Find whatever was changed behind the ledger's back; exit with 1 if anything was.
 
     Every leaf, hash and signed head is checked, every row that the ledger tells of, and every
@@ -84,7 +90,7 @@ def audit(files: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     everything was written anew. `genmill doctor --audit` checks the whole record.
 
     \b
-    genmill provenance audit --out /safe/place/head.json
+    genmill provenance audit -o /safe/place/head.json
     genmill provenance audit --head /safe/place/head.json
     """
     from db.errors import GenmillError, Refused
@@ -92,7 +98,7 @@ def audit(files: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     from scheduler.output.render import clean, print_json, to_count, to_iso
     from scheduler.results.heads import read_head, write_json
 
-    outside = [read_head(file) for file in files]
+    outside = [read_head(file) for file in heads]
     with open_record() as services:
         head = _newest_head(services)
         found = _violations(services, outside, quiet=as_json)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from scheduler.cli.ledger import outside_heads
 from scheduler.cli.options import as_json, shown
 from scheduler.cli.private import shared_as_usual
 from scheduler.submission.path_arguments import PathArgument
@@ -18,7 +19,7 @@ UNDER_WAY = ("id", "kind", "model", "progress")
     "--workers",
     type=click.IntRange(0, 256),
     metavar="N",
-    help="Number of workers (default 1). With 0, workers are started by hand, and PyTorch is not "
+    help="Number of workers. Default: 1. With 0, workers are started by hand, and PyTorch is not "
     "needed.",
 )
 @click.option(
@@ -102,6 +103,7 @@ def status(as_json: bool) -> None:
 )
 @click.option("--dry-run", is_flag=True, help="With --repair, only show what would be done.")
 @click.option("--yes", is_flag=True, help="With --repair, do it without asking.")
+@outside_heads
 @as_json
 def doctor(
     names: tuple[str, ...],
@@ -110,6 +112,7 @@ def doctor(
     repair: bool,
     dry_run: bool,
     yes: bool,
+    heads: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Check every part and say how to fix what is wrong; exit with 1 if anything is.
@@ -118,6 +121,7 @@ def doctor(
     genmill doctor
     genmill doctor --check database --check broker
     genmill doctor --audit --repair --dry-run
+    genmill doctor --audit --head /safe/place/head.json
     genmill doctor --disk
     """
     from db.errors import GenmillError
@@ -125,6 +129,8 @@ def doctor(
     from scheduler.machine.doctor import examine, settings_to_examine
     from scheduler.output.render import print_json, print_table
 
+    if heads and not audit:
+        raise click.UsageError("--head is what --audit compares the ledger with; give both")
     _refuse_combinations(names, audit=audit, repair=repair, dry_run=dry_run, yes=yes)
     if disk:
         if names or audit:
@@ -134,7 +140,7 @@ def doctor(
     if audit:
         from scheduler.cli.audit import run_audit
 
-        run_audit(repair=repair, dry_run=dry_run, yes=yes, as_json=as_json)
+        run_audit(heads, repair=repair, dry_run=dry_run, yes=yes, as_json=as_json)
         return
     checks = examine(settings_to_examine(), names, fits=refuse_other_tensors)
     if as_json:
@@ -155,13 +161,15 @@ def _show_disk(*, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    totals, largest = (
+    totals, largest, could_be_freed = (
         [row | {"size": to_size(row["size_bytes"])} for row in found[part]]
-        for part in ("totals", "largest")
+        for part in ("totals", "largest", "could_be_freed")
     )
-    print_table(totals, ("what", "size", "objects", "where"))
+    print_table(totals, ("what", "size", "objects", "where"), prose=True)
     if largest:
         print_table(largest, ("kind", "name", "size"), heading="LARGEST")
+    if could_be_freed:
+        print_table(could_be_freed, ("what", "size", "by"), heading="COULD BE FREED", prose=True)
 
 
 def _refuse_combinations(

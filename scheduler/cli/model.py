@@ -52,18 +52,26 @@ def list_models(as_json: bool, quiet: bool) -> None:
     genmill model list
     """
     from db import models
+    from db.readable import read_each, refuse_unreadable
+    from db.tables import Model
     from scheduler.output.documents import model_document
     from scheduler.output.render import print_list
 
     with open_record() as services, services.database.read() as session:
-        found = [
-            model_document(*models.resolve(session, each.name))
-            | {"aliases": (aliases := models.aliases(session, each))}
-            | {"means": models.CHAMPION if models.CHAMPION in aliases else "newest"}
-            for each in models.listing(session)
-        ]
-    rows = (each | {"loss": each["metrics"].get("loss")} for each in found)
-    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, rows=rows)
+        found, bad = read_each(
+            session,
+            models.select_all(),
+            lambda rows: [
+                model_document(*models.resolve(session, each.name))
+                | {"aliases": (aliases := models.aliases(session, each))}
+                | {"means": models.CHAMPION if models.CHAMPION in aliases else "newest"}
+                for (each,) in rows
+            ],
+            called=Model.name,
+        )
+    told = (each | {"loss": each["metrics"].get("loss")} for each in found)
+    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, rows=told)
+    refuse_unreadable("model", bad)
 
 
 @model.command("show")
@@ -93,7 +101,7 @@ def show(reference: str, lineage: bool, as_json: bool) -> None:
         {"name": name, "size": to_size(file["size"]), "sha256": file["sha256"]}
         for name, file in document.pop("files").items()
     ]
-    warnings = document["metrics"].get("warnings")
+    warnings = "; ".join(document["metrics"].get("warnings", ()))
     print_fields(document | {"metrics": scalars(document["metrics"]), "warnings": warnings})
     print_table(files, ("name", "size", "sha256"), heading="FILES")
     for each in versions:
@@ -165,7 +173,7 @@ def export(reference: str, folder: Path, merge: bool, as_json: bool) -> None:
 
 @model.command("import")
 @click.argument("folder", type=PathArgument(path_type=Path), metavar="DIR")
-@click.option("--name", required=True, metavar="N", help="Name of the model.")
+@click.option("--name", required=True, metavar="MODEL", help="Name of the model.")
 @click.option(
     "--unwrap",
     is_flag=True,

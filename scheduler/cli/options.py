@@ -10,7 +10,16 @@ from scheduler.output.json_option import as_json
 from scheduler.output.view import current_view
 from scheduler.submission.durations import Duration
 
-__all__ = ["Duration", "Numbers", "Split", "as_json", "listed", "shown", "with_timeout"]
+__all__ = [
+    "Duration",
+    "Numbers",
+    "Split",
+    "as_json",
+    "listed",
+    "shown",
+    "with_limit",
+    "with_timeout",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -60,6 +69,18 @@ def listed(command: F) -> F:
         return command(*arguments, as_json=as_json, quiet=quiet, **options)
 
     return shown(_quiet(check))  # type: ignore[return-value] # it takes and returns the same
+
+
+def with_limit(noun: str, default: int = 50, most: int = 10_000) -> Callable[[F], F]:
+    """The option `--limit` of a list of things, `noun` in the plural."""
+    return click.option(
+        "--limit",
+        type=click.IntRange(1, most),
+        default=default,
+        show_default=True,
+        metavar="N",
+        help=f"At most N {noun}.",
+    )
 
 
 class Split(click.ParamType[tuple[int, ...]]):

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from scheduler.cli.options import as_json, shown
+from scheduler.cli.options import shown
 from scheduler.cli.record import open_record
 from scheduler.submission.path_arguments import PathArgument
 
@@ -17,8 +17,9 @@ from scheduler.submission.path_arguments import PathArgument
     "--line",
     type=click.IntRange(1),
     default=1,
+    show_default=True,
     metavar="N",
-    help="Of a .jsonl file, the sample in line N (default 1).",
+    help="Of a .jsonl file, the sample in line N.",
 )
 @shown
 def show(what: str, line: int, as_json: bool) -> None:
@@ -54,7 +55,7 @@ def show(what: str, line: int, as_json: bool) -> None:
 @click.argument(
     "files", type=PathArgument(path_type=Path), nargs=-1, required=True, metavar="FILE..."
 )
-@as_json
+@shown
 def which(files: tuple[Path, ...], as_json: bool) -> None:
     """Say which job made each file: the job, the number of the sample, the model and the seed.
 

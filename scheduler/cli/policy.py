@@ -44,7 +44,7 @@ def show(file: Path | None, medium: str, as_json: bool) -> None:
 
 
 @policy.command("noise")
-@click.argument("references", nargs=-1, required=True, metavar="MODEL:V...")
+@click.argument("references", nargs=-1, required=True, metavar="MODEL...")
 @click.option("--policy", "file", type=_file, metavar="FILE", help="Policy file.")
 @click.option(
     "--dataset", metavar="D", help="Use evaluations on this dataset. Default: the newest."

@@ -46,14 +46,17 @@ def alias(
     genmill model alias digits@tested --remove
     genmill model alias digits
     """
+    from db.readable import refuse_unreadable
     from scheduler.models import aliases
+    from scheduler.output.render import print_json, print_table
     from scheduler.removal.schedules import refuse_alias
 
     with open_record() as services:
         if alias is None and not remove:
             with services.database.read() as session:
-                found = aliases.listing(session, reference)
-            _print_aliases(found, as_json=as_json)
+                found, bad = aliases.listing(session, reference)
+            print_json(found) if as_json else print_table(found, ALIASES)
+            refuse_unreadable("model", bad)
             return
         if reference is None:
             raise click.UsageError("give the MODEL that has the alias, or is to have it")
@@ -64,12 +67,6 @@ def alias(
         else:
             entry = aliases.set_alias(services, reference, str(alias), why=why)
     _print_entry(entry, as_json=as_json)
-
-
-def _print_aliases(found: "list[Document]", *, as_json: bool) -> None:
-    from scheduler.output.render import print_json, print_table
-
-    print_json(found) if as_json else print_table(found, ALIASES)
 
 
 @click.command("rollback")
@@ -193,19 +190,18 @@ def history(name: str, alias: str | None, as_json: bool) -> None:
     \b
     genmill model history digits
     """
+    from db.readable import refuse_unreadable
     from scheduler.models.aliases import history_of
     from scheduler.output.render import print_json, print_table
 
     with open_record() as services, services.database.read() as session:
-        entries = history_of(session, name, alias)
-    if as_json:
-        print_json(entries)
-        return
+        entries, bad = history_of(session, name, alias)
     told = [
         each | {"verdict": "; ".join((each["verdict"] or {}).get("reasons", []))}
         for each in entries
     ]
-    print_table(told, HISTORY, prose=True)
+    print_json(entries) if as_json else print_table(told, HISTORY, prose=True)
+    refuse_unreadable("entry", bad)
 
 
 def _print_entry(entry: "Document", *, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 import click
 
 from scheduler.cli.lazy import DeclaredChoice
-from scheduler.cli.options import listed
+from scheduler.cli.options import listed, with_limit
 from scheduler.cli.record import open_record
 
 STATES = DeclaredChoice("db.publications:STATES")
@@ -19,9 +19,7 @@ def publications() -> None:
 @click.option("--target", metavar="NAME", help="Only at this target.")
 @click.option("--job", metavar="ID", help="Only samples of this job, or what it has published.")
 @click.option("--state", type=STATES, help="Only those in this state.")
-@click.option(
-    "--limit", type=click.IntRange(1), default=1000, show_default=True, help="How many at most."
-)
+@with_limit("publications", default=1000, most=1_000_000)
 @listed
 def list_publications(
     target: str | None, job: str | None, state: str | None, limit: int, as_json: bool, quiet: bool
@@ -34,6 +32,8 @@ def list_publications(
     """
     from db import jobs, targets
     from db import publications as record
+    from db.readable import read_each, refuse_unreadable
+    from db.tables import Publication
     from scheduler.output.documents import publication_document
     from scheduler.output.render import print_list
 
@@ -43,8 +43,13 @@ def list_publications(
             job_id=jobs.get(session, job, kept=True).id if job else None,
             state=state,
         )
-        rows = record.listing(session, chosen, limit=limit + 1)
-    found = [publication_document(*row) for row in rows[:limit]]
-    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, key="item")
-    if len(rows) > limit:
+        found, bad = read_each(
+            session,
+            record.select_chosen(chosen, limit=limit + 1),
+            lambda rows: [publication_document(*row) for row in rows],
+            called=Publication.item,
+        )
+    print_list(found[:limit], COLUMNS, as_json=as_json, quiet=quiet, key="item")
+    if len(found) + len(bad) > limit:
         click.echo(f"there are more: give --limit above {limit:,}", err=True)
+    refuse_unreadable("publication", bad)

@@ -60,7 +60,7 @@ def restore(folder: Path, as_json: bool) -> None:
     """Restore a backup into a new home, or into an empty database and its store.
 
     All digests are checked first. What ran when the backup was made is queued again; no failure is
-    counted.
+    counted. Who restored it, and when, is in the audit trail.
 
     \b
     GENMILL_HOME=/data/genmill genmill restore /backups/genmill-monday
@@ -68,12 +68,13 @@ def restore(folder: Path, as_json: bool) -> None:
     from scheduler.machine.home import create_home
     from scheduler.output.render import print_fields, print_json
     from scheduler.recovery.restore import restore as bring_back
+    from worker.identity import who
     from worker.services import open_services
 
     services = open_services()
     create_home(services.settings)
     try:
-        restored = bring_back(services, folder, show=show_progress)
+        restored = bring_back(services, folder, who=who(), show=show_progress)
     finally:
         services.close()
     end_progress()

@@ -18,7 +18,7 @@ OVERLAP = DeclaredChoice("scheduler.schedules.manage:OVERLAP")
 RUN_COLUMNS = ("due", "outcome", "job", "jobs", "versions", "numbers", "verdict", "reason")
 # by which the gate decides unless its policy names another
 KEY_NUMBERS = (
-    *("fid", "label_agreement", "loss", "bits_per_sample", "class_agreement"),
+    *("kid", "fid", "label_agreement", "loss", "bits_per_sample", "class_agreement"),
     *("memorisation", "made_to_real_accuracy"),
 )
 COLUMNS = ("name", "cron", "timezone", "paused", "next_due", "command")
@@ -38,25 +38,32 @@ def schedule() -> None:
     help="Cron expression: minute hour day month weekday.",
 )
 @click.option(
-    "--timezone", default="UTC", metavar="TZ", help="Time zone, as in Europe/Berlin (default UTC)."
+    "--timezone",
+    default="UTC",
+    show_default=True,
+    metavar="TZ",
+    help="Time zone, as in Europe/Berlin.",
 )
 @click.option(
     "--missed",
     type=MISSED,
     default="skip",
-    help="Due times missed while no scheduler ran: skip them (default), or run once for all.",
+    show_default=True,
+    help="Due times missed while no scheduler ran: skip them, or run once for all.",
 )
 @click.option(
     "--overlap",
     type=OVERLAP,
     default="skip",
-    help="While the previous job still runs: skip (default) or queue another.",
+    show_default=True,
+    help="While the previous job still runs: skip the run, or queue another.",
 )
 @click.option(
     "--seed",
     default="fresh",
-    metavar="fixed|fresh|N",
-    help="Seed of the jobs: a fresh one at each run (default), one drawn now for all runs, or N.",
+    show_default=True,
+    metavar="fresh|fixed|N",
+    help="Seed of the jobs: a fresh one at each run, one drawn now for all runs, or N.",
 )
 @click.option(
     "--only-if-new-data",
@@ -112,18 +119,26 @@ def list_schedules(as_json: bool, quiet: bool) -> None:
     import shlex
 
     from db import schedules
+    from db.readable import read_each, refuse_unreadable
+    from db.tables import Schedule
     from scheduler.output.documents import schedule_document
     from scheduler.output.render import print_list, to_age
 
     with open_record() as services, services.database.read() as session:
-        found = [schedule_document(each) for each in schedules.listing(session)]
-    rows = (
+        found, bad = read_each(
+            session,
+            schedules.select_all(),
+            lambda rows: [schedule_document(each) for (each,) in rows],
+            called=Schedule.name,
+        )
+    told = (
         each
         | {"next_due": each["next_due"] and to_age(each["next_due"])}
         | {"command": shlex.join(each["command"])}
         for each in found
     )
-    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, rows=rows)
+    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, rows=told)
+    refuse_unreadable("schedule", bad)
 
 
 @schedule.command("show")

@@ -65,7 +65,8 @@ def add(
     \b
     genmill target add shelf folder /srv/shelf
     genmill target add bucket s3 s3://pictures/public --set rate=50
-    genmill target add hook webhook https://example.org/in --secret secret=env:HOOK_SECRET
+    genmill target add hook webhook https://example.org/in \\
+        --secret secret=env:HOOK_SECRET
     genmill target add files sftp sftp://example.org/in --set user=ann \\
         --set fingerprint=SHA256:... --secret key=file:/run/secrets/key
     """
@@ -105,21 +106,29 @@ def list_targets(as_json: bool, quiet: bool) -> None:
     \b
     genmill target list
     """
-    from db import publications, targets
+    from db import published, targets
+    from db.readable import read_each, refuse_unreadable
+    from db.tables import Target
     from scheduler.output.render import print_list
     from scheduler.submission.durations import as_typed
 
     with open_record() as services, services.database.read() as session:
-        found = [
-            _document(each) | {"there": publications.count_there(session, each.id)}
-            for each in targets.listing(session)
-        ]
-    rows = [
+        found, bad = read_each(
+            session,
+            targets.select_all(),
+            lambda rows: [
+                _document(each) | {"there": published.count_there(session, each.id)}
+                for (each,) in rows
+            ],
+            called=Target.name,
+        )
+    told = [
         each | {"address": each["settings"]["address"]} | {"expires_after": span and as_typed(span)}
         for each in found
         for span in [each["expires_after_s"]]
     ]
-    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, rows=rows)
+    print_list(found, COLUMNS, as_json=as_json, quiet=quiet, rows=told)
+    refuse_unreadable("target", bad)
 
 
 @target.command("kinds")
@@ -162,12 +171,12 @@ def show(name: str, as_json: bool) -> None:
     \b
     genmill target show shelf
     """
-    from db import publications, targets
+    from db import published, targets
     from scheduler.output.render import print_fields, print_json
 
     with open_record() as services, services.database.read() as session:
         found = targets.get(session, name)
-        counts = publications.by_state(session, found.id)
+        counts = published.by_state(session, found.id)
         document = _document(found) | {"publications": counts}
     print_json(document) if as_json else print_fields(document)
 

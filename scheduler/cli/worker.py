@@ -9,8 +9,8 @@ from scheduler.cli.record import refuse_other_schema
 def worker() -> None:
     """Run a worker in the foreground; SIGTERM makes it save its work and stop.
 
-    Start one worker per GPU. On CPUs, set GENMILL_THREADS to the number of cores divided by the
-    number of workers.
+    Start one worker per GPU. On CPUs, set OMP_NUM_THREADS to the number of cores divided by the
+    number of workers: a worker chooses by measuring, up to that. GENMILL_THREADS fixes the number.
 
     \b
     GENMILL_DEVICE=cuda:0 genmill worker

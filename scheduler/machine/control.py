@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from db import jobs, progress, schema, workers
 from db.database_url import parse_url
 from db.errors import GenmillError
 from db.path_errors import is_missing
+from db.readable import Unreadable, read_each
 from db.states import JobState
+from db.tables import Job
 from scheduler.machine.broker import ping
 from scheduler.machine.child_process import kill_with_parent, last_error
 from scheduler.machine.file_systems import sqlite_on_network
@@ -249,10 +251,11 @@ def _database_status(settings: Settings) -> dict[str, Any]:
         schema.check(services.database)  # with another version's tables, what follows would fail
         with services.database.read() as session:
             live = workers.live(session, within_s=settings.lease_s)
+            under_way, bad = _under_way(session)
             return {
-                "database": "ok",
+                "database": "; ".join(f"job {name}: {error}" for name, error in bad) or "ok",
                 "jobs": jobs.counts(session),
-                "under_way": _under_way(session),
+                "under_way": under_way,
                 "workers": [
                     {"id": w.boot_id, "host": w.host, "pid": w.pid, "device": w.device}
                     for w in live
@@ -264,14 +267,19 @@ def _database_status(settings: Settings) -> dict[str, Any]:
         services.close()
 
 
-def _under_way(session: Session) -> list[dict[str, Any]]:
-    """Some of the jobs that run now, newest first, with their progress."""
-    running = jobs.listing(session, status=JobState.RUNNING, limit=SHOWN)
-    done = progress.of(session, running)
-    return [
-        {"id": job.id, "kind": job.kind, "model": job.model, "progress": done[job.id]}
-        for job in running
-    ]
+def _under_way(session: Session) -> tuple[list[dict[str, Any]], list[Unreadable]]:
+    """Some of the jobs that run now, newest first, with their progress; and damaged ones."""
+
+    def make(rows: Sequence[tuple[Job]]) -> list[dict[str, Any]]:
+        running = [job for (job,) in rows]
+        done = progress.of(session, running)
+        return [
+            {"id": job.id, "kind": job.kind, "model": job.model, "progress": done[job.id]}
+            for job in running
+        ]
+
+    ids = jobs.newest(session, status=JobState.RUNNING, limit=SHOWN)
+    return read_each(session, jobs.select_jobs(ids), make)
 
 
 def has_database(settings: Settings) -> bool:

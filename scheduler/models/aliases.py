@@ -8,14 +8,16 @@ from sqlalchemy.orm import Session
 from db import models, promotions
 from db.errors import NotFound, Refused
 from db.promotions import Reason
+from db.readable import Unreadable, read_each
 from db.registry import Reference
 from db.tables import Model, ModelVersion
 from scheduler.output.documents import Document, promotion_document
 from scheduler.submission.pinning import pin
+from worker.identity import who
 from worker.services import Services
 from worker.services.evidence import gather
 from worker.services.pinned import PinnedPromotion
-from worker.services.promotion import Judgement, judge, record, who
+from worker.services.promotion import Judgement, judge, record
 from worker.specs import Spec, check_alias
 
 Target = Callable[[Session], tuple[Model, ModelVersion | None]]
@@ -59,15 +61,22 @@ def remove_alias(
     return _move(services, target, removed, promotions.REMOVED, why=why)
 
 
-def listing(session: Session, reference: str | None) -> list[Document]:
+def listing(session: Session, reference: str | None) -> tuple[list[Document], list[Unreadable]]:
     """The aliases of a model, or of all: `model`, `alias` and the number of its `version`."""
-    name = reference and Reference.parse(reference).name
-    found = [models.get(session, name)] if name else models.listing(session)
-    return [
-        {"model": model.name, "alias": alias, "version": number}
-        for model in found
-        for alias, number in models.aliases(session, model).items()
-    ]
+    statement = models.select_all()
+    if reference:
+        model = models.get(session, Reference.parse(reference).name)
+        statement = statement.where(Model.id == model.id)
+    return read_each(
+        session,
+        statement,
+        lambda rows: [
+            {"model": model.name, "alias": alias, "version": number}
+            for (model,) in rows
+            for alias, number in models.aliases(session, model).items()
+        ],
+        called=Model.name,
+    )
 
 
 def roll_back(services: Services, name: str, alias: str, *, why: str | None) -> Document:
@@ -91,16 +100,22 @@ def promote(services: Services, spec: Spec) -> Judgement:
     return judged
 
 
-def history_of(session: Session, reference: str, alias: str | None = None) -> list[Document]:
+def history_of(
+    session: Session, reference: str, alias: str | None = None
+) -> tuple[list[Document], list[Unreadable]]:
     """The history of a model's aliases, newest first."""
     model = models.get(session, Reference.parse(reference).name)
-    numbers = {each.id: each.number for each in models.all_versions(session, model)}
-    found = promotions.history(session, model, alias)
+    numbers = models.numbers(session, model)
+    found, bad = read_each(
+        session,
+        promotions.select_history(model, alias),
+        lambda rows: [promotion_document(model, entry, numbers) for (entry,) in rows],
+    )
     known = models.aliases(session, model)
-    if alias is not None and not found and alias not in known:
+    if alias is not None and not found and not bad and alias not in known:
         known |= dict.fromkeys((each.alias for each in promotions.history(session, model)), 0)
         raise NotFound.unknown("alias", alias, known, of=f"model {model.name!r}")
-    return [promotion_document(model, entry, numbers) for entry in reversed(found)]
+    return found[::-1], bad
 
 
 def _move(
@@ -111,7 +126,7 @@ def _move(
         now = promotions.holder(session, model, alias)
         if version is not None and now is not None and now.id == version.id:
             raise Refused(f"{model.name}:{version.number} has the alias {alias!r} already")
-        promotions.move(
+        entry = promotions.move(
             session,
             model,
             alias,
@@ -120,7 +135,7 @@ def _move(
             outcome=outcome,
             reason=Reason(who(), why),
         )
-        return history_of(session, model.name, alias)[0]
+        return promotion_document(model, entry, models.numbers(session, model))
 
     return services.database.transact(work)
 

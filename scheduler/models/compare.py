@@ -15,11 +15,11 @@ from worker.families import find_family
 from worker.gate.differences import difference, training_noise
 from worker.gate.items import Items
 from worker.gate.policy import policy_for
-from worker.gate.primaries import PRIMARIES, find_primary
+from worker.metrics.catalogue import CLOSER, HIGHER, METRICS
 from worker.services import Services
 from worker.services.evaluations import read_items
 
-RESAMPLES, CONFIDENCE = 1000, 0.95
+RESAMPLES, CONFIDENCE = 200, 0.95
 ITEMS, REPORT = "items.npz", "report.png"
 HEADING, GAP = 28, 12  # pixels
 
@@ -56,10 +56,10 @@ class Comparison:
         """Each metric of both; `change` is the second's value less the first's.
 
         Where items can be resampled, `low` to `high` is its interval, and `better` the version
-        that it proves better. The same resamples give both values.
+        that is proved better. The same resamples give both values.
         """
         ours, theirs = self.first.items, self.second.items
-        for metric in sorted(set(ours.numbers) & set(theirs.numbers)):
+        for metric in sorted(set(ours.numbers) & set(theirs.numbers) & METRICS.keys()):
             number = ours.numbers[metric]
             one, other = (float(each.numbers[metric]["value"]) for each in (ours, theirs))
             yield {
@@ -74,19 +74,17 @@ class Comparison:
             }
 
     def _interval(self, metric: str) -> Document:
-        unknown = {"low": None, "high": None, "better": None}
-        primary = PRIMARIES.get(metric)
-        if primary is None or not set(primary.arrays) <= set(self.first.items.arrays):
-            return unknown
         try:
             found = difference(
-                primary, self.second.items, self.first.items, resamples=RESAMPLES, seed=0
+                metric, self.second.items, self.first.items, resamples=RESAMPLES, seed=0
             )
         except GenmillError:  # a metric that these items do not have
-            return unknown
+            return {"low": None, "high": None, "better": None}
         low, high = found.bounds(CONFIDENCE)
         better = self.second.name if low > 0 else self.first.name if high < 0 else None
-        bounds = (-high, -low) if primary.lower else (low, high)
+        if METRICS[metric].better == CLOSER:  # the interval is that of another number
+            return {"low": None, "high": None, "better": better}
+        bounds = (low, high) if METRICS[metric].better == HIGHER else (-high, -low)
         return {"low": bounds[0], "high": bounds[1], "better": better}
 
 
@@ -131,9 +129,7 @@ def training_sd(
             )
     rules = policy_for(find_family(found[0][0].family).media, policy)
     items = [read_items(services, each) for each in measured if each is not None]
-    noise = training_noise(
-        find_primary(rules.primary.metric), items, resamples=rules.resamples, seed=rules.seed
-    )
+    noise = training_noise(rules.primary.metric, items, resamples=rules.resamples, seed=rules.seed)
     return rules.primary.metric, noise
 
 

@@ -14,7 +14,7 @@ from db import (
     models,
     outcomes,
     progress,
-    publications,
+    published,
     targets,
     tombstones,
 )
@@ -297,7 +297,7 @@ def published_counts(session: Session, job: Job) -> Document:
             made = {"version_id": models.resolve_removed(session, spec["model"])[1].id}
     except NotFound:
         return {}
-    return publications.counts(session, target.id, by_job_id=job.id, **made)
+    return published.counts(session, target.id, by_job_id=job.id, **made)
 
 
 def schedule_document(schedule: Schedule) -> Document:

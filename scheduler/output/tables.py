@@ -4,6 +4,7 @@ Where a terminal is too narrow for a table, each row is a block of lines instead
 ever broken.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,8 +13,8 @@ from typing import Any
 
 import click
 
-from scheduler.output.layout import cell_len, cut, fit, longest_word, wrap
-from scheduler.output.values import PREFIX, show, to_age
+from scheduler.output.layout import ELLIPSIS, cell_len, cut, fit, longest_word, wrap
+from scheduler.output.values import PREFIX, shorten_ids, show, to_age
 
 Row = Mapping[str, Any]
 
@@ -28,7 +29,8 @@ _WHOLE = {
     *("id", "job", "name", "kind", "status", "size", "version", "sha256"),
     *("created_at", "next_due", "check", "ok", "setting"),
 }
-_PREFIXES = {"id": PREFIX, "job": PREFIX, "sha256": 12}  # characters shown
+_PREFIXES = {"sha256": 12}  # characters shown
+_ID = re.compile(rf"\b[0-9a-f-]{{{PREFIX}}}\b")  # as it is shown
 _STATES = {"status", "old", "new", "outcome", "ok"}  # columns whose words have colours
 _COLOURS = {
     **dict.fromkeys(("succeeded", "promoted", "fired", "triggered", "yes"), "green"),
@@ -106,15 +108,20 @@ def _cell(column: str, value: Any, page: Page) -> str:
     """On a terminal, ids and digests are prefixes and times ages, unless values are full."""
     if page.width is None or page.full:
         return show(value)
-    return to_age(value) if isinstance(value, datetime) else show(value)[: _PREFIXES.get(column)]
+    if isinstance(value, datetime):
+        return to_age(value)
+    return shorten_ids(show(value))[: _PREFIXES.get(column)]
 
 
 def _least(column: str, width: int, texts: Sequence[str], *, whole: bool) -> int:
     """How narrow a column may become: `texts` are its heading and its values."""
     if column in _WHOLE:
         return width
-    words = min(LONGEST_WORD, max(map(longest_word, texts))) if whole else 0
-    return min(width, max(cell_len(texts[0]), NARROWEST_PROSE if whole else NARROWEST, words))
+    if whole:
+        words = min(LONGEST_WORD, max(map(longest_word, texts)))
+        return min(width, max(cell_len(texts[0]), NARROWEST_PROSE, words))
+    ids = PREFIX + 1 if any(map(_ID.match, texts)) else 0  # and an ellipsis
+    return min(width, max(cell_len(texts[0]), NARROWEST, ids))
 
 
 def _row_lines(
@@ -133,7 +140,17 @@ def _row_lines(
 def _parts(text: str, width: int, page: Page, *, whole: bool) -> list[str]:
     if page.width is None:
         return [text]
-    return wrap(text, width) if whole else [cut(text, width)]
+    return wrap(text, width) if whole else [_cut(text, width)]
+
+
+def _cut(text: str, width: int) -> str:
+    """`text` in `width` cells, with an ellipsis if it is cut, and no part of an id before it."""
+    short = cut(text, width)
+    if short == text:
+        return text
+    kept = len(short) - 1
+    broken = (each.start() for each in _ID.finditer(text) if each.start() < kept < each.end())
+    return text[: next(broken, kept)].rstrip() + ELLIPSIS
 
 
 def _blocks(
@@ -146,7 +163,7 @@ def _blocks(
         if number:
             yield ""
         kept = (
-            text if whole or column in _WHOLE else cut(text, room)
+            text if whole or column in _WHOLE else _cut(text, room)
             for column, text in zip(columns, row, strict=True)
         )
         yield from field_lines(list(zip(labels, kept, strict=True)), page)

@@ -13,6 +13,7 @@ from typing import Any
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 PREFIX = 18  # characters of an id: its time to the millisecond and some random bits
+_ID = re.compile(r"\b([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4})-[0-9a-f]{4}-[0-9a-f]{12}\b")
 _UNITS = ((36 * 3600, 86_400, "days"), (90 * 60, 3600, "h"), (60, 60, "min"), (0, 1, "s"))
 
 
@@ -58,6 +59,11 @@ def flatten(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def to_prefix(id_: str) -> str:
     """The part of an id that people read and type."""
     return id_[:PREFIX]
+
+
+def shorten_ids(text: str) -> str:
+    """`text` with the part of each whole id in it that people read and type."""
+    return _ID.sub(r"\1", text)
 
 
 def to_iso(when: datetime) -> str:

@@ -6,15 +6,19 @@ from pathlib import Path
 
 from db.errors import BadInput
 from db.path_errors import reading, shown
+from scheduler.results.pieces import SIDECAR
+from scheduler.results.sinks import MARKS, METADATA
 
-RECORDS = "metadata.jsonl"  # of a folder of labels: records alone
+ABOUT = {METADATA, MARKS}  # files of a download that say something of others
+RECORD = ".json"  # of a sample of the same name
 
 
 def walk(paths: Sequence[Path]) -> Iterator[Path]:
     """Every file, in the order of the paths and, inside a folder, of their names.
 
-    In folders, hidden files and records beside their samples are skipped, and no link is followed.
-    Raises `BadInput` for a path that cannot be read, and for a folder without files.
+    In folders, hidden files, and records and manifests beside their samples are skipped, and no
+    link is followed. Raises `BadInput` for a path that cannot be read, and for a folder without
+    files.
     """
     for path in paths:
         with reading(path):
@@ -27,20 +31,27 @@ def _inside(folder: Path) -> Iterator[Path]:
     with reading(folder):
         for place, folders, names in os.walk(folder, onerror=_fail):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
-            samples = {Path(name).stem for name in names if not name.endswith(".json")}
+            beside = _beside(names)
             for path in (Path(place, name) for name in sorted(names)):
-                if not _is_skipped(path, samples):
+                if not _is_skipped(path, beside):
                     found = True
                     yield path
     if not found:
         raise BadInput(f"{shown(folder)} holds no files to verify", remedy="check the path")
 
 
-def _is_skipped(path: Path, samples: Container[str]) -> bool:
-    """Whether a file is no sample; `samples` are the names, without suffix, of those beside it."""
+def _beside(names: Sequence[str]) -> set[str]:
+    """What records and manifests are called that lie beside some of the files."""
+    samples = {Path(name).stem for name in names if not name.endswith((RECORD, SIDECAR))}
+    signed = samples | {Path(name).stem for name in names if name.endswith(RECORD)}
+    return {f"{stem}{RECORD}" for stem in samples} | {f"{stem}{SIDECAR}" for stem in signed}
+
+
+def _is_skipped(path: Path, beside: Container[str]) -> bool:
+    """Whether a file is no sample; `beside` are the names of records and manifests."""
     if path.name.startswith(".") or path.is_symlink() or not path.is_file():
         return True
-    return path.name == RECORDS or (path.suffix == ".json" and path.stem in samples)
+    return path.name in ABOUT or path.name in beside
 
 
 def _fail(error: OSError) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from db import lineage, models
-from db.errors import GenmillError, MissingPackage, Unreachable
+from db.errors import GenmillError, MissingPackage, Unreachable, WrongKey
 from db.tables import ModelVersion
 from worker.keys.keyring import Keyring
 from worker.marks.base import ABSENT, NOT_APPLICABLE, Reading
@@ -36,9 +36,9 @@ class TextWatermarks:
         try:
             known = list(self._of_version(weights_sha256)) if weights_sha256 else []
             tokenizers = [found for file in known or self._all() if (found := self._open(file))]
-        except MissingPackage as error:
+            readings = [MARK.read_text(data, self._keys, tokenize) for tokenize in tokenizers]
+        except (MissingPackage, WrongKey) as error:
             return Reading(MARK.name, NOT_APPLICABLE, why=error.message)
-        readings = [MARK.read_text(data, self._keys, tokenize) for tokenize in tokenizers]
         if not readings:
             return Reading(MARK.name, NOT_APPLICABLE, why="no tokenizer on record to read it by")
         return _clearest(readings)

@@ -48,12 +48,16 @@ class Evidence:
     same_content: bool | None = None
     only_spelling: bool = False  # whether it is the same JSON, with other spaces or line ends
     is_sample: bool = False  # whether it still is the sample that its record names
+    # what a signature beside the file says, which binds the file and not its record
+    claims: Record | None = None
     nearest: list[Near] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)  # jobs that may have made it, in words
 
     @property
     def record(self) -> Record:
         """What the records of the copied samples have in common, or else the file's own record."""
+        if self.claims is not None:
+            return self.claims
         if self.copies:
             first, *others = (copy.record for copy in self.copies)
             return {

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from db.errors import (
     MissingPackage,
     NotFound,
     Unreachable,
+    WrongKey,
     contained,
     raise_outage,
 )
@@ -27,14 +29,15 @@ from scheduler.provenance.changes import (
 from scheduler.provenance.files import walk
 from scheduler.provenance.registry import TOLD, compare, find_nearest, look_at
 from scheduler.provenance.text_watermarks import TextWatermarks
-from scheduler.provenance.verdicts import Evidence, Judgement, KnownBy, Verdict, judge
+from scheduler.provenance.verdicts import OURS, Evidence, Judgement, KnownBy, Verdict, judge
 from scheduler.results.finder import SampleFinder, removed_makers
 from scheduler.results.pieces import Item, read_items
 from worker.keys.keyring import Keyring
 from worker.marks import all_marks
-from worker.marks.base import NOT_APPLICABLE, Mark, Reading, unreadable
+from worker.marks.base import ABSENT, NOT_APPLICABLE, PRESENT, Mark, Reading, unreadable
+from worker.marks.c2pa import MARK as SIGNATURE
 from worker.marks.text_watermark import MARK as TEXTS
-from worker.media import medium_of
+from worker.media import all_media, medium_of
 from worker.media.base import Medium
 from worker.media.samples.tags import COPYRIGHT
 from worker.services import Services
@@ -93,8 +96,10 @@ class _Verifier:
         evidence.medium = _medium(item.data)
         if evidence.medium is not None:
             evidence.readings = [
-                _read(mark, item.data, self._keys, evidence.medium) for mark in self._marks
+                _guarded(mark, item, partial(mark.read, item.data, self._keys, evidence.medium))
+                for mark in self._marks
             ]
+            self._look_beside(evidence)
             self._find_changes(evidence, evidence.medium)
         return evidence
 
@@ -108,6 +113,18 @@ class _Verifier:
                 weights = _text(evidence.record.get("weights_sha256"))
                 evidence.readings.append(self._texts.read(data, weights))
             yield self._document(evidence, judge(evidence))
+
+    def _look_beside(self, evidence: Evidence) -> None:
+        """Read the manifest beside a file that has no signature in it."""
+        item, readings = evidence.item, evidence.readings
+        at = [each.mark for each in readings].index(SIGNATURE.name)
+        if not item.manifest or readings[at].state not in _NO_SIGNATURE:
+            return
+        read = partial(SIGNATURE.read_beside, item.data, item.manifest, self._keys)
+        readings[at] = found = _guarded(SIGNATURE, item, read)
+        claims = found.says.get("claims")
+        if found.state == PRESENT and found.says["trust"] == OURS and isinstance(claims, dict):
+            evidence.claims = claims
 
     def _find_changes(self, evidence: Evidence, medium: Medium) -> None:
         """Compare a file with the sample that its record names; alone, by its own checksums."""
@@ -204,6 +221,7 @@ class _Verifier:
         return self._licences[job_id]
 
 
+_NO_SIGNATURE = {ABSENT, NOT_APPLICABLE}
 _OURS = {
     Verdict.INTACT: True,
     Verdict.CHANGED: True,
@@ -227,21 +245,25 @@ def _medium(data: bytes) -> Medium | None:
         return look.medium if look else None
 
 
-def _read(mark: Mark, data: bytes, keys: Keyring, medium: Medium) -> Reading:
+def _guarded(mark: Mark, item: Item, read: Callable[[], Reading]) -> Reading:
     """What a mark says, whatever the file is: a decoder's failure is told as damage."""
     try:
-        reading = mark.read(data, keys, medium)
+        reading = read()
     except Unreachable:
         raise
-    except MissingPackage as error:
+    except (MissingPackage, WrongKey) as error:
         return Reading(mark.name, NOT_APPLICABLE, why=error.message)
     except BaseException as error:  # native decoders raise many kinds of errors
         raise_outage(error)
         reason = " ".join(str(contained(error)).split())[:200]
         reading = unreadable(mark.name, BadInput(f"cannot be read: {reason}"))
-    if reading.is_unread and not (medium.claims(data) and b"genmill" in data):
+    if reading.is_unread and not _begins_as_ours(item.data):
         return replace(reading, state=NOT_APPLICABLE)  # not a file as ours are, cut or whole
     return reading
+
+
+def _begins_as_ours(data: bytes) -> bool:
+    return b"genmill" in data and any(each.claims(data) for each in all_media())
 
 
 def _reading(reading: Reading) -> Document:

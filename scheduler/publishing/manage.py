@@ -4,12 +4,12 @@ import posixpath
 from collections.abc import Hashable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 from sqlalchemy.orm import Session
 
-from db import audit_trail, jobs, publications, targets
+from db import audit_trail, publications, published, targets
 from db.errors import Refused
 from db.publications import THERE
 from db.tables import Target
@@ -17,7 +17,7 @@ from worker.identity import who
 from worker.mark_profile import Profile
 from worker.marks.profiles import looked_up
 from worker.publishing import find_kind, open_target
-from worker.publishing.access.addresses import Server
+from worker.publishing.access.addresses import Server, server
 from worker.publishing.access.secrets import parse_places
 from worker.publishing.base import TargetSettings
 from worker.services import Services
@@ -40,7 +40,7 @@ def add_target(
     """Add a target. Nothing is connected; `check_target` does that.
 
     Raises `Refused` for a name, setting or secret that is wrong, or missing, repeating no value;
-    and for the address of another target.
+    and for the address of another target, or one inside of it or around it.
     """
     check_name("target", name)
     target = find_kind(kind)
@@ -66,31 +66,67 @@ def add_target(
     return services.database.transact(work)
 
 
-def _refuse_shared(session: Session, name: str, place: Hashable) -> None:
-    """Raise `Refused` if another target is there: what one takes down is the other's too."""
+class _Place(NamedTuple):
+    """Where a target puts items, of whichever kind: a service, and a folder there by its parts."""
+
+    service: Hashable
+    folder: tuple[str, ...] = ()
+
+    def holds(self, other: "_Place") -> bool:
+        """Whether the other is here, or inside of this folder."""
+        return self.service == other.service and self.folder == other.folder[: len(self.folder)]
+
+
+def _refuse_shared(session: Session, name: str, place: _Place) -> None:
+    """Raise `Refused` if another target is at the place, inside of it, or around it."""
     for other in targets.listing(session):
-        if other.name != name and place == _place(other.kind, other.settings):
+        theirs = _place(other.kind, other.settings)
+        if other.name == name or not (theirs.holds(place) or place.holds(theirs)):
+            continue
+        if theirs == place:
             raise Refused(
                 f"target {other.name!r} has this address already: what is taken down at one would "
                 "be gone from the other",
                 remedy=f"use {other.name!r}, or another folder or prefix",
             )
+        lies = "inside of" if theirs.holds(place) else "around"
+        raise Refused(
+            f"this address lies {lies} that of target {other.name!r}: one would list and remove "
+            "files of the other",
+            remedy="use a folder or prefix beside it",
+        )
 
 
-def _place(kind: str, settings: Mapping[str, Any]) -> Hashable:
-    """A key that is equal for two targets, of any kind, which put items at the same place."""
+def _place(kind: str, settings: Mapping[str, Any]) -> _Place:
+    """The place of a target; links are followed, as far as this machine has them."""
+    address = str(settings["address"])
     try:
-        place: object = find_kind(kind).place(str(settings["address"]))
+        target = find_kind(kind)
+        place: object = target.place(address)
     except Refused:  # of another version
-        return str(settings["address"])
+        return _Place(address)
     if isinstance(place, Path):
-        return place.resolve()
+        return _Place(Path, place.resolve().parts)
     if isinstance(place, Server):
-        path = posixpath.normpath(place.path).lstrip("/")
-        return place.scheme, place.host.lower(), place.port or PORTS.get(place.scheme), path
+        folder = _parts(posixpath.normpath(place.path))
+        # a receiver of messages has no folders: each path is another
+        return (
+            _Place(_service(place), folder)
+            if target.gives_back
+            else _Place((_service(place), folder))
+        )
     if isinstance(place, S3Address):
-        return place.bucket, place.prefix.strip("/"), place.endpoint_url
-    return place if isinstance(place, Hashable) else str(place)
+        at = place.endpoint_url and _service(server(place.endpoint_url, "http", "https"))
+        return _Place((place.bucket, at), _parts(place.prefix))
+    return _Place(str(place).lower())  # a repository of the hub
+
+
+def _service(place: Server) -> Hashable:
+    return place.scheme, place.host.lower(), place.port or PORTS.get(place.scheme)
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple(part for part in path.split("/") if part)
 
 
 def remove_target(services: Services, name: str, *, abandon: bool) -> int:
@@ -102,10 +138,9 @@ def remove_target(services: Services, name: str, *, abandon: bool) -> int:
 
     def work(session: Session) -> int:
         target = targets.get(session, name)
-        for job in jobs.unfinished(session, kind="publish", limit=1000):
-            if job.spec["target"] == name:
-                raise Refused(f"job {job.id} is {job.status}, and publishes at {name!r}")
-        states = publications.by_state(session, target.id)
+        for each in published.going(session, target=name):
+            raise Refused(f"job {each.by_job_id} is {each.status}, and publishes at {name!r}")
+        states = published.by_state(session, target.id)
         there = [f"{states[each]:,} items are {each}" for each in THERE if each in states]
         if there and not abandon:
             raise Refused(

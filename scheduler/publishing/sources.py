@@ -82,5 +82,5 @@ def _nothing(session: Session, what: str, error: GenmillError) -> GenmillError:
     """The error for what is neither; that of the model where it cannot be an id."""
     if "hexadecimal" not in error.message:
         return error
-    known = [model.name for model in models.listing(session)]
+    known = models.names(session)
     return NotFound.unknown("job, batch or model", what, known)

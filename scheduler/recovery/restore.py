@@ -54,8 +54,10 @@ class Restored:
     released: int = 0  # shards that ran when the backup was made
 
 
-def restore(services: Services, folder: Path, *, show: Show = lambda *_: None) -> Restored:
-    """Restore a backup, whose digests are checked.
+def restore(
+    services: Services, folder: Path, *, who: str, show: Show = lambda *_: None
+) -> Restored:
+    """Restore a backup, whose digests are checked; the audit trail says that `who` did it.
 
     Raises `Refused` if the record is not empty, `NotFound`, `BadInput` or `DigestMismatch` for the
     folder, `WrongKey` if another installation key wrapped its keys, and `Unreachable`.
@@ -73,7 +75,12 @@ def restore(services: Services, folder: Path, *, show: Show = lambda *_: None) -
         _restore_objects(services.store, described, restored, show)
         store_id = _store_id(services.store, copies.store_id_in(copy))
         restored.rows, restored.released = copies.load(
-            copy, services.database, store_id=store_id, show=partial(show, "rows")
+            copy,
+            services.database,
+            store_id=store_id,
+            made_at=described.made_at,
+            who=who,
+            show=partial(show, "rows"),
         )
     return restored
 

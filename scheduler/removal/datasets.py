@@ -17,8 +17,8 @@ from scheduler.output.render import to_count
 from scheduler.removal.objects import UnreadableManifest, finish_versions, sweep_all, used_by
 from scheduler.removal.plan import Item, Plan, refuse_held
 from scheduler.removal.schedules import naming_datasets
+from worker.identity import who
 from worker.services import Services
-from worker.services.promotion import who
 
 REMEDY = "remove these schedules, or let them use another dataset"
 

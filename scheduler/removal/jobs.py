@@ -16,8 +16,8 @@ from scheduler.output.render import to_count
 from scheduler.removal.objects import delete_garbage_of, delete_packs, sweep
 from scheduler.removal.plan import Item, Plan, refuse_held
 from scheduler.results.waiting import find_groups
+from worker.identity import who
 from worker.services import Services
-from worker.services.promotion import who
 
 AT_ONCE = 200  # jobs in one transaction
 REMEDY = (

@@ -14,8 +14,8 @@ from scheduler.output.render import to_count
 from scheduler.removal.objects import finish_versions, sweep_all
 from scheduler.removal.plan import Item, Plan, refuse_held
 from scheduler.removal.schedules import naming_models
+from worker.identity import who
 from worker.services import Services
-from worker.services.promotion import who
 
 REMEDY = (
     "remove or end what names it first, or together with it; one that only others were tuned from "

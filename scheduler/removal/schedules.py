@@ -1,21 +1,36 @@
-"""The schedules that name a model or a dataset."""
+"""The schedules that name a model or a dataset, or that withdrawn data would come back by."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from db import schedules
-from db.errors import GenmillError, Refused
+from db import datasets, lineage, models, schedules
+from db.audit_trail import note
+from db.errors import GenmillError, NotFound, Refused
 from db.registry import Reference
-from db.tables import Schedule
+from db.tables import Dataset, DatasetVersion, Schedule
 from scheduler.output.render import first_lines, to_count
 from scheduler.schedules.parsing import parse_repeated
 from scheduler.submission.batch_lines import read_batch
 from scheduler.submission.json_lines import parse_object
-from worker.specs import Spec, Train, parse_spec
+from worker.specs import Finetune, Spec, Train, parse_spec
 
 Means = Callable[[Reference], bool]
+
+
+class Affected(NamedTuple):
+    """A schedule that uses withdrawn data, or a model version that learnt from them."""
+
+    schedule: str
+    uses: list[str]  # the data and versions
+    trains: bool  # on the data, or further from such a version
+
+    @property
+    def row(self) -> dict[str, object]:
+        """Plain data about it: one that trains is paused."""
+        return {"schedule": self.schedule, "uses": self.uses, "paused": self.trains}
 
 
 def naming_models(session: Session, means: Means) -> list[str]:
@@ -39,6 +54,60 @@ def naming_datasets(session: Session, means: Means) -> list[str]:
     return [each.name for each in schedules.listing(session) if any(map(means, _datasets(each)))]
 
 
+def affected_by(session: Session, withdrawn: Sequence[DatasetVersion]) -> list[Affected]:
+    """The schedules that name withdrawn versions, or model versions that learnt from them, now."""
+    learnt = lineage.trained_on(session, [each.id for each in withdrawn])
+    tainted = {each.reference for each in learnt} | _without_data(session, withdrawn)
+    found = (_affected(session, each, tainted) for each in schedules.listing(session))
+    return [each for each in found if each.uses]
+
+
+def pause_trainings(session: Session, withdrawn: Sequence[DatasetVersion], who: str) -> None:
+    """Pause the schedules that would train on withdrawn data, or on a version that did.
+
+    The audit trail says so of each that was not paused before.
+    """
+    for each in affected_by(session, withdrawn):
+        if each.trains and not schedules.get(session, each.schedule).paused:
+            schedules.pause(session, each.schedule)
+            note(session, who, "paused", each.schedule, {"reason": "withdrawn", "uses": each.uses})
+
+
+def _without_data(session: Session, withdrawn: Sequence[DatasetVersion]) -> set[str]:
+    """The references that no data are left for: to versions, and bare names of which all went."""
+    gone = {each.id for each in withdrawn}
+    found = {lineage.dataset_reference(session, each) for each in withdrawn}
+    for dataset_id in {each.dataset_id for each in withdrawn}:
+        dataset = session.get_one(Dataset, dataset_id)
+        if gone.issuperset(each.id for each in datasets.versions(session, dataset)):
+            found.add(dataset.name)
+    return found
+
+
+def _affected(session: Session, schedule: Schedule, tainted: Collection[str]) -> Affected:
+    uses, trains = list[str](), False
+    for chain in _chains(schedule):
+        made = set[str]()  # the models whose bare names mean what the chain makes
+        for spec in chain:
+            named = [each for each in _meant(session, spec, made) if each in tainted]
+            uses += named
+            if isinstance(spec, Train | Finetune):
+                trains = trains or bool(named)
+                made.add(Reference.parse(spec.model).name)
+    return Affected(schedule.name, list(dict.fromkeys(uses)), trains)
+
+
+def _meant(session: Session, spec: Spec, made: Collection[str]) -> Iterator[str]:
+    """The data that a spec names, and the model version that it starts from, as of now."""
+    if dataset := getattr(spec, "dataset", None):
+        yield dataset
+    if isinstance(spec, Train) or not spec.model or spec.model in made:
+        return
+    with suppress(NotFound):
+        model, version = models.resolve(session, spec.model)
+        yield f"{model.name}:{version.number}"
+
+
 def _models(schedule: Schedule) -> Iterator[Reference]:
     for spec in _specs(schedule):
         if not isinstance(spec, Train):
@@ -54,20 +123,24 @@ def _datasets(schedule: Schedule) -> Iterator[Reference]:
 
 
 def _specs(schedule: Schedule) -> Iterator[Spec]:
+    for chain in _chains(schedule):
+        yield from chain
+
+
+def _chains(schedule: Schedule) -> Iterator[Sequence[Spec]]:
     """What a schedule asks for, as far as that can be read: its batch may be gone by now."""
     with suppress(GenmillError):
         command = parse_repeated(schedule.command)
         if command.spec is not None:
-            yield command.spec
-            yield from command.then
+            yield [command.spec, *command.then]
             return
         for line in read_batch(command.file):
-            yield from _spec_of(line)
+            yield from _line(line)
 
 
-def _spec_of(line: str) -> Iterator[Spec]:
+def _line(line: str) -> Iterator[Sequence[Spec]]:
     with suppress(GenmillError):
         data = parse_object(line)
         for column in ("custom_id", "priority", "after"):
             data.pop(column, None)
-        yield parse_spec(data)
+        yield [parse_spec(data)]

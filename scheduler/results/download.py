@@ -2,15 +2,12 @@
 
 Objects are fetched several at once. File names are generated, or checked to be plain names; nothing
 is ever written outside the folder. Files that are there already with the right digest are not
-fetched again; files of many samples are begun anew. A second download into the same folder waits
-for the first.
+fetched again; files of many samples are begun anew. Samples of other downloads are not replaced
+(`replacing`). A second download into the same folder, or one inside it, waits for the first.
 """
 
-import fcntl
-import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby, islice
@@ -24,20 +21,20 @@ from db.jobs import as_they_are
 from db.states import FINAL
 from db.tables import Artifact, Job
 from scheduler.results.choice import ALL, Choice
+from scheduler.results.conversion import Converter, converter_of, total
 from scheduler.results.fetching import Fetched, try_to_fetch
+from scheduler.results.folder_lock import FolderLocks
 from scheduler.results.objects import ABOUT_SAMPLES, JOINED, PARTS, Listing, StoredObject
 from scheduler.results.shortfalls import SHOWN, incomplete, no_samples, not_ended, nothing
-from scheduler.results.sinks import Sink, new_sink
+from scheduler.results.sinks import Converted, Sink, new_sink
 from scheduler.results.table import Table
 from scheduler.results.threads import in_order
 from scheduler.results.unpack import read_samples
 from worker.files import disk_errors, inside
 from worker.media import all_media
-from worker.media.base import CombinedFiles, Medium, SampleFiles
+from worker.media.base import CombinedFiles, Conversion, Medium, SampleFiles
 from worker.services import Services
 from worker.store.base import OnBytes, ignore_bytes
-
-log = logging.getLogger(__name__)
 
 FORMS = tuple(dict.fromkeys(form for medium in all_media() for form in medium.downloads))
 OnTotal = Callable[[int | None], object]  # bytes to come, if that is known
@@ -55,6 +52,8 @@ class Downloaded:
     expected: int | None = None  # samples that the jobs are to make; None: some were chosen
     unfinished: int = 0  # jobs
     numbers: set[int] = field(default_factory=set)  # of the samples, if some were chosen
+    # of converted files, what each mark of their samples did, as in a manifest
+    marks: dict[str, Any] = field(default_factory=dict)
 
     @property
     def partial(self) -> bool:
@@ -63,15 +62,17 @@ class Downloaded:
 
     def document(self) -> dict[str, Any]:
         """It as plain data."""
-        keys = ("objects", "samples", "size_bytes", "silent", "expected", "partial")
+        keys = ("objects", "samples", "size_bytes", "silent", "expected", "partial", "marks")
         return {"folder": str(self.folder)} | {key: getattr(self, key) for key in keys}
 
 
 class Sinks:
     """The sinks that a download writes to; those left open at its end are abandoned."""
 
-    def __init__(self) -> None:
+    def __init__(self, services: Services) -> None:
+        self._services = services
         self._open: dict[tuple[Path, str], Sink] = {}
+        self.converters: list[Converter] = []
 
     def unpack(self, fetched: Fetched) -> int:
         """Write what an object holds; return how many samples had anything to write.
@@ -91,10 +92,7 @@ class Sinks:
         for key in [key for key in self._open if key[0] == folder]:
             self._open[key].close()
             del self._open[key]
-        if (parts := folder / PARTS).is_dir():
-            for part in parts.iterdir():
-                part.unlink()
-            parts.rmdir()
+        _remove_parts(folder)
 
     def __enter__(self) -> "Sinks":
         return self
@@ -107,14 +105,23 @@ class Sinks:
     ) -> None:
         for sink in self._open.values():
             sink.abandon()
+            if isinstance(error, Refused):  # it will not be resumed
+                _remove_parts(sink.folder)
 
     def _of(self, each: StoredObject, medium: Medium) -> Sink:
         key = (each.folder, medium.name)
         if key not in self._open:
-            sink = new_sink(each.form, each.folder) or self._table(each.folder, medium)
+            if isinstance(each.form, Conversion):
+                sink: Sink = self._converted(each, each.form)
+            else:
+                sink = new_sink(each.form, each.folder) or self._table(each.folder, medium)
             sink.open()
             self._open[key] = sink
         return self._open[key]
+
+    def _converted(self, each: StoredObject, form: Conversion) -> Converted:
+        self.converters.append(converter_of(self._services, each.artifact.job_id, form))
+        return Converted(each.folder, self.converters[-1])
 
     def _table(self, folder: Path, medium: Medium) -> Table:
         """A table of this medium; one of another medium in the same folder has the usual name."""
@@ -122,6 +129,13 @@ class Sinks:
         if any(sink.folder == folder for sink in self._open.values()):
             name = f"samples-{medium.name}.parquet"
         return Table(folder, name, medium)
+
+
+def _remove_parts(folder: Path) -> None:
+    if (parts := folder / PARTS).is_dir() and not parts.is_symlink():
+        for part in parts.iterdir():
+            part.unlink()
+        parts.rmdir()
 
 
 def download(
@@ -138,10 +152,11 @@ def download(
     """Fetch what the jobs committed, or the chosen samples and files of it.
 
     Of several jobs, each has a folder of its id; JSON Lines and tables are one file for all.
-    `form` is one of the medium's `downloads`, by default the first. What is damaged or lost is left
-    out, and named once all else is there. Raises `NotFound` if nothing is committed yet or chosen,
-    `Refused` for a form that the medium or the samples do not have and, unless `partial`, for jobs
-    that have not ended, `DigestMismatch`, `Removed`, and `Unreachable`, also for a full disk.
+    `form` is one of the medium's `downloads`, by default the first; converted files are marked as
+    `Converter` says. What is damaged or lost is left out, and named once all else is there. Raises
+    `NotFound` if nothing is committed yet or chosen, `Refused` for a form that the medium or the
+    samples do not have, for other samples in the way and, unless `partial`, for jobs that have not
+    ended, `DigestMismatch`, `Removed`, and `Unreachable`, also for a full disk.
     """
     with services.database.read() as session:
         jobs = as_they_are(session, [job.id for job in jobs])
@@ -150,16 +165,19 @@ def download(
     on_total(None if choice else stored.size_bytes)
     damaged: list[tuple[Artifact, GenmillError]] = []
     listing = Listing(services, jobs, folder, form)
-    with disk_errors(folder), _alone_in(folder), Sinks() as sinks:
-        objects = _prepared(listing.objects(choice))
-        results = in_order(_fetching(services, on_bytes), objects)
-        for target, group in groupby(results, key=lambda each: each.object.folder):
-            for each in group:
-                if not each.is_empty:
-                    damaged += _take(sinks, done, each)
-            if target != folder:
-                sinks.finish(target)
+    with disk_errors(folder), FolderLocks() as locks, Sinks(services) as sinks:
+        locks.take(folder)
+        objects = _prepared(listing.objects(choice), locks)
+        with closing(in_order(_fetching(services, on_bytes), objects)) as results:
+            for target, group in groupby(results, key=lambda each: each.object.folder):
+                for each in group:
+                    if not each.is_empty:
+                        damaged += _take(sinks, done, each)
+                if target != folder:
+                    sinks.finish(target)
+                    locks.leave(target)
         sinks.finish(folder)
+        done.marks = total(sinks.converters)
     if damaged:
         raise incomplete(done.folder, done.objects, damaged)
     _require_all(listing, jobs, choice, done, form)
@@ -183,24 +201,6 @@ def _expect(
     return Downloaded(folder, expected=wanted, unfinished=len(unfinished))
 
 
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Make the folder, and wait until no other process downloads into it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.warning("another download into %s is under way: waiting for it", folder)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks
-            log.debug("%s cannot be locked", folder)
-        yield
-    finally:
-        os.close(handle)
-
-
 def default_folder(jobs: Sequence[Job]) -> Path:
     """Where the jobs are downloaded to unless something else is asked for."""
     first = _first(jobs)
@@ -213,10 +213,10 @@ def _first(jobs: Sequence[Job]) -> Job:
     return jobs[0]
 
 
-def _prepared(objects: Iterable[StoredObject]) -> Iterator[StoredObject]:
-    """The objects, each folder made before its first one."""
+def _prepared(objects: Iterable[StoredObject], locks: FolderLocks) -> Iterator[StoredObject]:
+    """The objects, each folder made and locked before its first one."""
     for folder, group in groupby(objects, key=lambda each: each.folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        locks.take(folder)
         if (folder / PARTS).is_symlink():
             raise Refused(f"{folder / PARTS} is a link", remedy="remove it")
         yield from group

@@ -11,10 +11,11 @@ from typing import BinaryIO
 
 from db.errors import BadInput, DigestMismatch, GenmillError, NotFound
 from scheduler.results.objects import Entries, StoredObject, file_of
+from scheduler.results.replacing import refuse_lost_members
 from scheduler.results.unpack import already_written
 from worker.failpoints import reach
-from worker.files import CHUNK
-from worker.media.base import SampleFiles
+from worker.files import CHUNK, digest_of
+from worker.media.base import CombinedFiles, SampleFiles
 from worker.media.samples.index import SampleIndex
 from worker.services import Services
 from worker.services.samples import fetch_artifact, read_index, read_packed, read_range
@@ -76,6 +77,7 @@ def try_to_fetch(services: Services, on_bytes: OnBytes, each: StoredObject) -> F
 
 def _fetch(services: Services, tell: OnBytes, each: StoredObject) -> Fetched:
     artifact, folder, form = each.artifact, each.folder, each.form
+    _refuse_loss(services, each)
     if each.shard is None or each.medium is None or each.is_copied:
         fetch_artifact(services, artifact, file_of(artifact, folder), on_bytes=tell)
         return Fetched(each, samples=each.shard.stop - each.shard.start if each.shard else 0)
@@ -101,6 +103,17 @@ def _fetch(services: Services, tell: OnBytes, each: StoredObject) -> Fetched:
     )
     reach(services.settings, "part_fetched")
     return Fetched(each, entries, len(entries), unpacked=False)
+
+
+def _refuse_loss(services: Services, each: StoredObject) -> None:
+    """Raise `Refused` if a tar that is there has samples that are not to be fetched."""
+    if each.shard is None or each.form is not CombinedFiles.OBJECTS:
+        return
+    there = file_of(each.artifact, each.folder)
+    if not there.is_file() or (each.is_copied and digest_of(there) == each.artifact.sha256):
+        return
+    index = read_index(services, each.artifact, each.shard)
+    refuse_lost_members(there, each.entries(index))
 
 
 def _around(entries: Entries, index: SampleIndex, size: int) -> range:

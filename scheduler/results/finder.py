@@ -16,7 +16,7 @@ from db.errors import GenmillError, NotFound, Unreachable
 from db.tables import Artifact
 from scheduler.results.pieces import Piece
 from worker.media.samples.index import IndexEntry, SampleIndex
-from worker.media.samples.record import Record
+from worker.media.samples.record import CREDENTIALS, Record
 from worker.services import Services
 from worker.services.samples import read_index, read_record
 from worker.specs import REFERENCE_PATTERN
@@ -27,7 +27,7 @@ FEW_SEEDS = 4  # of a version, each asked for by itself
 
 ByCustomId = dict[str | None, list[str]]  # ids of jobs
 
-_CONTENT = "text"  # of a record that holds the sample itself
+_CONTENT = {"text", CREDENTIALS}  # of a record that holds the sample itself
 _WHOLE = "sampling"  # of a record that is not only some columns of a table
 _MARKS = "marks"  # of the record of a marked sample
 
@@ -141,7 +141,7 @@ class SampleFinder:
             return False
         if _WHOLE in record and stored.get(_MARKS) != record.get(_MARKS):
             return False  # of a job with other marks, whose samples are other files
-        common = (stored.keys() & record.keys()) - {_CONTENT}
+        common = (stored.keys() & record.keys()) - _CONTENT
         return all(stored[name] == record[name] for name in common)
 
 

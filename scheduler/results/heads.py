@@ -114,7 +114,7 @@ def read_head(path: Path) -> Head:
     return head
 
 
-_REMEDY = "give a proof, or what `genmill provenance audit --out FILE` wrote"
+_REMEDY = "give a proof, or what `genmill provenance audit -o FILE` wrote"
 
 
 def _parse(document: Any) -> Head:

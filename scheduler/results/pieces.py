@@ -1,9 +1,11 @@
 """The samples in a file as it was downloaded: their records, and the digests of their bytes.
 
 A picture, a sound or a text has its record inside, and so do MIDI and WAV files made of notes. A
-text file of words alone is known by the JSON file beside it.
+text file of words alone is known by the JSON file beside it. Any file may have a C2PA manifest
+beside it.
 """
 
+import base64
 import hashlib
 import re
 import tarfile
@@ -19,17 +21,20 @@ from db.path_errors import reading
 from worker import media
 from worker.media.samples.containers import MAX_RECORD_BYTES
 from worker.media.samples.parquet import load_pyarrow
-from worker.media.samples.record import Record, parse_record
+from worker.media.samples.record import CREDENTIALS, Record, parse_record
 
 MAX_BYTES = 256 << 20  # of a sample
 MAX_PARTS = 40_000  # of a file: as a PNG file of this size has, in pieces of 8 KiB
 MAX_UNFOLDED = 100  # times the size of its file, that a table may be in memory if it is a large one
 ROW_BYTES = 100  # of a row beside its sample
+SIDECAR = ".c2pa"  # of a C2PA manifest that lies beside a file of the same name
+MAX_SIDECAR = 2 << 20  # bytes, more than are read of one
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MIDI = b"MThd"
 # of a table, what finds a sample and tells it from others
 _COLUMNS = ("weights_sha256", "seed", "index", "model", "custom_id", "label")
+_TEXT = ("text", CREDENTIALS)  # of one without any other content
 
 
 class Piece(NamedTuple):
@@ -46,6 +51,7 @@ class Item(NamedTuple):
     data: bytes
     piece: Piece | None
     refused: str = ""  # why it, or the rest of a file, was not looked at
+    manifest: bytes = b""  # a C2PA manifest store beside it
 
 
 def read_pieces(path: Path) -> Iterator[Piece]:
@@ -116,6 +122,9 @@ def _single(path: Path) -> Iterator[Item]:
         found = _piece(read_file(beside))
         if found and _is_text_of(found.record, item.data):
             item = item._replace(piece=found)
+    sidecar = path.with_suffix(SIDECAR)
+    if sidecar != path and not item.refused and sidecar.is_file():
+        item = item._replace(manifest=read_file(sidecar, MAX_SIDECAR))
     yield item
 
 
@@ -186,13 +195,15 @@ def _rows(path: Path) -> Iterator[Item]:
         try:
             table = parquet.ParquetFile(file)
             content = [f.name for f in table.schema_arrow if arrow.types.is_struct(f.type)]
-            known = [name for name in _COLUMNS if name in table.schema_arrow.names]
+            names = set(table.schema_arrow.names)
+            known = [name for name in _COLUMNS if name in names]
+            own = content or [name for name in _TEXT if name in names]
             at_once = _rows_at_once(table.metadata)
-            batches = table.iter_batches(batch_size=at_once, columns=known + content)
+            batches = table.iter_batches(batch_size=at_once, columns=known + own)
             rows = (row for batch in batches for row in batch.to_pylist())
             for number, row in enumerate(rows, 1):
                 item = _row(f"row {number}", row, known, content)
-                left -= len(item.data) + ROW_BYTES
+                left -= len(item.data) + len(item.manifest) + ROW_BYTES
                 if left < 0:
                     why = f"the rows up to here are {MAX_UNFOLDED} times as large as their file"
                     yield Item(item.place, b"", None, why)
@@ -222,7 +233,18 @@ def _row(place: str, row: dict[str, Any], known: list[str], columns: list[str]) 
     if data is not None and (why := _refusal(data)):
         return Item(place, data, None, why)
     sha256 = None if data is None else hashlib.sha256(data).hexdigest()
-    return Item(place, data or b"", Piece(record, sha256) if _is_complete(record) else None)
+    piece = Piece(record, sha256) if _is_complete(record) else None
+    return _text_row(place, row, piece) if data is None else Item(place, data, piece)
+
+
+def _text_row(place: str, row: Record, piece: Piece | None) -> Item:
+    """A row of a text: its line cannot be told from columns, but its text can be verified."""
+    text, store = (row.get(name) for name in _TEXT)
+    data = text.encode("utf-8", "replace") if isinstance(text, str) else b""
+    with suppress(ValueError):
+        if isinstance(store, str):
+            return Item(place, data, piece, manifest=base64.b64decode(store, validate=True))
+    return Item(place, data, piece)
 
 
 _READERS: dict[str, Callable[[Path], Iterator[Item]]] = {

@@ -8,11 +8,15 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 from db.errors import Refused
+from scheduler.results.conversion import Converter
+from scheduler.results.folder_lock import alone_in
 from scheduler.results.objects import JOINED, PARTS, StoredObject, file_of
+from scheduler.results.replacing import refuse_lost_samples, refuse_other_samples
 from scheduler.results.unpack import Sample
 from worker.files import atomic_write, durable_rename, open_no_link
 from worker.media.base import CombinedFiles, Medium, SampleFiles
@@ -20,13 +24,17 @@ from worker.media.samples.containers import Tar, tar_parts
 from worker.media.samples.record import to_json
 
 METADATA = "metadata.jsonl"
+MARKS = "marks.json"  # what the marks of converted files are
 LONGEST_LABEL = 60  # characters of the name of a folder, 240 bytes at most
 
 _STRANGE = re.compile(r"[^\w .-]")
 
 
 class Sink(ABC):
-    """Where samples of one medium go in `folder`; on the way, files of many are in `part`."""
+    """Where samples of one medium go in `folder`; on the way, files of many are in `part`.
+
+    Writing and closing raise `Refused` where samples of another download are in the way.
+    """
 
     def __init__(self, folder: Path, name: str = "") -> None:
         self.folder, self.name = folder, name
@@ -48,6 +56,7 @@ class Sink(ABC):
     def close(self) -> None:
         """Give the file of many samples its name."""
         if self.part.exists():
+            refuse_lost_samples(self.folder / self.name, self.part)
             durable_rename(self.part, self.folder / self.name)
 
     def abandon(self) -> None:  # noqa: B027 - most keep no file open
@@ -64,16 +73,37 @@ class Files(Sink):
         """See `Sink.write`: the chosen ones of each sample's files."""
         form, written = cast(SampleFiles, each.form), 0
         for entry, data, record in samples:
-            contents = form.contents(data, record)
-            for suffix, content in contents.items():
-                name = f"{entry.sample:09d}{suffix}"
-                if each.choice.takes(name):
-                    write_file(self.folder / name, content)
+            contents = self._contents(form, data, record)
+            files = {f"{entry.sample:09d}{suffix}": part for suffix, part in contents.items()}
+            files = {name: part for name, part in files.items() if each.choice.takes(name)}
+            refuse_other_samples(map(self.folder.joinpath, files), record)
+            for name, content in files.items():
+                write_file(self.folder / name, content)
             written += bool(contents)
         return written
 
     def close(self) -> None:
         """Nothing, as above."""
+
+    def _contents(self, form: SampleFiles, data: bytes, record: bytes) -> Mapping[str, bytes]:
+        return form.contents(data, record)
+
+
+class Converted(Files):
+    """Files made of a job's samples, and one that says what their marks are."""
+
+    def __init__(self, folder: Path, converter: Converter) -> None:
+        super().__init__(folder)
+        self.converter = converter
+
+    def close(self) -> None:
+        """Write what became of the marks, if the samples had any."""
+        if self.converter.marks:
+            text = json.dumps(self.converter.document, indent=2, ensure_ascii=False) + "\n"
+            write_file(self.folder / MARKS, text.encode())
+
+    def _contents(self, form: SampleFiles, data: bytes, record: bytes) -> Mapping[str, bytes]:
+        return self.converter.contents(data, record)
 
 
 class Objects(Files):
@@ -118,16 +148,18 @@ class Folders(Sink):
             for entry, data, line in samples:
                 record = json.loads(line)
                 name = f"{label_folder(record.get('label'))}{entry.sample:09d}{suffix}"
-                self._write(self.folder / name, data)
+                self._write(self.folder / name, data, line)
                 lines.write(to_json(described(name, record)).encode() + b"\n")
                 written += 1
         return written
 
-    def _write(self, path: Path, data: bytes) -> None:
+    def _write(self, path: Path, data: bytes, record: bytes) -> None:
         if path.parent != self.folder and path.parent.is_symlink():
             raise Refused(f"{path.parent} is a link", remedy="remove it")
-        path.parent.mkdir(exist_ok=True)
-        write_file(path, data)
+        # no lock is kept, as there may be more labels than a process can have open files
+        with nullcontext() if path.parent == self.folder else alone_in(path.parent):
+            refuse_other_samples([path], record)
+            write_file(path, data)
 
 
 def described(name: str, record: Mapping[str, Any]) -> dict[str, Any]:

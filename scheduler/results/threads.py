@@ -1,7 +1,7 @@
 """Work on many objects at once, so that transfers, hashing and writing overlap."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -11,7 +11,9 @@ R = TypeVar("R")
 THREADS = 8
 
 
-def in_order(work: Callable[[T], R], items: Iterable[T], *, threads: int = THREADS) -> Iterator[R]:
+def in_order(
+    work: Callable[[T], R], items: Iterable[T], *, threads: int = THREADS
+) -> Generator[R, None, None]:
     """Yield the result of each item in the order of the items, several at once.
 
     The items are read by the caller's thread, a few ahead of the results, so that memory stays

@@ -5,15 +5,12 @@ primary key is the due time) and sets the next due time. A crash leaves all of i
 """
 
 import logging
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
 from db import datasets, jobs, schedules
-from db.causes import is_outage
-from db.errors import GenmillError
 from db.session import clock
 from db.tables import Schedule
 from scheduler.output.render import to_duration, to_iso
@@ -21,7 +18,6 @@ from scheduler.schedules.command import Prepared, prepared_jobs
 from scheduler.schedules.cron import due_around, next_due
 from scheduler.submission.enqueue import ring_or_warn
 from worker.failpoints import reach
-from worker.isolation import Isolated, described
 from worker.services import Services
 from worker.services.loops import Loop
 
@@ -41,10 +37,20 @@ class Decision:
 
 
 def fire_due(services: Services) -> int:
-    """Handle every schedule that is due; return how many of them enqueued jobs."""
-    with Loop(services, "firing schedules") as loop:
+    """Handle every schedule that is due; return how many of them enqueued jobs.
+
+    One whose command is refused has a failed run at once. One that fails otherwise stays due, and
+    has a failed run at the `max_failures`-th time; while a service is away, it waits.
+    """
+    due = dict[str, Schedule]()
+
+    def give_up(name: str, reason: str) -> None:
+        _record(services, due[name], None, reason)
+
+    tries = services.settings.max_failures
+    with Loop(services, "firing schedules", give_up=give_up, max_tries=tries) as loop:
         with services.database.read() as session:
-            due = {schedule.name: schedule for schedule in schedules.due(session)}
+            due |= {schedule.name: schedule for schedule in schedules.due(session)}
         fired = sum(loop.each(due, lambda name: _fire(services, due[name])))
     if fired:
         ring_or_warn(services)
@@ -52,32 +58,26 @@ def fire_due(services: Services) -> int:
 
 
 def _fire(services: Services, schedule: Schedule) -> bool:
-    """Handle a due schedule. Raises `Unreachable` if a service is away: it stays due then."""
-    with ExitStack() as stack:
-        prepared: Prepared | None = None
-        with Isolated() as attempt:
-            prepared = stack.enter_context(prepared_jobs(services, schedule))
-            reach(services.settings, "schedule_prepared")
-        failure = _reason(schedule, attempt.error) if attempt.error else None
-        try:
-            decisions = services.database.transact(
-                lambda session: _handle(session, schedule, prepared, failure)
-            )
-        except _AlreadyRecorded:  # as after a restored backup: go on to the next due time
-            services.database.transact(lambda session: _skip(session, schedule))
-            return False
+    """Whether a due schedule enqueues jobs. What it raises leaves the schedule due."""
+    with prepared_jobs(services, schedule) as prepared:
+        reach(services.settings, "schedule_prepared")
+        return _record(services, schedule, prepared)
+
+
+def _record(
+    services: Services, schedule: Schedule, prepared: Prepared | None, failure: str | None = None
+) -> bool:
+    """Record what becomes of the due times; whether one of them enqueues jobs."""
+    try:
+        decisions = services.database.transact(
+            lambda session: _handle(session, schedule, prepared, failure)
+        )
+    except _AlreadyRecorded:  # as after a restored backup: go on to the next due time
+        services.database.transact(lambda session: _skip(session, schedule))
+        return False
     for each in decisions:
         log.info("schedule %s: %s", schedule.name, each.outcome, extra={"due": each.due})
     return any(each.outcome == "fired" for each in decisions)
-
-
-def _reason(schedule: Schedule, error: BaseException) -> str:
-    """Why a run failed. Raises what says nothing of the schedule."""
-    if is_outage(error):
-        raise error
-    if not isinstance(error, GenmillError):
-        log.error("schedule %s cannot be fired", schedule.name, exc_info=error)
-    return described(error)
 
 
 def _skip(session: Session, schedule: Schedule) -> None:
@@ -126,7 +126,7 @@ def _decide(
     """Apply the schedule's rules to the due times from `schedule.next_due` to `latest`."""
     first, skips_missed = schedule.next_due, schedule.missed == "skip"
     since = f"missed from {first.isoformat()} on"
-    if skips_missed and now - latest > GRACE:
+    if skips_missed and failure is None and now - latest > GRACE:
         return [Decision(latest, "missed", since)]
     earlier = [Decision(first, "missed", since)] if skips_missed and latest != first else []
     if failure is not None:

@@ -77,6 +77,7 @@ def _files(words: Sequence[str]) -> set[str]:
     if command is None:
         return set()
     given = command.make_context(words[1], list(words[2:]), resilient_parsing=True).params
-    named = {given[name] for name in ("file", "prompts", "policy") if given.get(name)}
+    names = ("file", "prompts", "policy", "judge", "evaluate_judge")
+    named = {given[name] for name in names if given.get(name)}
     marks = given.get("marks") or ""
     return named | ({marks} if names_file(marks) else set())

@@ -21,7 +21,7 @@ from scheduler.submission.json_lines import refuse_constant
 from scheduler.submission.path_arguments import PathArgument
 from scheduler.submission.prompts import find_template, read_prompts
 from scheduler.submission.stages import OPTIONS as STAGES
-from scheduler.submission.stages import publish_option, stages_of
+from scheduler.submission.stages import judge_option, publish_option, read_judge, stages_of
 from worker.acceptance import parse_rules
 from worker.mark_profile import Profile
 from worker.specs import Spec, parse_spec
@@ -73,7 +73,7 @@ def train(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
 
     \b
     genmill enqueue train gan --dataset mnist --name digits --max-seconds 180
-    genmill enqueue train gpt --dataset books --name prose --set layers=4 --set width=128
+    genmill enqueue train gpt --dataset books --name prose --set layers=4
     """
     return _command({"kind": "train", "params": parse_settings(settings)}, options)
 
@@ -109,7 +109,7 @@ def finetune(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
     "--tries",
     type=click.IntRange(1),
     metavar="N",
-    help="With --accept: fail after N samples for each that is wanted (default 10).",
+    help="With --accept: fail after N samples for each that is wanted. Default: 10.",
 )
 @click.option("--label", metavar="L", help="Samples of this class only. Default: all in turn.")
 @click.option(
@@ -156,8 +156,8 @@ def generate(
     --prompts is one sample per line.
 
     \b
-    genmill enqueue generate digits --count 1000 --label 3 --accept 'confidence>=0.8'
-    genmill enqueue generate prose --count 50 --prompt "Once upon" --set temperature=0.8
+    genmill enqueue generate digits --count 9 --label 3 --accept 'confidence>=0.8'
+    genmill enqueue generate prose --count 5 --prompt "Once" --set temperature=0.8
     genmill enqueue generate faces --count 9 --dataset mine --set mode=reconstruct
     genmill enqueue generate digits --count 1000 --publish shelf
     """
@@ -207,20 +207,24 @@ def generate(
     help="Random seed. Only evaluations of one seed can be compared.",
 )
 @click.option("--against", metavar="MODEL", help="A version to evaluate too, unless it has been.")
+@judge_option("--judge")
 @SET
 @enqueue_options
-def evaluate(settings: tuple[str, ...], **options: Any) -> EnqueueCommand:
+def evaluate(settings: tuple[str, ...], judge: str | None, **options: Any) -> EnqueueCommand:
     """Measure a model version against held-out data.
 
     MODEL is NAME, NAME@ALIAS or NAME:VERSION. The numbers are shown by `genmill model show`; the
     job's report, in HTML and PNG, is downloaded by `genmill artifact download`. A version is
-    measured once under one protocol: the dataset version, split, count, seed and --set settings.
+    measured once under one protocol: the dataset version, split, count, seed, judge and --set
+    settings.
 
     \b
     genmill enqueue evaluate digits --dataset mnist
-    genmill enqueue evaluate digits:2 --dataset mnist --count 2000 --against digits@champion
+    genmill enqueue evaluate digits:2 --dataset mnist --against digits@champion
+    genmill enqueue evaluate faces --dataset photos --judge ./dinov2-small
     """
-    return _command({"kind": "evaluate", "params": parse_settings(settings)}, options)
+    data = {"kind": "evaluate", "params": parse_settings(settings), "judge": read_judge(judge)}
+    return _command(data, options)
 
 
 def _profile(reference: str) -> Profile:
@@ -251,7 +255,7 @@ def batch(file: str, **how: Any) -> EnqueueCommand:
     standard input. A line without "seed" draws its own.
 
     \b
-    {"custom_id": "a", "kind": "generate", "model": "digits", "count": 100, "label": "3"}
+    {"custom_id": "a", "kind": "generate", "model": "digits", "count": 100}
     {"custom_id": "b", "kind": "generate", "model": "prose", "count": 5}
     """
     return EnqueueCommand(file=file, **how)
@@ -286,7 +290,8 @@ def publish(
 
     Each item is verified before it is put there, with its marks, and fetched back afterwards; what
     cannot be verified is not published. Of a job with --accept, only accepted samples are
-    published. Published again, an item is still there once. Prints the job's id.
+    published. Published again, an item is compared with what is there, and put back if it is
+    missing or altered; it is there once. Prints the job's id.
 
     \b
     genmill publish 0199c0de --target shelf --wait

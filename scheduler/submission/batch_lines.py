@@ -17,7 +17,7 @@ from scheduler.submission.openai_lines import parse_openai
 from scheduler.submission.requests import Columns, Preparer, Request, Unchecked, Waiting
 from worker.conversations import Conversation
 from worker.services import Services
-from worker.specs import Spec, parse_key, parse_spec
+from worker.specs import Generate, Spec, parse_key, parse_spec
 
 MAX_JOBS = 1_000_000  # of one batch
 MAX_LINES = 2 * MAX_JOBS  # blank ones included
@@ -65,6 +65,7 @@ def check_batch(
 class _Checker:
     def __init__(self, services: Services, columns: Columns, ignored: Ignored) -> None:
         self.ignored = ignored
+        self._services = services
         self._preparer = Preparer(services)
         self._chains = BatchChains(self._preparer)
         self._columns = columns
@@ -122,6 +123,13 @@ class _Checker:
         return _with_plain_prompt(replace(request, ignored=tuple(ignored)))
 
     def _prepare(self, number: int, spec: Spec, columns: Columns) -> Request | Unchecked:
+        if isinstance(spec, Generate) and spec.marks and spec.marks.keys:
+            tenant = self._services.settings.tenant
+            raise Refused(
+                f"marks.keys: those of tenant {tenant!r} are pinned when a job is stored "
+                f"(got {str(spec.marks.keys)[:80]!r})",
+                remedy="leave it out; GENMILL_TENANT says whose keys are used",
+            )
         if columns.get("after_id") is None:
             return self._preparer.prepare(spec, **columns)
         seen = hash(columns["after_id"]) in self._custom_ids

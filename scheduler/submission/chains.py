@@ -14,16 +14,19 @@ from collections.abc import Mapping
 from sqlalchemy.orm import Session
 
 from db import chains, datasets, models, targets
-from db.errors import NotFound
+from db.errors import NotFound, Refused
 from db.registry import Reference
 from db.tables import DatasetVersion
 from scheduler.submission.checks import refuse_small_split, refuse_unfit_data, refuse_unfit_prompts
 from scheduler.submission.pinning import Names, of_job, pin
 from worker.families import find_family
+from worker.gate.policy import policy_for
+from worker.media import find_medium
+from worker.metrics.catalogue import METRICS
 from worker.networks.family import Family
 from worker.services import Services
 from worker.services.pinned import complete
-from worker.specs import BEFORE, Evaluate, Finetune, Generate, Publish, Spec, Train
+from worker.specs import BEFORE, Evaluate, Finetune, Generate, Promote, Publish, Spec, Train
 
 Families = Mapping[str, Family]  # of the models that a chain makes, by name
 
@@ -96,6 +99,23 @@ def _data_of(session: Session, model: str) -> DatasetVersion | None:
 def _form(data: DatasetVersion) -> tuple[object, ...]:
     """What must be equal of two versions that a model can be measured by."""
     return data.kind, data.summary["shape"] | {"labels": data.summary.get("labels") or []}
+
+
+def refuse_undecidable(
+    session: Session, measured: Evaluate, promotion: Promote, family: Family
+) -> None:
+    """Refuse a promotion whose policy names a number that takes more items than are measured."""
+    if "primary" not in promotion.policy:
+        return
+    medium = find_medium(family.media)
+    metric = policy_for(medium.name, promotion.policy).primary.metric
+    held_out = datasets.resolve(session, measured.dataset)[1].summary["counts"][measured.split]
+    count, fewest = measured.count or min(medium.evaluated, held_out), METRICS[metric].fewest
+    if medium.pictured and count < fewest:
+        raise Refused(
+            f"the policy decides by {metric}, which takes {fewest:,} items and would get {count:,}",
+            remedy="decide by another number, such as kid, or measure more with --evaluate-count",
+        )
 
 
 def names_of_chain(session: Session, job_id: str) -> Names:

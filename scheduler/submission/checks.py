@@ -58,7 +58,9 @@ def refuse_unfit_data(family: Family, data: DatasetVersion, reference: str) -> N
 
 
 def refuse_small_split(spec: Evaluate, data: DatasetVersion, reference: str) -> None:
-    """Refuse an evaluation for which a split has too few items."""
+    """Refuse an evaluation for which a split has too few items, or whose items need no judge."""
+    if spec.judge is not None and not find_medium(data.kind).pictured:
+        raise Refused(f"no judge looks at {data.kind} samples", remedy="leave the judge out")
     held_out = data.summary["counts"][spec.split]
     other = "validation" if spec.split == "test" else "test"
     if not held_out:

@@ -18,7 +18,7 @@ from db.errors import GenmillError, Refused, Unreachable
 from db.new_jobs import NewJob, insert_job
 from db.states import FINAL, JobState, ShardState
 from db.tables import Job, Shard
-from scheduler.submission.chains import on_known_data
+from scheduler.submission.chains import on_known_data, refuse_undecidable
 from scheduler.submission.idempotency import refuse_different, refuse_different_chain
 from scheduler.submission.receipts import OnStored, say_nothing, store_or_find, undivided
 from scheduler.submission.requests import Columns, Preparer, Request, Waiting
@@ -29,7 +29,7 @@ from worker.networks.family import Family
 from worker.services import Services
 from worker.services.marking import with_same_marks
 from worker.services.prompts import load_spec, store_prompts
-from worker.specs import Finetune, Spec, Train, parse_key
+from worker.specs import Evaluate, Finetune, Promote, Spec, Train, parse_key
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,10 @@ def prepare_then(services: Services, first: Request, then: Sequence[Spec]) -> li
     for spec in then:
         if isinstance(before.asked, Train | Finetune):
             made[before.model] = before.family
-        before = preparer.prepare_waiting(spec, made, **columns)
+        measured, before = before.asked, preparer.prepare_waiting(spec, made, **columns)
+        if isinstance(measured, Evaluate) and isinstance(spec, Promote):
+            with services.database.read() as session:
+                refuse_undecidable(session, measured, spec, before.family)
         waiting.append(before)
     return waiting
 
@@ -145,11 +148,6 @@ def retry(services: Services, job: Job, *, on_stored: OnStored = say_nothing) ->
         raise Refused(
             f"job {job.id} is {job.status}: only failed and cancelled jobs can be retried"
         )
-    if job.wanted is not None:  # which samples are accepted depends on all of them
-        spec = with_same_marks(load_spec(services.store, job.spec))
-        columns: Columns = {"priority": job.priority, "custom_id": job.custom_id}
-        columns["retry_of"] = job.id
-        return enqueue(services, spec, on_stored=on_stored, **columns)
     with services.database.read() as session:
         tombstones.refuse(session, job.id)
         shards = jobs.shards_of(session, job.id)
@@ -170,14 +168,17 @@ def retry(services: Services, job: Job, *, on_stored: OnStored = say_nothing) ->
 
 
 def _what_is_left(services: Services, job: Job, shards: Sequence[Shard]) -> NewJob:
-    ranges = [(s.start, s.stop) for s in shards if s.status != ShardState.SUCCEEDED]
-    if not ranges:
-        raise Refused(f"job {job.id} has nothing to retry: every shard succeeded")
+    ranges: list[tuple[int, int]] | None = None
+    if job.wanted is None:  # else which samples are accepted depends on all of them
+        ranges = [(s.start, s.stop) for s in shards if s.status != ShardState.SUCCEEDED]
+        if not ranges:
+            raise Refused(f"job {job.id} has nothing to retry: every shard succeeded")
     return prepare(
         services,
         with_same_marks(load_spec(services.store, job.spec)),
         priority=job.priority,
         custom_id=job.custom_id,
+        schedule_id=job.schedule_id,
         retry_of=job.id,
         after_id=job.after_id,
         ranges=ranges,

@@ -34,7 +34,12 @@ def enqueue_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--idempotency-key", metavar="K", help="Return the job that K created, if any."
         ),
         click.option(
-            "--priority", type=int, default=0, metavar="N", help="Higher runs first (default 0)."
+            "--priority",
+            type=int,
+            default=0,
+            show_default=True,
+            metavar="N",
+            help="Higher runs first.",
         ),
         click.option(
             "--timeout",

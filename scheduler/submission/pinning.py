@@ -40,6 +40,7 @@ from worker.services.pinned import (
     PinnedTraining,
     pin_model,
 )
+from worker.services.publishable import refuse_too_large
 from worker.specs import BEFORE, Evaluate, Publish, Spec, Train
 
 R = TypeVar("R", PinnedGeneration, PinnedPublication)
@@ -94,7 +95,7 @@ def pin(services: Services, session: Session, spec: Spec, names: Names | None = 
     refuse_unfit_prompts(pinned.spec, pinned.family)
     if holds_conversation(pinned.spec):
         refuse_conversation(services, pinned)
-    pinned = _pin_rules(session, pinned)
+    pinned = _pin_rules(services, session, pinned)
     pinned = _pin_marks(services, session, pinned)
     if pinned.spec.dataset is None:
         pinned.params.check_images(None)
@@ -136,8 +137,10 @@ def _pin_publication(
     if spec.accept is not None:
         refuse_unfit_choice(spec, spec.accept)
         shape_of(services, pinned.version)  # its worker needs it on record
-        pinned = _pin_rules(session, pinned)
+        pinned = _pin_rules(services, session, pinned)
     if spec.job is None:
+        if not spec.take_down:
+            refuse_too_large(pinned.spec.model, pinned.version)
         return replace(pinned, items=len(pinned.version.files))
     if not spec.take_down:
         artifacts.refuse_removed(session, spec.job)
@@ -187,7 +190,7 @@ def _pin_evaluation_data(
     return replace(pinned, spec=named)
 
 
-def _pin_rules(session: Session, pinned: R) -> R:
+def _pin_rules(services: Services, session: Session, pinned: R) -> R:
     """Name the judge and the training data that an order's rules need."""
     rules = pinned.spec.accept
     if rules is None:
@@ -206,7 +209,7 @@ def _pin_rules(session: Session, pinned: R) -> R:
     name = lineage.dataset_reference(session, data)
     added = {"dataset": name}
     if medium.pictured:
-        judge = evaluations.newest_judge(session, trained_on)
+        judge = evaluations.own_judge(session, trained_on)
         if judge is None:
             raise Refused(
                 f"no judge has been trained on {name} yet, and the rules need one",
@@ -217,6 +220,11 @@ def _pin_rules(session: Session, pinned: R) -> R:
             raise Refused(
                 f"{name} has no labels, so no judge can tell classes apart",
                 remedy="leave confidence and agreement out",
+            )
+        if rules.agreement and not shape_of(services, pinned.version)["labels"]:
+            raise Refused(
+                f"samples of {pinned.spec.model} are asked for no class that a judge could see",
+                remedy="write confidence>=P in place of agreement=yes: of the likeliest class",
             )
     named: Any = pinned.spec.model_copy(update={"accept": rules.model_copy(update=added)})
     return replace(pinned, spec=named)

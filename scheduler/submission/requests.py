@@ -18,7 +18,7 @@ from db.registry import Reference
 from scheduler.submission.chains import Families, check_waiting
 from scheduler.submission.checks import holds_conversation, refuse_unfit_prompts
 from scheduler.submission.pinning import Names, pin
-from scheduler.submission.sharding import ITEMS_PER_SHARD, cut, fitting_size, samples_per_second
+from scheduler.submission.sharding import cut, fitting_size, publish_size, samples_per_second
 from worker.identity import who
 from worker.networks.family import Family
 from worker.services import Services
@@ -189,7 +189,7 @@ class Preparer:
     ) -> list[tuple[int, int]]:
         """The ranges of a generate or publish job's shards; any other job is one shard."""
         if isinstance(terms, PinnedPublication):
-            together = terms.items if terms.spec.job is None else ITEMS_PER_SHARD
+            together = terms.items if terms.spec.job is None else publish_size(terms.items)
             return cut(terms.items, size or together)
         if not isinstance(spec, Generate) or not isinstance(terms, PinnedGeneration) or not rate:
             return [(0, 1)]

@@ -18,6 +18,8 @@ SHARDS_PER_WORKER = 4
 LEAST_S = 0.25  # a shorter shard costs more than it saves
 MAX_SHARDS = 100_000
 ITEMS_PER_SHARD = 200  # of publish jobs
+# of a publish job: each of them writes anew what a target makes of all of its items
+MAX_PUBLISH_SHARDS = 100
 
 
 def samples_per_second(session: Session, pinned: PinnedGeneration) -> float:
@@ -38,6 +40,11 @@ def fitting_size(count: int, *, rate: float, workers: int, shard_s: float, step:
         share = count / (SHARDS_PER_WORKER * (workers or UNKNOWN_WORKERS))
         size = min(size, max(share, rate * LEAST_S))
     return math.ceil(max(size, count / MAX_SHARDS) / step) * step
+
+
+def publish_size(items: int) -> int:
+    """The items of each shard of a publish job."""
+    return max(ITEMS_PER_SHARD, math.ceil(items / MAX_PUBLISH_SHARDS))
 
 
 def cut(count: int, size: int) -> list[tuple[int, int]]:

@@ -12,8 +12,8 @@ from scheduler.submission.path_arguments import PathArgument
 from worker.specs import BEFORE, Finetune, Generate, Spec, Train, parse_spec
 
 OPTIONS = (
-    *("evaluate", "evaluate_on", "evaluate_count", "promote", "policy", "alias"),
-    "publish",
+    *("evaluate", "evaluate_on", "evaluate_count", "evaluate_judge"),
+    *("promote", "policy", "alias", "publish"),
 )
 
 publish_option = click.option(
@@ -24,12 +24,33 @@ publish_option = click.option(
 )
 
 
+def judge_option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option that names the folder of an image model."""
+    return click.option(
+        name,
+        type=PathArgument(file_okay=False),
+        metavar="FOLDER",
+        help="Judge pictures by this image model of the library transformers, in place of a small "
+        "network that is trained on the dataset. Workers must find the folder under the same path.",
+    )
+
+
+def read_judge(folder: str | None) -> dict[str, Any] | None:
+    """The folder of an image model with its digest. Raises `BadInput` if it holds none."""
+    if folder is None:
+        return None
+    from worker.networks.image_model import read_image_model  # noqa: PLC0415 - rarely needed
+
+    path = Path(folder).absolute()
+    return {"folder": str(path), "sha256": read_image_model(path).sha256}
+
+
 def stage_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of what is to follow a training."""
     for option in (
         publish_option,
         click.option(
-            "--alias", metavar="A", help=f"Alias to give with --promote (default {CHAMPION})."
+            "--alias", metavar="NAME", help=f"Alias to give with --promote. Default: {CHAMPION}."
         ),
         click.option(
             "--policy",
@@ -42,6 +63,7 @@ def stage_options(function: Callable[..., Any]) -> Callable[..., Any]:
             is_flag=True,
             help="Then let the gate decide whether it becomes the champion. Evaluates it first.",
         ),
+        judge_option("--evaluate-judge"),
         click.option(
             "--evaluate-count", type=int, metavar="N", help="Samples to make for --evaluate."
         ),
@@ -64,7 +86,8 @@ def stages_of(first: Spec, options: Mapping[str, Any]) -> tuple[Spec, ...]:
     `Refused` for a bad policy.
     """
     evaluates, promotes = options.get("evaluate"), options.get("promote")
-    _refuse_alone(options, ("evaluate_on", "evaluate_count"), evaluates or promotes, "--evaluate")
+    needing = ("evaluate_on", "evaluate_count", "evaluate_judge")
+    _refuse_alone(options, needing, evaluates or promotes, "--evaluate")
     _refuse_alone(options, ("policy", "alias"), promotes, "--promote")
     then = _publications(first, options.get("publish") or ())
     if not (evaluates or promotes) or not isinstance(first, Train | Finetune):
@@ -73,7 +96,8 @@ def stages_of(first: Spec, options: Mapping[str, Any]) -> tuple[Spec, ...]:
     own = f"{Reference.parse(first.dataset).name}@{alias}"
     data = {"model": model, "dataset": options["evaluate_on"] or own}
     against = {"against": f"{model}@{alias}"} if promotes else {}
-    evaluation = {"kind": "evaluate", "count": options["evaluate_count"], **data, **against}
+    how = {"count": options["evaluate_count"], "judge": read_judge(options["evaluate_judge"])}
+    evaluation = {"kind": "evaluate", **how, **data, **against}
     if not promotes:
         return parse_spec(evaluation), *then
     promotion = {"kind": "promote", "alias": alias, "policy": _policy(options["policy"]), **data}

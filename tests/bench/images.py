@@ -99,16 +99,17 @@ def _against_the_hand_loop(bench: Bench, *, precision: str, at_least: float) -> 
     return compare(name, "images/s", ours, baseline, pairs=bench.pairs, at_least=at_least)
 
 
-def run_job(machine: Machine, count: int) -> float:
+def run_job(machine: Machine, count: int, *, model: str = MODEL, marks: str = "none") -> float:
     """Seconds from the first claim to the end of a job of `count` images."""
-    job = enqueue_images(machine, count)
+    job = enqueue_images(machine, count, model=model, marks=marks)
     machine.wait(id=job)
     return machine.duration(job)
 
 
-def enqueue_images(machine: Machine, count: int) -> str:
-    """Submit a job of `count` images."""
-    return machine.run("enqueue", "generate", MODEL, "--count", str(count), "--seed", "1")
+def enqueue_images(machine: Machine, count: int, *, model: str = MODEL, marks: str = "none") -> str:
+    """Submit a job of `count` images with the marks of a profile."""
+    words = ["--count", str(count), "--seed", "1", "--marks", marks]
+    return machine.run("enqueue", "generate", model, *words)
 
 
 def peak_mib(machine: Machine) -> float:

@@ -149,18 +149,21 @@ class Machine:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def add_model(machine: Machine) -> None:
-    """Train the network of the image benchmarks for a moment, so that its speed is on record."""
-    source = machine.folder / "idx"
+def add_model(machine: Machine, name: str = MODEL, *options: str) -> None:
+    """Train a network of the image benchmarks for a moment, so that its speed is on record.
+
+    `options` are those of adding its images, which by default are grey and of 28x28 pixels.
+    """
+    source = machine.folder / f"{name}-idx"
     source.mkdir()
     draw = np.random.default_rng(0)
     labels = np.arange(1000, dtype=np.uint8) % 10
     images = draw.integers(0, 60, (1000, 28, 28)) + labels[:, None, None] * 19
     write_idx(source / "train-images-idx3-ubyte", images.astype(np.uint8))
     write_idx(source / "train-labels-idx1-ubyte", labels)
-    machine.run("dataset", "add", MODEL, source)
+    machine.run("dataset", "add", name, source, *options)
     budget = ["--max-steps", "20", "--seed", "1", "--wait"]
-    machine.run("enqueue", "train", "gan", "--dataset", MODEL, "--name", MODEL, *budget)
+    machine.run("enqueue", "train", "gan", "--dataset", name, "--name", name, *budget)
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:

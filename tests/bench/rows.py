@@ -31,6 +31,7 @@ ROWS = {
     "one-job": Row("images", "one_job"),
     "one-job-bf16": Row("images", "one_job_in_bf16", quick=False),
     "one-worker": Row("images", "one_worker"),
+    "marks": Row("marks", "marks"),
     "ledger": Row("images", "ledger", quick=False),
     "memory": Row("images", "memory", quick=False),
     "enqueue": Row("small_jobs", "enqueueing"),

@@ -1,6 +1,6 @@
 """The auditor of `genmill doctor --audit`, strict, and with a memory of what must not change."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -8,7 +8,6 @@ from scheduler.audit.auditor import Auditor as Audit
 from scheduler.audit.record import FINAL, ShardView, clock
 from scheduler.audit.violations import Bounds
 from worker.services import Services
-from worker.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -25,9 +24,10 @@ class Seen:
 class Auditor(Audit):
     """Audits the whole system, repeatedly; remembers what must not change between two audits."""
 
-    def __init__(self, settings: Settings, *, grace_s: float) -> None:
-        super().__init__(Services(settings))
-        with self.services.database.snapshot() as connection:
+    def __init__(self, services: Services, *, grace_s: float) -> None:
+        super().__init__(services)
+        settings = services.settings
+        with services.database.snapshot() as connection:
             began = clock(connection)
         lease = timedelta(seconds=settings.lease_s)
         limit = settings.max_claims
@@ -47,6 +47,11 @@ class Auditor(Audit):
         job, row = view.job, view.row
         made = tuple(artifact["id"] for artifact in view.artifacts)
         self.now[view.id] = Seen(job["id"], job["status"], row["status"], row["fence"], made)
+
+
+def made_twice(found: Sequence[str]) -> int:
+    """How many of the violations are samples that were committed more than once."""
+    return sum("was committed" in line and "times" in line for line in found)
 
 
 def nothing_went_back(before: dict[str, Seen], now: dict[str, Seen]) -> Iterator[str]:

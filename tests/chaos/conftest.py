@@ -12,6 +12,19 @@ from tests.chaos.trial import DEADLINE_S, FOLDER, LEASE_S, LOOP_S, SERVERS, Tria
 from worker.settings import Settings
 
 TABLE = pytest.StashKey[Table]()
+ROWS = "rows of the table"  # that a process of pytest-xdist hands to the one that started it
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    if output is not None and TABLE in session.config.stash:
+        output[ROWS] = session.config.stash[TABLE].data()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:
+    rows = getattr(node, "workeroutput", {}).get(ROWS, [])
+    node.config.stash.setdefault(TABLE, Table()).add(rows)
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:

@@ -58,6 +58,11 @@ class Proxy:
         """Reset every connection that is open; return how many there were."""
         return self._call(self._reset())
 
+    def lead_to(self, port: int) -> int:
+        """Lead new connections to another port of this machine; reset those that are open."""
+        self._target = ("127.0.0.1", port, None)
+        return self.reset()
+
     def _call(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(WAIT_S)
 

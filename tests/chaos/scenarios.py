@@ -1,17 +1,13 @@
 """Jobs that lead every part of the system past its failpoints, each part in a quick process.
 
-A process comes from a fork server that has imported everything, so that it begins to work within a
-tenth of a second. A worker is a child with a parent of its own, as it is under Celery.
+A worker is a child with a parent of its own, as it is under Celery.
 """
 
 import contextlib
 import json
-import multiprocessing
 import os
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -25,13 +21,13 @@ from db import jobs, schedules, shards
 from db.session import clock
 from db.states import FINAL
 from db.tables import Shard, Worker
-from scheduler.cli import run as run_command
 from scheduler.dispatch import loop, rounds
 from scheduler.dispatch.garbage import collect_jobs
 from scheduler.publishing.manage import add_target
 from scheduler.schedules.manage import add_schedule
 from scheduler.submission import batches
-from tests.chaos.trial import Trial, changed
+from tests.chaos.forked import Part, changed, command, fork, guarded, run_words
+from tests.chaos.trial import Trial
 from tests.integration.conftest import TINY
 from worker.process.child import Child
 from worker.services import Services
@@ -43,14 +39,12 @@ from worker.specs import parse_spec
 QUIET_S = 1.2  # how long a scheduler runs
 GENERATE = ["enqueue", "generate", "tiny", "--count", "3", "--seed", "1"]
 
-Part = Callable[[Settings], int]
-
 
 def worker(settings: Settings) -> int:
     """A worker: a parent, and a child that answers doorbells until nothing is due."""
     child = os.fork()
     if child == 0:
-        os._exit(_guarded(_answer, settings))
+        os._exit(guarded(_answer, settings))
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -69,51 +63,17 @@ def scheduler(settings: Settings) -> int:
     return 0
 
 
-def command(*words: str) -> Part:
-    """A command line."""
-    return partial(_command, words)
-
-
-def _command(words: tuple[str, ...], settings: Settings) -> int:
-    os.environ.update(settings.child_environment())
-    os.chdir(settings.home)
-    code = run_command(words)
-    sys.stdout.flush()
-    return code
-
-
 def start(
     part: Part, settings: Settings, failpoint: str, environment: Mapping[str, str]
 ) -> BaseProcess:
-    """Start a part in a session of its own; what it prints is added to `part.out` and `.log`."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    """Start a part that does not wait long before another try; its output is `part.out`, `.log`."""
     given = changed(settings, failpoint=failpoint)
-    process = context.Process(target=_run, args=(part, given, dict(environment)))
-    process.start()
-    return process
+    return fork(partial(_hurried, part), given, environment, settings.home / "part.log")
 
 
-def _run(part: Part, settings: Settings, environment: Mapping[str, str]) -> None:
-    os.setsid()
-    os.environ.update(environment)
-    for name, stream in (("out", sys.stdout), ("log", sys.stderr)):
-        with (settings.home / f"part.{name}").open("ab") as file:
-            os.dup2(file.fileno(), stream.fileno())
-    os._exit(_guarded(part, settings))
-
-
-def _guarded(part: Part, settings: Settings) -> int:
-    """A part's exit code; 70 for an error that it did not handle."""
+def _hurried(part: Part, settings: Settings) -> int:
     hurry()
-    try:
-        return part(settings)
-    except BaseException:
-        traceback.print_exc()
-        return os.EX_SOFTWARE
-    finally:
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
+    return part(settings)
 
 
 def hurry() -> None:
@@ -125,7 +85,6 @@ def hurry() -> None:
 
 
 def _answer(settings: Settings) -> int:
-    torch.set_num_threads(1)
     calm = Services(changed(settings, failpoint=""))
     child = Child(settings, SharedState())
     child.begin()
@@ -178,7 +137,7 @@ def _training(trial: Trial) -> None:
 
 def _due_schedule(trial: Trial) -> None:
     services = trial.services
-    add_schedule(services, "nightly", cron="* * * * *", command=GENERATE)
+    add_schedule(services, "nightly", cron="@yearly", command=GENERATE)  # due once, below
 
     def make_due(session):
         schedule = schedules.get(session, "nightly")
@@ -252,13 +211,13 @@ def _download(settings: Settings) -> int:
     """A download, into a folder of its own each time: one that is frozen holds its folder."""
     job_id = (settings.home / "last").read_text()
     folder = "copy" if settings.failpoint else "copy-again"
-    return _command(("artifact", "download", job_id, "--output", folder), settings)
+    return run_words(("artifact", "download", job_id, "--output", folder), settings)
 
 
 def _up(settings: Settings) -> int:
     """A machine of its own, with the embedded broker."""
     own = changed(settings, redis_url=None)
-    return _command(("up", "--workers", "1"), own)
+    return run_words(("up", "--workers", "1"), own)
 
 
 def work_through(trial: Trial, done: Callable[[], object], *, dispatch: bool = True) -> None:

@@ -11,13 +11,14 @@ from contextlib import suppress
 
 import redis
 from kombu.exceptions import OperationalError
-from sqlalchemy import create_engine, select, text
+from sqlalchemy import select, text
 
 from db.errors import Refused, Unreachable
 from db.states import FINAL
 from db.tables import Job, Shard, Worker
 from tests.chaos.system import Outage, Supervised, System
 from tests.integration.test_faults import children
+from tests.servers import autocommitting
 from worker.broker.app import QUEUE, TASK, celery_app
 
 GARBAGE: list[dict[str, object]] = [
@@ -169,10 +170,8 @@ class Storm:
         """Lock SQLite for up to three seconds, or end every connection to PostgreSQL."""
         url = self.system.services.database.url
         if url.get_backend_name() == "postgresql":
-            engine = create_engine(url.set(drivername="postgresql+psycopg"))
-            with engine.connect() as connection:
+            with autocommitting(url) as connection:
                 connection.execute(text(END_CONNECTIONS))
-            engine.dispose()
             return
         other = sqlite3.connect(str(url.database), isolation_level=None, check_same_thread=False)
         other.execute("PRAGMA busy_timeout = 5000")

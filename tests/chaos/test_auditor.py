@@ -56,7 +56,7 @@ class Scene:
     def __init__(self, settings: Settings) -> None:
         self.services = Services(settings)
         self.run = self.services.database.transact
-        self.auditor = Auditor(settings, grace_s=60)
+        self.auditor = Auditor(self.services, grace_s=60)
         done, called_off, held = (self.add() for _ in range(3))
         for shard in self.run(lambda s: jobs.shards_of(s, done)):
             self.commit(self.claim(shard.id))

@@ -3,9 +3,10 @@
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import pytest
 from sqlalchemy import func, select
@@ -42,15 +43,16 @@ class Doomed(Supervised):
         return super()._start(log)
 
 
-@pytest.fixture
-def deployment(tmp_path: Path, each_database: Database) -> Iterator[Deployment]:
-    broker, url = private_broker(tmp_path / "broker.log")
+@contextmanager
+def quick_deployment(folder: Path, database_url: str) -> Iterator[Deployment]:
+    """A deployment without workers, with every waiting time short and a broker of its own."""
+    broker, url = private_broker(folder / "broker.log")
     settings = Settings(
         _env_file=None,
-        home=tmp_path,
-        database_url=each_database.url.render_as_string(hide_password=False),
+        home=folder,
+        database_url=database_url,
         redis_url=url,
-        store_url=(tmp_path / "store").as_uri(),
+        store_url=(folder / "store").as_uri(),
         device="cpu",
         threads=1,
         lease_s=3,
@@ -59,41 +61,84 @@ def deployment(tmp_path: Path, each_database: Database) -> Iterator[Deployment]:
     )
     broker.tend()
     made = Deployment(settings)
-    yield made
-    made.stop()
-    broker.end()
-    shutil.rmtree(Path(url.partition("@")[2]).parent)
+    try:
+        yield made
+    finally:
+        made.stop()
+        broker.end()
+        shutil.rmtree(Path(url.partition("@")[2]).parent)
 
 
-def test_a_chain_killed_at_every_point_completes_and_promotes_once(deployment) -> None:
+@pytest.fixture
+def deployment(tmp_path: Path, each_database: Database) -> Iterator[Deployment]:
+    url = each_database.url.render_as_string(hide_password=False)
+    with quick_deployment(tmp_path, url) as made:
+        yield made
+
+
+class Outcome(NamedTuple):
+    """What became of a chain whose processes were killed."""
+
+    stages: list[str]  # their states
+    kills: tuple[int, int]  # of the worker and of the scheduler
+    promotions: list[str]
+    made: tuple[int, int]  # versions and evaluations
+    champion: int
+    violations: list[object]
+
+
+def kill_at_every_point(
+    deployment: Deployment, on_kill: Callable[[], object] = lambda: None
+) -> Outcome:
+    """Train, evaluate and promote; kill worker and scheduler at each point of each stage."""
     settings = deployment.settings
     add_words(deployment)
-    auditor = Auditor(settings, grace_s=GRACE_S)
+    auditor = Auditor(deployment.services, grace_s=GRACE_S)
     made = enqueue_chain(deployment)
     worker = Doomed("worker", settings, list(WORKER_POINTS * len(made)))
     scheduler = Doomed("scheduler", settings, list(SCHEDULER_POINTS * (len(made) - 1)))
-    deadline = time.monotonic() + PATIENCE_S
+    deadline, violations = time.monotonic() + PATIENCE_S, list[object]()
     try:
         while not set(states(deployment, made[0].id)) <= FINAL:
             for kept in (worker, scheduler):
-                kept.tend()
+                if kept.tend():
+                    on_kill()
             assert time.monotonic() < deadline, deployment.logs()
-            assert auditor.audit() == []
+            violations += auditor.audit()
             time.sleep(STEP_S)
     finally:
         for kept in (worker, scheduler):
             kept.end()
-    assert auditor.audit() == []
-    assert states(deployment, made[0].id) == ["succeeded"] * 3
+    violations += auditor.audit()
     # each was killed at every point, and started once more
     assert (worker.points, scheduler.points) == ([], [])
-    assert worker.starts >= len(WORKER_POINTS) * 3
-    assert scheduler.starts >= len(SCHEDULER_POINTS) * 2 + 1
     with deployment.services.database.read() as session:
-        assert list(session.scalars(select(Promotion.outcome))) == ["promoted"]
-        for table in (ModelVersion, Evaluation):
-            assert session.scalar(select(func.count()).select_from(table)) == 1
-        assert models.resolve(session, "writer@champion")[1].number == 1
+        counts = (
+            session.scalar(select(func.count()).select_from(table)) or 0
+            for table in (ModelVersion, Evaluation)
+        )
+        return Outcome(
+            states(deployment, made[0].id),
+            (worker.starts - 1, scheduler.starts - 1),
+            list(session.scalars(select(Promotion.outcome))),
+            (next(counts), next(counts)),
+            models.resolve(session, "writer@champion")[1].number,
+            violations,
+        )
+
+
+def test_a_chain_killed_at_every_point_completes_and_promotes_once(deployment, table) -> None:
+    row = table.row("a chain killed at every point of every stage", bound_s=PATIENCE_S)
+    found = kill_at_every_point(deployment, row.inject)
+    row.recovered()
+    row.jobs += len(found.stages)
+    row.lost += sum(state not in FINAL for state in found.stages)
+    assert found.violations == []
+    assert found.stages == ["succeeded"] * 3
+    assert found.kills[0] >= len(WORKER_POINTS) * 3
+    assert found.kills[1] >= len(SCHEDULER_POINTS) * 2
+    assert found.promotions == ["promoted"]
+    assert (found.made, found.champion) == ((1, 1), 1)
 
 
 def states(deployment: Deployment, job_id: str) -> list[str]:

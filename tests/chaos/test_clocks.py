@@ -5,13 +5,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url, text
 
-from db import schema
-from tests.chaos.test_database_faults import driven
 from tests.chaos.trial import LEASE_BOUND_S, ONE_BY_ONE
 from tests.integration.conftest import PATIENCE_S
-from tests.servers import own_postgresql
+from tests.servers import create_database, own_postgresql
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
@@ -80,10 +77,7 @@ def test_the_clock_of_the_database_may_be_a_day_ahead(trial, tmp_path, faketime)
         server.stop()
         server.environment = shifted(faketime, "+1d")
         server.start()
-        with driven(server.url) as engine, engine.connect() as connection:
-            connection.execute(text("CREATE DATABASE genmill"))
-        url = make_url(server.url).set(database="genmill").render_as_string(hide_password=False)
-        schema.upgrade(url)
+        url = create_database(server.url)
         places = {"database_url": url, "store_url": (tmp_path / "store").as_uri()}
         made = trial("the database's clock a day ahead", places, bound_s=LEASE_BOUND_S)
         job = made.generate(60, params=ONE_BY_ONE)

@@ -4,14 +4,13 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import text
 
-from db import schema
 from db.errors import Unreachable
 from scheduler.dispatch.rounds import run_round
+from tests.chaos.forked import changed
 from tests.chaos.proxy import Proxy, proxied
 from tests.chaos.scenarios import GENERATE, NAMED, command, start, work_through
 from tests.chaos.trial import (
@@ -21,10 +20,9 @@ from tests.chaos.trial import (
     SERVERS,
     START_S,
     Trial,
-    changed,
 )
 from tests.integration.conftest import PATIENCE_S
-from tests.servers import PostgreSQL, own_postgresql
+from tests.servers import PostgreSQL, autocommitting, create_database, own_postgresql
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
@@ -36,11 +34,7 @@ RESTARTS = 5
 def postgresql() -> Iterator[tuple[PostgreSQL, str]]:
     """A PostgreSQL server of the test's own, and the URL of a migrated database in it."""
     with own_postgresql() as server:
-        with driven(server.url) as engine, engine.connect() as connection:
-            connection.execute(text("CREATE DATABASE genmill"))
-        url = make_url(server.url).set(database="genmill").render_as_string(hide_password=False)
-        schema.upgrade(url)
-        yield server, url
+        yield server, create_database(server.url)
 
 
 @pytest.fixture
@@ -49,20 +43,8 @@ def objects(s3) -> dict[str, object]:
     return {"store_url": s3.url, "s3_endpoint_url": s3.endpoint_url}
 
 
-@contextmanager
-def driven(url: str) -> Iterator[Engine]:
-    """An engine that commits each statement, beside Genmill's own."""
-    engine = create_engine(
-        make_url(url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
-    )
-    try:
-        yield engine
-    finally:
-        engine.dispose()
-
-
 def execute(url: str, *statements: str) -> None:
-    with driven(url) as engine, engine.connect() as connection:
+    with autocommitting(url) as connection:
         for statement in statements:
             connection.execute(text(statement))
 

@@ -10,18 +10,20 @@ import pytest
 import redis
 
 from db.states import FINAL
+from tests.chaos.forked import changed
 from tests.chaos.scenarios import NAMED, SCENARIOS, Scenario, scheduler, start, work_through
 from tests.chaos.struck import PATIENCE_S, Struck
-from tests.chaos.trial import FOLDER, GRACE_S, SERVERS, Trial, changed
+from tests.chaos.trial import FOLDER, GRACE_S, SERVERS, Trial
 
 LEASE_S, LOOP_S, DEADLINE_S = 1.0, 0.2, 0.5
 BOUND_S = LEASE_S + LOOP_S + 2 * DEADLINE_S + 10  # for the work itself, on a busy machine
 
 ERRORS = ("refused", "unreachable", "memory", "unknown", "panic", "oserror:ENOSPC")
 ACTIONS = ("sigkill", "stop", *ERRORS)
-# a job may end as failed where its own work was refused
+# a job may end as failed where its own work was refused, and a due time is recorded as failed
 FINAL_AT_ONCE = "refused"
 JOBS_IN_ALL = {"enqueueing": 1, "a batch": 5, "firing": 1}
+REFUSED_RUN = ("firing", "schedule_prepared", FINAL_AT_ONCE)
 QUICK = [  # in the ordinary suite
     ("generating", "put_after", "stop"),
 ]
@@ -57,8 +59,8 @@ def all_final(made: Trial, *, at_least: int) -> bool:
     return len(found) >= at_least and all(job.status in FINAL for job in found)
 
 
-def recover(made: Trial, scenario: Scenario) -> None:
-    """Let healthy processes do what the struck one was to do, until every job has ended."""
+def recover(made: Trial, scenario: Scenario, *, jobs: int = 0) -> None:
+    """Let healthy processes do what the struck one was to do, until so many jobs have ended."""
     if scenario.name == "starting":
         settings = changed(made.settings, redis_url=None)
         first = made.generate(2)
@@ -75,10 +77,7 @@ def recover(made: Trial, scenario: Scenario) -> None:
     deadline = time.monotonic() + GRACE_S
     work_through(
         made,
-        lambda: (
-            all_final(made, at_least=JOBS_IN_ALL.get(scenario.name, 0))
-            or time.monotonic() > deadline
-        ),
+        lambda: all_final(made, at_least=jobs) or time.monotonic() > deadline,
     )
     made.row.recovered()
     made.expect(*[job.id for job in made.everything()])
@@ -88,14 +87,15 @@ def run_case(made: Trial, strike: Strike, name: str, point: str, action: str) ->
     scenario = NAMED[name]
     struck = strike(made, scenario, point, action)
     assert struck.acted, f"{point} was not reached"
-    recover(made, scenario)
+    jobs = 0 if (name, point, action) == REFUSED_RUN else JOBS_IN_ALL.get(name)
+    recover(made, scenario, jobs=jobs or 0)
     allowed = {"succeeded", "failed"} if action == FINAL_AT_ONCE else {"succeeded"}
     made.check(ends=allowed)
     if action == "stop":
         struck.wake()
         made.check(ends=allowed)
-    if name in JOBS_IN_ALL:
-        assert len(made.everything()) == JOBS_IN_ALL[name]
+    if jobs is not None:
+        assert len(made.everything()) == jobs
     if scenario.part is scheduler and action in ERRORS and action != "panic":
         log = (made.settings.home / "part.log").read_text()
         assert struck.process.exitcode == 0, f"the scheduler ended\n{log}"
@@ -152,7 +152,7 @@ def test_any_write_of_a_part_may_be_its_last(
         shutil.copy(sqlite_template, home / "genmill.db")
         made = make(trial, {"home": home}, f"{action} after any {point.partition('_')[0]}")
         acted = strike(made, scenario, point, action, nth=nth).acted
-        recover(made, scenario)
+        recover(made, scenario, jobs=JOBS_IN_ALL.get(name, 0))
         made.check()
         made.stop()
     assert nth > 1

@@ -11,6 +11,7 @@ import pytest
 
 from db.states import FINAL
 from scheduler.audit.auditor import Auditor
+from tests.chaos.forked import changed
 from tests.chaos.scenarios import NAMED, command, start, work_through
 from tests.chaos.trial import (
     FOLDER,
@@ -18,7 +19,6 @@ from tests.chaos.trial import (
     ONE_BY_ONE,
     START_S,
     Trial,
-    changed,
 )
 from tests.integration.conftest import PATIENCE_S, ROOT
 from tests.integration.test_faults import children, running

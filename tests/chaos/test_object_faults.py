@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from db import workers
 from db.states import FINAL
 from tests.chaos.scenarios import start
-from tests.chaos.trial import ONE_BY_ONE, RING_BOUND_S, START_S, Trial
+from tests.chaos.trial import AWAY_S, ONE_BY_ONE, RING_BOUND_S, START_S, Trial
 from tests.faulty_s3 import FaultyS3, faulty_s3
 from tests.integration.conftest import PATIENCE_S
 from tests.integration.test_faults import running
@@ -25,8 +25,6 @@ from worker.store import s3 as stores
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
 FAULT_S = 4.0  # of a fault that lasts
-# of one that outlasts leases; two minutes for leases of a minute
-REFUSES_S = float(os.environ.get("CHAOS_REFUSES_S", "12"))
 LONGEST_PAUSE_S = 60.0  # before another try
 BACKOFF_S = 8.0  # the pause after a third release
 DISK = 8 << 20
@@ -132,18 +130,18 @@ def test_an_s3_server_that_fails_for_a_while_counts_nothing(trial, remote, s3_pr
     nothing_counted(made)
 
 
-@pytest.mark.timeout(300 + 2 * REFUSES_S)
+@pytest.mark.timeout(300 + 2 * AWAY_S)
 @pytest.mark.parametrize("fault", [503, 403], ids=str)
 def test_an_s3_server_that_refuses_for_minutes_counts_nothing(
     trial, remote, s3_proxy, fault
 ) -> None:
     bound_s = RING_BOUND_S + LONGEST_PAUSE_S
-    made = trial(f"S3: {fault} for {REFUSES_S:g} s", remote, bound_s=bound_s)
+    made = trial(f"S3: {fault} for {AWAY_S:g} s", remote, bound_s=bound_s)
     worker = made.worker()
     made.generate(2)
     made.recover()
     s3_proxy.always["*"] = fault
-    before, ends = s3_proxy.injected, time.monotonic() + REFUSES_S
+    before, ends = s3_proxy.injected, time.monotonic() + AWAY_S
     jobs = [made.generate(30, seed=seed + 1, params=ONE_BY_ONE) for seed in range(3)]
     made.wait("the end of the time", lambda: time.monotonic() > ends)
     assert all(made.job(job.id).status in {"queued", "running"} for job in jobs)

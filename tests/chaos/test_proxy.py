@@ -4,14 +4,15 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from tests.chaos.proxy import Proxy
 
 
-@pytest.fixture
-def echo() -> Iterator[int]:
+@contextmanager
+def run_echo() -> Iterator[int]:
     """The port of a server that sends back what it gets."""
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -34,6 +35,18 @@ def echo() -> Iterator[int]:
     threading.Thread(target=serve, daemon=True).start()
     yield listener.getsockname()[1]
     listener.close()
+
+
+@pytest.fixture
+def echo() -> Iterator[int]:
+    with run_echo() as port:
+        yield port
+
+
+@pytest.fixture
+def other_echo() -> Iterator[int]:
+    with run_echo() as port:
+        yield port
 
 
 @pytest.fixture
@@ -80,6 +93,16 @@ def test_a_reset_reaches_whoever_is_connected(proxy) -> None:
         assert proxy.reset() == 1
         with pytest.raises(ConnectionResetError):
             client.recv(1)
+
+
+def test_connections_may_be_led_to_another_server(proxy, other_echo) -> None:
+    with connect(proxy) as client:
+        say(client, b"a")
+        assert proxy.lead_to(other_echo) == 1
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    with connect(proxy) as client:
+        assert say(client, b"b") == b"b"
 
 
 def test_a_half_open_connection_is_silent_and_goes_on_later(proxy) -> None:

@@ -179,13 +179,15 @@ def test_a_device_without_memory_gives_a_training_back(trial, places) -> None:
 def test_a_panic_of_native_code_ends_the_process_with_its_reason_on_record(trial, places) -> None:
     made = trial("a panic in native code", places, bound_s=LEASE_BOUND_S)
     job = made.generate(20, params=ONE_BY_ONE)
-    made.worker(failpoint="step:panic:2")
+    worker = made.worker(failpoint="step:panic:2")  # each of its children panics
     made.wait("the panic", lambda: "step" in made.struck())
     made.inject()
     made.wait("its end on record", lambda: made.outcomes(job)[:1] not in ([], [None]))
     with made.services.database.read() as session:
         [shard] = jobs.shards_of(session, job.id)
         noted = [shard.last_error, *(line.message for line in jobs.log_lines(session, job.id))]
+    os.killpg(worker.pid, signal.SIGKILL)
+    made.worker()
     made.recover()
     assert any("panic" in each.lower() for each in noted if each)
 

@@ -2,9 +2,10 @@
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -13,9 +14,11 @@ from db import jobs
 from db.states import FINAL
 from db.tables import Job
 from scheduler.dispatch.rounds import run_round
-from tests.chaos.auditor import Auditor
+from tests.chaos.auditor import Auditor, made_twice
+from tests.chaos.forked import Forked, changed, command, fork
+from tests.chaos.remembering import Remembering
 from tests.chaos.table import Row
-from tests.integration.conftest import PATIENCE_S, Deployment, add_digits, add_tiny
+from tests.integration.conftest import PATIENCE_S, add_digits, add_tiny
 from tests.integration.test_faults import attempts, running
 from worker.failpoints import LOG
 from worker.services import Services
@@ -28,16 +31,12 @@ LEASE_S, LOOP_S, DEADLINE_S = 2.0, 0.2, 2.0
 START_S = 20.0  # for another worker to start and to do the work, on a busy machine
 LEASE_BOUND_S = LEASE_S + LOOP_S + START_S
 RING_BOUND_S = DEADLINE_S + LOOP_S + START_S
+# of a service that is away for longer than leases last; two minutes for leases of a minute
+AWAY_S = float(os.environ.get("CHAOS_REFUSES_S", "12"))
 GRACE_S = 60.0  # on a machine that is busy with other things
 
 
-def changed(settings: Settings, **changes: object) -> Settings:
-    """The settings with changes, which what follows from them has too."""
-    given = {name: getattr(settings, name) for name in Settings.model_fields}
-    return Settings(_env_file=None, **(given | changes))
-
-
-class Trial(Deployment):
+class Trial(Remembering):
     """A deployment with `tiny` and `digits`; every job that it enqueues must end as it should."""
 
     def __init__(self, settings: Settings, row: Row) -> None:
@@ -46,7 +45,7 @@ class Trial(Deployment):
         self.mine: list[str] = []  # the jobs of this trial
         self._counted: set[str] = set()  # those in the row
         add_tiny(self)
-        self.auditor = Auditor(settings, grace_s=GRACE_S)
+        self.auditor = Auditor(self.services, grace_s=GRACE_S)
 
     def digits(self) -> "Trial":
         """This trial, with the dataset `digits`."""
@@ -66,7 +65,16 @@ class Trial(Deployment):
         """Note that the fault has just been injected."""
         self.row.inject(times)
 
-    def start(self, job: Job, **settings: object) -> subprocess.Popen[bytes]:
+    def worker(self, *, path: Path | None = None, **settings: object) -> Any:
+        """`Deployment.worker`, forked: one with modules or clocks of its own is started anew."""
+        if path is not None or "LD_PRELOAD" in os.environ:
+            return super().worker(path=path, **settings)
+        given = changed(self.settings, **settings)
+        log = self.settings.home / f"worker-{len(self.processes)}.log"
+        self.processes.append(Forked(fork(command("worker"), given, os.environ, log)))
+        return self.processes[-1]
+
+    def start(self, job: Job, **settings: object) -> Any:
         """Start a worker; return once it makes samples of the job. Call it while `held`."""
         process = self.worker(**settings)
         self.wait("samples", lambda: running(self, job))
@@ -91,12 +99,13 @@ class Trial(Deployment):
         found = self.auditor.audit()
         self.row.jobs += len(new)
         self.row.lost += sum(ended[job_id].status not in FINAL for job_id in new)
-        self.row.twice += sum("was committed" in line and "times" in line for line in found)
+        self.row.twice += made_twice(found)
         wrong = {
             job.id: (job.status, job.error) for job in ended.values() if job.status not in ends
         }
         assert not wrong, f"{wrong}\n{self.logs()[-20_000:]}"
         assert found == [], self.logs()[-20_000:]
+        assert self.contradictions() == []
 
     def outcomes(self, job: Job) -> list[str | None]:
         """Those of all attempts at the job's shards, oldest first."""
@@ -137,5 +146,3 @@ class Trial(Deployment):
             if process.poll() is None:  # one that is stopped dies too
                 os.killpg(process.pid, signal.SIGKILL)
         super().stop()
-        for services in (self.services, self.auditor.services):
-            services.close()

@@ -1,4 +1,4 @@
-"""The closed loop, small, by `make chaos`; `make results ONLY=loop` runs a larger one."""
+"""The closed loop, small, by `make slow`; `make results ONLY=loop` runs a larger one."""
 
 import pytest
 

@@ -1,15 +1,14 @@
 """A training in a process of its own that stores real checkpoints, to be killed at any moment.
 
-    python -m tests.families.surviving REQUEST.json
-
-REQUEST: `family`, `dataset`, `base` (a folder, or null), `work`, `steps`, `pause_s` after each step
-and the `params`. The folder `work` keeps the checkpoints, and at the end `weights`.
+A file asks for it: `family`, `dataset`, `base` (a folder, or null), `work`, `steps`, `pause_s`
+after each step and the `params`. The folder `work` keeps the checkpoints, and at the end `weights`.
 """
 
 import json
-import sys
 import time
 from dataclasses import replace
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -83,6 +82,15 @@ def run(request: Path) -> Path:
         return trained.files[0].replace(work / "weights")
 
 
-if __name__ == "__main__":
+def start(request: Path) -> BaseProcess:
+    """Start a process that trains as the request says. It forks from one that has imported all."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=_run_on_one_thread, args=(request,))
+    process.start()
+    return process
+
+
+def _run_on_one_thread(request: Path) -> None:
     torch.set_num_threads(1)
-    run(Path(sys.argv[1]))
+    run(request)

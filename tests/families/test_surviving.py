@@ -1,21 +1,16 @@
 """A training that is killed again and again ends with the weights of one that was left alone."""
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from tests.families.kit import base_for, dataset_for
-from tests.families.surviving import STEP, checkpoints, run
+from tests.families.surviving import STEP, checkpoints, run, start
 from worker.families import families, find_family
 
-ROOT = Path(__file__).parents[2]
 KILLS = 20
 PATIENCE_S = 120.0
 pytestmark = pytest.mark.usefixtures("one_thread")  # as the processes that are killed have
@@ -46,19 +41,6 @@ class Trainee:
         path.write_text(json.dumps(data))
         return path
 
-    def start(self, name):
-        """Start a process that goes on with the training of this name."""
-        return subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "tests.families.surviving",
-                str(self.request(name, pause_s=0.01)),
-            ],
-            cwd=ROOT,
-            start_new_session=True,
-        )
-
     def finish(self, name):
         """Let the training end, in this process; its weights."""
         return run(self.request(name)).read_bytes()
@@ -67,14 +49,14 @@ class Trainee:
         """Go on, and kill the process once that many steps are done."""
         told = self.folder / name / STEP
         told.unlink(missing_ok=True)
-        process = self.start(name)
+        process = start(self.request(name, pause_s=0.01))
         deadline = time.monotonic() + PATIENCE_S
-        while process.poll() is None and not reached(told, step):
+        while process.is_alive() and not reached(told, step):
             assert time.monotonic() < deadline
             time.sleep(0.001)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        assert process.returncode == -signal.SIGKILL
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
 
 
 def reached(told, step):

@@ -36,7 +36,7 @@ def deployment(shared_deployment):  # noqa: F811 - the fixture
 ENDLESS = 10**6
 WORDS = {"dataset": "words", "seed": 0, "max_steps": ENDLESS}
 TEXTS = {"count": 10**5, "params": {"max_tokens": 60}}
-OFTEN = {"train gan", "generate texts"}  # the others run with `make chaos`
+OFTEN = {"train gan", "generate texts"}  # the others run with `make slow`
 SPECS = {
     "train gan": {"kind": "train", "family": "gan", "model": "g"}
     | {"dataset": "digits", "max_steps": ENDLESS},

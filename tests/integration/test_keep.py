@@ -30,7 +30,7 @@ def versions(deployment, name):
 @pytest.fixture
 def auditor(deployment):
     """One that knows when the test began."""
-    return Auditor(deployment.settings, grace_s=60)
+    return Auditor(deployment.services, grace_s=60)
 
 
 def test_a_training_told_to_keep_its_weights_makes_one_version(deployment, digits, auditor) -> None:

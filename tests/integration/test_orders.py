@@ -15,6 +15,7 @@ from db.errors import Refused
 from scheduler.datasets.add import add_dataset
 from scheduler.results.download import download
 from scheduler.results.verify import reproduce, verify
+from tests.integration.conftest import TINY
 from worker.acceptance import Acceptance
 from worker.data.dataset import Shape
 from worker.engine.generate import Sample
@@ -22,7 +23,7 @@ from worker.evaluation import judge
 from worker.media.samples.png import read_pixels
 from worker.services.orders import read_selection
 from worker.services.samples import find_sample, read_sample
-from worker.services.verdicts import COPY, PASSED
+from worker.services.verdicts import AGREEMENT, CONFIDENCE, COPY, PASSED
 from worker.shards.sample_rules import PictureLook, Training
 
 SIDE = 28
@@ -57,7 +58,7 @@ def judged(shared_deployment):
         evaluations.add_judge(
             session,
             dataset_version_id=version,
-            recipe="test",
+            recipe="own-cnn",
             job_id=job.id,
             key=blob.key,
             sha256=blob.sha256,
@@ -207,6 +208,19 @@ def test_planted_copies_of_training_are_rejected(judged):
     assert values[1] == values[3] == 0
 
 
+def test_a_label_that_the_judge_does_not_know_is_never_seen(judged):
+    """As of a model that was tuned on data with some of its classes."""
+    pixels = np.random.default_rng(2).integers(0, 255, (3, SIDE, SIDE, 1), np.uint8)
+    shape = Shape("image", ("0", "1", "2", "9"), size=SIDE, channels=1)
+    samples = [
+        Sample(i, each, label, None, None, 64)
+        for i, (each, label) in enumerate(zip(pixels, ("9", None, "9"), strict=True))
+    ]
+    for rule, code in (({"agreement": True}, AGREEMENT), ({"confidence": 0.01}, CONFIDENCE)):
+        look = PictureLook(Acceptance(**rule), judged, shape, shape.labels[:3], lambda: None)
+        assert look(samples)[0].tolist() == [code, PASSED, code]
+
+
 def test_texts_are_ordered_by_length_and_novelty(deployment):
     source = deployment.settings.home / "lines.txt"
     source.write_text("The cat sees the mat. The dog has the hat. " * 40)
@@ -237,6 +251,9 @@ def test_rules_that_do_not_fit_are_refused_before_anything_is_stored(deployment,
     ):
         with pytest.raises(Refused, match=says):
             deployment.generate(5, **terms)
+    deployment.succeed(deployment.train(model="blind", params={**TINY, "conditional": False}).id)
+    with pytest.raises(Refused, match="asked for no class that a judge could see"):
+        deployment.generate(5, model="blind", accept="agreement=yes")
 
 
 def test_a_sample_of_an_order_is_made_again(deployment, ordered):

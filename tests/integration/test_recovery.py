@@ -56,7 +56,7 @@ def test_every_job_ends_after_backup_loss_and_restore(deployment, tiny, digits, 
     deployment.wait("an end", lambda: deployment.job(training.id).status in FINAL)
 
     other = elsewhere(deployment)
-    restored = restore(other.services, made.folder)
+    restored = restore(other.services, made.folder, who="ann")
     assert restored.released >= 1
     assert [str(each) for each in Auditor(other.services).violations()] == []
     other.worker()

@@ -28,9 +28,16 @@ WORDS = [
 
 
 def flipped(data: bytes, *, behind: bytes) -> bytes:
-    """The file with one bit of a byte changed, a little behind its content's name."""
+    """The file with one byte changed, a little behind its content's name: all bits are turned.
+
+    Of a text, the case of a letter, so that it stays one.
+    """
     at = data.index(behind) + 24
-    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+    if not data.startswith(b"{"):
+        return data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
+    while not chr(data[at]).isalpha() or not data[at : at + 1].isascii() or data[at - 1] in b"\\":
+        at += 1
+    return data[:at] + bytes([data[at] ^ 0x20]) + data[at + 1 :]
 
 
 def picture(data: bytes, change: Callable[[Image.Image], Image.Image], form: str) -> bytes:
@@ -81,7 +88,7 @@ def _plain(change: Callable[[str], str]) -> Change:
 
 
 PICTURES: Mapping[str, Change] = {
-    "one bit flipped": lambda data: (".png", flipped(data, behind=b"IDAT")),
+    "one byte flipped": lambda data: (".png", flipped(data, behind=b"IDAT")),
     "JPEG 75": lambda data: (".jpg", picture(data, lambda it: it, "JPEG")),
     "half the size": lambda data: (
         ".png", picture(data, lambda it: it.resize((it.width // 2, it.height // 2)), "PNG")
@@ -90,7 +97,7 @@ PICTURES: Mapping[str, Change] = {
     "metadata stripped": lambda data: (".png", picture(data, lambda it: it, "PNG")),
 }  # fmt: skip
 SOUNDS: Mapping[str, Change] = {
-    "one bit flipped": lambda data: (".wav", flipped(data, behind=b"data")),
+    "one byte flipped": lambda data: (".wav", flipped(data, behind=b"data")),
     "Ogg Vorbis": lambda data: (".ogg", sound(data, lambda it, rate: it, "OGG")),
     "half the rate": lambda data: (
         ".wav", sound(data, lambda it, rate: soxr.resample(it, rate, rate // 2), "WAV")
@@ -99,7 +106,7 @@ SOUNDS: Mapping[str, Change] = {
     "metadata stripped": lambda data: (".wav", sound(data, lambda it, rate: it, "WAV")),
 }  # fmt: skip
 TEXTS: Mapping[str, Change] = {
-    "one bit flipped": lambda data: (".json", flipped(data, behind=b'"text":')),
+    "one byte flipped": lambda data: (".json", flipped(data, behind=b'"text":')),
     "cut in half": _plain(lambda text: text[: len(text) // 2]),
     "re-ordered": _plain(_reordered),
     "one word in ten replaced": _plain(_replaced),

@@ -42,12 +42,20 @@ class Machine:
         """Run a command; return its exit code and its stdout."""
         done = subprocess.run(
             [GENMILL, *map(str, words)],
-            env=os.environ | {"GENMILL_HOME": str(self.folder / "home")},
+            env=self._environment,
             stdout=subprocess.PIPE,
             text=True,
             check=False,
         )
         return done.returncode, done.stdout.strip()
+
+    def start(self, *words: str, **settings: str) -> "subprocess.Popen[bytes]":
+        """Start a command with further settings, and go on."""
+        return subprocess.Popen([GENMILL, *words], env=self._environment | settings)
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {"GENMILL_HOME": str(self.folder / "home")}
 
     def version(self, model: str) -> dict:
         """The newest version of a model, as `model show --json` prints it."""

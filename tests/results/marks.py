@@ -1,32 +1,35 @@
 """What marks survive: for each medium and profile, 200 samples through the queue, then changed.
 
-Writes `results/marks.md`: what `genmill provenance verify` and each mark say of the samples, of
-changed copies of them, and of files that were never here.
+Each model is a case of its own (`make results ONLY=marks-voice`; ONLY=marks for all) and writes its
+rows to `results/marks/`; one that was run by this version is not run again. `results/marks.md` has
+the table of all that were.
 """
 
 import json
+import os
 import zipfile
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from tests.results.classifier import read_idx
 from tests.results.copies import CHANGES
 from tests.results.machine import DATA, PICTURES, Machine, Result
+from tests.results.marks_table import STRANGERS, WHOLE, Document, Row, row_of, table
+from worker.code_version import code_version
 
 COUNT = 200
 FOREIGN = {"image": 10_000, "audio": 1000, "text": 1000}
 PROFILES = ("none", "eu-art50", "cn-gb45438")
 MODELS = {  # short trainings: what samples show does not matter here
-    "digits": ("image", "gan", "mnist", ["--max-steps", "100"]),
-    "photos": ("image", "gan", "photos", ["--max-steps", "40"]),
-    "voice": ("audio", "wavenet", "spoken", ["--max-steps", "10"]),
-    "prose": ("text", "gpt", "shakespeare", ["--max-steps", "60"]),
+    "digits": ("image", "gan", "mnist", ["--max-steps", "300"]),
+    "photos": ("image", "gan", "photos", ["--max-steps", "60"]),
+    "voice": ("audio", "wavenet", "spoken", ["--max-steps", "40"]),
+    "prose": ("text", "gpt", "shakespeare", ["--max-steps", "200"]),
 }
 DATASETS = {
     "mnist": ("mnist",),
@@ -35,129 +38,112 @@ DATASETS = {
     "shakespeare": ("tinyshakespeare.txt",),
 }
 SETTINGS = {"prose": ["--set", "max_tokens=400"], "voice": ["--set", "seconds=0.5"]}
-HEAD = "| model | profile | files | verdicts | right sample | marks |"
+SUFFIX = {"image": ".png", "audio": ".wav", "text": ".json"}
+AT_ONCE = 250  # files of a command, whose line has a longest length
 PAGE = 1000  # characters of a text that no model wrote
-
-Document = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Row:
-    """What was found of some files of one kind."""
-
-    model: str
-    profile: str
-    files: str
-    found: Sequence[Document]
-    right: int  # that named the job and the sample that they were made from
-
-    def marks(self) -> str:
-        """How many files each mark was present in, damaged in, or does not say anything of."""
-        names = {each["mark"] for one in self.found for each in one["marks"]}
-        return "; ".join(f"{name} {told}" for name in sorted(names) if (told := self._told(name)))
-
-    def _told(self, name: str) -> str:
-        states = Counter(
-            each["state"] for one in self.found for each in one["marks"] if each["mark"] == name
-        )
-        kept = {state: states[state] for state in ("present", "damaged") if states[state]}
-        return ", ".join(f"{count} {state}" for state, count in kept.items())
-
-    def __str__(self) -> str:
-        verdicts = Counter(one["verdict"] for one in self.found)
-        told = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
-        cells = (self.model, self.profile, self.files, told, str(self.right), self.marks())
-        return f"| {' | '.join(cells)} |"
+FOLDER = PICTURES / "marks"
 
 
-def marks_and_changes(machine: Machine) -> list[Result]:
-    """Mark, change and verify samples of every medium; count files that are taken for ours."""
-    _prepare(machine)
-    rows = [
-        row for name in MODELS for profile in PROFILES for row in _of_job(machine, name, profile)
-    ]
-    rows += [row for name in MODELS for row in _strangers(machine, name)]
-    PICTURES.mkdir(exist_ok=True)
-    lines = [HEAD, "| --- " * 6 + "|", *map(str, rows)]
-    Path(PICTURES, "marks.md").write_text("\n".join(lines) + "\n", "utf-8")
+def marks_of(name: str, machine: Machine) -> list[Result]:
+    """Mark, change and verify samples of a model; count files that are taken for ours."""
+    rows = _known(name) or _measured(name, machine)
+    found = {each: rows for each in MODELS if (rows := _known(each))}
+    Path(PICTURES, "marks.md").write_text(table(found, code_version()), "utf-8")
     return [*map(_result, rows)]
+
+
+CASES = {f"marks-{name}": partial(marks_of, name) for name in MODELS}
+
+
+def _measured(name: str, machine: Machine) -> list[Row]:
+    _prepare(machine, name)
+    rows = [row for profile in PROFILES for row in _of_job(machine, name, profile)]
+    rows.append(_strangers(machine, name))
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    document = {"version": code_version(), "rows": [vars(row) for row in rows]}
+    (FOLDER / f"{name}.json").write_text(json.dumps(document, indent=1), "utf-8")
+    return rows
+
+
+def _known(name: str) -> list[Row]:
+    """What this version has measured; nothing if it has not."""
+    path = FOLDER / f"{name}.json"
+    document: Document = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    if document.get("version") != code_version():
+        return []
+    return [Row(**each) for each in document["rows"]]
 
 
 def _result(row: Row) -> Result:
     case = f"{row.model}, {row.profile}, {row.files}"
-    taken = sum(each["ours"] is True for each in row.found)
-    if row.profile == "strangers":
-        return Result(
-            case,
-            f"{taken} of {len(row.found)} taken for ours",
-            "<= 0.1%",
-            taken <= len(row.found) // 1000,
-        )
-    whole = row.files == "as downloaded"
-    least = COUNT if whole or row.files == "one bit flipped" else 0
-    figure = f"{taken} of {COUNT} ours, {row.right} by their number"
-    return Result(case, figure, f">= {least}", taken >= least)
+    intact, ours = row.verdicts.get("intact", 0), row.ours
+    if row.profile == STRANGERS:
+        most = row.count // 1000
+        figure = f"{ours} of {row.count:,} taken for ours"
+        return Result(case, figure, f"<= {most}", ours <= most)
+    figure = f"{intact} of {row.count} intact, {ours} ours, {row.right} by their number"
+    if row.files == WHOLE:
+        return Result(case, figure, f"{COUNT} intact", intact == row.right == COUNT)
+    return Result(case, figure, "0 intact", intact == 0)
 
 
-def _prepare(machine: Machine) -> None:
+def _prepare(machine: Machine, name: str) -> None:
     for purpose in ("signing", "watermark"):
         machine.run("key", "create", purpose)
-    for name, (source, *options) in DATASETS.items():
-        machine.run("dataset", "add", name, DATA / source, *options)
-    for name, (_, family, dataset, steps) in MODELS.items():
-        words = ["--dataset", dataset, "--name", name, "--seed", "1", *steps]
-        machine.run("enqueue", "train", family, *words, "--wait")
+    _, family, dataset, steps = MODELS[name]
+    source, *options = DATASETS[dataset]
+    machine.run("dataset", "add", dataset, DATA / source, *options)
+    words = ["--dataset", dataset, "--name", name, "--seed", "1", *steps]
+    machine.run("enqueue", "train", family, *words, "--wait")
 
 
 def _of_job(machine: Machine, name: str, profile: str) -> Iterator[Row]:
-    words = ["--count", str(COUNT), "--seed", "7", "--marks", profile, *SETTINGS.get(name, [])]
-    job = machine.run("enqueue", "generate", name, *words, "--wait")
-    folder = machine.folder / name / profile
+    seed = 7 + PROFILES.index(profile)  # or copies would be those of several jobs
+    words = ["--count", str(COUNT), "--seed", str(seed), "--marks", profile]
+    job = machine.run("enqueue", "generate", name, *words, *SETTINGS.get(name, []), "--wait")
+    folder, medium = machine.folder / name / profile, MODELS[name][0]
     machine.run("artifact", "download", job, "-o", folder / "samples", "--as", "files")
-    suffix = {"image": ".png", "audio": ".wav", "text": ".json"}[MODELS[name][0]]
-    samples = sorted((folder / "samples").glob(f"*{suffix}"))
-    yield _row(machine, (name, profile, "as downloaded"), job, samples)
-    for way, change in CHANGES[MODELS[name][0]].items():
-        target = folder / way.replace(" ", "-")
-        target.mkdir()
-        copies = []
-        for sample in samples:
-            ending, data = change(sample.read_bytes())
-            copies.append(target / f"{sample.stem}{ending}")
-            copies[-1].write_bytes(data)
-        yield _row(machine, (name, profile, way), job, copies)
+    samples = sorted((folder / "samples").glob(f"*{SUFFIX[medium]}"))
+    yield row_of((name, profile, WHOLE), job, samples, _verified(machine, samples))
+    for way, change in CHANGES[medium].items():
+        made = (
+            (f"{each.stem}{suffix}", data)
+            for each in samples
+            for suffix, data in [change(each.read_bytes())]
+        )
+        copies = _written(made, folder / way.replace(" ", "-"))
+        yield row_of((name, profile, way), job, copies, _verified(machine, copies))
 
 
-def _row(machine: Machine, named: tuple[str, str, str], job: str, files: Sequence[Path]) -> Row:
-    found = _verified(machine, files)
-    right = sum(
-        each["ours"] is True
-        and job in {each["job"], *each["also"]}
-        and each["sample"] == int(path.stem)
-        for path, each in zip(files, found, strict=True)
-    )
-    return Row(*named, found, right)
+def _written(files: Iterable[tuple[str, bytes]], folder: Path) -> list[Path]:
+    folder.mkdir(parents=True)
+    paths = []
+    for name, data in files:
+        paths.append(folder / name)
+        paths[-1].write_bytes(data)
+    return paths
 
 
 def _verified(machine: Machine, files: Sequence[Path]) -> list[Document]:
-    found = []
-    for first in range(0, len(files), 500):  # a command line has a longest length
-        _, out = machine.try_to_run("provenance", "verify", *files[first : first + 500], "--json")
-        found += json.loads(out)
-    return found
+    """What `genmill provenance verify` says of files, by as many processes as there are cores."""
+
+    def verify(some: Sequence[Path]) -> list[Document]:
+        return json.loads(machine.try_to_run("provenance", "verify", *some, "--json")[1])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [each for found in pool.map(verify, _parts(files)) for each in found]
 
 
-def _strangers(machine: Machine, name: str) -> Iterator[Row]:
+def _parts(files: Sequence[Path]) -> Iterator[Sequence[Path]]:
+    for first in range(0, len(files), AT_ONCE):
+        yield files[first : first + AT_ONCE]
+
+
+def _strangers(machine: Machine, name: str) -> Row:
     """Files of the same kind that no model made."""
-    folder = machine.folder / "strangers" / name
-    folder.mkdir(parents=True)
-    files = []
-    for file_name, data in STRANGERS[name]():
-        files.append(folder / file_name)
-        files[-1].write_bytes(data)
-    yield Row(
-        name, "strangers", f"{len(files):,} that were never here", _verified(machine, files), 0
-    )
+    files = _written(FOREIGN_FILES[name](), machine.folder / STRANGERS / name)
+    named = (name, STRANGERS, f"{len(files):,} that no model made")
+    return row_of(named, "", files, _verified(machine, files))
 
 
 def _digits() -> Iterator[tuple[str, bytes]]:
@@ -193,4 +179,4 @@ def _png(image: Image.Image) -> bytes:
     return target.getvalue()
 
 
-STRANGERS = {"digits": _digits, "photos": _photos, "voice": _recordings, "prose": _pages}
+FOREIGN_FILES = {"digits": _digits, "photos": _photos, "voice": _recordings, "prose": _pages}

@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from functools import partial
 
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.run import Simulation, broken, first_violation
@@ -19,7 +20,8 @@ def main() -> int:
         return run_one(options.seed, options.mutation, trace=options.trace)
     began = time.perf_counter()
     seeds = range(options.first, options.first + options.seeds)
-    found = first_violation(seeds, mutation=options.mutation, processes=options.processes)
+    how = {"mutation": options.mutation, "processes": options.processes}
+    found = first_violation(seeds, tell=partial(print, file=sys.stderr, flush=True), **how)
     if found is not None:
         print(f"seed {found[0]}: {found[1]}")
         return 1

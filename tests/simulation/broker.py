@@ -3,6 +3,7 @@
 `SimulatedApp` stands in for the Celery app that `worker.broker.doorbell` sends through.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ class SimulatedBroker:
     def __init__(self, world: "World") -> None:
         self._world = world
         self._messages: list[tuple[float, str]] = []  # when they arrive, and a shard's id
+        self._taken: deque[str] = deque(maxlen=5)  # the last ones, which a replica may still have
 
     def __len__(self) -> int:
         now = self._world.machine.now
@@ -46,11 +48,18 @@ class SimulatedBroker:
         if world.broker_is_away or not len(self):
             return None
         place = next(n for n, each in enumerate(self._messages) if each[0] <= world.machine.now)
-        return self._messages.pop(place)[1]
+        self._taken.append(self._messages.pop(place)[1])
+        return self._taken[-1]
 
     def wipe(self) -> None:
         """Forget every message."""
         self._messages.clear()
+
+    def fail_over(self) -> None:
+        """Let a replica take its place, which lacks some messages and still has some taken ones."""
+        random, now = self._world.machine.random, self._world.machine.now
+        kept = [each for each in self._messages if random.random() < 0.5]
+        self._messages = kept + [(now, each) for each in self._taken if random.random() < 0.5]
 
 
 class SimulatedApp:

@@ -31,7 +31,12 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 BEGAN = datetime.fromtimestamp(EPOCH, UTC).replace(tzinfo=None)
-KEPT = {"alembic_version", "models", "model_versions"}  # tables that a seed does not change
+# tables whose first rows are those of the template
+KEPT = {"alembic_version", "models", "model_versions", "datasets", "dataset_versions"}
+FORGET = (
+    "DELETE FROM model_versions WHERE job_id IS NOT NULL",
+    "DELETE FROM models WHERE id NOT IN (SELECT model_id FROM model_versions)",
+)
 
 
 class SimulatedDatabase(Database):
@@ -59,6 +64,8 @@ class SimulatedDatabase(Database):
         self.driver.execute("PRAGMA foreign_keys = OFF")
         for name in self._tables:
             self.driver.execute(f"DELETE FROM {name}")
+        for statement in FORGET:
+            self.driver.execute(statement)
         self.driver.execute("PRAGMA foreign_keys = ON")
 
     @contextmanager
@@ -71,6 +78,8 @@ class SimulatedDatabase(Database):
     def write(self) -> Iterator[Session]:
         world, before = self.world, self.driver.total_changes
         self._reach()
+        if world.database_is_read_only:
+            raise Unreachable("the database takes no writes")
         if world.happens("busy"):
             raise Busy("the database is busy")
         fate = world.one_of("commit_lost", "commit_unheard", "died_before", "died_after")
@@ -111,7 +120,7 @@ class SimulatedDatabase(Database):
             raise Unreachable("the connection was lost at COMMIT")
 
     def _time(self) -> datetime:
-        return BEGAN + timedelta(seconds=self.world.machine.tick())
+        return BEGAN + timedelta(seconds=self.world.machine.tick() + self.world.clock_ahead_s)
 
     def _clock(self, _format: str, _now: str) -> str:
         return self._time().isoformat(" ", "microseconds")

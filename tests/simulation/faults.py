@@ -1,5 +1,6 @@
 """The faults of a world: how likely each is by itself, and those that somebody brings about."""
 
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,9 @@ AT_MOST = {
     "differs": 0.5,
     "cancel": 0.5,
     "retry": 0.5,
+    "keep": 0.5,
 }
+CLOCKS_AHEAD_S = (0, 0, 5, 90)
 PAUSE_S = 20.0  # between two faults that are brought about, on average
 
 
@@ -46,6 +49,7 @@ class Faults:
             *(self._freeze, self._drain, self._wipe),
             *(self._ring_again, self._lose_power),
             *(self._take_away_database, self._take_away_store, self._take_away_broker),
+            *(self._fail_over_database, self._fail_over_broker, self._spoil_checkpoint),
         ]
         random = world.machine.random
         self._kinds = random.sample(kinds, random.randint(1, 5))
@@ -116,10 +120,39 @@ class Faults:
         if self._world.machine.random.random() < 0.5:
             self._world.broker.wipe()
 
-    def _take_away(self, what: str) -> None:
+    def _fail_over_database(self) -> None:
+        """The database goes, and comes back as a replica whose clock may be ahead.
+
+        At first the replica takes no writes.
+        """
+        ahead_s = self._world.machine.random.choice(CLOCKS_AHEAD_S)
+        self._world.say(f"the database fails over, its clock is {ahead_s:g} s ahead")
+        self._world.clock_ahead_s += ahead_s
+        self._take_away("database_is_away", at_most_s=10)
+        self._take_away("database_is_read_only")
+
+    def _fail_over_broker(self) -> None:
+        self._take_away("broker_is_away", at_most_s=10)
+        self._world.broker.fail_over()
+
+    def _spoil_checkpoint(self) -> None:
+        """Delete the object of a checkpoint, or change its bytes."""
+        driver, objects = self._world.services.database.driver, self._world.store.objects
+        rows = driver.execute("SELECT key FROM checkpoints ORDER BY key").fetchall()
+        keys = [key for (key,) in rows if key in objects]
+        if not keys:
+            return
+        key = self._world.machine.random.choice(keys)
+        self._world.say(f"spoils the checkpoint {key}")
+        self._world.spoiled.add(key)
+        lost = objects.pop(key)
+        if self._world.machine.random.random() < 0.5:
+            objects[key] = replace(lost, data=b"damaged")
+
+    def _take_away(self, what: str, *, at_most_s: float = 1e9) -> None:
         machine = self._world.machine
         left_s = self._world.calm_at - machine.now
-        seconds = min(machine.random.expovariate(1 / 30), left_s)
+        seconds = min(machine.random.expovariate(1 / 30), left_s, at_most_s)
         self._world.say(f"{what} for {seconds:g} s")
         setattr(self._world, what, True)
         machine.later(seconds, lambda: setattr(self._world, what, False))

@@ -19,8 +19,16 @@ WHERE batch_id IS NULL OR batch_id IN (SELECT id FROM batches WHERE complete_at 
 """
 SHARDS = """
 SELECT hex(id), hex(job_id), status, fence, claims, failures, releases, hex(owner), lease_until,
-not_before, (SELECT count(*) FROM artifacts WHERE shard_id = shards.id AND kind = 'samples'),
+not_before, (SELECT count(*) FROM artifacts WHERE shard_id = shards.id AND kind = 'samples') +
+(SELECT count(*) FROM model_versions WHERE model_versions.job_id = shards.job_id),
 (SELECT count(*) FROM attempts WHERE shard_id = shards.id), waiting FROM shards
+"""
+CHECKPOINTS = """
+SELECT hex(shard_id), step, key, lower(hex(sha256)), bad, created_at FROM checkpoints
+"""
+LOST_SINCE_PROGRESS = """
+SELECT count(*) FROM attempts WHERE hex(shard_id) = :shard AND outcome = 'lost' AND fence >=
+coalesce((SELECT fence FROM checkpoints WHERE hex(shard_id) = :shard ORDER BY step DESC), 0)
 """
 TOUCHED = """
 SELECT hex(shards.id) FROM batches JOIN jobs ON jobs.batch_id = batches.id
@@ -53,7 +61,7 @@ class Job(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """A row of `shards`, with the numbers of its artifacts and of its recorded attempts."""
+    """A row of `shards`, with what it has made, and the number of its recorded attempts."""
 
     id: str
     job: str
@@ -65,9 +73,20 @@ class Shard(NamedTuple):
     owner: str
     lease_until: str | None
     not_before: str
-    artifacts: int
+    made: int  # objects of samples, or model versions
     attempts: int
     waiting: int
+
+
+class Checkpoint(NamedTuple):
+    """A row of `checkpoints`."""
+
+    shard: str
+    step: int
+    key: str
+    sha256: str
+    bad: int
+    created_at: str
 
 
 class Invariants:
@@ -77,6 +96,7 @@ class Invariants:
         self._world = world
         self.jobs: dict[str, Job] = {}
         self.shards: dict[str, Shard] = {}
+        self.checkpoints: dict[tuple[str, int], Checkpoint] = {}
 
     def check(self, actor: str, now: str) -> Iterator[str]:
         """What the transaction of `actor`, a worker's boot id or nothing, broke."""
@@ -95,6 +115,7 @@ class Invariants:
                 if old is not None and old != row:
                     yield from self._change(old, row, actor, now)
         yield from self._whole_jobs(jobs, shards)
+        yield from self._checkpoints(shards, actor)
         if missing := (self.jobs.keys() - jobs.keys()) | (self.shards.keys() - shards.keys()):
             yield f"{missing} have vanished"
         self.jobs, self.shards = jobs, shards
@@ -115,8 +136,8 @@ class Invariants:
             yield f"job {new.id} is {new.status} after job {before.id}, which is {before.status}"
 
     def _shard(self, old: Shard | None, new: Shard, job: Job) -> Iterator[str]:
-        if new.artifacts != (new.status == "succeeded"):
-            yield f"shard {new.id} is {new.status} with {new.artifacts} artifacts"
+        if new.made != (new.status == "succeeded"):
+            yield f"shard {new.id} is {new.status} and has made {new.made}"
         if (new.status == "running") != (new.lease_until is not None):
             yield f"shard {new.id} is {new.status} with a lease until {new.lease_until}"
         if new.status == "running" and job.status != "running":
@@ -130,11 +151,19 @@ class Invariants:
             yield f"shard {new.id} has fence {new.fence} after {new.claims} claims"
         if new.attempts + (new.status in {"running", "succeeded"}) != new.fence:
             yield f"shard {new.id} is {new.status} at fence {new.fence}, ended: {new.attempts}"
-        lost = new.claims - new.failures - new.releases
-        if lost > self._world.services.settings.max_claims:
-            yield f"shard {new.id} was lost {lost} times and goes on"
+        if new.status in OPEN and self._lost(new) > self._world.services.settings.max_claims:
+            yield f"shard {new.id} was lost {self._lost(new)} times and goes on"
         if new.failures > self._world.services.settings.max_failures:
             yield f"shard {new.id} has failed {new.failures} times and goes on"
+
+    def _lost(self, shard: Shard) -> int:
+        """Its claims that were lost or go on, without those before its newest checkpoint."""
+        lost = shard.claims - shard.failures - shard.releases
+        if lost <= self._world.services.settings.max_claims:
+            return lost
+        execute = self._world.services.database.driver.execute
+        [since] = execute(LOST_SINCE_PROGRESS, {"shard": shard.id}).fetchone()
+        return int(since) + (shard.status == "running")
 
     def _change(self, old: Shard, new: Shard, actor: str, now: str) -> Iterator[str]:
         """What may become of a shard, and who may do it."""
@@ -161,6 +190,22 @@ class Invariants:
         expired = expired or old.owner in self._world.killed
         if new.status in OPEN and not expired:
             yield f"{actor} took shard {new.id} under the lease of {old.owner}: {old} {new}"
+
+    def _checkpoints(self, shards: dict[str, Shard], actor: str) -> Iterator[str]:
+        """Only the holder of a shard records what it can resume from, and nothing whole is bad."""
+        execute, store = self._world.services.database.driver.execute, self._world.store
+        found = {row[:2]: Checkpoint(*row) for row in execute(CHECKPOINTS)}
+        for key, new in found.items():
+            if new == self.checkpoints.get(key):
+                continue
+            shard, whole = shards[new.shard], store.holds(new.key, new.sha256)
+            if new.bad and whole:
+                yield f"the checkpoint {new.step} of shard {shard.id} is marked, and it is whole"
+            if not (new.bad or whole or new.key in self._world.spoiled):
+                yield f"the checkpoint {new.step} of shard {shard.id} is not in the store"
+            if not new.bad and shard.status != "cancelled" and shard.owner != actor:
+                yield f"{actor} recorded a checkpoint of shard {shard.id}, held by {shard.owner}"
+        self.checkpoints = found
 
     def _whole_jobs(self, jobs: dict[str, Job], shards: dict[str, Shard]) -> Iterator[str]:
         for job in jobs.values():

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 from types import SimpleNamespace
 from typing import Any
@@ -10,8 +11,9 @@ from unittest.mock import patch
 
 from sqlalchemy import Integer, bindparam, null, select, text, update
 
-from db import attempts, chains, due, jobs, leases, moves, reaping, renewals, shards
+from db import attempts, chains, checkpoints, due, jobs, leases, moves, reaping, renewals, shards
 from db.columns import Id, UtcDateTime
+from db.errors import Unreachable
 from db.session import Now, clock
 from db.states import JobState, ShardState
 from db.tables import SHARDS, Job
@@ -20,6 +22,7 @@ from tests.simulation.database import SimulatedDatabase
 from tests.simulation.processes import Client
 from tests.simulation.store import SimulatedStore
 from worker.services import dead_workers, finalize
+from worker.shards import train
 from worker.store.base import Blob
 
 Mutation = Callable[[], AbstractContextManager[object]]
@@ -183,6 +186,38 @@ def collected_while_it_runs() -> AbstractContextManager[object]:
     return patch.object(garbage.jobs, "collectable", any_job)
 
 
+def checkpoints_without_a_fence() -> AbstractContextManager[object]:
+    return patch.object(checkpoints, "hold", lambda *_: None)
+
+
+def checkpoints_are_marked_in_an_outage() -> AbstractContextManager[object]:
+    fetch = train._fetch
+
+    def condemn(services: Any, found: Any, lease: Any, folder: Any) -> Any:
+        try:
+            return fetch(services, found, lease, folder)
+        except Unreachable:
+            mark = partial(shards.mark_bad, shard_id=found.shard_id, step=found.step)
+            services.database.transact(mark)
+            return None
+
+    return patch.object(train, "_fetch", condemn)
+
+
+def retries_begin_anew() -> AbstractContextManager[object]:
+    find = shards.checkpoints_of_line
+
+    def own(session: Any, job_id: str) -> list[Any]:
+        ids = [each.id for each in jobs.shards_of(session, job_id)]
+        return [each for each in find(session, job_id) if each.shard_id in ids]
+
+    return patch.object(shards, "checkpoints_of_line", own)
+
+
+def orders_end_without_a_selection() -> AbstractContextManager[object]:
+    return patch.object(finalize, "settle_orders", lambda _, job_ids: job_ids)
+
+
 def cancel_leaves_the_shards() -> AbstractContextManager[object]:
     def end(session: Any, job: Any, new: JobState, *, reason: str) -> None:
         error = reason if new is JobState.FAILED else None
@@ -245,6 +280,10 @@ MUTATIONS: dict[str, Mutation] = {
         commit_without_a_flush,
         keys_can_be_overwritten,
         collected_while_it_runs,
+        checkpoints_without_a_fence,
+        checkpoints_are_marked_in_an_outage,
+        retries_begin_anew,
+        orders_end_without_a_selection,
         cancel_leaves_the_shards,
         nobody_moves_chains_on,
         a_lost_answer_counts_as_success,

@@ -4,14 +4,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 
-from db import jobs, schedules
+from db import datasets, jobs, schedules
 from db.columns import id_bytes, new_id
 from db.errors import Draining, GenmillError, Refused, Unreachable
+from db.interventions import end_early
 from db.states import FINAL
+from db.tables import DatasetVersion
 from scheduler.dispatch.rounds import run_round
 from scheduler.submission.batches import enqueue_batch
 from scheduler.submission.enqueue import enqueue, retry
@@ -41,11 +44,17 @@ class SimulatedContext(WorkerContext):
     def __init__(self, services: Services) -> None:
         super().__init__(services, device=None)  # type: ignore[arg-type] # nothing is computed
 
+    networks: Any = SimpleNamespace(make_room=lambda work: work())  # there is no memory to free
+
     def beat_pause_s(self, shortest_s: float) -> float:
         return self.services.settings.lease_s / 4
 
     def keys_in_memory(self) -> list[int]:
         return [*self._pinned]
+
+    def dataset(self, reference: str) -> tuple[DatasetVersion, Any]:
+        with self.services.database.read() as session:
+            return datasets.resolve(session, reference)[1], None
 
 
 class Worker:
@@ -141,6 +150,9 @@ class Client:
         if self._world.happens("cancel"):
             time.sleep(self._world.machine.random.expovariate(1 / 30))
             self._cancel(job_id)
+        elif spec.kind == "train" and self._world.happens("keep"):
+            time.sleep(self._world.machine.random.expovariate(1 / 30))
+            self._keep(job_id)
         status = self._follow(job_id)
         if status in {"failed", "cancelled"} and self._world.happens("retry"):
             self._retry(job_id)
@@ -197,11 +209,20 @@ class Client:
                 call.reply = job_id
 
     def _cancel(self, job_id: str) -> None:
-        transact = self._world.services.database.transact
+        self._ask("cancel", job_id, jobs.cancel)
+
+    def _keep(self, job_id: str) -> None:
+        """Tell a training to end early, and to keep its best weights."""
+        self._ask("keep", job_id, end_early)
+
+    def _ask(self, what: str, job_id: str, step: Callable[..., Any]) -> None:
+        """Ask for a change of a job until there is an answer."""
         while True:
-            asked = self._world.history.call(self._name, "cancel", job=job_id)
-            with asked as call, suppress(Unreachable):
-                call.reply = transact(partial(jobs.cancel, job_id=job_id))
+            with (
+                self._world.history.call(self._name, what, job=job_id) as call,
+                suppress(Unreachable),
+            ):
+                call.reply = self._world.services.database.transact(partial(step, job_id=job_id))
             if call.reply is not None:
                 return
             time.sleep(1)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 SELDOM = {
+    "bringing late times back",  # no clock goes back
     "collecting garbage of jobs",
     "deleting old data",
     "writing the ledger",
@@ -26,6 +27,7 @@ HAS_WORK = {
     "deleting unfinished batches": "SELECT 1 FROM batches",
     "deleting old data": "SELECT 1 FROM jobs",
     "writing the ledger": "SELECT 1 FROM jobs WHERE status = 'succeeded'",
+    "taking down what has expired": "SELECT 1 FROM publications",
 }
 
 

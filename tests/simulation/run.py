@@ -13,21 +13,24 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from db import models, schema
+from db import datasets, models, schema
 from db.session import Database
 from scheduler.submission import enqueue
 from scheduler.submission.requests import Request
 from tests.simulation import stand_ins
 from tests.simulation.database import SimulatedDatabase
 from tests.simulation.mutations import MUTATIONS
-from tests.simulation.world import SPECS, Violation, World
+from tests.simulation.requests import DATA, MODEL, SPECS, WRITER
+from tests.simulation.training import SHAPE
+from tests.simulation.world import Violation, World
 from worker.families import find_family
 from worker.services import Services
 from worker.settings import Settings
 from worker.specs import Spec
 
 DIGEST = "0" * 64
-SEEDS_AT_ONCE = 2000  # of one process
+SPLITS = ("train", "validation", "test")
+SEEDS_AT_ONCE = 1000  # of one process
 GC_OBJECTS = 100_000  # new ones, between two collections
 
 
@@ -76,15 +79,26 @@ class Simulation(ExitStack):
 
 
 def first_violation(
-    seeds: range, *, mutation: str | None = None, processes: int = 1
+    seeds: range,
+    *,
+    mutation: str | None = None,
+    processes: int = 1,
+    tell: Callable[[str], object] = lambda _: None,
 ) -> tuple[int, str] | None:
-    """The first of the seeds that breaks a rule, and how; None if none does."""
-    if processes == 1:
-        return _first_of(seeds, mutation)
+    """The first of the seeds that breaks a rule, and how; None if none does.
+
+    `tell` is told how far it is.
+    """
     parts = [seeds[at : at + SEEDS_AT_ONCE] for at in range(0, len(seeds), SEEDS_AT_ONCE)]
-    with get_context("spawn").Pool(processes) as pool:
-        found = pool.imap(partial(_first_of, mutation=mutation), parts)
-        return next((each for each in found if each is not None), None)
+    run = partial(_first_of, mutation=mutation)
+    with get_context("spawn").Pool(processes) if processes > 1 else nullcontext() as pool:
+        for part, found in zip(
+            parts, pool.imap(run, parts) if pool else map(run, parts), strict=True
+        ):
+            if found is not None:
+                return found
+            tell(f"seeds {part.start:,} to {part.stop - 1:,}: no violation")
+    return None
 
 
 def prepared(template: Path) -> Callable[..., Request]:
@@ -99,7 +113,8 @@ def prepared(template: Path) -> Callable[..., Request]:
         if request is None:  # of a retry
             return prepare(now, spec, ranges=ranges, **options)
         options.pop("shard_size", None)
-        return replace(request, ranges=ranges or request.ranges, columns=options)
+        columns = request.columns | options
+        return replace(request, ranges=ranges or request.ranges, columns=columns)
 
     return prepare_again
 
@@ -120,19 +135,27 @@ def _first_of(seeds: range, mutation: str | None) -> tuple[int, str] | None:
 
 
 def make_template(path: Path) -> None:
-    """A migrated database with a model `tiny`."""
+    """A migrated database with models of pictures and of texts, and pictures to train on."""
     schema.upgrade(f"sqlite:///{path}")
     database = Database(f"sqlite:///{path}")
-    family = find_family("vae")
-    params = family.params.model_validate({}).model_dump(mode="json")
-    add = partial(
-        models.add_version,
-        name="tiny",
-        family="vae",
-        params=params,
-        files={},
-        weights_sha256=DIGEST,
-        metrics={"samples_per_second": 1000.0},
-    )
-    database.transact(add)
+    with database.write() as session:
+        for name, family in ((MODEL, "vae"), (WRITER, "gpt")):
+            params = find_family(family).params.model_validate({}).model_dump(mode="json")
+            models.add_version(
+                session,
+                name=name,
+                family=family,
+                params=params,
+                files={},
+                weights_sha256=DIGEST,
+                metrics={"samples_per_second": 1000.0},
+            )
+        datasets.add_version(
+            session,
+            name=DATA,
+            kind="image",
+            manifest_key="datasets/blobs/pictures",
+            manifest_sha256=DIGEST,
+            summary={"labels": [], "counts": dict.fromkeys(SPLITS, 8), "shape": SHAPE},
+        )
     database.dispose()

@@ -172,10 +172,26 @@ class Thread:
             self._ended = True
 
 
+class Timer(Thread):
+    """In place of `threading.Timer`."""
+
+    def __init__(self, interval: float, function: Callable[[], object]) -> None:
+        super().__init__()
+        self._interval, self._function = interval, function
+        self._cancelled = Event()
+
+    def run(self) -> None:
+        if not self._cancelled.wait(self._interval):
+            self._function()
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+
 class Threading:
     """In place of the module `threading`."""
 
-    Event, Lock, RLock, Thread = Event, Lock, Lock, Thread
+    Event, Lock, RLock, Thread, Timer = Event, Lock, Lock, Thread, Timer
 
     def __getattr__(self, name: str) -> object:
         return getattr(threading, name)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from db.errors import NotFound, Unreachable
+from db.errors import DigestMismatch, NotFound, Unreachable
 from worker.store.base import Blob, ObjectStore, digest_in_key, require_equal
 
 if TYPE_CHECKING:
@@ -33,6 +33,11 @@ class SimulatedStore(ObjectStore):
     def __init__(self, world: "World") -> None:
         self._world = world
         self.objects: dict[str, Object] = {}
+
+    def holds(self, key: str, sha256: str) -> bool:
+        """Whether an object is there and whole, however the network is."""
+        found = self.objects.get(key)
+        return found is not None and hashlib.sha256(found.data).hexdigest() == sha256
 
     def lose_power(self) -> None:
         """Lose what was not flushed."""
@@ -59,6 +64,12 @@ class SimulatedStore(ObjectStore):
     @contextmanager
     def open(self, key: str, *, start: int = 0, stop: int | None = None) -> Iterator[BinaryIO]:
         yield io.BytesIO(self._find(key).data[start:stop])
+
+    def fetch(self, key: str, path: Path, *, sha256: str | None = None, **_: object) -> None:
+        data = self._find(key).data
+        if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+            raise DigestMismatch(f"object {key} is damaged")
+        path.write_bytes(data)
 
     def stat(self, key: str) -> Blob:
         return Blob(key, digest_in_key(key), len(self._find(key).data))

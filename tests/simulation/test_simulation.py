@@ -1,17 +1,16 @@
 """Seeds of the simulation: the protocol holds, and the same seed lives through the same world."""
 
-import os
 from collections import deque
 from collections.abc import Iterator
 
 import pytest
 
+from tests.simulation import run
 from tests.simulation.mutations import MUTATIONS
-from tests.simulation.run import Simulation, first_violation
+from tests.simulation.run import Simulation
 from tests.simulation.world import Violation
 
 SEEDS = 30  # some seconds
-MANY = int(os.environ.get("GENMILL_SEEDS", "5000"))
 FOUND_WITHIN = 10_000
 
 
@@ -47,9 +46,12 @@ def test_each_rule_that_is_left_out_is_found(simulation, name):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(7200)
-def test_no_seed_of_very_many_breaks_a_rule():
-    assert first_violation(range(MANY), processes=os.cpu_count() or 1) is None
+def test_processes_share_the_seeds(monkeypatch):
+    monkeypatch.setattr(run, "SEEDS_AT_ONCE", 50)
+    told = []
+    assert run.first_violation(range(200, 400), processes=2, tell=told.append) is None
+    assert told[0] == "seeds 200 to 249: no violation"
+    assert len(told) == 4
 
 
 def traced(simulation: Simulation, seed: int) -> list[str]:

@@ -5,9 +5,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from db import jobs
 from db.commits import NewArtifact, NewIndex, blob_prefix
 from db.errors import BadInput, Draining, Stopped, Unreachable
+from db.orders import VERDICTS
+from worker.services.verdicts import PASSED, SHORT, Verdicts
 from worker.shards.context import ShardResult, WorkerContext
 from worker.shards.storing import Part
 
@@ -41,21 +45,12 @@ class SimulatedWork:
         for done in range(steps):
             part.lease.progress(done, steps, "samples")
             world.machine.sleep(world.machine.random.expovariate(1 / world.step_s))
-            self._fail_as_told(claim.job_id)
+            fail_as_told(world, claim.job_id)
         part.lease.progress(steps, steps, "samples")
         data = f"{claim.job_id} {claim.start} {claim.stop}"
         if world.happens("differs"):
             data += f" as attempt {claim.fence} made it"
         return self._store(context, part, data.encode())
-
-    def _fail_as_told(self, job_id: str) -> None:
-        fate = self._world.one_of("work_fails", "work_is_refused", "process_panics")
-        if fate is None:
-            return
-        if fate == "process_panics":
-            self._world.die()
-        self._world.blamed.add(job_id)
-        raise RuntimeError("it broke") if fate == "work_fails" else BadInput("it is no picture")
 
     def _store(self, context: WorkerContext, part: Part, data: bytes) -> ShardResult:
         claim = part.lease.claim
@@ -68,6 +63,32 @@ class SimulatedWork:
         made = NewArtifact(
             "samples", name, blob.key, blob.sha256, blob.size, "application/x-tar", index
         )
+        if part.pinned.spec.accept is not None:
+            return ShardResult([made, self._judge(context, part, samples)])
         ends = claim.alone and self._world.stores_manifests
         manifest = jobs.manifest_to_be(claim, part.job.spec_hash, [made]) if ends else None
         return ShardResult([made], manifest=manifest)
+
+    def _judge(self, context: WorkerContext, part: Part, samples: range) -> NewArtifact:
+        """Store the verdicts on samples of an order."""
+        claim, none = part.lease.claim, np.zeros((len(samples), 0), np.float32)
+        codes = [PASSED if self._world.accepts(each) else SHORT for each in samples]
+        values = np.zeros(len(samples), np.float32)
+        found = Verdicts(samples.start, np.array(codes, np.uint8), values, none, 0.0)
+        prefix = blob_prefix(claim.job_id)
+        blob = context.services.store.put_bytes(prefix, found.encode(), durable=False)
+        place = (blob.key, blob.sha256, blob.size)
+        return NewArtifact(
+            VERDICTS, f"verdicts-{claim.idx:06d}.npz", *place, "application/octet-stream"
+        )
+
+
+def fail_as_told(world: "World", job_id: str) -> None:
+    """Let a step of a job's work fail, or its process die, if the world says so."""
+    fate = world.one_of("work_fails", "work_is_refused", "process_panics")
+    if fate is None:
+        return
+    if fate == "process_panics":
+        world.die()
+    world.blamed.add(job_id)
+    raise RuntimeError("it broke") if fate == "work_fails" else BadInput("it is no picture")

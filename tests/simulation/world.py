@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,15 +17,16 @@ from tests.simulation.database import SimulatedDatabase
 from tests.simulation.faults import Faults, choose_rates
 from tests.simulation.invariants import Invariants
 from tests.simulation.processes import Client, Worker, run_schedule, run_scheduler
+from tests.simulation.requests import ask
 from tests.simulation.rounds import run_if_needed
 from tests.simulation.settings import settings
 from tests.simulation.store import SimulatedStore
 from tests.simulation.threads import Killed, Machine, Process
+from tests.simulation.training import SimulatedTraining
 from tests.simulation.work import SimulatedWork
 from worker.broker import doorbell
 from worker.services import dead_workers, ledger
 from worker.shards import attempt
-from worker.specs import parse_spec
 from worker.store.packs import PackReader
 
 CALM_AT_S = 200.0  # the latest time at which faults cease
@@ -36,15 +36,9 @@ COLLECTED_AFTER_S = 3700.0  # garbage is, in some worlds
 COLLECTED = 0.1
 NOWHERE = Path("nowhere")
 PROMPT = 0.4  # of the answers
-BATCHED = 0.1  # of the clients submit a batch
 SCHEDULED = 0.05  # a schedule fires, in some worlds
 DOOMS = [*[None] * 40, "process_panics", "work_fails"]
-LINES = [
-    '{"kind": "generate", "model": "tiny", "count": 4, "seed": 1, "custom_id": "a"}',
-    '{"kind": "generate", "model": "tiny", "count": 2, "seed": 2}',
-    '{"kind": "generate", "model": "tiny", "count": 2, "seed": 3, "after": "a"}',
-]
-SPECS = [parse_spec({"kind": "generate", "model": "tiny", "count": n, "seed": n}) for n in (1, 6)]
+ACCEPTED = [0.2, 0.6, 0.95]  # of the samples of an order
 
 
 class Violation(AssertionError):
@@ -70,6 +64,10 @@ class World:
         self.doom = random.choice(DOOMS)  # of every attempt, even in calm
         self.stores_manifests = random.random() < 0.7
         self.database_is_away = self.store_is_away = self.broker_is_away = False
+        self.database_is_read_only = False
+        self.clock_ahead_s = 0.0  # the database's
+        self.accepted = random.choice(ACCEPTED)
+        self.spoiled: set[str] = set()  # keys of objects that somebody has deleted or changed
         self.history = History(self.machine.tick)
         self.store, self.broker = SimulatedStore(self), SimulatedBroker(self)
         self.services: Any = SimpleNamespace(
@@ -127,6 +125,10 @@ class World:
                 return fault
         return None
 
+    def accepts(self, sample: int) -> bool:
+        """Whether an order accepts the sample of this number."""
+        return (sample * 7919 + self.seed * 104729) % 1000 < self.accepted * 1000
+
     def latency(self) -> None:
         """Let the current thread wait for an answer, which often comes before anything else."""
         if self.machine.random.random() < PROMPT:
@@ -154,7 +156,7 @@ class World:
         actor = in_hex(worker.boot_id) if worker else ""
         now = self.database_time()
         before = (self.invariants.jobs, self.invariants.shards)
-        self._violate(self.invariants.check(actor, now))
+        self.violate(self.invariants.check(actor, now))
         if self.trace is not None:
             self._tell_changes(*before)
 
@@ -162,7 +164,8 @@ class World:
         """The database's time as it stores times."""
         return str(self.services.database.now().isoformat(" ", "microseconds")[:26])
 
-    def _violate(self, found: Iterator[str]) -> None:
+    def violate(self, found: Iterator[str]) -> None:
+        """End the simulation if anything was found."""
         lines = list(found)
         if lines:
             for line in lines:
@@ -214,15 +217,7 @@ class World:
         self.machine.later(pause_s, lambda: self._keep(process.name, main))
 
     def _live(self, name: str) -> None:
-        random = self.machine.random
-        count = random.choice([1, 2, 3])
-        bounds = sorted({0, 6, *random.sample(range(1, 6), count - 1)})
-        ranges = list(pairwise(bounds))
-        then = [SPECS[0]] if random.random() < 0.2 else []
-        if random.random() < BATCHED:
-            Client(self, name).run_batch(LINES[: random.randint(1, len(LINES))])
-        else:
-            Client(self, name).run(SPECS[1], then, ranges)
+        ask(Client(self, name), self.machine.random)
         self._busy -= 1
 
     def _plan(self) -> None:
@@ -237,9 +232,9 @@ class World:
         if not self._over:
             rows = [*self.invariants.jobs.values(), *self.invariants.shards.values()]
             waiting = [str(row) for row in rows if row.status not in FINAL]
-            self._violate(iter([f"not ended in {BOUND_S:g} s of calm: {waiting}, {self._busy}"]))
-        self._violate(contradictions(self))
-        self._violate(audit(self))
+            self.violate(iter([f"not ended in {BOUND_S:g} s of calm: {waiting}, {self._busy}"]))
+        self.violate(contradictions(self))
+        self.violate(audit(self))
         if self.machine.random.random() >= COLLECTED:
             self.machine.stop()
             return
@@ -248,8 +243,8 @@ class World:
         self.machine.later(1.5 * self.services.settings.loop_s, self._look_for_garbage)
 
     def _look_for_garbage(self) -> None:
-        self._violate(left_over(self))
-        self._violate(audit(self))
+        self.violate(left_over(self))
+        self.violate(audit(self))
         self.machine.stop()
 
     def is_at_work(self, process: Process) -> bool:
@@ -283,6 +278,7 @@ class World:
                 (rounds, "reap_dead_workers", self._reap_dead_workers),
                 (doorbell, "celery_app", lambda _: app),
                 (ledger, "sign_head", lambda _: None),  # there is no disk with keys
+                *SimulatedTraining(self).stand_ins(),
             ):
                 stack.enter_context(patch.object(place, name, value))
             yield

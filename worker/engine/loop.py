@@ -31,7 +31,6 @@ MAX_ROLL_BACKS = 2  # the next bad validation fails the run
 ORDERS = (Draining, Cancelled)  # that leave a checkpoint
 LOWER_RATE = "no version was written; a lower lr may help"
 SPEED_STEPS, SPEED_SHARE, SPEED_S = 20, 0.05, 10.0  # steps, share and seconds: it is known then
-TOO_FEW = "; it will not have seen all of its data once: expect rough samples, or noise"
 
 
 @dataclass
@@ -201,8 +200,11 @@ class Loop:
         told = (
             f"{speed:.3g} steps/s: the budget holds about {steps:,.0f} steps, {epochs:.2g} epochs"
         )
-        few = epochs < 1 and not self.training.parent
-        self.monitor.log(f"{told}{TOO_FEW if few else ''}", level="warning" if few else "info")
+        family = self.training.family
+        if self.training.parent is None and family.is_short(steps, epochs):
+            self.monitor.log(f"{told}; {family.least}", level="warning")
+        else:
+            self.monitor.log(told)
 
     def read_losses(self) -> None:
         """Read the losses that a GPU may still compute; roll back if one is not finite."""

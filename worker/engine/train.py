@@ -32,8 +32,8 @@ class Trained:
     `metrics` holds the validation losses of the version's weights and their step (`kept_step`),
     `steps`, `epochs`, `seconds`, `samples_per_second`, the measured speed of generation, and
     `row_bytes`, the memory that one row of a forward pass takes; and that the run `ended_early`, if
-    it did. `stage_seconds` are those outside the budget, by stage, and `warnings` say what is wrong
-    with the samples of the last page.
+    it did. `stage_seconds` are those outside the budget, by stage, and `warnings` say that the run
+    was too short, and what is wrong with the samples of the last page.
     """
 
     folder: Path
@@ -107,7 +107,7 @@ def _finish(loop: Loop, laps: Laps) -> Trained:
     laps.end(STORING)
     loop.background.wait()
     (page,) = pages
-    warnings = _faults(loop, page)
+    warnings = [*_shortness(loop), *_faults(loop, page)]
     laps.end(MEASURING)
     reports = [page.report, (curves.name, curves, "image/png")]
     first = [folder / loop.network.weights_file, folder / CONFIG]
@@ -142,6 +142,16 @@ def _make_page(loop: Loop, network: Network) -> LastPage:
         return last_page(
             network, loop.training, after_step=loop.report_to_the_end, after_rows=advance
         )
+
+
+def _shortness(loop: Loop) -> list[str]:
+    """That the run was too short, if it began from nothing."""
+    training, steps = loop.training, loop.state.step
+    epochs = loop.run.epochs(steps)
+    if training.parent is not None or not training.family.is_short(steps, epochs):
+        return []
+    told = f"the training was short, of {steps:,} steps and {epochs:.2g} epochs"
+    return [f"{told}; {training.family.least}"]
 
 
 def _faults(loop: Loop, page: LastPage) -> list[str]:

@@ -28,17 +28,16 @@ def add_distances(
 
 
 def _add_frechet(numbers: Numbers, made: Features, real: Features, other: Features | None) -> None:
-    n = len(made)
-    if n < frechet.FEWEST_ITEMS:
-        reason = f"of {n:,} items it would be mostly bias: it takes {frechet.FEWEST_ITEMS:,}"
-        numbers.leave_out(reason, "fid")
+    if not numbers.suits(len(made), "fid"):
         return
     found = bootstrap.interval(frechet.frechet_distance, real, made, resamples=RESAMPLES)
     alike = None if other is None else frechet.frechet_distance(real, other)
-    numbers.add("fid", found, n=n, real=alike)
+    numbers.add("fid", found, n=len(made), real=alike)
 
 
 def _add_kernel(numbers: Numbers, made: Features, real: Features, other: Features | None) -> None:
+    if not numbers.suits(len(made), "kid"):
+        return
     alike = None if other is None else _kernel_distance(real, other)
     numbers.add("kid", _kernel_interval(real, made), n=len(made), real=alike)
 
@@ -79,8 +78,7 @@ def _add_neighbourhoods(
     numbers: Numbers, made: Features, real: Features, other: Features | None
 ) -> None:
     names = Neighbourhoods._fields
-    if len(made) < 6:
-        numbers.leave_out("it takes 6 items or more", *names)
+    if not numbers.suits(len(made), *names):
         return
     found = neighbourhoods(real, made)
     alike = None if other is None else neighbourhoods(real, other)
@@ -94,6 +92,8 @@ def _add_diversity(
     numbers: Numbers, made: Features, real: Features, other: Features | None
 ) -> None:
     n = len(made)
+    if not numbers.suits(n, "perceptual_diversity", "feature_entropy"):
+        return
     spread = bootstrap.interval_of_pairs(mean_distances(made))
     alike = diversity.perceptual_diversity(real)
     numbers.add("perceptual_diversity", spread, n=n, real=alike)
@@ -105,12 +105,6 @@ def intra_class_interval(
     features: Features, labels: npt.NDArray[np.int64]
 ) -> bootstrap.Interval | None:
     """`diversity.intra_class_distance`, each item's share resampled; None without any pair."""
-    found, counts = np.unique(labels, return_counts=True)
-    classes = found[(counts >= 2) & (found >= 0)]
-    if not len(classes):
-        return None
-    means = [mean_distances(features[labels == each]) for each in classes]
-    # weighted so that each class counts once
-    total = sum(map(len, means))
-    shares = [each * total / (len(each) * len(means)) for each in means]
-    return bootstrap.interval_of_pairs(np.concatenate(shares))
+    shares = diversity.intra_class_shares(features, labels)
+    paired = shares[~np.isnan(shares)]
+    return bootstrap.interval_of_pairs(paired) if len(paired) else None

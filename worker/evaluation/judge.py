@@ -6,6 +6,7 @@ number of threads.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -18,10 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from db.errors import NotSupportedHere
 from worker.engine.device import deterministic
 from worker.engine.run import seed_torch
-from worker.engine.tensors import read_tensors, write_tensors
+from worker.engine.tensors import write_tensors
 
 Pixels = npt.NDArray[np.uint8]  # (N, H, W, C)
 Labels = npt.NDArray[np.int64]  # (N,)
@@ -36,16 +36,36 @@ ROWS = 256  # of a forward pass: always as many, so that neighbours do not matte
 SEED = 0
 
 
-class JudgeNetwork(nn.Module):
-    """From pictures (B, C, H, W) in [-1, 1] to features (B, FEATURES), and on to its own task."""
+class Judge(nn.Module, ABC):
+    """From pictures (B, C, H, W) in [-1, 1] to `width` features, and on to `classes` if any."""
 
-    scale: Tensor
+    rows: int  # of a forward pass: always as many, so that neighbours do not matter
+    width: int
+    classes: int
+    scale: Tensor  # makes features' mean variance 1
+
+    def __init__(self, width: int, classes: int, *, rows: int) -> None:
+        super().__init__()
+        self.width, self.classes, self.rows = width, classes, rows
+        self.register_buffer("scale", torch.ones(()))
+
+    @abstractmethod
+    def features(self, pictures: Tensor) -> Tensor:
+        """Features (B, width), not yet divided by `scale`."""
+
+    @abstractmethod
+    def judge(self, features: Tensor) -> Tensor:
+        """Logits (B, classes) of features; what a judge without classes finds is its own matter."""
+
+
+class JudgeNetwork(Judge):
+    """A judge of our own, which names classes or else restores pictures."""
 
     def __init__(self, channels: int, height: int, width: int, classes: int) -> None:
         """`classes` is 0 for a judge that restores pictures."""
-        super().__init__()
+        super().__init__(FEATURES, classes, rows=ROWS)
         self.size = (height, width)
-        self.channels, self.classes = channels, classes
+        self.channels = channels
         sizes, widths = [self.size], [channels]
         while max(sizes[-1]) > SMALLEST or len(sizes) == 1:
             sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
@@ -57,10 +77,9 @@ class JudgeNetwork(nn.Module):
         self.head = (
             nn.Linear(FEATURES, classes) if classes else _decoder(flat, widths[::-1], sizes[::-1])
         )
-        self.register_buffer("scale", torch.ones(()))  # makes features' mean variance 1
 
     def features(self, pictures: Tensor) -> Tensor:
-        """Features (B, FEATURES), not yet divided by `scale`."""
+        """See `Judge.features`."""
         return cast(Tensor, self.embed(self.trunk(pictures).flatten(1)))
 
     def judge(self, features: Tensor) -> Tensor:
@@ -117,25 +136,25 @@ def train(
     return network.eval()
 
 
-def look(network: JudgeNetwork, pixels: Pixels, tick: Tick) -> Judged:
+def look(network: Judge, pixels: Pixels, tick: Tick) -> Judged:
     """Judge pictures, in forward passes of one fixed size."""
-    device = network.scale.device
-    features = np.empty((len(pixels), FEATURES), np.float32)
+    device, rows = network.scale.device, network.rows
+    features = np.empty((len(pixels), network.width), np.float32)
     probabilities = np.empty((len(pixels), network.classes), np.float32)
     with torch.inference_mode():
-        for first in range(0, len(pixels), ROWS):
-            some = pixels[first : first + ROWS]
-            padded = np.concatenate([some, np.repeat(some[-1:], ROWS - len(some), axis=0)])
+        for first in range(0, len(pixels), rows):
+            some = pixels[first : first + rows]
+            padded = np.concatenate([some, np.repeat(some[-1:], rows - len(some), axis=0)])
             found = network.features(to_tensor(padded).to(device))[: len(some)]
-            features[first : first + ROWS] = (found / network.scale).cpu().numpy()
+            features[first : first + rows] = (found / network.scale).cpu().numpy()
             if network.classes:
                 chances = torch.softmax(network.judge(found), dim=1)
-                probabilities[first : first + ROWS] = chances.cpu().numpy()
-            tick(min(first + ROWS, len(pixels)), len(pixels))
+                probabilities[first : first + rows] = chances.cpu().numpy()
+            tick(min(first + rows, len(pixels)), len(pixels))
     return Judged(features, probabilities)
 
 
-def set_scale(network: JudgeNetwork, pixels: Pixels) -> None:
+def set_scale(network: Judge, pixels: Pixels) -> None:
     """Scale a judge's features so that their mean variance over these pictures is 1."""
     features = look(network, pixels, lambda done, total: None).features
     scale = math.sqrt(float(features.astype(np.float64).var(axis=0).mean()))
@@ -144,13 +163,13 @@ def set_scale(network: JudgeNetwork, pixels: Pixels) -> None:
 
 def explained_variance(network: JudgeNetwork, pixels: Pixels, tick: Tick) -> float:
     """The share of the variance of pixels that a judge without classes restores."""
-    error, spread = 0.0, float(to_tensor(pixels).var(dim=0).mean())
+    error, spread = 0.0, float(to_tensor(pixels).var(dim=0, correction=0).mean())
     with torch.inference_mode():
         for first in range(0, len(pixels), ROWS):
             some = to_tensor(pixels[first : first + ROWS]).to(network.scale.device)
             error += float(network.loss(some, None)) * len(some)
             tick(min(first + ROWS, len(pixels)), len(pixels))
-    return 1 - error / len(pixels) / spread if spread else 1.0
+    return 1 - error / len(pixels) / spread if spread else 0.0
 
 
 def to_tensor(pixels: Pixels) -> Tensor:
@@ -174,24 +193,6 @@ def save(network: JudgeNetwork, path: Path, *, height: int, width: int) -> None:
     """Write a judge's weights and its form; equal judges give equal bytes."""
     about = {"form": [network.channels, height, width, network.classes]}
     write_tensors(path, network.state_dict(), about=about)
-
-
-def load(path: Path, device: torch.device) -> JudgeNetwork:
-    """Read what `save` wrote. Raises `BadInput` where the file is damaged.
-
-    Raises `NotSupportedHere` for a judge of another form than this Genmill builds.
-    """
-    tensors, about = read_tensors(path)
-    try:
-        network = JudgeNetwork(*about["form"])
-        network.load_state_dict(tensors)
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:
-        complaint = " ".join(str(error).split())[:300]
-        raise NotSupportedHere(
-            f"another genmill trained the judge, and it does not fit here: {complaint}",
-            remedy="use that one, or add the dataset again to have a new judge",
-        ) from error
-    return network.to(device).eval()
 
 
 def _layer(before: int, after: int, stride: int) -> nn.Sequential:

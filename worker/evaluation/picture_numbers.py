@@ -6,11 +6,12 @@ import numpy as np
 
 from worker.evaluation import usefulness
 from worker.evaluation.distances import add_distances, intra_class_interval
-from worker.evaluation.judge import JudgeNetwork
+from worker.evaluation.judge import Judge
 from worker.evaluation.numbers import RESAMPLES, Numbers
 from worker.evaluation.seen import Pictures
 from worker.evaluation.stages import Stage
 from worker.metrics import bootstrap, classes, diversity, memorisation, ssim
+from worker.metrics.samples import Flags
 
 
 def measure_pictures(pictures: Pictures, stage: Stage) -> Numbers:
@@ -42,12 +43,17 @@ def add_agreement(numbers: Numbers, name: str, pictures: Pictures) -> None:
     numbers.add(name, bootstrap.interval(np.mean, right), n=len(right), real=real)
 
 
-def add_usefulness(numbers: Numbers, pictures: Pictures, judge: JudgeNetwork, stage: Stage) -> None:
-    """Add a classifier's accuracy on held-out items after training on made ones, and on real."""
+def add_usefulness(
+    numbers: Numbers, pictures: Pictures, judge: Judge, stage: Stage
+) -> dict[str, Flags]:
+    """Add a classifier's accuracy on held-out items after training on made ones, and on real.
+
+    Returns the array of which held-out items it named rightly; none if there are no classes.
+    """
     name = "made_to_real_accuracy"
     if not pictures.names or (pictures.asked < 0).any():
         numbers.leave_out("the samples are asked for no class to train a classifier on", name)
-        return
+        return {}
     items, other = pictures.held_out.items, pictures.other
     assert items.labels is not None  # noqa: S101 - for mypy: there are names
     tested = partial(
@@ -64,6 +70,7 @@ def add_usefulness(numbers: Numbers, pictures: Pictures, judge: JudgeNetwork, st
         real = float(tested(known, labels, stage=stage.part("on real", 0.5, 1)).mean())
     found = bootstrap.interval(np.mean, right.astype(np.float64))
     numbers.add(name, found, n=len(right), real=real)
+    return {"real_classified": right}
 
 
 def _add_memorisation(numbers: Numbers, pictures: Pictures) -> None:
@@ -92,10 +99,11 @@ def _add_classes(numbers: Numbers, pictures: Pictures) -> None:
 
 
 def _add_ssim(numbers: Numbers, pictures: Pictures) -> None:
-    made, real = pictures.made, pictures.held_out.items.pixels
-    if min(made.shape[1:3]) <= 2 * ssim.RADIUS:
+    if min(pictures.made.shape[1:3]) <= 2 * ssim.RADIUS:
         numbers.leave_out("the pictures are smaller than SSIM's window", "ssim_diversity")
         return
-    pairs = ssim.pair_dissimilarities(made)
-    alike = ssim.ssim_diversity(real)
-    numbers.add("ssim_diversity", bootstrap.interval(np.mean, pairs), n=len(pairs), real=alike)
+    if not numbers.suits(len(pictures.made), "ssim_diversity"):
+        return
+    pairs, alike = pictures.dissimilarities
+    found = bootstrap.interval(np.mean, pairs)
+    numbers.add("ssim_diversity", found, n=len(pairs), real=float(alike.mean()))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from worker.files import canonical_json
 
-METHOD = 1  # rises when a number of the same protocol would come out differently
+METHOD = 2  # rises when numbers or items of the same protocol would come out differently
 DIGITS = 6  # of the judge's digest in names for people
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from worker.data.dataset import LocalDataset
-from worker.evaluation.judge import JudgeNetwork
+from worker.evaluation.judge import Judge
 from worker.evaluation.numbers import Numbers
 from worker.evaluation.protocol import Protocol
 from worker.networks.family import Family
@@ -31,18 +31,19 @@ class Request:
     protocol: Protocol
     folder: Path
     files: Path  # the version's own, read only
-    judge: JudgeNetwork | None = None  # of pictures
+    judge: Judge | None = None  # of pictures
     judge_metrics: Mapping[str, Any] = field(default_factory=dict)
     curves: Curves = field(default_factory=dict)  # of the job that trained the version
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A part of the report for people: a picture, or texts side by side."""
+    """A part of the report for people: a picture, sounds and texts, or some of these."""
 
     title: str
     note: str = ""
     picture: Image.Image | None = None
+    sounds: Sequence[tuple[str, bytes]] = ()  # heading and WAV file
     texts: Sequence[tuple[str, str]] = ()  # heading and text
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,14 @@ import numpy.typing as npt
 
 from db.errors import Refused
 from worker.evaluation import asking, samples
-from worker.evaluation.judge import Judged, JudgeNetwork, Labels, Pixels, look
+from worker.evaluation.judge import Judge, Judged, Labels, Pixels, look
+from worker.evaluation.numbers import Numbers
 from worker.evaluation.pictures import MAX_TRAIN, Items, choose, read_items
 from worker.evaluation.request import Request
 from worker.evaluation.samples import Asked
 from worker.evaluation.stages import Stage
 from worker.media import find_medium
+from worker.metrics import ssim
 from worker.metrics.distances import nearest
 from worker.metrics.samples import Indices, Values
 from worker.networks.network import Output
@@ -60,8 +63,14 @@ class Pictures:
         count = len(self.made)
         return self.train.first(count) if len(self.train.items) >= count else None
 
+    @cached_property
+    def dissimilarities(self) -> tuple[Values, Values]:
+        """1 - SSIM of random pairs of made and of held-out pictures, two or more of each."""
+        made, real = self.made, self.held_out.items.pixels
+        return ssim.pair_dissimilarities(made), ssim.pair_dissimilarities(real)
 
-def require_judge(request: Request) -> JudgeNetwork:
+
+def require_judge(request: Request) -> Judge:
     """The request's judge, which pictures need."""
     assert request.judge is not None  # noqa: S101 - for mypy: whoever evaluates pictures has one
     return request.judge
@@ -95,7 +104,7 @@ def ask(request: Request, held_out: Items) -> tuple[Asked, Labels]:
 
 def see(
     request: Request,
-    judge: JudgeNetwork,
+    judge: Judge,
     held_out: Items,
     outputs: Sequence[Output],
     labels: Labels,
@@ -119,15 +128,19 @@ def see(
     )
 
 
-def arrays_of(pictures: Pictures) -> dict[str, npt.NDArray[Any]]:
+def arrays_of(pictures: Pictures, numbers: Numbers) -> dict[str, npt.NDArray[Any]]:
     """The arrays that comparisons resample."""
     made, real = pictures.judged, pictures.held_out.judged
-    return {
+    arrays: dict[str, npt.NDArray[Any]] = {
         "made_features": made.features,
         "made_labels": pictures.asked.astype(np.int64),
+        "made_nearest_train": pictures.neighbours.made.astype(np.float64),
         "made_probabilities": made.probabilities,
-        "nearest_train": pictures.neighbours.made.astype(np.float64),
         "real_features": real.features,
         "real_nearest_train": pictures.neighbours.held_out.astype(np.float64),
         "real_probabilities": real.probabilities,
     }
+    if "ssim_diversity" in numbers.found:
+        pairs = pictures.dissimilarities
+        arrays |= {"made_dissimilarity": pairs[0], "real_dissimilarity": pairs[1]}
+    return arrays

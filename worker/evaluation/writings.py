@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 from db.errors import Refused
@@ -11,10 +12,11 @@ from worker.evaluation.pictures import CODES
 from worker.evaluation.request import Request
 from worker.feeds.tokens import Texts
 from worker.metrics.samples import generator
+from worker.music import notes
 
 # a run of letters and digits, a mark, or one character of a script without spaces
 _IDEOGRAPHS = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_IDEOGRAPHS}]|[^\W{_IDEOGRAPHS}]+|[^\w\s]")
+WORD = re.compile(rf"[{_IDEOGRAPHS}]|[^\W{_IDEOGRAPHS}]+|[^\w\s]")
 MOST_WORDS = 2_000_000  # of the split that are read
 PIECES = 2_000  # documents of a split whose notes are counted
 
@@ -29,14 +31,20 @@ class Writings:
     real: list[str]
     made_words: list[Words]
     real_words: list[Words]
+    other: list[str]  # excerpts of training, as long as the made texts
     references: bool  # whether real text i answers what made text i answers
     documents: list[str]  # of the held-out split
     training: list[str]  # documents
 
+    @cached_property
+    def are_music(self) -> bool:
+        """Whether the held-out documents are notes."""
+        return 2 * sum(map(notes.is_music, self.documents)) > len(self.documents)
+
 
 def words_of(text: str) -> Words:
     """Words and punctuation marks in order."""
-    return _WORD.findall(text)
+    return WORD.findall(text)
 
 
 def read_references(request: Request) -> list[tuple[str, str]]:
@@ -66,8 +74,10 @@ def read_writings(request: Request, made: list[str], references: list[str]) -> W
     training = list(islice(Texts(request.dataset, TRAIN), PIECES))
     made_words = [words_of(text) for text in made]
     real = references or _excerpts(documents, made_words)
-    real_words = [words_of(text) for text in real]
-    return Writings(made, real, made_words, real_words, bool(references), documents, training)
+    real_words, other = [words_of(text) for text in real], _excerpts(training, made_words)
+    return Writings(
+        made, real, made_words, real_words, other, bool(references), documents, training
+    )
 
 
 def _excerpts(documents: Sequence[str], like: Sequence[Words]) -> list[str]:
@@ -76,7 +86,7 @@ def _excerpts(documents: Sequence[str], like: Sequence[Words]) -> list[str]:
     They are spread evenly, and overlap only where the documents have too few words.
     """
     text = "\n".join(documents)
-    places = [match.span() for match in islice(_WORD.finditer(text), MOST_WORDS)]
+    places = [match.span() for match in islice(WORD.finditer(text), MOST_WORDS)]
     sizes = [min(len(words), len(places)) for words in like]
     room = max(len(places) - sum(sizes), 0)
     found, taken = [], 0

@@ -1,22 +1,14 @@
 """The decision: is the candidate better than the champion, by this policy?"""
 
-from collections.abc import Mapping
 from math import isfinite
-from typing import Any
 
 from db.errors import GenmillError
 from worker.gate.differences import difference
-from worker.gate.items import Items, Numbers
+from worker.gate.items import Items, Number
 from worker.gate.policy import Guard, Policy
-from worker.gate.primaries import find_primary
-from worker.gate.verdict import (
-    GuardResult,
-    PrimaryResult,
-    Verdict,
-    refusal,
-    tell_guard,
-    tell_primary,
-)
+from worker.gate.telling import tell_guard, tell_primary
+from worker.gate.verdict import GuardResult, PrimaryResult, Verdict, refusal
+from worker.metrics.catalogue import METRICS, badness
 
 
 def decide(candidate: Items | None, champion: Items | None, policy: Policy) -> Verdict:
@@ -28,11 +20,7 @@ def decide(candidate: Items | None, champion: Items | None, policy: Policy) -> V
     if candidate is None:
         return refusal(policy, "it has not been evaluated")
     guards = tuple(_check(guard, candidate, champion) for guard in policy.guard)
-    broken = [
-        tell_guard(guard, result)
-        for guard, result in zip(policy.guard, guards, strict=True)
-        if not result.kept
-    ]
+    broken = [tell_guard(result) for result in guards if not result.kept]
     if champion is None:
         if broken:
             return Verdict(False, tuple(broken), policy, guards=guards)
@@ -49,14 +37,13 @@ def decide(candidate: Items | None, champion: Items | None, policy: Policy) -> V
 
 def _compare(candidate: Items, champion: Items, policy: Policy) -> PrimaryResult:
     rule, noise = policy.primary, policy.noise.training_sd
-    primary = find_primary(rule.metric)
-    found = difference(primary, candidate, champion, resamples=policy.resamples, seed=policy.seed)
+    found = difference(
+        rule.metric, candidate, champion, resamples=policy.resamples, seed=policy.seed
+    )
     low, high = found.bounds(rule.confidence, training_sd=noise or 0.0)
-    if not (isfinite(low) and isfinite(high)):
-        raise GenmillError(f"{rule.metric} is not finite")
     return PrimaryResult(
         metric=rule.metric,
-        better="lower" if primary.lower else "higher",
+        better=METRICS[rule.metric].better,
         candidate=found.candidate,
         champion=found.champion,
         improvement=found.improvement,
@@ -65,51 +52,46 @@ def _compare(candidate: Items, champion: Items, policy: Policy) -> PrimaryResult
         needed=rule.margin + found.improvement - low,
         items_sd=found.sd,
         training_sd=noise,
+        real=candidate.numbers[rule.metric].get("real"),
     )
 
 
 def _check(guard: Guard, candidate: Items, champion: Items | None) -> GuardResult:
     ours = _number(candidate, guard)
     theirs = _number(champion, guard) if champion else None
+    worse_by = _worse_by(guard.metric, ours, theirs) if ours and theirs else None
+    value = float(ours["value"]) if ours else None
     return GuardResult(
         guard.metric,
         guard.dataset,
         guard.rule,
         guard.limit,
-        ours,
-        theirs,
-        kept=_is_kept(guard, candidate, champion, ours, theirs),
+        value,
+        float(theirs["value"]) if theirs else None,
+        worse_by,
+        kept=_is_kept(guard, value, worse_by, alone=champion is None),
     )
 
 
-def _is_kept(
-    guard: Guard, candidate: Items, champion: Items | None, ours: float | None, theirs: float | None
-) -> bool:
-    if ours is None:
+def _is_kept(guard: Guard, value: float | None, worse_by: float | None, *, alone: bool) -> bool:
+    """Whether a guard is kept; `alone` if there is no champion."""
+    if value is None:
         return guard.optional
     if guard.rule == "at_most":
-        return ours <= guard.limit
+        return value <= guard.limit
     if guard.rule == "at_least":
-        return ours >= guard.limit
-    if champion is None or theirs is None:
-        return champion is None or guard.optional
-    number = _numbers(candidate, guard)[guard.metric]
-    if number["better"] == "closer" and number["real"] is None:
-        return guard.optional
-    return _badness(number, ours) - _badness(number, theirs) <= guard.limit
+        return value >= guard.limit
+    return alone or (guard.optional if worse_by is None else worse_by <= guard.limit)
 
 
-def _badness(number: Mapping[str, Any], value: float) -> float:
-    """How bad a value is, in the metric's own unit."""
-    if number["better"] == "closer":
-        return abs(value - float(number["real"]))
-    return value if number["better"] == "lower" else -value
+def _worse_by(metric: str, ours: Number, theirs: Number) -> float | None:
+    """How much worse a number is, in its own unit; None if it has nothing to be near to."""
+    one, other = (
+        badness(metric, float(each["value"]), each.get("real")) for each in (ours, theirs)
+    )
+    return one - other if isfinite(one - other) else None
 
 
-def _number(items: Items, guard: Guard) -> float | None:
-    found = _numbers(items, guard).get(guard.metric)
-    return None if found is None else float(found["value"])
-
-
-def _numbers(items: Items, guard: Guard) -> Numbers:
-    return items.elsewhere.get(guard.dataset, {}) if guard.dataset else items.numbers
+def _number(items: Items, guard: Guard) -> Number | None:
+    found = items.elsewhere.get(guard.dataset, {}) if guard.dataset else items.numbers
+    return found.get(guard.metric)

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from db.errors import BadInput
 
 Array = npt.NDArray[Any]
-Numbers = Mapping[str, Mapping[str, Any]]  # by metric: value, low, high, real, n, better
+Number = Mapping[str, Any]  # value, low, high, real, n, better
+Numbers = Mapping[str, Number]  # by metric
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
+from db.errors import Refused
 from worker.files import read_toml
-from worker.gate.primaries import PRIMARIES
 from worker.media import find_medium
+from worker.metrics.catalogue import CLOSER, METRICS, of_medium
 from worker.specs import Params, Reference, parse_params
 
 MAX_POLICY_BYTES = 2**20
@@ -26,19 +27,12 @@ class PrimaryRule(Params):
     margin: float = Field(0.0, ge=0, allow_inf_nan=False)
     confidence: float = Field(0.95, gt=0.5, lt=1)
 
-    @field_validator("metric")
-    @classmethod
-    def _is_known(cls, metric: str) -> str:
-        if metric not in PRIMARIES:
-            known = {"known": ", ".join(sorted(PRIMARIES))}
-            raise PydanticCustomError("primary", "the gate can decide by: {known}", known)
-        return metric
-
     @model_validator(mode="after")
     def _direction_fits(self) -> Self:
-        own = "lower" if PRIMARIES[self.metric].lower else "higher"
+        own = METRICS[self.metric].better if self.metric in METRICS else self.direction
         if self.direction not in (None, own):
             message = "{metric} is better when it is {own}"
+            own = "closer to real data's value" if own == CLOSER else own
             raise PydanticCustomError("direction", message, {"metric": self.metric, "own": own})
         return self
 
@@ -94,9 +88,14 @@ class Policy(Params):
 def policy_for(medium: str, given: dict[str, Any]) -> Policy:
     """The policy of a file's data. A section that it lacks is the medium's default.
 
-    Raises `Refused` with the name of each wrong key.
+    Raises `Refused` with the name of each wrong key, and of a metric that the medium does not have.
     """
-    return parse_params(Policy, {**find_medium(medium).policy, **given}, what="the policy")
+    policy = parse_params(Policy, {**find_medium(medium).policy, **given}, what="the policy")
+    known, where = of_medium(medium), f"the policy: an evaluation of {medium}"
+    for name in (policy.primary.metric, *(guard.metric for guard in policy.guard)):
+        if name not in known:
+            raise Refused.unknown("metric", name, known, of=where)
+    return policy
 
 
 def to_toml(policy: Policy) -> str:

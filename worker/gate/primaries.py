@@ -1,167 +1,145 @@
-"""The metrics that follow from resampled items, so that the gate can decide by them."""
+"""How each number of an evaluation follows from resampled items, so that the gate can decide by it.
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+The number itself is the recorded one; resampling says how far a difference is from being certain.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from db.errors import Refused
+from db.errors import NonFinite, Refused
+from worker.gate import distances, sums
 from worker.gate.items import Array, Items
-from worker.gate.resampling import Counts, Strata
-from worker.metrics.frechet import Moments, distance_of_moments
+from worker.gate.resampling import Strata
+from worker.gate.sums import Statistic, apart
+from worker.metrics.catalogue import METRICS
+from worker.metrics.memorisation import closer_than_held_out
 
-Values = npt.NDArray[np.float64]  # one for each resample
-
-CHUNK_BYTES = 64 * 2**20  # of a temporary array
+Arrays = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
-class Primary(ABC):
-    """A metric of items drawn with replacement, given as counts.
+class Primary:
+    """A number as a function of how often each item was drawn; of CLOSER ones, its distance.
 
-    `lower` says whether a lower value is better.
+    `prepare` takes `arrays`; the items of those in `sets` are drawn, each as one set. Versions
+    whose arrays in `same` differ cannot be compared. If those in `paired` differ, item i of one is
+    not item i of the other, and there may be more of one.
     """
 
-    lower: bool
+    prepare: Callable[..., Statistic]
+    arrays: tuple[str, ...]
+    sets: tuple[str, ...]
+    same: tuple[str, ...] = ()
+    paired: tuple[str, ...] = ()
 
-    @property
-    @abstractmethod
-    def arrays(self) -> tuple[str, ...]:
-        """The arrays that it needs."""
+    def statistic(self, items: Items) -> Statistic:
+        """Prepare the arrays of an evaluation."""
+        return self.prepare(*(items.arrays[name] for name in self.arrays))
 
-    @abstractmethod
-    def sets(self, items: Items) -> list[tuple[int, Strata]]:
-        """The sets of items that are resampled, by their size and strata."""
+    def drawn(self, items: Items) -> list[tuple[int, Strata]]:
+        """The sets of items that are resampled, by their size and strata.
 
-    @abstractmethod
-    def values(self, items: Items, counts: Sequence[Counts]) -> Values:
-        """The value of each resample, from its counts for each of the sets."""
+        Made items are drawn within their asked-for classes, real ones freely.
+        """
+        labels = items.arrays.get("made_labels")
+        return [
+            (len(items.arrays[name]), labels if name.startswith("made_") else None)
+            for name in self.sets
+        ]
 
-    def value(self, items: Items) -> float:
-        """The value of the items themselves."""
-        return float(self.values(items, [np.ones((1, size)) for size, _ in self.sets(items)])[0])
-
-
-@dataclass(frozen=True)
-class Frechet(Primary):
-    """The Frechet distance between made and real features.
-
-    Within a resample the made items are drawn in their asked-for classes, the real ones freely.
-    """
-
-    @property
-    def arrays(self) -> tuple[str, ...]:
-        """See `Primary.arrays`."""
-        return ("made_features", "real_features")
-
-    def sets(self, items: Items) -> list[tuple[int, Strata]]:
-        """See `Primary.sets`."""
-        made, real = (items.arrays[name] for name in self.arrays)
-        return [(len(made), items.arrays.get("made_labels")), (len(real), None)]
-
-    def values(self, items: Items, counts: Sequence[Counts]) -> Values:
-        """See `Primary.values`."""
-        made, real = (
-            _moments(items.arrays[name], each)
-            for name, each in zip(self.arrays, counts, strict=True)
-        )
-        pairs = zip(real, made, strict=True)
-        return np.array([distance_of_moments(ours, theirs) for ours, theirs in pairs])
+    def check(self, items: Items) -> None:
+        """Raise `Refused` for arrays that are missing, `NonFinite` for what no number is."""
+        for name in (*self.arrays, *self.same, *self.paired):
+            if name not in items.arrays:
+                raise Refused(f"an evaluation has no array {name!r}", remedy="evaluate again")
+            if not np.isfinite(items.arrays[name]).all():
+                raise NonFinite(f"{name} contain NaN or infinity", remedy="look at the samples")
 
 
-@dataclass(frozen=True)
-class Ratio(Primary):
-    """`over` summed divided by `under` summed, times `scale`; then `exp` of it if `exponential`."""
-
-    over: str
-    under: str
-    scale: float = 1.0
-    exponential: bool = False
-
-    @property
-    def arrays(self) -> tuple[str, ...]:
-        """See `Primary.arrays`."""
-        return (self.over, self.under)
-
-    def sets(self, items: Items) -> list[tuple[int, Strata]]:
-        """See `Primary.sets`."""
-        return [(len(items.arrays[self.over]), None)]
-
-    def values(self, items: Items, counts: Sequence[Counts]) -> Values:
-        """See `Primary.values`."""
-        [drawn] = counts
-        over, under = (drawn @ items.arrays[name].astype(np.float64) for name in self.arrays)
-        values: Values = over / under * self.scale
-        return np.exp(values) if self.exponential else values
+def _of(prepare: Callable[..., Statistic], *arrays: str) -> Primary:
+    """A number of arrays whose items are all drawn as one set."""
+    return Primary(prepare, arrays, arrays[:1])
 
 
-@dataclass(frozen=True)
-class Agreement(Primary):
-    """The share of made items whose likeliest class is the one that was asked for."""
+def _between(prepare: Callable[..., Statistic], name: str) -> Primary:
+    """A number of two sets, made and real."""
+    both = (f"made_{name}", f"real_{name}")
+    return Primary(prepare, both, both)
 
-    @property
-    def arrays(self) -> tuple[str, ...]:
-        """See `Primary.arrays`."""
-        return ("made_labels", "made_probabilities")
 
-    def sets(self, items: Items) -> list[tuple[int, Strata]]:
-        """See `Primary.sets`."""
-        labels = items.arrays["made_labels"]
-        return [(len(labels), labels)]
+def _near_real(prepare: Callable[..., Statistic], *names: str, over: str = "") -> Primary:
+    """The distance of a number from its value for real items; the items lie along `over`."""
+    arrays = tuple(f"{side}_{name}" for side in ("made", "real") for name in names)
+    last = over or names[0]
+    return Primary(apart(prepare, len(names)), arrays, (f"made_{last}", f"real_{last}"))
 
-    def values(self, items: Items, counts: Sequence[Counts]) -> Values:
-        """See `Primary.values`."""
-        [drawn] = counts
-        labels = items.arrays["made_labels"]
-        asked = (labels >= 0).astype(np.float64)
-        right = asked * (items.arrays["made_probabilities"].argmax(axis=1) == labels)
-        values: Values = (drawn @ right) / (drawn @ asked)
-        return values
 
+def _copies(made: Array, real: Array) -> Statistic:
+    return sums.mean(closer_than_held_out(made, real))
+
+
+def _distinct(n: int) -> Primary:
+    return _near_real(partial(sums.distinct, n=n), "word_ids", "words", over="words")
+
+
+def _of_losses(
+    under: str, *, same: tuple[str, ...] = (), paired: tuple[str, ...] = (), **how: Any
+) -> Primary:
+    """A number of the losses of held-out rows, which each version may cut in its own way."""
+    prepare = partial(sums.ratio, **how)
+    return Primary(prepare, ("nll", under), ("nll",), same, ("tokens", *paired))
+
+
+_TOKENIZER = ("tokenizer_sha256",)
+_BITS = 1 / np.log(2)  # of a nat
+_AGREEMENT = _of(sums.agreement, "made_labels", "made_probabilities")
 
 PRIMARIES: dict[str, Primary] = {
-    "fid": Frechet(lower=True),
-    "loss": Ratio(lower=True, over="nll", under="tokens"),
-    "perplexity": Ratio(lower=True, over="nll", under="tokens", exponential=True),
-    "bits_per_character": Ratio(lower=True, over="nll", under="characters", scale=1 / np.log(2)),
-    "bits_per_sample": Ratio(lower=True, over="nll", under="tokens", scale=1 / np.log(2)),
-    "label_agreement": Agreement(lower=False),
-    "class_agreement": Agreement(lower=False),
+    "fid": _between(distances.frechet, "features"),
+    "kid": _between(distances.kernel, "features"),
+    "mind": _between(distances.monge, "features"),
+    "emd": _between(distances.sliced, "features"),
+    "inception_score": _of(sums.inception_score, "made_probabilities"),
+    "precision": _between(distances.precision, "features"),
+    "recall": _between(distances.recall, "features"),
+    "density": _between(distances.density, "features"),
+    "coverage": _between(distances.coverage, "features"),
+    "ssim_diversity": _near_real(sums.mean, "dissimilarity"),
+    "perceptual_diversity": _near_real(distances.pair_distance, "features"),
+    "intra_class_distance": _near_real(distances.intra_class_distance, "features", "probabilities"),
+    "feature_entropy": _near_real(distances.feature_entropy, "features"),
+    "class_kl": _between(sums.class_divergence, "probabilities"),
+    "label_agreement": _AGREEMENT,
+    "class_agreement": _AGREEMENT,
+    "memorisation": Primary(
+        _copies, ("made_nearest_train", "real_nearest_train"), ("made_nearest_train",)
+    ),
+    "made_to_real_accuracy": _of(sums.mean, "real_classified"),
+    "loss": _of_losses("tokens", same=_TOKENIZER),
+    "perplexity": _of_losses("tokens", same=_TOKENIZER, exponential=True),
+    "bits_per_character": _of_losses("characters", paired=_TOKENIZER, scale=_BITS),
+    "bits_per_sample": _of_losses("tokens", scale=_BITS),
+    "distinct_1": _distinct(1),
+    "distinct_2": _distinct(2),
+    "distinct_3": _distinct(3),
+    "self_bleu": _near_real(sums.mean, "self_bleu"),
+    "length": _near_real(sums.mean, "words"),
+    "language": _between(sums.histogram_overlap, "languages"),
+    "chrf": _of(sums.chrf, "made_chrf"),
+    "bleu": _of(sums.bleu, "made_bleu"),
+    "rouge_l": _of(sums.mean, "made_rouge_l"),
+    "spectral_distance": _between(distances.spectral, "spectra"),
+    "pitch_class_histogram": _between(sums.histogram_overlap, "pitch_classes"),
+    "interval_histogram": _between(sums.histogram_overlap, "intervals"),
 }
 
 
 def find_primary(name: str) -> Primary:
-    """The metric of this name. Raises `Refused` with those that can be resampled."""
+    """The number of this name. Raises `Refused` with those that there are."""
     if name not in PRIMARIES:
-        raise Refused.unknown("primary metric", name, PRIMARIES, of="the gate")
+        raise Refused.unknown("metric", name, METRICS, of="the gate")
     return PRIMARIES[name]
-
-
-def _moments(features: Array, counts: Counts) -> list[Moments]:
-    """The moments of each resample: products of features are formed once for all of them."""
-    total, width = len(features), features.shape[1]
-    centre = features.mean(axis=0, dtype=np.float64)
-    rows, columns = np.triu_indices(width)
-    sums = np.zeros((len(counts), width))
-    products = np.zeros((len(counts), len(rows)))
-    step = max(1, CHUNK_BYTES // (8 * len(rows)))
-    for start in range(0, total, step):
-        part = features[start : start + step] - centre
-        drawn = counts[:, start : start + step]
-        sums += drawn @ part
-        products += drawn @ (part[:, rows] * part[:, columns])
-    unbiased = total / (total - 1)
-    return [
-        Moments(mean + centre, unbiased * (_symmetric(product, width) - np.outer(mean, mean)))
-        for mean, product in zip(sums / total, products / total, strict=True)
-    ]
-
-
-def _symmetric(upper: Values, width: int) -> Array:
-    """The symmetric (width, width) matrix with this upper triangle."""
-    matrix = np.empty((width, width))
-    matrix[np.triu_indices(width)] = upper
-    matrix.T[np.triu_indices(width)] = upper
-    return matrix

@@ -7,6 +7,10 @@ import numpy.typing as npt
 
 from worker.metrics.samples import generator
 
+# Resampling k items understates their variance by 1 / k: smaller strata are drawn together, which
+# overstates it.
+SMALLEST_STRATUM = 10
+
 Counts = npt.NDArray[np.float64]  # (resamples, items): how often each item was drawn
 Strata = npt.NDArray[np.integer] | None  # (items,): the group that each is drawn within
 
@@ -37,4 +41,7 @@ def batches(resamples: int, size: int) -> Iterator[range]:
 def _groups(size: int, labels: Strata) -> list[npt.NDArray[np.intp]]:
     if labels is None:
         return [np.arange(size)]
-    return [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    found, stratum = np.unique(labels, return_inverse=True)
+    small = np.bincount(stratum) < SMALLEST_STRATUM
+    stratum = np.where(small[stratum], len(found), stratum)
+    return [np.flatnonzero(stratum == each) for each in np.unique(stratum)]

@@ -4,7 +4,8 @@ Secrets stay wrapped until they are asked for, so that a keyring can be printed 
 keyring of a trust bundle has no secrets: it only verifies.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -97,6 +98,8 @@ class Keyring:
         wanted = Purpose(purpose)
         if wanted in self.pinned:
             key = self.get(self.pinned[wanted])
+            if key.purpose is not wanted:
+                raise Refused(f"key {key.id} is no {wanted} key: it is for {key.purpose}")
             if key.revoked_at is not None:
                 raise Refused(
                     f"key {key.id} was revoked on {key.revoked_at:%Y-%m-%d}: {key.reason}",
@@ -133,14 +136,19 @@ class Keyring:
         return self.secret_of(self.current(purpose).id)
 
     def secret_of(self, key_id: str) -> bytes:
-        """The secret of any key. Raises `NotFound`, and `WrongKey` where it cannot be unwrapped."""
+        """The secret of any key.
+
+        Raises `NotFound`, and `WrongKey` or `Unreachable` where it cannot be unwrapped: also for an
+        installation key that this machine refuses, because it is no fault of what it is needed for.
+        """
         wrapped = self._wrapped.get(self.get(key_id).id)
         if self._master is None or wrapped is None:
             raise WrongKey(
                 f"the secret of key {key_id} is not here: a trust bundle has none",
                 remedy="verify on a machine of the installation",
             )
-        return self._master.unwrap(wrapped, context_of(key_id))
+        with _of_machine():
+            return self._master.unwrap(wrapped, context_of(key_id))
 
     def signer(self) -> Signer:
         """What signatures are made with: the tenant's current signing key, or the pinned one."""
@@ -197,14 +205,28 @@ def _anchors_of(keys: Iterable[HeldKey]) -> str:
 
 
 def load_keyring(session: "Session", settings: "Settings", *, tenant: str | None = None) -> Keyring:
-    """The keyring of the record. No secret is unwrapped yet. `tenant`: by default the set one."""
+    """The keyring of the record. No secret is unwrapped yet. `tenant` is by default that set.
+
+    Raises `WrongKey` for settings that name no installation key.
+    """
     rows = keys.listing(session)
+    with _of_machine():
+        master = open_master(settings)
     return Keyring(
         tuple(map(held, rows)),
         tenant or settings.tenant,
         _wrapped={row.id: row.wrapped for row in rows},
-        _master=open_master(settings),
+        _master=master,
     )
+
+
+@contextmanager
+def _of_machine() -> Iterator[None]:
+    """Raise `WrongKey` for what this machine's installation key is refused for."""
+    try:
+        yield
+    except Refused as error:
+        raise WrongKey(error.message, remedy=error.remedy) from error
 
 
 def held(row: "Key") -> HeldKey:

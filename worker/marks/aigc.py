@@ -45,6 +45,7 @@ class AigcMark(TagMark):
     """The label. A sample's `ProduceID` is a digest of its record, so no two have the same."""
 
     name = "aigc"
+    varies = True
     schema = AigcSettings
     properties: ClassVar[dict[str, str]] = {AIGC: "TC260:AIGC"}
 

@@ -5,7 +5,7 @@ counted with its reason, for the manifest.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -29,14 +29,12 @@ class Count:
     applied: int = 0
     not_applied: Counter[str] = field(default_factory=Counter)  # by the reason
 
-    def note(self, why: str) -> None:
-        """Count a sample that has the mark, or that lacks it for a reason."""
-        if not why:
-            self.applied += 1
-        elif why in self.not_applied or len(self.not_applied) < MAX_REASONS:
-            self.not_applied[why] += 1
-        else:
-            self.not_applied[OTHER] += 1
+    def add(self, applied: int, whys: Iterable[str]) -> None:
+        """Count samples that have the mark, and others, of which each lacks it for a reason."""
+        self.applied += applied
+        for why, samples in Counter(whys).items():
+            known = why in self.not_applied or len(self.not_applied) < MAX_REASONS
+            self.not_applied[why if known else OTHER] += samples
 
     @property
     def data(self) -> dict[str, Any]:
@@ -53,6 +51,7 @@ class Marker:
     def __init__(self, marking: Marking) -> None:
         self._marking = marking
         self._marks = sorted(map(find_mark, marking.profile.marks), key=_in_order)
+        self._misfits = {mark.name: mark.misfit_of_job(marking) for mark in self._marks}
         self.counts = {mark.name: Count() for mark in self._marks}
 
     @property
@@ -87,14 +86,15 @@ class Marker:
             if mark.stage in stages and fitting[mark.name]:
                 yield mark, fitting[mark.name]
 
-    def _fitting(self, mark: Mark, samples: Sequence[SampleRecord]) -> list[int]:
-        places = []
-        for place, sample in enumerate(samples):
-            if why := mark.misfit(sample, self._marking):
-                self.counts[mark.name].note(why)
-            else:
-                places.append(place)
-        return places
+    def _fitting(self, mark: Mark, samples: Sequence[SampleRecord]) -> Sequence[int]:
+        if why := self._misfits[mark.name]:
+            self.counts[mark.name].add(0, [why] * len(samples))
+            return ()
+        whys = [mark.misfit(sample, self._marking) for sample in samples]
+        if not any(whys):
+            return range(len(samples))
+        self.counts[mark.name].add(0, filter(None, whys))
+        return [place for place, why in enumerate(whys) if not why]
 
     def _with_content(
         self, samples: Sequence[SampleRecord], fitting: Fitting
@@ -117,24 +117,36 @@ class Marker:
         self, samples: Sequence[SampleRecord], data: Sequence[bytes], fitting: Fitting
     ) -> None:
         """Count what reads back; raise `MarkFailed` for what does not and should."""
-        by_place: list[list[Mark]] = [[] for _ in samples]
-        for mark in self._marks:
-            for place in fitting[mark.name]:
-                by_place[place].append(mark)
-        for sample, made, marks in zip(samples, data, by_place, strict=True):
-            for mark in marks:
-                missed = self._missed(mark, sample, made) if mark.is_written else ""
-                self.counts[mark.name].note(missed)
+        missed: dict[str, list[str]] = {mark.name: [] for mark in self._marks}
+        marks = [mark for mark in self._marks if mark.is_written]
+        readings = [self._readings(mark, samples, data, fitting[mark.name]) for mark in marks]
+        # file by file: some marks read the same part of one
+        for sample, *found in zip(samples, *readings, strict=True):
+            if any(found):
+                for mark, reading in zip(marks, found, strict=True):
+                    if reading and (why := self._missing(mark, sample, reading)):
+                        missed[mark.name].append(why)
+        for name, whys in missed.items():
+            self.counts[name].add(len(fitting[name]) - len(whys), whys)
 
-    def _missed(self, mark: Mark, sample: SampleRecord, data: bytes) -> str:
+    def _readings(
+        self,
+        mark: Mark,
+        samples: Sequence[SampleRecord],
+        data: Sequence[bytes],
+        places: Sequence[int],
+    ) -> Iterator[Reading | None]:
+        """What `Mark.read_back` says of each sample; None, too, where the mark does not fit."""
+        found = mark.read_back(_chosen(samples, places), _chosen(data, places), self._marking)
+        if len(places) == len(samples):
+            return found
+        fitting = set(places)
+        return (next(found) if place in fitting else None for place in range(len(samples)))
+
+    def _missing(self, mark: Mark, sample: SampleRecord, reading: Reading) -> str:
         """Why a mark that may be missed does not read back; empty if it does."""
-        marking = self._marking
-        reading = mark.read(data, marking.keys, marking.medium)
-        fault = _fault(reading, mark.expected(sample, marking))
-        may_miss = reading.state in (
-            {NOT_APPLICABLE, ABSENT} if mark.statistical else {NOT_APPLICABLE}
-        )
-        if fault and not may_miss:
+        fault = _fault(reading, mark.expected(sample, self._marking))
+        if fault and not _may_miss(mark, reading):
             raise MarkFailed(
                 f"the mark {mark.name} of sample {sample.index} failed: {fault}",
                 remedy=f"see what docs/marks.md says of it, or leave {mark.name} out",
@@ -159,6 +171,10 @@ def _fault(reading: Reading, expected: Mapping[str, Any]) -> str:
             found = repr(reading.says.get(name))[:80]
             return f"its {name} reads back as {found}, not {value!r:.80}"
     return ""
+
+
+def _may_miss(mark: Mark, reading: Reading) -> bool:
+    return reading.state == NOT_APPLICABLE or (mark.statistical and reading.state == ABSENT)
 
 
 def _in_order(mark: Mark) -> tuple[int, int, str]:

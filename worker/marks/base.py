@@ -6,7 +6,7 @@ medium writes in one go when it encodes. See `worker.marks.apply.Marker`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -30,6 +30,7 @@ __all__ = ["Mark", "Marking", "NoSettings", "Profile", "Reading", "Stage", "Tag"
 
 PRESENT, ABSENT, DAMAGED, NOT_APPLICABLE = "present", "absent", "damaged", "not applicable"
 P = TypeVar("P", bound=Params)
+T = TypeVar("T")
 
 
 class Stage(Enum):
@@ -53,7 +54,7 @@ class Marking:
     shape: Shape  # of the samples; its `media` is the medium
     # the tokens of a text by the tokenizer of the model that made it, if it makes texts
     tokens: Callable[[str], Sequence[int]] | None = field(default=None, compare=False, repr=False)
-    _settings: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    _made: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def medium(self) -> "Medium":
@@ -65,10 +66,14 @@ class Marking:
 
         They are parsed once: this may be called for each sample.
         """
-        if mark not in self._settings:
-            given = self.profile.settings.get(mark, {})
-            self._settings[mark] = schema.model_validate(given)
-        found: P = self._settings[mark]
+        given = self.profile.settings
+        return self.once(f"settings of {mark}", lambda: schema.model_validate(given.get(mark, {})))
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What `make` returned when this was first called with `name`: the same for all samples."""
+        if name not in self._made:
+            self._made[name] = make()
+        found: T = self._made[name]
         return found
 
 
@@ -106,11 +111,15 @@ class Mark(ABC):
     def check(self, settings: Any, medium: "Medium") -> None:  # noqa: B027 - most refuse none
         """Refuse settings that samples of a medium cannot have. They are of this mark's schema."""
 
+    def misfit_of_job(self, marking: Marking) -> str:
+        """Why the mark fits no sample of a job, in words; "" if that depends on the sample."""
+        return ""
+
     def misfit(self, sample: SampleRecord, marking: Marking) -> str:
         """Why the mark does not fit this sample, in words that many samples share; "" if it fits.
 
         What does not fit is left unmarked and counted in the manifest. Asked before `apply_content`
-        for any stage.
+        for any stage, unless `misfit_of_job` says it for all.
         """
         return ""
 
@@ -136,6 +145,16 @@ class Mark(ABC):
 
         Raises nothing because of the file's content.
         """
+
+    def read_back(
+        self, samples: Sequence[SampleRecord], data: Sequence[bytes], marking: Marking
+    ) -> Iterator[Reading | None]:
+        """What is read of each finished file before it is stored; None: all that is `expected`.
+
+        `samples` are as they were made. A mark overrides this where the bytes of a file of its own
+        job tell in less time whether `read` would say what is expected.
+        """
+        return (self.read(each, marking.keys, marking.medium) for each in data)
 
     def expected(self, sample: SampleRecord, marking: Marking) -> Mapping[str, JsonValue]:
         """What a reading must say of the finished file, at least. `sample` is as it was made.

@@ -5,14 +5,15 @@ revocation list but that of the keyring. The library signs and reads the first f
 like it follow its pattern. Source: C2PA Technical Specification 2.2, 2025.
 """
 
+import hashlib
 import json
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, JsonValue
@@ -29,10 +30,10 @@ from worker.marks.base import (
     Stage,
 )
 from worker.marks.credentials import library
-from worker.marks.credentials.containers import CONTAINERS, Container
+from worker.marks.credentials.containers import CONTAINERS, Asset, Container
 from worker.marks.credentials.template import PATTERN_INDEX, Template
 from worker.media.samples.containers import SampleRecord
-from worker.media.samples.record import AI_GENERATED
+from worker.media.samples.record import AI_GENERATED, SharedRecord
 from worker.specs import Params, Reference
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from worker.media.base import Medium
 
 CLAIMS = "genmill.origin"  # the label of the assertion that says what a sample was made by
+WHOLE = "genmill.line"  # and of that with the digest of the line that a signed text is in
 CLAIMED = ("model", "weights_sha256", "family", "dataset", "seed", "label", "genmill")
 THREADS = min(8, os.cpu_count() or 1)
 MAX_PATTERNS = 1000  # one for each model, seed and label
@@ -71,8 +73,8 @@ class C2pa(Mark):
     schema = C2paSettings
     purposes = ("signing",)
 
-    def misfit(self, sample: SampleRecord, marking: Marking) -> str:
-        """See `Mark.misfit`."""
+    def misfit_of_job(self, marking: Marking) -> str:
+        """See `Mark.misfit_of_job`."""
         suffix = marking.medium.suffix
         return "" if suffix in CONTAINERS else _NO_PLACE.format(suffix)
 
@@ -80,7 +82,7 @@ class C2pa(Mark):
         self, samples: Sequence[SampleRecord], data: Sequence[bytes], marking: Marking
     ) -> list[bytes]:
         """Sign every file. What the library has to sign is signed in threads."""
-        signing = _Signing(_ring(marking), CONTAINERS[marking.medium.suffix], _stated(marking))
+        signing = _signing(marking)
         signed = [signing.by_pattern(*each) for each in zip(samples, data, strict=True)]
         left = [number for number, each in enumerate(signed) if each is None]
         slow = _pool().map(lambda at: signing.by_library(samples[at], data[at]), left)
@@ -96,13 +98,27 @@ class C2pa(Mark):
             return Reading(self.name, ABSENT)
         return _read_by_pattern(data, keys, container) or _read(data, keys, container)
 
+    def read_beside(self, data: bytes, store: bytes, keys: "Keyring") -> Reading:
+        """As `read`, by a manifest store that lies beside a file, such as `NAME.c2pa`."""
+        return _say(Asset(data, _media_type(data) or "text/plain", store), keys)
+
+    def read_back(
+        self, samples: Sequence[SampleRecord], data: Sequence[bytes], marking: Marking
+    ) -> Iterator[Reading | None]:
+        """A file is not read if it is, byte for byte, what its pattern and its content make.
+
+        See `FreshSignatures`.
+        """
+        signing = _signing(marking)
+        for sample, each in zip(samples, data, strict=True):
+            fresh = signing.is_fresh(sample, each)
+            yield None if fresh else self.read(each, marking.keys, marking.medium)
+
     def expected(self, sample: SampleRecord, marking: Marking) -> Mapping[str, JsonValue]:
         """See `Mark.expected`."""
-        return {
-            "trust": OURS,
-            "key": _ring(marking).current("signing").id,
-            "claims": claims(sample, _stated(marking)),
-        }
+        signing = _signing(marking)
+        claimed = {**signing.claimed(sample.shared), "index": sample.index}
+        return {"trust": OURS, "key": signing.key.id, "claims": claimed}
 
     def signed_part(self, data: bytes, medium: "Medium") -> bytes:
         """See `Mark.signed_part`."""
@@ -112,16 +128,17 @@ class C2pa(Mark):
 MARK = C2pa()
 
 
-def claims(sample: SampleRecord, stated: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+def claims(
+    shared: SharedRecord, index: int, stated: Mapping[str, JsonValue]
+) -> dict[str, JsonValue]:
     """What a file's signature says that it was made by: model, data, seed and number, licence.
 
     All other settings are in the record inside the file, which the signature binds too.
     """
-    record = sample.shared.record
     found: dict[str, JsonValue] = {
-        name: record[name] for name in CLAIMED if record.get(name) is not None
+        name: value for name in CLAIMED if (value := shared.record.get(name)) is not None
     }
-    return {**found, "index": sample.index, **stated}
+    return {**found, "index": index, **stated}
 
 
 def _stated(marking: Marking) -> dict[str, JsonValue]:
@@ -131,6 +148,10 @@ def _stated(marking: Marking) -> dict[str, JsonValue]:
     told: JsonValue = {name: value for name, value in licence.items() if value}
     found = {"trained_on": list[JsonValue](data), "licence": told}
     return {name: value for name, value in found.items() if value}
+
+
+def _signing(marking: Marking) -> "_Signing":
+    return marking.once(MARK.name, lambda: _Signing(marking))
 
 
 def _ring(marking: Marking) -> "Keyring":
@@ -160,20 +181,19 @@ class _Pattern:
 
 
 class _Signing:
-    """Signs files of one kind with one key."""
+    """Signs the files of a job, by patterns where it can, and reads them back."""
 
-    def __init__(
-        self, ring: "Keyring", container: Container, stated: Mapping[str, JsonValue]
-    ) -> None:
-        self._ring, self._container, self._stated = ring, container, stated
-        self._key = ring.current("signing")
-        self._text = json.dumps(stated, sort_keys=True)
+    def __init__(self, marking: Marking) -> None:
+        self._ring, self._container = _ring(marking), CONTAINERS[marking.medium.suffix]
+        self._stated = _stated(marking)
+        self.key = self._ring.current("signing")
+        # asked for each sample, most of which share a few records
+        self.claimed = lru_cache(maxsize=256)(lambda shared: claims(shared, 0, self._stated))
+        self._kind = lru_cache(maxsize=256)(self._kind_of)
 
     def by_pattern(self, sample: SampleRecord, content: bytes) -> bytes | None:
         """The signed file; None if it is for the library to sign it."""
-        record = sample.shared.record
-        claimed = (*(record.get(name) for name in CLAIMED), self._text)
-        kind = (self._key.id, self._container.media_type, self._ring.anchors, claimed)
+        kind = self._kind(sample.shared)
         if kind not in _patterns:
             _remember(kind, self._learn(sample, content))
         if (pattern := _patterns.get(kind)) is None:
@@ -182,28 +202,39 @@ class _Signing:
 
     def by_library(self, sample: SampleRecord, content: bytes) -> bytes:
         """The signed file."""
-        said = claims(sample, self._stated)
-        return library.sign(
-            self._key.id,
-            self._ring.signer,
-            self._container.media_type,
-            {CLAIMS: said},
-            content,
-            version=str(said.get("genmill", "")),
-        )
+        said = claims(sample.shared, sample.index, self._stated)
+        assertions: dict[str, JsonValue] = {CLAIMS: said}
+        container, version = self._container, str(said.get("genmill", ""))
+        key = (self.key.id, self._ring.signer, container.media_type)
+        if not container.is_external:
+            return library.sign(*key, assertions, content, version=version)
+        assertions[WHOLE] = {"sha256": hashlib.sha256(content).hexdigest()}
+        [bound] = container.bound(content, b"")
+        store = library.sign(*key, assertions, bytes(bound), version=version, external=True)
+        return container.insert(content, store)
+
+    def is_fresh(self, sample: SampleRecord, data: bytes) -> bool:
+        """Whether a file holds what was just signed for it, and needs no further check."""
+        pattern = _patterns.get(self._kind(sample.shared))
+        return pattern is not None and pattern.template.is_fresh(data, sample.index)
+
+    def _kind_of(self, shared: SharedRecord) -> tuple[Any, ...]:
+        """What files have in common that follow one pattern."""
+        claimed = (*(shared.record.get(name) for name in CLAIMED), json.dumps(self._stated))
+        return self.key.id, self._container.media_type, self._ring.anchors, claimed
 
     def _learn(self, sample: SampleRecord, content: bytes) -> _Pattern | None:
         """A pattern, once the library's own reader has accepted a file of it; else None."""
         signed = self.by_library(replace(sample, index=PATTERN_INDEX), content)
-        certificate = read_certificates(self._key.public or "")[0]
+        certificate = read_certificates(self.key.public or "")[0]
         template = Template.learn(self._container, certificate, content, signed)
         private = read_private(self._ring.signer().private)
         made = template and template.sign(content, sample.index, private)
         where = made and self._container.find(made)
-        if not template or not made or not where or not (found := template.check(made, *where)):
+        if not template or not made or not where or not (found := template.check(made, where)):
             return None
         said = _read(made, self._ring, self._container)
-        as_claimed = said.says.get("claims") == claims(sample, self._stated)
+        as_claimed = said.says.get("claims") == claims(sample.shared, sample.index, self._stated)
         if said.state != PRESENT or said.says["trust"] != OURS or not as_claimed:
             return None
         return _Pattern(template, private, said, found.manifest, self._ring.anchors)
@@ -214,13 +245,15 @@ def _read_by_pattern(data: bytes, keys: "Keyring", container: Container) -> Read
     found = container.find(data)
     if found is None:
         return None
-    size, first = len(found[1]), found[1].start
+    size = len(found.store)
     for start, stop in tuple(_telling.get(size, ())):
-        pattern = _by_text.get((size, start, data[first + start : first + stop]))
+        pattern = _by_text.get((size, start, found.store[start:stop]))
         if pattern is None or pattern.anchors != keys.anchors:
             continue
-        if checked := pattern.template.check(data, *found, pattern.private):
-            key = keys.get(str(pattern.said.says["key"]))
+        if checked := pattern.template.check(data, found):
+            key = next((each for each in keys.keys if each.id == pattern.said.says["key"]), None)
+            if key is None:  # of an older bundle
+                return None
             said = pattern.reading(checked.index, checked.manifest)
             return said if key.revoked_at is None else _as_revoked(said, key)
     return None
@@ -229,8 +262,19 @@ def _read_by_pattern(data: bytes, keys: "Keyring", container: Container) -> Read
 def _read(data: bytes, keys: "Keyring", container: Container) -> Reading:
     """What the library says of a file."""
     try:
-        media_type = _media_type(data) or container.media_type
-        found = library.read(data, media_type, keys.anchors)
+        asset = container.asset(data)
+    except ValueError as error:
+        return Reading(MARK.name, DAMAGED, why=f"it cannot be read: {error}")
+    if asset is None:
+        return Reading(MARK.name, ABSENT)
+    whole = hashlib.sha256(container.strip(data)).hexdigest() if container.is_external else None
+    return _say(asset._replace(media_type=_media_type(data) or asset.media_type), keys, whole)
+
+
+def _say(asset: Asset, keys: "Keyring", whole: str | None = None) -> Reading:
+    """What the library says of an asset; `whole` is the digest of the line that it was in."""
+    try:
+        found = library.read(asset.data, asset.media_type, keys.anchors, asset.store)
     except library.Unreadable as error:
         return Reading(MARK.name, DAMAGED, why=f"it cannot be read: {error}")
     if found is None:
@@ -241,8 +285,12 @@ def _read(data: bytes, keys: "Keyring", container: Container) -> Reading:
     key = keys.signing_key(str(signature.get("cert_serial_number", "")))
     trusted = key is not None and _passed(found) >= SIGNED  # also if the file was changed since
     if trusted and key and key.anchor != keys.anchors:
-        trusted = _is_by(key, data, media_type)
+        trusted = _is_by(key, asset)
     assertions = {each["label"]: each.get("data") for each in manifest.get("assertions", ())}
+    if whole is not None and assertions.get(WHOLE) != {"sha256": whole}:
+        failures.append(
+            {"code": f"{WHOLE}.mismatch", "explanation": "not the line around its text"}
+        )
     broken = list(dict.fromkeys(str(each.get("code")) for each in failures))
     says: dict[str, JsonValue] = {
         "trust": OURS if trusted else FOREIGN,
@@ -264,12 +312,12 @@ def _read(data: bytes, keys: "Keyring", container: Container) -> Reading:
     return _as_revoked(said, key) if trusted and key and key.revoked_at else said
 
 
-def _is_by(key: "HeldKey", data: bytes, media_type: str) -> bool:
+def _is_by(key: "HeldKey", asset: Asset) -> bool:
     """Whether the certificate is of the authority that issued the key's, as its number is.
 
     Numbers are public, and any other authority of ours, once it was stolen, can use them again.
     """
-    found = library.read(data, media_type, key.anchor)
+    found = library.read(asset.data, asset.media_type, key.anchor, asset.store)
     return found is not None and _passed(found) >= SIGNED
 
 
@@ -325,10 +373,9 @@ def _remember(kind: tuple[Any, ...], pattern: _Pattern | None) -> None:
             forget_patterns()
         _patterns[kind] = pattern
         if pattern is not None:
-            where, text = pattern.template.fixed[0]
-            size = len(pattern.template.store)
-            _telling[size].add((where.start, where.stop))
-            _by_text[size, where.start, text] = pattern
+            own, store = pattern.template.own, pattern.template.store
+            _telling[len(store)].add((own.start, own.stop))
+            _by_text[len(store), own.start, store[own]] = pattern
 
 
 def _forget() -> None:

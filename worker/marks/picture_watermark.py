@@ -1,7 +1,8 @@
 """The watermark of pictures: in their brightness, from 64 pixels a side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ from db.errors import BadInput
 from worker.marks.base import NOT_APPLICABLE, Mark, Marking, Reading, Stage, unreadable
 from worker.marks.watermarks import pictures
 from worker.marks.watermarks.dither import Detection, Numbers
-from worker.marks.watermarks.readings import PURPOSE, Found, read_by_keys
+from worker.marks.watermarks.readings import PURPOSE, Found, by_chance, read_by_keys
 from worker.media.samples.containers import SampleRecord
 from worker.media.sources.image_files import decode_image
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from worker.media.base import Medium
 
 LEVEL = 1e-6  # p-value up to which a picture counts as marked
+Test = Callable[[Numbers, bytes], Detection]  # of brightness, by a secret
+TESTS: tuple[Test, ...] = (pictures.detect, pictures.detect_cropped)
+NO_PICTURE, TOO_SMALL = "not a picture", f"under {pictures.LEAST_SIDE} pixels a side"
 
 
 class PictureWatermark(Mark):
@@ -29,13 +33,17 @@ class PictureWatermark(Mark):
     stage = Stage.CONTENT
     purposes = (PURPOSE,)
 
-    def misfit(self, sample: SampleRecord, marking: Marking) -> str:
+    def misfit_of_job(self, marking: Marking) -> str:
         """Small pictures have too few waves."""
+        if marking.medium.watermark != self.name:
+            return NO_PICTURE
+        return TOO_SMALL if marking.shape.size < pictures.LEAST_SIDE else ""
+
+    def misfit(self, sample: SampleRecord, marking: Marking) -> str:
+        """See `misfit_of_job`."""
         if isinstance(sample.output, str) or sample.output.ndim != 3:
-            return "not a picture"
-        if min(sample.output.shape[:2]) < pictures.LEAST_SIDE:
-            return f"under {pictures.LEAST_SIDE} pixels a side"
-        return ""
+            return NO_PICTURE
+        return TOO_SMALL if min(sample.output.shape[:2]) < pictures.LEAST_SIDE else ""
 
     def apply_content(
         self, samples: Sequence[SampleRecord], marking: Marking
@@ -57,11 +65,28 @@ class PictureWatermark(Mark):
             brightness = _brightness(data)
         except BadInput as error:
             return unreadable(self.name, error)
-        tests = (
-            lambda secret: _found(pictures.detect(brightness, secret)),
-            lambda secret: _found(pictures.detect_cropped(brightness, secret)),
-        )
+        tests = [partial(_found, test, brightness) for test in TESTS]
         return read_by_keys(self.name, keys, tests, level=LEVEL)
+
+    def read_back(
+        self, samples: Sequence[SampleRecord], data: Sequence[bytes], marking: Marking
+    ) -> Iterator[Reading | None]:
+        """Pictures that the job's own key has marked beyond doubt are not tested any further."""
+        for first in range(0, len(data), pictures.AT_ONCE):
+            some = data[first : first + pictures.AT_ONCE]
+            for each, marked in zip(some, _marked(some, marking.keys), strict=True):
+                yield None if marked else self.read(each, marking.keys, marking.medium)
+
+
+def _marked(data: Sequence[bytes], keys: "Keyring") -> Sequence[bool]:
+    """Which pictures, all of one size, the current key has marked beyond doubt."""
+    tests = len(keys.all(PURPOSE)) * len(TESTS)
+    try:
+        brightness = np.stack([*map(_brightness, data)])
+    except BadInput:
+        return [False] * len(data)
+    found = pictures.detect_unchanged(brightness, keys.secret(PURPOSE))
+    return [by_chance(test.p_value, tests) <= LEVEL for test in found]
 
 
 def _brightness(data: bytes) -> Numbers:
@@ -70,8 +95,9 @@ def _brightness(data: bytes) -> Numbers:
     return pictures.luminance(pixels)
 
 
-def _found(test: Detection) -> Found:
-    return test.p_value, {"z": round(test.z, 2), "coefficients": test.coefficients}
+def _found(test: Test, brightness: Numbers, secret: bytes) -> Found:
+    found = test(brightness, secret)
+    return found.p_value, {"z": round(found.z, 2), "coefficients": found.coefficients}
 
 
 MARK = PictureWatermark()

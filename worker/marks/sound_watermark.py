@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from worker.media.base import Medium
 
 LEVEL = 1e-6  # p-value up to which a sound counts as marked
+NO_SOUND = "not a sound"
 
 
 class SoundWatermark(Mark):
@@ -30,10 +31,14 @@ class SoundWatermark(Mark):
     stage = Stage.CONTENT
     purposes = (PURPOSE,)
 
+    def misfit_of_job(self, marking: Marking) -> str:
+        """See `Mark.misfit_of_job`."""
+        return "" if marking.medium.watermark == self.name else NO_SOUND
+
     def misfit(self, sample: SampleRecord, marking: Marking) -> str:
         """Sounds that are short, soft or of a low rate."""
         if isinstance(sample.output, str) or sample.output.ndim != 1:
-            return "not a sound"
+            return NO_SOUND
         return sounds.misfit(sample.output, marking.shape.sample_rate)
 
     def apply_content(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LEVEL = 1e-3  # p-value up to which a text counts as marked
 LEAST_TOKENS = 200  # of a text that has to carry the mark
 LEAST_SCORED = 50  # tokens of a text of which anything is said
+NO_TEXT = "not a text"
 
 Tokenize = Callable[[str], Sequence[int]]
 
@@ -34,13 +35,17 @@ class TextWatermark(Mark):
     statistical = True
     is_written = False  # `misfit` has tested it
 
+    def misfit_of_job(self, marking: Marking) -> str:
+        """See `Mark.misfit_of_job`."""
+        return "" if marking.medium.watermark == self.name else NO_TEXT
+
     def misfit(self, sample: SampleRecord, marking: Marking) -> str:
         """Short texts, and those of which the test finds nothing: there was too little to choose.
 
         Without the model's tokenizer nothing is tested, and each character counts as a token.
         """
         if not isinstance(sample.output, str):
-            return "not a text"
+            return NO_TEXT
         record = sample.shared.record
         if record["sampling"].get("temperature") == 0:
             return "no choice of tokens at temperature 0"

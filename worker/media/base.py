@@ -99,6 +99,18 @@ class SampleFiles:
         return not self.needs
 
 
+@dataclass(frozen=True)
+class Conversion(SampleFiles):
+    """A download of files of another kind than the samples, which lack what marks samples have.
+
+    Where they are samples of another medium, of this `shape`, `convert` gives the output and the
+    record of such a one, and its marks are made anew; None of a sample that lacks what is needed.
+    """
+
+    shape: Shape | None = None
+    convert: Callable[[bytes], tuple[Output, Record] | None] | None = None
+
+
 Downloads = Mapping[str, SampleFiles | CombinedFiles]  # by `--as`, the default first
 
 
@@ -145,6 +157,13 @@ class Medium(ABC):
     def read_record(self, data: bytes) -> Record:
         """The record inside a sample's bytes; `BadInput` if there is none."""
 
+    def has_record(self, data: bytes, sample: SampleRecord) -> bool:
+        """Whether a file has a sample's record, byte for byte, where `encode` writes it.
+
+        False also where that cannot be told without reading the record.
+        """
+        return False
+
     @abstractmethod
     def with_tags(self, data: bytes, tags: Sequence[Tag]) -> bytes:
         """A sample's file with tags that it does not have yet."""
@@ -155,6 +174,10 @@ class Medium(ABC):
 
         Raises `BadInput` if it is damaged, or another medium's.
         """
+
+    def tag_bytes(self, data: bytes) -> bytes:
+        """What `with_tags` added to a file: equal bytes are equal tags. Empty if they lie apart."""
+        return b""
 
     @abstractmethod
     def tag_places(self, name: str, xmp: str) -> tuple[str, ...]:

@@ -41,7 +41,8 @@ from worker.media.samples.contact_sheet import contact_sheet, shrink
 from worker.media.samples.containers import Output, SampleRecord, Tar
 from worker.media.samples.exhibit import LARGEST, Exhibit, draw
 from worker.media.samples.parts import Part, png_parts
-from worker.media.samples.png import encode_png, read_pixels, read_png_record
+from worker.media.samples.png import encode_png, has_texts, read_pixels, read_png_record
+from worker.media.samples.png_chunks import tag_chunks
 from worker.media.samples.png_tags import png_places, read_picture_tags, tag_png
 from worker.media.samples.record import Record
 from worker.media.samples.tags import Label, Tag
@@ -154,7 +155,7 @@ class ImageMedium(Medium):
     name = "image"
     precedence = 0
     policy = {  # noqa: RUF012 - read only
-        "primary": {"metric": "fid"},
+        "primary": {"metric": "kid"},
         "guard": [
             {"metric": "memorisation", "not_worse_by": 0.02, "optional": True},
             {"metric": "class_kl", "not_worse_by": 0.05, "optional": True},
@@ -211,6 +212,10 @@ class ImageMedium(Medium):
         """The record in the PNG file's text chunk."""
         return read_png_record(data)
 
+    def has_record(self, data: bytes, sample: SampleRecord) -> bool:
+        """By the text chunks."""
+        return has_texts(data, sample)
+
     def with_tags(self, data: bytes, tags: Sequence[Tag]) -> bytes:
         """In an XMP packet, EXIF fields and text chunks."""
         return tag_png(data, tags)
@@ -218,6 +223,10 @@ class ImageMedium(Medium):
     def read_tags(self, data: bytes) -> Mapping[str, str]:
         """From a picture of any format."""
         return read_picture_tags(data)
+
+    def tag_bytes(self, data: bytes) -> bytes:
+        """The chunks behind the header and the signature."""
+        return data[tag_chunks(data)]
 
     def tag_places(self, name: str, xmp: str) -> tuple[str, ...]:
         """See `Medium`."""

@@ -1,11 +1,13 @@
 """Text in any language, including music as text; JSON Lines samples."""
 
+import base64
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 from pydantic import JsonValue
 
 from db.errors import Refused
@@ -19,6 +21,7 @@ from worker.data.dataset import DOCUMENTS, TRAIN, VALIDATION, LocalDataset, Shap
 from worker.media.base import (
     CombinedFiles,
     Content,
+    Conversion,
     Downloads,
     Intake,
     Medium,
@@ -32,15 +35,17 @@ from worker.media.fingerprints.bits import Fingerprints
 from worker.media.samples.containers import JsonLines, Output, SampleRecord, describe
 from worker.media.samples.exhibit import Exhibit, draw
 from worker.media.samples.parts import Part, line_parts
-from worker.media.samples.record import Record, parse_record, to_json
+from worker.media.samples.record import CREDENTIALS, Record, parse_record, to_json
 from worker.media.samples.tags import Label, Tag
 from worker.media.sources import documents
 from worker.media.sources.layout import Layout, Names
+from worker.music.synthesiser import RATE, play
 
 if TYPE_CHECKING:
     from worker.music.notes import Piece
 
 SHOWN_CHARACTERS = 400  # of a row on a page
+NOTES = "a note such as 60:4"  # what a text needs to be played
 TEXT_SUFFIXES = frozenset({".txt"})
 MIDI_SUFFIXES = frozenset({".mid", ".midi", ".kar", ".rmi", ".smf"})
 
@@ -107,27 +112,45 @@ def _layout(intake: Intake, suffixes: Collection[str]) -> Layout:
 
 
 def as_text(sample: bytes, record: bytes) -> Mapping[str, bytes]:
-    """The text, and the JSON line that it comes from."""
-    text: str = json.loads(sample)["text"]
-    return {".txt": text.encode(), ".json": sample}
+    """The text, the JSON line that it comes from and, of a signed one, its C2PA manifest."""
+    line = json.loads(sample)
+    files = {".txt": line["text"].encode(), ".json": sample}
+    if CREDENTIALS in line:
+        files[".c2pa"] = base64.b64decode(line[CREDENTIALS])
+    return files
 
 
 def as_midi(sample: bytes, record: bytes) -> Mapping[str, bytes]:
     """The notes of the text as a MIDI file with the record; words that are no notes are skipped."""
     from worker.music.midi import write_midi  # noqa: PLC0415 - as above
 
-    return _played(sample, ".mid", lambda piece: write_midi(piece, comment=record.decode()))
+    comment = to_json(_unmarked(sample))
+    return _played(sample, ".mid", lambda piece: write_midi(piece, comment=comment))
 
 
 def as_wav(sample: bytes, record: bytes) -> Mapping[str, bytes]:
     """The notes of the text as a WAV file with the record, made by the synthesiser."""
-    from worker.media.samples.wav import comments, write_wav  # noqa: PLC0415 - as the next
-    from worker.music import synthesiser  # noqa: PLC0415 - needed here only
+    from worker.media.samples.wav import comments, write_wav  # noqa: PLC0415 - needed here only
 
-    info = comments(record, json.loads(record).get("genmill"))
-    return _played(
-        sample, ".wav", lambda piece: write_wav(synthesiser.play(piece), synthesiser.RATE, info)
-    )
+    own = _unmarked(sample)
+    info = comments(to_json(own).encode(), own.get("genmill"))
+    return _played(sample, ".wav", lambda piece: write_wav(play(piece), RATE, info))
+
+
+def as_sound(sample: bytes) -> tuple[Output, Record] | None:
+    """The same as a sound, float32 (T,) in [-1, 1], and its record; None without any notes."""
+    from worker.music import notes  # noqa: PLC0415 - as above
+
+    own = _unmarked(sample)
+    piece = notes.read(own["text"])
+    return (play(piece) / np.float32(32767), own) if piece.notes else None
+
+
+def _unmarked(line: bytes) -> Record:
+    """The record of a sample and its text, without the tags and the signature behind them."""
+    found: Record = json.loads(line)
+    kept = [*found][: [*found].index("text") + 1]
+    return {name: found[name] for name in kept}
 
 
 def _line(sample: SampleRecord) -> bytes:
@@ -205,10 +228,12 @@ class TextMedium(Medium):
     container = JsonLines
     downloads: ClassVar[Downloads] = {
         "jsonl": CombinedFiles.RECORDS,
-        "files": SampleFiles(as_text, (".txt", ".json")),
+        "files": SampleFiles(as_text, (".txt", ".json", ".c2pa")),
         "parquet": CombinedFiles.TABLE,
-        "midi": SampleFiles(as_midi, (".mid",), needs="a note such as 60:4"),
-        "wav": SampleFiles(as_wav, (".wav",), needs="a note such as 60:4"),
+        "midi": Conversion(as_midi, (".mid",), needs=NOTES),
+        "wav": Conversion(
+            as_wav, (".wav",), needs=NOTES, shape=Shape("audio", sample_rate=RATE), convert=as_sound
+        ),
     }
     evaluated = 200
     page = Page(rows=8, columns=1, micro_batch=8, suffix=".txt", media_type="text/plain")
@@ -285,7 +310,7 @@ class TextMedium(Medium):
         return to_json({"text": self.read_record(data).get("text")}).encode()
 
     def parts(self, data: bytes) -> Iterator[Part]:
-        """The record and the text."""
+        """The record, the text and its signed manifest."""
         return line_parts(data)
 
     def fingerprints(self, outputs: Sequence[Output], shape: Shape) -> Fingerprints:

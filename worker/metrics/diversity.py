@@ -23,10 +23,25 @@ def intra_class_distance(features: Features, labels: Labels) -> float:
     Falls as a class collapses to few samples; compare it with the value of real items. NaN where
     no class has two items.
     """
+    shares = intra_class_shares(features, labels)
+    paired = shares[~np.isnan(shares)]
+    return float(paired.mean()) if len(paired) else float("nan")
+
+
+def intra_class_shares(features: Features, labels: Labels) -> Values:
+    """What each item adds to `intra_class_distance`, (N,): their mean is the distance.
+
+    NaN for an item that has no other one of its class. Each class weighs the same.
+    """
     found, counts = np.unique(labels, return_counts=True)
     classes = found[(counts >= 2) & (found >= 0)]
-    within = [perceptual_diversity(features[labels == name]) for name in classes]
-    return float(np.mean(within)) if within else float("nan")
+    shares = np.full(len(labels), np.nan)
+    total = int(counts[(counts >= 2) & (found >= 0)].sum())
+    for name in classes:
+        members = labels == name
+        weight = total / (members.sum() * len(classes))
+        shares[members] = weight * mean_distances(features[members])
+    return shares
 
 
 def feature_entropy(features: Features) -> float:

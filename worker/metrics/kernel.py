@@ -59,17 +59,18 @@ def squared_mmd(real: Features, made: Features) -> float:
     """
     check_pair(real, made)
     real, made = real.astype(np.float64), made.astype(np.float64)
-    return _mean_within(real) + _mean_within(made) - 2 * float(_kernel(real, made).mean())
+    return _mean_within(real) + _mean_within(made) - 2 * float(cubic_kernel(real, made).mean())
 
 
 def _mean_within(items: Features) -> float:
     """Mean of the kernel over pairs of different items."""
-    matrix = _kernel(items, items)
+    matrix = cubic_kernel(items, items)
     count = len(items)
     return float((matrix.sum() - np.trace(matrix)) / (count * (count - 1)))
 
 
-def _kernel(left: Features, right: Features) -> Features:
+def cubic_kernel(left: Features, right: Features) -> Features:
+    """(x . y / D + 1)^3 of each pair, (N, M), of features (N, D) and (M, D)."""
     affine = left @ right.T / left.shape[1] + 1  # (N, M)
     cube: Features = affine * affine * affine  # ** 3 would call pow
     return cube

@@ -15,13 +15,14 @@ PERCENTILE = 1.0
 def closer_than_held_out(
     made_nearest: Values, held_out_nearest: Values, *, percentile: float = PERCENTILE
 ) -> Flags:
-    """Which made items are nearer to training than the nearest `percentile` % of held-out items.
+    """Which made items are as near to training as the nearest `percentile` % of held-out items.
 
     Takes the distances (N,) and (M,) of `distances.nearest`. The mean is the share of likely
     copies: about `percentile` / 100 without memorisation, 1 where all are copies; lower is better.
+    Ties count: where held-out items equal training ones, so may made ones.
     """
     _check(made_nearest, held_out_nearest)
-    near: Flags = made_nearest < np.percentile(held_out_nearest, percentile)
+    near: Flags = made_nearest <= np.percentile(held_out_nearest, percentile)
     return near
 
 

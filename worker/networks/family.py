@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from worker.networks.network import Network
 
 
+MANY = 10  # times `few_steps`: of millions of items, less than an epoch can be enough
+
+
 @dataclass(frozen=True)
 class KeptFile:
     """A file that a version keeps beside `config.json` and its weights, such as a tokenizer."""
@@ -76,6 +79,7 @@ class Family:
     takes_prompts: bool
     papers: tuple[str, ...]  # "Radford, Metz, Chintala 2015, arXiv:1511.06434"
     default_seconds: float  # the training budget where a job states none
+    few_steps: int = 200  # with fewer, a network trained from nothing has only begun to learn
     takes_images: bool = False  # also makes samples from a dataset of its medium
     trains: bool = True  # from scratch; if not, it only fine-tunes imported versions
     needs_captions: bool = False  # learns from captions, or labels' names where there are none
@@ -87,6 +91,23 @@ class Family:
     def format(self) -> int:
         """The number of the format that is written today."""
         return 1 + len(self.migrations)
+
+    def is_short(self, steps: float, epochs: float | None) -> bool:
+        """Whether a training from nothing of so many steps is too short to be good for anything.
+
+        It has less than `few_steps`, or has not seen all of its data once in `MANY` times as many.
+        None: the epochs are not known.
+        """
+        partial = epochs is not None and epochs < 1
+        return steps < self.few_steps or (partial and steps < MANY * self.few_steps)
+
+    @property
+    def least(self) -> str:
+        """What a training that is not short takes, and what a shorter one makes."""
+        return (
+            f"{self.name} needs about {self.few_steps:,} steps and an epoch at least: "
+            "expect rough samples, or noise"
+        )
 
     def steps_from(self, number: int, *, what: str) -> Sequence[Migration]:
         """The migrations that `what`, of format `number`, has still to make.

@@ -10,15 +10,16 @@ which concerns that item alone; `NotFound` for an item that is not there.
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import Field, JsonValue
 
 from db.causes import Cause
-from db.errors import GenmillError, Unreachable
+from db.errors import GenmillError, NotFound, Unreachable
 from worker.specs import Params, parse_params
 
 Record = Mapping[str, JsonValue]  # what an item says of itself
@@ -62,12 +63,35 @@ class Item:
 
 @dataclass(frozen=True)
 class Delivery:
-    """An item with its bytes and record; it may be there `already`, put by a killed attempt."""
+    """An item with its bytes and record."""
 
     item: Item
     data: bytes
     record: Record
-    already: bool = False
+
+
+class Presence(Enum):
+    """How an item is at a target, compared with what `put` leaves there."""
+
+    UNCHANGED = "unchanged"
+    ALTERED = "altered"  # or some of what belongs to it, such as its record or its page
+    MISSING = "missing"
+
+
+def compare_files(wanted: Mapping[str, bytes], read: Callable[[str], bytes]) -> Presence:
+    """How an item is there that consists of files, the first of which is its own.
+
+    `read` returns the bytes of one by its name, and raises `NotFound`.
+    """
+    own, unchanged = next(iter(wanted)), True
+    for name, data in wanted.items():
+        try:
+            unchanged &= read(name) == data
+        except NotFound:
+            if name == own:
+                return Presence.MISSING
+            unchanged = False
+    return Presence.UNCHANGED if unchanged else Presence.ALTERED
 
 
 class ItemRefused(GenmillError):
@@ -110,7 +134,7 @@ class Target(ABC, Generic[S]):
     title: ClassVar[str]  # of the kind, for people
     schema: ClassVar[type[TargetSettings]]
     secrets: ClassVar[Mapping[str, str]] = {}  # what each one is, by its name
-    gives_back: ClassVar[bool] = True  # whether `fetch` and `list` work
+    gives_back: ClassVar[bool] = True  # whether `fetch`, `compare` and `list` work
     batched: ClassVar[bool] = False  # whether several are put, and taken down, at once
 
     def __init__(self, settings: S, secrets: Mapping[str, str]) -> None:
@@ -171,6 +195,10 @@ class Target(ABC, Generic[S]):
         """The bytes of an item. Raises `NotFound`."""
 
     @abstractmethod
+    def compare(self, delivery: Delivery) -> Presence:
+        """How an item is there, with all that `put` leaves of it; `put` repairs what is not so."""
+
+    @abstractmethod
     def list(self) -> Iterator[str]:
         """The remote ids of all items that are there, in no order."""
 
@@ -186,8 +214,9 @@ class Target(ABC, Generic[S]):
     def finish(self) -> None:
         """Bring up to date what is made from all items, such as pages and cards.
 
-        Called when the items of a shard are put or taken down, before that is committed. May be
-        called by several workers at once, and again.
+        Whoever put or took down an item calls this afterwards, before that is committed. May be
+        called by several workers at once, and again: what was made from another list of items than
+        the latest does not stay.
         """
 
     def open(self) -> None:

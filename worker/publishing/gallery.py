@@ -23,7 +23,16 @@ from worker.media import medium_of
 from worker.media.base import Medium
 from worker.publishing import s3
 from worker.publishing.access import addresses, public_files
-from worker.publishing.base import Item, ItemRefused, Record, Target, TargetAway, TargetSettings
+from worker.publishing.base import (
+    Delivery,
+    Item,
+    ItemRefused,
+    Presence,
+    Record,
+    Target,
+    TargetAway,
+    TargetSettings,
+)
 from worker.publishing.pages import entry as pages
 from worker.store.address import S3Address
 from worker.store.folder import FolderStore
@@ -92,7 +101,8 @@ class Gallery(Target[GallerySettings]):
         place = self.place(self.settings.address)
         if isinstance(place, Path):
             return FolderStore(place)
-        return s3.Bucket(TargetSettings(address=self.settings.address), self._secrets).store
+        of_bucket = self.settings.model_dump(include={"address", "timeout_s"})
+        return s3.Bucket(TargetSettings(**of_bucket), self._secrets).store
 
     @cached_property
     def site(self) -> "Site":
@@ -124,32 +134,37 @@ class Gallery(Target[GallerySettings]):
 
     def put(self, item: Item, data: bytes, record: Record) -> str:
         """See `Target.put`; `finish` lists it. Raises `ItemRefused` for what is no sample."""
+        with self._errors(), _shown(item):
+            return self.site.put(self._item(item, data, record))
+
+    def compare(self, delivery: Delivery) -> Presence:
+        """See `Target.compare`."""
+        with self._errors(), _shown(delivery.item):
+            return self.site.compare(self._item(delivery.item, delivery.data, delivery.record))
+
+    def _item(self, item: Item, data: bytes, record: Record) -> pages.Item:
+        """An item as the pages show it, published now."""
         if item.job is None:
             raise ItemRefused(
                 f"{item.key} is a file of a model, and a gallery shows samples",
                 remedy="publish models to a target of another kind, such as hub",
             )
-        try:
-            medium = medium_of(data)
-            says = _statement(data, medium)
-            licence = self.settings.licence or says.get("LicenceUrl") or says.get("Licence", "")
-            shown = pages.Item(
-                key=_key(item),
-                job=item.job,
-                data=data,
-                record=record,
-                medium=medium,
-                sha256=item.sha256,
-                published_at=datetime.now(UTC),
-                marks=item.marks or "",
-                dataset=item.dataset or "",
-                licence=licence,
-                statement={name: says[name] for name in ("Copyright", "Creator") if name in says},
-            )
-            with self._errors():
-                return self.site.put(shown)
-        except BadInput as error:
-            raise ItemRefused(f"{item.key} cannot be shown: {error}") from error
+        medium = medium_of(data)
+        says = _statement(data, medium)
+        licence = self.settings.licence or says.get("LicenceUrl") or says.get("Licence", "")
+        return pages.Item(
+            key=_key(item),
+            job=item.job,
+            data=data,
+            record=record,
+            medium=medium,
+            sha256=item.sha256,
+            published_at=datetime.now(UTC),
+            marks=item.marks or "",
+            dataset=item.dataset or "",
+            licence=licence,
+            statement={name: says[name] for name in ("Copyright", "Creator") if name in says},
+        )
 
     def fetch(self, remote_id: str) -> bytes:
         """See `Target.fetch`: the sample's own file."""
@@ -186,6 +201,15 @@ class Gallery(Target[GallerySettings]):
             raise TargetAway(
                 error.message, remedy="check the target's address, and who may write there"
             ) from error
+
+
+@contextmanager
+def _shown(item: Item) -> Iterator[None]:
+    """Raise `ItemRefused` in place of the errors of an item that cannot be shown."""
+    try:
+        yield
+    except BadInput as error:
+        raise ItemRefused(f"{item.key} cannot be shown: {error}") from error
 
 
 def _statement(data: bytes, medium: Medium) -> dict[str, str]:

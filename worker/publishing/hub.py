@@ -3,36 +3,46 @@
 Samples make a dataset, whose `metadata.jsonl` `datasets` reads; files of one version make a model.
 An item's record is kept in `records/`, from which the metadata and the card are made anew each
 time. The remote id of an item names its record; an item is there while its record is.
+
+Several workers may change one repository at once. What is made from all items is written only if
+none was changed since they were listed, and else from a new list.
 """
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import Field
 
 from db.errors import GenmillError, NotFound, Refused
 from worker.files import is_plain
 from worker.publishing.access import addresses
-from worker.publishing.access.hf_repository import Files, InFolder, Repository
+from worker.publishing.access.hf_repository import Files, InFolder, Listing, Outdated, Repository
 from worker.publishing.base import (
     Delivery,
     Item,
     ItemRefused,
+    Presence,
     Record,
     Target,
     TargetSettings,
     record_json,
 )
+from worker.publishing.pages.card import card, metadata_line
+from worker.specs import matching
 
 DATA, RECORDS, METADATA, CARD = "data", "records", "metadata.jsonl", "README.md"
 RESERVED = {CARD, METADATA}  # are no names of items at the top
+PER_FOLDER = 5000  # samples: the hub takes no folder of more than 10,000 files
 SCHEME = "hf://"
-ROUNDS = 5  # until no other worker has changed the items meanwhile
+ROUNDS = 5  # of reading the files and writing what follows from them, until none was changed
 ADDRESSES = "use hf://datasets/OWNER/NAME, hf://OWNER/NAME for a model, or a folder's path"
+
+T = TypeVar("T")
 
 
 class HubSettings(TargetSettings):
@@ -42,9 +52,9 @@ class HubSettings(TargetSettings):
     endpoint: str | None = Field(
         None, max_length=200, description="URL of the hub; default: that of HF_ENDPOINT"
     )
-    license: str | None = Field(
-        None, max_length=100, description="the licence that the card names, as in cc-by-4.0"
-    )
+    license: Annotated[str, matching(r"[A-Za-z0-9][A-Za-z0-9.-]{0,99}", "as in cc-by-4.0")] | (
+        None
+    ) = Field(None, description="the licence that the card names, as in cc-by-4.0")
 
 
 class Hub(Target[HubSettings]):
@@ -57,7 +67,7 @@ class Hub(Target[HubSettings]):
 
     def __init__(self, settings: HubSettings, secrets: Mapping[str, str]) -> None:
         super().__init__(settings, secrets)
-        self._put: dict[str, Record] = {}  # by remote id: these need not be read again
+        self._records: dict[str, Record] = {}  # of items as they are there, by remote id
 
     @classmethod
     def place(cls, address: str) -> str | Path:
@@ -114,7 +124,11 @@ class Hub(Target[HubSettings]):
 
     def locate(self, item: Item) -> str:
         """See `Target.locate`: samples below `data/`, files of models below `models/`."""
-        return item.key if item.sample is None else f"{DATA}/{item.key}"
+        if item.sample is None:
+            return item.key
+        folder, _, name = item.key.rpartition("/")
+        part = item.sample // PER_FOLDER
+        return "/".join([DATA, folder, *([f"{part:05d}"] if part else []), name])
 
     def put(self, item: Item, data: bytes, record: Record) -> str:
         """See `Target.put`."""
@@ -125,27 +139,30 @@ class Hub(Target[HubSettings]):
 
     def put_all(self, deliveries: Sequence[Delivery]) -> Sequence[str | GenmillError]:
         """See `Target.put_all`: one commit for all."""
-        others = self._items() if self._takes == "files" else ()
-        results = [
-            self._refusal(each.item, others) or self.locate(each.item) for each in deliveries
-        ]
-        files: dict[str, bytes] = {}
-        for each, place in zip(deliveries, results, strict=True):
-            if isinstance(place, str):
-                files |= {_record_of(place): record_json(each.record)}
-                files |= {self._file_of(place): each.data}
-                self._put[place] = each.record
-        if files:
-            self._files.write(files, why=f"Publish {len(files) // 2} items")
-        return results
+        if self._takes == "files":  # no other version may come in between
+            return self._until_unchanged(partial(self._put_all, deliveries))
+        return self._put_all(deliveries, None)
 
     def fetch(self, remote_id: str) -> bytes:
         """See `Target.fetch`."""
         return self._files.read(self._file_of(remote_id))
 
+    def compare(self, delivery: Delivery) -> Presence:
+        """See `Target.compare`; of a repository, what git knows its files by is compared."""
+        place, files = self.locate(delivery.item), self._written(delivery)
+        if self._file_of(place) not in self._listed.versions:
+            return Presence.MISSING
+        unchanged = all(self._files.holds(self._listed, name, files[name]) for name in files)
+        if _is_sample(place):
+            unchanged &= self._described.get(place) == metadata_line(place, delivery.record)
+        if not unchanged:
+            return Presence.ALTERED
+        self._records[place] = delivery.record
+        return Presence.UNCHANGED
+
     def list(self) -> Iterator[str]:
         """See `Target.list`."""
-        yield from self._items()
+        yield from self._items(self._files.listing())
 
     def take_down(self, remote_id: str) -> None:
         """See `Target.take_down`."""
@@ -153,31 +170,82 @@ class Hub(Target[HubSettings]):
 
     def take_down_all(self, remote_ids: Sequence[str]) -> None:
         """See `Target.take_down_all`: one commit; a file that another version has by now stays."""
-        names, going = set(self._files.names()), set(remote_ids)
-        used = {self._file_of(each) for each in _recorded(names) if each not in going}
-        wanted = {name for each in going for name in (_record_of(each), self._file_of(each))}
-        for each in going:
-            self._put.pop(each, None)
-        gone = wanted - used
-        if self._takes != "both":  # a folder may hold an unfinished file, which has no name yet
-            gone &= names
-        if gone:
-            self._files.remove(sorted(gone), why=f"Take down {len(going)} items")
+        for each in remote_ids:
+            self._records.pop(each, None)
+        if self._takes == "both":  # a folder may hold an unfinished file, which has no name yet
+            self._files.remove(sorted(self._names_of(remote_ids)), why="")
+        else:
+            self._until_unchanged(partial(self._remove, set(remote_ids)))
 
     def finish(self) -> None:
         """See `Target.finish`: the metadata and the card follow from the records."""
         self._files.sweep()
-        for _ in range(ROUNDS):
-            items = self._items()
-            known = {**self._described(), **self._put}
-            records = {place: known.get(place) or self._record(place) for place in items}
-            samples = {place: each for place, each in records.items() if _is_sample(place)}
-            pages = {CARD: card(records, samples, self.settings.license).encode()}
-            if samples or METADATA in self._files.names():  # it may hold what was taken down
-                pages[METADATA] = metadata(samples).encode()
-            self._files.write(pages, why="Describe what is published")
-            if self._items() == items:
-                return
+        self._until_unchanged(self._describe)
+
+    def _until_unchanged(self, act: Callable[[Listing], T]) -> T:
+        """Act on the files as they are listed, and again if they were changed meanwhile."""
+        for _ in range(ROUNDS - 1):
+            with suppress(Outdated):
+                return act(self._files.listing())
+        return act(self._files.listing())
+
+    def _put_all(
+        self, deliveries: Sequence[Delivery], there: Listing | None
+    ) -> Sequence[str | GenmillError]:
+        others = self._items(there) if there else ()
+        results = [
+            self._refusal(each.item, others) or self.locate(each.item) for each in deliveries
+        ]
+        taken = [
+            each for each, place in zip(deliveries, results, strict=True) if isinstance(place, str)
+        ]
+        files = {name: data for each in taken for name, data in self._written(each).items()}
+        if files:
+            self._files.write(files, why=f"Publish {len(taken)} items", after=there)
+        self._records |= {self.locate(each.item): each.record for each in taken}
+        return results
+
+    def _written(self, delivery: Delivery) -> Mapping[str, bytes]:
+        """The files of an item."""
+        place = self.locate(delivery.item)
+        record = record_json(delivery.record)
+        return {_record_of(place): record, self._file_of(place): delivery.data}
+
+    def _names_of(self, remote_ids: Iterable[str]) -> set[str]:
+        """The names of the files of items."""
+        return {name for each in remote_ids for name in (_record_of(each), self._file_of(each))}
+
+    def _remove(self, going: set[str], there: Listing) -> None:
+        staying = (each for each in _recorded(there.versions) if each not in going)
+        used = {self._file_of(each) for each in staying}
+        gone = (self._names_of(going) & there.versions.keys()) - used
+        after = there if self._takes == "files" else None
+        if gone:
+            self._files.remove(sorted(gone), why=f"Take down {len(going)} items", after=after)
+
+    def _describe(self, there: Listing) -> None:
+        """Write the metadata and the card of all items that are listed."""
+        items = self._items(there)
+        lines = self._lines([each for each in items if _is_sample(each)])
+        records = [self._record(each) for each in items if not _is_sample(each)]
+        told = chain(map(json.loads, lines), records)
+        pages = {CARD: card(told, len(lines), self.settings.license).encode()}
+        if lines or METADATA in there.versions:  # it may hold what was taken down
+            pages[METADATA] = "".join(f"{line}\n" for line in lines).encode()
+        pages = {
+            each: new for each, new in pages.items() if not self._files.holds(there, each, new)
+        }
+        if pages:
+            self._files.write(pages, why="Describe what is published", after=there)
+
+    def _lines(self, samples: Sequence[str]) -> Sequence[str]:
+        """The lines of the metadata about samples; their records are read where nothing else tells.
+
+        In a folder, the metadata may be of a record that another worker has replaced since.
+        """
+        known = self._read_metadata() if self._files.is_atomic else {}
+        known |= {place: metadata_line(place, each) for place, each in self._records.items()}
+        return [known.get(each) or metadata_line(each, self._record(each)) for each in samples]
 
     def _refusal(self, item: Item, there: Sequence[str]) -> ItemRefused | None:
         """Why the repository, with these items, does not take another; None if it does."""
@@ -198,19 +266,31 @@ class Hub(Target[HubSettings]):
         name = remote_id.removeprefix(_version_of(remote_id)).removeprefix("/")
         return remote_id if not name or name in RESERVED else name
 
-    def _items(self) -> Sequence[str]:
-        names = set(self._files.names())
+    def _items(self, there: Listing) -> Sequence[str]:
+        names = there.versions
         return sorted(each for each in _recorded(names) if self._file_of(each) in names)
 
-    def _described(self) -> Mapping[str, Record]:
-        """The records of samples by the metadata, as far as that holds them."""
+    @cached_property
+    def _listed(self) -> Listing:
+        """The files as they were when the first item was compared."""
+        return self._files.listing()
+
+    @cached_property
+    def _described(self) -> Mapping[str, str]:
+        """The lines of the metadata as they were then."""
+        return self._read_metadata()
+
+    def _read_metadata(self) -> dict[str, str]:
+        """The lines of the metadata by the samples' remote ids; empty where it is another's."""
         try:
-            lines = [json.loads(line) for line in self._files.read(METADATA).splitlines()]
-            return {each.pop("file_name"): each for each in lines}
-        except (NotFound, ValueError, KeyError, AttributeError, TypeError):  # none, or another's
+            lines = self._files.read(METADATA).splitlines()
+            return {json.loads(line)["file_name"]: line.decode() for line in lines}
+        except (NotFound, ValueError, KeyError, TypeError):
             return {}
 
     def _record(self, place: str) -> Record:
+        if place in self._records:
+            return self._records[place]
         try:
             found: Record = json.loads(self._files.read(_record_of(place)))
         except (NotFound, ValueError):  # taken down meanwhile
@@ -235,41 +315,6 @@ def _is_sample(remote_id: str) -> bool:
 def _version_of(remote_id: str) -> str:
     """The version that a file of a model is of, as in `models/digits/3`."""
     return "/".join(remote_id.split("/")[:3])
-
-
-def metadata(samples: Mapping[str, Record]) -> str:
-    """The lines of `metadata.jsonl`: a sample's file, and what its record says in plain values."""
-    lines = []
-    for place, record in sorted(samples.items()):
-        plain = {key: each for key, each in record.items() if isinstance(each, str | int | float)}
-        lines.append(json.dumps({"file_name": place, **plain}, ensure_ascii=False))
-    return "".join(f"{line}\n" for line in lines)
-
-
-def card(records: Mapping[str, Record], samples: Mapping[str, Record], license: str | None) -> str:
-    """The card: what there is, which models made it, that AI did, and how to check it."""
-    models = Counter(str(each["model"]) for each in records.values() if each.get("model"))
-    weights = {str(each.get("model")): each.get("weights_sha256") for each in records.values()}
-    head = ["---", "tags:", "- synthetic", "- genmill"]
-    tag = next((each["pipeline_tag"] for each in records.values() if "pipeline_tag" in each), None)
-    head += [f"pipeline_tag: {tag}"] if tag and not samples else []
-    head += [f"license: {license}"] if license else []
-    what = f"{len(samples):,} samples" if samples else f"{len(records):,} files"
-    body = [
-        f"# {what}, made by AI" if samples else f"# {what} of a model",
-        "",
-        "Published by Genmill. Each file has its record in `records/`; a sample carries it inside, "
-        "too: the model, its settings and seed, and that it was made by AI (IPTC digital source "
-        "type `trainedAlgorithmicMedia`).",
-        "",
-        "| model | items | SHA-256 of its weights |",
-        "| --- | --- | --- |",
-        *(
-            f"| {name} | {number:,} | `{weights[name]}` |"
-            for name, number in sorted(models.items())
-        ),
-    ]
-    return "\n".join([*head, "---", "", *body, ""])
 
 
 TARGET = Hub

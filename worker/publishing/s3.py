@@ -1,20 +1,20 @@
 """A bucket: each item is an object below `items/`, with its record beside it as `KEY.json`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar
 
 from db.errors import NotFound, Refused, Unreachable
 from worker.publishing.access.addresses import ADDRESS, endpoint
-from worker.publishing.base import Item, Record, Target, TargetAway, TargetSettings, record_json
+from worker.publishing.access.item_files import ItemFiles
+from worker.publishing.base import Item, TargetAway, TargetSettings
 from worker.store.address import SETTING, S3Address, parse_store_url
 from worker.store.s3 import Credentials, S3Store
 
 FOLDER = "items"
-RECORD_SUFFIX = ".json"
 
 
-class Bucket(Target[TargetSettings]):
+class Bucket(ItemFiles[TargetSettings]):
     """Objects in a bucket of any server that speaks S3.
 
     Without secrets, the credentials are those that boto finds, as for the object store.
@@ -34,7 +34,8 @@ class Bucket(Target[TargetSettings]):
                 "one of access_key and secret_key is missing", remedy="give both, or neither"
             )
         keys = Credentials(secrets["access_key"], secrets["secret_key"]) if secrets else None
-        self.store = S3Store(self.place(settings.address), keys)
+        address = self.place(settings.address)
+        self.store = S3Store(address, keys, timeout_s=settings.timeout_s)
 
     @classmethod
     def place(cls, address: str) -> S3Address:
@@ -55,7 +56,7 @@ class Bucket(Target[TargetSettings]):
         return str(self.store)
 
     def check(self) -> None:
-        """See `Target.check`."""
+        """See `Target.check`; tries all that the server will be asked for."""
         with _errors():
             self.store.check()
 
@@ -63,33 +64,21 @@ class Bucket(Target[TargetSettings]):
         """See `Target.locate`: the object's key below the prefix."""
         return f"{FOLDER}/{item.key}"
 
-    def put(self, item: Item, data: bytes, record: Record) -> str:
-        """See `Target.put`; the record comes first, so that no object is without one."""
-        key = self.locate(item)
-        self._put(f"{key}{RECORD_SUFFIX}", record_json(record), "application/json")
-        self._put(key, data, item.media_type)
-        return key
+    def _write(self, name: str, data: bytes, media_type: str) -> None:
+        with _errors():
+            self.store.call("put_object", name, Body=data, ContentType=media_type)
 
-    def fetch(self, remote_id: str) -> bytes:
-        """See `Target.fetch`."""
-        with _errors(), self.store.open(remote_id) as file:
+    def _read(self, name: str) -> bytes:
+        with _errors(), self.store.open(name) as file:
             return file.read()
 
-    def list(self) -> Iterator[str]:
-        """See `Target.list`."""
+    def _remove(self, name: str) -> None:
         with _errors():
-            keys = set(self.store.listed(FOLDER))
-        yield from (key for key in sorted(keys) if f"{key}{RECORD_SUFFIX}" in keys)
+            self.store.delete(name)
 
-    def take_down(self, remote_id: str) -> None:
-        """See `Target.take_down`; the object goes first, for the reason in `put`."""
+    def _names(self) -> Iterable[str]:
         with _errors():
-            self.store.delete(remote_id)
-            self.store.delete(f"{remote_id}{RECORD_SUFFIX}")
-
-    def _put(self, key: str, data: bytes, media_type: str) -> None:
-        with _errors():
-            self.store.call("put_object", key, Body=data, ContentType=media_type)
+            return list(self.store.listed(FOLDER))
 
 
 @contextmanager

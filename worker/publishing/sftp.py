@@ -6,7 +6,7 @@ sent to any other server.
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
@@ -16,20 +16,13 @@ from pydantic import Field
 from db.errors import GenmillError, NotFound, Refused
 from worker.extras import needed_for
 from worker.publishing.access import addresses
-from worker.publishing.base import (
-    Item,
-    Record,
-    Target,
-    TargetAway,
-    TargetSettings,
-    record_json,
-)
+from worker.publishing.access.item_files import ItemFiles
+from worker.publishing.base import TargetAway, TargetSettings
 from worker.specs import matching
 
 if TYPE_CHECKING:
     from asyncssh import SFTPClient, SSHClient, SSHClientConnection
 
-RECORD_SUFFIX = ".json"
 PART_SUFFIX = ".part"  # of a file that is not whole yet
 PORT = 22
 
@@ -48,7 +41,7 @@ class SftpSettings(TargetSettings):
     )
 
 
-class Sftp(Target[SftpSettings]):
+class Sftp(ItemFiles[SftpSettings]):
     """Files on an SFTP server, in the folder of the address and below it."""
 
     title: ClassVar[str] = "an SFTP server"
@@ -82,35 +75,6 @@ class Sftp(Target[SftpSettings]):
     def __str__(self) -> str:
         return self._server.url
 
-    def check(self) -> None:
-        """See `Target.check`."""
-        self._run(self._write("genmill-check", b"written by `genmill target check`\n"))
-        self._run(self._remove("genmill-check"))
-
-    def locate(self, item: Item) -> str:
-        """See `Target.locate`: the path below the address."""
-        return item.key
-
-    def put(self, item: Item, data: bytes, record: Record) -> str:
-        """See `Target.put`; the record comes first, so that no file is without one."""
-        self._run(self._write(f"{item.key}{RECORD_SUFFIX}", record_json(record)))
-        self._run(self._write(item.key, data))
-        return self.locate(item)
-
-    def fetch(self, remote_id: str) -> bytes:
-        """See `Target.fetch`."""
-        return self._run(self._read(remote_id))
-
-    def list(self) -> Iterator[str]:
-        """See `Target.list`."""
-        files = self._run(self._files())
-        yield from (each for each in sorted(files) if f"{each}{RECORD_SUFFIX}" in files)
-
-    def take_down(self, remote_id: str) -> None:
-        """See `Target.take_down`; the file goes first, for the reason in `put`."""
-        self._run(self._remove(remote_id))
-        self._run(self._remove(f"{remote_id}{RECORD_SUFFIX}"))
-
     def open(self) -> None:
         """See `Target.open`."""
         if self._session is None:
@@ -121,6 +85,18 @@ class Sftp(Target[SftpSettings]):
         if self._session is not None:
             self._session.close()
             self._session = None
+
+    def _write(self, name: str, data: bytes, media_type: str) -> None:
+        self._run(self._upload(name, data))
+
+    def _read(self, name: str) -> bytes:
+        return self._run(self._download(name))
+
+    def _remove(self, name: str) -> None:
+        self._run(self._delete(name))
+
+    def _names(self) -> Iterable[str]:
+        return self._run(self._files())
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         self.open()
@@ -133,12 +109,12 @@ class Sftp(Target[SftpSettings]):
         async with self._session.client() as client:
             yield client
 
-    def _path(self, key: str) -> str:
-        return f"{self._server.path.rstrip('/')}/{key}"
+    def _path(self, name: str) -> str:
+        return f"{self._server.path.rstrip('/')}/{name}"
 
-    async def _write(self, key: str, data: bytes) -> None:
+    async def _upload(self, name: str, data: bytes) -> None:
         """Write a file whole: under another name first, which is changed then."""
-        path = self._path(key)
+        path = self._path(name)
         folder, part = path.rpartition("/")[0], f"{path}{PART_SUFFIX}"
         async with self._client() as client:
             if folder:
@@ -147,14 +123,13 @@ class Sftp(Target[SftpSettings]):
                 await file.write(data)
             await _replace(client, part, path)
 
-    async def _read(self, key: str) -> bytes:
-        async with self._client() as client, client.open(self._path(key), "rb") as file:
+    async def _download(self, name: str) -> bytes:
+        async with self._client() as client, client.open(self._path(name), "rb") as file:
             content: bytes = await file.read()
             return content
 
-    async def _remove(self, key: str) -> None:
-        """Remove a file, and what a killed worker left of it."""
-        for path in (self._path(key), f"{self._path(key)}{PART_SUFFIX}"):
+    async def _delete(self, name: str) -> None:
+        for path in (self._path(name), f"{self._path(name)}{PART_SUFFIX}"):
             with suppress(NotFound):
                 async with self._client() as client:
                     await client.remove(path)
@@ -212,16 +187,18 @@ class _Session:
     @asynccontextmanager
     async def client(self) -> "AsyncIterator[SFTPClient]":
         """The client, connected; the library's errors become ours."""
+        opened: SFTPClient | None = None
         try:
             async with self._opening:
                 if self._opened is None:
                     self._opened = await self._connect()
-            yield self._opened
+                opened = self._opened
+            yield opened
         except Exception as error:
             ours = self._ours(error)
             if ours is None:
                 raise
-            if isinstance(ours, TargetAway):
+            if isinstance(ours, TargetAway) and self._opened is opened:  # not one since then
                 await self._disconnect()
             raise ours from error
 

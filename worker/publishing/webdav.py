@@ -1,6 +1,6 @@
 """A WebDAV server: each item is a file, with its record beside it as `FILE.json`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from http import HTTPStatus
@@ -13,19 +13,12 @@ from db.errors import GenmillError, NotFound, Refused
 from worker.extras import needed_for
 from worker.publishing.access import addresses
 from worker.publishing.access.http import failure, network_errors
-from worker.publishing.base import (
-    Item,
-    Record,
-    Target,
-    TargetAway,
-    TargetSettings,
-    record_json,
-)
+from worker.publishing.access.item_files import ItemFiles
+from worker.publishing.base import TargetAway, TargetSettings
 
 if TYPE_CHECKING:
     from webdav4.client import Client
 
-RECORD_SUFFIX = ".json"
 PART_SUFFIX = ".part"  # of a file that is not whole yet
 
 
@@ -35,7 +28,7 @@ class WebdavSettings(TargetSettings):
     user: str | None = Field(None, max_length=200, description="the user of the password")
 
 
-class Webdav(Target[WebdavSettings]):
+class Webdav(ItemFiles[WebdavSettings]):
     """Files on a WebDAV server, in the folder of the address and below it."""
 
     title: ClassVar[str] = "a WebDAV server"
@@ -55,41 +48,16 @@ class Webdav(Target[WebdavSettings]):
     @classmethod
     def place(cls, address: str) -> addresses.Server:
         """See `Target.place`."""
-        return addresses.endpoint(address)
+        found = addresses.endpoint(address)
+        if set(found.path) & set("%?#"):  # the client escapes a path twice, or not at all
+            raise Refused(
+                f"{addresses.ADDRESS} has an escaped %, ? or # in its path",
+                remedy="use a folder whose name has none of them",
+            )
+        return found
 
     def __str__(self) -> str:
         return self._server.url
-
-    def check(self) -> None:
-        """See `Target.check`."""
-        self._write("genmill-check", b"written by `genmill target check`\n")
-        self._remove("genmill-check")
-
-    def locate(self, item: Item) -> str:
-        """See `Target.locate`: the path below the address."""
-        return item.key
-
-    def put(self, item: Item, data: bytes, record: Record) -> str:
-        """See `Target.put`; the record comes first, so that no file is without one."""
-        self._write(f"{item.key}{RECORD_SUFFIX}", record_json(record))
-        self._write(item.key, data)
-        return self.locate(item)
-
-    def fetch(self, remote_id: str) -> bytes:
-        """See `Target.fetch`."""
-        with self._errors():
-            content: bytes = self._client.request("GET", remote_id).content
-        return content
-
-    def list(self) -> Iterator[str]:
-        """See `Target.list`."""
-        files = set(self._files(""))
-        yield from (each for each in sorted(files) if f"{each}{RECORD_SUFFIX}" in files)
-
-    def take_down(self, remote_id: str) -> None:
-        """See `Target.take_down`; the file goes first, for the reason in `put`."""
-        self._remove(remote_id)
-        self._remove(f"{remote_id}{RECORD_SUFFIX}")
 
     def open(self) -> None:
         """See `Target.open`."""
@@ -109,13 +77,18 @@ class Webdav(Target[WebdavSettings]):
         auth = (self.settings.user, password) if password is not None else None
         return Client(self._server.url, auth=auth, retry=False, timeout=self.settings.timeout_s)
 
-    def _write(self, path: str, data: bytes) -> None:
-        """Write a file whole: under another name first, which the server then changes."""
-        part = f"{path}{PART_SUFFIX}"
-        self._make_folders(path.rpartition("/")[0])
+    def _write(self, name: str, data: bytes, media_type: str) -> None:
+        """See `ItemFiles._write`: under another name first, which the server then changes."""
+        part = f"{name}{PART_SUFFIX}"
+        self._make_folders(name.rpartition("/")[0])
         with self._errors():
             self._client.upload_fileobj(BytesIO(data), part, overwrite=True, size=len(data))
-            self._client.move(part, path, overwrite=True)
+            self._client.move(part, name, overwrite=True)
+
+    def _read(self, name: str) -> bytes:
+        with self._errors():
+            content: bytes = self._client.request("GET", name).content
+        return content
 
     def _make_folders(self, folder: str) -> None:
         from webdav4.client import ResourceAlreadyExists  # noqa: PLC0415 - of an extra
@@ -129,11 +102,13 @@ class Webdav(Target[WebdavSettings]):
                 self._client.mkdir(path)
             self._folders.add(path)
 
-    def _remove(self, path: str) -> None:
-        """Remove a file, and what a killed worker left of it."""
-        for each in (path, f"{path}{PART_SUFFIX}"):
+    def _remove(self, name: str) -> None:
+        for each in (name, f"{name}{PART_SUFFIX}"):
             with suppress(NotFound), self._errors():
                 self._client.remove(each)
+
+    def _names(self) -> Iterable[str]:
+        return self._files("")
 
     def _files(self, folder: str) -> Iterator[str]:
         with self._errors():

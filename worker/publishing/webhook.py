@@ -6,6 +6,7 @@ item once. A receiver that answers with the item's `sha256` confirms what it has
 
 import base64
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,7 +17,17 @@ from db.errors import NotSupportedHere, Refused
 from worker.extras import needed_for
 from worker.publishing.access import addresses
 from worker.publishing.access.http import failure, network_errors
-from worker.publishing.base import Item, ItemRefused, NotTaken, Record, Target, TargetSettings
+from worker.publishing.base import (
+    Delivery,
+    Item,
+    ItemRefused,
+    NotTaken,
+    Presence,
+    Record,
+    Target,
+    TargetAway,
+    TargetSettings,
+)
 
 if TYPE_CHECKING:
     import httpx
@@ -84,6 +95,10 @@ class Webhook(Target[TargetSettings]):
         """See `Target.fetch`."""
         raise NotSupportedHere(f"{self} gives nothing back")
 
+    def compare(self, delivery: Delivery) -> Presence:
+        """See `Target.compare`."""
+        raise NotSupportedHere(f"{self} does not tell what it has")
+
     def list(self) -> Iterator[str]:
         """See `Target.list`."""
         raise NotSupportedHere(f"{self} lists nothing")
@@ -111,11 +126,28 @@ class Webhook(Target[TargetSettings]):
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": self._signer.sign(message_id, now, body),
         }
-        with network_errors(self):
-            answer = self._client.post(self._server.url, content=body.encode(), headers=headers)
-        if not answer.is_success:
-            raise failure(self, answer.status_code, answer.headers.get("retry-after"))
-        return _sha256_in(answer.content[:MAX_ANSWER])
+        until = time.monotonic() + self.settings.timeout_s
+        post = ("POST", self._server.url)
+        with (
+            network_errors(self),
+            self._client.stream(*post, content=body.encode(), headers=headers) as answer,
+        ):
+            if not answer.is_success:
+                raise failure(self, answer.status_code, answer.headers.get("retry-after"))
+            return _sha256_in(self._beginning(answer, until))
+
+    def _beginning(self, answer: "httpx.Response", until: float) -> bytes:
+        """The first bytes of an answer, however long it is. Raises `TargetAway`."""
+        found = b""
+        for part in answer.iter_bytes():
+            found += part
+            if len(found) > MAX_ANSWER:
+                break
+            if time.monotonic() > until:
+                raise TargetAway(
+                    f"{self} does not end its answer within {self.settings.timeout_s:g} s"
+                )
+        return found[:MAX_ANSWER]
 
     @cached_property
     def _client(self) -> "httpx.Client":

@@ -6,7 +6,7 @@ before it: that is how `genmill doctor` finds the error.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -15,11 +15,11 @@ from sqlalchemy.orm import Session
 from db import datasets, past_jobs
 from db.past_jobs import PastGeneration, PastTraining
 from db.tables import DatasetVersion
+from worker.networks.family import Family
 from worker.services.pinned import PinnedTraining
 
 STAGES = ("loading", "validating", "measuring speed", "storing")  # outside a training's budget
 TRAININGS = 5  # of the latest that are alike
-ONE_EPOCH = 1.0
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,16 @@ class Budget:
 class TrainingEstimate:
     """What a training will take: in its budget, and outside of it, by stage.
 
-    `outside` is empty and `epochs` None where no earlier training tells.
+    `outside` is empty and `epochs` None where no earlier training tells; so are `steps`, unless the
+    budget limits them.
     """
 
     seconds: float  # of the budget
     outside: dict[str, float] = field(default_factory=dict)
+    steps: float | None = None
     epochs: float | None = None
     trainings: int = 0  # that it follows from
-    tuned: bool = False  # from a parent version, which knows something already
+    advice: str | None = None  # about a budget that is too short
 
     @property
     def outside_s(self) -> float:
@@ -66,17 +68,6 @@ class TrainingEstimate:
     def stages(self) -> str:
         """The stages outside the budget, as in `loading 3 s, storing 1 s`."""
         return describe_stages(self.outside)
-
-    @property
-    def advice(self) -> str | None:
-        """What to do about a budget that holds less than an epoch."""
-        if self.tuned or self.epochs is None or not 0 < self.epochs < ONE_EPOCH:
-            return None
-        return (
-            f"the budget holds about {self.epochs:.2g} epochs, so the network will not have seen "
-            "all of its data once: expect rough samples, or noise. An epoch takes about "
-            f"{self.seconds / self.epochs:,.0f} s of training here"
-        )
 
 
 def describe_stages(seconds: Mapping[str, float]) -> str:
@@ -126,16 +117,30 @@ def training_estimate(
     `past` are those of its family, if they have been read, and `data` the version of its dataset,
     which may have been hidden since.
     """
-    spec = pinned.spec
+    spec, tuned = pinned.spec, pinned.version is not None
     data = data or datasets.resolve(session, spec.dataset)[1]
-    return of_training(
+    found = of_training(
         past_jobs.trainings(session, pinned.family.name) if past is None else past,
         Budget(spec.max_steps, spec.max_seconds, pinned.family.default_seconds),
         dataset_id=data.dataset_id,
         data_bytes=int(data.summary.get("size_bytes") or 0),
         params=pinned.params.model_dump(mode="json"),
-        tuned=pinned.version is not None,
+        tuned=tuned,
     )
+    # a parent knows something already
+    return found if tuned else replace(found, advice=advice_on(pinned.family, found))
+
+
+def advice_on(family: Family, expected: TrainingEstimate) -> str | None:
+    """What to know of a training from nothing whose budget is too short; None of any other."""
+    steps, epochs = expected.steps, expected.epochs
+    if steps is None or not family.is_short(steps, epochs):
+        return None
+    told = f"the budget holds about {steps:,.0f} steps"
+    if not epochs:
+        return f"{told}; {family.least}"
+    took = f"An epoch takes about {expected.seconds / epochs:,.0f} s of training here"
+    return f"{told}, {epochs:.2g} epochs; {family.least}. {took}"
 
 
 def of_training(
@@ -157,16 +162,16 @@ def of_training(
         seconds = min(seconds, budget.max_steps / speed)
     if seconds == math.inf:
         seconds = budget.default_seconds
-    steps = speed and seconds * speed
+    steps = seconds * speed if speed else budget.max_steps
     like = (alike or near or known)[:TRAININGS]
     outside = {name: _median(_stage(each, name) for each in like) or 0.0 for name in STAGES}
     epochs = _median(_epochs_a_step(each, data_bytes) for each in alike)
     return TrainingEstimate(
         seconds,
         outside if like else {},
+        steps,
         steps * epochs if steps and epochs else None,
         len(like),
-        tuned,
     )
 
 

@@ -80,7 +80,9 @@ def _elsewhere(
             data = datasets.resolve(session, reference)[1]
             name = _reference(session, data.id)
             mine: AnyEvaluation | None = evaluations.newest(session, version.id, data.id)
-        mine = mine or measure(found.pinned.spec.model, {**ours.protocol, "dataset": name})
+        # a judge belongs to its dataset
+        there = {**ours.protocol, "dataset": name, "judge": None}
+        mine = mine or measure(found.pinned.spec.model, there)
         its = (
             _like(services, found.model, found.champion, mine, measure)
             if mine and found.champion

@@ -8,7 +8,7 @@ too often, or in a way that will be the same tomorrow.
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
@@ -35,7 +35,7 @@ GiveUp = Callable[[str, str], object]  # takes the item and the reason
 class Loop:
     """One pass over items, each known by a text; the end of the `with` block records what failed.
 
-    With `give_up`, an item that fails in a way that will be the same tomorrow, or `MAX_TRIES` times
+    With `give_up`, an item that fails in a way that will be the same tomorrow, or `max_tries` times
     for reasons of its own, is given up. With `first_time`, no item has been tried before, and no
     setback is looked for. Once `within_s` have passed, the rest is left to the next pass.
     """
@@ -46,15 +46,18 @@ class Loop:
         name: str,
         *,
         give_up: GiveUp | None = None,
+        max_tries: int | None = None,
         first_time: bool = False,
         within_s: float = PATIENCE_S,
     ) -> None:
         self.services = services
         self._name = name
         self._give_up = give_up
+        self._max_tries = max_tries or MAX_TRIES
         self._first_time = first_time
         self._deadline = time.monotonic() + within_s
         self._failed: dict[str, BaseException] = {}
+        self._given_up: Collection[str] = ()
         self._done: set[str] = set()
         # no `cached_property`: on Python 3.11, passes in other threads would wait for its lock
         self._setbacks: dict[str, Setback] | None = None
@@ -143,6 +146,7 @@ class Loop:
             for item, error in self._failed.items()
             if not self._is_given_up(item, error)
         }
+        self._given_up = self._failed.keys() - failures.keys()
         transact = self.services.database.transact
         if failures:
             transact(partial(setbacks.note, loop=self._name, failures=failures))
@@ -159,7 +163,8 @@ class Loop:
         tries = self._known[item].times + 1 if item in self._known else 1
         is_lasting = isinstance(error, GenmillError) and error.lasting
         is_final = cause_of(error) is Cause.WORK and is_lasting
-        if self._give_up is None or not (is_final or (tries >= MAX_TRIES and not is_outage(error))):
+        is_last = tries >= self._max_tries and not is_outage(error)
+        if self._give_up is None or not (is_final or is_last):
             return False
         with Isolated() as attempt:
             self._give_up(item, described(error))
@@ -169,13 +174,14 @@ class Loop:
         """Write a line for each reason, with the traceback of an unexpected error that is new."""
         reasons = defaultdict(list)
         for item, error in self._failed.items():
-            reasons[described(error)].append(item)
+            fate = "given up" if item in self._given_up else "tried again"
+            reasons[described(error), fate].append(item)
         before = self._setbacks or {}  # empty without a database
-        for reason, items in [*reasons.items()][:SHOWN]:
+        for (reason, fate), items in [*reasons.items()][:SHOWN]:
             error, last = self._failed[items[0]], before.get(items[0])
             is_known = isinstance(error, GenmillError) or (last and last.error == reason)
             shown = ", ".join(items[:SHOWN]) + (", ..." if len(items) > SHOWN else "")
-            text = "%s failed for %s, and is tried again: %s"
-            log.warning(text, self._name, shown, reason, exc_info=None if is_known else error)
+            text = "%s failed for %s, and is %s: %s"
+            log.warning(text, self._name, shown, fate, reason, exc_info=None if is_known else error)
         if len(reasons) > SHOWN:
             log.warning("%s failed for %d other reasons", self._name, len(reasons) - SHOWN)

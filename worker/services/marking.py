@@ -22,19 +22,21 @@ def pin_marks(
     """The job's profile, else its model's, else the installation's; None if that has no marks.
 
     It is complete: with every setting, and the ids of the keys that its marks need. Raises
-    `Refused`, or `NotFound` for a key that has not been made yet.
+    `Refused`, also for a key of another purpose or one that was revoked since, or `NotFound` for
+    one that has not been made yet.
     """
     asked = spec.marks or _default(services, session, spec)
     profile = complete(asked, medium)
-    if profile is None or profile.keys:
-        return profile
-    profile = _with_data(session, spec, profile)
+    if profile is None:
+        return None
+    if not profile.keys:
+        profile = _with_data(session, spec, profile)
     needed = sorted(purposes(profile))
     if not needed:
         return profile
     from worker.keys.keyring import load_keyring  # noqa: PLC0415 - loads cryptography
 
-    ring = load_keyring(session, services.settings)
+    ring = load_keyring(session, services.settings).use(profile.keys)
     keys = {purpose: ring.current(purpose).id for purpose in needed}
     return profile.model_copy(update={"keys": keys})
 

@@ -10,7 +10,6 @@ from db.errors import BadInput, DigestMismatch, NotFound
 from db.promotions import Reason
 from worker.gate.decide import decide
 from worker.gate.verdict import Verdict, refusal
-from worker.identity import who as who  # noqa: PLC0414 - exported
 from worker.services.connections import Services
 from worker.services.evaluations import read_items
 from worker.services.evidence import Evidence

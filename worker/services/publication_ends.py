@@ -2,9 +2,10 @@
 
 from functools import partial
 
-from db import jobs, publications, targets
+from db import jobs, publications, published, targets
 from db.errors import NotFound
-from db.publications import BEFORE, PUBLISHED, REFUSED, Chosen
+from db.publications import PUBLISHED, REFUSED, Chosen
+from db.published import BEFORE, PUT_BACK, REPAIRED, UNCHANGED
 from worker.services.connections import Services
 
 
@@ -28,14 +29,13 @@ def _all_refused(services: Services, job_id: str) -> str | None:
             return None
         made = {"job_id": spec["job"]} if spec["job"] else {}
         chosen = Chosen(target.id, by_job_id=job_id, state=REFUSED)
-        refused = publications.listing(session, chosen, limit=1)
-        if not refused:
+        item = session.scalar(publications.select_chosen(chosen, limit=1))
+        if item is None:
             return None
-        item = refused[0][0]
-        found = publications.counts(
+        found = published.counts(
             session, target.id, version_id=item.version_id, by_job_id=job_id, **made
         )
-    if found.get(PUBLISHED) or found.get(BEFORE):
+    if found.keys() & {PUBLISHED, BEFORE, UNCHANGED, PUT_BACK, REPAIRED}:
         return None
     number = found[REFUSED]
     return f"none of {number:,} items was published; {item.item}: {item.reason}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from db import artifacts, jobs, lineage
-from db.errors import BadInput, DigestMismatch, NotFound, Removed
+from db.errors import BadInput, DigestMismatch, NotFound, Refused, Removed
 from db.publications import NewItem
 from db.tables import Artifact, Job, ModelVersion
 from worker import media
@@ -26,7 +26,7 @@ from worker.services.orders import read_selection
 from worker.services.pinned import PinnedPublication
 from worker.services.samples import read_index, read_sample, require_digest
 
-MAX_BYTES = 2 << 30  # of a file of a model version
+MAX_BYTES = 2 << 30  # of a file of a model version, which is held in memory as it is verified
 MAX_NAME = 100  # of a profile, which may be a file's path
 OTHER_TYPE = "application/octet-stream"
 _LOST = (NotFound, Removed, DigestMismatch, BadInput)
@@ -38,6 +38,18 @@ class Publishable:
 
     new: NewItem
     place: Any  # for its source alone
+
+
+def refuse_too_large(reference: str, version: ModelVersion) -> None:
+    """Raise `Refused` for a model version with a file that is too large to be published."""
+    for name, file in sorted(version.files.items()):
+        if file["size"] > MAX_BYTES:
+            raise Refused(
+                f"{reference}: {name} has {file['size']:,} bytes, and files of up to "
+                f"{MAX_BYTES:,} are published",
+                remedy=f"write it all into a folder with `genmill model export {reference} DIR`, "
+                "and copy that; `hf upload OWNER/NAME DIR` pushes it to the hub, in parts",
+            )
 
 
 class Source(ABC):
@@ -138,6 +150,7 @@ class _Files(Source):
     def __init__(self, services: Services, pinned: PinnedPublication) -> None:
         self._services, self._version = services, pinned.version
         self._reference = pinned.spec.model
+        refuse_too_large(self._reference, self._version)
         self._prefix = f"models/{pinned.spec.model.replace(':', '/')}"
         self._record = describe(services, pinned)
 
@@ -157,8 +170,6 @@ class _Files(Source):
 
     def read(self, item: Publishable) -> tuple[bytes, Record]:
         file = item.place
-        if file["size"] > MAX_BYTES:
-            raise ItemRefused(f"it has {file['size']:,} bytes: at most {MAX_BYTES:,} are published")
         try:
             with self._services.store.open(file["key"]) as stored:
                 data = stored.read()

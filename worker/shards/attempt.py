@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from db import jobs
-from db.errors import Draining, NotSupportedHere, Panic, contained
+from db.errors import Draining, NotSupportedHere, Panic, WrongKey, contained
 from db.jobs import JobBrief
 from db.shards import Claim
 from worker.failpoints import reach
@@ -67,6 +67,10 @@ def work(context: WorkerContext, shard_id: str, *, owner: str, shared: SharedSta
                 break
             if shared.draining:
                 return
+            if attempt.lacks_key:
+                claimer.give_way()
+            elif attempt.done:
+                context.gave_way = 0
             if len(attempt.done) == len(attempt.claims):
                 loading_s = context.loading_s - loading_s
                 claimer.learn(attempt.claims, time.monotonic() - began - loading_s)
@@ -95,6 +99,7 @@ class Attempt:
         self._more = more
         self.done: list[Claim] = []  # those that succeeded
         self.broken = False  # the process cannot be trusted any more
+        self.lacks_key = False  # and another worker may have the installation key
         self._heartbeat = heartbeat
         self._shared = shared
         self._finisher = finisher
@@ -204,6 +209,7 @@ class Attempt:
         lease.held.ended = True
         # after a CUDA error, every later call of this process fails too
         self.broken |= isinstance(error, Panic | torch.AcceleratorError)
+        self.lacks_key |= isinstance(error, WrongKey)
         self._tell(partial(report_error, error=error), lease)
 
     def _tell(self, report: Callable[..., bool], lease: Lease) -> None:

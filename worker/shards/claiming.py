@@ -35,6 +35,7 @@ SHARED_BY = 8  # workers; of more, each claim would look at too many shards
 UNKNOWN_TOGETHER = 16  # the same for a key whose rate is not known
 GROUPS_REMEMBERED = 1000
 PAUSE_S = 1.0
+MAX_WAY_S = 30.0  # that a worker without the installation key lets others claim
 TELLING_S = 1.0  # work that took less says little of the rate
 RECORD_EVERY_S = 60.0  # for each key
 
@@ -107,6 +108,16 @@ class Claimer:
             limits={key: samples_together(rate, share) for key, rate in rates},
             only=only,
         )
+
+    def give_way(self) -> None:
+        """Let workers come first that have the installation key, each time for longer.
+
+        One without it gives back in no time what it claims: it would claim nearly everything.
+        """
+        self._context.gave_way += 1
+        until = time.monotonic() + min(MAX_WAY_S, 2.0**self._context.gave_way)
+        while time.monotonic() < until and not self._shared.draining:
+            time.sleep(PAUSE_S / 4)
 
     def learn(self, claims: Sequence[Claim], elapsed_s: float) -> None:
         """Note how long the claims took together, all of which succeeded, without the loading.

@@ -56,6 +56,7 @@ class WorkerContext:
     live_workers: int = 1
     fair_at: float = 0.0  # when it last claimed the fairest shard, by the monotonic clock
     loading_s: float = 0.0  # spent on loading networks, which says nothing of their speed
+    gave_way: int = 0  # how often in a row it let others claim, for it has not the installation key
     _pinned: dict[int, PinnedGeneration] = field(default_factory=dict)  # by work key
 
     kept: dict[str, Any] = field(default_factory=dict)  # what orders' shards share, by key

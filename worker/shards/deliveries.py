@@ -3,6 +3,9 @@
 begin (record) -> read and verify -> put -> fetch back and compare -> record. An item that fails a
 check is refused: it is taken down if it may be at the target, and recorded with its reason. An
 error of the target or of a service stops none of the others; it is raised once they are recorded.
+
+An item that another job has published is compared with what is at the target, and takes these steps
+only if it is missing or altered there. One that cannot be compared stays as it is.
 """
 
 import hashlib
@@ -16,9 +19,10 @@ from sqlalchemy.orm import Session
 
 from db import publications, retention
 from db.claims import Claim
-from db.errors import BadInput, GenmillError, NotFound
+from db.errors import BadInput, GenmillError
 from db.lineage import Descent
-from db.publications import Begun, Outcome
+from db.publications import ALTERED, BEGUN, MISSING, PUBLISHED, Begun, Outcome
+from db.published import UNCHANGED
 from db.tables import Publication
 from db.tables import Target as Row
 from worker.failpoints import reach
@@ -28,6 +32,7 @@ from worker.publishing.base import (
     Item,
     ItemRefused,
     NotTaken,
+    Presence,
     Record,
     TargetAway,
 )
@@ -38,6 +43,8 @@ from worker.shards.transfers import in_threads, never_missing, tried, wait_for_t
 
 T = TypeVar("T")
 
+_REASONS = {Presence.MISSING: MISSING, Presence.ALTERED: ALTERED}  # to put an item again
+
 
 @dataclass(eq=False)
 class _Work:
@@ -45,9 +52,10 @@ class _Work:
 
     each: Publishable
     item: Item
-    already: bool
+    was: str | None  # as in `Begun`
     data: bytes = b""
     record: Record = field(default_factory=dict)
+    found: Presence | None = None  # at the target, if it was compared
     remote_id: str | None = None
     verified: bool | None = None
     refused: str | None = None
@@ -59,7 +67,7 @@ class _Work:
 
     @property
     def delivery(self) -> Delivery:
-        return Delivery(self.item, self.data, self.record, self.already)
+        return Delivery(self.item, self.data, self.record)
 
 
 class Deliveries:
@@ -76,22 +84,28 @@ class Deliveries:
     ) -> None:
         self._services, self._lease, self._row = services, lease, row
         self._target, self._source, self._pool = target, source, pool
+        self.unchanged = 0  # items that other jobs have published and that are there as they should
+        self.not_compared = 0  # and those of which that cannot be told
 
     def publish(
         self, some: Sequence[Publishable], made: Descent, *, expires_after_s: float | None = None
     ) -> None:
-        """Publish those of some items that are not published yet; `made` is their model.
+        """Publish some items, as far as they are not at the target; `made` is their model.
 
         Raises the first error that is no single item's fault, once the others are recorded.
         """
         begun = {each.item: each for each in self._begin(some, expires_after_s)}
         works = [_work(each, begun[each.new.item], made) for each in some if each.new.item in begun]
         reach(self._services.settings, "publication_begun")
-        self._each(self._read, works)
-        self._put_all(works) if self._target.batched else self._each(self._put, works)
-        self._each(self._verify, works)
-        self._each(self._withdraw, works, refused=True)
-        self._undo(works, self._record(works, expires_after_s))
+        before = [work for work in works if work.was == PUBLISHED]
+        going = [work for work in works if work.was != PUBLISHED]
+        going += self._to_repair(before) if before else []
+        self._each(self._read, [work for work in going if work.found is None])
+        self._each(self._look, going)
+        self._put_all(going) if self._target.batched else self._each(self._put, going)
+        self._each(self._verify, going)
+        self._each(self._withdraw, going, refused=True)
+        self._undo(going, self._record(going, expires_after_s))
         reach(self._services.settings, "publication_recorded")
         for work in works:
             if work.error is not None:
@@ -106,6 +120,29 @@ class Deliveries:
             expires_after_s=expires_after_s,
         )
         return self._services.database.transact(begin)
+
+    def _to_repair(self, before: Sequence[_Work]) -> list[_Work]:
+        """Those of the items, published before, that are missing or altered, recorded as begun."""
+        if not self._target.gives_back:
+            self.not_compared += len(before)
+            return []
+        self._each(self._read, before)
+        self._each(self._compare, before)
+        for work in before:
+            if work.refused is not None:
+                self.not_compared += 1
+                told = f"{work.item.key} was published before, and cannot be compared"
+                self._lease.log(f"{told}: {work.refused}", level="warning")
+        self.unchanged += sum(work.found is Presence.UNCHANGED for work in before)
+        self._lease.count(UNCHANGED, self.unchanged)
+        reasons = {w.item.key: _REASONS[w.found] for w in before if w.found in _REASONS}
+        if not reasons:
+            return []
+        repair = partial(
+            publications.begin_repair, claim=self._lease.claim, target=self._row, reasons=reasons
+        )
+        begun = self._services.database.transact(repair)
+        return [work for work in before if work.item.key in begun]
 
     def _each(
         self, step: Callable[[_Work], None], works: Sequence[_Work], *, refused: bool = False
@@ -127,9 +164,18 @@ class Deliveries:
     def _read(self, work: _Work) -> None:
         work.data, work.record = self._source.read(work.each)
 
+    def _compare(self, work: _Work) -> None:
+        work.found = self._tried(partial(self._target.compare, work.delivery))
+
+    def _look(self, work: _Work) -> None:
+        """See where an item is that an attempt has put, whole, before it was broken off."""
+        if work.was == BEGUN and self._target.gives_back:
+            self._compare(work)
+            if work.found is Presence.UNCHANGED:
+                work.remote_id = self._target.locate(work.item)
+
     def _put(self, work: _Work) -> None:
-        if work.already and self._is_there(work):
-            work.remote_id = self._target.locate(work.item)
+        if work.remote_id is not None:
             return
         self._wait_for_turn(1)
         put = never_missing(partial(self._put_once, work), self._target)
@@ -146,7 +192,7 @@ class Deliveries:
             raise
 
     def _put_all(self, works: Sequence[_Work]) -> None:
-        wanted = [work for work in works if work.is_open]
+        wanted = [work for work in works if work.is_open and work.remote_id is None]
         if not wanted:
             return
         self._wait_for_turn(len(wanted))
@@ -166,16 +212,6 @@ class Deliveries:
                 work.remote_id = result
         reach(self._services.settings, "publication_put")
 
-    def _is_there(self, work: _Work) -> bool:
-        """Whether an attempt that was killed has put the item, whole."""
-        if not self._target.gives_back:
-            return False
-        try:
-            found = self._tried(partial(self._target.fetch, self._target.locate(work.item)))
-        except NotFound:
-            return False
-        return found == work.data
-
     def _verify(self, work: _Work) -> None:
         """Fetch the item back: it must have the digest of the sample whose marks were verified."""
         if not self._target.gives_back:
@@ -189,7 +225,7 @@ class Deliveries:
 
     def _withdraw(self, work: _Work) -> None:
         """Take down a refused item that may be at the target; it stays begun until then."""
-        if work.already or work.remote_id is not None:
+        if work.was is not None or work.remote_id is not None:
             place = work.remote_id or self._target.locate(work.item)
             try:
                 self._tried(partial(self._target.take_down, place))
@@ -262,4 +298,4 @@ def item_of(row: Any, event: str, made: Descent | None = None) -> Item:
 
 
 def _work(each: Publishable, begun: Begun, made: Descent) -> _Work:
-    return _Work(each, item_of(each.new, begun.event, made), begun.already)
+    return _Work(each, item_of(each.new, begun.event, made), begun.was)

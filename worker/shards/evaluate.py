@@ -24,7 +24,7 @@ from worker.services.pinned import PinnedEvaluation
 from worker.shards.context import ShardResult, WorkerContext
 from worker.shards.judges import FoundJudge, find_judge
 from worker.shards.lease import Lease, hang_checks_paused
-from worker.specs import parse_params
+from worker.specs import JudgeFolder, parse_params
 
 JUDGE_SHARE = 0.3  # of the time of a first evaluation
 
@@ -38,11 +38,12 @@ class Terms:
     count: int | None
     seed: int
     sampling: Mapping[str, Any]  # the family's settings, complete
+    judge: JudgeFolder | str | None = None  # as `find_judge` takes it
 
     @classmethod
     def of(cls, protocol: Mapping[str, Any]) -> "Terms":
         """Those of a recorded protocol, to measure another version in the same way."""
-        names = ("dataset", "split", "count", "seed", "sampling")
+        names = ("dataset", "split", "count", "seed", "sampling", "judge")
         return cls(**{name: protocol[name] for name in names})
 
 
@@ -60,7 +61,7 @@ def evaluate_job(
     """Evaluate the version, and the one to compare with; the caller commits the results."""
     spec = pinned.spec
     sampling = pinned.params.model_dump(mode="json")
-    terms = Terms(spec.dataset, spec.split, spec.count, spec.seed, sampling)
+    terms = Terms(spec.dataset, spec.split, spec.count, spec.seed, sampling, spec.judge)
     names = [name for name in dict.fromkeys((spec.model, spec.against)) if name]
     ensured = [
         ensure_evaluated(
@@ -164,6 +165,7 @@ class _Work:
             stage,
             version=self.dataset_version,
             dataset=self.dataset,
+            asked=self.terms.judge,
         )
 
     def protocol(self, judge: FoundJudge | None) -> Protocol:

@@ -1,6 +1,6 @@
-"""The judge of a dataset version: found in the record, else trained and recorded.
+"""The judge of a dataset version: found in the record, else built and recorded.
 
-Two workers may train one at once: the first that is recorded counts, and the other is read again.
+Two workers may build one at once: the first that is recorded counts, and the other is read again.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,23 +10,28 @@ from pathlib import Path
 from typing import Any
 
 from db import evaluations
+from db.errors import BadInput, NotSupportedHere
 from db.tables import DatasetVersion, Judge
 from worker.data.dataset import LocalDataset
-from worker.evaluation import judge
-from worker.evaluation.judge import JudgeNetwork
-from worker.evaluation.judging import recipe_of, train_judge
+from worker.evaluation import judge, stored_judges
+from worker.evaluation.judging import fit_judge, recipe_of, train_judge
 from worker.evaluation.stages import Stage
+from worker.networks import image_model
+from worker.networks.image_model import ImageModel
 from worker.shards.context import WorkerContext
 from worker.shards.lease import Lease, hang_checks_paused
+from worker.specs import JudgeFolder
 
 FILE = "judge.safetensors"
+
+Train = Callable[..., dict[str, Any]]  # as `train_judge`
 
 
 @dataclass(frozen=True)
 class FoundJudge:
     """A judge, its name `RECIPE:SHA256`, and how well it does its own task."""
 
-    network: JudgeNetwork
+    network: judge.Judge
     name: str
     metrics: Mapping[str, Any]
 
@@ -39,36 +44,78 @@ def find_judge(
     *,
     version: DatasetVersion,
     dataset: LocalDataset,
+    asked: JudgeFolder | str | None = None,
 ) -> FoundJudge:
-    """The judge of a dataset version, trained in `folder` if there is none."""
-    recipe = recipe_of(dataset)
-    with context.services.database.read() as session:
-        found = evaluations.find_judge(session, version.id, recipe)
-    if found is None:
-        found = _train(context, lease, folder, stage, version=version, dataset=dataset)
+    """The judge of a dataset version, built in `folder` if there is none.
+
+    `asked` is a folder of an image model to build it on, or the name of a recorded judge.
+    """
+    if isinstance(asked, str):
+        recipe, _, sha256 = asked.partition(":")
+        with context.services.database.read() as session:
+            found = evaluations.judge_of_digest(session, sha256)
+    else:
+        with hang_checks_paused([lease]):
+            recipe, train = _recipe(dataset, asked)
+        with context.services.database.read() as session:
+            known = evaluations.find_judge(session, version.id, recipe)
+        found = known or _build(context, lease, folder, stage, recipe, train, version, dataset)
     path = folder / FILE
     with hang_checks_paused([lease]):
         context.services.store.fetch(found.key, path, sha256=found.sha256)
     stage.tick(1, 1)
-    network = judge.load(path, context.device)
+    network = stored_judges.load(path, context.device)
     return FoundJudge(network, f"{recipe}:{found.sha256}", found.metrics)
 
 
-def _train(
+def _recipe(dataset: LocalDataset, asked: JudgeFolder | None) -> tuple[str, Train]:
+    """The name of the judges that are built like this one, and what builds it."""
+    if asked is None:
+        return recipe_of(dataset), train_judge
+    if asked.sha256 is not None:  # perhaps it has been built, and the folder is not needed
+        return image_model.recipe_of(asked.folder, asked.sha256), partial(_fit, asked)
+    source = _read(asked)
+    return image_model.recipe_of(asked.folder, source.sha256), partial(_fit, asked)
+
+
+def _fit(asked: JudgeFolder, dataset: LocalDataset, path: Path, **how: Any) -> dict[str, Any]:
+    return fit_judge(dataset, _read(asked), path, **how)
+
+
+def _read(asked: JudgeFolder) -> ImageModel:
+    """Raise `NotSupportedHere` where the folder is not, `BadInput` where it is another one."""
+    folder = Path(asked.folder)
+    if not folder.exists():
+        raise NotSupportedHere(
+            f"this worker's machine has no {folder}, on which the judge is built",
+            remedy="put the folder there, or run a worker where it is",
+        )
+    found = image_model.read_image_model(folder)
+    if asked.sha256 not in {None, found.sha256}:
+        raise BadInput(
+            f"{folder} is not the folder that it was when the job was submitted: its SHA-256 is "
+            f"{found.sha256}, not {asked.sha256}",
+            remedy="submit the evaluation again",
+        )
+    return found
+
+
+def _build(
     context: WorkerContext,
     lease: Lease,
     folder: Path,
     stage: Stage,
-    *,
+    recipe: str,
+    train: Train,
     version: DatasetVersion,
     dataset: LocalDataset,
 ) -> Judge:
     lease.log(f"training a judge on {version.summary['counts']['train']:,} items")
     path = folder / FILE
-    train: Callable[[], dict[str, Any]] = partial(
-        train_judge, dataset, path, device=context.device, stage=stage.part("", 0, 0.95)
+    work: Callable[[], dict[str, Any]] = partial(
+        train, dataset, path, device=context.device, stage=stage.part("", 0, 0.95)
     )
-    metrics = context.networks.make_room(train)
+    metrics = context.networks.make_room(work)
     put = lease.put("report", FILE, path, "application/octet-stream")
     context.services.store.flush()
     lease.raise_if_stopped()
@@ -76,7 +123,7 @@ def _train(
         lambda session: evaluations.add_judge(
             session,
             dataset_version_id=version.id,
-            recipe=recipe_of(dataset),
+            recipe=recipe,
             job_id=lease.claim.job_id,
             key=put.key,
             sha256=put.sha256,

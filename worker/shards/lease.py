@@ -61,16 +61,20 @@ class Lease:
 
     def stages(self, under_way: Sequence[Mapping[str, Any]]) -> None:
         """Tell which stages are under way, with the next heartbeat; see `Monitor.stages`."""
-        self._show("stages", under_way)
+        self._show("stages", list(under_way))
 
     def warn(self, message: str) -> None:
         """Write a warning into the job's log, and show it beside its progress from now on."""
         self.log(message, level="warning")
         self._show("warnings", [*self._shown.get("warnings", ()), message])
 
-    def _show(self, name: str, what: Sequence[object]) -> None:
+    def count(self, name: str, number: int) -> None:
+        """Show a number beside the progress, from now on; the shard keeps its last one."""
+        self._show(name, number)
+
+    def _show(self, name: str, what: object) -> None:
         shown = {key: value for key, value in self._shown.items() if key != name}
-        self._shown = shown | {name: list(what)} if what else shown
+        self._shown = shown | {name: what} if what else shown
         report = {key: value for key, value in (self.held.report or {}).items() if key != name}
         self.held.report = report | self._shown or None
 

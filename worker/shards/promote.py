@@ -9,10 +9,11 @@ from db import shards
 from db.jobs import JobBrief
 from db.promotions import Reason
 from worker.files import canonical_json, inside
+from worker.identity import who
 from worker.services.evaluations import AnyEvaluation
 from worker.services.evidence import gather
 from worker.services.pinned import PinnedPromotion
-from worker.services.promotion import judge, record, who
+from worker.services.promotion import judge, record
 from worker.shards.context import ShardResult, WorkerContext
 from worker.shards.evaluate import measure_again
 from worker.shards.lease import Lease, hang_checks_paused
@@ -40,7 +41,7 @@ def promote_job(
     path = folder / "verdict.json"
     path.write_bytes(canonical_json(judged.data))
     report = lease.put("report", path.name, path, "application/json")
-    reason = Reason(who(), pinned.spec.why, judged.data, job.id)
+    reason = Reason(job.owner or who(), pinned.spec.why, judged.data, job.id)
     write = partial(record, judged=judged, reason=reason)
     if judged.accepted:
         return ShardResult([report], [write])

@@ -2,11 +2,13 @@
 
 Items are handled a few at a time. They are on record before they are put (`db.publications`), and
 what became of each is recorded as soon as it is there and was given back with the same digest. A
-worker that takes the shard over goes on with what is not recorded; put again, an item is one.
+worker that takes the shard over goes on with what is not recorded; put again, an item is one. What
+other jobs have published is compared with what is there, and repaired.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from sqlalchemy.orm import Session
 from db import audit_trail, lineage, publications, published, targets
 from db.errors import Cancelled, Unreachable
 from db.jobs import JobBrief
-from db.publications import PUBLISHED, REFUSED, TAKEN_DOWN, THERE
+from db.publications import ALTERED, MISSING, PUBLISHED, REFUSED, TAKEN_DOWN, THERE
 from db.tables import Publication
 from db.tables import Target as Row
 from worker.failpoints import reach
@@ -53,20 +55,24 @@ def publish_job(
     with services.database.read() as session:
         row = targets.get(session, pinned.spec.target)
     with open_target(row.kind, row.settings, row.secrets) as target:
-        shard = _Shard(services, pinned, lease, row, target)
+        shard, compared = _Shard(services, pinned, lease, row, target), (0, 0)
         try:
-            shard.take_down() if pinned.spec.take_down else shard.publish(context, folder)
+            if pinned.spec.take_down:
+                shard.take_down()
+            else:
+                compared = shard.publish(context, folder)
         except Cancelled:  # nobody goes on: what is there by now shall be told rightly
             with hang_checks_paused([lease]), suppress(Unreachable):
                 target.finish()
             raise
-        with hang_checks_paused([lease]):
-            tried(target, lease, target.finish)
+        if lease.claim.idx == 0 or shard.has_changed:
+            with hang_checks_paused([lease]):
+                tried(target, lease, target.finish)
         reach(services.settings, "publication_finished")
-    report = shard.report()
+    report = shard.report(*compared)
     path = folder / f"publication-{lease.claim.idx:06d}.json"
     path.write_bytes(canonical_json(report))
-    write = partial(_note, by_job=job.id, report=report)
+    write = partial(_note, by=job, report=report)
     return ShardResult([lease.put("report", path.name, path, "application/json")], [write])
 
 
@@ -84,8 +90,12 @@ class _Shard:
     def part(self) -> range:
         return range(self.lease.claim.start, self.lease.claim.stop)
 
-    def publish(self, context: WorkerContext, folder: Path) -> None:
-        """Publish what is not published yet, of the items that meet the job's rules."""
+    def publish(self, context: WorkerContext, folder: Path) -> tuple[int, int]:
+        """Publish what is not at the target, of the items that meet the job's rules.
+
+        Returns how many had been published before and are unchanged, and of how many it cannot be
+        told how they are.
+        """
         self._wait_for_others()
         services, lease, target = self.services, self.lease, self.target
         source, spec = open_source(services, self.pinned, target.settings.marks), self.pinned.spec
@@ -97,6 +107,7 @@ class _Shard:
             for some in self._chunks(items, len(self.part), lambda each: each.new.size):
                 with hang_checks_paused([lease]):
                     deliveries.publish(some, made, expires_after_s=spec.expires_after_s)
+        return deliveries.unchanged, deliveries.not_compared
 
     def take_down(self) -> None:
         """Take down what is, or may be, at the target."""
@@ -111,21 +122,32 @@ class _Shard:
                         record = partial(record_removed, claim=claim, rows=some)
                         self.services.database.transact(record)
 
-    def report(self) -> dict[str, Any]:
+    @property
+    def has_changed(self) -> bool:
+        """Whether the job has changed anything of the shard's at the target, in any attempt."""
+        return any(each.by_job_id == self.lease.claim.job_id for each in self._on_record())
+
+    def report(self, unchanged: int, not_compared: int) -> dict[str, Any]:
         """What became of the items, by the record; refused ones are named in the job's log."""
-        claim, states = self.lease.claim, dict[str, list[Publication]]()
+        states = defaultdict[str, list[Publication]](list)
         for each in self._on_record():
-            own = each.by_job_id == claim.job_id
-            states.setdefault(each.state if own else "of others", []).append(each)
-        refused = states.get(REFUSED, [])
+            if each.by_job_id == self.lease.claim.job_id:
+                states[each.state].append(each)
+        refused, published = states[REFUSED], states[PUBLISHED]
         self._tell(refused)
-        lines = [f"{each.item} {each.sha256}\n" for each in states.get(PUBLISHED, [])]
+        why = Counter(each.reason for each in published)
+        again = {"repaired": why[ALTERED], "put_back": why[MISSING]}
+        self._tell_compared({"unchanged": unchanged, **again}, not_compared)
+        lines = [f"{each.item} {each.sha256}\n" for each in published]
         return {
             "target": self.row.name,
             "job": self.pinned.spec.job,
             "model": self.pinned.spec.model,
             "published": len(lines),
-            "taken_down": len(states.get(TAKEN_DOWN, [])),
+            **again,
+            "unchanged": unchanged,
+            "not_compared": not_compared,
+            "taken_down": len(states[TAKEN_DOWN]),
             "refused": [{"item": each.item, "reason": each.reason} for each in refused],
             "published_sha256": hashlib.sha256("".join(lines).encode()).hexdigest(),
         }
@@ -138,15 +160,20 @@ class _Shard:
 
     def _wait_for_others(self) -> None:
         """Pause while an older job takes down here what this one publishes, or the reverse."""
-        spec, job_id = self.pinned.spec, self.lease.claim.job_id
+        spec = self.pinned.spec
         with self.services.database.read() as session:
-            older = published.going(session, take_down=not spec.take_down, before=job_id)
-        does = "publishes" if spec.take_down else "takes it down"
-        for each in older:
-            if (each.target, each.reference) == (spec.target, spec.job or spec.model):
-                raise TargetAway(
-                    f"job {each.by_job_id} {does} at {spec.target!r}", remedy="cancel it, or wait"
-                )
+            older = published.going(
+                session,
+                take_down=not spec.take_down,
+                before=self.lease.claim.job_id,
+                target=spec.target,
+                reference=spec.job or spec.model,
+            )
+        if older:
+            does = "publishes" if spec.take_down else "takes it down"
+            raise TargetAway(
+                f"job {older[0].by_job_id} {does} at {spec.target!r}", remedy="cancel it, or wait"
+            )
 
     def _on_record(self, *, expired: bool = False) -> list[Publication]:
         spec = self.pinned.spec
@@ -178,6 +205,16 @@ class _Shard:
             done += len(some)
         self.lease.progress(total, total, "items")
 
+    def _tell_compared(self, found: Mapping[str, int], not_compared: int) -> None:
+        """Tell of items that had been published before."""
+        if any(found.values()):
+            counted = ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in found.items())
+            level = "warning" if found["repaired"] or found["put_back"] else "info"
+            self.lease.log(f"of what was published before: {counted}", level=level)
+        if not_compared and not self.target.gives_back:
+            told = f"{not_compared:,} items were published before: {self.target} cannot tell how "
+            self.lease.log(f"{told}they are; to send them again, take them down first")
+
     def _tell(self, refused: Sequence[Publication]) -> None:
         for each in refused[:NAMED]:
             self.lease.log(f"{each.item} was not published: {each.reason}", level="warning")
@@ -202,12 +239,15 @@ def chunks(
         yield some
 
 
-def _note(session: Session, by_job: str, report: dict[str, Any]) -> None:
-    """Enter into the audit trail what was published, with a digest over its items and theirs."""
+def _note(session: Session, by: JobBrief, report: dict[str, Any]) -> None:
+    """Enter into the audit trail what was published, with a digest over its items and theirs.
+
+    It was published by who enqueued the job.
+    """
     subject = report["job"] or report["model"]
-    kept = ("target", "published", "taken_down", "published_sha256")
-    detail = {"by_job": by_job, "refused": len(report["refused"])}
+    kept = ("target", "published", "repaired", "put_back", "taken_down", "published_sha256")
+    detail = {"by_job": by.id, "refused": len(report["refused"])}
     detail |= {name: report[name] for name in kept}
     for action in ("published", "taken_down"):
         if report[action]:
-            audit_trail.note(session, who(), action.replace("_", " "), subject, detail)
+            audit_trail.note(session, by.owner or who(), action.replace("_", " "), subject, detail)

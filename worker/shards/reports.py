@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from db import jobs, shards
 from db.causes import Cause, cause_of
-from db.errors import GenmillError, NotPromoted, Stopped, Unreachable
+from db.errors import GenmillError, NotPromoted, Stopped, Unreachable, WrongKey
 from db.path_errors import as_genmill
 from db.shards import Claim
 from worker.engine import device_errors  # noqa: F401 - has `cause_of` know torch's errors
@@ -47,6 +47,8 @@ def report_error(services: Services, claim: Claim, error: Exception) -> bool:
     cause, lasting = cause_of(error), isinstance(error, GenmillError) and error.lasting
     if cause is Cause.SERVICE:
         backoff_s = min(MAX_BACKOFF_S, 2.0 ** min(claim.fence, 10))
+        if isinstance(error, WrongKey):  # this worker waits, and another need not
+            backoff_s = PAUSE_S
         asked_s = error.retry_after_s if isinstance(error, TargetAway) else None
         backoff_s = max(backoff_s, asked_s or 0)
         return report_release(services, claim, _text(error), backoff_s=backoff_s)

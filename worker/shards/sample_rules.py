@@ -20,7 +20,7 @@ from worker.acceptance import Acceptance
 from worker.cleaning.rows import texts_of
 from worker.data.dataset import DOCUMENTS, TRAIN, LocalDataset, Shape
 from worker.engine.generate import Sample
-from worker.evaluation import judge
+from worker.evaluation import judge, stored_judges
 from worker.evaluation.pictures import MAX_TRAIN, choose, read_items
 from worker.media import find_medium
 from worker.metrics.distances import nearest
@@ -105,7 +105,7 @@ class PictureLook:
     def __init__(
         self,
         rules: Acceptance,
-        network: judge.JudgeNetwork,
+        network: judge.Judge,
         shape: Shape,
         labels: Sequence[str],
         training: Callable[[], Training],
@@ -116,7 +116,7 @@ class PictureLook:
         compares = not (rules.near_duplicates and rules.copies_of_training)
         self._training = training() if compares else None
         distance = self._training.radius if self._training else 0.0
-        self.radius = distance**2 / judge.FEATURES
+        self.radius = distance**2 / network.width
 
     def __call__(self, samples: Sequence[Sample]) -> Found:
         """See `Look`."""
@@ -134,16 +134,23 @@ class PictureLook:
                 wrong = seen.labels != asked
                 _mark(codes, values, AGREEMENT, wrong, seen.labels)
             if rules.confidence is not None:
-                sure = seen.probabilities[np.arange(len(samples)), asked]
+                known = seen.probabilities[np.arange(len(samples)), asked]
+                sure = np.where(asked < 0, 0, known)
                 _mark(codes, values, CONFIDENCE, sure < rules.confidence, sure)
         signatures = seen.features if not rules.near_duplicates else seen.features[:, :0]
         return codes, values, signatures
 
     def _asked(self, samples: Sequence[Sample], seen: judge.Judged) -> npt.NDArray[np.int64]:
-        """The class that each sample should show: the one asked for, else the likeliest."""
-        asked = [self._numbers.get(sample.label or "", -1) for sample in samples]
-        numbers = np.array(asked, np.int64)
-        return np.where(numbers < 0, seen.labels, numbers)
+        """The class that each sample should show: the one asked for, else the likeliest.
+
+        -1 for a label that the judge does not know.
+        """
+        pairs = zip(samples, seen.labels.tolist(), strict=True)
+        asked = [
+            likeliest if sample.label is None else self._numbers.get(sample.label, -1)
+            for sample, likeliest in pairs
+        ]
+        return np.array(asked, np.int64)
 
 
 class TextLook:
@@ -203,7 +210,7 @@ def _mark(
     codes[chosen], values[chosen] = code, np.asarray(found, np.float32)[chosen]
 
 
-def _network(context: WorkerContext, rules: Acceptance, folder: Path) -> judge.JudgeNetwork:
+def _network(context: WorkerContext, rules: Acceptance, folder: Path) -> judge.Judge:
     """The judge that an order names."""
     key = f"judge {rules.judge}"
     if key not in context.kept:
@@ -211,15 +218,15 @@ def _network(context: WorkerContext, rules: Acceptance, folder: Path) -> judge.J
             found = evaluations.judge_of_digest(session, str(rules.judge))
         path = folder / "judge.safetensors"
         context.services.store.fetch(found.key, path, sha256=found.sha256)
-        context.keep(key, judge.load(path, context.device))
-    loaded: judge.JudgeNetwork = context.kept[key]
+        context.keep(key, stored_judges.load(path, context.device))
+    loaded: judge.Judge = context.kept[key]
     return loaded
 
 
 def _training_items(
     context: WorkerContext,
     rules: Acceptance,
-    network: judge.JudgeNetwork,
+    network: judge.Judge,
     dataset: LocalDataset,
 ) -> Training:
     """The training items as the judge sees them; held-out ones show how near is near."""
@@ -237,9 +244,7 @@ def _training_items(
     return found
 
 
-def _features(
-    dataset: LocalDataset, split: str, network: judge.JudgeNetwork
-) -> npt.NDArray[np.float32]:
+def _features(dataset: LocalDataset, split: str, network: judge.Judge) -> npt.NDArray[np.float32]:
     items = read_items(dataset, choose(dataset, split, most=MAX_TRAIN, seed=0))
     return judge.look(network, items.pixels, lambda _, __: None).features
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from db.errors import DigestMismatch, NotFound, Refused
-from worker.files import digest_of
 from worker.store.base import (
     OWN,
     SENTINEL,
@@ -35,6 +34,7 @@ from worker.store.sealing import (
     SealedFile,
     Secrets,
     cut,
+    measure,
     offset_of,
     opened_size,
     seal,
@@ -76,12 +76,12 @@ class EncryptedStore(ObjectStore):
 
     def put(self, prefix: str, path: Path) -> Blob:
         """See `ObjectStore.put`; the file is encrypted as it goes up."""
-        sha256 = digest_of(path)
-        blob = Blob(f"{prefix}/{sha256}", sha256, path.stat().st_size)
-        secrets = self._for_writing(blob.key)
-        header = secrets.header(blob.key, sha256)
         with path.open("rb") as file:
-            sealed = SealedFile(file, blob, header, secrets.chunks(blob.key, header))
+            found = measure(file)
+            blob = Blob(f"{prefix}/{found.sha256}", found.sha256, found.size)
+            secrets = self._for_writing(blob.key)
+            header = secrets.header(blob.key, found.sha256)
+            sealed = SealedFile(file, found, header, secrets.chunks(blob.key, header))
             # a raw stream may return less than it is asked for
             stream = cast(BinaryIO, io.BufferedReader(sealed, SEALED))
             self._store.keep(_as_stored(secrets, blob), stream)

@@ -145,6 +145,13 @@ class FolderStore(ByteStore):
             with suppress(FileNotFoundError):
                 yield key, os.stat(self._target(key)).st_size  # noqa: PTH116 - as in _target
 
+    def versions(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """Every key below the folder `prefix`, and what tells its file from one written later."""
+        for key in self.keys(prefix):
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                found = os.stat(self._target(key))  # noqa: PTH116 - as in _target
+                yield key, f"{found.st_mtime_ns}-{found.st_ino}-{found.st_size}"
+
     def url(self, key: str, expires_s: int) -> str:
         """The file's own URL, which does not expire."""
         checked_expiry(expires_s)

@@ -44,6 +44,7 @@ UPLOAD_THREADS = 4
 CONNECTIONS = 32
 RENEW_S = 3600.0  # an older object is uploaded again, which resets its age
 VERIFIED_S = 60.0  # a bucket that was known then is taken for the same
+TIMEOUT_S = 30.0  # of a server that sends nothing
 
 
 class Credentials(NamedTuple):
@@ -63,9 +64,16 @@ class S3Store(Bucket):
     bounds, and a broken stream is resumed by a ranged read.
     """
 
-    def __init__(self, address: S3Address, credentials: Credentials | None = None) -> None:
+    def __init__(
+        self,
+        address: S3Address,
+        credentials: Credentials | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
         self.address = address
         self._credentials = credentials
+        self._timeout_s = timeout_s
         self.bucket = address.bucket
         self.prefix = f"{address.prefix}/" if address.prefix else ""
         self._clients: dict[int, Any] = {}
@@ -79,7 +87,8 @@ class S3Store(Bucket):
         """This process's client: a forked process must not share its parent's connections."""
         if os.getpid() not in self._clients:
             with self._errors():
-                self._clients = {os.getpid(): _new_client(self.address, self._credentials)}
+                client = _new_client(self.address, self._credentials, self._timeout_s)
+                self._clients = {os.getpid(): client}
         return self._clients[os.getpid()]
 
     def keep(self, blob: Blob, source: BinaryIO | bytes, *, durable: bool = True) -> None:
@@ -155,6 +164,14 @@ class S3Store(Bucket):
         for page in self._listing(prefix):
             for entry in page.get("Contents", []):
                 yield entry["Key"].removeprefix(self.prefix), entry["Size"]
+
+    def versions(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """Every key below the folder `prefix`, and what its content is known by: the ETag."""
+        self.verify(within_s=VERIFIED_S)
+        for page in self._listing(prefix):
+            for entry in page.get("Contents", []):
+                version = entry.get("ETag") or entry["LastModified"].isoformat()
+                yield entry["Key"].removeprefix(self.prefix), version
 
     def listed(self, prefix: str, older_than_s: float | None = None) -> Iterator[str]:
         """See `Bucket.listed`."""
@@ -306,7 +323,7 @@ def _age_s(response: dict[str, Any], since: datetime) -> float:
     return (now - since).total_seconds()
 
 
-def _new_client(address: S3Address, credentials: Credentials | None) -> Any:
+def _new_client(address: S3Address, credentials: Credentials | None, timeout_s: float) -> Any:
     """A client with bounded retries that also works with servers other than AWS."""
     import boto3  # noqa: PLC0415 - takes 0.2 s, and a folder store does not need it
     from botocore.config import Config  # noqa: PLC0415 - as above
@@ -319,7 +336,7 @@ def _new_client(address: S3Address, credentials: Credentials | None) -> Any:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         connect_timeout=5,
-        read_timeout=30,
+        read_timeout=timeout_s,
         retries={"mode": "standard", "total_max_attempts": 4},
         tcp_keepalive=True,
         max_pool_connections=CONNECTIONS,

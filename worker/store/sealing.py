@@ -19,7 +19,7 @@ import hashlib
 import hmac
 import io
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
@@ -140,22 +140,39 @@ def offset_of(number: int) -> int:
     return HEADER + number * SEALED
 
 
+class Measured(NamedTuple):
+    """The content of a file: its SHA-256, its size, and the digest of each of its chunks."""
+
+    sha256: str
+    size: int
+    digests: tuple[bytes, ...]
+
+
+def measure(file: BinaryIO) -> Measured:
+    """Read a file once, from its beginning."""
+    whole, size, digests = hashlib.sha256(), 0, list[bytes]()
+    while not digests or size == len(digests) * CHUNK:
+        data = file.read(CHUNK)
+        whole.update(data)
+        size += len(data)
+        digests.append(hashlib.sha256(data).digest())
+    return Measured(whole.hexdigest(), size, tuple(digests))
+
+
 class SealedFile(io.RawIOBase):
     """A file as an encrypted store stores it: a seekable stream that holds one chunk in memory.
 
-    Raises `DigestMismatch` before its end if the file has other content than the header says: then
-    nonces would meet twice.
+    Raises `DigestMismatch` in place of a chunk that is not as it was measured: the same nonce would
+    meet two contents. A store may read it several times.
     """
 
-    def __init__(self, file: BinaryIO, blob: Blob, header: bytes, chunks: Chunks) -> None:
-        """`blob` describes the content of `file`."""
-        self._file, self._blob = file, blob
+    def __init__(self, file: BinaryIO, found: Measured, header: bytes, chunks: Chunks) -> None:
+        """`found` is what `file` was measured as."""
+        self._file, self._found = file, found
         self._header, self._chunks = header, chunks
-        self._size = sealed_size(blob.size)
+        self._size = sealed_size(found.size)
         self._at = 0
         self._held: tuple[int, bytes] = (-1, b"")  # the latest chunk, with its number
-        self._read = hashlib.sha256()  # of the chunks before `_next`
-        self._next = 0
 
     def readable(self) -> bool:
         """True."""
@@ -193,21 +210,13 @@ class SealedFile(io.RawIOBase):
         if self._held[0] != number:
             self._file.seek(number * CHUNK)
             data = self._file.read(CHUNK)
-            self._check(number, data)
+            if hashlib.sha256(data).digest() != self._found.digests[number]:
+                raise DigestMismatch(
+                    "a file was changed while it was stored",
+                    remedy="store it again when it is complete",
+                )
             self._held = (number, self._chunks.seal(number, data))
         return self._held[1]
-
-    def _check(self, number: int, data: bytes) -> None:
-        expected = min(CHUNK, self._blob.size - number * CHUNK)
-        if number == self._next:
-            self._read.update(data)
-            self._next += 1
-        is_last = self._next > self._blob.size // CHUNK
-        if len(data) != expected or (is_last and self._read.hexdigest() != self._blob.sha256):
-            raise DigestMismatch(
-                "a file was changed while it was stored",
-                remedy="store it again when it is complete",
-            )
 
 
 class Pieces(io.RawIOBase):

@@ -123,6 +123,19 @@ def test_a_removed_alias_can_be_brought_back(record, versions):
     assert champion(record) == 1
 
 
+def test_a_time_without_the_alias_is_no_step_to_go_back_to(record, versions):
+    first, second, third = versions
+    move(record, first, None)
+    move(record, None, first.id, "removed")
+    move(record, second, None, "set")
+    move(record, third, second.id)
+    for expected in (2, 1):
+        roll_back(record)
+        assert champion(record) == expected
+    with pytest.raises(Refused, match="no version of model 'digits' had the alias"):
+        roll_back(record)
+
+
 def test_what_cannot_be_an_alias_is_refused_and_not_in_the_history(record, versions):
     with pytest.raises(GenmillError, match="cannot be an alias"):
         record.run(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from db import jobs, publications, shards, targets
+from db import jobs, publications, published, shards, targets
 from db.errors import Cancelled, Refused
 from db.publications import Chosen, NewItem, Outcome
 
@@ -44,19 +44,21 @@ def record(database, claim, target, *outcomes):
 
 def states(database):
     with database.read() as session:
-        return [row.state for row, _ in publications.listing(session, Chosen())]
+        return [row.state for row, _ in session.execute(publications.select_chosen(Chosen()))]
 
 
 def test_only_the_attempt_that_began_an_item_last_records_it(database, target):
     first, second = claimed(database), claimed(database)
-    assert [each.already for each in begin(database, first, target)] == [False, False]
+    assert [each.was for each in begin(database, first, target)] == [None, None]
     again = begin(database, second, target)
-    assert [each.already for each in again] == [True, True]
+    assert [each.was for each in again] == ["begun", "begun"]
     done = [Outcome(each.item, "there", True) for each in ITEMS]
     assert record(database, first, target, *done) == []
     assert states(database) == ["begun", "begun"]
     assert record(database, second, target, *done) == done
-    assert begin(database, first, target) == []
+    assert begin(database, second, target) == []
+    assert [each.was for each in begin(database, first, target)] == ["published", "published"]
+    assert states(database) == ["published", "published"]
 
 
 def test_an_item_has_one_event_until_it_is_taken_down(database, target):
@@ -72,7 +74,7 @@ def test_an_item_has_one_event_until_it_is_taken_down(database, target):
         assert publications.take_down(session, claim, found) == 0
     after = begin(database, claim, target)
     assert {each.event for each in after}.isdisjoint(each.event for each in before)
-    assert [each.already for each in after] == [False, False]
+    assert [each.was for each in after] == [None, None]
 
 
 def test_other_content_has_another_event(database, target):
@@ -82,7 +84,7 @@ def test_other_content_has_another_event(database, target):
     other = ITEMS[0]._replace(job_id=claim.job_id, sha256="f" * 64)
     with database.write() as session:
         [after] = publications.begin(session, claim, target, [other])
-    assert (after.item, after.already) == (before.item, True)
+    assert (after.item, after.was) == (before.item, "begun")
     assert after.event != before.event
 
 
@@ -110,7 +112,7 @@ def test_what_was_put_again_is_not_recorded_as_taken_down(database, target):
     first, second = claimed(database), claimed(database)
     begin(database, first, target)
     with database.read() as session:
-        read = [row for row, _ in publications.listing(session, Chosen())]
+        read = [row for row, _ in session.execute(publications.select_chosen(Chosen()))]
     items = [each._replace(job_id=first.job_id) for each in ITEMS[:1]]
     with database.write() as session:
         publications.begin(session, second, target, items)
@@ -123,10 +125,69 @@ def test_what_was_put_after_it_was_taken_down_is_begun_again(database, target):
     late, other = claimed(database), claimed(database)
     begin(database, late, target)
     with database.write() as session:
-        rows = [row for row, _ in publications.listing(session, Chosen())]
+        rows = [row for row, _ in session.execute(publications.select_chosen(Chosen()))]
         publications.take_down(session, other, rows[:1])
     assert record(database, late, target, Outcome(ITEMS[0].item, "there", True)) == []
     with database.write() as session:
         again = publications.reopen(session, late, target, [each.item for each in ITEMS])
         assert [row.item for row in again] == [ITEMS[0].item]
     assert states(database) == ["begun", "begun"]
+
+
+def repair(database, claim, target, *items: str):
+    reasons = dict.fromkeys(items, publications.MISSING)
+    with database.write() as session:
+        return publications.begin_repair(session, claim, target, reasons)
+
+
+def rows(database):
+    with database.read() as session:
+        return [row for row, _ in session.execute(publications.select_chosen(Chosen()))]
+
+
+def test_a_repair_keeps_the_time_at_which_the_item_expires(database, target):
+    first, second, third = claimed(database), claimed(database), claimed(database)
+    begin(database, first, target)
+    done = [Outcome(each.item, "there", True) for each in ITEMS]
+    with database.write() as session:
+        publications.record(session, first, target, done, expires_after_s=60)
+    [before, _] = [row.expires_at for row in rows(database)]
+    for claim, expires_after_s in ((second, None), (third, 3600)):
+        assert repair(database, claim, target, ITEMS[0].item) == {ITEMS[0].item}
+        assert states(database) == ["begun", "published"]
+        [begun] = begin(database, claim, target)[:1]  # an attempt after one that was broken off
+        assert begun.was == "begun"
+        with database.write() as session:
+            publications.record(session, claim, target, done[:1], expires_after_s=expires_after_s)
+        [row, _] = rows(database)
+        assert (row.state, row.reason) == ("published", publications.MISSING)
+        assert (row.expires_at == before) is (expires_after_s is None)
+
+
+def test_what_was_taken_down_meanwhile_is_not_put_back(database, target):
+    claim, other = claimed(database), claimed(database)
+    begin(database, claim, target)
+    record(database, claim, target, *[Outcome(each.item, "there") for each in ITEMS])
+    with database.write() as session:
+        publications.take_down(session, other, rows(database)[:1])
+    assert repair(database, other, target, *(each.item for each in ITEMS)) == {ITEMS[1].item}
+    assert states(database) == ["taken down", "begun"]
+
+
+def test_items_are_counted_by_what_a_job_did_about_them(database, target):
+    first, second = claimed(database), claimed(database)
+    begin(database, first, target)
+    record(database, first, target, *[Outcome(each.item, "there") for each in ITEMS])
+    repair(database, second, target, ITEMS[0].item)
+    record(database, second, target, Outcome(ITEMS[0].item, "there"))
+
+    def counted(claim):
+        with database.read() as session:
+            return published.counts(session, target.id, job_id=first.job_id, by_job_id=claim.job_id)
+
+    assert counted(second) == {"published before": 1, "put back": 1}
+    assert counted(first) == {"published": 1, "published before": 1}
+    with database.write() as session:
+        [shard] = jobs.shards_of(session, second.job_id)
+        shard.report = {"done": 2, "unchanged": 1}
+    assert counted(second) == {"put back": 1, "unchanged": 1}

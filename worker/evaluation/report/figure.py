@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
 from worker.evaluation.protocol import Number
+from worker.evaluation.report.text_sheet import text_sheet
 from worker.evaluation.request import Curves, Exhibit, Measured, Request
 
 COLOURS = ("#1f5faa", "#d1570b")
@@ -20,7 +21,7 @@ PANELS = 6  # of curves, at most
 
 def draw_figure(request: Request, measured: Measured, path: Path) -> None:
     """Write the PNG: numbers, the curve of the loss, and the first sheets."""
-    sheets = [each for each in measured.exhibits if each.picture is not None][:2]
+    sheets = measured.exhibits[:2]  # made and held-out items
     figure = Figure(figsize=(12, 6 + 6 * bool(sheets)), layout="constrained")
     rows = figure.subfigures(1 + bool(sheets), 1, squeeze=False)[:, 0]
     numbers, loss = rows[0].subplots(1, 2, width_ratios=(1.25, 1))
@@ -113,9 +114,9 @@ def _draw_curve(axes: Axes, curves: Curves, name: str) -> None:
 
 
 def _draw_sheet(axes: Axes, exhibit: Exhibit) -> None:
-    if exhibit.picture is not None:
-        grey = exhibit.picture.mode == "L"
-        axes.imshow(np.asarray(exhibit.picture), cmap="gray" if grey else None, vmin=0, vmax=255)
+    picture = text_sheet(exhibit.texts) if exhibit.picture is None else exhibit.picture
+    grey = picture.mode == "L"
+    axes.imshow(np.asarray(picture), cmap="gray" if grey else None, vmin=0, vmax=255)
     axes.set_title(exhibit.title, size=11)
     axes.axis("off")
 

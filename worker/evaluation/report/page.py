@@ -10,8 +10,8 @@ from typing import Any
 from PIL import Image
 
 from worker.evaluation.protocol import Number
-from worker.evaluation.report.meanings import MEANINGS
 from worker.evaluation.request import Exhibit, Measured, Request
+from worker.metrics.catalogue import METRICS
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem;
@@ -25,10 +25,12 @@ code { font: 13px ui-monospace, monospace } img { max-width: 100%;
        border: 1px solid #d8dee4 } .pair img { image-rendering: pixelated; width: 100%;
        max-height: 34rem; object-fit: contain; object-position: left top }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 1.2rem }
+audio { width: 100%; height: 2rem }
 pre { white-space: pre-wrap; background: #f6f8fa; padding: .7rem; margin: .2rem 0 }
 @media (max-width: 45rem) { .pair { grid-template-columns: 1fr } }
 """
 
+PNG, WAV = "image/png", "audio/wav"
 BETTER = {"lower": "lower", "higher": "higher", "closer": "closer to real"}
 
 
@@ -97,7 +99,7 @@ def _row(name: str, number: Number) -> str:
         shown(number.real),
         f"{number.n:,}",
         BETTER[number.better],
-        escape(MEANINGS[name]),
+        escape(METRICS[name].meaning),
     )
     return f"<tr>{''.join(f'<td{_class(i)}>{cell}</td>' for i, cell in enumerate(cells))}</tr>\n"
 
@@ -113,17 +115,28 @@ def _exhibits(exhibits: Sequence[Exhibit]) -> Iterator[str]:
 
 
 def _figure(exhibit: Exhibit) -> str:
-    picture = f'<img alt="{escape(exhibit.title)}" src="{_data_url(exhibit.picture)}">' * (
-        exhibit.picture is not None
-    )
-    texts = "".join(
+    parts = [_picture(exhibit)]
+    parts += [
+        f'<figcaption>{escape(heading)}</figcaption><audio controls src="{_data_url(sound, WAV)}">'
+        "</audio>"
+        for heading, sound in exhibit.sounds
+    ]
+    parts += [
         f"<figcaption>{escape(heading)}</figcaption><pre>{escape(text)}</pre>"
         for heading, text in exhibit.texts
-    )
+    ]
     return (
-        f"<section><h2>{escape(exhibit.title)}</h2><figure>{picture}{texts}"
+        f"<section><h2>{escape(exhibit.title)}</h2><figure>{''.join(parts)}"
         f"<figcaption>{escape(exhibit.note)}</figcaption></figure></section>"
     )
+
+
+def _picture(exhibit: Exhibit) -> str:
+    if exhibit.picture is None:
+        return ""
+    data = io.BytesIO()
+    exhibit.picture.save(data, "PNG", optimize=True)
+    return f'<img alt="{escape(exhibit.title)}" src="{_data_url(data.getvalue(), PNG)}">'
 
 
 def _protocol(request: Request) -> str:
@@ -143,9 +156,5 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def _data_url(picture: Image.Image | None) -> str:
-    if picture is None:
-        return ""
-    data = io.BytesIO()
-    picture.save(data, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
+def _data_url(data: bytes, media_type: str) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"

@@ -98,6 +98,7 @@ FAMILY = Family(
         "arXiv:0712.4273",
     ),
     default_seconds=60,
+    few_steps=20,  # of EM
     files=(
         KeptFile("tokenizer.json", lambda params: params.emissions == "discrete"),
         KeptFile("scale.json", lambda params: params.emissions == "gaussian"),

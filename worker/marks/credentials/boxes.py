@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 HEADER = 8  # bytes: size and type
 LABEL_AT = 17  # in a description: after the type of its content, and toggles
@@ -42,6 +43,7 @@ def _walk(store: bytes, within: slice) -> Iterator[tuple[bytes, slice]]:
         at += size
 
 
+@lru_cache(maxsize=256)
 def uint(value: int, width: int) -> bytes | None:
     """A CBOR number whose head and value have this width; None if it does not fit."""
     if width == 1:

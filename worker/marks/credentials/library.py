@@ -18,6 +18,7 @@ from worker.extras import needed_for
 from worker.keys.certificates import ACCEPTED, Signer
 
 MAX_READS = 300_000  # of a file, each of which takes a few microseconds
+MAX_STORE = 1 << 20  # bytes of a manifest store that lies beside what it is of
 
 _contexts: dict[str, Any] = {}  # of the library, by key id or anchors; threads share them
 _lock = threading.Lock()
@@ -46,10 +47,12 @@ def sign(
     content: bytes,
     *,
     version: str,
+    external: bool = False,
 ) -> bytes:
     """The file with a manifest that says it was created by a trained model, and these assertions.
 
-    `signer` is asked once for each `key_id`. `version` is Genmill's. Raises `GenmillError`.
+    With `external`, the manifest store alone, which says the same of the file as it is. `signer` is
+    asked once for each `key_id`. `version` is Genmill's. Raises `GenmillError`.
     """
     library = _library()
     definition = {
@@ -64,25 +67,32 @@ def sign(
                 library.C2paBuilderIntent.CREATE,
                 library.C2paDigitalSourceType.TRAINED_ALGORITHMIC_MEDIA,
             )
-            builder.sign(media_type, BytesIO(content), signed)
+            if external:
+                builder.set_no_embed()
+            store: bytes = builder.sign(media_type, BytesIO(content), signed)
     except library.C2paError as error:
         raise GenmillError(
             f"a sample cannot be signed with key {key_id}: {_line(error)}",
             remedy="see whether its certificate is still valid, and rotate it: `genmill key list`",
         ) from None
-    return signed.getvalue()
+    return store if external else signed.getvalue()
 
 
-def read(data: bytes, media_type: str, anchors: str) -> dict[str, Any] | None:
+def read(
+    data: bytes, media_type: str, anchors: str, store: bytes | None = None
+) -> dict[str, Any] | None:
     """The manifest store of a file, validated; None if it has none. Raises `Unreadable`.
 
-    `anchors` are certificates as PEM: what leads up to them is trusted.
+    `anchors` are certificates as PEM: what leads up to them is trusted. `store` is an external one,
+    in place of that in the file.
     """
+    if store is not None and len(store) > MAX_STORE:
+        raise Unreadable(f"its manifest has over {MAX_STORE:,} bytes")
     library = _library()
     try:
         context = _context(anchors, lambda: _trusting(anchors))
         file = _Bounded(data)
-        reader = library.Reader.try_create(media_type, file, context=context)
+        reader = library.Reader.try_create(media_type, file, store, context=context)
         if file.left < 0:
             raise Unreadable("it has too many parts")
         if reader is None:

@@ -3,12 +3,10 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 from cryptography.x509 import Certificate
-
-from worker.keys.certificates import Private
 
 _CURVE_HASHES = {256: hashes.SHA256(), 384: hashes.SHA384(), 521: hashes.SHA512()}
 _PSS = padding.PSS(padding.MGF1(hashes.SHA256()), hashes.SHA256.digest_size)
@@ -16,9 +14,6 @@ _PSS = padding.PSS(padding.MGF1(hashes.SHA256()), hashes.SHA256.digest_size)
 
 class Scheme(ABC):
     """How one public key's signatures are made and checked."""
-
-    # whether a signature of equal data is equal: then making it again checks it, in less time
-    is_deterministic = True
 
     def __init__(self, public: Any) -> None:
         self.public = public
@@ -31,10 +26,8 @@ class Scheme(ABC):
     def verify(self, signature: bytes, data: bytes) -> None:
         """Raise `InvalidSignature` or `ValueError` unless a signature of `data` is valid."""
 
-    def is_valid(self, signature: bytes, data: bytes, private: Private | None = None) -> bool:
-        """Whether a signature is valid. The private key, if it is at hand, makes that quicker."""
-        if private is not None and self.is_deterministic:
-            return self.sign(private, data) == signature
+    def is_valid(self, signature: bytes, data: bytes) -> bool:
+        """Whether a signature of `data` is valid."""
         try:
             self.verify(signature, data)
         except (InvalidSignature, ValueError):
@@ -46,11 +39,7 @@ class _Ecdsa(Scheme):
     def __init__(self, public: Any) -> None:
         super().__init__(public)
         self._size = -(-public.key_size // 8)
-        digest = _CURVE_HASHES[public.key_size]
-        try:
-            self._algorithm = ec.ECDSA(digest, deterministic_signing=True)  # RFC 6979
-        except UnsupportedAlgorithm:  # an OpenSSL before 3.2
-            self._algorithm, self.is_deterministic = ec.ECDSA(digest), False
+        self._algorithm = ec.ECDSA(_CURVE_HASHES[public.key_size])
 
     def sign(self, private: Any, data: bytes) -> bytes:
         r, s = utils.decode_dss_signature(private.sign(data, self._algorithm))
@@ -71,8 +60,6 @@ class _Ed25519(Scheme):
 
 
 class _Rsa(Scheme):
-    is_deterministic = False
-
     def sign(self, private: Any, data: bytes) -> bytes:
         found: bytes = private.sign(data, _PSS, hashes.SHA256())
         return found

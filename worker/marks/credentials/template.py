@@ -2,32 +2,37 @@
 
 Between files of one kind with one key, these differ: the name of the manifest and the id of the
 file, the number of the sample, the digest of the file and where its chunk begins, the digests of
-the two assertions that state these, and the signature. All have a fixed length, so they are put
-into their places. A signed file is checked in the same way: that nothing else differs from the
-pattern, and then every digest and the signature, as a C2PA reader does.
+the assertions that state these, and the signature. The manifest of a text names no place in it; it
+has the digest of the line that holds both instead. All have a fixed length, so they are put into
+their places. A signed file is checked in the same way: every digest is computed again, put into its
+place, and the whole compared with what is in the file; then the signature is checked.
 """
 
 import hashlib
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from cryptography.x509 import Certificate
 
 from worker.keys.certificates import Private
 from worker.marks.credentials.boxes import (
+    HEADER,
     boxes,
     byte_string,
     read_byte_string,
     shortest,
     uint,
 )
-from worker.marks.credentials.containers import Container
+from worker.marks.credentials.containers import Bytes, Container, Signed
+from worker.marks.credentials.fresh_signatures import FreshSignatures
 from worker.marks.credentials.raw_signatures import Scheme, scheme_of
 
 PATTERN_INDEX = 0x7FFF_FFFF  # the number of the sample that the library signs
 INDEX_BYTES, DIGEST_BYTES = 4, 32
+_PAD = b"\x63pad"  # of COSE: a text of three letters, and zeros
 _UUID = rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _NAME = re.compile(rb"urn:(?:c2pa|uuid):(" + _UUID + rb")")
 _FILE_ID = re.compile(rb"instanceID\x78.xmp[.:]iid:(" + _UUID + rb")", re.DOTALL)
@@ -47,6 +52,14 @@ class _Assertion:
     digest: slice  # where the claim has it
 
 
+class _Around(NamedTuple):
+    """What a store says of the file that it is in."""
+
+    start: int  # of its chunk
+    digest: bytes
+    whole: bytes  # the digest, in hexadecimal, of the line around an external one
+
+
 @dataclass(frozen=True)
 class Template:
     """The pattern; slices are places in `store`."""
@@ -57,14 +70,15 @@ class Template:
     names: tuple[slice, ...]
     file_id: slice
     index: slice
-    start: slice  # of the chunk, as CBOR
+    start: slice | None  # of the chunk, as CBOR; None if the store is an external one
+    whole: slice | None  # the digest of the line around an external one
     digest: slice
     assertions: tuple[_Assertion, ...]
     claim: slice
     signature: slice
     before_claim: bytes  # of what is signed: RFC 9052, section 4.4
-    # all the rest, and first of it a text that no other pattern has: what is stated, with a salt
-    fixed: tuple[tuple[slice, bytes], ...]
+    own: slice  # a text that no other pattern has: what is stated, with a salt
+    fresh: FreshSignatures = field(default_factory=FreshSignatures)
 
     @staticmethod
     def learn(
@@ -82,56 +96,78 @@ class Template:
     def sign(self, content: bytes, index: int, private: Private) -> bytes | None:
         """A signed file; None if a number does not fit into its place."""
         before, after = self.container.split(content, len(self.store))
-        start = uint(len(before), self.start.stop - self.start.start)
-        if start is None or index >= 1 << 8 * INDEX_BYTES:
+        name, around = _fresh_uuid(), self._around(before, after)
+        store = self._filled(index, around, name=name, file_id=name)
+        if store is None:
             return None
-        store = bytearray(self.store)
-        name, store[self.file_id] = _fresh_uuid(), _fresh_uuid()
-        for each in self.names:
-            store[each] = name
-        store[self.index] = index.to_bytes(INDEX_BYTES)
-        store[self.start] = start
-        store[self.digest] = _sha256(before, after)
-        for assertion in self.assertions:
-            store[assertion.digest] = _sha256(store[assertion.content])
         store[self.signature] = self.scheme.sign(private, self._signed(store))
-        return b"".join((before, self.container.chunk(bytes(store)), after))
+        chunk = self.container.chunk(store)
+        self.fresh.add((index, *around), chunk)
+        return b"".join((before, chunk, after))
 
-    def check(
-        self, data: bytes, chunk: range, within: range, private: Private | None = None
-    ) -> Found | None:
-        """What a file says of itself, if it is of this pattern and as it was signed; else None.
-
-        The private key, if it is at hand, makes that quicker.
-        """
-        store = data[within.start : within.stop]
-        if not self._fits(store) or store[self.start] != uint(
-            chunk.start, self.start.stop - self.start.start
-        ):
-            return None
-        view = memoryview(data)
-        digest = _sha256(view[: chunk.start], view[chunk.stop :])
-        if store[self.digest] != digest or not all(
-            store[each.digest] == _sha256(store[each.content]) for each in self.assertions
-        ):
-            return None
-        if data[chunk.start : chunk.stop] != self.container.chunk(store):
-            return None
-        if not self.scheme.is_valid(store[self.signature], self._signed(store), private):
-            return None
-        name = store[self.names[0]].decode("ascii", "replace")
-        return Found(int.from_bytes(store[self.index]), name)
-
-    def _fits(self, store: bytes) -> bool:
-        """Whether a store is of this pattern in all that is fixed."""
-        return (
-            len(store) == len(self.store)
-            and all(store[where] == text for where, text in self.fixed)
-            and len({store[each] for each in self.names}) == 1
+    def is_fresh(self, data: bytes, index: int) -> bool:
+        """Whether a file is one that was just signed, for sample `index`."""
+        chunk = self.container.place(len(data), len(self.store))
+        around = self._found_around(data, chunk)
+        return around is not None and self.fresh.has(
+            (index, *around), data[chunk.start : chunk.stop]
         )
 
-    def _signed(self, store: bytes | bytearray) -> bytes:
-        return self.before_claim + bytes(store[self.claim])
+    def check(self, data: bytes, found: Signed) -> Found | None:
+        """What a file says of itself, if it is of this pattern and as it was signed; else None."""
+        chunk, store = found
+        if len(store) != len(self.store):
+            return None
+        index, name = int.from_bytes(store[self.index]), store[self.names[0]]
+        around = self._found_around(data, chunk)
+        filled = around and self._filled(index, around, name=name, file_id=store[self.file_id])
+        if not filled:
+            return None
+        filled[self.signature] = signature = store[self.signature]
+        if self.container.chunk(filled) != data[chunk.start : chunk.stop]:
+            return None
+        if not self.scheme.is_valid(signature, self._signed(filled)):
+            return None
+        return Found(index, name.decode("ascii", "replace"))
+
+    def _around(self, before: Bytes, after: Bytes) -> _Around:
+        """Raises `ValueError` for what is no such file."""
+        digest = _sha256(*self.container.bound(before, after))
+        whole = b"" if self.whole is None else _sha256(before, after).hex().encode()
+        return _Around(len(before), digest, whole)
+
+    def _found_around(self, data: bytes, chunk: range) -> _Around | None:
+        view = memoryview(data)
+        try:
+            return self._around(view[: chunk.start], view[chunk.stop :])
+        except ValueError:
+            return None
+
+    def _filled(
+        self, index: int, around: _Around, *, name: bytes, file_id: bytes
+    ) -> bytearray | None:
+        """The store of a file but for its signature; None if a number does not fit."""
+        if index >= 1 << 8 * INDEX_BYTES:
+            return None
+        store = bytearray(self.store)
+        for each in self.names:
+            store[each] = name
+        store[self.file_id] = file_id
+        store[self.index] = index.to_bytes(INDEX_BYTES)
+        if self.start is not None:
+            place = uint(around.start, self.start.stop - self.start.start)
+            if place is None:
+                return None
+            store[self.start] = place
+        if self.whole is not None:
+            store[self.whole] = around.whole
+        store[self.digest] = around.digest
+        for assertion in self.assertions:
+            store[assertion.digest] = _sha256(store[assertion.content])
+        return store
+
+    def _signed(self, store: bytearray) -> bytes:
+        return self.before_claim + store[self.claim]
 
 
 class _Learner:
@@ -144,33 +180,37 @@ class _Learner:
         found = container.find(signed)
         if found is None:
             raise ValueError("no chunk")
-        chunk, within = found
-        self.store = signed[within.start : within.stop]
+        self.store = found.store
         before, after = container.split(content, len(self.store))
-        if b"".join((before, container.chunk(self.store), after)) != signed:
+        if container.insert(content, self.store) != signed:
             raise ValueError("another layout")
-        self.start, self.digest = chunk.start, _sha256(before, after)
+        self.start, self.length = found.chunk.start, len(found.chunk)
+        self.whole = _sha256(before, after).hex().encode()
+        self.digest = _sha256(*container.bound(before, after))
         self.boxes = {each.label: each for each in boxes(self.store)}
 
     def template(self) -> Template:
         claim = next(self.boxes[label] for label in self.boxes if label.startswith("c2pa.claim"))
         signature, before_claim = self._signature(claim.body)
         index = self._after(b"\x65index\x1a", PATTERN_INDEX.to_bytes(INDEX_BYTES))
-        start = self._after(b"\x65start", shortest(self.start))
+        is_external = self.container.is_external
+        start = None if is_external else self._after(b"\x65start", shortest(self.start))
+        whole = self._only(self.whole) if is_external else None
         digest = self._only(self.digest)
+        stated = [each for each in (index, start, whole, digest) if each]
         matches = list(_NAME.finditer(self.store))
         if len({each[1] for each in matches}) != 1:
             raise ValueError("several manifests")
         file_id = _FILE_ID.search(self.store)
         if file_id is None:
             raise ValueError("no id of the file")
-        assertions = tuple(self._assertions(claim.body, (index, start, digest)))
+        assertions = tuple(self._assertions(claim.body, stated))
         names = tuple(slice(*each.span(1)) for each in matches)
         places = (
-            *(*names, slice(*file_id.span(1)), index, start, digest, signature),
+            *(*names, slice(*file_id.span(1)), *stated, signature),
             *(each.digest for each in assertions),
         )
-        return Template(
+        return self._unpadded(
             container=self.container,
             scheme=self.scheme,
             store=self.store,
@@ -178,13 +218,40 @@ class _Learner:
             file_id=slice(*file_id.span(1)),
             index=index,
             start=start,
+            whole=whole,
             digest=digest,
             assertions=assertions,
             claim=claim.body,
             signature=signature,
             before_claim=before_claim,
-            fixed=tuple(self._fixed(places, index)),
+            own=slice(index.stop, min(at.start for at in places if at.start >= index.stop)),
         )
+
+    def _unpadded(self, **found: Any) -> Template:
+        """The pattern without the zeros that the library leaves room for time stamps with: 1 kB.
+
+        They are in the signature's box, in front of the signature, and are not signed.
+        """
+        template, cose = Template(**found), self.boxes["c2pa.signature"].body
+        at = template.store.find(_PAD, cose.start, template.signature.start) + len(_PAD)
+        if at < len(_PAD):
+            return template
+        zeros = byte_string(read_byte_string(template.store, at))
+        cut = len(zeros) - 1
+        store = bytearray(template.store)
+        if not self.container.is_external:
+            length = self._after(b"\x66length", shortest(self.length))
+            shorter = uint(self.length - cut, length.stop - length.start)
+            if shorter is None:
+                return template
+            store[length] = shorter
+        around = [box.content for box in self.boxes.values() if _contains(box.content, cose)]
+        for start in (cose.start, *(content.start for content in around)):
+            size = slice(start - HEADER, start - HEADER + 4)
+            store[size] = (int.from_bytes(store[size]) - cut).to_bytes(4)
+        store[at : at + len(zeros)] = byte_string(b"")
+        signature = slice(template.signature.start - cut, template.signature.stop - cut)
+        return replace(template, store=bytes(store), signature=signature)
 
     def _signature(self, claim: slice) -> tuple[slice, bytes]:
         """Where the signature is, and what is signed before the claim; it must be valid."""
@@ -202,7 +269,7 @@ class _Learner:
             raise ValueError("a signature of another form")
         return place, before
 
-    def _assertions(self, claim: slice, places: tuple[slice, ...]) -> Iterator[_Assertion]:
+    def _assertions(self, claim: slice, places: Sequence[slice]) -> Iterator[_Assertion]:
         """The assertions in which these places are."""
         for label, box in self.boxes.items():
             inner = self.boxes["c2pa.assertions"].content
@@ -225,24 +292,11 @@ class _Learner:
         found = self._only(before + text)
         return slice(found.start + len(before), found.stop)
 
-    def _fixed(self, places: tuple[slice, ...], index: slice) -> Iterator[tuple[slice, bytes]]:
-        """What is between the places; first what follows the index."""
-        edges = sorted((place.start, place.stop) for place in places)
-        between = zip(
-            [0, *(stop for _, stop in edges)],
-            [*(s for s, _ in edges), len(self.store)],
-            strict=True,
-        )
-        found = (slice(*each) for each in between if each[0] < each[1])
-        for each in sorted(found, key=lambda each: index.stop != each.start):
-            yield each, self.store[each]
-
 
 def _fresh_uuid() -> bytes:
     """A random UUID (RFC 9562, version 4) as text."""
-    digits = os.urandom(16).hex()
-    parts = (digits[:8], digits[8:12], f"4{digits[13:16]}", f"a{digits[17:20]}", digits[20:])
-    return "-".join(parts).encode()
+    drawn = os.urandom(16).hex()
+    return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-a{drawn[17:20]}-{drawn[20:]}".encode()
 
 
 def _signature_size(cose: bytes) -> int:
@@ -258,8 +312,8 @@ def _contains(outer: slice, inner: slice) -> bool:
     return within
 
 
-def _sha256(*parts: bytes | bytearray | memoryview) -> bytes:
-    found = hashlib.sha256()
-    for part in parts:
-        found.update(part)
+def _sha256(first: Bytes | bytearray, second: Bytes = b"") -> bytes:
+    found = hashlib.sha256(first)
+    if second:
+        found.update(second)
     return found.digest()

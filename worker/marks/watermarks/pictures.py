@@ -23,6 +23,7 @@ from worker.marks.watermarks.dither import (
 )
 
 Pixels = npt.NDArray[np.uint8]
+Places = npt.NDArray[np.int64]
 
 LEAST_SIDE = 64  # pixels; below, the waves would be of two or three pixels
 TILES = 8  # along a side
@@ -36,13 +37,6 @@ LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as JPEG
 SOFTENED = (0.0, 0.5, 1.0, 1.5, 2.0)
 CROPPED = 0.8  # of a side, at least, that a cropped copy still has
 LARGEST = 1024  # pixels a side of samples, so of what a copy may be part of
-
-
-class Waves(NamedTuple):
-    """Along one side: what each wave of each tile holds of the pixels."""
-
-    rows: Numbers  # (TILES * ORDERS, pixels)
-    whole: npt.NDArray[np.bool_]  # (TILES,): tiles of which nothing was cropped
 
 
 class Placed(NamedTuple):
@@ -71,10 +65,12 @@ def _embed(pictures: Pixels, secret: bytes) -> Pixels:
     wanted = nearest(found, dither, STEP)
     for _ in range(PASSES):
         missing = np.where(marks, wanted - found, 0).reshape(len(left), *_matrix_shape())
-        marked += (above @ missing @ beside.T)[..., None]
+        change = above @ missing @ beside.T
+        for colour in range(marked.shape[-1]):  # in one go, NumPy would add three numbers at a time
+            marked[..., colour] += change
         np.clip(marked, 0, 255, out=marked)
         rounded = np.rint(marked)
-        made[left] = rounded
+        made[left] = rounded.astype(np.uint8)
         found = _analyse(luminance(rounded), down, across)
         more = agreement(found, dither, STEP)[:, marks].mean(-1) < DONE
         left, marked, found, wanted = left[more], marked[more], found[more], wanted[more]
@@ -86,8 +82,20 @@ def _embed(pictures: Pixels, secret: bytes) -> Pixels:
 def detect(brightness: Numbers, secret: bytes) -> Detection:
     """The test of a whole picture, by its luminance (H, W): of any size, not cropped."""
     found = _analyse(brightness, *(waves(size) for size in brightness.shape))
-    averaged = np.multiply.outer(*(_averaged(size) for size in brightness.shape))
-    return _best(_agreed(found / averaged**each, _dither(secret)) for each in SOFTENED)
+    left = (_left(*brightness.shape, times) for times in SOFTENED)
+    return _best(_agreed(found / each, _dither(secret)) for each in left)
+
+
+def detect_unchanged(brightness: Numbers, secret: bytes) -> list[Detection]:
+    """The test of pictures as they were made, by their luminance (N, H, W).
+
+    A picture that passes it passes `detect`, whose p-value is at most as high.
+    """
+    found = _analyse(brightness, *(waves(size) for size in brightness.shape[1:]))
+    agreed = agreement(found, _dither(secret), STEP)[:, _marked_orders()]
+    count = agreed.shape[1]
+    scores = z_scores(agreed.sum(1), count).tolist()
+    return [Detection(p_value(each, len(SOFTENED)), each, count) for each in scores]
 
 
 def detect_cropped(brightness: Numbers, secret: bytes) -> Detection:
@@ -107,13 +115,12 @@ def luminance(pictures: Numbers) -> Numbers:
 
 
 @lru_cache(maxsize=256)
-def waves(pixels: int, side: int = 0, start: int = 0) -> Waves:
-    """The waves along some pixels, of a picture of `side` pixels in which they begin at `start`.
+def waves(pixels: int) -> Numbers:
+    """Along one side: what each wave of each tile holds of the pixels, (TILES * ORDERS, pixels).
 
     A pixel counts by the part of it that lies in a tile. A row's response to its own wave is 1.
     """
-    tile = (side or pixels) / TILES
-    edges = (np.arange(pixels + 1) + start) / tile  # in tiles
+    edges = np.arange(pixels + 1) / (pixels / TILES)  # in tiles
     tiles = np.arange(TILES)[:, None]
     first, last = (np.clip(each - tiles, 0, 1) for each in (edges[:-1], edges[1:]))
     middle = np.clip((edges[:-1] + edges[1:]) / 2 - tiles, 0, 1)
@@ -122,8 +129,7 @@ def waves(pixels: int, side: int = 0, start: int = 0) -> Waves:
         weights = _integral(last, order) - _integral(first, order)
         response = (weights * _wave(middle, order)).sum(-1, keepdims=True)
         rows[:, order] = weights / np.where(np.abs(response) > 1e-9, response, 1)
-    whole = (edges[0] <= tiles[:, 0] + 1e-9) & (edges[-1] >= tiles[:, 0] + 1 - 1e-9)
-    return Waves(rows.reshape(TILES * ORDERS, pixels), whole)
+    return rows.reshape(TILES * ORDERS, pixels)
 
 
 def _wave(at: Numbers, order: int) -> Numbers:
@@ -138,16 +144,16 @@ def _integral(at: Numbers, order: int) -> Numbers:
 @lru_cache(maxsize=64)
 def _inverse(pixels: int) -> Numbers:
     """Pixels (pixels, TILES * ORDERS) by which each wave changes by 1 and no other one does."""
-    return np.asarray(np.linalg.pinv(waves(pixels).rows), np.float64)
+    return np.asarray(np.linalg.pinv(waves(pixels)), np.float64)
 
 
 def _matrix_shape() -> tuple[int, int]:
     return TILES * ORDERS, TILES * ORDERS
 
 
-def _analyse(brightness: Numbers, down: Waves, across: Waves) -> Numbers:
+def _analyse(brightness: Numbers, down: Numbers, across: Numbers) -> Numbers:
     """The coefficients (..., TILES, ORDERS, TILES, ORDERS) of luminance (..., H, W)."""
-    found = down.rows @ brightness @ across.rows.T
+    found = down @ brightness @ across.T
     return found.reshape(*found.shape[:-2], TILES, ORDERS, TILES, ORDERS)
 
 
@@ -169,6 +175,13 @@ def _agreed(found: Numbers, dither: Numbers) -> Placed:
     return Placed(np.array([agreed.sum()]), np.array([agreed.size]))
 
 
+@lru_cache(maxsize=64)
+def _left(height: int, width: int, times: float) -> Numbers:
+    """What is left of the coefficients of a picture after averaging its pixels so many times."""
+    found: Numbers = np.multiply.outer(_averaged(height), _averaged(width)) ** times
+    return found
+
+
 def _averaged(pixels: int) -> Numbers:
     """What is left of each wave (TILES, ORDERS) after averaging it over pixels of this size."""
     return np.tile(np.sinc(np.arange(ORDERS) * TILES / (2 * pixels)), (TILES, 1))
@@ -176,30 +189,82 @@ def _averaged(pixels: int) -> Numbers:
 
 def _crops(brightness: Numbers, dither: Numbers) -> Iterator[Placed]:
     """The agreement wherever in a larger square picture this one may lie."""
-    height, width = brightness.shape
-    longest = max(height, width)
+    longest = max(brightness.shape)
     grid = 8 if longest <= 256 else 64  # sides of pictures are mostly multiples of it
     most = min(LARGEST, int(longest / CROPPED))
     for side in range(longest - longest % grid + grid, most + 1, grid):
         pace = max(1, side // 512)  # fine enough: a sixteenth of a pixel of 64
-        across = [waves(width, side, start) for start in range(0, side - width + 1, pace)]
-        right = np.concatenate([each.rows for each in across]).T  # (W, places * waves)
-        kept = np.array([each.whole for each in across])  # (places, TILES)
-        half = brightness @ right
-        for start in range(0, side - height + 1, pace):
-            down = waves(height, side, start)
-            yield _row_of_places(down, half, kept, dither)
+        down, across = (_tiled(size, side, pace) for size in brightness.shape)
+        yield _all_places(brightness, down, across, dither)
 
 
-def _row_of_places(
-    down: Waves, half: Numbers, kept: npt.NDArray[np.bool_], dither: Numbers
-) -> Placed:
-    """The agreement at all places across, given one place down. Tiles that are cut do not count."""
-    found = (down.rows @ half).reshape(TILES, ORDERS, len(kept), TILES, ORDERS)
-    found = found.transpose(2, 0, 1, 3, 4)  # (places, TILES, ORDERS, TILES, ORDERS)
-    agreed = np.where(_marked_orders(), agreement(found, dither, STEP), 0).sum((2, 4))
-    tiles = down.whole[:, None] & kept[:, None, :]  # (places, TILES, TILES)
-    return Placed((agreed * tiles).sum((1, 2)), tiles.sum((1, 2)) * (ORDERS**2 - 1))
+class Tiled(NamedTuple):
+    """Along one side: how the places of a crop are covered by tiles of the whole picture."""
+
+    tile: int  # pixels
+    begins: Places  # where whole tiles begin in any crop, ascending
+    # of each tile: the places of the crop that hold it whole, and where it begins in them
+    held: tuple[tuple[slice, slice], ...]
+    places: int
+
+
+def _tiled(pixels: int, side: int, pace: int) -> Tiled:
+    """The tiles of a picture of `side` pixels, in crops that begin at every `pace`th one."""
+    tile, starts = side // TILES, np.arange(0, side - pixels + 1, pace)
+    begins = tile * np.arange(TILES)[:, None] - starts  # (TILES, places), descending
+    whole = (begins >= 0) & (begins <= pixels - tile)
+    known, held = np.unique(begins[whole]), []
+    for own, kept in zip(begins, whole, strict=True):
+        some = np.flatnonzero(kept)
+        first = int(np.searchsorted(known, own[some[-1]])) if len(some) else 0
+        at = slice(int(some[0]), int(some[-1]) + 1) if len(some) else slice(0, 0)
+        held.append((at, slice(first, first + len(some))))
+    return Tiled(tile, known, tuple(held), len(starts))
+
+
+def _all_places(brightness: Numbers, down: Tiled, across: Tiled, dither: Numbers) -> Placed:
+    """The agreement at all places. Tiles that are cut do not count.
+
+    What a wave holds of a tile depends on where the tile begins alone: it is computed once for all
+    places, and so is the cosine that the agreement is made of.
+    """
+    rows = _sliding(brightness, across).swapaxes(1, 2)  # (ORDERS, begins across, H)
+    found = _sliding(rows, down).swapaxes(2, 3)  # (ORDERS, ORDERS, begins down, begins across)
+    marked = _marked_orders()[0, :, 0]  # of any tile
+    angles = (found[marked] * (2 * np.pi / STEP)).astype(np.float32)
+    turns = (dither * (2 * np.pi)).swapaxes(1, 2)[..., marked]  # (TILES, TILES, waves)
+    real, imaginary = np.cos(angles), np.sin(angles)
+    sums, counts = np.zeros((2, down.places, across.places))
+    for row, (places_down, begins_down) in enumerate(down.held):
+        for column, (places_across, begins_across) in enumerate(across.held):
+            at, begins = (places_down, places_across), (..., begins_down, begins_across)
+            turn = turns[row, column]
+            agreed = _weighted(np.cos(turn), real[begins])
+            agreed += _weighted(np.sin(turn), imaginary[begins])
+            sums[at] += agreed[::-1, ::-1]  # the later a crop begins, the earlier do its tiles
+            counts[at] += len(turn)
+    return Placed(sums.ravel(), counts.ravel().astype(np.int64))
+
+
+def _weighted(weights: Numbers, some: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    total: npt.NDArray[np.float32] = np.einsum("o,oyx->yx", weights.astype(np.float32), some)
+    return total
+
+
+def _sliding(numbers: Numbers, tiled: Tiled) -> Numbers:
+    """What each wave (ORDERS, ..., begins) holds of the tiles of numbers (..., pixels).
+
+    As differences of running sums, so that it takes no longer for larger tiles.
+    """
+    found, at = [], tiled.begins
+    for order in range(ORDERS):
+        turn = 1j * np.pi * order / tiled.tile
+        wave = np.exp(turn * np.arange(numbers.shape[-1])) if order else 1.0
+        sums = np.cumsum(numbers * wave, axis=-1)
+        sums = np.concatenate([np.zeros_like(sums[..., :1]), sums], axis=-1)
+        part = (sums[..., at + tiled.tile] - sums[..., at]) * np.exp(turn * (0.5 - at))
+        found.append(part.real * ((np.sqrt(2) if order else 1) / tiled.tile))
+    return np.stack(found)
 
 
 def _best(places: Iterator[Placed]) -> Detection:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from db.errors import GenmillError
+from db.errors import GenmillError, Unreachable, WrongKey
 from worker.marks.base import ABSENT, DAMAGED, NOT_APPLICABLE, PRESENT, Reading
 
 if TYPE_CHECKING:
@@ -21,24 +21,28 @@ def read_by_keys(mark: str, keys: "Keyring", tests: Sequence[Test], *, level: fl
     """Present if a test of a secret, all keys tried, has a p-value of at most `level`.
 
     Damaged if only a revoked key's has. Each of `tests` is tried with all keys before the next one,
-    which takes longer.
+    which takes longer. Raises `WrongKey` or `Unreachable` if no key was found that is here, and one
+    is not here: the mark may be that one's.
     """
     secrets, missing = _secrets(keys)
-    if not secrets:
-        return Reading(mark, NOT_APPLICABLE, why=missing or "there is no watermark key to test for")
-    best = dict[str, Found]()  # by key
-    for test in tests:
+    if not secrets and missing is None:
+        return Reading(mark, NOT_APPLICABLE, why="there is no watermark key to test for")
+    best, bounds = dict[str, Found](), dict[str, float]()  # by key
+    for test in tests if secrets else ():
         for key_id, secret in secrets.items():
             found = test(secret)
             if key_id not in best or found[0] < best[key_id][0]:
                 best[key_id] = found
-        bounds = {each: _by_chance(found[0], secrets, tests) for each, found in best.items()}
+        tried = len(secrets) * len(tests)
+        bounds = {each: by_chance(found[0], tried) for each, found in best.items()}
         if min(bounds.values()) <= level:
             break
 
     def rank(key_id: str) -> tuple[bool, bool, float]:
         return bounds[key_id] > level, keys.get(key_id).revoked_at is not None, best[key_id][0]
 
+    if missing is not None and min(bounds.values(), default=1.0) > level:
+        raise missing
     key = min(best, key=rank)  # a thief may add the mark of a revoked one
     says = {**best[key][1], "p_value": bounds[key]}
     return _told(mark, keys.get(key), says) if bounds[key] <= level else Reading(mark, ABSENT, says)
@@ -53,17 +57,17 @@ def _told(mark: str, key: "HeldKey", says: Mapping[str, JsonValue]) -> Reading:
     return Reading(mark, DAMAGED, {**says, "trust": "revoked"}, why)
 
 
-def _by_chance(chance: float, secrets: Mapping[str, bytes], tests: Sequence[Test]) -> float:
-    """A p-value in view of how many tests there were: Bonferroni's bound."""
-    return min(1.0, chance * len(secrets) * len(tests))
+def by_chance(chance: float, tests: int) -> float:
+    """A p-value in view of how many tests there are, with all keys: Bonferroni's bound."""
+    return min(1.0, chance * tests)
 
 
-def _secrets(keys: "Keyring") -> tuple[dict[str, bytes], str]:
+def _secrets(keys: "Keyring") -> tuple[dict[str, bytes], GenmillError | None]:
     """The secret of each key that is here, the newest first; and why one is not."""
-    found, missing = dict[str, bytes](), ""
+    found, missing = dict[str, bytes](), None
     for key in reversed(keys.all(PURPOSE)):
         try:
             found[key.id] = keys.secret_of(key.id)
-        except GenmillError as error:
-            missing = error.message
+        except (WrongKey, Unreachable) as error:
+            missing = missing or error
     return found, missing

@@ -8,6 +8,8 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from worker.media.samples.record import CREDENTIALS
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 REST = "what follows"  # bytes that belong to no part
 
@@ -67,12 +69,15 @@ def riff_parts(data: bytes) -> Iterator[Part]:
 
 
 def line_parts(data: bytes) -> Iterator[Part]:
-    """The record of a text, and the text."""
-    at = data.rfind(b'"text":')
-    cut = len(data) if at < 0 else at
-    yield Part("the record", 0, cut)
+    """The record of a text, the text and its signed manifest."""
+    signed = data.rfind(f',"{CREDENTIALS}":"'.encode())
+    end = len(data) if signed < 0 else signed
+    at = data.rfind(b'"text":', 0, end)
+    yield Part("the record", 0, end if at < 0 else at)
     if at >= 0:
-        yield Part("the text", at, len(data))
+        yield Part("the text", at, end)
+    if end < len(data):
+        yield Part(_CHUNKS[b"C2PA"], end, len(data))
 
 
 def _rest(data: bytes, at: int) -> Iterator[Part]:

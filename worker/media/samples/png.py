@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 
 from db.errors import BadInput, NonFinite, raise_outage
 from worker.media.samples.containers import SampleRecord, describe
-from worker.media.samples.png_chunks import SIGNATURE, chunk, texts
+from worker.media.samples.png_chunks import PARAMETERS, SIGNATURE, chunk, metadata, tag_chunks
 from worker.media.samples.record import Record, SharedRecord, parse_record
 
 Pixels = npt.NDArray[np.uint8]
@@ -30,6 +30,7 @@ Pixels = npt.NDArray[np.uint8]
 COLOUR_TYPES = {1: 0, 3: 2}  # by channels: grey, RGB
 NONE, UP = 0, 2  # filters
 _MISLEADING = re.compile("[,:\n]")
+_END = chunk(b"IEND", b"")
 LEVEL = 3  # of zlib; beyond it, time grows faster than files shrink
 
 
@@ -44,10 +45,10 @@ def encode_png(samples: Sequence[SampleRecord]) -> list[bytes]:
             )
         images.append(image)
     batch = np.stack(images)
-    start, end = _header(*batch.shape[1:]), chunk(b"IEND", b"")
+    start = _header(*batch.shape[1:])
     size = batch.shape[2], batch.shape[1]
     return [
-        b"".join((start, *_texts(sample, size), chunk(b"IDAT", zlib.compress(rows, LEVEL)), end))
+        b"".join((start, *_texts(sample, size), chunk(b"IDAT", zlib.compress(rows, LEVEL)), _END))
         for sample, rows in zip(samples, _filtered(batch), strict=True)
     ]
 
@@ -67,13 +68,30 @@ def read_png_record(source: Path | bytes) -> Record:
     name = str(source) if isinstance(source, Path) else "the image"
     try:
         data = source.read_bytes() if isinstance(source, Path) else source
-        found = dict(texts(data))
+        found = dict(metadata(data).texts)
     except (OSError, BadInput) as error:
         raise_outage(error)
         raise BadInput(f"{name} is not a readable PNG: {error}") from None
     if (text := found.get("genmill")) is None:
         raise BadInput(f"{name} was not made by Genmill: it has no text chunk 'genmill'")
     return parse_record(text, name)
+
+
+def has_texts(data: bytes, sample: SampleRecord) -> bool:
+    """Whether a file has a sample's text chunks, byte for byte, where `encode_png` writes them.
+
+    They are behind the header and the tags; the pixels follow, and end the file.
+    """
+    height, width, channels = np.asarray(sample.output).shape
+    texts, at = b"".join(_texts(sample, (width, height))), tag_chunks(data).stop
+    after = at + len(texts)
+    pixels = int.from_bytes(data[after : after + 4])
+    return (
+        data.startswith(_header(height, width, channels))
+        and data.startswith(texts, at)
+        and data.endswith(_END)
+        and after + 12 + pixels + len(_END) == len(data)
+    )
 
 
 def read_pixels(data: bytes) -> Pixels:
@@ -104,6 +122,7 @@ def _filtered(batch: Pixels) -> Pixels:
     return rows
 
 
+@lru_cache(maxsize=64)
 def _header(height: int, width: int, channels: int) -> bytes:
     fields = struct.pack(">IIBBBBB", width, height, 8, COLOUR_TYPES[channels], 0, 0, 0)
     return SIGNATURE + chunk(b"IHDR", fields)
@@ -120,7 +139,7 @@ def _text_parts(
 ) -> list[tuple[bytes, tuple[bytes, bytes]]]:
     """The name of each text chunk, and its content before and after the index."""
     return [
-        _text_part("parameters", _parameters(shared.record, size)),
+        _text_part(PARAMETERS, _parameters(shared.record, size)),
         _text_part("genmill", shared.parts),
     ]
 

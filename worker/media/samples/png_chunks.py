@@ -2,16 +2,19 @@
 
 import struct
 import zlib
-from collections.abc import Iterator
-from functools import lru_cache
+from typing import NamedTuple
 
 from db.errors import BadInput
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEADER_END = len(SIGNATURE) + 12 + 13  # where the chunk IHDR ends
 MAX_TEXT_BYTES = 16 << 20  # of all texts of a file that are compressed
-TEXTS = {b"tEXt", b"iTXt", b"zTXt"}
 EXIF = b"eXIf"
+SIGNED = b"caBX"  # a manifest store of C2PA
+PARAMETERS = "parameters"  # the keyword of the first of our own texts
+_READ = {b"tEXt", b"iTXt", b"zTXt", EXIF}
+_PARAMETERS = f"{PARAMETERS}\0".encode()
+_HEAD = struct.Struct(">I4s")
 
 
 def chunk(name: bytes, data: bytes) -> bytes:
@@ -33,54 +36,97 @@ def international_chunk(keyword: str, text: bytes) -> bytes:
     return chunk(b"iTXt", b"%b\0\0\0\0\0%b" % (keyword.encode(), text))
 
 
-@lru_cache(maxsize=2)  # several marks read a file, one after the other
-def metadata_chunks(data: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """The name and content of each chunk with text or EXIF fields.
+class Metadata(NamedTuple):
+    """What a file says beside its pixels."""
+
+    texts: tuple[tuple[str, str], ...]  # keyword and text, of each chunk of text
+    exif: tuple[bytes, ...]  # blocks of EXIF fields
+
+
+class _Latest:
+    """The metadata of the file that was read last: several marks read one, in turn."""
+
+    def __init__(self) -> None:
+        self._held: tuple[bytes, Metadata] | None = None
+
+    def read(self, data: bytes) -> Metadata:
+        held = self._held
+        if held is None or held[0] is not data:
+            held = self._held = data, _read(data)
+        return held[1]
+
+
+_latest = _Latest()
+
+
+def metadata(data: bytes) -> Metadata:
+    """The texts and EXIF fields of a PNG file.
 
     Raises `BadInput` if one is damaged, or if the file ends before the picture does. The checksums
-    of other chunks are not looked at.
+    of other chunks are not looked at. A few compressed bytes may be gigabytes of text: there is a
+    limit for all of a file together.
     """
-    return tuple(_walk(data))
+    return _latest.read(data)
 
 
-def _walk(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at, name = len(SIGNATURE), b""
+def tag_chunks(data: bytes) -> slice:
+    """Where the chunks with tags are in a file of ours: before its own texts; maybe empty."""
+    start = HEADER_END
+    if data[start + 4 : start + 8] == SIGNED:
+        start += 12 + int.from_bytes(data[start : start + 4])
+    stop = start
+    while stop + 12 <= len(data):
+        size, name = _HEAD.unpack_from(data, stop)
+        if name not in _READ or data.startswith(_PARAMETERS, stop + 8):
+            break
+        stop += 12 + size
+    return slice(start, stop)
+
+
+def _read(data: bytes) -> Metadata:
+    texts, exif, left = [], [], MAX_TEXT_BYTES
+    for name, content in _walk(data):
+        if name == EXIF:
+            exif.append(content)
+            continue
+        keyword, _, rest = content.partition(b"\0")
+        if name == b"tEXt":
+            text = rest.decode("latin-1")
+        else:
+            text, inflated = _decoded(name, rest, left, keyword)
+            left -= inflated
+        texts.append((keyword.decode("latin-1"), text))
+    return Metadata(tuple(texts), tuple(exif))
+
+
+def _walk(data: bytes) -> list[tuple[bytes, bytes]]:
+    """The name and content of each chunk with text or EXIF fields."""
+    found, at, name = [], len(SIGNATURE), b""
     if not data.startswith(SIGNATURE):
         raise BadInput(f"not a PNG file: begins with {data[:4].hex(' ') or 'nothing'}")
     while name != b"IEND":
         if at + 12 > len(data):
             raise BadInput("the PNG file is cut off")
-        size, name = struct.unpack_from(">I4s", data, at)
-        content, check = data[at + 8 : at + 8 + size], data[at + 8 + size : at + 12 + size]
-        at += 12 + size
-        if name in TEXTS or name == EXIF:
-            if zlib.crc32(content, zlib.crc32(name)).to_bytes(4) != check:
+        size, name = _HEAD.unpack_from(data, at)
+        end = at + 8 + size
+        if name in _READ:
+            if zlib.crc32(data[at + 4 : end]).to_bytes(4) != data[end : end + 4]:
                 raise BadInput(f"the chunk {name.decode()} of the PNG file is damaged")
-            yield name, content
+            found.append((name, data[at + 8 : end]))
+        at = end + 4
+    return found
 
 
-def texts(data: bytes) -> Iterator[tuple[str, str]]:
-    """The keyword and the text of each text chunk; `BadInput` if one cannot be read.
-
-    A few compressed bytes may be gigabytes of text: there is a limit for all of a file together.
-    """
-    left = MAX_TEXT_BYTES
-    for name, content in metadata_chunks(data):
-        if name != EXIF:
-            keyword, _, rest = content.partition(b"\0")
-            try:
-                text, inflated = _decoded(name, rest, left)
-            except (zlib.error, ValueError) as error:
-                why = f"the PNG file's text {keyword[:80]!r} cannot be read: {error}"
-                raise BadInput(why) from None
-            left -= inflated
-            yield keyword.decode("latin-1"), text
-
-
-def _decoded(name: bytes, rest: bytes, left: int) -> tuple[str, int]:
+def _decoded(name: bytes, rest: bytes, left: int, keyword: bytes) -> tuple[str, int]:
     """A text, and how many bytes of it were compressed, of which there may be `left`."""
-    if name == b"tEXt":
-        return rest.decode("latin-1"), 0
+    try:
+        return _inflated(name, rest, left)
+    except (zlib.error, ValueError) as error:
+        why = f"the PNG file's text {keyword[:80]!r} cannot be read: {error}"
+        raise BadInput(why) from None
+
+
+def _inflated(name: bytes, rest: bytes, left: int) -> tuple[str, int]:
     is_latin = name == b"zTXt"
     text = rest[1:] if is_latin else rest[2:].split(b"\0", 2)[-1]
     inflated = 0

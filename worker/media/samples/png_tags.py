@@ -15,9 +15,8 @@ from worker.media.samples.png_chunks import (
     SIGNATURE,
     chunk,
     international_chunk,
-    metadata_chunks,
+    metadata,
     text_chunk,
-    texts,
 )
 from worker.media.samples.tags import AIGC, COPYRIGHT, Tag
 
@@ -27,6 +26,7 @@ _IN_EXIF = MappingProxyType({COPYRIGHT: exif.COPYRIGHT, AIGC: exif.COMMENT})
 _FIELDS = MappingProxyType({exif.COPYRIGHT: "EXIF Copyright", exif.COMMENT: "EXIF UserComment"})
 
 
+@lru_cache(maxsize=64)
 def png_places(name: str, property: str) -> tuple[str, ...]:
     """Where a PNG file has a tag, as `read_png_tags` calls the places."""
     places = [f"XMP {property}"] if property else []
@@ -59,12 +59,11 @@ def read_picture_tags(data: bytes) -> dict[str, str]:
     """What a picture's metadata say, by the places of `png_places`; `BadInput` if damaged."""
     if not data.startswith(SIGNATURE):
         return _read_others(data)
-    blocks = [content for name, content in metadata_chunks(data) if name == EXIF]
+    texts, blocks = metadata(data)
     if len(blocks) > 1:
         raise BadInput(f"it has {len(blocks):,} chunks of EXIF fields")
-    named = [*texts(data)]
-    found = xmp.properties_in([text.encode() for name, text in named if name == XMP_KEYWORD])
-    found |= {f"PNG text {name}": text for name, text in named if name != XMP_KEYWORD}
+    found = {f"PNG text {name}": text for name, text in texts if name != XMP_KEYWORD}
+    found |= xmp.properties_in([text.encode() for name, text in texts if name == XMP_KEYWORD])
     return found | (_fields(blocks[0]) if blocks else {})
 
 

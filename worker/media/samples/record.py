@@ -18,6 +18,7 @@ from worker.code_version import code_version
 from worker.conversations import Conversation
 
 AI_GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+CREDENTIALS = "c2pa"  # the key of a line with a text whose C2PA manifest it is, in base64
 
 Record = dict[str, Any]
 

@@ -1,15 +1,22 @@
-"""A repository of the Hugging Face hub, written in commits, or a folder of its layout, as files."""
+"""A repository of the Hugging Face hub, written in commits, or a folder of its layout, as files.
 
+What follows from a list of all files is written only `after` that list: if something was changed
+meanwhile, it is refused (`Outdated`), and the caller reads the files again.
+"""
+
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
-from db.errors import NotFound
+from db.causes import Cause
+from db.errors import NotFound, Refused
 from worker.extras import needed_for
 from worker.publishing.access import addresses, public_files
 from worker.publishing.access.http import failure, network_errors
@@ -20,8 +27,25 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 
+class Outdated(TargetAway):
+    """Another worker, or somebody else, has changed the files meanwhile."""
+
+    cause = Cause.SERVICE
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All files at one time: what tells the content of each from others, by its name."""
+
+    versions: Mapping[str, str]
+    commit: str | None = None  # of a repository
+
+
 class Files(ABC):
     """Files by their names, with slashes."""
+
+    # whether what is written after a listing is refused, and not undone by the next who writes
+    is_atomic: ClassVar[bool] = False
 
     def open(self) -> None:  # noqa: B027 - a folder has nothing to open
         """Make what threads share."""
@@ -33,20 +57,24 @@ class Files(ABC):
         """Remove what killed workers left of files."""
 
     @abstractmethod
-    def write(self, files: Mapping[str, bytes], *, why: str) -> None:
-        """Write files, together where that is possible."""
+    def write(self, files: Mapping[str, bytes], *, why: str, after: Listing | None = None) -> None:
+        """Write files, together where that is possible. Raises `Outdated`."""
 
     @abstractmethod
     def read(self, name: str) -> bytes:
         """The bytes of a file. Raises `NotFound`."""
 
     @abstractmethod
-    def remove(self, names: Sequence[str], *, why: str) -> None:
-        """Remove files that are there."""
+    def remove(self, names: Sequence[str], *, why: str, after: Listing | None = None) -> None:
+        """Remove files that are there. Raises `Outdated`."""
 
     @abstractmethod
-    def names(self) -> list[str]:
-        """All files, in order."""
+    def listing(self) -> Listing:
+        """All files."""
+
+    @abstractmethod
+    def holds(self, listing: Listing, name: str, data: bytes) -> bool:
+        """Whether a file of the listing has these bytes."""
 
 
 class InFolder(Files):
@@ -58,33 +86,49 @@ class InFolder(Files):
     def __str__(self) -> str:
         return str(self._root)
 
-    def write(self, files: Mapping[str, bytes], *, why: str) -> None:
-        """See `Files.write`."""
+    def write(self, files: Mapping[str, bytes], *, why: str, after: Listing | None = None) -> None:
+        """See `Files.write`; what was changed until the last file was written is noticed."""
         for name, data in files.items():
             public_files.write(self._root, name, data)
+        self._require(after, but=files)
 
     def read(self, name: str) -> bytes:
         """See `Files.read`."""
         return public_files.read(self._root, name)
 
-    def remove(self, names: Sequence[str], *, why: str) -> None:
+    def remove(self, names: Sequence[str], *, why: str, after: Listing | None = None) -> None:
         """See `Files.remove`."""
         for name in names:
             public_files.remove(self._root, name)
+        self._require(after, but=names)
 
     def sweep(self) -> None:
         """See `Files.sweep`."""
         public_files.sweep(self._root)
 
-    def names(self) -> list[str]:
-        """See `Files.names`."""
-        public_files.require_folder(self._root)
-        found = (each for each in self._root.rglob("*") if each.is_file())
-        return sorted(each.relative_to(self._root).as_posix() for each in found)
+    def listing(self) -> Listing:
+        """See `Files.listing`."""
+        return Listing(dict(public_files.versions(self._root)))
+
+    def holds(self, listing: Listing, name: str, data: bytes) -> bool:
+        """See `Files.holds`."""
+        with suppress(NotFound):  # removed since
+            return name in listing.versions and self.read(name) == data
+        return False
+
+    def _require(self, listing: Listing | None, *, but: Iterable[str]) -> None:
+        """Raise `Outdated` if any files but some have changed since a listing, if there is one."""
+        if listing is not None:
+            now = self.listing().versions
+            changed = {name for name, _ in now.items() ^ listing.versions.items()} - set(but)
+            if changed:
+                raise Outdated(f"{self}: {min(changed)} was changed meanwhile")
 
 
 class Repository(Files):
     """`datasets/OWNER/NAME` or, of a model, `OWNER/NAME`; made if it is not there."""
+
+    is_atomic: ClassVar[bool] = True
 
     def __init__(
         self, place: str, *, token: str | None, endpoint: str | None, timeout_s: float
@@ -107,11 +151,11 @@ class Repository(Files):
         if "_client" in self.__dict__:
             self._client.close()
 
-    def write(self, files: Mapping[str, bytes], *, why: str) -> None:
+    def write(self, files: Mapping[str, bytes], *, why: str, after: Listing | None = None) -> None:
         """See `Files.write`: one commit."""
         from huggingface_hub import CommitOperationAdd  # noqa: PLC0415 - of an extra
 
-        self._commit([CommitOperationAdd(name, data) for name, data in files.items()], why)
+        self._commit([CommitOperationAdd(name, data) for name, data in files.items()], why, after)
 
     def read(self, name: str) -> bytes:
         """See `Files.read`."""
@@ -124,23 +168,43 @@ class Repository(Files):
             raise failure(self, answer.status_code, answer.headers.get("retry-after"))
         return answer.content
 
-    def remove(self, names: Sequence[str], *, why: str) -> None:
+    def remove(self, names: Sequence[str], *, why: str, after: Listing | None = None) -> None:
         """See `Files.remove`: one commit."""
         from huggingface_hub import CommitOperationDelete  # noqa: PLC0415 - of an extra
 
-        self._commit([CommitOperationDelete(name) for name in names], why)
+        self._commit([CommitOperationDelete(name) for name in names], why, after)
 
-    def names(self) -> list[str]:
-        """See `Files.names`."""
+    def listing(self) -> Listing:
+        """See `Files.listing`: those of the latest commit, by what git and LFS know them by."""
+        from huggingface_hub.hf_api import RepoFile  # noqa: PLC0415 - of an extra
+
         self._make()
         with self._errors():
-            return sorted(self._api.list_repo_files(self._repo, repo_type=self._type))
+            commit = self._api.repo_info(
+                self._repo, repo_type=self._type, expand="sha", timeout=self._timeout_s
+            ).sha
+            found = self._api.list_repo_tree(
+                self._repo, recursive=True, revision=commit, repo_type=self._type
+            )
+            files = [each for each in found if isinstance(each, RepoFile)]
+        versions = {each.path: each.lfs.sha256 if each.lfs else each.blob_id for each in files}
+        return Listing(versions, commit)
 
-    def _commit(self, operations: list[Any], why: str) -> None:
+    def holds(self, listing: Listing, name: str, data: bytes) -> bool:
+        """See `Files.holds`; nothing is read."""
+        blob = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+        return listing.versions.get(name) in {blob, hashlib.sha256(data).hexdigest()}
+
+    def _commit(self, operations: list[Any], why: str, after: Listing | None) -> None:
         self._make()
+        parent = after.commit if after else None
         with self._errors():
             self._api.create_commit(
-                self._repo, operations, commit_message=why, repo_type=self._type
+                self._repo,
+                operations,
+                commit_message=why,
+                repo_type=self._type,
+                parent_commit=parent,
             )
 
     def _make(self) -> None:
@@ -168,16 +232,27 @@ class Repository(Files):
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Our errors in place of the library's."""
-        from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415 - of an extra
+        """Our errors in place of the library's, which by itself would wait without an end."""
+        from huggingface_hub import get_session  # noqa: PLC0415 - of an extra
+        from huggingface_hub.errors import (  # noqa: PLC0415 - as above
+            HfHubHTTPError,
+            HFValidationError,
+        )
 
+        get_session().timeout = self._timeout_s
         try:
             yield
+        except HFValidationError as error:
+            raise Refused(f"{self} names no repository: {error}") from error
         except HfHubHTTPError as error:
             status, headers = error.response.status_code, error.response.headers
             if status in {HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED}:
-                raise TargetAway(f"{self}: another commit came before") from error
+                raise Outdated(f"{self}: another commit came before") from error
             raise failure(self, status, headers.get("retry-after")) from error
+        except RuntimeError as error:  # of an upload; its text may hold a signed address
+            answer = getattr(error.__cause__, "response", None)
+            told = f", answered with {answer.status_code}" if answer is not None else ""
+            raise TargetAway(f"{self}: an upload failed{told}") from error
         except Exception as error:
             # the library has an httpx of its own
             if not type(error).__module__.startswith("httpx"):

@@ -1,18 +1,22 @@
 """Files in a folder that others serve or read: whole or not at all, and readable by everybody."""
 
 import hashlib
+import os
 import secrets
+import stat
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from db.errors import NotFound
-from worker.files import disk_errors, durable_rename, inside
+from worker.files import disk_errors, durable_rename, inside, is_plain
 from worker.publishing.base import TargetAway
 
 FILE_MODE, FOLDER_MODE = 0o644, 0o755  # whatever the umask of the worker, which is private
 UNFINISHED = ".tmp"  # a folder of the worker's alone, as that of `worker.store.folder`
 ABANDONED_S = 600  # without a write: no worker is at it any more
+TRIES = 5  # of a write whose folder another worker removes meanwhile, since it is empty
 
 
 def require_folder(root: Path) -> None:
@@ -33,19 +37,26 @@ def path_of(root: Path, key: str) -> Path:
 
 def write(root: Path, key: str, data: bytes) -> None:
     """Write a file, and the folders above it. Raises `Unreachable`."""
-    require_folder(root)
     path = path_of(root, key)
-    with disk_errors(root):
-        _make_folders(root, path.parent)
-        (root / UNFINISHED).mkdir(mode=0o700, exist_ok=True)
-        temporary = root / UNFINISHED / f"{_mark(key)}-{secrets.token_hex(8)}"
-        try:
-            temporary.write_bytes(data)
-            temporary.chmod(FILE_MODE)
-            durable_rename(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    for _ in range(TRIES):
+        require_folder(root)
+        with suppress(FileNotFoundError), disk_errors(root):
+            _write(root, path, data, mark=_mark(key))
+            return
+    raise TargetAway(f"{path.parent} is removed again and again while {path.name} is written there")
+
+
+def _write(root: Path, path: Path, data: bytes, *, mark: str) -> None:
+    _make_folders(root, path.parent)
+    (root / UNFINISHED).mkdir(mode=0o700, exist_ok=True)
+    temporary = root / UNFINISHED / f"{mark}-{secrets.token_hex(8)}"
+    try:
+        temporary.write_bytes(data)
+        temporary.chmod(FILE_MODE)
+        durable_rename(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read(root: Path, key: str) -> bytes:
@@ -56,6 +67,29 @@ def read(root: Path, key: str) -> bytes:
             return path_of(root, key).read_bytes()
     except FileNotFoundError:
         raise NotFound(f"no file {key!r} in {root}") from None
+
+
+def versions(root: Path) -> Iterator[tuple[str, str]]:
+    """The files below a folder, each with what tells it from one that is written later.
+
+    Links are left out, and names that are in no key.
+    """
+    require_folder(root)
+    with disk_errors(root):
+        for folder, folders, files in os.walk(root, onerror=_raise_unless_gone):
+            folders[:] = filter(is_plain, folders)
+            inner = Path(folder).relative_to(root).as_posix()
+            for name in filter(is_plain, files):
+                with suppress(FileNotFoundError):  # removed meanwhile
+                    found = os.lstat(f"{folder}/{name}")
+                    if stat.S_ISREG(found.st_mode):
+                        key = name if inner == "." else f"{inner}/{name}"
+                        yield key, f"{found.st_mtime_ns}-{found.st_ino}-{found.st_size}"
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def remove(root: Path, key: str) -> None:

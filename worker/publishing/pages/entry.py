@@ -1,7 +1,7 @@
 """An item as a site takes it, and what the site keeps of it for lists and feed."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from functools import cached_property
 from textwrap import shorten
@@ -180,6 +180,9 @@ def parse_entry(data: Any) -> Entry:
     """The inverse of `Entry.to_json`; `BadInput` if it is not one."""
     try:
         entry = Entry(**data)
+        for each in fields(Entry):
+            if type(getattr(entry, each.name)) is not each.type:
+                raise TypeError(f"{each.name} is of another type")
         datetime.fromisoformat(entry.published_at)
     except (TypeError, ValueError) as error:
         raise BadInput(f"not the entry of an item: {error}") from None

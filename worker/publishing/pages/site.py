@@ -3,20 +3,22 @@
 An item is listed once its entry is there, which is written after all else that its page needs, and
 deleted before any of it. So whenever the work is killed, every link on a list leads to a page, and
 doing it again completes it. Several processes may write one site at once: each lists the items
-again until nothing has changed meanwhile.
+again until none of them has changed meanwhile. So the last list that is written is of all items.
 """
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar
 
 from db.errors import BadInput, NotFound
+from worker.publishing.base import Presence, compare_files
 from worker.publishing.pages.entry import (
     Entry,
     Item,
@@ -35,7 +37,8 @@ from worker.store.s3 import S3Store
 log = logging.getLogger(__name__)
 
 ENTRIES, ITEMS, LISTS = "entries", "items", "lists"
-CATALOGUE = "catalogue.json"  # all entries as of the last listing: read in place of each of them
+# all entries as of the last listing, each read anew only where its file is another one by now
+CATALOGUE = "catalogue.json"
 THREADS = 8
 AT_ONCE = 64  # files that are rendered before they are written
 
@@ -59,14 +62,19 @@ class Site:
         """
         self._write_style()
         known = self._read_entry(entry_of(item.key))
-        if known is not None:
-            item = replace(item, published_at=datetime.fromisoformat(known.published_at))
-        for name, data in item.files.items():
-            self._write(File(name, data))
-        page = self._renderer.item(item)
-        self._write(page)
-        self._write(File(entry_of(item.key), _json(item.entry().to_json())))
-        return page.name
+        for file in self._files_of(_as_of(item, known)):
+            self._write(file)
+        return page_of(item.key)
+
+    def compare(self, item: Item) -> Presence:
+        """How an item is there: its files, its page, its entry, and what the lists show of it."""
+        known = self._read_entry(entry_of(item.key))
+        item = _as_of(item, known)
+        found = compare_files({each.name: each.data for each in self._files_of(item)}, self._read)
+        if found is Presence.MISSING or known is None:
+            return Presence.MISSING
+        listed = self._catalogued.get(entry_of(item.key))
+        return found if listed and listed[1] == known else Presence.ALTERED
 
     def take_down(self, key: str) -> None:
         """Delete an item. Its page says so until `refresh`, once no list names it, deletes it."""
@@ -90,17 +98,25 @@ class Site:
     def refresh(self) -> None:
         """Write the lists and the feed anew, and delete what nothing names any more."""
         self._write_style()
-        names: set[str] | None = None
-        while names != (found := self._listed()):
-            names = found
-            self._write_lists(self._read_entries(names))
-        self._delete_gone(names)
+        listed: dict[str, str] | None = None
+        while listed != (found := dict(self.place.versions(ENTRIES))):
+            listed = found
+            self._write_lists(self._read_entries(found), found)
+        self._delete_gone(set(found))
         self.place.flush()
 
-    def _write_lists(self, entries: list[Entry]) -> None:
+    def _files_of(self, item: Item) -> Iterator[File]:
+        """What is written of an item: its own file first, its entry last."""
+        yield from (File(name, data) for name, data in item.files.items())
+        yield self._renderer.item(item)
+        yield File(entry_of(item.key), _json(item.entry().to_json()))
+
+    def _write_lists(self, entries: list[Entry], versions: Mapping[str, str]) -> None:
         lists = Lists(entries)
         newest = lists.of[EVERYTHING]
-        catalogue = {each.key: each.to_json() for each in newest}
+        catalogue = {
+            each.key: each.to_json() | {"version": versions[entry_of(each.key)]} for each in newest
+        }
         self._write(File(CATALOGUE, _json(catalogue)))
         self._write(write_feed(self._look, newest))
         there, written = set(self.place.keys(LISTS)) | {FRONT}, set[str]()
@@ -124,29 +140,47 @@ class Site:
     def _listed(self) -> set[str]:
         return set(self.place.keys(ENTRIES))
 
-    def _read_entries(self, names: set[str]) -> list[Entry]:
-        """The entries with these names; those that cannot be read are told and left out."""
-        known = {entry_of(each.key): each for each in self._catalogue()}
-        read = _each(self._read_entry, sorted(names - known.keys()))
-        return [known[name] for name in names & known.keys()] + [each for each in read if each]
+    def _read_entries(self, versions: Mapping[str, str]) -> list[Entry]:
+        """The entries in these files; those that cannot be read are told and left out."""
+        known = {
+            name: entry
+            for name, (version, entry) in self._catalogue().items()
+            if versions.get(name) == version
+        }
+        read = _each(self._read_entry, sorted(versions.keys() - known.keys()))
+        return [*known.values(), *(each for each in read if each)]
 
-    def _catalogue(self) -> Iterator[Entry]:
+    @cached_property
+    def _catalogued(self) -> Mapping[str, tuple[str, Entry]]:
+        """The catalogue as this process has found it."""
+        return self._catalogue()
+
+    def _catalogue(self) -> Mapping[str, tuple[str, Entry]]:
+        """The entries by their files' names, each with the version of its file."""
         try:
-            found = json.loads(self._read(CATALOGUE))
-            yield from [parse_entry(each) for each in found.values()]
+            found = json.loads(self._read(CATALOGUE)).values()
+            versions = [each.pop("version") for each in found]
+            entries = [parse_entry(each) for each in found]
         except NotFound:
-            return
-        except (ValueError, AttributeError, BadInput) as error:
+            return {}
+        except (ValueError, AttributeError, KeyError, TypeError, BadInput) as error:
             log.warning("the catalogue of %s is made anew: %s", self.place, error)
+            return {}
+        named = zip(versions, entries, strict=True)
+        return {entry_of(entry.key): (version, entry) for version, entry in named}
 
     def _read_entry(self, name: str) -> Entry | None:
         try:
-            return parse_entry(json.loads(self._read(name)))
+            entry = parse_entry(json.loads(self._read(name)))
         except NotFound:
             return None
         except (ValueError, BadInput) as error:
             log.warning("%s in %s is left out: %s", name, self.place, error)
             return None
+        if entry_of(entry.key) == name:
+            return entry
+        log.warning("%s in %s is left out: it is that of %r", name, self.place, entry.key)
+        return None
 
     def _write_style(self) -> None:
         if not self._has_style:
@@ -159,6 +193,13 @@ class Site:
 
     def _write(self, file: File) -> None:
         self.place.replace_public(file.name, file.data, media_type=file.media_type)
+
+
+def _as_of(item: Item, known: Entry | None) -> Item:
+    """The item as of the time at which it was first published, by the entry that is there."""
+    if known is None:
+        return item
+    return replace(item, published_at=datetime.fromisoformat(known.published_at))
 
 
 def _each(act: Callable[[A], B], things: Iterable[A]) -> list[B]:

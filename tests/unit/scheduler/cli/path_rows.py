@@ -19,9 +19,10 @@ PROMPT = '{"prompt": "Once"}\n'
 JOB = '{"kind": "generate", "model": "prose", "count": 1}\n'
 SCHEDULE = ("schedule", "add", "n", "--cron", "0 3 * * *", "--")
 MARKS = 'marks = ["iptc"]\n'
-POLICY = '[primary]\nmetric = "loss"\n'
+POLICY = "resamples = 200\n"
 TRUST = '{"format": "genmill-trust-1", "keys": []}'
 PROMOTED = ("--promote", "--policy", "{path}")
+JUDGED = ("--evaluate", "--evaluate-judge", "{path}")
 FORMS = ("files", "jsonl", "webdataset", "parquet")
 
 
@@ -154,6 +155,22 @@ INPUTS: dict[tuple[str, str], list[Row]] = {
             *("p.toml", holding(POLICY), "file"),
         )
     ],
+    ("enqueue evaluate", "judge"): [
+        Row(
+            (*before, "enqueue", "evaluate", "prose", "--dataset", "d", "--judge={path}"),
+            *("m", model, "folder"),
+        )
+        for before in ((), SCHEDULE)
+    ],
+    ("enqueue train", "evaluate_judge"): [
+        Row(
+            ("enqueue", "train", "gpt", "--dataset", "d", "--name", "m", *JUDGED),
+            *("m", model, "folder"),
+        )
+    ],
+    ("enqueue finetune", "evaluate_judge"): [
+        Row(("enqueue", "finetune", "prose", "--dataset", "d", *JUDGED), "m", model, "folder")
+    ],
     ("model promote", "policy"): [
         Row(("model", "promote", "prose", *PROMOTED[1:]), "p.toml", holding(POLICY), "file")
     ],
@@ -186,10 +203,13 @@ for _verb, _what in (("create", "signing"), ("rotate", "key_0")):
             *("k.pem", holding("no PEM"), "file"),
         )
     ]
-for _verb, _words in (("proof", ("0",)), ("audit", ())):
-    _name = "older" if _verb == "proof" else "files"
-    INPUTS[f"provenance {_verb}", _name] = [
-        Row(("provenance", _verb, *_words, "--head", "{path}"), "h.json", holding("{}"), "file")
+for _command, _name, _words in (
+    ("provenance proof", "older", ("0",)),
+    ("provenance audit", "heads", ()),
+    ("doctor", "heads", ("--audit",)),
+):
+    INPUTS[_command, _name] = [
+        Row((*_command.split(), *_words, "--head", "{path}"), "h.json", holding("{}"), "file")
     ]
 TARGETS: dict[tuple[str, str], list[Row]] = {
     ("provenance audit", "out"): [

@@ -10,7 +10,7 @@ from db.evaluations import NewEvaluation
 CHAIN = "enqueue finetune digits --dataset pictures --evaluate --promote --seed 1"
 POLICY = """
 [primary]
-metric = "fid"
+metric = "label_agreement"
 margin = 0.5
 [[guard]]
 metric = "memorisation"
@@ -166,7 +166,8 @@ def test_a_policy_is_read_and_checked_at_once(call, services, tmp_path) -> None:
     assert (policy["primary"]["margin"], policy["guard"][0]["at_most"]) == (0.5, 0.1)
     for wrong, told in (
         ("[primary", "is not TOML"),
-        ('[primary]\nmetric = "beauty"', "policy: primary.metric"),
+        ('[primary]\nmetric = "beauty"', "an evaluation of image has no metric 'beauty'"),
+        ('[primary]\nmetric = "fid"', "fid, which takes 2,000 items and would get 1"),
         ('[primary]\nmetric = "fid"\nmagin = 1', "magin"),
     ):
         file.write_text(wrong)

@@ -10,14 +10,11 @@ from PIL import Image
 
 from db import evaluations, jobs, models, shards
 from db.commits import NewArtifact
-from tests.evaluations import add_dataset, add_evaluation, add_version, images
+from tests.evaluations import add_dataset, add_evaluation, add_version, images, number
 from worker.gate.policy import policy_for
 from worker.media import MEDIA
 
-NUMBERS = {
-    "fid": {"value": 2.0, "better": "lower", "real": 0.1, "n": 400},
-    "kid": {"value": 0.5, "better": "lower", "real": 0.0, "n": 400},
-}
+NUMBERS = {"emd": number("emd", 2.0, real=0.1), "mind": number("mind", 0.5)}
 
 
 @pytest.fixture
@@ -34,13 +31,14 @@ def test_a_comparison_has_the_numbers_of_both_and_the_interval_of_the_change(gen
     done = genmill("model", "compare", "digits:1", "digits:2", "--json")
     assert done.code == 0, done.err
     rows = {row["metric"]: row for row in done.json["numbers"]}
-    assert rows["fid"]["low"] < rows["fid"]["high"] < 0
-    assert rows["fid"]["better"] == "digits:2"
-    assert (rows["kid"]["change"], rows["kid"]["low"], rows["kid"]["better"]) == (0, None, None)
-    back = genmill("model", "compare", "digits:2", "digits:1", "--json").json["numbers"][0]
-    assert (back["low"], back["high"]) == pytest.approx(
-        (-rows["fid"]["high"], -rows["fid"]["low"]), rel=1e-9
-    )
+    kid, emd = rows["kid"], rows["emd"]
+    assert kid["low"] < kid["change"] < kid["high"] < 0
+    assert kid["better"] == "digits:2"
+    assert emd["low"] < emd["change"] == 0 < emd["high"]
+    assert (emd["better"], emd["real"]) == (None, 0.1)
+    found = genmill("model", "compare", "digits:2", "digits:1", "--json").json["numbers"]
+    back = next(row for row in found if row["metric"] == "kid")
+    assert (back["low"], back["high"]) == pytest.approx((-kid["high"], -kid["low"]), rel=1e-9)
     table = genmill("model", "compare", "digits:1", "digits:2")
     assert "A is digits:1, B is digits:2" in table.err
     assert "digits:2" in table.out
@@ -106,7 +104,7 @@ def test_the_default_policy_is_printed_complete_and_reads_back(genmill, medium, 
 
 
 def test_a_wrong_policy_file_is_refused_by_name(genmill, tmp_path):
-    (tmp_path / "policy.toml").write_text('[primary]\nmetric = "fid"\nmargn = 2\n')
+    (tmp_path / "policy.toml").write_text('[primary]\nmetric = "kid"\nmargn = 2\n')
     done = genmill("policy", "show", "policy.toml")
     assert done.code == 2
     assert "primary.margn" in done.err
@@ -116,7 +114,7 @@ def test_a_wrong_policy_file_is_refused_by_name(genmill, tmp_path):
 
 def test_the_noise_between_training_seeds_is_estimated_from_three_versions(genmill, versions):
     found = genmill("policy", "noise", "digits:1", "digits:2", "digits:3", "--json").json
-    assert found["metric"] == "fid"
+    assert found["metric"] == "kid"
     assert found["training_sd"] > 0.1
     shown = genmill("policy", "noise", "digits:1", "digits:2", "digits:3").out
     assert tomllib.loads(shown)["noise"]["training_sd"] == pytest.approx(found["training_sd"], 1e-3)

@@ -136,6 +136,7 @@ def test_sounds_and_texts_as_parquet(genmill, sound_job, text_job):
     fetch(genmill, sound_job, "--as", "parquet")
     [first, *_] = parquet.read_table("out/samples.parquet").to_pylist()
     assert (first["audio"]["path"], first["audio"]["bytes"][:4]) == ("000000000.wav", b"RIFF")
+    Path("out/samples.parquet").unlink()
     fetch(genmill, text_job, "--as", "parquet")
     table = parquet.read_table("out/samples.parquet")
     assert table.schema.names[0] == "text"
@@ -214,6 +215,7 @@ def test_lines_of_pictures_name_their_files(genmill, services, picture_job, digi
     fetch(genmill, picture_job, "--as", "jsonl")
     rows = [json.loads(each) for each in Path("out/samples.jsonl").read_text().splitlines()]
     assert all(Path("out", row["file_name"]).is_file() for row in rows)
+    Path("out/samples.jsonl").unlink()
     batch, made = batch_of(genmill, services, commit, line(digits, 2), line(digits))
     fetch(genmill, batch)
     fetch(genmill, batch, "--as", "jsonl")
@@ -286,9 +288,11 @@ def test_tables_and_folders_are_opened_by_pandas_polars_and_datasets(
     cache = str(tmp_path / "cache")
     rows = datasets.load_dataset("parquet", data_files=file, split="train", cache_dir=cache)
     assert rows[3]["image"].size == (8, 8)
+    Path(file).unlink()
     fetch(genmill, sound_job, "--as", "parquet")
     rows = datasets.load_dataset("parquet", data_files=file, split="train", cache_dir=cache)
     assert isinstance(rows.features["audio"], datasets.Audio)
+    Path(file).unlink()
     fetch(genmill, text_job, "--as", "parquet")
     rows = datasets.load_dataset("parquet", data_files=file, split="train", cache_dir=cache)
     assert rows[0]["text"] == "text number 0, 第0段"

@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 
 from db import jobs
 from scheduler.cli import cli
 from scheduler.output import schema
-from tests.commands import leaves
+from tests.commands import find, leaves
 from tests.evaluations import add_dataset, add_evaluation, add_version, images
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
@@ -103,7 +102,7 @@ def test_every_command_that_prints_json_is_stated_and_no_other():
     printing = {
         command
         for command in leaves(cli)
-        if any("--json" in param.opts for param in _find(command).params)
+        if any("--json" in param.opts for param in find(command).params)
     }
     assert printing == schema.outputs().keys()
     named = {each.document for several in schema.outputs().values() for each in several}
@@ -264,16 +263,6 @@ def _differences_of_fields(
     yield from (f"{where}.{name} is not stated" for name in value.keys() - fields.keys())
     for name in value.keys() & fields.keys():
         yield from _differences(value[name], fields[name].type, f"{where}.{name}")
-
-
-def _find(command: str) -> click.Command:
-    found: click.Command = cli
-    for word in command.split():
-        assert isinstance(found, click.Group)
-        inner = found.get_command(click.Context(found), word)
-        assert inner is not None
-        found = inner
-    return found
 
 
 def test_a_negative_number_is_an_argument(genmill, queued):

@@ -298,6 +298,8 @@ CHANGES = {
     "UPDATE ledger_leaves SET text = replace(text, 'sharper', 'duller')": "was edited: its hash",
     "UPDATE ledger_leaves SET subject = X'00' WHERE idx = 2": "was edited: its hash",
     "DELETE FROM ledger_leaves WHERE idx = 3": "leaves 3 to 3 of the ledger are missing",
+    "UPDATE ledger_leaves SET idx = -1 WHERE idx = 3": "place below 0, so not in it: 1",
+    "UPDATE ledger_leaves SET idx = 1 << 60 WHERE idx = 3": "over a million are missing",
     "UPDATE ledger_nodes SET hash = X'00' WHERE level = 1 AND number = 1": "hash of leaves 2 to 3",
     "DELETE FROM ledger_nodes WHERE level = 2": "hash of leaves 0 to 3 is missing",
     "UPDATE ledger_heads SET root = zeroblob(32)": "have another root, so one of them was changed",
@@ -417,6 +419,9 @@ def test_only_a_head_that_was_kept_outside_shows_that_the_end_was_cut_off(genmil
     done = genmill("provenance", "audit", "--head", "head.json")
     assert done.code == 1
     assert f"the ledger was cut to {size - 1} leaves" in done.out
+    assert genmill("doctor", "--audit").code == 0
+    done = genmill("doctor", "--audit", "--head", "head.json")
+    assert (done.code, f"the ledger was cut to {size - 1} leaves" in done.out) == (1, True)
 
 
 @pytest.mark.parametrize("cut", [1, "all"])

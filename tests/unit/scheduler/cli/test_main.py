@@ -237,7 +237,7 @@ def test_what_nobody_foresaw_is_one_line_and_a_traceback_for_those_who_debug(gen
     def fail(*_, **__):
         raise KeyError("a key")
 
-    monkeypatch.setattr("db.jobs.listing", fail)
+    monkeypatch.setattr("db.readable.read_each", fail)
     told = genmill("job", "list")
     assert told.code == 1
     assert told.err.startswith("Error: unforeseen KeyError: 'a key'; ")

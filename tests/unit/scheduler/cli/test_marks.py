@@ -182,6 +182,11 @@ def test_lines_of_a_batch_name_profiles_or_hold_them(genmill, digits, house):
     assert sorted(map(str, named)) == ["None", "None", "cn-gb45438", "house", "own"]
     Path("b.jsonl").write_text(json.dumps(spec | {"marks": {"name": "x", "marks": ["no"]}}))
     assert "line 1: no mark 'no'" in genmill("enqueue", "batch", "b.jsonl").err
+    line = {"kind": "generate", "model": "digits", "count": 1}
+    profile = {"name": "theirs", "marks": ["iptc"], "keys": {"signing": "key_of_another"}}
+    Path("b.jsonl").write_text(json.dumps(line | {"marks": profile}))
+    told = genmill("enqueue", "batch", "b.jsonl").err
+    assert "line 1: marks.keys: those of tenant 'default' are pinned when" in told
 
 
 def test_the_installation_has_a_profile_and_a_model_another(genmill, digits, house, monkeypatch):

@@ -100,7 +100,7 @@ def test_the_better_version_is_promoted_with_its_numbers(genmill, versions):
     genmill("model", "promote", "digits:1")
     done = genmill("model", "promote", "digits:2", "--json", "--why", "more data")
     assert done.code == 0, done.err
-    assert "digits:2 is the champion now: fid went from" in done.err
+    assert "digits:2 is the champion now: kid went from" in done.err
     assert done.json["primary"]["low"] > 0
     assert (done.json["candidate"], done.json["champion"]) == (2, 1)
     newest = history(genmill)[0]
@@ -108,15 +108,15 @@ def test_the_better_version_is_promoted_with_its_numbers(genmill, versions):
     assert newest["verdict"] == done.json
     shown = genmill("model", "history", "digits").out
     assert "more data" in shown
-    assert "fid went from" in shown
+    assert "kid went from" in shown
 
 
 def test_a_worse_version_is_refused_with_the_numbers_and_exit_code_1(genmill, versions):
     genmill("model", "promote", "digits:2")
     done = genmill("model", "promote", "digits:1")
     assert done.code == 1
-    assert "digits:1 does not become the champion: fid went from" in done.err
-    assert "fid" in done.out
+    assert "digits:1 does not become the champion: kid went from" in done.err
+    assert "kid" in done.out
     assert champion(genmill) == (2, "champion")
     newest = history(genmill)[0]
     assert (newest["outcome"], newest["version"], newest["previous"]) == ("refused", 1, 2)
@@ -168,11 +168,11 @@ def test_rollback_returns_to_the_version_before(genmill, versions):
 def test_a_policy_file_decides(genmill, versions, tmp_path):
     genmill("model", "promote", "digits:1")
     policy = tmp_path / "strict.toml"
-    policy.write_text('[primary]\nmetric = "fid"\nmargin = 1000\n')
+    policy.write_text('[primary]\nmetric = "kid"\nmargin = 1000\n')
     done = genmill("model", "promote", "digits:2", "--policy", str(policy))
     assert done.code == 1
-    assert "less than the margin of 1000" in done.err
-    policy.write_text('[primary]\nmetrc = "fid"\n')
+    assert "not more than the margin of 1000" in done.err
+    policy.write_text('[primary]\nmetrc = "kid"\n')
     wrong = genmill("model", "promote", "digits:2", "--policy", str(policy))
     assert wrong.code == 2
     assert "primary.metrc" in wrong.err

@@ -385,6 +385,98 @@ def test_a_signature_shows_a_stranger_that_a_file_is_ours(
     assert (stripped["verdict"], stripped["ours"]) == ("not ours", False)
 
 
+@pytest.fixture
+def signed_texts(genmill, services, prose, tmp_path) -> str:
+    """A job of signed texts."""
+    assert genmill("key", "create", "signing", "--name", "Example Ltd").code == 0
+    Path("house.toml").write_text('marks = ["record", "iptc", "c2pa"]')
+    return make_marked(services, prose, written(4), tmp_path, marks="./house.toml")
+
+
+def test_signed_texts_are_ours_to_a_stranger_in_every_form(
+    genmill, signed_texts, tmp_path, monkeypatch
+):
+    lines = fetch(genmill, signed_texts, "lines", "--as", "jsonl")
+    files = fetch(genmill, signed_texts, "files", "--as", "files")
+    table = fetch(genmill, signed_texts, "table", "--as", "parquet")
+    offline = ("--trust", str(trust(genmill)))
+    monkeypatch.setenv("GENMILL_HOME", str(tmp_path / "elsewhere"))
+    assert len(list(files.iterdir())) == 12
+    for folder in (lines, files, table):
+        rows = verify(genmill, *offline, folder)
+        assert [(row["verdict"], row["known_by"], row["sample"]) for row in rows] == [
+            ("intact", "signature", number) for number in range(4)
+        ]
+        assert (rows[0]["model"], rows[0]["seed"]) == ("prose:1", 7)
+    # the text is bound by its manifest, and what the record beside it says is not
+    record = files / "000000002.json"
+    record.write_text(record.read_text().replace('"prose:1"', '"bard:9"'))
+    [row] = verify(genmill, *offline, files / "000000002.txt")
+    assert (row["verdict"], row["model"]) == ("intact", "prose:1")
+    [row] = verify(genmill, *offline, record, code=1)
+    assert (row["verdict"], row["ours"]) == ("unproven", None)
+    text = files / "000000003.txt"
+    text.write_text(text.read_text() + "more")
+    [row] = verify(genmill, *offline, text, code=1)
+    assert (row["verdict"], "does not fit" in row["why"]) == ("unproven", True)
+
+
+@pytest.fixture
+def marked_tunes(genmill, services, tmp_path) -> str:
+    """A job of two tunes with the marks of `eu-art50`."""
+    for purpose in ("signing", "watermark"):
+        assert genmill("key", "create", purpose).code == 0
+    model = add_model(services, "tunes", "gpt", {"media": "text", "labels": []})
+    tunes = [" ".join(f"{60 + step * n}:4" for n in range(9)) for step in (1, 2)]
+    return make_marked(services, model, tunes, tmp_path, marks="eu-art50")
+
+
+def test_sounds_made_of_texts_are_marked_anew(genmill, marked_tunes, tmp_path, monkeypatch):
+    done = genmill("artifact", "download", marked_tunes, "-o", "w", "--as", "wav")
+    assert done.code == 0, done.err
+    assert "marks made anew in the converted files: c2pa 2, iptc 2, record 2" in done.err
+    assert "without the mark text_watermark: 2, not a text" in done.err
+    told = json.loads(Path("w/marks.json").read_text())
+    assert (told["job"], told["files"]) == (marked_tunes, 2)
+    assert told["marks"]["sound_watermark"] == {"applied": 2, "not_applied": {}}
+    row, _ = verify(genmill, "w")
+    states = {each["mark"]: each["state"] for each in row["marks"]}
+    assert (row["verdict"], row["known_by"]) == ("intact", "signature")
+    assert {states[name] for name in ("c2pa", "iptc", "record", "sound_watermark")} == {"present"}
+    done = genmill("artifact", "download", marked_tunes, "-o", "m", "--as", "midi", "--json")
+    marks = done.json["marks"]
+    assert marks["c2pa"] == {"applied": 0, "not_applied": {".mid files cannot carry it": 2}}
+    assert "record" not in marks
+    assert {each.name for each in Path("m").iterdir()} >= {"marks.json", "000000001.mid"}
+    [row, _] = verify(genmill, "m", code=1)
+    assert (row["verdict"], row["known_by"], row["job"]) == ("unproven", "record", marked_tunes)
+
+
+def test_without_the_keys_no_unmarked_sound_is_made(genmill, marked_tunes, home):
+    (home / "keys" / "master.key").rename("elsewhere")
+    done = genmill("artifact", "download", marked_tunes, "-o", "w", "--as", "wav")
+    assert (done.code, "the installation key is missing" in done.err) == (1, True)
+    assert not list(Path("w").glob("*.wav"))
+    assert genmill("artifact", "download", marked_tunes, "-o", "m", "--as", "midi").code == 0
+
+
+def test_of_a_signed_line_the_changed_part_is_named(genmill, signed_texts):
+    path = fetch(genmill, signed_texts, "lines") / "samples.jsonl"
+    first, *_ = path.read_text().splitlines()
+    inside = first[-1500:-1450]  # of the manifest
+    for part, (old, new) in {
+        "the text": ('"text":"', '"text":"A'),
+        "the record": ('"seed":7', '"seed": 7'),
+        "the signed manifest": (inside, inside[::-1]),
+    }.items():
+        assert first.count(old) == 1
+        Path("one.jsonl").write_text(first.replace(old, new) + "\n")
+        [row] = verify(genmill, "one.jsonl", code=1)
+        assert (row["verdict"], {each["part"] for each in row["changes"]}) == ("changed", {part})
+        [mark] = [each for each in row["marks"] if each["mark"] == "c2pa"]
+        assert mark["state"] == "damaged"
+
+
 def test_another_installation_s_signature_is_not_ours(genmill, signed_job, tmp_path, monkeypatch):
     folder = fetch(genmill, signed_job, "p")
     monkeypatch.setenv("GENMILL_HOME", str(tmp_path / "elsewhere"))

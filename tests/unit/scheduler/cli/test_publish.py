@@ -13,9 +13,21 @@ from db.columns import new_id
 from db.errors import Cancelled, Stopped, Unreachable
 from db.session import clock
 from db.states import FINAL, JobState
-from db.tables import Publication, Shard
+from db.tables import ModelVersion, Publication, Shard
 from scheduler.dispatch.chains import move_chains_on
-from tests.receivers import VARIABLES, Hook, HubServer, Mounted, WebdavServer, record_of, running
+from scheduler.submission.sharding import publish_size
+from tests.receivers import (
+    VARIABLES,
+    Bucket,
+    Hook,
+    HubServer,
+    Mounted,
+    SftpServer,
+    WebdavServer,
+    record_of,
+    running,
+)
+from worker.publishing.folder import Folder
 from worker.publishing.hub import Hub
 from worker.services.samples import entries, sample_objects
 
@@ -122,8 +134,135 @@ def test_what_is_published_already_stays_and_is_there_once(
     before = {path: path.stat().st_mtime_ns for path in shelf.files()}
     again = genmill("publish", picture_job, "--target", "shelf").out.strip()
     work()
-    assert published(genmill, again) == {"published before": 5}
+    assert published(genmill, again) == {"unchanged": 5}
     assert {path: path.stat().st_mtime_ns for path in shelf.files()} == before
+
+
+KEPT_BY = {  # receivers, with what holds an item's own file and what tells of it, by its number
+    "folder": (Mounted, "{:09d}.png", "{:09d}.png.json"),
+    "webdav": (WebdavServer, "{:09d}.png", "{:09d}.png.json"),
+    "sftp": (SftpServer, "{:09d}.png", "{:09d}.png.json"),
+    "s3": (Bucket, "{:09d}.png", "{:09d}.png.json"),
+    "gallery": (Mounted, "files/{job}-{:09d}.png", "items/{job}-{:09d}.html"),
+    "hub": (HubServer, "{:09d}.png", "{:09d}.png.json"),
+}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("folder", "gallery"),
+        *(pytest.param(each, marks=SLOW) for each in ("webdav", "sftp", "s3", "hub")),
+    ],
+)
+def test_publishing_again_puts_back_what_is_missing_or_altered(
+    genmill, services, picture_job, work, tmp_path, request, kind
+):
+    make, own, other = KEPT_BY[kind]
+    given = {"s3": lambda: request.getfixturevalue("s3")}.get(kind, lambda: tmp_path / "root")()
+    with running(make() if kind == "hub" else make(given)) as receiver:
+        receiver.kind = kind
+        add(genmill, receiver, "--expires", "90d")
+        words = ("publish", picture_job, "--target", "shelf")
+        genmill(*words)
+        work()
+        before = genmill("publications", "list", "--json").json
+        receiver.change(own.format(1, job=picture_job), None)
+        receiver.change(own.format(2, job=picture_job), b"defaced")
+        receiver.change(other.format(3, job=picture_job), b"defaced")
+        again = genmill(*words).out.strip()
+        work()
+        assert published(genmill, again) == {"put back": 1, "repaired": 2, "unchanged": 2}
+        log = genmill("job", "logs", again).out
+        assert "of what was published before: 2 unchanged, 2 repaired, 1 put back" in log
+        after = genmill("publications", "list", "--json").json
+        assert [row["reason"] for row in after] == [
+            *(None, "it was missing", "it was altered", "it was altered", None)
+        ]
+        kept = ("item", "remote_id", "sha256", "state", "expires_at", "marks_verified")
+        assert [[row[name] for name in kept] for row in after] == [
+            [row[name] for name in kept] for row in before
+        ]
+        if kind != "gallery":
+            assert receiver.digests() == digests(services, picture_job)
+        last = genmill(*words).out.strip()
+        work()
+        assert published(genmill, last) == {"unchanged": 5}
+        assert genmill("provenance", "audit").code == 0
+
+
+def test_a_receiver_of_messages_gets_each_item_once_and_the_job_says_why(
+    genmill, services, picture_job, work
+):
+    with running(Hook()) as receiver:
+        add(genmill, receiver)
+        for _ in range(2):
+            last = genmill("publish", picture_job, "--target", "shelf").out.strip()
+            work()
+        assert published(genmill, last) == {"published before": 5}
+        assert "cannot tell how they are" in genmill("job", "logs", last).out
+        assert (len(receiver.messages), receiver.repeated) == (5, 0)
+
+
+def test_what_cannot_be_compared_stays_as_it_is(genmill, services, picture_job, shelf, work):
+    words = ("publish", picture_job, "--target", "shelf")
+    genmill(*words)
+    work()
+    damage(services, picture_job, shard=1)  # here, not at the target
+    again = genmill(*words).out.strip()
+    work()
+    assert published(genmill, again) == {"published before": 1, "unchanged": 4}
+    assert "cannot be compared" in genmill("job", "logs", again).out
+    assert len(shelf.digests()) == 5
+
+
+def test_a_repair_that_was_broken_off_goes_on(genmill, services, picture_job, shelf, work):
+    words = ("publish", picture_job, "--target", "shelf")
+    genmill(*words)
+    work()
+    for path in shelf.files():
+        path.unlink()
+    again = genmill(*words).out.strip()
+    work(failpoint="publication_put:unreachable:2")
+    hurry(services)
+    work()
+    assert published(genmill, again) == {"put back": 5}
+    assert shelf.digests() == digests(services, picture_job)
+
+
+def test_what_is_made_of_all_items_is_written_by_shards_that_change_some(
+    genmill, services, picture_job, shelf, work, monkeypatch
+):
+    monkeypatch.setattr("scheduler.submission.sharding.ITEMS_PER_SHARD", 2)
+    finish, finished = Folder.finish, []
+    monkeypatch.setattr(Folder, "finish", lambda self: finished.append(finish(self)))
+    words = ("publish", picture_job, "--target", "shelf")
+    for missing, times, found in (
+        (0, 3, ALL),
+        (0, 1, {"unchanged": 5}),  # by the first: somebody may have changed them, too
+        (1, 2, {"put back": 1, "unchanged": 4}),
+    ):
+        for path in sorted(shelf.folder.rglob("*.png"))[5 - missing :]:
+            path.unlink()
+        finished.clear()
+        job_id = genmill(*words).out.strip()
+        work()
+        assert (published(genmill, job_id), len(finished)) == (found, times)
+
+
+@pytest.mark.parametrize(
+    ("items", "size"), [(0, 200), (20_000, 200), (20_001, 201), (1_000_000, 10_000)]
+)
+def test_a_publish_job_has_a_hundred_shards_at_most(items, size):
+    assert publish_size(items) == size
+
+
+def test_waiting_tells_what_became_of_the_items(genmill, picture_job, shelf, work):
+    for key, told in (("first", "5 published"), ("second", "5 unchanged")):
+        words = ("publish", picture_job, "--target", "shelf", "--idempotency-key", key)
+        genmill(*words)
+        work()
+        assert genmill(*words, "--wait").err.endswith(f"items: {told}\n")
 
 
 def test_what_was_published_is_taken_down_and_can_be_published_again(
@@ -244,7 +383,7 @@ def test_a_sample_that_cannot_be_verified_is_not_published_and_named(
 
 def test_a_job_fails_of_which_nothing_was_published(genmill, services, text_job, shelf, work):
     genmill(
-        "target", "add", "strict", "folder", f"{shelf.address}/strict", "--set", "marks=eu-art50"
+        "target", "add", "strict", "folder", f"{shelf.address}-strict", "--set", "marks=eu-art50"
     )
     job_id = genmill("publish", text_job, "--target", "strict").out.strip()
     work()
@@ -278,6 +417,20 @@ def test_a_model_version_is_published_with_what_is_known_of_it(
     genmill("publish", "digits:1", "--target", "shelf", "--take-down")
     work()
     assert shelf.files() == []
+
+
+def test_a_version_with_a_file_that_is_too_large_is_refused_as_a_whole(
+    genmill, services, digits, shelf
+):
+    with services.database.write() as session:
+        [version] = session.query(ModelVersion)
+        size = {"size": 3 << 30}
+        version.files = version.files | {"x.bin": version.files["model.safetensors"] | size}
+    told = genmill("publish", digits, "--target", "shelf")
+    assert told.code == 2
+    assert "digits:1: x.bin has 3,221,225,472 bytes" in told.err
+    assert "genmill model export digits:1 DIR" in told.err
+    assert genmill("job", "list", "--kind", "publish", "-q").out == ""
 
 
 @SLOW
@@ -476,8 +629,6 @@ def test_what_a_target_kept_of_an_item_that_it_refused_is_taken_down(
 def test_a_target_that_gives_back_other_bytes_keeps_nothing(
     genmill, services, picture_job, shelf, work, monkeypatch
 ):
-    from worker.publishing.folder import Folder
-
     fetch = Folder.fetch
     monkeypatch.setattr(
         Folder, "fetch", lambda self, place: fetch(self, place) + b"!" * ("03.png" in place)
@@ -540,8 +691,6 @@ def test_a_take_down_of_what_was_never_published_is_refused(
 @pytest.fixture
 def meanwhile(monkeypatch):
     """Have something done once, when the first item is about to be put in a folder."""
-    from worker.publishing.folder import Folder
-
     put, lock, acts = Folder.put, threading.Lock(), []
 
     def act_and_put(self, *args):
@@ -649,6 +798,37 @@ def test_two_targets_cannot_have_one_address(genmill, tmp_path, first, second):
     assert genmill("target", "list", "-q").out == "one\n"
     elsewhere = genmill("target", "add", "two", *f"{first}-too".format(tmp_path).split())
     assert elsewhere.code == 0, elsewhere.err
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "lies"),
+    [
+        ("folder {0}/shelf", "gallery {0}/shelf/inner", "inside of"),
+        ("gallery {0}/shelf/lists", "folder {0}/shelf", "around"),
+        ("folder {0}/shelf", "hub {0}/linked/inner", "inside of"),
+        ("webdav https://h/in", "webdav https://h/in/a/../b", "inside of"),
+        ("webdav https://h/in/b", "webdav https://h/", "around"),
+        ("s3 s3://pictures", "gallery s3://pictures/public", "inside of"),
+        (
+            "s3 s3://pictures/a?endpoint_url=https://h:443",
+            "s3 s3://pictures/a/b?endpoint_url=https://H",
+            "inside of",
+        ),
+    ],
+)
+def test_no_target_is_inside_of_another_s_folder(genmill, tmp_path, first, second, lies):
+    (tmp_path / "linked").symlink_to(tmp_path / "shelf")
+    assert genmill("target", "add", "one", *first.format(tmp_path).split()).code == 0
+    told = genmill("target", "add", "two", *second.format(tmp_path).split())
+    assert (told.code, f"lies {lies} that of target 'one'" in told.err) == (2, True), told.err
+
+
+def test_receivers_of_messages_may_have_paths_below_one_another(genmill):
+    for name, path in (("one", ""), ("two", "/deeper")):
+        words = ("target", "add", name, "webhook", f"https://h/in{path}")
+        assert genmill(*words, "--secret", "secret=env:TARGET_HOOK").code == 0
+    told = genmill(*words[:2], "three", *words[3:], "--secret", "secret=env:TARGET_HOOK")
+    assert (told.code, "target 'two' has this address already" in told.err) == (2, True)
 
 
 def test_no_secret_is_on_record_or_told(genmill, services, picture_job, work, tmp_path):

@@ -14,6 +14,7 @@ from db.states import ShardState
 from db.tables import Artifact, Base
 from scheduler.audit.auditor import Auditor
 from scheduler.submission.enqueue import enqueue
+from worker.identity import who
 from worker.services import open_services
 from worker.specs import parse_spec
 
@@ -94,6 +95,10 @@ def test_everything_comes_back_and_goes_on(genmill, busy, wipe, tmp_path):
     assert restored.code == 0, restored.err
     assert (restored.json["released"], restored.json["stored"]) == (1, made.json["count"] - 1)
     assert audit() == []
+    [entry] = genmill("audit", "--action", "restored", "--json").json
+    assert (entry["subject"], entry["who"]) == ("record", who())
+    assert entry["detail"]["released"] == 1
+    assert entry["detail"]["backup"] == json.loads(Path("copy/backup.json").read_text())["made_at"]
     for job in (busy["alone"], busy["packed"]):
         assert genmill("artifact", "verify", job).code == 0
     states = {job["id"]: job["status"] for job in genmill("job", "list", "--json").json}

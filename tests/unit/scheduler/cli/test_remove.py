@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from db import datasets, jobs, models, shards
+from db import datasets, evaluations, jobs, models, shards
 from db.session import clock
 from db.tables import Job, Tombstone
 from scheduler.audit.auditor import Auditor
-from scheduler.dispatch.garbage import collect_datasets
+from scheduler.dispatch.garbage import collect_datasets, collect_jobs
 from scheduler.removal.objects import sweep_due
 from scheduler.submission.enqueue import enqueue
-from tests.evaluations import add_evaluation, images
+from tests.evaluations import add_dataset, add_evaluation, images
 from worker.cache import Cache
 from worker.services.finalize import finalize, settle
 from worker.specs import parse_spec
@@ -398,4 +398,57 @@ def test_the_disk_report_says_what_takes_the_space(genmill, services, pictures, 
     assert ("job", trained) in names  # its manifest
     shown = genmill("doctor", "--disk").out
     assert "LARGEST" in shown
+    assert found["could_be_freed"][0]["what"] == "not on record"
+    assert "COULD BE FREED" in shown
     assert genmill("doctor", "--disk", "--audit").code == 2
+
+
+def test_the_disk_report_says_what_of_checkpoints_can_be_freed_and_how(genmill, services, pictures):
+    spec = {"kind": "train", "family": "gan", "model": "m", "dataset": "pictures", "seed": 1}
+    job = enqueue(services, parse_spec(spec))
+    saved = services.store.put_bytes(f"jobs/{job.id}/blobs", bytes(3000))
+    with services.database.write() as session:
+        [shard] = jobs.shards_of(session, job.id)
+        claim = shards.claim(session, shard.id, owner="0" * 36, lease_s=60)
+        shards.add_checkpoint(session, claim, step=5, **vars(saved))
+
+    def freed():
+        rows = genmill("doctor", "--disk", "--json").json["could_be_freed"]
+        return {row["what"]: (row["size_bytes"], row["by"]) for row in rows}
+
+    assert freed() == {}  # it may still go on
+    genmill("job", "cancel", job.id)
+    with services.database.write() as session:
+        session.get(Job, job.id).finished_at -= timedelta(hours=2)
+    size, prune = freed()["checkpoints of ended jobs"]
+    assert size == 3000
+    assert genmill(*prune.split()[1:]).code == 0
+    size, by = freed()["garbage"]
+    assert (size, by.startswith("a scheduler, within an hour")) == (3000, True)
+    collect_jobs(services)
+    assert freed() == {}
+
+
+def test_a_judge_is_held_only_as_long_as_something_is_measured_by_it(
+    genmill, services, digits, tmp_path
+):
+    add_dataset(services)
+    trainer = make_samples(services, digits, 2, tmp_path)
+    judge = services.store.put_bytes(f"jobs/{trainer}/blobs", b"judge" * 99)
+    with services.database.write() as session:
+        evaluations.add_judge(
+            session, dataset_version_id=datasets.resolve(session, "pets")[1].id, recipe="own-cnn",
+            job_id=trainer, key=judge.key, sha256=judge.sha256, metrics={},
+        )  # fmt: skip
+    add_evaluation(services, "digits:1", images(1), judge=f"own-cnn:{judge.sha256}")
+    disk = genmill("doctor", "--disk", "--json").json
+    assert {"judges"} <= {row["what"] for row in disk["totals"]}
+    held = genmill("job", "remove", trainer, "--yes")
+    assert held.code == 2
+    assert "by which the model digits:1 was measured" in held.err
+    assert genmill("model", "remove", "digits", "--yes").code == 0
+    waiting = genmill("enqueue", "evaluate", "digits", "--dataset", "pets")
+    assert waiting.code == 4
+    done = genmill("job", "remove", trainer, "--yes")
+    assert done.code == 0, done.err
+    assert judge.key not in stored(services)

@@ -88,8 +88,9 @@ def test_a_training_says_before_it_starts_what_its_budget_leaves_out(
         "expected: about 32s of one worker: 10s in the budget and 22s outside of it "
         "(loading 2.0 s, validating 12 s, measuring speed 7 s, storing 1.0 s), as 1 earlier "
         "training took; about 0.5 epochs",
-        "note: the budget holds about 0.5 epochs, so the network will not have seen all of its "
-        "data once: expect rough samples, or noise. An epoch takes about 20 s of training here",
+        "note: the budget holds about 100 steps, 0.5 epochs; gan needs about 200 steps and an "
+        "epoch at least: expect rough samples, or noise. "
+        "An epoch takes about 20 s of training here",
     ]
     assert len(said.out.split()) == 1
     plan = genmill(*words, "--dry-run", "--json").json

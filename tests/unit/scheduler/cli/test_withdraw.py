@@ -1,5 +1,6 @@
 """Withdrawn items: barred from every dataset, and traced to what was made from them."""
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -56,6 +57,48 @@ def test_a_withdrawn_item_is_barred_and_traced(genmill, by):
     assert [each["version"] for each in done["retrain"]] == ["people:2", "people:3"]
     assert genmill("dataset", "show", "faces:2").code == 4
     assert genmill("dataset", "show", "faces").out.splitlines()[1].split() == ["version", "1"]
+
+
+@pytest.mark.usefixtures("faces")
+def test_schedules_that_would_train_on_it_again_are_paused(genmill):
+    commands = {
+        "fixed": "enqueue train gan --name others --dataset faces:2",
+        "newest": "enqueue train gan --name people --dataset faces",
+        "tuned": "enqueue finetune people:3 --dataset faces:1",
+        "clean": "enqueue finetune people:1 --dataset faces",
+        "samples": "enqueue generate people --count 1",  # people:3
+    }
+    for name, command in commands.items():
+        added = genmill("schedule", "add", name, "--cron", "0 3 * * *", "--", *command.split())
+        assert added.code == 0, added.err
+
+    def paused() -> list[str]:
+        listed = genmill("schedule", "list", "--json").json
+        return [each["name"] for each in listed if each["paused"]]
+
+    told = [
+        {"schedule": "fixed", "uses": ["faces:2"], "paused": True},
+        {"schedule": "samples", "uses": ["people:3"], "paused": False},
+        {"schedule": "tuned", "uses": ["people:3"], "paused": True},
+    ]
+    dry = genmill("dataset", "withdraw", "faces", "more/9.png", "--dry-run", "--json").json
+    assert (dry["schedules"], paused()) == (told, [])
+    done = genmill("dataset", "withdraw", "faces", "more/9.png")
+    assert (done.code, paused()) == (0, ["fixed", "tuned"])
+    assert "fixed is paused: it would train on faces:2" in done.err
+    again = genmill("dataset", "withdraw", "faces", "more/9.png", "--json").json
+    assert again["schedules"] == told
+    trail = genmill("audit", "--action", "paused", "--json").json
+    assert [each["subject"] for each in trail] == ["tuned", "fixed"]
+
+
+@pytest.mark.usefixtures("faces")
+def test_a_schedule_of_a_dataset_of_which_nothing_is_left_is_paused(genmill):
+    words = shlex.split("enqueue train gan --name others --dataset faces")
+    genmill("schedule", "add", "nightly", "--cron", "0 3 * * *", "--", *words)
+    done = genmill("dataset", "withdraw", "faces", "first/0.png", "--json").json
+    assert done["versions"] == ["faces:1", "faces:2"]
+    assert done["schedules"] == [{"schedule": "nightly", "uses": ["faces"], "paused": True}]
 
 
 @pytest.mark.usefixtures("faces")

@@ -1,3 +1,4 @@
+import re
 from datetime import UTC, datetime, timedelta
 
 import click
@@ -25,6 +26,16 @@ def test_no_line_is_wider_than_the_terminal_and_no_id_is_broken(width, how):
     shown = ID if how.get("full") else ID[:18]
     if len(shown) < width - 2:
         assert "\n".join(found).count(shown) == 2
+
+
+@pytest.mark.parametrize("width", range(27, 100))
+def test_an_id_is_shown_as_a_prefix_that_is_never_cut_wherever_it_stands(width):
+    row = {"item": f"{ID}/000000017.png", "reason": f"it was to run after job {ID}, which failed"}
+    text = "\n".join(lines([row], ("item", "target", "reason"), width))
+    found = re.findall(r"\b01a[0-9a-f-]*", text)
+    assert {*found} <= {ID[:18]}
+    assert ID[:18] in text
+    assert ID in "\n".join(lines([row], ("item",), None))
 
 
 def test_a_long_value_is_cut_and_in_full_continues_below():

@@ -2,11 +2,13 @@
 
 import time
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 
 from db import setbacks
 from db.causes import is_outage
+from db.errors import Refused
 from scheduler.schedules import firing
 from scheduler.schedules.firing import fire_due
 from tests.faults import ERRORS, failing_for, name_of
@@ -30,28 +32,74 @@ def due(clockwork):
     return made
 
 
-@every_error
-def test_a_command_that_fails_is_a_failed_run(clockwork, due, monkeypatch, error) -> None:
+@pytest.fixture
+def break_first(monkeypatch):
+    """Lets the command of the schedule `first` fail so often; tells when it has."""
     prepare = firing.prepared_jobs
 
-    @contextmanager
-    def broken(services, schedule):
-        if schedule.name == "first":
-            raise error
-        with prepare(services, schedule) as prepared:
-            yield prepared
+    def break_it(error, *, times=1000):
+        tries = []
 
-    monkeypatch.setattr(firing, "prepared_jobs", broken)
+        @contextmanager
+        def broken(services, schedule):
+            if schedule.name == "first" and len(tries) < times:
+                tries.append(error)
+                raise error
+            with prepare(services, schedule) as prepared:
+                yield prepared
+
+        monkeypatch.setattr(firing, "prepared_jobs", broken)
+        return tries
+
+    return break_it
+
+
+def fire_again(clockwork, *, rounds):
+    for _ in range(rounds):
+        time.sleep(0.05)
+        fire_due(clockwork.services)
+
+
+@every_error
+def test_a_command_that_fails_once_fires_the_next_time(clockwork, due, break_first, error) -> None:
+    break_first(error, times=1)
     assert fire_due(clockwork.services) == 2
+    assert clockwork.outcomes(due["first"]) == []
+    time.sleep(0.05)
+    assert fire_due(clockwork.services) == 1
+    assert clockwork.outcomes(due["first"]) == ["fired"]
+
+
+@every_error
+def test_a_command_that_fails_again_and_again_is_a_failed_run(
+    clockwork, due, break_first, error
+) -> None:
+    tries = break_first(error)
+    fire_again(clockwork, rounds=8)
     if is_outage(error):  # it waits
         assert clockwork.outcomes(due["first"]) == []
-        monkeypatch.setattr(firing, "prepared_jobs", prepare)
-        time.sleep(0.05)
-        assert fire_due(clockwork.services) == 1
         return
+    assert len(tries) == clockwork.services.settings.max_failures
     [run] = clockwork.runs(due["first"])
-    assert run.outcome == "failed"
-    assert run.reason == described(error)
+    assert (run.outcome, run.reason) == ("failed", described(error))
+    assert clockwork.run(setbacks.lasting, longer_than_s=-1) == []
+
+
+def test_a_command_that_is_refused_is_a_failed_run_at_once(
+    clockwork, due, break_first, caplog
+) -> None:
+    break_first(Refused("the model is gone"))
+    assert fire_due(clockwork.services) == 2
+    assert clockwork.outcomes(due["first"]) == ["failed"]
+    assert "failed for first, and is given up: the model is gone" in caplog.text
+
+
+def test_a_late_run_that_has_failed_says_why(clockwork, break_first) -> None:
+    schedule = clockwork.add("first", missed="skip")
+    clockwork.make_due(schedule, ago=timedelta(minutes=5))
+    break_first(Refused("the model is gone"))
+    fire_due(clockwork.services)
+    assert clockwork.outcomes(schedule) == ["failed"]
 
 
 @every_error

@@ -10,6 +10,7 @@ from db.errors import Refused
 from db.session import clock
 from db.tables import DatasetVersion
 from scheduler.schedules.manage import trigger_schedule
+from scheduler.submission.enqueue import retry
 from tests.unit.scheduler.schedules.conftest import add_text_model, add_texts
 
 RETRAIN = ("enqueue", "finetune", "prose", "--dataset", "books", "--evaluate", "--promote")
@@ -69,6 +70,22 @@ def test_a_run_enqueues_the_whole_chain_from_the_champion_of_that_moment(clockwo
     assert {(job.schedule_id, job.priority) for job in chain} == {(schedule, 2)}
     clockwork.make_due(schedule)
     assert clockwork.fire() == 0  # its last stage has not ended
+    assert clockwork.runs(schedule)[0].outcome == "skipped"
+
+
+def test_the_retry_of_a_run_is_one_of_its_schedule_in_every_stage(clockwork) -> None:
+    schedule = clockwork.add(command=RETRAIN)
+    clockwork.make_due(schedule)
+    clockwork.fire()
+    first = clockwork.run(jobs.get, clockwork.runs(schedule)[0].job_id)
+    clockwork.run(jobs.cancel, job_id=first.id)
+    again = retry(clockwork.services, clockwork.run(jobs.get, first.id))
+    chain = clockwork.run(chains.whole, again.id)
+    assert [(job.kind, job.schedule_id) for job in chain] == [
+        (kind, schedule) for kind in ("finetune", "evaluate", "promote")
+    ]
+    clockwork.make_due(schedule)
+    assert clockwork.fire() == 0  # the retry has not ended
     assert clockwork.runs(schedule)[0].outcome == "skipped"
 
 

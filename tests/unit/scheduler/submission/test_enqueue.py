@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from db import datasets, jobs, rates, shards, workers
+from db.columns import new_id
 from db.errors import Gone, NotFound, Refused
 from db.job_removal import remove_jobs
 from scheduler.submission import enqueue as submission
@@ -252,6 +253,18 @@ def test_a_retry_holds_what_did_not_succeed(services) -> None:
     again = retry(services, failed)
     assert (again.retry_of, again.spec) == (job.id, job.spec)
     assert ranges(services, again) == [(0, 10), (10, 20), (20, 30)]
+
+
+@pytest.mark.parametrize("rules", [{}, {"model": "imported", "accept": "length>=2"}])
+def test_a_retry_is_of_the_same_schedule_with_the_same_priority(services, rules) -> None:
+    terms = {"schedule_id": new_id(), "priority": 3, "custom_id": "a"}
+    job = enqueue(services, generate(**rules), **terms)
+    services.database.transact(lambda session: jobs.cancel(session, job.id))
+    with services.database.read() as session:
+        cancelled = jobs.get(session, job.id)
+    again = retry(services, cancelled)
+    assert {name: getattr(again, name) for name in terms} == terms
+    assert (again.retry_of, again.wanted) == (job.id, job.wanted)
 
 
 def fail_second_shard(session, job_id):

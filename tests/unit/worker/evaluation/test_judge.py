@@ -6,7 +6,7 @@ import torch
 
 from db.errors import NotSupportedHere
 from worker.engine.tensors import write_tensors
-from worker.evaluation import judge
+from worker.evaluation import judge, stored_judges
 from worker.evaluation.judge import JudgeNetwork
 
 CPU = torch.device("cpu")
@@ -80,7 +80,7 @@ def test_it_is_the_same_after_it_was_stored(tmp_path):
     for name in ("a", "b"):
         judge.save(network, tmp_path / name, height=16, width=16)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    restored = judge.look(judge.load(tmp_path / "a", CPU), pixels, nothing)
+    restored = judge.look(stored_judges.load(tmp_path / "a", CPU), pixels, nothing)
     assert np.array_equal(restored.features, judge.look(network, pixels, nothing).features)
 
 
@@ -99,4 +99,4 @@ def test_a_judge_of_another_form_is_left_to_the_genmill_that_trained_it(tmp_path
     for told in (about, {}, {"form": [1]}):
         write_tensors(path, {"trunk.other": torch.zeros(1)}, about=told)
         with pytest.raises(NotSupportedHere, match="another genmill trained the judge"):
-            judge.load(path, CPU)
+            stored_judges.load(path, CPU)

@@ -27,7 +27,13 @@ def test_each_medium_has_a_default(medium):
     ("given", "complaint"),
     [
         ({"primry": {}}, "did you mean 'primary'"),
-        ({"primary": {"metric": "beauty"}}, "primary.metric: the gate can decide by"),
+        ({"primary": {"metric": "beauty"}}, "an evaluation of image has no metric 'beauty'"),
+        ({"primary": {"metric": "loss"}}, "no metric 'loss'; known: class_kl, coverage"),
+        ({"guard": [{"metric": "memorization", "at_most": 1}]}, "did you mean 'memorisation'"),
+        (
+            {"primary": {"metric": "feature_entropy", "direction": "lower"}},
+            "feature_entropy is better when it is closer to real data's value",
+        ),
         ({"primary": {"metric": "fid", "direction": "higher"}}, "fid is better when it is lower"),
         ({"primary": {"metric": "fid", "margin": -1}}, "primary.margin"),
         ({"primary": {"metric": "fid", "margin": float("nan")}}, "primary.margin"),

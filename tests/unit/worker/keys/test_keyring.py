@@ -66,6 +66,8 @@ def test_a_job_uses_the_key_that_its_spec_pins_until_it_is_revoked(database, set
     new = rotate_key(database, settings, old)
     ring = keyring_of(database, settings)
     assert ring.current("watermark").id == new
+    with pytest.raises(Refused, match=f"key {old} is no signing key: it is for watermark"):
+        ring.use({"signing": old}).current("signing")
     pinned = ring.use({"watermark": old})
     assert pinned.secret("watermark") == ring.secret_of(old) != ring.secret("watermark")
     revoke_key(database, old)
@@ -87,6 +89,20 @@ def test_what_an_authority_issued_is_revoked_with_it(database, settings, add):
     ring = keyring_of(database, settings)
     assert ring.current("signing").id == again
     assert len(ring.all("authority")) == 2
+
+
+@pytest.mark.parametrize("fault", ["mode", "content", "command"])
+def test_a_refused_installation_key_is_no_fault_of_what_needs_it(database, settings, add, fault):
+    key = add("watermark")
+    if fault == "command":
+        settings = settings.model_copy(update={"key_command": "'"})
+    elif fault == "mode":
+        settings.master_key.chmod(0o644)
+    else:
+        settings.master_key.chmod(0o600)
+        settings.master_key.write_text("half of it")
+    with pytest.raises(WrongKey):
+        keyring_of(database, settings).secret_of(key)
 
 
 def test_a_machine_with_another_installation_key_adds_nothing(database, settings, add, tmp_path):

@@ -33,6 +33,7 @@ from worker.marks.credentials import library
 from worker.media import find_medium
 from worker.media.samples.containers import SampleRecord
 from worker.media.samples.record import AI_GENERATED, Origin
+from worker.media.text import as_text
 
 ORIGIN = Origin("gan", "digits:3", "ab" * 32, 7, {"micro_batch": 4}, 4, torch="2", genmill="1+g0")
 SHAPES = {
@@ -42,6 +43,7 @@ SHAPES = {
 }
 STATED = {"licence": {"licence": "CC-BY-4.0", "copyright": ""}, "c2pa": {"trained_on": ["mnist:1"]}}
 MARK = mark.MARK
+TEXT_AT = b"once upon"
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +79,7 @@ def make(media, count=3):
     outputs = {
         "image": lambda: random.integers(0, 256, (28, 28, 1), np.uint8),
         "audio": lambda: random.uniform(-0.5, 0.5, 800).astype(np.float32),
-        "text": lambda: "a text",
+        "text": lambda: '春眠不觉晓, once upon a "time"\n' + str(random.integers(1000)),
     }
     samples = [SampleRecord(n, outputs[media](), shared) for n in range(count)]
     return samples, find_medium(media).encode(samples, SHAPES[media])
@@ -93,14 +95,21 @@ def read(data, ring, media="image"):
 
 
 def other_reader(data, form, anchors=None):
-    """What the library's own reader says, with settings of its own."""
+    """What the library's own reader says, with settings of its own; of a text with a sidecar."""
     trust = {"trust": {"trust_anchors": anchors}, "verify": {"verify_trust": True}}
     context = c2pa.Context.from_dict(trust) if anchors else None
-    with c2pa.Reader(form, io.BytesIO(data), context=context) as reader:
+    store = None
+    if form == "text/plain":
+        files = as_text(data, data)
+        data, store = files[".txt"], files[".c2pa"]
+    with c2pa.Reader(form, io.BytesIO(data), store, context=context) as reader:
         return json.loads(reader.json())
 
 
-@pytest.mark.parametrize(("media", "form"), [("image", "image/png"), ("audio", "audio/wav")])
+FORMS = {"image": "image/png", "audio": "audio/wav", "text": "text/plain"}
+
+
+@pytest.mark.parametrize(("media", "form"), FORMS.items())
 def test_another_reader_finds_what_was_signed(keys, media, form):
     _, signed = sign(media, keys())
     for number, data in enumerate(signed):
@@ -129,7 +138,7 @@ def test_another_reader_finds_what_was_signed(keys, media, form):
     assert other_reader(signed[0], form)["validation_state"] == "Valid"
 
 
-@pytest.mark.parametrize("media", ["image", "audio"])
+@pytest.mark.parametrize("media", FORMS)
 def test_our_reading_says_what_was_expected(keys, key, media):
     samples, _ = make(media)
     _, signed = sign(media, keys())
@@ -143,15 +152,16 @@ def test_our_reading_says_what_was_expected(keys, key, media):
         json.dumps(found.says)
 
 
-@pytest.mark.parametrize("media", ["image", "audio"])
+@pytest.mark.parametrize("media", FORMS)
 def test_without_the_signature_the_file_is_as_it_was(keys, media):
     files, signed = sign(media, keys())
     medium = find_medium(media)
     assert [MARK.signed_part(each, medium) for each in signed] == files
     assert [MARK.signed_part(each, medium) for each in files] == files
-    assert [medium.read_record(each) for each in signed] == [
-        medium.read_record(each) for each in files
-    ]
+    records = [medium.read_record(each) for each in signed]
+    for each in records:
+        each.pop("c2pa", None)
+    assert records == [medium.read_record(each) for each in files]
 
 
 def test_a_signed_picture_opens_everywhere(keys):
@@ -162,11 +172,11 @@ def test_a_signed_picture_opens_everywhere(keys):
         assert one.info["genmill"] == other.info["genmill"]
 
 
-@pytest.mark.parametrize(("media", "at"), [("image", -20), ("audio", 60)])
+@pytest.mark.parametrize(("media", "at"), [("image", -20), ("audio", 60), ("text", TEXT_AT)])
 def test_a_flipped_byte_is_named(keys, media, at):
     _, [signed, *_] = sign(media, keys())
     data = bytearray(signed)
-    data[at] ^= 1  # not of the manifest
+    data[signed.index(at) if isinstance(at, bytes) else at] ^= 1  # not of the manifest
     found = read(bytes(data), keys(), media)
     assert found.state == "damaged"
     assert "assertion.dataHash.mismatch" in found.says["broken"]
@@ -184,12 +194,12 @@ def test_a_changed_statement_is_named(keys):
 
 
 def test_a_file_without_the_mark_is_told_so(keys):
-    for media in ("image", "audio"):
+    for media in FORMS:
         files, _ = sign(media, keys())
         assert read(files[0], keys(), media).state == "absent"
 
 
-@pytest.mark.parametrize(("media", "count"), [("image", 40), ("audio", 9)])
+@pytest.mark.parametrize(("media", "count"), [("image", 40), ("audio", 9), ("text", 9)])
 def test_files_of_a_kind_are_signed_by_a_pattern_and_read_alike_by_the_library(keys, media, count):
     """What the pattern makes and reads, the library makes and reads, too."""
     ring, medium = keys(), find_medium(media)
@@ -203,11 +213,12 @@ def test_files_of_a_kind_are_signed_by_a_pattern_and_read_alike_by_the_library(k
     assert len({MARK.read(each, ring, medium).says["manifest"] for each in signed}) == count
 
 
-def test_the_pattern_is_not_fitted_by_a_file_with_any_byte_changed(keys):
+@pytest.mark.parametrize("media", ["image", "text"])
+def test_the_pattern_is_not_fitted_by_a_file_with_any_byte_changed(keys, media):
     """Of the file or of the manifest: whatever is changed, the library reads it."""
     ring = keys()
-    _, [signed, *_] = sign("image", ring)
-    container = mark.CONTAINERS[".png"]
+    _, [signed, *_] = sign(media, ring)
+    container = mark.CONTAINERS[find_medium(media).suffix]
     assert mark._read_by_pattern(signed, ring, container)
     for at in range(0, len(signed), 7):
         changed = bytearray(signed)
@@ -242,9 +253,14 @@ def test_keys_of_every_kind_sign_by_a_pattern_too(database, settings, private):
     assert found["manifests"][found["active_manifest"]]["signature_info"]["issuer"] == "They"
 
 
-@pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", b"no picture", bytes(4096)])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\x89PNG\r\n\x1a\n", b"no picture", bytes(4096), b"{", b'{"c2pa":"AAAA"}',
+     b'{"text":"a","c2pa":1}', b'{"text":"a","c2pa":"AAAA"}', b'{"text":1,"c2pa":"?"}',
+     b'{"text":"\\ud800","c2pa":"AAAA"}', b'{"a":' * 100_000],
+)  # fmt: skip
 def test_no_content_makes_reading_fail(keys, data):
-    for media in ("image", "audio"):
+    for media in FORMS:
         assert read(data, keys(), media).state in {"absent", "damaged"}
 
 
@@ -255,14 +271,55 @@ def test_a_file_that_was_cut_is_never_present(keys, size):
         assert read(signed[:size], keys()).state in {"absent", "damaged"}
 
 
-def test_texts_have_no_place_for_it_and_say_so(keys):
-    samples, files = make("text")
-    marking = marking_of("text", keys())
-    assert (
-        MARK.misfit(samples[0], marking) == "C2PA has no place for a signature inside .json files"
+@pytest.mark.parametrize("media", FORMS)
+def test_a_file_just_signed_is_not_read_again_unless_a_byte_of_it_changed(keys, media):
+    samples, files = make(media, 2)
+    marking = marking_of(media, keys(), **STATED)
+
+    def read_back(data):
+        return next(iter(MARK.read_back(samples[1:], [data], marking)))
+
+    for at in (9, -2000, -1):
+        _, signed = MARK.apply_bytes(samples, files, marking)
+        changed = bytearray(signed)
+        changed[at] ^= 1
+        assert read_back(bytes(changed)).state != "present"
+    _, signed = MARK.apply_bytes(samples, files, marking)
+    assert read_back(signed) is None
+    assert read_back(signed).state == "present"
+
+
+def test_of_a_line_whatever_is_around_the_text_is_signed_too(keys):
+    _, [signed, *_] = sign("text", keys())
+    line = json.loads(signed)
+    assert read(signed, keys(), "text").state == "present"
+    for changed in ({"seed": 8}, {"prompt": "praise them"}, {"index": 1}):
+        other = json.dumps(line | changed, ensure_ascii=False, separators=(",", ":")).encode()
+        found = read(other, keys(), "text")
+        assert (found.state, found.says["broken"]) == ("damaged", ["genmill.line.mismatch"])
+    spaced = json.dumps(line).encode()
+    assert read(spaced, keys(), "text").says["broken"] == ["genmill.line.mismatch"]
+    twice = signed.replace(b'{"', b'{"text":"another","', 1)
+    assert read(twice, keys(), "text").state == "damaged"
+
+
+def test_a_text_without_its_line_is_read_by_the_manifest_beside_it(keys):
+    _, [signed, another, *_] = sign("text", keys())
+    files, others = as_text(signed, signed), as_text(another, another)
+    found = MARK.read_beside(files[".txt"], files[".c2pa"], keys())
+    assert (found.state, found.says["trust"], found.says["claims"]["index"]) == (
+        "present",
+        "ours",
+        0,
     )
-    found = read(files[0], keys(), "text")
-    assert (found.state, bool(found.why)) == ("not applicable", True)
+    for text, store in [
+        (files[".txt"] + b" ", files[".c2pa"]),
+        (files[".txt"], others[".c2pa"]),
+        (files[".txt"], files[".c2pa"][:-9]),
+        (files[".txt"], b"no manifest"),
+        (files[".txt"], files[".c2pa"] + bytes(2 << 20)),
+    ]:
+        assert MARK.read_beside(text, store, keys()).state == "damaged"
 
 
 def test_a_rotated_key_still_verifies(database, settings, keys, key):

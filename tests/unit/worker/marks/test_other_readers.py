@@ -40,9 +40,9 @@ def file_of(media: str, ring) -> bytes:
     return marker.encode(samples_of(media, 1), SHAPES[media])[0]
 
 
-def signed_by(data: bytes, form: str, anchors: str) -> str:
+def signed_by(data: bytes, form: str, anchors: str, store: bytes | None = None) -> str:
     trust = {"trust": {"trust_anchors": anchors}, "verify": {"verify_trust": True}}
-    with c2pa.Reader(form, BytesIO(data), context=c2pa.Context.from_dict(trust)) as reader:
+    with c2pa.Reader(form, BytesIO(data), store, context=c2pa.Context.from_dict(trust)) as reader:
         found = json.loads(reader.json())
     assert found["validation_state"] == "Trusted"
     return found["manifests"][found["active_manifest"]]["signature_info"]["issuer"]
@@ -77,6 +77,9 @@ def test_a_sound(ring):
 
 
 def test_a_text_keeps_to_its_line(ring):
-    line = json.loads(file_of("text", ring))
+    data = file_of("text", ring)
+    line = json.loads(data)
     assert line["text"] == samples_of("text", 1)[0].output
     assert line["digital_source_type"] == AI_GENERATED
+    files = find_medium("text").downloads["files"].contents(data, data)
+    assert signed_by(files[".txt"], "text/plain", ring.anchors, files[".c2pa"]) == "Example Ltd"

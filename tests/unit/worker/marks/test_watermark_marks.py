@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from db.errors import WrongKey
+from db.keys import get, rewrap
 from scheduler.provenance.text_watermarks import _clearest
 from scheduler.provenance.verdicts import Evidence, judge
 from scheduler.results.pieces import Item
@@ -16,7 +18,8 @@ from tests.unit.worker.marks.watermarks.test_sounds import voice
 from tests.unit.worker.networks.test_decoding import TOKENIZER
 from tests.unit.worker.networks.test_token_watermark import SEED, rows, texts
 from worker.data.dataset import Shape
-from worker.keys.keyring import Keyring
+from worker.keys.keyring import Keyring, context_of
+from worker.keys.master import open_master
 from worker.mark_profile import Profile
 from worker.marks import find_mark
 from worker.marks.apply import Marker, token_key
@@ -26,6 +29,7 @@ from worker.marks.watermarks.readings import read_by_keys
 from worker.media import find_medium
 from worker.media.samples.containers import SampleRecord
 from worker.media.samples.record import Origin
+from worker.settings import Settings
 
 ORIGIN = Origin("gan", "m:1", "ab" * 32, SEED, {"micro_batch": 4}, 4, torch="2", genmill="1+g0")
 SHAPES = {
@@ -130,6 +134,29 @@ def test_a_thief_cannot_hide_a_mark_of_ours_under_one_of_a_revoked_key(database,
     chances = {keys().secret_of(revoked): 1e-90, keys().secret_of(current): 1e-40}
     found = read_by_keys("m", keys(), [lambda secret: (chances[secret], {})], level=1e-6)
     assert (found.state, found.says["key"]) == ("present", current)
+
+
+def test_a_mark_whose_key_is_not_here_is_not_called_absent(database, settings, keys, key):
+    plain = samples(outputs("image")[:1])
+    [marked] = Marker(marking_of("image", keys())).encode(plain, SHAPES["image"])
+    [unmarked] = find_medium("image").encode(plain, SHAPES["image"])
+    settings.master_key.chmod(0o644)
+    for data in (marked, unmarked):
+        with pytest.raises(WrongKey, match="can be used by every user"):
+            read("image", data, keys())
+    settings.master_key.chmod(0o400)
+    add_key(database, settings, "watermark", tenant="b")
+    new = settings.home / "new.key"
+    new.write_text("ab" * 32)
+    new.chmod(0o400)
+    late = Settings(_env_file=None, home=settings.home, key_file=new, key_command=None)
+    wrapped = open_master(late).wrap(keys().secret_of(key), context_of(key))
+    with database.write() as session:  # `key rewrap` is halfway
+        assert rewrap(session, get(session, key), wrapped)
+    for ring in (keys(), keyring_of(database, late)):
+        with pytest.raises(WrongKey, match="is not the one that wrapped"):
+            read("image", unmarked, ring)
+    assert read("image", marked, keyring_of(database, late)).says["key"] == key
 
 
 def test_a_cropped_jpeg_is_known(keys):

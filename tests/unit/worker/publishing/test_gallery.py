@@ -15,7 +15,7 @@ from db.errors import NotFound, Refused
 from tests.site_pages import JOB, Page, check_links, listed, pages_of, read_site, sample
 from worker.media.samples.record import AI_GENERATED
 from worker.publishing import find_kind
-from worker.publishing.base import Item, ItemRefused, TargetAway
+from worker.publishing.base import Delivery, Item, ItemRefused, Presence, TargetAway
 from worker.publishing.gallery import Gallery
 from worker.publishing.pages import render
 from worker.publishing.pages.selections import pages as pages_of_items
@@ -322,13 +322,76 @@ def test_several_workers_may_publish_to_one_gallery_at_once(gallery, tmp_path):
     assert len(listed({"index.html": pages_of(files)["index.html"]})) == 9
 
 
+def once_before(gallery, name: str, act, monkeypatch) -> None:
+    """Have something done when the gallery is about to write this file for the first time."""
+    write, acts = gallery.store.replace_public, [act]
+
+    def interrupted(key, data, *, media_type):
+        if key == name and acts:
+            acts.pop()()
+        write(key, data, media_type=media_type)
+
+    monkeypatch.setattr(gallery.store, "replace_public", interrupted)
+
+
+@pytest.mark.parametrize("name", ["catalogue.json", "feed.xml", "index.html"])
+def test_the_last_lists_that_are_written_are_of_all_items_as_they_are(
+    gallery, tmp_path, monkeypatch, name
+):
+    """Whatever another worker puts, changes or takes down while one writes its lists."""
+    put(gallery, sample(0, label="cat"), sample(1, label="dog"))
+    other = opened(str(tmp_path / "site"), licence="CC0-1.0")
+
+    def meanwhile() -> None:
+        other.take_down(other.locate(sample(1)[0]))
+        put(other, sample(0, label="cat"), sample(2, label="owl"))  # the first one's licence is new
+
+    once_before(gallery, name, meanwhile, monkeypatch)
+    put(gallery, sample(3, label="elk"))
+    files = files_of(gallery)
+    check_links(files)
+    names = [gallery.locate(sample(index)[0]) for index in (0, 2, 3)]
+    assert sorted(listed(pages_of(files))) == names
+    rights = {
+        each.title: each.get("rights") for each in feedparser.parse(files["feed.xml"]).entries
+    }
+    assert rights == {"cat": "CC0-1.0", "owl": "CC0-1.0", "elk": None}
+
+
+def test_what_somebody_changed_on_a_site_is_seen_and_repaired(gallery):
+    item, data, record = sample(0, label="cat")
+    delivery = Delivery(item, data, record)
+    [page] = put(gallery, (item, data, record))
+    key = page.removeprefix("items/").removesuffix(".html")
+    names = [name for name in files_of(gallery) if key in name]
+    assert len(names) == 4  # its own file, its record, its page and its entry
+
+    def compared():
+        return opened(gallery.settings.address).compare(delivery)
+
+    assert compared() is Presence.UNCHANGED
+    for name in [*names, "catalogue.json"]:
+        gallery.store.replace_public(name, b"{}", media_type="text/plain")
+        assert compared() is not Presence.UNCHANGED, name
+        put(gallery, (item, data, record))
+        assert compared() is Presence.UNCHANGED, name
+    gallery.store.delete(f"files/{key}.png")
+    assert compared() is Presence.MISSING
+
+
 def test_damaged_entries_are_left_out_and_told(gallery, tmp_path, caplog):
     put(gallery, sample(0), sample(1))
     (tmp_path / "site/catalogue.json").write_text("{")
-    (tmp_path / f"site/entries/{JOB}-000000000.json").write_text("[1]")
+    path = tmp_path / f"site/entries/{JOB}-000000000.json"
+    entry = json.loads(path.read_text())
+    for damaged in ([1], entry | {"width": "9"}, entry | {"label": None}, entry | {"key": "x"}):
+        path.write_text(json.dumps(damaged))
+        caplog.clear()
+        gallery.finish()
+        assert len(listed(pages_of(files_of(gallery)))) == 1
+        assert "left out" in caplog.text
+        (tmp_path / "site/catalogue.json").write_text("{")
     gallery.finish()
-    assert len(listed(pages_of(files_of(gallery)))) == 1
-    assert "left out" in caplog.text
     assert "made anew" in caplog.text
 
 

@@ -2,15 +2,17 @@
 
 import hashlib
 import json
+from functools import partial
 
 import pytest
 
 from db.errors import NotFound, Refused
-from tests.receivers import VARIABLES, HubServer, running
+from tests.receivers import VARIABLES, HubServer, InFolder, blob_id, running
 from worker.publishing import open_target
-from worker.publishing.access.hf_repository import Files
-from worker.publishing.base import Delivery, Item, ItemRefused, TargetAway
-from worker.publishing.hub import Hub
+from worker.publishing.access import public_files
+from worker.publishing.access.hf_repository import Files, Listing, Outdated
+from worker.publishing.base import Delivery, Item, ItemRefused, Presence, TargetAway
+from worker.publishing.hub import PER_FOLDER, Hub
 
 RECORD = {"model": "digits:1", "weights_sha256": "0" * 64, "label": "cat", "sampling": {"n": 1}}
 
@@ -86,6 +88,8 @@ def test_files_of_a_model_lie_where_the_hub_has_them():
 class Memory(Files):
     """A repository without a server, which counts what it is asked."""
 
+    is_atomic = True
+
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.commits: list[str] = []
@@ -94,9 +98,9 @@ class Memory(Files):
     def __str__(self) -> str:
         return "hf://ann/digits"
 
-    def write(self, files, *, why):
+    def write(self, files, *, why, after=None):
+        self._commit(why, after)
         self.files |= files
-        self.commits.append(why)
 
     def read(self, name):
         self.reads.append(name)
@@ -104,13 +108,22 @@ class Memory(Files):
             raise NotFound(name)
         return self.files[name]
 
-    def remove(self, names, *, why):
+    def remove(self, names, *, why, after=None):
+        self._commit(why, after)
         for name in names:
             del self.files[name]
-        self.commits.append(why)
 
-    def names(self):
-        return sorted(self.files)
+    def listing(self):
+        versions = {name: blob_id(data) for name, data in self.files.items()}
+        return Listing(versions, str(len(self.commits)))
+
+    def holds(self, listing, name, data):
+        return listing.versions.get(name) == blob_id(data)
+
+    def _commit(self, why, after):
+        if after is not None and after.commit != str(len(self.commits)):
+            raise Outdated("another commit came before")
+        self.commits.append(why)
 
 
 def opened(memory: Memory, address: str) -> Hub:
@@ -193,3 +206,151 @@ def test_records_are_not_read_again_and_a_chunk_is_taken_down_in_one_commit():
     hub.take_down_all(places)
     assert memory.commits == ["Take down 2 items"]
     assert len(list(hub.list())) == 2
+
+
+@pytest.fixture
+def server():
+    with running(HubServer()) as found:
+        yield found
+
+
+def pushing(server: HubServer, **more) -> Hub:
+    given = {"address": server.address, "endpoint": f"http://127.0.0.1:{server.port}", **more}
+    target = open_target("hub", given, {"token": "env:TARGET_PASSWORD"})
+    assert isinstance(target, Hub)
+    return target
+
+
+def once_at(server: HubServer, end: str, act) -> None:
+    """Have something done when the next request comes whose path has this end."""
+    acts = [act]
+
+    def before(path: str) -> None:
+        if path.endswith(end) and acts:
+            acts.pop()()
+
+    server.before = before
+
+
+def test_of_two_versions_pushed_at_once_a_repository_takes_one(server):
+    server.repository = "ann/digits"
+    with pushing(server) as one, pushing(server) as two:
+        results = []
+        once_at(
+            server, "/commit/main", lambda: results.extend(two.put_all([of_version(2, b"two")]))
+        )
+        [refused] = one.put_all([of_version(1, b"one")])
+        assert isinstance(refused, ItemRefused)
+        assert "holds models/digits/2" in str(refused)
+        assert results == ["models/digits/2/model.safetensors"]
+        assert two.fetch(results[0]) == server.files["model.safetensors"] == b"two"
+        assert list(one.list()) == results
+
+
+def test_what_two_workers_push_at_once_is_described_whole(server):
+    with pushing(server) as one, pushing(server) as two:
+        one.put_all([delivery(1)])
+
+        def put_and_finish() -> None:
+            two.put_all([delivery(2)])
+            two.finish()
+
+        once_at(server, "/commit/main", put_and_finish)
+        one.finish()
+        two.take_down(two.locate(delivery(2).item))
+        once_at(server, "/commit/main", lambda: one.put_all([delivery(3)]))
+        two.finish()
+    lines = server.files["metadata.jsonl"].splitlines()
+    assert [json.loads(line)["file_name"][-5:] for line in lines] == ["1.png", "3.png"]
+    assert b"| digits:1 | 2 |" in server.files["README.md"]
+
+
+def test_in_a_folder_the_last_description_is_of_all_items(tmp_path, monkeypatch):
+    one, two = (opened_folder(tmp_path) for _ in range(2))
+    one.put_all([delivery(1)])
+    write, acts = public_files.write, []
+
+    def interrupted(root, key, data):
+        if key == "metadata.jsonl" and acts:
+            acts.pop()()
+        write(root, key, data)
+
+    def put_and_finish() -> None:
+        two.put_all([delivery(2)])
+        two.finish()
+
+    monkeypatch.setattr(public_files, "write", interrupted)
+    acts.append(put_and_finish)
+    one.finish()
+    assert len((tmp_path / "metadata.jsonl").read_text().splitlines()) == 2
+
+
+def opened_folder(path) -> Hub:
+    target = open_target("hub", {"address": str(path)}, {})
+    assert isinstance(target, Hub)
+    return target
+
+
+def test_a_hub_that_never_answers_is_away_after_the_target_s_time(server):
+    once_at(server, "/commit/main", lambda: setattr(server, "silent", True))
+    with pushing(server, timeout_s=0.3) as hub:
+        with pytest.raises(TargetAway, match="does not answer"):
+            hub.put_all([delivery(1)])
+        server.silent = False
+
+
+@pytest.mark.parametrize("where", ["folder", "server"])
+def test_what_somebody_changed_in_a_repository_is_seen_and_repaired(where, request, tmp_path):
+    if where == "folder":
+        receiver = InFolder(tmp_path / "hub")
+        target = partial(opened_folder, receiver.folder)
+    else:
+        receiver = request.getfixturevalue("server")
+        target = partial(pushing, receiver)
+    wanted, name = delivery(1), "000000001.png"
+    line = b'{"file_name": "data/0199c0de/000000001.png", "label": "dog"}\n'
+    for end, content, found in (
+        (f"data/0199c0de/{name}", b"defaced", Presence.ALTERED),
+        (f"data/0199c0de/{name}", None, Presence.MISSING),
+        (f"{name}.json", None, Presence.ALTERED),
+        ("metadata.jsonl", line, Presence.ALTERED),
+    ):
+        with target() as hub:
+            assert hub.put_all([wanted]) == [hub.locate(wanted.item)]
+            hub.finish()
+        receiver.change(end, content)
+        with target() as hub:
+            assert hub.compare(wanted) is found
+            hub.put_all([wanted])
+            hub.finish()
+        with target() as hub:
+            assert hub.compare(wanted) is Presence.UNCHANGED
+
+
+def test_no_folder_has_more_files_than_the_hub_takes(tmp_path):
+    hub = opened_folder(tmp_path)
+    numbers = (7, PER_FOLDER - 1, PER_FOLDER, 3 * PER_FOLDER + 1)
+    places = hub.put_all([delivery(each) for each in numbers])
+    assert [each.removeprefix("data/0199c0de/") for each in places] == [
+        *("000000007.png", "000004999.png"),
+        *("00001/000005000.png", "00003/000015001.png"),
+    ]
+    hub.finish()
+    assert sorted(hub.list()) == sorted(places)
+    lines = (tmp_path / "metadata.jsonl").read_text().splitlines()
+    assert {json.loads(line)["file_name"] for line in lines} == set(places)
+
+
+def test_a_licence_that_would_break_the_card_is_refused():
+    with pytest.raises(Refused, match=r"as in cc-by-4\.0"):
+        Hub.parse({"address": "hf://ann/cats", "license": "mine\nlicense: other"})
+
+
+def test_lines_of_the_metadata_may_hold_any_character(tmp_path):
+    odd = delivery(1)
+    odd = Delivery(odd.item, odd.data, odd.record | {"prompt": "a\u2028b\x85c\x1cd"})
+    with opened_folder(tmp_path) as hub:
+        hub.put_all([odd])
+        hub.finish()
+    with opened_folder(tmp_path) as hub:
+        assert hub.compare(odd) is Presence.UNCHANGED

@@ -21,10 +21,10 @@ from tests.receivers import (
     WebdavServer,
     running,
 )
-from worker.publishing import KINDS, find_kind, open_target
+from worker.publishing import KINDS, find_kind, open_target, webhook
 from worker.publishing.access import public_files
 from worker.publishing.access.secrets import SecretMissing, parse_places
-from worker.publishing.base import Item, ItemRefused, TargetAway
+from worker.publishing.base import Delivery, Item, ItemRefused, Presence, TargetAway
 
 SLOW = pytest.mark.slow
 RECORD = {"model": "digits:1", "index": 7, "prompt": "Grüße"}
@@ -99,6 +99,23 @@ def test_an_item_of_the_same_key_is_replaced_whole(receiver):
         assert target.fetch(place) == b"second"
 
 
+def test_what_somebody_altered_or_deleted_is_seen_and_repaired(receiver):
+    data, name = b"\x89PNG" + bytes(300), "000000007.png"
+    delivery = Delivery(item(data), data, RECORD)
+    with opened(receiver) as target:
+        assert target.compare(delivery) is Presence.MISSING
+        for end, content, found in (
+            (name, b"defaced", Presence.ALTERED),
+            (f"{name}.json", b"{}", Presence.ALTERED),
+            (f"{name}.json", None, Presence.ALTERED),
+            (name, None, Presence.MISSING),
+        ):
+            target.put(delivery.item, data, RECORD)
+            assert target.compare(delivery) is Presence.UNCHANGED
+            receiver.change(end, content)
+            assert target.compare(delivery) is found
+
+
 class Killed(BaseException):
     """The end of a worker, which cleans nothing up."""
 
@@ -107,11 +124,6 @@ UPLOADS = {  # what comes after the upload of a file, before it has its name
     "webdav": "webdav4.client.Client.move",
     "sftp": "worker.publishing.sftp._replace",
     "folder": "worker.publishing.access.public_files.durable_rename",
-}
-WRITES = {  # the writing of a file, of an item or a record
-    "webdav": lambda target, name: target._write(name, b"half"),
-    "sftp": lambda target, name: target._run(target._write(name, b"half")),
-    "folder": lambda target, name: public_files.write(target.root, name, b"half"),
 }
 
 
@@ -129,7 +141,7 @@ def test_what_a_worker_that_was_killed_left_goes_with_its_item(kind, tmp_path, m
             patched.setattr("pathlib.Path.unlink", kill)
             for name in (place, f"{place}.json"):
                 with pytest.raises(Killed):
-                    WRITES[kind](target, name)
+                    target._write(name, b"half", "text/plain")
         assert {each.read_bytes() for each in set(receiver.files()) - before} == {b"half"}
         target.take_down(place)
         assert len(receiver.files()) == 2
@@ -146,6 +158,22 @@ def test_an_unfinished_file_is_private_and_is_removed_in_the_end(tmp_path):
             os.utime(folder / name, (time.time() - age_s,) * 2)
         target.finish()
         assert [each.name for each in folder.iterdir()] == ["new"]
+
+
+def test_a_folder_that_another_worker_removes_meanwhile_is_made_again(tmp_path, monkeypatch):
+    """Two versions of one model are below one folder, which goes with the last file in it."""
+    root, rename = tmp_path, public_files.durable_rename
+    public_files.write(root, "models/digits/1/file", b"one")
+
+    def remove_first(temporary, path):
+        monkeypatch.setattr(public_files, "durable_rename", rename)
+        path.parent.rmdir()  # as it was before the other worker saw that it is empty
+        public_files.remove(root, "models/digits/1/file")
+        rename(temporary, path)
+
+    monkeypatch.setattr(public_files, "durable_rename", remove_first)
+    public_files.write(root, "models/digits/2/file", b"two")
+    assert [name for name, _ in public_files.versions(root)] == ["models/digits/2/file"]
 
 
 @pytest.mark.parametrize("kind", [pytest.param("webdav", marks=SLOW), "sftp", "folder"])
@@ -213,6 +241,21 @@ def test_a_receiver_s_answers_decide_about_the_item_or_the_target(hook):
             target.put(item(b"one"), b"one", RECORD)
 
 
+def test_of_an_answer_without_an_end_the_beginning_is_read(hook, monkeypatch):
+    hook.answer = lambda _: (200, {}, b" " * (4 << 20))
+    read, lengths = webhook.Webhook._beginning, []
+
+    def noted(*given):
+        found = read(*given)
+        lengths.append(len(found))
+        return found
+
+    monkeypatch.setattr(webhook.Webhook, "_beginning", noted)
+    with opened(hook) as target:
+        target.put(item(b"one"), b"one", RECORD)
+    assert lengths == [webhook.MAX_ANSWER]
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -259,7 +302,10 @@ def test_a_wrong_password_is_told_without_it(tmp_path, monkeypatch, caplog):
 
 
 WRONG = {
-    "webdav": ["http://example.org/in", "https://ann:canary@h/", "ftp://h/", "https://h/?canary=1"],
+    "webdav": [
+        *("http://example.org/in", "https://ann:canary@h/", "ftp://h/", "https://h/?canary=1"),
+        *("https://h/canary%2541", "https://h/canary%3Fx"),
+    ],
     "webhook": ["http://10.0.0.1/in", "https://canary@h/", "canary"],
     "sftp": ["sftp://ann:canary@h/in", "ssh://h/in", "sftp:///in"],
     "s3": [

@@ -3,8 +3,10 @@
 import pytest
 
 from db.past_jobs import PastGeneration, PastTraining
+from worker.families import families, find_family
 from worker.services.estimates import (
     Budget,
+    advice_on,
     describe_stages,
     misjudged_generations,
     misjudged_trainings,
@@ -80,14 +82,32 @@ def test_steps_take_as_long_as_they_took() -> None:
     assert expect([], max_steps=500).seconds == 180
 
 
-def test_a_budget_below_an_epoch_is_warned_of() -> None:
+def test_a_budget_that_is_too_short_is_warned_of() -> None:
+    gan = find_family("gan")
     found = expect([trained()], max_seconds=1)
     assert found.epochs == pytest.approx(0.5)
-    assert found.advice is not None
-    assert found.advice.startswith("the budget holds about 0.5 epochs")
-    assert found.advice.endswith("An epoch takes about 2 s of training here")
-    assert expect([trained()], max_seconds=3).advice is None
-    assert expect([trained(tuned=True)], max_seconds=1, tuned=True).advice is None
+    assert advice_on(gan, found) == (
+        "the budget holds about 100 steps, 0.5 epochs; gan needs about 200 steps and an epoch at "
+        "least: expect rough samples, or noise. An epoch takes about 2 s of training here"
+    )
+    assert advice_on(gan, expect([trained()], max_seconds=3)) is None
+    assert advice_on(gan, expect([], max_seconds=1)) is None  # nothing is known
+    assert advice_on(gan, expect([], max_steps=200)) is None
+    assert advice_on(gan, expect([], max_steps=3)) == (
+        "the budget holds about 3 steps; gan needs about 200 steps and an epoch at least: "
+        "expect rough samples, or noise"
+    )
+
+
+@pytest.mark.parametrize("name", families())
+def test_a_training_is_short_by_one_rule_for_every_family(name) -> None:
+    family = find_family(name)
+    few = family.few_steps
+    assert family.is_short(few - 1, epochs=100)
+    assert not family.is_short(few, epochs=1)
+    assert not family.is_short(few, epochs=None)
+    assert family.is_short(few, epochs=0.9)
+    assert not family.is_short(10 * few, epochs=0.1)  # of very large data
 
 
 def test_a_dataset_that_has_grown_has_longer_epochs() -> None:

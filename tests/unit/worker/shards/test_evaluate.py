@@ -1,6 +1,7 @@
 """Evaluate jobs: one row a version and protocol, one judge a dataset version, equal bytes."""
 
 import json
+import shutil
 from functools import partial
 
 import pytest
@@ -11,11 +12,13 @@ from db import artifacts, datasets, evaluations, jobs, models
 from db.errors import NotFound, Refused
 from db.tables import Evaluation, Judge
 from scheduler.submission.enqueue import enqueue
+from tests.families.image_models import save_image_model
 from tests.families.kit import image_dataset
 from worker.data import versions
 from worker.data.versions import summary
 from worker.evaluation import judge, usefulness
 from worker.files import canonical_json, digest_of
+from worker.networks.image_model import read_image_model
 from worker.services import Services
 from worker.services.finalize import finalize, settle
 from worker.settings import Settings
@@ -71,7 +74,7 @@ def ask(services, **spec):
 
 def evaluate(services, **given):
     spec = {"kind": "evaluate", "model": "toy", "dataset": "shapes", "split": "validation"}
-    job_id = ask(services, **spec, **given)
+    job_id = ask(services, **(spec | given))
     assert run(services, job_id) == "succeeded", state(services, job_id)
     return job_id
 
@@ -144,8 +147,6 @@ def test_the_version_to_compare_with_is_measured_in_the_same_job(services):
 
 @pytest.mark.slow
 def test_two_homes_give_equal_items(services, tmp_path, sqlite_template):
-    import shutil
-
     shutil.copy(sqlite_template, tmp_path / "other.db")
     others = home(tmp_path / "other", f"sqlite:///{tmp_path / 'other.db'}")
     other = next(others)
@@ -195,6 +196,53 @@ def test_what_evaluations_rest_on_is_no_garbage(services):
         used = artifacts.referenced_keys(session, job_id)
     [found], [found_judge] = rows(services, Evaluation), rows(services, Judge)
     assert {found.items_key, found_judge.key} <= used
+
+
+def judged_by(services, folder):
+    """Evaluate the version by a small image model; return how the judge was named."""
+    save_image_model(folder)
+    named = {"folder": str(folder), "sha256": read_image_model(folder).sha256}
+    evaluate(services, count=20, judge=named)
+    return named
+
+
+def test_an_image_model_that_the_user_brings_judges_in_place_of_the_own_one(services, tmp_path):
+    named = judged_by(services, tmp_path / "tiny vit")
+    [found], [kept] = rows(services, Evaluation), rows(services, Judge)
+    assert kept.recipe == f"tiny-vit-{named['sha256'][:12]}"
+    assert found.protocol["judge"] == f"{kept.recipe}:{kept.sha256}"
+    assert kept.metrics.keys() >= {"accuracy", "kept"}
+    assert found.numbers["kid"]["n"] == 20
+    with services.database.read() as session:  # orders go on using the dataset's own
+        assert evaluations.own_judge(session, found.dataset_version_id) is None
+
+
+@pytest.mark.slow
+def test_the_champion_is_measured_by_the_same_image_model_though_its_folder_is_gone(
+    services, tmp_path
+):
+    shutil.rmtree(judged_by(services, tmp_path / "m")["folder"])
+    tune = {"kind": "finetune", "model": "toy:1", "dataset": "shapes", "max_steps": 2}
+    assert run(services, ask(services, **tune)) == "succeeded"
+    assert run(services, ask(services, kind="promote", model="toy:2", force=True)) == "succeeded"
+    run(services, ask(services, kind="promote", model="toy:1"))
+    first, second = rows(services, Evaluation)
+    assert first.version_id != second.version_id
+    assert first.protocol == second.protocol
+
+
+def test_a_judge_that_is_not_there_or_another_one_is_told(services, tmp_path):
+    spec = {"kind": "evaluate", "model": "toy", "dataset": "shapes", "split": "validation"}
+    lost = ask(services, **spec, judge=str(tmp_path / "lost"))
+    run(services, lost)
+    with services.database.read() as session:
+        [shard] = jobs.shards_of(session, lost)
+        assert shard.status == "queued"  # another worker's machine may have it
+        assert "this worker's machine has no" in shard.last_error
+    folder = save_image_model(tmp_path / "m")
+    changed = ask(services, **spec, judge={"folder": str(folder), "sha256": "0" * 64})
+    assert run(services, changed) == "failed"
+    assert "is not the folder that it was when the job was submitted" in state(services, changed)[1]
 
 
 def test_a_cancelled_evaluation_records_nothing(services):

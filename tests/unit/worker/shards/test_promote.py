@@ -9,6 +9,7 @@ import torch
 
 from db import artifacts, evaluations, jobs, models, promotions, shards
 from db.promotions import Reason
+from db.tables import Job
 from scheduler.datasets.add import add_dataset as add_text
 from scheduler.submission.enqueue import enqueue
 from tests.evaluations import add_dataset, add_evaluation, add_version, images
@@ -124,12 +125,24 @@ def test_the_better_version_becomes_champion_with_the_jobs_success(services, set
     assert report(services, job_id) == entry.verdict
 
 
+@pytest.mark.parametrize("number", [2, 3])
+def test_the_history_names_who_enqueued_the_job_and_not_the_workers_user(
+    services, settings, number
+):
+    job_id = ask(services, number)
+    with services.database.write() as session:
+        session.get(Job, job_id).owner = "ann@mill"
+    run(settings, job_id)
+    *_, entry = state(services, job_id)
+    assert (entry.job_id, entry.who) == (job_id, "ann@mill")
+
+
 def test_a_refusal_fails_the_job_at_once_with_the_numbers_and_is_in_the_history(services, settings):
     job_id = ask(services, 3)
     run(settings, job_id)
     job, champion, outcomes, entry = state(services, job_id)
     assert (job.status, champion) == ("failed", 1)
-    assert "digits:3 does not become the champion: fid went from" in job.error
+    assert "digits:3 does not become the champion: kid went from" in job.error
     assert outcomes == ["set", "refused"]
     assert (entry.job_id, entry.verdict["promoted"]) == (job_id, False)
     assert report(services, job_id) == entry.verdict

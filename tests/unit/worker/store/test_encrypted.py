@@ -1,5 +1,6 @@
 """What lies in an encrypted store says nothing, and whatever is changed there is found."""
 
+import hashlib
 import io
 import tracemalloc
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from worker.files import digest_of
 from worker.keys.master import CommandMaster, FileMaster
 from worker.store import open_store
 from worker.store import s3 as stores
-from worker.store.base import SENTINEL, STORE_KEY, Blob
+from worker.store.base import SENTINEL, STORE_KEY
 from worker.store.data_key import DataKey
 from worker.store.encrypted import EncryptedStore
 from worker.store.folder import FolderStore
@@ -26,6 +27,7 @@ from worker.store.sealing import (
     TAG,
     SealedFile,
     Secrets,
+    measure,
     opened_size,
     sealed_size,
 )
@@ -263,15 +265,31 @@ def test_an_object_of_another_store_says_so(store, folder, tmp_path):
         read(store, KEY)
 
 
-def test_a_file_that_changes_while_it_is_stored_is_refused(tmp_path):
-    (tmp_path / "file").write_bytes(LONG)
-    blob = Blob("a", digest_of(tmp_path / "file"), len(LONG))
-    secrets = Secrets(bytes(32))
-    header = secrets.header(blob.key, blob.sha256)
+def test_a_file_that_changes_while_it_is_stored_is_refused():
+    found, secrets = measure(io.BytesIO(LONG)), Secrets(bytes(32))
+    assert (found.sha256, found.size) == (hashlib.sha256(LONG).hexdigest(), len(LONG))
+    header = secrets.header("a", found.sha256)
     for other in (LONG[:-1] + b"x", LONG[:-1], LONG[:CHUNK]):
-        (tmp_path / "file").write_bytes(other)
-        with (tmp_path / "file").open("rb") as file, pytest.raises(DigestMismatch, match="changed"):
-            SealedFile(file, blob, header, secrets.chunks("a", header)).readall()
+        sealed = SealedFile(io.BytesIO(other), found, header, secrets.chunks("a", header))
+        with pytest.raises(DigestMismatch, match="changed"):
+            sealed.readall()
+
+
+def test_nothing_is_encrypted_that_has_changed_when_a_store_reads_it_again():
+    found, secrets = measure(io.BytesIO(LONG)), Secrets(bytes(32))
+    header, file = secrets.header("a", found.sha256), io.BytesIO(LONG)
+    sealed = SealedFile(file, found, header, secrets.chunks("a", header))
+    whole = sealed.readall()
+    sealed.seek(0)
+    assert sealed.readall() == whole
+    for at in (0, CHUNK, len(LONG) - 1):  # one nonce would meet two contents
+        file.seek(at)
+        file.write(bytes([LONG[at] ^ 1]))
+        sealed.seek(0)
+        with pytest.raises(DigestMismatch, match="changed"):
+            sealed.readall()
+        file.seek(at)
+        file.write(LONG[at : at + 1])
 
 
 def test_what_is_not_encrypted_is_left_out_of_lists(store, folder):

@@ -76,6 +76,18 @@ def test_small_objects_that_are_flushed_together_are_all_there(store):
         assert file.read() == bytes([7])
 
 
+@pytest.mark.parametrize("store", ["folder", "s3"], indirect=True)
+def test_a_version_tells_an_object_from_one_that_is_written_later(store):
+    for key in ("pages/a.html", "pages/b/c.html"):
+        store.replace_public(key, b"one", media_type="text/html")
+    before = dict(store.versions("pages"))
+    assert before == dict(store.versions("pages"))
+    store.replace_public("pages/b/c.html", b"two", media_type="text/html")
+    after = dict(store.versions("pages"))
+    assert before.keys() == after.keys() == {"pages/a.html", "pages/b/c.html"}
+    assert [key for key in after if after[key] != before[key]] == ["pages/b/c.html"]
+
+
 def test_the_same_bytes_again_are_one_object(store, file):
     assert store.put("a", file) == store.put("a", file) == store.put_bytes("a", DATA)
     assert list(store.keys("a")) == [f"a/{sha256(DATA)}"]

@@ -4,11 +4,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from worker.marks.watermarks.dither import agreement
 from worker.marks.watermarks.pictures import (
     ORDERS,
+    STEP,
     TILES,
+    _all_places,
+    _dither,
+    _tiled,
     detect,
     detect_cropped,
+    detect_unchanged,
     embed,
     luminance,
     waves,
@@ -74,6 +80,13 @@ def test_a_picture_is_marked_alike_in_any_batch():
     assert (embed(plain[::-1], SECRET)[::-1] == together).all()
 
 
+def test_what_passes_the_quick_test_passes_the_whole_one():
+    for pictures in (landscapes(8), embed(landscapes(8), SECRET), landscapes(3) // 200 * 255):
+        numbers = np.stack([*map(brightness, pictures)])
+        for one, quick in zip(numbers, detect_unchanged(numbers, SECRET), strict=True):
+            assert detect(one, SECRET).p_value <= quick.p_value * (1 + 1e-6)
+
+
 @pytest.mark.parametrize("side", [64, 96])
 def test_the_mark_survives_jpeg_resizing_and_noise(side):
     rng = np.random.default_rng(0)
@@ -107,14 +120,37 @@ def test_flat_pictures_carry_the_mark(level):
     assert psnr(marked, np.float64(level)) > 34
 
 
-def test_a_cut_tile_does_not_count():
-    found = waves(58, 64, 3)
-    assert found.whole.tolist() == [False, *[True] * 6, False]
-    assert waves(64).whole.all()
+@pytest.mark.parametrize(("side", "pace", "shape"), [(64, 1, (58, 60)), (1024, 2, (820, 1000))])
+def test_at_each_place_of_a_crop_the_tiles_that_are_whole_agree_as_in_the_whole_picture(
+    side, pace, shape
+):
+    picture, dither = np.random.default_rng(0).uniform(0, 255, (side, side)), _dither(SECRET)
+    down, across = (_tiled(size, side, pace) for size in shape)
+    y, x = (side - size - 2 for size in shape)
+    crop = picture[y : y + shape[0], x : x + shape[1]]
+    placed = _all_places(crop, down, across, dither)
+    whole = np.full((side, side), np.nan)
+    whole[y : y + shape[0], x : x + shape[1]] = crop
+    rows = waves(side)
+    found = np.stack([_of_tile(rows, whole, at) for at in range(TILES**2)])
+    inside = ~np.isnan(found[:, 0])
+    wanted = dither.transpose(0, 2, 1, 3).reshape(TILES**2, -1)[:, 1:]
+    agreed = agreement(found[:, 1:], wanted, STEP)[inside]
+    at = (y // pace) * across.places + x // pace
+    assert placed.counts[at] == agreed.size > 0
+    assert placed.sums[at] == pytest.approx(agreed.sum(), abs=1e-2)
+
+
+def _of_tile(rows, picture, at):
+    """The coefficients of one tile; NaN if any of it was cut."""
+    size = len(picture) // TILES
+    y, x = (slice(each * size, (each + 1) * size) for each in divmod(at, TILES))
+    down, across = (rows[each.start // size * ORDERS :][:ORDERS, each] for each in (y, x))
+    return (down @ picture[y, x] @ across.T).ravel()
 
 
 def test_each_wave_answers_to_itself_alone():
-    rows = waves(64).rows.reshape(TILES, ORDERS, 64)
+    rows = waves(64).reshape(TILES, ORDERS, 64)
     at = (np.arange(8) + 0.5) / 8
     for order in range(ORDERS):
         wave = np.zeros(64)

@@ -1,21 +1,23 @@
-"""Withdrawing items: what holds them is barred, and what was made from it is named."""
+"""Withdrawing items: what holds them is barred, and what was or would be made from it is named."""
 
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from sqlalchemy.orm import Session
 
 from db import datasets
 from db.errors import NotFound, Refused
 from db.tables import DatasetVersion
 from scheduler.datasets.content import content_of
 from scheduler.datasets.update import recipe_of
+from scheduler.removal.schedules import Affected, affected_by, pause_trainings
 from worker.data.dataset import LocalDataset
 from worker.data.split import hash_of
 from worker.ingest.ingest import ingest
@@ -28,11 +30,15 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Withdrawn:
-    """The items' digests, the versions that hold any, and those that could not be looked at."""
+    """The items' digests, the versions that hold any, and those that could not be looked at.
+
+    Also the schedules that use such a version, or a model that learnt from one.
+    """
 
     digests: list[str]
     versions: list[DatasetVersion]
     unread: list[DatasetVersion]
+    schedules: list[Affected]
 
 
 def withdraw(
@@ -46,8 +52,9 @@ def withdraw(
 ) -> Withdrawn:
     """Bar items of a dataset, given by digest or as files, and every version that holds one.
 
-    With `dry_run`, only find them. What was withdrawn before is found again. Raises `NotFound` if
-    no version holds an item, and `Refused` if unfinished jobs use a version.
+    Schedules that would train on such a version, or on a model that did, are paused. With
+    `dry_run`, only find them all. What was withdrawn before is found again. Raises `NotFound` if no
+    version holds an item, and `Refused` if unfinished jobs use a version.
     """
     with services.database.read() as session:
         dataset, newest = datasets.resolve_hidden(session, name)
@@ -56,40 +63,52 @@ def withdraw(
     with services.database.read() as session:
         known = datasets.withdrawn(session, dataset)
         hidden = datasets.withdrawn_versions(session, dataset, digests)
-    holding, unread, seen = _look(services, versions, digests, hidden)
-    if missing := {each for each in digests if int(each, 16) not in known} - seen:
+    found = _look_into(services, versions, {int(each, 16) for each in digests}, hidden)
+    missing = [each for each in digests if int(each, 16) not in known | found.digests]
+    if missing:
         some = ", ".join(sorted(missing)[:SHOWN])
         raise NotFound(
             f"no version of dataset {name!r} holds {some}",
             remedy="digests are listed by `genmill dataset diff --json`; a file must have the "
             "content that was added",
         )
+
+    def work(session: Session) -> None:
+        named = {"digests": digests, "versions": [each.id for each in found.holding]}
+        datasets.withdraw(session, dataset=dataset, who=who, reason=reason, **named)
+        pause_trainings(session, found.holding, who)
+
     if not dry_run:
-        record = partial(datasets.withdraw, dataset=dataset, who=who, reason=reason)
-        versions_held = [each.id for each in holding]
-        services.database.transact(partial(record, digests=digests, versions=versions_held))
-    return Withdrawn(digests, holding, unread)
+        services.database.transact(work)
+    with services.database.read() as session:
+        affected = affected_by(session, found.holding)
+    return Withdrawn(digests, found.holding, found.unread, affected)
 
 
-def _look(
-    services: Services, versions: Sequence[DatasetVersion], digests: Sequence[str], hidden: set[int]
-) -> tuple[list[DatasetVersion], list[DatasetVersion], set[str]]:
-    """The versions that hold any of the digests, those whose content is gone, and the digests seen.
+class _Found(NamedTuple):
+    digests: set[int]  # of the wanted items that any version holds
+    holding: list[DatasetVersion]
+    unread: list[DatasetVersion]
 
-    One whose content is gone holds them if its number is among those `hidden` by them before.
-    """
-    holding, unread, seen = list[DatasetVersion](), list[DatasetVersion](), set[str]()
+
+def _look_into(
+    services: Services,
+    versions: Sequence[DatasetVersion],
+    wanted: set[int],
+    hidden: Collection[int],
+) -> _Found:
+    """Which versions hold wanted items; `hidden` are numbers of those that are known to."""
+    found = _Found(set(), [], [])
     for version in versions:
         try:
-            own = _content_digests(content_of(services, version))
+            own = wanted & _content_digests(content_of(services, version))
         except NotFound:  # its objects were collected after it had been removed
-            (holding if version.number in hidden else unread).append(version)
+            (found.holding if version.number in hidden else found.unread).append(version)
             continue
-        found = {each for each in digests if int(each, 16) in own}
-        seen |= found
-        if found:
-            holding.append(version)
-    return holding, unread, seen
+        found.digests.update(own)
+        if own:
+            found.holding.append(version)
+    return found
 
 
 def _digests_of(services: Services, newest: DatasetVersion, items: Sequence[str]) -> list[str]:

@@ -1,0 +1,87 @@
+"""Lists from a record with damaged rows: what can be read of it, and which rows cannot."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeVar
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from db.errors import BadRecord, GenmillError, Unreachable
+
+T = TypeVar("T")
+Make = Callable[[Sequence[Any]], list[T]]
+
+
+class Unreadable(NamedTuple):
+    """A row that cannot be read: what it is called, and why."""
+
+    name: str
+    error: GenmillError
+
+
+def read_each(
+    session: Session,
+    statement: Select[*tuple[Any, ...]],
+    make: Make[T],
+    *,
+    called: InstrumentedAttribute[str] | None = None,
+) -> tuple[list[T], list[Unreadable]]:
+    """What `make` makes of the rows of a statement, and the rows of which it cannot be made.
+
+    The statement selects an entity with an `id`, alone or before others. `make` gets rows in the
+    order of the statement, and may read what belongs to them. Where a row or what belongs to it is
+    damaged, it is found by halving. `called` is the column with its name, by default its id. Raises
+    `Unreachable`.
+    """
+    try:
+        return make(session.execute(statement).all()), []
+    except Unreachable:
+        raise
+    except GenmillError:
+        key = statement.column_descriptions[0]["entity"].id
+    ids = session.scalars(statement.with_only_columns(key)).all()
+    found, bad = _read_some(session, statement, make, key, ids)
+    named = ((_name(session, called or key, key == row_id) or row_id, why) for row_id, why in bad)
+    return found, [Unreadable(*each) for each in named]
+
+
+def _read_some(
+    session: Session,
+    statement: Select[*tuple[Any, ...]],
+    make: Make[T],
+    key: InstrumentedAttribute[str],
+    ids: Sequence[str],
+) -> tuple[list[T], list[tuple[str, GenmillError]]]:
+    if not ids:
+        return [], []
+    try:
+        rows = session.execute(statement.where(key.in_(ids))).all()
+        if not rows:
+            raise BadRecord("its id is none", remedy="restore a backup")
+        return make(rows), []
+    except Unreachable:
+        raise
+    except GenmillError as error:
+        if len(ids) == 1:
+            return [], [(ids[0], error)]
+    middle = len(ids) // 2
+    halves = (ids[:middle], ids[middle:])
+    first, second = (_read_some(session, statement, make, key, some) for some in halves)
+    return first[0] + second[0], first[1] + second[1]
+
+
+def _name(session: Session, called: InstrumentedAttribute[str], condition: Any) -> str | None:
+    with suppress(BadRecord):
+        return session.scalar(select(called).where(condition))
+    return None
+
+
+def refuse_unreadable(noun: str, rows: Sequence[Unreadable]) -> None:
+    """Raise `BadRecord` that names the rows that could not be read, if there are any."""
+    if not rows:
+        return
+    told = [f"{noun} {each.name}: {each.error.message}" for each in rows]
+    if len(told) > 1:
+        told = [f"{len(told):,} rows cannot be read:", *told]
+    raise BadRecord("\n  ".join(told), remedy=rows[0].error.remedy)

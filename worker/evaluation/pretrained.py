@@ -1,0 +1,269 @@
+"""Judges on image models of the library transformers, such as CLIP, DINOv2, ViT or ResNet.
+
+The model's pooled features are reduced to their `FEATURES` leading principal components over the
+training items: of the thousands that such a model has, a few samples say little. Classes are named
+by a linear classifier on these. The judge's file holds all of it, the model's weights too.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoConfig, AutoModel
+from transformers.utils import logging
+
+from db.errors import BadInput, GenmillError, raise_outage
+from worker.engine.device import deterministic
+from worker.engine.tensors import write_tensors
+from worker.evaluation.judge import FEATURES, Judge, Labels, Pixels, Tick, look, one_thread
+from worker.networks.image_model import ImageModel
+
+ROWS = 32  # of a forward pass
+SIDE = 224  # pixels, where neither the preprocessor nor the configuration says
+GREY = [0.5, 0.5, 0.5]  # mean and deviation of colours, where nothing says
+STEPS, LR = 300, 0.05  # of the classifier's training
+POOLER = "pooler."  # of a checkpoint that was trained without one: then the mean of the last layer
+
+Form = Mapping[str, Any]
+
+logging.set_verbosity_error()
+logging.disable_progress_bar()
+
+
+class PretrainedJudge(Judge):
+    """An image model, the principal components of its features, and a linear classifier."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, form: Form, model: nn.Module) -> None:
+        """`form` says how the model is built and its pictures are prepared."""
+        super().__init__(form["width"], form["classes"], rows=ROWS)
+        self.form, self.model, self.side = form, model, int(form["side"])
+        self.register_buffer("mean", torch.tensor(form["mean"]).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer(
+            "deviation", torch.tensor(form["deviation"]).view(1, 3, 1, 1), persistent=False
+        )
+        self.embed = nn.Linear(form["features"], form["width"])
+        self.head = nn.Linear(form["width"], form["classes"]) if form["classes"] else None
+
+    def pooled(self, pictures: Tensor) -> Tensor:
+        """The model's own features (B, D) of pictures in [-1, 1]."""
+        coloured = pictures.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else pictures
+        size = (self.side, self.side)
+        scaled = functional.interpolate(coloured, size, mode="bicubic", antialias=True)
+        return _pool(self.model, (scaled.clamp(-1, 1) / 2 + 0.5 - self.mean) / self.deviation)
+
+    def features(self, pictures: Tensor) -> Tensor:
+        """See `Judge.features`."""
+        return cast(Tensor, self.embed(self.pooled(pictures)))
+
+    def judge(self, features: Tensor) -> Tensor:
+        """See `Judge.judge`."""
+        return features if self.head is None else cast(Tensor, self.head(features / self.scale))
+
+
+def fit(
+    source: ImageModel,
+    pixels: Pixels,
+    labels: Labels | None,
+    *,
+    classes: int,
+    device: torch.device,
+    tick: Tick,
+) -> tuple[PretrainedJudge, float]:
+    """A judge of pictures, and the share of the variance of the model's features that it keeps.
+
+    `labels` are None without `classes`. Raises `BadInput` where the folder holds no image model.
+    """
+    deterministic()
+    model, form = _read(source)
+    plain = _Whole(form, model).to(device).eval()
+    found = look(plain, pixels, tick).features.astype(np.float64)
+    centre, axes, kept = _components(found)
+    form |= {"width": axes.shape[1], "classes": classes}
+    network = PretrainedJudge(form, model).eval()
+    with torch.no_grad():
+        network.embed.weight.copy_(torch.from_numpy(axes.T))
+        network.embed.bias.copy_(torch.from_numpy(-centre @ axes))
+        network.scale.fill_(math.sqrt(float(((found - centre) @ axes).var(axis=0).mean())) or 1.0)
+    if labels is not None and network.head is not None:
+        inputs = (found - centre) @ axes / float(network.scale)
+        with one_thread():
+            _train_head(network.head, inputs, labels)
+    return network.to(device), kept
+
+
+def save(network: PretrainedJudge, path: Path) -> None:
+    """Write a judge's weights and its form; equal judges give equal bytes."""
+    write_tensors(path, network.state_dict(), about={"form": dict(network.form)})
+
+
+def of_form(form: Form) -> PretrainedJudge:
+    """A judge of this form, with weights still to be loaded. Raises as the library does."""
+    config = dict(form["config"])
+    model = AutoModel.from_config(AutoConfig.for_model(config.pop("model_type"), **config)).float()
+    return PretrainedJudge(form, _without_pooler(model) if form["poolerless"] else model)
+
+
+class _Whole(PretrainedJudge):
+    """Finds all of the model's own features."""
+
+    def __init__(self, form: Form, model: nn.Module) -> None:
+        super().__init__({**form, "width": 1, "classes": 0}, model)
+        self.width = form["features"]
+
+    def features(self, pictures: Tensor) -> Tensor:
+        """See `Judge.features`."""
+        return self.pooled(pictures)
+
+
+def _read(source: ImageModel) -> tuple[nn.Module, dict[str, Any]]:
+    """The model of a folder, whole, and the form of judges on it but for `width` and `classes`."""
+    _refuse_larger(source)
+    with _reading(source):
+        model, report = AutoModel.from_pretrained(
+            source.folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+        lacking = sorted(report["missing_keys"])
+        poolerless = bool(lacking) and all(name.startswith(POOLER) for name in lacking)
+        if lacking and not poolerless:
+            raise BadInput(
+                f"{source.folder} holds no whole {type(model).__name__}: "
+                f"{len(lacking)} tensors are missing, such as {lacking[0]}",
+                remedy="download or save it again, weights and config.json together",
+            )
+        if poolerless:
+            model = _without_pooler(model)
+        form = _preparation(source) | {
+            "library": "transformers",
+            "config": model.config.to_dict(),
+            "poolerless": poolerless,
+        }
+        side = form["side"]
+        with torch.inference_mode():
+            form["features"] = _pool(model.eval(), torch.zeros(1, 3, side, side)).shape[1]
+    return model, form
+
+
+def _preparation(source: ImageModel) -> dict[str, Any]:
+    """The size of the model's pictures, and the mean and deviation of their colours."""
+    steps, vision = source.preprocessor, source.config.get("vision_config")
+    sizes = [steps.get("crop_size"), steps.get("size"), source.config.get("image_size")]
+    sizes += [vision.get("image_size")] if isinstance(vision, dict) else []
+    side = next((found for each in sizes if (found := _side(each))), SIDE)
+    normal = steps.get("do_normalize", True)
+    colours = (
+        (steps.get("image_mean"), steps.get("image_std")) if normal else ((0, 0, 0), (1, 1, 1))
+    )
+    mean, deviation = (_of_three(each) or list(GREY) for each in colours)
+    return {"side": side, "mean": mean, "deviation": deviation}
+
+
+def _side(size: object) -> int | None:
+    """The pixels of a side, of a size as preprocessors and configurations write it."""
+    if isinstance(size, Mapping):
+        size = size.get("shortest_edge") or size.get("height")
+    if isinstance(size, list | tuple) and size:
+        size = size[0]
+    fits = isinstance(size, int) and not isinstance(size, bool) and 0 < size <= 4096
+    return cast(int, size) if fits else None
+
+
+def _of_three(values: object) -> list[float] | None:
+    if not isinstance(values, list | tuple) or len(values) != 3:
+        return None
+    return [float(each) for each in values]
+
+
+def _pool(model: Any, pixels: Tensor) -> Tensor:
+    """Features (B, D): the image's embedding, the pooled output, or the last layer's mean."""
+    embeds = getattr(model, "get_image_features", model)  # of a model of images and texts
+    found = embeds(pixel_values=pixels)
+    if isinstance(found, Tensor):
+        return found.flatten(1)
+    if getattr(found, "pooler_output", None) is not None:
+        return cast(Tensor, found.pooler_output.flatten(1))
+    last = found.last_hidden_state  # (B, T, D) or (B, D, H, W)
+    return cast(Tensor, last.mean(dim=1) if last.ndim == 3 else last.mean(dim=(2, 3)))
+
+
+def _components(features: npt.NDArray[np.float64]) -> tuple[Any, Any, float]:
+    """The mean (D,), the leading principal axes (D, width), and their share of the variance."""
+    centre = features.mean(axis=0)
+    centred = features - centre
+    variances, axes = np.linalg.eigh(centred.T @ centred / max(len(features) - 1, 1))
+    leading = axes[:, ::-1][:, :FEATURES]
+    signs = np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(leading.shape[1])])
+    total = float(variances.clip(0).sum())
+    kept = min(float(variances.clip(0)[::-1][:FEATURES].sum()) / total, 1.0) if total else 0.0
+    return centre, leading * np.where(signs == 0, 1, signs), kept
+
+
+def _train_head(head: nn.Linear, inputs: npt.NDArray[np.float64], labels: Labels) -> None:
+    """Fit a linear classifier from zero, by all items in each step."""
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    given, wanted = torch.from_numpy(inputs.astype(np.float32)), torch.from_numpy(labels)
+    optimizer = torch.optim.Adam(head.parameters(), LR)
+    for _ in range(STEPS):
+        optimizer.zero_grad(set_to_none=True)
+        loss = functional.cross_entropy(head(given), wanted)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        optimizer.step()
+
+
+def _without_pooler(model: Any) -> Any:
+    """The model without weights that would be drawn at random."""
+    model.pooler = None
+    return model
+
+
+def _refuse_larger(source: ImageModel) -> None:
+    """Refuse a configuration of many more weights than there are, before memory is taken."""
+    with _reading(source):
+        held = 0
+        for path in source.folder.glob("*.safetensors"):
+            with safe_open(path, framework="numpy") as file:
+                held += sum(math.prod(file.get_slice(each).get_shape()) for each in file.keys())  # noqa: SIM118 - not a dict
+        config = AutoConfig.from_pretrained(
+            source.folder, local_files_only=True, trust_remote_code=False
+        )
+        with torch.device("meta"):
+            model = AutoModel.from_config(config)
+    declared = sum(each.numel() for each in model.parameters())
+    if declared > 2 * held:
+        raise BadInput(
+            f"{source.folder}: config.json describes a {type(model).__name__} of {declared:,} "
+            f"weights, but the files hold {held:,}",
+            remedy="download or save it again, weights and config.json together",
+        )
+
+
+@contextmanager
+def _reading(source: ImageModel) -> Iterator[None]:
+    """Raise `BadInput` in place of whatever transformers raises for what is no image model."""
+    try:
+        yield
+    except GenmillError:
+        raise
+    except Exception as error:
+        raise_outage(error)
+        complaint = " ".join(str(error).split())[:300]
+        raise BadInput(
+            f"transformers cannot use {source.folder} as an image model: {complaint}",
+            remedy="name a folder of an image model, such as CLIP, DINOv2, ViT or ResNet",
+        ) from None
