@@ -117,7 +117,7 @@ def of_form(form: Form) -> PretrainedJudge:
     """A judge of this form, with weights still to be loaded. Raises as the library does."""
     config = dict(form["config"])
     described = AutoConfig.for_model(config.pop("model_type"), **config)
-    model = AutoModel.from_config(described).float()  # type: ignore[no-untyped-call]  # as above
+    model = AutoModel.from_config(described).float()
     return PretrainedJudge(form, _without_pooler(model) if form["poolerless"] else model)
 
 
@@ -250,7 +250,7 @@ def _refuse_larger(source: ImageModel) -> None:
             source.folder, local_files_only=True, trust_remote_code=False
         )
         with torch.device("meta"):
-            model = AutoModel.from_config(config)  # type: ignore[no-untyped-call]  # as above
+            model = AutoModel.from_config(config)
     declared = sum(each.numel() for each in model.parameters())
     if declared > 2 * held:
         raise BadInput(
