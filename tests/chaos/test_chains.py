@@ -38,6 +38,13 @@ class Doomed(Supervised):
         words = [sys.executable, "-m", "scheduler", command]
         super().__init__(words, environment, settings.home / f"worker-{command}.log")
 
+    def kills(self) -> int:
+        """How often it has died; waits for it if it is to die now."""
+        alive = self.process is not None
+        if self.process is not None and self.environment["GENMILL_FAILPOINT"]:
+            alive = self.process.wait(GRACE_S) is None
+        return self.starts - alive
+
     def _start(self, log: BinaryIO):
         self.environment["GENMILL_FAILPOINT"] = self.points.pop(0) if self.points else ""
         return super()._start(log)
@@ -106,11 +113,11 @@ def kill_at_every_point(
             assert time.monotonic() < deadline, deployment.logs()
             violations += auditor.audit()
             time.sleep(STEP_S)
+        kills = worker.kills(), scheduler.kills()
     finally:
         for kept in (worker, scheduler):
             kept.end()
     violations += auditor.audit()
-    # each was killed at every point, and started once more
     assert (worker.points, scheduler.points) == ([], [])
     with deployment.services.database.read() as session:
         counts = (
@@ -119,7 +126,7 @@ def kill_at_every_point(
         )
         return Outcome(
             states(deployment, made[0].id),
-            (worker.starts - 1, scheduler.starts - 1),
+            kills,
             list(session.scalars(select(Promotion.outcome))),
             (next(counts), next(counts)),
             models.resolve(session, "writer@champion")[1].number,
