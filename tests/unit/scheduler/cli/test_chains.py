@@ -6,7 +6,7 @@ import pytest
 
 from db import chains, datasets, evaluations, jobs, models, promotions
 from db.evaluations import NewEvaluation
-from scheduler.submission.arguments import make_paths_absolute, parse_repeated
+from scheduler.schedules.parsing import make_paths_absolute, parse_repeated
 from worker.networks.image_model import read_image_model
 
 CHAIN = "enqueue finetune digits --dataset pictures --evaluate --promote --seed 1"

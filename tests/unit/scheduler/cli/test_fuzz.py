@@ -173,7 +173,10 @@ def edit(database, table, column, value):
             connection.execute(f'UPDATE {table} SET "{column}" = ?', (value,))
         except sqlite3.IntegrityError:  # a key of several rows: of one row then
             one = f"rowid = (SELECT min(rowid) FROM {table})"
-            connection.execute(f'UPDATE OR IGNORE {table} SET "{column}" = ? WHERE {one}', (value,))
+            with suppress(sqlite3.IntegrityError):  # a key that is a number takes no other value
+                connection.execute(
+                    f'UPDATE OR IGNORE {table} SET "{column}" = ? WHERE {one}', (value,)
+                )
 
 
 def answer(genmill, line, queued):

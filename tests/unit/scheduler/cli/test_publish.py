@@ -280,7 +280,7 @@ def test_what_is_made_of_all_items_is_written_by_shards_that_change_some(
 ):
     monkeypatch.setattr("scheduler.submission.sharding.ITEMS_PER_SHARD", 2)
     finish, finished = Folder.finish, []
-    monkeypatch.setattr(Folder, "finish", lambda self: finished.append(finish(self)))
+    monkeypatch.setattr(Folder, "finish", lambda *given: finished.append(finish(*given)))
     words = ("publish", picture_job, "--target", "shelf")
     for missing, times, found in (
         (0, 3, ALL),
