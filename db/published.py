@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, String, case, cast, func, or_, select, tru
 from sqlalchemy.orm import Session
 
 from db import lineage
-from db.publications import ALTERED, MISSING, PUBLISHED, THERE
+from db.publications import ALTERED, MISSING, PUBLISHED, REFUSED, THERE
 from db.session import clock
 from db.states import FINAL
 from db.tables import DatasetVersion, Job, Model, ModelVersion, Publication, Shard, Target
@@ -178,6 +178,15 @@ def counts(
         found[UNCHANGED] = compared
         found[BEFORE] -= compared
     return {name: number for name, number in sorted(found.items()) if number > 0}
+
+
+def not_published(session: Session, by_job_id: str, *, limit: int) -> list[Publication]:
+    """The first items that a publish job could not publish, or not repair; each has its reason."""
+    unrepaired = (Publication.state == PUBLISHED) & Publication.reason.not_in(_AGAIN)
+    wanted = (Publication.by_job_id == by_job_id, (Publication.state == REFUSED) | unrepaired)
+    return list(
+        session.scalars(select(Publication).where(*wanted).order_by(Publication.item).limit(limit))
+    )
 
 
 def _unchanged(session: Session, by_job_id: str) -> int:

@@ -37,17 +37,22 @@ def is_plain(name: object) -> bool:
     return isinstance(name, str) and _PLAIN.fullmatch(name) is not None
 
 
-def inside(folder: Path, name: str) -> Path:
-    """The file or folder `name` in `folder`; every name from the record or a store goes this way.
-
-    Raises `BadInput` for what is no plain name, or is a link there, which could lead elsewhere.
-    """
+def require_plain(name: str) -> str:
+    """`name`, of the record or a store. Raises `BadInput` for what is no plain name."""
     if not is_plain(name):
         raise BadInput(
             f"{str(name)[:120]!r}, which the record or the store gives as a name, is no plain name",
             remedy="it was changed by hand, or by someone else: restore it from a backup",
         )
-    path = folder / name
+    return name
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The file or folder `name` in `folder`; every name from the record or a store goes this way.
+
+    Raises `BadInput` for what is no plain name, or is a link there, which could lead elsewhere.
+    """
+    path = folder / require_plain(name)
     if path.is_symlink():
         raise BadInput(f"{path} is a link, which could lead elsewhere", remedy="remove it")
     return path

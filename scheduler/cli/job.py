@@ -63,6 +63,7 @@ def show(id: str, as_json: bool) -> None:
         return
     shards, transitions = document.pop("shards"), document.pop("transitions")
     chain, marks = document.pop("chain"), document.pop("marks")
+    not_published = document.pop("not_published", ())
     progress = document["progress"]
     warnings = "; ".join(progress.get("warnings", ()))
     told = {"progress": describe_stages(progress), "warnings": warnings}
@@ -71,6 +72,8 @@ def show(id: str, as_json: bool) -> None:
         print_chain(chain, document["id"])
     if marks:
         print_table(marks, MARK_COLUMNS, heading="MARKS")
+    if not_published:
+        print_table(not_published, ("item", "reason"), heading="NOT PUBLISHED")
     print_table(shards, SHARD_COLUMNS, heading="SHARDS")
     print_table(transitions, ("at", "old", "new", "reason"), heading="HISTORY")
 
@@ -82,11 +85,15 @@ def _document(session: "Session", job: "Job") -> "Document":
         chain_documents,
         job_document,
         mark_documents,
+        not_published_documents,
         published_counts,
         shard_document,
     )
 
-    published = {"publications": published_counts(session, job)} if job.kind == "publish" else {}
+    published: Document = {}
+    if job.kind == "publish":
+        published["publications"] = published_counts(session, job)
+        published["not_published"] = not_published_documents(session, job)
     return (
         job_document(job, progress.of(session, [job])[job.id])
         | published

@@ -16,6 +16,8 @@ from scheduler.submission import arguments
 if TYPE_CHECKING:
     from worker.services import Services
 
+NAMED = 5  # items that were not published
+
 
 def _publish(**options: Any) -> None:
     from scheduler.publishing.sources import resolved
@@ -27,16 +29,21 @@ def _publish(**options: Any) -> None:
 
 
 def _tell_counts(services: "Services", job_ids: Sequence[str]) -> None:
-    """Say on stderr what became of the items."""
+    """Say on stderr what became of the items, and why the first ones were not published."""
     from db import jobs
-    from scheduler.output.documents import published_counts
+    from scheduler.output.documents import not_published_documents, published_counts
+    from scheduler.output.render import show
 
-    found = Counter[str]()
+    found, left = Counter[str](), list[Any]()
     with services.database.read() as session:
         for job_id in job_ids:
-            found.update(published_counts(session, jobs.get(session, job_id, kept=True)))
+            job = jobs.get(session, job_id, kept=True)
+            found.update(published_counts(session, job))
+            left += not_published_documents(session, job)
     told = ", ".join(f"{number:,} {state}" for state, number in found.items())
     click.echo(f"items: {told or 'none'}", err=True)
+    for each in left[:NAMED]:
+        click.echo(f"{show(each['item'])}: {show(each['reason'])}", err=True)
 
 
 publish = click.Command(

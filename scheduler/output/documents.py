@@ -38,6 +38,7 @@ from db.tables import (
 )
 
 Document = dict[str, Any]
+REASONS = 20  # items that a document of a publish job names
 BEFORE = "before"  # as in a spec: the job is not known yet
 
 
@@ -298,6 +299,12 @@ def published_counts(session: Session, job: Job) -> Document:
     except NotFound:
         return {}
     return published.counts(session, target.id, by_job_id=job.id, **made)
+
+
+def not_published_documents(session: Session, job: Job) -> list[Document]:
+    """Of a publish job, the first items that it could not publish, or not repair, and why."""
+    found = published.not_published(session, job.id, limit=REASONS)
+    return [{"item": each.item, "reason": each.reason} for each in found]
 
 
 def schedule_document(schedule: Schedule) -> Document:

@@ -6,6 +6,12 @@ by another worker, leaves one item. The methods of a target are called from seve
 What goes wrong is told by the type of the error: `Unreachable` for a target that cannot be used
 now, which is a pause for the whole job; `ItemRefused` for an item that the target does not take,
 which concerns that item alone; `NotFound` for an item that is not there.
+
+Others may put something else in the place of an item's file. Comparing finds it altered (`NoFile`),
+and `put` replaces it. What cannot be replaced without a loss, such as a folder with files in it, or
+lies in the place of a folder above, is left alone, also by `take_down`; `put` raises `Obstructed`,
+which refuses the item. No link below the target's address is followed, as far as a target shows
+them.
 """
 
 import json
@@ -83,12 +89,14 @@ class Presence(Enum):
 def compare_files(wanted: Mapping[str, bytes], read: Callable[[str], bytes]) -> Presence:
     """How an item is there that consists of files, the first of which is its own.
 
-    `read` returns the bytes of one by its name, and raises `NotFound`.
+    `read` returns the bytes of one by its name, and raises `NotFound` and `NoFile`.
     """
     own, unchanged = next(iter(wanted)), True
     for name, data in wanted.items():
         try:
             unchanged &= read(name) == data
+        except NoFile:
+            unchanged = False
         except NotFound:
             if name == own:
                 return Presence.MISSING
@@ -120,6 +128,19 @@ class TargetAway(Unreachable):
     ) -> None:
         super().__init__(message, remedy=remedy)
         self.retry_after_s = retry_after_s
+
+
+class NoFile(NotFound):
+    """Something else lies in the place of a file: a folder, a link, a pipe or a device."""
+
+    cause = Cause.WORK
+    lasting = True
+
+
+class Obstructed(TargetAway):
+    """What lies in the place of a file, or of a folder above it, lets no file be written there."""
+
+    cause = Cause.SERVICE
 
 
 def record_json(record: Record) -> bytes:
@@ -185,7 +206,7 @@ class Target(ABC, Generic[S]):
         """Put an item, in place of one with its key if there is one; its remote id.
 
         When it returns, the item is there whole, or will be once `finish` has returned. When it
-        raises anything but `NotTaken`, some of it may be there.
+        raises anything but `NotTaken`, some of it may be there. `Obstructed` refuses the item.
         """
 
     def put_all(self, deliveries: Sequence[Delivery]) -> Sequence[str | GenmillError]:

@@ -23,6 +23,7 @@ from worker.media import medium_of
 from worker.media.base import Medium
 from worker.publishing import s3
 from worker.publishing.access import addresses, public_files
+from worker.publishing.access.public_store import PublicStore
 from worker.publishing.base import (
     Delivery,
     Item,
@@ -35,7 +36,6 @@ from worker.publishing.base import (
 )
 from worker.publishing.pages import entry as pages
 from worker.store.address import S3Address
-from worker.store.folder import FolderStore
 from worker.store.s3 import S3Store
 
 if TYPE_CHECKING:
@@ -96,11 +96,11 @@ class Gallery(Target[GallerySettings]):
         return super().parse(settings)
 
     @cached_property
-    def store(self) -> FolderStore | S3Store:
+    def store(self) -> PublicStore | S3Store:
         """The folder or bucket."""
         place = self.place(self.settings.address)
         if isinstance(place, Path):
-            return FolderStore(place)
+            return PublicStore(place)
         of_bucket = self.settings.model_dump(include={"address", "timeout_s"})
         return s3.Bucket(TargetSettings(**of_bucket), self._secrets).store
 
@@ -185,13 +185,13 @@ class Gallery(Target[GallerySettings]):
         """See `Target.finish`."""
         with self._errors():
             self.site.refresh()
-        if isinstance(self.store, FolderStore):
+        if isinstance(self.store, PublicStore):
             public_files.sweep(self.store.root)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         """The store's errors, without its settings in their remedies."""
-        if isinstance(self.store, FolderStore):
+        if isinstance(self.store, PublicStore):
             public_files.require_folder(self.store.root)
         try:
             yield

@@ -27,6 +27,7 @@ from worker.publishing.base import (
     Delivery,
     Item,
     ItemRefused,
+    Obstructed,
     Presence,
     Record,
     Target,
@@ -193,17 +194,25 @@ class Hub(Target[HubSettings]):
         self, deliveries: Sequence[Delivery], there: Listing | None
     ) -> Sequence[str | GenmillError]:
         others = self._items(there) if there else ()
-        results = [
-            self._refusal(each.item, others) or self.locate(each.item) for each in deliveries
-        ]
-        taken = [
-            each for each, place in zip(deliveries, results, strict=True) if isinstance(place, str)
-        ]
-        files = {name: data for each in taken for name, data in self._written(each).items()}
-        if files:
+        refused = {each.item.key: self._refusal(each.item, others) for each in deliveries}
+        taken = [each for each in deliveries if refused[each.item.key] is None]
+        if self._takes == "both":  # a folder, where each file is written by itself
+            for each in taken:
+                refused[each.item.key] = self._obstruction(each)
+        elif taken:
+            files = {name: data for each in taken for name, data in self._written(each).items()}
             self._files.write(files, why=f"Publish {len(taken)} items", after=there)
+        taken = [each for each in taken if refused[each.item.key] is None]
         self._records |= {self.locate(each.item): each.record for each in taken}
-        return results
+        return [refused[each.item.key] or self.locate(each.item) for each in deliveries]
+
+    def _obstruction(self, delivery: Delivery) -> ItemRefused | None:
+        """Write the files of an item; why they cannot be, if that is for what is in their place."""
+        try:
+            self._files.write(self._written(delivery), why="")
+        except Obstructed as error:
+            return ItemRefused(error.message, remedy=error.remedy)
+        return None
 
     def _written(self, delivery: Delivery) -> Mapping[str, bytes]:
         """The files of an item."""

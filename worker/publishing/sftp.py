@@ -4,41 +4,22 @@ The server's host key must be pinned by its fingerprint, or be in a file of know
 sent to any other server.
 """
 
-import asyncio
-import threading
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from pydantic import Field
-
-from db.errors import GenmillError, NotFound, Refused
-from worker.extras import needed_for
+from db.errors import NotFound, Refused
 from worker.publishing.access import addresses
 from worker.publishing.access.item_files import ItemFiles
-from worker.publishing.base import TargetAway, TargetSettings
-from worker.specs import matching
+from worker.publishing.access.sftp_session import Session, SftpSettings
+from worker.publishing.base import NoFile, Obstructed, TargetSettings
 
 if TYPE_CHECKING:
-    from asyncssh import SFTPClient, SSHClient, SSHClientConnection
+    from asyncssh import SFTPAttrs, SFTPClient
 
 PART_SUFFIX = ".part"  # of a file that is not whole yet
-PORT = 22
 
 T = TypeVar("T")
-
-
-class SftpSettings(TargetSettings):
-    """What can be set of an SFTP target."""
-
-    user: str = Field(max_length=200, description="the user to log in as")
-    fingerprint: Annotated[
-        str, matching(r"SHA256:[A-Za-z0-9+/]{43}", "as in SHA256:uNiVztks...")
-    ] | (None) = Field(None, description="the SHA-256 fingerprint of the server's host key")
-    known_hosts: str | None = Field(
-        None, max_length=1000, description="file of known host keys, in place of a fingerprint"
-    )
 
 
 class Sftp(ItemFiles[SftpSettings]):
@@ -54,7 +35,8 @@ class Sftp(ItemFiles[SftpSettings]):
     def __init__(self, settings: SftpSettings, secrets: Mapping[str, str]) -> None:
         super().__init__(settings, secrets)
         self._server = self.place(settings.address)
-        self._session: _Session | None = None
+        self._session: Session | None = None
+        self._folders: set[str] = set()  # that were seen, and are no links
         if (settings.fingerprint is None) == (settings.known_hosts is None):
             raise Refused(
                 "an SFTP target needs its server's host key",
@@ -78,7 +60,7 @@ class Sftp(ItemFiles[SftpSettings]):
     def open(self) -> None:
         """See `Target.open`."""
         if self._session is None:
-            self._session = _Session(self._server, self.settings, self._secrets)
+            self._session = Session(self._server, self.settings, self._secrets)
 
     def close(self) -> None:
         """See `Target.close`."""
@@ -114,25 +96,61 @@ class Sftp(ItemFiles[SftpSettings]):
 
     async def _upload(self, name: str, data: bytes) -> None:
         """Write a file whole: under another name first, which is changed then."""
+        import asyncssh  # noqa: PLC0415 - of an extra
+
         path = self._path(name)
-        folder, part = path.rpartition("/")[0], f"{path}{PART_SUFFIX}"
+        part = f"{path}{PART_SUFFIX}"
         async with self._client() as client:
-            if folder:
-                await client.makedirs(folder, exist_ok=True)
-            async with client.open(part, "wb") as file:
-                await file.write(data)
+            if wrong := await self._make_folders(client, name):
+                raise Obstructed(wrong, remedy=REMEDY)
+            try:
+                await _write_new(client, part, data)
+            except asyncssh.SFTPNoSuchFile:  # a folder was removed meanwhile
+                self._folders.clear()
+                raise
             await _replace(client, part, path)
 
     async def _download(self, name: str) -> bytes:
-        async with self._client() as client, client.open(self._path(name), "rb") as file:
-            content: bytes = await file.read()
-            return content
+        """Read a file; nothing else is opened, for a pipe would stop the server."""
+        path = self._path(name)
+        async with self._client() as client:
+            if wrong := await self._find_folders(client, name):
+                raise NoFile(wrong)
+            found = await client.lstat(path)
+            if found.type not in FILE_TYPES:
+                raise NoFile(_told(path, found, "a file"))
+            async with client.open(path, "rb") as file:
+                content: bytes = await file.read(-1 if found.size is None else found.size)
+                return content
 
     async def _delete(self, name: str) -> None:
         for path in (self._path(name), f"{self._path(name)}{PART_SUFFIX}"):
             with suppress(NotFound):
                 async with self._client() as client:
-                    await client.remove(path)
+                    if not await self._find_folders(client, name):
+                        await _remove(client, path)
+
+    async def _make_folders(self, client: "SFTPClient", name: str) -> str:
+        """Make the folders of a file; what is wrong with one that is there, if anything is."""
+        import asyncssh  # noqa: PLC0415 - of an extra
+
+        with suppress(asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+            return await self._find_folders(client, name)
+        await client.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
+        return await self._find_folders(client, name)
+
+    async def _find_folders(self, client: "SFTPClient", name: str) -> str:
+        """Look at the folders of a file; what is wrong with one of them, if anything is."""
+        parts = name.split("/")
+        for depth in range(len(parts)):
+            folder = "/".join(parts[:depth])
+            if folder not in self._folders:
+                path = self._path(folder)
+                found = await (client.lstat if folder else client.stat)(path)
+                if found.type not in FOLDER_TYPES:
+                    return _told(path, found, "a folder")
+                self._folders.add(folder)
+        return ""
 
     async def _files(self) -> set[str]:
         root, found = self._path(""), set[str]()
@@ -149,126 +167,58 @@ class Sftp(ItemFiles[SftpSettings]):
         return found
 
 
-FOLDER_TYPE = 2  # SSH_FILEXFER_TYPE_DIRECTORY
+async def _write_new(client: "SFTPClient", path: str, data: bytes) -> None:
+    """Write a file that is not there; removes what is, rather than follow a link."""
+    import asyncssh  # noqa: PLC0415 - of an extra
+
+    try:
+        file = await client.open(path, "xb")
+    except (asyncssh.SFTPFailure, asyncssh.SFTPFileAlreadyExists):
+        await _clear(client, path)
+        file = await client.open(path, "xb")
+    async with file:
+        await file.write(data)
 
 
-class _Session:
-    """A connection in an event loop of its own thread; opened again once it is lost."""
+async def _remove(client: "SFTPClient", path: str) -> bool:
+    """Remove a file, or what lies in its place; False for a folder that cannot be removed."""
+    import asyncssh  # noqa: PLC0415 - of an extra
 
-    def __init__(
-        self, server: addresses.Server, settings: SftpSettings, secrets: Mapping[str, str]
-    ) -> None:
-        with needed_for("publishing to SFTP"):
-            import asyncssh  # noqa: F401, PLC0415 - of an extra
-        self._server, self._settings, self._secrets = server, settings, secrets
-        self._loop = asyncio.new_event_loop()
-        self._connection: SSHClientConnection | None = None
-        self._opened: SFTPClient | None = None
-        self._opening = asyncio.Lock()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="sftp", daemon=True)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the loop. Raises `TargetAway` after the target's time."""
-        try:
-            return asyncio.run_coroutine_threadsafe(self._in_time(work), self._loop).result()
-        except TimeoutError as error:
-            took = f"within {self._settings.timeout_s:g} s"
-            raise TargetAway(f"{self._server.url} does not answer {took}") from error
-
-    async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine; raises `TimeoutError`, and gives the connection up, if it takes long."""
-        task = asyncio.ensure_future(work)
-        if not (await asyncio.wait([task], timeout=self._settings.timeout_s))[0]:
-            await self._disconnect()  # first: to end, the work may wait for the server once more
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            raise TimeoutError
-        return task.result()
-
-    def close(self) -> None:
-        """Close the connection and end the thread."""
-        asyncio.run_coroutine_threadsafe(self._disconnect(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    @asynccontextmanager
-    async def client(self) -> "AsyncIterator[SFTPClient]":
-        """The client, connected; the library's errors become ours."""
-        opened: SFTPClient | None = None
-        try:
-            async with self._opening:
-                if self._opened is None:
-                    self._opened = await self._connect()
-                opened = self._opened
-            yield opened
-        except Exception as error:
-            ours = self._ours(error)
-            if ours is None:
-                raise
-            if isinstance(ours, TargetAway) and self._opened is opened:  # not one since then
-                await self._disconnect()
-            raise ours from error
-
-    async def _connect(self) -> "SFTPClient":
-        import asyncssh  # noqa: PLC0415 - of an extra
-
-        key = self._secrets.get("key")
-        fingerprint = self._settings.fingerprint
-        self._connection = await asyncssh.connect(
-            self._server.host,
-            self._server.port or PORT,
-            username=self._settings.user,
-            password=self._secrets.get("password"),
-            client_keys=[_private_key(key)] if key else None,
-            known_hosts=([], [], []) if fingerprint else self._known_hosts(),
-            client_factory=lambda: _pinning(fingerprint),
-            agent_path=None,
-            config=None,
-            connect_timeout=self._settings.timeout_s,
-            login_timeout=self._settings.timeout_s,
-            keepalive_interval=15,
-        )
-        try:
-            return await self._connection.start_sftp_client()
-        except BaseException:  # a cancellation, too
-            await self._disconnect()
+    try:
+        await client.remove(path)
+    except asyncssh.SFTPNoSuchFile:
+        raise
+    except asyncssh.SFTPError:
+        if (await client.lstat(path)).type != FOLDER_TYPE:
             raise
+        try:
+            await client.rmdir(path)
+        except asyncssh.SFTPError:
+            return False
+    return True
 
-    def _known_hosts(self) -> str:
-        path = Path(str(self._settings.known_hosts))
-        if not path.is_file():
-            raise TargetAway(f"the file of known hosts {path} is not there")
-        return str(path)
 
-    async def _disconnect(self) -> None:
-        connection, self._connection, self._opened = self._connection, None, None
-        if connection is not None:
-            connection.abort()
-            with suppress(Exception):  # it may be lost already
-                await connection.wait_closed()
+async def _clear(client: "SFTPClient", path: str) -> None:
+    """Remove what lies in a file's place. Raises `Obstructed` for a folder that stays."""
+    import asyncssh  # noqa: PLC0415 - of an extra
 
-    def _ours(self, error: Exception) -> GenmillError | None:
-        """The error to raise in place of one of the library or the network; None for others."""
-        import asyncssh  # noqa: PLC0415 - of an extra
-
-        where = self._server.url
-        if isinstance(error, GenmillError):
-            return error
-        if isinstance(error, asyncssh.SFTPNoSuchFile | asyncssh.SFTPNoSuchPath):
-            return NotFound(f"no such file at {where}")
-        if isinstance(error, asyncssh.HostKeyNotVerifiable):
-            return TargetAway(
-                f"{where} shows another host key than the one that is known: nothing was sent",
-                remedy="find out why before you change the fingerprint or the known hosts",
+    with suppress(asyncssh.SFTPNoSuchFile):
+        if not await _remove(client, path):
+            raise Obstructed(
+                f"{path} is a folder, not a file, and cannot be removed",
+                remedy="move it away, and publish again",
             )
-        if isinstance(error, asyncssh.PermissionDenied):
-            return TargetAway(f"{where} refuses the login", remedy="check its user and secrets")
-        if isinstance(error, asyncssh.Error | OSError | TimeoutError):
-            told = str(error) or type(error).__name__
-            return TargetAway(f"{where}: {told}")
-        return None
+
+
+def _told(path: str, found: "SFTPAttrs", wanted: str) -> str:
+    return f"{path} is {KINDS.get(found.type, 'something else')}, not {wanted}"
+
+
+FOLDER_TYPE = 2  # SSH_FILEXFER_TYPE_DIRECTORY
+UNKNOWN = 5  # of a server that does not say
+FILE_TYPES, FOLDER_TYPES = {1, UNKNOWN}, {FOLDER_TYPE, UNKNOWN}
+KINDS = {1: "a file", FOLDER_TYPE: "a folder", 3: "a link"}
+REMEDY = "remove it, and publish again"
 
 
 async def _replace(client: "SFTPClient", part: str, path: str) -> None:
@@ -278,33 +228,13 @@ async def _replace(client: "SFTPClient", part: str, path: str) -> None:
     try:
         await client.posix_rename(part, path)
     except asyncssh.SFTPOpUnsupported:
-        with suppress(asyncssh.SFTPNoSuchFile):
-            await client.remove(path)
+        await _clear(client, path)
         await client.rename(part, path)
-
-
-def _pinning(fingerprint: str | None) -> "SSHClient":
-    """What decides about a host key that is in no file of known hosts."""
-    import asyncssh  # noqa: PLC0415 - of an extra
-
-    class Pinning(asyncssh.SSHClient):
-        def validate_host_public_key(
-            self, host: str, addr: str, port: int, key: asyncssh.SSHKey
-        ) -> bool:
-            return fingerprint is not None and key.get_fingerprint() == fingerprint
-
-    return Pinning()
-
-
-def _private_key(text: str) -> Any:
-    import asyncssh  # noqa: PLC0415 - of an extra
-
-    with suppress(asyncssh.KeyImportError):
-        return asyncssh.import_private_key(text if text.endswith("\n") else f"{text}\n")
-    raise Refused(
-        "the target's key is no private key that can be read",
-        remedy="give one without a passphrase",
-    )
+    except asyncssh.SFTPFailure:
+        if (await client.lstat(path)).type != FOLDER_TYPE:
+            raise
+        await _clear(client, path)
+        await client.posix_rename(part, path)
 
 
 TARGET = Sftp

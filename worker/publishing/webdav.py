@@ -14,7 +14,7 @@ from worker.extras import needed_for
 from worker.publishing.access import addresses
 from worker.publishing.access.http import failure, network_errors
 from worker.publishing.access.item_files import ItemFiles
-from worker.publishing.base import TargetAway, TargetSettings
+from worker.publishing.base import ItemRefused, NoFile, Obstructed, TargetAway, TargetSettings
 
 if TYPE_CHECKING:
     from webdav4.client import Client
@@ -80,22 +80,42 @@ class Webdav(ItemFiles[WebdavSettings]):
     def _write(self, name: str, data: bytes, media_type: str) -> None:
         """See `ItemFiles._write`: under another name first, which the server then changes."""
         part = f"{name}{PART_SUFFIX}"
-        self._make_folders(name.rpartition("/")[0])
+        try:
+            self._make_folders(name.rpartition("/")[0])
+            with self._errors():
+                self._client.upload_fileobj(BytesIO(data), part, overwrite=True, size=len(data))
+            self._rename(part, name)
+        except (TargetAway, ItemRefused) as error:
+            if _is_answer(error):
+                self._refuse_obstruction(name)
+            raise
+
+    def _rename(self, part: str, name: str) -> None:
+        """Rename a file in place of another. Raises `Obstructed`; a folder would go with all."""
+        from webdav4.client import ResourceAlreadyExists  # noqa: PLC0415 - of an extra
+
         with self._errors():
-            self._client.upload_fileobj(BytesIO(data), part, overwrite=True, size=len(data))
-            self._client.move(part, name, overwrite=True)
+            try:
+                self._client.move(part, name, overwrite=False)
+            except ResourceAlreadyExists:
+                if self._is_folder(name):
+                    self._remove_empty(name)
+                self._client.move(part, name, overwrite=True)
 
     def _read(self, name: str) -> bytes:
-        with self._errors():
-            content: bytes = self._client.request("GET", name).content
+        try:
+            with self._errors():
+                content: bytes = self._client.request("GET", name).content
+        except (TargetAway, ItemRefused) as error:
+            if _is_answer(error) and self._is_folder(name):
+                raise NoFile(f"{name!r} at {self} is a folder, not a file") from None
+            raise
         return content
 
     def _make_folders(self, folder: str) -> None:
         from webdav4.client import ResourceAlreadyExists  # noqa: PLC0415 - of an extra
 
-        parts = [part for part in folder.split("/") if part]
-        for depth in range(1, len(parts) + 1):
-            path = "/".join(parts[:depth])
+        for path in _prefixes(folder):
             if path in self._folders:
                 continue
             with self._errors(), suppress(ResourceAlreadyExists):
@@ -103,9 +123,39 @@ class Webdav(ItemFiles[WebdavSettings]):
             self._folders.add(path)
 
     def _remove(self, name: str) -> None:
+        """See `ItemFiles._remove`; a folder is left alone: a server deletes it with all in it."""
         for each in (name, f"{name}{PART_SUFFIX}"):
-            with suppress(NotFound), self._errors():
-                self._client.remove(each)
+            if self._is_folder(each) is False:
+                with suppress(NotFound), self._errors():
+                    self._client.remove(each)
+
+    def _is_folder(self, name: str) -> bool | None:
+        """Whether a folder lies there; None: nothing does."""
+        with suppress(NotFound), self._errors():
+            found = self._client.propfind(name, headers={"Depth": "0"}, follow_redirects=True)
+            return any(each.properties.collection for each in found.responses.values())
+        return None
+
+    def _remove_empty(self, folder: str) -> None:
+        with self._errors():
+            if self._client.ls(folder):
+                raise Obstructed(
+                    f"{folder!r} at {self} is a folder that is not empty, not a file",
+                    remedy="move it away, and publish again",
+                )
+            self._client.remove(folder)
+
+    def _refuse_obstruction(self, name: str) -> None:
+        """Raise `Obstructed` if something lies in the place of a file, or of a folder above it."""
+        part = f"{name}{PART_SUFFIX}"
+        if self._is_folder(part):
+            self._remove_empty(part)
+        for folder in _prefixes(name.rpartition("/")[0]):
+            if self._is_folder(folder) is False:
+                raise Obstructed(
+                    f"{folder!r} at {self} is a file, not a folder",
+                    remedy="remove it, and publish again",
+                )
 
     def _names(self) -> Iterable[str]:
         return self._files("")
@@ -143,6 +193,19 @@ class Webdav(ItemFiles[WebdavSettings]):
             self._folders.clear()
             return TargetAway(f"{self} answers 409: a folder is missing")
         return failure(self, status, headers.get("retry-after"))
+
+
+def _is_answer(error: GenmillError) -> bool:
+    """Whether a server has answered with what became an error."""
+    from webdav4.client import ClientError  # noqa: PLC0415 - of an extra
+
+    return isinstance(error.__cause__, ClientError)
+
+
+def _prefixes(folder: str) -> Iterator[str]:
+    """A folder and those above it, from the top."""
+    parts = [part for part in folder.split("/") if part]
+    return ("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
 
 
 TARGET = Webdav

@@ -33,6 +33,7 @@ from worker.publishing.base import (
     Item,
     ItemRefused,
     NotTaken,
+    Obstructed,
     Presence,
     Record,
     TargetAway,
@@ -193,8 +194,10 @@ class Deliveries:
             return self._target.put(work.item, work.data, work.record)
         except NotTaken:
             raise
-        except GenmillError:
+        except GenmillError as error:
             work.remote_id = self._target.locate(work.item)  # some of it may be there
+            if isinstance(error, Obstructed):
+                raise ItemRefused(error.message, remedy=error.remedy) from error
             raise
 
     def _put_all(self, works: Sequence[_Work]) -> None:

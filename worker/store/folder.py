@@ -258,7 +258,7 @@ class FolderStore(ByteStore):
 
     def _open(self, key: str) -> BinaryIO:
         try:
-            return self._path(key).open("rb")
+            return self._open_file(self._path(key))
         except OSError as error:
             is_there = os.path.isdir(self.root)  # noqa: PTH112 - Path.is_dir may raise, too
             # a folder that is not there yet has no sentinel
@@ -266,6 +266,9 @@ class FolderStore(ByteStore):
                 raise self.missing(key) from None
             at_fault = self._path(key) if is_there else self.root
             raise path_error(error, at_fault, verb="read", kind=Unreachable) from error
+
+    def _open_file(self, path: Path) -> BinaryIO:
+        return path.open("rb")
 
     def _now(self) -> float:
         """The file system's clock, which may be another machine's."""

@@ -1,5 +1,10 @@
-"""Files in a folder that others serve or read: whole or not at all, and readable by everybody."""
+"""Files in a folder that others serve or read: whole or not at all, and readable by everybody.
 
+Others may have put anything else in a file's place. It is never opened, and no link below the
+folder is followed. A new file replaces it, unless it is a folder that is not empty.
+"""
+
+import errno
 import hashlib
 import os
 import secrets
@@ -8,15 +13,26 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from db.errors import NotFound
-from worker.files import disk_errors, durable_rename, inside, is_plain
-from worker.publishing.base import TargetAway
+from worker.files import disk_errors, durable_rename, is_plain, require_plain
+from worker.publishing.base import NoFile, Obstructed, TargetAway
 
 FILE_MODE, FOLDER_MODE = 0o644, 0o755  # whatever the umask of the worker, which is private
 UNFINISHED = ".tmp"  # a folder of the worker's alone, as that of `worker.store.folder`
 ABANDONED_S = 600  # without a write: no worker is at it any more
 TRIES = 5  # of a write whose folder another worker removes meanwhile, since it is empty
+
+_NOT_REGULAR = {errno.ELOOP, errno.ENXIO}  # of `open`: a link, a socket
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a link",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFBLK: "a device",
+    stat.S_IFCHR: "a device",
+}
 
 
 def require_folder(root: Path) -> None:
@@ -29,10 +45,7 @@ def require_folder(root: Path) -> None:
 
 def path_of(root: Path, key: str) -> Path:
     """The file of a key, whose parts are plain names, below a folder. Raises `BadInput`."""
-    path = root
-    for part in key.split("/"):
-        path = inside(path, part)
-    return path
+    return root.joinpath(*(require_plain(part) for part in key.split("/")))
 
 
 def write(root: Path, key: str, data: bytes) -> None:
@@ -47,6 +60,7 @@ def write(root: Path, key: str, data: bytes) -> None:
 
 
 def _write(root: Path, path: Path, data: bytes, *, mark: str) -> None:
+    clear(root, path)
     _make_folders(root, path.parent)
     (root / UNFINISHED).mkdir(mode=0o700, exist_ok=True)
     temporary = root / UNFINISHED / f"{mark}-{secrets.token_hex(8)}"
@@ -59,14 +73,81 @@ def _write(root: Path, path: Path, data: bytes, *, mark: str) -> None:
         raise
 
 
+def clear(root: Path, path: Path) -> None:
+    """Remove an empty folder in a file's place. Raises `Obstructed` where no file can be written.
+
+    Anything else there is replaced by the file that is renamed to its name.
+    """
+    for folder in (root / UNFINISHED, *_folders(root, path)):
+        if mode := _mode(folder):
+            _require_kind(folder, mode, stat.S_ISDIR(mode), "a folder", Obstructed)
+    if stat.S_ISDIR(_mode(path)):
+        try:
+            path.rmdir()
+        except OSError as error:
+            raise Obstructed(
+                f"{path} is a folder, not a file, and cannot be removed: {error.strerror}",
+                remedy="move it away, and publish again",
+            ) from error
+
+
 def read(root: Path, key: str) -> bytes:
     """The bytes of a file. Raises `NotFound` and `Unreachable`."""
     require_folder(root)
     try:
-        with disk_errors(root):
-            return path_of(root, key).read_bytes()
+        with disk_errors(root), open_file(root, path_of(root, key)) as file:
+            return file.read()
     except FileNotFoundError:
         raise NotFound(f"no file {key!r} in {root}") from None
+
+
+def open_file(root: Path, path: Path) -> BinaryIO:
+    """Open a file below a folder. Raises `NoFile` where something else lies, and `OSError`."""
+    for folder in _folders(root, path):
+        if mode := _mode(folder):
+            _require_kind(folder, mode, stat.S_ISDIR(mode), "a folder", NoFile)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        handle = os.open(path, flags)  # waits for nobody who would write into a pipe
+    except OSError as error:
+        if error.errno in _NOT_REGULAR:
+            _require_kind(path, _mode(path), False, "a file", NoFile)
+        raise
+    try:
+        mode = os.fstat(handle).st_mode
+        _require_kind(path, mode, stat.S_ISREG(mode), "a file", NoFile)
+    except BaseException:
+        os.close(handle)
+        raise
+    return os.fdopen(handle, "rb")
+
+
+def is_file(root: Path, path: Path) -> bool:
+    """Whether a file lies there, and nothing else."""
+    with suppress(FileNotFoundError, NoFile):
+        open_file(root, path).close()
+        return True
+    return False
+
+
+def _folders(root: Path, path: Path) -> list[Path]:
+    """The folders between a folder and a file below it, from the top."""
+    return [each for each in reversed(path.parents) if each != root and each.is_relative_to(root)]
+
+
+def _mode(path: Path) -> int:
+    """What lies there, with its permissions; 0: nothing."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return path.lstat().st_mode
+    return 0
+
+
+def _require_kind(
+    path: Path, mode: int, is_right: bool, wanted: str, error: type[NoFile | Obstructed]
+) -> None:
+    if not is_right:
+        kind = _KINDS.get(stat.S_IFMT(mode), "a file")
+        raise error(f"{path} is {kind}, not {wanted}", remedy="remove it, and publish again")
 
 
 def versions(root: Path) -> Iterator[tuple[str, str]]:
@@ -97,23 +178,49 @@ def remove(root: Path, key: str) -> None:
     require_folder(root)
     path = path_of(root, key)
     with disk_errors(root):
-        path.unlink(missing_ok=True)
-        for each in (root / UNFINISHED).glob(f"{_mark(key)}-*"):
+        delete(root, path)
+        for each in _unfinished(root, f"{_mark(key)}-*"):
             each.unlink(missing_ok=True)
+        if not _is_elsewhere(root, path):
+            _remove_empty(_folders(root, path))
+
+
+def delete(root: Path, path: Path) -> None:
+    """Remove a file, or what lies in its place unless that is a folder that is not empty."""
+    if _is_elsewhere(root, path):
+        return
+    if stat.S_ISDIR(_mode(path)):
+        _remove_empty([path])
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_elsewhere(root: Path, path: Path) -> bool:
+    """Whether a folder above a file is a link, or none."""
+    modes = map(_mode, _folders(root, path))
+    return any(mode and not stat.S_ISDIR(mode) for mode in modes)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove folders, each inside of the one before it, as far as they are empty."""
     with suppress(OSError):  # not empty, or in use again
-        for folder in path.parents:
-            if folder == root:
-                break
+        for folder in reversed(folders):
             folder.rmdir()
 
 
 def sweep(root: Path) -> None:
     """Remove what killed workers left of any file."""
     with disk_errors(root):
-        for each in (root / UNFINISHED).glob("*"):
+        for each in _unfinished(root, "*"):
             with suppress(FileNotFoundError):
-                if time.time() - each.stat().st_mtime > ABANDONED_S:
+                if time.time() - each.lstat().st_mtime > ABANDONED_S:
                     each.unlink()
+
+
+def _unfinished(root: Path, pattern: str) -> list[Path]:
+    """Unfinished files; none below a link, which could lead elsewhere."""
+    folder = root / UNFINISHED
+    return list(folder.glob(pattern)) if stat.S_ISDIR(_mode(folder)) else []
 
 
 def _mark(key: str) -> str:
@@ -122,7 +229,7 @@ def _mark(key: str) -> str:
 
 
 def _make_folders(root: Path, folder: Path) -> None:
-    for each in reversed([folder, *folder.parents]):
-        if each != root and each.is_relative_to(root) and not each.exists():
+    for each in _folders(root, folder / "file"):
+        if not each.exists():
             each.mkdir(exist_ok=True)
             each.chmod(FOLDER_MODE)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -189,6 +190,49 @@ def test_publishing_again_puts_back_what_is_missing_or_altered(
         work()
         assert published(genmill, last) == {"unchanged": 5}
         assert genmill("provenance", "audit").code == 0
+
+
+@pytest.mark.parametrize("kind", ["folder", "gallery", "hub"])
+def test_what_lies_in_the_place_of_an_item_is_that_item_s_matter(
+    genmill, services, picture_job, work, tmp_path, kind
+):
+    own = KEPT_BY["gallery" if kind == "gallery" else "folder"][1]
+    receiver, outside = Mounted(tmp_path / "shelf"), tmp_path / "outside"
+    receiver.kind = kind
+    add(genmill, receiver)
+    words = ("publish", picture_job, "--target", "shelf")
+    genmill(*words)
+    work()
+    names = [own.format(number, job=picture_job) for number in range(4)]
+    link, pipe, folder, empty = (next(receiver.folder.rglob(name)) for name in names)
+    outside.write_bytes(link.read_bytes())
+    for each in (link, pipe, folder, empty):
+        each.unlink()
+    link.symlink_to(outside)
+    os.mkfifo(pipe)
+    (folder / "of-others").mkdir(parents=True)
+    empty.mkdir()
+    again = genmill(*words, "--idempotency-key", "again").out.strip()
+    work()
+    found = published(genmill, again)
+    assert found["refused"] == found["unchanged"] == 1
+    assert found.get("repaired", 0) + found.get("put back", 0) == 3
+    assert (link.is_symlink(), link.read_bytes()) == (False, outside.read_bytes())
+    assert (folder / "of-others").is_dir()
+    why = f"{folder} is a folder, not a file, and cannot be removed: Directory not empty"
+    row = genmill("publications", "list", "--json").json[2]
+    assert (row["state"], row["reason"].startswith(why)) == ("refused", True)
+    for told in (
+        genmill("job", "show", again).out,
+        genmill(*words, "--idempotency-key", "again", "--wait").err,
+    ):
+        assert f"{row['item']}" in told
+        assert why in told
+    (folder / "of-others").rmdir()
+    last = genmill(*words).out.strip()
+    work()
+    assert published(genmill, last) == {"published": 1, "unchanged": 4}
+    assert genmill("provenance", "audit").code == 0
 
 
 def test_a_receiver_of_messages_gets_each_item_once_and_the_job_says_why(

@@ -26,7 +26,14 @@ from tests.receivers import (
 from worker.publishing import KINDS, find_kind, open_target, webhook
 from worker.publishing.access import public_files
 from worker.publishing.access.secrets import SecretMissing, parse_places
-from worker.publishing.base import Delivery, Item, ItemRefused, Presence, TargetAway
+from worker.publishing.base import (
+    Delivery,
+    Item,
+    ItemRefused,
+    Obstructed,
+    Presence,
+    TargetAway,
+)
 
 SLOW = pytest.mark.slow
 RECORD = {"model": "digits:1", "index": 7, "prompt": "Grüße"}
@@ -116,6 +123,118 @@ def test_what_somebody_altered_or_deleted_is_seen_and_repaired(receiver):
             assert target.compare(delivery) is Presence.UNCHANGED
             receiver.change(end, content)
             assert target.compare(delivery) is found
+
+
+def by_a_link(path, outside) -> None:
+    target = outside / "of-others"
+    target.write_bytes(path.read_bytes())
+    path.unlink()
+    path.symlink_to(target)
+
+
+def by_a_pipe(path, outside) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def by_an_empty_folder(path, outside) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def by_a_folder(path, outside) -> None:
+    by_an_empty_folder(path, outside)
+    (path / "of-others").write_bytes(b"kept")
+
+
+def above_by_a_link(path, outside) -> None:
+    path.parent.rename(outside / "moved")
+    path.parent.symlink_to(outside / "moved")
+
+
+def above_by_a_file(path, outside) -> None:
+    path.parent.rename(outside / "moved")
+    path.parent.write_bytes(b"kept")
+
+
+ON_A_DISK = ["folder", "sftp"]  # a WebDAV server tells no link, and no pipe, from a file
+
+
+@pytest.fixture
+def placed(request, tmp_path):
+    """A target of a kind with two items, the path of the first one's file, and a folder outside."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    with running(KINDS_WITH_FILES[request.param](tmp_path / "root")) as receiver:
+        with opened(receiver) as target:
+            for number in (7, 8):
+                target.put(item(b"one", number), b"one", RECORD)
+        [path] = [each for each in receiver.files() if each.name == "000000007.png"]
+        with opened(receiver) as target:
+            yield target, path, outside
+
+
+ONE = Delivery(item(b"one"), b"one", RECORD)
+REPLACED = [
+    *((kind, by) for kind in ON_A_DISK for by in (by_a_link, by_a_pipe)),
+    *((kind, by_an_empty_folder) for kind in KINDS_WITH_FILES),
+]
+NOT_REPLACED = [
+    *((kind, above_by_a_link) for kind in ON_A_DISK),
+    *((kind, by) for kind in KINDS_WITH_FILES for by in (by_a_folder, above_by_a_file)),
+]
+
+
+def slow_over_lines(cases: list) -> list:
+    return [
+        pytest.param(
+            *each, marks=[] if each[0] == "folder" else SLOW, id=f"{each[0]}-{each[1].__name__}"
+        )
+        for each in cases
+    ]
+
+
+@pytest.mark.parametrize("end", ["", ".json"])
+@pytest.mark.parametrize(("placed", "by"), slow_over_lines(REPLACED), indirect=["placed"])
+def test_what_lies_in_the_place_of_a_file_is_replaced(placed, by, end):
+    target, path, outside = placed
+    path = path.with_name(f"{path.name}{end}")
+    content = path.read_bytes()
+    by(path, outside)
+    assert target.compare(ONE) is Presence.ALTERED
+    target.put(ONE.item, ONE.data, RECORD)
+    assert (path.is_symlink(), path.read_bytes()) == (False, content)
+    assert target.compare(ONE) is Presence.UNCHANGED
+    by(path, outside)
+    target.take_down(target.locate(ONE.item))
+    assert not os.path.lexists(path) or path.is_dir()
+    assert all(each.read_bytes() == content for each in outside.iterdir())
+
+
+@pytest.mark.parametrize(("placed", "by"), slow_over_lines(NOT_REPLACED), indirect=["placed"])
+def test_what_cannot_be_replaced_without_a_loss_stays_and_refuses_the_item(placed, by):
+    target, path, outside = placed
+    by(path, outside)
+    before = {each.name for each in outside.parent.rglob("*")}
+    assert target.compare(ONE) is not Presence.UNCHANGED
+    with pytest.raises(Obstructed, match="not a f"):
+        target.put(ONE.item, ONE.data, RECORD)
+    target.take_down(target.locate(ONE.item))
+    left = before - {each.name for each in outside.parent.rglob("*")}
+    assert left <= {"000000007.png.json"}  # the item's own, which could be taken down
+
+
+def test_a_link_in_the_place_of_unfinished_files_is_not_followed(tmp_path):
+    with running(Mounted(tmp_path / "root")) as receiver, opened(receiver) as target:
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (outside / "old").write_bytes(b"kept")
+        os.utime(outside / "old", (0, 0))
+        (receiver.folder / ".tmp").symlink_to(outside)
+        target.finish()
+        with pytest.raises(Obstructed, match="is a link, not a folder"):
+            target.put(ONE.item, ONE.data, RECORD)
+        assert [each.name for each in outside.iterdir()] == ["old"]
 
 
 class Killed(BaseException):
