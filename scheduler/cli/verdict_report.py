@@ -19,8 +19,10 @@ Document = Mapping[str, Any]
 IN_FULL = 5  # of several files, those that are told in full: the first that are not intact
 LISTED = 20  # files that are listed
 CHANGES = 6  # of a file
+REVOKED = "revoked"  # what a mark says of the trust in its key
 UNTOLD = ("record", "fingerprint")  # marks that are told as job, model, seed and nearest samples
 COLUMNS = ("file", "verdict", "job", "sample", "model", "licence")
+BESIDE = "beside"  # what is wrong with the files beside one
 
 
 def print_report(found: Sequence[Document]) -> None:
@@ -29,8 +31,9 @@ def print_report(found: Sequence[Document]) -> None:
         _print_in_full(found[0])
         return
     if len(found) <= LISTED:
-        print_table([{**each, "file": _name(each)} for each in found], COLUMNS)
-    for each in [each for each in found if not each["intact"]][:IN_FULL]:
+        rows = [{**each, "file": _name(each), BESIDE: "; ".join(each[BESIDE])} for each in found]
+        print_table(rows, [*COLUMNS, *([BESIDE] if any(each[BESIDE] for each in found) else [])])
+    for each in [each for each in found if not each["intact"] or each[BESIDE]][:IN_FULL]:
         click.echo()
         _print_in_full(each)
     print_text(f"\n{summary(found)}" if len(found) <= LISTED else summary(found))
@@ -40,6 +43,8 @@ def summary(found: Sequence[Document]) -> str:
     """How many files have which verdict."""
     counts = Counter(each["verdict"] for each in found)
     told = ", ".join(f"{count:,} {verdict}" for verdict, count in counts.items())
+    if wrong := sum(bool(each[BESIDE]) for each in found):
+        told += f"; {wrong:,} with a file beside it that is not its own"
     return f"{to_count(len(found), 'file')}: {told}" if len(found) > 1 else told
 
 
@@ -59,6 +64,7 @@ def _fields(found: Document) -> Iterator[tuple[str, str]]:
     elif found["known_by"]:
         yield from _origin(found)
     yield "licence", show(found["licence"])
+    yield BESIDE, "; ".join(found[BESIDE])
     for number, change in enumerate(found["changes"][:CHANGES]):
         yield ("changed" if not number else f"changed {number + 1}"), _change(change)
     for mark in found["marks"]:
@@ -95,13 +101,16 @@ _VERBS = {"differs": "changed"}
 
 
 def _reading(mark: Document) -> str:
-    """The state of a mark and what it says."""
+    """The state of a mark and what it says; of a revoked key, that it was is told once."""
+    state, left = mark["state"], set[str]()
+    if mark["says"].get("trust") == REVOKED and not mark["says"].get("broken"):
+        state, left = REVOKED, {"trust", "key"}
     says = ", ".join(
         f"{_plain(name)} {UNDERFLOW if name == 'p_value' and value == 0 else show(value)}"
         for name, value in mark["says"].items()
-        if not isinstance(value, Mapping) and value not in (None, "", [])
+        if name not in left and not isinstance(value, Mapping) and value not in (None, "", [])
     )
-    return "; ".join(part for part in (mark["state"], says, show(mark["why"])) if part)
+    return "; ".join(part for part in (state, says, show(mark["why"])) if part)
 
 
 def _near(near: Document) -> str:

@@ -14,6 +14,7 @@ from worker.media.base import Medium
 from worker.media.samples.record import Record
 
 OURS = "ours"  # what a signature says of a key of this installation
+REVOKED = "revoked"  # and of one that was revoked
 
 
 class Verdict(StrEnum):
@@ -51,6 +52,7 @@ class Evidence:
     # what a signature beside the file says, which binds the file and not its record
     claims: Record | None = None
     nearest: list[Near] = field(default_factory=list)
+    beside: list[str] = field(default_factory=list)  # what is wrong with the files beside it
     removed: list[str] = field(default_factory=list)  # jobs that may have made it, in words
 
     @property
@@ -144,6 +146,18 @@ def _by_broken_signature(evidence: Evidence) -> Judgement | None:
     return Judgement(Verdict.UNPROVEN, None, why)
 
 
+def _by_revoked_key(evidence: Evidence) -> Judgement | None:
+    revoked = [each for each in evidence.readings if each.says.get("trust") == REVOKED]
+    if not revoked:
+        return None
+    is_signed = any(find_mark(each.mark).stage is Stage.SIGNATURE for each in revoked)
+    why = (
+        f"It has a {'signature' if is_signed else 'watermark'} made with a key of ours that was "
+        "revoked: whoever has that key can mark any file, so nothing here shows whether it is ours."
+    )
+    return Judgement(Verdict.UNPROVEN, None, why)
+
+
 def _by_record(evidence: Evidence) -> Judgement | None:
     if evidence.found is None or not evidence.is_sample:
         return None
@@ -204,5 +218,5 @@ def _by_remains(evidence: Evidence) -> Judgement | None:
 
 _RULES = (
     *(_by_refusal, _by_bytes, _by_signature, _by_record, _by_watermark, _by_look),
-    *(_by_broken_signature, _by_claim, _by_remains),
+    *(_by_broken_signature, _by_revoked_key, _by_claim, _by_remains),
 )

@@ -29,12 +29,20 @@ from scheduler.provenance.changes import (
 from scheduler.provenance.files import walk
 from scheduler.provenance.registry import TOLD, compare, find_nearest, look_at
 from scheduler.provenance.text_watermarks import TextWatermarks
-from scheduler.provenance.verdicts import OURS, Evidence, Judgement, KnownBy, Verdict, judge
+from scheduler.provenance.verdicts import (
+    OURS,
+    REVOKED,
+    Evidence,
+    Judgement,
+    KnownBy,
+    Verdict,
+    judge,
+)
 from scheduler.results.finder import SampleFinder, removed_makers
 from scheduler.results.pieces import Item, read_items
 from worker.keys.keyring import Keyring
 from worker.marks import all_marks
-from worker.marks.base import ABSENT, NOT_APPLICABLE, PRESENT, Mark, Reading, unreadable
+from worker.marks.base import ABSENT, DAMAGED, NOT_APPLICABLE, PRESENT, Mark, Reading, unreadable
 from worker.marks.c2pa import MARK as SIGNATURE
 from worker.marks.text_watermark import MARK as TEXTS
 from worker.media import all_media, medium_of
@@ -91,6 +99,8 @@ class _Verifier:
         evidence = Evidence(file, item)
         if item.refused:
             return evidence
+        if item.has_other_record:
+            evidence.beside.append("the record beside it is that of another sample")
         if self._finder is not None and item.piece is not None:
             evidence.found = self._finder.find(item.piece)
         evidence.medium = _medium(item.data)
@@ -122,6 +132,8 @@ class _Verifier:
             return
         read = partial(SIGNATURE.read_beside, item.data, item.manifest, self._keys)
         readings[at] = found = _guarded(SIGNATURE, item, read)
+        if found.state == DAMAGED and found.says.get("trust") != REVOKED:
+            evidence.beside.append("the C2PA manifest beside it does not fit it")
         claims = found.says.get("claims")
         if found.state == PRESENT and found.says["trust"] == OURS and isinstance(claims, dict):
             evidence.claims = claims
@@ -182,6 +194,7 @@ class _Verifier:
             "dataset": self._dataset(weights) if known and weights else None,
             "weights_sha256": weights,
             "licence": self._licence(evidence.readings, found.job if found else None),
+            "beside": evidence.beside,
             "changes": [change.document() for change in evidence.changes],
             "same_content": evidence.same_content,
             "marks": [_reading(each) for each in evidence.readings],

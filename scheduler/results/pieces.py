@@ -34,6 +34,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MIDI = b"MThd"
 # of a table, what finds a sample and tells it from others
 _COLUMNS = ("weights_sha256", "seed", "index", "model", "custom_id", "label")
+_NAMES_SAMPLE = ("weights_sha256", "seed", "index")
 _TEXT = ("text", CREDENTIALS)  # of one without any other content
 
 
@@ -52,6 +53,7 @@ class Item(NamedTuple):
     piece: Piece | None
     refused: str = ""  # why it, or the rest of a file, was not looked at
     manifest: bytes = b""  # a C2PA manifest store beside it
+    has_other_record: bool = False  # whether the record beside it is another sample's
 
 
 def read_pieces(path: Path) -> Iterator[Piece]:
@@ -118,14 +120,23 @@ def _piece(data: bytes) -> Piece | None:
 
 def _single(path: Path) -> Iterator[Item]:
     item, beside = _item("", read_file(path)), path.with_suffix(".json")
-    if item.piece is None and beside != path and beside.is_file():
-        found = _piece(read_file(beside))
-        if found and _is_text_of(found.record, item.data):
-            item = item._replace(piece=found)
+    if beside != path and not item.refused and beside.is_file():
+        item = _with_record(item, _piece(read_file(beside)))
     sidecar = path.with_suffix(SIDECAR)
     if sidecar != path and not item.refused and sidecar.is_file():
         item = item._replace(manifest=read_file(sidecar, MAX_SIDECAR))
     yield item
+
+
+def _with_record(item: Item, beside: Piece | None) -> Item:
+    """A file with the record beside it, if that is its own."""
+    if beside is None:
+        return item
+    if item.piece is None and _is_text_of(beside.record, item.data):
+        return item._replace(piece=beside)
+    own = item.piece.record if item.piece else {}
+    is_own = all(own.get(name) == beside.record.get(name) for name in _NAMES_SAMPLE)
+    return item._replace(has_other_record=not is_own)
 
 
 def _item(place: str, data: bytes) -> Item:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -421,6 +422,30 @@ def test_signed_texts_are_ours_to_a_stranger_in_every_form(
     assert (row["verdict"], "does not fit" in row["why"]) == ("unproven", True)
 
 
+def test_a_file_beside_a_text_that_is_another_s_is_told(genmill, signed_texts):
+    folder = fetch(genmill, signed_texts, "t", "--as", "files")
+    first, second = sorted(folder.glob("*.txt"))[:2]
+
+    def swap(suffix: str) -> None:
+        one, other = (each.with_suffix(suffix) for each in (first, second))
+        data = one.read_bytes()
+        one.write_bytes(other.read_bytes())
+        other.write_bytes(data)
+
+    swap(".c2pa")
+    manifest = "the C2PA manifest beside it does not fit it"
+    rows = verify(genmill, folder)
+    assert [(row["verdict"], row["beside"]) for row in rows[:2]] == [("intact", [manifest])] * 2
+    told = genmill("provenance", "verify", str(folder)).out
+    assert told.count(manifest) == 4  # in the table, and of each
+    assert "2 with a file beside it that is not its own" in told
+    assert f"  beside  {manifest}" in genmill("provenance", "verify", str(first)).out
+    swap(".c2pa")
+    swap(".json")
+    told = genmill("provenance", "verify", str(folder)).out
+    assert told.count("the record beside it is that of another sample") == 4
+
+
 @pytest.fixture
 def marked_tunes(genmill, services, tmp_path) -> str:
     """A job of two tunes with the marks of `eu-art50`."""
@@ -553,6 +578,22 @@ def watermarked_job(genmill, services, digits, tmp_path) -> str:
     assert genmill("key", "create", "watermark").code == 0
     Path("house.toml").write_text('marks = ["record", "picture_watermark"]')
     return make_marked(services, digits, list(landscapes(1)), tmp_path, marks="./house.toml")
+
+
+def test_a_watermark_of_a_revoked_key_is_told_in_plain_words(genmill, watermarked_job, monkeypatch):
+    monkeypatch.setattr(
+        "scheduler.provenance.verify.find_nearest", lambda _, looks: [[] for _ in looks]
+    )
+    [key] = [each["id"] for each in genmill("key", "list", "--json").json]
+    with Image.open(fetch(genmill, watermarked_job, "p") / "000000000.png") as image:
+        image.convert("RGB").save("copy.jpg", quality=95)
+    assert genmill("key", "revoke", key, "--reason", "it leaked").code == 0
+    done = genmill("provenance", "verify", "copy.jpg")
+    assert (done.code, done.out.splitlines()[0]) == (1, "copy.jpg: unproven")
+    assert "It has a watermark made with a key of ours that was revoked" in done.out
+    [line] = [each for each in done.out.splitlines() if "picture watermark" in each]
+    assert re.search(rf"revoked; .*; its key {key} was revoked on [0-9-]+: it leaked$", line)
+    assert "trust" not in line
 
 
 def test_a_webp_copy_is_read_as_a_picture(genmill, watermarked_job):
