@@ -20,6 +20,7 @@ from db.causes import Cause
 from db.errors import NotFound, Refused
 from worker.extras import needed_for
 from worker.publishing.access import addresses, public_files
+from worker.publishing.access.hf_errors import outage
 from worker.publishing.access.http import failure, network_errors
 from worker.publishing.base import TargetAway
 
@@ -251,23 +252,9 @@ class Repository(Files):
                 raise Outdated(f"{self}: another commit came before") from error
             raise failure(self, status, headers.get("retry-after")) from error
         except Exception as error:
-            if _is_of_network(error):
-                raise TargetAway(f"{self} does not answer: {error}") from error
-            cause = error.__cause__ or error.__context__
-            if type(error) is not RuntimeError or not _is_of_network(cause):
-                raise
-            # of an upload; its text may hold a signed address
-            answer = getattr(cause, "response", None)
-            told = f", answered with {answer.status_code}" if answer is not None else ""
-            raise TargetAway(f"{self}: an upload failed{told}") from error
-
-
-def _is_of_network(error: BaseException | None) -> bool:
-    """Whether an error is one of HTTP or of the network; the library has an httpx of its own."""
-    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415 - of an extra
-
-    told = isinstance(error, HfHubHTTPError | ConnectionError | TimeoutError)
-    return told or type(error).__module__.startswith("httpx")
+            if (away := outage(error, self)) is not None:
+                raise away from error
+            raise
 
 
 _bounding = threading.Lock()

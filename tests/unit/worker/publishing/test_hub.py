@@ -321,10 +321,42 @@ def test_the_library_s_session_waits_as_before_and_its_bugs_are_told(server, mon
             (RecursionError("deep"), TimeoutError(), RecursionError),
             (RuntimeError("a bug"), KeyError("x"), RuntimeError),
             (RuntimeError("an upload"), ConnectionError(), TargetAway),
+            (RuntimeError("Internal error: Mutex poisoned"), None, RuntimeError),
+            (RuntimeError("Task error: Data integrity error: hash"), None, RuntimeError),
         ):
             monkeypatch.setattr(HfApi, "create_commit", failing(error, cause))
             with pytest.raises(raised):
                 hub.put_all([delivery(2)])
+
+
+SIGNED = "https://cas.example.org/xorbs/1?X-Amz-Signature=canary"
+OF_XET = {  # errors as hf_xet 1.8 raises them, and what is told
+    ConnectionError(
+        f"Network error: Request middleware error: error sending request for url {SIGNED}"
+    ): "network error",
+    ConnectionError(
+        f"Server error: HTTP status server error (503 Service Unavailable), {SIGNED}"
+    ): "answered with 503",
+    TimeoutError(f"Timeout: {SIGNED}"): "timeout",
+    PermissionError("Authentication error: token refresh failed"): "authentication error",
+    RuntimeError(f"Previous task error: Network error: dns {SIGNED}"): "network error",
+    RuntimeError(
+        f"Task error: Rate limited: HTTP status client error (429 Too Many), {SIGNED}"
+    ): "429",
+}
+
+
+@pytest.mark.parametrize("error", OF_XET, ids=lambda each: str(each)[:30])
+def test_an_upload_that_fails_for_the_network_is_no_item_s_fault(error, server, monkeypatch):
+    from huggingface_hub import HfApi
+
+    def fail(self, *given, **named):
+        raise error
+
+    monkeypatch.setattr(HfApi, "create_commit", fail)
+    with pushing(server) as hub, pytest.raises(TargetAway, match=OF_XET[error]) as raised:
+        hub.put_all([delivery(1)])
+    assert "canary" not in str(raised.value)
 
 
 def test_what_a_killed_worker_had_repaired_is_described_anew(server):
