@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 from pydantic import Field
 
@@ -22,6 +22,7 @@ from db.errors import GenmillError, NotFound, Refused
 from worker.files import is_plain
 from worker.publishing.access import addresses
 from worker.publishing.access.hf_repository import Files, InFolder, Listing, Outdated, Repository
+from worker.publishing.access.renewed import Renewed
 from worker.publishing.base import (
     ROUNDS,
     Delivery,
@@ -58,6 +59,13 @@ class HubSettings(TargetSettings):
     ) = Field(None, description="the licence that the card names, as in cc-by-4.0")
 
 
+class _Look(NamedTuple):
+    """What a target shows of all items at one time."""
+
+    listing: Listing
+    lines: Mapping[str, str]  # of the metadata, by the samples' remote ids
+
+
 class Hub(Target[HubSettings]):
     """A dataset or a model in the layout of the hub."""
 
@@ -69,6 +77,7 @@ class Hub(Target[HubSettings]):
     def __init__(self, settings: HubSettings, secrets: Mapping[str, str]) -> None:
         super().__init__(settings, secrets)
         self._records: dict[str, Record] = {}  # of items as they are there, by remote id
+        self._looks = Renewed(self._look)
 
     @classmethod
     def place(cls, address: str) -> str | Path:
@@ -151,11 +160,12 @@ class Hub(Target[HubSettings]):
     def compare(self, delivery: Delivery) -> Presence:
         """See `Target.compare`; of a repository, what git knows its files by is compared."""
         place, files = self.locate(delivery.item), self._written(delivery)
-        if self._file_of(place) not in self._listed.versions:
+        listing, lines = self._looks.get()
+        if self._file_of(place) not in listing.versions:
             return Presence.MISSING
-        unchanged = all(self._files.holds(self._listed, name, files[name]) for name in files)
+        unchanged = all(self._files.holds(listing, name, files[name]) for name in files)
         if _is_sample(place):
-            unchanged &= self._described.get(place) == metadata_line(place, delivery.record)
+            unchanged &= lines.get(place) == metadata_line(place, delivery.record)
         if not unchanged:
             return Presence.ALTERED
         self._records[place] = delivery.record
@@ -282,15 +292,13 @@ class Hub(Target[HubSettings]):
         names = there.versions
         return sorted(each for each in _recorded(names) if self._file_of(each) in names)
 
-    @cached_property
-    def _listed(self) -> Listing:
-        """The files as they were when the first item was compared."""
-        return self._files.listing()
-
-    @cached_property
-    def _described(self) -> Mapping[str, str]:
-        """The lines of the metadata as they were then."""
-        return self._read_metadata()
+    def _look(self, before: _Look | None) -> _Look:
+        """What the target shows now, if it is not what it showed before."""
+        listing = self._files.listing(before.listing if before else None)
+        version = listing.versions.get(METADATA)
+        if before and before.listing.versions.get(METADATA) == version:
+            return _Look(listing, before.lines)
+        return _Look(listing, self._read_metadata() if version else {})
 
     def _read_metadata(self) -> dict[str, str]:
         """The lines of the metadata by the samples' remote ids; empty where it is another's."""

@@ -71,8 +71,8 @@ class Files(ABC):
         """Remove files that are there. Raises `Outdated`."""
 
     @abstractmethod
-    def listing(self) -> Listing:
-        """All files."""
+    def listing(self, known: Listing | None = None) -> Listing:
+        """All files; `known` if it is told cheaply that none has changed since."""
 
     @abstractmethod
     def holds(self, listing: Listing, name: str, data: bytes) -> bool:
@@ -108,7 +108,7 @@ class InFolder(Files):
         """See `Files.sweep`."""
         public_files.sweep(self._root)
 
-    def listing(self) -> Listing:
+    def listing(self, known: Listing | None = None) -> Listing:
         """See `Files.listing`."""
         return Listing(dict(public_files.versions(self._root)))
 
@@ -176,7 +176,7 @@ class Repository(Files):
 
         self._commit([CommitOperationDelete(name) for name in names], why, after)
 
-    def listing(self) -> Listing:
+    def listing(self, known: Listing | None = None) -> Listing:
         """See `Files.listing`: those of the latest commit, by what git and LFS know them by."""
         from huggingface_hub.hf_api import RepoFile  # noqa: PLC0415 - of an extra
 
@@ -185,6 +185,8 @@ class Repository(Files):
             commit = self._api.repo_info(
                 self._repo, repo_type=self._type, expand="sha", timeout=self._timeout_s
             ).sha
+            if known is not None and known.commit == commit:
+                return known
             found = self._api.list_repo_tree(
                 self._repo, recursive=True, revision=commit, repo_type=self._type
             )

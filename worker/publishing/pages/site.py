@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar
 
 from db.errors import BadInput, NotFound
+from worker.publishing.access.renewed import Renewed
 from worker.publishing.base import ROUNDS, Presence, TargetAway, compare_files
 from worker.publishing.pages.entry import (
     Entry,
@@ -54,6 +54,7 @@ class Site:
         self._renderer = Renderer(look)
         self._look = look
         self._has_style = False
+        self._catalogued = Renewed[Mapping[str, tuple[str, Entry]]](lambda _: self._catalogue())
 
     def put(self, item: Item) -> str:
         """Write an item and return the name of its page; `refresh` lists it.
@@ -73,7 +74,7 @@ class Site:
         found = compare_files({each.name: each.data for each in self._files_of(item)}, self._read)
         if found is Presence.MISSING or known is None:
             return Presence.MISSING
-        listed = self._catalogued.get(entry_of(item.key))
+        listed = self._catalogued.get().get(entry_of(item.key))
         return found if listed and listed[1] == known else Presence.ALTERED
 
     def take_down(self, key: str) -> None:
@@ -157,11 +158,6 @@ class Site:
         }
         read = _each(self._read_entry, sorted(versions.keys() - known.keys()))
         return [*known.values(), *(each for each in read if each)]
-
-    @cached_property
-    def _catalogued(self) -> Mapping[str, tuple[str, Entry]]:
-        """The catalogue as this process has found it."""
-        return self._catalogue()
 
     def _catalogue(self) -> Mapping[str, tuple[str, Entry]]:
         """The entries by their files' names, each with the version of its file."""

@@ -9,7 +9,7 @@ import pytest
 from db.errors import NotFound, Refused
 from tests.receivers import VARIABLES, HubServer, InFolder, blob_id, running
 from worker.publishing import open_target
-from worker.publishing.access import public_files
+from worker.publishing.access import public_files, renewed
 from worker.publishing.access.hf_repository import Files, Listing, Outdated
 from worker.publishing.base import Delivery, Item, ItemRefused, Presence, TargetAway
 from worker.publishing.hub import PER_FOLDER, Hub
@@ -398,6 +398,38 @@ def test_what_somebody_changed_in_a_repository_is_seen_and_repaired(where, reque
             hub.finish()
         with target() as hub:
             assert hub.compare(wanted) is Presence.UNCHANGED
+
+
+@pytest.mark.parametrize("where", ["folder", "server"])
+def test_what_is_changed_while_items_are_compared_is_seen(where, request, tmp_path, monkeypatch):
+    monkeypatch.setattr(renewed, "SHARE", 0)
+    if where == "folder":
+        receiver = InFolder(tmp_path / "hub")
+        target = partial(opened_folder, receiver.folder)
+    else:
+        receiver = request.getfixturevalue("server")
+        target = partial(pushing, receiver)
+    with target() as hub:
+        hub.put_all([delivery(number) for number in range(3)])
+        hub.finish()
+    with target() as hub:
+        assert hub.compare(delivery(0)) is Presence.UNCHANGED
+        receiver.change("data/0199c0de/000000001.png", None)
+        assert hub.compare(delivery(1)) is Presence.MISSING
+        assert hub.compare(delivery(2)) is Presence.UNCHANGED
+        receiver.change("metadata.jsonl", b"")
+        assert hub.compare(delivery(2)) is Presence.ALTERED
+
+
+def test_files_are_listed_again_after_a_commit_alone(server, monkeypatch):
+    monkeypatch.setattr(renewed, "SHARE", 0)
+    asked = []
+    with pushing(server) as hub:
+        hub.put_all([delivery(number) for number in range(3)])
+        server.before = asked.append
+        for number in range(3):
+            hub.compare(delivery(number))
+    assert sum("/tree/" in path for path in asked) == 1
 
 
 def test_no_folder_has_more_files_than_the_hub_takes(tmp_path):
