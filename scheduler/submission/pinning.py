@@ -29,6 +29,7 @@ from scheduler.submission.checks import (
     shape_of,
 )
 from worker.media import find_medium
+from worker.publishing import find_kind
 from worker.services import Services
 from worker.services.marking import pin_marks
 from worker.services.pinned import (
@@ -133,7 +134,8 @@ def _pin_publication(
 ) -> PinnedPublication:
     """Check the target and the rules, and count the items; what was removed is taken down only."""
     spec = pinned.spec
-    targets.get(session, spec.target)
+    kind = find_kind(targets.get(session, spec.target).kind)
+    pinned = replace(pinned, lists_all=kind.lists_all)
     if spec.accept is not None:
         refuse_unfit_choice(spec, spec.accept)
         shape_of(services, pinned.version)  # its worker needs it on record

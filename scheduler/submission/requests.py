@@ -189,8 +189,8 @@ class Preparer:
     ) -> list[tuple[int, int]]:
         """The ranges of a generate or publish job's shards; any other job is one shard."""
         if isinstance(terms, PinnedPublication):
-            together = terms.items if terms.spec.job is None else publish_size(terms.items)
-            return cut(terms.items, size or together)
+            fits = publish_size(terms.items, lists_all=terms.lists_all)
+            return cut(terms.items, size or (terms.items if terms.spec.job is None else fits))
         if not isinstance(spec, Generate) or not isinstance(terms, PinnedGeneration) or not rate:
             return [(0, 1)]
         if not size:

@@ -18,8 +18,8 @@ SHARDS_PER_WORKER = 4
 LEAST_S = 0.25  # a shorter shard costs more than it saves
 MAX_SHARDS = 100_000
 ITEMS_PER_SHARD = 200  # of publish jobs
-# of a publish job: each of them writes anew what a target makes of all of its items
-MAX_PUBLISH_SHARDS = 100
+# of a publish job, and of one at a target of which each shard writes anew what shows all items
+MAX_PUBLISH_SHARDS, MAX_LISTING_SHARDS = 100, 10
 
 
 def samples_per_second(session: Session, pinned: PinnedGeneration) -> float:
@@ -42,9 +42,10 @@ def fitting_size(count: int, *, rate: float, workers: int, shard_s: float, step:
     return math.ceil(max(size, count / MAX_SHARDS) / step) * step
 
 
-def publish_size(items: int) -> int:
-    """The items of each shard of a publish job."""
-    return max(ITEMS_PER_SHARD, math.ceil(items / MAX_PUBLISH_SHARDS))
+def publish_size(items: int, *, lists_all: bool = False) -> int:
+    """The items of each shard of a publish job; `lists_all` is that of its target."""
+    most = MAX_LISTING_SHARDS if lists_all else MAX_PUBLISH_SHARDS
+    return max(ITEMS_PER_SHARD, math.ceil(items / most))
 
 
 def cut(count: int, size: int) -> list[tuple[int, int]]:

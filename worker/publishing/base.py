@@ -159,6 +159,7 @@ class Target(ABC, Generic[S]):
     secrets: ClassVar[Mapping[str, str]] = {}  # what each one is, by its name
     gives_back: ClassVar[bool] = True  # whether `fetch`, `compare` and `list` work
     batched: ClassVar[bool] = False  # whether several are put, and taken down, at once
+    lists_all: ClassVar[bool] = False  # whether `finish` writes anew what shows all items
 
     def __init__(self, settings: S, secrets: Mapping[str, str]) -> None:
         self.settings = settings

@@ -77,6 +77,7 @@ class Gallery(Target[GallerySettings]):
     title: ClassVar[str] = "a gallery of static pages, in a folder or a bucket"
     schema: ClassVar[type[GallerySettings]] = GallerySettings
     secrets: ClassVar[Mapping[str, str]] = s3.Bucket.secrets
+    lists_all: ClassVar[bool] = True
 
     @classmethod
     def place(cls, address: str) -> Path | S3Address:

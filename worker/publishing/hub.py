@@ -73,6 +73,7 @@ class Hub(Target[HubSettings]):
     schema: ClassVar[type[TargetSettings]] = HubSettings
     secrets: ClassVar[Mapping[str, str]] = {"token": "an access token that may write"}
     batched: ClassVar[bool] = True
+    lists_all: ClassVar[bool] = True
 
     def __init__(self, settings: HubSettings, secrets: Mapping[str, str]) -> None:
         super().__init__(settings, secrets)

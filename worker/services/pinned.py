@@ -139,6 +139,7 @@ class PinnedPublication(_Pinned):
     spec: Publish
     version: ModelVersion
     items: int = 0  # how many samples or files; known where the job is cut into shards
+    lists_all: bool = False  # as `Target.lists_all`; known there, too
 
 
 Pinned = PinnedTraining | PinnedGeneration | PinnedEvaluation | PinnedPromotion | PinnedPublication

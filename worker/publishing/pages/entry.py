@@ -1,7 +1,7 @@
 """An item as a site takes it, and what the site keeps of it for lists and feed."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import cached_property
 from textwrap import shorten
@@ -147,7 +147,7 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as `parse_entry` takes it."""
-        return asdict(self)
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
 def page_of(key: str) -> str:

@@ -346,6 +346,19 @@ def test_a_publish_job_has_a_hundred_shards_at_most(items, size):
     assert publish_size(items) == size
 
 
+@pytest.mark.parametrize(("kind", "cut"), [("folder", 5), ("gallery", 2), ("hub", 2)])
+def test_a_job_has_few_shards_where_each_lists_all_items(
+    genmill, services, picture_job, tmp_path, monkeypatch, kind, cut
+):
+    for name, value in (("ITEMS_PER_SHARD", 1), ("MAX_LISTING_SHARDS", 2)):
+        monkeypatch.setattr(f"scheduler.submission.sharding.{name}", value)
+    receiver = Mounted(tmp_path / "shelf")
+    receiver.kind = kind
+    add(genmill, receiver)
+    job_id = genmill("publish", picture_job, "--target", "shelf").out.strip()
+    assert len(genmill("job", "show", job_id, "--json").json["shards"]) == cut
+
+
 def test_waiting_tells_what_became_of_the_items(genmill, picture_job, shelf, work):
     for key, told in (("first", "5 published"), ("second", "5 unchanged")):
         words = ("publish", picture_job, "--target", "shelf", "--idempotency-key", key)
