@@ -93,6 +93,40 @@ def test_schedules_that_would_train_on_it_again_are_paused(genmill):
 
 
 @pytest.mark.usefixtures("faces")
+def test_what_a_withdrawal_paused_runs_again_only_if_forced(genmill):
+    for name, model in (("tuned", "people:3"), ("newest", "people"), ("clean", "people:1")):
+        words = ("enqueue", "finetune", model, "--dataset", "faces:1")
+        assert genmill("schedule", "add", name, "--cron", "0 3 * * *", "--", *words).code == 0
+    genmill("schedule", "pause", "clean")
+    assert genmill("dataset", "withdraw", "faces", "more/9.png").code == 0
+    for verb in ("resume", "trigger"):
+        refused = genmill("schedule", verb, "tuned")
+        assert (refused.code, "people:3" in refused.err, "--force" in refused.err) == (2, True, True)
+    assert genmill("schedule", "resume", "clean").out.startswith("clean  next ")
+    assert genmill("schedule", "trigger", "clean").code == 0
+    assert genmill("audit", "--action", "forced", "--json").json == []
+
+    assert genmill("schedule", "trigger", "tuned", "--force").code == 0
+    assert genmill("schedule", "resume", "tuned", "--force").out.startswith("tuned  next ")
+    trail = genmill("audit", "--action", "forced", "--json").json
+    assert [each["subject"] for each in trail] == ["tuned", "tuned"]
+    assert trail[0]["detail"]["command"] == "schedule resume"
+    assert trail[0]["detail"]["uses"] == ["people:3"]
+    assert genmill("schedule", "trigger", "tuned").code == 0  # it is not paused any more
+
+
+@pytest.mark.usefixtures("faces")
+def test_a_schedule_can_be_resumed_once_its_bare_names_mean_other_data(genmill):
+    words = shlex.split("enqueue train gan --name others --dataset faces")
+    genmill("schedule", "add", "nightly", "--cron", "0 3 * * *", "--", *words)
+    genmill("dataset", "withdraw", "faces", "first/0.png")
+    assert genmill("schedule", "resume", "nightly").code == 2
+    write_pictures("other", range(20, 28))
+    assert genmill("dataset", "add", "faces", "other").code == 0
+    assert genmill("schedule", "resume", "nightly").code == 0
+
+
+@pytest.mark.usefixtures("faces")
 def test_a_schedule_of_a_dataset_of_which_nothing_is_left_is_paused(genmill):
     words = shlex.split("enqueue train gan --name others --dataset faces")
     genmill("schedule", "add", "nightly", "--cron", "0 3 * * *", "--", *words)
