@@ -128,12 +128,13 @@ def list_schedules(as_json: bool, quiet: bool) -> None:
     from db.tables import Schedule
     from scheduler.output.documents import schedule_document
     from scheduler.output.render import print_list, to_age
+    from scheduler.schedules.manage import require_intact
 
     with open_record() as services, services.database.read() as session:
         found, bad = read_each(
             session,
             schedules.select_all(),
-            lambda rows: [schedule_document(each) for (each,) in rows],
+            lambda rows: [schedule_document(require_intact(each)) for (each,) in rows],
             called=Schedule.name,
         )
     told = (
@@ -160,9 +161,10 @@ def show(name: str, as_json: bool) -> None:
     from db import schedules
     from scheduler.output.documents import run_document, schedule_document
     from scheduler.output.render import print_fields, print_json, print_table, to_age, to_iso
+    from scheduler.schedules.manage import require_intact
 
     with open_record() as services, services.database.read() as session:
-        found = schedules.get(session, name)
+        found = require_intact(schedules.get(session, name))
         runs = [run_document(session, run) for run in schedules.runs(session, found.id)]
     document = schedule_document(found)
     if as_json:

@@ -9,11 +9,11 @@ from sqlalchemy.orm import Session
 
 from db import batches, chains, schedules
 from db.audit_trail import note
-from db.errors import Refused
+from db.errors import BadRecord, Refused
 from db.session import clock
 from db.tables import Job, Schedule
 from scheduler.schedules.command import check_command, prepared_jobs
-from scheduler.schedules.cron import next_due
+from scheduler.schedules.cron import find_zone, next_due
 from scheduler.schedules.parsing import make_paths_absolute, parse_command
 from scheduler.submission.enqueue import refuse_wrong_broker, ring_or_warn
 from scheduler.submission.receipts import OnStored, say_nothing, store_or_find, undivided
@@ -78,6 +78,29 @@ def add_schedule(
     return services.database.transact(work)
 
 
+def require_intact(schedule: Schedule) -> Schedule:
+    """The schedule. Raises `BadRecord` if it has rules that `add_schedule` would have refused."""
+    for held, known in ((schedule.missed, MISSED), (schedule.overlap, OVERLAP)):
+        if held not in known:
+            raise _damaged(held, " or ".join(known))
+    try:
+        find_zone(schedule.timezone)
+    except Refused:
+        raise _damaged(schedule.timezone, "a time zone") from None
+    try:
+        next_due(schedule.cron, schedule.timezone, schedule.created_at)
+    except Refused:
+        raise _damaged(schedule.cron, "a cron expression") from None
+    return schedule
+
+
+def _damaged(held: str, noun: str) -> BadRecord:
+    return BadRecord(
+        f"the record holds {held[:40]!r} where {noun} belongs",
+        remedy="it was damaged or edited: remove the schedule and add it again",
+    )
+
+
 def _seeded(words: list[str], seed: str) -> list[str]:
     """The command with the seed of a schedule's rule."""
     if seed == FRESH:
@@ -101,7 +124,7 @@ def resume_schedule(services: Services, name: str, *, withdrawn: Sequence[str] =
     """
 
     def work(session: Session) -> Schedule:
-        schedule = schedules.get(session, name)
+        schedule = require_intact(schedules.get(session, name))
         _note_forced(session, "resume", name, withdrawn)
         following = next_due(schedule.cron, schedule.timezone, clock(session))
         return schedules.resume(session, name, next_due=following)
