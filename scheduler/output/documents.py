@@ -262,11 +262,11 @@ def target_document(target: Target, settings: Mapping[str, Any]) -> Document:
     }
 
 
-def publication_document(publication: Publication, target: Target) -> Document:
+def publication_document(publication: Publication, target: str) -> Document:
     """An item at a target: what it is, whether it is there, and whether it was verified there."""
     return {
         "item": publication.item,
-        "target": target.name,
+        "target": target,
         "state": publication.state,
         "remote_id": publication.remote_id,
         "job": publication.job_id,

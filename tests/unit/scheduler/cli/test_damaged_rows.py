@@ -122,6 +122,20 @@ def test_status_tells_of_the_jobs_that_can_be_read_and_ids_are_found_alone(
     assert "where a JSON object belongs" in found["database"]
 
 
+def test_a_damaged_target_is_told_once_and_not_for_each_of_its_items(genmill, services, picture_job):
+    with services.database.write() as session:
+        publish(session, add_target(session, "site"), job_id=picture_job, samples=range(4))
+    set_newest(services, "targets.settings", "'[1]'")
+    listed = genmill("publications", "list", "--json")
+    assert (listed.code, len(listed.json)) == (0, 4)
+    shown = genmill("target", "list")
+    assert (shown.code, shown.err.count("the record holds")) == (1, 1)
+    if services.database.dialect == "sqlite":  # any other lets no bytes into a column of text
+        set_newest(services, "targets.name", "x'00'")
+        shown = genmill("publications", "list", "--json")
+        assert (shown.code, shown.json, shown.err.count("the record holds")) == (1, [], 1)
+
+
 def test_a_purpose_that_is_none_is_a_damaged_record():
     with pytest.raises(BadRecord, match="'x' where the purpose of a key belongs"):
         Purpose("x")
