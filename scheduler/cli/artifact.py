@@ -16,7 +16,7 @@ from scheduler.submission.path_arguments import PathArgument
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scheduler.results.conversion import Marks
+    from scheduler.results.marks_file import Marks
     from scheduler.results.download import Downloaded
     from scheduler.results.verify import Verified
 
