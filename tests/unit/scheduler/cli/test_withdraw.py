@@ -149,6 +149,44 @@ def test_no_dataset_takes_a_withdrawn_item_again(genmill):
 
 
 @pytest.mark.usefixtures("faces")
+def test_what_is_withdrawn_while_files_are_read_is_not_added(genmill, monkeypatch):
+    from scheduler.datasets import add
+
+    def publish(*words):
+        assert genmill("dataset", "withdraw", "faces", "more/9.png").code == 0
+        return stored(*words)
+
+    stored = add.publish
+    monkeypatch.setattr(add, "publish", publish)
+    shutil.copy("more/9.png", "first/again.png")
+    refused = genmill("dataset", "add", "others", "first")
+    assert (refused.code, "withdrawn while 'others' was read; run" in refused.err) == (2, True)
+    assert genmill("dataset", "show", "others").code == 4
+    monkeypatch.undo()
+
+
+@pytest.mark.usefixtures("faces")
+def test_whoever_uses_a_model_that_learnt_from_it_is_warned(genmill, tmp_path, caplog):
+    assert genmill("target", "add", "shelf", "folder", str(tmp_path / "shelf")).code == 0
+    finetune = ("enqueue", "finetune", "{}", "--dataset", "faces:1", "--dry-run")
+    publish = ("publish", "{}", "--target", "shelf", "--dry-run")
+    uses = (finetune, publish, ("model", "alias", "{}", "--as", "best"))
+
+    def warnings(model, uses=uses):
+        caplog.clear()
+        for words in uses:
+            genmill(*(word.format(model) for word in words))
+        return [each.getMessage() for each in caplog.records if "withdrawn" in each.getMessage()]
+
+    assert warnings("people:2") == []
+    assert genmill("dataset", "withdraw", "faces", "more/9.png").code == 0
+    told = "people:2 learnt from withdrawn data: faces:2; train it anew on other data"
+    assert warnings("people:1") == []
+    assert warnings("people:2") == [told] * 3
+    assert warnings("people:2", [(*publish, "--take-down")]) == []
+
+
+@pytest.mark.usefixtures("faces")
 def test_texts_are_withdrawn_too(genmill):
     Path("a.jsonl").write_text('{"text": "one fine day"}\n{"text": "a secret of mine"}\n' * 1)
     Path("b.jsonl").write_text('{"text": "a secret of mine"}\n')
