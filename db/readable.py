@@ -1,7 +1,7 @@
 """Lists from a record with damaged rows: what can be read of it, and which rows cannot."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
@@ -84,6 +84,16 @@ def _name(session: Session, called: InstrumentedAttribute[str], condition: Any) 
     with suppress(BadRecord):
         return session.scalar(select(called).where(condition))
     return None
+
+
+def one_of(value: str, known: Collection[str], noun: str) -> str:
+    """The value. Raises `BadRecord` if it is none of those that Genmill writes there."""
+    if value not in known:
+        raise BadRecord(
+            f"the record holds {value[:40]!r} where {noun} belongs",
+            remedy="it was damaged or edited: restore a backup",
+        )
+    return value
 
 
 def refuse_unreadable(noun: str, rows: Sequence[Unreadable]) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from db import batches, chains, schedules
 from db.audit_trail import note
 from db.errors import BadRecord, Refused
+from db.readable import one_of
 from db.session import clock
 from db.tables import Job, Schedule
 from scheduler.schedules.command import check_command, prepared_jobs
@@ -81,8 +82,7 @@ def add_schedule(
 def require_intact(schedule: Schedule) -> Schedule:
     """The schedule. Raises `BadRecord` if it has rules that `add_schedule` would have refused."""
     for held, known in ((schedule.missed, MISSED), (schedule.overlap, OVERLAP)):
-        if held not in known:
-            raise _damaged(held, " or ".join(known))
+        one_of(held, known, " or ".join(known))
     try:
         find_zone(schedule.timezone)
     except Refused:

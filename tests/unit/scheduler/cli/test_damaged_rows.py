@@ -106,6 +106,27 @@ def test_each_list_shows_what_can_be_read_and_names_the_rest(genmill, services, 
         assert genmill(*words).code == 0, line
 
 
+WORDS = {  # that Genmill has not written; the list and the noun
+    "jobs.status": ("job list", "job", "a state"),
+    "promotions.outcome": ("model history digits", "entry", "an outcome"),
+    "publications.state": ("publications list", "publication", "the state of a publication"),
+    "schedules.cron": ("schedule list", "schedule", "a cron expression"),
+    "targets.settings": ("target list", "target", "the address of a target"),
+}
+
+
+def test_a_row_with_a_word_that_genmill_does_not_write_is_not_shown_as_sound(
+    genmill, services, record
+):
+    for column, (line, noun, belongs) in WORDS.items():
+        rows = len(genmill(*line.split(), "--json").json)
+        set_newest(services, column, "'{}'")
+        done = genmill(*line.split(), "--json")
+        assert (done.code, len(done.json)) == (1, rows - 1), (line, done)
+        assert done.err.startswith(f"Error: {noun} "), done.err
+        assert f"where {belongs} belongs" in done.err
+
+
 def test_status_tells_of_the_jobs_that_can_be_read_and_ids_are_found_alone(
     genmill, services, pictures
 ):
