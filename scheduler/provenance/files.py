@@ -6,8 +6,8 @@ from pathlib import Path
 
 from db.errors import BadInput
 from db.path_errors import reading, shown
-from scheduler.results.pieces import SIDECAR
 from scheduler.results import marks_file
+from scheduler.results.pieces import SIDECAR
 from scheduler.results.sinks import METADATA
 
 ABOUT = {METADATA, marks_file.NAME}  # files of a download that say something of others

@@ -79,7 +79,9 @@ def refuse_withdrawn(session: Session, name: str, *, force: bool) -> list[str]:
     schedule = schedules.get(session, name)
     if not schedule.paused:
         return []
-    found = _affected(session, schedule, _tainted(session, datasets.all_withdrawn_versions(session)))
+    found = _affected(
+        session, schedule, _tainted(session, datasets.all_withdrawn_versions(session))
+    )
     if found.trains and not force:
         raise Refused(
             f"schedule {name!r} would train on withdrawn data, or on a model that learnt from "

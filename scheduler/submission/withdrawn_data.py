@@ -16,9 +16,7 @@ log = logging.getLogger(__name__)
 
 def warn_of_job(session: Session, pinned: Pinned) -> None:
     """Warn of what a job tunes, promotes or publishes; not of what it takes down or generates."""
-    if pinned.version is None or (
-        isinstance(pinned, PinnedPublication) and pinned.spec.take_down
-    ):
+    if pinned.version is None or (isinstance(pinned, PinnedPublication) and pinned.spec.take_down):
         return
     if isinstance(pinned, PinnedTraining | PinnedPromotion | PinnedPublication):
         warn_of_version(session, pinned.version)

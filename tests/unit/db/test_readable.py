@@ -92,5 +92,6 @@ def test_the_error_tells_each_reason_once_with_the_rows_that_it_holds_for():
     with pytest.raises(BadRecord, match=told):
         refuse_unreadable("job", rows)
     many = [Unreadable(f"{number:02}", error) for number in range(1022)]
-    with pytest.raises(BadRecord, match=r"^1,022 rows .*\n  job 00, 01, .*, 19 and 1,002 more: the"):
+    told = r"^1,022 rows .*\n  job 00, 01, .*, 19 and 1,002 more: the"
+    with pytest.raises(BadRecord, match=told):
         refuse_unreadable("job", many)

@@ -143,7 +143,7 @@ def test_status_tells_of_the_jobs_that_can_be_read_and_ids_are_found_alone(
     assert "where a JSON object belongs" in found["database"]
 
 
-def test_a_damaged_target_is_told_once_and_not_for_each_of_its_items(genmill, services, picture_job):
+def test_a_damaged_target_is_told_once_and_not_for_each_item(genmill, services, picture_job):
     with services.database.write() as session:
         publish(session, add_target(session, "site"), job_id=picture_job, samples=range(4))
     set_newest(services, "targets.settings", "'[1]'")
