@@ -1,5 +1,6 @@
 """Datasets and their versions, found by references such as `mnist` and `mnist:2`."""
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -167,6 +168,22 @@ def withdrawn_versions(session: Session, dataset: Dataset, digests: Collection[s
         detail = session.scalar(acts.order_by(AuditEntry.at, AuditEntry.id).limit(1))
         numbers.update((detail or {}).get("versions", ()))
     return numbers
+
+
+def all_withdrawn_versions(session: Session) -> list[DatasetVersion]:
+    """The versions, of every dataset, that a withdrawal has hidden."""
+    if session.scalar(select(Withdrawal.id).limit(1)) is None:  # as almost always
+        return []
+    numbers = defaultdict[str, set[int]](set)
+    acts = select(AuditEntry.subject, AuditEntry.detail).where(AuditEntry.action == ACTION)
+    for name, detail in session.execute(acts):
+        numbers[name].update((detail or {}).get("versions", ()))
+    hidden = select(Dataset.name, DatasetVersion).join(
+        DatasetVersion, DatasetVersion.dataset_id == Dataset.id
+    )
+    here = (Dataset.name.in_(numbers), DatasetVersion.removed_at.is_not(None))
+    found = session.execute(hidden.where(*here).order_by(DatasetVersion.id))
+    return [version for name, version in found if version.number in numbers[name]]
 
 
 def content_is_kept() -> ColumnElement[bool]:

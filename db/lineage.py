@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import BigInteger, ColumnElement, cast, func, select
 from sqlalchemy.orm import Session
 
-from db import models
+from db import datasets, models
 from db.states import FINAL
 from db.tables import Dataset, DatasetVersion, Job, Model, ModelVersion
 
@@ -70,6 +70,14 @@ def trained_on(session: Session, dataset_version_ids: Collection[str]) -> list[D
     own = [describe(session, each) for each in session.scalars(direct.order_by(ModelVersion.id))]
     ids = [each.version.id for each in own]
     return own + descendants(session, ids)
+
+
+def withdrawn_data(session: Session, version: ModelVersion) -> list[str]:
+    """The withdrawn data that a version, or any that it was tuned from, was trained on."""
+    hidden = {each.id for each in datasets.all_withdrawn_versions(session)}
+    learnt = ancestors(session, version) if hidden else []
+    found = [each.dataset for each in learnt if each.version.dataset_version_id in hidden]
+    return [each for each in dict.fromkeys(found) if each]
 
 
 def generated_with(session: Session, reference: str, *, seed: int | None) -> list[Generated]:

@@ -26,6 +26,7 @@ REFUSED = "refused"
 ROLLED_BACK = "rolled back"
 SET = "set"
 REMOVED = "removed"
+OUTCOMES = (PROMOTED, FORCED, REFUSED, ROLLED_BACK, SET, REMOVED)
 
 ACTIONS = {SET: "alias set", REMOVED: "alias removed"}  # in the audit trail, others as above
 

@@ -242,9 +242,9 @@ def abandon(session: Session, target_id: str) -> int:
     return len(found)
 
 
-def select_chosen(chosen: Chosen, *, limit: int | None = None) -> Select[Publication, Target]:
-    """The statement of publications with their targets, in the order in which they were begun."""
-    statement = select(Publication, Target).join(Target, Target.id == Publication.target_id)
+def select_chosen(chosen: Chosen, *, limit: int | None = None) -> Select[Publication, str]:
+    """The statement of publications and their targets' names, as they were begun."""
+    statement = select(Publication, Target.name).join(Target, Target.id == Publication.target_id)
     return statement.where(*_conditions(chosen)).order_by(Publication.id).limit(limit)
 
 

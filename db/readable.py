@@ -1,6 +1,7 @@
 """Lists from a record with damaged rows: what can be read of it, and which rows cannot."""
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
@@ -10,6 +11,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from db.errors import BadRecord, GenmillError, Unreachable
 
 AT_ONCE = 1000  # rows that a statement names; PostgreSQL takes 65,535 parameters
+SHOWN = 20  # names of rows that cannot be read for one reason
 
 T = TypeVar("T")
 Make = Callable[[Sequence[Any]], list[T]]
@@ -84,11 +86,32 @@ def _name(session: Session, called: InstrumentedAttribute[str], condition: Any) 
     return None
 
 
+def one_of(value: str, known: Collection[str], noun: str) -> str:
+    """The value. Raises `BadRecord` if it is none of those that Genmill writes there."""
+    if value not in known:
+        raise BadRecord(
+            f"the record holds {value[:40]!r} where {noun} belongs",
+            remedy="it was damaged or edited: restore a backup",
+        )
+    return value
+
+
 def refuse_unreadable(noun: str, rows: Sequence[Unreadable]) -> None:
-    """Raise `BadRecord` that names the rows that could not be read, if there are any."""
+    """Raise `BadRecord` that names the rows that could not be read, if there are any.
+
+    Each reason is told once, with the first rows that it holds for.
+    """
     if not rows:
         return
-    told = [f"{noun} {each.name}: {each.error.message}" for each in rows]
-    if len(told) > 1:
-        told = [f"{len(told):,} rows cannot be read:", *told]
+    names = defaultdict[str, list[str]](list)
+    for each in rows:
+        names[each.error.message].append(each.name)
+    told = [f"{noun} {_first(found)}: {why}" for why, found in names.items()]
+    if len(rows) > 1:
+        told = [f"{len(rows):,} rows cannot be read:", *told]
     raise BadRecord("\n  ".join(told), remedy=rows[0].error.remedy)
+
+
+def _first(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")

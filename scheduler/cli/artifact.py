@@ -16,8 +16,8 @@ from scheduler.submission.path_arguments import PathArgument
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scheduler.results.conversion import Marks
     from scheduler.results.download import Downloaded
+    from scheduler.results.marks_file import Marks
     from scheduler.results.verify import Verified
 
 FORMS = DeclaredChoice("scheduler.results.download:FORMS")

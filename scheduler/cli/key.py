@@ -62,7 +62,7 @@ def create(purpose: str, tenant: str | None, as_json: bool, **given: Any) -> Non
 
     `signing` signs the provenance of samples (C2PA), with a certificate of this installation's own
     CA, which is made with the first one, or with your own. `watermark` is the secret of a tenant's
-    watermarks. `head` signs the ledger.
+    watermarks. `head` signs the ledger: a scheduler makes it when it first does.
 
     \b
     genmill key create signing --name "Example Ltd"

@@ -24,6 +24,11 @@ KEY_NUMBERS = (
 COLUMNS = ("name", "cron", "timezone", "paused", "next_due", "command")
 
 
+_force = click.option(
+    "--force", is_flag=True, help="Although it would train on withdrawn data; it is recorded."
+)
+
+
 @click.group("schedule")
 def schedule() -> None:
     """Repeat enqueue commands on a cron schedule. Changes apply at once, without a restart."""
@@ -123,12 +128,13 @@ def list_schedules(as_json: bool, quiet: bool) -> None:
     from db.tables import Schedule
     from scheduler.output.documents import schedule_document
     from scheduler.output.render import print_list, to_age
+    from scheduler.schedules.manage import require_intact
 
     with open_record() as services, services.database.read() as session:
         found, bad = read_each(
             session,
             schedules.select_all(),
-            lambda rows: [schedule_document(each) for (each,) in rows],
+            lambda rows: [schedule_document(require_intact(each)) for (each,) in rows],
             called=Schedule.name,
         )
     told = (
@@ -155,9 +161,10 @@ def show(name: str, as_json: bool) -> None:
     from db import schedules
     from scheduler.output.documents import run_document, schedule_document
     from scheduler.output.render import print_fields, print_json, print_table, to_age, to_iso
+    from scheduler.schedules.manage import require_intact
 
     with open_record() as services, services.database.read() as session:
-        found = schedules.get(session, name)
+        found = require_intact(schedules.get(session, name))
         runs = [run_document(session, run) for run in schedules.runs(session, found.id)]
     document = schedule_document(found)
     if as_json:
@@ -201,37 +208,48 @@ def pause(name: str, as_json: bool) -> None:
 
 @schedule.command("resume")
 @click.argument("name")
+@_force
 @as_json
-def resume(name: str, as_json: bool) -> None:
+def resume(name: str, force: bool, as_json: bool) -> None:
     """Resume a paused schedule. Runs missed during the pause are skipped.
+
+    One that would train on withdrawn data, or on a model that learnt from them, stays paused.
 
     \b
     genmill schedule resume nightly
     """
+    from scheduler.removal.schedules import refuse_withdrawn
     from scheduler.schedules.manage import resume_schedule
 
     with open_record() as services:
-        resumed = resume_schedule(services, name)
+        with services.database.read() as session:
+            withdrawn = refuse_withdrawn(session, name, force=force)
+        resumed = resume_schedule(services, name, withdrawn=withdrawn)
     _print(resumed, as_json=as_json)
 
 
 @schedule.command("trigger")
 @click.argument("name")
+@_force
 @as_json
-def trigger(name: str, as_json: bool) -> None:
+def trigger(name: str, force: bool, as_json: bool) -> None:
     """Run a schedule's command once, now, even while it is paused.
 
-    Prints the id of the job or the batch.
+    Prints the id of the job or the batch. A paused one that would train on withdrawn data, or on a
+    model that learnt from them, is refused.
 
     \b
     genmill job wait "$(genmill schedule trigger nightly)"
     """
     from scheduler.output.documents import job_documents
     from scheduler.output.render import print_json
+    from scheduler.removal.schedules import refuse_withdrawn
     from scheduler.schedules.manage import trigger_schedule
 
     with open_record() as services, Receipt(as_json=as_json) as receipt:
-        made = trigger_schedule(services, name, on_stored=receipt.stored)
+        with services.database.read() as session:
+            withdrawn = refuse_withdrawn(session, name, force=force)
+        made = trigger_schedule(services, name, withdrawn=withdrawn, on_stored=receipt.stored)
         if as_json:
             with services.database.read() as session:
                 documents = job_documents(session, made)

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from db import datasets
+from db.errors import Refused
 from db.tables import Dataset, DatasetVersion
 from worker.cleaning.recipe import Recipe
 from worker.cleaning.steps import Progress
@@ -57,7 +58,8 @@ def add_dataset(
 ) -> Added:
     """Read `path` into a new version of dataset `name`; the same content again is the same version.
 
-    Raises `Refused` for a bad name, `BadInput` if nothing usable is found.
+    Raises `Refused` for a bad name and if items are withdrawn meanwhile, `BadInput` if nothing
+    usable is found.
     """
     check_name("dataset", name)
     services.settings.home.mkdir(parents=True, exist_ok=True)
@@ -73,14 +75,22 @@ def add_dataset(
             progress=progress,
             withdrawn=withdrawn,
         )
-        added = _record(services, name, Path(scratch), found.manifest, parent)
+        added = _record(services, name, Path(scratch), found.manifest, parent, withdrawn)
     return Added(*added, found.rejects, found.reading, bytes_at(path))
 
 
 def _record(
-    services: Services, name: str, folder: Path, about: dict[str, Any], parent: Parent | None
+    services: Services,
+    name: str,
+    folder: Path,
+    about: dict[str, Any],
+    parent: Parent | None,
+    left_out: frozenset[int],
 ) -> tuple[Dataset, DatasetVersion]:
-    """Store what was ingested into a folder, and record it as a version."""
+    """Store what was ingested into a folder, and record it as a version.
+
+    `left_out` are the withdrawn items that it was ingested without.
+    """
     sha256 = digest_of(folder / "manifest.json")
     key = f"{PREFIX}/{sha256}"
     kept: dict[str, Any] = {"parent": parent.reference if parent else None}
@@ -99,6 +109,11 @@ def _record(
             manifest_sha256=sha256,
             summary=summary(about) | kept,
         )
+        # after the dataset was locked
+        if datasets.withdrawn(session) - left_out:
+            raise Refused(
+                f"items were withdrawn while {name!r} was read", remedy="run the command again"
+            )
         return datasets.resolve(session, f"{name}:{version.number}")
 
     return store_and_record(services, store, record)

@@ -13,6 +13,7 @@ from db.registry import Reference
 from db.tables import Model, ModelVersion
 from scheduler.output.documents import Document, promotion_document
 from scheduler.submission.pinning import pin
+from scheduler.submission.withdrawn_data import warn_of_job, warn_of_version
 from worker.identity import who
 from worker.services import Services
 from worker.services.evidence import gather
@@ -93,6 +94,7 @@ def promote(services: Services, spec: Spec) -> Judgement:
     """Let the gate decide, and do what it decided. A refusal is in the history too."""
     with services.database.read() as session:
         pinned = pin(services, session, spec)
+        warn_of_job(session, pinned)
     assert isinstance(pinned, PinnedPromotion)  # noqa: S101 - for mypy: of this kind
     judged = judge(services, gather(services, pinned, _measure_nothing))
     reason = Reason(who(), pinned.spec.why, judged.data)
@@ -126,6 +128,8 @@ def _move(
         now = promotions.holder(session, model, alias)
         if version is not None and now is not None and now.id == version.id:
             raise Refused(f"{model.name}:{version.number} has the alias {alias!r} already")
+        if version is not None:
+            warn_of_version(session, version)
         entry = promotions.move(
             session,
             model,

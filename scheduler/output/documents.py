@@ -14,11 +14,15 @@ from db import (
     models,
     outcomes,
     progress,
+    promotions,
+    publications,
     published,
     targets,
     tombstones,
 )
 from db.errors import NotFound
+from db.readable import one_of
+from db.states import JobState, ShardState
 from db.tables import (
     Artifact,
     AuditEntry,
@@ -47,7 +51,7 @@ def job_document(job: Job, done: Document) -> Document:
     return {
         "id": job.id,
         "kind": job.kind,
-        "status": job.status,
+        "status": JobState(job.status).value,
         "model": job.model,
         "priority": job.priority,
         "owner": job.owner,
@@ -107,7 +111,7 @@ def shard_document(shard: Shard) -> Document:
         "index": shard.idx,
         "start": shard.start,
         "stop": shard.stop,
-        "status": shard.status,
+        "status": ShardState(shard.status).value,
         "claims": shard.claims,
         "failures": shard.failures,
         "releases": shard.releases,
@@ -168,7 +172,7 @@ def promotion_document(model: Model, entry: Promotion, numbers: Mapping[str, int
     return {
         "model": model.name,
         "alias": entry.alias,
-        "outcome": entry.outcome,
+        "outcome": one_of(entry.outcome, promotions.OUTCOMES, "an outcome"),
         "version": numbers[entry.version_id] if entry.version_id else None,
         "previous": numbers[entry.previous_id] if entry.previous_id else None,
         "who": entry.who,
@@ -263,12 +267,12 @@ def target_document(target: Target, settings: Mapping[str, Any]) -> Document:
     }
 
 
-def publication_document(publication: Publication, target: Target) -> Document:
+def publication_document(publication: Publication, target: str) -> Document:
     """An item at a target: what it is, whether it is there, and whether it was verified there."""
     return {
         "item": publication.item,
-        "target": target.name,
-        "state": publication.state,
+        "target": target,
+        "state": one_of(publication.state, publications.STATES, "the state of a publication"),
         "remote_id": publication.remote_id,
         "job": publication.job_id,
         "sample": publication.sample,

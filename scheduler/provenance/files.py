@@ -6,10 +6,11 @@ from pathlib import Path
 
 from db.errors import BadInput
 from db.path_errors import reading, shown
+from scheduler.results import marks_file
 from scheduler.results.pieces import SIDECAR
-from scheduler.results.sinks import MARKS, METADATA
+from scheduler.results.sinks import METADATA
 
-ABOUT = {METADATA, MARKS}  # files of a download that say something of others
+ABOUT = {METADATA, marks_file.NAME}  # files of a download that say something of others
 RECORD = ".json"  # of a sample of the same name
 
 

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from sqlalchemy.orm import Session
 
 from db import audit_trail, publications, published, targets
-from db.errors import Refused
+from db.errors import BadRecord, Refused
 from db.publications import THERE
 from db.tables import Target
 from worker.identity import who
@@ -100,7 +100,7 @@ def _refuse_shared(session: Session, name: str, place: _Place) -> None:
 
 def _place(kind: str, settings: Mapping[str, Any]) -> _Place:
     """The place of a target; links are followed, as far as this machine has them."""
-    address = str(settings["address"])
+    address = _address(settings)
     try:
         target = find_kind(kind)
         place: object = target.place(address)
@@ -120,6 +120,16 @@ def _place(kind: str, settings: Mapping[str, Any]) -> _Place:
         at = place.endpoint_url and _service(server(place.endpoint_url, "http", "https"))
         return _Place((place.bucket, at), _parts(place.prefix))
     return _Place(str(place).lower())  # a repository of the hub
+
+
+def _address(settings: Mapping[str, Any]) -> str:
+    address = settings.get("address")
+    if not isinstance(address, str):
+        raise BadRecord(
+            f"the record holds {address!r:.80} where the address of a target belongs",
+            remedy="it was damaged or edited: remove the target and add it again",
+        )
+    return address
 
 
 def _service(place: Server) -> Hashable:
@@ -199,7 +209,8 @@ def _absolute(address: str) -> str:
 
 
 def settings_of(row: Target) -> dict[str, Any]:
-    """All settings of a target, defaults included."""
+    """All settings of a target, defaults included. Raises `BadRecord` if it has no address."""
+    _address(row.settings)
     try:
         parsed = find_kind(row.kind).parse(row.settings)
     except Refused:  # of another version

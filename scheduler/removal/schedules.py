@@ -56,8 +56,7 @@ def naming_datasets(session: Session, means: Means) -> list[str]:
 
 def affected_by(session: Session, withdrawn: Sequence[DatasetVersion]) -> list[Affected]:
     """The schedules that name withdrawn versions, or model versions that learnt from them, now."""
-    learnt = lineage.trained_on(session, [each.id for each in withdrawn])
-    tainted = {each.reference for each in learnt} | _without_data(session, withdrawn)
+    tainted = _tainted(session, withdrawn)
     found = (_affected(session, each, tainted) for each in schedules.listing(session))
     return [each for each in found if each.uses]
 
@@ -70,6 +69,32 @@ def pause_trainings(session: Session, affected: Sequence[Affected], who: str) ->
                 schedules.pause(session, each.schedule)
                 told = {"reason": "withdrawn", "uses": each.uses}
                 note(session, who, "paused", each.schedule, told)
+
+
+def refuse_withdrawn(session: Session, name: str, *, force: bool) -> list[str]:
+    """What a paused schedule would train on although it, or what it learnt from, was withdrawn.
+
+    Raises `Refused` if there is any, unless `force`; and `NotFound`.
+    """
+    schedule = schedules.get(session, name)
+    if not schedule.paused:
+        return []
+    found = _affected(
+        session, schedule, _tainted(session, datasets.all_withdrawn_versions(session))
+    )
+    if found.trains and not force:
+        raise Refused(
+            f"schedule {name!r} would train on withdrawn data, or on a model that learnt from "
+            f"them: {', '.join(found.uses)}",
+            remedy="remove it, and add it again with other data; --force runs it nevertheless, "
+            "and is recorded",
+        )
+    return found.uses if found.trains else []
+
+
+def _tainted(session: Session, withdrawn: Sequence[DatasetVersion]) -> set[str]:
+    learnt = lineage.trained_on(session, [each.id for each in withdrawn])
+    return {each.reference for each in learnt} | _without_data(session, withdrawn)
 
 
 def _without_data(session: Session, withdrawn: Sequence[DatasetVersion]) -> set[str]:

@@ -5,15 +5,17 @@ What a file cannot carry is counted with the reason; nothing is left out in sile
 closed: without the keys there are no files.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from db import jobs
 from db.errors import Refused
+from scheduler.results.marks_file import Group
 from worker.mark_profile import Profile
 from worker.marks import find_mark
 from worker.marks.apply import Marker
+from worker.marks.base import Marking
 from worker.marks.fingerprint import MARK as FINGERPRINT
 from worker.marks.record import MARK as RECORD
 from worker.media import find_medium
@@ -24,20 +26,19 @@ from worker.services import Services
 from worker.services.marking import marking_of
 from worker.specs import Generate, parse_params, parse_recorded
 
-Marks = dict[str, dict[str, Any]]  # by mark: `applied`, and `not_applied` by the reason
-
 NO_MEDIUM = "{} files cannot carry it"
 
 
 class Converter:
-    """Makes the files of a conversion of one job's samples, and counts their marks."""
+    """Makes the files of a conversion of one job's samples, and groups them by their marks."""
 
     def __init__(
-        self, job_id: str, form: Conversion, marker: Marker | None, unfit: Mapping[str, str]
+        self, job_id: str, form: Conversion, marking: Marking | None, unfit: Mapping[str, str]
     ) -> None:
         """`unfit` has, by mark, why the files cannot carry it."""
-        self._job_id, self._form, self._marker, self._unfit = job_id, form, marker, unfit
-        self._count = 0
+        self._job_id, self._form, self._marking, self._unfit = job_id, form, marking, unfit
+        self._last: Group | None = None
+        self.groups = defaultdict[Group, set[int]](set)
 
     def contents(self, data: bytes, record: bytes) -> Mapping[str, bytes]:
         """The files of a sample, by suffix; none of one that lacks what the form needs.
@@ -45,35 +46,38 @@ class Converter:
         Raises `MarkFailed`, `Refused` for a key that was revoked, and `WrongKey` for one that
         cannot be had here.
         """
-        files = self._form.contents(data, record) if self._marker is None else self._marked(data)
-        self._count += bool(files)
-        return files
+        if self._marking is None:
+            self._last = self._group({})
+            return self._form.contents(data, record)
+        return self._marked(data, self._marking)
 
-    def _marked(self, data: bytes) -> Mapping[str, bytes]:
+    def written(self, sample: int) -> None:
+        """Count the files that `contents` gave last, which are those of a sample."""
+        if self._last is not None:
+            self.groups[self._last].add(sample)
+
+    def _marked(self, data: bytes, marking: Marking) -> Mapping[str, bytes]:
         form = self._form
-        assert form.convert and form.shape and self._marker  # noqa: S101 PT018 - for mypy
+        assert form.convert and form.shape  # noqa: S101 PT018 - for mypy
         found = form.convert(data)
         if found is None:
             return {}
         output, record = found
         sample = SampleRecord(record["index"], output, SharedRecord(record))
-        [file] = self._marker.encode([sample], form.shape)
+        marker = Marker(marking)
+        [file] = marker.encode([sample], form.shape)
+        self._last = self._group(marker.data)
         return {form.suffixes[0]: file}
 
-    @property
-    def marks(self) -> Marks:
-        """What each mark of the job's profile did; empty without a profile."""
-        made: Marks = self._marker.data if self._marker else {}
-        lacks = {
-            name: {"applied": 0, "not_applied": {why: self._count}}
-            for name, why in self._unfit.items()
-        }
-        return dict(sorted((made | lacks).items()))
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """As plain data, for people who are given the files."""
-        return {"job": self._job_id, "files": self._count, "marks": self.marks}
+    def _group(self, did: Mapping[str, Any]) -> Group:
+        """The group of a file of which the marks did this."""
+        lacks = {name: why for name, each in did.items() for why in each["not_applied"]}
+        return Group(
+            self._job_id,
+            self._form.suffixes[0],
+            tuple(sorted(name for name, each in did.items() if each["applied"])),
+            tuple(sorted((lacks | dict(self._unfit)).items())),
+        )
 
 
 def converter_of(services: Services, job_id: str, form: Conversion) -> Converter:
@@ -93,18 +97,7 @@ def converter_of(services: Services, job_id: str, form: Conversion) -> Converter
         update={"marks": tuple(each for each in wanted if each not in unfit)}
     )
     marking = marking_of(services, spec.model_copy(update={"marks": profile}), form.shape)
-    return Converter(job_id, form, Marker(marking) if marking else None, unfit)
-
-
-def total(converters: Iterable[Converter]) -> Marks:
-    """What the marks of several jobs did, together."""
-    found: Marks = {}
-    for each in converters:
-        for name, count in each.marks.items():
-            own = found.setdefault(name, {"applied": 0, "not_applied": {}})
-            own["applied"] += count["applied"]
-            own["not_applied"] = dict(Counter(own["not_applied"]) + Counter(count["not_applied"]))
-    return found
+    return Converter(job_id, form, marking, unfit)
 
 
 def _unfit(profile: Profile, names: Iterable[str], medium: Medium) -> dict[str, str]:

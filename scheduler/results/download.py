@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,9 +21,10 @@ from db.jobs import as_they_are
 from db.states import FINAL
 from db.tables import Artifact, Job
 from scheduler.results.choice import ALL, Choice
-from scheduler.results.conversion import Converter, converter_of, total
+from scheduler.results.conversion import Converter, converter_of
 from scheduler.results.fetching import Fetched, try_to_fetch
 from scheduler.results.folder_lock import FolderLocks
+from scheduler.results.marks_file import total
 from scheduler.results.objects import ABOUT_SAMPLES, JOINED, PARTS, Listing, StoredObject
 from scheduler.results.shortfalls import SHOWN, incomplete, no_samples, not_ended, nothing
 from scheduler.results.sinks import Converted, Sink, new_sink
@@ -177,7 +178,7 @@ def download(
                     sinks.finish(target)
                     locks.leave(target)
         sinks.finish(folder)
-        done.marks = total(sinks.converters)
+        done.marks = total(dict(chain.from_iterable(c.groups.items() for c in sinks.converters)))
     if damaged:
         raise incomplete(done.folder, done.objects, damaged)
     _require_all(listing, jobs, choice, done, form)

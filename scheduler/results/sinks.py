@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from db.errors import Refused
+from scheduler.results import marks_file
 from scheduler.results.conversion import Converter
 from scheduler.results.folder_lock import alone_in
 from scheduler.results.objects import JOINED, PARTS, StoredObject, file_of
@@ -24,7 +25,6 @@ from worker.media.samples.containers import Tar, tar_parts
 from worker.media.samples.record import to_json
 
 METADATA = "metadata.jsonl"
-MARKS = "marks.json"  # what the marks of converted files are
 LONGEST_LABEL = 60  # characters of the name of a folder, 240 bytes at most
 
 _STRANGE = re.compile(r"[^\w .-]")
@@ -79,18 +79,23 @@ class Files(Sink):
             refuse_other_samples(map(self.folder.joinpath, files), record)
             for name, content in files.items():
                 write_file(self.folder / name, content)
+            if files:
+                self._wrote(entry.sample)
             written += bool(contents)
         return written
 
     def close(self) -> None:
         """Nothing, as above."""
 
+    def _wrote(self, sample: int) -> None:
+        """The chosen files of a sample were written."""
+
     def _contents(self, form: SampleFiles, data: bytes, record: bytes) -> Mapping[str, bytes]:
         return form.contents(data, record)
 
 
 class Converted(Files):
-    """Files made of a job's samples, and one that says what their marks are."""
+    """Files made of a job's samples, and one that says what the marks in the folder are."""
 
     def __init__(self, folder: Path, converter: Converter) -> None:
         super().__init__(folder)
@@ -98,9 +103,11 @@ class Converted(Files):
 
     def close(self) -> None:
         """Write what became of the marks, if the samples had any and were converted."""
-        if self.converter.marks and self.converter.document["files"]:
-            text = json.dumps(self.converter.document, indent=2, ensure_ascii=False) + "\n"
-            write_file(self.folder / MARKS, text.encode())
+        if content := marks_file.updated(self.folder, self.converter.groups):
+            write_file(self.folder / marks_file.NAME, content)
+
+    def _wrote(self, sample: int) -> None:
+        self.converter.written(sample)
 
     def _contents(self, form: SampleFiles, data: bytes, record: bytes) -> Mapping[str, bytes]:
         return self.converter.contents(data, record)

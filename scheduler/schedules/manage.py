@@ -8,14 +8,17 @@ from typing import TypedDict, Unpack
 from sqlalchemy.orm import Session
 
 from db import batches, chains, schedules
-from db.errors import Refused
+from db.audit_trail import note
+from db.errors import BadRecord, Refused
+from db.readable import one_of
 from db.session import clock
 from db.tables import Job, Schedule
 from scheduler.schedules.command import check_command, prepared_jobs
-from scheduler.schedules.cron import next_due
+from scheduler.schedules.cron import find_zone, next_due
 from scheduler.schedules.parsing import make_paths_absolute, parse_command
 from scheduler.submission.enqueue import refuse_wrong_broker, ring_or_warn
 from scheduler.submission.receipts import OnStored, say_nothing, store_or_find, undivided
+from worker.identity import who
 from worker.services import Services
 from worker.specs import check_name, fresh_seed, is_seed_given
 
@@ -76,6 +79,28 @@ def add_schedule(
     return services.database.transact(work)
 
 
+def require_intact(schedule: Schedule) -> Schedule:
+    """The schedule. Raises `BadRecord` if it has rules that `add_schedule` would have refused."""
+    for held, known in ((schedule.missed, MISSED), (schedule.overlap, OVERLAP)):
+        one_of(held, known, " or ".join(known))
+    try:
+        find_zone(schedule.timezone)
+    except Refused:
+        raise _damaged(schedule.timezone, "a time zone") from None
+    try:
+        next_due(schedule.cron, schedule.timezone, schedule.created_at)
+    except Refused:
+        raise _damaged(schedule.cron, "a cron expression") from None
+    return schedule
+
+
+def _damaged(held: str, noun: str) -> BadRecord:
+    return BadRecord(
+        f"the record holds {held[:40]!r} where {noun} belongs",
+        remedy="it was damaged or edited: remove the schedule and add it again",
+    )
+
+
 def _seeded(words: list[str], seed: str) -> list[str]:
     """The command with the seed of a schedule's rule."""
     if seed == FRESH:
@@ -92,23 +117,38 @@ def _seeded(words: list[str], seed: str) -> list[str]:
     return [*words, "--seed", str(fresh_seed()) if seed == FIXED else seed]
 
 
-def resume_schedule(services: Services, name: str) -> Schedule:
-    """Resume a paused schedule; due times during the pause are skipped."""
+def resume_schedule(services: Services, name: str, *, withdrawn: Sequence[str] = ()) -> Schedule:
+    """Resume a paused schedule; due times during the pause are skipped.
+
+    `withdrawn` is what it would train on although it was withdrawn: the audit trail says so.
+    """
 
     def work(session: Session) -> Schedule:
-        schedule = schedules.get(session, name)
+        schedule = require_intact(schedules.get(session, name))
+        _note_forced(session, "resume", name, withdrawn)
         following = next_due(schedule.cron, schedule.timezone, clock(session))
         return schedules.resume(session, name, next_due=following)
 
     return services.database.transact(work)
 
 
+def _note_forced(session: Session, verb: str, name: str, withdrawn: Sequence[str]) -> None:
+    if withdrawn:
+        told = {"command": f"schedule {verb}", "reason": "withdrawn", "uses": [*withdrawn]}
+        note(session, who(), "forced", name, told)
+
+
 def trigger_schedule(
-    services: Services, name: str, *, on_stored: OnStored = say_nothing
+    services: Services,
+    name: str,
+    *,
+    withdrawn: Sequence[str] = (),
+    on_stored: OnStored = say_nothing,
 ) -> list[Job]:
     """Enqueue a schedule's jobs now, outside its due times and even while it is paused.
 
-    `on_stored` gets the id of the batch, or else of the first job, before the ringing.
+    `withdrawn` is as for `resume_schedule`. `on_stored` gets the id of the batch, or else of the
+    first job, before the ringing.
     """
     refuse_wrong_broker(services)
     with services.database.read() as session:
@@ -117,6 +157,7 @@ def trigger_schedule(
 
         def work(session: Session) -> Job:
             schedules.get(session, name)  # it may have been removed
+            _note_forced(session, "trigger", name, withdrawn)
             job = prepared.insert(session)
             schedules.record_run(
                 session, schedule.id, clock(session), outcome="triggered", job_id=job.id

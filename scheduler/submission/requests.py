@@ -19,6 +19,7 @@ from scheduler.submission.chains import Families, check_waiting
 from scheduler.submission.checks import holds_conversation, refuse_unfit_prompts
 from scheduler.submission.pinning import Names, pin
 from scheduler.submission.sharding import cut, fitting_size, publish_size, samples_per_second
+from scheduler.submission.withdrawn_data import warn_of_job
 from worker.identity import who
 from worker.networks.family import Family
 from worker.services import Services
@@ -218,6 +219,7 @@ class Preparer:
     def _look_up(self, spec: Spec) -> tuple[Pinned, float | None]:
         with self._services.database.read() as session:
             pinned = pin(self._services, session, spec, self._names)
+            warn_of_job(session, pinned)
             if not isinstance(pinned, PinnedGeneration):
                 return pinned, None
             if self._workers is None:

@@ -61,9 +61,11 @@ def create(
     with database.read() as session:
         known = keys.listing(session)
         if found := keys.current(session, purpose, tenant):
+            made_itself = "Genmill makes it itself when it needs one: there is nothing to do; "
             raise Refused(
                 f"{found.id} is the current {purpose} key already",
-                remedy=f"`genmill key rotate {found.id}` replaces it",
+                remedy=(made_itself if purpose in OF_INSTALLATION else "")
+                + f"`genmill key rotate {found.id}` replaces it",
             )
     name = DEFAULT_NAME if name is None else name
     made = _make(master, known, purpose, tenant, name, imported)

@@ -81,10 +81,17 @@ def test_a_row_is_named_by_its_id_where_it_has_no_name(each_record):
     assert (found, [each.name for each in bad]) == ([two], [one])
 
 
-def test_the_error_names_each_row_with_its_reason():
+def test_the_error_tells_each_reason_once_with_the_rows_that_it_holds_for():
     error = BadRecord("the record holds 3 where a time belongs", remedy="restore a backup")
+    other = BadRecord("its runs are damaged")
     refuse_unreadable("job", [])
     with pytest.raises(BadRecord, match=r"^job a: the record holds 3 where a time .*; restore"):
         refuse_unreadable("job", [Unreadable("a", error)])
-    with pytest.raises(BadRecord, match=r"^2 rows cannot be read:\n  job a: .*\n  job b: .*; rest"):
-        refuse_unreadable("job", [Unreadable(name, error) for name in "ab"])
+    rows = [Unreadable(*each) for each in (("a", error), ("b", other), ("c", error))]
+    told = "^3 rows cannot be read:\n  job a, c: the record .*\n  job b: its runs are .*; restore"
+    with pytest.raises(BadRecord, match=told):
+        refuse_unreadable("job", rows)
+    many = [Unreadable(f"{number:02}", error) for number in range(1022)]
+    told = r"^1,022 rows .*\n  job 00, 01, .*, 19 and 1,002 more: the"
+    with pytest.raises(BadRecord, match=told):
+        refuse_unreadable("job", many)

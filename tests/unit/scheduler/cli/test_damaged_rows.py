@@ -106,6 +106,27 @@ def test_each_list_shows_what_can_be_read_and_names_the_rest(genmill, services, 
         assert genmill(*words).code == 0, line
 
 
+WORDS = {  # that Genmill has not written; the list and the noun
+    "jobs.status": ("job list", "job", "a state"),
+    "promotions.outcome": ("model history digits", "entry", "an outcome"),
+    "publications.state": ("publications list", "publication", "the state of a publication"),
+    "schedules.cron": ("schedule list", "schedule", "a cron expression"),
+    "targets.settings": ("target list", "target", "the address of a target"),
+}
+
+
+def test_a_row_with_a_word_that_genmill_does_not_write_is_not_shown_as_sound(
+    genmill, services, record
+):
+    for column, (line, noun, belongs) in WORDS.items():
+        rows = len(genmill(*line.split(), "--json").json)
+        set_newest(services, column, "'{}'")
+        done = genmill(*line.split(), "--json")
+        assert (done.code, len(done.json)) == (1, rows - 1), (line, done)
+        assert done.err.startswith(f"Error: {noun} "), done.err
+        assert f"where {belongs} belongs" in done.err
+
+
 def test_status_tells_of_the_jobs_that_can_be_read_and_ids_are_found_alone(
     genmill, services, pictures
 ):
@@ -120,6 +141,20 @@ def test_status_tells_of_the_jobs_that_can_be_read_and_ids_are_found_alone(
     found = genmill("status", "--json").json
     assert len(found["under_way"]) == 1
     assert "where a JSON object belongs" in found["database"]
+
+
+def test_a_damaged_target_is_told_once_and_not_for_each_item(genmill, services, picture_job):
+    with services.database.write() as session:
+        publish(session, add_target(session, "site"), job_id=picture_job, samples=range(4))
+    set_newest(services, "targets.settings", "'[1]'")
+    listed = genmill("publications", "list", "--json")
+    assert (listed.code, len(listed.json)) == (0, 4)
+    shown = genmill("target", "list")
+    assert (shown.code, shown.err.count("the record holds")) == (1, 1)
+    if services.database.dialect == "sqlite":  # any other lets no bytes into a column of text
+        set_newest(services, "targets.name", "x'00'")
+        shown = genmill("publications", "list", "--json")
+        assert (shown.code, shown.json, shown.err.count("the record holds")) == (1, [], 1)
 
 
 def test_a_purpose_that_is_none_is_a_damaged_record():

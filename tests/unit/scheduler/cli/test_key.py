@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.keyrings import keyring_of, own_chain
+from worker.services.ledger import write_ledger
 
 ID = re.compile(r"key_[0-9a-f]{16}\n")
 
@@ -39,6 +40,14 @@ def test_tenants_have_keys_of_their_own(genmill, monkeypatch):
     monkeypatch.setenv("GENMILL_TENANT", "acme")
     assert genmill("key", "rotate", "watermark", "--json").json["tenant"] == "acme"
     assert genmill("key", "rotate", mine, "--json").json["tenant"] == "default"
+
+
+def test_what_genmill_makes_itself_need_not_be_created(genmill, services):
+    genmill("key", "create", "signing")
+    write_ledger(services)  # as a scheduler does
+    for purpose in ("authority", "head"):
+        again = genmill("key", "create", purpose)
+        assert (again.code, "there is nothing to do; `genmill key rotate" in again.err) == (2, True)
 
 
 @pytest.mark.parametrize(

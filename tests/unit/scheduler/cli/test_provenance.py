@@ -462,7 +462,9 @@ def test_sounds_made_of_texts_are_marked_anew(genmill, marked_tunes, tmp_path, m
     assert "marks made anew in the converted files: c2pa 2, iptc 2, record 2" in done.err
     assert "without the mark text_watermark: 2, not a text" in done.err
     told = json.loads(Path("w/marks.json").read_text())
-    assert (told["job"], told["files"]) == (marked_tunes, 2)
+    [group] = told["groups"]
+    assert (group["job"], group["samples"], told["files"]) == (marked_tunes, "0-1", 2)
+    assert group["not_applied"]["text_watermark"] == "not a text"
     assert told["marks"]["sound_watermark"] == {"applied": 2, "not_applied": {}}
     row, _ = verify(genmill, "w")
     states = {each["mark"]: each["state"] for each in row["marks"]}
@@ -475,6 +477,34 @@ def test_sounds_made_of_texts_are_marked_anew(genmill, marked_tunes, tmp_path, m
     assert {each.name for each in Path("m").iterdir()} >= {"marks.json", "000000001.mid"}
     [row, _] = verify(genmill, "m", code=1)
     assert (row["verdict"], row["known_by"], row["job"]) == ("unproven", "record", marked_tunes)
+
+
+def test_the_list_of_marks_is_about_all_files_in_the_folder(genmill, marked_tunes):
+    def told(*words):
+        done = genmill("artifact", "download", marked_tunes, "-o", "out", *words, "--json")
+        assert done.code == 0, done.err
+        assert sum(done.json["marks"]["c2pa"]["not_applied"].values()) == 1
+        listed = json.loads(Path("out/marks.json").read_text())
+        assert listed["files"] == sum(listed["marks"]["c2pa"]["not_applied"].values())
+        return [each["samples"] for each in listed["groups"]]
+
+    assert told("--as", "midi", "--sample", "0") == ["0"]
+    assert told("--as", "midi", "--sample", "1") == ["0-1"]
+    assert told("--as", "midi", "--pattern", "*1.mid") == ["0-1"]
+    Path("out/000000000.mid").unlink()
+    assert told("--as", "midi", "--sample", "1") == ["1"]
+    for damaged in ("[]", '{"groups": [{}]}', "\0"):
+        Path("out/marks.json").write_text(damaged)
+        assert told("--as", "midi", "--sample", "1") == ["1"]
+    done = genmill("artifact", "download", marked_tunes, "-o", "out", "--as", "wav")
+    assert done.code == 0, done.err
+    listed = json.loads(Path("out/marks.json").read_text())
+    assert [(each["suffix"], each["samples"]) for each in listed["groups"]] == [
+        (".mid", "1"),
+        (".wav", "0-1"),
+    ]
+    lacking = {".mid files cannot carry it": 1}
+    assert listed["marks"]["c2pa"] == {"applied": 2, "not_applied": lacking}
 
 
 def test_without_the_keys_no_unmarked_sound_is_made(genmill, marked_tunes, home):

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 ADD = ("schedule", "add", "nightly", "--cron", "0 3 * * *")
 MAKE = ("--", "enqueue", "generate", "digits", "--count", "2", "--set", "truncation=0.5")
@@ -35,6 +36,33 @@ def test_pause_resume_and_remove(genmill, digits):
     assert genmill("schedule", "resume", "nightly", "--json").json["paused"] is False
     assert genmill("schedule", "remove", "nightly").out == "nightly\n"
     assert genmill("schedule", "list", "--json").json == []
+
+
+@pytest.mark.parametrize(
+    ("column", "noun"),
+    [
+        ("cron", "a cron expression"),
+        ("timezone", "a time zone"),
+        ("missed", "skip or once"),
+        ("overlap", "skip or queue"),
+    ],
+)
+def test_a_schedule_whose_rules_were_damaged_is_shown_as_damaged(
+    genmill, services, digits, column, noun
+):
+    genmill(*ADD, *MAKE)
+    genmill("schedule", "add", "weekly", "--cron", "@weekly", *MAKE)
+    with services.database.write() as session:
+        session.execute(text(f"UPDATE schedules SET {column} = '7o' WHERE name = 'nightly'"))
+    listed = genmill("schedule", "list", "--json")
+    assert (listed.code, [each["name"] for each in listed.json]) == (1, ["weekly"])
+    why = f"the record holds '7o' where {noun} belongs; it was damaged or edited"
+    assert f"schedule nightly: {why}" in listed.err
+    for verb in ("show", "resume"):
+        refused = genmill("schedule", verb, "nightly")
+        assert (refused.code, why in refused.err) == (1, True)
+    assert genmill("schedule", "remove", "nightly").code == 0
+    assert genmill("schedule", "list").code == 0
 
 
 def test_files_of_a_repeated_command_are_kept_by_their_full_path(genmill, prose, tmp_path):

@@ -93,6 +93,41 @@ def test_schedules_that_would_train_on_it_again_are_paused(genmill):
 
 
 @pytest.mark.usefixtures("faces")
+def test_what_a_withdrawal_paused_runs_again_only_if_forced(genmill):
+    for name, model in (("tuned", "people:3"), ("newest", "people"), ("clean", "people:1")):
+        words = ("enqueue", "finetune", model, "--dataset", "faces:1")
+        assert genmill("schedule", "add", name, "--cron", "0 3 * * *", "--", *words).code == 0
+    genmill("schedule", "pause", "clean")
+    assert genmill("dataset", "withdraw", "faces", "more/9.png").code == 0
+    for verb in ("resume", "trigger"):
+        refused = genmill("schedule", verb, "tuned")
+        assert (refused.code, "people:3; remove it" in refused.err) == (2, True)
+        assert "--force" in refused.err
+    assert genmill("schedule", "resume", "clean").out.startswith("clean  next ")
+    assert genmill("schedule", "trigger", "clean").code == 0
+    assert genmill("audit", "--action", "forced", "--json").json == []
+
+    assert genmill("schedule", "trigger", "tuned", "--force").code == 0
+    assert genmill("schedule", "resume", "tuned", "--force").out.startswith("tuned  next ")
+    trail = genmill("audit", "--action", "forced", "--json").json
+    assert [each["subject"] for each in trail] == ["tuned", "tuned"]
+    assert trail[0]["detail"]["command"] == "schedule resume"
+    assert trail[0]["detail"]["uses"] == ["people:3"]
+    assert genmill("schedule", "trigger", "tuned").code == 0  # it is not paused any more
+
+
+@pytest.mark.usefixtures("faces")
+def test_a_schedule_can_be_resumed_once_its_bare_names_mean_other_data(genmill):
+    words = shlex.split("enqueue train gan --name others --dataset faces")
+    genmill("schedule", "add", "nightly", "--cron", "0 3 * * *", "--", *words)
+    genmill("dataset", "withdraw", "faces", "first/0.png")
+    assert genmill("schedule", "resume", "nightly").code == 2
+    write_pictures("other", range(20, 28))
+    assert genmill("dataset", "add", "faces", "other").code == 0
+    assert genmill("schedule", "resume", "nightly").code == 0
+
+
+@pytest.mark.usefixtures("faces")
 def test_a_schedule_of_a_dataset_of_which_nothing_is_left_is_paused(genmill):
     words = shlex.split("enqueue train gan --name others --dataset faces")
     genmill("schedule", "add", "nightly", "--cron", "0 3 * * *", "--", *words)
@@ -112,6 +147,44 @@ def test_no_dataset_takes_a_withdrawn_item_again(genmill):
     only = genmill("dataset", "update", "faces", "more")
     assert only.out == "faces:3\n" or only.code == 0
     assert sum(genmill("dataset", "show", "faces", "--json").json["counts"].values()) == 8
+
+
+@pytest.mark.usefixtures("faces")
+def test_what_is_withdrawn_while_files_are_read_is_not_added(genmill, monkeypatch):
+    from scheduler.datasets import add
+
+    def publish(*words):
+        assert genmill("dataset", "withdraw", "faces", "more/9.png").code == 0
+        return stored(*words)
+
+    stored = add.publish
+    monkeypatch.setattr(add, "publish", publish)
+    shutil.copy("more/9.png", "first/again.png")
+    refused = genmill("dataset", "add", "others", "first")
+    assert (refused.code, "withdrawn while 'others' was read; run" in refused.err) == (2, True)
+    assert genmill("dataset", "show", "others").code == 4
+    monkeypatch.undo()
+
+
+@pytest.mark.usefixtures("faces")
+def test_whoever_uses_a_model_that_learnt_from_it_is_warned(genmill, tmp_path, caplog):
+    assert genmill("target", "add", "shelf", "folder", str(tmp_path / "shelf")).code == 0
+    finetune = ("enqueue", "finetune", "{}", "--dataset", "faces:1", "--dry-run")
+    publish = ("publish", "{}", "--target", "shelf", "--dry-run")
+    uses = (finetune, publish, ("model", "alias", "{}", "--as", "best"))
+
+    def warnings(model, uses=uses):
+        caplog.clear()
+        for words in uses:
+            genmill(*(word.format(model) for word in words))
+        return [each.getMessage() for each in caplog.records if "withdrawn" in each.getMessage()]
+
+    assert warnings("people:2") == []
+    assert genmill("dataset", "withdraw", "faces", "more/9.png").code == 0
+    told = "people:2 learnt from withdrawn data: faces:2; train it anew on other data"
+    assert warnings("people:1") == []
+    assert warnings("people:2") == [told] * 3
+    assert warnings("people:2", [(*publish, "--take-down")]) == []
 
 
 @pytest.mark.usefixtures("faces")
