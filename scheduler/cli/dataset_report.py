@@ -118,7 +118,7 @@ def _fitted(step: Mapping[str, Any]) -> str:
 def _balance(labels: Sequence[str], balance: Sequence[int]) -> str:
     """The items of each label, or of the most frequent of many."""
     largest = Counter(dict(zip(labels, balance, strict=True))).most_common(SHOWN_LABELS)
-    told = [f"{label} {count:,}" for label, count in largest]
+    told = [f"{label}: {count:,}" for label, count in largest]
     more = len(labels) - len(told)
     return ", ".join([*told, *([f"and {more:,} more labels"] if more else [])])
 

@@ -18,7 +18,7 @@ class Spent(NamedTuple):
 
     done: float
     total: float
-    unit: str  # step | s
+    unit: str  # steps | s
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Budget:
         """Steps or seconds, whichever is nearer to its limit."""
         limits = []
         if self.max_steps is not None:
-            limits.append(Spent(step, self.max_steps, "step"))
+            limits.append(Spent(step, self.max_steps, "steps"))
         if self.max_seconds is not None:
             limits.append(Spent(min(elapsed_s, self.max_seconds), self.max_seconds, "s"))
         return max(limits, key=lambda spent: spent.done / spent.total)

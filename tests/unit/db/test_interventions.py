@@ -26,9 +26,9 @@ def lines(record, job_id):
 def test_a_running_training_is_asked_to_end_and_its_next_worker_knows(record):
     job_id, shard_id = training(record)
     claim = record.claim(shard_id)
-    record.renew(claim, progress={"done": 120, "total": 500, "unit": "step"})
+    record.renew(claim, progress={"done": 120, "total": 500, "unit": "steps"})
     assert record.run(interventions.end_early, job_id) is Answer.ASKED
-    record.renew(claim, progress={"done": 121, "total": 500, "unit": "step"}, seq=2)
+    record.renew(claim, progress={"done": 121, "total": 500, "unit": "steps"}, seq=2)
     first = record.job(job_id).stop_asked_at
     assert record.run(interventions.end_early, job_id) is Answer.ASKED
     assert record.job(job_id).stop_asked_at == first is not None

@@ -195,7 +195,7 @@ def test_what_was_added_is_summarised_on_stderr_and_the_version_alone_on_stdout(
     assert added.out == "set:1\n"
     told = added.err.splitlines()
     assert "pictures: of 12x12 to 24x12 pixels, made 8x8 L" in told
-    assert "balance: x 8, y 4" in told
+    assert "balance: x: 8, y: 4" in told
     assert any(line.startswith("items: 12 (") and "train" in line for line in told)
     [left_out] = [line for line in told if line.startswith("left out: 2 (")]
     assert "1 equal to another item" in left_out

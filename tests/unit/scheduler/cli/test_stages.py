@@ -13,7 +13,7 @@ from scheduler.results.waiting import Watched
 from tests.shards import succeed
 
 STAGES = [{"name": "training"}, {"name": "validating", "done": 3, "total": 20, "unit": "batches"}]
-PROGRESS = {"done": 120, "total": 500, "unit": "step", "eta_s": 8.2, "stages": STAGES}
+PROGRESS = {"done": 120, "total": 500, "unit": "steps", "eta_s": 8.2, "stages": STAGES}
 COLLAPSED = "the 100 samples that were looked at hardly differ"
 
 
@@ -47,7 +47,7 @@ def end(session, job_id: str) -> None:
         shard.id, job_id, 1, "0" * 36, 0, 0, 1,
         kind="train", alone=True, work_key=None, group_id=job_id,
     )  # fmt: skip
-    told = {"done": 500, "total": 500, "unit": "step", "warnings": [COLLAPSED], "stages": STAGES}
+    told = {"done": 500, "total": 500, "unit": "steps", "warnings": [COLLAPSED], "stages": STAGES}
     shards.commit(session, claim, [], report=told)
     for each in jobs.complete(session, [job_id]):
         jobs.settle(session, each)
@@ -55,7 +55,7 @@ def end(session, job_id: str) -> None:
 
 
 def test_stages_are_shown_by_every_command_that_shows_progress(genmill, training) -> None:
-    told = "120/500 step, training, validating 3/20 batches"
+    told = "120/500 steps, training, validating 3/20 batches"
     assert told in genmill("job", "show", training).out
     assert f"{told}, 8s left" in genmill("job", "list").out
     assert genmill("job", "show", training, "--json").json["progress"]["stages"] == STAGES
@@ -118,5 +118,5 @@ def test_a_single_job_has_a_bar_for_each_stage(monkeypatch, capsys) -> None:
     assert COLLAPSED not in last
     assert capsys.readouterr().out == f"warning of job {job.id}: {COLLAPSED}\n"
     assert describe(Watched(job, PROGRESS)) == (
-        "running 120/500 step, training, validating 3/20 batches, 8s left"
+        "running 120/500 steps, training, validating 3/20 batches, 8s left"
     )

@@ -14,13 +14,13 @@ def due_steps(cadence: Cadence, steps: int) -> list[int]:
 def test_limit_in_steps_gives_progress_by_steps_alone() -> None:
     budget = Budget(200, None)
     assert budget.progress(50, elapsed_s=1e9) == 0.25
-    assert budget.spent(50, elapsed_s=1e9) == (50, 200, "step")
+    assert budget.spent(50, elapsed_s=1e9) == (50, 200, "steps")
 
 
 def test_of_two_limits_the_one_further_on_counts() -> None:
     budget = Budget(100, 10.0)
     assert budget.spent(20, elapsed_s=5.0) == (5.0, 10.0, "s")
-    assert budget.spent(80, elapsed_s=5.0) == (80, 100, "step")
+    assert budget.spent(80, elapsed_s=5.0) == (80, 100, "steps")
     assert budget.progress(3, elapsed_s=12.0) == 1.0
 
 
