@@ -27,8 +27,6 @@ MAX_LENGTH = 100  # jobs, from the first of a chain to its last
 CANCELLED_AT_ONCE = 1000
 SHOWN = 100  # jobs of one chain
 
-_Before = aliased(Job, name="the_one_before")
-
 
 class Ready(NamedTuple):
     """A job that waits for one that has ended."""
@@ -64,10 +62,11 @@ def because(before: str, state: str, error: str | None = None) -> str:
 
 def ready(session: Session, *, after: str = "", limit: int = 100) -> list[Ready]:
     """Jobs that wait for one that has ended, by id; `after` is the previous page's last."""
+    before = aliased(Job, name="the_one_before")  # here: threads cannot share one
     statement = (
-        select(Job.id, _Before.id, _Before.status, _Before.error)
-        .join(_Before, _Before.id == Job.after_id)
-        .where(Job.status == JobState.WAITING, _Before.status.in_(FINAL), Job.id > after)
+        select(Job.id, before.id, before.status, before.error)
+        .join(before, before.id == Job.after_id)
+        .where(Job.status == JobState.WAITING, before.status.in_(FINAL), Job.id > after)
         .order_by(Job.id)
         .limit(limit)
     )

@@ -210,12 +210,14 @@ def succeed_many(session: Session, manifests: Mapping[str, NewManifest]) -> list
 
 def collectable(
     session: Session, older_than_s: float, limit: int, *, without: Collection[str] = ()
-) -> list[Job]:
-    """Jobs that ended more than `older_than_s` ago and still need collecting, oldest first."""
+) -> list[str]:
+    """The ids of jobs that ended more than `older_than_s` ago and still need collecting,
+    oldest first.
+    """
     ended_before = clock(session) - timedelta(seconds=older_than_s)
     # not by state: an index holds the finished jobs that are not collected, and few others
     due = (Job.finished_at < ended_before, Job.collected_at.is_(None), *_others(without))
-    return list(session.scalars(select(Job).where(*due).order_by(Job.finished_at).limit(limit)))
+    return list(session.scalars(select(Job.id).where(*due).order_by(Job.finished_at).limit(limit)))
 
 
 def mark_collected(session: Session, job_id: str) -> None:

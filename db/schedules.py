@@ -1,13 +1,15 @@
 """Schedules: when each is due next, and the outcome of every due time."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NotRequired, TypedDict, Unpack
 
-from sqlalchemy import Select, delete, select
+from sqlalchemy import Row, Select, delete, select
 from sqlalchemy.orm import Session
 
 from db.columns import new_id
 from db.errors import NotFound, Refused
+from db.readable import Unreadable, read_each
 from db.session import clock, insert_new
 from db.tables import Job, Schedule, ScheduleRun
 
@@ -69,8 +71,8 @@ def select_all() -> Select[Schedule]:
 
 
 def listing(session: Session) -> list[Schedule]:
-    """Every schedule, by name."""
-    return list(session.scalars(select_all()))
+    """Every schedule whose row can be read, by name."""
+    return read_each(session, select_all(), _schedules, called=Schedule.name)[0]
 
 
 def pause(session: Session, name: str) -> Schedule:
@@ -92,18 +94,25 @@ def resume(session: Session, name: str, *, next_due: datetime | None = None) -> 
 
 def remove(session: Session, name: str) -> None:
     """Remove a schedule and its runs; the jobs it submitted stay. Raises `NotFound`."""
-    schedule = get(session, name)
-    session.execute(delete(ScheduleRun).where(ScheduleRun.schedule_id == schedule.id))
-    session.execute(delete(Schedule).where(Schedule.id == schedule.id))
+    found = session.scalar(select(Schedule.id).where(Schedule.name == name))  # it may be damaged
+    if found is None:
+        raise NotFound.unknown("schedule", name, session.scalars(select(Schedule.name)))
+    session.execute(delete(ScheduleRun).where(ScheduleRun.schedule_id == found))
+    session.execute(delete(Schedule).where(Schedule.id == found))
     session.expire_all()
 
 
-def due(session: Session) -> list[Schedule]:
-    """Schedules that are due and not paused, the longest overdue first."""
+def due(session: Session) -> tuple[list[Schedule], list[Unreadable]]:
+    """Schedules that are due and not paused, the longest overdue first; and damaged ones."""
     statement = select(Schedule).where(
         Schedule.paused.is_(False), Schedule.next_due <= clock(session)
     )
-    return list(session.scalars(statement.order_by(Schedule.next_due, Schedule.name)))
+    in_order = statement.order_by(Schedule.next_due, Schedule.name)
+    return read_each(session, in_order, _schedules, called=Schedule.name)
+
+
+def _schedules(rows: Sequence[Row[Schedule]]) -> list[Schedule]:
+    return [row[0] for row in rows]
 
 
 def record_run(

@@ -35,7 +35,7 @@ def collect_jobs(services: Services, *, older_than_s: float = JOB_GRACE_S) -> in
     with Loop(services, "collecting garbage") as loop:
         with services.database.read() as session:
             due = jobs.collectable(session, older_than_s, JOBS_AT_ONCE, without=loop.paused)
-        return sum(loop.each([job.id for job in due], partial(_collect_job, services)))
+        return sum(loop.each(due, partial(_collect_job, services)))
 
 
 def _collect_job(services: Services, job_id: str) -> int:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from db import datasets, jobs, schedules
+from db.errors import GenmillError
 from db.session import clock
 from db.tables import Schedule
 from scheduler.output.render import to_duration, to_iso
@@ -40,9 +41,15 @@ def fire_due(services: Services) -> int:
     """Handle every schedule that is due; return how many of them enqueued jobs.
 
     One whose command is refused has a failed run at once. One that fails otherwise stays due, and
-    has a failed run at the `max_failures`-th time; while a service is away, it waits.
+    has a failed run at the `max_failures`-th time; while a service is away, it waits. One whose
+    row is damaged is left for a growing pause.
     """
-    due = dict[str, Schedule]()
+    due, unreadable = dict[str, Schedule](), dict[str, GenmillError]()
+
+    def fire(name: str) -> bool:
+        if name in unreadable:
+            raise unreadable[name]
+        return _fire(services, due[name])
 
     def give_up(name: str, reason: str) -> None:
         _record(services, due[name], None, reason)
@@ -50,8 +57,10 @@ def fire_due(services: Services) -> int:
     tries = services.settings.max_failures
     with Loop(services, "firing schedules", give_up=give_up, max_tries=tries) as loop:
         with services.database.read() as session:
-            due |= {schedule.name: schedule for schedule in schedules.due(session)}
-        fired = sum(loop.each(due, lambda name: _fire(services, due[name])))
+            found, damaged = schedules.due(session)
+        due |= {schedule.name: schedule for schedule in found}
+        unreadable |= dict(damaged)
+        fired = sum(loop.each([*due, *unreadable], fire))
     if fired:
         ring_or_warn(services)
     return fired

@@ -21,7 +21,7 @@ def add(record, due, name="nightly"):
 
 
 def due(record):
-    return [schedule.name for schedule in record.run(schedules.due)]
+    return [schedule.name for schedule in record.run(schedules.due)[0]]
 
 
 def test_a_schedule_is_due_when_its_time_has_come(record, now):

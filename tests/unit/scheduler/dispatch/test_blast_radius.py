@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 import redis
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from db import batches, chains, jobs, reaping, retention, setbacks
 from db.causes import is_outage
@@ -206,6 +206,16 @@ def test_collecting_garbage_of_jobs(services, monkeypatch, error) -> None:
     assert list(services.store.keys("jobs")) == [first]
     wait_for_pause()
     assert collect_jobs(services) == 1
+
+
+def test_collecting_garbage_beside_a_job_whose_row_is_damaged(services) -> None:
+    for job_id in (made := [ended(services, days_ago=1) for _ in range(2)]):
+        services.store.put_bytes(f"jobs/{job_id}/blobs", b"garbage")
+    with services.database.write() as session:
+        first = "(SELECT min(id) FROM jobs)"
+        session.execute(text(f"UPDATE jobs SET created_at = 'then' WHERE id = {first}"))
+    assert collect_jobs(services) > 0
+    assert not list(services.store.keys(f"jobs/{made[1]}"))
 
 
 @every_error

@@ -5,10 +5,12 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
-from db import setbacks
+from db import schedules, setbacks
 from db.causes import is_outage
 from db.errors import Refused
+from scheduler.dispatch.clock_changes import bring_times_back
 from scheduler.schedules import firing
 from scheduler.schedules.firing import fire_due
 from tests.faults import ERRORS, failing_for, name_of
@@ -58,6 +60,18 @@ def fire_again(clockwork, *, rounds):
     for _ in range(rounds):
         time.sleep(0.05)
         fire_due(clockwork.services)
+
+
+@pytest.mark.parametrize(("column", "value"), [("command", "{}"), ("next_due", ""), ("cron", 7)])
+def test_a_damaged_row_stops_no_other(clockwork, due, column, value) -> None:
+    damage = text(f"UPDATE schedules SET {column} = :value WHERE name = 'first'")
+    with clockwork.services.database.write() as session:
+        session.execute(damage, {"value": value})
+    assert fire_due(clockwork.services) == 2
+    assert clockwork.outcomes(due["second"]) == clockwork.outcomes(due["third"]) == ["fired"]
+    bring_times_back(clockwork.services)
+    clockwork.run(schedules.remove, "first")
+    assert [each.name for each in clockwork.run(schedules.listing)] == ["second", "third"]
 
 
 @every_error
