@@ -135,12 +135,12 @@ def test_a_repeated_batch_is_the_same_after_a_new_version_that_learnt_from_other
     assert again.out == made, again.err
 
 
-@pytest.mark.parametrize("waits", [False, True])
-def test_a_retry_has_the_keys_of_its_job(genmill, digits, batch, waits):
+@pytest.mark.parametrize("fields", [{}, {"after": "first"}, {"accept": "length>=2"}])
+def test_a_retry_has_the_keys_of_its_job(genmill, prose, batch, fields):
+    """Also of one that waits, and of an order."""
     key = genmill("key", "create", "signing").out.strip()
-    made = jobs_of(
-        genmill, batch(line("first"), line("then", after="first" if waits else None, marks=SIGNED))
-    )
+    lines = line("first", model=prose), line("then", model=prose, marks=SIGNED, **fields)
+    made = jobs_of(genmill, batch(*lines))
     job_id = made["then"]["id"]
     assert genmill("job", "cancel", job_id).code == 0
     assert genmill("key", "rotate", key).code == 0
