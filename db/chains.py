@@ -1,8 +1,9 @@
 """Chains: jobs of which each waits for the one before it (`Job.after_id`).
 
-A job that waits has no shards, and its spec is as it was asked for. Once the job before it has
-succeeded, a scheduler gives it its pinned spec and its shards (`release`), in one transaction. If
-the job before it failed or was cancelled, it is cancelled, and so are those that wait for it.
+A job that waits has no shards, and its spec is as it was asked for, but for its marks. Once the job
+before it has succeeded, a scheduler gives it its pinned spec and its shards (`release`), in one
+transaction. If the job before it failed or was cancelled, it is cancelled, and so are those that
+wait for it.
 
 Locks are taken down a chain, never up.
 """

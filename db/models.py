@@ -68,6 +68,11 @@ def set_marks(session: Session, name: str, marks: dict[str, Any] | None) -> None
     get(session, name).marks = marks
 
 
+def marks_of(session: Session, name: str) -> dict[str, Any] | None:
+    """The profile of marks that a model has of its own; None also if there is no such model yet."""
+    return session.scalar(select(Model.marks).where(Model.name == name))
+
+
 def resolve(session: Session, reference: str) -> tuple[Model, ModelVersion]:
     """The model and version that a reference means now.
 

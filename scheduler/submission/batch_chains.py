@@ -11,7 +11,6 @@ from db.chains import MAX_LENGTH
 from db.errors import NotFound, Refused
 from scheduler.submission.chains import Families
 from scheduler.submission.requests import Columns, Preparer, Request, Unchecked, Waiting
-from worker.services.marking import with_profile_read
 from worker.specs import Finetune, Spec, Train
 
 
@@ -56,7 +55,7 @@ class BatchChains:
         self._early.append(early)
         if columns.get("custom_id") is not None:
             self._early_ids[hash(columns["custom_id"])] = early
-        return Unchecked(with_profile_read(spec), columns)
+        return Unchecked(spec, columns, marks=self._preparer.marks_of(spec))
 
     def check_early(self, seen: dict[int, int]) -> Iterator[tuple[int, Waiting | Exception]]:
         """Check the lines that could not be checked before; the result of each, by its number.

@@ -4,9 +4,10 @@ What follows a training may name data as `digits@champion`: the version that the
 trained on, by which the new version is measured. The new version's own data may be damaged, and
 measured by them, a model that has learnt the damage would look good.
 
-The version that such a job names may not exist yet, so its spec is stored as it was asked for. It
-is pinned when the job before it has succeeded: a model's bare name then means the version that its
-chain made, and a dataset's bare name the version that its chain used.
+The version that such a job names may not exist yet, so its spec is stored as it was asked for, but
+for its marks and their keys: those are of its submission. It is pinned when the job before it has
+succeeded: a model's bare name then means the version that its chain made, and a dataset's bare name
+the version that its chain used.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,12 @@ from db import chains, datasets, models, targets
 from db.errors import NotFound, Refused
 from db.registry import Reference
 from db.tables import DatasetVersion
-from scheduler.submission.checks import refuse_small_split, refuse_unfit_data, refuse_unfit_prompts
+from scheduler.submission.checks import (
+    refuse_small_split,
+    refuse_unfit_data,
+    refuse_unfit_marks,
+    refuse_unfit_prompts,
+)
 from scheduler.submission.pinning import Names, of_job, pin
 from worker.families import find_family
 from worker.gate.policy import policy_for
@@ -47,6 +53,7 @@ def check_waiting(
     complete(spec, family, None)
     if isinstance(spec, Generate):
         refuse_unfit_prompts(spec, family)
+        refuse_unfit_marks(spec, family)
     if spec.dataset is not None:
         dataset, data = names.dataset(session, spec.dataset)
         reference = f"{dataset.name}:{data.number}"

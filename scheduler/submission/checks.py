@@ -14,6 +14,7 @@ from db.errors import NotFound, Refused
 from db.tables import DatasetVersion, ModelVersion
 from worker.acceptance import WRITTEN, Acceptance
 from worker.conversations import Conversation
+from worker.marks.profiles import complete
 from worker.media import find_medium
 from worker.media.base import Medium
 from worker.networks.family import Family
@@ -156,6 +157,12 @@ def refuse_unfit_prompts(spec: Generate, family: Family) -> None:
             f"the prompts have {size:,} bytes: a job takes at most {MAX_PROMPTS_BYTES:,}",
             remedy="split them into several jobs",
         )
+
+
+def refuse_unfit_marks(spec: Generate, family: Family) -> None:
+    """Refuse marks with settings that the family's samples cannot have."""
+    if spec.marks is not None:
+        complete(spec.marks, find_medium(family.media))
 
 
 def holds_conversation(spec: Generate) -> bool:

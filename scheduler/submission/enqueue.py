@@ -27,9 +27,9 @@ from worker.failpoints import reach
 from worker.identity import who
 from worker.networks.family import Family
 from worker.services import Services
-from worker.services.marking import with_same_marks
+from worker.services.marking import refuse_revoked, with_same_marks
 from worker.services.prompts import load_spec, store_prompts
-from worker.specs import Evaluate, Finetune, Promote, Spec, Train, parse_key
+from worker.specs import Evaluate, Finetune, Promote, Spec, Train, parse_key, parse_recorded
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +153,7 @@ def retry(services: Services, job: Job, *, on_stored: OnStored = say_nothing) ->
         shards = jobs.shards_of(session, job.id)
         if not shards and job.after_id is not None:
             chains.refuse_retry(session, job)
+            refuse_revoked(services, session, parse_recorded(job.spec))
     if shards or job.after_id is None:
         new = _what_is_left(services, job, shards)
     else:

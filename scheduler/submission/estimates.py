@@ -155,5 +155,4 @@ def _plan_of_waiting(waiting: Unchecked) -> Plan:
     elif isinstance(asked, Generate):
         seconds = asked.count / UNKNOWN_RATE
     drawn = {} if is_seed_given(asked) or "seed" not in type(asked).model_fields else {"seed": None}
-    data = asked.model_dump(mode="json") | drawn
-    return Plan(data, 1, seconds, None, waiting.ignored)
+    return Plan(waiting.data | drawn, 1, seconds, None, waiting.ignored)

@@ -21,9 +21,10 @@ from scheduler.submission.pinning import Names, pin
 from scheduler.submission.sharding import cut, fitting_size, publish_size, samples_per_second
 from scheduler.submission.withdrawn_data import warn_of_job
 from worker.identity import who
+from worker.mark_profile import Profile
 from worker.networks.family import Family
 from worker.services import Services
-from worker.services.marking import with_profile_read
+from worker.services.marking import pin_marks_early
 from worker.services.pinned import (
     Pinned,
     PinnedGeneration,
@@ -73,12 +74,22 @@ class Request:
     @cached_property
     def pinned(self) -> Pinned:
         """The spec with every name pinned."""
-        spec: Any = self.asked.model_copy(update=self.terms.names)
+        spec: Any = self._completed.model_copy(update=self.terms.names)
         return replace(self.terms, spec=spec)
+
+    @property
+    def _completed(self) -> Spec:
+        """The spec with the marks and the rules that were pinned."""
+        asked, terms = self.asked, self.terms.spec
+        if not isinstance(asked, Generate) or not isinstance(terms, Generate):
+            return asked
+        if (asked.marks, asked.accept) == (terms.marks, terms.accept):
+            return asked
+        return asked.model_copy(update={"marks": terms.marks, "accept": terms.accept})
 
     def new_job(self) -> NewJob:
         """The job to insert."""
-        asked, data = self.asked, self.terms.data_of(self.asked)
+        asked, data = self.asked, self.terms.data_of(self._completed)
         row, prompts_sha256 = row_of(asked, data)
         return NewJob(
             asked.kind,
@@ -100,6 +111,7 @@ class Unchecked:
     asked: Spec
     columns: Columns
     ignored: tuple[str, ...] = ()
+    marks: Profile | None = None  # of samples, with their keys
 
     @property
     def model(self) -> str:
@@ -111,9 +123,14 @@ class Unchecked:
         """What the row says besides the spec."""
         return {}
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """The plain data that the job's row keeps."""
+        return _with_marks(self.asked, self.marks).model_dump(mode="json") | self.added
+
     def new_job(self) -> NewJob:
-        """The job to insert, with its spec as it was asked for."""
-        data = self.asked.model_dump(mode="json") | self.added
+        """The job to insert, with its spec as it was asked for but for the marks."""
+        data = self.data
         row, prompts_sha256 = row_of(self.asked, data)
         return NewJob(
             self.asked.kind,
@@ -149,6 +166,7 @@ class Preparer:
         self._services = services
         self._names = names or Names()
         self._checked: dict[tuple[object, ...], tuple[Pinned, float | None]] = {}
+        self._marks: dict[tuple[str, str], Profile] = {}  # of jobs that wait
         self._workers: int | None = None  # live ones
 
     def prepare(
@@ -170,20 +188,31 @@ class Preparer:
             ranges = self._cut(spec, terms, rate, shard_size)
         if isinstance(terms, PinnedPublication):
             spec = terms.spec
-        if isinstance(terms, PinnedGeneration) and isinstance(spec, Generate):
-            if spec.marks or terms.spec.marks:
-                spec = spec.model_copy(update={"marks": terms.spec.marks})
-            if spec.accept:
-                spec = spec.model_copy(update={"accept": terms.spec.accept})
-                columns["wanted"] = spec.count
+        if isinstance(spec, Generate) and spec.accept:
+            columns["wanted"] = spec.count
         return Request(spec, terms, rate, ranges, columns)
 
     def prepare_waiting(self, spec: Spec, made: Families, **columns: Unpack[Columns]) -> Waiting:
         """Check the spec of a job after others, which make versions of the models `made`."""
         check_priority(columns.get("priority", 0))
+        marks = self.marks_of(spec)
+        marked = _with_marks(spec, marks)
         with self._services.database.read() as session:
-            family = check_waiting(self._services, session, spec, made, self._names)
-        return Waiting(with_profile_read(spec), columns, family=family)
+            family = check_waiting(self._services, session, marked, made, self._names)
+        return Waiting(spec, columns, marks=marks, family=family)
+
+    def marks_of(self, spec: Spec) -> Profile | None:
+        """The marks of a job that will wait, with the keys that they have now."""
+        if not isinstance(spec, Generate):
+            return None
+        key = spec.model, _plain(spec.marks)
+        if key not in self._marks:
+            with self._services.database.read() as session:
+                found = pin_marks_early(self._services, session, spec)
+            if len(self._marks) >= _KEPT:
+                self._marks.clear()
+            self._marks[key] = found
+        return self._marks[key]
 
     def _cut(
         self, spec: Spec, terms: Pinned, rate: float | None, size: int | None
@@ -235,5 +264,13 @@ def _what_is_checked(spec: Spec) -> tuple[object, ...]:
     own: Any = spec.label if isinstance(spec, Generate) else getattr(spec, "family", None)
     talks = isinstance(spec, Generate) and holds_conversation(spec)
     rules = spec.accept if isinstance(spec, Generate) else None
-    marks = spec.marks.model_dump_json() if isinstance(spec, Generate) and spec.marks else ""
+    marks = _plain(spec.marks) if isinstance(spec, Generate) else ""
     return spec.kind, spec.model, spec.dataset, own, params, spec.format, talks, rules, marks
+
+
+def _plain(marks: Profile | None) -> str:
+    return marks.model_dump_json() if marks else ""
+
+
+def _with_marks(spec: Spec, marks: Profile | None) -> Spec:
+    return spec.model_copy(update={"marks": marks}) if marks else spec

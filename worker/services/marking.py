@@ -25,12 +25,29 @@ def pin_marks(
     `Refused`, also for a key of another purpose or one that was revoked since, or `NotFound` for
     one that has not been made yet.
     """
-    asked = spec.marks or _default(services, session, spec)
-    profile = complete(asked, medium)
+    profile = complete(_asked(services, session, spec), medium)
     if profile is None:
         return None
-    if not profile.keys:
-        profile = _with_data(session, spec, profile)
+    return _with_keys(services, session, _with_data(session, spec, profile))
+
+
+def pin_marks_early(services: Services, session: Session, spec: Generate) -> Profile:
+    """The profile of a job that waits, with the keys that its marks have now.
+
+    The job itself is pinned later and by another process, whose tenant, default and files may be
+    others; `pin_marks` then adds what follows from the model. Raises as that does.
+    """
+    return _with_keys(services, session, looked_up(_asked(services, session, spec)))
+
+
+def refuse_revoked(services: Services, session: Session, spec: Spec) -> None:
+    """Raise `Refused` if the spec of a job that waits names a key that was revoked since."""
+    if isinstance(spec, Generate) and spec.marks and spec.marks.keys:
+        _with_keys(services, session, spec.marks)
+
+
+def _with_keys(services: Services, session: Session, profile: Profile) -> Profile:
+    """The profile with the keys that its marks need: those that it names, else the current ones."""
     needed = sorted(purposes(profile))
     if not needed:
         return profile
@@ -52,17 +69,12 @@ def _with_data(session: Session, spec: Generate, profile: Profile) -> Profile:
     return profile.model_copy(update={"settings": settings})
 
 
-def _default(services: Services, session: Session, spec: Generate) -> Profile:
-    """The profile of a job that asks for none."""
-    own = models.get(session, Reference.parse(spec.model).name).marks
+def _asked(services: Services, session: Session, spec: Generate) -> Profile:
+    """The profile that the job asks for, else its model's, else the installation's."""
+    if spec.marks:
+        return spec.marks
+    own = models.marks_of(session, Reference.parse(spec.model).name)
     return Profile(name=services.settings.marks) if own is None else Profile.model_validate(own)
-
-
-def with_profile_read(spec: Spec) -> Spec:
-    """The spec with the content of its profile's file: it is pinned later, and elsewhere."""
-    if not isinstance(spec, Generate) or spec.marks is None:
-        return spec
-    return spec.model_copy(update={"marks": looked_up(spec.marks)})
 
 
 def with_same_marks(spec: Spec) -> Spec:

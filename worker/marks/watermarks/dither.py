@@ -13,12 +13,13 @@ whatever the content; so `p_value` is an upper bound, not an estimate.
 import hashlib
 import math
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Numbers = npt.NDArray[np.float64]
+Array = TypeVar("Array", bound=npt.NDArray[Any])
 
 
 class Detection(NamedTuple):
@@ -34,13 +35,18 @@ def keystream(secret: bytes, purpose: str, size: int) -> bytes:
     return hashlib.shake_256(f"genmill watermark {purpose}\0".encode() + secret).digest(size)
 
 
+def read_only(array: Array) -> Array:
+    """The same array, which is kept and shared, so that nothing can be written into it."""
+    array.flags.writeable = False
+    return array
+
+
 @lru_cache(maxsize=64)
 def dithers(secret: bytes, purpose: str, *shape: int) -> Numbers:
     """How far the key shifts each lattice, in steps: uniform in [0, 1)."""
     stream = keystream(secret, purpose, 2 * math.prod(shape))
     found: Numbers = np.frombuffer(stream, "<u2").reshape(shape) / 65536
-    found.flags.writeable = False  # it is shared
-    return found
+    return read_only(found)
 
 
 def nearest(coefficients: Numbers, dither: Numbers, step: float) -> Numbers:

@@ -19,6 +19,7 @@ from worker.marks.watermarks.dither import (
     dithers,
     nearest,
     p_value,
+    read_only,
     z_scores,
 )
 
@@ -129,7 +130,7 @@ def waves(pixels: int) -> Numbers:
         weights = _integral(last, order) - _integral(first, order)
         response = (weights * _wave(middle, order)).sum(-1, keepdims=True)
         rows[:, order] = weights / np.where(np.abs(response) > 1e-9, response, 1)
-    return rows.reshape(TILES * ORDERS, pixels)
+    return read_only(rows.reshape(TILES * ORDERS, pixels))
 
 
 def _wave(at: Numbers, order: int) -> Numbers:
@@ -144,7 +145,7 @@ def _integral(at: Numbers, order: int) -> Numbers:
 @lru_cache(maxsize=64)
 def _inverse(pixels: int) -> Numbers:
     """Pixels (pixels, TILES * ORDERS) by which each wave changes by 1 and no other one does."""
-    return np.asarray(np.linalg.pinv(waves(pixels)), np.float64)
+    return read_only(np.asarray(np.linalg.pinv(waves(pixels)), np.float64))
 
 
 def _matrix_shape() -> tuple[int, int]:
@@ -166,7 +167,7 @@ def _marked_orders() -> npt.NDArray[np.bool_]:
     """Which coefficients carry the mark: all but the mean of each tile."""
     found = np.ones((TILES, ORDERS, TILES, ORDERS), bool)
     found[:, 0, :, 0] = False
-    return found
+    return read_only(found)
 
 
 def _agreed(found: Numbers, dither: Numbers) -> Placed:
@@ -179,7 +180,7 @@ def _agreed(found: Numbers, dither: Numbers) -> Placed:
 def _left(height: int, width: int, times: float) -> Numbers:
     """What is left of the coefficients of a picture after averaging its pixels so many times."""
     found: Numbers = np.multiply.outer(_averaged(height), _averaged(width)) ** times
-    return found
+    return read_only(found)
 
 
 def _averaged(pixels: int) -> Numbers:

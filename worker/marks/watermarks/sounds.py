@@ -18,6 +18,7 @@ from worker.marks.watermarks.dither import (
     dithers,
     nearest,
     p_value,
+    read_only,
     z_scores,
 )
 
@@ -128,7 +129,7 @@ def _basis() -> Numbers:
     window = np.sin(np.pi * at / (2 * HOP))
     phase = np.pi / HOP * np.outer(ORDERS + 0.5, at + HOP / 2)
     found: Numbers = window * np.cos(phase) * math.sqrt(2 / HOP)
-    return found
+    return read_only(found)
 
 
 def _analyse(base: Numbers) -> Numbers:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from worker.marks.watermarks.dither import keystream
+from worker.marks.watermarks.dither import keystream, read_only
 
 Tokens = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.uint8]
@@ -140,7 +140,7 @@ def _one_token(share: float) -> npt.NDArray[np.float64]:
         bit = np.zeros(weight + 1)
         bit[[0, -1]] = 1 - share, share
         chances = np.convolve(chances, bit)
-    return chances
+    return read_only(chances)
 
 
 def ngrams_of(tokens: Sequence[int]) -> Tokens:
@@ -157,10 +157,10 @@ def ngrams_of(tokens: Sequence[int]) -> Tokens:
 def _all_keys(secret: bytes) -> Hashes:
     """(VARIANTS, DEPTH); under 2^63, because transformers holds them in signed integers."""
     stream = np.frombuffer(keystream(secret, "text keys", 8 * VARIANTS * DEPTH), "<u8")
-    return (stream >> np.uint64(1)).reshape(VARIANTS, DEPTH)
+    return read_only((stream >> np.uint64(1)).reshape(VARIANTS, DEPTH))
 
 
 @lru_cache(maxsize=16)
 def _table(secret: bytes) -> Bits:
     stream = np.frombuffer(keystream(secret, "text table", TABLE // 8 + 1), np.uint8)
-    return np.unpackbits(stream)[:TABLE]
+    return read_only(np.unpackbits(stream)[:TABLE])

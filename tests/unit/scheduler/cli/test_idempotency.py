@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from db import datasets, models
+from db import datasets, evaluations, models
 
 KEY = ("--idempotency-key", "k")
 TRAIN = "train gan --dataset pictures --name m --set lr=0.003"
@@ -106,3 +106,27 @@ def test_a_batch_s_key_is_for_its_own_lines(services, genmill, ask):
     shorter = submit(lines[0])
     assert (shorter.code, "of 2 jobs, not 1" in shorter.err) == (2, True)
     assert len(genmill("job", "list", "--json").json) == 2
+
+
+def test_a_batch_of_orders_is_compared_by_the_rules_that_were_asked_for(
+    services, genmill, family_tree
+):
+    """Its judge and the training data are found when it is enqueued; no seed is the same again."""
+    job_id = genmill("enqueue", "generate", "digits:2", "--count", "1").out.strip()
+    with services.database.write() as session:
+        version = datasets.resolve(session, "pictures")[1]
+        columns = {"job_id": job_id, "key": "k", "sha256": "1" * 64, "metrics": {}}
+        evaluations.add_judge(session, dataset_version_id=version.id, recipe="own-1", **columns)
+    rules = {"near_duplicates": False}
+    line = {"kind": "generate", "model": "digits:2", "count": 2, "accept": rules}
+
+    def submit(**changes):
+        Path("b.jsonl").write_text(json.dumps(line | changes))
+        return genmill("enqueue", "batch", "b.jsonl", *KEY)
+
+    first = submit()
+    assert first.code == 0, first.err
+    again = submit()
+    assert again.out == first.out, again.err
+    other = submit(accept=rules | {"confidence": 0.5})
+    assert (other.code, "differs in accept" in other.err) == (2, True)

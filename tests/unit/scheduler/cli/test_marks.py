@@ -148,6 +148,9 @@ def test_a_signed_sample_is_made_again_and_what_its_signature_signs_is_compared(
     again = told.json
     assert (again["equal"], again["same_but_signed"], again["differences"]) == (True, True, {})
     assert again["old_sha256"] != again["new_sha256"]
+    genmill("key", "revoke", key, "--reason", "stolen")
+    refused = genmill("artifact", "reproduce", job_id, "1")
+    assert (refused.code, f"key {key} was revoked" in refused.err) == (2, True)
 
 
 def test_the_spec_pins_the_profile_with_every_setting(genmill, digits, house):

@@ -636,7 +636,7 @@ def test_a_webp_copy_is_read_as_a_picture(genmill, watermarked_job):
     for row in verify(genmill, "lossless.webp", "lossy.webp", "doubled.webp", code=1):
         assert (row["medium"], row["verdict"]) == ("image", "changed")
         states = {mark["mark"]: mark["state"] for mark in row["marks"]}
-        assert states["picture_watermark"] == "present", row["file"]
+        assert states["picture_watermark"] == "present", row  # with its p-value
         assert states["sound_watermark"] == "not applicable"
     Path("film.avi").write_bytes(b"RIFF\x24\0\0\0AVI LIST" + bytes(24))
     [film] = verify(genmill, "film.avi", code=1)
