@@ -15,6 +15,7 @@ from scheduler.submission.batch_chains import BatchChains
 from scheduler.submission.json_lines import parse_object, read_lines
 from scheduler.submission.openai_lines import parse_openai
 from scheduler.submission.requests import Columns, Preparer, Request, Unchecked, Waiting
+from worker.complaints import as_given
 from worker.conversations import Conversation
 from worker.services import Services
 from worker.specs import Generate, Spec, parse_key, parse_spec
@@ -127,7 +128,7 @@ class _Checker:
             tenant = self._services.settings.tenant
             raise Refused(
                 f"marks.keys: those of tenant {tenant!r} are pinned when a job is stored "
-                f"(got {str(spec.marks.keys)[:80]!r})",
+                f"(got {as_given(spec.marks.keys)})",
                 remedy="leave it out; GENMILL_TENANT says whose keys are used",
             )
         if columns.get("after_id") is None:
@@ -168,5 +169,5 @@ def _with_plain_prompt(request: Request | Unchecked) -> Request | Unchecked:
 
 def _parse_priority(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise Refused(f"priority: expected a whole number (got {str(value)[:80]!r})")
+        raise Refused(f"priority: expected a whole number (got {as_given(value)})")
     return value
