@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, time
 from typing import Any, get_args
 
 from pydantic import AfterValidator, BaseModel, Tag, ValidationError
@@ -72,7 +73,7 @@ def as_given(value: object) -> str:
     """A value as the user may have written it, shortened: as JSON, a text in single quotes."""
     if isinstance(value, str):
         return repr(value[:SHOWN])
-    if isinstance(value, float):  # JSON has no names for those that are not finite, and TOML has
+    if isinstance(value, float | date | time):  # TOML has infinite numbers and dates, JSON not
         return str(value)
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
