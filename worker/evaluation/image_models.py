@@ -97,7 +97,7 @@ def _embedding(model: Any) -> Callable[..., Any]:
 
 def _refuse_blind(source: ImageModel, model: Any) -> None:
     """Refuse a model that takes something other than pictures."""
-    embeds = _embedding(model)
+    embeds: Any = _embedding(model)
     taken = inspect.signature(model.forward if embeds is model else embeds).parameters
     if "pixel_values" not in taken:
         raise BadInput(

@@ -56,7 +56,7 @@ def read_preparation(config: Mapping[str, Any], steps: Mapping[str, Any]) -> Pre
 
 def _configured_side(config: Mapping[str, Any]) -> int | None:
     vision = config.get("vision_config")
-    inner = vision.get("image_size") if _is_table(vision) else None
+    inner = vision.get("image_size") if isinstance(vision, dict) else None
     return _side(config.get("image_size")) or _side(inner)
 
 
