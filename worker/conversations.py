@@ -15,6 +15,7 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import PydanticCustomError, core_schema
 
 from db.errors import BadInput
+from worker.complaints import as_given
 
 Message = dict[str, Any]
 
@@ -112,7 +113,7 @@ def parse_tools(data: object) -> list[Any]:
         tools = None
     if not isinstance(tools, list) or not all(_tool_name(tool) for tool in tools):
         raise BadInput(
-            f"tools: expected a list of functions with names (got {str(data)[:80]!r})",
+            f"tools: expected a list of functions with names (got {as_given(data)})",
             remedy='give [{"type": "function", "function": {"name": ..., "parameters": ...}}]',
         )
     return tools
@@ -126,7 +127,7 @@ def _tool_name(tool: Any) -> str:
 
 def _parse_message(data: object) -> Message:
     if not isinstance(data, dict):
-        raise BadInput(f'expected {{"role", "content"}} (got {str(data)[:80]!r})')
+        raise BadInput(f'expected {{"role", "content"}} (got {as_given(data)})')
     given = data if "role" in data else {**data, "role": data.get("from")}
     content = given.get("content", given.get("value"))
     role = _parse_role(given["role"])
@@ -164,7 +165,7 @@ def _parse_content(message: Message) -> str | None:
     if isinstance(content, list):
         return "\n".join(_part_text(part) for part in content) if content else None
     if content is not None and not isinstance(content, str):
-        raise BadInput(f"content is neither a text nor a list of parts ({str(content)[:80]!r})")
+        raise BadInput(f"content is neither a text nor a list of parts ({as_given(content)})")
     return content
 
 
@@ -172,7 +173,7 @@ def _part_text(part: object) -> str:
     if isinstance(part, str):
         return part
     if not isinstance(part, dict):
-        raise BadInput(f"a content part is no object ({str(part)[:80]!r})")
+        raise BadInput(f"a content part is no object ({as_given(part)})")
     kind = str(part.get("type") or "text")
     if kind not in _TEXT_PARTS:
         raise BadInput(f"a content part of type {kind[:40]!r}: only text is taken")
@@ -188,11 +189,11 @@ def _extras(message: Message) -> Message:
     for key in ("name", "tool_call_id", "reasoning_content"):
         if message.get(key) is not None:
             if not isinstance(message[key], str):
-                raise BadInput(f"{key}: expected a text (got {str(message[key])[:80]!r})")
+                raise BadInput(f"{key}: expected a text (got {as_given(message[key])})")
             found[key] = message[key]
     if (weight := message.get("weight")) is not None:
         if isinstance(weight, bool) or weight not in (0, 1):
-            raise BadInput(f"weight: expected 0 or 1 (got {str(weight)[:80]!r})")
+            raise BadInput(f"weight: expected 0 or 1 (got {as_given(weight)})")
         found |= {} if weight else {"weight": 0}
     return found
 
@@ -200,7 +201,7 @@ def _extras(message: Message) -> Message:
 def _parse_calls(message: Message) -> list[Message]:
     calls, old = message.get("tool_calls") or [], message.get("function_call")
     if not isinstance(calls, list):
-        raise BadInput(f"tool_calls: expected a list (got {str(calls)[:80]!r})")
+        raise BadInput(f"tool_calls: expected a list (got {as_given(calls)})")
     return [_parse_call(call) for call in (*calls, *([old] if old else ()))]
 
 
@@ -210,7 +211,7 @@ def _parse_call(data: object) -> Message:
         raise BadInput(f"a tool call of type {str(kind)[:40]!r}: only functions are taken")
     name, function = _tool_name(call), call.get("function", call)
     if not name:
-        raise BadInput(f"a tool call names no function ({str(data)[:80]!r})")
+        raise BadInput(f"a tool call names no function ({as_given(data)})")
     arguments = function.get("arguments") or {}
     if isinstance(arguments, str):
         arguments = _parse_json(arguments)

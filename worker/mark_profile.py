@@ -11,7 +11,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
+from worker.complaints import matching
+
 MAX_MARKS = 50
+NAMED = "name a profile, or give the path of its file"
 NONE = "none"
 BUILT_IN: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -34,7 +37,7 @@ class Profile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[^\x00]+$")
+    name: Annotated[str, matching(r"[^\0]+", NAMED)]
     marks: tuple[str, ...] = Field((), max_length=MAX_MARKS)
     settings: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)  # by mark
     keys: dict[str, str] = Field(default_factory=dict)  # by purpose

@@ -24,10 +24,11 @@ from db.errors import Refused, Unreachable
 from db.path_errors import reading, shown
 from db.sharing import share_new_files
 from worker import own_broker
+from worker.complaints import expectation, explain, matching
 from worker.environment import ENV_FILE, PREFIX, default_home, env_file_fault, sqlite_url
 from worker.failpoints import parse
 from worker.redis_address import RedisAddress, parse_redis_url
-from worker.specs import Name, explain, matching
+from worker.specs import Name
 
 log = logging.getLogger(__name__)
 
@@ -259,7 +260,7 @@ def read_settings() -> Settings:
         with _reading_env_file():
             settings, told = Settings(_env_file=_env_file()), env_file_line()
     except ValidationError as error:
-        raise Refused(f"environment GENMILL_*: {explain(error)}") from None
+        raise Refused(f"environment GENMILL_*: {explain(error, Settings)}") from None
     if told is not None:  # whoever works in a folder from strangers must see where that leads
         log.warning("%s", told)
     share_new_files(settings.home)
@@ -284,9 +285,7 @@ def read_leniently(*, with_file: bool = True) -> tuple[Settings, dict[str, Wrong
             return Settings(_env_file=file), {}
         except ValidationError as error:
             wrong = {
-                str(each["loc"][0]): Wrong(
-                    str(each["input"]), f"{each['msg'][:1].lower()}{each['msg'][1:]}"
-                )
+                str(each["loc"][0]): Wrong(str(each["input"]), expectation(each))
                 for each in error.errors(include_url=False)
             }
         fields = Settings.model_fields

@@ -29,6 +29,7 @@ from pydantic_core import PydanticCustomError
 
 from db.errors import NotSupportedHere, Refused
 from worker.acceptance import Rules
+from worker.complaints import explain, matching
 from worker.conversations import Conversation
 from worker.mark_profile import Marks
 
@@ -42,18 +43,6 @@ REFERENCE_PATTERN = NAME_PATTERN.removesuffix("$") + r"([:@][A-Za-z0-9._-]{1,40}
 ALIAS_PATTERN = r"^[A-Za-z][A-Za-z0-9._-]{0,39}$"
 ALIAS_RULE = "use 1 to 40 letters, digits, '.', '_' and '-', beginning with a letter"
 NAME_RULE = "use 1 to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit"
-
-
-def matching(pattern: str, rule: str) -> AfterValidator:
-    """Refuse a string that does not match `pattern`; `rule` says in words what to use."""
-    fits = re.compile(pattern).fullmatch
-
-    def check(value: str) -> str:
-        if not fits(value):
-            raise PydanticCustomError("pattern", "{rule}", {"rule": rule})
-        return value
-
-    return AfterValidator(check)
 
 
 Name = Annotated[str, matching(NAME_PATTERN, NAME_RULE)]
@@ -87,7 +76,7 @@ P = TypeVar("P", bound=Params)
 def _refuse_long(value: Conversation) -> Conversation:
     if len(value.json) > MAX_PROMPT_CHARACTERS:
         raise PydanticCustomError(
-            "too_long",
+            "long_messages",
             "the messages have {size} characters as JSON: at most {most} are allowed",
             {"size": f"{len(value.json):,}", "most": f"{MAX_PROMPT_CHARACTERS:,}"},
         )
@@ -269,7 +258,7 @@ def parse_spec(data: Mapping[str, Any]) -> Spec:
     try:
         return _SPEC_ADAPTER.validate_python(dict(data))
     except ValidationError as error:
-        raise Refused(explain(error)) from None
+        raise Refused(explain(error, Spec)) from None
 
 
 def parse_recorded(data: Mapping[str, Any]) -> Spec:
@@ -282,10 +271,10 @@ def parse_recorded(data: Mapping[str, Any]) -> Spec:
     except ValidationError as error:
         if _NEWER & {item["type"] for item in error.errors(include_url=False)}:
             raise NotSupportedHere(
-                f"the job was submitted by a newer genmill: {explain(error)}",
+                f"the job was submitted by a newer genmill: {explain(error, Spec)}",
                 remedy="upgrade genmill",
             ) from None
-        raise Refused(explain(error)) from None
+        raise Refused(explain(error, Spec)) from None
 
 
 def is_seed_given(spec: Spec) -> bool:
@@ -309,7 +298,7 @@ def parse_params(schema: type[P], values: Mapping[str, Any], *, what: str) -> P:
     try:
         return schema.model_validate(dict(values))
     except ValidationError as error:
-        raise Refused(f"{what}: {explain(error)}") from None
+        raise Refused(f"{what}: {explain(error, schema)}") from None
 
 
 def check_name(noun: str, name: str) -> None:
@@ -322,21 +311,3 @@ def check_alias(alias: str) -> None:
     """Raise `Refused` unless `alias` can be one."""
     if not re.fullmatch(ALIAS_PATTERN, alias):
         raise Refused(f"{alias[:120]!r} cannot be an alias", remedy=ALIAS_RULE)
-
-
-def explain(error: ValidationError, *, whole: str = "spec") -> str:
-    """All complaints of a validation in one line, each as `field: complaint (got value)`.
-
-    Where a complaint is about no single field, `whole` stands for the field.
-    """
-    complaints = []
-    for item in error.errors(include_url=False):
-        path, message = item["loc"], item["msg"]
-        if path[:1] and path[0] in KINDS:  # pydantic puts a spec's kind before its fields
-            path = path[1:]
-        if item["type"] == "union_tag_not_found":  # pydantic speaks of tags and discriminators
-            message = f"a kind is needed: {', '.join(KINDS[:-1])} or {KINDS[-1]}"
-        field = ".".join(map(str, path)) or whole
-        message = message[:1].lower() + message[1:]
-        complaints.append(f"{field}: {message} (got {str(item['input'])[:80]!r})")
-    return ", and ".join(complaints)

@@ -36,6 +36,7 @@ def submit(command: EnqueueCommand, tell: "Tell | None" = None) -> None:
         raise click.UsageError("--timeout limits the time of --wait: give both")
     ignored: Counter[str] = Counter()  # keys of a batch's lines
     with open_record() as services, Receipt(as_json=command.as_json) as receipt:
+        _refuse_unusable_judges(command)
         if command.dry_run:
             _show_plan(services, command, ignored)
             return
@@ -71,6 +72,16 @@ enqueue = click.Group(
     genmill job wait "$(genmill enqueue generate digits --count 1000)"
     """,
 )
+
+
+def _refuse_unusable_judges(command: EnqueueCommand) -> None:
+    """Refuse folders of image models that cannot judge; those in a batch are looked at with it."""
+    from scheduler.submission.judges import JudgeFolders
+
+    judges = JudgeFolders(loading=True)
+    for spec in (command.spec, *command.then):
+        if spec is not None:
+            judges.refuse_unusable(spec)
 
 
 def _counts(ignored: Counter[str]) -> str:
@@ -242,9 +253,11 @@ def _requests(
 ) -> Iterable["Request | Unchecked"]:
     from scheduler.submission.batch_lines import check_batch
     from scheduler.submission.enqueue import prepare, prepare_then
+    from scheduler.submission.judges import JudgeFolders
 
     if command.spec is not None:
         first = prepare(services, command.spec, priority=command.priority)
         return [first, *prepare_then(services, first, command.then)]
+    judges = JudgeFolders(loading=True)
     lines = _lines(command)
-    return check_batch(services, lines, ignored=ignored, priority=command.priority)
+    return check_batch(services, lines, ignored=ignored, judges=judges, priority=command.priority)

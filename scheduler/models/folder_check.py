@@ -19,7 +19,7 @@ from scheduler.models.other_files import (
     refuse_placeholders,
     refuse_unknown_folder,
 )
-from scheduler.models.weights_check import COPY_AGAIN, check_weights
+from scheduler.models.weights_check import check_weights
 from worker.families import families, find_family
 from worker.files import digest_of, disk_errors
 from worker.networks.family import Family, ForeignLayout
@@ -38,6 +38,7 @@ from worker.networks.version_folder import (
     read_small,
     refuse_newer,
 )
+from worker.networks.weights_header import COPY_AGAIN
 from worker.specs import parse_params
 
 SUMS = "SHA256SUMS"  # of the other files as they were exported, in the form of sha256sum

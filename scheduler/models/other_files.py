@@ -6,38 +6,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from db.errors import BadInput
-from db.path_errors import reading
 from worker.networks.version_folder import CONFIG, WEIGHTS, WEIGHTS_SUFFIX
-
-Finding = tuple[str, str]  # what it is, and the remedy
+from worker.networks.weights_header import BEGINNINGS, CONVERT, GGUF, Finding, what_it_is
 
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
-CONVERT = (
-    "convert it where you trust the file: AutoModelForCausalLM.from_pretrained(DIR)"
-    ".save_pretrained(NEW) of transformers writes safetensors"
-)
-GGUF: Finding = (
-    "a GGUF file of llama.cpp, which holds quantised weights",
-    "import the model's safetensors in full precision",
-)
-PLACEHOLDER: Finding = (
-    "a Git LFS placeholder",
-    "fetch the file itself with `git lfs pull` in its folder",
-)
-WEB_PAGE: Finding = ("a web page", "download the file itself; the site may want a login")
-# by how a file begins
-BEGINNINGS: dict[bytes, Finding] = {
-    b"version https://git-lfs": PLACEHOLDER,
-    b"# xet version": ("a Xet placeholder", "download the file itself with `hf download`"),
-    b"<!DOCTYPE": WEB_PAGE,
-    b"<!doctype": WEB_PAGE,
-    b"<html": WEB_PAGE,
-    b"GGUF": GGUF,
-    b"PK\x03\x04": ("a pickle of PyTorch or another zip", CONVERT),
-    b"\x80\x02": ("a pickle, which may run code when opened and is never read", CONVERT),
-    b"\x80\x04": ("a pickle, which may run code when opened and is never read", CONVERT),
-    b"\x89HDF": ("an HDF5 file of Keras", "import the model's safetensors"),
-}
 # by the names in a folder
 OTHER_LIBRARIES: dict[str, Finding] = {
     "*.gguf": GGUF,
@@ -60,13 +32,6 @@ def refuse_placeholders(folder: Path, names: Iterable[str]) -> None:
             )
         if path.is_file() and (found := what_it_is(path)) and found in BEGINNINGS.values():
             raise BadInput(f"{path}: {found[0]}", remedy=found[1])
-
-
-def what_it_is(path: Path) -> Finding | None:
-    """What a file is by its beginning, if that is known and not what a model has."""
-    with reading(path), path.open("rb") as file:
-        begin = file.read(64).lstrip()
-    return next((found for mark, found in BEGINNINGS.items() if begin.startswith(mark)), None)
 
 
 def refuse_other_than_folder(path: Path) -> NoReturn:

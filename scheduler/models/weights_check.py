@@ -12,15 +12,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from db.errors import BadInput
-from scheduler.models.other_files import refuse_missing, what_it_is
+from scheduler.models.other_files import refuse_missing
 from worker.files import CHUNK, disk_errors
 from worker.networks.version_folder import WEIGHTS_SUFFIX, read_weight_map
+from worker.networks.weights_header import COPY_AGAIN, check_index, raw_header, read_types
 
-COPY_AGAIN = "copy or export the whole folder again"
-MAX_HEADER_BYTES = 100 << 20
 TYPES = {"F64", "F32", "F16", "BF16", "I64", "I32", "BOOL"}  # the others are of quantised weights
 INDEX_SUFFIX = ".safetensors.index.json"
 
@@ -42,7 +39,7 @@ def check_weights(folder: Path, names: Sequence[str]) -> None:
         _refuse_types(folder / name, tensors)
     for name in names:
         if name.endswith(INDEX_SUFFIX):
-            _check_index(folder / name, files)
+            check_index(folder / name, files)
     base = {
         tensor: name for name, some in files.items() if not _is_adapter(name) for tensor in some
     }
@@ -64,39 +61,11 @@ def unwrapped(folder: Path) -> Iterator[Path]:
         yield Path(made)
 
 
-def _header(path: Path) -> dict[str, Any]:
+def _header(path: Path) -> dict[str, str]:
     """The type of each tensor of a safetensors file, whose header accounts for every byte."""
     if not path.is_file():
         refuse_missing(path, remedy=COPY_AGAIN)
-    if known := what_it_is(path):
-        what, remedy = known
-        raise BadInput(f"{path}: not a safetensors file but {what}", remedy=remedy)
-    size = path.stat().st_size
-    header = _raw_header(path)
-    try:
-        tensors = {k: v for k, v in json.loads(header).items() if k != "__metadata__"}
-        end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
-        if (stored := size - 8 - len(header)) != end:
-            cut = "the file was not downloaded or copied to its end: " if stored < end else ""
-            raise BadInput(
-                f"{path}: {cut}{stored} bytes of tensors, but the header says {end}",
-                remedy="download it again" if cut else COPY_AGAIN,
-            )
-        with safe_open(path, framework="np") as file:  # checks types, shapes and offsets
-            return {name: file.get_slice(name).get_dtype() for name in tensors}
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, SafetensorError):
-        raise BadInput(f"{path}: the safetensors header is damaged", remedy=COPY_AGAIN) from None
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error})") from None
-
-
-def _raw_header(path: Path) -> bytes:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-            raise BadInput(f"{path}: not a safetensors file", remedy=COPY_AGAIN)
-        return file.read(length)
+    return read_types(path)
 
 
 def _refuse_types(path: Path, tensors: dict[str, str]) -> None:
@@ -105,23 +74,6 @@ def _refuse_types(path: Path, tensors: dict[str, str]) -> None:
             raise BadInput(
                 f"{path}: the weights are quantised ({name} is of type {kind})",
                 remedy="import the model in full precision",
-            )
-
-
-def _check_index(path: Path, files: dict[str, dict[str, str]]) -> None:
-    """Refuse an index that names a tensor which is not in its file, or leaves one out."""
-    listed = read_weight_map(path)
-    for tensor, name in listed.items():
-        if name in files and tensor not in files[name]:
-            raise BadInput(
-                f"{path}: {tensor} should be in {name}, but is not", remedy="download both again"
-            )
-    shards = set(listed.values())
-    for name in shards & files.keys():
-        if unlisted := files[name].keys() - listed.keys():
-            raise BadInput(
-                f"{path}: {name} holds {min(unlisted)}, which is not listed",
-                remedy="download both again",
             )
 
 
@@ -167,7 +119,7 @@ def _is_wrapped(path: Path) -> bool:
 
 def _rename_tensors(path: Path, copy: Path) -> None:
     """Copy a safetensors file whose header is right, with plain names."""
-    raw = _raw_header(path)
+    raw = raw_header(path)
     header: dict[str, Any] = json.loads(raw)
     plain = _plain_names(header.keys() - {"__metadata__"})
     renamed = json.dumps({plain.get(name, name): about for name, about in header.items()}).encode()

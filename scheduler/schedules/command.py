@@ -17,6 +17,7 @@ from scheduler.submission.arguments import EnqueueCommand
 from scheduler.submission.batch_lines import check_batch, read_batch
 from scheduler.submission.batches import staged_batch
 from scheduler.submission.enqueue import prepare, prepare_then, store
+from scheduler.submission.judges import JudgeFolders
 from scheduler.submission.requests import Columns
 from worker.services import Services
 
@@ -41,11 +42,15 @@ def check_command(services: Services, words: Sequence[str], *, for_new_data: boo
     command = parse_repeated(words)
     if for_new_data:
         _refuse_without_data(command)
+    judges = JudgeFolders(loading=True)
     if command.spec is not None:
         request = prepare(services, command.spec, priority=command.priority)
         prepare_then(services, request, command.then)
+        for spec in (command.spec, *command.then):
+            judges.refuse_unusable(spec)
         return
-    for _ in check_batch(services, read_batch(command.file), priority=command.priority):
+    lines = read_batch(command.file)
+    for _ in check_batch(services, lines, judges=judges, priority=command.priority):
         pass
 
 

@@ -13,8 +13,10 @@ from typing import Any, Unpack
 from db.errors import NotFound, Refused
 from scheduler.submission.batch_chains import BatchChains
 from scheduler.submission.json_lines import parse_object, read_lines
+from scheduler.submission.judges import JudgeFolders
 from scheduler.submission.openai_lines import parse_openai
 from scheduler.submission.requests import Columns, Preparer, Request, Unchecked, Waiting
+from worker.complaints import as_given
 from worker.conversations import Conversation
 from worker.services import Services
 from worker.specs import Generate, Spec, parse_key, parse_spec
@@ -37,15 +39,18 @@ def check_batch(
     lines: Iterable[str],
     *,
     ignored: Ignored | None = None,
+    judges: JudgeFolders | None = None,
     **columns: Unpack[Columns],
 ) -> Iterator[Request | Unchecked]:
     """Yield the job of each line, checked and pinned; blank lines are skipped.
 
     `columns` are for lines without their own. In `ignored` are counted the lines that hold each
-    key that changes nothing. Raises `Refused` after the last line, naming the wrong ones by number,
+    key that changes nothing. `judges` looks at folders of image models; by default, it loads none.
+    Raises `Refused` after the last line, naming the wrong ones by number,
     or if there are too many lines or none.
     """
-    checker = _Checker(services, columns, Counter() if ignored is None else ignored)
+    judges = judges or JudgeFolders(loading=False)
+    checker = _Checker(services, columns, Counter() if ignored is None else ignored, judges)
     count = 0
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -63,8 +68,11 @@ def check_batch(
 
 
 class _Checker:
-    def __init__(self, services: Services, columns: Columns, ignored: Ignored) -> None:
+    def __init__(
+        self, services: Services, columns: Columns, ignored: Ignored, judges: JudgeFolders
+    ) -> None:
         self.ignored = ignored
+        self._judges = judges
         self._services = services
         self._preparer = Preparer(services)
         self._chains = BatchChains(self._preparer)
@@ -127,9 +135,10 @@ class _Checker:
             tenant = self._services.settings.tenant
             raise Refused(
                 f"marks.keys: those of tenant {tenant!r} are pinned when a job is stored "
-                f"(got {str(spec.marks.keys)[:80]!r})",
+                f"(got {as_given(spec.marks.keys)})",
                 remedy="leave it out; GENMILL_TENANT says whose keys are used",
             )
+        self._judges.refuse_unusable(spec)
         if columns.get("after_id") is None:
             return self._preparer.prepare(spec, **columns)
         seen = hash(columns["after_id"]) in self._custom_ids
@@ -168,5 +177,5 @@ def _with_plain_prompt(request: Request | Unchecked) -> Request | Unchecked:
 
 def _parse_priority(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise Refused(f"priority: expected a whole number (got {str(value)[:80]!r})")
+        raise Refused(f"priority: expected a whole number (got {as_given(value)})")
     return value

@@ -21,6 +21,7 @@ from db.tables import Batch
 from scheduler.submission.batch_lines import Ignored, check_batch
 from scheduler.submission.enqueue import refuse_wrong_broker, ring_or_warn
 from scheduler.submission.idempotency import refuse_different
+from scheduler.submission.judges import JudgeFolders
 from scheduler.submission.pinning import Names
 from scheduler.submission.receipts import OnStored, say_nothing, store_or_find, undivided
 from scheduler.submission.requests import Columns, Request, Unchecked
@@ -60,7 +61,13 @@ def enqueue_batch(
     refuse_wrong_broker(services)
     if idempotency_key is not None:
         parse_key("idempotency key", idempotency_key)
-    requests = check_batch(services, lines, ignored=ignored, priority=priority)
+    requests = check_batch(
+        services,
+        lines,
+        ignored=ignored,
+        judges=JudgeFolders(loading=True),
+        priority=priority,
+    )
     checked = _with_prompts_stored(services, requests)
     with spooled(checked, key=idempotency_key, show=show) as spool:
         batch = _known_batch(services, spool)

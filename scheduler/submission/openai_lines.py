@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from db.errors import Refused
+from worker.complaints import as_given
 from worker.conversations import Conversation
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
@@ -98,7 +99,7 @@ def _refuse_meaningful(key: str, value: object) -> None:
         raise Refused.unknown("key", key, {*_USED, *_NEUTRAL}, of="body")
     if key in _REFUSED or not _NEUTRAL[key](value):
         raise Refused(
-            f"body.{key}: {str(value)[:80]!r} would change the result and is not supported",
+            f"body.{key}: {as_given(value)} would change the result and is not supported",
             remedy="leave it out",
         )
 
@@ -136,7 +137,7 @@ def _prompt(url: str, given: Mapping[str, Any]) -> Any:
         [prompt] = prompt
     if not isinstance(prompt, str):
         raise Refused(
-            f"body.prompt: expected a text (got {str(prompt)[:80]!r})",
+            f"body.prompt: expected a text (got {as_given(prompt)})",
             remedy="give each prompt a line of its own, as text, not as tokens",
         )
     return prompt

@@ -11,6 +11,7 @@ from typing import Any
 
 from db.errors import BadInput, NotFound
 from scheduler.submission.json_lines import parse_json, parse_object, read_lines
+from worker.complaints import as_given
 from worker.conversations import Conversation
 from worker.specs import MAX_PROMPTS
 
@@ -41,7 +42,7 @@ class Template:
                     remedy=f"template {self.name!r} needs {', '.join(self.fields)}",
                 )
             if isinstance(values[field], bool) or not isinstance(values[field], str | int | float):
-                raise BadInput(f"{field}: expected a text (got {str(values[field])[:40]!r})")
+                raise BadInput(f"{field}: expected a text (got {as_given(values[field])})")
         known = {*self.fields, "custom_id"}
         if extra := values.keys() - known:
             raise BadInput.unknown("field", min(extra), known, of=f"template {self.name!r}")
@@ -101,7 +102,7 @@ def _parse_prompt(value: Any) -> dict[str, Any]:
     if not isinstance(prompt, str | Conversation):
         raise BadInput(
             'expected {"prompt": "text"} or {"messages": [{"role": ..., "content": ...}]} '
-            f"(got {str(value)[:40]!r})"
+            f"(got {as_given(value)})"
         )
     if extra := given.keys() - {"custom_id"}:
         raise BadInput.unknown("key", min(extra), ("custom_id", *_KEYS[:2]), of="the line")

@@ -6,36 +6,28 @@ by a linear classifier on these. The judge's file holds all of it, the model's w
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoConfig, AutoModel
-from transformers.utils import logging
 
-from db.errors import BadInput, GenmillError, raise_outage
+from db.errors import BadInput
 from worker.engine.device import deterministic
 from worker.engine.tensors import write_tensors
+from worker.evaluation.image_models import feature_count, load, pool, reading, without_pooler
 from worker.evaluation.judge import FEATURES, Judge, Labels, Pixels, Tick, look, one_thread
 from worker.networks.image_model import ImageModel
 
 ROWS = 32  # of a forward pass
-SIDE = 224  # pixels, where neither the preprocessor nor the configuration says
-GREY = [0.5, 0.5, 0.5]  # mean and deviation of colours, where nothing says
 STEPS, LR = 300, 0.05  # of the classifier's training
-POOLER = "pooler."  # of a checkpoint that was trained without one: then the mean of the last layer
 
 Form = Mapping[str, Any]
-
-logging.set_verbosity_error()
-logging.disable_progress_bar()
 
 
 class PretrainedJudge(Judge):
@@ -60,7 +52,7 @@ class PretrainedJudge(Judge):
         coloured = pictures.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else pictures
         size = (self.side, self.side)
         scaled = functional.interpolate(coloured, size, mode="bicubic", antialias=True)
-        return _pool(self.model, (scaled.clamp(-1, 1) / 2 + 0.5 - self.mean) / self.deviation)
+        return pool(self.model, (scaled.clamp(-1, 1) / 2 + 0.5 - self.mean) / self.deviation)
 
     def features(self, pictures: Tensor) -> Tensor:
         """See `Judge.features`."""
@@ -118,7 +110,7 @@ def of_form(form: Form) -> PretrainedJudge:
     config = dict(form["config"])
     described = AutoConfig.for_model(config.pop("model_type"), **config)
     model = AutoModel.from_config(described).float()
-    return PretrainedJudge(form, _without_pooler(model) if form["poolerless"] else model)
+    return PretrainedJudge(form, without_pooler(model) if form["poolerless"] else model)
 
 
 class _Whole(PretrainedJudge):
@@ -135,77 +127,18 @@ class _Whole(PretrainedJudge):
 
 def _read(source: ImageModel) -> tuple[nn.Module, dict[str, Any]]:
     """The model of a folder, whole, and the form of judges on it but for `width` and `classes`."""
-    _refuse_larger(source)
-    with _reading(source):
-        model, report = AutoModel.from_pretrained(
-            source.folder,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-        lacking = sorted(report["missing_keys"])
-        poolerless = bool(lacking) and all(name.startswith(POOLER) for name in lacking)
-        if lacking and not poolerless:
-            raise BadInput(
-                f"{source.folder} holds no whole {type(model).__name__}: "
-                f"{len(lacking)} tensors are missing, such as {lacking[0]}",
-                remedy="download or save it again, weights and config.json together",
-            )
-        if poolerless:
-            model = _without_pooler(model)
-        form = _preparation(source) | {
+    with reading(source):
+        model, poolerless = load(source)
+        prepared = source.preparation
+        return model, {
             "library": "transformers",
             "config": model.config.to_dict(),
             "poolerless": poolerless,
+            "side": prepared.side,
+            "mean": list(prepared.mean),
+            "deviation": list(prepared.deviation),
+            "features": feature_count(model, prepared.side),
         }
-        side = form["side"]
-        with torch.inference_mode():
-            form["features"] = _pool(model.eval(), torch.zeros(1, 3, side, side)).shape[1]
-    return model, form
-
-
-def _preparation(source: ImageModel) -> dict[str, Any]:
-    """The size of the model's pictures, and the mean and deviation of their colours."""
-    steps, vision = source.preprocessor, source.config.get("vision_config")
-    sizes = [steps.get("crop_size"), steps.get("size"), source.config.get("image_size")]
-    sizes += [vision.get("image_size")] if isinstance(vision, dict) else []
-    side = next((found for each in sizes if (found := _side(each))), SIDE)
-    normal = steps.get("do_normalize", True)
-    colours = (
-        (steps.get("image_mean"), steps.get("image_std")) if normal else ((0, 0, 0), (1, 1, 1))
-    )
-    mean, deviation = (_of_three(each) or list(GREY) for each in colours)
-    return {"side": side, "mean": mean, "deviation": deviation}
-
-
-def _side(size: object) -> int | None:
-    """The pixels of a side, of a size as preprocessors and configurations write it."""
-    if isinstance(size, Mapping):
-        size = size.get("shortest_edge") or size.get("height")
-    if isinstance(size, list | tuple) and size:
-        size = size[0]
-    fits = isinstance(size, int) and not isinstance(size, bool) and 0 < size <= 4096
-    return cast(int, size) if fits else None
-
-
-def _of_three(values: object) -> list[float] | None:
-    if not isinstance(values, list | tuple) or len(values) != 3:
-        return None
-    return [float(each) for each in values]
-
-
-def _pool(model: Any, pixels: Tensor) -> Tensor:
-    """Features (B, D): the image's embedding, the pooled output, or the last layer's mean."""
-    embeds = getattr(model, "get_image_features", model)  # of a model of images and texts
-    found = embeds(pixel_values=pixels)
-    if isinstance(found, Tensor):
-        return found.flatten(1)
-    if getattr(found, "pooler_output", None) is not None:
-        return cast(Tensor, found.pooler_output.flatten(1))
-    last = found.last_hidden_state  # (B, T, D) or (B, D, H, W)
-    return cast(Tensor, last.mean(dim=1) if last.ndim == 3 else last.mean(dim=(2, 3)))
 
 
 def _components(features: npt.NDArray[np.float64]) -> tuple[Any, Any, float]:
@@ -231,46 +164,3 @@ def _train_head(head: nn.Linear, inputs: npt.NDArray[np.float64], labels: Labels
         loss = functional.cross_entropy(head(given), wanted)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
-
-
-def _without_pooler(model: Any) -> Any:
-    """The model without weights that would be drawn at random."""
-    model.pooler = None
-    return model
-
-
-def _refuse_larger(source: ImageModel) -> None:
-    """Refuse a configuration of many more weights than there are, before memory is taken."""
-    with _reading(source):
-        held = 0
-        for path in source.folder.glob("*.safetensors"):
-            with safe_open(path, framework="numpy") as file:
-                held += sum(math.prod(file.get_slice(each).get_shape()) for each in file.keys())  # noqa: SIM118 - not a dict
-        config = AutoConfig.from_pretrained(
-            source.folder, local_files_only=True, trust_remote_code=False
-        )
-        with torch.device("meta"):
-            model = AutoModel.from_config(config)
-    declared = sum(each.numel() for each in model.parameters())
-    if declared > 2 * held:
-        raise BadInput(
-            f"{source.folder}: config.json describes a {type(model).__name__} of {declared:,} "
-            f"weights, but the files hold {held:,}",
-            remedy="download or save it again, weights and config.json together",
-        )
-
-
-@contextmanager
-def _reading(source: ImageModel) -> Iterator[None]:
-    """Raise `BadInput` in place of whatever transformers raises for what is no image model."""
-    try:
-        yield
-    except GenmillError:
-        raise
-    except Exception as error:
-        raise_outage(error)
-        complaint = " ".join(str(error).split())[:300]
-        raise BadInput(
-            f"transformers cannot use {source.folder} as an image model: {complaint}",
-            remedy="name a folder of an image model, such as CLIP, DINOv2, ViT or ResNet",
-        ) from None

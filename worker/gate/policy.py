@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from db.errors import Refused
@@ -31,7 +31,7 @@ class PrimaryRule(Params):
     def _direction_fits(self) -> Self:
         own = METRICS[self.metric].better if self.metric in METRICS else self.direction
         if self.direction not in (None, own):
-            message = "{metric} is better when it is {own}"
+            message = "{metric} is better when it is {own}; leave direction out"
             own = "closer to real data's value" if own == CLOSER else own
             raise PydanticCustomError("direction", message, {"metric": self.metric, "own": own})
         return self
@@ -83,6 +83,13 @@ class Policy(Params):
     noise: Noise = Noise()
     resamples: int = Field(1000, ge=100, le=100_000)
     seed: int = Field(0, ge=0, lt=2**63)
+
+    @field_validator("guard", mode="before")
+    @classmethod
+    def _is_list(cls, value: object) -> object:
+        if isinstance(value, dict):
+            raise PydanticCustomError("guard", "expected a list; in TOML, write [[guard]]")
+        return value
 
 
 def policy_for(medium: str, given: dict[str, Any]) -> Policy:

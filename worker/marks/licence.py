@@ -5,11 +5,12 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from worker.complaints import matching
 from worker.marks.base import Marking
 from worker.marks.tagged import TagMark
 from worker.media.samples.containers import SampleRecord
 from worker.media.samples.tags import COPYRIGHT
-from worker.specs import Params, matching
+from worker.specs import Params
 
 Line = Annotated[
     str,

@@ -11,11 +11,12 @@ from typing import Any
 from pydantic import JsonValue, ValidationError
 
 from db.errors import BadInput, GenmillError, Refused
+from worker.complaints import as_given, explain
 from worker.files import read_toml
 from worker.mark_profile import BUILT_IN, NONE, Profile, names_file
 from worker.marks import MARKS, find_mark
 from worker.media.base import Medium
-from worker.specs import check_name, explain, parse_params
+from worker.specs import check_name, parse_params
 
 MAX_BYTES = 64 << 10  # of a file
 _KEYS = ("name", "like", "marks")  # of a file; all others are marks
@@ -106,7 +107,7 @@ def _profile(data: dict[str, Any], path: Path) -> Profile:
     try:
         return Profile(name=name, marks=marks, settings=data)
     except ValidationError as error:
-        raise Refused(explain(error, whole="profile")) from None
+        raise Refused(explain(error, Profile, whole="profile")) from None
 
 
 def _refuse_strange(tables: dict[str, Any], marks: tuple[str, ...]) -> None:
@@ -116,7 +117,7 @@ def _refuse_strange(tables: dict[str, Any], marks: tuple[str, ...]) -> None:
             known = (*_KEYS, *marks)
             raise Refused.unknown("key", key, known, of="the profile")
         if not isinstance(value, dict):
-            raise Refused(f"{key} is {value!r:.80}, not a table", remedy=f"write [{key}]")
+            raise Refused(f"{key} is {as_given(value)}, not a table", remedy=f"write [{key}]")
 
 
 def _settings(profile: Profile, name: str, medium: Medium) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from db.errors import BadInput
+from worker.complaints import matching
 from worker.marks.base import ABSENT, PRESENT, Mark, Marking, Reading, Stage, unreadable
 from worker.media.samples.containers import SampleRecord
 from worker.media.samples.tags import Label, Tag
-from worker.specs import Params, matching
+from worker.specs import Params
 
 if TYPE_CHECKING:
     from worker.keys.keyring import Keyring

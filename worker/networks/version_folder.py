@@ -19,6 +19,7 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 WEIGHTS_SUFFIX = ".safetensors"
 FORMAT = 1  # of the record
+AGAIN = "download or copy it again"
 MAX_SMALL_BYTES = 64 << 20  # of a file that is not weights
 RECORD = {"genmill": int, "family": str, "params": dict, "shape": dict}
 FAMILY_FORMAT, MADE_BY = "format", "made_by"  # which earlier versions do not have
@@ -44,9 +45,9 @@ def read_json(path: Path) -> Config:
     try:
         data = json.loads(read_small(path))
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: not JSON ({error})") from None
+        raise BadInput(f"{path}: not JSON ({error})", remedy=AGAIN) from None
     if not isinstance(data, dict):
-        raise BadInput(f"{path}: not a JSON object")
+        raise BadInput(f"{path}: not a JSON object", remedy=AGAIN)
     return data
 
 

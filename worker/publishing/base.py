@@ -20,12 +20,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import Field, JsonValue
 
 from db.causes import Cause
 from db.errors import GenmillError, NotFound, Unreachable
+from worker.complaints import matching
+from worker.mark_profile import NAMED
 from worker.specs import Params, parse_params
 
 ROUNDS = 5  # of reading what is there and writing what follows from it, until none was changed
@@ -43,9 +45,8 @@ class TargetSettings(Params):
     )
     tries: int = Field(4, ge=1, le=20, description="tries of a transfer before the job pauses")
     timeout_s: float = Field(60, gt=0, le=600, description="seconds that a transfer may take")
-    marks: str | None = Field(
+    marks: Annotated[str, matching(r"[^\0]+", NAMED)] | None = Field(
         None,
-        pattern=r"^[^\x00]+$",
         description="the profile of marks that a sample must carry to be published here, built in "
         "or the file of one; default: that of its job, whichever it is",
     )

@@ -19,6 +19,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 from pydantic import Field
 
 from db.errors import GenmillError, NotFound, Refused
+from worker.complaints import matching
 from worker.files import is_plain
 from worker.publishing.access import addresses
 from worker.publishing.access.hf_repository import Files, InFolder, Listing, Outdated, Repository
@@ -36,7 +37,6 @@ from worker.publishing.base import (
     record_json,
 )
 from worker.publishing.pages.card import card, metadata_line
-from worker.specs import matching
 
 DATA, RECORDS, METADATA, CARD = "data", "records", "metadata.jsonl", "README.md"
 RESERVED = {CARD, METADATA}  # are no names of items at the top

@@ -25,6 +25,7 @@ from worker.specs import JudgeFolder
 FILE = "judge.safetensors"
 
 Train = Callable[..., dict[str, Any]]  # as `train_judge`
+Tell = Callable[..., None]  # as `Lease.log`
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def find_judge(
             found = evaluations.judge_of_digest(session, sha256)
     else:
         with hang_checks_paused([lease]):
-            recipe, train = _recipe(dataset, asked)
+            recipe, train = _recipe(dataset, asked, lease.log)
         with context.services.database.read() as session:
             known = evaluations.find_judge(session, version.id, recipe)
         found = known or _build(context, lease, folder, stage, recipe, train, version, dataset)
@@ -68,18 +69,23 @@ def find_judge(
     return FoundJudge(network, f"{recipe}:{found.sha256}", found.metrics)
 
 
-def _recipe(dataset: LocalDataset, asked: JudgeFolder | None) -> tuple[str, Train]:
+def _recipe(dataset: LocalDataset, asked: JudgeFolder | None, tell: Tell) -> tuple[str, Train]:
     """The name of the judges that are built like this one, and what builds it."""
     if asked is None:
         return recipe_of(dataset), train_judge
     if asked.sha256 is not None:  # perhaps it has been built, and the folder is not needed
-        return image_model.recipe_of(asked.folder, asked.sha256), partial(_fit, asked)
+        return image_model.recipe_of(asked.folder, asked.sha256), partial(_fit, asked, tell)
     source = _read(asked)
-    return image_model.recipe_of(asked.folder, source.sha256), partial(_fit, asked)
+    return image_model.recipe_of(asked.folder, source.sha256), partial(_fit, asked, tell)
 
 
-def _fit(asked: JudgeFolder, dataset: LocalDataset, path: Path, **how: Any) -> dict[str, Any]:
-    return fit_judge(dataset, _read(asked), path, **how)
+def _fit(
+    asked: JudgeFolder, tell: Tell, dataset: LocalDataset, path: Path, **how: Any
+) -> dict[str, Any]:
+    source = _read(asked)
+    if source.warning:
+        tell(source.warning, level="warning")
+    return fit_judge(dataset, source, path, **how)
 
 
 def _read(asked: JudgeFolder) -> ImageModel:

@@ -107,7 +107,7 @@ def test_a_prompt_is_a_text_or_messages() -> None:
         ([said("user", "\ud800")], "Unicode"),
         ([said("user", "x" * 20_001)], "at most 20,000"),
         ([said("narrator", "x")], "unknown role 'narrator'"),
-        (5, "prompts.0.prompt"),
+        (5, "prompts #1.prompt"),
     ],
 )
 def test_a_wrong_prompt_is_refused_by_name(prompt, says) -> None:

@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from worker.complaints import matching
 from worker.networks.family import Family
 from worker.networks.params import SamplingParams, TrainingParams
-from worker.specs import matching
 
 Augmentation = Annotated[
     str,

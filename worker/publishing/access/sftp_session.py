@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from pydantic import Field
 
 from db.errors import GenmillError, NotFound, Refused
+from worker.complaints import matching
 from worker.extras import needed_for
 from worker.publishing.access import addresses
 from worker.publishing.base import TargetAway, TargetSettings
-from worker.specs import matching
 
 if TYPE_CHECKING:
     from asyncssh import SFTPClient, SSHClient, SSHClientConnection

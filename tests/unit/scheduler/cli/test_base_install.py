@@ -3,8 +3,10 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from db.errors import MissingPackage
 from scheduler.results import event_files
@@ -21,7 +23,10 @@ def base(monkeypatch):
     for name in [*PACKAGES, *sys.modules]:
         if name.partition(".")[0] in PACKAGES:
             monkeypatch.setitem(sys.modules, name, None)
-    for name in ("worker.engine.inspection", "worker.families.gan.model"):
+    for name in (
+        *("worker.engine.inspection", "worker.families.gan.model"),
+        "worker.evaluation.image_models",
+    ):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
@@ -59,6 +64,19 @@ def test_a_model_that_cannot_be_tried(base, genmill, digits):
     assert told.code == 1
     assert "trying the model needs torch, which is not installed here; run `" in told.err
     assert "or import it where a worker is installed" in told.err
+
+
+def test_the_folder_of_a_judge_is_checked_by_its_headers(base, genmill, digits, pictures):
+    folder = Path("vit")
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "vit"}')
+    save_file({"a": np.zeros(3, np.float32)}, folder / "model.safetensors")
+    words = ["enqueue", "finetune", "digits", "--dataset", "pictures", "--evaluate"]
+    words += ["--evaluate-judge", "vit"]
+    assert genmill(*words, "--dry-run").code == 0
+    (folder / "model.safetensors").write_bytes(b"weights")
+    told = genmill(*words)
+    assert (told.code, "vit/model.safetensors: not a safetensors file" in told.err) == (2, True)
 
 
 def test_an_event_file(base):

@@ -180,19 +180,19 @@ def test_a_policy_is_read_and_checked_at_once(call, services, tmp_path) -> None:
 
 @pytest.fixture
 def image_model(tmp_path):
-    """A folder of an image model, as far as commands look into it."""
-    folder = tmp_path / "tiny-vit"
-    folder.mkdir()
-    (folder / "config.json").write_text('{"model_type": "vit"}')
-    (folder / "model.safetensors").write_bytes(b"weights")
-    return folder
+    from tests.families.image_models import save_image_model
+
+    return save_image_model(tmp_path / "tiny-vit")
 
 
-def test_the_folder_of_an_image_model_is_named_with_its_digest(call, services, image_model) -> None:
+def test_the_folder_of_an_image_model_is_named_with_its_digest(
+    call, services, image_model, caplog
+) -> None:
     digest = read_image_model(image_model).sha256
     named = {"folder": str(image_model), "sha256": digest}
-    first = call(f"{CHAIN} --evaluate-judge tiny-vit").out.strip()
-    assert stages(services, first)[1][2]["judge"] == named
+    stored = call(f"{CHAIN} --evaluate-judge tiny-vit")
+    assert stages(services, stored.out.strip())[1][2]["judge"] == named
+    assert "preprocessor_config.json is missing; assumed: pictures of 32 x 32 pix" in caplog.text
     assert "judge" not in stages(services, call(CHAIN).out.strip())[1][2]
 
     words = ["enqueue", "evaluate", "digits", "--dataset", "pictures", "--judge", "tiny-vit"]
@@ -200,6 +200,36 @@ def test_the_folder_of_an_image_model_is_named_with_its_digest(call, services, i
     (image_model / "config.json").unlink()
     refused = call(" ".join(words))
     assert (refused.code, "tiny-vit has no config.json" in refused.err) == (2, True)
+
+
+JUDGED = "enqueue evaluate digits --dataset pictures --judge tiny-vit"
+JUDGING = f"{CHAIN} --evaluate-judge tiny-vit"
+
+
+def test_a_folder_that_cannot_judge_is_refused_before_anything_is_stored(
+    call, services, image_model, tmp_path
+) -> None:
+    config, weights = image_model / "config.json", image_model / "model.safetensors"
+    (tmp_path / "batch.jsonl").write_text(
+        '{"kind": "evaluate", "model": "digits", "dataset": "pictures", "judge": "tiny-vit"}'
+    )
+    commands = (
+        *(JUDGED, f"{JUDGED} --dry-run", JUDGING),
+        *("enqueue batch batch.jsonl", "enqueue batch batch.jsonl --dry-run"),
+        *(f"{JUDGING} --dry-run", f"schedule add s --cron @daily -- {JUDGING}"),
+    )
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"intermediate_size": 48}))
+    whole = weights.read_bytes()
+    for content, told in (
+        (whole, "has the sizes [32], and by config.json"),
+        (whole[:-9], "to its"),
+    ):
+        weights.write_bytes(content)
+        for command in commands:
+            refused = call(command)
+            assert (refused.code, told in refused.err) == (2, True), refused.err
+    with services.database.read() as session:
+        assert sum(jobs.counts(session).values()) == 0
 
 
 def test_texts_have_no_judge(genmill, prose, image_model, tmp_path) -> None:

@@ -304,8 +304,8 @@ def test_damaged_weights_are_refused(fresh, tmp_path):
     [
         ({"layer": 3}, "no parameter 'layer' .did you mean 'layers'"),
         ({"width": 100, "heads": 8}, "width 100 must be a multiple of 2 x heads"),
-        ({"tokenizer": "words"}, "tokenizer: input should be 'characters' or 'bpe'"),
-        ({"dropout": 1.0}, "dropout: input should be less than 1"),
+        ({"tokenizer": "words"}, "tokenizer: expected 'characters' or 'bpe'"),
+        ({"dropout": 1.0}, "dropout: expected less than 1"),
     ],
 )
 def test_a_wrong_parameter_is_refused_by_name(wrong, message):

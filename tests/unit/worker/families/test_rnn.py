@@ -335,9 +335,9 @@ def test_validation_gives_nats_a_character_for_words(words):
     ("wrong", "message"),
     [
         ({"celll": "gru"}, "no parameter 'celll' .did you mean 'cell'"),
-        ({"cell": "elman"}, "cell: input should be 'lstm' or 'gru'"),
-        ({"tokenizer": "bytes"}, "tokenizer: input should be 'characters', 'words' or 'bpe'"),
-        ({"dropout": 1.0}, "dropout: input should be less than 1"),
+        ({"cell": "elman"}, "cell: expected 'lstm' or 'gru'"),
+        ({"tokenizer": "bytes"}, "tokenizer: expected 'characters', 'words' or 'bpe'"),
+        ({"dropout": 1.0}, "dropout: expected less than 1"),
     ],
 )
 def test_a_wrong_parameter_is_refused_by_name(wrong, message):

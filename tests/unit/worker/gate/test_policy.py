@@ -38,12 +38,18 @@ def test_each_medium_has_a_default(medium):
         ({"primary": {"metric": "fid", "margin": -1}}, "primary.margin"),
         ({"primary": {"metric": "fid", "margin": float("nan")}}, "primary.margin"),
         ({"primary": {"metric": "fid", "confidence": 95}}, "primary.confidence"),
-        ({"primary": {"metric": "fid", "cofidence": 0.9}}, "primary.cofidence"),
+        (
+            {"primary": {"metric": "fid", "cofidence": 0.9}},
+            "primary has no key 'cofidence' (did you mean",
+        ),
         ({"guard": [{"metric": "kid"}]}, "give one of at_most, at_least and not_worse_by"),
-        ({"guard": [{"metric": "kid", "at_most": 1, "at_least": 0}]}, "guard.0"),
-        ({"guard": {"metric": "kid"}}, "guard"),
-        ({"resamples": 3}, "resamples"),
-        ({"noise": {"training_sd": "much"}}, "noise.training_sd"),
+        ({"guard": [{"metric": "kid", "at_most": 1, "at_least": 0}]}, "guard #1: give one of"),
+        ({"guard": {"metric": "kid"}}, "guard: expected a list; in TOML, write [[guard]]"),
+        ({"guard": [{}]}, "guard #1.metric: needed, but not given"),
+        ({"primary": 3}, "primary: expected a table of keys and values (got 3)"),
+        ({"primary": {"metric": None}}, "primary.metric: expected a text (got null)"),
+        ({"resamples": 3}, "resamples: expected at least 100 (got 3)"),
+        ({"noise": {"training_sd": "much"}}, "noise.training_sd: expected a number (got 'much')"),
     ],
 )
 def test_a_wrong_policy_is_refused_by_name(given, complaint):

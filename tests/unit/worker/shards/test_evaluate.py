@@ -8,7 +8,7 @@ import pytest
 import torch
 from sqlalchemy import select
 
-from db import artifacts, datasets, evaluations, jobs, models
+from db import artifacts, datasets, evaluations, jobs, journal, models
 from db.errors import NotFound, Refused
 from db.tables import Evaluation, Judge
 from scheduler.submission.enqueue import enqueue
@@ -213,6 +213,9 @@ def test_an_image_model_that_the_user_brings_judges_in_place_of_the_own_one(serv
     assert found.protocol["judge"] == f"{kept.recipe}:{kept.sha256}"
     assert kept.metrics.keys() >= {"accuracy", "kept"}
     assert found.numbers["kid"]["n"] == 20
+    with services.database.read() as session:
+        told = [line.message for line in journal.log_lines(session, found.job_id)]
+    assert any("preprocessor_config.json is missing; assumed: pictures of" in line for line in told)
     with services.database.read() as session:  # orders go on using the dataset's own
         assert evaluations.own_judge(session, found.dataset_version_id) is None
 
