@@ -220,8 +220,8 @@ def test_collecting_garbage_beside_a_job_whose_row_is_damaged(services) -> None:
 
 @every_error
 def test_collecting_garbage_of_prompts(services, monkeypatch, error) -> None:
-    for text in (b"a", b"b", b"c"):
-        services.store.put_bytes(PREFIX, text)
+    for prompt in (b"a", b"b", b"c"):
+        services.store.put_bytes(PREFIX, prompt)
     [first, *_] = services.store.keys(PREFIX)
     monkeypatch.setattr(services.store, "delete", failing_for(first, error, services.store.delete))
     with pytest.raises(Exception, match=first):
