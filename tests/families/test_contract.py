@@ -206,7 +206,7 @@ def test_checkpoint_of_another_run_is_refused(
 def test_wrong_parameter_is_refused_by_name(family: Family) -> None:
     with pytest.raises(Refused, match=r"no parameter 'batch_sise' \(did you mean 'batch_size'"):
         small_params(family, batch_sise=3)
-    with pytest.raises(Refused, match=r"micro_batch: .*got '0'"):
+    with pytest.raises(Refused, match=r"micro_batch: .*got 0"):
         parse_params(family.sampling, {"micro_batch": 0}, what=family.name)
 
 
