@@ -180,8 +180,8 @@ def keys_can_be_overwritten() -> AbstractContextManager[object]:
 
 
 def collected_while_it_runs() -> AbstractContextManager[object]:
-    def any_job(session: Any, _: float, limit: int, **__: Any) -> list[Job]:
-        return list(session.scalars(select(Job).where(Job.collected_at.is_(None)).limit(limit)))
+    def any_job(session: Any, _: float, limit: int, **__: Any) -> list[str]:
+        return list(session.scalars(select(Job.id).where(Job.collected_at.is_(None)).limit(limit)))
 
     return patch.object(garbage.jobs, "collectable", any_job)
 

@@ -113,7 +113,7 @@ def test_a_wrong_policy_file_is_refused_by_name(genmill, tmp_path):
     (tmp_path / "policy.toml").write_text('[primary]\nmetric = "kid"\nmargn = 2\n')
     done = genmill("policy", "show", "policy.toml")
     assert done.code == 2
-    assert "primary.margn" in done.err
+    assert "primary has no key 'margn' (did you mean 'margin'?)" in done.err
     (tmp_path / "policy.toml").write_text("[primary")
     assert "is not TOML" in genmill("policy", "show", "policy.toml").err
 
