@@ -83,7 +83,7 @@ def test_training_tells_progress_at_every_step(dataset: LocalDataset, tmp_path: 
     monitor = Recorder()
     train(small_training(VAE, dataset, tmp_path / "run", max_steps=4), monitor)
     steps = dict.fromkeys(told[:3] for told in monitor.told)  # the validation tells some again
-    assert list(steps) == [(step, 4, "step") for step in (1, 2, 3, 4)]
+    assert list(steps) == [(step, 4, "steps") for step in (1, 2, 3, 4)]
     assert monitor.told[-1][3] == 0
 
 

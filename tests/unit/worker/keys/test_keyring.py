@@ -118,7 +118,7 @@ def test_a_current_key_is_replaced_only_by_rotating_and_a_replaced_one_not_at_al
     database, settings, add
 ):
     key = add("head")
-    with pytest.raises(Refused, match=f"{key} is the current head key already; `genmill key rot"):
+    with pytest.raises(Refused, match=f"{key} is the current head key already; .*`genmill key rot"):
         add("head", tenant="whoever")  # the ledger is the whole installation's
     rotate_key(database, settings, key)
     with pytest.raises(Refused, match="was rotated already"):

@@ -55,7 +55,7 @@ def add_job(services, spec):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"newer": 1}, "submitted by a newer genmill: newer: .*; upgrade genmill"),
+        ({"newer": 1}, "submitted by a newer genmill: .*no key 'newer'.*; upgrade genmill"),
         ({"kind": "distil"}, "submitted by a newer genmill: .*distil"),
         ({"format": 2}, "made by a newer genmill: it has format 2, .*up to 1; upgrade genmill"),
         ({"family": "diffusion"}, "no family 'diffusion'"),
