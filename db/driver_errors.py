@@ -119,6 +119,8 @@ RULES = {
     "SQLITE_SCHEMA": _BUSY,
     "SQLITE_TOOBIG": _BEYOND,
 }
+_DAMAGED = "it was damaged or edited: see `genmill doctor`, or restore a backup"
+NO_JSON = frozenset({"malformed JSON", "JSON cannot hold BLOB values"})  # SQLite's functions say
 # the server that a connection leads to is going, or is no longer the one that takes writes
 MOVED = frozenset({"25006", "57P01", "57P02", "57P03", "57P04"})
 
@@ -131,7 +133,7 @@ def translate_errors(url: URL) -> Iterator[None]:
     except sql.NoResultFound:
         raise BadRecord(
             "the record lacks a row that another one refers to",
-            remedy="it was damaged or edited: see `genmill doctor`, or restore a backup",
+            remedy=_DAMAGED,
         ) from None
     except OverflowError as error:  # the driver's
         raise Refused(f"a value cannot be stored: {error}") from None
@@ -165,6 +167,11 @@ def _translate(error: sql.DBAPIError | sql.TimeoutError, url: URL) -> GenmillErr
         return NoTables(f"the {location(url)} has no tables yet", remedy="run `genmill db upgrade`")
     if code == "SQLITE_ERROR" and ("no such column" in text or "has no column named" in text):
         code = "42703"
+    if code == "SQLITE_ERROR" and text in NO_JSON:
+        return BadRecord(
+            f"the record holds no JSON where some belongs ({text})",
+            remedy=_DAMAGED,
+        )
     rule = _rule(code)
     if rule is None and isinstance(error, sql.DataError):
         return Refused(f"a value cannot be stored: {text}")

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import exc, make_url, text
 
 from db.driver_errors import Busy, NoTables, translate_errors
-from db.errors import GenmillError, Refused, SchemaMismatch, ShortOfMemory, Unreachable
+from db.errors import BadRecord, GenmillError, Refused, SchemaMismatch, ShortOfMemory, Unreachable
 from db.session import Database
 
 POSTGRESQL = make_url("postgresql://ann:secret@host/genmill")
@@ -88,6 +88,8 @@ def test_each_of_sqlites_codes(code, kind) -> None:
         ("no such table: jobs", NoTables),
         ("no such column: shards.x", SchemaMismatch),
         ("table jobs has no column named x", SchemaMismatch),
+        ("malformed JSON", BadRecord),
+        ("JSON cannot hold BLOB values", BadRecord),
         ('near "SELCT": syntax error', type(None)),
     ],
 )
