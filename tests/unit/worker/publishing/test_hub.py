@@ -372,14 +372,18 @@ def test_what_a_killed_worker_had_repaired_is_described_anew(server):
         assert hub.compare(delivery(1)) is Presence.UNCHANGED
 
 
-@pytest.mark.parametrize("where", ["folder", "server"])
-def test_what_somebody_changed_in_a_repository_is_seen_and_repaired(where, request, tmp_path):
-    if where == "folder":
+@pytest.fixture(params=["folder", "server"])
+def repository(request, tmp_path):
+    """Where a hub's files come to lie, and how the target is opened."""
+    if request.param == "folder":
         receiver = InFolder(tmp_path / "hub")
-        target = partial(opened_folder, receiver.folder)
-    else:
-        receiver = request.getfixturevalue("server")
-        target = partial(pushing, receiver)
+        return receiver, partial(opened_folder, receiver.folder)
+    receiver = request.getfixturevalue("server")
+    return receiver, partial(pushing, receiver)
+
+
+def test_what_somebody_changed_in_a_repository_is_seen_and_repaired(repository):
+    receiver, target = repository
     wanted, name = delivery(1), "000000001.png"
     line = b'{"file_name": "data/0199c0de/000000001.png", "label": "dog"}\n'
     for end, content, found in (
@@ -400,15 +404,9 @@ def test_what_somebody_changed_in_a_repository_is_seen_and_repaired(where, reque
             assert hub.compare(wanted) is Presence.UNCHANGED
 
 
-@pytest.mark.parametrize("where", ["folder", "server"])
-def test_what_is_changed_while_items_are_compared_is_seen(where, request, tmp_path, monkeypatch):
+def test_what_is_changed_while_items_are_compared_is_seen(repository, monkeypatch):
     monkeypatch.setattr(renewed, "SHARE", 0)
-    if where == "folder":
-        receiver = InFolder(tmp_path / "hub")
-        target = partial(opened_folder, receiver.folder)
-    else:
-        receiver = request.getfixturevalue("server")
-        target = partial(pushing, receiver)
+    receiver, target = repository
     with target() as hub:
         hub.put_all([delivery(number) for number in range(3)])
         hub.finish()
