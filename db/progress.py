@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, case, func, select
+from sqlalchemy import and_, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from db.session import clock
@@ -17,13 +17,18 @@ from db.tables import Job, Shard
 
 Progress = dict[str, Any]
 
+# a shard that was given back and is tried again after a pause, and what the last attempt met
+_PUT_OFF = and_(Shard.status == ShardState.QUEUED, Shard.waiting)
+_WAITS_FOR = case((_PUT_OFF, Shard.last_error))
+
 
 def of(session: Session, jobs: Sequence[Job]) -> dict[str, Progress]:
     """By job id: `done`, `total` and `unit`, and `eta_s` and `note` where they are known.
 
     A training that has not begun has none of them. While a job runs, `stages` are those under way,
     each with its `name` and, where it has parts, with `done`, `total` and `unit`. `warnings` are
-    about what a training made.
+    about what a training made. `waits_for` is what a shard met that is tried again
+    after a pause.
     """
     counted = [job.id for job in jobs if job.samples is not None and _is_part_done(job)]
     sums = _sums(session, counted)
@@ -64,6 +69,7 @@ def _sums(session: Session, ids: Sequence[str]) -> dict[str, Any]:
             func.coalesce(func.sum(so_far), 0.0).label("running"),
             func.max(note).label("note"),
             func.max(stage).label("stage"),
+            func.max(_WAITS_FOR).label("waits_for"),
         )
         .where(Shard.job_id.in_(ids))
         .group_by(Shard.job_id)
@@ -74,9 +80,14 @@ def _sums(session: Session, ids: Sequence[str]) -> dict[str, Any]:
 def _reports(session: Session, ids: Sequence[str]) -> dict[str, Progress]:
     if not ids:
         return {}
-    reported = and_(Shard.job_id.in_(ids), Shard.report.is_not(None))
-    statement = select(Shard.job_id, Shard.report).where(reported).order_by(Shard.idx)
-    return {row.job_id: row.report for row in session.execute(statement)}
+    known = and_(Shard.job_id.in_(ids), or_(Shard.report.is_not(None), _PUT_OFF))
+    columns = (Shard.job_id, Shard.report, _WAITS_FOR.label("waits_for"))
+    rows = session.execute(select(*columns).where(known).order_by(Shard.idx))
+    return {row.job_id: (row.report or {}) | _waiting(row) for row in rows}
+
+
+def _waiting(row: Any) -> Progress:
+    return {"waits_for": row.waits_for} if row.waits_for else {}
 
 
 def _of_samples(job: Job, sums: Any | None, now: datetime | None) -> Progress:
@@ -85,7 +96,7 @@ def _of_samples(job: Job, sums: Any | None, now: datetime | None) -> Progress:
         complete = job.status in {JobState.FINALIZING, JobState.SUCCEEDED}
         return {"done": total if complete else 0, "total": total, "unit": unit}
     done = min(int(sums.committed) + sums.running, total)
-    found: Progress = {"done": _whole(done), "total": total, "unit": unit}
+    found: Progress = {"done": _whole(done), "total": total, "unit": unit} | _waiting(sums)
     if sums.note:
         found["note"] = sums.note
     if sums.stage:

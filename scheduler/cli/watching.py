@@ -87,6 +87,7 @@ def describe_details(job: "Job", progress: dict[str, Any]) -> str:
         describe_stages(progress),
         f"{to_duration(left_s)} left" if left_s and left_s >= 1 else "",
         progress.get("note"),
+        f"waits: {progress['waits_for']}" if progress.get("waits_for") else "",
         *(f"warning: {each}" for each in progress.get("warnings", ())),
         job.error,
     )
@@ -142,14 +143,15 @@ def _on_totals(show: Callable[[str], None]) -> Display:
 
 
 def _on_change(show: Callable[["Watched"], None]) -> Display:
-    """Call `show` when a job's state or stages change, and at each tenth of its progress."""
+    """Call `show` at a change of a job's state, stages or wait, and each tenth of its progress."""
     shown: dict[str, tuple[object, ...]] = {}
 
     def display(watched: list["Watched"]) -> None:
         for each in watched:
             share = each.progress.get("done", 0) / (each.progress.get("total") or 1)
             names = [stage["name"] for stage in each.progress.get("stages", ())]
-            now = (each.job.status, names, int(share * 10))
+            waits_for = each.progress.get("waits_for")
+            now = (each.job.status, names, waits_for, int(share * 10))
             if shown.get(each.job.id) != now:
                 shown[each.job.id] = now
                 show(each)

@@ -281,6 +281,15 @@ def test_progress_of_a_training_is_its_last_report(record):
     assert record.progress(job_id) == {"done": 3, "total": 6, "unit": "steps", "eta_s": 2.5}
 
 
+@pytest.mark.parametrize("kind", ["generate", "train"])
+def test_progress_tells_why_a_shard_waits(record, kind):
+    job_id, shard_id = record.add((0, 1), kind=kind)
+    record.release(record.claim(shard_id), "draining")  # it can be claimed at once
+    assert "waits_for" not in record.progress(job_id)
+    record.release(record.claim(shard_id), "the folder is not there", backoff_s=60)
+    assert record.progress(job_id)["waits_for"] == "the folder is not there"
+
+
 def test_changes_of_a_job_and_unusual_ones_of_its_shards_are_recorded(record):
     job_id, shard_id = record.add()
     record.release(record.claim(shard_id))

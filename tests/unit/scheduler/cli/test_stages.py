@@ -32,9 +32,17 @@ def report(session, job_id: str, told) -> None:
     shards.renew_all(session, claim.owner, {shard.id: shards.Beat(1, 1, told)}, lease_s=60)
 
 
+def held(session, job_id: str) -> shards.Claim:
+    """The claim of the training that runs."""
+    (shard,) = jobs.shards_of(session, job_id)
+    return shards.Claim(
+        shard.id, job_id, 1, "0" * 36, 0, 0, 1,
+        kind="train", alone=True, work_key=None, group_id=job_id,
+    )  # fmt: skip
+
+
 def end(session, job_id: str) -> None:
     """Commit the training as a worker does: a version, and a last report with a warning."""
-    (shard,) = jobs.shards_of(session, job_id)
     pinned = jobs.get(session, job_id).spec["params"]
     outside = {"loading": 2.0, "validating": 12.0, "measuring speed": 7.0, "storing": 1.0}
     metrics = {"steps": 100, "seconds": 10.0, "epochs": 0.5, "stage_seconds": outside}
@@ -43,12 +51,8 @@ def end(session, job_id: str) -> None:
         metrics=metrics | {"warnings": [COLLAPSED]}, job_id=job_id,
         dataset_version_id=datasets.resolve(session, "pictures")[1].id,
     )  # fmt: skip
-    claim = shards.Claim(
-        shard.id, job_id, 1, "0" * 36, 0, 0, 1,
-        kind="train", alone=True, work_key=None, group_id=job_id,
-    )  # fmt: skip
     told = {"done": 500, "total": 500, "unit": "steps", "warnings": [COLLAPSED], "stages": STAGES}
-    shards.commit(session, claim, [], report=told)
+    shards.commit(session, held(session, job_id), [], report=told)
     for each in jobs.complete(session, [job_id]):
         jobs.settle(session, each)
     assert succeed(session, job_id, "k", "0" * 64)
@@ -120,3 +124,16 @@ def test_a_single_job_has_a_bar_for_each_stage(monkeypatch, capsys) -> None:
     assert describe(Watched(job, PROGRESS)) == (
         "running 120/500 steps, training, validating 3/20 batches, 8s left"
     )
+
+
+def test_why_a_job_waits_is_shown_once_by_every_command_that_shows_progress(
+    genmill, services, training
+) -> None:
+    def give_back(session) -> None:
+        shards.release(session, held(session, training), "no store at /mnt: mount it", backoff_s=60)
+
+    services.database.transact(give_back)
+    assert "waits: no store at /mnt: mount it" in genmill("job", "list").out
+    assert genmill("job", "show", training, "--json").json["progress"]["waits_for"]
+    watched = genmill("job", "watch", training, "--timeout", "1")
+    assert watched.out.count("waits: no store at /mnt: mount it") == 1
