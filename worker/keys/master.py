@@ -9,6 +9,7 @@ import hashlib
 import os
 import secrets
 import shlex
+import shutil
 import stat
 import subprocess
 from abc import ABC, abstractmethod
@@ -198,8 +199,12 @@ class CommandMaster(Master):
                 f"`{command}` has not ended after {COMMAND_S:.0f} s", remedy=remedy
             ) from None
         except OSError as error:
+            program = self._words[0]
+            # of a PATH with a folder that may not be read, the system would say "Permission denied"
+            is_unknown = "/" not in program and shutil.which(program) is None
+            why = "there is no such program" if is_unknown else error.strerror
             raise Refused(
-                f"`{command}` cannot be run: {error.strerror}", remedy="correct GENMILL_KEY_COMMAND"
+                f"`{command}` cannot be run: {why}", remedy="correct GENMILL_KEY_COMMAND"
             ) from None
         return done.stdout
 
