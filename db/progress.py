@@ -27,8 +27,8 @@ def of(session: Session, jobs: Sequence[Job]) -> dict[str, Progress]:
 
     A training that has not begun has none of them. While a job runs, `stages` are those under way,
     each with its `name` and, where it has parts, with `done`, `total` and `unit`. `warnings` are
-    about what a training made. `waits_for` is what a shard met that is tried again
-    after a pause.
+    about what a training made. `waits_for` is what a shard met that is tried again after
+    a pause.
     """
     counted = [job.id for job in jobs if job.samples is not None and _is_part_done(job)]
     sums = _sums(session, counted)

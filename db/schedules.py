@@ -56,8 +56,12 @@ def get(session: Session, name: str) -> Schedule:
     """The schedule of this name. Raises `NotFound` with the nearest spelling."""
     found: Schedule | None = session.scalar(select(Schedule).where(Schedule.name == name))
     if found is None:
-        raise NotFound.unknown("schedule", name, session.scalars(select(Schedule.name)))
+        raise _unknown(session, name)
     return found
+
+
+def _unknown(session: Session, name: str) -> NotFound:
+    return NotFound.unknown("schedule", name, session.scalars(select(Schedule.name)))
 
 
 def lock(session: Session, schedule_id: str) -> Schedule | None:
@@ -96,7 +100,7 @@ def remove(session: Session, name: str) -> None:
     """Remove a schedule and its runs; the jobs it submitted stay. Raises `NotFound`."""
     found = session.scalar(select(Schedule.id).where(Schedule.name == name))  # it may be damaged
     if found is None:
-        raise NotFound.unknown("schedule", name, session.scalars(select(Schedule.name)))
+        raise _unknown(session, name)
     session.execute(delete(ScheduleRun).where(ScheduleRun.schedule_id == found))
     session.execute(delete(Schedule).where(Schedule.id == found))
     session.expire_all()
