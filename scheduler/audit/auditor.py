@@ -29,7 +29,7 @@ from worker.store.base import SENTINEL
 
 MANY_DOORBELLS = 1000  # Redis is a doorbell, not a queue
 READ_DOORBELLS = 2 * MANY_DOORBELLS
-QUEUE, TAKEN = "genmill:genmill", "genmill:unacked"
+QUEUE = "genmill:genmill"
 RESTART_S = 60.0  # to notice and start again a process that was killed
 LONGEST_LEASE_S = 3600.0  # that another worker's settings may give
 LONGEST_PAUSE_S = 3600.0
@@ -168,11 +168,10 @@ def doorbells_say_ids_only(connection: Connection, messages: list[Message]) -> V
 
 
 def read_doorbells(url: str) -> Iterator[Message]:
-    """Content type and body of messages in Redis: waiting, or taken and not acknowledged."""
+    """Content type and body of the messages that wait in Redis."""
     with redis.Redis.from_url(url, socket_timeout=5) as client:
         waiting: Any = client.lrange(QUEUE, 0, READ_DOORBELLS)
-        taken: Any = [value for _, value in client.hscan_iter(TAKEN)][:READ_DOORBELLS]
-    for message in [*map(_parsed, waiting), *((_parsed(value) or [None])[0] for value in taken)]:
+    for message in map(_parsed, waiting):
         body = message.get("body") if isinstance(message, dict) else None
         if isinstance(body, str):
             with suppress(binascii.Error):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.table import Table
+from tests.chaos.table import Row, Table
 from tests.chaos.trial import DEADLINE_S, FOLDER, LEASE_S, LOOP_S, SERVERS, Trial
 from worker.settings import Settings
 
@@ -64,6 +64,7 @@ def trial(
 
     Further settings replace the usual ones, in which every waiting time is short.
     """
+    rows: list[Row] = []
     with ExitStack() as stack:
 
         def make(
@@ -72,9 +73,12 @@ def trial(
             given = {**QUICK, "home": tmp_path, "redis_url": broker_url, **places, **settings}
             made = Trial(Settings(_env_file=None, **given), table.row(fault, bound_s=bound_s))
             stack.callback(made.stop)
+            rows.append(made.row)
             return made
 
         yield make
+    for row in rows:
+        assert row.injected, f"{row.fault}: the fault was never there"
 
 
 QUICK = {

@@ -88,7 +88,10 @@ def _answer(settings: Settings) -> int:
     calm = Services(changed(settings, failpoint=""))
     child = Child(settings, SharedState())
     child.begin()
+    parent = os.getppid()
     while not _is_present(calm, child.boot_id):
+        if os.getppid() != parent:
+            return os.EX_UNAVAILABLE  # killed meanwhile
         time.sleep(0.01)
     with contextlib.suppress(Reject):
         child.work(due_shard(calm))

@@ -43,8 +43,12 @@ class Struck:
             time.sleep(0.02)
 
     def _is_frozen(self) -> bool:
-        """Whether it is stopped, and not within a write to SQLite: nobody else can write then."""
-        pids = [self.process.pid, *children(self.process.pid)]
+        """Whether it is stopped, and not within a write to SQLite: nobody else can write then.
+
+        Children in a session of their own, such as a broker, go on.
+        """
+        group = self.process.pid
+        pids = [group, *(pid for pid in children(group) if os.getpgid(pid) == group)]
         stopped = all(state_of(pid) == "T" for pid in pids)
         if not stopped or self.trial.services.database.dialect != "sqlite":
             return stopped

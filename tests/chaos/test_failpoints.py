@@ -59,21 +59,37 @@ def all_final(made: Trial, *, at_least: int) -> bool:
     return len(found) >= at_least and all(job.status in FINAL for job in found)
 
 
-def recover(made: Trial, scenario: Scenario, *, jobs: int = 0) -> None:
+def start_again(made: Trial, struck: Struck) -> None:
+    """Run `genmill up` in a home where another has ended, or is frozen: then that one goes on."""
+    settings = changed(made.settings, redis_url=None)
+    first = made.generate(2)
+    again = start(struck.scenario.part, settings, "", os.environ)
+    if struck.process.is_alive():
+        again.join(PATIENCE_S)
+        assert again.exitcode == 2
+        assert f"already runs in {settings.home} (pid {struck.process.pid})" in part_log(made)
+        os.killpg(struck.process.pid, signal.SIGCONT)
+        again = struck.process
+    try:
+        made.until("its end", lambda: made.job(first.id).status in FINAL)
+    finally:
+        os.killpg(again.pid, signal.SIGTERM)
+        again.join(PATIENCE_S)
+
+
+def part_log(made: Trial) -> str:
+    return (made.settings.home / "part.log").read_text()
+
+
+def recover(made: Trial, struck: Struck, *, jobs: int = 0) -> None:
     """Let healthy processes do what the struck one was to do, until so many jobs have ended."""
+    scenario = struck.scenario
     if scenario.name == "starting":
-        settings = changed(made.settings, redis_url=None)
-        first = made.generate(2)
-        again = start(scenario.part, settings, "", os.environ)
-        try:
-            made.until("its end", lambda: made.job(first.id).status in FINAL)
-        finally:
-            os.killpg(again.pid, signal.SIGTERM)
-            again.join(PATIENCE_S)
+        start_again(made, struck)
     elif scenario.repeated:
         again = start(scenario.part, made.settings, "", os.environ)
         again.join(PATIENCE_S)
-        assert again.exitcode == 0, (made.settings.home / "part.log").read_text()
+        assert again.exitcode == 0, part_log(made)
     deadline = time.monotonic() + GRACE_S
     work_through(
         made,
@@ -88,17 +104,16 @@ def run_case(made: Trial, strike: Strike, name: str, point: str, action: str) ->
     struck = strike(made, scenario, point, action)
     assert struck.acted, f"{point} was not reached"
     jobs = 0 if (name, point, action) == REFUSED_RUN else JOBS_IN_ALL.get(name)
-    recover(made, scenario, jobs=jobs or 0)
+    recover(made, struck, jobs=jobs or 0)
     allowed = {"succeeded", "failed"} if action == FINAL_AT_ONCE else {"succeeded"}
     made.check(ends=allowed)
-    if action == "stop":
+    if action == "stop" and struck.process.is_alive():
         struck.wake()
         made.check(ends=allowed)
     if jobs is not None:
         assert len(made.everything()) == jobs
     if scenario.part is scheduler and action in ERRORS and action != "panic":
-        log = (made.settings.home / "part.log").read_text()
-        assert struck.process.exitcode == 0, f"the scheduler ended\n{log}"
+        assert struck.process.exitcode == 0, f"the scheduler ended\n{part_log(made)}"
 
 
 @pytest.mark.parametrize("case", QUICK, ids="-".join)
@@ -150,9 +165,15 @@ def test_any_write_of_a_part_may_be_its_last(
         home = tmp_path / str(nth)
         home.mkdir()
         shutil.copy(sqlite_template, home / "genmill.db")
-        made = make(trial, {"home": home}, f"{action} after any {point.partition('_')[0]}")
-        acted = strike(made, scenario, point, action, nth=nth).acted
-        recover(made, scenario, jobs=JOBS_IN_ALL.get(name, 0))
+        places = {
+            "home": home,
+            "database_url": f"sqlite:///{home / 'genmill.db'}",
+            "store_url": (home / "store").as_uri(),
+        }
+        made = make(trial, places, f"{action} after any {point.partition('_')[0]}")
+        struck = strike(made, scenario, point, action, nth=nth)
+        acted = struck.acted
+        recover(made, struck, jobs=JOBS_IN_ALL.get(name, 0))
         made.check()
         made.stop()
     assert nth > 1

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,8 @@ LONGEST_PAUSE_S = 60.0  # before another try
 BACKOFF_S = 8.0  # the pause after a third release
 DISK = 8 << 20
 PIECE = 5 << 20  # the least part of a multipart upload
+# when every upload in parts has begun, says moto
+MOTO_BEGAN_S = datetime(2010, 11, 10, 20, 48, 33, tzinfo=UTC).timestamp()
 
 
 @contextmanager
@@ -107,8 +110,9 @@ def test_a_full_disk_pauses_jobs_which_resume(trial, sqlite_url, tmp_path, which
 def test_an_s3_server_that_fails_for_a_while_counts_nothing(trial, remote, s3_proxy, fault) -> None:
     made = trial(f"S3: {fault}", remote, bound_s=RING_BOUND_S + BACKOFF_S)
     worker = made.worker()
-    made.generate(2)
-    made.recover()
+    if fault != "cut":  # or everything that is read would be in the cache
+        made.generate(2)
+        made.recover()
     s3_proxy.slow_s = 2.0
     s3_proxy.always["GET" if fault == "cut" else "*"] = fault
     before, ends = s3_proxy.injected, time.monotonic() + FAULT_S
@@ -198,8 +202,9 @@ def test_an_upload_in_parts_that_is_cut_is_aborted(trial, remote, s3_proxy, tmp_
     made.inject()
     s3_proxy.always.clear()
     assert uploads(store) == 1
-    assert store.abort_uploads("jobs/cut", older_than_s=86_400) == 0  # it may still go on
-    assert store.abort_uploads("jobs/cut", older_than_s=-1) == 1
+    aged_s = time.time() - MOTO_BEGAN_S
+    assert store.abort_uploads("jobs/cut", older_than_s=aged_s + 86_400) == 0  # it may still go on
+    assert store.abort_uploads("jobs/cut", older_than_s=aged_s - 86_400) == 1
     made.row.recovered()
     assert uploads(store) == 0
     assert list(store.keys("jobs/cut")) == []

@@ -136,7 +136,9 @@ def test_a_worker_is_killed_while_it_takes_down(trial, places, receiver, point) 
     process = start(worker, made.settings, f"{point}:sigkill:1", os.environ)
     process.join(60)
     assert point in made.struck()
+    made.inject()
     work_through(made, lambda: made.job(down.id).status in FINAL)
+    made.row.recovered()
     made.check()
     assert receiver.digests() == []
     with made.services.database.read() as session:

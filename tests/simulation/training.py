@@ -19,7 +19,6 @@ from db.columns import id_bytes
 from db.errors import Cancelled, Draining, NothingToKeep
 from db.jobs import JobBrief
 from db.tables import Checkpoint
-from tests.simulation.work import fail_as_told
 from worker.engine.train import Trained, Training
 from worker.services.pinned import PinnedTraining
 from worker.shards import attempt
@@ -95,8 +94,7 @@ class SimulatedTraining:
         step, weights = _read(training.resume)
         try:
             while step < STEPS and not training.ends_early(step):
-                world.machine.sleep(random.expovariate(1 / world.step_s))
-                fail_as_told(world, lease.claim.job_id)
+                world.work(lease.claim)
                 noise = str(lease.claim.fence) if world.happens("differs") else ""
                 step, weights = step + 1, _step(weights, step, noise)
                 lease.progress(step, STEPS, "steps")

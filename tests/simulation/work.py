@@ -44,8 +44,7 @@ class SimulatedWork:
         steps = world.machine.random.choice([1, 1, 2, 3])
         for done in range(steps):
             part.lease.progress(done, steps, "samples")
-            world.machine.sleep(world.machine.random.expovariate(1 / world.step_s))
-            fail_as_told(world, claim.job_id)
+            world.work(claim)
         part.lease.progress(steps, steps, "samples")
         data = f"{claim.job_id} {claim.start} {claim.stop}"
         if world.happens("differs"):
@@ -81,14 +80,3 @@ class SimulatedWork:
         return NewArtifact(
             VERDICTS, f"verdicts-{claim.idx:06d}.npz", *place, "application/octet-stream"
         )
-
-
-def fail_as_told(world: "World", job_id: str) -> None:
-    """Let a step of a job's work fail, or its process die, if the world says so."""
-    fate = world.one_of("work_fails", "work_is_refused", "process_panics")
-    if fate is None:
-        return
-    if fate == "process_panics":
-        world.die()
-    world.blamed.add(job_id)
-    raise RuntimeError("it broke") if fate == "work_fails" else BadInput("it is no picture")
