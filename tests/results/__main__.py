@@ -21,6 +21,7 @@ from tests.results.metrics import metrics_and_others
 from tests.results.order import order_of_a_thousand
 from tests.results.planted import planted_everywhere
 from tests.results.queue import through_the_queue
+from tests.results.recovery import recovery_by_default
 from tests.results.shakespeare import gpt_on_shakespeare, rnn_on_shakespeare
 from tests.results.text2image import text2image_on_mnist
 from tests.results.vae import vae_on_mnist
@@ -41,6 +42,7 @@ CASES: dict[str, Callable[[Machine], list[Result]]] = {
     "order": order_of_a_thousand,
     "planted": planted_everywhere,
     "queue": through_the_queue,
+    "recovery": recovery_by_default,
     "rnn": rnn_on_shakespeare,
     "text2image": text2image_on_mnist,
     "vae": vae_on_mnist,

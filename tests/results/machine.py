@@ -50,8 +50,9 @@ class Machine:
         return done.returncode, done.stdout.strip()
 
     def start(self, *words: str, **settings: str) -> "subprocess.Popen[bytes]":
-        """Start a command with further settings, and go on."""
-        return subprocess.Popen([GENMILL, *words], env=self._environment | settings)
+        """Start a command with further settings in a session of its own, and go on."""
+        environment = self._environment | settings
+        return subprocess.Popen([GENMILL, *words], env=environment, start_new_session=True)
 
     @property
     def _environment(self) -> dict[str, str]:
