@@ -207,8 +207,7 @@ def _cancelled(machine: Machine) -> Iterator[Result]:
         job = machine.run("enqueue", "generate", "quick", *words)
         _until(lambda: site.claims(job) > 0)
         child = _child(process)
-        time.sleep(2 * SAMPLED_S)
-        assert _load(child) > BUSY
+        _until(lambda: _load(child) > BUSY)
         machine.run("job", "cancel", job)
         took_s = _until(lambda: _load(child) < BUSY)
     yield _result("a running job cancelled: its work ends", took_s, CANCEL_S)
