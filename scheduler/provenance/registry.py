@@ -29,6 +29,7 @@ AT_ONCE = 1 << 16  # fingerprints that are searched together
 COMPARED = 32  # nearest samples by their fingerprints, whose content is compared
 FAR = 44  # bits that differ, from which on none is near: those of strangers differ in 57 to 64
 TOLD = 3  # samples of one file
+ROOM = 64 << 20  # bytes of samples that are kept for the next file
 ORIGIN = ("weights_sha256", "seed", "index")  # in a record: what made a sample
 LARGEST, CLEARLY = 2.0, 2.0  # a copy that differs by more has no other sample so near
 MOST_TOLD = 999.0  # of a difference
@@ -58,6 +59,15 @@ class Near(NamedTuple):
         kept = {name: getattr(self, name) for name in ("job", "artifact", "sample", "bits")}
         told = {"difference": round(min(self.difference, MOST_TOLD), 3), "copy": self.is_copy}
         return kept | {"of_bits": BITS} | told
+
+
+class _Known(NamedTuple):
+    """A sample that files are compared with."""
+
+    artifact: str
+    data: bytes
+    record: Record
+    content: bytes  # the SHA-256 of what it shows
 
 
 class _Candidate(NamedTuple):
@@ -94,11 +104,34 @@ def find_nearest(services: Services, looks: Sequence[Look | None]) -> list[list[
     return found
 
 
+class Samples:
+    """Reads samples for comparison, each once while there is room: files alike have the same."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._known: dict[tuple[str, int], _Known] = {}
+        self._bytes = 0
+
+    def read(self, medium: Medium, job: str, sample: int) -> _Known:
+        """A sample of a job; any `GenmillError` that reading it raises."""
+        if (known := self._known.get((job, sample))) is not None:
+            return known
+        artifact, entry = find_sample(self._services, job, sample)
+        data = read_sample(self._services, artifact, entry)
+        content = hashlib.sha256(medium.content(data)).digest()
+        known = _Known(artifact.id, data, medium.read_record(data), content)
+        if self._bytes + len(data) > ROOM:
+            self._known, self._bytes = {}, 0
+        self._known[job, sample] = known
+        self._bytes += len(data)
+        return known
+
+
 def compare(
-    services: Services, medium: Medium, data: bytes, candidates: Sequence[_Candidate]
+    samples: Samples, medium: Medium, data: bytes, candidates: Sequence[_Candidate]
 ) -> list[Near]:
     """All samples that a file may be a copy of; if there are none, the nearest ones."""
-    compared = (_compared(services, medium, data, each) for each in candidates)
+    compared = (_compared(samples, medium, data, each) for each in candidates)
     found = sorted(filter(None, compared), key=lambda near: (near.difference, near.bits))
     if not found or not _is_copy(found):
         return found[:TOLD]
@@ -181,19 +214,14 @@ def _nearest(known: list[_Candidate], block: _Block, apart: Any) -> list[_Candid
     return sorted(found)[:COMPARED]
 
 
-def _compared(
-    services: Services, medium: Medium, data: bytes, candidate: _Candidate
-) -> Near | None:
+def _compared(samples: Samples, medium: Medium, data: bytes, candidate: _Candidate) -> Near | None:
     """A sample and how far a file is from it; None for one that is damaged or lost."""
     try:
-        artifact, entry = find_sample(services, candidate.job, candidate.sample)
-        sample = read_sample(services, artifact, entry)
-        record = medium.read_record(sample)
-        difference = medium.copy_distance(sample, data)
+        known = samples.read(medium, candidate.job, candidate.sample)
+        difference = medium.copy_distance(known.data, data)
     except Unreachable:
         raise
     except GenmillError:
         return None
-    content = hashlib.sha256(medium.content(sample)).digest()
-    place = (candidate.job, artifact.id, candidate.sample)
-    return Near(candidate.bits, difference, *place, record, content)
+    place = (candidate.job, known.artifact, candidate.sample)
+    return Near(candidate.bits, difference, *place, known.record, known.content)

@@ -27,7 +27,7 @@ from scheduler.provenance.changes import (
     same_content,
 )
 from scheduler.provenance.files import walk
-from scheduler.provenance.registry import TOLD, compare, find_nearest, look_at
+from scheduler.provenance.registry import TOLD, Samples, compare, find_nearest, look_at
 from scheduler.provenance.text_watermarks import TextWatermarks
 from scheduler.provenance.verdicts import (
     OURS,
@@ -89,6 +89,7 @@ class _Verifier:
     def __init__(self, services: Services | None, keys: Keyring) -> None:
         self._services, self._keys = services, keys
         self._finder = SampleFinder(services) if services else None
+        self._samples = Samples(services) if services else None
         self._texts = TextWatermarks(services, keys) if services else None
         self._marks = [mark for mark in all_marks() if mark.is_written]
         self._licences: dict[str, object] = {}  # by job
@@ -115,8 +116,9 @@ class _Verifier:
 
     def conclude(self, waiting: Sequence[Evidence]) -> Iterator[Document]:
         """The documents, once what is not known otherwise was looked up by its fingerprint."""
-        if self._services is not None:
-            self._find_copies(self._services, [each for each in waiting if each.is_unknown])
+        if self._services is not None and self._samples is not None:
+            unknown = [each for each in waiting if each.is_unknown]
+            self._find_copies(self._services, self._samples, unknown)
         for evidence in waiting:
             medium, data = evidence.medium, evidence.item.data
             if self._texts is not None and medium is not None and medium.watermark == TEXTS.name:
@@ -159,12 +161,14 @@ class _Verifier:
         evidence.only_spelling = only_spelling(original, data)
         evidence.is_sample = is_same_sample(medium, original, data)
 
-    def _find_copies(self, services: Services, unknown: Sequence[Evidence]) -> None:
+    def _find_copies(
+        self, services: Services, samples: Samples, unknown: Sequence[Evidence]
+    ) -> None:
         looks = [look_at(each.item.data) for each in unknown]
         candidates = find_nearest(services, looks)
         for evidence, look, near in zip(unknown, looks, candidates, strict=True):
             if look is not None and near:
-                evidence.nearest = compare(services, look.medium, evidence.item.data, near)
+                evidence.nearest = compare(samples, look.medium, evidence.item.data, near)
             if evidence.item.piece is not None and not evidence.copies:
                 evidence.removed = removed_makers(services, evidence.item.piece.record)
 
