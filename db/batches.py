@@ -7,6 +7,7 @@ makes them all visible. What a killed command leaves behind is deleted in small 
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement, Delete, ScalarSelect, Select, delete, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, undefer
@@ -95,7 +96,7 @@ def incomplete_batches(session: Session) -> list[str]:
     return list(session.scalars(incomplete()))
 
 
-def visible(batch_id: InstrumentedAttribute[str | None]) -> ColumnElement[bool]:
+def visible(batch_id: ColumnElement[Any] | InstrumentedAttribute[Any]) -> ColumnElement[bool]:
     """Whether a job, by its column `batch_id`, is in no incomplete batch."""
     return or_(batch_id.is_(None), batch_id.not_in(incomplete()))
 

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ARRAY, any_, bindparam, func, select
 from sqlalchemy.orm import Session
 
+from db.batches import visible
 from db.columns import Id
 from db.moves import lock_jobs
 from db.session import Now
@@ -18,7 +19,10 @@ LOCK_TRIES, LOCK_PAUSE_S = 10, 0.005
 
 
 def find(session: Session, shard_id: str, *, lock: bool = False) -> Any | None:
-    """A shard's row with its job's state, and the time; locked if asked for, but not its job."""
+    """A shard's row with its job's state, and the time; locked if asked for, but not its job.
+
+    None for a shard of an incomplete batch: whoever rings for one read its id from the record.
+    """
     return session.execute(_ONE_LOCKED if lock else _ONE, {"id": shard_id}).one_or_none()
 
 
@@ -84,7 +88,7 @@ _CLAIMED: Any = select(
     _job.samples,
     Now().label("now"),
 ).join(JOBS, _job.id == _shard.job_id)
-_ONE = _CLAIMED.where(_shard.id == bindparam("id"))
+_ONE = _CLAIMED.where(_shard.id == bindparam("id"), visible(_job.batch_id))
 _ONE_LOCKED = _ONE.with_for_update(key_share=True, of=SHARDS)
 _WANTED = _CLAIMED.where(_shard.id.in_(_IDS))
 # one array, because the driver parses a statement of many parameters each time

@@ -22,8 +22,10 @@ from db.tables import Base
 from tests.servers import PASSWORD, create_database, free_port, run_postgresql
 from worker.settings import limit_threads
 
-# looking for garbage at every 700 new objects would take a fifth of the tests' time
+# looking for garbage at every 700 new objects would take a fifth of the tests' time, and half of
+# the time in which they are collected, during which there is none
 gc.set_threshold(50_000)
+gc.disable()
 
 # before torch is imported: test processes that share the cores must not wait for each other's
 limit_threads(
@@ -37,6 +39,12 @@ EMPTYING = [
     "DELETE FROM job_counts",  # deleting jobs has just counted them
     f"UPDATE alembic_version SET version_num = '{schema.HEAD}'",
 ]
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from now on, but not among the tests themselves."""
+    gc.freeze()
+    gc.enable()
 
 
 @dataclass(frozen=True)

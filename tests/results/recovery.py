@@ -2,10 +2,12 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import redis
@@ -156,16 +158,34 @@ def _machine_lost(machine: Machine) -> Iterator[Result]:
 
 def _machine_frozen(machine: Machine) -> Iterator[Result]:
     def strike(process: Worker) -> None:
-        os.killpg(process.pid, signal.SIGSTOP)
+        _freeze(machine, partial(os.killpg, process.pid))
 
     yield from _struck(machine, "a frozen machine", LEASE_S + LOOP_S, strike, others=True)
 
 
 def _child_frozen(machine: Machine) -> Iterator[Result]:
     def strike(process: Worker) -> None:
-        os.kill(_child(process), signal.SIGSTOP)
+        _freeze(machine, partial(os.kill, _child(process)))
 
     yield from _struck(machine, "a worker's child frozen", LEASE_S + LOOP_S, strike, others=True)
+
+
+def _freeze(machine: Machine, send: Callable[[signal.Signals], None]) -> None:
+    """Stop processes, but not within a write to SQLite, while which nobody else can write."""
+    send(signal.SIGSTOP)
+    while _is_locked(machine.folder / "home" / "genmill.db"):
+        send(signal.SIGCONT)
+        time.sleep(0.1)
+        send(signal.SIGSTOP)
+
+
+def _is_locked(database: Path) -> bool:
+    try:
+        with closing(sqlite3.connect(database, timeout=0.5)) as probe:
+            probe.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError:
+        return True
+    return False
 
 
 def _doorbell_lost(machine: Machine) -> Iterator[Result]:

@@ -56,9 +56,13 @@ def test_jobs_of_an_incomplete_batch_that_wait_are_not_counted_either(each_recor
 def test_jobs_of_an_incomplete_batch_are_not_chosen_to_run(each_record):
     batch_id = store(each_record, new_job())
     choose = {"per_worker": 4, "deadline_s": 60}
+    (shard_id,) = each_record.run(lambda session: session.scalars(select(Shard.id)).all())
+    claim = {"shard_id": shard_id, "owner": new_id(), "lease_s": 60}
     assert each_record.run(shards.take_due, **choose) == []
+    assert each_record.run(shards.claim, **claim) is None  # whoever rings for it
     each_record.run(batches.complete, batch_id)
     assert len(each_record.run(shards.take_due, **choose)) == 1
+    assert each_record.run(shards.claim, **claim)
 
 
 def test_completing_a_batch_shows_all_its_jobs_in_the_order_of_its_lines(each_record):
