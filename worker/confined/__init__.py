@@ -4,6 +4,6 @@ A program, such as a chat template or a tokenizer's regular expressions, may loo
 the memory. Must not know what the programs are for.
 """
 
-from worker.confined.confined import Confined, TooMuch
+from worker.confined.confined import Confined, Interrupted, TooMuch
 
-__all__ = ["Confined", "TooMuch"]
+__all__ = ["Confined", "Interrupted", "TooMuch"]

@@ -2,6 +2,7 @@
 
 import json
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -9,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from db.causes import Cause
-from db.errors import BadInput
+from db.errors import BadInput, GenmillError
 
 PROCESS = Path(__file__).with_name("process.py")
 WALL_S = 120.0  # of one answer, on a machine that is very busy
 ONE_THREAD = {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+# no program ends itself by these: a user sends them or, where memory is short, the kernel
+FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
+END_S = 1.0  # for the kernel to say how a process has ended whose output has
 
 
 class TooMuch(BadInput):
@@ -23,12 +27,18 @@ class TooMuch(BadInput):
     lasting = True
 
 
+class Interrupted(GenmillError):
+    """The process was killed or held up, which says nothing of the program."""
+
+    cause = Cause.MACHINE
+
+
 class Confined:
     """Has `program` answer requests, one at a time; threads take turns.
 
     `program` is a file with a function `answer`, from JSON to JSON, that needs nothing of Genmill.
-    The process is started at the first request, and anew after one that took too much: more than
-    `cpu_s` of the processor, more than `memory_bytes` in all, or a crash.
+    The process is started at the first request, and anew once it has ended: one that took more than
+    `cpu_s` of the processor, or crashed. It gets no more than `memory_bytes` in all.
     """
 
     def __init__(
@@ -40,17 +50,19 @@ class Confined:
         self._process: subprocess.Popen[str] | None = None
 
     def ask(self, request: object, *, cpu_s: float | None = None) -> dict[str, Any]:
-        """The program's answer. Raises `TooMuch`."""
+        """The program's answer. Raises `TooMuch`, and `Interrupted` where it is not at fault."""
         allowed_s = cpu_s or self._cpu_s
         with self._lock:
+            if self._process is not None and self._process.poll() is not None:
+                self.close()  # killed since the last request
             answered = None
             try:
                 answered = self._exchange(json.dumps([allowed_s, request], default=str))
+                if answered is None:
+                    raise self._failure(allowed_s)
             finally:
                 if answered is None:
                     self.close()  # also after an error: a late answer would be the next one's
-        if answered is None:
-            raise TooMuch(f"it takes more than {allowed_s:g} s, or crashes")
         if (limit := answered.get("limit")) is not None:
             raise TooMuch(str(limit))
         return answered
@@ -61,6 +73,23 @@ class Confined:
             self._process.kill()
             self._process.communicate()
             self._process = None
+
+    def _failure(self, allowed_s: float) -> GenmillError:
+        """Why the process has not answered."""
+        assert self._process is not None  # noqa: S101 - for mypy: it was asked
+        try:
+            ended_by = -self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            return Interrupted(f"no answer within {self._wall_s:g} s, though it may take less")
+        if ended_by in FROM_OUTSIDE:
+            name = signal.Signals(ended_by).name
+            return Interrupted(
+                f"its process was ended by {name} from outside",
+                remedy="if nobody has done that, memory was short: see the kernel's log",
+            )
+        if ended_by == signal.SIGPROF:
+            return TooMuch(f"it takes more than {allowed_s:g} s")
+        return TooMuch("it crashes")
 
     def _exchange(self, line: str) -> dict[str, Any] | None:
         """The answer to a line; None if the process ended, or has not answered in time."""

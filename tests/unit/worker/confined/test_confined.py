@@ -3,12 +3,22 @@
 import os
 import resource
 import signal
+import threading
 
 import pytest
 
-from worker.confined import Confined
+from db.causes import Cause, cause_of
+from worker.confined import Confined, Interrupted, TooMuch
 
-PROGRAM = "import time\ndef answer(it):\n    time.sleep(it.get('sleep', 0))\n    return it\n"
+PROGRAM = """import os, time
+def answer(it):
+    time.sleep(it.get('sleep', 0))
+    while it.get('spin'):
+        pass
+    if it.get('crash'):
+        os.abort()
+    return it
+"""
 
 
 @pytest.fixture
@@ -48,3 +58,43 @@ def test_an_answer_that_nobody_waits_for_is_not_the_next_one_s(echo):
     finally:
         signal.signal(signal.SIGALRM, before)
     assert echo.ask({"n": 3}) == {"n": 3}
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_others_end_says_nothing_of_its_program(echo, number):
+    """The kernel's choice where memory is short, or a service that is stopped with all of it."""
+    assert echo.ask({"n": 1}) == {"n": 1}
+    killing = threading.Timer(0.2, os.kill, [echo._process.pid, number])
+    killing.start()
+    with pytest.raises(Interrupted, match=number.name) as met:
+        echo.ask({"sleep": 10})
+    killing.join()
+    assert cause_of(met.value) is Cause.MACHINE
+    assert not met.value.lasting
+    assert echo.ask({"n": 2}) == {"n": 2}
+
+
+def test_a_process_that_was_killed_while_nobody_asked_is_replaced(echo):
+    assert echo.ask({"n": 1}) == {"n": 1}
+    os.kill(echo._process.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, echo._process.pid, os.WEXITED | os.WNOWAIT)
+    assert echo.ask({"n": 2}) == {"n": 2}
+
+
+def test_a_process_that_is_frozen_says_nothing_of_its_program(tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    made = Confined(tmp_path / "program.py", cpu_s=5, memory_bytes=1 << 30, wall_s=2)
+    assert made.ask({"n": 1}) == {"n": 1}
+    os.kill(made._process.pid, signal.SIGSTOP)
+    with pytest.raises(Interrupted, match="no answer within 2 s"):
+        made.ask({"n": 2})
+    assert made.ask({"n": 3}) == {"n": 3}
+    made.close()
+
+
+def test_a_program_that_spins_or_crashes_is_at_fault_itself(echo):
+    with pytest.raises(TooMuch, match=r"more than 0\.2 s"):
+        echo.ask({"spin": True}, cpu_s=0.2)
+    with pytest.raises(TooMuch, match="crashes"):
+        echo.ask({"crash": True})
+    assert echo.ask({"n": 1}) == {"n": 1}
