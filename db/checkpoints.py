@@ -110,7 +110,10 @@ def is_being_left(session: Session, job_id: str) -> bool:
         .where(Job.id == job_id, Attempt.outcome == "cancelled")
     )
     found = session.execute(ended).first()
-    if found is None or clock(session) - found.ended_at > LEFT_SOON:
+    if found is None:
+        return False
+    passed = clock(session) - found.ended_at
+    if not timedelta(0) <= passed <= LEFT_SOON:  # before it: by a clock that was ahead
         return False
     newest = latest_checkpoint(session, found.shard_id)
     return newest is None or newest.created_at < found.ended_at

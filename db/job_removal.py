@@ -5,7 +5,6 @@ on record that is not in the store. What something else names is not removed (`d
 """
 
 from collections.abc import Collection, Sequence, Set
-from datetime import timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import case, delete, func, select, update
@@ -31,9 +30,8 @@ from db.tables import (
     Tombstone,
     Transition,
 )
-from db.tombstones import bury, bury_artifacts
+from db.tombstones import SWEEP_AFTER, bury, bury_artifacts
 
-SWEEP_AFTER = timedelta(hours=1)  # since a job's end: nothing of it can be stored any more
 INDEX_ENTRY = 44  # bytes for each sample in an object's index
 LONGEST_NAME = 120  # of a tombstone; longer are only aliases that no job has resolved
 AROUND_ARTIFACTS = ("logs", "curves", "previews", "checkpoints")  # what goes where they are kept

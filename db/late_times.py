@@ -1,6 +1,7 @@
 """Times too far ahead: the database's clock was wrong when they were written, and was set right.
 
-Until then nobody would take the shard back, ring for it or wake it.
+Until then nobody would take the shard back, ring for it or wake it, nor try again what has failed,
+nor look for the objects of what was removed.
 """
 
 from collections.abc import Iterator
@@ -11,13 +12,15 @@ from sqlalchemy import ColumnElement, Table, TextClause, select, text, update
 from sqlalchemy.orm import Session
 
 from db.session import clock
-from db.tables import SHARDS, WORKERS
+from db.tables import SETBACKS, SHARDS, TOMBSTONES, WORKERS
+from db.tombstones import SWEEP_AFTER
 
 SLACK = timedelta(hours=1)  # longer than any pause that is written
 # literals, so that the partial indexes are used
 WAITING = text("status = 'queued' AND waiting")
 DISPATCHED = text("status = 'queued' AND dispatched_at IS NOT NULL")
 RUNNING = text("status = 'running'")
+SWEPT = text("sweep_at IS NOT NULL")
 ALL = text("1 = 1")
 
 
@@ -57,3 +60,8 @@ def _changes(now: datetime, lease_s: float) -> Iterator[_Change]:
     yield _Change(SHARDS, DISPATCHED, shard.dispatched_at > late, "dispatched_at", None)
     yield _Change(SHARDS, RUNNING, shard.lease_until > held, "lease_until", now + lease)
     yield _Change(WORKERS, ALL, WORKERS.c.heartbeat_at > late, "heartbeat_at", now)
+    yield _Change(SETBACKS, ALL, SETBACKS.c.since > late, "since", now)
+    yield _Change(SETBACKS, ALL, SETBACKS.c.again_at > late, "again_at", now)
+    sweep_at = now + SWEEP_AFTER
+    swept_late = TOMBSTONES.c.sweep_at > sweep_at + SLACK
+    yield _Change(TOMBSTONES, SWEPT, swept_late, "sweep_at", sweep_at)

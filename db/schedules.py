@@ -145,11 +145,12 @@ def record_run(
 
 def last_used(session: Session, schedule_id: str) -> str | None:
     """The dataset version that the job of the latest run used, as in `digits:4`."""
-    run = ScheduleRun.schedule_id == schedule_id
+    # those of a clock that was ahead would stay the latest until their time has come
+    run = (ScheduleRun.schedule_id == schedule_id, ScheduleRun.due <= clock(session))
     statement = (
         select(Job.spec["dataset"].as_string())
         .join(ScheduleRun, ScheduleRun.job_id == Job.id)
-        .where(run)
+        .where(*run)
         .order_by(ScheduleRun.due.desc())
     )
     found: str | None = session.scalar(statement.limit(1))

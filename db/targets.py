@@ -9,8 +9,12 @@ from sqlalchemy.orm import Session
 
 from db.columns import new_id
 from db.errors import NotFound, Refused
+from db.late_times import SLACK
 from db.session import clock, insert_new
 from db.tables import Target
+from db.workers import count_live
+
+MOST_AT_ONCE = 128  # items that a worker reserves before it has put them
 
 
 def add(
@@ -79,12 +83,14 @@ def remove(session: Session, target: Target) -> None:
 def reserve(session: Session, target_id: str, items: int, *, rate: float) -> float:
     """Reserve the time of so many items at `rate` items a second; how many seconds to wait first.
 
-    All workers reserve in turn, so that together they keep to the rate.
+    All workers reserve in turn, so that together they keep to the rate. A time that is further
+    ahead than theirs can be was reserved by a clock that was ahead.
     """
     statement = select(Target.next_at).where(Target.id == target_id).with_for_update()
     next_at: datetime | None = session.scalar(statement)
     now = clock(session)
-    begins = max(now, next_at or now)
+    reserved = timedelta(seconds=(1 + count_live(session)) * MOST_AT_ONCE / rate)
+    begins = now if next_at is None or next_at > now + reserved + SLACK else max(now, next_at)
     ends = begins + timedelta(seconds=items / rate)
     session.execute(update(Target).where(Target.id == target_id).values(next_at=ends))
     return (begins - now).total_seconds()

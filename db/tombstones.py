@@ -1,6 +1,7 @@
 """Tombstones of what commands removed: set, and found by the id or the name that it had."""
 
 from collections.abc import Collection, Sequence
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -26,6 +27,7 @@ from db.leaves import REMOVAL
 from db.session import clock, upsert
 from db.tables import Artifact, Tombstone
 
+SWEEP_AFTER = timedelta(hours=1)  # since a job's end: nothing of it can be stored any more
 # as the condition of the index says it, which holds few rows
 KEPT: ColumnElement[bool] = literal_column("tombstones.kept")
 

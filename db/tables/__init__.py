@@ -19,11 +19,14 @@ from db.tables.trust import AuditEntry, Key, Ledger, LedgerHead, LedgerLeaf, Led
 
 # for statements that are made once and run often: without the classes, they run much faster
 JOBS, SHARDS, WORKERS = (cast("Table", each.__table__) for each in (Job, Shard, Worker))
+SETBACKS, TOMBSTONES = (cast("Table", each.__table__) for each in (Setback, Tombstone))
 
 __all__ = [
     "IN_ORDER",
     "JOBS",
+    "SETBACKS",
     "SHARDS",
+    "TOMBSTONES",
     "WORKERS",
     "Alias",
     "Artifact",

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from db import datasets, jobs, schedules
 from db.errors import GenmillError
+from db.late_times import SLACK
 from db.session import clock
 from db.tables import Schedule
 from scheduler.output.render import to_duration, to_iso
@@ -154,10 +155,9 @@ def _unless_known(
     """Fire, unless the last run used the same data, or newer data may follow it any minute."""
     if schedules.last_used(session, schedule.id) == dataset:
         return replace(fire, outcome="skipped", reason=f"no new data since {dataset}")
-    quiet_at = datasets.resolve(session, dataset)[1].created_at + timedelta(
-        seconds=schedule.new_data_wait_s or 0
-    )
-    if now >= quiet_at:
+    created_at = datasets.resolve(session, dataset)[1].created_at
+    quiet_at = created_at + timedelta(seconds=schedule.new_data_wait_s or 0)
+    if now >= quiet_at or created_at > now + SLACK:  # the latter: by a clock that was ahead
         return fire
     wait = to_duration(schedule.new_data_wait_s or 0)
     reason = f"{dataset} has not been the newest for {wait} yet: next look at {to_iso(quiet_at)}"

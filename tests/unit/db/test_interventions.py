@@ -1,7 +1,9 @@
 """What a user changes about jobs that are under way."""
 
+from datetime import timedelta
+
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from db import batches, chains, interventions, jobs, shards
 from db.errors import Cancelled, LeaseLost, NotFound, Refused
@@ -100,6 +102,21 @@ def test_a_cancelled_training_leaves_its_last_checkpoint_within_its_attempt(reco
         left = session.get_one(Checkpoint, (shard_id, 8))
         ended_at = session.scalar(select(Attempt.ended_at).where(Attempt.shard_id == shard_id))
     assert left.created_at == ended_at
+
+
+def test_a_retry_waits_for_none_of_a_clock_that_was_ahead(record):
+    job_id, shard_id = training(record)
+    record.claim(shard_id)
+    record.cancel(job_id)
+    again, _ = training(record, retry_of=job_id)
+    assert record.run(shards.is_being_left, again)
+
+    def move(session):
+        ahead = clock(session) + timedelta(days=1)
+        session.execute(update(Attempt).values(ended_at=ahead))
+
+    record.run(move)
+    assert not record.run(shards.is_being_left, again)
 
 
 def test_nobody_else_leaves_one(record):

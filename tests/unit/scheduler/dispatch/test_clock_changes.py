@@ -4,9 +4,10 @@ from datetime import timedelta
 
 from sqlalchemy import update
 
-from db import jobs, schedules, shards
+from db import jobs, schedules, setbacks, shards, targets, tombstones
 from db.session import clock
-from db.tables import Shard, Worker
+from db.setbacks import Failure
+from db.tables import Setback, Shard, Target, Tombstone, Worker
 from scheduler.dispatch.clock_changes import bring_times_back
 
 AHEAD = timedelta(days=1)
@@ -64,3 +65,46 @@ def test_a_schedule_is_due_at_its_next_time_again(services):
     assert bring_times_back(services) == 1
     with services.database.read() as session:
         assert schedules.get(session, "hourly").next_due <= now + timedelta(hours=1)
+
+
+def test_what_failed_while_the_clock_was_ahead_is_tried_again(services):
+    run, failures = services.database.transact, {"x": Failure("away", True, 5, 300)}
+    run(lambda session: setbacks.note(session, "a loop", failures))
+    assert bring_times_back(services) == 0
+
+    def move(session):
+        row = session.get(Setback, ("a loop", "x"))
+        row.since, row.tried_at, row.again_at = (clock(session) + AHEAD for _ in range(3))
+
+    run(move)
+    assert bring_times_back(services) == 2
+    assert run(lambda session: setbacks.paused(session, "a loop")) == frozenset()
+    assert run(lambda session: setbacks.lasting(session, -1))
+
+
+def test_what_was_removed_while_the_clock_was_ahead_is_looked_for_soon(services):
+    def bury(session, grave_id, ahead):
+        at = clock(session) + ahead
+        about = {"kind": "job", "who": "ann", "at": at, "size_bytes": 0, "kept": False}
+        session.add(Tombstone(id=grave_id, sweep_at=at + timedelta(hours=1), **about))
+
+    services.database.transact(lambda session: bury(session, "wrong", AHEAD))
+    services.database.transact(lambda session: bury(session, "right", timedelta(0)))
+    assert bring_times_back(services) == 1
+    with services.database.read() as session:
+        soon = session.get(Tombstone, "right").sweep_at + timedelta(minutes=5)
+        assert session.get(Tombstone, "wrong").sweep_at < soon
+        assert tombstones.due(session, 9) == []
+
+
+def test_a_target_s_rate_holds_up_nobody_for_as_long_as_the_clock_was_ahead(services):
+    given = {"kind": "folder", "settings": {"address": "/x"}, "secrets": {}, "who": "ann"}
+    with services.database.write() as session:
+        target = targets.add(session, name="shelf", **given)
+        # rightly far ahead: a slow rate, and as many items as one worker has at once
+        assert targets.reserve(session, target.id, 100, rate=0.001) == 0
+        assert targets.reserve(session, target.id, 1, rate=0.001) > 90_000
+        session.get_one(Target, target.id).next_at = clock(session) + AHEAD
+        session.flush()
+        assert targets.reserve(session, target.id, 1, rate=2) == 0
+        assert targets.reserve(session, target.id, 1, rate=2) <= 0.5

@@ -8,7 +8,7 @@ from sqlalchemy import update
 from db import chains, jobs, models, schedules
 from db.errors import Refused
 from db.session import clock
-from db.tables import DatasetVersion
+from db.tables import DatasetVersion, ScheduleRun
 from scheduler.schedules.manage import trigger_schedule
 from scheduler.submission.enqueue import retry
 from tests.unit.scheduler.schedules.conftest import add_text_model, add_texts
@@ -124,6 +124,29 @@ def test_a_burst_of_additions_makes_one_retraining_once_it_is_over(clockwork, fi
     assert clockwork.jobs(schedule)[2].spec["dataset"] == "books:3"
     assert clockwork.run(schedules.get, "nightly").next_due.month == 1  # as cron says
     assert fire(schedule)[0] == "skipped"
+
+
+def test_data_of_a_clock_that_was_ahead_are_waited_for_no_longer(clockwork, fire) -> None:
+    schedule = clockwork.add(command=RETRAIN, **WAIT)
+    age(clockwork, -60 * 24)
+    assert fire(schedule)[0] == "fired"
+
+
+def test_a_run_of_a_clock_that_was_ahead_is_not_the_latest(clockwork, fire) -> None:
+    schedule = clockwork.add(command=RETRAIN, only_if_new_data=True)
+    assert fire(schedule)[0] == "fired"
+
+    def move(session):
+        session.execute(update(ScheduleRun).values(due=clock(session) + timedelta(days=1)))
+
+    clockwork.run(move)
+    add_texts(clockwork.services, "books", 2)
+    clockwork.make_due(schedule)
+    assert clockwork.fire() == 1
+    for job in clockwork.jobs(schedule):
+        clockwork.run(jobs.cancel, job_id=job.id)
+    clockwork.make_due(schedule)
+    assert clockwork.fire() == 0
 
 
 @pytest.mark.parametrize(
