@@ -11,17 +11,21 @@ import re
 import shutil
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from db.errors import BadRecord, Unreachable
 from worker.files import disk_errors, inside
+
+PATIENCE_S = 300.0  # with another process, while a folder that it has locked stays as it is
 
 _LOCK_FLAGS = (
     os.O_RDWR | os.O_CREAT
 )  # lock files stay: removing one would let two processes hold it
 _RETRY_S = 0.02
+_LOOK_EVERY = 50  # pauses of so long
 # what has neither a lock nor such a name is not the cache's: its folder may be somebody else's
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -64,8 +68,9 @@ class Cache:
 
         `download` gets a folder that may hold what an earlier attempt left, and adds the rest. Its
         errors pass, and what it wrote is kept for the next attempt. One process downloads while the
-        others wait. Raises `Unreachable` if the disk is full or not writable, and `BadInput` for a
-        key that is no plain name.
+        others wait. Raises `Unreachable` if the disk is full or not writable, or another process
+        gets no further with the folder, `BadInput` for a key that is no plain name, and `BadRecord`
+        if the folder is not complete after its download.
         """
         folder = inside(self.root / kind, key)
         with disk_errors(folder.parent):
@@ -123,20 +128,51 @@ def _ensure_complete(
     folder: Path, lock: int, download: Callable[[Path], None], is_complete: Callable[[Path], bool]
 ) -> None:
     """On return, `lock` is held shared and `folder` is complete."""
+    pauses = _pauses(folder)
+    while not (_try_lock(lock, fcntl.LOCK_SH) and is_complete(folder)):
+        # not held shared meanwhile: then nobody could download
+        if not _try_lock(lock, fcntl.LOCK_EX):
+            next(pauses)  # another process downloads, evicts, or still reads what was complete
+        elif not is_complete(folder):
+            part = _set_aside(folder)
+            part.mkdir(exist_ok=True)
+            download(part)
+            if not is_complete(part):  # nor would it be after another download
+                raise BadRecord(
+                    f"{folder.name} is not as the record says, though each file has its digest",
+                    remedy="it was changed by hand, or by someone else: restore a backup",
+                )
+            part.rename(folder)
+
+
+def _try_lock(lock: int, kind: int) -> bool:
+    """Change what a lock is held for; if others are in the way, it is not held at all."""
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        return False
+    return True
+
+
+def _pauses(folder: Path) -> Iterator[None]:
+    """Short pauses, as long as somebody gets on with a folder. Raises `Unreachable` after that.
+
+    A process that is frozen keeps its locks.
+    """
+    before, until = None, 0.0
     while True:
-        fcntl.flock(lock, fcntl.LOCK_SH)  # waits while another process downloads or evicts
-        if is_complete(folder):
-            return
-        # do not wait for the exclusive lock: whoever was first may read the folder for hours
-        with suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not is_complete(folder):
-                part = _set_aside(folder)
-                part.mkdir(exist_ok=True)
-                download(part)
-                part.rename(folder)
-            continue
-        time.sleep(_RETRY_S)
+        sizes = _file_sizes(folder)
+        if sizes != before:
+            before, until = sizes, time.monotonic() + PATIENCE_S
+        elif time.monotonic() > until:
+            raise Unreachable(
+                f"another process has {folder} locked and gets no further with it",
+                remedy=f"see `fuser -v {folder.with_suffix('.lock')}`, and end it if it is frozen",
+            )
+        for _ in range(_LOOK_EVERY):
+            time.sleep(_RETRY_S)
+            yield
 
 
 def _set_aside(folder: Path) -> Path:

@@ -1,14 +1,16 @@
 """One cache on disk: bounded, resumable, and safe between processes."""
 
+import fcntl
 import multiprocessing
 import os
 import random
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from db.errors import Unreachable
+from db.errors import BadRecord, Unreachable
 from tests.versions import add_dataset, add_version
 from worker.cache import Cache
 from worker.data.versions import fetch
@@ -127,6 +129,14 @@ def test_half_a_folder_of_an_earlier_version_is_completed(tmp_path):
     assert digest_of(held.path / "config.json") == version.files["config.json"]["sha256"]
 
 
+def test_a_version_whose_sizes_on_record_are_wrong_is_not_downloaded_for_ever(tmp_path):
+    store = FolderStore(tmp_path / "store")
+    version = add_version(store, tmp_path, 0)
+    version.files["config.json"]["size"] += 1
+    with pytest.raises(BadRecord, match="not as the record says"):
+        fetch_version(store, version, Cache(tmp_path / "cache", limit_bytes=ROOM))
+
+
 def test_folders_without_locks_of_an_earlier_version_are_evicted(tmp_path):
     old = tmp_path / "models" / ("0" * 64)
     old.mkdir(parents=True)
@@ -154,6 +164,61 @@ def test_a_version_is_not_evicted_between_its_look_up_and_its_use(tmp_path, monk
     held = fetch_version(store, one, cache)
     assert used[0] == held.path
     assert {path.name for path in held.path.iterdir()} == set(one.files)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr("worker.cache.PATIENCE_S", 1.5)
+    monkeypatch.setattr("worker.cache._LOOK_EVERY", 10)
+
+
+@pytest.fixture
+def other_lock(tmp_path):
+    """Another's open lock file of the folder `things/a`."""
+    (tmp_path / "things").mkdir()
+    lock = os.open(tmp_path / "things" / "a.lock", os.O_RDWR | os.O_CREAT)
+    yield lock
+    os.close(lock)
+
+
+def test_a_process_that_is_frozen_while_it_downloads_is_not_waited_for(
+    tmp_path, impatient, other_lock
+):
+    fcntl.flock(other_lock, fcntl.LOCK_EX)
+    with pytest.raises(Unreachable, match="gets no further"):
+        Cache(tmp_path, limit_bytes=ROOM).hold("things", "a", write("x"))
+    fcntl.flock(other_lock, fcntl.LOCK_UN)
+    held = Cache(tmp_path, limit_bytes=ROOM).hold("things", "a", write("x"))
+    assert (held.path / "file").read_text() == "x"
+
+
+def test_a_slow_download_of_another_process_is_waited_for(tmp_path, impatient, other_lock):
+    fcntl.flock(other_lock, fcntl.LOCK_EX)
+    part = tmp_path / "things" / "a.part"
+    part.mkdir()
+
+    def download() -> None:
+        for number in range(8):
+            (part / "file").write_text("x" * number)
+            time.sleep(0.5)
+        part.rename(tmp_path / "things" / "a")
+        fcntl.flock(other_lock, fcntl.LOCK_UN)
+
+    other = threading.Thread(target=download)
+    other.start()
+    held = Cache(tmp_path, limit_bytes=ROOM).hold("things", "a", write("y"))
+    other.join()
+    assert (held.path / "file").read_text() == "x" * 7
+
+
+def test_a_folder_that_somebody_emptied_is_not_waited_for_while_another_reads_it(
+    tmp_path, impatient, other_lock
+):
+    cache = Cache(tmp_path, limit_bytes=ROOM)
+    held = cache.hold("things", "a", write("x"))
+    (held.path / "file").unlink()
+    with pytest.raises(Unreachable, match="gets no further"):
+        cache.hold("things", "a", write("x"), is_complete=lambda path: (path / "file").exists())
 
 
 def _fetch_at_random(folder, datasets, models, cache, seed):
