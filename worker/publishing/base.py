@@ -149,6 +149,21 @@ def record_json(record: Record) -> bytes:
     return json.dumps(record, ensure_ascii=False, indent=1).encode() + b"\n"
 
 
+def parse_foreign(data: bytes) -> Any:
+    """The JSON of a file at a target, which others may have written. Raises `ValueError`.
+
+    That is also for JSON that cannot be written again: nested too deep, or half a character.
+    """
+    text = data.decode()
+    try:
+        found = json.loads(text)
+        if "\\u" in text:  # ours has none
+            json.dumps(found, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    return found
+
+
 class Target(ABC, Generic[S]):
     """A place to publish to, opened with its settings and secrets.
 

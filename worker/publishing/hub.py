@@ -34,6 +34,7 @@ from worker.publishing.base import (
     Record,
     Target,
     TargetSettings,
+    parse_foreign,
     record_json,
 )
 from worker.publishing.pages.card import card, metadata_line
@@ -305,7 +306,7 @@ class Hub(Target[HubSettings]):
         """The lines of the metadata by the samples' remote ids; empty where it is another's."""
         try:
             lines = self._files.read(METADATA).splitlines()
-            return {json.loads(line)["file_name"]: line.decode() for line in lines}
+            return {parse_foreign(line)["file_name"]: line.decode() for line in lines}
         except (NotFound, ValueError, KeyError, TypeError):
             return {}
 
@@ -313,10 +314,10 @@ class Hub(Target[HubSettings]):
         if place in self._records:
             return self._records[place]
         try:
-            found: Record = json.loads(self._files.read(_record_of(place)))
-        except (NotFound, ValueError):  # taken down meanwhile
+            found = parse_foreign(self._files.read(_record_of(place)))
+        except (NotFound, ValueError):  # taken down meanwhile, or another's
             return {}
-        return found
+        return found if isinstance(found, dict) else {}
 
 
 def _record_of(remote_id: str) -> str:

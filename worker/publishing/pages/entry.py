@@ -183,7 +183,8 @@ def parse_entry(data: Any) -> Entry:
         for each in fields(Entry):
             if type(getattr(entry, each.name)) is not each.type:
                 raise TypeError(f"{each.name} is of another type")
-        datetime.fromisoformat(entry.published_at)
+        if datetime.fromisoformat(entry.published_at).tzinfo is None:
+            raise ValueError("published_at names no time zone")
     except (TypeError, ValueError) as error:
         raise BadInput(f"not the entry of an item: {error}") from None
     return entry

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from db.errors import BadInput, NotFound
 from worker.publishing.access.renewed import Renewed
-from worker.publishing.base import ROUNDS, Presence, TargetAway, compare_files
+from worker.publishing.base import ROUNDS, Presence, TargetAway, compare_files, parse_foreign
 from worker.publishing.pages.entry import (
     Entry,
     Item,
@@ -162,7 +162,7 @@ class Site:
     def _catalogue(self) -> Mapping[str, tuple[str, Entry]]:
         """The entries by their files' names, each with the version of its file."""
         try:
-            found = json.loads(self._read(CATALOGUE)).values()
+            found = parse_foreign(self._read(CATALOGUE)).values()
             versions = [each.pop("version") for each in found]
             entries = [parse_entry(each) for each in found]
         except NotFound:
@@ -175,7 +175,7 @@ class Site:
 
     def _read_entry(self, name: str) -> Entry | None:
         try:
-            entry = parse_entry(json.loads(self._read(name)))
+            entry = parse_entry(parse_foreign(self._read(name)))
         except NotFound:
             return None
         except (ValueError, BadInput) as error:

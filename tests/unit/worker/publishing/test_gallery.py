@@ -20,6 +20,8 @@ from worker.publishing.gallery import Gallery
 from worker.publishing.pages import render
 from worker.publishing.pages.selections import pages as pages_of_items
 
+DEEP = "[" * 100_000  # JSON that Python cannot parse
+
 
 def opened(address: str, **settings) -> Gallery:
     kind = find_kind("gallery")
@@ -401,13 +403,15 @@ def test_damaged_entries_are_left_out_and_told(gallery, tmp_path, caplog):
     (tmp_path / "site/catalogue.json").write_text("{")
     path = tmp_path / f"site/entries/{JOB}-000000000.json"
     entry = json.loads(path.read_text())
-    for damaged in ([1], entry | {"width": "9"}, entry | {"label": None}, entry | {"key": "x"}):
-        path.write_text(json.dumps(damaged))
+    wrong = ({"width": "9"}, {"label": None}, {"key": "x"}, {"label": "\ud800"})
+    wrong += ({"published_at": "2026-01-01"},)  # without a time zone
+    for damaged in ("[1]", DEEP, *(json.dumps(entry | each) for each in wrong)):
+        path.write_text(damaged)
         caplog.clear()
         gallery.finish()
         assert len(listed(pages_of(files_of(gallery)))) == 1
         assert "left out" in caplog.text
-        (tmp_path / "site/catalogue.json").write_text("{")
+        (tmp_path / "site/catalogue.json").write_text(DEEP)
     gallery.finish()
     assert "made anew" in caplog.text
 

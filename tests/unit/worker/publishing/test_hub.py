@@ -52,6 +52,20 @@ def test_a_folder_has_the_layout_that_datasets_reads(tmp_path):
     assert "| digits:1 | 1 |" in card
 
 
+@pytest.mark.parametrize("record", ["[" * 100_000, "[1]", "null", '{"label": "\\ud800"}'])
+def test_a_record_that_somebody_else_has_written_holds_up_no_other_item(tmp_path, record):
+    with open_target("hub", {"address": str(tmp_path)}, {}) as target:
+        [ours, theirs] = target.put_all([delivery(1), delivery(2)])
+    (tmp_path / "records" / f"{theirs}.json").write_text(record)
+    with open_target("hub", {"address": str(tmp_path)}, {}) as target:
+        target.finish()
+        (tmp_path / "metadata.jsonl").write_text(record)
+        assert target.compare(delivery(1)) is Presence.ALTERED
+        target.finish()
+    lines = (tmp_path / "metadata.jsonl").read_text().splitlines()
+    assert [json.loads(line)["file_name"] for line in lines] == [ours, theirs]
+
+
 @pytest.mark.slow
 def test_items_are_pushed_in_one_commit_and_described_in_another():
     with running(HubServer()) as hub:
