@@ -107,10 +107,7 @@ def parse_messages(data: object) -> list[Message]:
 
 def parse_tools(data: object) -> list[Any]:
     """The tools that a conversation may call, given as a list or as the JSON of one."""
-    try:
-        tools = json.loads(data) if isinstance(data, str) and data.strip() else data or []
-    except ValueError:
-        tools = None
+    tools = _parse_json(data) if isinstance(data, str) and data.strip() else data or []
     if not isinstance(tools, list) or not all(_tool_name(tool) for tool in tools):
         raise BadInput(
             f"tools: expected a list of functions with names (got {as_given(data)})",

@@ -66,7 +66,7 @@ def read_toml(path: Path, noun: str, *, limit_bytes: int) -> dict[str, Any]:
         raise BadInput(f"the {noun} {path} has more than {limit_bytes:,} bytes")
     try:
         return tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of a number with thousands of digits
         raise BadInput(f"the {noun} {path} is not TOML: {error}") from None
 
 

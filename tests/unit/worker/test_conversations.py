@@ -76,7 +76,7 @@ def test_tools_are_functions_with_names() -> None:
     tool = {"type": "function", "function": {"name": "f"}}
     assert parse_tools([tool]) == parse_tools('[{"type": "function", "function": {"name": "f"}}]')
     assert parse_tools(None) == parse_tools("") == []
-    for wrong in ([{}], "f", "{", [1], {"name": "f"}):
+    for wrong in ([{}], "f", "{", [1], {"name": "f"}, "[" * 100_000):
         with pytest.raises(BadInput, match="tools"):
             parse_tools(wrong)
 

@@ -59,6 +59,8 @@ def test_a_file_without_a_name_gives_its_own(write):
         ('marks = ["iptc"]\n[licence]\ncopyright = "x"', "has no key 'licence'"),
         ('marks = ["iptc"]\niptc = 3', "iptc is 3, not a table"),
         ("marks = [", "is not TOML"),
+        pytest.param(f"marks = {'[' * 5000}", "is not TOML", id="nested without end"),
+        pytest.param(f"marks = {'9' * 5000}", "is not TOML", id="thousands of digits"),
     ],
 )
 def test_a_wrong_file_is_refused_by_name_with_what_is_allowed(write, text, told):
