@@ -133,11 +133,12 @@ class FolderStore(ByteStore):
         """See `ObjectStore.keys`."""
         self.verify()
         limit = None if older_than_s is None else self._now() - older_than_s
-        for folder, folders, files in os.walk(self._path(prefix)):
-            folders.sort()
-            for path in (Path(folder, name) for name in sorted(files)):
-                if limit is None or _is_older(path, limit):
-                    yield path.relative_to(self.root).as_posix()
+        with disk_errors(self.root):
+            for folder, folders, files in os.walk(self._path(prefix), onerror=_raise_unless_gone):
+                folders.sort()
+                for path in (Path(folder, name) for name in sorted(files)):
+                    if limit is None or _is_older(path, limit):
+                        yield path.relative_to(self.root).as_posix()
 
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
         """See `ObjectStore.sizes`."""
@@ -291,6 +292,12 @@ class _Window(io.RawIOBase):
         buffer[: len(data)] = data
         self._left -= len(data)
         return len(data)
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    """What cannot be listed is not taken for empty."""
+    if error.errno not in _NO_OBJECT:
+        raise error
 
 
 def _is_older(path: Path, limit: float) -> bool:

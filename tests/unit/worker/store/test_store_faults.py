@@ -250,3 +250,17 @@ def test_an_object_that_may_not_be_read_is_named_and_not_the_folder_it_goes_to(t
     unreadable = pytest.raises(Unreachable, match=f"store/{blob.key} cannot be read: Permission")
     with unreadable, disk_errors(tmp_path / "cache"):
         store.fetch(blob.key, tmp_path / "cache" / "copy", sha256=blob.sha256)
+
+
+@pytest.mark.usefixtures("plain_user")
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(tmp_path, file):
+    store = FolderStore(tmp_path / "store")
+    blob = store.put("a/b", file)
+    assert list(store.keys("nothing")) == []
+    folder = tmp_path / "store" / "a" / "b"
+    folder.chmod(0)
+    for listing in (store.keys, store.sizes, store.versions):
+        with pytest.raises(Unreachable, match=f"{folder} cannot be"):
+            list(listing("a"))
+    folder.chmod(0o700)
+    assert list(store.keys("a")) == [blob.key]
