@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from db.errors import Draining, GenmillError, Refused, Stopped, contained
+from db.errors import Draining, Refused, contained
 from worker.engine import memory
 from worker.engine.generate import Generation, Sample, Task, generate_together
 from worker.engine.stages import LOADING
@@ -113,8 +113,9 @@ class _Shards:
             judging.add(made)
         except Draining:
             raise
-        except Stopped as order:
-            return order
+        except BaseException as error:  # the shards beside it may be of other jobs
+            del self._judged[part]
+            return contained(error)
         return made
 
     def _with_verdicts(self, result: Result) -> Result:
@@ -124,8 +125,8 @@ class _Shards:
             return result
         try:
             verdicts = judging.store(self._context)
-        except GenmillError as error:
-            return part, error
+        except BaseException as error:
+            return part, contained(error)
         return part, replace(made, artifacts=[*made.artifacts, verdicts])
 
     def _begin_more(self, more: More) -> list[Task]:
