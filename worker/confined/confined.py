@@ -1,7 +1,6 @@
 """A process that answers requests within limits of time and memory."""
 
 import json
-import select
 import signal
 import subprocess
 import sys
@@ -17,7 +16,6 @@ WALL_S = 120.0  # of one answer, on a machine that is very busy
 ONE_THREAD = {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 # no program ends itself by these: a user sends them or, where memory is short, the kernel
 FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
-END_S = 1.0  # for the kernel to say how a process has ended whose output has
 
 
 class TooMuch(BadInput):
@@ -77,15 +75,13 @@ class Confined:
     def _failure(self, allowed_s: float) -> GenmillError:
         """Why the process has not answered."""
         assert self._process is not None  # noqa: S101 - for mypy: it was asked
-        try:
-            ended_by = -self._process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            return Interrupted(f"no answer within {self._wall_s:g} s, though it may take less")
+        self._process.kill()  # in case that it has closed its output alone
+        ended_by = -self._process.wait()
         if ended_by in FROM_OUTSIDE:
             name = signal.Signals(ended_by).name
             return Interrupted(
-                f"its process was ended by {name} from outside",
-                remedy="if nobody has done that, memory was short: see the kernel's log",
+                f"its process was ended by {name}, or has not answered for {self._wall_s:g} s",
+                remedy="if nobody has ended it, memory was short: see the kernel's log",
             )
         if ended_by == signal.SIGPROF:
             return TooMuch(f"it takes more than {allowed_s:g} s")
@@ -97,15 +93,16 @@ class Confined:
         assert process.stdin is not None  # noqa: S101 - for mypy: both are pipes
         assert process.stdout is not None  # noqa: S101 - as above
         answered = ""
+        watch = threading.Timer(self._wall_s, process.kill)  # it may not even read
+        watch.start()
         try:
             process.stdin.write(line + "\n")
             process.stdin.flush()
-            waiting = select.poll()  # not `select`, which takes no descriptor above 1,023
-            waiting.register(process.stdout, select.POLLIN)
-            if waiting.poll(self._wall_s * 1000):
-                answered = process.stdout.readline()
+            answered = process.stdout.readline()
         except BrokenPipeError:  # it ended
             pass
+        finally:
+            watch.cancel()
         if not answered.endswith("\n"):
             return None
         found: dict[str, Any] = json.loads(answered)
