@@ -263,7 +263,10 @@ class Target(ABC, Generic[S]):
         """
 
     def open(self) -> None:
-        """Make what its threads share; connects to nothing yet. Raises `MissingPackage`."""
+        """Make what its threads share; connects to nothing yet; may be called again.
+
+        Raises `MissingPackage`, and `Refused` for a secret that is none.
+        """
 
     def close(self) -> None:
         """Close connections."""

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from sqlalchemy.orm import Session
 
 from db import audit_trail, lineage, publications, published, targets
-from db.errors import Cancelled, Unreachable
+from db.errors import Cancelled, NotSupportedHere, Refused, Unreachable
 from db.jobs import JobBrief
 from db.publications import ALTERED, MISSING, PUBLISHED, REFUSED, TAKEN_DOWN, THERE
 from db.tables import Publication
@@ -54,7 +54,7 @@ def publish_job(
     services = context.services
     with services.database.read() as session:
         row = targets.get(session, pinned.spec.target)
-    with open_target(row.kind, row.settings, row.secrets) as target:
+    with _opened(row) as target:
         shard, compared = _Shard(services, pinned, lease, row, target), (0, 0)
         try:
             if pinned.spec.take_down:
@@ -76,6 +76,22 @@ def publish_job(
     path.write_bytes(canonical_json(report))
     write = partial(_note, by=job, report=report)
     return ShardResult([lease.put("report", path.name, path, "application/json")], [write])
+
+
+def _opened(row: Row) -> AnyTarget:
+    """The target, opened.
+
+    Raises `NotSupportedHere` for what this worker refuses: its Genmill is another than that which
+    took the target's settings, or its secrets are.
+    """
+    try:
+        target = open_target(row.kind, row.settings, row.secrets)
+        target.open()
+    except Refused as error:
+        raise NotSupportedHere(
+            f"this worker cannot open target {row.name!r}: {error.message}", remedy=error.remedy
+        ) from error
+    return target
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,8 @@ class Session:
         with needed_for("publishing to SFTP"):
             import asyncssh  # noqa: F401, PLC0415 - of an extra
         self._server, self._settings, self._secrets = server, settings, secrets
+        key = secrets.get("key")
+        self._keys = [_private_key(key)] if key else None
         self._loop = asyncio.new_event_loop()
         self._connection: SSHClientConnection | None = None
         self._opened: SFTPClient | None = None
@@ -99,14 +101,13 @@ class Session:
     async def _connect(self) -> "SFTPClient":
         import asyncssh  # noqa: PLC0415 - of an extra
 
-        key = self._secrets.get("key")
         fingerprint = self._settings.fingerprint
         self._connection = await asyncssh.connect(
             self._server.host,
             self._server.port or PORT,
             username=self._settings.user,
             password=self._secrets.get("password"),
-            client_keys=[_private_key(key)] if key else None,
+            client_keys=self._keys,
             known_hosts=([], [], []) if fingerprint else self._known_hosts(),
             client_factory=lambda: _pinning(fingerprint),
             agent_path=None,

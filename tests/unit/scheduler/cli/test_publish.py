@@ -855,6 +855,45 @@ def test_what_is_published_after_a_take_down_waits_for_it(
     assert len(shelf.digests()) == 5
 
 
+def test_a_target_that_one_worker_cannot_open_is_left_to_others(
+    services, genmill, picture_job, shelf, work
+):
+    """As a worker of an earlier version, or one where the file of a secret holds something else."""
+    job_id = genmill("publish", picture_job, "--target", "shelf").out.strip()
+
+    def change(kind, **settings):
+        with services.database.write() as session:
+            target = targets.get(session, "shelf")
+            target.kind, target.settings = kind, {"address": shelf.address} | settings
+
+    change("shelves")
+    work()
+    assert "no kind of target 'shelves'" in genmill("job", "show", job_id).out
+    change("folder", shelves=3)
+    hurry(services)
+    work()
+    assert "no parameter 'shelves'" in genmill("job", "show", job_id).out
+    change("folder")
+    hurry(services)
+    work()
+    assert genmill("job", "show", job_id, "--json").json["status"] == "succeeded"
+
+
+def test_a_secret_that_is_none_on_one_worker_fails_no_job(
+    services, genmill, picture_job, work, monkeypatch
+):
+    with running(Hook()) as receiver:
+        add(genmill, receiver, name="hook")
+        job_id = genmill("publish", picture_job, "--target", "hook").out.strip()
+        with monkeypatch.context() as patch:
+            patch.setenv("TARGET_HOOK", "not base64!")
+            work()
+        assert "secret is not base64" in genmill("job", "show", job_id).out
+        hurry(services)
+        work()
+    assert genmill("job", "show", job_id, "--json").json["status"] == "succeeded"
+
+
 def test_all_workers_share_a_target_s_rate(services, genmill, shelf):
     with services.database.write() as session:
         target = targets.get(session, "shelf")

@@ -498,6 +498,16 @@ def test_a_secret_may_be_in_a_file(tmp_path, hook):
     assert "not base64!" not in repr(raised.value.__context__)
 
 
+def test_a_key_that_is_none_is_refused_before_anything_is_connected(tmp_path):
+    path = tmp_path / "key"
+    path.write_text("canary")
+    given = {"address": "sftp://127.0.0.1:1/x", "user": "ann", "fingerprint": f"SHA256:{'A' * 43}"}
+    target = open_target("sftp", given, {"key": f"file:{path}"})
+    with pytest.raises(Refused, match="no private key") as raised:
+        target.open()
+    assert "canary" not in repr(raised.value.__context__)
+
+
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     import sys
 
