@@ -15,6 +15,7 @@ from torch import Tensor
 
 from db.causes import Cause
 from db.errors import BadInput
+from worker.engine.device_errors import raise_of_device
 from worker.engine.tensors import copy_tensors, read_tensors, write_tensors
 from worker.networks.network import Network
 
@@ -100,9 +101,8 @@ class Checkpoint:
             )
         try:
             self._fill(tensors, about)
-        except torch.OutOfMemoryError:
-            raise
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise_of_device(error)
             complaint = " ".join(str(error).split())[:300]
             raise BadCheckpoint(f"checkpoint {path.name} does not fit: {complaint}") from error
 

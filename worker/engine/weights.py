@@ -8,6 +8,7 @@ import torch
 
 from db.errors import BadInput
 from worker.data.dataset import Shape
+from worker.engine.device_errors import raise_of_device
 from worker.engine.memory import require
 from worker.engine.tensors import read_tensors, write_tensors
 from worker.families import find_family
@@ -71,6 +72,7 @@ def fill(
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
+        raise_of_device(error)
         complaint = " ".join(str(error).split())[:300]
         raise BadInput(
             f"{network.weights_file} does not fit its configuration: {complaint}"

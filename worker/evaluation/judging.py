@@ -8,6 +8,7 @@ import torch
 
 from db.errors import BadInput, NotSupportedHere
 from worker.data.dataset import LocalDataset
+from worker.engine.device_errors import raise_of_device
 from worker.engine.tensors import read_tensors
 from worker.evaluation import judge
 from worker.evaluation.pictures import MAX_TRAIN, Items, choose, read_items
@@ -84,6 +85,7 @@ def load_judge(path: Path, device: torch.device) -> judge.Judge:
         network = _of_form(about["form"])
         network.load_state_dict(tensors)
     except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise_of_device(error)
         complaint = " ".join(str(error).split())[:300]
         raise NotSupportedHere(
             f"another genmill trained the judge, and it does not fit here: {complaint}",

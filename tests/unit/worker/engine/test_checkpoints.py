@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from db.causes import Cause, cause_of
 from tests.families.kit import image_dataset, small_training
 from worker.engine.checkpoints import BadCheckpoint, State
 from worker.engine.run import Run, build_run
@@ -87,3 +88,32 @@ def test_a_checkpoint_with_other_weights_among_the_best_is_refused(run: Run, pat
     run.parts.snapshot(fingerprint=run.fingerprint).write(path)
     with pytest.raises(BadCheckpoint, match="best/ are not the network's"):
         build_run(run.training).parts.restore(path, fingerprint=run.fingerprint)
+
+
+def allocate() -> None:
+    """Fail as torch does where memory is short: with no class of its own."""
+    torch.empty(1 << 60, dtype=torch.uint8)
+
+
+def of_gpu() -> None:
+    """Fail as `load_state_dict` does after a fault of a GPU: with the text alone."""
+    copying = 'While copying the parameter named "a", an exception occurred'
+    raise RuntimeError(f"{copying}: ('CUDA error: an illegal memory access was encountered',)")
+
+
+@pytest.mark.parametrize(
+    ("act", "kind", "cause"),
+    [
+        (allocate, RuntimeError, Cause.MACHINE),
+        (of_gpu, torch.AcceleratorError, Cause.UNKNOWN),
+    ],
+)
+def test_a_good_checkpoint_is_not_condemned_where_the_machine_fails(
+    run: Run, path: Path, monkeypatch, act, kind, cause
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(run.parts.network, "load_state_dict", lambda _: act())
+        with pytest.raises(kind) as met:
+            run.parts.restore(path, fingerprint=run.fingerprint)
+    assert cause_of(met.value) is cause
+    run.parts.restore(path, fingerprint=run.fingerprint)

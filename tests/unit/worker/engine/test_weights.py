@@ -82,6 +82,17 @@ def test_cut_weights_are_refused(folder: Path) -> None:
         load(folder, device=CPU)
 
 
+def test_good_weights_are_not_condemned_where_a_device_fails(
+    folder: Path, network: Network, monkeypatch
+) -> None:
+    def load_nothing(*_: object) -> None:
+        raise RuntimeError("an exception occurred: ('CUDA error: unspecified launch failure',)")
+
+    monkeypatch.setattr(type(network), "load_state_dict", load_nothing)
+    with pytest.raises(torch.AcceleratorError, match="launch failure"):
+        load(folder, device=CPU)
+
+
 def test_weights_of_another_network_are_refused(folder: Path) -> None:
     write_tensors(folder / WEIGHTS, {"x": torch.zeros(1)}, about={})
     with pytest.raises(BadInput, match="does not fit its configuration"):
