@@ -2,9 +2,11 @@
 
 Every file is taken, ignored because the system keeps it for itself, or left out with a reason.
 Nothing is extracted to disk: a name is a label or a line of a report, never a path to write to.
-Whatever keeps a file from being read is `BadInput`, so that it is left out and the others are read.
+Whatever keeps one file from being read is `BadInput`, so that it is left out and the others are
+read; `Unreachable` where it is the disk, the network or this process that keeps all from that.
 """
 
+import errno
 import io
 import re
 from collections import Counter, defaultdict
@@ -16,7 +18,7 @@ from typing import IO, Protocol, TypeVar
 
 from db.causes import Cause
 from db.errors import BadInput
-from db.path_errors import explain, named_path
+from db.path_errors import explain, named_path, path_error
 from worker.source_files.kinds import AS_ROWS, AS_TEXT, describe_head, describe_name
 
 MAX_MEMBERS = 10_000_000
@@ -26,6 +28,7 @@ MAX_REPORTED = 1000
 MAX_REASONS = 20  # of a step that are counted apart
 DECODE = "decode"  # the step that reads a file
 SMALL = 1 << 20  # bytes up to which any ratio is harmless
+DAMAGED = {errno.EIO, errno.EUCLEAN, errno.EBADMSG}  # on its disk: others may be whole
 
 Found = TypeVar("Found")
 
@@ -115,16 +118,26 @@ class Member:
 def read_errors(name: str = "") -> Iterator[None]:
     """Raise `BadInput` in place of the system's errors, such as a lack of permission.
 
-    `name` names the file in the error, if the caller does not.
+    `name` names the file in the error, if the caller does not. What is no fault of one file is
+    `Unreachable` or `ShortOfMemory`, such as a network disk that is away.
     """
     try:
         yield
     except OSError as error:
         if error.errno is None:  # a decoder's error, not the system's
             raise
-        where = f"{name}: " if name else ""
-        reason, _ = explain(error, named_path(error, Path(name)))
+        path, where = named_path(error, Path(name)), f"{name}: " if name else ""
+        raise_if_away(error, path)
+        reason, _ = explain(error, path)
         raise BadInput(f"{where}cannot be read: {reason}") from error
+
+
+def raise_if_away(error: OSError, path: Path) -> None:
+    """Raise what keeps more than one file from being read, if that is so."""
+    if error.errno is not None and error.errno not in DAMAGED:
+        found = path_error(error, path, verb="read", kind=BadInput)
+        if not isinstance(found, BadInput):
+            raise found from error
 
 
 def read_each(
@@ -186,6 +199,8 @@ def unpacking(read: Callable[[], IO[bytes]]) -> Iterator[IO[bytes]]:
     except (BadInput, GeneratorExit):
         raise
     except Exception as error:  # each decompressor has its own errors for damaged data
+        if isinstance(error, OSError):
+            raise_if_away(error, Path("the archive"))
         raise BadInput(f"cannot be unpacked: {str(error) or type(error).__name__}") from error
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
+from pathlib import Path
 from typing import IO, NamedTuple, TypeVar
 
 from PIL import Image, UnidentifiedImageError
@@ -17,7 +18,7 @@ from worker.media.sources.annotations import Annotations
 from worker.media.sources.layout import Layout, Names
 from worker.media.sources.png_repair import without_comments
 from worker.media.sources.squares import Pixels, Squares, describe_sizes
-from worker.source_files.members import Member, Rejects, read_each
+from worker.source_files.members import Member, Rejects, raise_if_away, read_each
 from worker.source_files.source import Source
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
@@ -169,4 +170,6 @@ def _use(file: IO[bytes], use: Callable[[Image.Image], Found]) -> Found:
     except UnidentifiedImageError:
         raise BadInput(f"cannot be read as an image: none of {', '.join(FORMATS)}") from None
     except Exception as error:  # decoders raise many kinds of errors for damaged files
+        if isinstance(error, OSError):
+            raise_if_away(error, Path("the image"))
         raise BadInput(f"cannot be read as an image: {error}") from error

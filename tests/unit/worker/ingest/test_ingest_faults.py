@@ -1,5 +1,6 @@
 """Files that cannot be unpacked or read are left out with their reason, whatever their format."""
 
+import errno
 import gzip
 import io
 import os
@@ -16,6 +17,7 @@ from db.errors import BadInput, Unreachable
 from worker.cleaning.recipe import Recipe
 from worker.ingest.ingest import ingest
 from worker.media.samples.wav import write_wav
+from worker.media.sources import image_files
 from worker.music import midi, notes
 
 
@@ -127,6 +129,48 @@ def test_a_file_whose_reading_fails_is_left_out(tmp_path, suffix, make):
     assert reject.name == f"2{suffix}"
     assert "cannot be read" in reject.reason
     assert "Input/output error" in reject.reason
+
+
+@each_format
+@pytest.mark.parametrize("code", [errno.ESTALE, errno.ENOTCONN, errno.EMFILE])
+def test_half_of_a_source_that_is_away_is_not_taken_for_all(
+    tmp_path, suffix, make, monkeypatch, code
+):
+    folder, read = write_files(tmp_path / "set", suffix, make), os.fstat
+
+    def fstat(handle: int) -> os.stat_result:
+        if Path(f"/proc/self/fd/{handle}").readlink() == folder / f"2{suffix}":
+            raise OSError(code, os.strerror(code))
+        return read(handle)
+
+    monkeypatch.setattr(os, "fstat", fstat)
+    with pytest.raises(Unreachable, match="cannot be read"):
+        ingest(folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(errno.ESTALE, Unreachable), (errno.EIO, BadInput), (None, BadInput)]
+)
+def test_a_decoder_that_is_cut_off_tells_why(code, kind):
+    class Away(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError(code, "cut off") if code else OSError("truncated")
+
+    with pytest.raises(kind):
+        image_files._use(Away(image(1)), lambda opened: opened.load())
+
+
+def test_half_of_an_archive_that_is_away_is_not_taken_for_all(tmp_path, monkeypatch):
+    archive, read = write_zip(tmp_path / "set.zip", ".txt", text), zipfile.ZipFile.read
+
+    def away(self, member, *more):
+        if member.filename == "2.txt":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return read(self, member, *more)
+
+    monkeypatch.setattr(zipfile.ZipFile, "read", away)
+    with pytest.raises(Unreachable, match="Stale"):
+        ingest(archive, tmp_path / "out")
 
 
 @each_format
