@@ -33,6 +33,7 @@ from worker.marks.credentials import library
 from worker.marks.credentials.containers import CONTAINERS, Asset, Container
 from worker.marks.credentials.fresh_signatures import FreshSignatures
 from worker.marks.credentials.template import PATTERN_INDEX, Template
+from worker.marks.credentials.unsigned_bytes import is_as_written
 from worker.media.samples.containers import SampleRecord
 from worker.media.samples.record import AI_GENERATED, SharedRecord
 from worker.specs import Params, Reference
@@ -45,6 +46,7 @@ CLAIMS = "genmill.origin"  # the label of the assertion that says what a sample 
 WHOLE = "genmill.line"  # and of that with the digest of the line that a signed text is in
 CLAIMED = ("model", "weights_sha256", "family", "dataset", "seed", "label", "genmill")
 THREADS = min(8, os.cpu_count() or 1)
+UNSIGNED = "genmill.manifest.mismatch"  # the code of a change that no signature tells
 MAX_PATTERNS = 1000  # one for each model, seed and label
 UNTRUSTED = "signingCredential.untrusted"
 # codes that a signature of a trusted key has, whatever became of the file that it signs
@@ -101,7 +103,8 @@ class C2pa(Mark):
 
     def read_beside(self, data: bytes, store: bytes, keys: "Keyring") -> Reading:
         """As `read`, by a manifest store that lies beside a file, such as `NAME.c2pa`."""
-        return _say(Asset(data, _media_type(data) or "text/plain", store), keys)
+        asset = Asset(data, _media_type(data) or "text/plain", store)
+        return _say(asset, keys, as_written=is_as_written(store))
 
     def read_back(
         self, samples: Sequence[SampleRecord], data: Sequence[bytes], marking: Marking
@@ -269,12 +272,25 @@ def _read(data: bytes, keys: "Keyring", container: Container) -> Reading:
         return Reading(MARK.name, DAMAGED, why=f"it cannot be read: {error}")
     if asset is None:
         return Reading(MARK.name, ABSENT)
+    asset = asset._replace(media_type=_media_type(data) or asset.media_type)
     whole = hashlib.sha256(container.strip(data)).hexdigest() if container.is_external else None
-    return _say(asset._replace(media_type=_media_type(data) or asset.media_type), keys, whole)
+    return _say(asset, keys, as_written=_is_as_written(data, container), whole=whole)
 
 
-def _say(asset: Asset, keys: "Keyring", whole: str | None = None) -> Reading:
-    """What the library says of an asset; `whole` is the digest of the line that it was in."""
+def _is_as_written(data: bytes, container: Container) -> bool:
+    """Whether what the signature does not cover is as it was when the file was signed."""
+    found = container.find(data)
+    if found is None:
+        return False
+    chunk = data[found.chunk.start : found.chunk.stop]
+    return container.chunk(found.store) == chunk and is_as_written(found.store)
+
+
+def _say(asset: Asset, keys: "Keyring", *, as_written: bool, whole: str | None = None) -> Reading:
+    """What the library says of an asset, and of one of Genmill whether it is `as_written`.
+
+    `whole` is the digest of the line that it was in.
+    """
     try:
         found = library.read(asset.data, asset.media_type, keys.anchors, asset.store)
     except library.Unreadable as error:
@@ -293,6 +309,8 @@ def _say(asset: Asset, keys: "Keyring", whole: str | None = None) -> Reading:
         failures.append(
             {"code": f"{WHOLE}.mismatch", "explanation": "not the line around its text"}
         )
+    if CLAIMS in assertions and not failures and not as_written:
+        failures.append({"code": UNSIGNED, "explanation": "bytes that no signature covers"})
     broken = list(dict.fromkeys(str(each.get("code")) for each in failures))
     says: dict[str, JsonValue] = {
         "trust": OURS if trusted else FOREIGN,

@@ -1,6 +1,5 @@
 """JUMBF boxes (ISO 19566-5) as far as a manifest store has them, and heads of CBOR (RFC 8949)."""
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -36,8 +35,9 @@ def boxes(store: bytes, within: slice | None = None) -> Iterator[Box]:
 def _walk(store: bytes, within: slice) -> Iterator[tuple[bytes, slice]]:
     at = within.start
     while at < within.stop:
-        size, kind = struct.unpack_from(">I4s", store, at)
-        if size < HEADER or at + size > within.stop:
+        header = store[at : min(at + HEADER, within.stop)]
+        size, kind = int.from_bytes(header[:4]), header[4:]
+        if len(header) < HEADER or size < HEADER or at + size > within.stop:
             raise ValueError("a box that does not fit")
         yield kind, slice(at + HEADER, at + size)
         at += size

@@ -30,6 +30,7 @@ from worker.mark_profile import Profile
 from worker.marks import c2pa as mark
 from worker.marks.base import Marking
 from worker.marks.credentials import library
+from worker.marks.credentials.boxes import boxes
 from worker.media import find_medium
 from worker.media.samples.containers import SampleRecord
 from worker.media.samples.record import AI_GENERATED, Origin
@@ -104,6 +105,12 @@ def other_reader(data, form, anchors=None):
         data, store = files[".txt"], files[".c2pa"]
     with c2pa.Reader(form, io.BytesIO(data), store, context=context) as reader:
         return json.loads(reader.json())
+
+
+def flipped(data, at):
+    changed = bytearray(data)
+    changed[at] ^= 1
+    return bytes(changed)
 
 
 FORMS = {"image": "image/png", "audio": "audio/wav", "text": "text/plain"}
@@ -181,6 +188,35 @@ def test_a_flipped_byte_is_named(keys, media, at):
     assert found.state == "damaged"
     assert "assertion.dataHash.mismatch" in found.says["broken"]
     assert "assertion.dataHash.mismatch" in found.why
+
+
+@pytest.mark.parametrize("media", FORMS)
+def test_bytes_of_the_manifest_that_no_signature_covers_are_as_they_were_written(keys, media):
+    """Sizes, kinds and labels of boxes, the header of the signature, the chunk around all."""
+    [content], [signed] = sign(media, keys(), 1)
+    container = mark.CONTAINERS[find_medium(media).suffix]
+    chunk, store = container.find(signed)
+    places = [store.index(b"\x63pad") + 2]
+    for box in boxes(store):
+        places += [box.content.start - 6, box.content.start + 8, box.content.start + 25]
+    changed = [container.insert(content, flipped(store, at)) for at in places]
+    changed += [flipped(signed, chunk.start + 1), flipped(signed, chunk.stop - 2)]
+    found = [read(each, keys(), media) for each in changed]
+    assert {each.state for each in found} <= {"damaged", "absent"}
+    assert any(each.says.get("broken") == [mark.UNSIGNED] for each in found)
+
+
+def test_room_for_a_time_stamp_holds_nothing(keys):
+    [sample], [data] = make("image", 1)
+    sample = replace(sample, index=2**40)  # for the library to sign
+    [signed] = MARK.apply_bytes([sample], [data], marking_of("image", keys()))
+    assert read(signed, keys()).state == "present"
+    zeros = signed.index(bytes(1000))
+    hidden = signed[:zeros] + b"a note" + signed[zeros + 6 :]
+    store = mark.CONTAINERS[".png"].find(hidden).store
+    hidden = mark.CONTAINERS[".png"].insert(data, store)  # with its check sum
+    found = read(hidden, keys())
+    assert (found.state, found.says["broken"]) == ("damaged", [mark.UNSIGNED])
 
 
 def test_a_changed_statement_is_named(keys):

@@ -1,0 +1,75 @@
+"""What no signature covers of a manifest store: it must be as it is written, byte for byte.
+
+C2PA hashes the content of assertions and signs the claim. The boxes around them, what describes
+these, and the header of the signature are bound by nothing, and readers overlook changes there.
+"""
+
+from itertools import pairwise
+
+from worker.marks.credentials.boxes import HEADER, Box, boxes, byte_string, read_byte_string
+
+_UUID = b"\x00\x11\x00\x10\x80\x00\x00\xaa\x00\x38\x9b\x71"  # after four letters: ISO 19566-5, B
+_REQUESTABLE = 3  # toggles of a description: it has a label, by which the box may be asked for
+_COSE_SIGN1 = b"\xd2\x84"
+_NO_PAYLOAD = b"\xf6"  # the claim is beside the signature
+_PADS = (b"\x63pad", b"\x64pad2")  # room for time stamps, which ours lack
+
+
+def is_as_written(store: bytes) -> bool:
+    """Whether the unsigned bytes of a valid store are those of one that was just signed."""
+    try:
+        outer, manifest, assertions, *stated, claim, signature = boxes(store)
+        return (
+            _are_in_turn([outer], slice(0, len(store)))
+            and _are_in_turn([manifest], _after_description(outer))
+            and _are_in_turn([assertions, claim, signature], _after_description(manifest))
+            and _are_in_turn(stated, _after_description(assertions))
+            and _is_described(store, outer, b"c2pa", "c2pa")
+            and _is_described(store, manifest, b"c2ma", manifest.label)  # as signed texts name it
+            and _is_described(store, assertions, b"c2as", "c2pa.assertions")
+            and _is_described(store, claim, b"c2cl", "c2pa.claim.v2", is_cbor=True)
+            and _is_described(store, signature, b"c2cs", "c2pa.signature", is_cbor=True)
+            and _is_signature(store[signature.body])
+        )
+    except (ValueError, LookupError, RecursionError):
+        return False
+
+
+def _whole(box: Box) -> slice:
+    return slice(box.content.start - HEADER, box.content.stop)
+
+
+def _after_description(box: Box) -> slice:
+    return slice(box.body.start - HEADER, box.content.stop)
+
+
+def _are_in_turn(inner: list[Box], within: slice) -> bool:
+    """Whether these boxes, and nothing else, fill a place."""
+    ends = [slice(within.start, within.start), *map(_whole, inner), slice(within.stop, within.stop)]
+    return all(one.stop == other.start for one, other in pairwise(ends))
+
+
+def _is_described(
+    store: bytes, box: Box, kind: bytes, label: str, *, is_cbor: bool = False
+) -> bool:
+    """Whether a superbox has this description and no more, and then what it should hold."""
+    described = b"".join((kind, _UUID, bytes((_REQUESTABLE,)), label.encode(), b"\0"))
+    head = b"".join(((len(described) + HEADER).to_bytes(4), b"jumd", described))
+    if is_cbor:
+        head += (box.content.stop - box.body.start + HEADER).to_bytes(4) + b"cbor"
+    return store[box.content.start :].startswith(head) and (
+        len(head) == box.body.start - box.content.start - (0 if is_cbor else HEADER)
+    )
+
+
+def _is_signature(cose: bytes) -> bool:
+    """Whether a COSE_Sign1 has a signature and zeros, and nothing else that is not signed."""
+    start = _COSE_SIGN1 + byte_string(read_byte_string(cose, len(_COSE_SIGN1)))
+    pads, at = cose[len(start)] - 0xA0, len(start) + 1  # of a map
+    parts = [start, bytes((0xA0 + min(max(pads, 0), len(_PADS)),))]
+    for name in _PADS[: max(pads, 0)]:
+        zeros = byte_string(bytes(len(read_byte_string(cose, at + len(name)))))
+        parts += [name, zeros]
+        at += len(name) + len(zeros)
+    signature = read_byte_string(cose, at + len(_NO_PAYLOAD))
+    return cose == b"".join((*parts, _NO_PAYLOAD, byte_string(signature)))
