@@ -42,6 +42,7 @@ class Evidence:
 
     file: str
     item: Item
+    is_offline: bool = False  # whether neither the record nor secrets could be asked
     medium: Medium | None = None
     found: Found | None = None  # the sample on record that it says it is, or has the bytes of
     readings: list[Reading] = field(default_factory=list)
@@ -112,6 +113,11 @@ def judge(evidence: Evidence) -> Judgement:
         if (found := rule(evidence)) is not None:
             return found
     why = "No mark of ours is in it, and no sample on record is like it."
+    if evidence.is_offline:
+        why = (
+            "No signature or record of ours is in it. Watermarks and the samples on record were "
+            "not looked at: a trust bundle has neither."
+        )
     return Judgement(Verdict.FOREIGN, None, why)
 
 

@@ -97,7 +97,7 @@ class _Verifier:
 
     def examine(self, file: str, item: Item) -> Evidence:
         """What a file itself and the record say; the registry of fingerprints is asked later."""
-        evidence = Evidence(file, item)
+        evidence = Evidence(file, item, is_offline=self._services is None)
         if item.refused:
             return evidence
         if item.has_other_record:

@@ -384,6 +384,7 @@ def test_a_signature_shows_a_stranger_that_a_file_is_ours(
     [mark] = [each for each in flipped["marks"] if each["mark"] == "c2pa"]
     assert (mark["state"], mark["says"]["broken"]) == ("damaged", ["assertion.dataHash.mismatch"])
     assert (stripped["verdict"], stripped["ours"]) == ("not ours", False)
+    assert "were not looked at" in stripped["why"]
 
 
 @pytest.fixture
