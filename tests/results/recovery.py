@@ -21,7 +21,8 @@ from worker.failpoints import HOLD
 from worker.services import Services, open_services
 from worker.settings import Settings
 
-LEASE_S, LOOP_S, DEADLINE_S, PAUSE_S = 60, 5, 120, 60  # the defaults; the longest pause
+LEASE_S, DEADLINE_S, PAUSE_S = 60, 120, 60  # the defaults; the longest pause
+ROUND_S = 5 + 2  # until the scheduler's next round, and for it and the worker's answer
 START_S = 15  # for a process to import torch and the family
 CANCEL_S = 2
 SAMPLED_S, BUSY = 0.2, 0.3  # of a core
@@ -146,28 +147,28 @@ def _child_killed(machine: Machine) -> Iterator[Result]:
     def strike(process: Worker) -> None:
         os.kill(_child(process), signal.SIGKILL)
 
-    yield from _struck(machine, "a worker's child killed", LOOP_S + START_S, strike, others=False)
+    yield from _struck(machine, "a worker's child killed", ROUND_S + START_S, strike, others=False)
 
 
 def _machine_lost(machine: Machine) -> Iterator[Result]:
     def strike(process: Worker) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
-    yield from _struck(machine, "a whole machine lost", LEASE_S + LOOP_S, strike, others=True)
+    yield from _struck(machine, "a whole machine lost", LEASE_S + ROUND_S, strike, others=True)
 
 
 def _machine_frozen(machine: Machine) -> Iterator[Result]:
     def strike(process: Worker) -> None:
         _freeze(machine, partial(os.killpg, process.pid))
 
-    yield from _struck(machine, "a frozen machine", LEASE_S + LOOP_S, strike, others=True)
+    yield from _struck(machine, "a frozen machine", LEASE_S + ROUND_S, strike, others=True)
 
 
 def _child_frozen(machine: Machine) -> Iterator[Result]:
     def strike(process: Worker) -> None:
         _freeze(machine, partial(os.kill, _child(process)))
 
-    yield from _struck(machine, "a worker's child frozen", LEASE_S + LOOP_S, strike, others=True)
+    yield from _struck(machine, "a worker's child frozen", LEASE_S + ROUND_S, strike, others=True)
 
 
 def _freeze(machine: Machine, send: Callable[[signal.Signals], None]) -> None:
@@ -196,7 +197,7 @@ def _doorbell_lost(machine: Machine) -> Iterator[Result]:
             client.flushall()
         site.worker(machine.folder / "late")
         took_s = _until(lambda: site.claims(job) == 1)
-    yield _result("a doorbell lost: its shard is claimed", took_s, DEADLINE_S + LOOP_S)
+    yield _result("a doorbell lost: its shard is claimed", took_s, DEADLINE_S + ROUND_S)
 
 
 def _disk_full(machine: Machine) -> Iterator[Result]:
@@ -210,7 +211,7 @@ def _disk_full(machine: Machine) -> Iterator[Result]:
         took_s = _until(lambda: site.status(job) == "succeeded")
         outcomes = set(site.outcomes(job)[:-1])
         site.close()
-    yield _result("a worker's full disk, freed: the job succeeds", took_s, PAUSE_S + LOOP_S)
+    yield _result("a worker's full disk, freed: the job succeeds", took_s, PAUSE_S + ROUND_S)
     yield Result(
         "a worker's full disk: attempts before",
         ", ".join(map(str, outcomes)),
