@@ -26,8 +26,8 @@ from scheduler.dispatch.garbage import collect_jobs
 from scheduler.publishing.manage import add_target
 from scheduler.schedules.manage import add_schedule
 from scheduler.submission import batches
-from tests.chaos.forked import Part, changed, command, fork, guarded, run_words
 from tests.chaos.trial import Trial
+from tests.forked import Part, changed, command, fork, guarded, run_words
 from tests.integration.conftest import TINY
 from worker.process.child import Child
 from worker.services import Services

@@ -10,7 +10,6 @@ from sqlalchemy import text
 
 from db.errors import Unreachable
 from scheduler.dispatch.rounds import run_round
-from tests.chaos.forked import changed
 from tests.chaos.proxy import Proxy, proxied
 from tests.chaos.scenarios import GENERATE, NAMED, command, start, work_through
 from tests.chaos.trial import (
@@ -21,6 +20,7 @@ from tests.chaos.trial import (
     START_S,
     Trial,
 )
+from tests.forked import changed
 from tests.integration.conftest import PATIENCE_S
 from tests.servers import PostgreSQL, autocommitting, create_database, own_postgresql
 

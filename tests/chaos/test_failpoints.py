@@ -10,10 +10,10 @@ import pytest
 import redis
 
 from db.states import FINAL
-from tests.chaos.forked import changed
 from tests.chaos.scenarios import NAMED, SCENARIOS, Scenario, scheduler, start, work_through
 from tests.chaos.struck import PATIENCE_S, Struck
 from tests.chaos.trial import FOLDER, GRACE_S, SERVERS, Trial
+from tests.forked import changed
 
 LEASE_S, LOOP_S, DEADLINE_S = 1.0, 0.2, 0.5
 BOUND_S = LEASE_S + LOOP_S + 2 * DEADLINE_S + 10  # for the work itself, on a busy machine

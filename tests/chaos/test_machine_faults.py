@@ -11,7 +11,6 @@ import pytest
 
 from db.states import FINAL
 from scheduler.audit.auditor import Auditor
-from tests.chaos.forked import changed
 from tests.chaos.scenarios import NAMED, command, start, work_through
 from tests.chaos.trial import (
     FOLDER,
@@ -20,6 +19,7 @@ from tests.chaos.trial import (
     START_S,
     Trial,
 )
+from tests.forked import changed
 from tests.integration.conftest import PATIENCE_S, ROOT
 from tests.integration.test_faults import children, running
 from worker.failpoints import HOLD

@@ -4,7 +4,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +14,9 @@ from db.states import FINAL
 from db.tables import Job
 from scheduler.dispatch.rounds import run_round
 from tests.chaos.auditor import Auditor, made_twice
-from tests.chaos.forked import Forked, changed, command, fork
 from tests.chaos.remembering import Remembering
 from tests.chaos.table import Row
+from tests.forked import changed
 from tests.integration.conftest import PATIENCE_S, add_digits, add_tiny
 from tests.integration.test_faults import attempts, running
 from worker.failpoints import LOG
@@ -64,15 +63,6 @@ class Trial(Remembering):
     def inject(self, times: int = 1) -> None:
         """Note that the fault has just been injected."""
         self.row.inject(times)
-
-    def worker(self, *, path: Path | None = None, **settings: object) -> Any:
-        """`Deployment.worker`, forked: one with modules or clocks of its own is started anew."""
-        if path is not None or "LD_PRELOAD" in os.environ:
-            return super().worker(path=path, **settings)
-        given = changed(self.settings, **settings)
-        log = self.settings.home / f"worker-{len(self.processes)}.log"
-        self.processes.append(Forked(fork(command("worker"), given, os.environ, log)))
-        return self.processes[-1]
 
     def start(self, job: Job, **settings: object) -> Any:
         """Start a worker; return once it makes samples of the job. Call it while `held`."""

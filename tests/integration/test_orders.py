@@ -185,7 +185,7 @@ def test_an_order_of_a_thousand_whose_worker_is_killed_at_three_points_is_the_sa
     for point in ("claimed", "put_after", "committed"):
         victim = deployment.worker(failpoint=point)
         deployment.wait(point, lambda victim=victim: victim.poll() is not None)
-        assert victim.returncode == -signal.SIGKILL
+        assert victim.poll() == -signal.SIGKILL
         assert deployment.job(killed.id).status == "running"
     deployment.worker()
     deployment.succeed(killed.id)

@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -51,8 +52,9 @@ def fork(part: Part, settings: Settings, environment: Mapping[str, str], log: Pa
 
 def _run(part: Part, settings: Settings, environment: Mapping[str, str], log: Path) -> None:
     os.setsid()
+    os.environ.clear()
     os.environ.update(environment)
-    torch.set_num_threads(settings.threads or 1)
+    torch.set_num_threads(1)  # until a worker sets its own
     for path, stream in ((log.with_suffix(".out"), sys.stdout), (log, sys.stderr)):
         with path.open("ab") as file:
             os.dup2(file.fileno(), stream.fileno())
@@ -81,6 +83,15 @@ class Forked:
     def poll(self) -> int | None:
         """Its exit code, once it has ended."""
         return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to it alone, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it alone."""
+        self.send_signal(signal.SIGKILL)
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end. Raises `subprocess.TimeoutExpired`."""
