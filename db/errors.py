@@ -5,10 +5,10 @@
     |   |-- BadInput             a file or value in a dataset, weights or prompts is unusable
     |   |-- TooLarge             the work takes more memory than this machine has
     |   `-- NotSupportedHere     this machine, or the Genmill on it, cannot do it
-    |-- ShortOfMemory            exit code 2: memory is short now
     |-- Unreachable              exit code 3: a database, broker or object store cannot be used now
     |-- NotFound                 exit code 4: no such thing
     |   `-- Gone                 it was there, and a command removed it
+    |-- ShortOfMemory            memory is short now
     |-- MissingPackage           this machine's Genmill lacks a package that an extra brings
     |-- Removed                  it was there, and retention deleted it
     |-- JobFailed                an awaited job failed or was cancelled
@@ -120,7 +120,6 @@ class NotSupportedHere(Refused):
 class ShortOfMemory(GenmillError):
     """Memory is short on this machine now."""
 
-    exit_code = 2
     cause = Cause.MACHINE
 
 

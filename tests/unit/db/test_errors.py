@@ -29,6 +29,15 @@ def test_the_type_decides_the_exit_code(error, code):
     assert error().exit_code == code
 
 
+def test_a_refusal_would_be_one_tomorrow_too():
+    """Else `genmill up` would end because memory was short for a moment."""
+    kinds = [GenmillError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    refusals = [kind for kind in kinds if kind.exit_code == Refused.exit_code]
+    assert {kind.__name__ for kind in refusals if not kind.lasting} == set()
+
+
 @pytest.mark.parametrize(
     ("known", "says"),
     [
