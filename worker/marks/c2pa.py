@@ -220,7 +220,7 @@ class _Signing:
     def is_fresh(self, sample: SampleRecord, data: bytes) -> bool:
         """Whether a file holds what was just signed for it, and needs no further check."""
         pattern = _patterns.get(self._kind(sample.shared))
-        return pattern is not None and pattern.template.is_fresh(data, sample.index)
+        return pattern is not None and pattern.template.fresh.has(sample.index, data)
 
     def _kind_of(self, shared: SharedRecord) -> tuple[Any, ...]:
         """What files have in common that follow one pattern."""

@@ -63,10 +63,6 @@ class Container(ABC):
         """The chunk that holds a manifest store."""
 
     @abstractmethod
-    def place(self, size: int, store_size: int) -> range:
-        """Where the chunk is in a file of this size that was signed as above."""
-
-    @abstractmethod
     def find(self, data: bytes) -> Signed | None:
         """The first store in a file; None if there is none."""
 
@@ -90,10 +86,6 @@ class Png(Container):
         """See `Container.chunk`."""
         check = zlib.crc32(store, zlib.crc32(b"caBX"))
         return b"".join((len(store).to_bytes(4), b"caBX", store, check.to_bytes(4)))
-
-    def place(self, size: int, store_size: int) -> range:
-        """See `Container.place`."""
-        return range(self.header_end, self.header_end + 12 + store_size)
 
     def find(self, data: bytes) -> Signed | None:
         """See `Container.find`."""
@@ -134,11 +126,6 @@ class Riff(Container):
     def chunk(self, store: bytes | bytearray) -> bytes:
         """See `Container.chunk`."""
         return b"".join((b"C2PA", struct.pack("<I", len(store)), store))
-
-    def place(self, size: int, store_size: int) -> range:
-        """See `Container.place`."""
-        end = size - store_size % 2
-        return range(end - 8 - store_size, end)
 
     def find(self, data: bytes) -> Signed | None:
         """See `Container.find`."""
@@ -202,11 +189,6 @@ class Line(Container):
     def chunk(self, store: bytes | bytearray) -> bytes:
         """See `Container.chunk`."""
         return b"".join((self._begin, base64.b64encode(store), self._end))
-
-    def place(self, size: int, store_size: int) -> range:
-        """See `Container.place`."""
-        end = size - 1
-        return range(end - len(self._begin) - 4 * -(-store_size // 3) - len(self._end), end)
 
     def find(self, data: bytes) -> Signed | None:
         """See `Container.find`; quotes in texts are escaped, so this is a key, and the last."""

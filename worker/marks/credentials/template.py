@@ -101,17 +101,9 @@ class Template:
         if store is None:
             return None
         store[self.signature] = self.scheme.sign(private, self._signed(store))
-        chunk = self.container.chunk(store)
-        self.fresh.add((index, *around), chunk)
-        return b"".join((before, chunk, after))
-
-    def is_fresh(self, data: bytes, index: int) -> bool:
-        """Whether a file is one that was just signed, for sample `index`."""
-        chunk = self.container.place(len(data), len(self.store))
-        around = self._found_around(data, chunk)
-        return around is not None and self.fresh.has(
-            (index, *around), data[chunk.start : chunk.stop]
-        )
+        signed = b"".join((before, self.container.chunk(store), after))
+        self.fresh.add(index, signed)
+        return signed
 
     def check(self, data: bytes, found: Signed) -> Found | None:
         """What a file says of itself, if it is of this pattern and as it was signed; else None."""

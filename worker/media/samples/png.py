@@ -48,7 +48,14 @@ def encode_png(samples: Sequence[SampleRecord]) -> list[bytes]:
     start = _header(*batch.shape[1:])
     size = batch.shape[2], batch.shape[1]
     return [
-        b"".join((start, *_texts(sample, size), chunk(b"IDAT", zlib.compress(rows, LEVEL)), _END))
+        b"".join(
+            (
+                start,
+                _texts(sample.shared, sample.index, size),
+                chunk(b"IDAT", zlib.compress(rows, LEVEL)),
+                _END,
+            )
+        )
         for sample, rows in zip(samples, _filtered(batch), strict=True)
     ]
 
@@ -83,7 +90,7 @@ def has_texts(data: bytes, sample: SampleRecord) -> bool:
     They are behind the header and the tags; the pixels follow, and end the file.
     """
     height, width, channels = np.asarray(sample.output).shape
-    texts, at = b"".join(_texts(sample, (width, height))), tag_chunks(data).stop
+    texts, at = _texts(sample.shared, sample.index, (width, height)), tag_chunks(data).stop
     after = at + len(texts)
     pixels = int.from_bytes(data[after : after + 4])
     return (
@@ -128,9 +135,12 @@ def _header(height: int, width: int, channels: int) -> bytes:
     return SIGNATURE + chunk(b"IHDR", fields)
 
 
-def _texts(sample: SampleRecord, size: tuple[int, int]) -> list[bytes]:
-    index = b"%d" % sample.index
-    return [chunk(name, index.join(ends)) for name, ends in _text_parts(sample.shared, size)]
+@lru_cache(maxsize=512)  # a batch of samples is written, then read back
+def _texts(shared: SharedRecord, index: int, size: tuple[int, int]) -> bytes:
+    """The text chunks of a sample."""
+    number = b"%d" % index
+    parts = _text_parts(shared, size)
+    return b"".join([chunk(name, number.join(ends)) for name, ends in parts])
 
 
 @lru_cache(maxsize=1024)

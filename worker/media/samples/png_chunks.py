@@ -2,7 +2,8 @@
 
 import struct
 import zlib
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar, cast
 
 from db.errors import BadInput
 
@@ -43,20 +44,20 @@ class Metadata(NamedTuple):
     exif: tuple[bytes, ...]  # blocks of EXIF fields
 
 
-class _Latest:
-    """The metadata of the file that was read last: several marks read one, in turn."""
+T = TypeVar("T")
 
-    def __init__(self) -> None:
-        self._held: tuple[bytes, Metadata] | None = None
 
-    def read(self, data: bytes) -> Metadata:
+class _Latest(Generic[T]):
+    """What was read of the file that was read last: several marks read one, in turn."""
+
+    def __init__(self, read: Callable[[bytes], T]) -> None:
+        self._read, self._held = read, cast("tuple[bytes, T] | None", None)
+
+    def read(self, data: bytes) -> T:
         held = self._held
         if held is None or held[0] is not data:
-            held = self._held = data, _read(data)
+            held = self._held = data, self._read(data)
         return held[1]
-
-
-_latest = _Latest()
 
 
 def metadata(data: bytes) -> Metadata:
@@ -66,11 +67,15 @@ def metadata(data: bytes) -> Metadata:
     of other chunks are not looked at. A few compressed bytes may be gigabytes of text: there is a
     limit for all of a file together.
     """
-    return _latest.read(data)
+    return _latest_metadata.read(data)
 
 
 def tag_chunks(data: bytes) -> slice:
     """Where the chunks with tags are in a file of ours: before its own texts; maybe empty."""
+    return _latest_tags.read(data)
+
+
+def _tag_chunks(data: bytes) -> slice:
     start = HEADER_END
     if data[start + 4 : start + 8] == SIGNED:
         start += 12 + int.from_bytes(data[start : start + 4])
@@ -135,3 +140,6 @@ def _inflated(name: bytes, rest: bytes, left: int) -> tuple[str, int]:
         if (inflated := len(text)) > left:
             raise ValueError(f"with others it is over {MAX_TEXT_BYTES:,} bytes, uncompressed")
     return text.decode("latin-1" if is_latin else "utf-8"), inflated
+
+
+_latest_metadata, _latest_tags = _Latest(_read), _Latest(_tag_chunks)

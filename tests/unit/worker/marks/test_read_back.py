@@ -118,18 +118,29 @@ def test_one_signature_in_so_many_is_checked_in_full(monkeypatch):
     monkeypatch.setattr(fresh_signatures, "CHECKED", 4)
     fresh = FreshSignatures()
     for number in range(12):
-        fresh.add((number, 33, b"digest"), b"manifest")
-    assert [fresh.has((number, 33, b"digest"), b"manifest") for number in range(12)] == [
+        fresh.add(number, b"file")
+    assert [fresh.has(number, b"file") for number in range(12)] == [
         number % 4 != 0 for number in range(12)
     ]
 
 
-def test_manifests_that_nobody_read_back_are_not_kept_for_ever(monkeypatch):
-    monkeypatch.setattr(fresh_signatures, "KEPT", 5)
+def test_a_file_that_was_changed_is_not_fresh():
     fresh = FreshSignatures()
-    for number in range(100):
-        fresh.add((number, 33, b"digest"), b"manifest")
-        assert len(fresh._made) <= 5
+    for number in range(3):
+        fresh.add(number, b"file")
+    assert not fresh.has(1, b"fiLe")
+    assert not fresh.has(1, b"file")  # asked once
+    assert fresh.has(2, b"file")
+
+
+def test_files_that_nobody_read_back_are_not_kept_for_ever(monkeypatch):
+    monkeypatch.setattr(fresh_signatures, "KEPT_BYTES", 50)
+    fresh = FreshSignatures()
+    for number in [*range(100), *[3] * 100]:  # of several jobs, too
+        fresh.add(number, b"ten bytes!")
+        assert sum(map(len, fresh._made.values())) == fresh._bytes <= 50
+    fresh.add(5, bytes(51))
+    assert not fresh.has(5, bytes(51))
 
 
 def test_a_library_that_signs_wrong_is_found(marking, monkeypatch):
