@@ -69,7 +69,10 @@ def main(only: tuple[str, ...]) -> None:
     results = []
     for name in [each for one in only or CASES for each in GROUPS.get(one, (one,))]:
         with running_machine() as machine:
-            results += CASES[name](machine)
+            found = CASES[name](machine)
+        if not found:
+            raise click.ClickException(f"the case {name} has no results")
+        results += found
     click.echo("| case | figure | bound | |\n| --- | --- | --- | --- |")
     for row in results:
         click.echo(f"| {row.case} | {row.figure} | {row.bound} | {'ok' if row.kept else 'MISS'} |")

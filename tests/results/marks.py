@@ -47,7 +47,7 @@ FOLDER = PICTURES / "marks"
 def marks_of(name: str, machine: Machine) -> list[Result]:
     """Mark, change and verify samples of a model; count files that are taken for ours."""
     rows = _known(name) or _measured(name, machine)
-    found = {each: rows for each in MODELS if (rows := _known(each))}
+    found = {each: known for each in MODELS if (known := _known(each))}
     Path(PICTURES, "marks.md").write_text(table(found, code_version()), "utf-8")
     return [*map(_result, rows)]
 

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from cryptography.x509 import Certificate
@@ -78,6 +79,8 @@ class Template:
     signature: slice
     before_claim: bytes  # of what is signed: RFC 9052, section 4.4
     own: slice  # a text that no other pattern has: what is stated, with a salt
+    # for the ids of files; drawing one for each would let go of the interpreter's lock each time
+    salt: bytes = field(default_factory=partial(os.urandom, 16))
     fresh: FreshSignatures = field(default_factory=FreshSignatures)
 
     @staticmethod
@@ -96,7 +99,8 @@ class Template:
     def sign(self, content: bytes, index: int, private: Private) -> bytes | None:
         """A signed file; None if a number does not fit into its place."""
         before, after = self.container.split(content, len(self.store))
-        name, around = _fresh_uuid(), self._around(before, after)
+        around = self._around(before, after)
+        name = _uuid(self.salt + around.digest + around.whole)
         store = self._filled(index, around, name=name, file_id=name)
         if store is None:
             return None
@@ -285,9 +289,9 @@ class _Learner:
         return slice(found.start + len(before), found.stop)
 
 
-def _fresh_uuid() -> bytes:
-    """A random UUID (RFC 9562, version 4) as text."""
-    drawn = os.urandom(16).hex()
+def _uuid(seed: bytes) -> bytes:
+    """A pseudorandom UUID (RFC 9562, version 4) as text. Equal for equal seeds."""
+    drawn = _sha256(seed)[:16].hex()
     return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-a{drawn[17:20]}-{drawn[20:]}".encode()
 
 
