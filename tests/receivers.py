@@ -7,6 +7,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from typing import Any
 import asyncssh
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from tests.faulty_s3 import FaultyS3
 from tests.servers import free_port
 
 USER, PASSWORD = "ann", "canary-of-the-target"
@@ -40,9 +42,13 @@ class Receiver:
     def stop(self) -> None:
         """Answer no more; what it holds stays."""
 
-    def digests(self) -> list[str]:
-        """The SHA-256 of each item that it holds, without records."""
+    def contents(self) -> list[bytes]:
+        """Each item that it holds, without records."""
         raise NotImplementedError
+
+    def digests(self) -> list[str]:
+        """The SHA-256 of each item."""
+        return sorted(hashlib.sha256(each).hexdigest() for each in self.contents())
 
     def change(self, end: str, data: bytes | None) -> None:
         """Change the file whose name has this end, as somebody might; None: delete it."""
@@ -62,10 +68,9 @@ class InFolder(Receiver):
     def files(self) -> list[Path]:
         return [each for each in self.folder.rglob("*") if each.is_file()]
 
-    def digests(self) -> list[str]:
+    def contents(self) -> list[bytes]:
         names = {str(path) for path in self.files()}
-        items = [path for path in self.files() if f"{path}.json" in names]
-        return sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in items)
+        return [path.read_bytes() for path in self.files() if f"{path}.json" in names]
 
     def change(self, end: str, data: bytes | None) -> None:
         [path] = [each for each in self.files() if each.as_posix().endswith(end)]
@@ -82,6 +87,20 @@ class Mounted(InFolder):
         away = self.folder.with_name("unmounted")
         if away.exists():
             away.rename(self.folder)
+
+
+class GalleryFolder(Mounted):
+    """A gallery's folder: an item is there if a list leads to its page, and that to its file."""
+
+    kind = "gallery"
+
+    def contents(self) -> list[bytes]:
+        listed = (self.folder / "feed.xml").read_text("utf-8")
+        pages = sorted(self.folder.glob("items/*.html"))
+        assert all(page.name in listed for page in pages)
+        files = [next(self.folder.glob(f"files/{page.stem}.*")) for page in pages]
+        assert len(files) == len([*self.folder.glob("files/*")])
+        return [path.read_bytes() for path in files]
 
 
 class WebdavServer(InFolder):
@@ -188,13 +207,22 @@ class SftpServer(InFolder):
 
 
 class Bucket(Receiver):
-    """A bucket of moto's server, which is never stopped."""
+    """A bucket of moto's server; while it is stopped, that is too busy to answer anything."""
 
     kind = "s3"
 
-    def __init__(self, s3: Any) -> None:
-        self._s3 = s3
-        self.address = f"s3://{s3.bucket}/public?endpoint_url={s3.endpoint_url}"
+    def __init__(self, s3: Any, front: FaultyS3 | None = None) -> None:
+        self._s3, self._front = s3, front
+        endpoint_url = front.url if front else s3.endpoint_url
+        self.address = f"s3://{s3.bucket}/public?endpoint_url={endpoint_url}"
+
+    def stop(self) -> None:
+        if self._front:
+            self._front.always["*"] = 503
+
+    def start(self) -> None:
+        if self._front:
+            self._front.always.clear()
 
     def keys(self) -> dict[str, bytes]:
         import boto3
@@ -209,10 +237,9 @@ class Bucket(Receiver):
         client.close()
         return found
 
-    def digests(self) -> list[str]:
+    def contents(self) -> list[bytes]:
         found = self.keys()
-        items = [data for name, data in found.items() if f"{name}.json" in found]
-        return sorted(hashlib.sha256(data).hexdigest() for data in items)
+        return [data for name, data in found.items() if f"{name}.json" in found]
 
     def change(self, end: str, data: bytes | None) -> None:
         import boto3
@@ -224,6 +251,22 @@ class Bucket(Receiver):
         else:
             client.put_object(Bucket=self._s3.bucket, Key=key, Body=data)
         client.close()
+
+
+class GalleryBucket(Bucket):
+    """The same in a bucket."""
+
+    kind = "gallery"
+
+    def contents(self) -> list[bytes]:
+        found = {name.removeprefix("public/"): data for name, data in self.keys().items()}
+        pages = [each for each in found if re.fullmatch(r"items/[^/]*\.html", each)]
+        listed = found["feed.xml"].decode()
+        assert all(page in listed for page in pages)
+        keys = [page.removeprefix("items/").removesuffix(".html") for page in pages]
+        files = {Path(each).stem: data for each, data in found.items() if each[:6] == "files/"}
+        assert sorted(files) == sorted(keys)
+        return [*files.values()]
 
 
 @dataclass
@@ -290,11 +333,10 @@ class Hook(Receiver):
             self._server.server_close()
             self._server = None
 
-    def digests(self) -> list[str]:
+    def contents(self) -> list[bytes]:
         gone = {each.body["data"]["id"] for each in self.of_type("item.taken_down")}
         items = [each for each in self.of_type("item.published") if each.id not in gone]
-        contents = [base64.b64decode(each.body["data"]["content"]) for each in items]
-        return sorted(hashlib.sha256(each).hexdigest() for each in contents)
+        return [base64.b64decode(each.body["data"]["content"]) for each in items]
 
     def of_type(self, kind: str) -> list[Message]:
         return [each for each in self.messages if each.body["type"] == kind]
@@ -409,11 +451,10 @@ class HubServer(Receiver):
             self._server.server_close()
             self._server = None
 
-    def digests(self) -> list[str]:
+    def contents(self) -> list[bytes]:
         names = [each[8:-5] for each in self.files if each.startswith("records/")]
         found = ((name, name.partition("/")[2].split("/", 2)[-1]) for name in names)
-        items = [self.files[name if name in self.files else short] for name, short in found]
-        return sorted(hashlib.sha256(data).hexdigest() for data in items)
+        return [self.files[name if name in self.files else short] for name, short in found]
 
     def change(self, end: str, data: bytes | None) -> None:
         [name] = [each for each in self.files if each.endswith(end)]

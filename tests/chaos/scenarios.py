@@ -229,7 +229,8 @@ def work_through(trial: Trial, done: Callable[[], object], *, dispatch: bool = T
     torch.set_num_threads(trial.settings.threads)  # sums depend on it
     home = trial.settings.home / "elsewhere"  # another machine's: it shares no locks
     home.mkdir(exist_ok=True)
-    services = trial.changed(failpoint="", home=home)
+    key = trial.settings.master_key  # which all machines share
+    services = trial.changed(failpoint="", home=home, key_file=key)
     context = attempt.WorkerContext(services, torch.device("cpu"))
     try:
         while not done():

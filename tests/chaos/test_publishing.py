@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -13,19 +14,31 @@ from scheduler.publishing.manage import add_target
 from tests.chaos.scenarios import start, work_through, worker
 from tests.chaos.test_failpoints import BOUND_S, TIMES
 from tests.chaos.trial import AWAY_S, FOLDER
+from tests.faulty_s3 import faulty_s3
+from tests.keyrings import add_key, keyring_of
 from tests.receivers import (
     VARIABLES,
     Bucket,
+    GalleryBucket,
+    GalleryFolder,
     Hook,
     HubServer,
     Mounted,
     SftpServer,
     WebdavServer,
 )
+from worker.marks.c2pa import MARK as C2PA
+from worker.media import find_medium
 
 COUNT = 6
-IN_FOLDERS = {"folder": Mounted, "webdav": WebdavServer, "sftp": SftpServer}
-KINDS = (*IN_FOLDERS, "s3", "webhook", "hub")
+IN_FOLDERS = {
+    "folder": Mounted,
+    "webdav": WebdavServer,
+    "sftp": SftpServer,
+    "gallery": GalleryFolder,
+}
+IN_BUCKETS = {"s3": Bucket, "gallery in a bucket": GalleryBucket}
+KINDS = (*IN_FOLDERS, *IN_BUCKETS, "webhook", "hub")
 POINTS = (
     *("claimed", "publication_begun", "publication_put", "publication_fetched"),
     *("publication_recorded", "publication_finished", "put_after", "committed", "finalized"),
@@ -48,20 +61,24 @@ def secrets(monkeypatch) -> None:
 @pytest.fixture
 def receiver(request, tmp_path):
     kind = request.param
-    if kind == "s3":
-        found = Bucket(request.getfixturevalue("s3"))
-    elif kind in IN_FOLDERS:
-        found = IN_FOLDERS[kind](tmp_path / "root")
-    else:
-        found = Hook() if kind == "webhook" else HubServer()
-    found.start()
-    yield found
-    found.stop()
+    with ExitStack() as opened:
+        if kind in IN_BUCKETS:
+            s3 = request.getfixturevalue("s3")
+            front = opened.enter_context(faulty_s3(s3.endpoint_url))
+            found = IN_BUCKETS[kind](s3, front)
+        elif kind in IN_FOLDERS:
+            found = IN_FOLDERS[kind](tmp_path / "root")
+        else:
+            found = Hook() if kind == "webhook" else HubServer()
+        found.start()
+        opened.callback(found.stop)
+        yield found
 
 
 def published(made, receiver, **more: str):
-    """A job with samples, and one that is to publish them."""
-    job = made.generate(COUNT)
+    """A job with signed samples, and one that is to publish them."""
+    add_key(made.services.database, made.settings, "signing")
+    job = made.generate(COUNT, marks={"name": "signed", "marks": ["record", "iptc", "c2pa"]})
     work_through(made, lambda: made.job(job.id).status in FINAL)
     settings = {"concurrency": "2", "tries": "2", "timeout_s": "5", **more}
     given = [*receiver.settings, *(f"{name}={value}" for name, value in settings.items())]
@@ -77,10 +94,13 @@ def published(made, receiver, **more: str):
 
 
 def check(made, receiver, job, publication) -> None:
-    """Every item is there once, whole, and verified."""
+    """Every item is there once, whole, signed, and verified."""
     made.row.recovered()
     made.check()
     assert receiver.digests() == sorted(made.digests(job.id))
+    keys = keyring_of(made.services.database, made.settings)
+    signed = [C2PA.read(data, keys, find_medium("image")) for data in receiver.contents()]
+    assert [(each.state, each.says["trust"]) for each in signed] == [("present", "ours")] * COUNT
     with made.services.database.read() as session:
         rows = session.execute(publications.select_chosen(Chosen(by_job_id=publication.id))).all()
     assert [row.state for row, _ in rows] == ["published"] * COUNT
@@ -109,7 +129,7 @@ def test_a_worker_is_killed_at_a_step(trial, places, receiver, point) -> None:
     check(made, receiver, job, publication)
 
 
-@pytest.mark.parametrize("receiver", [k for k in KINDS if k != "s3"], indirect=True)
+@pytest.mark.parametrize("receiver", KINDS, indirect=True)
 def test_a_target_that_is_away_for_a_while_counts_nothing(trial, places, receiver) -> None:
     made = trial("the target is down", places, bound_s=AWAY_S + BOUND_S, **TIMES)
     job, publication = published(made, receiver, rate="4")
