@@ -178,20 +178,24 @@ def _by_watermark(evidence: Evidence) -> Judgement | None:
     if not evidence.of_keys(PRESENT, signature=False):
         return None
     why = "Made here: our watermark is in it. It is not as it was stored, or no longer on record."
+    if evidence.copies:
+        why = f"{_COPY}: our watermark is in it, and {_origin_of(evidence)}"
     return Judgement(Verdict.CHANGED, KnownBy.WATERMARK, why)
 
 
 def _by_look(evidence: Evidence) -> Judgement | None:
     if not evidence.copies:
         return None
-    why = "A changed copy of a sample that was made here: its content is that of "
+    return Judgement(Verdict.CHANGED, KnownBy.FINGERPRINT, f"{_COPY}: {_origin_of(evidence)}")
+
+
+def _origin_of(evidence: Evidence) -> str:
+    """Which samples a copy may be of, as the end of a sentence."""
     if len(evidence.copies) == 1:
-        why += "no other."
-    elif evidence.copied is not None:
-        why += "several samples of this job."
-    else:
-        why += "samples of several jobs, and which of them it was is not known."
-    return Judgement(Verdict.CHANGED, KnownBy.FINGERPRINT, why)
+        return "its content is that of no other."
+    if evidence.copied is not None:
+        return "its content is that of several samples of this job."
+    return "its content is that of samples of several jobs, and which of them it was is not known."
 
 
 def _by_claim(evidence: Evidence) -> Judgement | None:
@@ -222,6 +226,7 @@ def _by_remains(evidence: Evidence) -> Judgement | None:
     return Judgement(Verdict.UNPROVEN, None, why)
 
 
+_COPY = "A changed copy of a sample that was made here"
 _RULES = (
     *(_by_refusal, _by_bytes, _by_signature, _by_record, _by_watermark, _by_look),
     *(_by_broken_signature, _by_revoked_key, _by_claim, _by_remains),

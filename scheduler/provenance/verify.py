@@ -175,7 +175,8 @@ class _Verifier:
     def _document(self, evidence: Evidence, judgement: Judgement) -> Document:
         record, item = evidence.record, evidence.item
         copied, copies = evidence.copied, evidence.copies
-        known = judgement.known_by not in {None, KnownBy.WATERMARK}
+        # a watermark tells whose a file is, and not which of our samples
+        known = bool(copies) or judgement.known_by not in {None, KnownBy.WATERMARK}
         found = (copied if copies else evidence.found) if known else None
         shards = {copy.artifact for copy in copies}
         weights = _text(record.get("weights_sha256"))

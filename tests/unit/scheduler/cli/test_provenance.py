@@ -644,6 +644,19 @@ def test_a_webp_copy_is_read_as_a_picture(genmill, watermarked_job):
     assert (film["medium"], film["verdict"], film["marks"]) == (None, "not ours", [])
 
 
+def test_of_a_watermarked_copy_the_job_is_named_too(genmill, services, digits, tmp_path):
+    assert genmill("key", "create", "watermark").code == 0
+    Path("house.toml").write_text('marks = ["record", "picture_watermark", "fingerprint"]')
+    job = make_marked(services, digits, list(landscapes(3)), tmp_path, marks="./house.toml")
+    with Image.open(fetch(genmill, job, "p") / "000000001.png") as image:
+        image.convert("RGB").save("copy.jpg", quality=75)
+    [row] = verify(genmill, "copy.jpg", code=1)
+    assert (row["verdict"], row["known_by"]) == ("changed", "watermark")
+    assert (row["job"], row["sample"]) == (job, 1)
+    assert row["artifact"]
+    assert "our watermark is in it, and its content is that of no other" in row["why"]
+
+
 def test_a_labelled_sound_without_its_metadata_is_known_by_its_fingerprint(
     genmill, services, tmp_path
 ):
