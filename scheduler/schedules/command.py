@@ -1,6 +1,6 @@
 """The enqueue command that a schedule repeats, and the jobs that it makes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +12,7 @@ from db.columns import new_id
 from db.errors import Refused
 from db.registry import Reference
 from db.tables import Batch, Job, Schedule
+from scheduler.publishing.sources import resolved
 from scheduler.schedules.parsing import parse_repeated
 from scheduler.submission.arguments import EnqueueCommand
 from scheduler.submission.batch_lines import check_batch, read_batch
@@ -20,6 +21,7 @@ from scheduler.submission.enqueue import prepare, prepare_then, store
 from scheduler.submission.judges import JudgeFolders
 from scheduler.submission.requests import Columns
 from worker.services import Services
+from worker.specs import Publish
 
 InsertJobs = Callable[[Session], Job]
 
@@ -39,7 +41,7 @@ def check_command(services: Services, words: Sequence[str], *, for_new_data: boo
 
     A command that is repeated `for_new_data` must use a dataset's newest version.
     """
-    command = parse_repeated(words)
+    command = _named_now(services, words)
     if for_new_data:
         _refuse_without_data(command)
     judges = JudgeFolders(loading=True)
@@ -49,8 +51,7 @@ def check_command(services: Services, words: Sequence[str], *, for_new_data: boo
         for spec in (command.spec, *command.then):
             judges.refuse_unusable(spec)
         return
-    lines = read_batch(command.file)
-    for _ in check_batch(services, lines, judges=judges, priority=command.priority):
+    for _ in check_batch(services, _lines(command), judges=judges, priority=command.priority):
         pass
 
 
@@ -61,7 +62,7 @@ def prepared_jobs(services: Services, schedule: Schedule) -> Iterator[Prepared]:
     Names mean today's versions. A batch is stored beforehand: `insert` makes it visible, and it is
     deleted if that was not called. Raises as `check_command`.
     """
-    command = parse_repeated(schedule.command)
+    command = _named_now(services, schedule.command)
     columns: Columns = {"priority": command.priority, "schedule_id": schedule.id}
     if command.spec is not None:
         request = prepare(services, command.spec, **columns)
@@ -69,9 +70,19 @@ def prepared_jobs(services: Services, schedule: Schedule) -> Iterator[Prepared]:
         insert, find = store(services, request, then, job_id), partial(_find_job, job_id=job_id)
         yield Prepared(insert, find, job_id, getattr(request.pinned.spec, "dataset", None))
         return
-    with staged_batch(services, read_batch(command.file), columns) as batch_id:
+    with staged_batch(services, _lines(command), columns) as batch_id:
         complete = partial(_complete, batch_id=batch_id)
         yield Prepared(complete, partial(_find_batch, batch_id=batch_id), batch_id)
+
+
+def _named_now(services: Services, words: Sequence[str]) -> EnqueueCommand:
+    """The command, with the jobs that are published if it names some."""
+    command = parse_repeated(words)
+    return resolved(services, command) if isinstance(command.spec, Publish) else command
+
+
+def _lines(command: EnqueueCommand) -> Iterable[str]:
+    return command.lines or read_batch(command.file)
 
 
 def _refuse_without_data(command: EnqueueCommand) -> None:

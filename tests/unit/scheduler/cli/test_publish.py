@@ -581,6 +581,24 @@ def test_schedules_publish_too(genmill, digits, shelf):
     assert (wrong.code, "no target 'nowhere'" in wrong.err) == (4, True)
 
 
+def test_a_schedule_publishes_a_job_or_the_jobs_of_a_batch(
+    genmill, digits, picture_job, shelf, commit
+):
+    line = json.dumps({"kind": "generate", "model": "digits", "count": 2})
+    Path("jobs.jsonl").write_text(f"{line}\n{line}\n")
+    batch = genmill("enqueue", "batch", "jobs.jsonl").out.strip()
+    made = genmill("job", "list", "--batch", batch, "-q").out.split()
+    for job_id in made:
+        commit(job_id)
+    for name, what, named in (("job", picture_job, [picture_job]), ("batch", batch, made)):
+        words = ("--cron", "0 3 * * *", "--", "publish", what, "--target", "shelf")
+        added = genmill("schedule", "add", name, *words)
+        assert added.code == 0, added.err
+        fired = genmill("schedule", "trigger", name, "--json").json
+        specs = [genmill("job", "show", each["id"], "--json").json["spec"] for each in fired]
+        assert sorted(spec["job"] for spec in specs) == sorted(named)
+
+
 def test_a_dry_run_tells_the_plan_and_stores_nothing(genmill, picture_job, shelf):
     plan = genmill("publish", picture_job, "--target", "shelf", "--dry-run", "--json").json
     assert (plan["spec"]["kind"], plan["spec"]["job"], plan["shards"]) == (
