@@ -229,6 +229,11 @@ def _of_machine() -> Iterator[None]:
         raise WrongKey(error.message, remedy=error.remedy) from error
 
 
+def public_keyring(session: "Session") -> Keyring:
+    """The keyring of the record without any secret, not even a wrapped one."""
+    return Keyring(tuple(map(held, keys.listing(session))))
+
+
 def held(row: "Key") -> HeldKey:
     """A key of the record without its secret."""
     return HeldKey(

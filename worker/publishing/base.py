@@ -27,6 +27,7 @@ from pydantic import Field, JsonValue
 from db.causes import Cause
 from db.errors import GenmillError, NotFound, Unreachable
 from worker.complaints import matching
+from worker.keys.keyring import Keyring
 from worker.mark_profile import NAMED
 from worker.specs import Params, parse_params
 
@@ -176,10 +177,12 @@ class Target(ABC, Generic[S]):
     gives_back: ClassVar[bool] = True  # whether `fetch`, `compare` and `list` work
     batched: ClassVar[bool] = False  # whether several are put, and taken down, at once
     lists_all: ClassVar[bool] = False  # whether `finish` writes anew what shows all items
+    shows_keys: ClassVar[bool] = False  # whether it shows strangers who signed an item
 
     def __init__(self, settings: S, secrets: Mapping[str, str]) -> None:
         self.settings = settings
         self._secrets = secrets
+        self.keys = Keyring(())  # the installation's, without secrets, where it `shows_keys`
 
     def __enter__(self) -> Self:
         self.open()

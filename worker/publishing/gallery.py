@@ -5,7 +5,7 @@ remote id of an item is the name of its page.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,8 +17,10 @@ from pydantic_core import PydanticCustomError
 
 from db.errors import BadInput, NotFound, Refused, Unreachable
 from worker.extras import needed_for
+from worker.keys.bundle import bundle
 from worker.keys.keyring import Keyring
 from worker.marks import find_mark
+from worker.marks.base import PRESENT
 from worker.media import medium_of
 from worker.media.base import Medium
 from worker.publishing import s3
@@ -78,6 +80,11 @@ class Gallery(Target[GallerySettings]):
     schema: ClassVar[type[GallerySettings]] = GallerySettings
     secrets: ClassVar[Mapping[str, str]] = s3.Bucket.secrets
     lists_all: ClassVar[bool] = True
+    shows_keys: ClassVar[bool] = True
+
+    def __init__(self, settings: GallerySettings, secrets: Mapping[str, str]) -> None:
+        super().__init__(settings, secrets)
+        self._signers = set[str]()  # ids of the keys that signed what it was asked about
 
     @classmethod
     def place(cls, address: str) -> Path | S3Address:
@@ -136,12 +143,17 @@ class Gallery(Target[GallerySettings]):
     def put(self, item: Item, data: bytes, record: Record) -> str:
         """See `Target.put`; `finish` lists it. Raises `ItemRefused` for what is no sample."""
         with self._errors(), _shown(item):
-            return self.site.put(self._item(item, data, record))
+            shown = self._item(item, data, record)
+            self._certify({shown.signed_by} - self._signers)
+            self._signers.add(shown.signed_by)
+            return self.site.put(shown)
 
     def compare(self, delivery: Delivery) -> Presence:
         """See `Target.compare`."""
         with self._errors(), _shown(delivery.item):
-            return self.site.compare(self._item(delivery.item, delivery.data, delivery.record))
+            shown = self._item(delivery.item, delivery.data, delivery.record)
+            self._signers.add(shown.signed_by)
+            return self.site.compare(shown)
 
     def _item(self, item: Item, data: bytes, record: Record) -> pages.Item:
         """An item as the pages show it, published now."""
@@ -163,9 +175,21 @@ class Gallery(Target[GallerySettings]):
             published_at=datetime.now(UTC),
             marks=item.marks or "",
             dataset=item.dataset or "",
+            signed_by=self._signer(data, medium),
             licence=licence,
             statement={name: says[name] for name in ("Copyright", "Creator") if name in says},
         )
+
+    def _signer(self, data: bytes, medium: Medium) -> str:
+        """The id of the key of ours that signed a sample; empty if none did."""
+        reading = find_mark("c2pa").read(data, self.keys, medium)
+        return str(reading.says.get("key") or "") if reading.state == PRESENT else ""
+
+    def _certify(self, key_ids: Iterable[str]) -> None:
+        """Write a trust bundle for each of these keys: one for all would tell of other tenants."""
+        for each in self.keys.keys:
+            if each.id in key_ids:
+                self.site.certify(each.id, bundle(Keyring((each,))))
 
     def fetch(self, remote_id: str) -> bytes:
         """See `Target.fetch`: the sample's own file."""
@@ -183,8 +207,9 @@ class Gallery(Target[GallerySettings]):
             self.site.take_down(_key_of(remote_id))
 
     def finish(self, changed: Collection[str] = ()) -> None:
-        """See `Target.finish`."""
+        """See `Target.finish`. Trust bundles are written anew: a key may be revoked by now."""
         with self._errors():
+            self._certify(self._signers | self.site.certified())
             self.site.refresh()
         if isinstance(self.store, PublicStore):
             public_files.sweep(self.store.root)

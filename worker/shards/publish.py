@@ -27,6 +27,7 @@ from db.tables import Target as Row
 from worker.failpoints import reach
 from worker.files import canonical_json
 from worker.identity import who
+from worker.keys.keyring import public_keyring
 from worker.publishing import open_target
 from worker.publishing.base import AnyTarget, TargetAway
 from worker.services import Services
@@ -55,6 +56,9 @@ def publish_job(
     with services.database.read() as session:
         row = targets.get(session, pinned.spec.target)
     with _opened(row) as target:
+        if target.shows_keys:
+            with services.database.read() as session:
+                target.keys = public_keyring(session)
         shard, compared = _Shard(services, pinned, lease, row, target), (0, 0)
         try:
             if pinned.spec.take_down:

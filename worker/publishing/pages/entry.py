@@ -34,6 +34,7 @@ class Item:
     marks: str = ""  # the profile
     licence: str = ""
     dataset: str = ""
+    signed_by: str = ""  # the id of the signing key
     statement: Mapping[str, str] = field(default_factory=dict)  # Copyright, Creator
 
     @cached_property
@@ -56,6 +57,11 @@ class Item:
     def file(self) -> str:
         """The name of the sample's own file."""
         return f"files/{self.key}{self.medium.suffix}"
+
+    @property
+    def bundle(self) -> str:
+        """The name of the trust bundle by which strangers verify it; empty if it is not signed."""
+        return bundle_of(self.signed_by) if self.signed_by else ""
 
     @property
     def picture(self) -> str:
@@ -160,8 +166,13 @@ def entry_of(key: str) -> str:
     return f"entries/{key}.json"
 
 
+def bundle_of(key_id: str) -> str:
+    """The name of the trust bundle of a signing key."""
+    return f"trust/{key_id}.json"
+
+
 def key_of(name: str) -> str:
-    """The key of the item whose page or entry this is."""
+    """The key of the item whose page or entry this is, or of a trust bundle."""
     return name.partition("/")[2].rpartition(".")[0]
 
 

@@ -22,6 +22,7 @@ from worker.publishing.base import ROUNDS, Presence, TargetAway, compare_files, 
 from worker.publishing.pages.entry import (
     Entry,
     Item,
+    bundle_of,
     entry_of,
     files_of,
     key_of,
@@ -36,7 +37,7 @@ from worker.store.s3 import S3Store
 
 log = logging.getLogger(__name__)
 
-ENTRIES, ITEMS, LISTS = "entries", "items", "lists"
+ENTRIES, ITEMS, LISTS, BUNDLES = "entries", "items", "lists", "trust"
 # all entries as of the last listing, each read anew only where its file is another one by now
 CATALOGUE = "catalogue.json"
 THREADS = 8
@@ -76,6 +77,14 @@ class Site:
             return Presence.MISSING
         listed = self._catalogued.get().get(entry_of(item.key))
         return found if listed and listed[1] == known else Presence.ALTERED
+
+    def certify(self, key_id: str, bundle: Mapping[str, Any]) -> None:
+        """Write the trust bundle of a signing key, to which the pages of what it signed lead."""
+        self._write(File(bundle_of(key_id), json.dumps(bundle, indent=2).encode() + b"\n"))
+
+    def certified(self) -> set[str]:
+        """The ids of the keys whose trust bundles are there."""
+        return {key_of(name) for name in self.place.keys(BUNDLES)}
 
     def take_down(self, key: str) -> None:
         """Delete an item. Its page says so until `refresh`, once no list names it, deletes it."""

@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
+import shutil
 import threading
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from db import jobs, shards, targets
@@ -17,6 +19,7 @@ from db.states import FINAL, JobState
 from db.tables import ModelVersion, Publication, Shard
 from scheduler.dispatch.chains import move_chains_on
 from scheduler.submission.sharding import publish_size
+from tests.marked import make_marked
 from tests.receivers import (
     VARIABLES,
     Bucket,
@@ -28,6 +31,7 @@ from tests.receivers import (
     record_of,
     running,
 )
+from tests.site_pages import Page
 from worker.publishing.folder import Folder
 from worker.publishing.hub import Hub
 from worker.services.samples import entries, sample_objects
@@ -597,6 +601,47 @@ def test_a_schedule_publishes_a_job_or_the_jobs_of_a_batch(
         fired = genmill("schedule", "trigger", name, "--json").json
         specs = [genmill("job", "show", each["id"], "--json").json["spec"] for each in fired]
         assert sorted(spec["job"] for spec in specs) == sorted(named)
+
+
+def test_a_gallery_offers_what_a_stranger_needs_to_verify_its_items(
+    genmill, services, digits, work, tmp_path, monkeypatch
+):
+    site = tmp_path / "site"
+    site.mkdir()
+    own = genmill("key", "create", "signing", "--name", "Ours Ltd").out.strip()
+    genmill("key", "create", "signing", "--tenant", "acme", "--name", "Acme Ltd")
+    Path("own.toml").write_text('marks = ["record", "c2pa"]')
+    outputs = [np.zeros((32, 32, 1), np.uint8)]
+    signed = make_marked(services, digits, outputs, tmp_path, marks="./own.toml")
+    plain = make_marked(services, digits, outputs, tmp_path)
+    genmill("target", "add", "site", "gallery", str(site))
+    for job in (signed, plain):
+        genmill("publish", job, "--target", "site")
+    work()
+    shown = {
+        job: Page((site / f"items/{job}-000000000.html").read_text()) for job in (signed, plain)
+    }
+    file, bundle = f"{signed}-000000000.png", f"{own}.json"
+    words = ("provenance", "verify", "--trust", bundle, file)
+    assert f"genmill {' '.join(words)}" in shown[signed].words
+    assert f"../trust/{bundle}" in shown[signed].links()
+    assert "--trust" not in shown[plain].words
+    assert [each.name for each in (site / "trust").iterdir()] == [bundle]  # no other tenant's
+    assert b"Acme" not in (site / "trust" / bundle).read_bytes()
+    genmill("key", "revoke", own, "--reason", "it was stolen")
+    home = os.environ["GENMILL_HOME"]
+    for verdict in ("intact", "unproven"):
+        fetched = tmp_path / verdict
+        fetched.mkdir()
+        monkeypatch.chdir(fetched)
+        for name in (f"trust/{bundle}", f"files/{file}"):
+            shutil.copy(site / name, fetched)
+        monkeypatch.setenv("GENMILL_HOME", str(fetched / "home"))
+        found = genmill(*words, "--json").json
+        assert [each["verdict"] for each in found] == [verdict]
+        monkeypatch.setenv("GENMILL_HOME", home)
+        genmill("publish", plain, "--target", "site", "--take-down")
+        work()
 
 
 def test_a_dry_run_tells_the_plan_and_stores_nothing(genmill, picture_job, shelf):
