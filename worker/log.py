@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from db.errors import GenmillError
 from worker.settings import Settings
 
-_TARGETS = ("httpx", "httpcore", "asyncssh", "huggingface_hub")  # libraries of targets
+# libraries of targets; the hub's has an httpx of its own, and logs addresses that are signed
+_TARGETS = ("httpx", "httpcore", "httpx2", "httpcore2", "asyncssh", "huggingface_hub")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "data"}
 
 

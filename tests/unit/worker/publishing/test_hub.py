@@ -2,17 +2,20 @@
 
 import hashlib
 import json
+import logging
 from functools import partial
 
 import pytest
 
 from db.errors import NotFound, Refused
 from tests.receivers import VARIABLES, HubServer, InFolder, blob_id, running
+from worker.log import set_up_logging
 from worker.publishing import open_target
 from worker.publishing.access import public_files, renewed
 from worker.publishing.access.hf_repository import Files, Listing, Outdated
 from worker.publishing.base import Delivery, Item, ItemRefused, Presence, TargetAway
 from worker.publishing.hub import PER_FOLDER, Hub
+from worker.settings import Settings
 
 RECORD = {"model": "digits:1", "weights_sha256": "0" * 64, "label": "cat", "sampling": {"n": 1}}
 
@@ -29,6 +32,20 @@ def delivery(number: int, *, sample: bool = True) -> Delivery:
 def secrets(monkeypatch) -> None:
     for name, value in VARIABLES.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.mark.slow
+def test_no_request_to_the_hub_is_logged(capsys, monkeypatch):
+    """Addresses may be signed, and an answer's first line may repeat anything."""
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.root, "level", logging.root.level)
+    set_up_logging(Settings(log_level="info"))
+    with running(HubServer()) as hub:
+        given = {"address": hub.address, "endpoint": f"http://127.0.0.1:{hub.port}"}
+        with open_target("hub", given, {"token": "env:TARGET_PASSWORD"}) as target:
+            [place] = target.put_all([delivery(1)])
+            target.fetch(place)
+    assert str(hub.port) not in capsys.readouterr().err
 
 
 def test_a_folder_has_the_layout_that_datasets_reads(tmp_path):
