@@ -12,7 +12,7 @@ from pydantic import Field
 from db.errors import GenmillError, NotFound, Refused
 from worker.extras import needed_for
 from worker.publishing.access import addresses
-from worker.publishing.access.http import failure, network_errors
+from worker.publishing.access.http import UNREADABLE, failure, network_errors, unreadable
 from worker.publishing.access.item_files import ItemFiles
 from worker.publishing.base import ItemRefused, NoFile, Obstructed, TargetAway, TargetSettings
 
@@ -185,8 +185,12 @@ class Webdav(ItemFiles[WebdavSettings]):
             except client.HTTPError as error:
                 answer = error.response
                 raise self._failure(answer.status_code, answer.headers) from error
+            except client.MultiStatusError as error:  # with words of the server's
+                raise TargetAway(f"{self} answers that some of it failed") from error
             except client.ClientError as error:
                 raise TargetAway(f"{self}: {error}") from error
+            except UNREADABLE as error:
+                raise unreadable(self, error) from error
 
     def _failure(self, status: int, headers: Mapping[str, str]) -> GenmillError:
         if status == HTTPStatus.CONFLICT:  # a folder above it is not there any more

@@ -30,6 +30,7 @@ from worker.store.s3_errors import (
     Taken,
     Unsupported,
     no_response_error,
+    redirect_error,
     response_error,
     status_of,
 )
@@ -315,6 +316,8 @@ class S3Store(Bucket):
             raise response_error(self.address, error.response, key) from error
         except (BotoCoreError, OSError) as error:
             raise no_response_error(self.address, error) from error
+        except RecursionError as error:  # boto follows redirects, and asks each time which region
+            raise redirect_error(self.address) from error
 
 
 def _age_s(response: dict[str, Any], since: datetime) -> float:

@@ -9,6 +9,7 @@ from worker.environment import boto_files
 from worker.store.address import S3Address
 
 _REMEDY = "check its URL (GENMILL_STORE_URL, GENMILL_S3_ENDPOINT_URL) and the AWS_* credentials"
+MAX_TOLD = 160  # characters; an `Authorization` header has more
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 
 
@@ -47,9 +48,14 @@ def status_of(response: dict[str, Any]) -> int:
     return status
 
 
+def redirect_error(address: S3Address) -> Unreachable:
+    """The error for a server that answers redirects alone, as a web site often does."""
+    return Unreachable(f"object store {address}: it redirects without an end", remedy=_REMEDY)
+
+
 def response_error(address: S3Address, response: dict[str, Any], key: str) -> GenmillError:
     """The error that a response tells of; without `key`, the request was about the bucket."""
-    code = str(response["Error"].get("Code"))
+    code = _told(response, "Code")
     status = status_of(response)
     if code == "NoSuchBucket" or (code in _MISSING and not key):
         return Unreachable(
@@ -65,9 +71,15 @@ def response_error(address: S3Address, response: dict[str, Any], key: str) -> Ge
             remedy="check that the AWS_* credentials are right and may read, write and list this "
             "bucket",
         )
-    text = f"{code} (HTTP {status}) {response['Error'].get('Message', '')}".strip()
+    text = f"{code} (HTTP {status}) {_told(response, 'Message')}".strip()
     kind = Unsupported if status in _NOT_SUPPORTED else Unreachable
     return kind(f"object store {address}: {text}", remedy=_REMEDY)
+
+
+def _told(response: dict[str, Any], what: str) -> str:
+    """Words of the server's; of long ones, which may repeat the request with its token, none."""
+    text = str(response["Error"].get(what, ""))
+    return text if len(text) <= MAX_TOLD else "(...)"
 
 
 def no_response_error(address: S3Address, error: Exception) -> Unreachable:

@@ -21,7 +21,7 @@ from db.errors import NotFound, Refused
 from worker.extras import needed_for
 from worker.publishing.access import addresses, public_files
 from worker.publishing.access.hf_errors import outage
-from worker.publishing.access.http import failure, network_errors
+from worker.publishing.access.http import UNREADABLE, failure, network_errors, unreadable
 from worker.publishing.base import TargetAway
 
 if TYPE_CHECKING:
@@ -256,6 +256,8 @@ class Repository(Files):
         except Exception as error:
             if (away := outage(error, self)) is not None:
                 raise away from error
+            if isinstance(error, UNREADABLE):
+                raise unreadable(self, error) from error
             raise
 
 

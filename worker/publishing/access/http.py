@@ -3,11 +3,14 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
+from xml.etree.ElementTree import ParseError
 
 from db.errors import GenmillError
 from worker.publishing.base import ItemRefused, TargetAway
 
 MAX_RETRY_AFTER_S = 3600.0
+# what a client raises at an answer that is not by its protocol, as of any web site
+UNREADABLE = (ValueError, KeyError, ParseError)
 _BUSY = {
     HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.LOCKED,
@@ -35,6 +38,14 @@ def failure(where: object, status: int, retry_after: str | None = None) -> Genmi
     if status < HTTPStatus.BAD_REQUEST:
         return TargetAway(told, remedy="give the address that it sends to")
     return ItemRefused(told)
+
+
+def unreadable(where: object, error: Exception) -> TargetAway:
+    """The error for an answer that is not by the protocol; no part of it is repeated."""
+    return TargetAway(
+        f"{where}: the answer is none of such a server ({type(error).__name__})",
+        remedy="check its address",
+    )
 
 
 @contextmanager

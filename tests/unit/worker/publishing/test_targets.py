@@ -5,8 +5,11 @@ import hashlib
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import asyncssh
 import pytest
@@ -15,6 +18,7 @@ from db.errors import MissingPackage, NotFound, Refused, Unreachable
 from tests.receivers import (
     HOOK_SECRET,
     PASSWORD,
+    USER,
     VARIABLES,
     Bucket,
     Hook,
@@ -443,6 +447,61 @@ def test_a_wrong_password_is_told_without_it(tmp_path, monkeypatch, caplog):
     assert "canary" not in "".join(
         record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG
     )
+
+
+class WebSite(BaseHTTPRequestHandler):
+    """Answers with a page that repeats the request, by the status that the path begins with."""
+
+    def _answer(self) -> None:
+        self.rfile.read(int(self.headers["content-length"] or 0))
+        told = self.headers["authorization"]
+        page = f"<Error><Code>{told}</Code><Message>{told}</Message></Error>".encode()
+        status = self.path.split("/")[1]
+        self.send_response(int(status) if status.isdigit() else 200)
+        self.send_header("location", self.path)
+        self.send_header("content-length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(b"" if self.command == "HEAD" else page)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PROPFIND = do_MOVE = _answer  # noqa: N815 - names of http.server's
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def web_site() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), WebSite)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "secret", "settings"),
+    [
+        ("webdav", "password", {"address": "{}/in", "user": USER}),
+        ("hub", "token", {"address": "hf://ann/cats", "endpoint": "{}"}),
+        ("s3", None, {"address": "s3://307/in?endpoint_url={}"}),
+        ("s3", None, {"address": "s3://400/in?endpoint_url={}"}),
+    ],
+)
+def test_a_web_site_in_the_place_of_a_server_is_a_target_that_is_away(
+    web_site, monkeypatch, kind, secret, settings
+):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "canary")
+    places = {secret: "env:TARGET_PASSWORD"} if secret else {}
+    given = {name: value.format(web_site) for name, value in settings.items()} | {"timeout_s": 5}
+    with (
+        open_target(kind, given, places) as target,
+        ThreadPoolExecutor() as pool,
+        pytest.raises(TargetAway) as raised,
+    ):
+        pool.submit(target.check).result()  # a thread has the whole depth of recursion
+    assert "address" in str(raised.value)
+    assert "canary" not in str(raised.value)
 
 
 WRONG = {
