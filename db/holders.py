@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, and_, func, or_, select
 from sqlalchemy.orm import Session
 
+from db import published
 from db.publications import THERE
 from db.states import FINAL
 from db.tables import (
@@ -185,6 +186,13 @@ def _published_samples(session: Session, ids: Collection[str]) -> Iterator[_Hold
     return _rows(session, mine.group_by(*columns[:3]), phrase)
 
 
+def _to_be_published(session: Session, ids: Collection[str]) -> Iterator[_Hold]:
+    for each in published.going(session, take_down=False):
+        if each.reference in ids:
+            does = f"job {each.by_job_id}, which is {each.status}, publishes it at {each.target}"
+            yield _Hold(each.reference, each.by_job_id, does)
+
+
 def _published_files(session: Session, ids: Collection[str]) -> Iterator[_Hold]:
     columns = (Publication.version_id, Target.id, Target.name, Model.name, ModelVersion.number)
     there = select(*columns).join(Target, Target.id == Publication.target_id)
@@ -243,7 +251,7 @@ def _unfinished_phrase(job: Any) -> str:
     return f"job {job.id}, which is {job.status}, uses it"
 
 
-_OF_KEPT_JOBS: list[_Rule] = [_unended, _published_samples]
+_OF_KEPT_JOBS: list[_Rule] = [_unended, _published_samples, _to_be_published]
 _OF_JOBS: list[_Rule] = [
     *_OF_KEPT_JOBS,
     *(_retries, _followers, _made, _evaluations, _judges, _promotions, _last_runs),

@@ -1101,6 +1101,16 @@ def test_a_target_takes_a_profile_of_marks_that_is_known(genmill, tmp_path):
         assert genmill("target", "show", name, "--json").json["settings"]["marks"] == kept
 
 
+def test_a_job_that_is_about_to_be_published_is_not_removed(genmill, picture_job, shelf, work):
+    job_id = genmill("publish", picture_job, "--target", "shelf").out.strip()
+    for more in ((), ("--keep-artifacts",)):
+        held = genmill("job", "remove", picture_job, "--yes", *more)
+        assert held.code == 2
+        assert f"job {job_id}, which is queued, publishes it at shelf" in held.err
+    genmill("job", "cancel", job_id)
+    assert genmill("job", "remove", picture_job, "--yes").code == 0
+
+
 @SLOW
 def test_a_cancelled_publish_job_ends(genmill, services, picture_job, shelf):
     job_id = genmill("publish", picture_job, "--target", "shelf").out.strip()
