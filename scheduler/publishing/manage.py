@@ -205,7 +205,8 @@ def _with_profile(settings: TargetSettings) -> TargetSettings:
 
 def _absolute(address: str) -> str:
     """The address; of a folder by its path, the whole path, for workers that are elsewhere."""
-    return address if "://" in address else str(Path(address).absolute())
+    is_path = address and "://" not in address  # an empty one is not this folder: it is refused
+    return str(Path(address).absolute()) if is_path else address
 
 
 def settings_of(row: Target) -> dict[str, Any]:

@@ -1069,6 +1069,8 @@ def test_no_secret_is_on_record_or_told(genmill, services, picture_job, work, tm
 @pytest.mark.parametrize(
     "words",
     [
+        ("folder", ""),
+        ("gallery", ""),
         ("folder", "relative", "--set", "speed=canary"),
         ("webdav", "https://ann:canary@h/"),
         ("webdav", "https://h/", "--secret", "password=canary"),
