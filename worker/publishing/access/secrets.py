@@ -6,6 +6,7 @@ No message repeats what was given: somebody may have written the secret itself.
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from stat import S_ISREG
 
 from db.causes import Cause
 from db.errors import GenmillError, Refused
@@ -62,12 +63,14 @@ def _read(name: str, place: str) -> str:
 
 
 def _content(name: str, path: Path) -> str:
+    why = "it is not a file"  # nobody may ever write into a pipe
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) <= MAX_BYTES:
-            return data.decode().strip("\r\n")
-        why = f"it is larger than {MAX_BYTES} bytes"
+        if S_ISREG(path.stat().st_mode):
+            with path.open("rb") as file:
+                data = file.read(MAX_BYTES + 1)
+            if len(data) <= MAX_BYTES:
+                return data.decode().strip("\r\n")
+            why = f"it is larger than {MAX_BYTES} bytes"
     except (OSError, UnicodeDecodeError) as error:
         why = (error.strerror or "") if isinstance(error, OSError) else "it is not UTF-8"
     raise SecretMissing(

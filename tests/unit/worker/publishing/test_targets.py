@@ -545,6 +545,13 @@ def test_where_a_secret_is_must_be_said_and_the_secret_is_not_repeated(monkeypat
         )
 
 
+def test_a_pipe_in_the_place_of_a_secret_is_not_waited_for(tmp_path):
+    pipe = tmp_path / "secret"
+    os.mkfifo(pipe)
+    with pytest.raises(SecretMissing, match="it is not a file"):
+        open_target("webhook", {"address": "https://h/in"}, {"secret": f"file:{pipe}"})
+
+
 def test_a_secret_may_be_in_a_file(tmp_path, hook):
     path = tmp_path / "secret"
     path.write_text(f"{HOOK_SECRET}\n")
