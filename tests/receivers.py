@@ -354,6 +354,7 @@ class HubServer(Receiver):
     refused: int = 0
     before: Callable[[str], object] = lambda _: None  # is called with the path of each request
     silent: bool = False  # it takes requests and answers none
+    _before: dict[str, dict[str, bytes]] = field(default_factory=dict)  # of each earlier commit
     _server: Any = None
     repository = "datasets/ann/cats"
 
@@ -418,10 +419,11 @@ class HubServer(Receiver):
                 return 412
             oid = self.head
             return {"commitUrl": f"{url}/commit/{oid}", "commitOid": oid, "success": True}
-        if path in {f"{api}/tree/main", f"{api}/tree/{self.head}"}:
+        if path.startswith(f"{api}/tree/"):
+            files = self._before.get(path.rpartition("/")[2], self.files)
             return [
                 {"type": "file", "path": name, "size": len(data), "oid": blob_id(data)}
-                for name, data in self.files.items()
+                for name, data in files.items()
             ]
         if path.startswith(f"/{self.repository}/resolve/main/"):
             return self.files.get(path.partition("/resolve/main/")[2])
@@ -438,6 +440,7 @@ class HubServer(Receiver):
             if line["key"] == "header":
                 if value.get("parentCommit", self.head) != self.head:
                     return False
+                self._before[self.head] = dict(self.files)
                 self.commits.append(value["summary"])
             elif line["key"] == "file":
                 self.files[value["path"]] = base64.b64decode(value["content"])
@@ -458,6 +461,7 @@ class HubServer(Receiver):
 
     def change(self, end: str, data: bytes | None) -> None:
         [name] = [each for each in self.files if each.endswith(end)]
+        self._before[self.head] = dict(self.files)
         self.commits.append(f"change {name}")
         self.files.pop(name) if data is None else self.files.update({name: data})
 
