@@ -83,9 +83,9 @@ def current(session: Session) -> Ledger | None:
 
 
 def leaf_of(session: Session, kind: str, subject: str) -> LedgerLeaf | None:
-    """The last leaf about a row; None if there is none, or none with a place."""
+    """The first leaf about a row; None if there is none, or none with a place."""
     mine = (LedgerLeaf.kind == kind, LedgerLeaf.subject == subject, LedgerLeaf.idx.is_not(None))
-    return session.scalar(select(LedgerLeaf).where(*mine).order_by(LedgerLeaf.idx.desc()).limit(1))
+    return session.scalar(select(LedgerLeaf).where(*mine).order_by(LedgerLeaf.idx).limit(1))
 
 
 def root(session: Session, size: int) -> bytes:

@@ -45,9 +45,10 @@ class Objects:
         """A job's manifest, which may lie in a pack; None where there is none."""
         if job["manifest_pack"] is None:
             return self.read(job["manifest_key"])
-        at = job["manifest_offset"]
-        key = pack_key(job["manifest_pack"])
-        return self.read(key, start=at, stop=at + job["manifest_size"])
+        at, size = job["manifest_offset"], job["manifest_size"]
+        if at is None or size is None or min(at, size) < 0:  # edited
+            return None
+        return self.read(pack_key(job["manifest_pack"]), start=at, stop=at + size)
 
     def digest(self, key: str) -> tuple[int, str] | None:
         """The size and SHA-256 of an object, read in pieces; None where there is none."""

@@ -3,27 +3,44 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, exists, or_, select
+from sqlalchemy import Connection, Select, and_, exists, func, or_, select
 
-from db.leaves import MANIFEST, REMOVAL, SOURCES, leaf_text, row_data
+from db.leaves import (
+    AUDIT,
+    KEY,
+    MANIFEST,
+    PROMOTION,
+    REMOVAL,
+    SOURCES,
+    WITHDRAWAL,
+    leaf_text,
+    row_data,
+)
 from scheduler.audit.history import Row
 from scheduler.audit.record import TABLES
 from scheduler.audit.violations import Violation, Violations
 
 LEAVES = TABLES["ledger_leaves"]
 AT_ONCE = 500
+LASTING = (MANIFEST, PROMOTION, WITHDRAWAL, AUDIT, KEY)  # kinds whose leaves take nothing back
 
 
 def rows_are_as_told(connection: Connection) -> Violations:
-    """Every row that differs from the last leaf about it, and every one that has no leaf."""
+    """Every row that differs from the last leaf about it, and every one that has no leaf.
+
+    So that a changed row is not covered up by one more leaf, no leaf may take back an earlier one.
+    """
     for kind, source in SOURCES.items():
         for page in _pages(connection, _last_leaves(kind), LEAVES.c.id):
             yield from _compare(connection, kind, page)
         table = TABLES[source.table]
         for page in _pages(connection, _rows_with_leaf(kind), table.c.id):
             yield from _without_leaf(connection, kind, page)
+    for kind in LASTING:
+        yield from _taken_back(connection, kind)
 
 
 def _last_leaves(kind: str) -> Select[Any]:
@@ -79,9 +96,7 @@ def _compare(connection: Connection, kind: str, leaves: Sequence[Row]) -> Violat
 def _differs(kind: str, leaf: Row, data: dict[str, Any]) -> Violation:
     """Which fields of a row are not as the ledger tells."""
     table, subject = SOURCES[kind].table, leaf["subject"]
-    told: dict[str, Any] = {}
-    with suppress(ValueError, LookupError, TypeError):
-        told = dict(json.loads(leaf["text"])["data"])
+    told = _told(leaf)
     if not data:
         text = f"{kind} {subject} is in the ledger, and its row is gone"
     elif not told:
@@ -112,6 +127,34 @@ def _without_leaf(connection: Connection, kind: str, rows: Sequence[Row]) -> Vio
         if each not in known:
             text = f"{kind} {each} is on record, and not in the ledger"
             yield Violation(text, SOURCES[kind].table, each)
+
+
+def _taken_back(connection: Connection, kind: str) -> Violations:
+    """Rows of which a later leaf tells something else; of a key, it may tell what was not yet."""
+    several = select(LEAVES.c.subject).where(LEAVES.c.kind == kind)
+    several = several.group_by(LEAVES.c.subject).having(func.count() > 1)
+    leaves = select(LEAVES).where(LEAVES.c.kind == kind, LEAVES.c.subject.in_(several))
+    order = (LEAVES.c.subject, LEAVES.c.idx.is_(None), LEAVES.c.idx, LEAVES.c.id)
+    rows = connection.execute(leaves.order_by(*order)).mappings()
+    for subject, some in groupby(rows, key=lambda leaf: leaf["subject"]):
+        before: dict[str, Any] = {}
+        for told in map(_told, some):
+            lost = [
+                f"{name} was {_short(value)}"
+                for name, value in before.items()
+                if told.get(name) != value and (value is not None or kind != KEY)
+            ]
+            if lost:
+                text = f"a later leaf takes back what the ledger tells of {kind} {subject}: "
+                yield Violation(text + "; ".join(lost), SOURCES[kind].table, subject)
+            before = told
+
+
+def _told(leaf: Row) -> dict[str, Any]:
+    """What a leaf repeats of its row; nothing of one that was edited."""
+    with suppress(ValueError, LookupError, TypeError):
+        return dict(json.loads(leaf["text"])["data"])
+    return {}
 
 
 def _pages(connection: Connection, rows: Select[Any], key: Any) -> Iterator[Sequence[Row]]:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from functools import partial
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
 
@@ -16,6 +16,7 @@ from scheduler.audit.record import TABLES
 from scheduler.audit.violations import Violation, Violations
 from scheduler.results.threads import in_order
 from worker.files import canonical_json
+from worker.services import prompts
 
 
 class Listing(NamedTuple):
@@ -36,7 +37,7 @@ def _succeeded(snapshot: Snapshot) -> Iterator[tuple[Row, Listing]]:
     """Succeeded jobs with the listing that follows from their rows."""
     jobs, last = TABLES["jobs"], ""
     names = ("id", "manifest_key", "manifest_pack", "manifest_offset", "manifest_size")
-    about = ("manifest_sha256", "kind", "spec", "spec_hash", "prompts_sha256")
+    about = ("manifest_sha256", "kind", "spec", "spec_hash")
     columns = [jobs.c[name] for name in (*names, *about)]
     while True:
         page = select(*columns).where(jobs.c.id > last, jobs.c.status == "succeeded")
@@ -90,10 +91,17 @@ def _check_manifest(objects: Objects, job: Row, listing: Listing) -> list[Violat
         found.append(Violation(f"the manifest of job {job['id']} does not list its artifacts"))
     if (manifest["kind"], manifest["spec_sha256"]) != (job["kind"], job["spec_hash"]):
         found.append(Violation(f"the manifest of job {job['id']} is of another kind or spec"))
-    if not job["prompts_sha256"] and _spec_hash(job) != job["spec_hash"]:
-        found.append(Violation(f"the spec of job {job['id']} differs from its digest"))
+    if _spec_hash(objects, job["spec"]) != job["spec_hash"]:
+        lost = ", or its prompts are missing or damaged" if prompts.SHA256 in job["spec"] else ""
+        found.append(Violation(f"the spec of job {job['id']} differs from its digest{lost}"))
     return found
 
 
-def _spec_hash(job: Row) -> str:
-    return hashlib.sha256(canonical_json(job["spec"])).hexdigest()
+def _spec_hash(objects: Objects, spec: dict[str, Any]) -> str:
+    """The digest of a whole spec, whose long prompts are in the store; "" if they are not."""
+    if isinstance(sha256 := spec.get(prompts.SHA256), str):
+        data = objects.read(f"{prompts.PREFIX}/{sha256}") or b""
+        if hashlib.sha256(data).hexdigest() != sha256:
+            return ""
+        spec = prompts.with_prompts(spec, json.loads(data))
+    return hashlib.sha256(canonical_json(spec)).hexdigest()

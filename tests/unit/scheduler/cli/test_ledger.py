@@ -21,14 +21,16 @@ from db import audit_trail, ledger, setbacks
 from db.errors import BadRecord
 from db.leaves import MANIFEST, head_text, leaf_text, row_data
 from db.merkle import leaf_hash
-from db.tables import Job, LedgerHead, LedgerLeaf
+from db.tables import Job, Key, LedgerHead, LedgerLeaf, Promotion
 from scheduler.audit.auditor import Auditor
 from scheduler.dispatch.rounds import run_round
+from scheduler.submission.enqueue import enqueue
 from tests.evaluations import add_version
 from tests.proofs import SCRIPT, verify_proof
 from worker.services.ledger import sign_head, write_ledger
+from worker.specs import parse_spec
 
-from .conftest import make_samples
+from .conftest import commit_job, make_samples
 
 # runs the script in a process that cannot import Genmill
 ALONE = (
@@ -294,6 +296,8 @@ CHANGES = {
     "UPDATE keys SET public = 'none' WHERE purpose = 'head'": "public was",
     "UPDATE jobs SET manifest_sha256 = X'00' WHERE kind = 'generate'": "manifest_sha256 was",
     "UPDATE jobs SET spec = '{}'": "differs from its digest",
+    "UPDATE jobs SET spec = '{}', prompts_sha256 = zeroblob(32)": "differs from its digest",
+    "UPDATE jobs SET manifest_pack = 5": "is missing or differs from its digest",
     "UPDATE artifacts SET sha256 = X'00'": "does not list its artifacts",
     "UPDATE ledger_leaves SET text = replace(text, 'sharper', 'duller')": "was edited: its hash",
     "UPDATE ledger_leaves SET subject = X'00' WHERE idx = 2": "was edited: its hash",
@@ -337,6 +341,40 @@ def test_a_leaf_that_was_edited_with_its_hash_is_found_in_the_tree(genmill, serv
 
     services.database.transact(edit)
     assert "the ledger's hash of leaves 0 to 1 is not" in genmill("provenance", "audit").out
+
+
+@pytest.mark.usefixtures("kept")
+def test_one_more_leaf_does_not_cover_up_a_changed_row(genmill, services, picture_job):
+    def cover_up(session):
+        job, key = session.get_one(Job, picture_job), session.scalars(select(Key)).first()
+        promotion = session.scalars(select(Promotion)).first()
+        job.manifest_sha256, key.public, promotion.why = "0" * 64, "none", "because"
+        session.flush()
+        for kind, row in ("manifest", job), ("key", key), ("promotion", promotion):
+            ledger.enter(session, kind, row)
+
+    services.database.transact(cover_up)
+    write_ledger(services)
+    sign_head(services)
+    found = genmill("provenance", "audit", "--head", "head.json").out
+    for kind in "manifest", "key", "promotion":
+        assert f"a later leaf takes back what the ledger tells of {kind} " in found
+    assert 'why was "sharper"' in found
+    with services.database.read() as session:  # a proof is by the first one
+        assert "0" * 64 not in ledger.leaf_of(session, "manifest", picture_job).text
+
+
+def test_the_spec_of_a_job_with_long_prompts_is_checked_with_them(
+    genmill, services, prose, tmp_path
+):
+    asked = {"kind": "generate", "model": prose, "count": 1, "prompts": [{"prompt": "x" * 5000}]}
+    job = enqueue(services, parse_spec(asked), shard_size=2)
+    commit_job(services, job.id, tmp_path)
+    assert genmill("provenance", "audit").code == 0
+    edit = "UPDATE jobs SET spec = json_set(spec, '$.seed', 8) WHERE prompts_sha256 IS NOT NULL"
+    tamper(services, edit)
+    found = genmill("provenance", "audit").out
+    assert f"the spec of job {job.id} differs from its digest" in found
 
 
 @pytest.mark.usefixtures("kept")
