@@ -62,6 +62,11 @@ class HeldKey:
         return "current" if self.rotated_at is None else "rotated"
 
     @property
+    def told_revoked(self) -> str:
+        """Of a revoked key, when it was revoked and why, in words."""
+        return f"key {self.id} was revoked on {self.revoked_at:%Y-%m-%d}: {self.reason}"
+
+    @property
     def is_certified(self) -> bool:
         """Whether `public` is made of certificates."""
         return self.purpose in {Purpose.SIGNING, Purpose.AUTHORITY}
@@ -102,18 +107,26 @@ class Keyring:
                 raise Refused(f"key {key.id} is no {wanted} key: it is for {key.purpose}")
             if key.revoked_at is not None:
                 raise Refused(
-                    f"key {key.id} was revoked on {key.revoked_at:%Y-%m-%d}: {key.reason}",
-                    remedy="submit the job again: it will use the current key",
+                    key.told_revoked, remedy="submit the job again: it will use the current key"
                 )
             return key
         tenant = tenant_of(wanted, self.tenant)
         for key in self.keys:
             if (key.purpose, key.tenant, key.is_current) == (wanted, tenant, True):
                 return key
+        raise self._missing(wanted, tenant)
+
+    def _missing(self, purpose: Purpose, tenant: str) -> NotFound:
         whose = f"tenant {tenant!r} has" if tenant else "this installation has"
         option = f" --tenant {tenant}" if tenant not in {ALL_TENANTS, "default"} else ""
-        raise NotFound(
-            f"{whose} no {wanted} key", remedy=f"`genmill key create {wanted}{option}` makes one"
+        gone = [
+            f": {key.told_revoked}"
+            for key in self.keys
+            if (key.purpose, key.tenant) == (purpose, tenant) and key.revoked_at is not None
+        ]
+        return NotFound(
+            f"{whose} no {'current ' if gone else ''}{purpose} key{''.join(gone[-1:])}",
+            remedy=f"`genmill key create {purpose}{option}` makes {'another' if gone else 'one'}",
         )
 
     def get(self, key_id: str) -> HeldKey:

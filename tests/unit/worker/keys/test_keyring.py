@@ -61,6 +61,14 @@ def test_a_tenant_without_a_key_is_told_how_to_make_one(database, settings):
         keyring_of(database, settings).head_key()
 
 
+def test_a_tenant_whose_key_was_revoked_is_told_so(database, settings, add):
+    key = add("watermark")
+    revoke_key(database, key)
+    why = f"no current watermark key: key {key} was revoked on .*: it was stolen; .* makes another"
+    with pytest.raises(NotFound, match=why):
+        keyring_of(database, settings).current("watermark")
+
+
 def test_a_job_uses_the_key_that_its_spec_pins_until_it_is_revoked(database, settings, add):
     old = add("watermark")
     new = rotate_key(database, settings, old)
