@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from db import ledger
 from db.claims import Claim, hold
 from db.columns import fresh_ids, new_id
-from db.leaves import PUBLICATION
+from db.leaves import PUBLICATION, row_data
 from db.session import clock, insert_new
 from db.tables import Job, Publication, Target
 
@@ -108,9 +108,11 @@ def begin(
                 begun.append(Begun(item.item, row.event_id, PUBLISHED))
             continue
         was = BEGUN if row.state in THERE and row.id not in mine else None
+        told = row_data(PUBLICATION, row)
         _begin_again(row, item, claim)
         begun.append(Begun(item.item, row.event_id, was, row.reason in REPAIRS))
-        if row.id not in mine:
+        # a target that is away is tried again for as long as it takes, with nothing new to tell
+        if row_data(PUBLICATION, row) != told:
             again.append(row)
     session.flush()
     ledger.enter(session, PUBLICATION, *again)

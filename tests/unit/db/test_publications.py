@@ -1,10 +1,12 @@
 """Publications: who records what became of an item, and what the record knows after a crash."""
 
 import pytest
+from sqlalchemy import func, select
 
 from db import jobs, publications, published, shards, targets
 from db.errors import Cancelled, Refused
 from db.publications import Chosen, NewItem, Outcome
+from db.tables import LedgerLeaf
 
 ITEMS = [NewItem(f"j/{n}.png", f"{n:064x}", 9, "image/png", sample=n) for n in range(2)]
 
@@ -75,6 +77,21 @@ def test_an_item_has_one_event_until_it_is_taken_down(database, target):
     after = begin(database, claim, target)
     assert {each.event for each in after}.isdisjoint(each.event for each in before)
     assert [each.was for each in after] == [None, None]
+
+
+def test_an_item_that_is_tried_again_unchanged_is_not_told_again(database, target):
+    def leaves():
+        with database.read() as session:
+            return session.scalar(select(func.count()).select_from(LedgerLeaf))
+
+    claim = claimed(database)
+    begin(database, claim, target)
+    before = leaves()
+    begin(database, claim, target)
+    assert leaves() == before
+    record(database, claim, target, Outcome(ITEMS[0].item, refused="no"))
+    begin(database, claim, target)
+    assert leaves() == before + 2  # refused, and begun again
 
 
 def test_other_content_has_another_event(database, target):
