@@ -112,7 +112,8 @@ def revoke(session: Session, key_id: str, reason: str, *, who: str) -> list["Key
         signing = keys.listing(session, Purpose.SIGNING)
         also = [each.id for each in signing if (each.public or "").endswith(key.public)]
     for each in (key.id, *also):
-        note(session, who, "revoked", each, {"reason": reason})
+        if keys.get(session, each, lock=True).revoked_at is None:
+            note(session, who, "revoked", each, {"reason": reason})
     return keys.revoke(session, [key.id, *also], reason)
 
 

@@ -28,6 +28,9 @@ def test_a_key_from_its_creation_to_its_revocation(genmill):
     assert genmill("key", "list", "--purpose", "signing", "-q").out.split() == [first, second]
     shown = genmill("key", "list").out
     assert ["revoked" in line for line in shown.splitlines()] == [False, False, True, False]
+    assert genmill("key", "revoke", first, "--reason", "once more").code == 0  # changes nothing
+    [entry] = genmill("audit", "--action", "revoked", "--json").json
+    assert entry["detail"] == {"reason": "it leaked"}
 
 
 def test_tenants_have_keys_of_their_own(genmill, monkeypatch):
