@@ -96,13 +96,15 @@ def read_sound(data: bytes) -> bytes:
 def read_samples(data: bytes) -> tuple[npt.NDArray[np.float32], int]:
     """The samples of a WAV file of ours, float32 (T,) in [-1, 1], and its rate in Hz.
 
-    Raises `BadInput` if it is another kind of file: not 16-bit PCM, mono.
+    Raises `BadInput` if it is another kind of file: not 16-bit PCM, mono, of a rate in `RATES`.
     """
     chunks = dict(riff_chunks(data))
     form = chunks.get(b"fmt ", b"").ljust(16, b"\0")
     kind, channels, rate, _, _, bits = struct.unpack("<HHIIHH", form[:16])
     if (kind, channels, bits) != (PCM, 1, 16):
         raise BadInput("not a WAV file of 16-bit PCM, mono")
+    if not RATES[0] <= rate <= RATES[1]:
+        raise BadInput(f"a sample rate of {rate:,} Hz")
     data = chunks.get(b"data", b"")
     whole = np.frombuffer(data[: len(data) // 2 * 2], "<i2")
     return whole.astype(np.float32) / np.float32(32768), int(rate)

@@ -32,6 +32,14 @@ def test_a_label_is_found_again(media):
     assert read(plain, media).state == "absent"
 
 
+def test_a_sound_of_a_rate_that_none_has_is_not_searched():
+    """Its label would have as many samples as the rate says, whatever the file's size."""
+    _, [plain, _] = marked("audio", "record")
+    at = plain.index(b"fmt ") + 12
+    found = read(plain[:at] + (1_000_000).to_bytes(4, "little") + plain[at + 4 :], "audio")
+    assert (found.state, "a sample rate of 1,000,000 Hz" in found.why) == ("damaged", True)
+
+
 def pixels(data):
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image.convert("L"))
