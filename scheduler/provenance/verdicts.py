@@ -113,7 +113,12 @@ def judge(evidence: Evidence) -> Judgement:
         if (found := rule(evidence)) is not None:
             return found
     why = "No mark of ours is in it, and no sample on record is like it."
-    if evidence.is_offline:
+    if evidence.medium is None:
+        why = (
+            "It cannot be read as a picture, a sound or a text, so no mark was looked for in it. "
+            "Nothing else says that it is ours."
+        )
+    elif evidence.is_offline:
         why = (
             "No signature or record of ours is in it. Watermarks and the samples on record were "
             "not looked at: a trust bundle has neither."

@@ -110,8 +110,8 @@ class _Verifier:
                 _guarded(mark, item, partial(mark.read, item.data, self._keys, evidence.medium))
                 for mark in self._marks
             ]
-            self._look_beside(evidence)
             self._find_changes(evidence, evidence.medium)
+        self._look_beside(evidence)
         return evidence
 
     def conclude(self, waiting: Sequence[Evidence]) -> Iterator[Document]:
@@ -127,13 +127,14 @@ class _Verifier:
             yield self._document(evidence, judge(evidence))
 
     def _look_beside(self, evidence: Evidence) -> None:
-        """Read the manifest beside a file that has no signature in it."""
+        """Read the manifest beside a file that has no signature in it, or cannot be read itself."""
         item, readings = evidence.item, evidence.readings
-        at = [each.mark for each in readings].index(SIGNATURE.name)
-        if not item.manifest or readings[at].state not in _NO_SIGNATURE:
+        inside = [each for each in readings if each.mark == SIGNATURE.name]
+        if not item.manifest or any(each.state not in _NO_SIGNATURE for each in inside):
             return
         read = partial(SIGNATURE.read_beside, item.data, item.manifest, self._keys)
-        readings[at] = found = _guarded(SIGNATURE, item, read)
+        found = _guarded(SIGNATURE, item, read)
+        readings[:] = [each for each in readings if each not in inside] + [found]
         if found.state == DAMAGED and found.says.get("trust") != REVOKED:
             evidence.beside.append("the C2PA manifest beside it does not fit it")
         claims = found.says.get("claims")

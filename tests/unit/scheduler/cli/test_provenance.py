@@ -175,6 +175,14 @@ def test_a_stranger_s_file_is_not_ours(genmill, picture_job):
     ] * 2
 
 
+def test_a_file_that_cannot_be_read_says_that_no_mark_was_looked_for(genmill, picture_job):
+    [first, *_] = sorted(fetch(genmill, picture_job, "p").glob("*.png"))
+    first.write_bytes(b"?" + first.read_bytes()[1:])
+    [row] = verify(genmill, first, code=1)
+    assert (row["verdict"], row["medium"]) == ("not ours", None)
+    assert "cannot be read as a picture, a sound or a text" in row["why"]
+
+
 def test_a_record_that_nobody_knows_proves_nothing(genmill, picture_job, text_job):
     line = (
         fetch(genmill, text_job, "t").joinpath("samples.jsonl").read_text("utf-8").splitlines()[0]
@@ -421,6 +429,10 @@ def test_signed_texts_are_ours_to_a_stranger_in_every_form(
     text.write_text(text.read_text() + "more")
     [row] = verify(genmill, *offline, text, code=1)
     assert (row["verdict"], "does not fit" in row["why"]) == ("unproven", True)
+    text.write_bytes(text.read_bytes() + b"\xff")  # no text any more
+    [row] = verify(genmill, *offline, text, code=1)
+    assert (row["medium"], row["verdict"]) == (None, "unproven")
+    assert "does not fit" in row["why"]
 
 
 def test_a_file_beside_a_text_that_is_another_s_is_told(genmill, signed_texts):
