@@ -52,10 +52,15 @@ def find_damage(medium: Medium, data: bytes) -> list[Change]:
 
 
 def same_content(medium: Medium, original: bytes, data: bytes) -> bool:
-    """Whether a file still shows, sounds or reads as its sample: only what is around it differs."""
+    """Whether a file still shows, sounds or reads as its sample: only what is around it differs.
+
+    Not of JSON with a name twice: programs differ in which of the two they read.
+    """
     try:
+        if data.startswith(b"{"):
+            json.loads(data, object_pairs_hook=_refuse_doubled)
         return medium.content(original) == medium.content(data)
-    except GenmillError:
+    except (GenmillError, ValueError, RecursionError):
         return False
 
 
@@ -67,6 +72,11 @@ def only_spelling(original: bytes, data: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return one == other
+
+
+def _refuse_doubled(pairs: Sequence[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError
 
 
 def is_same_sample(medium: Medium, original: bytes, data: bytes) -> bool:

@@ -742,3 +742,11 @@ def test_json_lines_that_are_only_spaced_differently_say_so(genmill, text_job):
     rows = verify(genmill, "t.jsonl", code=1)
     assert [row["verdict"] for row in rows] == ["changed"] * 3
     assert ["Only the spacing" in row["why"] for row in rows] == [True, True, False]
+
+
+def test_a_line_with_a_second_text_is_not_said_to_read_the_same(genmill, text_job):
+    [line, *_] = (fetch(genmill, text_job, "t") / "samples.jsonl").read_bytes().splitlines()
+    Path("t.jsonl").write_bytes(b'{"text":"what others read",' + line[1:])
+    [row] = verify(genmill, "t.jsonl", code=1)
+    assert (row["verdict"], row["same_content"]) == ("changed", False)
+    assert "still shows the same" not in row["why"]
