@@ -9,6 +9,7 @@ import pytest
 from db import keys, workers
 from db.columns import new_id
 from db.keys import ALL_TENANTS, Purpose
+from scheduler.audit.byte_checks import Objects
 from scheduler.dispatch.garbage import collect_datasets, collect_jobs, collect_packs
 from scheduler.submission.enqueue import enqueue
 from tests.encrypting import make_kms
@@ -162,6 +163,19 @@ def test_damage_is_told_by_whoever_reads_it(encrypted, genmill, home, text_job):
     assert (audited.code, "differs from its digest" in audited.out) == (1, True)
     saved = genmill("backup", "copy")
     assert (saved.code, "was changed in the store" in saved.err) == (1, True)
+
+
+def test_an_audit_reads_what_is_left_around_the_damage(encrypted, services, home):
+    data = bytes(range(1, 251)) * 1000
+    key = services.store.put_bytes("datasets/blobs", data).key
+    path = path_in(home, "datasets/blobs")
+    sealed = bytearray(path.read_bytes())
+    sealed[100_000] ^= 1  # in the second chunk
+    path.chmod(0o600)
+    path.write_bytes(sealed)
+    left = data[: 1 << 16] + bytes(1 << 16) + data[2 << 16 :]
+    assert Objects(services.store).read(key) == left
+    assert Objects(services.store).read(key, start=90_000, stop=95_000) == bytes(5000)
 
 
 def test_what_was_damaged_is_made_again(encrypted, genmill, services, home, text_job, worker):
