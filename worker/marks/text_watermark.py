@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from worker.keys.keyring import Keyring
     from worker.media.base import Medium
 
-LEVEL = 1e-3  # p-value up to which a text counts as marked
+LEVEL = 1e-6  # p-value up to which a text counts as marked
 LEAST_TOKENS = 200  # of a text that has to carry the mark
 LEAST_SCORED = 50  # tokens of a text of which anything is said
 NO_TEXT = "not a text"
