@@ -1,8 +1,9 @@
 """Ended jobs in the order in which they ended, and how far something has come among them."""
 
+from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Select, and_, or_, select
+from sqlalchemy import Select, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from db.session import insert_new
@@ -30,3 +31,10 @@ def locked_place(session: Session, what: str) -> Retention | None:
     return session.scalar(
         statement.with_for_update(skip_locked=True).execution_options(populate_existing=True)
     )
+
+
+def look_again(session: Session, job_ids: Collection[str]) -> None:
+    """Let retention come again to jobs whose artifacts something else has kept until now."""
+    ended = select(func.min(Job.finished_at)).where(Job.id.in_(job_ids)).scalar_subquery()
+    place = update(Retention).where(Retention.what == "artifacts", Retention.finished_at >= ended)
+    session.execute(place.values(finished_at=ended, job_id=""))

@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import bindparam, insert, literal, select, update
 from sqlalchemy.orm import Session
 
+from db import ended_jobs
 from db.columns import PlainText, UtcDateTime, fresh_ids
 from db.commits import NewManifest
 from db.errors import GenmillError
@@ -213,6 +214,9 @@ def end_job(session: Session, job: Any, new: JobState, *, reason: str) -> None:
     record_transitions(session, moves, at=at)
     error = reason if new is JobState.FAILED else None
     move_job(session, job, new, at=at, reason=reason, error=error)
+    if job.kind == "publish":  # what it published of its samples keeps them, and else nothing does
+        spec = session.scalars(select(Job.spec).where(Job.id == job.id)).one()
+        ended_jobs.look_again(session, [each for each in [spec.get("job")] if each])
 
 
 def record_transitions(session: Session, moves: Iterable[Move], *, at: datetime) -> None:

@@ -50,8 +50,14 @@ class Going(NamedTuple):
     by_job_id: str
     status: str
     target: str  # its name
-    reference: str  # the job or the version that it is about
     takes_down: bool
+    job_id: str | None  # the job that it is about
+    model: str | None  # or the model version
+
+    @property
+    def reference(self) -> str:
+        """What `genmill publish` takes for it."""
+        return self.job_id or self.model or ""
 
 
 def expired(session: Session) -> list[Shown]:
@@ -86,7 +92,7 @@ def going(
         wanted.append(func.coalesce(names["job"], names["model"]) == reference)
     statement = select(spec["take_down"].as_boolean(), Job.id, Job.status, *names.values())
     return [
-        Going(by, status, at, job_id or model, bool(removes))
+        Going(by, status, at, bool(removes), job_id, model)
         for removes, by, status, at, job_id, model in session.execute(
             statement.where(*wanted).order_by(Job.id)
         )

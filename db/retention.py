@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from db import published
 from db.ended_jobs import ended_jobs, locked_place
 from db.journal import log
 from db.publications import THERE
@@ -92,6 +93,12 @@ def _unused_checkpoints(ids: Collection[str]) -> Select[Any]:
     return _by_shard(Checkpoint, Shard.job_id.not_in(retried))(ids)
 
 
+def _to_be_published(session: Session, what: str) -> set[str]:
+    """The jobs whose samples an unfinished job publishes. They are looked at again at its end."""
+    going = published.going(session, take_down=False) if what == "artifacts" else ()
+    return {each.job_id for each in going if each.job_id}
+
+
 # by kind of data, the tables and the rows in them
 WHAT: dict[str, dict[Any, Found]] = {
     "history": {Attempt: _by_shard(Attempt), Transition: _by_job(Transition)},
@@ -125,7 +132,8 @@ def take_step(
     jobs = session.execute(ended_jobs(place, clock(session) - keep).limit(jobs_at_once)).all()
     if place is None or not jobs:
         return Step({}, more=False)
-    ids = [job.id for job in jobs]
+    kept = _to_be_published(session, what)
+    ids = [job.id for job in jobs if job.id not in kept]
     rows = {
         table.__tablename__: delete_rows(session, table, found(ids).limit(limit))
         for table, found in WHAT[what].items()
@@ -134,13 +142,6 @@ def take_step(
         place.finished_at, place.job_id = jobs[-1].finished_at, jobs[-1].id
     session.flush()
     return Step(rows, more=True)
-
-
-def look_again(session: Session, job_ids: Collection[str]) -> None:
-    """Let retention come again to jobs of which something has been taken down."""
-    ended = select(func.min(Job.finished_at)).where(Job.id.in_(job_ids)).scalar_subquery()
-    place = update(Retention).where(Retention.what == "artifacts", Retention.finished_at >= ended)
-    session.execute(place.values(finished_at=ended, job_id=""))
 
 
 def pass_over(session: Session, what: str, *, keep: timedelta, reason: str) -> None:
@@ -157,7 +158,7 @@ def pass_over(session: Session, what: str, *, keep: timedelta, reason: str) -> N
 def count(session: Session, what: str, *, keep: timedelta) -> dict[str, int]:
     """How many rows of each table `take_step` would delete in all. Reads every such job."""
     jobs = ended_jobs(session.get(Retention, what), clock(session) - keep).subquery()
-    ids: Any = select(jobs.c.id)
+    ids: Any = select(jobs.c.id).where(jobs.c.id.not_in(_to_be_published(session, what)))
     return {
         table.__tablename__: session.scalar(select(func.count()).select_from(found(ids).subquery()))
         or 0

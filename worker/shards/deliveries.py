@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
-from db import publications, retention
+from db import ended_jobs, publications
 from db.claims import Claim
 from db.errors import BadInput, GenmillError, NotFound
 from db.lineage import Descent
@@ -303,7 +303,7 @@ def record_removed(session: Session, claim: Claim, rows: Sequence[Publication]) 
     """Record that publications were taken down, so that retention comes to their jobs again."""
     publications.take_down(session, claim, rows)
     if made := {row.job_id for row in rows if row.job_id is not None}:
-        retention.look_again(session, made)
+        ended_jobs.look_again(session, made)
 
 
 def item_of(row: Any, event: str, made: Descent | None = None) -> Item:

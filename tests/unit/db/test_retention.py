@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select, text
 
-from db import artifacts, jobs, models, retention, shards
+from db import artifacts, ended_jobs, jobs, models, retention, shards
 from db.commits import NewArtifact
 from db.errors import Removed
 from db.session import clock
@@ -249,5 +249,19 @@ def test_what_is_published_stays_until_it_has_been_taken_down(each_record, finis
     assert left(each_record, finished)["artifacts"] == 4
     each_record.run(take_all_down)
     assert prune(each_record, "artifacts") == {}  # it was visited
-    each_record.run(retention.look_again, [finished])
+    each_record.run(ended_jobs.look_again, [finished])
+    assert prune(each_record, "artifacts")["artifacts"] == 2
+
+
+def test_what_is_to_be_published_stays_until_that_has_ended(each_record, finished):
+    spec = {"job": finished, "target": "there"}
+    about = {"job": None, "model": "digits:1", "target": "there"}
+    other = each_record.add((0, 1), kind="publish", spec=about)[0]
+    publishing = each_record.add((0, 1), kind="publish", spec=spec)[0]
+    counted = each_record.run(retention.count, "artifacts", keep=DAY)
+    assert counted["artifacts"] == prune(each_record, "artifacts")["artifacts"] == 0
+    assert left(each_record, finished)["artifacts"] == 4
+    each_record.run(jobs.cancel, other)
+    assert prune(each_record, "artifacts") in ({}, {"artifacts": 0, "checkpoints": 0})
+    each_record.run(jobs.cancel, publishing)
     assert prune(each_record, "artifacts")["artifacts"] == 2
