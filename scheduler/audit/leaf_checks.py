@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, exists, func, or_, select
 
+from db.errors import BadRecord
 from db.leaves import (
     AUDIT,
     KEY,
@@ -82,7 +83,11 @@ def _compare(connection: Connection, kind: str, leaves: Sequence[Row]) -> Violat
     names = {"id", *source.fields}
     subjects = [leaf["subject"] for leaf in leaves]
     wanted = select(*(table.c[name] for name in sorted(names))).where(table.c.id.in_(subjects))
-    rows = {row["id"]: row for row in connection.execute(wanted).mappings()}
+    try:
+        rows = {row["id"]: row for row in connection.execute(wanted).mappings()}
+    except BadRecord as error:
+        yield from _unreadable(connection, kind, leaves, error)
+        return
     removed = _removed(connection, subjects) if kind == MANIFEST else set()
     for leaf in leaves:
         row = rows.get(leaf["subject"])
@@ -91,6 +96,20 @@ def _compare(connection: Connection, kind: str, leaves: Sequence[Row]) -> Violat
         data = {} if row is None else row_data(kind, row)
         if leaf["text"] != leaf_text(kind, leaf["subject"], data):
             yield _differs(kind, leaf, data)
+
+
+def _unreadable(
+    connection: Connection, kind: str, leaves: Sequence[Row], error: BadRecord
+) -> Violations:
+    """One of the rows holds what Genmill does not write; the others are compared."""
+    if len(leaves) > 1:
+        middle = len(leaves) // 2
+        yield from _compare(connection, kind, leaves[:middle])
+        yield from _compare(connection, kind, leaves[middle:])
+        return
+    subject = leaves[0]["subject"]
+    text = f"{kind} {subject} was changed since it was recorded: {error.message}"
+    yield Violation(text, SOURCES[kind].table, subject)
 
 
 def _differs(kind: str, leaf: Row, data: dict[str, Any]) -> Violation:

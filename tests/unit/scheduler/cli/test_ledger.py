@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 import shlex
 import shutil
 import sqlite3
@@ -330,6 +331,17 @@ def test_every_change_behind_the_ledgers_back_is_named(genmill, services, home):
     assert genmill("doctor", "--audit").code == 0
     tamper(services, next(iter(CHANGES)))
     assert next(iter(CHANGES.values())) in genmill("doctor", "--audit").out
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_column_of_another_type_hides_no_other_change(genmill, services):
+    tamper(services, "UPDATE promotions SET verdict = 5")
+    tamper(services, "UPDATE audit_entries SET who = 'bob' WHERE action = 'removed'")
+    tamper(services, "UPDATE tombstones SET at = 'soon' WHERE kind = 'job'")
+    done = genmill("provenance", "audit")
+    assert (done.code, "Traceback" in done.err) == (1, False)
+    told = re.findall(r"(\w+) \S+ was changed since it was recorded", done.out)
+    assert sorted(told) == ["audit", "promotion", "removal"], done.out
 
 
 @pytest.mark.usefixtures("kept")
