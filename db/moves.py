@@ -110,6 +110,8 @@ def move_jobs(
     moved: Any = session.execute(statement)
     if new not in TOLD_BY_ROW:
         record_transitions(session, [(each, None, old, new, reason) for each in ids], at=at)
+    if new in FINAL:
+        _release_published(session, ids)
     return int(moved.rowcount)
 
 
@@ -117,6 +119,18 @@ def succeed_jobs(session: Session, manifests: Mapping[str, NewManifest], *, at: 
     """End jobs as succeeded that this transaction has locked and whose shards have succeeded."""
     rows = [(*_manifest_row(manifest), job_id) for job_id, manifest in manifests.items()]
     update_tuples(session, Job, _MANIFEST, rows, status=JobState.SUCCEEDED, finished_at=at)
+    _release_published(session, list(manifests))
+
+
+def _release_published(session: Session, ids: Sequence[str]) -> None:
+    """Let retention come again to what those of these ended jobs that publish were to publish.
+
+    Of that, only what is published is kept from now on.
+    """
+    about: Any = Job.spec["job"].as_string()
+    found = session.scalars(select(about).where(Job.id.in_(ids), Job.kind == "publish"))
+    if published := [each for each in found if each]:
+        ended_jobs.look_again(session, published)
 
 
 _MANIFEST = (
@@ -214,9 +228,6 @@ def end_job(session: Session, job: Any, new: JobState, *, reason: str) -> None:
     record_transitions(session, moves, at=at)
     error = reason if new is JobState.FAILED else None
     move_job(session, job, new, at=at, reason=reason, error=error)
-    if job.kind == "publish":  # what it published of its samples keeps them, and else nothing does
-        spec = session.scalars(select(Job.spec).where(Job.id == job.id)).one()
-        ended_jobs.look_again(session, [each for each in [spec.get("job")] if each])
 
 
 def record_transitions(session: Session, moves: Iterable[Move], *, at: datetime) -> None:

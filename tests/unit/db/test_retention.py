@@ -1,6 +1,9 @@
 """Retention: what a finished job leaves behind goes by age; what anything else needs stays."""
 
+import json
+import time
 from datetime import timedelta
+from threading import Event
 
 import pytest
 from sqlalchemy import func, select, text
@@ -8,6 +11,7 @@ from sqlalchemy import func, select, text
 from db import artifacts, ended_jobs, jobs, models, retention, shards
 from db.commits import NewArtifact
 from db.errors import Removed
+from db.new_jobs import NewJob, insert_job
 from db.session import clock
 from db.tables import Artifact, Attempt, Checkpoint, Job, LogLine, Point, Shard, Transition
 from tests.publications import add_target, publish, take_all_down
@@ -264,4 +268,50 @@ def test_what_is_to_be_published_stays_until_that_has_ended(each_record, finishe
     each_record.run(jobs.cancel, other)
     assert prune(each_record, "artifacts") in ({}, {"artifacts": 0, "checkpoints": 0})
     each_record.run(jobs.cancel, publishing)
+    assert prune(each_record, "artifacts")["artifacts"] == 2
+
+
+def test_what_a_job_was_to_publish_and_did_not_goes_once_that_has_ended_well(each_record, finished):
+    def add():
+        spec = {"job": finished, "target": "there"}
+        return each_record.add((0, 1), kind="publish", spec=spec)
+
+    job_id, shard_id = add()
+    claim = each_record.claim(shard_id)
+    assert prune(each_record, "artifacts")["artifacts"] == 0
+    each_record.run(shards.commit, claim, [])  # it refused all items
+    each_record.settle(job_id)
+    each_record.run(succeed, job_id, "key", DIGEST)
+    assert each_record.job(job_id).status == "succeeded"
+    assert prune(each_record, "artifacts")["artifacts"] == 2
+
+
+def test_what_a_job_that_waits_in_a_chain_was_to_publish_goes_once_it_is_cancelled(
+    each_record, finished
+):
+    before = each_record.add((0, 1))[0]
+    spec = json.dumps({"job": finished, "target": "there"})
+    waiting = NewJob("publish", spec, "0" * 64, "m", (), after_id=before)
+    each_record.run(insert_job, waiting)
+    assert prune(each_record, "artifacts")["artifacts"] == 0
+    each_record.run(jobs.cancel, before)
+    assert prune(each_record, "artifacts")["artifacts"] == 2
+
+
+def test_a_step_that_is_under_way_does_not_pass_by_what_is_looked_at_again(each_record, finished):
+    spec = {"job": finished, "target": "there"}
+    publishing = each_record.add((0, 1), kind="publish", spec=spec)[0]
+    begun = Event()
+
+    def step(session):
+        begun.clear()
+        retention.take_step(session, "artifacts", keep=DAY)  # the job is kept, and passed by
+        begun.set()
+        time.sleep(0.3)  # for the other, which waits for the commit
+
+    def end():
+        assert begun.wait(10)
+        each_record.run(jobs.cancel, publishing)
+
+    assert each_record.together((each_record.run, step), (end,)) == [None, None]
     assert prune(each_record, "artifacts")["artifacts"] == 2
