@@ -20,6 +20,7 @@ from scheduler.audit.byte_checks import Objects, bytes_match
 from scheduler.audit.job_checks import Tally, check_job
 from scheduler.audit.ledger_checks import ledger_is_whole
 from scheduler.audit.manifest_checks import manifests_match
+from scheduler.audit.readable import as_far_as_readable
 from scheduler.audit.record import FINAL, TABLES, ShardView, clock, pages
 from scheduler.audit.shard_checks import check_shard
 from scheduler.audit.violations import OWN_STORE, Bounds, Violation, Violations
@@ -76,8 +77,8 @@ class Auditor:
         with self.services.database.snapshot() as connection:
             now = clock(connection)
             bounds = self.bounds or usual_bounds(self.services, connection, now)
-            yield from self.check_record(connection, now, bounds)
-            yield from ledger_is_whole(connection, outside)
+            yield from as_far_as_readable(self.check_record(connection, now, bounds))
+            yield from as_far_as_readable(ledger_is_whole(connection, outside))
             yield from doorbells_say_ids_only(connection, self._doorbells())
         if self.services.store.read_sentinel() is None:
             yield Violation(
@@ -88,15 +89,16 @@ class Auditor:
             return
         self.services.store.verify()
         snapshot = self.services.database.snapshot
-        yield from manifests_match(snapshot, self.objects)
-        yield from bytes_match(snapshot, self.objects)
+        yield from as_far_as_readable(manifests_match(snapshot, self.objects))
+        yield from as_far_as_readable(bytes_match(snapshot, self.objects))
 
     def ledger_violations(self, outside: Sequence[Head] = ()) -> Violations:
         """What was changed behind the ledger's back, also against heads kept `outside`."""
         with self.services.database.snapshot() as connection:
-            yield from ledger_is_whole(connection, outside)
+            yield from as_far_as_readable(ledger_is_whole(connection, outside))
         self.services.store.verify()
-        yield from manifests_match(self.services.database.snapshot, self.objects)
+        snapshot = self.services.database.snapshot
+        yield from as_far_as_readable(manifests_match(snapshot, self.objects))
 
     def check_record(self, connection: Connection, now: datetime, bounds: Bounds) -> Violations:
         """What the record alone shows."""

@@ -92,7 +92,8 @@ def is_finished(view: JobView, tally: Tally, now: datetime, bounds: Bounds) -> V
 
 
 def _ended_before(job: Row, at: datetime) -> bool:
-    return job["status"] in FINAL and bool(job["finished_at"] < at)
+    ended = job["finished_at"]
+    return job["status"] in FINAL and ended is not None and bool(ended < at)
 
 
 def _of(view: JobView, text: str) -> Violation:

@@ -21,6 +21,7 @@ from db.leaves import (
     row_data,
 )
 from scheduler.audit.history import Row
+from scheduler.audit.readable import readable
 from scheduler.audit.record import TABLES
 from scheduler.audit.violations import Violation, Violations
 
@@ -82,34 +83,27 @@ def _compare(connection: Connection, kind: str, leaves: Sequence[Row]) -> Violat
     table = TABLES[source.table]
     names = {"id", *source.fields}
     subjects = [leaf["subject"] for leaf in leaves]
-    wanted = select(*(table.c[name] for name in sorted(names))).where(table.c.id.in_(subjects))
-    try:
-        rows = {row["id"]: row for row in connection.execute(wanted).mappings()}
-    except BadRecord as error:
-        yield from _unreadable(connection, kind, leaves, error)
-        return
+    columns = [table.c[name] for name in sorted(names)]
+
+    def read(ids: Sequence[str]) -> dict[str, Row]:
+        wanted = select(*columns).where(table.c.id.in_(ids))
+        return {row["id"]: row for row in connection.execute(wanted).mappings()}
+
+    rows = dict[str, Row | BadRecord]()
+    for some, found in readable(read, subjects):
+        rows |= dict.fromkeys(some, found) if isinstance(found, BadRecord) else found
     removed = _removed(connection, subjects) if kind == MANIFEST else set()
     for leaf in leaves:
         row = rows.get(leaf["subject"])
         if row is None and leaf["subject"] in removed:
             continue
+        if isinstance(row, BadRecord):
+            text = f"{kind} {leaf['subject']} was changed since it was recorded: {row.message}"
+            yield Violation(text, source.table, leaf["subject"])
+            continue
         data = {} if row is None else row_data(kind, row)
         if leaf["text"] != leaf_text(kind, leaf["subject"], data):
             yield _differs(kind, leaf, data)
-
-
-def _unreadable(
-    connection: Connection, kind: str, leaves: Sequence[Row], error: BadRecord
-) -> Violations:
-    """One of the rows holds what Genmill does not write; the others are compared."""
-    if len(leaves) > 1:
-        middle = len(leaves) // 2
-        yield from _compare(connection, kind, leaves[:middle])
-        yield from _compare(connection, kind, leaves[middle:])
-        return
-    subject = leaves[0]["subject"]
-    text = f"{kind} {subject} was changed since it was recorded: {error.message}"
-    yield Violation(text, SOURCES[kind].table, subject)
 
 
 def _differs(kind: str, leaf: Row, data: dict[str, Any]) -> Violation:

@@ -5,19 +5,22 @@ the audit goes on from that one, so that a change is told once, where it was mad
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, func, select
 
+from db.errors import BadRecord
 from db.leaves import head_text, leaf_text
 from db.merkle import EMPTY_ROOT, Place, leaf_hash, node_hash
 from scheduler.audit.history import Row
 from scheduler.audit.leaf_checks import rows_are_as_told
+from scheduler.audit.readable import as_far_as_readable, readable
 from scheduler.audit.record import TABLES
 from scheduler.audit.violations import Violation, Violations
 from scheduler.results.heads import Head, is_signature
 
-LEAVES_AT_ONCE = 1024
+LEAVES_AT_ONCE, HEADS_AT_ONCE = 1024, 500
 SHOWN = 20  # of leaves that are missing or were changed
 MOST_MISSING = 1 << 20  # leaves before one; more would take minutes to step over
 
@@ -25,11 +28,11 @@ MOST_MISSING = 1 << 20  # leaves before one; more would take minutes to step ove
 def ledger_is_whole(connection: Connection, outside: Sequence[Head] = ()) -> Violations:
     """Every violation of the ledger; `outside` are heads that were kept elsewhere."""
     tree = _Tree(connection, {head.size for head in outside})
-    yield from tree.check()
-    yield from _heads(connection, tree)
+    yield from as_far_as_readable(tree.check())
+    yield from as_far_as_readable(_heads(connection, tree))
     for head in outside:
-        yield from _outside_head(connection, head, tree)
-    yield from rows_are_as_told(connection)
+        yield from as_far_as_readable(_outside_head(connection, head, tree))
+    yield from as_far_as_readable(rows_are_as_told(connection))
 
 
 class _Tree:
@@ -141,8 +144,19 @@ def _heads(connection: Connection, tree: _Tree) -> Violations:
     of_heads = select(keys.c.id, keys.c.public).where(keys.c.purpose == "head")
     public = {row.id: row.public or "" for row in connection.execute(of_heads)}
     ledger_id = connection.scalar(select(TABLES["ledger"].c.id)) or ""
-    for row in connection.execute(select(heads).order_by(heads.c.size)).mappings():
-        yield from _head(row, public.get(row["key_id"]), ledger_id, tree)
+
+    def read(sizes: Sequence[int]) -> Sequence[Row]:
+        wanted = select(heads).where(heads.c.size.in_(sizes)).order_by(heads.c.size)
+        return connection.execute(wanted).mappings().all()
+
+    sizes = connection.scalars(select(heads.c.size).order_by(heads.c.size)).all()
+    pages = (sizes[at : at + HEADS_AT_ONCE] for at in range(0, len(sizes), HEADS_AT_ONCE))
+    for some, found in chain.from_iterable(readable(read, page) for page in pages):
+        if isinstance(found, BadRecord):
+            yield Violation(f"the ledger's head of {some[0]} leaves was changed: {found.message}")
+            continue
+        for row in found:
+            yield from _head(row, public.get(row["key_id"]), ledger_id, tree)
 
 
 def _head(row: Row, public: str | None, ledger_id: str, tree: _Tree) -> Violations:

@@ -2,16 +2,18 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
 
+from db.errors import BadRecord
 from scheduler.audit.byte_checks import Objects
 from scheduler.audit.history import Row
 from scheduler.audit.objects import PAGE, Named, Snapshot, is_named, pack_key
+from scheduler.audit.readable import readable
 from scheduler.audit.record import TABLES
 from scheduler.audit.violations import Violation, Violations
 from scheduler.results.threads import in_order
@@ -33,25 +35,32 @@ def manifests_match(snapshot: Snapshot, objects: Objects) -> Violations:
             yield from found
 
 
-def _succeeded(snapshot: Snapshot) -> Iterator[tuple[Row, Listing]]:
-    """Succeeded jobs with the listing that follows from their rows."""
+def _succeeded(snapshot: Snapshot) -> Iterator[tuple[Row, Listing | BadRecord]]:
+    """Succeeded jobs with the listing that follows from their rows, or why these are unreadable."""
     jobs, last = TABLES["jobs"], ""
+    while True:
+        page = select(jobs.c.id).where(jobs.c.id > last, jobs.c.status == "succeeded")
+        with snapshot() as connection:
+            ids = connection.scalars(page.order_by(jobs.c.id).limit(PAGE)).all()
+            found = list(readable(partial(_read, connection), ids))
+        for some, rows in found:
+            yield from [({"id": some[0]}, rows)] if isinstance(rows, BadRecord) else rows
+        if len(ids) < PAGE:
+            return
+        last = ids[-1]
+
+
+def _read(connection: Connection, ids: Sequence[str]) -> list[tuple[Row, Listing]]:
+    jobs, nothing = TABLES["jobs"], _listing([])
     names = ("id", "manifest_key", "manifest_pack", "manifest_offset", "manifest_size")
     about = ("manifest_sha256", "kind", "spec", "spec_hash")
-    columns = [jobs.c[name] for name in (*names, *about)]
-    while True:
-        page = select(*columns).where(jobs.c.id > last, jobs.c.status == "succeeded")
-        with snapshot() as connection:
-            found = connection.execute(page.order_by(jobs.c.id).limit(PAGE)).mappings().all()
-            listed = dict(_listings(connection, [row["id"] for row in found]))
-        nothing = _listing([])
-        yield from ((row, listed.get(row["id"], nothing)) for row in found)
-        if len(found) < PAGE:
-            return
-        last = found[-1]["id"]
+    rows = select(*(jobs.c[name] for name in (*names, *about))).where(jobs.c.id.in_(ids))
+    found = connection.execute(rows.order_by(jobs.c.id)).mappings().all()
+    listed = dict(_listings(connection, ids))
+    return [(row, listed.get(row["id"], nothing)) for row in found]
 
 
-def _listings(connection: Connection, job_ids: list[str]) -> Iterator[tuple[str, Listing]]:
+def _listings(connection: Connection, job_ids: Sequence[str]) -> Iterator[tuple[str, Listing]]:
     artifacts, shards = TABLES["artifacts"], TABLES["shards"]
     columns = (shards.c.job_id, shards.c.idx, artifacts.c.name, artifacts.c.sha256)
     made = select(*columns).join(shards, shards.c.id == artifacts.c.shard_id)
@@ -71,8 +80,13 @@ def _listing(rows: Iterator[tuple[int, str, str]] | list[tuple[int, str, str]]) 
     return Listing(count, digest.digest())
 
 
-def _check(objects: Objects, job_and_listing: tuple[Row, Listing]) -> tuple[str, list[Violation]]:
+def _check(
+    objects: Objects, job_and_listing: tuple[Row, Listing | BadRecord]
+) -> tuple[str, list[Violation]]:
     job, listing = job_and_listing
+    if isinstance(listing, BadRecord):
+        text = f"job {job['id']}, or one of its artifacts, was changed: {listing.message}"
+        return job["id"], [Violation(text)]
     return job["id"], _check_manifest(objects, job, listing)
 
 

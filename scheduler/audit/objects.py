@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, exists, or_, select
 
 from scheduler.audit.history import Row
 from scheduler.audit.record import TABLES
@@ -81,7 +81,7 @@ def is_named(snapshot: Snapshot, named: Named) -> bool:
         if "removed_at" in table.columns:
             where = and_(where, _is_kept(table))
     with snapshot() as connection:
-        return connection.execute(select(table).where(where).limit(1)).first() is not None
+        return bool(connection.scalar(select(exists().where(where))))
 
 
 def pack_parts(connection: Connection, pack: int) -> tuple[Part, ...]:

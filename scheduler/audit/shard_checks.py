@@ -83,13 +83,16 @@ def only_the_holder_acts(view: ShardView, now: datetime) -> Violations:
     10. An attempt is recorded before its work: what a shard made falls within one of its attempts.
     """
     for earlier, later in pairwise(view.attempts):
-        if earlier["ended_at"] is None or earlier["ended_at"] > later["started_at"]:
+        end, start = earlier["ended_at"], later["started_at"]
+        if end is None or start is None or end > start:
             yield _of(view, f"began an attempt before attempt {earlier['fence']} had ended")
     yield from _wrong_holder(view)
     won = [row["fence"] for row in view.attempts if row["outcome"] == "succeeded"]
     if won != ([view.row["fence"]] if view.row["status"] == "succeeded" else []):
         yield _of(view, f"is {view.row['status']}, but attempts {won} succeeded")
-    times = [(row["started_at"], row["ended_at"] or now) for row in view.attempts]
+    # one that began at no time is told of as such
+    begun = [row for row in view.attempts if row["started_at"] is not None]
+    times = [(row["started_at"], row["ended_at"] or now) for row in begun]
     for row in [*view.artifacts, *view.checkpoints]:
         if not any(start <= row["created_at"] <= end for start, end in times):
             what = row.get("name") or f"the checkpoint of step {row['step']}"
@@ -171,12 +174,12 @@ def wrong_moves(noun: str, row: Row, state: str | None, moves: Iterable[Move]) -
     """Moves of a job or shard, first from `state`, that do not lead to where it is now."""
     then = None
     for at, old, new in moves:
-        if old != state or old in FINAL or (then and at < then):
+        if old != state or old in FINAL or at is None or (then and at < then):
             yield Violation(
                 f"{noun} {row['id']} went {old} -> {new} at {at} from {state}, "
                 f"which it was at {then}"
             )
-        state, then = new, at
+        state, then = new, at or then
     if row["status"] != state:
         yield Violation(f"{noun} {row['id']} is {row['status']}; its last transition says {state}")
 

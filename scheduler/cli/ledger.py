@@ -1,5 +1,6 @@
 """`genmill provenance proof` and `audit`: the ledger, for strangers and for ourselves."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,14 +94,16 @@ def audit(heads: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     genmill provenance audit -o /safe/place/head.json
     genmill provenance audit --head /safe/place/head.json
     """
-    from db.errors import GenmillError, Refused
+    from db.errors import BadRecord, GenmillError, Refused
     from scheduler.cli.private import shared_as_usual
     from scheduler.output.render import clean, print_json, to_count, to_iso
     from scheduler.results.heads import read_head, write_json
 
     outside = [read_head(file) for file in heads]
     with open_record() as services:
-        head = _newest_head(services)
+        head = None
+        with suppress(BadRecord):  # which the audit tells of
+            head = _newest_head(services)
         found = _violations(services, outside, quiet=as_json)
     if as_json:
         told = {"ok": not found, "head": head and head.document}

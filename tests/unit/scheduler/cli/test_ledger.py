@@ -299,7 +299,9 @@ CHANGES = {
     "UPDATE jobs SET spec = '{}'": "differs from its digest",
     "UPDATE jobs SET spec = '{}', prompts_sha256 = zeroblob(32)": "differs from its digest",
     "UPDATE jobs SET manifest_pack = 5": "is missing or differs from its digest",
+    "UPDATE jobs SET spec = '5'": ", or one of its artifacts, was changed: the record holds 5",
     "UPDATE artifacts SET sha256 = X'00'": "does not list its artifacts",
+    "UPDATE artifacts SET name = X'00'": ", or one of its artifacts, was changed: the record holds",
     "UPDATE ledger_leaves SET text = replace(text, 'sharper', 'duller')": "was edited: its hash",
     "UPDATE ledger_leaves SET subject = X'00' WHERE idx = 2": "was edited: its hash",
     "DELETE FROM ledger_leaves WHERE idx = 3": "leaves 3 to 3 of the ledger are missing",
@@ -309,7 +311,9 @@ CHANGES = {
     "DELETE FROM ledger_nodes WHERE level = 2": "hash of leaves 0 to 3 is missing",
     "UPDATE ledger_heads SET root = zeroblob(32)": "have another root, so one of them was changed",
     "UPDATE ledger_heads SET key_id = 'key_0'": "which is no key for heads on record",
+    "UPDATE ledger_heads SET at = 'soon'": "leaves was changed: the record holds 'soon'",
     "UPDATE ledger SET size = size + 1": "and says that it has",
+    "UPDATE ledger SET size = 'soon'": "and what comes after that was not checked",
 }
 
 
@@ -338,10 +342,35 @@ def test_a_column_of_another_type_hides_no_other_change(genmill, services):
     tamper(services, "UPDATE promotions SET verdict = 5")
     tamper(services, "UPDATE audit_entries SET who = 'bob' WHERE action = 'removed'")
     tamper(services, "UPDATE tombstones SET at = 'soon' WHERE kind = 'job'")
+    tamper(services, "UPDATE ledger SET size = 'soon'")
+    tamper(services, "UPDATE jobs SET spec = '{}'")
+    newest = "SELECT max(id) FROM jobs WHERE kind = 'generate'"
+    tamper(services, f"UPDATE jobs SET spec = '5' WHERE id = ({newest})")
     done = genmill("provenance", "audit")
     assert (done.code, "Traceback" in done.err) == (1, False)
+    assert done.out.count("differs from its digest") == 2, done.out
+    assert done.out.count("was changed: the record holds 5") == 1
     told = re.findall(r"(\w+) \S+ was changed since it was recorded", done.out)
     assert sorted(told) == ["audit", "promotion", "removal"], done.out
+
+
+@pytest.mark.usefixtures("kept")
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        ("UPDATE jobs SET finished_at = NULL", "went finalizing -> succeeded at None"),
+        ("UPDATE shards SET started_at = NULL", "went queued -> running at None"),
+        ("UPDATE shards SET report = '5'", "the record holds 5 where"),
+    ],
+)
+def test_an_edited_time_or_report_does_not_stop_the_whole_audit(genmill, services, edit, told):
+    tamper(services, edit)
+    tamper(services, "UPDATE promotions SET why = 'duller'")
+    tamper(services, "UPDATE artifacts SET sha256 = zeroblob(32)")
+    found = "\n".join(map(str, Auditor(services).violations()))
+    assert told in found
+    assert 'why was "sharper"' in found
+    assert "does not list its artifacts" in found
 
 
 @pytest.mark.usefixtures("kept")
