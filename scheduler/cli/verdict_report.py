@@ -114,9 +114,10 @@ def _reading(mark: Document) -> str:
 
 
 def _near(near: Document) -> str:
+    what = "a copy" if near["copy"] else "not a copy"
     return (
         f"job {near['job']}, sample {near['sample']}: fingerprints differ in {near['bits']} of "
-        f"{near['of_bits']} bits, content by {near['difference']:g} (1 and less is a copy)"
+        f"{near['of_bits']} bits, content by {near['difference']:g}; {what}"
     )
 
 

@@ -669,6 +669,20 @@ def test_of_a_watermarked_copy_the_job_is_named_too(genmill, services, digits, t
     assert "our watermark is in it, and its content is that of no other" in row["why"]
 
 
+def test_what_comes_nearest_is_told_to_be_a_copy_by_the_verdict_on_it(
+    genmill, services, digits, tmp_path
+):
+    Path("house.toml").write_text('marks = ["record", "fingerprint"]')
+    job = make_marked(services, digits, list(landscapes(3)), tmp_path, marks="./house.toml")
+    with Image.open(fetch(genmill, job, "p") / "000000001.png") as image:
+        image.convert("RGB").save("near.jpg", quality=40)
+        image.convert("RGB").save("far.jpg", quality=10)
+    told = genmill("provenance", "verify", "near.jpg", "far.jpg").out
+    differences = re.findall(r"content by ([\d.]+); (a copy|not a copy)", told)
+    assert [what for _, what in differences[:2]] == ["a copy", "not a copy"], told
+    assert 1 < float(differences[0][0]) < 2
+
+
 def test_a_labelled_sound_without_its_metadata_is_known_by_its_fingerprint(
     genmill, services, tmp_path
 ):
