@@ -56,9 +56,7 @@ def publish_job(
     with services.database.read() as session:
         row = targets.get(session, pinned.spec.target)
     with _opened(row) as target:
-        if target.shows_keys:
-            with services.database.read() as session:
-                target.keys = public_keyring(session)
+        _show_keys(services, target)
         shard, compared = _Shard(services, pinned, lease, row, target), (0, 0)
         try:
             if pinned.spec.take_down:
@@ -67,11 +65,13 @@ def publish_job(
                 compared = shard.publish(context, folder)
         except Cancelled:  # nobody goes on: what is there by now shall be told rightly
             with hang_checks_paused([lease]), suppress(Unreachable):
+                _show_keys(services, target)
                 target.finish()
             raise
         changed = shard.changed
         if lease.claim.idx == 0 or changed:
             places = [each.remote_id for each in changed if each.remote_id]
+            _show_keys(services, target)
             with hang_checks_paused([lease]):
                 tried(target, lease, partial(target.finish, places))
         reach(services.settings, "publication_finished")
@@ -96,6 +96,13 @@ def _opened(row: Row) -> AnyTarget:
             f"this worker cannot open target {row.name!r}: {error.message}", remedy=error.remedy
         ) from error
     return target
+
+
+def _show_keys(services: Services, target: AnyTarget) -> None:
+    """Give the target the keys as they are now: one may be revoked while the job runs."""
+    if target.shows_keys:
+        with services.database.read() as session:
+            target.keys = public_keyring(session)
 
 
 @dataclass(frozen=True)

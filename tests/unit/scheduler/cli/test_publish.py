@@ -33,6 +33,7 @@ from tests.receivers import (
 )
 from tests.site_pages import Page
 from worker.publishing.folder import Folder
+from worker.publishing.gallery import Gallery
 from worker.publishing.hub import Hub
 from worker.services.samples import entries, sample_objects
 
@@ -642,6 +643,30 @@ def test_a_gallery_offers_what_a_stranger_needs_to_verify_its_items(
         monkeypatch.setenv("GENMILL_HOME", home)
         genmill("publish", plain, "--target", "site", "--take-down")
         work()
+
+
+def test_a_key_that_is_revoked_while_a_job_publishes_is_revoked_in_the_gallery(
+    genmill, services, digits, work, tmp_path, monkeypatch
+):
+    site = tmp_path / "site"
+    site.mkdir()
+    own = genmill("key", "create", "signing", "--name", "Ours Ltd").out.strip()
+    Path("own.toml").write_text('marks = ["record", "c2pa"]')
+    outputs = [np.zeros((32, 32, 1), np.uint8)]
+    signed = make_marked(services, digits, outputs, tmp_path, marks="./own.toml")
+    genmill("target", "add", "site", "gallery", str(site))
+    genmill("publish", signed, "--target", "site")
+    put = Gallery.put
+
+    def put_and_revoke(*given):
+        found = put(*given)
+        genmill("key", "revoke", own, "--reason", "it was stolen")
+        return found
+
+    monkeypatch.setattr(Gallery, "put", put_and_revoke)
+    work()
+    [shown] = json.loads((site / f"trust/{own}.json").read_text())["keys"]
+    assert shown["reason"] == "it was stolen"
 
 
 def test_a_dry_run_tells_the_plan_and_stores_nothing(genmill, picture_job, shelf):
