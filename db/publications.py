@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from db import ledger
+from db import ended_jobs, ledger
 from db.claims import Claim, hold
 from db.columns import fresh_ids, new_id
 from db.leaves import PUBLICATION, row_data
@@ -228,8 +228,7 @@ def take_down(session: Session, claim: Claim, rows: Collection[Publication]) -> 
     for row in found:
         row.state, row.taken_down_at, row.expires_at = TAKEN_DOWN, now, None
         row.by_job_id, row.fence = claim.job_id, claim.fence
-    session.flush()
-    ledger.enter(session, PUBLICATION, *found)
+    _let_go(session, found)
     return len(found)
 
 
@@ -239,8 +238,7 @@ def abandon(session: Session, target_id: str) -> int:
     found = session.scalars(statement.order_by(Publication.item).with_for_update()).all()
     for row in found:
         row.state, row.expires_at = ABANDONED, None
-    session.flush()
-    ledger.enter(session, PUBLICATION, *found)
+    _let_go(session, found)
     return len(found)
 
 
@@ -278,6 +276,14 @@ def _begin_again(row: Publication, item: NewItem, claim: Claim) -> None:
     row.sha256, row.size, row.marks = item.sha256, item.size, item.marks
     row.by_job_id, row.fence = claim.job_id, claim.fence
     row.marks_verified = row.published_at = row.taken_down_at = None
+
+
+def _let_go(session: Session, rows: Sequence[Publication]) -> None:
+    """Tell the ledger of what is at a target no more; retention comes to its jobs again."""
+    session.flush()
+    ledger.enter(session, PUBLICATION, *rows)
+    if made := {row.job_id for row in rows if row.job_id is not None}:
+        ended_jobs.look_again(session, made)
 
 
 def _attempt(row: Publication) -> tuple[str, str, str, int]:

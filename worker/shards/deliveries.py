@@ -16,15 +16,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy.orm import Session
-
-from db import ended_jobs, publications
-from db.claims import Claim
+from db import publications
 from db.errors import BadInput, GenmillError, NotFound
 from db.lineage import Descent
 from db.publications import ALTERED, BEGUN, MISSING, PUBLISHED, Begun, Outcome
 from db.published import UNCHANGED
-from db.tables import Publication
 from db.tables import Target as Row
 from worker.failpoints import reach
 from worker.publishing.base import (
@@ -290,20 +286,13 @@ class Deliveries:
             for row in rows:
                 self._tried(partial(self._target.take_down, places[row.item]))
             self._tried(self._target.finish)
-            database.transact(partial(record_removed, claim=claim, rows=rows))
+            database.transact(partial(publications.take_down, claim=claim, rows=rows))
 
     def _wait_for_turn(self, items: int) -> None:
         wait_for_turn(self._services, self._lease, self._row, self._target, items)
 
     def _tried(self, act: Callable[[], T]) -> T:
         return tried(self._target, self._lease, act)
-
-
-def record_removed(session: Session, claim: Claim, rows: Sequence[Publication]) -> None:
-    """Record that publications were taken down, so that retention comes to their jobs again."""
-    publications.take_down(session, claim, rows)
-    if made := {row.job_id for row in rows if row.job_id is not None}:
-        ended_jobs.look_again(session, made)
 
 
 def item_of(row: Any, event: str, made: Descent | None = None) -> Item:

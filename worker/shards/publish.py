@@ -35,7 +35,7 @@ from worker.services.pinned import PinnedPublication
 from worker.services.publishable import open_source
 from worker.shards.chosen_items import chosen
 from worker.shards.context import ShardResult, WorkerContext
-from worker.shards.deliveries import Deliveries, item_of, record_removed
+from worker.shards.deliveries import Deliveries, item_of
 from worker.shards.lease import Lease, hang_checks_paused
 from worker.shards.transfers import in_threads, tried, wait_for_turn
 
@@ -148,7 +148,7 @@ class _Shard:
                         steps = [some] if self.target.batched else [[each] for each in some]
                         in_threads(pool, self.lease, self._remove, steps)
                         reach(self.services.settings, "publication_removed")
-                        record = partial(record_removed, claim=claim, rows=some)
+                        record = partial(publications.take_down, claim=claim, rows=some)
                         self.services.database.transact(record)
 
     @property

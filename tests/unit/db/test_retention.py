@@ -8,7 +8,7 @@ from threading import Event
 import pytest
 from sqlalchemy import func, select, text
 
-from db import artifacts, ended_jobs, jobs, models, retention, shards
+from db import artifacts, ended_jobs, jobs, models, publications, retention, shards
 from db.commits import NewArtifact
 from db.errors import Removed
 from db.new_jobs import NewJob, insert_job
@@ -254,6 +254,18 @@ def test_what_is_published_stays_until_it_has_been_taken_down(each_record, finis
     each_record.run(take_all_down)
     assert prune(each_record, "artifacts") == {}  # it was visited
     each_record.run(ended_jobs.look_again, [finished])
+    assert prune(each_record, "artifacts")["artifacts"] == 2
+
+
+def test_what_was_published_at_a_target_that_is_abandoned_goes(each_record, finished):
+    def add(session):
+        target = add_target(session)
+        publish(session, target, job_id=finished)
+        return target.id
+
+    target_id = each_record.run(add)
+    assert prune(each_record, "artifacts")["artifacts"] == 0
+    each_record.run(publications.abandon, target_id)
     assert prune(each_record, "artifacts")["artifacts"] == 2
 
 
