@@ -43,7 +43,7 @@ def failure(where: object, status: int, retry_after: str | None = None) -> Genmi
 def unreadable(where: object, error: Exception) -> TargetAway:
     """The error for an answer that is not by the protocol; no part of it is repeated."""
     return TargetAway(
-        f"{where}: the answer is none of such a server ({type(error).__name__})",
+        f"{where}: the answer is not that of such a server ({type(error).__name__})",
         remedy="check its address",
     )
 

@@ -355,6 +355,14 @@ def test_a_column_of_another_type_hides_no_other_change(genmill, services):
 
 
 @pytest.mark.usefixtures("kept")
+def test_a_leaf_that_cannot_be_read_is_no_cut(genmill, services):
+    tamper(services, "UPDATE ledger_leaves SET kind = X'00' WHERE idx = 3")
+    found = genmill("provenance", "audit", "--head", "head.json").out
+    assert "and what comes after that was not checked" in found
+    assert "was cut" not in found
+
+
+@pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize(
     ("edit", "told"),
     [
