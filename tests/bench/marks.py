@@ -15,15 +15,15 @@ PHOTOS = "photos"  # a network of pictures of 64x64 pixels in colour, which carr
 def marks(bench: Bench) -> Iterator[Measure]:
     """Jobs with and without marks in turns, of images of 28x28 and of 64x64 pixels.
 
-    One worker leaves a processor free, where a thread packs and signs beside the network, as it
-    does beside a GPU. Two workers keep both busy, and what marks take is taken from the networks:
-    of each picture of 28x28 pixels an eighth of its time by the signature alone.
+    One worker, as `genmill up` starts it, leaves room on two processors, where a thread packs and
+    signs beside the network, as it does beside a GPU. Two workers keep both busy, and what marks
+    take is taken from the networks: of each picture of 28x28 pixels a tenth by the signature alone.
     """
     for purpose in ("signing", "watermark"):
         bench.machine.run("key", "create", purpose)
     add_model(bench.machine, PHOTOS, "--size", "64", "--mode", "RGB")
     small, large = bench.size(40_000, 1_000), bench.size(8_000, 400)
-    bench.machine.up(1, threads="1")
+    bench.machine.up(1)
     yield _against_none(bench, MODEL, "28x28", small, at_least=0.85)
     bench.machine.up(WORKERS)
     yield _against_none(bench, MODEL, "28x28", small, at_least=0.65)
