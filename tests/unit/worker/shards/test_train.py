@@ -101,7 +101,9 @@ def test_a_lost_or_damaged_one_is_marked_and_the_one_before_used(
     content = path.read_bytes()
     path.unlink()
     if fault != "gone":
-        path.write_bytes(content[:-1] if fault == "cut" else content[:-1] + b"?")
+        path.write_bytes(
+            content[:-1] if fault == "cut" else content[:-1] + bytes([content[-1] ^ 1])
+        )
     made, log = run(services, job, lease, asked, tmp_path / "again")
     assert made == weights
     assert "resuming from the checkpoint of step 3" in log
