@@ -79,8 +79,8 @@ class Address:
         for at, name in enumerate(names):
             if name in known:
                 continue
-            # `?password=a&b=c` may be one password with an '&' in it
-            if not _NAME.fullmatch(name) or any("pass" in before for before in names[:at]):
+            # `?password=a&b=c` may be one password with an '&' in it, and `?passworda` lacks an '='
+            if not _NAME.fullmatch(name) or any("pass" in each for each in names[: at + 1]):
                 self.refuse("has an option that is not known", ESCAPES)
             raise Refused.unknown("option", name, known, of=self.setting)
 

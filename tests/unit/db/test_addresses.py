@@ -149,6 +149,7 @@ def shown(kind: str, text: str) -> str:
 @given(malformed())
 @example(("database", f"postgresql://u:Start@{SECRET}/{SECRET}#1@127.0.0.1:1/d"))
 @example(("store", f"s3://{SECRET}:{SECRET}@bucket"))
+@example(("redis", f"redis://r.example:6379/0?password{SECRET}={SECRET}&db=0"))
 def test_no_part_of_a_password_is_shown_however_malformed_the_address(malformed):
     says = ""
     try:
