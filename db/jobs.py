@@ -29,6 +29,7 @@ from db.moves import (
     end_job,
     lock_job,
     lock_jobs,
+    release_published,
     settle_job,
     succeed_jobs,
 )
@@ -205,6 +206,8 @@ def succeed_many(session: Session, manifests: Mapping[str, NewManifest]) -> list
     locked = lock_jobs(session, manifests, shared=False)
     ready = [job.id for job in locked.values() if job.status == JobState.FINALIZING]
     succeed_jobs(session, {job_id: manifests[job_id] for job_id in ready}, at=clock(session))
+    if publishing := [job_id for job_id in ready if locked[job_id].kind == "publish"]:
+        release_published(session, publishing)
     return ready
 
 

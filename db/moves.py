@@ -111,7 +111,7 @@ def move_jobs(
     if new not in TOLD_BY_ROW:
         record_transitions(session, [(each, None, old, new, reason) for each in ids], at=at)
     if new in FINAL:
-        _release_published(session, ids)
+        release_published(session, ids)
     return int(moved.rowcount)
 
 
@@ -119,10 +119,9 @@ def succeed_jobs(session: Session, manifests: Mapping[str, NewManifest], *, at: 
     """End jobs as succeeded that this transaction has locked and whose shards have succeeded."""
     rows = [(*_manifest_row(manifest), job_id) for job_id, manifest in manifests.items()]
     update_tuples(session, Job, _MANIFEST, rows, status=JobState.SUCCEEDED, finished_at=at)
-    _release_published(session, list(manifests))
 
 
-def _release_published(session: Session, ids: Sequence[str]) -> None:
+def release_published(session: Session, ids: Sequence[str]) -> None:
     """Let retention come again to what those of these ended jobs that publish were to publish.
 
     Of that, only what is published is kept from now on.

@@ -90,7 +90,7 @@ class Mounted(InFolder):
 
 
 class GalleryFolder(Mounted):
-    """A gallery's folder: an item is there if a list leads to its page, and that to its file."""
+    """A gallery's folder: each item has a page, which the feed names, and a file."""
 
     kind = "gallery"
 

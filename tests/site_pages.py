@@ -81,8 +81,7 @@ class Page(HTMLParser):
 
 def read_site(place: FolderStore | S3Store) -> dict[str, bytes]:
     """Every file of a site by its name."""
-    shown = "files", "items", "lists", "pictures", "records", "sounds", "trust"
-    folders = "entries", *shown
+    folders = ["entries", "files", "items", "lists", "pictures", "records", "sounds", "trust"]
     names = [name for folder in folders for name in place.keys(folder)]
     names += [each for each in ("index.html", "feed.xml", "style.css") if place.has(each)]
     found = {}
