@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -42,16 +43,27 @@ def run_words(words: tuple[str, ...], settings: Settings) -> int:
 
 
 def fork(part: Part, settings: Settings, environment: Mapping[str, str], log: Path) -> BaseProcess:
-    """Start a part in a session of its own; what it prints is added to `log`, and to `.out`."""
+    """Start a part in a session of its own; what it prints is added to `log`, and to `.out`.
+
+    It leads the session, and can be signalled as a group, when this returns.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([EVERYTHING])
-    process = context.Process(target=_run, args=(part, settings, dict(environment), log))
-    process.start()
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_run, args=(theirs, part, settings, dict(environment), log))
+    with ours:
+        with theirs:
+            process.start()
+        with contextlib.suppress(EOFError):  # it closes its end, or dies
+            ours.recv()
     return process
 
 
-def _run(part: Part, settings: Settings, environment: Mapping[str, str], log: Path) -> None:
+def _run(
+    started: Connection, part: Part, settings: Settings, environment: Mapping[str, str], log: Path
+) -> None:
     os.setsid()
+    started.close()
     os.environ.clear()
     os.environ.update(environment)
     torch.set_num_threads(1)  # until a worker sets its own
