@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from db import ledger, tombstones
 from db.audit_trail import note
 from db.errors import NotFound, Refused
-from db.leaves import WITHDRAWAL
+from db.leaves import DATASET, DATASET_VERSION, WITHDRAWAL
 from db.registry import Reference, Registry
 from db.session import clock
 from db.states import FINAL
@@ -23,6 +23,8 @@ _registry = Registry(
     Dataset,
     DatasetVersion,
     DatasetVersion.dataset_id,
+    DATASET,
+    DATASET_VERSION,
     visible=DatasetVersion.removed_at.is_(None),
 )
 all_versions = _registry.all_versions
@@ -51,9 +53,11 @@ def add_version(
     )
     known: DatasetVersion | None = session.scalar(same)
     if known is not None:
-        known.removed_at = None
+        if known.removed_at is not None:
+            known.removed_at = None
+            session.flush()
+            ledger.enter(session, DATASET_VERSION, known)
         tombstones.restore(session, known.id)
-        session.flush()
         return known
     return _registry.add(
         session,
@@ -110,9 +114,11 @@ def hide(session: Session, dataset: Dataset, ids: Collection[str]) -> list[Datas
     _registry.lock(session, dataset.name)
     found = [version(session, each) for each in ids]
     refuse_used(session, dataset, found)
-    for row in found:
-        row.removed_at = row.removed_at or clock(session)
+    shown = [row for row in found if row.removed_at is None]
+    for row in shown:
+        row.removed_at = clock(session)
     session.flush()
+    ledger.enter(session, DATASET_VERSION, *shown)
     return found
 
 

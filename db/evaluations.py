@@ -6,8 +6,10 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from db import ledger
 from db.columns import new_id
 from db.errors import NotFound
+from db.leaves import EVALUATION
 from db.session import clock, insert_new
 from db.tables import Evaluation, Judge
 
@@ -32,7 +34,8 @@ class NewEvaluation:
 def add(session: Session, new: NewEvaluation) -> None:
     """Record an evaluation, unless the version has one of the same protocol."""
     row = vars(new) | {"id": new_id(), "created_at": clock(session)}
-    insert_new(session, Evaluation, [row])
+    if insert_new(session, Evaluation, [row]):
+        ledger.enter(session, EVALUATION, row)
 
 
 def find(session: Session, version_id: str, protocol_sha256: str) -> Evaluation | None:

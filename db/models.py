@@ -5,7 +5,9 @@ from typing import Any
 from sqlalchemy import String, cast, func, select, update
 from sqlalchemy.orm import Session
 
+from db import ledger
 from db.errors import NotFound, Refused
+from db.leaves import MODEL, MODEL_VERSION
 from db.registry import Reference, Registry
 from db.session import upsert
 from db.tables import Alias, Job, Model, ModelVersion
@@ -15,7 +17,13 @@ CHAMPION = "champion"
 LATEST = "latest"
 
 _registry = Registry(
-    "model", Model, ModelVersion, ModelVersion.model_id, visible=not_removed(ModelVersion.id)
+    "model",
+    Model,
+    ModelVersion,
+    ModelVersion.model_id,
+    MODEL,
+    MODEL_VERSION,
+    visible=not_removed(ModelVersion.id),
 )
 all_versions = _registry.all_versions
 get = _registry.get
@@ -65,7 +73,10 @@ def add_version(
 
 def set_marks(session: Session, name: str, marks: dict[str, Any] | None) -> None:
     """Set the profile of marks that a model's samples get by default; None: the installation's."""
-    get(session, name).marks = marks
+    model = get(session, name)
+    model.marks = marks
+    session.flush()
+    ledger.enter(session, MODEL, model)
 
 
 def marks_of(session: Session, name: str) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from sqlalchemy import ColumnElement, Select, func, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from db import ledger
 from db.columns import new_id
 from db.errors import NotFound
 from db.session import clock, insert_new
@@ -38,21 +39,27 @@ class Registry(Generic[N, V]):
     """The names in one table and their versions in another, numbered from 1.
 
     `foreign_key` is the version's column that refers to its name. Versions that are not `visible`
-    are hidden, and so is a name without a visible version.
+    are hidden, and so is a name without a visible version. Both are in the ledger, as leaves of
+    `name_kind` and `version_kind`.
     """
 
     noun: str
     name_table: type[N]
     version_table: type[V]
     foreign_key: InstrumentedAttribute[str]
+    name_kind: str
+    version_kind: str
     visible: ColumnElement[bool] = field(default_factory=true)
 
     def lock(self, session: Session, name: str, **columns: Any) -> N:
         """The row of `name`, inserted if needed, and locked for `add`."""
         row = {"id": new_id(), "name": name, "created_at": clock(session)} | columns
-        insert_new(session, self.name_table, [row])
+        is_new = insert_new(session, self.name_table, [row])
         statement = select(self.name_table).where(self.name_table.name == name)
-        return session.scalars(statement.with_for_update(key_share=True)).one()
+        found = session.scalars(statement.with_for_update(key_share=True)).one()
+        if is_new:
+            ledger.enter(session, self.name_kind, found)
+        return found
 
     def add(self, session: Session, named: N, **columns: Any) -> V:
         """Insert the next version of a locked name. Numbers of hidden versions are not reused."""
@@ -66,6 +73,7 @@ class Registry(Generic[N, V]):
         )
         session.add(version)
         session.flush()
+        ledger.enter(session, self.version_kind, version)
         return version
 
     def select_all(self) -> Select[N]:

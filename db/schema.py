@@ -8,7 +8,7 @@ from db.driver_errors import NoTables, location
 from db.errors import SchemaMismatch
 from db.session import Database
 
-HEAD = "0019"  # revisions are numbered, so they can be compared without loading Alembic
+HEAD = "0020"  # revisions are numbered, so they can be compared without loading Alembic
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 

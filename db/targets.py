@@ -7,9 +7,11 @@ from typing import Any
 from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
+from db import ledger
 from db.columns import new_id
 from db.errors import NotFound, Refused
 from db.late_times import SLACK
+from db.leaves import TARGET
 from db.session import clock, insert_new
 from db.tables import Target
 from db.workers import count_live
@@ -47,7 +49,9 @@ def add(
                 f"there is a target {name!r} already",
                 remedy=f"choose another name, or run `genmill target remove {name}` first",
             )
-    return get(session, name)
+    added = get(session, name)
+    ledger.enter(session, TARGET, added)
+    return added
 
 
 def get(session: Session, name: str) -> Target:
@@ -76,8 +80,9 @@ def by_id(session: Session, target_id: str) -> Target:
 
 def remove(session: Session, target: Target) -> None:
     """Remove a target; what was published there stays on record."""
-    gone = update(Target).where(Target.id == target.id)
-    session.execute(gone.values(removed_at=clock(session)))
+    target.removed_at = clock(session)
+    session.flush()
+    ledger.enter(session, TARGET, target)
 
 
 def reserve(session: Session, target_id: str, items: int, *, rate: float) -> float:

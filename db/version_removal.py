@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from sqlalchemy import String, cast, delete, or_, select, update
 from sqlalchemy.orm import Session
 
-from db import datasets, holders, models
+from db import datasets, holders, ledger, models
 from db.holders import Held
+from db.leaves import MODEL_VERSION
 from db.registry import N, Reference, V
 from db.retention import collect_again
 from db.session import clock
@@ -74,6 +75,7 @@ def remove_versions(
             version.files = {}
         bury(session, grave)
     session.flush()
+    ledger.enter(session, MODEL_VERSION, *([] if kept else versions))
     return {}
 
 

@@ -5,9 +5,8 @@ import io
 
 import numpy as np
 
-from db import datasets, jobs, models
-from db.session import clock
-from db.tables import Evaluation
+from db import datasets, evaluations, jobs, models
+from db.evaluations import NewEvaluation
 from worker.gate.items import Items
 from worker.gate.policy import Policy
 from worker.metrics.catalogue import METRICS
@@ -97,8 +96,9 @@ def add_evaluation(services, reference, items, *, dataset="pets", judge=None):
             session, spec={}, spec_hash="0" * 64, kind="evaluate", model="m", ranges=[(0, 1)]
         )
         job.status = jobs.shards_of(session, job.id)[0].status = "succeeded"
-        session.add(
-            Evaluation(
+        evaluations.add(
+            session,
+            NewEvaluation(
                 version_id=version.id,
                 dataset_version_id=data.id,
                 job_id=job.id,
@@ -107,7 +107,6 @@ def add_evaluation(services, reference, items, *, dataset="pets", judge=None):
                 numbers=dict(items.numbers),
                 items_key=blob.key,
                 items_sha256=blob.sha256,
-                created_at=clock(session),
-            )
+            ),
         )
     return blob.key

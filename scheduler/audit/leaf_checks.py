@@ -11,8 +11,13 @@ from sqlalchemy import Connection, Select, and_, exists, func, or_, select
 from db.errors import BadRecord
 from db.leaves import (
     AUDIT,
+    DATASET,
+    DATASET_VERSION,
+    EVALUATION,
     KEY,
     MANIFEST,
+    MODEL,
+    MODEL_VERSION,
     PROMOTION,
     REMOVAL,
     SOURCES,
@@ -27,7 +32,11 @@ from scheduler.audit.violations import Violation, Violations
 
 LEAVES = TABLES["ledger_leaves"]
 AT_ONCE = 500
-LASTING = (MANIFEST, PROMOTION, WITHDRAWAL, AUDIT, KEY)  # kinds whose leaves take nothing back
+LASTING = (  # kinds whose leaves take nothing back
+    *(MANIFEST, PROMOTION, WITHDRAWAL, AUDIT, KEY),
+    *(MODEL, MODEL_VERSION, DATASET, DATASET_VERSION, EVALUATION),
+)
+MAY_CHANGE = {(MODEL, "marks"), (DATASET_VERSION, "removed_at")}
 
 
 def rows_are_as_told(connection: Connection) -> Violations:
@@ -81,7 +90,7 @@ def _rows_with_leaf(kind: str) -> Select[Any]:
 def _compare(connection: Connection, kind: str, leaves: Sequence[Row]) -> Violations:
     source = SOURCES[kind]
     table = TABLES[source.table]
-    names = {"id", *source.fields}
+    names = {"id", *source.fields, *source.later}
     subjects = [leaf["subject"] for leaf in leaves]
     columns = [table.c[name] for name in sorted(names)]
 
@@ -92,16 +101,19 @@ def _compare(connection: Connection, kind: str, leaves: Sequence[Row]) -> Violat
     rows = dict[str, Row | BadRecord]()
     for some, found in readable(read, subjects):
         rows |= dict.fromkeys(some, found) if isinstance(found, BadRecord) else found
-    removed = _removed(connection, subjects) if kind == MANIFEST else set()
+    with_what = {leaf["subject"]: _goes_with(kind, leaf) for leaf in leaves}
+    removed = _removed(connection, [each for each in with_what.values() if each])
     for leaf in leaves:
         row = rows.get(leaf["subject"])
-        if row is None and leaf["subject"] in removed:
+        if row is None and with_what[leaf["subject"]] in removed:
             continue
         if isinstance(row, BadRecord):
             text = f"{kind} {leaf['subject']} was changed since it was recorded: {row.message}"
             yield Violation(text, source.table, leaf["subject"])
             continue
         data = {} if row is None else row_data(kind, row)
+        if source.later and not _told(leaf).keys() & set(source.later):
+            data = {name: data[name] for name in source.fields if data}
         if leaf["text"] != leaf_text(kind, leaf["subject"], data):
             yield _differs(kind, leaf, data)
 
@@ -126,8 +138,15 @@ def _short(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)[:80]
 
 
+def _goes_with(kind: str, leaf: Row) -> str | None:
+    """The id of what takes the row with it when it is removed."""
+    if kind == MANIFEST:
+        return str(leaf["subject"])
+    return str(_told(leaf).get("version_id")) if kind == EVALUATION else None
+
+
 def _removed(connection: Connection, subjects: Sequence[str]) -> set[str]:
-    """Those of the jobs whose removal is in the ledger."""
+    """Those of the jobs and versions whose removal is in the ledger."""
     told = select(LEAVES.c.subject).where(LEAVES.c.kind == REMOVAL, LEAVES.c.subject.in_(subjects))
     return set(connection.scalars(told))
 
@@ -143,7 +162,7 @@ def _without_leaf(connection: Connection, kind: str, rows: Sequence[Row]) -> Vio
 
 
 def _taken_back(connection: Connection, kind: str) -> Violations:
-    """Rows of which a later leaf tells something else; of a key, it may tell what was not yet."""
+    """Rows of which a later leaf tells something else than it may."""
     several = select(LEAVES.c.subject).where(LEAVES.c.kind == kind)
     several = several.group_by(LEAVES.c.subject).having(func.count() > 1)
     leaves = select(LEAVES).where(LEAVES.c.kind == kind, LEAVES.c.subject.in_(several))
@@ -155,12 +174,19 @@ def _taken_back(connection: Connection, kind: str) -> Violations:
             lost = [
                 f"{name} was {_short(value)}"
                 for name, value in before.items()
-                if told.get(name) != value and (value is not None or kind != KEY)
+                if not _may_become(kind, name, value, told.get(name))
             ]
             if lost:
                 text = f"a later leaf takes back what the ledger tells of {kind} {subject}: "
                 yield Violation(text + "; ".join(lost), SOURCES[kind].table, subject)
             before = told
+
+
+def _may_become(kind: str, name: str, value: Any, later: Any) -> bool:
+    """Whether a field of a row may change so: a key expires, a removed version has no files."""
+    if value == later or (kind, name) in MAY_CHANGE:
+        return True
+    return value is None if kind == KEY else (kind, name, later) == (MODEL_VERSION, "files", {})
 
 
 def _told(leaf: Row) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, func, select
 from db.errors import BadRecord
 from db.leaves import head_text, leaf_text
 from db.merkle import EMPTY_ROOT, Place, leaf_hash, node_hash
+from scheduler.audit.alias_checks import aliases_are_as_told
 from scheduler.audit.history import Row
 from scheduler.audit.leaf_checks import rows_are_as_told
 from scheduler.audit.readable import as_far_as_readable, readable
@@ -33,6 +34,7 @@ def ledger_is_whole(connection: Connection, outside: Sequence[Head] = ()) -> Vio
     for head in outside:
         yield from as_far_as_readable(_outside_head(connection, head, tree))
     yield from as_far_as_readable(rows_are_as_told(connection))
+    yield from as_far_as_readable(aliases_are_as_told(connection))
 
 
 class _Tree:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -12,13 +12,18 @@ from sqlalchemy import Connection, select
 from db.errors import BadRecord
 from scheduler.audit.byte_checks import Objects
 from scheduler.audit.history import Row
-from scheduler.audit.objects import PAGE, Named, Snapshot, is_named, pack_key
+from scheduler.audit.objects import PAGE, Named, Snapshot, blob_key, is_named, pack_key
 from scheduler.audit.readable import readable
 from scheduler.audit.record import TABLES
 from scheduler.audit.violations import Violation, Violations
 from scheduler.results.threads import in_order
 from worker.files import canonical_json
 from worker.services import prompts
+
+COLUMNS = (
+    *("kind", "name", "key", "sha256", "size", "media_type", "pack", "pack_offset"),
+    *("members_sha256", "marks"),
+)
 
 
 class Listing(NamedTuple):
@@ -62,21 +67,36 @@ def _read(connection: Connection, ids: Sequence[str]) -> list[tuple[Row, Listing
 
 def _listings(connection: Connection, job_ids: Sequence[str]) -> Iterator[tuple[str, Listing]]:
     artifacts, shards = TABLES["artifacts"], TABLES["shards"]
-    columns = (shards.c.job_id, shards.c.idx, artifacts.c.name, artifacts.c.sha256)
-    made = select(*columns).join(shards, shards.c.id == artifacts.c.shard_id)
+    of_shard = (shards.c.job_id, shards.c.idx, (shards.c.stop - shards.c.start).label("samples"))
+    made = select(*of_shard, *(artifacts.c[name] for name in COLUMNS))
+    made = made.join(shards, shards.c.id == artifacts.c.shard_id)
     made = made.where(shards.c.job_id.in_(job_ids)).order_by(shards.c.job_id, shards.c.idx)
     with connection.execute(made.execution_options(yield_per=1000)) as streamed:
         for job_id, rows in groupby(streamed, key=lambda row: row.job_id):
-            yield job_id, _listing((row.idx, row.name, row.sha256) for row in rows)
+            yield job_id, _listing(map(_entry, rows))
 
 
-def _listing(rows: Iterator[tuple[int, str, str]] | list[tuple[int, str, str]]) -> Listing:
-    """A digest over the rows, which come in the order of their shards."""
+def _entry(row: Any) -> dict[str, Any]:
+    """What a manifest lists of an artifact."""
+    entry = {name: getattr(row, name) for name in ("kind", "name", "sha256", "size", "media_type")}
+    entry |= {"shard": row.idx, "key": row.key or blob_key(row.job_id, row.sha256)}
+    if row.pack is not None:
+        entry |= {"key": pack_key(row.pack), "offset": row.pack_offset}
+    if row.marks:
+        entry["marks"] = row.marks
+    if row.members_sha256:
+        entry["members"] = {"count": row.samples, "sha256": row.members_sha256}
+    return entry
+
+
+def _listing(entries: Iterable[dict[str, Any]]) -> Listing:
+    """A digest over the entries, which come in the order of their shards."""
     count, digest = 0, hashlib.sha256()
-    for _, some in groupby(rows, key=lambda row: row[0]):
-        for row in sorted(some):  # here, because databases sort names in ways of their own
+    for _, some in groupby(entries, key=lambda entry: entry["shard"]):
+        # here, because databases sort names in ways of their own
+        for entry in sorted(some, key=lambda entry: str(entry["name"])):
             count += 1
-            digest.update(f"{row[0]} {row[1]} {row[2]}\n".encode())
+            digest.update(canonical_json(entry) + b"\n")
     return Listing(count, digest.digest())
 
 
@@ -99,7 +119,7 @@ def _check_manifest(objects: Objects, job: Row, listing: Listing) -> list[Violat
         return [Violation(text, "jobs", job["id"], key)]
     manifest = json.loads(data)
     entries = manifest["artifacts"]
-    listed = _listing(sorted((each["shard"], each["name"], each["sha256"]) for each in entries))
+    listed = _listing(sorted(entries, key=lambda entry: entry["shard"]))
     found = []
     if listed != listing:
         found.append(Violation(f"the manifest of job {job['id']} does not list its artifacts"))

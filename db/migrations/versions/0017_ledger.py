@@ -1,15 +1,12 @@
 """The audit trail, and the ledger; what it would hold of the rows on record waits for a place."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from db.columns import Digest, Id, JsonObject, UtcDateTime, new_id
-from db.leaves import PROMOTION, REMOVAL, SOURCES, WITHDRAWAL, leaf_text, row_data
-from db.merkle import leaf_hash
+from db.columns import Digest, Id, JsonObject, UtcDateTime
+from db.leaves import PROMOTION, REMOVAL, WITHDRAWAL
+from db.migrations.leaves import enter_rows
 
 revision = "0017"
 down_revision = "0016"
@@ -18,16 +15,11 @@ depends_on = None
 
 TIME = sa.DateTime(timezone=True)
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
-ROWS_AT_ONCE = 1000
-TYPES = {"at": UtcDateTime(), "verdict": JsonObject()}
-IDS = {"model_id", "version_id", "previous_id", "dataset_id"}
-
-LEAVES = sa.table(
-    "ledger_leaves",
-    *(sa.column(name, Id()) for name in ("id", "subject")),
-    *(sa.column(name, sa.Text()) for name in ("kind", "text")),
-    sa.column("leaf_hash", Digest()),
-)
+TYPES = {
+    "at": UtcDateTime(),
+    "verdict": JsonObject(),
+    **dict.fromkeys(("model_id", "version_id", "previous_id", "dataset_id"), Id()),
+}
 
 
 def upgrade() -> None:
@@ -45,8 +37,7 @@ def upgrade() -> None:
     op.create_index("ix_audit_entries_at_id", "audit_entries", ["at", "id"])
     _create_ledger()
     for kind in (PROMOTION, WITHDRAWAL, REMOVAL):
-        for page in _pages(kind):
-            op.get_bind().execute(sa.insert(LEAVES), page)
+        enter_rows(op.get_bind(), kind, TYPES)
 
 
 def downgrade() -> None:
@@ -102,37 +93,3 @@ def _create_ledger() -> None:
         sa.Column("signature", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("size", name="pk_ledger_heads"),
     )
-
-
-def _pages(kind: str) -> Iterator[list[dict[str, Any]]]:
-    """The leaves of the rows of a kind that are on record, some at a time."""
-    source = SOURCES[kind]
-    types = {name: Id() if name in IDS else TYPES.get(name, sa.Text()) for name in source.fields}
-    table = sa.table(
-        source.table,
-        sa.column("id", Id()),
-        *(sa.column(name, kept) for name, kept in types.items()),
-    )
-    last = ""
-    while True:
-        rows = sa.select(table).where(table.c.id > last).order_by(table.c.id).limit(ROWS_AT_ONCE)
-        found = op.get_bind().execute(rows).mappings().all()
-        column, value = source.but or ("id", "")
-        page = [_leaf(kind, row) for row in found if row[column] != value]
-        if page:
-            yield page
-        if len(found) < ROWS_AT_ONCE:
-            return
-        last = found[-1]["id"]
-
-
-def _leaf(kind: str, row: Any) -> dict[str, Any]:
-    text = leaf_text(kind, row["id"], row_data(kind, row))
-    digest = leaf_hash(text.encode()).hex()
-    return {
-        "id": new_id(),
-        "kind": kind,
-        "subject": row["id"],
-        "text": text,
-        "leaf_hash": digest,
-    }

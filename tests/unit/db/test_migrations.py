@@ -4,14 +4,19 @@ import json
 
 import pytest
 from alembic import command
-from sqlalchemy import select, text
+from sqlalchemy import delete, select, text, update
 
-from db import jobs, ledger, models, own_store, progress, schema, shards
-from db.tables import Artifact, Job, Model
+from db import datasets, evaluations, jobs, ledger, models, own_store, progress, schema, shards
+from db.evaluations import NewEvaluation
+from db.tables import Artifact, Job, LedgerLeaf, Model, ModelVersion
 from scheduler.audit.ledger_checks import ledger_is_whole
+from tests.publications import add_target
 from tests.unit.db.old_revisions import AT, add_job, add_shard, insert, migrate, upgrade
 
 A1, A2 = (f"0000000{n}-0000-7000-8000-000000000000" for n in (1, 2))
+
+
+SUMMARY = {"counts": {"train": 9}, "labels": [], "size_bytes": 9}
 
 
 @pytest.fixture
@@ -124,9 +129,10 @@ def test_what_was_done_before_there_was_a_ledger_waits_for_a_place_in_it(databas
     for grave, kind in ((five, "job"), (six, "artifact")):
         rest = {"who": "ann", "at": AT, "size_bytes": 9, "kept": False}
         insert(database, "tombstones", id=grave, kind=kind, **rest)
-    upgrade(database)
+    migrate(database, "0017")
     with database.write() as session:
         assert ledger.extend(session) == 3
+    upgrade(database)
     with database.snapshot() as connection:
         assert list(ledger_is_whole(connection)) == []
     migrate(database, "0016", command.downgrade)
@@ -142,3 +148,40 @@ def test_models_from_before_there_were_marks_have_none(database):
         assert session.scalars(select(Artifact.marks)).all() == []
     migrate(database, "0015", command.downgrade)
     assert schema.current(database) == "0015"
+
+
+def test_models_and_datasets_from_before_they_were_in_the_ledger_wait_for_a_place_in_it(database):
+    migrate(database, "0019")
+    with database.write() as session:
+        kept = {"manifest_key": "k", "manifest_sha256": "0" * 64, "summary": SUMMARY}
+        data = datasets.add_version(session, name="faces", kind="image", **kept)
+        made = {"params": {"lr": 1e-5}, "files": {}, "weights_sha256": "0" * 64, "metrics": {}}
+        version = models.add_version(session, name="portraits", family="gan", **made)
+        ids = {"version_id": version.id, "dataset_version_id": data.id}
+        job = jobs.add(
+            session,
+            kind="evaluate",
+            spec={},
+            spec_hash="0" * 64,
+            model="portraits",
+            ranges=[(0, 1)],
+        )
+        items = {"items_key": "k", "items_sha256": "0" * 64, "protocol_sha256": "0" * 64}
+        numbers = {"fid": {"value": 2.0}}
+        made = NewEvaluation(**ids, job_id=job.id, protocol={"seed": 0}, numbers=numbers, **items)
+        evaluations.add(session, made)
+        add_target(session)
+        session.execute(delete(LedgerLeaf))
+    upgrade(database)
+    with database.snapshot() as connection:
+        assert list(ledger_is_whole(connection)) == []
+    migrate(database, "0019", command.downgrade)
+    upgrade(database)
+    with database.write() as session:
+        assert ledger.extend(session) == 6
+        session.execute(update(ModelVersion).values(weights_sha256="1" * 64))
+    with database.snapshot() as connection:
+        [found] = ledger_is_whole(connection)
+    assert str(found).startswith(f"model version {version.id} was changed since it was recorded")
+    with pytest.raises(NotImplementedError, match="restore the database from a backup"):
+        migrate(database, "0019", command.downgrade)

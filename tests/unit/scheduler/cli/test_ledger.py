@@ -204,7 +204,7 @@ def test_the_proof_of_an_artifact_holds_its_samples_alone(genmill, picture_job):
     proof = genmill("provenance", "proof", first["id"]).json
     assert [len(each["digests"]) for each in proof["members"]] == [2]
     brief = genmill("provenance", "proof", picture_job, "--out", "p.json", "--json").json
-    assert brief["leaf"] == 0
+    assert brief["leaf"] == 2  # after the model and its version
     assert genmill("provenance", "proof", first["id"], "--json", "job").json == {"job": picture_job}
 
 
@@ -249,13 +249,13 @@ def test_what_has_no_proof_says_why(genmill, services, prose):
 def test_a_round_of_the_scheduler_appends_and_signs(services, picture_job, genmill, monkeypatch):
     monkeypatch.setattr(ledger.is_behind, "__kwdefaults__", {"lag": -timedelta(seconds=1)})
     monkeypatch.setitem(ledger.extend.__kwdefaults__, "lag", -timedelta(seconds=1))
-    assert run_round(services).leaves == 1
+    assert run_round(services).leaves == 3  # the model, its version, what it made
     with services.database.read() as session:
-        assert ledger.newest_head(session).size == 1
+        assert ledger.newest_head(session).size == 3
     run_round(services)  # the key that signed it is told, too, and that it was made
     with services.database.read() as session:
-        assert ledger.current(session).size == 3
-        assert ledger.newest_head(session).size == 1  # one a minute
+        assert ledger.current(session).size == 5
+        assert ledger.newest_head(session).size == 3  # one a minute
     assert genmill("provenance", "audit").code == 0
 
 
