@@ -22,6 +22,7 @@ from scheduler.audit.ledger_checks import ledger_is_whole
 from scheduler.audit.manifest_checks import manifests_match
 from scheduler.audit.readable import as_far_as_readable
 from scheduler.audit.record import FINAL, TABLES, ShardView, clock, pages
+from scheduler.audit.reference_checks import references_lead_somewhere
 from scheduler.audit.shard_checks import check_shard
 from scheduler.audit.violations import OWN_STORE, Bounds, Violation, Violations
 from scheduler.results.heads import Head
@@ -102,6 +103,7 @@ class Auditor:
 
     def check_record(self, connection: Connection, now: datetime, bounds: Bounds) -> Violations:
         """What the record alone shows."""
+        yield from references_lead_somewhere(connection)
         waiting = Waiting(bounds, _incomplete_batches(connection))
         for page in pages(connection):
             tallies = {job_id: Tally() for job_id in page.jobs}

@@ -118,7 +118,8 @@ def _shards(connection: Connection, views: Mapping[str, JobView]) -> Iterator[Sh
         )
         statement = select(table).where(table.c.job_id.between(ids[0], ids[-1]), beyond)
         found = _rows(connection, statement.order_by(table.c.job_id, table.c.idx), SHARDS_AT_ONCE)
-        yield from _shard_views(connection, views, found)
+        known = [row for row in found if row["job_id"] in views]  # `reference_checks` tells others
+        yield from _shard_views(connection, views, known)
         if len(found) < SHARDS_AT_ONCE:
             return
         last = (found[-1]["job_id"], found[-1]["idx"])

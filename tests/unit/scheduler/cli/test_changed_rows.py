@@ -19,10 +19,15 @@ from sqlalchemy import (
 from db import datasets, ledger, models
 from db.columns import Digest, Id, Json, UtcDateTime, new_id
 from db.leaves import PUBLICATION, SOURCES
+from db.session import clock
 from db.tables import Alias, Artifact, Base, Evaluation, ModelVersion, Publication, Shard
+from scheduler.audit.alias_checks import aliases_are_as_told
+from scheduler.audit.auditor import Auditor, usual_bounds
 from scheduler.audit.byte_checks import Objects
+from scheduler.audit.leaf_checks import rows_are_as_told
 from scheduler.audit.ledger_checks import ledger_is_whole
 from scheduler.audit.manifest_checks import COLUMNS, manifests_match
+from scheduler.audit.reference_checks import references_lead_somewhere
 from scheduler.submission.enqueue import enqueue
 from tests.evaluations import add_evaluation, images
 from tests.publications import add_target, publish
@@ -78,7 +83,8 @@ def changing(services) -> Iterator:
 
 
 def found(session) -> list[str]:
-    return [str(each) for each in ledger_is_whole(session.connection())]
+    checks = (rows_are_as_told, aliases_are_as_told)  # those of the tree read no such rows
+    return [str(each) for check in checks for each in check(session.connection())]
 
 
 def another(column, value):
@@ -95,20 +101,19 @@ def another(column, value):
     return (value or 0) + 1000 if kind.python_type in {int, float} else "another"
 
 
-@pytest.mark.parametrize("kind", SOURCES)
-def test_any_field_that_a_leaf_repeats(services, record, kind):
-    source = SOURCES[kind]
-    table = Base.metadata.tables[source.table]
+def test_any_field_that_a_leaf_repeats(services, record):
     with changing(services) as session:
         assert found(session) == []
-    for name in (*source.fields, *source.later):
-        with changing(services) as session:
-            told = select(table).where(table.c.id.in_(subjects(session, kind)))
-            row = session.execute(told.limit(1)).mappings().one()
-            new = another(table.c[name], row[name])
-            session.execute(update(table).where(table.c.id == row["id"]).values({name: new}))
-            start = f"{kind} {row['id']} was changed since it was recorded: {name} was "
-            assert any(each.startswith(start) for each in found(session)), (name, found(session))
+    for kind, source in SOURCES.items():
+        table = Base.metadata.tables[source.table]
+        for name in (*source.fields, *source.later):
+            with changing(services) as session:
+                told = table.c.id.in_(subjects(session, kind))
+                row = session.execute(select(table).where(told).limit(1)).mappings().one()
+                new = another(table.c[name], row[name])
+                session.execute(update(table).where(table.c.id == row["id"]).values({name: new}))
+                start = f"{kind} {row['id']} was changed since it was recorded: {name} was "
+                assert any(each.startswith(start) for each in found(session)), (name, kind)
 
 
 def subjects(session, kind):
@@ -124,19 +129,19 @@ def unique_keys(table) -> Iterator[list[str]]:
     yield from (each.columns.keys() for each in table.indexes if each.unique)
 
 
-@pytest.mark.parametrize("kind", SOURCES)
-def test_a_row_that_was_deleted_or_made(services, record, kind):
-    table = Base.metadata.tables[SOURCES[kind].table]
-    with changing(services) as session:
-        told = subjects(session, kind)
-        row = session.execute(select(table).where(table.c.id.in_(told)).limit(1)).mappings().one()
-        session.execute(delete(table).where(table.c.id == row["id"]))
-        assert f"{kind} {row['id']} is in the ledger, and its row is gone" in found(session)
-        unique = {name for each in unique_keys(table) for name in each}
-        other = {name: another(table.c[name], row[name]) for name in unique & row.keys()}
-        session.execute(insert(table).values({**row, **other}))
-        if SOURCES[kind].table != "jobs":  # one is entered later
-            assert f"{kind} {other['id']} is on record, and not in the ledger" in found(session)
+def test_a_row_that_was_deleted_or_made(services, record):
+    for kind, source in SOURCES.items():
+        table = Base.metadata.tables[source.table]
+        with changing(services) as session:
+            told = table.c.id.in_(subjects(session, kind))
+            row = session.execute(select(table).where(told).limit(1)).mappings().one()
+            session.execute(delete(table).where(table.c.id == row["id"]))
+            assert f"{kind} {row['id']} is in the ledger, and its row is gone" in found(session)
+            unique = {name for each in unique_keys(table) for name in each}
+            other = {name: another(table.c[name], row[name]) for name in unique & row.keys()}
+            session.execute(insert(table).values({**row, **other}))
+            if source.table != "jobs":  # one is entered later
+                assert f"{kind} {other['id']} is on record, and not in the ledger" in found(session)
 
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=lambda source: source.table)
@@ -209,11 +214,45 @@ def test_what_is_removed_or_hidden_by_commands_is_no_change(genmill, services, r
             assert list(ledger_is_whole(connection)) == []
 
 
-@pytest.mark.parametrize("name", sorted({*COLUMNS} - {"pack_offset"}))
-def test_any_column_of_an_artifact(services, record, name):
-    assert f"the manifest of job {record} does not list its artifacts" in changed(
-        services, record, Artifact, name
-    )
+def test_any_row_that_names_what_is_not_on_record(services, record):
+    gone, seen = new_id(), set()
+    for table in Base.metadata.sorted_tables:
+        for key in table.foreign_keys:
+            column, identity = key.parent, next(iter(table.primary_key))
+            with changing(services) as session:
+                if (row := session.execute(select(table).limit(1)).mappings().first()) is None:
+                    continue
+                mine = identity == row[identity.name]
+                session.execute(update(table).where(mine).values({column.name: gone}))
+                told = [str(each) for each in references_lead_somewhere(session.connection())]
+            what = f" of {table} names {column.name} {gone}, which is not in {key.column.table}"
+            assert any(each.startswith("row ") and each.endswith(what) for each in told), told
+            seen.add(table.name)
+    assert seen >= {"aliases", "artifacts", "jobs", "model_versions", "publications", "shards"}
+
+
+def test_a_shard_of_no_job_does_not_end_the_audit(services, record):
+    with services.database.write() as session:
+        session.execute(text("PRAGMA defer_foreign_keys = ON"))
+        shard = session.scalars(select(Shard).limit(1)).one()
+        shard.job_id = new_id()
+        session.flush()
+        found = Auditor(services).check_record(session.connection(), *bounds(services, session))
+        assert f"row {shard.id} of shards names job_id {shard.job_id}, which is not in jobs" in [
+            str(each) for each in found
+        ]
+        session.rollback()
+
+
+def bounds(services, session):
+    now = clock(session)
+    return now, usual_bounds(services, session.connection(), now)
+
+
+def test_any_column_of_an_artifact(services, record):
+    told = f"the manifest of job {record} does not list its artifacts"
+    for name in sorted({*COLUMNS} - {"pack_offset"}):
+        assert told in changed(services, record, Artifact, name), name
 
 
 def test_the_place_of_an_artifact_in_a_pack_and_the_range_of_a_shard(services, digits, tmp_path):
