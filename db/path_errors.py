@@ -85,7 +85,38 @@ def require_file(path: Path) -> None:
     with reading(path):
         mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
-        raise BadInput(f"{shown(path)} is not a file", remedy="give a file")
+        raise _no_file(path)
+
+
+def read_whole(
+    path: Path, noun: str, *, limit_bytes: int, piped: bool = False, remedy: str | None = None
+) -> bytes:
+    """The bytes of a small file. Raises `BadInput` for a larger one, and for what is not a file.
+
+    With `piped`, also those of a pipe, as of `<(command)` in a shell; one that nobody has opened to
+    write into is empty, and not waited for. `noun` says what the file should be, as in "a policy".
+    """
+    with reading(path), open(path, "rb", opener=_open_at_once) as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if not (stat.S_ISREG(mode) or (piped and stat.S_ISFIFO(mode))):
+            raise _no_file(path)
+        os.set_blocking(file.fileno(), True)
+        data = file.read(limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise BadInput(
+            f"{shown(path)} is too large for {noun}: it has more than {limit_bytes:,} bytes",
+            remedy=remedy,
+        )
+    return data
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file; a pipe without waiting until somebody writes into it."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _no_file(path: Path) -> BadInput:
+    return BadInput(f"{shown(path)} is not a file", remedy="give a file")
 
 
 def as_genmill(error: OSError | GenmillError) -> GenmillError:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from db.errors import BadInput, GenmillError, Unreachable
-from db.path_errors import DISK, path_error, reading, target_at_fault
+from db.path_errors import DISK, path_error, read_whole, target_at_fault
 
 CHUNK = 1 << 20  # bytes read or written at once
 
@@ -60,10 +60,7 @@ def inside(folder: Path, name: str) -> Path:
 
 def read_toml(path: Path, noun: str, *, limit_bytes: int) -> dict[str, Any]:
     """The data of a user's TOML file. Raises `BadInput`, with the line, calling it the `noun`."""
-    with reading(path), path.open("rb") as file:
-        content = file.read(limit_bytes + 1)
-    if len(content) > limit_bytes:
-        raise BadInput(f"the {noun} {path} has more than {limit_bytes:,} bytes")
+    content = read_whole(path, f"a {noun}", limit_bytes=limit_bytes, piped=True)
     try:
         return tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:  # also of a number with thousands of digits

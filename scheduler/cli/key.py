@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from worker.services import Services
 
 COLUMNS = ("id", "purpose", "tenant", "state", "signer", "created_at", "revoked_at")
+MAX_PEM_BYTES = 1 << 20  # of a file to import
 PURPOSE = DeclaredChoice("db.keys:Purpose")
 
 _tenant = click.option(
@@ -212,17 +213,15 @@ def export(path: Path, as_json: bool) -> None:
 def _imported(certificate: Path | None, private_key: Path | None) -> "Import | None":
     """The user's own chain and key, if both are given."""
     from db.errors import BadInput
-    from db.path_errors import reading, shown
+    from db.path_errors import read_whole, shown
     from worker.keys.changes import Import
 
     if certificate is None and private_key is None:
         return None
     if certificate is None or private_key is None:
         raise click.UsageError("--certificate and --private-key belong together: give both")
-    with reading(certificate):
-        chain = certificate.read_bytes()
-    with reading(private_key):
-        private = private_key.read_bytes()
+    chain = read_whole(certificate, "a certificate chain", limit_bytes=MAX_PEM_BYTES, piped=True)
+    private = read_whole(private_key, "a private key", limit_bytes=MAX_PEM_BYTES, piped=True)
     try:
         return Import(chain.decode("ascii"), private)
     except UnicodeDecodeError:

@@ -35,7 +35,7 @@ def rewrap(old_key_file: Path | None, old_key_command: str | None, as_json: bool
     openssl rand -hex 32 > new.key && chmod 400 new.key
     GENMILL_KEY_FILE=$PWD/new.key genmill key rewrap --old-key-file old.key
     """
-    from db.path_errors import reading
+    from db.path_errors import require_file
     from scheduler.output.render import print_json, to_count
     from worker.identity import who
     from worker.keys.master import CommandMaster, FileMaster, Master
@@ -47,8 +47,7 @@ def rewrap(old_key_file: Path | None, old_key_command: str | None, as_json: bool
     if old_key_file is None:
         old = CommandMaster(str(old_key_command))
     else:
-        with reading(old_key_file):
-            old_key_file.read_bytes()
+        require_file(old_key_file)
         old = FileMaster(old_key_file)
         old.wrap(b"", "a trial")  # it raises for what is no key
     with open_record() as services:

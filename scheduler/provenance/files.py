@@ -5,7 +5,7 @@ from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
 from db.errors import BadInput
-from db.path_errors import reading, shown
+from db.path_errors import reading, require_file, shown
 from scheduler.results import marks_file
 from scheduler.results.pieces import SIDECAR
 from scheduler.results.sinks import METADATA
@@ -24,7 +24,11 @@ def walk(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         with reading(path):
             is_folder = bool(path.stat()) and path.is_dir()
-        yield from _inside(path) if is_folder else [path]
+        if is_folder:
+            yield from _inside(path)
+        else:
+            require_file(path)
+            yield path
 
 
 def _inside(folder: Path) -> Iterator[Path]:

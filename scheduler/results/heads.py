@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from db.errors import BadInput, Unreachable
 from db.leaves import ORIGIN, head_text
-from db.path_errors import path_error, reading, shown
+from db.path_errors import path_error, read_whole, shown
 from db.tables import LedgerHead
 
 MAX_BYTES = 256 << 20  # of a file: proofs hold the digests of many samples
@@ -98,12 +98,9 @@ def read_head(path: Path) -> Head:
 
     Raises `BadInput`, also if the head is not signed as it says.
     """
-    with reading(path):
-        if path.stat().st_size > MAX_BYTES:
-            raise BadInput(f"{shown(path)} is too large for a head", remedy=_REMEDY)
-        text = path.read_text("utf-8", errors="replace")
+    data = read_whole(path, "a head", limit_bytes=MAX_BYTES, piped=True, remedy=_REMEDY)
     try:
-        head = _parse(json.loads(text))
+        head = _parse(json.loads(data.decode("utf-8", errors="replace")))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise BadInput(f"{shown(path)} holds no head of a ledger", remedy=_REMEDY) from None
     if not head.is_signed:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from db import artifacts, jobs, lineage, tombstones
 from db.errors import BadInput, NotFound, Refused
-from db.path_errors import reading
+from db.path_errors import reading, require_file
 from db.states import JobState
 from db.tables import Artifact, Job
 from scheduler.results.finder import SampleFinder
@@ -67,6 +67,7 @@ def origin_of_artifact(services: Services, id_or_prefix: str) -> Origin:
 
 
 def _read(path: Path, line: int) -> bytes:
+    require_file(path)
     with reading(path):
         data = path.read_bytes()
     if path.suffix.lower() != ".jsonl":

@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from db.errors import BadInput
 from db.keys import Purpose
-from db.path_errors import reading, shown
+from db.path_errors import read_whole, reading, shown
 from worker.files import atomic_write, disk_errors
 from worker.keys.keyring import HeldKey, Keyring
 
@@ -72,9 +72,7 @@ def read_bundle(path: Path) -> Keyring:
     """The keyring of a bundle, a file or the folder that it is in. Raises `BadInput`."""
     with reading(path):
         path = path / NAME if path.is_dir() else path
-        if path.stat().st_size > MAX_BYTES:
-            raise BadInput(f"{shown(path)} is too large for a trust bundle", remedy=_REMEDY)
-        data = path.read_bytes()
+    data = read_whole(path, "a trust bundle", limit_bytes=MAX_BYTES, piped=True, remedy=_REMEDY)
     return parse_bundle(data, shown(path))
 
 

@@ -12,7 +12,9 @@ import shlex
 import shutil
 import stat
 import subprocess
+import threading
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,15 +22,16 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from db.errors import DamagedSecret, Refused, Unreachable, WrongKey
-from db.path_errors import is_missing, reading, shown
+from db.path_errors import is_missing, read_whole, reading, shown
 from db.sharing import GROUP_TOO, OWNER_ONLY, file_mode, folder_mode, is_shared
-from worker.files import disk_errors
+from worker.files import CHUNK, disk_errors
 
 if TYPE_CHECKING:
     from worker.settings import Settings
 
 KEY_BYTES, NONCE_BYTES, NAME_BYTES = 32, 12, 8
-MAX_WRAPPED = 64 << 10  # bytes of a data key as a command wraps it
+MAX_KEY_FILE = 4096  # bytes: digits, and white space
+MAX_WRAPPED = (64 << 10) - 1  # bytes of a data key as a command wraps it
 COMMAND_S = 60.0
 LENGTH_BYTES = 2
 
@@ -93,7 +96,7 @@ class FileMaster(Master):
             )
         with reading(self.path):
             self._refuse_readable_by_others()
-            text = self.path.read_bytes()
+        text = read_whole(self.path, "an installation key", limit_bytes=MAX_KEY_FILE)
         try:
             key = bytes.fromhex(text.decode("ascii"))
         except ValueError:  # do not show what it is
@@ -166,7 +169,7 @@ class CommandMaster(Master):
         """
         key = secrets.token_bytes(KEY_BYTES)
         wrapped = self._run("wrap", key)
-        if key in wrapped or not 0 < len(wrapped) < MAX_WRAPPED:
+        if key in wrapped or not 0 < len(wrapped) <= MAX_WRAPPED:
             raise Refused(
                 f"the command of GENMILL_KEY_COMMAND does not wrap: it wrote {len(wrapped)} bytes, "
                 + ("the key itself among them" if key in wrapped else f"not 1 to {MAX_WRAPPED:,}"),
@@ -187,9 +190,7 @@ class CommandMaster(Master):
         command = f"{shlex.quote(self._words[0])} ... {what}"
         remedy = "run it by hand to see what it says"
         try:
-            done = subprocess.run(  # noqa: S603 - the user's own command, from the settings
-                [*self._words, what], input=data, capture_output=True, timeout=COMMAND_S, check=True
-            )
+            written = _output([*self._words, what], data)
         except subprocess.CalledProcessError as error:
             raise Unreachable(
                 f"`{command}` failed with {error.returncode}", remedy=remedy
@@ -206,7 +207,40 @@ class CommandMaster(Master):
             raise Refused(
                 f"`{command}` cannot be run: {why}", remedy="correct GENMILL_KEY_COMMAND"
             ) from None
-        return done.stdout
+        if len(written) > MAX_WRAPPED:
+            raise Refused(f"`{command}` writes more than {MAX_WRAPPED:,} bytes", remedy=remedy)
+        return written
+
+
+def _output(command: Sequence[str], data: bytes) -> bytes:
+    """What a command writes that gets `data`. Of one that writes too much, no more is read."""
+    ours, theirs = os.pipe()
+    found = bytearray()
+
+    def receive() -> None:
+        with os.fdopen(ours, "rb", buffering=0) as pipe:
+            while len(found) <= MAX_WRAPPED and (some := pipe.read(CHUNK)):
+                found.extend(some)
+
+    receiving = threading.Thread(target=receive, daemon=True)
+    receiving.start()
+    try:
+        done = subprocess.run(  # noqa: S603 - the user's own command, from the settings
+            command,
+            input=data,
+            stdout=theirs,
+            stderr=subprocess.DEVNULL,
+            timeout=COMMAND_S,
+            check=False,
+        )
+    finally:
+        os.close(theirs)
+    receiving.join(COMMAND_S)
+    if receiving.is_alive():  # it left a process behind that holds the pipe
+        raise subprocess.TimeoutExpired(command, COMMAND_S)
+    if len(found) <= MAX_WRAPPED:
+        done.check_returncode()
+    return bytes(found)
 
 
 def make_key_file(path: Path, home: Path) -> None:

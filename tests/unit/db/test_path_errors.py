@@ -2,12 +2,14 @@
 
 import errno
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from db.errors import BadInput, GenmillError, ShortOfMemory, Unreachable
-from db.path_errors import as_genmill, is_missing, reading, shown
+from db.path_errors import as_genmill, is_missing, read_whole, reading, shown
 from worker.files import disk_errors
 
 
@@ -88,3 +90,46 @@ def test_only_what_could_be_made_is_missing(tmp_path):
     assert is_missing(tmp_path / "a" / "b")
     for path in ("file", "link", "file/a", "link/a", "x" * 300):
         assert not is_missing(Path(tmp_path, path))
+
+
+@pytest.fixture
+def pipe(tmp_path) -> Path:
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path / "pipe"
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_what_never_ends_or_has_no_end_yet_is_no_file(tmp_path, pipe, piped):
+    """It would block, or fill the memory."""
+    for path in [Path("/dev/zero"), *([] if piped else [pipe])]:
+        with pytest.raises(BadInput, match=f"^{path} is not a file; give a file"):
+            read_whole(path, "a head", limit_bytes=9, piped=piped)
+    with pytest.raises(BadInput, match=f"^{tmp_path} cannot be read: Is a directory"):
+        read_whole(tmp_path, "a head", limit_bytes=9, piped=piped)
+
+
+def test_a_pipe_is_read_to_its_end_and_not_waited_for(pipe):
+    assert read_whole(pipe, "a head", limit_bytes=9, piped=True) == b""
+    ours, theirs = os.pipe()  # as of <(command)
+
+    def write() -> None:
+        with os.fdopen(theirs, "wb", buffering=0) as file:
+            for part in (b"some", b"more"):
+                time.sleep(0.02)
+                file.write(part)
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    named = Path(f"/dev/fd/{ours}")
+    assert read_whole(named, "a head", limit_bytes=9, piped=True) == b"somemore"
+    writing.join()
+    os.close(ours)
+
+
+def test_a_file_that_is_too_large_is_told_the_limit(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    assert read_whole(path, "a head", limit_bytes=10) == b"0123456789"
+    says = f"^{path} is too large for a head: it has more than 9 bytes; give another"
+    with pytest.raises(BadInput, match=says):
+        read_whole(path, "a head", limit_bytes=9, remedy="give another")

@@ -126,6 +126,24 @@ def test_an_empty_path_is_no_working_folder(genmill, words):
     refused(genmill, *words, code=2, says="the path is empty")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "key create signing --certificate /dev/zero --private-key /dev/zero",
+        "key rewrap --old-key-file /dev/zero",
+        "provenance verify /dev/zero",
+        "provenance verify --trust /dev/zero x.png",
+        "provenance audit --head /dev/zero",
+        "policy show /dev/zero",
+        "model marks digits /dev/zero",
+        "artifact show /dev/zero",
+    ],
+)
+def test_a_device_that_never_ends_is_no_file(genmill, digits, words):
+    Path("x.png").touch()
+    refused(genmill, *words.split(), code=2, says="/dev/zero is not a file; give a file")
+
+
 def test_a_text_that_is_not_utf_8_is_refused_with_the_place(genmill):
     Path("latin.txt").write_bytes("caf\xe9 ".encode("latin-1") * 9)
     refused(genmill, "dataset", "add", "d", "latin.txt", code=2, says=["UTF-8", "3"])

@@ -1,12 +1,16 @@
 """The installation key, in a file and behind a command: wrong, lost, exposed, and right."""
 
+import os
+import shlex
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from db.errors import BadInput, Refused, Unreachable, WrongKey
 from tests.keyrings import settings_in
+from worker.keys import master as master_module
 from worker.keys.master import CommandMaster, FileMaster, make_key_file, open_master
 
 SECRET = b"the secret of a tenant"
@@ -101,6 +105,24 @@ def test_a_file_that_is_no_key_is_refused_without_showing_it(tmp_path, text):
     assert not text or text not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (os.mkfifo, "is not a file; give a file"),
+        (lambda path: path.symlink_to("/dev/zero"), "is not a file; give a file"),
+        (Path.mkdir, "cannot be read: Is a directory; give a file"),
+        (lambda path: path.write_text("ab" * 3000), "is too large for an installation key"),
+    ],
+)
+def test_what_would_be_waited_for_or_is_too_large_is_no_key(tmp_path, make, says):
+    path = tmp_path / "key"
+    make(path)
+    if path.is_file():
+        path.chmod(0o600)
+    with pytest.raises(BadInput, match=f"^{path} {says}"):
+        FileMaster(path).wrap(SECRET, "key a")
+
+
 def key_file(folder):
     path = folder / "key"
     path.write_text("ab" * 32)
@@ -170,6 +192,7 @@ def test_a_command_with_another_key_is_told(kms):
         ("true", Refused, "does not wrap: it wrote 0 bytes"),
         ("sh -c 'cat >/dev/null; echo nonsense'", Refused, "does not unwrap what it has wrapped"),
         ("sh -c 'cat >&2; exit 7'", Unreachable, "failed with 7; run it by hand"),
+        ("sh -c 'yes no'", Refused, "writes more than 65,535 bytes; run it by hand"),
         ("no-such-program", Refused, "cannot be run: there is no such program"),
         ("/no/such/program", Refused, "cannot be run: No such file"),
         ("/dev/null", Refused, "cannot be run: Permission denied"),
@@ -181,6 +204,13 @@ def test_a_command_that_does_not_protect_is_refused(command, error, says, capfd)
     with pytest.raises(error, match=says):
         CommandMaster(command).wrap(SECRET, "key a")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("command", ["sleep 9", "sh -c 'sleep 9 & true'"])
+def test_a_command_that_does_not_end_is_not_waited_for(command, monkeypatch):
+    monkeypatch.setattr(master_module, "COMMAND_S", 0.1)
+    with pytest.raises(Unreachable, match="has not ended after 0 s"):
+        CommandMaster(f"sh -c {shlex.quote(command)}").wrap(SECRET, "key a")
 
 
 @pytest.mark.parametrize("command", ["sh -c 'exit 7'", "no-such-program"])
