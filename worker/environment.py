@@ -101,7 +101,7 @@ def database_url() -> str | None:
     given = variables()
     if given.keys() - UNCHECKED or ENV_FILE.exists():
         return None
-    home = Path(given["HOME"]) if "HOME" in given else default_home()
+    home = Path(given["HOME"]) if given.get("HOME") else default_home()
     share_new_files(home)
     return given.get("DATABASE_URL") or sqlite_url(home)
 

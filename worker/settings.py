@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -126,7 +126,6 @@ class Settings(BaseSettings):
     )
     marks: str = Field(
         "none",
-        min_length=1,
         description="profile of marks of generated samples, unless the job or its model has one: "
         "none, eu-art50, cn-gb45438, or the path of a TOML file",
     )
@@ -161,14 +160,12 @@ class Settings(BaseSettings):
         "of model versions; 0: for ever",
     )
 
-    @field_validator(
-        *("database_url", "redis_url", "store_url", "s3_endpoint_url", "pager"),
-        *("key_file", "key_command"),
-        mode="before",
-    )
+    @field_validator("*", mode="before")
     @classmethod
-    def _empty_is_unset(cls, value: object) -> object:
-        return None if value == "" else value
+    def _empty_is_unset(cls, value: object, info: ValidationInfo) -> object:
+        if value != "" or info.field_name is None:
+            return value
+        return cls.model_fields[info.field_name].get_default(call_default_factory=True)
 
     @field_validator("failpoint")
     @classmethod

@@ -29,11 +29,18 @@ def test_everything_lies_under_the_home_where_nothing_is_set(bare, tmp_path):
 
 
 def test_an_empty_variable_is_as_good_as_none(bare):
-    for name in ("DATABASE_URL", "REDIS_URL", "STORE_URL", "S3_ENDPOINT_URL"):
-        bare.setenv(f"GENMILL_{name}", "")
-    settings = read_settings()
-    assert settings.redis_url is None
-    assert settings.database.startswith("sqlite:///")
+    unset = Settings(_env_file=None)
+    for name in Settings.model_fields:
+        bare.setenv(f"GENMILL_{name.upper()}", "")
+    assert read_settings() == unset
+    assert unset.home.is_absolute()
+
+
+def test_an_empty_variable_takes_precedence_over_the_env_file(bare, tmp_path):
+    (tmp_path / ".env").write_text("GENMILL_MARKS=eu-art50\n")
+    assert read_settings().marks == "eu-art50"
+    bare.setenv("GENMILL_MARKS", "")
+    assert read_settings().marks == "none"
 
 
 def test_a_socket_s_url_is_spelled_for_celery_and_for_redis(bare):
