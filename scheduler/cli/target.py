@@ -194,7 +194,7 @@ def remove(name: str, abandon: bool, as_json: bool) -> None:
     genmill target remove shelf
     """
     from scheduler.output.render import print_json
-    from scheduler.publishing.manage import remove_target
+    from scheduler.removal.targets import remove_target
 
     with open_record() as services:
         abandoned = remove_target(services, name, abandon=abandon)

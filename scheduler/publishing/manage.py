@@ -1,4 +1,4 @@
-"""Adding, removing and checking targets."""
+"""Adding and checking targets."""
 
 import os
 import posixpath
@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 from pydantic_core import from_json
 from sqlalchemy.orm import Session
 
-from db import audit_trail, publications, published, targets
+from db import audit_trail, targets
 from db.errors import BadRecord, Refused
-from db.publications import THERE
 from db.tables import Target
 from worker.identity import who
 from worker.mark_profile import Profile
@@ -138,33 +137,6 @@ def _service(place: Server) -> Hashable:
 
 def _parts(path: str) -> tuple[str, ...]:
     return tuple(part for part in path.split("/") if part)
-
-
-def remove_target(services: Services, name: str, *, abandon: bool) -> int:
-    """Remove a target; return how many items stay there, untracked from now on.
-
-    Raises `Refused` while a job that has not ended publishes there, and, without `abandon`, while
-    items are there.
-    """
-
-    def work(session: Session) -> int:
-        target = targets.get(session, name)
-        for each in published.going(session, target=name):
-            raise Refused(f"job {each.by_job_id} is {each.status}, and publishes at {name!r}")
-        states = published.by_state(session, target.id)
-        there = [f"{states[each]:,} items are {each}" for each in THERE if each in states]
-        if there and not abandon:
-            raise Refused(
-                f"{' and '.join(reversed(there))} at {name!r}",
-                remedy=f"take them down with `genmill publish JOB --target {name} --take-down`, "
-                "or give --abandon to leave them there and follow them no more",
-            )
-        left = publications.abandon(session, target.id)
-        targets.remove(session, target)
-        audit_trail.note(session, who(), "removed a target", name, {"abandoned": left})
-        return left
-
-    return services.database.transact(work)
 
 
 def check_target(services: Services, name: str) -> str:

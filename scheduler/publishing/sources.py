@@ -14,10 +14,14 @@ from worker.services import Services
 from worker.specs import Publish
 
 
+class NothingThere(NotFound):
+    """Nothing is at a target of what was to be taken down there."""
+
+
 def resolved(services: Services, command: EnqueueCommand) -> EnqueueCommand:
     """The command with what it names: one publish job, or a batch of one for each of its jobs.
 
-    Raises `NotFound`, also where there is nothing to take down, or `Refused`.
+    Raises `NotFound`, which is `NothingThere` where there is nothing to take down, or `Refused`.
     """
     assert isinstance(command.spec, Publish)  # noqa: S101 - for mypy: of `publish`
     with services.database.read() as session:
@@ -27,7 +31,7 @@ def resolved(services: Services, command: EnqueueCommand) -> EnqueueCommand:
             named = job_ids or [_version(session, command.spec.model)]
             there = published.there(session, target, named)
             if not there:
-                raise NotFound(
+                raise NothingThere(
                     f"nothing of {command.spec.model!r} is published at {target.name!r}",
                     remedy=f"`genmill publications list --target {target.name}` shows what is",
                 )

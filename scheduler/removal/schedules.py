@@ -1,4 +1,4 @@
-"""The schedules that name a model or a dataset, or that withdrawn data would come back by."""
+"""The schedules that name a model, dataset or target, or that withdrawn data would come back by."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
@@ -15,7 +15,7 @@ from scheduler.output.render import first_lines, to_count
 from scheduler.schedules.parsing import parse_repeated
 from scheduler.submission.batch_lines import read_batch
 from scheduler.submission.json_lines import parse_object
-from worker.specs import Finetune, Spec, Train, parse_spec
+from worker.specs import Finetune, Publish, Spec, Train, parse_spec
 
 Means = Callable[[Reference], bool]
 
@@ -52,6 +52,15 @@ def refuse_alias(session: Session, reference: str) -> None:
 def naming_datasets(session: Session, means: Means) -> list[str]:
     """The names of the schedules whose jobs use a dataset."""
     return [each.name for each in schedules.listing(session) if any(map(means, _datasets(each)))]
+
+
+def publishing_at(session: Session, target: str) -> list[str]:
+    """The names of the schedules whose jobs publish at a target, or take down there."""
+
+    def publishes(schedule: Schedule) -> bool:
+        return any(isinstance(s, Publish) and s.target == target for s in _specs(schedule))
+
+    return [each.name for each in schedules.listing(session) if publishes(each)]
 
 
 def affected_by(session: Session, withdrawn: Sequence[DatasetVersion]) -> list[Affected]:

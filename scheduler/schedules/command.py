@@ -12,7 +12,7 @@ from db.columns import new_id
 from db.errors import Refused
 from db.registry import Reference
 from db.tables import Batch, Job, Schedule
-from scheduler.publishing.sources import resolved
+from scheduler.publishing.sources import NothingThere, resolved
 from scheduler.schedules.parsing import parse_repeated
 from scheduler.submission.arguments import EnqueueCommand
 from scheduler.submission.batch_lines import check_batch, read_batch
@@ -39,11 +39,16 @@ class Prepared:
 def check_command(services: Services, words: Sequence[str], *, for_new_data: bool = False) -> None:
     """Raise `Refused`, `NotFound` or `Unreachable` as the command itself would now.
 
-    A command that is repeated `for_new_data` must use a dataset's newest version.
+    A command that is repeated `for_new_data` must use a dataset's newest version. One that takes
+    down may find nothing now.
     """
-    command = _named_now(services, words)
+    command = parse_repeated(words)
     if for_new_data:
         _refuse_without_data(command)
+    try:
+        command = _named_now(services, command)
+    except NothingThere:
+        return
     judges = JudgeFolders(loading=True)
     if command.spec is not None:
         request = prepare(services, command.spec, priority=command.priority)
@@ -60,9 +65,9 @@ def prepared_jobs(services: Services, schedule: Schedule) -> Iterator[Prepared]:
     """Check a schedule's command; yield its jobs.
 
     Names mean today's versions. A batch is stored beforehand: `insert` makes it visible, and it is
-    deleted if that was not called. Raises as `check_command`.
+    deleted if that was not called. Raises as `check_command`, and `NothingThere`.
     """
-    command = _named_now(services, schedule.command)
+    command = _named_now(services, parse_repeated(schedule.command))
     columns: Columns = {"priority": command.priority, "schedule_id": schedule.id}
     if command.spec is not None:
         request = prepare(services, command.spec, **columns)
@@ -75,9 +80,8 @@ def prepared_jobs(services: Services, schedule: Schedule) -> Iterator[Prepared]:
         yield Prepared(complete, partial(_find_batch, batch_id=batch_id), batch_id)
 
 
-def _named_now(services: Services, words: Sequence[str]) -> EnqueueCommand:
+def _named_now(services: Services, command: EnqueueCommand) -> EnqueueCommand:
     """The command, with the jobs that are published if it names some."""
-    command = parse_repeated(words)
     return resolved(services, command) if isinstance(command.spec, Publish) else command
 
 

@@ -7,6 +7,7 @@ primary key is the due time) and sets the next due time. A crash leaves all of i
 import logging
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
@@ -16,6 +17,7 @@ from db.late_times import SLACK
 from db.session import clock
 from db.tables import Schedule
 from scheduler.output.render import to_duration, to_iso
+from scheduler.publishing.sources import NothingThere
 from scheduler.schedules.command import Prepared, prepared_jobs
 from scheduler.schedules.cron import due_around, next_due
 from scheduler.submission.enqueue import ring_or_warn
@@ -38,6 +40,13 @@ class Decision:
     again_at: datetime | None = None  # look again then, if nothing is due before
 
 
+class Instead(NamedTuple):
+    """What becomes of a due time whose command enqueues nothing, and why."""
+
+    outcome: str
+    reason: str
+
+
 def fire_due(services: Services) -> int:
     """Handle every schedule that is due; return how many of them enqueued jobs.
 
@@ -53,7 +62,7 @@ def fire_due(services: Services) -> int:
         return _fire(services, due[name])
 
     def give_up(name: str, reason: str) -> None:
-        _record(services, due[name], None, reason)
+        _record(services, due[name], None, Instead("failed", reason))
 
     tries = services.settings.max_failures
     with Loop(services, "firing schedules", give_up=give_up, max_tries=tries) as loop:
@@ -69,18 +78,24 @@ def fire_due(services: Services) -> int:
 
 def _fire(services: Services, schedule: Schedule) -> bool:
     """Whether a due schedule enqueues jobs. What it raises leaves the schedule due."""
-    with prepared_jobs(services, schedule) as prepared:
-        reach(services.settings, "schedule_prepared")
-        return _record(services, schedule, prepared)
+    try:
+        with prepared_jobs(services, schedule) as prepared:
+            reach(services.settings, "schedule_prepared")
+            return _record(services, schedule, prepared)
+    except NothingThere as none:
+        return _record(services, schedule, None, Instead("skipped", none.message))
 
 
 def _record(
-    services: Services, schedule: Schedule, prepared: Prepared | None, failure: str | None = None
+    services: Services,
+    schedule: Schedule,
+    prepared: Prepared | None,
+    instead: Instead | None = None,
 ) -> bool:
     """Record what becomes of the due times; whether one of them enqueues jobs."""
     try:
         decisions = services.database.transact(
-            lambda session: _handle(session, schedule, prepared, failure)
+            lambda session: _handle(session, schedule, prepared, instead)
         )
     except _AlreadyRecorded:  # as after a restored backup: go on to the next due time
         services.database.transact(lambda session: _skip(session, schedule))
@@ -100,7 +115,7 @@ class _AlreadyRecorded(Exception):
 
 
 def _handle(
-    session: Session, seen: Schedule, prepared: Prepared | None, failure: str | None
+    session: Session, seen: Schedule, prepared: Prepared | None, instead: Instead | None
 ) -> list[Decision]:
     """Handle every due time up to now; `seen` is the schedule's row when it was found due."""
     schedule = schedules.lock(session, seen.id)
@@ -108,7 +123,7 @@ def _handle(
         return []
     now, first = clock(session), schedule.next_due
     latest, following = due_around(now, cron=schedule.cron, timezone=schedule.timezone, first=first)
-    decisions = _decide(session, schedule, latest, now, prepared, failure)
+    decisions = _decide(session, schedule, latest, now, prepared, instead)
     for decision in decisions:
         job = prepared.insert(session) if prepared and decision.outcome == "fired" else None
         following = min(following, decision.again_at or following)
@@ -131,16 +146,16 @@ def _decide(
     latest: datetime,
     now: datetime,
     prepared: Prepared | None,
-    failure: str | None,
+    instead: Instead | None,
 ) -> list[Decision]:
     """Apply the schedule's rules to the due times from `schedule.next_due` to `latest`."""
     first, skips_missed = schedule.next_due, schedule.missed == "skip"
     since = f"missed from {first.isoformat()} on"
-    if skips_missed and failure is None and now - latest > GRACE:
+    if skips_missed and instead is None and now - latest > GRACE:
         return [Decision(latest, "missed", since)]
     earlier = [Decision(first, "missed", since)] if skips_missed and latest != first else []
-    if failure is not None:
-        return [*earlier, Decision(latest, "failed", failure)]
+    if instead is not None:
+        return [*earlier, Decision(latest, *instead)]
     if schedule.overlap == "skip":
         for job in jobs.unfinished(session, schedule_id=schedule.id, limit=1):
             return [*earlier, Decision(latest, "skipped", f"job {job.id} is {job.status}")]

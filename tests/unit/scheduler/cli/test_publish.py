@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from db import jobs, shards, targets
+from db import jobs, schedules, shards, targets
 from db.columns import new_id
 from db.errors import Cancelled, Stopped, Unreachable
 from db.session import clock
 from db.states import FINAL, JobState
 from db.tables import ModelVersion, Publication, Shard
 from scheduler.dispatch.chains import move_chains_on
+from scheduler.schedules.firing import fire_due
 from scheduler.submission.sharding import publish_size
 from tests.marked import make_marked
 from tests.receivers import (
@@ -987,6 +988,39 @@ def test_all_workers_share_a_target_s_rate(services, genmill, shelf):
         target = targets.get(session, "shelf")
         waits = [targets.reserve(session, target.id, 2, rate=4.0) for _ in range(3)]
     assert waits == pytest.approx([0.0, 0.5, 1.0], abs=0.4)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "publish digits --target shelf --take-down",
+        "enqueue generate digits --count 3 --publish shelf",
+        "enqueue batch jobs.jsonl",
+    ],
+)
+def test_a_target_that_a_schedule_needs_stays(genmill, digits, shelf, words):
+    line = {"kind": "publish", "target": "shelf", "model": "digits"}
+    Path("jobs.jsonl").write_text(json.dumps(line))
+    added = genmill("schedule", "add", "nightly", "--cron", "0 3 * * *", "--", *words.split())
+    assert added.code == 0, added.err
+    held = genmill("target", "remove", "shelf", "--abandon")
+    assert held.code == 2
+    assert "1 schedule would fail without the target 'shelf': nightly; remove th" in held.err
+    genmill("schedule", "remove", "nightly")
+    assert genmill("target", "remove", "shelf").code == 0
+
+
+def test_a_schedule_that_finds_nothing_to_take_down_skips_its_run(genmill, services, digits, shelf):
+    words = ("publish", "digits", "--target", "shelf", "--take-down")
+    for wrong in (("--only-if-new-data", "--", *words), ("--", *words[:3], "nowhere", words[4])):
+        assert genmill("schedule", "add", "weekly", "--cron", "0 3 * * *", *wrong).code in {2, 4}
+    assert genmill("schedule", "add", "weekly", "--cron", "0 3 * * *", "--", *words).code == 0
+    with services.database.write() as session:
+        schedules.get(session, "weekly").next_due = clock(session)
+    assert fire_due(services) == 0
+    [run] = genmill("schedule", "show", "weekly", "--json").json["runs"]
+    assert run["outcome"] == "skipped"
+    assert run["reason"] == "nothing of 'digits' is published at 'shelf'"
 
 
 def test_a_target_is_shown_checked_and_removed(genmill, services, picture_job, shelf, work):
