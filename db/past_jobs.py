@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, select
+from sqlalchemy import Row, and_, select
 from sqlalchemy.orm import Session
 
 from db.job_lists import listing
@@ -14,6 +14,8 @@ from db.tables import Artifact, DatasetVersion, Job, Model, ModelVersion, Shard
 LIMIT = 20  # jobs of a kind that are looked at
 LATEST = 5  # whose times are told as they are
 SHARDS = 500  # of a job; more would tell nothing else
+# of a shard
+_TAKEN = (Shard.work_key, Shard.start, Shard.stop, Shard.owner, Shard.started_at, Shard.ended_at)
 
 Span = tuple[str, datetime, datetime]  # a worker, and from when to when it held a shard
 
@@ -91,28 +93,27 @@ def trainings(session: Session, family: str | None = None) -> list[PastTraining]
 def _generation(session: Session, job: Job) -> PastGeneration:
     made = and_(Artifact.shard_id == Shard.id, Artifact.kind == "samples")
     statement = (
-        select(Shard, Artifact.size, Artifact.removed_at)
+        select(*_TAKEN, Artifact.size, Artifact.removed_at)
         .outerjoin(Artifact, made)
         .where(Shard.job_id == job.id)
         .order_by(Shard.idx)
         .limit(SHARDS)
     )
     rows = session.execute(statement).all()
-    shards = [row[0] for row in rows]
-    there = all(size is not None and removed is None for _, size, removed in rows)
+    there = all(row.size is not None and row.removed_at is None for row in rows)
     # jobs of a batch share forward passes; samples of an order are judged too
     shared = job.batch_id is not None or job.wanted is not None
     return PastGeneration(
         job.id,
-        shards[0].work_key if shards else None,
+        rows[0].work_key if rows else None,
         int((job.spec.get("params") or {}).get("micro_batch") or 1),
-        sum(shard.stop - shard.start for shard in shards),
-        None if shared else _busy_s(shards),
-        sum(row[1] for row in rows) if there else None,
+        sum(row.stop - row.start for row in rows),
+        None if shared else _busy_s(rows),
+        sum(row.size for row in rows) if there else None,
     )
 
 
-def _busy_s(shards: Iterable[Shard]) -> float | None:
+def _busy_s(shards: Iterable[Row[*tuple[Any, ...]]]) -> float | None:
     """Seconds of workers' time, in which each may have held several shards at once."""
     spans: list[Span] = []
     for shard in shards:

@@ -21,7 +21,7 @@ from scheduler.audit.job_checks import Tally, check_job
 from scheduler.audit.ledger_checks import ledger_is_whole
 from scheduler.audit.manifest_checks import manifests_match
 from scheduler.audit.readable import as_far_as_readable
-from scheduler.audit.record import FINAL, TABLES, ShardView, clock, pages
+from scheduler.audit.record import FINAL, TABLES, ShardView, Unreadable, clock, pages
 from scheduler.audit.reference_checks import references_lead_somewhere
 from scheduler.audit.shard_checks import check_shard
 from scheduler.audit.violations import OWN_STORE, Bounds, Violation, Violations
@@ -107,14 +107,21 @@ class Auditor:
         waiting = Waiting(bounds, _incomplete_batches(connection))
         for page in pages(connection):
             tallies = {job_id: Tally() for job_id in page.jobs}
+            yield from (each.violation for each in page.unreadable)
+            in_part = set[str]()
             for view in page.shards:
+                if isinstance(view, Unreadable):
+                    in_part.add(view.job_id)
+                    yield view.violation
+                    continue
                 history = page.jobs[view.row["job_id"]].has_history
                 yield from check_shard(view, now, bounds, has_history=history)
                 yield from tallies[view.row["job_id"]].add(view)
                 waiting.add(view, now)
                 self.see(view)
             for job_id, job in page.jobs.items():
-                yield from check_job(job, tallies[job_id], now, bounds)
+                if job_id not in in_part:
+                    yield from check_job(job, tallies[job_id], now, bounds)
         yield from waiting.forgotten(now)
 
     def see(self, view: ShardView) -> None:

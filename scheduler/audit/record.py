@@ -7,12 +7,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, or_, select, text
 
+from db.errors import BadRecord
 from db.tables import Base
 from scheduler.audit.history import Row, put_together
+from scheduler.audit.readable import readable
+from scheduler.audit.violations import Violation
 
 JOBS_AT_ONCE = 500
 SHARDS_AT_ONCE = 1000
@@ -57,12 +61,26 @@ class JobView:
         return str(self.row["id"])
 
 
+class Unreadable(NamedTuple):
+    """A job or shard that is not checked: a row of it, or of what belongs to it, is damaged."""
+
+    what: str
+    job_id: str
+    error: BadRecord
+
+    @property
+    def violation(self) -> Violation:
+        """The violation that this is."""
+        return Violation(f"{self.what} was not checked: {self.error.message}")
+
+
 @dataclass
 class Page:
     """Some jobs, in the order of their ids, and their shards, read as the caller iterates."""
 
     jobs: dict[str, JobView]
-    shards: Iterator[ShardView] = field(repr=False)
+    unreadable: list[Unreadable]  # jobs
+    shards: Iterator[ShardView | Unreadable] = field(repr=False)
 
 
 def clock(connection: Connection) -> datetime:
@@ -76,21 +94,25 @@ def clock(connection: Connection) -> datetime:
 def pages(connection: Connection) -> Iterator[Page]:
     """Every job and shard on record; read the shards of a page before the next page."""
     jobs = TABLES["jobs"]
-    columns = [column for column in jobs.columns if column.name != "spec"]
     deleted = _history_deleted(connection)
     last = ""
-    while found := _rows(
-        connection, select(*columns).where(jobs.c.id > last).order_by(jobs.c.id), JOBS_AT_ONCE
-    ):
-        last = found[-1]["id"]
-        views = _job_views(connection, found, deleted)
-        yield Page(views, _shards(connection, views))
+    while ids := connection.scalars(
+        select(jobs.c.id).where(jobs.c.id > last).order_by(jobs.c.id).limit(JOBS_AT_ONCE)
+    ).all():
+        last = ids[-1]
+        views, unreadable = dict[str, JobView](), list[Unreadable]()
+        for some, found in readable(partial(_job_views, connection, deleted), ids):
+            if isinstance(found, BadRecord):
+                unreadable.append(Unreadable(f"job {some[0]}", some[0], found))
+            else:
+                views |= found
+        yield Page(views, unreadable, _shards(connection, views))
 
 
 def _job_views(
-    connection: Connection, found: Sequence[Row], deleted: tuple[datetime, str] | None
+    connection: Connection, deleted: tuple[datetime, str] | None, ids: Sequence[str]
 ) -> dict[str, JobView]:
-    ids = [row["id"] for row in found]
+    found = sorted(_of(connection, "jobs", "id", ids), key=lambda row: row["id"])
     before = {row["id"]: row for row in _of(connection, "jobs", "id", _named(found, "after_id"))}
     own = and_(TABLES["transitions"].c.shard_id.is_(None))
     moves = grouped(_of(connection, "transitions", "job_id", ids, own), "job_id")
@@ -109,26 +131,41 @@ def _job_views(
     }
 
 
-def _shards(connection: Connection, views: Mapping[str, JobView]) -> Iterator[ShardView]:
-    table = TABLES["shards"]
-    ids, last = list(views), ("", -1)
+def _shards(
+    connection: Connection, views: Mapping[str, JobView]
+) -> Iterator[ShardView | Unreadable]:
+    if not views:
+        return
+    table, job_ids, last = TABLES["shards"], [*views], ("", -1)
+    order = (table.c.job_id, table.c.idx)
+    within = table.c.job_id.between(job_ids[0], job_ids[-1])
     while True:
-        beyond = or_(
-            table.c.job_id > last[0], and_(table.c.job_id == last[0], table.c.idx > last[1])
+        beyond = or_(order[0] > last[0], and_(order[0] == last[0], order[1] > last[1]))
+        places = select(table.c.id, *order).where(within, beyond).order_by(*order)
+        found = connection.execute(places.limit(SHARDS_AT_ONCE)).all()
+        yield from _readable_shards(
+            connection, views, {row.id: row.job_id for row in found if row.job_id in views}
         )
-        statement = select(table).where(table.c.job_id.between(ids[0], ids[-1]), beyond)
-        found = _rows(connection, statement.order_by(table.c.job_id, table.c.idx), SHARDS_AT_ONCE)
-        known = [row for row in found if row["job_id"] in views]  # `reference_checks` tells others
-        yield from _shard_views(connection, views, known)
         if len(found) < SHARDS_AT_ONCE:
             return
-        last = (found[-1]["job_id"], found[-1]["idx"])
+        last = (found[-1].job_id, found[-1].idx)
+
+
+def _readable_shards(
+    connection: Connection, views: Mapping[str, JobView], jobs: Mapping[str, str]
+) -> Iterator[ShardView | Unreadable]:
+    for ids, found in readable(partial(_shard_views, connection, views), [*jobs]):
+        if isinstance(found, BadRecord):
+            yield Unreadable(f"shard {ids[0]} of job {jobs[ids[0]]}", jobs[ids[0]], found)
+        else:
+            yield from found
 
 
 def _shard_views(
-    connection: Connection, views: Mapping[str, JobView], found: Sequence[Row]
-) -> Iterator[ShardView]:
-    ids = [row["id"] for row in found]
+    connection: Connection, views: Mapping[str, JobView], ids: Sequence[str]
+) -> list[ShardView]:
+    rows = {row["id"]: row for row in _of(connection, "shards", "id", ids)}
+    found = [rows[each] for each in ids]
     attempts = grouped(
         put_together(_of(connection, "attempts", "shard_id", ids), found), "shard_id"
     )
@@ -137,11 +174,17 @@ def _shard_views(
     moves = grouped(_of(connection, "transitions", "job_id", job_ids, of_page), "shard_id")
     made = grouped(_of(connection, "artifacts", "shard_id", ids), "shard_id")
     kept = grouped(_of(connection, "checkpoints", "shard_id", ids), "shard_id")
-    for row in found:
-        key = row["id"]
-        artifacts = sorted(made[key], key=lambda each: each["name"])
-        job = views[row["job_id"]].row
-        yield ShardView(job, row, attempts[key], moves[key], artifacts, kept[key])
+    return [
+        ShardView(
+            views[row["job_id"]].row,
+            row,
+            attempts[row["id"]],
+            moves[row["id"]],
+            sorted(made[row["id"]], key=lambda each: each["name"]),
+            kept[row["id"]],
+        )
+        for row in found
+    ]
 
 
 def grouped(rows: Iterable[Row], column: str) -> dict[str, list[Row]]:
@@ -166,11 +209,7 @@ def _of(
     if not ids:
         return []
     columns = [each for each in table.columns if each.name != "spec"]
-    return _rows(connection, select(*columns).where(table.c[column].in_(ids), *more))
-
-
-def _rows(connection: Connection, statement: Any, limit: int | None = None) -> list[Row]:
-    rows = connection.execute(statement.limit(limit)).mappings()
+    rows = connection.execute(select(*columns).where(table.c[column].in_(ids), *more)).mappings()
     return [dict(row) for row in rows]
 
 

@@ -3,10 +3,10 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import literal_column, select, text, update
 
-from db import jobs, shards
-from db.tables import Checkpoint, OwnStore, Worker
+from db import jobs, past_jobs, shards
+from db.tables import Checkpoint, OwnStore, Shard, Worker
 from scheduler.submission.enqueue import enqueue
 from worker.specs import parse_spec
 
@@ -55,6 +55,23 @@ def test_each_violation_is_a_sentence_and_the_exit_code_is_one(genmill, alone, s
     assert f"{blob} is on record but not in the store" in done.out
     assert "has fence 1, 3 claims" in done.out
     assert "violations found" in done.err
+
+
+def test_a_row_that_cannot_be_read_is_named_and_hides_no_other(genmill, alone, packed, services):
+    first, last = sorted([alone, *packed])[::2]
+    with services.database.write() as session:
+        damaged = update(Shard).where(Shard.job_id.in_([first, last]))
+        session.execute(damaged.values(report=literal_column("'[1]'")))
+        session.execute(update(Shard).values(claims=3))
+        bad = session.execute(select(Shard.id, Shard.job_id).where(Shard.report.is_not(None))).all()
+    done = genmill("doctor", "--audit")
+    assert done.code == 1
+    for shard_id, job_id in bad:
+        assert f"shard {shard_id} of job {job_id} was not checked: the record holds" in done.out
+    assert "has fence 1, 3 claims" in done.out
+    assert f"job {first} is" not in done.out  # what is said of it would follow from what is missing
+    with services.database.read() as session:  # what the jobs took is known all the same
+        assert len(past_jobs.generations(session, "prose")) == 3
 
 
 def test_repair_shows_what_it_would_do_and_does_nothing_unasked(genmill, alone, services):
