@@ -13,13 +13,13 @@ from scheduler.output.render import (
     show,
     to_count,
 )
+from worker.marks.base import REVOKED
 
 Document = Mapping[str, Any]
 
 IN_FULL = 5  # of several files, those that are told in full: the first that are not intact
 LISTED = 20  # files that are listed
 CHANGES = 6  # of a file
-REVOKED = "revoked"  # what a mark says of the trust in its key
 UNTOLD = ("record", "fingerprint")  # marks that are told as job, model, seed and nearest samples
 COLUMNS = ("file", "verdict", "job", "sample", "model", "licence")
 BESIDE = "beside"  # what is wrong with the files beside one

@@ -8,13 +8,10 @@ from scheduler.provenance.registry import Near
 from scheduler.results.finder import Found
 from scheduler.results.pieces import Item
 from worker.marks import find_mark
-from worker.marks.base import DAMAGED, PRESENT, Reading, Stage
+from worker.marks.base import DAMAGED, OURS, PRESENT, REVOKED, Reading, Stage
 from worker.marks.record import MARK as RECORD
 from worker.media.base import Medium
 from worker.media.samples.record import Record
-
-OURS = "ours"  # what a signature says of a key of this installation
-REVOKED = "revoked"  # and of one that was revoked
 
 
 class Verdict(StrEnum):

@@ -30,8 +30,6 @@ from scheduler.provenance.files import walk
 from scheduler.provenance.registry import TOLD, Samples, compare, find_nearest, look_at
 from scheduler.provenance.text_watermarks import TextWatermarks
 from scheduler.provenance.verdicts import (
-    OURS,
-    REVOKED,
     Evidence,
     Judgement,
     KnownBy,
@@ -42,7 +40,17 @@ from scheduler.results.finder import SampleFinder, removed_makers
 from scheduler.results.pieces import Item, read_items
 from worker.keys.keyring import Keyring
 from worker.marks import all_marks
-from worker.marks.base import ABSENT, DAMAGED, NOT_APPLICABLE, PRESENT, Mark, Reading, unreadable
+from worker.marks.base import (
+    ABSENT,
+    DAMAGED,
+    NOT_APPLICABLE,
+    OURS,
+    PRESENT,
+    REVOKED,
+    Mark,
+    Reading,
+    unreadable,
+)
 from worker.marks.c2pa import MARK as SIGNATURE
 from worker.marks.text_watermark import MARK as TEXTS
 from worker.media import all_media, medium_of

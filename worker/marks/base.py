@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Mark", "Marking", "NoSettings", "Profile", "Reading", "Stage", "Tag"]
 
 PRESENT, ABSENT, DAMAGED, NOT_APPLICABLE = "present", "absent", "damaged", "not applicable"
+# what a reading says of the trust in its key, as `trust`
+OURS, FOREIGN, REVOKED = "ours", "untrusted", "revoked"
 P = TypeVar("P", bound=Params)
 T = TypeVar("T")
 

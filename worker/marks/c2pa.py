@@ -22,8 +22,11 @@ from worker.keys.certificates import Private, read_certificates, read_private
 from worker.marks.base import (
     ABSENT,
     DAMAGED,
+    FOREIGN,
     NOT_APPLICABLE,
+    OURS,
     PRESENT,
+    REVOKED,
     Mark,
     Marking,
     Reading,
@@ -51,7 +54,6 @@ MAX_PATTERNS = 1000  # one for each model, seed and label
 UNTRUSTED = "signingCredential.untrusted"
 # codes that a signature of a trusted key has, whatever became of the file that it signs
 SIGNED = {"claimSignature.validated", "signingCredential.trusted"}
-OURS, FOREIGN, REVOKED = "ours", "untrusted", "revoked"
 _NO_PLACE = "C2PA has no place for a signature inside {} files"
 _RIFF = {b"WAVE": "audio/wav", b"WEBP": "image/webp"}
 _HEADS = {
@@ -356,8 +358,8 @@ def _media_type(data: bytes) -> str | None:
 
 
 def _as_revoked(said: Reading, key: "HeldKey") -> Reading:
-    why = f"its key {key.id} was revoked on {key.revoked_at:%Y-%m-%d}: {key.reason}"
-    return replace(said, state=DAMAGED, says={**said.says, "trust": REVOKED}, why=why)
+    says = {**said.says, "trust": REVOKED}
+    return replace(said, state=DAMAGED, says=says, why=f"its {key.told_revoked}")
 
 
 def _is_generated(assertions: Mapping[str, Any]) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from db.errors import GenmillError, Unreachable, WrongKey
-from worker.marks.base import ABSENT, DAMAGED, NOT_APPLICABLE, PRESENT, Reading
+from worker.marks.base import ABSENT, DAMAGED, NOT_APPLICABLE, PRESENT, REVOKED, Reading
 
 if TYPE_CHECKING:
     from worker.keys.keyring import HeldKey, Keyring
@@ -55,8 +55,7 @@ def _told(mark: str, key: "HeldKey", says: Mapping[str, JsonValue]) -> Reading:
     says = {**says, "key": key.id}
     if key.revoked_at is None:
         return Reading(mark, PRESENT, says)
-    why = f"its key {key.id} was revoked on {key.revoked_at:%Y-%m-%d}: {key.reason}"
-    return Reading(mark, DAMAGED, {**says, "trust": "revoked"}, why)
+    return Reading(mark, DAMAGED, {**says, "trust": REVOKED}, f"its {key.told_revoked}")
 
 
 def by_chance(chance: float, tests: int) -> float:

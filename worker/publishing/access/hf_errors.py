@@ -4,6 +4,7 @@ Their texts may hold signed addresses, and are not repeated where they are about
 """
 
 import re
+import traceback
 
 from worker.publishing.base import TargetAway
 
@@ -29,6 +30,15 @@ def outage(error: BaseException, where: object) -> TargetAway | None:
     answer = getattr(cause, "response", None)
     told = f", answered with {answer.status_code}" if answer is not None else ""
     return TargetAway(f"{where}: an upload failed{told}")
+
+
+def is_of_arguments(error: BaseException) -> bool:
+    """Whether the library refused how it was called, which no other answer can change.
+
+    Its methods say that themselves; answers are read by what they call.
+    """
+    *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
+    return type(error) is ValueError and innermost.f_code.co_qualname.startswith("HfApi.")
 
 
 def _of_xet(error: BaseException, where: object) -> TargetAway | None:

@@ -20,7 +20,7 @@ from db.causes import Cause
 from db.errors import NotFound, Refused
 from worker.extras import needed_for
 from worker.publishing.access import addresses, public_files
-from worker.publishing.access.hf_errors import outage
+from worker.publishing.access.hf_errors import is_of_arguments, outage
 from worker.publishing.access.http import UNREADABLE, failure, network_errors, unreadable
 from worker.publishing.base import TargetAway
 
@@ -256,7 +256,7 @@ class Repository(Files):
         except Exception as error:
             if (away := outage(error, self)) is not None:
                 raise away from error
-            if isinstance(error, UNREADABLE):
+            if isinstance(error, UNREADABLE) and not is_of_arguments(error):
                 raise unreadable(self, error) from error
             raise
 

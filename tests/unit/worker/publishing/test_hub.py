@@ -360,6 +360,12 @@ def test_the_library_s_session_waits_as_before_and_its_bugs_are_told(server, mon
                 hub.put_all([delivery(2)])
 
 
+def test_a_call_that_the_library_refuses_is_a_bug_and_no_answer(server):
+    """As an answer, it would be tried again for ever."""
+    with pushing(server) as hub, pytest.raises(ValueError, match="commit_message"):
+        hub._files.write({"a": b"a"}, why="")
+
+
 SIGNED = "https://cas.example.org/xorbs/1?X-Amz-Signature=canary"
 OF_XET = {  # errors as hf_xet 1.8 raises them, and what is told
     ConnectionError(
