@@ -6,13 +6,14 @@ has come, so that no job is looked at twice. Several schedulers may take steps a
 turns.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Row,
     Select,
     Table,
     and_,
@@ -21,12 +22,13 @@ from sqlalchemy import (
     func,
     select,
     tuple_,
+    union,
     update,
 )
 from sqlalchemy.orm import Session
 
 from db import published
-from db.ended_jobs import ended_jobs, locked_place
+from db.ended_jobs import ARTIFACTS, ended_jobs, jobs_again, locked_place, looked_again
 from db.journal import log
 from db.publications import THERE
 from db.session import clock
@@ -95,7 +97,7 @@ def _unused_checkpoints(ids: Collection[str]) -> Select[Any]:
 
 def _to_be_published(session: Session, what: str) -> set[str]:
     """The jobs whose samples an unfinished job publishes. They are looked at again at its end."""
-    going = published.going(session, take_down=False) if what == "artifacts" else ()
+    going = published.going(session, take_down=False) if what == ARTIFACTS else ()
     return {each.job_id for each in going if each.job_id}
 
 
@@ -113,7 +115,7 @@ WHAT: dict[str, dict[Any, Found]] = {
 def is_due(session: Session, what: str, *, keep: timedelta) -> bool:
     """Whether a job finished before `keep` ago that `take_step` has not visited."""
     place = session.get(Retention, what, populate_existing=True)
-    return session.scalar(ended_jobs(place, clock(session) - keep).limit(1)) is not None
+    return bool(_next_jobs(session, what, place, clock(session) - keep, 1))
 
 
 def take_step(
@@ -129,7 +131,7 @@ def take_step(
     Artifacts are marked as removed, and their objects become garbage, which is collected as ever.
     """
     place = locked_place(session, what)
-    jobs = session.execute(ended_jobs(place, clock(session) - keep).limit(jobs_at_once)).all()
+    jobs = _next_jobs(session, what, place, clock(session) - keep, jobs_at_once)
     if place is None or not jobs:
         return Step({}, more=False)
     kept = _to_be_published(session, what)
@@ -139,26 +141,50 @@ def take_step(
         for table, found in WHAT[what].items()
     }
     if max(rows.values()) < limit:  # nothing is left of these
-        place.finished_at, place.job_id = jobs[-1].finished_at, jobs[-1].id
-    session.flush()
+        _pass(session, place, jobs)
     return Step(rows, more=True)
 
 
 def pass_over(session: Session, what: str, *, keep: timedelta, reason: str) -> None:
     """Skip what the next job left behind, for good; its log says why."""
     place = locked_place(session, what)
-    job = session.execute(ended_jobs(place, clock(session) - keep).limit(1)).one_or_none()
-    if place is None or job is None:
+    jobs = _next_jobs(session, what, place, clock(session) - keep, 1)
+    if place is None or not jobs:
         return
-    place.finished_at, place.job_id = job.finished_at, job.id
+    _pass(session, place, jobs)
+    log(
+        session,
+        jobs[0].id,
+        f"its {what} are older than what is kept, but stay: {reason}",
+        "warning",
+    )
+
+
+def _next_jobs(
+    session: Session, what: str, place: Retention | None, before: datetime, limit: int
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Ids and ends of the jobs to look at, the ones to look at again before others."""
+    again = session.execute(jobs_again(before).limit(limit)).all() if what == ARTIFACTS else ()
+    return again or session.execute(ended_jobs(place, before).limit(limit)).all()
+
+
+def _pass(session: Session, place: Retention, jobs: Sequence[Row[*tuple[Any, ...]]]) -> None:
+    """Go on after these jobs."""
+    if place.what == ARTIFACTS:
+        looked_again(session, [job.id for job in jobs])
+    last = jobs[-1].finished_at, jobs[-1].id
+    place.finished_at, place.job_id = max((place.finished_at, place.job_id), last)
     session.flush()
-    log(session, job.id, f"its {what} are older than what is kept, but stay: {reason}", "warning")
 
 
 def count(session: Session, what: str, *, keep: timedelta) -> dict[str, int]:
     """How many rows of each table `take_step` would delete in all. Reads every such job."""
-    jobs = ended_jobs(session.get(Retention, what), clock(session) - keep).subquery()
-    ids: Any = select(jobs.c.id).where(jobs.c.id.not_in(_to_be_published(session, what)))
+    before, going = clock(session) - keep, _to_be_published(session, what)
+    jobs = ended_jobs(session.get(Retention, what), before).subquery()
+    ids: Any = select(jobs.c.id).where(jobs.c.id.not_in(going))
+    if what == ARTIFACTS:
+        again = jobs_again(before).subquery()
+        ids = union(ids, select(again.c.id).where(again.c.id.not_in(going)))
     return {
         table.__tablename__: session.scalar(select(func.count()).select_from(found(ids).subquery()))
         or 0

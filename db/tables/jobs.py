@@ -110,7 +110,10 @@ class JobCount(Base):
 
 
 class Retention(Base):
-    """Up to which finished job something has been deleted, in the order of (finished_at, id)."""
+    """Up to which finished job something has been deleted, in the order of (finished_at, id).
+
+    And the jobs before that whose artifacts are looked at again (`db.ended_jobs`).
+    """
 
     __tablename__ = "retention"
     what: Mapped[str] = mapped_column(String(20), primary_key=True)

@@ -257,6 +257,25 @@ def test_what_is_published_stays_until_it_has_been_taken_down(each_record, finis
     assert prune(each_record, "artifacts")["artifacts"] == 2
 
 
+def test_a_job_that_is_looked_at_again_has_no_other_looked_at(each_record, finished):
+    """Else each end of a publish job would have all later jobs looked at."""
+    ids = [finished, *(finish(each_record) for _ in range(2))]
+    prune(each_record, "artifacts")
+    each_record.run(ended_jobs.look_again, ids[:2])
+    assert each_record.run(retention.is_due, "artifacts", keep=DAY)
+    assert not each_record.run(retention.is_due, "artifacts", keep=2 * OLD)
+    steps = 0
+    while each_record.run(retention.take_step, "artifacts", keep=DAY, jobs_at_once=1).more:
+        steps += 1
+    assert steps == 2
+    each_record.run(ended_jobs.look_again, ids)
+    each_record.run(retention.pass_over, "artifacts", keep=DAY, reason="it cannot")
+    assert [left(each_record, each)["log_lines"] for each in ids] == [3, 2, 2]
+    finish(each_record)  # one more, after what was passed by then
+    assert each_record.run(retention.count, "artifacts", keep=DAY)["artifacts"] == 2
+    assert prune(each_record, "artifacts")["artifacts"] == 2
+
+
 def test_what_was_published_at_a_target_that_is_abandoned_goes(each_record, finished):
     def add(session):
         target = add_target(session)
